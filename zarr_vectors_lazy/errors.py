@@ -1,0 +1,99 @@
+"""What can go wrong, grouped by what the caller would do about it.
+
+ZVError
+├── NotFoundError   (also KeyError)      ask for something else
+├── SelectionError  (also ValueError)    fix the arguments
+├── FormatError     (also ValueError)    the bytes contradict the format
+│   ├── UnsupportedVersionError          install another version
+│   └── CorruptChunkError                a listed chunk is missing, truncated or undecodable
+└── StoreError      (also OSError)       retry, or check URL, options, credentials
+"""
+
+from collections.abc import Iterable, Sized
+from typing import Any, Self
+
+SHOWN = 20
+
+
+class ZVError(Exception):
+    """Base of every error that this package raises on purpose.
+
+    Parameters
+    ----------
+    message
+        What was given or found, and what was expected.
+    where
+        The URL, array or chunk that it is about; appended to the message.
+    """
+
+    __str__ = Exception.__str__  # KeyError would print the message in quotes
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__(f"{message} (at {where})" if where else message)
+        self.message = message
+        self.where = where
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # OSError and KeyError rebuild from args alone: keep the attributes across processes.
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuild(cls: type[ZVError], args: tuple[Any, ...], state: dict[str, Any]) -> ZVError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class NotFoundError(ZVError, KeyError):
+    """No such level, attribute, object or group."""
+
+    @classmethod
+    def among(cls, kind: str, asked: object, known: Iterable[object], *, where: str = "") -> Self:
+        """Name what was asked for and list what there is, the first 20."""
+        return cls(f"no {kind} {asked!r}; there is {listed(known)}", where=where)
+
+
+class SelectionError(ZVError, ValueError):
+    """A malformed box or a wrong argument."""
+
+
+class FormatError(ZVError, ValueError):
+    """Not a Zarr Vectors store, or metadata or bytes that contradict the format."""
+
+
+class UnsupportedVersionError(FormatError):
+    """A Zarr Vectors store of a generation that this package does not read."""
+
+
+class CorruptChunkError(FormatError):
+    """A listed chunk is missing, truncated or undecodable.
+
+    Parameters
+    ----------
+    reason
+        What is wrong with it.
+    level, array, chunk, url
+        The level's index, the array's path, the chunk's dotted coordinate (``"3.0.-1"``), the store's URL.
+    """
+
+    def __init__(self, reason: str, *, level: int | None = None, array: str = "", chunk: str = "", url: str = "") -> None:
+        super().__init__(f"level {level}, array {array!r}, chunk {chunk!r}: {reason}", where=url)
+        self.reason = reason
+        self.level = level
+        self.array = array
+        self.chunk = chunk
+        self.url = url
+
+
+class StoreError(ZVError, OSError):
+    """The bytes cannot be reached: backend, options, credentials, network."""
+
+
+def listed(known: Iterable[object]) -> str:
+    """Text that lists the first 20 of ``known``, and says how many more there are."""
+    items = known if isinstance(known, Sized) else list(known)
+    total = len(items)
+    shown = [repr(item) for item, _ in zip(items, range(SHOWN), strict=False)]  # type: ignore[call-overload]
+    more = f", ... ({total - SHOWN} more)" if total > SHOWN else ""
+    return f"{', '.join(shown)}{more}" if shown else "none"

@@ -1,0 +1,19 @@
+"""Limits that users set with ``dask.config`` under ``zarr_vectors_lazy``."""
+
+from typing import Any
+
+import dask.config
+
+DEFAULTS: dict[str, int | str] = {
+    "max-requests": 128,  # requests in flight per process
+    "batch-chunks": 128,  # cells that one task fetches, at most
+    "batch-bytes": "64 MiB",  # stored bytes that one task fetches, at most (estimated)
+    "workers": 0,  # task slots to spread batches over; 0: ask Dask
+}
+
+dask.config.update_defaults({"zarr_vectors_lazy": dict(DEFAULTS)})
+
+
+def setting(name: str) -> Any:
+    """Value of ``zarr_vectors_lazy.<name>`` in this process's Dask configuration."""
+    return dask.config.get(f"zarr_vectors_lazy.{name}", DEFAULTS[name])
