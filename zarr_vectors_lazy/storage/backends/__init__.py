@@ -1,0 +1,1 @@
+"""The backends, one module each; the optional packages are imported there and nowhere else."""

@@ -1,0 +1,70 @@
+"""Any store object of the user's, awaited on our loop."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.buffer import default_buffer_prototype
+
+from zarr_vectors_lazy.storage.base import Backend, Result
+from zarr_vectors_lazy.storage.counters import record
+from zarr_vectors_lazy.storage.loop import Slot, gather, run
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+# A store object of somebody else's raises what its maker chose; these are what stores and their codecs are known to.
+_FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError)
+
+
+class ZarrBackend(Backend):
+    """A ``zarr.abc.store.Store`` given by the user: in memory, icechunk, a wrapper."""
+
+    def __init__(self, spec: StoreSpec) -> None:
+        super().__init__(spec)
+        self._store = cast("Store", spec.instance)
+        self.listable = self._store.supports_listing
+
+    def fetch(self, requests: Sequence[Request]) -> list[Result]:
+        return run(gather(self.fetch_one, requests))
+
+    async def fetch_one(self, request: Request) -> Result:
+        async with Slot():
+            try:
+                match request:
+                    case Get():
+                        return await self._get(request)
+                    case ListDir():
+                        return await self._names(request)
+                    case ListSizes(prefix):
+                        return await self._sizes(prefix)
+            except _FAILURES as error:
+                raise self.failure(request, error) from error
+
+    async def _get(self, request: Get) -> bytes | None:
+        if request.start is not None and request.start == request.stop:
+            return b""
+        buffer = await self._store.get(request.key, default_buffer_prototype(), byte_request(request))
+        data = None if buffer is None else buffer.to_bytes()
+        record("get" if request.start is None else "range", request.key, len(data or b""))
+        return data
+
+    async def _names(self, request: ListDir) -> tuple[str, ...] | None:
+        if not self.listable and not request.required:
+            return None
+        names = {name.strip("/") async for name in self._store.list_dir(request.prefix)}
+        record("list", request.prefix, 0)
+        return tuple(sorted(names - {""}))
+
+    async def _sizes(self, prefix: str) -> dict[str, int]:
+        keys = [key async for key in self._store.list_prefix(f"{prefix}/" if prefix else "")]
+        record("list", prefix, 0)
+        return dict(zip(keys, await gather(self._store.getsize, keys), strict=True))
+
+
+def byte_request(request: Get) -> ByteRequest | None:
+    """Zarr's form of the range of ``request``."""
+    if request.start is None:
+        return None
+    if request.stop is None:
+        return SuffixByteRequest(-request.start)
+    return RangeByteRequest(request.start, request.stop)

@@ -1,0 +1,60 @@
+"""Open connections of this process, one for each description."""
+
+import os
+import threading
+from collections import OrderedDict
+
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+KEPT = 32
+
+_lock = threading.Lock()
+_open: OrderedDict[StoreSpec, Backend] = OrderedDict()
+
+
+def _forked() -> None:
+    global _lock  # noqa: PLW0603  a thread that the child does not have may have held it
+    _lock = threading.Lock()
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def connect(spec: StoreSpec) -> Backend:
+    """Return the open connection to ``spec``, made on first use in this process; the last 32 are kept.
+
+    Raises
+    ------
+    StoreError
+        If the backend is not installed here, or refuses the URL or the options.
+    """
+    if spec.carried is not None:
+        # Kept with the object itself, so that it can be forgotten with it.
+        backend: Backend = spec.carried.memo.get("backend") or spec.carried.memo.setdefault("backend", _opened(spec))
+        return backend
+    with _lock:
+        found = _open.get(spec)
+        if found is not None:
+            _open.move_to_end(spec)
+            return found
+        made = _open[spec] = _opened(spec)
+        if len(_open) > KEPT:
+            _open.popitem(last=False)
+        return made
+
+
+def _opened(spec: StoreSpec) -> Backend:
+    # Imported when wanted: each brings its package with it.
+    match spec.backend:
+        case "local":
+            from zarr_vectors_lazy.storage.backends.local import LocalBackend as Opened
+        case "zarr":
+            from zarr_vectors_lazy.storage.backends.zarr_backend import ZarrBackend as Opened
+        case "obstore":
+            from zarr_vectors_lazy.storage.backends.obstore_backend import ObstoreBackend as Opened
+        case "fsspec":
+            from zarr_vectors_lazy.storage.backends.fsspec_backend import FsspecBackend as Opened
+    return Opened(spec)

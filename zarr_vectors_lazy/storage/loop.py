@@ -1,0 +1,97 @@
+"""The one event loop of this process on which everything asynchronous runs, in a thread of ours."""
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, TypeVar
+
+from zarr_vectors_lazy.settings import setting
+
+T = TypeVar("T")
+
+_lock = threading.Lock()
+_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process id: a forked child has no thread that runs ours
+_waiting: deque[asyncio.Future[None]] = deque()
+_in_flight = 0
+
+
+def _forked() -> None:
+    global _lock, _in_flight  # noqa: PLW0603  the child begins with nothing in flight and nobody holding the lock
+    _lock = threading.Lock()
+    _in_flight = 0
+    _waiting.clear()
+    _loops.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def event_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop of this process; it is started on first use."""
+    with _lock:
+        loop = _loops.get(os.getpid())
+        if loop is None:
+            loop = _loops[os.getpid()] = asyncio.new_event_loop()
+            # A daemon: the end of the interpreter does not wait for an answer from the network.
+            threading.Thread(target=loop.run_forever, name="zarr-vectors-lazy-loop", daemon=True).start()
+        return loop
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Result of ``coroutine``, which runs on our loop while the calling thread waits.
+
+    Notes
+    -----
+    It may be called where another event loop runs (Jupyter), never from a coroutine on our own loop.
+    """
+    future = asyncio.run_coroutine_threadsafe(coroutine, event_loop())
+    try:
+        return future.result()
+    except BaseException:
+        future.cancel()  # an interrupt of the waiting thread ends the work, too
+        raise
+
+
+async def gather(call: Callable[[Any], Coroutine[Any, Any, T]], items: Sequence[Any]) -> list[T]:
+    """Results of ``call`` for all items, concurrently; the first failure cancels the rest."""
+    tasks = [asyncio.ensure_future(call(item)) for item in items]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+class Slot:
+    """One of the ``max-requests`` requests in flight: ``async with Slot(): ...`` on our loop."""
+
+    async def __aenter__(self) -> None:
+        global _in_flight  # noqa: PLW0603  touched by the loop's thread only
+        while _in_flight >= max(1, int(setting("max-requests"))):
+            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            _waiting.append(turn)
+            try:
+                await turn
+            except asyncio.CancelledError:
+                if turn.done() and not turn.cancelled():
+                    _wake()  # the turn was given to us: pass it on
+                raise
+        _in_flight += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        global _in_flight  # noqa: PLW0603  touched by the loop's thread only
+        _in_flight -= 1
+        _wake()
+
+
+def _wake() -> None:
+    while _waiting:
+        turn = _waiting.popleft()
+        if not turn.done():
+            turn.set_result(None)
+            return
