@@ -1,0 +1,1 @@
+"""Bytes of many objects at once, from wherever a store is."""

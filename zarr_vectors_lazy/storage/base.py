@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.requests import ListDir, Request
+from zarr_vectors_lazy.storage.requests import Request
 from zarr_vectors_lazy.storage.secrets import without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 

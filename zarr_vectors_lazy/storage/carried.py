@@ -24,8 +24,8 @@ class Carried:
 
     __slots__ = ("__weakref__", "memo", "token", "value")
 
-    def __init__(self, value: Any, token: str) -> None:
-        self.value = value
+    def __init__(self, value: object, token: str) -> None:
+        self.value: Any = value
         self.token = token
         self.memo: dict[str, Any] = {}  # what this process keeps with it; not pickled
 
@@ -42,7 +42,7 @@ class Carried:
         return _arrived, (self.value, self.token)
 
 
-def carried(value: Any) -> Carried:
+def carried(value: object) -> Carried:
     """``value`` with its token, the same one whenever it is asked for."""
     with _lock:
         reach, token = _tokens.get(id(value), (_nothing, ""))
@@ -51,7 +51,7 @@ def carried(value: Any) -> Carried:
         return _by_token.get(token) or _remember(Carried(value, token))
 
 
-def _arrived(value: Any, token: str) -> Carried:
+def _arrived(value: object, token: str) -> Carried:
     """Unpickle: the copy that this process already has, or this one."""
     with _lock:
         return _by_token.get(token) or _remember(Carried(value, token))
@@ -64,7 +64,7 @@ def _remember(item: Carried) -> Carried:
     return item
 
 
-def _reach(value: Any, key: int) -> Callable[[], Any]:
+def _reach(value: object, key: int) -> Callable[[], Any]:
     try:
         return weakref.ref(value, lambda gone: _forget(key, gone))
     except TypeError:  # no weak references to this class: it stays, as its id must stay its own

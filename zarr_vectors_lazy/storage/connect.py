@@ -4,10 +4,14 @@ import os
 import threading
 from collections import OrderedDict
 
+from zarr_vectors_lazy.storage.backends.fsspec_backend import FsspecBackend
+from zarr_vectors_lazy.storage.backends.local import LocalBackend
+from zarr_vectors_lazy.storage.backends.zarr_backend import ZarrBackend
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 KEPT = 32
+_BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "fsspec": FsspecBackend, "zarr": ZarrBackend}
 
 _lock = threading.Lock()
 _open: OrderedDict[StoreSpec, Backend] = OrderedDict()
@@ -47,14 +51,8 @@ def connect(spec: StoreSpec) -> Backend:
 
 
 def _opened(spec: StoreSpec) -> Backend:
-    # Imported when wanted: each brings its package with it.
-    match spec.backend:
-        case "local":
-            from zarr_vectors_lazy.storage.backends.local import LocalBackend as Opened
-        case "zarr":
-            from zarr_vectors_lazy.storage.backends.zarr_backend import ZarrBackend as Opened
-        case "obstore":
-            from zarr_vectors_lazy.storage.backends.obstore_backend import ObstoreBackend as Opened
-        case "fsspec":
-            from zarr_vectors_lazy.storage.backends.fsspec_backend import FsspecBackend as Opened
-    return Opened(spec)
+    if spec.backend == "obstore":
+        from zarr_vectors_lazy.storage.backends.obstore_backend import ObstoreBackend  # noqa: PLC0415  optional
+
+        return ObstoreBackend(spec)
+    return _BACKENDS[spec.backend](spec)

@@ -41,7 +41,7 @@ def event_loop() -> asyncio.AbstractEventLoop:
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Result of ``coroutine``, which runs on our loop while the calling thread waits.
+    """Run ``coroutine`` on our loop while the calling thread waits; return its result.
 
     Notes
     -----

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 from zarr_vectors_lazy.storage.carried import Carried, carried
 from zarr_vectors_lazy.storage.secrets import HIDDEN, shown
 
+Value: TypeAlias = Any
 _PLAIN = (str, bytes, int, float, bool, type(None), timedelta)
 
 
@@ -25,7 +26,7 @@ class Options(Mapping[str, Any]):
     def __init__(self, values: Mapping[str, Any] | None = None) -> None:
         self._items: dict[str, Any] = {str(key): _frozen(value) for key, value in sorted((values or {}).items())}
 
-    def __getitem__(self, name: str) -> Any:
+    def __getitem__(self, name: str) -> Value:
         value = self._items[name]
         return value.value if isinstance(value, Carried) else value
 
@@ -53,23 +54,23 @@ class Options(Mapping[str, Any]):
         options._items = items
         return options
 
-    def shown(self, name: str) -> Any:
+    def shown(self, name: str) -> Value:
         """Value of option ``name`` without secrets."""
         return shown(name, self[name])
 
     def token(self) -> tuple[tuple[str, Any], ...]:
-        """What tells these options from others, the same in every process, without secrets.
+        """Return what tells these options from others, the same in every process, without secrets.
 
         Who asks does not change what is stored: secrets are left out, not hashed.
         """
         return tuple((name, _token(name, value)) for name, value in self._items.items())
 
     def plain(self) -> dict[str, Any]:
-        """The options as a dictionary of dictionaries, for the backend's constructor."""
+        """Return the options as a dictionary of dictionaries, for the backend's constructor."""
         return {name: value.plain() if isinstance(value, Options) else value for name, value in self.items()}
 
 
-def _frozen(value: Any) -> Any:
+def _frozen(value: object) -> Value:
     if isinstance(value, Mapping):
         return value if isinstance(value, Options) else Options(value)
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):
@@ -77,7 +78,7 @@ def _frozen(value: Any) -> Any:
     return value if isinstance(value, (*_PLAIN, Carried)) else carried(value)
 
 
-def _token(name: str, value: Any) -> Any:
+def _token(name: str, value: object) -> Value:
     if isinstance(value, Options):
         return value.token()
     if isinstance(value, Carried):

@@ -1,24 +1,114 @@
 """What users type (paths, URLs, store objects, options) -> a description of the store."""
 
+import importlib.util
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from zarr.abc.store import Store
 
 from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
+from zarr_vectors_lazy.storage.location import CLOUD, local_path, scheme_of
+from zarr_vectors_lazy.storage.objects import described
+from zarr_vectors_lazy.storage.options import Options
 from zarr_vectors_lazy.storage.spec import StoreSpec
+
+VARIABLE = "ZARR_VECTORS_BACKEND"
+BACKENDS = ("obstore", "fsspec", "local")
 
 
 def resolve(
     path: str | os.PathLike[str] | Store,
     *,
     backend: str | None = None,
-    storage_options: dict[str, Any] | None = None,
-    **backend_kwargs: Any,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,  # noqa: ANN401  options are the backend's
 ) -> StoreSpec:
-    """Describe the store at ``path``."""
+    """Describe the store at ``path``; nothing is asked of the network.
+
+    Parameters
+    ----------
+    path
+        URL or path, or a zarr store object.
+    backend
+        ``"obstore"``, ``"fsspec"`` or ``"local"``; by default what the variable ``ZARR_VECTORS_BACKEND`` says, else
+        what suits the URL.
+    storage_options, backend_kwargs
+        Options in the backend's own names; both merge, the keywords win.
+
+    Raises
+    ------
+    StoreError
+        For an unknown backend or option, a URL that the backend cannot serve, or a package that is not installed.
+    """
+    options = {**(storage_options or {}), **backend_kwargs}
     if isinstance(path, Store):
-        return StoreSpec.of_instance(path)
-    if "://" in os.fspath(path):
-        raise StoreError("not yet")
-    return StoreSpec("local", os.path.abspath(path))
+        return _of_object(path, backend, options)
+    url = _text(path)
+    match _chosen(url, backend):
+        case "local":
+            return _local(url, options)
+        case "obstore":
+            from zarr_vectors_lazy.storage.backends import obstore_stores as stores  # noqa: PLC0415  optional
+
+            url, options = stores.canonical(url, options)
+            spec = StoreSpec("obstore", url, Options(options))
+            stores.build(spec)  # it refuses what it does not know now, not in some task
+            return spec
+        case _:
+            url, options = systems.canonical(url, options)
+            systems.check_options(scheme_of(url), options)
+            return StoreSpec("fsspec", url, Options(options))
+
+
+def _text(path: object) -> str:
+    if not isinstance(path, str | os.PathLike):
+        raise StoreError(f"a store is a path, a URL or a zarr store object, not {type(path).__name__}")
+    text = os.fspath(path)
+    if not isinstance(text, str) or not text:
+        raise StoreError(f"a store is a path, a URL or a zarr store object, not {text!r}")
+    return text
+
+
+def _chosen(url: str, backend: str | None) -> str:
+    name = backend or os.environ.get(VARIABLE)
+    source = "backend" if backend else VARIABLE
+    if name:
+        if name not in BACKENDS:
+            raise StoreError(f"unknown {source} {name!r}; there is {', '.join(map(repr, BACKENDS))}")
+        return name
+    scheme = scheme_of(url)
+    if scheme in {"", "file"}:
+        return "local"
+    if scheme in CLOUD:
+        return _for_cloud(scheme)
+    return "fsspec"
+
+
+def _for_cloud(scheme: str) -> str:
+    if importlib.util.find_spec("obstore"):
+        return "obstore"
+    try:
+        systems.system_class(scheme)
+    except StoreError as error:
+        raise StoreError(
+            f"neither obstore nor fsspec's driver for {scheme}:// is installed; "
+            "pip install 'zarr_vectors_lazy[obstore]' (or [cloud])"
+        ) from error
+    return "fsspec"
+
+
+def _local(url: str, options: Mapping[str, Any]) -> StoreSpec:
+    if scheme_of(url) not in {"", "file"}:
+        raise StoreError(f"the backend 'local' cannot serve {scheme_of(url)}:// URLs, only paths and file://")
+    if options:
+        raise StoreError(f"a local folder takes no options; got {', '.join(map(repr, options))}")
+    return StoreSpec("local", local_path(url))
+
+
+def _of_object(store: Store, backend: str | None, options: Mapping[str, Any]) -> StoreSpec:
+    if backend is not None or options:
+        given = [*(["backend"] if backend is not None else []), *options]
+        raise StoreError(f"a store object takes no {', '.join(map(repr, given))}: it is reached as it was made")
+    return described(store)

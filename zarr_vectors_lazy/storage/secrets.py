@@ -12,6 +12,7 @@ _SECRET = re.compile(
     r"key|secret|token|passw|pwd|credential|sas|auth|header|cookie|private|cert|account_json|signature|user|session"
     r"|passphrase|proxy"
 )
+_SIGNED = re.compile(r"(?i)((?:x-amz-|x-goog-|\b)(?:signature|credential|security-token|sig|se|sv)=)[^&\s\"']+")
 _HARMLESS = frozenset(
     {"skip_signature", "aws_skip_signature", "google_skip_signature", "azure_skip_signature", "proxy_excludes"}
 )
@@ -24,7 +25,7 @@ def is_secret(name: str) -> bool:
     return name not in _HARMLESS and _SECRET.search(name) is not None
 
 
-def shown(name: str, value: Any) -> Any:
+def shown(name: str, value: object) -> object:
     """``value`` of option ``name`` without its secrets."""
     if name.lower() == "connection_string" and isinstance(value, str):
         parts = (part for part in value.split(";") if part.partition("=")[0].strip().lower() in _HARMLESS_PARTS)
@@ -53,4 +54,4 @@ def without_secrets(text: str, options: Mapping[str, Any]) -> str:
             text = without_secrets(text, value)
         elif isinstance(value, str) and len(value) > 3 and is_secret(name):
             text = text.replace(value, HIDDEN)
-    return re.sub(r"(?i)((?:x-amz-|x-goog-|\b)(?:signature|credential|security-token|sig|se|sv)=)[^&\s\"']+", r"\1***", text)
+    return _SIGNED.sub(r"\1***", text)

@@ -34,7 +34,7 @@ class StoreSpec:
 
     @classmethod
     def of_instance(cls, store: Store) -> "StoreSpec":
-        """Description that carries the store object itself."""
+        """Describe a store object by itself."""
         item = carried(store)
         return cls("zarr", f"{type(store).__name__.lower()}://{item.token[:8]}", carried=item)
 

@@ -12,10 +12,10 @@ from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
 class LocalBackend(Backend):
     """A folder."""
 
-    def fetch(self, requests: Sequence[Request]) -> list[Result]:
+    def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         return [self._answer(request) for request in requests]
 
-    async def fetch_one(self, request: Request) -> Result:
+    async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
         return self._answer(request)
 
     def _answer(self, request: Request) -> Result:
@@ -36,7 +36,7 @@ class LocalBackend(Backend):
     def _read(self, request: Get) -> bytes | None:
         try:
             # Unbuffered: a buffered file costs a second stat and a copy for each of many small files.
-            with open(self._path(request.key), "rb", buffering=0) as file:  # noqa: PTH123  twice as fast
+            with open(self._path(request.key), "rb", buffering=0) as file:
                 data = _read_range(file.fileno(), request.start, request.stop)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             data = None
@@ -45,7 +45,7 @@ class LocalBackend(Backend):
 
     def _names(self, prefix: str) -> tuple[str, ...]:
         try:
-            names = tuple(sorted(os.listdir(self._path(prefix))))  # noqa: PTH208  names are all we need
+            names = tuple(sorted(os.listdir(self._path(prefix))))
         except (FileNotFoundError, NotADirectoryError):
             names = ()
         record("list", prefix, 0)

@@ -24,10 +24,10 @@ class ZarrBackend(Backend):
         self._store = cast("Store", spec.instance)
         self.listable = self._store.supports_listing
 
-    def fetch(self, requests: Sequence[Request]) -> list[Result]:
+    def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         return run(gather(self.fetch_one, requests))
 
-    async def fetch_one(self, request: Request) -> Result:
+    async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
         async with Slot():
             try:
                 match request:

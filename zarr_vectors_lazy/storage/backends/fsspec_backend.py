@@ -1,0 +1,215 @@
+"""Whatever fsspec serves: asynchronous file systems on our loop, the others on threads."""
+
+import asyncio
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage import ambient, threads
+from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
+from zarr_vectors_lazy.storage.base import Backend, Result
+from zarr_vectors_lazy.storage.counters import record
+from zarr_vectors_lazy.storage.location import AZURE, scheme_of
+from zarr_vectors_lazy.storage.loop import Slot, gather, run
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
+_BEYOND_END = re.compile(r"not satisfiable|InvalidRange|\b416\b", re.IGNORECASE)
+
+
+class FsspecBackend(Backend):
+    """A place that an fsspec file system reaches."""
+
+    def __init__(self, spec: StoreSpec) -> None:
+        super().__init__(spec)
+        self._scheme = scheme_of(spec.url)
+        self.listable = self._scheme not in {"http", "https"}
+        self._asynchronous = systems.system_class(self._scheme).async_impl
+        self._asked = False
+        self._upgrading = asyncio.Lock()
+        if self._asynchronous:
+            run(self._open())
+        else:
+            self._fs, self._unsigned = systems.make(spec)
+        self._root = self._fs._strip_protocol(spec.url)
+        self._cat_options: dict[str, Any] = {}
+        if self._scheme == "s3" and "max_concurrency" in inspect.signature(self._fs._cat_file).parameters:
+            self._cat_options = {"max_concurrency": 1}  # more than one begins every read with a HEAD
+
+    async def _open(self, *, signed: bool = False) -> None:
+        # Made on the loop that it will live on; its session too, before many requests would each make one.
+        self._fs, self._unsigned = systems.make(self.spec, signed=signed)
+        if hasattr(self._fs, "set_session"):
+            await self._fs.set_session()
+
+    def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
+        if self._asynchronous:
+            return run(gather(self.fetch_one, requests))
+        return threads.gather(self._answer, requests)
+
+    async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
+        if not self._asynchronous:
+            return await asyncio.get_running_loop().run_in_executor(threads.pool(), self._answer, request)
+        async with Slot():
+            try:
+                return await self._answer_async(request)
+            except systems.failures() as error:
+                if not systems.refused(error):
+                    raise self._failed(request, error) from error
+                refusal = error
+            if self._unsigned and await self._upgrade():
+                try:
+                    return await self._answer_async(request)
+                except systems.failures() as error:
+                    raise self._failed(request, error) from error
+            if isinstance(request, ListDir) and not request.required:
+                return None
+            raise self._failed(request, refusal) from refusal
+
+    async def _answer_async(self, request: Request) -> Result:
+        match request:
+            case Get():
+                return await self._get(request)
+            case ListDir():
+                names = await self._names(request)
+                record("list", request.prefix, 0)
+                return names
+            case ListSizes(prefix):
+                self._must_list(prefix)
+                try:
+                    found = await self._fs._find(self._path(prefix), detail=True)
+                except MISSING:
+                    found = {}
+                record("list", prefix, 0)
+                return self._sizes(found)
+
+    async def _get(self, request: Get) -> bytes | None:
+        try:
+            data = await (self._get_http(request) if self._scheme in {"http", "https"} else self._cat(request))
+        except MISSING as error:
+            if _NO_BUCKET.search(str(error)):
+                raise StoreError(f"no such bucket: {error}", where=self.url) from error
+            data = None
+        record("get" if request.start is None else "range", request.key, len(data or b""))
+        return data
+
+    async def _cat(self, request: Get) -> bytes:
+        path = self._path(request.key)
+        start, stop = request.start, request.stop
+        if start is None:
+            data: bytes = await self._fs._cat_file(path, **self._cat_options)
+            return data
+        if start == stop:
+            return b""
+        if start < 0 and self._scheme in AZURE:  # Azure knows no suffixes
+            stop = (await self._fs._info(path))["size"]
+            record("head", request.key, 0)
+            start = max(0, stop + start)
+        try:
+            data = await self._fs._cat_file(path, start=start, end=stop)
+        except MISSING:
+            raise
+        except systems.failures() as error:
+            if not _BEYOND_END.search(str(error)):
+                raise
+            return b""
+        return data
+
+    async def _get_http(self, request: Get) -> bytes:
+        # fsspec's own read takes an answer to a range for that range, even where the server sent the whole object.
+        start, stop = request.start, request.stop
+        if start is not None and start == stop:
+            return b""
+        session = await self._fs.set_session()
+        options = dict(self._fs.kwargs)
+        if start is not None:
+            limits = f"{start}" if start < 0 else f"{start}-{'' if stop is None else stop - 1}"
+            ranged = {"Range": f"bytes={limits}", "Accept-Encoding": "identity"}
+            options["headers"] = {**options.get("headers", {}), **ranged}
+        async with session.get(self._fs.encode_url(self._path(request.key)), **options) as answer:
+            if answer.status in {404, 410}:
+                raise FileNotFoundError(request.key)
+            if answer.status == 416 and start is not None:
+                return b""
+            answer.raise_for_status()
+            data: bytes = await answer.read()
+        return data if start is None or answer.status == 206 else data[start:stop]
+
+    async def _names(self, request: ListDir) -> tuple[str, ...] | None:
+        if not self.listable and not request.required:
+            return None
+        self._must_list(request.prefix)
+        path = self._path(request.prefix)
+        try:
+            return self._children(path, await self._fs._ls(path, detail=True))
+        except MISSING as error:
+            if _NO_BUCKET.search(str(error)):
+                raise StoreError(f"no such bucket: {error}", where=self.url) from error
+            return ()
+
+    def _answer(self, request: Request) -> Result:
+        """Answer from a file system that blocks."""
+        try:
+            return self._dispatch(request)
+        except MISSING:
+            return None if isinstance(request, Get) else () if isinstance(request, ListDir) else {}
+        except systems.failures() as error:
+            raise self._failed(request, error) from error
+
+    def _dispatch(self, request: Request) -> Result:
+        match request:
+            case Get(key, start, stop):
+                data = b"" if start is not None and start == stop else self._cat_file(key, start, stop)
+                record("get" if start is None else "range", key, len(data))
+                return data
+            case ListDir(prefix):
+                path = self._path(prefix)
+                names: Result = self._children(path, self._fs.ls(path, detail=True))
+            case ListSizes(prefix):
+                names = self._sizes(self._fs.find(self._path(prefix), detail=True))
+        record("list", prefix, 0)
+        return names
+
+    def _cat_file(self, key: str, start: int | None, stop: int | None) -> bytes:
+        data: bytes = self._fs.cat_file(self._path(key), start=start, end=stop)
+        return data
+
+    def _path(self, key: str) -> str:
+        return f"{self._root.rstrip('/')}/{key}" if key else self._root
+
+    def _children(self, path: str, entries: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+        names = (entry["name"].rstrip("/") for entry in entries)
+        return tuple(sorted({name.rpartition("/")[2] for name in names if name.strip("/") != path.strip("/")} - {""}))
+
+    def _sizes(self, found: dict[str, dict[str, Any]]) -> dict[str, int]:
+        skipped = len(self._root.strip("/")) + 1 if self._root.strip("/") else 0
+        return {name.strip("/")[skipped:]: int(entry["size"]) for name, entry in found.items()}
+
+    def _must_list(self, prefix: str) -> None:
+        if not self.listable:
+            raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
+
+    async def _upgrade(self) -> bool:
+        """Look for the instance's credentials, once; whether it makes sense to ask again."""
+        async with self._upgrading:
+            if self._asked or not ambient.metadata_allowed(self._scheme):
+                return not self._unsigned
+            self._asked = True
+            await self._open(signed=True)
+            return True
+
+    def _failed(self, request: Request, error: BaseException) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        hint = ""
+        if systems.refused(error):
+            hint = (
+                "; it was sent unsigned, as no credentials were found in options, environment and profile files"
+                if self._unsigned
+                else "; the credentials were refused (anon=True reads a public bucket)"
+            )
+        return self.failure(request, error, hint)

@@ -1,0 +1,176 @@
+"""Buckets and HTTP servers through obstore: blocking requests on threads (see `storage.threads`)."""
+
+import asyncio
+import re
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage import ambient, threads
+from zarr_vectors_lazy.storage.backends import obstore_stores as stores
+from zarr_vectors_lazy.storage.base import Backend, Result
+from zarr_vectors_lazy.storage.counters import record
+from zarr_vectors_lazy.storage.location import scheme_of
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+T = TypeVar("T")
+
+PAGE = 1000  # names in one answer of S3 and Google's listing
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist")
+_BEYOND_END = re.compile(r"StartTooLarge|Wanted range starting at|416 Range Not Satisfiable|InvalidRange")
+
+
+class ObstoreBackend(Backend):
+    """A bucket, a container, a web server or a folder, opened with obstore."""
+
+    def __init__(self, spec: StoreSpec) -> None:
+        super().__init__(spec)
+        self._scheme = scheme_of(spec.url)
+        self.listable = self._scheme not in {"http", "https"}
+        self._store, self._unsigned = stores.make(spec)
+        self._upgrading = threading.Lock()
+
+    def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
+        return threads.gather(self._answer, requests)
+
+    async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
+        return await asyncio.get_running_loop().run_in_executor(threads.pool(), self._answer, request)
+
+    def _answer(self, request: Request) -> Result:
+        try:
+            return self._dispatch(request)
+        except stores.REFUSED as error:
+            return self._answer_refused(request, error)
+        except stores.FAILURES as error:
+            raise self._failed(request, error) from error
+        except BaseException as error:
+            if stores.is_panic(error):
+                raise self._failed(request, error) from error
+            raise
+
+    def _dispatch(self, request: Request) -> Result:
+        match request:
+            case Get():
+                return self._get(request)
+            case ListDir():
+                return self._names(request)
+            case ListSizes(prefix):
+                return self._sizes(prefix)
+
+    def _get(self, request: Get) -> Result:
+        try:
+            data = self._whole(request.key) if request.start is None else self._range(request)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            if _NO_BUCKET.search(str(error)):
+                raise
+            data = None
+        record("get" if request.start is None else "range", request.key, 0 if data is None else len(data))
+        return data
+
+    def _whole(self, key: str) -> Result:
+        answer = self._store.get(key)
+        data = answer.bytes()
+        start, stop = answer.range
+        if len(data) != stop - start:
+            raise OSError(f"{len(data)} bytes arrived where {stop - start} were announced")
+        return data
+
+    def _range(self, request: Get) -> Result:
+        start, stop = request.start or 0, request.stop
+        if stop == start:
+            return b""
+        wanted = {"suffix": -start} if start < 0 else {"offset": start} if stop is None else (start, stop)
+        try:
+            return self._store.get(request.key, options={"range": wanted}).bytes()
+        except stores.NotSupportedError:  # Azure knows no suffixes, simple web servers no ranges
+            return self._range_of_whole(request.key, start, stop)
+        except stores.FAILURES as error:
+            if not _BEYOND_END.search(str(error)):
+                raise
+            return b""
+
+    def _range_of_whole(self, key: str, start: int, stop: int | None) -> Result:
+        if start >= 0 or self._scheme not in {"az", "abfs"}:
+            return self._whole(key)[start:stop]
+        size = self._store.head(key)["size"]
+        record("head", key, 0)
+        return self._store.get(key, options={"range": (max(0, size + start), size)}).bytes() if size else b""
+
+    def _names(self, request: ListDir) -> tuple[str, ...] | None:
+        if not self.listable:
+            if request.required:
+                raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{request.prefix}")
+            return None
+        try:
+            found = self._store.list_with_delimiter(request.prefix or None)
+        except FileNotFoundError as error:
+            if _NO_BUCKET.search(str(error)):
+                raise
+            found = {"common_prefixes": [], "objects": []}
+        except stores.REFUSED:
+            if request.required or self._unsigned:
+                raise
+            record("list", request.prefix, 0)
+            return None
+        paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
+        record("list", request.prefix, 0)
+        for _ in range(len(paths) // PAGE):
+            record("list", request.prefix, 0)
+        return tuple(sorted({path.rpartition("/")[2] for path in paths} - {""}))
+
+    def _sizes(self, prefix: str) -> dict[str, int]:
+        if not self.listable:
+            raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
+        sizes: dict[str, int] = {}
+        for page in self._store.list(prefix or None, chunk_size=PAGE):
+            record("list", prefix, 0)
+            sizes.update((entry["path"], entry["size"]) for entry in page)
+        return sizes
+
+    def _answer_refused(self, request: Request, error: Exception) -> Result:
+        if self._unsigned and self._upgrade(request):
+            return self._answer(request)
+        if isinstance(request, ListDir) and not request.required:
+            record("list", request.prefix, 0)
+            return None
+        raise self._failed(request, error) from error
+
+    def _upgrade(self, request: Request) -> bool:
+        """Ask the instance's metadata for credentials, once; whether there are any."""
+        with self._upgrading:
+            if not self._unsigned:
+                return True  # another thread has done it meanwhile
+            if self._asked or not ambient.metadata_allowed(self._scheme):
+                return False
+            self._asked = True
+            probe = stores.with_metadata(self.spec, probe=True)
+            if not _signs(lambda: probe.head(getattr(request, "key", None) or "zarr.json")):
+                return False
+            self._store, self._unsigned = stores.with_metadata(self.spec, probe=False), False
+            return True
+
+    _asked = False
+
+    def _failed(self, request: Request, error: BaseException) -> StoreError:
+        if isinstance(error, StoreError):
+            return error
+        hint = ""
+        if isinstance(error, stores.REFUSED):
+            hint = (
+                "; it was sent unsigned, as no credentials were found in options, environment and profile files"
+                if self._unsigned
+                else "; the credentials were refused (skip_signature=True reads a public bucket)"
+            )
+        return self.failure(request, RuntimeError(stores.first_line(error)), hint)
+
+
+def _signs(head: Callable[[], Any]) -> bool:
+    try:
+        head()
+    except (FileNotFoundError, *stores.REFUSED):
+        return True  # credentials there are; what they may do is the next request's to find out
+    except stores.FAILURES:
+        return False
+    return True

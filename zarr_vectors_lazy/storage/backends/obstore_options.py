@@ -1,0 +1,136 @@
+"""Options for obstore: sorted into its constructors' arguments, wrong ones refused before Rust sees them."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from zarr_vectors_lazy.errors import StoreError, listed
+from zarr_vectors_lazy.storage.secrets import is_secret
+
+CLIENT = frozenset(
+    {
+        "allow_http",
+        "allow_invalid_certificates",
+        "connect_timeout",
+        "default_content_type",
+        "default_headers",
+        "http1_only",
+        "http2_keep_alive_interval",
+        "http2_keep_alive_timeout",
+        "http2_keep_alive_while_idle",
+        "http2_only",
+        "pool_idle_timeout",
+        "pool_max_idle_per_host",
+        "proxy_url",
+        "proxy_ca_certificate",
+        "proxy_excludes",
+        "root_certificate",
+        "randomize_addresses",
+        "read_timeout",
+        "timeout",
+        "user_agent",
+    }
+)
+RETRY = frozenset({"backoff", "max_retries", "retry_timeout"})
+BACKOFF = frozenset({"init_backoff", "max_backoff", "base"})
+_DURATIONS = {name for name in CLIENT | RETRY | BACKOFF if "timeout" in name or name.endswith("_backoff")}
+_VENDORS = ("aws_", "google_", "azure_")
+
+
+def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, Any]:
+    """Arguments of an obstore store's constructor.
+
+    Parameters
+    ----------
+    options
+        As the user gave them: configuration, client options and retry options, nested or loose.
+    config
+        Whether the store has a configuration (HTTP has none).
+
+    Returns
+    -------
+    Those of ``config``, ``client_options``, ``retry_config``, ``credential_provider`` that are not empty.
+
+    Raises
+    ------
+    StoreError
+        For a name or kind of value that obstore does not know.
+    """
+    nested = {name: dict(_mapping(name, options)) for name in ("config", "client_options", "retry_config")}
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in nested:
+            continue
+        if name == "credential_provider":
+            given[name] = value
+        elif _bare(name) in CLIENT:  # as configuration it would be a Rust panic
+            nested["client_options"][_bare(name)] = value
+        elif name in RETRY:
+            nested["retry_config"][name] = value
+        else:
+            nested["config"][name] = value
+    nested["client_options"] = _known("client option", nested["client_options"], CLIENT)
+    nested["retry_config"] = _known("retry option", nested["retry_config"], RETRY)
+    if "backoff" in nested["retry_config"]:
+        nested["retry_config"]["backoff"] = _known(
+            "backoff option", _mapping("backoff", nested["retry_config"]), BACKOFF
+        )
+    nested["config"] = {name: _setting(name, value) for name, value in nested["config"].items() if value is not None}
+    if nested["config"] and not config:
+        _known("option", nested["config"], CLIENT | RETRY | {"client_options", "retry_config"})
+    if any(_is_http(value) for value in nested["config"].values()):
+        nested["client_options"].setdefault("allow_http", True)  # who types http:// means it
+    return given | {name: values for name, values in nested.items() if values}
+
+
+def bare_names(options: Mapping[str, Any]) -> set[str]:
+    """Names of the configuration options given, without the vendor's prefix."""
+    return {_bare(name) for name in (*options, *_mapping("config", options))}
+
+
+def _bare(name: str) -> str:
+    name = name.lower()
+    return next((name[len(vendor) :] for vendor in _VENDORS if name.startswith(vendor)), name)
+
+
+def _mapping(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    value = options.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise StoreError(f"option {name!r} of obstore takes a mapping, not {type(value).__name__}")
+    return value
+
+
+def _known(kind: str, values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    for name in values:
+        if name not in names:
+            raise StoreError(f"obstore knows no {kind} {name!r}; there is {listed(sorted(names))}")
+    return {name: _duration(name, value) for name, value in values.items() if value is not None}
+
+
+def _duration(name: str, value: object) -> object:
+    if name in _DURATIONS and isinstance(value, int | float) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    return value
+
+
+def _setting(name: str, value: object) -> str | bool:
+    if not isinstance(value, str | bool | int | float):
+        raise StoreError(f"option {name!r} of obstore takes text, not {type(value).__name__}")
+    if ("endpoint" in name or "url" in name) and isinstance(value, str):
+        _check_url(name, value)
+    return value if isinstance(value, str | bool) else str(value)
+
+
+def _check_url(name: str, value: str) -> None:
+    # A malformed endpoint panics in Rust at the first request.
+    usable = urlsplit(value).scheme in {"http", "https"} and urlsplit(value).netloc and value.isascii()
+    if not usable or any(char.isspace() for char in value):
+        shown = "***" if is_secret(name) else repr(value)
+        raise StoreError(f"option {name!r} of obstore takes a URL that begins with http:// or https://, not {shown}")
+
+
+def _is_http(value: object) -> bool:
+    return isinstance(value, str) and value.lower().startswith("http://")

@@ -1,0 +1,168 @@
+"""obstore's own stores, made from our descriptions; the only module that imports obstore."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage import ambient
+from zarr_vectors_lazy.storage.backends.obstore_options import arguments, bare_names
+from zarr_vectors_lazy.storage.location import CLOUD, local_path, parse, scheme_of
+from zarr_vectors_lazy.storage.secrets import without_secrets
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+try:
+    from obstore import exceptions, store
+except ImportError as error:
+    raise StoreError(
+        "the backend 'obstore' is not installed; pip install 'zarr_vectors_lazy[obstore]', or choose backend='fsspec'"
+    ) from error
+
+FAILURES = (exceptions.BaseError, OSError, ValueError, TypeError, RuntimeError)
+REFUSED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+NotSupportedError = exceptions.NotSupportedError
+ObjectStore = Any  # obstore's classes have no common type
+
+SCHEMES = CLOUD | {"", "file"}
+_CREDENTIALS = {
+    "s3": {
+        "access_key_id", "secret_access_key", "session_token", "token", "skip_signature", "credential_provider",
+        "container_credentials_relative_uri", "container_credentials_full_uri", "web_identity_token_file",
+        "metadata_endpoint", "imdsv1_fallback",
+    },
+    "gs": {
+        "service_account", "service_account_path", "service_account_key", "application_credentials", "bearer_token",
+        "credential_provider", "skip_signature",
+    },
+}  # fmt: skip
+_AZURE_WORDS = (
+    "key",
+    "token",
+    "sas",
+    "client_id",
+    "secret",
+    "credential",
+    "msi",
+    "object_id",
+    "signature",
+    "emulator",
+    "use_azure_cli",
+)
+_KNOWN = {
+    "s3": _CREDENTIALS["s3"] | {"region", "endpoint", "request_payer", "virtual_hosted_style_request"},
+    "gs": _CREDENTIALS["gs"] | {"base_url"},
+    "az": {"account_name", "account_key", "sas_key", "token", "endpoint", "use_emulator", "skip_signature", "client_id"},
+}
+_CLASSES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore", "abfs": "AzureStore"}
+_PROBE = {"max_retries": 0, "retry_timeout": timedelta(seconds=3)}
+
+
+def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Canonical text of a URL that obstore serves, and the options with the account that the URL named."""
+    scheme = scheme_of(url)
+    if scheme not in SCHEMES:
+        raise StoreError(
+            f"the backend 'obstore' cannot serve {scheme}:// URLs, only {', '.join(sorted(CLOUD))} and files; "
+            "use backend='fsspec'"
+        )
+    if scheme in {"", "file"}:
+        return f"file://{local_path(url)}", dict(options)
+    place = parse(url, options)
+    # An account is stated, as another process may have another one in its environment.
+    return place.url, {"account_name": place.account, **options} if place.account else dict(options)
+
+
+def make(spec: StoreSpec) -> tuple[ObjectStore, bool]:
+    """Return the store, and whether its requests go unsigned because no credentials were found (API 1)."""
+    scheme = scheme_of(spec.url)
+    if scheme == "file":
+        return build(spec), False
+    if scheme in {"http", "https"} or not _unsigned(scheme, bare_names(spec.options)):
+        return build(spec), False
+    profile = ambient.aws_profile() if scheme == "s3" else None
+    if profile is None:
+        return build(spec, {"skip_signature": True}), True
+    provider, region = profile
+    named = "region" in bare_names(spec.options) or "AWS_REGION" in os.environ or "AWS_DEFAULT_REGION" in os.environ
+    return build(spec, {"region": region} if region and not named else {}, credential_provider=provider), False
+
+
+def with_metadata(spec: StoreSpec, *, probe: bool) -> ObjectStore:
+    """Return the store that signs with the instance's credentials; as a probe, one that gives up within seconds."""
+    return build(spec, retry_config=_PROBE, timeout=timedelta(seconds=3)) if probe else build(spec)
+
+
+def build(
+    spec: StoreSpec,
+    config: Mapping[str, Any] | None = None,
+    *,
+    timeout: timedelta | None = None,
+    **overrides: object,
+) -> ObjectStore:
+    """Construct obstore's store; a wrong option or URL is a StoreError that names it.
+
+    Parameters
+    ----------
+    spec
+        Its URL and options.
+    config
+        Configuration that goes over that of the options.
+    timeout
+        Of one request.
+    overrides
+        Other arguments of the constructor.
+    """
+    scheme = scheme_of(spec.url)
+    given = arguments(spec.options.plain(), config=scheme in _CLASSES) | overrides
+    if config:
+        given["config"] = {**given.get("config", {}), **config}
+    if timeout is not None:
+        given["client_options"] = {**given.get("client_options", {}), "timeout": timeout, "connect_timeout": timeout}
+    try:
+        return _construct(spec, scheme, given)
+    except (exceptions.BaseError, ValueError, TypeError) as error:
+        reason = without_secrets(first_line(error), spec.options.plain())
+        names = ", ".join(f"{name}={spec.options.shown(name)!r}" for name in spec.options) or "none"
+        text = f"obstore refuses the options or the URL: {reason}; given: {names}{_some_options(scheme, error)}"
+        raise StoreError(text, where=spec.url) from None
+
+
+def _some_options(scheme: str, error: BaseException) -> str:
+    unknown = isinstance(error, exceptions.UnknownConfigurationKeyError)
+    return f"; there is, among others, {', '.join(sorted(_KNOWN.get(scheme, ())))}" if unknown else ""
+
+
+def _construct(spec: StoreSpec, scheme: str, given: dict[str, Any]) -> ObjectStore:
+    if scheme == "file":
+        if given:
+            raise StoreError(f"a local folder takes no options; got {', '.join(spec.options)}", where=spec.url)
+        return store.LocalStore(prefix=local_path(spec.url))
+    if scheme in {"http", "https"}:
+        if scheme == "http":  # who types http:// means it
+            given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
+        return store.HTTPStore(spec.url, **given)
+    place = parse(spec.url, spec.options)
+    if scheme == "az":
+        config = {name: value for name, value in given.get("config", {}).items() if not name.endswith("account_name")}
+        given["config"] = {"account_name": place.account, **config}
+    return getattr(store, _CLASSES[scheme])(place.bucket, prefix=place.path or None, **given)
+
+
+def first_line(error: BaseException) -> str:
+    """Obstore's message without the Rust structures below it."""
+    return " ".join(str(error).partition("Debug source:")[0].split())
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether it is a Rust panic, whose class cannot be imported."""
+    return type(error).__name__ == "PanicException"
+
+
+def _unsigned(scheme: str, names: set[str]) -> bool:
+    match scheme:
+        case "s3":
+            return not (names & _CREDENTIALS["s3"] or ambient.in_aws_environment())
+        case "gs":
+            return not (names & _CREDENTIALS["gs"] or ambient.in_google_environment())
+    return not (any(word in name for name in names for word in _AZURE_WORDS) or ambient.in_azure_environment())
