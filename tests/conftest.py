@@ -1,0 +1,84 @@
+"""Golden stores, unpacked once a session, and an environment in which no client looks for credentials."""
+
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+DATA = Path(__file__).parent / "data"
+STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DATA.glob("*/*.zarrvectors.zip"))}
+AMBIENT = ("AWS_", "AZURE_", "GOOGLE_", "GCS_", "GCE_", "GCSFS_", "ZARR_VECTORS_")
+NOBODY = "127.0.0.1:9"  # the discard port: refused at once
+
+# Set before any client is made, and inherited by the workers of a LocalCluster.
+for name in [name for name in os.environ if name.startswith(AMBIENT)]:
+    del os.environ[name]
+os.environ |= {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_METADATA_ENDPOINT": f"http://{NOBODY}",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    "GCE_METADATA_HOST": NOBODY,
+    "GCE_METADATA_IP": NOBODY,
+    "NO_GCE_CHECK": "true",
+    "MPLBACKEND": "agg",
+}
+
+
+@dataclass(frozen=True)
+class Golden:
+    """A store written by a released writer, and what a reader must give (``data/*/README.md``)."""
+
+    name: str
+    path: Path
+    expected: dict[str, np.ndarray]
+    meta: dict[str, Any]
+
+
+def unpack(name: str, where: Path) -> Golden:
+    packed = STORES[name]
+    path = where / f"{name}.zarrvectors"
+    with zipfile.ZipFile(packed) as files:
+        files.extractall(path)
+    with np.load(packed.with_name(f"{name}.expected.npz")) as arrays:
+        expected = dict(arrays)
+    meta = json.loads(packed.with_name(f"{name}.expected.json").read_text())
+    return Golden(name=name, path=path, expected=expected, meta=meta)
+
+
+@pytest.fixture(scope="session")
+def goldens(tmp_path_factory) -> dict[str, Golden]:
+    """Every golden store by name, such as ``tracts-0.9``."""
+    where = tmp_path_factory.mktemp("golden")
+    return {name: unpack(name, where) for name in STORES}
+
+
+@pytest.fixture(scope="session", params=list(STORES))
+def golden(request, goldens) -> Golden:
+    """Each golden store in turn."""
+    return goldens[request.param]
+
+
+@pytest.fixture(scope="session")
+def tracts(goldens) -> Path:
+    return goldens["tracts-0.9"].path
+
+
+@pytest.fixture(scope="session")
+def neuron(goldens) -> Path:
+    return goldens["neuron-0.9"].path
+
+
+@pytest.fixture(scope="session")
+def surface(goldens) -> Path:
+    return goldens["surface-0.9"].path
+
+
+@pytest.fixture(scope="session")
+def cloud(goldens) -> Path:
+    return goldens["cloud-0.9"].path

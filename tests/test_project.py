@@ -1,0 +1,66 @@
+"""Rules about the project itself, each with a test that enforces it."""
+
+import ast
+import importlib
+import pkgutil
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import zarr_vectors_lazy
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "zarr_vectors_lazy"
+WRITTEN = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")])
+DOCUMENTED_ZARR = {"zarr", "zarr.abc", "zarr.codecs", "zarr.errors", "zarr.storage", "zarr.testing"}
+
+
+def names(paths):
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+@pytest.mark.parametrize("path", WRITTEN, ids=names(WRITTEN))
+def test_module_has_at_most_400_lines(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+def test_every_module_imports_without_a_warning():
+    found = [info.name for info in pkgutil.walk_packages(zarr_vectors_lazy.__path__, "zarr_vectors_lazy.")]
+    assert found
+    for name in found:
+        importlib.import_module(name)
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.module or ""
+
+
+def test_only_documented_modules_of_zarr_are_imported():
+    used = {name for path in PACKAGE.rglob("*.py") for name in imported(path) if name.split(".")[0] == "zarr"}
+    assert {name for name in used if ".".join(name.split(".")[:2]) not in DOCUMENTED_ZARR} == set()
+
+
+def test_all_extra_is_the_union_of_the_others():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    (everything,) = extras.pop("all")
+    assert everything == f"{project['name']}[{','.join(extras)}]"
+
+
+def test_every_minimum_version_says_why():
+    text = (ROOT / "pyproject.toml").read_text()
+    lines = text[text.index("dependencies = [") : text.index("[dependency-groups]")].splitlines()
+    silent = [line for line in lines if ">=" in line and "#" not in line]
+    assert silent == []
+
+
+def test_makefile_and_script_know_the_same_words():
+    words = (ROOT / "Makefile").read_text().split(".PHONY:")[1].split()
+    script = (ROOT / "dev.py").read_text()
+    listed = script[script.index("HABITS = {") :].split("(", 1)[1].split(")")[0]
+    assert words == [word.strip() for word in listed.split(",")]
