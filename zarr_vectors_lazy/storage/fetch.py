@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 
+from zarr_vectors_lazy.storage.arrays import zarr_array, zarr_cells
 from zarr_vectors_lazy.storage.base import Backend, Result
+from zarr_vectors_lazy.storage.loop import run
 from zarr_vectors_lazy.storage.requests import Request
+
+__all__ = ["fetch", "run", "zarr_array", "zarr_cells"]
 
 
 def fetch(backend: Backend, requests: Sequence[Request]) -> list[Result]:

@@ -75,7 +75,7 @@ class _Job(Generic[T]):
             try:
                 self._results[index] = self._call(self._items[index])
             except BaseException as error:  # noqa: BLE001  relayed whole to the thread that waits
-                self._error = self._error or error
+                self._error = error
                 self._over.set()
                 return
             with self._lock:

@@ -52,7 +52,16 @@ _AZURE_WORDS = (
 _KNOWN = {
     "s3": _CREDENTIALS["s3"] | {"region", "endpoint", "request_payer", "virtual_hosted_style_request"},
     "gs": _CREDENTIALS["gs"] | {"base_url"},
-    "az": {"account_name", "account_key", "sas_key", "token", "endpoint", "use_emulator", "skip_signature", "client_id"},
+    "az": {
+        "account_name",
+        "account_key",
+        "sas_key",
+        "token",
+        "endpoint",
+        "use_emulator",
+        "skip_signature",
+        "client_id",
+    },
 }
 _CLASSES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore", "abfs": "AzureStore"}
 _PROBE = {"max_retries": 0, "retry_timeout": timedelta(seconds=3)}

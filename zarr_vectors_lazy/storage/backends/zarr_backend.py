@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import cast
 
-from zarr.abc.store import ByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
 
 from zarr_vectors_lazy.storage.base import Backend, Result
@@ -66,5 +66,5 @@ def byte_request(request: Get) -> ByteRequest | None:
     if request.start is None:
         return None
     if request.stop is None:
-        return SuffixByteRequest(-request.start)
+        return SuffixByteRequest(-request.start) if request.start < 0 else OffsetByteRequest(request.start)
     return RangeByteRequest(request.start, request.stop)

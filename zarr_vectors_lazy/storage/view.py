@@ -1,0 +1,77 @@
+"""A backend as a zarr store: what zarr reads through it is counted, limited and fails like everything else."""
+
+from collections.abc import AsyncIterator, Iterable
+from typing import NoReturn
+
+from zarr.abc.buffer import Buffer, BufferPrototype
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes
+
+
+class BackendStore(Store):
+    """Read-only; used on our loop alone.
+
+    Parameters
+    ----------
+    backend
+        Who answers.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        super().__init__(read_only=True)
+        self._backend = backend
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BackendStore) and other._backend is self._backend
+
+    __hash__ = Store.__hash__
+
+    supports_writes = False
+    supports_deletes = False
+    supports_listing = True
+
+    async def get(  # noqa: D102  inherited
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        data = await self._backend.fetch_one(_request(key, byte_range))
+        return None if data is None else prototype.buffer.from_bytes(bytes(data))
+
+    async def get_partial_values(  # noqa: D102  inherited
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
+
+    async def exists(self, key: str) -> bool:  # noqa: D102  inherited
+        return await self._backend.fetch_one(Get(key)) is not None
+
+    async def list(self) -> AsyncIterator[str]:  # noqa: D102  inherited
+        async for key in self.list_prefix(""):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:  # noqa: D102  inherited
+        for key in await self._backend.fetch_one(ListSizes(prefix.strip("/"))):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:  # noqa: D102  inherited
+        for name in await self._backend.fetch_one(ListDir(prefix.strip("/"))):
+            yield name
+
+    async def set(self, key: str, value: Buffer) -> NoReturn:  # noqa: D102  inherited
+        raise NotImplementedError(f"reading never writes, but {key!r} was to be written")
+
+    async def delete(self, key: str) -> NoReturn:  # noqa: D102  inherited
+        raise NotImplementedError(f"reading never deletes, but {key!r} was to be deleted")
+
+
+def _request(key: str, byte_range: ByteRequest | None) -> Get:
+    match byte_range:
+        case None:
+            return Get(key)
+        case RangeByteRequest(start, end):
+            return Get(key, start, end)
+        case SuffixByteRequest(suffix):
+            return Get(key, -suffix)
+        case OffsetByteRequest(offset):
+            return Get(key, offset)
