@@ -1,0 +1,148 @@
+"""The main job in a minute, on real tractography: levels, a coarse level, an exact box, requests, a picture.
+
+``python -m zarr_vectors_lazy.demo [STORE] [PICTURE]``; without a store, the one in the checkout's ``tests/data``.
+"""
+
+import argparse
+import logging
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+
+import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.storage.counters import counting
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+PACKED = CHECKOUT / "tests" / "data" / "0.9-by-zarr-vectors-0.9.2" / "tracts-0.9.zarrvectors.zip"
+OUT = CHECKOUT / "demo-out"
+SHARE = 0.3  # of the extent along each axis, that the box covers
+BACKGROUND = "#0c0f14"
+BOX = "#f2c14e"
+VIEW = np.array([[0.82, -0.20], [-0.57, -0.29], [0.0, 0.94]])
+"""(3, 2): coordinates to the picture's, a parallel projection from the side and a little above."""
+
+Floats = npt.NDArray[np.floating[Any]]
+Box = tuple[Floats, Floats]
+log = logging.getLogger("zarr_vectors_lazy.demo")
+
+
+def embedded_store() -> Path:
+    """Unpack the tractography of ``tests/data`` and return its path."""
+    if not PACKED.exists():
+        raise SystemExit(f"{PACKED} is not there: run this from a checkout, or name a store")
+    path = OUT / "tracts.zarrvectors"
+    with zipfile.ZipFile(PACKED) as packed:
+        packed.extractall(path)
+    return path
+
+
+def describe(store: zvl.ZVStore) -> None:
+    """Say what the metadata tells of each level."""
+    log.info("%s\n%s %s, %d axes", store.url, store.format_version, ", ".join(store.geometry_types), store.ndim)
+    log.info("\n%5s %9s %7s %8s  %s", "level", "vertices", "chunks", "objects", "bin")
+    for level in store:
+        objects = len(level.objects.ids)
+        log.info("%5d %9s %7d %8d  %s", level.index, level.vertex_count, level.chunk_count, objects, level.bin_shape)
+
+
+def middle(vertices: Floats) -> Box:
+    """Box about the median of some vertices."""
+    centre = np.median(vertices, axis=0).astype(np.float64)
+    half = SHARE / 2 * np.ptp(vertices, axis=0)
+    return centre - half, centre + half
+
+
+def read(what: str, level: zvl.ZVLevel) -> tuple[Floats, int]:
+    """Compute the level's vertices and say what that took; return them and the number of requests."""
+    start = time.perf_counter()
+    with counting() as counts:
+        vertices: Floats = level.vertices.compute()
+    took = 1e3 * (time.perf_counter() - start)
+    log.info(
+        "%-16s%6d vertices %4d requests %8d bytes %5.0f ms", what, len(vertices), counts.requests, counts.bytes, took
+    )
+    return vertices, counts.requests
+
+
+def segments(level: zvl.ZVLevel) -> Floats:
+    """(E, 2, D) ends of the level's edges."""
+    vertices, edges = dask.compute(level.vertices, level.edges)
+    ends: Floats = vertices[edges]
+    return ends
+
+
+def draw(panels: Sequence[tuple[str, Floats, float]], box: Box, picture: Path) -> None:
+    """One panel for each (title, segments, line width), coloured by direction: |x| red, |y| green, |z| blue."""
+    figure = Figure(figsize=(5 * len(panels), 5.2), facecolor=BACKGROUND)
+    axes = figure.subplots(1, len(panels))
+    for axis, (title, ends, width) in zip(axes, panels, strict=True):
+        add_segments(axis, ends, box, width)
+        axis.set_title(title, color="#e8eaed", fontsize=13, pad=10)
+        axis.autoscale_view()
+        axis.set_aspect("equal", adjustable="datalim")
+        axis.set_axis_off()
+    legend = "colour is direction: x red, y green, z blue"
+    figure.text(0.5, 0.03, legend, color="#8b929c", fontsize=10, ha="center")
+    figure.tight_layout(rect=(0, 0.04, 1, 1))
+    picture.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(picture, dpi=150, facecolor=BACKGROUND)
+
+
+def add_segments(axis: Axes, ends: Floats, box: Box, width: float) -> None:
+    """Draw segments, the nearest last, those outside the box faint, and the box."""
+    depth = np.cross(VIEW[:, 0], VIEW[:, 1])
+    ends = ends[np.argsort(ends.mean(axis=1) @ depth)]
+    along = np.abs(ends[:, 1] - ends[:, 0])
+    colour = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    inside = ((ends >= box[0]) & (ends <= box[1])).all(axis=(1, 2))
+    opacity = np.where(inside, 0.95, 0.4)[:, None]
+    axis.add_collection(LineCollection(ends @ VIEW, colors=np.hstack([colour, opacity]), linewidths=width))
+    corners = np.array(np.meshgrid(*zip(*box, strict=True), indexing="ij")).reshape(3, 8).T
+    rims = [(a, b) for a in range(8) for b in range(a) if (a ^ b) in {1, 2, 4}]
+    axis.add_collection(LineCollection(corners[rims] @ VIEW, colors=BOX, linewidths=1.1))
+
+
+def show(url: str, picture: Path) -> None:
+    """Run the demonstration on one store, and leave the picture."""
+    store = zvl.open_zv(url)
+    describe(store)
+    fine = store[store.levels[0]]
+    coarse = store[store.levels[min(1, len(store) - 1)]]
+    vertices, _ = read(f"level {coarse.index}", coarse)
+    box = middle(vertices)
+    cut = fine.sel(bbox=box)
+    log.info("\nWhat the box would fetch, before anything is fetched:\n%s\n", cut.explain())
+    found, made = read(f"box on level {fine.index}", cut)
+    everything, whole = read(f"level {fine.index}", fine)
+    log.info("%d requests made for the box, %d avoided", made, whole - made)
+    panels = [
+        (f"level {coarse.index}: {len(vertices)} vertices", segments(coarse), 1.2),
+        (f"level {fine.index}: {len(everything)} vertices", segments(fine), 0.8),
+        (f"box on level {fine.index}: {len(found)} vertices", segments(cut), 1.3),
+    ]
+    draw(panels, box, picture)
+    log.info("picture: %s", picture)
+
+
+def main() -> None:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(description="The main job of zarr_vectors_lazy in a minute.")
+    parser.add_argument("store", nargs="?", help="URL or path; the tractography in tests/data where none is given")
+    parser.add_argument("picture", nargs="?", type=Path, default=OUT / "levels.png", help="PNG to leave")
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log.setLevel(logging.INFO)
+    show(given.store or str(embedded_store()), given.picture)
+
+
+if __name__ == "__main__":
+    main()
