@@ -1,0 +1,1 @@
+"""Benchmarks of the reader: see ``benchmarks/README.md``."""

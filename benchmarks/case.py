@@ -1,0 +1,91 @@
+"""One measurement in a process of its own: a job comes as JSON on standard input, what was measured goes out as JSON.
+
+Imports are done before the clock starts. The clock covers the cold open (a new client, metadata) and the read up to the
+array in memory. Checksums are taken after it.
+"""
+
+import gc
+import json
+import pkgutil
+import resource
+import sys
+import time
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.environment import versions
+from benchmarks.readers import READERS, Job
+
+PACKAGES = ("zarr-vectors-lazy", "zarr-vectors", "zarr", "numpy", "dask", "obstore")
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """Run one job and say what it took."""
+    read = pkgutil.resolve_name(READERS[job.reader])
+    opened = record_opens(job.folder) if job.count_opens else None
+    gc.collect()
+    before = reset_peak()
+    cpu, start = time.process_time(), time.perf_counter()
+    result = read(job)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+    peak = peak_rss()
+    return {
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "peak_mb": peak / 1e6,
+        "grown_mb": (peak - before) / 1e6,
+        "opened": None if opened is None else len(opened),
+        "own_requests": import_module("benchmarks.readers.ours").own_requests() if job.reader == "ours" else None,
+        "versions": versions(*PACKAGES),
+        **describe(result),
+    }
+
+
+def describe(result: np.ndarray | list[bytes]) -> dict[str, int]:
+    """Rows and a checksum that does not depend on their order; of a raw fetch, objects and bytes."""
+    if isinstance(result, list):
+        return {"objects": len(result), "nbytes": sum(map(len, result))}
+    bits = np.ascontiguousarray(result).view(np.uint32)
+    return {"rows": len(result), "nbytes": result.nbytes, "checksum": int(bits.sum(dtype=np.uint64))}
+
+
+def record_opens(folder: str) -> list[str]:
+    """List that every file below ``folder`` joins as Python opens it."""
+    opened: list[str] = []
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(args[0], str) and args[0].startswith(folder):
+            opened.append(args[0])
+
+    sys.addaudithook(hook)
+    return opened
+
+
+def reset_peak() -> int:
+    """Bytes resident now; the peak is counted from here on where the system lets it be (Linux)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+        return status_bytes("VmRSS")
+    except OSError:
+        return peak_rss()
+
+
+def peak_rss() -> int:
+    """Bytes resident at most."""
+    try:
+        return status_bytes("VmHWM")
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def status_bytes(name: str) -> int:
+    """One of the sizes that Linux tells of this process."""
+    (line,) = (line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
+    return int(line.split()[1]) * 1024
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(Job(**json.load(sys.stdin)))))
