@@ -1,0 +1,72 @@
+"""What must work in an environment with only some extras: ``python tests/smoke.py EXTRA FOLDER-OF-GOLDEN-STORES``.
+
+`dev.py extras` runs it with the package installed from a wheel; nothing here leaves the machine.
+"""
+
+import importlib.util
+import json
+import sys
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+import zarr_vectors_lazy as zvl
+
+CLOUD = {"s3fs", "gcsfs", "adlfs"}
+INSTALLED = {  # of the optional packages
+    "none": set(),
+    "minimum": {"obstore"},
+    "obstore": {"obstore"},
+    "cloud": CLOUD,
+    "all": {"obstore", *CLOUD, "distributed", "pyarrow", "typer", "rich", "matplotlib"},
+}
+URL = "s3://a-bucket/store.zarrvectors"
+
+
+def refusal(**options):
+    """Message with which opening a cloud URL is refused, or ""."""
+    try:
+        zvl.open_zv(URL, **options)
+    except zvl.errors.StoreError as error:
+        return str(error)
+    return ""
+
+
+def read(folder):
+    """Read a golden store whole and by a box, and compare."""
+    meta = json.loads((folder / "tracts-0.9.expected.json").read_text())
+    with tempfile.TemporaryDirectory() as temp:
+        with zipfile.ZipFile(folder / "tracts-0.9.zarrvectors.zip") as packed:
+            packed.extractall(temp)
+        store = zvl.open_zv(temp)
+        for level, wanted in zip(store, meta["levels"], strict=True):
+            assert level.vertices.compute().shape == (wanted["vertex_count"], 3)
+            assert level.edges.compute().shape == (wanted["edges"], 2)
+            for box in wanted["bbox"]:
+                inside = level.sel(bbox=(box["lo"], box["hi"])).vertices.compute()
+                assert len(inside) == box["count"]
+        lengths = store[0].attributes["arc_length"].compute()
+        assert lengths.dtype == np.float32
+        assert store.levels == [0, 1, 2]
+
+
+def main(extra, folder):
+    """Check what is installed, what is refused and how, and that a local store reads."""
+    present = {package for package in INSTALLED["all"] if importlib.util.find_spec(package)}
+    assert present == INSTALLED[extra], f"installed: {present}"
+    if extra == "none":
+        assert "pip install" in refusal(), refusal()
+    if "obstore" not in present:
+        assert "pip install" in refusal(backend="obstore"), refusal(backend="obstore")
+    if "s3fs" not in present:
+        assert "pip install" in refusal(backend="fsspec"), refusal(backend="fsspec")
+    read(Path(folder))
+    print("ok; with", ", ".join(sorted(present)) or "no optional package")
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("error")
+    main(*sys.argv[1:])

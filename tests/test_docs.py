@@ -1,0 +1,81 @@
+"""Python blocks of README and docs run, page by page, and print what the page says they print."""
+
+import contextlib
+import io
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import zarr_vectors_lazy as zvl
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(
+    r"(?:^<!-- not run: (?P<reason>[^\n]+) -->\n)?^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A Python block, the line it begins on, and what the page says it prints (None: nothing is said)."""
+
+    line: int
+    code: str
+    printed: str | None
+
+
+def blocks(page: Path) -> list[Block]:
+    text = page.read_text()
+    found = list(FENCE.finditer(text))
+    result = []
+    for match, following in zip(found, [*found[1:], None], strict=True):
+        if match["language"] != "python" or match["reason"]:
+            continue
+        printed = following["code"] if following and following["language"] == "text" else None
+        result.append(Block(text[: match.start("code")].count("\n"), match["code"], printed))
+    return result
+
+
+RUNNABLE = [page for page in PAGES if blocks(page)]
+
+
+def name(page):
+    return str(page.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("page", RUNNABLE, ids=name)
+def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch, goldens):
+    (tmp_path / "tests").symlink_to(ROOT / "tests")
+    for store in ("tracts", "neuron", "surface", "cloud"):
+        if "extractall" not in page.read_text():
+            (tmp_path / f"{store}.zarrvectors").symlink_to(goldens[f"{store}-0.9"].path)
+    monkeypatch.chdir(tmp_path)
+    names = {"__name__": "__main__"}
+    for block in blocks(page):
+        output = io.StringIO()
+        code = compile("\n" * block.line + block.code, str(page), "exec")  # errors name the page's own line
+        with contextlib.redirect_stdout(output):
+            exec(code, names)
+        if block.printed is not None:
+            assert output.getvalue() == block.printed, f"{name(page)}, line {block.line}"
+
+
+def test_every_block_of_a_page_is_closed_and_named():
+    for page in PAGES:
+        fences = [line for line in page.read_text().splitlines() if line.startswith("```")]
+        assert len(fences) % 2 == 0, name(page)
+        assert all(fence != "```" for fence in fences[::2]), name(page)
+
+
+def test_links_between_pages_lead_somewhere():
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / target).exists(), f"{name(page)}: {target}"
+
+
+def test_reference_shows_every_public_name():
+    shown = "".join(page.read_text() for page in (ROOT / "docs" / "reference").glob("*.md"))
+    missing = [public for public in zvl.__all__ if not re.search(rf"^::: zarr_vectors_lazy\.{public}$", shown, re.M)]
+    assert missing == []
