@@ -12,6 +12,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +45,11 @@ def ensure(side: int, folder: Path) -> Path:
 def measure(path: Path, side: int) -> dict[str, float]:
     """CPU seconds of each step, and what the graphs weigh; in a fresh process, imports done."""
     import dask  # noqa: PLC0415 - the driving process needs none of these
-    import dask.array  # noqa: PLC0415
 
     import zarr_vectors_lazy as zvl  # noqa: PLC0415
 
+    with suppress(ImportError):
+        import_module("distributed")  # which ``compute()`` imports where it is installed
     found: dict[str, float] = {}
 
     def timed(name: str, step: Callable[[], Any]) -> Any:

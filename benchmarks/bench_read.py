@@ -2,7 +2,7 @@
 
 Every measurement is a process of its own, and the readers of a cell (a store, a place, a full read or a box) take
 turns, so that a slow minute of the machine slows all of them. A first, untimed turn warms the page cache, counts the
-files that are opened, and checks that all readers return the same rows.
+files that are opened, notes what is imported late, and checks that all readers return the same rows.
 """
 
 import json
@@ -49,6 +49,7 @@ class Row:
     chunks: int  # that the read needs
     samples: list[dict[str, Any]] = field(default_factory=list)  # of `benchmarks.case.measure`, and the server's counts
     opened: int | None = None  # files, counted in the untimed turn
+    imported: list[str] = field(default_factory=list)  # modules that the untimed turn imported while it read
     failure: str = ""
 
 
@@ -78,10 +79,16 @@ def run_cell(dataset: Dataset, work: str, server: Server | None, options: Option
                 continue
             job = jobs[row.reader]
             print(f"{turn}/{options.rounds} {dataset.name} {place} {work}: {row.reader}", file=sys.stderr, flush=True)
-            take_turn(row, job, server, options, timed=turn > 0)
+            late = sorted({name for other in rows if side(other) == side(row) for name in other.imported})
+            take_turn(row, replace(job, preload=late), server, options, timed=turn > 0)
         if turn == 0:
             check_agreement(rows)
     return rows
+
+
+def side(row: Row) -> str:
+    """Environment in which a reader runs."""
+    return "reference" if row.reader.startswith("reference") else "ours"
 
 
 def plan(dataset: Dataset, work: str, server: Server | None, options: Options) -> dict[str, Job]:
@@ -119,11 +126,9 @@ def take_turn(row: Row, job: Job, server: Server | None, options: Options, *, ti
     sample["server"] = counts = server.counts() if server else None
     if counts and counts["failed"]:
         raise RuntimeError(f"the server failed {counts['failed']} requests: its bug would be timed as the client's")
-    if timed:
-        row.samples.append(sample)
-    else:
-        row.opened = sample["opened"]
-        row.samples = [sample]
+    if not timed:
+        row.opened, row.imported = sample["opened"], sample["imported"]
+    row.samples.append(sample)
 
 
 def measure(job: Job, server: Server | None, reference: Path | None) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """One measurement in a process of its own: a job comes as JSON on standard input, what was measured goes out as JSON.
 
-Imports are done before the clock starts. The clock covers the cold open (a new client, metadata) and the read up to the
-array in memory. Checksums are taken after it.
+Imports are done before the clock starts, those too that a reader would do in the middle (the job names them: they are
+what an untimed run imported). The clock covers the cold open (a new client, metadata) and the read up to the array in
+memory. Checksums are taken after it.
 """
 
 import gc
@@ -10,6 +11,7 @@ import pkgutil
 import resource
 import sys
 import time
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,10 @@ PACKAGES = ("zarr-vectors-lazy", "zarr-vectors", "zarr", "numpy", "dask", "obsto
 def measure(job: Job) -> dict[str, Any]:
     """Run one job and say what it took."""
     read = pkgutil.resolve_name(READERS[job.reader])
+    for name in job.preload:
+        with suppress(ImportError):  # some are not modules of their own
+            import_module(name)
+    imported = set(sys.modules)
     opened = record_opens(job.folder) if job.count_opens else None
     gc.collect()
     before = reset_peak()
@@ -32,6 +38,7 @@ def measure(job: Job) -> dict[str, Any]:
     result = read(job)
     seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     peak = peak_rss()
+    late = sorted(set(sys.modules) - imported)
     return {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
@@ -39,6 +46,7 @@ def measure(job: Job) -> dict[str, Any]:
         "grown_mb": (peak - before) / 1e6,
         "opened": None if opened is None else len(opened),
         "own_requests": import_module("benchmarks.readers.ours").own_requests() if job.reader == "ours" else None,
+        "imported": late,
         "versions": versions(*PACKAGES),
         **describe(result),
     }

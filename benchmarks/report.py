@@ -7,7 +7,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from benchmarks.bench_read import BASE, Row
+from benchmarks.bench_read import BASE, Row, side
 
 COLUMNS = (
     "s: median (min-max)",
@@ -89,9 +89,10 @@ def versions(rows: Iterable[Row]) -> dict[str, str]:
     """Versions on either side."""
     found = {}
     for row in rows:
-        side = "reference" if row.reader.startswith("reference") else "ours"
         for sample in row.samples[:1]:
-            found[f"versions, {side}"] = ", ".join(f"{name} {number}" for name, number in sample["versions"].items())
+            found[f"versions, {side(row)}"] = ", ".join(
+                f"{name} {number}" for name, number in sample["versions"].items()
+            )
     return found
 
 

@@ -25,3 +25,4 @@ class Job:
     cells: list[str] = field(default_factory=list)  # and those that reading takes, relative to the store
     in_flight: int = 128  # requests of the raw fetch at once
     count_opens: bool = False  # count the files opened; costs time
+    preload: list[str] = field(default_factory=list)  # modules to import before the clock starts

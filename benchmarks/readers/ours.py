@@ -1,16 +1,10 @@
 """This package."""
 
 import numpy as np
-import zarr.storage  # noqa: F401 - imports are not timed
 
 import zarr_vectors_lazy as zvl
 from benchmarks.readers import Job
 from zarr_vectors_lazy.storage import counters
-
-try:
-    import obstore.store
-except ImportError:  # optional; a local read does without
-    obstore = None
 
 
 def read(job: Job) -> np.ndarray:
@@ -18,7 +12,7 @@ def read(job: Job) -> np.ndarray:
     level = zvl.open_zv(job.url)[0]
     if job.box is not None:
         level = level.sel(bbox=job.box)
-    return level.vertices.compute(scheduler="threads")
+    return level.vertices.compute()
 
 
 def own_requests() -> int:

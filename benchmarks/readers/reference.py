@@ -5,7 +5,6 @@ makes one HEAD request more per object, ten at a time, and takes 5 s where obsto
 """
 
 import numpy as np
-import zarr.storage  # noqa: F401 - imports are not timed
 import zarr_vectors
 from zarr_vectors.lazy.store import open_zv
 from zarr_vectors.types import points
