@@ -156,7 +156,11 @@ class FsspecBackend(Backend):
         try:
             return self._dispatch(request)
         except MISSING:
-            return None if isinstance(request, Get) else () if isinstance(request, ListDir) else {}
+            if isinstance(request, Get):
+                record("get" if request.start is None else "range", request.key, 0)
+                return None
+            record("list", request.prefix, 0)
+            return () if isinstance(request, ListDir) else {}
         except systems.failures() as error:
             raise self._failed(request, error) from error
 

@@ -142,5 +142,6 @@ def failures() -> tuple[type[BaseException], ...]:
 
 def refused(error: BaseException) -> bool:
     """Whether the server said 401 or 403."""
-    codes = {str(getattr(error, name, "")) for name in ("status", "code", "status_code")}
-    return isinstance(error, PermissionError) or bool(codes & {"401", "403"})
+    # aiohttp's, Azure's and gcsfs's; aiohttp's own `code` warns when it is looked at.
+    names = ("status", "status_code", *(["code"] if type(error).__name__ == "HttpError" else []))
+    return isinstance(error, PermissionError) or any(str(getattr(error, name, "")) in {"401", "403"} for name in names)

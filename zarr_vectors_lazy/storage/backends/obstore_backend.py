@@ -19,6 +19,8 @@ T = TypeVar("T")
 
 PAGE = 1000  # names in one answer of S3 and Google's listing
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist")
+_NO_FILE = re.compile(r"Not a directory|Is a directory")
+_NOT_PARTIAL = re.compile(r"NotPartial|non-partial response")
 _BEYOND_END = re.compile(r"StartTooLarge|Wanted range starting at|416 Range Not Satisfiable|InvalidRange")
 
 
@@ -62,8 +64,12 @@ class ObstoreBackend(Backend):
     def _get(self, request: Get) -> Result:
         try:
             data = self._whole(request.key) if request.start is None else self._range(request)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        except FileNotFoundError as error:
             if _NO_BUCKET.search(str(error)):
+                raise
+            data = None
+        except stores.FAILURES as error:
+            if self._scheme != "file" or not _NO_FILE.search(str(error)):
                 raise
             data = None
         record("get" if request.start is None else "range", request.key, 0 if data is None else len(data))
@@ -87,6 +93,8 @@ class ObstoreBackend(Backend):
         except stores.NotSupportedError:  # Azure knows no suffixes, simple web servers no ranges
             return self._range_of_whole(request.key, start, stop)
         except stores.FAILURES as error:
+            if _NOT_PARTIAL.search(str(error)):
+                return self._range_of_whole(request.key, start, stop)
             if not _BEYOND_END.search(str(error)):
                 raise
             return b""

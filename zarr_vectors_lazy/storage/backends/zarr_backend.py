@@ -46,6 +46,9 @@ class ZarrBackend(Backend):
         buffer = await self._store.get(request.key, default_buffer_prototype(), byte_request(request))
         data = None if buffer is None else buffer.to_bytes()
         record("get" if request.start is None else "range", request.key, len(data or b""))
+        if data is not None and request.start is not None and 0 < len(data) < -request.start:
+            # MemoryStore (zarr 3.1.6) gives a wrong part where the suffix is longer than the object.
+            return await self._get(Get(request.key))
         return data
 
     async def _names(self, request: ListDir) -> tuple[str, ...] | None:

@@ -1,0 +1,192 @@
+"""Servers on loopback that tests read from; nothing here leaves the machine."""
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+ACCESS = "AKIALOOPBACK"
+SECRET = "loopback-secret-0123456789"  # noqa: S105
+# No client may look for credentials outside the machine.
+ENVIRONMENT = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9", "NO_GCE_CHECK": "true"}
+
+
+def keep_off_the_network():
+    """Set what keeps every cloud client in this process and its children from asking the network."""
+    os.environ.update(ENVIRONMENT)
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@dataclass
+class S3Server:
+    """A moto server; `upload` a folder, read it with ``(url, options)`` of either backend."""
+
+    url: str
+    bucket: str = "loopback"
+
+    def obstore(self, prefix):
+        return f"s3://{self.bucket}/{prefix}", {
+            "endpoint": self.url,
+            "region": "us-east-1",
+            "access_key_id": ACCESS,
+            "secret_access_key": SECRET,
+            "client_options": {"allow_http": True},
+        }
+
+    def fsspec(self, prefix):
+        return f"s3://{self.bucket}/{prefix}", {"endpoint_url": self.url, "key": ACCESS, "secret": SECRET}
+
+    def options(self, backend, prefix):
+        """``(url, options)`` for backend ``"obstore"`` or ``"fsspec"``."""
+        return {"obstore": self.obstore, "fsspec": self.fsspec}[backend](prefix)
+
+    def upload(self, folder, prefix):
+        """Put every file of a local folder under ``prefix``."""
+        import obstore
+
+        store = self._native()
+        files = [path for path in Path(folder).rglob("*") if path.is_file()]
+        with ThreadPoolExecutor(16) as threads:
+            put = partial(obstore.put, store)
+            list(threads.map(lambda p: put(f"{prefix}/{p.relative_to(folder).as_posix()}", p.read_bytes()), files))
+
+    def put(self, objects, prefix):
+        """Put a mapping from key to bytes under ``prefix``."""
+        import obstore
+
+        store = self._native()
+        with ThreadPoolExecutor(16) as threads:
+            list(threads.map(lambda item: obstore.put(store, f"{prefix}/{item[0]}", item[1]), objects.items()))
+
+    def _native(self):
+        from obstore.store import S3Store
+
+        return S3Store(
+            self.bucket,
+            endpoint=self.url,
+            region="us-east-1",
+            access_key_id=ACCESS,
+            secret_access_key=SECRET,
+            client_options={"allow_http": True},
+        )
+
+
+@contextmanager
+def s3_server():
+    """Run a moto server in a process of its own, with one bucket."""
+    port = free_port()
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, **quiet)
+    server = S3Server(f"http://127.0.0.1:{port}")
+    try:
+        _wait_for(server.url, process)
+        request = urllib.request.Request(f"{server.url}/{server.bucket}", method="PUT")
+        urllib.request.urlopen(request, timeout=10).close()
+        yield server
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_for(url, process, timeout_s=60):
+    give_up = time.monotonic() + timeout_s
+    while time.monotonic() < give_up:
+        assert process.poll() is None, "the server ended before it began to listen"
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except urllib.error.HTTPError:
+            return
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return
+    raise TimeoutError(f"no answer from {url}")
+
+
+@dataclass
+class Seen:
+    """What a `file_server` was asked."""
+
+    requests: list = field(default_factory=list)
+    in_flight: int = 0
+    most: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@contextmanager
+def file_server(folder, *, delay_s=0.0, status=None, headers=None):
+    """Serve a folder over plain HTTP without listing or ranges; yield its URL and what it saw.
+
+    Parameters
+    ----------
+    folder
+        What is served.
+    delay_s
+        Waited before each answer.
+    status
+        Answer everything with this status, a number or a function of the path and the headers of the request.
+    """
+    seen = Seen()
+
+    class Handler(SimpleHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_):
+            pass
+
+        def list_directory(self, _path):
+            self.send_error(403)
+
+        def do_GET(self):
+            with seen.lock:
+                seen.requests.append((self.command, self.path, dict(self.headers)))
+                seen.in_flight += 1
+                seen.most = max(seen.most, seen.in_flight)
+            try:
+                time.sleep(delay_s)
+                answer = status(self.path, self.headers) if callable(status) else status
+                if answer:
+                    self.send_error(answer)
+                else:
+                    super().do_GET()
+            finally:
+                with seen.lock:
+                    seen.in_flight -= 1
+
+        def end_headers(self):
+            for name, value in (headers or {}).items():
+                self.send_header(name, value)
+            super().end_headers()
+
+        do_HEAD = do_PUT = do_GET  # noqa: N815
+
+    class Server(ThreadingHTTPServer):
+        request_queue_size = 512
+        daemon_threads = True
+
+        def handle_error(self, *_):  # a client that was cancelled hangs up
+            pass
+
+    server = Server(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", seen
+    finally:
+        server.shutdown()
+        server.server_close()

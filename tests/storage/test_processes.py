@@ -1,0 +1,72 @@
+"""Forked and spawned workers, the distributed scheduler, and the end of the interpreter."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+
+import pytest
+
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.requests import Get
+
+distributed = pytest.importorskip("distributed")
+KEY = "zarr.json"
+
+
+def read(spec):
+    return bytes(fetch(connect(spec), [Get(KEY)])[0])
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_multiprocessing(spec, method):
+    expected = read(spec)  # the parent has its loop, threads and connections already
+    context = multiprocessing.get_context(method)
+    with context.Pool(1) as pool:
+        assert pool.apply_async(read, [spec]).get(timeout=60) == expected
+
+
+@pytest.fixture(scope="module")
+def client():
+    with (
+        distributed.LocalCluster(n_workers=2, threads_per_worker=2, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+@pytest.mark.distributed
+def test_distributed(spec, kind, client):
+    if kind == "memory":
+        pytest.skip("a worker's memory:// is its own")
+    results = client.gather([client.submit(read, spec, pure=False) for _ in range(8)])
+    assert results == [b'{"zarr_format": 3}'] * 8
+
+
+AT_EXIT = """
+import atexit, pickle, sys, threading
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.requests import Get
+backend = connect(pickle.loads(sys.stdin.buffer.read()))
+fetch(backend, [Get("zarr.json")] * 4)
+def forever():
+    while True:
+        fetch(backend, [Get("zarr.json")] * 4)
+threading.Thread(target=forever, daemon=True).start()
+atexit.register(lambda: print(bytes(fetch(backend, [Get("zarr.json")])[0]).decode()))
+"""
+
+
+def test_at_the_end_of_the_interpreter(spec, kind):
+    import pickle
+
+    if kind == "memory":
+        pytest.skip("a process's memory:// is its own")
+    answer = subprocess.run(
+        [sys.executable, "-c", AT_EXIT], input=pickle.dumps(spec), capture_output=True, timeout=60, env=dict(os.environ)
+    )
+    assert answer.stdout.decode().strip() == '{"zarr_format": 3}', answer.stderr.decode()
+    assert answer.returncode == 0
