@@ -119,6 +119,7 @@ def bench(python: str, rest: list[str]) -> None:
 
 def docs(python: str, rest: list[str]) -> None:
     """Build the documentation into site/; a warning is an error."""
+    os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")  # the theme's notice of its successor
     run(full(python), "-m", "mkdocs", "build", "--strict", "--quiet", *rest)
 
 

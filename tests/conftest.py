@@ -26,6 +26,7 @@ os.environ |= {
     "GCE_METADATA_HOST": NOBODY,
     "GCE_METADATA_IP": NOBODY,
     "NO_GCE_CHECK": "true",
+    "CLOUDSDK_CONFIG": os.devnull,
     "MPLBACKEND": "agg",
 }
 

@@ -30,7 +30,7 @@ def blocks(page: Path) -> list[Block]:
     text = page.read_text()
     found = list(FENCE.finditer(text))
     result = []
-    for match, following in zip(found, [*found[1:], None], strict=True):
+    for match, following in zip(found, [*found, None][1:], strict=True):
         if match["language"] != "python" or match["reason"]:
             continue
         printed = following["code"] if following and following["language"] == "text" else None
