@@ -5,7 +5,6 @@
 
 import argparse
 import logging
-import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,28 +54,25 @@ def describe(store: zvl.ZVStore) -> None:
 
 
 def middle(vertices: Floats) -> Box:
-    """Box about the median of some vertices."""
-    centre = np.median(vertices, axis=0).astype(np.float64)
+    """Box about the vertex that is nearest to the median of all."""
+    away = np.linalg.norm(vertices - np.median(vertices, axis=0), axis=1)
+    centre = vertices[away.argmin()].astype(np.float64)
     half = SHARE / 2 * np.ptp(vertices, axis=0)
     return centre - half, centre + half
 
 
 def read(what: str, level: zvl.ZVLevel) -> tuple[Floats, int]:
     """Compute the level's vertices and say what that took; return them and the number of requests."""
-    start = time.perf_counter()
     with counting() as counts:
         vertices: Floats = level.vertices.compute()
-    took = 1e3 * (time.perf_counter() - start)
-    log.info(
-        "%-16s%6d vertices %4d requests %8d bytes %5.0f ms", what, len(vertices), counts.requests, counts.bytes, took
-    )
+    log.info("%-16s%6d vertices %4d requests %8d bytes", what, len(vertices), counts.requests, counts.bytes)
     return vertices, counts.requests
 
 
 def segments(level: zvl.ZVLevel) -> Floats:
-    """(E, 2, D) ends of the level's edges."""
+    """(E, 2, D) ends of the level's edges; where it has none, each vertex twice."""
     vertices, edges = dask.compute(level.vertices, level.edges)
-    ends: Floats = vertices[edges]
+    ends: Floats = vertices[edges] if len(edges) else vertices[:, None].repeat(2, axis=1)
     return ends
 
 
@@ -94,7 +90,7 @@ def draw(panels: Sequence[tuple[str, Floats, float]], box: Box, picture: Path) -
     figure.text(0.5, 0.03, legend, color="#8b929c", fontsize=10, ha="center")
     figure.tight_layout(rect=(0, 0.04, 1, 1))
     picture.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(picture, dpi=150, facecolor=BACKGROUND)
+    figure.savefig(picture, dpi=130, facecolor=BACKGROUND)
 
 
 def add_segments(axis: Axes, ends: Floats, box: Box, width: float) -> None:
@@ -102,10 +98,14 @@ def add_segments(axis: Axes, ends: Floats, box: Box, width: float) -> None:
     depth = np.cross(VIEW[:, 0], VIEW[:, 1])
     ends = ends[np.argsort(ends.mean(axis=1) @ depth)]
     along = np.abs(ends[:, 1] - ends[:, 0])
-    colour = along / np.maximum(np.linalg.norm(along, axis=1, keepdims=True), 1e-9)
+    length = np.linalg.norm(along, axis=1, keepdims=True)
+    colour = np.divide(along, length, out=np.full_like(along, 0.8), where=length > 0)
     inside = ((ends >= box[0]) & (ends <= box[1])).all(axis=(1, 2))
     opacity = np.where(inside, 0.95, 0.4)[:, None]
-    axis.add_collection(LineCollection(ends @ VIEW, colors=np.hstack([colour, opacity]), linewidths=width))
+    if along.any():
+        axis.add_collection(LineCollection(ends @ VIEW, colors=np.hstack([colour, opacity]), linewidths=width))
+    else:
+        axis.scatter(*(ends[:, 0] @ VIEW).T, s=4 * width, c=np.hstack([colour, opacity]), linewidths=0)
     corners = np.array(np.meshgrid(*zip(*box, strict=True), indexing="ij")).reshape(3, 8).T
     rims = [(a, b) for a in range(8) for b in range(a) if (a ^ b) in {1, 2, 4}]
     axis.add_collection(LineCollection(corners[rims] @ VIEW, colors=BOX, linewidths=1.1))
@@ -124,6 +124,8 @@ def show(url: str, picture: Path) -> None:
     found, made = read(f"box on level {fine.index}", cut)
     everything, whole = read(f"level {fine.index}", fine)
     log.info("%d requests made for the box, %d avoided", made, whole - made)
+    if store.ndim != 3:
+        return
     panels = [
         (f"level {coarse.index}: {len(vertices)} vertices", segments(coarse), 1.2),
         (f"level {fine.index}: {len(everything)} vertices", segments(fine), 0.8),
