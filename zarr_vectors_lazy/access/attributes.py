@@ -1,0 +1,97 @@
+"""What tasks run to give attribute values of one chunk."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.level import LevelData, Source
+from zarr_vectors_lazy.access.read import Wanted, read_attribute, read_batch, read_categories, read_row_count
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.model.arrays import CellArray, CellSpec
+from zarr_vectors_lazy.model.chunks import dotted
+from zarr_vectors_lazy.types import Raw
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Column:
+    """How one attribute is read; shared by its tasks.
+
+    Parameters
+    ----------
+    source
+        The level.
+    spec
+        How cells are read; None for the attribute that chunks are cut by.
+    vertices
+        How the cells of the positions are read: they tell how many rows a chunk without values has.
+    row_shape
+        Shape of one row.
+    dtype
+        Of the values given.
+    decode
+        Whether dictionary codes become values.
+    constants
+        Values by first chunk component, for the attribute that chunks are cut by.
+    """
+
+    source: Source
+    spec: CellSpec | None
+    vertices: CellSpec
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    decode: bool
+    constants: np.ndarray[Any, Any] | None = None
+
+
+def column_values(
+    column: Column, coord: tuple[int, ...], count: int | None, listed: bool, raw: Raw, head: Raw
+) -> np.ndarray[Any, Any]:
+    """Values of all rows of one chunk; (N, *row_shape).
+
+    Parameters
+    ----------
+    count
+        Rows that the metadata promise, or None.
+    listed
+        Whether the chunk has a cell; if not, every value is missing, or all are the chunk's constant.
+    raw
+        The encoded cell.
+    head
+        Head of the positions' cell, where the number of rows is needed and not promised.
+    """
+    if column.spec is None or not listed:
+        n = count if count is not None else read_row_count(column.source, column.vertices, coord, head)
+        if column.constants is not None:
+            return np.full(n, column.constants[coord[0]], column.dtype)
+        missing = "" if column.dtype.kind == "U" else np.nan
+        return np.full((n, *column.row_shape), missing, column.dtype)
+    values = read_attribute(column.source, column.spec, coord, raw, column.row_shape, count)
+    if column.decode and column.spec.dictionary is not None:
+        values = read_categories(column.source, column.spec, coord, values)
+    return values.astype(column.dtype, copy=False)
+
+
+def probe_row_shape(data: LevelData, array: CellArray) -> tuple[int, ...]:
+    """Row shape of a vertex attribute that the metadata leave open (spec 0.9, 6, "Robust width rule").
+
+    Reads the heads of one cell of it and of the positions of the same chunk, where writers are known to stamp vectors
+    as scalars; point clouds are stamped right.
+    """
+    if array.spec.row_shape is not None:
+        return array.spec.row_shape
+    shared = np.flatnonzero(data.vertices.chunks.find(array.chunks.coords) >= 0)
+    if set(data.store.geometry_types) == {"point_cloud"} or not len(shared):
+        return ()
+    coords = array.chunks.coords[shared[:1]]
+    specs = {"vertices": data.vertices.spec, "values": array.spec}
+    wanted = [Wanted(member=name, spec=spec, rows=(0,), coords=coords, head=True) for name, spec in specs.items()]
+    raws = read_batch(data.source, wanted)
+    coord = coords[0].tolist()
+    rows = read_row_count(data.source, specs["vertices"], coord, raws["vertices", 0])
+    values = read_row_count(data.source, specs["values"], coord, raws["values", 0])
+    if rows == 0 or values == rows:
+        return ()
+    if values % rows:
+        raise FormatError(f"{values} values for {rows} vertices in chunk {dotted(coord)!r}", where=array.spec.path)
+    return (values // rows,)

@@ -1,0 +1,156 @@
+"""One level's arrays: what the store's metadata say, read on first use."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+import numpy as np
+
+from zarr_vectors_lazy.access.metadata import MetaTree
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.base import Generation
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
+from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
+from zarr_vectors_lazy.model.links import LinkFamily
+from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a task needs to reach one level's bytes.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    level
+        The level, for errors.
+    """
+
+    spec: StoreSpec
+    level: int
+
+
+class LevelData:
+    """Metadata of one level, each part read once.
+
+    Parameters
+    ----------
+    tree, generation, store, meta
+        The store's nodes, the generation that reads them, and what was read at opening.
+    digest
+        Changes when the metadata of store or level change.
+    """
+
+    def __init__(
+        self, tree: MetaTree, generation: Generation, store: StoreMeta, meta: LevelMeta, digest: str
+    ) -> None:
+        self.tree = tree
+        self.generation = generation
+        self.store = store
+        self.meta = meta
+        self.digest = digest
+        self._attributes: dict[str, CellArray] = {}
+        self._families: dict[int, LinkFamily | None] = {}
+        self._link_attributes: dict[str, dict[str, CellArray]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LevelData, (self.tree, self.generation, self.store, self.meta, self.digest)
+
+    @property
+    def source(self) -> Source:
+        """What tasks need."""
+        return Source(self.tree.spec, self.meta.index)
+
+    @property
+    def url(self) -> str:
+        """The store's URL and the level, for errors."""
+        return f"{self.tree.url}/{self.meta.index}"
+
+    @cached_property
+    def vertices(self) -> CellArray:
+        """The positions."""
+        array = self.tree.run(self.generation.vertices(self.meta, self.store))
+        if array.counts is not None and self.meta.vertex_count not in (None, int(array.counts.sum())):
+            raise FormatError(
+                f"vertex_counts sum to {int(array.counts.sum())}, the level states {self.meta.vertex_count}; run zvl.index",
+                where=self.url,
+            )
+        return array
+
+    @cached_property
+    def fragments(self) -> CellArray:
+        """The fragment indexes."""
+        return self.tree.run(self.generation.fragments(self.meta, self.vertices))
+
+    @cached_property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Stored vertex attributes, and the one that chunks are cut by."""
+        names = set(self.tree.run(self.generation.attribute_names(self.meta)))
+        if self.meta.chunk_attribute is not None:
+            names.add(self.meta.chunk_attribute[0])
+        return tuple(sorted(names))
+
+    def attribute(self, name: str) -> CellArray:
+        """Return a stored vertex attribute."""
+        return _once(
+            self._attributes, name, lambda: self.tree.run(self.generation.attribute(self.meta, self.vertices, name))
+        )
+
+    @cached_property
+    def deltas(self) -> tuple[int, ...]:
+        """Deltas of the link families."""
+        return self.tree.run(self.generation.deltas(self.meta))
+
+    def links(self, delta: int) -> LinkFamily | None:
+        """Return a link family; None where there is none."""
+        return _once(
+            self._families, delta, lambda: self.tree.run(self.generation.links(self.meta, self.store, delta))
+        )
+
+    @cached_property
+    def link_attribute_names(self) -> tuple[str, ...]:
+        """Attributes of the links inside this level."""
+        return self.tree.run(self.generation.link_attribute_names(self.meta, 0))
+
+    def link_attribute(self, family: LinkFamily, name: str) -> dict[str, CellArray]:
+        """Return an attribute of the links inside this level, by segment."""
+        return _once(
+            self._link_attributes, name, lambda: self.tree.run(self.generation.link_attribute(self.meta, family, name))
+        )
+
+    @cached_property
+    def object_index(self) -> ObjectIndex | None:
+        """Where the manifests are."""
+        return self.tree.run(self.generation.objects(self.meta, self.vertices))
+
+    @cached_property
+    def object_attributes(self) -> dict[str, DenseArray]:
+        """Per-object arrays."""
+        return self.tree.run(self.generation.object_attributes(self.meta))
+
+    @cached_property
+    def group_index(self) -> GroupIndex | None:
+        """Where the groups are."""
+        return self.tree.run(self.generation.groups(self.meta))
+
+    @cached_property
+    def group_attributes(self) -> dict[str, DenseArray]:
+        """Per-group arrays."""
+        return self.tree.run(self.generation.group_attributes(self.meta))
+
+    @property
+    def trusts_grid(self) -> bool:
+        """Whether a chunk's coordinate tells where its vertices are: bins that do not tile chunks break the rule."""
+        return self.meta.bins_tile or bool(np.all(self.meta.bin_shape >= self.meta.chunk_shape))
+
+
+def _once(cache: dict, key: object, make: Callable[[], T]) -> T:  # type: ignore[type-arg]
+    if key not in cache:
+        cache[key] = make()
+    value: T = cache[key]
+    return value

@@ -1,0 +1,213 @@
+"""The nodes of a store's tree, read when they are asked for and once."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from zarr_vectors_lazy.errors import FormatError, StoreError
+from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.requests import Get, ListDir, Request
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import Json
+
+T = TypeVar("T")
+DOC = "zarr.json"
+SHIPPED_NBYTES = 64 * 1024  # larger documents are read again where a pickled tree arrives
+
+
+class MetaTree:
+    """The metadata of one store.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    """
+
+    def __init__(self, spec: StoreSpec) -> None:
+        self.spec = spec
+        self.complete = False
+        self._raw: dict[str, bytes | None] = {}
+        self._found: dict[str, Found | None] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> Json:
+        small = {path: raw for path, raw in self._raw.items() if raw is None or len(raw) <= SHIPPED_NBYTES}
+        return {"spec": self.spec, "complete": self.complete, "_raw": small, "_names": dict(self._names)}
+
+    def __setstate__(self, state: Json) -> None:
+        self.__dict__.update(state, _found={}, _lock=threading.RLock())
+
+    @property
+    def backend(self) -> Backend:
+        """The open connection of this process."""
+        return connect(self.spec)
+
+    @property
+    def url(self) -> str:
+        """The store's URL, for errors."""
+        return self.spec.url
+
+    def read_root(self, *, consolidated: bool | None) -> Found:
+        """Read the root, and from it the whole tree where it carries consolidated metadata.
+
+        Parameters
+        ----------
+        consolidated
+            None: use it where it is there; False: ignore it; True: demand it.
+
+        Raises
+        ------
+        FormatError
+            If there is no Zarr v3 root, or no consolidated metadata where they are demanded.
+        """
+        (raw,) = fetch(self.backend, [Get(DOC)])
+        if raw is None:
+            raise self._not_there()
+        self._raw[""] = bytes(raw)
+        root = self.node("")
+        assert root is not None
+        inline = root.doc.get("consolidated_metadata")
+        entries = inline.get("metadata") if isinstance(inline, dict) else None
+        if consolidated and not isinstance(entries, dict):
+            raise FormatError("the root carries no consolidated metadata", where=self.url)
+        if consolidated is not False and isinstance(entries, dict):
+            self._take_consolidated(entries, root.digest)
+        return root
+
+    @property
+    def known(self) -> set[str]:
+        """Paths of the nodes that consolidated metadata name."""
+        return set(self._names) if self.complete else set()
+
+    def check_consolidated(self, paths: Sequence[str]) -> None:
+        """Drop consolidated metadata that lack nodes which are there: they are older than the store."""
+        missing = [path for path in paths if path not in self._names]
+        if any(raw is not None for raw in self._fetch([Get(f"{path}/{DOC}") for path in missing])):
+            self.complete = False
+            self._found, self._names = {"": self._found[""]}, {}
+
+    def node(self, path: str) -> Found | None:
+        """Return one node; None where there is none."""
+        self.load([Node(path)])
+        return self._found[path]
+
+    def children(self, path: str, *, required: bool = True) -> tuple[str, ...] | None:
+        """Names of the nodes below a path; None where the store cannot list and that is not required."""
+        if path not in self._names and not required:
+            if not self.backend.listable:
+                return None
+            (names,) = fetch(self.backend, [ListDir(path, required=False)])
+            if names is None:
+                return None
+            self._names[path] = _nodes(names)
+        self.load([Children(path)])
+        return self._names[path]
+
+    def run(self, steps: MetaSteps[T]) -> T:
+        """Hold a generation's conversation about metadata."""
+        with self._lock:
+            answers: list[Any] | None = None
+            while True:
+                try:
+                    wanted = next(steps) if answers is None else steps.send(answers)
+                except StopIteration as stop:
+                    result: T = stop.value
+                    return result
+                except FormatError as error:
+                    if self.url in str(error):
+                        raise
+                    raise type(error)(error.message, where=self._at(error.where)) from error
+                self.load(wanted)
+                answers = [self._found[w.path] if isinstance(w, Node) else self._names[w.path] for w in wanted]
+
+    def load(self, wanted: Sequence[Node | Children]) -> None:
+        """Read what is wanted and not yet known, in one concurrent fetch."""
+        with self._lock:
+            missing: dict[Node | Children, Request] = {}
+            for want in wanted:
+                if isinstance(want, Node) and want.path not in self._found and want.path not in self._raw:
+                    missing[want] = Get(f"{want.path}/{DOC}" if want.path else DOC)
+                elif isinstance(want, Children) and want.path not in self._names:
+                    missing[want] = ListDir(want.path)
+            if self.complete:  # what they do not name is not there
+                known = self._names
+                missing = {w: ask for w, ask in missing.items() if isinstance(w, Node) and w.path in known}
+            for want, answer in zip(missing, self._fetch(list(missing.values())), strict=True):
+                if isinstance(want, Node):
+                    self._raw[want.path] = None if answer is None else bytes(answer)
+                else:
+                    self._names[want.path] = _nodes(answer)
+            for want in wanted:
+                if isinstance(want, Children):
+                    self._names.setdefault(want.path, ())
+                elif want.path not in self._found:
+                    self._found[want.path] = self._parse(want.path, self._raw.get(want.path))
+
+    def prefetch(self, paths: Sequence[str], *, folder: str | None = None) -> None:
+        """Fetch nodes, and the names in a folder if it can be listed; leave them unparsed until they are asked for."""
+        if self.complete:
+            return
+        wanted = [path for path in paths if path not in self._raw and path not in self._found]
+        requests: list[Request] = [Get(f"{path}/{DOC}") for path in wanted]
+        listing = folder is not None and folder not in self._names and self.backend.listable
+        if listing and folder is not None:
+            requests.append(ListDir(folder, required=False))
+        answers = self._fetch(requests)
+        for path, raw in zip(wanted, answers, strict=False):
+            self._raw[path] = None if raw is None else bytes(raw)
+        if listing and folder is not None and answers[-1] is not None:
+            self._names[folder] = _nodes(answers[-1])
+
+    def _fetch(self, requests: list[Request]) -> list[Any]:
+        try:
+            return fetch(self.backend, requests)
+        except StoreError as error:
+            if self.backend.listable:
+                raise
+            hint = "the store cannot be listed: only consolidated metadata tells what is in it (zvl.consolidate)"
+            raise StoreError(f"{error.message}; {hint}", where=self.url) from error
+
+    def _parse(self, path: str, raw: bytes | None) -> Found | None:
+        if raw is None:
+            return None
+        try:
+            doc = json.loads(raw)
+        except ValueError as error:
+            raise FormatError(f"{DOC} is no JSON: {error}", where=self._at(path)) from error
+        if not isinstance(doc, dict):
+            raise FormatError(f"{DOC} must hold an object, found {type(doc).__name__}", where=self._at(path))
+        return Found(path, doc, hashlib.blake2b(raw, digest_size=16).hexdigest())
+
+    def _take_consolidated(self, entries: Json, digest: str) -> None:
+        names: dict[str, set[str]] = {"": set()}
+        for path, doc in entries.items():
+            if not isinstance(doc, dict):
+                raise FormatError(f"consolidated metadata of {path!r} must be an object", where=self.url)
+            path = path.strip("/")
+            self._found[path] = Found(path, doc, f"{digest}:{path}")
+            names.setdefault(path, set())
+            while path:
+                path, _, name = path.rpartition("/")
+                names.setdefault(path, set()).add(name)
+        self._names = {path: tuple(sorted(below)) for path, below in names.items()}
+        self.complete = True
+
+    def _at(self, path: str) -> str:
+        return f"{self.url}/{path}" if path else self.url
+
+    def _not_there(self) -> FormatError:
+        (names,) = fetch(self.backend, [ListDir("", required=False)])
+        if not names:
+            return FormatError("nothing is here: a Zarr Vectors store has a zarr.json at its root", where=self.url)
+        return FormatError(f"no zarr.json at the root; found {', '.join(names[:20])}", where=self.url)
+
+
+def _nodes(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name != DOC)

@@ -1,0 +1,98 @@
+"""Manifests and ids of objects, read by client and workers alike, each stored chunk of them once per process."""
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.manifests import decode_manifests
+from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex, concatenate_manifests
+from zarr_vectors_lazy.storage.arrays import zarr_array
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.types import IntArray
+
+KEPT_ENTRIES = 8_000_000  # manifest entries that a process keeps, about 40 bytes each
+
+_lock = threading.Lock()
+_kept: OrderedDict[tuple[Any, ...], Manifests] = OrderedDict()
+
+
+def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | None = None) -> np.ndarray[Any, Any]:
+    """Rows [start, stop) of a dense array, absent ones at its fill value.
+
+    Raises
+    ------
+    FormatError
+        If zarr cannot decode them.
+    StoreError
+        If they cannot be reached.
+    """
+    stop = array.shape[0] if stop is None else stop
+    if stop <= start:
+        return np.empty((0, *array.shape[1:]), array.dtype)
+    return np.asarray(zarr_array(connect(source.spec), array.path, start, stop))
+
+
+def read_ids(source: Source, index: ObjectIndex) -> IntArray:
+    """(O,) int64 object id of each manifest row (spec 0.9, 8)."""
+    if index.ids is None:
+        return np.arange(index.count, dtype=np.int64)
+    return read_dense(source, index.ids).astype(np.int64)
+
+
+def read_manifests(source: Source, index: ObjectIndex, rows: IntArray | None = None) -> Manifests:
+    """Manifests of some object rows, in the order given, or of all.
+
+    Only the stored chunks of manifests that hold these rows are read, and kept.
+    """
+    if index.manifests is None:
+        return concatenate_manifests([], index.rank)
+    size = index.manifests.chunk_rows
+    wanted = range(-(-index.count // size)) if rows is None else np.unique(rows // size).tolist()
+    parts = [_manifest_chunk(source, index, chunk) for chunk in wanted]
+    joined = parts[0] if len(parts) == 1 else concatenate_manifests(parts, index.rank)
+    if rows is None:
+        return joined
+    first = np.full(-(-index.count // size) + 1, -1, np.int64)
+    first[list(wanted)] = np.cumsum([0, *map(len, parts)])[:-1]
+    return joined.take(first[rows // size] + rows % size)
+
+
+def _manifest_chunk(source: Source, index: ObjectIndex, chunk: int) -> Manifests:
+    assert index.manifests is not None
+    key = (source, index.manifests.path, index.digest, chunk)
+    with _lock:
+        found = _kept.get(key)
+        if found is not None:
+            _kept.move_to_end(key)
+            return found
+    size = index.manifests.chunk_rows
+    blobs = read_dense(source, index.manifests, chunk * size, min((chunk + 1) * size, index.count))
+    try:
+        made = decode_manifests([bytes(blob) for blob in blobs.tolist()], index.rank)
+    except FormatError as error:
+        raise FormatError(f"{index.manifests.path}: {error.message}", where=source.spec.url) from error
+    with _lock:
+        _kept[key] = made
+        while len(_kept) > 1 and sum(len(part.fragments) for part in _kept.values()) > KEPT_ENTRIES:
+            _kept.popitem(last=False)
+    return made
+
+
+def read_groups(source: Source, groups: GroupIndex) -> dict[int, IntArray]:
+    """Object ids of every group, as stored (spec 0.9, 8)."""
+    blobs = read_dense(source, groups.members).tolist() if groups.members is not None else []
+    members: dict[int, IntArray] = {}
+    for group in range(groups.count):
+        if group in groups.ranges:
+            members[group] = np.arange(*groups.ranges[group], dtype=np.int64)
+            continue
+        blob = bytes(blobs[group])
+        if len(blob) % 8:
+            raise FormatError(f"group {group} has {len(blob)} bytes, no whole number of ids", where=source.spec.url)
+        members[group] = np.frombuffer(blob, "<i8").astype(np.int64)
+    return members

@@ -1,0 +1,201 @@
+"""What tasks run: fetch the cells of a batch, decode a cell, with the place in every error."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.talk import converse
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
+from zarr_vectors_lazy.format.fragments import decode_fragments
+from zarr_vectors_lazy.format.vectors import (
+    decode_attribute,
+    decode_categories,
+    decode_links,
+    decode_rows,
+    decode_vertices,
+)
+from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.model.chunks import dotted
+from zarr_vectors_lazy.model.links import LinkCoding
+from zarr_vectors_lazy.model.objects import Fragments
+from zarr_vectors_lazy.storage.arrays import zarr_cells
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Raw, Vertices
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Cells of one array that a batch fetches.
+
+    Parameters
+    ----------
+    member
+        Name under which the batch hands them out.
+    spec
+        How they are read.
+    rows
+        Their numbers in the batch's answer.
+    coords
+        (n, K) their chunks.
+    head
+        Whether the head of each cell is enough.
+    """
+
+    member: str
+    spec: CellSpec
+    rows: tuple[int, ...]
+    coords: ChunkCoords
+    head: bool = False
+
+
+def read_batch(source: Source, wanted: Sequence[Wanted]) -> dict[tuple[str, int], Raw]:
+    """Fetch cells of one or several arrays, all concurrently; encoded bytes by (member, row)."""
+    backend = connect(source.spec)
+    direct = [want for want in wanted if want.spec.layout.direct]
+    steps = [
+        want.spec.layout.fetch_heads(want.coords) if want.head else want.spec.layout.fetch(want.coords)
+        for want in direct
+    ]
+    out: dict[tuple[str, int], Raw] = {}
+    for want, raws in zip(direct, converse(backend, steps), strict=True):
+        out.update(((want.member, row), raw) for row, raw in zip(want.rows, raws, strict=True))
+    for want in wanted:
+        if not want.spec.layout.direct:
+            cells = _read_through_zarr(backend, want)
+            out.update(((want.member, row), raw) for row, raw in zip(want.rows, cells, strict=True))
+    return out
+
+
+def _read_through_zarr(backend: Backend, want: Wanted) -> list[Raw]:
+    """Payloads, and for a cell that zarr cannot decode its error: one bad cell leaves the others readable."""
+    indices = want.spec.layout.zarr_indices(want.coords)
+    cells: list[Raw] = [None] * len(indices)
+    rest = np.arange(len(indices))
+    while len(rest):
+        try:
+            found = zarr_cells(backend, want.spec.path, indices[rest])
+        except FormatError as error:
+            blamed = getattr(error, "rows", np.arange(len(rest)))
+            for row in rest[blamed].tolist():
+                cells[row] = error
+            rest = np.delete(rest, blamed)
+        else:
+            for row, cell in zip(rest.tolist(), found, strict=True):
+                cells[row] = cell or None
+            break
+    return cells
+
+
+@contextmanager
+def placed(source: Source, spec: CellSpec, coord: Sequence[int]) -> Iterator[None]:
+    """Turn a FormatError about bytes into a CorruptChunkError that names the place."""
+    try:
+        yield
+    except CorruptChunkError:
+        raise
+    except FormatError as error:
+        raise _corrupt(source, spec, coord, error.message) from error
+
+
+def _corrupt(source: Source, spec: CellSpec, coord: Sequence[int], reason: str) -> CorruptChunkError:
+    return CorruptChunkError(
+        reason, level=source.level, array=spec.path, chunk=dotted(coord), url=source.spec.url
+    )
+
+
+def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw) -> Buffer:
+    """Payload of a listed cell.
+
+    Raises
+    ------
+    CorruptChunkError
+        If there is no object, or its bytes are not what the codecs wrote.
+    """
+    if raw is None:
+        raise _corrupt(source, spec, coord, "it is listed and there is no such object")
+    if isinstance(raw, Exception):
+        raise _corrupt(source, spec, coord, str(raw)) from raw
+    if not spec.layout.direct:
+        return raw
+    with placed(source, spec, coord):
+        return spec.layout.decode(raw)
+
+
+def read_vertices(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, count: int | None) -> Vertices:
+    """Positions of one chunk; (N, D), rows as stored.
+
+    Parameters
+    ----------
+    count
+        Rows that the metadata promise, or None.
+
+    Raises
+    ------
+    CorruptChunkError
+        If the cell is missing or undecodable.
+    FormatError
+        If the metadata promise another count.
+    """
+    payload = read_payload(source, spec, coord, raw)
+    with placed(source, spec, coord):
+        assert spec.row_shape is not None
+        found = decode_vertices(payload, spec.dtype, spec.row_shape[0])
+    check_count(source, spec, coord, len(found), count)
+    return found
+
+
+def check_count(source: Source, spec: CellSpec, coord: Sequence[int], found: int, count: int | None) -> None:
+    """Raise FormatError if metadata promise another number of rows than was read."""
+    if count is not None and found != count:
+        raise FormatError(
+            f"chunk {dotted(coord)!r} of {spec.path!r} has {found} rows, the stored counts say {count}: run zvl.index",
+            where=source.spec.url,
+        )
+
+
+def read_row_count(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw) -> int:
+    """Rows of a chunk, from the head of its cell where that tells, else from all of it."""
+    row = spec.dtype.itemsize * int(np.prod(spec.row_shape or (), dtype=np.int64))
+    if raw is not None and not isinstance(raw, Exception) and spec.layout.direct:
+        nbytes = spec.layout.head_nbytes(raw)
+        if nbytes is not None and nbytes >= 0 and nbytes % row == 0:
+            return nbytes // row
+        (raw,) = read_batch(source, [Wanted("cell", spec, (0,), np.asarray([coord], np.int64))]).values()
+    payload = read_payload(source, spec, coord, raw)
+    with placed(source, spec, coord):
+        return len(decode_rows(payload, spec.dtype, spec.row_shape or ()))
+
+
+def read_attribute(
+    source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, row_shape: tuple[int, ...], count: int | None
+) -> np.ndarray[Any, Any]:
+    """Stored rows of a vertex attribute of one chunk; codes where it is dictionary-encoded."""
+    payload = read_payload(source, spec, coord, raw)
+    with placed(source, spec, coord):
+        return decode_attribute(payload, spec.dtype, row_shape, count)
+
+
+def read_categories(source: Source, spec: CellSpec, coord: Sequence[int], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Values of dictionary codes."""
+    assert spec.dictionary is not None
+    with placed(source, spec, coord):
+        return decode_categories(codes, spec.dictionary)
+
+
+def read_fragments(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw) -> Fragments:
+    """Fragment index of one chunk."""
+    payload = read_payload(source, spec, coord, raw)
+    with placed(source, spec, coord):
+        return decode_fragments(payload)
+
+
+def read_links(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, coding: LinkCoding) -> IntArray:
+    """Records of one cell; (M, 2, L), see `format.vectors.decode_links`."""
+    payload = read_payload(source, spec, coord, raw)
+    with placed(source, spec, coord):
+        return decode_links(payload, coding)

@@ -1,0 +1,190 @@
+"""What tasks run to choose rows: masks of boxes, objects and conditions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.objects import read_ids, read_manifests
+from zarr_vectors_lazy.access.read import read_fragments, read_vertices
+from zarr_vectors_lazy.errors import FormatError, SelectionError
+from zarr_vectors_lazy.kernels.rows import Kept, in_range, kept_of_mask, outside_chunk, rows_in_box
+from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
+from zarr_vectors_lazy.model.objects import ObjectIndex
+from zarr_vectors_lazy.plan.selection import Condition
+from zarr_vectors_lazy.types import BBox, BoolArray, Floats, IntArray, Raw, Vertices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chooser:
+    """How rows of the chunks of one selection are chosen; shared by its tasks.
+
+    Parameters
+    ----------
+    source
+        The level.
+    vertices, fragments
+        How their cells are read; fragments only where rows are chosen by object.
+    box
+        Rows must lie in it, or None.
+    conditions
+        Masks from attributes.
+    chunk_shape
+        (D,) to check that vertices lie in their chunk, or None where the grid is not to be trusted.
+    """
+
+    source: Source
+    vertices: CellSpec
+    fragments: CellSpec | None
+    box: BBox | None
+    conditions: tuple[Condition, ...]
+    chunk_shape: Floats | None
+
+
+Owned = Mapping[tuple[int, ...], IntArray]
+"""Fragments of the selected objects, by chunk coordinate."""
+
+
+def choose_rows(
+    chooser: Chooser,
+    coord: tuple[int, ...],
+    count: int | None,
+    vertices: Raw,
+    fragments: Raw,
+    owned: Owned | None,
+    values: Sequence[np.ndarray[Any, Any]],
+    masked: bool,
+) -> Kept:
+    """Choose the rows of one chunk that meet a selection.
+
+    Parameters
+    ----------
+    count
+        Rows that the metadata promise, or None.
+    vertices, fragments
+        Encoded cells; vertices None where the count is promised and no box cuts the chunk.
+    owned
+        Fragments of the selected objects, or None where objects do not matter.
+    values
+        Attribute values of the chunk, in the order of the names of the conditions.
+    masked
+        Whether the box cuts this chunk.
+    """
+    positions = None
+    if vertices is not None or count is None:
+        positions = read_vertices(chooser.source, chooser.vertices, coord, vertices, count)
+        count = len(positions)
+    assert count is not None
+    mask = np.ones(count, np.bool_)
+    if masked and chooser.box is not None:
+        assert positions is not None
+        check_placement(chooser.source, chooser.vertices, coord, positions, chooser.chunk_shape)
+        mask &= rows_in_box(positions, chooser.box)
+    if owned is not None and chooser.fragments is not None:
+        index = read_fragments(chooser.source, chooser.fragments, coord, fragments)
+        mine = np.zeros(count, np.bool_)
+        named = owned.get(coord)
+        if named is not None:
+            index.check(count)
+            mine[index.rows(named)] = True
+        mask &= mine
+    at = iter(values)
+    for condition in chooser.conditions:
+        mask &= _condition_mask(condition, [next(at) for _ in condition.names], count)
+    return kept_of_mask(mask)
+
+
+def check_placement(
+    source: Source, spec: CellSpec, coord: tuple[int, ...], vertices: Vertices, chunk_shape: Floats | None
+) -> None:
+    """Raise FormatError if a vertex lies outside its chunk: boxes could not be answered from the grid."""
+    if chunk_shape is None or not len(vertices):
+        return
+    spatial = np.asarray(coord[len(coord) - len(chunk_shape) :], np.float64)
+    if outside_chunk(vertices, spatial, chunk_shape).any():
+        raise FormatError(
+            f"chunk {dotted(coord)!r} of {spec.path!r} holds vertices that lie outside it for chunk shape "
+            f"{chunk_shape.tolist()}: boxes cannot be answered from this grid",
+            where=source.spec.url,
+        )
+
+
+def find_hits(
+    source: Source, fragments: CellSpec, coord: tuple[int, ...], raw: Raw, kept: Kept | None
+) -> tuple[tuple[int, ...], IntArray]:
+    """Fragments of a chunk that have a selected row (any row where ``kept`` is None), with the chunk's coordinate."""
+    index = read_fragments(source, fragments, coord, raw)
+    every = np.arange(len(index))
+    if kept is None or kept.rows is None:
+        return coord, every[index.counts > 0]
+    index.check(kept.total)
+    selected = kept.renumber(index.rows(every)) >= 0
+    return coord, np.unique(np.repeat(every, index.counts)[selected])
+
+
+def find_owned(
+    source: Source,
+    index: ObjectIndex,
+    ids: IntArray | None,
+    hits: Sequence[Sequence[tuple[tuple[int, ...], IntArray]]],
+) -> Owned:
+    """Fragments of the selected objects by chunk.
+
+    Parameters
+    ----------
+    ids
+        Objects, or None for those that the hits name.
+    hits
+        For each box that objects must touch: the fragments hit, by chunk.
+    """
+    rows = np.arange(index.count) if ids is None else rows_of_ids(read_ids(source, index), ids)
+    manifests = read_manifests(source, index, None if ids is None else rows)
+    for of_box in hits:
+        keep = np.flatnonzero(_touching(manifests.chunks, manifests.fragments, manifests.owners, len(manifests), of_box))
+        manifests = manifests.take(keep)
+    if not len(manifests.fragments):
+        return {}
+    order = np.lexsort(manifests.chunks.T[::-1])
+    coords = manifests.chunks[order]
+    starts = np.flatnonzero(np.append(True, (coords[1:] != coords[:-1]).any(axis=1)))
+    parts = np.split(manifests.fragments[order], starts[1:])
+    return {tuple(coords[at].tolist()): np.unique(part) for at, part in zip(starts.tolist(), parts, strict=True)}
+
+
+def _touching(
+    chunks: IntArray, fragments: IntArray, owners: IntArray, n: int, hits: Sequence[tuple[tuple[int, ...], IntArray]]
+) -> BoolArray:
+    """(n,) whether an object has a fragment that was hit."""
+    touching = np.zeros(n, np.bool_)
+    hits = [hit for hit in hits if len(hit[1])]
+    if not hits or not len(chunks):
+        return touching
+    table = ChunkTable(np.asarray([coord for coord, _ in hits], np.int64))
+    wide = max(int(fragments.max()), *(int(named.max()) for _, named in hits)) + 1
+    slots = np.concatenate([table.find(np.asarray([coord]))[0] * wide + named for coord, named in hits])
+    at = table.find(chunks)
+    touching[owners[(at >= 0) & np.isin(at * wide + fragments, slots)]] = True
+    return touching
+
+
+def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
+    """Manifest rows of object ids; -1 where there is none."""
+    if not len(known):
+        return np.full(len(ids), -1, np.int64)
+    order = np.argsort(known, kind="stable")
+    at = np.minimum(np.searchsorted(known[order], ids), len(known) - 1)
+    return np.where(known[order][at] == ids, order[at], -1)
+
+
+def _condition_mask(condition: Condition, values: list[np.ndarray[Any, Any]], count: int) -> BoolArray:
+    if isinstance(condition.test, tuple):
+        return in_range(values[0], *condition.test)
+    mask = np.asarray(condition.test(*values))
+    if mask.shape != (count,) or mask.dtype != np.bool_:
+        raise SelectionError(
+            f"where= must give a mask of {count} booleans, one a vertex; it gave {mask.dtype} of shape {mask.shape}"
+        )
+    return mask

@@ -1,0 +1,85 @@
+"""Opening a store: its root, its levels' nodes, and nothing else."""
+
+from dataclasses import dataclass
+
+from zarr_vectors_lazy.access.level import LevelData
+from zarr_vectors_lazy.access.metadata import MetaTree
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.base import Found, Generation
+from zarr_vectors_lazy.format.registry import generation_of
+from zarr_vectors_lazy.model.levels import StoreMeta
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+
+@dataclass(frozen=True, eq=False)
+class OpenStore:
+    """What opening gives.
+
+    Parameters
+    ----------
+    tree, generation, meta
+        The store's nodes, what reads them, the parsed root.
+    levels
+        The levels whose groups are there, by index.
+    digest
+        Changes when the root does.
+    """
+
+    tree: MetaTree
+    generation: Generation
+    meta: StoreMeta
+    levels: dict[int, LevelData]
+    digest: str
+
+
+def open_tree(spec: StoreSpec, consolidated: bool | None) -> OpenStore:
+    """Open a store; reads metadata only.
+
+    One request where the root carries consolidated metadata; else the root, then a listing of it and the nodes of its
+    levels, concurrently.
+
+    Raises
+    ------
+    FormatError
+        If it is no finished Zarr Vectors store of a known generation.
+    StoreError
+        If it cannot be reached.
+    """
+    tree = MetaTree(spec)
+    root = tree.read_root(consolidated=consolidated)
+    return _parse(tree, root)
+
+
+def reopen(tree: MetaTree) -> OpenStore:
+    """Open again from a tree that travelled; reads only what did not."""
+    root = tree.node("")
+    if root is None:
+        raise FormatError("the root is gone", where=tree.url)
+    return _parse(tree, root)
+
+
+def _parse(tree: MetaTree, root: Found) -> OpenStore:
+    generation = generation_of(root, where=tree.url)
+    meta = _placed(tree, root, generation, None)
+    nodes = {level: generation.level_nodes(level) for level in meta.level_names}
+    if tree.complete and any(node[0] not in tree.known for node in nodes.values()):
+        tree.check_consolidated([node[0] for node in nodes.values()])
+    tree.prefetch([path for node in nodes.values() for path in node], folder="")
+    meta = _placed(tree, root, generation, tree.children("", required=False))
+    nodes = {level: generation.level_nodes(level) for level in meta.level_names}
+    tree.prefetch([path for node in nodes.values() for path in node])
+    levels: dict[int, LevelData] = {}
+    for level, (path, _) in nodes.items():
+        found = tree.node(path)
+        if found is not None:
+            levels[level] = LevelData(
+                tree, generation, meta, generation.parse_level(found, meta, level), root.digest + found.digest
+            )
+    return OpenStore(tree, generation, meta, levels, root.digest)
+
+
+def _placed(tree: MetaTree, root: Found, generation: Generation, children: tuple[str, ...] | None) -> StoreMeta:
+    try:
+        return generation.parse_store(root, children)
+    except FormatError as error:
+        raise type(error)(error.message, where=tree.url) from error

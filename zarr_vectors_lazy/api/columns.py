@@ -1,0 +1,95 @@
+"""Attributes of vertices and links by name."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dask.array as da
+import numpy as np
+
+from zarr_vectors_lazy.errors import NotFoundError
+from zarr_vectors_lazy.graph.columns import attribute_array
+from zarr_vectors_lazy.graph.links import link_attribute_array
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.model.arrays import Dictionary
+
+
+class Attributes(Mapping[str, da.Array]):
+    """Vertex attributes of a level by name: decoded, or their stored codes."""
+
+    def __init__(self, view: LevelView, *, decode: bool) -> None:
+        self._view = view
+        self._decode = decode
+
+    def __getitem__(self, name: str) -> da.Array:
+        if not self._decode:
+            require_dictionary(self._view, name)
+        require_attribute(self._view, name)
+        return attribute_array(self._view, name, decode=self._decode)
+
+    def __iter__(self) -> Iterator[str]:
+        names = self._view.data.attribute_names
+        return iter(names if self._decode else [name for name in names if dictionary_of(self._view, name)])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} vertex attributes: {', '.join(self)}>"
+
+
+class Categories(Mapping[str, np.ndarray[Any, Any]]):
+    """Categories of dictionary-encoded attributes by name."""
+
+    def __init__(self, view: LevelView) -> None:
+        self._view = view
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        return require_dictionary(self._view, name).categories
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([name for name in self._view.data.attribute_names if dictionary_of(self._view, name)])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class LinkAttributes(Mapping[str, da.Array]):
+    """Attributes of the links inside a level by name."""
+
+    def __init__(self, view: LevelView) -> None:
+        self._view = view
+
+    def __getitem__(self, name: str) -> da.Array:
+        data = self._view.data
+        family = data.links(0)
+        if family is None or name not in data.link_attribute_names:
+            raise NotFoundError.among("link attribute", name, data.link_attribute_names, where=data.url)
+        return link_attribute_array(self._view, family, data.link_attribute(family, name), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._view.data.link_attribute_names)
+
+    def __len__(self) -> int:
+        return len(self._view.data.link_attribute_names)
+
+
+def require_attribute(view: LevelView, name: str) -> None:
+    """Raise NotFoundError if the level has no such vertex attribute."""
+    if name not in view.data.attribute_names:
+        raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
+
+
+def dictionary_of(view: LevelView, name: str) -> Dictionary | None:
+    """Dictionary of an attribute; None where its values are stored plainly."""
+    by = view.data.meta.chunk_attribute
+    return None if by is not None and by[0] == name else view.data.attribute(name).spec.dictionary
+
+
+def require_dictionary(view: LevelView, name: str) -> Dictionary:
+    """Dictionary of an attribute; raises NotFoundError where it has none."""
+    require_attribute(view, name)
+    found = dictionary_of(view, name)
+    if found is None:
+        coded = [known for known in view.data.attribute_names if dictionary_of(view, known)]
+        raise NotFoundError.among("dictionary-encoded attribute", name, coded, where=view.data.url)
+    return found

@@ -1,0 +1,284 @@
+"""A level, whole or selected: arrays that read when they are computed."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import numpy as np
+
+from zarr_vectors_lazy.access.sizes import read_row_counts
+from zarr_vectors_lazy.api import text
+from zarr_vectors_lazy.api.columns import Attributes, Categories, LinkAttributes
+from zarr_vectors_lazy.api.objects import Objects
+from zarr_vectors_lazy.api.pieces import Meshes, Polylines, Skeletons
+from zarr_vectors_lazy.api.select import parse_conditions, parse_ids
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.graph.columns import vertices_array
+from zarr_vectors_lazy.graph.edges import edges_array, faces_array
+from zarr_vectors_lazy.graph.explain import Explanation, explain
+from zarr_vectors_lazy.graph.links import links_array
+from zarr_vectors_lazy.graph.narrow import select_box, select_objects, select_touching, select_where
+from zarr_vectors_lazy.graph.numbering import row_sizes
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.plan.selection import parse_box
+from zarr_vectors_lazy.types import Floats, IntArray
+
+if TYPE_CHECKING:
+    from zarr_vectors_lazy.api.store import ZVStore
+
+
+class ZVLevel:
+    """One level of a store, or a selection of it; `ZVStore` gives it."""
+
+    def __init__(self, store: "ZVStore", view: LevelView) -> None:
+        self._store = store
+        self._view = view
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("ZVLevel", self._view.token, self._view.chunking)
+
+    @property
+    def store(self) -> "ZVStore":
+        """The store that it is a level of."""
+        return self._store
+
+    @property
+    def index(self) -> int:
+        """Number of the level."""
+        return self._view.data.meta.index
+
+    @property
+    def vertex_count(self) -> int | None:
+        """Number of selected vertices; None where the store does not know, and for selections until sized."""
+        sizes = self._view.sizes
+        if sizes is not None:
+            return int(sizes.sum())
+        return self._view.data.meta.vertex_count if self._view.rows is None else None
+
+    @property
+    def chunk_keys(self) -> list[tuple[int, ...]]:
+        """Coordinates of the chunks that may hold selected vertices, in lexicographic order."""
+        return [tuple(coord) for coord in self._view.table.coords.tolist()]
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of those chunks."""
+        return len(self._view)
+
+    @property
+    def chunk_shape(self) -> Floats:
+        """(D,) edge lengths of a chunk at this level."""
+        return self._view.data.meta.chunk_shape
+
+    @property
+    def bin_shape(self) -> Floats:
+        """(D,) edge lengths of a bin at this level."""
+        return self._view.data.meta.bin_shape
+
+    @property
+    def bounds(self) -> tuple[Floats, Floats]:
+        """(lo, hi) corners: the store's, cut by the box of a selection."""
+        lo, hi = self._view.data.store.bounds
+        box = self._view.selection.box
+        return (lo, hi) if box is None else (np.maximum(lo, box[0]), np.minimum(hi, box[1]))
+
+    @property
+    def chunk_bounds(self) -> Floats:
+        """(n, 2, D) lower and upper corner of each chunk."""
+        shape = self._view.data.meta.chunk_shape
+        spatial = self._view.table.coords[:, -len(shape) :]
+        return np.stack([spatial * shape, (spatial + 1) * shape], axis=1)
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Names of the vertex attributes, sorted."""
+        return self._view.data.attribute_names
+
+    @property
+    def deltas(self) -> tuple[int, ...]:
+        """Deltas of the link families whose target level is there, ascending."""
+        levels = self._store.levels
+        return tuple(delta for delta in self._view.data.deltas if self.index + delta in levels)
+
+    @property
+    def vertices(self) -> da.Array:
+        """(N, D) positions, stored dtype; one block a chunk, in the order of `chunk_keys`, rows as stored."""
+        return vertices_array(self._view)
+
+    @property
+    def attributes(self) -> Attributes:
+        """Vertex attributes by name: (N,) or (N, C) arrays aligned with `vertices`."""
+        return Attributes(self._view, decode=True)
+
+    @property
+    def codes(self) -> Attributes:
+        """Stored codes of dictionary-encoded attributes, by name."""
+        return Attributes(self._view, decode=False)
+
+    @property
+    def categories(self) -> Categories:
+        """Categories of dictionary-encoded attributes, by name."""
+        return Categories(self._view)
+
+    @property
+    def edges(self) -> da.Array:
+        """(E, 2) int64 rows of `vertices`: every edge, inside chunks and across (FORMAT 0.9, 10).
+
+        Polylines, streamlines and lines: consecutive vertices of each object. Skeletons: ``[child, parent]``.
+        Graphs: the stored records. Of a selection, the edges whose ends are both selected.
+        """
+        return edges_array(self._view)
+
+    @property
+    def faces(self) -> da.Array:
+        """(F, W) int64 rows of `vertices`: every face of a mesh, winding kept."""
+        return faces_array(self._view)
+
+    def links(self, delta: int = 0) -> da.Array:
+        """(L, W) int64 rows of the stored link records, in the format's canonical order.
+
+        Parameters
+        ----------
+        delta
+            0: inside this level. Otherwise the first column has rows of this level, the others rows of the whole
+            level ``index + delta``.
+
+        Raises
+        ------
+        NotFoundError
+            If there are no such links.
+        """
+        if delta == 0:
+            return links_array(self._view, self._view.data.links(0))
+        if delta not in self.deltas:
+            raise NotFoundError.among("link delta", delta, self.deltas, where=self._view.data.url)
+        other = self._store[self.index + delta]._view
+        return links_array(self._view, self._view.data.links(delta), other)
+
+    @property
+    def link_attributes(self) -> LinkAttributes:
+        """Attributes of the links inside this level, by name: (L,) or (L, C) arrays aligned with ``links(0)``."""
+        return LinkAttributes(self._view)
+
+    @property
+    def objects(self) -> Objects:
+        """Objects by id, each its vertices in path order."""
+        return Objects(self)
+
+    @property
+    def polylines(self) -> Polylines:
+        """Polylines by object id: (n, D) arrays."""
+        return Polylines(self)
+
+    @property
+    def skeletons(self) -> Skeletons:
+        """Skeletons by object id: ``vertices``, ``edges``, ``attributes``."""
+        return Skeletons(self)
+
+    @property
+    def meshes(self) -> Meshes:
+        """Meshes by object id: ``vertices``, ``faces``, ``attributes``."""
+        return Meshes(self)
+
+    def compute_chunk_sizes(self) -> "ZVLevel":
+        """Return the same level with known chunk sizes; reads as little as the store allows, once.
+
+        A whole level: sizes from a listing where cells are uncompressed, else the head of each cell. A selection: what
+        choosing its rows needs.
+        """
+        view = self._view
+        if view.sizes is not None:
+            return ZVLevel(self._store, view.with_sizes(view.sizes))
+        if not view.filters.any():
+            sizes = read_row_counts(view.data, view.rows)
+        else:
+            sizes = np.asarray(dask.compute(row_sizes(view))[0])
+        return ZVLevel(self._store, view.with_sizes(sizes))
+
+    def sel(
+        self,
+        bbox: Any = None,
+        *,
+        objects: int | Sequence[int] | IntArray | None = None,
+        groups: int | str | Sequence[int | str] | None = None,
+        where: Mapping[str, tuple[Any, Any]] | Callable[..., Any] | None = None,
+        whole_objects: bool = False,
+        **axes: slice,
+    ) -> "ZVLevel":
+        """Select rows; what is selected is a level again, and nothing is read but ids where objects are named.
+
+        Parameters
+        ----------
+        bbox
+            (lo, hi), inclusive on both faces, compared in float64.
+        objects, groups
+            Ids of objects; ids or names of groups.
+        where
+            ``{"intensity": (lo, hi)}``, inclusive (None leaves an end open), or a callable whose parameter names are
+            the attributes that it reads and that gives a mask of the rows of a chunk.
+        whole_objects
+            All rows of every object that has a vertex in the box.
+        **axes
+            ``x=slice(100, 300)`` by axis name.
+
+        Raises
+        ------
+        SelectionError
+            If the box is malformed, an axis unknown, or an argument of a wrong kind.
+        NotFoundError
+            If there is no such object, group or attribute.
+        """
+        view = self._view
+        box = parse_box(bbox, axes, self._store.axes)
+        if whole_objects and box is None:
+            raise SelectionError("whole_objects=True needs a box")
+        if objects is not None or groups is not None:
+            view = select_objects(view, parse_ids(self.objects, objects, groups))
+        if box is not None:
+            view = select_touching(view, box) if whole_objects else select_box(view, box)
+        for condition in parse_conditions(where, self.attribute_names, self._view.data.url):
+            view = select_where(view, condition)
+        return ZVLevel(self._store, view)
+
+    def explain(self, *members: str) -> Explanation:
+        """Tell what computing members would fetch, before anything is fetched.
+
+        Parameters
+        ----------
+        *members
+            ``"vertices"`` (the default), ``"edges"``, ``"faces"``, ``"links"``, ``"attributes"`` (all), ``"objects"``
+            or names of attributes.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such member.
+        """
+        arrays: list[da.Array] = []
+        for member in members or ("vertices",):
+            arrays += self._member(member)
+        return explain(self._view, members or ("vertices",), arrays)
+
+    def _member(self, member: str) -> list[da.Array]:
+        if member == "attributes":
+            return [self.attributes[name] for name in self.attribute_names]
+        if member in ("vertices", "edges", "faces"):
+            array: da.Array = getattr(self, member)
+            return [array]
+        if member == "links":
+            return [self.links()]
+        if member == "objects":
+            return list(self.objects.ragged())
+        if member in self.attribute_names:
+            return [self.attributes[member]]
+        known = ("vertices", "edges", "faces", "links", "attributes", "objects", *self.attribute_names)
+        raise NotFoundError.among("member", member, known, where=self._view.data.url)
+
+    def __repr__(self) -> str:
+        return text.level_text(self)
+
+    def _repr_html_(self) -> str:
+        return text.level_html(self)
+
+

@@ -1,0 +1,157 @@
+"""Objects of a level by id, their attributes and groups."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from zarr_vectors_lazy.access.objects import read_groups
+from zarr_vectors_lazy.access.rows import rows_of_ids
+from zarr_vectors_lazy.convert.awkward import to_awkward
+from zarr_vectors_lazy.convert.dense import object_dataset
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.graph.narrow import candidate_objects, require_objects
+from zarr_vectors_lazy.graph.paths import paths_array
+from zarr_vectors_lazy.types import IntArray
+
+if TYPE_CHECKING:
+    from zarr_vectors_lazy.api.level import ZVLevel
+
+
+class Objects(Mapping[int, da.Array]):
+    """Objects of a level by id: the ordered vertices of each, as a Dask array that reads only the chunks it touches.
+
+    Of a selection, objects are cut to it.
+    """
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._level = level
+        self._view = level._view
+
+    @cached_property
+    def slots(self) -> IntArray:
+        """(O,) all ids, also of objects that have no vertices here; of a selection, `ids`."""
+        return self._view.object_ids if self._view.rows is None else self.ids
+
+    @cached_property
+    def rows(self) -> IntArray:
+        """(o,) manifest rows of `ids`."""
+        if self._view.data.object_index is None:
+            return np.empty(0, np.int64)
+        view = self._view
+        if view.rows is None:
+            return np.flatnonzero(np.diff(view.manifests.offsets) > 0)
+        rows = candidate_objects(view)
+        if not view.filters.any() or not len(rows):
+            return rows
+        # Which objects have a selected vertex is known only when rows have been chosen.
+        (offsets,) = dask.compute(paths_array(view, rows)[1])
+        return rows[np.diff(offsets) > 0]
+
+    @cached_property
+    def ids(self) -> IntArray:
+        """(o,) int64 ids of the objects present; of a box, those with a vertex in it (its chunks are then read)."""
+        return self._view.object_ids[self.rows]
+
+    def __getitem__(self, object_id: int) -> da.Array:
+        return paths_array(self._view, self._row(object_id))[0]
+
+    def _row(self, object_id: int) -> IntArray:
+        require_objects(self._view)
+        row = rows_of_ids(self._view.object_ids, np.asarray([whole_id(object_id)], np.int64))
+        if row[0] < 0:
+            raise NotFoundError.among("object", object_id, self.slots.tolist(), where=self._view.data.url)
+        return row
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, object_id: object) -> bool:
+        return bool(np.isin(object_id, self.ids).all()) if isinstance(object_id, int | np.integer) else False
+
+    @property
+    def attributes(self) -> xr.Dataset:
+        """Attributes of all `slots` over ``object``; absent objects are at the fill value."""
+        if self._view.data.object_index is None:
+            return xr.Dataset()
+        known = self._view.object_ids
+        rows = None if self._view.rows is None else rows_of_ids(known, self.slots)
+        return object_dataset(self._view.source, self._view.data.object_attributes, known, rows)
+
+    @property
+    def groups(self) -> "Groups":
+        """Groups of objects by id and by name."""
+        return Groups(self._level)
+
+    def ragged(self) -> "Ragged":
+        """All objects present, flat: ``(vertices, offsets)``; object k of `ids` is rows offsets[k]:offsets[k + 1]."""
+        return Ragged(*paths_array(self._view, self.rows))
+
+    def __repr__(self) -> str:
+        return f"<objects of {self._level.index} at {self._view.data.tree.url}>"
+
+
+class Ragged(tuple[da.Array, da.Array]):
+    """(vertices, offsets) of objects one after another."""
+
+    __slots__ = ()
+
+    def __new__(cls, vertices: da.Array, offsets: da.Array) -> "Ragged":
+        """Make the pair."""
+        return super().__new__(cls, (vertices, offsets))
+
+    def to_awkward(self) -> Any:
+        """Computed, as an awkward array of type ``objects * var * axes``; needs awkward."""
+        return to_awkward(*dask.compute(self[0], self[1]))
+
+
+class Groups(Mapping[int | str, IntArray]):
+    """Object ids of groups, by group id, and by name where the store names its groups."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._data = level._view.data
+
+    @cached_property
+    def _members(self) -> dict[int, IntArray]:
+        index = self._data.group_index
+        return {} if index is None else read_groups(self._data.source, index)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by group id; empty where the store names none."""
+        return () if self._data.group_index is None else self._data.group_index.names
+
+    def __getitem__(self, group: int | str) -> IntArray:
+        number = self.names.index(group) if isinstance(group, str) and group in self.names else group
+        if isinstance(number, str) or number not in self._members:
+            raise NotFoundError.among("group", group, [*self._members, *self.names], where=self._data.url)
+        return self._members[int(number)]
+
+    def __iter__(self) -> Iterator[int | str]:
+        return iter(self._members)
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def attributes(self) -> xr.Dataset:
+        """Attributes of the groups over ``group``."""
+        ids = np.arange(len(self), dtype=np.int64)
+        return object_dataset(self._data.source, self._data.group_attributes, ids, None, dim="group")
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} groups: {', '.join(self.names) or ', '.join(map(str, self._members))}>"
+
+
+def whole_id(object_id: Any) -> int:
+    """Return an object id, or raise SelectionError if it is no whole number."""
+    if not isinstance(object_id, int | np.integer) or isinstance(object_id, bool):
+        raise SelectionError(f"an object id is a whole number, found {object_id!r}")
+    return int(object_id)

@@ -1,0 +1,95 @@
+"""Views of a level by kind of geometry: polylines, skeletons, meshes, one object at a time."""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
+
+import dask.array as da
+
+from zarr_vectors_lazy.api.objects import Objects, whole_id
+
+if TYPE_CHECKING:
+    from zarr_vectors_lazy.api.columns import Attributes
+    from zarr_vectors_lazy.api.level import ZVLevel
+
+
+class Polylines(Mapping[int, da.Array]):
+    """Polylines by object id: (n, D) Dask arrays, in path order."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._objects = Objects(level)
+
+    def __getitem__(self, object_id: int) -> da.Array:
+        return self._objects[object_id]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._objects)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+
+class Piece:
+    """One object as a level of its own: its vertices in storage order, and what joins them."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._level = level
+
+    @property
+    def vertices(self) -> da.Array:
+        """(n, D) positions."""
+        return self._level.vertices
+
+    @property
+    def attributes(self) -> "Attributes":
+        """Vertex attributes by name, aligned with `vertices`."""
+        return self._level.attributes
+
+
+class Skeleton(Piece):
+    """One skeleton."""
+
+    @property
+    def edges(self) -> da.Array:
+        """(e, 2) int64 ``[child, parent]`` rows of `vertices`."""
+        return self._level.edges
+
+
+class Mesh(Piece):
+    """One mesh."""
+
+    @property
+    def faces(self) -> da.Array:
+        """(f, W) int64 rows of `vertices`."""
+        return self._level.faces
+
+
+class Skeletons(Mapping[int, Skeleton]):
+    """Skeletons by object id."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._level = level
+
+    def __getitem__(self, object_id: int) -> Skeleton:
+        return Skeleton(self._level.sel(objects=whole_id(object_id)))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._level.objects)
+
+    def __len__(self) -> int:
+        return len(self._level.objects)
+
+
+class Meshes(Mapping[int, Mesh]):
+    """Meshes by object id."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._level = level
+
+    def __getitem__(self, object_id: int) -> Mesh:
+        return Mesh(self._level.sel(objects=whole_id(object_id)))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._level.objects)
+
+    def __len__(self) -> int:
+        return len(self._level.objects)

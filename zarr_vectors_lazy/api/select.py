@@ -1,0 +1,91 @@
+"""Arguments of ``sel`` that name objects, groups and attributes."""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.plan.selection import Condition
+from zarr_vectors_lazy.types import IntArray
+
+if TYPE_CHECKING:
+    from zarr_vectors_lazy.api.objects import Objects
+
+
+def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
+    """Object ids that ``objects=`` and ``groups=`` both name.
+
+    Raises
+    ------
+    SelectionError
+        If ids are no whole numbers.
+    NotFoundError
+        If there is no such group.
+    """
+    chosen: IntArray | None = None
+    if ids is not None:
+        chosen = np.unique(whole_numbers(ids, "objects"))
+    if groups is not None:
+        names = [groups] if isinstance(groups, str | int | np.integer) else list(groups)
+        members = [objects.groups[name] for name in names]
+        of_groups = np.unique(np.concatenate([np.empty(0, np.int64), *members]))
+        chosen = of_groups if chosen is None else np.intersect1d(chosen, of_groups)
+    assert chosen is not None
+    return chosen
+
+
+def whole_numbers(value: Any, name: str) -> IntArray:
+    """(n,) int64 of one id or several."""
+    array = np.atleast_1d(np.asarray(value))
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise SelectionError(f"{name}= must be whole numbers, found {value!r}")
+    return array.astype(np.int64)
+
+
+def parse_conditions(
+    where: Mapping[str, Any] | Callable[..., Any] | None, known: Sequence[str], url: str
+) -> list[Condition]:
+    """Conditions of ``where=``.
+
+    Raises
+    ------
+    SelectionError
+        If it is neither ranges by name nor a callable with named parameters.
+    NotFoundError
+        If there is no such attribute.
+    """
+    if where is None:
+        return []
+    if isinstance(where, Mapping):
+        found = [Condition((name,), _range(name, bounds)) for name, bounds in where.items()]
+    elif callable(where):
+        found = [Condition(_parameters(where), where)]
+    else:
+        raise SelectionError(f"where= must be {{name: (lo, hi)}} or a callable of attributes, found {where!r}")
+    for name in (name for condition in found for name in condition.names):
+        if name not in known:
+            raise NotFoundError.among("attribute", name, known, where=url)
+    return found
+
+
+def _range(name: str, bounds: Any) -> tuple[Any, Any]:
+    if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
+        raise SelectionError(f"where={{{name!r}: ...}} must be (lo, hi), found {bounds!r}")
+    lo, hi = bounds
+    if lo is not None and hi is not None and lo > hi:
+        raise SelectionError(f"where={{{name!r}: ({lo!r}, {hi!r})}} has lo > hi")
+    if any(isinstance(end, float) and np.isnan(end) for end in bounds):
+        raise SelectionError(f"where={{{name!r}: {bounds!r}}} has NaN")
+    return lo, hi
+
+
+def _parameters(where: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(where).parameters.values()
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if not parameters or any(parameter.kind not in plain for parameter in parameters):
+        raise SelectionError("a callable where= must name the attributes that it reads as plain parameters")
+    return tuple(parameter.name for parameter in parameters if parameter.default is inspect.Parameter.empty)

@@ -1,0 +1,222 @@
+"""A store: what ``open_zv`` gives."""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.metadata import MetaTree
+from zarr_vectors_lazy.access.store import OpenStore, open_tree, reopen
+from zarr_vectors_lazy.api import text
+from zarr_vectors_lazy.api.level import ZVLevel
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.plan.blocks import Chunking, check_chunking
+from zarr_vectors_lazy.plan.selection import Selection
+from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.types import Floats, Json
+
+
+def open_zv(
+    path: Any,
+    *,
+    chunks: Chunking = None,
+    consolidated: bool | None = None,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> "ZVStore":
+    """Open a Zarr Vectors store; reads metadata only and never writes.
+
+    Parameters
+    ----------
+    path
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    chunks
+        Blocks of the Dask arrays. None: one a chunk of the store; ``"auto"``: neighbouring chunks share a block up to
+        Dask's ``array.chunk-size``; an int: that many chunks a block.
+    consolidated
+        None: use consolidated metadata where the root has them; False: ignore them; True: demand them.
+    backend
+        ``"obstore"``, ``"fsspec"`` or ``"local"``; by default what ``ZARR_VECTORS_BACKEND`` says, else what suits the
+        URL's scheme.
+    storage_options, **backend_kwargs
+        Options of that backend, in its own names; both merge.
+
+    Returns
+    -------
+    ZVStore
+
+    Raises
+    ------
+    FormatError
+        If there is no finished Zarr Vectors store of a known generation.
+    StoreError
+        If it cannot be reached, or a name, an option or the URL is wrong.
+    SelectionError
+        If ``chunks`` is no way to cut blocks.
+    """
+    chunking = check_chunking(chunks)
+    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
+    return ZVStore(open_tree(spec, consolidated), chunking)
+
+
+class ZVStore:
+    """A Zarr Vectors store, opened by `open_zv`; its metadata, and its levels by index."""
+
+    def __init__(self, opened: OpenStore, chunking: Chunking = None) -> None:
+        self._opened = opened
+        self._chunking = chunking
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _arrive, (self._opened.tree, self._chunking)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("ZVStore", self._opened.tree.spec, self._opened.digest, self._chunking)
+
+    @property
+    def url(self) -> str:
+        """Where it is, without secrets."""
+        return self._opened.tree.url
+
+    @property
+    def backend(self) -> str:
+        """What reads it: ``"local"``, ``"obstore"``, ``"fsspec"`` or ``"zarr"``."""
+        return self._opened.tree.spec.backend
+
+    @property
+    def format_version(self) -> str:
+        """The version that the store states."""
+        return self._opened.meta.version
+
+    @property
+    def levels(self) -> list[int]:
+        """Indices of the levels, ascending."""
+        return sorted(self._opened.levels)
+
+    @property
+    def geometry_types(self) -> tuple[str, ...]:
+        """Kinds of geometry."""
+        return self._opened.meta.geometry_types
+
+    @property
+    def ndim(self) -> int:
+        """Number of axes, D."""
+        return self._opened.meta.ndim
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the axes, in the order of the coordinate columns."""
+        return self._opened.meta.axes
+
+    @property
+    def units(self) -> tuple[str | None, ...]:
+        """Units of the axes; None where the store tells none."""
+        return self._opened.meta.units
+
+    @property
+    def bounds(self) -> tuple[Floats, Floats]:
+        """(lo, hi) corners, inclusive, as the store states them; (D,) each."""
+        return self._opened.meta.bounds
+
+    @property
+    def crs(self) -> Any:
+        """Coordinate reference system, opaque."""
+        return self._opened.meta.crs
+
+    @property
+    def coordinate_offset(self) -> Floats | None:
+        """(D,) offset of stored to world coordinates that streaming skeletons state, not applied; else None."""
+        return self._opened.meta.coordinate_offset
+
+    @property
+    def chunk_shape(self) -> Floats:
+        """(D,) edge lengths of a chunk at level 0."""
+        return self._opened.meta.chunk_shape
+
+    @property
+    def bin_shape(self) -> Floats:
+        """(D,) edge lengths of a bin at level 0."""
+        return self._opened.meta.bin_shape
+
+    @cached_property
+    def headers(self) -> dict[str, Json]:
+        """Opaque headers by format name; read on first use."""
+        return self._opened.tree.run(self._opened.generation.headers())
+
+    @property
+    def attrs(self) -> Json:
+        """Attributes of the root, as stored."""
+        return self._opened.meta.attributes
+
+    def __len__(self) -> int:
+        return len(self._opened.levels)
+
+    def __iter__(self) -> Iterator[ZVLevel]:
+        return (self[index] for index in self.levels)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._opened.levels
+
+    def __getitem__(self, index: int) -> ZVLevel:
+        data = self._opened.levels.get(index) if isinstance(index, int | np.integer) else None
+        if data is None:
+            raise NotFoundError.among("level", index, self.levels, where=self.url)
+        return ZVLevel(self, LevelView(data, Selection(), self._chunking))
+
+    def level_for(self, resolution: float | tuple[float, ...] | None) -> ZVLevel:
+        """Return the coarsest level whose bins are no larger than ``resolution``, else the finest.
+
+        Parameters
+        ----------
+        resolution
+            In the units of the axes, for all or one for each; None for the finest.
+
+        Raises
+        ------
+        SelectionError
+            If it is not positive, or not one number or one for each axis.
+        """
+        if not self.levels:
+            raise NotFoundError("the store has no levels", where=self.url)
+        if resolution is None:
+            return self[self.levels[0]]
+        try:
+            wanted = np.broadcast_to(np.asarray(resolution, np.float64), (self.ndim,))
+        except (TypeError, ValueError) as error:
+            raise SelectionError(f"resolution must be a number or {self.ndim}, found {resolution!r}") from error
+        if not (wanted > 0).all():
+            raise SelectionError(f"resolution must be positive, found {resolution!r}")
+        fits = [i for i in self.levels if (self._opened.levels[i].meta.bin_shape <= wanted).all()]
+        coarsest = max(fits, key=lambda i: (float(np.prod(self._opened.levels[i].meta.bin_shape)), i), default=None)
+        return self[self.levels[0] if coarsest is None else coarsest]
+
+    def query(
+        self, bbox: Any = None, *, resolution: float | tuple[float, ...] | None = None, level: int | None = None
+    ) -> ZVLevel:
+        """Select a box at the level that a resolution asks for, or at a given one.
+
+        Raises
+        ------
+        SelectionError
+            If both ``resolution`` and ``level`` are given, or the box is malformed.
+        NotFoundError
+            If there is no such level.
+        """
+        if resolution is not None and level is not None:
+            raise SelectionError(f"give resolution or level, not both: resolution={resolution!r}, level={level!r}")
+        chosen = self[level] if level is not None else self.level_for(resolution)
+        return chosen if bbox is None else chosen.sel(bbox)
+
+    def __repr__(self) -> str:
+        return text.store_text(self)
+
+    def _repr_html_(self) -> str:
+        return text.store_html(self)
+
+
+def _arrive(tree: MetaTree, chunking: Chunking) -> ZVStore:
+    return ZVStore(reopen(tree), chunking)
+
+

@@ -1,0 +1,56 @@
+"""Per-object and per-group arrays as xarray datasets."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import tokenize
+
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.objects import read_dense
+from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.types import IntArray
+
+
+def object_dataset(
+    source: Source, arrays: Mapping[str, DenseArray], ids: IntArray, rows: IntArray | None, *, dim: str = "object"
+) -> xr.Dataset:
+    """Dataset of dense arrays over ``dim``, lazy, one Dask block a stored chunk.
+
+    Parameters
+    ----------
+    ids
+        (O,) ids of all rows.
+    rows
+        Rows wanted, or None for all.
+    """
+    variables: dict[str, tuple[tuple[str, ...], Any]] = {}
+    for name, array in arrays.items():
+        values = dense_array(source, array)
+        dims = (dim, *(f"{name}_{axis}" for axis in range(1, len(array.shape))))
+        variables[name] = (dims, values if rows is None else values[rows])
+    return xr.Dataset(variables, coords={dim: ids if rows is None else ids[rows]})
+
+
+def dense_array(source: Source, array: DenseArray) -> da.Array:
+    """A dense array of the store as a Dask array; (rows, ...), stored dtype."""
+    dtype = array.dtype
+    if dtype.hasobject:  # text of no fixed width: its dtype is known when it is read
+        return da.from_array(read_text(source, array), chunks=-1)
+    name = f"zv-dense-{tokenize(source, array.path, array.shape, str(dtype))}"
+    starts = range(0, array.shape[0], array.chunk_rows) if array.shape[0] else range(1)
+    sizes = tuple(min(array.chunk_rows, array.shape[0] - start) for start in starts)
+    zeros = (0,) * (len(array.shape) - 1)
+    tasks = {
+        (name, block, *zeros): (read_dense, source, array, start, start + sizes[block])
+        for block, start in enumerate(starts)
+    }
+    chunks = (sizes, *((edge,) for edge in array.shape[1:]))
+    return da.Array(tasks, name, chunks, dtype=dtype)
+
+
+def read_text(source: Source, array: DenseArray) -> np.ndarray[Any, Any]:
+    """Text rows as ``<U..``."""
+    return read_dense(source, array).astype(str)

@@ -1,0 +1,102 @@
+"""What a generation of the format answers; everything above speaks to this and never to a generation by name.
+
+Reading metadata is a conversation too (see ``requests``): a generation yields the nodes and folders that it needs to
+see, all that may be asked at once, and gets them in that order.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
+from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
+from zarr_vectors_lazy.model.links import LinkFamily
+from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
+from zarr_vectors_lazy.types import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """Ask for a ``zarr.json``; the answer is a `Found` or None."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Children:
+    """Ask for the names of the nodes below a path; the answer is a tuple of str."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A node's ``zarr.json``, decoded, and a digest of it."""
+
+    path: str
+    doc: Json
+    digest: str
+
+    @property
+    def attributes(self) -> Json:
+        """The node's attributes."""
+        attributes = self.doc.get("attributes")
+        return attributes if isinstance(attributes, dict) else {}
+
+
+T = TypeVar("T")
+MetaSteps: TypeAlias = Generator[list[Node | Children], list[Any], T]
+
+
+class Generation(Protocol):
+    """One on-disk generation."""
+
+    name: str
+
+    def parse_store(self, root: Found, children: tuple[str, ...] | None) -> StoreMeta:
+        """Parse the root; ``children`` are the names below it, None where the store cannot list."""
+
+    def level_nodes(self, level: int) -> tuple[str, str]:
+        """Paths of a level's own node and of its vertices."""
+
+    def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
+        """Parse a level's node."""
+
+    def headers(self) -> MetaSteps[dict[str, Json]]:
+        """Opaque headers by format name."""
+
+    def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
+        """The positions."""
+
+    def fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray]:
+        """The fragment indexes."""
+
+    def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
+        """Names of the stored vertex attributes, sorted."""
+
+    def attribute(self, level: LevelMeta, vertices: CellArray, name: str) -> MetaSteps[CellArray]:
+        """A stored vertex attribute."""
+
+    def deltas(self, level: LevelMeta) -> MetaSteps[tuple[int, ...]]:
+        """Deltas of the link families, ascending."""
+
+    def links(self, level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
+        """Return a link family; None where there is none."""
+
+    def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
+        """Names of the attributes of a link family, sorted."""
+
+    def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[dict[str, CellArray]]:
+        """Return an attribute of a link family, by segment name."""
+
+    def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
+        """Where the manifests are; None where the level has no objects."""
+
+    def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
+        """Per-object arrays by name."""
+
+    def groups(self, level: LevelMeta) -> MetaSteps[GroupIndex | None]:
+        """Where the groups are; None where there are none."""
+
+    def group_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
+        """Per-group arrays by name."""

@@ -1,0 +1,56 @@
+"""Fragment index blobs, the same bytes in every generation (spec 0.9, 5.2; spec 0.7, 4.2)."""
+
+import struct
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.model.objects import Fragments
+from zarr_vectors_lazy.types import Buffer
+
+MAGIC = 0x5A564647
+HEADER_NBYTES = 16
+
+
+def decode_fragments(payload: Buffer) -> Fragments:
+    """Decode a fragment index.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are not exactly one index.
+    """
+    view = memoryview(payload)
+    if len(view) < HEADER_NBYTES:
+        raise FormatError(f"{len(view)} bytes are no fragment index: its header alone has {HEADER_NBYTES}")
+    magic, version, _, total, n_ranges = struct.unpack_from("<IHHII", view)
+    if magic != MAGIC or version != 1:
+        raise FormatError(f"a fragment index starts with {MAGIC:#x} version 1, found {magic:#x} version {version}")
+    if total == 0:
+        _expect(len(view) == HEADER_NBYTES, view, "no fragments")
+        empty = np.empty(0, np.int64)
+        return Fragments(empty, empty, np.empty(0, np.bool_), empty)
+    bitmap_nbytes = -(-total // 64) * 8
+    at_ranges = HEADER_NBYTES + bitmap_nbytes
+    at_offsets = at_ranges + 16 * n_ranges
+    at_listed = at_offsets + 4 * (total - n_ranges + 1)
+    _expect(n_ranges <= total and len(view) >= at_listed, view, f"{total} fragments, {n_ranges} of them ranges")
+    bits = np.frombuffer(view, np.uint8, bitmap_nbytes, HEADER_NBYTES)
+    is_range = np.unpackbits(bits, bitorder="little", count=total).astype(np.bool_)
+    ranges = np.frombuffer(view, "<i8", 2 * n_ranges, at_ranges).reshape(-1, 2)
+    offsets = np.frombuffer(view, "<u4", total - n_ranges + 1, at_offsets).astype(np.int64)
+    _expect(int(is_range.sum()) == n_ranges, view, f"{n_ranges} ranges, its bitmap {int(is_range.sum())}")
+    _expect(len(view) == at_listed + 8 * int(offsets[-1]), view, f"{int(offsets[-1])} listed rows")
+    lengths = np.diff(offsets)
+    _expect(offsets[0] == 0 and bool((lengths >= 0).all()), view, "row offsets that do not ascend from 0")
+    _expect(not n_ranges or bool((ranges >= 0).all()), view, "a range with a negative start or count")
+    first, counts = np.empty(total, np.int64), np.empty(total, np.int64)
+    first[is_range], counts[is_range] = ranges[:, 0], ranges[:, 1]
+    first[~is_range], counts[~is_range] = offsets[:-1], lengths
+    listed = np.frombuffer(view, "<i8", int(offsets[-1]), at_listed).astype(np.int64)
+    return Fragments(first, counts, ~is_range, listed)
+
+
+def _expect(condition: bool, view: memoryview, stated: str) -> None:
+    if not condition:
+        raise FormatError(f"a fragment index of {len(view)} bytes states {stated}: they contradict each other")

@@ -1,0 +1,50 @@
+"""Version found -> generation: the only version test of the package."""
+
+from zarr_vectors_lazy.errors import FormatError, UnsupportedVersionError, listed
+from zarr_vectors_lazy.format.base import Found, Generation
+from zarr_vectors_lazy.format.v09.generation import Generation09
+
+ALL: tuple[Generation, ...] = (Generation09(),)
+_BY_VERSION: dict[tuple[int, int], Generation] = {(0, 9): ALL[0]}
+
+
+def generation_of(root: Found, *, where: str) -> Generation:
+    """Pick the generation that a root's metadata names (spec 0.9, 1; spec 0.7, 1).
+
+    Raises
+    ------
+    FormatError
+        If the node is not the root of a finished Zarr Vectors store.
+    UnsupportedVersionError
+        If it is one of a version that is not read here.
+    """
+    doc, attributes = root.doc, root.attributes
+    if doc.get("zarr_format") != 3 or doc.get("node_type") != "group":
+        found = f"zarr_format {doc.get('zarr_format')!r}, node_type {doc.get('node_type')!r}"
+        raise FormatError(f"a Zarr Vectors store is a Zarr v3 group; found {found}", where=where)
+    ours = attributes.get("zarr_vectors_lazy")
+    if isinstance(ours, dict) and ours.get("state") == "writing":
+        raise FormatError("unfinished write: the store was never completed, or is being written now", where=where)
+    block = attributes.get("zarr_vectors")
+    if not isinstance(block, dict):
+        kind = "an OME-Zarr group" if {"ome", "multiscales"} & set(attributes) else "a plain Zarr group"
+        raise FormatError(
+            f"not a Zarr Vectors store but {kind}: its attributes have no 'zarr_vectors'; found {listed(attributes)}",
+            where=where,
+        )
+    version = block.get("zv_version", block.get("format_version"))
+    if not isinstance(version, str):
+        raise FormatError(f"zarr_vectors.zv_version must be text like '0.9.2', found {version!r}", where=where)
+    parts = version.split(".")
+    if len(parts) < 2 or not all(part.isdecimal() for part in parts[:2]):
+        raise FormatError(f"zarr_vectors.zv_version must be text like '0.9.2', found {version!r}", where=where)
+    generation = _BY_VERSION.get((int(parts[0]), int(parts[1])))
+    if generation is None:
+        known = ", ".join(f"{major}.{minor}.x" for major, minor in sorted(_BY_VERSION))
+        raise UnsupportedVersionError(f"format version {version} is not read here; these are: {known}", where=where)
+    return generation
+
+
+def by_name(name: str) -> Generation:
+    """Return the generation of that name; tasks carry the name."""
+    return next(generation for generation in ALL if generation.name == name)

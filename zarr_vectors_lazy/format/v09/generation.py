@@ -1,0 +1,105 @@
+"""Generation 0.9 behind the interface of ``format.base``."""
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.v09 import links, objects
+from zarr_vectors_lazy.format.v09.arrays import parse_cells
+from zarr_vectors_lazy.format.v09.metadata import parse_level, parse_root
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
+from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
+from zarr_vectors_lazy.model.links import LinkFamily
+from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
+from zarr_vectors_lazy.types import Json
+
+
+class Generation09:
+    """Stores written by zarr-vectors 0.9.x."""
+
+    name = "0.9"
+
+    def parse_store(self, root: Found, children: tuple[str, ...] | None) -> StoreMeta:
+        """Parse the root (spec 0.9, 3.1 to 3.3)."""
+        return parse_root(root, children)
+
+    def level_nodes(self, level: int) -> tuple[str, str]:
+        """Paths of a level's own node and of its vertices."""
+        return str(level), f"{level}/vertices"
+
+    def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
+        """Parse a level's node (spec 0.9, 3.4)."""
+        return parse_level(node, store, level)
+
+    def headers(self) -> MetaSteps[dict[str, Json]]:
+        """Opaque headers by format name (spec 0.9, 9)."""
+        (names,) = yield [Children("headers")]
+        nodes = yield [Node(f"headers/{name}") for name in names]
+        return {name: node.attributes for name, node in zip(names, nodes, strict=True) if node is not None}
+
+    def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
+        """The positions (spec 0.9, 5.1)."""
+        path = f"{level.index}/vertices"
+        (node,) = yield [Node(path)]
+        if node is None:
+            raise FormatError(f"level {level.index} has no array 'vertices'", where=path)
+        encoding = node.attributes.get("encoding", "raw")
+        if encoding != "raw":
+            raise FormatError(f"vertices are encoded as {encoding!r}; only 'raw' can be read", where=path)
+        array = parse_cells(node, row_shape=(store.ndim,))
+        rank = array.chunks.coords.shape[1]
+        expected = store.ndim + (level.chunk_attribute is not None)
+        if rank != expected:
+            raise FormatError(f"chunks have {rank} components, expected {expected}", where=path)
+        return array
+
+    def fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray]:
+        """The fragment indexes (spec 0.9, 5.2)."""
+        path = f"{level.index}/vertex_fragments"
+        (node,) = yield [Node(path)]
+        if node is None:
+            raise FormatError(f"level {level.index} has no array 'vertex_fragments'", where=path)
+        return parse_cells(node, default_dtype="uint8", row_shape=())
+
+    def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
+        """Names of the stored vertex attributes, sorted (spec 0.9, 6)."""
+        (names,) = yield [Children(f"{level.index}/vertex_attributes")]
+        return tuple(sorted(names))
+
+    def attribute(self, level: LevelMeta, vertices: CellArray, name: str) -> MetaSteps[CellArray]:
+        """Return a stored vertex attribute (spec 0.9, 6)."""
+        path = f"{level.index}/vertex_attributes/{name}"
+        (node,) = yield [Node(path)]
+        if node is None:
+            raise FormatError(f"vertex_attributes/{name} has no zarr.json", where=path)
+        return parse_cells(node)
+
+    def deltas(self, level: LevelMeta) -> MetaSteps[tuple[int, ...]]:
+        """Deltas of the link families, ascending."""
+        return links.find_deltas(level.index)
+
+    def links(self, level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
+        """Return a link family; None where there is none."""
+        return links.find_family(level.index, store, delta)
+
+    def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
+        """Names of the attributes of a link family, sorted."""
+        return links.find_attribute_names(level.index, delta)
+
+    def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[dict[str, CellArray]]:
+        """Return an attribute of a link family, by segment name."""
+        return links.find_attribute(level.index, family, name)
+
+    def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
+        """Where the manifests are; None where the level has no objects."""
+        return objects.find_index(level.index, vertices.chunks.coords.shape[1])
+
+    def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
+        """Per-object arrays by name."""
+        return objects.find_dense(level.index, "object_attributes")
+
+    def groups(self, level: LevelMeta) -> MetaSteps[GroupIndex | None]:
+        """Where the groups are; None where there are none."""
+        return objects.find_groups(level.index)
+
+    def group_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
+        """Per-group arrays by name."""
+        return objects.find_dense(level.index, "group_attributes")

@@ -1,0 +1,204 @@
+"""Where the cells of a 0.9 chunk-grid array are (spec 0.9, 4.1 to 4.3)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.codecs import HEAD_NBYTES, Pipeline, decode_single_vlen
+from zarr_vectors_lazy.requests import Get, Request, Steps
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Raw
+
+GAP_NBYTES = 64 * 1024  # a gap that costs less to read than another request
+ABSENT = np.uint64(2**64 - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shards:
+    """The ``sharding_indexed`` codec of an array.
+
+    Parameters
+    ----------
+    shape
+        (K,) inner cells of a shard.
+    index_at_end
+        Where the shard's index lies.
+    index_crc
+        Whether the index ends with a crc32c.
+    """
+
+    shape: tuple[int, ...]
+    index_at_end: bool
+    index_crc: bool
+
+    @property
+    def cells(self) -> int:
+        """Inner cells of a shard."""
+        return int(np.prod(self.shape))
+
+    @property
+    def index_nbytes(self) -> int:
+        """Stored size of the index."""
+        return 16 * self.cells + (4 if self.index_crc else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GridLayout:
+    """Cells of one rank-K array, one a chunk.
+
+    Parameters
+    ----------
+    path
+        Path of the array.
+    origin
+        (K,) chunk coordinate of the cell with index 0.
+    separator
+        Between the components of a key.
+    pipeline
+        Direct decoder, or None where the array is read through zarr.
+    shards
+        Sharding, or None.
+    """
+
+    path: str
+    origin: tuple[int, ...]
+    separator: str
+    pipeline: Pipeline | None
+    shards: Shards | None
+
+    @property
+    def direct(self) -> bool:
+        """Whether the codecs are ours to decode."""
+        return self.pipeline is not None
+
+    def zarr_indices(self, coords: ChunkCoords) -> IntArray:
+        """(n, K) indices of the cells in the zarr array."""
+        return np.asarray(coords, np.int64) - np.asarray(self.origin, np.int64)
+
+    def requests(self, coords: ChunkCoords) -> int:
+        """Requests that `fetch` makes; with shards: an index and one range each shard, at least."""
+        if self.shards is None or not self.direct:
+            return len(coords)
+        shards = self.zarr_indices(coords) // np.asarray(self.shards.shape)
+        _, wanted = np.unique(shards, axis=0, return_counts=True)
+        return int(np.where(_whole(wanted, self.shards), 1, 2).sum())
+
+    def request_count_is_exact(self) -> bool:
+        """Whether every cell is one object."""
+        return self.shards is None and self.direct
+
+    def fetch(self, coords: ChunkCoords) -> Steps[list[Raw]]:
+        """Encoded bytes of the cells; None where there is no object."""
+        if self.shards is not None:
+            return (yield from self._fetch_shards(coords))
+        return (yield self._gets(self.zarr_indices(coords)))
+
+    def fetch_heads(self, coords: ChunkCoords) -> Steps[list[Raw]]:
+        """First bytes of the cells."""
+        if self.shards is not None:
+            return (yield from self._fetch_shards(coords))
+        return (yield [Get(get.key, 0, HEAD_NBYTES) for get in self._gets(self.zarr_indices(coords))])
+
+    def decode(self, raw: Buffer) -> Buffer:
+        """Payload of an encoded cell."""
+        assert self.pipeline is not None
+        return decode_single_vlen(self.pipeline.decode(raw))
+
+    def head_nbytes(self, raw: Buffer) -> int | None:
+        """Payload size that the head of a cell tells."""
+        if self.pipeline is None:
+            return None
+        total = self.pipeline.head_nbytes(raw)
+        return None if total is None else total - 8
+
+    def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
+        """Object keys of cells that are stored uncompressed, one an object; None where they are not."""
+        if self.shards is not None or self.pipeline is None or self.pipeline.names:
+            return None
+        return [get.key for get in self._gets(self.zarr_indices(coords)) if isinstance(get, Get)]
+
+    def plain_nbytes(self, stored: int) -> int:
+        """Payload size of an uncompressed cell of so many stored bytes."""
+        return stored - 8
+
+    def _gets(self, indices: IntArray) -> list[Request]:
+        prefix = f"{self.path}/c{self.separator}"
+        return [Get(prefix + self.separator.join(map(str, index))) for index in indices.tolist()]
+
+    def _fetch_shards(self, coords: ChunkCoords) -> Steps[list[Raw]]:
+        assert self.shards is not None
+        shape = np.asarray(self.shards.shape, np.int64)
+        indices = self.zarr_indices(coords)
+        shard_of, cell = indices // shape, np.ravel_multi_index(tuple((indices % shape).T), self.shards.shape)
+        shards, member = np.unique(shard_of, axis=0, return_inverse=True)
+        member = member.reshape(-1)
+        gets = self._gets(shards)
+        whole = _whole(np.bincount(member, minlength=len(shards)), self.shards)
+        n = self.shards.index_nbytes
+        head = [
+            Get(get.key) if all_of else Get(get.key, -n) if self.shards.index_at_end else Get(get.key, 0, n)
+            for get, all_of in zip(gets, whole, strict=True)
+            if isinstance(get, Get)
+        ]
+        firsts = yield list(head)
+        out: list[Raw] = [None] * len(coords)
+        later: list[tuple[int, str, int, int]] = []
+        for shard, raw in enumerate(firsts):
+            if raw is None:
+                continue
+            members = np.flatnonzero(member == shard).tolist()
+            try:
+                index = _decode_index(raw, self.shards)
+            except FormatError as error:
+                for at in members:
+                    out[at] = error
+                continue
+            for at in members:
+                start, nbytes = index[cell[at]]
+                if start == ABSENT:
+                    continue
+                start, stop = int(start), int(start) + int(nbytes)
+                if not whole[shard]:
+                    later.append((at, head[shard].key, start, stop))
+                elif stop > len(raw):
+                    out[at] = FormatError(f"shard {head[shard].key!r} has {len(raw)} bytes, its index names byte {stop}")
+                else:
+                    out[at] = memoryview(raw)[start:stop]
+        yield from _fetch_ranges(later, out)
+        return out
+
+
+def _whole(wanted: IntArray, shards: Shards) -> IntArray:
+    """Whether so many cells are wanted of a shard that one request for all of it moves least."""
+    return wanted * 2 >= shards.cells
+
+
+def _decode_index(raw: Buffer, shards: Shards) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
+    n = shards.index_nbytes
+    if len(raw) < n:
+        raise FormatError(f"{len(raw)} bytes are too few for a shard index of {n}")
+    view = memoryview(raw)[len(raw) - n :] if shards.index_at_end else memoryview(raw)[:n]
+    if shards.index_crc:
+        view = memoryview(Pipeline(("crc32c",)).decode(view))
+    return np.frombuffer(view, "<u8").reshape(-1, 2)
+
+
+def _fetch_ranges(wanted: list[tuple[int, str, int, int]], out: list[Raw]) -> Steps[None]:
+    """Fetch byte ranges into ``out``, neighbours of one object in one request."""
+    runs: list[tuple[str, int, int, list[tuple[int, int, int]]]] = []
+    for at, key, start, stop in sorted(wanted, key=lambda item: item[1:]):
+        if runs and runs[-1][0] == key and start - runs[-1][2] <= GAP_NBYTES:
+            _, first, end, members = runs[-1]
+            members.append((at, start, stop))
+            runs[-1] = (key, first, max(end, stop), members)
+        else:
+            runs.append((key, start, stop, [(at, start, stop)]))
+    if not runs:
+        return
+    answers = yield [Get(key, start, stop) for key, start, stop, _ in runs]
+    for raw, (key, first, end, members) in zip(answers, runs, strict=True):
+        for at, start, stop in members:
+            if raw is None or len(raw) < stop - first:
+                out[at] = FormatError(f"shard {key!r} ends before byte {stop} that its index names")
+            else:
+                out[at] = memoryview(raw)[start - first : stop - first]

@@ -1,0 +1,120 @@
+"""Link families and their attributes (spec 0.9, 7)."""
+
+import re
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.v09.arrays import parse_cells
+from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.levels import StoreMeta
+from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkSegment
+from zarr_vectors_lazy.types import IntArray
+
+DELTA = re.compile(r"0|[+-][1-9][0-9]*")
+SELF = "self"
+MAX_WIDTH = 64
+
+
+def format_delta(delta: int) -> str:
+    """Return a delta as a path segment: ``0``, ``+1``, ``-1``."""
+    return "0" if delta == 0 else f"{delta:+d}"
+
+
+def find_deltas(level: int) -> MetaSteps[tuple[int, ...]]:
+    """Deltas of a level's families, ascending (spec 0.9, 7.1)."""
+    (names,) = yield [Children(f"{level}/links")]
+    return tuple(sorted(int(name) for name in names if DELTA.fullmatch(name)))
+
+
+def find_family(level: int, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
+    """Read a family's policy and its segments; None where there is no usable one (spec 0.9, 7.1)."""
+    path = f"{level}/links/{format_delta(delta)}"
+    group, names = yield [Node(path), Children(path)]
+    if group is None or "link_width" not in group.attributes or "sid_ndim" not in group.attributes:
+        return None
+    width, rank = _small(group, "link_width"), _small(group, "sid_ndim")
+    directed, duplicate = bool(group.attributes.get("directed", False)), group.attributes.get("store") == "duplicate"
+    nodes = yield [Node(f"{path}/{name}") for name in sorted(names)]
+    segments = []
+    for name, node in zip(sorted(names), nodes, strict=True):
+        if node is None or node.doc.get("node_type") != "array":
+            continue
+        offsets = parse_offsets(name, width, rank, node.path)
+        if duplicate and not _leads(offsets):
+            continue  # a copy: the one led by its lowest chunk is kept
+        intra = not offsets.any()
+        permuted = not intra and delta == 0 and (duplicate or not directed)
+        array = parse_cells(node, default_dtype="int64", row_shape=())
+        coding = LinkCoding(
+            width=width,
+            dtype=array.spec.dtype,
+            grouped=not intra or delta != 0,
+            permuted=bool(node.attributes.get("has_perm", permuted)),
+            reversed=directed and not intra and delta == 0 and "skeleton" in store.geometry_types,
+        )
+        if array.spec.dtype.kind not in "iu":
+            raise FormatError(f"links must be integers, found dtype {array.spec.dtype}", where=node.path)
+        segments.append(
+            LinkSegment(array=array, name=name, offsets=offsets, listed=_string_order(array), coding=coding)
+        )
+    return LinkFamily(delta=delta, width=width, directed=directed, segments=tuple(segments))
+
+
+def find_attribute_names(level: int, delta: int) -> MetaSteps[tuple[str, ...]]:
+    """Names of the attributes of a family, sorted (spec 0.9, 7.5)."""
+    (names,) = yield [Children(f"{level}/link_attributes")]
+    if not names:
+        return ()
+    families = yield [Node(f"{level}/link_attributes/{name}/{format_delta(delta)}") for name in names]
+    return tuple(sorted(name for name, family in zip(names, families, strict=True) if family is not None))
+
+
+def find_attribute(level: int, family: LinkFamily, name: str) -> MetaSteps[dict[str, CellArray]]:
+    """Cells of an attribute by segment name; segments without values are left out (spec 0.9, 7.5)."""
+    path = f"{level}/link_attributes/{name}/{format_delta(family.delta)}"
+    nodes = yield [Node(f"{path}/{segment.name}") for segment in family.segments]
+    return {
+        segment.name: parse_cells(node)
+        for segment, node in zip(family.segments, nodes, strict=True)
+        if node is not None
+    }
+
+
+def parse_offsets(segment: str, width: int, rank: int, where: str) -> IntArray:
+    """(width - 1, rank) chunk offsets that a segment's name states (spec 0.9, 7.1).
+
+    Raises
+    ------
+    FormatError
+        If the name has another number of offsets or components.
+    """
+    if segment == SELF and width == 1:
+        return np.empty((0, rank), np.int64)
+    try:
+        offsets = [[int(part) for part in offset.split(".")] for offset in segment.split("_")]
+    except ValueError as error:
+        raise FormatError(f"{segment!r} states no chunk offsets", where=where) from error
+    if len(offsets) != width - 1 or any(len(offset) != rank for offset in offsets):
+        raise FormatError(f"{segment!r} must state {width - 1} offsets of {rank} components", where=where)
+    return np.asarray(offsets, np.int64).reshape(width - 1, rank)
+
+
+def _leads(offsets: IntArray) -> bool:
+    """Whether endpoint 0 lies in the lowest chunk of the record."""
+    first = [next((int(part) for part in offset if part), 0) for offset in offsets]
+    return all(part >= 0 for part in first)
+
+
+def _string_order(array: CellArray) -> IntArray:
+    """Rows of the table in the string order of their dotted keys (spec 0.9, 7.6)."""
+    keys = [".".join(map(str, coord)) for coord in array.chunks.coords.tolist()]
+    return np.asarray(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+
+
+def _small(group: Found, name: str) -> int:
+    value = group.attributes[name]
+    if not isinstance(value, int) or not 1 <= value <= MAX_WIDTH:
+        raise FormatError(f"{name} must be a number from 1 to {MAX_WIDTH}, found {value!r}", where=group.path)
+    return value

@@ -1,0 +1,141 @@
+"""Payloads of vertices, attributes and links (spec 0.9, 5.1, 6 and 7.2)."""
+
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.links import LinkCoding
+from zarr_vectors_lazy.types import Buffer, IntArray, Vertices
+
+
+def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+    """Decode a flat buffer of rows, C order; (N, *row_shape), read-only, shares ``payload``.
+
+    Raises
+    ------
+    FormatError
+        If the buffer is no whole number of rows.
+    """
+    nbytes = dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
+    if nbytes == 0 or len(payload) % nbytes:
+        raise FormatError(f"{len(payload)} bytes are not a whole number of rows of {nbytes} bytes")
+    return np.frombuffer(payload, dtype).reshape(-1, *row_shape)
+
+
+def decode_vertices(payload: Buffer, dtype: np.dtype[Any], ndim: int) -> Vertices:
+    """Decode the positions of one chunk (spec 0.9, 5.1).
+
+    Returns
+    -------
+    (N, ndim) array of ``dtype``, rows as stored; read-only, it shares ``payload``.
+
+    Raises
+    ------
+    FormatError
+        If the payload is no whole number of vertices.
+    """
+    return decode_rows(payload, dtype, (ndim,))
+
+
+def decode_attribute(
+    payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...], n_rows: int | None
+) -> np.ndarray[Any, Any]:
+    """Decode one chunk of a vertex attribute (spec 0.9, 6).
+
+    Parameters
+    ----------
+    n_rows
+        Rows that it must have, where known.
+
+    Raises
+    ------
+    FormatError
+        If the payload has another size.
+    """
+    values = decode_rows(payload, dtype, row_shape)
+    if n_rows is not None and len(values) != n_rows:
+        raise FormatError(f"the chunk has {n_rows} vertices, its attribute {len(values)} rows")
+    return values
+
+
+def decode_categories(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> np.ndarray[Any, Any]:
+    """Values of dictionary codes; missing ones are ``""`` or NaN (spec 0.9, 6).
+
+    Raises
+    ------
+    FormatError
+        If a code has no category.
+    """
+    missing = codes == dictionary.fill if dictionary.fill is not None else np.zeros(codes.shape, np.bool_)
+    wrong = ~missing & ((codes < 0) | (codes >= len(dictionary.categories)))
+    if wrong.any():
+        raise FormatError(f"code {codes[wrong].flat[0]} has no category, there are {len(dictionary.categories)}")
+    dtype = dictionary.dtype
+    if not len(dictionary.categories):
+        return np.full(codes.shape, "" if dtype.kind == "U" else np.nan, dtype)
+    values = dictionary.categories.astype(dtype)[np.where(missing, 0, codes)]
+    if missing.any():
+        values[missing] = "" if dtype.kind == "U" else np.nan
+    return values
+
+
+def decode_links(payload: Buffer, coding: LinkCoding) -> IntArray:
+    """Decode the records of one cell, endpoint order restored (spec 0.9, 7.2).
+
+    Returns
+    -------
+    (M, 2, L) int64: for each record and endpoint the slot (0 = the cell's chunk, k = the chunk at the segment's k-th
+    offset) and the row in that chunk.
+
+    Raises
+    ------
+    FormatError
+        If the payload is no whole number of records, or its groups or permutations are impossible.
+    """
+    columns = coding.width + coding.permuted
+    if coding.grouped:
+        payload = _ungroup(payload, columns * coding.dtype.itemsize)
+    rows = decode_rows(payload, coding.dtype, (columns,)).astype(np.int64)
+    out = np.empty((len(rows), 2, coding.width), np.int64)
+    stored = rows[:, coding.permuted :]
+    if coding.permuted:
+        sigma = _permutations(rows[:, 0], coding.width)
+        at = np.arange(len(rows))[:, None]
+        out[at, 0, sigma] = np.arange(coding.width)
+        out[at, 1, sigma] = stored
+    else:
+        out[:, 0], out[:, 1] = np.arange(coding.width), stored
+    return out[:, :, ::-1].copy() if coding.reversed else out
+
+
+def _ungroup(payload: Buffer, record_nbytes: int) -> Buffer:
+    """Check and strip the header ``i64 G | i64 byte_offset[G]`` of a self-describing blob."""
+    view = memoryview(payload)
+    count = int(np.frombuffer(view[:8], "<i8")[0]) if len(view) >= 8 else -1
+    if count < 0 or len(view) < 8 * (1 + count):
+        raise FormatError(f"a link blob of {len(view)} bytes states {count} groups")
+    data = view[8 * (1 + count) :]
+    ends = np.append(np.frombuffer(view, "<i8", count, 8), len(data))
+    sizes = np.diff(ends)
+    if (count == 0 and len(data)) or (count and ends[0] != 0) or (sizes < 0).any() or (sizes % record_nbytes).any():
+        raise FormatError(f"a link blob of {len(view)} bytes has group offsets {ends[:5].tolist()}")
+    return data
+
+
+def _permutations(codes: IntArray, width: int) -> IntArray:
+    """(M, width) permutations of Lehmer codes (spec 0.9, 7.2)."""
+    sigma = np.empty((len(codes), width), np.int64)
+    unused = np.tile(np.arange(width), (len(codes), 1))
+    rest = codes.copy()
+    radix = int(np.prod(np.arange(1, width + 1)))
+    if len(codes) and (codes.min() < 0 or codes.max() >= radix):
+        raise FormatError(f"permutation code {int(codes.max())} for {width} endpoints")
+    for i in range(width):
+        radix //= width - i
+        digit, rest = rest // radix, rest % radix
+        sigma[:, i] = np.take_along_axis(unused, digit[:, None], 1)[:, 0]
+        keep = np.arange(unused.shape[1]) != digit[:, None]
+        unused = unused[keep].reshape(len(codes), -1)
+    return sigma

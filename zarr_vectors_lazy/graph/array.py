@@ -1,0 +1,49 @@
+"""Dask arrays out of graphs, in the classic and in the expression mode of Dask."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.highlevelgraph import HighLevelGraph
+
+NAN = float("nan")
+
+
+def make_array(
+    graph: HighLevelGraph, name: str, sizes: Sequence[float], row_shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> da.Array:
+    """Array whose blocks are the keys ``(name, block, 0, ...)``.
+
+    Parameters
+    ----------
+    graph
+        Holds the layer ``name``.
+    sizes
+        Rows of each block, NaN where unknown.
+    row_shape, dtype
+        Of one row.
+    """
+    chunks = (tuple(sizes), *((edge,) for edge in row_shape))
+    meta = np.empty((0,) * len(chunks), dtype)
+    if getattr(da, "ARRAY_EXPR_ENABLED", False):
+        return _expression(graph, name, chunks, meta)
+    return da.Array(graph, name, chunks, dtype=dtype, meta=meta)
+
+
+def empty_array(row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> da.Array:
+    """Array without rows."""
+    return da.from_array(np.empty((0, *row_shape), dtype), chunks=-1)
+
+
+def _expression(
+    graph: HighLevelGraph, name: str, chunks: tuple[tuple[float, ...], ...], meta: np.ndarray[Any, Any]
+) -> da.Array:
+    """Array over the materialised graph: expressions do not cull layers, so it holds the selected chunks only."""
+    from dask._collections import new_collection
+    from dask.array._array_expr._io import FromGraph
+
+    keys = [(name, block, *(0,) * (len(chunks) - 1)) for block in range(len(chunks[0]))]
+    tasks = dict(graph.cull(set(keys)).to_dict())
+    array: da.Array = new_collection(FromGraph(tasks, meta, chunks, keys, name))
+    return array

@@ -1,0 +1,95 @@
+"""What a computation would fetch, from its culled graph, before anything is fetched."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import dask.array as da
+import numpy as np
+from dask.array.optimization import optimize
+from dask.core import flatten
+from dask.highlevelgraph import HighLevelGraph
+
+from zarr_vectors_lazy.access.read import Wanted, read_batch
+from zarr_vectors_lazy.graph.layers import Task
+from zarr_vectors_lazy.graph.view import LevelView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """What computing some members would fetch.
+
+    Parameters
+    ----------
+    members
+        What would be computed.
+    chunks, chunks_total
+        Chunks of the selection that it may touch, out of those of the level.
+    requests
+        Requests for cells; at least that many where cells lie in shards.
+    nbytes
+        Stored bytes where sizes are known beforehand (uncompressed cells of known counts), else None.
+    tasks
+        Tasks that run, after Dask's own fusion.
+    blocks
+        Blocks of the arrays.
+    """
+
+    members: tuple[str, ...]
+    chunks: int
+    chunks_total: int
+    requests: int
+    nbytes: int | None
+    tasks: int
+    blocks: int
+
+    @property
+    def bytes(self) -> int | None:
+        """Stored bytes, None where unknown."""
+        return self.nbytes
+
+    def _rows(self) -> list[tuple[str, str]]:
+        nbytes = "unknown" if self.nbytes is None else f"{self.nbytes:,}"
+        return [
+            ("members", ", ".join(self.members)),
+            ("chunks", f"{self.chunks:,} of {self.chunks_total:,}"),
+            ("requests", f"{self.requests:,}"),
+            ("bytes", nbytes),
+            ("tasks", f"{self.tasks:,}"),
+            ("blocks", f"{self.blocks:,}"),
+        ]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<9} {value}" for name, value in self._rows())
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        cells = "".join(f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in self._rows())
+        return f"<table>{cells}</table>"
+
+
+def explain(view: LevelView, members: Sequence[str], arrays: Sequence[da.Array]) -> Explanation:
+    """Explain the computation of arrays of a view."""
+    graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
+    keys = list(flatten([array.__dask_keys__() for array in arrays]))
+    culled = graph.cull(keys).to_dict()
+    wants = [want for task in culled.values() if isinstance(task, Task) and task.func is read_batch for want in task.args[1]]
+    known = [_nbytes(view, want) for want in wants]
+    return Explanation(
+        members=tuple(members),
+        chunks=len({tuple(coord) for want in wants for coord in np.asarray(want.coords).tolist()}),
+        chunks_total=len(view.data.vertices.chunks),
+        requests=sum(want.spec.layout.requests(want.coords) for want in wants),
+        nbytes=None if None in known else sum(n for n in known if n is not None),
+        tasks=len(optimize(graph, keys)),
+        blocks=sum(int(np.prod(array.numblocks)) for array in arrays),
+    )
+
+
+def _nbytes(view: LevelView, want: Wanted) -> int | None:
+    array = view.data.vertices
+    if want.spec is not array.spec or array.counts is None or want.spec.layout.plain_keys(want.coords[:1]) is None:
+        return None
+    rows = array.counts[array.chunks.find(want.coords)]
+    row = want.spec.dtype.itemsize * int(np.prod(want.spec.row_shape or ()))
+    return int(32 * len(rows) if want.head else (rows * row + 8).sum())

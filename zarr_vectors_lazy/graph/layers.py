@@ -1,0 +1,113 @@
+"""Layers that make a task only when its key is wanted.
+
+The one place that imports Dask's task classes, which have no public name.
+"""
+
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, Protocol
+
+from dask._task_spec import Dict, GraphNode, List, Task, TaskRef
+from dask.highlevelgraph import Layer, MaterializedLayer
+
+__all__ = ["Dict", "GraphNode", "Key", "List", "Recipe", "RecipeLayer", "Task", "TaskRef", "WantedLayer", "single"]
+
+Key = Any
+
+
+class Recipe(Protocol):
+    """Makes the tasks of one array, a small picklable description."""
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+
+
+class WantedLayer(Layer):
+    """A layer that knows its keys without making tasks."""
+
+    name: str
+    _made: tuple[int, dict[Key, GraphNode]] | None = None
+
+    @property
+    def has_legacy_tasks(self) -> bool:
+        """False: all tasks are of Dask's task classes."""
+        return False
+
+    def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
+        """Tasks that give the keys of this layer among ``keys``."""
+        raise NotImplementedError
+
+    def is_materialized(self) -> bool:
+        """False."""
+        return False
+
+    def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
+        """Make the tasks of the keys that are wanted, and no others."""
+        tasks = self.wanted(keys)
+        return MaterializedLayer(tasks, annotations=self.annotations), {
+            key: set(task.dependencies) for key, task in tasks.items()
+        }
+
+    @property
+    def _all(self) -> dict[Key, GraphNode]:
+        if self._made is None or self._made[0] != self._version():
+            self._made = self._version(), self.wanted(self.get_output_keys())
+        return self._made[1]
+
+    def _version(self) -> int:
+        """Changes when the set of keys does."""
+        return 0
+
+    def __getitem__(self, key: Key) -> GraphNode:
+        return self._all[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+class RecipeLayer(WantedLayer):
+    """One task a block, made by a recipe.
+
+    Parameters
+    ----------
+    name
+        First part of the keys.
+    recipe
+        Makes the tasks.
+    blocks
+        Number of blocks.
+    trailing
+        Further array axes, of one block each: keys are ``(name, block, 0, ...)``.
+    """
+
+    def __init__(self, name: str, recipe: Recipe, blocks: int, trailing: int = 0) -> None:
+        super().__init__()
+        self.name = name
+        self.recipe = recipe
+        self.blocks = blocks
+        self.trailing = trailing
+
+    def get_output_keys(self) -> set[Key]:
+        """All keys."""
+        zeros = (0,) * self.trailing
+        return {(self.name, block, *zeros) for block in range(self.blocks)}
+
+    def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
+        """Tasks of the wanted blocks."""
+        return {key: self.recipe.task(key, key[1]) for key in keys if type(key) is tuple and key[0] == self.name}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (RecipeLayer, self.name, self.recipe, self.blocks, self.trailing, self.annotations)
+
+
+def _rebuild(cls: type[RecipeLayer], *args: Any) -> RecipeLayer:
+    layer = cls(*args[:-1])
+    layer.annotations = args[-1]
+    return layer
+
+
+def single(task: GraphNode) -> MaterializedLayer:
+    """Layer of one task."""
+    return MaterializedLayer({task.key: task})

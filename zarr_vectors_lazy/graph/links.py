@@ -1,0 +1,279 @@
+"""Link records of a view as Dask arrays, one block a cell."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.links import LinkCell, link_rows, link_values, selected_links
+from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
+from zarr_vectors_lazy.graph.choose import choice_graph
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef
+from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
+from zarr_vectors_lazy.graph.values import nullable
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.model.arrays import CellArray, CellSpec
+from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+
+INTEGER = np.dtype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CellList:
+    """The link cells of a view, in canonical order.
+
+    Parameters
+    ----------
+    segments
+        (B,) segment of each cell.
+    sources
+        (B,) its chunk among the view's; -1 where it is none of them.
+    coords
+        (B, K) its chunk.
+    ends
+        (B, L) for each slot its chunk among those of the level that it lies on; -1 where there is none.
+    """
+
+    segments: IntArray
+    sources: IntArray
+    coords: ChunkCoords
+    ends: IntArray
+
+    def __len__(self) -> int:
+        return len(self.segments)
+
+
+def list_cells(
+    view: LevelView, family: LinkFamily, other: LevelView | None = None, *, cut: bool = False
+) -> CellList:
+    """Cells of a family whose records may be selected.
+
+    Parameters
+    ----------
+    other
+        The level of endpoints 1.., whole, where that is another one.
+    cut
+        Also cells of which some end is selected and another is not.
+    """
+    rank = view.table.coords.shape[1]
+    segments, sources, places, ends = [], [], [], []
+    for number, segment in enumerate(family.segments):
+        coords = segment.array.chunks.coords[segment.listed]
+        source = view.table.find(coords)
+        offsets = np.concatenate([np.zeros((1, rank), np.int64), segment.offsets])
+        anchor = coords if other is None else _anchor(coords, view, other)
+        table = view.table if other is None else other.table
+        slots = [source, *(table.find(anchor + offset) for offset in offsets[1:])]
+        end = np.stack(slots, axis=1)
+        selected = _selected(view, end, other is None, cut)
+        segments.append(np.full(int(selected.sum()), number))
+        sources.append(source[selected])
+        places.append(coords[selected])
+        ends.append(end[selected])
+    empty = np.empty(0, np.int64)
+    return CellList(
+        segments=np.concatenate([empty, *segments]),
+        sources=np.concatenate([empty, *sources]),
+        coords=np.concatenate([np.empty((0, rank), np.int64), *places]),
+        ends=np.concatenate([np.empty((0, family.width), np.int64), *ends]),
+    )
+
+
+def _selected(view: LevelView, ends: IntArray, within: bool, cut: bool) -> BoolArray:
+    """(B,) which cells may have selected records; all of them where the level is whole."""
+    if view.rows is None:
+        return np.ones(len(ends), np.bool_)
+    if not within:
+        return ends[:, 0] >= 0
+    return (ends >= 0).any(axis=1) if cut else (ends >= 0).all(axis=1)
+
+
+def _anchor(coords: ChunkCoords, view: LevelView, other: LevelView) -> ChunkCoords:
+    """Chunk of another level below which a chunk lies (spec 0.9, 7.4)."""
+    root = view.data.store.chunk_shape
+    here, there = (np.rint(v.data.meta.chunk_shape / root).astype(np.int64) for v in (view, other))
+    spatial = coords[:, coords.shape[1] - len(root) :] * here // there
+    return np.concatenate([coords[:, : coords.shape[1] - len(root)], spatial], axis=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkRecipe:
+    """Makes the tasks that resolve link cells: (rows, which records are selected)."""
+
+    source: Source
+    specs: tuple[CellSpec, ...]
+    codings: tuple[LinkCoding, ...]
+    members: tuple[str, ...]
+    reads: str
+    coords: ChunkCoords
+    cells: CellList
+    here: RowNumbers
+    there: RowNumbers | None
+    choice: str | None
+    filters: BoolArray
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one cell."""
+        segment, source = int(self.cells.segments[block]), int(self.cells.sources[block])
+        ends = tuple(self.cells.ends[block].tolist())
+        cell = LinkCell(
+            spec=self.specs[segment],
+            coding=self.codings[segment],
+            coord=tuple(self.cells.coords[block].tolist()),
+            ends=ends,
+        )
+        mine = len(ends) if self.there is None else 1
+        kept = [
+            TaskRef((self.choice, end)) if slot < mine and self.choice is not None and self.filters[end] else None
+            for slot, end in enumerate(ends)
+        ]
+        raw = TaskRef((self.reads, self.members[segment], source))
+        unknown = (-1,) * (len(ends) - mine)
+        here = self.here.argument((*ends[:mine], *unknown))
+        there = None if self.there is None else self.there.argument((-1, *ends[1:]))
+        return Task(key, link_rows, self.source, cell, raw, here, there, List(*kept))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EachRecipe:
+    """Makes tasks of one function over the blocks of another layer."""
+
+    function: Any
+    layer: str
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        return Task(key, self.function, TaskRef((self.layer, block)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resolved:
+    """A layer of resolved link cells: ``(rows, selected)`` by ``(name, block)``."""
+
+    name: str
+    cells: CellList
+    graph: HighLevelGraph
+
+
+def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None) -> Resolved | None:
+    """Layer of the resolved cells of a family; None where no cell is selected."""
+    cells = list_cells(view, family, other)
+    if not len(cells):
+        return None
+    names = tuple(f"links:{family.delta}:{segment.name}" for segment in family.segments)
+    for name, segment in zip(names, family.segments, strict=True):
+        view.member(name, segment.array)
+    here, here_graph = number_view(view)
+    there, there_graph = (None, None) if other is None else number_view(other)
+    choice = choice_graph(view)
+    recipe = LinkRecipe(
+        source=view.source,
+        specs=tuple(segment.array.spec for segment in family.segments),
+        codings=tuple(segment.coding for segment in family.segments),
+        members=names,
+        reads=view.reads.name,
+        coords=view.reads.coords,
+        cells=cells,
+        here=here,
+        there=there,
+        choice=None if choice is None else choice.name,
+        filters=view.filters,
+    )
+    digests = [segment.array.digest for segment in family.segments]
+    other_token = None if other is None else other.token
+    name = f"zv-resolve-{tokenize(view.token, family.delta, digests, other_token)}"
+    parts = (view.read_graph(), here_graph, there_graph, None if choice is None else choice.graph)
+    graphs = [graph for graph in parts if graph is not None]
+    return Resolved(name, cells, view.graph(RecipeLayer(name, recipe, len(cells)), *graphs))
+
+
+def links_array(view: LevelView, family: LinkFamily | None, other: LevelView | None = None) -> da.Array:
+    """Records of a family as rows; (L, W) int64, in canonical order."""
+    width = 2 if family is None else family.width
+    resolved = None if family is None else resolve(view, family, other)
+    if resolved is None:
+        return empty_array((width,), INTEGER)
+    name = resolved.name.replace("resolve", "links")
+    layer = RecipeLayer(name, EachRecipe(function=selected_links, layer=resolved.name), len(resolved.cells), 1)
+    return make_array(view.graph(layer, resolved.graph), name, [NAN] * len(resolved.cells), (width,), INTEGER)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkValueRecipe:
+    """Makes the tasks that give the values of link cells."""
+
+    source: Source
+    specs: tuple[CellSpec | None, ...]
+    members: tuple[str, ...]
+    reads: str
+    coords: ChunkCoords
+    cells: CellList
+    present: BoolArray
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    resolved: str
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one cell."""
+        segment, source = int(self.cells.segments[block]), int(self.cells.sources[block])
+        listed = bool(self.present[block])
+        raw: TaskRef | Raw = TaskRef((self.reads, self.members[segment], source)) if listed else None
+        spec = self.specs[segment] if listed else None
+        coord = tuple(self.coords[source].tolist())
+        resolved = TaskRef((self.resolved, block))
+        return Task(key, link_values, self.source, spec, coord, raw, self.row_shape, self.dtype, resolved)
+
+
+def link_attribute_array(
+    view: LevelView, family: LinkFamily, arrays: dict[str, CellArray], name: str
+) -> da.Array:
+    """Values of a link attribute, aligned with ``links_array(view, family)``; never stored ones are NaN."""
+    specs = [array.spec for array in arrays.values()]
+    row_shape = next((spec.row_shape for spec in specs if spec.row_shape), ())
+    dtype = specs[0].dtype if specs else np.dtype(np.float64)
+    if _incomplete(family, arrays):
+        dtype = nullable(dtype)
+    resolved = resolve(view, family)
+    if resolved is None:
+        return empty_array(row_shape, dtype)
+    members, present = [], np.zeros(len(resolved.cells), np.bool_)
+    for number, segment in enumerate(family.segments):
+        member = f"link_attributes:{name}:{segment.name}"
+        members.append(member)
+        array = arrays.get(segment.name)
+        if array is not None:
+            of_segment = resolved.cells.segments == number
+            listed = view.member(member, array).present
+            present[of_segment] = listed[resolved.cells.sources[of_segment]]
+    recipe = LinkValueRecipe(
+        source=view.source,
+        specs=tuple(arrays[s.name].spec if s.name in arrays else None for s in family.segments),
+        members=tuple(members),
+        reads=view.reads.name,
+        coords=view.reads.coords,
+        cells=resolved.cells,
+        present=present,
+        row_shape=row_shape,
+        dtype=dtype,
+        resolved=resolved.name,
+    )
+    label = f"zv-link-{name}-{tokenize(resolved.name, name, [array.digest for array in arrays.values()])}"
+    layer = RecipeLayer(label, recipe, len(resolved.cells), len(row_shape))
+    graph = view.graph(layer, resolved.graph, view.read_graph())
+    return make_array(graph, label, [NAN] * len(resolved.cells), row_shape, dtype)
+
+
+def _incomplete(family: LinkFamily, arrays: dict[str, CellArray]) -> bool:
+    """Whether some cell of records has no cell of values."""
+    for segment in family.segments:
+        array = arrays.get(segment.name)
+        if len(segment.array.chunks) and (
+            array is None or (array.chunks.find(segment.array.chunks.coords) < 0).any()
+        ):
+            return True
+    return False

@@ -1,0 +1,89 @@
+"""Selections of a view: the chunks that they may touch, worked out before any task is made."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from zarr_vectors_lazy.access.rows import rows_of_ids
+from zarr_vectors_lazy.errors import NotFoundError
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.model.objects import Manifests
+from zarr_vectors_lazy.plan.bbox import chunks_in_box
+from zarr_vectors_lazy.plan.selection import Condition
+from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
+
+
+def select_box(view: LevelView, box: BBox) -> LevelView:
+    """Rows of a view that lie in a box; only the chunks that it meets remain."""
+    selection = view.selection.with_box(box)
+    keep, inside = _met(view, box)
+    return view.narrowed(keep, selection=selection, inside=view.inside & inside)
+
+
+def select_objects(view: LevelView, ids: IntArray) -> LevelView:
+    """Rows of a view that belong to some objects; only the chunks that they touch remain.
+
+    Raises
+    ------
+    NotFoundError
+        If the level has no such object.
+    """
+    require_objects(view)
+    rows = rows_of_ids(view.object_ids, ids)
+    if (rows < 0).any():
+        raise NotFoundError.among("object", int(ids[rows < 0][0]), present_ids(view).tolist(), where=view.data.url)
+    keep = _touched(view, view.manifests.take(rows))
+    return view.narrowed(keep, selection=view.selection.with_objects(ids))
+
+
+def select_touching(view: LevelView, box: BBox) -> LevelView:
+    """All rows of the objects that have a vertex in a box.
+
+    The chunks that remain are those of every object with a fragment in a chunk that the box meets; which of them have
+    a vertex in the box is seen when the graph runs.
+    """
+    require_objects(view)
+    touched = select_box(view, box)
+    objects = candidate_objects(touched)
+    return view.narrowed(_touched(view, view.manifests.take(objects)), touched=(*view.touched, touched))
+
+
+def select_where(view: LevelView, condition: Condition) -> LevelView:
+    """Rows of a view that meet a condition; no chunk can be left out beforehand."""
+    selection = replace(view.selection, conditions=(*view.selection.conditions, condition))
+    return view.narrowed(np.ones(len(view), np.bool_), selection=selection)
+
+
+def require_objects(view: LevelView) -> None:
+    """Raise NotFoundError if the level has no object index."""
+    if view.data.object_index is None:
+        raise NotFoundError("the level has no objects", where=view.data.url)
+
+
+def present_ids(view: LevelView) -> IntArray:
+    """Ids of the objects that have a manifest on the whole level."""
+    return view.object_ids[np.diff(view.manifests.offsets) > 0]
+
+
+def candidate_objects(view: LevelView) -> IntArray:
+    """Manifest rows of the objects that may have selected rows."""
+    manifests, selection = view.manifests, view.selection
+    at = view.table.find(manifests.chunks)
+    hit = np.zeros(len(manifests), np.bool_)
+    hit[manifests.owners[at >= 0]] = True
+    if selection.objects is not None:
+        hit &= np.isin(view.object_ids, selection.objects)
+    return np.flatnonzero(hit)
+
+
+def _met(view: LevelView, box: BBox) -> tuple[BoolArray, BoolArray]:
+    if not view.data.trusts_grid:  # bins that do not tile chunks: a chunk's place does not tell what it holds
+        return np.ones(len(view), np.bool_), np.zeros(len(view), np.bool_)
+    return chunks_in_box(view.table.coords, view.data.meta.chunk_shape, box)
+
+
+def _touched(view: LevelView, manifests: Manifests) -> BoolArray:
+    keep = np.zeros(len(view), np.bool_)
+    at = view.table.find(manifests.chunks)
+    keep[at[at >= 0]] = True
+    return keep

@@ -1,0 +1,61 @@
+"""Row numbers of chunks: what edges, faces and links are counted in."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from zarr_vectors_lazy.access.links import number_rows
+from zarr_vectors_lazy.graph.choose import choice_graph, counts_graph
+from zarr_vectors_lazy.graph.layers import List, Task, TaskRef, single
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.types import IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowNumbers:
+    """Where each chunk's selected rows begin among those of a view.
+
+    Parameters
+    ----------
+    name
+        Key of the task that computes them.
+    starts
+        (n + 1,) int64 where sizes are known beforehand, else None.
+    """
+
+    name: str
+    starts: IntArray | None
+
+    def argument(self, ends: Sequence[int]) -> Any:
+        """What a task is given: known spans of the chunks that it needs, or the row numbers of all chunks."""
+        if self.starts is None:
+            return TaskRef((self.name,))
+        starts = self.starts
+        return tuple(None if end < 0 else (int(starts[end]), int(starts[end + 1])) for end in ends)
+
+
+def number_view(view: LevelView) -> tuple[RowNumbers, HighLevelGraph]:
+    """Row numbers of a view, and the graph that computes them; empty where they are known."""
+    name, sizes = f"zv-rows-{view.token}", view.sizes
+    if sizes is not None:
+        return RowNumbers(name, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)), HighLevelGraph({}, {})
+    counts, chosen = counts_graph(view), choice_graph(view)
+    refs = [
+        TaskRef((chosen.name if chosen is not None and view.filters[i] else counts.name, i)) for i in range(len(view))
+    ]
+    merged = HighLevelGraph.merge(counts.graph, *([] if chosen is None else [chosen.graph]))
+    layers = {**merged.layers, name: single(Task((name,), number_rows, List(*refs)))}
+    return RowNumbers(name, None), HighLevelGraph(layers, {**merged.dependencies, name: set(merged.layers)})
+
+
+def row_sizes(view: LevelView) -> Delayed:
+    """Selected rows of each chunk of a view, (n,) int64, computed from what choosing them needs."""
+    rows, graph = number_view(view)
+    name = f"zv-sizes-{view.token}"
+    task = Task((name,), np.diff, rows.starts if rows.starts is not None else TaskRef((rows.name,)))
+    layers = {**graph.layers, name: single(task)}
+    return Delayed((name,), HighLevelGraph(layers, {**graph.dependencies, name: set(graph.layers)}), layer=name)

@@ -1,0 +1,194 @@
+"""Objects of a view as Dask arrays: paths, their edges, ragged tables."""
+
+from dataclasses import dataclass
+from operator import itemgetter
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from zarr_vectors_lazy.access.paths import (
+    PathBlock,
+    offsets_of,
+    path_edges,
+    path_vertices,
+    trace_paths,
+)
+from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
+from zarr_vectors_lazy.graph.choose import choice_graph, fragment_spec
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef
+from zarr_vectors_lazy.graph.links import INTEGER
+from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
+from zarr_vectors_lazy.graph.view import FRAGMENTS, VERTICES, LevelView, Named
+from zarr_vectors_lazy.types import BoolArray, IntArray
+
+
+def path_blocks(view: LevelView, objects: IntArray) -> list[PathBlock]:
+    """Objects cut into blocks along the stored chunks of manifests, with the chunks that each block touches.
+
+    Parameters
+    ----------
+    objects
+        (o,) manifest rows, in the order wanted.
+    """
+    index = view.data.object_index
+    assert index is not None
+    if not len(objects) or not len(view):
+        return []
+    size = index.manifests.chunk_rows if index.manifests is not None else 1
+    fragments = fragment_spec(view)
+    cuts = np.flatnonzero(np.diff(objects // size)) + 1
+    blocks = []
+    for part in np.split(objects, cuts):
+        at = view.table.find(view.manifests.take(part).chunks)
+        chunks = np.unique(at[at >= 0])
+        is_run = len(part) > 1 and bool((np.diff(part) == 1).all())
+        blocks.append(
+            PathBlock(
+                source=view.source,
+                index=index,
+                fragments=fragments,
+                vertices=view.data.vertices.spec,
+                objects=range(int(part[0]), int(part[-1]) + 1) if is_run else part,
+                chunks=chunks,
+                coords=view.reads.coords[chunks],
+                whole=view.rows is None,
+            )
+        )
+    return blocks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TraceRecipe:
+    """Makes the tasks that trace objects, one a block."""
+
+    blocks: tuple[PathBlock, ...]
+    reads: str
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        of = self.blocks[block]
+        return Task(key, trace_paths, of, List(*(TaskRef((self.reads, FRAGMENTS, c)) for c in of.chunks.tolist())))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PathEdgeRecipe:
+    """Makes the tasks that give the edges of objects, one a block."""
+
+    blocks: tuple[PathBlock, ...]
+    trace: str
+    rows: RowNumbers
+    choice: str | None
+    filters: BoolArray
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        of = self.blocks[block]
+        kept = _kept(of, self.choice, self.filters)
+        return Task(key, path_edges, of, TaskRef((self.trace, block)), self.rows.argument(of.chunks.tolist()), kept)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PathVertexRecipe:
+    """Makes the tasks that give the vertices of objects, one a block."""
+
+    blocks: tuple[PathBlock, ...]
+    trace: str
+    reads: str
+    choice: str | None
+    filters: BoolArray
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        of = self.blocks[block]
+        raws = List(*(TaskRef((self.reads, VERTICES, c)) for c in of.chunks.tolist()))
+        return Task(key, path_vertices, of, TaskRef((self.trace, block)), raws, _kept(of, self.choice, self.filters))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HalfRecipe:
+    """Makes the tasks that pick one half of what `PathVertexRecipe` gives."""
+
+    layer: str
+    item: int
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        return Task(key, itemgetter(self.item), TaskRef((self.layer, block)))
+
+
+def path_edges_array(view: LevelView) -> da.Array:
+    """Edges between consecutive vertices of each object; (E, 2) int64, one block a stored chunk of manifests."""
+    if view.data.object_index is None:
+        return empty_array((2,), INTEGER)
+    blocks = path_blocks(view, np.arange(len(view.manifests)))
+    if not blocks:
+        return empty_array((2,), INTEGER)
+    traced = _traced(view, blocks)
+    rows, row_graph = number_view(view)
+    choice = choice_graph(view)
+    recipe = PathEdgeRecipe(
+        blocks=tuple(blocks),
+        trace=traced.name,
+        rows=rows,
+        choice=None if choice is None else choice.name,
+        filters=view.filters,
+    )
+    name = f"zv-path-edges-{tokenize(view.token, view.data.fragments.digest)}"
+    graphs = [traced.graph, row_graph, *([] if choice is None else [choice.graph])]
+    graph = view.graph(RecipeLayer(name, recipe, len(blocks), 1), *graphs)
+    return make_array(graph, name, [NAN] * len(blocks), (2,), INTEGER)
+
+
+def paths_array(view: LevelView, objects: IntArray) -> tuple[da.Array, da.Array]:
+    """Vertices of objects one after another, (M, D), and (o + 1,) int64 offsets.
+
+    Parameters
+    ----------
+    objects
+        (o,) manifest rows.
+    """
+    spec = view.data.vertices.spec
+    assert spec.row_shape is not None
+    blocks = path_blocks(view, objects)
+    if not blocks:
+        return empty_array(spec.row_shape, spec.dtype), da.zeros(len(objects) + 1, dtype=np.int64, chunks=-1)
+    view.vertex_member()
+    traced = _traced(view, blocks)
+    choice = choice_graph(view)
+    recipe = PathVertexRecipe(
+        blocks=tuple(blocks),
+        trace=traced.name,
+        reads=view.reads.name,
+        choice=None if choice is None else choice.name,
+        filters=view.filters,
+    )
+    token = tokenize(view.token, view.data.fragments.digest, objects)
+    pairs, flat = f"zv-path-pairs-{token}", f"zv-path-{token}"
+    graphs = [traced.graph, *([] if choice is None else [choice.graph])]
+    graph = view.graph(RecipeLayer(pairs, recipe, len(blocks)), *graphs)
+    rows = view.graph(RecipeLayer(flat, HalfRecipe(layer=pairs, item=0), len(blocks), 1), graph)
+    vertices = make_array(rows, flat, [NAN] * len(blocks), spec.row_shape, spec.dtype)
+    return vertices, _offsets(graph, pairs, f"zv-path-offsets-{token}", len(blocks), len(objects))
+
+
+def _offsets(graph: HighLevelGraph, pairs: str, name: str, blocks: int, objects: int) -> da.Array:
+    # Only the counts travel to the one task that adds them up.
+    counts = f"{name}-counts"
+    tasks = {(counts, block): Task((counts, block), itemgetter(1), TaskRef((pairs, block))) for block in range(blocks)}
+    task = Task((name, 0), offsets_of, List(*(TaskRef(key) for key in tasks)))
+    layers = {**graph.layers, name: MaterializedLayer({**tasks, task.key: task})}
+    whole = HighLevelGraph(layers, {**graph.dependencies, name: set(graph.layers)})
+    return make_array(whole, name, [objects + 1], (), INTEGER)
+
+
+def _traced(view: LevelView, blocks: list[PathBlock]) -> Named:
+    objects = [np.asarray(block.objects) for block in blocks]
+    name = f"zv-trace-{tokenize(view.token, view.data.fragments.digest, objects)}"
+    recipe = TraceRecipe(blocks=tuple(blocks), reads=view.reads.name)
+    return Named(name, view.graph(RecipeLayer(name, recipe, len(blocks)), view.read_graph()))
+
+
+def _kept(block: PathBlock, choice: str | None, filters: BoolArray) -> List:
+    return List(*(TaskRef((choice, c)) if choice is not None and filters[c] else None for c in block.chunks.tolist()))

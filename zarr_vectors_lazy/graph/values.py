@@ -1,0 +1,97 @@
+"""Layers of attribute values, chunk by chunk, before any selection."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from dask.base import tokenize
+
+from zarr_vectors_lazy.access.attributes import Column, column_values, probe_row_shape
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, RecipeLayer, Task, TaskRef
+from zarr_vectors_lazy.graph.view import HEADS, LevelView, Named
+from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ValueRecipe:
+    """Makes the tasks that decode an attribute, one a chunk."""
+
+    column: Column
+    reads: str
+    member: str
+    coords: ChunkCoords
+    counts: IntArray | None
+    present: BoolArray
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one chunk."""
+        count = None if self.counts is None else int(self.counts[block])
+        listed = bool(self.present[block])
+        raw = TaskRef((self.reads, self.member, block)) if listed else None
+        head = TaskRef((self.reads, HEADS, block)) if not listed and count is None else None
+        return Task(key, column_values, self.column, tuple(self.coords[block].tolist()), count, listed, raw, head)
+
+
+def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Column, CellArray | None]:
+    """How an attribute of the view's level is read, and its cells; None where chunks are cut by it."""
+    data = view.data
+    by = data.meta.chunk_attribute
+    if by is not None and by[0] == name:
+        constants = by[1]
+        column = Column(
+            source=view.source,
+            spec=None,
+            vertices=data.vertices.spec,
+            row_shape=(),
+            dtype=constants.dtype,
+            decode=False,
+            constants=constants,
+        )
+        return column, None
+    array = data.attribute(name)
+    spec = array.spec
+    dictionary = spec.dictionary if decode else None
+    dtype = spec.dtype if dictionary is None else dictionary.dtype
+    if (array.chunks.find(data.vertices.chunks.coords) < 0).any():
+        dtype = nullable(dtype)
+    column = Column(
+        source=view.source,
+        spec=spec,
+        vertices=data.vertices.spec,
+        row_shape=probe_row_shape(data, array),
+        dtype=dtype,
+        decode=decode,
+    )
+    return column, array
+
+
+def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Dtype that also holds missing values: NaN, or ``""``."""
+    return np.dtype(np.float64) if dtype.kind in "iub" else dtype
+
+
+def values_graph(view: LevelView, name: str, *, decode: bool = True) -> Named:
+    """Layer of an attribute's values for every row of the view's chunks."""
+    column, array = column_of(view, name, decode=decode)
+    return values_of(view, column, array, name)
+
+
+def values_of(view: LevelView, column: Column, array: CellArray | None, name: str) -> Named:
+    """Layer of the values of a column."""
+    member = f"attribute:{name}"
+    present = np.zeros(len(view), np.bool_)
+    if array is not None:
+        present = view.member(member, array).present
+    if not present.all():
+        view.member(HEADS, view.data.vertices, head=True)
+    recipe = ValueRecipe(
+        column=column,
+        reads=view.reads.name,
+        member=member,
+        coords=view.reads.coords,
+        counts=view.stored_counts,
+        present=present,
+    )
+    layer = f"zv-values-{tokenize(view.reads.name, name, column.decode, array.digest if array else None)}"
+    return Named(layer, view.graph(RecipeLayer(layer, recipe, len(view)), view.read_graph()))

@@ -1,0 +1,237 @@
+"""A level as selected: which chunks, which of their rows, and the graph pieces that all its members share."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
+
+from zarr_vectors_lazy.access.level import LevelData, Source
+from zarr_vectors_lazy.access.objects import read_ids, read_manifests
+from zarr_vectors_lazy.graph.layers import RecipeLayer, TaskRef
+from zarr_vectors_lazy.graph.reads import Member, Reads, read_graph, shared_reads
+from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.model.objects import Manifests
+from zarr_vectors_lazy.plan.blocks import Chunking
+from zarr_vectors_lazy.plan.selection import Selection
+from zarr_vectors_lazy.types import BoolArray, IntArray
+
+VERTICES, FRAGMENTS, HEADS = "vertices", "fragments", "heads"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Named:
+    """A layer's name and the graph that holds it: keys are ``(name, chunk)``."""
+
+    name: str
+    graph: HighLevelGraph
+
+
+class LevelView:
+    """Part of a level, described and not read.
+
+    Parameters
+    ----------
+    data
+        The level's metadata.
+    selection
+        What rows must meet.
+    chunking
+        How chunks are cut into Dask blocks.
+    rows
+        Rows of the level's chunk table that the selection may touch, ascending; None for all.
+    inside
+        For each of them whether its vertices all lie in the box.
+    sizes
+        For each of them the selected rows, where they are known.
+    touched
+        Views of which each selected object must have a row.
+    """
+
+    def __init__(
+        self,
+        data: LevelData,
+        selection: Selection,
+        chunking: Chunking,
+        rows: IntArray | None = None,
+        inside: BoolArray | None = None,
+        sizes: IntArray | None = None,
+        touched: "tuple[LevelView, ...]" = (),
+    ) -> None:
+        self.data = data
+        self.selection = selection
+        self.chunking = chunking
+        self.rows = rows
+        self._inside = inside
+        self._sizes = sizes
+        self.touched = touched
+
+    @cached_property
+    def table(self) -> ChunkTable:
+        """The chunks that may hold selected rows."""
+        chunks = self.data.vertices.chunks
+        return chunks if self.rows is None else chunks.take(self.rows)
+
+    @property
+    def source(self) -> Source:
+        """What tasks need to reach the level."""
+        return self.data.source
+
+    def __len__(self) -> int:
+        return len(self.data.vertices.chunks) if self.rows is None else len(self.rows)
+
+    @cached_property
+    def inside(self) -> BoolArray:
+        """(n,) whether no box cuts the chunk."""
+        return np.ones(len(self), np.bool_) if self._inside is None else self._inside
+
+    @property
+    def stored_counts(self) -> IntArray | None:
+        """(n,) rows of each chunk that the metadata promise, before any selection."""
+        counts = self.data.vertices.counts
+        return counts if counts is None or self.rows is None else counts[self.rows]
+
+    @property
+    def by_object(self) -> bool:
+        """Whether rows are selected by their object."""
+        return self.selection.objects is not None or bool(self.touched)
+
+    @cached_property
+    def filters(self) -> BoolArray:
+        """(n,) whether rows of the chunk have to be chosen."""
+        selection = self.selection
+        if self.by_object or selection.conditions:
+            return np.ones(len(self), np.bool_)
+        return ~self.inside if selection.box is not None else np.zeros(len(self), np.bool_)
+
+    @property
+    def sizes(self) -> IntArray | None:
+        """(n,) selected rows of each chunk, where they are known."""
+        if self._sizes is not None:
+            return self._sizes
+        return self.stored_counts if not self.filters.any() else None
+
+    def with_sizes(self, sizes: IntArray) -> "LevelView":
+        """Return the same view with known sizes."""
+        return self._like(sizes=sizes)
+
+    def with_chunking(self, chunking: Chunking) -> "LevelView":
+        """Return the same view with other blocks."""
+        return self._like(chunking=chunking)
+
+    def _like(self, **changes: Any) -> "LevelView":
+        parts = {
+            "selection": self.selection,
+            "chunking": self.chunking,
+            "rows": self.rows,
+            "inside": self._inside,
+            "sizes": self._sizes,
+            "touched": self.touched,
+        }
+        return LevelView(self.data, **(parts | changes))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        parts = (self.data, self.selection, self.chunking, self.rows, self._inside, self._sizes, self.touched)
+        return LevelView, parts
+    def narrowed(
+        self,
+        keep: BoolArray,
+        *,
+        selection: Selection | None = None,
+        inside: BoolArray | None = None,
+        touched: "tuple[LevelView, ...] | None" = None,
+    ) -> "LevelView":
+        """View of some of its chunks.
+
+        Parameters
+        ----------
+        keep
+            (n,) chunks that the narrower selection may touch.
+        selection, touched
+            The narrower ones, where they differ.
+        inside
+            (n,) chunks that no box cuts, where that differs.
+        """
+        rows = np.arange(len(self)) if self.rows is None else self.rows
+        return self._like(
+            selection=self.selection if selection is None else selection,
+            rows=rows[keep],
+            inside=(self.inside if inside is None else inside)[keep],
+            sizes=None,
+            touched=self.touched if touched is None else touched,
+        )
+
+    @cached_property
+    def token(self) -> str:
+        """The same wherever the same rows of the same store are meant."""
+        parts = (self.source.spec, self.source.level, self.data.digest, self.data.vertices.digest)
+        return tokenize(*parts, None if self.rows is None else self._choice_token(), self.rows)
+
+    def _choice_token(self) -> tuple[Any, ...]:
+        return (self.selection.token(), tuple(view.token for view in self.touched))
+
+    @cached_property
+    def reads(self) -> Reads:
+        """What fetches cells of these chunks, the same for selections that touch the same chunks."""
+        parts = (self.source.spec, self.source.level, self.data.digest, self.data.vertices.digest, self.rows)
+        return shared_reads(f"zv-read-{tokenize(*parts)}", self.source, self.table.coords)
+
+    def member(self, name: str, array: CellArray, *, head: bool = False) -> Member:
+        """Let an array be read; its cells are then ``(reads.name, name, chunk)``."""
+        found = self.reads.members.get(name)
+        if found is None:
+            if array.chunks is self.data.vertices.chunks:
+                present = np.ones(len(self), np.bool_)
+            else:
+                present = array.chunks.find(self.table.coords) >= 0
+            nbytes = 32.0 if head else self._mean_nbytes(array)
+            found = self.reads.members[name] = Member(spec=array.spec, present=present, nbytes=nbytes, head=head)
+        return found
+
+    def _mean_nbytes(self, array: CellArray) -> float:
+        total = self.data.meta.vertex_count
+        rows = total / max(len(self.data.vertices.chunks), 1) if total else 4096.0
+        return rows * array.spec.dtype.itemsize * float(np.prod(array.spec.row_shape or ()))
+
+    def vertex_member(self) -> Member:
+        """Let the positions be read."""
+        return self.member(VERTICES, self.data.vertices)
+
+    def fragment_member(self) -> Member:
+        """Let the fragment indexes be read."""
+        return self.member(FRAGMENTS, self.data.fragments)
+
+    def read_graph(self) -> HighLevelGraph:
+        """Graph of the reads alone."""
+        return read_graph(self.reads)
+
+    def graph(self, layer: RecipeLayer, *dependencies: HighLevelGraph) -> HighLevelGraph:
+        """Graph of a layer over others."""
+        merged = HighLevelGraph.merge(*dependencies)
+        return HighLevelGraph(
+            {**merged.layers, layer.name: layer}, {**merged.dependencies, layer.name: set(merged.layers)}
+        )
+
+    @cached_property
+    def object_ids(self) -> IntArray:
+        """(O,) ids of all object slots of the level; read once."""
+        return np.empty(0, np.int64) if self.data.object_index is None else level_objects(self.data)[0]
+
+    @cached_property
+    def manifests(self) -> Manifests:
+        """Manifests of all object slots; read once."""
+        return level_objects(self.data)[1]
+
+
+def level_objects(data: LevelData) -> tuple[IntArray, Manifests]:
+    """Ids and manifests of a level, read on first use, once."""
+    found = data.__dict__.get("_objects")
+    if found is None:
+        index = data.object_index
+        assert index is not None
+        found = data.__dict__["_objects"] = (read_ids(data.source, index), read_manifests(data.source, index))
+    ids, manifests = found
+    return ids, manifests

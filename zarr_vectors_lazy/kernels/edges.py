@@ -1,0 +1,43 @@
+"""Edges that a format implies."""
+
+import numpy as np
+
+from zarr_vectors_lazy.model.objects import Fragments
+from zarr_vectors_lazy.types import BoolArray, IntArray
+
+
+def implied_parents(fragments: Fragments, n_rows: int) -> IntArray:
+    """Parent row of each row of a chunk: its predecessor in its fragment; (n_rows,) int64, -1 for none.
+
+    A row is a root where it is the first of a fragment (spec 0.9, 10, "Skeleton").
+    """
+    parent = np.full(n_rows, -1, np.int64)
+    rows = fragments.rows(np.arange(len(fragments)))
+    if len(rows) > 1:
+        ends = np.cumsum(fragments.counts)
+        starts = (ends - fragments.counts)[fragments.counts > 0]
+        inner = np.ones(len(rows), np.bool_)
+        inner[starts] = False
+        at = np.flatnonzero(inner)
+        parent[rows[at]] = rows[at - 1]
+    return parent
+
+
+def consecutive(path: IntArray, first: BoolArray) -> IntArray:
+    """Edges between consecutive rows of paths that stand one after another.
+
+    Parameters
+    ----------
+    path
+        (M,) rows, -1 where a vertex is not selected.
+    first
+        (M,) whether a path begins here.
+
+    Returns
+    -------
+    (E, 2) int64; an edge with an end that is not selected is left out.
+    """
+    if len(path) < 2:
+        return np.empty((0, 2), np.int64)
+    edges = np.stack([path[:-1], path[1:]], axis=1)
+    return edges[~first[1:] & (edges >= 0).all(axis=1)]

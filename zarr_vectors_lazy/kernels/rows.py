@@ -1,0 +1,74 @@
+"""Row masks and row numbers of one chunk."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.types import BBox, BoolArray, Floats, IntArray, Vertices
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kept:
+    """Rows of a chunk that are selected.
+
+    Parameters
+    ----------
+    total
+        Rows that the chunk has.
+    rows
+        The selected ones, ascending; None for all.
+    """
+
+    total: int
+    rows: IntArray | None
+
+    def __len__(self) -> int:
+        return self.total if self.rows is None else len(self.rows)
+
+    def take(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """Return the selected rows of the chunk's values."""
+        return values if self.rows is None else values[self.rows]
+
+    def renumber(self, rows: IntArray) -> IntArray:
+        """Positions of chunk rows among the selected ones, -1 where they are not; any shape."""
+        if self.rows is None:
+            return rows
+        at = np.full(self.total, -1, np.int64)
+        at[self.rows] = np.arange(len(self.rows))
+        return at[rows]
+
+
+def kept_of_mask(mask: BoolArray) -> Kept:
+    """Rows where a mask is true."""
+    rows = np.flatnonzero(mask)
+    return Kept(len(mask), None if len(rows) == len(mask) else rows)
+
+
+def rows_in_box(vertices: Vertices, box: BBox) -> BoolArray:
+    """(N,) whether each vertex lies in the box, both faces included, compared in float64."""
+    mask = np.ones(len(vertices), np.bool_)
+    for axis, (lo, hi) in enumerate(zip(*box, strict=True)):
+        column = vertices[:, axis].astype(np.float64, copy=False)
+        if lo > -np.inf:
+            mask &= column >= lo
+        if hi < np.inf:
+            mask &= column <= hi
+    return mask
+
+
+def outside_chunk(vertices: Vertices, coord: Floats, chunk_shape: Floats) -> BoolArray:
+    """(N,) whether a vertex lies clearly outside its chunk: by more than float32 rounding of the quotient."""
+    at = vertices.astype(np.float64, copy=False) / chunk_shape - coord
+    slack = 4 * np.finfo(np.float32).eps * (1 + np.abs(coord))
+    return ((at < -slack) | (at > 1 + slack)).any(axis=1)
+
+
+def in_range(values: np.ndarray[Any, Any], lo: Any, hi: Any) -> BoolArray:
+    """(N,) whether values lie between lo and hi, inclusive; None leaves an end open; vectors must lie in wholly."""
+    mask = np.ones(values.shape, np.bool_)
+    if lo is not None:
+        mask &= values >= lo
+    if hi is not None:
+        mask &= values <= hi
+    return mask.reshape(len(values), -1).all(axis=1) if values.ndim > 1 else mask

@@ -1,0 +1,1 @@
+"""What all generations parse into: frozen records without I/O."""

@@ -1,0 +1,141 @@
+"""Arrays of cells, one a chunk, and dense arrays."""
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.requests import Steps
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, Raw
+
+
+class Layout(Protocol):
+    """Where the cells of one array are and how each is encoded; one implementation a generation."""
+
+    @property
+    def direct(self) -> bool:
+        """Whether `fetch` and `decode` know the codecs; otherwise the array is read through zarr."""
+
+    def fetch(self, coords: ChunkCoords) -> Steps[list[Raw]]:
+        """Encoded bytes of (n, K) cells; None where the object is not there."""
+
+    def fetch_heads(self, coords: ChunkCoords) -> Steps[list[Raw]]:
+        """Enough bytes of each cell for `head_nbytes`."""
+
+    def decode(self, raw: Buffer) -> Buffer:
+        """Payload of an encoded cell; raises FormatError."""
+
+    def head_nbytes(self, raw: Buffer) -> int | None:
+        """Size in bytes of the payload, from the head of a cell; None where the head does not tell."""
+
+    def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
+        """Object keys of cells that are stored uncompressed, one an object; None where they are not."""
+
+    def plain_nbytes(self, stored: int) -> int:
+        """Payload size of an uncompressed cell of so many stored bytes."""
+
+    def zarr_indices(self, coords: ChunkCoords) -> IntArray:
+        """Non-negative (n, K) indices of the cells in their zarr array."""
+
+    def requests(self, coords: ChunkCoords) -> int:
+        """How many requests `fetch` makes for (n, K) cells."""
+
+    def request_count_is_exact(self) -> bool:
+        """Whether `requests` is more than an estimate."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dictionary:
+    """Categories of a dictionary-encoded attribute.
+
+    Parameters
+    ----------
+    categories
+        (n,) values, ``<U..`` or numbers.
+    fill
+        Code that means missing, or None.
+    """
+
+    categories: np.ndarray[Any, Any]
+    fill: int | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Dtype of decoded values; integers become float64 where values may be missing."""
+        kind = self.categories.dtype
+        return np.dtype(np.float64) if self.fill is not None and kind.kind in "iub" else kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellSpec:
+    """How the cells of one array are read; small, travels in tasks.
+
+    Parameters
+    ----------
+    path
+        Path of the array in the store.
+    dtype
+        Dtype of the payload.
+    row_shape
+        Shape of one row; None where only the bytes tell.
+    layout
+        Where and how the cells are stored.
+    dictionary
+        Categories, for dictionary-encoded attributes.
+    """
+
+    path: str
+    dtype: np.dtype[Any]
+    row_shape: tuple[int, ...] | None
+    layout: Layout
+    dictionary: Dictionary | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CellArray:
+    """An array of cells, one a chunk.
+
+    Parameters
+    ----------
+    spec
+        How a cell is read.
+    chunks
+        The chunks whose cells the store declares present.
+    counts
+        (n,) rows of each cell in the order of ``chunks``, or None where the metadata do not tell.
+    digest
+        Changes when the array's metadata change.
+    attributes
+        The array's own attributes.
+    """
+
+    spec: CellSpec
+    chunks: ChunkTable
+    counts: IntArray | None = None
+    digest: str = ""
+    attributes: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseArray:
+    """An ordinary array of per-object or per-group rows.
+
+    Parameters
+    ----------
+    path, name
+        Where it is and what it holds.
+    shape, dtype
+        Of the whole array.
+    chunk_rows
+        Rows a stored chunk holds.
+    fill
+        Value of absent rows.
+    """
+
+    path: str
+    name: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunk_rows: int
+    fill: Any = None

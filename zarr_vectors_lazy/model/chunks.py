@@ -1,0 +1,75 @@
+"""Chunk coordinates."""
+
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.types import ChunkCoords, IntArray
+
+MAX_GRID_CELLS = 2**62
+
+
+class ChunkTable:
+    """Chunk coordinates in lexicographic order, searchable.
+
+    Parameters
+    ----------
+    coords
+        (n, K) int64 in any order, without repeats.
+
+    Attributes
+    ----------
+    coords
+        (n, K) int64, ascending.
+    order
+        (n,) positions in the input of the sorted rows.
+    """
+
+    __slots__ = ("_extent", "_lo", "_scalar", "coords", "order")
+
+    def __init__(self, coords: ChunkCoords) -> None:
+        coords = np.ascontiguousarray(coords, np.int64)
+        n, rank = coords.shape
+        self._lo = coords.min(axis=0) if n else np.zeros(rank, np.int64)
+        self._extent = (coords.max(axis=0) - self._lo + 1) if n else np.ones(rank, np.int64)
+        if np.prod(self._extent.astype(np.float64)) > MAX_GRID_CELLS:
+            raise FormatError(f"chunks spread over an absurd grid of {self._extent.tolist()} cells")
+        scalar = self._pack(coords)
+        self.order = np.argsort(scalar, kind="stable")
+        self._scalar = scalar[self.order]
+        self.coords = coords[self.order]
+        if n > 1 and (self._scalar[1:] == self._scalar[:-1]).any():
+            repeat = self.coords[1:][self._scalar[1:] == self._scalar[:-1]][0]
+            raise FormatError(f"chunk {dotted(repeat)!r} is listed twice")
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ChunkTable, (self.coords,)
+
+    def _pack(self, coords: ChunkCoords) -> IntArray:
+        packed = np.zeros(len(coords), np.int64)
+        for axis in range(coords.shape[1]):
+            packed = packed * self._extent[axis] + (coords[:, axis] - self._lo[axis])
+        return packed
+
+    def find(self, coords: ChunkCoords) -> IntArray:
+        """(m,) row of each of (m, K) coordinates in the table, -1 where it is not listed."""
+        coords = np.asarray(coords, np.int64).reshape(-1, self.coords.shape[1])
+        if not len(self):
+            return np.full(len(coords), -1, np.int64)
+        inside = ((coords >= self._lo) & (coords < self._lo + self._extent)).all(axis=1)
+        packed = np.where(inside, self._pack(np.where(inside[:, None], coords, self._lo)), -1)
+        at = np.minimum(np.searchsorted(self._scalar, packed), len(self) - 1)
+        return np.where(inside & (self._scalar[at] == packed), at, -1)
+
+    def take(self, rows: IntArray) -> "ChunkTable":
+        """Return a table of some rows, ascending."""
+        return ChunkTable(self.coords[rows])
+
+
+def dotted(coord: Any) -> str:
+    """Chunk coordinate as the format writes it, e.g. ``"3.0.-1"``."""
+    return ".".join(str(int(c)) for c in coord)

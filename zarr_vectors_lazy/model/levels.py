@@ -1,0 +1,79 @@
+"""The root of a store and its levels."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.types import Floats, Json
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoreMeta:
+    """The root of a store.
+
+    Parameters
+    ----------
+    version
+        The format version found.
+    chunk_shape, bin_shape
+        (D,) edge lengths at level 0, in the units of the axes.
+    bounds
+        (lo, hi), each (D,).
+    bins
+        Bin edge lengths by level, where the root tells them.
+    """
+
+    version: str
+    axes: tuple[str, ...]
+    axis_types: tuple[str, ...]
+    units: tuple[str | None, ...]
+    chunk_shape: Floats
+    bin_shape: Floats
+    bounds: tuple[Floats, Floats]
+    geometry_types: tuple[str, ...]
+    links_convention: str
+    level_names: tuple[int, ...]
+    bins: dict[int, Floats]
+    crs: Any
+    coordinate_offset: Floats | None
+    attributes: Json
+
+    @property
+    def ndim(self) -> int:
+        """Number of spatial axes, D."""
+        return len(self.axes)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LevelMeta:
+    """One level, without its arrays.
+
+    Parameters
+    ----------
+    index
+        Level number.
+    chunk_shape, bin_shape
+        (D,) edge lengths at this level.
+    vertex_count
+        Declared rows, or None.
+    chunk_attribute
+        Name and values of the attribute that is the first chunk axis, or None.
+    fragments_tile
+        Whether fragments, in order, partition the rows of every chunk.
+    """
+
+    index: int
+    chunk_shape: Floats
+    bin_shape: Floats
+    vertex_count: int | None
+    chunk_attribute: tuple[str, np.ndarray[Any, Any]] | None
+    fragments_tile: bool
+    attributes: Json
+
+    @cached_property
+    def bins_tile(self) -> bool:
+        """Whether a whole number of bins makes a chunk, per axis."""
+        ratio = self.chunk_shape / self.bin_shape
+        return bool(np.all(np.abs(ratio - np.round(ratio)) < 1e-6) and np.all(np.round(ratio) >= 1))

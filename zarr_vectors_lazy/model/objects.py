@@ -1,0 +1,157 @@
+"""Fragments of chunks, manifests of objects, groups."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.types import ChunkCoords, IntArray
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ObjectIndex:
+    """Where the manifests of a level are.
+
+    Parameters
+    ----------
+    count
+        Manifest rows.
+    rank
+        Components of a chunk coordinate in a manifest, K.
+    manifests
+        One variable-length row an object; None where there are none.
+    ids
+        Ids by row; None where the id is the row number.
+    digest
+        Changes when the index's metadata change.
+    """
+
+    count: int
+    rank: int
+    manifests: DenseArray | None
+    ids: DenseArray | None
+    digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class GroupIndex:
+    """Groups of objects.
+
+    Parameters
+    ----------
+    members
+        One variable-length row a group; None where all are ranges.
+    count
+        Number of groups.
+    names
+        Names by group id.
+    ranges
+        Group id to (start, stop) of object ids, overriding the row.
+    """
+
+    members: DenseArray | None
+    count: int
+    names: tuple[str, ...]
+    ranges: dict[int, tuple[int, int]]
+
+
+def ragged_arange(counts: IntArray) -> IntArray:
+    """0..c-1 for each count, concatenated; (sum(counts),) int64."""
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    return np.arange(total, dtype=np.int64) - np.repeat(ends - counts, counts)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Fragments:
+    """The fragments of one chunk: sets of rows of its cell.
+
+    Parameters
+    ----------
+    first
+        (F,) first row of a range, or first position in ``listed`` of an explicit fragment.
+    counts
+        (F,) rows of each.
+    explicit
+        (F,) whether rows are listed.
+    listed
+        Rows of the explicit fragments, one after another.
+    """
+
+    first: IntArray
+    counts: IntArray
+    explicit: IntArray
+    listed: IntArray
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def rows(self, fragments: IntArray) -> IntArray:
+        """Rows of some fragments, concatenated in the order given; (sum of their counts,) int64.
+
+        Raises
+        ------
+        FormatError
+            If a fragment is not there.
+        """
+        if len(fragments) and (fragments.min() < 0 or fragments.max() >= len(self)):
+            raise FormatError(f"fragment {int(fragments.max())} is named, the chunk has {len(self)}")
+        counts = self.counts[fragments]
+        at = np.repeat(self.first[fragments], counts) + ragged_arange(counts)
+        if not len(self.listed):
+            return at
+        listed = np.repeat(self.explicit[fragments], counts)
+        return np.where(listed, self.listed[np.where(listed, at, 0)], at)
+
+    def check(self, n_rows: int) -> None:
+        """Raise FormatError if a fragment names a row that a cell of ``n_rows`` does not have."""
+        ranges = (self.counts > 0) & ~self.explicit
+        top = int((self.first[ranges] + self.counts[ranges]).max(initial=0))
+        top = max(top, int(self.listed.max(initial=-1)) + 1)
+        low = min(int(self.first[ranges].min(initial=0)), int(self.listed.min(initial=0)))
+        if top > n_rows or low < 0:
+            raise FormatError(f"fragments name row {top - 1 if top > n_rows else low}, the chunk has {n_rows}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Manifests:
+    """Paths of objects through chunks: for each object an ordered list of (chunk, fragment).
+
+    Parameters
+    ----------
+    offsets
+        (O + 1,) entries of object row r are ``offsets[r]:offsets[r + 1]``.
+    chunks
+        (E, K) chunk coordinate of each entry.
+    fragments
+        (E,) fragment of each entry, local to its chunk.
+    """
+
+    offsets: IntArray
+    chunks: ChunkCoords
+    fragments: IntArray
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def take(self, rows: IntArray) -> "Manifests":
+        """Manifests of some object rows, in the order given."""
+        counts = np.diff(self.offsets)[rows]
+        at = np.repeat(self.offsets[:-1][rows], counts) + ragged_arange(counts)
+        return Manifests(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), self.chunks[at], self.fragments[at])
+
+    @property
+    def owners(self) -> IntArray:
+        """(E,) object row of each entry."""
+        return np.repeat(np.arange(len(self), dtype=np.int64), np.diff(self.offsets))
+
+
+def concatenate_manifests(parts: list[Manifests], rank: int) -> Manifests:
+    """All objects of several manifests, one part after another."""
+    starts = np.cumsum([0, *(len(part.fragments) for part in parts)])
+    offsets = [np.zeros(1, np.int64), *(part.offsets[1:] + start for part, start in zip(parts, starts, strict=False))]
+    chunks = [np.empty((0, rank), np.int64), *(part.chunks for part in parts)]
+    fragments = [np.empty(0, np.int64), *(part.fragments for part in parts)]
+    return Manifests(np.concatenate(offsets), np.concatenate(chunks), np.concatenate(fragments))

@@ -1,0 +1,54 @@
+"""How chunks are cut into Dask blocks."""
+
+from typing import TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.types import IntArray
+
+Chunking: TypeAlias = int | str | None
+"""None: a block a chunk; "auto": up to Dask's ``array.chunk-size``; an int: that many chunks a block."""
+
+
+def check_chunking(chunks: object) -> Chunking:
+    """Return ``chunks`` if it is a way to cut blocks.
+
+    Raises
+    ------
+    SelectionError
+        If it is not.
+    """
+    if chunks is None or chunks == "auto":
+        return chunks  # type: ignore[return-value]
+    if isinstance(chunks, int) and not isinstance(chunks, bool) and chunks > 0:
+        return chunks
+    raise SelectionError(f"chunks must be None, 'auto' or a number of Zarr Vectors chunks a block, found {chunks!r}")
+
+
+def cut_blocks(n: int, chunking: Chunking, sizes: IntArray | float, target: int) -> IntArray:
+    """Bounds of the blocks of ``n`` chunks.
+
+    Parameters
+    ----------
+    n
+        Number of chunks, in order.
+    chunking
+        How to cut.
+    sizes
+        Bytes of each chunk, (n,), or of any.
+    target
+        Bytes of a block for ``"auto"``.
+
+    Returns
+    -------
+    (blocks + 1,) int64: block b has chunks ``bounds[b]:bounds[b + 1]``.
+    """
+    if chunking == "auto":
+        ends = np.cumsum(np.broadcast_to(np.asarray(sizes, np.float64), (n,)))
+        before = np.concatenate([[0.0], ends[:-1]]) if n else ends
+        block = np.floor(np.maximum(before, 0) / max(target, 1)).astype(np.int64)
+        starts = np.flatnonzero(np.diff(block, prepend=-1))
+        return np.append(starts, n).astype(np.int64)
+    step = chunking if isinstance(chunking, int) else 1
+    return np.append(np.arange(0, n, step), n).astype(np.int64)

@@ -1,0 +1,55 @@
+"""What can be asked of a store, and how pure code asks for it.
+
+Code that knows a layout but does no I/O is written as a generator: it yields a list of requests that may be made at
+once, receives their answers in the same order, and returns its result.
+"""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias, TypeVar
+
+
+@dataclass(frozen=True, slots=True)
+class Get:
+    """The bytes of one object, or a range of them.
+
+    Parameters
+    ----------
+    key
+        Object key relative to the store.
+    start, stop
+        Half-open byte range; ``start`` negative with no ``stop``: the last ``-start`` bytes.
+    """
+
+    key: str
+    start: int | None = None
+    stop: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ListDir:
+    """The names of the direct children of a prefix.
+
+    Parameters
+    ----------
+    prefix
+        Folder, ``""`` for the root.
+    required
+        False: the answer is None where the store cannot list or refuses to.
+    """
+
+    prefix: str
+    required: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ListSizes:
+    """Sizes in bytes of all objects under a prefix, by key."""
+
+    prefix: str
+
+
+Request: TypeAlias = Get | ListDir | ListSizes
+T = TypeVar("T")
+Steps: TypeAlias = Generator[list[Request], list[Any], T]
+"""A layout's conversation with a store; see the module's docstring."""
