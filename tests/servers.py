@@ -18,7 +18,11 @@ from pathlib import Path
 ACCESS = "AKIALOOPBACK"
 SECRET = "loopback-secret-0123456789"  # noqa: S105
 # No client may look for credentials outside the machine.
-ENVIRONMENT = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9", "NO_GCE_CHECK": "true"}
+ENVIRONMENT = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_METADATA_ENDPOINT": "http://127.0.0.1:9",
+    "NO_GCE_CHECK": "true",
+}
 
 
 def keep_off_the_network():

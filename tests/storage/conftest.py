@@ -20,7 +20,18 @@ OBJECTS = {
     "0/b c/zarr.json": b"blank",
     **{f"many/{i:04d}": f"{i}".encode() for i in range(1203)},
 }
-KINDS = ["local", "obstore-file", "fsspec-file", "obstore-s3", "fsspec-s3", "memory", "obstore-http", "fsspec-http", "zarr", "wrapper"]
+KINDS = [
+    "local",
+    "obstore-file",
+    "fsspec-file",
+    "obstore-s3",
+    "fsspec-s3",
+    "memory",
+    "obstore-http",
+    "fsspec-http",
+    "zarr",
+    "wrapper",
+]
 UNLISTABLE = {"obstore-http", "fsspec-http"}
 
 

@@ -21,7 +21,13 @@ def cell(i, j):
 
 def write(store, name, shards, compressors):
     array = zarr.create_array(
-        store, name=name, shape=SHAPE, chunks=(1, 1), shards=shards, dtype="variable_length_bytes", compressors=compressors
+        store,
+        name=name,
+        shape=SHAPE,
+        chunks=(1, 1),
+        shards=shards,
+        dtype="variable_length_bytes",
+        compressors=compressors,
     )
     for i, j in ALL:
         if cell(i, j):

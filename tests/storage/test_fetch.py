@@ -173,5 +173,3 @@ def test_a_missing_bucket_is_not_a_missing_object(s3, name):
     for request in (Get("zarr.json"), ListDir("")):
         with pytest.raises(StoreError, match="(?i)bucket"):
             fetch(backend, [request])
-
-

@@ -50,7 +50,7 @@ def test_choice(url, options, expected):
         ("x", {"colour": 1}, "colour"),
         ("s3://b", {"colour": 1}, "colour.*region"),
         ("s3://b", {"backend": "fsspec", "colour": 1}, "colour.*anon"),
-        ("gs://b", {"backend": "fsspec", "colour": 1}, "colour.*token"),
+        ("gs://b", {"backend": "fsspec", "colour": 1}, "colour.*access"),
         ("https://h/p", {"colour": 1}, "colour"),
         ("https://h/p", {"backend": "fsspec", "colour": 1}, "colour.*headers"),
         ("memory://h/p", {"colour": 1}, "colour"),

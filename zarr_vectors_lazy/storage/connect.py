@@ -15,11 +15,13 @@ _BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "fsspec": FsspecBa
 
 _lock = threading.Lock()
 _open: OrderedDict[StoreSpec, Backend] = OrderedDict()
+_inherited: list[Backend] = []  # the parent's, in a forked child: to close them would cut the parent's connections
 
 
 def _forked() -> None:
     global _lock  # noqa: PLW0603  a thread that the child does not have may have held it
     _lock = threading.Lock()
+    _inherited.extend(_open.values())
     _open.clear()
 
 

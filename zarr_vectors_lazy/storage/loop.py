@@ -11,7 +11,7 @@ from zarr_vectors_lazy.settings import setting
 
 T = TypeVar("T")
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # a garbage collection inside it may close a connection
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process id: a forked child has no thread that runs ours
 _waiting: deque[asyncio.Future[None]] = deque()
 _in_flight = 0
@@ -19,7 +19,7 @@ _in_flight = 0
 
 def _forked() -> None:
     global _lock, _in_flight  # noqa: PLW0603  the child begins with nothing in flight and nobody holding the lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
     _in_flight = 0
     _waiting.clear()
     _loops.clear()
@@ -53,6 +53,11 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     except BaseException:
         future.cancel()  # an interrupt of the waiting thread ends the work, too
         raise
+
+
+def post(coroutine: Coroutine[Any, Any, None]) -> None:
+    """Run ``coroutine`` on our loop without waiting for it; called from anywhere, a garbage collection included."""
+    asyncio.run_coroutine_threadsafe(coroutine, event_loop())
 
 
 async def gather(call: Callable[[Any], Coroutine[Any, Any, T]], items: Sequence[Any]) -> list[T]:

@@ -2,7 +2,9 @@
 
 import asyncio
 import inspect
+import os
 import re
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,12 +14,14 @@ from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.location import AZURE, scheme_of
-from zarr_vectors_lazy.storage.loop import Slot, gather, run
+from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
 from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
+_UNSIGNED = "; it was sent unsigned, as no credentials were found in options, environment and profile files"
+_SIGNED = "; the credentials were refused (anon=True reads a public bucket)"
 _BEYOND_END = re.compile(r"not satisfiable|InvalidRange|\b416\b", re.IGNORECASE)
 
 
@@ -31,8 +35,10 @@ class FsspecBackend(Backend):
         self._asynchronous = systems.system_class(self._scheme).async_impl
         self._asked = False
         self._upgrading = asyncio.Lock()
+        self._sessions: list[Any] = []
         if self._asynchronous:
             run(self._open())
+            weakref.finalize(self, _close, self._sessions, os.getpid())
         else:
             self._fs, self._unsigned = systems.make(spec)
         self._root = self._fs._strip_protocol(spec.url)
@@ -44,7 +50,7 @@ class FsspecBackend(Backend):
         # Made on the loop that it will live on; its session too, before many requests would each make one.
         self._fs, self._unsigned = systems.make(self.spec, signed=signed)
         if hasattr(self._fs, "set_session"):
-            await self._fs.set_session()
+            self._sessions.append(await self._fs.set_session())
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         if self._asynchronous:
@@ -55,20 +61,21 @@ class FsspecBackend(Backend):
         if not self._asynchronous:
             return await asyncio.get_running_loop().run_in_executor(threads.pool(), self._answer, request)
         async with Slot():
-            try:
-                return await self._answer_async(request)
-            except systems.failures() as error:
-                if not systems.refused(error):
-                    raise self._failed(request, error) from error
-                refusal = error
-            if self._unsigned and await self._upgrade():
-                try:
-                    return await self._answer_async(request)
-                except systems.failures() as error:
-                    raise self._failed(request, error) from error
+            return await self._attempt(request)
+
+    async def _attempt(self, request: Request) -> Result:
+        unsigned = self._unsigned  # as it is sent: another request may find credentials meanwhile
+        try:
+            return await self._answer_async(request)
+        except systems.failures() as error:
+            if not systems.refused(error):
+                raise self._failed(request, error) from error
+            if unsigned and await self._upgraded():
+                return await self._attempt(request)
             if isinstance(request, ListDir) and not request.required:
+                record("list", request.prefix, 0)
                 return None
-            raise self._failed(request, refusal) from refusal
+            raise self._failed(request, error, _UNSIGNED if unsigned else _SIGNED) from error
 
     async def _answer_async(self, request: Request) -> Result:
         match request:
@@ -197,23 +204,24 @@ class FsspecBackend(Backend):
         if not self.listable:
             raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
 
-    async def _upgrade(self) -> bool:
-        """Look for the instance's credentials, once; whether it makes sense to ask again."""
+    async def _upgraded(self) -> bool:
+        """Look for the instance's credentials, once; whether requests may be signed now."""
         async with self._upgrading:
-            if self._asked or not ambient.metadata_allowed(self._scheme):
-                return not self._unsigned
-            self._asked = True
-            await self._open(signed=True)
-            return True
+            if not self._asked and ambient.metadata_allowed(self._scheme):
+                self._asked = True
+                await self._open(signed=True)
+            return not self._unsigned
 
-    def _failed(self, request: Request, error: BaseException) -> StoreError:
-        if isinstance(error, StoreError):
-            return error
-        hint = ""
-        if systems.refused(error):
-            hint = (
-                "; it was sent unsigned, as no credentials were found in options, environment and profile files"
-                if self._unsigned
-                else "; the credentials were refused (anon=True reads a public bucket)"
-            )
-        return self.failure(request, error, hint)
+    def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
+        return error if isinstance(error, StoreError) else self.failure(request, error, hint)
+
+
+def _close(sessions: list[Any], pid: int) -> None:
+    """Close what nobody will read from any more, on the loop that it was opened on."""
+
+    async def close() -> None:
+        for session in sessions:
+            await session.close()
+
+    if os.getpid() == pid:
+        post(close())

@@ -77,7 +77,7 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
     known, open_ended = _known(cls)
     if scheme in {"http", "https"}:
         known, open_ended = known | _AIOHTTP, False
-    if scheme in {"s3", "gs", *AZURE}:
+    if scheme in {"s3", "gs", "gcs", "memory", "file", *AZURE}:
         open_ended = False  # they swallow what they do not know
     for name in options:
         if name not in known and not open_ended:

@@ -1,10 +1,11 @@
 """Buckets and HTTP servers through obstore: blocking requests on threads (see `storage.threads`)."""
 
 import asyncio
+import os
 import re
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import ambient, threads
@@ -15,8 +16,10 @@ from zarr_vectors_lazy.storage.location import scheme_of
 from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
-T = TypeVar("T")
+_runtime_of: int | None = None
 
+_UNSIGNED = "; it was sent unsigned, as no credentials were found in options, environment and profile files"
+_SIGNED = "; the credentials were refused (skip_signature=True reads a public bucket)"
 PAGE = 1000  # names in one answer of S3 and Google's listing
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist")
 _NO_FILE = re.compile(r"Not a directory|Is a directory")
@@ -33,6 +36,7 @@ class ObstoreBackend(Backend):
         self.listable = self._scheme not in {"http", "https"}
         self._store, self._unsigned = stores.make(spec)
         self._upgrading = threading.Lock()
+        self._asked = False
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         return threads.gather(self._answer, requests)
@@ -41,12 +45,19 @@ class ObstoreBackend(Backend):
         return await asyncio.get_running_loop().run_in_executor(threads.pool(), self._answer, request)
 
     def _answer(self, request: Request) -> Result:
+        _check_fork(self.url)
+        unsigned = self._unsigned  # as it is sent: another thread may find credentials meanwhile
         try:
             return self._dispatch(request)
-        except stores.REFUSED as error:
-            return self._answer_refused(request, error)
         except stores.FAILURES as error:
-            raise self._failed(request, error) from error
+            if not stores.is_refused(error):
+                raise self._failed(request, error) from error
+            if unsigned and self._upgraded(request):
+                return self._answer(request)
+            if isinstance(request, ListDir) and not request.required:
+                record("list", request.prefix, 0)
+                return None
+            raise self._failed(request, error, _UNSIGNED if unsigned else _SIGNED) from error
         except BaseException as error:
             if stores.is_panic(error):
                 raise self._failed(request, error) from error
@@ -117,11 +128,6 @@ class ObstoreBackend(Backend):
             if _NO_BUCKET.search(str(error)):
                 raise
             found = {"common_prefixes": [], "objects": []}
-        except stores.REFUSED:
-            if request.required or self._unsigned:
-                raise
-            record("list", request.prefix, 0)
-            return None
         paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
         record("list", request.prefix, 0)
         for _ in range(len(paths) // PAGE):
@@ -137,19 +143,11 @@ class ObstoreBackend(Backend):
             sizes.update((entry["path"], entry["size"]) for entry in page)
         return sizes
 
-    def _answer_refused(self, request: Request, error: Exception) -> Result:
-        if self._unsigned and self._upgrade(request):
-            return self._answer(request)
-        if isinstance(request, ListDir) and not request.required:
-            record("list", request.prefix, 0)
-            return None
-        raise self._failed(request, error) from error
-
-    def _upgrade(self, request: Request) -> bool:
-        """Ask the instance's metadata for credentials, once; whether there are any."""
+    def _upgraded(self, request: Request) -> bool:
+        """Ask the instance's metadata for credentials, once; whether requests are signed now."""
         with self._upgrading:
             if not self._unsigned:
-                return True  # another thread has done it meanwhile
+                return True
             if self._asked or not ambient.metadata_allowed(self._scheme):
                 return False
             self._asked = True
@@ -159,26 +157,30 @@ class ObstoreBackend(Backend):
             self._store, self._unsigned = stores.with_metadata(self.spec, probe=False), False
             return True
 
-    _asked = False
-
-    def _failed(self, request: Request, error: BaseException) -> StoreError:
+    def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         if isinstance(error, StoreError):
             return error
-        hint = ""
-        if isinstance(error, stores.REFUSED):
-            hint = (
-                "; it was sent unsigned, as no credentials were found in options, environment and profile files"
-                if self._unsigned
-                else "; the credentials were refused (skip_signature=True reads a public bucket)"
-            )
         return self.failure(request, RuntimeError(stores.first_line(error)), hint)
+
+
+def _check_fork(url: str) -> None:
+    # obstore's runtime has threads that a forked child lacks: a request there would wait for ever.
+    global _runtime_of  # noqa: PLW0603  the process in which the runtime was started, which the first request does
+    if _runtime_of is None:
+        _runtime_of = os.getpid()
+    elif _runtime_of != os.getpid():
+        raise StoreError(
+            "obstore cannot be used in a process that was forked from one that had read with it; start processes with "
+            "'spawn' or 'forkserver', or choose backend='fsspec'",
+            where=url,
+        )
 
 
 def _signs(head: Callable[[], Any]) -> bool:
     try:
         head()
-    except (FileNotFoundError, *stores.REFUSED):
-        return True  # credentials there are; what they may do is the next request's to find out
-    except stores.FAILURES:
-        return False
+    except FileNotFoundError:
+        return True
+    except stores.FAILURES as error:
+        return stores.is_refused(error)  # credentials there are; what they may do, the next request finds out
     return True

@@ -1,6 +1,7 @@
 """obstore's own stores, made from our descriptions; the only module that imports obstore."""
 
 import os
+import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -20,7 +21,7 @@ except ImportError as error:
     ) from error
 
 FAILURES = (exceptions.BaseError, OSError, ValueError, TypeError, RuntimeError)
-REFUSED = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+_REFUSED = re.compile(r"status code: 40[13]\b")
 NotSupportedError = exceptions.NotSupportedError
 ObjectStore = Any  # obstore's classes have no common type
 
@@ -161,6 +162,12 @@ def _construct(spec: StoreSpec, scheme: str, given: dict[str, Any]) -> ObjectSto
 def first_line(error: BaseException) -> str:
     """Obstore's message without the Rust structures below it."""
     return " ".join(str(error).partition("Debug source:")[0].split())
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the server said 401 or 403; of a listing, only the text tells."""
+    refused = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+    return isinstance(error, refused) or _REFUSED.search(first_line(error)) is not None
 
 
 def is_panic(error: BaseException) -> bool:
