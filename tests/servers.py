@@ -15,8 +15,10 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import obstore.store
+
 ACCESS = "AKIALOOPBACK"
-SECRET = "loopback-secret-0123456789"  # noqa: S105
+SECRET = "loopback-secret-0123456789"
 # No client may look for credentials outside the machine.
 ENVIRONMENT = {
     "AWS_EC2_METADATA_DISABLED": "true",
@@ -61,8 +63,6 @@ class S3Server:
 
     def upload(self, folder, prefix):
         """Put every file of a local folder under ``prefix``."""
-        import obstore
-
         store = self._native()
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         with ThreadPoolExecutor(16) as threads:
@@ -71,16 +71,12 @@ class S3Server:
 
     def put(self, objects, prefix):
         """Put a mapping from key to bytes under ``prefix``."""
-        import obstore
-
         store = self._native()
         with ThreadPoolExecutor(16) as threads:
             list(threads.map(lambda item: obstore.put(store, f"{prefix}/{item[0]}", item[1]), objects.items()))
 
     def _native(self):
-        from obstore.store import S3Store
-
-        return S3Store(
+        return obstore.store.S3Store(
             self.bucket,
             endpoint=self.url,
             region="us-east-1",
@@ -178,7 +174,7 @@ def file_server(folder, *, delay_s=0.0, status=None, headers=None):
                 self.send_header(name, value)
             super().end_headers()
 
-        do_HEAD = do_PUT = do_GET  # noqa: N815
+        do_HEAD = do_PUT = do_GET
 
     class Server(ThreadingHTTPServer):
         request_queue_size = 512

@@ -89,23 +89,15 @@ def kind(request):
 @pytest.fixture
 def spec(kind, request):
     get = request.getfixturevalue
-    match kind:
-        case "local":
-            return resolve(get("folder"))
-        case "obstore-file" | "fsspec-file":
-            return resolve(get("folder"), backend=kind.partition("-")[0])
-        case "obstore-s3" | "fsspec-s3":
-            backend = kind.partition("-")[0]
-            url, options = get("s3_store").options(backend, "dir/store")
-            return resolve(url, backend=backend, storage_options=options)
-        case "obstore-http" | "fsspec-http":
-            return resolve(get("http"), backend=kind.partition("-")[0])
-        case "memory":
-            return resolve(get("memory_url"))
-        case "zarr":
-            return resolve(get("memory_store"))
-        case "wrapper":
-            return resolve(Wrapped(get("memory_store")))
+    name, _, where = kind.partition("-")
+    if where == "s3":
+        url, options = get("s3_store").options(name, "dir/store")
+        return resolve(url, backend=name, storage_options=options)
+    if where:
+        return resolve(get({"file": "folder", "http": "http"}[where]), backend=name)
+    if kind == "wrapper":
+        return resolve(Wrapped(get("memory_store")))
+    return resolve(get({"local": "folder", "memory": "memory_url", "zarr": "memory_store"}[kind]))
 
 
 @pytest.fixture

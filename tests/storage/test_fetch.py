@@ -55,7 +55,7 @@ def test_get(backend, request_, expected):
 
 
 def test_order_is_that_of_the_requests(backend):
-    keys = [key for key in OBJECTS if key.startswith("many/")]
+    keys = [f"many/{i:04d}" for i in range(0, 1203, 4)]
     assert [bytes(data) for data in fetch(backend, [Get(key) for key in keys])] == [OBJECTS[key] for key in keys]
     assert fetch(backend, []) == []
 
@@ -143,7 +143,7 @@ def test_a_failure_cancels_the_rest(tmp_path):
             dask.config.set({"zarr_vectors_lazy.max-requests": 2}),
         ):
             backend = connect(resolve(url, backend=name))
-            with pytest.raises(StoreError, match="'bad'") as caught:
+            with pytest.raises(StoreError, match="reading 'bad'") as caught:
                 fetch(backend, [Get("bad"), *[Get("x")] * 200])
             assert caught.value.__cause__ is not None
             assert len(seen.requests) < 100
@@ -171,5 +171,5 @@ def test_a_missing_bucket_is_not_a_missing_object(s3, name):
     url, options = s3.options(name, "x")
     backend = connect(resolve(url.replace(s3.bucket, "no-such-bucket"), backend=name, **options))
     for request in (Get("zarr.json"), ListDir("")):
-        with pytest.raises(StoreError, match="(?i)bucket"):
+        with pytest.raises(StoreError, match=r"(?i)bucket"):
             fetch(backend, [request])

@@ -1,8 +1,10 @@
 import logging
+import os
 import pickle
 import subprocess
 import sys
 
+import obstore.store
 import pytest
 from dask.base import tokenize
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore
@@ -23,15 +25,32 @@ SECRETIVE = {
 IN_ANOTHER_PROCESS = """
 import pickle, sys
 from dask.base import tokenize
-print(tokenize(pickle.loads(sys.stdin.buffer.read())))
+print(*[tokenize(spec) for spec in pickle.loads(sys.stdin.buffer.read())])
 """
 
 
-def test_a_copy_in_another_process_has_the_same_token(spec):
+def test_copies_in_another_process_have_the_same_tokens(folder, s3_store, http, memory_store):
+    specs = [
+        resolve(folder),
+        resolve(folder, backend="obstore"),
+        resolve(http),
+        resolve("memory://x"),
+        resolve(memory_store),
+        resolve("s3://b", credential_provider=provider),
+        *[
+            resolve(url, backend=name, **options)
+            for name in SECRETIVE
+            for url, options in [s3_store.options(name, "x")]
+        ],
+    ]
+    command = [sys.executable, "-c", IN_ANOTHER_PROCESS]
+    path = os.pathsep.join([os.getcwd(), os.environ.get("PYTHONPATH", "")])  # for the provider
     answer = subprocess.run(
-        [sys.executable, "-c", IN_ANOTHER_PROCESS], input=pickle.dumps(spec), capture_output=True, check=True
+        command, input=pickle.dumps(specs), capture_output=True, check=True, env={**os.environ, "PYTHONPATH": path}
     )
-    assert answer.stdout.decode().strip() == tokenize(spec)
+    tokens = answer.stdout.decode().split()
+    assert tokens == [tokenize(spec) for spec in specs]
+    assert len(set(tokens)) == len(specs)
 
 
 def test_copies_are_equal_and_share_a_connection(spec):
@@ -75,7 +94,7 @@ def test_requests_are_logged(backend, caplog):
 def test_secrets_in_a_url_become_options():
     spec = resolve("ftp://someone:pass-word@127.0.0.1:2121/data/", backend="fsspec")
     assert spec.url == "ftp://127.0.0.1:2121/data"
-    assert spec.options["password"] == "pass-word"  # noqa: S105
+    assert spec.options["password"] == "pass-word"
     assert "pass-word" not in repr(spec)
     with pytest.raises(StoreError) as caught:
         resolve("https://someone:pass-word@host/data?sig=abcdef")
@@ -88,14 +107,11 @@ def test_zarr_stores_that_can_be_described_are(tmp_path, folder, s3_store):
     url, options = s3_store.fsspec("dir/store")
     spec = resolve(FsspecStore.from_url(url, storage_options=options))
     assert spec == resolve(url, backend="fsspec", **options)
-    from obstore.store import LocalStore as ObLocal
-    from obstore.store import S3Store
-
     url, options = s3_store.obstore("dir/store")
-    spec = resolve(ObjectStore(S3Store("loopback", prefix="dir/store", **options)))
+    spec = resolve(ObjectStore(obstore.store.S3Store("loopback", prefix="dir/store", **options)))
     assert (spec.backend, spec.url) == ("obstore", url)
     assert bytes(fetch(connect(spec), [Get("zarr.json")])[0]) == b'{"zarr_format": 3}'
-    assert resolve(ObjectStore(ObLocal(folder))) == resolve(folder)
+    assert resolve(ObjectStore(obstore.store.LocalStore(folder))) == resolve(folder)
 
 
 def test_a_provider_of_credentials_travels_and_stays_itself():
