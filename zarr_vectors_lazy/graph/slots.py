@@ -20,17 +20,16 @@ def task_slots() -> int:
     distributed = sys.modules.get("distributed")
     if distributed is not None:
         try:
-            client = distributed.get_client()
+            client = distributed.default_client()
         except ValueError:  # there is none
             client = None
-        if client is not None:
-            return max(1, _threads(client.scheduler_info(n_workers=-1)))
+        # What the client last heard. Asking the scheduler instead deadlocks while a graph is being pickled, and there
+        # is no public name for it.
+        threads = (getattr(client, "_scheduler_identity", None) or {}).get("total_threads", 0)
+        if threads:
+            return int(threads)
     scheduler = dask.config.get("scheduler", None)
     if scheduler in ("sync", "synchronous", "single-threaded"):
         return 1
     return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
 
-
-def _threads(info: dict) -> int:  # type: ignore[type-arg]
-    workers = info.get("workers") or {}
-    return sum(int(worker.get("nthreads", 1)) for worker in workers.values())
