@@ -102,10 +102,11 @@ def add_segments(axis: Axes, ends: Floats, box: Box, width: float) -> None:
     colour = np.divide(along, length, out=np.full_like(along, 0.8), where=length > 0)
     inside = ((ends >= box[0]) & (ends <= box[1])).all(axis=(1, 2))
     opacity = np.where(inside, 0.95, 0.4)[:, None]
+    seen, colours = ends @ VIEW, np.hstack([colour, opacity])
     if along.any():
-        axis.add_collection(LineCollection(ends @ VIEW, colors=np.hstack([colour, opacity]), linewidths=width))
+        axis.add_collection(LineCollection(seen, colors=colours, linewidths=width))
     else:
-        axis.scatter(*(ends[:, 0] @ VIEW).T, s=4 * width, c=np.hstack([colour, opacity]), linewidths=0)
+        axis.scatter(seen[:, 0, 0], seen[:, 0, 1], s=4 * width, c=colours, linewidths=0)
     corners = np.array(np.meshgrid(*zip(*box, strict=True), indexing="ij")).reshape(3, 8).T
     rims = [(a, b) for a in range(8) for b in range(a) if (a ^ b) in {1, 2, 4}]
     axis.add_collection(LineCollection(corners[rims] @ VIEW, colors=BOX, linewidths=1.1))
