@@ -151,7 +151,7 @@ def file_server(folder, *, delay_s=0.0, status=None, headers=None):
             pass
 
         def list_directory(self, _path):
-            self.send_error(403)
+            self.send_error(404)
 
         def do_GET(self):
             with seen.lock:

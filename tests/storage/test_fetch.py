@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,6 +30,7 @@ WHOLE = OBJECTS[BIG]
         (Get("0/b c/zarr.json"), b"blank"),
         (Get("nothing/here"), None),
         (Get("zarr.json/below"), None),
+        (Get("0/a"), None),
         (Get(BIG, 10, 20), WHOLE[10:20]),
         (Get(BIG, 0, 1), WHOLE[:1]),
         (Get(BIG, 0, 0), b""),
@@ -173,3 +175,12 @@ def test_a_missing_bucket_is_not_a_missing_object(s3, name):
     for request in (Get("zarr.json"), ListDir("")):
         with pytest.raises(StoreError, match=r"(?i)bucket"):
             fetch(backend, [request])
+
+
+def test_connections_beyond_the_last_32_are_closed_without_complaint(http, caplog):
+    specs = [resolve(http, backend="fsspec", headers={"x": f"{i}"}) for i in range(40)]
+    for spec in specs:
+        fetch(connect(spec), [Get(BIG)])
+    gc.collect()
+    assert bytes(fetch(connect(specs[0]), [Get(BIG)])[0]) == WHOLE
+    assert "Unclosed" not in caplog.text

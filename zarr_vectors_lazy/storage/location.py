@@ -11,7 +11,8 @@ from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.secrets import clean_url
 
 AZURE = frozenset({"az", "azure", "abfs", "abfss", "adl"})
-CLOUD = frozenset({"s3", "s3a", "gs", "gcs", "http", "https"}) | AZURE
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs"}) | AZURE
+CLOUD = BUCKETS | {"http", "https"}
 _ACCOUNT_OPTIONS = ("account_name", "azure_storage_account_name")
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
 

@@ -13,7 +13,7 @@ from zarr_vectors_lazy.storage import ambient, threads
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.location import AZURE, scheme_of
+from zarr_vectors_lazy.storage.location import AZURE, BUCKETS, scheme_of
 from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
 from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -75,7 +75,7 @@ class FsspecBackend(Backend):
             if isinstance(request, ListDir) and not request.required:
                 record("list", request.prefix, 0)
                 return None
-            raise self._failed(request, error, _UNSIGNED if unsigned else _SIGNED) from error
+            raise self._failed(request, error, self._hint(unsigned=unsigned)) from error
 
     async def _answer_async(self, request: Request) -> Result:
         match request:
@@ -211,6 +211,11 @@ class FsspecBackend(Backend):
                 self._asked = True
                 await self._open(signed=True)
             return not self._unsigned
+
+    def _hint(self, *, unsigned: bool) -> str:
+        if self._scheme not in BUCKETS:
+            return ""
+        return _UNSIGNED if unsigned else _SIGNED
 
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         return error if isinstance(error, StoreError) else self.failure(request, error, hint)

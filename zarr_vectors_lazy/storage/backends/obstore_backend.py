@@ -12,7 +12,7 @@ from zarr_vectors_lazy.storage import ambient, threads
 from zarr_vectors_lazy.storage.backends import obstore_stores as stores
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.location import scheme_of
+from zarr_vectors_lazy.storage.location import BUCKETS, scheme_of
 from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -57,7 +57,7 @@ class ObstoreBackend(Backend):
             if isinstance(request, ListDir) and not request.required:
                 record("list", request.prefix, 0)
                 return None
-            raise self._failed(request, error, _UNSIGNED if unsigned else _SIGNED) from error
+            raise self._failed(request, error, self._hint(unsigned=unsigned)) from error
         except BaseException as error:
             if stores.is_panic(error):
                 raise self._failed(request, error) from error
@@ -156,6 +156,11 @@ class ObstoreBackend(Backend):
                 return False
             self._store, self._unsigned = stores.with_metadata(self.spec, probe=False), False
             return True
+
+    def _hint(self, *, unsigned: bool) -> str:
+        if self._scheme not in BUCKETS:
+            return ""
+        return _UNSIGNED if unsigned else _SIGNED
 
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         if isinstance(error, StoreError):
