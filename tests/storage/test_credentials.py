@@ -1,5 +1,6 @@
 """Public buckets just work: signed or not is decided before the first request, and without the network."""
 
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -7,6 +8,7 @@ import pytest
 
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage.ambient import aws_profile
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.storage.requests import Get, ListDir
@@ -65,6 +67,25 @@ def test_credentials_of_a_profile_sign(bucket, backend, monkeypatch, tmp_path):
     monkeypatch.setenv("AWS_PROFILE", "lab")
     with file_server(bucket, status=only_signed, headers={"ETag": '"1"'}) as (url, _):
         assert bytes(fetch(opened(url, backend), [Get("x")])[0]) == b"data"
+
+
+@both
+def test_a_profile_that_does_not_exist_is_named(backend, monkeypatch):
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    with pytest.raises(StoreError, match="no-such-profile"):
+        opened("http://127.0.0.1:9", backend)
+
+
+def test_plain_profiles_are_read_without_botocore(monkeypatch, tmp_path):
+    (tmp_path / "config").write_text("[profile lab]\nregion = eu-west-1\n")
+    (tmp_path / "credentials").write_text("[lab]\naws_access_key_id = AKID\naws_secret_access_key = secret\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setitem(sys.modules, "botocore.exceptions", None)
+    assert aws_profile() is None
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    provider, region = aws_profile()
+    assert (provider()["access_key_id"], region) == ("AKID", "eu-west-1")
 
 
 @both

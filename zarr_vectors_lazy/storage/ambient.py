@@ -64,6 +64,8 @@ def aws_profile() -> tuple[Provider, str | None] | None:
     Read by botocore where it is installed (roles, SSO, processes), else the plain keys are read here. The instance
     metadata, last in botocore's chain, is left out.
     """
+    if not (os.environ.get("AWS_PROFILE") or any(path.is_file() for path in _profile_files())):
+        return None  # botocore would take a third of a second to say so
     try:
         exceptions = importlib.import_module("botocore.exceptions")  # optional, and slow to import
         sessions = importlib.import_module("botocore.session")
@@ -92,11 +94,15 @@ def aws_profile() -> tuple[Provider, str | None] | None:
     return provide, region
 
 
+def _profile_files() -> list[Path]:
+    paths = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+    return [Path(os.environ.get(name, path)).expanduser() for name, path in paths.items()]
+
+
 def _plain_profile() -> tuple[Provider, str | None] | None:
     files = configparser.ConfigParser(interpolation=None)
-    paths = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
     try:
-        files.read([Path(os.environ.get(name, path)).expanduser() for name, path in paths.items()])
+        files.read(_profile_files())
     except configparser.Error:
         raise StoreError("an AWS profile file cannot be parsed") from None  # its text quotes the line
     profile = os.environ.get("AWS_PROFILE", "default")
