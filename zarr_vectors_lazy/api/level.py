@@ -237,8 +237,9 @@ class ZVLevel:
             view = select_objects(view, parse_ids(self.objects, objects, groups))
         if box is not None:
             view = select_touching(view, box) if whole_objects else select_box(view, box)
-        for condition in parse_conditions(where, self.attribute_names, self._view.data.url):
-            view = select_where(view, condition)
+        if where is not None:
+            for condition in parse_conditions(where, self.attribute_names, self._view.data.url):
+                view = select_where(view, condition)
         return ZVLevel(self._store, view)
 
     def explain(self, *members: str) -> Explanation:

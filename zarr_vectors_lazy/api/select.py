@@ -47,7 +47,7 @@ def whole_numbers(value: Any, name: str) -> IntArray:
 
 
 def parse_conditions(
-    where: Mapping[str, Any] | Callable[..., Any] | None, known: Sequence[str], url: str
+    where: Mapping[str, Any] | Callable[..., Any], known: Sequence[str], url: str
 ) -> list[Condition]:
     """Conditions of ``where=``.
 
@@ -58,8 +58,6 @@ def parse_conditions(
     NotFoundError
         If there is no such attribute.
     """
-    if where is None:
-        return []
     if isinstance(where, Mapping):
         found = [Condition((name,), _range(name, bounds)) for name, bounds in where.items()]
     elif callable(where):

@@ -10,84 +10,126 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 from dask.utils import parse_bytes
 
+from zarr_vectors_lazy.access.attributes import Column
+from zarr_vectors_lazy.access.blocks import Block, value_block, vertex_block
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import read_vertices
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef
-from zarr_vectors_lazy.graph.values import column_of, values_of
-from zarr_vectors_lazy.graph.view import VERTICES, LevelView
-from zarr_vectors_lazy.kernels.rows import Kept
+from zarr_vectors_lazy.graph.values import attribute_member, column_of
+from zarr_vectors_lazy.graph.view import HEADS, VERTICES, LevelView
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.plan.blocks import cut_blocks
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw, Vertices
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 
-def vertex_rows(
-    source: Source, spec: CellSpec, coord: tuple[int, ...], count: int | None, raw: Raw, kept: Kept | None
-) -> Vertices:
-    """Task: selected positions of one chunk; (n, D)."""
-    found = read_vertices(source, spec, coord, raw, count)
-    return found if kept is None else kept.take(found)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Blocks:
+    """Chunks of a view cut into blocks, and how their rows are chosen.
 
+    Parameters
+    ----------
+    reads
+        Name of the reads.
+    coords, counts
+        Coordinates and promised rows of the chunks.
+    bounds
+        (b + 1,) block k has chunks ``bounds[k]:bounds[k + 1]``.
+    choice
+        Name of the layer that chooses rows, or None.
+    filters
+        (n,) chunks of which rows are chosen.
+    """
 
-def value_rows(values: np.ndarray[Any, Any], kept: Kept | None) -> np.ndarray[Any, Any]:
-    """Task: selected rows of one chunk's values."""
-    return values if kept is None else kept.take(values)
+    reads: str
+    coords: ChunkCoords
+    counts: IntArray | None
+    bounds: IntArray
+    choice: str | None
+    filters: BoolArray
 
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
 
-def joined(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    """Task: rows of several chunks, one after another."""
-    return np.concatenate(parts)
+    def chunks(self, block: int) -> range:
+        """Chunks of a block."""
+        return range(int(self.bounds[block]), int(self.bounds[block + 1]))
+
+    def described(self, block: int) -> Block:
+        """What a task is told of a block."""
+        part = slice(int(self.bounds[block]), int(self.bounds[block + 1]))
+        counts = None if self.counts is None else tuple(self.counts[part].tolist())
+        return Block(coords=self.coords[part], counts=counts)
+
+    def kept(self, block: int) -> List:
+        """References to the chosen rows of a block's chunks."""
+        choice, filters = self.choice, self.filters
+        return List(*(TaskRef((choice, c)) if choice is not None and filters[c] else None for c in self.chunks(block)))
+
+    def cells(self, member: str, block: int) -> TaskRef:
+        """Reference to the encoded cells of a block's chunks: one cell, or a list of them."""
+        chunks = self.chunks(block)
+        return TaskRef((self.reads, member, *((chunks[0],) if len(chunks) == 1 else (chunks[0], chunks[-1] + 1))))
+
+    def rows(self, sizes: IntArray | None) -> list[float]:
+        """Rows of each block, NaN where unknown."""
+        return [NAN] * len(self) if sizes is None else np.add.reduceat(sizes, self.bounds[:-1]).tolist()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class VertexRecipe:
-    """Makes the tasks that decode positions, one a chunk."""
+    """Makes the tasks that decode positions, one a block."""
 
     source: Source
     spec: CellSpec
-    reads: str
-    coords: ChunkCoords
-    counts: IntArray | None
-    choice: str | None
-    filters: BoolArray
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one chunk."""
-        count = None if self.counts is None else int(self.counts[block])
-        raw = TaskRef((self.reads, VERTICES, block))
-        kept = TaskRef((self.choice, block)) if self.choice is not None and self.filters[block] else None
-        return Task(key, vertex_rows, self.source, self.spec, tuple(self.coords[block].tolist()), count, raw, kept)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SelectRecipe:
-    """Makes the tasks that select rows of values, one a chunk."""
-
-    values: str
-    choice: str | None
-    filters: BoolArray
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one chunk."""
-        kept = TaskRef((self.choice, block)) if self.choice is not None and self.filters[block] else None
-        return Task(key, value_rows, TaskRef((self.values, block)), kept)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class JoinRecipe:
-    """Makes the tasks that join chunks into blocks."""
-
-    chunks: str
-    bounds: IntArray
-    trailing: int
+    blocks: Blocks
 
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one block."""
-        zeros = (0,) * self.trailing
-        chunks = range(int(self.bounds[block]), int(self.bounds[block + 1]))
-        return Task(key, joined, List(*(TaskRef((self.chunks, chunk, *zeros)) for chunk in chunks)))
+        blocks = self.blocks
+        cells = blocks.cells(VERTICES, block)
+        return Task(key, vertex_block, self.source, self.spec, blocks.described(block), cells, blocks.kept(block))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ValueRecipe:
+    """Makes the tasks that decode an attribute, one a block."""
+
+    column: Column
+    member: str
+    present: BoolArray
+    blocks: Blocks
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        blocks, chunks = self.blocks, self.blocks.chunks(block)
+        present = self.present[chunks[0] : chunks[-1] + 1].tolist()
+        raws = [TaskRef((blocks.reads, self.member, c)) if here else None for c, here in zip(chunks, present, strict=True)]
+        heads = [
+            TaskRef((blocks.reads, HEADS, c)) if not here and blocks.counts is None else None
+            for c, here in zip(chunks, present, strict=True)
+        ]
+        cells = blocks.cells(self.member, block) if len(chunks) > 1 and all(present) else List(*raws)
+        described, kept = blocks.described(block), blocks.kept(block)
+        return Task(key, value_block, self.column, described, tuple(present), cells, List(*heads), kept)
+
+
+def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
+    """Blocks of a view, and the graphs that they need."""
+    choice = choice_graph(view)
+    member, sizes = view.vertex_member(), view.sizes
+    # Cut by the size of the positions, so that attributes have the same blocks.
+    estimates = member.nbytes if sizes is None else sizes * (member.nbytes / max(float(sizes.mean()), 1.0))
+    target = parse_bytes(dask.config.get("array.chunk-size"))
+    blocks = Blocks(
+        reads=view.reads.name,
+        coords=view.reads.coords,
+        counts=view.stored_counts,
+        bounds=cut_blocks(len(view), view.chunking, estimates, target),
+        choice=None if choice is None else choice.name,
+        filters=view.filters,
+    )
+    return blocks, [view.read_graph(), *([] if choice is None else [choice.graph])]
 
 
 def vertices_array(view: LevelView) -> da.Array:
@@ -96,19 +138,11 @@ def vertices_array(view: LevelView) -> da.Array:
     assert spec.row_shape is not None
     if not len(view):
         return empty_array(spec.row_shape, spec.dtype)
-    member = view.vertex_member()
-    choice = choice_graph(view)
-    recipe = VertexRecipe(
-        source=view.source,
-        spec=spec,
-        reads=view.reads.name,
-        coords=view.reads.coords,
-        counts=view.stored_counts,
-        choice=None if choice is None else choice.name,
-        filters=view.filters,
-    )
-    graphs = [view.read_graph()] if choice is None else [view.read_graph(), choice.graph]
-    return _blocks(view, f"zv-vertices-{view.token}", recipe, graphs, spec.row_shape, spec.dtype, member.nbytes)
+    blocks, graphs = cut(view)
+    name = f"zv-vertices-{tokenize(view.token, blocks.bounds)}"
+    recipe = VertexRecipe(source=view.source, spec=spec, blocks=blocks)
+    graph = view.graph(RecipeLayer(name, recipe, len(blocks), 1), *graphs)
+    return make_array(graph, name, blocks.rows(view.sizes), spec.row_shape, spec.dtype)
 
 
 def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Array:
@@ -116,38 +150,10 @@ def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Ar
     column, array = column_of(view, name, decode=decode)
     if not len(view):
         return empty_array(column.row_shape, column.dtype)
-    values = values_of(view, column, array, name)
-    choice = choice_graph(view)
-    recipe = SelectRecipe(
-        values=values.name, choice=None if choice is None else choice.name, filters=view.filters
-    )
-    graphs = [values.graph] if choice is None else [values.graph, choice.graph]
-    label = f"zv-{'' if decode else 'codes-'}{name}-{tokenize(view.token, values.name)}"
-    nbytes = view.vertex_member().nbytes
-    return _blocks(view, label, recipe, graphs, column.row_shape, column.dtype, nbytes)
-
-
-def _blocks(
-    view: LevelView,
-    name: str,
-    recipe: VertexRecipe | SelectRecipe,
-    graphs: list[HighLevelGraph],
-    row_shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    nbytes: float,
-) -> da.Array:
-    """Array of one block a chunk, or of joined ones where the view asks for that."""
-    trailing = len(row_shape)
-    sizes = view.sizes
-    graph = view.graph(RecipeLayer(name, recipe, len(view), trailing), *graphs)
-    if view.chunking is None or view.chunking == 1:
-        rows = [NAN] * len(view) if sizes is None else sizes.tolist()
-        return make_array(graph, name, rows, row_shape, dtype)
-    # Cut by the size of the positions, so that attributes have the same blocks.
-    estimates = nbytes if sizes is None else sizes * (nbytes / max(float(sizes.mean()), 1.0))
-    bounds = cut_blocks(len(view), view.chunking, estimates, parse_bytes(dask.config.get("array.chunk-size")))
-    wide = f"{name}-{tokenize(bounds)}"
-    join = JoinRecipe(chunks=name, bounds=bounds, trailing=trailing)
-    graph = view.graph(RecipeLayer(wide, join, len(bounds) - 1, trailing), graph)
-    rows = [NAN] * (len(bounds) - 1) if sizes is None else np.add.reduceat(sizes, bounds[:-1]).tolist()
-    return make_array(graph, wide, rows, row_shape, dtype)
+    member, present = attribute_member(view, array, name)
+    blocks, graphs = cut(view)
+    digest = None if array is None else array.digest
+    label = f"zv-{'' if decode else 'codes-'}{name}-{tokenize(view.token, blocks.bounds, name, decode, digest)}"
+    recipe = ValueRecipe(column=column, member=member, present=present, blocks=blocks)
+    graph = view.graph(RecipeLayer(label, recipe, len(blocks), len(column.row_shape)), *graphs)
+    return make_array(graph, label, blocks.rows(view.sizes), column.row_shape, column.dtype)

@@ -6,7 +6,7 @@ cells concurrently, and which ones is decided when Dask culls the graph and the 
 
 import hashlib
 import threading
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -17,7 +17,7 @@ from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.read import Wanted, read_batch
-from zarr_vectors_lazy.graph.layers import GraphNode, Key, Task, TaskRef, WantedLayer
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, WantedLayer
 from zarr_vectors_lazy.graph.slots import task_slots
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.settings import setting
@@ -85,6 +85,8 @@ def _receive(name: str, source: Source, coords: ChunkCoords, members: dict[str, 
 class ReadLayer(WantedLayer):
     """Keys ``(name, member, chunk)``: a cell's encoded bytes, picked from the batch that fetched it.
 
+    Keys ``(name, member, start, stop)`` give a list of them, for blocks of several chunks.
+
     Parameters
     ----------
     reads
@@ -103,7 +105,7 @@ class ReadLayer(WantedLayer):
         return _rebuild, (self.reads, self.slots or task_slots(), self.annotations)
 
     def get_output_keys(self) -> set[Key]:
-        """All keys."""
+        """All keys of single cells."""
         members = self.reads.members.items()
         return {(self.name, name, i) for name, member in members for i in np.flatnonzero(member.present).tolist()}
 
@@ -112,22 +114,31 @@ class ReadLayer(WantedLayer):
 
     def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
         """Picking tasks of the wanted keys and the batches that they pick from."""
-        mine = [key for key in keys if type(key) is tuple and key[0] == self.name and len(key) == 3]
-        asked = {(key[2], key[1]) for key in mine}
+        mine = [key for key in keys if type(key) is tuple and key[0] == self.name]
+        asked = {(chunk, key[1]) for key in mine for chunk in self._chunks(key)}
         # A whole cell that is fetched anyway has its head in it.
-        instead = {cell: (cell[0], self._whole(cell[1])) for cell in asked}
-        instead = {cell: whole if whole in asked else cell for cell, whole in instead.items()}
+        instead = {cell: (cell[0], self._whole(cell[1])) for cell in asked if self.reads.members[cell[1]].head}
+        instead = {cell: whole for cell, whole in instead.items() if whole != cell and whole in asked}
         tasks: dict[Key, GraphNode] = {}
         batch_of: dict[tuple[int, str], Key] = {}
-        for batch in self._batches(sorted(set(instead.values()))):
+        for batch in self._batches(sorted(asked.difference(instead))):
             digest = hashlib.blake2b(repr(batch).encode(), digest_size=12).hexdigest()
             batch_key = (f"{self.name}-batch", digest)
             tasks[batch_key] = Task(batch_key, read_batch, self.reads.source, self._wants(batch))
             batch_of.update(dict.fromkeys(batch, batch_key))
+        made = Task if self.slots is None else UnfusedTask
         for key in mine:
-            chunk, member = instead[key[2], key[1]]
-            tasks[key] = Task(key, pick, TaskRef(batch_of[chunk, member]), member, chunk)
+            cells = [instead.get((chunk, key[1]), (chunk, key[1])) for chunk in self._chunks(key)]
+            batches = dict.fromkeys(batch_of[cell] for cell in cells)
+            if len(key) == 3:
+                chunk, member = cells[0]
+                tasks[key] = made(key, pick, TaskRef(*batches), member, chunk)
+            else:
+                tasks[key] = made(key, pick_run, List(*map(TaskRef, batches)), key[1], key[2], key[3])
         return tasks
+
+    def _chunks(self, key: Key) -> range:
+        return range(key[2], key[2] + 1 if len(key) == 3 else key[3])
 
     def _whole(self, member: str) -> str:
         head = self.reads.members[member]
@@ -181,6 +192,26 @@ def _rebuild(reads: Reads, slots: int, annotations: Any) -> ReadLayer:
 def pick(batch: dict[tuple[str, int], Raw], member: str, chunk: int) -> Raw:
     """One cell's bytes out of a batch."""
     return batch[member, chunk]
+
+
+def pick_run(batches: Sequence[dict[tuple[str, int], Raw]], member: str, start: int, stop: int) -> list[Raw]:
+    """Bytes of neighbouring cells out of the batches that have them."""
+    found = {chunk: raw for batch in batches for (name, chunk), raw in batch.items() if name == member}
+    return [found[chunk] for chunk in range(start, stop)]
+
+
+class UnfusedTask(Task):
+    """A task that Dask leaves alone.
+
+    On a cluster keys outlive a computation; a key that is fused in one and not in another contradicts itself there.
+    """
+
+    __slots__ = ()
+
+    @property
+    def block_fusion(self) -> bool:
+        """True."""
+        return True
 
 
 def _compact(coords: ChunkCoords) -> IntArray:

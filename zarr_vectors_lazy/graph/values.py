@@ -1,4 +1,4 @@
-"""Layers of attribute values, chunk by chunk, before any selection."""
+"""How attributes are read, and layers of their values before any selection, for conditions on them."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +14,7 @@ from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ValueRecipe:
+class WholeValueRecipe:
     """Makes the tasks that decode an attribute, one a chunk."""
 
     column: Column
@@ -71,21 +71,20 @@ def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype
 
 
-def values_graph(view: LevelView, name: str, *, decode: bool = True) -> Named:
-    """Layer of an attribute's values for every row of the view's chunks."""
-    column, array = column_of(view, name, decode=decode)
-    return values_of(view, column, array, name)
-
-
-def values_of(view: LevelView, column: Column, array: CellArray | None, name: str) -> Named:
-    """Layer of the values of a column."""
+def attribute_member(view: LevelView, array: CellArray | None, name: str) -> tuple[str, BoolArray]:
+    """Let an attribute be read: name of its cells, and (n,) which chunks have one."""
     member = f"attribute:{name}"
-    present = np.zeros(len(view), np.bool_)
-    if array is not None:
-        present = view.member(member, array).present
+    present = np.zeros(len(view), np.bool_) if array is None else view.member(member, array).present
     if not present.all():
         view.member(HEADS, view.data.vertices, head=True)
-    recipe = ValueRecipe(
+    return member, present
+
+
+def values_graph(view: LevelView, name: str) -> Named:
+    """Layer of an attribute's values for every row of the view's chunks."""
+    column, array = column_of(view, name)
+    member, present = attribute_member(view, array, name)
+    recipe = WholeValueRecipe(
         column=column,
         reads=view.reads.name,
         member=member,

@@ -1,0 +1,85 @@
+"""What tasks run to give the rows of one Dask block: of a chunk, or of several neighbours."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.attributes import Column, column_values
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.read import read_vertices
+from zarr_vectors_lazy.kernels.rows import Kept
+from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.types import ChunkCoords, Raw, Vertices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Block:
+    """Neighbouring chunks.
+
+    Parameters
+    ----------
+    coords
+        (c, K) their coordinates.
+    counts
+        Rows that the metadata promise for each, or None.
+    """
+
+    coords: ChunkCoords
+    counts: tuple[int, ...] | None
+
+    def __iter__(self) -> Any:
+        counts = self.counts or (None,) * len(self.coords)
+        return zip(map(tuple, self.coords.tolist()), counts, strict=True)
+
+
+def vertex_block(
+    source: Source, spec: CellSpec, block: Block, raws: Raw | Sequence[Raw], kept: Sequence[Kept | None]
+) -> Vertices:
+    """Selected positions of the chunks of a block; (n, D)."""
+    return _joined(
+        [
+            _taken(read_vertices(source, spec, coord, raw, count), choice)
+            for (coord, count), raw, choice in zip(block, _listed(raws), kept, strict=True)
+        ]
+    )
+
+
+def value_block(
+    column: Column,
+    block: Block,
+    present: Sequence[bool],
+    raws: Sequence[Raw],
+    heads: Sequence[Raw],
+    kept: Sequence[Kept | None],
+) -> np.ndarray[Any, Any]:
+    """Values of an attribute for the selected rows of the chunks of a block.
+
+    Parameters
+    ----------
+    present
+        Whether each chunk has a cell of values.
+    raws
+        Encoded cells; None where there is none.
+    heads
+        Heads of the positions' cells, where the number of rows is needed and not promised.
+    """
+    return _joined(
+        [
+            _taken(column_values(column, coord, count, listed, raw, head), choice)
+            for (coord, count), listed, raw, head, choice in zip(block, present, raws, heads, kept, strict=True)
+        ]
+    )
+
+
+def _listed(raws: Raw | Sequence[Raw]) -> Sequence[Raw]:
+    return raws if isinstance(raws, list) else [raws]  # type: ignore[list-item]
+
+
+def _taken(values: np.ndarray[Any, Any], kept: Kept | None) -> np.ndarray[Any, Any]:
+    return values if kept is None else kept.take(values)
+
+
+def _joined(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
