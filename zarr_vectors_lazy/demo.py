@@ -86,9 +86,9 @@ def draw(panels: Sequence[tuple[str, Floats, float]], box: Box, picture: Path) -
         axis.autoscale_view()
         axis.set_aspect("equal", adjustable="datalim")
         axis.set_axis_off()
-    legend = "colour is direction: x red, y green, z blue"
-    figure.text(0.5, 0.03, legend, color="#8b929c", fontsize=10, ha="center")
+    figure.text(0.5, 0.03, "colour is direction: x red, y green, z blue", color="#8b929c", fontsize=10, ha="center")
     figure.tight_layout(rect=(0, 0.04, 1, 1))
+    picture.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(picture, dpi=130, facecolor=BACKGROUND)
 
 
