@@ -10,6 +10,7 @@ from zarr_vectors_lazy.access.read import read_row_count
 from zarr_vectors_lazy.access.rows import Chooser, choose_rows, find_hits, find_owned
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef, single
+from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.values import values_graph
 from zarr_vectors_lazy.graph.view import FRAGMENTS, HEADS, VERTICES, LevelView, Named
 from zarr_vectors_lazy.model.arrays import CellSpec
@@ -32,8 +33,8 @@ class ChoiceRecipe:
         """Task of one chunk."""
         count = None if self.counts is None else int(self.counts[block])
         masked = bool(self.masked[block])
-        vertices = TaskRef((self.reads, VERTICES, block)) if count is None or masked else None
-        fragments = None if self.owned is None else TaskRef((self.reads, FRAGMENTS, block))
+        vertices = TaskRef((cell_name(self.reads, VERTICES), block)) if count is None or masked else None
+        fragments = None if self.owned is None else TaskRef((cell_name(self.reads, FRAGMENTS), block))
         return Task(
             key,
             choose_rows,
@@ -102,7 +103,7 @@ class CountRecipe:
         if self.counts is not None:
             return Task(key, int, int(self.counts[block]))
         coord = tuple(self.coords[block].tolist())
-        return Task(key, read_row_count, self.source, self.spec, coord, TaskRef((self.reads, HEADS, block)))
+        return Task(key, read_row_count, self.source, self.spec, coord, TaskRef((cell_name(self.reads, HEADS), block)))
 
 
 def counts_graph(view: LevelView) -> Named:
@@ -161,7 +162,7 @@ class HitRecipe:
         """Task of one chunk."""
         kept = TaskRef((self.choice, block)) if self.choice is not None and self.filters[block] else None
         coord = tuple(self.coords[block].tolist())
-        return Task(key, find_hits, self.source, self.fragments, coord, TaskRef((self.reads, FRAGMENTS, block)), kept)
+        return Task(key, find_hits, self.source, self.fragments, coord, TaskRef((cell_name(self.reads, FRAGMENTS), block)), kept)
 
 
 def _hits_graph(touched: LevelView) -> Named:

@@ -16,6 +16,7 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef
+from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.values import attribute_member, column_of
 from zarr_vectors_lazy.graph.view import HEADS, VERTICES, LevelView
 from zarr_vectors_lazy.model.arrays import CellSpec
@@ -69,7 +70,8 @@ class Blocks:
     def cells(self, member: str, block: int) -> TaskRef:
         """Reference to the encoded cells of a block's chunks: one cell, or a list of them."""
         chunks = self.chunks(block)
-        return TaskRef((self.reads, member, *((chunks[0],) if len(chunks) == 1 else (chunks[0], chunks[-1] + 1))))
+        span = (chunks[0],) if len(chunks) == 1 else (chunks[0], chunks[-1] + 1)
+        return TaskRef((cell_name(self.reads, member), *span))
 
     def rows(self, sizes: IntArray | None) -> list[float]:
         """Rows of each block, NaN where unknown."""
@@ -104,9 +106,9 @@ class ValueRecipe:
         """Task of one block."""
         blocks, chunks = self.blocks, self.blocks.chunks(block)
         present = self.present[chunks[0] : chunks[-1] + 1].tolist()
-        raws = [TaskRef((blocks.reads, self.member, c)) if here else None for c, here in zip(chunks, present, strict=True)]
+        raws = [TaskRef((cell_name(blocks.reads, self.member), c)) if here else None for c, here in zip(chunks, present, strict=True)]
         heads = [
-            TaskRef((blocks.reads, HEADS, c)) if not here and blocks.counts is None else None
+            TaskRef((cell_name(blocks.reads, HEADS), c)) if not here and blocks.counts is None else None
             for c, here in zip(chunks, present, strict=True)
         ]
         cells = blocks.cells(self.member, block) if len(chunks) > 1 and all(present) else List(*raws)
@@ -153,7 +155,7 @@ def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Ar
     member, present = attribute_member(view, array, name)
     blocks, graphs = cut(view)
     digest = None if array is None else array.digest
-    label = f"zv-{'' if decode else 'codes-'}{name}-{tokenize(view.token, blocks.bounds, name, decode, digest)}"
+    label = f"zv-attribute:{name}-{tokenize(view.token, blocks.bounds, name, decode, digest)}"
     recipe = ValueRecipe(column=column, member=member, present=present, blocks=blocks)
     graph = view.graph(RecipeLayer(label, recipe, len(blocks), len(column.row_shape)), *graphs)
     return make_array(graph, label, blocks.rows(view.sizes), column.row_shape, column.dtype)

@@ -14,7 +14,7 @@ from zarr_vectors_lazy.graph.layers import Dict, GraphNode, Key, List, RecipeLay
 from zarr_vectors_lazy.graph.links import INTEGER, CellList, links_array, list_cells
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
 from zarr_vectors_lazy.graph.paths import path_edges_array
-from zarr_vectors_lazy.graph.reads import Member, Reads, read_graph, shared_reads
+from zarr_vectors_lazy.graph.reads import Member, Reads, cell_name, read_graph, shared_reads
 from zarr_vectors_lazy.graph.view import FRAGMENTS, LevelView
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import ChunkTable
@@ -75,7 +75,7 @@ class TreeRecipe:
             ends = tuple(self.cells.ends[at].tolist())
             cells.append(LinkCell(spec=self.specs[segment], coding=self.codings[segment], coord=coord, ends=ends))
             reads, chunk = (self.reads, source) if source >= 0 else (self.halo, int(self.halo_rows[at]))
-            raws.append(TaskRef((reads, self.members[segment], chunk)))
+            raws.append(TaskRef((cell_name(reads, self.members[segment]), chunk)))
         chunks = sorted({block, *(end for cell in cells for end in cell.ends if end >= 0)})
         known = self.rows.argument(chunks)
         spans = known if isinstance(known, TaskRef) else dict(zip(chunks, known, strict=True))
@@ -87,7 +87,7 @@ class TreeRecipe:
             cells=tuple(cells),
             whole=self.whole,
         )
-        fragments = TaskRef((self.reads, FRAGMENTS, block))
+        fragments = TaskRef((cell_name(self.reads, FRAGMENTS), block))
         return Task(key, tree_edges, self.source, tree, fragments, spans, List(*raws), Dict(kept))
 
 

@@ -5,11 +5,12 @@ The one place that imports Dask's task classes, which have no public name.
 
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from dask._task_spec import Dict, GraphNode, List, Task, TaskRef
 from dask.highlevelgraph import Layer, MaterializedLayer
 
-__all__ = ["Dict", "GraphNode", "Key", "List", "Recipe", "RecipeLayer", "Task", "TaskRef", "WantedLayer", "single"]
+__all__ = ["Dict", "GraphNode", "Key", "List", "Recipe", "RecipeLayer", "Task", "TaskRef", "UnfusedTask", "WantedLayer", "culled_before", "single"]
 
 Key = Any
 
@@ -42,10 +43,11 @@ class WantedLayer(Layer):
 
     def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
         """Make the tasks of the keys that are wanted, and no others."""
-        tasks = self.wanted(keys)
-        return MaterializedLayer(tasks, annotations=self.annotations), {
-            key: set(task.dependencies) for key, task in tasks.items()
-        }
+        layer = Culled(self.wanted(keys), annotations=self.annotations)
+        needed = {key: set(task.dependencies) for key, task in layer.mapping.items()}
+        if needed:
+            needed[next(iter(needed))].add(layer.ticket)
+        return layer, needed
 
     @property
     def _all(self) -> dict[Key, GraphNode]:
@@ -65,6 +67,30 @@ class WantedLayer(Layer):
 
     def __len__(self) -> int:
         return len(self._all)
+
+
+class Culled(MaterializedLayer):
+    """Tasks made a moment ago, in which a layer below may still replace references.
+
+    Dask culls a graph from its results to its sources. What fetches knows only at the end which cells share a task;
+    it then puts that task in the place of the cells that were asked for, which saves a task for each of them. The
+    ticket travels with the wanted keys and leads to the tasks.
+    """
+
+    def __init__(self, mapping: dict[Key, GraphNode], annotations: Any = None) -> None:
+        super().__init__(mapping, annotations=annotations)
+        self.ticket: Key = (TICKET, id(self))
+        _open[self.ticket] = self
+
+
+TICKET = "zv-ticket"
+_open: WeakValueDictionary[Key, Culled] = WeakValueDictionary()
+
+
+def culled_before(keys: Collection[Key]) -> list[Culled]:
+    """Layers whose tickets are among wanted keys."""
+    tickets = (key for key in keys if type(key) is tuple and key[0] == TICKET)
+    return [layer for ticket in tickets if (layer := _open.get(ticket)) is not None]
 
 
 class RecipeLayer(WantedLayer):
@@ -111,3 +137,17 @@ def _rebuild(cls: type[RecipeLayer], *args: Any) -> RecipeLayer:
 def single(task: GraphNode) -> MaterializedLayer:
     """Layer of one task."""
     return MaterializedLayer({task.key: task})
+
+
+class UnfusedTask(Task):
+    """A task that Dask leaves alone.
+
+    On a cluster keys outlive a computation; a key that is fused in one and not in another contradicts itself there.
+    """
+
+    __slots__ = ()
+
+    @property
+    def block_fusion(self) -> bool:
+        """True."""
+        return True

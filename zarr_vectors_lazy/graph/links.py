@@ -14,6 +14,7 @@ from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
+from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.values import nullable
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec
@@ -132,7 +133,7 @@ class LinkRecipe:
             TaskRef((self.choice, end)) if slot < mine and self.choice is not None and self.filters[end] else None
             for slot, end in enumerate(ends)
         ]
-        raw = TaskRef((self.reads, self.members[segment], source))
+        raw = TaskRef((cell_name(self.reads, self.members[segment]), source))
         unknown = (-1,) * (len(ends) - mine)
         here = self.here.argument((*ends[:mine], *unknown))
         there = None if self.there is None else self.there.argument((-1, *ends[1:]))
@@ -222,7 +223,7 @@ class LinkValueRecipe:
         """Task of one cell."""
         segment, source = int(self.cells.segments[block]), int(self.cells.sources[block])
         listed = bool(self.present[block])
-        raw: TaskRef | Raw = TaskRef((self.reads, self.members[segment], source)) if listed else None
+        raw: TaskRef | Raw = TaskRef((cell_name(self.reads, self.members[segment]), source)) if listed else None
         spec = self.specs[segment] if listed else None
         coord = tuple(self.coords[source].tolist())
         resolved = TaskRef((self.resolved, block))

@@ -20,6 +20,7 @@ from zarr_vectors_lazy.graph.choose import choice_graph, fragment_spec
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.links import INTEGER
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
+from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import FRAGMENTS, VERTICES, LevelView, Named
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
@@ -69,7 +70,7 @@ class TraceRecipe:
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one block."""
         of = self.blocks[block]
-        return Task(key, trace_paths, of, List(*(TaskRef((self.reads, FRAGMENTS, c)) for c in of.chunks.tolist())))
+        return Task(key, trace_paths, of, List(*(TaskRef((cell_name(self.reads, FRAGMENTS), c)) for c in of.chunks.tolist())))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -102,7 +103,7 @@ class PathVertexRecipe:
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one block."""
         of = self.blocks[block]
-        raws = List(*(TaskRef((self.reads, VERTICES, c)) for c in of.chunks.tolist()))
+        raws = List(*(TaskRef((cell_name(self.reads, VERTICES), c)) for c in of.chunks.tolist()))
         return Task(key, path_vertices, of, TaskRef((self.trace, block)), raws, _kept(of, self.choice, self.filters))
 
 

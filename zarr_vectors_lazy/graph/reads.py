@@ -6,18 +6,18 @@ cells concurrently, and which ones is decided when Dask culls the graph and the 
 
 import hashlib
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
 
 import numpy as np
-from dask.highlevelgraph import HighLevelGraph
+from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.read import Wanted, read_batch
-from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, WantedLayer
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask, WantedLayer, culled_before
 from zarr_vectors_lazy.graph.slots import task_slots
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.settings import setting
@@ -83,9 +83,9 @@ def _receive(name: str, source: Source, coords: ChunkCoords, members: dict[str, 
 
 
 class ReadLayer(WantedLayer):
-    """Keys ``(name, member, chunk)``: a cell's encoded bytes, picked from the batch that fetched it.
+    """Keys ``(cell_name(name, member), chunk)``: a cell's encoded bytes, picked from the batch that fetched it.
 
-    Keys ``(name, member, start, stop)`` give a list of them, for blocks of several chunks.
+    Keys ``(cell_name(name, member), start, stop)`` give a list of them, for blocks of several chunks.
 
     Parameters
     ----------
@@ -107,38 +107,56 @@ class ReadLayer(WantedLayer):
     def get_output_keys(self) -> set[Key]:
         """All keys of single cells."""
         members = self.reads.members.items()
-        return {(self.name, name, i) for name, member in members for i in np.flatnonzero(member.present).tolist()}
+        return {
+            (cell_name(self.name, name), i) for name, member in members for i in np.flatnonzero(member.present).tolist()
+        }
 
     def _version(self) -> int:
         return len(self.reads.members)
 
     def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
-        """Picking tasks of the wanted keys and the batches that they pick from."""
-        mine = [key for key in keys if type(key) is tuple and key[0] == self.name]
-        asked = {(chunk, key[1]) for key in mine for chunk in self._chunks(key)}
+        """Batches that fetch the wanted keys, and a task that picks each."""
+        batches, picks = self._plan(keys)
+        return batches | picks
+
+    def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
+        """Batches that fetch the wanted keys; picking from them becomes part of the tasks that asked."""
+        batches, picks = self._plan(keys)
+        placed: set[Key] = set()
+        for layer in culled_before(keys):
+            for key, task in layer.mapping.items():
+                mine = task.dependencies & picks.keys()
+                if mine:
+                    layer.mapping[key] = task.substitute(picks)
+                    placed |= mine
+        tasks = batches | {key: task for key, task in picks.items() if key not in placed}
+        needed: dict[Key, set[Key]] = {key: set(task.dependencies) for key, task in tasks.items()}
+        return MaterializedLayer(tasks, annotations=self.annotations), needed | {key: set() for key in placed}
+
+    def _plan(self, keys: Collection[Key]) -> tuple[dict[Key, GraphNode], dict[Key, GraphNode]]:
+        names = {cell_name(self.name, name): name for name in self.reads.members}
+        mine = [(key, names[key[0]]) for key in keys if type(key) is tuple and key[0] in names]
+        asked = {(chunk, member) for key, member in mine for chunk in _chunks(key)}
         # A whole cell that is fetched anyway has its head in it.
         instead = {cell: (cell[0], self._whole(cell[1])) for cell in asked if self.reads.members[cell[1]].head}
         instead = {cell: whole for cell, whole in instead.items() if whole != cell and whole in asked}
-        tasks: dict[Key, GraphNode] = {}
+        batches: dict[Key, GraphNode] = {}
+        picks: dict[Key, GraphNode] = {}
         batch_of: dict[tuple[int, str], Key] = {}
         for batch in self._batches(sorted(asked.difference(instead))):
             digest = hashlib.blake2b(repr(batch).encode(), digest_size=12).hexdigest()
             batch_key = (f"{self.name}-batch", digest)
-            tasks[batch_key] = Task(batch_key, read_batch, self.reads.source, self._wants(batch))
+            batches[batch_key] = UnfusedTask(batch_key, read_batch, self.reads.source, self._wants(batch))
             batch_of.update(dict.fromkeys(batch, batch_key))
-        made = Task if self.slots is None else UnfusedTask
-        for key in mine:
-            cells = [instead.get((chunk, key[1]), (chunk, key[1])) for chunk in self._chunks(key)]
-            batches = dict.fromkeys(batch_of[cell] for cell in cells)
-            if len(key) == 3:
+        for key, wanted in mine:
+            cells = [instead.get((chunk, wanted), (chunk, wanted)) for chunk in _chunks(key)]
+            sources = [TaskRef(batch) for batch in dict.fromkeys(batch_of[cell] for cell in cells)]
+            if len(key) == 2:
                 chunk, member = cells[0]
-                tasks[key] = made(key, pick, TaskRef(*batches), member, chunk)
+                picks[key] = Task(key, pick, sources[0], member, chunk)
             else:
-                tasks[key] = made(key, pick_run, List(*map(TaskRef, batches)), key[1], key[2], key[3])
-        return tasks
-
-    def _chunks(self, key: Key) -> range:
-        return range(key[2], key[2] + 1 if len(key) == 3 else key[3])
+                picks[key] = Task(key, pick_run, List(*sources), cells)
+        return batches, picks
 
     def _whole(self, member: str) -> str:
         head = self.reads.members[member]
@@ -194,24 +212,19 @@ def pick(batch: dict[tuple[str, int], Raw], member: str, chunk: int) -> Raw:
     return batch[member, chunk]
 
 
-def pick_run(batches: Sequence[dict[tuple[str, int], Raw]], member: str, start: int, stop: int) -> list[Raw]:
-    """Bytes of neighbouring cells out of the batches that have them."""
-    found = {chunk: raw for batch in batches for (name, chunk), raw in batch.items() if name == member}
-    return [found[chunk] for chunk in range(start, stop)]
+def pick_run(batches: Sequence[dict[tuple[str, int], Raw]], cells: Sequence[tuple[int, str]]) -> list[Raw]:
+    """Bytes of several cells out of the batches that have them."""
+    found = {cell: raw for batch in batches for cell, raw in batch.items()}
+    return [found[member, chunk] for chunk, member in cells]
 
 
-class UnfusedTask(Task):
-    """A task that Dask leaves alone.
+def cell_name(reads: str, member: str) -> str:
+    """First part of the keys of a member's cells; ``reads`` is the name of the reads."""
+    return f"zv-{member}-{reads.rpartition('-')[2]}"
 
-    On a cluster keys outlive a computation; a key that is fused in one and not in another contradicts itself there.
-    """
 
-    __slots__ = ()
-
-    @property
-    def block_fusion(self) -> bool:
-        """True."""
-        return True
+def _chunks(key: Key) -> range:
+    return range(key[1], key[1] + 1 if len(key) == 2 else key[2])
 
 
 def _compact(coords: ChunkCoords) -> IntArray:

@@ -8,6 +8,7 @@ from dask.base import tokenize
 
 from zarr_vectors_lazy.access.attributes import Column, column_values, probe_row_shape
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, RecipeLayer, Task, TaskRef
+from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import HEADS, LevelView, Named
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
@@ -28,8 +29,8 @@ class WholeValueRecipe:
         """Task of one chunk."""
         count = None if self.counts is None else int(self.counts[block])
         listed = bool(self.present[block])
-        raw = TaskRef((self.reads, self.member, block)) if listed else None
-        head = TaskRef((self.reads, HEADS, block)) if not listed and count is None else None
+        raw = TaskRef((cell_name(self.reads, self.member), block)) if listed else None
+        head = TaskRef((cell_name(self.reads, HEADS), block)) if not listed and count is None else None
         return Task(key, column_values, self.column, tuple(self.coords[block].tolist()), count, listed, raw, head)
 
 
