@@ -1,6 +1,6 @@
 """What tasks run to give the rows of one Dask block: of a chunk, or of several neighbours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,9 @@ from zarr_vectors_lazy.access.read import read_vertices
 from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.types import ChunkCoords, Raw, Vertices
+
+
+_ALL: tuple[None, ...] = (None,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,19 +32,26 @@ class Block:
     coords: ChunkCoords
     counts: tuple[int, ...] | None
 
-    def __iter__(self) -> Any:
-        counts = self.counts or (None,) * len(self.coords)
-        return zip(map(tuple, self.coords.tolist()), counts, strict=True)
+    def __iter__(self) -> Iterator[tuple[tuple[int, ...], int | None]]:
+        return zip(map(tuple, self.coords.tolist()), self.counts or (None,) * len(self.coords), strict=True)
 
 
 def vertex_block(
     source: Source, spec: CellSpec, block: Block, raws: Raw | Sequence[Raw], kept: Sequence[Kept | None]
 ) -> Vertices:
-    """Selected positions of the chunks of a block; (n, D)."""
+    """Selected positions of the chunks of a block; (n, D).
+
+    Parameters
+    ----------
+    raws
+        Encoded cell of the one chunk, or those of several.
+    kept
+        Chosen rows of each chunk; empty where all are selected.
+    """
     return _joined(
         [
             _taken(read_vertices(source, spec, coord, raw, count), choice)
-            for (coord, count), raw, choice in zip(block, _listed(raws), kept, strict=True)
+            for (coord, count), raw, choice in zip(block, _listed(raws), kept or _ALL * len(block.coords), strict=True)
         ]
     )
 
@@ -50,7 +60,7 @@ def value_block(
     column: Column,
     block: Block,
     present: Sequence[bool],
-    raws: Sequence[Raw],
+    raws: Raw | Sequence[Raw],
     heads: Sequence[Raw],
     kept: Sequence[Kept | None],
 ) -> np.ndarray[Any, Any]:
@@ -63,12 +73,15 @@ def value_block(
     raws
         Encoded cells; None where there is none.
     heads
-        Heads of the positions' cells, where the number of rows is needed and not promised.
+        Heads of the positions' cells, where the number of rows is needed and not promised; empty for none.
+    kept
+        Chosen rows of each chunk; empty where all are selected.
     """
+    all_of = _ALL * len(block.coords)
     return _joined(
         [
             _taken(column_values(column, coord, count, listed, raw, head), choice)
-            for (coord, count), listed, raw, head, choice in zip(block, present, raws, heads, kept, strict=True)
+            for (coord, count), listed, raw, head, choice in zip(block, present, _listed(raws), heads or all_of, kept or all_of, strict=True)
         ]
     )
 

@@ -1,7 +1,6 @@
 """What tasks run: fetch the cells of a batch, decode a cell, with the place in every error."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,15 +90,20 @@ def _read_through_zarr(backend: Backend, want: Wanted) -> list[Raw]:
     return cells
 
 
-@contextmanager
-def placed(source: Source, spec: CellSpec, coord: Sequence[int]) -> Iterator[None]:
+class placed:  # noqa: N801  a context manager reads as a verb
     """Turn a FormatError about bytes into a CorruptChunkError that names the place."""
-    try:
-        yield
-    except CorruptChunkError:
-        raise
-    except FormatError as error:
-        raise _corrupt(source, spec, coord, error.message) from error
+
+    __slots__ = ("coord", "source", "spec")
+
+    def __init__(self, source: Source, spec: CellSpec, coord: Sequence[int]) -> None:
+        self.source, self.spec, self.coord = source, spec, coord
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, FormatError) and not isinstance(error, CorruptChunkError):
+            raise _corrupt(self.source, self.spec, self.coord, error.message) from error
 
 
 def _corrupt(source: Source, spec: CellSpec, coord: Sequence[int], reason: str) -> CorruptChunkError:

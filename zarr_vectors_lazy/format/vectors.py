@@ -1,5 +1,6 @@
 """Payloads of vertices, attributes and links (spec 0.9, 5.1, 6 and 7.2)."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...
     FormatError
         If the buffer is no whole number of rows.
     """
-    nbytes = dtype.itemsize * int(np.prod(row_shape, dtype=np.int64))
+    nbytes = dtype.itemsize * math.prod(row_shape)
     if nbytes == 0 or len(payload) % nbytes:
         raise FormatError(f"{len(payload)} bytes are not a whole number of rows of {nbytes} bytes")
     return np.frombuffer(payload, dtype).reshape(-1, *row_shape)

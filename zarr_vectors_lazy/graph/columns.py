@@ -62,9 +62,11 @@ class Blocks:
         counts = None if self.counts is None else tuple(self.counts[part].tolist())
         return Block(coords=self.coords[part], counts=counts)
 
-    def kept(self, block: int) -> List:
-        """References to the chosen rows of a block's chunks."""
+    def kept(self, block: int) -> List | tuple[()]:
+        """References to the chosen rows of a block's chunks; none where all rows are selected."""
         choice, filters = self.choice, self.filters
+        if choice is None:
+            return ()
         return List(*(TaskRef((choice, c)) if choice is not None and filters[c] else None for c in self.chunks(block)))
 
     def cells(self, member: str, block: int) -> TaskRef:
@@ -105,15 +107,14 @@ class ValueRecipe:
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one block."""
         blocks, chunks = self.blocks, self.blocks.chunks(block)
-        present = self.present[chunks[0] : chunks[-1] + 1].tolist()
-        raws = [TaskRef((cell_name(blocks.reads, self.member), c)) if here else None for c, here in zip(chunks, present, strict=True)]
-        heads = [
-            TaskRef((cell_name(blocks.reads, HEADS), c)) if not here and blocks.counts is None else None
-            for c, here in zip(chunks, present, strict=True)
-        ]
-        cells = blocks.cells(self.member, block) if len(chunks) > 1 and all(present) else List(*raws)
+        present = tuple(self.present[chunks[0] : chunks[-1] + 1].tolist())
         described, kept = blocks.described(block), blocks.kept(block)
-        return Task(key, value_block, self.column, described, tuple(present), cells, List(*heads), kept)
+        if all(present):
+            return Task(key, value_block, self.column, described, present, blocks.cells(self.member, block), (), kept)
+        cells, heads = cell_name(blocks.reads, self.member), cell_name(blocks.reads, HEADS)
+        raws = [TaskRef((cells, chunk)) if here else None for chunk, here in zip(chunks, present, strict=True)]
+        missing = [None if here or blocks.counts is not None else TaskRef((heads, c)) for c, here in zip(chunks, present, strict=True)]
+        return Task(key, value_block, self.column, described, present, List(*raws), List(*missing), kept)
 
 
 def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
