@@ -65,3 +65,7 @@ def test_makefile_and_script_know_the_same_words():
     script = (ROOT / "dev.py").read_text()
     listed = script[script.index("HABITS = {") :].split("(", 1)[1].split(")")[0]
     assert words == [word.strip() for word in listed.split(",")]
+
+
+def test_public_names_are_those_of_the_contract():
+    assert sorted(zarr_vectors_lazy.__all__) == ["ZVLevel", "ZVStore", "errors", "open_zv", "testing"]

@@ -18,7 +18,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.testing import counting
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKED = CHECKOUT / "tests" / "data" / "0.9-by-zarr-vectors-0.9.2" / "tracts-0.9.zarrvectors.zip"

@@ -77,7 +77,9 @@ class CorruptChunkError(FormatError):
         The level's index, the array's path, the chunk's dotted coordinate (``"3.0.-1"``), the store's URL.
     """
 
-    def __init__(self, reason: str, *, level: int | None = None, array: str = "", chunk: str = "", url: str = "") -> None:
+    def __init__(
+        self, reason: str, *, level: int | None = None, array: str = "", chunk: str = "", url: str = ""
+    ) -> None:
         super().__init__(f"level {level}, array {array!r}, chunk {chunk!r}: {reason}", where=url)
         self.reason = reason
         self.level = level
@@ -94,6 +96,6 @@ def listed(known: Iterable[object]) -> str:
     """Text that lists the first 20 of ``known``, and says how many more there are."""
     items = known if isinstance(known, Sized) else list(known)
     total = len(items)
-    shown = [repr(item) for item, _ in zip(items, range(SHOWN), strict=False)]  # type: ignore[call-overload]
+    shown = [repr(item) for item, _ in zip(items, range(SHOWN), strict=False)]
     more = f", ... ({total - SHOWN} more)" if total > SHOWN else ""
     return f"{', '.join(shown)}{more}" if shown else "none"

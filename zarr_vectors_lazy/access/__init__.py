@@ -1,0 +1,1 @@
+"""What joins formats to stores: metadata on demand, and what tasks run."""

@@ -90,7 +90,7 @@ def probe_row_shape(data: LevelData, array: CellArray) -> tuple[int, ...]:
     coord = coords[0].tolist()
     rows = read_row_count(data.source, specs["vertices"], coord, raws["vertices", 0])
     values = read_row_count(data.source, specs["values"], coord, raws["values", 0])
-    if rows == 0 or values == rows:
+    if rows in (0, values):
         return ()
     if values % rows:
         raise FormatError(f"{values} values for {rows} vertices in chunk {dotted(coord)!r}", where=array.spec.path)

@@ -13,7 +13,6 @@ from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.types import ChunkCoords, Raw, Vertices
 
-
 _ALL: tuple[None, ...] = (None,)
 
 
@@ -81,7 +80,9 @@ def value_block(
     return _joined(
         [
             _taken(column_values(column, coord, count, listed, raw, head), choice)
-            for (coord, count), listed, raw, head, choice in zip(block, present, _listed(raws), heads or all_of, kept or all_of, strict=True)
+            for (coord, count), listed, raw, head, choice in zip(
+                block, present, _listed(raws), heads or all_of, kept or all_of, strict=True
+            )
         ]
     )
 

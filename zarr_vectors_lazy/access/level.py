@@ -46,9 +46,7 @@ class LevelData:
         Changes when the metadata of store or level change.
     """
 
-    def __init__(
-        self, tree: MetaTree, generation: Generation, store: StoreMeta, meta: LevelMeta, digest: str
-    ) -> None:
+    def __init__(self, tree: MetaTree, generation: Generation, store: StoreMeta, meta: LevelMeta, digest: str) -> None:
         self.tree = tree
         self.generation = generation
         self.store = store
@@ -77,7 +75,8 @@ class LevelData:
         array = self.tree.run(self.generation.vertices(self.meta, self.store))
         if array.counts is not None and self.meta.vertex_count not in (None, int(array.counts.sum())):
             raise FormatError(
-                f"vertex_counts sum to {int(array.counts.sum())}, the level states {self.meta.vertex_count}; run zvl.index",
+                f"vertex_counts sum to {int(array.counts.sum())}, the level states {self.meta.vertex_count}; "
+                "run zvl.index",
                 where=self.url,
             )
         return array
@@ -108,9 +107,7 @@ class LevelData:
 
     def links(self, delta: int) -> LinkFamily | None:
         """Return a link family; None where there is none."""
-        return _once(
-            self._families, delta, lambda: self.tree.run(self.generation.links(self.meta, self.store, delta))
-        )
+        return _once(self._families, delta, lambda: self.tree.run(self.generation.links(self.meta, self.store, delta)))
 
     @cached_property
     def link_attribute_names(self) -> tuple[str, ...]:

@@ -88,7 +88,7 @@ def resolve_links(
         at = named if choice is None else choice.renumber(named)
         out[here] = at + span[0]
         valid[here] = at >= 0
-    return out, valid.all(axis=1)
+    return out, np.asarray(valid.all(axis=1))
 
 
 def _dangling(source: Source, cell: LinkCell, reason: str) -> CorruptChunkError:
@@ -188,6 +188,7 @@ def tree_edges(
     kept
         Selected rows by chunk number, where not all are.
     """
+
     def span(chunk: int) -> Span:
         return (int(spans[chunk]), int(spans[chunk + 1])) if isinstance(spans, np.ndarray) else spans[chunk]
 

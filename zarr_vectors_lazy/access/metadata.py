@@ -187,15 +187,15 @@ class MetaTree:
 
     def _take_consolidated(self, entries: Json, digest: str) -> None:
         names: dict[str, set[str]] = {"": set()}
-        for path, doc in entries.items():
+        for entry, doc in entries.items():
             if not isinstance(doc, dict):
-                raise FormatError(f"consolidated metadata of {path!r} must be an object", where=self.url)
-            path = path.strip("/")
+                raise FormatError(f"consolidated metadata of {entry!r} must be an object", where=self.url)
+            path = entry.strip("/")
             self._found[path] = Found(path, doc, f"{digest}:{path}")
             names.setdefault(path, set())
-            while path:
-                path, _, name = path.rpartition("/")
-                names.setdefault(path, set()).add(name)
+            parts = path.split("/")
+            for depth, name in enumerate(parts):
+                names.setdefault("/".join(parts[:depth]), set()).add(name)
         self._names = {path: tuple(sorted(below)) for path, below in names.items()}
         self.complete = True
 

@@ -66,7 +66,9 @@ def trace_paths(block: PathBlock, raws: Sequence[Raw]) -> Paths:
     try:
         return trace(manifests, chunk, indexes)
     except FormatError as error:
-        raise FormatError(f"manifests of level {block.source.level}: {error.message}", where=block.source.spec.url) from error
+        raise FormatError(
+            f"manifests of level {block.source.level}: {error.message}", where=block.source.spec.url
+        ) from error
 
 
 def path_edges(
@@ -97,7 +99,8 @@ def path_vertices(
         here = paths.chunks == chunk
         if here.any() and paths.rows[here].max() >= len(values[chunk]):
             raise FormatError(
-                f"fragments name row {int(paths.rows[here].max())} of chunk {coords[chunk]}, it has {len(values[chunk])}",
+                f"fragments name row {int(paths.rows[here].max())} of chunk {coords[chunk]}, "
+                f"it has {len(values[chunk])}",
                 where=block.source.spec.url,
             )
         if choice is not None:

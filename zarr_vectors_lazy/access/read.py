@@ -90,7 +90,7 @@ def _read_through_zarr(backend: Backend, want: Wanted) -> list[Raw]:
     return cells
 
 
-class placed:  # noqa: N801  a context manager reads as a verb
+class placed:
     """Turn a FormatError about bytes into a CorruptChunkError that names the place."""
 
     __slots__ = ("coord", "source", "spec")
@@ -107,9 +107,7 @@ class placed:  # noqa: N801  a context manager reads as a verb
 
 
 def _corrupt(source: Source, spec: CellSpec, coord: Sequence[int], reason: str) -> CorruptChunkError:
-    return CorruptChunkError(
-        reason, level=source.level, array=spec.path, chunk=dotted(coord), url=source.spec.url
-    )
+    return CorruptChunkError(reason, level=source.level, array=spec.path, chunk=dotted(coord), url=source.spec.url)
 
 
 def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw) -> Buffer:
@@ -184,7 +182,9 @@ def read_attribute(
         return decode_attribute(payload, spec.dtype, row_shape, count)
 
 
-def read_categories(source: Source, spec: CellSpec, coord: Sequence[int], codes: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def read_categories(
+    source: Source, spec: CellSpec, coord: Sequence[int], codes: np.ndarray[Any, Any]
+) -> np.ndarray[Any, Any]:
     """Values of dictionary codes."""
     assert spec.dictionary is not None
     with placed(source, spec, coord):

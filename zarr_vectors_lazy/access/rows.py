@@ -143,7 +143,9 @@ def find_owned(
     rows = np.arange(index.count) if ids is None else rows_of_ids(read_ids(source, index), ids)
     manifests = read_manifests(source, index, None if ids is None else rows)
     for of_box in hits:
-        keep = np.flatnonzero(_touching(manifests.chunks, manifests.fragments, manifests.owners, len(manifests), of_box))
+        keep = np.flatnonzero(
+            _touching(manifests.chunks, manifests.fragments, manifests.owners, len(manifests), of_box)
+        )
         manifests = manifests.take(keep)
     if not len(manifests.fragments):
         return {}

@@ -27,9 +27,7 @@ def converse(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
     while asked:
         answers = iter(fetch(backend, [request for requests in asked.values() for request in requests]))
         given = {i: [next(answers) for _ in requests] for i, requests in asked.items()}
-        asked = {
-            i: request for i, got in given.items() if (request := _advance(i, steps[i], got, results)) is not None
-        }
+        asked = {i: request for i, got in given.items() if (request := _advance(i, steps[i], got, results)) is not None}
     return [results[i] for i in range(len(steps))]
 
 

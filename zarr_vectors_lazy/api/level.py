@@ -281,5 +281,3 @@ class ZVLevel:
 
     def _repr_html_(self) -> str:
         return text.level_html(self)
-
-

@@ -50,7 +50,8 @@ class Objects(Mapping[int, da.Array]):
             return rows
         # Which objects have a selected vertex is known only when rows have been chosen.
         (offsets,) = dask.compute(paths_array(view, rows)[1])
-        return rows[np.diff(offsets) > 0]
+        found: IntArray = rows[np.diff(offsets) > 0]
+        return found
 
     @cached_property
     def ids(self) -> IntArray:

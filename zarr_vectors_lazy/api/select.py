@@ -28,7 +28,7 @@ def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
     if ids is not None:
         chosen = np.unique(whole_numbers(ids, "objects"))
     if groups is not None:
-        names = [groups] if isinstance(groups, str | int | np.integer) else list(groups)
+        names: list[Any] = [groups] if isinstance(groups, str | int | np.integer) else list(groups)
         members = [objects.groups[name] for name in names]
         of_groups = np.unique(np.concatenate([np.empty(0, np.int64), *members]))
         chosen = of_groups if chosen is None else np.intersect1d(chosen, of_groups)
@@ -46,9 +46,7 @@ def whole_numbers(value: Any, name: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def parse_conditions(
-    where: Mapping[str, Any] | Callable[..., Any], known: Sequence[str], url: str
-) -> list[Condition]:
+def parse_conditions(where: Mapping[str, Any] | Callable[..., Any], known: Sequence[str], url: str) -> list[Condition]:
     """Conditions of ``where=``.
 
     Raises

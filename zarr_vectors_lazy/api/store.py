@@ -160,7 +160,7 @@ class ZVStore:
         return index in self._opened.levels
 
     def __getitem__(self, index: int) -> ZVLevel:
-        data = self._opened.levels.get(index) if isinstance(index, int | np.integer) else None
+        data = self._opened.levels.get(index)
         if data is None:
             raise NotFoundError.among("level", index, self.levels, where=self.url)
         return ZVLevel(self, LevelView(data, Selection(), self._chunking))
@@ -218,5 +218,3 @@ class ZVStore:
 
 def _arrive(tree: MetaTree, chunking: Chunking) -> ZVStore:
     return ZVStore(reopen(tree), chunking)
-
-

@@ -77,6 +77,7 @@ def _lines(rows: Rows) -> list[str]:
 
 def _table(title: str, rows: Rows) -> str:
     cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>" for name, value in rows
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+        for name, value in rows
     )
     return f"<b>{html.escape(title)}</b><table>{cells}</table>"

@@ -1,0 +1,1 @@
+"""Arrays and metadata in, other people's objects out."""

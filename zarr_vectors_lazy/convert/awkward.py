@@ -27,5 +27,3 @@ def to_awkward(vertices: Vertices, offsets: IntArray) -> Any:
         raise ImportError("to_awkward() needs awkward: pip install awkward") from error
     inner = awkward.contents.RegularArray(awkward.contents.NumpyArray(vertices.reshape(-1)), vertices.shape[1])
     return awkward.Array(awkward.contents.ListOffsetArray(awkward.index.Index64(offsets), inner))
-
-

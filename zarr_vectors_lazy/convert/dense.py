@@ -38,7 +38,8 @@ def dense_array(source: Source, array: DenseArray) -> da.Array:
     """A dense array of the store as a Dask array; (rows, ...), stored dtype."""
     dtype = array.dtype
     if dtype.hasobject:  # text of no fixed width: its dtype is known when it is read
-        return da.from_array(read_text(source, array), chunks=-1)
+        text: da.Array = da.from_array(read_text(source, array), chunks=-1)
+        return text
     name = f"zv-dense-{tokenize(source, array.path, array.shape, str(dtype))}"
     starts = range(0, array.shape[0], array.chunk_rows) if array.shape[0] else range(1)
     sizes = tuple(min(array.chunk_rows, array.shape[0] - start) for start in starts)

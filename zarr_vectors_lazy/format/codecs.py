@@ -117,7 +117,7 @@ def parse_pipeline(codecs: Sequence[Json], serializer: str) -> Pipeline | None:
     serializer
         Name that the array-to-bytes codec must have: ``vlen-bytes`` or ``bytes``.
     """
-    names = [codec["name"] if isinstance(codec, dict) else str(codec) for codec in codecs]
+    names = [str(codec.get("name")) for codec in codecs]
     if not names or names[0] != serializer or not set(names[1:]) <= DIRECT:
         return None
     if serializer == "bytes" and (codecs[0].get("configuration") or {}).get("endian", "little") != "little":

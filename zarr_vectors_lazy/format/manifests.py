@@ -78,14 +78,19 @@ def _walk(
     if not np.array_equal(at[sizes > 0], end[sizes > 0]):
         raise FormatError("a manifest has bytes behind its last block")
     if not found:
-        return Manifests(_offsets(np.zeros(len(blocks), np.int64)), np.empty((0, rank), np.int64), np.empty(0, np.int64))
+        return Manifests(
+            _offsets(np.zeros(len(blocks), np.int64)), np.empty((0, rank), np.int64), np.empty(0, np.int64)
+        )
     owner, step_of, chunks, fragments = (np.concatenate(parts) for parts in zip(*found, strict=True))
     order = np.lexsort((np.arange(len(owner)), step_of, owner))
     return Manifests(_offsets(np.bincount(owner, minlength=len(blocks))), chunks[order], fragments[order])
 
 
 def _extent(
-    data: np.ndarray[tuple[int], np.dtype[np.uint8]], body: IntArray, mode: np.ndarray[tuple[int], np.dtype[np.uint8]], end: IntArray
+    data: np.ndarray[tuple[int], np.dtype[np.uint8]],
+    body: IntArray,
+    mode: np.ndarray[tuple[int], np.dtype[np.uint8]],
+    end: IntArray,
 ) -> tuple[IntArray, IntArray]:
     """First fragment and number of fragments of each block."""
     first, count = np.zeros(len(body), np.int64), np.ones(len(body), np.int64)
@@ -103,7 +108,9 @@ def _integers(data: np.ndarray[tuple[int], np.dtype[np.uint8]], at: IntArray, dt
     if at.size == 0:
         return np.empty(at.shape, np.int64)
     size = np.dtype(dtype).itemsize
-    return np.ascontiguousarray(data[at.reshape(-1, 1) + np.arange(size)]).view(dtype).reshape(at.shape).astype(np.int64)
+    return (
+        np.ascontiguousarray(data[at.reshape(-1, 1) + np.arange(size)]).view(dtype).reshape(at.shape).astype(np.int64)
+    )
 
 
 def _inside(at: IntArray, end: IntArray) -> BoolArray:

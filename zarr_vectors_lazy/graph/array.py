@@ -33,17 +33,19 @@ def make_array(
 
 def empty_array(row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> da.Array:
     """Array without rows."""
-    return da.from_array(np.empty((0, *row_shape), dtype), chunks=-1)
+    array: da.Array = da.from_array(np.empty((0, *row_shape), dtype), chunks=-1)
+    return array
 
 
 def _expression(
     graph: HighLevelGraph, name: str, chunks: tuple[tuple[float, ...], ...], meta: np.ndarray[Any, Any]
 ) -> da.Array:
     """Array over the materialised graph: expressions do not cull layers, so it holds the selected chunks only."""
-    from dask._collections import new_collection
-    from dask.array._array_expr._io import FromGraph
+    # There only, and only imported in that mode.
+    from dask._collections import new_collection  # noqa: PLC0415
+    from dask.array._array_expr._io import FromGraph  # noqa: PLC0415
 
-    keys = [(name, block, *(0,) * (len(chunks) - 1)) for block in range(len(chunks[0]))]
+    keys: list[Any] = [(name, block, *(0,) * (len(chunks) - 1)) for block in range(len(chunks[0]))]
     tasks = dict(graph.cull(set(keys)).to_dict())
     array: da.Array = new_collection(FromGraph(tasks, meta, chunks, keys, name))
     return array

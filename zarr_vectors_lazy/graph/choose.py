@@ -162,7 +162,9 @@ class HitRecipe:
         """Task of one chunk."""
         kept = TaskRef((self.choice, block)) if self.choice is not None and self.filters[block] else None
         coord = tuple(self.coords[block].tolist())
-        return Task(key, find_hits, self.source, self.fragments, coord, TaskRef((cell_name(self.reads, FRAGMENTS), block)), kept)
+        return Task(
+            key, find_hits, self.source, self.fragments, coord, TaskRef((cell_name(self.reads, FRAGMENTS), block)), kept
+        )
 
 
 def _hits_graph(touched: LevelView) -> Named:

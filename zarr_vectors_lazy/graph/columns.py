@@ -1,7 +1,6 @@
 """Vertices and attributes of a view as Dask arrays, one block a chunk or several."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import dask.array as da
 import dask.config
@@ -67,7 +66,7 @@ class Blocks:
         choice, filters = self.choice, self.filters
         if choice is None:
             return ()
-        return List(*(TaskRef((choice, c)) if choice is not None and filters[c] else None for c in self.chunks(block)))
+        return List(*(TaskRef((choice, c)) if filters[c] else None for c in self.chunks(block)))
 
     def cells(self, member: str, block: int) -> TaskRef:
         """Reference to the encoded cells of a block's chunks: one cell, or a list of them."""
@@ -113,7 +112,10 @@ class ValueRecipe:
             return Task(key, value_block, self.column, described, present, blocks.cells(self.member, block), (), kept)
         cells, heads = cell_name(blocks.reads, self.member), cell_name(blocks.reads, HEADS)
         raws = [TaskRef((cells, chunk)) if here else None for chunk, here in zip(chunks, present, strict=True)]
-        missing = [None if here or blocks.counts is not None else TaskRef((heads, c)) for c, here in zip(chunks, present, strict=True)]
+        missing = [
+            None if here or blocks.counts is not None else TaskRef((heads, c))
+            for c, here in zip(chunks, present, strict=True)
+        ]
         return Task(key, value_block, self.column, described, present, List(*raws), List(*missing), kept)
 
 

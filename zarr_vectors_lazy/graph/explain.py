@@ -64,7 +64,9 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cells = "".join(f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in self._rows())
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in self._rows()
+        )
         return f"<table>{cells}</table>"
 
 
@@ -73,7 +75,9 @@ def explain(view: LevelView, members: Sequence[str], arrays: Sequence[da.Array])
     graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
     keys = list(flatten([array.__dask_keys__() for array in arrays]))
     culled = graph.cull(keys).to_dict()
-    wants = [want for task in culled.values() if isinstance(task, Task) and task.func is read_batch for want in task.args[1]]
+    wants = [
+        want for task in culled.values() if isinstance(task, Task) and task.func is read_batch for want in task.args[1]
+    ]
     known = [_nbytes(view, want) for want in wants]
     return Explanation(
         members=tuple(members),

@@ -10,7 +10,20 @@ from weakref import WeakValueDictionary
 from dask._task_spec import Dict, GraphNode, List, Task, TaskRef
 from dask.highlevelgraph import Layer, MaterializedLayer
 
-__all__ = ["Dict", "GraphNode", "Key", "List", "Recipe", "RecipeLayer", "Task", "TaskRef", "UnfusedTask", "WantedLayer", "culled_before", "single"]
+__all__ = [
+    "Dict",
+    "GraphNode",
+    "Key",
+    "List",
+    "Recipe",
+    "RecipeLayer",
+    "Task",
+    "TaskRef",
+    "UnfusedTask",
+    "WantedLayer",
+    "culled_before",
+    "single",
+]
 
 Key = Any
 
@@ -44,7 +57,7 @@ class WantedLayer(Layer):
     def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
         """Make the tasks of the keys that are wanted, and no others."""
         layer = Culled(self.wanted(keys), annotations=self.annotations)
-        needed = {key: set(task.dependencies) for key, task in layer.mapping.items()}
+        needed = {key: set(task.dependencies) for key, task in layer.tasks.items()}
         if needed:
             needed[next(iter(needed))].add(layer.ticket)
         return layer, needed
@@ -79,6 +92,7 @@ class Culled(MaterializedLayer):
 
     def __init__(self, mapping: dict[Key, GraphNode], annotations: Any = None) -> None:
         super().__init__(mapping, annotations=annotations)
+        self.tasks = mapping
         self.ticket: Key = (TICKET, id(self))
         _open[self.ticket] = self
 

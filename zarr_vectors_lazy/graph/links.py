@@ -49,9 +49,7 @@ class CellList:
         return len(self.segments)
 
 
-def list_cells(
-    view: LevelView, family: LinkFamily, other: LevelView | None = None, *, cut: bool = False
-) -> CellList:
+def list_cells(view: LevelView, family: LinkFamily, other: LevelView | None = None, *, cut: bool = False) -> CellList:
     """Cells of a family whose records may be selected.
 
     Parameters
@@ -91,7 +89,7 @@ def _selected(view: LevelView, ends: IntArray, within: bool, cut: bool) -> BoolA
         return np.ones(len(ends), np.bool_)
     if not within:
         return ends[:, 0] >= 0
-    return (ends >= 0).any(axis=1) if cut else (ends >= 0).all(axis=1)
+    return np.asarray((ends >= 0).any(axis=1) if cut else (ends >= 0).all(axis=1))
 
 
 def _anchor(coords: ChunkCoords, view: LevelView, other: LevelView) -> ChunkCoords:
@@ -230,9 +228,7 @@ class LinkValueRecipe:
         return Task(key, link_values, self.source, spec, coord, raw, self.row_shape, self.dtype, resolved)
 
 
-def link_attribute_array(
-    view: LevelView, family: LinkFamily, arrays: dict[str, CellArray], name: str
-) -> da.Array:
+def link_attribute_array(view: LevelView, family: LinkFamily, arrays: dict[str, CellArray], name: str) -> da.Array:
     """Values of a link attribute, aligned with ``links_array(view, family)``; never stored ones are NaN."""
     specs = [array.spec for array in arrays.values()]
     row_shape = next((spec.row_shape for spec in specs if spec.row_shape), ())
@@ -273,8 +269,6 @@ def _incomplete(family: LinkFamily, arrays: dict[str, CellArray]) -> bool:
     """Whether some cell of records has no cell of values."""
     for segment in family.segments:
         array = arrays.get(segment.name)
-        if len(segment.array.chunks) and (
-            array is None or (array.chunks.find(segment.array.chunks.coords) < 0).any()
-        ):
+        if len(segment.array.chunks) and (array is None or (array.chunks.find(segment.array.chunks.coords) < 0).any()):
             return True
     return False

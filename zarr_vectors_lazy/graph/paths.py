@@ -70,7 +70,9 @@ class TraceRecipe:
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one block."""
         of = self.blocks[block]
-        return Task(key, trace_paths, of, List(*(TaskRef((cell_name(self.reads, FRAGMENTS), c)) for c in of.chunks.tolist())))
+        return Task(
+            key, trace_paths, of, List(*(TaskRef((cell_name(self.reads, FRAGMENTS), c)) for c in of.chunks.tolist()))
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

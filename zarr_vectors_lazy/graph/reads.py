@@ -124,16 +124,16 @@ class ReadLayer(WantedLayer):
         batches, picks = self._plan(keys)
         placed: set[Key] = set()
         for layer in culled_before(keys):
-            for key, task in layer.mapping.items():
+            for key, task in layer.tasks.items():
                 mine = task.dependencies & picks.keys()
                 if mine:
-                    layer.mapping[key] = task.substitute(picks)
+                    layer.tasks[key] = task.substitute(picks)
                     placed |= mine
         tasks = batches | {key: task for key, task in picks.items() if key not in placed}
         needed: dict[Key, set[Key]] = {key: set(task.dependencies) for key, task in tasks.items()}
         return MaterializedLayer(tasks, annotations=self.annotations), needed | {key: set() for key in placed}
 
-    def _plan(self, keys: Collection[Key]) -> tuple[dict[Key, GraphNode], dict[Key, GraphNode]]:
+    def _plan(self, keys: Collection[Key]) -> tuple[dict[Key, GraphNode], dict[Key, Any]]:
         names = {cell_name(self.name, name): name for name in self.reads.members}
         mine = [(key, names[key[0]]) for key in keys if type(key) is tuple and key[0] in names]
         asked = {(chunk, member) for key, member in mine for chunk in _chunks(key)}
@@ -141,7 +141,7 @@ class ReadLayer(WantedLayer):
         instead = {cell: (cell[0], self._whole(cell[1])) for cell in asked if self.reads.members[cell[1]].head}
         instead = {cell: whole for cell, whole in instead.items() if whole != cell and whole in asked}
         batches: dict[Key, GraphNode] = {}
-        picks: dict[Key, GraphNode] = {}
+        picks: dict[Key, Any] = {}
         batch_of: dict[tuple[int, str], Key] = {}
         for batch in self._batches(sorted(asked.difference(instead))):
             digest = hashlib.blake2b(repr(batch).encode(), digest_size=12).hexdigest()

@@ -32,4 +32,3 @@ def task_slots() -> int:
     if scheduler in ("sync", "synchronous", "single-threaded"):
         return 1
     return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
-

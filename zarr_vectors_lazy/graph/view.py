@@ -10,7 +10,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.level import LevelData, Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
-from zarr_vectors_lazy.graph.layers import RecipeLayer, TaskRef
+from zarr_vectors_lazy.graph.layers import RecipeLayer
 from zarr_vectors_lazy.graph.reads import Member, Reads, read_graph, shared_reads
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.chunks import ChunkTable
@@ -56,6 +56,7 @@ class LevelView:
         data: LevelData,
         selection: Selection,
         chunking: Chunking,
+        *,
         rows: IntArray | None = None,
         inside: BoolArray | None = None,
         sizes: IntArray | None = None,
@@ -123,7 +124,10 @@ class LevelView:
         return self._like(chunking=chunking)
 
     def _like(self, **changes: Any) -> "LevelView":
-        parts = {
+        return LevelView(self.data, **(self._parts() | changes))
+
+    def _parts(self) -> dict[str, Any]:
+        return {
             "selection": self.selection,
             "chunking": self.chunking,
             "rows": self.rows,
@@ -131,11 +135,10 @@ class LevelView:
             "sizes": self._sizes,
             "touched": self.touched,
         }
-        return LevelView(self.data, **(parts | changes))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        parts = (self.data, self.selection, self.chunking, self.rows, self._inside, self._sizes, self.touched)
-        return LevelView, parts
+        return _rebuild, (self.data, self._parts())
+
     def narrowed(
         self,
         keep: BoolArray,
@@ -224,6 +227,10 @@ class LevelView:
     def manifests(self) -> Manifests:
         """Manifests of all object slots; read once."""
         return level_objects(self.data)[1]
+
+
+def _rebuild(data: LevelData, parts: dict[str, Any]) -> LevelView:
+    return LevelView(data, **parts)
 
 
 def level_objects(data: LevelData) -> tuple[IntArray, Manifests]:

@@ -61,7 +61,7 @@ def outside_chunk(vertices: Vertices, coord: Floats, chunk_shape: Floats) -> Boo
     """(N,) whether a vertex lies clearly outside its chunk: by more than float32 rounding of the quotient."""
     at = vertices.astype(np.float64, copy=False) / chunk_shape - coord
     slack = 4 * np.finfo(np.float32).eps * (1 + np.abs(coord))
-    return ((at < -slack) | (at > 1 + slack)).any(axis=1)
+    return np.asarray(((at < -slack) | (at > 1 + slack)).any(axis=1))
 
 
 def in_range(values: np.ndarray[Any, Any], lo: Any, hi: Any) -> BoolArray:
@@ -71,4 +71,4 @@ def in_range(values: np.ndarray[Any, Any], lo: Any, hi: Any) -> BoolArray:
         mask &= values >= lo
     if hi is not None:
         mask &= values <= hi
-    return mask.reshape(len(values), -1).all(axis=1) if values.ndim > 1 else mask
+    return np.asarray(mask.reshape(len(values), -1).all(axis=1)) if values.ndim > 1 else mask

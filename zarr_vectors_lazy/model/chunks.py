@@ -60,7 +60,7 @@ class ChunkTable:
         coords = np.asarray(coords, np.int64).reshape(-1, self.coords.shape[1])
         if not len(self):
             return np.full(len(coords), -1, np.int64)
-        inside = ((coords >= self._lo) & (coords < self._lo + self._extent)).all(axis=1)
+        inside = np.asarray(((coords >= self._lo) & (coords < self._lo + self._extent)).all(axis=1))
         packed = np.where(inside, self._pack(np.where(inside[:, None], coords, self._lo)), -1)
         at = np.minimum(np.searchsorted(self._scalar, packed), len(self) - 1)
         return np.where(inside & (self._scalar[at] == packed), at, -1)

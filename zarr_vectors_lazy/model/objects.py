@@ -1,13 +1,12 @@
 """Fragments of chunks, manifests of objects, groups."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import DenseArray
-from zarr_vectors_lazy.types import ChunkCoords, IntArray
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +81,7 @@ class Fragments:
 
     first: IntArray
     counts: IntArray
-    explicit: IntArray
+    explicit: BoolArray
     listed: IntArray
 
     def __len__(self) -> int:

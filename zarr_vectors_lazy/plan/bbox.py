@@ -29,4 +29,4 @@ def chunks_in_box(coords: ChunkCoords, chunk_shape: Floats, box: BBox) -> tuple[
     first, last = np.floor(box[0] / chunk_shape), np.floor(box[1] / chunk_shape)
     touched = ((spatial >= first) & (spatial <= last)).all(axis=1) & bool((box[0] <= box[1]).all())
     inside = touched & (((spatial > first) | (box[0] == -np.inf)) & ((spatial < last) | (box[1] == np.inf))).all(axis=1)
-    return touched, inside
+    return np.asarray(touched), np.asarray(inside)

@@ -1,8 +1,9 @@
 """How chunks are cut into Dask blocks."""
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.types import IntArray
@@ -20,13 +21,13 @@ def check_chunking(chunks: object) -> Chunking:
         If it is not.
     """
     if chunks is None or chunks == "auto":
-        return chunks  # type: ignore[return-value]
+        return chunks
     if isinstance(chunks, int) and not isinstance(chunks, bool) and chunks > 0:
         return chunks
     raise SelectionError(f"chunks must be None, 'auto' or a number of Zarr Vectors chunks a block, found {chunks!r}")
 
 
-def cut_blocks(n: int, chunking: Chunking, sizes: IntArray | float, target: int) -> IntArray:
+def cut_blocks(n: int, chunking: Chunking, sizes: npt.NDArray[Any] | float, target: int) -> IntArray:
     """Bounds of the blocks of ``n`` chunks.
 
     Parameters

@@ -23,7 +23,7 @@ def resolve(
     *,
     backend: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
-    **backend_kwargs: Any,  # noqa: ANN401  options are the backend's
+    **backend_kwargs: Any,
 ) -> StoreSpec:
     """Describe the store at ``path``; nothing is asked of the network.
 

@@ -1,0 +1,1 @@
+"""Stores written by zarr-vectors 0.9.x."""

@@ -119,7 +119,8 @@ def parse_dtype(value: Any, where: str) -> np.dtype[Any]:
         raise FormatError(f"dtype {value!r} is none that NumPy knows", where=where) from error
     if dtype.hasobject or dtype.itemsize == 0:
         raise FormatError(f"dtype {value!r} has no fixed size", where=where)
-    return dtype.newbyteorder("<")
+    little: np.dtype[Any] = dtype.newbyteorder("<")
+    return little
 
 
 def _dense_dtype(node: Found, data_type: Any) -> np.dtype[Any]:

@@ -55,7 +55,9 @@ def parse_chunk_keys(keys: Sequence[str], rank: int, *, where: str = "") -> Chun
         and bool(((length > 0) & (length <= MAX_DIGITS)).all())
     )
     if not well_formed:
-        raise FormatError(f"chunk keys must be {rank} dotted integers each; {_first_bad(keys, rank)!r} is not", where=where)
+        raise FormatError(
+            f"chunk keys must be {rank} dotted integers each; {_first_bad(keys, rank)!r} is not", where=where
+        )
     values = np.zeros(len(ends), np.int64)
     first = starts + negative
     for k in range(int(length.max())):

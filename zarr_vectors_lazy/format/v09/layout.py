@@ -6,8 +6,8 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import HEAD_NBYTES, Pipeline, decode_single_vlen
-from zarr_vectors_lazy.requests import Get, Request, Steps
-from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Raw
+from zarr_vectors_lazy.requests import Get, Steps
+from zarr_vectors_lazy.types import BoolArray, Buffer, ChunkCoords, IntArray, Raw
 
 GAP_NBYTES = 64 * 1024  # a gap that costs less to read than another request
 ABSENT = np.uint64(2**64 - 1)
@@ -91,7 +91,7 @@ class GridLayout:
         """Encoded bytes of the cells; None where there is no object."""
         if self.shards is not None:
             return (yield from self._fetch_shards(coords))
-        return (yield self._gets(self.zarr_indices(coords)))
+        return (yield list(self._gets(self.zarr_indices(coords))))
 
     def fetch_heads(self, coords: ChunkCoords) -> Steps[list[Raw]]:
         """First bytes of the cells."""
@@ -115,13 +115,13 @@ class GridLayout:
         """Object keys of cells that are stored uncompressed, one an object; None where they are not."""
         if self.shards is not None or self.pipeline is None or self.pipeline.names:
             return None
-        return [get.key for get in self._gets(self.zarr_indices(coords)) if isinstance(get, Get)]
+        return [get.key for get in self._gets(self.zarr_indices(coords))]
 
     def plain_nbytes(self, stored: int) -> int:
         """Payload size of an uncompressed cell of so many stored bytes."""
         return stored - 8
 
-    def _gets(self, indices: IntArray) -> list[Request]:
+    def _gets(self, indices: IntArray) -> list[Get]:
         prefix = f"{self.path}/c{self.separator}"
         return [Get(prefix + self.separator.join(map(str, index))) for index in indices.tolist()]
 
@@ -138,7 +138,6 @@ class GridLayout:
         head = [
             Get(get.key) if all_of else Get(get.key, -n) if self.shards.index_at_end else Get(get.key, 0, n)
             for get, all_of in zip(gets, whole, strict=True)
-            if isinstance(get, Get)
         ]
         firsts = yield list(head)
         out: list[Raw] = [None] * len(coords)
@@ -161,14 +160,16 @@ class GridLayout:
                 if not whole[shard]:
                     later.append((at, head[shard].key, start, stop))
                 elif stop > len(raw):
-                    out[at] = FormatError(f"shard {head[shard].key!r} has {len(raw)} bytes, its index names byte {stop}")
+                    out[at] = FormatError(
+                        f"shard {head[shard].key!r} has {len(raw)} bytes, its index names byte {stop}"
+                    )
                 else:
                     out[at] = memoryview(raw)[start:stop]
         yield from _fetch_ranges(later, out)
         return out
 
 
-def _whole(wanted: IntArray, shards: Shards) -> IntArray:
+def _whole(wanted: IntArray, shards: Shards) -> BoolArray:
     """Whether so many cells are wanted of a shard that one request for all of it moves least."""
     return wanted * 2 >= shards.cells
 
@@ -196,7 +197,7 @@ def _fetch_ranges(wanted: list[tuple[int, str, int, int]], out: list[Raw]) -> St
     if not runs:
         return
     answers = yield [Get(key, start, stop) for key, start, stop, _ in runs]
-    for raw, (key, first, end, members) in zip(answers, runs, strict=True):
+    for raw, (key, first, _, members) in zip(answers, runs, strict=True):
         for at, start, stop in members:
             if raw is None or len(raw) < stop - first:
                 out[at] = FormatError(f"shard {key!r} ends before byte {stop} that its index names")
