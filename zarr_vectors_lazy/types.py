@@ -18,8 +18,8 @@ ChunkCoords: TypeAlias = IntArray
 BBox: TypeAlias = tuple[Floats, Floats]
 """(lo, hi), each (D,), inclusive on both faces."""
 Buffer: TypeAlias = bytes | memoryview
-"""Stored or decoded bytes."""
-Raw: TypeAlias = bytes | memoryview | Exception | None
+"""Stored or decoded bytes: anything that has the buffer protocol, which Python 3.11 cannot spell."""
+Raw: TypeAlias = Buffer | Exception | None
 """What a fetch gave for a cell: its encoded bytes, what went wrong with it alone, or None: there is no such object."""
 Json: TypeAlias = dict[str, Any]
 """A decoded ``zarr.json`` or a part of one."""

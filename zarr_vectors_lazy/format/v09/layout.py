@@ -1,6 +1,7 @@
 """Where the cells of a 0.9 chunk-grid array are (spec 0.9, 4.1 to 4.3)."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -164,7 +165,7 @@ class GridLayout:
                         f"shard {head[shard].key!r} has {len(raw)} bytes, its index names byte {stop}"
                     )
                 else:
-                    out[at] = memoryview(raw)[start:stop]
+                    out[at] = _part(raw, start, stop)
         yield from _fetch_ranges(later, out)
         return out
 
@@ -202,4 +203,9 @@ def _fetch_ranges(wanted: list[tuple[int, str, int, int]], out: list[Raw]) -> St
             if raw is None or len(raw) < stop - first:
                 out[at] = FormatError(f"shard {key!r} ends before byte {stop} that its index names")
             else:
-                out[at] = memoryview(raw)[start - first : stop - first]
+                out[at] = _part(raw, start - first, stop - first)
+
+
+def _part(raw: Buffer, start: int, stop: int) -> Raw:
+    part: Any = np.frombuffer(raw, np.uint8)[start:stop]  # unlike a memoryview it pickles
+    return part  # type: ignore[no-any-return]
