@@ -112,7 +112,7 @@ class Pool:
 
 def _read_into(file: int, room: Room) -> bytes | Room:
     """Fill ``room``, or read anew where the file is not as large as it was a moment ago."""
-    if not len(room) or os.readv(file, [memoryview(room)]) < len(room) or os.read(file, 1):
+    if not len(room) or os.readv(file, [room.data]) < len(room) or os.read(file, 1):
         os.lseek(file, 0, os.SEEK_SET)
         return _read_range(file, None, None)
     return room
