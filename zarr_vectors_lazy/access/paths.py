@@ -82,8 +82,7 @@ def path_edges(
         assert span is not None
         at = paths.rows[here] if choice is None else choice.renumber(paths.rows[here])
         rows[here] = np.where(at >= 0, at + span[0], -1)
-    first = np.diff(paths.owners, prepend=-1) != 0
-    return consecutive(rows, first)
+    return consecutive(rows, paths.begins)
 
 
 def path_vertices(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.model.objects import Fragments, Manifests, ragged_arange
-from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.types import BoolArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,11 +22,14 @@ class Paths:
         (M,) number of the chunk among those given.
     rows
         (M,) row in that chunk's cell.
+    begins
+        (M,) whether a path begins here, or resumes after entries that were left out.
     """
 
     owners: IntArray
     chunks: IntArray
     rows: IntArray
+    begins: BoolArray
 
     def gather(self, values: Sequence[np.ndarray[Any, Any]], empty: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return per-chunk rows in path order; (M, ...)."""
@@ -68,4 +71,6 @@ def trace(manifests: Manifests, chunk_of_entry: IntArray, fragments: Sequence[Fr
     rows = np.empty(total, np.int64)
     for entries, of_chunk in parts:
         rows[np.repeat(starts[entries], counts[entries]) + ragged_arange(counts[entries])] = of_chunk
-    return Paths(np.repeat(manifests.owners, counts), np.repeat(chunk_of_entry, counts), rows)
+    runs = np.repeat(manifests.owners + np.cumsum(chunk_of_entry < 0), counts)
+    begins = np.diff(runs, prepend=-1) != 0
+    return Paths(np.repeat(manifests.owners, counts), np.repeat(chunk_of_entry, counts), rows, begins)
