@@ -7,9 +7,12 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_dense
+from zarr_vectors_lazy.graph.array import make_array
+from zarr_vectors_lazy.graph.layers import Task
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.types import IntArray
 
@@ -44,12 +47,13 @@ def dense_array(source: Source, array: DenseArray) -> da.Array:
     starts = range(0, array.shape[0], array.chunk_rows) if array.shape[0] else range(1)
     sizes = tuple(min(array.chunk_rows, array.shape[0] - start) for start in starts)
     zeros = (0,) * (len(array.shape) - 1)
+    keys = [(name, block, *zeros) for block in range(len(starts))]
     tasks = {
-        (name, block, *zeros): (read_dense, source, array, start, start + sizes[block])
-        for block, start in enumerate(starts)
+        key: Task(key, read_dense, source, array, start, start + size)
+        for key, start, size in zip(keys, starts, sizes, strict=True)
     }
-    chunks = (sizes, *((edge,) for edge in array.shape[1:]))
-    return da.Array(tasks, name, chunks, dtype=dtype)
+    graph = HighLevelGraph({name: MaterializedLayer(tasks)}, {name: set()})
+    return make_array(graph, name, sizes, array.shape[1:], dtype)
 
 
 def read_text(source: Source, array: DenseArray) -> np.ndarray[Any, Any]:

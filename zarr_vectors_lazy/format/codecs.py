@@ -18,16 +18,31 @@ except ImportError:
     _crc32c = None
 
 HEAD_NBYTES = 32
+BLOSC_HEADER_NBYTES = 16
+MAX_RATIO = 2**15  # zstd's densest block says 128 KiB in 4 bytes; a header that promises more is damaged
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 DIRECT = {"zstd", "blosc", "gzip"} | ({"crc32c"} if _crc32c else set())
 
 
 def _zstd(raw: Buffer) -> Buffer:
+    _check_ratio(_zstd_content_size(bytes(memoryview(raw)[:HEAD_NBYTES])) or 0, raw)
     return numcodecs.zstd.decompress(raw)  # type: ignore[no-any-return]
 
 
 def _blosc(raw: Buffer) -> Buffer:
+    # blosc believes its header: of a shorter buffer it reads past the end.
+    if len(raw) < BLOSC_HEADER_NBYTES:
+        raise ValueError(f"its header alone has {BLOSC_HEADER_NBYTES}")
+    nbytes, _, stored = struct.unpack_from("<III", raw, 4)
+    if stored != len(raw):
+        raise ValueError(f"its header states {stored}")
+    _check_ratio(nbytes, raw)
     return numcodecs.blosc.decompress(raw)  # type: ignore[no-any-return]
+
+
+def _check_ratio(nbytes: int, raw: Buffer) -> None:
+    if nbytes > MAX_RATIO * len(raw):
+        raise ValueError(f"its header promises {nbytes}, more than can be in it")
 
 
 def _gzip(raw: Buffer) -> Buffer:
@@ -74,19 +89,21 @@ class Pipeline:
         for name in reversed(self.names):
             try:
                 raw = _DECODERS[name](raw)
-            except (RuntimeError, ValueError, zlib.error) as error:
+            except (RuntimeError, ValueError, MemoryError, zlib.error) as error:
                 raise FormatError(f"{name} cannot decode {len(raw)} bytes: {error}") from error
         return raw
 
     def head_nbytes(self, raw: Buffer) -> int | None:
         """Decoded size, from the first bytes of an encoded cell; None where they do not tell."""
-        outer = [name for name in self.names if name != "crc32c"]
+        outer = list(self.names)
+        while outer and outer[-1] == "crc32c":  # it follows what it checks
+            outer.pop()
         head = bytes(memoryview(raw)[:HEAD_NBYTES])
         if not outer:
             return 8 + struct.unpack_from("<I", head, 4)[0] if len(head) >= 8 else None
         if len(outer) > 1:
             return None
-        if outer[0] == "blosc" and len(head) >= 16:
+        if outer[0] == "blosc" and len(head) >= BLOSC_HEADER_NBYTES:
             return int(struct.unpack_from("<I", head, 4)[0])
         if outer[0] == "zstd":
             return _zstd_content_size(head)
@@ -95,7 +112,7 @@ class Pipeline:
 
 def _zstd_content_size(head: bytes) -> int | None:
     """Frame content size of a zstd frame (RFC 8878, 3.1.1.1), where the frame states it."""
-    if len(head) < 18 and not head.startswith(ZSTD_MAGIC):
+    if len(head) < 6 or not head.startswith(ZSTD_MAGIC):
         return None
     flags = head[4]
     single = bool(flags & 0x20)

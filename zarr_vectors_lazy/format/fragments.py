@@ -10,6 +10,7 @@ from zarr_vectors_lazy.types import Buffer
 
 MAGIC = 0x5A564647
 HEADER_NBYTES = 16
+MAX_ROW = 2**62  # sums of two such are still int64
 
 
 def decode_fragments(payload: Buffer) -> Fragments:
@@ -27,7 +28,7 @@ def decode_fragments(payload: Buffer) -> Fragments:
     if magic != MAGIC or version != 1:
         raise FormatError(f"a fragment index starts with {MAGIC:#x} version 1, found {magic:#x} version {version}")
     if total == 0:
-        _expect(len(view) == HEADER_NBYTES, view, "no fragments")
+        _expect(len(view) == HEADER_NBYTES and n_ranges == 0, view, "no fragments")
         empty = np.empty(0, np.int64)
         return Fragments(empty, empty, np.empty(0, np.bool_), empty)
     bitmap_nbytes = -(-total // 64) * 8
@@ -43,7 +44,7 @@ def decode_fragments(payload: Buffer) -> Fragments:
     _expect(len(view) == at_listed + 8 * int(offsets[-1]), view, f"{int(offsets[-1])} listed rows")
     lengths = np.diff(offsets)
     _expect(offsets[0] == 0 and bool((lengths >= 0).all()), view, "row offsets that do not ascend from 0")
-    _expect(not n_ranges or bool((ranges >= 0).all()), view, "a range with a negative start or count")
+    _expect(bool(((ranges >= 0) & (ranges < MAX_ROW)).all()), view, "a range of impossible rows")
     first, counts = np.empty(total, np.int64), np.empty(total, np.int64)
     first[is_range], counts[is_range] = ranges[:, 0], ranges[:, 1]
     first[~is_range], counts[~is_range] = offsets[:-1], lengths

@@ -9,6 +9,7 @@ from zarr_vectors_lazy.model.objects import Manifests, ragged_arange
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
 RANGE, LISTED = 1, 2
+MAX_ENTRIES = 2**26  # of ranges decoded at once: chunks do not have so many fragments, and memory has an end
 
 
 def decode_manifests(blobs: Sequence[bytes], rank: int) -> Manifests:
@@ -100,6 +101,8 @@ def _extent(
     count[mode == LISTED] = _integers(data, body[mode == LISTED], "<u4")
     if count.min(initial=0) < 0 or bool((count[mode == LISTED] * 8 > (end - body)[mode == LISTED]).any()):
         raise FormatError(f"a manifest block states {int(count.max())} fragments")
+    if count.max(initial=0) > MAX_ENTRIES or int(count[mode == RANGE].sum()) > MAX_ENTRIES:
+        raise FormatError(f"a manifest block states {int(count.max())} fragments: no chunk has so many")
     return first, count
 
 

@@ -1,10 +1,13 @@
 """Version found -> generation: the only version test of the package."""
 
+import re
+
 from zarr_vectors_lazy.errors import FormatError, UnsupportedVersionError, listed
 from zarr_vectors_lazy.format.base import Found, Generation
 from zarr_vectors_lazy.format.v09.generation import Generation09
 
 ALL: tuple[Generation, ...] = (Generation09(),)
+_VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})(?:\.|$)")
 _BY_VERSION: dict[tuple[int, int], Generation] = {(0, 9): ALL[0]}
 
 
@@ -35,10 +38,10 @@ def generation_of(root: Found, *, where: str) -> Generation:
     version = block.get("zv_version", block.get("format_version"))
     if not isinstance(version, str):
         raise FormatError(f"zarr_vectors.zv_version must be text like '0.9.2', found {version!r}", where=where)
-    parts = version.split(".")
-    if len(parts) < 2 or not all(part.isdecimal() for part in parts[:2]):
+    parts = _VERSION.match(version)
+    if parts is None:
         raise FormatError(f"zarr_vectors.zv_version must be text like '0.9.2', found {version!r}", where=where)
-    generation = _BY_VERSION.get((int(parts[0]), int(parts[1])))
+    generation = _BY_VERSION.get((int(parts[1]), int(parts[2])))
     if generation is None:
         known = ", ".join(f"{major}.{minor}.x" for major, minor in sorted(_BY_VERSION))
         raise UnsupportedVersionError(f"format version {version} is not read here; these are: {known}", where=where)

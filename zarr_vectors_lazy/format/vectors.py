@@ -67,8 +67,10 @@ def decode_categories(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> np
     Raises
     ------
     FormatError
-        If a code has no category.
+        If a code has no category, or codes are no integers.
     """
+    if codes.dtype.kind not in "iub":
+        raise FormatError(f"dictionary codes must be integers, found dtype {codes.dtype}")
     missing = codes == dictionary.fill if dictionary.fill is not None else np.zeros(codes.shape, np.bool_)
     wrong = ~missing & ((codes < 0) | (codes >= len(dictionary.categories)))
     if wrong.any():
@@ -129,13 +131,12 @@ def _permutations(codes: IntArray, width: int) -> IntArray:
     """(M, width) permutations of Lehmer codes (spec 0.9, 7.2)."""
     sigma = np.empty((len(codes), width), np.int64)
     unused = np.tile(np.arange(width), (len(codes), 1))
-    rest = codes.copy()
-    radix = int(np.prod(np.arange(1, width + 1)))
-    if len(codes) and (codes.min() < 0 or codes.max() >= radix):
-        raise FormatError(f"permutation code {int(codes.max())} for {width} endpoints")
-    for i in range(width):
-        radix //= width - i
-        digit, rest = rest // radix, rest % radix
+    digits, rest = np.empty_like(sigma), codes
+    for base in range(1, width + 1):
+        rest, digits[:, width - base] = np.divmod(rest, base)
+    if rest.any():
+        raise FormatError(f"permutation code {int(codes[rest != 0][0])} for {width} endpoints")
+    for i, digit in enumerate(digits.T):
         sigma[:, i] = np.take_along_axis(unused, digit[:, None], 1)[:, 0]
         keep = np.arange(unused.shape[1]) != digit[:, None]
         unused = unused[keep].reshape(len(codes), -1)

@@ -27,25 +27,13 @@ def make_array(
     chunks = (tuple(sizes), *((edge,) for edge in row_shape))
     meta = np.empty((0,) * len(chunks), dtype)
     if getattr(da, "ARRAY_EXPR_ENABLED", False):
-        return _expression(graph, name, chunks, meta)
+        from zarr_vectors_lazy.graph.expression import expression_array  # noqa: PLC0415  fails in the other mode
+
+        return expression_array(graph, name, chunks, meta)
     return da.Array(graph, name, chunks, dtype=dtype, meta=meta)
 
 
 def empty_array(row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> da.Array:
     """Array without rows."""
     array: da.Array = da.from_array(np.empty((0, *row_shape), dtype), chunks=-1)
-    return array
-
-
-def _expression(
-    graph: HighLevelGraph, name: str, chunks: tuple[tuple[float, ...], ...], meta: np.ndarray[Any, Any]
-) -> da.Array:
-    """Array over the materialised graph: expressions do not cull layers, so it holds the selected chunks only."""
-    # There only, and only imported in that mode.
-    from dask._collections import new_collection  # noqa: PLC0415
-    from dask.array._array_expr._io import FromGraph  # noqa: PLC0415
-
-    keys: list[Any] = [(name, block, *(0,) * (len(chunks) - 1)) for block in range(len(chunks[0]))]
-    tasks = dict(graph.cull(set(keys)).to_dict())
-    array: da.Array = new_collection(FromGraph(tasks, meta, chunks, keys, name))
     return array

@@ -79,7 +79,9 @@ def candidate_objects(view: LevelView) -> IntArray:
 def _met(view: LevelView, box: BBox) -> tuple[BoolArray, BoolArray]:
     if not view.data.trusts_grid:  # bins that do not tile chunks: a chunk's place does not tell what it holds
         return np.ones(len(view), np.bool_), np.zeros(len(view), np.bool_)
-    return chunks_in_box(view.table.coords, view.data.meta.chunk_shape, box)
+    meta = view.data.meta
+    bin_shape = meta.bin_shape if meta.bins_tile else meta.chunk_shape
+    return chunks_in_box(view.table.coords, meta.chunk_shape, bin_shape, box)
 
 
 def _touched(view: LevelView, manifests: Manifests) -> BoolArray:

@@ -49,6 +49,11 @@ class ChunkTable:
     def __reduce__(self) -> tuple[Any, ...]:
         return ChunkTable, (self.coords,)
 
+    @property
+    def rank(self) -> int:
+        """Components of a coordinate, K."""
+        return int(self.coords.shape[1])
+
     def _pack(self, coords: ChunkCoords) -> IntArray:
         packed = np.zeros(len(coords), np.int64)
         for axis in range(coords.shape[1]):

@@ -1,5 +1,6 @@
 """How chunks are cut into Dask blocks."""
 
+import bisect
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -39,17 +40,19 @@ def cut_blocks(n: int, chunking: Chunking, sizes: npt.NDArray[Any] | float, targ
     sizes
         Bytes of each chunk, (n,), or of any.
     target
-        Bytes of a block for ``"auto"``.
+        Bytes of a block for ``"auto"``, at most; at least one chunk.
 
     Returns
     -------
     (blocks + 1,) int64: block b has chunks ``bounds[b]:bounds[b + 1]``.
     """
     if chunking == "auto":
-        ends = np.cumsum(np.broadcast_to(np.asarray(sizes, np.float64), (n,)))
-        before = np.concatenate([[0.0], ends[:-1]]) if n else ends
-        block = np.floor(np.maximum(before, 0) / max(target, 1)).astype(np.int64)
-        starts = np.flatnonzero(np.diff(block, prepend=-1))
-        return np.append(starts, n).astype(np.int64)
+        ends = np.cumsum(np.broadcast_to(np.asarray(sizes, np.float64), (n,))).tolist()
+        bounds = [0]
+        while bounds[-1] < n:
+            start = bounds[-1]
+            full = bisect.bisect_right(ends, (ends[start - 1] if start else 0.0) + target)
+            bounds.append(max(full, start + 1))  # a chunk that is larger is a block of its own
+        return np.asarray(bounds, np.int64)
     step = chunking if isinstance(chunking, int) else 1
     return np.append(np.arange(0, n, step), n).astype(np.int64)

@@ -98,7 +98,7 @@ def parse_box(bbox: Any, slices: Mapping[str, Any], axes: Sequence[str]) -> BBox
 def _corners(bbox: Any, ndim: int) -> BBox:
     try:
         lo, hi = (np.asarray(corner, np.float64) for corner in bbox)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SelectionError(f"bbox must be (lo, hi), {ndim} numbers each; found {bbox!r}") from error
     if lo.shape != (ndim,) or hi.shape != (ndim,):
         raise SelectionError(f"bbox must be (lo, hi), {ndim} numbers each; found shapes {lo.shape} and {hi.shape}")
@@ -114,7 +114,7 @@ def _end(value: Any, default: float, name: str) -> float:
         return default
     try:
         number = float(value)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise SelectionError(f"{name}= must be slice(lo, hi) of numbers, found {value!r}") from error
     if np.isnan(number):
         raise SelectionError(f"{name}= has NaN")

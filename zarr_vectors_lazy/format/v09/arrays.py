@@ -1,5 +1,6 @@
 """Chunk-grid and dense arrays from their ``zarr.json`` (spec 0.9, 4.1, 6 and 8)."""
 
+import math
 import operator
 from typing import Any
 
@@ -16,6 +17,8 @@ from zarr_vectors_lazy.types import IntArray, Json
 
 VLEN_TYPES = ("variable_length_bytes", "bytes")
 OUR_KEY = "zarr_vectors_lazy"
+MAX_SHARD_CELLS = 2**28  # an index of 4 GiB
+MAX_INDEX = 2**62  # differences of two such are still int64
 
 
 def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple[int, ...] | None = None) -> CellArray:
@@ -38,6 +41,8 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
     doc, attributes = node.doc, node.attributes
     if doc.get("node_type") != "array":
         raise FormatError(f"expected an array, found node_type {doc.get('node_type')!r}", where=node.path)
+    if doc.get("data_type") not in VLEN_TYPES:
+        raise FormatError(f"data_type must be {VLEN_TYPES[0]!r}, found {doc.get('data_type')!r}", where=node.path)
     shape = _ints(doc.get("shape"), "shape", node.path)
     origin = _ints(attributes.get("chunk_grid_origin", [0] * len(shape)), "chunk_grid_origin", node.path)
     if len(origin) != len(shape):
@@ -45,7 +50,11 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
     listed = attributes.get("nonempty_chunks")
     if not isinstance(listed, list):
         raise FormatError(f"'nonempty_chunks' must list the chunks there are, found {listed!r}", where=node.path)
-    chunks = ChunkTable(parse_chunk_keys(listed, len(shape), where=node.path))
+    coords = parse_chunk_keys(listed, len(shape), where=node.path)
+    try:
+        chunks = ChunkTable(coords)
+    except FormatError as error:
+        raise FormatError(error.message, where=node.path) from error
     at = chunks.coords - np.asarray(origin, np.int64)
     if len(at) and ((at < 0) | (at >= np.asarray(shape))).any():
         bad = chunks.coords[((at < 0) | (at >= np.asarray(shape))).any(axis=1)][0].tolist()
@@ -53,7 +62,7 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
     spec = CellSpec(
         path=node.path,
         dtype=parse_dtype(attributes.get("dtype", default_dtype), node.path),
-        row_shape=_row_shape(attributes) if row_shape is None else row_shape,
+        row_shape=_row_shape(attributes, node.path) if row_shape is None else row_shape,
         layout=parse_layout(node, origin),
         dictionary=_dictionary(attributes, node.path),
     )
@@ -61,25 +70,40 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
     return CellArray(spec=spec, chunks=chunks, counts=counts, digest=node.digest, attributes=attributes)
 
 
+def check_rank(array: CellArray, rank: int) -> CellArray:
+    """Return the array if its chunks have that many components.
+
+    Raises
+    ------
+    FormatError
+        If not.
+    """
+    found = array.chunks.coords.shape[1]
+    if found != rank:
+        raise FormatError(f"chunks have {found} components, expected {rank}", where=array.spec.path)
+    return array
+
+
 def parse_layout(node: Found, origin: tuple[int, ...]) -> GridLayout:
-    """Where cells are and how they are encoded; a pipeline that is not ours is left to zarr."""
+    """Where cells are and how they are encoded; a pipeline that is not ours is left to zarr.
+
+    Raises
+    ------
+    FormatError
+        If the metadata are not those of a Zarr v3 array, or shards are absurdly large.
+    """
     doc = node.doc
-    grid = (doc.get("chunk_grid") or {}).get("configuration") or {}
-    chunk_shape = _ints(grid.get("chunk_shape"), "chunk_grid", node.path)
-    encoding = doc.get("chunk_key_encoding") or {}
-    separator = (encoding.get("configuration") or {}).get("separator", "/")
-    codecs = doc.get("codecs") or []
-    plain = (
-        encoding.get("name") == "default"
-        and doc.get("data_type") in VLEN_TYPES
-        and not doc.get("storage_transformers")
-        and separator in ("/", ".")
-    )
+    chunk_shape = _chunk_shape(node, len(origin))
+    encoding = _named(doc.get("chunk_key_encoding"), "chunk_key_encoding", node.path)
+    separator = encoding["configuration"].get("separator", "/")
+    codecs = _codecs(doc.get("codecs"), node.path)
+    plain = encoding["name"] == "default" and not doc.get("storage_transformers") and separator in ("/", ".")
     pipeline: Pipeline | None = None
     shards: Shards | None = None
-    if plain and len(codecs) == 1 and codecs[0].get("name") == "sharding_indexed":
-        shards = _parse_shards(codecs[0].get("configuration") or {}, chunk_shape)
-        pipeline = parse_pipeline(codecs[0]["configuration"].get("codecs") or [], "vlen-bytes") if shards else None
+    if plain and [codec["name"] for codec in codecs] == ["sharding_indexed"]:
+        configuration = codecs[0]["configuration"]
+        shards = _parse_shards(configuration, chunk_shape, node.path)
+        pipeline = parse_pipeline(_codecs(configuration.get("codecs"), node.path), "vlen-bytes") if shards else None
     elif plain and all(edge == 1 for edge in chunk_shape):
         pipeline = parse_pipeline(codecs, "vlen-bytes")
     return GridLayout(path=node.path, origin=origin, separator=separator, pipeline=pipeline, shards=shards)
@@ -91,17 +115,18 @@ def parse_dense(node: Found | None, name: str) -> DenseArray:
     Raises
     ------
     FormatError
-        If there is no such array.
+        If there is no such array, or its metadata are not those of one.
     """
     if node is None or node.doc.get("node_type") != "array":
         raise FormatError(f"expected an array {name!r}", where=node.path if node else name)
     shape = _ints(node.doc.get("shape"), "shape", node.path)
-    grid = ((node.doc.get("chunk_grid") or {}).get("configuration") or {}).get("chunk_shape")
-    rows = _ints(grid, "chunk_grid", node.path)[0] if shape else 1
+    if not shape:
+        raise FormatError(f"expected rows, found an array {name!r} of shape {shape}", where=node.path)
+    rows = _chunk_shape(node, len(shape))[0]
     data_type = node.doc.get("data_type")
     dtype = np.dtype(object) if data_type in VLEN_TYPES else _dense_dtype(node, data_type)
     return DenseArray(
-        path=node.path, name=name, shape=shape, dtype=dtype, chunk_rows=max(rows, 1), fill=node.doc.get("fill_value")
+        path=node.path, name=name, shape=shape, dtype=dtype, chunk_rows=rows, fill=node.doc.get("fill_value")
     )
 
 
@@ -114,8 +139,8 @@ def parse_dtype(value: Any, where: str) -> np.dtype[Any]:
         If NumPy has no such dtype, or it holds objects.
     """
     try:
-        dtype = np.dtype(value)
-    except (TypeError, ValueError) as error:
+        dtype = np.dtype(value if isinstance(value, str) else "")
+    except (TypeError, ValueError, SyntaxError) as error:
         raise FormatError(f"dtype {value!r} is none that NumPy knows", where=where) from error
     if dtype.hasobject or dtype.itemsize == 0:
         raise FormatError(f"dtype {value!r} has no fixed size", where=where)
@@ -130,23 +155,52 @@ def _dense_dtype(node: Found, data_type: Any) -> np.dtype[Any]:
     return parse_dtype(data_type, node.path)
 
 
-def _parse_shards(configuration: Json, shard_shape: tuple[int, ...]) -> Shards | None:
-    inner = configuration.get("chunk_shape")
-    index = [codec.get("name") for codec in configuration.get("index_codecs") or []]
-    known = index in (["bytes"], ["bytes", "crc32c"])
-    if not known or not isinstance(inner, list) or any(edge != 1 for edge in inner) or len(inner) != len(shard_shape):
+def _named(value: Any, what: str, where: str) -> Json:
+    """Name and configuration of a codec, a chunk grid or a key encoding; a bare name has no configuration."""
+    if isinstance(value, str):
+        value = {"name": value}
+    if isinstance(value, dict) and isinstance(value.get("name"), str):
+        configuration = value.get("configuration") or {}
+        if isinstance(configuration, dict):
+            return {"name": value["name"], "configuration": configuration}
+    raise FormatError(f"{what} must have a name and a configuration, found {value!r}", where=where)
+
+
+def _codecs(value: Any, where: str) -> list[Json]:
+    if not isinstance(value, list):
+        raise FormatError(f"codecs must be a list, found {value!r}", where=where)
+    return [_named(codec, "codecs", where) for codec in value]
+
+
+def _chunk_shape(node: Found, rank: int) -> tuple[int, ...]:
+    grid = _named(node.doc.get("chunk_grid"), "chunk_grid", node.path)
+    shape = _ints(grid["configuration"].get("chunk_shape"), "chunk_grid", node.path)
+    if len(shape) != rank or any(edge < 1 for edge in shape):
+        raise FormatError(f"chunk_grid {list(shape)} for an array of rank {rank}", where=node.path)
+    return shape
+
+
+def _parse_shards(configuration: Json, shard_shape: tuple[int, ...], where: str) -> Shards | None:
+    if math.prod(shard_shape) > MAX_SHARD_CELLS:
+        raise FormatError(f"chunk_grid {list(shard_shape)} makes shards of absurd size", where=where)
+    index = _codecs(configuration.get("index_codecs"), where)
+    known = [codec["name"] for codec in index] in (["bytes"], ["bytes", "crc32c"])
+    if not known or index[0]["configuration"].get("endian", "little") != "little":
         return None
     location = configuration.get("index_location", "end")
-    if location not in ("start", "end"):
+    if configuration.get("chunk_shape") != [1] * len(shard_shape) or location not in ("start", "end"):
         return None
-    return Shards(shape=shard_shape, index_at_end=location == "end", index_crc="crc32c" in index)
+    return Shards(shape=shard_shape, index_at_end=location == "end", index_crc=len(index) == 2)
 
 
-def _row_shape(attributes: Json) -> tuple[int, ...] | None:
+def _row_shape(attributes: Json, where: str) -> tuple[int, ...] | None:
     """Row shape, None where a scalar stamp may be a lie (spec 0.9, 14 no. 3)."""
     channels = attributes.get("channel_names")
     if attributes.get("row_shape"):
-        return tuple(int(edge) for edge in attributes["row_shape"])
+        shape = _ints(attributes["row_shape"], "row_shape", where)
+        if any(edge < 1 for edge in shape):
+            raise FormatError(f"row_shape must be positive, found {list(shape)}", where=where)
+        return shape
     if isinstance(channels, list) and channels:
         return (len(channels),)
     return () if attributes.get("encoding") == "dictionary" else None
@@ -155,14 +209,28 @@ def _row_shape(attributes: Json) -> tuple[int, ...] | None:
 def _dictionary(attributes: Json, where: str) -> Dictionary | None:
     if attributes.get("encoding") != "dictionary":
         return None
-    categories = attributes.get("categories")
-    if not isinstance(categories, list):
-        raise FormatError(f"a dictionary-encoded attribute needs 'categories', found {categories!r}", where=where)
-    values = np.asarray(categories) if categories else np.empty(0, "<U1")
-    if values.dtype.hasobject or values.ndim != 1:
-        raise FormatError(f"categories must be all text or all numbers, found {categories[:5]!r}", where=where)
     fill = attributes.get("_FillValue")
-    return Dictionary(categories=values, fill=None if fill is None else int(fill))
+    values = parse_values(attributes.get("categories"), "categories", where)
+    return Dictionary(categories=values, fill=None if fill is None else _ints([fill], "_FillValue", where)[0])
+
+
+def parse_values(value: Any, name: str, where: str) -> np.ndarray[Any, Any]:
+    """(n,) array of a JSON list of texts, or of numbers, or of truth values.
+
+    Raises
+    ------
+    FormatError
+        If it is none of these.
+    """
+    if not isinstance(value, list):
+        raise FormatError(f"{name} must be a list, found {value!r}", where=where)
+    kinds = ((str,), (bool,), (int, float))
+    if not any(all(type(v) in kind for v in value) for kind in kinds):
+        raise FormatError(f"{name} must be all text or all numbers, found {value[:5]!r}", where=where)
+    values = np.asarray(value) if value else np.empty(0, "<U1")
+    if values.dtype.hasobject:
+        raise FormatError(f"{name} must fit in 64 bits, found {value[:5]!r}", where=where)
+    return values
 
 
 def _stamped_counts(attributes: Json, order: IntArray, where: str) -> IntArray | None:
@@ -186,6 +254,9 @@ def _ints(value: Any, name: str, where: str) -> tuple[int, ...]:
     if not isinstance(value, list):
         raise FormatError(f"{name} must be whole numbers, found {value!r}", where=where)
     try:
-        return tuple(map(operator.index, value))
+        numbers = tuple(map(operator.index, value))
     except TypeError as error:
         raise FormatError(f"{name} must be whole numbers, found {value!r}", where=where) from error
+    if any(abs(number) > MAX_INDEX for number in numbers):
+        raise FormatError(f"{name} must be numbers up to 2**62, found {value!r}", where=where)
+    return numbers

@@ -3,7 +3,7 @@
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.v09 import links, objects
-from zarr_vectors_lazy.format.v09.arrays import parse_cells
+from zarr_vectors_lazy.format.v09.arrays import check_rank, parse_cells
 from zarr_vectors_lazy.format.v09.metadata import parse_level, parse_root
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
@@ -45,10 +45,12 @@ class Generation09:
         if encoding != "raw":
             raise FormatError(f"vertices are encoded as {encoding!r}; only 'raw' can be read", where=path)
         array = parse_cells(node, row_shape=(store.ndim,))
-        rank = array.chunks.coords.shape[1]
-        expected = store.ndim + (level.chunk_attribute is not None)
-        if rank != expected:
-            raise FormatError(f"chunks have {rank} components, expected {expected}", where=path)
+        if array.spec.dtype.kind not in "fiu":
+            raise FormatError(f"vertices must be numbers, found dtype {array.spec.dtype}", where=path)
+        by = level.chunk_attribute
+        check_rank(array, store.ndim + (by is not None))
+        if by is not None and ((array.chunks.coords[:, 0] < 0) | (array.chunks.coords[:, 0] >= len(by[1]))).any():
+            raise FormatError(f"chunks have values of {by[0]!r} beyond the {len(by[1])} that are listed", where=path)
         return array
 
     def fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray]:
@@ -57,7 +59,7 @@ class Generation09:
         (node,) = yield [Node(path)]
         if node is None:
             raise FormatError(f"level {level.index} has no array 'vertex_fragments'", where=path)
-        return parse_cells(node, default_dtype="uint8", row_shape=())
+        return check_rank(parse_cells(node, default_dtype="uint8", row_shape=()), vertices.chunks.rank)
 
     def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
         """Names of the stored vertex attributes, sorted (spec 0.9, 6)."""
@@ -70,7 +72,7 @@ class Generation09:
         (node,) = yield [Node(path)]
         if node is None:
             raise FormatError(f"vertex_attributes/{name} has no zarr.json", where=path)
-        return parse_cells(node)
+        return check_rank(parse_cells(node), vertices.chunks.rank)
 
     def deltas(self, level: LevelMeta) -> MetaSteps[tuple[int, ...]]:
         """Deltas of the link families, ascending."""
@@ -78,7 +80,7 @@ class Generation09:
 
     def links(self, level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
         """Return a link family; None where there is none."""
-        return links.find_family(level.index, store, delta)
+        return links.find_family(level, store, delta)
 
     def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
         """Names of the attributes of a link family, sorted."""
@@ -90,7 +92,7 @@ class Generation09:
 
     def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
         """Where the manifests are; None where the level has no objects."""
-        return objects.find_index(level.index, vertices.chunks.coords.shape[1])
+        return objects.find_index(level.index, vertices.chunks.rank)
 
     def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
         """Per-object arrays by name."""

@@ -69,6 +69,7 @@ def parse_chunk_keys(keys: Sequence[str], rank: int, *, where: str = "") -> Chun
 def _first_bad(keys: Sequence[str], rank: int) -> str:
     for key in keys:
         parts = str(key).split(".")
-        if len(parts) != rank or not all(part.removeprefix("-").isdecimal() for part in parts):
+        digits = [part.removeprefix("-") for part in parts]
+        if len(parts) != rank or not all(part.isdecimal() and len(part) <= MAX_DIGITS for part in digits):
             return str(key)
     return str(keys[0])

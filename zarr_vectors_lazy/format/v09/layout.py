@@ -12,6 +12,8 @@ from zarr_vectors_lazy.types import BoolArray, Buffer, ChunkCoords, IntArray, Ra
 
 GAP_NBYTES = 64 * 1024  # a gap that costs less to read than another request
 ABSENT = np.uint64(2**64 - 1)
+MAX_CELL_NBYTES = 2**33  # the format states sizes in 32 bits; leaves room for codecs
+MAX_OFFSET = 2**62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,7 +160,9 @@ class GridLayout:
                 if start == ABSENT:
                     continue
                 start, stop = int(start), int(start) + int(nbytes)
-                if not whole[shard]:
+                if start > MAX_OFFSET or stop - start > MAX_CELL_NBYTES:
+                    out[at] = FormatError(f"the index of shard {head[shard].key!r} names bytes {start} to {stop}")
+                elif not whole[shard]:
                     later.append((at, head[shard].key, start, stop))
                 elif stop > len(raw):
                     out[at] = FormatError(

@@ -6,9 +6,9 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
-from zarr_vectors_lazy.format.v09.arrays import parse_cells
+from zarr_vectors_lazy.format.v09.arrays import MAX_INDEX, check_rank, parse_cells
 from zarr_vectors_lazy.model.arrays import CellArray
-from zarr_vectors_lazy.model.levels import StoreMeta
+from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkSegment
 from zarr_vectors_lazy.types import IntArray
 
@@ -28,13 +28,15 @@ def find_deltas(level: int) -> MetaSteps[tuple[int, ...]]:
     return tuple(sorted(int(name) for name in names if DELTA.fullmatch(name)))
 
 
-def find_family(level: int, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
+def find_family(level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
     """Read a family's policy and its segments; None where there is no usable one (spec 0.9, 7.1)."""
-    path = f"{level}/links/{format_delta(delta)}"
+    path = f"{level.index}/links/{format_delta(delta)}"
     group, names = yield [Node(path), Children(path)]
     if group is None or "link_width" not in group.attributes or "sid_ndim" not in group.attributes:
         return None
     width, rank = _small(group, "link_width"), _small(group, "sid_ndim")
+    if rank != store.ndim + (level.chunk_attribute is not None):
+        raise FormatError(f"sid_ndim is {rank}, a store of {store.ndim} axes has no such chunks", where=group.path)
     directed, duplicate = bool(group.attributes.get("directed", False)), group.attributes.get("store") == "duplicate"
     nodes = yield [Node(f"{path}/{name}") for name in sorted(names)]
     segments = []
@@ -46,7 +48,7 @@ def find_family(level: int, store: StoreMeta, delta: int) -> MetaSteps[LinkFamil
             continue  # a copy: the one led by its lowest chunk is kept
         intra = not offsets.any()
         permuted = not intra and delta == 0 and (duplicate or not directed)
-        array = parse_cells(node, default_dtype="int64", row_shape=())
+        array = check_rank(parse_cells(node, default_dtype="int64", row_shape=()), rank)
         coding = LinkCoding(
             width=width,
             dtype=array.spec.dtype,
@@ -98,6 +100,8 @@ def parse_offsets(segment: str, width: int, rank: int, where: str) -> IntArray:
         raise FormatError(f"{segment!r} states no chunk offsets", where=where) from error
     if len(offsets) != width - 1 or any(len(offset) != rank for offset in offsets):
         raise FormatError(f"{segment!r} must state {width - 1} offsets of {rank} components", where=where)
+    if any(abs(part) > MAX_INDEX for offset in offsets for part in offset):
+        raise FormatError(f"{segment!r} states absurd offsets", where=where)
     return np.asarray(offsets, np.int64).reshape(width - 1, rank)
 
 

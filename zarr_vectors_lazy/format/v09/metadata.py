@@ -1,15 +1,17 @@
 """Root and level metadata (spec 0.9, 3)."""
 
+import re
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.v09.arrays import parse_values
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.types import Floats, Json
 
-GEOMETRIES = ("point_cloud", "line", "polyline", "streamline", "graph", "skeleton", "mesh")
+LEVEL = re.compile("0|[1-9][0-9]{0,8}")
 
 
 def parse_root(root: Found, children: tuple[str, ...] | None) -> StoreMeta:
@@ -21,6 +23,9 @@ def parse_root(root: Found, children: tuple[str, ...] | None) -> StoreMeta:
         If a required field is missing or contradicts another.
     """
     block = root.attributes["zarr_vectors"]
+    version = block.get("zv_version")
+    if not isinstance(version, str):
+        raise FormatError(f"zarr_vectors.zv_version must be text like '0.9.2', found {version!r}", where=root.path)
     multiscale = _multiscale(root)
     axes = multiscale.get("axes")
     if not isinstance(axes, list) or not all(isinstance(axis, dict) and "name" in axis for axis in axes) or not axes:
@@ -35,14 +40,14 @@ def parse_root(root: Found, children: tuple[str, ...] | None) -> StoreMeta:
     if not isinstance(bounds, list) or len(bounds) != 2:
         raise FormatError(f"zarr_vectors.bounds must be [lo, hi], found {bounds!r}", where=root.path)
     lo, hi = (numbers(corner, ndim, "zarr_vectors.bounds", root.path) for corner in bounds)
-    geometries = block.get("geometry_types", [])
+    geometries = block.get("geometry_types")
     if not isinstance(geometries, list) or not all(isinstance(name, str) for name in geometries):
         raise FormatError(f"zarr_vectors.geometry_types must be a list of names, found {geometries!r}", where=root.path)
     bins = _bins(multiscale, ndim, bin_shape, root.path)
-    names = {int(name) for name in (children or ()) if name.isdecimal() and str(int(name)) == name}
+    names = {int(name) for name in (children or ()) if LEVEL.fullmatch(name)}
     offset = block.get("coordinate_offset")
     return StoreMeta(
-        version=block["zv_version"],
+        version=version,
         axes=tuple(str(axis["name"]) for axis in axes),
         axis_types=tuple(str(axis.get("type", "space")) for axis in axes),
         units=tuple(axis.get("unit") for axis in axes),
@@ -97,7 +102,10 @@ def numbers(value: Any, length: int, name: str, where: str, *, positive: bool = 
     good = isinstance(value, list) and len(value) == length
     if not good or not all(isinstance(v, int | float) and not isinstance(v, bool) for v in value):
         raise FormatError(f"{name} must be {length} numbers, found {value!r}", where=where)
-    array = np.asarray(value, np.float64)
+    try:
+        array = np.asarray(value, np.float64)
+    except OverflowError as error:
+        raise FormatError(f"{name} must fit in 64 bits, found {value!r}", where=where) from error
     if positive and not (np.isfinite(array) & (array > 0)).all():
         raise FormatError(f"{name} must be positive, found {value!r}", where=where)
     return array
@@ -113,11 +121,12 @@ def _multiscale(root: Found) -> Json:
 def _bins(multiscale: Json, ndim: int, base: Floats, where: str) -> dict[int, Floats]:
     """Bin shape by level: twice the translation, else scale times the base bin (spec 0.9, 3.2)."""
     bins: dict[int, Floats] = {}
-    for dataset in multiscale.get("datasets") or []:
-        path = str(dataset.get("path", "")) if isinstance(dataset, dict) else ""
-        if not path.isdecimal():
+    for dataset in _objects(multiscale.get("datasets"), "datasets", where):
+        path = str(dataset.get("path", ""))
+        if not LEVEL.fullmatch(path):
             continue
-        transforms = {t.get("type"): t for t in dataset.get("coordinateTransformations") or [] if isinstance(t, dict)}
+        listed = _objects(dataset.get("coordinateTransformations"), "coordinateTransformations", where)
+        transforms = {str(transform.get("type")): transform for transform in listed}
         if "translation" in transforms:
             shape = 2 * numbers(transforms["translation"].get("translation"), ndim, "translation", where)
         elif "scale" in transforms:
@@ -128,6 +137,13 @@ def _bins(multiscale: Json, ndim: int, base: Floats, where: str) -> dict[int, Fl
     if 0 in bins:
         bins[0] = base
     return bins
+
+
+def _objects(value: Any, name: str, where: str) -> list[Json]:
+    found = [] if value is None else value
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise FormatError(f"multiscales[0].{name} must be a list of objects, found {value!r}", where=where)
+    return found
 
 
 def _legacy_bin(block: Json, store: StoreMeta, where: str) -> Floats:
@@ -142,6 +158,6 @@ def _chunk_attribute(block: Json, where: str) -> tuple[str, np.ndarray[Any, Any]
     name, values = block.get("chunk_attribute_name"), block.get("chunk_attribute_values")
     if name is None and values is None:
         return None
-    if not isinstance(name, str) or not isinstance(values, list):
+    if not isinstance(name, str) or values is None:
         raise FormatError(f"chunk_attribute_name {name!r} needs chunk_attribute_values, found {values!r}", where=where)
-    return name, np.asarray(values)
+    return name, parse_values(values, "chunk_attribute_values", where)

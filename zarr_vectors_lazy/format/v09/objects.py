@@ -35,11 +35,13 @@ def find_index(level: int, rank: int) -> MetaSteps[ObjectIndex | None]:
             raise FormatError(f"the index states {count} objects and has no manifests", where=path)
         return ObjectIndex(count=0, rank=rank, manifests=None, ids=None, digest=group.digest)
     rows = parse_dense(manifests, "manifests")
+    if not rows.dtype.hasobject:
+        raise FormatError(f"manifests must be bytes, found dtype {rows.dtype}", where=rows.path)
     if layout == LAYOUTS[1] and ids is None:
         raise FormatError(f"layout {layout!r} needs the array 'object_ids'", where=path)
     id_rows = parse_dense(ids, "object_ids") if layout == LAYOUTS[1] else None
-    if id_rows is not None and id_rows.shape != rows.shape:
-        raise FormatError(f"{id_rows.shape[0]} object ids for {rows.shape[0]} manifests", where=path)
+    if id_rows is not None and (id_rows.shape != rows.shape or id_rows.dtype.kind not in "iu"):
+        raise FormatError(f"object_ids {id_rows.shape} of {id_rows.dtype} for manifests {rows.shape}", where=path)
     return ObjectIndex(
         count=rows.shape[0],
         rank=rank,
@@ -71,8 +73,14 @@ def find_groups(level: int) -> MetaSteps[GroupIndex | None]:
         members=members,
         count=members.shape[0],
         names=tuple(str(name) for name in names),
-        ranges={int(group): _range(bounds, node.path) for group, bounds in ranges.items()},
+        ranges={_group(group, node.path): _range(bounds, node.path) for group, bounds in ranges.items()},
     )
+
+
+def _group(name: str, where: str) -> int:
+    if not name.isdecimal():
+        raise FormatError(f"group_ranges names the group {name!r}, expected its number", where=where)
+    return int(name)
 
 
 def _range(bounds: Any, where: str) -> tuple[int, int]:
