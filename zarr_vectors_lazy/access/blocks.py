@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.attributes import Column, column_values
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import read_vertices
+from zarr_vectors_lazy.access.read import placed, read_vertices
 from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.types import ChunkCoords, Raw, Vertices
@@ -49,7 +49,7 @@ def vertex_block(
     """
     return _joined(
         [
-            _taken(read_vertices(source, spec, coord, raw, count), choice)
+            _taken(read_vertices(source, spec, coord, raw, count), choice, source, spec, coord)
             for (coord, count), raw, choice in zip(block, _listed(raws), kept or _ALL * len(block.coords), strict=True)
         ]
     )
@@ -79,7 +79,7 @@ def value_block(
     all_of = _ALL * len(block.coords)
     return _joined(
         [
-            _taken(column_values(column, coord, count, listed, raw, head), choice)
+            _taken(column_values(column, coord, count, listed, raw, head), choice, column.source, column.spec, coord)
             for (coord, count), listed, raw, head, choice in zip(
                 block, present, _listed(raws), heads or all_of, kept or all_of, strict=True
             )
@@ -91,8 +91,15 @@ def _listed(raws: Raw | Sequence[Raw]) -> Sequence[Raw]:
     return raws if isinstance(raws, list) else [raws]  # type: ignore[list-item]
 
 
-def _taken(values: np.ndarray[Any, Any], kept: Kept | None) -> np.ndarray[Any, Any]:
-    return values if kept is None else kept.take(values)
+def _taken(
+    values: np.ndarray[Any, Any], kept: Kept | None, source: Source, spec: CellSpec | None, coord: tuple[int, ...]
+) -> np.ndarray[Any, Any]:
+    if kept is None:
+        return values
+    if spec is None:
+        return kept.take(values)
+    with placed(source, spec, coord):
+        return kept.take(values)
 
 
 def _joined(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
-from zarr_vectors_lazy.access.read import read_fragments, read_vertices
+from zarr_vectors_lazy.access.read import read_fragments, read_row_count, read_vertices
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.kernels.rows import Kept, in_range, kept_of_mask, outside_chunk, rows_in_box
 from zarr_vectors_lazy.model.arrays import CellSpec
@@ -53,6 +53,7 @@ def choose_rows(
     coord: tuple[int, ...],
     count: int | None,
     vertices: Raw,
+    head: Raw,
     fragments: Raw,
     owned: Owned | None,
     values: Sequence[np.ndarray[Any, Any]],
@@ -65,7 +66,9 @@ def choose_rows(
     count
         Rows that the metadata promise, or None.
     vertices, fragments
-        Encoded cells; vertices None where the count is promised and no box cuts the chunk.
+        Encoded cells; vertices only where a box cuts the chunk, fragments where objects matter.
+    head
+        Head of the positions' cell, where the count is neither promised nor told by vertices or values.
     owned
         Fragments of the selected objects, or None where objects do not matter.
     values
@@ -73,16 +76,17 @@ def choose_rows(
     masked
         Whether the box cuts this chunk.
     """
-    positions = None
-    if vertices is not None or count is None:
-        positions = read_vertices(chooser.source, chooser.vertices, coord, vertices, count)
-        count = len(positions)
-    assert count is not None
-    mask = np.ones(count, np.bool_)
     if masked and chooser.box is not None:
-        assert positions is not None
+        positions = read_vertices(chooser.source, chooser.vertices, coord, vertices, count)
         check_placement(chooser.source, chooser.vertices, coord, positions, chooser.chunk_shape)
-        mask &= rows_in_box(positions, chooser.box)
+        mask = rows_in_box(positions, chooser.box)
+    elif count is None and len(values):
+        mask = np.ones(len(values[0]), np.bool_)
+    elif count is None:
+        mask = np.ones(read_row_count(chooser.source, chooser.vertices, coord, head), np.bool_)
+    else:
+        mask = np.ones(count, np.bool_)
+    count = len(mask)
     if owned is not None and chooser.fragments is not None:
         index = read_fragments(chooser.source, chooser.fragments, coord, fragments)
         mine = np.zeros(count, np.bool_)

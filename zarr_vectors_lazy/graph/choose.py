@@ -33,7 +33,10 @@ class ChoiceRecipe:
         """Task of one chunk."""
         count = None if self.counts is None else int(self.counts[block])
         masked = bool(self.masked[block])
-        vertices = TaskRef((cell_name(self.reads, VERTICES), block)) if count is None or masked else None
+        vertices = TaskRef((cell_name(self.reads, VERTICES), block)) if masked else None
+        head = (
+            TaskRef((cell_name(self.reads, HEADS), block)) if count is None and not masked and not self.values else None
+        )
         fragments = None if self.owned is None else TaskRef((cell_name(self.reads, FRAGMENTS), block))
         return Task(
             key,
@@ -42,6 +45,7 @@ class ChoiceRecipe:
             tuple(self.coords[block].tolist()),
             count,
             vertices,
+            head,
             fragments,
             None if self.owned is None else TaskRef((self.owned,)),
             List(*(TaskRef((name, block)) for name in self.values)),
@@ -55,6 +59,7 @@ def choice_graph(view: LevelView) -> Named | None:
         return None
     selection = view.selection
     view.vertex_member()
+    view.member(HEADS, view.data.vertices, head=True)
     graphs = [view.read_graph()]
     fragments: CellSpec | None = None
     owned: str | None = None

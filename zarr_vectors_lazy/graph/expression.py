@@ -19,19 +19,19 @@ from dask.highlevelgraph import HighLevelGraph
 from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
 
 
-class Rows(FromGraph):  # type: ignore[misc]
+class Rows(FromGraph):
     """Blocks of rows, their sizes perhaps unknown."""
 
     def finalize_compute(self) -> ArrayExpr:
         """Return the expression of the computed array."""
         unknown = any(math.isnan(size) for size in self.chunks[0])
-        return JoinedRows(self) if unknown else super().finalize_compute()
+        return JoinedRows(self) if unknown else super().finalize_compute()  # type: ignore[no-untyped-call]
 
 
-class JoinedRows(ArrayExpr):  # type: ignore[misc]
+class JoinedRows(ArrayExpr):
     """All blocks of `Rows` as one."""
 
-    _parameters = ("array",)
+    _parameters = ["array"]  # noqa: RUF012  as Dask declares it
 
     @cached_property
     def _meta(self) -> Any:
@@ -53,5 +53,5 @@ def expression_array(
     """Array over the tasks of the selected chunks."""
     keys: list[Any] = [(name, block, *(0,) * (len(chunks) - 1)) for block in range(len(chunks[0]))]
     tasks = dict(graph.cull(set(keys)).to_dict())
-    array: da.Array = new_collection(Rows(tasks, meta, chunks, keys, name))
+    array: da.Array = new_collection(Rows(tasks, meta, chunks, keys, name))  # type: ignore[no-untyped-call]
     return array

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.types import BBox, BoolArray, Floats, IntArray, Vertices
 
 
@@ -27,7 +28,15 @@ class Kept:
         return self.total if self.rows is None else len(self.rows)
 
     def take(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return the selected rows of the chunk's values."""
+        """Return the selected rows of the chunk's values.
+
+        Raises
+        ------
+        FormatError
+            If there are not as many values as the chunk has rows.
+        """
+        if len(values) != self.total:
+            raise FormatError(f"{len(values)} values for {self.total} vertices of a chunk")
         return values if self.rows is None else values[self.rows]
 
     def renumber(self, rows: IntArray) -> IntArray:
