@@ -113,8 +113,8 @@ def check(python: str, rest: list[str]) -> None:
 
 
 def bench(python: str, rest: list[str]) -> None:
-    """Benchmarks, with timing on (minutes)."""
-    run(full(python), "-m", "pytest", "benchmarks", "--benchmark-enable", *rest)
+    """Benchmarks beside the reference package (about 12 minutes)."""
+    run(full(python), "-m", "benchmarks", *rest)
 
 
 def docs(python: str, rest: list[str]) -> None:
