@@ -5,7 +5,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import dask
 import numpy as np
+import obstore.store
 import pytest
+from dask.sizeof import sizeof
 
 from tests.servers import file_server
 from tests.storage.conftest import OBJECTS, UNLISTABLE
@@ -184,3 +186,10 @@ def test_connections_beyond_the_last_32_are_closed_without_complaint(http, caplo
     gc.collect()
     assert bytes(fetch(connect(specs[0]), [Get(BIG)])[0]) == WHOLE
     assert "Unclosed" not in caplog.text
+
+
+def test_dask_knows_the_size_of_what_obstore_gives():
+    connect(resolve("http://127.0.0.1:9/nothing", backend="obstore"))  # where obstore is used, its bytes are known
+    bucket = obstore.store.MemoryStore()
+    bucket.put("a", bytes(100_000))
+    assert sizeof({("vertices", 0): bucket.get("a").bytes()}) >= 100_000
