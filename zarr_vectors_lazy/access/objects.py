@@ -19,6 +19,7 @@ KEPT_ENTRIES = 8_000_000  # manifest entries that a process keeps, about 40 byte
 
 _lock = threading.Lock()
 _kept: OrderedDict[tuple[Any, ...], Manifests] = OrderedDict()
+_kept_ids: OrderedDict[tuple[Any, ...], IntArray] = OrderedDict()
 
 
 def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | None = None) -> np.ndarray[Any, Any]:
@@ -38,10 +39,22 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
 
 
 def read_ids(source: Source, index: ObjectIndex) -> IntArray:
-    """(O,) int64 object id of each manifest row (spec 0.9, 8)."""
+    """(O,) int64 object id of each manifest row (spec 0.9, 8); read once per process, and kept."""
     if index.ids is None:
         return np.arange(index.count, dtype=np.int64)
-    return read_dense(source, index.ids).astype(np.int64)
+    key = (source, index.ids.path, index.digest)
+    with _lock:
+        found = _kept_ids.get(key)
+        if found is not None:
+            _kept_ids.move_to_end(key)
+            return found
+    made = read_dense(source, index.ids).astype(np.int64)
+    made.flags.writeable = False
+    with _lock:
+        _kept_ids[key] = made
+        while len(_kept_ids) > 1 and sum(map(len, _kept_ids.values())) > KEPT_ENTRIES:
+            _kept_ids.popitem(last=False)
+    return made
 
 
 def read_manifests(source: Source, index: ObjectIndex, rows: IntArray | None = None) -> Manifests:
