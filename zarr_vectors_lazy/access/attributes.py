@@ -75,11 +75,18 @@ def column_values(
 def probe_row_shape(data: LevelData, array: CellArray) -> tuple[int, ...]:
     """Row shape of a vertex attribute that the metadata leave open (spec 0.9, 6, "Robust width rule").
 
-    Reads the heads of one cell of it and of the positions of the same chunk, where writers are known to stamp vectors
-    as scalars; point clouds are stamped right.
+    Reads the heads of one cell of it and of the positions of the same chunk, once, where writers are known to stamp
+    vectors as scalars; point clouds are stamped right.
     """
     if array.spec.row_shape is not None:
         return array.spec.row_shape
+    found = data.row_shapes.get(array.spec.path)
+    if found is None:
+        found = data.row_shapes[array.spec.path] = _probed(data, array)
+    return found
+
+
+def _probed(data: LevelData, array: CellArray) -> tuple[int, ...]:
     shared = np.flatnonzero(data.vertices.chunks.find(array.chunks.coords) >= 0)
     if set(data.store.geometry_types) == {"point_cloud"} or not len(shared):
         return ()

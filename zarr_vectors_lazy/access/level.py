@@ -55,6 +55,7 @@ class LevelData:
         self._attributes: dict[str, CellArray] = {}
         self._families: dict[int, LinkFamily | None] = {}
         self._link_attributes: dict[str, dict[str, CellArray]] = {}
+        self.row_shapes: dict[str, tuple[int, ...]] = {}  # of attributes by path, where cells had to tell
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LevelData, (self.tree, self.generation, self.store, self.meta, self.digest)
