@@ -134,7 +134,7 @@ def block(body):
         block(struct.pack("<Bq", 3, 0)),
         block(struct.pack("<Bq", 255, 0)),
         [struct.pack("<I", 100) + struct.pack("<qqBqq", 0, 0, 1, 0, 2**26) * 100],
-        block(struct.pack("<Bqq", 1, 0, 2**26)) * 100,
+        block(struct.pack("<Bqq", 1, 0, 2**20)) * 100,
     ],
 )
 def test_absurd_counts_are_refused_before_memory_is_taken(blobs):

@@ -9,7 +9,7 @@ from zarr_vectors_lazy.model.objects import Manifests, ragged_arange
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
 RANGE, LISTED = 1, 2
-MAX_ENTRIES = 2**26  # of ranges decoded at once: chunks do not have so many fragments, and memory has an end
+MAX_ENTRIES = 2**26  # that ranges may stand for: levels have fewer fragments, and memory has an end
 
 
 def decode_manifests(blobs: Sequence[bytes], rank: int) -> Manifests:
@@ -57,40 +57,43 @@ def _walk(
 ) -> Manifests:
     """Every mode: the k-th block of all objects at once, k = 0, 1, ..."""
     at, end = begin + 4, begin + sizes
-    found: list[tuple[IntArray, IntArray, IntArray, IntArray]] = []  # object, step, chunk, fragment
+    found: list[tuple[IntArray, ...]] = []  # for each block: object, chunk, mode, first fragment, fragments, position
     for step in range(int(blocks.max(initial=0))):
         live = np.flatnonzero(blocks > step)
         head = at[live]
         _inside(head + 8 * rank + 5, end[live])
         coords = _integers(data, head[:, None] + 8 * np.arange(rank), "<i8").reshape(-1, rank)
-        mode = data[head + 8 * rank]
+        mode = data[head + 8 * rank].astype(np.int64)
         body = head + 8 * rank + 1
         if mode.max() > LISTED:
             raise FormatError(f"a manifest block has mode {int(mode.max())}, expected 0, 1 or 2")
         first, count = _extent(data, body, mode, end[live])
         at[live] = body + np.select([mode == 0, mode == RANGE], [8, 16], 4 + 8 * count)
         _inside(at[live], end[live])
-        inner = ragged_arange(count)
-        owner = np.repeat(np.arange(len(live)), count)
-        fragment = first[owner] + inner
-        listed = mode[owner] == LISTED
-        fragment[listed] = _integers(data, (body[owner] + 4 + 8 * inner)[listed], "<i8")
-        found.append((live[owner], np.full(len(owner), step), coords[owner], fragment))
+        found.append((live, coords, mode, first, count, body))
     if not np.array_equal(at[sizes > 0], end[sizes > 0]):
         raise FormatError("a manifest has bytes behind its last block")
     if not found:
         return Manifests(
             _offsets(np.zeros(len(blocks), np.int64)), np.empty((0, rank), np.int64), np.empty(0, np.int64)
         )
-    owner, step_of, chunks, fragments = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    order = np.lexsort((np.arange(len(owner)), step_of, owner))
-    return Manifests(_offsets(np.bincount(owner, minlength=len(blocks))), chunks[order], fragments[order])
+    owner, chunks, mode, first, count, body = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    if int(count[mode == RANGE].sum()) > MAX_ENTRIES:
+        raise FormatError(
+            f"manifests state ranges of {int(count[mode == RANGE].sum())} fragments: no level has so many"
+        )
+    order = np.argsort(owner, kind="stable")
+    block, inner = np.repeat(order, count[order]), ragged_arange(count[order])
+    fragments = first[block] + inner
+    listed = mode[block] == LISTED
+    fragments[listed] = _integers(data, (body[block] + 4 + 8 * inner)[listed], "<i8")
+    return Manifests(_offsets(np.bincount(owner[block], minlength=len(blocks))), chunks[block], fragments)
 
 
 def _extent(
     data: np.ndarray[tuple[int], np.dtype[np.uint8]],
     body: IntArray,
-    mode: np.ndarray[tuple[int], np.dtype[np.uint8]],
+    mode: IntArray,
     end: IntArray,
 ) -> tuple[IntArray, IntArray]:
     """First fragment and number of fragments of each block."""
@@ -101,7 +104,7 @@ def _extent(
     count[mode == LISTED] = _integers(data, body[mode == LISTED], "<u4")
     if count.min(initial=0) < 0 or bool((count[mode == LISTED] * 8 > (end - body)[mode == LISTED]).any()):
         raise FormatError(f"a manifest block states {int(count.max())} fragments")
-    if count.max(initial=0) > MAX_ENTRIES or int(count[mode == RANGE].sum()) > MAX_ENTRIES:
+    if count.max(initial=0) > MAX_ENTRIES:
         raise FormatError(f"a manifest block states {int(count.max())} fragments: no chunk has so many")
     return first, count
 
