@@ -74,7 +74,7 @@ class LevelData:
     def vertices(self) -> CellArray:
         """The positions."""
         array = self.tree.run(self.generation.vertices(self.meta, self.store))
-        if array.counts is not None and self.meta.vertex_count not in (None, int(array.counts.sum())):
+        if array.counts is not None and self.meta.vertex_count not in (None, 0, int(array.counts.sum())):
             raise FormatError(
                 f"vertex_counts sum to {int(array.counts.sum())}, the level states {self.meta.vertex_count}; "
                 "run zvl.index",

@@ -54,7 +54,11 @@ class ZVLevel:
         sizes = self._view.sizes
         if sizes is not None:
             return int(sizes.sum())
-        return self._view.data.meta.vertex_count if self._view.rows is None else None
+        if self._view.rows is not None:
+            return None
+        stated = self._view.data.meta.vertex_count
+        # Streaming writers leave 0, and a listed chunk has vertices: then the store does not know.
+        return None if stated == 0 and len(self._view) else stated
 
     @property
     def chunk_keys(self) -> list[tuple[int, ...]]:

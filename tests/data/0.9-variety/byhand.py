@@ -280,8 +280,7 @@ def store_skeleton_streaming(path):
     write_object_index(group, manifests, 3, total_objects=3)
     write_object_attributes(group, "segment_id", segment_ids.astype("u8"))
     finalize_skeleton_store(root)
-    node = zarr.open_group(str(path), mode="r+")["0"]
-    node.attrs["zarr_vectors_level"] = dict(node.attrs["zarr_vectors_level"]) | {"vertex_count": len(positions)}
+    level.counted = False
     level.object_attrs = {"segment_id": segment_ids.astype("u8")}
     return "skeleton", [level]
 

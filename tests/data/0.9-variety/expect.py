@@ -17,6 +17,7 @@ class Level:
     Objects map an id to its rows; ``ordered`` says whether their order is a path. ``edges`` are pairs as given (for
     trees child and parent). ``links`` are the records of delta 0, ``link_attrs`` their values. ``parents`` maps rows to
     rows of the next coarser level, -1 for none; ``crosslevel`` a delta to pairs of rows.
+    ``counted`` says whether the writer states how many vertices there are.
     """
 
     positions: np.ndarray
@@ -36,6 +37,7 @@ class Level:
     chunk_by: str | None = None
     bin_shape: Any = None
     chunks: int | None = None
+    counted: bool = True
     parents: np.ndarray | None = None
     crosslevel: dict[int, np.ndarray] = field(default_factory=dict)
 
@@ -188,7 +190,7 @@ def save(store, name, kind, levels, folder):
             arrays[f"L{index}/crosslevel/{delta:+d}"] = _sorted(both)[0]
         entry = {
             "level": index,
-            "vertex_count": len(level.positions),
+            "vertex_count": len(level.positions) if level.counted else None,
             "dtype": str(level.positions.dtype),
             "chunks": level.chunks or len(np.unique(level.coords(), axis=0)),
         }
