@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import check_count, placed, read_attribute, read_fragments, read_links
-from zarr_vectors_lazy.errors import CorruptChunkError
+from zarr_vectors_lazy.access.read import placed, read_attribute, read_fragments, read_links
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.kernels.edges import implied_parents
 from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
@@ -140,7 +140,11 @@ def link_values(
     if spec is None:
         return np.full((int(valid.sum()), *row_shape), np.nan, dtype)
     values = read_attribute(source, spec, coord, raw, row_shape, None)
-    check_count(source, spec, coord, len(values), len(valid))
+    if len(values) != len(valid):
+        raise FormatError(
+            f"chunk {dotted(coord)!r} of {spec.path!r} has {len(values)} values for {len(valid)} links",
+            where=source.spec.url,
+        )
     return values.astype(dtype, copy=False)[valid]
 
 
