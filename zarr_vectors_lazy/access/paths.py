@@ -9,12 +9,12 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.links import Span, spans_of
 from zarr_vectors_lazy.access.objects import read_manifests
 from zarr_vectors_lazy.access.read import read_fragments, read_vertices
-from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.kernels.edges import consecutive
 from zarr_vectors_lazy.kernels.paths import Paths, trace
 from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
-from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Raw, Vertices
 
@@ -80,6 +80,8 @@ def path_edges(
     for chunk, (span, choice) in enumerate(zip(spans, kept, strict=True)):
         here = paths.chunks == chunk
         assert span is not None
+        total = span[1] - span[0] if choice is None else choice.total
+        _check_rows(block, chunk, paths.rows[here], total)
         at = paths.rows[here] if choice is None else choice.renumber(paths.rows[here])
         rows[here] = np.where(at >= 0, at + span[0], -1)
     return consecutive(rows, paths.begins)
@@ -96,18 +98,26 @@ def path_vertices(
     selected = np.ones(len(paths.rows), np.bool_)
     for chunk, choice in enumerate(kept):
         here = paths.chunks == chunk
-        if here.any() and paths.rows[here].max() >= len(values[chunk]):
-            raise FormatError(
-                f"fragments name row {int(paths.rows[here].max())} of chunk {coords[chunk]}, "
-                f"it has {len(values[chunk])}",
-                where=block.source.spec.url,
-            )
+        _check_rows(block, chunk, paths.rows[here], len(values[chunk]))
         if choice is not None:
             selected[here] = choice.renumber(paths.rows[here]) >= 0
     shape = block.vertices.row_shape or ()
     found = paths.gather(values, np.empty((0, *shape), block.vertices.dtype))
     counts = np.bincount(paths.owners[selected], minlength=len(block.objects))
     return found[selected], counts.astype(np.int64)
+
+
+def _check_rows(block: PathBlock, chunk: int, rows: IntArray, total: int) -> None:
+    """Raise if fragments name rows that their chunk does not have."""
+    if len(rows) and int(rows.max()) >= total:
+        raise CorruptChunkError(
+            f"fragments name row {int(rows.max())}, the chunk has {total} (by its stored count, if the store has any: "
+            "then run zvl.index)",
+            level=block.source.level,
+            array=block.fragments.path,
+            chunk=dotted(block.coords[chunk].tolist()),
+            url=block.source.spec.url,
+        )
 
 
 def offsets_of(counts: Sequence[IntArray]) -> IntArray:

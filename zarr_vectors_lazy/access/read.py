@@ -179,7 +179,13 @@ def read_attribute(
     """Stored rows of a vertex attribute of one chunk; codes where it is dictionary-encoded."""
     payload = read_payload(source, spec, coord, raw)
     with placed(source, spec, coord):
-        return decode_attribute(payload, spec.dtype, row_shape, count)
+        values = decode_attribute(payload, spec.dtype, row_shape, None)
+        if count is not None and len(values) != count:
+            raise FormatError(
+                f"the attribute has {len(values)} rows, the chunk {count} vertices (by its stored count, if the store "
+                "has any: then run zvl.index)"
+            )
+    return values
 
 
 def read_categories(

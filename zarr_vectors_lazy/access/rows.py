@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
-from zarr_vectors_lazy.access.read import read_fragments, read_row_count, read_vertices
+from zarr_vectors_lazy.access.read import placed, read_fragments, read_row_count, read_vertices
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.kernels.rows import Kept, in_range, kept_of_mask, outside_chunk, rows_in_box
 from zarr_vectors_lazy.model.arrays import CellSpec
@@ -92,7 +92,8 @@ def choose_rows(
         mine = np.zeros(count, np.bool_)
         named = owned.get(coord)
         if named is not None:
-            index.check(count)
+            with placed(chooser.source, chooser.fragments, coord):
+                index.check(count)
             mine[index.rows(named)] = True
         mask &= mine
     at = iter(values)

@@ -129,7 +129,7 @@ def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
     blocks = Blocks(
         reads=view.reads.name,
         coords=view.reads.coords,
-        counts=view.stored_counts,
+        counts=view.sizes if not view.filters.any() else view.stored_counts,
         bounds=cut_blocks(len(view), view.chunking, estimates, target),
         choice=None if choice is None else choice.name,
         filters=view.filters,

@@ -10,6 +10,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.level import LevelData, Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.layers import RecipeLayer
 from zarr_vectors_lazy.graph.reads import Member, Reads, read_graph, shared_reads
 from zarr_vectors_lazy.model.arrays import CellArray
@@ -239,6 +240,10 @@ def level_objects(data: LevelData) -> tuple[IntArray, Manifests]:
     if found is None:
         index = data.object_index
         assert index is not None
-        found = data.__dict__["_objects"] = (read_ids(data.source, index), read_manifests(data.source, index))
+        manifests = read_manifests(data.source, index)
+        present = int(np.count_nonzero(np.diff(manifests.offsets)))
+        if present < (index.present or 0):  # a stored chunk of them that is gone reads as empty manifests
+            raise FormatError(f"{present} manifests, the object index states {index.present}", where=data.url)
+        found = data.__dict__["_objects"] = (read_ids(data.source, index), manifests)
     ids, manifests = found
     return ids, manifests

@@ -23,6 +23,8 @@ class ObjectIndex:
         One variable-length row an object; None where there are none.
     ids
         Ids by row; None where the id is the row number.
+    present
+        Rows that the store says have a manifest, None where it does not say.
     digest
         Changes when the index's metadata change.
     """
@@ -31,6 +33,7 @@ class ObjectIndex:
     rank: int
     manifests: DenseArray | None
     ids: DenseArray | None
+    present: int | None = None
     digest: str = ""
 
 
@@ -111,7 +114,10 @@ class Fragments:
         top = max(top, int(self.listed.max(initial=-1)) + 1)
         low = min(int(self.first[ranges].min(initial=0)), int(self.listed.min(initial=0)))
         if top > n_rows or low < 0:
-            raise FormatError(f"fragments name row {top - 1 if top > n_rows else low}, the chunk has {n_rows}")
+            raise FormatError(
+                f"fragments name row {top - 1 if top > n_rows else low}, the chunk has {n_rows} (by its stored count, "
+                "if the store has any: then run zvl.index)"
+            )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,6 +25,7 @@ _UNDECODABLE = (
     AssertionError,
     ArithmeticError,
     NotImplementedError,
+    MemoryError,  # a count that is garbage asks for more than there is
     zlib.error,
 )
 

@@ -29,7 +29,7 @@ def find_index(level: int, rank: int) -> MetaSteps[ObjectIndex | None]:
     declared = group.attributes.get("sid_ndim", rank)
     if declared != rank:
         raise FormatError(f"manifests have {declared!r} chunk components, the vertices {rank}", where=path)
-    count = group.attributes.get("num_objects")
+    count, present = group.attributes.get("num_objects"), group.attributes.get("num_present")
     if manifests is None:
         if count:
             raise FormatError(f"the index states {count} objects and has no manifests", where=path)
@@ -47,6 +47,7 @@ def find_index(level: int, rank: int) -> MetaSteps[ObjectIndex | None]:
         rank=rank,
         manifests=rows,
         ids=id_rows,
+        present=present if isinstance(present, int) else None,
         digest=group.digest + manifests.digest + (ids.digest if ids else ""),
     )
 
