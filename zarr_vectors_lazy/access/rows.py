@@ -94,7 +94,7 @@ def choose_rows(
         if named is not None:
             with placed(chooser.source, chooser.fragments, coord):
                 index.check(count)
-            mine[index.rows(named)] = True
+                mine[index.rows(named)] = True
         mask &= mine
     at = iter(values)
     for condition in chooser.conditions:
