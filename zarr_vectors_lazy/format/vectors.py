@@ -139,5 +139,5 @@ def _permutations(codes: IntArray, width: int) -> IntArray:
     for i, digit in enumerate(digits.T):
         sigma[:, i] = np.take_along_axis(unused, digit[:, None], 1)[:, 0]
         keep = np.arange(unused.shape[1]) != digit[:, None]
-        unused = unused[keep].reshape(len(codes), -1)
+        unused = unused[keep].reshape(len(codes), width - 1 - i)
     return sigma
