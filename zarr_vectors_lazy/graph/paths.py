@@ -33,10 +33,10 @@ def path_blocks(view: LevelView, objects: IntArray) -> list[PathBlock]:
     objects
         (o,) manifest rows, in the order wanted.
     """
-    index = view.data.object_index
-    assert index is not None
     if not len(objects) or not len(view):
         return []
+    index = view.data.object_index
+    assert index is not None
     size = index.manifests.chunk_rows if index.manifests is not None else 1
     fragments = fragment_spec(view)
     cuts = np.flatnonzero(np.diff(objects // size)) + 1
