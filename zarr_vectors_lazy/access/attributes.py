@@ -6,7 +6,14 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData, Source
-from zarr_vectors_lazy.access.read import Wanted, read_attribute, read_batch, read_categories, read_row_count
+from zarr_vectors_lazy.access.read import (
+    Wanted,
+    read_attribute,
+    read_batch,
+    read_categories,
+    read_row_count,
+    read_text,
+)
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
@@ -33,6 +40,8 @@ class Column:
         Whether dictionary codes become values.
     constants
         Values by first chunk component, for the attribute that chunks are cut by.
+    loose
+        Whether cells have text of widths of their own (spec 0.9, 14 no. 14): only their rows tell.
     """
 
     source: Source
@@ -42,6 +51,7 @@ class Column:
     dtype: np.dtype[Any]
     decode: bool
     constants: np.ndarray[Any, Any] | None = None
+    loose: bool = False
 
 
 def column_values(
@@ -60,8 +70,11 @@ def column_values(
     head
         Head of the positions' cell, where the number of rows is needed and not promised.
     """
-    if column.spec is None or not listed:
+    if column.spec is None or not listed or column.loose:
         n = count if count is not None else read_row_count(column.source, column.vertices, coord, head)
+        if column.loose and column.spec is not None and listed:
+            values = read_text(column.source, column.spec, coord, raw, (n, *column.row_shape))
+            return values.astype(np.promote_types(values.dtype, column.dtype), copy=False)
         if column.constants is not None:
             return np.full(n, column.constants[coord[0]], column.dtype)
         missing = "" if column.dtype.kind == "U" else np.nan

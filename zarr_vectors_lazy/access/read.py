@@ -188,6 +188,19 @@ def read_attribute(
     return values
 
 
+def read_text(
+    source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, shape: tuple[int, ...]
+) -> np.ndarray[Any, Any]:
+    """Stored text of one chunk, as wide as its bytes make it for that many rows."""
+    payload = read_payload(source, spec, coord, raw)
+    with placed(source, spec, coord):
+        values = int(np.prod(shape, dtype=np.int64))
+        width = len(payload) // (4 * values) if values else 0
+        if not width or len(payload) != 4 * values * width:
+            raise FormatError(f"{len(payload)} bytes are no text of {values} values")
+        return np.frombuffer(payload, f"<U{width}").reshape(shape)
+
+
 def read_categories(
     source: Source, spec: CellSpec, coord: Sequence[int], codes: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:

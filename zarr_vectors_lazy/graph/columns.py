@@ -108,12 +108,12 @@ class ValueRecipe:
         blocks, chunks = self.blocks, self.blocks.chunks(block)
         present = tuple(self.present[chunks[0] : chunks[-1] + 1].tolist())
         described, kept = blocks.described(block), blocks.kept(block)
-        if all(present):
+        if all(present) and not self.column.loose:
             return Task(key, value_block, self.column, described, present, blocks.cells(self.member, block), (), kept)
         cells, heads = cell_name(blocks.reads, self.member), cell_name(blocks.reads, HEADS)
         raws = [TaskRef((cells, chunk)) if here else None for chunk, here in zip(chunks, present, strict=True)]
         missing = [
-            None if here or blocks.counts is not None else TaskRef((heads, c))
+            None if (here and not self.column.loose) or blocks.counts is not None else TaskRef((heads, c))
             for c, here in zip(chunks, present, strict=True)
         ]
         return Task(key, value_block, self.column, described, present, List(*raws), List(*missing), kept)
@@ -155,7 +155,7 @@ def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Ar
     column, array = column_of(view, name, decode=decode)
     if not len(view):
         return empty_array(column.row_shape, column.dtype)
-    member, present = attribute_member(view, array, name)
+    member, present = attribute_member(view, array, name, loose=column.loose)
     blocks, graphs = cut(view)
     digest = None if array is None else array.digest
     label = f"zv-attribute:{name}-{tokenize(view.token, blocks.bounds, name, decode, digest)}"

@@ -13,6 +13,8 @@ from zarr_vectors_lazy.graph.view import HEADS, LevelView, Named
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
+PATHS = {"polyline", "streamline"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WholeValueRecipe:
@@ -30,7 +32,8 @@ class WholeValueRecipe:
         count = None if self.counts is None else int(self.counts[block])
         listed = bool(self.present[block])
         raw = TaskRef((cell_name(self.reads, self.member), block)) if listed else None
-        head = TaskRef((cell_name(self.reads, HEADS), block)) if not listed and count is None else None
+        counted = count is not None or (listed and not self.column.loose)
+        head = None if counted else TaskRef((cell_name(self.reads, HEADS), block))
         return Task(key, column_values, self.column, tuple(self.coords[block].tolist()), count, listed, raw, head)
 
 
@@ -56,13 +59,15 @@ def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Colum
     dtype = spec.dtype if dictionary is None else dictionary.dtype
     if (array.chunks.find(data.vertices.chunks.coords) < 0).any():
         dtype = nullable(dtype)
+    loose = spec.dtype.kind == "U" and spec.dictionary is None and bool(PATHS & set(data.store.geometry_types))
     column = Column(
         source=view.source,
         spec=spec,
         vertices=data.vertices.spec,
-        row_shape=probe_row_shape(data, array),
+        row_shape=spec.row_shape or () if loose else probe_row_shape(data, array),
         dtype=dtype,
         decode=decode,
+        loose=loose,
     )
     return column, array
 
@@ -72,11 +77,11 @@ def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype
 
 
-def attribute_member(view: LevelView, array: CellArray | None, name: str) -> tuple[str, BoolArray]:
+def attribute_member(view: LevelView, array: CellArray | None, name: str, *, loose: bool) -> tuple[str, BoolArray]:
     """Let an attribute be read: name of its cells, and (n,) which chunks have one."""
     member = f"attribute:{name}"
     present = np.zeros(len(view), np.bool_) if array is None else view.member(member, array).present
-    if not present.all():
+    if loose or not present.all():
         view.member(HEADS, view.data.vertices, head=True)
     return member, present
 
@@ -84,7 +89,7 @@ def attribute_member(view: LevelView, array: CellArray | None, name: str) -> tup
 def values_graph(view: LevelView, name: str) -> Named:
     """Layer of an attribute's values for every row of the view's chunks."""
     column, array = column_of(view, name)
-    member, present = attribute_member(view, array, name)
+    member, present = attribute_member(view, array, name, loose=column.loose)
     recipe = WholeValueRecipe(
         column=column,
         reads=view.reads.name,

@@ -194,6 +194,8 @@ def store_manifest_modes(path):
     create_object_index_array(opened(path))
     write_object_index(opened(path), {i: [(a, 0)] for i in range(5)}, 2, total_objects=5)
     set_manifests(path, [blob(o) for o in objects])
+    index = zarr.open_group(str(path), mode="r+")["0/object_index"]
+    index.attrs["num_present"] = 4
     named = [[r for x, f, _ in blocks for k in f for r in rows(x, k)] for blocks in objects]
     level.objects = {i: np.asarray(found, "i8") for i, found in enumerate(named)}
     level.object_attrs = {"v": np.arange(5) * 1.5}

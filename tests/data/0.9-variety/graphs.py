@@ -91,6 +91,7 @@ def store_graph_self_loops(path):
     edges = np.asarray([[i, i] for i in range(5)] + [[0, 1], [1, 0], [0, 1], [3, 20]])
     write_graph(str(path), points, edges, chunk_shape=(15.0,) * 2, link_attributes={"n": np.arange(9)})
     level = Level(points, (15.0,) * 2, edges=edges, links=edges, link_attrs={"n": np.arange(9)})
+    level.objects = {0: by_chunk(level, np.arange(40))}
     return "graph", [level]
 
 

@@ -204,3 +204,19 @@ def store_pyramid_lines(path):
     ends = segments(124, 30, 2, 8.0)
     write_lines(str(path), ends, chunk_shape=(20.0,) * 2, bin_shape=(5.0,) * 2)
     return "line", path_pyramid(path, lines_level(ends, (20.0,) * 2, {}), (5.0,) * 2, [(2, 2), (2, 1)])
+
+
+def store_paths_text_widths(path):
+    """Each chunk has text as wide as that of the first polyline in it; longer text was cut by the writer."""
+    rng = np.random.default_rng(125)
+    lines = walks(125, [30, 25, 20, 2], 2)
+    words = [["a", "longer", "bb"], ["x", "yyyy"], ["", "nine char"], ["z"]]
+    attrs = {"s": [np.asarray(w)[rng.integers(0, len(w), len(line))] for w, line in zip(words, lines, strict=True)]}
+    kind, (level,) = paths(path, lines, (12.0, 12.0), attrs)
+    widths: dict = {}
+    cut = []
+    texts = [(str(v), part.dtype.itemsize // 4) for part in attrs["s"] for v in part]
+    for coord, (text, width) in zip(map(tuple, level.coords().tolist()), texts, strict=True):
+        cut.append(text[: widths.setdefault(coord, width)])
+    level.attrs["s"] = np.asarray(cut)
+    return kind, [level]
