@@ -16,7 +16,6 @@ from benchmarks import __main__ as command
 from benchmarks import bench_graph
 from benchmarks.case import measure
 from benchmarks.datasets import Dataset, ensure_by_hand, keys
-from benchmarks.environment import CACHE
 from benchmarks.handmade import EDGE, one_fragment
 from benchmarks.readers import Job
 from benchmarks.s3_server import Server, running
@@ -187,13 +186,12 @@ def test_benchmark_runs_and_counts_only_what_is_needed(tmp_path, capsys):
 def test_graph_benchmark_runs(tmp_path):
     found = bench_graph.run(rounds=1, side=6, folder=tmp_path)
     assert found["box: blocks"] == [27]
-    assert found["box: rows"] == [270]
+    assert found["box: rows"] == [225]  # of 270: the box leaves out the outer tenth of its chunks
     assert found["whole: blocks"] == [216]
     assert "open + cut" in bench_graph.table(found)
 
 
 @pytest.mark.reference
-@pytest.mark.skipif(not (CACHE / "reference" / "installed.txt").exists(), reason="`python -m benchmarks` sets it up")
 def test_readers_agree_with_the_reference(tmp_path, capsys):
     """The run itself compares checksums, and fails where they differ."""
     small = ["--points", str(SMALL.points), "--side", str(SMALL.side), "--rounds", "1", "--places", "disk"]

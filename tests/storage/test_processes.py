@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from tests.storage.conftest import KINDS
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
@@ -56,9 +57,8 @@ def client():
 
 
 @pytest.mark.distributed
-def test_distributed(spec, kind, client):
-    if kind == "memory":
-        pytest.skip("a worker's memory:// is its own")
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "memory"])  # a worker's memory:// is its own
+def test_distributed(spec, client):
     results = client.gather([client.submit(read, spec, pure=False) for _ in range(8)])
     assert results == [b'{"zarr_format": 3}'] * 8
 
