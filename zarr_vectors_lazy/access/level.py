@@ -143,8 +143,13 @@ class LevelData:
 
     @property
     def trusts_grid(self) -> bool:
-        """Whether a chunk's coordinate tells where its vertices are: bins that do not tile chunks break the rule."""
-        return self.meta.bins_tile or bool(np.all(self.meta.bin_shape >= self.meta.chunk_shape))
+        """Whether a chunk's coordinate tells where its vertices are.
+
+        Level 0 is cut by bins, and bins that do not tile chunks break the rule there. Pyramid builders place the
+        vertices of coarser levels by the chunk alone.
+        """
+        meta = self.meta
+        return meta.index > 0 or meta.bins_tile or bool(np.all(meta.bin_shape >= meta.chunk_shape))
 
 
 def _once(cache: dict, key: object, make: Callable[[], T]) -> T:  # type: ignore[type-arg]
