@@ -80,4 +80,4 @@ def in_range(values: np.ndarray[Any, Any], lo: Any, hi: Any) -> BoolArray:
         mask &= values >= lo
     if hi is not None:
         mask &= values <= hi
-    return np.asarray(mask.reshape(len(values), -1).all(axis=1)) if values.ndim > 1 else mask
+    return np.asarray(mask.all(axis=tuple(range(1, mask.ndim)))) if values.ndim > 1 else mask

@@ -1,0 +1,65 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.format.encode import fragment_index, thorough
+from zarr_vectors_lazy.format.fragments import decode_fragments
+from zarr_vectors_lazy.kernels.edges import consecutive, implied_parents
+
+
+@st.composite
+def partitions(draw):
+    """Some of the rows of a chunk cut into fragments, ranges and explicit ones, and the number of rows."""
+    n_rows = draw(st.integers(0, 30))
+    rows = draw(st.permutations(range(n_rows)))
+    fragments, at = [], 0
+    for size in draw(st.lists(st.integers(0, 6), max_size=8)):
+        part = list(rows[at : at + size])
+        at += len(part)
+        if part and part == list(range(part[0], part[0] + len(part))):
+            fragments.append((part[0], len(part)))
+        else:
+            fragments.append(part or draw(st.sampled_from([[], (0, 0), (5, 0)])))
+    return fragments, n_rows
+
+
+def rows_of(fragment):
+    return list(range(fragment[0], sum(fragment))) if isinstance(fragment, tuple) else fragment
+
+
+@thorough
+@given(partitions())
+def test_parents_are_predecessors_in_read_order(case):
+    fragments, n_rows = case
+    expected = [-1] * n_rows
+    for fragment in fragments:
+        rows = rows_of(fragment)
+        for row, parent in zip(rows[1:], rows, strict=False):
+            expected[row] = parent
+    parents = implied_parents(decode_fragments(fragment_index(fragments)), n_rows)
+    assert parents.dtype == np.int64
+    assert parents.tolist() == expected
+
+
+def test_empty_fragments_begin_nothing():
+    index = decode_fragments(fragment_index([(0, 0), (0, 2), [], (2, 1), (3, 0)]))
+    assert implied_parents(index, 4).tolist() == [-1, 0, -1, -1]
+
+
+@thorough
+@given(st.lists(st.tuples(st.integers(-1, 5), st.booleans()), max_size=20))
+def test_consecutive_edges(path):
+    rows, first = [row for row, _ in path], [begins for _, begins in path]
+    expected = [
+        [rows[i - 1], rows[i]] for i in range(1, len(rows)) if not first[i] and rows[i - 1] >= 0 and rows[i] >= 0
+    ]
+    edges = consecutive(np.array(rows, np.int64), np.array(first, np.bool_))
+    assert edges.dtype == np.int64
+    assert edges.shape == (len(expected), 2)
+    assert edges.tolist() == expected
+
+
+@pytest.mark.parametrize("n", [0, 1])
+def test_no_edge_of_less_than_two_vertices(n):
+    assert consecutive(np.zeros(n, np.int64), np.zeros(n, np.bool_)).shape == (0, 2)

@@ -1,0 +1,92 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.format.encode import modest, thorough
+from zarr_vectors_lazy.kernels.rows import Kept, in_range, kept_of_mask, outside_chunk, rows_in_box
+
+masks = st.lists(st.booleans(), max_size=30).map(lambda mask: np.array(mask, np.bool_))
+floats = st.floats(width=32, allow_nan=False) | st.sampled_from([0.1, np.float32(0.1), np.inf, -np.inf])
+
+
+@thorough
+@given(masks, st.data())
+def test_kept_rows_are_taken_and_renumbered(mask, data):
+    kept = kept_of_mask(mask)
+    chosen = [row for row, keep in enumerate(mask) if keep]
+    assert len(kept) == len(chosen)
+    assert kept.total == len(mask)
+    assert kept.take(np.arange(len(mask))).tolist() == chosen
+    if len(mask):
+        rows = data.draw(st.lists(st.lists(st.integers(0, len(mask) - 1), min_size=2, max_size=2), min_size=1))
+        expected = [[chosen.index(row) if row in chosen else -1 for row in pair] for pair in rows]
+        assert kept.renumber(np.array(rows)).tolist() == expected
+
+
+def test_all_rows_need_no_list():
+    assert kept_of_mask(np.ones(4, np.bool_)).rows is None
+    assert kept_of_mask(np.zeros(0, np.bool_)).rows is None
+    values = np.arange(4)
+    assert Kept(4, None).take(values) is values
+    assert kept_of_mask(np.zeros(4, np.bool_)).renumber(np.arange(4)).tolist() == [-1] * 4
+
+
+@thorough
+@given(st.lists(st.lists(floats, min_size=2, max_size=2), max_size=20), st.data())
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_rows_in_a_box_are_compared_in_float64(dtype, points, data):
+    vertices = np.array(points, dtype).reshape(-1, 2)
+    ends = floats | st.sampled_from(vertices.astype("f8").ravel().tolist() or [0.0])
+    lo, hi = (np.array(data.draw(st.lists(ends, min_size=2, max_size=2)), "f8") for _ in "lh")
+    expected = [all(lo[d] <= float(p[d]) <= hi[d] for d in range(2)) for p in vertices]
+    assert rows_in_box(vertices, (lo, hi)).tolist() == expected
+
+
+def test_a_float32_is_not_the_float64_of_the_same_text():
+    vertices = np.array([[0.1]], "f4")
+    assert not rows_in_box(vertices, (np.array([0.0]), np.array([0.1])))[0]
+    assert rows_in_box(vertices, (np.array([0.1]), np.array([1.0])))[0]
+    assert rows_in_box(vertices, (np.array([float(np.float32(0.1))]),) * 2)[0]
+
+
+def test_vertices_that_are_not_numbers_are_in_no_bounded_box():
+    vertices = np.array([[np.nan, 0.0]])
+    assert not rows_in_box(vertices, (np.array([-1.0, -np.inf]), np.array([np.inf, np.inf])))[0]
+    assert rows_in_box(vertices, (np.array([-np.inf, -1.0]), np.array([np.inf, 1.0])))[0]
+
+
+@modest
+@given(st.integers(-50, 50), st.sampled_from([0.1, 1 / 3, 1e-3, 1.0, 100.0]), st.floats(0, 0.999))
+def test_no_vertex_of_a_chunk_is_outside_it(coord, edge, part):
+    for dtype in ("f4", "f8"):
+        position = np.array([[(coord + part) * edge]], dtype)
+        at = np.floor(position.astype("f8") / edge)
+        assert not outside_chunk(position, at[0], np.array([edge]))[0]
+
+
+@pytest.mark.parametrize(("position", "outside"), [(9.99, True), (10, False), (15, False), (20, False), (20.01, True)])
+def test_a_vertex_outside_its_chunk(position, outside):
+    vertices = np.array([[5.0, position]])
+    assert outside_chunk(vertices, np.array([0.0, 1.0]), np.array([10.0, 10.0]))[0] == outside
+
+
+@pytest.mark.parametrize(
+    ("lo", "hi", "expected"),
+    [
+        (None, None, [True] * 4),
+        (2, None, [False, True, True, True]),
+        (None, 2, [True, True, False, False]),
+        (2, 3, [False, True, True, False]),
+        (3, 2, [False] * 4),
+    ],
+)
+def test_ranges_are_inclusive_and_may_be_open(lo, hi, expected):
+    assert in_range(np.array([1, 2, 3, 4]), lo, hi).tolist() == expected
+
+
+def test_ranges_of_texts_vectors_and_missing_values():
+    assert in_range(np.array(["a", "b", ""]), "a", "a").tolist() == [True, False, False]
+    assert in_range(np.array([[1, 2], [1, 5]]), 1, 3).tolist() == [True, False]
+    assert in_range(np.array([np.nan, 1.0]), None, 3).tolist() == [False, True]
+    assert in_range(np.empty((0, 3)), 1, 3).tolist() == []
