@@ -98,8 +98,9 @@ class Fragments:
         FormatError
             If a fragment is not there.
         """
-        if len(fragments) and (fragments.min() < 0 or fragments.max() >= len(self)):
-            raise FormatError(f"fragment {int(fragments.max())} is named, the chunk has {len(self)}")
+        wrong = (fragments < 0) | (fragments >= len(self))
+        if wrong.any():
+            raise FormatError(f"fragment {int(fragments[wrong][0])} is named, the chunk has {len(self)}")
         counts = self.counts[fragments]
         at = np.repeat(self.first[fragments], counts) + ragged_arange(counts)
         if not len(self.listed):
