@@ -1,7 +1,6 @@
 """Which stores the suite runs on, and how a copy of one is tampered with. A new generation is one more entry here."""
 
 import json
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from tests.conftest import STORES
+
+
+CELLS = "c"
 
 
 @dataclass(frozen=True)
@@ -19,16 +21,32 @@ class Copy:
 
     @classmethod
     def of(cls, golden, where):
+        """Copy the metadata; folders of cells are links to the golden store's until one of them changes."""
         path = where / golden.path.name
-        shutil.copytree(golden.path, path, copy_function=os.link)
+        shutil.copytree(golden.path, path, ignore=lambda _folder, names: [name for name in names if name == CELLS])
+        for cells in golden.path.rglob(CELLS):
+            (path / cells.relative_to(golden.path)).symlink_to(cells, target_is_directory=True)
         return cls(path)
 
+    def own(self, key):
+        """Path of an object that may be changed: its folder of cells is a link no longer."""
+        array, _, cell = key.partition(f"/{CELLS}/")
+        folder = self.path / array / CELLS
+        if cell and folder.is_symlink():
+            golden = folder.resolve()
+            folder.unlink()
+            shutil.copytree(golden, folder)
+        return self.path / key
+
     def put(self, key, data):
-        """Write an object anew: copies share their bytes with the golden store until they are written."""
-        file = self.path / key
-        file.unlink(missing_ok=True)
+        """Write an object anew."""
+        file = self.own(key)
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
+
+    def remove(self, key):
+        """Delete an object."""
+        self.own(key).unlink()
 
     def read(self, node=""):
         return json.loads((self.path / node / "zarr.json").read_text())

@@ -123,16 +123,8 @@ def boxes_and_borders(store, name, level):
     return [*boxes_of(name, level.index).values(), (corner, corner + level.chunk_shape), (corner, corner)]
 
 
-def tiles(level):
-    """Whether bins tile chunks; where not, chunks of any place may hold vertices of a box."""
-    ratio = level.chunk_shape / level.bin_shape
-    return np.array_equal(ratio, np.round(ratio))
-
-
 def candidates(level, lo, hi):
     """Chunks of a level that a box meets, by brute force."""
-    if not tiles(level):
-        return level.chunk_keys
     first, last = np.floor(np.asarray([lo, hi], np.float64) / level.chunk_shape)
     return [key for key in level.chunk_keys if (first <= key).all() and (key <= last).all()]
 
@@ -166,7 +158,7 @@ def test_the_chunks_of_a_box_on_borders_are_exact(copy, golden, whole):
 def test_a_box_outside_requests_nothing(copy):
     store = zvl.open_zv(copy.path)
     far = store.bounds[1] + 1000 * store.chunk_shape
-    for level in filter(tiles, store):
+    for level in store:
         whole_arrays = {"vertices": level.vertices, **level.attributes}
         part = level.sel(bbox=(far, far + 1))
         with counting() as counts:
