@@ -11,9 +11,9 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.requests import Get
 
 modest = settings(
-    derandomize=True, deadline=None, max_examples=40, database=None, suppress_health_check=[HealthCheck.too_slow]
+    derandomize=True, deadline=None, max_examples=30, database=None, suppress_health_check=[HealthCheck.too_slow]
 )
-thorough = settings(modest, max_examples=150)
+thorough = settings(modest, max_examples=100)
 
 
 def unhex(text):

@@ -99,10 +99,10 @@ def test_garbage_is_a_format_error(raw):
         decode_fragments(unhex("4746565a 0100 0000 09000000 03000000") + raw[:7] + b"\x80" * 9)
 
 
-@pytest.mark.parametrize("cut", range(84))
-def test_every_truncation_of_the_example(cut):
-    with pytest.raises(FormatError):
-        decode_fragments(unhex(EXAMPLE)[:cut])
+def test_every_truncation_of_the_example():
+    for cut in range(84):
+        with pytest.raises(FormatError):
+            decode_fragments(unhex(EXAMPLE)[:cut])
 
 
 def header(total, n_ranges, magic=0x5A564647, version=1):

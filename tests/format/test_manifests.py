@@ -107,10 +107,10 @@ def test_garbage_is_a_format_error_or_manifests(blobs, rank):
     assert isinstance(outcome(decode_manifests, blobs, rank), Manifests | FormatError)
 
 
-@pytest.mark.parametrize("cut", [n for n in range(1, len(unhex(EXAMPLE))) if n])
-def test_every_truncation_of_the_example(cut):
-    with pytest.raises(FormatError):
-        decode_manifests([manifest(WORKED), unhex(EXAMPLE)[:cut]], 2)
+def test_every_truncation_of_the_example():
+    for cut in range(1, len(unhex(EXAMPLE))):
+        with pytest.raises(FormatError):
+            decode_manifests([manifest(WORKED), unhex(EXAMPLE)[:cut]], 2)
 
 
 @pytest.mark.parametrize("blob", [unhex(EXAMPLE) + b"\0", manifest([((0, 0), 1)]) + b"\0", bytes(5), b"\1" + bytes(3)])
