@@ -23,19 +23,27 @@ def picked(ids, n=6):
     return ids if len(ids) <= n else ids[np.unique(np.linspace(0, len(ids) - 1, n).astype(int))]
 
 
-def collect(store, name, *, thorough=True):
-    """Arrays of all levels by name, Dask arrays wherever the store gives them.
+def collect(store, name, *, depth="all"):
+    """Arrays by name, Dask arrays wherever the store gives them.
 
-    Not thorough, for servers that take their time: finest and coarsest level, a box and an object of each.
+    Parameters
+    ----------
+    depth
+        ``"all"``: of all levels. ``"some"``, for servers that take their time: of the finest and the coarsest level, with
+        a box and an object of each. ``"few"``: of these the rows, an object, and of a box what joins its rows.
     """
     out = {}
-    for index in store.levels if thorough else sorted({store.levels[0], store.levels[-1]}):
-        level = store[index]
-        out |= {f"L{index}/{key}": value for key, value in collect_level(store, level, 6 if thorough else 1).items()}
-        for q, box in boxes_of(name, index).items():
-            if thorough or q == 0:
-                part = collect_rows(store, level.sel(bbox=box))
-                out |= {f"L{index}/bbox{q}/{key}": value for key, value in part.items()}
+    for index in store.levels if depth == "all" else sorted({store.levels[0], store.levels[-1]}):
+        level, boxes = store[index], boxes_of(name, index)
+        if depth == "few":
+            i = int(level.objects.ids[-1])
+            parts = {"vertices": level.vertices, "objects/ids": level.objects.ids, f"object/{i}": level.objects[i]}
+            parts |= {f"attr/{name}": array for name, array in level.attributes.items()}
+        else:
+            parts = collect_level(store, level, 6 if depth == "all" else 1)
+        for q in boxes if depth == "all" else (0,):
+            parts |= {f"bbox{q}/{key}": a for key, a in collect_rows(store, level.sel(bbox=boxes[q])).items()}
+        out |= {f"L{index}/{key}": value for key, value in parts.items()}
     return out
 
 

@@ -285,7 +285,9 @@ BACKENDS = [
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_threads_on_every_backend(golden, backend, open_at, results, on_scheduler):
     with on_scheduler("threads"):
-        found = compute_together(collect(open_at(golden.name, backend), golden.name, thorough="-s3" not in backend))
+        found = compute_together(
+            collect(open_at(golden.name, backend), golden.name, depth="some" if "-s3" in backend else "all")
+        )
     assert not differing(found, results(golden.name))
 
 
@@ -298,7 +300,7 @@ def test_sync(golden, open_at, results, on_scheduler):
 @pytest.mark.distributed
 @pytest.mark.parametrize("backend", BACKENDS[:3])
 def test_distributed_on_every_backend(golden, backend, open_at, results, on_scheduler):
-    members = collect(open_at(golden.name, backend), golden.name, thorough=backend == "local")
+    members = collect(open_at(golden.name, backend), golden.name, depth="all" if backend == "local" else "few")
     with on_scheduler("distributed"):
         found = compute_together(members)
     assert not differing(found, results(golden.name))
@@ -329,7 +331,7 @@ import zarr_vectors_lazy as zvl
 from tests.integration.collect import collect, compute_together
 assert da.ARRAY_EXPR_ENABLED
 stores = dict(map(str.split, sys.stdin))
-found = {name: compute_together(collect(zvl.open_zv(path), name, thorough=False)) for name, path in stores.items()}
+found = {name: compute_together(collect(zvl.open_zv(path), name, depth="some")) for name, path in stores.items()}
 with open(sys.argv[1], "wb") as out:
     pickle.dump(found, out)
 """

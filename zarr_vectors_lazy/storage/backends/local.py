@@ -59,7 +59,7 @@ class LocalBackend(Backend):
         root = Path(self.url)
         sizes = {
             (file := Path(folder, name)).relative_to(root).as_posix(): file.stat().st_size
-            for folder, _, names in os.walk(root / prefix, onerror=_raise_unless_missing)
+            for folder, _, names in os.walk(root / prefix, onerror=_raise_unless_missing, followlinks=True)
             for name in names
         }
         record("list", prefix, 0)
