@@ -30,7 +30,7 @@ def collect(store, name, *, depth="all"):
     ----------
     depth
         ``"all"``: of all levels. ``"some"``, for servers that take their time: of the finest and the coarsest level, with  # noqa: E501
-        a box and an object of each. ``"few"``: of these the rows, an object, and of a box what joins its rows.
+        with a box and an object of each. ``"few"``: of these the rows, an object, and of a box what joins its rows.
     """
     out = {}
     for index in store.levels if depth == "all" else sorted({store.levels[0], store.levels[-1]}):
