@@ -29,7 +29,7 @@ def collect(store, name, *, depth="all"):
     Parameters
     ----------
     depth
-        ``"all"``: of all levels. ``"some"``, for servers that take their time: of the finest and the coarsest level, with  # noqa: E501
+        ``"all"``: of all levels. ``"some"``, for servers that take their time: of the finest and the coarsest level,
         with a box and an object of each. ``"few"``: of these the rows, an object, and of a box what joins its rows.
     """
     out = {}
