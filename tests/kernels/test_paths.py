@@ -78,6 +78,16 @@ def test_a_fragment_that_the_chunk_does_not_have(named):
         trace(manifests, np.zeros(2, np.int64), [decode_fragments(fragment_index([(0, 1), [3]]))])
 
 
+def test_paths_begin_anew_after_chunks_that_are_left_out():
+    blocks = [((0,), 0), ((9,), 0), ((0,), 1), ((0,), 0)]
+    manifests = decode_manifests([manifest(blocks), manifest([]), manifest(blocks[:1])], 1)
+    index = decode_fragments(fragment_index([(4, 2), (0, 2)]))
+    paths = trace(manifests, np.array([0, -1, 0, 0, 0]), [index])
+    assert paths.rows.tolist() == [4, 5, 0, 1, 4, 5, 4, 5]
+    assert paths.owners.tolist() == [0] * 6 + [2] * 2
+    assert np.flatnonzero(paths.begins).tolist() == [0, 2, 6]
+
+
 def test_fragments_of_chunks_left_out_are_not_looked_at():
     manifests = decode_manifests([manifest([((7,), 99), ((0,), 0)])], 1)
     paths = trace(manifests, np.array([-1, 0]), [decode_fragments(fragment_index([(4, 2)]))])

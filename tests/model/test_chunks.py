@@ -1,3 +1,4 @@
+import itertools
 import pickle
 
 import numpy as np
@@ -31,6 +32,13 @@ def test_find_is_a_dict(rank, data):
     found = table.find(np.array(asked, np.int64).reshape(-1, rank))
     assert found.dtype == np.int64
     assert found.tolist() == [rows.get(coord, -1) for coord in asked]
+
+
+def test_a_full_grid_ends_at_its_faces():
+    grid = list(itertools.product(range(-1, 2), range(4), range(2)))
+    table = ChunkTable(np.array(grid))
+    around = list(itertools.product(range(-3, 4), range(-2, 6), range(-2, 4)))
+    assert table.find(np.array(around)).tolist() == [grid.index(c) if c in grid else -1 for c in around]
 
 
 @thorough
