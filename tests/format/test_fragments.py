@@ -128,6 +128,7 @@ def header(total, n_ranges, magic=0x5A564647, version=1):
         header(1, 1) + b"\1" + bytes(7) + struct.pack("<qqI", -1, 1, 0),
         header(1, 1) + b"\1" + bytes(7) + struct.pack("<qqI", 0, -1, 0),
         header(1, 1) + b"\1" + bytes(7) + struct.pack("<qqI", 2**63 - 1, 2, 0),  # the end overflows
+        header(1, 1) + b"\1" + bytes(7) + struct.pack("<qqI", 2**63 - 3, 2**63 - 3, 0),
     ],
 )
 def test_contradictions_are_refused_before_memory_is_taken(raw):

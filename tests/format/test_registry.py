@@ -28,7 +28,7 @@ def test_versions_that_are_not(version):
 
 
 @pytest.mark.parametrize(
-    "version", [None, 9, 0.9, "", "nine", "0", "v0.9.2", "0.x.1", "0..9", ["0.9"], "9" * 5000, "\u0660.\u0669"]
+    "version", [None, 9, 0.9, "", "nine", "0", "v0.9.2", "0.x.1", "0..9", "0.9x", ["0.9"], "9" * 5000, "\u0660.\u0669"]
 )
 def test_versions_that_are_none(version):
     with pytest.raises(FormatError, match="zv_version") as caught:
