@@ -19,7 +19,7 @@ Written by `python -m benchmarks --write`; [README.md](README.md) says how to re
 def main(arguments: list[str] | None = None) -> int:
     """Run what the command line asks for; exit code 1 where a reader failed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="timed turns of each reader (default: 5)")
+    parser.add_argument("--rounds", type=int, default=15, help="timed turns of each reader (default: 15)")
     parser.add_argument("--points", type=int, nargs="+", default=[1_000_000, 10_000_000], help="sizes of the stores")
     parser.add_argument("--side", type=int, default=8, help="chunks along an axis (default: 8, that is 512 chunks)")
     parser.add_argument("--places", nargs="+", choices=["disk", "s3"], default=["disk", "s3"])

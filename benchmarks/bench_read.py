@@ -34,7 +34,7 @@ class Options:
     rounds: int = 5
     delay_ms: float = 30
     places: tuple[str, ...] = ("disk", "s3")
-    in_flight: tuple[int, ...] = (64, 128, 256)  # requests of the raw fetch at once; 128 is this package's default
+    in_flight: tuple[int, ...] = (64, 128, 256)  # requests of the raw fetch at once; 256 is this package's default
     reference: Path | None = None  # Python that has the reference package; None: leave it out
 
 

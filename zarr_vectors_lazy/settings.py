@@ -5,7 +5,7 @@ from typing import Any
 import dask.config
 
 DEFAULTS: dict[str, int | str] = {
-    "max-requests": 128,  # requests in flight per process
+    "max-requests": 256,  # requests in flight per process
     "batch-chunks": 256,  # cells that one task fetches, at most
     "batch-bytes": "64 MiB",  # stored bytes that one task fetches, at most (estimated)
     "workers": 0,  # task slots to spread batches over; 0: ask Dask
