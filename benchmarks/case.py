@@ -7,6 +7,7 @@ memory. Checksums are taken after it.
 
 import gc
 import json
+import os
 import pkgutil
 import resource
 import sys
@@ -96,4 +97,5 @@ def status_bytes(name: str) -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(Job(**json.load(sys.stdin)))))
+    print(json.dumps(measure(Job(**json.load(sys.stdin)))), flush=True)
+    os._exit(0)  # obstore's threads abort a process, now and then, that ends after its asynchronous requests
