@@ -12,7 +12,7 @@ import zarr_vectors_lazy
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "zarr_vectors_lazy"
-FOLDERS = [PACKAGE, ROOT / "benchmarks"]
+FOLDERS = [PACKAGE, ROOT / "tests", ROOT / "benchmarks"]
 WRITTEN = sorted(path for folder in FOLDERS for path in folder.rglob("*.py") if "/." not in str(path.relative_to(ROOT)))
 DOCUMENTED_ZARR = {f"zarr.{name}" for name in ("abc", "api", "buffer", "codecs", "errors", "storage", "testing")}
 

@@ -49,7 +49,22 @@ class ListSizes:
     prefix: str
 
 
+@dataclass(frozen=True, slots=True)
+class Elements:
+    """All elements of a one-dimensional array, decoded by zarr; the answer may be a FormatError.
+
+    For codecs that are not decoded here.
+
+    Parameters
+    ----------
+    path
+        Path of the array in the store.
+    """
+
+    path: str
+
+
 Request: TypeAlias = Get | ListDir | ListSizes
 T = TypeVar("T")
-Steps: TypeAlias = Generator[list[Request], list[Any], T]
+Steps: TypeAlias = Generator[list[Request | Elements], list[Any], T]
 """A layout's conversation with a store; see the module's docstring."""

@@ -1,5 +1,6 @@
-"""Aliases that state shapes."""
+"""What travels between layers: aliases that state shapes, and encoded cells."""
 
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +20,31 @@ BBox: TypeAlias = tuple[Floats, Floats]
 """(lo, hi), each (D,), inclusive on both faces."""
 Buffer: TypeAlias = bytes | memoryview
 """Stored or decoded bytes: anything that has the buffer protocol, which Python 3.11 cannot spell."""
-Raw: TypeAlias = Buffer | Exception | None
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """A cell that is an array of its own, with what that array's metadata say.
+
+    Parameters
+    ----------
+    nbytes
+        Size of the payload.
+    stored
+        Size of what the codecs give: the payload, and filling behind it.
+    codecs
+        Bytes-to-bytes codecs, in the order in which the writer applied them.
+    body
+        Encoded bytes; None where only the metadata were asked for.
+    """
+
+    nbytes: int
+    stored: int
+    codecs: tuple[str, ...]
+    body: Buffer | None
+
+
+Raw: TypeAlias = Buffer | Blob | Exception | None
 """What a fetch gave for a cell: its encoded bytes, what went wrong with it alone, or None: there is no such object."""
 Json: TypeAlias = dict[str, Any]
 """A decoded ``zarr.json`` or a part of one."""

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -17,6 +18,8 @@ class Copy:
     """A store in a folder that a test may change; what it names are 0.9's arrays."""
 
     path: Path
+    requests_per_cell: ClassVar[int] = 1
+    lists_chunks: ClassVar[bool] = True
 
     @classmethod
     def of(cls, golden, where):
@@ -92,8 +95,44 @@ class Copy:
         return self
 
 
-GENERATIONS = {"0.9": Copy}
+class Copy07(Copy):
+    """A store of generation 0.7: each cell is an array of its own, below the group of its family."""
+
+    requests_per_cell = 2
+    lists_chunks = False
+
+    @classmethod
+    def of(cls, golden, where):
+        """Copy all of it."""
+        path = where / golden.path.name
+        shutil.copytree(golden.path, path)
+        return cls(path)
+
+    def own(self, key):
+        return self.path / key
+
+    def listed(self, array):
+        return sorted(node.parent.name for node in (self.path / array).glob("*/zarr.json"))
+
+    def key(self, array, dotted):
+        return f"{array}/{dotted}/c/0"
+
+    def counts(self, array="0/vertices"):
+        return [self.read(f"{array}/{dotted}")["shape"][0] // 12 for dotted in self.listed(array)]
+
+    def stamp(self, counts, array="0/vertices"):
+        raise NotImplementedError("0.7 stores carry no counts")
+
+    def consolidate(self, keep=lambda _path: True):
+        """As `zvl.consolidate` does it: every node, and the mark that says so."""
+        super().consolidate(keep)
+        self.edit(lambda doc: doc["consolidated_metadata"].update(zarr_vectors_lazy={"complete": True}))
+        return self
+
+
+GENERATIONS = {"0.9": Copy, "0.7": Copy07}
 GOLDEN = [name for name in STORES if name.rpartition("-")[2] in GENERATIONS]
+STAMPED = [name for name in GOLDEN if name.endswith("-0.9")]  # stores that may carry counts
 
 
 def copy_of(golden, where):

@@ -5,18 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.access.level import LevelData, Source
-from zarr_vectors_lazy.access.read import (
-    Wanted,
-    read_attribute,
-    read_batch,
-    read_categories,
-    read_row_count,
-    read_text,
-)
-from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.model.arrays import CellArray, CellSpec
-from zarr_vectors_lazy.model.chunks import dotted
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.read import read_attribute, read_categories, read_row_count, read_text
+from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.types import Raw
 
 
@@ -83,35 +74,3 @@ def column_values(
     if column.decode and column.spec.dictionary is not None:
         values = read_categories(column.source, column.spec, coord, values)
     return values.astype(column.dtype, copy=False)
-
-
-def probe_row_shape(data: LevelData, array: CellArray) -> tuple[int, ...]:
-    """Row shape of a vertex attribute that the metadata leave open (spec 0.9, 6, "Robust width rule").
-
-    Reads the heads of one cell of it and of the positions of the same chunk, once, where writers are known to stamp
-    vectors as scalars; point clouds are stamped right.
-    """
-    if array.spec.row_shape is not None:
-        return array.spec.row_shape
-    found = data.row_shapes.get(array.spec.path)
-    if found is None:
-        found = data.row_shapes[array.spec.path] = _probed(data, array)
-    return found
-
-
-def _probed(data: LevelData, array: CellArray) -> tuple[int, ...]:
-    shared = np.flatnonzero(data.vertices.chunks.find(array.chunks.coords) >= 0)
-    if set(data.store.geometry_types) == {"point_cloud"} or not len(shared):
-        return ()
-    coords = array.chunks.coords[shared[:1]]
-    specs = {"vertices": data.vertices.spec, "values": array.spec}
-    wanted = [Wanted(member=name, spec=spec, rows=(0,), coords=coords, head=True) for name, spec in specs.items()]
-    raws = read_batch(data.source, wanted)
-    coord = coords[0].tolist()
-    rows = read_row_count(data.source, specs["vertices"], coord, raws["vertices", 0])
-    values = read_row_count(data.source, specs["values"], coord, raws["values", 0])
-    if rows in (0, values):
-        return ()
-    if values % rows:
-        raise FormatError(f"{values} values for {rows} vertices in chunk {dotted(coord)!r}", where=array.spec.path)
-    return (values // rows,)

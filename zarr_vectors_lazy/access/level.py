@@ -12,7 +12,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Generation
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
-from zarr_vectors_lazy.model.links import LinkFamily
+from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -54,7 +54,7 @@ class LevelData:
         self.digest = digest
         self._attributes: dict[str, CellArray] = {}
         self._families: dict[int, LinkFamily | None] = {}
-        self._link_attributes: dict[str, dict[str, CellArray]] = {}
+        self._link_attributes: dict[str, LinkValues] = {}
         self.row_shapes: dict[str, tuple[int, ...]] = {}  # of attributes by path, where cells had to tell
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -74,9 +74,10 @@ class LevelData:
     def vertices(self) -> CellArray:
         """The positions."""
         array = self.tree.run(self.generation.vertices(self.meta, self.store))
-        if array.counts is not None and self.meta.vertex_count not in (None, 0, int(array.counts.sum())):
+        stated = self.meta.vertex_count if self.meta.count_is_sure else None
+        if array.counts is not None and stated not in (None, 0, int(array.counts.sum())):
             raise FormatError(
-                f"vertex_counts sum to {int(array.counts.sum())}, the level states {self.meta.vertex_count}; "
+                f"vertex_counts sum to {int(array.counts.sum())}, the level states {stated}; "
                 "run zvl.index",
                 where=self.url,
             )
@@ -115,8 +116,8 @@ class LevelData:
         """Attributes of the links inside this level."""
         return self.tree.run(self.generation.link_attribute_names(self.meta, 0))
 
-    def link_attribute(self, family: LinkFamily, name: str) -> dict[str, CellArray]:
-        """Return an attribute of the links inside this level, by segment."""
+    def link_attribute(self, family: LinkFamily, name: str) -> LinkValues:
+        """Return an attribute of the links inside this level."""
         return _once(
             self._link_attributes, name, lambda: self.tree.run(self.generation.link_attribute(self.meta, family, name))
         )

@@ -8,6 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.read import placed, read_attribute, read_fragments, read_links
+from zarr_vectors_lazy.access.tables import Parents
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.kernels.edges import implied_parents
 from zarr_vectors_lazy.kernels.rows import Kept
@@ -180,8 +181,9 @@ def tree_edges(
     spans: dict[int, Span] | IntArray,
     raws: Sequence[Raw],
     kept: dict[int, Kept],
+    tabled: Parents | None = None,
 ) -> IntArray:
-    """[child, parent] rows of the vertices of one chunk, by child (spec 0.9, 10, "Skeleton").
+    """[child, parent] rows of the vertices of one chunk, by child (spec 0.9, 10, "Skeleton"; spec 0.7, 7.5).
 
     Parameters
     ----------
@@ -191,6 +193,8 @@ def tree_edges(
         Encoded link cells, in the order of ``tree.cells``.
     kept
         Selected rows by chunk number, where not all are.
+    tabled
+        Stored parents that a table names.
     """
 
     def span(chunk: int) -> Span:
@@ -226,6 +230,9 @@ def tree_edges(
             if children[of_slot].max() >= n_rows or (chunk >= 0 and named.max() >= total(chunk)) or named.min() < 0:
                 raise _dangling(source, cell, f"names row {int(max(named.max(), children.max()))} of a shorter chunk")
             parent[children[of_slot]] = number(chunk, named) if chunk >= 0 else -1
+    if tabled is not None and here in tabled:
+        children, parents = tabled[here]
+        parent[children] = parents
     child = number(here, np.arange(n_rows))
     found = (parent >= 0) & (child >= 0)
     return np.stack([child[found], parent[found]], axis=1)

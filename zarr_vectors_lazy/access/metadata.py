@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from zarr_vectors_lazy.errors import FormatError, StoreError
@@ -18,6 +18,7 @@ from zarr_vectors_lazy.types import Json
 T = TypeVar("T")
 DOC = "zarr.json"
 SHIPPED_NBYTES = 64 * 1024  # larger documents are read again where a pickled tree arrives
+SHIPPED_NAMES = 4096  # longer listings too
 
 
 class MetaTree:
@@ -39,7 +40,8 @@ class MetaTree:
 
     def __getstate__(self) -> Json:
         small = {path: raw for path, raw in self._raw.items() if raw is None or len(raw) <= SHIPPED_NBYTES}
-        return {"spec": self.spec, "complete": self.complete, "_raw": small, "_names": dict(self._names)}
+        names = {path: below for path, below in self._names.items() if self.complete or len(below) <= SHIPPED_NAMES}
+        return {"spec": self.spec, "complete": self.complete, "_raw": small, "_names": names}
 
     def __setstate__(self, state: Json) -> None:
         self.__dict__.update(state, _found={}, _lock=threading.RLock())
@@ -54,32 +56,45 @@ class MetaTree:
         """The store's URL, for errors."""
         return self.spec.url
 
-    def read_root(self, *, consolidated: bool | None) -> Found:
-        """Read the root, and from it the whole tree where it carries consolidated metadata.
-
-        Parameters
-        ----------
-        consolidated
-            None: use it where it is there; False: ignore it; True: demand it.
-
-        Raises
-        ------
-        FormatError
-            If there is no Zarr v3 root, or no consolidated metadata where they are demanded.
-        """
+    def read_root(self) -> Found:
+        """Read the root; raises FormatError if there is none."""
         (raw,) = fetch(self.backend, [Get(DOC)])
         if raw is None:
             raise self._not_there()
         self._raw[""] = bytes(raw)
         root = self.node("")
         assert root is not None
+        return root
+
+    def use_consolidated(self, root: Found, *, wanted: bool | None, trusted: Callable[[Json], bool]) -> None:
+        """Take the whole tree from the consolidated metadata of the root, where it carries them.
+
+        Parameters
+        ----------
+        wanted
+            None: use them where they are there and trusted; False: ignore them; True: demand them.
+        trusted
+            Whether they name every node of the store.
+
+        Raises
+        ------
+        FormatError
+            If they are demanded, and not there or not complete.
+        """
         inline = root.doc.get("consolidated_metadata")
         entries = inline.get("metadata") if isinstance(inline, dict) else None
-        if consolidated and not isinstance(entries, dict):
+        found = isinstance(inline, dict) and isinstance(entries, dict)
+        if wanted and not found:
             raise FormatError("the root carries no consolidated metadata", where=self.url)
-        if consolidated is not False and isinstance(entries, dict):
+        if wanted is False or not found:
+            return
+        if trusted(inline):
             self._take_consolidated(entries, root.digest)
-        return root
+        elif wanted:
+            raise FormatError(
+                "the root's consolidated metadata leave out nodes of this format; zvl.consolidate writes complete ones",
+                where=self.url,
+            )
 
     @property
     def known(self) -> set[str]:
@@ -210,4 +225,4 @@ class MetaTree:
 
 
 def _nodes(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if name != DOC)
+    return tuple(name for name in names if name != DOC and not name.startswith("."))  # file managers leave .something

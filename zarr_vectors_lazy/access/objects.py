@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.talk import converse
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.manifests import decode_manifests
 from zarr_vectors_lazy.model.arrays import DenseArray
@@ -35,7 +36,13 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
     stop = array.shape[0] if stop is None else stop
     if stop <= start:
         return np.empty((0, *array.shape[1:]), array.dtype)
-    return np.asarray(zarr_array(connect(source.spec), array.path, start, stop))
+    if array.stored is None:
+        return np.asarray(zarr_array(connect(source.spec), array.path, start, stop))
+    try:
+        (values,) = converse(connect(source.spec), [array.stored.read()])
+    except FormatError as error:
+        raise FormatError(error.message, where=f"{source.spec.url}/{error.where}") from error
+    return values[start:stop]
 
 
 def read_ids(source: Source, index: ObjectIndex) -> IntArray:
@@ -85,8 +92,11 @@ def _manifest_chunk(source: Source, index: ObjectIndex, chunk: int) -> Manifests
             return found
     size = index.manifests.chunk_rows
     blobs = read_dense(source, index.manifests, chunk * size, min((chunk + 1) * size, index.count))
+    stored = [bytes(blob) for blob in blobs.tolist()]
     try:
-        made = decode_manifests([bytes(blob) for blob in blobs.tolist()], index.rank)
+        if index.blank_is_lost and b"" in stored:
+            raise FormatError(f"manifest {chunk * size + stored.index(b'')} has no bytes: its object is not there")
+        made = decode_manifests(stored, index.rank)
     except FormatError as error:
         raise FormatError(f"{index.manifests.path}: {error.message}", where=source.spec.url) from error
     with _lock:

@@ -17,14 +17,15 @@ from zarr_vectors_lazy.format.vectors import (
     decode_rows,
     decode_vertices,
 )
-from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.model.arrays import CellSpec, Places
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.links import LinkCoding
 from zarr_vectors_lazy.model.objects import Fragments
+from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.storage.arrays import zarr_cells
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Raw, Vertices
+from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw, Vertices
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Wanted:
         (n, K) their chunks.
     head
         Whether the head of each cell is enough.
+    places
+        Of the cells, where some share objects.
     """
 
     member: str
@@ -50,18 +53,20 @@ class Wanted:
     rows: tuple[int, ...]
     coords: ChunkCoords
     head: bool = False
+    places: Places | None = None
+
+    def steps(self) -> Steps[list[Raw]]:
+        """Conversation that fetches them."""
+        layout = self.spec.layout
+        return (layout.fetch_heads if self.head else layout.fetch)(self.coords, self.places)
 
 
 def read_batch(source: Source, wanted: Sequence[Wanted]) -> dict[tuple[str, int], Raw]:
     """Fetch cells of one or several arrays, all concurrently; encoded bytes by (member, row)."""
     backend = connect(source.spec)
     direct = [want for want in wanted if want.spec.layout.direct]
-    steps = [
-        want.spec.layout.fetch_heads(want.coords) if want.head else want.spec.layout.fetch(want.coords)
-        for want in direct
-    ]
     out: dict[tuple[str, int], Raw] = {}
-    for want, raws in zip(direct, converse(backend, steps), strict=True):
+    for want, raws in zip(direct, converse(backend, [want.steps() for want in direct]), strict=True):
         out.update(((want.member, row), raw) for row, raw in zip(want.rows, raws, strict=True))
     for want in wanted:
         if not want.spec.layout.direct:
@@ -123,6 +128,7 @@ def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw)
     if isinstance(raw, Exception):
         raise _corrupt(source, spec, coord, str(raw)) from raw
     if not spec.layout.direct:
+        assert not isinstance(raw, Blob)
         return raw
     with placed(source, spec, coord):
         return spec.layout.decode(raw)
@@ -167,6 +173,8 @@ def read_row_count(source: Source, spec: CellSpec, coord: Sequence[int], raw: Ra
         nbytes = spec.layout.head_nbytes(raw)
         if nbytes is not None and nbytes >= 0 and nbytes % row == 0:
             return nbytes // row
+        if isinstance(raw, Blob):
+            raise _corrupt(source, spec, coord, f"{nbytes} bytes are not a whole number of rows of {row} bytes")
         (raw,) = read_batch(source, [Wanted("cell", spec, (0,), np.asarray([coord], np.int64))]).values()
     payload = read_payload(source, spec, coord, raw)
     with placed(source, spec, coord):

@@ -43,7 +43,8 @@ def read_row_counts(data: LevelData, rows: IntArray | None) -> IntArray:
     if names is not None and data.tree.backend.listable and len(at) * LISTING_SHARE >= len(array.chunks):
         (sizes,) = fetch(data.tree.backend, [ListSizes(spec.path)])
         return np.asarray([_rows(data, sizes.get(name), coord) for name, coord in zip(names, coords, strict=True)])
-    wanted = Wanted(member="", spec=spec, rows=tuple(range(len(at))), coords=coords, head=True)
+    places = None if array.places is None else array.places.take(at)
+    wanted = Wanted(member="", spec=spec, rows=tuple(range(len(at))), coords=coords, head=True, places=places)
     raws = read_batch(data.source, [wanted])
     counts = [read_row_count(data.source, spec, coord, raws["", i]) for i, coord in enumerate(coords.tolist())]
     return np.asarray(counts, np.int64)

@@ -46,7 +46,9 @@ def open_tree(spec: StoreSpec, consolidated: bool | None) -> OpenStore:
         If it cannot be reached.
     """
     tree = MetaTree(spec)
-    root = tree.read_root(consolidated=consolidated)
+    root = tree.read_root()
+    generation = generation_of(root, where=tree.url)
+    tree.use_consolidated(root, wanted=consolidated, trusted=generation.trusts_consolidated)
     return _parse(tree, root)
 
 

@@ -10,9 +10,12 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
-from zarr_vectors_lazy.model.links import LinkFamily
+from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.types import Json
+
+COMPLETE = "zarr_vectors_lazy"
+"""Key in the root's consolidated metadata that says that they name every node of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,9 @@ class Generation(Protocol):
 
     name: str
 
+    def trusts_consolidated(self, consolidated: Json) -> bool:
+        """Whether the root's consolidated metadata name every node of the store."""
+
     def parse_store(self, root: Found, children: tuple[str, ...] | None) -> StoreMeta:
         """Parse the root; ``children`` are the names below it, None where the store cannot list."""
 
@@ -86,8 +92,8 @@ class Generation(Protocol):
     def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
         """Names of the attributes of a link family, sorted."""
 
-    def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[dict[str, CellArray]]:
-        """Return an attribute of a link family, by segment name."""
+    def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
+        """Return an attribute of a link family."""
 
     def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
         """Where the manifests are; None where the level has no objects."""

@@ -4,11 +4,12 @@ import re
 
 from zarr_vectors_lazy.errors import FormatError, UnsupportedVersionError, listed
 from zarr_vectors_lazy.format.base import Found, Generation
+from zarr_vectors_lazy.format.v07.generation import Generation07
 from zarr_vectors_lazy.format.v09.generation import Generation09
 
-ALL: tuple[Generation, ...] = (Generation09(),)
+ALL: tuple[Generation, ...] = (Generation09(), Generation07())
 _VERSION = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})(?:\.|$)")
-_BY_VERSION: dict[tuple[int, int], Generation] = {(0, 9): ALL[0]}
+_BY_VERSION: dict[tuple[int, int], Generation] = {(0, 9): ALL[0], (0, 7): ALL[1]}
 
 
 def generation_of(root: Found, *, where: str) -> Generation:

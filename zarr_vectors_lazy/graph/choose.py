@@ -9,7 +9,7 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.read import read_row_count
 from zarr_vectors_lazy.access.rows import Chooser, choose_rows, find_hits, find_owned
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef, single
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef, task_over
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.values import values_graph
 from zarr_vectors_lazy.graph.view import FRAGMENTS, HEADS, VERTICES, LevelView, Named
@@ -147,9 +147,7 @@ def _owned_graph(view: LevelView) -> Named:
         per_view.append(List(*(TaskRef((layer.name, chunk)) for chunk in range(len(touched)))))
     name = f"zv-owned-{view.token}"
     task = Task((name,), find_owned, view.source, index, view.selection.objects, List(*per_view))
-    merged = HighLevelGraph.merge(*graphs)
-    layers = {**merged.layers, name: single(task)}
-    return Named(name, HighLevelGraph(layers, {**merged.dependencies, name: set(merged.layers)}))
+    return Named(name, task_over(task, *graphs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

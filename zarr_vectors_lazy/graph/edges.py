@@ -8,10 +8,11 @@ from dask.base import tokenize
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.links import LinkCell, TreeChunk, tree_edges
+from zarr_vectors_lazy.access.tables import table_parents
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph, fragment_spec
-from zarr_vectors_lazy.graph.layers import Dict, GraphNode, Key, List, RecipeLayer, Task, TaskRef
-from zarr_vectors_lazy.graph.links import INTEGER, CellList, links_array, list_cells
+from zarr_vectors_lazy.graph.layers import Dict, GraphNode, Key, List, RecipeLayer, Task, TaskRef, task_over
+from zarr_vectors_lazy.graph.links import INTEGER, CellList, kept_of, links_array, list_cells, table_of
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
 from zarr_vectors_lazy.graph.paths import path_edges_array
 from zarr_vectors_lazy.graph.reads import Member, Reads, cell_name, read_graph, shared_reads
@@ -64,6 +65,7 @@ class TreeRecipe:
     rows: RowNumbers
     choice: str | None
     filters: BoolArray
+    parents: str | None
 
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one chunk."""
@@ -88,7 +90,8 @@ class TreeRecipe:
             whole=self.whole,
         )
         fragments = TaskRef((cell_name(self.reads, FRAGMENTS), block))
-        return Task(key, tree_edges, self.source, tree, fragments, spans, List(*raws), Dict(kept))
+        parents = None if self.parents is None else TaskRef((self.parents,))
+        return Task(key, tree_edges, self.source, tree, fragments, spans, List(*raws), Dict(kept), parents)
 
 
 def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
@@ -108,6 +111,13 @@ def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
     pairs = np.unique(np.stack([chunk, cell], axis=1)[chunk >= 0], axis=0)
     rows, row_graph = number_view(view)
     choice = choice_graph(view)
+    digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
+    graphs = [view.read_graph(), read_graph(halo), row_graph, *([] if choice is None else [choice.graph])]
+    table = table_of(view, family)
+    parents = None if table is None else f"zv-parents-{tokenize(view.token, digests)}"
+    if parents is not None:
+        kept = kept_of(None if choice is None else choice.name, view.filters)
+        graphs.append(task_over(Task((parents,), table_parents, table, rows.all(), kept), *graphs))
     recipe = TreeRecipe(
         source=view.source,
         fragments=fragments,
@@ -125,9 +135,9 @@ def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
         rows=rows,
         choice=None if choice is None else choice.name,
         filters=view.filters,
+        parents=parents,
     )
-    name = f"zv-edges-{tokenize(view.token, [segment.array.digest for segment in family.segments])}"
-    graphs = [view.read_graph(), read_graph(halo), row_graph, *([] if choice is None else [choice.graph])]
+    name = f"zv-edges-{tokenize(view.token, digests)}"
     graph = view.graph(RecipeLayer(name, recipe, len(view), 1), *graphs)
     return make_array(graph, name, [NAN] * len(view), (2,), INTEGER)
 

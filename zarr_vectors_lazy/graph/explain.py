@@ -83,7 +83,7 @@ def explain(view: LevelView, members: Sequence[str], arrays: Sequence[da.Array])
         members=tuple(members),
         chunks=len({tuple(coord) for want in wants for coord in np.asarray(want.coords).tolist()}),
         chunks_total=len(view.data.vertices.chunks),
-        requests=sum(want.spec.layout.requests(want.coords) for want in wants),
+        requests=sum(want.spec.layout.requests(want.coords, want.places, head=want.head) for want in wants),
         nbytes=None if None in known else sum(n for n in known if n is not None),
         tasks=len(optimize(graph, keys)),
         blocks=sum(int(np.prod(array.numblocks)) for array in arrays),

@@ -3,12 +3,12 @@
 The one place that imports Dask's task classes, which have no public name.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from dask._task_spec import Dict, GraphNode, List, Task, TaskRef
-from dask.highlevelgraph import Layer, MaterializedLayer
+from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
 __all__ = [
     "Dict",
@@ -22,7 +22,8 @@ __all__ = [
     "UnfusedTask",
     "WantedLayer",
     "culled_before",
-    "single",
+    "layer_over",
+    "task_over",
 ]
 
 Key = Any
@@ -148,9 +149,15 @@ def _rebuild(cls: type[RecipeLayer], *args: Any) -> RecipeLayer:
     return layer
 
 
-def single(task: GraphNode) -> MaterializedLayer:
-    """Layer of one task."""
-    return MaterializedLayer({task.key: task})
+def layer_over(name: str, layer: Layer, dependencies: Iterable[HighLevelGraph]) -> HighLevelGraph:
+    """Graph of a layer over others."""
+    merged = HighLevelGraph.merge(*dependencies)
+    return HighLevelGraph({**merged.layers, name: layer}, {**merged.dependencies, name: set(merged.layers)})
+
+
+def task_over(task: GraphNode, *dependencies: HighLevelGraph) -> HighLevelGraph:
+    """Graph of one task over others; its key is ``(name,)``."""
+    return layer_over(task.key[0], MaterializedLayer({task.key: task}), dependencies)
 
 
 class UnfusedTask(Task):

@@ -10,15 +10,17 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.links import LinkCell, link_rows, link_values, selected_links
+from zarr_vectors_lazy.access.probe import link_row_shape
+from zarr_vectors_lazy.access.tables import Table, table_rows, table_values
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph
-from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef
+from zarr_vectors_lazy.graph.layers import Dict, GraphNode, Key, List, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.values import nullable
 from zarr_vectors_lazy.graph.view import LevelView
-from zarr_vectors_lazy.model.arrays import CellArray, CellSpec
-from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily
+from zarr_vectors_lazy.model.arrays import CellSpec, DenseArray
+from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkValues
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
 INTEGER = np.dtype(np.int64)
@@ -66,6 +68,8 @@ def list_cells(view: LevelView, family: LinkFamily, other: LevelView | None = No
         source = view.table.find(coords)
         offsets = np.concatenate([np.zeros((1, rank), np.int64), segment.offsets])
         anchor = coords if other is None else _anchor(coords, view, other)
+        if other is not None and family.same_key:
+            anchor = coords
         table = view.table if other is None else other.table
         slots = [source, *(table.find(anchor + offset) for offset in offsets[1:])]
         end = np.stack(slots, axis=1)
@@ -115,9 +119,14 @@ class LinkRecipe:
     there: RowNumbers | None
     choice: str | None
     filters: BoolArray
+    table: Table | None
 
     def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one cell."""
+        """Task of one cell; the last one is that of the table, where there is one."""
+        if self.table is not None and block == len(self.cells):
+            kept = kept_of(self.choice, self.filters)
+            there = None if self.there is None else self.there.all()
+            return Task(key, table_rows, self.table, self.here.all(), there, kept)
         segment, source = int(self.cells.segments[block]), int(self.cells.sources[block])
         ends = tuple(self.cells.ends[block].tolist())
         cell = LinkCell(
@@ -157,12 +166,35 @@ class Resolved:
     name: str
     cells: CellList
     graph: HighLevelGraph
+    tabled: bool
+
+    def __len__(self) -> int:
+        return len(self.cells) + self.tabled
+
+
+def kept_of(choice: str | None, filters: BoolArray) -> Dict:
+    """References to the chosen rows of the chunks of which rows are chosen, by chunk."""
+    chosen = np.flatnonzero(filters).tolist() if choice is not None else []
+    return Dict({chunk: TaskRef((choice, chunk)) for chunk in chosen})
+
+
+def table_of(view: LevelView, family: LinkFamily, other: LevelView | None = None) -> Table | None:
+    """The records of a family that name their chunks; None where there are none, or no chunk is selected."""
+    if family.table is None or not len(view):
+        return None
+    return Table(
+        source=view.source,
+        records=family.table.records,
+        here=view.reads.coords,
+        there=None if other is None else other.reads.coords,
+        whole=view.rows is None,
+    )
 
 
 def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None) -> Resolved | None:
-    """Layer of the resolved cells of a family; None where no cell is selected."""
-    cells = list_cells(view, family, other)
-    if not len(cells):
+    """Layer of the resolved cells of a family, and of its table; None where nothing is selected."""
+    cells, table = list_cells(view, family, other), table_of(view, family, other)
+    if not len(cells) and table is None:
         return None
     names = tuple(f"links:{family.delta}:{segment.name}" for segment in family.segments)
     for name, segment in zip(names, family.segments, strict=True):
@@ -182,13 +214,15 @@ def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None)
         there=there,
         choice=None if choice is None else choice.name,
         filters=view.filters,
+        table=table,
     )
-    digests = [segment.array.digest for segment in family.segments]
+    digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
     other_token = None if other is None else other.token
     name = f"zv-resolve-{tokenize(view.token, family.delta, digests, other_token)}"
     parts = (view.read_graph(), here_graph, there_graph, None if choice is None else choice.graph)
     graphs = [graph for graph in parts if graph is not None]
-    return Resolved(name, cells, view.graph(RecipeLayer(name, recipe, len(cells)), *graphs))
+    blocks = len(cells) + (table is not None)
+    return Resolved(name, cells, view.graph(RecipeLayer(name, recipe, blocks), *graphs), table is not None)
 
 
 def links_array(view: LevelView, family: LinkFamily | None, other: LevelView | None = None) -> da.Array:
@@ -198,8 +232,8 @@ def links_array(view: LevelView, family: LinkFamily | None, other: LevelView | N
     if resolved is None:
         return empty_array((width,), INTEGER)
     name = resolved.name.replace("resolve", "links")
-    layer = RecipeLayer(name, EachRecipe(function=selected_links, layer=resolved.name), len(resolved.cells), 1)
-    return make_array(view.graph(layer, resolved.graph), name, [NAN] * len(resolved.cells), (width,), INTEGER)
+    layer = RecipeLayer(name, EachRecipe(function=selected_links, layer=resolved.name), len(resolved), 1)
+    return make_array(view.graph(layer, resolved.graph), name, [NAN] * len(resolved), (width,), INTEGER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -216,24 +250,30 @@ class LinkValueRecipe:
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     resolved: str
+    table: DenseArray | None
 
     def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one cell."""
+        """Task of one cell; the last one is that of the table, where there is one."""
+        resolved = TaskRef((self.resolved, block))
+        if block == len(self.cells):
+            if self.table is not None:
+                return Task(key, table_values, self.source, self.table, self.dtype, resolved)
+            return Task(key, link_values, self.source, None, (), None, self.row_shape, self.dtype, resolved)
         segment, source = int(self.cells.segments[block]), int(self.cells.sources[block])
         listed = bool(self.present[block])
         raw: TaskRef | Raw = TaskRef((cell_name(self.reads, self.members[segment]), source)) if listed else None
         spec = self.specs[segment] if listed else None
         coord = tuple(self.coords[source].tolist())
-        resolved = TaskRef((self.resolved, block))
         return Task(key, link_values, self.source, spec, coord, raw, self.row_shape, self.dtype, resolved)
 
 
-def link_attribute_array(view: LevelView, family: LinkFamily, arrays: dict[str, CellArray], name: str) -> da.Array:
+def link_attribute_array(view: LevelView, family: LinkFamily, values: LinkValues, name: str) -> da.Array:
     """Values of a link attribute, aligned with ``links_array(view, family)``; never stored ones are NaN."""
-    specs = [array.spec for array in arrays.values()]
-    row_shape = next((spec.row_shape for spec in specs if spec.row_shape), ())
-    dtype = specs[0].dtype if specs else np.dtype(np.float64)
-    if _incomplete(family, arrays):
+    arrays = values.cells
+    dtypes = [array.spec.dtype for array in arrays.values()] + ([values.table.dtype] if values.table else [])
+    row_shape = link_row_shape(view.data, family, values)
+    dtype = dtypes[0] if dtypes else np.dtype(np.float64)
+    if _incomplete(family, values):
         dtype = nullable(dtype)
     resolved = resolve(view, family)
     if resolved is None:
@@ -258,17 +298,20 @@ def link_attribute_array(view: LevelView, family: LinkFamily, arrays: dict[str, 
         row_shape=row_shape,
         dtype=dtype,
         resolved=resolved.name,
+        table=values.table,
     )
     label = f"zv-link-{name}-{tokenize(resolved.name, name, [array.digest for array in arrays.values()])}"
-    layer = RecipeLayer(label, recipe, len(resolved.cells), len(row_shape))
+    layer = RecipeLayer(label, recipe, len(resolved), len(row_shape))
     graph = view.graph(layer, resolved.graph, view.read_graph())
-    return make_array(graph, label, [NAN] * len(resolved.cells), row_shape, dtype)
+    return make_array(graph, label, [NAN] * len(resolved), row_shape, dtype)
 
 
-def _incomplete(family: LinkFamily, arrays: dict[str, CellArray]) -> bool:
-    """Whether some cell of records has no cell of values."""
+def _incomplete(family: LinkFamily, values: LinkValues) -> bool:
+    """Whether some records have no values."""
+    if family.table is not None and values.table is None:
+        return True
     for segment in family.segments:
-        array = arrays.get(segment.name)
+        array = values.cells.get(segment.name)
         if len(segment.array.chunks) and (array is None or (array.chunks.find(segment.array.chunks.coords) < 0).any()):
             return True
     return False

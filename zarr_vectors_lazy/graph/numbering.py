@@ -10,7 +10,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.links import number_rows
 from zarr_vectors_lazy.graph.choose import choice_graph, counts_graph
-from zarr_vectors_lazy.graph.layers import List, Task, TaskRef, single
+from zarr_vectors_lazy.graph.layers import List, Task, TaskRef, task_over
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.types import IntArray
 
@@ -37,6 +37,10 @@ class RowNumbers:
         starts = self.starts
         return tuple(None if end < 0 else (int(starts[end]), int(starts[end + 1])) for end in ends)
 
+    def all(self) -> Any:
+        """What a task is given that needs the row numbers of all chunks."""
+        return TaskRef((self.name,)) if self.starts is None else self.starts
+
 
 def number_view(view: LevelView) -> tuple[RowNumbers, HighLevelGraph]:
     """Row numbers of a view, and the graph that computes them; empty where they are known."""
@@ -47,9 +51,8 @@ def number_view(view: LevelView) -> tuple[RowNumbers, HighLevelGraph]:
     refs = [
         TaskRef((chosen.name if chosen is not None and view.filters[i] else counts.name, i)) for i in range(len(view))
     ]
-    merged = HighLevelGraph.merge(counts.graph, *([] if chosen is None else [chosen.graph]))
-    layers = {**merged.layers, name: single(Task((name,), number_rows, List(*refs)))}
-    return RowNumbers(name, None), HighLevelGraph(layers, {**merged.dependencies, name: set(merged.layers)})
+    task = Task((name,), number_rows, List(*refs))
+    return RowNumbers(name, None), task_over(task, counts.graph, *([] if chosen is None else [chosen.graph]))
 
 
 def row_sizes(view: LevelView) -> Delayed:
@@ -57,5 +60,4 @@ def row_sizes(view: LevelView) -> Delayed:
     rows, graph = number_view(view)
     name = f"zv-sizes-{view.token}"
     task = Task((name,), np.diff, rows.starts if rows.starts is not None else TaskRef((rows.name,)))
-    layers = {**graph.layers, name: single(task)}
-    return Delayed((name,), HighLevelGraph(layers, {**graph.dependencies, name: set(graph.layers)}), layer=name)
+    return Delayed((name,), task_over(task, graph), layer=name)

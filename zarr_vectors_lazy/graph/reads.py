@@ -19,7 +19,7 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.read import Wanted, read_batch
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask, WantedLayer, culled_before
 from zarr_vectors_lazy.graph.slots import task_slots
-from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.model.arrays import CellSpec, Places
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
@@ -38,12 +38,15 @@ class Member:
         Estimated stored bytes of a cell.
     head
         Whether the head of a cell is enough.
+    places
+        (n,) of the cells, where some share objects.
     """
 
     spec: CellSpec
     present: BoolArray
     nbytes: float
     head: bool = False
+    places: Places | None = None
 
 
 class Reads:
@@ -189,16 +192,18 @@ class ReadLayer(WantedLayer):
         rows: dict[str, list[int]] = {}
         for chunk, member in batch:
             rows.setdefault(member, []).append(chunk)
-        return tuple(
-            Wanted(
-                member=name,
-                spec=self.reads.members[name].spec,
-                rows=tuple(chunks),
-                coords=self.reads.coords[chunks],
-                head=self.reads.members[name].head,
-            )
-            for name, chunks in rows.items()
-        )
+        return tuple(_want(name, self.reads.members[name], self.reads.coords, chunks) for name, chunks in rows.items())
+
+
+def _want(name: str, member: Member, coords: ChunkCoords, chunks: list[int]) -> Wanted:
+    return Wanted(
+        member=name,
+        spec=member.spec,
+        rows=tuple(chunks),
+        coords=coords[chunks],
+        head=member.head,
+        places=None if member.places is None else member.places.take(np.asarray(chunks)),
+    )
 
 
 def _rebuild(reads: Reads, slots: int, annotations: Any) -> ReadLayer:

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from dask.base import tokenize
 
-from zarr_vectors_lazy.access.attributes import Column, column_values, probe_row_shape
+from zarr_vectors_lazy.access.attributes import Column, column_values
+from zarr_vectors_lazy.access.probe import vertex_row_shape
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import HEADS, LevelView, Named
@@ -43,6 +44,9 @@ def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Colum
     by = data.meta.chunk_attribute
     if by is not None and by[0] == name:
         constants = by[1]
+        if (data.vertices.chunks.coords[:, 0] < 0).any():  # a bin -1 holds what has no value (spec 0.7, 3.2)
+            missing = "" if constants.dtype.kind == "U" else np.nan
+            constants = np.append(constants.astype(nullable(constants.dtype)), missing)
         column = Column(
             source=view.source,
             spec=None,
@@ -64,7 +68,7 @@ def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Colum
         source=view.source,
         spec=spec,
         vertices=data.vertices.spec,
-        row_shape=spec.row_shape or () if loose else probe_row_shape(data, array),
+        row_shape=spec.row_shape or () if loose else vertex_row_shape(data, array),
         dtype=dtype,
         decode=decode,
         loose=loose,

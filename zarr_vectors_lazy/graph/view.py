@@ -11,7 +11,7 @@ from dask.highlevelgraph import HighLevelGraph
 from zarr_vectors_lazy.access.level import LevelData, Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.graph.layers import RecipeLayer
+from zarr_vectors_lazy.graph.layers import RecipeLayer, layer_over
 from zarr_vectors_lazy.graph.reads import Member, Reads, read_graph, shared_reads
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.chunks import ChunkTable
@@ -187,13 +187,16 @@ class LevelView:
         """Let an array be read; its cells are then ``(reads.name, name, chunk)``."""
         found = self.reads.members.get(name)
         if found is None:
-            if array.chunks is self.data.vertices.chunks:
-                present = np.ones(len(self), np.bool_)
-            else:
-                present = array.chunks.find(self.table.coords) >= 0
-            nbytes = 32.0 if head else self._mean_nbytes(array)
-            found = self.reads.members[name] = Member(spec=array.spec, present=present, nbytes=nbytes, head=head)
+            found = self.reads.members[name] = self._member(array, head)
         return found
+
+    def _member(self, array: CellArray, head: bool) -> Member:
+        nbytes = 32.0 if head else self._mean_nbytes(array)
+        if array.chunks is self.data.vertices.chunks and array.places is None:
+            return Member(spec=array.spec, present=np.ones(len(self), np.bool_), nbytes=nbytes, head=head)
+        at = array.chunks.find(self.table.coords)
+        places = None if array.places is None else array.places.take(at)
+        return Member(spec=array.spec, present=at >= 0, nbytes=nbytes, head=head, places=places)
 
     def _mean_nbytes(self, array: CellArray) -> float:
         total = self.data.meta.vertex_count
@@ -214,10 +217,7 @@ class LevelView:
 
     def graph(self, layer: RecipeLayer, *dependencies: HighLevelGraph) -> HighLevelGraph:
         """Graph of a layer over others."""
-        merged = HighLevelGraph.merge(*dependencies)
-        return HighLevelGraph(
-            {**merged.layers, layer.name: layer}, {**merged.dependencies, layer.name: set(merged.layers)}
-        )
+        return layer_over(layer.name, layer, dependencies)
 
     @cached_property
     def object_ids(self) -> IntArray:

@@ -7,7 +7,7 @@ import numpy as np
 
 from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.requests import Steps
-from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, Raw
+from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Json, Raw
 
 
 class Layout(Protocol):
@@ -17,16 +17,16 @@ class Layout(Protocol):
     def direct(self) -> bool:
         """Whether `fetch` and `decode` know the codecs; otherwise the array is read through zarr."""
 
-    def fetch(self, coords: ChunkCoords) -> Steps[list[Raw]]:
+    def fetch(self, coords: ChunkCoords, places: "Places | None" = None) -> Steps[list[Raw]]:
         """Encoded bytes of (n, K) cells; None where the object is not there."""
 
-    def fetch_heads(self, coords: ChunkCoords) -> Steps[list[Raw]]:
-        """Enough bytes of each cell for `head_nbytes`."""
+    def fetch_heads(self, coords: ChunkCoords, places: "Places | None" = None) -> Steps[list[Raw]]:
+        """Enough of each cell for `head_nbytes`."""
 
-    def decode(self, raw: Buffer) -> Buffer:
+    def decode(self, raw: Buffer | Blob) -> Buffer:
         """Payload of an encoded cell; raises FormatError."""
 
-    def head_nbytes(self, raw: Buffer) -> int | None:
+    def head_nbytes(self, raw: Buffer | Blob) -> int | None:
         """Size in bytes of the payload, from the head of a cell; None where the head does not tell."""
 
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
@@ -38,11 +38,61 @@ class Layout(Protocol):
     def zarr_indices(self, coords: ChunkCoords) -> IntArray:
         """Non-negative (n, K) indices of the cells in their zarr array."""
 
-    def requests(self, coords: ChunkCoords) -> int:
-        """How many requests `fetch` makes for (n, K) cells."""
+    def requests(self, coords: ChunkCoords, places: "Places | None" = None, *, head: bool = False) -> int:
+        """How many requests `fetch` or `fetch_heads` makes for (n, K) cells."""
 
     def request_count_is_exact(self) -> bool:
         """Whether `requests` is more than an estimate."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pack:
+    """An object that holds several cells (spec 0.7, 3.4).
+
+    Parameters
+    ----------
+    path
+        Path of its array.
+    key
+        Of its one object, below the path.
+    stored
+        Size of what the codecs give.
+    codecs
+        Bytes-to-bytes codecs; None where only zarr can decode it.
+    """
+
+    path: str
+    key: str
+    stored: int
+    codecs: tuple[str, ...] | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where cells lie that share objects; only those of the cells that it reads travel in a task.
+
+    Parameters
+    ----------
+    packs
+        The objects.
+    pack
+        (n,) the object of each cell, -1 for a cell that has one of its own.
+    starts, stops
+        (n,) bytes [start, stop) of the decoded object.
+    """
+
+    packs: tuple[Pack, ...]
+    pack: IntArray
+    starts: IntArray
+    stops: IntArray
+
+    def take(self, rows: IntArray) -> "Places":
+        """Places of some cells."""
+        pack = self.pack[rows]
+        used, at = np.unique(pack[pack >= 0], return_inverse=True)
+        renumbered = np.full(len(pack), -1, np.int64)
+        renumbered[pack >= 0] = at
+        return Places(tuple(self.packs[i] for i in used.tolist()), renumbered, self.starts[rows], self.stops[rows])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +158,8 @@ class CellArray:
         Changes when the array's metadata change.
     attributes
         The array's own attributes.
+    places
+        Of the cells in the order of ``chunks``, where some share objects.
     """
 
     spec: CellSpec
@@ -115,6 +167,14 @@ class CellArray:
     counts: IntArray | None = None
     digest: str = ""
     attributes: Json = field(default_factory=dict)
+    places: Places | None = None
+
+
+class Stored(Protocol):
+    """An array that is not one of Zarr's, and how its objects make it."""
+
+    def read(self) -> Steps[np.ndarray[Any, Any]]:
+        """The whole array; raises FormatError."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,6 +191,8 @@ class DenseArray:
         Rows a stored chunk holds.
     fill
         Value of absent rows.
+    stored
+        What reads it where it is no Zarr array.
     """
 
     path: str
@@ -139,3 +201,4 @@ class DenseArray:
     dtype: np.dtype[Any]
     chunk_rows: int
     fill: Any = None
+    stored: Stored | None = None

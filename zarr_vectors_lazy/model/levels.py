@@ -62,6 +62,8 @@ class LevelMeta:
         Name and values of the attribute that is the first chunk axis, or None.
     fragments_tile
         Whether fragments, in order, partition the rows of every chunk.
+    count_is_sure
+        Whether the declared rows can be held against what is read.
     """
 
     index: int
@@ -71,6 +73,7 @@ class LevelMeta:
     chunk_attribute: tuple[str, np.ndarray[Any, Any]] | None
     fragments_tile: bool
     attributes: Json
+    count_is_sure: bool = True
 
     @cached_property
     def bins_tile(self) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.types import IntArray
 
 
@@ -60,6 +60,38 @@ class LinkSegment:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
+class LinkTable:
+    """Link records that name the chunk of each endpoint, all in one object (spec 0.7, 4.5).
+
+    Parameters
+    ----------
+    records
+        (R, L, K + 1) int64: K chunk coordinates and a row, for each endpoint.
+    digest
+        Changes when its metadata change.
+    """
+
+    records: DenseArray
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LinkValues:
+    """An attribute of a link family.
+
+    Parameters
+    ----------
+    cells
+        Its cells by segment name; segments without values are left out.
+    table
+        Values of the family's table, or None where there are none.
+    """
+
+    cells: dict[str, CellArray]
+    table: DenseArray | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class LinkFamily:
     """All link records from one level to level + delta, duplicate copies left out.
 
@@ -73,9 +105,16 @@ class LinkFamily:
         Whether endpoint order has a meaning to the writer.
     segments
         In canonical order.
+    table
+        Records that follow those of the segments, or None.
+    same_key
+        Whether a cell's records lead to the chunk of the same coordinate on the other level; else to the one below
+        which the cell's chunk lies.
     """
 
     delta: int
     width: int
     directed: bool
     segments: tuple[LinkSegment, ...]
+    table: LinkTable | None = None
+    same_key: bool = False

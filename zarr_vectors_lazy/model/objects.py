@@ -27,6 +27,8 @@ class ObjectIndex:
         Rows that the store says have a manifest, None where it does not say.
     digest
         Changes when the index's metadata change.
+    blank_is_lost
+        Whether a manifest without a single byte stands for a stored chunk that is gone; absent objects have four.
     """
 
     count: int
@@ -35,6 +37,7 @@ class ObjectIndex:
     ids: DenseArray | None
     present: int | None = None
     digest: str = ""
+    blank_is_lost: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -58,8 +58,8 @@ def zarr_cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) ->
     return run(_cells(backend, path, wanted)) if len(wanted) else []
 
 
-def zarr_array(backend: Backend, path: str, start: int, stop: int) -> npt.NDArray[Any]:
-    """Rows ``[start, stop)`` of a dense array; errors as `zarr_cells`."""
+def zarr_array(backend: Backend, path: str, start: int, stop: int | None) -> npt.NDArray[Any]:
+    """Rows ``[start, stop)`` of a dense array, to its end where ``stop`` is None; errors as `zarr_cells`."""
     return run(_rows(backend, path, start, stop))
 
 
@@ -88,14 +88,14 @@ async def _cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) 
     return cells
 
 
-async def _rows(backend: Backend, path: str, start: int, stop: int) -> npt.NDArray[Any]:
+async def _rows(backend: Backend, path: str, start: int, stop: int | None) -> npt.NDArray[Any]:
     array = await _opened(backend, path)
     try:
         return np.asarray(await array.getitem(slice(start, stop)))
     except StoreError:
         raise
     except _UNDECODABLE as error:
-        raise _undecodable(backend, path, error, np.arange(start, stop)) from error
+        raise _undecodable(backend, path, error, np.arange(start, stop or start)) from error
 
 
 async def _opened(backend: Backend, path: str) -> Array:

@@ -3,11 +3,12 @@
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.v09 import links, objects
-from zarr_vectors_lazy.format.v09.arrays import check_rank, parse_cells
-from zarr_vectors_lazy.format.v09.metadata import parse_level, parse_root
+from zarr_vectors_lazy.format.nodes import check_rank, find_headers
+from zarr_vectors_lazy.format.v09.arrays import parse_cells
+from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
-from zarr_vectors_lazy.model.links import LinkFamily
+from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.types import Json
 
@@ -16,6 +17,10 @@ class Generation09:
     """Stores written by zarr-vectors 0.9.x."""
 
     name = "0.9"
+
+    def trusts_consolidated(self, consolidated: Json) -> bool:
+        """True: Zarr finds every node."""
+        return True
 
     def parse_store(self, root: Found, children: tuple[str, ...] | None) -> StoreMeta:
         """Parse the root (spec 0.9, 3.1 to 3.3)."""
@@ -31,9 +36,7 @@ class Generation09:
 
     def headers(self) -> MetaSteps[dict[str, Json]]:
         """Opaque headers by format name (spec 0.9, 9)."""
-        (names,) = yield [Children("headers")]
-        nodes = yield [Node(f"headers/{name}") for name in names]
-        return {name: node.attributes for name, node in zip(names, nodes, strict=True) if node is not None}
+        return find_headers()
 
     def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
         """The positions (spec 0.9, 5.1)."""
@@ -86,7 +89,7 @@ class Generation09:
         """Names of the attributes of a link family, sorted."""
         return links.find_attribute_names(level.index, delta)
 
-    def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[dict[str, CellArray]]:
+    def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
         """Return an attribute of a link family, by segment name."""
         return links.find_attribute(level.index, family, name)
 

@@ -1,16 +1,16 @@
 """Where the cells of a 0.9 chunk-grid array are (spec 0.9, 4.1 to 4.3)."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import HEAD_NBYTES, Pipeline, decode_single_vlen
+from zarr_vectors_lazy.format.ranges import fetch_ranges, part
+from zarr_vectors_lazy.model.arrays import Places
 from zarr_vectors_lazy.requests import Get, Steps
-from zarr_vectors_lazy.types import BoolArray, Buffer, ChunkCoords, IntArray, Raw
+from zarr_vectors_lazy.types import Blob, BoolArray, Buffer, ChunkCoords, IntArray, Raw
 
-GAP_NBYTES = 64 * 1024  # a gap that costs less to read than another request
 ABSENT = np.uint64(2**64 - 1)
 MAX_CELL_NBYTES = 2**33  # the format states sizes in 32 bits; leaves room for codecs
 MAX_OFFSET = 2**62
@@ -78,7 +78,7 @@ class GridLayout:
         """(n, K) indices of the cells in the zarr array."""
         return np.asarray(coords, np.int64) - np.asarray(self.origin, np.int64)
 
-    def requests(self, coords: ChunkCoords) -> int:
+    def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
         """Requests that `fetch` makes; with shards: an index and one range each shard, at least."""
         if self.shards is None or not self.direct:
             return len(coords)
@@ -90,26 +90,27 @@ class GridLayout:
         """Whether every cell is one object."""
         return self.shards is None and self.direct
 
-    def fetch(self, coords: ChunkCoords) -> Steps[list[Raw]]:
+    def fetch(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
         """Encoded bytes of the cells; None where there is no object."""
         if self.shards is not None:
             return (yield from self._fetch_shards(coords))
         return (yield list(self._gets(self.zarr_indices(coords))))
 
-    def fetch_heads(self, coords: ChunkCoords) -> Steps[list[Raw]]:
+    def fetch_heads(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
         """First bytes of the cells."""
         if self.shards is not None:
             return (yield from self._fetch_shards(coords))
         return (yield [Get(get.key, 0, HEAD_NBYTES) for get in self._gets(self.zarr_indices(coords))])
 
-    def decode(self, raw: Buffer) -> Buffer:
+    def decode(self, raw: Buffer | Blob) -> Buffer:
         """Payload of an encoded cell."""
         assert self.pipeline is not None
+        assert not isinstance(raw, Blob)
         return decode_single_vlen(self.pipeline.decode(raw))
 
-    def head_nbytes(self, raw: Buffer) -> int | None:
+    def head_nbytes(self, raw: Buffer | Blob) -> int | None:
         """Payload size that the head of a cell tells."""
-        if self.pipeline is None:
+        if self.pipeline is None or isinstance(raw, Blob):
             return None
         total = self.pipeline.head_nbytes(raw)
         return None if total is None else total - 8
@@ -169,8 +170,8 @@ class GridLayout:
                         f"shard {head[shard].key!r} has {len(raw)} bytes, its index names byte {stop}"
                     )
                 else:
-                    out[at] = _part(raw, start, stop)
-        yield from _fetch_ranges(later, out)
+                    out[at] = part(raw, start, stop)
+        yield from fetch_ranges(later, out)
         return out
 
 
@@ -187,29 +188,3 @@ def _decode_index(raw: Buffer, shards: Shards) -> np.ndarray[tuple[int, int], np
     if shards.index_crc:
         view = memoryview(Pipeline(("crc32c",)).decode(view))
     return np.frombuffer(view, "<u8").reshape(-1, 2)
-
-
-def _fetch_ranges(wanted: list[tuple[int, str, int, int]], out: list[Raw]) -> Steps[None]:
-    """Fetch byte ranges into ``out``, neighbours of one object in one request."""
-    runs: list[tuple[str, int, int, list[tuple[int, int, int]]]] = []
-    for at, key, start, stop in sorted(wanted, key=lambda item: item[1:]):
-        if runs and runs[-1][0] == key and start - runs[-1][2] <= GAP_NBYTES:
-            _, first, end, members = runs[-1]
-            members.append((at, start, stop))
-            runs[-1] = (key, first, max(end, stop), members)
-        else:
-            runs.append((key, start, stop, [(at, start, stop)]))
-    if not runs:
-        return
-    answers = yield [Get(key, start, stop) for key, start, stop, _ in runs]
-    for raw, (key, first, _, members) in zip(answers, runs, strict=True):
-        for at, start, stop in members:
-            if raw is None or len(raw) < stop - first:
-                out[at] = FormatError(f"shard {key!r} ends before byte {stop} that its index names")
-            else:
-                out[at] = _part(raw, start - first, stop - first)
-
-
-def _part(raw: Buffer, start: int, stop: int) -> Raw:
-    part: Any = np.frombuffer(raw, np.uint8)[start:stop]  # unlike a memoryview it pickles
-    return part  # type: ignore[no-any-return]

@@ -1,31 +1,25 @@
 """Link families and their attributes (spec 0.9, 7)."""
 
-import re
-
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
-from zarr_vectors_lazy.format.v09.arrays import MAX_INDEX, check_rank, parse_cells
+from zarr_vectors_lazy.format.keys import format_delta, parse_deltas
+from zarr_vectors_lazy.format.nodes import MAX_INDEX, check_rank
+from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
-from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkSegment
+from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkSegment, LinkValues
 from zarr_vectors_lazy.types import IntArray
 
-DELTA = re.compile(r"0|[+-][1-9][0-9]*")
 SELF = "self"
 MAX_WIDTH = 64
-
-
-def format_delta(delta: int) -> str:
-    """Return a delta as a path segment: ``0``, ``+1``, ``-1``."""
-    return "0" if delta == 0 else f"{delta:+d}"
 
 
 def find_deltas(level: int) -> MetaSteps[tuple[int, ...]]:
     """Deltas of a level's families, ascending (spec 0.9, 7.1)."""
     (names,) = yield [Children(f"{level}/links")]
-    return tuple(sorted(int(name) for name in names if DELTA.fullmatch(name)))
+    return tuple(sorted(parse_deltas(names)))
 
 
 def find_family(level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
@@ -73,15 +67,12 @@ def find_attribute_names(level: int, delta: int) -> MetaSteps[tuple[str, ...]]:
     return tuple(sorted(name for name, family in zip(names, families, strict=True) if family is not None))
 
 
-def find_attribute(level: int, family: LinkFamily, name: str) -> MetaSteps[dict[str, CellArray]]:
+def find_attribute(level: int, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
     """Cells of an attribute by segment name; segments without values are left out (spec 0.9, 7.5)."""
     path = f"{level}/link_attributes/{name}/{format_delta(family.delta)}"
     nodes = yield [Node(f"{path}/{segment.name}") for segment in family.segments]
-    return {
-        segment.name: parse_cells(node)
-        for segment, node in zip(family.segments, nodes, strict=True)
-        if node is not None
-    }
+    found = zip(family.segments, nodes, strict=True)
+    return LinkValues(cells={segment.name: parse_cells(node) for segment, node in found if node is not None})
 
 
 def parse_offsets(segment: str, width: int, rank: int, where: str) -> IntArray:

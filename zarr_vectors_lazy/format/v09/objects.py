@@ -4,7 +4,7 @@ from typing import Any
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, MetaSteps, Node
-from zarr_vectors_lazy.format.v09.arrays import parse_dense
+from zarr_vectors_lazy.format.nodes import parse_dense
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 

@@ -1,4 +1,4 @@
-"""Root and level metadata (spec 0.9, 3)."""
+"""Root and level metadata, nearly alike in all generations (spec 0.9, 3; spec 0.7, 2)."""
 
 import re
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.v09.arrays import parse_values
+from zarr_vectors_lazy.format.nodes import parse_values
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.types import Floats, Json
 

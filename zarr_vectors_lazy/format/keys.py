@@ -1,6 +1,7 @@
-"""Dotted chunk coordinates, as lists of 10^6 of them come (spec 0.9, 4.2)."""
+"""Names in a store's tree: dotted chunk coordinates, as lists of 10^6 of them come, and deltas (spec 0.9, 4.2, 7.1)."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -9,6 +10,7 @@ from zarr_vectors_lazy.types import ChunkCoords
 
 DOT, NEWLINE, MINUS, ZERO = b".\n-0"
 MAX_DIGITS = 18
+_DELTA = re.compile(r"0|[+-][1-9][0-9]*")
 
 
 def parse_chunk_keys(keys: Sequence[str], rank: int, *, where: str = "") -> ChunkCoords:
@@ -73,3 +75,13 @@ def _first_bad(keys: Sequence[str], rank: int) -> str:
         if len(parts) != rank or not all(part.isdecimal() and len(part) <= MAX_DIGITS for part in digits):
             return str(key)
     return str(keys[0])
+
+
+def format_delta(delta: int) -> str:
+    """Return a delta as a path segment: ``0``, ``+1``, ``-1``."""
+    return "0" if delta == 0 else f"{delta:+d}"
+
+
+def parse_deltas(names: Iterable[str]) -> set[int]:
+    """Deltas among the names below a folder of link families."""
+    return {int(name) for name in names if _DELTA.fullmatch(name)}

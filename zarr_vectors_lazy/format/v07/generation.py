@@ -1,0 +1,159 @@
+"""Generation 0.7 behind the interface of ``format.base``."""
+
+import math
+from dataclasses import replace
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.base import COMPLETE, Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.metadata import parse_level, parse_root
+from zarr_vectors_lazy.format.nodes import check_rank, find_headers
+from zarr_vectors_lazy.format.v07 import links, objects
+from zarr_vectors_lazy.format.v07.cells import find_cells
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
+from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
+from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
+from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
+from zarr_vectors_lazy.types import Json
+
+TREE = "implicit_sequential_with_branches"
+CHUNK_ATTRIBUTE = ("chunk_attribute_name", "chunk_attribute_values")
+
+
+class Generation07:
+    """Stores written by zarr-vectors 0.2.0."""
+
+    name = "0.7"
+
+    def trusts_consolidated(self, consolidated: Json) -> bool:
+        """Whether a complete writer left its mark: Zarr's own leave out what groups without metadata hold (spec 3.1)."""
+        return COMPLETE in consolidated
+
+    def parse_store(self, root: Found, children: tuple[str, ...] | None) -> StoreMeta:
+        """Parse the root (spec 0.7, 2)."""
+        meta = parse_root(root, children)
+        if root.attributes["zarr_vectors"].get("links_convention") is None and "skeleton" in meta.geometry_types:
+            return replace(meta, links_convention=TREE)
+        return meta
+
+    def level_nodes(self, level: int) -> tuple[str, str]:
+        """Paths of a level's own node and of its vertices."""
+        return str(level), f"{level}/vertices"
+
+    def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
+        """Parse a level's node (spec 0.7, 2); a chunk axis without values is no attribute (3.2)."""
+        block = node.attributes.get("zarr_vectors_level")
+        if isinstance(block, dict) and None in (block.get(name) for name in CHUNK_ATTRIBUTE):
+            bare = {name: value for name, value in block.items() if name not in CHUNK_ATTRIBUTE}
+            doc = {**node.doc, "attributes": {**node.attributes, "zarr_vectors_level": bare}}
+            node = replace(node, doc=doc)
+        return replace(parse_level(node, store, level), count_is_sure=False)
+
+    def headers(self) -> MetaSteps[dict[str, Json]]:
+        """Opaque headers by format name (spec 0.7, 6)."""
+        return find_headers()
+
+    def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
+        """The positions (spec 0.7, 4.1)."""
+        path = f"{level.index}/vertices"
+        node, finest = yield [Node(path), Node("0/vertices")]
+        if node is None:
+            (composite,) = yield [Node(f"{level.index}/geometry_index")]
+            kind = "is of several geometries, which are not read" if composite else "has no group 'vertices'"
+            raise FormatError(f"level {level.index} {kind}", where=path)
+        encoding = node.attributes.get("encoding", "raw")
+        if encoding != "raw":
+            raise FormatError(f"vertices are encoded as {encoding!r}; only 'raw' can be read", where=path)
+        _check_coarsening(level, finest)
+        array = yield from find_cells(path, _ranks(level, store), dtype="float32", row_shape=(store.ndim,))
+        assert array is not None  # its node is there
+        if array.spec.dtype.kind not in "fiu":
+            raise FormatError(f"vertices must be numbers, found dtype {array.spec.dtype}", where=path)
+        by = level.chunk_attribute
+        if by is not None and ((array.chunks.coords[:, 0] < -1) | (array.chunks.coords[:, 0] >= len(by[1]))).any():
+            raise FormatError(f"chunks have values of {by[0]!r} beyond the {len(by[1])} that are listed", where=path)
+        return _counted(array)
+
+    def fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray]:
+        """The fragment indexes (spec 0.7, 4.2)."""
+        path = f"{level.index}/vertex_fragments"
+        array = yield from find_cells(path, (vertices.chunks.rank,), dtype="uint8", row_shape=(), headed=True)
+        if array is None:
+            raise FormatError(f"level {level.index} has no group 'vertex_fragments'", where=path)
+        return array
+
+    def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
+        """Names of the stored vertex attributes, sorted."""
+        (names,) = yield [Children(f"{level.index}/vertex_attributes")]
+        return tuple(sorted(names))
+
+    def attribute(self, level: LevelMeta, vertices: CellArray, name: str) -> MetaSteps[CellArray]:
+        """Return a stored vertex attribute (spec 0.7, 4.6)."""
+        path = f"{level.index}/vertex_attributes/{name}"
+        array = yield from find_cells(path, (vertices.chunks.rank,))
+        if array is None:
+            raise FormatError(f"vertex_attributes/{name} is not there", where=path)
+        return check_rank(array, vertices.chunks.rank)
+
+    def deltas(self, level: LevelMeta) -> MetaSteps[tuple[int, ...]]:
+        """Deltas of the link families, ascending."""
+        return links.find_deltas(level.index)
+
+    def links(self, level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
+        """Return a link family; None where there is none."""
+        return links.find_family(level.index, _ranks(level, store), delta)
+
+    def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
+        """Names of the attributes of a link family, sorted."""
+        return links.find_attribute_names(level.index, delta)
+
+    def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
+        """Return an attribute of a link family."""
+        ranks = {segment.array.chunks.rank for segment in family.segments}
+        if family.table is not None:
+            ranks.add(family.table.records.shape[2] - 1)
+        return links.find_attribute(level.index, tuple(ranks), family, name)
+
+    def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
+        """Where the manifests are; None where the level has no objects."""
+        return objects.find_index(level.index, vertices.chunks.rank)
+
+    def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
+        """Per-object arrays by name."""
+        return objects.find_object_attributes(level.index)
+
+    def groups(self, level: LevelMeta) -> MetaSteps[GroupIndex | None]:
+        """Where the groups are; None where there are none."""
+        return objects.find_groups(level.index)
+
+    def group_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
+        """Per-group arrays by name."""
+        return objects.find_group_attributes(level.index)
+
+
+def _ranks(level: LevelMeta, store: StoreMeta) -> tuple[int, ...]:
+    """Components that chunks may have: a first one beside the axes on levels that are chunked by an attribute."""
+    return (store.ndim + 1,) if level.chunk_attribute is not None else (store.ndim, store.ndim + 1)
+
+
+def _counted(array: CellArray) -> CellArray:
+    """The positions with their counts, which packs state (spec 0.7, 3.4)."""
+    if array.places is None or (array.places.pack < 0).any():
+        return array
+    sizes = array.places.stops - array.places.starts
+    row = array.spec.dtype.itemsize * math.prod(array.spec.row_shape or ())
+    if (sizes % row).any():
+        bad = int(sizes[sizes % row != 0][0])
+        raise FormatError(f"a packed chunk of {bad} bytes is no whole number of rows of {row}", where=array.spec.path)
+    return replace(array, counts=sizes // row)
+
+
+def _check_coarsening(level: LevelMeta, finest: Found | None) -> None:
+    """Refuse coarse levels that the 0.2.0 builder made of positions that it misread (spec 0.7, 9.5)."""
+    method = level.attributes.get("zarr_vectors_level", {}).get("coarsening_method")
+    dtype = "float32" if finest is None else finest.attributes.get("dtype", "float32")
+    if level.index and method == "per_object" and dtype != "float32":
+        raise FormatError(
+            f"level {level.index} was built by zarr-vectors 0.2.0 from {dtype} positions read as float32: its vertices "
+            "are garbage; level 0 is sound",
+            where=f"{level.index}/vertices",
+        )
