@@ -20,6 +20,7 @@ class Copy:
     path: Path
     requests_per_cell: ClassVar[int] = 1
     lists_chunks: ClassVar[bool] = True
+    head_nbytes: ClassVar[int] = 32
 
     @classmethod
     def of(cls, golden, where):
@@ -100,6 +101,7 @@ class Copy07(Copy):
 
     requests_per_cell = 2
     lists_chunks = False
+    head_nbytes = 1024  # the metadata of a cell
 
     @classmethod
     def of(cls, golden, where):
@@ -124,14 +126,26 @@ class Copy07(Copy):
         raise NotImplementedError("0.7 stores carry no counts")
 
     def consolidate(self, keep=lambda _path: True):
-        """As `zvl.consolidate` does it: every node, and the mark that says so."""
+        """As `zvl.consolidate` does it: every node, groups that Zarr wants above them, and the mark that says so."""
         super().consolidate(keep)
-        self.edit(lambda doc: doc["consolidated_metadata"].update(zarr_vectors_lazy={"complete": True}))
+        self.edit(lambda doc: complete(doc["consolidated_metadata"]))
         return self
+
+
+def complete(inline):
+    """Add the groups above nodes, without which Zarr does not open the store, and the mark of completeness."""
+    nodes = inline["metadata"]
+    for path in list(nodes):
+        parts = path.split("/")
+        for depth in range(1, len(parts)):
+            nodes.setdefault("/".join(parts[:depth]), {"zarr_format": 3, "node_type": "group", "attributes": {}})
+    inline["metadata"] = dict(sorted(nodes.items()))  # Zarr wants a group before what is in it
+    inline["zarr_vectors_lazy"] = {"complete": True}
 
 
 GENERATIONS = {"0.9": Copy, "0.7": Copy07}
 GOLDEN = [name for name in STORES if name.rpartition("-")[2] in GENERATIONS]
+COPIES_07 = [name for name in GOLDEN if name.endswith("-0.7")]
 STAMPED = [name for name in GOLDEN if name.endswith("-0.9")]  # stores that may carry counts
 
 

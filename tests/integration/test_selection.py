@@ -29,7 +29,8 @@ def test_groups(golden, open_at, whole):
         check(level.store, level.sel(groups=key), known, known.of_objects(groups[key]))
     if len(groups) > 1:
         both = np.union1d(groups[0], groups[1])
-        check(level.store, level.sel(groups=[groups.names[0], 1]), known, known.of_objects(both))
+        first = groups.names[0] if groups.names else 0
+        check(level.store, level.sel(groups=[first, 1]), known, known.of_objects(both))
         one = groups[0][:1]
         check(level.store, level.sel(groups=0, objects=[*one, *groups[1]]), known, known.of_objects(one))
 

@@ -77,8 +77,7 @@ class LevelData:
         stated = self.meta.vertex_count if self.meta.count_is_sure else None
         if array.counts is not None and stated not in (None, 0, int(array.counts.sum())):
             raise FormatError(
-                f"vertex_counts sum to {int(array.counts.sum())}, the level states {stated}; "
-                "run zvl.index",
+                f"vertex_counts sum to {int(array.counts.sum())}, the level states {stated}; run zvl.index",
                 where=self.url,
             )
         return array

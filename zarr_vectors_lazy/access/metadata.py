@@ -83,10 +83,9 @@ class MetaTree:
         """
         inline = root.doc.get("consolidated_metadata")
         entries = inline.get("metadata") if isinstance(inline, dict) else None
-        found = isinstance(inline, dict) and isinstance(entries, dict)
-        if wanted and not found:
-            raise FormatError("the root carries no consolidated metadata", where=self.url)
-        if wanted is False or not found:
+        if wanted is False or not isinstance(inline, dict) or not isinstance(entries, dict):
+            if wanted:
+                raise FormatError("the root carries no consolidated metadata", where=self.url)
             return
         if trusted(inline):
             self._take_consolidated(entries, root.digest)

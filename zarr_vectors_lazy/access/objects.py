@@ -92,11 +92,8 @@ def _manifest_chunk(source: Source, index: ObjectIndex, chunk: int) -> Manifests
             return found
     size = index.manifests.chunk_rows
     blobs = read_dense(source, index.manifests, chunk * size, min((chunk + 1) * size, index.count))
-    stored = [bytes(blob) for blob in blobs.tolist()]
     try:
-        if index.blank_is_lost and b"" in stored:
-            raise FormatError(f"manifest {chunk * size + stored.index(b'')} has no bytes: its object is not there")
-        made = decode_manifests(stored, index.rank)
+        made = _decoded(index, [bytes(blob) for blob in blobs.tolist()])
     except FormatError as error:
         raise FormatError(f"{index.manifests.path}: {error.message}", where=source.spec.url) from error
     with _lock:
@@ -104,6 +101,12 @@ def _manifest_chunk(source: Source, index: ObjectIndex, chunk: int) -> Manifests
         while len(_kept) > 1 and sum(len(part.fragments) for part in _kept.values()) > KEPT_ENTRIES:
             _kept.popitem(last=False)
     return made
+
+
+def _decoded(index: ObjectIndex, blobs: list[bytes]) -> Manifests:
+    if index.blank_is_lost and b"" in blobs:
+        raise FormatError("a manifest has no bytes: the object that held it is not there")
+    return decode_manifests(blobs, index.rank)
 
 
 def read_groups(source: Source, groups: GroupIndex) -> dict[int, IntArray]:

@@ -114,7 +114,9 @@ def _number(
         raise _dangling(table, f"names {where}")
     out = np.where(chunk >= 0, starts[chunk] + rows, -1)
     order = np.argsort(chunk, kind="stable")
-    bounds = np.searchsorted(chunk[order], np.asarray([[number, number + 1] for number in kept], np.int64).reshape(-1, 2))
+    bounds = np.searchsorted(
+        chunk[order], np.asarray([[number, number + 1] for number in kept], np.int64).reshape(-1, 2)
+    )
     for (number, choice), (first, last) in zip(kept.items(), bounds.tolist(), strict=True):
         part = order[first:last]
         at_rows = choice.renumber(rows[part])

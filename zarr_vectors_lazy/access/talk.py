@@ -44,7 +44,9 @@ def _elements(backend: Backend, request: Elements) -> Any:
         return error
 
 
-def _advance(i: int, steps: Steps[T], answers: list[Any] | None, results: dict[int, T]) -> list[Request | Elements] | None:
+def _advance(
+    i: int, steps: Steps[T], answers: list[Any] | None, results: dict[int, T]
+) -> list[Request | Elements] | None:
     try:
         return steps.send(answers) if answers is not None else next(steps)
     except StopIteration as stop:

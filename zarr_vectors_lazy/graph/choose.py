@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.read import read_row_count
@@ -147,7 +146,7 @@ def _owned_graph(view: LevelView) -> Named:
         per_view.append(List(*(TaskRef((layer.name, chunk)) for chunk in range(len(touched)))))
     name = f"zv-owned-{view.token}"
     task = Task((name,), find_owned, view.source, index, view.selection.objects, List(*per_view))
-    return Named(name, task_over(task, *graphs))
+    return Named(name, task_over(name, task, *graphs))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -117,7 +117,7 @@ def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
     parents = None if table is None else f"zv-parents-{tokenize(view.token, digests)}"
     if parents is not None:
         kept = kept_of(None if choice is None else choice.name, view.filters)
-        graphs.append(task_over(Task((parents,), table_parents, table, rows.all(), kept), *graphs))
+        graphs.append(task_over(parents, Task((parents,), table_parents, table, rows.all(), kept), *graphs))
     recipe = TreeRecipe(
         source=view.source,
         fragments=fragments,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -10,7 +11,8 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.read import Wanted, read_batch
-from zarr_vectors_lazy.graph.layers import Task
+from zarr_vectors_lazy.access.tables import Table
+from zarr_vectors_lazy.graph.layers import GraphNode, Task
 from zarr_vectors_lazy.graph.view import LevelView
 
 
@@ -78,16 +80,22 @@ def explain(view: LevelView, members: Sequence[str], arrays: Sequence[da.Array])
     wants = [
         want for task in culled.values() if isinstance(task, Task) and task.func is read_batch for want in task.args[1]
     ]
-    known = [_nbytes(view, want) for want in wants]
+    tables = [arg.records.stored for task in culled.values() for arg in _arguments(task) if isinstance(arg, Table)]
+    known = [None] * len(tables) + [_nbytes(view, want) for want in wants]
     return Explanation(
         members=tuple(members),
         chunks=len({tuple(coord) for want in wants for coord in np.asarray(want.coords).tolist()}),
         chunks_total=len(view.data.vertices.chunks),
-        requests=sum(want.spec.layout.requests(want.coords, want.places, head=want.head) for want in wants),
+        requests=sum(want.spec.layout.requests(want.coords, want.places, head=want.head) for want in wants)
+        + sum(table.requests for table in tables if table is not None),
         nbytes=None if None in known else sum(n for n in known if n is not None),
         tasks=len(optimize(graph, keys)),
         blocks=sum(int(np.prod(array.numblocks)) for array in arrays),
     )
+
+
+def _arguments(task: GraphNode) -> tuple[Any, ...]:
+    return task.args if isinstance(task, Task) else ()
 
 
 def _nbytes(view: LevelView, want: Wanted) -> int | None:

@@ -155,9 +155,9 @@ def layer_over(name: str, layer: Layer, dependencies: Iterable[HighLevelGraph]) 
     return HighLevelGraph({**merged.layers, name: layer}, {**merged.dependencies, name: set(merged.layers)})
 
 
-def task_over(task: GraphNode, *dependencies: HighLevelGraph) -> HighLevelGraph:
+def task_over(name: str, task: GraphNode, *dependencies: HighLevelGraph) -> HighLevelGraph:
     """Graph of one task over others; its key is ``(name,)``."""
-    return layer_over(task.key[0], MaterializedLayer({task.key: task}), dependencies)
+    return layer_over(name, MaterializedLayer({task.key: task}), dependencies)
 
 
 class UnfusedTask(Task):

@@ -124,9 +124,8 @@ class LinkRecipe:
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one cell; the last one is that of the table, where there is one."""
         if self.table is not None and block == len(self.cells):
-            kept = kept_of(self.choice, self.filters)
             there = None if self.there is None else self.there.all()
-            return Task(key, table_rows, self.table, self.here.all(), there, kept)
+            return Task(key, table_rows, self.table, self.here.all(), there, kept_of(self.choice, self.filters))
         segment, source = int(self.cells.segments[block]), int(self.cells.sources[block])
         ends = tuple(self.cells.ends[block].tolist())
         cell = LinkCell(
@@ -174,8 +173,9 @@ class Resolved:
 
 def kept_of(choice: str | None, filters: BoolArray) -> Dict:
     """References to the chosen rows of the chunks of which rows are chosen, by chunk."""
-    chosen = np.flatnonzero(filters).tolist() if choice is not None else []
-    return Dict({chunk: TaskRef((choice, chunk)) for chunk in chosen})
+    if choice is None:
+        return Dict({})
+    return Dict({chunk: TaskRef((choice, chunk)) for chunk in np.flatnonzero(filters).tolist()})
 
 
 def table_of(view: LevelView, family: LinkFamily, other: LevelView | None = None) -> Table | None:

@@ -52,7 +52,7 @@ def number_view(view: LevelView) -> tuple[RowNumbers, HighLevelGraph]:
         TaskRef((chosen.name if chosen is not None and view.filters[i] else counts.name, i)) for i in range(len(view))
     ]
     task = Task((name,), number_rows, List(*refs))
-    return RowNumbers(name, None), task_over(task, counts.graph, *([] if chosen is None else [chosen.graph]))
+    return RowNumbers(name, None), task_over(name, task, counts.graph, *([] if chosen is None else [chosen.graph]))
 
 
 def row_sizes(view: LevelView) -> Delayed:
@@ -60,4 +60,4 @@ def row_sizes(view: LevelView) -> Delayed:
     rows, graph = number_view(view)
     name = f"zv-sizes-{view.token}"
     task = Task((name,), np.diff, rows.starts if rows.starts is not None else TaskRef((rows.name,)))
-    return Delayed((name,), task_over(task, graph), layer=name)
+    return Delayed((name,), task_over(name, task, graph), layer=name)

@@ -173,6 +173,10 @@ class CellArray:
 class Stored(Protocol):
     """An array that is not one of Zarr's, and how its objects make it."""
 
+    @property
+    def requests(self) -> int:
+        """How many requests `read` makes."""
+
     def read(self) -> Steps[np.ndarray[Any, Any]]:
         """The whole array; raises FormatError."""
 

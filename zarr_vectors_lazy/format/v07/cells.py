@@ -120,13 +120,9 @@ def _packed(
     return index, [node.digest for node in nodes if node is not None]
 
 
-def _places(
-    nodes: Sequence[Found], index: dict[str, tuple[int, int, int]], keys: Sequence[str], order: Any
-) -> Places:
+def _places(nodes: Sequence[Found], index: dict[str, tuple[int, int, int]], keys: Sequence[str], order: Any) -> Places:
     metas = [parse_blob(node) for node in nodes]
-    packs = tuple(
-        Pack(node.path, meta.key, meta.stored, meta.codecs) for node, meta in zip(nodes, metas, strict=True)
-    )
+    packs = tuple(Pack(node.path, meta.key, meta.stored, meta.codecs) for node, meta in zip(nodes, metas, strict=True))
     table = np.asarray([index.get(key, (-1, 0, 0)) for key in keys], np.int64).reshape(-1, 3)[order]
     sizes = np.asarray([meta.nbytes for meta in metas], np.int64)
     beyond = (table[:, 0] >= 0) & (table[:, 2] > sizes[table[:, 0]])

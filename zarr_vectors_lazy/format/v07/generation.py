@@ -25,7 +25,7 @@ class Generation07:
     name = "0.7"
 
     def trusts_consolidated(self, consolidated: Json) -> bool:
-        """Whether a complete writer left its mark: Zarr's own leave out what groups without metadata hold (spec 3.1)."""
+        """Whether a complete writer left its mark: Zarr's own leave out nodes (spec 0.7, 3.1)."""
         return COMPLETE in consolidated
 
     def parse_store(self, root: Found, children: tuple[str, ...] | None) -> StoreMeta:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.codecs import Pipeline
 from zarr_vectors_lazy.format.ranges import fetch_ranges, part
 from zarr_vectors_lazy.format.v07.blobs import decode_blob, fetch_blobs, fetch_sizes
 from zarr_vectors_lazy.model.arrays import Pack, Places
@@ -138,9 +137,6 @@ class BlobLayout:
         if isinstance(raw, Exception) or pack.codecs is None:
             return raw
         try:
-            data = Pipeline(pack.codecs).decode(raw)  # type: ignore[arg-type]
-            if len(data) != pack.stored:
-                raise FormatError(f"{pack.path!r} has {len(data)} bytes, its metadata say {pack.stored}")
+            return decode_blob(Blob(pack.stored, pack.stored, pack.codecs, raw))  # type: ignore[arg-type]
         except FormatError as error:
             return error
-        return data

@@ -57,16 +57,12 @@ def find_attribute_names(level: int, delta: int) -> MetaSteps[tuple[str, ...]]:
     """Names of the attributes of a family, sorted."""
     folders = [f"{level}/{kind}" for kind in (VALUES_WITHIN, VALUES_ACROSS)]
     listed = yield list(map(Children, folders))
-    paths = [
-        (name, f"{folder}/{name}") for folder, names in zip(folders, listed, strict=True) for name in names
-    ]
+    paths = [(name, f"{folder}/{name}") for folder, names in zip(folders, listed, strict=True) for name in names]
     deltas = yield [Children(path) for _, path in paths]
     return tuple(sorted({name for (name, _), below in zip(paths, deltas, strict=True) if delta in parse_deltas(below)}))
 
 
-def find_attribute(
-    level: int, ranks: tuple[int, ...], family: LinkFamily, name: str
-) -> MetaSteps[LinkValues]:
+def find_attribute(level: int, ranks: tuple[int, ...], family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
     """Values of a family's links; of links that name their chunks the writer kept none (spec 0.7, 9.3)."""
     delta = format_delta(family.delta)
     cells = yield from find_cells(f"{level}/{VALUES_WITHIN}/{name}/{delta}", ranks)
@@ -113,9 +109,7 @@ def _table(node: Found, ranks: tuple[int, ...]) -> LinkTable:
     shape = (_count(node), _width(node), rank + 1)
     path = f"{node.path}/data"
     stored = DenseBlob(path=path, dtype=INTEGER, shape=shape)
-    records = DenseArray(
-        path=path, name=ACROSS, shape=shape, dtype=INTEGER, chunk_rows=shape[0], stored=stored
-    )
+    records = DenseArray(path=path, name=ACROSS, shape=shape, dtype=INTEGER, chunk_rows=shape[0], stored=stored)
     return LinkTable(records=records, digest=node.digest)
 
 

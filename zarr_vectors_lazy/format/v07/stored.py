@@ -38,6 +38,11 @@ class DenseBlob:
     shape: tuple[int, ...]
     mask: str | None = None
 
+    @property
+    def requests(self) -> int:
+        """Two a blob: its metadata and its bytes."""
+        return 2 if self.mask is None else 4
+
     def read(self) -> Steps[np.ndarray[Any, Any]]:
         """The whole array, absent rows at `missing_value`."""
         paths = [self.path, *([self.mask] if self.mask else [])]
@@ -74,6 +79,11 @@ class RaggedBlob:
     path: str
     count: int
 
+    @property
+    def requests(self) -> int:
+        """Two a blob: its metadata and its bytes."""
+        return 4 if self.count else 0
+
     def read(self) -> Steps[np.ndarray[Any, Any]]:
         """(count,) of bytes."""
         paths = [f"{self.path}/data", f"{self.path}/offsets"]
@@ -98,10 +108,17 @@ class LostColumn:
 
     path: str
 
+    @property
+    def requests(self) -> int:
+        """None."""
+        return 0
+
     def read(self) -> Steps[np.ndarray[Any, Any]]:
         """Raise FormatError: the values are not there."""
         yield from ()
-        raise FormatError("zarr-vectors 0.2.0 wrote memory addresses in place of objects: its values are lost", where=self.path)
+        raise FormatError(
+            "zarr-vectors 0.2.0 wrote memory addresses in place of objects: its values are lost", where=self.path
+        )
 
 
 def _split(data: Buffer, bounds: IntArray, where: str) -> np.ndarray[Any, Any]:

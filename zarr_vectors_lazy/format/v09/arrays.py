@@ -91,7 +91,9 @@ def parse_layout(node: Found, origin: tuple[int, ...]) -> GridLayout:
     if plain and [codec["name"] for codec in codecs] == ["sharding_indexed"]:
         configuration = codecs[0]["configuration"]
         shards = _parse_shards(configuration, chunk_shape, node.path)
-        pipeline = parse_pipeline(parse_codecs(configuration.get("codecs"), node.path), "vlen-bytes") if shards else None
+        pipeline = (
+            parse_pipeline(parse_codecs(configuration.get("codecs"), node.path), "vlen-bytes") if shards else None
+        )
     elif plain and all(edge == 1 for edge in chunk_shape):
         pipeline = parse_pipeline(codecs, "vlen-bytes")
     return GridLayout(path=node.path, origin=origin, separator=separator, pipeline=pipeline, shards=shards)
@@ -138,5 +140,3 @@ def _stamped_counts(attributes: Json, order: IntArray, where: str) -> IntArray |
             where=where,
         )
     return array[order]
-
-

@@ -2,10 +2,10 @@
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
-from zarr_vectors_lazy.format.v09 import links, objects
-from zarr_vectors_lazy.format.nodes import check_rank, find_headers
-from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.format.metadata import parse_level, parse_root
+from zarr_vectors_lazy.format.nodes import check_rank, find_headers
+from zarr_vectors_lazy.format.v09 import links, objects
+from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
