@@ -50,6 +50,22 @@ class ListSizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Put:
+    """Write one object, in place of what was there; readers see the old one or the new one whole.
+
+    Parameters
+    ----------
+    key
+        Object key relative to the store.
+    data
+        Its bytes.
+    """
+
+    key: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Elements:
     """All elements of a one-dimensional array, decoded by zarr; the answer may be a FormatError.
 
@@ -64,7 +80,7 @@ class Elements:
     path: str
 
 
-Request: TypeAlias = Get | ListDir | ListSizes
+Request: TypeAlias = Get | ListDir | ListSizes | Put
 T = TypeVar("T")
 Steps: TypeAlias = Generator[list[Request | Elements], list[Any], T]
 """A layout's conversation with a store; see the module's docstring."""

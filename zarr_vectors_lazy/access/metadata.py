@@ -95,6 +95,10 @@ class MetaTree:
                 where=self.url,
             )
 
+    def raw(self, path: str) -> bytes | None:
+        """Bytes of a node's document, as they were read."""
+        return self._raw.get(path)
+
     @property
     def known(self) -> set[str]:
         """Paths of the nodes that consolidated metadata name."""

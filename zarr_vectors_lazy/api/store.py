@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.access.consolidate import write_consolidated
 from zarr_vectors_lazy.access.metadata import MetaTree
 from zarr_vectors_lazy.access.store import OpenStore, open_tree, reopen
 from zarr_vectors_lazy.api import text
@@ -208,6 +209,10 @@ class ZVStore:
             raise SelectionError(f"give resolution or level, not both: resolution={resolution!r}, level={level!r}")
         chosen = self[level] if level is not None else self.level_for(resolution)
         return chosen if bbox is None else chosen.sel(bbox)
+
+    def consolidate(self) -> None:
+        """Write the metadata of all nodes into the root, so that one request opens the store; see `consolidate`."""
+        write_consolidated(self._opened.tree.spec)
 
     def __repr__(self) -> str:
         return text.store_text(self)

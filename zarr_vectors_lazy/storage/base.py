@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.requests import Request
+from zarr_vectors_lazy.storage.requests import Get, Put, Request
 from zarr_vectors_lazy.storage.secrets import without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -53,4 +53,6 @@ class Backend(ABC):
 
 def describe(request: Request) -> str:
     """Text for errors: ``reading 'a/b'`` or ``listing 'a'``."""
-    return f"listing {request.prefix!r}" if not hasattr(request, "key") else f"reading {request.key!r}"
+    if isinstance(request, Put):
+        return f"writing {request.key!r}"
+    return f"reading {request.key!r}" if isinstance(request, Get) else f"listing {request.prefix!r}"

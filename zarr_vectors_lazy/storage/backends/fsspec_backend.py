@@ -15,7 +15,7 @@ from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.location import AZURE, BUCKETS, scheme_of
 from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -93,6 +93,10 @@ class FsspecBackend(Backend):
                     found = {}
                 record("list", prefix, 0)
                 return self._sizes(found)
+            case Put(key, data):
+                await self._fs._pipe_file(self._path(key), data)
+                record("put", key, 0)
+                return None
 
     async def _get(self, request: Get) -> bytes | None:
         try:
@@ -162,10 +166,12 @@ class FsspecBackend(Backend):
         """Answer from a file system that blocks."""
         try:
             return self._dispatch(request)
-        except MISSING:
+        except MISSING as error:
             if isinstance(request, Get):
                 record("get" if request.start is None else "range", request.key, 0)
                 return None
+            if isinstance(request, Put):
+                raise self._failed(request, error) from error
             record("list", request.prefix, 0)
             return () if isinstance(request, ListDir) else {}
         except systems.failures() as error:
@@ -182,6 +188,11 @@ class FsspecBackend(Backend):
                 names: Result = self._children(path, self._fs.ls(path, detail=True))
             case ListSizes(prefix):
                 names = self._sizes(self._fs.find(self._path(prefix), detail=True))
+            case Put(key, data):
+                self._fs.makedirs(self._path(key).rpartition("/")[0], exist_ok=True)
+                self._fs.pipe_file(self._path(key), data)
+                record("put", key, 0)
+                return None
         record("list", prefix, 0)
         return names
 

@@ -1,12 +1,13 @@
 """Files on disk, read in the calling thread: each costs less than handing it to another thread."""
 
 import os
+import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Put, Request
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 
@@ -29,6 +30,8 @@ class LocalBackend(Backend):
                     return self._names(prefix)
                 case ListSizes(prefix):
                     return self._sizes(prefix)
+                case Put():
+                    return self._write(request)
         except OSError as error:
             raise self.failure(request, error) from error
 
@@ -46,6 +49,17 @@ class LocalBackend(Backend):
             data = None
         record("get" if request.start is None else "range", request.key, len(data or b""))
         return data
+
+    def _write(self, request: Put) -> None:
+        path = Path(self._path(request.key))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+        try:
+            part.write_bytes(request.data)
+            part.replace(path)  # a reader sees the old file or the new one
+        finally:
+            part.unlink(missing_ok=True)
+        record("put", request.key, 0)
 
     def _names(self, prefix: str) -> tuple[str, ...]:
         try:

@@ -13,7 +13,7 @@ from zarr_vectors_lazy.storage.backends import obstore_stores as stores
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.location import BUCKETS, scheme_of
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 _runtime_of: int | None = None
@@ -71,6 +71,10 @@ class ObstoreBackend(Backend):
                 return self._names(request)
             case ListSizes(prefix):
                 return self._sizes(prefix)
+            case Put(key, data):
+                self._store.put(key, data)
+                record("put", key, 0)
+                return None
 
     def _get(self, request: Get) -> Result:
         try:

@@ -9,7 +9,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.loop import Slot, gather, run
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 # A store object of somebody else's raises what its maker chose; these are what stores and their codecs are known to.
@@ -37,6 +37,10 @@ class ZarrBackend(Backend):
                         return await self._names(request)
                     case ListSizes(prefix):
                         return await self._sizes(prefix)
+                    case Put(key, data):
+                        await self._store.set(key, default_buffer_prototype().buffer.from_bytes(data))
+                        record("put", key, 0)
+                        return None
             except _FAILURES as error:
                 raise self.failure(request, error) from error
 
