@@ -1,4 +1,4 @@
-"""Stores of every kind that the reference writes give what was handed to its writers (data/0.9-variety)."""
+"""Stores of every kind that the reference writes give what was handed to its writers (data/*-variety)."""
 
 import json
 import zipfile
@@ -13,8 +13,8 @@ from zarr.storage import MemoryStore
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
 
-STORES = DATA / "0.9-variety" / "stores"
-NAMES = sorted(path.name.removesuffix(".zarrvectors.zip") for path in STORES.glob("*.zip"))
+STORES = {path.name.removesuffix(".zarrvectors.zip"): path.parent for path in DATA.glob("*-variety/stores/*.zip")}
+NAMES = sorted(STORES)
 BLOCKS = [None, "auto", 3]
 
 
@@ -23,11 +23,12 @@ class Case:
 
     def __init__(self, name):
         buffer = default_buffer_prototype().buffer
-        with zipfile.ZipFile(STORES / f"{name}.zarrvectors.zip") as files:
+        folder = STORES[name]
+        with zipfile.ZipFile(folder / f"{name}.zarrvectors.zip") as files:
             self.files = MemoryStore({key: buffer.from_bytes(files.read(key)) for key in files.namelist()})
-        with np.load(STORES / f"{name}.expected.npz") as arrays:
+        with np.load(folder / f"{name}.expected.npz") as arrays:
             self.expected = dict(arrays)
-        self.meta = json.loads((STORES / f"{name}.expected.json").read_text())
+        self.meta = json.loads((folder / f"{name}.expected.json").read_text())
         self.store = zvl.open_zv(self.files)
 
     def __iter__(self):
@@ -108,9 +109,12 @@ def ends(level, rows, name):
 
 
 def test_there_are_stores_of_every_kind():
-    kinds = {json.loads(path.read_text())["kind"] for path in STORES.glob("*.expected.json")}
-    assert kinds == {"point_cloud", "links", "polyline", "streamline", "line", "graph", "skeleton", "mesh"}
-    assert len(NAMES) > 80
+    kinds = {"point_cloud", "polyline", "streamline", "line", "graph", "skeleton", "mesh"}
+    for generation, more in {"0.9": {"links"}, "0.7": set()}.items():
+        files = (DATA / f"{generation}-variety").glob("stores/*.expected.json")
+        found = [json.loads(path.read_text())["kind"] for path in files]
+        assert set(found) == kinds | more
+        assert len(found) > 35
 
 
 def test_rows_and_attributes(case):
@@ -303,4 +307,5 @@ def test_some_objects(case):
 
 def test_headers(cases):
     assert cases("paths-fragment-attributes").store.headers == {"trk": {"voxel": [1, 2, 3], "nested": {"a": None}}}
+    assert cases("paths-2d-0.7").store.headers == {"trk": {"voxel": [1, 2, 3], "nested": {"a": None}}}
     assert cases("graph-with-parametric").store.headers == {"swc": {"comment": "none"}}

@@ -2,23 +2,14 @@
 
 import numpy as np
 from expect import Level, by_chunk, objects_of
-from points import cloud, pyramid
+from points import pyramid
+from shapes import cloud, grid_mesh, random_edges, trees
 from zarr_vectors.core.arrays import write_groupings
 from zarr_vectors.core.store import get_resolution_level, open_store
 from zarr_vectors.headers.registry import HeaderRegistry
 from zarr_vectors.types.graphs import write_graph
 from zarr_vectors.types.meshes import write_mesh
 from zarr_vectors.types.parametric import write_parametric_objects
-
-
-def random_edges(rng, ids, n):
-    """Edges inside objects, no pair twice."""
-    pairs = set()
-    while len(pairs) < n:
-        a, b = rng.integers(0, len(ids), 2).tolist()
-        if a != b and ids[a] == ids[b] and (b, a) not in pairs:
-            pairs.add((a, b))
-    return np.asarray(sorted(pairs))[rng.permutation(n)]
 
 
 def graph(path, seed, ids, *, n_edges=150, ndim=3, dtype="float32", chunk=None, attrs=None, link_attrs=None, more=None):
@@ -179,22 +170,6 @@ def store_pyramid_graph(path):
     return "graph", levels
 
 
-def trees(seed, sizes, ndim=3, start=0.0):
-    """Positions, [child, parent] edges and tree of each node; parents come before children."""
-    rng = np.random.default_rng(seed)
-    positions, edges, ids = [], [], []
-    for tree, size in enumerate(sizes):
-        first = len(positions)
-        positions.append(start + rng.uniform(-10, 20, ndim))
-        ids.append(tree)
-        for k in range(1, size):
-            parent = first + (k - 1 if rng.random() < 0.7 else int(rng.integers(0, k)))
-            edges.append((len(positions), parent))
-            positions.append(positions[parent] + rng.normal(0, 3, ndim))
-            ids.append(tree)
-    return np.asarray(positions), np.asarray(edges).reshape(-1, 2), np.asarray(ids)
-
-
 def skeleton(path, seed, sizes, ndim=3, *, dtype="f4", start=0.0, **more):
     positions, edges, ids = trees(seed, sizes, ndim, start)
     positions = positions.astype(dtype)
@@ -244,19 +219,6 @@ def store_skeleton_by_int(path):
     level = skeleton(path, 145, [50, 40, 30], attrs={"kind": ids % 2}, chunk_by_attribute="kind")
     level.chunk_by = "kind"
     return "skeleton", [level]
-
-
-def grid_mesh(seed, n, width):
-    """Vertices of a bent grid and its faces of 3 or 4 corners."""
-    rng = np.random.default_rng(seed)
-    x, y = np.meshgrid(np.arange(n), np.arange(n), indexing="ij")
-    vertices = np.stack([x.ravel() * 3.0, y.ravel() * 3.0, rng.normal(0, 2, n * n)], 1) - 11
-    a = (x[:-1, :-1] * n + y[:-1, :-1]).ravel()
-    quads = np.stack([a, a + n, a + n + 1, a + 1], 1)
-    if width == 3:
-        quads = np.concatenate([quads[:, [0, 1, 2]], quads[:, [2, 3, 0]]])
-    faces = np.stack([np.roll(f, k) for f, k in zip(quads, rng.integers(0, width, len(quads)), strict=True)])
-    return vertices.astype("f4"), faces[rng.permutation(len(faces))]
 
 
 def mesh(path, seed, n, width, *, attrs=None, ids=None, level=None, chunk=(15.0, 9.0, 40.0), **more):

@@ -3,26 +3,10 @@
 import numpy as np
 from expect import Level
 from points import pyramid
+from shapes import lines_level, path_level, segments, walks
 from zarr_vectors.headers.registry import HeaderRegistry
 from zarr_vectors.types.lines import write_lines
 from zarr_vectors.types.polylines import write_polylines
-
-
-def walks(seed, lengths, ndim=3, *, dtype="f4", step=2.0, start=0.0):
-    """Random walks: they leave chunks and come back."""
-    rng = np.random.default_rng(seed)
-    first = [start + rng.uniform(-15, 25, ndim) for _ in lengths]
-    steps = [rng.normal(0, step, (n, ndim)).cumsum(0) for n in lengths]
-    return [(a + b).astype(dtype) for a, b in zip(first, steps, strict=True)]
-
-
-def path_level(lines, chunk, attrs=None, **more):
-    """Level of polylines, each an object."""
-    ends = np.cumsum([len(line) for line in lines])
-    rows = [np.arange(end - len(line), end) for line, end in zip(lines, ends, strict=True)]
-    edges = np.concatenate([np.stack([r[:-1], r[1:]], 1) for r in rows])
-    joined = {name: np.concatenate(parts) for name, parts in (attrs or {}).items()}
-    return Level(np.concatenate(lines), chunk, joined, edges=edges, objects=dict(enumerate(rows)), **more)
 
 
 def paths(path, lines, chunk, attrs=None, *, level=None, geometry="polyline", **more):
@@ -147,18 +131,6 @@ def path_pyramid(*args, **more):
         parts = [np.stack([r[:-1], r[1:]], 1) for r in level.objects.values() if len(r) > 1]
         level.edges = np.concatenate([np.empty((0, 2), "i8"), *parts])
     return levels
-
-
-def lines_level(ends, chunk, attrs, **more):
-    rows = np.arange(2 * len(ends)).reshape(-1, 2)
-    joined = {name: values.reshape(-1, *values.shape[2:]) for name, values in attrs.items()}
-    return Level(ends.reshape(-1, ends.shape[-1]), chunk, joined, edges=rows, objects=dict(enumerate(rows)), **more)
-
-
-def segments(seed, n, ndim, size, dtype="f4"):
-    rng = np.random.default_rng(seed)
-    first = rng.uniform(-20, 30, (n, ndim))
-    return np.stack([first, first + rng.normal(0, size, (n, ndim))], 1).astype(dtype)
 
 
 def store_lines(path):

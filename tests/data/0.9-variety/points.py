@@ -3,16 +3,12 @@
 import numpy as np
 import zarr_vectors
 from expect import Level, by_chunk, coarsen, link_levels, objects_of
+from shapes import cloud
 from zarr_vectors.core.arrays import object_ids_for_rows, object_present_mask
 from zarr_vectors.core.store import get_resolution_level, open_store
 from zarr_vectors.multiresolution.coarsen import build_pyramid
 from zarr_vectors.sharding.io import shard_store
 from zarr_vectors.types.points import write_points
-
-
-def cloud(seed, n, ndim=3, span=(-10.0, 30.0), dtype="f4"):
-    """Random positions."""
-    return np.random.default_rng(seed).uniform(*span, (n, ndim)).astype(dtype)
 
 
 def kept_ids(path, level):

@@ -1,0 +1,425 @@
+"""Stores that the writers of zarr-vectors 0.2.0 make."""
+
+import numpy as np
+from expect import Level, by_chunk, coarsen, link_levels, objects_of
+from shapes import cloud, grid_mesh, lines_level, path_level, random_edges, segments, trees, walks
+from zarr_vectors.core.arrays import list_chunk_keys, read_all_object_manifests, read_chunk_vertices
+from zarr_vectors.core.store import get_resolution_level, open_store
+from zarr_vectors.headers.registry import HeaderRegistry
+from zarr_vectors.multiresolution.coarsen import build_pyramid
+from zarr_vectors.sharding.io import shard_store
+from zarr_vectors.sharding.layout import ShardLayout
+from zarr_vectors.types.graphs import write_graph
+from zarr_vectors.types.lines import write_lines
+from zarr_vectors.types.meshes import write_mesh
+from zarr_vectors.types.points import write_points
+from zarr_vectors.types.polylines import write_polylines
+
+SOURCES = {True: "float64", False: "float32"}
+
+
+def pyramid(path, level, bins, factors, *, scales=None, depth=1, storage="explicit", attributes=False):
+    """Build a pyramid and work out what it holds; factors do not accumulate."""
+    build_pyramid(
+        str(path),
+        factors=factors,
+        chunk_scale_factors=scales,
+        sparsity_seed=3,
+        cross_level_depth=depth,
+        cross_level_storage=storage,
+    )
+    levels = [level]
+    for i, (coarse, _) in enumerate(factors):
+        shape = np.asarray(levels[-1].chunk_shape, "f8") * (1 if scales is None else np.asarray(scales[i]))
+        kept = None
+        if level.objects is not None:
+            manifests = read_all_object_manifests(get_resolution_level(open_store(str(path)), i + 1))
+            kept = [number for number, blocks in enumerate(manifests) if blocks]
+        levels[-1], upper = coarsen(levels[-1], np.asarray(bins, "f8") * coarse, shape, kept)
+        upper.object_attrs = upper.object_attrs if attributes else {}
+        upper.positions = rounded(upper.positions, get_resolution_level(open_store(str(path)), i + 1))
+        levels.append(upper)
+    if storage != "none":
+        link_levels(levels, depth, storage)
+    return levels
+
+
+def rounded(means, group):
+    """The means as the writer rounded them: it adds in float32; no mean may be further from a stored vertex."""
+    ndim = means.shape[1]
+    chunks = [read_chunk_vertices(group, key, ndim=ndim) for key in list_chunk_keys(group)]
+    stored = np.concatenate([np.concatenate(fragments) for fragments in chunks])
+    distance = np.abs(means[:, None].astype("f8") - stored[None].astype("f8")).max(axis=2)
+    nearest = distance.argmin(axis=1)
+    assert len(stored) == len(means) == len(set(nearest.tolist()))
+    assert distance.min(axis=1).max() < 1e-5
+    return stored[nearest]
+
+
+def plain(path, points, chunk, bins=None, **more):
+    """Write points without objects."""
+    attrs = more.pop("attrs", {})
+    write_points(str(path), points, chunk_shape=chunk, bin_shape=bins, vertex_attributes=attrs or None, **more)
+    return "point_cloud", [Level(points, chunk, attrs, chunks=None)]
+
+
+def store_points_2d(path):
+    return plain(path, cloud(1, 150, 2), (16.0, 16.0))
+
+
+def store_points_bins_f64(path):
+    points = cloud(2, 150, 3, (1e7, 1e7 + 30), "f8")
+    return plain(path, points, (15.0, 15.0, 30.0), (5.0, 7.5, 10.0), dtype="float64")
+
+
+def store_points_4d(path):
+    return plain(path, cloud(3, 80, 4), (20.0,) * 4, attrs={"t": np.arange(80.0)})
+
+
+def store_points_decimal(path):
+    rng = np.random.default_rng(4)
+    points = np.concatenate([rng.integers(-9, 12, (80, 2)) * 0.1, rng.integers(-3, 4, (40, 2)) * 0.3])
+    kind, levels = plain(path, points, (0.3, 0.3), (0.1, 0.1), dtype="float64")
+    levels[0].chunks = len(np.unique(np.floor(points / 0.1) // 3, axis=0))
+    return kind, levels
+
+
+def store_points_attributes(path):
+    rng = np.random.default_rng(5)
+    n = 150
+    missing = np.asarray([None, "left", "right"], object)[rng.integers(0, 3, n)]
+    attrs = {
+        "i1": rng.integers(-128, 128, n).astype("i1"),
+        "i8": rng.integers(-(2**62), 2**62, n),
+        "u1": rng.integers(0, 256, n).astype("u1"),
+        "f8": np.where(rng.random(n) < 0.2, np.nan, rng.normal(size=n)),
+        "zero": np.zeros(n, "f4"),
+        "rgb": rng.integers(0, 256, (n, 3)).astype("u1"),
+        "pair": rng.normal(size=(n, 2)),
+        "word": np.asarray(["ab", "", "längere Wörter", "z"])[rng.integers(0, 4, n)],
+        "side": missing,
+    }
+    kind, levels = plain(path, cloud(5, n), (20.0, 40.0, 40.0), attrs=attrs)
+    levels[0].attrs = attrs | {"side": np.where(missing == None, "", missing).astype(str)}  # noqa: E711
+    return kind, levels
+
+
+def grouped(path, seed, ids, *, ndim=3, chunk=(25.0, 40.0, 40.0), **more):
+    """Write points with objects."""
+    rng = np.random.default_rng(seed)
+    points = cloud(seed, len(ids), ndim)
+    slots = int(ids.max()) + 1
+    attrs = {"v": rng.normal(size=len(ids)).astype("f4"), "w": rng.integers(0, 9, (len(ids), 2)).astype("u2")}
+    values = {"size": rng.normal(size=slots), "pair": rng.integers(0, 9, (slots, 2)), "zero": np.zeros(slots, "i4")}
+    write_points(
+        str(path),
+        points,
+        chunk_shape=chunk[:ndim],
+        object_ids=ids,
+        vertex_attributes=attrs,
+        object_attributes=values,
+        **more,
+    )
+    level = Level(points, chunk[:ndim], attrs, objects=dict.fromkeys(range(slots), np.empty(0, "i8")))
+    level.objects |= objects_of(ids)
+    level.objects = {i: by_chunk(level, rows) for i, rows in level.objects.items()}
+    level.object_attrs = values
+    return level
+
+
+def store_points_objects(path):
+    ids = np.random.default_rng(6).choice([0, 1, 2, 4, 6], 150)
+    groups, values = {0: [0, 2], 1: [1, 4, 6]}, {"rank": np.asarray([3, 1])}
+    level = grouped(path, 6, ids, bin_shape=(5.0, 5.0, 10.0), groups=groups, group_attributes=values)
+    level.groups, level.group_attrs = groups, values
+    return "point_cloud", [level]
+
+
+def store_points_by_int(path):
+    rng = np.random.default_rng(7)
+    attrs = {"gene": rng.integers(-3, 3, 120), "v": rng.normal(size=120).astype("f4")}
+    points = cloud(7, 120)
+    write_points(str(path), points, chunk_shape=(40.0,) * 3, vertex_attributes=attrs, chunk_by_attribute="gene")
+    level = Level(points, (40.0,) * 3, attrs, chunk_by="gene", objects={i: np.asarray([i]) for i in range(120)})
+    return "point_cloud", [level]
+
+
+def store_points_by_text(path):
+    rng = np.random.default_rng(8)
+    attrs = {"gene": np.asarray(["Aqp4", "Gad1", "b"])[rng.integers(0, 3, 100)], "v": rng.normal(size=100)}
+    points, ids = cloud(8, 100, 2), rng.integers(0, 6, 100)
+    write_points(
+        str(path), points, chunk_shape=(20.0,) * 2, vertex_attributes=attrs, chunk_by_attribute="gene", object_ids=ids
+    )
+    level = Level(points, (20.0,) * 2, attrs, chunk_by="gene", objects=objects_of(ids))
+    level.objects = {i: by_chunk(level, rows) for i, rows in level.objects.items()}
+    return "point_cloud", [level]
+
+
+def packed(path, layout, size):
+    ids = np.random.default_rng(9).integers(0, 4, 200)
+    level = grouped(path, 9, ids, chunk=(10.0, 10.0, 20.0), bin_shape=(5.0, 5.0, 10.0))
+    levels = pyramid(path, level, (5.0, 5.0, 10.0), [(2, 1)], attributes=True)
+    shard_store(str(path), ShardLayout(layout), size)
+    return "point_cloud", levels
+
+
+def store_packed_octree(path):
+    return packed(path, "octree", 8)
+
+
+def store_packed_snake(path):
+    return packed(path, "snake", 5)
+
+
+def store_packed_index_table(path):
+    return packed(path, "index_table", 7)
+
+
+def store_packed_skeleton(path):
+    kind, levels = store_skeleton(path)
+    shard_store(str(path), ShardLayout("snake"), 6)
+    return kind, levels
+
+
+def paths(path, lines, chunk, attrs=None, *, level=None, geometry="polyline", **more):
+    """Write polylines."""
+    write_polylines(str(path), lines, chunk_shape=chunk, vertex_attributes=attrs, geometry_type=geometry, **more)
+    return geometry, [path_level(lines, chunk, attrs, **(level or {}))]
+
+
+def store_paths_2d(path):
+    out = paths(path, walks(20, [40, 2, 30, 1, 25], 2), (12.0, 12.0))
+    HeaderRegistry(str(path)).add("trk", {"voxel": [1, 2, 3], "nested": {"a": None}})
+    return out
+
+
+def store_paths_attributes(path):
+    rng = np.random.default_rng(21)
+    lines = walks(21, [40, 1, 2, 30])
+    attrs = {
+        "f8": [rng.normal(size=len(line)) for line in lines],
+        "tangent": [rng.normal(size=(len(line), 3)) for line in lines],
+        "two": [rng.integers(0, 99, (len(line), 2)).astype("u2") for line in lines],
+    }
+    values = {"length": rng.normal(size=4), "ends": rng.normal(size=(4, 6)).astype("f4"), "n": np.arange(4, dtype="u1")}
+    groups, of_groups = {0: [0, 3], 1: [1, 2]}, {"size": np.asarray([2, 2])}
+    return paths(
+        path,
+        lines,
+        (25.0,) * 3,
+        attrs,
+        object_attributes=values,
+        groups=groups,
+        group_attributes=of_groups,
+        bin_shape=(5.0, 5.0, 12.5),
+        geometry="streamline",
+        level={"object_attrs": values, "groups": groups, "group_attrs": of_groups},
+    )
+
+
+def store_paths_f64_far(path):
+    lines = walks(22, [30, 20, 2], dtype="f8", start=1e7)
+    return paths(path, lines, (15.0,) * 3, {"t": [np.arange(len(line)) * 1.0 for line in lines]}, dtype="float64")
+
+
+def store_paths_by_int(path):
+    rng = np.random.default_rng(23)
+    lines = walks(23, [30, 25, 1, 2])
+    attrs = {
+        "kind": [rng.integers(0, 3, len(line)) for line in lines],
+        "v": [rng.normal(size=len(line)) for line in lines],
+    }
+    return paths(path, lines, (20.0,) * 3, attrs, chunk_by_attribute="kind", level={"chunk_by": "kind"})
+
+
+def path_pyramid(*args, **more):
+    levels = pyramid(*args, **more)
+    for level in levels[1:]:
+        parts = [np.stack([r[:-1], r[1:]], 1) for r in level.objects.values() if len(r) > 1]
+        level.edges = np.concatenate([np.empty((0, 2), "i8"), *parts])
+    return levels
+
+
+def store_pyramid_paths(path):
+    lines = walks(24, [30, 25, 2, 20, 1, 15])
+    kind, levels = paths(path, lines, (30.0,) * 3, bin_shape=(5.0,) * 3)
+    return kind, path_pyramid(path, levels[0], (5.0,) * 3, [(2, 1), (4, 2)], scales=[2, 1], depth=2)
+
+
+def store_pyramid_paths_implicit(path):
+    lines = walks(25, [60, 50, 2, 40], 2)
+    kind, levels = paths(path, lines, (10.0, 20.0), bin_shape=(5.0, 5.0), geometry="streamline")
+    return kind, path_pyramid(
+        path, levels[0], (5.0,) * 2, [(2, 2), (4, 1)], scales=[(2, 1), (3, 3)], depth=-1, storage="implicit"
+    )
+
+
+def store_lines(path):
+    ends, rng = segments(26, 36, 3, 8.0), np.random.default_rng(26)
+    values = {"w": rng.normal(size=36).astype("f4"), "id": np.arange(36)}
+    write_lines(str(path), ends, chunk_shape=(25.0,) * 3, object_attributes=values)
+    return "line", [lines_level(ends, (25.0,) * 3, {}, object_attrs=values)]
+
+
+def store_lines_2d_f64(path):
+    ends = segments(27, 30, 2, 8.0, "f8")
+    write_lines(str(path), ends, chunk_shape=(10.0,) * 2, bin_shape=(5.0,) * 2, dtype="float64")
+    return "line", [lines_level(ends, (10.0,) * 2, {})]
+
+
+def graph(
+    path, seed, ids, *, n_edges=100, ndim=3, chunk=(25.0, 40.0, 40.0), dtype="f4", span=(-10.0, 30.0), **more
+):
+    """Write a graph; ids ascend with the rows, as the writer needs it (FORMAT 0.7, 9.1)."""
+    points = cloud(seed, len(ids), ndim, span, dtype)
+    edges = random_edges(np.random.default_rng(seed), ids, n_edges)
+    write_graph(
+        str(path), points, edges, chunk_shape=chunk[:ndim], object_ids=ids, dtype=SOURCES[dtype == "f8"], **more
+    )
+    level = Level(points, chunk[:ndim], more.get("vertex_attributes") or {}, edges=edges, links=edges)
+    level.objects = {i: by_chunk(level, rows) for i, rows in objects_of(ids).items()}
+    return level
+
+
+def store_graph(path):
+    rng = np.random.default_rng(30)
+    attrs = {"radius": rng.normal(size=120), "dir": rng.normal(size=(120, 3)).astype("f4")}
+    return "graph", [graph(path, 30, np.zeros(120, "i8"), vertex_attributes=attrs)]
+
+
+def store_graph_objects_2d_f64(path):
+    return "graph", [graph(path, 31, np.repeat([0, 1, 2], 30), ndim=2, chunk=(8.0, 20.0), dtype="f8", n_edges=60)]
+
+
+def store_graph_values(path):
+    """One chunk holds all of it, so that no value is lost."""
+    rng = np.random.default_rng(32)
+    values = {
+        "weight": rng.normal(size=60),
+        "count": rng.integers(0, 99, 60),
+        "vector": rng.normal(size=(60, 3)).astype("f4"),
+    }
+    ids = np.repeat([0, 1], 25)
+    level = graph(path, 32, ids, n_edges=60, span=(1.0, 30.0), chunk=(1000.0,) * 3, link_attributes=values)
+    level.link_attrs = values
+    return "graph", [level]
+
+
+def store_graph_values_lost(path):
+    """Values of edges across chunks were never written: NaN."""
+    weight = np.random.default_rng(33).normal(size=100)
+    level = graph(path, 33, np.zeros(80, "i8"), link_attributes={"weight": weight})
+    chunks = level.coords()
+    across = (chunks[level.edges[:, 0]] != chunks[level.edges[:, 1]]).any(1)
+    level.link_attrs = {"weight": np.where(across, np.nan, weight)}
+    return "graph", [level]
+
+
+def store_graph_no_edges(path):
+    points = cloud(34, 30)
+    write_graph(str(path), points, np.empty((0, 2), "i8"), chunk_shape=(20.0,) * 3)
+    level = Level(points, (20.0,) * 3, edges=np.empty((0, 2), "i8"))
+    level.objects = {0: by_chunk(level, np.arange(30))}
+    return "graph", [level]
+
+
+def store_pyramid_graph(path):
+    level = graph(path, 35, np.repeat([0, 1], 35), bin_shape=(5.0,) * 3, n_edges=25, chunk=(20.0,) * 3)
+    levels = pyramid(path, level, (5.0,) * 3, [(2, 1), (4, 1)], scales=[2, 1], depth=-1)
+    for upper in levels[1:]:
+        upper.edges = np.empty((0, 2), "i8")
+    return "graph", levels
+
+
+def skeleton(path, seed, sizes, ndim=3, *, dtype="f4", start=0.0, **more):
+    positions, edges, ids = trees(seed, sizes, ndim, start)
+    positions, chunk = positions.astype(dtype), more.pop("chunk", (12.0,) * ndim)
+    attrs = {"radius": np.random.default_rng(seed).normal(size=len(positions))}
+    write_graph(
+        str(path),
+        positions,
+        edges,
+        chunk_shape=chunk,
+        kind="skeleton",
+        object_ids=ids,
+        vertex_attributes=attrs,
+        dtype=SOURCES[dtype == "f8"],
+        **more,
+    )
+    return Level(positions, chunk, attrs, edges=edges, tree=True, objects=objects_of(ids), ordered=False)
+
+
+def store_skeleton(path):
+    level = skeleton(path, 40, [50, 30, 12], object_attributes={"cable": np.arange(3.0)})
+    level.object_attrs = {"cable": np.arange(3.0)}
+    return "skeleton", [level]
+
+
+def store_skeleton_2d(path):
+    return "skeleton", [skeleton(path, 41, [60, 1, 2], 2)]
+
+
+def store_skeleton_f64_far(path):
+    return "skeleton", [skeleton(path, 42, [60, 40], dtype="f8", start=1e7)]
+
+
+def store_skeleton_one_chunk(path):
+    return "skeleton", [skeleton(path, 43, [40, 30], chunk=(500.0,) * 3)]
+
+
+def store_pyramid_skeleton(path):
+    level = skeleton(path, 44, [50, 30], bin_shape=(4.0,) * 3, chunk=(24.0,) * 3)
+    lower, upper = pyramid(path, level, (4.0,) * 3, [(2, 1)])
+    # The writer numbers nodes depth first, and with them the bins that an object passes through.
+    upper.edges, upper.tree, upper.objects = np.empty((0, 2), "i8"), True, None
+    return "skeleton", [lower, upper]
+
+
+def mesh(path, seed, n, width, *, attrs=None, chunk=(15.0, 9.0, 40.0), **more):
+    vertices, faces = grid_mesh(seed, n, width)
+    vertices = vertices.astype(more.get("dtype", "f4"))
+    write_mesh(str(path), vertices, faces, chunk_shape=chunk, vertex_attributes=attrs, **more)
+    level = Level(vertices, chunk, attrs or {}, faces=faces)
+    level.objects = {0: by_chunk(level, np.arange(len(vertices)))}
+    return "mesh", [level]
+
+
+def store_mesh(path):
+    rng = np.random.default_rng(50)
+    attrs = {"normal": rng.normal(size=(100, 3)).astype("f4"), "curv": rng.normal(size=100)}
+    return mesh(path, 50, 10, 3, attrs=attrs)
+
+
+def store_mesh_quads(path):
+    return mesh(path, 51, 9, 4, dtype="float64")
+
+
+def store_pyramid_mesh(path):
+    kind, (level,) = mesh(path, 52, 10, 3, chunk=(12.0, 12.0, 20.0), bin_shape=(3.0, 3.0, 5.0))
+    levels = pyramid(path, level, (3.0, 3.0, 5.0), [(2, 1), (4, 1)], scales=[(1, 2, 1), (2, 1, 1)], depth=2)
+    for upper in levels[1:]:
+        upper.faces = None
+    return kind, levels
+
+
+def store_pyramid_points(path):
+    points = cloud(60, 70)
+    plain(path, points, (15.0,) * 3, (5.0,) * 3)
+    return "point_cloud", pyramid(
+        path, Level(points, (15.0,) * 3), (5.0,) * 3, [(2, 1), (3, 1)], scales=[3, 1], depth=2
+    )
+
+
+def store_pyramid_objects(path):
+    ids = np.random.default_rng(61).integers(0, 8, 110)
+    level = grouped(path, 61, ids, chunk=(20.0, 20.0, 40.0), bin_shape=(5.0, 5.0, 10.0))
+    return "point_cloud", pyramid(
+        path, level, (5.0, 5.0, 10.0), [(2, 2), (4, 1)], scales=[(2, 1, 1), (1, 2, 2)], depth=-1, attributes=True
+    )
+
+
+def store_pyramid_no_links(path):
+    ids = np.random.default_rng(62).integers(0, 4, 90)
+    level = grouped(path, 62, ids, ndim=2, bin_shape=(5.0,) * 2)
+    return "point_cloud", pyramid(path, level, (5.0,) * 2, [(1, 2)], depth=0, storage="none", attributes=True)
