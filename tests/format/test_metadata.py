@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.format.encode import outcome, thorough
 from tests.format.v09.nodes import changed, dataset, found, level_doc, places, root_doc
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.v09.metadata import parse_level, parse_root
+from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 
 JUNK = [

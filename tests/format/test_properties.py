@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import Pipeline, decode_single_vlen
 from zarr_vectors_lazy.format.fragments import decode_fragments
+from zarr_vectors_lazy.format.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.manifests import decode_manifests
-from zarr_vectors_lazy.format.v09.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.vectors import decode_links
 from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.model.links import LinkCoding

@@ -20,9 +20,16 @@ def test_versions_that_are_read(version):
     assert registry.by_name("0.9") is generation
 
 
-@pytest.mark.parametrize("version", ["0.6.1", "0.7.0", "0.8.4", "0.10.0", "0.90.1", "1.0.0", "1.0", "0.99", "9.0.9"])
+@pytest.mark.parametrize("version", ["0.7.0", "0.7", "0.7.3"])
+def test_versions_of_the_older_generation(version):
+    generation = registry.generation_of(of_version(version), where="here")
+    assert generation.name == "0.7"
+    assert registry.by_name("0.7") is generation
+
+
+@pytest.mark.parametrize("version", ["0.6.1", "0.70.0", "0.8.4", "0.10.0", "0.90.1", "1.0.0", "1.0", "0.99", "9.0.9"])
 def test_versions_that_are_not(version):
-    with pytest.raises(UnsupportedVersionError, match=f"{version} is not read here; these are: 0.9.x") as caught:
+    with pytest.raises(UnsupportedVersionError, match=f"{version} is not read here; these are: 0.7.x, 0.9.x") as caught:
         registry.generation_of(of_version(version), where="s3://bucket/store")
     assert caught.value.where == "s3://bucket/store"
 

@@ -11,9 +11,9 @@ from zarr_vectors_lazy.errors import FormatError, UnsupportedVersionError
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.codecs import Pipeline, decode_single_vlen
 from zarr_vectors_lazy.format.fragments import decode_fragments
+from zarr_vectors_lazy.format.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.manifests import decode_manifests
 from zarr_vectors_lazy.format.registry import generation_of
-from zarr_vectors_lazy.format.v09.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.v09.layout import GridLayout, Shards
 from zarr_vectors_lazy.format.v09.links import parse_offsets
 from zarr_vectors_lazy.format.vectors import decode_links, decode_vertices

@@ -8,7 +8,7 @@ import pytest
 from dask._task_spec import fuse_linear_task_spec
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.graph.layers import RecipeLayer, Task, TaskRef, UnfusedTask, culled_before, single
+from zarr_vectors_lazy.graph.layers import RecipeLayer, Task, TaskRef, UnfusedTask, culled_before, layer_over, task_over
 
 made = []
 
@@ -118,9 +118,13 @@ def test_culling_for_nothing():
     assert (len(layer), needed) == (0, {})
 
 
-def test_a_layer_of_one_task():
-    layer = single(Task("sum", np.add, 1, 2))
-    assert dask.get(dict(layer), "sum") == 3
+def test_one_task_over_others():
+    below = task_over("a", Task(("a",), np.add, 1, 2))
+    graph = task_over("sum", Task(("sum",), np.add, TaskRef(("a",)), 4), below)
+    assert dask.get(graph, ("sum",)) == 7
+    assert graph.dependencies == {"a": set(), "sum": {"a"}}
+    named = layer_over("s", RecipeLayer("s", Sums("a"), 2), [graph])
+    assert named.dependencies["s"] == {"a", "sum"}
 
 
 def test_dask_fuses_tasks_but_not_those_that_are_shared():

@@ -268,9 +268,7 @@ def store_lines_2d_f64(path):
     return "line", [lines_level(ends, (10.0,) * 2, {})]
 
 
-def graph(
-    path, seed, ids, *, n_edges=100, ndim=3, chunk=(25.0, 40.0, 40.0), dtype="f4", span=(-10.0, 30.0), **more
-):
+def graph(path, seed, ids, *, n_edges=100, ndim=3, chunk=(25.0, 40.0, 40.0), dtype="f4", span=(-10.0, 30.0), **more):
     """Write a graph; ids ascend with the rows, as the writer needs it (FORMAT 0.7, 9.1)."""
     points = cloud(seed, len(ids), ndim, span, dtype)
     edges = random_edges(np.random.default_rng(seed), ids, n_edges)

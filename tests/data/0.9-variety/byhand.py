@@ -6,9 +6,9 @@ import struct
 import numpy as np
 import zarr
 from expect import Level, objects_of
-from shapes import cloud, trees, walks
 from paths import paths
 from points import plain
+from shapes import cloud, trees, walks
 from zarr_vectors.core.arrays import (
     create_links_array,
     create_object_index_array,

@@ -1,7 +1,6 @@
 """Stores of polylines, streamlines and lines."""
 
 import numpy as np
-from expect import Level
 from points import pyramid
 from shapes import lines_level, path_level, segments, walks
 from zarr_vectors.headers.registry import HeaderRegistry

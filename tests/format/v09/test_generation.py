@@ -3,7 +3,7 @@ import pytest
 
 from tests.format.v09.nodes import GENERATION, array_doc, ask, changed, found, group_doc, level_doc, root_doc
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.v09.metadata import parse_level, parse_root
+from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 
 STORE = parse_root(found(root_doc(), ""), None)
 BY_KIND = {"chunk_attribute_name": "kind", "chunk_attribute_values": ["a", "b", "c"]}

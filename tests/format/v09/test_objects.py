@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from tests.format.encode import modest, outcome
 from tests.format.v09.nodes import GENERATION, array_doc, ask, changed, dense_doc, found, group_doc, level_doc, root_doc
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
-from zarr_vectors_lazy.format.v09.metadata import parse_level, parse_root
 
 LEVEL = parse_level(found(level_doc(), "0"), parse_root(found(root_doc(), ""), None), 0)
 VERTICES = parse_cells(found(array_doc(), "0/vertices"))

@@ -113,7 +113,8 @@ def _packed(
         if not isinstance(table, dict):
             raise FormatError(f"'shard_index' must map chunks to [offset, nbytes], found {table!r}", where=where)
         for key, extent in table.items():
-            start, nbytes = parse_integers(extent if isinstance(extent, list) else [], "shard_index", where) or (-1, 0)
+            found = parse_integers(extent if isinstance(extent, list) else [], "shard_index", where)
+            start, nbytes = found if len(found) == 2 else (-1, 0)
             if start < 0 or nbytes < 0 or key in index:
                 raise FormatError(f"'shard_index' places chunk {key!r} at {extent!r}, or twice", where=where)
             index[key] = (number, start, start + nbytes)
