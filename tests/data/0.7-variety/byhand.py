@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 import zarr
 from expect import Level
+from joined import graph
 from shapes import path_level, walks
-from written import graph, paths
+from written import paths
 from zarr_vectors.core.arrays import (
     list_chunk_keys,
     read_chunk_vertices,

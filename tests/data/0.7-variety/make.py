@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 sys.path.append(str(HERE.with_name("0.9-variety")))
 
 import byhand  # noqa: E402
+import joined  # noqa: E402
 import written  # noqa: E402
 from expect import save  # noqa: E402
 
@@ -19,7 +20,7 @@ def main(wanted):
     """Write the wanted stores, or all of them."""
     target = HERE / "stores"
     target.mkdir(exist_ok=True)
-    for module in (written, byhand):
+    for module in (written, joined, byhand):
         for name, function in inspect.getmembers(module, inspect.isfunction):
             label = f"{name.removeprefix('store_').replace('_', '-')}-0.7"
             if not name.startswith("store_") or (wanted and label not in wanted):

@@ -223,7 +223,7 @@ def test_attributes_of_links():
     assert ask(GENERATION.link_attribute_names(level, 0), docs) == ("a", "w")
     assert ask(GENERATION.link_attribute_names(level, 1), docs) == ("other",)
     assert ask(GENERATION.link_attribute_names(level, 0), {}) == ()
-    cells = ask(GENERATION.link_attribute(level, read_family(docs), "w"), docs)
+    cells = ask(GENERATION.link_attribute(level, read_family(docs), "w"), docs).cells
     assert list(cells) == ["0.0"]
     assert (cells["0.0"].spec.dtype, cells["0.0"].spec.row_shape) == (np.uint16, (3,))
 
