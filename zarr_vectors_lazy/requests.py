@@ -59,10 +59,27 @@ class Put:
         Object key relative to the store.
     data
         Its bytes.
+    create
+        Write only where there is no such object; the answer is then whether it was written. Exact where the backend has
+        such a put (files, S3, Google, Azure), else a look and a put.
     """
 
     key: str
-    data: bytes
+    data: bytes | memoryview
+    create: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Delete objects; those that are not there already are no error.
+
+    Parameters
+    ----------
+    keys
+        Object keys relative to the store.
+    """
+
+    keys: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +97,7 @@ class Elements:
     path: str
 
 
-Request: TypeAlias = Get | ListDir | ListSizes | Put
+Request: TypeAlias = Get | ListDir | ListSizes | Put | Delete
 T = TypeVar("T")
 Steps: TypeAlias = Generator[list[Request | Elements], list[Any], T]
 """A layout's conversation with a store; see the module's docstring."""

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.requests import Get, Put, Request
+from zarr_vectors_lazy.storage.requests import Delete, Get, Put, Request
 from zarr_vectors_lazy.storage.secrets import without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 Result: TypeAlias = Any
-"""Buffer or None (Get), names or None (ListDir), sizes (ListSizes)."""
+"""Buffer or None (Get), names or None (ListDir), sizes (ListSizes), whether it was written (Put)."""
 
 
 class Backend(ABC):
@@ -24,6 +24,8 @@ class Backend(ABC):
 
     listable: bool = True
     """Whether the store can list at all (plain HTTP cannot)."""
+    deletes_at_once: int = 1
+    """Keys of one `Delete` that cost one request."""
 
     def __init__(self, spec: StoreSpec) -> None:
         self.spec = spec
@@ -47,6 +49,22 @@ class Backend(ABC):
         reason = without_secrets(" ".join(str(error).split()), self.spec.options) or type(error).__name__
         return StoreError(f"{describe(request)} failed: {reason[:600]}{hint}", where=self.url)
 
+    def check_writable(self, request: Request) -> None:
+        """Refuse what would write to a store that is read-only.
+
+        Raises
+        ------
+        StoreError
+            If it is, and ``request`` would.
+        """
+        reason = self._read_only()
+        if reason and isinstance(request, Put | Delete):
+            raise StoreError(f"{describe(request)} refused: {reason}", where=self.url)
+
+    def _read_only(self) -> str:
+        """Why nothing can be written; empty where it can."""
+        return "" if self.listable else "plain HTTP is read-only"
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
 
@@ -55,4 +73,7 @@ def describe(request: Request) -> str:
     """Text for errors: ``reading 'a/b'`` or ``listing 'a'``."""
     if isinstance(request, Put):
         return f"writing {request.key!r}"
+    if isinstance(request, Delete):
+        more = f" and {len(request.keys) - 1} more" if len(request.keys) > 1 else ""
+        return f"deleting {', '.join(map(repr, request.keys[:1]))}{more}"
     return f"reading {request.key!r}" if isinstance(request, Get) else f"listing {request.prefix!r}"

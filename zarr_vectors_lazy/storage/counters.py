@@ -12,7 +12,7 @@ logger = logging.getLogger("zarr_vectors_lazy.storage")
 
 @dataclass(slots=True)
 class Counts:
-    """Requests by kind (``"get"``, ``"range"``, ``"list"``, ``"put"``), their keys as they ended, bytes received."""
+    """Requests by kind (``"get"``, ``"range"``, ``"list"``, ``"put"``, ...), their keys in turn, bytes received."""
 
     by_kind: Counter[str] = field(default_factory=Counter)
     bytes: int = 0

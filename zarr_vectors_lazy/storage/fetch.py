@@ -1,13 +1,13 @@
-"""Bytes and names of many objects at once: the door through which everything above reads."""
+"""Bytes and names of many objects at once: the door through which everything above reads and writes."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from zarr_vectors_lazy.storage.arrays import zarr_array, zarr_cells
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.loop import run
-from zarr_vectors_lazy.storage.requests import Request
+from zarr_vectors_lazy.storage.requests import Delete, ListSizes, Request
 
-__all__ = ["fetch", "run", "zarr_array", "zarr_cells"]
+__all__ = ["delete_below", "fetch", "run", "zarr_array", "zarr_cells"]
 
 
 def fetch(backend: Backend, requests: Sequence[Request]) -> list[Result]:
@@ -24,7 +24,7 @@ def fetch(backend: Backend, requests: Sequence[Request]) -> list[Result]:
     -------
     In the order of ``requests``. `Get`: a read-only buffer, or ``None`` where there is no such object. `ListDir`:
     sorted names, ``()`` where there is nothing, ``None`` where listing was refused and was not required. `ListSizes`:
-    ``{key: nbytes}``.
+    ``{key: nbytes}``. `Put`: whether it was written, False only for ``create``. `Delete`: ``None``.
 
     Raises
     ------
@@ -32,3 +32,25 @@ def fetch(backend: Backend, requests: Sequence[Request]) -> list[Result]:
         If anything else happened to any of them; the rest is cancelled.
     """
     return backend.fetch(requests) if requests else []
+
+
+def delete_below(backend: Backend, prefix: str = "", *, keep: Collection[str] = ()) -> int:
+    """Delete every object below a prefix; return how many there were.
+
+    Parameters
+    ----------
+    prefix
+        Folder, ``""`` for the whole store.
+    keep
+        Keys to leave.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be listed, or a deletion fails.
+    """
+    (sizes,) = fetch(backend, [ListSizes(prefix)])
+    keys = [key for key in sizes if key not in keep]
+    step = backend.deletes_at_once
+    fetch(backend, [Delete(tuple(keys[i : i + step])) for i in range(0, len(keys), step)])
+    return len(keys)

@@ -1,6 +1,7 @@
 """Whatever fsspec serves: asynchronous file systems on our loop, the others on threads."""
 
 import asyncio
+import contextlib
 import inspect
 import os
 import re
@@ -15,10 +16,11 @@ from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.location import AZURE, BUCKETS, scheme_of
 from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Put, Request
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
+PAGE = 1000  # keys in one request that deletes
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
 _UNSIGNED = "; it was sent unsigned, as no credentials were found in options, environment and profile files"
 _SIGNED = "; the credentials were refused (anon=True reads a public bucket)"
@@ -36,6 +38,7 @@ class FsspecBackend(Backend):
         self._asked = False
         self._upgrading = asyncio.Lock()
         self._sessions: list[Any] = []
+        self.deletes_at_once = PAGE if self._scheme == "s3" else 1
         if self._asynchronous:
             run(self._open())
             weakref.finalize(self, _close, self._sessions, os.getpid())
@@ -58,6 +61,7 @@ class FsspecBackend(Backend):
         return threads.gather(self._answer, requests)
 
     async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
+        self.check_writable(request)
         if not self._asynchronous:
             return await asyncio.get_running_loop().run_in_executor(threads.pool(), self._answer, request)
         async with Slot():
@@ -93,10 +97,33 @@ class FsspecBackend(Backend):
                     found = {}
                 record("list", prefix, 0)
                 return self._sizes(found)
-            case Put(key, data):
-                await self._fs._pipe_file(self._path(key), data)
+            case Put(key, data, create):
+                try:
+                    await self._fs._pipe_file(self._path(key), bytes(data), **self._mode(create=create))
+                except FileExistsError:
+                    if not create:
+                        raise
+                    return False
                 record("put", key, 0)
-                return None
+                return True
+            case Delete(keys):
+                return await self._delete(keys)
+
+    def _mode(self, *, create: bool) -> dict[str, Any]:
+        if self._scheme in AZURE:
+            return {"overwrite": not create}
+        return {"mode": "create"} if create else {}
+
+    async def _delete(self, keys: Sequence[str]) -> None:
+        paths = [self._path(key) for key in keys]
+        if self._scheme == "s3":
+            await self._fs._bulk_delete(paths)
+            record("delete", keys[0], 0)
+            return
+        for key, path in zip(keys, paths, strict=True):
+            with contextlib.suppress(FileNotFoundError):
+                await self._fs._rm_file(path)
+            record("delete", key, 0)
 
     async def _get(self, request: Get) -> bytes | None:
         try:
@@ -164,13 +191,14 @@ class FsspecBackend(Backend):
 
     def _answer(self, request: Request) -> Result:
         """Answer from a file system that blocks."""
+        self.check_writable(request)
         try:
             return self._dispatch(request)
         except MISSING as error:
             if isinstance(request, Get):
                 record("get" if request.start is None else "range", request.key, 0)
                 return None
-            if isinstance(request, Put):
+            if isinstance(request, Put | Delete):
                 raise self._failed(request, error) from error
             record("list", request.prefix, 0)
             return () if isinstance(request, ListDir) else {}
@@ -188,13 +216,31 @@ class FsspecBackend(Backend):
                 names: Result = self._children(path, self._fs.ls(path, detail=True))
             case ListSizes(prefix):
                 names = self._sizes(self._fs.find(self._path(prefix), detail=True))
-            case Put(key, data):
-                self._fs.makedirs(self._path(key).rpartition("/")[0], exist_ok=True)
-                self._fs.pipe_file(self._path(key), data)
-                record("put", key, 0)
+            case Put():
+                return self._put(request)
+            case Delete(keys):
+                for key in keys:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._fs.rm_file(self._path(key))
+                    record("delete", key, 0)
                 return None
         record("list", prefix, 0)
         return names
+
+    def _put(self, request: Put) -> bool:
+        path = self._path(request.key)
+        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        if request.create:
+            if self._fs.exists(path):  # not every file system has a mode for it
+                return False
+            try:
+                self._fs.pipe_file(path, bytes(request.data), mode="create")
+            except FileExistsError:
+                return False
+        else:
+            self._fs.pipe_file(path, bytes(request.data))
+        record("put", request.key, 0)
+        return True
 
     def _cat_file(self, key: str, start: int | None, stop: int | None) -> bytes:
         data: bytes = self._fs.cat_file(self._path(key), start=start, end=stop)

@@ -1,5 +1,6 @@
 """Files on disk, read in the calling thread: each costs less than handing it to another thread."""
 
+import contextlib
 import os
 import secrets
 from collections.abc import Sequence
@@ -7,9 +8,11 @@ from pathlib import Path
 
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Put, Request
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
+from zarr_vectors_lazy.types import Buffer
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class LocalBackend(Backend):
@@ -32,6 +35,9 @@ class LocalBackend(Backend):
                     return self._sizes(prefix)
                 case Put():
                     return self._write(request)
+                case Delete(keys):
+                    self._delete(keys)
+                    return None
         except OSError as error:
             raise self.failure(request, error) from error
 
@@ -50,16 +56,33 @@ class LocalBackend(Backend):
         record("get" if request.start is None else "range", request.key, len(data or b""))
         return data
 
-    def _write(self, request: Put) -> None:
-        path = Path(self._path(request.key))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    def _write(self, request: Put) -> bool:
+        path = self._path(request.key)
+        folder, _, name = path.rpartition("/")
+        part = f"{folder}/.{name}.{secrets.token_hex(8)}"
         try:
-            part.write_bytes(request.data)
-            part.replace(path)  # a reader sees the old file or the new one
-        finally:
-            part.unlink(missing_ok=True)
+            try:
+                _write_file(part, request.data)
+            except FileNotFoundError:
+                os.makedirs(folder, exist_ok=True)
+                _write_file(part, request.data)
+            written = _create(part, path) if request.create else _replace(part, path)
+        except BaseException:
+            Path(part).unlink(missing_ok=True)
+            raise
         record("put", request.key, 0)
+        return written
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(self._path(key))
+        root = Path(self.url)
+        folders = {folder for key in keys for folder in (root / key).parents if folder.is_relative_to(root)} - {root}
+        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError):  # what is not empty stays
+                folder.rmdir()
+        record("delete", keys[0] if keys else "", 0)
 
     def _names(self, prefix: str) -> tuple[str, ...]:
         try:
@@ -96,6 +119,42 @@ def _read_range(file: int, start: int | None, stop: int | None) -> bytes:
     if begin < end:
         raise OSError(f"the file ended at byte {begin} of {size}")
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _write_file(path: str, data: Buffer) -> None:
+    file = os.open(path, _WRITE, 0o666)  # as `_read`
+    try:
+        view = memoryview(data).cast("B")
+        while len(view):
+            view = view[os.write(file, view) :]
+    finally:
+        os.close(file)
+
+
+def _replace(part: str, path: str) -> bool:
+    os.replace(part, path)  # a reader sees the old file or the new one
+    return True
+
+
+def _create(part: str, path: str) -> bool:
+    try:
+        os.link(part, path)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links
+        return _create_open(part, path)
+    finally:
+        Path(part).unlink(missing_ok=True)
+    return True
+
+
+def _create_open(part: str, path: str) -> bool:
+    data = Path(part).read_bytes()
+    try:
+        _write_file(path, data)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _raise_unless_missing(error: OSError) -> None:

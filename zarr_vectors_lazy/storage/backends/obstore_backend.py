@@ -1,6 +1,7 @@
 """Buckets and HTTP servers through obstore: blocking requests on threads (see `storage.threads`)."""
 
 import asyncio
+import contextlib
 import os
 import re
 import threading
@@ -13,13 +14,14 @@ from zarr_vectors_lazy.storage.backends import obstore_stores as stores
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.location import BUCKETS, scheme_of
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Put, Request
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 _runtime_of: int | None = None
 
 _UNSIGNED = "; it was sent unsigned, as no credentials were found in options, environment and profile files"
 _SIGNED = "; the credentials were refused (skip_signature=True reads a public bucket)"
+ONE_PUT_NBYTES = 16 * 1024**2
 PAGE = 1000  # names in one answer of S3 and Google's listing
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist")
 _NO_FILE = re.compile(r"Not a directory|Is a directory")
@@ -37,6 +39,7 @@ class ObstoreBackend(Backend):
         self._store, self._unsigned = stores.make(spec)
         self._upgrading = threading.Lock()
         self._asked = False
+        self.deletes_at_once = PAGE
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         return threads.gather(self._answer, requests)
@@ -46,6 +49,7 @@ class ObstoreBackend(Backend):
 
     def _answer(self, request: Request) -> Result:
         _check_fork(self.url)
+        self.check_writable(request)
         unsigned = self._unsigned  # as it is sent: another thread may find credentials meanwhile
         try:
             return self._dispatch(request)
@@ -71,10 +75,35 @@ class ObstoreBackend(Backend):
                 return self._names(request)
             case ListSizes(prefix):
                 return self._sizes(prefix)
-            case Put(key, data):
-                self._store.put(key, data)
-                record("put", key, 0)
-                return None
+            case Put():
+                return self._put(request)
+            case Delete(keys):
+                return self._delete(keys)
+
+    def _put(self, request: Put) -> bool:
+        # One request below a size that any connection sends before it times out; the parts of larger ones are retried.
+        options = {"use_multipart": len(request.data) > ONE_PUT_NBYTES and not request.create}
+        try:
+            self._store.put(request.key, request.data, mode="create" if request.create else "overwrite", **options)
+        except (stores.AlreadyExistsError, stores.PreconditionError):
+            if not request.create:
+                raise
+            return False
+        except (stores.NotSupportedError, NotImplementedError):
+            if not request.create or self._get(Get(request.key)) is not None:
+                raise
+            self._store.put(request.key, request.data, **options)
+        record("put", request.key, 0)
+        return True
+
+    def _delete(self, keys: Sequence[str]) -> None:
+        try:
+            self._store.delete(list(keys))
+        except FileNotFoundError:  # the rest may not have been deleted
+            for key in keys:
+                with contextlib.suppress(FileNotFoundError):
+                    self._store.delete(key)
+        record("delete", keys[0], 0)
 
     def _get(self, request: Get) -> Result:
         try:

@@ -28,6 +28,8 @@ sizeof.register(Bytes)(len)
 FAILURES = (exceptions.BaseError, OSError, ValueError, TypeError, RuntimeError)
 _REFUSED = re.compile(r"status code: 40[13]\b")
 NotSupportedError = exceptions.NotSupportedError
+AlreadyExistsError = exceptions.AlreadyExistsError
+PreconditionError = exceptions.PreconditionError
 ObjectStore = Any  # obstore's classes have no common type
 
 SCHEMES = CLOUD | {"", "file"}

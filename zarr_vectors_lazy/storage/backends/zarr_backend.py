@@ -9,7 +9,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.loop import Slot, gather, run
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Put, Request
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 # A store object of somebody else's raises what its maker chose; these are what stores and their codecs are known to.
@@ -28,6 +28,7 @@ class ZarrBackend(Backend):
         return run(gather(self.fetch_one, requests))
 
     async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
+        self.check_writable(request)
         async with Slot():
             try:
                 match request:
@@ -37,9 +38,12 @@ class ZarrBackend(Backend):
                         return await self._names(request)
                     case ListSizes(prefix):
                         return await self._sizes(prefix)
-                    case Put(key, data):
-                        await self._store.set(key, default_buffer_prototype().buffer.from_bytes(data))
-                        record("put", key, 0)
+                    case Put():
+                        return await self._put(request)
+                    case Delete(keys):
+                        for key in keys:
+                            await self._store.delete(key)
+                            record("delete", key, 0)
                         return None
             except _FAILURES as error:
                 raise self.failure(request, error) from error
@@ -54,6 +58,23 @@ class ZarrBackend(Backend):
             # MemoryStore (zarr 3.1.6) gives a wrong part where the suffix is longer than the object.
             return await self._get(Get(request.key))
         return data
+
+    async def _put(self, request: Put) -> bool:
+        data = default_buffer_prototype().buffer.from_bytes(bytes(request.data))
+        if not request.create:
+            await self._store.set(request.key, data)
+        elif await self._store.exists(request.key):
+            return False
+        else:
+            await self._store.set_if_not_exists(request.key, data)
+        record("put", request.key, 0)
+        if not request.create:
+            return True
+        now = await self._store.get(request.key, default_buffer_prototype())  # zarr does not say who was first
+        return now is not None and now.to_bytes() == request.data
+
+    def _read_only(self) -> str:
+        return "the zarr store object is read-only" if self._store.read_only else ""
 
     async def _names(self, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable and not request.required:
