@@ -13,15 +13,15 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.types import Buffer, Json
 
 try:  # zarr brings it; without it such cells are read through zarr
-    _crc32c: Callable[[bytes], int] | None = importlib.import_module("google_crc32c").value
+    crc32c_value: Callable[[bytes], int] | None = importlib.import_module("google_crc32c").value
 except ImportError:
-    _crc32c = None
+    crc32c_value = None
 
 HEAD_NBYTES = 32
 BLOSC_HEADER_NBYTES = 16
 MAX_RATIO = 2**15  # zstd's densest block says 128 KiB in 4 bytes; a header that promises more is damaged
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-DIRECT = {"zstd", "blosc", "gzip"} | ({"crc32c"} if _crc32c else set())
+DIRECT = {"zstd", "blosc", "gzip"} | ({"crc32c"} if crc32c_value else set())
 
 
 def _zstd(raw: Buffer) -> Buffer:
@@ -58,7 +58,7 @@ def _check_crc32c(raw: Buffer) -> Buffer:
         raise ValueError(f"{len(raw)} bytes leave no room for a checksum")
     view = memoryview(raw)
     (stored,) = struct.unpack("<I", view[-4:])
-    found = _crc32c(bytes(view[:-4])) if _crc32c else None
+    found = crc32c_value(bytes(view[:-4])) if crc32c_value else None
     if found != stored:
         raise ValueError(f"crc32c is {found:#010x}, stored {stored:#010x}")
     return view[:-4]

@@ -5,8 +5,8 @@ import struct
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.model.objects import Fragments
-from zarr_vectors_lazy.types import Buffer
+from zarr_vectors_lazy.model.objects import Fragments, ragged_arange
+from zarr_vectors_lazy.types import Buffer, IntArray
 
 MAGIC = 0x5A564647
 HEADER_NBYTES = 16
@@ -55,3 +55,28 @@ def decode_fragments(payload: Buffer) -> Fragments:
 def _expect(condition: bool, view: memoryview, stated: str) -> None:
     if not condition:
         raise FormatError(f"a fragment index of {len(view)} bytes states {stated}: they contradict each other")
+
+
+def encode_fragments(fragments: Fragments) -> bytes:
+    """Encode a fragment index; the inverse of `decode_fragments`."""
+    total = len(fragments)
+    ranges = ~fragments.explicit
+    header = struct.pack("<IHHII", MAGIC, 1, 0, total, int(ranges.sum()))
+    if not total:
+        return header
+    bitmap = np.zeros(-(-total // 64) * 8, np.uint8)
+    packed = np.packbits(ranges, bitorder="little")
+    bitmap[: len(packed)] = packed
+    spans = np.stack([fragments.first[ranges], fragments.counts[ranges]], axis=1).astype("<i8")
+    counts = fragments.counts[~ranges]
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype("<u4")
+    at = np.repeat(fragments.first[~ranges], counts) + ragged_arange(counts)
+    listed = fragments.listed[at].astype("<i8")
+    return b"".join([header, bitmap.tobytes(), spans.tobytes(), offsets.tobytes(), listed.tobytes()])
+
+
+def encode_tiling(counts: IntArray) -> bytes:
+    """Encode fragments of so many rows each that, in order, partition the rows of a chunk."""
+    counts = np.asarray(counts, np.int64)
+    none = np.empty(0, np.int64)
+    return encode_fragments(Fragments(np.cumsum(counts) - counts, counts, np.zeros(len(counts), np.bool_), none))

@@ -85,3 +85,13 @@ def format_delta(delta: int) -> str:
 def parse_deltas(names: Iterable[str]) -> set[int]:
     """Deltas among the names below a folder of link families."""
     return {int(name) for name in names if _DELTA.fullmatch(name)}
+
+
+def format_chunk_keys(coords: ChunkCoords) -> list[str]:
+    """Dotted keys of (n, K) chunks, in their order."""
+    return [".".join(map(str, coord)) for coord in coords.tolist()]
+
+
+def format_deltas(coords: ChunkCoords) -> list[str]:
+    """Chunk offsets as segments name them: ``"0.0.+1"``."""
+    return [".".join(map(format_delta, coord)) for coord in coords.tolist()]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.encoding import insert
 from zarr_vectors_lazy.model.objects import Manifests, ragged_arange
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
@@ -127,3 +128,22 @@ def _inside(at: IntArray, end: IntArray) -> BoolArray:
 
 def _offsets(counts: IntArray) -> IntArray:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+
+
+def encode_manifests(manifests: Manifests) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint8]], IntArray]:
+    """Encode the manifests of many objects at once, every block in mode 0.
+
+    Returns
+    -------
+    data, offsets
+        uint8 bytes of all blobs, and (O + 1,) where each begins; an object without entries has four bytes (absent).
+    """
+    counts, rank = np.diff(manifests.offsets), manifests.chunks.shape[1]
+    entries, size = len(manifests.fragments), 8 * rank + 9
+    blocks = np.zeros((entries, size), np.uint8)
+    blocks[:, : 8 * rank] = np.ascontiguousarray(manifests.chunks, "<i8").view(np.uint8).reshape(entries, 8 * rank)
+    blocks[:, 8 * rank + 1 :] = np.ascontiguousarray(manifests.fragments, "<i8").view(np.uint8).reshape(entries, 8)
+    offsets = 4 * np.arange(len(counts) + 1) + size * (manifests.offsets - manifests.offsets[0])
+    out = np.empty(int(offsets[-1]), np.uint8)
+    insert(out, offsets[:-1], counts.astype("<u4").view(np.uint8).reshape(-1, 4), blocks.reshape(-1))
+    return out, offsets

@@ -25,6 +25,12 @@ def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...
     return np.frombuffer(payload, dtype).reshape(-1, *row_shape)
 
 
+def encode_rows(values: np.ndarray[Any, Any]) -> memoryview:
+    """Encode rows as a flat little-endian buffer, C order; it shares ``values`` where it can."""
+    flat = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    return memoryview(flat.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # 3.11 cannot say Buffer
+
+
 def decode_vertices(payload: Buffer, dtype: np.dtype[Any], ndim: int) -> Vertices:
     """Decode the positions of one chunk (spec 0.9, 5.1).
 

@@ -1,0 +1,120 @@
+"""A write from its first put to its last: no reader sees a half-written store."""
+
+import json
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from zarr_vectors_lazy.access.metadata import DOC
+from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, UnsupportedVersionError, listed
+from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.registry import generation_of, is_unfinished
+from zarr_vectors_lazy.format.writing import CURRENT
+from zarr_vectors_lazy.requests import Get, ListDir, Put
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import delete_below, fetch
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+Mode: TypeAlias = Literal["w-", "w"]
+MODES = ("w-", "w")
+_PART = re.compile(r"\.zarr\.json\.[0-9a-f]{16}|zarr\.json#[0-9]+")  # of a first put that was killed
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSession:
+    """A write that has begun: the root says "writing" until `commit`.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    marker
+        The root's bytes meanwhile, not those of any other write.
+    """
+
+    spec: StoreSpec
+    marker: bytes
+
+    def commit(self, root: Put) -> None:
+        """Put the real root, the last put of a write.
+
+        Raises
+        ------
+        StoreError
+            If somebody else has begun to write here meanwhile, or the put fails.
+        """
+        backend = connect(self.spec)
+        (now,) = fetch(backend, [Get(DOC)])
+        if now is None or bytes(now) != self.marker:
+            raise StoreError("another write took this place meanwhile; this one is given up", where=self.spec.url)
+        fetch(backend, [root])
+
+
+def check_mode(mode: object) -> None:
+    """Raise SelectionError if ``mode`` is none of ``"w-"`` and ``"w"``."""
+    if mode not in MODES:
+        raise SelectionError(f"mode must be 'w-' (refuse what is there) or 'w' (replace a store), found {mode!r}")
+
+
+def begin_write(spec: StoreSpec, mode: Mode) -> WriteSession:
+    """Put a root that says "writing", and delete the store that was there (``mode="w"``).
+
+    Raises
+    ------
+    StoreError
+        If something is there that may not be replaced: a store (``"w-"``), or what is no Zarr Vectors store (both).
+    """
+    backend = connect(spec)
+    marker = CURRENT.marker(secrets.token_hex(8))
+    session = WriteSession(spec, bytes(marker.data))
+    root, names = fetch(backend, [Get(DOC), ListDir("", required=False)])
+    if root is None:
+        _refuse_others(backend, names or ())
+        (made,) = fetch(backend, [Put(DOC, marker.data, create=True)])
+        if not made:
+            _check_won(backend, session)
+        return session
+    what = _describe(bytes(root), spec.url)
+    if mode == "w-":
+        raise StoreError(f"{what} is here already; mode='w' replaces it", where=spec.url)
+    fetch(backend, [marker])
+    delete_below(backend, keep={DOC})
+    return session
+
+
+def _refuse_others(backend: Backend, names: tuple[str, ...]) -> None:
+    others = [name for name in names if not _PART.fullmatch(name)]
+    if others:
+        raise StoreError(
+            f"something that is no Zarr Vectors store is here, which is never replaced: {listed(others)}",
+            where=backend.url,
+        )
+
+
+def _check_won(backend: Backend, session: WriteSession) -> None:
+    # A put that was repeated after a lost answer finds its own object.
+    (now,) = fetch(backend, [Get(DOC)])
+    if now is None or bytes(now) != session.marker:
+        raise StoreError("another write began here at the same time; this one is given up", where=backend.url)
+
+
+def _describe(raw: bytes, url: str) -> str:
+    """What a root is that may be replaced; raises StoreError if it may not."""
+    try:
+        doc = json.loads(raw)
+    except ValueError as error:
+        raise StoreError(f"a {DOC} that is no JSON is here, which is never replaced", where=url) from error
+    root = Found("", doc if isinstance(doc, dict) else {}, "")
+    if is_unfinished(root):
+        return "an unfinished write"
+    try:
+        generation_of(root, where=url)
+    except UnsupportedVersionError:
+        return "a Zarr Vectors store of another version"
+    except FormatError as error:
+        raise StoreError(
+            f"something that is no Zarr Vectors store is here, which is never replaced: {error.message}", where=url
+        ) from error
+    return "a Zarr Vectors store"

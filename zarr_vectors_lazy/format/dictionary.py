@@ -1,0 +1,52 @@
+"""Text and other categories to codes: the writing half of `format.vectors.decode_categories` (spec 0.9, 6)."""
+
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.types import Json
+
+MISSING = -1
+
+
+def encode_categories(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Dictionary]:
+    """Codes of values, and their categories, sorted.
+
+    Parameters
+    ----------
+    values
+        (N,) text; of dtype object, None is missing.
+
+    Returns
+    -------
+    codes
+        (N,) of the smallest unsigned dtype, of a signed one where values are missing.
+
+    Raises
+    ------
+    SelectionError
+        If a value is neither text nor None.
+    """
+    missing = np.zeros(values.shape, np.bool_)
+    if values.dtype.hasobject:
+        missing = np.asarray([value is None for value in values.tolist()], np.bool_).reshape(values.shape)
+        wrong = next((v for v in values[~missing].tolist() if not isinstance(v, str)), None)
+        if wrong is not None:
+            raise SelectionError(f"values must be all text, found {wrong!r} of type {type(wrong).__name__}")
+        values = np.where(missing, "", values).astype(np.str_)
+    categories, inverse = np.unique(values[~missing], return_inverse=True)
+    if missing.any():
+        dtype = next(np.dtype(f"i{size}") for size in (1, 2, 4, 8) if len(categories) <= 2 ** (8 * size - 1))
+        codes = np.full(values.shape, MISSING, dtype)
+        codes[~missing] = inverse
+        return codes, Dictionary(categories=categories, fill=MISSING)
+    dtype = next(np.dtype(f"u{size}") for size in (1, 2, 4, 8) if len(categories) <= 2 ** (8 * size))
+    return inverse.astype(dtype), Dictionary(categories=categories)
+
+
+def dictionary_attributes(dictionary: Dictionary) -> Json:
+    """Attributes of an array of codes, as `format.nodes.parse_dictionary` reads them."""
+    found: Json = {"encoding": "dictionary", "categories": dictionary.categories.tolist(), "ordered": False}
+    return found if dictionary.fill is None else {**found, "_FillValue": dictionary.fill}

@@ -1,0 +1,140 @@
+"""Where link records are stored (spec 0.9, 7.2 to 7.4)."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import factorial
+
+import numpy as np
+
+from zarr_vectors_lazy.format.keys import format_deltas
+from zarr_vectors_lazy.format.v09.links import SELF
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedLinks:
+    """Link records cut into cells, those of one source chunk one after another.
+
+    Parameters
+    ----------
+    segments
+        Name of each cell's segment, e.g. ``"0.0.+1"``.
+    sources
+        (cells,) number of the chunk of stored endpoint 0, ascending.
+    bounds
+        (cells + 1,) records of cell i are ``bounds[i]:bounds[i + 1]``.
+    records
+        (M, columns) int64 as stored: permutation, where there is one, and rows.
+    order
+        (M,) which of the records given each is; attributes are taken by it.
+    headed
+        (cells,) whether the payload begins with a header of groups.
+    permuted
+        (cells,) whether the first column is the permutation.
+    """
+
+    segments: Sequence[str]
+    sources: IntArray
+    bounds: IntArray
+    records: IntArray
+    order: IntArray
+    headed: BoolArray
+    permuted: BoolArray
+
+    def payload(self, cell: int) -> bytes:
+        """Payload of one cell."""
+        rows = self.records[self.bounds[cell] : self.bounds[cell + 1], 0 if self.permuted[cell] else 1 :]
+        head = struct.pack("<qq", 1, 0) if self.headed[cell] else b""
+        return head + np.ascontiguousarray(rows, "<i8").tobytes()
+
+    def members(self, cell: int) -> IntArray:
+        """Which of the records given are in a cell, in stored order."""
+        return self.order[self.bounds[cell] : self.bounds[cell + 1]]
+
+
+def place_links(
+    chunks: IntArray,
+    rows: IntArray,
+    coords: ChunkCoords,
+    *,
+    directed: bool = False,
+    delta: int = 0,
+    other: ChunkCoords | None = None,
+    anchors: ChunkCoords | None = None,
+) -> PlacedLinks:
+    """Cut link records into the cells in which a canonical family stores them.
+
+    Parameters
+    ----------
+    chunks
+        (M, L) number in ``coords`` of the chunk of each endpoint; with ``other``, that of endpoints 1.. in it.
+    rows
+        (M, L) rows in these chunks.
+    coords
+        (C, K) chunks of this level, in lexicographic order.
+    directed
+        Whether endpoints keep the order given; others are sorted, and a permutation restores them.
+    delta
+        Level of endpoints 1.. minus this one.
+    other, anchors
+        For ``delta != 0``: (C', K) chunks of the other level, and (C, K) where each chunk of this level lies there.
+    """
+    width, rank = chunks.shape[1], coords.shape[1]
+    inside = np.all(chunks == chunks[:, :1], axis=1) if delta == 0 else np.zeros(len(chunks), np.bool_)
+    codes = np.zeros(len(chunks), np.int64)
+    if delta == 0 and not directed and width > 1:
+        chunks, rows, codes = _canonical(chunks, rows, inside)
+    group, first = _group(chunks, max(len(coords), 0 if other is None else len(other)))
+    order = np.argsort(group, kind="stable")
+    bounds = np.searchsorted(group[order], np.arange(len(first) + 1))
+    ends = chunks[first]
+    base = coords if anchors is None else anchors
+    offsets = (coords if other is None else other)[ends[:, 1:]] - base[ends[:, :1]]
+    within = ~offsets.any(axis=(1, 2)) if width > 1 else np.ones(len(first), np.bool_)
+    headed = ~within if delta == 0 else np.ones(len(first), np.bool_)
+    return PlacedLinks(
+        segments=_names(offsets, rank),
+        sources=ends[:, 0],
+        bounds=bounds,
+        records=np.concatenate([codes[:, None], rows], axis=1)[order],
+        order=order,
+        headed=np.asarray(headed),
+        permuted=np.asarray(headed & (delta == 0) & (not directed)),
+    )
+
+
+def _canonical(chunks: IntArray, rows: IntArray, inside: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Endpoints sorted by (chunk, row), and the code of the permutation; records inside a chunk stay as given."""
+    width = chunks.shape[1]
+    sigma = np.lexsort((rows, chunks), axis=1)
+    sigma[inside] = np.arange(width)
+    return np.take_along_axis(chunks, sigma, 1), np.take_along_axis(rows, sigma, 1), lehmer_codes(sigma)
+
+
+def lehmer_codes(sigma: IntArray) -> IntArray:
+    """(M,) codes of (M, L) permutations (spec 0.9, 7.2)."""
+    width = sigma.shape[1]
+    codes = np.zeros(len(sigma), np.int64)
+    for i in range(width - 1):
+        digit = (sigma[:, i + 1 :] < sigma[:, i : i + 1]).sum(axis=1)
+        codes += digit * factorial(width - 1 - i)
+    return codes
+
+
+def _group(chunks: IntArray, total: int) -> tuple[IntArray, IntArray]:
+    """Number of the combination of chunks of each record, lexicographic, and the first record of each."""
+    group = chunks[:, 0].astype(np.int64)
+    for column in chunks.T[1:]:
+        _, group = np.unique(group, return_inverse=True)
+        group = group.reshape(-1) * max(total, 1) + column
+    _, first, group = np.unique(group, return_index=True, return_inverse=True)
+    return group.reshape(-1), first
+
+
+def _names(offsets: IntArray, rank: int) -> list[str]:
+    each = offsets.shape[1]
+    if not each:
+        return [SELF] * len(offsets)
+    parts = format_deltas(offsets.reshape(-1, rank))
+    return ["_".join(parts[i : i + each]) for i in range(0, len(parts), each)]

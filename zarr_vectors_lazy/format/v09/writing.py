@@ -1,0 +1,227 @@
+"""Generation 0.9.2 behind the interface of ``format.writing``."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.format.dictionary import dictionary_attributes
+from zarr_vectors_lazy.format.encoding import encode_cell, encode_shard
+from zarr_vectors_lazy.format.keys import format_delta
+from zarr_vectors_lazy.format.v09 import dense, documents
+from zarr_vectors_lazy.format.v09.documents import DOC
+from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
+from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.objects import Manifests
+from zarr_vectors_lazy.model.writing import (
+    ArrayDraft,
+    Cells,
+    Encoding,
+    Grid,
+    LevelDraft,
+    LevelRecord,
+    LinkFamilyDraft,
+    StoreDraft,
+)
+from zarr_vectors_lazy.requests import Put
+from zarr_vectors_lazy.types import Floats, IntArray, Json
+
+LINK = "int64"
+
+
+class Writing09:
+    """Stores of format 0.9.2."""
+
+    version = documents.VERSION
+
+    def vertices(self, dtype: np.dtype[Any]) -> ArrayDraft:
+        """The positions (spec 0.9, 5.1)."""
+        attributes = {"zv_array": "vertices", "dtype": dtype.name, "encoding": "raw"}
+        return ArrayDraft(path="vertices", attributes=attributes)
+
+    def fragments(self) -> ArrayDraft:
+        """The fragment indexes (spec 0.9, 5.2)."""
+        return ArrayDraft(
+            path="vertex_fragments", attributes={"zv_array": "vertex_fragments", "encoding": "fragment_index_v1"}
+        )
+
+    def attribute(
+        self,
+        name: str,
+        dtype: np.dtype[Any],
+        row_shape: tuple[int, ...] = (),
+        *,
+        dictionary: Dictionary | None = None,
+        of: str = "vertex",
+    ) -> ArrayDraft:
+        """An attribute of vertices, or of fragments: ``of="fragment"`` (spec 0.9, 6)."""
+        kind = "attribute" if of == "vertex" else "fragment_attribute"
+        attributes: Json = {"zv_array": kind, "name": name, "dtype": dense.dtype_name(dtype)}
+        if row_shape:
+            attributes["channel_names"] = [f"ch{i}" for i in range(math.prod(row_shape))]
+        attributes["row_shape"] = list(row_shape)
+        if dictionary is not None:
+            attributes.update(dictionary_attributes(dictionary))
+        return ArrayDraft(path=f"{of}_attributes/{name}", attributes=attributes)
+
+    def link_path(self, delta: int, segment: str) -> str:
+        """Path of a segment's records below the level."""
+        return f"links/{format_delta(delta)}/{segment}"
+
+    def link_attribute_path(self, name: str, delta: int, segment: str) -> str:
+        """Path of a segment's values of a link attribute below the level."""
+        return f"link_attributes/{name}/{format_delta(delta)}/{segment}"
+
+    def is_within(self, delta: int, segment: str) -> bool:
+        """Whether a segment's records lie inside one chunk of the level, and so have `link_fragments`."""
+        return delta == 0 and segment != SELF and not set(segment) & set("+-")
+
+    @property
+    def link_fragments(self) -> str:
+        """Path of the fragment indexes of the records inside chunks, below the level."""
+        return "link_fragments"
+
+    def cell_puts(self, level: int, cells: Cells, grid: Grid, encoding: Encoding) -> list[Put]:
+        """Encode cells; with shards, all cells of each shard must be among them (spec 0.9, 4.3)."""
+        indices = cells.coords - np.asarray(grid.origin, np.int64)
+        prefix = f"{level}/{cells.path}/c/"
+        if encoding.shard_shape is None:
+            keys = ["/".join(map(str, index)) for index in indices.tolist()]
+            return [
+                Put(prefix + key, encode_cell(payload, encoding))
+                for key, payload in zip(keys, cells.payloads, strict=True)
+            ]
+        return self._shard_puts(prefix, indices, cells.payloads, encoding)
+
+    def _shard_puts(self, prefix: str, indices: IntArray, payloads: Sequence[Any], encoding: Encoding) -> list[Put]:
+        assert encoding.shard_shape is not None
+        shape = np.asarray(encoding.shard_shape, np.int64)
+        at = np.ravel_multi_index(tuple((indices % shape).T), encoding.shard_shape)
+        shards, member = np.unique(indices // shape, axis=0, return_inverse=True)
+        puts = []
+        for shard, index in enumerate(shards.tolist()):
+            mine = np.flatnonzero(member.reshape(-1) == shard)
+            mine = mine[np.argsort(at[mine], kind="stable")]
+            encoded = [encode_cell(payloads[i], encoding) for i in mine.tolist()]
+            data = encode_shard(encoded, at[mine], math.prod(encoding.shard_shape))
+            puts.append(Put(prefix + "/".join(map(str, index)), data))
+        return puts
+
+    def level_puts(self, draft: LevelDraft, record: LevelRecord, grid: Grid, encoding: Encoding) -> list[Put]:
+        """Metadata of a level and its arrays of cells, from what its tasks wrote; the level's own node is the last."""
+        drafts = {array.path: array for array in draft.arrays}
+        groups: dict[str, Json] = {}
+        for family in draft.families:
+            groups.update(self._family_groups(family, draft.rank))
+        found = []
+        for path, coords in sorted(record.cells.items()):
+            array = drafts.get(path) or self._link_draft(path, draft)
+            stamp: Json = {"content": f"{record.content[path]:016x}"}
+            if path == "vertices":
+                stamp["vertex_counts"] = record.counts
+            doc = documents.cells_document(array, grid, coords, encoding, stamp)
+            found.append(Put(f"{draft.level}/{path}/{DOC}", doc))
+            parts = path.split("/")[:-1]
+            for depth in range(1, len(parts) + 1):
+                groups.setdefault("/".join(parts[:depth]), {})
+        found += [Put(f"{draft.level}/{path}/{DOC}", documents.group_document(groups[path])) for path in sorted(groups)]
+        return [*found, Put(f"{draft.level}/{DOC}", self._level_document(draft, record))]
+
+    def _level_document(self, draft: LevelDraft, record: LevelRecord) -> bytes:
+        present = {path.partition("/")[0] for path in record.cells} | set(draft.attributes.get("arrays_present", ()))
+        block: Json = {
+            "level": draft.level,
+            "object_sparsity": 1.0,
+            "vertex_count": record.vertex_count,
+            "coarsening_method": "none",
+            "parent_level": None,
+            **draft.attributes,
+            "arrays_present": sorted(present),
+        }
+        return documents.group_document({"zarr_vectors_level": block})
+
+    def _family_groups(self, family: LinkFamilyDraft, rank: int) -> dict[str, Json]:
+        delta = format_delta(family.delta)
+        policy: Json = {
+            "zv_array": "links_family",
+            "level_delta": family.delta,
+            "link_width": family.width,
+            "directed": family.directed,
+            "store": "canonical",
+            "sid_ndim": rank,
+            "num_links": family.count,
+            "num_physical_records": family.count,
+        }
+        groups = {"links": {}, f"links/{delta}": policy}
+        for name in family.values:
+            groups |= {"link_attributes": {}, f"link_attributes/{name}": {}}
+            groups[f"link_attributes/{name}/{delta}"] = {
+                "zv_array": "link_attribute_family",
+                "name": name,
+                "level_delta": family.delta,
+                "num_links": family.count,
+            }
+        return groups
+
+    def _link_draft(self, path: str, draft: LevelDraft) -> ArrayDraft:
+        if path == self.link_fragments:
+            return ArrayDraft(path=path, attributes={"zv_array": "link_fragments", "encoding": "fragment_index_v1"})
+        parts = path.split("/")
+        family = next(family for family in draft.families if format_delta(family.delta) == parts[-2])
+        offsets = parse_offsets(parts[-1], family.width, draft.rank, path)
+        if parts[0] == "links":
+            attributes: Json = {
+                "zv_array": "links",
+                "dtype": LINK,
+                "offsets": offsets.tolist(),
+                "has_perm": bool(offsets.any()) and family.delta == 0 and not family.directed,
+                "link_width": family.width,
+                "level_delta": family.delta,
+            }
+            return ArrayDraft(path=path, attributes=attributes)
+        dtype, row_shape = family.values[parts[1]]
+        attributes = {
+            "zv_array": "link_attribute",
+            "name": parts[1],
+            "dtype": dense.dtype_name(dtype),
+            "offsets": offsets.tolist(),
+            "level_delta": family.delta,
+            "row_shape": list(row_shape),
+        }
+        return ArrayDraft(path=path, attributes=attributes)
+
+    def object_puts(
+        self, level: int, ids: IntArray | None, manifests: Manifests, rank: int, encoding: Encoding
+    ) -> list[Put]:
+        """The object index; ``ids`` (O,) ascending, None where they are row numbers (spec 0.9, 8)."""
+        return dense.object_index(level, ids, manifests, rank, encoding)
+
+    def group_puts(
+        self, level: int, members: Sequence[IntArray], names: Sequence[str] | None, encoding: Encoding
+    ) -> list[Put]:
+        """Groups of object ids, by group number (spec 0.9, 8)."""
+        return dense.groups(level, members, names, encoding)
+
+    def dense_puts(
+        self, level: int, family: str, values: Mapping[str, np.ndarray[Any, Any]], encoding: Encoding
+    ) -> list[Put]:
+        """Rows of ``"object_attributes"`` (aligned with manifests) or ``"group_attributes"``, by name (spec 0.9, 8)."""
+        if not values:
+            return []
+        puts = [put for name in values for put in dense.dense_attribute(level, family, name, values[name], encoding)]
+        return [Put(f"{level}/{family}/{DOC}", documents.group_document()), *puts]
+
+    def marker(self, write_id: str) -> Put:
+        """A root that says that the store is being written; ``write_id`` tells one write from another."""
+        return Put(DOC, documents.marker_document(write_id))
+
+    def root(self, store: StoreDraft) -> Put:
+        """The root of a finished store that has level 0 alone."""
+        return Put(DOC, documents.group_document(documents.root_attributes(store)))
+
+    def root_with_levels(
+        self, attributes: Json, bins: Mapping[int, Floats], base: Floats, block: Json | None = None
+    ) -> Put:
+        """Return the root ``attributes`` with other levels above 0; see `documents.with_levels`."""
+        return Put(DOC, documents.group_document(documents.with_levels(attributes, bins, base, block)))

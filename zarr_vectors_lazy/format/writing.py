@@ -1,0 +1,24 @@
+"""The generation that stores are written in; what is above speaks to `CURRENT` and names none.
+
+How a level is written: tasks turn payloads into puts with `cell_puts` and leave a `LevelRecord` each; when all are
+done, `level_puts` makes the metadata of the joined record. Payloads are made by `encode_rows`, `encode_tiling`,
+`encode_fragments` and, for links, `place_links`. Nothing here touches a store.
+"""
+
+from zarr_vectors_lazy.format.dictionary import encode_categories
+from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
+from zarr_vectors_lazy.format.v09.placement import PlacedLinks, place_links
+from zarr_vectors_lazy.format.v09.writing import Writing09
+from zarr_vectors_lazy.format.vectors import encode_rows
+
+__all__ = [
+    "CURRENT",
+    "PlacedLinks",
+    "encode_categories",
+    "encode_fragments",
+    "encode_rows",
+    "encode_tiling",
+    "place_links",
+]
+
+CURRENT = Writing09()

@@ -1,0 +1,219 @@
+"""What a write is made of: how cells are stored, which arrays there are, and the records that tasks leave."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json
+
+Compressor: TypeAlias = Literal["zstd", "blosc"] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoding:
+    """How the cells of a store are stored.
+
+    Parameters
+    ----------
+    compressor
+        Of each cell; None for none.
+    checksum
+        Whether a crc32c follows each cell, so that a flipped bit is an error for any Zarr reader.
+    shard_shape
+        Chunks that share an object along each chunk axis; None: an object a chunk.
+    """
+
+    compressor: Compressor = "zstd"
+    checksum: bool = True
+    shard_shape: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """The chunk grid that all arrays of a level share; known before the first cell is written, as it names the cells.
+
+    Parameters
+    ----------
+    origin
+        (K,) chunk coordinate of the cell with index 0.
+    shape
+        (K,) cells along each axis.
+    """
+
+    origin: tuple[int, ...]
+    shape: tuple[int, ...]
+
+    @classmethod
+    def of_bounds(cls, lo: Floats, hi: Floats, chunk_shape: Floats) -> "Grid":
+        """Grid of the chunks from that of ``lo`` to that of ``hi`` (spec 0.9, 4.2)."""
+        first = np.floor(lo / chunk_shape).astype(np.int64)
+        last = np.floor(hi / chunk_shape).astype(np.int64)
+        return cls(origin=tuple(first.tolist()), shape=tuple(np.maximum(1, last - first + 1).tolist()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArrayDraft:
+    """An array of cells to be written; the generation makes it.
+
+    Parameters
+    ----------
+    path
+        Below the level, e.g. ``"vertices"`` or ``"links/0/+1.0.0"``.
+    attributes
+        Its own attributes, without those that tell which cells there are.
+    """
+
+    path: str
+    attributes: Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cells:
+    """Payloads of some cells of one array.
+
+    Parameters
+    ----------
+    path
+        The array's, below the level.
+    coords
+        (n, K) their chunks.
+    payloads
+        One each, not encoded.
+    """
+
+    path: str
+    coords: ChunkCoords
+    payloads: Sequence[Buffer]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LevelRecord:
+    """What a task wrote: small, so that one can gather all of them; `merge_records` joins them.
+
+    Parameters
+    ----------
+    cells
+        (n, K) chunks of the cells written, by the array's path below the level.
+    coords, counts
+        (n, K) chunks of ``vertices`` and the rows of each.
+    lo, hi
+        (D,) corners of the vertices written; inf and -inf where there are none.
+    content
+        By path, a number that changes when a stored cell does, whatever the order of the cells.
+    """
+
+    cells: dict[str, ChunkCoords]
+    coords: ChunkCoords
+    counts: IntArray
+    lo: Floats
+    hi: Floats
+    content: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def vertex_count(self) -> int:
+        """Rows written."""
+        return int(self.counts.sum())
+
+
+def merge_records(records: Sequence[LevelRecord]) -> LevelRecord:
+    """All that several tasks wrote, chunks in the order of the records; there must be one record at least."""
+    parts: dict[str, list[ChunkCoords]] = {}
+    content: dict[str, int] = {}
+    for record in records:
+        for path, coords in record.cells.items():
+            parts.setdefault(path, []).append(coords)
+            content[path] = (content.get(path, 0) + record.content.get(path, 0)) % 2**64
+    return LevelRecord(
+        cells={path: np.concatenate(coords) for path, coords in parts.items()},
+        coords=np.concatenate([record.coords for record in records]),
+        counts=np.concatenate([record.counts for record in records]),
+        lo=np.min([record.lo for record in records], axis=0),
+        hi=np.max([record.hi for record in records], axis=0),
+        content=content,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkFamilyDraft:
+    """A link family to be written.
+
+    Parameters
+    ----------
+    delta
+        Level of endpoints 1.. minus this level.
+    width
+        Endpoints of a record, L.
+    directed
+        Whether endpoint order is that of the record.
+    count
+        Records.
+    values
+        Dtype and row shape of each link attribute, by name.
+    """
+
+    delta: int
+    width: int
+    directed: bool
+    count: int
+    values: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LevelDraft:
+    """A level to be written, besides what its cells' records tell.
+
+    Parameters
+    ----------
+    level
+        Its index.
+    rank
+        Components of a chunk coordinate, K.
+    arrays
+        Vertices, fragments and attributes; link arrays are known by their families.
+    families
+        Its link families.
+    attributes
+        Other members of ``zarr_vectors_level`` (spec 0.9, 3.4): ``parent_level``, ``chunk_shape``, ...
+    """
+
+    level: int
+    rank: int
+    arrays: tuple[ArrayDraft, ...]
+    families: tuple[LinkFamilyDraft, ...] = ()
+    attributes: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StoreDraft:
+    """The root of a store to be written (spec 0.9, 3.1 to 3.3).
+
+    Parameters
+    ----------
+    chunk_shape, bin_shape
+        (D,) at level 0.
+    bounds
+        (lo, hi), each (D,); they hold every vertex.
+    geometry_types, links_convention
+        As the format names them.
+    axes, units
+        Names and units of the axes; a unit may be None.
+    crs
+        Opaque, None for none.
+    bins_apart
+        Whether rows are not in the order of their bins: then only the level's transformation tells the bin shape.
+    name
+        Of the collection.
+    """
+
+    chunk_shape: Floats
+    bin_shape: Floats
+    bounds: tuple[Floats, Floats]
+    geometry_types: tuple[str, ...]
+    links_convention: str
+    axes: tuple[str, ...]
+    units: tuple[str | None, ...]
+    crs: Any = None
+    bins_apart: bool = False
+    name: str = ""
