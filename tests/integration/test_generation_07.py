@@ -1,5 +1,6 @@
 """What generation 0.7 alone has: cells with metadata of their own, listings, links in one table."""
 
+import shutil
 import warnings
 
 import dask
@@ -12,6 +13,7 @@ from tests.integration.collect import boxes_of, collect, compute_together, diffe
 from tests.integration.generations import COPIES_07
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, StoreError, UnsupportedVersionError
+from zarr_vectors_lazy.format.fragments import decode_fragments
 from zarr_vectors_lazy.storage.counters import counting
 
 ACROSS = "0/cross_chunk_links/0/data"
@@ -177,6 +179,54 @@ def test_a_damaged_table_of_links(neuron07, damage):
             ask.compute()
         assert str(neuron07.path) in str(caught.value)
     assert len(level.vertices.compute()) == level.vertex_count
+
+
+def test_links_between_objects_of_a_skeleton_are_refused(neuron07):
+    """The writer garbles links where objects interleave inside a chunk: a tree then leads into another one."""
+    level = zvl.open_zv(neuron07.path)[0]
+    edges = level.edges.compute()
+    for chunk in neuron07.listed("0/links/0"):
+        index = decode_fragments(neuron07.cell("0/vertex_fragments", chunk).read_bytes())
+        if (index.counts > 0).sum() > 1:
+            break
+    records = np.frombuffer(neuron07.cell("0/links/0", chunk).read_bytes(), "<i8").reshape(-1, 2).copy()
+    records[0] = index.first[index.counts > 0][:2]
+    neuron07.put(neuron07.key("0/links/0", chunk), records.tobytes())
+    with pytest.raises(CorruptChunkError, match="joins two objects") as caught:
+        level.edges.compute()
+    assert caught.value.chunk == chunk
+    assert len(level.links(0).compute()) < len(edges)
+
+
+def test_two_parents_are_refused(neuron07):
+    path = neuron07.path / ACROSS / "c/0"
+    records = np.frombuffer(path.read_bytes(), "<i8").reshape(-1, 2, 4).copy()
+    records[1, 0] = records[0, 0]
+    path.write_bytes(records.tobytes())
+    level = zvl.open_zv(neuron07.path)[0]
+    with pytest.raises(CorruptChunkError, match=f"row {records[0, 0, -1]} two parents") as caught:
+        level.edges.compute()
+    assert caught.value.chunk == ".".join(map(str, records[0, 0, :-1]))
+    assert len(level.links(0).compute())
+
+
+@pytest.mark.parametrize("member", ["edges", "faces"])
+def test_edges_that_cannot_be_told_are_refused(tamper, member):
+    """The writer adds a geometry to what is there; it joins vertices by another rule."""
+    copy = tamper("tracts-0.7")
+    copy.edit(lambda doc: doc["attributes"]["zarr_vectors"]["geometry_types"].append("graph"))
+    level = zvl.open_zv(copy.path)[0]
+    assert len(level.vertices.compute()) == level.vertex_count
+    with pytest.raises(FormatError, match="one path") as caught:
+        getattr(level, member)
+    assert f"{copy.path}/0" in str(caught.value)
+
+
+def test_a_level_without_its_chunks_is_not_empty(neuron07):
+    shutil.rmtree(neuron07.path / "0/vertices")
+    neuron07.write({"zarr_format": 3, "node_type": "group", "attributes": {}}, "0/vertices")
+    with pytest.raises(FormatError, match="no chunk"):
+        zvl.open_zv(neuron07.path)[0].vertices  # noqa: B018
 
 
 def test_manifests_that_are_gone_are_not_absent_objects(neuron07):

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.format.encode import fragment_index, thorough
 from zarr_vectors_lazy.format.fragments import decode_fragments
-from zarr_vectors_lazy.kernels.edges import consecutive, implied_parents
+from zarr_vectors_lazy.kernels.edges import consecutive, crossing, implied_parents
 
 
 @st.composite
@@ -22,6 +22,12 @@ def partitions(draw):
         else:
             fragments.append(part or draw(st.sampled_from([[], (0, 0), (5, 0)])))
     return fragments, n_rows
+
+
+def test_pairs_that_leave_a_fragment():
+    fragments = decode_fragments(fragment_index([(0, 3), [5, 3], (4, 1)]))
+    first, second = np.asarray([[0, 2], [2, 3], [5, 3], [4, 4], [6, 6], [6, 0]]).T
+    assert crossing(fragments, 7, first, second).tolist() == [False, True, False, False, False, True]
 
 
 def rows_of(fragment):

@@ -10,13 +10,14 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.read import placed, read_attribute, read_fragments, read_links
 from zarr_vectors_lazy.access.tables import Parents
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
-from zarr_vectors_lazy.kernels.edges import implied_parents
+from zarr_vectors_lazy.kernels.edges import crossing, implied_parents
 from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.links import LinkCoding
 from zarr_vectors_lazy.types import BoolArray, IntArray, Raw
 
+GARBLED = "zarr-vectors 0.2.0 garbled the links of objects that interleave (spec 0.7, 9.1)"
 Span = tuple[int, int]
 """First row of a chunk among the level's rows, and the first of the next chunk."""
 
@@ -165,6 +166,8 @@ class TreeChunk:
         The cells that may hold records of its vertices, in canonical order.
     whole
         Whether the whole level is read: then every end must be there.
+    parted
+        Whether records inside the chunk stay inside a fragment, and each vertex has one parent.
     """
 
     chunk: int
@@ -172,6 +175,7 @@ class TreeChunk:
     fragments: CellSpec
     cells: tuple[LinkCell, ...]
     whole: bool
+    parted: bool = False
 
 
 def tree_edges(
@@ -215,6 +219,7 @@ def tree_edges(
     local = implied_parents(index, n_rows)
     parent = np.full(n_rows, -1, np.int64)
     parent[local >= 0] = number(here, local[local >= 0])
+    stored: list[IntArray] = []
     for cell, raw in zip(tree.cells, raws, strict=True):
         records = read_links(source, cell.spec, cell.coord, raw, cell.coding)
         ends = np.asarray(cell.ends)
@@ -229,10 +234,30 @@ def tree_edges(
             named = rows[of_slot]
             if children[of_slot].max() >= n_rows or (chunk >= 0 and named.max() >= total(chunk)) or named.min() < 0:
                 raise _dangling(source, cell, f"names row {int(max(named.max(), children.max()))} of a shorter chunk")
+            if tree.parted and chunk == here and crossing(index, n_rows, children[of_slot], named).any():
+                raise _dangling(source, cell, f"joins two objects of a chunk: {GARBLED}")
+            stored.append(children[of_slot])
             parent[children[of_slot]] = number(chunk, named) if chunk >= 0 else -1
     if tabled is not None and here in tabled:
         children, parents = tabled[here]
         parent[children] = parents
+        stored.append(children)
+    _check_single(source, tree, stored)
     child = number(here, np.arange(n_rows))
     found = (parent >= 0) & (child >= 0)
     return np.stack([child[found], parent[found]], axis=1)
+
+
+def _check_single(source: Source, tree: TreeChunk, stored: Sequence[IntArray]) -> None:
+    """Raise if records give a vertex two parents, where a writer gives one."""
+    if not tree.parted or not stored:
+        return
+    children, counts = np.unique(np.concatenate(stored), return_counts=True)
+    if (counts > 1).any():
+        raise CorruptChunkError(
+            f"links give row {int(children[counts > 1][0])} two parents: {GARBLED}",
+            level=source.level,
+            array=tree.fragments.path,
+            chunk=dotted(tree.coord),
+            url=source.spec.url,
+        )

@@ -9,6 +9,7 @@ from dask.base import tokenize
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.links import LinkCell, TreeChunk, tree_edges
 from zarr_vectors_lazy.access.tables import table_parents
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph, fragment_spec
 from zarr_vectors_lazy.graph.layers import Dict, GraphNode, Key, List, RecipeLayer, Task, TaskRef, task_over
@@ -29,6 +30,7 @@ PATHS = {"line", "polyline", "streamline"}
 def edges_array(view: LevelView) -> da.Array:
     """Every edge of the view; (E, 2) int64 rows (spec 0.9, 10)."""
     store = view.data.store
+    check_edges(view)
     if store.links_convention == TREE:
         return tree_edges_array(view, view.data.links(0))
     if PATHS & set(store.geometry_types):
@@ -39,10 +41,20 @@ def edges_array(view: LevelView) -> da.Array:
 
 def faces_array(view: LevelView) -> da.Array:
     """Every face of the view; (F, W) int64 rows, W >= 3."""
+    check_edges(view)
     family = view.data.links(0)
     if family is None or family.width < 3:
         return empty_array((3,), INTEGER)
     return links_array(view, family)
+
+
+def check_edges(view: LevelView) -> None:
+    """Raise FormatError where the level does not tell its edges and faces."""
+    data = view.data
+    if data.meta.edges_lost:
+        raise FormatError(data.meta.edges_lost, where=data.url)
+    if len(data.store.geometry_types) > 1:
+        _ = data.vertices  # refuses a level that keeps each geometry apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,6 +70,7 @@ class TreeRecipe:
     halo: str
     halo_rows: IntArray
     whole: bool
+    parted: bool
     coords: ChunkCoords
     cells: CellList
     order: IntArray
@@ -88,6 +101,7 @@ class TreeRecipe:
             fragments=self.fragments,
             cells=tuple(cells),
             whole=self.whole,
+            parted=self.parted,
         )
         fragments = TaskRef((cell_name(self.reads, FRAGMENTS), block))
         parents = None if self.parents is None else TaskRef((self.parents,))
@@ -128,6 +142,7 @@ def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
         halo=halo.name,
         halo_rows=halo_rows,
         whole=view.rows is None,
+        parted=family.parted,
         coords=view.reads.coords,
         cells=cells,
         order=pairs[:, 1],

@@ -23,6 +23,14 @@ def implied_parents(fragments: Fragments, n_rows: int) -> IntArray:
     return parent
 
 
+def crossing(fragments: Fragments, n_rows: int, first: IntArray, second: IntArray) -> BoolArray:
+    """Which pairs of rows of a chunk do not lie in one fragment; (n,)."""
+    owner = np.full(n_rows, -1, np.int64)
+    every = np.arange(len(fragments))
+    owner[fragments.rows(every)] = np.repeat(every, fragments.counts)
+    return np.asarray(owner[first] != owner[second])
+
+
 def consecutive(path: IntArray, first: BoolArray) -> IntArray:
     """Edges between consecutive rows of paths that stand one after another.
 

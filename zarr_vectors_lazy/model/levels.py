@@ -64,6 +64,8 @@ class LevelMeta:
         Whether fragments, in order, partition the rows of every chunk.
     count_is_sure
         Whether the declared rows can be held against what is read.
+    edges_lost
+        Why the level does not tell its edges and faces; empty where it does.
     """
 
     index: int
@@ -74,6 +76,7 @@ class LevelMeta:
     fragments_tile: bool
     attributes: Json
     count_is_sure: bool = True
+    edges_lost: str = ""
 
     @cached_property
     def bins_tile(self) -> bool:

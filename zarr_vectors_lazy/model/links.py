@@ -110,6 +110,8 @@ class LinkFamily:
     same_key
         Whether a cell's records lead to the chunk of the same coordinate on the other level; else to the one below
         which the cell's chunk lies.
+    parted
+        Whether records inside a chunk of a skeleton stay inside a fragment, and each vertex has one parent.
     """
 
     delta: int
@@ -118,3 +120,4 @@ class LinkFamily:
     segments: tuple[LinkSegment, ...]
     table: LinkTable | None = None
     same_key: bool = False
+    parted: bool = False

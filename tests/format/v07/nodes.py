@@ -57,4 +57,17 @@ def _answer(want, objects):
     return data if data is None else data[want.start : want.stop]
 
 
-__all__ = ["GENERATION", "LEVEL", "STORE", "ZSTD", "ask", "blob", "blob_doc", "dense_doc", "found", "group_doc", "read"]
+__all__ = [
+    "GENERATION",
+    "LEVEL",
+    "STORE",
+    "ZSTD",
+    "ask",
+    "blob",
+    "blob_doc",
+    "dense_doc",
+    "found",
+    "group_doc",
+    "read",
+    "root_doc",
+]

@@ -17,6 +17,7 @@ from tests.format.v07.nodes import (
     group_doc,
     level_doc,
     read,
+    root_doc,
 )
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.v07.cells import find_cells
@@ -200,6 +201,60 @@ def test_positions():
         ask(GENERATION.vertices(LEVEL, STORE), {"0/geometry_index": group_doc({})})
 
 
+def test_vertices_that_are_gone_are_not_none():
+    with pytest.raises(FormatError, match="7 vertices and has no chunk"):
+        ask(GENERATION.vertices(LEVEL, STORE), {"0/vertices": group_doc({"dtype": "float32"})})
+    empty = GENERATION.parse_level(found(level_doc(vertex_count=0), "0"), STORE, 0)
+    assert len(ask(GENERATION.vertices(empty, STORE), {"0/vertices": group_doc({})}).chunks) == 0
+
+
+def store_of(*kinds, **block):
+    """Root of a store of such geometries."""
+    return GENERATION.parse_store(found(root_doc(zv_version="0.7.0", geometry_types=list(kinds), **block), ""), None)
+
+
+def test_a_second_geometry_beside_the_vertices_is_refused():
+    docs = vertices() | {"0/geometry_index": group_doc({"graph": {"array": "vertices_graph"}})}
+    with pytest.raises(FormatError, match="several geometries"):
+        ask(GENERATION.vertices(LEVEL, store_of("point_cloud", "graph")), docs)
+
+
+def test_the_first_writers_convention_is_not_the_skeletons():
+    store = store_of("skeleton", links_convention="implicit_sequential")
+    assert store.links_convention == "implicit_sequential_with_branches"
+
+
+@pytest.mark.parametrize(
+    ("kinds", "lost"),
+    [
+        (["point_cloud", "skeleton"], True),
+        (["graph", "streamline"], True),
+        (["graph", "skeleton"], True),
+        (["point_cloud", "streamline"], False),
+        (["line", "polyline"], False),
+        (["skeleton"], False),
+    ],
+)
+def test_geometries_written_to_one_path(kinds, lost):
+    level = GENERATION.parse_level(found(level_doc(), "0"), store_of(*kinds), 0)
+    assert ("one path" in level.edges_lost) == lost
+
+
+@pytest.mark.parametrize(
+    ("kind", "block", "lost"),
+    [
+        ("streamline", {"vertex_count": 0}, True),
+        ("mesh", {"vertex_count": 0}, True),
+        ("point_cloud", {"vertex_count": 0}, False),
+        ("streamline", {"vertex_count": 0, "chunk_attribute_name": "k", "chunk_attribute_values": [1]}, True),
+        ("streamline", {"vertex_count": 9, "chunk_attribute_name": "k", "chunk_attribute_values": [1]}, False),
+    ],
+)
+def test_rechunked_levels_lost_what_joins_vertices(kind, block, lost):
+    node = found(level_doc(chunk_dims=["k", "x", "y"], **block), "0")
+    assert ("rechunked" in GENERATION.parse_level(node, store_of(kind), 0).edges_lost) == lost
+
+
 def test_a_first_axis_of_bins():
     by = {"chunk_attribute_name": "gene", "chunk_attribute_values": ["a", "b"]}
     level = GENERATION.parse_level(found(level_doc(**by), "0"), STORE, 0)
@@ -225,8 +280,9 @@ def test_a_first_axis_of_bins():
 def test_coarse_levels_of_misread_positions(dtype, method, fine):
     level = GENERATION.parse_level(found(level_doc(1, coarsening_method=method), "1"), STORE, 1)
     docs = {"0/vertices": group_doc({"dtype": dtype}), "1/vertices": group_doc({"dtype": "float32"})}
+    docs["1/vertices/1.2"] = blob_doc(8)
     if fine:
-        assert len(ask(GENERATION.vertices(level, STORE), docs).chunks) == 0
+        assert len(ask(GENERATION.vertices(level, STORE), docs).chunks) == 1
     else:
         with pytest.raises(FormatError, match="garbage"):
             ask(GENERATION.vertices(level, STORE), docs)

@@ -84,6 +84,19 @@ def test_the_example_of_a_record():
     assert sum(map(len, rounds)) == stored.requests == 2
 
 
+@pytest.mark.parametrize(("width", "damage"), [(1, False), (2, True), (3, True)])
+def test_a_table_without_an_object(width, damage):
+    """Zarr leaves zeros out, but a record across chunks is never all zeros: both ends would lie in one chunk."""
+    docs = {"0/cross_chunk_links/0": group_doc({"num_links": 1, "link_width": width, "sid_ndim": 2})}
+    stored = family(docs).table.records.stored
+    objects = blob(stored.path, bytes(24 * width), ZSTD, left_out=True)
+    if damage:
+        with pytest.raises(FormatError, match="not there"):
+            read(stored.read(), objects)
+    else:
+        assert read(stored.read(), objects)[0].tolist() == [[[0, 0, 0]]]
+
+
 def test_values_of_links():
     values = group_doc({"dtype": "float32"})
     docs = WITHIN | ACROSS | {"0/link_attributes/w/0": values, "0/link_attributes/w/0/1.2": blob_doc(8)}
@@ -140,6 +153,7 @@ def test_object_indexes():
     assert (index.count, index.ids, index.manifests.chunk_rows, index.blank_is_lost) == (5, None, 3, True)
     assert index_of({}) is None
     assert index_of({"0/object_index": group_doc({"num_objects": 0, "sid_ndim": 2})}).manifests is None
+    assert index_of({"0/object_index": group_doc({"zv_array": "object_index"})}) is None  # it got no object
     stored = index_of(OLD).manifests.stored
     blobs = blob("0/object_index/data", b"firstsecond") | blob("0/object_index/offsets", struct.pack("<2q", 0, 5))
     values, rounds = read(stored.read(), blobs)
@@ -153,6 +167,8 @@ def test_object_indexes():
         (INDEX | {"0/object_index": group_doc({"num_objects": 5, "layout": "v2"})}, "layout"),
         (INDEX | {"0/object_index": group_doc({"num_objects": 5, "sid_ndim": 3, "layout": "vlen_manifests_v1"})}, "3"),
         (INDEX | {"0/object_index": group_doc({"num_objects": 6, "layout": "vlen_manifests_v1"})}, "6 objects"),
+        (INDEX | {"0/object_index": group_doc({})}, "num_objects"),
+        ({"0/object_index": group_doc({}), "0/object_index/data": blob_doc(4)}, "num_objects"),
         (INDEX | {"0/object_index": group_doc({"num_objects": -1, "layout": "vlen_manifests_v1"})}, "negative"),
         (INDEX | {"0/object_index/manifests": dense_doc((5,), (3,), "uint8")}, "manifests"),
         ({"0/object_index": INDEX["0/object_index"]}, "no manifests"),

@@ -16,6 +16,7 @@ from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.types import Json
 
 TREE = "implicit_sequential_with_branches"
+PATHS = frozenset({"line", "polyline", "streamline"})
 CHUNK_ATTRIBUTE = ("chunk_attribute_name", "chunk_attribute_values")
 
 
@@ -31,7 +32,7 @@ class Generation07:
     def parse_store(self, root: Found, children: tuple[str, ...] | None) -> StoreMeta:
         """Parse the root (spec 0.7, 2)."""
         meta = parse_root(root, children)
-        if root.attributes["zarr_vectors"].get("links_convention") is None and "skeleton" in meta.geometry_types:
+        if "skeleton" in meta.geometry_types:  # the root's convention is the first writer's
             return replace(meta, links_convention=TREE)
         return meta
 
@@ -46,7 +47,8 @@ class Generation07:
             bare = {name: value for name, value in block.items() if name not in CHUNK_ATTRIBUTE}
             doc = {**node.doc, "attributes": {**node.attributes, "zarr_vectors_level": bare}}
             node = replace(node, doc=doc)
-        return replace(parse_level(node, store, level), count_is_sure=False)
+        meta = parse_level(node, store, level)
+        return replace(meta, count_is_sure=False, edges_lost=_edges_lost(meta, store))
 
     def headers(self) -> MetaSteps[dict[str, Json]]:
         """Opaque headers by format name (spec 0.7, 6)."""
@@ -56,16 +58,20 @@ class Generation07:
         """The positions (spec 0.7, 4.1)."""
         path = f"{level.index}/vertices"
         node, finest = yield [Node(path), Node("0/vertices")]
-        if node is None:
+        if node is None or len(store.geometry_types) > 1:
             (composite,) = yield [Node(f"{level.index}/geometry_index")]
-            kind = "is of several geometries, which are not read" if composite else "has no group 'vertices'"
-            raise FormatError(f"level {level.index} {kind}", where=path)
+            if composite is not None:
+                raise FormatError(f"level {level.index} is of several geometries, which are not read", where=path)
+        if node is None:
+            raise FormatError(f"level {level.index} has no group 'vertices'", where=path)
         encoding = node.attributes.get("encoding", "raw")
         if encoding != "raw":
             raise FormatError(f"vertices are encoded as {encoding!r}; only 'raw' can be read", where=path)
         _check_coarsening(level, finest)
         array = yield from find_cells(path, _ranks(level, store), dtype="float32", row_shape=(store.ndim,))
         assert array is not None  # its node is there
+        if level.vertex_count and not len(array.chunks):
+            raise FormatError(f"the level states {level.vertex_count} vertices and has no chunk", where=path)
         if array.spec.dtype.kind not in "fiu":
             raise FormatError(f"vertices must be numbers, found dtype {array.spec.dtype}", where=path)
         by = level.chunk_attribute
@@ -133,6 +139,19 @@ class Generation07:
 def _ranks(level: LevelMeta, store: StoreMeta) -> tuple[int, ...]:
     """Components that chunks may have: a first one beside the axes on levels that are chunked by an attribute."""
     return (store.ndim + 1,) if level.chunk_attribute is not None else (store.ndim, store.ndim + 1)
+
+
+def _edges_lost(level: LevelMeta, store: StoreMeta) -> str:
+    """Why edges and faces of a level cannot be told (spec 0.7, 9.6 and 9.7), or an empty text."""
+    kinds = set(store.geometry_types)
+    block = level.attributes["zarr_vectors_level"]
+    by_attribute = block.get("chunk_attribute_name") is not None
+    if block.get("chunk_dims") and not (by_attribute and level.vertex_count) and kinds - {"point_cloud"}:
+        return "the store was rechunked by zarr-vectors 0.2.0, which dropped its links and the order of its vertices"
+    rules = [kinds & PATHS, kinds & {"graph", "mesh"}, kinds & {"skeleton"}]
+    if sum(map(bool, rules)) > 1 or ("skeleton" in kinds and len(kinds) > 1):
+        return f"{sorted(kinds)} were written to one path: which vertices are joined by which rule is not stored"
+    return ""
 
 
 def _counted(array: CellArray) -> CellArray:

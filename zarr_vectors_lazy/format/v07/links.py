@@ -50,7 +50,7 @@ def find_family(level: int, ranks: tuple[int, ...], delta: int) -> MetaSteps[Lin
         raise FormatError(f"link_width is {sorted(widths)} for records of one family", where=paths[0])
     (width,) = widths
     segments = () if cells is None else (_segment(cells, width, delta),)
-    return LinkFamily(delta=delta, width=width, directed=True, segments=segments, table=table, same_key=True)
+    return LinkFamily(delta=delta, width=width, directed=True, segments=segments, table=table, same_key=True, parted=True)
 
 
 def find_attribute_names(level: int, delta: int) -> MetaSteps[tuple[str, ...]]:
@@ -108,7 +108,8 @@ def _table(node: Found, ranks: tuple[int, ...]) -> LinkTable:
         raise FormatError(f"sid_ndim is {rank}, chunks have {' or '.join(map(str, ranks))} components", where=node.path)
     shape = (_count(node), _width(node), rank + 1)
     path = f"{node.path}/data"
-    stored = DenseBlob(path=path, dtype=INTEGER, shape=shape)
+    # Records of zeros would lead from a chunk to itself: those are not kept here.
+    stored = DenseBlob(path=path, dtype=INTEGER, shape=shape, never_zeros=shape[1] > 1)
     records = DenseArray(path=path, name=ACROSS, shape=shape, dtype=INTEGER, chunk_rows=shape[0], stored=stored)
     return LinkTable(records=records, digest=node.digest)
 

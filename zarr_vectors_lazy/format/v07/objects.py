@@ -26,6 +26,10 @@ def find_index(level: int, rank: int) -> MetaSteps[ObjectIndex | None]:
     group, manifests = yield [Node(path), Node(f"{path}/manifests")]
     if group is None:
         return None
+    if group.attributes.get("num_objects") is None:  # a placeholder, as the writer leaves it where it got no object
+        (data,) = yield [Node(f"{path}/data")]
+        if manifests is None and data is None:
+            return None
     layout, declared = group.attributes.get("layout"), group.attributes.get("sid_ndim", rank)
     if layout not in (None, LAYOUT):
         raise FormatError(f"object index layout must be {LAYOUT!r} or none, found {layout!r}", where=path)
@@ -50,9 +54,9 @@ def find_object_attributes(level: int) -> MetaSteps[dict[str, DenseArray]]:
     """Per-object arrays by name, sorted; rows of dropped objects are at the fill value."""
     (index,) = yield [Node(f"{level}/object_index")]
     arrays = yield from _find_dense(level, "object_attributes")
-    count = 0 if index is None else _count(index, "num_objects")
+    count = None if index is None or "num_objects" not in index.attributes else _count(index, "num_objects")
     for array in arrays.values():
-        if index is not None and array.shape[0] != count:
+        if count is not None and array.shape[0] != count:
             raise FormatError(f"{array.shape[0]} rows for {count} objects", where=array.path)
     return arrays
 

@@ -31,12 +31,15 @@ class DenseBlob:
         Of the array.
     mask
         Path of the blob that tells which rows are there; None where all are.
+    never_zeros
+        Whether the bytes cannot all be zero: then a missing object is damage.
     """
 
     path: str
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
     mask: str | None = None
+    never_zeros: bool = False
 
     @property
     def requests(self) -> int:
@@ -46,7 +49,7 @@ class DenseBlob:
     def read(self) -> Steps[np.ndarray[Any, Any]]:
         """The whole array, absent rows at `missing_value`."""
         paths = [self.path, *([self.mask] if self.mask else [])]
-        blobs = yield from fetch_blobs(paths, headed=False)
+        blobs = yield from fetch_blobs(paths, headed=self.never_zeros)
         payloads = [_decoded(blob, path) for blob, path in zip(blobs, paths, strict=True)]
         nbytes = self.dtype.itemsize * math.prod(self.shape)
         if len(payloads[0]) != nbytes:
