@@ -50,7 +50,9 @@ def find_family(level: int, ranks: tuple[int, ...], delta: int) -> MetaSteps[Lin
         raise FormatError(f"link_width is {sorted(widths)} for records of one family", where=paths[0])
     (width,) = widths
     segments = () if cells is None else (_segment(cells, width, delta),)
-    return LinkFamily(delta=delta, width=width, directed=True, segments=segments, table=table, same_key=True, parted=True)
+    return LinkFamily(
+        delta=delta, width=width, directed=True, segments=segments, table=table, same_key=True, parted=True
+    )
 
 
 def find_attribute_names(level: int, delta: int) -> MetaSteps[tuple[str, ...]]:
