@@ -15,6 +15,7 @@ from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.links import LinkCoding
+from zarr_vectors_lazy.model.objects import Fragments
 from zarr_vectors_lazy.types import BoolArray, IntArray, Raw
 
 GARBLED = "zarr-vectors 0.2.0 garbled the links of objects that interleave (spec 0.7, 9.1)"
@@ -219,7 +220,7 @@ def tree_edges(
     local = implied_parents(index, n_rows)
     parent = np.full(n_rows, -1, np.int64)
     parent[local >= 0] = number(here, local[local >= 0])
-    stored: list[IntArray] = []
+    stored: list[tuple[LinkCell | None, IntArray, IntArray]] = []
     for cell, raw in zip(tree.cells, raws, strict=True):
         records = read_links(source, cell.spec, cell.coord, raw, cell.coding)
         ends = np.asarray(cell.ends)
@@ -234,28 +235,40 @@ def tree_edges(
             named = rows[of_slot]
             if children[of_slot].max() >= n_rows or (chunk >= 0 and named.max() >= total(chunk)) or named.min() < 0:
                 raise _dangling(source, cell, f"names row {int(max(named.max(), children.max()))} of a shorter chunk")
-            if tree.parted and chunk == here and crossing(index, n_rows, children[of_slot], named).any():
-                raise _dangling(source, cell, f"joins two objects of a chunk: {GARBLED}")
-            stored.append(children[of_slot])
+            stored.append((cell if chunk == here else None, children[of_slot], named))
             parent[children[of_slot]] = number(chunk, named) if chunk >= 0 else -1
     if tabled is not None and here in tabled:
         children, parents = tabled[here]
         parent[children] = parents
-        stored.append(children)
-    _check_single(source, tree, stored)
+        stored.append((None, children, parents))
+    if tree.parted and stored:
+        _check_parted(source, tree, index, n_rows, stored)
     child = number(here, np.arange(n_rows))
     found = (parent >= 0) & (child >= 0)
     return np.stack([child[found], parent[found]], axis=1)
 
 
-def _check_single(source: Source, tree: TreeChunk, stored: Sequence[IntArray]) -> None:
-    """Raise if records give a vertex two parents, where a writer gives one."""
-    if not tree.parted or not stored:
-        return
-    children, counts = np.unique(np.concatenate(stored), return_counts=True)
+def _check_parted(
+    source: Source,
+    tree: TreeChunk,
+    index: Fragments,
+    n_rows: int,
+    stored: Sequence[tuple[LinkCell | None, IntArray, IntArray]],
+) -> None:
+    """Raise if a record leaves a fragment inside the chunk, or two give a vertex a parent.
+
+    Parameters
+    ----------
+    stored
+        Children and parents; parents are rows of the chunk where the cell of the records is given.
+    """
+    for cell, children, parents in stored:
+        if cell is not None and crossing(index, n_rows, children, parents).any():
+            raise _dangling(source, cell, f"joins two objects of a chunk: {GARBLED}")
+    rows, counts = np.unique(np.concatenate([children for _, children, _ in stored]), return_counts=True)
     if (counts > 1).any():
         raise CorruptChunkError(
-            f"links give row {int(children[counts > 1][0])} two parents: {GARBLED}",
+            f"links give row {int(rows[counts > 1][0])} two parents: {GARBLED}",
             level=source.level,
             array=tree.fragments.path,
             chunk=dotted(tree.coord),
