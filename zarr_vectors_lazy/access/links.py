@@ -220,7 +220,7 @@ def tree_edges(
     local = implied_parents(index, n_rows)
     parent = np.full(n_rows, -1, np.int64)
     parent[local >= 0] = number(here, local[local >= 0])
-    stored: list[tuple[LinkCell | None, IntArray, IntArray]] = []
+    stored: list[tuple[LinkCell | None, int, IntArray, IntArray]] = []
     for cell, raw in zip(tree.cells, raws, strict=True):
         records = read_links(source, cell.spec, cell.coord, raw, cell.coding)
         ends = np.asarray(cell.ends)
@@ -235,14 +235,13 @@ def tree_edges(
             named = rows[of_slot]
             if children[of_slot].max() >= n_rows or (chunk >= 0 and named.max() >= total(chunk)) or named.min() < 0:
                 raise _dangling(source, cell, f"names row {int(max(named.max(), children.max()))} of a shorter chunk")
-            stored.append((cell if chunk == here else None, children[of_slot], named))
+            stored.append((cell, chunk, children[of_slot], named))
             parent[children[of_slot]] = number(chunk, named) if chunk >= 0 else -1
     if tabled is not None and here in tabled:
         children, parents = tabled[here]
         parent[children] = parents
-        stored.append((None, children, parents))
-    if tree.parted and stored:
-        _check_parted(source, tree, index, n_rows, stored)
+        stored.append((None, -1, children, parents))
+    _check_parted(source, tree, index, n_rows, stored if tree.parted else [])
     child = number(here, np.arange(n_rows))
     found = (parent >= 0) & (child >= 0)
     return np.stack([child[found], parent[found]], axis=1)
@@ -253,19 +252,21 @@ def _check_parted(
     tree: TreeChunk,
     index: Fragments,
     n_rows: int,
-    stored: Sequence[tuple[LinkCell | None, IntArray, IntArray]],
+    stored: Sequence[tuple[LinkCell | None, int, IntArray, IntArray]],
 ) -> None:
     """Raise if a record leaves a fragment inside the chunk, or two give a vertex a parent.
 
     Parameters
     ----------
     stored
-        Children and parents; parents are rows of the chunk where the cell of the records is given.
+        By cell of records and chunk of the parents: rows of children and parents.
     """
-    for cell, children, parents in stored:
-        if cell is not None and crossing(index, n_rows, children, parents).any():
+    if not stored:
+        return
+    for cell, chunk, children, parents in stored:
+        if cell is not None and chunk == tree.chunk and crossing(index, n_rows, children, parents).any():
             raise _dangling(source, cell, f"joins two objects of a chunk: {GARBLED}")
-    rows, counts = np.unique(np.concatenate([children for _, children, _ in stored]), return_counts=True)
+    rows, counts = np.unique(np.concatenate([children for _, _, children, _ in stored]), return_counts=True)
     if (counts > 1).any():
         raise CorruptChunkError(
             f"links give row {int(rows[counts > 1][0])} two parents: {GARBLED}",
