@@ -8,6 +8,8 @@ DEFAULTS: dict[str, int | str] = {
     "max-requests": 256,  # requests in flight per process
     "batch-chunks": 256,  # cells that one task fetches, at most
     "batch-bytes": "64 MiB",  # stored bytes that one task fetches, at most (estimated)
+    "max-cell-bytes": "256 MiB",  # decoded size of a cell that is believed however few bytes are stored
+    "max-array-bytes": "4 GiB",  # size of an array of objects, of missing values or of decoded texts
     "workers": 0,  # task slots to spread batches over; 0: ask Dask
 }
 

@@ -1,12 +1,14 @@
 """What tasks run to give attribute values of one chunk."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import read_attribute, read_categories, read_row_count, read_text
+from zarr_vectors_lazy.access.read import placed, read_attribute, read_categories, read_row_count, read_text
+from zarr_vectors_lazy.format.limits import check_array
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.types import Raw
 
@@ -68,6 +70,8 @@ def column_values(
             return values.astype(np.promote_types(values.dtype, column.dtype), copy=False)
         if column.constants is not None:
             return np.full(n, column.constants[coord[0]], column.dtype)
+        with placed(column.source, column.spec or column.vertices, coord):
+            check_array(n * math.prod(column.row_shape) * column.dtype.itemsize, f"{n} missing values")
         missing = "" if column.dtype.kind == "U" else np.nan
         return np.full((n, *column.row_shape), missing, column.dtype)
     values = read_attribute(column.source, column.spec, coord, raw, column.row_shape, count)

@@ -1,13 +1,14 @@
 """The nodes of a store's tree, read when they are asked for and once."""
 
 import hashlib
-import json
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from zarr_vectors_lazy.errors import FormatError, StoreError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.keys import is_name
+from zarr_vectors_lazy.format.nodes import parse_json
 from zarr_vectors_lazy.requests import Get, ListDir, Request
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
@@ -124,7 +125,7 @@ class MetaTree:
             (names,) = fetch(self.backend, [ListDir(path, required=False)])
             if names is None:
                 return None
-            self._names[path] = _nodes(names)
+            self._names[path] = self._nodes(names)
         self.load([Children(path)])
         return self._names[path]
 
@@ -161,7 +162,7 @@ class MetaTree:
                 if isinstance(want, Node):
                     self._raw[want.path] = None if answer is None else bytes(answer)
                 else:
-                    self._names[want.path] = _nodes(answer)
+                    self._names[want.path] = self._nodes(answer)
             for want in wanted:
                 if isinstance(want, Children):
                     self._names.setdefault(want.path, ())
@@ -181,7 +182,7 @@ class MetaTree:
         for path, raw in zip(wanted, answers, strict=False):
             self._raw[path] = None if raw is None else bytes(raw)
         if listing and folder is not None and answers[-1] is not None:
-            self._names[folder] = _nodes(answers[-1])
+            self._names[folder] = self._nodes(answers[-1])
 
     def _fetch(self, requests: list[Request]) -> list[Any]:
         try:
@@ -195,12 +196,7 @@ class MetaTree:
     def _parse(self, path: str, raw: bytes | None) -> Found | None:
         if raw is None:
             return None
-        try:
-            doc = json.loads(raw)
-        except ValueError as error:
-            raise FormatError(f"{DOC} is no JSON: {error}", where=self._at(path)) from error
-        if not isinstance(doc, dict):
-            raise FormatError(f"{DOC} must hold an object, found {type(doc).__name__}", where=self._at(path))
+        doc = parse_json(raw, self._at(path))
         return Found(path, doc, hashlib.blake2b(raw, digest_size=16).hexdigest())
 
     def _take_consolidated(self, entries: Json, digest: str) -> None:
@@ -212,6 +208,10 @@ class MetaTree:
             self._found[path] = Found(path, doc, f"{digest}:{path}")
             names.setdefault(path, set())
             parts = path.split("/")
+            if path and not all(map(is_name, parts)):
+                raise FormatError(
+                    f"consolidated metadata name a node {entry!r}: it would lie elsewhere", where=self.url
+                )
             for depth, name in enumerate(parts):
                 names.setdefault("/".join(parts[:depth]), set()).add(name)
         self._names = {path: tuple(sorted(below)) for path, below in names.items()}
@@ -226,6 +226,9 @@ class MetaTree:
             return FormatError("nothing is here: a Zarr Vectors store has a zarr.json at its root", where=self.url)
         return FormatError(f"no zarr.json at the root; found {', '.join(names[:20])}", where=self.url)
 
-
-def _nodes(names: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(name for name in names if name != DOC and not name.startswith("."))  # file managers leave .something
+    def _nodes(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple(name for name in names if name != DOC and not name.startswith("."))  # of file managers
+        if not all(map(is_name, found)):
+            name = next(name for name in found if not is_name(name))
+            raise FormatError(f"a listing names a node {name!r}: it would lie elsewhere", where=self.url)
+        return found

@@ -1,5 +1,6 @@
 """Manifests and ids of objects, read by client and workers alike, each stored chunk of them once per process."""
 
+import math
 import threading
 from collections import OrderedDict
 from typing import Any
@@ -7,8 +8,11 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.limits import adopt_limits
 from zarr_vectors_lazy.access.talk import converse
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.codecs import Pipeline
+from zarr_vectors_lazy.format.limits import check_array
 from zarr_vectors_lazy.format.manifests import decode_manifests
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex, concatenate_manifests
@@ -36,8 +40,12 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
     stop = array.shape[0] if stop is None else stop
     if stop <= start:
         return np.empty((0, *array.shape[1:]), array.dtype)
+    adopt_limits()
+    nbytes = (stop - start) * array.dtype.itemsize * math.prod(array.shape[1:])
+    check_array(nbytes, f"{stop - start} rows of {array.path!r}", source.spec.url)
     if array.stored is None:
-        return np.asarray(zarr_array(connect(source.spec), array.path, start, stop))
+        check = Pipeline(array.codecs).check_expansion
+        return np.asarray(zarr_array(connect(source.spec), array.path, start, stop, check))
     try:
         (values,) = converse(connect(source.spec), [array.stored.read()])
     except FormatError as error:
@@ -48,6 +56,8 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
 def read_ids(source: Source, index: ObjectIndex) -> IntArray:
     """(O,) int64 object id of each manifest row (spec 0.9, 8); read once per process, and kept."""
     if index.ids is None:
+        adopt_limits()
+        check_array(8 * index.count, f"ids of {index.count} objects", source.spec.url)
         return np.arange(index.count, dtype=np.int64)
     key = (source, index.ids.path, index.digest)
     with _lock:
@@ -115,6 +125,8 @@ def read_groups(source: Source, groups: GroupIndex) -> dict[int, IntArray]:
     members: dict[int, IntArray] = {}
     for group in range(groups.count):
         if group in groups.ranges:
+            start, stop = groups.ranges[group]
+            check_array(8 * (stop - start), f"group {group} of {stop - start} objects", source.spec.url)
             members[group] = np.arange(*groups.ranges[group], dtype=np.int64)
             continue
         blob = bytes(blobs[group])

@@ -1,5 +1,6 @@
 """What tasks run: fetch the cells of a batch, decode a cell, with the place in every error."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.limits import adopt_limits
 from zarr_vectors_lazy.access.talk import converse
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.fragments import decode_fragments
@@ -84,7 +86,7 @@ def _read_through_zarr(backend: Backend, want: Wanted) -> list[Raw]:
         try:
             found = zarr_cells(backend, want.spec.path, indices[rest])
         except FormatError as error:
-            blamed = getattr(error, "rows", np.arange(len(rest)))
+            blamed = getattr(error, "rows", []) or np.arange(len(rest))  # none: its metadata are to blame
             for row in rest[blamed].tolist():
                 cells[row] = error
             rest = np.delete(rest, blamed)
@@ -130,6 +132,7 @@ def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw)
     if not spec.layout.direct:
         assert not isinstance(raw, Blob)
         return raw
+    adopt_limits()
     with placed(source, spec, coord):
         return spec.layout.decode(raw)
 
@@ -168,7 +171,7 @@ def check_count(source: Source, spec: CellSpec, coord: Sequence[int], found: int
 
 def read_row_count(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw) -> int:
     """Rows of a chunk, from the head of its cell where that tells, else from all of it."""
-    row = spec.dtype.itemsize * int(np.prod(spec.row_shape or (), dtype=np.int64))
+    row = spec.dtype.itemsize * math.prod(spec.row_shape or ())
     if raw is not None and not isinstance(raw, Exception) and spec.layout.direct:
         nbytes = spec.layout.head_nbytes(raw)
         if nbytes is not None and nbytes >= 0 and nbytes % row == 0:

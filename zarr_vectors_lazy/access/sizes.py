@@ -1,5 +1,7 @@
 """How many rows chunks have, read as cheaply as the store allows."""
 
+import math
+
 import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData
@@ -52,7 +54,7 @@ def read_row_counts(data: LevelData, rows: IntArray | None) -> IntArray:
 
 def _rows(data: LevelData, nbytes: int | None, coord: IntArray) -> int:
     spec = data.vertices.spec
-    row = spec.dtype.itemsize * int(np.prod(spec.row_shape or (), dtype=np.int64))
+    row = spec.dtype.itemsize * math.prod(spec.row_shape or ())
     payload = None if nbytes is None else spec.layout.plain_nbytes(nbytes)
     if payload is None or payload < 0 or payload % row:
         reason = "it is listed and there is no such object" if nbytes is None else f"{nbytes} bytes are no cell of rows"

@@ -74,9 +74,11 @@ def _parse(tree: MetaTree, root: Found) -> OpenStore:
     for level, (path, _) in nodes.items():
         found = tree.node(path)
         if found is not None:
-            levels[level] = LevelData(
-                tree, generation, meta, generation.parse_level(found, meta, level), root.digest + found.digest
-            )
+            try:
+                parsed = generation.parse_level(found, meta, level)
+            except FormatError as error:
+                raise type(error)(error.message, where=f"{tree.url}/{path}") from error
+            levels[level] = LevelData(tree, generation, meta, parsed, root.digest + found.digest)
     return OpenStore(tree, generation, meta, levels, root.digest)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from zarr_vectors_lazy.access.limits import adopt_limits
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.requests import Elements, Request, Steps
 from zarr_vectors_lazy.storage.base import Backend
@@ -23,6 +24,7 @@ def converse(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
     StoreError
         If a request fails.
     """
+    adopt_limits()
     results: dict[int, T] = {}
     asked = {i: request for i, step in enumerate(steps) if (request := _advance(i, step, None, results)) is not None}
     while asked:

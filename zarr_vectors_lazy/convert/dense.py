@@ -11,6 +11,8 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_dense
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.limits import check_array
 from zarr_vectors_lazy.graph.array import make_array
 from zarr_vectors_lazy.graph.layers import Task
 from zarr_vectors_lazy.model.arrays import DenseArray
@@ -31,6 +33,8 @@ def object_dataset(
     """
     variables: dict[str, tuple[tuple[str, ...], Any]] = {}
     for name, array in arrays.items():
+        if array.shape[0] != len(ids):
+            raise FormatError(f"{array.shape[0]} rows of {array.path!r} for {len(ids)} {dim}s", where=source.spec.url)
         values = dense_array(source, array)
         dims = (dim, *(f"{name}_{axis}" for axis in range(1, len(array.shape))))
         variables[name] = (dims, values if rows is None else values[rows])
@@ -58,4 +62,7 @@ def dense_array(source: Source, array: DenseArray) -> da.Array:
 
 def read_text(source: Source, array: DenseArray) -> np.ndarray[Any, Any]:
     """Text rows as ``<U..``."""
-    return read_dense(source, array).astype(str)
+    rows = read_dense(source, array)
+    widest = max((len(str(value)) for value in rows.ravel()), default=0)
+    check_array(4 * widest * rows.size, f"text of {array.path!r}", source.spec.url)
+    return rows.astype(str)

@@ -10,6 +10,7 @@ import numcodecs.blosc
 import numcodecs.zstd
 
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.limits import LIMITS
 from zarr_vectors_lazy.types import Buffer, Json
 
 try:  # zarr brings it; without it such cells are read through zarr
@@ -21,39 +22,52 @@ HEAD_NBYTES = 32
 BLOSC_HEADER_NBYTES = 16
 MAX_RATIO = 2**15  # zstd's densest block says 128 KiB in 4 bytes; a header that promises more is damaged
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+ZSTD_BLOCK_NBYTES = 2**17
+COMPRESSORS = {"zstd", "blosc", "gzip", "zlib", "bz2", "lzma", "lz4", "snappy", "brotli"}
 DIRECT = {"zstd", "blosc", "gzip"} | ({"crc32c"} if crc32c_value else set())
 
 
-def _zstd(raw: Buffer) -> Buffer:
-    _check_ratio(_zstd_content_size(bytes(memoryview(raw)[:HEAD_NBYTES])) or 0, raw)
+def _zstd(raw: Buffer, limit: int) -> Buffer:
+    _check_size(_zstd_nbytes(raw), raw, limit)
     return numcodecs.zstd.decompress(raw)  # type: ignore[no-any-return]
 
 
-def _blosc(raw: Buffer) -> Buffer:
+def _blosc(raw: Buffer, limit: int) -> Buffer:
+    _check_size(_blosc_nbytes(raw), raw, limit)
+    return numcodecs.blosc.decompress(raw)  # type: ignore[no-any-return]
+
+
+def _blosc_nbytes(raw: Buffer) -> int:
     # blosc believes its header: of a shorter buffer it reads past the end.
     if len(raw) < BLOSC_HEADER_NBYTES:
         raise ValueError(f"its header alone has {BLOSC_HEADER_NBYTES}")
     nbytes, _, stored = struct.unpack_from("<III", raw, 4)
     if stored != len(raw):
         raise ValueError(f"its header states {stored}")
-    _check_ratio(nbytes, raw)
-    return numcodecs.blosc.decompress(raw)  # type: ignore[no-any-return]
+    return int(nbytes)
 
 
-def _check_ratio(nbytes: int, raw: Buffer) -> None:
+def _check_size(nbytes: int, raw: Buffer, limit: int) -> None:
     if nbytes > MAX_RATIO * len(raw):
         raise ValueError(f"its header promises {nbytes}, more than can be in it")
+    if nbytes > limit:
+        raise ValueError(f"they expand to {nbytes}, {_MORE.format(limit)}")
 
 
-def _gzip(raw: Buffer) -> Buffer:
+_MORE = "more than the {} that a cell of that size may (setting zarr_vectors_lazy.max-cell-bytes)"
+
+
+def _gzip(raw: Buffer, limit: int) -> Buffer:
     stream = zlib.decompressobj(wbits=31)
-    data = stream.decompress(raw) + stream.flush()
+    data = stream.decompress(raw, limit)
+    if stream.unconsumed_tail:
+        raise ValueError(f"they expand to {_MORE.format(limit)}")
     if not stream.eof or stream.unused_data:
         raise ValueError("the gzip stream is truncated or followed by other bytes")
     return data
 
 
-def _check_crc32c(raw: Buffer) -> Buffer:
+def _check_crc32c(raw: Buffer, _limit: int) -> Buffer:
     if len(raw) < 4:
         raise ValueError(f"{len(raw)} bytes leave no room for a checksum")
     view = memoryview(raw)
@@ -64,7 +78,7 @@ def _check_crc32c(raw: Buffer) -> Buffer:
     return view[:-4]
 
 
-_DECODERS: dict[str, Callable[[Buffer], Buffer]] = {
+_DECODERS: dict[str, Callable[[Buffer, int], Buffer]] = {
     "zstd": _zstd,
     "blosc": _blosc,
     "gzip": _gzip,
@@ -84,14 +98,25 @@ class Pipeline:
         Raises
         ------
         FormatError
-            If a codec refuses the bytes.
+            If a codec refuses the bytes, or they expand to more than their number allows (see `format.limits`).
         """
+        limit = LIMITS.of_cell(len(raw))
         for name in reversed(self.names):
             try:
-                raw = _DECODERS[name](raw)
+                raw = _DECODERS[name](raw, limit)
             except (RuntimeError, ValueError, MemoryError, zlib.error) as error:
                 raise FormatError(f"{name} cannot decode {len(raw)} bytes: {error}") from error
         return raw
+
+    def check_expansion(self, raw: Buffer) -> None:
+        """Raise FormatError if bytes that another decoder is about to decode expand too far; looks at the headers."""
+        outer = next((name for name in reversed(self.names) if name != "crc32c"), "")
+        nbytes = {"zstd": _zstd_nbytes, "blosc": _blosc_nbytes}.get(outer)
+        try:
+            if nbytes is not None:
+                _check_size(nbytes(raw), raw, min(LIMITS.of_cell(len(raw)), LIMITS.array_nbytes))
+        except ValueError as error:
+            raise FormatError(f"{outer} cannot decode {len(raw)} bytes: {error}") from error
 
     def head_nbytes(self, raw: Buffer) -> int | None:
         """Decoded size, from the first bytes of an encoded cell; None where they do not tell."""
@@ -108,6 +133,26 @@ class Pipeline:
         if outer[0] == "zstd":
             return _zstd_content_size(head)
         return None
+
+
+def _zstd_nbytes(raw: Buffer) -> int:
+    """Size that zstd frames expand to: as the first states it, else at most, as their blocks tell (RFC 8878, 3.1.1)."""
+    stated = _zstd_content_size(bytes(memoryview(raw)[:HEAD_NBYTES]))
+    if stated is not None:
+        return stated
+    view, at, total = memoryview(raw), 0, 0
+    while len(view) - at >= 6 and bytes(view[at : at + 4]) == ZSTD_MAGIC:
+        flags = view[at + 4]
+        single = flags >> 5 & 1
+        at += 5 + (1 - single) + (0, 1, 2, 4)[flags & 3] + (single, 2, 4, 8)[flags >> 6]
+        last = False
+        while not last:
+            header = int.from_bytes(view[at : at + 3], "little")
+            last, kind, size = bool(header & 1) or at + 3 >= len(view), header >> 1 & 3, header >> 3
+            total += size if kind < 2 else ZSTD_BLOCK_NBYTES
+            at += 3 + (1 if kind == 1 else size)
+        at += 4 * (flags >> 2 & 1)
+    return total
 
 
 def _zstd_content_size(head: bytes) -> int | None:
@@ -140,6 +185,13 @@ def parse_pipeline(codecs: Sequence[Json], serializer: str) -> Pipeline | None:
     if serializer == "bytes" and (codecs[0].get("configuration") or {}).get("endian", "little") != "little":
         return None
     return Pipeline(tuple(names[1:]))
+
+
+def check_foreign(codecs: Sequence[Json], where: str) -> None:
+    """Raise FormatError if bytes that zarr decodes would be compressed twice: a few could stand for terabytes."""
+    names = [str(codec.get("name")) for codec in codecs]
+    if sum(name.rpartition(".")[2] in COMPRESSORS for name in names) > 1:
+        raise FormatError(f"codecs {names} compress more than once, which is not read", where=where)
 
 
 def decode_single_vlen(data: Buffer) -> memoryview:

@@ -10,7 +10,7 @@ from zarr_vectors_lazy.types import ChunkCoords
 
 DOT, NEWLINE, MINUS, ZERO = b".\n-0"
 MAX_DIGITS = 18
-_DELTA = re.compile(r"0|[+-][1-9][0-9]*")
+_DELTA = re.compile(r"0|[+-][1-9][0-9]{0,8}")
 
 
 def parse_chunk_keys(keys: Sequence[str], rank: int, *, where: str = "") -> ChunkCoords:
@@ -75,6 +75,11 @@ def _first_bad(keys: Sequence[str], rank: int) -> str:
         if len(parts) != rank or not all(part.isdecimal() and len(part) <= MAX_DIGITS for part in digits):
             return str(key)
     return str(keys[0])
+
+
+def is_name(name: str) -> bool:
+    """Whether a node may be called so: not what would lead out of the store on some file system."""
+    return name not in {"", ".", ".."} and not any(char in name for char in "/\\\0")
 
 
 def format_delta(delta: int) -> str:

@@ -10,7 +10,7 @@ from zarr_vectors_lazy.model.objects import Manifests, ragged_arange
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
 RANGE, LISTED = 1, 2
-MAX_ENTRIES = 2**26  # that ranges may stand for: levels have fewer fragments, and memory has an end
+MAX_ENTRIES = 2**24  # that ranges may stand for: levels have fewer fragments, and memory has an end
 
 
 def decode_manifests(blobs: Sequence[bytes], rank: int) -> Manifests:

@@ -7,7 +7,8 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.nodes import parse_values
+from zarr_vectors_lazy.format.limits import MAX_AXES
+from zarr_vectors_lazy.format.nodes import MAX_INDEX, parse_values
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.types import Floats, Json
 
@@ -31,6 +32,8 @@ def parse_root(root: Found, children: tuple[str, ...] | None) -> StoreMeta:
     if not isinstance(axes, list) or not all(isinstance(axis, dict) and "name" in axis for axis in axes) or not axes:
         raise FormatError(f"multiscales[0].axes must be a list of named axes, found {axes!r}", where=root.path)
     ndim = len(axes)
+    if ndim > MAX_AXES:
+        raise FormatError(f"multiscales[0] has {ndim} axes, at most {MAX_AXES} are read", where=root.path)
     chunk_shape = numbers(block.get("chunk_shape"), ndim, "zarr_vectors.chunk_shape", root.path, positive=True)
     declared_bin = block.get("base_bin_shape")
     bin_shape = (
@@ -84,7 +87,7 @@ def parse_level(node: Found, store: StoreMeta, level: int) -> LevelMeta:
     if bin_shape is None:
         bin_shape = _legacy_bin(block, store, node.path)
     count = block.get("vertex_count")
-    if count is not None and (not isinstance(count, int) or count < 0):
+    if count is not None and (not isinstance(count, int) or not 0 <= count <= MAX_INDEX):
         raise FormatError(f"vertex_count must be a whole number, found {count!r}", where=node.path)
     return LevelMeta(
         index=level,

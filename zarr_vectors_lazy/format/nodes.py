@@ -1,18 +1,43 @@
 """What any array's ``zarr.json`` says, read with the place in every error."""
 
+import json
+import math
 import operator
+import re
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.codecs import check_foreign
+from zarr_vectors_lazy.format.limits import MAX_DIMENSIONS, MAX_ITEM_NBYTES, MAX_PIECES, MAX_ROWS, check_array
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary
 from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.types import ChunkCoords, Json
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, Json
 
 VLEN_TYPES = ("variable_length_bytes", "bytes")
 MAX_INDEX = 2**62  # differences of two such are still int64
+_DTYPE = re.compile(r"[<>=|]?[A-Za-z][A-Za-z0-9]*(\[[A-Za-z0-9]+\])?")  # none of several fields or of subarrays
+
+
+def parse_json(raw: Buffer, where: str) -> Json:
+    """Object of a ``zarr.json``; of keys that are there twice the last counts.
+
+    Raises
+    ------
+    FormatError
+        If it is no JSON, nested too deeply, or no object.
+    """
+    try:
+        doc = json.loads(bytes(raw))
+    except ValueError as error:
+        raise FormatError(f"zarr.json is no JSON: {error}", where=where) from error
+    except RecursionError as error:
+        raise FormatError("zarr.json is nested too deeply", where=where) from error
+    if not isinstance(doc, dict):
+        raise FormatError(f"zarr.json must hold an object, found {type(doc).__name__}", where=where)
+    return doc
 
 
 def check_rank(array: CellArray, rank: int) -> CellArray:
@@ -55,13 +80,25 @@ def parse_dense(node: Found | None, name: str) -> DenseArray:
     if node is None or node.doc.get("node_type") != "array":
         raise FormatError(f"expected an array {name!r}", where=node.path if node else name)
     shape = parse_integers(node.doc.get("shape"), "shape", node.path)
-    if not shape:
+    if not shape or min(shape) < 0 or len(shape) > MAX_DIMENSIONS:
         raise FormatError(f"expected rows, found an array {name!r} of shape {shape}", where=node.path)
-    rows = parse_chunk_shape(node, len(shape))[0]
+    pieces = parse_chunk_shape(node, len(shape))
+    rows = pieces[0]
+    if shape[0] > MAX_ROWS or math.prod(-(-n // piece) for n, piece in zip(shape, pieces, strict=True)) > MAX_PIECES:
+        raise FormatError(f"an array {name!r} of absurd shape {shape} in chunks of {pieces}", where=node.path)
     data_type = node.doc.get("data_type")
     dtype = np.dtype(object) if data_type in VLEN_TYPES else _dense_dtype(node, data_type)
+    check_array(math.prod(pieces) * dtype.itemsize, f"a stored chunk of {name!r}", node.path)
+    codecs = parse_codecs(node.doc.get("codecs"), node.path)
+    check_foreign(codecs, node.path)
     return DenseArray(
-        path=node.path, name=name, shape=shape, dtype=dtype, chunk_rows=rows, fill=node.doc.get("fill_value")
+        path=node.path,
+        name=name,
+        shape=shape,
+        dtype=dtype,
+        chunk_rows=rows,
+        fill=node.doc.get("fill_value"),
+        codecs=tuple(codec["name"] for codec in codecs[1:]),
     )
 
 
@@ -71,14 +108,14 @@ def parse_dtype(value: Any, where: str) -> np.dtype[Any]:
     Raises
     ------
     FormatError
-        If NumPy has no such dtype, or it holds objects.
+        If NumPy has no such dtype, or it is none of numbers, texts or truth values of a sane size.
     """
     try:
-        dtype = np.dtype(value if isinstance(value, str) else "")
+        dtype = np.dtype(value if isinstance(value, str) and _DTYPE.fullmatch(value) else "")
     except (TypeError, ValueError, SyntaxError) as error:
         raise FormatError(f"dtype {value!r} is none that NumPy knows", where=where) from error
-    if dtype.hasobject or dtype.itemsize == 0:
-        raise FormatError(f"dtype {value!r} has no fixed size", where=where)
+    if dtype.hasobject or dtype.itemsize == 0 or dtype.kind == "V" or dtype.itemsize > MAX_ITEM_NBYTES:
+        raise FormatError(f"dtype {value!r} has no fixed size, or an absurd one", where=where)
     little: np.dtype[Any] = dtype.newbyteorder("<")
     return little
 
@@ -139,7 +176,12 @@ def parse_values(value: Any, name: str, where: str) -> np.ndarray[Any, Any]:
     kinds = ((str,), (bool,), (int, float))
     if not any(all(type(v) in kind for v in value) for kind in kinds):
         raise FormatError(f"{name} must be all text or all numbers, found {value[:5]!r}", where=where)
-    values = np.asarray(value) if value else np.empty(0, "<U1")
+    if value and kinds[0][0] is type(value[0]):
+        check_array(4 * len(value) * max(map(len, value)), name, where)
+    try:
+        values = np.asarray(value) if value else np.empty(0, "<U1")
+    except OverflowError as error:
+        raise FormatError(f"{name} must fit in 64 bits, found {str(value[:5])[:100]}", where=where) from error
     if values.dtype.hasobject:
         raise FormatError(f"{name} must fit in 64 bits, found {value[:5]!r}", where=where)
     return values

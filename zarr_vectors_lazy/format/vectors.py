@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.limits import check_array
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.links import LinkCoding
 from zarr_vectors_lazy.types import Buffer, IntArray, Vertices
@@ -84,6 +85,7 @@ def decode_categories(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> np
     dtype = dictionary.dtype
     if not len(dictionary.categories):
         return np.full(codes.shape, "" if dtype.kind == "U" else np.nan, dtype)
+    check_array(codes.size * dtype.itemsize, f"values of {codes.size} dictionary codes")
     values = dictionary.categories.astype(dtype)[np.where(missing, 0, codes)]
     if missing.any():
         values[missing] = "" if dtype.kind == "U" else np.nan

@@ -197,6 +197,8 @@ class DenseArray:
         Value of absent rows.
     stored
         What reads it where it is no Zarr array.
+    codecs
+        Names of its bytes-to-bytes codecs, in the order in which a writer applies them.
     """
 
     path: str
@@ -206,3 +208,4 @@ class DenseArray:
     chunk_rows: int
     fill: Any = None
     stored: Stored | None = None
+    codecs: tuple[str, ...] = ()

@@ -62,6 +62,9 @@ class GroupIndex:
     ranges: dict[int, tuple[int, int]]
 
 
+MAX_ROWS = 2**27  # that fragments may name at once: no chunk has so many, and memory has an end
+
+
 def ragged_arange(counts: IntArray) -> IntArray:
     """0..c-1 for each count, concatenated; (sum(counts),) int64."""
     ends = np.cumsum(counts)
@@ -99,12 +102,15 @@ class Fragments:
         Raises
         ------
         FormatError
-            If a fragment is not there.
+            If a fragment is not there, or they name absurdly many rows.
         """
         wrong = (fragments < 0) | (fragments >= len(self))
         if wrong.any():
             raise FormatError(f"fragment {int(fragments[wrong][0])} is named, the chunk has {len(self)}")
         counts = self.counts[fragments]
+        total = float(counts.sum(dtype=np.float64))
+        if total > MAX_ROWS:
+            raise FormatError(f"{len(fragments)} fragments name {total:.0f} rows: no chunk has so many")
         at = np.repeat(self.first[fragments], counts) + ragged_arange(counts)
         if not len(self.listed):
             return at

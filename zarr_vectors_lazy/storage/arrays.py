@@ -1,6 +1,7 @@
 """Elements of zarr arrays through zarr itself: slower than `fetch`, and right for every codec that zarr can decode."""
 
 import zlib
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,6 +15,8 @@ from zarr_vectors_lazy.storage.view import BackendStore
 
 Array: TypeAlias = Any
 """zarr's AsyncArray, which is in none of its documented modules."""
+Check: TypeAlias = Callable[[bytes], None]
+"""Raises FormatError for bytes that must not be decoded."""
 # What zarr and its codecs raise on bytes that they cannot make sense of; OSError is zstd's and gzip's, too.
 _UNDECODABLE = (
     ValueError,
@@ -51,16 +54,21 @@ def zarr_cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) ->
     StoreError
         If the bytes could not be read.
     FormatError
-        If zarr could not decode them; its attribute ``rows`` lists the rows of ``indices`` that it is about, all of
+        If zarr could not decode them; its attribute ``rows`` lists the rows of ``indices`` that it is about, none of
         them if the array's metadata is to blame.
     """
     wanted = np.asarray(indices)
     return run(_cells(backend, path, wanted)) if len(wanted) else []
 
 
-def zarr_array(backend: Backend, path: str, start: int, stop: int | None) -> npt.NDArray[Any]:
-    """Rows ``[start, stop)`` of a dense array, to its end where ``stop`` is None; errors as `zarr_cells`."""
-    return run(_rows(backend, path, start, stop))
+def zarr_array(
+    backend: Backend, path: str, start: int, stop: int | None, check: Check | None = None
+) -> npt.NDArray[Any]:
+    """Rows ``[start, stop)`` of a dense array, to its end where ``stop`` is None; errors as `zarr_cells`.
+
+    ``check`` is given the bytes of every object before zarr decodes them.
+    """
+    return run(_rows(backend, path, start, stop, check))
 
 
 async def _cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) -> list[bytes]:
@@ -88,8 +96,8 @@ async def _cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) 
     return cells
 
 
-async def _rows(backend: Backend, path: str, start: int, stop: int | None) -> npt.NDArray[Any]:
-    array = await _opened(backend, path)
+async def _rows(backend: Backend, path: str, start: int, stop: int | None, check: Check | None) -> npt.NDArray[Any]:
+    array = await _opened(backend, path, check)
     try:
         return np.asarray(await array.getitem(slice(start, stop)))
     except StoreError:
@@ -98,10 +106,12 @@ async def _rows(backend: Backend, path: str, start: int, stop: int | None) -> np
         raise _undecodable(backend, path, error, np.arange(start, stop or start)) from error
 
 
-async def _opened(backend: Backend, path: str) -> Array:
+async def _opened(backend: Backend, path: str, check: Check | None = None) -> Array:
     if path not in backend.opened:
         try:
-            backend.opened[path] = await open_array(store=BackendStore(backend), path=path, mode="r", zarr_format=3)
+            backend.opened[path] = await open_array(
+                store=BackendStore(backend, check), path=path, mode="r", zarr_format=3
+            )
         except StoreError:
             raise
         except _UNDECODABLE as error:

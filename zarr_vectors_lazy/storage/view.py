@@ -1,6 +1,6 @@
 """A backend as a zarr store: what zarr reads through it is counted, limited and fails like everything else."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import NoReturn
 
 from zarr.abc.buffer import Buffer, BufferPrototype
@@ -17,11 +17,14 @@ class BackendStore(Store):
     ----------
     backend
         Who answers.
+    check
+        Given what was read, but for metadata.
     """
 
-    def __init__(self, backend: Backend) -> None:
+    def __init__(self, backend: Backend, check: Callable[[bytes], None] | None = None) -> None:
         super().__init__(read_only=True)
         self._backend = backend
+        self._check = check
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, BackendStore) and other._backend is self._backend
@@ -36,7 +39,12 @@ class BackendStore(Store):
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
         data = await self._backend.fetch_one(_request(key, byte_range))
-        return None if data is None else prototype.buffer.from_bytes(bytes(data))
+        if data is None:
+            return None
+        raw = bytes(data)
+        if self._check is not None and not key.endswith("zarr.json"):
+            self._check(raw)
+        return prototype.buffer.from_bytes(raw)
 
     async def get_partial_values(  # noqa: D102  inherited
         self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]

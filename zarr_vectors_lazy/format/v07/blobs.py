@@ -1,6 +1,5 @@
 """Blobs: one-dimensional arrays of bytes that hold one byte string each (spec 0.7, 3.1)."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,8 +7,9 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.codecs import Pipeline, parse_pipeline
-from zarr_vectors_lazy.format.nodes import parse_chunk_shape, parse_codecs, parse_integers, parse_named
+from zarr_vectors_lazy.format.codecs import Pipeline, check_foreign, parse_pipeline
+from zarr_vectors_lazy.format.limits import LIMITS
+from zarr_vectors_lazy.format.nodes import parse_chunk_shape, parse_codecs, parse_integers, parse_json, parse_named
 from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
 from zarr_vectors_lazy.types import Blob, Buffer, Raw
 
@@ -67,8 +67,14 @@ def parse_blob(node: Found) -> BlobMeta:
         raise FormatError(f"a blob of {stored} bytes is larger than any writer makes", where=node.path)
     encoding = parse_named(doc.get("chunk_key_encoding"), "chunk_key_encoding", node.path)
     separator = str(encoding["configuration"].get("separator", "/" if encoding["name"] == "default" else "."))
+    if separator not in ("/", "."):
+        raise FormatError(f"the separator of chunk keys must be '/' or '.', found {separator!r}", where=node.path)
     codecs = parse_codecs(doc.get("codecs"), node.path)
     pipeline = None if doc.get("storage_transformers") else parse_pipeline(codecs, "bytes")
+    if pipeline is None:
+        check_foreign(codecs, node.path)
+        if not codecs or codecs[0]["name"].startswith("vlen"):
+            raise FormatError(f"codecs {codecs!r} cannot give an array of uint8", where=node.path)
     return BlobMeta(
         nbytes=shape[0],
         stored=stored,
@@ -80,13 +86,7 @@ def parse_blob(node: Found) -> BlobMeta:
 
 def parse_raw(raw: Buffer, path: str) -> BlobMeta:
     """Read the metadata of a blob from the bytes of its ``zarr.json``; errors as `parse_blob`."""
-    try:
-        doc = json.loads(bytes(raw))
-    except ValueError as error:
-        raise FormatError(f"its zarr.json is no JSON: {error}", where=path) from error
-    if not isinstance(doc, dict):
-        raise FormatError(f"its zarr.json must hold an object, found {type(doc).__name__}", where=path)
-    return parse_blob(Found(path, doc, ""))
+    return parse_blob(Found(path, parse_json(raw, path), ""))
 
 
 def fetch_blobs(paths: Sequence[str], *, headed: bool) -> Steps[list[Raw]]:
@@ -131,10 +131,12 @@ def _blob(meta: BlobMeta, bodies: dict[int, Buffer], decoded: dict[int, Buffer],
     return Blob(meta.nbytes, meta.stored, meta.codecs or (), bodies[at])
 
 
-def absent_blob(meta: BlobMeta, *, headed: bool) -> Blob | None:
+def absent_blob(meta: BlobMeta, *, headed: bool) -> Raw:
     """A blob without an object: all zeros, or None where it must have one (spec 0.7, 3.1)."""
     if headed or not meta.may_be_left_out:
         return None
+    if meta.nbytes > LIMITS.cell_nbytes:
+        return FormatError(f"{meta.nbytes} zeros of which nothing is stored: too many to believe")
     return Blob(meta.nbytes, meta.nbytes, (), bytes(meta.nbytes))
 
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.limits import LIMITS
 from zarr_vectors_lazy.format.ranges import fetch_ranges, part
 from zarr_vectors_lazy.format.v07.blobs import decode_blob, fetch_blobs, fetch_sizes
 from zarr_vectors_lazy.model.arrays import Pack, Places
@@ -132,6 +133,8 @@ class BlobLayout:
                     out[at] = Blob(0, 0, (), b"")
 
     def _decode_pack(self, pack: Pack, raw: Raw) -> Raw:
+        if raw is None and pack.stored > LIMITS.cell_nbytes:
+            return FormatError(f"{pack.stored} zeros of which nothing is stored: too many to believe")
         if raw is None:
             return None if self.headed else bytes(pack.stored)
         if isinstance(raw, Exception) or pack.codecs is None:

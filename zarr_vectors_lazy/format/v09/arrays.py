@@ -6,8 +6,9 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.codecs import Pipeline, parse_pipeline
+from zarr_vectors_lazy.format.codecs import Pipeline, check_foreign, parse_pipeline
 from zarr_vectors_lazy.format.keys import parse_chunk_keys
+from zarr_vectors_lazy.format.limits import MAX_DIMENSIONS, MAX_PIECES, MAX_ROW_VALUES
 from zarr_vectors_lazy.format.nodes import (
     VLEN_TYPES,
     chunk_table,
@@ -91,11 +92,15 @@ def parse_layout(node: Found, origin: tuple[int, ...]) -> GridLayout:
     if plain and [codec["name"] for codec in codecs] == ["sharding_indexed"]:
         configuration = codecs[0]["configuration"]
         shards = _parse_shards(configuration, chunk_shape, node.path)
-        pipeline = (
-            parse_pipeline(parse_codecs(configuration.get("codecs"), node.path), "vlen-bytes") if shards else None
-        )
+        inner = parse_codecs(configuration.get("codecs"), node.path)
+        pipeline = parse_pipeline(inner, "vlen-bytes") if shards else None
+        codecs = [*codecs, *inner]
     elif plain and all(edge == 1 for edge in chunk_shape):
         pipeline = parse_pipeline(codecs, "vlen-bytes")
+    if pipeline is None:
+        check_foreign(codecs, node.path)
+        if math.prod(chunk_shape) > MAX_PIECES:
+            raise FormatError(f"chunk_grid {list(chunk_shape)} makes chunks of absurd size", where=node.path)
     return GridLayout(path=node.path, origin=origin, separator=separator, pipeline=pipeline, shards=shards)
 
 
@@ -117,8 +122,8 @@ def _row_shape(attributes: Json, where: str) -> tuple[int, ...] | None:
     channels = attributes.get("channel_names")
     if attributes.get("row_shape"):
         shape = parse_integers(attributes["row_shape"], "row_shape", where)
-        if any(edge < 1 for edge in shape):
-            raise FormatError(f"row_shape must be positive, found {list(shape)}", where=where)
+        if any(edge < 1 for edge in shape) or len(shape) > MAX_DIMENSIONS or math.prod(shape) > MAX_ROW_VALUES:
+            raise FormatError(f"row_shape must be positive, and no absurd one, found {list(shape)}", where=where)
         return shape
     if isinstance(channels, list) and channels:
         return (len(channels),)

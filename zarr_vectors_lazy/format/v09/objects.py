@@ -4,7 +4,8 @@ from typing import Any
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, MetaSteps, Node
-from zarr_vectors_lazy.format.nodes import parse_dense
+from zarr_vectors_lazy.format.keys import MAX_DIGITS
+from zarr_vectors_lazy.format.nodes import MAX_INDEX, parse_dense
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 
@@ -22,6 +23,8 @@ def find_index(level: int, rank: int) -> MetaSteps[ObjectIndex | None]:
     path = f"{level}/object_index"
     group, manifests, ids = yield [Node(path), Node(f"{path}/manifests"), Node(f"{path}/object_ids")]
     if group is None:
+        if manifests is not None or ids is not None:
+            raise FormatError("an object index has arrays and no zarr.json of its own", where=path)
         return None
     layout = group.attributes.get("layout", LAYOUTS[0])
     if layout not in LAYOUTS:
@@ -79,7 +82,7 @@ def find_groups(level: int) -> MetaSteps[GroupIndex | None]:
 
 
 def _group(name: str, where: str) -> int:
-    if not name.isdecimal():
+    if not name.isdecimal() or len(name) > MAX_DIGITS:
         raise FormatError(f"group_ranges names the group {name!r}, expected its number", where=where)
     return int(name)
 
@@ -87,4 +90,6 @@ def _group(name: str, where: str) -> int:
 def _range(bounds: Any, where: str) -> tuple[int, int]:
     if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(b, int) for b in bounds):
         raise FormatError(f"a group range must be [start, stop], found {bounds!r}", where=where)
+    if not -MAX_INDEX <= bounds[0] <= bounds[1] <= MAX_INDEX:
+        raise FormatError(f"a group range must ascend, found {bounds!r}", where=where)
     return bounds[0], bounds[1]

@@ -38,7 +38,7 @@ class LocalBackend(Backend):
                 case Delete(keys):
                     self._delete(keys)
                     return None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
             raise self.failure(request, error) from error
 
     def _path(self, key: str) -> str:

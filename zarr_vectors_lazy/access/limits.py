@@ -1,0 +1,19 @@
+"""The limits of this process, from its settings."""
+
+from functools import cache
+
+from dask.utils import parse_bytes
+
+from zarr_vectors_lazy.format.limits import LIMITS
+from zarr_vectors_lazy.settings import setting
+
+
+def adopt_limits() -> None:
+    """Let what decodes know the settings as they are now."""
+    LIMITS.cell_nbytes = _nbytes(setting("max-cell-bytes"))
+    LIMITS.array_nbytes = _nbytes(setting("max-array-bytes"))
+
+
+@cache
+def _nbytes(value: int | str) -> int:
+    return int(parse_bytes(value))
