@@ -23,16 +23,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--points", type=int, nargs="+", default=[1_000_000, 10_000_000], help="sizes of the stores")
     parser.add_argument("--side", type=int, default=8, help="chunks along an axis (default: 8, that is 512 chunks)")
     parser.add_argument("--places", nargs="+", choices=["disk", "s3"], default=["disk", "s3"])
+    parser.add_argument("--work", nargs="+", choices=["full", "box"], default=["full", "box"])
     parser.add_argument("--delay-ms", type=float, default=30, help="of the S3 server (default: 30)")
     parser.add_argument("--in-flight", type=int, nargs="+", default=[64, 128, 256], help="of the raw fetch")
     parser.add_argument("--no-reference", action="store_true", help="neither its environment nor its stores and times")
+    parser.add_argument("--cold-memory", action="store_true", help="do not touch memory before the clock starts")
     parser.add_argument("--no-graph", action="store_true", help="leave out the graph of 10^6 chunks")
     parser.add_argument("--folder", type=Path, default=None, help="of the stores (default: benchmarks/.cache/data)")
     parser.add_argument("--json", type=Path, default=CACHE / "results.json", help="where every number goes")
     parser.add_argument("--write", action="store_true", help=f"write {RESULTS.relative_to(ROOT)}")
     args = parser.parse_args(arguments)
 
-    about = {"measured": f"{dt.date.today()}, {args.rounds} rounds", **machine()}
+    memory = "cold" if args.cold_memory else "warm"
+    about = {"measured": f"{dt.date.today()}, {args.rounds} rounds, {memory} memory", **machine()}
     rows = bench_read.run(prepare(args))
     text = report.markdown(rows, about | report.versions(rows))
     if not args.no_graph:
@@ -61,6 +64,8 @@ def prepare(args: argparse.Namespace) -> bench_read.Options:
         rounds=args.rounds,
         delay_ms=args.delay_ms,
         places=tuple(args.places),
+        works=tuple(args.work),
+        warm_memory=not args.cold_memory,
         in_flight=tuple(args.in_flight),
         reference=reference,
     )

@@ -35,6 +35,8 @@ class Options:
     delay_ms: float = 30
     places: tuple[str, ...] = ("disk", "s3")
     in_flight: tuple[int, ...] = (64, 128, 256)  # requests of the raw fetch at once; 256 is this package's default
+    works: tuple[str, ...] = ("full", "box")
+    warm_memory: bool = True  # see `benchmarks.case.warm_memory`
     reference: Path | None = None  # Python that has the reference package; None: leave it out
 
 
@@ -62,8 +64,8 @@ def run(options: Options) -> list[Row]:
             server = stack.enter_context(running(options.folder, delay_ms=options.delay_ms))
         for dataset in options.stores:
             for place in options.places:
-                rows += run_cell(dataset, "full", server if place == "s3" else None, options)
-                rows += run_cell(dataset, "box", server if place == "s3" else None, options)
+                for work in options.works:
+                    rows += run_cell(dataset, work, server if place == "s3" else None, options)
     return rows
 
 
@@ -100,6 +102,7 @@ def plan(dataset: Dataset, work: str, server: Server | None, options: Options) -
         url=server.url(dataset.name) if server else str(folder),
         folder=str(folder),
         box=[list(corner) for corner in dataset.box] if work == "box" else None,
+        warm_memory=options.warm_memory,
     )
     wanted = [name for name in (BOX if work == "box" else FULL) if options.reference or name == "ours"]
     jobs = {name: replace(job, reader=name, cells=cells) for name in wanted}

@@ -25,4 +25,5 @@ class Job:
     cells: list[str] = field(default_factory=list)  # and those that reading takes, relative to the store
     in_flight: int = 128  # requests of the raw fetch at once
     count_opens: bool = False  # count the files opened; costs time
+    warm_memory: bool = True  # touch memory before the clock starts
     preload: list[str] = field(default_factory=list)  # modules to import before the clock starts

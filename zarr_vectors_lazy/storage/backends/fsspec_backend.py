@@ -63,7 +63,7 @@ class FsspecBackend(Backend):
     async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
         self.check_writable(request)
         if not self._asynchronous:
-            return await asyncio.get_running_loop().run_in_executor(threads.pool(), self._answer, request)
+            return await threads.on_thread(self._answer, request)
         async with Slot():
             return await self._attempt(request)
 

@@ -1,6 +1,5 @@
 """Buckets and HTTP servers through obstore: blocking requests on threads (see `storage.threads`)."""
 
-import asyncio
 import contextlib
 import os
 import re
@@ -45,7 +44,7 @@ class ObstoreBackend(Backend):
         return threads.gather(self._answer, requests)
 
     async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
-        return await asyncio.get_running_loop().run_in_executor(threads.pool(), self._answer, request)
+        return await threads.on_thread(self._answer, request)
 
     def _answer(self, request: Request) -> Result:
         _check_fork(self.url)
