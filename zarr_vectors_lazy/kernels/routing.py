@@ -1,0 +1,194 @@
+"""Which chunk and which bin each row belongs to, and the rows of each chunk (spec 0.9, 4.2 and 5.1)."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices
+
+BLOCK = 2**18  # rows worked on at once: temporaries stay in the cache, and float64 copies small
+TABLE = 2**24  # grid cells for which a table of all is kept
+RADIX = 2**16  # NumPy sorts 16-bit integers by radix, in linear time
+Order: TypeAlias = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routed:
+    """Rows by chunk.
+
+    Parameters
+    ----------
+    coords
+        (C, K) chunks that have rows, in lexicographic order.
+    bounds
+        (C + 1,) rows of chunk i are ``order[bounds[i]:bounds[i + 1]]``.
+    order
+        (N,) row numbers, ascending inside each chunk.
+    """
+
+    coords: ChunkCoords
+    bounds: IntArray
+    order: Order
+
+    def __len__(self) -> int:
+        return len(self.coords)
+
+    @property
+    def counts(self) -> IntArray:
+        """(C,) rows of each chunk."""
+        return np.diff(self.bounds)
+
+    def rows(self, chunk: int) -> IntArray:
+        """Row numbers of a chunk, ascending."""
+        return self.order[self.bounds[chunk] : self.bounds[chunk + 1]].astype(np.int64)
+
+    def chunk_of_row(self) -> IntArray:
+        """(N,) number of the chunk of each row."""
+        found = np.empty(len(self.order), np.int64)
+        found[self.order] = np.repeat(np.arange(len(self)), self.counts)
+        return found
+
+
+def blocks(n: int) -> Iterator[slice]:
+    """Slices of at most `BLOCK` rows."""
+    return (slice(start, min(start + BLOCK, n)) for start in range(0, n, BLOCK))
+
+
+def stored(rows: Vertices, dtype: np.dtype[Any]) -> Vertices:
+    """Rows as they are stored; what does not fit becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(rows).astype(dtype, copy=False)
+
+
+def extent(positions: Vertices, dtype: np.dtype[Any], threads: int = 1) -> tuple[Floats, Floats, int]:
+    """Corners of positions as they will be stored, and how many rows are not finite.
+
+    Returns
+    -------
+    (D,) lo, (D,) hi in float64 (inf and -inf of no rows), and the first row that is NaN or infinite, -1 for none.
+    """
+
+    def of(part: slice) -> tuple[Floats, Floats, int]:
+        rows = stored(positions[part], dtype)
+        columns = [np.ascontiguousarray(column) for column in rows.T]
+        lo = np.asarray([column.min() for column in columns], np.float64)
+        hi = np.asarray([column.max() for column in columns], np.float64)
+        if np.isfinite(lo).all() and np.isfinite(hi).all():  # NaN goes through both
+            return lo, hi, -1
+        return lo, hi, part.start + int(np.argmin(np.isfinite(rows).all(axis=1)))
+
+    found = _threaded(of, list(blocks(len(positions))), threads)
+    ndim = positions.shape[1]
+    bad = next((row for _, _, row in found if row >= 0), -1)
+    lo = np.min([np.full(ndim, np.inf), *(lo for lo, _, _ in found)], axis=0)
+    hi = np.max([np.full(ndim, -np.inf), *(hi for _, hi, _ in found)], axis=0)
+    return lo, hi, bad
+
+
+def chunks_of(positions: Vertices, chunk_shape: Floats) -> ChunkCoords:
+    """(N, D) chunk of each position: ``floor(position / chunk_shape)`` in float64."""
+    found: ChunkCoords = np.floor(np.divide(positions, chunk_shape, dtype=np.float64)).astype(np.int64)
+    return found
+
+
+def bins_in_chunk(positions: Vertices, coord: IntArray, bin_shape: Floats, ratio: IntArray) -> IntArray:
+    """(N,) bin of each position in its chunk, in C order over the chunk's bins.
+
+    ``floor(position / bin_shape)`` in float64, clamped into the chunk: the quotients of chunk and bin can round apart.
+
+    Parameters
+    ----------
+    coord
+        (D,) the chunk.
+    ratio
+        (D,) bins of a chunk along each axis.
+    """
+    local = np.floor(np.divide(positions, bin_shape, dtype=np.float64)).astype(np.int64) - coord * ratio
+    found: IntArray = np.ravel_multi_index(tuple(np.clip(local, 0, ratio - 1).T), tuple(ratio.tolist()))
+    return found
+
+
+def route(
+    positions: Vertices,
+    dtype: np.dtype[Any],
+    chunk_shape: Floats,
+    origin: IntArray,
+    shape: IntArray,
+    *,
+    threads: int = 1,
+) -> Routed:
+    """Sort rows by chunk, stably.
+
+    Parameters
+    ----------
+    positions
+        (N, D), finite.
+    dtype
+        In which they are stored; they are routed as they will be read.
+    origin, shape
+        (D,) of a grid that holds them all.
+    threads
+        That work on blocks of rows.
+    """
+    cells = int(np.prod(shape.astype(object)))
+    ids = np.empty(len(positions), _unsigned(cells))
+
+    def fill(part: slice) -> None:
+        rows = stored(positions[part], dtype)
+        packed = np.zeros(len(rows), np.int64)
+        for axis, (first, edges) in enumerate(zip(origin.tolist(), shape.tolist(), strict=True)):
+            at = np.floor(np.divide(rows[:, axis], chunk_shape[axis], dtype=np.float64))
+            packed *= edges
+            packed += at.astype(np.int64)
+            packed -= first
+        ids[part] = packed
+
+    _threaded(fill, list(blocks(len(positions))), threads)
+    present, ids, counts = _compact(ids, cells)
+    coords = np.stack(np.unravel_index(present, tuple(shape.tolist())), axis=1) + origin
+    bounds = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Routed(coords.astype(np.int64), bounds, stable_order(ids, len(present)))
+
+
+def _compact(ids: np.ndarray[Any, Any], cells: int) -> tuple[IntArray, np.ndarray[Any, Any], IntArray]:
+    """Cells present, ascending; the number of each row's among them; rows of each."""
+    if cells > TABLE:
+        present, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
+        return present.astype(np.int64), inverse.reshape(-1).astype(_unsigned(len(present))), counts
+    seen = np.zeros(cells, np.bool_)
+    for part in blocks(len(ids)):
+        seen[ids[part]] = True
+    present = np.flatnonzero(seen)
+    if len(present) < cells:
+        table = np.zeros(cells, _unsigned(len(present)))
+        table[present] = np.arange(len(present))
+        ids = table[ids]
+    counts = np.zeros(len(present), np.int64)
+    for part in blocks(len(ids)):
+        counts += np.bincount(ids[part], minlength=len(present))
+    return present, ids, counts
+
+
+def stable_order(ids: np.ndarray[Any, Any], n: int) -> Order:
+    """Rows sorted by id, those of one id ascending; ids are below ``n``."""
+    small = np.dtype(np.uint32 if len(ids) <= 2**32 else np.uint64)
+    if n <= RADIX:
+        return np.argsort(ids.astype(np.uint16, copy=False), kind="stable").astype(small)
+    low = np.argsort((ids & (RADIX - 1)).astype(np.uint16), kind="stable").astype(small)
+    found: Order = low[stable_order((ids >> 16)[low], -(-n // RADIX))]
+    return found
+
+
+def _unsigned(n: int) -> np.dtype[Any]:
+    """Smallest unsigned dtype for numbers below ``n``."""
+    return np.dtype(np.uint16 if n <= 2**16 else np.uint32 if n <= 2**32 else np.uint64)
+
+
+def _threaded(work: Any, parts: list[slice], threads: int) -> list[Any]:
+    if threads < 2 or len(parts) < 2:
+        return [work(part) for part in parts]
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, parts))

@@ -1,0 +1,59 @@
+"""Rooted trees as arrays of parents."""
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.types import IntArray
+
+
+def depth_first(parents: IntArray) -> IntArray:
+    """Place of each vertex in depth-first order, children and roots in the order of their numbers.
+
+    The tour that goes down and up every edge is a linked list; doubling pointers ranks it in log2(2 N) steps, whatever
+    the depth.
+
+    Parameters
+    ----------
+    parents
+        (N,) parent of each vertex, -1 for roots.
+
+    Raises
+    ------
+    SelectionError
+        If following parents does not end: a cycle.
+    """
+    n = len(parents)
+    if not n:
+        return np.empty(0, np.int64)
+    down, up, end = np.arange(n), np.arange(n) + n, 2 * n
+    following = _tour(parents, down, up, end)
+    left = np.zeros(end + 1, np.int64)  # vertices entered from here to the end
+    left[down] = 1
+    for _ in range(int(end).bit_length() + 1):
+        if (following == end).all():
+            break
+        left = left + left[following]
+        following = following[following]
+    if not (following == end).all():
+        vertex = int(np.flatnonzero(following[:n] != end)[0])
+        raise SelectionError(f"the edges of a skeleton must be trees; vertex {vertex} is on a cycle, or below one")
+    return n - left[down]
+
+
+def _tour(parents: IntArray, down: IntArray, up: IntArray, end: int) -> IntArray:
+    """Return what follows each step of the tour; the list ends in ``end``, which follows itself."""
+    n = len(parents)
+    order = np.argsort(parents, kind="stable")  # siblings together, roots first
+    sorted_parents = parents[order]
+    first = np.diff(sorted_parents, prepend=-2) != 0
+    last = np.append(first[1:], True)
+    following = np.empty(end + 1, np.int64)
+    following[end] = end
+    following[down] = up  # of leaves
+    heads = order[first]
+    inner = parents[heads] >= 0
+    following[down[parents[heads[inner]]]] = down[heads[inner]]
+    sibling = np.append(order[1:], -1)
+    after = np.where(last, np.where(sorted_parents >= 0, n + sorted_parents, end), sibling)
+    following[up[order]] = after
+    return following
