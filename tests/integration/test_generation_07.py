@@ -14,7 +14,9 @@ from tests.integration.generations import COPIES_07
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, StoreError, UnsupportedVersionError
 from zarr_vectors_lazy.format.fragments import decode_fragments
+from zarr_vectors_lazy.requests import ListDir
 from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.fetch import fetch
 
 ACROSS = "0/cross_chunk_links/0/data"
 
@@ -107,6 +109,40 @@ def test_plain_http(neuron07, results):
         level = zvl.open_zv(path, **options)[0]
         found = dask.compute({"L0/vertices": level.vertices, "L0/edges": level.edges})[0]
     assert not differing(found, results("neuron-0.7"))
+
+
+def test_a_store_that_refuses_to_be_listed(neuron07, monkeypatch, results):
+    """A bucket whose policy grants reading objects only; a failure of another kind says nothing of the sort."""
+    answer, expected = {"refuses": True}, results("neuron-0.7")["L0/vertices"]
+
+    def refusing(backend, requests):
+        lists = [isinstance(request, ListDir) for request in requests]
+        if any(lists) and (
+            not answer["refuses"] or any(r.required for r, one in zip(requests, lists, strict=True) if one)
+        ):
+            raise StoreError("no", where="s3://bucket")
+        answers = iter(fetch(backend, [r for r, one in zip(requests, lists, strict=True) if not one]))
+        return [None if one else next(answers) for one in lists]
+
+    monkeypatch.setattr("zarr_vectors_lazy.access.metadata.fetch", refusing)
+    level = zvl.open_zv(neuron07.path)[0]
+    with pytest.raises(StoreError, match=r"zvl\.consolidate"):
+        level.vertices  # noqa: B018
+    answer["refuses"] = False
+    with pytest.raises(StoreError, match=r"^no [^;]*$"):
+        level.vertices  # noqa: B018
+    neuron07.consolidate()
+    assert same_bytes(zvl.open_zv(neuron07.path)[0].vertices.compute(), expected)
+
+
+def test_a_store_written_anew_is_read_anew(tamper, goldens, results):
+    """In a process that has read what was there before."""
+    copy = tamper("cloud-0.7")
+    assert len(zvl.open_zv(copy.path)[0].objects.ids) == 5
+    shutil.rmtree(copy.path)
+    shutil.copytree(goldens["tracts-0.7"].path, copy.path)
+    store = zvl.open_zv(copy.path)
+    assert not differing(compute_together(collect(store, "tracts-0.7", depth="some")), results("tracts-0.7"))
 
 
 def damaged_metadata(copy, array, chunk):

@@ -53,6 +53,18 @@ def test_rows_of_a_dense_array(backend_of_dense):
     assert np.array_equal(zarr_array(backend, "d", 3, 9), data[3:9])
 
 
+def test_an_array_written_anew_is_opened_anew(backend_of_dense, tmp_path):
+    """The handle of the old one has its dtype and chunks."""
+    backend, _ = backend_of_dense
+    zarr_array(backend, "d", 0, 1, version="old")
+    data = np.arange(20, dtype="int16").reshape(10, 2)
+    zarr.create_array(LocalStore(tmp_path), name="d", data=data, chunks=(3, 1), overwrite=True)
+    assert np.array_equal(zarr_array(backend, "d", 0, 9, version="new"), data[:9])
+    with counting() as counts:
+        zarr_array(backend, "d", 0, 3, version="new")
+    assert not [key for key in counts.keys if key.endswith("zarr.json")]
+
+
 @pytest.fixture
 def backend_of_dense(tmp_path):
     data = np.arange(36, dtype="float32").reshape(12, 3)

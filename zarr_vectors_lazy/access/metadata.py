@@ -188,10 +188,15 @@ class MetaTree:
         try:
             return fetch(self.backend, requests)
         except StoreError as error:
-            if self.backend.listable:
+            folders = [request.prefix for request in requests if isinstance(request, ListDir) and request.required]
+            if self.backend.listable and not (folders and self._refuses_to_list(folders[0])):
                 raise
             hint = "the store cannot be listed: only consolidated metadata tells what is in it (zvl.consolidate)"
             raise StoreError(f"{error.message}; {hint}", where=self.url) from error
+
+    def _refuses_to_list(self, folder: str) -> bool:
+        (names,) = fetch(self.backend, [ListDir(folder, required=False)])
+        return names is None
 
     def _parse(self, path: str, raw: bytes | None) -> Found | None:
         if raw is None:

@@ -45,7 +45,7 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
     check_array(nbytes, f"{stop - start} rows of {array.path!r}", source.spec.url)
     if array.stored is None:
         check = Pipeline(array.codecs).check_expansion
-        return np.asarray(zarr_array(connect(source.spec), array.path, start, stop, check))
+        return np.asarray(zarr_array(connect(source.spec), array.path, start, stop, check, version=array.digest))
     try:
         (values,) = converse(connect(source.spec), [array.stored.read()])
     except FormatError as error:

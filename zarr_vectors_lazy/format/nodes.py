@@ -99,6 +99,7 @@ def parse_dense(node: Found | None, name: str) -> DenseArray:
         chunk_rows=rows,
         fill=node.doc.get("fill_value"),
         codecs=tuple(codec["name"] for codec in codecs[1:]),
+        digest=node.digest,
     )
 
 

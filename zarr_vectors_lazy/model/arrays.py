@@ -199,6 +199,8 @@ class DenseArray:
         What reads it where it is no Zarr array.
     codecs
         Names of its bytes-to-bytes codecs, in the order in which a writer applies them.
+    digest
+        Changes when its metadata change.
     """
 
     path: str
@@ -209,3 +211,4 @@ class DenseArray:
     fill: Any = None
     stored: Stored | None = None
     codecs: tuple[str, ...] = ()
+    digest: str = ""

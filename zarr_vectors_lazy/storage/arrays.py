@@ -62,13 +62,14 @@ def zarr_cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) ->
 
 
 def zarr_array(
-    backend: Backend, path: str, start: int, stop: int | None, check: Check | None = None
+    backend: Backend, path: str, start: int, stop: int | None, check: Check | None = None, *, version: str = ""
 ) -> npt.NDArray[Any]:
     """Rows ``[start, stop)`` of a dense array, to its end where ``stop`` is None; errors as `zarr_cells`.
 
-    ``check`` is given the bytes of every object before zarr decodes them.
+    ``check`` is given the bytes of every object before zarr decodes them. ``version`` changes when the array's metadata
+    do: what was opened for another one is opened again.
     """
-    return run(_rows(backend, path, start, stop, check))
+    return run(_rows(backend, path, start, stop, check, version))
 
 
 async def _cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) -> list[bytes]:
@@ -96,8 +97,10 @@ async def _cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) 
     return cells
 
 
-async def _rows(backend: Backend, path: str, start: int, stop: int | None, check: Check | None) -> npt.NDArray[Any]:
-    array = await _opened(backend, path, check)
+async def _rows(
+    backend: Backend, path: str, start: int, stop: int | None, check: Check | None, version: str
+) -> npt.NDArray[Any]:
+    array = await _opened(backend, path, check, version)
     try:
         return np.asarray(await array.getitem(slice(start, stop)))
     except StoreError:
@@ -106,17 +109,17 @@ async def _rows(backend: Backend, path: str, start: int, stop: int | None, check
         raise _undecodable(backend, path, error, np.arange(start, stop or start)) from error
 
 
-async def _opened(backend: Backend, path: str, check: Check | None = None) -> Array:
-    if path not in backend.opened:
+async def _opened(backend: Backend, path: str, check: Check | None = None, version: str = "") -> Array:
+    found, array = backend.opened.get(path, (None, None))
+    if found != version:
         try:
-            backend.opened[path] = await open_array(
-                store=BackendStore(backend, check), path=path, mode="r", zarr_format=3
-            )
+            array = await open_array(store=BackendStore(backend, check), path=path, mode="r", zarr_format=3)
         except StoreError:
             raise
         except _UNDECODABLE as error:
             raise _undecodable(backend, path, error, np.arange(0)) from error
-    return backend.opened[path]
+        backend.opened[path] = (version, array)
+    return array
 
 
 def _undecodable(backend: Backend, path: str, error: Exception, rows: npt.NDArray[np.integer]) -> FormatError:
