@@ -69,7 +69,7 @@ def zarr_array(
     ``check`` is given the bytes of every object before zarr decodes them. ``version`` changes when the array's metadata
     do: what was opened for another one is opened again.
     """
-    return run(_rows(backend, path, start, stop, check, version))
+    return run(_rows(backend, path, start, stop, check, version=version))
 
 
 async def _cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) -> list[bytes]:
@@ -98,7 +98,7 @@ async def _cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) 
 
 
 async def _rows(
-    backend: Backend, path: str, start: int, stop: int | None, check: Check | None, version: str
+    backend: Backend, path: str, start: int, stop: int | None, check: Check | None, *, version: str
 ) -> npt.NDArray[Any]:
     array = await _opened(backend, path, check, version)
     try:
