@@ -58,6 +58,22 @@ def store_graph_values_lost(path):
     return "graph", [level]
 
 
+def store_graph_4d(path):
+    return "graph", [graph(path, 36, np.repeat([0, 1], 30), ndim=4, chunk=(20.0,) * 4, n_edges=50)]
+
+
+def store_graph_by_text(path):
+    """Chunks are cut by a value that is the same for all vertices of an object."""
+    ids = np.repeat([0, 1, 2, 3], 15)
+    attrs = {"side": np.asarray(["right", "left", "right", "both"])[ids], "v": np.arange(60.0)}
+    level = graph(
+        path, 37, ids, ndim=2, chunk=(20.0,) * 2, n_edges=50, vertex_attributes=attrs, chunk_by_attribute="side"
+    )
+    level.chunk_by = "side"
+    level.objects = {i: by_chunk(level, rows) for i, rows in objects_of(ids).items()}
+    return "graph", [level]
+
+
 def store_graph_no_edges(path):
     points = cloud(34, 30)
     write_graph(str(path), points, np.empty((0, 2), "i8"), chunk_shape=(20.0,) * 3)
@@ -106,6 +122,17 @@ def store_skeleton_f64_far(path):
     return "skeleton", [skeleton(path, 42, [60, 40], dtype="f8", start=1e7)]
 
 
+def store_skeleton_gaps(path):
+    """Ids that are not there."""
+    positions, edges, ids = trees(45, [30, 25, 10])
+    ids = np.asarray([1, 4, 9])[ids]
+    write_graph(str(path), positions, edges, chunk_shape=(12.0,) * 3, kind="skeleton", object_ids=ids)
+    objects = dict.fromkeys(range(10), np.empty(0, "i8")) | objects_of(ids)
+    return "skeleton", [
+        Level(positions.astype("f4"), (12.0,) * 3, edges=edges, tree=True, objects=objects, ordered=False)
+    ]
+
+
 def store_skeleton_one_chunk(path):
     return "skeleton", [skeleton(path, 43, [40, 30], chunk=(500.0,) * 3)]
 
@@ -137,6 +164,17 @@ def store_mesh_quads(path):
     return mesh(path, 51, 9, 4, dtype="float64")
 
 
+def store_mesh_objects(path):
+    """An object is given all vertices of the chunks that it touches: they share a fragment."""
+    vertices, faces = grid_mesh(53, 8, 3)
+    ids, chunk = np.arange(64) // 24, (9.0, 9.0, 40.0)
+    write_mesh(str(path), vertices, faces, chunk_shape=chunk, object_ids=ids, object_attributes={"a": np.arange(3.0)})
+    level = Level(vertices, chunk, faces=faces, object_attrs={"a": np.arange(3.0)})
+    chunks = np.unique(level.coords(), axis=0, return_inverse=True)[1].reshape(-1)
+    level.objects = {i: by_chunk(level, np.flatnonzero(np.isin(chunks, chunks[ids == i]))) for i in range(3)}
+    return "mesh", [level]
+
+
 def store_pyramid_mesh(path):
     kind, (level,) = mesh(path, 52, 10, 3, chunk=(12.0, 12.0, 20.0), bin_shape=(3.0, 3.0, 5.0))
     levels = pyramid(path, level, (3.0, 3.0, 5.0), [(2, 1), (4, 1)], scales=[(1, 2, 1), (2, 1, 1)], depth=2)
@@ -148,4 +186,16 @@ def store_pyramid_mesh(path):
 def store_packed_skeleton(path):
     kind, levels = store_skeleton(path)
     shard_store(str(path), ShardLayout("snake"), 6)
+    return kind, levels
+
+
+def store_packed_graph(path):
+    kind, levels = store_graph_values_lost(path)
+    shard_store(str(path), ShardLayout("octree"), 4)
+    return kind, levels
+
+
+def store_packed_mesh(path):
+    kind, levels = store_mesh(path)
+    shard_store(str(path), ShardLayout("index_table"), 5)
     return kind, levels

@@ -131,6 +131,29 @@ def store_points_objects(path):
     return "point_cloud", [level]
 
 
+def store_points_kinds(path):
+    """Kinds of values that the others lack, and a group without members."""
+    rng = np.random.default_rng(10)
+    points, ids = cloud(10, 90, 2, dtype="f8"), rng.choice([0, 2, 3], 90)
+    attrs = {"flag": rng.random(90) < 0.5, "half": rng.normal(size=90).astype("f2")}
+    values = {"name": np.asarray(["a", "", "längere", "z"]), "flag": np.asarray([True, False, True, False])}
+    groups = {0: [0, 3], 1: [], 2: [2]}
+    write_points(
+        str(path),
+        points,
+        chunk_shape=(20.0,) * 2,
+        object_ids=ids,
+        vertex_attributes=attrs,
+        object_attributes=values,
+        groups=groups,
+        dtype="float64",
+    )
+    level = Level(points, (20.0,) * 2, attrs, object_attrs=values, groups=groups)
+    level.objects = dict.fromkeys(range(4), np.empty(0, "i8")) | objects_of(ids)
+    level.objects = {i: by_chunk(level, rows) for i, rows in level.objects.items()}
+    return "point_cloud", [level]
+
+
 def store_points_by_int(path):
     rng = np.random.default_rng(7)
     attrs = {"gene": rng.integers(-3, 3, 120), "v": rng.normal(size=120).astype("f4")}
@@ -256,6 +279,23 @@ def store_lines_2d_f64(path):
     ends = segments(27, 30, 2, 8.0, "f8")
     write_lines(str(path), ends, chunk_shape=(10.0,) * 2, bin_shape=(5.0,) * 2, dtype="float64")
     return "line", [lines_level(ends, (10.0,) * 2, {})]
+
+
+def store_lines_by_int(path):
+    ends, kind = segments(28, 30, 3, 8.0), np.random.default_rng(28).integers(0, 3, 30)
+    attrs = {"kind": np.stack([kind, kind], 1)}
+    write_lines(str(path), ends, chunk_shape=(20.0,) * 3, vertex_attributes=attrs, chunk_by_attribute="kind")
+    return "line", [lines_level(ends, (20.0,) * 3, attrs, chunk_by="kind")]
+
+
+def store_paths_4d(path):
+    return paths(path, walks(29, [30, 20, 2], 4, dtype="f8"), (20.0,) * 4, bin_shape=(10.0,) * 4, dtype="float64")
+
+
+def store_pyramid_lines(path):
+    ends = segments(30, 30, 2, 8.0)
+    write_lines(str(path), ends, chunk_shape=(20.0,) * 2, bin_shape=(5.0,) * 2)
+    return "line", path_pyramid(path, lines_level(ends, (20.0,) * 2, {}), (5.0,) * 2, [(2, 1), (3, 2)], depth=2)
 
 
 def store_pyramid_points(path):
