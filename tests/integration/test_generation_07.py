@@ -57,6 +57,30 @@ def test_chunks_are_found_by_one_listing_an_array(tamper, name):
     assert counts.by_kind["list"] == counts.requests == 1
 
 
+def test_arrays_are_listed_at_once(tamper, monkeypatch):
+    level = zvl.open_zv(tamper("tracts-0.7").path)[0]
+    names, rounds = level.attribute_names, []
+    assert len(names) == 3
+
+    def counted(backend, requests):
+        rounds.append([request.prefix for request in requests if isinstance(request, ListDir)])
+        return fetch(backend, requests)
+
+    _ = level.vertices
+    monkeypatch.setattr("zarr_vectors_lazy.access.metadata.fetch", counted)
+    arrays = dict(level.attributes.items())
+    assert [listed for listed in rounds if listed] == [[f"0/vertex_attributes/{name}" for name in names]]
+    assert list(arrays) == list(names)
+
+
+def test_what_is_wrong_with_one_attribute_is_said_of_it_alone(neuron07):
+    neuron07.put("0/vertex_attributes/radius/zarr.json", b"{")
+    level = zvl.open_zv(neuron07.path)[0]
+    with pytest.raises(FormatError, match="radius"):
+        dict(level.attributes.items())
+    assert len(level.attributes["label"].compute()) == level.vertex_count
+
+
 def test_a_box_of_a_skeleton_reads_the_table_of_links_once(neuron07, whole):
     level = zvl.open_zv(neuron07.path)[0]
     lo, hi = boxes_of("neuron-0.7", 0)[0]

@@ -101,6 +101,13 @@ class LevelData:
             self._attributes, name, lambda: self.tree.run(self.generation.attribute(self.meta, self.vertices, name))
         )
 
+    def load_attributes(self) -> None:
+        """Read what the metadata say of all vertex attributes, concurrently."""
+        by = self.meta.chunk_attribute
+        names = [name for name in self.attribute_names if name not in self._attributes and (not by or name != by[0])]
+        if len(names) > 1:
+            self.tree.anticipate([self.generation.attribute(self.meta, self.vertices, name) for name in names])
+
     @cached_property
     def deltas(self) -> tuple[int, ...]:
         """Deltas of the link families."""

@@ -144,7 +144,25 @@ class MetaTree:
                         raise
                     raise type(error)(error.message, where=self._at(error.where)) from error
                 self.load(wanted)
-                answers = [self._found[w.path] if isinstance(w, Node) else self._names[w.path] for w in wanted]
+                answers = self._answers(wanted)
+
+    def anticipate(self, conversations: Sequence[MetaSteps[Any]]) -> None:
+        """Read what several conversations will ask for, each round of all of them in one concurrent fetch.
+
+        What is wrong with one of them is left to its `run`.
+        """
+        with self._lock:
+            live: list[tuple[MetaSteps[Any], list[Any] | None]] = [(steps, None) for steps in conversations]
+            while live:
+                asking = [(steps, wanted) for steps, got in live if (wanted := _advance(steps, got)) is not None]
+                try:
+                    self.load([want for _, wanted in asking for want in wanted])
+                except FormatError:
+                    return
+                live = [(steps, self._answers(wanted)) for steps, wanted in asking]
+
+    def _answers(self, wanted: Sequence[Node | Children]) -> list[Any]:
+        return [self._found[w.path] if isinstance(w, Node) else self._names[w.path] for w in wanted]
 
     def load(self, wanted: Sequence[Node | Children]) -> None:
         """Read what is wanted and not yet known, in one concurrent fetch."""
@@ -237,3 +255,11 @@ class MetaTree:
             name = next(name for name in found if not is_name(name))
             raise FormatError(f"a listing names a node {name!r}: it would lie elsewhere", where=self.url)
         return found
+
+
+def _advance(steps: MetaSteps[Any], answers: list[Any] | None) -> list[Node | Children] | None:
+    """What a conversation asks for next; None where it has ended or failed."""
+    try:
+        return next(steps) if answers is None else steps.send(answers)
+    except (StopIteration, FormatError):
+        return None

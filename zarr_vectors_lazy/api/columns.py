@@ -1,6 +1,6 @@
 """Attributes of vertices and links by name."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import ItemsView, Iterator, Mapping, ValuesView
 from typing import Any
 
 import dask.array as da
@@ -32,6 +32,16 @@ class Attributes(Mapping[str, da.Array]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def items(self) -> ItemsView[str, da.Array]:
+        """Names and arrays; the metadata of all of them are read at once."""
+        self._view.data.load_attributes()
+        return super().items()
+
+    def values(self) -> ValuesView[da.Array]:
+        """Arrays, by name; the metadata of all of them are read at once."""
+        self._view.data.load_attributes()
+        return super().values()
 
     def __repr__(self) -> str:
         return f"<{len(self)} vertex attributes: {', '.join(self)}>"

@@ -267,7 +267,7 @@ class ZVLevel:
 
     def _member(self, member: str) -> list[da.Array]:
         if member == "attributes":
-            return [self.attributes[name] for name in self.attribute_names]
+            return list(self.attributes.values())
         if member in ("vertices", "edges", "faces"):
             array: da.Array = getattr(self, member)
             return [array]
