@@ -6,6 +6,9 @@ import dask.config
 
 DEFAULTS: dict[str, int | str] = {
     "max-requests": 256,  # requests in flight per process
+    "retries": 10,  # times that a request is made again after a failure that may pass
+    "retry-timeout": "30 s",  # after which it is not made again
+    "read-timeout": "30 s",  # without a byte, after which an attempt is given up
     "batch-chunks": 256,  # cells that one task fetches, at most
     "batch-bytes": "64 MiB",  # stored bytes that one task fetches, at most (estimated)
     "max-cell-bytes": "256 MiB",  # decoded size of a cell that is believed however few bytes are stored

@@ -50,6 +50,7 @@ class FaultServer:
     happened: Counter = field(default_factory=Counter)
     keys: list = field(default_factory=list)
     port: int = 0
+    open: set = field(default_factory=set)  # transports
 
     @property
     def endpoint(self):
@@ -84,28 +85,31 @@ class FaultyConnection(Connection):
         self.server = server
         self.rule = None
 
+    def connection_made(self, transport):
+        super().connection_made(transport)
+        self.server.open.add(transport)
+
     def connection_lost(self, exc):
-        pass
+        self.server.open.discard(self.transport)
 
     def route(self, method, bucket, key, query, headers):
         self.rule = rule = self.server.next_rule(key or "?")
         if rule is None:
             return super().route(method, bucket, key, query, headers)
-        match rule.kind:
-            case "500":
-                return error(500, "InternalError", key)
-            case "503" | "503 after":
-                return refusal(503, "Service Unavailable", rule.kind == "503 after")
-            case "429":
-                return refusal(429, "Too Many Requests", False)
-            case "missing":
-                return error(404, "NoSuchKey", key)
-            case "denied":
-                return refusal(403, "Forbidden", False)
-            case "whole" if key:
-                return self.bucket.get(key, None)
-            case "other range" if key:
-                return self.other_range(key, headers)
+        refused = {
+            "500": error(500, "InternalError", key),
+            "503": refusal(503, "Service Unavailable"),
+            "503 after": refusal(503, "Service Unavailable", "Retry-After: 1\r\n"),
+            "429": refusal(429, "Too Many Requests"),
+            "missing": error(404, "NoSuchKey", key),
+            "denied": refusal(403, "Forbidden"),
+        }.get(rule.kind)
+        if refused is not None:
+            return refused
+        if rule.kind == "whole" and key:
+            return self.bucket.get(key, None)
+        if rule.kind == "other range" and key:
+            return self.other_range(key, headers)
         return changed(rule, super().route(method, bucket, key, query, headers))
 
     def other_range(self, key, headers):
@@ -142,8 +146,7 @@ class FaultyConnection(Connection):
             self.transport.abort()
 
 
-def refusal(status, reason, later):
-    extra = "Retry-After: 1\r\n" if later else ""
+def refusal(status, reason, extra=""):
     body = f"<Error><Code>{CODES[status]}</Code><Message>{reason}</Message></Error>".encode()
     line = f"HTTP/1.1 {status} {reason}\r\nContent-Type: application/xml\r\nContent-Length: {len(body)}\r\n"
     return Response(status, f"{line}{extra}\r\n".encode(), body)
@@ -187,11 +190,19 @@ def fault_server(folder):
     async def listen():
         return await loop.create_server(lambda: FaultyConnection(server), "127.0.0.1", 0, backlog=512)
 
+    async def close():
+        listening.close()
+        for transport in list(server.open):
+            transport.abort()
+        while server.open:
+            await asyncio.sleep(0.001)
+
     listening = asyncio.run_coroutine_threadsafe(listen(), loop).result()
     server.port = listening.sockets[0].getsockname()[1]
     try:
         yield server
     finally:
-        loop.call_soon_threadsafe(listening.close)
+        asyncio.run_coroutine_threadsafe(close(), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join(10)
+        loop.close()

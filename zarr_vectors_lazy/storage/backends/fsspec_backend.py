@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import inspect
 import os
 import re
 import weakref
@@ -16,9 +15,12 @@ from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.location import AZURE, BUCKETS, scheme_of
 from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
+from zarr_vectors_lazy.storage.patience import Patience, persist
+from zarr_vectors_lazy.storage.ranges import check_length, of_range
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
+PERSISTENT = {"s3", "http", "https"}
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 PAGE = 1000  # keys in one request that deletes
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
@@ -45,9 +47,6 @@ class FsspecBackend(Backend):
         else:
             self._fs, self._unsigned = systems.make(spec)
         self._root = self._fs._strip_protocol(spec.url)
-        self._cat_options: dict[str, Any] = {}
-        if self._scheme == "s3" and "max_concurrency" in inspect.signature(self._fs._cat_file).parameters:
-            self._cat_options = {"max_concurrency": 1}  # more than one begins every read with a HEAD
 
     async def _open(self, *, signed: bool = False) -> None:
         # Made on the loop that it will live on; its session too, before many requests would each make one.
@@ -70,7 +69,7 @@ class FsspecBackend(Backend):
     async def _attempt(self, request: Request) -> Result:
         unsigned = self._unsigned  # as it is sent: another request may find credentials meanwhile
         try:
-            return await self._answer_async(request)
+            return await self._patiently(request)
         except systems.failures() as error:
             if not systems.refused(error):
                 raise self._failed(request, error) from error
@@ -80,6 +79,15 @@ class FsspecBackend(Backend):
                 record("list", request.prefix, 0)
                 return None
             raise self._failed(request, error, self._hint(unsigned=unsigned)) from error
+
+    async def _patiently(self, request: Request) -> Result:
+        # Google's and Azure's file systems do this themselves. A creation whose answer was lost would find itself.
+        if self._scheme not in PERSISTENT or (isinstance(request, Put) and request.create):
+            return await self._answer_async(request)
+        patience = Patience.of_settings()
+        return await persist(
+            lambda: self._answer_async(request), patience, systems.failures(), systems.pause_after_failure
+        )
 
     async def _answer_async(self, request: Request) -> Result:
         match request:
@@ -136,25 +144,29 @@ class FsspecBackend(Backend):
         return data
 
     async def _cat(self, request: Get) -> bytes:
-        path = self._path(request.key)
         start, stop = request.start, request.stop
         if start is None:
-            data: bytes = await self._fs._cat_file(path, **self._cat_options)
-            return data
+            return await self._read(request.key, None, None)
         if start == stop:
             return b""
         if start < 0 and self._scheme in AZURE:  # Azure knows no suffixes
-            stop = (await self._fs._info(path))["size"]
+            stop = (await self._fs._info(self._path(request.key)))["size"]
             record("head", request.key, 0)
             start = max(0, stop + start)
         try:
-            data = await self._fs._cat_file(path, start=start, end=stop)
+            data = check_length(await self._read(request.key, start, stop), start, stop)
         except MISSING:
             raise
         except systems.failures() as error:
             if not _BEYOND_END.search(str(error)):
                 raise
             return b""
+        return data
+
+    async def _read(self, key: str, start: int | None, stop: int | None) -> bytes:
+        if self._scheme == "s3":
+            return await self._get_s3(Get(key, start, stop))
+        data: bytes = await self._fs._cat_file(self._path(key), start=start, end=stop)
         return data
 
     async def _get_http(self, request: Get) -> bytes:
@@ -165,8 +177,7 @@ class FsspecBackend(Backend):
         session = await self._fs.set_session()
         options = dict(self._fs.kwargs)
         if start is not None:
-            limits = f"{start}" if start < 0 else f"{start}-{'' if stop is None else stop - 1}"
-            ranged = {"Range": f"bytes={limits}", "Accept-Encoding": "identity"}
+            ranged = {"Range": f"bytes={_limits(start, stop)}", "Accept-Encoding": "identity"}
             options["headers"] = {**options.get("headers", {}), **ranged}
         async with session.get(self._fs.encode_url(self._path(request.key)), **options) as answer:
             if answer.status in {404, 410}:
@@ -175,7 +186,20 @@ class FsspecBackend(Backend):
                 return b""
             answer.raise_for_status()
             data: bytes = await answer.read()
-        return data if start is None or answer.status == 206 else data[start:stop]
+            told = answer.headers.get("Content-Range") if answer.status == 206 else None
+        return data if start is None else of_range(data, told, start, stop)
+
+    async def _get_s3(self, request: Get) -> bytes:
+        # Nor does s3fs, whose own read begins with a HEAD, besides, or reads a whole object for a range of it.
+        start, stop = request.start, request.stop
+        bucket, key, version = self._fs.split_path(self._path(request.key))
+        asked = {"Bucket": bucket, "Key": key, **({"VersionId": version} if version else {})}
+        if start is not None:
+            asked["Range"] = f"bytes={_limits(start, stop)}"
+        answer = await self._fs._call_s3("get_object", **asked)
+        async with answer["Body"] as body:
+            data: bytes = await body.read()
+        return data if start is None else of_range(data, answer.get("ContentRange"), start, stop)
 
     async def _names(self, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable and not request.required:
@@ -276,6 +300,10 @@ class FsspecBackend(Backend):
 
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         return error if isinstance(error, StoreError) else self.failure(request, error, hint)
+
+
+def _limits(start: int, stop: int | None) -> str:
+    return f"{start}" if start < 0 else f"{start}-{'' if stop is None else stop - 1}"
 
 
 def _close(sessions: list[Any], pid: int) -> None:

@@ -1,5 +1,6 @@
 """fsspec's file systems, made from our descriptions: known options, known failures, unsigned where nobody signs."""
 
+import importlib
 import inspect
 import sys
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from zarr_vectors_lazy.errors import StoreError, listed
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage import ambient
 from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of
+from zarr_vectors_lazy.storage.patience import CONNECT_S, Patience
 from zarr_vectors_lazy.storage.secrets import clean_url, without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -25,6 +27,15 @@ _AIOHTTP = {"allow_redirects", "auth", "cookies", "headers", "max_redirects", "p
 _CREDENTIALS = {
     "s3": {"key", "secret", "token", "anon", "username", "password", "session", "profile"},
     "gs": {"token"},
+}
+_PASSING = {408, 425, 429, 500, 502, 503, 504}
+_CUT = {  # connections that failed or ended early, by the classes of aiohttp, botocore and Python
+    "ClientConnectionError",
+    "ClientPayloadError",
+    "ConnectionError",
+    "HTTPClientError",
+    "IncompleteReadError",
+    "TimeoutError",
 }
 _RAISED = {  # what the file systems' own libraries raise, beside Python's own errors
     "aiohttp": "ClientError",
@@ -112,16 +123,35 @@ def make(spec: StoreSpec, *, signed: bool = False) -> tuple[Any, bool]:
     unsigned = not signed and _unsigned(scheme, options)
     if unsigned:
         options |= {"anon": True} if scheme == "s3" else {"token": "anon"}
-    if scheme == "s3":  # botocore's own limit of 10 connections would be ours
-        wide = {"max_pool_connections": int(setting("max-requests"))}
-        options["config_kwargs"] = {**wide, **options.get("config_kwargs", {})}
+    if scheme == "s3":
+        options["config_kwargs"] = {**_s3_config(), **options.get("config_kwargs", {})}
+    if scheme in {"http", "https"}:
+        options["client_kwargs"] = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
     if asynchronous:
         options |= {"asynchronous": True, "skip_instance_cache": True}
     try:
-        return cls(**{"use_listings_cache": False, **options}), unsigned
+        system = cls(**{"use_listings_cache": False, **options})
     except failures() as error:
         reason = without_secrets(" ".join(str(error).split()), spec.options.plain()) or type(error).__name__
         raise StoreError(f"fsspec refuses the options or the URL: {reason}", where=spec.url) from None
+    if scheme == "s3":
+        system.retries = 1  # see `patience`: within its own, botocore's and ours a dead server would hold for hours
+    return system, unsigned
+
+
+def _s3_config() -> dict[str, Any]:
+    """How botocore connects: as many at once as our own limit, and once for each attempt of ours."""
+    return {
+        "max_pool_connections": int(setting("max-requests")),
+        "connect_timeout": CONNECT_S,
+        "read_timeout": Patience.of_settings().silence_s,
+        "retries": {"mode": "standard", "total_max_attempts": 1},
+    }
+
+
+def _http_timeout() -> Any:
+    aiohttp = importlib.import_module("aiohttp")  # fsspec's own file system for HTTP needs it
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=Patience.of_settings().silence_s)
 
 
 def _unsigned(scheme: str, options: Mapping[str, Any]) -> bool:
@@ -145,3 +175,17 @@ def refused(error: BaseException) -> bool:
     # aiohttp's, Azure's and gcsfs's; aiohttp's own `code` warns when it is looked at.
     names = ("status", "status_code", *(["code"] if type(error).__name__ == "HttpError" else []))
     return isinstance(error, PermissionError) or any(str(getattr(error, name, "")) in {"401", "403"} for name in names)
+
+
+def pause_after_failure(error: BaseException) -> float | None:
+    """Seconds after which a request may be made again, as the server told; None where it would only fail again."""
+    cause = error.__cause__ or error  # s3fs translates botocore's
+    answer = getattr(cause, "response", None)
+    meta = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
+    status = meta.get("HTTPStatusCode", getattr(cause, "status", None))
+    if status is not None:
+        told = dict(meta.get("HTTPHeaders") or getattr(cause, "headers", None) or {})
+        after = next((value for name, value in told.items() if name.lower() == "retry-after"), "")
+        return (float(after) if after.isdecimal() else 0.0) if status in _PASSING else None
+    names = {base.__name__ for kind in (type(error), type(cause)) for base in kind.__mro__}
+    return 0.0 if names & _CUT else None

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from zarr_vectors_lazy.errors import StoreError, listed
+from zarr_vectors_lazy.storage.patience import CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, Patience
 from zarr_vectors_lazy.storage.secrets import is_secret
 
 CLIENT = frozenset(
@@ -82,6 +83,32 @@ def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, A
     if any(_is_http(value) for value in nested["config"].values()):
         nested["client_options"].setdefault("allow_http", True)  # who types http:// means it
     return given | {name: values for name, values in nested.items() if values}
+
+
+def with_patience(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments with our limits where the user set none."""
+    limits = {"client_options": _time_limits(), "retry_config": _retries()}
+    return given | {name: values | given.get(name, {}) for name, values in limits.items()}
+
+
+def _time_limits() -> dict[str, Any]:
+    # A limit for the whole answer, obstore's default, would end large ones that 256 requests at once make slow.
+    silence = timedelta(seconds=Patience.of_settings().silence_s)
+    return {"connect_timeout": timedelta(seconds=CONNECT_S), "read_timeout": silence, "timeout": timedelta(hours=6)}
+
+
+def _retries() -> dict[str, Any]:
+    patience = Patience.of_settings()
+    backoff = {  # each pause is drawn from all between the first and four times the one before
+        "init_backoff": timedelta(seconds=FIRST_PAUSE_S),
+        "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
+        "base": 4,
+    }
+    return {
+        "max_retries": patience.retries,
+        "retry_timeout": timedelta(seconds=patience.total_s),
+        "backoff": backoff,
+    }
 
 
 def bare_names(options: Mapping[str, Any]) -> set[str]:

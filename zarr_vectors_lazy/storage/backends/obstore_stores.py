@@ -10,7 +10,7 @@ from dask.sizeof import sizeof
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import ambient
-from zarr_vectors_lazy.storage.backends.obstore_options import arguments, bare_names
+from zarr_vectors_lazy.storage.backends.obstore_options import arguments, bare_names, with_patience
 from zarr_vectors_lazy.storage.location import CLOUD, local_path, parse, scheme_of
 from zarr_vectors_lazy.storage.secrets import without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -131,7 +131,8 @@ def build(
         Other arguments of the constructor.
     """
     scheme = scheme_of(spec.url)
-    given = arguments(spec.options.plain(), config=scheme in _CLASSES) | overrides
+    given = arguments(spec.options.plain(), config=scheme in _CLASSES)
+    given = (given if scheme == "file" else with_patience(given)) | overrides
     if config:
         given["config"] = {**given.get("config", {}), **config}
     if timeout is not None:

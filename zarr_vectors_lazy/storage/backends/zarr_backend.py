@@ -9,6 +9,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.loop import Slot, gather, run
+from zarr_vectors_lazy.storage.ranges import check_length
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -57,7 +58,7 @@ class ZarrBackend(Backend):
         if data is not None and request.start is not None and 0 < len(data) < -request.start:
             # MemoryStore (zarr 3.1.6) gives a wrong part where the suffix is longer than the object.
             return await self._get(Get(request.key))
-        return data
+        return data if data is None or request.start is None else check_length(data, request.start, request.stop)
 
     async def _put(self, request: Put) -> bool:
         data = default_buffer_prototype().buffer.from_bytes(bytes(request.data))
