@@ -20,6 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 GOLDEN = ROOT / "tests" / "data" / "0.9-by-zarr-vectors-0.9.2"
 SMOKED = ("none", "obstore", "cloud", "all", "minimum")
+PARALLEL = ("-n", "2", "--dist", "loadfile")  # servers and clusters are shared by the tests of a file
 SOURCES = ("zarr_vectors_lazy", "tests", "benchmarks", "dev.py")
 
 
@@ -89,7 +90,7 @@ def setup(python: str, rest: list[str]) -> None:
 def test(python: str, rest: list[str]) -> None:
     """Tests without emulators, clusters and the reference package (a minute, offline)."""
     quick = "not emulator and not distributed and not reference and not network and not stress"
-    run(full(python), "-m", "pytest", "-m", quick, *rest)
+    run(full(python), "-m", "pytest", *PARALLEL, "-m", quick, *rest)
 
 
 def lint(python: str, rest: list[str]) -> None:
@@ -109,7 +110,7 @@ def check(python: str, rest: list[str]) -> None:
     """Lint, types and every test, those with emulators and clusters too: what CI runs."""
     lint(python, [])
     types(python, [])
-    run(full(python), "-m", "pytest", *rest)
+    run(full(python), "-m", "pytest", *PARALLEL, *rest)
 
 
 def bench(python: str, rest: list[str]) -> None:

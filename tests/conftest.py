@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ os.environ |= {
     "CLOUDSDK_CONFIG": os.devnull,
     "MPLBACKEND": "agg",
 }
+
+# Thousands of small files are made and thrown away: thirty times faster in memory, where there is such a folder.
+MEMORY = Path("/dev/shm")
+if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
 @dataclass(frozen=True)
