@@ -2,7 +2,22 @@
 
 from zarr_vectors_lazy import errors, testing
 from zarr_vectors_lazy.api.level import ZVLevel
+from zarr_vectors_lazy.api.plain import open_store
+from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
 from zarr_vectors_lazy.api.tools import consolidate
 
-__all__ = ["ZVLevel", "ZVStore", "consolidate", "errors", "open_zv", "testing"]
+__all__ = [
+    "ZVLevel",
+    "ZVStore",
+    "consolidate",
+    "errors",
+    "open_store",
+    "open_zv",
+    "read_graph",
+    "read_lines",
+    "read_mesh",
+    "read_points",
+    "read_polylines",
+    "testing",
+]

@@ -75,6 +75,29 @@ def path_edges(
     block: PathBlock, paths: Paths, starts: IntArray | Sequence[Span | None], kept: Sequence[Kept | None]
 ) -> IntArray:
     """(E, 2) edges between consecutive vertices of each object, as rows of the view."""
+    return consecutive(_rows_of_view(block, paths, starts, kept), paths.begins)
+
+
+def path_rows(
+    block: PathBlock, paths: Paths, starts: IntArray | Sequence[Span | None], kept: Sequence[Kept | None]
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Selected vertices of the objects, in path order.
+
+    Returns
+    -------
+    (M,) rows of the view, (M,) the manifest entry of each, numbered within the block, and (o,) how many each object
+    has.
+    """
+    rows = _rows_of_view(block, paths, starts, kept)
+    selected = rows >= 0
+    counts = np.bincount(paths.owners[selected], minlength=len(block.objects))
+    return rows[selected], paths.entries[selected], counts.astype(np.int64)
+
+
+def _rows_of_view(
+    block: PathBlock, paths: Paths, starts: IntArray | Sequence[Span | None], kept: Sequence[Kept | None]
+) -> IntArray:
+    """(M,) row of the view of each vertex, -1 where it is not selected."""
     spans = spans_of(starts, block.chunks.tolist())
     rows = np.empty(len(paths.rows), np.int64)
     for chunk, (span, choice) in enumerate(zip(spans, kept, strict=True)):
@@ -84,7 +107,7 @@ def path_edges(
         _check_rows(block, chunk, paths.rows[here], total)
         at = paths.rows[here] if choice is None else choice.renumber(paths.rows[here])
         rows[here] = np.where(at >= 0, at + span[0], -1)
-    return consecutive(rows, paths.begins)
+    return rows
 
 
 def path_vertices(

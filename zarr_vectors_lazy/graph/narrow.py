@@ -1,6 +1,7 @@
 """Selections of a view: the chunks that they may touch, worked out before any task is made."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -9,7 +10,7 @@ from zarr_vectors_lazy.errors import NotFoundError
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.plan.bbox import chunks_in_box
-from zarr_vectors_lazy.plan.selection import Condition
+from zarr_vectors_lazy.plan.selection import AnyOf, Condition
 from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
 
 
@@ -89,3 +90,20 @@ def _touched(view: LevelView, manifests: Manifests) -> BoolArray:
     at = view.table.find(manifests.chunks)
     keep[at[at >= 0]] = True
     return keep
+
+
+def select_chunks(view: LevelView, coords: IntArray) -> LevelView:
+    """Rows of a view that lie in some chunks, (n, K) coordinates; those that the level does not list are empty."""
+    keep = np.zeros(len(view), np.bool_)
+    at = view.table.find(coords)
+    keep[at[at >= 0]] = True
+    return view.narrowed(keep)
+
+
+def select_values(view: LevelView, name: str, values: tuple[Any, ...]) -> LevelView:
+    """Rows of a view whose attribute has one of some values; whole chunks where the level is cut by it."""
+    by = view.data.meta.chunk_attribute
+    if by is None or by[0] != name:
+        return select_where(view, Condition((name,), AnyOf(values)))
+    bins = view.table.coords[:, 0]
+    return view.narrowed((bins >= 0) & np.isin(bins, np.flatnonzero(AnyOf(values)(by[1]))))

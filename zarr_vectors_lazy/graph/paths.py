@@ -1,7 +1,9 @@
 """Objects of a view as Dask arrays: paths, their edges, ragged tables."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import itemgetter
+from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -12,6 +14,7 @@ from zarr_vectors_lazy.access.paths import (
     PathBlock,
     offsets_of,
     path_edges,
+    path_rows,
     path_vertices,
     trace_paths,
 )
@@ -76,9 +79,10 @@ class TraceRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PathEdgeRecipe:
-    """Makes the tasks that give the edges of objects, one a block."""
+class PathRowRecipe:
+    """Makes the tasks that give what row numbers of objects tell, `path_edges` or `path_rows`, one a block."""
 
+    function: Callable[..., Any]
     blocks: tuple[PathBlock, ...]
     trace: str
     rows: RowNumbers
@@ -89,7 +93,7 @@ class PathEdgeRecipe:
         """Task of one block."""
         of = self.blocks[block]
         kept = _kept(of, self.choice, self.filters)
-        return Task(key, path_edges, of, TaskRef((self.trace, block)), self.rows.argument(of.chunks.tolist()), kept)
+        return Task(key, self.function, of, TaskRef((self.trace, block)), self.rows.argument(of.chunks.tolist()), kept)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,8 +114,8 @@ class PathVertexRecipe:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HalfRecipe:
-    """Makes the tasks that pick one half of what `PathVertexRecipe` gives."""
+class PartRecipe:
+    """Makes the tasks that pick one part of what another layer gives."""
 
     layer: str
     item: int
@@ -128,20 +132,57 @@ def path_edges_array(view: LevelView) -> da.Array:
     blocks = path_blocks(view, np.arange(len(view.manifests)))
     if not blocks:
         return empty_array((2,), INTEGER)
+    recipe, graphs = _numbered(view, blocks, path_edges)
+    name = f"zv-path-edges-{tokenize(view.token, view.data.fragments.digest)}"
+    graph = view.graph(RecipeLayer(name, recipe, len(blocks), 1), *graphs)
+    return make_array(graph, name, [NAN] * len(blocks), (2,), INTEGER)
+
+
+def path_rows_arrays(view: LevelView, objects: IntArray) -> tuple[da.Array, da.Array, da.Array]:
+    """Rows of the view that objects go through, in path order.
+
+    Parameters
+    ----------
+    objects
+        (o,) manifest rows, ascending.
+
+    Returns
+    -------
+    (M,) rows, (M,) numbers that differ between neighbours of two fragments of an object, and (o + 1,) offsets; int64.
+    """
+    blocks = path_blocks(view, objects)
+    if not blocks:
+        none = empty_array((), INTEGER)
+        return none, none, da.zeros(len(objects) + 1, dtype=np.int64, chunks=-1)
+    recipe, graphs = _numbered(view, blocks, path_rows)
+    token = tokenize(view.token, view.data.fragments.digest, objects)
+    parts = f"zv-path-row-parts-{token}"
+    graph = view.graph(RecipeLayer(parts, recipe, len(blocks)), *graphs)
+    arrays = []
+    for item, word in enumerate(("rows", "entries")):
+        name = f"zv-path-{word}-{token}"
+        layer = RecipeLayer(name, PartRecipe(layer=parts, item=item), len(blocks))
+        arrays.append(make_array(view.graph(layer, graph), name, [NAN] * len(blocks), (), INTEGER))
+    offsets = _offsets(graph, parts, f"zv-path-row-offsets-{token}", len(blocks), len(objects), item=2)
+    return arrays[0], arrays[1], offsets
+
+
+def _numbered(
+    view: LevelView, blocks: list[PathBlock], function: Callable[..., Any]
+) -> tuple[PathRowRecipe, list[HighLevelGraph]]:
+    """Recipe over the row numbers of traced objects, and the graphs that it needs."""
     traced = _traced(view, blocks)
     rows, row_graph = number_view(view)
     choice = choice_graph(view)
-    recipe = PathEdgeRecipe(
+    recipe = PathRowRecipe(
+        function=function,
         blocks=tuple(blocks),
         trace=traced.name,
         rows=rows,
         choice=None if choice is None else choice.name,
         filters=view.filters,
     )
-    name = f"zv-path-edges-{tokenize(view.token, view.data.fragments.digest)}"
-    graphs = [traced.graph, row_graph, *([] if choice is None else [choice.graph])]
-    graph = view.graph(RecipeLayer(name, recipe, len(blocks), 1), *graphs)
-    return make_array(graph, name, [NAN] * len(blocks), (2,), INTEGER)
+    return recipe, [traced.graph, row_graph, *([] if choice is None else [choice.graph])]
 
 
 def paths_array(view: LevelView, objects: IntArray) -> tuple[da.Array, da.Array]:
@@ -171,15 +212,15 @@ def paths_array(view: LevelView, objects: IntArray) -> tuple[da.Array, da.Array]
     pairs, flat = f"zv-path-pairs-{token}", f"zv-path-{token}"
     graphs = [traced.graph, *([] if choice is None else [choice.graph])]
     graph = view.graph(RecipeLayer(pairs, recipe, len(blocks)), *graphs)
-    rows = view.graph(RecipeLayer(flat, HalfRecipe(layer=pairs, item=0), len(blocks), 1), graph)
+    rows = view.graph(RecipeLayer(flat, PartRecipe(layer=pairs, item=0), len(blocks), 1), graph)
     vertices = make_array(rows, flat, [NAN] * len(blocks), spec.row_shape, spec.dtype)
-    return vertices, _offsets(graph, pairs, f"zv-path-offsets-{token}", len(blocks), len(objects))
+    return vertices, _offsets(graph, pairs, f"zv-path-offsets-{token}", len(blocks), len(objects), item=1)
 
 
-def _offsets(graph: HighLevelGraph, pairs: str, name: str, blocks: int, objects: int) -> da.Array:
+def _offsets(graph: HighLevelGraph, parts: str, name: str, blocks: int, objects: int, *, item: int) -> da.Array:
     # Only the counts travel to the one task that adds them up.
-    counts = f"{name}-counts"
-    tasks = {(counts, block): Task((counts, block), itemgetter(1), TaskRef((pairs, block))) for block in range(blocks)}
+    counts, pick = f"{name}-counts", itemgetter(item)
+    tasks = {(counts, block): Task((counts, block), pick, TaskRef((parts, block))) for block in range(blocks)}
     task = Task((name, 0), offsets_of, List(*(TaskRef(key) for key in tasks)))
     layers = {**graph.layers, name: MaterializedLayer({**tasks, task.key: task})}
     whole = HighLevelGraph(layers, {**graph.dependencies, name: set(graph.layers)})

@@ -24,12 +24,15 @@ class Paths:
         (M,) row in that chunk's cell.
     begins
         (M,) whether a path begins here, or resumes after entries that were left out.
+    entries
+        (M,) number of the manifest entry among those of all these objects.
     """
 
     owners: IntArray
     chunks: IntArray
     rows: IntArray
     begins: BoolArray
+    entries: IntArray
 
     def gather(self, values: Sequence[np.ndarray[Any, Any]], empty: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         """Return per-chunk rows in path order; (M, ...)."""
@@ -73,4 +76,10 @@ def trace(manifests: Manifests, chunk_of_entry: IntArray, fragments: Sequence[Fr
         rows[np.repeat(starts[entries], counts[entries]) + ragged_arange(counts[entries])] = of_chunk
     runs = np.repeat(manifests.owners + np.cumsum(chunk_of_entry < 0), counts)
     begins = np.diff(runs, prepend=-1) != 0
-    return Paths(np.repeat(manifests.owners, counts), np.repeat(chunk_of_entry, counts), rows, begins)
+    return Paths(
+        owners=np.repeat(manifests.owners, counts),
+        chunks=np.repeat(chunk_of_entry, counts),
+        rows=rows,
+        begins=begins,
+        entries=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
+    )

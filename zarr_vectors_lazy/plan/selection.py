@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError, listed
-from zarr_vectors_lazy.types import BBox, IntArray
+from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,6 +24,26 @@ class Condition:
 
     names: tuple[str, ...]
     test: tuple[Any, Any] | Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class AnyOf:
+    """Test whether values are among some; a condition's callable.
+
+    Parameters
+    ----------
+    values
+        Numbers, texts or truth values.
+    """
+
+    values: tuple[Any, ...]
+
+    def __call__(self, column: np.ndarray[Any, Any]) -> BoolArray:
+        """(n,) mask of a (n,) column."""
+        found = np.zeros(column.shape, np.bool_)
+        for value in self.values:  # each by itself: an array of them all would have one dtype
+            found |= np.asarray(column == value, np.bool_)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -6,8 +6,8 @@ from typing import NoReturn
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
-from zarr_vectors_lazy.storage.base import Backend
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes
+from zarr_vectors_lazy.storage.base import Backend, Result
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
 
 
 class BackendStore(Store):
@@ -35,10 +35,13 @@ class BackendStore(Store):
     supports_deletes = False
     supports_listing = True
 
+    async def _ask(self, request: Request) -> Result:
+        return await self._backend.fetch_one(request)
+
     async def get(  # noqa: D102  inherited
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        data = await self._backend.fetch_one(_request(key, byte_range))
+        data = await self._ask(_request(key, byte_range))
         if data is None:
             return None
         raw = bytes(data)
@@ -52,25 +55,25 @@ class BackendStore(Store):
         return [await self.get(key, prototype, byte_range) for key, byte_range in key_ranges]
 
     async def exists(self, key: str) -> bool:  # noqa: D102  inherited
-        return await self._backend.fetch_one(Get(key)) is not None
+        return await self._ask(Get(key)) is not None
 
     async def list(self) -> AsyncIterator[str]:  # noqa: D102  inherited
         async for key in self.list_prefix(""):
             yield key
 
     async def list_prefix(self, prefix: str) -> AsyncIterator[str]:  # noqa: D102  inherited
-        for key in await self._backend.fetch_one(ListSizes(prefix.strip("/"))):
+        for key in await self._ask(ListSizes(prefix.strip("/"))):
             yield key
 
     async def list_dir(self, prefix: str) -> AsyncIterator[str]:  # noqa: D102  inherited
-        for name in await self._backend.fetch_one(ListDir(prefix.strip("/"))):
+        for name in await self._ask(ListDir(prefix.strip("/"))):
             yield name
 
     async def set(self, key: str, value: Buffer) -> NoReturn:  # noqa: D102  inherited
-        raise NotImplementedError(f"reading never writes, but {key!r} was to be written")
+        raise ValueError(f"the store is read-only, and {key!r} was to be written")
 
     async def delete(self, key: str) -> NoReturn:  # noqa: D102  inherited
-        raise NotImplementedError(f"reading never deletes, but {key!r} was to be deleted")
+        raise ValueError(f"the store is read-only, and {key!r} was to be deleted")
 
 
 def _request(key: str, byte_range: ByteRequest | None) -> Get:

@@ -1,0 +1,109 @@
+"""Objects as rows of a level: what is computed once and cut into pieces, lines and vertices of objects."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+
+from zarr_vectors_lazy.access.rows import rows_of_ids
+from zarr_vectors_lazy.graph.narrow import candidate_objects
+from zarr_vectors_lazy.graph.paths import path_rows_arrays
+from zarr_vectors_lazy.kernels.rows import rows_in_box
+from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.types import BBox, IntArray, Vertices
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zarr_vectors_lazy.api.level import ZVLevel
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walks:
+    """Vertices of objects, one object after another, each in path order, computed.
+
+    Parameters
+    ----------
+    ids
+        (o,) object ids.
+    offsets
+        (o + 1,) vertices of object k are ``offsets[k]:offsets[k + 1]``.
+    entries
+        (M,) differ between neighbours of two fragments of an object.
+    vertices
+        (M, D) positions.
+    attributes
+        (M,) or (M, C) by name.
+    """
+
+    ids: IntArray
+    offsets: IntArray
+    entries: IntArray
+    vertices: Vertices
+    attributes: dict[str, np.ndarray[Any, Any]]
+
+    @property
+    def counts(self) -> IntArray:
+        """(o,) vertices of each."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> IntArray:
+        """(M,) object id of each vertex."""
+        return np.repeat(self.ids, self.counts)
+
+    def take(self, objects: IntArray) -> "Walks":
+        """Return some objects, by position, in the order given."""
+        counts = self.counts[objects]
+        at = np.repeat(self.offsets[:-1][objects], counts) + ragged_arange(counts)
+        return Walks(
+            self.ids[objects],
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            self.entries[at],
+            self.vertices[at],
+            {name: values[at] for name, values in self.attributes.items()},
+        )
+
+    def longer(self, least: int) -> "Walks":
+        """Objects of at least so many vertices."""
+        return self.take(np.flatnonzero(self.counts >= least))
+
+    def touching(self, box: BBox) -> "Walks":
+        """Objects that have a vertex in a box."""
+        inside = np.concatenate([[0], np.cumsum(rows_in_box(self.vertices, box))])
+        return self.take(np.flatnonzero(np.diff(inside[self.offsets]) > 0))
+
+    def pieces(self) -> list[list[Vertices]]:
+        """Positions of each object, cut where a fragment ends."""
+        begins = np.diff(self.entries, prepend=-1) != 0
+        begins[self.offsets[:-1][self.counts > 0]] = True
+        starts = np.flatnonzero(begins)
+        parts = np.split(self.vertices, starts[1:])
+        cuts = np.searchsorted(starts, self.offsets).tolist()
+        return [parts[first:last] for first, last in pairwise(cuts)]
+
+
+def walk(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") -> Walks:
+    """Compute the objects of a level, cut to its selection, in one go.
+
+    Parameters
+    ----------
+    ids
+        Objects, in the order wanted; None for all that the selection may touch, in the order of their manifests.
+    names
+        Attributes wanted.
+    """
+    view = level._view
+    if view.data.object_index is None:
+        rows = np.empty(0, np.int64)
+    elif ids is not None:
+        rows = rows_of_ids(view.object_ids, ids)
+    else:
+        rows = candidate_objects(view)
+    objects, order = np.unique(rows, return_inverse=True)
+    members = (level.vertices, {name: level.attributes[name] for name in names}, path_rows_arrays(view, objects))
+    vertices, attributes, (at, entries, offsets) = dask.compute(*members)
+    taken = {name: values[at] for name, values in attributes.items()}
+    return Walks(view.object_ids[objects], offsets, entries, vertices[at], taken).take(order.reshape(-1))
