@@ -1,9 +1,11 @@
 """Lazy Dask arrays over Zarr Vectors stores."""
 
 from zarr_vectors_lazy import errors, testing
+from zarr_vectors_lazy.api.cors import cors
 from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.plain import open_store
 from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
+from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
 from zarr_vectors_lazy.api.tools import consolidate
 
@@ -11,6 +13,7 @@ __all__ = [
     "ZVLevel",
     "ZVStore",
     "consolidate",
+    "cors",
     "errors",
     "open_store",
     "open_zv",
@@ -19,5 +22,6 @@ __all__ = [
     "read_mesh",
     "read_points",
     "read_polylines",
+    "suggest_chunk_shape",
     "testing",
 ]

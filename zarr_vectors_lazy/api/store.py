@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.consolidate import write_consolidated
+from zarr_vectors_lazy.access.inventory import read_inventory
 from zarr_vectors_lazy.access.metadata import MetaTree
 from zarr_vectors_lazy.access.store import OpenStore, open_tree, reopen
 from zarr_vectors_lazy.api import text
+from zarr_vectors_lazy.api.cost import Cost, Rates
 from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.view import LevelView
@@ -209,6 +211,33 @@ class ZVStore:
             raise SelectionError(f"give resolution or level, not both: resolution={resolution!r}, level={level!r}")
         chosen = self[level] if level is not None else self.level_for(resolution)
         return chosen if bbox is None else chosen.sel(bbox)
+
+    def cost(self, *, storage: float = 0.023, put: float = 0.005, get: float = 0.0004, transfer: float = 0.09) -> Cost:
+        """Count objects and stored bytes by level and family of arrays, from one listing, and price them.
+
+        Parameters
+        ----------
+        storage
+            Price of 10^9 bytes for a month.
+        put, get
+            Price of 1000 requests that write, and that read.
+        transfer
+            Price of 10^9 bytes that leave the store. The defaults are list prices of S3 in dollars; set your own.
+
+        Returns
+        -------
+        Cost
+            Prints as a table; ``rows``, ``objects``, ``nbytes``, ``month``, ``write`` and ``read`` are its numbers.
+
+        Raises
+        ------
+        StoreError
+            If the store cannot be listed.
+        SelectionError
+            If a price is negative.
+        """
+        rates = Rates(storage=storage, put=put, get=get, transfer=transfer)
+        return Cost(self.url, read_inventory(self._opened.tree, self._opened.generation), rates)
 
     def consolidate(self) -> None:
         """Write the metadata of all nodes into the root, so that one request opens the store; see `consolidate`."""

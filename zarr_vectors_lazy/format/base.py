@@ -56,6 +56,9 @@ class Generation(Protocol):
 
     name: str
 
+    def family(self, key: str) -> tuple[int | None, str]:
+        """Level and family of arrays that an object belongs to, by its key."""
+
     def trusts_consolidated(self, consolidated: Json) -> bool:
         """Whether the root's consolidated metadata name every node of the store."""
 

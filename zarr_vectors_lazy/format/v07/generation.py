@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import COMPLETE, Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.families import NAMED, family_of
 from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.nodes import check_rank, find_headers
 from zarr_vectors_lazy.format.v07 import links, objects
@@ -20,10 +21,23 @@ PATHS = frozenset({"line", "polyline", "streamline"})
 CHUNK_ATTRIBUTE = ("chunk_attribute_name", "chunk_attribute_values")
 
 
+FAMILIES = {
+    **NAMED,
+    "links": 2,
+    "cross_chunk_links": 2,
+    "link_attributes": 3,
+    "cross_chunk_link_attributes": 3,
+}
+
+
 class Generation07:
     """Stores written by zarr-vectors 0.2.0."""
 
     name = "0.7"
+
+    def family(self, key: str) -> tuple[int | None, str]:
+        """Level and family of an object: links by delta, inside chunks and across (spec 0.7, 3.3)."""
+        return family_of(key, FAMILIES)
 
     def trusts_consolidated(self, consolidated: Json) -> bool:
         """Whether a complete writer left its mark: Zarr's own leave out nodes (spec 0.7, 3.1)."""

@@ -2,6 +2,7 @@
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.families import NAMED, family_of
 from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.nodes import check_rank, find_headers
 from zarr_vectors_lazy.format.v09 import links, objects
@@ -12,11 +13,17 @@ from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.types import Json
 
+FAMILIES = {**NAMED, "links": 3, "link_attributes": 4}
+
 
 class Generation09:
     """Stores written by zarr-vectors 0.9.x."""
 
     name = "0.9"
+
+    def family(self, key: str) -> tuple[int | None, str]:
+        """Level and family of an object: links by delta and offsets (spec 0.9, 2)."""
+        return family_of(key, FAMILIES)
 
     def trusts_consolidated(self, consolidated: Json) -> bool:
         """True: Zarr finds every node."""

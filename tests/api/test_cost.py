@@ -1,0 +1,111 @@
+"""Objects and bytes of stores by family, what they cost, and chunk shapes that make fewer of them."""
+
+import dask.array as da
+import numpy as np
+import pytest
+
+import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.storage.counters import counting
+
+
+@pytest.mark.parametrize("name", ["tracts-0.9", "tracts-0.7", "neuron-0.7"])
+def test_every_object_and_byte_is_counted_once(goldens, name):
+    files = [path for path in goldens[name].path.rglob("*") if path.is_file()]
+    store = zvl.open_zv(goldens[name].path)
+    with counting() as counts:
+        cost = store.cost()
+    assert counts.by_kind == {"list": 1}
+    assert cost.objects == len(files)
+    assert cost.nbytes == sum(path.stat().st_size for path in files)
+    assert sum(row.documents for row in cost.rows) == sum(path.name == "zarr.json" for path in files)
+
+
+@pytest.mark.parametrize(
+    ("name", "families"),
+    [
+        ("tracts-0.9", {"vertices", "vertex_attributes/tangent", "links/0/0.0.+1", "links/+1/0.0.0", "object_index"}),
+        ("tracts-0.7", {"vertices", "vertex_attributes/tangent", "cross_chunk_links/0", "links/+1", "object_index"}),
+    ],
+)
+def test_families(goldens, name, families):
+    path = goldens[name].path
+    rows = {row.family: row for row in zvl.open_zv(path).cost().level(0).rows}
+    assert families <= set(rows)
+    for family in families:
+        files = [file for file in (path / "0" / family).rglob("*") if file.is_file()]
+        assert (rows[family].objects, rows[family].nbytes) == (len(files), sum(f.stat().st_size for f in files))
+
+
+def test_prices(goldens):
+    cost = zvl.open_zv(goldens["cloud-0.9"].path).cost(storage=1e9, put=1000, get=2000, transfer=1e9)
+    assert cost.month == cost.nbytes
+    assert cost.write == cost.objects
+    assert cost.read == 2 * cost.objects + cost.nbytes
+    free = zvl.open_zv(goldens["cloud-0.9"].path).cost(storage=0, put=0, get=0, transfer=0)
+    assert (free.month, free.write, free.read) == (0, 0, 0)
+    with pytest.raises(SelectionError, match="put= must be a price"):
+        zvl.open_zv(goldens["cloud-0.9"].path).cost(put=-1)
+
+
+def test_prints_as_a_table(goldens):
+    cost = zvl.open_zv(goldens["cloud-0.9"].path).cost()
+    title, head, *rows, rates = repr(cost).splitlines()
+    assert "cloud-0.9" in title
+    assert head.split()[:3] == ["level", "family", "objects"]
+    assert len(rows) == len(cost.rows) + 1
+    assert rows[-1].split()[:2] == ["total", f"{cost.objects:,}"]
+    assert "0.023 a GB" in rates
+    assert cost._repr_html_().count("<tr>") == len(cost.rows) + 2
+
+
+def test_what_cannot_be_listed_is_an_error(goldens, monkeypatch):
+    store = zvl.open_zv(goldens["cloud-0.9"].path)
+    monkeypatch.setattr(type(store._opened.tree.backend), "listable", False)
+    with pytest.raises(StoreError, match="cannot be listed"):
+        store.cost()
+
+
+def test_suggested_chunks_are_filled():
+    rng = np.random.default_rng(0)
+    for positions in (rng.uniform(-500, 500, (400_000, 3)), rng.normal(0, 50, (400_000, 2))):
+        shape = zvl.suggest_chunk_shape(positions.astype("f4"))
+        assert len(set(shape)) == 1
+        _, rows = np.unique(np.floor(positions / shape), axis=0, return_counts=True)
+        nbytes = rows * positions.shape[1] * 4
+        assert rows[nbytes > 100_000].sum() > 0.9 * len(positions)
+        assert np.median(nbytes) < 3_000_000
+
+
+def test_suggestions_follow_what_they_are_told():
+    rng = np.random.default_rng(0)
+    positions = rng.uniform(0, 1000, (300_000, 3)).astype("f4")
+    shape = zvl.suggest_chunk_shape(positions)
+    assert zvl.suggest_chunk_shape(da.from_array(positions, chunks=50_000)) == shape
+    assert zvl.suggest_chunk_shape(positions, least="10 kB") < shape
+    assert all(edge % 7 == 0 for edge in zvl.suggest_chunk_shape(positions, bin_shape=(7, 7, 7)))
+    x, y, z = zvl.suggest_chunk_shape(positions, aspect=(1, 1, 0.1))
+    assert x == y == 10 * z
+    (edge, _, _) = zvl.suggest_chunk_shape((([0, 0, 0], [1000, 1000, 1000]), 300_000))
+    assert shape[0] / 2 <= edge <= shape[0] * 2
+    flat = zvl.suggest_chunk_shape((([0, 0, 5], [1000, 1000, 5]), 300_000))
+    assert flat[0] < 1000
+    assert zvl.suggest_chunk_shape(positions[:10])[0] >= 1000  # too few: one chunk
+    assert zvl.suggest_chunk_shape(positions[:1]) == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"data": np.zeros(3)},
+        {"data": np.zeros((0, 3))},
+        {"data": np.full((5, 3), np.nan)},
+        {"data": (([1, 1], [0, 0]), 10)},
+        {"data": (([0, 0], [1, 1]), 0)},
+        {"data": np.zeros((5, 3)), "aspect": (1, 2)},
+        {"data": np.zeros((5, 3)), "bin_shape": (1, 1, -1)},
+    ],
+)
+def test_bad_arguments_are_errors(arguments):
+    with pytest.raises(SelectionError):
+        zvl.suggest_chunk_shape(**arguments)

@@ -1,0 +1,108 @@
+"""A chunk shape that makes chunks neither tiny nor huge."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import dask
+import numcodecs.zstd
+import numpy as np
+import numpy.typing as npt
+from dask.utils import parse_bytes
+
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.plan.shapes import even_edge, filled_edge
+from zarr_vectors_lazy.types import Floats, Vertices
+
+SAMPLE = 500_000  # vertices that are looked at
+PARTS = 8  # of the sample that are compressed
+EVEN_RATIO = 0.8  # of compressed to raw bytes where no positions tell it
+
+
+def suggest_chunk_shape(
+    data: Any,
+    *,
+    least: int | str = "100 kB",
+    dtype: npt.DTypeLike = np.float32,
+    aspect: Sequence[float] | None = None,
+    bin_shape: Sequence[float] | None = None,
+) -> tuple[float, ...]:
+    """Suggest a chunk shape whose chunks of positions have at least 100 kB, compressed.
+
+    Smaller objects cost a request each and little else; larger ones make small boxes read much that they do not need.
+
+    Parameters
+    ----------
+    data
+        (N, D) positions, NumPy or Dask; or ``((lo, hi), count)``: so many vertices spread evenly over a box.
+    least
+        Stored bytes that a chunk should have.
+    dtype
+        Of stored positions.
+    aspect
+        (D,) edges relative to one another; by default a chunk is a cube.
+    bin_shape
+        (D,) edges of a bin; those of a chunk are then whole multiples.
+
+    Returns
+    -------
+    tuple of float
+        (D,) edges, round numbers unless ``bin_shape`` makes them otherwise. Nine vertices of ten lie in chunks of that
+        size; where there are too few for that, nearly all lie in one chunk.
+
+    Raises
+    ------
+    SelectionError
+        If an argument has another form.
+    """
+    even = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], int | np.integer)
+    ndim = len(data[0][0]) if even else _rows(data)[1]
+    ratios = _edges(aspect, ndim, "aspect")
+    row = np.dtype(dtype).itemsize * ndim
+    target = parse_bytes(least)
+    if even:
+        (lo, hi), count = data
+        corners = np.asarray(lo, np.float64), np.asarray(hi, np.float64)
+        if not (corners[0] <= corners[1]).all() or count < 1:
+            raise SelectionError(f"expected ((lo, hi), count) with lo <= hi and a count, found {data!r}")
+        edge = even_edge(*corners, float(count), ratios, target / (row * EVEN_RATIO))
+    else:
+        sample, total = _sample(data)
+        share = len(sample) / total
+        edge = filled_edge(sample, ratios, share * target / (row * _ratio(sample.astype(dtype), row, target)))
+    shape = edge * ratios
+    if bin_shape is not None:
+        bins = _edges(bin_shape, ndim, "bin_shape")
+        shape = np.ceil(shape / bins - 1e-9) * bins
+    return tuple(shape.tolist())
+
+
+def _rows(data: Any) -> tuple[int, int]:
+    shape = getattr(data, "shape", None) or np.shape(data)
+    if len(shape) != 2 or math.isnan(shape[0]) or shape[0] < 1:
+        raise SelectionError(f"expected (N, D) positions of known number, or ((lo, hi), count), found shape {shape}")
+    return int(shape[0]), int(shape[1])
+
+
+def _edges(value: Sequence[float] | None, ndim: int, name: str) -> Floats:
+    edges = np.ones(ndim) if value is None else np.asarray(value, np.float64)
+    if edges.shape != (ndim,) or not (np.isfinite(edges) & (edges > 0)).all():
+        raise SelectionError(f"{name}= must be {ndim} positive numbers, found {value!r}")
+    return edges
+
+
+def _sample(data: Any) -> tuple[Vertices, int]:
+    total = _rows(data)[0]
+    (sample,) = dask.compute(data[:: max(1, -(-total // SAMPLE))])
+    found = np.asarray(sample)
+    if not np.isfinite(found).all():
+        raise SelectionError("positions must be finite")
+    return found, total
+
+
+def _ratio(sample: Vertices, row: int, target: int) -> float:
+    """Compressed to raw bytes, of parts of the sample whose vertices lie near one another."""
+    near = sample[np.lexsort(sample.T[::-1])]
+    rows = max(1, target // row)
+    parts = [near[at : at + rows].tobytes() for at in np.linspace(0, max(0, len(near) - rows), PARTS).astype(int)]
+    return float(sum(len(numcodecs.zstd.compress(part, 3)) for part in parts) / sum(map(len, parts)))
