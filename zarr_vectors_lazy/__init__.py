@@ -7,7 +7,7 @@ from zarr_vectors_lazy.api.plain import open_store
 from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
 from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
-from zarr_vectors_lazy.api.tools import consolidate
+from zarr_vectors_lazy.api.tools import consolidate, index
 
 __all__ = [
     "ZVLevel",
@@ -15,6 +15,7 @@ __all__ = [
     "consolidate",
     "cors",
     "errors",
+    "index",
     "open_store",
     "open_zv",
     "read_graph",

@@ -100,6 +100,10 @@ class MetaTree:
         """Bytes of a node's document, as they were read."""
         return self._raw.get(path)
 
+    def take(self, node: Found) -> None:
+        """Let a node be what it is said to be, whatever the store has."""
+        self._found[node.path] = node
+
     @property
     def known(self) -> set[str]:
         """Paths of the nodes that consolidated metadata name."""

@@ -55,6 +55,8 @@ class Generation(Protocol):
     """One on-disk generation."""
 
     name: str
+    changeable: bool
+    """Whether stores of it are changed in place; others are only read."""
 
     def family(self, key: str) -> tuple[int | None, str]:
         """Level and family of arrays that an object belongs to, by its key."""

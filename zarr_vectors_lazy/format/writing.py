@@ -8,6 +8,7 @@ done, `level_puts` makes the metadata of the joined record. Payloads are made by
 from zarr_vectors_lazy.format.dictionary import encode_categories
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
 from zarr_vectors_lazy.format.v09.placement import PlacedLinks, place_links
+from zarr_vectors_lazy.format.v09.stamps import with_counts, with_total, without_counts
 from zarr_vectors_lazy.format.v09.writing import Writing09
 from zarr_vectors_lazy.format.vectors import encode_rows
 
@@ -19,6 +20,9 @@ __all__ = [
     "encode_rows",
     "encode_tiling",
     "place_links",
+    "with_counts",
+    "with_total",
+    "without_counts",
 ]
 
 CURRENT = Writing09()

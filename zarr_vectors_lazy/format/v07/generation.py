@@ -34,6 +34,7 @@ class Generation07:
     """Stores written by zarr-vectors 0.2.0."""
 
     name = "0.7"
+    changeable = False
 
     def family(self, key: str) -> tuple[int | None, str]:
         """Level and family of an object: links by delta, inside chunks and across (spec 0.7, 3.3)."""

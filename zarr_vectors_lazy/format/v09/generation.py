@@ -20,6 +20,7 @@ class Generation09:
     """Stores written by zarr-vectors 0.9.x."""
 
     name = "0.9"
+    changeable = True
 
     def family(self, key: str) -> tuple[int | None, str]:
         """Level and family of an object: links by delta and offsets (spec 0.9, 2)."""
