@@ -8,6 +8,7 @@ from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, rea
 from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
 from zarr_vectors_lazy.api.tools import consolidate, index
+from zarr_vectors_lazy.api.validate import validate
 
 __all__ = [
     "ZVLevel",
@@ -25,4 +26,5 @@ __all__ = [
     "read_polylines",
     "suggest_chunk_shape",
     "testing",
+    "validate",
 ]

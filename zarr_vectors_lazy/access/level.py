@@ -118,6 +118,11 @@ class LevelData:
         return _once(self._families, delta, lambda: self.tree.run(self.generation.links(self.meta, self.store, delta)))
 
     @cached_property
+    def link_fragments(self) -> CellArray | None:
+        """The fragment indexes of the links inside chunks; None where there are none."""
+        return self.tree.run(self.generation.link_fragments(self.meta, self.vertices))
+
+    @cached_property
     def link_attribute_names(self) -> tuple[str, ...]:
         """Attributes of the links inside this level."""
         return self.tree.run(self.generation.link_attribute_names(self.meta, 0))

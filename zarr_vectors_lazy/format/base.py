@@ -94,6 +94,9 @@ class Generation(Protocol):
     def links(self, level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
         """Return a link family; None where there is none."""
 
+    def link_fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
+        """The fragment indexes of the links inside chunks; None where there are none."""
+
     def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
         """Names of the attributes of a link family, sorted."""
 

@@ -191,14 +191,15 @@ class LevelView:
         return found
 
     def _member(self, array: CellArray, head: bool) -> Member:
-        nbytes = 32.0 if head else self._mean_nbytes(array)
+        nbytes = 32.0 if head else self.estimated_nbytes(array)
         if array.chunks is self.data.vertices.chunks and array.places is None:
             return Member(spec=array.spec, present=np.ones(len(self), np.bool_), nbytes=nbytes, head=head)
         at = array.chunks.find(self.table.coords)
         places = None if array.places is None else array.places.take(at)
         return Member(spec=array.spec, present=at >= 0, nbytes=nbytes, head=head, places=places)
 
-    def _mean_nbytes(self, array: CellArray) -> float:
+    def estimated_nbytes(self, array: CellArray) -> float:
+        """Bytes that a cell of an array may have, judged by the level's number of vertices."""
         total = self.data.meta.vertex_count
         rows = total / max(len(self.data.vertices.chunks), 1) if total else 4096.0
         return rows * array.spec.dtype.itemsize * float(np.prod(array.spec.row_shape or ()))

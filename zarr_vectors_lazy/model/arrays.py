@@ -32,6 +32,9 @@ class Layout(Protocol):
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
         """Object keys of cells that are stored uncompressed, one an object; None where they are not."""
 
+    def object_keys(self, coords: ChunkCoords) -> set[str] | None:
+        """Keys of the objects in which cells are stored, where metadata list the cells; None where a listing does."""
+
     def plain_nbytes(self, stored: int) -> int:
         """Payload size of an uncompressed cell of so many stored bytes."""
 

@@ -107,6 +107,8 @@ class LinkFamily:
         In canonical order.
     table
         Records that follow those of the segments, or None.
+    stated
+        Records that its metadata state, None where they do not.
     same_key
         Whether a cell's records lead to the chunk of the same coordinate on the other level; else to the one below
         which the cell's chunk lies.
@@ -119,5 +121,6 @@ class LinkFamily:
     directed: bool
     segments: tuple[LinkSegment, ...]
     table: LinkTable | None = None
+    stated: int | None = None
     same_key: bool = False
     parted: bool = False

@@ -123,6 +123,11 @@ class Generation07:
         """Return a link family; None where there is none."""
         return links.find_family(level.index, _ranks(level, store), delta)
 
+    def link_fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
+        """The fragment indexes of the links inside chunks; None where there are none (spec 0.7, 4.3)."""
+        path = f"{level.index}/link_fragments"
+        return find_cells(path, (vertices.chunks.rank,), dtype="uint8", row_shape=(), headed=True)
+
     def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
         """Names of the attributes of a link family, sorted."""
         return links.find_attribute_names(level.index, delta)

@@ -88,6 +88,10 @@ class BlobLayout:
         """None: only its own metadata tell how a cell is stored."""
         return None
 
+    def object_keys(self, coords: ChunkCoords) -> set[str] | None:
+        """None: a chunk is there because it is stored."""
+        return None
+
     def plain_nbytes(self, stored: int) -> int:
         """The same."""
         return stored

@@ -93,6 +93,11 @@ class Generation09:
         """Return a link family; None where there is none."""
         return links.find_family(level, store, delta)
 
+    def link_fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
+        """The fragment indexes of the links inside chunks; None where there are none (spec 0.9, 5.2)."""
+        (node,) = yield [Node(f"{level.index}/link_fragments")]
+        return None if node is None else parse_cells(node, default_dtype="uint8", row_shape=())
+
     def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
         """Names of the attributes of a link family, sorted."""
         return links.find_attribute_names(level.index, delta)

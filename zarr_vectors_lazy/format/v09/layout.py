@@ -121,6 +121,13 @@ class GridLayout:
             return None
         return [get.key for get in self._gets(self.zarr_indices(coords))]
 
+    def object_keys(self, coords: ChunkCoords) -> set[str] | None:
+        """Keys of the objects in which cells are stored: cells, or shards of them."""
+        indices = self.zarr_indices(coords)
+        if self.shards is not None:
+            indices = np.unique(indices // np.asarray(self.shards.shape), axis=0)
+        return {get.key for get in self._gets(indices)}
+
     def plain_nbytes(self, stored: int) -> int:
         """Payload size of an uncompressed cell of so many stored bytes."""
         return stored - 8

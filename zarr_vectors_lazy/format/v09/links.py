@@ -55,7 +55,14 @@ def find_family(level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[Lin
         segments.append(
             LinkSegment(array=array, name=name, offsets=offsets, listed=_string_order(array), coding=coding)
         )
-    return LinkFamily(delta=delta, width=width, directed=directed, segments=tuple(segments))
+    stated = group.attributes.get("num_links")
+    return LinkFamily(
+        delta=delta,
+        width=width,
+        directed=directed,
+        segments=tuple(segments),
+        stated=stated if isinstance(stated, int) else None,
+    )
 
 
 def find_attribute_names(level: int, delta: int) -> MetaSteps[tuple[str, ...]]:

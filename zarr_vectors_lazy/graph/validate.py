@@ -1,0 +1,229 @@
+"""Checks of a store as a Dask graph: each chunk is read once, by one task, for all checks."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+import numpy as np
+from dask.delayed import Delayed, delayed
+from dask.utils import parse_bytes
+
+from zarr_vectors_lazy.access.check_chunk import CellCheck, LevelCheck, check_chunks
+from zarr_vectors_lazy.access.check_level import FamilyCheck, WholeCheck, check_level, join_summaries
+from zarr_vectors_lazy.access.read import Wanted
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.graph.links import list_cells
+from zarr_vectors_lazy.graph.values import PATHS
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.chunks import dotted
+from zarr_vectors_lazy.model.findings import Check, Finding, Severity
+from zarr_vectors_lazy.model.links import LinkFamily
+from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.types import ChunkCoords, IntArray
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LevelPlan:
+    """What the tasks of a level check, and what its metadata alone tell.
+
+    Parameters
+    ----------
+    view
+        The level, whole.
+    cells
+        Its arrays of cells and how they are checked.
+    whole
+        What is checked when its chunks are known.
+    findings
+        Found already.
+    """
+
+    view: LevelView
+    cells: tuple[tuple[CellCheck, CellArray], ...]
+    whole: WholeCheck
+    findings: list[Finding]
+
+
+def plan_level(view: LevelView, others: Mapping[int, LevelView]) -> LevelPlan:
+    """Look at the metadata of a level; what cannot be parsed is a finding and is not checked further.
+
+    Raises
+    ------
+    FormatError
+        If there are no vertices that could be read.
+    """
+    return _Planner(view, others).plan()
+
+
+class _Planner:
+    def __init__(self, view: LevelView, others: Mapping[int, LevelView]) -> None:
+        self.view, self.data, self.others = view, view.data, others
+        self.vertices = view.data.vertices
+        self.findings: list[Finding] = []
+        self.cells: list[tuple[CellCheck, CellArray]] = []
+
+    def plan(self) -> LevelPlan:
+        data = self.data
+        level = str(data.meta.index)
+        self._add(CellCheck(member="vertices", kind="vertices", spec=self.vertices.spec), self.vertices)
+        fragments = self._attempt("structure", level, lambda: data.fragments)
+        if fragments is not None:
+            self._add(CellCheck(member="fragments", kind="fragments", spec=fragments.spec), fragments)
+            self._compare(fragments, "error", "error")
+        for name in self._attempt("metadata", level, lambda: data.attribute_names) or ():
+            self._attribute(name)
+        families = [self._family(delta) for delta in self._attempt("metadata", level, lambda: data.deltas) or ()]
+        objects = self._attempt("metadata", f"{level}/object_index", lambda: data.object_index)
+        groups = self._attempt("metadata", f"{level}/groups", lambda: data.group_index)
+        dense = self._attempt("metadata", f"{level}/object_attributes", lambda: data.object_attributes) or {}
+        group_dense = self._attempt("metadata", f"{level}/group_attributes", lambda: data.group_attributes) or {}
+        whole = WholeCheck(
+            source=data.source,
+            coords=self.vertices.chunks.coords,
+            stated=data.meta.vertex_count,
+            sure=data.meta.count_is_sure,
+            families=tuple(family for family in families if family is not None),
+            objects=objects,
+            groups=groups,
+            dense=tuple(dense.values()),
+            group_dense=tuple(group_dense.values()),
+            tables={index: other.table.coords for index, other in self.others.items()},
+        )
+        return LevelPlan(self.view, tuple(self.cells), whole, self.findings)
+
+    def _add(self, check: CellCheck, array: CellArray) -> None:
+        self.cells.append((check, array))
+
+    def _attempt(self, check: Check, where: str, make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except FormatError as error:
+            self.findings.append(Finding(check, "error", where, error.message))
+            return None
+
+    def _compare(self, array: CellArray, missing: Severity | None, extra: Severity) -> None:
+        """Hold the chunks of an array against those of the vertices."""
+        here, there = self.vertices.chunks, array.chunks
+        for severity, coords, of, text in (
+            (missing, here.coords, there, "chunks have vertices and no cell here"),
+            (extra, there.coords, here, "cells are listed for chunks without vertices"),
+        ):
+            lost = coords[of.find(coords) < 0]
+            if len(lost) and severity is not None:
+                message = f"{len(lost)} {text}, such as {dotted(lost[0])}"
+                self.findings.append(Finding("structure", severity, array.spec.path, message))
+
+    def _attribute(self, name: str) -> None:
+        by = self.data.meta.chunk_attribute
+        if by is not None and by[0] == name:
+            return
+        where = f"{self.data.meta.index}/vertex_attributes/{name}"
+        array = self._attempt("metadata", where, lambda: self.data.attribute(name))
+        if array is None:
+            return
+        paths = bool(PATHS & set(self.data.store.geometry_types))
+        loose = array.spec.dtype.kind == "U" and array.spec.dictionary is None and paths
+        self._add(CellCheck(member=f"attribute:{name}", kind="attribute", spec=array.spec, loose=loose), array)
+        self._compare(array, "warning", "error")
+
+    def _family(self, delta: int) -> FamilyCheck | None:
+        data, level = self.data, self.data.meta.index
+        path = f"{level}/links/{delta:+d}" if delta else f"{level}/links/0"
+        family = self._attempt("metadata", path, lambda: data.links(delta))
+        if family is None:
+            return None
+        if delta and level + delta not in self.others:
+            text = "links lead to a level that is not there, and are ignored"
+            self.findings.append(Finding("structure", "warning", path, text))
+            return None
+        members = tuple(f"links:{delta}:{segment.name}" for segment in family.segments)
+        for member, segment in zip(members, family.segments, strict=True):
+            check = CellCheck(member=member, kind="links", spec=segment.array.spec, coding=segment.coding)
+            self._add(check, segment.array)
+            self._compare(segment.array, None, "error")
+        if delta == 0:
+            self._link_fragments(family, members)
+            self._link_attributes(family, dict(zip((s.name for s in family.segments), members, strict=True)))
+        cells = list_cells(self.view, family, self.others[level + delta] if delta else None)
+        return FamilyCheck(
+            path=path,
+            other=level + delta if delta else None,
+            stated=family.stated,
+            members=members,
+            segments=cells.segments,
+            sources=cells.sources,
+            ends=cells.ends,
+            table=None if family.table is None else family.table.records,
+        )
+
+    def _link_fragments(self, family: LinkFamily, members: tuple[str, ...]) -> None:
+        data = self.data
+        array = self._attempt("metadata", f"{data.meta.index}/link_fragments", lambda: data.link_fragments)
+        inside = [at for at, segment in enumerate(family.segments) if not segment.offsets.any()]
+        if array is not None and inside:
+            check = CellCheck(member="link_fragments", kind="link_fragments", spec=array.spec, of=members[inside[0]])
+            self._add(check, array)
+
+    def _link_attributes(self, family: LinkFamily, members: Mapping[str, str]) -> None:
+        data, level = self.data, self.data.meta.index
+        for name in self._attempt("metadata", f"{level}/link_attributes", lambda: data.link_attribute_names) or ():
+            where = f"{level}/link_attributes/{name}"
+            values = self._attempt("metadata", where, partial(data.link_attribute, family, name))
+            for segment, array in (values.cells if values is not None else {}).items():
+                member = f"link_attribute:{name}:{segment}"
+                check = CellCheck(member=member, kind="link_attribute", spec=array.spec, of=members[segment])
+                self._add(check, array)
+
+
+def level_findings(plans: Mapping[int, LevelPlan]) -> list[Delayed]:
+    """One Delayed list of findings a level."""
+    check = delayed(check_chunks, pure=True)
+    join = delayed(join_summaries, pure=True)
+    summaries = {}
+    for index, plan in plans.items():
+        data = plan.view.data
+        shared = LevelCheck(
+            source=data.source,
+            cells=tuple(cell for cell, _ in plan.cells),
+            chunk_shape=data.meta.chunk_shape if data.trusts_grid else None,
+            bounds=data.store.bounds,
+            tiles=data.meta.fragments_tile,
+        )
+        parts = [check(shared, wanted, counts) for wanted, counts in _batches(plan)]
+        summaries[index] = join(parts)
+    finish = delayed(check_level, pure=True)
+    return [finish(plan.whole, {i: summaries[i] for i in _needed(plan, index)}) for index, plan in plans.items()]
+
+
+def _needed(plan: LevelPlan, index: int) -> set[int]:
+    return {index, *(family.other for family in plan.whole.families if family.other is not None)}
+
+
+def _batches(plan: LevelPlan) -> Iterator[tuple[list[Wanted], dict[int, int]]]:
+    """What each task reads: of some neighbouring chunks the cells of every array."""
+    view, coords = plan.view, plan.view.table.coords
+    at = [array.chunks.find(coords) for _, array in plan.cells]
+    per_chunk = sum(view.estimated_nbytes(array) for _, array in plan.cells)
+    budget = int(parse_bytes(setting("batch-bytes")) // max(per_chunk, 1.0))
+    size = max(1, min(int(setting("batch-chunks")) // max(len(plan.cells), 1), budget))
+    counts = view.data.vertices.counts
+    for start in range(0, len(coords), size):
+        chunks = np.arange(start, min(start + size, len(coords)))
+        wanted = []
+        for (check, array), rows in zip(plan.cells, at, strict=True):
+            here = chunks[rows[chunks] >= 0]
+            if len(here):
+                wanted.append(_wanted(check, array, here, coords))
+        known = {} if counts is None else dict(zip(chunks.tolist(), counts[chunks].tolist(), strict=True))
+        yield wanted, known
+
+
+def _wanted(check: CellCheck, array: CellArray, chunks: IntArray, coords: ChunkCoords) -> Wanted:
+    places = None if array.places is None else array.places.take(array.chunks.find(coords[chunks]))
+    return Wanted(
+        member=check.member, spec=check.spec, rows=tuple(chunks.tolist()), coords=coords[chunks], places=places
+    )
