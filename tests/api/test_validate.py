@@ -153,7 +153,10 @@ DAMAGE = {
     "an attribute of other length": (
         "cloud-0.9", put("0/vertex_attributes/confidence", cell(b"\0" * 4)), "counts", "rows of values for"),
     "codes without a category": (
-        "cloud-0.9", edit("0/vertex_attributes/type", lambda a: a.update(categories=[])), "counts", "no category"),
+        "cloud-0.9",
+        edit("0/vertex_attributes/type", lambda a: a.update(encoding="dictionary", categories=[])),
+        "counts", "no category",
+    ),
     "fragments beyond the rows": (
         "cloud-0.9", put("0/vertex_fragments", cell(fragment_index([(0, 10**6)]))), "fragments", "name row 999999"),
     "a fragment index that is none": (
