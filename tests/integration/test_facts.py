@@ -7,7 +7,9 @@ import pytest
 
 import zarr_vectors_lazy as zvl
 from tests.integration.collect import LINKED, boxes_of, same_bytes
+from tests.integration.generations import STAMPED
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.storage.counters import counting
 
 
 @pytest.mark.parametrize("chunks", [0, -1, 1.5, "all", True, (2,)])
@@ -159,3 +161,16 @@ def test_geometries_without_edges_or_faces(open_at):
     assert mesh.edges.compute().shape == (0, 2)
     assert not LINKED & set(mesh.store.geometry_types)
     assert zvl.ZVLevel is type(mesh)
+
+
+@pytest.mark.parametrize("name", STAMPED)
+def test_explain_tells_bytes_once_sizes_are_known(name, open_at):
+    store = open_at(name)
+    for level in store:
+        assert level.explain().nbytes is None
+        sized = level.compute_chunk_sizes()
+        with counting() as counts:
+            sized.vertices.compute()
+        assert sized.explain().nbytes == counts.bytes
+        assert sized.sel(bbox=boxes_of(name, level.index)[0]).explain().nbytes is None
+    assert store[0].compute_chunk_sizes().explain("vertices", "attributes").nbytes is None

@@ -12,8 +12,10 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.read import Wanted, read_batch
 from zarr_vectors_lazy.access.tables import Table
+from zarr_vectors_lazy.format.codecs import HEAD_NBYTES
 from zarr_vectors_lazy.graph.layers import GraphNode, Task
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.types import IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,8 +102,22 @@ def _arguments(task: GraphNode) -> tuple[Any, ...]:
 
 def _nbytes(view: LevelView, want: Wanted) -> int | None:
     array = view.data.vertices
-    if want.spec is not array.spec or array.counts is None or want.spec.layout.plain_keys(want.coords[:1]) is None:
+    if want.spec is not array.spec or want.spec.layout.plain_keys(want.coords[:1]) is None:
         return None
-    rows = array.counts[array.chunks.find(want.coords)]
+    rows = _rows(view, want)
+    if rows is None:
+        return None
     row = want.spec.dtype.itemsize * int(np.prod(want.spec.row_shape or ()))
-    return int(32 * len(rows) if want.head else (rows * row + 8).sum())
+    nbytes = rows * row + 8
+    return int((np.minimum(nbytes, HEAD_NBYTES) if want.head else nbytes).sum())
+
+
+def _rows(view: LevelView, want: Wanted) -> IntArray | None:
+    """(n,) rows of the chunks of some cells, before any selection."""
+    array = view.data.vertices
+    if array.counts is not None:
+        return array.counts[array.chunks.find(want.coords)]
+    if view.sizes is None or view.filters.any():
+        return None
+    at = view.table.find(want.coords)
+    return view.sizes[at] if (at >= 0).all() else None
