@@ -72,5 +72,6 @@ def test_public_names_are_those_of_the_contract():
         ZVLevel ZVStore consolidate cors errors index open_store open_zv
         read_graph read_lines read_mesh read_points read_polylines
         suggest_chunk_shape testing validate
+        write_graph write_lines write_mesh write_points write_polylines
     """
     assert sorted(zarr_vectors_lazy.__all__) == names.split()

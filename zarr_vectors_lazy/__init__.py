@@ -9,6 +9,8 @@ from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
 from zarr_vectors_lazy.api.tools import consolidate, index
 from zarr_vectors_lazy.api.validate import validate
+from zarr_vectors_lazy.api.write import write_lines, write_points, write_polylines
+from zarr_vectors_lazy.api.write_linked import write_graph, write_mesh
 
 __all__ = [
     "ZVLevel",
@@ -27,4 +29,9 @@ __all__ = [
     "suggest_chunk_shape",
     "testing",
     "validate",
+    "write_graph",
+    "write_lines",
+    "write_mesh",
+    "write_points",
+    "write_polylines",
 ]

@@ -95,13 +95,10 @@ def test_places_and_fragments():
     places = places_of(routed, arranged)
     assert places.chunks.tolist() == [0, 1, 0, 1, 0]
     assert places.rows.tolist() == [1, 0, 0, 1, 2]
-    chunks, fragments, owner, first = (column.tolist() for column in fragment_table(arranged))
-    assert list(zip(chunks, fragments, owner, first, strict=True)) == [
-        (0, 0, 0, 2),
-        (0, 1, 1, 0),
-        (1, 0, 0, 1),
-        (1, 1, 1, 3),
-    ]
+    table = fragment_table(arranged).take(np.arange(4)[::-1])
+    found = [(getattr(table, name)[::-1].tolist()) for name in ("chunks", "fragments", "owners", "rows")]
+    assert found == [[0, 0, 1, 1], [0, 1, 0, 1], [0, 1, 0, 1], [2, 0, 1, 3]]
+    assert (table.starts[::-1].tolist(), table.counts[::-1].tolist()) == ([0, 1, 0, 1], [1, 2, 1, 1])
 
 
 def walked(parents):

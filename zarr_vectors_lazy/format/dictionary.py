@@ -30,6 +30,8 @@ def encode_categories(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any
         If a value is neither text nor None.
     """
     missing = np.zeros(values.shape, np.bool_)
+    if values.dtype.kind == "T":
+        values = values.astype(np.str_)
     if values.dtype.hasobject:
         missing = np.asarray([value is None for value in values.tolist()], np.bool_).reshape(values.shape)
         wrong = next((v for v in values[~missing].tolist() if not isinstance(v, str)), None)

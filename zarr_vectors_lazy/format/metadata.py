@@ -46,7 +46,8 @@ def parse_root(root: Found, children: tuple[str, ...] | None) -> StoreMeta:
     geometries = block.get("geometry_types")
     if not isinstance(geometries, list) or not all(isinstance(name, str) for name in geometries):
         raise FormatError(f"zarr_vectors.geometry_types must be a list of names, found {geometries!r}", where=root.path)
-    bins = _bins(multiscale, ndim, bin_shape, root.path)
+    bins = _bins(multiscale, ndim, bin_shape, root.path, declared=declared_bin is not None)
+    bin_shape = bins.get(0, bin_shape)
     names = {int(name) for name in (children or ()) if LEVEL.fullmatch(name)}
     offset = block.get("coordinate_offset")
     return StoreMeta(
@@ -121,7 +122,7 @@ def _multiscale(root: Found) -> Json:
     return multiscales[0]
 
 
-def _bins(multiscale: Json, ndim: int, base: Floats, where: str) -> dict[int, Floats]:
+def _bins(multiscale: Json, ndim: int, base: Floats, where: str, *, declared: bool) -> dict[int, Floats]:
     """Bin shape by level: twice the translation, else scale times the base bin (spec 0.9, 3.2)."""
     bins: dict[int, Floats] = {}
     for dataset in _objects(multiscale.get("datasets"), "datasets", where):
@@ -137,7 +138,7 @@ def _bins(multiscale: Json, ndim: int, base: Floats, where: str) -> dict[int, Fl
         else:
             shape = base
         bins[int(path)] = shape if (shape > 0).all() else base
-    if 0 in bins:
+    if 0 in bins and declared:
         bins[0] = base
     return bins
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
@@ -103,16 +103,41 @@ def places_of(routed: Routed, arranged: list[Arranged]) -> Places:
     return Places(routed.chunk_of_row(), rows)
 
 
-def fragment_table(arranged: list[Arranged]) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-    """All fragments that have an owner: (E,) chunk number, fragment number, owner, and first row in the input."""
-    parts: list[tuple[Any, ...]] = []
+@dataclass(frozen=True, slots=True, eq=False)
+class FragmentTable:
+    """Fragments of many chunks.
+
+    Parameters
+    ----------
+    chunks, fragments
+        (E,) number of the chunk, and of the fragment in it.
+    owners
+        (E,) number of the object.
+    rows
+        (E,) first row in the input.
+    starts, counts
+        (E,) first row in the chunk, and rows.
+    """
+
+    chunks: IntArray
+    fragments: IntArray
+    owners: IntArray
+    rows: IntArray
+    starts: IntArray
+    counts: IntArray
+
+    def take(self, at: IntArray) -> "FragmentTable":
+        """Some fragments, in the order given."""
+        return FragmentTable(*(getattr(self, name)[at] for name in self.__slots__))
+
+
+def fragment_table(arranged: list[Arranged]) -> FragmentTable:
+    """All fragments, those of one chunk after another; every one must have an owner."""
+    none = np.empty(0, np.int64)
+    parts: list[tuple[IntArray, ...]] = [(none,) * 6]
     for chunk, part in enumerate(arranged):
-        if part.owners is not None:
-            first = np.cumsum(part.counts) - part.counts
-            fragments = np.arange(len(part.counts))
-            parts.append((np.full(len(fragments), chunk), fragments, part.owners, part.rows[first]))
-    if not parts:
-        none = np.empty(0, np.int64)
-        return none, none, none, none
-    chunks, fragments, owners, rows = (np.concatenate(column).astype(np.int64) for column in zip(*parts, strict=True))
-    return chunks, fragments, owners, rows
+        assert part.owners is not None
+        starts = np.cumsum(part.counts) - part.counts
+        fragments = np.arange(len(part.counts))
+        parts.append((np.full(len(fragments), chunk), fragments, part.owners, part.rows[starts], starts, part.counts))
+    return FragmentTable(*(np.concatenate(column).astype(np.int64) for column in zip(*parts, strict=True)))

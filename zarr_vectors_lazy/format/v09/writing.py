@@ -115,9 +115,10 @@ class Writing09:
         for family in draft.families:
             groups.update(self._family_groups(family, draft.rank))
         found = []
-        for path, coords in sorted(record.cells.items()):
-            array = drafts.get(path) or self._link_draft(path, draft)
-            stamp: Json = {"content": f"{record.content[path]:016x}"}
+        none = np.empty((0, draft.rank), np.int64)
+        for path in sorted(drafts.keys() | record.cells.keys()):
+            array, coords = drafts.get(path) or self._link_draft(path, draft), record.cells.get(path, none)
+            stamp: Json = {"content": f"{record.content.get(path, 0):016x}"}
             if path == "vertices":
                 stamp["vertex_counts"] = record.counts
             doc = documents.cells_document(array, grid, coords, encoding, stamp)
