@@ -185,3 +185,10 @@ def test_arrays_of_cells(shard_shape, coords):
     assert array.counts.tolist() == counts[order].tolist()
     raws, _ = drive(array.spec.layout.fetch(table), {put.key: put.data for put in puts})
     assert [bytes(array.spec.layout.decode(raw)) for raw in raws] == contents
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS, ids=str)
+def test_what_we_encode_does_not_count_as_a_bomb(encoding):
+    parse_pipeline([{"name": "vlen-bytes"}, *byte_codecs(encoding)], "vlen-bytes").check_expansion(
+        encode_cell(bytes(100_000), encoding)
+    )

@@ -110,7 +110,11 @@ class Pipeline:
 
     def check_expansion(self, raw: Buffer) -> None:
         """Raise FormatError if bytes that another decoder is about to decode expand too far; looks at the headers."""
-        outer = next((name for name in reversed(self.names) if name != "crc32c"), "")
+        names = list(self.names)
+        while names and names[-1] == "crc32c":  # it follows what it checks
+            names.pop()
+            raw = memoryview(raw)[:-4]
+        outer = names[-1] if names else ""
         nbytes = {"zstd": _zstd_nbytes, "blosc": _blosc_nbytes}.get(outer)
         try:
             if nbytes is not None:

@@ -1,0 +1,155 @@
+"""What we write, the reference reads back equal and finds valid, and so do we."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+import zarr_vectors_lazy as zvl
+from tests.integration.written import ENCODINGS, GEOMETRIES, check_reference
+
+DTYPES = ["f4", "f8"]
+AXES = [2, 3, 4]
+EVERY = list(itertools.product(GEOMETRIES, DTYPES, AXES, ENCODINGS))
+# Every geometry with every encoding, with every dtype, and in every number of axes.
+COVER = [
+    (geometry, DTYPES[(i + k // 3) % 2], AXES[(i + k) % 3], encoding)
+    for i, geometry in enumerate(GEOMETRIES)
+    for k, encoding in enumerate(ENCODINGS)
+]
+
+
+@pytest.mark.parametrize(("geometry", "dtype", "ndim", "encoding"), COVER)
+def test_both_packages_read_it_back(tmp_path, geometry, dtype, ndim, encoding):
+    path = tmp_path / "store.zarrvectors"
+    GEOMETRIES[geometry](path, dtype, ndim, **ENCODINGS[encoding])
+    check_reference(path)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize(("geometry", "dtype", "ndim", "encoding"), [case for case in EVERY if case not in COVER])
+def test_every_combination(tmp_path, geometry, dtype, ndim, encoding):
+    path = tmp_path / "store.zarrvectors"
+    GEOMETRIES[geometry](path, dtype, ndim, **ENCODINGS[encoding])
+    check_reference(path)
+
+
+def test_the_cover_has_all_of_each():
+    for at, values in ((1, DTYPES), (2, AXES), (3, ENCODINGS)):
+        for geometry in GEOMETRIES:
+            assert {case[at] for case in COVER if case[0] == geometry} == set(values)
+
+
+@pytest.mark.parametrize("dtype", ["i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8", ">f4", "c8", "?"])
+def test_attributes_of_every_dtype(tmp_path, dtype):
+    values = {"one": np.arange(5).astype(dtype), "many": np.arange(10).reshape(5, 2).astype(dtype)}
+    zvl.write_points(
+        tmp_path / "x",
+        np.arange(10.0).reshape(5, 2),
+        chunk_shape=4,
+        vertex_attributes=values,
+        object_ids=np.arange(5),
+        object_attributes=values,
+    )
+    level = zvl.open_zv(tmp_path / "x")[0]
+    for name, given in values.items():
+        found = level.attributes[name].compute()
+        assert np.array_equal(found, given)
+        assert found.dtype == np.dtype(dtype).newbyteorder("<")
+        assert np.array_equal(level.objects.attributes[name].values, given)
+
+
+def test_text(tmp_path):
+    names = np.array(["long enough", None, "", "ünïcode"], object)
+    zvl.write_points(
+        tmp_path / "x", np.zeros((4, 2)), chunk_shape=1, vertex_attributes={"n": names, "t": names.astype(str)}
+    )
+    level = zvl.open_zv(tmp_path / "x")[0]
+    assert level.attributes["n"].compute().tolist() == ["long enough", "", "", "ünïcode"]
+    assert level.codes["n"].compute().tolist()[1] == -1
+    assert level.attributes["t"].compute().tolist() == ["long enough", "None", "", "ünïcode"]
+
+
+def test_what_a_store_tells(tmp_path):
+    zvl.write_points(
+        tmp_path / "x.zv",
+        np.array([[1.0, 2, 3], [4, 5, 6]], "f4"),
+        chunk_shape=(2, 3, 4),
+        bin_shape=1,
+        bounds=([-1, 0, 0], [9, 9, 9]),
+        axes=("a", "b", "c"),
+        units=("um", None, "mm"),
+        crs={"epsg": 4326},
+    )
+    store = zvl.open_zv(tmp_path / "x.zv")
+    assert store.format_version == "0.9.2"
+    assert (store.axes, store.units, store.crs) == (("a", "b", "c"), ("um", None, "mm"), {"epsg": 4326})
+    assert [corner.tolist() for corner in store.bounds] == [[-1, 0, 0], [9, 9, 9]]
+    assert (store.chunk_shape.tolist(), store.bin_shape.tolist()) == ([2, 3, 4], [1, 1, 1])
+    assert store[0].vertices.chunks[0] == (1, 1)
+    assert store.attrs["ome"]["name"] == "x.zv"
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    positions = np.random.default_rng(0).uniform(0, 9, (500, 2))
+    for name in "ab":
+        zvl.write_points(tmp_path / name, positions, chunk_shape=1, object_ids=np.arange(500) % 9)
+    files = [
+        {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name).rglob("*") if p.is_file()}
+        for name in "ab"
+    ]
+    roots = [json.loads(part.pop(next(p for p in part if str(p) == "zarr.json"))) for part in files]
+    assert files[0] == files[1]
+    roots[0]["attributes"]["ome"]["name"] = "b"
+    assert roots[0] == roots[1]
+
+
+def test_rewritten_values_are_read_anew(tmp_path):
+    positions = np.zeros((3, 2))
+    for value in (1, 2):
+        zvl.write_points(
+            tmp_path / "x",
+            positions,
+            chunk_shape=1,
+            vertex_attributes={"v": np.full(3, value)},
+            object_ids=[value, 2, 3],
+            mode="w",
+        )
+        level = zvl.open_zv(tmp_path / "x")[0]
+        assert level.attributes["v"].compute().tolist() == [value] * 3
+        assert level.objects.ids.tolist() == sorted({value, 2, 3})
+        keys = level.attributes["v"].name, level.vertices.name
+    zvl.write_points(tmp_path / "x", positions, chunk_shape=1, vertex_attributes={"v": np.full(3, 3)}, mode="w")
+    other = zvl.open_zv(tmp_path / "x")[0]
+    assert other.attributes["v"].name != keys[0]
+
+
+def test_nothing_at_all(tmp_path):
+    bounds = ([0, 0], [1, 1])
+    calls = {
+        "points": lambda path: zvl.write_points(path, np.empty((0, 2)), chunk_shape=1, bounds=bounds),
+        "lines": lambda path: zvl.write_lines(path, np.empty((0, 2, 2)), chunk_shape=1, bounds=bounds),
+        "graph": lambda path: zvl.write_graph(path, np.empty((0, 2)), [], chunk_shape=1, bounds=bounds),
+        "node": lambda path: zvl.write_graph(path, [[0.5, 0.5]], [], chunk_shape=1),
+        "mesh": lambda path: zvl.write_mesh(path, [[0.5, 0.5]], np.empty((0, 3), int), chunk_shape=1),
+        "paths": lambda path: zvl.write_polylines(path, [np.empty((0, 2)), [[0.5, 0.5]]], chunk_shape=1),
+    }
+    for name, write in calls.items():
+        write(tmp_path / name)
+        check_reference(tmp_path / name)
+        level = zvl.open_zv(tmp_path / name)[0]
+        assert len(level.vertices.compute()) == (name in {"node", "mesh", "paths"})
+        assert len(level.edges.compute()) == 0
+
+
+def test_delayed(tmp_path):
+    later = zvl.write_points(tmp_path / "x", np.zeros((3, 2)), chunk_shape=1, compute=False)
+    assert not (tmp_path / "x").exists()
+    assert later.compute()["vertex_count"] == 3
+    assert zvl.open_zv(tmp_path / "x")[0].vertex_count == 3
+
+
+def test_progress(tmp_path, capsys):
+    zvl.write_points(tmp_path / "x", np.zeros((3, 2)), chunk_shape=1, progress=True)
+    assert "writing" in capsys.readouterr().out
