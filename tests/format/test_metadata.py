@@ -142,6 +142,7 @@ def test_axes_without_type_are_spatial_and_too_few_numbers_are_noticed():
         ([dataset("0", [1, 1]), dataset("1", [2, 4])], {0: [10, 20.5], 1: [20, 82]}),
         ([dataset("0"), dataset("1")], {0: [10, 20.5], 1: [10, 20.5]}),
         ([dataset("0", [1, 1], [9, 9])], {0: [10, 20.5]}),  # level 0 has the base bin
+        ([dataset("0", [1, 1], [2.5, 10.25])], {0: [5, 20.5]}),  # unless it tells one that makes the chunks
         ([dataset("3", [1, 1], [9, 9])], {3: [18, 18]}),
         ([dataset("1", [2, 2], [0, 4])], {1: [10, 20.5]}),
         ([dataset("x"), dataset("-1"), dataset("01"), dataset("1.0"), {}], {}),

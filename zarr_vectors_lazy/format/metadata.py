@@ -138,9 +138,15 @@ def _bins(multiscale: Json, ndim: int, base: Floats, where: str, *, declared: bo
         else:
             shape = base
         bins[int(path)] = shape if (shape > 0).all() else base
-    if 0 in bins and declared:
+    if 0 in bins and (declared or not _divides(bins[0], base)):
         bins[0] = base
     return bins
+
+
+def _divides(bins: Floats, chunk: Floats) -> bool:
+    """Whether bins make chunks: then level 0 tells the bins of rows that are not in their order, as we write them."""
+    ratio = chunk / bins
+    return bool((np.abs(ratio - np.rint(ratio)) < 1e-6).all() and (np.rint(ratio) >= 1).all())
 
 
 def _objects(value: Any, name: str, where: str) -> list[Json]:
