@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import dask
 import dask.array as da
 import numpy as np
 
-from zarr_vectors_lazy.access.sizes import read_row_counts
 from zarr_vectors_lazy.api import text
+from zarr_vectors_lazy.api.arrays import ArraysMixin
 from zarr_vectors_lazy.api.columns import Attributes, Categories, LinkAttributes
 from zarr_vectors_lazy.api.objects import Objects
+from zarr_vectors_lazy.api.outward import Outward
 from zarr_vectors_lazy.api.pieces import Meshes, Polylines, Skeletons
 from zarr_vectors_lazy.api.select import parse_conditions, parse_ids
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
@@ -19,7 +19,7 @@ from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.explain import Explanation, explain
 from zarr_vectors_lazy.graph.links import links_array
 from zarr_vectors_lazy.graph.narrow import select_box, select_objects, select_touching, select_where
-from zarr_vectors_lazy.graph.numbering import row_sizes
+from zarr_vectors_lazy.graph.numbering import sized
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.plan.selection import parse_box
 from zarr_vectors_lazy.types import Floats, IntArray
@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.api.store import ZVStore
 
 
-class ZVLevel:
-    """One level of a store, or a selection of it; `ZVStore` gives it."""
+class ZVLevel(Outward, ArraysMixin):
+    """One level of a store, or a selection of it; `ZVStore` gives it.
+
+    It is a Dask collection of its vertices, attributes, and edges or faces: ``dask.compute(level)`` and
+    ``level.compute()`` read them in one pass into a `LevelArrays` of NumPy arrays, ``persist`` into one of Dask arrays.
+    """
 
     def __init__(self, store: "ZVStore", view: LevelView) -> None:
         self._store = store
@@ -191,14 +195,7 @@ class ZVLevel:
         A whole level: sizes from a listing where cells are uncompressed, else the head of each cell. A selection: what
         choosing its rows needs.
         """
-        view = self._view
-        if view.sizes is not None:
-            return ZVLevel(self._store, view.with_sizes(view.sizes))
-        if not view.filters.any():
-            sizes = read_row_counts(view.data, view.rows)
-        else:
-            sizes = np.asarray(dask.compute(row_sizes(view))[0])
-        return ZVLevel(self._store, view.with_sizes(sizes))
+        return ZVLevel(self._store, sized(self._view))
 
     def sel(
         self,
@@ -264,6 +261,16 @@ class ZVLevel:
         for member in members or ("vertices",):
             arrays += self._member(member)
         return explain(self._view, members or ("vertices",), arrays)
+
+    def _parts(self) -> dict[str, Any]:
+        kinds = set(self._store.geometry_types)
+        return {
+            "index": self.index,
+            "vertices": self.vertices,
+            "attributes": dict(self.attributes),
+            "edges": self.edges if kinds - {"point_cloud", "mesh"} else None,
+            "faces": self.faces if "mesh" in kinds else None,
+        }
 
     def _member(self, member: str) -> list[da.Array]:
         if member == "attributes":

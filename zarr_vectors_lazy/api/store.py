@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import xarray as xr
 
 from zarr_vectors_lazy.access.consolidate import write_consolidated
 from zarr_vectors_lazy.access.inventory import read_inventory
@@ -13,6 +14,7 @@ from zarr_vectors_lazy.access.store import OpenStore, open_tree, reopen
 from zarr_vectors_lazy.api import text
 from zarr_vectors_lazy.api.cost import Cost, Rates
 from zarr_vectors_lazy.api.level import ZVLevel
+from zarr_vectors_lazy.convert.xarray import root_dataset
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.plan.blocks import Chunking, check_chunking
@@ -238,6 +240,11 @@ class ZVStore:
         """
         rates = Rates(storage=storage, put=put, get=get, transfer=transfer)
         return Cost(self.url, read_inventory(self._opened.tree, self._opened.generation), rates)
+
+    def to_datatree(self) -> xr.DataTree:
+        """Tree of `ZVLevel.to_xarray` of all levels, nodes ``"0"``, ``"1"``, ..., below one that tells of the store."""
+        nodes = {"/": root_dataset(self._opened.meta)}
+        return xr.DataTree.from_dict(nodes | {f"/{level.index}": level.to_xarray() for level in self})
 
     def consolidate(self) -> None:
         """Write the metadata of all nodes into the root, so that one request opens the store; see `consolidate`."""

@@ -3,6 +3,10 @@
 import html
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from zarr_vectors_lazy.api.svg import chunks_svg
+
 if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
     from zarr_vectors_lazy.api.store import ZVStore
@@ -17,9 +21,14 @@ def store_text(store: "ZVStore") -> str:
 
 
 def store_html(store: "ZVStore") -> str:
-    """Return a table, and one of the levels."""
-    levels: Rows = [(f"level {level.index}", _count(level)) for level in store]
-    return _table(f"ZVStore {store.url}", [*_store_rows(store), *levels])
+    """Return a table, one of the levels, and a drawing of the chunks of the finest."""
+    head = ["level", "vertices", "chunks", "bin shape"]
+    levels = [
+        [str(level.index), _vertices(level), f"{level.chunk_count:,}", _numbers(level.bin_shape)] for level in store
+    ]
+    finest = next(iter(store), None)
+    drawing = "" if finest is None else _drawing(finest)
+    return _page(f"ZVStore {store.url}", _table(_store_rows(store)) + _grid(head, levels), drawing)
 
 
 def level_text(level: "ZVLevel") -> str:
@@ -28,8 +37,9 @@ def level_text(level: "ZVLevel") -> str:
 
 
 def level_html(level: "ZVLevel") -> str:
-    """Return a table about a level or a selection."""
-    return _table(f"ZVLevel {level.index} of {level.store.url}", _level_rows(level))
+    """Return a table about a level or a selection, and a drawing of its chunks among those of the level."""
+    rows = [*_level_rows(level), ("attributes", ", ".join(level.attribute_names) or "none")]
+    return _page(f"ZVLevel {level.index} of {level.store.url}", _table(rows), _drawing(level))
 
 
 def _store_rows(store: "ZVStore") -> Rows:
@@ -75,9 +85,33 @@ def _lines(rows: Rows) -> list[str]:
     return [f"  {name + ':':<13} {value}" for name, value in rows]
 
 
-def _table(title: str, rows: Rows) -> str:
+def _drawing(level: "ZVLevel") -> str:
+    view = level._view
+    chunks = view.data.vertices.chunks
+    chosen = np.ones(len(chunks), np.bool_)
+    if view.rows is not None:
+        chosen[:] = False
+        chosen[view.rows] = True
+    coords = chunks.coords[:, -level.store.ndim :]
+    return chunks_svg(coords, chosen, level.chunk_shape, level.store.axes, view.selection.box)
+
+
+def _table(rows: Rows) -> str:
     cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
         for name, value in rows
     )
-    return f"<b>{html.escape(title)}</b><table>{cells}</table>"
+    return f"<table>{cells}</table>"
+
+
+def _grid(head: list[str], rows: list[list[str]]) -> str:
+    titles = "".join(f"<th>{html.escape(title)}</th>" for title in head)
+    lines = "".join(f"<tr>{''.join(f'<td>{html.escape(value)}</td>' for value in row)}</tr>" for row in rows)
+    return f"<table style='text-align:right'><tr>{titles}</tr>{lines}</table>"
+
+
+def _page(title: str, tables: str, drawing: str) -> str:
+    side = f"<div style='padding-top:4px'>{drawing}</div>" if drawing else ""
+    row = "display:flex;flex-wrap:wrap;gap:28px;align-items:flex-start"
+    return f"<div><b>{html.escape(title)}</b><div style='{row}'><div>{tables}</div>{side}</div></div>"

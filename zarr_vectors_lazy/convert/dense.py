@@ -33,12 +33,17 @@ def object_dataset(
     """
     variables: dict[str, tuple[tuple[str, ...], Any]] = {}
     for name, array in arrays.items():
-        if array.shape[0] != len(ids):
-            raise FormatError(f"{array.shape[0]} rows of {array.path!r} for {len(ids)} {dim}s", where=source.spec.url)
+        check_rows(source, array, len(ids), dim)
         values = dense_array(source, array)
         dims = (dim, *(f"{name}_{axis}" for axis in range(1, len(array.shape))))
         variables[name] = (dims, values if rows is None else values[rows])
     return xr.Dataset(variables, coords={dim: ids if rows is None else ids[rows]})
+
+
+def check_rows(source: Source, array: DenseArray, count: int, dim: str = "object") -> None:
+    """Raise FormatError if an array has another number of rows than there are objects or groups."""
+    if array.shape[0] != count:
+        raise FormatError(f"{array.shape[0]} rows of {array.path!r} for {count} {dim}s", where=source.spec.url)
 
 
 def dense_array(source: Source, array: DenseArray) -> da.Array:

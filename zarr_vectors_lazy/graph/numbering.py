@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import numpy as np
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.links import number_rows
+from zarr_vectors_lazy.access.sizes import read_row_counts
 from zarr_vectors_lazy.graph.choose import choice_graph, counts_graph
 from zarr_vectors_lazy.graph.layers import List, Task, TaskRef, task_over
 from zarr_vectors_lazy.graph.view import LevelView
@@ -61,3 +63,12 @@ def row_sizes(view: LevelView) -> Delayed:
     name = f"zv-sizes-{view.token}"
     task = Task((name,), np.diff, rows.starts if rows.starts is not None else TaskRef((rows.name,)))
     return Delayed((name,), task_over(name, task, graph), layer=name)
+
+
+def sized(view: LevelView) -> LevelView:
+    """Return a view with known sizes; reads as little as the store allows where they are not known."""
+    if view.sizes is not None:
+        return view.with_sizes(view.sizes)
+    if not view.filters.any():
+        return view.with_sizes(read_row_counts(view.data, view.rows))
+    return view.with_sizes(np.asarray(dask.compute(row_sizes(view))[0]))

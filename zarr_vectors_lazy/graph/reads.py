@@ -165,7 +165,9 @@ class ReadLayer(WantedLayer):
         head = self.reads.members[member]
         if not head.head:
             return member
-        whole = (name for name, other in self.reads.members.items() if other.spec is head.spec and not other.head)
+        whole = (
+            name for name, other in self.reads.members.items() if other.spec.path == head.spec.path and not other.head
+        )
         return next(whole, member)
 
     def _batches(self, cells: list[tuple[int, str]]) -> list[list[tuple[int, str]]]:

@@ -168,6 +168,13 @@ class LevelView:
             touched=self.touched if touched is None else touched,
         )
 
+    def chunk(self, number: int) -> "LevelView":
+        """View of one of its chunks."""
+        one = slice(number, number + 1)
+        rows = np.arange(number, number + 1) if self.rows is None else self.rows[one]
+        sizes = None if self._sizes is None else self._sizes[one]
+        return self._like(rows=rows, inside=self.inside[one], sizes=sizes)
+
     @cached_property
     def token(self) -> str:
         """The same wherever the same rows of the same store are meant."""

@@ -1,0 +1,131 @@
+"""The command ``zvl``: what its words print, and how they end."""
+
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import zarr_vectors_lazy as zvl
+from tests.integration.generations import Copy
+from zarr_vectors_lazy.integrations.cli import main as cli
+from zarr_vectors_lazy.integrations.cli.inspect import sketch
+from zarr_vectors_lazy.storage.counters import counting
+
+ROOT = Path(__file__).parents[2]
+BOX = "84,100,78,92,112,88"
+
+
+@pytest.fixture
+def zvl_run(capsys):
+    """Run ``zvl`` with words; give its exit code, output and errors."""
+
+    def run(*words):
+        with pytest.raises(SystemExit) as ended:
+            cli.main([str(word) for word in words])
+        done = capsys.readouterr()
+        return ended.value.code or 0, done.out, done.err
+
+    return run
+
+
+def test_info_tells_what_metadata_tell(zvl_run, golden):
+    with counting() as counts:
+        code, out, _ = zvl_run("info", golden.path)
+    assert code == 0
+    assert golden.meta["levels"]
+    assert not [key for key in counts.keys if "/c/" in key]
+    for level in zvl.open_zv(golden.path):
+        assert f"{level.vertex_count:,}" in out
+    assert "occupied chunks" in out
+
+
+def test_json_is_json(zvl_run, tracts):
+    facts = json.loads(zvl_run("info", tracts, "--json")[1])
+    assert [level["vertices"] for level in facts["levels"]] == [5261, 141, 40]
+    assert facts["bounds"][0] == zvl.open_zv(tracts).bounds[0].tolist()
+    members = json.loads(zvl_run("ls", tracts, "--json")[1])
+    assert members["arrays"]["attributes['tangent']"] == {"shape": [None, 3], "dtype": "float32"}
+    assert members["groups"] == {"short": 37, "middle": 36, "long": 37}
+    plan = json.loads(zvl_run("explain", tracts, "vertices", "arc_length", "-b", BOX, "--json")[1])
+    assert (plan["chunks"], plan["chunks_total"], plan["requests"]) == (3, 16, 6)
+
+
+def test_members_are_listed(zvl_run, surface):
+    code, out, _ = zvl_run("ls", surface)
+    assert code == 0
+    assert "faces" in out
+    assert "attributes['curv']" in out
+    assert "1 objects" in out
+
+
+def test_explain_prints_its_table(zvl_run, tracts):
+    expected = str(zvl.open_zv(tracts)[1].sel(x=slice(80, 90)).explain("edges"))
+    infinite = "80,-inf,-inf,90,inf,inf"
+    assert zvl_run("explain", tracts, "edges", "--level", 1, f"--bbox={infinite}")[1].strip() == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["info", "{folder}/nothing"], 1, "nothing is here"),
+        (["info", "{tracts}", "--backend", "carrier-pigeon"], 3, "carrier-pigeon"),
+        (["info", "{tracts}", "-o", "novalue"], 2, "KEY=VALUE"),
+        (["ls", "{tracts}", "--level", "7"], 2, "no level 7"),
+        (["explain", "{tracts}", "weight"], 2, "arc_length"),
+        (["explain", "{tracts}", "-b", "1,2"], 2, "6 numbers"),
+        (["explain", "{tracts}", "-b", "a,b,c,d,e,f"], 2, "6 numbers"),
+        (["explain", "{tracts}", "--where", "arc_length"], 2, "NAME=LO:HI"),
+        (["explain", "{tracts}", "--where", "arc_length=a:b"], 2, "numbers"),
+        (["explain", "{tracts}", "--level", "1", "--resolution", "3"], 2, "not both"),
+        (["read", "{tracts}", "{folder}/out.xyz"], 2, "no format '.xyz'"),
+        (["read", "{tracts}", "{folder}/missing/out.csv"], 2, "no folder"),
+        (["read", "{tracts}", "{folder}/out.csv", "--scheduler", "many"], 2, "threads, processes or sync"),
+        (["frobnicate"], 2, "frobnicate"),
+        (["info", "{tracts}", "--level", "0"], 2, "--level"),
+    ],
+)
+def test_errors_are_one_line_and_an_exit_code(zvl_run, tracts, tmp_path, words, code, message):  # noqa: PLR0917
+    found, out, err = zvl_run(*(word.format(tracts=tracts, folder=tmp_path) for word in words))
+    assert found == code
+    assert message in err
+    assert not out
+    assert "Traceback" not in err
+    if err.startswith("zvl: "):
+        assert err.count("\n") == 1
+
+
+def test_consolidate_makes_one_request_enough(zvl_run, tmp_path, goldens):
+    copy = Copy.of(goldens["tracts-0.9"], tmp_path)
+    assert zvl_run("consolidate", copy.path)[0] == 0
+    with counting() as counts:
+        zvl.open_zv(copy.path)
+    assert counts.keys == ["zarr.json"]
+
+
+def test_plot_leaves_a_picture(zvl_run, tracts, tmp_path):
+    code, _, err = zvl_run("plot", tracts, tmp_path / "a.png", "-c", "arc_length", "-p", "yz", "-b", BOX)
+    assert code == 0
+    assert "244 vertices" in err
+    assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_sketch_shows_where_chunks_are(tracts):
+    level = zvl.open_zv(tracts)[0]
+    lines = sketch(level).splitlines()
+    assert lines[-1] == "occupied chunks: x to the right, y up"
+    columns = {key[:2] for key in level.chunk_keys}
+    assert sum(line.count(" ") < len(line) for line in lines[:-1]) == len({y for _, y in columns})
+    assert sum(len(line.replace(" ", "")) for line in lines[:-1]) == 2 * len(columns)
+
+
+def test_script_is_declared():
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"zvl": f"{cli.__name__}:main"}
+
+
+def test_help_names_every_word(zvl_run):
+    code, out, _ = zvl_run("--help")
+    assert code == 0
+    for word in ("info", "ls", "read", "explain", "consolidate", "plot", "serve", "view"):
+        assert f"  {word} " in out

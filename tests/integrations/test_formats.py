@@ -1,0 +1,115 @@
+"""Levels as files of the field, read back with the field's own libraries."""
+
+import nibabel.streamlines
+import numpy as np
+import pandas as pd
+import plyfile
+import pytest
+import trx.trx_file_memmap
+
+import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.integrations.formats.paths import depths, parents_of
+from zarr_vectors_lazy.integrations.formats.save import save
+
+BOX = ([84, 100, 78], [92, 112, 88])
+
+
+@pytest.fixture
+def tracts_level(tracts):
+    return zvl.open_zv(tracts)[0]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_tables_have_the_rows(tracts_level, tmp_path, suffix):
+    box, path = tracts_level.sel(bbox=BOX), tmp_path / f"rows{suffix}"
+    assert save(box, path) == 244
+    frame = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    assert np.array_equal(frame[["x", "y", "z"]].to_numpy(np.float32), box.vertices.compute())
+    assert np.array_equal(frame["tangent_2"].to_numpy(np.float32), box.attributes["tangent"][:, 2].compute())
+    nothing = tracts_level.sel(x=slice(0, 1))
+    assert save(nothing, path) == 0
+    again = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
+    assert list(again) == list(frame)
+
+
+def test_npz_has_all_arrays(tracts_level, tmp_path):
+    save(tracts_level, tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as arrays:
+        assert sorted(arrays) == [
+            "attribute:arc_length", "attribute:index", "attribute:tangent", "edges", "vertices",
+        ]  # fmt: skip
+        assert np.array_equal(arrays["edges"], tracts_level.edges.compute())
+        assert np.array_equal(arrays["vertices"], tracts_level.vertices.compute())
+
+
+def test_ply_of_a_mesh(surface, tmp_path):
+    level = zvl.open_zv(surface)[0]
+    save(level, tmp_path / "a.ply")
+    found = plyfile.PlyData.read(tmp_path / "a.ply")
+    vertices = np.column_stack([found["vertex"][axis] for axis in "xyz"])
+    assert np.array_equal(vertices, level.vertices.compute())
+    assert np.array_equal(found["vertex"]["curv"], level.attributes["curv"].compute())
+    assert np.array_equal(np.vstack(found["face"]["vertex_indices"]), level.faces.compute())
+
+
+def test_obj_counts_from_one(surface, tmp_path):
+    level = zvl.open_zv(surface)[0].sel(z=slice(None, 0))
+    save(level, tmp_path / "a.obj")
+    lines = (tmp_path / "a.obj").read_text().splitlines()
+    faces = [line.split()[1:] for line in lines if line.startswith("f ")]
+    assert np.array_equal(np.array(faces, int) - 1, level.faces.compute())
+    vertices = [line.split()[1:] for line in lines if line.startswith("v ")]
+    assert np.array_equal(np.array(vertices, np.float32), level.vertices.compute())
+
+
+def test_swc_puts_parents_first(neuron, tmp_path):
+    level = zvl.open_zv(neuron)[0]
+    save(level, tmp_path / "a.swc")
+    table = np.loadtxt(tmp_path / "a.swc")
+    assert np.array_equal(table[:, 0], np.arange(1, len(table) + 1))
+    assert (table[:, 6] < table[:, 0]).all()
+    vertices, edges = level.vertices.compute(), level.edges.compute()
+    children = table[table[:, 6] > 0]
+    found = np.hstack([children[:, 2:5], table[children[:, 6].astype(int) - 1, 2:5]]).astype(np.float32)
+    expected = np.hstack([vertices[edges[:, 0]], vertices[edges[:, 1]]])
+    assert np.array_equal(found[np.lexsort(found.T)], expected[np.lexsort(expected.T)])
+    assert np.array_equal(np.sort(table[:, 5].astype(np.float32)), np.sort(level.attributes["radius"].compute()))
+
+
+def test_swc_refuses_what_is_no_tree():
+    with pytest.raises(SelectionError, match="two parents"):
+        parents_of(np.array([[0, 1], [0, 2]]), 3)
+    with pytest.raises(SelectionError, match="cycle"):
+        depths(np.array([1, 2, 0, 0]))
+    assert depths(np.array([-1, 0, 1, 1, 3])).tolist() == [0, 1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("suffix", [".trk", ".tck", ".trx"])
+def test_streamlines_are_the_objects(tracts_level, tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    whole = tracts_level.sel(bbox=BOX, whole_objects=True).sel(objects=None)
+    ids = whole.objects.ids
+    some = tracts_level.sel(objects=ids.tolist())
+    save(some, path)
+    if suffix == ".trx":
+        loaded = trx.trx_file_memmap.load(str(path))
+        lines = [np.array(line) for line in loaded.streamlines]
+        loaded.close()
+    else:
+        lines = list(nibabel.streamlines.load(path).streamlines)
+    assert len(lines) == len(ids)
+    for line, object_id in zip(lines, ids.tolist(), strict=True):
+        np.testing.assert_allclose(line, tracts_level.objects[object_id].compute(), rtol=0, atol=1e-5)
+
+
+def test_what_does_not_fit_is_refused_and_leaves_nothing(tracts_level, cloud, tmp_path):
+    for level, name, message in [
+        (tracts_level.sel(bbox=BOX), "a.trk", "whole"),
+        (tracts_level.sel(x=slice(0, 1)), "a.trk", "no streamlines"),
+        (zvl.open_zv(cloud)[0], "a.swc", "SWC holds skeletons"),
+        (tracts_level, "a.las", r"no format '\.las'"),
+    ]:
+        with pytest.raises(SelectionError, match=message):
+            save(level, tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,143 @@
+"""A level out into the ecosystem: xarray, data frames, delayed values, chunks one by one, pictures."""
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import xarray as xr
+from dask.delayed import Delayed
+
+from zarr_vectors_lazy.api.objects import whole_id
+from zarr_vectors_lazy.convert.dataframe import dataframe
+from zarr_vectors_lazy.convert.plot import fitting, panels_of, plot_view
+from zarr_vectors_lazy.convert.xarray import level_dataset
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.graph.narrow import select_box
+from zarr_vectors_lazy.graph.parts import delayed_parts, iterate_chunks
+from zarr_vectors_lazy.graph.view import LevelView
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from zarr_vectors_lazy.api.store import ZVStore
+
+
+class Outward:
+    """What a level becomes elsewhere; `ZVLevel` has these methods."""
+
+    _store: "ZVStore"
+    _view: LevelView
+
+    def to_xarray(self, *, objects: bool = False, edges: bool = False) -> xr.Dataset:
+        """Dataset of Dask arrays: ``vertices(vertex, axis)`` and the attributes beside it.
+
+        Xarray needs known sizes: where the store does not tell them, they are read here, as by `compute_chunk_sizes`.
+        ``dataset.zv.sel(bbox=...)`` cuts boxes, ``dataset.zv.bin(resolution)`` gives images.
+
+        Parameters
+        ----------
+        objects
+            Add objects as a CF ragged index: ``object_rows(object_vertex)``, the rows of ``vertex`` in path order, and
+            ``row_size(object)``; reads manifests and fragment indexes.
+        edges
+            Add ``edges(edge, end)``, or ``faces(face, corner)`` of a mesh; reads what tells how many there are.
+        """
+        return level_dataset(self._view, objects=objects, edges=edges)
+
+    def to_dask_dataframe(self, attributes: Sequence[str] | None = None) -> "dd.DataFrame":
+        """Dask data frame: a partition a block, columns by axis name and attribute.
+
+        A column that a computation does not use is not fetched. Dictionary-encoded attributes are categoricals;
+        vectors become columns ``name_0``, ``name_1``, ... The index counts rows of the level where sizes are known,
+        else of each partition.
+
+        Parameters
+        ----------
+        attributes
+            Names of those wanted; None for all.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If ``dask.dataframe`` is not installed.
+        """
+        frame: dd.DataFrame = dataframe(self._view, attributes)
+        return frame
+
+    def to_delayed(self) -> list[Delayed]:
+        """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``."""
+        return delayed_parts(self._view)
+
+    def iter_chunks(self, prefetch: int = 4) -> Iterator[tuple[tuple[int, ...], dict[str, Any]]]:
+        """Chunks in the order of `chunk_keys`, each ``(chunk_key, {"vertices": ..., "attributes": {...}})``.
+
+        Parameters
+        ----------
+        prefetch
+            Chunks that are read ahead while one is worked on; no more than that are in memory beside it.
+
+        Raises
+        ------
+        SelectionError
+            If ``prefetch`` is no whole number, or negative.
+        """
+        if whole_id(prefetch) < 0:
+            raise SelectionError(f"prefetch must be 0 or more, found {prefetch}")
+        return iterate_chunks(self._view, prefetch)
+
+    def plot(
+        self,
+        *,
+        color: str | None = None,
+        projection: str | Sequence[str] | None = None,
+        exact: bool = False,
+        cmap: str | None = None,
+        size: float | None = None,
+        ax: "Axes | None" = None,
+    ) -> "Figure":
+        """Draw points, polylines, edges or outlines of faces, in up to three projections.
+
+        Of a level that is finer than the picture's pixels, the coarsest level is read whose bins are no larger than a
+        pixel; objects and conditions are always drawn on the level itself.
+
+        Parameters
+        ----------
+        color
+            Vertex attribute that says the colour.
+        projection
+            Two axes, such as ``"xy"``; by default each pair of the first three, a panel each.
+        exact
+            Draw this level, however fine.
+        cmap, size
+            Matplotlib's colour map; area of points or width of lines, in its points.
+        ax
+            Matplotlib axes to draw into; needs a ``projection`` where there are more than two axes.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Shows itself in a notebook; ``savefig(path)`` writes it.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        SelectionError
+            If an argument is of a wrong kind.
+        ImportError
+            If Matplotlib is not installed.
+        """
+        panels = panels_of(self._store.axes, projection)
+        if ax is not None and len(panels) > 1:
+            raise SelectionError("ax= holds one projection: name it, as in projection='xy'")
+        plain = not self._view.by_object and not self._view.selection.conditions
+        views = [self._view, *(self._coarser() if plain and not exact else ())]
+        return plot_view(fitting(views, panels, color), panels=panels, color=color, cmap=cmap, size=size, ax=ax)
+
+    def _coarser(self) -> list[LevelView]:
+        box = self._view.selection.box
+        views = [self._store[index]._view for index in self._store.levels if index > self._view.data.meta.index]
+        return views if box is None else [select_box(view, box) for view in views]

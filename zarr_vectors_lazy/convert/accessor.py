@@ -1,0 +1,239 @@
+"""``dataset.zv``: boxes and grids of datasets over ``vertex``."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import dask.array as da
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from zarr_vectors_lazy.convert.lazy import LazyRows, LazySizes
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.graph.bins import binned_array
+from zarr_vectors_lazy.graph.columns import vertices_array
+from zarr_vectors_lazy.graph.narrow import select_box
+from zarr_vectors_lazy.kernels.grid import Grid
+from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.plan.selection import parse_box
+from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
+
+ORIGIN = "zarr_vectors"
+BY_XARRAY = "open_dataset-"  # how xarray names the arrays that it makes of ours
+MOST_CELLS = 2**28
+
+
+@xr.register_dataset_accessor("zv")  # type: ignore[no-untyped-call]
+class Accessor:
+    """Boxes and grids of a dataset with ``vertices(vertex, axis)``.
+
+    Parameters
+    ----------
+    dataset
+        From `ZVLevel.to_xarray`, ``xr.open_dataset(..., engine="zarr_vectors")``, or made from one of these.
+    """
+
+    def __init__(self, dataset: xr.Dataset) -> None:
+        self._dataset = dataset
+
+    def sel(self, bbox: Any = None, **axes: slice) -> xr.Dataset:
+        """Rows in a box, with every variable over ``vertex``; edges, faces and object rows are renumbered.
+
+        Xarray wants to know how many rows there are, so positions are read here, of those chunks alone that a face of
+        the box cuts; where the dataset was changed since it was opened, of all.
+
+        Parameters
+        ----------
+        bbox
+            (lo, hi), inclusive on both faces, compared in float64.
+        **axes
+            ``x=slice(100, 300)`` by axis name.
+
+        Raises
+        ------
+        SelectionError
+            If there is no box, or it is malformed.
+        """
+        box = parse_box(bbox, axes, self._axes())
+        if box is None:
+            raise SelectionError("sel() needs a box: bbox=(lo, hi), or slices by axis name")
+        return take_rows(self._dataset, rows_in(self._dataset, box))
+
+    def bin(
+        self,
+        resolution: float | Sequence[float],
+        attribute: str | None = None,
+        *,
+        bbox: Any = None,
+        axes: Sequence[str] | None = None,
+    ) -> xr.DataArray:
+        """Density of vertices on a regular grid, or the mean of an attribute, as a lazy image.
+
+        Parameters
+        ----------
+        resolution
+            Edge length of a cell, for all axes or one for each.
+        attribute
+            Variable over ``vertex`` to take the mean of; without it vertices are counted.
+        bbox
+            (lo, hi) of the grid over all axes of the data, inclusive; by default the bounds that the store states.
+            Vertices outside a box that is given are left out.
+        axes
+            Names of the axes of the image, by default all; vertices are projected along the others.
+
+        Returns
+        -------
+        xarray.DataArray
+            Over the axes, coordinates at the centres of cells: int64 counts, or float64 means, NaN in empty cells.
+
+        Raises
+        ------
+        SelectionError
+            If an argument is malformed, or the grid too large.
+        NotFoundError
+            If there is no such attribute or axis.
+        FormatError
+            When computed, if a vertex lies outside the stated bounds.
+        """
+        names = self._axes()
+        wanted = names if axes is None else tuple(axes)
+        for name in wanted:
+            if name not in names:
+                raise NotFoundError.among("axis", name, names)
+        stated = bbox is None
+        box = self._stated_bounds() if stated else parse_box(bbox, {}, names)
+        assert box is not None
+        grid = make_grid(box, resolution, [names.index(name) for name in wanted])
+        values = None if attribute is None else self._values(attribute)
+        strict = "the bounds that the store states: give bbox=" if stated else ""
+        arrays = as_blocks(self._dataset["vertices"], values, None if stated else box)
+        image = binned_array(*arrays, grid, strict=strict)
+        coords = dict(zip(wanted, grid.centres, strict=True))
+        label = "count" if attribute is None else attribute
+        return xr.DataArray(image, coords, wanted, label, {"cell_edges": grid.edges.tolist()})
+
+    def _axes(self) -> tuple[str, ...]:
+        if "vertices" not in self._dataset or "axis" not in self._dataset.coords:
+            raise NotFoundError.among("variable", "vertices", map(str, self._dataset.variables))
+        return tuple(str(name) for name in self._dataset["axis"].values)
+
+    def _stated_bounds(self) -> BBox:
+        attrs = self._dataset.attrs
+        if "lower_bounds" not in attrs or "upper_bounds" not in attrs:
+            raise SelectionError("the dataset no longer carries the bounds of its store: give bbox=(lo, hi)")
+        return np.asarray(attrs["lower_bounds"], np.float64), np.asarray(attrs["upper_bounds"], np.float64)
+
+    def _values(self, attribute: str) -> xr.DataArray:
+        known = [str(name) for name, variable in self._dataset.data_vars.items() if variable.dims == ("vertex",)]
+        if attribute not in known:
+            raise NotFoundError.among("attribute of one number a vertex", attribute, known)
+        return self._dataset[attribute]
+
+
+def remember(dataset: xr.Dataset, sizes: LazySizes) -> None:
+    """Note in a dataset which level its rows are, so that `Accessor.sel` can leave chunks out."""
+    dataset["vertices"].encoding[ORIGIN] = sizes
+
+
+def make_grid(box: BBox, resolution: Any, columns: list[int]) -> Grid:
+    """Grid of cells over some axes of a box; raises SelectionError."""
+    extent = (box[1] - box[0])[columns]
+    try:
+        edges = np.broadcast_to(np.asarray(resolution, np.float64), (len(columns),)).copy()
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"resolution must be a number or {len(columns)}, found {resolution!r}") from error
+    if not (edges > 0).all() or not np.isfinite(extent).all():
+        raise SelectionError(f"resolution must be positive and the box finite, found {resolution!r} over {extent}")
+    shape = np.maximum(np.ceil(np.round(extent / edges, 6)), 1)
+    if np.prod(shape) > MOST_CELLS:
+        raise SelectionError(f"{shape.astype(int).tolist()} cells are too many for one image: a coarser resolution")
+    cells = tuple(shape.astype(int).tolist())
+    return Grid(lower=box[0], upper=box[1], columns=tuple(columns), edges=edges, shape=cells)
+
+
+def rows_in(dataset: xr.Dataset, box: BBox) -> IntArray:
+    """Rows of a dataset that lie in a box, ascending."""
+    vertices = dataset["vertices"]
+    candidates = candidate_rows(vertices, box)
+    if candidates is None:
+        return np.flatnonzero(_inside(vertices.values, box))
+    rows, sure = candidates
+    sure[~sure] = _inside(vertices.isel(vertex=rows[~sure]).values, box)
+    return rows[sure]
+
+
+def candidate_rows(vertices: xr.DataArray, box: BBox) -> tuple[IntArray, BoolArray] | None:
+    """Rows of the chunks that a box meets, and whether each is sure to lie in it; None where chunks are not known."""
+    origin = _origin(vertices)
+    if origin is None:
+        return None
+    view = origin.sized()
+    cut = select_box(view, box)
+    everything = np.arange(len(view)) if view.rows is None else view.rows
+    at = np.searchsorted(everything, np.arange(len(cut)) if cut.rows is None else cut.rows)
+    assert view.sizes is not None
+    starts = np.concatenate([[0], np.cumsum(view.sizes)])
+    counts = view.sizes[at]
+    return np.repeat(starts[at], counts) + ragged_arange(counts), np.repeat(cut.inside, counts)
+
+
+def take_rows(dataset: xr.Dataset, rows: IntArray) -> xr.Dataset:
+    """Return some rows of a dataset; what counts in rows is renumbered, and cut to those whose rows are all there."""
+    new = np.full(dataset.sizes["vertex"], -1, np.int64)
+    new[rows] = np.arange(len(rows))
+    out = dataset.isel(vertex=rows)
+    for name, dim in (("edges", "edge"), ("faces", "face")):
+        if name in dataset:
+            ends = new[dataset[name].values]
+            kept = (ends >= 0).all(axis=1)
+            out = out.isel({dim: kept}).assign({name: (dataset[name].dims, ends[kept])})
+    if "object_rows" in dataset:
+        path = new[dataset["object_rows"].values]
+        sizes = dataset["row_size"].values
+        owners = np.repeat(np.arange(len(sizes)), sizes)[path >= 0]
+        size = dataset["row_size"].copy(data=np.bincount(owners, minlength=len(sizes)).astype(np.int64))
+        attrs = dataset["object_rows"].attrs
+        out = out.drop_dims("object_vertex").assign(
+            row_size=size, object_rows=("object_vertex", path[path >= 0], attrs)
+        )
+    return out
+
+
+def as_blocks(
+    vertices: xr.DataArray, values: xr.DataArray | None, box: BBox | None
+) -> tuple[da.Array, da.Array | None]:
+    """Dask arrays of positions and values, aligned along the rows; of a box at least its rows."""
+    candidates = None if box is None else candidate_rows(vertices, box)
+    if not vertices.chunks:
+        chunks = vertices.encoding["preferred_chunks"]["vertex"] if _origin(vertices) is not None else -1
+        vertices = vertices.chunk({"vertex": chunks, "axis": -1})
+    if candidates is not None:
+        vertices = vertices.isel(vertex=candidates[0])
+        values = None if values is None else values.isel(vertex=candidates[0])
+    positions = vertices.data.rechunk({1: -1})
+    return positions, None if values is None else values.chunk({"vertex": positions.chunks[0]}).data
+
+
+def _inside(positions: Any, box: BBox) -> Any:
+    points = np.asarray(positions, np.float64)
+    return ((points >= box[0]) & (points <= box[1])).all(axis=1)
+
+
+def _origin(vertices: xr.DataArray) -> LazySizes | None:
+    """The level whose rows these are; None where they are no longer its rows, all and in its order."""
+    sizes: LazySizes | None = vertices.encoding.get(ORIGIN)
+    data: Any = vertices.variable._data
+    if sizes is None or vertices.dims != ("vertex", "axis"):
+        return None
+    if isinstance(data, da.Array):
+        ours = str(data.name).startswith(BY_XARRAY) or data.name == vertices_array(sizes.view).name
+        return sizes if ours else None
+    while not isinstance(data, LazyRows):
+        whole = not isinstance(data, indexing.LazilyIndexedArray) or all(
+            isinstance(key, slice) and range(*key.indices(size)) == range(size)
+            for key, size in zip(data.key.tuple, data.array.shape, strict=True)
+        )
+        if not whole or isinstance(data, np.ndarray) or not hasattr(data, "array"):
+            return None
+        data = data.array
+    return sizes

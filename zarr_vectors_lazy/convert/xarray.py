@@ -1,0 +1,198 @@
+"""Levels as xarray datasets: over ``vertex`` and ``axis``, ``object``, and where asked for what joins vertices."""
+
+import json
+from collections.abc import Collection
+from functools import partial
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from xarray.core import indexing
+
+from zarr_vectors_lazy.convert.accessor import remember
+from zarr_vectors_lazy.convert.dense import check_rows, dense_array
+from zarr_vectors_lazy.convert.lazy import LazyDense, LazyRows, LazySizes, Make, PreferredChunks
+from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
+from zarr_vectors_lazy.graph.edges import edges_array, faces_array
+from zarr_vectors_lazy.graph.narrow import candidate_objects
+from zarr_vectors_lazy.graph.numbering import sized
+from zarr_vectors_lazy.graph.paths import path_rows_arrays
+from zarr_vectors_lazy.graph.values import column_of
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.model.levels import StoreMeta
+from zarr_vectors_lazy.types import Json
+
+OWN = frozenset({"vertices", "axis", "edges", "faces", "object_id", "object_rows", "row_size"})
+Variables = dict[str, xr.Variable]
+
+
+def level_dataset(
+    view: LevelView, *, objects: bool = False, edges: bool = False, drop: Collection[str] = ()
+) -> xr.Dataset:
+    """Dataset of Dask arrays, blocks as the view cuts them.
+
+    Parameters
+    ----------
+    view
+        Part of a level; its sizes are read where they are not known.
+    objects
+        Whether `ragged_index` is part of it, which reads manifests and fragment indexes.
+    edges
+        Whether edges and faces are part of it, which reads what tells their number.
+    drop
+        Names of variables to leave out.
+    """
+    view = sized(view)
+    rows = {name: xr.Variable(dims, make(view), _row_attrs(view, name)) for name, (dims, make) in _rows(view, drop)}
+    dense = {} if view.rows is not None else _object_variables(view, lazy=False)
+    return _assemble(view, LazySizes(view), rows | dense, objects=objects, edges=edges, drop=drop)
+
+
+def lazy_level_dataset(
+    view: LevelView, *, objects: bool = False, edges: bool = False, drop: Collection[str] = ()
+) -> xr.Dataset:
+    """Dataset that reads when it is indexed, without Dask; parameters as for `level_dataset`.
+
+    Nothing is read but metadata where the level states its number of vertices.
+    """
+    sizes = LazySizes(view)
+    total = view.data.meta.vertex_count or int(np.sum(sizes.sized().sizes or 0))
+    rows: Variables = {}
+    for name, (dims, make) in _rows(view, drop):
+        like = make(view)
+        data = LazyRows(sizes, make, (total, *like.shape[1:]), like.dtype)
+        encoding = {"preferred_chunks": PreferredChunks(sizes, vertices_array)}
+        rows[name] = xr.Variable(dims, indexing.LazilyIndexedArray(data), _row_attrs(view, name), encoding)
+    dense = _object_variables(view, lazy=True)
+    return _assemble(view, sizes, rows | dense, objects=objects, edges=edges, drop=drop)
+
+
+def root_dataset(store: StoreMeta) -> xr.Dataset:
+    """Dataset without variables, whose attributes describe a store."""
+    return xr.Dataset(attrs=_store_attrs(store))
+
+
+def variable_name(name: str) -> str:
+    """Name of a vertex attribute's variable: its own, or with ``_attribute`` where a variable of ours has it."""
+    return f"{name}_attribute" if name in OWN else name
+
+
+def _assemble(
+    view: LevelView, sizes: LazySizes, variables: Variables, *, objects: bool, edges: bool, drop: Collection[str]
+) -> xr.Dataset:
+    if edges:
+        variables |= _joins(sizes.sized())
+    if objects:
+        variables |= ragged_index(sizes.sized())
+    axis = xr.Variable("axis", np.asarray(view.data.store.axes), _axis_attrs(view.data.store))
+    kept = {name: variable for name, variable in variables.items() if name not in drop}
+    coords = {name: kept.pop(name) for name in ("object_id",) if name in kept}
+    dataset = xr.Dataset(kept, coords={"axis": axis, **coords}, attrs=_level_attrs(view))
+    if "vertices" in kept:
+        remember(dataset, sizes)
+    return dataset
+
+
+def _rows(view: LevelView, drop: Collection[str]) -> list[tuple[str, tuple[tuple[str, ...], Make]]]:
+    found: list[tuple[str, tuple[tuple[str, ...], Make]]] = [("vertices", (("vertex", "axis"), vertices_array))]
+    for attribute in view.data.attribute_names:
+        name = variable_name(attribute)
+        if name not in drop:
+            shape = column_of(view, attribute)[0].row_shape
+            dims = ("vertex", *(f"{name}_{axis}" for axis in range(1, len(shape) + 1)))
+            found.append((name, (dims, partial(attribute_array, name=attribute))))
+    return [item for item in found if item[0] not in drop]
+
+
+def _object_variables(view: LevelView, *, lazy: bool) -> Variables:
+    """Per-object arrays of a whole level over ``object``, and the ids."""
+    index, source = view.data.object_index, view.data.source
+    if index is None or view.rows is not None:
+        return {}
+    out: Variables = {}
+    for name, array in view.data.object_attributes.items():
+        check_rows(source, array, index.count)
+        dims = ("object", *(f"{name}_{axis}" for axis in range(1, len(array.shape))))
+        label = name if name not in (*OWN, *map(variable_name, view.data.attribute_names)) else f"{name}_of_object"
+        values = indexing.LazilyIndexedArray(LazyDense(source, array)) if lazy else dense_array(source, array)
+        out[label] = xr.Variable(dims, values)
+    if index.ids is None:
+        ids: Any = np.arange(index.count, dtype=np.int64)
+    else:
+        ids = indexing.LazilyIndexedArray(LazyDense(source, index.ids)) if lazy else view.object_ids
+    return out | {"object_id": xr.Variable("object", ids, {"long_name": "object id"})}
+
+
+def _joins(view: LevelView) -> Variables:
+    """Edges and faces as rows of ``vertex``, whichever the geometry has."""
+    out: Variables = {}
+    if "mesh" in view.data.store.geometry_types:
+        out["faces"] = xr.Variable(("face", "corner"), _counted(faces_array(view)))
+    else:
+        out["edges"] = xr.Variable(("edge", "end"), _counted(edges_array(view)))
+    return out
+
+
+def _counted(array: da.Array) -> da.Array:
+    """Return an array with known chunk sizes."""
+    return array.compute_chunk_sizes() if any(np.isnan(size) for size in array.chunks[0]) else array
+
+
+def ragged_index(view: LevelView) -> Variables:
+    """Objects as a CF ragged index: the rows of ``vertex`` that each goes through, in path order.
+
+    Object k has ``row_size[k]`` of the ``object_rows``, one object after another; ``object_id`` names it. A vertex that
+    several objects share, as on coarser levels, is in the rows of each. Of a whole level these are all slots, of a
+    selection the objects that have a vertex in it.
+    """
+    if view.data.object_index is None:
+        return {}
+    whole = view.rows is None
+    slots = np.flatnonzero(np.diff(view.manifests.offsets) > 0) if whole else candidate_objects(view)
+    rows, _, offsets = dask.compute(*path_rows_arrays(view, slots))
+    counts = np.zeros(len(view.manifests), np.int64)
+    counts[slots] = np.diff(offsets)
+    kept = np.arange(len(counts)) if whole else np.flatnonzero(counts)
+    attrs = {"sample_dimension": "object_vertex", "long_name": "vertices of each object"}
+    return {
+        "row_size": xr.Variable("object", counts[kept], attrs),
+        "object_rows": xr.Variable("object_vertex", rows, {"long_name": "rows of vertex, object by object"}),
+        "object_id": xr.Variable("object", view.object_ids[kept], {"long_name": "object id"}),
+    }
+
+
+def _row_attrs(view: LevelView, name: str) -> Json:
+    if name != "vertices":
+        return {}
+    units = set(view.data.store.units)
+    common = units.pop() if len(units) == 1 else None
+    return {"long_name": "vertex positions", **({"units": common} if common else {})}
+
+
+def _axis_attrs(store: StoreMeta) -> Json:
+    return {"units": [unit or "" for unit in store.units]} if any(store.units) else {}
+
+
+def _store_attrs(store: StoreMeta) -> Json:
+    lo, hi = store.bounds
+    attrs = {
+        "zarr_vectors_version": store.version,
+        "geometry_types": list(store.geometry_types),
+        "lower_bounds": lo.tolist(),
+        "upper_bounds": hi.tolist(),
+    }
+    if store.crs is not None:
+        attrs["crs"] = store.crs if isinstance(store.crs, str) else json.dumps(store.crs)
+    return attrs
+
+
+def _level_attrs(view: LevelView) -> Json:
+    meta = view.data.meta
+    return {
+        **_store_attrs(view.data.store),
+        "level": meta.index,
+        "chunk_shape": meta.chunk_shape.tolist(),
+        "bin_shape": meta.bin_shape.tolist(),
+    }

@@ -1,0 +1,1 @@
+"""Entry points: what other programs and the shell start from."""

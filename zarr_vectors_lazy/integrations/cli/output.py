@@ -1,0 +1,87 @@
+"""What ``zvl`` prints: tables and JSON on standard output, bars on standard error."""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from dask.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+
+def console() -> Console:
+    """Standard output; plain where it is no terminal."""
+    return Console(soft_wrap=True, highlight=False)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, arrays as lists."""
+    print(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)
+
+
+def print_pairs(pairs: Mapping[str, Any]) -> None:
+    """Print names and values, one a line."""
+    width = max(map(len, pairs), default=0)
+    out = console()
+    for name, value in pairs.items():
+        out.print(f"{name:<{width}}  {value}", markup=False)
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
+    """Print a table: the first ``left`` columns to the left, the others to the right."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, name in enumerate(head):
+        table.add_column(name, justify="left" if number < left else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
+
+
+def bar(*, unit: str) -> Progress:
+    """Bar of things done, on standard error; nothing where that is no terminal."""
+    shown = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
+
+
+@contextmanager
+def task_bar() -> Iterator[None]:
+    """Bar of the tasks of each Dask computation on a local scheduler."""
+    with bar(unit="tasks") as progress, _Tasks(progress):
+        yield
+
+
+class _Tasks(Callback):
+    """Tells a bar how many tasks there are and have run."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._progress = progress
+        self._current: Any = None
+
+    def _start_state(self, dsk: Any, state: Mapping[str, Any]) -> None:
+        total = sum(len(state[part]) for part in ("ready", "waiting", "running", "finished"))
+        self._current = self._progress.add_task("computing", total=total)
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
+        self._progress.advance(self._current)
+
+    def _finish(self, dsk: Any, state: Any, failed: bool) -> None:
+        self._progress.remove_task(self._current)

@@ -1,0 +1,54 @@
+"""``zvl plot``: a picture of a level."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zarr_vectors_lazy.integrations.cli import options as given
+
+Picture = Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write: .png, .svg, .pdf.", show_default=False)]
+Color = Annotated[str | None, typer.Option("--color", "-c", help="Attribute that says the colour.")]
+Projection = Annotated[
+    str | None, typer.Option("--projection", "-p", help="Two axes, such as xz; by default all pairs.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the word."""
+    app.command("plot")(plot)
+
+
+def plot(
+    store: given.Store,
+    out: Picture,
+    color: Color = None,
+    projection: Projection = None,
+    level: given.Level = None,
+    resolution: given.Resolution = None,
+    bbox: given.Box = None,
+    objects: given.Objects = None,
+    group: given.Groups = None,
+    where: given.Where = None,
+    whole_objects: given.Whole = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+) -> None:
+    """Draw a level, or what is selected of it; a level finer than pixels is drawn from a coarser one."""
+    part = given.selected(
+        given.opened(store, backend, option),
+        level=level,
+        resolution=resolution,
+        bbox=bbox,
+        objects=objects,
+        groups=group,
+        where=where,
+        whole_objects=whole_objects,
+    )
+    with given.computing(scheduler, client):
+        figure = part.plot(color=color, projection=projection, exact=level is not None)
+    figure.savefig(out)
+    print(f"{out}: {figure.get_suptitle()}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Levels as files of the field: tables, points and meshes, skeletons, streamlines."""

@@ -1,0 +1,98 @@
+"""The page that draws a store level by level; the server decodes rows through the reader and sends them plain."""
+
+import json
+from http import HTTPStatus
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+
+from zarr_vectors_lazy.api.level import ZVLevel
+from zarr_vectors_lazy.api.store import ZVStore
+from zarr_vectors_lazy.convert.plot import outlines
+from zarr_vectors_lazy.errors import NotFoundError, ZVError
+from zarr_vectors_lazy.integrations.web.objects import Handler, Server
+
+MOST_VERTICES = 3_000_000
+PREFIX = "/view/"
+
+
+class ViewServer(Server):
+    """Serves the page and the rows of a store's levels; beside them a local store's objects.
+
+    Parameters
+    ----------
+    store
+        What is drawn.
+    host, port
+        Where it listens; port 0 takes a free one.
+    """
+
+    def __init__(self, store: ZVStore, *, host: str = "127.0.0.1", port: int = 0) -> None:
+        super().__init__(Path(store.url) if store.backend == "local" else None, host=host, port=port)
+        self.store = store
+
+    def answer(self, handler: Handler, path: str) -> bool:
+        """Answer for the page and its data."""
+        if path == "/":
+            page = files("zarr_vectors_lazy.integrations.web").joinpath("page.html").read_bytes()
+            handler.reply(HTTPStatus.OK, page, "text/html; charset=utf-8")
+        elif path == f"{PREFIX}store.json":
+            handler.reply(HTTPStatus.OK, json.dumps(described(self.store)).encode(), "application/json")
+        elif path.startswith(f"{PREFIX}level/"):
+            self._level(handler, path.removeprefix(f"{PREFIX}level/"))
+        else:
+            return False
+        return True
+
+    def _level(self, handler: Handler, number: str) -> None:
+        try:
+            if not number.isdigit():
+                raise NotFoundError.among("level", number, self.store.levels)
+            body = packed(self.store[int(number)])
+        except NotFoundError as error:
+            handler.reply(HTTPStatus.NOT_FOUND, str(error).encode(), "text/plain; charset=utf-8")
+        except ZVError as error:  # the page shows it
+            handler.reply(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode(), "text/plain; charset=utf-8")
+        else:
+            if body is None:
+                reason = f"more than {MOST_VERTICES:,} vertices: too many for a page".encode()
+                handler.reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason, "text/plain; charset=utf-8")
+            else:
+                handler.reply(HTTPStatus.OK, body, "application/octet-stream")
+
+
+def described(store: ZVStore) -> dict[str, Any]:
+    """What the page needs to know of a store; bounds of three axes."""
+    lo, hi = (np.pad(corner, (0, max(3 - store.ndim, 0)))[:3].tolist() for corner in store.bounds)
+    levels = [{"index": level.index, "vertices": level.vertex_count, "chunks": level.chunk_count} for level in store]
+    axes = [*store.axes, "", "", ""][:3]
+    return {
+        "url": store.url,
+        "format": store.format_version,
+        "geometry": ", ".join(store.geometry_types),
+        "axes": axes,
+        "lower": lo,
+        "upper": hi,
+        "levels": levels,
+    }
+
+
+def packed(level: ZVLevel) -> bytes | None:
+    """Rows of a level for the page: counts N and E, then (N, 3) float32, then (E, 2) uint32, little-endian.
+
+    None where there are more vertices than a page can draw.
+    """
+    if (level.vertex_count or 0) > MOST_VERTICES:
+        return None
+    kinds = set(level.store.geometry_types)
+    joins = level.faces if "mesh" in kinds else level.edges if kinds - {"point_cloud"} else None
+    vertices, joined = dask.compute(level.vertices, joins)
+    if len(vertices) > MOST_VERTICES:
+        return None
+    edges = np.empty((0, 2), np.int64) if joined is None else outlines(joined) if "mesh" in kinds else joined
+    positions = np.pad(vertices[:, :3], ((0, 0), (0, max(3 - vertices.shape[1], 0))))
+    counts = np.array([len(positions), len(edges)], "<u4")
+    return counts.tobytes() + positions.astype("<f4").tobytes() + edges.astype("<u4").tobytes()
