@@ -5,6 +5,7 @@
 
 import importlib.util
 import json
+import subprocess
 import sys
 import tempfile
 import warnings
@@ -12,6 +13,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 
 import zarr_vectors_lazy as zvl
 
@@ -21,7 +23,7 @@ INSTALLED = {  # of the optional packages
     "minimum": {"obstore"},
     "obstore": {"obstore"},
     "cloud": CLOUD,
-    "all": {"obstore", *CLOUD, "distributed", "pyarrow", "typer", "rich", "matplotlib"},
+    "all": {"obstore", *CLOUD, "distributed", "pyarrow", "typer", "rich", "matplotlib", "plyfile", "nibabel"},
 }
 URL = "s3://a-bucket/store.zarrvectors"
 
@@ -53,6 +55,21 @@ def read(folder):
         assert store.levels == [0, 1, 2]
 
 
+def read_elsewhere(folder, command):
+    """Open through xarray's entry point, and run the script."""
+    with tempfile.TemporaryDirectory(suffix=".zarrvectors") as temp:
+        with zipfile.ZipFile(folder / "tracts-0.9.zarrvectors.zip") as packed:
+            packed.extractall(temp)
+        assert xr.open_dataset(temp).sizes["vertex"] == 5261
+        assert list(xr.open_datatree(temp, engine="zarr_vectors").children) == ["0", "1", "2"]
+        script = Path(sys.executable).with_name("zvl")
+        done = subprocess.run([script, "info", temp, "--json"], capture_output=True, text=True, check=False)
+        if command:
+            assert json.loads(done.stdout)["levels"][0]["vertices"] == 5261, done.stderr
+        else:
+            assert "pip install" in done.stderr, done.stderr
+
+
 def main(extra, folder):
     """Check what is installed, what is refused and how, and that a local store reads."""
     present = {package for package in INSTALLED["all"] if importlib.util.find_spec(package)}
@@ -64,6 +81,7 @@ def main(extra, folder):
     if "s3fs" not in present:
         assert "pip install" in refusal(backend="fsspec"), refusal(backend="fsspec")
     read(Path(folder))
+    read_elsewhere(Path(folder), "typer" in present)
     print("ok; with", ", ".join(sorted(present)) or "no optional package")
 
 

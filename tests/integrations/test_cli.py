@@ -127,5 +127,33 @@ def test_script_is_declared():
 def test_help_names_every_word(zvl_run):
     code, out, _ = zvl_run("--help")
     assert code == 0
-    for word in ("info", "ls", "read", "explain", "consolidate", "plot", "serve", "view"):
+    for word in ("info", "ls", "read", "explain", "validate", "cost", "cors", "index", "plot", "serve", "view"):
         assert f"  {word} " in out
+
+
+def test_validate_ends_with_what_it_found(zvl_run, tmp_path, goldens):
+    copy = Copy.of(goldens["tracts-0.9"], tmp_path)
+    assert zvl_run("validate", copy.path)[0] == 0
+    copy.remove(copy.key("1/vertices", copy.listed("1/vertices")[0]))
+    code, out, _ = zvl_run("validate", copy.path, "--json", "--scheduler", "sync")
+    assert code == 1
+    report = json.loads(out)
+    assert not report["ok"]
+    assert any(finding["where"].startswith("1/vertices") for finding in report["findings"])
+
+
+def test_cost_and_cors(zvl_run, tracts):
+    cost = zvl.open_zv(tracts).cost(storage=2.0)
+    found = json.loads(zvl_run("cost", tracts, "--storage", 2.0, "--json")[1])
+    assert (found["nbytes"], found["month"]) == (cost.nbytes, cost.month)
+    assert str(cost) in zvl_run("cost", tracts, "--storage", 2.0)[1]
+    assert json.loads(zvl_run("cors", "gcs", "--origin", "https://example.org")[1]) == zvl.cors(
+        "gcs", origins=["https://example.org"]
+    )
+    assert zvl_run("cors", "ftp")[0] == 2
+
+
+def test_index_stamps_counts(zvl_run, tmp_path, goldens):
+    copy = Copy.of(goldens["tracts-0.9"], tmp_path)
+    assert json.loads(zvl_run("index", copy.path, "--json")[1]) == {"0": 5261, "1": 141, "2": 40}
+    assert zvl.open_zv(copy.path)[0].vertices.shape == (5261, 3)
