@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.services.fixtures import *  # noqa: F403  the services, for tests of every folder
+
 DATA = Path(__file__).parent / "data"
 STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DATA.glob("*/*.zarrvectors.zip"))}
 AMBIENT = ("AWS_", "AZURE_", "GOOGLE_", "GCS_", "GCE_", "GCSFS_", "ZARR_VECTORS_")
@@ -27,6 +29,7 @@ os.environ |= {
     "GCE_METADATA_HOST": NOBODY,
     "GCE_METADATA_IP": NOBODY,
     "NO_GCE_CHECK": "true",
+    "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # it asks each bucket's kind over gRPC, which no emulator speaks
     "CLOUDSDK_CONFIG": os.devnull,
     "MPLBACKEND": "agg",
 }

@@ -63,7 +63,7 @@ class S3Server:
 
     def upload(self, folder, prefix):
         """Put every file of a local folder under ``prefix``."""
-        store = self._native()
+        store = self.native()
         files = [path for path in Path(folder).rglob("*") if path.is_file()]
         with ThreadPoolExecutor(16) as threads:
             put = partial(obstore.put, store)
@@ -71,11 +71,11 @@ class S3Server:
 
     def put(self, objects, prefix):
         """Put a mapping from key to bytes under ``prefix``."""
-        store = self._native()
+        store = self.native()
         with ThreadPoolExecutor(16) as threads:
             list(threads.map(lambda item: obstore.put(store, f"{prefix}/{item[0]}", item[1]), objects.items()))
 
-    def _native(self):
+    def native(self):
         return obstore.store.S3Store(
             self.bucket,
             endpoint=self.url,
@@ -104,7 +104,7 @@ def s3_server():
     process = subprocess.Popen(command, env={**os.environ, **ENVIRONMENT}, **quiet)
     server = S3Server(f"http://127.0.0.1:{port}")
     try:
-        _wait_for(server.url, process)
+        wait_for(server.url, process)
         request = urllib.request.Request(f"{server.url}/{server.bucket}", method="PUT")
         urllib.request.urlopen(request, timeout=10).close()
         yield server
@@ -113,7 +113,7 @@ def s3_server():
         process.wait()
 
 
-def _wait_for(url, process, timeout_s=60):
+def wait_for(url, process, timeout_s=60):
     give_up = time.monotonic() + timeout_s
     while time.monotonic() < give_up:
         assert process.poll() is None, "the server ended before it began to listen"

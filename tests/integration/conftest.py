@@ -13,7 +13,6 @@ from zarr.storage import MemoryStore
 import zarr_vectors_lazy as zvl
 from tests.integration.collect import Whole, collect, compute_apart
 from tests.integration.generations import GOLDEN, copy_of
-from tests.servers import s3_server
 
 
 @pytest.fixture(scope="session", params=GOLDEN)
@@ -26,12 +25,6 @@ def golden(request, goldens):
 def tamper(goldens, tmp_path):
     """Give a copy of a golden store that the test may change."""
     return lambda name: copy_of(goldens[name], tmp_path)
-
-
-@pytest.fixture(scope="session")
-def s3():
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

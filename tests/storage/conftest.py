@@ -6,7 +6,7 @@ from zarr.abc.store import Store
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, WrapperStore
 
-from tests.servers import file_server, keep_off_the_network, s3_server
+from tests.servers import file_server, keep_off_the_network
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.resolve import resolve
 
@@ -33,12 +33,6 @@ KINDS = [
     "wrapper",
 ]
 UNLISTABLE = {"obstore-http", "fsspec-http"}
-
-
-@pytest.fixture(scope="session")
-def s3():
-    with s3_server() as server:
-        yield server
 
 
 @pytest.fixture(scope="session")

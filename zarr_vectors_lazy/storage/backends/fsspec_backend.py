@@ -46,7 +46,7 @@ class FsspecBackend(Backend):
             weakref.finalize(self, _close, self._sessions, os.getpid())
         else:
             self._fs, self._unsigned = systems.make(spec)
-        self._root = self._fs._strip_protocol(spec.url)
+        self._root = systems.root_of(spec, self._fs)
 
     async def _open(self, *, signed: bool = False) -> None:
         # Made on the loop that it will live on; its session too, before many requests would each make one.
@@ -137,7 +137,7 @@ class FsspecBackend(Backend):
         try:
             data = await (self._get_http(request) if self._scheme in {"http", "https"} else self._cat(request))
         except MISSING as error:
-            if _NO_BUCKET.search(str(error)):
+            if _NO_BUCKET.search(f"{error} {error.__cause__}"):
                 raise StoreError(f"no such bucket: {error}", where=self.url) from error
             data = None
         record("get" if request.start is None else "range", request.key, len(data or b""))
@@ -209,7 +209,7 @@ class FsspecBackend(Backend):
         try:
             return self._children(path, await self._fs._ls(path, detail=True))
         except MISSING as error:
-            if _NO_BUCKET.search(str(error)):
+            if _NO_BUCKET.search(f"{error} {error.__cause__}"):
                 raise StoreError(f"no such bucket: {error}", where=self.url) from error
             return ()
 

@@ -73,13 +73,22 @@ def _said(cls: System, url: str) -> dict[str, Any]:
 def system_class(scheme: str) -> System:
     """Class that serves a scheme; not known or not installed is a StoreError."""
     try:
-        return fsspec.get_filesystem_class(scheme)
+        return fsspec.get_filesystem_class("az" if scheme == "azure" else scheme)  # adlfs does not know azure://
     except ImportError as error:
         package = EXTRAS.get(scheme)
         reason = f"{package}; pip install 'zarr_vectors_lazy[cloud]'" if package else str(error)
         raise StoreError(f"fsspec's driver for {scheme}:// is not installed: {reason}") from error
     except ValueError as error:
         raise StoreError(f"no backend knows the scheme {scheme}://") from error
+
+
+def root_of(spec: StoreSpec, system: System) -> str:
+    """Path of the store in its file system."""
+    if scheme_of(spec.url) in AZURE:  # adlfs would take the account for the container
+        place = parse(spec.url, spec.options)
+        return "/".join(part for part in (place.bucket, place.path) if part)
+    root: str = system._strip_protocol(spec.url)
+    return root
 
 
 def check_options(scheme: str, options: Mapping[str, Any]) -> None:
@@ -129,8 +138,10 @@ def make(spec: StoreSpec, *, signed: bool = False) -> tuple[Any, bool]:
         options["client_kwargs"] = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
     if asynchronous:
         options |= {"asynchronous": True, "skip_instance_cache": True}
+    if scheme not in {"sftp", "ssh"}:  # they keep no listings, and hand what they do not know on to paramiko
+        options = {"use_listings_cache": False, **options}
     try:
-        system = cls(**{"use_listings_cache": False, **options})
+        system = cls(**options)
     except failures() as error:
         reason = without_secrets(" ".join(str(error).split()), spec.options.plain()) or type(error).__name__
         raise StoreError(f"fsspec refuses the options or the URL: {reason}", where=spec.url) from None
