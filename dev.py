@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parent
 GOLDEN = ROOT / "tests" / "data" / "0.9-by-zarr-vectors-0.9.2"
 SMOKED = ("none", "obstore", "cloud", "all", "minimum")
 PARALLEL = ("-n", "2", "--dist", "loadfile")  # servers and clusters are shared by the tests of a file
+AZURITE = "azurite@3.35.0"  # for the tests
 SOURCES = ("zarr_vectors_lazy", "tests", "benchmarks", "dev.py")
 
 
@@ -82,9 +83,24 @@ def full(python: str) -> Path:
     return environment("", python, "--group", f"{ROOT / 'pyproject.toml'}:dev", "--editable", f"{ROOT}[all]")
 
 
+def azurite() -> None:
+    """Install Microsoft's emulator of Azure's blobs into .node, for the tests that read from it."""
+    stamp = ROOT / ".node" / "installed"
+    if stamp.exists() and stamp.read_text() == AZURITE:
+        return
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        sys.exit(f"the tests of Azure need Node.js 20 or newer with npm (they run {AZURITE}): https://nodejs.org")
+    print(f"+ installing {AZURITE} into .node (half a minute)", flush=True)
+    flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--loglevel=error"]
+    quiet([npm, "install", "--prefix", stamp.parent, *flags, AZURITE])
+    stamp.write_text(AZURITE)
+
+
 def setup(python: str, rest: list[str]) -> None:
     """Make the environment .venv with every extra and tool."""
     full(python)
+    azurite()
 
 
 def test(python: str, rest: list[str]) -> None:
@@ -110,6 +126,7 @@ def check(python: str, rest: list[str]) -> None:
     """Lint, types and every test, those with emulators and clusters too: what CI runs."""
     lint(python, [])
     types(python, [])
+    azurite()
     run(full(python), "-m", "pytest", *PARALLEL, *rest)
 
 

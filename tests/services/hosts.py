@@ -1,4 +1,4 @@
-"""Where the suite keeps stores: servers on loopback, folders and objects in memory, filled behind the backends' backs."""
+"""Where the suite keeps stores: servers on loopback, folders, memory; filled and read past our own backends."""
 
 import json
 import os
@@ -120,15 +120,15 @@ def azurite():
     """Run Azurite, which ``dev.py`` installs beside the environment, with a private and a public container."""
     from azure.storage.blob import ContainerClient  # noqa: PLC0415  slow to import
 
-    script = Path(os.environ.get("ZVL_AZURITE") or ROOT / ".node/node_modules/azurite/dist/src/blob/main.js")
-    node = shutil.which("node")
-    if node is None or not script.is_file():
-        raise RuntimeError(f"no Azurite in {script}: install Node.js 20 or newer with npm, then `python3 dev.py setup`")
+    places = [ROOT / ".node/node_modules/.bin", Path(sys.executable).parent, os.environ.get("PATH", "")]
+    command = shutil.which("azurite-blob", path=os.pathsep.join(map(str, places)))
+    if command is None:
+        raise RuntimeError("no azurite-blob: install Node.js 20 or newer with npm, then `python3 dev.py setup`")
     port = free_port()
     where = ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
     flags = ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
     server = Azurite(f"http://127.0.0.1:{port}")
-    with process([node, str(script), *where, *flags], server.url):
+    with process([command, *where, *flags], server.url):
         for name, access in ((server.container, None), ("public", "container")):
             with ContainerClient.from_connection_string(server.connection_string, name) as container:
                 container.create_container(public_access=access)
@@ -255,7 +255,7 @@ class Sftp(Folder):
 
     port: int = 0
     user: str = "reader"
-    password: str = "loopback-password-0123456789"  # noqa: S105
+    password: str = "loopback-password-0123456789"
 
 
 @contextmanager

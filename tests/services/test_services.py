@@ -119,8 +119,8 @@ def test_secrets(service, there, caplog):
     texts = [repr(store), store._repr_html_(), repr(spec), repr(connect(spec)), str(tokenize(spec)), repr(spec.options)]
     texts += [repr(store[0].vertices), str(dict(store[0].vertices.dask)), repr(there.options.get("backend"))]
     if service.secrets:
-        user = {"storage_options": {"username": "nobody"}} if service.host == "sftp" else {}
-        options = {**there.options, **user, **{"password": service.secrets[0] for _ in user}}
+        user = {"username": "nobody"} if service.host == "sftp" else {}
+        options = {**there.options, **user}
         with pytest.raises(StoreError) as caught:
             zvl.open_zv(there.path.replace(BUCKET, "no-such-bucket"), **options)
         texts += [str(caught.value), repr(caught.value)]
@@ -131,8 +131,8 @@ def test_secrets(service, there, caplog):
 
 def test_workers(service, there, truth):
     store = there.open()
-    if service.name == "https-fsspec":  # an SSLContext does not pickle
-        with pytest.raises(TypeError, match="SSLContext"):
+    if service.name in {"https-fsspec", "icechunk-session"}:  # an SSLContext, and a session that is written to
+        with pytest.raises((TypeError, ValueError), match=r"SSLContext|writable sessions"):
             pickle.dumps(store[2])
         return
     level = pickle.loads(pickle.dumps(store[2]))
@@ -143,7 +143,7 @@ def test_write(writable, small):
     writable.put({key: data for key, data in small.items() if key != "zarr.json"} | {"zarr.json": bare(small)})
     zvl.consolidate(writable.path, **writable.options)
     after = writable.objects()
-    assert {key: json.loads(after[key]) if key.endswith(".json") else data for key, data in after.items()} == {
+    assert {key: json.loads(data) if key.endswith(".json") else data for key, data in after.items()} == {
         key: json.loads(data) if key.endswith(".json") else data for key, data in small.items()
     }
     with counting() as counts:

@@ -4,13 +4,15 @@ import asyncio
 import contextlib
 import os
 import re
+import secrets
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import ambient, threads
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
+from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED, Lender
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.location import AZURE, BUCKETS, scheme_of
@@ -46,6 +48,7 @@ class FsspecBackend(Backend):
             weakref.finalize(self, _close, self._sessions, os.getpid())
         else:
             self._fs, self._unsigned = systems.make(spec)
+            self._lend = self._lent if self._scheme in SHARED else Lender(self._another, self._fs).lend
         self._root = systems.root_of(spec, self._fs)
 
     async def _open(self, *, signed: bool = False) -> None:
@@ -53,6 +56,13 @@ class FsspecBackend(Backend):
         self._fs, self._unsigned = systems.make(self.spec, signed=signed)
         if hasattr(self._fs, "set_session"):
             self._sessions.append(await self._fs.set_session())
+
+    def _another(self) -> Any:
+        return systems.make(self.spec)[0]
+
+    @contextlib.contextmanager
+    def _lent(self) -> Iterator[Any]:
+        yield self._fs
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         if self._asynchronous:
@@ -217,7 +227,8 @@ class FsspecBackend(Backend):
         """Answer from a file system that blocks."""
         self.check_writable(request)
         try:
-            return self._dispatch(request)
+            with self._lend() as system:
+                return self._dispatch(system, request)
         except MISSING as error:
             if isinstance(request, Get):
                 record("get" if request.start is None else "range", request.key, 0)
@@ -229,46 +240,51 @@ class FsspecBackend(Backend):
         except systems.failures() as error:
             raise self._failed(request, error) from error
 
-    def _dispatch(self, request: Request) -> Result:
+    def _dispatch(self, system: Any, request: Request) -> Result:
         match request:
             case Get(key, start, stop):
-                data = b"" if start is not None and start == stop else self._cat_file(key, start, stop)
+                data = (
+                    b""
+                    if start is not None and start == stop
+                    else system.cat_file(self._path(key), start=start, end=stop)
+                )
                 record("get" if start is None else "range", key, len(data))
                 return data
             case ListDir(prefix):
                 path = self._path(prefix)
-                names: Result = self._children(path, self._fs.ls(path, detail=True))
+                names: Result = self._children(path, system.ls(path, detail=True))
             case ListSizes(prefix):
-                names = self._sizes(self._fs.find(self._path(prefix), detail=True))
+                names = self._sizes(system.find(self._path(prefix), detail=True))
             case Put():
-                return self._put(request)
+                return self._put(system, request)
             case Delete(keys):
                 for key in keys:
                     with contextlib.suppress(FileNotFoundError):
-                        self._fs.rm_file(self._path(key))
+                        system.rm_file(self._path(key))
                     record("delete", key, 0)
                 return None
         record("list", prefix, 0)
         return names
 
-    def _put(self, request: Put) -> bool:
+    def _put(self, system: Any, request: Put) -> bool:
         path = self._path(request.key)
-        self._fs.makedirs(path.rpartition("/")[0], exist_ok=True)
+        system.makedirs(path.rpartition("/")[0], exist_ok=True)
         if request.create:
-            if self._fs.exists(path):  # not every file system has a mode for it
+            if system.exists(path):  # not every file system has a mode for it
                 return False
             try:
-                self._fs.pipe_file(path, bytes(request.data), mode="create")
+                system.pipe_file(path, bytes(request.data), mode="create")
             except FileExistsError:
                 return False
+        elif self._scheme in {"sftp", "ssh"}:
+            folder, _, name = path.rpartition("/")
+            part = f"{folder}/.{name}.{secrets.token_hex(8)}"
+            system.pipe_file(part, bytes(request.data))
+            system.mv(part, path)  # a reader sees the old one or the new one whole
         else:
-            self._fs.pipe_file(path, bytes(request.data))
+            system.pipe_file(path, bytes(request.data))
         record("put", request.key, 0)
         return True
-
-    def _cat_file(self, key: str, start: int | None, stop: int | None) -> bytes:
-        data: bytes = self._fs.cat_file(self._path(key), start=start, end=stop)
-        return data
 
     def _path(self, key: str) -> str:
         return f"{self._root.rstrip('/')}/{key}" if key else self._root

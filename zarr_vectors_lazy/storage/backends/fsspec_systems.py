@@ -13,6 +13,7 @@ from fsspec.asyn import AsyncFileSystem
 from zarr_vectors_lazy.errors import StoreError, listed
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage import ambient
+from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED
 from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of
 from zarr_vectors_lazy.storage.patience import CONNECT_S, Patience
 from zarr_vectors_lazy.storage.secrets import clean_url, without_secrets
@@ -138,6 +139,8 @@ def make(spec: StoreSpec, *, signed: bool = False) -> tuple[Any, bool]:
         options["client_kwargs"] = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
     if asynchronous:
         options |= {"asynchronous": True, "skip_instance_cache": True}
+    elif scheme not in SHARED:
+        options |= {"skip_instance_cache": True}
     if scheme not in {"sftp", "ssh"}:  # they keep no listings, and hand what they do not know on to paramiko
         options = {"use_listings_cache": False, **options}
     try:
