@@ -22,6 +22,7 @@ GOLDEN = ROOT / "tests" / "data" / "0.9-by-zarr-vectors-0.9.2"
 SMOKED = ("none", "obstore", "cloud", "all", "minimum")
 PARALLEL = ("-n", "2", "--dist", "loadfile")  # servers and clusters are shared by the tests of a file
 AZURITE = "azurite@3.35.0"  # for the tests
+FUZZED = ("tests/faults/test_fuzz_decoders.py", "tests/faults/test_fuzz_metadata.py")
 SOURCES = ("zarr_vectors_lazy", "tests", "benchmarks", "dev.py")
 
 
@@ -130,6 +131,15 @@ def check(python: str, rest: list[str]) -> None:
     run(full(python), "-m", "pytest", *PARALLEL, *rest)
 
 
+def stress(python: str, rest: list[str]) -> None:
+    """What takes long: 10,000 faults, 5,000 random inputs for each decoder (FAULTS, FUZZ and SEED say otherwise)."""
+    os.environ.setdefault("FUZZ", "5000")
+    os.environ.setdefault("FAULTS", "10000")
+    inside = full(python)
+    run(inside, "-m", "pytest", "-m", "stress", "--capture=tee-sys", *rest)
+    run(inside, "-m", "pytest", *FUZZED, *rest)
+
+
 def bench(python: str, rest: list[str]) -> None:
     """Benchmarks beside the reference package (about 12 minutes)."""
     run(full(python), "-m", "benchmarks", *rest)
@@ -185,7 +195,7 @@ def minimum_versions() -> list[str]:
     return [f"{match[1]}=={match[2]}" for match in found if match]
 
 
-HABITS = {word.__name__: word for word in (setup, test, lint, types, check, bench, docs, demo, extras)}
+HABITS = {word.__name__: word for word in (setup, test, lint, types, check, stress, bench, docs, demo, extras)}
 
 
 def main() -> None:

@@ -1,15 +1,34 @@
 """Bounds on what a block may take."""
 
+import signal
 import tracemalloc
 from contextlib import contextmanager
 
+import pytest
+
 
 @contextmanager
-def at_most(nbytes):
+def at_most(nbytes, what=""):
     """Fail if NumPy and Python take more memory than that meanwhile."""
     tracemalloc.start()
     try:
         yield
-        assert tracemalloc.get_traced_memory()[1] <= nbytes
+        assert tracemalloc.get_traced_memory()[1] <= nbytes, what
     finally:
         tracemalloc.stop()
+
+
+@contextmanager
+def within(seconds, what):
+    """Fail if the block takes longer: what waits for ever does not hold up the suite."""
+
+    def end(*_):
+        pytest.fail(f"no end after {seconds} s: {what}")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

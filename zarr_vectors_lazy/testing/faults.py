@@ -62,10 +62,15 @@ class FaultyStore(WrapperStore[Store]):
 
     def __init__(self, store: Store, faults: Iterable[Fault] = ()) -> None:
         super().__init__(store)
-        self.faults = tuple(faults)
         self.happened: list[tuple[Kind, str]] = []
-        self._left = [fault.times for fault in self.faults]
         self._lock = threading.Lock()
+        self.arm(faults)
+
+    def arm(self, faults: Iterable[Fault]) -> None:
+        """Take other faults from now on, none of them used up."""
+        with self._lock:
+            self.faults = tuple(faults)
+            self._left = [fault.times for fault in self.faults]
 
     def __reduce__(self) -> tuple[Callable[..., "FaultyStore"], tuple[Store, tuple[Fault, ...]]]:
         return FaultyStore, (self._store, self.faults)

@@ -1,0 +1,48 @@
+"""Whatever fails, a read gives the truth or one of our errors: never less, never another exception, never no end."""
+
+import os
+import time
+
+import pytest
+
+from tests.faults.cases import HOWS, Bench, Tally
+from tests.faults.server import fault_server
+
+SEED = 7
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bench")
+    made = Bench(folder, None)
+    with fault_server(folder) as server:  # it keeps what is there now
+        made.server = server
+        yield made
+
+
+def test_a_sample_over_a_store_object(bench):
+    tally = Tally()
+    for number in range(150):
+        bench.try_case(bench.draw(f"{SEED}-{number}", HOWS[:1]), tally)
+    assert tally.faults > 100
+
+
+@pytest.mark.emulator
+def test_a_sample_over_a_server(bench):
+    tally = Tally()
+    for number in range(60):
+        bench.try_case(bench.draw(f"{SEED}-{number}", HOWS[1:]), tally)
+    assert tally.faults > 50
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("how", HOWS)
+def test_ten_thousand_faults(bench, how, capsys):
+    """``FAULTS`` says how many of them (10,000 over all ways), ``SEED`` which."""
+    wanted, seed = int(os.environ.get("FAULTS", "10000")) // len(HOWS), os.environ.get("SEED", str(time.time_ns()))
+    tally, number = Tally(), 0
+    while tally.faults < wanted:
+        bench.try_case(bench.draw(f"{seed}-{number}", (how,)), tally)
+        number += 1
+    with capsys.disabled():
+        print(f"\n{how}, seed {seed}: {tally.faults} faults\n{tally}")
