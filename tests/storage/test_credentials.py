@@ -9,6 +9,7 @@ import pytest
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.ambient import aws_profile
+from zarr_vectors_lazy.storage.backends.obstore_backend import ObstoreBackend
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.storage.requests import Get, ListDir
@@ -154,3 +155,13 @@ def test_nobody_at_the_metadata_address_is_found_out_soon(bucket, backend, monke
     monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://127.0.0.1:9")
     with file_server(bucket, status=only_signed) as (url, _), pytest.raises(StoreError, match="reading 'x'"):
         fetch(opened(url, backend), [Get("x")])
+
+
+def test_client_options_of_the_environment_reach_obstore(bucket, monkeypatch):
+    with file_server(bucket) as (url, _):
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        backend = connect(resolve("s3://b", backend="obstore"))
+        with pytest.raises(StoreError, match="builder error"):  # as it does not allow plain http
+            fetch(backend, [Get("x")])
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        assert bytes(fetch(ObstoreBackend(backend.spec), [Get("x")])[0]) == b"data"

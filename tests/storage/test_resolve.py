@@ -75,7 +75,7 @@ def test_choice(url, options, expected):
         (MemoryStore(), {"backend": "obstore"}, "'backend'"),
         (MemoryStore(), {"region": "x"}, "'region'"),
     ],
-    ids=str,
+    ids=lambda value: "store" if isinstance(value, MemoryStore) else str(value),
 )
 def test_what_cannot_be_is_named(url, options, named):
     with pytest.raises(StoreError, match=named):

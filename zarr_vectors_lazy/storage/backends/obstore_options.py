@@ -1,5 +1,6 @@
 """Options for obstore: sorted into its constructors' arguments, wrong ones refused before Rust sees them."""
 
+import os
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -37,6 +38,7 @@ RETRY = frozenset({"backoff", "max_retries", "retry_timeout"})
 BACKOFF = frozenset({"init_backoff", "max_backoff", "base"})
 _DURATIONS = {name for name in CLIENT | RETRY | BACKOFF if "timeout" in name or name.endswith("_backoff")}
 _VENDORS = ("aws_", "google_", "azure_")
+_VENDOR_OF = {"s3": "aws_", "gs": "google_", "az": "azure_", "abfs": "azure_"}
 
 
 def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, Any]:
@@ -85,10 +87,19 @@ def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, A
     return given | {name: values for name, values in nested.items() if values}
 
 
-def with_patience(given: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments with our limits where the user set none."""
-    limits = {"client_options": _time_limits(), "retry_config": _retries()}
+def with_patience(given: dict[str, Any], scheme: str) -> dict[str, Any]:
+    """Return the arguments with our limits where the user set none, by option or in the environment."""
+    limits = {"client_options": _time_limits() | _client_environment(scheme), "retry_config": _retries()}
     return given | {name: values | given.get(name, {}) for name, values in limits.items()}
+
+
+def _client_environment(scheme: str) -> dict[str, str]:
+    # obstore reads these too, and forgets them once it is given any client option.
+    vendor = _VENDOR_OF.get(scheme)
+    if vendor is None:
+        return {}
+    found = {name.lower(): value for name, value in os.environ.items()}
+    return {name: found[vendor + name] for name in sorted(CLIENT) if vendor + name in found}
 
 
 def _time_limits() -> dict[str, Any]:

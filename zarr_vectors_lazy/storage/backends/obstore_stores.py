@@ -132,7 +132,7 @@ def build(
     """
     scheme = scheme_of(spec.url)
     given = arguments(spec.options.plain(), config=scheme in _CLASSES)
-    given = (given if scheme == "file" else with_patience(given)) | overrides
+    given = (given if scheme == "file" else with_patience(given, scheme)) | overrides
     if config:
         given["config"] = {**given.get("config", {}), **config}
     if timeout is not None:
