@@ -198,6 +198,7 @@ def test_an_attribute_with_too_few_rows(tamper):
         level.sel(where={"arc_length": (0, 1)}).vertices.compute,
         level.sel(bbox=box).attributes["arc_length"].compute,
         level.compute_chunk_sizes().attributes["arc_length"].compute,
+        lambda: dask.compute(level.vertices, level.attributes["arc_length"]),
     ]
     for ask in asks:
         with pytest.raises(FormatError) as caught:

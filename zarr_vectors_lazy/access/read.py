@@ -3,10 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from zarr_vectors_lazy.access.agree import check_rows
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.limits import adopt_limits
 from zarr_vectors_lazy.access.talk import converse
@@ -29,6 +30,8 @@ from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw, Vertices
 
+Role: TypeAlias = Literal["", "rows", "values"]
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
@@ -48,6 +51,8 @@ class Wanted:
         Whether the head of each cell is enough.
     places
         Of the cells, where some share objects.
+    role
+        Whether they are the rows of their chunks, or values that have as many rows.
     """
 
     member: str
@@ -56,6 +61,7 @@ class Wanted:
     coords: ChunkCoords
     head: bool = False
     places: Places | None = None
+    role: Role = ""
 
     def steps(self) -> Steps[list[Raw]]:
         """Conversation that fetches them."""
@@ -74,6 +80,7 @@ def read_batch(source: Source, wanted: Sequence[Wanted]) -> dict[tuple[str, int]
         if not want.spec.layout.direct:
             cells = _read_through_zarr(backend, want)
             out.update(((want.member, row), raw) for row, raw in zip(want.rows, cells, strict=True))
+    check_rows(wanted, out)
     return out
 
 

@@ -16,7 +16,7 @@ from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import Wanted, read_batch
+from zarr_vectors_lazy.access.read import Role, Wanted, read_batch
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask, WantedLayer, culled_before
 from zarr_vectors_lazy.graph.slots import task_slots
 from zarr_vectors_lazy.model.arrays import CellSpec, Places
@@ -40,6 +40,8 @@ class Member:
         Whether the head of a cell is enough.
     places
         (n,) of the cells, where some share objects.
+    role
+        As in `access.read.Wanted`.
     """
 
     spec: CellSpec
@@ -47,6 +49,7 @@ class Member:
     nbytes: float
     head: bool = False
     places: Places | None = None
+    role: Role = ""
 
 
 class Reads:
@@ -205,6 +208,7 @@ def _want(name: str, member: Member, coords: ChunkCoords, chunks: list[int]) -> 
         coords=coords[chunks],
         head=member.head,
         places=None if member.places is None else member.places.take(np.asarray(chunks)),
+        role=member.role,
     )
 
 

@@ -84,7 +84,7 @@ def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:
 def attribute_member(view: LevelView, array: CellArray | None, name: str, *, loose: bool) -> tuple[str, BoolArray]:
     """Let an attribute be read: name of its cells, and (n,) which chunks have one."""
     member = f"attribute:{name}"
-    present = np.zeros(len(view), np.bool_) if array is None else view.member(member, array).present
+    present = np.zeros(len(view), np.bool_) if array is None else view.member(member, array, role="values").present
     if loose or not present.all():
         view.member(HEADS, view.data.vertices, head=True)
     return member, present

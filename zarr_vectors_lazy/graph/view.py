@@ -10,6 +10,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.level import LevelData, Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
+from zarr_vectors_lazy.access.read import Role
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.layers import RecipeLayer, layer_over
 from zarr_vectors_lazy.graph.reads import Member, Reads, read_graph, shared_reads
@@ -190,20 +191,20 @@ class LevelView:
         parts = (self.source.spec, self.source.level, self.data.digest, self.data.vertices.digest, self.rows)
         return shared_reads(f"zv-read-{tokenize(*parts)}", self.source, self.table.coords)
 
-    def member(self, name: str, array: CellArray, *, head: bool = False) -> Member:
+    def member(self, name: str, array: CellArray, *, head: bool = False, role: Role = "") -> Member:
         """Let an array be read; its cells are then ``(reads.name, name, chunk)``."""
         found = self.reads.members.get(name)
         if found is None:
-            found = self.reads.members[name] = self._member(array, head)
+            found = self.reads.members[name] = self._member(array, head, role)
         return found
 
-    def _member(self, array: CellArray, head: bool) -> Member:
+    def _member(self, array: CellArray, head: bool, role: Role) -> Member:
         nbytes = 32.0 if head else self.estimated_nbytes(array)
         if array.chunks is self.data.vertices.chunks and array.places is None:
-            return Member(spec=array.spec, present=np.ones(len(self), np.bool_), nbytes=nbytes, head=head)
+            return Member(spec=array.spec, present=np.ones(len(self), np.bool_), nbytes=nbytes, head=head, role=role)
         at = array.chunks.find(self.table.coords)
         places = None if array.places is None else array.places.take(at)
-        return Member(spec=array.spec, present=at >= 0, nbytes=nbytes, head=head, places=places)
+        return Member(spec=array.spec, present=at >= 0, nbytes=nbytes, head=head, places=places, role=role)
 
     def estimated_nbytes(self, array: CellArray) -> float:
         """Bytes that a cell of an array may have, judged by the level's number of vertices."""
@@ -213,7 +214,7 @@ class LevelView:
 
     def vertex_member(self) -> Member:
         """Let the positions be read."""
-        return self.member(VERTICES, self.data.vertices)
+        return self.member(VERTICES, self.data.vertices, role="rows")
 
     def fragment_member(self) -> Member:
         """Let the fragment indexes be read."""
