@@ -69,7 +69,7 @@ def test_makefile_and_script_know_the_same_words():
 
 def test_public_names_are_those_of_the_contract():
     names = """
-        ZVLevel ZVStore consolidate cors errors index open_store open_zv
+        ZVLevel ZVStore build_pyramid coarsen_level consolidate cors errors index open_store open_zv
         read_graph read_lines read_mesh read_points read_polylines
         suggest_chunk_shape testing validate
         write_graph write_lines write_mesh write_points write_polylines

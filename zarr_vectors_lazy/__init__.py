@@ -4,6 +4,7 @@ from zarr_vectors_lazy import errors, testing
 from zarr_vectors_lazy.api.cors import cors
 from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.plain import open_store
+from zarr_vectors_lazy.api.pyramid import build_pyramid, coarsen_level
 from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
 from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
@@ -15,6 +16,8 @@ from zarr_vectors_lazy.api.write_linked import write_graph, write_mesh
 __all__ = [
     "ZVLevel",
     "ZVStore",
+    "build_pyramid",
+    "coarsen_level",
     "consolidate",
     "cors",
     "errors",

@@ -32,30 +32,62 @@ def object_index(level: int, ids: IntArray | None, manifests: Manifests, rank: i
     rank
         Components of a chunk coordinate, K.
     """
-    path = f"{level}/object_index"
     rows = len(manifests)
+    present = int((np.diff(manifests.offsets) > 0).sum())
+    parts = [np.arange(i, min(i + MANIFEST_ROWS, rows), dtype=np.int64) for i in range(0, rows, MANIFEST_ROWS)]
+    cells = [manifest_shard(level, i, manifests.take(part), rows, encoding) for i, part in enumerate(parts)]
+    content = [put_digest(put) for put in cells]
+    return [*object_documents(level, ids, (rows, present), content, rank=rank, encoding=encoding), *cells]
+
+
+def object_documents(
+    level: int,
+    ids: IntArray | None,
+    count: tuple[int, int],
+    content: Sequence[str],
+    *,
+    rank: int,
+    encoding: Encoding,
+) -> list[Put]:
+    """The object index of a level but its manifests, which `manifest_shard` makes.
+
+    Parameters
+    ----------
+    count
+        Objects, and how many of them are present.
+    content
+        `put_digest` of each shard, in order.
+    """
+    path = f"{level}/object_index"
+    rows, present = count
     attributes: Json = {
         "zv_array": "object_index",
         "num_objects": rows,
-        "num_present": int((np.diff(manifests.offsets) > 0).sum()),
+        "num_present": present,
         "sid_ndim": rank,
         "layout": "vlen_manifests_v1" if ids is None else "vlen_manifests_v2",
     }
     if ids is not None:
-        attributes["object_ids_sorted"] = True
-    parts = range(0, rows, MANIFEST_ROWS)
-    blobs = (
-        encode_manifests(manifests.take(np.arange(start, min(start + MANIFEST_ROWS, rows), dtype=np.int64)))
-        for start in parts
-    )
-    found = _vlen_array(f"{path}/manifests", rows, list(blobs), encoding, {})
+        attributes["object_ids_sorted"] = bool((np.diff(ids) > 0).all())
+    found = _vlen_array(f"{path}/manifests", rows, [], encoding, {})
     if ids is not None:
         found += dense_array(f"{path}/object_ids", ids, encoding, {}, fill=0, chunk_rows=MANIFEST_ROWS)
-    digest = hashlib.blake2b(digest_size=8)  # of what is in no document, so that a cache can tell two indexes apart
-    for put in found:
-        digest.update(put.data)
+    # Of what is in no document, so that a cache can tell two indexes apart.
+    digest = hashlib.blake2b("".join([*content, *map(put_digest, found)]).encode(), digest_size=8)
     attributes[OUR_KEY] = {"content": digest.hexdigest()}
     return [Put(f"{path}/{DOC}", group_document(attributes)), *found]
+
+
+def manifest_shard(level: int, shard: int, manifests: Manifests, rows: int, encoding: Encoding) -> Put:
+    """Manifests of the objects of one stored chunk, `MANIFEST_ROWS` of all the ``rows``."""
+    data, offsets = encode_manifests(manifests)
+    chunk = max(1, min(MANIFEST_ROWS, rows))
+    return _vlen_cell(f"{level}/object_index/manifests", shard, (data, offsets), chunk, encoding)
+
+
+def put_digest(put: Put) -> str:
+    """Text that changes with a put's bytes."""
+    return hashlib.blake2b(put.data, digest_size=8).hexdigest()
 
 
 def groups(level: int, members: Sequence[IntArray], names: Sequence[str] | None, encoding: Encoding) -> list[Put]:
@@ -120,10 +152,13 @@ def _vlen_array(
     codecs = [VLEN, *byte_codecs(encoding)]
     doc = array_document([rows], "variable_length_bytes", [chunk], codecs, fill="", attributes=attributes)
     found = [Put(f"{path}/{DOC}", doc)]
-    for i, (data, offsets) in enumerate(cells):
-        whole = np.pad(offsets, (0, chunk + 1 - len(offsets)), mode="edge")  # stored chunks are whole
-        found.append(Put(f"{path}/c/{i}", encode_bytes(encode_vlen(data, whole), encoding)))
-    return found
+    return [*found, *(_vlen_cell(path, i, cell, chunk, encoding) for i, cell in enumerate(cells))]
+
+
+def _vlen_cell(path: str, i: int, cell: tuple[Bytes, IntArray], chunk: int, encoding: Encoding) -> Put:
+    data, offsets = cell
+    whole = np.pad(offsets, (0, chunk + 1 - len(offsets)), mode="edge")  # stored chunks are whole
+    return Put(f"{path}/c/{i}", encode_bytes(encode_vlen(data, whole), encoding))
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:

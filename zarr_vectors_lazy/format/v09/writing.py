@@ -1,18 +1,21 @@
 """Generation 0.9.2 behind the interface of ``format.writing``."""
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.dictionary import dictionary_attributes
 from zarr_vectors_lazy.format.encoding import encode_cell, encode_shard
 from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.v09 import dense, documents
+from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.format.v09.documents import DOC
 from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
-from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
@@ -33,6 +36,7 @@ LINK = "int64"
 class Writing09:
     """Stores of format 0.9.2."""
 
+    name = "0.9"
     version = documents.VERSION
 
     def vertices(self, dtype: np.dtype[Any]) -> ArrayDraft:
@@ -64,6 +68,12 @@ class Writing09:
         if dictionary is not None:
             attributes.update(dictionary_attributes(dictionary))
         return ArrayDraft(path=f"{of}_attributes/{name}", attributes=attributes)
+
+    def cell_spec(self, level: int, draft: ArrayDraft, grid: Grid, encoding: Encoding) -> CellSpec:
+        """How the cells of an array that is being written are read, before its metadata are there."""
+        nothing = np.empty((0, len(grid.shape)), np.int64)
+        doc = json.loads(documents.cells_document(draft, grid, nothing, encoding, {}))
+        return parse_cells(Found(f"{level}/{draft.path}", doc, "")).spec
 
     def link_path(self, delta: int, segment: str) -> str:
         """Path of a segment's records below the level."""
@@ -197,6 +207,34 @@ class Writing09:
     ) -> list[Put]:
         """The object index; ``ids`` (O,) ascending, None where they are row numbers (spec 0.9, 8)."""
         return dense.object_index(level, ids, manifests, rank, encoding)
+
+    def object_documents(
+        self,
+        level: int,
+        ids: IntArray | None,
+        count: tuple[int, int],
+        content: Sequence[str],
+        *,
+        rank: int,
+        encoding: Encoding,
+    ) -> list[Put]:
+        """The object index but its manifests; ``content`` tells what these are (spec 0.9, 8)."""
+        return dense.object_documents(level, ids, count, content, rank=rank, encoding=encoding)
+
+    shard_rows = dense.MANIFEST_ROWS
+    """Objects whose manifests share a stored chunk."""
+
+    def manifest_put(self, level: int, shard: int, manifests: Manifests, rows: int, encoding: Encoding) -> Put:
+        """Manifests of the objects of one shard, of ``rows`` objects in all (spec 0.9, 8)."""
+        return dense.manifest_shard(level, shard, manifests, rows, encoding)
+
+    def digest(self, put: Put) -> str:
+        """Text that changes with a put's bytes."""
+        return dense.put_digest(put)
+
+    def fill_value(self, dtype: np.dtype[Any]) -> Any:
+        """Value of absent rows of an object attribute (spec 0.9, 8)."""
+        return dense.fill_value(dtype)
 
     def group_puts(
         self, level: int, members: Sequence[IntArray], names: Sequence[str] | None, encoding: Encoding

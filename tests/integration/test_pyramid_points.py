@@ -1,0 +1,253 @@
+"""Pyramids of point clouds: exact means, links, boxes, sparsity, and what the reference reads."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from zarr.storage import MemoryStore
+
+import zarr_vectors_lazy as zvl
+from tests.format.encode import modest
+from tests.integration.pyramids import by_bin, computed, traced, units_apart
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, StoreError
+from zarr_vectors_lazy.storage.counters import counting
+
+RANDOM = np.random.default_rng(6)
+
+
+def cloud(path, n=3000, ndim=3, dtype="f4", offset=0.0, **options):
+    positions = (RANDOM.random((n, ndim)) * 80 - 35 + offset).astype(dtype)
+    attributes = {
+        "intensity": RANDOM.random(n).astype("f4"),
+        "kind": RANDOM.integers(0, 4, n).astype("u1"),
+        "name": np.array(["soma", "axon", "dendrite"])[RANDOM.integers(0, 3, n)],
+        "colour": RANDOM.integers(0, 256, (n, 3)).astype("u1"),
+    }
+    options = {"chunk_shape": 20.0, "bin_shape": 5.0, "vertex_attributes": attributes} | options
+    zvl.write_points(path, positions, **options)
+    return zvl.open_zv(path)
+
+
+def check_means(store, index, dtype):
+    """Compare a level with level 0, bin by bin."""
+    zero, level = computed(store, 0), computed(store, index)
+    members = by_bin(zero.positions, store[index].bin_shape)
+    assert len(level.bins) == len(members)
+    intensity, mean = store[0].attributes["intensity"].compute(), store[index].attributes["intensity"].compute()
+    exact, exact_mean = [], []
+    for key, count in zip(level.bins.tolist(), level.counts.tolist(), strict=True):
+        rows = members[tuple(key)]
+        assert count == len(rows)
+        exact.append([math.fsum(column) / count for column in zero.positions[rows].astype("f8").T])
+        exact_mean.append(math.fsum(intensity[rows].astype("f8")) / count)
+    assert units_apart(level.positions, exact, dtype).max() <= 2
+    assert units_apart(mean, exact_mean, "f4").max() <= 2 * index
+
+
+def check_links(store, fine, coarse):
+    links = traced(store, fine, coarse)
+    below, above = computed(store, fine), computed(store, coarse)
+    assert sorted(links[:, 0].tolist()) == list(range(len(below.positions)))
+    assert np.array_equal(
+        np.floor(below.positions[links[:, 0]].astype("f8") / store[coarse].bin_shape), above.bins[links[:, 1]]
+    )
+    assert np.array_equal(np.bincount(links[:, 1], below.counts[links[:, 0]]), above.counts)
+
+
+CASES = {
+    "plain": {},
+    "far": {"dtype": "f8", "offset": 1e7, "ndim": 2},
+    "planes": {"ndim": 4, "n": 200},
+    "raw": {"compressor": None, "checksum": False},
+    "sharded": {"shard_shape": 2, "compressor": "blosc"},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_levels_are_exact_means_of_level_0(tmp_path, case):
+    options = CASES[case]
+    store = cloud(tmp_path / "s", **options)
+    before = store[0].vertices.compute()
+    summary = zvl.build_pyramid(tmp_path / "s", factors=[(2, 1), (2, 1), (2, 1)])
+    store = zvl.open_zv(tmp_path / "s")
+    assert (store.levels, summary["levels_created"]) == ([0, 1, 2, 3], 3)
+    assert np.array_equal(store[0].vertices.compute(), before)
+    assert [level.chunk_shape[0] for level in store] == [20, 20, 20, 40]
+    for index in (1, 2, 3):
+        assert store[index].vertices.dtype == options.get("dtype", "f4")
+        assert [spec["vertex_count"] for spec in summary["level_specs"]][index - 1] == store[index].vertex_count
+        check_means(store, index, store[index].vertices.dtype)
+        check_links(store, index - 1, index)
+    report = zvl.validate(tmp_path / "s")
+    assert report.ok, report
+
+
+@modest
+@given(
+    st.lists(st.tuples(st.integers(-40, 40), st.integers(-40, 40)), min_size=1, max_size=40),
+    st.sampled_from([1, 2, 3, 1.5]),
+    st.sampled_from([1, 2, 4]),
+)
+def test_any_points(drawn, first, second):
+    path = MemoryStore()
+    intensity = {"intensity": np.arange(len(drawn), dtype="f4")}
+    zvl.write_points(path, np.array(drawn, "f4"), chunk_shape=12.0, bin_shape=4.0, vertex_attributes=intensity)
+    zvl.build_pyramid(path, factors=[(first, 1), (second, 1)])
+    store = zvl.open_zv(path)
+    for index in (1, 2):
+        check_means(store, index, "f4")
+        check_links(store, index - 1, index)
+
+
+def test_attributes_are_joined_as_asked(tmp_path):
+    store = cloud(tmp_path / "s")
+    rules = {"intensity": "max", "kind": "first", "colour": "mean", "name": None}
+    zvl.build_pyramid(tmp_path / "s", factors=[(4, 1), (2, 1)], aggregate=rules)
+    store = zvl.open_zv(tmp_path / "s")
+    assert store[1].attribute_names == ("colour", "count", "intensity", "kind")
+    for index in (1, 2):
+        links = store[0].links(1).compute()
+        if index == 2:
+            above = dict(store[1].links(1).compute().tolist())
+            links = np.array([[row, above[parent]] for row, parent in links.tolist()])
+        for row in range(store[index].vertex_count):
+            rows = links[links[:, 1] == row, 0]
+            assert (
+                store[0].attributes["intensity"].compute()[rows].max()
+                == store[index].attributes["intensity"].compute()[row]
+            )
+            break
+    assert store[2].attributes["colour"].compute().dtype == np.uint8
+
+
+def test_default_rules(tmp_path):
+    store = cloud(tmp_path / "s", n=500)
+    zvl.build_pyramid(tmp_path / "s", factors=[(4, 1)])
+    store = zvl.open_zv(tmp_path / "s")
+    links = store[0].links(1).compute()
+    names, kinds = store[0].attributes["name"].compute(), store[0].attributes["kind"].compute()
+    found, kind = store[1].attributes["name"].compute(), store[1].attributes["kind"].compute()
+    for row in range(len(found)):
+        rows = links[links[:, 1] == row, 0]
+        values, counts = np.unique(names[rows], return_counts=True)
+        assert found[row] == values[counts.argmax()]
+        assert kind[row] == np.bincount(kinds[rows]).argmax()
+
+
+def test_data_that_have_a_count(tmp_path):
+    cloud(tmp_path / "s", n=200, vertex_attributes={"count": np.arange(200), "intensity": np.zeros(200, "f4")})
+    zvl.build_pyramid(tmp_path / "s", factors=[(4, 1), (2, 1)])
+    store = zvl.open_zv(tmp_path / "s")
+    assert store[2].attribute_names == ("count", "intensity", "zv_count")
+    assert store[2].attributes["zv_count"].compute().sum() == 200
+
+
+def test_boxes_are_exact_at_every_level(tmp_path):
+    cloud(tmp_path / "s")
+    zvl.build_pyramid(tmp_path / "s", factors=[(2, 1), (2, 1), (2, 1)])
+    store = zvl.open_zv(tmp_path / "s")
+    for level in store:
+        whole = level.vertices.compute()
+        for lo, hi in ([-35, -20, 0], [-20, 20, 45]), ([-20, -20, -20], [0, 0, 0]), (whole[0], whole[0]):
+            expected = whole[((whole >= np.float32(lo)) & (whole <= np.float32(hi))).all(axis=1)]
+            assert np.array_equal(level.sel((lo, hi)).vertices.compute(), expected)
+
+
+@pytest.mark.parametrize("storage", ["none", "implicit", "explicit"])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_which_links_are_stored(tmp_path, storage, depth):
+    cloud(tmp_path / "s", n=300)
+    zvl.build_pyramid(tmp_path / "s", factors=[(4, 1), (2, 1)], cross_level_storage=storage, cross_level_depth=depth)
+    store = zvl.open_zv(tmp_path / "s")
+    up, down = depth and storage != "none", depth and storage == "explicit"
+    assert [level.deltas for level in store] == [(1,) * up, (-1,) * down + (1,) * up, (-1,) * down]
+    block = store.attrs["zarr_vectors"]
+    assert (block["cross_level_depth"], block["cross_level_storage"]) == (depth, storage)
+    assert ("multiscale_links" in block["format_capabilities"]) == bool(up)
+
+
+def test_vertices_are_dropped_by_their_hash(tmp_path):
+    cloud(tmp_path / "s", n=1001)
+    zvl.build_pyramid(tmp_path / "s", factors=[(1, 4), (2, 2)], sparsity_seed=3)
+    store = zvl.open_zv(tmp_path / "s")
+    first, second = computed(store, 1), computed(store, 2)
+    assert first.counts.sum() == len(store[0].links(1).compute()) == 250
+    kept = store[1].links(1).compute()[:, 0]
+    assert len(kept) == round(len(first.counts) / 2)
+    assert second.counts.sum() == first.counts[kept].sum()
+    sparsity = store[2]._view.data.meta.attributes["zarr_vectors_level"]
+    assert sparsity["object_sparsity"] == 0.125
+    assert sparsity["zarr_vectors_lazy"]["sparsity"] == {
+        "strategy": "hash",
+        "seed": 3,
+        "of": "vertices",
+        "nested": False,
+    }
+
+
+def test_one_level_at_a_time_is_the_same(tmp_path):
+    for name in ("a", "b"):
+        rng = np.random.default_rng(1)
+        positions = rng.random((500, 3)).astype("f4") * 60
+        zvl.write_points(tmp_path / name, positions, chunk_shape=20.0, bin_shape=5.0)
+    zvl.build_pyramid(tmp_path / "a", factors=[(2, 1), (2, 1)])
+    zvl.coarsen_level(tmp_path / "b", 0, 1, 2, cross_level_storage="explicit")
+    zvl.coarsen_level(tmp_path / "b", 1, 2, 2, cross_level_storage="explicit")
+    a, b = zvl.open_zv(tmp_path / "a"), zvl.open_zv(tmp_path / "b")
+    assert a.levels == b.levels == [0, 1, 2]
+    for one, other in zip(a, b, strict=True):
+        assert np.array_equal(one.vertices.compute(), other.vertices.compute())
+        assert one.deltas == other.deltas
+        assert np.array_equal(one.bin_shape, other.bin_shape)
+    assert np.array_equal(a[2].attributes["count"].compute(), b[2].attributes["count"].compute())
+
+
+def test_figures_tell_what_a_build_will_do(tmp_path):
+    cloud(tmp_path / "s")
+    with counting() as counts:
+        delayed = zvl.build_pyramid(tmp_path / "s", factors=[(2, 1), (2, 1)], compute=False)
+    assert counts.by_kind["put"] == 0
+    figures = delayed.figures
+    assert str(figures).splitlines()[0] == "levels    1, 2"
+    assert figures.tasks == len(dict(delayed.__dask_graph__()))
+    with counting() as counts:
+        summary = delayed.compute()
+    assert summary["levels_created"] == 2
+    metadata = 40
+    assert figures.writes <= counts.by_kind["put"] <= figures.writes + metadata
+    assert figures.reads <= counts.by_kind["get"] + counts.by_kind["range"] <= figures.reads + metadata
+    assert zvl.open_zv(tmp_path / "s").levels == [0, 1, 2]
+
+
+def test_what_is_refused(tmp_path):
+    path = tmp_path / "s"
+    cloud(path, n=100)
+    wrong = [
+        ({"factors": [(2, 1)], "chunk_scale_factors": [1, 1]}, "1 levels"),
+        ({"factors": [(3, 1)], "chunk_scale_factors": [1]}, r"the least chunk scale that is: \[3, 3, 3\]"),
+        ({"factors": [(2, 1)], "method": "best"}, "method must be"),
+        ({"factors": [(2, 1)], "sparsity_strategy": "random"}, "sparsity_strategy"),
+        ({"factors": [(2, 1)], "cross_level_storage": "all"}, "cross_level_storage"),
+        ({"factors": [(2, 1)], "cross_level_depth": -2}, "cross_level_depth"),
+        ({"factors": [(2, 1)], "min_vertices": 1}, "min_vertices"),
+        ({"factors": [(2, 1)], "aggregate": {"kind": "median"}}, "must be None or one of"),
+        ({"factors": [(2, 1)], "aggregate": {"name": "mean"}}, "are no numbers"),
+    ]
+    for arguments, message in wrong:
+        with pytest.raises(SelectionError, match=message):
+            zvl.build_pyramid(path, **arguments)
+    with pytest.raises(NotFoundError, match="no attribute 'none'"):
+        zvl.build_pyramid(path, factors=[(2, 1)], aggregate={"none": "max"})
+    with pytest.raises(NotFoundError, match="no level 3"):
+        zvl.coarsen_level(path, 3, 4)
+    with pytest.raises(SelectionError, match="greater than source_level"):
+        zvl.coarsen_level(path, 0, 0)
+    assert zvl.open_zv(path).levels == [0]
+    assert not (path / "_building").exists()
+
+
+def test_format_07_is_not_written(goldens):
+    with pytest.raises(StoreError, match="migrate it first"):
+        zvl.build_pyramid(goldens["cloud-0.7"].path, factors=[(2, 1)])

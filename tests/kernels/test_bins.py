@@ -1,0 +1,58 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.format.encode import thorough
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.kernels.bins import BinGrid, bins_of, place_in_bins, root_slots
+
+edges = st.sampled_from([1.0, 0.1, 3.0, 1e-3, 7.3, 1e5])
+
+
+def grid(chunk, shape, edge):
+    chunk, shape, edge = np.array(chunk), np.array(shape), np.array(edge)
+    return BinGrid(chunk * shape, shape, edge, chunk, edge * shape)
+
+
+@thorough
+@given(
+    st.lists(st.integers(-5, 5), min_size=2, max_size=2),
+    st.lists(st.integers(1, 4), min_size=2, max_size=2),
+    st.lists(edges, min_size=2, max_size=2),
+    st.data(),
+)
+def test_bins_in_c_order_and_inside_the_chunk(chunk, shape, edge, data):
+    one = grid(chunk, shape, edge)
+    fractions = data.draw(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), max_size=20))
+    points = (np.array(fractions).reshape(-1, 2) + chunk) * one.chunk_edge
+    expected = [
+        int(np.ravel_multi_index(np.clip(np.floor(p / one.edge) - one.first, 0, one.shape - 1).astype(int), one.shape))
+        for p in points
+    ]
+    assert bins_of(points, one).tolist() == expected
+
+
+def test_a_coordinate_that_is_no_number_is_an_error():
+    with pytest.raises(FormatError, match="not a number"):
+        bins_of(np.array([[np.nan, 0]]), grid([0, 0], [1, 1], [1.0, 1.0]))
+
+
+@thorough
+@given(st.integers(-1000, 1000), st.integers(1, 8), edges, st.sampled_from(["f4", "f8"]), st.data())
+def test_means_are_placed_where_readers_look_for_them(chunk, shape, edge, dtype, data):
+    one = grid([chunk], [shape], [edge])
+    bins = np.array(data.draw(st.lists(st.integers(0, shape - 1), min_size=1, max_size=8)))
+    at = np.array(data.draw(st.lists(st.floats(0, 1), min_size=len(bins), max_size=len(bins))))
+    means = ((one.first[0] + bins + at) * edge)[:, None]
+    placed = place_in_bins(means, bins, one, np.dtype(dtype))
+    assert placed.dtype == dtype
+    assert (np.floor(placed.astype("f8") / one.chunk_edge) == chunk).all()
+    assert (
+        abs(placed - means) <= 4 * np.spacing(np.abs(means).astype(dtype)) + 4 * np.spacing(dtype and abs(means))
+    ).all()
+
+
+def test_slots_of_level_0():
+    one = grid([-1], [1], [10.0])
+    assert root_slots(np.array([[-10.0], [-7.5], [-0.1]]), one, np.array([4])).tolist() == [0, 1, 3]

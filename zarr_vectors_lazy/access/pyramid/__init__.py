@@ -1,0 +1,1 @@
+"""What tasks run to make a coarser level from a finer one."""

@@ -1,0 +1,123 @@
+"""Which rows of finer chunks become one, geometry by geometry."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from zarr_vectors_lazy.access.pyramid.owners import Owned
+from zarr_vectors_lazy.access.pyramid.read import FineRows
+from zarr_vectors_lazy.kernels.bins import BinGrid, bins_of
+from zarr_vectors_lazy.kernels.groups import Groups, group_by
+from zarr_vectors_lazy.kernels.runs import cut_runs
+from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.model.pyramid import Pieces
+from zarr_vectors_lazy.types import BoolArray, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """Rows that become the vertices of one coarse chunk.
+
+    Parameters
+    ----------
+    members
+        (M,) rows of the finer chunks, those of a group in canonical order; None: all, in order.
+    groups
+        Of the members, numbered as the coarse rows.
+    bins
+        (C,) bin of each coarse row.
+    pieces
+        Fragments of the coarse rows.
+    exact
+        Coarse rows that are not means, and the finer rows where they lie; None where all are means.
+    """
+
+    members: IntArray | None
+    groups: Groups
+    bins: IntArray
+    pieces: Pieces
+    exact: tuple[IntArray, IntArray] | None = None
+
+    def rows(self) -> IntArray:
+        """(M,) rows of the members."""
+        return np.arange(len(self.groups.labels)) if self.members is None else self.members
+
+
+def join_points(fine: FineRows, grid: BinGrid, keep: BoolArray | None) -> Joined:
+    """All vertices of a bin become one, bins in C order."""
+    members = None if keep is None or keep.all() else np.flatnonzero(keep)
+    positions = fine.positions if members is None else fine.positions[members]
+    groups, bins = group_by(bins_of(positions, grid), grid.cells)
+    return Joined(members, groups, bins, Pieces(np.asarray([0, groups.count], np.int64)))
+
+
+def join_sets(fine: FineRows, grid: BinGrid, owned: Owned) -> Joined:
+    """All vertices of an object in a bin become one, by object and bin; each object is one piece."""
+    rows, entries = member_rows(fine, owned)
+    order = np.lexsort((rows, owned.objects[entries]))
+    rows, objects = rows[order], owned.objects[entries][order]
+    present, local = np.unique(objects, return_inverse=True)
+    bins = bins_of(fine.positions[rows], grid)
+    groups, keys = group_by(local.reshape(-1) * grid.cells + bins, len(present) * grid.cells)
+    starts = np.searchsorted(keys // grid.cells, np.arange(len(present) + 1))
+    return Joined(rows, groups, keys % grid.cells, Pieces(starts, present))
+
+
+def join_paths(fine: FineRows, grid: BinGrid, owned: Owned, least: IntArray, lengths: IntArray) -> Joined:
+    """Maximal runs of a path in one bin become one vertex; the ends of a path stay where they are.
+
+    Parameters
+    ----------
+    owned
+        Entries of the chunks, sorted by object and place.
+    least
+        (E,) coarse vertices that a piece that begins with this entry must keep.
+    lengths
+        (E,) entries that the object of each entry has in all chunks.
+    """
+    rows, entries = member_rows(fine, owned)
+    used = np.bincount(entries, minlength=len(owned.objects)) > 0
+    follows = np.zeros(len(owned.objects), np.bool_)
+    follows[1:] = (np.diff(owned.objects) == 0) & (np.diff(owned.ordinals) == 1)
+    piece_of_entry = np.cumsum(~follows) - 1
+    distinct, pieces = np.unique(piece_of_entry[entries], return_inverse=True)
+    pieces = pieces.reshape(-1)
+    heads = np.flatnonzero(~follows)[distinct]
+    tails = np.append(np.flatnonzero(~follows)[1:], len(follows))[distinct] - 1
+    bins = bins_of(fine.positions[rows], grid)
+    groups = cut_runs(bins, pieces, least[heads])
+    first_rows = groups.order[groups.starts]
+    starts = np.searchsorted(pieces[first_rows], np.arange(len(distinct) + 1))
+    begins = owned.ordinals[heads] == 0
+    ends = owned.ordinals[tails] == lengths[tails] - 1
+    at_begin, at_end = starts[:-1][begins], starts[1:][ends] - 1
+    bounds = np.searchsorted(pieces, np.arange(len(distinct) + 1))
+    exact = (
+        np.concatenate([at_begin, at_end]),
+        np.concatenate([rows[bounds[:-1][begins]], rows[bounds[1:][ends] - 1]]),
+    )
+    assert used.any() or not len(rows)
+    return Joined(
+        rows,
+        groups,
+        bins[first_rows],
+        Pieces(starts, owned.objects[heads], owned.ordinals[heads], owned.ordinals[tails]),
+        exact,
+    )
+
+
+def member_rows(fine: FineRows, owned: Owned) -> tuple[IntArray, IntArray]:
+    """Rows that entries name, entry by entry, and the entry of each; (M,) both."""
+    counts = np.zeros(len(owned.objects), np.int64)
+    found: list[tuple[IntArray, IntArray]] = []
+    for slot, index in enumerate(fine.fragments):
+        entries = np.flatnonzero(owned.slots == slot)
+        named = owned.fragments[entries]
+        index.check(int(fine.starts[slot + 1] - fine.starts[slot]))
+        found.append((entries, index.rows(named) + fine.starts[slot]))
+        counts[entries] = index.counts[named]
+    begins = np.cumsum(counts) - counts
+    rows = np.empty(int(counts.sum()), np.int64)
+    for entries, named in found:
+        rows[np.repeat(begins[entries], counts[entries]) + ragged_arange(counts[entries])] = named
+    return rows, np.repeat(np.arange(len(counts)), counts)

@@ -1,0 +1,166 @@
+"""Which object each fragment of a level belongs to, and which objects are kept; worked out once per process."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.objects import read_ids, read_manifests
+from zarr_vectors_lazy.access.pyramid.step import Step, Thinning
+from zarr_vectors_lazy.kernels.hashing import kept_ids
+from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.model.objects import ObjectIndex, ragged_arange
+from zarr_vectors_lazy.model.pyramid import ChunkKey
+from zarr_vectors_lazy.plan.pyramid import coarse_chunks
+from zarr_vectors_lazy.types import BoolArray, IntArray
+
+KEPT = 4  # levels of which a process keeps the owners
+
+_lock = threading.Lock()
+_owners: OrderedDict[tuple[Any, ...], "Owners"] = OrderedDict()
+_masks: OrderedDict[tuple[Any, ...], BoolArray] = OrderedDict()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Owned:
+    """Manifest entries that name fragments of some chunks.
+
+    Parameters
+    ----------
+    objects
+        (E,) manifest row.
+    ordinals
+        (E,) place in the object's manifest.
+    slots
+        (E,) number of the chunk among those asked for.
+    fragments
+        (E,) fragment of that chunk.
+    """
+
+    objects: IntArray
+    ordinals: IntArray
+    slots: IntArray
+    fragments: IntArray
+
+    def take(self, rows: IntArray | BoolArray) -> "Owned":
+        """Some entries."""
+        return Owned(self.objects[rows], self.ordinals[rows], self.slots[rows], self.fragments[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Owners:
+    """All manifest entries of a level, by chunk.
+
+    Parameters
+    ----------
+    table
+        Chunks that manifests name.
+    starts
+        (n + 1,) entries of chunk i are ``starts[i]:starts[i + 1]``.
+    objects, ordinals, fragments
+        (E,) of each entry; within a chunk by object and place.
+    offsets
+        (O + 1,) places of object o are 0 to ``offsets[o + 1] - offsets[o]`` - 1.
+    chunk_of
+        (E,) number in ``table`` of the chunk of each place, objects one after another.
+    """
+
+    table: ChunkTable
+    starts: IntArray
+    objects: IntArray
+    ordinals: IntArray
+    fragments: IntArray
+    offsets: IntArray
+    chunk_of: IntArray
+
+    def of_chunks(self, chunks: tuple[ChunkKey, ...]) -> Owned:
+        """Entries of some chunks, sorted by object and place."""
+        at = self.table.find(np.asarray(chunks, np.int64))
+        counts = np.where(at >= 0, self.starts[at + 1] - self.starts[at], 0)
+        rows = np.repeat(np.where(at >= 0, self.starts[at], 0), counts) + ragged_arange(counts)
+        slots = np.repeat(np.arange(len(chunks)), counts)
+        order = np.lexsort((self.ordinals[rows], self.objects[rows]))
+        rows = rows[order]
+        return Owned(self.objects[rows], self.ordinals[rows], slots[order], self.fragments[rows])
+
+    @property
+    def lengths(self) -> IntArray:
+        """(O,) entries of each object."""
+        return np.diff(self.offsets)
+
+    def visits(self, scale: IntArray) -> IntArray:
+        """(O,) how often each object enters a coarse chunk, chunks being ``scale`` (D,) of these along each axis."""
+        coarse = coarse_chunks(self.table.coords, scale)
+        _, number = np.unique(coarse, axis=0, return_inverse=True)
+        path = number.reshape(-1)[self.chunk_of]
+        enters = np.concatenate([np.ones(min(1, len(path)), np.bool_), np.diff(path) != 0])
+        enters[self.offsets[:-1][self.lengths > 0]] = True
+        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        return np.bincount(owner[enters], minlength=len(self.lengths))
+
+
+def read_owners(source: Source, index: ObjectIndex, build: str) -> Owners:
+    """Manifest entries of a level by chunk; kept by this process as long as the build runs."""
+    key = (source, build)
+    with _lock:  # one thread sorts, the others wait for it
+        found = _owners.get(key)
+        if found is None:
+            found = _owners[key] = _sorted(source, index)
+            while len(_owners) > KEPT:
+                _owners.popitem(last=False)
+        return found
+
+
+def _sorted(source: Source, index: ObjectIndex) -> Owners:
+    manifests = read_manifests(source, index)
+    distinct, chunk = np.unique(manifests.chunks, axis=0, return_inverse=True)
+    chunk = chunk.reshape(-1)
+    order = np.argsort(chunk, kind="stable")
+    counts = np.bincount(chunk, minlength=len(distinct))
+    return Owners(
+        table=ChunkTable(distinct.reshape(-1, index.rank)),
+        starts=np.concatenate([[0], np.cumsum(counts), [counts.sum()]]).astype(np.int64),
+        objects=manifests.owners[order],
+        ordinals=ragged_arange(np.diff(manifests.offsets))[order],
+        fragments=manifests.fragments[order],
+        offsets=manifests.offsets,
+        chunk_of=chunk,
+    )
+
+
+def kept_objects(thinning: Thinning, build: str) -> BoolArray | None:
+    """(O,) whether the object of a manifest row is kept; None: all are.
+
+    The number kept is a fraction of the objects that the base level has, and which ones depends on their ids alone.
+    """
+    if thinning.index is None or thinning.keep >= 1:
+        return None
+    key = (thinning.base, thinning.seed, thinning.keep, build)
+    with _lock:
+        found = _masks.get(key)
+        if found is None:
+            found = _masks[key] = _mask(thinning, thinning.index)
+            while len(_masks) > 4 * KEPT:
+                _masks.popitem(last=False)
+        return found
+
+
+def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:
+    ids = read_ids(thinning.base, index)
+    present = np.flatnonzero(np.diff(read_manifests(thinning.base, index).offsets) > 0)
+    mask = np.zeros(len(ids), np.bool_)
+    keep = max(1, round(len(present) * thinning.keep))
+    mask[present[kept_ids(thinning.seed, ids[present], keep)]] = True
+    return mask
+
+
+def owned_by(step: Step, chunks: tuple[ChunkKey, ...], build: str) -> Owned | None:
+    """Entries of kept objects in some finer chunks; None where the level has no objects."""
+    if step.index is None:
+        return None
+    owned = read_owners(step.source, step.index, build).of_chunks(chunks)
+    mask = None if step.thinning is None else kept_objects(step.thinning, build)
+    return owned if mask is None else owned.take(mask[owned.objects])

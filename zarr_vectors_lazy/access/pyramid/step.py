@@ -1,0 +1,210 @@
+"""What the tasks of one level share, and what each of them is told."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.attributes import Column
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.kernels.bins import BinGrid
+from zarr_vectors_lazy.kernels.groups import Rule, aggregated_dtype
+from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.model.links import LinkCoding
+from zarr_vectors_lazy.model.objects import ObjectIndex
+from zarr_vectors_lazy.model.pyramid import ChunkKey, CrossStorage, Kind
+from zarr_vectors_lazy.model.writing import Encoding, Grid
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, Floats, IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Aggregated:
+    """A vertex attribute and how values become one.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    column
+        How the finer level's values are read; codes stay codes.
+    rule
+        How they are joined.
+    """
+
+    name: str
+    column: Column
+    rule: Rule
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the joined values."""
+        return aggregated_dtype(self.column.dtype, self.rule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Thinning:
+    """Which objects or vertices of the finer level are kept.
+
+    Parameters
+    ----------
+    seed
+        Of the hash.
+    keep
+        Fraction of the objects of ``base`` that is kept, or of the finer level's vertices where there are no objects.
+    base, index
+        The level that fractions refer to, and its objects.
+    """
+
+    seed: int
+    keep: float
+    base: Source
+    index: ObjectIndex | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EndSegment:
+    """Link records of the finer level at the same relative offsets.
+
+    Parameters
+    ----------
+    spec, coding
+        How cells are read.
+    offsets
+        (L - 1, K) chunk offsets of endpoints 1.. relative to endpoint 0.
+    """
+
+    spec: CellSpec
+    coding: LinkCoding
+    offsets: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Step:
+    """How one level is made from the one below.
+
+    Parameters
+    ----------
+    source
+        The finer level.
+    level
+        The coarser one.
+    kind
+        How vertices are joined.
+    vertices, fragments
+        How the finer level's cells are read; fragments only where there are objects or trees.
+    attributes
+        What is joined beside the positions.
+    weight, weights
+        Name of the attribute that counts vertices, and how the finer level's is read; None: each vertex is one.
+    index
+        Objects of the finer level.
+    thinning
+        What is dropped, or None.
+    segments
+        Link records of the finer level, for graphs and meshes.
+    least
+        Vertices that a path keeps.
+    scale, bins
+        (D,) finer chunks of a coarser one, and bins of it, along each axis.
+    bin_shape, chunk_shape
+        (D,) edges at the coarser level.
+    root_bins
+        (D,) level-0 bins of a chunk where fragments are to be these bins, else None.
+    cross
+        Which links between levels are stored.
+    fine_grid, grid
+        Grids of the arrays written on the two levels.
+    encoding
+        How cells are stored.
+    """
+
+    source: Source
+    level: int
+    kind: Kind
+    vertices: CellSpec
+    fragments: CellSpec | None
+    attributes: tuple[Aggregated, ...]
+    weight: str
+    weights: CellSpec | None
+    index: ObjectIndex | None
+    thinning: Thinning | None
+    segments: tuple[EndSegment, ...]
+    least: int
+    scale: IntArray
+    bins: IntArray
+    bin_shape: Floats
+    chunk_shape: Floats
+    root_bins: IntArray | None
+    cross: CrossStorage
+    fine_grid: Grid
+    grid: Grid
+    encoding: Encoding
+
+    @property
+    def rank(self) -> int:
+        """Components of a chunk coordinate."""
+        return len(self.grid.origin)
+
+    def bin_grid(self, chunk: ChunkKey) -> BinGrid:
+        """Bins of a coarse chunk."""
+        at = np.asarray(chunk[-len(self.bins) :], np.int64)
+        return BinGrid(at * self.bins, self.bins, self.bin_shape, at, self.chunk_shape)
+
+    def parent(self, fine: ChunkCoords) -> ChunkCoords:
+        """(n, K) coarse chunk of each finer one."""
+        lead = fine.shape[1] - len(self.scale)
+        return np.concatenate([fine[:, :lead], fine[:, lead:] // self.scale], axis=1)
+
+    def anchor(self, chunk: ChunkKey) -> ChunkKey:
+        """The finer chunk at the lower corner of a coarse one."""
+        lead = len(chunk) - len(self.scale)
+        corner = np.asarray(chunk[lead:], np.int64) * self.scale
+        return (*chunk[:lead], *corner.tolist())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Coarse chunks that one task makes.
+
+    Parameters
+    ----------
+    chunks
+        (g, K) their coordinates.
+    fine
+        (f, K) the finer chunks below them, those of one after those of another, each in lexicographic order.
+    bounds
+        (g + 1,) finer chunks of coarse chunk i are ``bounds[i]:bounds[i + 1]``.
+    missing
+        Attributes of which some of the finer chunks have no cell, and (f,) which.
+    cells
+        For each segment of links the chunks of the cells that may concern these chunks.
+    """
+
+    chunks: ChunkCoords
+    fine: ChunkCoords
+    bounds: IntArray
+    missing: dict[str, BoolArray]
+    cells: tuple[ChunkCoords, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def key(self, i: int) -> ChunkKey:
+        """Coordinate of one of its coarse chunks."""
+        return tuple(self.chunks[i].tolist())
+
+    def below(self, i: int) -> range:
+        """Finer chunks of one of its coarse chunks."""
+        return range(int(self.bounds[i]), int(self.bounds[i + 1]))
+
+    def take(self, keep: list[int]) -> "Part":
+        """Some of its coarse chunks."""
+        rows = np.concatenate([np.zeros(0, np.int64), *(np.asarray(self.below(i), np.int64) for i in keep)])
+        sizes = np.diff(self.bounds)[keep]
+        return Part(
+            chunks=self.chunks[keep],
+            fine=self.fine[rows],
+            bounds=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            missing={name: mask[rows] for name, mask in self.missing.items()},
+            cells=self.cells,
+        )

@@ -1,0 +1,177 @@
+"""The graph that builds levels: tasks that make chunks, chained on chunks, and one that publishes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from dask.highlevelgraph import HighLevelGraph
+
+from zarr_vectors_lazy.access.pyramid.bridges import bridge_part
+from zarr_vectors_lazy.access.pyramid.objects import index_shard, write_object_tables
+from zarr_vectors_lazy.access.pyramid.planning import PlannedLevel
+from zarr_vectors_lazy.access.pyramid.publish import LevelPlan, publish_levels
+from zarr_vectors_lazy.access.pyramid.session import Session, begin_build
+from zarr_vectors_lazy.access.pyramid.step import Part
+from zarr_vectors_lazy.access.pyramid.tasks import coarsen_part, gathered
+from zarr_vectors_lazy.access.pyramid.thin import row_threshold
+from zarr_vectors_lazy.format.writing import CURRENT
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask
+from zarr_vectors_lazy.graph.pyramid_figures import DelayedPyramid, figures_of
+from zarr_vectors_lazy.graph.slots import task_slots
+from zarr_vectors_lazy.plan.parts import cut_parts
+
+MERGED = 64  # lists of records that one task joins
+UNKNOWN_ROWS = 16384  # rows of a chunk, where nothing tells
+SECOND = {"paths": bridge_part}
+"""What links vertices of different chunks, once all chunks of a level are made."""
+
+
+def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Sequence[LevelPlan]) -> DelayedPyramid:
+    """Graph of a build; its one key gives the summary."""
+    name = f"zv-pyramid-{session.build}"
+    begin = f"{name}-begin"
+    tasks: dict[Key, GraphNode] = {begin: UnfusedTask(begin, begin_build, session)}
+    made: list[LevelTasks] = []
+    for planned in levels:
+        level = LevelTasks(tasks, f"{name}-{planned.step.level}", begin, planned, made[-1] if made else None)
+        level.add()
+        made.append(level)
+    records = references(key for level in made for key in level.records)
+    tables = references(level.tables for level in made if level.tables is not None)
+    tasks[name] = UnfusedTask(name, publish_levels, session, tuple(plans), records, tables)
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[])
+    return DelayedPyramid(name, graph, figures_of(levels, len(tasks)))
+
+
+def same(value: Any) -> Any:
+    """Task: a value that several tasks share."""
+    return value
+
+
+def references(keys: Any) -> List:
+    """List of what tasks give."""
+    return List(*map(TaskRef, keys))
+
+
+@dataclass(eq=False)
+class LevelTasks:
+    """Tasks of one level.
+
+    Parameters
+    ----------
+    tasks
+        The graph, to which they are added.
+    name
+        First part of their keys.
+    begin
+        The task that begins the build.
+    planned
+        The level.
+    below
+        Tasks of the finer level, where it is built in the same graph.
+    """
+
+    tasks: dict[Key, GraphNode]
+    name: str
+    begin: Key
+    planned: PlannedLevel
+    below: "LevelTasks | None"
+    chunks: list[Key] = field(default_factory=list)  # the task that makes each chunk
+    records: list[Key] = field(default_factory=list)  # tasks that give all records
+    tables: Key | None = None  # the task that writes what is told of objects, after which a next level may begin
+
+    def add(self) -> None:
+        """Add all of them."""
+        shared = f"{self.name}-step"
+        self.tasks[shared] = UnfusedTask(shared, same, self.planned.step)
+        threshold = self._threshold()
+        parts = self._parts()
+        for i, part in enumerate(parts):
+            key = (self.name, i)
+            self.tasks[key] = Task(
+                key, coarsen_part, self.step, part, TaskRef(self.begin), threshold, self._needs(part), self._after()
+            )
+            self.chunks += [key] * len(part)
+        first = self._merged(self.name, list(dict.fromkeys(self.chunks)))
+        self.records = [*first, *self._links(parts, first)]
+        self.tables = self._tables(first)
+
+    @property
+    def step(self) -> TaskRef:
+        """What they share."""
+        return TaskRef(f"{self.name}-step")
+
+    def _parts(self) -> list[Part]:
+        planned = self.planned
+        rows = float(np.mean(planned.counts)) if planned.counts is not None else UNKNOWN_ROWS
+        cuts = cut_parts(planned.bounds, rows * planned.row_nbytes, task_slots()).tolist()
+        return [part_of(planned, first, last) for first, last in pairwise(cuts)]
+
+    def _needs(self, part: Part) -> List | tuple[()]:
+        """Tasks that make the finer chunks of a part."""
+        if self.below is None:
+            return ()
+        at = self.below.planned.table.find(part.fine).tolist()
+        return references(dict.fromkeys(self.below.chunks[i] for i in at))
+
+    def _after(self) -> TaskRef | None:
+        """Paths and owners of the finer level are told by its manifests."""
+        return TaskRef(self.below.tables) if self.below is not None and self.below.tables is not None else None
+
+    def _threshold(self) -> TaskRef | None:
+        thinning = self.planned.step.thinning
+        if thinning is None or thinning.index is not None:
+            return None
+        key, planned = f"{self.name}-threshold", self.planned
+        coords = planned.fine if self.below is None else planned.fine[:0]
+        needs = references(() if self.below is None else self.below.records)
+        self.tasks[key] = Task(
+            key, row_threshold, self.step, thinning, coords, planned.counts, needs, TaskRef(self.begin)
+        )
+        return TaskRef(key)
+
+    def _links(self, parts: Sequence[Part], records: list[Key]) -> list[Key]:
+        task = SECOND.get(self.planned.step.kind)
+        if task is None:
+            return []
+        keys: list[Key] = []
+        for i, part in enumerate(parts):
+            key = (f"{self.name}-links", i)
+            self.tasks[key] = Task(key, task, self.step, part, TaskRef(self.begin), references(records))
+            keys.append(key)
+        return self._merged(f"{self.name}-links", keys)
+
+    def _tables(self, records: list[Key]) -> Key | None:
+        index, tables = self.planned.step.index, self.planned.tables
+        if tables is None or index is None:
+            return None
+        shards: list[Key] = []
+        for shard in range(-(-index.count // CURRENT.shard_rows)):
+            key = (f"{self.name}-manifests", shard)
+            self.tasks[key] = Task(key, index_shard, self.step, shard, references(records))
+            shards.append(key)
+        last = f"{self.name}-objects"
+        self.tasks[last] = UnfusedTask(last, write_object_tables, self.step, tables, references(shards))
+        return last
+
+    def _merged(self, name: str, keys: list[Key]) -> list[Key]:
+        """Join lists of records, so that no task has too many to wait for."""
+        found: list[Key] = []
+        for i in range(0, len(keys), MERGED):
+            key = (f"{name}-records", i // MERGED)
+            self.tasks[key] = Task(key, gathered, references(keys[i : i + MERGED]))
+            found.append(key)
+        return found
+
+
+def part_of(planned: PlannedLevel, first: int, last: int) -> Part:
+    """What the task of the coarse chunks ``first`` to ``last`` - 1 is told."""
+    fine = planned.order[planned.bounds[first] : planned.bounds[last]]
+    return Part(
+        chunks=planned.coords[first:last].copy(),
+        fine=planned.fine[fine],
+        bounds=planned.bounds[first : last + 1] - planned.bounds[first],
+        missing={name: mask[fine] for name, mask in planned.missing.items() if mask[fine].any()},
+    )
