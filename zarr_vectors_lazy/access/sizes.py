@@ -1,12 +1,14 @@
 """How many rows chunks have, read as cheaply as the store allows."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.read import Wanted, read_batch, read_row_count
 from zarr_vectors_lazy.errors import CorruptChunkError
+from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.requests import ListSizes
 from zarr_vectors_lazy.storage.fetch import fetch
@@ -60,3 +62,15 @@ def _rows(data: LevelData, nbytes: int | None, coord: IntArray) -> int:
         reason = "it is listed and there is no such object" if nbytes is None else f"{nbytes} bytes are no cell of rows"
         raise CorruptChunkError(reason, level=data.meta.index, array=spec.path, chunk=dotted(coord), url=data.tree.url)
     return payload // row
+
+
+def read_text_width(data: LevelData, array: CellArray, row_shape: tuple[int, ...]) -> int:
+    """Characters of the widest text of an attribute whose cells have widths of their own (spec 0.9, 14 no. 14)."""
+    coords = array.chunks.coords
+    at = data.vertices.chunks.find(coords)
+    rows = read_row_counts(data, at) * int(np.prod(row_shape, dtype=np.int64))
+    wanted = Wanted("", array.spec, tuple(range(len(coords))), coords, head=True, places=array.places)
+    raws = read_batch(data.source, [wanted])
+    plain = replace(array.spec, dtype=np.dtype("<U1"), row_shape=())
+    counts = [read_row_count(data.source, plain, coord, raws["", i]) for i, coord in enumerate(coords.tolist())]
+    return max((count // n for count, n in zip(counts, rows.tolist(), strict=True) if n), default=1)

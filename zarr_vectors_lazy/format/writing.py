@@ -7,6 +7,7 @@ done, `level_puts` makes the metadata of the joined record. Payloads are made by
 
 from zarr_vectors_lazy.format.dictionary import encode_categories
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
+from zarr_vectors_lazy.format.v09.documents import group_document, root_attributes
 from zarr_vectors_lazy.format.v09.placement import PlacedLinks, place_links
 from zarr_vectors_lazy.format.v09.stamps import with_counts, with_total, without_counts
 from zarr_vectors_lazy.format.v09.writing import Writing09
@@ -19,7 +20,9 @@ __all__ = [
     "encode_fragments",
     "encode_rows",
     "encode_tiling",
+    "group_document",
     "place_links",
+    "root_attributes",
     "with_counts",
     "with_total",
     "without_counts",

@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-import numpy as np
 from dask.delayed import Delayed, delayed
-from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.check_chunk import CellCheck, LevelCheck, check_chunks
 from zarr_vectors_lazy.access.check_level import FamilyCheck, WholeCheck, check_level, join_summaries
 from zarr_vectors_lazy.access.read import Wanted
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.graph.batches import chunk_runs, wanted_of
 from zarr_vectors_lazy.graph.links import list_cells
 from zarr_vectors_lazy.graph.values import PATHS
 from zarr_vectors_lazy.graph.view import LevelView
@@ -20,8 +19,6 @@ from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.findings import Check, Finding, Severity
 from zarr_vectors_lazy.model.links import LinkFamily
-from zarr_vectors_lazy.settings import setting
-from zarr_vectors_lazy.types import ChunkCoords, IntArray
 
 T = TypeVar("T")
 
@@ -204,26 +201,9 @@ def _needed(plan: LevelPlan, index: int) -> set[int]:
 
 
 def _batches(plan: LevelPlan) -> Iterator[tuple[list[Wanted], dict[int, int]]]:
-    """What each task reads: of some neighbouring chunks the cells of every array."""
-    view, coords = plan.view, plan.view.table.coords
-    at = [array.chunks.find(coords) for _, array in plan.cells]
-    per_chunk = sum(view.estimated_nbytes(array) for _, array in plan.cells)
-    budget = int(parse_bytes(setting("batch-bytes")) // max(per_chunk, 1.0))
-    size = max(1, min(int(setting("batch-chunks")) // max(len(plan.cells), 1), budget))
-    counts = view.data.vertices.counts
-    for start in range(0, len(coords), size):
-        chunks = np.arange(start, min(start + size, len(coords)))
-        wanted = []
-        for (check, array), rows in zip(plan.cells, at, strict=True):
-            here = chunks[rows[chunks] >= 0]
-            if len(here):
-                wanted.append(_wanted(check, array, here, coords))
-        known = {} if counts is None else dict(zip(chunks.tolist(), counts[chunks].tolist(), strict=True))
-        yield wanted, known
-
-
-def _wanted(check: CellCheck, array: CellArray, chunks: IntArray, coords: ChunkCoords) -> Wanted:
-    places = None if array.places is None else array.places.take(array.chunks.find(coords[chunks]))
-    return Wanted(
-        member=check.member, spec=check.spec, rows=tuple(chunks.tolist()), coords=coords[chunks], places=places
-    )
+    """What each task reads, and the rows that the metadata promise of its chunks."""
+    arrays = [(check.member, array) for check, array in plan.cells]
+    runs = chunk_runs(plan.view, arrays)
+    counts = plan.view.data.vertices.counts
+    for chunks, wanted in zip(runs, wanted_of(plan.view, arrays, runs), strict=True):
+        yield wanted, {} if counts is None else dict(zip(chunks.tolist(), counts[chunks].tolist(), strict=True))
