@@ -3,6 +3,7 @@
 from zarr_vectors_lazy import errors, testing
 from zarr_vectors_lazy.api.cors import cors
 from zarr_vectors_lazy.api.level import ZVLevel
+from zarr_vectors_lazy.api.migrate import migrate
 from zarr_vectors_lazy.api.plain import open_store
 from zarr_vectors_lazy.api.pyramid import build_pyramid, coarsen_level
 from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
@@ -22,6 +23,7 @@ __all__ = [
     "cors",
     "errors",
     "index",
+    "migrate",
     "open_store",
     "open_zv",
     "read_graph",

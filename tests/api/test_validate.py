@@ -12,13 +12,14 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
-from tests.conftest import STORES
+from tests.conftest import DATA
 from tests.format.encode import fragment_index, manifest
 from tests.integration.generations import copy_of
 from zarr_vectors_lazy.storage.counters import counting
 
 WARNED = {"attribute-of-some-chunks", "manifest-modes-0.7", "paths-attributes", "skeleton-streaming", "zeros-0.7"}
-SAMPLE = [name for at, name in enumerate(sorted(STORES)) if at % 4 == 0 or name in WARNED]
+STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DATA.glob("**/*.zarrvectors.zip"))}
+SAMPLE = [name for at, name in enumerate(STORES) if at % 6 == 0 or name in WARNED]
 
 
 @pytest.fixture
@@ -35,7 +36,9 @@ def validated(path):
         return zvl.validate(path)
 
 
-@pytest.mark.parametrize("name", SAMPLE)
+@pytest.mark.parametrize(
+    "name", [*SAMPLE, *(pytest.param(name, marks=pytest.mark.stress) for name in STORES if name not in SAMPLE)]
+)
 def test_sound_stores_pass(name):
     buffer = default_buffer_prototype().buffer
     with zipfile.ZipFile(STORES[name]) as files:

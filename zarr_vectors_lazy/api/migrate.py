@@ -7,7 +7,7 @@ import dask
 
 from zarr_vectors_lazy.access.session import Mode, check_mode
 from zarr_vectors_lazy.access.store import open_tree
-from zarr_vectors_lazy.api.progress import progress_bar
+from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.graph.carry import CarryOptions, carry_store
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
@@ -81,5 +81,5 @@ def migrate(
     job = carry_store(opened, target, CarryOptions(encoding=encoding, mode=mode, leave_out=frozenset(leave_out)))
     if not compute:
         return job
-    with progress_bar(wanted=progress, title="migrate"):
+    with computing("migrate", shown=progress):
         return dask.compute(job)[0]

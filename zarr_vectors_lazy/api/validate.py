@@ -8,7 +8,7 @@ import dask
 
 from zarr_vectors_lazy.access.check_root import check_root, check_stray, vertices_or_finding
 from zarr_vectors_lazy.access.store import open_tree
-from zarr_vectors_lazy.api.progress import progress_bar
+from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.api.table import html_table, text_table
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.validate import level_findings, plan_level
@@ -115,7 +115,7 @@ def validate(
     report = dask.delayed(_report, pure=True)(spec.url, tuple(known), parts)
     if not compute:
         return report
-    with progress_bar(wanted=progress, title="validate"):
+    with computing("validate", shown=progress):
         return dask.compute(report)[0]
 
 
