@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.pyramid.prepare import Request, prepare
 from zarr_vectors_lazy.access.store import open_tree
-from zarr_vectors_lazy.api.progress import progress_bar
+from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.pyramid import pyramid_graph
 from zarr_vectors_lazy.graph.pyramid_figures import DelayedPyramid
@@ -197,7 +197,7 @@ def coarsen_level(
 
 def run(delayed: DelayedPyramid, *, progress: bool) -> Json:
     """Compute a build, with a bar if that is asked for."""
-    with progress_bar(wanted=progress, title="building levels"):
+    with computing("building levels", shown=progress):
         (summary,) = dask.compute(delayed)
     found: Json = summary
     return found
