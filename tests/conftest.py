@@ -29,6 +29,8 @@ os.environ |= {
     "GCE_METADATA_HOST": NOBODY,
     "GCE_METADATA_IP": NOBODY,
     "NO_GCE_CHECK": "true",
+    "AZURE_MSI_ENDPOINT": f"http://{NOBODY}",
+    "AZURE_POD_IDENTITY_AUTHORITY_HOST": f"http://{NOBODY}",
     "GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT": "false",  # it asks each bucket's kind over gRPC, which no emulator speaks
     "CLOUDSDK_CONFIG": os.devnull,
     "MPLBACKEND": "agg",

@@ -37,6 +37,7 @@ class Answer:
     code: str = ""
     headers: dict = field(default_factory=dict)
     message: str = ""
+    text: str = ""
 
 
 @dataclass
@@ -124,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(Answer(404, "NoSuchKey"))
             return
         headers = {"ETag": _etag(data), "Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT", "Accept-Ranges": "bytes"}
-        found = RANGE.match(asked.headers.get("range", ""))
+        found = RANGE.match(asked.headers.get("range") or asked.headers.get("x-ms-range", ""))
         if not found:
             self._say(200, data, headers)
             return
@@ -162,7 +163,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(Answer(405, "MethodNotAllowed"))
 
     def _refuse(self, answer):
-        text = f"<Error><Code>{answer.code}</Code><Message>{escape(answer.message or answer.code)}</Message></Error>"
+        text = (
+            answer.text
+            or f"<Error><Code>{answer.code}</Code><Message>{escape(answer.message or answer.code)}</Message></Error>"
+        )
         self._say(answer.status, text.encode(), {"Content-Type": "application/xml", **answer.headers})
 
     def _say(self, status, body, headers):

@@ -25,7 +25,7 @@ _GOOGLE = (
     "GOOGLE_BEARER_TOKEN",
     "GOOGLE_SKIP_SIGNATURE",
 )
-_AZURE_WORDS = ("KEY", "TOKEN", "SAS", "CLIENT_ID", "CLIENT_SECRET", "SKIP_SIGNATURE", "CLI", "CONNECTION_STRING")
+_AZURE_WORDS = ("KEY", "TOKEN", "SAS", "CLIENT_ID", "CLIENT_SECRET", "SKIP_SIGNATURE", "USE_AZURE_CLI")
 _RENEWED_AFTER = timedelta(minutes=5)
 
 Provider = Callable[[], dict[str, Any]]
@@ -44,16 +44,32 @@ def in_google_environment() -> bool:
 
 
 def in_azure_environment() -> bool:
-    """Whether variables give a key, a token, a client or a managed identity, or say not to sign."""
+    """Whether variables give a key, a token, a client or a managed identity, or say not to sign.
+
+    A connection string is told by `azure_connection`.
+    """
     names = (name for name, value in os.environ.items() if value and name.startswith("AZURE_"))
     managed = _any_set(("IDENTITY_ENDPOINT", "MSI_ENDPOINT"))
     return managed or any(word in name for name in names for word in _AZURE_WORDS)
 
 
+def azure_connection() -> dict[str, str]:
+    """Return what the variable AZURE_STORAGE_CONNECTION_STRING says, in obstore's names; nothing without a key."""
+    return connection(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
+
+
+def connection(text: str) -> dict[str, str]:
+    """Key or signature, and endpoint, of an Azure connection string; nothing where it has neither key nor signature."""
+    said = {part.partition("=")[0].strip().lower(): part.partition("=")[2] for part in text.split(";")}
+    names = {"accountkey": "account_key", "sharedaccesssignature": "sas_key", "blobendpoint": "endpoint"}
+    found = {name: said[key] for key, name in names.items() if said.get(key)}
+    return found if {"account_key", "sas_key"} & set(found) else {}
+
+
 def metadata_allowed(scheme: str) -> bool:
     """Whether the instance's metadata address may be asked at all."""
     disabled = {"s3": "AWS_EC2_METADATA_DISABLED", "gs": "NO_GCE_CHECK"}.get(scheme, "")
-    return scheme in {"s3", "gs"} and os.environ.get(disabled, "").lower() not in {"true", "1"}
+    return os.environ.get(disabled, "").lower() not in {"true", "1"}
 
 
 def aws_profile() -> tuple[Provider, str | None] | None:

@@ -10,12 +10,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage import ambient, threads
+from zarr_vectors_lazy.storage import ambient, refusals, threads
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED, Lender
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.location import AZURE, BUCKETS, scheme_of
+from zarr_vectors_lazy.storage.location import AZURE, scheme_of
 from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
 from zarr_vectors_lazy.storage.patience import Patience, persist
 from zarr_vectors_lazy.storage.ranges import check_length, of_range
@@ -26,8 +26,6 @@ PERSISTENT = {"s3", "http", "https"}
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 PAGE = 1000  # keys in one request that deletes
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
-_UNSIGNED = "; it was sent unsigned, as no credentials were found in options, environment and profile files"
-_SIGNED = "; the credentials were refused (anon=True reads a public bucket)"
 _BEYOND_END = re.compile(r"not satisfiable|InvalidRange|\b416\b", re.IGNORECASE)
 
 
@@ -81,14 +79,19 @@ class FsspecBackend(Backend):
         try:
             return await self._patiently(request)
         except systems.failures() as error:
-            if not systems.refused(error):
+            text = str(error)
+            refused = systems.refused(error)
+            expired = refusals.has_expired(text)
+            if not refused and not expired:
                 raise self._failed(request, error) from error
             if unsigned and await self._upgraded():
                 return await self._attempt(request)
-            if isinstance(request, ListDir) and not request.required:
+            if not expired and isinstance(request, ListDir) and not request.required:
                 record("list", request.prefix, 0)
                 return None
-            raise self._failed(request, error, self._hint(unsigned=unsigned)) from error
+            raise self._failed(
+                request, error, refusals.hint(self._scheme, "fsspec", text, unsigned=unsigned)
+            ) from error
 
     async def _patiently(self, request: Request) -> Result:
         # Google's and Azure's file systems do this themselves. A creation whose answer was lost would find itself.
@@ -304,15 +307,11 @@ class FsspecBackend(Backend):
     async def _upgraded(self) -> bool:
         """Look for the instance's credentials, once; whether requests may be signed now."""
         async with self._upgrading:
-            if not self._asked and ambient.metadata_allowed(self._scheme):
+            allowed = ambient.metadata_allowed(self._scheme) and systems.may_find_credentials(self.spec)
+            if allowed and not self._asked:
                 self._asked = True
                 await self._open(signed=True)
             return not self._unsigned
-
-    def _hint(self, *, unsigned: bool) -> str:
-        if self._scheme not in BUCKETS:
-            return ""
-        return _UNSIGNED if unsigned else _SIGNED
 
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         return error if isinstance(error, StoreError) else self.failure(request, error, hint)

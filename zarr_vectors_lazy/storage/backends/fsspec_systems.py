@@ -28,6 +28,7 @@ _AIOHTTP = {"allow_redirects", "auth", "cookies", "headers", "max_redirects", "p
 _CREDENTIALS = {
     "s3": {"key", "secret", "token", "anon", "username", "password", "session", "profile"},
     "gs": {"token"},
+    "az": {"account_key", "sas_token", "credential", "client_id", "client_secret", "anon"},
 }
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
 _CUT = {  # connections that failed or ended early, by the classes of aiohttp, botocore and Python
@@ -132,7 +133,7 @@ def make(spec: StoreSpec, *, signed: bool = False) -> tuple[Any, bool]:
     asynchronous = issubclass(cls, AsyncFileSystem) and bool(cls.async_impl)
     unsigned = not signed and _unsigned(scheme, options)
     if unsigned:
-        options |= {"anon": True} if scheme == "s3" else {"token": "anon"}
+        options |= {"token": "anon"} if scheme == "gs" else {"anon": True}
     if scheme == "s3":
         options["config_kwargs"] = {**_s3_config(), **options.get("config_kwargs", {})}
     if scheme in {"http", "https"}:
@@ -148,6 +149,8 @@ def make(spec: StoreSpec, *, signed: bool = False) -> tuple[Any, bool]:
     except failures() as error:
         reason = without_secrets(" ".join(str(error).split()), spec.options.plain()) or type(error).__name__
         raise StoreError(f"fsspec refuses the options or the URL: {reason}", where=spec.url) from None
+    if scheme == "gs" and signed:  # where it finds nothing, it goes on unsigned
+        unsigned = getattr(system.credentials, "credentials", None) is None
     if scheme == "s3":
         system.retries = 1  # see `patience`: within its own, botocore's and ours a dead server would hold for hours
     return system, unsigned
@@ -175,7 +178,18 @@ def _unsigned(scheme: str, options: Mapping[str, Any]) -> bool:
         return not given and ambient.aws_profile() is None
     if scheme == "gs":
         return not (_CREDENTIALS["gs"] & set(options) or ambient.in_google_environment())
-    return False  # adlfs is unsigned by itself where nothing is given
+    if scheme in AZURE:  # without anon, adlfs would begin with the command line and the metadata of Azure
+        keyed: object = ambient.connection(options.get("connection_string") or "")
+        return not (
+            keyed or _CREDENTIALS["az"] & set(options) or ambient.in_azure_environment() or ambient.azure_connection()
+        )
+    return False
+
+
+def may_find_credentials(spec: StoreSpec) -> bool:
+    """Whether the file system would look for the instance's credentials if it were asked to sign."""
+    # adlfs uses nothing beside a connection string.
+    return not (scheme_of(spec.url) in AZURE and "connection_string" in spec.options)
 
 
 def failures() -> tuple[type[BaseException], ...]:
@@ -188,6 +202,8 @@ def refused(error: BaseException) -> bool:
     """Whether the server said 401 or 403."""
     # aiohttp's, Azure's and gcsfs's; aiohttp's own `code` warns when it is looked at.
     names = ("status", "status_code", *(["code"] if type(error).__name__ == "HttpError" else []))
+    if isinstance(error, OSError) and str(error).startswith("Forbidden: "):  # gcsfs's 403
+        return True
     return isinstance(error, PermissionError) or any(str(getattr(error, name, "")) in {"401", "403"} for name in names)
 
 

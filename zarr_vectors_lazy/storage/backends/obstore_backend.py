@@ -8,18 +8,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage import ambient, threads
+from zarr_vectors_lazy.storage import ambient, refusals, threads
 from zarr_vectors_lazy.storage.backends import obstore_stores as stores
+from zarr_vectors_lazy.storage.backends.s3_region import is_elsewhere, region_of
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.location import BUCKETS, scheme_of
+from zarr_vectors_lazy.storage.location import parse, scheme_of
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 _runtime_of: int | None = None
 
-_UNSIGNED = "; it was sent unsigned, as no credentials were found in options, environment and profile files"
-_SIGNED = "; the credentials were refused (skip_signature=True reads a public bucket)"
 ONE_PUT_NBYTES = 16 * 1024**2
 PAGE = 1000  # names in one answer of S3 and Google's listing
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist")
@@ -35,6 +34,7 @@ class ObstoreBackend(Backend):
         super().__init__(spec)
         self._scheme = scheme_of(spec.url)
         self.listable = self._scheme not in {"http", "https"}
+        self._region: str | None = None  # that of the bucket, where the one given was wrong
         self._store, self._unsigned = stores.make(spec)
         self._upgrading = threading.Lock()
         self._asked = False
@@ -49,18 +49,25 @@ class ObstoreBackend(Backend):
     def _answer(self, request: Request) -> Result:
         _check_fork(self.url)
         self.check_writable(request)
-        unsigned = self._unsigned  # as it is sent: another thread may find credentials meanwhile
+        unsigned, region = self._unsigned, self._region  # as it is sent: another thread may change them meanwhile
         try:
             return self._dispatch(request)
         except stores.FAILURES as error:
-            if not stores.is_refused(error):
+            text = stores.first_line(error)
+            if self._scheme == "s3" and is_elsewhere(text) and self._moved(region, text):
+                return self._answer(request)
+            refused = stores.is_refused(error)
+            expired = refusals.has_expired(text)
+            if not refused and not expired:
                 raise self._failed(request, error) from error
             if unsigned and self._upgraded(request):
                 return self._answer(request)
-            if isinstance(request, ListDir) and not request.required:
+            if not expired and isinstance(request, ListDir) and not request.required:
                 record("list", request.prefix, 0)
                 return None
-            raise self._failed(request, error, self._hint(unsigned=unsigned)) from error
+            raise self._failed(
+                request, error, refusals.hint(self._scheme, "obstore", text, unsigned=unsigned)
+            ) from error
         except BaseException as error:
             if stores.is_panic(error):
                 raise self._failed(request, error) from error
@@ -175,6 +182,15 @@ class ObstoreBackend(Backend):
             sizes.update((entry["path"], entry["size"]) for entry in page)
         return sizes
 
+    def _moved(self, region: str | None, text: str) -> bool:
+        """Look for the bucket's region; whether requests go to another one now than the failed one did."""
+        with self._upgrading:
+            if self._region == region and region is None:
+                self._region = region_of(parse(self.spec.url, self.spec.options).bucket, text, self.spec.options)
+                if self._region is not None:
+                    self._store, self._unsigned = stores.make(self.spec, self._region)
+            return self._region != region
+
     def _upgraded(self, request: Request) -> bool:
         """Ask the instance's metadata for credentials, once; whether requests are signed now."""
         with self._upgrading:
@@ -183,16 +199,11 @@ class ObstoreBackend(Backend):
             if self._asked or not ambient.metadata_allowed(self._scheme):
                 return False
             self._asked = True
-            probe = stores.with_metadata(self.spec, probe=True)
+            probe = stores.with_metadata(self.spec, self._region, probe=True)
             if not _signs(lambda: probe.head(getattr(request, "key", None) or "zarr.json")):
                 return False
-            self._store, self._unsigned = stores.with_metadata(self.spec, probe=False), False
+            self._store, self._unsigned = stores.with_metadata(self.spec, self._region, probe=False), False
             return True
-
-    def _hint(self, *, unsigned: bool) -> str:
-        if self._scheme not in BUCKETS:
-            return ""
-        return _UNSIGNED if unsigned else _SIGNED
 
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         if isinstance(error, StoreError):

@@ -11,7 +11,7 @@ from dask.sizeof import sizeof
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import ambient
 from zarr_vectors_lazy.storage.backends.obstore_options import arguments, bare_names, with_patience
-from zarr_vectors_lazy.storage.location import CLOUD, local_path, parse, scheme_of
+from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of
 from zarr_vectors_lazy.storage.secrets import without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -90,24 +90,35 @@ def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     return place.url, {"account_name": place.account, **options} if place.account else dict(options)
 
 
-def make(spec: StoreSpec) -> tuple[ObjectStore, bool]:
-    """Return the store, and whether its requests go unsigned because no credentials were found (API 1)."""
+def make(spec: StoreSpec, region: str | None = None) -> tuple[ObjectStore, bool]:
+    """Return the store, and whether its requests go unsigned because no credentials were found (API 1).
+
+    Parameters
+    ----------
+    spec
+        Its URL and options.
+    region
+        In place of what options, environment and profile files say.
+    """
     scheme = scheme_of(spec.url)
-    if scheme == "file":
-        return build(spec), False
-    if scheme in {"http", "https"} or not _unsigned(scheme, bare_names(spec.options)):
-        return build(spec), False
+    names = bare_names(spec.options)
+    config = {"region": region} if region else {}
+    if scheme not in _CLASSES or not _unsigned(scheme, names):
+        return build(spec, config), False
+    if scheme in AZURE and (said := ambient.azure_connection()):  # object_store does not read it
+        return build(spec, {name: value for name, value in said.items() if name not in names}), False
     profile = ambient.aws_profile() if scheme == "s3" else None
     if profile is None:
-        return build(spec, {"skip_signature": True}), True
-    provider, region = profile
-    named = "region" in bare_names(spec.options) or "AWS_REGION" in os.environ or "AWS_DEFAULT_REGION" in os.environ
-    return build(spec, {"region": region} if region and not named else {}, credential_provider=provider), False
+        return build(spec, {"skip_signature": True, **config}), True
+    provider, where = profile
+    named = "region" in names or "AWS_REGION" in os.environ or "AWS_DEFAULT_REGION" in os.environ
+    return build(spec, ({"region": where} if where and not named else {}) | config, credential_provider=provider), False
 
 
-def with_metadata(spec: StoreSpec, *, probe: bool) -> ObjectStore:
+def with_metadata(spec: StoreSpec, region: str | None = None, *, probe: bool) -> ObjectStore:
     """Return the store that signs with the instance's credentials; as a probe, one that gives up within seconds."""
-    return build(spec, retry_config=_PROBE, timeout=timedelta(seconds=3)) if probe else build(spec)
+    config = {"region": region} if region else {}
+    return build(spec, config, retry_config=_PROBE, timeout=timedelta(seconds=3)) if probe else build(spec, config)
 
 
 def build(
@@ -134,7 +145,10 @@ def build(
     given = arguments(spec.options.plain(), config=scheme in _CLASSES)
     given = (given if scheme == "file" else with_patience(given, scheme)) | overrides
     if config:
-        given["config"] = {**given.get("config", {}), **config}
+        kept = {name: value for name, value in given.get("config", {}).items() if _last(name) not in config}
+        given["config"] = {**kept, **config}
+        if str(config.get("endpoint", "")).startswith("http://"):
+            given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
     if timeout is not None:
         given["client_options"] = {**given.get("client_options", {}), "timeout": timeout, "connect_timeout": timeout}
     try:
@@ -144,6 +158,10 @@ def build(
         names = ", ".join(f"{name}={spec.options.shown(name)!r}" for name in spec.options) or "none"
         text = f"obstore refuses the options or the URL: {reason}; given: {names}{_some_options(scheme, error)}"
         raise StoreError(text, where=spec.url) from None
+
+
+def _last(name: str) -> str:
+    return name.removeprefix("aws_").removeprefix("azure_storage_").removeprefix("azure_")
 
 
 def _some_options(scheme: str, error: BaseException) -> str:
