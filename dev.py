@@ -106,7 +106,7 @@ def setup(python: str, rest: list[str]) -> None:
 
 def test(python: str, rest: list[str]) -> None:
     """Tests without emulators, clusters and the reference package (a minute, offline)."""
-    quick = "not emulator and not distributed and not reference and not network and not stress"
+    quick = "not browser and not emulator and not distributed and not reference and not network and not stress"
     run(full(python), "-m", "pytest", *PARALLEL, "-m", quick, *rest)
 
 
@@ -129,6 +129,11 @@ def check(python: str, rest: list[str]) -> None:
     types(python, [])
     azurite()
     run(full(python), "-m", "pytest", *PARALLEL, *rest)
+
+
+def browser(python: str, rest: list[str]) -> None:
+    """Tests of the page of `zvl view` in Chromium, which must be on the PATH; not part of check."""
+    run(full(python), "-m", "pytest", "-m", "browser", *rest)
 
 
 def stress(python: str, rest: list[str]) -> None:
@@ -195,7 +200,7 @@ def minimum_versions() -> list[str]:
     return [f"{match[1]}=={match[2]}" for match in found if match]
 
 
-HABITS = {word.__name__: word for word in (setup, test, lint, types, check, stress, bench, docs, demo, extras)}
+HABITS = {word.__name__: word for word in (setup, test, lint, types, check, browser, stress, bench, docs, demo, extras)}
 
 
 def main() -> None:
