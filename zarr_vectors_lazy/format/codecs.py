@@ -129,7 +129,8 @@ class Pipeline:
             outer.pop()
         head = bytes(memoryview(raw)[:HEAD_NBYTES])
         if not outer:
-            return 8 + struct.unpack_from("<I", head, 4)[0] if len(head) >= 8 else None
+            count, nbytes = struct.unpack_from("<II", head) if len(head) >= 8 else (0, 0)
+            return 8 + nbytes if count == 1 else None
         if len(outer) > 1:
             return None
         if outer[0] == "blosc" and len(head) >= BLOSC_HEADER_NBYTES:

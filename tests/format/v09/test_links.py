@@ -238,3 +238,12 @@ def test_attributes_of_links():
 def test_any_policy_gives_a_family_or_a_format_error(policy, name):
     family = outcome(read_family, family_docs({name: links_doc()}, **policy))
     assert isinstance(family, LinkFamily | FormatError)
+
+
+@pytest.mark.parametrize("lost", ["0/links/0", "0/links/0/+1.0"])
+def test_listed_links_without_metadata_are_an_error(lost):
+    docs = family_docs({"0.0": links_doc(), "+1.0": links_doc()})
+    assert len(read_family(docs).segments) == 2
+    cell = {f"{lost}/c/zarr.json": {}}  # what a listing finds below it
+    with pytest.raises(FormatError, match=r"no zarr\.json"):
+        read_family({path: doc for path, doc in docs.items() if path != lost} | cell)

@@ -1,5 +1,7 @@
 """Link families and their attributes (spec 0.9, 7)."""
 
+import re
+
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
@@ -14,6 +16,7 @@ from zarr_vectors_lazy.types import IntArray
 
 SELF = "self"
 MAX_WIDTH = 64
+_SEGMENT = re.compile(r"self|[-+0-9][-+0-9._]*")
 
 
 def find_deltas(level: int) -> MetaSteps[tuple[int, ...]]:
@@ -26,6 +29,8 @@ def find_family(level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[Lin
     """Read a family's policy and its segments; None where there is no usable one (spec 0.9, 7.1)."""
     path = f"{level.index}/links/{format_delta(delta)}"
     group, names = yield [Node(path), Children(path)]
+    if group is None and names:
+        raise FormatError("a family of links has segments and no zarr.json of its own", where=path)
     if group is None or "link_width" not in group.attributes or "sid_ndim" not in group.attributes:
         return None
     width, rank = _small(group, "link_width"), _small(group, "sid_ndim")
@@ -35,6 +40,8 @@ def find_family(level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[Lin
     nodes = yield [Node(f"{path}/{name}") for name in sorted(names)]
     segments = []
     for name, node in zip(sorted(names), nodes, strict=True):
+        if node is None and _SEGMENT.fullmatch(name):
+            raise FormatError("it is listed and has no zarr.json", where=f"{path}/{name}")
         if node is None or node.doc.get("node_type") != "array":
             continue
         offsets = parse_offsets(name, width, rank, node.path)
