@@ -11,7 +11,7 @@ from zarr_vectors_lazy.access.session import Mode
 from zarr_vectors_lazy.format.writing import PlacedLinks, place_links
 from zarr_vectors_lazy.kernels import arrange
 from zarr_vectors_lazy.kernels.arrange import Arranged, FragmentTable
-from zarr_vectors_lazy.kernels.routing import Routed, bins_in_chunk, route, stored
+from zarr_vectors_lazy.kernels.routing import Routed, bins_in_chunk, route, stored, take
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.objects import Manifests
@@ -136,7 +136,7 @@ class Prepared:
         ratio = np.rint(self.job.store.chunk_shape / self.job.store.bin_shape).astype(np.int64)
         if (ratio == 1).all():
             return arrange.arrange_whole(rows)
-        positions = stored(self.job.positions[rows], self.job.dtype)
+        positions = stored(take(self.job.positions, rows), self.job.dtype)
         bins = bins_in_chunk(positions, self.routed.coords[chunk], self.job.store.bin_shape, ratio)
         return arrange.arrange_bins(rows, bins, int(np.prod(ratio)))
 

@@ -13,7 +13,7 @@ from zarr_vectors_lazy.access.session import begin_write
 from zarr_vectors_lazy.access.write import LevelWriter
 from zarr_vectors_lazy.format.writing import CURRENT, encode_rows, encode_tiling
 from zarr_vectors_lazy.kernels.arrange import Arranged
-from zarr_vectors_lazy.kernels.routing import stored
+from zarr_vectors_lazy.kernels.routing import stored, take
 from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, LevelDraft, LevelRecord, LinkFamilyDraft
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.types import Buffer, IntArray
@@ -99,7 +99,7 @@ def write_chunks(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> L
     vertices = []
     for chunk in chunks.tolist():
         coord, part = prepared.routed.coords[chunk], prepared.arranged(chunk)
-        vertices.append(stored(job.positions[part.rows], job.dtype))
+        vertices.append(stored(take(job.positions, part.rows), job.dtype))
         _add_rows(prepared, out, coord, part)
         _add_links(prepared, out, coord, chunk)
     return writer.write(prepared.routed.coords[chunks], vertices, out.cells())
@@ -109,7 +109,7 @@ def _add_rows(prepared: Prepared, out: _Payloads, coord: IntArray, part: Arrange
     job = prepared.job
     out.add("vertex_fragments", coord, encode_tiling(part.counts))
     for name, column in job.attributes.items():
-        out.add(f"vertex_attributes/{name}", coord, encode_rows(column.values[part.rows]))
+        out.add(f"vertex_attributes/{name}", coord, encode_rows(take(column.values, part.rows)))
     if part.owners is not None and job.objects is not None:
         out.add(f"fragment_attributes/{OBJECT_ID}", coord, encode_rows(job.objects.ids[part.owners]))
 

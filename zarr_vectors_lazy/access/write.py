@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zarr_vectors_lazy.format.writing import CURRENT, encode_rows
+from zarr_vectors_lazy.kernels.routing import corners
 from zarr_vectors_lazy.model.writing import Cells, Encoding, Grid, LevelDraft, LevelRecord, merge_records
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.connect import connect
@@ -75,12 +76,13 @@ class LevelWriter:
             content[array.path] = sum(_content(put, checked=self.encoding.checksum) for put in made) % 2**64
             puts += made
         fetch(connect(self.spec), puts)
+        extents = [corners(rows) for rows in vertices]
         return LevelRecord(
             cells=written,
             coords=coords,
             counts=np.fromiter(map(len, vertices), np.int64, len(vertices)),
-            lo=np.min([rows.min(axis=0) for rows in vertices], axis=0).astype(np.float64),
-            hi=np.max([rows.max(axis=0) for rows in vertices], axis=0).astype(np.float64),
+            lo=np.min([lo for lo, _ in extents], axis=0),
+            hi=np.max([hi for _, hi in extents], axis=0),
             content=content,
         )
 

