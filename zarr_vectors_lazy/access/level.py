@@ -88,6 +88,11 @@ class LevelData:
         return self.tree.run(self.generation.fragments(self.meta, self.vertices))
 
     @cached_property
+    def fragment_owners(self) -> CellArray | None:
+        """The object of each fragment, where the store tells."""
+        return self.tree.run(self.generation.fragment_owners(self.meta, self.vertices))
+
+    @cached_property
     def attribute_names(self) -> tuple[str, ...]:
         """Stored vertex attributes, and the one that chunks are cut by."""
         names = set(self.tree.run(self.generation.attribute_names(self.meta)))

@@ -9,16 +9,18 @@ import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.limits import adopt_limits
+from zarr_vectors_lazy.access.read import Wanted, placed, read_batch, read_payload
 from zarr_vectors_lazy.access.talk import converse
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import Pipeline
 from zarr_vectors_lazy.format.limits import check_array
 from zarr_vectors_lazy.format.manifests import decode_manifests
-from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.format.vectors import decode_rows
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex, concatenate_manifests
 from zarr_vectors_lazy.storage.arrays import zarr_array
 from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.types import ChunkCoords, IntArray
 
 KEPT_ENTRIES = 8_000_000  # manifest entries that a process keeps, about 40 bytes each
 
@@ -72,6 +74,24 @@ def read_ids(source: Source, index: ObjectIndex) -> IntArray:
         while len(_kept_ids) > 1 and sum(map(len, _kept_ids.values())) > KEPT_ENTRIES:
             _kept_ids.popitem(last=False)
     return made
+
+
+def read_owners(source: Source, owners: CellArray, coords: ChunkCoords) -> IntArray:
+    """Ids of the objects that have a fragment in some chunks, ascending.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a cell is missing or undecodable.
+    """
+    wanted = Wanted("owners", owners.spec, tuple(range(len(coords))), coords)
+    raws = read_batch(source, [wanted])
+    parts = [np.empty(0, np.int64)]
+    for row, coord in enumerate(coords.tolist()):
+        payload = read_payload(source, owners.spec, coord, raws["owners", row])
+        with placed(source, owners.spec, coord):
+            parts.append(np.unique(decode_rows(payload, owners.spec.dtype, ())).astype(np.int64))
+    return np.unique(np.concatenate(parts))
 
 
 def read_manifests(source: Source, index: ObjectIndex, rows: IntArray | None = None) -> Manifests:

@@ -82,6 +82,9 @@ class Generation(Protocol):
     def fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray]:
         """The fragment indexes."""
 
+    def fragment_owners(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
+        """Return the id of the object of each fragment; None where that is not told for all fragments."""
+
     def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
         """Names of the stored vertex attributes, sorted."""
 

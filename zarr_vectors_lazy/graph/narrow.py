@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.access.objects import read_owners
 from zarr_vectors_lazy.access.rows import rows_of_ids
-from zarr_vectors_lazy.errors import NotFoundError
-from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.errors import FormatError, NotFoundError
+from zarr_vectors_lazy.graph.view import MANIFESTS, LevelView
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.plan.bbox import chunks_in_box
 from zarr_vectors_lazy.plan.selection import AnyOf, Condition
@@ -33,7 +34,7 @@ def select_objects(view: LevelView, ids: IntArray) -> LevelView:
     rows = rows_of_ids(view.object_ids, ids)
     if (rows < 0).any():
         raise NotFoundError.among("object", int(ids[rows < 0][0]), present_ids(view).tolist(), where=view.data.url)
-    keep = _touched(view, view.manifests.take(rows))
+    keep = _touched(view, view.manifests_of(rows))
     return view.narrowed(keep, selection=view.selection.with_objects(ids))
 
 
@@ -46,7 +47,11 @@ def select_touching(view: LevelView, box: BBox) -> LevelView:
     require_objects(view)
     touched = select_box(view, box)
     objects = candidate_objects(touched)
-    return view.narrowed(_touched(view, view.manifests.take(objects)), touched=(*view.touched, touched))
+    selection = view.selection
+    if len(objects) < len(view.object_ids):  # then tasks need not read the manifests of the others
+        selection = selection.with_objects(view.object_ids[objects])
+    keep = _touched(view, view.manifests_of(objects))
+    return view.narrowed(keep, selection=selection, touched=(*view.touched, touched))
 
 
 def select_where(view: LevelView, condition: Condition) -> LevelView:
@@ -68,13 +73,31 @@ def present_ids(view: LevelView) -> IntArray:
 
 def candidate_objects(view: LevelView) -> IntArray:
     """Manifest rows of the objects that may have selected rows."""
-    manifests, selection = view.manifests, view.selection
-    at = view.table.find(manifests.chunks)
-    hit = np.zeros(len(manifests), np.bool_)
-    hit[manifests.owners[at >= 0]] = True
+    selection = view.selection
+    hit = np.zeros(len(view.object_ids), np.bool_)
+    hit[objects_of_chunks(view)] = True
     if selection.objects is not None:
         hit &= np.isin(view.object_ids, selection.objects)
     return np.flatnonzero(hit)
+
+
+def objects_of_chunks(view: LevelView) -> IntArray:
+    """Manifest rows of the objects that have a fragment in the view's chunks, ascending, selected or not."""
+    owners = view.data.fragment_owners
+    index = view.data.object_index
+    assert index is not None
+    if owners is not None and index.manifests is not None:
+        # A cell for each chunk instead of every manifest, where that is fewer requests.
+        stored = -(-index.count // index.manifests.chunk_rows)
+        if MANIFESTS not in view.data.__dict__ and owners.spec.layout.requests(view.table.coords) < stored:
+            ids = read_owners(view.source, owners, view.table.coords)
+            rows = rows_of_ids(view.object_ids, ids)
+            if (rows < 0).any():
+                missing = int(ids[rows < 0][0])
+                raise FormatError(f"fragments belong to object {missing}, which is not there", where=view.data.url)
+            return np.sort(rows)
+    at = view.table.find(view.manifests.chunks)
+    return np.unique(view.manifests.owners[at >= 0])
 
 
 def _met(view: LevelView, box: BBox) -> tuple[BoolArray, BoolArray]:

@@ -22,6 +22,7 @@ from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph, fragment_spec
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.links import INTEGER
+from zarr_vectors_lazy.graph.narrow import objects_of_chunks
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import FRAGMENTS, VERTICES, LevelView, Named
@@ -45,7 +46,7 @@ def path_blocks(view: LevelView, objects: IntArray) -> list[PathBlock]:
     cuts = np.flatnonzero(np.diff(objects // size)) + 1
     blocks = []
     for part in np.split(objects, cuts):
-        at = view.table.find(view.manifests.take(part).chunks)
+        at = view.table.find(view.manifests_of(part).chunks)
         chunks = np.unique(at[at >= 0])
         is_run = len(part) > 1 and bool((np.diff(part) == 1).all())
         blocks.append(
@@ -129,7 +130,9 @@ def path_edges_array(view: LevelView) -> da.Array:
     """Edges between consecutive vertices of each object; (E, 2) int64, one block a stored chunk of manifests."""
     if view.data.object_index is None:
         return empty_array((2,), INTEGER)
-    blocks = path_blocks(view, np.arange(len(view.manifests)))
+    # Not only the selected objects: others may go through the same rows where objects share fragments.
+    objects = np.arange(view.data.object_index.count) if view.rows is None else objects_of_chunks(view)
+    blocks = path_blocks(view, objects)
     if not blocks:
         return empty_array((2,), INTEGER)
     recipe, graphs = _numbered(view, blocks, path_edges)

@@ -22,6 +22,7 @@ from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
 VERTICES, FRAGMENTS, HEADS = "vertices", "fragments", "heads"
+MANIFESTS = "_manifests"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -231,28 +232,37 @@ class LevelView:
     @cached_property
     def object_ids(self) -> IntArray:
         """(O,) ids of all object slots of the level; read once."""
-        return np.empty(0, np.int64) if self.data.object_index is None else level_objects(self.data)[0]
+        index = self.data.object_index
+        return np.empty(0, np.int64) if index is None else read_ids(self.data.source, index)
 
     @cached_property
     def manifests(self) -> Manifests:
         """Manifests of all object slots; read once."""
-        return level_objects(self.data)[1]
+        return level_manifests(self.data)
+
+    def manifests_of(self, rows: IntArray) -> Manifests:
+        """Manifests of some object rows, in the order given; only their stored chunks are read."""
+        index = self.data.object_index
+        assert index is not None
+        size = 1 if index.manifests is None else index.manifests.chunk_rows
+        if MANIFESTS in self.data.__dict__ or len(np.unique(rows // size)) == -(-index.count // size):
+            return self.manifests.take(rows)
+        return read_manifests(self.data.source, index, rows)
 
 
 def _rebuild(data: LevelData, parts: dict[str, Any]) -> LevelView:
     return LevelView(data, **parts)
 
 
-def level_objects(data: LevelData) -> tuple[IntArray, Manifests]:
-    """Ids and manifests of a level, read on first use, once."""
-    found = data.__dict__.get("_objects")
+def level_manifests(data: LevelData) -> Manifests:
+    """Manifests of a level, read on first use, once."""
+    found: Manifests | None = data.__dict__.get(MANIFESTS)
     if found is None:
         index = data.object_index
         assert index is not None
-        manifests = read_manifests(data.source, index)
-        present = int(np.count_nonzero(np.diff(manifests.offsets)))
+        found = read_manifests(data.source, index)
+        present = int(np.count_nonzero(np.diff(found.offsets)))
         if present < (index.present or 0):  # a stored chunk of them that is gone reads as empty manifests
             raise FormatError(f"{present} manifests, the object index states {index.present}", where=data.url)
-        found = data.__dict__["_objects"] = (read_ids(data.source, index), manifests)
-    ids, manifests = found
-    return ids, manifests
+        data.__dict__[MANIFESTS] = found
+    return found

@@ -102,6 +102,11 @@ class Generation07:
             raise FormatError(f"level {level.index} has no group 'vertex_fragments'", where=path)
         return array
 
+    def fragment_owners(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
+        """None: only manifests tell."""
+        yield from ()
+        return None
+
     def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
         """Names of the stored vertex attributes, sorted."""
         (names,) = yield [Children(f"{level.index}/vertex_attributes")]

@@ -1,5 +1,7 @@
 """Generation 0.9 behind the interface of ``format.base``."""
 
+import numpy as np
+
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.families import NAMED, family_of
@@ -14,6 +16,8 @@ from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.types import Json
 
 FAMILIES = {**NAMED, "links": 3, "link_attributes": 4}
+
+FRAGMENT_OWNERS = "fragment_attributes/object_id"
 
 
 class Generation09:
@@ -71,6 +75,15 @@ class Generation09:
         if node is None:
             raise FormatError(f"level {level.index} has no array 'vertex_fragments'", where=path)
         return check_rank(parse_cells(node, default_dtype="uint8", row_shape=()), vertices.chunks.rank)
+
+    def fragment_owners(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
+        """Return the id of the object of each fragment (spec 0.9, 6); None where not all chunks have them."""
+        (node,) = yield [Node(f"{level.index}/{FRAGMENT_OWNERS}")]
+        if node is None or level.attributes["zarr_vectors_level"].get("shared_fragments"):
+            return None
+        array = check_rank(parse_cells(node, row_shape=()), vertices.chunks.rank)
+        same = np.array_equal(array.chunks.coords, vertices.chunks.coords)
+        return array if same and array.spec.dtype.kind in "iu" else None
 
     def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
         """Names of the stored vertex attributes, sorted (spec 0.9, 6)."""
