@@ -72,3 +72,10 @@ def test_any_number_of_axes(ndim):
     check(drawing)
     assert drawing.count("<g ") == {1: 1, 2: 1, 4: 3}[ndim]
     assert chunks_svg(coords[:0], np.ones(0, bool), np.ones(ndim), list("xyzt")[:ndim]) == ""
+
+
+def test_attributes_are_named_where_they_are_known(tracts):
+    level = zvl.open_zv(tracts)[0]
+    assert "arc_length" not in level._repr_html_()
+    assert "arc_length" in level.attribute_names
+    assert "arc_length" in level._repr_html_()

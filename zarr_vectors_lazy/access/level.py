@@ -100,6 +100,11 @@ class LevelData:
             names.add(self.meta.chunk_attribute[0])
         return tuple(sorted(names))
 
+    @property
+    def known_attribute_names(self) -> tuple[str, ...] | None:
+        """The same where that asks nothing of the store, else None."""
+        return self.attribute_names if self.tree.complete or "attribute_names" in self.__dict__ else None
+
     def attribute(self, name: str) -> CellArray:
         """Return a stored vertex attribute."""
         return _once(

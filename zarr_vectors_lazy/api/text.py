@@ -37,8 +37,12 @@ def level_text(level: "ZVLevel") -> str:
 
 
 def level_html(level: "ZVLevel") -> str:
-    """Return a table about a level or a selection, and a drawing of its chunks among those of the level."""
-    rows = [*_level_rows(level), ("attributes", ", ".join(level.attribute_names) or "none")]
+    """Return a table about a level or a selection, and a drawing of its chunks among those of the level.
+
+    Attributes are named where they are known: to show a level asks nothing of the store.
+    """
+    names = level._view.data.known_attribute_names
+    rows = _level_rows(level) + ([] if names is None else [("attributes", ", ".join(names) or "none")])
     return _page(f"ZVLevel {level.index} of {level.store.url}", _table(rows), _drawing(level))
 
 
