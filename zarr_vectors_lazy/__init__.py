@@ -9,7 +9,7 @@ from zarr_vectors_lazy.api.pyramid import build_pyramid, coarsen_level
 from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
 from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
-from zarr_vectors_lazy.api.tools import consolidate, index
+from zarr_vectors_lazy.api.tools import consolidate, index, shard
 from zarr_vectors_lazy.api.validate import validate
 from zarr_vectors_lazy.api.write import write_lines, write_points, write_polylines
 from zarr_vectors_lazy.api.write_linked import write_graph, write_mesh
@@ -31,6 +31,7 @@ __all__ = [
     "read_mesh",
     "read_points",
     "read_polylines",
+    "shard",
     "suggest_chunk_shape",
     "testing",
     "validate",

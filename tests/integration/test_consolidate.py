@@ -83,7 +83,7 @@ def test_a_root_that_changes_meanwhile_is_left_alone(copy, monkeypatch):
         copy.edit(lambda doc: doc["attributes"].update(touched=True))
         return {}
 
-    monkeypatch.setattr(consolidate, "_read_nodes", change)
+    monkeypatch.setattr(consolidate, "read_nodes", change)
     with pytest.raises(FormatError, match="changed"):
         zvl.consolidate(copy.path)
     assert copy.read()["attributes"]["touched"]

@@ -1,5 +1,6 @@
 """Checks of what the root and the levels state, without a chunk read."""
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,7 +17,7 @@ from zarr_vectors_lazy.storage.fetch import fetch
 GEOMETRIES = {"point_cloud", "line", "polyline", "streamline", "graph", "skeleton", "mesh"}
 CONVENTIONS = {"implicit_sequential", "explicit", "implicit_sequential_with_branches"}
 EXPLICIT = {"graph", "mesh"}
-CELLS = "/c/"
+CELL = re.compile(r"(.+)/c[/.][0-9][0-9/.]*")
 
 
 def check_root(opened: OpenStore) -> Iterator[Finding]:
@@ -74,9 +75,9 @@ def check_stray(data: LevelData, arrays: list[CellArray]) -> Iterator[Finding]:
     (sizes,) = fetch(data.tree.backend, [ListSizes(str(data.meta.index))])
     stored: dict[str, list[str]] = {}
     for key in sizes:
-        path, mark, _ = key.partition(CELLS)
-        if mark:
-            stored.setdefault(path, []).append(key)
+        cell = CELL.fullmatch(key)
+        if cell:
+            stored.setdefault(cell[1], []).append(key)
     for path, listed in keys.items():
         if listed is not None:
             stray = sorted(set(stored.get(path, ())).difference(listed))

@@ -35,7 +35,7 @@ def write_consolidated(spec: StoreSpec) -> int:
     generation_of(root, where=tree.url)
     if not tree.backend.listable:
         raise StoreError("what cannot be listed cannot be consolidated: do it where the files are", where=tree.url)
-    nodes = _read_nodes(tree)
+    nodes = read_nodes(tree)
     inline = {"kind": "inline", "must_understand": False, "metadata": nodes, COMPLETE: {"complete": True}}
     data = json.dumps({**root.doc, "consolidated_metadata": inline}, separators=(",", ":")).encode()
     if len(data) > LARGE_NBYTES:
@@ -52,7 +52,7 @@ def write_consolidated(spec: StoreSpec) -> int:
     return len(nodes)
 
 
-def _read_nodes(tree: MetaTree) -> dict[str, Json]:
+def read_nodes(tree: MetaTree) -> dict[str, Json]:
     """Documents by path, a group before what is in it; all nodes of a depth at once."""
     found: dict[str, Json] = {}
     folders = [""]
@@ -68,6 +68,26 @@ def _read_nodes(tree: MetaTree) -> dict[str, Json]:
         for depth in range(1, len(parts)):
             found.setdefault("/".join(parts[:depth]), GROUP)
     return dict(sorted(found.items()))
+
+
+def drop_consolidated(spec: StoreSpec) -> None:
+    """Take the consolidated metadata out of the root, in one put, where there are some: what they say will change.
+
+    Raises
+    ------
+    FormatError
+        If the root changed meanwhile.
+    """
+    tree = MetaTree(spec)
+    root = tree.read_root()
+    if root.doc.get("consolidated_metadata") is None:
+        return
+    data = json.dumps(_bare(root.doc), separators=(",", ":")).encode()
+    backend = connect(spec)
+    (now,) = fetch(backend, [Get(DOC)])
+    if now is None or bytes(now) != tree.raw(""):
+        raise FormatError("the root changed while it was read; nothing was written", where=tree.url)
+    fetch(backend, [Put(DOC, data)])
 
 
 def _bare(doc: Json) -> dict[str, Any]:

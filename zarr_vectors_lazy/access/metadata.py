@@ -100,9 +100,11 @@ class MetaTree:
         """Bytes of a node's document, as they were read."""
         return self._raw.get(path)
 
-    def take(self, node: Found) -> None:
-        """Let a node be what it is said to be, whatever the store has."""
+    def take(self, node: Found, raw: bytes | None = None) -> None:
+        """Let a node be what it is said to be, and have been read as these bytes, whatever the store has."""
         self._found[node.path] = node
+        if raw is not None:
+            self._raw[node.path] = raw
 
     @property
     def known(self) -> set[str]:

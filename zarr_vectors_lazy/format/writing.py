@@ -9,6 +9,7 @@ from zarr_vectors_lazy.format.dictionary import encode_categories
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
 from zarr_vectors_lazy.format.v09.documents import group_document, root_attributes
 from zarr_vectors_lazy.format.v09.placement import PlacedLinks, place_links
+from zarr_vectors_lazy.format.v09.reshard import Resharding, is_cell_array, pack_puts, plan_resharding, stale_prefix
 from zarr_vectors_lazy.format.v09.stamps import with_counts, with_total, without_counts
 from zarr_vectors_lazy.format.v09.writing import Writing09
 from zarr_vectors_lazy.format.vectors import encode_rows
@@ -16,13 +17,18 @@ from zarr_vectors_lazy.format.vectors import encode_rows
 __all__ = [
     "CURRENT",
     "PlacedLinks",
+    "Resharding",
     "encode_categories",
     "encode_fragments",
     "encode_rows",
     "encode_tiling",
     "group_document",
+    "is_cell_array",
+    "pack_puts",
     "place_links",
+    "plan_resharding",
     "root_attributes",
+    "stale_prefix",
     "with_counts",
     "with_total",
     "without_counts",

@@ -121,6 +121,10 @@ class GridLayout:
             return None
         return [get.key for get in self._gets(self.zarr_indices(coords))]
 
+    def object_key(self, index: IntArray) -> str:
+        """Key of the object at an index: of a cell, or of a shard."""
+        return f"{self.path}/c{self.separator}" + self.separator.join(map(str, index.tolist()))
+
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
         """Keys of the objects in which cells are stored: cells, or shards of them."""
         indices = self.zarr_indices(coords)
