@@ -1,6 +1,6 @@
 """The graph that builds levels: tasks that make chunks, chained on chunks, and one that publishes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -12,6 +12,7 @@ from zarr_vectors_lazy.access.pyramid.bridges import bridge_part
 from zarr_vectors_lazy.access.pyramid.objects import index_shard, write_object_tables
 from zarr_vectors_lazy.access.pyramid.planning import PlannedLevel
 from zarr_vectors_lazy.access.pyramid.publish import LevelPlan, publish_levels
+from zarr_vectors_lazy.access.pyramid.remap import remap_part
 from zarr_vectors_lazy.access.pyramid.session import Session, begin_build
 from zarr_vectors_lazy.access.pyramid.step import Part
 from zarr_vectors_lazy.access.pyramid.tasks import coarsen_part, gathered
@@ -24,7 +25,12 @@ from zarr_vectors_lazy.plan.parts import cut_parts
 
 MERGED = 64  # lists of records that one task joins
 UNKNOWN_ROWS = 16384  # rows of a chunk, where nothing tells
-SECOND = {"paths": bridge_part}
+SECOND: dict[str, Callable[..., Any]] = {
+    "paths": bridge_part,
+    "graph": remap_part,
+    "tree": remap_part,
+    "faces": remap_part,
+}
 """What links vertices of different chunks, once all chunks of a level are made."""
 
 
@@ -80,6 +86,7 @@ class LevelTasks:
     below: "LevelTasks | None"
     chunks: list[Key] = field(default_factory=list)  # the task that makes each chunk
     records: list[Key] = field(default_factory=list)  # tasks that give all records
+    links: list[Key] = field(default_factory=list)  # tasks that give those of links
     tables: Key | None = None  # the task that writes what is told of objects, after which a next level may begin
 
     def add(self) -> None:
@@ -90,12 +97,14 @@ class LevelTasks:
         parts = self._parts()
         for i, part in enumerate(parts):
             key = (self.name, i)
+            needs, links = self._needs(part), self._links_below()
             self.tasks[key] = Task(
-                key, coarsen_part, self.step, part, TaskRef(self.begin), threshold, self._needs(part), self._after()
+                key, coarsen_part, self.step, part, TaskRef(self.begin), threshold, needs, links, self._after()
             )
             self.chunks += [key] * len(part)
         first = self._merged(self.name, list(dict.fromkeys(self.chunks)))
-        self.records = [*first, *self._links(parts, first)]
+        self.links = self._links(parts, first)
+        self.records = [*first, *self.links]
         self.tables = self._tables(first)
 
     @property
@@ -120,6 +129,12 @@ class LevelTasks:
         """Paths and owners of the finer level are told by its manifests."""
         return TaskRef(self.below.tables) if self.below is not None and self.below.tables is not None else None
 
+    def _links_below(self) -> List | tuple[()]:
+        """Tasks that give the records of links to be carried."""
+        if self.below is None or not self.planned.step.linked:
+            return ()
+        return references(self.below.links)
+
     def _threshold(self) -> TaskRef | None:
         thinning = self.planned.step.thinning
         if thinning is None or thinning.index is not None:
@@ -139,7 +154,8 @@ class LevelTasks:
         keys: list[Key] = []
         for i, part in enumerate(parts):
             key = (f"{self.name}-links", i)
-            self.tasks[key] = Task(key, task, self.step, part, TaskRef(self.begin), references(records))
+            links, needs = self._links_below(), self._needs(part)
+            self.tasks[key] = Task(key, task, self.step, part, TaskRef(self.begin), references(records), links, needs)
             keys.append(key)
         return self._merged(f"{self.name}-links", keys)
 
@@ -174,4 +190,5 @@ def part_of(planned: PlannedLevel, first: int, last: int) -> Part:
         fine=planned.fine[fine],
         bounds=planned.bounds[first : last + 1] - planned.bounds[first],
         missing={name: mask[fine] for name, mask in planned.missing.items() if mask[fine].any()},
+        cells=() if planned.links is None else planned.links.incident(planned.fine[fine]),
     )

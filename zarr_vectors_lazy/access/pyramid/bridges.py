@@ -8,17 +8,17 @@ from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read
 from zarr_vectors_lazy.access.pyramid.owners import Owners, read_owners
 from zarr_vectors_lazy.access.pyramid.pieces import FIRST, LAST, OWNER, START, STOP, read_pieces
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
-from zarr_vectors_lazy.access.pyramid.tasks import Begun
+from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun
 from zarr_vectors_lazy.format.writing import CURRENT, place_links
 from zarr_vectors_lazy.model.pyramid import ChunkKey, ChunkRecord
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.types import IntArray
 
-LINKS = "links"
 
-
-def bridge_part(step: Step, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]]) -> list[ChunkRecord]:
+def bridge_part(
+    step: Step, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]], *_: object
+) -> list[ChunkRecord]:
     """Task: link the pieces of some coarse chunks to those that precede and follow them.
 
     A link is stored with the lower of its two chunks, and is written by the task of that chunk alone.

@@ -6,7 +6,9 @@ import numpy as np
 
 from zarr_vectors_lazy.access.pyramid.owners import Owned
 from zarr_vectors_lazy.access.pyramid.read import FineRows
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.kernels.bins import BinGrid, bins_of
+from zarr_vectors_lazy.kernels.clusters import components
 from zarr_vectors_lazy.kernels.groups import Groups, group_by
 from zarr_vectors_lazy.kernels.runs import cut_runs
 from zarr_vectors_lazy.model.objects import ragged_arange
@@ -51,11 +53,18 @@ def join_points(fine: FineRows, grid: BinGrid, keep: BoolArray | None) -> Joined
     return Joined(members, groups, bins, Pieces(np.asarray([0, groups.count], np.int64)))
 
 
-def join_sets(fine: FineRows, grid: BinGrid, owned: Owned) -> Joined:
-    """All vertices of an object in a bin become one, by object and bin; each object is one piece."""
+def join_sets(fine: FineRows, grid: BinGrid, owned: Owned, alone: IntArray) -> Joined:
+    """All vertices of an object in a bin become one, by object and bin; each object is one piece.
+
+    Parameters
+    ----------
+    alone
+        Rows that no object names; they stay together.
+    """
     rows, entries = member_rows(fine, owned)
-    order = np.lexsort((rows, owned.objects[entries]))
-    rows, objects = rows[order], owned.objects[entries][order]
+    rows, objects = np.concatenate([alone, rows]), np.concatenate([np.full(len(alone), -1), owned.objects[entries]])
+    order = np.lexsort((rows, objects))
+    rows, objects = rows[order], objects[order]
     present, local = np.unique(objects, return_inverse=True)
     bins = bins_of(fine.positions[rows], grid)
     groups, keys = group_by(local.reshape(-1) * grid.cells + bins, len(present) * grid.cells)
@@ -104,6 +113,59 @@ def join_paths(fine: FineRows, grid: BinGrid, owned: Owned, least: IntArray, len
         Pieces(starts, owned.objects[heads], owned.ordinals[heads], owned.ordinals[tails]),
         exact,
     )
+
+
+def join_clusters(fine: FineRows, grid: BinGrid, owners: IntArray, edges: IntArray, roots: BoolArray | None) -> Joined:
+    """Connected vertices of one object in one bin become one, by object, bin and first member.
+
+    Parameters
+    ----------
+    owners
+        (N,) object of each row, -1 for none, -2 where it is dropped.
+    edges
+        (E, 2) rows that are joined.
+    roots
+        (N,) vertices of trees that have no parent: what they become leads a piece of its own, as a root must.
+    """
+    members = np.flatnonzero(owners >= -1)
+    local = np.full(len(owners), -1, np.int64)
+    local[members] = np.arange(len(members))
+    ends = local[edges]
+    ends = ends[(ends >= 0).all(axis=1)]
+    owner, bins = owners[members], bins_of(fine.positions[members], grid)
+    same = (owner[ends[:, 0]] == owner[ends[:, 1]]) & (bins[ends[:, 0]] == bins[ends[:, 1]])
+    root = components(len(members), ends[same])
+    first, labels = np.unique(root, return_inverse=True)
+    labels = labels.reshape(-1)
+    inner = np.ones(len(first), np.bool_)
+    if roots is not None:
+        inner[labels[roots[members]]] = False
+    order = np.lexsort((first, bins[first], inner, owner[first]))
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    of, inner = owner[first][order], inner[order]
+    changes = np.concatenate([np.ones(min(1, len(of)), np.bool_), np.diff(of) != 0])
+    begins = np.flatnonzero(changes | ~inner if roots is not None else changes)
+    pieces = Pieces(np.append(begins, len(of)), of[begins])
+    return Joined(members, Groups(rank[labels], len(first)), bins[first][order], pieces)
+
+
+def owners_of_rows(fine: FineRows, everything: Owned, kept: Owned) -> IntArray:
+    """(N,) object of each row: -1 where no object names it, -2 where its object is dropped.
+
+    Raises
+    ------
+    FormatError
+        If a row is of several objects.
+    """
+    owners = np.full(len(fine), -1, np.int64)
+    rows, _ = member_rows(fine, everything)
+    owners[rows] = -2
+    rows, entries = member_rows(fine, kept)
+    owners[rows] = kept.objects[entries]
+    if not np.array_equal(owners[rows], kept.objects[entries]):
+        raise FormatError("a vertex is of several objects, which only points and paths can be")
+    return owners
 
 
 def member_rows(fine: FineRows, owned: Owned) -> tuple[IntArray, IntArray]:

@@ -157,10 +157,10 @@ def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:
     return mask
 
 
-def owned_by(step: Step, chunks: tuple[ChunkKey, ...], build: str) -> Owned | None:
-    """Entries of kept objects in some finer chunks; None where the level has no objects."""
+def owned_by(step: Step, chunks: tuple[ChunkKey, ...], build: str) -> tuple[Owned, Owned] | None:
+    """Entries of all objects in some finer chunks, and of the kept ones; None where the level has no objects."""
     if step.index is None:
         return None
     owned = read_owners(step.source, step.index, build).of_chunks(chunks)
     mask = None if step.thinning is None else kept_objects(step.thinning, build)
-    return owned if mask is None else owned.take(mask[owned.objects])
+    return owned, owned if mask is None else owned.take(mask[owned.objects])

@@ -8,11 +8,12 @@ import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData, Source
 from zarr_vectors_lazy.access.pyramid.attributes import plan_attributes
+from zarr_vectors_lazy.access.pyramid.ends import LinkIndex
 from zarr_vectors_lazy.access.pyramid.make import position_dtype
 from zarr_vectors_lazy.access.pyramid.objects import ObjectTables
 from zarr_vectors_lazy.access.pyramid.step import EndSegment, Step, Thinning
 from zarr_vectors_lazy.access.store import OpenStore
-from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.format.writing import CURRENT
 from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
@@ -80,6 +81,8 @@ class PlannedLevel:
         Stored bytes of a vertex with its attributes.
     arrays
         What its own arrays of cells are.
+    links
+        Cells of the links of the finer level, where it is there.
     tables
         What is carried of objects, or None where there are none.
     """
@@ -95,6 +98,7 @@ class PlannedLevel:
     missing: dict[str, np.ndarray[Any, np.dtype[np.bool_]]]
     row_nbytes: int
     arrays: tuple[ArrayDraft, ...]
+    links: LinkIndex | None
     tables: ObjectTables | None
 
 
@@ -110,12 +114,14 @@ def kind_of(data: LevelData) -> Kind:
     if len(types) != 1 or types[0] not in KINDS:
         raise FormatError(f"a pyramid needs one geometry of {', '.join(KINDS)}; found {list(types)}", where=data.url)
     kind = KINDS[types[0]]
-    has_objects = data.object_index is not None and data.object_index.manifests is not None
+    has_objects = _has_manifests(data)
     if kind == "paths" and not has_objects:
         raise FormatError("paths are told by an object index, and there is none", where=data.url)
-    if kind in ("graph", "tree", "faces"):
-        raise FormatError(f"pyramids of {types[0]} stores are not built yet", where=data.url)
     return "sets" if kind == "points" and has_objects else kind
+
+
+def _has_manifests(data: LevelData) -> bool:
+    return data.object_index is not None and data.object_index.manifests is not None
 
 
 def scale_of(opened: OpenStore, data: LevelData) -> LevelScale:
@@ -175,12 +181,15 @@ def plan_first(opened: OpenStore, data: LevelData, asked: Asked, options: Option
     own = data.meta.attributes.get("zarr_vectors_level", {}).get("zarr_vectors_lazy") or {}
     weight = own.get("weight") if data.meta.index else None
     items, missing = plan_attributes(data, options.aggregate, weight)
+    if kind in ("graph", "tree", "faces") and data.object_index is None and float(asked.factor[1]) > 1:
+        raise SelectionError("sparsity drops whole objects, and this level has none", where=data.url)
     thinning = (
         drop_rows(data.source, options, asked)
         if kind == "points" or data.object_index is None
         else drop_objects(opened.levels.get(0, data), options, scale)
     )
     coords, order, bounds = chunks_below(table.coords, scale.ratio // fine.ratio)
+    links, family = _link_index(data, kind), data.links(0) if kind not in ("points", "sets") else None
     name = weight or ("zv_count" if "count" in data.attribute_names else "count")
     step = Step(
         source=data.source,
@@ -191,9 +200,11 @@ def plan_first(opened: OpenStore, data: LevelData, asked: Asked, options: Option
         attributes=tuple(items),
         weight=name,
         weights=data.attribute(weight).spec if weight else None,
-        index=data.object_index if kind != "points" else None,
+        index=data.object_index if kind != "points" and _has_manifests(data) else None,
         thinning=thinning,
-        segments=_segments(data, kind),
+        segments=() if links is None else links.segments,
+        width=2 if family is None else family.width,
+        directed=family is not None and family.directed and kind == "graph",
         least=options.least,
         scale=scale.ratio // fine.ratio,
         bins=scale.bins,
@@ -218,6 +229,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: Asked, options: Option
         missing=missing,
         row_nbytes=_row_nbytes(step),
         arrays=_arrays(step, sources),
+        links=links,
         tables=_tables(data) if step.index is not None else None,
     )
 
@@ -245,6 +257,7 @@ def plan_next(opened: OpenStore, below: PlannedLevel, asked: Asked, options: Opt
         old,
         source=source,
         level=asked.level,
+        segments=(),
         vertices=vertices,
         fragments=None if old.fragments is None else specs["vertex_fragments"],
         attributes=tuple(items),
@@ -271,6 +284,7 @@ def plan_next(opened: OpenStore, below: PlannedLevel, asked: Asked, options: Opt
         missing={},
         row_nbytes=_row_nbytes(step),
         arrays=below.arrays,
+        links=None,
         tables=below.tables,
     )
 
@@ -310,13 +324,17 @@ def drop_rows(source: Source, options: Options, asked: Asked) -> Thinning | None
     return None if sparsity <= 1 else Thinning(seed=options.seed, keep=1 / sparsity, base=source, index=None)
 
 
-def _segments(data: LevelData, kind: Kind) -> tuple[EndSegment, ...]:
+def _link_index(data: LevelData, kind: Kind) -> LinkIndex | None:
+    """Cells of the links inside a level, where these are carried."""
     if kind not in ("graph", "tree", "faces"):
-        return ()
+        return None
     family = data.links(0)
-    return tuple(
-        EndSegment(spec=segment.array.spec, coding=segment.coding, offsets=segment.offsets)
-        for segment in (family.segments if family is not None else ())
+    if family is not None and family.table is not None:
+        raise FormatError("links in a table are not read here", where=data.url)
+    segments = () if family is None else family.segments
+    return LinkIndex(
+        tuple(EndSegment(spec=s.array.spec, coding=s.coding, offsets=s.offsets) for s in segments),
+        tuple(s.array.chunks for s in segments),
     )
 
 

@@ -224,6 +224,8 @@ def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequenc
                 arrays=planned.arrays,
                 grid=step.grid,
                 encoding=step.encoding,
+                width=step.width,
+                directed=step.directed,
                 attributes=_level_attributes(opened, data, request, planned),
                 summary={
                     "method": request.method,

@@ -102,6 +102,8 @@ class Step:
         What is dropped, or None.
     segments
         Link records of the finer level, for graphs and meshes.
+    width, directed
+        Ends of a link, and whether their order has a meaning.
     least
         Vertices that a path keeps.
     scale, bins
@@ -129,6 +131,8 @@ class Step:
     index: ObjectIndex | None
     thinning: Thinning | None
     segments: tuple[EndSegment, ...]
+    width: int
+    directed: bool
     least: int
     scale: IntArray
     bins: IntArray
@@ -139,6 +143,11 @@ class Step:
     fine_grid: Grid
     grid: Grid
     encoding: Encoding
+
+    @property
+    def linked(self) -> bool:
+        """Whether edges or faces are carried."""
+        return self.kind in ("graph", "tree", "faces")
 
     @property
     def rank(self) -> int:

@@ -79,6 +79,10 @@ class Writing09:
         """Path of a segment's records below the level."""
         return f"links/{format_delta(delta)}/{segment}"
 
+    def offsets(self, segment: str, width: int, rank: int) -> IntArray:
+        """(L - 1, K) chunk offsets that a segment's name states."""
+        return parse_offsets(segment, width, rank, segment)
+
     def link_attribute_path(self, name: str, delta: int, segment: str) -> str:
         """Path of a segment's values of a link attribute below the level."""
         return f"link_attributes/{name}/{format_delta(delta)}/{segment}"
