@@ -168,6 +168,18 @@ def test_which_links_are_stored(tmp_path, storage, depth):
     assert ("multiscale_links" in block["format_capabilities"]) == bool(up)
 
 
+@pytest.mark.parametrize(("depth", "reach"), [(2, 2), (-1, 3), (3, 3)])
+def test_links_across_levels(tmp_path, depth, reach):
+    cloud(tmp_path / "s", n=400, ndim=2)
+    zvl.build_pyramid(tmp_path / "s", factors=[(2, 1), (4, 1), (2, 1)], cross_level_depth=depth)
+    store = zvl.open_zv(tmp_path / "s")
+    for fine in range(4):
+        assert store[fine].deltas == tuple(d for d in range(-3, 4) if d and abs(d) <= reach and 0 <= fine + d <= 3)
+        for coarse in range(fine + 1, min(fine + reach, 3) + 1):
+            check_links(store, fine, coarse)
+    assert zvl.validate(tmp_path / "s").ok
+
+
 def test_vertices_are_dropped_by_their_hash(tmp_path):
     cloud(tmp_path / "s", n=1001)
     zvl.build_pyramid(tmp_path / "s", factors=[(1, 4), (2, 2)], sparsity_seed=3)

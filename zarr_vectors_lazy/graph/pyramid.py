@@ -9,6 +9,7 @@ import numpy as np
 from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.pyramid.bridges import bridge_part
+from zarr_vectors_lazy.access.pyramid.far import FarStep, far_part
 from zarr_vectors_lazy.access.pyramid.objects import index_shard, write_object_tables
 from zarr_vectors_lazy.access.pyramid.planning import PlannedLevel
 from zarr_vectors_lazy.access.pyramid.publish import LevelPlan, publish_levels
@@ -44,6 +45,9 @@ def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Seque
         level = LevelTasks(tasks, f"{name}-{planned.step.level}", begin, planned, made[-1] if made else None)
         level.add()
         made.append(level)
+        for reach in range(2, len(made) + 1):
+            if session.reaches(reach):
+                level.add_far(reach)
     records = references(key for level in made for key in level.records)
     tables = references(level.tables for level in made if level.tables is not None)
     tasks[name] = UnfusedTask(name, publish_levels, session, tuple(plans), records, tables)
@@ -85,6 +89,7 @@ class LevelTasks:
     planned: PlannedLevel
     below: "LevelTasks | None"
     chunks: list[Key] = field(default_factory=list)  # the task that makes each chunk
+    parts: dict[Key, Part] = field(default_factory=dict)  # what each of these is told
     records: list[Key] = field(default_factory=list)  # tasks that give all records
     links: list[Key] = field(default_factory=list)  # tasks that give those of links
     tables: Key | None = None  # the task that writes what is told of objects, after which a next level may begin
@@ -102,10 +107,55 @@ class LevelTasks:
                 key, coarsen_part, self.step, part, TaskRef(self.begin), threshold, needs, links, self._after()
             )
             self.chunks += [key] * len(part)
+            self.parts[key] = part
         first = self._merged(self.name, list(dict.fromkeys(self.chunks)))
         self.links = self._links(parts, first)
         self.records = [*first, *self.links]
         self.tables = self._tables(first)
+
+    def add_far(self, delta: int) -> None:
+        """Add the tasks that write links across ``delta`` levels, after those across fewer."""
+        assert self.below is not None
+        finest = self
+        for _ in range(delta - 1):
+            assert finest.below is not None
+            finest = finest.below
+        base, step = finest.planned.step, self.planned.step
+        far = FarStep(
+            step=step,
+            level=base.source.level,
+            grid=base.fine_grid,
+            scale=self.planned.scale.ratio * base.scale // finest.planned.scale.ratio,
+            last=step.scale,
+        )
+        name = f"{self.name}-far{delta}"
+        keys: list[Key] = []
+        for i, (key, part) in enumerate(self.parts.items()):
+            chunks, at = part.fine, self.below
+            for _ in range(delta - 1):
+                chunks = at.planned.chunks_below(chunks)
+                at = at.below if at.below is not None else at
+            lower = dict.fromkeys(self.below.far_key(delta - 1, k) for k in self._keys_below(part))
+            self.tasks[name, i] = Task(
+                (name, i),
+                far_part,
+                far,
+                [part.key(j) for j in range(len(part))],
+                chunks,
+                TaskRef(self.begin),
+                references([key]),
+                references(lower),
+            )
+            keys.append((name, i))
+        self.records += self._merged(name, keys)
+
+    def far_key(self, delta: int, key: Key) -> Key:
+        """The task that writes links across ``delta`` levels of the chunks that the task ``key`` makes."""
+        return key if delta == 1 else (f"{self.name}-far{delta}", key[1])
+
+    def _keys_below(self, part: Part) -> list[Key]:
+        assert self.below is not None
+        return list(dict.fromkeys(self.below.chunks[i] for i in self.below.planned.table.find(part.fine).tolist()))
 
     @property
     def step(self) -> TaskRef:
@@ -122,8 +172,7 @@ class LevelTasks:
         """Tasks that make the finer chunks of a part."""
         if self.below is None:
             return ()
-        at = self.below.planned.table.find(part.fine).tolist()
-        return references(dict.fromkeys(self.below.chunks[i] for i in at))
+        return references(self._keys_below(part))
 
     def _after(self) -> TaskRef | None:
         """Paths and owners of the finer level are told by its manifests."""

@@ -101,6 +101,12 @@ class PlannedLevel:
     links: LinkIndex | None
     tables: ObjectTables | None
 
+    def chunks_below(self, chunks: ChunkCoords) -> ChunkCoords:
+        """(f, K) chunks of the finer level below some of this one's, in lexicographic order."""
+        at = self.table.find(chunks)
+        parts = [self.order[self.bounds[i] : self.bounds[i + 1]] for i in at.tolist()]
+        return self.fine[np.sort(np.concatenate(parts))]
+
 
 def kind_of(data: LevelData) -> Kind:
     """How the vertices of a level are joined.

@@ -79,8 +79,8 @@ def prepare(opened: OpenStore, request: Request) -> tuple[Session, list[PlannedL
             f"stores of format {opened.meta.version} are not written to; migrate it first: zvl.migrate(src, dst)",
             where=opened.tree.url,
         )
-    if request.method != "aggregate" or request.depth not in (0, 1):
-        raise SelectionError("method='reference' and links across several levels are not there yet")
+    if request.method != "aggregate":
+        raise SelectionError("method='reference' is not there yet")
     data = opened.levels.get(request.source)
     if data is None:
         raise NotFoundError.among("level", request.source, sorted(opened.levels), where=opened.tree.url)
@@ -113,6 +113,7 @@ def prepare(opened: OpenStore, request: Request) -> tuple[Session, list[PlannedL
         block=_block(opened, request, levels),
         consolidated=bool(journal.get("consolidated")) or root.doc.get("consolidated_metadata") is not None,
         shift=shift,
+        depth=request.depth if request.storage != "none" else 0,
         summary={
             "method": request.method,
             "cross_level_depth": request.depth,

@@ -53,6 +53,8 @@ class Session:
         Whether the root carries consolidated metadata, which are then renewed.
     shift
         How far cells are moved along the first axis, to keys that no earlier cell had.
+    depth
+        Levels that links reach across, -1 for all; 0 where none is stored.
     summary
         What the caller is told beside the levels.
     """
@@ -71,6 +73,7 @@ class Session:
     block: Json
     consolidated: bool
     shift: int
+    depth: int
     summary: Json
 
     def journal(self, state: Literal["clearing", "building"]) -> list[Put]:
@@ -84,6 +87,10 @@ class Session:
         }
         data = json.dumps(doc, separators=(",", ":"), sort_keys=True).encode()
         return [Put(journal_key(level), data) for level in self.levels]
+
+    def reaches(self, delta: int) -> bool:
+        """Whether links across ``delta`` levels are stored."""
+        return self.depth == -1 or delta <= self.depth
 
     def families(self) -> list[str]:
         """Folders of the links from levels that stay to those that are built or go."""
