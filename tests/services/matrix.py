@@ -1,0 +1,73 @@
+"""The tables of docs/reference/services.md: each cell names the test that shows it.
+
+``python -m tests.services.matrix`` prints them anew.
+"""
+
+import inspect
+from types import ModuleType
+
+from tests.services import test_anonymous, test_refusals, test_services
+from tests.services.catalogue import AZURE, SERVICES
+from tests.services.test_anonymous import WAYS
+
+ABSENT = "-"
+TITLES = {
+    "test_a_public_bucket_just_works": "unsigned, one request, no metadata",
+    "test_a_refused_unsigned_request_says_so": "unsigned and refused",
+    "test_refused_credentials_say_how_to_go_without": "credentials refused",
+    "test_metadata_is_asked_only_after_a_refusal": "instance metadata, after a refusal",
+}
+
+
+def tests_of(module: ModuleType) -> list[str]:
+    """Names of the test functions of a module, in their order."""
+    return [name for name in vars(module) if name.startswith("test_")]
+
+
+def services() -> str:
+    """Return the table of services and what each is seen doing."""
+    columns = tests_of(test_services)
+    rows = []
+    for service in SERVICES:
+        cells = [cell(name, service) for name in columns]
+        rows.append([f"`{shown(service)}`", service.backend, *cells])
+    return table(["store", "backend", *(name.removeprefix("test_").replace("_", " ") for name in columns)], rows)
+
+
+def cell(name, service):
+    """Id of a test as pytest names it without ``test_``; a dash where the service is not one of its parameters."""
+    fixtures = inspect.signature(getattr(test_services, name)).parameters
+    if "writable" in fixtures and not service.writable:
+        return ABSENT
+    return f"`{name.removeprefix('test_')}[{service.name}]`"
+
+
+def shown(service):
+    form = AZURE.get(service.name.rpartition("-")[0], service.shown)
+    return form.format(account="account", container="container", path="path")
+
+
+def credentials() -> str:
+    """Return the table of clouds without credentials, and with wrong ones."""
+    columns = tests_of(test_anonymous)
+    rows = [[f"`{way.url}`", way.backend, *(f"`[{name}]`" for _ in columns)] for name, way in WAYS.items()]
+    return table(["store", "backend", *(f"{TITLES[name]}: `{name}`" for name in columns)], rows)
+
+
+def refusals() -> str:
+    """Return the list of what else happens to credentials and requests."""
+    return "\n".join(f"- `{name}`" for name in tests_of(test_refusals))
+
+
+def table(head, rows):
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def every() -> list[str]:
+    """Return the tables, in the order of the page."""
+    return [services(), credentials(), refusals()]
+
+
+if __name__ == "__main__":
+    print("\n\n".join(every()))
