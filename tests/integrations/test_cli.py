@@ -157,3 +157,22 @@ def test_index_stamps_counts(zvl_run, tmp_path, goldens):
     copy = Copy.of(goldens["tracts-0.9"], tmp_path)
     assert json.loads(zvl_run("index", copy.path, "--json")[1]) == {"0": 5261, "1": 141, "2": 40}
     assert zvl.open_zv(copy.path)[0].vertices.shape == (5261, 3)
+
+
+def test_a_file_becomes_a_store_with_levels(zvl_run, tracts, tmp_path):
+    table, store = tmp_path / "a.csv", tmp_path / "a.zarrvectors"
+    zvl_run("read", tracts, table)
+    words = ["ingest", table, store, "--chunk-shape", "12", "--bin-shape", "1.5,1.5,1.5", "--unit", "millimeter"]
+    assert json.loads(zvl_run(*words, "--json")[1])["vertex_count"] == 5261
+    assert zvl_run(*words)[0] == 3  # it is there
+    assert zvl_run(*words, "--overwrite")[0] == 0
+    assert json.loads(zvl_run("pyramid", store, "-f", "2", "-f", "2:1", "--json")[1])["levels_created"] == 2
+    assert zvl.open_zv(store).levels == [0, 1, 2]
+    assert zvl.open_zv(store).units == ("millimeter",) * 3
+    assert zvl_run("pyramid", store, "-f", "half")[0] == 2
+
+
+def test_a_store_of_0_7_becomes_one_of_0_9(zvl_run, goldens, tmp_path):
+    counts = zvl_run("migrate", goldens["cloud-0.7"].path, tmp_path / "new.zarrvectors", "--json")[1]
+    assert json.loads(counts) == {"0": 4945, "1": 127, "2": 44}
+    assert zvl.open_zv(tmp_path / "new.zarrvectors").format_version.startswith("0.9")

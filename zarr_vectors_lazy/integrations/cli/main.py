@@ -9,7 +9,7 @@ except ImportError as error:  # the script is installed with the package, its li
     sys.exit(f"zvl needs its libraries: pip install 'zarr-vectors-lazy[cli]' ({error})")
 
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError, ZVError
-from zarr_vectors_lazy.integrations.cli import inspect, picture, read, server, tools
+from zarr_vectors_lazy.integrations.cli import inspect, make, picture, read, server, tools
 
 EXITS = "Exits: 0 done, 1 the store is not as it should be, 2 wrong arguments, 3 the store cannot be reached."
 
@@ -21,7 +21,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for module in (inspect, read, tools, picture, server):
+for module in (inspect, read, make, tools, picture, server):
     module.register(app)
 
 

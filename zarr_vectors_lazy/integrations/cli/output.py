@@ -1,6 +1,7 @@
 """What ``zvl`` prints: tables and JSON on standard output, bars on standard error."""
 
 import json
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -13,8 +14,8 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """Standard output; plain where it is no terminal."""
-    return Console(soft_wrap=True, highlight=False)
+    """Standard output; plain, and as wide as it needs, where it is no terminal."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 def print_json(value: Any) -> None:
@@ -42,7 +43,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int
     """Print a table: the first ``left`` columns to the left, the others to the right."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, name in enumerate(head):
-        table.add_column(name, justify="left" if number < left else "right", no_wrap=True)
+        table.add_column(name, justify="left" if number < left else "right", no_wrap=number < len(head) - 1)
     for row in rows:
         table.add_row(*row)
     console().print(table)

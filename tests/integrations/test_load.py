@@ -1,0 +1,132 @@
+"""Files of the field as stores: what is written is what the file holds."""
+
+import laspy
+import numpy as np
+import pytest
+
+import zarr_vectors_lazy as zvl
+from tests.integration.collect import row_bytes
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.integrations.formats.load import load
+from zarr_vectors_lazy.integrations.formats.loaded import write_loaded
+from zarr_vectors_lazy.integrations.formats.save import save
+
+
+@pytest.fixture
+def there_and_back(tmp_path):
+    """Write a level to a file of some suffix, and that file as a store; give its level."""
+
+    def go(level, suffix, **shape):
+        save(level, tmp_path / f"a{suffix}")
+        write_loaded(load(tmp_path / f"a{suffix}"), tmp_path / "back.zarrvectors", **shape)
+        return zvl.open_zv(tmp_path / "back.zarrvectors")[0]
+
+    return go
+
+
+def same_rows(a, b):
+    """Rows of two arrays are the same, in whatever order."""
+    return np.array_equal(np.sort(row_bytes(a)), np.sort(row_bytes(b)))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_points_from_tables(cloud, there_and_back, suffix):
+    level = zvl.open_zv(cloud)[0]
+    found = there_and_back(level, suffix, chunk_shape=3000, bin_shape=500)
+    vertices, again = level.vertices.compute(), found.vertices.compute()
+    assert found.store.geometry_types == ("point_cloud",)
+    assert same_rows(again.astype(np.float32), vertices)
+    assert "confidence" in found.attribute_names
+    order, back = np.lexsort(vertices.T), np.lexsort(again.astype(np.float32).T)
+    confidence = level.attributes["confidence"].compute()
+    np.testing.assert_array_equal(found.attributes["confidence"].compute()[back].astype(np.float32), confidence[order])
+
+
+def test_object_ids_and_text_of_a_table(tmp_path):
+    lines = ["x,y,object_id,kind", "0,0,7,a", "1,2,7,", "5,5,9,b"]
+    (tmp_path / "a.csv").write_text("\n".join(lines))
+    write_loaded(load(tmp_path / "a.csv"), tmp_path / "a.zarrvectors", chunk_shape=10)
+    level = zvl.open_zv(tmp_path / "a.zarrvectors")[0]
+    assert level.store.axes == ("x", "y")
+    assert level.objects.ids.tolist() == [7, 9]
+    assert level.objects[7].compute().tolist() == [[0, 0], [1, 2]]
+    assert sorted(level.attributes["kind"].compute().tolist()) == ["", "a", "b"]
+
+
+def test_points_from_las(tmp_path):
+    header = laspy.LasHeader(point_format=3, version="1.2")
+    header.offsets, header.scales = [1000.0, 2000.0, 0.0], [0.01, 0.01, 0.01]
+    cloud = laspy.LasData(header)
+    generator = np.random.default_rng(0)
+    points = np.round(generator.uniform([1000, 2000, 0], [1050, 2050, 50], (200, 3)), 2)
+    cloud.x, cloud.y, cloud.z = points.T
+    cloud.intensity = np.arange(200, dtype=np.uint16)
+    cloud.write(tmp_path / "a.las")
+    write_loaded(load(tmp_path / "a.las"), tmp_path / "a.zarrvectors", chunk_shape=20)
+    level = zvl.open_zv(tmp_path / "a.zarrvectors")[0]
+    vertices, intensity = level.vertices.compute(), level.attributes["intensity"].compute()
+    assert level.attribute_names == ("intensity",)  # the other dimensions of the format are zero
+    np.testing.assert_allclose(vertices[np.argsort(intensity)], points, rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".npz"])
+def test_a_mesh(surface, there_and_back, suffix):
+    level = zvl.open_zv(surface)[0].sel(z=slice(None, 0))
+    found = there_and_back(level, suffix)
+    vertices, faces = level.vertices.compute(), level.faces.compute()
+    corners = found.vertices.compute().astype(np.float32)[found.faces.compute()].reshape(-1, 9)
+    assert found.store.geometry_types == ("mesh",)
+    # A face keeps its winding, not its first corner.
+    assert same_rows(turned(corners), turned(vertices[faces].reshape(-1, 9)))
+    if suffix != ".obj":
+        assert found.attribute_names == level.attribute_names
+
+
+def turned(corners):
+    """Triangles begun at their least corner."""
+    rows = corners.reshape(-1, 3, 3)
+    first = np.array([min(range(3), key=lambda k, row=row: tuple(row[k])) for row in rows])
+    return np.ascontiguousarray(rows[np.arange(len(rows))[:, None], (first[:, None] + np.arange(3)) % 3].reshape(-1, 9))
+
+
+def test_a_skeleton(neuron, there_and_back):
+    level = zvl.open_zv(neuron)[0]
+    found = there_and_back(level, ".swc", chunk_shape=5000, bin_shape=500)
+    assert found.store.geometry_types == ("skeleton",)
+    pairs = [one.vertices.compute()[one.edges.compute()].reshape(-1, 6) for one in (level, found)]
+    assert same_rows(*pairs)
+    radii = [np.sort(one.attributes["radius"].compute()) for one in (level, found)]
+    assert np.array_equal(*radii)
+
+
+@pytest.mark.parametrize("suffix", [".trk", ".tck", ".trx"])
+def test_streamlines(tracts, there_and_back, suffix):
+    level = zvl.open_zv(tracts)[0]
+    found = there_and_back(level, suffix, chunk_shape=12)
+    (flat, offsets), (again, ends) = level.objects.ragged(), found.objects.ragged()
+    assert np.array_equal(offsets.compute(), ends.compute())
+    np.testing.assert_allclose(again.compute(), flat.compute(), rtol=0, atol=1e-5)
+    assert found.store.geometry_types == ("streamline",)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.xyz", "", r"no format '\.xyz'"),
+        ("missing.csv", None, "no file"),
+        ("a.csv", "a,b\n1,2\n", "columns x, y"),
+        ("a.csv", "x,y\n", "no vertices"),
+        ("a.swc", "1 0 0 0 0 1 -1\n2 0 1 0 0 1 7\n", "a parent is not there"),
+        ("a.swc", "1 0 0 0\n", r"a\.swc"),
+        ("a.ply", "nonsense", r"a\.ply"),
+        ("a.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 1 1 0\nf 1 2 3\nf 1 2 3 4\n", "faces of"),
+        ("a.trk", "nonsense", r"a\.trk"),
+        ("a.las", "nonsense", r"a\.las"),
+    ],
+)
+def test_what_is_not_what_its_suffix_says_is_named(tmp_path, name, text, message):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(SelectionError, match=message):
+        write_loaded(load(tmp_path / name), tmp_path / "a.zarrvectors")
+    assert not (tmp_path / "a.zarrvectors").exists()

@@ -1,0 +1,139 @@
+"""``zvl ingest``, ``pyramid`` and ``migrate``: words that write stores."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zarr_vectors_lazy.api.migrate import migrate as migrated
+from zarr_vectors_lazy.api.pyramid import build_pyramid
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.integrations.cli import options as given
+from zarr_vectors_lazy.integrations.cli.output import print_json
+from zarr_vectors_lazy.integrations.formats.load import LOADERS, load
+from zarr_vectors_lazy.integrations.formats.loaded import write_loaded
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help=f"{', '.join(LOADERS)}.", show_default=False)]
+New = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of the new store.", show_default=False)]
+Old = Annotated[str, typer.Argument(metavar="OLD", help="Store of format 0.7.", show_default=False)]
+Edges = Annotated[str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk; else suggested.")]
+Bins = Annotated[str | None, typer.Option("--bin-shape", metavar="X,Y,Z", help="Of a bin, a part of a chunk.")]
+Units = Annotated[str | None, typer.Option("--unit", help="Unit of the coordinates.")]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, if it is a Zarr Vectors store.")]
+Factors = Annotated[
+    list[str],
+    typer.Option("--factor", "-f", metavar="COARSENING[:SPARSITY]", help="Of a level; repeated, one for each level."),
+]
+Anew = Annotated[bool, typer.Option("--overwrite", help="Replace levels that are there.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the words."""
+    for word in (ingest, pyramid, migrate):
+        app.command(word.__name__)(word)
+
+
+def ingest(
+    file: File,
+    store: New,
+    chunk_shape: Edges = None,
+    bin_shape: Bins = None,
+    unit: Units = None,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Write a file of the field as a new store."""
+    loaded = load(file)
+    with given.computing(scheduler, client):
+        done = write_loaded(
+            loaded,
+            store,
+            chunk_shape=numbers(chunk_shape, "--chunk-shape"),
+            bin_shape=numbers(bin_shape, "--bin-shape"),
+            units=unit,
+            mode="w" if overwrite else "w-",
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    if json:
+        print_json(done)
+    else:
+        what = f"{len(loaded.positions):,} vertices of {loaded.kind} in {done['chunk_count']:,} chunks"
+        print(f"{store}: {what}", file=sys.stderr)
+
+
+def pyramid(
+    store: given.Store,
+    factor: Factors,
+    overwrite: Anew = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Build coarser levels, each from the one before; an interrupted build goes on where it ended."""
+    with given.computing(scheduler, client):
+        done = build_pyramid(
+            store,
+            factors=[parse_factor(text) for text in factor],
+            overwrite=overwrite,
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    assert isinstance(done, dict)
+    if json:
+        print_json(done)
+    else:
+        print(f"{store}: {done['levels_created']} levels", file=sys.stderr)
+
+
+def migrate(
+    old: Old,
+    store: New,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Write a store of format 0.7 as a new one of format 0.9; the old one stays as it is."""
+    with given.computing(scheduler, client):
+        counts = migrated(
+            old,
+            store,
+            mode="w" if overwrite else "w-",
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    if json:
+        print_json(counts)
+    else:
+        for level, count in counts.items():
+            print(f"level {level}: {count:,} vertices", file=sys.stderr)
+
+
+def numbers(text: str | None, name: str) -> list[float] | float | None:
+    """Edges of ``"10,10,10"``, or of ``"10"`` for all axes."""
+    if text is None:
+        return None
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SelectionError(f"{name} is a number, or one for each axis, found {text!r}") from error
+    return found[0] if len(found) == 1 else found
+
+
+def parse_factor(text: str) -> tuple[float, float]:
+    """Pair (coarsening, sparsity) of ``"2"`` or ``"2:4"``."""
+    coarsening, _, sparsity = text.partition(":")
+    try:
+        return float(coarsening), float(sparsity or 1)
+    except ValueError as error:
+        raise SelectionError(f"--factor is COARSENING or COARSENING:SPARSITY, found {text!r}") from error
