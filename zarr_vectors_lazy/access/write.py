@@ -73,7 +73,7 @@ class LevelWriter:
                 continue
             made = CURRENT.cell_puts(self.level, array, self.grid, self.encoding)
             written[array.path] = array.coords
-            content[array.path] = sum(_content(put, checked=self.encoding.checksum) for put in made) % 2**64
+            content[array.path] = sum(content_of(put, checked=self.encoding.checksum) for put in made) % 2**64
             puts += made
         fetch(connect(self.spec), puts)
         extents = [corners(rows) for rows in vertices]
@@ -106,7 +106,7 @@ class LevelWriter:
         return joined
 
 
-def _content(put: Put, *, checked: bool) -> int:
+def content_of(put: Put, *, checked: bool) -> int:
     """Number that changes with a stored object."""
     sum_of_bytes = struct.unpack("<I", put.data[-4:])[0] if checked else zlib.crc32(put.data)
     digest = hashlib.blake2b(f"{put.key}:{sum_of_bytes}:{len(put.data)}".encode(), digest_size=8).digest()

@@ -13,6 +13,7 @@ from zarr_vectors_lazy.api.objects import Objects
 from zarr_vectors_lazy.api.outward import Outward
 from zarr_vectors_lazy.api.pieces import Meshes, Polylines, Skeletons
 from zarr_vectors_lazy.api.select import parse_conditions, parse_ids
+from zarr_vectors_lazy.api.stored import Stored
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.columns import vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.api.store import ZVStore
 
 
-class ZVLevel(Outward, ArraysMixin):
+class ZVLevel(Outward, Stored, ArraysMixin):
     """One level of a store, or a selection of it; `ZVStore` gives it.
 
     It is a Dask collection of its vertices, attributes, and edges or faces: ``dask.compute(level)`` and

@@ -7,9 +7,16 @@ done, `level_puts` makes the metadata of the joined record. Payloads are made by
 
 from zarr_vectors_lazy.format.dictionary import encode_categories
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
-from zarr_vectors_lazy.format.v09.documents import group_document, root_attributes
+from zarr_vectors_lazy.format.v09.documents import cells_document, group_document, root_attributes
 from zarr_vectors_lazy.format.v09.placement import PlacedLinks, place_links
-from zarr_vectors_lazy.format.v09.reshard import Resharding, is_cell_array, pack_puts, plan_resharding, stale_prefix
+from zarr_vectors_lazy.format.v09.reshard import (
+    Resharding,
+    array_form,
+    is_cell_array,
+    pack_puts,
+    plan_resharding,
+    stale_prefix,
+)
 from zarr_vectors_lazy.format.v09.stamps import with_counts, with_total, without_counts
 from zarr_vectors_lazy.format.v09.writing import Writing09
 from zarr_vectors_lazy.format.vectors import encode_rows
@@ -18,6 +25,8 @@ __all__ = [
     "CURRENT",
     "PlacedLinks",
     "Resharding",
+    "array_form",
+    "cells_document",
     "encode_categories",
     "encode_fragments",
     "encode_rows",

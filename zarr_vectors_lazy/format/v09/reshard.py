@@ -17,7 +17,7 @@ from zarr_vectors_lazy.format.v09.arrays import parse_cells, parse_layout
 from zarr_vectors_lazy.format.v09.documents import dump
 from zarr_vectors_lazy.format.v09.layout import GridLayout
 from zarr_vectors_lazy.model.arrays import CellArray
-from zarr_vectors_lazy.model.writing import Encoding
+from zarr_vectors_lazy.model.writing import Encoding, Grid
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, Json
 
@@ -101,3 +101,16 @@ def pack_puts(layout: GridLayout, coords: ChunkCoords, raws: Sequence[Buffer]) -
         data = encode_shard([bytes(raws[i]) for i in mine.tolist()], at[mine], layout.shards.cells)
         puts.append(Put(layout.object_key(index), data))
     return puts
+
+
+def array_form(node: Found) -> tuple[Grid, Encoding]:
+    """Grid of an array of cells, and how a new array beside it is best stored: as it is, if we write such cells."""
+    layout = parse_cells(node).spec.layout
+    assert isinstance(layout, GridLayout)
+    shape = None if layout.shards is None else layout.shards.shape
+    names = () if layout.pipeline is None else layout.pipeline.names
+    compressor = names[0] if names and names[0] != "crc32c" else None
+    grid = Grid(origin=layout.origin, shape=tuple(node.doc["shape"]))
+    if layout.pipeline is None or compressor not in ("zstd", "blosc", None):
+        return grid, Encoding(shard_shape=shape)
+    return grid, Encoding(compressor=compressor, checksum="crc32c" in names, shard_shape=shape)  # type: ignore[arg-type]
