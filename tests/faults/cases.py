@@ -42,6 +42,12 @@ STORES = (
 )
 
 
+def every_small_store():
+    """Names of the stores of which many can be read in a second."""
+    paths = [path for path in DATA.rglob(f"*{SUFFIX}") if path.stat().st_size < SMALL_NBYTES]
+    return tuple(sorted(path.name.removesuffix(SUFFIX) for path in paths))
+
+
 def unpacked(folder, names=STORES):
     """Folders of stores by name, unpacked below ``folder``."""
     found = {path.name.removesuffix(SUFFIX): path for path in DATA.rglob(f"*{SUFFIX}")}
@@ -62,6 +68,7 @@ OF_SERVERS = ("slow", "500", "503", "429", "reset", "reset in body", "truncated"
               "denied", "short", "empty", "flipped", "garbage", "whole", "other range")  # fmt: skip
 UNSEEN = {"flipped", "garbage"}  # without a checksum nobody can tell one float from another
 LIMIT_S = 60
+SMALL_NBYTES = 60_000  # packed
 IMPATIENT = {
     "zarr_vectors_lazy.retries": 2,
     "zarr_vectors_lazy.retry-timeout": "0.5 s",
@@ -155,9 +162,11 @@ class Tally:
 class Bench:
     """The stores, where they are, and what they give when nothing fails."""
 
-    def __init__(self, folder, server):
-        self.server = server
-        self.folders = unpacked(folder)
+    def __init__(self, folder, names=STORES):
+        self.server = None
+        self.names = names
+        self.folder = folder
+        self.folders = unpacked(folder, names)
         self.objects = {name: contents(path) for name, path in self.folders.items()}
         for path in self.folders.values():
             zvl.consolidate(path)  # plain HTTP has nothing else
@@ -166,7 +175,7 @@ class Bench:
     def draw(self, seed, hows=HOWS):
         """Return the case of a seed."""
         rng = random.Random(seed)
-        name, how = rng.choice(STORES), rng.choice(hows)
+        name, how = rng.choice(self.names), rng.choice(hows)
         kinds = OF_OBJECTS if how == "object" else OF_SERVERS
         level = rng.choice(sorted({key.split("/")[0] for key in self.objects[name] if key[0].isdigit()}))
         return Case(

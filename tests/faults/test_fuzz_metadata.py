@@ -15,7 +15,7 @@ from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
 from tests.bounds import at_most, within
-from tests.faults.cases import STORES, contents, unpacked
+from tests.faults.cases import STORES, contents, every_small_store, unpacked
 from tests.faults.mutate import EXAMPLES, hostile
 from zarr_vectors_lazy.errors import ZVError
 
@@ -48,13 +48,14 @@ def members(store):
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
     """Objects of small stores, by name."""
-    names = [name for name in STORES if name not in {"tracts-0.9", "neuron-0.9", "cloud-0.7"}]
+    names = every_small_store()
+    names = names if EXAMPLES else [name for name in STORES if name in names]
     return {name: contents(path) for name, path in unpacked(tmp_path_factory.mktemp("stores"), names).items()}
 
 
 def documents(files, part):
     """Stores of which one document was changed, and what was done to it."""
-    for number in range((EXAMPLES or 80) // PARTS):
+    for number in range((EXAMPLES or 48) // PARTS):
         rng = random.Random(f"{SEED}-{part}-{number}")
         name = rng.choice(sorted(files))
         docs = [key for key in files[name] if key.endswith("zarr.json")]

@@ -58,7 +58,7 @@ def trace_paths(block: PathBlock, raws: Sequence[Raw]) -> Paths:
     if block.whole and (at < 0).any():
         coord = manifests.chunks[at < 0][0].tolist()
         raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=block.source.spec.url)
-    chunk = np.where(at >= 0, table.order[at], -1)
+    chunk = np.where(at >= 0, table.order[at], -1) if len(table) else at
     indexes = [
         read_fragments(block.source, block.fragments, tuple(coord), raw)
         for coord, raw in zip(block.coords.tolist(), raws, strict=True)
