@@ -7,6 +7,7 @@ import re
 import secrets
 import weakref
 from collections.abc import Iterator, Sequence
+from pathlib import PurePosixPath
 from typing import Any
 
 from zarr_vectors_lazy.errors import StoreError
@@ -261,13 +262,19 @@ class FsspecBackend(Backend):
             case Put():
                 return self._put(system, request)
             case Delete(keys):
-                for key in keys:
-                    with contextlib.suppress(FileNotFoundError):
-                        system.rm_file(self._path(key))
-                    record("delete", key, 0)
-                return None
+                return self._rm(system, keys)
         record("list", prefix, 0)
         return names
+
+    def _rm(self, system: Any, keys: Sequence[str]) -> None:
+        for key in keys:
+            with contextlib.suppress(FileNotFoundError):
+                system.rm_file(self._path(key))
+            record("delete", key, 0)
+        folders = {folder for key in keys for folder in PurePosixPath(key).parents} - {PurePosixPath()}
+        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+            with contextlib.suppress(OSError, NotImplementedError):  # what is not empty stays
+                system.rmdir(self._path(str(folder)))
 
     def _put(self, system: Any, request: Put) -> bool:
         path = self._path(request.key)

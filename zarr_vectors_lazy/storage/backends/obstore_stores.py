@@ -173,7 +173,7 @@ def _construct(spec: StoreSpec, scheme: str, given: dict[str, Any]) -> ObjectSto
     if scheme == "file":
         if given:
             raise StoreError(f"a local folder takes no options; got {', '.join(spec.options)}", where=spec.url)
-        return store.LocalStore(prefix=local_path(spec.url))
+        return store.LocalStore(prefix=local_path(spec.url), automatic_cleanup=True)
     if scheme in {"http", "https"}:
         if scheme == "http":  # who types http:// means it
             given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
