@@ -53,4 +53,5 @@ def delete_below(backend: Backend, prefix: str = "", *, keep: Collection[str] = 
     keys = [key for key in sizes if key not in keep]
     step = backend.deletes_at_once
     fetch(backend, [Delete(tuple(keys[i : i + step])) for i in range(0, len(keys), step)])
+    backend.tidy(keys)
     return len(keys)

@@ -271,10 +271,14 @@ class FsspecBackend(Backend):
             with contextlib.suppress(FileNotFoundError):
                 system.rm_file(self._path(key))
             record("delete", key, 0)
+
+    def tidy(self, keys: Sequence[str]) -> None:  # noqa: D102  inherited
+        if self._asynchronous:  # buckets, which have no folders
+            return
         folders = {folder for key in keys for folder in PurePosixPath(key).parents} - {PurePosixPath()}
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
             with contextlib.suppress(OSError, NotImplementedError):  # what is not empty stays
-                system.rmdir(self._path(str(folder)))
+                self._fs.rmdir(self._path(str(folder)))
 
     def _put(self, system: Any, request: Put) -> bool:
         path = self._path(request.key)
