@@ -49,7 +49,7 @@ class Backend(ABC):
         reason = without_secrets(" ".join(str(error).split()), self.spec.options) or type(error).__name__
         return StoreError(f"{describe(request)} failed: {reason[:600]}{hint}", where=self.url)
 
-    def tidy(self, keys: Sequence[str]) -> None:
+    def tidy(self, keys: Sequence[str]) -> None:  # noqa: B027  most stores have nothing to do
         """Remove the folders of deleted objects that are empty now, where the store has folders and leaves them."""
 
     def check_writable(self, request: Request) -> None:
