@@ -7,6 +7,7 @@ from zarr_vectors_lazy.api.migrate import migrate
 from zarr_vectors_lazy.api.plain import open_store
 from zarr_vectors_lazy.api.pyramid import build_pyramid, coarsen_level
 from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
+from zarr_vectors_lazy.api.rechunk import rechunk
 from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
 from zarr_vectors_lazy.api.tools import consolidate, index, shard
@@ -31,6 +32,7 @@ __all__ = [
     "read_mesh",
     "read_points",
     "read_polylines",
+    "rechunk",
     "shard",
     "suggest_chunk_shape",
     "testing",

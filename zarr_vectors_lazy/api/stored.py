@@ -1,15 +1,21 @@
 """A level into a store: attributes beside its data, and what is selected as a store of its own."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
 
 import dask
 
+from zarr_vectors_lazy.access.session import Mode
 from zarr_vectors_lazy.api.progress import computing
+from zarr_vectors_lazy.api.save import save_level
 from zarr_vectors_lazy.api.write_args import check_name
 from zarr_vectors_lazy.graph.add_attribute import add_attribute
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.model.writing import Compressor
 
 if TYPE_CHECKING:
+    from zarr_vectors_lazy.api.level import ZVLevel
     from zarr_vectors_lazy.api.store import ZVStore
 
 
@@ -55,3 +61,68 @@ class Stored:
             return job
         with computing(f"write {name}", shown=progress):
             return dask.compute(job)[0]
+
+    def save(
+        self,
+        path: Any,
+        *,
+        chunk_shape: Any = None,
+        bin_shape: Any = None,
+        compressor: Compressor = "zstd",
+        checksum: bool = True,
+        shard_shape: Any = None,
+        mode: Mode = "w-",
+        compute: bool = True,
+        progress: bool = False,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        **backend_kwargs: Any,
+    ) -> Any:
+        """Write what is selected as a new store of format 0.9, as its level 0.
+
+        Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups,
+        axes, units and reference system. It is read into memory in one pass.
+
+        A path that the selection interrupts becomes several objects: the first run keeps the id, further ones get new
+        ids, and the attributes and groups of the object are theirs too. So no edge joins what was not joined.
+
+        Parameters
+        ----------
+        path
+            Where to; URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+        chunk_shape, bin_shape
+            Of the new store; by default those of the level.
+        compressor, checksum, shard_shape, mode, compute, progress
+            As `write_points`.
+        backend, storage_options, **backend_kwargs
+            Of the new store, as for `open_zv`.
+
+        Returns
+        -------
+        dict
+            What the writer of the geometry returns.
+
+        Raises
+        ------
+        SelectionError
+            If nothing is selected, vertices belong to several objects (coarse levels of the reference), a line is cut
+            in two, or an argument is malformed.
+        StoreError
+            If there is something at ``path``, or a put fails.
+        """
+        arguments = {
+            "chunk_shape": self._view.data.meta.chunk_shape if chunk_shape is None else chunk_shape,
+            "bin_shape": bin_shape,
+            "compressor": compressor,
+            "checksum": checksum,
+            "shard_shape": shard_shape,
+            "mode": mode,
+            "progress": progress,
+            "backend": backend,
+            "storage_options": storage_options,
+            **backend_kwargs,
+        }
+        if bin_shape is None and chunk_shape is None and self._view.data.meta.bins_tile:
+            arguments["bin_shape"] = self._view.data.meta.bin_shape
+        save = partial(save_level, cast("ZVLevel", self), path, arguments)
+        return save() if compute else dask.delayed(save, pure=False, name="save")()
