@@ -63,6 +63,7 @@ def test_links_to_another_level_have_a_header():
     [
         (WITHIN | {"0/links/0": group_doc({"dtype": "int64"})}, "link_width"),
         (WITHIN | {"0/links/0": group_doc({"link_width": 0})}, "link_width"),
+        ({"0/links/0/1.2": blob_doc(32)}, "link_width"),
         (WITHIN | {"0/links/0": group_doc({"link_width": 3})} | ACROSS, "one family"),
         (WITHIN | {"0/links/0": group_doc({"link_width": 2, "dtype": "float32"})}, "integers"),
         ({"0/cross_chunk_links/0": group_doc({"num_links": 3, "link_width": 2, "sid_ndim": 5})}, "sid_ndim is 5"),

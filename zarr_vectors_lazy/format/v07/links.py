@@ -46,7 +46,7 @@ def find_family(level: int, ranks: tuple[int, ...], delta: int) -> MetaSteps[Lin
     if cells is None and table is None:
         return None
     widths = {_width(node) for node, used in ((within, cells), (across, table)) if used is not None}
-    if len(widths) != 1:
+    if len(widths) != 1 or 0 in widths:
         raise FormatError(f"link_width is {sorted(widths)} for records of one family", where=paths[0])
     (width,) = widths
     segments = () if cells is None else (_segment(cells, width, delta),)
