@@ -2,14 +2,19 @@
 
 import base64
 import json
+import os
 import re
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from tests.services.hosts import ACCOUNT
 from tests.services.object_server import Answer, object_server
 from tests.services.test_anonymous import only_signed
 from zarr_vectors_lazy.errors import StoreError
@@ -163,6 +168,54 @@ def test_obstore_takes_azures_own_variables(monkeypatch):
         monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", f"{server.url}/account")
         monkeypatch.setenv("AZURE_ALLOW_HTTP", "true")
         assert read(connect(resolve("az://cont/p", backend="obstore", allow_http=True))) == b"data"
+
+
+@both
+def test_a_public_container_of_azurite(backend, azure_host):
+    azure_host.put("p", {"x": b"data"}, container="public")
+    azure_host.put("p", {"x": b"data"})
+    to = {
+        "obstore": {"account_name": ACCOUNT, "endpoint": azure_host.endpoint},
+        "fsspec": {"connection_string": f"AccountName={ACCOUNT};BlobEndpoint={azure_host.endpoint}"},
+    }[backend]
+    assert read(connect(resolve(f"az://{ACCOUNT}/public/p", backend=backend, **to))) == b"data"
+    with pytest.raises(StoreError, match="sent unsigned"):
+        read(connect(resolve(f"az://{ACCOUNT}/loopback/p", backend=backend, **to)))
+
+
+CHILD = """
+import sys
+from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.requests import Get
+from zarr_vectors_lazy.storage.resolve import resolve
+
+there = connect(resolve("az://account/cont/p", backend="fsspec", account_host=sys.argv[1]))
+try:
+    print(bytes(fetch(there, [Get("x")])[0]))
+except StoreError as error:
+    print(error)
+"""
+
+
+@pytest.mark.parametrize(("answers", "said"), [(True, "b'data'"), (False, "sent unsigned")])
+def test_adlfs_and_the_metadata_of_the_instance(answers, said, tmp_path):
+    token = {"access_token": "t", "expires_in": "3600", "expires_on": "4070908800", "token_type": "Bearer"}
+    token |= {"resource": "https://storage.azure.com"}
+    metadata = Answer(200, "", {"Content-Type": "application/json"}, text=json.dumps(token))
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")  # which a process reads as it starts
+    with object_server(only_signed, authority=authority) as server, object_server(lambda _: metadata) as instance:
+        server.store["cont/p/x"] = b"data"
+        host = instance.url if answers else "http://127.0.0.1:9"
+        environment = {"SSL_CERT_FILE": str(tmp_path / "ca.pem"), "AZURE_POD_IDENTITY_AUTHORITY_HOST": host}
+        command = [sys.executable, "-c", CHILD, server.url.partition("://")[2]]
+        environment = {**os.environ, **environment}
+        done = subprocess.run(command, env=environment, timeout=60, check=True, capture_output=True, text=True)
+        assert said in done.stdout
+        assert [asked.signed for asked in server.asked] == ([False, True] if answers else [False])
+        assert bool(instance.asked) == answers
 
 
 @both

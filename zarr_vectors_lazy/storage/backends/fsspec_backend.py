@@ -50,9 +50,9 @@ class FsspecBackend(Backend):
             self._lend = self._lent if self._scheme in SHARED else Lender(self._another, self._fs).lend
         self._root = systems.root_of(spec, self._fs)
 
-    async def _open(self, *, signed: bool = False) -> None:
+    async def _open(self, *, signed: bool = False, **found: Any) -> None:
         # Made on the loop that it will live on; its session too, before many requests would each make one.
-        self._fs, self._unsigned = systems.make(self.spec, signed=signed)
+        self._fs, self._unsigned = systems.make(self.spec, signed=signed, **found)
         if hasattr(self._fs, "set_session"):
             self._sessions.append(await self._fs.set_session())
 
@@ -321,7 +321,10 @@ class FsspecBackend(Backend):
             allowed = ambient.metadata_allowed(self._scheme) and systems.may_find_credentials(self.spec)
             if allowed and not self._asked:
                 self._asked = True
-                await self._open(signed=True)
+                if self._scheme not in AZURE:
+                    await self._open(signed=True)
+                elif credential := await systems.azure_instance():
+                    await self._open(signed=True, credential=credential)
             return not self._unsigned
 
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:

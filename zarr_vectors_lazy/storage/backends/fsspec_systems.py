@@ -1,5 +1,6 @@
 """fsspec's file systems, made from our descriptions: known options, known failures, unsigned where nobody signs."""
 
+import asyncio
 import importlib
 import inspect
 import sys
@@ -19,6 +20,7 @@ from zarr_vectors_lazy.storage.patience import CONNECT_S, Patience
 from zarr_vectors_lazy.storage.secrets import clean_url, without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
+INSTANCE_S = 5.0
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", **dict.fromkeys(AZURE, "adlfs")}
 System: TypeAlias = Any
 """A class of file systems; fsspec ships no types."""
@@ -117,7 +119,22 @@ def _known(cls: System) -> tuple[set[str], bool]:
     return names - _OURS, open_ended
 
 
-def make(spec: StoreSpec, *, signed: bool = False) -> tuple[Any, bool]:
+async def azure_instance() -> Any:
+    """Return the credential of the machine that this runs on, or None where Azure's metadata address gives none soon.
+
+    adlfs by itself would try five more ways, which takes minutes where nobody answers.
+    """
+    identity = importlib.import_module("azure.identity.aio")  # adlfs needs it
+    credential = identity.ManagedIdentityCredential(retry_total=0)
+    try:
+        await asyncio.wait_for(credential.get_token("https://storage.azure.com/.default"), INSTANCE_S)
+    except failures():
+        await credential.close()
+        return None
+    return credential
+
+
+def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> tuple[Any, bool]:
     """Return the file system, and whether it sends unsigned requests because no credentials were found.
 
     Parameters
@@ -126,10 +143,12 @@ def make(spec: StoreSpec, *, signed: bool = False) -> tuple[Any, bool]:
         Its URL and options.
     signed
         Ask for credentials wherever the file system looks, the instance's metadata included.
+    found
+        Options beside those of ``spec``.
     """
     scheme = scheme_of(spec.url)
     cls = system_class(scheme)
-    options = spec.options.plain()
+    options = spec.options.plain() | found
     asynchronous = issubclass(cls, AsyncFileSystem) and bool(cls.async_impl)
     unsigned = not signed and _unsigned(scheme, options)
     if unsigned:
