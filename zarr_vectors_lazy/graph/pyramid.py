@@ -14,7 +14,7 @@ from zarr_vectors_lazy.access.pyramid.objects import index_shard, write_object_t
 from zarr_vectors_lazy.access.pyramid.planning import PlannedLevel
 from zarr_vectors_lazy.access.pyramid.publish import LevelPlan, publish_levels
 from zarr_vectors_lazy.access.pyramid.remap import remap_part
-from zarr_vectors_lazy.access.pyramid.session import Session, begin_build
+from zarr_vectors_lazy.access.pyramid.session import Session, begin_build, finish_build
 from zarr_vectors_lazy.access.pyramid.step import Part
 from zarr_vectors_lazy.access.pyramid.tasks import coarsen_part, gathered
 from zarr_vectors_lazy.access.pyramid.thin import row_threshold
@@ -38,6 +38,10 @@ SECOND: dict[str, Callable[..., Any]] = {
 def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Sequence[LevelPlan]) -> DelayedPyramid:
     """Graph of a build; its one key gives the summary."""
     name = f"zv-pyramid-{session.build}"
+    if session.published:
+        specs = [plan.spec for plan in plans if plan.arrays]
+        graph = HighLevelGraph.from_collections(name, {name: UnfusedTask(name, finish_build, session, specs)}, [])
+        return DelayedPyramid(name, graph, figures_of([], 1))
     begin = f"{name}-begin"
     tasks: dict[Key, GraphNode] = {begin: UnfusedTask(begin, begin_build, session)}
     made: list[LevelTasks] = []

@@ -77,7 +77,7 @@ def figures_of(levels: Sequence[PlannedLevel], tasks: int) -> Figures:
         reads += sum(spec.layout.requests(fine) for spec in specs if spec is not None)
         links = {"none": 0, "implicit": 1, "explicit": 2}[step.cross]
         writes += coarse * (len(planned.arrays) + 1) + links * len(fine)
-    counts = levels[0].counts
+    counts = levels[0].counts if levels else None
     nbytes = None if counts is None else int(counts.sum()) * levels[0].row_nbytes
     return Figures(
         levels=tuple(planned.step.level for planned in levels),

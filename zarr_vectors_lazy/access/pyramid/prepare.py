@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData
-from zarr_vectors_lazy.access.metadata import DOC
 from zarr_vectors_lazy.access.pyramid.planning import Asked, Options, PlannedLevel, plan_first, plan_next
 from zarr_vectors_lazy.access.pyramid.publish import LevelPlan
 from zarr_vectors_lazy.access.pyramid.session import (
@@ -17,6 +16,7 @@ from zarr_vectors_lazy.access.pyramid.session import (
     continues,
     describe_parameters,
     find_shift,
+    is_published,
     read_journals,
 )
 from zarr_vectors_lazy.access.store import OpenStore
@@ -92,7 +92,7 @@ def prepare(opened: OpenStore, request: Request) -> tuple[Session, list[PlannedL
     if not resumed:
         _refuse(opened, request, journals, replaced)
     kept = tuple(level for level in sorted(opened.levels) if level not in replaced)
-    journal = journals[request.levels[0]] if resumed else {}
+    journal = next(iter(journals.values())) if resumed else {}
     shift = int(journal.get("shift", 0)) if resumed else _shift(backend, request, kept, replaced)
     levels = plan_levels(opened, data, request, shift)
     root = opened.tree.node("")
@@ -104,6 +104,7 @@ def prepare(opened: OpenStore, request: Request) -> tuple[Session, list[PlannedL
         levels=request.levels,
         parameters=parameters,
         resumed=resumed,
+        published=resumed and is_published(journals),
         replaced=replaced,
         kept=kept,
         root=root.attributes,
@@ -210,12 +211,7 @@ def _block(opened: OpenStore, request: Request, levels: Sequence[PlannedLevel]) 
 def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequence[PlannedLevel]) -> list[LevelPlan]:
     first = levels[0].step
     ndim = opened.meta.ndim
-    there = frozenset({f"{request.source}/links/{DOC}"} if opened.tree.node(f"{request.source}/links") else ())
-    plans = [
-        LevelPlan(
-            level=request.source, ndim=ndim, arrays=(), grid=first.fine_grid, encoding=first.encoding, there=there
-        )
-    ]
+    plans = [LevelPlan(level=request.source, ndim=ndim, arrays=(), grid=first.fine_grid, encoding=first.encoding)]
     for planned in levels:
         step = planned.step
         plans.append(

@@ -5,12 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from zarr_vectors_lazy.access.metadata import DOC
 from zarr_vectors_lazy.access.pyramid.session import Session, publish
 from zarr_vectors_lazy.format.keys import parse_deltas
 from zarr_vectors_lazy.format.writing import CURRENT
 from zarr_vectors_lazy.model.pyramid import CellRecord, ChunkRecord
 from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, LevelDraft, LevelRecord, LinkFamilyDraft
-from zarr_vectors_lazy.requests import Put
+from zarr_vectors_lazy.requests import Get, Put
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import Json
 
 VERTICES = "vertices"
@@ -30,8 +33,6 @@ class LevelPlan:
         Of all arrays written on it.
     attributes
         Members of ``zarr_vectors_level``.
-    there
-        Keys of documents that are there and stay as they are.
     directed, width
         Of the links inside the level, where it has any.
     summary
@@ -44,10 +45,14 @@ class LevelPlan:
     grid: Grid
     encoding: Encoding
     attributes: Json = field(default_factory=dict)
-    there: frozenset[str] = frozenset()
     directed: bool = False
     width: int = 2
     summary: Json = field(default_factory=dict)
+
+    @property
+    def spec(self) -> Json:
+        """What the caller is told of the level, before its size is known."""
+        return {"level": self.level, **self.summary}
 
 
 def publish_levels(
@@ -67,12 +72,19 @@ def publish_levels(
         if plan.arrays:
             nodes.append(node)
             counts[plan.level] = sum(cell.count for cell in by_level[plan.level] if cell.path == VERTICES)
-        arrays += [put for put in documents if put.key not in plan.there]
+        arrays += documents if plan.arrays else _added(session, plan, documents)
     publish(session, arrays, nodes)
-    specs = [{"level": plan.level, "vertex_count": counts[plan.level], **plan.summary} for plan in plans if plan.arrays]
+    specs = [{**plan.spec, "vertex_count": counts[plan.level]} for plan in plans if plan.arrays]
     for spec, count in zip(specs, objects, strict=False):
         spec["objects_kept"] = count
     return {"levels_created": len(specs), "level_specs": specs, **session.summary}
+
+
+def _added(session: Session, plan: LevelPlan, documents: Sequence[Put]) -> list[Put]:
+    """Documents of a level that was there, less that of its group of links, if it has one."""
+    key = f"{plan.level}/links/{DOC}"
+    (raw,) = fetch(connect(session.spec), [Get(key)])
+    return [put for put in documents if raw is None or put.key != key]
 
 
 def level_puts(plan: LevelPlan, cells: Sequence[CellRecord]) -> list[Put]:

@@ -37,8 +37,8 @@ class Session:
         The level that is there, and those to be built from it.
     parameters
         All that the result depends on, and a fingerprint of the source; what a second run must agree with.
-    resumed
-        Whether an earlier run's journal is continued.
+    resumed, published
+        Whether an earlier run's journal is continued, and whether all is done but to delete it.
     replaced
         Levels that are there and go, ascending.
     kept
@@ -65,6 +65,7 @@ class Session:
     levels: tuple[int, ...]
     parameters: Json
     resumed: bool
+    published: bool
     replaced: tuple[int, ...]
     kept: tuple[int, ...]
     root: Json
@@ -76,7 +77,7 @@ class Session:
     depth: int
     summary: Json
 
-    def journal(self, state: Literal["clearing", "building"]) -> list[Put]:
+    def journal(self, state: Literal["clearing", "building", "published"]) -> list[Put]:
         """Puts that note the state of every level."""
         doc = {
             "state": state,
@@ -120,7 +121,13 @@ def read_journals(backend: Backend) -> dict[int, Json]:
 
 def continues(journals: dict[int, Json], levels: Sequence[int], parameters: Json) -> bool:
     """Whether journals are those of an earlier run of the same build."""
-    return set(journals) == set(levels) and all(doc.get("parameters") == parameters for doc in journals.values())
+    ours = all(doc.get("parameters") == parameters for doc in journals.values())
+    return ours and (set(journals) == set(levels) or (set(journals) < set(levels) and is_published(journals)))
+
+
+def is_published(journals: dict[int, Json]) -> bool:
+    """Whether an earlier run has published all levels, and only its journal is left."""
+    return any(doc.get("state") == "published" for doc in journals.values())
 
 
 def find_shift(backend: Backend, folders: Sequence[str]) -> int:
@@ -164,6 +171,8 @@ def _clear(backend: Backend, session: Session) -> None:
             fetch(backend, [Delete((f"{level}/{DOC}",))])
     for folder in session.families():
         _delete_documents_first(backend, folder)
+    for level in session.kept:
+        _delete_if_bare(backend, f"{level}/links")
     for level in sorted({*session.replaced, *session.levels}, reverse=True):
         _delete_documents_first(backend, str(level))
     for level in session.levels:
@@ -180,6 +189,14 @@ def _delete_documents_first(backend: Backend, folder: str) -> None:
         delete_below(backend, folder)
 
 
+def _delete_if_bare(backend: Backend, folder: str) -> None:
+    """Delete a group in which nothing is left, and of which nothing is said."""
+    key = f"{folder}/{DOC}"
+    sizes, raw = fetch(backend, [ListSizes(folder), Get(key)])
+    if raw is not None and set(sizes) == {key} and not json.loads(bytes(raw)).get("attributes"):
+        fetch(backend, [Delete((key,))])
+
+
 def publish(session: Session, arrays: Sequence[Put], nodes: Sequence[Put]) -> None:
     """Put arrays' metadata, then the root, then the node of each level; then renew what is derived from them."""
     backend = connect(session.spec)
@@ -190,9 +207,22 @@ def publish(session: Session, arrays: Sequence[Put], nodes: Sequence[Put]) -> No
     if session.consolidated:
         write_consolidated(session.spec)
     backend.opened.clear()
-    fetch(backend, [Delete(tuple(journal_key(level) for level in session.levels))])
-    for level in session.levels:
-        delete_below(backend, f"{JOURNAL}/{level}")
+    fetch(backend, session.journal("published"))
+    _sweep(backend, session.levels)
+
+
+def _sweep(backend: Backend, levels: Sequence[int]) -> None:
+    """Delete the journal of levels that are published, what says so last."""
+    for level in levels:
+        delete_below(backend, f"{JOURNAL}/{level}", keep={journal_key(level)})
+    for level in levels:
+        fetch(backend, [Delete((journal_key(level),))])
+
+
+def finish_build(session: Session, specs: Sequence[Json]) -> Json:
+    """Task: do what an earlier run, which published all levels, left undone."""
+    _sweep(connect(session.spec), session.levels)
+    return {"levels_created": len(specs), "level_specs": list(specs), **session.summary}
 
 
 def describe_parameters(options: Json, fingerprint: str) -> Json:
