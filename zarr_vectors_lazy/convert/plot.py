@@ -176,7 +176,7 @@ def _as_png(figure: Any) -> bytes:
     import io  # noqa: PLC0415
 
     out = io.BytesIO()
-    figure.savefig(out, format="png")
+    figure.savefig(out, format="png", dpi=DPI * 0.6)  # notebooks keep what they show
     return out.getvalue()
 
 
