@@ -5,9 +5,12 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from zarr_vectors_lazy.settings import setting
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 T = TypeVar("T")
 
@@ -55,9 +58,9 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         raise
 
 
-def post(coroutine: Coroutine[Any, Any, None]) -> None:
+def post(coroutine: Coroutine[Any, Any, None]) -> "Future[None]":
     """Run ``coroutine`` on our loop without waiting for it; called from anywhere, a garbage collection included."""
-    asyncio.run_coroutine_threadsafe(coroutine, event_loop())
+    return asyncio.run_coroutine_threadsafe(coroutine, event_loop())
 
 
 async def gather(call: Callable[[Any], Coroutine[Any, Any, T]], items: Sequence[Any]) -> list[T]:

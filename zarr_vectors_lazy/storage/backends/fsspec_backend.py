@@ -1,12 +1,14 @@
 """Whatever fsspec serves: asynchronous file systems on our loop, the others on threads."""
 
 import asyncio
+import atexit
 import contextlib
 import os
 import re
 import secrets
 import weakref
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -40,11 +42,9 @@ class FsspecBackend(Backend):
         self._asynchronous = systems.system_class(self._scheme).async_impl
         self._asked = False
         self._upgrading = asyncio.Lock()
-        self._sessions: list[Any] = []
         self.deletes_at_once = PAGE if self._scheme == "s3" else 1
         if self._asynchronous:
             run(self._open())
-            weakref.finalize(self, _close, self._sessions, os.getpid())
         else:
             self._fs, self._unsigned = systems.make(spec)
             self._lend = self._lent if self._scheme in SHARED else Lender(self._another, self._fs).lend
@@ -54,7 +54,9 @@ class FsspecBackend(Backend):
         # Made on the loop that it will live on; its session too, before many requests would each make one.
         self._fs, self._unsigned = systems.make(self.spec, signed=signed, **found)
         if hasattr(self._fs, "set_session"):
-            self._sessions.append(await self._fs.set_session())
+            # Younger than the file system's own, which would close the session on a loop that is not its own.
+            weakref.finalize(self, _close, self._fs, await self._fs.set_session(), os.getpid())
+            _register_end()
 
     def _another(self) -> Any:
         return systems.make(self.spec)[0]
@@ -335,12 +337,25 @@ def _limits(start: int, stop: int | None) -> str:
     return f"{start}" if start < 0 else f"{start}-{'' if stop is None else stop - 1}"
 
 
-def _close(sessions: list[Any], pid: int) -> None:
-    """Close what nobody will read from any more, on the loop that it was opened on."""
+def _close(system: Any, session: Any, pid: int) -> None:
+    """Close what nobody will read from any more, on its own loop; the file system lives until then."""
 
     async def close() -> None:
-        for session in sessions:
-            await session.close()
+        await session.close()
+        del kept[:]
 
+    kept = [system]
     if os.getpid() == pid:
-        post(close())
+        closing = post(close())
+        if _ending:
+            with contextlib.suppress(TimeoutError):
+                closing.result(1)
+
+
+_ending: list[bool] = []
+
+
+@cache
+def _register_end() -> None:
+    # Registered after weakref's own, so it runs before that closes what is left.
+    atexit.register(_ending.append, True)
