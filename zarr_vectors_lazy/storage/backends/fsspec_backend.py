@@ -338,13 +338,12 @@ def _limits(start: int, stop: int | None) -> str:
 
 
 def _close(system: Any, session: Any, pid: int) -> None:
-    """Close what nobody will read from any more, on its own loop; the file system lives until then."""
+    """Close what nobody will read from any more, on its own loop."""
 
     async def close() -> None:
         await session.close()
-        del kept[:]
 
-    kept = [system]
+    _closed.append(system)
     if os.getpid() == pid:
         closing = post(close())
         if _ending:
@@ -353,6 +352,7 @@ def _close(system: Any, session: Any, pid: int) -> None:
 
 
 _ending: list[bool] = []
+_closed: list[Any] = []  # kept to the end: what gcsfs does as it is collected, on another loop, raises
 
 
 @cache
