@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from zarr_vectors_lazy.access.pyramid.planning import PlannedLevel
 from zarr_vectors_lazy.access.pyramid.publish import LevelPlan, publish_levels
 from zarr_vectors_lazy.access.pyramid.remap import remap_part
 from zarr_vectors_lazy.access.pyramid.session import Session, begin_build, finish_build
+from zarr_vectors_lazy.access.pyramid.shared import Reach, shared_level
 from zarr_vectors_lazy.access.pyramid.step import Part
 from zarr_vectors_lazy.access.pyramid.tasks import coarsen_part, gathered
 from zarr_vectors_lazy.access.pyramid.thin import row_threshold
@@ -23,6 +25,7 @@ from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, 
 from zarr_vectors_lazy.graph.pyramid_figures import DelayedPyramid, figures_of
 from zarr_vectors_lazy.graph.slots import task_slots
 from zarr_vectors_lazy.plan.parts import cut_parts
+from zarr_vectors_lazy.types import IntArray
 
 MERGED = 64  # lists of records that one task joins
 UNKNOWN_ROWS = 16384  # rows of a chunk, where nothing tells
@@ -46,12 +49,13 @@ def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Seque
     tasks: dict[Key, GraphNode] = {begin: UnfusedTask(begin, begin_build, session)}
     made: list[LevelTasks] = []
     for planned in levels:
-        level = LevelTasks(tasks, f"{name}-{planned.step.level}", begin, planned, made[-1] if made else None)
+        of = SharedTasks if planned.step.kind == "shared" else LevelTasks
+        level = of(tasks, f"{name}-{planned.step.level}", begin, planned, made[-1] if made else None)
+        level.reaches = [delta for delta in range(1, len(made) + 2) if session.reaches(delta)]
         level.add()
         made.append(level)
-        for reach in range(2, len(made) + 1):
-            if session.reaches(reach):
-                level.add_far(reach)
+        for delta in level.reaches[1:]:
+            level.add_far(delta)
     records = references(key for level in made for key in level.records)
     tables = references(level.tables for level in made if level.tables is not None)
     tasks[name] = UnfusedTask(name, publish_levels, session, tuple(plans), records, tables)
@@ -95,6 +99,7 @@ class LevelTasks:
     chunks: list[Key] = field(default_factory=list)  # the task that makes each chunk
     parts: dict[Key, Part] = field(default_factory=dict)  # what each of these is told
     records: list[Key] = field(default_factory=list)  # tasks that give all records
+    reaches: list[int] = field(default_factory=list)  # levels across which links are stored
     links: list[Key] = field(default_factory=list)  # tasks that give those of links
     tables: Key | None = None  # the task that writes what is told of objects, after which a next level may begin
 
@@ -120,16 +125,13 @@ class LevelTasks:
     def add_far(self, delta: int) -> None:
         """Add the tasks that write links across ``delta`` levels, after those across fewer."""
         assert self.below is not None
-        finest = self
-        for _ in range(delta - 1):
-            assert finest.below is not None
-            finest = finest.below
+        finest = self._finest(delta)
         base, step = finest.planned.step, self.planned.step
         far = FarStep(
             step=step,
             level=base.source.level,
             grid=base.fine_grid,
-            scale=self.planned.scale.ratio * base.scale // finest.planned.scale.ratio,
+            scale=self._scale_to(finest),
             last=step.scale,
         )
         name = f"{self.name}-far{delta}"
@@ -152,6 +154,18 @@ class LevelTasks:
             )
             keys.append((name, i))
         self.records += self._merged(name, keys)
+
+    def _scale_to(self, finest: "LevelTasks") -> IntArray:
+        """(D,) chunks of the level below ``finest`` that a chunk of this one has along each axis."""
+        return self.planned.scale.ratio * finest.planned.step.scale // finest.planned.scale.ratio
+
+    def _finest(self, delta: int) -> "LevelTasks":
+        """Tasks of the first level above the one that ``delta`` levels lead down to."""
+        finest = self
+        for _ in range(delta - 1):
+            assert finest.below is not None
+            finest = finest.below
+        return finest
 
     def far_key(self, delta: int, key: Key) -> Key:
         """The task that writes links across ``delta`` levels of the chunks that the task ``key`` makes."""
@@ -233,6 +247,34 @@ class LevelTasks:
             self.tasks[key] = Task(key, gathered, references(keys[i : i + MERGED]))
             found.append(key)
         return found
+
+
+class SharedTasks(LevelTasks):
+    """Tasks of a level that is made as a whole."""
+
+    def add(self) -> None:
+        """Add all of them."""
+        self.tasks[self.step.key] = UnfusedTask(self.step.key, same, self.planned.step)
+        key, records, shards = f"{self.name}-level", f"{self.name}-records", f"{self.name}-shards"
+        below = references(() if self.below is None else self.below.records)
+        reaches = []
+        for delta in self.reaches if self.planned.step.cross != "none" else []:
+            finest = self._finest(delta)
+            step = finest.planned.step
+            reaches.append(Reach(level=step.source.level, grid=step.fine_grid, scale=self._scale_to(finest)))
+        coords, begin = self.planned.fine, TaskRef(self.begin)
+        self.tasks[key] = Task(key, shared_level, self.step, coords, begin, below, tuple(reaches), self._after())
+        self.tasks[records] = UnfusedTask(records, itemgetter(0), TaskRef(key))
+        self.records = [records]
+        if self.planned.tables is not None:
+            self.tasks[shards] = UnfusedTask(shards, itemgetter(1), TaskRef(key))
+            self.tables = f"{self.name}-objects"
+            self.tasks[self.tables] = UnfusedTask(
+                self.tables, write_object_tables, self.step, self.planned.tables, TaskRef(shards)
+            )
+
+    def add_far(self, delta: int) -> None:
+        """Nothing: they are written with the level."""
 
 
 def part_of(planned: PlannedLevel, first: int, last: int) -> Part:

@@ -6,9 +6,9 @@ from typing import Any, Literal, TypeAlias
 from zarr_vectors_lazy.types import IntArray, Json
 
 CrossStorage: TypeAlias = Literal["none", "implicit", "explicit"]
-Kind: TypeAlias = Literal["points", "sets", "paths", "graph", "tree", "faces"]
+Kind: TypeAlias = Literal["points", "sets", "paths", "graph", "tree", "faces", "shared"]
 """How vertices are joined: all of a bin; those of an object in a bin (points with objects); runs of a path; connected
-ones, without and with a direction; those of an object in a bin, with faces."""
+ones, without and with a direction; those of an object in a bin, with faces; all of a bin, as the reference does."""
 
 ChunkKey: TypeAlias = tuple[int, ...]
 

@@ -91,6 +91,11 @@ class Outbox:
         if self._nbytes > FLUSHED_NBYTES:
             self.flush()
 
+    def put(self, put: Put) -> None:
+        """Queue a cell that belongs to the record that was last."""
+        self._puts.append(put)
+        self._nbytes += len(put.data)
+
     def flush(self) -> None:
         """Put what is queued: first all cells, then the records."""
         fetch(self._backend, self._puts)

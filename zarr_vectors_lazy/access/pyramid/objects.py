@@ -36,11 +36,14 @@ class ObjectTables:
         The level and its object index.
     attributes
         Of its objects.
+    carried
+        Folders that are copied as they are.
     """
 
     source: Source
     index: ObjectIndex
     attributes: dict[str, DenseArray]
+    carried: tuple[str, ...] = CARRIED
 
 
 def index_shard(step: Step, shard: int, records: Sequence[Sequence[ChunkRecord]]) -> tuple[BoolArray, str]:
@@ -83,7 +86,7 @@ def write_object_tables(step: Step, tables: ObjectTables, shards: Sequence[tuple
         step.level, ids, (len(here), count), content, rank=step.rank, encoding=step.encoding
     )
     puts += _attribute_puts(backend, step, tables, here)
-    for folder in CARRIED:
+    for folder in tables.carried:
         puts += _copied(backend, f"{tables.source.level}/{folder}", f"{step.level}/{folder}")
     fetch(backend, puts)
     return count

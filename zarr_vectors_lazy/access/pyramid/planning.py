@@ -46,6 +46,7 @@ class Options:
     aggregate: Mapping[str, Rule | None]
     least: int
     shift: int
+    drawn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,9 @@ from zarr_vectors_lazy.access.pyramid.session import (
     is_published,
     read_journals,
 )
+from zarr_vectors_lazy.access.pyramid.shared_planning import plan_shared
 from zarr_vectors_lazy.access.store import OpenStore
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, StoreError
+from zarr_vectors_lazy.errors import NotFoundError, StoreError
 from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.writing import CURRENT
 from zarr_vectors_lazy.kernels.groups import Rule
@@ -79,8 +80,6 @@ def prepare(opened: OpenStore, request: Request) -> tuple[Session, list[PlannedL
             f"stores of format {opened.meta.version} are not written to; migrate it first: zvl.migrate(src, dst)",
             where=opened.tree.url,
         )
-    if request.method != "aggregate":
-        raise SelectionError("method='reference' is not there yet")
     data = opened.levels.get(request.source)
     if data is None:
         raise NotFoundError.among("level", request.source, sorted(opened.levels), where=opened.tree.url)
@@ -184,11 +183,14 @@ def plan_levels(opened: OpenStore, data: LevelData, request: Request, shift: int
         aggregate=request.aggregate,
         least=request.min_vertices,
         shift=shift,
+        drawn=request.strategy == "random",
     )
     asked = [
         Asked(level=level, factor=factor, chunk_scale=scale)
         for level, factor, scale in zip(request.levels, request.factors, request.scales, strict=True)
     ]
+    if request.method == "reference":
+        return plan_shared(opened, data, asked, options)
     planned = [plan_first(opened, data, asked[0], options)]
     for item in asked[1:]:
         planned.append(plan_next(opened, planned[-1], item, options))
@@ -200,6 +202,8 @@ def _block(opened: OpenStore, request: Request, levels: Sequence[PlannedLevel]) 
     capabilities = [name for name in known if name not in OURS or not request.whole]
     if levels[0].step.index is not None:
         capabilities.append("preserved_object_ids")
+    if request.method == "reference":
+        capabilities.append("shared_fragments")
     if request.storage != "none" and request.depth:
         capabilities.append("multiscale_links")
     found: Json = {"format_capabilities": list(dict.fromkeys(capabilities))}
@@ -227,7 +231,7 @@ def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequenc
                 summary={
                     "method": request.method,
                     "preserves_object_ids": step.index is not None,
-                    "shared_fragments": False,
+                    "shared_fragments": step.kind == "shared",
                     "bin_shape": step.bin_shape.tolist(),
                     "chunk_shape": step.chunk_shape.tolist(),
                 },
@@ -238,17 +242,13 @@ def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequenc
 
 def _level_attributes(opened: OpenStore, data: LevelData, request: Request, planned: PlannedLevel) -> Json:
     step = planned.step
-    found: Json = {
-        "parent_level": step.source.level,
-        "coarsening_method": request.method,
-        "object_sparsity": planned.scale.keep,
-        "fragments_tile": True,
-        "zarr_vectors_lazy": {"weight": step.weight},
-    }
-    if planned.scale.keep < 1:
-        of = "objects" if step.index is not None else "vertices"
-        rule = {"strategy": "hash", "seed": request.seed, "of": of, "nested": of == "objects"}
-        found["zarr_vectors_lazy"]["sparsity"] = rule
+    found: Json = {"parent_level": step.source.level, "fragments_tile": True}
+    if step.kind == "shared":
+        keep = 1 if step.thinning is None else step.thinning.keep
+        found |= {"coarsening_method": "per_object", "object_sparsity": keep, "shared_fragments": True}
+    else:
+        found |= {"coarsening_method": request.method, "object_sparsity": planned.scale.keep}
+        found["zarr_vectors_lazy"] = {"weight": step.weight, **_sparsity_rule(request, planned)}
     if not np.array_equal(step.chunk_shape, opened.meta.chunk_shape):
         found["chunk_shape"] = step.chunk_shape.tolist()
     if step.index is not None:
@@ -256,3 +256,10 @@ def _level_attributes(opened: OpenStore, data: LevelData, request: Request, plan
         found["arrays_present"] = ["object_index"]
     block = data.meta.attributes.get("zarr_vectors_level", {})
     return found | {name: block[name] for name in CHUNKING if name in block}
+
+
+def _sparsity_rule(request: Request, planned: PlannedLevel) -> Json:
+    if planned.scale.keep >= 1:
+        return {}
+    of = "objects" if planned.step.index is not None else "vertices"
+    return {"sparsity": {"strategy": "hash", "seed": request.seed, "of": of, "nested": of == "objects"}}
