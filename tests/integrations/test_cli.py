@@ -1,6 +1,7 @@
 """The command ``zvl``: what its words print, and how they end."""
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -176,3 +177,23 @@ def test_a_store_of_0_7_becomes_one_of_0_9(zvl_run, goldens, tmp_path):
     counts = zvl_run("migrate", goldens["cloud-0.7"].path, tmp_path / "new.zarrvectors", "--json")[1]
     assert json.loads(counts) == {"0": 4945, "1": 127, "2": 44}
     assert zvl.open_zv(tmp_path / "new.zarrvectors").format_version.startswith("0.9")
+
+
+def test_a_store_is_sharded_and_unpacked(zvl_run, goldens, tmp_path):
+    copy = tmp_path / "copy.zarrvectors"
+    shutil.copytree(goldens["tracts-0.9"].path, copy)
+    before = zvl.open_zv(copy)[0].vertices.compute()
+    done = json.loads(zvl_run("shard", copy, "--shape", "4", "--json")[1])
+    assert done["0/vertices"] < 16
+    assert zvl_run("shard", copy, "--unpack")[0] == 0
+    assert (zvl.open_zv(copy)[0].vertices.compute() == before).all()
+    for words in ([], ["--shape", "4", "--unpack"], ["--shape", "half"]):
+        assert zvl_run("shard", copy, *words)[0] == 2
+
+
+def test_a_store_with_other_chunks(zvl_run, cloud, tmp_path):
+    new = tmp_path / "new.zarrvectors"
+    assert zvl_run("rechunk", cloud, new, "--chunk-shape", "9000", "--bin-shape", "3000")[0] == 0
+    assert zvl.open_zv(new).chunk_shape.tolist() == [9000, 9000, 9000]
+    assert zvl.open_zv(new)[0].vertices.compute().shape == (4946, 3)
+    assert zvl_run("rechunk", cloud, new)[0] == 2

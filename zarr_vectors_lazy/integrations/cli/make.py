@@ -8,6 +8,7 @@ import typer
 
 from zarr_vectors_lazy.api.migrate import migrate as migrated
 from zarr_vectors_lazy.api.pyramid import build_pyramid
+from zarr_vectors_lazy.api.rechunk import rechunk as rechunked
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.integrations.cli import options as given
 from zarr_vectors_lazy.integrations.cli.output import print_json
@@ -17,6 +18,8 @@ from zarr_vectors_lazy.integrations.formats.loaded import write_loaded
 File = Annotated[Path, typer.Argument(metavar="FILE", help=f"{', '.join(LOADERS)}.", show_default=False)]
 New = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of the new store.", show_default=False)]
 Old = Annotated[str, typer.Argument(metavar="OLD", help="Store of format 0.7.", show_default=False)]
+Source = Annotated[str, typer.Argument(metavar="OLD", help="URL or path of a store.", show_default=False)]
+NewEdges = Annotated[str, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk of the new store.")]
 Edges = Annotated[str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk; else suggested.")]
 Bins = Annotated[str | None, typer.Option("--bin-shape", metavar="X,Y,Z", help="Of a bin, a part of a chunk.")]
 Units = Annotated[str | None, typer.Option("--unit", help="Unit of the coordinates.")]
@@ -30,7 +33,7 @@ Anew = Annotated[bool, typer.Option("--overwrite", help="Replace levels that are
 
 def register(app: typer.Typer) -> None:
     """Add the words."""
-    for word in (ingest, pyramid, migrate):
+    for word in (ingest, pyramid, rechunk, migrate):
         app.command(word.__name__)(word)
 
 
@@ -91,6 +94,37 @@ def pyramid(
         print_json(done)
     else:
         print(f"{store}: {done['levels_created']} levels", file=sys.stderr)
+
+
+def rechunk(
+    old: Source,
+    store: New,
+    chunk_shape: NewEdges,
+    bin_shape: Bins = None,
+    level: given.Level = None,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Write a level of a store as a new one with other chunks and bins."""
+    with given.computing(scheduler, client):
+        done = rechunked(
+            old,
+            store,
+            chunk_shape=numbers(chunk_shape, "--chunk-shape"),
+            bin_shape=numbers(bin_shape, "--bin-shape"),
+            level=level or 0,
+            mode="w" if overwrite else "w-",
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    if json:
+        print_json(done)
+    else:
+        print(f"{store}: {done['chunk_count']:,} chunks", file=sys.stderr)
 
 
 def migrate(

@@ -9,17 +9,20 @@ import typer
 from zarr_vectors_lazy.api import tools
 from zarr_vectors_lazy.api.cors import cors as cors_rules
 from zarr_vectors_lazy.api.validate import validate as validated
+from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.integrations.cli import options as given
 from zarr_vectors_lazy.integrations.cli.output import print_json
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="s3, gcs or azure.", show_default=False)]
 Origins = Annotated[list[str] | None, typer.Option("--origin", help="Site that may read; by default any.")]
+Shape = Annotated[str | None, typer.Option("--shape", metavar="N,N,N", help="Chunks along each axis in a shard.")]
+Unpack = Annotated[bool, typer.Option("--unpack", help="An object for each cell again.")]
 Price = Annotated[float, typer.Option(help="Price, in a currency of your own.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the words."""
-    for word in (validate, cost, cors, index, consolidate):
+    for word in (validate, cost, cors, index, consolidate, shard):
         app.command(word.__name__)(word)
 
 
@@ -39,6 +42,41 @@ def index(
     else:
         for level, count in counts.items():
             print(f"level {level}: {count:,} vertices", file=sys.stderr)
+
+
+def shard(
+    store: given.Store,
+    shape: Shape = None,
+    unpack: Unpack = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Put the cells of every array together into shards, in place: fewer objects, the same bytes."""
+    if (shape is None) != unpack:
+        raise SelectionError("give --shape N, or one number for each axis, or --unpack")
+    sizes = None if shape is None else [whole(part) for part in shape.split(",")]
+    with given.computing(scheduler, client):
+        done = tools.shard(
+            store,
+            shard_shape=sizes[0] if sizes is not None and len(sizes) == 1 else sizes,
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    if json:
+        print_json(done)
+    else:
+        for array, objects in done.items():
+            print(f"{array}: {objects:,} objects", file=sys.stderr)
+
+
+def whole(text: str) -> int:
+    """Whole number of the command line."""
+    if not text.strip().isdigit():
+        raise SelectionError(f"--shape is whole numbers, found {text!r}")
+    return int(text)
 
 
 def validate(
