@@ -53,9 +53,10 @@ class FsspecBackend(Backend):
     async def _open(self, *, signed: bool = False, **found: Any) -> None:
         # Made on the loop that it will live on; its session too, before many requests would each make one.
         self._fs, self._unsigned = systems.make(self.spec, signed=signed, **found)
-        if hasattr(self._fs, "set_session"):
+        set_session = getattr(self._fs, "set_session", None) or getattr(self._fs, "_set_session", None)  # gcsfs's
+        if set_session is not None:
             # Younger than the file system's own, which would close the session on a loop that is not its own.
-            weakref.finalize(self, _close, self._fs, await self._fs.set_session(), os.getpid())
+            weakref.finalize(self, _close, self._fs, await set_session(), os.getpid())
             _register_end()
 
     def _another(self) -> Any:
