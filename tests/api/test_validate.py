@@ -245,3 +245,19 @@ def test_it_is_a_graph(goldens):
 def test_progress_shows_a_bar(goldens, capsys):
     assert zvl.validate(goldens["cloud-0.9"].path, progress=True).ok
     assert "100%" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("change", "check", "message"), [
+    (lambda ids: ids[:-1], "fragments", "object ids for"),
+    (lambda ids: ids[::-1] + 1, "manifests", "belong to other objects"),
+])  # fmt: skip
+def test_object_ids_of_fragments(tmp_path, change, check, message):
+    points = np.random.default_rng(0).uniform(0, 20, (200, 3))
+    zvl.write_points(tmp_path, points, chunk_shape=10, object_ids=np.arange(200) % 7, compressor=None, checksum=False)
+    assert not validated(tmp_path).findings
+    path = tmp_path / "0/fragment_attributes/object_id/c/0/0/0"
+    ids = np.frombuffer(path.read_bytes()[8:], "<i8")
+    path.write_bytes(cell(np.ascontiguousarray(change(ids)).tobytes()))
+    report = validated(tmp_path)
+    assert [finding.check for finding in report.errors] == [check]
+    assert message in report.errors[0].message

@@ -18,7 +18,7 @@ from zarr_vectors_lazy.model.links import LinkCoding
 from zarr_vectors_lazy.model.objects import Fragments
 from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw, Vertices
 
-Kind: TypeAlias = Literal["vertices", "fragments", "attribute", "links", "link_fragments", "link_attribute"]
+Kind: TypeAlias = Literal["vertices", "fragments", "owners", "attribute", "links", "link_fragments", "link_attribute"]
 UNKNOWN = -1
 
 
@@ -85,6 +85,8 @@ class Summary:
         By chunk number; -1 where they could not be read.
     links
         By member and chunk number: records, and for each slot the largest row that is named, -1 for none.
+    owners
+        By chunk number the object id that each fragment is said to have.
     findings
         What is wrong.
     """
@@ -92,6 +94,7 @@ class Summary:
     rows: dict[int, int] = field(default_factory=dict)
     fragments: dict[int, int] = field(default_factory=dict)
     links: dict[tuple[str, int], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
+    owners: dict[int, IntArray] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -144,6 +147,9 @@ class _Chunk:
                 yield from self._vertices(read_vertices(source, cell.spec, coord, raw, None), count)
             case "fragments":
                 yield from self._fragments(read_fragments(source, cell.spec, coord, raw))
+            case "owners":
+                payload = read_payload(source, cell.spec, coord, raw)
+                yield from self._owners(decode_rows(payload, cell.spec.dtype, ()))
             case "attribute":
                 yield from self._attribute(cell, raw, self.rows, "vertices", "counts")
             case "links":
@@ -188,6 +194,13 @@ class _Chunk:
         if lost:
             yield "fragments", "warning", f"{lost} of {self.rows} rows belong to no fragment"
 
+    def _owners(self, owners: np.ndarray[Any, Any]) -> Iterator[tuple[Check, Severity, str]]:
+        total = self.summary.fragments.get(self.chunk, UNKNOWN)
+        if total not in (UNKNOWN, len(owners)):
+            yield "fragments", "error", f"{len(owners)} object ids for {total} fragments"
+        else:
+            self.summary.owners[self.chunk] = owners.astype(np.int64)
+
     def _links(self, cell: CellCheck, records: IntArray) -> None:
         slots, rows = records[:, 0], records[:, 1]
         width = records.shape[2]
@@ -217,6 +230,7 @@ class _Chunk:
 _CHECKS: dict[str, Check] = {
     "vertices": "structure",
     "fragments": "fragments",
+    "owners": "fragments",
     "attribute": "counts",
     "links": "links",
     "link_fragments": "links",

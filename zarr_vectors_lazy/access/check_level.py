@@ -12,7 +12,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
 from zarr_vectors_lazy.model.findings import Check, Finding, Severity
-from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
+from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex
 from zarr_vectors_lazy.types import ChunkCoords, IntArray
 
 
@@ -87,6 +87,7 @@ def join_summaries(summaries: Sequence[Summary]) -> Summary:
         joined.rows.update(summary.rows)
         joined.fragments.update(summary.fragments)
         joined.links.update(summary.links)
+        joined.owners.update(summary.owners)
         joined.findings.extend(summary.findings)
     return joined
 
@@ -204,6 +205,23 @@ def _manifests(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severi
                 f"of chunk {dotted(manifests.chunks[at])}, which has {fragments[at]}"
             ),
         )
+    yield from _owners(check, here, manifests, chunk, ids)
+
+
+def _owners(
+    check: WholeCheck, here: Summary, manifests: Manifests, chunk: IntArray, ids: IntArray
+) -> Iterator[tuple[Check, Severity, str]]:
+    """Hold the object ids of fragments against the manifests that name the fragments."""
+    counts = np.zeros(len(check.coords) + 1, np.int64)
+    for number, owners in here.owners.items():
+        counts[number] = len(owners)
+    starts = np.cumsum(counts) - counts
+    flat = np.concatenate([np.empty(0, np.int64), *(here.owners[number] for number in sorted(here.owners))])
+    known = (manifests.fragments >= 0) & (manifests.fragments < counts[chunk])
+    stated = flat[(starts[chunk] + manifests.fragments)[known]]
+    wrong = int((stated != ids[manifests.owners[known]]).sum())
+    if wrong:
+        yield "manifests", "error", f"{wrong} fragments are said to belong to other objects than those that name them"
 
 
 def _groups(check: WholeCheck) -> Iterator[tuple[Check, Severity, str]]:

@@ -71,6 +71,9 @@ class _Planner:
         if fragments is not None:
             self._add(CellCheck(member="fragments", kind="fragments", spec=fragments.spec), fragments)
             self._compare(fragments, "error", "error")
+        owners = self._attempt("metadata", f"{level}/fragment_attributes", lambda: data.fragment_owners)
+        if owners is not None:
+            self._add(CellCheck(member="owners", kind="owners", spec=owners.spec), owners)
         for name in self._attempt("metadata", level, lambda: data.attribute_names) or ():
             self._attribute(name)
         families = [self._family(delta) for delta in self._attempt("metadata", level, lambda: data.deltas) or ()]
