@@ -109,6 +109,7 @@ def read_member(root, array):
             level.link_attributes[name.partition("/")[0]].compute()
         case "object_index" | "vertex_fragments":
             level.objects.ragged()[0].compute()
+            level.objects.ids  # noqa: B018
         case "object_attributes":
             level.objects.attributes[name].values  # noqa: B018
         case "groups":
