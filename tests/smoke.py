@@ -23,7 +23,18 @@ INSTALLED = {  # of the optional packages
     "minimum": {"obstore"},
     "obstore": {"obstore"},
     "cloud": CLOUD,
-    "all": {"obstore", *CLOUD, "distributed", "pyarrow", "typer", "rich", "matplotlib", "plyfile", "nibabel"},
+    "all": {
+        "obstore",
+        *CLOUD,
+        "distributed",
+        "pyarrow",
+        "typer",
+        "rich",
+        "matplotlib",
+        "plyfile",
+        "nibabel",
+        "neuroglancer",
+    },
 }
 URL = "s3://a-bucket/store.zarrvectors"
 

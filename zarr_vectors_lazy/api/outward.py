@@ -8,6 +8,7 @@ from dask.delayed import Delayed
 
 from zarr_vectors_lazy.api.objects import whole_id
 from zarr_vectors_lazy.convert.dataframe import dataframe
+from zarr_vectors_lazy.convert.neuroglancer import view_in_neuroglancer
 from zarr_vectors_lazy.convert.plot import fitting, panels_of, plot_view
 from zarr_vectors_lazy.convert.xarray import level_dataset
 from zarr_vectors_lazy.errors import SelectionError
@@ -136,6 +137,18 @@ class Outward:
         plain = not self._view.by_object and not self._view.selection.conditions
         views = [self._view, *(self._coarser() if plain and not exact else ())]
         return plot_view(fitting(views, panels, color), panels=panels, color=color, cmap=cmap, size=size, ax=ax)
+
+    def view(self) -> Any:
+        """Open the points, or the lines that join vertices, in Neuroglancer: a `neuroglancer.Viewer`, shown by its URL.
+
+        Raises
+        ------
+        SelectionError
+            If there are more than 200,000 of them.
+        ImportError
+            If Neuroglancer's package is not installed.
+        """
+        return view_in_neuroglancer(self._view)
 
     def _coarser(self) -> list[LevelView]:
         box = self._view.selection.box
