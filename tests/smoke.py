@@ -18,23 +18,13 @@ import xarray as xr
 import zarr_vectors_lazy as zvl
 
 CLOUD = {"s3fs", "gcsfs", "adlfs"}
+FILES = {"laspy", "nibabel", "plyfile", "trx"}
 INSTALLED = {  # of the optional packages
     "none": set(),
     "minimum": {"obstore"},
     "obstore": {"obstore"},
     "cloud": CLOUD,
-    "all": {
-        "obstore",
-        *CLOUD,
-        "distributed",
-        "pyarrow",
-        "typer",
-        "rich",
-        "matplotlib",
-        "plyfile",
-        "nibabel",
-        "neuroglancer",
-    },
+    "all": {"obstore", *CLOUD, "distributed", "pyarrow", "typer", "rich", "matplotlib", *FILES, "neuroglancer"},
 }
 URL = "s3://a-bucket/store.zarrvectors"
 

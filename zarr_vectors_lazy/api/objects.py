@@ -95,6 +95,10 @@ class Objects(Mapping[int, da.Array]):
         """All objects present, flat: ``(vertices, offsets)``; object k of `ids` is rows offsets[k]:offsets[k + 1]."""
         return Ragged(*paths_array(self._view, self.rows))
 
+    def to_awkward(self) -> Any:
+        """All objects present, computed, as an awkward array of type ``objects * var * axes``; needs awkward."""
+        return self.ragged().to_awkward()
+
     def __repr__(self) -> str:
         return f"<objects of {self._level.index} at {self._view.data.tree.url}>"
 
