@@ -1,10 +1,12 @@
-"""The main job in a minute, on real tractography: levels, a coarse level, an exact box, requests, a picture.
+"""The main job in a minute, on real tractography: a store, its pyramid, an exact box, requests, a picture.
 
-``python -m zarr_vectors_lazy.demo [STORE] [PICTURE]``; without a store, the one in the checkout's ``tests/data``.
+``python -m zarr_vectors_lazy.demo [STORE] [PICTURE]``; without a store, one is written from the streamlines in the
+checkout's ``tests/data``.
 """
 
 import argparse
 import logging
+import tempfile
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +25,9 @@ from zarr_vectors_lazy.testing import counting
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKED = CHECKOUT / "tests" / "data" / "0.9-by-zarr-vectors-0.9.2" / "tracts-0.9.zarrvectors.zip"
 OUT = CHECKOUT / "demo-out"
+FACTORS = [(2, 1), (2, 2)]
+"""A level each: bins twice as large; of the last, half of the streamlines."""
+SHOWN = 3  # levels, the finest ones
 SHARE = 0.3  # of the extent along each axis, that the box covers
 BACKGROUND = "#0c0f14"
 BOX = "#f2c14e"
@@ -35,12 +40,17 @@ log = logging.getLogger("zarr_vectors_lazy.demo")
 
 
 def embedded_store() -> Path:
-    """Unpack the tractography of ``tests/data`` and return its path."""
+    """Write the streamlines of ``tests/data`` as a store, build its pyramid, and return its path."""
     if not PACKED.exists():
         raise SystemExit(f"{PACKED} is not there: run this from a checkout, or name a store")
     path = OUT / "tracts.zarrvectors"
-    with zipfile.ZipFile(PACKED) as packed:
-        packed.extractall(path)
+    with tempfile.TemporaryDirectory() as folder:
+        with zipfile.ZipFile(PACKED) as packed:
+            packed.extractall(folder)
+        streamlines = dask.compute(*zvl.open_zv(folder)[0].objects.ragged())
+    written = zvl.write_polylines(path, streamlines, chunk_shape=12.0, bin_shape=1.5, units="mm", mode="w")
+    zvl.build_pyramid(path, factors=FACTORS)
+    log.info("%d streamlines written, %d levels built", written["polyline_count"], len(FACTORS))
     return path
 
 
@@ -78,7 +88,7 @@ def segments(level: zvl.ZVLevel) -> Floats:
 
 def draw(panels: Sequence[tuple[str, Floats, float]], box: Box, picture: Path) -> None:
     """One panel for each (title, segments, line width), coloured by direction: |x| red, |y| green, |z| blue."""
-    figure = Figure(figsize=(5 * len(panels), 5.2), facecolor=BACKGROUND)
+    figure = Figure(figsize=(4.4 * len(panels), 4.9), facecolor=BACKGROUND)
     axes = figure.subplots(1, len(panels))
     for axis, (title, ends, width) in zip(axes, panels, strict=True):
         add_segments(axis, ends, box, width)
@@ -115,8 +125,8 @@ def show(url: str, picture: Path) -> None:
     """Run the demonstration on one store, and leave the picture."""
     store = zvl.open_zv(url)
     describe(store)
-    fine = store[store.levels[0]]
-    coarse = store[store.levels[min(1, len(store) - 1)]]
+    fine, *coarser = list(store)[:SHOWN]
+    coarse = coarser[0] if coarser else fine
     vertices, _ = read(f"level {coarse.index}", coarse)
     box = middle(vertices)
     cut = fine.sel(bbox=box)
@@ -126,10 +136,11 @@ def show(url: str, picture: Path) -> None:
     log.info("%d requests made for the box, %d avoided", made, whole - made)
     if store.ndim != 3:
         return
+    panels = [(f"level {level.index}: {level.vertex_count:,} vertices", segments(level), 1.1) for level in coarser]
     panels = [
-        (f"level {coarse.index}: {len(vertices)} vertices", segments(coarse), 1.2),
-        (f"level {fine.index}: {len(everything)} vertices", segments(fine), 0.8),
-        (f"box on level {fine.index}: {len(found)} vertices", segments(cut), 1.3),
+        *reversed(panels),
+        (f"level {fine.index}: {len(everything):,} vertices", segments(fine), 0.8),
+        (f"box on level {fine.index}: {len(found):,} vertices", segments(cut), 1.3),
     ]
     draw(panels, box, picture)
     log.info("picture: %s", picture)
