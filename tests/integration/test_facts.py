@@ -112,11 +112,15 @@ BAD_SELECTIONS = [
     ({"objects": [0, 10_000]}, NotFoundError, ["10000", "0, 1, 2, 3", "19", "90 more"]),
     ({"groups": "tall"}, NotFoundError, ["'tall'", "'short'", "'middle'", "'long'"]),
     ({"groups": 9}, NotFoundError, ["9", "0, 1, 2"]),
+    ({"groups": 1.5}, NotFoundError, ["1.5", "0, 1, 2"]),
+    ({"groups": True}, NotFoundError, ["True", "0, 1, 2"]),
+    ({"groups": [[0, 1]]}, NotFoundError, ["[0, 1]"]),
     ({"where": {"colour": (0, 1)}}, NotFoundError, ["'colour'", "'arc_length'", "'index'", "'tangent'"]),
     ({"where": lambda colour: colour > 0}, NotFoundError, ["'colour'", "'arc_length'", "'index'", "'tangent'"]),
     ({"where": {"index": (2, 1)}}, SelectionError, ["lo > hi"]),
     ({"where": {"index": 5}}, SelectionError, ["index"]),
     ({"where": {"index": (np.nan, 1)}}, SelectionError, ["NaN"]),
+    ({"where": {"index": np.zeros((2, 2))}}, SelectionError, ["index"]),
     ({"where": "index > 5"}, SelectionError, ["where"]),
     ({"where": lambda *names: names}, SelectionError, ["parameters"]),
 ]
@@ -130,12 +134,30 @@ def test_selections_that_cannot_be(open_at, arguments, kind, words):
         assert word in str(caught.value)
 
 
+def test_a_range_of_another_kind_of_value(open_at):
+    part = open_at("tracts-0.9")[0].sel(where={"index": ("a", "b")})
+    with pytest.raises(SelectionError, match=r"'index'.*int32 cannot be compared"):
+        part.vertices.compute()
+
+
+def test_numbers_of_numpy_are_numbers(open_at):
+    store = open_at("tracts-0.9", chunks=np.int64(3))
+    level = store[np.int8(0)]
+    assert level.vertices.numblocks[0] == -(-level.chunk_count // 3)
+    bounds = level.sel(where={"index": np.asarray([0, 5])}).vertices.compute()
+    assert bounds.tolist() == level.sel(where={"index": (0, 5)}).vertices.compute().tolist()
+    assert level.objects[np.uint8(1)].compute().tolist() == level.objects[1].compute().tolist()
+
+
 def test_what_is_not_there(golden, open_at):
     store = open_at(golden.name)
     level = store[0]
     asks = [
         (lambda: store[7], [str(i) for i in store.levels]),
         (lambda: store["0"], [str(i) for i in store.levels]),
+        (lambda: store[True], [str(i) for i in store.levels]),
+        (lambda: store[0:1], [str(i) for i in store.levels]),
+        (lambda: level.objects.groups[[0]], ["[0]"]),
         (lambda: level.attributes["colour"], [repr(name) for name in level.attribute_names]),
         (lambda: level.codes["colour"], ["colour"]),
         (lambda: level.link_attributes["weight"], ["weight"]),

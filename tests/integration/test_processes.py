@@ -95,6 +95,14 @@ def test_pickles_here(golden, open_at):
     assert {key: tokenize(part) for key, part in again.items()} == {key: tokenize(parts[key]) for key in again}
 
 
+def test_pickles_of_what_is_no_collection(open_at):
+    level = open_at("tracts-0.9")[0]
+    vertices, offsets = pickle.loads(pickle.dumps(level.objects.ragged()))
+    assert len(vertices.compute()) == offsets.compute()[-1]
+    for part in (level.attributes, level.objects, level.polylines, level.link_attributes, level.explain()):
+        assert repr(pickle.loads(pickle.dumps(part)))
+
+
 TOKENS = """
 import json, sys
 import zarr_vectors_lazy as zvl

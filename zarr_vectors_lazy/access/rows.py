@@ -188,7 +188,13 @@ def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
 
 def _condition_mask(condition: Condition, values: list[np.ndarray[Any, Any]], count: int) -> BoolArray:
     if isinstance(condition.test, tuple):
-        return in_range(values[0], *condition.test)
+        try:
+            return in_range(values[0], *condition.test)
+        except TypeError as error:
+            kind = "text" if values[0].dtype.kind == "U" else values[0].dtype
+            raise SelectionError(
+                f"where={{{condition.names[0]!r}: {condition.test!r}}}: values of {kind} cannot be compared with that"
+            ) from error
     mask = np.asarray(condition.test(*values))
     if mask.shape != (count,) or mask.dtype != np.bool_:
         raise SelectionError(

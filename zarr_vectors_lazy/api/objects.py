@@ -48,9 +48,10 @@ class Objects(Mapping[int, da.Array]):
         rows = candidate_objects(view)
         if not view.filters.any() or not len(rows):
             return rows
-        # Which objects have a selected vertex is known only when rows have been chosen.
-        (offsets,) = dask.compute(paths_array(view, rows)[1])
-        found: IntArray = rows[np.diff(offsets) > 0]
+        # Which objects have a selected vertex is known only when rows have been chosen. A vertex that several share is
+        # selected with any of them, so each must have one in the boxes that it had to touch.
+        every = dask.compute([paths_array(part, rows)[1] for part in (view, *view.touched)])[0]
+        found: IntArray = rows[np.logical_and.reduce([np.diff(offsets) > 0 for offsets in every])]
         return found
 
     @cached_property
@@ -112,6 +113,9 @@ class Ragged(tuple[da.Array, da.Array]):
         """Make the pair."""
         return super().__new__(cls, (vertices, offsets))
 
+    def __getnewargs__(self) -> tuple[da.Array, da.Array]:
+        return self[0], self[1]
+
     def to_awkward(self) -> Any:
         """Computed, as an awkward array of type ``objects * var * axes``; needs awkward."""
         return to_awkward(*dask.compute(self[0], self[1]))
@@ -135,7 +139,7 @@ class Groups(Mapping[int | str, IntArray]):
 
     def __getitem__(self, group: int | str) -> IntArray:
         number = self.names.index(group) if isinstance(group, str) and group in self.names else group
-        if isinstance(number, str) or number not in self._members:
+        if not is_whole(number) or number not in self._members:
             raise NotFoundError.among("group", group, [*self._members, *self.names], where=self._data.url)
         return self._members[int(number)]
 
@@ -155,8 +159,13 @@ class Groups(Mapping[int | str, IntArray]):
         return f"<{len(self)} groups: {', '.join(self.names) or ', '.join(map(str, self._members))}>"
 
 
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, which True is not."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def whole_id(object_id: Any) -> int:
     """Return an object id, or raise SelectionError if it is no whole number."""
-    if not isinstance(object_id, int | np.integer) or isinstance(object_id, bool):
+    if not is_whole(object_id):
         raise SelectionError(f"an object id is a whole number, found {object_id!r}")
     return int(object_id)

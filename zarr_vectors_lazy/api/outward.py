@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import xarray as xr
 from dask.delayed import Delayed
 
-from zarr_vectors_lazy.api.objects import whole_id
+from zarr_vectors_lazy.api.objects import is_whole
 from zarr_vectors_lazy.convert.dataframe import dataframe
 from zarr_vectors_lazy.convert.neuroglancer import view_in_neuroglancer
 from zarr_vectors_lazy.convert.plot import fitting, panels_of, plot_view
@@ -85,8 +85,8 @@ class Outward:
         SelectionError
             If ``prefetch`` is no whole number, or negative.
         """
-        if whole_id(prefetch) < 0:
-            raise SelectionError(f"prefetch must be 0 or more, found {prefetch}")
+        if not is_whole(prefetch) or prefetch < 0:
+            raise SelectionError(f"prefetch must be a whole number, 0 or more; found {prefetch!r}")
         return iterate_chunks(self._view, prefetch)
 
     def plot(

@@ -1,7 +1,7 @@
 """Arguments of ``sel`` that name objects, groups and attributes."""
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
     if ids is not None:
         chosen = np.unique(whole_numbers(ids, "objects"))
     if groups is not None:
-        names: list[Any] = [groups] if isinstance(groups, str | int | np.integer) else list(groups)
+        names: list[Any] = list(groups) if isinstance(groups, Iterable) and not isinstance(groups, str) else [groups]
         members = [objects.groups[name] for name in names]
         of_groups = np.unique(np.concatenate([np.empty(0, np.int64), *members]))
         chosen = of_groups if chosen is None else np.intersect1d(chosen, of_groups)
@@ -69,10 +69,12 @@ def parse_conditions(where: Mapping[str, Any] | Callable[..., Any], known: Seque
 
 
 def _range(name: str, bounds: Any) -> tuple[Any, Any]:
-    if not isinstance(bounds, Sequence) or isinstance(bounds, str) or len(bounds) != 2:
+    if not isinstance(bounds, Sequence | np.ndarray) or isinstance(bounds, str) or np.shape(bounds)[:1] != (2,):
         raise SelectionError(f"where={{{name!r}: ...}} must be (lo, hi), found {bounds!r}")
     lo, hi = bounds
-    if lo is not None and hi is not None and lo > hi:
+    if np.ndim(lo) or np.ndim(hi):
+        raise SelectionError(f"where={{{name!r}: ...}} must be (lo, hi) of single values, found {bounds!r}")
+    if lo is not None and hi is not None and isinstance(lo, str) == isinstance(hi, str) and lo > hi:
         raise SelectionError(f"where={{{name!r}: ({lo!r}, {hi!r})}} has lo > hi")
     if any(isinstance(end, float) and np.isnan(end) for end in bounds):
         raise SelectionError(f"where={{{name!r}: {bounds!r}}} has NaN")

@@ -14,6 +14,7 @@ from zarr_vectors_lazy.access.store import OpenStore, open_tree, reopen
 from zarr_vectors_lazy.api import text
 from zarr_vectors_lazy.api.cost import Cost, Rates
 from zarr_vectors_lazy.api.level import ZVLevel
+from zarr_vectors_lazy.api.objects import is_whole
 from zarr_vectors_lazy.convert.xarray import root_dataset
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.view import LevelView
@@ -165,7 +166,7 @@ class ZVStore:
         return index in self._opened.levels
 
     def __getitem__(self, index: int) -> ZVLevel:
-        data = self._opened.levels.get(index)
+        data = self._opened.levels.get(index) if is_whole(index) else None
         if data is None:
             raise NotFoundError.among("level", index, self.levels, where=self.url)
         return ZVLevel(self, LevelView(data, Selection(), self._chunking))

@@ -23,8 +23,8 @@ def check_chunking(chunks: object) -> Chunking:
     """
     if chunks is None or chunks == "auto":
         return chunks
-    if isinstance(chunks, int) and not isinstance(chunks, bool) and chunks > 0:
-        return chunks
+    if isinstance(chunks, int | np.integer) and not isinstance(chunks, bool) and chunks > 0:
+        return int(chunks)
     raise SelectionError(f"chunks must be None, 'auto' or a number of Zarr Vectors chunks a block, found {chunks!r}")
 
 
