@@ -1,8 +1,9 @@
 import asyncio
 
 import pytest
+from zarr.abc.store import RangeByteRequest
 from zarr.buffer import default_buffer_prototype
-from zarr.storage import MemoryStore
+from zarr.storage import MemoryStore, WrapperStore
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.connect import connect
@@ -62,6 +63,22 @@ def test_a_store_object_that_answers_the_whole(get):
     memory = MemoryStore({"a": default_buffer_prototype().buffer.from_bytes(DATA)})
     with pytest.raises(StoreError, match="were asked for, 100 came"):
         fetch(connect(resolve(FaultyStore(memory, [Fault(kind="whole")]))), [get])
+
+
+class Strict(WrapperStore):
+    """Refuses ranges that end past the object, as IcechunkStore does."""
+
+    async def get(self, key, prototype, byte_range=None):
+        whole = await super().get(key, prototype)
+        if isinstance(byte_range, RangeByteRequest) and whole is not None and byte_range.end > len(whole):
+            raise ValueError("out of bounds")
+        return await super().get(key, prototype, byte_range)
+
+
+def test_a_store_object_that_refuses_ranges_past_the_end():
+    memory = MemoryStore({"a": default_buffer_prototype().buffer.from_bytes(DATA)})
+    gets = [Get("a", 90, 100), Get("a", 90, 120), Get("a", 110, 120), Get("b", 0, 5)]
+    assert fetch(connect(resolve(Strict(memory))), gets) == [DATA[90:], DATA[90:], b"", None]
 
 
 def attempts(patience, *pauses):
