@@ -11,6 +11,7 @@ DEFAULTS: dict[str, int | str] = {
     "read-timeout": "30 s",  # without a byte, after which an attempt is given up
     "batch-chunks": 256,  # cells that one task fetches, at most
     "batch-bytes": "64 MiB",  # stored bytes that one task fetches, at most (estimated)
+    "write-bytes": "16 MiB",  # of rows that one task of a write out of core has (estimated)
     "max-cell-bytes": "256 MiB",  # decoded size of a cell that is believed however few bytes are stored
     "max-array-bytes": "4 GiB",  # size of an array of objects, of missing values or of decoded texts
     "workers": 0,  # task slots to spread batches over; 0: ask Dask

@@ -58,8 +58,31 @@ def check_mode(mode: object) -> None:
         raise SelectionError(f"mode must be 'w-' (refuse what is there) or 'w' (replace a store), found {mode!r}")
 
 
-def begin_write(spec: StoreSpec, mode: Mode) -> WriteSession:
+def new_write_id() -> str:
+    """What tells one write from every other."""
+    return secrets.token_hex(8)
+
+
+def check_place(spec: StoreSpec, mode: Mode) -> None:
+    """Raise StoreError where `begin_write` would, without a put."""
+    backend = connect(spec)
+    root, names = fetch(backend, [Get(DOC), ListDir("", required=False)])
+    if root is None:
+        _refuse_others(backend, names or ())
+    else:
+        _check_replaced(bytes(root), mode, spec.url)
+
+
+def _check_replaced(root: bytes, mode: Mode, url: str) -> None:
+    what = _describe(root, url)
+    if mode == "w-":
+        raise StoreError(f"{what} is here already; mode='w' replaces it", where=url)
+
+
+def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession:
     """Put a root that says "writing", and delete the store that was there (``mode="w"``).
+
+    With a ``write_id`` (`new_write_id`) a write that has begun already goes on: a task may run twice.
 
     Raises
     ------
@@ -67,7 +90,7 @@ def begin_write(spec: StoreSpec, mode: Mode) -> WriteSession:
         If something is there that may not be replaced: a store (``"w-"``), or what is no Zarr Vectors store (both).
     """
     backend = connect(spec)
-    marker = CURRENT.marker(secrets.token_hex(8))
+    marker = CURRENT.marker(write_id or new_write_id())
     session = WriteSession(spec, bytes(marker.data))
     root, names = fetch(backend, [Get(DOC), ListDir("", required=False)])
     if root is None:
@@ -76,9 +99,9 @@ def begin_write(spec: StoreSpec, mode: Mode) -> WriteSession:
         if not made:
             _check_won(backend, session)
         return session
-    what = _describe(bytes(root), spec.url)
-    if mode == "w-":
-        raise StoreError(f"{what} is here already; mode='w' replaces it", where=spec.url)
+    if bytes(root) == session.marker:
+        return session
+    _check_replaced(bytes(root), mode, spec.url)
     fetch(backend, [marker])
     delete_below(backend, keep={DOC})
     return session

@@ -105,6 +105,14 @@ def write_chunks(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> L
     return writer.write(prepared.routed.coords[chunks], vertices, out.cells())
 
 
+def write_links(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> LevelRecord:
+    """Write the cells of the links of some chunks, whose other cells are written already."""
+    out = _Payloads()
+    for chunk in chunks.tolist():
+        _add_links(prepared, out, prepared.routed.coords[chunk], chunk)
+    return writer.write(prepared.routed.coords[:0], [], out.cells())
+
+
 def _add_rows(prepared: Prepared, out: _Payloads, coord: IntArray, part: Arranged) -> None:
     job = prepared.job
     out.add("vertex_fragments", coord, encode_tiling(part.counts))

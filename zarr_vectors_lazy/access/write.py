@@ -76,7 +76,8 @@ class LevelWriter:
             content[array.path] = sum(content_of(put, checked=self.encoding.checksum) for put in made) % 2**64
             puts += made
         fetch(connect(self.spec), puts)
-        extents = [corners(rows) for rows in vertices]
+        far = np.full(coords.shape[1], np.inf)  # without vertices: links alone
+        extents = [corners(rows) for rows in vertices] or [(far, -far)]
         return LevelRecord(
             cells=written,
             coords=coords,

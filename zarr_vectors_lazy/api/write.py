@@ -1,6 +1,6 @@
 """Writers of points, lines and polylines."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -8,7 +8,9 @@ import numpy as np
 from zarr_vectors_lazy.access.session import Mode
 from zarr_vectors_lazy.api import summaries
 from zarr_vectors_lazy.api import write_args as args
+from zarr_vectors_lazy.api.write_dask import Tables, is_lazy
 from zarr_vectors_lazy.api.write_job import Options, Shape, make_job, make_objects, run_job
+from zarr_vectors_lazy.api.write_lazy import refuse_mixed, write_lazy_lines, write_lazy_paths, write_lazy_points
 from zarr_vectors_lazy.api.write_paths import flat_attributes, flat_lines, flat_paths
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.model.writing import Compressor
@@ -99,8 +101,10 @@ def write_points(
         If something is there that may not be replaced, or a request fails.
     """
     options = Options.of(locals())
-    args.refuse_dask(positions=positions, vertex_attributes=vertex_attributes, object_ids=object_ids)
     args.refuse_links(link_attributes, "points")
+    if is_lazy(positions, vertex_attributes, object_ids):
+        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        return write_lazy_points(path, positions, vertex_attributes, object_ids, tables=tables, options=options)
     rows = len(args.parse_positions(positions, dtype)[0])
     objects = None
     if object_ids is None:
@@ -176,8 +180,10 @@ def write_lines(
         If something is there that may not be replaced, or a request fails.
     """
     options = Options.of(locals())
-    args.refuse_dask(endpoints=endpoints, vertex_attributes=vertex_attributes, object_ids=object_ids)
     args.refuse_links(link_attributes, "lines")
+    if is_lazy(endpoints, vertex_attributes, object_ids):
+        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        return write_lazy_lines(path, endpoints, vertex_attributes, object_ids, tables=tables, options=options)
     positions, lengths = flat_lines(endpoints)
     objects = make_objects(
         np.repeat(np.arange(len(lengths)), lengths),
@@ -260,8 +266,11 @@ def write_polylines(
     options = Options.of(locals())
     if geometry_type not in ("polyline", "streamline"):
         raise SelectionError(f"geometry_type must be 'polyline' or 'streamline', found {geometry_type!r}")
-    args.refuse_dask(polylines=polylines, vertex_attributes=vertex_attributes, object_ids=object_ids)
     args.refuse_links(link_attributes, "polylines")
+    if is_lazy(polylines) or isinstance(polylines, Iterator):
+        tables = Tables(ids=object_ids, attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        return write_lazy_paths(path, polylines, geometry_type, vertex_attributes, tables=tables, options=options)
+    refuse_mixed(vertex_attributes=vertex_attributes, object_ids=object_ids)
     positions, lengths = flat_paths(polylines)
     objects = make_objects(
         np.repeat(np.arange(len(lengths)), lengths),

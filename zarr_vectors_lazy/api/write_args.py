@@ -30,7 +30,10 @@ def refuse_dask(**arguments: Any) -> None:
     for name, value in arguments.items():
         inner = value.values() if isinstance(value, Mapping) else [value]
         if any(dask.is_dask_collection(item) for item in inner):
-            raise SelectionError(f"{name} is a Dask collection; writers take arrays in memory: compute it first")
+            raise SelectionError(
+                f"{name} is a Dask collection; graphs and meshes cannot be written out of core, as their links name "
+                "rows of all: compute it first"
+            )
 
 
 def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Vertices, np.dtype[Any]]:
@@ -115,9 +118,30 @@ def parse_bounds(
         raise SelectionError(
             f"{name} must be finite as {dtype.name}; row {bad} is {np.asarray(positions[bad]).tolist()}"
         )
+    exact = extent(positions, positions.dtype)[:2] if bounds is not None and len(positions) else (lo, hi)
+    return settle_bounds(bounds, (lo, hi), exact, chunk_shape, name=name)
+
+
+def settle_bounds(
+    bounds: Any, stored: tuple[Floats, Floats], exact: tuple[Floats, Floats], chunk_shape: Floats, *, name: str
+) -> tuple[Floats, Floats]:
+    """(lo, hi) of the store: as given, or the corners of the positions.
+
+    Parameters
+    ----------
+    stored, exact
+        Corners of the positions as stored and as given, inf and -inf where there are none: storing them may round them
+        outward.
+
+    Raises
+    ------
+    SelectionError
+        As `parse_bounds`, but for NaN and infinite positions.
+    """
+    lo, hi = stored
     if bounds is not None:
-        lo, hi = _given_bounds(bounds, lo, hi, positions)
-    elif not len(positions):
+        lo, hi = _given_bounds(bounds, lo, hi, exact)
+    elif (lo > hi).any():
         raise SelectionError(f"there are no {name}: give bounds=(lo, hi)")
     edges = np.abs(np.stack([lo, hi]) / chunk_shape)
     if not (edges < MAX_INDEX).all() or np.prod((hi - lo) / chunk_shape + 2) > MAX_INDEX:
@@ -125,7 +149,7 @@ def parse_bounds(
     return lo, hi
 
 
-def _given_bounds(bounds: Any, lo: Floats, hi: Floats, positions: Vertices) -> tuple[Floats, Floats]:
+def _given_bounds(bounds: Any, lo: Floats, hi: Floats, exact: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
     ndim = len(lo)
     try:
         given = np.asarray(bounds, np.float64)
@@ -133,15 +157,13 @@ def _given_bounds(bounds: Any, lo: Floats, hi: Floats, positions: Vertices) -> t
         raise SelectionError(f"bounds must be (lo, hi), {ndim} numbers each; found {bounds!r}") from error
     if given.shape != (2, ndim) or not np.isfinite(given).all() or (given[0] > given[1]).any():
         raise SelectionError(f"bounds must be (lo, hi), {ndim} finite numbers each, lo <= hi; found {bounds!r}")
-    if len(positions):
-        exact = extent(positions, positions.dtype)  # as given: storing them may round them outward
-        outside = (exact[0] < given[0]) | (exact[1] > given[1])
-        if outside.any():
-            axis = int(np.argmax(outside))
-            raise SelectionError(
-                f"bounds leave data out: on axis {axis} it goes from {exact[0][axis]:g} to {exact[1][axis]:g}, "
-                f"the bounds from {given[0][axis]:g} to {given[1][axis]:g}"
-            )
+    outside = (exact[0] < given[0]) | (exact[1] > given[1])
+    if outside.any():
+        axis = int(np.argmax(outside))
+        raise SelectionError(
+            f"bounds leave data out: on axis {axis} it goes from {exact[0][axis]:g} to {exact[1][axis]:g}, "
+            f"the bounds from {given[0][axis]:g} to {given[1][axis]:g}"
+        )
     return np.minimum(given[0], lo), np.maximum(given[1], hi)
 
 
@@ -244,6 +266,8 @@ def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[
 
 def _array(name: Any, value: Any, rows: int, what: str) -> Values:
     check_name(name, what)
+    if dask.is_dask_collection(value):
+        raise SelectionError(f"{what}[{name!r}] is a Dask collection, and must be in memory here: compute it first")
     array: Values = np.asanyarray(value)
     stored = array.dtype.kind in KINDS and array.dtype.itemsize <= (16 if array.dtype.kind == "c" else 8)
     if not stored and array.dtype.kind not in "UTO":

@@ -15,7 +15,7 @@ from zarr_vectors_lazy.api import write_args as args
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.model.writing import LevelRecord, StoreDraft
 from zarr_vectors_lazy.storage.resolve import resolve
-from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.types import Floats, IntArray
 
 Summary = Callable[[Prepared, LevelRecord], dict[str, Any]]
 CONVENTIONS = {
@@ -82,8 +82,14 @@ def make_job(
     objects: ObjectTable | None = None,
     links: IntArray | None = None,
     link_values: Mapping[str, Values] | None = None,
+    bounds: tuple[Floats, Floats] | None = None,
 ) -> WriteJob:
     """Check what all writers take, and join it with what one of them was given.
+
+    Parameters
+    ----------
+    bounds
+        Of the store; None: those of the options, or of the positions.
 
     Raises
     ------
@@ -105,7 +111,7 @@ def make_job(
     store = StoreDraft(
         chunk_shape=chunk_shape,
         bin_shape=args.parse_bins(options.bin_shape, chunk_shape),
-        bounds=args.parse_bounds(options.bounds, array, dtype, chunk_shape, name=shape.name, threads=THREADS),
+        bounds=bounds or args.parse_bounds(options.bounds, array, dtype, chunk_shape, name=shape.name, threads=THREADS),
         geometry_types=(shape.geometry,),
         links_convention=CONVENTIONS[shape.kind],
         axes=axes,

@@ -40,12 +40,17 @@ def encode_categories(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any
         values = np.where(missing, "", values).astype(np.str_)
     categories, inverse = np.unique(values[~missing], return_inverse=True)
     if missing.any():
-        dtype = next(np.dtype(f"i{size}") for size in (1, 2, 4, 8) if len(categories) <= 2 ** (8 * size - 1))
-        codes = np.full(values.shape, MISSING, dtype)
+        codes = np.full(values.shape, MISSING, code_dtype(len(categories), missing=True))
         codes[~missing] = inverse
         return codes, Dictionary(categories=categories, fill=MISSING)
-    dtype = next(np.dtype(f"u{size}") for size in (1, 2, 4, 8) if len(categories) <= 2 ** (8 * size))
-    return inverse.astype(dtype), Dictionary(categories=categories)
+    return inverse.astype(code_dtype(len(categories), missing=False)), Dictionary(categories=categories)
+
+
+def code_dtype(categories: int, *, missing: bool) -> np.dtype[Any]:
+    """Smallest dtype for the codes of so many categories."""
+    if missing:
+        return next(np.dtype(f"i{size}") for size in (1, 2, 4, 8) if categories <= 2 ** (8 * size - 1))
+    return next(np.dtype(f"u{size}") for size in (1, 2, 4, 8) if categories <= 2 ** (8 * size))
 
 
 def dictionary_attributes(dictionary: Dictionary) -> Json:

@@ -5,7 +5,8 @@ done, `level_puts` makes the metadata of the joined record. Payloads are made by
 `encode_fragments` and, for links, `place_links`. Nothing here touches a store.
 """
 
-from zarr_vectors_lazy.format.dictionary import encode_categories
+from zarr_vectors_lazy.format.dictionary import MISSING, code_dtype, encode_categories
+from zarr_vectors_lazy.format.encoding import MAX_PAYLOAD_NBYTES
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
 from zarr_vectors_lazy.format.v09.documents import cells_document, group_document, root_attributes
 from zarr_vectors_lazy.format.v09.placement import PlacedLinks, place_links
@@ -23,10 +24,13 @@ from zarr_vectors_lazy.format.vectors import encode_rows
 
 __all__ = [
     "CURRENT",
+    "MAX_PAYLOAD_NBYTES",
+    "MISSING",
     "PlacedLinks",
     "Resharding",
     "array_form",
     "cells_document",
+    "code_dtype",
     "encode_categories",
     "encode_fragments",
     "encode_rows",

@@ -1,6 +1,7 @@
 """How many tasks can run at once: what batches are spread over."""
 
 import sys
+from typing import Any
 
 import dask.config
 import dask.system
@@ -17,12 +18,8 @@ def task_slots() -> int:
     fixed = int(setting("workers"))
     if fixed > 0:
         return fixed
-    distributed = sys.modules.get("distributed")
-    if distributed is not None:
-        try:
-            client = distributed.default_client()
-        except ValueError:  # there is none
-            client = None
+    client = _client()
+    if client is not None:
         # What the client last heard. Asking the scheduler instead deadlocks while a graph is being pickled, and there
         # is no public name for it.
         threads = (getattr(client, "_scheduler_identity", None) or {}).get("total_threads", 0)
@@ -32,3 +29,18 @@ def task_slots() -> int:
     if scheduler in ("sync", "synchronous", "single-threaded"):
         return 1
     return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
+
+
+def on_cluster() -> bool:
+    """Whether a graph computed now runs on a cluster of ``distributed``."""
+    return _client() is not None and dask.config.get("scheduler", None) in (None, "dask.distributed", "distributed")
+
+
+def _client() -> Any:
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:  # there is none
+        return None

@@ -44,10 +44,16 @@ def arrange_bins(rows: IntArray, bins: IntArray, total: int) -> Arranged:
     return Arranged(rows[order], np.bincount(bins, minlength=total))
 
 
-def arrange_runs(rows: IntArray, owners: IntArray) -> Arranged:
-    """A fragment for each run of consecutive rows of one object; ``owners`` (N,) of all rows."""
+def arrange_runs(rows: IntArray, owners: IntArray, numbers: IntArray | None = None) -> Arranged:
+    """A fragment for each run of consecutive rows of one object.
+
+    Parameters
+    ----------
+    owners, numbers
+        (N,) object of each row, and by what rows are consecutive; None: themselves.
+    """
     of_row = owners[rows]
-    starts = (np.diff(rows, prepend=-2) != 1) | (np.diff(of_row, prepend=-1) != 0)
+    starts = (np.diff(rows if numbers is None else numbers[rows], prepend=-2) != 1) | (np.diff(of_row, prepend=-1) != 0)
     return cut(rows, of_row, starts)
 
 

@@ -103,6 +103,14 @@ def chunks_of(positions: Vertices, chunk_shape: Floats) -> ChunkCoords:
     return found
 
 
+def mixed(coords: ChunkCoords) -> IntArray:
+    """(n,) one number for each row of integers; different ones seldom share it."""
+    found = np.zeros(len(coords), np.int64)
+    for column in coords.T:
+        found = found * 1_000_003 + column
+    return found
+
+
 def bins_in_chunk(positions: Vertices, coord: IntArray, bin_shape: Floats, ratio: IntArray) -> IntArray:
     """(N,) bin of each position in its chunk, in C order over the chunk's bins.
 

@@ -1,0 +1,73 @@
+"""Rows as records of one packed dtype: what travels from an input block to the task that writes their chunk."""
+
+from collections.abc import Mapping
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.types import IntArray
+
+Records: TypeAlias = np.ndarray[Any, np.dtype[np.void]]
+WORD = 8
+BLOCK_BITS = 40  # a row number is the number of its input block, then its row in it: ascending as the input is
+FIELDS = ("number", "owner", "positions")
+
+
+def attribute_field(name: str) -> str:
+    """Name of the field of an attribute, which is none of `FIELDS`."""
+    return f"attribute:{name}"
+
+
+def record_dtype(
+    positions: tuple[np.dtype[Any], int],
+    attributes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
+    *,
+    owned: bool,
+) -> np.dtype[np.void]:
+    """Packed dtype of a row, a whole number of 8-byte words.
+
+    Parameters
+    ----------
+    positions
+        Stored dtype and number of axes.
+    attributes
+        Dtype and row shape by name.
+    owned
+        Whether rows belong to objects.
+    """
+    fields: list[tuple[Any, ...]] = [("number", "<i8")]
+    if owned:
+        fields.append(("owner", "<i8"))
+    fields.append(("positions", positions[0], (positions[1],)))
+    fields += [(attribute_field(name), dtype, shape) for name, (dtype, shape) in attributes.items()]
+    free = -np.dtype(fields).itemsize % WORD
+    return np.dtype([*fields, ("filling", "u1", (free,))] if free else fields)
+
+
+def pack(dtype: np.dtype[np.void], columns: Mapping[str, np.ndarray[Any, Any]], rows: int) -> Records:
+    """(rows,) records of columns by field."""
+    out: Records = np.zeros(rows, dtype)
+    for name, values in columns.items():
+        out[name] = values
+    return out
+
+
+def row_numbers(block: int, rows: int) -> IntArray:
+    """(rows,) numbers of the rows of an input block."""
+    return (np.int64(block) << BLOCK_BITS) + np.arange(rows, dtype=np.int64)
+
+
+def block_of(numbers: IntArray) -> IntArray:
+    """Input block of each row number."""
+    found: IntArray = numbers >> BLOCK_BITS
+    return found
+
+
+def words(records: Records) -> IntArray:
+    """(n, W) the same bytes as integers, in C order; a view."""
+    return records.view(np.int64).reshape(len(records), records.dtype.itemsize // WORD)
+
+
+def from_words(columns: IntArray, dtype: np.dtype[np.void]) -> Records:
+    """Return the inverse of `words`."""
+    return np.ascontiguousarray(columns).view(dtype).reshape(-1)
