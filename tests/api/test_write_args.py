@@ -120,9 +120,11 @@ def test_refused(tmp_path, write, options, message):
 @pytest.mark.parametrize("compute", [True, False])
 def test_dask_collections_are_not_computed_silently(tmp_path, compute):
     lazy = da.from_array(POINTS)
-    for options in ({"positions": lazy}, {"vertex_attributes": {"a": lazy[:, 0]}}, {"object_ids": lazy[:, 0]}):
-        with pytest.raises(SelectionError, match="is a Dask collection"):
+    for options in ({"vertex_attributes": {"a": lazy[:, 0]}}, {"object_ids": lazy[:, 0]}):
+        with pytest.raises(SelectionError, match="must be a Dask array, found ndarray"):
             points(tmp_path / "x", compute=compute, **options)
+    with pytest.raises(SelectionError, match="is a Dask collection, and must be in memory here"):
+        points(tmp_path / "x", compute=compute, object_ids=[0] * len(POINTS), object_attributes={"a": lazy[:, 0]})
 
 
 def test_wrong_backends(tmp_path):

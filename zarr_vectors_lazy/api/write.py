@@ -50,7 +50,9 @@ def write_points(
     path
         Path, URL or zarr store object.
     positions
-        (N, D) numbers, finite, D from 2 to 4; an array in memory or memory-mapped.
+        (N, D) numbers, finite, D from 2 to 4; an array in memory or memory-mapped, or a Dask array; then attributes and
+        object ids are Dask arrays too. Or a Dask data frame: columns x, y, z, w or those named by ``axes``, all others
+        attributes.
     chunk_shape
         (D,) edge lengths of a chunk, or one for all axes.
     bin_shape
@@ -59,7 +61,7 @@ def write_points(
     vertex_attributes
         (N,) or (N, C) by name: numbers, bool, or (N,) text, which is dictionary-encoded (None: missing).
     object_ids
-        (N,) object of each point.
+        (N,) object of each point; of a data frame the name of a column.
     object_attributes
         (O,) or (O, C) by name, aligned with the distinct ids, ascending.
     link_attributes
@@ -98,7 +100,7 @@ def write_points(
     SelectionError
         If an argument is wrong; nothing has been put then.
     StoreError
-        If something is there that may not be replaced, or a request fails.
+        If something is there that may not be replaced, a request fails, or on a cluster pandas or pyarrow is missing.
     """
     options = Options.of(locals())
     args.refuse_links(link_attributes, "points")
@@ -152,7 +154,7 @@ def write_lines(
     path
         Path, URL or zarr store object.
     endpoints
-        (N, 2, D) ends of each line.
+        (N, 2, D) ends of each line; in memory or a Dask array, then attributes and object ids are Dask arrays too.
     vertex_attributes
         (N, 2) or (N, 2, C) by name.
     object_ids
@@ -234,7 +236,9 @@ def write_polylines(
     path
         Path, URL or zarr store object.
     polylines
-        A sequence of (n, D) arrays, or all vertices and the first row of each: ``((N, D), (O + 1,) offsets)``.
+        A sequence of (n, D) arrays, or all vertices and the first row of each: ``((N, D), (O + 1,) offsets)``. Or an
+        iterator or a Dask bag of blocks of these, each alone or in a mapping as ``"polylines"`` beside its
+        ``"vertex_attributes"`` and ``"object_ids"``.
     geometry_type
         What they are called.
     vertex_attributes

@@ -117,7 +117,7 @@ def make_job(
         axes=axes,
         units=units,
         crs=options.crs,
-        bins_apart=shape.geometry == "point_cloud" and objects is not None,
+        bins_apart=shape.geometry == "point_cloud" and shape.kind == "objects",
         name=spec.url.rpartition("/")[2],
     )
     return WriteJob(

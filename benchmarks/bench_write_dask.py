@@ -1,0 +1,114 @@
+"""``python -m benchmarks.bench_write_dask``: memory and time of a write out of core, each case in a process of its own.
+
+The last case is Dask's own disk shuffle of as many rows of 32 bytes, without a write: what the write is compared with.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import dask
+import dask.array as da
+import dask.dataframe as dd
+import numpy as np
+import pandas as pd
+from distributed import Client
+
+import zarr_vectors_lazy as zvl
+from benchmarks.case import peak_rss
+from benchmarks.environment import ROOT, versions
+
+CASES = ("threads", "cluster", "dask-disk")
+BLOCK = 1_000_000
+SIDE = 8
+PARTS = 120
+WORKERS = 2
+
+
+def main() -> None:
+    """Run all cases, or the one that the parent process names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_write_dask", description=__doc__)
+    parser.add_argument("--points", type=float, default=5e7)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
+    parser.add_argument("--folder", type=Path, default=None, help="of stores and temporary files")
+    parser.add_argument("--run", choices=CASES, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.run:
+        print(json.dumps(run(args.run, int(args.points), args.folder)))
+        return
+    print("| case | points | most memory of a process, MiB | seconds | CPU s of the first process |")
+    print("| --- | --- | --- | --- | --- |")
+    for case in args.cases:
+        with tempfile.TemporaryDirectory(dir=args.folder) as folder:
+            options = ["--run", case, "--points", str(args.points), "--folder", folder]
+            command = [sys.executable, "-m", "benchmarks.bench_write_dask", *options]
+            done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        found = json.loads(done.stdout.splitlines()[-1])
+        print(
+            f"| {case} | {args.points:.0e} | {found['mib']:.0f} | {found['seconds']:.0f} | {found['cpu']:.0f} |",
+            flush=True,
+        )
+    print(versions("dask", "distributed", "numpy", "pandas", "pyarrow"), f"load {os.getloadavg()[0]:.1f}")
+
+
+def run(case: str, points: int, folder: Path) -> dict[str, float]:
+    """Measure one case in this process."""
+    start, cpu = time.perf_counter(), time.process_time()
+    if case == "cluster":
+        peak = on_cluster(points, folder)
+    else:
+        with dask.config.set(scheduler="threads", num_workers=WORKERS, temporary_directory=str(folder)):
+            rows = write(points, folder) if case == "threads" else shuffle(points)
+        assert rows == points
+        peak = peak_rss()
+    return {"mib": peak / 2**20, "seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
+
+
+def write(points: int, folder: Path, block: int = BLOCK, side: int = SIDE) -> int:
+    """Write generated points with two attributes; return how many."""
+    random = da.random.default_rng(0)
+    positions = random.random((points, 3), chunks=(block, 3), dtype="f4")
+    attributes = {
+        "intensity": random.random(points, chunks=block, dtype="f4"),
+        "kind": random.integers(0, 100, points, chunks=block, dtype="i4"),
+    }
+    done = zvl.write_points(folder / "store", positions, chunk_shape=1 / side, vertex_attributes=attributes)
+    rows: int = done["vertex_count"]
+    return rows
+
+
+def on_cluster(points: int, folder: Path) -> int:
+    """Write on two processes of one thread; return the most memory of one."""
+    options = {"n_workers": WORKERS, "threads_per_worker": 1, "dashboard_address": ":0"}
+    with Client(**options, local_directory=str(folder)) as client:
+        assert write(points, folder) == points
+        return max(client.run(peak_rss).values())
+
+
+def shuffle(points: int) -> int:
+    """Rows that came out of Dask's disk shuffle."""
+    frame = dd.from_map(random_rows, range(points // BLOCK), meta=random_rows(0).iloc[:0])
+    shuffled = frame.shuffle(on="part", npartitions=PARTS, shuffle_method="disk")
+    return sum(dask.compute(*(dask.delayed(len)(part) for part in shuffled.to_delayed())))
+
+
+def random_rows(block: int) -> pd.DataFrame:
+    """Four words a row, as the records of the write above have, and the part that each goes to."""
+    random = np.random.default_rng(block)
+    frame = pd.DataFrame(random.integers(0, 2**60, (BLOCK, 4)), columns=list("abcd"))
+    frame["part"] = random.integers(0, PARTS, BLOCK)
+    return frame
+
+
+def bench_write_from_dask(tmp_path, benchmark):
+    rows = benchmark.pedantic(write, args=(20_000, tmp_path, 5_000, 2), rounds=1)
+    assert rows == 20_000
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,96 @@
+"""The same rows for a writer in memory and for one out of core, and whether the two stores are one."""
+
+import contextlib
+from pathlib import Path
+
+import dask
+import dask.array as da
+import dask.bag as db
+import numpy as np
+from distributed import Client, LocalCluster
+
+import zarr_vectors_lazy as zvl
+
+CHUNK = 4.0
+ROWS = 400
+BLOCK = 90
+SMALL = {"zarr_vectors_lazy.write-bytes": "4 kB"}  # several tasks write
+
+
+def files_of(folder):
+    folder = Path(folder)
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def assert_same_files(found, expected):
+    found, expected = files_of(found), files_of(expected)
+    assert found.keys() == expected.keys()
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
+def points(ndim=3, dtype="f4", seed=0):
+    """Arguments of `write_points`, in memory."""
+    rng = np.random.default_rng(seed)
+    text = rng.choice(np.array(["a", "bb", None, "ünï"], object), ROWS)
+    return {
+        "positions": rng.uniform(-6, 6, (ROWS, ndim)).astype(dtype),
+        "vertex_attributes": {
+            "one": rng.random(ROWS),
+            "three": rng.integers(0, 100, (ROWS, 3)).astype("u1"),
+            "flag": rng.random(ROWS) < 0.5,
+            "text": text,
+        },
+        "object_ids": rng.integers(-3, 9, ROWS) * 5,
+    }
+
+
+def lazily(values, block=BLOCK):
+    """The same arguments as Dask arrays."""
+    if isinstance(values, dict):
+        return {name: lazily(value, block) for name, value in values.items()}
+    return da.from_array(values, chunks=(block, *values.shape[1:]))
+
+
+def paths(count=60, seed=0):
+    rng = np.random.default_rng(seed)
+    starts = rng.uniform(-6, 6, (count, 3))
+    return [
+        (start + np.cumsum(rng.normal(0, 0.7, (n, 3)), axis=0)).astype("f4")
+        for start, n in zip(starts, rng.integers(1, 30, count), strict=True)
+    ]
+
+
+def path_blocks(lines, step=17):
+    """Blocks of paths, with an attribute: the number of the row in its path."""
+    return [
+        {"polylines": part, "vertex_attributes": {"row": [np.arange(len(line)) for line in part]}}
+        for part in (lines[start : start + step] for start in range(0, len(lines), step))
+    ]
+
+
+def write_examples(folder):
+    """Write what every scheduler must write alike: points with objects in shards, and polylines."""
+    given = lazily(points())
+    kwargs = {"chunk_shape": CHUNK, "shard_shape": 2, "vertex_attributes": given["vertex_attributes"]}
+    with dask.config.set(SMALL):
+        zvl.write_points(folder / "points", given["positions"], object_ids=given["object_ids"], **kwargs)
+        bag = db.from_sequence(path_blocks(paths()), npartitions=3)
+        zvl.write_polylines(folder / "paths", bag, chunk_shape=CHUNK)
+
+
+def write_expected(folder):
+    """Write the same from memory."""
+    given = points()
+    zvl.write_points(folder / "points", given.pop("positions"), chunk_shape=CHUNK, shard_shape=2, **given)
+    lines = paths()
+    rows = {"row": [np.arange(len(line)) for line in lines]}
+    zvl.write_polylines(folder / "paths", lines, chunk_shape=CHUNK, vertex_attributes=rows)
+
+
+@contextlib.contextmanager
+def cluster(workers):
+    with (
+        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=":0") as made,
+        Client(made) as client,
+    ):
+        yield client
