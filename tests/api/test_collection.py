@@ -45,6 +45,15 @@ def test_computing_a_level_gives_its_members_in_one_pass(level):
         assert np.array_equal(found.edges, level.edges.compute())
 
 
+def test_a_computed_level_is_no_collection(tracts):
+    level = zvl.open_zv(tracts)[1]
+    assert dask.is_dask_collection(level)
+    computed = level.compute()
+    assert not dask.is_dask_collection(computed)
+    assert dask.compute(computed, 1)[0] is computed
+    assert dask.delayed(len)(computed.vertices).compute() == 141
+
+
 def test_a_persisted_level_reads_no_more(level):
     kept = level.persist()
     with counting() as counts:

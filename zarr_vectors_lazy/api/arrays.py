@@ -22,8 +22,9 @@ class ArraysMixin(DaskMethodsMixin):
     def _rebuild(self) -> Callable[[list[Any]], Any]:
         return Rebuild(self._parts())
 
-    def __dask_graph__(self) -> HighLevelGraph:
-        return HighLevelGraph.merge(*(array.__dask_graph__() for array in leaves(self._parts())))
+    def __dask_graph__(self) -> HighLevelGraph | None:
+        arrays = leaves(self._parts())
+        return HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays)) if arrays else None
 
     def __dask_keys__(self) -> list[Any]:
         return [array.__dask_keys__() for array in leaves(self._parts())]
