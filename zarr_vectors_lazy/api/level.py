@@ -33,8 +33,8 @@ class ZVLevel(Outward, Stored, ArraysMixin):
     """One level of a store, or a selection of it; `ZVStore` gives it.
 
     It is a Dask collection of its vertices, attributes, and edges or faces: ``dask.compute(level)`` and
-    ``level.compute()`` read them in one pass into a `LevelArrays` of NumPy arrays, ``persist`` into one of Dask arrays. Given to
-    ``dask.delayed``, as any collection, it is computed first.
+    ``level.compute()`` read them in one pass into a `LevelArrays` of NumPy arrays, ``persist`` into one of Dask arrays.
+    Given to ``dask.delayed``, as any collection, it is computed first.
     """
 
     def __init__(self, store: "ZVStore", view: LevelView) -> None:
