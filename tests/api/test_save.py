@@ -119,7 +119,7 @@ def test_some_objects(goldens, tmp_path):
     assert new.chunk_count == 1
 
 
-@pytest.mark.parametrize("name", ["cloud-0.9", "tracts-0.7", "surface-0.9"])
+@pytest.mark.parametrize("name", ["cloud-0.9", "tracts-0.7", "mesh-objects"])
 def test_rechunk(place, tmp_path, name):
     old = zvl.open_zv(place(name))
     zvl.rechunk(place(name), tmp_path / "new", chunk_shape=old.chunk_shape * 2, bin_shape=old.chunk_shape / 2)

@@ -60,9 +60,7 @@ def reference_agrees(path):
         return read_points(str(path))["positions"]
 
 
-@pytest.mark.parametrize(
-    "name", ["tracts-0.9", "points-gzip", "points-sharded-blosc", "paths-by-text", "links-triples-duplicate"]
-)
+@pytest.mark.parametrize("name", ["points-gzip", "points-sharded-blosc", "paths-by-text", "links-triples-duplicate"])
 def test_in_and_out(tamper, name):
     path = tamper(name).path
     before, n = given(path), objects(path)
