@@ -1,4 +1,5 @@
-"""``python killed.py FOLDER COUNT SEED``: writes that are killed at a random moment, each into a folder of its own.
+"""``python killed.py FOLDER COUNT SEED KIND``: writes, from ``memory`` or from ``dask``, that are killed at a random
+moment, each into a folder of its own.
 
 Every child is forked before any thread is started, so that a kill costs no start of an interpreter.
 """
@@ -11,6 +12,8 @@ import sys
 import time
 from pathlib import Path
 
+import dask
+import dask.array as da
 import numpy as np
 
 import zarr_vectors_lazy as zvl
@@ -18,10 +21,14 @@ import zarr_vectors_lazy as zvl
 ROWS = {"old": 60, "new": 2000}
 
 
-def write(path, what, mode):
+def write(path, what, mode, kind="memory"):
     random_ = np.random.default_rng(ROWS[what])
     positions = random_.uniform(0, 10, (ROWS[what], 2))
-    zvl.write_points(path, positions, chunk_shape=1, vertex_attributes={"n": np.arange(ROWS[what])}, mode=mode)
+    numbers = np.arange(ROWS[what])
+    if kind == "dask":
+        positions, numbers = da.from_array(positions, chunks=(300, 2)), da.from_array(numbers, chunks=300)
+    with dask.config.set({"zarr_vectors_lazy.write-bytes": "8 kB"}):
+        zvl.write_points(path, positions, chunk_shape=1, vertex_attributes={"n": numbers}, mode=mode)
 
 
 def in_child(work):
@@ -32,16 +39,16 @@ def in_child(work):
     return pid
 
 
-def main(folder, count, seed):
+def main(folder, count, seed, kind):
     random.seed(seed)
     begun = time.monotonic()
-    assert os.waitpid(in_child(lambda: write(folder / "timed", "new", "w-")), 0)[1] == 0
+    assert os.waitpid(in_child(lambda: write(folder / "timed", "new", "w-", kind)), 0)[1] == 0
     whole_s = time.monotonic() - begun
     for i in range(count):
         path, before = folder / str(i), random.random() < 0.5
         if before:
             assert os.waitpid(in_child(lambda path=path: write(path, "old", "w-")), 0)[1] == 0
-        pid = in_child(lambda path=path, before=before: write(path, "new", "w" if before else "w-"))
+        pid = in_child(lambda path=path, before=before: write(path, "new", "w" if before else "w-", kind))
         time.sleep(random.uniform(0, 1.1 * whole_s))
         os.kill(pid, signal.SIGKILL)
         done = os.waitpid(pid, 0)[1] == 0
@@ -49,4 +56,4 @@ def main(folder, count, seed):
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])

@@ -22,10 +22,11 @@ from zarr_vectors_lazy.testing import counting
 KILLED = Path(__file__).with_name("killed.py")
 
 
-def kill(folder, count, seed):
+def kill(folder, count, seed, kind="memory"):
     """Kill writes in a process of its own; what was known of each."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    command = [sys.executable, str(KILLED), str(folder), str(count), str(seed)]
+    environment["DASK_TEMPORARY_DIRECTORY"] = str(folder / "temporary")
+    command = [sys.executable, str(KILLED), str(folder), str(count), str(seed), kind]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]
@@ -53,14 +54,16 @@ def check_killed(outcome):
     assert zvl.open_zv(path)[0].vertex_count == ROWS["new"]
 
 
-def test_killed_writes(tmp_path):
-    for outcome in kill(tmp_path, 3, 1):
+@pytest.mark.parametrize(("kind", "count"), [("memory", 3), ("dask", 1)])
+def test_killed_writes(tmp_path, kind, count):
+    for outcome in kill(tmp_path, count, 1, kind):
         check_killed(outcome)
 
 
 @pytest.mark.stress
-def test_many_killed_writes(tmp_path):
-    outcomes = kill(tmp_path, 50, 2)
+@pytest.mark.parametrize("kind", ["memory", "dask"])
+def test_many_killed_writes(tmp_path, kind):
+    outcomes = kill(tmp_path, 50, 2, kind)
     assert any(outcome["done"] for outcome in outcomes)
     assert not all(outcome["done"] for outcome in outcomes)
     for outcome in outcomes:

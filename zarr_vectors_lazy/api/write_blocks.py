@@ -12,7 +12,7 @@ from zarr_vectors_lazy.api import write_args as args
 from zarr_vectors_lazy.api.write_dask import Source, array_source
 from zarr_vectors_lazy.api.write_paths import flat_attributes, flat_lines, flat_paths
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed
-from zarr_vectors_lazy.graph.write import Blocks
+from zarr_vectors_lazy.graph.write import Blocks, optimized
 
 NAN = float("nan")
 BLOCK_NBYTES = 32 * 1024**2
@@ -87,7 +87,7 @@ def frame_source(frame: Any, axes: tuple[str, ...], attributes: Any, object_ids:
     names = tuple(name for name in frame.columns if name not in axes and name != object_ids)
     for name in names:
         args.check_name(name, "columns")
-    (computed,) = dask.optimize(frame)
+    (computed,) = optimized(frame)
     read = partial(read_frame, axes, names, object_ids, dtype)
     keys = [(key,) for key in computed.__dask_keys__()]
     return Source(blocks=Blocks(keys, [computed]), read=read, sample=read(frame._meta), nbytes=NAN)
@@ -150,7 +150,7 @@ def bag_source(bag: Any, dtype: Any) -> Source:
     """
     if not hasattr(bag, "to_dataframe"):
         raise SelectionError(f"polylines must be a Dask bag of blocks of polylines, found {type(bag).__name__}")
-    (computed,) = dask.optimize(bag)
+    (computed,) = optimized(bag)
     read = partial(read_paths, dtype)
     for part in bag.to_delayed():
         sample = read(part.compute())

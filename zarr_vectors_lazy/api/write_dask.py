@@ -21,7 +21,7 @@ from zarr_vectors_lazy.api.write_job import Options, Shape, make_job, make_objec
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.writing import MAX_PAYLOAD_NBYTES, MISSING, code_dtype
 from zarr_vectors_lazy.graph.slots import on_cluster
-from zarr_vectors_lazy.graph.write import Blocks, Writing, spilled_write
+from zarr_vectors_lazy.graph.write import Blocks, Writing, optimized, spilled_write
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
@@ -227,7 +227,7 @@ def array_source(arrays: Mapping[str, Any], read: Callable[..., Block]) -> Sourc
     """
     rows = next(iter(arrays))
     _check_array(rows, arrays[rows], rows)
-    computed = dask.optimize(*(_aligned(name, array, arrays[rows], rows) for name, array in arrays.items()))
+    computed = optimized(*(_aligned(name, array, arrays[rows], rows) for name, array in arrays.items()))
     keys = [
         tuple((array.name, block, *(0,) * (array.ndim - 1)) for array in computed)
         for block in range(arrays[rows].numblocks[0])
@@ -264,4 +264,5 @@ def _aligned(name: str, array: Any, like: Any, rows: str) -> Any:
             raise SelectionError(f"{name} must have {like.shape[0]} rows as {rows}, found {array.shape[0]}")
         if not unknown:
             array = array.rechunk({0: like.chunks[0]})
-    return array.rechunk(dict.fromkeys(range(1, array.ndim), -1)) if array.ndim > 1 else array
+    whole = all(len(edges) == 1 for edges in array.chunks[1:])
+    return array if whole else array.rechunk(dict.fromkeys(range(1, array.ndim), -1))

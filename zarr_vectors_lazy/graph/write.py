@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import dask
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
@@ -72,6 +73,13 @@ class Blocks:
 
     keys: Sequence[tuple[Key, ...]]
     collections: Sequence[Any]
+
+
+def optimized(*collections: Any) -> list[Any]:
+    """Collections with their graphs optimized: plain ones together, expressions (data frames) each by its method."""
+    plain = [each for each in collections if not hasattr(each, "expr")]
+    done = iter(dask.optimize(*plain))
+    return [each.optimize() if hasattr(each, "expr") else next(done) for each in collections]
 
 
 def spilled_write(writing: Writing, blocks: Blocks, folder: SpillFolder) -> Delayed:
