@@ -12,6 +12,7 @@ from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.pyramid import pyramid_graph
 from zarr_vectors_lazy.graph.pyramid_figures import DelayedPyramid
+from zarr_vectors_lazy.graph.slots import task_slots
 from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.pyramid import CrossStorage
 from zarr_vectors_lazy.plan.pyramid import factor_pairs
@@ -116,7 +117,7 @@ def build_pyramid(
         resume=resume,
     )
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
-    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request))
+    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request, task_slots()))
     return run(delayed, progress=progress) if compute else delayed
 
 
@@ -191,7 +192,7 @@ def coarsen_level(
         resume=resume,
     )
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
-    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request))
+    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request, task_slots()))
     return run(delayed, progress=progress) if compute else delayed
 
 

@@ -23,7 +23,6 @@ from zarr_vectors_lazy.access.pyramid.thin import row_threshold
 from zarr_vectors_lazy.format.writing import CURRENT
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask
 from zarr_vectors_lazy.graph.pyramid_figures import DelayedPyramid, figures_of
-from zarr_vectors_lazy.graph.slots import task_slots
 from zarr_vectors_lazy.plan.parts import cut_parts
 from zarr_vectors_lazy.types import IntArray
 
@@ -44,13 +43,14 @@ def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Seque
     if session.published:
         specs = [plan.spec for plan in plans if plan.arrays]
         graph = HighLevelGraph.from_collections(name, {name: UnfusedTask(name, finish_build, session, specs)}, [])
-        return DelayedPyramid(name, graph, figures_of([], 1))
+        return DelayedPyramid(name, graph, figures_of([], 1, 0))
     begin = f"{name}-begin"
     tasks: dict[Key, GraphNode] = {begin: UnfusedTask(begin, begin_build, session)}
     made: list[LevelTasks] = []
     for planned in levels:
         of = SharedTasks if planned.step.kind == "shared" else LevelTasks
         level = of(tasks, f"{name}-{planned.step.level}", begin, planned, made[-1] if made else None)
+        level.slots = session.slots
         level.reaches = [delta for delta in range(1, len(made) + 2) if session.reaches(delta)]
         level.add()
         made.append(level)
@@ -60,7 +60,8 @@ def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Seque
     tables = references(level.tables for level in made if level.tables is not None)
     tasks[name] = UnfusedTask(name, publish_levels, session, tuple(plans), records, tables)
     graph = HighLevelGraph.from_collections(name, tasks, dependencies=[])
-    return DelayedPyramid(name, graph, figures_of(levels, len(tasks)))
+    parts = sum(len(level.parts) for level in made)
+    return DelayedPyramid(name, graph, figures_of(levels, len(tasks), parts))
 
 
 def same(value: Any) -> Any:
@@ -99,6 +100,7 @@ class LevelTasks:
     chunks: list[Key] = field(default_factory=list)  # the task that makes each chunk
     parts: dict[Key, Part] = field(default_factory=dict)  # what each of these is told
     records: list[Key] = field(default_factory=list)  # tasks that give all records
+    slots: int = 1  # tasks that can run at once
     reaches: list[int] = field(default_factory=list)  # levels across which links are stored
     links: list[Key] = field(default_factory=list)  # tasks that give those of links
     tables: Key | None = None  # the task that writes what is told of objects, after which a next level may begin
@@ -183,7 +185,7 @@ class LevelTasks:
     def _parts(self) -> list[Part]:
         planned = self.planned
         rows = float(np.mean(planned.counts)) if planned.counts is not None else UNKNOWN_ROWS
-        cuts = cut_parts(planned.bounds, rows * planned.row_nbytes, task_slots()).tolist()
+        cuts = cut_parts(planned.bounds, rows * planned.row_nbytes, self.slots).tolist()
         return [part_of(planned, first, last) for first, last in pairwise(cuts)]
 
     def _needs(self, part: Part) -> List | tuple[()]:

@@ -68,15 +68,15 @@ class DelayedPyramid(Delayed):
         return DelayedPyramid, (self.key, self.dask, self.figures)
 
 
-def figures_of(levels: Sequence[PlannedLevel], tasks: int) -> Figures:
-    """Count what the tasks of some levels do."""
-    reads = writes = 0
+def figures_of(levels: Sequence[PlannedLevel], tasks: int, parts: int) -> Figures:
+    """Count what the tasks of some levels do; ``parts`` of them make chunks, and note which."""
+    reads, writes = 0, parts
     for planned in levels:
         step, fine, coarse = planned.step, planned.fine, len(planned.coords)
         specs = [step.vertices, step.fragments, step.weights, *(item.column.spec for item in step.attributes)]
         reads += sum(spec.layout.requests(fine) for spec in specs if spec is not None)
         links = {"none": 0, "implicit": 1, "explicit": 2}[step.cross]
-        writes += coarse * (len(planned.arrays) + 1) + links * len(fine)
+        writes += coarse * len(planned.arrays) + links * len(fine)
     counts = levels[0].counts if levels else None
     nbytes = None if counts is None else int(counts.sum()) * levels[0].row_nbytes
     return Figures(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read_records
+from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read_records, record_key
 from zarr_vectors_lazy.access.pyramid.owners import Owners, read_owners
 from zarr_vectors_lazy.access.pyramid.pieces import FIRST, LAST, OWNER, START, STOP, read_pieces
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
@@ -28,11 +28,10 @@ def bridge_part(
     owners = read_owners(step.source, step.index, begun.build)
     alive = {record.chunk for group in records for record in group if record.rows}
     keys = [part.key(i) for i in range(len(part)) if part.key(i) in alive]
-    found = read_records(backend, step.level, LINKS, keys) if begun.resumed else [None] * len(keys)
-    outbox = Outbox(backend, step.level, LINKS)
-    made = []
-    for key, record in zip(keys, found, strict=True):
-        made.append(record or _bridge(step, backend, owners, key, outbox, alive))
+    journal = record_key(step.level, LINKS, part.key(0))
+    found = read_records(backend, journal) if begun.resumed else {}
+    outbox = Outbox(backend, journal, found)
+    made = [found.get(key) or _bridge(step, backend, owners, key, outbox, alive) for key in keys]
     outbox.flush()
     return made
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,34 +59,36 @@ def cell_content(put: Put, encoding: Encoding) -> int:
     return int.from_bytes(digest, "little")
 
 
-def record_key(level: int, stage: str, chunk: ChunkKey) -> str:
-    """Key of a finished chunk's record."""
-    return f"{JOURNAL}/{level}/{stage}/{dotted(chunk)}"
+def record_key(level: int, stage: str, first: ChunkKey) -> str:
+    """Key of the records of a task's finished chunks; the task is known by the first of its chunks."""
+    return f"{JOURNAL}/{level}/{stage}/{dotted(first)}"
 
 
 class Outbox:
-    """Puts of some chunks, made when they are large enough; a chunk's record follows its cells.
+    """Puts of some chunks, made when they are large enough; what is told of finished chunks follows their cells.
 
     Parameters
     ----------
     backend
         An open connection.
-    level, stage
-        Under which records are kept.
+    key
+        Under which records are kept, see `record_key`.
+    found
+        Records of chunks that were finished before.
     """
 
-    def __init__(self, backend: Backend, level: int, stage: str) -> None:
+    def __init__(self, backend: Backend, key: str, found: Mapping[ChunkKey, ChunkRecord]) -> None:
         self._backend = backend
-        self._level, self._stage = level, stage
+        self._key = key
+        self._records = list(found.values())
         self._puts: list[Put] = []
-        self._records: list[Put] = []
         self._nbytes = 0
+        self._noted = len(self._records)
 
     def add(self, puts: Sequence[Put], record: ChunkRecord) -> None:
         """Queue a finished chunk."""
         self._puts += puts
-        data = json.dumps(record.to_json(), separators=(",", ":")).encode()
-        self._records.append(Put(record_key(self._level, self._stage, record.chunk), data))
+        self._records.append(record)
         self._nbytes += sum(len(put.data) for put in puts)
         if self._nbytes > FLUSHED_NBYTES:
             self.flush()
@@ -99,23 +101,25 @@ class Outbox:
     def flush(self) -> None:
         """Put what is queued: first all cells, then the records."""
         fetch(self._backend, self._puts)
-        fetch(self._backend, self._records)
-        self._puts, self._records, self._nbytes = [], [], 0
+        if len(self._records) > self._noted:
+            plain = [record.to_json() for record in self._records]
+            fetch(self._backend, [Put(self._key, json.dumps(plain, separators=(",", ":")).encode())])
+        self._puts, self._nbytes, self._noted = [], 0, len(self._records)
 
 
-def read_records(backend: Backend, level: int, stage: str, chunks: Sequence[ChunkKey]) -> list[ChunkRecord | None]:
-    """Records of chunks that an earlier run finished; None for the others.
+def read_records(backend: Backend, key: str) -> dict[ChunkKey, ChunkRecord]:
+    """Records of the chunks that an earlier run of a task finished.
 
     Raises
     ------
     FormatError
-        If a record is not readable.
+        If they are not readable.
     """
-    keys = [record_key(level, stage, chunk) for chunk in chunks]
-    found: list[ChunkRecord | None] = []
-    for key, raw in zip(keys, fetch(backend, [Get(key) for key in keys]), strict=True):
-        try:
-            found.append(None if raw is None else ChunkRecord.from_json(json.loads(bytes(raw))))
-        except (ValueError, KeyError, TypeError) as error:
-            raise FormatError(f"the journal entry {key!r} is damaged: {error}", where=backend.url) from error
-    return found
+    (raw,) = fetch(backend, [Get(key)])
+    if raw is None:
+        return {}
+    try:
+        found = [ChunkRecord.from_json(record) for record in json.loads(bytes(raw))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"the journal entry {key!r} is damaged: {error}", where=backend.url) from error
+    return {record.chunk: record for record in found}

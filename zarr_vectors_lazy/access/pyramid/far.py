@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read_records
+from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read_records, record_key
 from zarr_vectors_lazy.access.pyramid.step import Step
 from zarr_vectors_lazy.access.pyramid.tasks import Begun
 from zarr_vectors_lazy.access.read import Wanted, read_batch, read_links
@@ -73,14 +73,16 @@ def far_part(
         Records of the tasks that wrote the links from the level before the coarsest, and to it.
     """
     step, backend = far.step, connect(far.step.source.spec)
-    found = read_records(backend, step.level, far.stage, keys) if begun.resumed else [None] * len(keys)
-    todo = [key for key, record in zip(keys, found, strict=True) if record is None]
+    journal = record_key(step.level, far.stage, keys[0])
+    found = read_records(backend, journal) if begun.resumed else {}
     onward = _read(far, step.source.level, 1, step.fine_grid, upper)
     first = _read(far, far.level, far.delta - 1, far.grid, lower)
     coarse, middle = _divided(finest, far.scale), _divided(finest, far.scale // far.last)
-    outbox = Outbox(backend, step.level, far.stage)
-    made: dict[ChunkKey, ChunkRecord] = {}
-    for key in todo:
+    outbox = Outbox(backend, journal, found)
+    made = dict(found)
+    for key in keys:
+        if key in found:
+            continue
         mine = (coarse == np.asarray(key)).all(axis=1)
         payloads: list[Payload] = []
         for chunk, through in zip(finest[mine].tolist(), middle[mine].tolist(), strict=True):
@@ -93,7 +95,7 @@ def far_part(
         made[key] = ChunkRecord(key, len(payloads), tuple(record for _, record in encoded))
         outbox.add([put for put, _ in encoded], made[key])
     outbox.flush()
-    return [record or made[key] for key, record in zip(keys, found, strict=True)]
+    return [made[key] for key in keys]
 
 
 def _divided(chunks: ChunkCoords, scale: IntArray) -> ChunkCoords:

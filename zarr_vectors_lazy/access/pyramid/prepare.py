@@ -65,8 +65,8 @@ class Request:
     resume: bool
 
 
-def prepare(opened: OpenStore, request: Request) -> tuple[Session, list[PlannedLevel], list[LevelPlan]]:
-    """Plan a build.
+def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, list[PlannedLevel], list[LevelPlan]]:
+    """Plan a build for ``slots`` tasks at once.
 
     Raises
     ------
@@ -114,6 +114,7 @@ def prepare(opened: OpenStore, request: Request) -> tuple[Session, list[PlannedL
         consolidated=bool(journal.get("consolidated")) or root.doc.get("consolidated_metadata") is not None,
         shift=shift,
         depth=request.depth if request.storage != "none" else 0,
+        slots=int(journal.get("slots", slots)),
         summary={
             "method": request.method,
             "cross_level_depth": request.depth,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read_records
+from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read_records, record_key
 from zarr_vectors_lazy.access.pyramid.ends import Ends, read_ends, with_implied
 from zarr_vectors_lazy.access.pyramid.maps import read_maps
 from zarr_vectors_lazy.access.pyramid.read import FRAGMENTS
@@ -17,7 +17,6 @@ from zarr_vectors_lazy.kernels.clusters import distinct_rows, proper, smallest_f
 from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.model.objects import Fragments
 from zarr_vectors_lazy.model.pyramid import ChunkKey, ChunkRecord
-from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.types import ChunkCoords, IntArray
 
@@ -46,18 +45,21 @@ def remap_part(
     backend = connect(step.source.spec)
     alive = {record.chunk for group in records for record in group if record.rows}
     keys = [key for i in range(len(part)) if (key := part.key(i)) in alive]
-    found = read_records(backend, step.level, LINKS, keys) if begun.resumed else [None] * len(keys)
-    todo = {key for key, record in zip(keys, found, strict=True) if record is None}
+    journal = record_key(step.level, LINKS, part.key(0))
+    found = read_records(backend, journal) if begun.resumed else {}
+    todo = {key for key in keys if key not in found}
     work = alive_part(part.take([i for i in range(len(part)) if part.key(i) in todo]), below)
-    made = _write(step, backend, work, links, sorted(todo)) if todo else {}
-    return [record or made[key] for key, record in zip(keys, found, strict=True)]
+    outbox = Outbox(backend, journal, found)
+    made = found | (_write(step, outbox, work, links, sorted(todo)) if todo else {})
+    outbox.flush()
+    return [made[key] for key in keys]
 
 
 def _write(
-    step: Step, backend: Backend, work: Part, links: Sequence[Sequence[ChunkRecord]], todo: list[ChunkKey]
+    step: Step, outbox: Outbox, work: Part, links: Sequence[Sequence[ChunkRecord]], todo: list[ChunkKey]
 ) -> dict[ChunkKey, ChunkRecord]:
     ends = read_ends(step, work, links)
-    maps = read_maps(backend, step, np.concatenate([work.fine, ends.chunks.reshape(-1, step.rank)]))
+    maps = read_maps(connect(step.source.spec), step, np.concatenate([work.fine, ends.chunks.reshape(-1, step.rank)]))
     if step.kind == "tree":
         counts = [len(maps[tuple(chunk)]) for chunk in work.fine.tolist()]
         ends = with_implied(work.fine, ends, _fragments(step, work), counts)
@@ -70,7 +72,6 @@ def _write(
     owner[places[places >= 0]] = np.flatnonzero(places >= 0)
     ids = ids[owner[first >> ROW_BITS] >= 0]
     placed = place_links(ids >> ROW_BITS, ids & (2**ROW_BITS - 1), coords, directed=step.directed)
-    outbox = Outbox(backend, step.level, LINKS)
     made = {}
     for number, key in enumerate(todo):
         payloads = []
@@ -84,7 +85,6 @@ def _write(
         total = sum(p.count for p in payloads if p.path != CURRENT.link_fragments)
         made[key] = ChunkRecord(key, total, tuple(record for _, record in encoded))
         outbox.add([put for put, _ in encoded], made[key])
-    outbox.flush()
     return made
 
 

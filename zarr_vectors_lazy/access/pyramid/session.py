@@ -55,6 +55,8 @@ class Session:
         How far cells are moved along the first axis, to keys that no earlier cell had.
     depth
         Levels that links reach across, -1 for all; 0 where none is stored.
+    slots
+        Tasks that can run at once, by which chunks are dealt out to tasks; a second run deals them out alike.
     summary
         What the caller is told beside the levels.
     """
@@ -75,6 +77,7 @@ class Session:
     consolidated: bool
     shift: int
     depth: int
+    slots: int
     summary: Json
 
     def journal(self, state: Literal["clearing", "building", "published"]) -> list[Put]:
@@ -83,6 +86,7 @@ class Session:
             "state": state,
             "build": self.build,
             "shift": self.shift,
+            "slots": self.slots,
             "consolidated": self.consolidated,
             "parameters": self.parameters,
         }

@@ -17,7 +17,7 @@ from zarr_vectors_lazy.access.pyramid.join import member_rows
 from zarr_vectors_lazy.access.pyramid.owners import Owned, kept_objects, read_owners
 from zarr_vectors_lazy.access.pyramid.read import FineRows, decode_rows, fetch_part
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
-from zarr_vectors_lazy.access.pyramid.tasks import CELLS, Begun
+from zarr_vectors_lazy.access.pyramid.tasks import Begun
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.writing import CURRENT, PlacedLinks, encode_rows, encode_tiling, place_links
 from zarr_vectors_lazy.kernels.shared import SharedBins, share_bins
@@ -95,7 +95,7 @@ def shared_level(
     rows, objects = _members(step, fine, begun)
     bins = share_bins(fine.positions.astype(np.float32), rows, step.bin_shape, step.chunk_shape)
     became = Became(coords, fine.starts, bins.parents)
-    outbox = Outbox(backend, step.level, CELLS)
+    outbox = Outbox(backend, _key(step, "cells"), {})
     records = _chunks(step, bins, outbox)
     links = _links(step, backend, became, bins, reaches, outbox)
     if records:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from zarr_vectors_lazy.access.pyramid.cells import Outbox, encode, read_records
+from zarr_vectors_lazy.access.pyramid.cells import Outbox, encode, read_records, record_key
 from zarr_vectors_lazy.access.pyramid.ends import Ends, read_ends, with_implied
 from zarr_vectors_lazy.access.pyramid.join import (
     Joined,
@@ -70,18 +70,19 @@ def coarsen_part(
     """
     backend = connect(step.source.spec)
     keys = [part.key(i) for i in range(len(part))]
-    found = read_records(backend, step.level, CELLS, keys) if begun.resumed else [None] * len(keys)
-    work = alive_part(part.take([i for i, record in enumerate(found) if record is None]), below)
+    journal = record_key(step.level, CELLS, keys[0])
+    found = read_records(backend, journal) if begun.resumed else {}
+    work = alive_part(part.take([i for i, key in enumerate(keys) if key not in found]), below)
     raws = fetch_part(step, work) if len(work.fine) else {}
     ends = read_ends(step, work, links) if step.linked else None
-    outbox = Outbox(backend, step.level, CELLS)
-    made: dict[ChunkKey, ChunkRecord] = {}
+    outbox = Outbox(backend, journal, found)
+    made = dict(found)
     for i in range(len(work)):
         key = work.key(i)
         fine = decode_rows(step, work, i, raws) if work.below(i) else None
         made[key] = _coarsen(step, key, fine, begun, threshold, ends, outbox)
     outbox.flush()
-    return [record or made[key] for key, record in zip(keys, found, strict=True)]
+    return [made[key] for key in keys]
 
 
 def alive_part(part: Part, below: Sequence[Sequence[ChunkRecord]]) -> Part:
