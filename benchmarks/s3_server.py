@@ -1,8 +1,9 @@
 """An S3-like HTTP server for benchmarks: one folder as a bucket, a fixed delay per request, requests counted.
 
-It speaks as much of S3 as a reader needs: GET (with ``Range``), HEAD, ListObjectsV2, errors as S3's XML. Signed and
-unsigned requests are answered alike. Objects are held in memory and a response is one ``write``, so that what a client
-measures is its own work and the delay. Delays of requests on different connections overlap; bandwidth is not limited.
+It speaks as much of S3 as is needed: GET (with ``Range``), HEAD, ListObjectsV2, PUT of whole objects, DELETE of one or
+many, errors as S3's XML. Signed and unsigned requests are answered alike. Objects are held in memory and a response is
+one ``write``, so that what a client measures is its own work and the delay. Delays of requests on different connections
+overlap; bandwidth is not limited.
 
     python -m benchmarks.s3_server FOLDER --delay-ms 30 --port 9100
 
@@ -16,6 +17,7 @@ import bisect
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import urllib.parse
@@ -24,12 +26,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, unescape
 
 BUCKET = "bench"
 MODIFIED = "Wed, 01 Jan 2025 00:00:00 GMT"
 REASONS = {
     200: "OK",
+    204: "No Content",
     206: "Partial Content",
     404: "Not Found",
     405: "Method Not Allowed",
@@ -125,6 +128,25 @@ class Bucket:
         extra = f"Content-Range: bytes {start}-{stop - 1}/{len(body)}\r\n"
         return Response(206, self._head(206, key, stop - start, extra), body[start:stop])
 
+    def put(self, key: str, body: bytes) -> Response:
+        """Take an object."""
+        if key not in self.objects:
+            bisect.insort(self.keys, key)
+        self.objects[key] = body
+        self.whole[key] = Response(200, self._head(200, key, len(body)), body)
+        return Response(200, head(200, 0, extra=f'ETag: "{abs(hash(key)):016x}"\r\n'))
+
+    def delete(self, keys: list[str]) -> Response:
+        """Delete objects; those that are not there are no error."""
+        for key in keys:
+            if self.objects.pop(key, None) is not None:
+                del self.whole[key], self.keys[bisect.bisect_left(self.keys, key)]
+        if len(keys) == 1:
+            return Response(204, head(204, 0))
+        rows = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
+        body = f"{XML}<DeleteResult>{rows}</DeleteResult>".encode()
+        return Response(200, head(200, len(body)), body)
+
     def listing(self, query: dict[str, str]) -> Response:
         """One page of ListObjectsV2."""
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
@@ -187,10 +209,14 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.pending += data
         while (end := self.pending.find(b"\r\n\r\n")) >= 0:
-            request, self.pending = self.pending[:end], self.pending[end + 4 :]
-            self.answer(request.decode("latin-1"))
+            request = self.pending[:end].decode("latin-1")
+            stop = end + 4 + int(find_header(request.partition("\r\n")[2], "content-length") or 0)
+            if len(self.pending) < stop:
+                return
+            body, self.pending = self.pending[end + 4 : stop], self.pending[stop:]
+            self.answer(request, body)
 
-    def answer(self, request: str) -> None:
+    def answer(self, request: str, body: bytes) -> None:
         """Count one request and schedule its response."""
         line, _, headers = request.partition("\r\n")
         method, target, _ = line.split(" ", 2)
@@ -201,20 +227,34 @@ class Connection(asyncio.Protocol):
         bucket, _, key = path.removeprefix("/").partition("/")
         self.counts.arrived("LIST" if method == "GET" and not key else method)
         try:
-            response = self.route(method, bucket, urllib.parse.unquote(key), query, headers)
+            response = self.route(method, bucket, urllib.parse.unquote(key), query, (headers, body))
         except Exception as failure:  # noqa: BLE001 - relayed whole to the client, and counted
             response = error(500, f"{type(failure).__name__}: {failure}", key)
         self.loop.call_later(self.delay_s, self.send, response, method)
 
-    def route(self, method: str, bucket: str, key: str, query: str, headers: str) -> Response:
+    def route(self, method: str, bucket: str, key: str, query: str, rest: tuple[str, bytes]) -> Response:
         """Response to one request."""
+        headers, body = rest
         if bucket != BUCKET:
             return error(404, "NoSuchBucket", bucket)
+        if method in {"PUT", "POST", "DELETE"}:
+            return self.change(method, key, query, body)
         if method not in {"GET", "HEAD"}:
             return error(405, "MethodNotAllowed", key)
         if key:
             return self.bucket.get(key, find_header(headers, "range"))
         return self.bucket.listing(dict(urllib.parse.parse_qsl(query)))
+
+    def change(self, method: str, key: str, query: str, body: bytes) -> Response:
+        """Response to a request that writes or deletes."""
+        if method == "PUT" and key:
+            return self.bucket.put(key, body)
+        if method == "DELETE" and key:
+            return self.bucket.delete([key])
+        if method == "POST" and "delete" in query:
+            named = re.findall(rb"<Key>(.*?)</Key>", body)
+            return self.bucket.delete([unescape(name.decode()) for name in named])
+        return error(405, "MethodNotAllowed", key)
 
     def send(self, response: Response, method: str) -> None:
         """Write a response whose delay is over."""

@@ -1,0 +1,209 @@
+"""Building two coarser levels: this package with one and two workers beside the reference.
+
+``python -m benchmarks.bench_pyramid`` prints the table. Every measurement is a process of its own (two workers: two
+more, of one thread each), on a copy of a store of 512 chunks that is made before the clock starts; builders take turns.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.case import peak_rss, reset_peak
+from benchmarks.environment import CACHE, ROOT, clean_environment, reference_python
+from benchmarks.s3_server import running
+
+SIDE, CHUNK, BIN = 8, 100.0, 25.0
+FACTORS = [(2, 1), (2, 1)]
+STEPS = 50  # vertices of a polyline
+BUILDERS = {"reference": 0, "ours, 1 worker": 1, "ours, 2 workers": 2}
+
+
+def ensure(work: str, rows: int, folder: Path) -> Path:
+    """Make the store once: uniform points with an attribute, or random walks."""
+    import zarr_vectors_lazy as zvl  # noqa: PLC0415  the reference's environment has no such package
+
+    path = folder / f"{work}-{rows}.zarrvectors"
+    if path.exists():
+        return path
+    random, unfinished = np.random.default_rng(0), folder / f"unfinished-{work}-{rows}"
+    shutil.rmtree(unfinished, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    options: dict[str, Any] = {"chunk_shape": CHUNK, "bin_shape": BIN, "compressor": None, "checksum": False}
+    if work == "points":
+        positions = random.random((rows, 3), dtype=np.float32) * np.float32(SIDE * CHUNK)
+        values = {"intensity": random.random(rows, dtype=np.float32)}
+        zvl.write_points(unfinished, positions, vertex_attributes=values, **options)
+    else:
+        starts = random.random((rows // STEPS, 1, 3)) * SIDE * CHUNK
+        walks = starts + np.cumsum(random.normal(0, 8, (rows // STEPS, STEPS, 3)), axis=1)
+        zvl.write_polylines(unfinished, list(np.clip(walks, 0, SIDE * CHUNK - 0.1).astype("f4")), **options)
+    unfinished.rename(path)
+    return path
+
+
+def measure(job: dict[str, Any]) -> dict[str, float]:
+    """Build once; seconds, CPU seconds of this process, greatest memory of a process, requests.
+
+    A first build, of a few points on disk, imports what is imported late.
+    """
+    out = Path(job["out"])
+    for path in (job["warm"], job["store"]):
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(path, out / "store")
+        if path == job["warm"] or job["delay_ms"] is None:
+            measured = _build(str(out / "store"), job["workers"])
+        else:
+            with running(out, delay_ms=job["delay_ms"]) as server:
+                os.environ |= server.client_env()
+                measured = _build(server.url("store"), job["workers"])
+                measured["requests"] = server.counts()["requests"]
+    return measured
+
+
+def _build(path: str, workers: int) -> dict[str, float]:
+    return _reference(path) if workers == 0 else _ours(path, workers)
+
+
+def _reference(path: str) -> dict[str, float]:
+    from zarr_vectors.multiresolution.coarsen import build_pyramid  # noqa: PLC0415  in its own environment only
+
+    reset_peak()
+    cpu, start = time.process_time(), time.perf_counter()
+    build_pyramid(path, factors=FACTORS)
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak_rss() / 1e6, "requests": float("nan")}
+
+
+def _ours(path: str, workers: int) -> dict[str, float]:
+    import dask  # noqa: PLC0415  as above
+    from distributed import Client, LocalCluster  # noqa: PLC0415
+
+    import zarr_vectors_lazy as zvl  # noqa: PLC0415
+    from zarr_vectors_lazy.storage.counters import snapshot  # noqa: PLC0415
+
+    with ExitStack() as stack:
+        client = None
+        if workers == 1:
+            stack.enter_context(dask.config.set(scheduler="sync"))
+        else:
+            kinds = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
+            client = stack.enter_context(Client(stack.enter_context(LocalCluster(**kinds))))
+            client.run(reset_peak)
+        reset_peak()
+        before = _requests(client, snapshot)
+        cpu, start = time.process_time(), time.perf_counter()
+        zvl.build_pyramid(path, factors=FACTORS)
+        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+        peaks = [peak_rss(), *(client.run(peak_rss).values() if client else ())]
+        requests = _requests(client, snapshot) - before
+    return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": max(peaks) / 1e6, "requests": requests}
+
+
+def _requests(client: Any, snapshot: Any) -> int:
+    here = snapshot().requests
+    return here + sum(counts.requests for counts in client.run(snapshot).values()) if client else here
+
+
+def run(
+    works: dict[str, list[int]],
+    *,
+    rounds: int,
+    folder: Path,
+    pythons: dict[str, Path],
+    delay_ms: float | None = None,
+) -> list[dict[str, Any]]:
+    """Measure every combination; the builders take turns.
+
+    Parameters
+    ----------
+    works
+        Numbers of vertices, by kind of store.
+    delay_ms
+        Of an S3 server that holds the store; None: on disk.
+    pythons
+        The Python that runs each builder.
+    """
+    rows = []
+    for work, sizes in works.items():
+        warm = ensure(work, 2000, folder)
+        for size in sizes:
+            store = ensure(work, size, folder)
+            samples: dict[str, list[dict[str, float]]] = {name: [] for name in pythons}
+            for _ in range(rounds):
+                for name, python in pythons.items():
+                    places = {"warm": str(warm), "store": str(store), "out": str(folder / "out")}
+                    job = {"workers": BUILDERS[name], "delay_ms": delay_ms, **places}
+                    samples[name].append(_apart(python, job))
+            rows += [{"work": work, "rows": size, "builder": name, "samples": found} for name, found in samples.items()]
+    return rows
+
+
+def _apart(python: Path, job: dict[str, Any]) -> dict[str, float]:
+    done = subprocess.run(
+        [python, "-m", "benchmarks.bench_pyramid", "--job", json.dumps(job)],
+        cwd=ROOT,
+        env=clean_environment(PYTHONPATH=str(ROOT)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RuntimeError(f"{job} failed:\n{done.stderr[-2000:]}")
+    measured: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return measured
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Medians, and how many times faster than the reference."""
+    lines = [
+        "| work | vertices | builder | median s | min s | CPU s | peak MB | requests | times faster |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    base: dict[tuple[str, int], float] = {}
+    for row in rows:
+        median = {name: statistics.median(s[name] for s in row["samples"]) for name in row["samples"][0]}
+        times = base.setdefault((row["work"], row["rows"]), median["seconds"]) / median["seconds"]
+        requests = "" if np.isnan(median["requests"]) else f"{median['requests']:.0f}"
+        lines.append(
+            f"| {row['work']} | {row['rows']} | {row['builder']} | {median['seconds']:.2f} | "
+            f"{min(s['seconds'] for s in row['samples']):.2f} | {median['cpu_seconds']:.2f} | "
+            f"{median['peak_mb']:.0f} | {requests} | {times:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure, and print the table; with ``--job``, one measurement as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_pyramid", description=__doc__)
+    parser.add_argument("--job", help="measure this in this process (JSON)")
+    parser.add_argument("--points", type=int, nargs="*", default=[1_000_000, 10_000_000])
+    parser.add_argument("--polylines", type=int, nargs="*", default=[1_000_000], help="numbers of vertices, 50 a line")
+    parser.add_argument("--delay-ms", type=float, help="build in a bucket whose server answers so late, not on disk")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--no-reference", action="store_true")
+    parser.add_argument("--reference-python", type=Path, help="an environment that has the reference package")
+    parser.add_argument("--folder", type=Path, default=CACHE / "pyramid")
+    args = parser.parse_args(arguments)
+    if args.job:
+        print(json.dumps(measure(json.loads(args.job))))
+        return
+    pythons = {name: Path(sys.executable) for name in BUILDERS if name != "reference"}
+    if not args.no_reference:
+        pythons = {"reference": args.reference_python or reference_python()} | pythons
+    works = {"points": args.points, "polylines": args.polylines}
+    rows = run(works, rounds=args.rounds, folder=args.folder.resolve(), pythons=pythons, delay_ms=args.delay_ms)
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
