@@ -63,7 +63,7 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
         if path == job["warm"] or job["delay_ms"] is None:
             measured = _build(str(out / "store"), job["workers"])
         else:
-            with running(out, delay_ms=job["delay_ms"]) as server:
+            with running(out, delay_ms=job["delay_ms"], writable=True) as server:
                 os.environ |= server.client_env()
                 measured = _build(server.url("store"), job["workers"])
                 measured["requests"] = server.counts()["requests"]
@@ -172,12 +172,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     base: dict[tuple[str, int], float] = {}
     for row in rows:
         median = {name: statistics.median(s[name] for s in row["samples"]) for name in row["samples"][0]}
-        times = base.setdefault((row["work"], row["rows"]), median["seconds"]) / median["seconds"]
+        if row["builder"] == "reference":
+            base[row["work"], row["rows"]] = median["seconds"]
+        slowest = base.get((row["work"], row["rows"]))
+        times = "" if slowest is None else f"{slowest / median['seconds']:.1f}"
         requests = "" if np.isnan(median["requests"]) else f"{median['requests']:.0f}"
         lines.append(
             f"| {row['work']} | {row['rows']} | {row['builder']} | {median['seconds']:.2f} | "
             f"{min(s['seconds'] for s in row['samples']):.2f} | {median['cpu_seconds']:.2f} | "
-            f"{median['peak_mb']:.0f} | {requests} | {times:.1f} |"
+            f"{median['peak_mb']:.0f} | {requests} | {times} |"
         )
     return "\n".join(lines)
 

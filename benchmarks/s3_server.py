@@ -1,9 +1,9 @@
 """An S3-like HTTP server for benchmarks: one folder as a bucket, a fixed delay per request, requests counted.
 
-It speaks as much of S3 as is needed: GET (with ``Range``), HEAD, ListObjectsV2, PUT of whole objects, DELETE of one or
-many, errors as S3's XML. Signed and unsigned requests are answered alike. Objects are held in memory and a response is
-one ``write``, so that what a client measures is its own work and the delay. Delays of requests on different connections
-overlap; bandwidth is not limited.
+It speaks as much of S3 as is needed: GET (with ``Range``), HEAD, ListObjectsV2, where it is writable PUT of whole
+objects and DELETE of one or many, errors as S3's XML. Signed and unsigned requests are answered alike. Objects are held
+in memory and a response is one ``write``, so that what a client measures is its own work and the delay. Delays of
+requests on different connections overlap; bandwidth is not limited.
 
     python -m benchmarks.s3_server FOLDER --delay-ms 30 --port 9100
 
@@ -103,7 +103,8 @@ def error(status: int, code: str, key: str) -> Response:
 class Bucket:
     """The objects of a folder, in memory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, writable: bool = False) -> None:
+        self.writable = writable
         files = (path for path in folder.rglob("*") if path.is_file())
         self.objects = {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(files)}
         self.keys = sorted(self.objects)
@@ -136,12 +137,12 @@ class Bucket:
         self.whole[key] = Response(200, self._head(200, key, len(body)), body)
         return Response(200, head(200, 0, extra=f'ETag: "{abs(hash(key)):016x}"\r\n'))
 
-    def delete(self, keys: list[str]) -> Response:
+    def delete(self, keys: list[str], *, several: bool = False) -> Response:
         """Delete objects; those that are not there are no error."""
         for key in keys:
             if self.objects.pop(key, None) is not None:
                 del self.whole[key], self.keys[bisect.bisect_left(self.keys, key)]
-        if len(keys) == 1:
+        if not several:
             return Response(204, head(204, 0))
         rows = "".join(f"<Deleted><Key>{escape(key)}</Key></Deleted>" for key in keys)
         body = f"{XML}<DeleteResult>{rows}</DeleteResult>".encode()
@@ -237,7 +238,7 @@ class Connection(asyncio.Protocol):
         headers, body = rest
         if bucket != BUCKET:
             return error(404, "NoSuchBucket", bucket)
-        if method in {"PUT", "POST", "DELETE"}:
+        if self.bucket.writable and method in {"PUT", "POST", "DELETE"}:
             return self.change(method, key, query, body)
         if method not in {"GET", "HEAD"}:
             return error(405, "MethodNotAllowed", key)
@@ -253,7 +254,7 @@ class Connection(asyncio.Protocol):
             return self.bucket.delete([key])
         if method == "POST" and "delete" in query:
             named = re.findall(rb"<Key>(.*?)</Key>", body)
-            return self.bucket.delete([unescape(name.decode()) for name in named])
+            return self.bucket.delete([unescape(name.decode()) for name in named], several=True)
         return error(405, "MethodNotAllowed", key)
 
     def send(self, response: Response, method: str) -> None:
@@ -280,9 +281,9 @@ def find_header(headers: str, name: str) -> str | None:
     return lowered[start : lowered.find("\r\n", start)].strip()
 
 
-async def serve(folder: Path, *, port: int, delay_s: float, until_stdin_closes: bool) -> None:
+async def serve(folder: Path, *, port: int, delay_s: float, until_stdin_closes: bool, writable: bool) -> None:
     """Serve ``folder`` on loopback, after printing the port taken."""
-    bucket, counts = Bucket(folder), Counts()
+    bucket, counts = Bucket(folder, writable=writable), Counts()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
         functools.partial(Connection, bucket, delay_s, counts), "127.0.0.1", port, backlog=1024
@@ -326,9 +327,10 @@ class Server:
 
 
 @contextmanager
-def running(folder: Path, *, delay_ms: float = 30) -> Iterator[Server]:
+def running(folder: Path, *, delay_ms: float = 30, writable: bool = False) -> Iterator[Server]:
     """Serve ``folder`` from a process of its own; it ends with the block, or with this process."""
     command = [sys.executable, __file__, str(folder), "--delay-ms", str(delay_ms), "--until-stdin-closes"]
+    command += ["--writable"] if writable else []
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
@@ -346,10 +348,10 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=float, default=30, help="between a request and its response (default: 30)")
     parser.add_argument("--port", type=int, default=0, help="on 127.0.0.1 (default: any free one, printed)")
     parser.add_argument("--until-stdin-closes", action="store_true", help="end when standard input ends")
+    parser.add_argument("--writable", action="store_true", help="take and delete objects, in memory")
     args = parser.parse_args()
-    asyncio.run(
-        serve(args.folder, port=args.port, delay_s=args.delay_ms / 1000, until_stdin_closes=args.until_stdin_closes)
-    )
+    options = {"until_stdin_closes": args.until_stdin_closes, "writable": args.writable}
+    asyncio.run(serve(args.folder, port=args.port, delay_s=args.delay_ms / 1000, **options))
 
 
 if __name__ == "__main__":

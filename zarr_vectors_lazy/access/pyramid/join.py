@@ -150,6 +150,13 @@ def join_clusters(fine: FineRows, grid: BinGrid, owners: IntArray, edges: IntArr
     return Joined(members, Groups(rank[labels], len(first)), bins[first][order], pieces)
 
 
+def rows_alone(fine: FineRows, everything: Owned) -> IntArray:
+    """Rows that no object names, ascending."""
+    named = np.zeros(len(fine), np.bool_)
+    named[member_rows(fine, everything)[0]] = True
+    return np.flatnonzero(~named)
+
+
 def owners_of_rows(fine: FineRows, everything: Owned, kept: Owned) -> IntArray:
     """(N,) object of each row: -1 where no object names it, -2 where its object is dropped.
 

@@ -14,6 +14,7 @@ from zarr_vectors_lazy.access.pyramid.join import (
     join_points,
     join_sets,
     owners_of_rows,
+    rows_alone,
 )
 from zarr_vectors_lazy.access.pyramid.make import chunk_payloads
 from zarr_vectors_lazy.access.pyramid.maps import map_puts
@@ -142,12 +143,13 @@ def join(step: Step, key: ChunkKey, fine: FineRows, begun: Begun, threshold: int
     if step.kind == "points" or (owned is None and step.kind in ("sets", "faces")):
         keep = None if threshold is None else _kept_rows(step, fine, threshold)
         return join_points(fine, grid, keep)
-    owners = np.zeros(len(fine), np.int64) if owned is None else owners_of_rows(fine, *owned)
+    if step.linked:  # what a row became must be one vertex
+        owners = np.zeros(len(fine), np.int64) if owned is None else owners_of_rows(fine, *owned)
     if ends is not None and step.kind != "faces":
         return join_clusters(fine, grid, owners, *_inner_edges(step, fine, ends))
     assert owned is not None
     if step.kind != "paths":
-        return join_sets(fine, grid, owned[1], np.flatnonzero(owners == -1))
+        return join_sets(fine, grid, owned[1], rows_alone(fine, owned[0]))
     assert step.index is not None
     everything, objects = read_owners(step.source, step.index, begun.build), owned[1].objects
     least = np.where(everything.visits(step.scale)[objects] < step.least, step.least, 1)
