@@ -18,7 +18,7 @@ import xarray as xr
 import zarr_vectors_lazy as zvl
 
 CLOUD = {"s3fs", "gcsfs", "adlfs"}
-FILES = {"laspy", "nibabel", "plyfile", "trx"}
+FILES = {"awkward", "laspy", "nibabel", "plyfile", "trx"}
 INSTALLED = {  # of the optional packages
     "none": set(),
     "minimum": {"obstore"},
@@ -71,6 +71,33 @@ def read_elsewhere(folder, command):
             assert "pip install" in done.stderr, done.stderr
 
 
+def make(present):
+    """Write a small store and its pyramid, open it through xarray's engine; what is not installed is named."""
+    positions = np.random.default_rng(0).random((600, 3), np.float32) * 100
+    with tempfile.TemporaryDirectory() as temp:
+        made = f"{temp}/made.zarrvectors"
+        zvl.write_polylines(made, [positions[:300], positions[300:]], chunk_shape=50, bin_shape=10)
+        zvl.build_pyramid(made, factors=[(2, 1)])
+        assert zvl.validate(made).ok
+        fine, coarse = (xr.open_dataset(made, engine="zarr_vectors", level=i).load() for i in (0, 1))
+        assert sorted(map(tuple, fine["vertices"].values)) == sorted(map(tuple, positions))
+        assert 0 < coarse.sizes["vertex"] < 600
+        level = zvl.open_zv(made)[0]
+        calls = {"pyarrow": level.to_dask_dataframe, "matplotlib": level.plot, "awkward": level.objects.to_awkward}
+        for package, call in calls.items():
+            said = missing(call)
+            assert ("pip install 'zarr-vectors-lazy[" in said) == (package not in present), (package, said)
+
+
+def missing(call):
+    """Message of the ImportError that a call raises, or ""."""
+    try:
+        call()
+    except ImportError as error:
+        return str(error)
+    return ""
+
+
 def main(extra, folder):
     """Check what is installed, what is refused and how, and that a local store reads."""
     present = {package for package in INSTALLED["all"] if importlib.util.find_spec(package)}
@@ -83,6 +110,7 @@ def main(extra, folder):
         assert "pip install" in refusal(backend="fsspec"), refusal(backend="fsspec")
     read(Path(folder))
     read_elsewhere(Path(folder), "typer" in present)
+    make(present)
     print("ok; with", ", ".join(sorted(present)) or "no optional package")
 
 

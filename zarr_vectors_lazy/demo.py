@@ -6,6 +6,7 @@ checkout's ``tests/data``.
 
 import argparse
 import logging
+import sys
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -15,12 +16,16 @@ from typing import Any
 import dask
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
-from matplotlib.figure import Figure
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.testing import counting
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
+    from matplotlib.figure import Figure
+except ImportError as error:
+    sys.exit(f"the demo draws: pip install 'zarr-vectors-lazy[obstore,plot]' ({error})")
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 PACKED = CHECKOUT / "tests" / "data" / "0.9-by-zarr-vectors-0.9.2" / "tracts-0.9.zarrvectors.zip"

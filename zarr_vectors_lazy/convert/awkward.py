@@ -24,6 +24,6 @@ def to_awkward(vertices: Vertices, offsets: IntArray) -> Any:
     try:
         awkward = importlib.import_module("awkward")
     except ImportError as error:
-        raise ImportError("to_awkward() needs awkward: pip install awkward") from error
+        raise ImportError("to_awkward() needs awkward: pip install 'zarr-vectors-lazy[formats]'") from error
     inner = awkward.contents.RegularArray(awkward.contents.NumpyArray(vertices.reshape(-1)), vertices.shape[1])
     return awkward.Array(awkward.contents.ListOffsetArray(awkward.index.Index64(offsets), inner))

@@ -111,8 +111,10 @@ def parse_range(text: str) -> tuple[str, tuple[float | None, float | None]]:
 def computing(scheduler: str | None, client: str | None) -> Iterator[None]:
     """Compute on a scheduler or a cluster, with a bar of the tasks on a terminal."""
     if client is not None:
-        from distributed import Client as Cluster  # noqa: PLC0415  optional
-
+        try:
+            from distributed import Client as Cluster  # noqa: PLC0415  optional
+        except ImportError as error:
+            raise ImportError("--client needs: pip install 'zarr-vectors-lazy[distributed]'") from error
         try:
             connected = Cluster(client, timeout="20s")
         except (OSError, ValueError) as error:

@@ -21,7 +21,8 @@ from zarr_vectors_lazy.storage.secrets import clean_url, without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 INSTANCE_S = 5.0
-EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", **dict.fromkeys(AZURE, "adlfs")}
+EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
+EXTRAS |= dict.fromkeys(AZURE, "adlfs")
 System: TypeAlias = Any
 """A class of file systems; fsspec ships no types."""
 _GENERAL = {"use_listings_cache", "listings_expiry_time", "max_paths", "skip_instance_cache"}

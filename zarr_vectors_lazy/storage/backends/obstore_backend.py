@@ -186,9 +186,10 @@ class ObstoreBackend(Backend):
         """Look for the bucket's region; whether requests go to another one now than the failed one did."""
         with self._upgrading:
             if self._region == region and region is None:
-                self._region = region_of(parse(self.spec.url, self.spec.options).bucket, text, self.spec.options)
-                if self._region is not None:
-                    self._store, self._unsigned = stores.make(self.spec, self._region)
+                found = region_of(parse(self.spec.url, self.spec.options).bucket, text, self.spec.options)
+                if found is not None:
+                    self._store, self._unsigned = stores.make(self.spec, found)
+                self._region = found  # last: whoever reads the new region sends to the new store
             return self._region != region
 
     def _upgraded(self, request: Request) -> bool:
