@@ -62,13 +62,6 @@ def test_a_cell_of_4_gib_is_refused(monkeypatch):
         encode_cell(b"x" * 11, Encoding())
 
 
-def test_no_checksum_without_its_package(monkeypatch):
-    monkeypatch.setattr("zarr_vectors_lazy.format.codecs.crc32c_value", None)
-    with pytest.raises(SelectionError, match="google-crc32c"):
-        encode_cell(b"x", Encoding())
-    assert encode_cell(b"x", Encoding(compressor=None, checksum=False)) == struct.pack("<II", 1, 1) + b"x"
-
-
 fragments = st.lists(
     st.one_of(st.tuples(st.integers(0, 9), st.integers(0, 9)), st.lists(st.integers(0, 99), max_size=4)), max_size=70
 )

@@ -209,10 +209,7 @@ def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int) 
         shard_shape = tuple(np.broadcast_to(shape, (ndim,)).tolist())
         if np.prod(np.asarray(shard_shape, np.float64)) > MAX_SHARD_CHUNKS:
             raise SelectionError(f"shard_shape {shard_shape} makes shards of an absurd number of chunks")
-    encoding = Encoding(compressor=compressor, checksum=bool(checksum), shard_shape=shard_shape)
-    if (checksum or shard_shape is not None) and importlib.util.find_spec("google_crc32c") is None:
-        raise SelectionError("checksums and shards need the package google-crc32c; install it, or pass checksum=False")
-    return encoding
+    return Encoding(compressor=compressor, checksum=bool(checksum), shard_shape=shard_shape)
 
 
 def check_progress(progress: bool) -> None:

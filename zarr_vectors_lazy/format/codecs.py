@@ -1,11 +1,11 @@
 """Byte codecs of cells, decoded directly for speed (spec 0.9, 4.1 and 4.3)."""
 
-import importlib
 import struct
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import google_crc32c
 import numcodecs.blosc
 import numcodecs.zstd
 
@@ -13,18 +13,13 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.limits import LIMITS
 from zarr_vectors_lazy.types import Buffer, Json
 
-try:  # zarr brings it; without it such cells are read through zarr
-    crc32c_value: Callable[[bytes], int] | None = importlib.import_module("google_crc32c").value
-except ImportError:
-    crc32c_value = None
-
 HEAD_NBYTES = 32
 BLOSC_HEADER_NBYTES = 16
 MAX_RATIO = 2**15  # zstd's densest block says 128 KiB in 4 bytes; a header that promises more is damaged
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ZSTD_BLOCK_NBYTES = 2**17
 COMPRESSORS = {"zstd", "blosc", "gzip", "zlib", "bz2", "lzma", "lz4", "snappy", "brotli"}
-DIRECT = {"zstd", "blosc", "gzip"} | ({"crc32c"} if crc32c_value else set())
+DIRECT = {"zstd", "blosc", "gzip", "crc32c"}
 
 
 def _zstd(raw: Buffer, limit: int) -> Buffer:
@@ -72,7 +67,7 @@ def _check_crc32c(raw: Buffer, _limit: int) -> Buffer:
         raise ValueError(f"{len(raw)} bytes leave no room for a checksum")
     view = memoryview(raw)
     (stored,) = struct.unpack("<I", view[-4:])
-    found = crc32c_value(bytes(view[:-4])) if crc32c_value else None
+    found = google_crc32c.value(bytes(view[:-4]))
     if found != stored:
         raise ValueError(f"crc32c is {found:#010x}, stored {stored:#010x}")
     return view[:-4]

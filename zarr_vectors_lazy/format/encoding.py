@@ -3,12 +3,12 @@
 import struct
 from collections.abc import Sequence
 
+import google_crc32c
 import numcodecs.blosc
 import numcodecs.zstd
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.format import codecs
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Buffer, IntArray, Json
 
@@ -37,20 +37,7 @@ def encode_bytes(data: Buffer, encoding: Encoding) -> bytes:
     elif encoding.compressor == "blosc":
         data = numcodecs.blosc.compress(data, b"zstd", 5, shuffle=numcodecs.blosc.BITSHUFFLE, typesize=4)
     out = bytes(data)
-    return out + struct.pack("<I", crc32c(out)) if encoding.checksum else out
-
-
-def crc32c(data: bytes) -> int:
-    """Checksum of bytes.
-
-    Raises
-    ------
-    SelectionError
-        If no package that computes it is installed.
-    """
-    if codecs.crc32c_value is None:
-        raise SelectionError("checksum=True needs the package google-crc32c; install it, or pass checksum=False")
-    return codecs.crc32c_value(data)
+    return out + struct.pack("<I", google_crc32c.value(out)) if encoding.checksum else out
 
 
 def encode_cell(payload: Buffer, encoding: Encoding) -> bytes:
@@ -131,4 +118,4 @@ def encode_shard(cells: Sequence[bytes], at: IntArray, total: int) -> bytes:
     index[at, 0] = np.cumsum(sizes) - sizes
     index[at, 1] = sizes
     raw = index.tobytes()
-    return b"".join([*cells, raw, struct.pack("<I", crc32c(raw))])
+    return b"".join([*cells, raw, struct.pack("<I", google_crc32c.value(raw))])
