@@ -4,6 +4,7 @@ import importlib.metadata
 import pickle
 import shutil
 import tomllib
+import zipfile
 from pathlib import Path
 
 import dask
@@ -13,6 +14,7 @@ import xarray as xr
 import zarr.storage
 
 import zarr_vectors_lazy as zvl
+from tests.conftest import DATA
 from zarr_vectors_lazy.errors import FormatError, NotFoundError
 from zarr_vectors_lazy.integrations.xarray_engine import ZarrVectorsEntrypoint as ENGINE
 from zarr_vectors_lazy.storage.counters import counting
@@ -133,6 +135,15 @@ def test_a_total_that_is_wrong_is_an_error(tracts, tmp_path):
     for read in (lambda: dataset["vertices"].values, lambda: dataset["vertices"][:5].values):
         with pytest.raises(FormatError, match="5261 vertices are stored, the level states 5262"):
             read()
+
+
+def test_a_level_that_does_not_state_its_vertices_is_counted(tmp_path):
+    with zipfile.ZipFile(DATA / "0.9-variety" / "stores" / "skeleton-streaming.zarrvectors.zip") as packed:
+        packed.extractall(tmp_path)
+    level = zvl.open_zv(tmp_path)[0]
+    assert level.vertex_count is None
+    vertices = level.vertices.compute()
+    assert np.array_equal(xr.open_dataset(tmp_path, engine=ENGINE)["vertices"].values, vertices)
 
 
 def test_names_that_can_be_opened():

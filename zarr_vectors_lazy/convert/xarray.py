@@ -58,7 +58,7 @@ def lazy_level_dataset(
     Nothing is read but metadata where the level states its number of vertices.
     """
     sizes = LazySizes(view)
-    total = view.data.meta.vertex_count or int(np.sum(sizes.sized().sizes or 0))
+    total = view.data.meta.vertex_count or _counted_rows(sizes)
     rows: Variables = {}
     for name, (dims, make) in _rows(view, drop):
         like = make(view)
@@ -67,6 +67,12 @@ def lazy_level_dataset(
         rows[name] = xr.Variable(dims, indexing.LazilyIndexedArray(data), _row_attrs(view, name), encoding)
     dense = _object_variables(view, lazy=True)
     return _assemble(view, sizes, rows | dense, objects=objects, edges=edges, drop=drop)
+
+
+def _counted_rows(sizes: LazySizes) -> int:
+    """Rows of a level that does not state them, as streaming writers leave it: read."""
+    counts = sizes.sized().sizes
+    return 0 if counts is None else int(counts.sum())
 
 
 def root_dataset(store: StoreMeta) -> xr.Dataset:
