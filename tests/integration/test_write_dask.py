@@ -227,8 +227,11 @@ def test_bad_rows_leave_the_old_store(tmp_path, case):
     zvl.write_points(tmp_path / "x", positions, chunk_shape=CHUNK)
     before = (tmp_path / "x" / "zarr.json").read_bytes()
     spoil(positions)
-    with pytest.raises(SelectionError, match=words):
-        zvl.write_points(tmp_path / "x", lazily(positions), chunk_shape=CHUNK, mode="w", **options)
+    temporary = tmp_path / "temporary"
+    with dask.config.set(temporary_directory=str(temporary), scheduler="sync"):
+        with pytest.raises(SelectionError, match=words):
+            zvl.write_points(tmp_path / "x", lazily(positions), chunk_shape=CHUNK, mode="w", **options)
+        assert list(temporary.glob("*")) == []
     assert (tmp_path / "x" / "zarr.json").read_bytes() == before
 
 

@@ -6,7 +6,7 @@ import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import dask.config
 import numpy as np
@@ -22,7 +22,8 @@ from zarr_vectors_lazy.types import ChunkCoords, IntArray
 class SpillFolder:
     """A folder below Dask's ``temporary-directory``, made on first use.
 
-    It goes with the object that was made first, not with its pickled copies: with the graph that names it.
+    It goes at the end of a ``with``, or with the object that was made first, not with its pickled copies: with the graph
+    that names it.
     """
 
     def __init__(self) -> None:
@@ -33,6 +34,12 @@ class SpillFolder:
     def remove(self) -> None:
         """Delete the files."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _copy, (self.path,)

@@ -32,16 +32,16 @@ def write_stream(
     StoreError
         If a request fails; the store then says that its write is unfinished.
     """
-    folder = SpillFolder()
-    tallies = [spill_block(intake, folder, number, block) for number, block in enumerate(blocks)]
-    tally = merge_tallies(tallies, paths=True)
-    parts = int(tally.counts.sum()) * intake.dtype.itemsize // part_nbytes + 1
-    plan = make_plan(settle, intake.dtype, parts, tally)
-    session = begin(plan, new_write_id())
-    brief = without_tables(plan)
-    with ThreadPoolExecutor(THREADS) as pool, progress_bar("writing", parts, shown=progress) as advance:
-        done = []
-        for part in pool.map(partial(write_spilled, brief, folder, begun=session), range(parts)):
-            done.append(part)
-            advance(1)
-    return finish_write(plan, session, summarise, done, folder)
+    with SpillFolder() as folder:
+        tallies = [spill_block(intake, folder, number, block) for number, block in enumerate(blocks)]
+        tally = merge_tallies(tallies, paths=True)
+        parts = int(tally.counts.sum()) * intake.dtype.itemsize // part_nbytes + 1
+        plan = make_plan(settle, intake.dtype, parts, tally)
+        session = begin(plan, new_write_id())
+        brief = without_tables(plan)
+        with ThreadPoolExecutor(THREADS) as pool, progress_bar("writing", parts, shown=progress) as advance:
+            done = []
+            for part in pool.map(partial(write_spilled, brief, folder, begun=session), range(parts)):
+                done.append(part)
+                advance(1)
+        return finish_write(plan, session, summarise, done, folder)

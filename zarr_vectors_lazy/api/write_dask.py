@@ -93,13 +93,14 @@ def write_source(
         paths=shape.kind == "paths",
         parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
     )
+    folder = SpillFolder()
     if not on_cluster():
-        delayed = spilled_write(writing, source.blocks, SpillFolder())
+        delayed = spilled_write(writing, source.blocks, folder)
     else:
         delayed = _shuffled()(writing, source.blocks, job.encoding.shard_shape, options.bounds)
     if not options.compute:
         return delayed
-    with computing("writing", shown=options.progress):
+    with folder, computing("writing", shown=options.progress):
         return dask.compute(delayed)[0]
 
 
