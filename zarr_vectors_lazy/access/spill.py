@@ -22,7 +22,7 @@ from zarr_vectors_lazy.types import ChunkCoords, IntArray
 class SpillFolder:
     """A folder below Dask's ``temporary-directory``, made on first use.
 
-    It goes at the end of a ``with``, or with the object that was made first, not with its pickled copies: with the graph
+    It goes at the end of a ``with``, or with the object that was made first, not its pickled copies: with the graph
     that names it.
     """
 
