@@ -120,6 +120,7 @@ def test_objects_are_not_mixed_and_are_dropped_by_their_hash(tmp_path):
         for level in (store[1], store[2]):
             found = level.objects[number].compute()
             assert sorted(bins_of(found, level)) == sorted(set(bins_of(mine, level)))
+    assert all(level._view.data.fragment_owners is not None for level in store)
     assert store[1].attributes["count"].compute().sum() == n
     assert store[2].attributes["count"].compute().sum() == sum(len(store[0].objects[i].compute()) for i in present[2])
     report = zvl.validate(tmp_path / "s")

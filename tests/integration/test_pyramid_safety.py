@@ -255,6 +255,16 @@ def test_nothing_of_an_old_pyramid_is_left(tmp_path, sources):
     assert zvl.validate(path).ok
 
 
+def test_another_pyramid_in_the_same_process(tmp_path, sources):
+    """What a process keeps of the levels of one build is not taken for those of another."""
+    shutil.copytree(sources / "lines-built", tmp_path / "s")
+    shutil.copytree(sources / "lines", tmp_path / "fresh")
+    for path in (tmp_path / "s", tmp_path / "fresh"):
+        zvl.build_pyramid(path, factors=[(1, 1), (4, 1)], overwrite=True)
+    assert level_bytes(tmp_path / "s") == level_bytes(tmp_path / "fresh")
+    assert zvl.validate(tmp_path / "s").ok
+
+
 def test_consolidated_metadata_are_renewed(tmp_path, sources):
     path = tmp_path / "s"
     shutil.copytree(sources / "cloud", path)

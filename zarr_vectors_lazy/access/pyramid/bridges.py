@@ -11,7 +11,6 @@ from zarr_vectors_lazy.access.pyramid.step import Part, Step
 from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun
 from zarr_vectors_lazy.format.writing import CURRENT, place_links
 from zarr_vectors_lazy.model.pyramid import ChunkKey, ChunkRecord
-from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.types import IntArray
 
@@ -31,25 +30,35 @@ def bridge_part(
     journal = record_key(step.level, LINKS, part.key(0))
     found = read_records(backend, journal) if begun.resumed else {}
     outbox = Outbox(backend, journal, found)
-    made = [found.get(key) or _bridge(step, backend, owners, key, outbox, alive) for key in keys]
+    todo = [key for key in keys if key not in found]
+    tables = dict(zip(todo, read_pieces(backend, step.level, todo), strict=True))
+    later = {key: _later(step, owners, key, tables[key]) & alive for key in todo}
+    others = sorted(set().union(*later.values()) - set(todo))
+    tables |= dict(zip(others, read_pieces(backend, step.level, others), strict=True))
+    made = dict(found)
+    for key in todo:
+        made[key] = _bridge(step, key, sorted(later[key]), tables, outbox)
     outbox.flush()
-    return made
+    return [made[key] for key in keys]
 
 
-def _bridge(
-    step: Step, backend: Backend, owners: Owners, key: ChunkKey, outbox: Outbox, alive: set[ChunkKey]
-) -> ChunkRecord:
-    (mine,) = read_pieces(backend, step.level, [key])
+def _later(step: Step, owners: Owners, key: ChunkKey, mine: IntArray) -> set[ChunkKey]:
+    """Chunks above this one in which its paths go on, or come from."""
     coarse = step.parent(owners.table.coords)
-    others: set[ChunkKey] = set()
+    found: set[ChunkKey] = set()
     for column, towards in ((LAST, 1), (FIRST, -1)):
         place = mine[:, column] + towards
         inside = (place >= 0) & (place < owners.lengths[mine[:, OWNER]])
         entries = owners.offsets[mine[inside, OWNER]] + place[inside]
-        others |= {tuple(chunk) for chunk in np.unique(coarse[owners.chunk_of[entries]], axis=0).tolist()}
-    later = sorted(chunk for chunk in others & alive if chunk > key)
-    tables = read_pieces(backend, step.level, later)
-    ends = [_meeting(mine, table, number + 1) for number, table in enumerate(tables)]
+        chunks = np.unique(owners.chunk_of[entries])
+        found |= {chunk for chunk in map(tuple, coarse[chunks].tolist()) if chunk > key}
+    return found
+
+
+def _bridge(
+    step: Step, key: ChunkKey, later: list[ChunkKey], tables: dict[ChunkKey, IntArray], outbox: Outbox
+) -> ChunkRecord:
+    ends = [_meeting(tables[key], tables[chunk], number + 1) for number, chunk in enumerate(later)]
     joined = np.concatenate([np.empty((0, 6), np.int64), *ends])
     joined = joined[np.lexsort((joined[:, 1], joined[:, 0]))]
     puts, cells = [], []

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.access.objects import read_ids
 from zarr_vectors_lazy.access.pyramid.cells import Payload
 from zarr_vectors_lazy.access.pyramid.join import Joined
 from zarr_vectors_lazy.access.pyramid.read import FineRows
@@ -68,6 +69,15 @@ def chunk_payloads(step: Step, chunk: ChunkKey, fine: FineRows, joined: Joined) 
     yield Payload(step.level, f"vertex_attributes/{step.weight}", chunk, n, encode_rows(counted.astype(np.int64)))
     yield from link_payloads(step, chunk, fine, joined)
     yield Payload(step.level, "vertices", chunk, n, encode_rows(positions))
+
+
+def owner_payloads(step: Step, chunk: ChunkKey, joined: Joined) -> Iterator[Payload]:
+    """Ids of the objects of the fragments, which spare readers the manifests; none where a fragment has no object."""
+    owners = joined.pieces.owners
+    if step.index is None or owners is None or not len(owners) or owners.min() < 0:
+        return
+    ids = read_ids(step.source, step.index)[owners]
+    yield Payload(step.level, CURRENT.fragment_owners, chunk, len(ids), encode_rows(ids))
 
 
 def link_payloads(step: Step, chunk: ChunkKey, fine: FineRows, joined: Joined) -> Iterator[Payload]:

@@ -46,6 +46,7 @@ class Options:
     aggregate: Mapping[str, Rule | None]
     least: int
     shift: int
+    build: str
     drawn: bool = False
 
 
@@ -269,7 +270,7 @@ def plan_next(opened: OpenStore, below: PlannedLevel, asked: Asked, options: Opt
         fragments=None if old.fragments is None else specs["vertex_fragments"],
         attributes=tuple(items),
         weights=replace(specs[f"vertex_attributes/{old.weight}"], row_shape=()),
-        index=None if old.index is None else moved_index(old.index, old.level),
+        index=None if old.index is None else moved_index(old.index, old.level, options.build),
         thinning=thinning,
         scale=scale.ratio // below.scale.ratio,
         bins=scale.bins,
@@ -301,19 +302,22 @@ def _tables(data: LevelData) -> ObjectTables:
     return ObjectTables(source=data.source, index=data.object_index, attributes=data.object_attributes)
 
 
-def moved_index(index: ObjectIndex, level: int) -> ObjectIndex:
-    """The object index that a level will have, from that of the level below."""
+def moved_index(index: ObjectIndex, level: int, build: str) -> ObjectIndex:
+    """The object index that a level will have, from that of the level below; no other build's is taken for it."""
+    digest, rows = f"{build}:{level}", min(CURRENT.shard_rows, index.count)
 
     def moved(array: DenseArray | None, name: str) -> DenseArray | None:
         path = f"{level}/object_index/{name}"
-        return None if array is None else replace(array, path=path, stored=None)
+        if array is None:
+            return None
+        return replace(array, path=path, stored=None, codecs=(), digest=digest, chunk_rows=rows)
 
     return replace(
         index,
         manifests=moved(index.manifests, "manifests"),
         ids=moved(index.ids, "object_ids"),
         present=None,
-        digest=f"{index.digest}:{level}",
+        digest=digest,
         blank_is_lost=False,
     )
 
@@ -373,4 +377,6 @@ def _arrays(step: Step, sources: Mapping[str, CellArray]) -> tuple[ArrayDraft, .
         if item.column.row_shape and not isinstance(kept.get("channel_names"), list):
             stated["channel_names"] = base.attributes["channel_names"]
         found.append(ArrayDraft(path=base.path, attributes=stated))
+    if step.index is not None:
+        found.append(CURRENT.attribute("object_id", np.dtype(np.int64), of="fragment"))
     return (*found, CURRENT.attribute(step.weight, np.dtype(np.int64)))

@@ -93,12 +93,13 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
     kept = tuple(level for level in sorted(opened.levels) if level not in replaced)
     journal = next(iter(journals.values())) if resumed else {}
     shift = int(journal.get("shift", 0)) if resumed else _shift(backend, request, kept, replaced)
-    levels = plan_levels(opened, data, request, shift)
+    build = uuid.uuid4().hex
+    levels = plan_levels(opened, data, request, shift, build)
     root = opened.tree.node("")
     assert root is not None
     session = Session(
         spec=opened.tree.spec,
-        build=uuid.uuid4().hex,
+        build=build,
         source=request.source,
         levels=request.levels,
         parameters=parameters,
@@ -176,7 +177,7 @@ def _shift(backend: Backend, request: Request, kept: tuple[int, ...], replaced: 
     return find_shift(backend, folders) if request.overwrite else 0
 
 
-def plan_levels(opened: OpenStore, data: LevelData, request: Request, shift: int) -> list[PlannedLevel]:
+def plan_levels(opened: OpenStore, data: LevelData, request: Request, shift: int, build: str) -> list[PlannedLevel]:
     """Plan all levels, each from the one before."""
     options = Options(
         seed=request.seed,
@@ -184,6 +185,7 @@ def plan_levels(opened: OpenStore, data: LevelData, request: Request, shift: int
         aggregate=request.aggregate,
         least=request.min_vertices,
         shift=shift,
+        build=build,
         drawn=request.strategy == "random",
     )
     asked = [

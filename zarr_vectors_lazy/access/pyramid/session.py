@@ -126,7 +126,7 @@ def read_journals(backend: Backend) -> dict[int, Json]:
 def continues(journals: dict[int, Json], levels: Sequence[int], parameters: Json) -> bool:
     """Whether journals are those of an earlier run of the same build."""
     ours = all(doc.get("parameters") == parameters for doc in journals.values())
-    return ours and (set(journals) == set(levels) or (set(journals) < set(levels) and is_published(journals)))
+    return ours and bool(journals) and set(journals) <= set(levels)
 
 
 def is_published(journals: dict[int, Json]) -> bool:
@@ -155,7 +155,7 @@ def begin_build(session: Session) -> Begun:
     ours = continues(journals, session.levels, session.parameters)
     states = {doc.get("state") for doc in journals.values()}
     mine = {doc.get("build") for doc in journals.values()} == {session.build}
-    if ours and states == {"building"} and (mine or session.resumed):
+    if ours and set(journals) == set(session.levels) and states == {"building"} and (mine or session.resumed):
         return Begun(session.build, resumed=True)
     if session.resumed and not ours:
         raise StoreError("another build took this place meanwhile; this one is given up", where=session.spec.url)

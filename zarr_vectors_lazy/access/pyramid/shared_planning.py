@@ -112,7 +112,7 @@ def _next(opened: OpenStore, below: PlannedLevel, asked: Asked, options: Options
         level=asked.level,
         vertices=replace(specs["vertices"], row_shape=(opened.meta.ndim,)),
         fragments=specs["vertex_fragments"],
-        index=None if old.index is None else moved_index(old.index, old.level),
+        index=None if old.index is None else moved_index(old.index, old.level, options.build),
         scale=scale.ratio // below.scale.ratio,
         bins=scale.bins,
         bin_shape=scale.bin_shape,

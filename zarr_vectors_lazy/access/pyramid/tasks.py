@@ -16,7 +16,7 @@ from zarr_vectors_lazy.access.pyramid.join import (
     owners_of_rows,
     rows_alone,
 )
-from zarr_vectors_lazy.access.pyramid.make import chunk_payloads
+from zarr_vectors_lazy.access.pyramid.make import chunk_payloads, owner_payloads
 from zarr_vectors_lazy.access.pyramid.maps import map_puts
 from zarr_vectors_lazy.access.pyramid.owners import owned_by, read_owners
 from zarr_vectors_lazy.access.pyramid.pieces import pieces_put
@@ -123,7 +123,7 @@ def _coarsen(
         record = ChunkRecord(key, 0)
         outbox.add(puts, record)
         return record
-    for payload in chunk_payloads(step, key, fine, joined):
+    for payload in (*owner_payloads(step, key, joined), *chunk_payloads(step, key, fine, joined)):
         put, cell = encode(payload, step.grid if payload.level == step.level else step.fine_grid, step.encoding)
         puts.append(put)
         cells.append(cell)

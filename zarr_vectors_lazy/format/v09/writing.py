@@ -14,6 +14,7 @@ from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.v09 import dense, documents
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.format.v09.documents import DOC
+from zarr_vectors_lazy.format.v09.generation import FRAGMENT_OWNERS
 from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
 from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary
 from zarr_vectors_lazy.model.objects import Manifests
@@ -90,6 +91,11 @@ class Writing09:
     def is_within(self, delta: int, segment: str) -> bool:
         """Whether a segment's records lie inside one chunk of the level, and so have `link_fragments`."""
         return delta == 0 and segment != SELF and not set(segment) & set("+-")
+
+    @property
+    def fragment_owners(self) -> str:
+        """Path of the ids of the objects of fragments, below the level."""
+        return FRAGMENT_OWNERS
 
     @property
     def link_fragments(self) -> str:
