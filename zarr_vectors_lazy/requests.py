@@ -62,11 +62,15 @@ class Put:
     create
         Write only where there is no such object; the answer is then whether it was written. Exact where the backend has
         such a put (files, S3, Google, Azure), else a look and a put.
+    unread
+        No reader asks for the object before a later put says that it is there: a new one need not appear all at once,
+        which saves files a rename each.
     """
 
     key: str
     data: bytes | memoryview
     create: bool = False
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,3 +89,16 @@ def test_local_without_links(tmp_path, monkeypatch):
 def test_memory_of_fsspec_is_seen_by_others():
     fetch(connect(resolve("memory://write/seen")), [Put("x", b"1")])
     assert fsspec.filesystem("memory").cat("/write/seen/x") == b"1"
+
+
+def test_local_unread_objects_are_written_in_place(tmp_path, monkeypatch):
+    backend = connect(resolve(tmp_path / "store"))
+    monkeypatch.setattr("os.replace", None)  # no rename
+    assert fetch(backend, [Put("a/b/c", b"new", unread=True)]) == [True]
+    monkeypatch.undo()
+    (tmp_path / "store" / "a" / "part").write_bytes(b"xxxxxxxxxxx")  # of a write that was killed
+    inode = (tmp_path / "store" / "a" / "part").stat().st_ino
+    assert fetch(backend, [Put("a/part", b"whole", unread=True)]) == [True]
+    assert (tmp_path / "store" / "a" / "part").read_bytes() == b"whole"
+    assert (tmp_path / "store" / "a" / "part").stat().st_ino != inode  # replaced at once, not written over
+    assert sorted(path.name for path in (tmp_path / "store" / "a").iterdir()) == ["b", "part"]

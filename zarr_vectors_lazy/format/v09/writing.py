@@ -109,7 +109,7 @@ class Writing09:
         if encoding.shard_shape is None:
             keys = ["/".join(map(str, index)) for index in indices.tolist()]
             return [
-                Put(prefix + key, encode_cell(payload, encoding))
+                Put(prefix + key, encode_cell(payload, encoding), unread=True)
                 for key, payload in zip(keys, cells.payloads, strict=True)
             ]
         return self._shard_puts(prefix, indices, cells.payloads, encoding)
@@ -125,7 +125,7 @@ class Writing09:
             mine = mine[np.argsort(at[mine], kind="stable")]
             encoded = [encode_cell(payloads[i], encoding) for i in mine.tolist()]
             data = encode_shard(encoded, at[mine], math.prod(encoding.shard_shape))
-            puts.append(Put(prefix + "/".join(map(str, index)), data))
+            puts.append(Put(prefix + "/".join(map(str, index)), data, unread=True))
         return puts
 
     def level_puts(self, draft: LevelDraft, record: LevelRecord, grid: Grid, encoding: Encoding) -> list[Put]:

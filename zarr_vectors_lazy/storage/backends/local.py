@@ -58,18 +58,9 @@ class LocalBackend(Backend):
 
     def _write(self, request: Put) -> bool:
         path = self._path(request.key)
-        folder, _, name = path.rpartition("/")
-        part = f"{folder}/.{name}.{secrets.token_hex(8)}"
-        try:
-            try:
-                _write_file(part, request.data)
-            except FileNotFoundError:
-                os.makedirs(folder, exist_ok=True)
-                _write_file(part, request.data)
-            written = _create(part, path) if request.create else _replace(part, path)
-        except BaseException:
-            Path(part).unlink(missing_ok=True)
-            raise
+        written = True
+        if not request.unread or not _write_new(path, request.data):
+            written = _write_whole(path, request)
         record("put", request.key, 0)
         return written
 
@@ -119,6 +110,39 @@ def _read_range(file: int, start: int | None, stop: int | None) -> bytes:
     if begin < end:
         raise OSError(f"the file ended at byte {begin} of {size}")
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _write_whole(path: str, request: Put) -> bool:
+    """Write beside the place, then move there; whether it was written."""
+    folder, _, name = path.rpartition("/")
+    part = f"{folder}/.{name}.{secrets.token_hex(8)}"
+    try:
+        _write_in_folder(part, request.data)
+        return _create(part, path) if request.create else _replace(part, path)
+    except BaseException:
+        Path(part).unlink(missing_ok=True)
+        raise
+
+
+def _write_new(path: str, data: Buffer) -> bool:
+    """Write in place what is not there; whether it was not.
+
+    A write that stops leaves its part. Who writes again finds that, and replaces it whole: so a task that runs twice at
+    a time, as schedulers let it, leaves no part where one of the two was done.
+    """
+    try:
+        _write_in_folder(path, data)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _write_in_folder(path: str, data: Buffer) -> None:
+    try:
+        _write_file(path, data)
+    except FileNotFoundError:
+        os.makedirs(path.rpartition("/")[0], exist_ok=True)
+        _write_file(path, data)
 
 
 def _write_file(path: str, data: Buffer) -> None:
