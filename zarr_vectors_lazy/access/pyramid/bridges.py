@@ -24,7 +24,7 @@ def bridge_part(
     """
     assert step.index is not None
     backend = connect(step.source.spec)
-    owners = read_owners(step.source, step.index, begun.build)
+    owners = read_owners(step, begun.build)
     alive = {record.chunk for group in records for record in group if record.rows}
     keys = [part.key(i) for i in range(len(part)) if part.key(i) in alive]
     journal = record_key(step.level, LINKS, part.key(0))

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
 from zarr_vectors_lazy.access.pyramid.step import Step, Thinning
 from zarr_vectors_lazy.kernels.hashing import kept_ids
 from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.model.objects import ObjectIndex, ragged_arange
+from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex, ragged_arange
 from zarr_vectors_lazy.model.pyramid import ChunkKey
-from zarr_vectors_lazy.plan.pyramid import coarse_chunks
-from zarr_vectors_lazy.types import BoolArray, IntArray
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 KEPT = 4  # levels of which a process keeps the owners
 
@@ -66,6 +64,8 @@ class Owners:
         (O + 1,) places of object o are 0 to ``offsets[o + 1] - offsets[o]`` - 1.
     chunk_of
         (E,) number in ``table`` of the chunk of each place, objects one after another.
+    visits
+        (O,) how often each object enters a coarse chunk.
     """
 
     table: ChunkTable
@@ -75,6 +75,7 @@ class Owners:
     fragments: IntArray
     offsets: IntArray
     chunk_of: IntArray
+    visits: IntArray
 
     def of_chunks(self, chunks: tuple[ChunkKey, ...]) -> Owned:
         """Entries of some chunks, sorted by object and place."""
@@ -91,44 +92,46 @@ class Owners:
         """(O,) entries of each object."""
         return np.diff(self.offsets)
 
-    def visits(self, scale: IntArray) -> IntArray:
-        """(O,) how often each object enters a coarse chunk, chunks being ``scale`` (D,) of these along each axis."""
-        coarse = coarse_chunks(self.table.coords, scale)
-        _, number = np.unique(coarse, axis=0, return_inverse=True)
-        path = number.reshape(-1)[self.chunk_of]
-        enters = np.concatenate([np.ones(min(1, len(path)), np.bool_), np.diff(path) != 0])
-        enters[self.offsets[:-1][self.lengths > 0]] = True
-        owner = np.repeat(np.arange(len(self.lengths)), self.lengths)
-        return np.bincount(owner[enters], minlength=len(self.lengths))
 
-
-def read_owners(source: Source, index: ObjectIndex, build: str) -> Owners:
-    """Manifest entries of a level by chunk; kept by this process as long as the build runs."""
-    key = (source, build)
+def read_owners(step: Step, build: str) -> Owners:
+    """Manifest entries of the finer level by chunk; kept by this process as long as the build runs."""
+    assert step.index is not None
+    key = (step.source, build)
     with _lock:  # one thread sorts, the others wait for it
         found = _owners.get(key)
         if found is None:
-            found = _owners[key] = _sorted(source, index)
+            found = _owners[key] = _sorted(step, step.index)
             while len(_owners) > KEPT:
                 _owners.popitem(last=False)
         return found
 
 
-def _sorted(source: Source, index: ObjectIndex) -> Owners:
-    manifests = read_manifests(source, index)
+def _sorted(step: Step, index: ObjectIndex) -> Owners:
+    manifests = read_manifests(step.source, index)
     distinct, chunk = np.unique(manifests.chunks, axis=0, return_inverse=True)
     chunk = chunk.reshape(-1)
+    distinct = distinct.reshape(-1, index.rank)
     order = np.argsort(chunk, kind="stable")
     counts = np.bincount(chunk, minlength=len(distinct))
     return Owners(
-        table=ChunkTable(distinct.reshape(-1, index.rank)),
+        table=ChunkTable(distinct),
         starts=np.concatenate([[0], np.cumsum(counts), [counts.sum()]]).astype(np.int64),
         objects=manifests.owners[order],
         ordinals=ragged_arange(np.diff(manifests.offsets))[order],
         fragments=manifests.fragments[order],
         offsets=manifests.offsets,
         chunk_of=chunk,
+        visits=_visits(manifests, step.parent(distinct), chunk),
     )
+
+
+def _visits(manifests: Manifests, coarse: ChunkCoords, chunk: IntArray) -> IntArray:
+    """(O,) how often each object enters a coarse chunk; (n, K) those of the chunks, (E,) the chunk of each entry."""
+    _, number = np.unique(coarse, axis=0, return_inverse=True)
+    path, owners = number.reshape(-1)[chunk], manifests.owners
+    enters = np.ones(len(path), np.bool_)
+    enters[1:] = (np.diff(path) != 0) | (np.diff(owners) != 0)
+    return np.bincount(owners[enters], minlength=len(manifests))
 
 
 def kept_objects(thinning: Thinning, build: str) -> BoolArray | None:
@@ -161,6 +164,6 @@ def owned_by(step: Step, chunks: tuple[ChunkKey, ...], build: str) -> tuple[Owne
     """Entries of all objects in some finer chunks, and of the kept ones; None where the level has no objects."""
     if step.index is None:
         return None
-    owned = read_owners(step.source, step.index, build).of_chunks(chunks)
+    owned = read_owners(step, build).of_chunks(chunks)
     mask = None if step.thinning is None else kept_objects(step.thinning, build)
     return owned, owned if mask is None else owned.take(mask[owned.objects])

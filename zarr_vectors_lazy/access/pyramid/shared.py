@@ -116,7 +116,7 @@ def _members(step: Step, fine: FineRows, begun: Begun) -> tuple[IntArray, IntArr
         ]
         rows = np.concatenate(parts)
         return rows, np.zeros(len(rows), np.int64)
-    owned: Owned = read_owners(step.source, step.index, begun.build).of_chunks(fine.chunks)
+    owned: Owned = read_owners(step, begun.build).of_chunks(fine.chunks)
     if step.thinning is not None:
         mask = _drawn(step) if step.thinning.drawn else kept_objects(step.thinning, begun.build)
         owned = owned if mask is None else owned.take(mask[owned.objects])

@@ -151,8 +151,8 @@ def join(step: Step, key: ChunkKey, fine: FineRows, begun: Begun, threshold: int
     if step.kind != "paths":
         return join_sets(fine, grid, owned[1], rows_alone(fine, owned[0]))
     assert step.index is not None
-    everything, objects = read_owners(step.source, step.index, begun.build), owned[1].objects
-    least = np.where(everything.visits(step.scale)[objects] < step.least, step.least, 1)
+    everything, objects = read_owners(step, begun.build), owned[1].objects
+    least = np.where(everything.visits[objects] < step.least, step.least, 1)
     return join_paths(fine, grid, owned[1], least, everything.lengths[objects])
 
 
