@@ -9,6 +9,7 @@ from zarr_vectors.validate import validate
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
+from zarr_vectors_lazy.graph import reads as batches
 
 LINKED = {"graph", "skeleton"}
 
@@ -122,8 +123,9 @@ def test_some_objects(goldens, tmp_path):
 @pytest.mark.parametrize("name", ["cloud-0.9", "tracts-0.7", "mesh-objects"])
 def test_rechunk(place, tmp_path, name):
     old = zvl.open_zv(place(name))
-    zvl.rechunk(place(name), tmp_path / "new", chunk_shape=old.chunk_shape * 2, bin_shape=old.chunk_shape / 2)
+    done = zvl.rechunk(place(name), tmp_path / "new", chunk_shape=old.chunk_shape * 2, bin_shape=old.chunk_shape / 2)
     new = zvl.open_zv(tmp_path / "new")
+    assert (done["levels_left_out"], new.levels) == (old.levels[1:], [0])
     np.testing.assert_array_equal(new.chunk_shape, old.chunk_shape * 2)
     np.testing.assert_array_equal(new.bin_shape, old.chunk_shape / 2)
     assert new[0].chunk_count < old[0].chunk_count
@@ -157,9 +159,63 @@ def test_what_is_refused(goldens, variety, tmp_path):
         level.save(tmp_path / "new")
 
 
+def files(path):
+    return {str(file.relative_to(path)): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+OUT_OF_CORE = ["cloud-0.9", "tracts-0.9", "tracts-0.7", "lines-across", "points-by-text", "points-sparse-ids"]
+
+
+@pytest.mark.parametrize("name", [*OUT_OF_CORE, "pyramid-paths"])
+def test_bytes_are_those_of_a_write_from_memory(place, tmp_path, monkeypatch, name):
+    store = zvl.open_zv(place(name))
+    level = store[store.levels[-1] if name == "pyramid-paths" else 0]
+    options = {"chunk_shape": level.chunk_shape * 2, "bin_shape": level.chunk_shape}
+    summary = level.save(tmp_path / "lazy" / "new", **options)
+    monkeypatch.setattr("zarr_vectors_lazy.api.save.goes_out_of_core", lambda *_: False)
+    assert level.save(tmp_path / "memory" / "new", **options) == summary
+    assert files(tmp_path / "lazy") == files(tmp_path / "memory")
+
+
+def test_points_of_a_selection_are_written_out_of_core(place, tmp_path, monkeypatch):
+    store = zvl.open_zv(place("points-objects"), chunks="auto")
+    part = store[0].sel(objects=store[0].objects.ids[:3])
+    with monkeypatch.context() as patch:
+        patch.setattr("zarr_vectors_lazy.api.save.take_level", None)
+        summary = part.save(tmp_path / "lazy" / "new")
+    monkeypatch.setattr("zarr_vectors_lazy.api.save.goes_out_of_core", lambda *_: False)
+    assert part.save(tmp_path / "memory" / "new") == summary
+    assert files(tmp_path / "lazy") == files(tmp_path / "memory")
+
+
+@pytest.mark.parametrize("name", ["cloud-0.9", "tracts-0.9"])
+def test_each_chunk_is_read_once(place, name, tmp_path, monkeypatch):
+    level = zvl.open_zv(place(name))[0]
+    read = []
+    known = batches.read_batch
+
+    def counted(source, wanted):
+        read.extend((want.spec.path, *coord) for want in wanted for coord in want.coords.tolist())
+        return known(source, wanted)
+
+    monkeypatch.setattr(batches, "read_batch", counted)
+    with dask.config.set(scheduler="sync"):
+        level.save(tmp_path / "new")
+    assert len(read) == len(set(read))
+    assert len([cell for cell in read if cell[0].endswith("vertices")]) == level.chunk_count
+
+
 def test_compute_false_writes_nothing_yet(goldens, tmp_path):
     job = zvl.open_zv(goldens["cloud-0.9"].path)[0].save(tmp_path / "new", compute=False)
     with pytest.raises(FormatError, match="nothing is here"):
         zvl.open_zv(tmp_path / "new")
     job.compute()
     both_agree(tmp_path / "new")
+
+
+def test_rechunk_later(place, tmp_path):
+    old = zvl.open_zv(place("tracts-0.9"))
+    job = zvl.rechunk(place("tracts-0.9"), tmp_path / "new", chunk_shape=old.chunk_shape * 3, compute=False)
+    assert not (tmp_path / "new").exists()
+    assert job.compute()["levels_left_out"] == old.levels[1:]
+    assert content(zvl.open_zv(tmp_path / "new")[0]) == content(old[0])

@@ -32,6 +32,8 @@ class Block:
         Paths in the block.
     ids
         (paths,) object id of each; None: as they come.
+    along
+        (n,) place of each row along all paths, where rows do not come path by path; ``owners`` are object ids then.
     """
 
     positions: Vertices
@@ -40,6 +42,7 @@ class Block:
     owners: IntArray | None = None
     paths: int = 0
     ids: IntArray | None = None
+    along: IntArray | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -120,7 +123,7 @@ def layout(block: Block) -> np.dtype[np.void]:
         for name, column in block.attributes.items()
     }
     positions = (block.dtype.newbyteorder("<"), block.positions.shape[1])
-    return record_dtype(positions, attributes, owned=block.owners is not None)
+    return record_dtype(positions, attributes, owned=block.owners is not None, tracked=block.along is not None)
 
 
 def take_block(intake: Intake, number: int, *parts: Any) -> Taken:
@@ -198,6 +201,8 @@ def _records(intake: Intake, block: Block, number: int) -> Records:
     }
     if block.owners is not None:
         columns["owner"] = block.owners
+    if block.along is not None:
+        columns["along"] = block.along
     columns |= {attribute_field(name): column.values for name, column in block.attributes.items()}
     return pack(intake.dtype, columns, rows)
 

@@ -131,7 +131,7 @@ class Part(Prepared):
     """All rows of some chunks; links between chunks are for when all fragments are known."""
 
     def __init__(self, plan: Plan, records: Records) -> None:
-        self.numbers: IntArray = records["number"]
+        self.numbers: IntArray = records["along" if is_tracked(plan) else "number"]
         attributes = {
             name: Column(_values(plan, name, records), column.dictionary)
             for name, column in plan.job.attributes.items()
@@ -166,10 +166,15 @@ class Part(Prepared):
         )
 
 
+def is_tracked(plan: Plan) -> bool:
+    """Whether rows come with the id of their object and their place along it."""
+    return "along" in (plan.dtype.names or ())
+
+
 def _owners(plan: Plan, records: Records) -> IntArray:
     """(n,) object id of each row."""
     owners: IntArray = records["owner"]
-    if plan.job.kind != "paths":
+    if plan.job.kind != "paths" or is_tracked(plan):
         return owners
     numbers = plan.starts[np.searchsorted(plan.blocks, block_of(records["number"]))] + owners
     return numbers if plan.ids is None else plan.ids[numbers]
@@ -193,6 +198,8 @@ def write_part(plan: Plan, records: Records) -> PartRecord:
     nothing = empty_record(plan.coords.shape[1])
     if not len(records):
         return PartRecord(nothing, None)
+    if is_tracked(plan):
+        records = records[np.argsort(records["along"], kind="stable")]
     part = Part(plan, records)
     written = [write_chunks(part, plan.writer, chunks) for chunks in batches(part)]
     done = merge_records([nothing, *written])

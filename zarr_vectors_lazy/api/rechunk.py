@@ -1,7 +1,6 @@
 """A store with other chunks."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import Any
 
 import dask
@@ -34,8 +33,8 @@ def rechunk(
 ) -> Any:
     """Write a level of a store, of either format, as a new store with other chunks and bins.
 
-    All that `ZVLevel.save` carries. Coarser levels are not: `build_pyramid` makes them anew, from the new chunks. The
-    level is read into memory.
+    All that `ZVLevel.save` carries, out of core or in memory as it does. Coarser levels are not carried, nor links
+    between levels: `build_pyramid` makes them anew, from the new chunks. The summary names those that were left.
 
     Parameters
     ----------
@@ -55,7 +54,7 @@ def rechunk(
     Returns
     -------
     dict
-        What the writer of the geometry returns.
+        What the writer of the geometry returns, and ``levels_left_out``: the levels of ``src`` that were not carried.
 
     Raises
     ------
@@ -76,8 +75,16 @@ def rechunk(
         "checksum": checksum,
         "shard_shape": shard_shape,
         "mode": mode,
+        "compute": compute,
         "progress": progress,
         **target,
     }
-    save = partial(save_level, open_zv(src, **options)[level], dst, arguments)
-    return save() if compute else dask.delayed(save, pure=False, name="rechunk")()
+    store = open_zv(src, **options)
+    left = [index for index in store.levels if index != level]
+    done = save_level(store[level], dst, arguments)
+    return naming(done, left) if compute else dask.delayed(naming, pure=False, name="rechunk")(done, left)
+
+
+def naming(summary: Mapping[str, Any], left: list[int]) -> dict[str, Any]:
+    """Return a writer's summary, and the levels that were not carried."""
+    return {**summary, "levels_left_out": left}

@@ -2,26 +2,26 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
 
-from zarr_vectors_lazy.access.objects import read_dense, read_groups
+from zarr_vectors_lazy.api.progress import computing
+from zarr_vectors_lazy.api.save_lazy import NOTHING, PATHS, goes_out_of_core, save_lazily
+from zarr_vectors_lazy.api.save_tables import Values, object_tables, same_ids
 from zarr_vectors_lazy.api.write import write_lines, write_points, write_polylines
 from zarr_vectors_lazy.api.write_linked import write_graph, write_mesh
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.narrow import candidate_objects
 from zarr_vectors_lazy.graph.paths import path_rows_arrays
-from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.types import IntArray, Vertices
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
 
-Values = np.ndarray[Any, Any]
 LINKED = {"graph", "skeleton"}
-PATHS = {"polyline", "streamline"}
 WHOLE = "select with whole_objects=True"
 
 
@@ -56,7 +56,12 @@ class Taken:
 
 
 def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any]) -> Any:
-    """Write a level as a new store, by the writer of its geometry; return what that returns.
+    """Write a level as a new store; return what the writer of its geometry returns, or a Delayed of it.
+
+    Parameters
+    ----------
+    arguments
+        Of the writer, ``compute`` and ``progress`` among them.
 
     Raises
     ------
@@ -68,11 +73,26 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any]) -> Any
     if len(kinds) != 1:
         raise SelectionError(f"a level of one geometry can be saved, this has {sorted(kinds) or 'none'}")
     (kind,) = kinds
-    taken = take_level(level, kind)
-    if not len(taken.vertices):
-        raise SelectionError("nothing is selected: there is nothing to save")
     store = level.store
     common = {"axes": store.axes, "units": store.units, "crs": store.crs, **arguments}
+    if goes_out_of_core(level, kind):
+        return save_lazily(level, path, kind, common)
+    save = partial(save_from_memory, level, path, kind, {**common, "compute": True})
+    return save() if arguments["compute"] else dask.delayed(save, pure=False, name="save")()
+
+
+def save_from_memory(level: "ZVLevel", path: Any, kind: str, common: Mapping[str, Any]) -> Any:
+    """Read a level into memory and write it.
+
+    Raises
+    ------
+    SelectionError
+        As `save_level`.
+    """
+    with computing("reading", shown=common["progress"]):
+        taken = take_level(level, kind)
+    if not len(taken.vertices):
+        raise SelectionError(NOTHING)
     save: Callable[..., Any] = _save_paths if kind in PATHS else {"line": _save_lines}.get(kind, _save_rows)
     return save(level, path, kind, taken, common)
 
@@ -107,13 +127,20 @@ def take_level(level: "ZVLevel", kind: str) -> Taken:
 def _save_rows(level: "ZVLevel", path: Any, kind: str, taken: Taken, common: Mapping[str, Any]) -> Any:
     tables: dict[str, Any] = {"vertex_attributes": taken.attributes}
     if taken.ids is not None:
-        tables |= {"object_ids": _owners(taken)} | _tables(level, taken.objects, _same(taken.ids), taken.ids)
+        tables |= {"object_ids": _owners(taken)} | _tables(level, taken)
     if kind == "point_cloud":
         return write_points(path, taken.vertices, **tables, **common)
     if kind == "mesh":
         return write_mesh(path, taken.vertices, taken.joined, link_attributes=taken.values, **tables, **common)
     values = _edge_values(taken)
     return write_graph(path, taken.vertices, taken.joined, kind=kind, link_attributes=values, **tables, **common)  # type: ignore[arg-type]
+
+
+def _tables(level: "ZVLevel", taken: Taken) -> dict[str, Any]:
+    """Tables of objects; a writer of rows takes them by ascending id."""
+    assert taken.ids is not None
+    order = np.argsort(taken.ids, kind="stable")
+    return object_tables(level._view, taken.objects[order], same_ids(taken.ids))
 
 
 def _owners(taken: Taken) -> IntArray:
@@ -164,7 +191,7 @@ def _save_paths(level: "ZVLevel", path: Any, kind: str, taken: Taken, common: Ma
         vertex_attributes={name: values[taken.rows] for name, values in taken.attributes.items()},
         object_ids=ids,
         geometry_type=kind,  # type: ignore[arg-type]
-        **_tables(level, taken.objects[owner], renamed, ids),
+        **object_tables(level._view, taken.objects[owner], renamed),
         **common,
     )
 
@@ -183,47 +210,6 @@ def _save_lines(level: "ZVLevel", path: Any, kind: str, taken: Taken, common: Ma
         taken.vertices[ends],
         vertex_attributes={name: values[ends] for name, values in taken.attributes.items()},
         object_ids=taken.ids,
-        **_tables(level, taken.objects, _same(taken.ids), taken.ids),
+        **object_tables(level._view, taken.objects, same_ids(taken.ids)),
         **common,
     )
-
-
-def _same(ids: IntArray) -> dict[int, IntArray]:
-    return {int(i): np.asarray([i]) for i in ids}
-
-
-def _tables(level: "ZVLevel", rows: IntArray, renamed: Mapping[int, IntArray], ids: IntArray) -> dict[str, Any]:
-    """Attributes of objects, one row for each, and groups of those that are there.
-
-    Parameters
-    ----------
-    rows
-        Manifest row of each object that is written.
-    renamed
-        New ids by old id.
-    ids
-        New ids, in the order of ``rows``.
-    """
-    data = level._view.data
-    order = np.arange(len(ids)) if data.store.geometry_types[0] in (*PATHS, "line") else np.argsort(ids, kind="stable")
-    found: dict[str, Any] = {
-        "object_attributes": {name: _dense(level, array)[rows][order] for name, array in data.object_attributes.items()}
-    }
-    index = data.group_index
-    if index is None or not index.count:
-        return found
-    members = read_groups(data.source, index)
-    none = np.empty(0, np.int64)
-    groups = {
-        index.names[group] if index.names else group: np.concatenate(
-            [none, *(renamed[i] for i in members[group].tolist() if i in renamed)]
-        )
-        for group in range(index.count)
-    }
-    attributes = {name: _dense(level, array) for name, array in data.group_attributes.items()}
-    return found | {"groups": groups, "group_attributes": attributes}
-
-
-def _dense(level: "ZVLevel", array: DenseArray) -> Values:
-    values = read_dense(level._view.source, array)
-    return values.astype(str) if values.dtype.hasobject else values

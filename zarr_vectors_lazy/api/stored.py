@@ -1,7 +1,6 @@
 """A level into a store: attributes beside its data, and what is selected as a store of its own."""
 
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import dask
@@ -81,7 +80,12 @@ class Stored:
         """Write what is selected as a new store of format 0.9, as its level 0.
 
         Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups,
-        axes, units and reference system. It is read into memory in one pass.
+        axes, units and reference system.
+
+        Points, and whole levels of lines, polylines and streamlines, are written out of core: as a Dask graph that
+        reads each chunk once, whose memory is that of `write_points` from Dask arrays, and beside it that of all
+        manifests. The fragment indexes of paths are read twice. Selections of lines and paths, graphs, skeletons and
+        meshes are read into memory in one pass, all that is selected at once.
 
         A path that the selection interrupts becomes several objects: the first run keeps the id, further ones get new
         ids, and the attributes and groups of the object are theirs too. So no edge joins what was not joined.
@@ -117,6 +121,7 @@ class Stored:
             "checksum": checksum,
             "shard_shape": shard_shape,
             "mode": mode,
+            "compute": compute,
             "progress": progress,
             "backend": backend,
             "storage_options": storage_options,
@@ -124,5 +129,4 @@ class Stored:
         }
         if bin_shape is None and chunk_shape is None and self._view.data.meta.bins_tile:
             arguments["bin_shape"] = self._view.data.meta.bin_shape
-        save = partial(save_level, cast("ZVLevel", self), path, arguments)
-        return save() if compute else dask.delayed(save, pure=False, name="save")()
+        return save_level(cast("ZVLevel", self), path, arguments)

@@ -51,6 +51,10 @@ class Tables:
         args.refuse_tables(self.attributes, self.groups, self.group_attributes)
 
 
+TablesOf = Tables | Callable[[Tally], Tables]
+"""Tables, or what makes them once all blocks were seen."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Source:
     """Blocks that Dask computes, and how they are read.
@@ -74,7 +78,7 @@ class Source:
 
 
 def write_source(
-    path: Any, source: Source, shape: Shape, options: Options, tables: Tables, *, summarise: Summary
+    path: Any, source: Source, shape: Shape, options: Options, tables: TablesOf, *, summarise: Summary
 ) -> Any:
     """Write, and return the summary; with ``compute=False`` a Delayed that does.
 
@@ -90,7 +94,7 @@ def write_source(
         intake=make_intake(job, shape, source.sample, source.read),
         settle=make_settle(job, shape, options, tables),
         summarise=summarise,
-        paths=shape.kind == "paths",
+        paths=shape.kind == "paths" and not shape.tracked,
         parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
     )
     folder = SpillFolder()
@@ -109,9 +113,9 @@ def make_intake(job: WriteJob, shape: Shape, sample: Block, read: Reader) -> Int
     return Intake(read=read, name=shape.name, chunk_shape=job.store.chunk_shape, dtype=layout(sample))
 
 
-def make_settle(job: WriteJob, shape: Shape, options: Options, tables: Tables) -> Settle:
+def make_settle(job: WriteJob, shape: Shape, options: Options, tables: TablesOf) -> Settle:
     """What completes a job once all blocks were seen."""
-    return partial(settle, job, options.bounds, shape.name, tables)
+    return partial(settle, job, shape, options.bounds, tables)
 
 
 def part_nbytes() -> int:
@@ -137,7 +141,9 @@ def template(path: Any, sample: Block, shape: Shape, options: Options) -> WriteJ
     return make_job(path, sample.positions[:0], shape, stated, columns=columns, bounds=none)
 
 
-def settle(job: WriteJob, bounds: Any, name: str, tables: Tables, tally: Tally) -> tuple[WriteJob, IntArray | None]:
+def settle(
+    job: WriteJob, shape: Shape, bounds: Any, tables: TablesOf, tally: Tally
+) -> tuple[WriteJob, IntArray | None]:
     """Complete a job without rows by what all blocks say; and object ids of paths, None where they are numbers.
 
     Raises
@@ -145,14 +151,17 @@ def settle(job: WriteJob, bounds: Any, name: str, tables: Tables, tally: Tally) 
     SelectionError
         If bounds leave rows out, objects and their tables do not go together, or a cell has 4 GiB or more.
     """
-    corners = args.settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, job.store.chunk_shape, name=name)
+    tables = tables(tally) if callable(tables) else tables
+    edges = job.store.chunk_shape
+    corners = args.settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, edges, name=shape.name)
     attributes = {name: _with_categories(name, column, tally) for name, column in job.attributes.items()}
-    ids = _path_ids(tables, tally) if job.kind == "paths" else None
+    paths = job.kind == "paths" and not shape.tracked
+    ids = _path_ids(tables, tally) if paths else None
     settled = replace(
         job,
         store=replace(job.store, bounds=corners),
         attributes=attributes,
-        objects=_objects(job, tables, tally, ids),
+        objects=None if job.kind == "points" else _objects(tables, tally, ids, paths=paths),
     )
     _check_cells(settled, tally)
     return settled, ids
@@ -178,10 +187,7 @@ def _path_ids(tables: Tables, tally: Tally) -> IntArray | None:
     return None if tables.ids is None else args.parse_ids(tables.ids, paths)
 
 
-def _objects(job: WriteJob, tables: Tables, tally: Tally, ids: IntArray | None) -> ObjectTable | None:
-    if job.kind == "points":
-        return None
-    paths = job.kind == "paths"
+def _objects(tables: Tables, tally: Tally, ids: IntArray | None, *, paths: bool) -> ObjectTable:
     return make_objects(
         np.empty(0, np.int64) if paths else tally.owners,
         ids=args.parse_path_ids(ids, sum(tally.paths.values())) if paths else None,

@@ -10,7 +10,7 @@ from zarr_vectors_lazy.types import IntArray
 Records: TypeAlias = np.ndarray[Any, np.dtype[np.void]]
 WORD = 8
 BLOCK_BITS = 40  # a row number is the number of its input block, then its row in it: ascending as the input is
-FIELDS = ("number", "owner", "positions")
+FIELDS = ("number", "owner", "along", "positions")
 
 
 def attribute_field(name: str) -> str:
@@ -23,6 +23,7 @@ def record_dtype(
     attributes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]],
     *,
     owned: bool,
+    tracked: bool = False,
 ) -> np.dtype[np.void]:
     """Packed dtype of a row, a whole number of 8-byte words.
 
@@ -34,10 +35,14 @@ def record_dtype(
         Dtype and row shape by name.
     owned
         Whether rows belong to objects.
+    tracked
+        Whether rows come with their place along all objects.
     """
     fields: list[tuple[Any, ...]] = [("number", "<i8")]
     if owned:
         fields.append(("owner", "<i8"))
+    if tracked:
+        fields.append(("along", "<i8"))
     fields.append(("positions", positions[0], (positions[1],)))
     fields += [(attribute_field(name), dtype, shape) for name, (dtype, shape) in attributes.items()]
     free = -np.dtype(fields).itemsize % WORD

@@ -124,7 +124,8 @@ def rechunk(
     if json:
         print_json(done)
     else:
-        print(f"{store}: {done['chunk_count']:,} chunks", file=sys.stderr)
+        left = f"; levels {done['levels_left_out']} are not carried" if done["levels_left_out"] else ""
+        print(f"{store}: {done['chunk_count']:,} chunks{left}", file=sys.stderr)
 
 
 def migrate(

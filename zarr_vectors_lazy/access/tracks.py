@@ -1,0 +1,198 @@
+"""What tasks run to tell of each row of a block which object goes through it, and where along the object that is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from zarr_vectors_lazy.access.blocks import Block
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.objects import read_ids, read_manifests
+from zarr_vectors_lazy.access.read import Wanted, placed, read_batch, read_fragments
+from zarr_vectors_lazy.errors import FormatError, SelectionError
+from zarr_vectors_lazy.kernels.rows import Kept
+from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex
+from zarr_vectors_lazy.types import ChunkCoords, IntArray, Raw
+
+TRACK = 3  # columns of a track: row of the block, object id, place along all objects
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """Manifest entries that name fragments of one chunk.
+
+    Parameters
+    ----------
+    fragments
+        (E,) fragment of the chunk.
+    owners
+        (E,) id of the object.
+    along
+        (E,) place of the first vertex among those of all objects, one object after another.
+    """
+
+    fragments: IntArray
+    owners: IntArray
+    along: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tracker:
+    """Where the objects of some chunks are found.
+
+    Parameters
+    ----------
+    source, index
+        The level and its manifests.
+    coords
+        (n, K) the chunks.
+    whole
+        Whether these are all chunks of the level.
+    objects
+        Ids of those that matter; None for all.
+    ends
+        Whether each object must have two vertices.
+    """
+
+    source: Source
+    index: ObjectIndex
+    coords: ChunkCoords
+    whole: bool
+    objects: IntArray | None = None
+    ends: bool = False
+
+
+def read_lengths(source: Source, spec: CellSpec, wanted: Sequence[Wanted]) -> list[IntArray]:
+    """Rows of each fragment of some chunks, an array a chunk."""
+    raws = read_batch(source, wanted)
+    return [
+        read_fragments(source, spec, coord, raws[want.member, row]).counts.astype(np.int64)
+        for want in wanted
+        for row, coord in zip(want.rows, want.coords.tolist(), strict=True)
+    ]
+
+
+def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) -> list[Track]:
+    """Manifest entries by chunk.
+
+    Parameters
+    ----------
+    lengths
+        Of `read_lengths`, those of all chunks; None where places along objects do not matter: all are 0.
+
+    Raises
+    ------
+    FormatError
+        If manifests name a chunk or a fragment that is not there.
+    SelectionError
+        If an object must have two vertices, and has not.
+    """
+    manifests = read_manifests(tracker.source, tracker.index)
+    ids = read_ids(tracker.source, tracker.index)[manifests.owners]
+    table = ChunkTable(tracker.coords)
+    at = table.find(manifests.chunks)
+    if tracker.whole and (at < 0).any():
+        coord = manifests.chunks[at < 0][0].tolist()
+        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=tracker.source.spec.url)
+    mine = at >= 0 if tracker.objects is None else (at >= 0) & np.isin(ids, tracker.objects)
+    chunk = np.where(mine, table.order[at], -1) if len(table) else at
+    along = np.zeros(len(at), np.int64)
+    if lengths is not None:
+        counts = _counts(tracker, manifests, chunk, [of for run in lengths for of in run])
+        along = np.cumsum(counts) - counts
+    order = np.argsort(chunk, kind="stable")
+    bounds = np.searchsorted(chunk[order], np.arange(len(tracker.coords) + 1))
+    runs = [order[start:stop] for start, stop in pairwise(bounds.tolist())]
+    return [Track(manifests.fragments[run], ids[run], along[run]) for run in runs]
+
+
+def _counts(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Sequence[IntArray]) -> IntArray:
+    """(E,) vertices of each manifest entry."""
+    sizes = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64)
+    wrong = np.flatnonzero((manifests.fragments < 0) | (manifests.fragments >= sizes[chunk]))
+    if len(wrong):
+        entry = int(wrong[0])
+        raise FormatError(
+            f"fragment {manifests.fragments[entry]} of chunk {manifests.chunks[entry].tolist()} is named, the chunk "
+            f"has {sizes[chunk[entry]]}",
+            where=tracker.source.spec.url,
+        )
+    first = np.cumsum(sizes) - sizes
+    every = np.concatenate([np.empty(0, np.int64), *lengths])
+    counts: IntArray = every[first[chunk] + manifests.fragments]
+    vertices = np.bincount(manifests.owners, weights=counts, minlength=len(manifests))
+    others = int(((vertices != 0) & (vertices != 2)).sum())
+    if tracker.ends and others:
+        raise SelectionError(f"{others} lines have not two vertices, which a writer cannot say")
+    return counts
+
+
+def track_block(
+    source: Source,
+    spec: CellSpec,
+    block: Block,
+    tracks: Sequence[Track],
+    raws: Sequence[Raw],
+    kept: Sequence[Kept | None],
+) -> IntArray:
+    """(M, 3) visits of objects to selected rows of a block: the row, the object's id, the place along all objects.
+
+    Parameters
+    ----------
+    block
+        Its chunks; more than one only where counts are promised or all are chosen from.
+    raws
+        Encoded fragment indexes.
+    kept
+        Chosen rows of each chunk; empty where all are selected.
+    """
+    parts = [np.empty((0, TRACK), np.int64)]
+    start = 0
+    chosen = kept or (None,) * len(tracks)
+    for (coord, count), track, raw, choice in zip(block, tracks, raws, chosen, strict=True):
+        index = read_fragments(source, spec, coord, raw)
+        total = count if choice is None else choice.total
+        with placed(source, spec, coord):
+            if total is not None:
+                index.check(total)
+            rows = index.rows(track.fragments)
+        lengths = index.counts[track.fragments]
+        first = np.cumsum(lengths) - lengths
+        along = np.arange(len(rows)) + np.repeat(track.along - first, lengths)
+        owners = np.repeat(track.owners, lengths)
+        if choice is not None:
+            rows = choice.renumber(rows)
+        selected = rows >= 0
+        parts.append(np.stack([rows[selected] + start, owners[selected], along[selected]], axis=1))
+        start += (count or 0) if choice is None else len(choice)
+    return np.concatenate(parts)
+
+
+def taken_rows(tracks: IntArray, rows: int) -> IntArray:
+    """Rows of a block that objects visit; raises FormatError if it has not so many."""
+    found: IntArray = tracks[:, 0]
+    if len(found) and int(found.max()) >= rows:
+        raise FormatError(f"fragments name row {int(found.max())}, the chunk has {rows}")
+    return found
+
+
+def owners_of(tracks: IntArray, rows: int) -> IntArray:
+    """(rows,) id of the object of each row of a block.
+
+    Raises
+    ------
+    SelectionError
+        If a row belongs to several objects, or to none.
+    """
+    at = taken_rows(tracks, rows)
+    counts = np.bincount(at, minlength=rows)
+    if (counts > 1).any():
+        raise SelectionError(f"{int((counts > 1).sum())} vertices belong to several objects, which a writer cannot say")
+    if (counts == 0).any():
+        raise SelectionError(f"{int((counts == 0).sum())} vertices belong to no object; others do")
+    owners = np.empty(rows, np.int64)
+    owners[at] = tracks[:, 1]
+    return owners
