@@ -10,6 +10,7 @@ import dask
 import numpy as np
 
 from zarr_vectors_lazy.access.job import Column, Values
+from zarr_vectors_lazy.api.write_values import as_array, by_name
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.format.writing import encode_categories
 from zarr_vectors_lazy.kernels.routing import extent
@@ -44,7 +45,7 @@ def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Ve
     SelectionError
         If they are no numbers in 2 to 4 axes, or the dtype is neither float32 nor float64.
     """
-    array = np.asanyarray(value)
+    array = as_array(value, name)
     if array.ndim != 2 or not 2 <= array.shape[1] <= len(AXES) or array.dtype.kind not in "fiu":
         raise SelectionError(f"{name} must be (N, D) numbers, D from 2 to 4; found shape {array.shape}, {array.dtype}")
     if dtype is not None:
@@ -209,6 +210,8 @@ def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int) 
         shard_shape = tuple(np.broadcast_to(shape, (ndim,)).tolist())
         if np.prod(np.asarray(shard_shape, np.float64)) > MAX_SHARD_CHUNKS:
             raise SelectionError(f"shard_shape {shard_shape} makes shards of an absurd number of chunks")
+    if not isinstance(checksum, bool | np.bool_):
+        raise SelectionError(f"checksum must be True or False, found {checksum!r}")
     return Encoding(compressor=compressor, checksum=bool(checksum), shard_shape=shard_shape)
 
 
@@ -227,7 +230,7 @@ def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str) -> dic
         If a name is no path segment, or an array has another number of rows or a dtype that is not stored.
     """
     found = {}
-    for name, value in (values or {}).items():
+    for name, value in by_name(values, what).items():
         array = _array(name, value, rows, what)
         if array.dtype.kind in KINDS:
             found[name] = Column(array)
@@ -250,7 +253,7 @@ def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[
         As `parse_columns`.
     """
     found = {}
-    for name, value in (values or {}).items():
+    for name, value in by_name(values, what).items():
         array = _array(name, value, rows, what)
         if array.dtype.kind not in KINDS:
             if not all(isinstance(item, str) for item in array.reshape(-1).tolist()):
@@ -265,7 +268,7 @@ def _array(name: Any, value: Any, rows: int, what: str) -> Values:
     check_name(name, what)
     if dask.is_dask_collection(value):
         raise SelectionError(f"{what}[{name!r}] is a Dask collection, and must be in memory here: compute it first")
-    array: Values = np.asanyarray(value)
+    array = as_array(value, f"{what}[{name!r}]")
     stored = array.dtype.kind in KINDS and array.dtype.itemsize <= (16 if array.dtype.kind == "c" else 8)
     if not stored and array.dtype.kind not in "UTO":
         raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; stored are numbers, bool and text")
@@ -360,7 +363,7 @@ def parse_path_ids(value: Any, paths: int) -> IntArray:
 
 def parse_numbers(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[str, Values]:
     """Numbers by name, rows checked; raises SelectionError as `parse_columns`, and for text."""
-    found = {name: _array(name, value, rows, what) for name, value in (values or {}).items()}
+    found = {name: _array(name, value, rows, what) for name, value in by_name(values, what).items()}
     for name, array in found.items():
         if array.dtype.kind not in KINDS:
             raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; links have numbers and bool")
@@ -375,7 +378,7 @@ def refuse_links(link_attributes: Mapping[str, Any] | None, what: str) -> None:
 
 def refuse_tables(*tables: Mapping[Any, Any] | None) -> None:
     """Raise SelectionError if there is anything about objects where there are none."""
-    if any(tables):
+    if any(table is not None and len(table) for table in tables):
         raise SelectionError("object_attributes, groups and group_attributes need object_ids")
 
 

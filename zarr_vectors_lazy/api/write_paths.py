@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.api.write_values import as_array, by_name
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.types import IntArray, Vertices
 
@@ -13,7 +14,7 @@ Arrays = Sequence[np.ndarray[Any, Any]]
 
 def flat_lines(endpoints: Any) -> tuple[Vertices, IntArray]:
     """(2 N, D) ends, and (N,) twos; raises SelectionError if ``endpoints`` is not (N, 2, D)."""
-    array = np.asanyarray(endpoints)
+    array = as_array(endpoints, "endpoints")
     if array.ndim != 3 or array.shape[1] != 2:
         raise SelectionError(f"endpoints must be (N, 2, D), found shape {array.shape}")
     return array.reshape(-1, array.shape[2]), np.full(len(array), 2, np.int64)
@@ -32,7 +33,7 @@ def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
     SelectionError
         If it is neither, or axes or dtypes differ.
     """
-    parts = [np.asanyarray(part) for part in polylines]
+    parts = [as_array(part, "polylines") for part in polylines]
     if len(parts) == 2 and parts[0].ndim == 2 and parts[1].ndim == 1:
         return parts[0], _lengths(parts[1], len(parts[0]))
     if not parts:
@@ -70,7 +71,7 @@ def flat_attributes(
     """
     return {
         name: _flat_lines(name, value, len(lengths), width) if width else _flat_paths(name, value, lengths)
-        for name, value in (attributes or {}).items()
+        for name, value in by_name(attributes, "vertex_attributes").items()
     }
 
 

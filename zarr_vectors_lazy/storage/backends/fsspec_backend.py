@@ -285,7 +285,7 @@ class FsspecBackend(Backend):
 
     def _put(self, system: Any, request: Put) -> bool:
         path = self._path(request.key)
-        system.makedirs(path.rpartition("/")[0], exist_ok=True)
+        _make_folders(system, path.rpartition("/")[0])
         if request.create:
             if system.exists(path):  # not every file system has a mode for it
                 return False
@@ -360,3 +360,14 @@ _closed: list[Any] = []  # kept to the end: what gcsfs does as it is collected, 
 def _register_end() -> None:
     # Registered after weakref's own, so it runs before that closes what is left.
     atexit.register(_ending.append, True)
+
+
+def _make_folders(system: Any, folder: str) -> None:
+    """Make a folder and those above it, while others make them, too."""
+    for _ in range(folder.count("/")):
+        try:
+            system.makedirs(folder, exist_ok=True)
+        except OSError:  # paramiko has no FileExistsError: one of them may have been made since the look
+            continue
+        return
+    system.makedirs(folder, exist_ok=True)
