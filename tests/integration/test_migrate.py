@@ -128,6 +128,16 @@ def test_what_is_refused(goldens, tmp_path):
         zvl.migrate(old, tmp_path / "new")
 
 
+@pytest.mark.parametrize("name", ["tracts-0.7", "neuron-0.7"])
+def test_fragments_say_their_object(goldens, tmp_path, name):
+    zvl.migrate(goldens[name].path, tmp_path / "new")
+    data = zvl.open_zv(tmp_path / "new")[0]._view.data
+    assert data.fragment_owners is not None
+    box = zvl.open_zv(tmp_path / "new")[0].sel(x=slice(None, float(data.store.bounds[0][0]) + 10))
+    old = zvl.open_zv(goldens[name].path)[0].sel(x=slice(None, float(data.store.bounds[0][0]) + 10))
+    assert box.objects.ids.tolist() == old.objects.ids.tolist()
+
+
 def test_attributes_may_be_left_out(goldens, tmp_path):
     zvl.migrate(goldens["cloud-0.7"].path, tmp_path / "new", leave_out=["type", "body_id"])
     level = zvl.open_zv(tmp_path / "new")[0]

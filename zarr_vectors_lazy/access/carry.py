@@ -7,16 +7,18 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.carry_links import CarriedFamily, LinkPart, TablePart, link_parts
+from zarr_vectors_lazy.access.carry_owners import fragment_owners
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_dense, read_groups, read_ids, read_manifests
 from zarr_vectors_lazy.access.read import Wanted, placed, read_batch, read_fragments, read_payload, read_vertices
 from zarr_vectors_lazy.access.session import WriteSession
+from zarr_vectors_lazy.access.tracks import Track
 from zarr_vectors_lazy.access.write import LevelWriter
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.writing import CURRENT, encode_fragments, encode_rows
 from zarr_vectors_lazy.model.arrays import CellSpec, DenseArray
 from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex
+from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex
 from zarr_vectors_lazy.model.writing import Cells, LevelDraft, LevelRecord, LinkFamilyDraft
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.connect import connect
@@ -84,7 +86,11 @@ class Carried:
 
 
 def carry_chunks(
-    carry: Carry, wanted: Sequence[Wanted], tables: Sequence[TablePart | None], session: WriteSession
+    carry: Carry,
+    wanted: Sequence[Wanted],
+    tables: Sequence[TablePart | None],
+    owners: Mapping[int, Track] | None,
+    session: WriteSession,
 ) -> Carried:
     """Read the cells of some chunks and write them; chunks without rows are left out.
 
@@ -92,6 +98,8 @@ def carry_chunks(
     ----------
     tables
         For each family what its table has for these chunks.
+    owners
+        Manifest entries by chunk, where each fragment belongs to one object.
     session
         The write that this is part of: it has begun.
     """
@@ -106,7 +114,11 @@ def carry_chunks(
         if not len(vertices):
             continue
         rows[chunk] = vertices
-        found: list[tuple[str, Buffer]] = [("vertex_fragments", _fragments(carry, coord, raws, chunk, len(vertices)))]
+        index = _fragments(carry, coord, raws, chunk, len(vertices))
+        found: list[tuple[str, Buffer]] = [("vertex_fragments", encode_fragments(index))]
+        ids = fragment_owners((owners or {}).get(chunk), len(index))
+        if ids is not None:
+            found.append((CURRENT.fragment_owners, encode_rows(ids)))
         for attribute in carry.attributes:
             raw = raws.get((attribute.member, chunk))
             if raw is not None:
@@ -130,11 +142,11 @@ def carry_chunks(
 
 def _fragments(
     carry: Carry, coord: tuple[int, ...], raws: Mapping[tuple[str, int], Raw], chunk: int, n_rows: int
-) -> bytes:
+) -> Fragments:
     index = read_fragments(carry.source, carry.fragments, coord, raws.get((FRAGMENTS, chunk)))
     with placed(carry.source, carry.fragments, coord):
         index.check(n_rows)
-    return encode_fragments(index)
+    return index
 
 
 def _values(carry: Carry, attribute: CarriedAttribute, coord: tuple[int, ...], raw: Raw, n_rows: int) -> Buffer:
@@ -202,8 +214,10 @@ def finish_level(finish: Finish, done: Sequence[Carried], session: WriteSession)
         )
         for family in draft.families
     )
+    owned = any(CURRENT.fragment_owners in record.cells for record in records)
+    arrays = tuple(array for array in draft.arrays if owned or array.path != CURRENT.fragment_owners)
     whole = LevelDraft(
-        level=draft.level, rank=draft.rank, arrays=draft.arrays, families=families, attributes=draft.attributes
+        level=draft.level, rank=draft.rank, arrays=arrays, families=families, attributes=draft.attributes
     )
     coords = np.concatenate([record.coords for record in records])
     return writer.finish(whole, records, _object_puts(finish, coords))

@@ -19,11 +19,13 @@ from zarr_vectors_lazy.access.carry import (
     finish_level,
 )
 from zarr_vectors_lazy.access.carry_links import CarriedFamily, place_table, split_table
+from zarr_vectors_lazy.access.carry_owners import split_owners
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.probe import link_row_shape, vertex_row_shape
 from zarr_vectors_lazy.access.session import Mode, begin_write
 from zarr_vectors_lazy.access.sizes import read_text_width
 from zarr_vectors_lazy.access.store import OpenStore
+from zarr_vectors_lazy.access.tracks import Tracker
 from zarr_vectors_lazy.access.write import LevelWriter
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.writing import CURRENT, group_document, root_attributes
@@ -144,6 +146,7 @@ class _LevelPlanner:
         self.rank = data.vertices.chunks.rank
         self.arrays: list[tuple[str, CellArray]] = [(VERTICES, data.vertices), (FRAGMENTS, data.fragments)]
         self.drafts: list[ArrayDraft] = [CURRENT.vertices(data.vertices.spec.dtype), CURRENT.fragments()]
+        self.owners = self._owners()
         self._check_rank()
         self.writer = LevelWriter(spec=spec, level=self.level, grid=self._grid(), encoding=options.encoding)
         self.attributes = [
@@ -159,6 +162,15 @@ class _LevelPlanner:
             raise FormatError(
                 "its chunks are cut by groups without values, which the written format cannot say", where=self.data.url
             )
+
+    def _owners(self) -> Tracker | None:
+        """Where the object of each fragment is found, if it may have but one."""
+        index = self.data.object_index
+        shared = self.data.meta.attributes.get("zarr_vectors_level", {}).get("shared_fragments")
+        if index is None or shared:
+            return None
+        self.drafts.append(CURRENT.attribute("object_id", np.dtype(np.int64), of="fragment"))
+        return Tracker(source=self.data.source, index=index, coords=self.view.table.coords, whole=False)
 
     def _own(self, name: str) -> bool:
         by = self.data.meta.chunk_attribute
@@ -256,6 +268,7 @@ class _LevelPlanner:
         """Delayed record of the level."""
         runs = chunk_runs(self.view, self.arrays, self._shards())
         tables = [self._tables(carried, family, runs) for carried, _, family in self.families]
+        owners = None if self.owners is None else delayed(split_owners, pure=False)(self.owners, runs)
         carry = Carry(
             source=self.data.source,
             writer=self.writer,
@@ -279,7 +292,13 @@ class _LevelPlanner:
         )
         task = delayed(carry_chunks, pure=False)
         done = [
-            task(carry, wanted, [None if table is None else table[run] for table in tables], session)
+            task(
+                carry,
+                wanted,
+                [None if table is None else table[run] for table in tables],
+                None if owners is None else owners[run],
+                session,
+            )
             for run, wanted in enumerate(wanted_of(self.view, self.arrays, runs))
         ]
         return delayed(finish_level, pure=False)(finish, done, session)
