@@ -177,9 +177,11 @@ def test_bytes_are_those_of_a_write_from_memory(place, tmp_path, monkeypatch, na
     assert files(tmp_path / "lazy") == files(tmp_path / "memory")
 
 
-def test_points_of_a_selection_are_written_out_of_core(place, tmp_path, monkeypatch):
-    store = zvl.open_zv(place("points-objects"), chunks="auto")
-    part = store[0].sel(objects=store[0].objects.ids[:3])
+@pytest.mark.parametrize("name", ["points-objects", "tracts-0.9", "tracts-0.7", "pyramid-paths", "lines-across"])
+def test_objects_of_a_selection_are_written_out_of_core(place, tmp_path, monkeypatch, name):
+    store = zvl.open_zv(place(name), chunks="auto")
+    level = store[store.levels[-1] if name == "pyramid-paths" else 0]
+    part = level.sel(objects=level.objects.ids[1:8:2][::-1])
     with monkeypatch.context() as patch:
         patch.setattr("zarr_vectors_lazy.api.save.take_level", None)
         summary = part.save(tmp_path / "lazy" / "new")

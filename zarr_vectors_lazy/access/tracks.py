@@ -110,9 +110,10 @@ def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) 
 
 
 def _counts(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Sequence[IntArray]) -> IntArray:
-    """(E,) vertices of each manifest entry."""
+    """(E,) vertices of each manifest entry, 0 for those whose ``chunk`` (E,) is negative: they are left out."""
     sizes = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64)
-    wrong = np.flatnonzero((manifests.fragments < 0) | (manifests.fragments >= sizes[chunk]))
+    named = chunk >= 0
+    wrong = np.flatnonzero(named & ((manifests.fragments < 0) | (manifests.fragments >= sizes[chunk])))
     if len(wrong):
         entry = int(wrong[0])
         raise FormatError(
@@ -122,7 +123,8 @@ def _counts(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Se
         )
     first = np.cumsum(sizes) - sizes
     every = np.concatenate([np.empty(0, np.int64), *lengths])
-    counts: IntArray = every[first[chunk] + manifests.fragments]
+    counts = np.zeros(len(chunk), np.int64)
+    counts[named] = every[first[chunk[named]] + manifests.fragments[named]]
     vertices = np.bincount(manifests.owners, weights=counts, minlength=len(manifests))
     others = int(((vertices != 0) & (vertices != 2)).sum())
     if tracker.ends and others:

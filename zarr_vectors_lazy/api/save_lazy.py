@@ -29,7 +29,10 @@ GIVEN = {"bounds": None, "dtype": None, "backend": None, "storage_options": None
 
 def goes_out_of_core(level: "ZVLevel", kind: str) -> bool:
     """Whether `save_lazily` writes it: points, and lines and paths that no selection can have interrupted."""
-    return kind == "point_cloud" or (kind in (*PATHS, "line") and level._view.rows is None)
+    view = level._view
+    chosen = view.selection
+    by_object = chosen.objects is not None and chosen.box is None and not chosen.conditions and not view.touched
+    return kind == "point_cloud" or (kind in (*PATHS, "line") and (view.rows is None or by_object))
 
 
 def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any]) -> Any:

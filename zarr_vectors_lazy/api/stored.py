@@ -82,10 +82,10 @@ class Stored:
         Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups,
         axes, units and reference system.
 
-        Points, and whole levels of lines, polylines and streamlines, are written out of core: as a Dask graph that
-        reads each chunk once, whose memory is that of `write_points` from Dask arrays, and beside it that of all
-        manifests. The fragment indexes of paths are read twice. Selections of lines and paths, graphs, skeletons and
-        meshes are read into memory in one pass, all that is selected at once.
+        Points, and lines, polylines and streamlines of whole levels or by object, are written out of core: as a Dask
+        graph that reads each chunk once, whose memory is that of `write_points` from Dask arrays, and beside it that
+        of all manifests. The fragment indexes of paths are read twice. Other selections of lines and paths, graphs,
+        skeletons and meshes are read into memory in one pass, all that is selected at once.
 
         A path that the selection interrupts becomes several objects: the first run keeps the id, further ones get new
         ids, and the attributes and groups of the object are theirs too. So no edge joins what was not joined.
