@@ -88,3 +88,16 @@ def test_at_the_end_of_the_interpreter(spec):
     assert answer.stdout.decode().strip() == '{"zarr_format": 3}', answer.stderr.decode()
     assert answer.returncode == 0
     assert not answer.stderr, answer.stderr.decode()  # no complaint of unclosed connections
+
+
+AZURE = """
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.resolve import resolve
+account = "AccountName=devstoreaccount1;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:9/devstoreaccount1"
+connect(resolve("az://cont/a", backend="fsspec", connection_string=f"DefaultEndpointsProtocol=http;{account}"))
+"""
+
+
+def test_azure_at_the_end_of_the_interpreter():
+    answer = subprocess.run([sys.executable, "-c", AZURE], capture_output=True, text=True, timeout=60, check=False)
+    assert (answer.returncode, answer.stderr) == (0, "")

@@ -16,6 +16,7 @@ from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage import ambient
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED
 from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of
+from zarr_vectors_lazy.storage.loop import event_loop
 from zarr_vectors_lazy.storage.patience import CONNECT_S, Patience
 from zarr_vectors_lazy.storage.secrets import clean_url, without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -160,6 +161,7 @@ def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> tuple[Any, b
         options["client_kwargs"] = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
     if asynchronous:
         options |= {"asynchronous": True, "skip_instance_cache": True}
+        cls = _on_our_loop(cls) if scheme in AZURE else cls
     elif scheme not in SHARED:
         options |= {"skip_instance_cache": True}
     if scheme not in {"sftp", "ssh"}:  # they keep no listings, and hand what they do not know on to paramiko
@@ -174,6 +176,12 @@ def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> tuple[Any, b
     if scheme == "s3":
         system.retries = 1  # see `patience`: within its own, botocore's and ours a dead server would hold for hours
     return system, unsigned
+
+
+@cache
+def _on_our_loop(cls: System) -> System:
+    """adlfs, which closes its client on the loop that it calls its own as the process ends, and so must have one."""
+    return type(cls)(cls.__name__, (cls,), {"loop": property(lambda system: event_loop())})
 
 
 def _s3_config() -> dict[str, Any]:
