@@ -215,9 +215,10 @@ def test_compute_false_writes_nothing_yet(goldens, tmp_path):
     both_agree(tmp_path / "new")
 
 
-def test_rechunk_later(place, tmp_path):
-    old = zvl.open_zv(place("tracts-0.9"))
-    job = zvl.rechunk(place("tracts-0.9"), tmp_path / "new", chunk_shape=old.chunk_shape * 3, compute=False)
+@pytest.mark.parametrize("name", ["tracts-0.9", "mesh-objects"])
+def test_rechunk_later(place, tmp_path, name):
+    old = zvl.open_zv(place(name))
+    job = zvl.rechunk(place(name), tmp_path / "new", chunk_shape=old.chunk_shape * 3, compute=False, progress=True)
     assert not (tmp_path / "new").exists()
     assert job.compute()["levels_left_out"] == old.levels[1:]
     assert content(zvl.open_zv(tmp_path / "new")[0]) == content(old[0])
