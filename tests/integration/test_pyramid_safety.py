@@ -286,20 +286,41 @@ def test_only_links_are_added_to_level_0(tmp_path, sources):
         assert all(key == "0/links/zarr.json" or key.startswith("0/links/+1/") for key in new)
 
 
-@pytest.mark.emulator
-@pytest.mark.parametrize("backend", ["obstore", "fsspec"])
-def test_a_build_in_a_bucket_is_killed_and_finished(tmp_path, sources, s3, backend):
-    s3.upload(sources / "lines", f"killed-{backend}")
-    url, options = s3.options(backend, f"killed-{backend}")
+def check_kill_in_bucket(sources, s3, backend, prefix, writes):
+    """Kill a build in a bucket after some writes; what is left must open, and the same call must finish it."""
+    s3.upload(sources / "lines", prefix)
+    url, options = s3.options(backend, prefix)
     where = {"backend": backend, "storage_options": options}
     with dask.config.set(scheduler="sync"):
-        with killed_after(resolve(url, **where), 100), pytest.raises(Killed):
+        with killed_after(resolve(url, **where), writes), pytest.raises(Killed):
             zvl.build_pyramid(url, factors=FACTORS, **where)
-        assert zvl.open_zv(url, **where).levels == [0]
+        left = zvl.open_zv(url, **where).levels
+        assert left == list(range(len(left)))
         zvl.build_pyramid(url, factors=FACTORS, **where)
     store, built = zvl.open_zv(url, **where), zvl.open_zv(sources / "lines-built")
     assert store.levels == [0, 1, 2]
     for one, other in zip(store, built, strict=True):
         assert np.array_equal(one.vertices.compute(), other.vertices.compute())
         assert np.array_equal(one.edges.compute(), other.edges.compute())
-    assert not s3.native().list(f"killed-{backend}/_building").collect()
+    assert not s3.native().list(f"{prefix}/_building").collect()
+    return left
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("backend", ["obstore", "fsspec"])
+def test_a_build_in_a_bucket_is_killed_and_finished(sources, s3, backend):
+    assert check_kill_in_bucket(sources, s3, backend, f"killed-{backend}", 100) == [0]
+
+
+@pytest.mark.stress
+@pytest.mark.emulator
+@pytest.mark.parametrize("backend", ["obstore", "fsspec"])
+def test_killed_at_fifty_moments_in_a_bucket(sources, s3, backend):
+    s3.upload(sources / "lines", f"whole-{backend}")
+    url, options = s3.options(backend, f"whole-{backend}")
+    where = {"backend": backend, "storage_options": options}
+    with dask.config.set(scheduler="sync"), killed_after(resolve(url, **where), 10**9) as left:
+        zvl.build_pyramid(url, factors=FACTORS, **where)
+    moments = np.random.default_rng(1).choice(10**9 - left[0], 50, replace=False).tolist()
+    for i, writes in enumerate(moments):
+        check_kill_in_bucket(sources, s3, backend, f"killed-{backend}-{i}", writes)
