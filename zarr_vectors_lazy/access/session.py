@@ -108,7 +108,8 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
 
 
 def _refuse_others(backend: Backend, names: tuple[str, ...]) -> None:
-    others = [name for name in names if not _PART.fullmatch(name)]
+    # A root that was not there a moment ago is another write's: the create-only put will meet it.
+    others = [name for name in names if name != DOC and not _PART.fullmatch(name)]
     if others:
         raise StoreError(
             f"something that is no Zarr Vectors store is here, which is never replaced: {listed(others)}",
