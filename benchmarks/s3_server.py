@@ -36,6 +36,7 @@ REASONS = {
     206: "Partial Content",
     404: "Not Found",
     405: "Method Not Allowed",
+    412: "Precondition Failed",
     416: "Invalid Range",
     500: "Error",
 }
@@ -239,6 +240,8 @@ class Connection(asyncio.Protocol):
         if bucket != BUCKET:
             return error(404, "NoSuchBucket", bucket)
         if self.bucket.writable and method in {"PUT", "POST", "DELETE"}:
+            if method == "PUT" and find_header(headers, "if-none-match") and key in self.bucket.objects:
+                return error(412, "PreconditionFailed", key)
             return self.change(method, key, query, body)
         if method not in {"GET", "HEAD"}:
             return error(405, "MethodNotAllowed", key)
