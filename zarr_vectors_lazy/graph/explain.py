@@ -78,8 +78,7 @@ def explain(view: LevelView, members: Sequence[str], arrays: Sequence[da.Array])
     """Explain the computation of arrays of a view."""
     graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
     keys = list(flatten([array.__dask_keys__() for array in arrays]))
-    lean = graph.cull(keys)
-    culled = lean.to_dict()
+    culled = graph.cull(keys).to_dict()
     wants = [
         want for task in culled.values() if isinstance(task, Task) and task.func is read_batch for want in task.args[1]
     ]
@@ -92,7 +91,7 @@ def explain(view: LevelView, members: Sequence[str], arrays: Sequence[da.Array])
         requests=sum(want.spec.layout.requests(want.coords, want.places, head=want.head) for want in wants)
         + sum(table.requests for table in tables if table is not None),
         nbytes=None if None in known else sum(n for n in known if n is not None),
-        tasks=len(optimize(lean, keys)),
+        tasks=len(optimize(graph, keys)),
         blocks=sum(int(np.prod(array.numblocks)) for array in arrays),
     )
 
