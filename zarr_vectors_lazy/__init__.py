@@ -7,13 +7,13 @@ from zarr_vectors_lazy.api.migrate import migrate
 from zarr_vectors_lazy.api.plain import open_store
 from zarr_vectors_lazy.api.pyramid import build_pyramid, coarsen_level
 from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
-from zarr_vectors_lazy.api.rechunk import rechunk
+from zarr_vectors_lazy.api.save.rechunk import rechunk
 from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
 from zarr_vectors_lazy.api.tools import consolidate, index, shard
 from zarr_vectors_lazy.api.validate import validate
-from zarr_vectors_lazy.api.write import write_lines, write_points, write_polylines
-from zarr_vectors_lazy.api.write_linked import write_graph, write_mesh
+from zarr_vectors_lazy.api.write.linked import write_graph, write_mesh
+from zarr_vectors_lazy.api.write.writers import write_lines, write_points, write_polylines
 
 __all__ = [
     "ZVLevel",

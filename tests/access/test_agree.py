@@ -3,7 +3,7 @@ import pytest
 
 from tests.format.encode import cell
 from zarr_vectors_lazy.access.agree import check_rows
-from zarr_vectors_lazy.access.read import Wanted
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import Pipeline
 from zarr_vectors_lazy.format.v09.layout import GridLayout

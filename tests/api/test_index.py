@@ -7,7 +7,7 @@ import pytest
 
 import zarr_vectors_lazy as zvl
 from tests.integration.generations import Copy, copy_of
-from zarr_vectors_lazy.access import index
+from zarr_vectors_lazy.access.upkeep import index
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.storage.counters import counting
 

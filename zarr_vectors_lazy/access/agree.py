@@ -1,19 +1,15 @@
 """Whether cells of one chunk that were fetched together have as many rows as each other."""
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.types import Raw
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from zarr_vectors_lazy.access.read import Wanted
-
-
-def check_rows(wanted: "Sequence[Wanted]", out: dict[tuple[str, int], Raw]) -> None:
+def check_rows(wanted: Sequence[Wanted], out: dict[tuple[str, int], Raw]) -> None:
     """Put an error in the place of each cell of values that cannot belong to the positions fetched with it.
 
     Only the sizes that cells state are looked at; where they do not tell, the tasks that decode find out, if they know

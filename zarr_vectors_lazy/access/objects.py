@@ -9,8 +9,9 @@ import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.limits import adopt_limits
-from zarr_vectors_lazy.access.read import Wanted, placed, read_batch, read_payload
+from zarr_vectors_lazy.access.read import placed, read_batch, read_payload
 from zarr_vectors_lazy.access.talk import converse
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import Pipeline
 from zarr_vectors_lazy.format.limits import check_array

@@ -5,7 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData
-from zarr_vectors_lazy.access.read import Wanted, read_batch, read_row_count
+from zarr_vectors_lazy.access.read import read_batch, read_row_count
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.chunks import dotted

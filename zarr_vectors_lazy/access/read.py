@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from zarr_vectors_lazy.access.agree import check_rows
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.limits import adopt_limits
 from zarr_vectors_lazy.access.talk import converse
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.fragments import decode_fragments
 from zarr_vectors_lazy.format.vectors import (
@@ -20,53 +20,14 @@ from zarr_vectors_lazy.format.vectors import (
     decode_rows,
     decode_vertices,
 )
-from zarr_vectors_lazy.model.arrays import CellSpec, Places
+from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.links import LinkCoding
 from zarr_vectors_lazy.model.objects import Fragments
-from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.storage.arrays import zarr_cells
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw, Vertices
-
-Role: TypeAlias = Literal["", "rows", "values"]
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Cells of one array that a batch fetches.
-
-    Parameters
-    ----------
-    member
-        Name under which the batch hands them out.
-    spec
-        How they are read.
-    rows
-        Their numbers in the batch's answer.
-    coords
-        (n, K) their chunks.
-    head
-        Whether the head of each cell is enough.
-    places
-        Of the cells, where some share objects.
-    role
-        Whether they are the rows of their chunks, or values that have as many rows.
-    """
-
-    member: str
-    spec: CellSpec
-    rows: tuple[int, ...]
-    coords: ChunkCoords
-    head: bool = False
-    places: Places | None = None
-    role: Role = ""
-
-    def steps(self) -> Steps[list[Raw]]:
-        """Conversation that fetches them."""
-        layout = self.spec.layout
-        return (layout.fetch_heads if self.head else layout.fetch)(self.coords, self.places)
+from zarr_vectors_lazy.types import Blob, Buffer, IntArray, Raw, Vertices
 
 
 def read_batch(source: Source, wanted: Sequence[Wanted]) -> dict[tuple[str, int], Raw]:

@@ -9,7 +9,8 @@ import numpy as np
 from zarr_vectors_lazy.access.blocks import Block
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
-from zarr_vectors_lazy.access.read import Wanted, placed, read_batch, read_fragments
+from zarr_vectors_lazy.access.read import placed, read_batch, read_fragments
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from zarr_vectors_lazy.access.inventory import Kept
-from zarr_vectors_lazy.api.table import html_table, nbytes_text, text_table
+from zarr_vectors_lazy.access.upkeep.inventory import Kept
+from zarr_vectors_lazy.api.show.table import html_table, nbytes_text, text_table
 from zarr_vectors_lazy.errors import SelectionError
 
 HEAD = (

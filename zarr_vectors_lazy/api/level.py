@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 import dask.array as da
 import numpy as np
 
-from zarr_vectors_lazy.api import text
 from zarr_vectors_lazy.api.arrays import ArraysMixin
 from zarr_vectors_lazy.api.columns import Attributes, Categories, LinkAttributes
 from zarr_vectors_lazy.api.objects import Objects
 from zarr_vectors_lazy.api.outward import Outward
 from zarr_vectors_lazy.api.pieces import Meshes, Polylines, Skeletons
 from zarr_vectors_lazy.api.select import parse_conditions, parse_ids
+from zarr_vectors_lazy.api.show import text
 from zarr_vectors_lazy.api.stored import Stored
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.columns import vertices_array

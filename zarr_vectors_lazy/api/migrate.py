@@ -5,8 +5,8 @@ from typing import Any
 
 import dask
 
-from zarr_vectors_lazy.access.session import Mode, check_mode
 from zarr_vectors_lazy.access.store import open_tree
+from zarr_vectors_lazy.access.write.session import Mode, check_mode
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.graph.carry import CarryOptions, carry_store

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from zarr_vectors_lazy.access.consolidate import write_consolidated
-from zarr_vectors_lazy.access.inventory import read_inventory
 from zarr_vectors_lazy.access.metadata import MetaTree
 from zarr_vectors_lazy.access.store import OpenStore, open_tree, reopen
-from zarr_vectors_lazy.api import text
+from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
+from zarr_vectors_lazy.access.upkeep.inventory import read_inventory
 from zarr_vectors_lazy.api.cost import Cost, Rates
 from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.objects import is_whole
+from zarr_vectors_lazy.api.show import text
 from zarr_vectors_lazy.convert.xarray import root_dataset
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.view import LevelView

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import dask
 
-from zarr_vectors_lazy.access.session import Mode
+from zarr_vectors_lazy.access.write.session import Mode
 from zarr_vectors_lazy.api.progress import computing
-from zarr_vectors_lazy.api.save import save_level
-from zarr_vectors_lazy.api.write_args import check_name
-from zarr_vectors_lazy.graph.add_attribute import add_attribute
+from zarr_vectors_lazy.api.save.level import save_level
+from zarr_vectors_lazy.api.write.args import check_name
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.graph.write.attribute import add_attribute
 from zarr_vectors_lazy.model.writing import Compressor
 
 if TYPE_CHECKING:

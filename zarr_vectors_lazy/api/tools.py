@@ -6,8 +6,8 @@ from typing import Any
 import dask
 import numpy as np
 
-from zarr_vectors_lazy.access.consolidate import write_consolidated
-from zarr_vectors_lazy.access.index import open_to_change, write_counts
+from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
+from zarr_vectors_lazy.access.upkeep.index import open_to_change, write_counts
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.shard import shard_store

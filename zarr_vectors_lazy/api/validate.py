@@ -6,10 +6,10 @@ from typing import Any
 
 import dask
 
-from zarr_vectors_lazy.access.check_root import check_root, check_stray, vertices_or_finding
+from zarr_vectors_lazy.access.check.root import check_root, check_stray, vertices_or_finding
 from zarr_vectors_lazy.access.store import open_tree
 from zarr_vectors_lazy.api.progress import computing
-from zarr_vectors_lazy.api.table import html_table, text_table
+from zarr_vectors_lazy.api.show.table import html_table, text_table
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.validate import level_findings, plan_level
 from zarr_vectors_lazy.graph.view import LevelView

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from dask.utils import parse_bytes
 
-from zarr_vectors_lazy.access.read import Wanted
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.settings import setting

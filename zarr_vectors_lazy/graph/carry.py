@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from dask.delayed import delayed
 
-from zarr_vectors_lazy.access.carry import (
+from zarr_vectors_lazy.access.carry.chunks import (
     FRAGMENTS,
     VERTICES,
     CarriedAttribute,
@@ -18,15 +18,15 @@ from zarr_vectors_lazy.access.carry import (
     commit_store,
     finish_level,
 )
-from zarr_vectors_lazy.access.carry_links import CarriedFamily, place_table, split_table
-from zarr_vectors_lazy.access.carry_owners import split_owners
+from zarr_vectors_lazy.access.carry.links import CarriedFamily, place_table, split_table
+from zarr_vectors_lazy.access.carry.owners import split_owners
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.probe import link_row_shape, vertex_row_shape
-from zarr_vectors_lazy.access.session import Mode, begin_write
 from zarr_vectors_lazy.access.sizes import read_text_width
 from zarr_vectors_lazy.access.store import OpenStore
 from zarr_vectors_lazy.access.tracks import Tracker
-from zarr_vectors_lazy.access.write import LevelWriter
+from zarr_vectors_lazy.access.write.level import LevelWriter
+from zarr_vectors_lazy.access.write.session import Mode, begin_write
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.writing import CURRENT, group_document, root_attributes
 from zarr_vectors_lazy.graph.batches import chunk_runs, wanted_of

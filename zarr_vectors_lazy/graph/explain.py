@@ -10,8 +10,9 @@ from dask.array.optimization import optimize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.access.read import Wanted, read_batch
+from zarr_vectors_lazy.access.read import read_batch
 from zarr_vectors_lazy.access.tables import Table
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.format.codecs import HEAD_NBYTES
 from zarr_vectors_lazy.graph.layers import GraphNode, Task
 from zarr_vectors_lazy.graph.view import LevelView

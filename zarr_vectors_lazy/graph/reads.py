@@ -16,7 +16,8 @@ from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import Role, Wanted, read_batch
+from zarr_vectors_lazy.access.read import read_batch
+from zarr_vectors_lazy.access.wanted import Role, Wanted
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask, WantedLayer, culled_before
 from zarr_vectors_lazy.graph.slots import task_slots
 from zarr_vectors_lazy.model.arrays import CellSpec, Places

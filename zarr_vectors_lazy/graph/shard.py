@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from dask.delayed import delayed
 
-from zarr_vectors_lazy.access.consolidate import drop_consolidated, read_nodes, write_consolidated
-from zarr_vectors_lazy.access.shard import Sharded, change_array, delete_left_over, pack_cells
 from zarr_vectors_lazy.access.store import OpenStore
+from zarr_vectors_lazy.access.upkeep.consolidate import drop_consolidated, read_nodes, write_consolidated
+from zarr_vectors_lazy.access.upkeep.shard import Sharded, change_array, delete_left_over, pack_cells
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.writing import Resharding, is_cell_array, plan_resharding, stale_prefix
 from zarr_vectors_lazy.settings import setting

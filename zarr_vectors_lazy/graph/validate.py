@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from dask.delayed import Delayed, delayed
 
-from zarr_vectors_lazy.access.check_chunk import CellCheck, LevelCheck, check_chunks
-from zarr_vectors_lazy.access.check_level import FamilyCheck, WholeCheck, check_level, join_summaries
-from zarr_vectors_lazy.access.read import Wanted
+from zarr_vectors_lazy.access.check.chunk import CellCheck, LevelCheck, check_chunks
+from zarr_vectors_lazy.access.check.level import FamilyCheck, WholeCheck, check_level, join_summaries
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.batches import chunk_runs, wanted_of
 from zarr_vectors_lazy.graph.links import list_cells

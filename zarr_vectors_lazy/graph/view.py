@@ -10,7 +10,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.level import LevelData, Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
-from zarr_vectors_lazy.access.read import Role
+from zarr_vectors_lazy.access.wanted import Role
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.layers import RecipeLayer, layer_over
 from zarr_vectors_lazy.graph.reads import Member, Reads, read_graph, shared_reads

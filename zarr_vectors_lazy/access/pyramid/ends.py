@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from zarr_vectors_lazy.access.pyramid.step import EndSegment, Part, Step
-from zarr_vectors_lazy.access.read import Wanted, read_batch, read_links
+from zarr_vectors_lazy.access.read import read_batch, read_links
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.format.writing import CURRENT
 from zarr_vectors_lazy.kernels.edges import implied_parents
 from zarr_vectors_lazy.model.chunks import ChunkTable

@@ -9,7 +9,8 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read_records, record_key
 from zarr_vectors_lazy.access.pyramid.step import Step
 from zarr_vectors_lazy.access.pyramid.tasks import Begun
-from zarr_vectors_lazy.access.read import Wanted, read_batch, read_links
+from zarr_vectors_lazy.access.read import read_batch, read_links
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.format.keys import format_deltas
 from zarr_vectors_lazy.format.writing import CURRENT, encode_rows
 from zarr_vectors_lazy.model.links import LinkCoding

@@ -8,7 +8,8 @@ import numpy as np
 
 from zarr_vectors_lazy.access.attributes import column_values
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
-from zarr_vectors_lazy.access.read import Wanted, read_attribute, read_batch, read_fragments, read_vertices
+from zarr_vectors_lazy.access.read import read_attribute, read_batch, read_fragments, read_vertices
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.objects import Fragments
 from zarr_vectors_lazy.model.pyramid import ChunkKey

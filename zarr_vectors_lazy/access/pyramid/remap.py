@@ -10,7 +10,8 @@ from zarr_vectors_lazy.access.pyramid.maps import read_maps
 from zarr_vectors_lazy.access.pyramid.read import FRAGMENTS
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
 from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun, alive_part
-from zarr_vectors_lazy.access.read import Wanted, read_batch, read_fragments
+from zarr_vectors_lazy.access.read import read_batch, read_fragments
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.writing import CURRENT, encode_tiling, place_links
 from zarr_vectors_lazy.kernels.clusters import distinct_rows, proper, smallest_first

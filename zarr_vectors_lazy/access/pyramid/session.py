@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from zarr_vectors_lazy.access.consolidate import write_consolidated
 from zarr_vectors_lazy.access.metadata import DOC
 from zarr_vectors_lazy.access.pyramid.cells import JOURNAL
 from zarr_vectors_lazy.access.pyramid.tasks import Begun
+from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.writing import CURRENT

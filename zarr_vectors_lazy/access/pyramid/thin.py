@@ -4,7 +4,8 @@ import numpy as np
 
 from zarr_vectors_lazy.access.pyramid.step import Step, Thinning
 from zarr_vectors_lazy.access.pyramid.tasks import Begun
-from zarr_vectors_lazy.access.read import Wanted, read_batch, read_row_count
+from zarr_vectors_lazy.access.read import read_batch, read_row_count
+from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.kernels.hashing import hash_rows
 from zarr_vectors_lazy.model.pyramid import ChunkRecord
 from zarr_vectors_lazy.types import ChunkCoords, IntArray

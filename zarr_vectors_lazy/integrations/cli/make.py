@@ -8,7 +8,7 @@ import typer
 
 from zarr_vectors_lazy.api.migrate import migrate as migrated
 from zarr_vectors_lazy.api.pyramid import build_pyramid
-from zarr_vectors_lazy.api.rechunk import rechunk as rechunked
+from zarr_vectors_lazy.api.save.rechunk import rechunk as rechunked
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.integrations.cli import options as given
 from zarr_vectors_lazy.integrations.cli.output import print_json

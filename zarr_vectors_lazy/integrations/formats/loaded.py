@@ -7,8 +7,8 @@ from typing import Any, Literal
 import numpy as np
 
 from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
-from zarr_vectors_lazy.api.write import write_points, write_polylines
-from zarr_vectors_lazy.api.write_linked import write_graph, write_mesh
+from zarr_vectors_lazy.api.write.linked import write_graph, write_mesh
+from zarr_vectors_lazy.api.write.writers import write_points, write_polylines
 from zarr_vectors_lazy.errors import SelectionError
 
 Kind = Literal["points", "streamlines", "skeleton", "graph", "mesh"]

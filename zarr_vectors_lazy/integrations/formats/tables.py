@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from zarr_vectors_lazy.api.level import ZVLevel
-from zarr_vectors_lazy.convert.dataframe import frame_columns, frame_of
+from zarr_vectors_lazy.convert.frame_columns import frame_columns, frame_of
 from zarr_vectors_lazy.integrations.formats.optional import library
 
 

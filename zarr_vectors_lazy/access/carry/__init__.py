@@ -1,0 +1,1 @@
+"""What tasks run to carry a store into another of the written format."""

@@ -1,0 +1,289 @@
+"""What tasks run to carry the chunks of a level into another store, rows and fragments as they are."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.carry.links import CarriedFamily, LinkPart, TablePart, link_parts
+from zarr_vectors_lazy.access.carry.owners import fragment_owners
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.objects import read_dense, read_groups, read_ids, read_manifests
+from zarr_vectors_lazy.access.read import placed, read_batch, read_fragments, read_payload, read_vertices
+from zarr_vectors_lazy.access.tracks import Track
+from zarr_vectors_lazy.access.wanted import Wanted
+from zarr_vectors_lazy.access.write.level import LevelWriter
+from zarr_vectors_lazy.access.write.session import WriteSession
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.writing import CURRENT, encode_fragments, encode_rows
+from zarr_vectors_lazy.model.arrays import CellSpec, DenseArray
+from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex
+from zarr_vectors_lazy.model.writing import Cells, LevelDraft, LevelRecord, LinkFamilyDraft
+from zarr_vectors_lazy.requests import Put
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.types import Buffer, Floats, IntArray, Json, Raw
+
+VERTICES, FRAGMENTS = "vertices", "fragments"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CarriedAttribute:
+    """A vertex attribute.
+
+    Parameters
+    ----------
+    member
+        Name in the batch.
+    path
+        Where it is written, below the level.
+    spec
+        How it is read.
+    row_shape
+        Of one row.
+    dtype
+        In which values are written: of text that has a width of its own in each cell, the widest.
+    """
+
+    member: str
+    path: str
+    spec: CellSpec
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Carry:
+    """How the chunks of a level are carried; shared by its tasks.
+
+    Parameters
+    ----------
+    source
+        The level.
+    writer
+        The level to be.
+    vertices, fragments
+        How they are read.
+    attributes, families
+        What is carried besides.
+    """
+
+    source: Source
+    writer: LevelWriter
+    vertices: CellSpec
+    fragments: CellSpec
+    attributes: tuple[CarriedAttribute, ...]
+    families: tuple[CarriedFamily, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Carried:
+    """What a task carried: what it wrote, None for nothing, and link records by delta."""
+
+    record: LevelRecord | None
+    links: dict[int, int]
+
+
+def carry_chunks(
+    carry: Carry,
+    wanted: Sequence[Wanted],
+    tables: Sequence[TablePart | None],
+    owners: Mapping[int, Track] | None,
+    session: WriteSession,
+) -> Carried:
+    """Read the cells of some chunks and write them; chunks without rows are left out.
+
+    Parameters
+    ----------
+    tables
+        For each family what its table has for these chunks.
+    owners
+        Manifest entries by chunk, where each fragment belongs to one object.
+    session
+        The write that this is part of: it has begun.
+    """
+    raws = read_batch(carry.source, wanted)
+    coords = {row: tuple(coord) for want in wanted for row, coord in zip(want.rows, want.coords.tolist(), strict=True)}
+    payloads: dict[str, list[tuple[int, Buffer]]] = {}
+    rows = {}
+    counts = {family.delta: 0 for family in carry.families}
+    for chunk in sorted(coords):
+        coord = coords[chunk]
+        vertices = read_vertices(carry.source, carry.vertices, coord, raws.get((VERTICES, chunk)), None)
+        if not len(vertices):
+            continue
+        rows[chunk] = vertices
+        index = _fragments(carry, coord, raws, chunk, len(vertices))
+        found: list[tuple[str, Buffer]] = [("vertex_fragments", encode_fragments(index))]
+        ids = fragment_owners((owners or {}).get(chunk), len(index))
+        if ids is not None:
+            found.append((CURRENT.fragment_owners, encode_rows(ids)))
+        for attribute in carry.attributes:
+            raw = raws.get((attribute.member, chunk))
+            if raw is not None:
+                found.append((attribute.path, _values(carry, attribute, coord, raw, len(vertices))))
+        for family, table in zip(carry.families, tables, strict=True):
+            parts = link_parts(carry.source, family, chunk, coord, raws, table)
+            found += _link_cells(family, parts)
+            counts[family.delta] += sum(part.count for part in parts)
+        for path, payload in found:
+            payloads.setdefault(path, []).append((chunk, payload))
+    if not rows:
+        return Carried(None, counts)
+    at = np.asarray(list(rows))
+    places = np.asarray([coords[chunk] for chunk in rows], np.int64)
+    cells = [
+        Cells(path=path, coords=places[np.searchsorted(at, [c for c, _ in items])], payloads=[p for _, p in items])
+        for path, items in payloads.items()
+    ]
+    return Carried(carry.writer.write(places, list(rows.values()), cells), counts)
+
+
+def _fragments(
+    carry: Carry, coord: tuple[int, ...], raws: Mapping[tuple[str, int], Raw], chunk: int, n_rows: int
+) -> Fragments:
+    index = read_fragments(carry.source, carry.fragments, coord, raws.get((FRAGMENTS, chunk)))
+    with placed(carry.source, carry.fragments, coord):
+        index.check(n_rows)
+    return index
+
+
+def _values(carry: Carry, attribute: CarriedAttribute, coord: tuple[int, ...], raw: Raw, n_rows: int) -> Buffer:
+    payload = read_payload(carry.source, attribute.spec, coord, raw)
+    with placed(carry.source, attribute.spec, coord):
+        size = n_rows * int(np.prod(attribute.row_shape, dtype=np.int64))
+        if not size or len(payload) % size:
+            raise FormatError(f"{len(payload)} bytes are no values of {n_rows} rows")
+        stored = attribute.spec.dtype
+        if attribute.dtype.kind == "U":
+            stored = np.dtype(f"<U{len(payload) // size // 4}")
+        if len(payload) != size * stored.itemsize:
+            raise FormatError(f"{len(payload)} bytes for {n_rows} rows of {attribute.row_shape} {stored}")
+        return encode_rows(np.frombuffer(payload, stored).astype(attribute.dtype, copy=False))
+
+
+def _link_cells(family: CarriedFamily, parts: Sequence[LinkPart]) -> list[tuple[str, Buffer]]:
+    """Payloads of the records that begin in a chunk, by path."""
+    found: list[tuple[str, Buffer]] = []
+    for part in parts:
+        found.append((CURRENT.link_path(family.delta, part.segment), part.payload))
+        found += [
+            (CURRENT.link_attribute_path(name, family.delta, part.segment), values)
+            for name, values in part.values.items()
+        ]
+        if CURRENT.is_within(family.delta, part.segment):
+            found.append((CURRENT.link_fragments, part.fragments()))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Finish:
+    """What makes a level of carried chunks.
+
+    Parameters
+    ----------
+    carry
+        How they were carried.
+    draft
+        The level, its families without counts.
+    objects, groups
+        Where manifests and groups are read.
+    dense
+        Per-object and per-group arrays by family.
+    """
+
+    carry: Carry
+    draft: LevelDraft
+    objects: ObjectIndex | None
+    groups: GroupIndex | None
+    dense: dict[str, tuple[DenseArray, ...]]
+
+
+def finish_level(finish: Finish, done: Sequence[Carried], session: WriteSession) -> LevelRecord:
+    """Write objects, groups and metadata of a level; return what was written of it in all."""
+    writer, draft = finish.carry.writer, finish.draft
+    records = [carried.record for carried in done if carried.record is not None] or [_nothing(draft.rank, finish)]
+    families = tuple(
+        LinkFamilyDraft(
+            delta=family.delta,
+            width=family.width,
+            directed=family.directed,
+            count=sum(carried.links[family.delta] for carried in done),
+            values=family.values,
+        )
+        for family in draft.families
+    )
+    owned = any(CURRENT.fragment_owners in record.cells for record in records)
+    arrays = tuple(array for array in draft.arrays if owned or array.path != CURRENT.fragment_owners)
+    whole = LevelDraft(
+        level=draft.level, rank=draft.rank, arrays=arrays, families=families, attributes=draft.attributes
+    )
+    coords = np.concatenate([record.coords for record in records])
+    return writer.finish(whole, records, _object_puts(finish, coords))
+
+
+def _object_puts(finish: Finish, coords: IntArray) -> list[Put]:
+    source, level, encoding = finish.carry.source, finish.draft.level, finish.carry.writer.encoding
+    puts: list[Put] = []
+    if finish.objects is not None:
+        manifests = _without(read_manifests(source, finish.objects), coords)
+        ids = None if finish.objects.ids is None else read_ids(source, finish.objects)
+        puts += CURRENT.object_puts(level, ids, manifests, finish.draft.rank, encoding)
+    if finish.groups is not None:
+        members = read_groups(source, finish.groups)
+        ordered = [members[group] for group in range(finish.groups.count)]
+        puts += CURRENT.group_puts(level, ordered, finish.groups.names or None, encoding)
+    for family, arrays in finish.dense.items():
+        puts += CURRENT.dense_puts(level, family, {a.name: read_dense(source, a) for a in arrays}, encoding)
+    return puts
+
+
+def _without(manifests: Manifests, coords: IntArray) -> Manifests:
+    """Manifests without the entries of chunks that have no rows."""
+    keep = ChunkTable(coords).find(manifests.chunks) >= 0
+    if keep.all():
+        return manifests
+    offsets = np.concatenate([[0], np.cumsum(keep)])[manifests.offsets].astype(np.int64)
+    return Manifests(offsets, manifests.chunks[keep], manifests.fragments[keep])
+
+
+def _nothing(rank: int, finish: Finish) -> LevelRecord:
+    ndim = (finish.carry.vertices.row_shape or (rank,))[0]
+    far = np.full(ndim, np.inf)
+    return LevelRecord(cells={}, coords=np.empty((0, rank), np.int64), counts=np.empty(0, np.int64), lo=far, hi=-far)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RootDraft:
+    """The root of a store of carried levels.
+
+    Parameters
+    ----------
+    attributes
+        Its attributes, bounds as the source states them.
+    bins
+        (D,) bin shape of each level.
+    puts
+        What lies outside levels.
+    """
+
+    attributes: Json
+    bins: dict[int, Floats]
+    puts: tuple[Put, ...]
+
+
+def commit_store(session: WriteSession, root: RootDraft, records: Mapping[int, LevelRecord]) -> dict[int, int]:
+    """Write the root, the last put of all; return the vertices of each level.
+
+    Its bounds are widened to hold every vertex.
+    """
+    block = root.attributes["zarr_vectors"]
+    lo = np.min([block["bounds"][0], *(record.lo for record in records.values())], axis=0)
+    hi = np.max([block["bounds"][1], *(record.hi for record in records.values())], axis=0)
+    base = next(iter(root.bins.values())) if 0 not in root.bins else root.bins[0]
+    above = {level: shape for level, shape in root.bins.items() if level}
+    fetch(connect(session.spec), list(root.puts))
+    session.commit(CURRENT.root_with_levels(root.attributes, above, base, {"bounds": [lo.tolist(), hi.tolist()]}))
+    return {level: record.vertex_count for level, record in records.items()}

@@ -1,0 +1,1 @@
+"""What tasks run to check a store."""

@@ -1,0 +1,237 @@
+"""What tasks run to check a level when its chunks are known: totals, ends of links, manifests, groups."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from zarr_vectors_lazy.access.check.chunk import UNKNOWN, Summary
+from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.objects import read_dense, read_groups, read_ids, read_manifests
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
+from zarr_vectors_lazy.model.findings import Check, Finding, Severity
+from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex
+from zarr_vectors_lazy.types import ChunkCoords, IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FamilyCheck:
+    """A link family whose records' ends are checked.
+
+    Parameters
+    ----------
+    path
+        Of the family.
+    other
+        Level of endpoints 1.., None for this one.
+    stated
+        Records that its metadata state, or None.
+    members
+        Name of each segment's cells.
+    segments, sources, ends
+        (B,), (B,), (B, L): segment of each cell, its chunk, and the chunk of each slot; -1 where there is none.
+    table
+        Records that name their chunks themselves.
+    """
+
+    path: str
+    other: int | None
+    stated: int | None
+    members: tuple[str, ...]
+    segments: IntArray
+    sources: IntArray
+    ends: IntArray
+    table: DenseArray | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class WholeCheck:
+    """What is checked of a level as a whole.
+
+    Parameters
+    ----------
+    source
+        The level.
+    coords
+        (n, K) its chunks.
+    stated, sure
+        Vertices that its metadata state, and whether a store of its format can be held to that.
+    families
+        Its links.
+    objects, groups
+        Where manifests and groups are.
+    dense
+        Arrays of which a row belongs to each object.
+    group_dense
+        Arrays of which a row belongs to each group.
+    """
+
+    source: Source
+    coords: ChunkCoords
+    stated: int | None
+    sure: bool
+    families: tuple[FamilyCheck, ...]
+    objects: ObjectIndex | None
+    groups: GroupIndex | None
+    dense: tuple[DenseArray, ...]
+    group_dense: tuple[DenseArray, ...]
+    tables: Mapping[int, ChunkCoords] = field(default_factory=dict)
+
+
+def join_summaries(summaries: Sequence[Summary]) -> Summary:
+    """All chunks of a level."""
+    joined = Summary()
+    for summary in summaries:
+        joined.rows.update(summary.rows)
+        joined.fragments.update(summary.fragments)
+        joined.links.update(summary.links)
+        joined.owners.update(summary.owners)
+        joined.findings.extend(summary.findings)
+    return joined
+
+
+def check_level(check: WholeCheck, summaries: Mapping[int, Summary]) -> list[Finding]:
+    """Findings of a level, those of its chunks included.
+
+    Parameters
+    ----------
+    summaries
+        Of this level and of those that its links lead to.
+    """
+    here = summaries[check.source.level]
+    found = list(here.findings)
+    where = str(check.source.level)
+    parts: tuple[tuple[Check, str, Callable[[], Iterator[tuple[Check, Severity, str]]]], ...] = (
+        ("counts", where, lambda: _totals(check, here)),
+        *(("links", family.path, lambda f=family: _ends(check, f, summaries)) for family in check.families),
+        ("manifests", f"{where}/object_index", lambda: _manifests(check, here)),
+        ("manifests", f"{where}/groups", lambda: _groups(check)),
+    )
+    for kind, place, run in parts:
+        try:
+            found += [Finding(of, severity, place, message) for of, severity, message in run()]
+        except FormatError as error:
+            found.append(Finding(kind, "error", place, error.message))
+    return found
+
+
+def _array(values: Mapping[int, int], n: int) -> IntArray:
+    out = np.full(n + 1, UNKNOWN, np.int64)  # the last for chunk -1
+    out[list(values)] = list(values.values())
+    return out
+
+
+def _totals(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severity, str]]:
+    total = sum(here.rows.values())
+    if check.stated is not None and len(here.rows) == len(check.coords) and total != check.stated:
+        yield (
+            "counts",
+            "error" if check.sure and check.stated else "warning",
+            (f"vertex_count states {check.stated}, its chunks have {total}"),
+        )
+
+
+def _ends(
+    check: WholeCheck, family: FamilyCheck, summaries: Mapping[int, Summary]
+) -> Iterator[tuple[Check, Severity, str]]:
+    here = summaries[check.source.level]
+    rows = _array(here.rows, len(check.coords))
+    other = rows if family.other is None else _array(summaries[family.other].rows, len(check.tables[family.other]))
+    total = 0
+    for segment, source, ends in zip(family.segments.tolist(), family.sources.tolist(), family.ends, strict=True):
+        count, tops = here.links.get((family.members[segment], source), (UNKNOWN, ()))
+        if count == UNKNOWN:
+            continue
+        total += count
+        for slot, (top, end) in enumerate(zip(tops, ends.tolist(), strict=True)):
+            known = (other if slot else rows)[end]
+            at = f"chunk {dotted(check.coords[source])}: a link"
+            if top >= 0 and end < 0:
+                yield "links", "error", f"{at} of {family.members[segment]} leads to a chunk that is not there"
+            elif known != UNKNOWN and top >= known:
+                yield "links", "error", f"{at} of {family.members[segment]} names row {top} of a chunk that has {known}"
+    if family.table is not None:
+        records = read_dense(check.source, family.table)
+        total += len(records)
+        yield from _table(check, family, records, rows, other)
+    if family.stated is not None and family.stated != total:
+        yield "counts", "error", f"num_links states {family.stated}, its cells have {total}"
+
+
+def _table(
+    check: WholeCheck, family: FamilyCheck, records: IntArray, rows: IntArray, other: IntArray
+) -> Iterator[tuple[Check, Severity, str]]:
+    for end in range(records.shape[1]):
+        there = end > 0 and family.other is not None
+        coords = check.tables[family.other] if there and family.other is not None else check.coords
+        chunk = ChunkTable(coords).find(records[:, end, :-1])
+        counts = (other if there else rows)[chunk]
+        if (chunk < 0).any():
+            yield "links", "error", f"{int((chunk < 0).sum())} records lead to chunks that are not there"
+        wrong = (chunk >= 0) & (counts != UNKNOWN) & ((records[:, end, -1] >= counts) | (records[:, end, -1] < 0))
+        if wrong.any():
+            yield "links", "error", f"{int(wrong.sum())} records name rows that their chunks do not have"
+
+
+def _manifests(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severity, str]]:
+    index = check.objects
+    if index is None:
+        return
+    ids = read_ids(check.source, index)
+    if len(np.unique(ids)) != len(ids):
+        yield "manifests", "error", f"{len(ids) - len(np.unique(ids))} object ids are there twice"
+    for array in check.dense:
+        if array.shape[0] != index.count:
+            yield "counts", "error", f"{array.path} has {array.shape[0]} rows for {index.count} objects"
+    manifests = read_manifests(check.source, index)
+    present = int(np.count_nonzero(np.diff(manifests.offsets)))
+    if index.present is not None and present != index.present:
+        yield "counts", "error", f"num_present states {index.present}, {present} manifests are not empty"
+    chunk = ChunkTable(check.coords).find(manifests.chunks)
+    if (chunk < 0).any():
+        coord = dotted(manifests.chunks[chunk < 0][0])
+        yield "manifests", "error", f"{int((chunk < 0).sum())} entries name chunks that are not there, such as {coord}"
+    fragments = _array(here.fragments, len(check.coords))[chunk]
+    wrong = (chunk >= 0) & (fragments != UNKNOWN) & ((manifests.fragments >= fragments) | (manifests.fragments < 0))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        yield (
+            "manifests",
+            "error",
+            (
+                f"{int(wrong.sum())} entries name fragments that are not there, such as {manifests.fragments[at]} "
+                f"of chunk {dotted(manifests.chunks[at])}, which has {fragments[at]}"
+            ),
+        )
+    yield from _owners(check, here, manifests, chunk, ids)
+
+
+def _owners(
+    check: WholeCheck, here: Summary, manifests: Manifests, chunk: IntArray, ids: IntArray
+) -> Iterator[tuple[Check, Severity, str]]:
+    """Hold the object ids of fragments against the manifests that name the fragments."""
+    counts = np.zeros(len(check.coords) + 1, np.int64)
+    for number, owners in here.owners.items():
+        counts[number] = len(owners)
+    starts = np.cumsum(counts) - counts
+    flat = np.concatenate([np.empty(0, np.int64), *(here.owners[number] for number in sorted(here.owners))])
+    known = (manifests.fragments >= 0) & (manifests.fragments < counts[chunk])
+    stated = flat[(starts[chunk] + manifests.fragments)[known]]
+    wrong = int((stated != ids[manifests.owners[known]]).sum())
+    if wrong:
+        yield "manifests", "error", f"{wrong} fragments are said to belong to other objects than those that name them"
+
+
+def _groups(check: WholeCheck) -> Iterator[tuple[Check, Severity, str]]:
+    if check.groups is None:
+        return
+    for array in check.group_dense:
+        if array.shape[0] != check.groups.count:
+            yield "counts", "error", f"{array.path} has {array.shape[0]} rows for {check.groups.count} groups"
+    members = read_groups(check.source, check.groups)
+    known = np.empty(0, np.int64) if check.objects is None else read_ids(check.source, check.objects)
+    strangers = sum(int((~np.isin(ids, known)).sum()) for ids in members.values())
+    if strangers:
+        yield "manifests", "warning", f"{strangers} members of groups are no objects of the level"

@@ -1,0 +1,1 @@
+"""What tasks run to write a store, whole or in parts."""

@@ -1,0 +1,161 @@
+"""What tasks run to write a new vertex attribute beside the data of a level."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
+from zarr_vectors_lazy.access.write.level import content_of
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.format.writing import CURRENT, cells_document, encode_rows, group_document
+from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.chunks import dotted
+from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, Encoding, Grid
+from zarr_vectors_lazy.requests import Get, Put
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import ChunkCoords, IntArray
+
+Values: TypeAlias = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAttribute:
+    """An attribute to be written; small, travels in tasks.
+
+    Parameters
+    ----------
+    spec, level
+        Where.
+    name
+        Of it.
+    dtype, row_shape
+        Of a row; text is stored as codes.
+    grid, encoding
+        As the level's vertices have them.
+    """
+
+    spec: StoreSpec
+    level: int
+    name: str
+    dtype: np.dtype[Any]
+    row_shape: tuple[int, ...]
+    grid: Grid
+    encoding: Encoding
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Written:
+    """Chunks of which a task wrote values, and a number that changes with what it wrote."""
+
+    coords: ChunkCoords
+    content: int
+
+
+def find_categories(values: Values) -> tuple[Values, bool]:
+    """Distinct texts of a block, sorted, and whether some are missing.
+
+    Raises
+    ------
+    SelectionError
+        If a value is neither text nor None.
+    """
+    missing = np.zeros(values.shape, np.bool_)
+    if values.dtype.hasobject:
+        missing = np.asarray([value is None for value in values.tolist()], np.bool_)
+        wrong = next((value for value in values[~missing].tolist() if not isinstance(value, str)), None)
+        if wrong is not None:
+            raise SelectionError(f"values must be numbers, truth values or text, found {wrong!r}")
+    return np.unique(values[~missing].astype(np.str_)), bool(missing.any())
+
+
+def join_categories(parts: Sequence[tuple[Values, bool]]) -> Dictionary:
+    """Dictionary of all blocks."""
+    categories = np.unique(np.concatenate([np.empty(0, "<U1"), *(found for found, _ in parts)]))
+    return Dictionary(categories=categories, fill=-1 if any(missing for _, missing in parts) else None)
+
+
+def write_values(
+    new: NewAttribute, coords: ChunkCoords, counts: IntArray, blocks: Sequence[Values], dictionary: Dictionary | None
+) -> Written:
+    """Write the values of some chunks.
+
+    Parameters
+    ----------
+    counts
+        (n,) vertices of each chunk.
+    blocks
+        Values of each.
+
+    Raises
+    ------
+    SelectionError
+        If a block has another number of rows than its chunk, or another shape or dtype than it was said to have.
+    """
+    payloads = []
+    for coord, count, block in zip(coords, counts.tolist(), blocks, strict=True):
+        values = np.asarray(block)
+        if values.shape != (count, *new.row_shape):
+            raise SelectionError(
+                f"values of {new.name!r} for chunk {dotted(coord)} have shape {values.shape}; it has {count} vertices"
+            )
+        values = _codes(values, dictionary) if dictionary is not None else values.astype(new.dtype, copy=False)
+        payloads.append(encode_rows(values))
+    filled = np.flatnonzero(counts > 0)
+    if not len(filled):
+        return Written(coords[:0], 0)
+    cells = Cells(path=_draft(new, dictionary).path, coords=coords[filled], payloads=[payloads[i] for i in filled])
+    puts = CURRENT.cell_puts(new.level, cells, new.grid, new.encoding)
+    fetch(connect(new.spec), puts)
+    content = sum(content_of(put, checked=new.encoding.checksum) for put in puts) % 2**64
+    return Written(coords[filled], content)
+
+
+def finish_attribute(
+    new: NewAttribute, written: Sequence[Written], dictionary: Dictionary | None, refresh: bool
+) -> int:
+    """Put the document that makes the attribute visible; return how many chunks have values.
+
+    Parameters
+    ----------
+    refresh
+        Whether the root has consolidated metadata, which are then written again.
+    """
+    draft = _draft(new, dictionary)
+    rank = len(new.grid.origin)
+    coords = np.concatenate([np.empty((0, rank), np.int64), *(part.coords for part in written)])
+    content = sum(part.content for part in written) % 2**64
+    doc = cells_document(draft, new.grid, coords, new.encoding, {"content": f"{content:016x}"})
+    backend = connect(new.spec)
+    folder = f"{new.level}/{draft.path.rpartition('/')[0]}/zarr.json"
+    (group,) = fetch(backend, [Get(folder)])
+    if group is None:
+        fetch(backend, [Put(folder, group_document())])
+    fetch(backend, [Put(f"{new.level}/{draft.path}/zarr.json", doc)])
+    if refresh:
+        write_consolidated(new.spec)
+    return len(coords)
+
+
+def _draft(new: NewAttribute, dictionary: Dictionary | None) -> ArrayDraft:
+    dtype = new.dtype if dictionary is None else _code_dtype(dictionary)
+    return CURRENT.attribute(new.name, dtype, new.row_shape, dictionary=dictionary)
+
+
+def _code_dtype(dictionary: Dictionary) -> np.dtype[Any]:
+    """Smallest dtype that holds the codes, a signed one where values are missing (spec 0.9, 6)."""
+    n, missing = len(dictionary.categories), dictionary.fill is not None
+    return next(np.dtype(f"{'i' if missing else 'u'}{size}") for size in (1, 2, 4, 8) if n <= 2 ** (8 * size - missing))
+
+
+def _codes(values: Values, dictionary: Dictionary) -> Values:
+    missing = np.zeros(values.shape, np.bool_)
+    if values.dtype.hasobject:
+        missing = np.asarray([value is None for value in values.tolist()], np.bool_)
+    text = np.where(missing, "", values).astype(np.str_)
+    codes = np.searchsorted(dictionary.categories, text).astype(_code_dtype(dictionary))
+    codes[missing] = -1 if dictionary.fill is not None else 0
+    return codes

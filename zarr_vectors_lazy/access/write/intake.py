@@ -1,0 +1,266 @@
+"""Blocks of a Dask input as records by chunk, and what all of them together say before the first byte is put."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.access.write.job import Column
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.kernels.records import Records, attribute_field, pack, record_dtype, row_numbers
+from zarr_vectors_lazy.kernels.routing import Routed, extent, route, stored
+from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices
+
+CODES = np.dtype("<i4")  # of the categories of one block
+MAX_CELLS = 2**62
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Block:
+    """Rows of one input block, checked.
+
+    Parameters
+    ----------
+    positions, dtype
+        (n, D) as given, and the dtype in which they are stored.
+    attributes
+        Rows aligned with ``positions``; text as codes of the block's own categories.
+    owners
+        (n,) object id of each row, or for paths the number of its path in the block; None where there are no objects.
+    paths
+        Paths in the block.
+    ids
+        (paths,) object id of each; None: as they come.
+    along
+        (n,) place of each row along all paths, where rows do not come path by path; ``owners`` are object ids then.
+    """
+
+    positions: Vertices
+    dtype: np.dtype[Any]
+    attributes: Mapping[str, Column] = field(default_factory=dict)
+    owners: IntArray | None = None
+    paths: int = 0
+    ids: IntArray | None = None
+    along: IntArray | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tally:
+    """What was seen of some input blocks: small, so that one can gather all of them.
+
+    Parameters
+    ----------
+    coords, counts
+        (C, D) chunks in lexicographic order, and the rows of each.
+    lo, hi
+        (D,) corners of the positions as stored.
+    exact
+        The same as given: storing them may round them outward.
+    owners
+        Distinct object ids, ascending; of paths the ids given, in their order.
+    paths
+        Paths by block.
+    categories
+        Categories of text by attribute and block.
+    missing
+        Attributes of text of which a value is missing.
+    """
+
+    coords: ChunkCoords
+    counts: IntArray
+    lo: Floats
+    hi: Floats
+    exact: tuple[Floats, Floats]
+    owners: IntArray
+    paths: Mapping[int, int]
+    categories: Mapping[str, Mapping[int, np.ndarray[Any, Any]]]
+    missing: frozenset[str]
+
+
+Reader: TypeAlias = Callable[..., Block | None]
+"""Checks the arrays of one input block; None where there is nothing in it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Intake:
+    """How input blocks become records.
+
+    Parameters
+    ----------
+    read
+        Makes a `Block` of what Dask computed.
+    name
+        Of the argument that holds the positions, for errors.
+    chunk_shape
+        (D,) edge lengths.
+    dtype
+        Of the records, that of the first block; others must have the same.
+    """
+
+    read: Reader
+    name: str
+    chunk_shape: Floats
+    dtype: np.dtype[np.void]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """Records of one input block in the order of ``routed``, and its tally."""
+
+    records: Records
+    routed: Routed
+    tally: Tally
+
+
+def layout(block: Block) -> np.dtype[np.void]:
+    """Dtype of a block's records."""
+    attributes = {
+        name: (
+            CODES if column.dictionary is not None else column.values.dtype.newbyteorder("<"),
+            column.values.shape[1:],
+        )
+        for name, column in block.attributes.items()
+    }
+    positions = (block.dtype.newbyteorder("<"), block.positions.shape[1])
+    return record_dtype(positions, attributes, owned=block.owners is not None, tracked=block.along is not None)
+
+
+def take_block(intake: Intake, number: int, *parts: Any) -> Taken:
+    """Records of an input block by chunk.
+
+    Raises
+    ------
+    SelectionError
+        If a position is NaN or infinite, or the block's arrays do not go together or with the first block's.
+    """
+    block = intake.read(*parts)
+    if block is None:
+        return _nothing(intake, number)
+    if layout(block) != intake.dtype:
+        raise SelectionError(
+            f"block {number} has rows of {layout(block)}, the first block of {intake.dtype}; give all blocks one dtype"
+        )
+    lo, hi = _corners(intake, block, number)
+    if not len(block.positions):
+        return _nothing(intake, number)
+    first, last = np.floor(lo / intake.chunk_shape), np.floor(hi / intake.chunk_shape)
+    if not (np.abs([first, last]) < MAX_CELLS).all() or np.prod(last - first + 1) > MAX_CELLS:
+        raise SelectionError(
+            f"chunk_shape {intake.chunk_shape.tolist()} is absurdly small for {lo.tolist()} to {hi.tolist()}"
+        )
+    origin = first.astype(np.int64)
+    routed = route(block.positions, block.dtype, intake.chunk_shape, origin, last.astype(np.int64) - origin + 1)
+    records = _records(intake, block, number)[routed.order]
+    return Taken(records, routed, _tally(block, number, routed, (lo, hi)))
+
+
+def _nothing(intake: Intake, number: int) -> Taken:
+    ndim = intake.dtype["positions"].shape[0]
+    none = np.empty((0, ndim), np.int64)
+    far = np.full(ndim, np.inf)
+    tally = Tally(
+        coords=none,
+        counts=np.empty(0, np.int64),
+        lo=far,
+        hi=-far,
+        exact=(far, -far),
+        owners=np.empty(0, np.int64),
+        paths={number: 0},
+        categories={},
+        missing=frozenset(),
+    )
+    routed = Routed(none, np.zeros(1, np.int64), np.empty(0, np.uint32))
+    return Taken(np.empty(0, intake.dtype), routed, tally)
+
+
+def corners_of(intake: Intake, number: int, *parts: Any) -> tuple[Floats, Floats]:
+    """Corners of an input block's positions as stored; raises SelectionError if one is not finite."""
+    block = intake.read(*parts)
+    if block is None:
+        far = np.full(intake.dtype["positions"].shape[0], np.inf)
+        return far, -far
+    return _corners(intake, block, number)
+
+
+def _corners(intake: Intake, block: Block, number: int) -> tuple[Floats, Floats]:
+    lo, hi, bad = extent(block.positions, block.dtype)
+    if bad >= 0:
+        raise SelectionError(
+            f"{intake.name} must be finite as {block.dtype.name}; row {bad} of block {number} is "
+            f"{np.asarray(block.positions[bad]).tolist()}"
+        )
+    return lo, hi
+
+
+def _records(intake: Intake, block: Block, number: int) -> Records:
+    rows = len(block.positions)
+    columns: dict[str, np.ndarray[Any, Any]] = {
+        "number": row_numbers(number, rows),
+        "positions": stored(block.positions, block.dtype),
+    }
+    if block.owners is not None:
+        columns["owner"] = block.owners
+    if block.along is not None:
+        columns["along"] = block.along
+    columns |= {attribute_field(name): column.values for name, column in block.attributes.items()}
+    return pack(intake.dtype, columns, rows)
+
+
+def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Floats]) -> Tally:
+    text = {name: column for name, column in block.attributes.items() if column.dictionary is not None}
+    exact = extent(block.positions, block.positions.dtype)[:2] if block.positions.dtype != block.dtype else corners
+    owners = np.empty(0, np.int64)
+    if block.ids is not None:
+        owners = block.ids
+    elif block.owners is not None and not block.paths:
+        owners = np.unique(block.owners)
+    return Tally(
+        coords=routed.coords,
+        counts=routed.counts,
+        lo=corners[0],
+        hi=corners[1],
+        exact=exact,
+        owners=owners,
+        paths={number: block.paths},
+        categories={
+            name: {number: column.dictionary.categories}
+            for name, column in text.items()
+            if column.dictionary is not None
+        },
+        missing=frozenset(name for name, column in text.items() if (column.values < 0).any()),
+    )
+
+
+def merge_tallies(tallies: Sequence[Tally], paths: bool) -> Tally:
+    """All that several tallies say, in their order; there must be one at least."""
+    coords, counts = _merge_counts([tally.coords for tally in tallies], [tally.counts for tally in tallies])
+    categories: dict[str, dict[int, np.ndarray[Any, Any]]] = {}
+    for tally in tallies:
+        for name, of_blocks in tally.categories.items():
+            categories.setdefault(name, {}).update(of_blocks)
+    owners = np.concatenate([tally.owners for tally in tallies])
+    return Tally(
+        coords=coords,
+        counts=counts,
+        lo=np.min([tally.lo for tally in tallies], axis=0),
+        hi=np.max([tally.hi for tally in tallies], axis=0),
+        exact=(
+            np.min([tally.exact[0] for tally in tallies], axis=0),
+            np.max([tally.exact[1] for tally in tallies], axis=0),
+        ),
+        owners=owners if paths else np.unique(owners),
+        paths={number: count for tally in tallies for number, count in tally.paths.items()},
+        categories=categories,
+        missing=frozenset().union(*(tally.missing for tally in tallies)),
+    )
+
+
+def _merge_counts(coords: Sequence[ChunkCoords], counts: Sequence[IntArray]) -> tuple[ChunkCoords, IntArray]:
+    every, rows = np.concatenate(coords), np.concatenate(counts)
+    if not len(every):
+        return every, rows
+    order = np.lexsort(every.T[::-1])
+    every, rows = every[order], rows[order]
+    starts = np.flatnonzero(np.concatenate([[True], (every[1:] != every[:-1]).any(axis=1)]))
+    return every[starts], np.add.reduceat(rows, starts)

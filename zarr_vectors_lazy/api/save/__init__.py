@@ -1,0 +1,1 @@
+"""Levels written as stores of their own."""

@@ -1,0 +1,127 @@
+"""Points, lines and paths of a level written as a store of their own without ever being in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from zarr_vectors_lazy.access.rows import rows_of_ids
+from zarr_vectors_lazy.access.tracks import owners_of, taken_rows
+from zarr_vectors_lazy.access.write.intake import Block, Tally
+from zarr_vectors_lazy.api.save.tables import object_tables, same_ids
+from zarr_vectors_lazy.api.write import args, summaries
+from zarr_vectors_lazy.api.write.blocks import points_source, read_points
+from zarr_vectors_lazy.api.write.job import Options, Shape
+from zarr_vectors_lazy.api.write.out_of_core import Source, Tables, array_source, write_source
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
+from zarr_vectors_lazy.graph.tracks import tracks_array
+from zarr_vectors_lazy.graph.view import LevelView
+
+if TYPE_CHECKING:
+    from zarr_vectors_lazy.api.level import ZVLevel
+
+NOTHING = "nothing is selected: there is nothing to save"
+PATHS = {"polyline", "streamline"}
+GIVEN = {"bounds": None, "dtype": None, "backend": None, "storage_options": None, "progress": False, "mode": "w-"}
+
+
+def goes_out_of_core(level: "ZVLevel", kind: str) -> bool:
+    """Whether `save_lazily` writes it: points, and lines and paths that no selection can have interrupted."""
+    view = level._view
+    chosen = view.selection
+    by_object = chosen.objects is not None and chosen.box is None and not chosen.conditions and not view.touched
+    return kind == "point_cloud" or (kind in (*PATHS, "line") and (view.rows is None or by_object))
+
+
+def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any]) -> Any:
+    """Write a level of points, lines or paths; with ``compute=False`` return a Delayed that does.
+
+    The bytes are those that the writer of the geometry puts for the same rows in memory.
+
+    Raises
+    ------
+    SelectionError
+        If nothing is selected, points belong to several objects, or lines have not two ends.
+    """
+    view = _countable(level._view)
+    if not len(view):
+        raise SelectionError(NOTHING)
+    options = _options(arguments)
+    if kind == "point_cloud":
+        owned = view.data.object_index is not None
+        shape = Shape(geometry=kind, kind="objects" if owned else "points")
+        source = _owned_points(view) if owned else points_source(vertices_array(view), _attributes(view), None, None)
+        summarise = summaries.of_points
+    else:
+        line = kind == "line"
+        shape = Shape(geometry=kind, kind="paths", name="endpoints" if line else "polylines", tracked=True)
+        source = _tracked(view, line=line)
+        summarise = summaries.of_lines if line else summaries.of_polylines
+    return write_source(path, source, shape, options, partial(tables_of, view), summarise=summarise)
+
+
+def _countable(view: LevelView) -> LevelView:
+    """View whose blocks are single chunks where only a read tells how many rows a chunk has."""
+    return view if view.stored_counts is not None else view.with_chunking(None)
+
+
+def _options(arguments: Mapping[str, Any]) -> Options:
+    named = {field.name for field in fields(Options)} - {"backend_kwargs"}
+    known = {name: value for name, value in arguments.items() if name in named}
+    rest = {name: value for name, value in arguments.items() if name not in named}
+    return Options(**{**GIVEN, **known}, backend_kwargs=rest)
+
+
+def _attributes(view: LevelView) -> dict[str, Any]:
+    return {name: attribute_array(view, name) for name in view.data.attribute_names}
+
+
+def _arrays(view: LevelView, tracks: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
+    attributes = _attributes(view)
+    named = {f"vertex_attributes[{name!r}]": array for name, array in attributes.items()}
+    return tuple(attributes), {"positions": vertices_array(view), **named, "objects": tracks}
+
+
+def _owned_points(view: LevelView) -> Source:
+    names, arrays = _arrays(view, tracks_array(view, along=False))
+    return array_source(arrays, partial(read_owned, names))
+
+
+def _tracked(view: LevelView, *, line: bool) -> Source:
+    names, arrays = _arrays(view, tracks_array(view, along=True, ends=line))
+    return array_source(arrays, partial(read_tracked, names))
+
+
+def read_owned(names: Sequence[str], positions: Any, *rest: Any) -> Block:
+    """Block of points of objects; the last array are the tracks of its rows."""
+    return read_points(names, None, True, positions, *rest[:-1], owners_of(rest[-1], len(positions)))
+
+
+def read_tracked(names: Sequence[str], positions: Any, *rest: Any) -> Block:
+    """Block of the vertices of paths, each as often as a path goes through it; the last array are their tracks."""
+    tracks = rest[-1]
+    rows = taken_rows(tracks, len(positions))
+    array, stored = args.parse_positions(positions[rows], None)
+    values = {name: of_rows[rows] for name, of_rows in zip(names, rest[:-1], strict=True)}
+    return Block(
+        positions=array,
+        dtype=stored,
+        attributes=args.parse_columns(values, len(array), "vertex_attributes"),
+        owners=tracks[:, 1],
+        along=tracks[:, 2],
+    )
+
+
+def tables_of(view: LevelView, tally: Tally) -> Tables:
+    """Attributes and groups of the objects that were seen; raises SelectionError if no row was."""
+    if not len(tally.counts):
+        raise SelectionError(NOTHING)
+    if view.data.object_index is None:
+        return Tables()
+    found = object_tables(view, rows_of_ids(view.object_ids, tally.owners), same_ids(tally.owners))
+    return Tables(
+        attributes=found["object_attributes"],
+        groups=found.get("groups"),
+        group_attributes=found.get("group_attributes"),
+    )

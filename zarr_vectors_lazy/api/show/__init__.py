@@ -1,0 +1,1 @@
+"""Stores and levels as text, HTML and drawings."""

@@ -1,0 +1,1 @@
+"""The writers: arguments checked, and written from memory or out of core."""

@@ -1,0 +1,392 @@
+"""Arguments of the writers, checked before the first byte is put."""
+
+import importlib.util
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import dask
+import numpy as np
+
+from zarr_vectors_lazy.access.write.job import Column, Values
+from zarr_vectors_lazy.api.write.values import as_array, by_name
+from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.format.writing import encode_categories
+from zarr_vectors_lazy.kernels.routing import extent
+from zarr_vectors_lazy.model.writing import Encoding
+from zarr_vectors_lazy.types import Floats, IntArray, Vertices
+
+AXES = ("x", "y", "z", "w")
+KINDS = "biufc"  # of NumPy's dtypes; text goes through a dictionary
+MAX_INDEX = 2**62
+MAX_NAME = 200
+MAX_SHARD_CHUNKS = 2**22  # an index of 64 MiB
+_CONTROL = re.compile(r"[\x00-\x1f/\\]")
+TOLERANCE = 1e-9
+
+
+def refuse_dask(**arguments: Any) -> None:
+    """Raise SelectionError if an argument is a Dask collection."""
+    for name, value in arguments.items():
+        inner = value.values() if isinstance(value, Mapping) else [value]
+        if any(dask.is_dask_collection(item) for item in inner):
+            raise SelectionError(
+                f"{name} is a Dask collection; graphs and meshes cannot be written out of core, as their links name "
+                "rows of all: compute it first"
+            )
+
+
+def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Vertices, np.dtype[Any]]:
+    """(N, D) positions, and the dtype in which they are stored.
+
+    Raises
+    ------
+    SelectionError
+        If they are no numbers in 2 to 4 axes, or the dtype is neither float32 nor float64.
+    """
+    array = as_array(value, name)
+    if array.ndim != 2 or not 2 <= array.shape[1] <= len(AXES) or array.dtype.kind not in "fiu":
+        raise SelectionError(f"{name} must be (N, D) numbers, D from 2 to 4; found shape {array.shape}, {array.dtype}")
+    if dtype is not None:
+        stored = _dtype(dtype)
+    elif array.dtype.kind == "f":
+        stored = np.dtype("f8") if array.dtype.itemsize > 4 else np.dtype("f4")
+    else:
+        stored = np.dtype(np.float64)
+    return array, stored
+
+
+def _dtype(value: Any) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(value)
+    except TypeError as error:
+        raise SelectionError(f"dtype must be 'float32' or 'float64', found {value!r}") from error
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise SelectionError(f"dtype must be 'float32' or 'float64', found {value!r}")
+    named: np.dtype[Any] = dtype.newbyteorder("=")
+    return named
+
+
+def parse_shape(value: Any, ndim: int, name: str) -> Floats:
+    """(D,) positive edge lengths; a single number is that of all axes.
+
+    Raises
+    ------
+    SelectionError
+        If it is something else.
+    """
+    try:
+        shape = np.broadcast_to(np.asarray(value, np.float64), (ndim,)).copy()
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"{name} must be {ndim} positive numbers, found {value!r}") from error
+    if not (np.isfinite(shape) & (shape > 0)).all():
+        raise SelectionError(f"{name} must be {ndim} positive numbers, found {value!r}")
+    return shape
+
+
+def parse_bins(bin_shape: Any, chunk_shape: Floats) -> Floats:
+    """(D,) edge lengths of bins; the chunk's where there are none.
+
+    Raises
+    ------
+    SelectionError
+        If no whole number of bins makes a chunk.
+    """
+    if bin_shape is None:
+        return chunk_shape
+    bins = parse_shape(bin_shape, len(chunk_shape), "bin_shape")
+    ratio = chunk_shape / bins
+    if (np.rint(ratio) < 1).any() or (np.abs(ratio - np.rint(ratio)) > TOLERANCE * ratio).any():
+        raise SelectionError(
+            f"bin_shape must divide chunk_shape: {bins.tolist()} in {chunk_shape.tolist()} are {ratio.tolist()} bins"
+        )
+    return bins
+
+
+def parse_bounds(
+    bounds: Any, positions: Vertices, dtype: np.dtype[Any], chunk_shape: Floats, *, name: str, threads: int
+) -> tuple[Floats, Floats]:
+    """(lo, hi) of the store: as given, or those of the positions.
+
+    Raises
+    ------
+    SelectionError
+        If a position is NaN or infinite, lies outside, or the grid of chunks is absurd.
+    """
+    lo, hi, bad = extent(positions, dtype, threads)
+    if bad >= 0:
+        raise SelectionError(
+            f"{name} must be finite as {dtype.name}; row {bad} is {np.asarray(positions[bad]).tolist()}"
+        )
+    exact = extent(positions, positions.dtype)[:2] if bounds is not None and len(positions) else (lo, hi)
+    return settle_bounds(bounds, (lo, hi), exact, chunk_shape, name=name)
+
+
+def settle_bounds(
+    bounds: Any, stored: tuple[Floats, Floats], exact: tuple[Floats, Floats], chunk_shape: Floats, *, name: str
+) -> tuple[Floats, Floats]:
+    """(lo, hi) of the store: as given, or the corners of the positions.
+
+    Parameters
+    ----------
+    stored, exact
+        Corners of the positions as stored and as given, inf and -inf where there are none: storing them may round them
+        outward.
+
+    Raises
+    ------
+    SelectionError
+        As `parse_bounds`, but for NaN and infinite positions.
+    """
+    lo, hi = stored
+    if bounds is not None:
+        lo, hi = _given_bounds(bounds, lo, hi, exact)
+    elif (lo > hi).any():
+        raise SelectionError(f"there are no {name}: give bounds=(lo, hi)")
+    edges = np.abs(np.stack([lo, hi]) / chunk_shape)
+    if not (edges < MAX_INDEX).all() or np.prod((hi - lo) / chunk_shape + 2) > MAX_INDEX:
+        raise SelectionError(f"chunk_shape {chunk_shape.tolist()} is absurdly small for {lo.tolist()} to {hi.tolist()}")
+    return lo, hi
+
+
+def _given_bounds(bounds: Any, lo: Floats, hi: Floats, exact: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    ndim = len(lo)
+    try:
+        given = np.asarray(bounds, np.float64)
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"bounds must be (lo, hi), {ndim} numbers each; found {bounds!r}") from error
+    if given.shape != (2, ndim) or not np.isfinite(given).all() or (given[0] > given[1]).any():
+        raise SelectionError(f"bounds must be (lo, hi), {ndim} finite numbers each, lo <= hi; found {bounds!r}")
+    outside = (exact[0] < given[0]) | (exact[1] > given[1])
+    if outside.any():
+        axis = int(np.argmax(outside))
+        raise SelectionError(
+            f"bounds leave data out: on axis {axis} it goes from {exact[0][axis]:g} to {exact[1][axis]:g}, "
+            f"the bounds from {given[0][axis]:g} to {given[1][axis]:g}"
+        )
+    return np.minimum(given[0], lo), np.maximum(given[1], hi)
+
+
+def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """Names and units of the axes; x, y, z, w without units where none are given.
+
+    Raises
+    ------
+    SelectionError
+        If there is not one for each axis, or a name is there twice.
+    """
+    names = AXES[:ndim] if axes is None else tuple(axes)
+    if len(names) != ndim or len(set(names)) != ndim or not all(isinstance(name, str) and name for name in names):
+        raise SelectionError(f"axes must be {ndim} names, each once; found {axes!r}")
+    of_axes = (units,) * ndim if units is None or isinstance(units, str) else tuple(units)
+    if len(of_axes) != ndim or not all(unit is None or (isinstance(unit, str) and unit) for unit in of_axes):
+        raise SelectionError(f"units must be one name, or {ndim} names or None; found {units!r}")
+    return names, of_axes
+
+
+def check_json(value: Any, name: str) -> None:
+    """Raise SelectionError if ``value`` is not what JSON can hold."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"{name} must be what JSON can hold: {error}") from error
+
+
+def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int) -> Encoding:
+    """How cells are stored.
+
+    Raises
+    ------
+    SelectionError
+        If the compressor is unknown, or the shard shape is no whole number of chunks.
+    """
+    if compressor not in ("zstd", "blosc", None):
+        raise SelectionError(f"compressor must be 'zstd', 'blosc' or None, found {compressor!r}")
+    if shard_shape is not None:
+        shape = np.asarray(shard_shape)
+        if shape.dtype.kind not in "iu" or shape.shape not in ((), (ndim,)) or (shape < 1).any():
+            raise SelectionError(f"shard_shape must be {ndim} whole numbers of chunks, found {shard_shape!r}")
+        shard_shape = tuple(np.broadcast_to(shape, (ndim,)).tolist())
+        if np.prod(np.asarray(shard_shape, np.float64)) > MAX_SHARD_CHUNKS:
+            raise SelectionError(f"shard_shape {shard_shape} makes shards of an absurd number of chunks")
+    if not isinstance(checksum, bool | np.bool_):
+        raise SelectionError(f"checksum must be True or False, found {checksum!r}")
+    return Encoding(compressor=compressor, checksum=bool(checksum), shard_shape=shard_shape)
+
+
+def check_progress(progress: bool) -> None:
+    """Raise SelectionError if there is nothing that shows a bar."""
+    if progress and not any(importlib.util.find_spec(name) for name in ("rich", "tqdm")):
+        raise SelectionError("progress=True needs rich or tqdm: pip install 'zarr_vectors_lazy[cli]'")
+
+
+def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[str, Column]:
+    """Attributes as they are stored, rows checked; text becomes codes.
+
+    Raises
+    ------
+    SelectionError
+        If a name is no path segment, or an array has another number of rows or a dtype that is not stored.
+    """
+    found = {}
+    for name, value in by_name(values, what).items():
+        array = _array(name, value, rows, what)
+        if array.dtype.kind in KINDS:
+            found[name] = Column(array)
+        elif array.ndim == 1:
+            try:
+                found[name] = Column(*encode_categories(array))
+            except SelectionError as error:
+                raise SelectionError(f"{what}[{name!r}]: {error.message}") from error
+        else:
+            raise SelectionError(f"{what}[{name!r}] is text of shape {array.shape}; text has one value a row")
+    return found
+
+
+def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[str, Values]:
+    """Attributes of objects or groups, or numbers of links; text stays text.
+
+    Raises
+    ------
+    SelectionError
+        As `parse_columns`.
+    """
+    found = {}
+    for name, value in by_name(values, what).items():
+        array = _array(name, value, rows, what)
+        if array.dtype.kind not in KINDS:
+            if not all(isinstance(item, str) for item in array.reshape(-1).tolist()):
+                raise SelectionError(f"{what}[{name!r}] must be all text or all numbers")
+            array = array.astype(np.str_)
+            array = array if array.dtype.itemsize else array.astype("<U1")
+        found[name] = array
+    return found
+
+
+def _array(name: Any, value: Any, rows: int, what: str) -> Values:
+    check_name(name, what)
+    if dask.is_dask_collection(value):
+        raise SelectionError(f"{what}[{name!r}] is a Dask collection, and must be in memory here: compute it first")
+    array = as_array(value, f"{what}[{name!r}]")
+    stored = array.dtype.kind in KINDS and array.dtype.itemsize <= (16 if array.dtype.kind == "c" else 8)
+    if not stored and array.dtype.kind not in "UTO":
+        raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; stored are numbers, bool and text")
+    if array.ndim not in (1, 2) or len(array) != rows or 0 in array.shape[1:]:
+        raise SelectionError(f"{what}[{name!r}] must be ({rows},) or ({rows}, C), found shape {array.shape}")
+    return array
+
+
+def check_name(name: Any, what: str) -> None:
+    """Raise SelectionError if ``name`` is no segment of a path in a store."""
+    if (
+        not isinstance(name, str)
+        or not name
+        or name.startswith((".", "__"))
+        or name == "zarr.json"
+        or name != name.strip()
+        or _CONTROL.search(name)
+        or len(name.encode("utf-8", "replace")) > MAX_NAME
+    ):
+        raise SelectionError(f"{what}: a name must be a segment of a path, without '/' and leading '.', found {name!r}")
+
+
+def parse_ids(value: Any, rows: int, name: str = "object_ids") -> IntArray:
+    """(rows,) int64 object ids.
+
+    Raises
+    ------
+    SelectionError
+        If they are no whole numbers, or another number of them.
+    """
+    array = np.asarray(value)
+    if array.shape != (rows,) or array.dtype.kind not in "iu":
+        raise SelectionError(f"{name} must be ({rows},) whole numbers, found shape {array.shape} of {array.dtype}")
+    if array.dtype.kind == "u" and len(array) and int(array.max()) > np.iinfo(np.int64).max:
+        raise SelectionError(f"{name} must be below 2**63, found {int(array.max())}")
+    return array.astype(np.int64)
+
+
+def parse_links(value: Any, widths: Sequence[int], rows: int, name: str) -> IntArray:
+    """(M, L) int64 rows.
+
+    Raises
+    ------
+    SelectionError
+        If it is no table of so many columns, or names a row that is not there.
+    """
+    array = np.asarray(value)
+    if array.size == 0 and array.ndim != 2:
+        array = np.empty((0, widths[0]), np.int64)
+    if array.ndim != 2 or array.shape[1] not in widths or (array.dtype.kind not in "iu" and array.size):
+        shapes = f"{widths[0]} to {widths[-1]}" if len(widths) > 1 else str(widths[0])
+        raise SelectionError(
+            f"{name} must be (M, L) whole numbers, L {shapes}; found shape {array.shape} of {array.dtype}"
+        )
+    if array.size and (int(array.min()) < 0 or int(array.max()) >= rows):
+        wrong = int(array.max()) if int(array.max()) >= rows else int(array.min())
+        raise SelectionError(f"{name} name row {wrong}; there are {rows}")
+    return array.astype(np.int64)
+
+
+def parse_groups(
+    groups: Mapping[Any, Any] | None, ids: IntArray
+) -> tuple[tuple[IntArray, ...], tuple[str, ...] | None]:
+    """Members by group number, and names where groups are given by name.
+
+    Raises
+    ------
+    SelectionError
+        If numbers are not 0, 1, 2, ..., names and numbers are mixed, or a member is no object.
+    """
+    if not groups:
+        return (), None
+    named = all(isinstance(key, str) for key in groups)
+    if not named and sorted(groups, key=str) != sorted(range(len(groups)), key=str):
+        raise SelectionError(f"groups must be given by name, or by number from 0 on; found {listed(groups)}")
+    keys = list(groups) if named else list(range(len(groups)))
+    members = []
+    for key in keys:
+        wanted = list(groups[key])
+        found = parse_ids(wanted or np.empty(0, np.int64), len(wanted), f"groups[{key!r}]")
+        unknown = found[~np.isin(found, ids)]
+        if len(unknown):
+            raise SelectionError(f"groups[{key!r}] has objects that are not there: {listed(unknown.tolist())}")
+        members.append(found)
+    return tuple(members), tuple(map(str, keys)) if named else None
+
+
+def parse_path_ids(value: Any, paths: int) -> IntArray:
+    """(paths,) int64 ids; 0, 1, ... where none are given."""
+    return np.arange(paths, dtype=np.int64) if value is None else parse_ids(value, paths)
+
+
+def parse_numbers(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[str, Values]:
+    """Numbers by name, rows checked; raises SelectionError as `parse_columns`, and for text."""
+    found = {name: _array(name, value, rows, what) for name, value in by_name(values, what).items()}
+    for name, array in found.items():
+        if array.dtype.kind not in KINDS:
+            raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; links have numbers and bool")
+    return found
+
+
+def refuse_links(link_attributes: Mapping[str, Any] | None, what: str) -> None:
+    """Raise SelectionError if there are attributes of links that a geometry does not have."""
+    if link_attributes:
+        raise SelectionError(f"{what} have no links: link_attributes {listed(link_attributes)} have nothing to go with")
+
+
+def refuse_tables(*tables: Mapping[Any, Any] | None) -> None:
+    """Raise SelectionError if there is anything about objects where there are none."""
+    if any(table is not None and len(table) for table in tables):
+        raise SelectionError("object_attributes, groups and group_attributes need object_ids")
+
+
+def check_trees(edges: IntArray) -> None:
+    """Raise SelectionError if a child has two parents."""
+    children, counts = np.unique(edges[:, 0], return_counts=True)
+    if (counts > 1).any():
+        raise SelectionError(
+            f"the edges of a skeleton are [child, parent], one for each child; vertex {int(children[counts > 1][0])} "
+            f"has {int(counts.max())} parents"
+        )

@@ -1,0 +1,253 @@
+"""What writers take out of core: Dask arrays, data frames, and blocks of polylines, each as a `Source`."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import dask
+import numpy as np
+
+from zarr_vectors_lazy.access.write.intake import Block
+from zarr_vectors_lazy.api.write import args
+from zarr_vectors_lazy.api.write.out_of_core import Source, array_source
+from zarr_vectors_lazy.api.write.paths import flat_attributes, flat_lines, flat_paths
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed
+from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
+
+NAN = float("nan")
+BLOCK_NBYTES = 32 * 1024**2
+PARTS = ("polylines", "vertex_attributes", "object_ids")
+
+
+def points_source(positions: Any, attributes: Mapping[str, Any] | None, object_ids: Any, dtype: Any) -> Source:
+    """Source of points in Dask arrays."""
+    arrays = {"positions": positions, **_labelled(attributes)}
+    if object_ids is not None:
+        arrays["object_ids"] = object_ids
+    return array_source(arrays, partial(read_points, tuple(attributes or ()), dtype, object_ids is not None))
+
+
+def _labelled(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+    for name in attributes or {}:
+        args.check_name(name, "vertex_attributes")
+    return {f"vertex_attributes[{name!r}]": value for name, value in (attributes or {}).items()}
+
+
+def read_points(names: Sequence[str], dtype: Any, owned: bool, positions: Any, *rest: Any) -> Block:
+    """Block of points: positions, attributes in the order of ``names``, object ids where ``owned``."""
+    array, stored = args.parse_positions(positions, dtype)
+    columns = args.parse_columns(dict(zip(names, rest, strict=False)), len(array), "vertex_attributes")
+    owners = args.parse_ids(rest[-1], len(array)) if owned else None
+    return Block(positions=array, dtype=stored, attributes=columns, owners=owners)
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a Dask data frame."""
+    return dask.is_dask_collection(value) and hasattr(value, "columns") and hasattr(value, "npartitions")
+
+
+def frame_axes(frame: Any, axes: Sequence[str] | None) -> tuple[str, ...]:
+    """Columns that are the axes of a data frame: those named, else of x, y, z, w the first that are there.
+
+    Raises
+    ------
+    NotFoundError
+        If a column named is not there.
+    SelectionError
+        If there are not two of x, y, z, w.
+    """
+    columns = list(frame.columns)
+    if axes is None:
+        found = tuple(name for name in args.AXES if name in columns)
+        if len(found) < 2:
+            raise SelectionError(f"no axes among the columns {listed(columns)}: name them by axes=")
+        return found
+    for name in axes:
+        if name not in columns:
+            raise NotFoundError.among("column", name, columns)
+    return tuple(axes)
+
+
+def frame_source(frame: Any, axes: tuple[str, ...], attributes: Any, object_ids: Any, dtype: Any) -> Source:
+    """Source of points in a Dask data frame: axes by column name, ``object_ids`` a column, all others attributes.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no column ``object_ids``.
+    SelectionError
+        If attributes are given beside the frame, or a column's name is no attribute's.
+    """
+    if attributes is not None:
+        raise SelectionError(
+            "vertex_attributes are the other columns of the data frame: assign or drop columns instead"
+        )
+    if object_ids is not None and (not isinstance(object_ids, str) or object_ids not in frame.columns):
+        raise NotFoundError.among("column for object_ids", object_ids, list(frame.columns))
+    names = tuple(name for name in frame.columns if name not in axes and name != object_ids)
+    for name in names:
+        args.check_name(name, "columns")
+    (computed,) = optimized(frame)
+    read = partial(read_frame, axes, names, object_ids, dtype)
+    keys = [(key,) for key in computed.__dask_keys__()]
+    return Source(blocks=Blocks(keys, [computed]), read=read, sample=read(frame._meta), nbytes=NAN)
+
+
+def read_frame(axes: Sequence[str], names: Sequence[str], object_ids: str | None, dtype: Any, frame: Any) -> Block:
+    """Block of points from a pandas frame."""
+    columns = [*(frame_column(frame[name]) for name in names)]
+    owned = [] if object_ids is None else [frame_column(frame[object_ids])]
+    positions = np.stack([frame_column(frame[name]) for name in axes], axis=1)
+    return read_points(names, dtype, object_ids is not None, positions, *columns, *owned)
+
+
+def frame_column(series: Any) -> np.ndarray[Any, Any]:
+    """Values of a column; of text and categories None where they are missing.
+
+    Raises
+    ------
+    SelectionError
+        If numbers are missing from a column that has no NaN.
+    """
+    values: np.ndarray[Any, Any]
+    plain = getattr(series.dtype, "numpy_dtype", series.dtype)
+    if isinstance(plain, np.dtype) and plain.kind != "O":
+        if isinstance(series.dtype, np.dtype):
+            return np.asarray(series)
+        if series.isna().any():
+            raise SelectionError(f"column {series.name!r} of {series.dtype} has missing values: fill them")
+        values = series.to_numpy(plain)
+        return values
+    values = np.array(series.astype(object), object)
+    values[series.isna().to_numpy(bool)] = None
+    return values
+
+
+def lines_source(endpoints: Any, attributes: Mapping[str, Any] | None, object_ids: Any, dtype: Any) -> Source:
+    """Source of lines in Dask arrays."""
+    arrays = {"endpoints": endpoints, **_labelled(attributes)}
+    if object_ids is not None:
+        arrays["object_ids"] = object_ids
+    return array_source(arrays, partial(read_lines, tuple(attributes or ()), dtype, object_ids is not None))
+
+
+def read_lines(names: Sequence[str], dtype: Any, owned: bool, endpoints: Any, *rest: Any) -> Block:
+    """Block of lines: ends, attributes in the order of ``names``, object ids where ``owned``."""
+    positions, lengths = flat_lines(endpoints)
+    flat = flat_attributes(dict(zip(names, rest, strict=False)), lengths, width=2)
+    return _paths_block(positions, lengths, flat, ids=rest[-1] if owned else None, dtype=dtype, name="endpoints")
+
+
+def bag_source(bag: Any, dtype: Any) -> Source:
+    """Source of paths in a Dask bag whose items are those of `read_paths`.
+
+    The first partition that has any is computed, for its dtypes.
+
+    Raises
+    ------
+    SelectionError
+        If there are none, or it is no bag.
+    """
+    if not hasattr(bag, "to_dataframe"):
+        raise SelectionError(f"polylines must be a Dask bag of blocks of polylines, found {type(bag).__name__}")
+    (computed,) = optimized(bag)
+    read = partial(read_paths, dtype)
+    for part in bag.to_delayed():
+        sample = read(part.compute())
+        if sample is not None:
+            keys = [(key,) for key in computed.__dask_keys__()]
+            return Source(blocks=Blocks(keys, [computed]), read=read, sample=sample, nbytes=NAN)
+    raise SelectionError("there are no polylines: their number of axes is not known")
+
+
+def streamed(items: Iterator[Any]) -> Iterator[list[Any]]:
+    """Lists of items, each a block; single paths gathered up to `BLOCK_NBYTES`."""
+    single: list[Any] = []
+    nbytes = 0
+    for item in items:
+        path = is_path(item)
+        if single and (not path or nbytes > BLOCK_NBYTES):
+            yield single
+            single, nbytes = [], 0
+        if path:
+            single.append(item)
+            nbytes += item.nbytes
+        else:
+            yield [item]
+    if single:
+        yield single
+
+
+def read_paths(dtype: Any, items: Iterable[Any]) -> Block | None:
+    """Block of paths from (n, D) arrays, or from blocks of such; None if there are none.
+
+    Parameters
+    ----------
+    items
+        Each an (n, D) array; or a sequence of such; or ``((N, D), (O + 1,) offsets)``; or a mapping with one of the
+        last two as ``"polylines"``, and ``"vertex_attributes"`` by name and ``"object_ids"`` where there are any.
+
+    Raises
+    ------
+    SelectionError
+        If an item is none of these, or they do not go together.
+    """
+    parts = [_flat_block(item) for item in _grouped(items) if len(item)]
+    if not parts:
+        return None
+    names = {tuple(sorted(flat)) for _, _, flat, _ in parts}
+    if len(names) > 1 or len({ids is None for *_, ids in parts}) > 1:
+        raise SelectionError(f"blocks of polylines must have the same attributes, and object_ids all or none: {names}")
+    positions, lengths, flat, ids = zip(*parts, strict=True)
+    columns = {name: np.concatenate([of_block[name] for of_block in flat]) for name in flat[0]}
+    owners = None if ids[0] is None else np.concatenate(ids)
+    return _paths_block(
+        np.concatenate(positions), np.concatenate(lengths), columns, ids=owners, dtype=dtype, name="polylines"
+    )
+
+
+def _grouped(items: Iterable[Any]) -> Iterator[Any]:
+    """Blocks; single arrays that follow each other are one."""
+    single: list[Any] = []
+    for item in items:
+        if is_path(item):
+            single.append(item)
+            continue
+        if single:
+            yield single
+            single = []
+        yield item
+    if single:
+        yield single
+
+
+def is_path(item: Any) -> bool:
+    """Whether it is one path and no block of them."""
+    return isinstance(item, np.ndarray) and item.ndim == 2
+
+
+def _flat_block(item: Any) -> tuple[Any, Any, dict[str, Any], Any]:
+    parts = item if isinstance(item, Mapping) else {"polylines": item}
+    unknown = [name for name in parts if name not in PARTS]
+    if unknown or "polylines" not in parts:
+        raise SelectionError(f"a block of polylines has {listed(PARTS)}, found {listed(parts)}")
+    positions, lengths = flat_paths(parts["polylines"])
+    ids = parts.get("object_ids")
+    return (
+        positions,
+        lengths,
+        flat_attributes(parts.get("vertex_attributes"), lengths),
+        None if ids is None else args.parse_ids(ids, len(lengths)),
+    )
+
+
+def _paths_block(positions: Any, lengths: Any, flat: Mapping[str, Any], *, ids: Any, dtype: Any, name: str) -> Block:
+    array, stored = args.parse_positions(positions, dtype, name)
+    return Block(
+        positions=array,
+        dtype=stored,
+        attributes=args.parse_columns(flat, len(array), "vertex_attributes"),
+        owners=np.repeat(np.arange(len(lengths)), lengths),
+        paths=len(lengths),
+        ids=None if ids is None else args.parse_ids(ids, len(lengths)),
+    )

@@ -1,0 +1,173 @@
+"""Writers of graphs, skeletons and meshes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from zarr_vectors_lazy.access.write.session import Mode
+from zarr_vectors_lazy.api.write import args, summaries
+from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects, run_job
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.model.writing import Compressor
+
+MAX_WIDTH = 64  # corners of a face
+
+
+def write_graph(
+    path: Any,
+    positions: Any,
+    edges: Any,
+    *,
+    kind: Literal["graph", "skeleton"] = "graph",
+    chunk_shape: Any,
+    bin_shape: Any = None,
+    vertex_attributes: Mapping[str, Any] | None = None,
+    object_ids: Any = None,
+    object_attributes: Mapping[str, Any] | None = None,
+    link_attributes: Mapping[str, Any] | None = None,
+    groups: Mapping[Any, Any] | None = None,
+    group_attributes: Mapping[str, Any] | None = None,
+    bounds: Any = None,
+    axes: Sequence[str] | None = None,
+    units: Any = None,
+    crs: Any = None,
+    dtype: Any = None,
+    compressor: Compressor = "zstd",
+    checksum: bool = True,
+    shard_shape: Any = None,
+    mode: Mode = "w-",
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Write a graph or skeletons as a new store of format 0.9.2.
+
+    Parameters
+    ----------
+    path
+        Path, URL or zarr store object.
+    positions
+        (N, D) nodes.
+    edges
+        (M, 2) rows of ``positions``; of a skeleton ``[child, parent]``, a parent for each child but the roots.
+    kind
+        ``"skeleton"`` stores trees in depth-first order, and only the edges that this order does not imply.
+    vertex_attributes, object_ids, object_attributes, groups, group_attributes
+        As `write_points`; without ``object_ids`` all nodes are object 0.
+    link_attributes
+        (M,) or (M, C) numbers by name. Those of a skeleton make it store every edge.
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
+        As `write_points`.
+    backend, storage_options, **backend_kwargs
+        As `open_zv`.
+
+    Returns
+    -------
+    dict with ``node_count``, ``edge_count``, ``chunk_count``, ``intra_edge_count`` and ``cross_edge_count`` (stored
+    records in and across chunks), ``object_count`` and ``kind``.
+
+    Raises
+    ------
+    SelectionError
+        If an argument is wrong; nothing has been put then.
+    StoreError
+        If something is there that may not be replaced, or a request fails.
+    """
+    options = Options.of(locals())
+    if kind not in ("graph", "skeleton"):
+        raise SelectionError(f"kind must be 'graph' or 'skeleton', found {kind!r}")
+    args.refuse_dask(positions=positions, edges=edges, vertex_attributes=vertex_attributes, object_ids=object_ids)
+    rows = len(args.parse_positions(positions, dtype)[0])
+    links = args.parse_links(edges, [2], rows, "edges")
+    if kind == "skeleton":
+        args.check_trees(links)
+    objects = make_objects(
+        np.zeros(rows, np.int64) if object_ids is None else args.parse_ids(object_ids, rows),
+        attributes=object_attributes,
+        groups=groups,
+        group_attributes=group_attributes,
+    )
+    columns = args.parse_columns(vertex_attributes, rows, "vertex_attributes")
+    values = args.parse_numbers(link_attributes, len(links), "link_attributes")
+    shape = Shape(geometry=kind, kind="trees" if kind == "skeleton" else "objects")
+    job = make_job(path, positions, shape, options, columns=columns, objects=objects, links=links, link_values=values)
+    return run_job(job, summaries.of_graph, options)
+
+
+def write_mesh(
+    path: Any,
+    vertices: Any,
+    faces: Any,
+    *,
+    chunk_shape: Any,
+    bin_shape: Any = None,
+    vertex_attributes: Mapping[str, Any] | None = None,
+    object_ids: Any = None,
+    object_attributes: Mapping[str, Any] | None = None,
+    link_attributes: Mapping[str, Any] | None = None,
+    groups: Mapping[Any, Any] | None = None,
+    group_attributes: Mapping[str, Any] | None = None,
+    bounds: Any = None,
+    axes: Sequence[str] | None = None,
+    units: Any = None,
+    crs: Any = None,
+    dtype: Any = None,
+    compressor: Compressor = "zstd",
+    checksum: bool = True,
+    shard_shape: Any = None,
+    mode: Mode = "w-",
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Write a mesh as a new store of format 0.9.2.
+
+    Parameters
+    ----------
+    path
+        Path, URL or zarr store object.
+    vertices
+        (V, D) corners.
+    faces
+        (F, L) rows of ``vertices``, L of 3 or more; their winding is kept.
+    vertex_attributes, object_ids, object_attributes, groups, group_attributes
+        As `write_points`; without ``object_ids`` all vertices are object 0.
+    link_attributes
+        (F,) or (F, C) numbers by name.
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
+        As `write_points`.
+    backend, storage_options, **backend_kwargs
+        As `open_zv`.
+
+    Returns
+    -------
+    dict with ``vertex_count``, ``face_count``, ``chunk_count``, ``intra_face_count``, ``cross_face_count`` and
+    ``encoding``.
+
+    Raises
+    ------
+    SelectionError
+        If an argument is wrong; nothing has been put then.
+    StoreError
+        If something is there that may not be replaced, or a request fails.
+    """
+    options = Options.of(locals())
+    args.refuse_dask(vertices=vertices, faces=faces, vertex_attributes=vertex_attributes, object_ids=object_ids)
+    rows = len(args.parse_positions(vertices, dtype, "vertices")[0])
+    links = args.parse_links(faces, range(3, MAX_WIDTH + 1), rows, "faces")
+    objects = make_objects(
+        np.zeros(rows, np.int64) if object_ids is None else args.parse_ids(object_ids, rows),
+        attributes=object_attributes,
+        groups=groups,
+        group_attributes=group_attributes,
+    )
+    columns = args.parse_columns(vertex_attributes, rows, "vertex_attributes")
+    values = args.parse_numbers(link_attributes, len(links), "link_attributes")
+    shape = Shape(geometry="mesh", kind="objects", name="vertices")
+    job = make_job(path, vertices, shape, options, columns=columns, objects=objects, links=links, link_values=values)
+    return run_job(job, summaries.of_mesh, options)

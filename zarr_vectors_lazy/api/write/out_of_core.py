@@ -1,0 +1,275 @@
+"""Writers of Dask collections: what they hold is checked block by block, and written without ever being in memory."""
+
+import importlib.util
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import dask
+import numpy as np
+from dask.utils import parse_bytes
+
+from zarr_vectors_lazy.access.write.intake import Block, Intake, Reader, Tally, layout
+from zarr_vectors_lazy.access.write.job import Column, ObjectTable, WriteJob
+from zarr_vectors_lazy.access.write.part import Settle, Summary
+from zarr_vectors_lazy.access.write.session import check_place
+from zarr_vectors_lazy.access.write.spill import SpillFolder
+from zarr_vectors_lazy.api.progress import computing
+from zarr_vectors_lazy.api.write import args
+from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects
+from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.format.writing import MAX_PAYLOAD_NBYTES, MISSING, code_dtype
+from zarr_vectors_lazy.graph.slots import on_cluster
+from zarr_vectors_lazy.graph.write.spilled import Blocks, Writing, optimized, spilled_write
+from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.types import IntArray
+
+EXTRA = "zarr-vectors-lazy[dataframe]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tables:
+    """What is given for all objects at once, in memory.
+
+    Parameters
+    ----------
+    ids
+        (O,) of paths, in the order of the input; None: as the blocks say.
+    attributes, groups, group_attributes
+        As the writers take them.
+    """
+
+    ids: Any = None
+    attributes: Mapping[str, Any] | None = None
+    groups: Mapping[Any, Any] | None = None
+    group_attributes: Mapping[str, Any] | None = None
+
+    def refuse(self) -> None:
+        """Raise SelectionError if there are any: for rows without objects."""
+        args.refuse_tables(self.attributes, self.groups, self.group_attributes)
+
+
+TablesOf = Tables | Callable[[Tally], Tables]
+"""Tables, or what makes them once all blocks were seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """Blocks that Dask computes, and how they are read.
+
+    Parameters
+    ----------
+    blocks
+        Their keys.
+    read
+        Makes a `Block` of one.
+    sample
+        A block without rows, or the first one: all have its dtypes.
+    nbytes
+        Of all, NaN where it is not known.
+    """
+
+    blocks: Blocks
+    read: Reader
+    sample: Block
+    nbytes: float
+
+
+def write_source(
+    path: Any, source: Source, shape: Shape, options: Options, tables: TablesOf, *, summarise: Summary
+) -> Any:
+    """Write, and return the summary; with ``compute=False`` a Delayed that does.
+
+    Raises
+    ------
+    SelectionError, StoreError
+        As the writers.
+    """
+    job = template(path, source.sample, shape, options)
+    check_place(job.spec, job.mode)
+    blocks = len(source.blocks.keys)
+    writing = Writing(
+        intake=make_intake(job, shape, source.sample, source.read),
+        settle=make_settle(job, shape, options, tables),
+        summarise=summarise,
+        paths=shape.kind == "paths" and not shape.tracked,
+        parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
+    )
+    folder = SpillFolder()
+    if not on_cluster():
+        delayed = spilled_write(writing, source.blocks, folder)
+    else:
+        delayed = _shuffled()(writing, source.blocks, job.encoding.shard_shape, options.bounds)
+    if not options.compute:
+        return delayed
+    with folder, computing("writing", shown=options.progress):
+        return dask.compute(delayed)[0]
+
+
+def make_intake(job: WriteJob, shape: Shape, sample: Block, read: Reader) -> Intake:
+    """How the blocks of a job are read."""
+    return Intake(read=read, name=shape.name, chunk_shape=job.store.chunk_shape, dtype=layout(sample))
+
+
+def make_settle(job: WriteJob, shape: Shape, options: Options, tables: TablesOf) -> Settle:
+    """What completes a job once all blocks were seen."""
+    return partial(settle, job, shape, options.bounds, tables)
+
+
+def part_nbytes() -> int:
+    """Bytes of rows that a task writes."""
+    return max(1, int(parse_bytes(setting("write-bytes"))))
+
+
+def _shuffled() -> Any:
+    missing = [name for name in ("pandas", "pyarrow") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise StoreError(f"Dask's shuffle needs {' and '.join(missing)}, which is not installed: pip install '{EXTRA}'")
+    from zarr_vectors_lazy.graph.write.shuffled import shuffled_write  # noqa: PLC0415  optional
+
+    return shuffled_write
+
+
+def template(path: Any, sample: Block, shape: Shape, options: Options) -> WriteJob:
+    """Job without rows, all arguments checked that do not depend on them."""
+    ndim = sample.positions.shape[1]
+    none = (np.zeros(ndim), np.zeros(ndim)) if options.bounds is None else None
+    columns = {name: Column(column.values[:0], column.dictionary) for name, column in sample.attributes.items()}
+    stated = replace(options, dtype=sample.dtype)
+    return make_job(path, sample.positions[:0], shape, stated, columns=columns, bounds=none)
+
+
+def settle(
+    job: WriteJob, shape: Shape, bounds: Any, tables: TablesOf, tally: Tally
+) -> tuple[WriteJob, IntArray | None]:
+    """Complete a job without rows by what all blocks say; and object ids of paths, None where they are numbers.
+
+    Raises
+    ------
+    SelectionError
+        If bounds leave rows out, objects and their tables do not go together, or a cell has 4 GiB or more.
+    """
+    tables = tables(tally) if callable(tables) else tables
+    edges = job.store.chunk_shape
+    corners = args.settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, edges, name=shape.name)
+    attributes = {name: _with_categories(name, column, tally) for name, column in job.attributes.items()}
+    paths = job.kind == "paths" and not shape.tracked
+    ids = _path_ids(tables, tally) if paths else None
+    settled = replace(
+        job,
+        store=replace(job.store, bounds=corners),
+        attributes=attributes,
+        objects=None if job.kind == "points" else _objects(tables, tally, ids, paths=paths),
+    )
+    _check_cells(settled, tally)
+    return settled, ids
+
+
+def _with_categories(name: str, column: Column, tally: Tally) -> Column:
+    if column.dictionary is None:
+        return column
+    known = np.unique(np.concatenate([own for _, own in sorted(tally.categories[name].items())]))
+    missing = name in tally.missing
+    values = np.empty(0, code_dtype(len(known), missing=missing))
+    return Column(values, Dictionary(categories=known, fill=MISSING) if missing else Dictionary(categories=known))
+
+
+def _path_ids(tables: Tables, tally: Tally) -> IntArray | None:
+    paths = sum(tally.paths.values())
+    if len(tally.owners) not in (0, paths):
+        raise SelectionError(
+            f"object_ids must come with all blocks or with none: {len(tally.owners)} for {paths} paths"
+        )
+    if len(tally.owners):
+        return tally.owners
+    return None if tables.ids is None else args.parse_ids(tables.ids, paths)
+
+
+def _objects(tables: Tables, tally: Tally, ids: IntArray | None, *, paths: bool) -> ObjectTable:
+    return make_objects(
+        np.empty(0, np.int64) if paths else tally.owners,
+        ids=args.parse_path_ids(ids, sum(tally.paths.values())) if paths else None,
+        attributes=tables.attributes,
+        groups=tables.groups,
+        group_attributes=tables.group_attributes,
+    )
+
+
+def _check_cells(job: WriteJob, tally: Tally) -> None:
+    widths = {"vertices": job.dtype.itemsize * job.positions.shape[1]}
+    widths |= {
+        name: column.values.dtype.itemsize * int(np.prod(column.values.shape[1:]))
+        for name, column in job.attributes.items()
+    }
+    widest = max(widths, key=widths.__getitem__)
+    most = int(np.argmax(tally.counts)) if len(tally.counts) else 0
+    nbytes = int(tally.counts[most]) * widths[widest] if len(tally.counts) else 0
+    if nbytes > MAX_PAYLOAD_NBYTES:
+        raise SelectionError(
+            f"chunk {tally.coords[most].tolist()} has {tally.counts[most]} rows, {nbytes} bytes of {widest}: the "
+            "format ends at 4 GiB; choose a smaller chunk_shape"
+        )
+
+
+def is_lazy(*values: Any) -> bool:
+    """Whether any of them, or of the values of a mapping among them, is a Dask collection."""
+    inner = [item for value in values for item in (value.values() if isinstance(value, Mapping) else [value])]
+    return any(dask.is_dask_collection(item) for item in inner)
+
+
+def array_source(arrays: Mapping[str, Any], read: Callable[..., Block]) -> Source:
+    """Blocks of Dask arrays that are cut alike along their first axis.
+
+    Parameters
+    ----------
+    arrays
+        By the name of the argument; all are parts of a block, in this order, and are cut as the first is.
+
+    Raises
+    ------
+    SelectionError
+        If one is no Dask array, or cut otherwise where sizes are not known.
+    """
+    rows = next(iter(arrays))
+    _check_array(rows, arrays[rows], rows)
+    computed = optimized(*(_aligned(name, array, arrays[rows], rows) for name, array in arrays.items()))
+    keys = [
+        tuple((array.name, block, *(0,) * (array.ndim - 1)) for array in computed)
+        for block in range(arrays[rows].numblocks[0])
+    ]
+    sample = read(*(np.empty((0, *array.shape[1:]), array.dtype) for array in computed))
+    return Source(
+        blocks=Blocks(keys, computed),
+        read=read,
+        sample=sample,
+        nbytes=float(layout(sample).itemsize * arrays[rows].shape[0]),
+    )
+
+
+def _check_array(name: str, array: Any, rows: str) -> None:
+    if not (dask.is_dask_collection(array) and hasattr(array, "numblocks") and array.ndim):
+        raise SelectionError(
+            f"{name} must be a Dask array, found {type(array).__name__}: where one argument is a Dask collection, all "
+            f"that go with {rows} are; dask.array.from_array makes one of an array in memory"
+        )
+    if any(np.isnan(edge) for edge in array.shape[1:]):
+        raise SelectionError(f"{name} must have rows of known shape, found {array.shape}")
+
+
+def _aligned(name: str, array: Any, like: Any, rows: str) -> Any:
+    _check_array(name, array, rows)
+    if array.chunks[0] != like.chunks[0]:
+        unknown = np.isnan([*array.chunks[0], *like.chunks[0]]).any()
+        if unknown and array.numblocks[0] != like.numblocks[0]:
+            raise SelectionError(
+                f"{name} has {array.numblocks[0]} blocks and {rows} {like.numblocks[0]}, of unknown sizes: they must "
+                "be cut alike"
+            )
+        if not unknown and array.shape[0] != like.shape[0]:
+            raise SelectionError(f"{name} must have {like.shape[0]} rows as {rows}, found {array.shape[0]}")
+        if not unknown:
+            array = array.rechunk({0: like.chunks[0]})
+    whole = all(len(edges) == 1 for edges in array.chunks[1:])
+    return array if whole else array.rechunk(dict.fromkeys(range(1, array.ndim), -1))

@@ -1,0 +1,289 @@
+"""Writers of points, lines and polylines."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+
+from zarr_vectors_lazy.access.write.session import Mode
+from zarr_vectors_lazy.api.write import args, summaries
+from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects, run_job
+from zarr_vectors_lazy.api.write.lazy import refuse_mixed, write_lazy_lines, write_lazy_paths, write_lazy_points
+from zarr_vectors_lazy.api.write.out_of_core import Tables, is_lazy
+from zarr_vectors_lazy.api.write.paths import flat_attributes, flat_lines, flat_paths
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.model.writing import Compressor
+
+
+def write_points(
+    path: Any,
+    positions: Any,
+    *,
+    chunk_shape: Any,
+    bin_shape: Any = None,
+    vertex_attributes: Mapping[str, Any] | None = None,
+    object_ids: Any = None,
+    object_attributes: Mapping[str, Any] | None = None,
+    link_attributes: Mapping[str, Any] | None = None,
+    groups: Mapping[Any, Any] | None = None,
+    group_attributes: Mapping[str, Any] | None = None,
+    bounds: Any = None,
+    axes: Sequence[str] | None = None,
+    units: Any = None,
+    crs: Any = None,
+    dtype: Any = None,
+    compressor: Compressor = "zstd",
+    checksum: bool = True,
+    shard_shape: Any = None,
+    mode: Mode = "w-",
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Write a point cloud as a new store of format 0.9.2.
+
+    Parameters
+    ----------
+    path
+        Path, URL or zarr store object.
+    positions
+        (N, D) numbers, finite, D from 2 to 4; an array in memory or memory-mapped, or a Dask array; then attributes and
+        object ids are Dask arrays too. Or a Dask data frame: columns x, y, z, w or those named by ``axes``, all others
+        attributes.
+    chunk_shape
+        (D,) edge lengths of a chunk, or one for all axes.
+    bin_shape
+        (D,) edge lengths of the bins by which the rows of a chunk are ordered; a whole number of them makes a chunk.
+        With ``object_ids`` rows are ordered by object, and bins are what a pyramid begins with.
+    vertex_attributes
+        (N,) or (N, C) by name: numbers, bool, or (N,) text, which is dictionary-encoded (None: missing).
+    object_ids
+        (N,) object of each point; of a data frame the name of a column.
+    object_attributes
+        (O,) or (O, C) by name, aligned with the distinct ids, ascending.
+    link_attributes
+        None: points have no links.
+    groups
+        Object ids by group number (0, 1, ...) or by name.
+    group_attributes
+        (G,) or (G, C) by name, in the order of the groups.
+    bounds
+        (lo, hi) that hold every vertex; those of the positions where not given.
+    axes, units
+        Names of the axes (x, y, z, w), and their units: one for all, or one for each.
+    crs
+        Coordinate reference system: anything that JSON can hold.
+    dtype
+        ``"float32"`` or ``"float64"``; as given where not named.
+    compressor, checksum
+        How cells are stored, see `how_to/write`.
+    shard_shape
+        Chunks along each axis that share an object.
+    mode
+        ``"w-"`` refuses what is there; ``"w"`` replaces a Zarr Vectors store, and nothing else.
+    compute
+        False: return a Delayed that writes; arguments are checked now.
+    progress
+        Whether to show a bar.
+    backend, storage_options, **backend_kwargs
+        As `open_zv`.
+
+    Returns
+    -------
+    dict with ``vertex_count``, ``chunk_count``, ``object_count``, ``group_count`` and ``bins_per_chunk``.
+
+    Raises
+    ------
+    SelectionError
+        If an argument is wrong; nothing has been put then.
+    StoreError
+        If something is there that may not be replaced, a request fails, or on a cluster pandas or pyarrow is missing.
+    """
+    options = Options.of(locals())
+    args.refuse_links(link_attributes, "points")
+    if is_lazy(positions, vertex_attributes, object_ids):
+        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        return write_lazy_points(path, positions, vertex_attributes, object_ids, tables=tables, options=options)
+    rows = len(args.parse_positions(positions, dtype)[0])
+    objects = None
+    if object_ids is None:
+        args.refuse_tables(object_attributes, groups, group_attributes)
+    else:
+        ids = args.parse_ids(object_ids, rows)
+        objects = make_objects(ids, attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+    columns = args.parse_columns(vertex_attributes, rows, "vertex_attributes")
+    shape = Shape(geometry="point_cloud", kind="points" if objects is None else "objects")
+    job = make_job(path, positions, shape, options, columns=columns, objects=objects)
+    return run_job(job, summaries.of_points, options)
+
+
+def write_lines(
+    path: Any,
+    endpoints: Any,
+    *,
+    chunk_shape: Any,
+    bin_shape: Any = None,
+    vertex_attributes: Mapping[str, Any] | None = None,
+    object_ids: Any = None,
+    object_attributes: Mapping[str, Any] | None = None,
+    link_attributes: Mapping[str, Any] | None = None,
+    groups: Mapping[Any, Any] | None = None,
+    group_attributes: Mapping[str, Any] | None = None,
+    bounds: Any = None,
+    axes: Sequence[str] | None = None,
+    units: Any = None,
+    crs: Any = None,
+    dtype: Any = None,
+    compressor: Compressor = "zstd",
+    checksum: bool = True,
+    shard_shape: Any = None,
+    mode: Mode = "w-",
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Write line segments as a new store of format 0.9.2, each an object.
+
+    Parameters
+    ----------
+    path
+        Path, URL or zarr store object.
+    endpoints
+        (N, 2, D) ends of each line; in memory or a Dask array, then attributes and object ids are Dask arrays too.
+    vertex_attributes
+        (N, 2) or (N, 2, C) by name.
+    object_ids
+        (N,) id of each line; 0, 1, ... where not given.
+    object_attributes
+        (N,) or (N, C) by name.
+    link_attributes
+        None: the two ends of a line are no stored link.
+    groups, group_attributes
+        As `write_points`.
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
+        As `write_points`.
+    backend, storage_options, **backend_kwargs
+        As `open_zv`.
+
+    Returns
+    -------
+    dict with ``line_count``, ``chunk_count`` and ``cross_chunk_count``.
+
+    Raises
+    ------
+    SelectionError
+        If an argument is wrong; nothing has been put then.
+    StoreError
+        If something is there that may not be replaced, or a request fails.
+    """
+    options = Options.of(locals())
+    args.refuse_links(link_attributes, "lines")
+    if is_lazy(endpoints, vertex_attributes, object_ids):
+        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        return write_lazy_lines(path, endpoints, vertex_attributes, object_ids, tables=tables, options=options)
+    positions, lengths = flat_lines(endpoints)
+    objects = make_objects(
+        np.repeat(np.arange(len(lengths)), lengths),
+        ids=args.parse_path_ids(object_ids, len(lengths)),
+        attributes=object_attributes,
+        groups=groups,
+        group_attributes=group_attributes,
+    )
+    flat = flat_attributes(vertex_attributes, lengths, width=2)
+    columns = args.parse_columns(flat, len(positions), "vertex_attributes")
+    shape = Shape(geometry="line", kind="paths", name="endpoints")
+    job = make_job(path, positions, shape, options, columns=columns, objects=objects)
+    return run_job(job, summaries.of_lines, options)
+
+
+def write_polylines(
+    path: Any,
+    polylines: Any,
+    *,
+    geometry_type: Literal["polyline", "streamline"] = "streamline",
+    chunk_shape: Any,
+    bin_shape: Any = None,
+    vertex_attributes: Mapping[str, Any] | None = None,
+    object_ids: Any = None,
+    object_attributes: Mapping[str, Any] | None = None,
+    link_attributes: Mapping[str, Any] | None = None,
+    groups: Mapping[Any, Any] | None = None,
+    group_attributes: Mapping[str, Any] | None = None,
+    bounds: Any = None,
+    axes: Sequence[str] | None = None,
+    units: Any = None,
+    crs: Any = None,
+    dtype: Any = None,
+    compressor: Compressor = "zstd",
+    checksum: bool = True,
+    shard_shape: Any = None,
+    mode: Mode = "w-",
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Write polylines or streamlines as a new store of format 0.9.2, each an object.
+
+    Parameters
+    ----------
+    path
+        Path, URL or zarr store object.
+    polylines
+        A sequence of (n, D) arrays, or all vertices and the first row of each: ``((N, D), (O + 1,) offsets)``. Or an
+        iterator or a Dask bag of blocks of these, each alone or in a mapping as ``"polylines"`` beside its
+        ``"vertex_attributes"`` and ``"object_ids"``.
+    geometry_type
+        What they are called.
+    vertex_attributes
+        By name a sequence of (n,) or (n, C) arrays, one a polyline, or all of them as (N,) or (N, C).
+    object_ids
+        (O,) id of each; 0, 1, ... where not given.
+    object_attributes
+        (O,) or (O, C) by name.
+    link_attributes
+        None: consecutive vertices are no stored links.
+    groups, group_attributes
+        As `write_points`.
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
+        As `write_points`.
+    backend, storage_options, **backend_kwargs
+        As `open_zv`.
+
+    Returns
+    -------
+    dict with ``polyline_count``, ``vertex_count``, ``chunk_count``, ``cross_chunk_link_count`` and ``group_count``.
+
+    Raises
+    ------
+    SelectionError
+        If an argument is wrong; nothing has been put then.
+    StoreError
+        If something is there that may not be replaced, or a request fails.
+    """
+    options = Options.of(locals())
+    if geometry_type not in ("polyline", "streamline"):
+        raise SelectionError(f"geometry_type must be 'polyline' or 'streamline', found {geometry_type!r}")
+    args.refuse_links(link_attributes, "polylines")
+    if is_lazy(polylines) or isinstance(polylines, Iterator):
+        tables = Tables(ids=object_ids, attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        return write_lazy_paths(path, polylines, geometry_type, vertex_attributes, tables=tables, options=options)
+    refuse_mixed(vertex_attributes=vertex_attributes, object_ids=object_ids)
+    positions, lengths = flat_paths(polylines)
+    objects = make_objects(
+        np.repeat(np.arange(len(lengths)), lengths),
+        ids=args.parse_path_ids(object_ids, len(lengths)),
+        attributes=object_attributes,
+        groups=groups,
+        group_attributes=group_attributes,
+    )
+    flat = flat_attributes(vertex_attributes, lengths)
+    columns = args.parse_columns(flat, len(positions), "vertex_attributes")
+    shape = Shape(geometry=geometry_type, kind="paths", name="polylines")
+    job = make_job(path, positions, shape, options, columns=columns, objects=objects)
+    return run_job(job, summaries.of_polylines, options)

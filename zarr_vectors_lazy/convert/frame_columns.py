@@ -1,0 +1,135 @@
+"""Columns of the data frames of a level, and the pandas frame of one block."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import NotFoundError
+from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
+from zarr_vectors_lazy.graph.values import column_of
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.model.arrays import Dictionary
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameColumn:
+    """One column of a level's data frame.
+
+    Parameters
+    ----------
+    name
+        Of the column.
+    attribute
+        The vertex attribute that it is of; None for a coordinate.
+    part
+        Column of the array, None where the array has one.
+    dtype
+        Stored dtype; of codes where there are categories.
+    categories
+        Of dictionary-encoded attributes.
+    """
+
+    name: str
+    attribute: str | None
+    part: int | None
+    dtype: np.dtype[Any]
+    categories: Dictionary | None = None
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("FrameColumn", self.name, self.attribute, self.part, str(self.dtype))
+
+
+def frame_of(columns: Sequence[FrameColumn], part: Mapping[str, Any], start: int) -> Any:
+    """Pandas frame of a chunk's rows as `ZVLevel.iter_chunks` gives them; columns without categories."""
+    names = dict.fromkeys(column.attribute for column in columns)
+    blocks = [part["vertices"] if name is None else part["attributes"][name] for name in names]
+    return make_frame(columns, start, None, *blocks)
+
+
+def frame_columns(view: LevelView, attributes: Collection[str] | None, *, decode: bool = False) -> list[FrameColumn]:
+    """Columns by axis name, then of attributes: ``name``, or ``name_0``, ``name_1``, ... where a vertex has several.
+
+    An attribute of the name of an axis gets ``_attribute`` behind its own. Dictionary-encoded attributes are
+    categories, unless ``decode``.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such attribute.
+    """
+    axes = view.data.store.axes
+    found = [
+        FrameColumn(name=axis, attribute=None, part=d, dtype=view.data.vertices.spec.dtype)
+        for d, axis in enumerate(axes)
+    ]
+    for name in view.data.attribute_names if attributes is None else attributes:
+        if name not in view.data.attribute_names:
+            raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
+        found += _attribute_columns(view, name, f"{name}_attribute" if name in axes else name, decode=decode)
+    return found
+
+
+def _attribute_columns(view: LevelView, name: str, label: str, *, decode: bool) -> Iterator[FrameColumn]:
+    column, array = column_of(view, name)
+    dictionary = None if array is None else array.spec.dictionary
+    present = array is None or not (array.chunks.find(view.data.vertices.chunks.coords) < 0).any()
+    if dictionary is not None and present and not decode:
+        column, _ = column_of(view, name, decode=False)
+    else:
+        dictionary = None
+    if not column.row_shape:
+        yield FrameColumn(name=label, attribute=name, part=None, dtype=column.dtype, categories=dictionary)
+    for part in range(int(np.prod(column.row_shape)) if column.row_shape else 0):
+        yield FrameColumn(name=f"{label}_{part}", attribute=name, part=part, dtype=column.dtype, categories=dictionary)
+
+
+def source_arrays(view: LevelView, columns: Sequence[FrameColumn]) -> dict[str | None, Any]:
+    """Dask arrays that columns are made of, by attribute; None for the positions. No others are read."""
+    coded = {column.attribute: column.categories is not None for column in columns}
+    return {
+        name: vertices_array(view) if name is None else attribute_array(view, name, decode=not codes)
+        for name, codes in coded.items()
+    }
+
+
+def make_frame(
+    columns: Sequence[FrameColumn], start: int | None, rows: int | None, *blocks: np.ndarray[Any, Any]
+) -> Any:
+    """Pandas frame of one block.
+
+    Parameters
+    ----------
+    columns
+        What it has.
+    start
+        First number of its index; None: it begins at 0.
+    rows
+        Its length where there are no columns.
+    *blocks
+        Values, in the order in which the columns name their attributes.
+    """
+    import pandas as pd  # noqa: PLC0415  optional
+
+    names = list(dict.fromkeys(column.attribute for column in columns))
+    values = dict(zip(names, blocks, strict=True))
+    length = len(blocks[0]) if blocks else rows or 0
+    index = pd.RangeIndex(start or 0, (start or 0) + length)
+    series = {column.name: _series(column, values[column.attribute]) for column in columns}
+    return pd.DataFrame(series, index=index, columns=[column.name for column in columns])
+
+
+def _series(column: FrameColumn, values: np.ndarray[Any, Any]) -> Any:
+    import pandas as pd  # noqa: PLC0415  optional
+
+    width = int(np.prod(values.shape[1:]))
+    flat = values if column.part is None else values.reshape(len(values), width)[:, column.part]
+    dictionary = column.categories
+    if dictionary is None:
+        return pd.array(flat, dtype="str") if flat.dtype.kind == "U" else flat
+    codes = flat.astype(np.int64)
+    codes = np.where(codes == dictionary.fill, -1, codes) if dictionary.fill is not None else codes
+    categories = dictionary.categories
+    known = pd.Index(categories, dtype="str") if categories.dtype.kind == "U" else pd.Index(categories)
+    return pd.Categorical.from_codes(codes, known)

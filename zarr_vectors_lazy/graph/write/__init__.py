@@ -1,0 +1,1 @@
+"""Writes as Dask graphs."""

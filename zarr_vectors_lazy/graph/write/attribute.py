@@ -1,0 +1,96 @@
+"""A new vertex attribute as a Dask graph, each chunk written by one task."""
+
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.delayed import delayed
+
+from zarr_vectors_lazy.access.sizes import read_row_counts
+from zarr_vectors_lazy.access.upkeep.index import open_to_change
+from zarr_vectors_lazy.access.write.attribute import (
+    NewAttribute,
+    find_categories,
+    finish_attribute,
+    join_categories,
+    write_values,
+)
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.format.writing import array_form
+from zarr_vectors_lazy.graph.batches import chunk_runs
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.types import IntArray
+
+
+def add_attribute(view: LevelView, name: str, values: Any) -> Any:
+    """Delayed number of the chunks of a level that were given values of a new attribute.
+
+    Raises
+    ------
+    SelectionError
+        If the level is a selection, has such an attribute, or the values are not aligned with its vertices.
+    FormatError
+        If the store is only read.
+    """
+    opened = open_to_change(view.data.tree.spec)
+    data = opened.levels[view.data.meta.index]
+    if view.rows is not None or view.filters.any():
+        raise SelectionError("an attribute is written to a whole level, not to a selection; save the selection first")
+    if name in data.attribute_names:
+        raise SelectionError(f"the level has an attribute {name!r} already")
+    node, root = data.tree.node(data.vertices.spec.path), opened.tree.node("")
+    assert node is not None
+    assert root is not None
+    coords = data.vertices.chunks.coords
+    counts = view.sizes if view.sizes is not None else read_row_counts(data, None)
+    array = _aligned(values, counts)
+    if array.dtype.kind not in "fiubUO" or (array.dtype.kind in "UO" and array.ndim > 1):
+        raise SelectionError(f"values must be numbers, truth values or one text each, found dtype {array.dtype}")
+    grid, encoding = array_form(node)
+    new = NewAttribute(
+        spec=opened.tree.spec,
+        level=data.meta.index,
+        name=name,
+        dtype=array.dtype,
+        row_shape=array.shape[1:],
+        grid=grid,
+        encoding=encoding,
+    )
+    blocks = array.to_delayed().reshape(-1).tolist() if len(counts) else []
+    dictionary = None
+    if array.dtype.kind in "UO":
+        find = delayed(find_categories, pure=True)
+        dictionary = delayed(join_categories, pure=True)([find(block) for block in blocks])
+    shard = None
+    if encoding.shard_shape is not None and len(coords):
+        index = (coords - np.asarray(grid.origin)) // np.asarray(encoding.shard_shape)
+        shard = np.unique(index, axis=0, return_inverse=True)[1].reshape(-1)
+    write = delayed(write_values, pure=False)
+    written = [
+        write(new, coords[run], counts[run], [blocks[i] for i in run.tolist()], dictionary)
+        for run in chunk_runs(view, [("values", data.vertices)], shard)
+    ]
+    refresh = root.doc.get("consolidated_metadata") is not None
+    return delayed(finish_attribute, pure=False)(new, written, dictionary, refresh)
+
+
+def _aligned(values: Any, counts: IntArray) -> da.Array:
+    """Values with a block a chunk."""
+    array = values if isinstance(values, da.Array) else da.from_array(np.asanyarray(values), chunks=-1)
+    if array.ndim not in (1, 2):
+        raise SelectionError(f"values must be (N,) or (N, C), found {array.ndim} dimensions")
+    if any(np.isnan(size) for size in array.chunks[0]):
+        if array.numblocks[0] != len(counts):
+            raise SelectionError(
+                f"values of unknown chunk sizes must have a block for each of the {len(counts)} chunks, found "
+                f"{array.numblocks[0]}; use level.compute_chunk_sizes()"
+            )
+        whole: da.Array = array if array.ndim == 1 else array.rechunk({1: -1})
+        return whole
+    if array.shape[0] != counts.sum():
+        raise SelectionError(f"values have {array.shape[0]} rows, the level {int(counts.sum())} vertices")
+    if not len(counts):
+        return array
+    chunks = (tuple(counts.tolist()), *((edge,) for edge in array.shape[1:]))
+    cut: da.Array = array.rechunk(chunks)
+    return cut

@@ -1,0 +1,128 @@
+"""A store written from blocks that Dask computes: each block routed to chunks, each chunk put by one task, root last.
+
+Under local schedulers rows wait in files of this machine, sorted by chunk. Under a cluster they travel by Dask's own
+shuffle, p2p. Either way the input is computed once, and nothing is put before all of it was seen.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import dask
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from zarr_vectors_lazy.access.write.intake import Intake, merge_tallies
+from zarr_vectors_lazy.access.write.part import (
+    Settle,
+    Summary,
+    begin,
+    finish_write,
+    make_plan,
+    without_tables,
+    write_spilled,
+)
+from zarr_vectors_lazy.access.write.session import new_write_id
+from zarr_vectors_lazy.access.write.spill import SpillFolder, spill_block
+from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
+
+FAN_IN = 16
+Tasks = dict[Key, Task]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Writing:
+    """What is written and how.
+
+    Parameters
+    ----------
+    intake, settle, summarise
+        What tasks run on a block, on all that blocks say, and at the end.
+    paths
+        Whether rows make paths.
+    parts
+        Tasks that write chunks.
+    write_id
+        Of this write and no other.
+    """
+
+    intake: Intake
+    settle: Settle
+    summarise: Summary
+    paths: bool
+    parts: int
+    write_id: str = field(default_factory=new_write_id)
+
+    def key(self, name: str, *index: int) -> Key:
+        """Key of a task of this write."""
+        named = f"zv-{name}-{self.write_id}"
+        return (named, *index) if index else named
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Blocks:
+    """Input blocks of Dask collections.
+
+    Parameters
+    ----------
+    keys
+        Of each block those of its parts.
+    collections
+        Whose graphs hold them.
+    """
+
+    keys: Sequence[tuple[Key, ...]]
+    collections: Sequence[Any]
+
+
+def optimized(*collections: Any) -> list[Any]:
+    """Collections with their graphs optimized: plain ones together, expressions (data frames) each by its method."""
+    plain = [each for each in collections if not hasattr(each, "expr")]
+    done = iter(dask.optimize(*plain))
+    return [each.optimize() if hasattr(each, "expr") else next(done) for each in collections]
+
+
+def spilled_write(writing: Writing, blocks: Blocks, folder: SpillFolder) -> Delayed:
+    """Write through files; for schedulers of one machine."""
+    tasks: Tasks = {}
+    tallies = []
+    for number, keys in enumerate(blocks.keys):
+        key = writing.key("spill", number)
+        tasks[key] = Task(key, spill_block, writing.intake, folder, number, *map(TaskRef, keys))
+        tallies.append(key)
+    add_plan(tasks, writing, tallies)
+    brief, begun = writing.key("brief"), writing.key("begin")
+    parts = []
+    for part in range(writing.parts):
+        key = writing.key("part", part)
+        tasks[key] = Task(key, write_spilled, TaskRef(brief), folder, part, TaskRef(begun))
+        parts.append(key)
+    return finished(tasks, writing, parts, folder, blocks.collections)
+
+
+def add_plan(tasks: Tasks, writing: Writing, tallies: Sequence[Key]) -> None:
+    """Join tallies by a tree, plan, begin."""
+    depth = 0
+    while len(tallies) > 1 or depth == 0:
+        joined = []
+        for at in range(0, len(tallies), FAN_IN):
+            key = writing.key("tally", depth, at)
+            tasks[key] = Task(key, merge_tallies, List(*map(TaskRef, tallies[at : at + FAN_IN])), writing.paths)
+            joined.append(key)
+        tallies, depth = joined, depth + 1
+    plan, brief, begun = (writing.key(name) for name in ("plan", "brief", "begin"))
+    settled = (writing.settle, writing.intake.dtype, writing.parts)
+    tasks[plan] = Task(plan, make_plan, *settled, TaskRef(tallies[0]))
+    tasks[brief] = Task(brief, without_tables, TaskRef(plan))
+    tasks[begun] = Task(begun, begin, TaskRef(brief), writing.write_id)
+
+
+def finished(
+    tasks: Tasks, writing: Writing, parts: Sequence[Key], folder: SpillFolder | None, collections: Sequence[Any]
+) -> Delayed:
+    """Add the last task; a Delayed of what it returns."""
+    key = writing.key("finish")
+    plan, begun = TaskRef(writing.key("plan")), TaskRef(writing.key("begin"))
+    tasks[key] = Task(key, finish_write, plan, begun, writing.summarise, List(*map(TaskRef, parts)), folder)
+    graph = HighLevelGraph.from_collections(key, tasks, dependencies=list(collections))
+    return Delayed(key, graph, layer=key)
