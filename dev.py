@@ -84,24 +84,20 @@ def full(python: str) -> Path:
     return environment("", python, "--group", f"{ROOT / 'pyproject.toml'}:dev", "--editable", f"{ROOT}[all]")
 
 
-def azurite() -> None:
-    """Install Microsoft's emulator of Azure's blobs into .node, for the tests that read from it."""
+def azurite(inside: Path) -> None:
+    """Install Microsoft's emulator of Azure's blobs into .node, with the Node.js that the environment brings."""
     stamp = ROOT / ".node" / "installed"
     if stamp.exists() and stamp.read_text() == AZURITE:
         return
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        sys.exit(f"the tests of Azure need Node.js 20 or newer with npm (they run {AZURITE}): https://nodejs.org")
     print(f"+ installing {AZURITE} into .node (half a minute)", flush=True)
     flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-save", "--loglevel=error"]
-    quiet([npm, "install", "--prefix", stamp.parent, *flags, AZURITE])
+    quiet([inside.with_name("npm"), "install", "--prefix", stamp.parent, *flags, AZURITE])
     stamp.write_text(AZURITE)
 
 
 def setup(python: str, rest: list[str]) -> None:
     """Make the environment .venv with every extra and tool."""
-    full(python)
-    azurite()
+    azurite(full(python))
 
 
 def test(python: str, rest: list[str]) -> None:
@@ -127,8 +123,9 @@ def check(python: str, rest: list[str]) -> None:
     """Lint, types and every test, those with emulators and clusters too: what CI runs."""
     lint(python, [])
     types(python, [])
-    azurite()
-    run(full(python), "-m", "pytest", *PARALLEL, *rest)
+    inside = full(python)
+    azurite(inside)
+    run(inside, "-m", "pytest", *PARALLEL, *rest)
 
 
 def browser(python: str, rest: list[str]) -> None:

