@@ -59,8 +59,8 @@ class Tally:
         The same as given: storing them may round them outward.
     owners
         Distinct object ids, ascending; of paths the ids given, in their order.
-    paths
-        Paths by block.
+    paths, rows
+        Paths and rows by block.
     categories
         Categories of text by attribute and block.
     missing
@@ -74,6 +74,7 @@ class Tally:
     exact: tuple[Floats, Floats]
     owners: IntArray
     paths: Mapping[int, int]
+    rows: Mapping[int, int]
     categories: Mapping[str, Mapping[int, np.ndarray[Any, Any]]]
     missing: frozenset[str]
 
@@ -167,6 +168,7 @@ def _nothing(intake: Intake, number: int) -> Taken:
         exact=(far, -far),
         owners=np.empty(0, np.int64),
         paths={number: 0},
+        rows={number: 0},
         categories={},
         missing=frozenset(),
     )
@@ -223,6 +225,7 @@ def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Flo
         exact=exact,
         owners=owners,
         paths={number: block.paths},
+        rows={number: len(block.positions)},
         categories={
             name: {number: column.dictionary.categories}
             for name, column in text.items()
@@ -251,6 +254,7 @@ def merge_tallies(tallies: Sequence[Tally], paths: bool) -> Tally:
         ),
         owners=owners if paths else np.unique(owners),
         paths={number: count for tally in tallies for number, count in tally.paths.items()},
+        rows={number: count for tally in tallies for number, count in tally.rows.items()},
         categories=categories,
         missing=frozenset().union(*(tally.missing for tally in tallies)),
     )

@@ -152,6 +152,16 @@ class Prepared:
                 return partial(arrange.arrange_trees, owners=owners, position=position, roots=roots)
         return partial(arrange.arrange_objects, owners=owners)
 
+    @property
+    def given_links(self) -> int:
+        """Links that were given."""
+        return 0 if self.job.links is None else len(self.job.links)
+
+    @property
+    def link_counts(self) -> tuple[int, int] | None:
+        """Stored records inside chunks, and across; None where there is no family of links."""
+        return None if self.placed is None else self.placed.counts
+
     @cached_property
     def parents(self) -> IntArray:
         """(N,) parent of each row of trees, -1 for roots."""

@@ -49,8 +49,8 @@ class Plan:
         (C, D) chunks in lexicographic order, the rows of each, and the part that writes it.
     blocks
         Numbers of the input blocks.
-    starts
-        Paths before each input block.
+    starts, firsts
+        Paths and rows before each input block.
     ids
         Object id of each path; None: its number.
     codes
@@ -64,6 +64,7 @@ class Plan:
     parts: IntArray
     blocks: tuple[int, ...]
     starts: IntArray
+    firsts: IntArray
     ids: IntArray | None
     codes: Mapping[str, Mapping[int, IntArray]]
 
@@ -83,7 +84,7 @@ def make_plan(settle: Settle, dtype: np.dtype[np.void], parts: int, tally: Tally
     """
     job, ids = settle(tally)
     blocks = tuple(sorted(tally.paths))
-    paths = np.asarray([tally.paths[block] for block in blocks], np.int64)
+    paths, rows = (np.asarray([of[block] for block in blocks], np.int64) for of in (tally.paths, tally.rows))
     categories = {name: column.dictionary.categories for name, column in job.attributes.items() if column.dictionary}
     return Plan(
         job=job,
@@ -93,6 +94,7 @@ def make_plan(settle: Settle, dtype: np.dtype[np.void], parts: int, tally: Tally
         parts=spread_chunks(tally.coords, tally.counts, job.grid, job.encoding, parts),
         blocks=blocks,
         starts=np.cumsum(paths) - paths,
+        firsts=np.cumsum(rows) - rows,
         ids=ids,
         codes={
             name: {block: np.searchsorted(categories[name], own) for block, own in of_blocks.items()}
@@ -106,7 +108,7 @@ def without_tables(plan: Plan) -> Plan:
     return replace(plan, job=replace(plan.job, objects=None))
 
 
-def begin(plan: Plan, write_id: str) -> WriteSession:
+def begin(plan: Plan, write_id: str, *_checked: object) -> WriteSession:
     """Put the root that says "writing"; again, if this write has put it already."""
     return begin_write(plan.job.spec, plan.job.mode, write_id)
 
@@ -195,14 +197,17 @@ def _values(plan: Plan, name: str, records: Records) -> np.ndarray[Any, Any]:
 
 def write_part(plan: Plan, records: Records) -> PartRecord:
     """Encode and put the chunks whose rows are given, those of a chunk in the order of the input."""
-    nothing = empty_record(plan.coords.shape[1])
     if not len(records):
-        return PartRecord(nothing, None)
+        return PartRecord(empty_record(plan.coords.shape[1]), None)
     if is_tracked(plan):
         records = records[np.argsort(records["along"], kind="stable")]
-    part = Part(plan, records)
+    return write_arranged(plan, Part(plan, records))
+
+
+def write_arranged(plan: Plan, part: Part) -> PartRecord:
+    """Encode and put the chunks of a part."""
     written = [write_chunks(part, plan.writer, chunks) for chunks in batches(part)]
-    done = merge_records([nothing, *written])
+    done = merge_records([empty_record(plan.coords.shape[1]), *written])
     _check_rows(plan, done)
     return PartRecord(done, part.table(plan))
 
@@ -223,16 +228,27 @@ def _check_rows(plan: Plan, done: LevelRecord) -> None:
 
 def write_spilled(plan: Plan, folder: SpillFolder, part: int, begun: WriteSession) -> PartRecord:
     """Write a part whose rows are in files."""
+    return write_part(plan, spilled_rows(plan, folder, part))
+
+
+def spilled_rows(plan: Plan, folder: SpillFolder, part: int) -> Records:
+    """Rows of a part from files, in the order of the input."""
     wanted = plan.coords[plan.parts == part]
     grid = plan.job.grid
     runs = [run for block in plan.blocks for run in folder.read(block, grid, wanted, plan.dtype)]
-    return write_part(plan, np.concatenate(runs) if runs else np.empty(0, plan.dtype))
+    return np.concatenate(runs) if runs else np.empty(0, plan.dtype)
 
 
 def write_words(plan: Plan, words: IntArray, begun: WriteSession) -> PartRecord:
     """Write a part from `words` of its rows in any order."""
-    records = from_words(words, plan.dtype)
-    return write_part(plan, records[np.argsort(records["number"], kind="stable")])
+    return write_part(plan, sorted_rows(words, plan.dtype))
+
+
+def sorted_rows(words: IntArray, dtype: np.dtype[np.void]) -> Records:
+    """Rows from their `words`, in the order of the input."""
+    records = from_words(words, dtype)
+    found: Records = records[np.argsort(records["number"], kind="stable")]
+    return found
 
 
 class Whole(Prepared):
@@ -270,13 +286,26 @@ def finish_write(
     StoreError
         If a put fails, or another write took the place.
     """
-    whole, writer = Whole(plan, parts), plan.writer
-    records = [empty_record(plan.coords.shape[1]), *(part.record for part in parts)]
+    whole = Whole(plan, parts)
+    records = [part.record for part in parts]
     if whole.placed is not None:
-        records += [write_links(whole, writer, chunks) for chunks in batches(whole)]
-    if sum(part.record.vertex_count for part in parts) != int(plan.counts.sum()):
+        records += [write_links(whole, plan.writer, chunks) for chunks in batches(whole)]
+    return commit_write(plan, session, summarise, whole, records, folder)
+
+
+def commit_write(
+    plan: Plan,
+    session: WriteSession,
+    summarise: Summary,
+    whole: Prepared,
+    written: Sequence[LevelRecord],
+    folder: SpillFolder | None,
+) -> dict[str, Any]:
+    """Put objects and metadata of what was ``written``, the root last; return ``summarise`` of it all."""
+    records = [empty_record(plan.coords.shape[1]), *written]
+    if sum(record.vertex_count for record in records) != int(plan.counts.sum()):
         raise StoreError("rows were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
-    done = writer.finish(level_draft(whole), records, dense_puts(whole))
+    done = plan.writer.finish(level_draft(whole), records, dense_puts(whole))
     session.commit(CURRENT.root(plan.job.store))
     if folder is not None:
         folder.remove()

@@ -16,7 +16,7 @@ from zarr_vectors_lazy.kernels.arrange import Arranged
 from zarr_vectors_lazy.kernels.routing import stored, take
 from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, LevelDraft, LevelRecord, LinkFamilyDraft
 from zarr_vectors_lazy.requests import Put
-from zarr_vectors_lazy.types import Buffer, IntArray
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray
 
 THREADS = min(4, os.cpu_count() or 1)
 BATCH_NBYTES = 4 * 1024**2  # of rows that a thread holds at once; it has them gathered, encoded and compressed
@@ -57,15 +57,19 @@ def empty_record(ndim: int) -> LevelRecord:
 
 def batches(prepared: Prepared) -> Iterator[IntArray]:
     """Numbers of the chunks that are written at once: about `BATCH_NBYTES`, and whole shards."""
-    routed, job = prepared.routed, prepared.job
-    order, units = np.arange(len(routed)), np.arange(len(routed))
-    if job.encoding.shard_shape is not None and len(routed):
-        shards = (routed.coords - np.asarray(job.grid.origin)) // np.asarray(job.encoding.shard_shape)
+    return batches_of(prepared.job, prepared.routed.coords, prepared.routed.counts * prepared.job.row_nbytes)
+
+
+def batches_of(job: WriteJob, coords: ChunkCoords, nbytes: IntArray) -> Iterator[IntArray]:
+    """Numbers in ``coords`` of the chunks that are written at once, ``nbytes`` of each."""
+    order, units = np.arange(len(coords)), np.arange(len(coords))
+    if job.encoding.shard_shape is not None and len(coords):
+        shards = (coords - np.asarray(job.grid.origin)) // np.asarray(job.encoding.shard_shape)
         _, units = np.unique(shards, axis=0, return_inverse=True)
         order = np.argsort(units.reshape(-1), kind="stable")
         units = units.reshape(-1)[order]
     ends = np.flatnonzero(np.diff(units, append=-1)) + 1
-    sizes = np.cumsum(routed.counts[order]) * job.row_nbytes
+    sizes = np.cumsum(nbytes[order])
     start = 0
     while start < len(order):
         full = np.searchsorted(sizes[ends - 1], (sizes[start - 1] if start else 0) + BATCH_NBYTES, side="right")
@@ -145,9 +149,9 @@ def level_draft(prepared: Prepared) -> LevelDraft:
         arrays.append(CURRENT.attribute(name, column.values.dtype, shape, dictionary=column.dictionary))
     families: tuple[LinkFamilyDraft, ...] = ()
     width = 2 if job.links is None else job.links.shape[1]
-    if prepared.placed is not None:
+    if prepared.link_counts is not None:
         values = {name: (array.dtype, array.shape[1:]) for name, array in job.link_values.items()}
-        count = len(prepared.placed.order)
+        count = sum(prepared.link_counts)
         families = (LinkFamilyDraft(delta=0, width=width, directed=False, count=count, values=values),)
     present = []
     if job.objects is not None:

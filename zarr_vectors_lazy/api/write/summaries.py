@@ -44,7 +44,7 @@ def of_graph(prepared: Prepared, record: LevelRecord) -> dict[str, Any]:
     within, across = _links(prepared)
     return {
         "node_count": record.vertex_count,
-        "edge_count": 0 if job.links is None else len(job.links),
+        "edge_count": prepared.given_links,
         "chunk_count": len(record.coords),
         "intra_edge_count": within,
         "cross_edge_count": across,
@@ -68,8 +68,4 @@ def of_mesh(prepared: Prepared, record: LevelRecord) -> dict[str, Any]:
 
 def _links(prepared: Prepared) -> tuple[int, int]:
     """Stored records inside chunks, and across."""
-    placed = prepared.placed
-    if placed is None:
-        return 0, 0
-    counts = np.diff(placed.bounds)
-    return int(counts[~placed.headed].sum()), int(counts[placed.headed].sum())
+    return prepared.link_counts or (0, 0)

@@ -42,6 +42,12 @@ class PlacedLinks:
     headed: BoolArray
     permuted: BoolArray
 
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Records inside chunks, and across."""
+        counts = np.diff(self.bounds)
+        return int(counts[~self.headed].sum()), int(counts[self.headed].sum())
+
     def payload(self, cell: int) -> bytes:
         """Payload of one cell."""
         rows = self.records[self.bounds[cell] : self.bounds[cell + 1], 0 if self.permuted[cell] else 1 :]
