@@ -7,6 +7,7 @@ that the box can be computed too.
 import argparse
 import json
 import pickle
+import resource
 import statistics
 import subprocess
 import sys
@@ -23,7 +24,8 @@ from benchmarks.environment import CACHE, ROOT, clean_environment
 from benchmarks.handmade import EDGE, write_store
 
 ROWS = 10  # vertices in each of the 27 chunks that have a cell
-SECONDS = ("parse JSON alone", "open", "cut 27 chunks", "open + cut", "compute the box", "build level.vertices")
+STEPS = ("open", "cut 27 chunks", "open + cut", "compute the box", "build level.vertices", "explain the level")
+SECONDS = ("parse JSON alone", *STEPS)
 
 
 def ensure(side: int, folder: Path) -> Path:
@@ -70,6 +72,9 @@ def measure(path: Path, side: int) -> dict[str, float]:
     whole = timed("build level.vertices", lambda: level.vertices)
     found["whole: blocks"] = whole.npartitions
     found["whole: pickled bytes"] = len(pickle.dumps(whole))
+    explained = timed("explain the level", level.explain)
+    found["whole: requests, explained"] = explained.requests
+    found["peak MiB"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     texts = [(path / name / "zarr.json").read_bytes() for name in (".", "0", "0/vertices")]
     timed("parse JSON alone", lambda: [json.loads(text) for text in texts])
     return found
@@ -100,7 +105,7 @@ def table(found: dict[str, list[float]]) -> str:
         seconds = found[name]
         lines.append(f"| {name} | {statistics.median(seconds):.3f} ({min(seconds):.3f}-{max(seconds):.3f}) |")
     lines += ["", "| graph | |", "| --- | --- |"]
-    lines += [f"| {name} | {found[name][0]:,.0f} |" for name in found if ": " in name]
+    lines += [f"| {name} | {found[name][0]:,.0f} |" for name in found if ": " in name or name == "peak MiB"]
     return "\n".join(lines)
 
 

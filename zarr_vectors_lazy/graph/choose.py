@@ -8,7 +8,7 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.read import read_row_count
 from zarr_vectors_lazy.access.rows import Chooser, choose_rows, find_hits, find_owned
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef, task_over
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef, task_over
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.values import values_graph
 from zarr_vectors_lazy.graph.view import FRAGMENTS, HEADS, VERTICES, LevelView, Named
@@ -50,6 +50,15 @@ class ChoiceRecipe:
             List(*(TaskRef((name, block)) for name in self.values)),
             masked,
         )
+
+    def needs(self, blocks: BoolArray) -> Needs | None:
+        """Cells where a box cuts, heads where nothing else tells the number of rows, values for conditions."""
+        if self.owned is not None:
+            return None
+        counted = self.counts is not None or bool(self.values)
+        cells, heads = cell_name(self.reads, VERTICES), cell_name(self.reads, HEADS)
+        values = dict.fromkeys(self.values, blocks)
+        return {cells: blocks & self.masked, heads: blocks & (~self.masked & (not counted)), **values}
 
 
 def choice_graph(view: LevelView) -> Named | None:

@@ -14,7 +14,7 @@ from zarr_vectors_lazy.access.blocks import Block, value_block, vertex_block
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph
-from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.values import attribute_member, column_of
 from zarr_vectors_lazy.graph.view import HEADS, VERTICES, LevelView
@@ -74,6 +74,11 @@ class Blocks:
         span = (chunks[0],) if len(chunks) == 1 else (chunks[0], chunks[-1] + 1)
         return TaskRef((cell_name(self.reads, member), *span))
 
+    def needs(self, blocks: BoolArray) -> tuple[BoolArray, Needs]:
+        """(n,) chunks of some blocks, and what choosing their rows needs."""
+        chunks = np.repeat(blocks, np.diff(self.bounds))
+        return chunks, {} if self.choice is None else {self.choice: chunks & self.filters}
+
     def rows(self, sizes: IntArray | None) -> list[float]:
         """Rows of each block, NaN where unknown."""
         return [NAN] * len(self) if sizes is None else np.add.reduceat(sizes, self.bounds[:-1]).tolist()
@@ -92,6 +97,11 @@ class VertexRecipe:
         blocks = self.blocks
         cells = blocks.cells(VERTICES, block)
         return Task(key, vertex_block, self.source, self.spec, blocks.described(block), cells, blocks.kept(block))
+
+    def needs(self, blocks: BoolArray) -> Needs:
+        """Every cell, and the choices of rows."""
+        chunks, chosen = self.blocks.needs(blocks)
+        return {cell_name(self.blocks.reads, VERTICES): chunks, **chosen}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,6 +127,14 @@ class ValueRecipe:
             for c, here in zip(chunks, present, strict=True)
         ]
         return Task(key, value_block, self.column, described, present, List(*raws), List(*missing), kept)
+
+    def needs(self, blocks: BoolArray) -> Needs:
+        """Every cell that there is, heads where nothing else tells the number of rows, and the choices of rows."""
+        chunks, chosen = self.blocks.needs(blocks)
+        counted = self.blocks.counts is not None
+        heads = chunks & ((~self.present | self.column.loose) & (not counted))
+        cells, heads_name = cell_name(self.blocks.reads, self.member), cell_name(self.blocks.reads, HEADS)
+        return {cells: chunks & self.present, heads_name: heads, **chosen}
 
 
 def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:

@@ -1,20 +1,13 @@
-"""What a computation would fetch, from its culled graph, before anything is fetched."""
+"""What a computation would fetch, before anything is fetched."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import dask.array as da
 import numpy as np
-from dask.array.optimization import optimize
-from dask.core import flatten
-from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.access.read import read_batch
-from zarr_vectors_lazy.access.tables import Table
-from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.format.codecs import HEAD_NBYTES
-from zarr_vectors_lazy.graph.layers import GraphNode, Task
+from zarr_vectors_lazy.graph.count import Fetched, count_arrays
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.types import IntArray
 
@@ -34,7 +27,8 @@ class Explanation:
     nbytes
         Stored bytes where sizes are known beforehand (uncompressed cells of known counts), else None.
     tasks
-        Tasks that run, after Dask's own fusion.
+        Tasks of its graph: a block each, those that several blocks share, and one for each batch of requests. What
+        Dask then joins into one, as it does with some that follow each other, still counts.
     blocks
         Blocks of the arrays.
     """
@@ -77,48 +71,41 @@ class Explanation:
 
 def explain(view: LevelView, members: Sequence[str], arrays: Sequence[da.Array]) -> Explanation:
     """Explain the computation of arrays of a view."""
-    graph = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
-    keys = list(flatten([array.__dask_keys__() for array in arrays]))
-    culled = graph.cull(keys).to_dict()
-    wants = [
-        want for task in culled.values() if isinstance(task, Task) and task.func is read_batch for want in task.args[1]
-    ]
-    tables = [arg.records.stored for task in culled.values() for arg in _arguments(task) if isinstance(arg, Table)]
-    known = [None] * len(tables) + [_nbytes(view, want) for want in wants]
+    count = count_arrays(arrays)
+    known = [*(None for _ in count.tables), *(_nbytes(view, cells) for cells in count.fetched)]
+    chunks = view.data.vertices.chunks
+    touched = np.zeros(len(chunks), np.bool_)
+    for cells in count.fetched:
+        touched[chunks.find(cells.coords)] = True
     return Explanation(
         members=tuple(members),
-        chunks=len({tuple(coord) for want in wants for coord in np.asarray(want.coords).tolist()}),
-        chunks_total=len(view.data.vertices.chunks),
-        requests=sum(want.spec.layout.requests(want.coords, want.places, head=want.head) for want in wants)
-        + sum(table.requests for table in tables if table is not None),
+        chunks=int(touched.sum()),
+        chunks_total=len(chunks),
+        requests=sum(cells.requests for cells in count.fetched) + sum(count.tables),
         nbytes=None if None in known else sum(n for n in known if n is not None),
-        tasks=len(optimize(graph, keys)),
+        tasks=count.tasks,
         blocks=sum(int(np.prod(array.numblocks)) for array in arrays),
     )
 
 
-def _arguments(task: GraphNode) -> tuple[Any, ...]:
-    return task.args if isinstance(task, Task) else ()
-
-
-def _nbytes(view: LevelView, want: Wanted) -> int | None:
+def _nbytes(view: LevelView, cells: Fetched) -> int | None:
     array = view.data.vertices
-    if want.spec is not array.spec or want.spec.layout.plain_keys(want.coords[:1]) is None:
+    if cells.spec is not array.spec or cells.spec.layout.plain_keys(cells.coords[:1]) is None:
         return None
-    rows = _rows(view, want)
+    rows = _rows(view, cells)
     if rows is None:
         return None
-    row = want.spec.dtype.itemsize * int(np.prod(want.spec.row_shape or ()))
+    row = cells.spec.dtype.itemsize * int(np.prod(cells.spec.row_shape or ()))
     nbytes = rows * row + 8
-    return int((np.minimum(nbytes, HEAD_NBYTES) if want.head else nbytes).sum())
+    return int((np.minimum(nbytes, HEAD_NBYTES) if cells.head else nbytes).sum())
 
 
-def _rows(view: LevelView, want: Wanted) -> IntArray | None:
+def _rows(view: LevelView, cells: Fetched) -> IntArray | None:
     """(n,) rows of the chunks of some cells, before any selection."""
     array = view.data.vertices
     if array.counts is not None:
-        return array.counts[array.chunks.find(want.coords)]
+        return array.counts[array.chunks.find(cells.coords)]
     if view.sizes is None or view.filters.any():
         return None
-    at = view.table.find(want.coords)
+    at = view.table.find(cells.coords)
     return view.sizes[at] if (at >= 0).all() else None

@@ -4,17 +4,21 @@ The one place that imports Dask's task classes, which have no public name.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
 from dask._task_spec import Dict, GraphNode, List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
+from zarr_vectors_lazy.types import BoolArray
+
 __all__ = [
+    "CountedRecipe",
     "Dict",
     "GraphNode",
     "Key",
     "List",
+    "Needs",
     "Recipe",
     "RecipeLayer",
     "Task",
@@ -34,6 +38,18 @@ class Recipe(Protocol):
 
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one block."""
+
+
+Needs = Mapping[str, BoolArray]
+"""Keys that tasks need: by first part of the key a mask over the second, which numbers blocks or chunks."""
+
+
+@runtime_checkable
+class CountedRecipe(Recipe, Protocol):
+    """A recipe that tells what its tasks need without making them."""
+
+    def needs(self, blocks: BoolArray) -> Needs | None:
+        """What the tasks of some blocks, a mask, need; None where only the tasks themselves tell."""
 
 
 class WantedLayer(Layer):

@@ -6,8 +6,9 @@ cells concurrently, and which ones is decided when Dask culls the graph and the 
 
 import hashlib
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -21,6 +22,7 @@ from zarr_vectors_lazy.access.wanted import Role, Wanted
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask, WantedLayer, culled_before
 from zarr_vectors_lazy.graph.slots import task_slots
 from zarr_vectors_lazy.model.arrays import CellSpec, Places
+from zarr_vectors_lazy.plan.batches import cut_batches
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
@@ -89,6 +91,35 @@ def _receive(name: str, source: Source, coords: ChunkCoords, members: dict[str, 
     return reads
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cut:
+    """Cells to fetch, in the order of their chunks, then members, cut into batches.
+
+    Parameters
+    ----------
+    names
+        The members.
+    chunks, members
+        (m,) chunk of each cell, and its member among ``names``.
+    bounds
+        (batches + 1,) batch b has cells ``bounds[b]:bounds[b + 1]``.
+    """
+
+    names: tuple[str, ...]
+    chunks: IntArray
+    members: IntArray
+    bounds: IntArray
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def batches(self) -> Iterator[list[tuple[int, str]]]:
+        """Each batch as its cells, ``(chunk, member)``."""
+        for start, stop in pairwise(self.bounds.tolist()):
+            members = (self.names[member] for member in self.members[start:stop].tolist())
+            yield list(zip(self.chunks[start:stop].tolist(), members, strict=True))
+
+
 class ReadLayer(WantedLayer):
     """Keys ``(cell_name(name, member), chunk)``: a cell's encoded bytes, picked from the batch that fetched it.
 
@@ -140,23 +171,48 @@ class ReadLayer(WantedLayer):
         needed: dict[Key, set[Key]] = {key: set(task.dependencies) for key, task in tasks.items()}
         return MaterializedLayer(tasks, annotations=self.annotations), needed | {key: set() for key in placed}
 
+    def cut(self, asked: Mapping[str, BoolArray]) -> "Cut":
+        """Batches of the cells that are asked for.
+
+        Parameters
+        ----------
+        asked
+            By member, (n,) chunks of which a cell is asked for.
+        """
+        members = self.reads.members
+        names = sorted(asked)
+        # A whole cell that is fetched anyway has its head in it.
+        spared = {name: asked[whole] for name in names if (whole := self._whole(name)) != name and whole in asked}
+        fetched = np.stack([asked[name] & ~spared.get(name, False) for name in names], axis=1)
+        chunks, member = np.nonzero(fetched)
+        bounds = cut_batches(
+            np.array([members[name].nbytes for name in names])[member],
+            slots=self.slots or task_slots(),
+            cells=int(setting("batch-chunks")),
+            budget=float(parse_bytes(setting("batch-bytes"))),
+        )
+        return Cut(names=tuple(names), chunks=chunks, members=member, bounds=bounds)
+
     def _plan(self, keys: Collection[Key]) -> tuple[dict[Key, GraphNode], dict[Key, Any]]:
         names = {cell_name(self.name, name): name for name in self.reads.members}
         mine = [(key, names[key[0]]) for key in keys if type(key) is tuple and key[0] in names]
-        asked = {(chunk, member) for key, member in mine for chunk in _chunks(key)}
-        # A whole cell that is fetched anyway has its head in it.
-        instead = {cell: (cell[0], self._whole(cell[1])) for cell in asked if self.reads.members[cell[1]].head}
-        instead = {cell: whole for cell, whole in instead.items() if whole != cell and whole in asked}
+        if not mine:
+            return {}, {}
+        asked: dict[str, BoolArray] = {}
+        for key, member in mine:
+            chunks = _chunks(key)
+            asked.setdefault(member, np.zeros(len(self.reads.coords), np.bool_))[chunks.start : chunks.stop] = True
         batches: dict[Key, GraphNode] = {}
-        picks: dict[Key, Any] = {}
         batch_of: dict[tuple[int, str], Key] = {}
-        for batch in self._batches(sorted(asked.difference(instead))):
+        for batch in self.cut(asked).batches():
             digest = hashlib.blake2b(repr(batch).encode(), digest_size=12).hexdigest()
             batch_key = (f"{self.name}-batch", digest)
             batches[batch_key] = UnfusedTask(batch_key, read_batch, self.reads.source, self._wants(batch))
             batch_of.update(dict.fromkeys(batch, batch_key))
+        whole = {member: self._whole(member) for member in asked}
+        picks: dict[Key, Any] = {}
         for key, wanted in mine:
-            cells = [instead.get((chunk, wanted), (chunk, wanted)) for chunk in _chunks(key)]
+            cells = [(chunk, wanted if (chunk, wanted) in batch_of else whole[wanted]) for chunk in _chunks(key)]
             sources = [TaskRef(batch) for batch in dict.fromkeys(batch_of[cell] for cell in cells)]
             if len(key) == 2:
                 chunk, member = cells[0]
@@ -173,26 +229,6 @@ class ReadLayer(WantedLayer):
             name for name, other in self.reads.members.items() if other.spec.path == head.spec.path and not other.head
         )
         return next(whole, member)
-
-    def _batches(self, cells: list[tuple[int, str]]) -> list[list[tuple[int, str]]]:
-        """Cut wanted cells, in chunk order, into runs bounded by count, by bytes and by the work there is."""
-        if not cells:
-            return []
-        share = -(-len(cells) // (self.slots or task_slots()))
-        count = max(1, min(int(setting("batch-chunks")), share))
-        count = -(-len(cells) // -(-len(cells) // count))  # even runs
-        budget = parse_bytes(setting("batch-bytes"))
-        members = self.reads.members
-        runs: list[list[tuple[int, str]]] = [[]]
-        nbytes = 0.0
-        for cell in cells:
-            size = members[cell[1]].nbytes
-            if runs[-1] and (len(runs[-1]) >= count or nbytes + size > budget):
-                runs.append([])
-                nbytes = 0.0
-            runs[-1].append(cell)
-            nbytes += size
-        return runs
 
     def _wants(self, batch: list[tuple[int, str]]) -> tuple[Wanted, ...]:
         rows: dict[str, list[int]] = {}

@@ -8,7 +8,7 @@ from dask.base import tokenize
 
 from zarr_vectors_lazy.access.attributes import Column, column_values
 from zarr_vectors_lazy.access.probe import vertex_row_shape
-from zarr_vectors_lazy.graph.layers import GraphNode, Key, RecipeLayer, Task, TaskRef
+from zarr_vectors_lazy.graph.layers import GraphNode, Key, Needs, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import HEADS, LevelView, Named
 from zarr_vectors_lazy.model.arrays import CellArray
@@ -36,6 +36,12 @@ class WholeValueRecipe:
         counted = count is not None or (listed and not self.column.loose)
         head = None if counted else TaskRef((cell_name(self.reads, HEADS), block))
         return Task(key, column_values, self.column, tuple(self.coords[block].tolist()), count, listed, raw, head)
+
+    def needs(self, blocks: BoolArray) -> Needs:
+        """Every cell that there is, and heads where nothing else tells the number of rows."""
+        counted = self.counts is not None
+        heads = blocks & ((~self.present | self.column.loose) & (not counted))
+        return {cell_name(self.reads, self.member): blocks & self.present, cell_name(self.reads, HEADS): heads}
 
 
 def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Column, CellArray | None]:
