@@ -23,8 +23,8 @@ from tests.integration.out_of_core import (
     paths,
     points,
 )
-from zarr_vectors_lazy.access.write.level import part as parts
-from zarr_vectors_lazy.api.write.writers import out_of_core as write_dask
+from zarr_vectors_lazy.access.write import part as parts
+from zarr_vectors_lazy.api.write import out_of_core as write_dask
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError
 from zarr_vectors_lazy.storage.counters import counting
 
