@@ -90,7 +90,7 @@ def explain(view: LevelView, members: Sequence[str], arrays: Sequence[da.Array])
 
 def _nbytes(view: LevelView, cells: Fetched) -> int | None:
     array = view.data.vertices
-    if cells.spec is not array.spec or cells.spec.layout.plain_keys(cells.coords[:1]) is None:
+    if cells.spec.path != array.spec.path or cells.spec.layout.plain_keys(cells.coords[:1]) is None:
         return None
     rows = _rows(view, cells)
     if rows is None:
