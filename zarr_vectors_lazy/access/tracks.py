@@ -19,6 +19,7 @@ from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Raw
 
 TRACK = 3  # columns of a track: row of the block, object id, place along all objects
+APART = -(2**62)  # from the places of objects that are as they must be
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +33,8 @@ class Track:
     owners
         (E,) id of the object.
     along
-        (E,) place of the first vertex among those of all objects, one object after another.
+        (E,) place of the first vertex among those of all objects, one object after another; negative where the object
+        has not the vertices that it must have.
     """
 
     fragments: IntArray
@@ -55,7 +57,7 @@ class Tracker:
     objects
         Ids of those that matter; None for all.
     ends
-        Whether each object must have two vertices.
+        Whether each object must have two vertices: places along others are negative.
     """
 
     source: Source
@@ -88,8 +90,6 @@ def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) 
     ------
     FormatError
         If manifests name a chunk or a fragment that is not there.
-    SelectionError
-        If an object must have two vertices, and has not.
     """
     manifests = read_manifests(tracker.source, tracker.index)
     ids = read_ids(tracker.source, tracker.index)[manifests.owners]
@@ -102,16 +102,15 @@ def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) 
     chunk = np.where(mine, table.order[at], -1) if len(table) else at
     along = np.zeros(len(at), np.int64)
     if lengths is not None:
-        counts = _counts(tracker, manifests, chunk, [of for run in lengths for of in run])
-        along = np.cumsum(counts) - counts
+        along = _along(tracker, manifests, chunk, [of for run in lengths for of in run])
     order = np.argsort(chunk, kind="stable")
     bounds = np.searchsorted(chunk[order], np.arange(len(tracker.coords) + 1))
     runs = [order[start:stop] for start, stop in pairwise(bounds.tolist())]
     return [Track(manifests.fragments[run], ids[run], along[run]) for run in runs]
 
 
-def _counts(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Sequence[IntArray]) -> IntArray:
-    """(E,) vertices of each manifest entry, 0 for those whose ``chunk`` (E,) is negative: they are left out."""
+def _along(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Sequence[IntArray]) -> IntArray:
+    """(E,) place of the first vertex of each manifest entry; those whose ``chunk`` (E,) is negative are left out."""
     sizes = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64)
     named = chunk >= 0
     wrong = np.flatnonzero(named & ((manifests.fragments < 0) | (manifests.fragments >= sizes[chunk])))
@@ -124,13 +123,13 @@ def _counts(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Se
         )
     first = np.cumsum(sizes) - sizes
     every = np.concatenate([np.empty(0, np.int64), *lengths])
-    counts = np.zeros(len(chunk), np.int64)
+    counts = np.ones(len(chunk), np.int64)  # what is left out parts what is before it from what is after it
     counts[named] = every[first[chunk[named]] + manifests.fragments[named]]
-    vertices = np.bincount(manifests.owners, weights=counts, minlength=len(manifests))
-    others = int(((vertices != 0) & (vertices != 2)).sum())
-    if tracker.ends and others:
-        raise SelectionError(f"{others} lines have not two vertices, which a writer cannot say")
-    return counts
+    along = np.cumsum(counts) - counts
+    if tracker.ends:
+        owners = manifests.owners
+        along[np.bincount(owners, weights=counts, minlength=len(manifests))[owners] != 2] += APART
+    return along
 
 
 def track_block(

@@ -73,9 +73,10 @@ def tracks_array(view: LevelView, *, along: bool, ends: bool = False) -> da.Arra
     Parameters
     ----------
     along
-        Whether places matter: all fragment indexes are then read beforehand, once more. Else they are 0.
+        Whether places matter: all fragment indexes are then read beforehand, once more. Else they are 0. Places follow
+        one another where no vertex between them is left out.
     ends
-        Whether each object must have two vertices.
+        Whether each object must have two vertices: places along others are negative.
     """
     index = view.data.object_index
     assert index is not None

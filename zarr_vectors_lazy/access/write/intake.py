@@ -8,6 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.write.job import Column
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.kernels.intervals import INTERVAL, intervals_of, join_intervals
 from zarr_vectors_lazy.kernels.records import Records, attribute_field, pack, record_dtype, row_numbers
 from zarr_vectors_lazy.kernels.routing import Routed, extent, route, stored
 from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices
@@ -59,6 +60,8 @@ class Tally:
         The same as given: storing them may round them outward.
     owners
         Distinct object ids, ascending; of paths the ids given, in their order.
+    runs
+        (R, 3) intervals of consecutive places along all paths and the object of each, where rows come with places.
     paths, rows
         Paths and rows by block.
     categories
@@ -73,6 +76,7 @@ class Tally:
     hi: Floats
     exact: tuple[Floats, Floats]
     owners: IntArray
+    runs: IntArray
     paths: Mapping[int, int]
     rows: Mapping[int, int]
     categories: Mapping[str, Mapping[int, np.ndarray[Any, Any]]]
@@ -124,7 +128,9 @@ def layout(block: Block) -> np.dtype[np.void]:
         for name, column in block.attributes.items()
     }
     positions = (block.dtype.newbyteorder("<"), block.positions.shape[1])
-    return record_dtype(positions, attributes, owned=block.owners is not None, tracked=block.along is not None)
+    return record_dtype(
+        positions, attributes, owned=block.owners is not None and block.along is None, tracked=block.along is not None
+    )
 
 
 def take_block(intake: Intake, number: int, *parts: Any) -> Taken:
@@ -167,6 +173,7 @@ def _nothing(intake: Intake, number: int) -> Taken:
         hi=-far,
         exact=(far, -far),
         owners=np.empty(0, np.int64),
+        runs=np.empty((0, INTERVAL), np.int64),
         paths={number: 0},
         rows={number: 0},
         categories={},
@@ -201,10 +208,10 @@ def _records(intake: Intake, block: Block, number: int) -> Records:
         "number": row_numbers(number, rows),
         "positions": stored(block.positions, block.dtype),
     }
-    if block.owners is not None:
-        columns["owner"] = block.owners
     if block.along is not None:
         columns["along"] = block.along
+    elif block.owners is not None:
+        columns["owner"] = block.owners
     columns |= {attribute_field(name): column.values for name, column in block.attributes.items()}
     return pack(intake.dtype, columns, rows)
 
@@ -212,11 +219,7 @@ def _records(intake: Intake, block: Block, number: int) -> Records:
 def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Floats]) -> Tally:
     text = {name: column for name, column in block.attributes.items() if column.dictionary is not None}
     exact = extent(block.positions, block.positions.dtype)[:2] if block.positions.dtype != block.dtype else corners
-    owners = np.empty(0, np.int64)
-    if block.ids is not None:
-        owners = block.ids
-    elif block.owners is not None and not block.paths:
-        owners = np.unique(block.owners)
+    owners, runs = _objects(block)
     return Tally(
         coords=routed.coords,
         counts=routed.counts,
@@ -224,6 +227,7 @@ def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Flo
         hi=corners[1],
         exact=exact,
         owners=owners,
+        runs=runs,
         paths={number: block.paths},
         rows={number: len(block.positions)},
         categories={
@@ -233,6 +237,18 @@ def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Flo
         },
         missing=frozenset(name for name, column in text.items() if (column.values < 0).any()),
     )
+
+
+def _objects(block: Block) -> tuple[IntArray, IntArray]:
+    """Owners and runs as a `Tally` has them."""
+    owners, runs = np.empty(0, np.int64), np.empty((0, INTERVAL), np.int64)
+    if block.ids is not None:
+        return block.ids, runs
+    if block.owners is None or block.paths:
+        return owners, runs
+    if block.along is not None:
+        return owners, intervals_of(block.along, block.owners)
+    return np.unique(block.owners), runs
 
 
 def merge_tallies(tallies: Sequence[Tally], paths: bool) -> Tally:
@@ -253,6 +269,7 @@ def merge_tallies(tallies: Sequence[Tally], paths: bool) -> Tally:
             np.max([tally.exact[1] for tally in tallies], axis=0),
         ),
         owners=owners if paths else np.unique(owners),
+        runs=join_intervals(np.concatenate([tally.runs for tally in tallies])),
         paths={number: count for tally in tallies for number, count in tally.paths.items()},
         rows={number: count for tally in tallies for number, count in tally.rows.items()},
         categories=categories,

@@ -51,6 +51,8 @@ class Plan:
         Numbers of the input blocks.
     starts, firsts
         Paths and rows before each input block.
+    runs
+        Ascending places where paths begin, where rows come with their place along all of them.
     ids
         Object id of each path; None: its number.
     codes
@@ -65,6 +67,7 @@ class Plan:
     blocks: tuple[int, ...]
     starts: IntArray
     firsts: IntArray
+    runs: IntArray
     ids: IntArray | None
     codes: Mapping[str, Mapping[int, IntArray]]
 
@@ -95,6 +98,7 @@ def make_plan(settle: Settle, dtype: np.dtype[np.void], parts: int, tally: Tally
         blocks=blocks,
         starts=np.cumsum(paths) - paths,
         firsts=np.cumsum(rows) - rows,
+        runs=tally.runs[:, 0],
         ids=ids,
         codes={
             name: {block: np.searchsorted(categories[name], own) for block, own in of_blocks.items()}
@@ -169,14 +173,17 @@ class Part(Prepared):
 
 
 def is_tracked(plan: Plan) -> bool:
-    """Whether rows come with the id of their object and their place along it."""
+    """Whether rows come with their place along all paths."""
     return "along" in (plan.dtype.names or ())
 
 
 def _owners(plan: Plan, records: Records) -> IntArray:
     """(n,) object id of each row."""
+    if is_tracked(plan):
+        assert plan.ids is not None
+        return plan.ids[np.searchsorted(plan.runs, records["along"], side="right") - 1]
     owners: IntArray = records["owner"]
-    if plan.job.kind != "paths" or is_tracked(plan):
+    if plan.job.kind != "paths":
         return owners
     numbers = plan.starts[np.searchsorted(plan.blocks, block_of(records["number"]))] + owners
     return numbers if plan.ids is None else plan.ids[numbers]

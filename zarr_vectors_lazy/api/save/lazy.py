@@ -1,14 +1,19 @@
-"""Points, lines and paths of a level written as a store of their own without ever being in memory."""
+"""Points, lines and paths of a level written as a store of their own without ever being in memory.
+
+A path that the selection interrupts becomes one path for each run of its selected vertices.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from zarr_vectors_lazy.access.rows import rows_of_ids
 from zarr_vectors_lazy.access.tracks import owners_of, taken_rows
 from zarr_vectors_lazy.access.write.intake import Block, Tally
-from zarr_vectors_lazy.api.save.tables import object_tables, same_ids
+from zarr_vectors_lazy.api.save.tables import object_tables
 from zarr_vectors_lazy.api.write import args, summaries
 from zarr_vectors_lazy.api.write.blocks import points_source, read_points
 from zarr_vectors_lazy.api.write.job import Options, Shape
@@ -17,21 +22,21 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
 from zarr_vectors_lazy.graph.tracks import tracks_array
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.kernels.intervals import ids_of_intervals
+from zarr_vectors_lazy.types import IntArray
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
 
 NOTHING = "nothing is selected: there is nothing to save"
-PATHS = {"polyline", "streamline"}
+WHOLE = "select with whole_objects=True"
+PATHS = {"polyline", "streamline", "line"}
 GIVEN = {"bounds": None, "dtype": None, "backend": None, "storage_options": None, "progress": False, "mode": "w-"}
 
 
-def goes_out_of_core(level: "ZVLevel", kind: str) -> bool:
-    """Whether `save_lazily` writes it: points, and lines and paths that no selection can have interrupted."""
-    view = level._view
-    chosen = view.selection
-    by_object = chosen.objects is not None and chosen.box is None and not chosen.conditions and not view.touched
-    return kind == "point_cloud" or (kind in (*PATHS, "line") and (view.rows is None or by_object))
+def goes_out_of_core(kind: str) -> bool:
+    """Whether `save_lazily` writes it."""
+    return kind == "point_cloud" or kind in PATHS
 
 
 def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any]) -> Any:
@@ -42,7 +47,7 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     Raises
     ------
     SelectionError
-        If nothing is selected, points belong to several objects, or lines have not two ends.
+        If nothing is selected, points belong to several objects, or lines have not two ends, both selected.
     """
     view = _countable(level._view)
     if not len(view):
@@ -52,13 +57,14 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
         owned = view.data.object_index is not None
         shape = Shape(geometry=kind, kind="objects" if owned else "points")
         source = _owned_points(view) if owned else points_source(vertices_array(view), _attributes(view), None, None)
-        summarise = summaries.of_points
+        tables, summarise = partial(point_tables, view), summaries.of_points
     else:
         line = kind == "line"
-        shape = Shape(geometry=kind, kind="paths", name="endpoints" if line else "polylines", tracked=True)
+        shape = Shape(geometry=kind, kind="paths", name="endpoints" if line else "polylines")
         source = _tracked(view, line=line)
+        tables = partial(path_tables, view, line)
         summarise = summaries.of_lines if line else summaries.of_polylines
-    return write_source(path, source, shape, options, partial(tables_of, view), summarise=summarise)
+    return write_source(path, source, shape, options, tables, summarise=summarise)
 
 
 def _countable(view: LevelView) -> LevelView:
@@ -113,14 +119,45 @@ def read_tracked(names: Sequence[str], positions: Any, *rest: Any) -> Block:
     )
 
 
-def tables_of(view: LevelView, tally: Tally) -> Tables:
+def point_tables(view: LevelView, tally: Tally) -> Tables:
     """Attributes and groups of the objects that were seen; raises SelectionError if no row was."""
+    _check_rows(tally)
+    return Tables() if view.data.object_index is None else _tables(view, tally.owners, tally.owners)
+
+
+def path_tables(view: LevelView, line: bool, tally: Tally) -> Tables:
+    """Ids, attributes and groups of the runs that were seen.
+
+    Raises
+    ------
+    SelectionError
+        If there are none; or, of lines, if one has not two vertices, or one of them is not selected.
+    """
+    _check_rows(tally)
+    start, stop, owners = tally.runs.T
+    if line:
+        _check_lines(start, stop, owners)
+    return _tables(view, owners, ids_of_intervals(owners, int(view.object_ids.max())))
+
+
+def _check_rows(tally: Tally) -> None:
     if not len(tally.counts):
         raise SelectionError(NOTHING)
-    if view.data.object_index is None:
-        return Tables()
-    found = object_tables(view, rows_of_ids(view.object_ids, tally.owners), same_ids(tally.owners))
+
+
+def _check_lines(start: IntArray, stop: IntArray, owners: IntArray) -> None:
+    others, parted = len(np.unique(owners[start < 0])), int((stop - start != 2).sum())
+    if others:
+        raise SelectionError(f"{others} lines have not two vertices, which a writer cannot say")
+    if parted:
+        raise SelectionError(f"{parted} lines have one selected end; {WHOLE}")
+
+
+def _tables(view: LevelView, owners: IntArray, ids: IntArray) -> Tables:
+    """Tables of objects that take those of ``owners`` and have ``ids``."""
+    found = object_tables(view, rows_of_ids(view.object_ids, owners), ids)
     return Tables(
+        ids=ids,
         attributes=found["object_attributes"],
         groups=found.get("groups"),
         group_attributes=found.get("group_attributes"),

@@ -1,6 +1,6 @@
 """What a level gives, whole or selected, as a store of its own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -9,10 +9,9 @@ import dask
 import numpy as np
 
 from zarr_vectors_lazy.api.progress import computing
-from zarr_vectors_lazy.api.save.lazy import NOTHING, PATHS, goes_out_of_core, save_lazily
-from zarr_vectors_lazy.api.save.tables import Values, object_tables, same_ids
+from zarr_vectors_lazy.api.save.lazy import NOTHING, goes_out_of_core, save_lazily
+from zarr_vectors_lazy.api.save.tables import Values, object_tables
 from zarr_vectors_lazy.api.write.linked import write_graph, write_mesh
-from zarr_vectors_lazy.api.write.writers import write_lines, write_points, write_polylines
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.narrow import candidate_objects
 from zarr_vectors_lazy.graph.paths import path_rows_arrays
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
 
 LINKED = {"graph", "skeleton"}
-WHOLE = "select with whole_objects=True"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,8 +37,8 @@ class Taken:
         Records inside the level and their attributes.
     objects, ids
         (o,) manifest rows and ids of the objects that have a row; None where the level has no objects.
-    rows, runs, offsets
-        (M,) rows along the objects, numbers that differ where a path is interrupted, and where each object begins.
+    rows, offsets
+        (M,) rows of the objects, and where each object begins.
     """
 
     vertices: Vertices
@@ -51,7 +49,6 @@ class Taken:
     objects: IntArray
     ids: IntArray | None
     rows: IntArray
-    runs: IntArray
     offsets: IntArray
 
 
@@ -75,7 +72,7 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any]) -> Any
     (kind,) = kinds
     store = level.store
     common = {"axes": store.axes, "units": store.units, "crs": store.crs, **arguments}
-    if goes_out_of_core(level, kind):
+    if goes_out_of_core(kind):
         return save_lazily(level, path, kind, common)
     save = partial(save_from_memory, level, path, kind, {**common, "compute": True})
     return save() if arguments["compute"] else dask.delayed(save, pure=False, name="save")()
@@ -93,8 +90,7 @@ def save_from_memory(level: "ZVLevel", path: Any, kind: str, common: Mapping[str
         taken = take_level(level, kind)
     if not len(taken.vertices):
         raise SelectionError(NOTHING)
-    save: Callable[..., Any] = _save_paths if kind in PATHS else {"line": _save_lines}.get(kind, _save_rows)
-    return save(level, path, kind, taken, common)
+    return _save_rows(level, path, kind, taken, common)
 
 
 def take_level(level: "ZVLevel", kind: str) -> Taken:
@@ -112,14 +108,13 @@ def take_level(level: "ZVLevel", kind: str) -> Taken:
         "paths": path_rows_arrays(view, objects),
     }
     (found,) = dask.compute(members)
-    rows, _, runs, offsets = found.pop("paths")
+    rows, _, _, offsets = found.pop("paths")
     there = np.diff(offsets) > 0
     return Taken(
         **found,
         objects=objects[there],
         ids=view.object_ids[objects[there]] if with_objects else None,
         rows=rows,
-        runs=runs,
         offsets=np.append(offsets[:-1][there], offsets[-1:]),
     )
 
@@ -128,8 +123,6 @@ def _save_rows(level: "ZVLevel", path: Any, kind: str, taken: Taken, common: Map
     tables: dict[str, Any] = {"vertex_attributes": taken.attributes}
     if taken.ids is not None:
         tables |= {"object_ids": _owners(taken)} | _tables(level, taken)
-    if kind == "point_cloud":
-        return write_points(path, taken.vertices, **tables, **common)
     if kind == "mesh":
         return write_mesh(path, taken.vertices, taken.joined, link_attributes=taken.values, **tables, **common)
     values = _edge_values(taken)
@@ -140,7 +133,7 @@ def _tables(level: "ZVLevel", taken: Taken) -> dict[str, Any]:
     """Tables of objects; a writer of rows takes them by ascending id."""
     assert taken.ids is not None
     order = np.argsort(taken.ids, kind="stable")
-    return object_tables(level._view, taken.objects[order], same_ids(taken.ids))
+    return object_tables(level._view, taken.objects[order], taken.ids[order])
 
 
 def _owners(taken: Taken) -> IntArray:
@@ -171,45 +164,3 @@ def _edge_values(taken: Taken) -> dict[str, Values]:
         out[missing] = np.nan
         found[name] = out
     return found
-
-
-def _save_paths(level: "ZVLevel", path: Any, kind: str, taken: Taken, common: Mapping[str, Any]) -> Any:
-    """Paths, one for each run of selected vertices: the first keeps the object's id, others get new ones."""
-    assert taken.ids is not None
-    starts = np.diff(taken.runs, prepend=-1) != 0
-    starts[taken.offsets[:-1]] = True
-    begins = np.flatnonzero(starts)
-    owner = np.searchsorted(taken.offsets, begins, side="right") - 1
-    first = np.diff(owner, prepend=-1) != 0
-    ids = taken.ids[owner]
-    ids[~first] = _largest(level) + 1 + np.arange(int((~first).sum()))
-    children = {int(taken.ids[k]): ids[owner == k] for k in np.unique(owner[~first]).tolist()}
-    renamed = {**{int(i): np.asarray([i]) for i in taken.ids}, **children}
-    return write_polylines(
-        path,
-        (taken.vertices[taken.rows], np.append(begins, len(taken.rows))),
-        vertex_attributes={name: values[taken.rows] for name, values in taken.attributes.items()},
-        object_ids=ids,
-        geometry_type=kind,  # type: ignore[arg-type]
-        **object_tables(level._view, taken.objects[owner], renamed),
-        **common,
-    )
-
-
-def _largest(level: "ZVLevel") -> int:
-    return int(level._view.object_ids.max(initial=0))
-
-
-def _save_lines(level: "ZVLevel", path: Any, kind: str, taken: Taken, common: Mapping[str, Any]) -> Any:
-    assert taken.ids is not None
-    if (np.diff(taken.offsets) < 2).any():
-        raise SelectionError(f"{int((np.diff(taken.offsets) < 2).sum())} lines have one selected end; {WHOLE}")
-    ends = taken.rows[np.stack([taken.offsets[:-1], taken.offsets[1:] - 1], axis=1)]
-    return write_lines(
-        path,
-        taken.vertices[ends],
-        vertex_attributes={name: values[ends] for name, values in taken.attributes.items()},
-        object_ids=taken.ids,
-        **object_tables(level._view, taken.objects, same_ids(taken.ids)),
-        **common,
-    )

@@ -1,6 +1,6 @@
 """Attributes and groups of the objects of a level that are written into a store of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,25 +8,21 @@ import numpy as np
 from zarr_vectors_lazy.access.objects import read_dense, read_groups
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.types import IntArray
 
 Values = np.ndarray[Any, Any]
 
 
-def same_ids(ids: IntArray) -> dict[int, IntArray]:
-    """New ids by old id, where they stay."""
-    return {int(i): np.asarray([i]) for i in ids}
-
-
-def object_tables(view: LevelView, rows: IntArray, renamed: Mapping[int, IntArray]) -> dict[str, Any]:
+def object_tables(view: LevelView, rows: IntArray, ids: IntArray) -> dict[str, Any]:
     """Attributes of objects, one row for each, and groups of those that are there, as writers take them.
 
     Parameters
     ----------
     rows
-        Manifest row of each object that is written, in the order in which the writer takes them.
-    renamed
-        New ids by old id.
+        (o,) manifest row of each object that is written, in the order in which the writer takes them.
+    ids
+        (o,) its id in the new store.
     """
     data = view.data
     found: dict[str, Any] = {
@@ -35,16 +31,24 @@ def object_tables(view: LevelView, rows: IntArray, renamed: Mapping[int, IntArra
     index = data.group_index
     if index is None or not index.count:
         return found
-    members = read_groups(data.source, index)
-    none = np.empty(0, np.int64)
-    groups = {
-        index.names[group] if index.names else group: np.concatenate(
-            [none, *(renamed[i] for i in members[group].tolist() if i in renamed)]
-        )
-        for group in range(index.count)
-    }
+    members, renamed = read_groups(data.source, index), _renaming(view.object_ids[rows], ids)
+    groups = {index.names[group] if index.names else group: renamed(members[group]) for group in range(index.count)}
     attributes = {name: _dense(view, array) for name, array in data.group_attributes.items()}
     return found | {"groups": groups, "group_attributes": attributes}
+
+
+def _renaming(old: IntArray, new: IntArray) -> Callable[[IntArray], IntArray]:
+    """Function that gives the new ids of those of some old ids that have any, in their order."""
+    order = np.argsort(old, kind="stable")
+    known, renamed = old[order], new[order]
+
+    def of(wanted: IntArray) -> IntArray:
+        first, last = (np.searchsorted(known, wanted, side) for side in ("left", "right"))
+        counts = last - first
+        found: IntArray = renamed[np.repeat(first, counts) + ragged_arange(counts)]
+        return found
+
+    return of
 
 
 def _dense(view: LevelView, array: DenseArray) -> Values:

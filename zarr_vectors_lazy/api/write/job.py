@@ -65,14 +65,11 @@ class Shape:
         How rows make fragments.
     name
         Of the argument that holds the positions, for errors.
-    tracked
-        Whether rows of paths come with the id of their object and their place along it, not path by path.
     """
 
     geometry: str
     kind: Kind
     name: str = "positions"
-    tracked: bool = False
 
 
 def make_job(

@@ -36,7 +36,7 @@ class Tables:
     Parameters
     ----------
     ids
-        (O,) of paths, in the order of the input; None: as the blocks say.
+        (O,) of paths, in the order of the input, or of the runs of a tally; None: as the blocks say.
     attributes, groups, group_attributes
         As the writers take them.
     """
@@ -94,7 +94,7 @@ def write_source(
         intake=make_intake(job, shape, source.sample, source.read),
         settle=make_settle(job, shape, options, tables),
         summarise=summarise,
-        paths=shape.kind == "paths" and not shape.tracked,
+        paths=shape.kind == "paths",
         parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
     )
     folder = SpillFolder()
@@ -155,7 +155,7 @@ def settle(
     edges = job.store.chunk_shape
     corners = args.settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, edges, name=shape.name)
     attributes = {name: _with_categories(name, column, tally) for name, column in job.attributes.items()}
-    paths = job.kind == "paths" and not shape.tracked
+    paths = job.kind == "paths"
     ids = _path_ids(tables, tally) if paths else None
     settled = replace(
         job,
@@ -177,7 +177,7 @@ def _with_categories(name: str, column: Column, tally: Tally) -> Column:
 
 
 def _path_ids(tables: Tables, tally: Tally) -> IntArray | None:
-    paths = sum(tally.paths.values())
+    paths = _count_paths(tally)
     if len(tally.owners) not in (0, paths):
         raise SelectionError(
             f"object_ids must come with all blocks or with none: {len(tally.owners)} for {paths} paths"
@@ -187,10 +187,14 @@ def _path_ids(tables: Tables, tally: Tally) -> IntArray | None:
     return None if tables.ids is None else args.parse_ids(tables.ids, paths)
 
 
+def _count_paths(tally: Tally) -> int:
+    return sum(tally.paths.values()) + len(tally.runs)
+
+
 def _objects(tables: Tables, tally: Tally, ids: IntArray | None, *, paths: bool) -> ObjectTable:
     return make_objects(
         np.empty(0, np.int64) if paths else tally.owners,
-        ids=args.parse_path_ids(ids, sum(tally.paths.values())) if paths else None,
+        ids=args.parse_path_ids(ids, _count_paths(tally)) if paths else None,
         attributes=tables.attributes,
         groups=tables.groups,
         group_attributes=tables.group_attributes,
