@@ -69,13 +69,14 @@ def path_blocks(lines, step=17):
 
 
 def write_examples(folder):
-    """Write what every scheduler must write alike: points with objects in shards, and polylines."""
+    """Write what every scheduler must write alike: points with objects in shards, polylines, and a box of these."""
     given = lazily(points())
     kwargs = {"chunk_shape": CHUNK, "shard_shape": 2, "vertex_attributes": given["vertex_attributes"]}
     with dask.config.set(SMALL):
         zvl.write_points(folder / "points", given["positions"], object_ids=given["object_ids"], **kwargs)
         bag = db.from_sequence(path_blocks(paths()), npartitions=3)
         zvl.write_polylines(folder / "paths", bag, chunk_shape=CHUNK)
+        save_box(folder)
 
 
 def write_expected(folder):
@@ -85,6 +86,13 @@ def write_expected(folder):
     lines = paths()
     rows = {"row": [np.arange(len(line)) for line in lines]}
     zvl.write_polylines(folder / "paths", lines, chunk_shape=CHUNK, vertex_attributes=rows)
+    with dask.config.set(scheduler="sync"):
+        save_box(folder)
+
+
+def save_box(folder):
+    """Save a box of the polylines, which parts many of them."""
+    zvl.open_zv(folder / "paths")[0].sel(([-3.0] * 3, [3.0] * 3)).save(folder / "part")
 
 
 @contextlib.contextmanager

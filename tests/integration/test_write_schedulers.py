@@ -32,6 +32,7 @@ def test_schedulers_of_one_machine(tmp_path, expected, scheduler):
     assert list((tmp_path / "temporary").iterdir()) == []
     assert_same_files(tmp_path / "points", expected / "points")
     assert_same_files(tmp_path / "paths", expected / "paths")
+    assert_same_files(tmp_path / "part", expected / "part")
 
 
 @pytest.mark.distributed
@@ -50,6 +51,7 @@ def test_clusters(tmp_path, expected, monkeypatch, workers):
                 zvl.write_points(tmp_path / "x", given["positions"], chunk_shape=CHUNK, checksum=False)
     assert_same_files(tmp_path / "points", expected / "points")
     assert_same_files(tmp_path / "paths", expected / "paths")
+    assert_same_files(tmp_path / "part", expected / "part")
     assert not (tmp_path / "local").exists()
     if workers == 1:
         with dask.config.set(scheduler="sync"), pytest.raises(StoreError, match="made with a distributed Client"):

@@ -80,21 +80,18 @@ def path_edges(
 
 def path_rows(
     block: PathBlock, paths: Paths, starts: IntArray | Sequence[Span | None], kept: Sequence[Kept | None]
-) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+) -> tuple[IntArray, IntArray, IntArray]:
     """Selected vertices of the objects, in path order.
 
     Returns
     -------
-    (M,) rows of the view, (M,) the manifest entry of each and (M,) the uninterrupted run of each, numbered within the
-    block, and (o,) how many vertices each object has.
+    (M,) rows of the view, (M,) the manifest entry of each, numbered within the block, and (o,) how many vertices each
+    object has.
     """
     rows = _rows_of_view(block, paths, starts, kept)
     selected = rows >= 0
     counts = np.bincount(paths.owners[selected], minlength=len(block.objects))
-    begins = paths.begins.copy()
-    begins[1:] |= ~selected[:-1]
-    runs: IntArray = np.cumsum(begins, dtype=np.int64)
-    return rows[selected], paths.entries[selected], runs[selected], counts.astype(np.int64)
+    return rows[selected], paths.entries[selected], counts.astype(np.int64)
 
 
 def _rows_of_view(

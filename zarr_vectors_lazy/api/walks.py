@@ -104,6 +104,6 @@ def walk(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") -> Walk
         rows = candidate_objects(view)
     objects, order = np.unique(rows, return_inverse=True)
     members = (level.vertices, {name: level.attributes[name] for name in names}, path_rows_arrays(view, objects))
-    vertices, attributes, (at, entries, _, offsets) = dask.compute(*members)
+    vertices, attributes, (at, entries, offsets) = dask.compute(*members)
     taken = {name: values[at] for name, values in attributes.items()}
     return Walks(view.object_ids[objects], offsets, entries, vertices[at], taken).take(order.reshape(-1))

@@ -157,7 +157,7 @@ def ragged_index(view: LevelView) -> Variables:
         return {}
     whole = view.rows is None
     slots = np.flatnonzero(np.diff(view.manifests.offsets) > 0) if whole else candidate_objects(view)
-    rows, _, _, offsets = dask.compute(*path_rows_arrays(view, slots))
+    rows, _, offsets = dask.compute(*path_rows_arrays(view, slots))
     counts = np.zeros(len(view.manifests), np.int64)
     counts[slots] = np.diff(offsets)
     kept = np.arange(len(counts)) if whole else np.flatnonzero(counts)

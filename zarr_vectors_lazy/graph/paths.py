@@ -141,7 +141,7 @@ def path_edges_array(view: LevelView) -> da.Array:
     return make_array(graph, name, [NAN] * len(blocks), (2,), INTEGER)
 
 
-def path_rows_arrays(view: LevelView, objects: IntArray) -> tuple[da.Array, da.Array, da.Array, da.Array]:
+def path_rows_arrays(view: LevelView, objects: IntArray) -> tuple[da.Array, da.Array, da.Array]:
     """Rows of the view that objects go through, in path order.
 
     Parameters
@@ -151,24 +151,23 @@ def path_rows_arrays(view: LevelView, objects: IntArray) -> tuple[da.Array, da.A
 
     Returns
     -------
-    (M,) rows, (M,) numbers that differ between neighbours of two fragments of an object, (M,) numbers that differ
-    where a vertex between neighbours is not selected, and (o + 1,) offsets; int64.
+    (M,) rows, (M,) numbers that differ between neighbours of two fragments of an object, and (o + 1,) offsets; int64.
     """
     blocks = path_blocks(view, objects)
     if not blocks:
         none = empty_array((), INTEGER)
-        return none, none, none, da.zeros(len(objects) + 1, dtype=np.int64, chunks=-1)
+        return none, none, da.zeros(len(objects) + 1, dtype=np.int64, chunks=-1)
     recipe, graphs = _numbered(view, blocks, path_rows)
     token = tokenize(view.token, view.data.fragments.digest, objects)
     parts = f"zv-path-row-parts-{token}"
     graph = view.graph(RecipeLayer(parts, recipe, len(blocks)), *graphs)
     arrays = []
-    for item, word in enumerate(("rows", "entries", "runs")):
+    for item, word in enumerate(("rows", "entries")):
         name = f"zv-path-{word}-{token}"
         layer = RecipeLayer(name, PartRecipe(layer=parts, item=item), len(blocks))
         arrays.append(make_array(view.graph(layer, graph), name, [NAN] * len(blocks), (), INTEGER))
-    offsets = _offsets(graph, parts, f"zv-path-row-offsets-{token}", len(blocks), len(objects), item=3)
-    return arrays[0], arrays[1], arrays[2], offsets
+    offsets = _offsets(graph, parts, f"zv-path-row-offsets-{token}", len(blocks), len(objects), item=2)
+    return arrays[0], arrays[1], offsets
 
 
 def _numbered(

@@ -108,7 +108,7 @@ def take_level(level: "ZVLevel", kind: str) -> Taken:
         "paths": path_rows_arrays(view, objects),
     }
     (found,) = dask.compute(members)
-    rows, _, _, offsets = found.pop("paths")
+    rows, _, offsets = found.pop("paths")
     there = np.diff(offsets) > 0
     return Taken(
         **found,

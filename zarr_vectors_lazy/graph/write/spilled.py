@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import dask
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
@@ -76,10 +75,14 @@ class Blocks:
 
 
 def optimized(*collections: Any) -> list[Any]:
-    """Collections with their graphs optimized: plain ones together, expressions (data frames) each by its method."""
-    plain = [each for each in collections if not hasattr(each, "expr")]
-    done = iter(dask.optimize(*plain))
-    return [each.optimize() if hasattr(each, "expr") else next(done) for each in collections]
+    """Collections of one kind with their graphs optimized: plain ones together, expressions each by its method."""
+    if any(hasattr(each, "expr") for each in collections):
+        return [each.optimize() for each in collections]
+    # Not dask.optimize, which takes one after another: cells that several need would be fetched for each of them.
+    graph = HighLevelGraph.merge(*(each.__dask_graph__() for each in collections))
+    graph = collections[0].__dask_optimize__(graph, [each.__dask_keys__() for each in collections])
+    rebuilt = [each.__dask_postpersist__() for each in collections]
+    return [rebuild(graph, *rest) for rebuild, rest in rebuilt]
 
 
 def spilled_write(writing: Writing, blocks: Blocks, folder: SpillFolder) -> Delayed:
