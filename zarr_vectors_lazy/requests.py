@@ -65,12 +65,16 @@ class Put:
     unread
         No reader asks for the object before a later put says that it is there: a new one need not appear all at once,
         which saves files a rename each.
+    array
+        Of a cell: a document of its array that lacks only what is known at the end. A store that takes no cell of an
+        array which is not there (icechunk) is given it first; all others ignore it.
     """
 
     key: str
     data: bytes | memoryview
     create: bool = False
     unread: bool = False
+    array: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

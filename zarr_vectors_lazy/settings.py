@@ -1,5 +1,8 @@
 """Limits that users set with ``dask.config`` under ``zarr_vectors_lazy``."""
 
+import tempfile
+import uuid
+from pathlib import Path
 from typing import Any
 
 import dask.config
@@ -23,3 +26,9 @@ dask.config.update_defaults({"zarr_vectors_lazy": dict(DEFAULTS)})
 def setting(name: str) -> Any:
     """Value of ``zarr_vectors_lazy.<name>`` in this process's Dask configuration."""
     return dask.config.get(f"zarr_vectors_lazy.{name}", DEFAULTS[name])
+
+
+def temporary_folder() -> Path:
+    """Name of a new folder below Dask's ``temporary-directory``; it is not made."""
+    base = dask.config.get("temporary-directory", None) or tempfile.gettempdir()
+    return Path(base) / f"zarr-vectors-lazy-{uuid.uuid4().hex}"

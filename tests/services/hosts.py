@@ -168,14 +168,8 @@ class Google:
 def google():
     """Run gcp-storage-emulator with one bucket."""
     port = free_port()
-    # Its queue of 5 connections would make a client with many wait for seconds.
-    script = (
-        "import sys, socketserver; socketserver.TCPServer.request_queue_size = 512;"
-        "from gcp_storage_emulator.__main__ import main; main(sys.argv[1:])"
-    )
-    where = ["start", "--quiet", "--host=127.0.0.1", f"--port={port}", "--in-memory", "--default-bucket=loopback"]
     server = Google(f"http://127.0.0.1:{port}")
-    with process([sys.executable, "-c", script, *where], server.url):
+    with process([sys.executable, str(Path(__file__).with_name("google_server.py")), str(port)], server.url):
         yield server
 
 

@@ -6,7 +6,7 @@
 import inspect
 from types import ModuleType
 
-from tests.services import test_anonymous, test_refusals, test_services
+from tests.services import test_anonymous, test_refusals, test_services, test_writers
 from tests.services.catalogue import AZURE, SERVICES
 from tests.services.test_anonymous import WAYS
 
@@ -24,22 +24,28 @@ def tests_of(module: ModuleType) -> list[str]:
     return [name for name in vars(module) if name.startswith("test_")]
 
 
-def services() -> str:
-    """Return the table of services and what each is seen doing."""
-    columns = tests_of(test_services)
+def services(module: ModuleType = test_services) -> str:
+    """Return the table of services and what each is seen doing in a module of tests."""
+    columns = tests_of(module)
     rows = []
     for service in SERVICES:
-        cells = [cell(name, service) for name in columns]
-        rows.append([f"`{shown(service)}`", service.backend, *cells])
+        cells = [cell(getattr(module, name), service) for name in columns]
+        if set(cells) != {ABSENT}:
+            rows.append([f"`{shown(service)}`", service.backend, *cells])
     return table(["store", "backend", *(name.removeprefix("test_").replace("_", " ") for name in columns)], rows)
 
 
-def cell(name, service):
+def cell(test, service):
     """Id of a test as pytest names it without ``test_``; a dash where the service is not one of its parameters."""
-    fixtures = inspect.signature(getattr(test_services, name)).parameters
-    if "writable" in fixtures and not service.writable:
+    if "writable" in inspect.signature(test).parameters and service.name not in names_of(test):
         return ABSENT
-    return f"`{name.removeprefix('test_')}[{service.name}]`"
+    return f"`{test.__name__.removeprefix('test_')}[{service.name}]`"
+
+
+def names_of(test):
+    """Names of the services that a test of writing runs on."""
+    marks = [mark.args[1] for mark in getattr(test, "pytestmark", []) if mark.name == "parametrize"]
+    return [param.id for param in marks[0]] if marks else [service.name for service in SERVICES if service.writable]
 
 
 def shown(service):
@@ -66,7 +72,7 @@ def table(head, rows):
 
 def every() -> list[str]:
     """Return the tables, in the order of the page."""
-    return [services(), credentials(), refusals()]
+    return [services(), services(test_writers), credentials(), refusals()]
 
 
 if __name__ == "__main__":

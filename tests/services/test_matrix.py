@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.services import test_services, test_writers
 from tests.services.matrix import every, services
 
 ROOT = Path(__file__).parents[2]
@@ -16,8 +17,10 @@ def test_the_page_has_the_tables_of_the_suite():
 
 
 def test_each_cell_is_a_test_that_pytest_collects():
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "tests/services/test_services.py"]
+    modules = [test_services, test_writers]
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *(module.__file__ for module in modules)]
     listed = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True, timeout=120).stdout
     collected = {line.partition("::test_")[2] for line in listed.splitlines() if "::test_" in line}
-    cells = {cell.strip("` ") for line in services().splitlines()[2:] for cell in line.split("|") if "[" in cell}
+    lines = [line for module in modules for line in services(module).splitlines()[2:]]
+    cells = {cell.strip("` ") for line in lines for cell in line.split("|") if "[" in cell}
     assert cells == collected

@@ -1,12 +1,20 @@
-"""The writers on every service that takes objects."""
+"""The writers, and what changes a store in place, on every service that takes objects."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from tests.services.catalogue import SERVICES
+from tests.services.fixtures import params
+from zarr_vectors_lazy.access.write import session
 from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.format.writing import CURRENT
+from zarr_vectors_lazy.model.writing import Cells, Encoding, Grid
 from zarr_vectors_lazy.requests import Get, Put
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
@@ -14,13 +22,10 @@ from zarr_vectors_lazy.storage.resolve import resolve
 
 POINTS = np.random.default_rng(0).uniform(-2, 2, (40, 2))
 PATHS = [POINTS[:25], POINTS[25:]]
+ONE_EACH = params({(service.host, service.backend): service for service in SERVICES if service.writable}.values())
 
 
 def test_points_then_polylines(writable):
-    if writable.service.host == "icechunk_session":  # takes a chunk only after its array, whose document comes last
-        with pytest.raises(StoreError, match="writing '0/"):
-            zvl.write_points(writable.path, POINTS, chunk_shape=2)
-        return
     ids = np.arange(len(POINTS)) % 3
     values = {"n": np.arange(len(POINTS))}
     zvl.write_points(writable.path, POINTS, chunk_shape=2, object_ids=ids, vertex_attributes=values, **writable.options)
@@ -35,11 +40,64 @@ def test_points_then_polylines(writable):
     assert not any("vertex_attributes" in key for key in writable.objects())
 
 
+@pytest.mark.parametrize("writable", ONE_EACH, indirect=True)
+def test_pyramid_and_upkeep(writable):
+    edges = np.stack([np.arange(39), np.arange(1, 40)], axis=1)
+    zvl.write_graph(writable.path, POINTS, edges, chunk_shape=2, bin_shape=1, **writable.options)
+    zvl.build_pyramid(writable.path, factors=[(2, 1)], **writable.options)
+    level = writable.open()[0]
+    level.write_attribute("x", level.vertices[:, 0])
+    zvl.index(writable.path, **writable.options)
+    zvl.consolidate(writable.path, **writable.options)
+    store = writable.open(consolidated=True)
+    assert store.levels == [0, 1]
+    assert np.array_equal(store[0].attributes["x"].compute(), store[0].vertices.compute()[:, 0])
+    assert len(store[0].edges.compute()) == 39
+    assert zvl.validate(writable.path, **writable.options).ok
+    assert not any(key.startswith("_") for key in writable.objects())
+
+
+def test_bytes(writable):
+    backend = connect(resolve(writable.path, **writable.options))
+    cells = Cells(
+        path="a", coords=np.arange(6)[:, None], payloads=[b"", b"x\r", b"x\r\n", b"\n", b"\r\n--==0==\r", bytes(9)]
+    )
+    plain = Encoding(compressor=None, checksum=False)
+    puts = CURRENT.cell_puts(0, cells, Grid(origin=(0,), shape=(6,)), plain)
+    puts = [replace(put, data=payload) for put, payload in zip(puts, cells.payloads, strict=True)]
+    assert fetch(backend, puts) == [True] * 6
+    found = fetch(backend, [Get(put.key) for put in puts])
+    assert [bytes(data) for data in found] == cells.payloads
+
+
 def test_create_only(writable):
-    ignored = writable.service.host == "google"  # its emulator looks at no ifGenerationMatch, which gcsfs sends
     documents = [b'{"zarr_format":3,"node_type":"group","attributes":{"n":%d}}' % i for i in range(2)]
     backend = connect(resolve(writable.path, **writable.options))
     assert fetch(backend, [Put("zarr.json", documents[0], create=True)]) == [True]
-    assert fetch(backend, [Put("zarr.json", documents[1], create=True)]) == [ignored]
-    if not ignored:
-        assert json.loads(bytes(fetch(backend, [Get("zarr.json")])[0]))["attributes"] == {"n": 0}
+    assert fetch(backend, [Put("zarr.json", documents[1], create=True)]) == [False]
+    assert json.loads(bytes(fetch(backend, [Get("zarr.json")])[0]))["attributes"] == {"n": 0}
+
+
+def test_two_writers_at_once(writable, monkeypatch):
+    """Both look before either has put its root: one wins, and the other touches nothing."""
+    both, looked = threading.Barrier(2), session._refuse_others
+
+    def look_and_wait(*arguments):
+        looked(*arguments)
+        both.wait(20)
+
+    path, options = writable.path, writable.options
+    monkeypatch.setattr(session, "_refuse_others", look_and_wait)
+
+    def write(n):
+        try:
+            return zvl.write_points(path, POINTS[:n], chunk_shape=4, **options)["vertex_count"]
+        except StoreError as error:
+            return error.message
+
+    with ThreadPoolExecutor(2) as threads:
+        outcomes = list(threads.map(write, [3, 5]))
+    (won,) = (outcome for outcome in outcomes if outcome in (3, 5))
+    (lost,) = (outcome for outcome in outcomes if outcome != won)
+    assert "another write began here at the same time" in lost
+    assert sorted(map(tuple, writable.open()[0].vertices.compute())) == sorted(map(tuple, POINTS[:won]))

@@ -52,7 +52,8 @@ class Stored:
         FormatError
             If the store is of format 0.7 (`migrate` it first).
         StoreError
-            If a put fails; the attribute is not there then.
+            If a put fails, or another write of the attribute began meanwhile; it is not there then, for readers and
+            for the next write of it.
         """
         check_name(name, "attribute")
         job = add_attribute(self._view, name, values)

@@ -46,6 +46,12 @@ class Found:
         attributes = self.doc.get("attributes")
         return attributes if isinstance(attributes, dict) else {}
 
+    @property
+    def unfinished(self) -> bool:
+        """Whether it only says that what belongs to it is being written."""
+        ours = self.attributes.get("zarr_vectors_lazy")
+        return isinstance(ours, dict) and ours.get("state") == "writing"
+
 
 T = TypeVar("T")
 MetaSteps: TypeAlias = Generator[list[Node | Children], list[Any], T]

@@ -26,7 +26,7 @@ def generation_of(root: Found, *, where: str) -> Generation:
     if doc.get("zarr_format") != 3 or doc.get("node_type") != "group":
         found = f"zarr_format {doc.get('zarr_format')!r}, node_type {doc.get('node_type')!r}"
         raise FormatError(f"a Zarr Vectors store is a Zarr v3 group; found {found}", where=where)
-    if is_unfinished(root):
+    if root.unfinished:
         raise FormatError("unfinished write: the store was never completed, or is being written now", where=where)
     block = attributes.get("zarr_vectors")
     if not isinstance(block, dict):
@@ -46,12 +46,6 @@ def generation_of(root: Found, *, where: str) -> Generation:
         known = ", ".join(f"{major}.{minor}.x" for major, minor in sorted(_BY_VERSION))
         raise UnsupportedVersionError(f"format version {version} is not read here; these are: {known}", where=where)
     return generation
-
-
-def is_unfinished(root: Found) -> bool:
-    """Whether a root only says that its store is being written."""
-    ours = root.attributes.get("zarr_vectors_lazy")
-    return isinstance(ours, dict) and ours.get("state") == "writing"
 
 
 def by_name(name: str) -> Generation:

@@ -8,7 +8,7 @@ done, `level_puts` makes the metadata of the joined record. Payloads are made by
 from zarr_vectors_lazy.format.dictionary import MISSING, code_dtype, encode_categories
 from zarr_vectors_lazy.format.encoding import MAX_PAYLOAD_NBYTES
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
-from zarr_vectors_lazy.format.v09.documents import cells_document, group_document, root_attributes
+from zarr_vectors_lazy.format.v09.documents import cells_document, group_document, marked_cells, root_attributes
 from zarr_vectors_lazy.format.v09.placement import PlacedLinks, place_links
 from zarr_vectors_lazy.format.v09.reshard import (
     Resharding,
@@ -37,6 +37,7 @@ __all__ = [
     "encode_tiling",
     "group_document",
     "is_cell_array",
+    "marked_cells",
     "pack_puts",
     "place_links",
     "plan_resharding",

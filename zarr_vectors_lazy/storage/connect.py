@@ -5,9 +5,11 @@ import threading
 from collections import OrderedDict
 
 from zarr_vectors_lazy.storage.backends.fsspec_backend import FsspecBackend
+from zarr_vectors_lazy.storage.backends.icechunk_backend import IcechunkBackend
 from zarr_vectors_lazy.storage.backends.local import LocalBackend
 from zarr_vectors_lazy.storage.backends.zarr_backend import ZarrBackend
 from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.sessions import is_icechunk
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 KEPT = 32
@@ -57,4 +59,6 @@ def _opened(spec: StoreSpec) -> Backend:
         from zarr_vectors_lazy.storage.backends.obstore_backend import ObstoreBackend  # noqa: PLC0415  optional
 
         return ObstoreBackend(spec)
+    if spec.backend == "zarr" and is_icechunk(spec.instance):
+        return IcechunkBackend(spec)
     return _BACKENDS[spec.backend](spec)

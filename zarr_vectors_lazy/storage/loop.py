@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 _lock = threading.RLock()  # a garbage collection inside it may close a connection
 _loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process id: a forked child has no thread that runs ours
+_locks: dict[int, asyncio.Lock] = {}  # likewise
 _waiting: deque[asyncio.Future[None]] = deque()
 _in_flight = 0
 
@@ -26,6 +27,7 @@ def _forked() -> None:
     _in_flight = 0
     _waiting.clear()
     _loops.clear()
+    _locks.clear()
 
 
 if hasattr(os, "register_at_fork"):
@@ -41,6 +43,11 @@ def event_loop() -> asyncio.AbstractEventLoop:
             # A daemon: the end of the interpreter does not wait for an answer from the network.
             threading.Thread(target=loop.run_forever, name="zarr-vectors-lazy-loop", daemon=True).start()
         return loop
+
+
+def lock() -> asyncio.Lock:
+    """Return the lock of our loop, for what only one coroutine at a time may do."""
+    return _locks.setdefault(os.getpid(), asyncio.Lock())
 
 
 def run(coroutine: Coroutine[Any, Any, T]) -> T:

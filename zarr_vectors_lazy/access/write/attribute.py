@@ -1,15 +1,22 @@
-"""What tasks run to write a new vertex attribute beside the data of a level."""
+"""What tasks run to write a new vertex attribute beside the data of a level.
 
+Its document comes first, and says only that the attribute is being written: readers take it for one that is not there,
+also where the write was interrupted.
+"""
+
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from zarr_vectors_lazy.access.metadata import DOC
 from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
 from zarr_vectors_lazy.access.write.level import content_of
-from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.format.writing import CURRENT, cells_document, encode_rows, group_document
+from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.writing import CURRENT, cells_document, encode_rows, group_document, marked_cells
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, Encoding, Grid
@@ -55,6 +62,25 @@ class Written:
     content: int
 
 
+def begin_attribute(new: NewAttribute, write_id: str) -> bytes:
+    """Put the document that says "writing", in place of that of an interrupted write; return it.
+
+    Raises
+    ------
+    SelectionError
+        If there is such an attribute by now.
+    """
+    marker = marked_cells(new.grid, new.encoding, write_id)
+    backend = connect(new.spec)
+    group, found = fetch(backend, [Get(f"{_folder(new)}/{DOC}"), Get(_key(new))])
+    if found is not None and not Found(new.name, json.loads(bytes(found)), "").unfinished:
+        raise SelectionError(f"the level has an attribute {new.name!r} already")
+    if group is None:
+        fetch(backend, [Put(f"{_folder(new)}/{DOC}", group_document())])
+    fetch(backend, [Put(_key(new), marker)])
+    return marker
+
+
 def find_categories(values: Values) -> tuple[Values, bool]:
     """Distinct texts of a block, sorted, and whether some are missing.
 
@@ -79,7 +105,12 @@ def join_categories(parts: Sequence[tuple[Values, bool]]) -> Dictionary:
 
 
 def write_values(
-    new: NewAttribute, coords: ChunkCoords, counts: IntArray, blocks: Sequence[Values], dictionary: Dictionary | None
+    new: NewAttribute,
+    coords: ChunkCoords,
+    counts: IntArray,
+    blocks: Sequence[Values],
+    dictionary: Dictionary | None,
+    begun: bytes,
 ) -> Written:
     """Write the values of some chunks.
 
@@ -89,6 +120,8 @@ def write_values(
         (n,) vertices of each chunk.
     blocks
         Values of each.
+    begun
+        What `begin_attribute` gave, so that it comes first.
 
     Raises
     ------
@@ -115,7 +148,7 @@ def write_values(
 
 
 def finish_attribute(
-    new: NewAttribute, written: Sequence[Written], dictionary: Dictionary | None, refresh: bool
+    new: NewAttribute, written: Sequence[Written], dictionary: Dictionary | None, refresh: bool, begun: bytes
 ) -> int:
     """Put the document that makes the attribute visible; return how many chunks have values.
 
@@ -123,6 +156,13 @@ def finish_attribute(
     ----------
     refresh
         Whether the root has consolidated metadata, which are then written again.
+    begun
+        What `begin_attribute` gave.
+
+    Raises
+    ------
+    StoreError
+        If another write of the attribute has begun meanwhile, or a put fails.
     """
     draft = _draft(new, dictionary)
     rank = len(new.grid.origin)
@@ -130,14 +170,23 @@ def finish_attribute(
     content = sum(part.content for part in written) % 2**64
     doc = cells_document(draft, new.grid, coords, new.encoding, {"content": f"{content:016x}"})
     backend = connect(new.spec)
-    folder = f"{new.level}/{draft.path.rpartition('/')[0]}/zarr.json"
-    (group,) = fetch(backend, [Get(folder)])
-    if group is None:
-        fetch(backend, [Put(folder, group_document())])
-    fetch(backend, [Put(f"{new.level}/{draft.path}/zarr.json", doc)])
+    (now,) = fetch(backend, [Get(_key(new))])
+    if now is None or bytes(now) != begun:
+        raise StoreError(
+            f"another write of the attribute {new.name!r} began meanwhile; this one is given up", where=backend.url
+        )
+    fetch(backend, [Put(_key(new), doc)])
     if refresh:
         write_consolidated(new.spec)
     return len(coords)
+
+
+def _folder(new: NewAttribute) -> str:
+    return f"{new.level}/{_draft(new, None).path.rpartition('/')[0]}"
+
+
+def _key(new: NewAttribute) -> str:
+    return f"{_folder(new)}/{new.name}/{DOC}"
 
 
 def _draft(new: NewAttribute, dictionary: Dictionary | None) -> ArrayDraft:

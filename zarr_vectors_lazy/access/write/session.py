@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 from zarr_vectors_lazy.access.metadata import DOC
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, UnsupportedVersionError, listed
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.registry import generation_of, is_unfinished
+from zarr_vectors_lazy.format.registry import generation_of
 from zarr_vectors_lazy.format.writing import CURRENT
 from zarr_vectors_lazy.requests import Get, ListDir, Put
 from zarr_vectors_lazy.storage.base import Backend
@@ -131,7 +131,7 @@ def _describe(raw: bytes, url: str) -> str:
     except ValueError as error:
         raise StoreError(f"a {DOC} that is no JSON is here, which is never replaced", where=url) from error
     root = Found("", doc if isinstance(doc, dict) else {}, "")
-    if is_unfinished(root):
+    if root.unfinished:
         return "an unfinished write"
     try:
         generation_of(root, where=url)

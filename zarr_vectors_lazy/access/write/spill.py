@@ -1,14 +1,11 @@
 """Records of input blocks in files of this machine, by chunk, until the tasks that write chunks fetch them."""
 
 import shutil
-import tempfile
-import uuid
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-import dask.config
 import numpy as np
 
 from zarr_vectors_lazy.access.machine import check_worker
@@ -16,6 +13,7 @@ from zarr_vectors_lazy.access.write.intake import Intake, Tally, take_block
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.kernels.records import Records
 from zarr_vectors_lazy.model.writing import Grid
+from zarr_vectors_lazy.settings import temporary_folder
 from zarr_vectors_lazy.types import ChunkCoords, IntArray
 
 
@@ -27,8 +25,7 @@ class SpillFolder:
     """
 
     def __init__(self) -> None:
-        base = dask.config.get("temporary-directory", None) or tempfile.gettempdir()
-        self.path = Path(base) / f"zarr-vectors-lazy-{uuid.uuid4().hex}"
+        self.path = temporary_folder()
         self._gone = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
     def remove(self) -> None:

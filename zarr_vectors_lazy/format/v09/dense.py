@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from zarr_vectors_lazy.format.encoding import LITTLE, byte_codecs, encode_bytes, encode_vlen
 from zarr_vectors_lazy.format.manifests import encode_manifests
-from zarr_vectors_lazy.format.v09.documents import DOC, OUR_KEY, VLEN, array_document, group_document
+from zarr_vectors_lazy.format.v09.documents import DOC, OUR_KEY, VLEN, WRITING, array_document, group_document
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.requests import Put
@@ -82,7 +83,9 @@ def manifest_shard(level: int, shard: int, manifests: Manifests, rows: int, enco
     """Manifests of the objects of one stored chunk, `MANIFEST_ROWS` of all the ``rows``."""
     data, offsets = encode_manifests(manifests)
     chunk = max(1, min(MANIFEST_ROWS, rows))
-    return _vlen_cell(f"{level}/object_index/manifests", shard, (data, offsets), chunk, encoding)
+    path = f"{level}/object_index/manifests"
+    (unfinished,) = _vlen_array(path, rows, [], encoding, WRITING)
+    return replace(_vlen_cell(path, shard, (data, offsets), chunk, encoding), array=bytes(unfinished.data))
 
 
 def put_digest(put: Put) -> str:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,8 @@ from zarr_vectors_lazy.types import ChunkCoords, Floats, Json
 VERSION = "0.9.2"
 DOC = "zarr.json"
 OUR_KEY = "zarr_vectors_lazy"
+WRITING: Json = {OUR_KEY: {"state": "writing"}}
+"""Attributes of an array whose cells are being written; for readers it is not there."""
 VLEN: Json = {"name": "vlen-bytes", "configuration": {}}
 KEYS: Json = {"name": "default", "configuration": {"separator": "/"}}
 
@@ -76,6 +79,21 @@ def cells_document(
     attributes[OUR_KEY] = {
         name: value[order].tolist() if isinstance(value, np.ndarray) else value for name, value in stamp.items()
     }
+    return _cells_array(grid, encoding, attributes)
+
+
+@lru_cache(maxsize=64)
+def unfinished_cells(grid: Grid, encoding: Encoding) -> bytes:
+    """An array of cells that are being written: what any cell needs to be taken, and no more."""
+    return _cells_array(grid, encoding, WRITING)
+
+
+def marked_cells(grid: Grid, encoding: Encoding, write_id: str) -> bytes:
+    """The same; ``write_id`` tells one write from another."""
+    return _cells_array(grid, encoding, {OUR_KEY: {**WRITING[OUR_KEY], "write": write_id}})
+
+
+def _cells_array(grid: Grid, encoding: Encoding, attributes: Json) -> bytes:
     rank = len(grid.shape)
     codecs = [VLEN, *byte_codecs(encoding)]
     chunk_shape: tuple[int, ...] = (1,) * rank

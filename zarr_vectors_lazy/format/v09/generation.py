@@ -87,8 +87,12 @@ class Generation09:
 
     def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
         """Names of the stored vertex attributes, sorted (spec 0.9, 6)."""
-        (names,) = yield [Children(f"{level.index}/vertex_attributes")]
-        return tuple(sorted(names))
+        folder = f"{level.index}/vertex_attributes"
+        (names,) = yield [Children(folder)]
+        nodes = yield [Node(f"{folder}/{name}") for name in names]
+        return tuple(
+            sorted(name for name, node in zip(names, nodes, strict=True) if node is None or not node.unfinished)
+        )
 
     def attribute(self, level: LevelMeta, vertices: CellArray, name: str) -> MetaSteps[CellArray]:
         """Return a stored vertex attribute (spec 0.9, 6)."""

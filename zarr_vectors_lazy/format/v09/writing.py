@@ -106,15 +106,18 @@ class Writing09:
         """Encode cells; with shards, all cells of each shard must be among them (spec 0.9, 4.3)."""
         indices = cells.coords - np.asarray(grid.origin, np.int64)
         prefix = f"{level}/{cells.path}/c/"
+        array = documents.unfinished_cells(grid, encoding)
         if encoding.shard_shape is None:
             keys = ["/".join(map(str, index)) for index in indices.tolist()]
             return [
-                Put(prefix + key, encode_cell(payload, encoding), unread=True)
+                Put(prefix + key, encode_cell(payload, encoding), unread=True, array=array)
                 for key, payload in zip(keys, cells.payloads, strict=True)
             ]
-        return self._shard_puts(prefix, indices, cells.payloads, encoding)
+        return self._shard_puts(prefix, indices, cells.payloads, encoding, array)
 
-    def _shard_puts(self, prefix: str, indices: IntArray, payloads: Sequence[Any], encoding: Encoding) -> list[Put]:
+    def _shard_puts(
+        self, prefix: str, indices: IntArray, payloads: Sequence[Any], encoding: Encoding, array: bytes
+    ) -> list[Put]:
         assert encoding.shard_shape is not None
         shape = np.asarray(encoding.shard_shape, np.int64)
         at = np.ravel_multi_index(tuple((indices % shape).T), encoding.shard_shape)
@@ -125,7 +128,7 @@ class Writing09:
             mine = mine[np.argsort(at[mine], kind="stable")]
             encoded = [encode_cell(payloads[i], encoding) for i in mine.tolist()]
             data = encode_shard(encoded, at[mine], math.prod(encoding.shard_shape))
-            puts.append(Put(prefix + "/".join(map(str, index)), data, unread=True))
+            puts.append(Put(prefix + "/".join(map(str, index)), data, unread=True, array=array))
         return puts
 
     def level_puts(self, draft: LevelDraft, record: LevelRecord, grid: Grid, encoding: Encoding) -> list[Put]:

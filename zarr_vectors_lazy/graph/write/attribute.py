@@ -10,11 +10,13 @@ from zarr_vectors_lazy.access.sizes import read_row_counts
 from zarr_vectors_lazy.access.upkeep.index import open_to_change
 from zarr_vectors_lazy.access.write.attribute import (
     NewAttribute,
+    begin_attribute,
     find_categories,
     finish_attribute,
     join_categories,
     write_values,
 )
+from zarr_vectors_lazy.access.write.session import new_write_id
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.writing import array_form
 from zarr_vectors_lazy.graph.batches import chunk_runs
@@ -65,13 +67,14 @@ def add_attribute(view: LevelView, name: str, values: Any) -> Any:
     if encoding.shard_shape is not None and len(coords):
         index = (coords - np.asarray(grid.origin)) // np.asarray(encoding.shard_shape)
         shard = np.unique(index, axis=0, return_inverse=True)[1].reshape(-1)
+    begun = delayed(begin_attribute, pure=False)(new, new_write_id())
     write = delayed(write_values, pure=False)
     written = [
-        write(new, coords[run], counts[run], [blocks[i] for i in run.tolist()], dictionary)
+        write(new, coords[run], counts[run], [blocks[i] for i in run.tolist()], dictionary, begun)
         for run in chunk_runs(view, [("values", data.vertices)], shard)
     ]
     refresh = root.doc.get("consolidated_metadata") is not None
-    return delayed(finish_attribute, pure=False)(new, written, dictionary, refresh)
+    return delayed(finish_attribute, pure=False)(new, written, dictionary, refresh, begun)
 
 
 def _aligned(values: Any, counts: IntArray) -> da.Array:

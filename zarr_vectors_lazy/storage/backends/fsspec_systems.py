@@ -220,6 +220,19 @@ def may_find_credentials(spec: StoreSpec) -> bool:
     return not (scheme_of(spec.url) in AZURE and "connection_string" in spec.options)
 
 
+def create_over_ssh(system: Any, path: str, data: bytes) -> bool:
+    """Write a file where there is none; whether there was none, as the server said when it made it."""
+    try:
+        file = system.ftp.open(path, "wx")
+    except OSError:  # the protocol has no word for "it exists"
+        if system.exists(path):
+            return False
+        raise
+    with file:
+        file.write(data)
+    return True
+
+
 def failures() -> tuple[type[BaseException], ...]:
     """Return what a file system is known to raise, as far as its libraries are loaded."""
     own = [getattr(sys.modules[name], cls) for name, cls in _RAISED.items() if name in sys.modules]

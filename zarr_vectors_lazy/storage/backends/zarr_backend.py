@@ -8,13 +8,13 @@ from zarr.buffer import default_buffer_prototype
 
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.loop import Slot, gather, run
+from zarr_vectors_lazy.storage.loop import Slot, gather, lock, run
 from zarr_vectors_lazy.storage.ranges import check_length
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 # A store object of somebody else's raises what its maker chose; these are what stores and their codecs are known to.
-_FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError)
+FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError)
 
 
 class ZarrBackend(Backend):
@@ -24,6 +24,7 @@ class ZarrBackend(Backend):
         super().__init__(spec)
         self._store = cast("Store", spec.instance)
         self.listable = self._store.supports_listing
+        self.failures: tuple[type[BaseException], ...] = FAILURES
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         return run(gather(self.fetch_one, requests))
@@ -32,22 +33,24 @@ class ZarrBackend(Backend):
         self.check_writable(request)
         async with Slot():
             try:
-                match request:
-                    case Get():
-                        return await self._get(request)
-                    case ListDir():
-                        return await self._names(request)
-                    case ListSizes(prefix):
-                        return await self._sizes(prefix)
-                    case Put():
-                        return await self._put(request)
-                    case Delete(keys):
-                        for key in keys:
-                            await self._store.delete(key)
-                            record("delete", key, 0)
-                        return None
-            except _FAILURES as error:
+                return await self._answer(request)
+            except self.failures as error:
                 raise self.failure(request, error) from error
+
+    async def _answer(self, request: Request) -> Result:
+        match request:
+            case Get():
+                return await self._get(request)
+            case ListDir():
+                return await self._names(request)
+            case ListSizes(prefix):
+                return await self._sizes(prefix)
+            case Put():
+                return await (self._create(request) if request.create else self._put(request))
+            case Delete(keys):
+                for key in keys:
+                    await self._delete(key)
+                return None
 
     async def _get(self, request: Get) -> bytes | None:
         start, stop = request.start, request.stop
@@ -72,18 +75,23 @@ class ZarrBackend(Backend):
         return data
 
     async def _put(self, request: Put) -> bool:
-        data = default_buffer_prototype().buffer.from_bytes(bytes(request.data))
-        if not request.create:
-            await self._store.set(request.key, data)
-        elif await self._store.exists(request.key):
-            return False
-        else:
-            await self._store.set_if_not_exists(request.key, data)
+        await self._store.set(request.key, default_buffer_prototype().buffer.from_bytes(bytes(request.data)))
         record("put", request.key, 0)
-        if not request.create:
-            return True
-        now = await self._store.get(request.key, default_buffer_prototype())  # zarr does not say who was first
+        return True
+
+    async def _create(self, request: Put) -> bool:
+        data = default_buffer_prototype().buffer.from_bytes(bytes(request.data))
+        async with lock():  # zarr does not say who was first, and two store objects may be one store
+            if await self._store.exists(request.key):
+                return False
+            await self._store.set_if_not_exists(request.key, data)
+            record("put", request.key, 0)
+            now = await self._store.get(request.key, default_buffer_prototype())
         return now is not None and now.to_bytes() == request.data
+
+    async def _delete(self, key: str) -> None:
+        await self._store.delete(key)
+        record("delete", key, 0)
 
     def _read_only(self) -> str:
         return "the zarr store object is read-only" if self._store.read_only else ""
@@ -96,9 +104,12 @@ class ZarrBackend(Backend):
         return tuple(sorted(names - {""}))
 
     async def _sizes(self, prefix: str) -> dict[str, int]:
-        keys = [key async for key in self._store.list_prefix(f"{prefix}/" if prefix else "")]
+        keys = await self._keys(prefix)
         record("list", prefix, 0)
         return dict(zip(keys, await gather(self._store.getsize, keys), strict=True))
+
+    async def _keys(self, prefix: str) -> list[str]:
+        return [key async for key in self._store.list_prefix(f"{prefix}/" if prefix else "")]
 
 
 def byte_request(request: Get) -> ByteRequest | None:
