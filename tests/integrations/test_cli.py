@@ -197,4 +197,8 @@ def test_a_store_with_other_chunks(zvl_run, cloud, tmp_path):
     assert (code, "levels [1, 2] are not carried" in said) == (0, True)
     assert zvl.open_zv(new).chunk_shape.tolist() == [9000, 9000, 9000]
     assert zvl.open_zv(new)[0].vertices.compute().shape == (4946, 3)
+    code, _, said = zvl_run("rechunk", cloud, new, "--chunk-shape", "6000", "--pyramid")
+    assert (code, "is here already" in said, "zvl.build_pyramid(" in said) == (3, True, True)
+    code, _, said = zvl_run("rechunk", cloud, new, "--chunk-shape", "6000", "--pyramid", "--overwrite")
+    assert (code, "2 levels built" in said, zvl.open_zv(new).levels) == (0, True, [0, 1, 2])
     assert zvl_run("rechunk", cloud, new)[0] == 2

@@ -94,13 +94,46 @@ def build_pyramid(
     FormatError
         If there is no finished Zarr Vectors store.
     """
+    request = whole_request(
+        factors=factors,
+        chunk_scale_factors=chunk_scale_factors,
+        method=method,
+        sparsity_strategy=sparsity_strategy,
+        sparsity_seed=sparsity_seed,
+        cross_level_depth=cross_level_depth,
+        cross_level_storage=cross_level_storage,
+        aggregate=aggregate,
+        min_vertices=min_vertices,
+        overwrite=overwrite,
+        resume=resume,
+    )
+    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
+    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request, task_slots()))
+    return run(delayed, progress=progress) if compute else delayed
+
+
+def whole_request(
+    *,
+    factors: Sequence[tuple[Any, Any]],
+    chunk_scale_factors: Sequence[Any] | None = None,
+    method: str = "aggregate",
+    sparsity_strategy: str = "hash",
+    sparsity_seed: int = 0,
+    cross_level_depth: int = 1,
+    cross_level_storage: CrossStorage = "explicit",
+    aggregate: Mapping[str, Rule | None] | None = None,
+    min_vertices: int = 2,
+    overwrite: bool = False,
+    resume: bool = True,
+) -> Request:
+    """Check the arguments of `build_pyramid`; raises SelectionError if one is wrong."""
     pairs = factor_pairs(factors)
     scales = [None] * len(pairs) if chunk_scale_factors is None else list(chunk_scale_factors)
     if len(scales) != len(pairs):
         raise SelectionError(f"chunk_scale_factors has {len(scales)} entries for {len(pairs)} levels")
     _check_choices(method, sparsity_strategy, cross_level_storage)
     _check_numbers(sparsity_seed, cross_level_depth, min_vertices)
-    request = Request(
+    return Request(
         source=0,
         levels=tuple(range(1, len(pairs) + 1)),
         factors=pairs,
@@ -116,9 +149,6 @@ def build_pyramid(
         overwrite=overwrite,
         resume=resume,
     )
-    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
-    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request, task_slots()))
-    return run(delayed, progress=progress) if compute else delayed
 
 
 def coarsen_level(

@@ -251,7 +251,9 @@ def _level_attributes(opened: OpenStore, data: LevelData, request: Request, plan
         found |= {"coarsening_method": "per_object", "object_sparsity": keep, "shared_fragments": True}
     else:
         found |= {"coarsening_method": request.method, "object_sparsity": planned.scale.keep}
-        found["zarr_vectors_lazy"] = {"weight": step.weight, **_sparsity_rule(request, planned)}
+        rules: Json = {"aggregate": dict(request.aggregate)} if request.aggregate else {}
+        rules |= {"min_vertices": request.min_vertices} if request.min_vertices > 2 else {}
+        found["zarr_vectors_lazy"] = {"weight": step.weight, **rules, **_sparsity_rule(request, planned)}
     if not np.array_equal(step.chunk_shape, opened.meta.chunk_shape):
         found["chunk_shape"] = step.chunk_shape.tolist()
     if step.index is not None:

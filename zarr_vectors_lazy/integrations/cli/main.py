@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         app(arguments, prog_name="zvl")
     except ZVError as error:
-        fail(str(error), exit_code(error))
+        fail("; ".join([str(error), *getattr(error, "__notes__", ())]), exit_code(error))
     except ImportError as error:
         fail(str(error), 2)
     except BrokenPipeError:  # the reader of our output has seen enough

@@ -28,6 +28,7 @@ Factors = Annotated[
     list[str],
     typer.Option("--factor", "-f", metavar="COARSENING[:SPARSITY]", help="Of a level; repeated, one for each level."),
 ]
+Levels = Annotated[bool, typer.Option("--pyramid", help="Build the coarser levels anew, as those of OLD are.")]
 Anew = Annotated[bool, typer.Option("--overwrite", help="Replace levels that are there.")]
 
 
@@ -102,6 +103,7 @@ def rechunk(
     chunk_shape: NewEdges,
     bin_shape: Bins = None,
     level: given.Level = None,
+    pyramid: Levels = False,
     overwrite: Replace = False,
     backend: given.Backend = None,
     option: given.Options = None,
@@ -117,6 +119,7 @@ def rechunk(
             chunk_shape=numbers(chunk_shape, "--chunk-shape"),
             bin_shape=numbers(bin_shape, "--bin-shape"),
             level=level or 0,
+            pyramid=pyramid,
             mode="w" if overwrite else "w-",
             backend=backend,
             storage_options=given.storage_options(option),
@@ -124,8 +127,10 @@ def rechunk(
     if json:
         print_json(done)
     else:
-        left = f"; levels {done['levels_left_out']} are not carried" if done["levels_left_out"] else ""
-        print(f"{store}: {done['chunk_count']:,} chunks{left}", file=sys.stderr)
+        left = f"; levels {done['levels_left_out']} are not carried, --pyramid builds them"
+        built = f"; {done['pyramid']['levels_created']} levels built" if "pyramid" in done else ""
+        said = left if done["levels_left_out"] else built
+        print(f"{store}: {done['chunk_count']:,} chunks{said}", file=sys.stderr)
 
 
 def migrate(
