@@ -44,7 +44,19 @@ def record_dtype(
     if tracked:
         fields.append(("along", "<i8"))
     fields.append(("positions", positions[0], (positions[1],)))
-    fields += [(attribute_field(name), dtype, shape) for name, (dtype, shape) in attributes.items()]
+    return _filled([*fields, *_attribute_fields(attributes)])
+
+
+def link_dtype(width: int, attributes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> np.dtype[np.void]:
+    """Packed dtype of a link of ``width`` ends, a whole number of 8-byte words."""
+    return _filled([("number", "<i8"), ("ends", "<i8", (width,)), *_attribute_fields(attributes)])
+
+
+def _attribute_fields(attributes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> list[tuple[Any, ...]]:
+    return [(attribute_field(name), dtype.newbyteorder("<"), shape) for name, (dtype, shape) in attributes.items()]
+
+
+def _filled(fields: list[tuple[Any, ...]]) -> np.dtype[np.void]:
     free = -np.dtype(fields).itemsize % WORD
     return np.dtype([*fields, ("filling", "u1", (free,))] if free else fields)
 
@@ -60,6 +72,12 @@ def pack(dtype: np.dtype[np.void], columns: Mapping[str, np.ndarray[Any, Any]], 
 def row_numbers(block: int, rows: int) -> IntArray:
     """(rows,) numbers of the rows of an input block."""
     return (np.int64(block) << BLOCK_BITS) + np.arange(rows, dtype=np.int64)
+
+
+def row_in_block(numbers: IntArray) -> IntArray:
+    """Row in its input block of each row number."""
+    found: IntArray = numbers & ((1 << BLOCK_BITS) - 1)
+    return found
 
 
 def block_of(numbers: IntArray) -> IntArray:

@@ -307,8 +307,8 @@ def parse_ids(value: Any, rows: int, name: str = "object_ids") -> IntArray:
     return array.astype(np.int64)
 
 
-def parse_links(value: Any, widths: Sequence[int], rows: int, name: str) -> IntArray:
-    """(M, L) int64 rows.
+def parse_links(value: Any, widths: Sequence[int], rows: int | None, name: str) -> IntArray:
+    """(M, L) int64 rows; ``rows`` is None where their number is not known yet.
 
     Raises
     ------
@@ -323,9 +323,10 @@ def parse_links(value: Any, widths: Sequence[int], rows: int, name: str) -> IntA
         raise SelectionError(
             f"{name} must be (M, L) whole numbers, L {shapes}; found shape {array.shape} of {array.dtype}"
         )
-    if array.size and (int(array.min()) < 0 or int(array.max()) >= rows):
-        wrong = int(array.max()) if int(array.max()) >= rows else int(array.min())
-        raise SelectionError(f"{name} name row {wrong}; there are {rows}")
+    lowest, highest = (int(array.min()), int(array.max())) if array.size else (0, -1)
+    if lowest < 0 or highest >= (np.iinfo(np.int64).max if rows is None else rows):
+        there = "rows are numbered from 0 on" if rows is None else f"there are {rows}"
+        raise SelectionError(f"{name} name row {lowest if lowest < 0 else highest}; {there}")
     return array.astype(np.int64)
 
 

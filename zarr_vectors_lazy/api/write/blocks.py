@@ -21,21 +21,24 @@ PARTS = ("polylines", "vertex_attributes", "object_ids")
 
 def points_source(positions: Any, attributes: Mapping[str, Any] | None, object_ids: Any, dtype: Any) -> Source:
     """Source of points in Dask arrays."""
-    arrays = {"positions": positions, **_labelled(attributes)}
+    arrays = {"positions": positions, **labelled(attributes)}
     if object_ids is not None:
         arrays["object_ids"] = object_ids
     return array_source(arrays, partial(read_points, tuple(attributes or ()), dtype, object_ids is not None))
 
 
-def _labelled(attributes: Mapping[str, Any] | None) -> dict[str, Any]:
+def labelled(attributes: Mapping[str, Any] | None, what: str = "vertex_attributes") -> dict[str, Any]:
+    """Attributes by what errors call them."""
     for name in attributes or {}:
-        args.check_name(name, "vertex_attributes")
-    return {f"vertex_attributes[{name!r}]": value for name, value in (attributes or {}).items()}
+        args.check_name(name, what)
+    return {f"{what}[{name!r}]": value for name, value in (attributes or {}).items()}
 
 
-def read_points(names: Sequence[str], dtype: Any, owned: bool, positions: Any, *rest: Any) -> Block:
+def read_points(
+    names: Sequence[str], dtype: Any, owned: bool, positions: Any, *rest: Any, name: str = "positions"
+) -> Block:
     """Block of points: positions, attributes in the order of ``names``, object ids where ``owned``."""
-    array, stored = args.parse_positions(positions, dtype)
+    array, stored = args.parse_positions(positions, dtype, name)
     columns = args.parse_columns(dict(zip(names, rest, strict=False)), len(array), "vertex_attributes")
     owners = args.parse_ids(rest[-1], len(array)) if owned else None
     return Block(positions=array, dtype=stored, attributes=columns, owners=owners)
@@ -125,7 +128,7 @@ def frame_column(series: Any) -> np.ndarray[Any, Any]:
 
 def lines_source(endpoints: Any, attributes: Mapping[str, Any] | None, object_ids: Any, dtype: Any) -> Source:
     """Source of lines in Dask arrays."""
-    arrays = {"endpoints": endpoints, **_labelled(attributes)}
+    arrays = {"endpoints": endpoints, **labelled(attributes)}
     if object_ids is not None:
         arrays["object_ids"] = object_ids
     return array_source(arrays, partial(read_lines, tuple(attributes or ()), dtype, object_ids is not None))

@@ -8,10 +8,10 @@ import numpy as np
 from zarr_vectors_lazy.access.write.session import Mode
 from zarr_vectors_lazy.api.write import args, summaries
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects, run_job
+from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, write_lazy_graph, write_lazy_mesh
+from zarr_vectors_lazy.api.write.out_of_core import Tables, is_lazy
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.model.writing import Compressor
-
-MAX_WIDTH = 64  # corners of a face
 
 
 def write_graph(
@@ -79,9 +79,12 @@ def write_graph(
     options = Options.of(locals())
     if kind not in ("graph", "skeleton"):
         raise SelectionError(f"kind must be 'graph' or 'skeleton', found {kind!r}")
-    args.refuse_dask(positions=positions, edges=edges, vertex_attributes=vertex_attributes, object_ids=object_ids)
+    if is_lazy(positions, edges, vertex_attributes, object_ids, link_attributes):
+        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        attributes = {"vertex": vertex_attributes, "link": link_attributes}
+        return write_lazy_graph(path, positions, edges, kind, attributes, object_ids, tables=tables, options=options)
     rows = len(args.parse_positions(positions, dtype)[0])
-    links = args.parse_links(edges, [2], rows, "edges")
+    links = args.parse_links(edges, EDGE_WIDTHS, rows, "edges")
     if kind == "skeleton":
         args.check_trees(links)
     objects = make_objects(
@@ -157,9 +160,12 @@ def write_mesh(
         If something is there that may not be replaced, or a request fails.
     """
     options = Options.of(locals())
-    args.refuse_dask(vertices=vertices, faces=faces, vertex_attributes=vertex_attributes, object_ids=object_ids)
+    if is_lazy(vertices, faces, vertex_attributes, object_ids, link_attributes):
+        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        attributes = {"vertex": vertex_attributes, "link": link_attributes}
+        return write_lazy_mesh(path, vertices, faces, attributes, object_ids, tables=tables, options=options)
     rows = len(args.parse_positions(vertices, dtype, "vertices")[0])
-    links = args.parse_links(faces, range(3, MAX_WIDTH + 1), rows, "faces")
+    links = args.parse_links(faces, FACE_WIDTHS, rows, "faces")
     objects = make_objects(
         np.zeros(rows, np.int64) if object_ids is None else args.parse_ids(object_ids, rows),
         attributes=object_attributes,

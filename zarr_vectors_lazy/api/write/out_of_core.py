@@ -1,7 +1,7 @@
 """Writers of Dask collections: what they hold is checked block by block, and written without ever being in memory."""
 
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -12,6 +12,7 @@ from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.write.intake import Block, Intake, Reader, Tally, layout
 from zarr_vectors_lazy.access.write.job import Column, ObjectTable, WriteJob
+from zarr_vectors_lazy.access.write.linked import LinkBlock, LinkIntake, LinkReader, link_layout
 from zarr_vectors_lazy.access.write.part import Settle, Summary
 from zarr_vectors_lazy.access.write.session import check_place
 from zarr_vectors_lazy.access.write.spill import SpillFolder
@@ -21,11 +22,15 @@ from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objec
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.writing import MAX_PAYLOAD_NBYTES, MISSING, code_dtype
 from zarr_vectors_lazy.graph.slots import on_cluster
+from zarr_vectors_lazy.graph.write.carrier import FileCarrier
+from zarr_vectors_lazy.graph.write.linked import Linking, linked_write
 from zarr_vectors_lazy.graph.write.spilled import Blocks, Writing, optimized, spilled_write
+from zarr_vectors_lazy.kernels.places import PLACE
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 
+MOST_GUESSED = 1024  # tasks that exchange records; each opens a file of each other
 EXTRA = "zarr-vectors-lazy[dataframe]"
 
 
@@ -77,10 +82,62 @@ class Source:
     nbytes: float
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkSource:
+    """Links in blocks that Dask computes, and how they are read.
+
+    Parameters
+    ----------
+    keys
+        Of the parts of each block.
+    read
+        Makes a `LinkBlock` of one.
+    name
+        Of the argument that holds them, for errors.
+    sample
+        A block without links: all have its dtypes.
+    nbytes
+        Of all, NaN where it is not known.
+    """
+
+    keys: Sequence[tuple[Any, ...]]
+    read: LinkReader
+    name: str
+    sample: LinkBlock
+    nbytes: float
+
+
+def make_linking(source: Source, links: LinkSource) -> Linking:
+    """How links are written: as many homes as places and links need, as many parts as links do."""
+    rows = source.nbytes / layout(source.sample).itemsize
+    blocks = max(len(source.blocks.keys), len(links.keys))
+    homes = tasks_for(max(rows * PLACE.itemsize, links.nbytes), blocks)
+    dtype = link_layout(links.sample)
+    intake = LinkIntake(read=links.read, name=links.name, dtype=dtype, homes=homes)
+    return Linking(intake=intake, keys=links.keys, parts=tasks_for(links.nbytes, blocks))
+
+
+def tasks_for(nbytes: float, blocks: int) -> int:
+    """Tasks for so many bytes; where that is not known, by the blocks that they come in."""
+    return min(blocks, MOST_GUESSED) if np.isnan(nbytes) else int(nbytes // part_nbytes()) + 1
+
+
 def write_source(
-    path: Any, source: Source, shape: Shape, options: Options, tables: TablesOf, *, summarise: Summary
+    path: Any,
+    source: Source,
+    shape: Shape,
+    options: Options,
+    tables: TablesOf,
+    *,
+    summarise: Summary,
+    links: LinkSource | None = None,
 ) -> Any:
     """Write, and return the summary; with ``compute=False`` a Delayed that does.
+
+    Parameters
+    ----------
+    links
+        Of the rows, where the geometry has any; ``source.blocks`` has their graphs.
 
     Raises
     ------
@@ -88,6 +145,8 @@ def write_source(
         As the writers.
     """
     job = template(path, source.sample, shape, options)
+    if links is not None:
+        job = replace(job, links=links.sample.links, link_values=dict(links.sample.values))
     check_place(job.spec, job.mode)
     blocks = len(source.blocks.keys)
     writing = Writing(
@@ -98,14 +157,21 @@ def write_source(
         parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
     )
     folder = SpillFolder()
-    if not on_cluster():
-        delayed = spilled_write(writing, source.blocks, folder)
-    else:
-        delayed = _shuffled()(writing, source.blocks, job.encoding.shard_shape, options.bounds)
+    delayed = _delayed(writing, source, job, options, folder=folder, links=links)
     if not options.compute:
         return delayed
     with folder, computing("writing", shown=options.progress):
         return dask.compute(delayed)[0]
+
+
+def _delayed(
+    writing: Writing, source: Source, job: WriteJob, options: Options, *, folder: SpillFolder, links: LinkSource | None
+) -> Any:
+    shuffling = (writing, source.blocks, job.encoding.shard_shape, options.bounds)
+    if links is None:
+        return _shuffled("shuffled_write")(*shuffling) if on_cluster() else spilled_write(*shuffling[:2], folder)
+    carrier = _shuffled("FrameCarrier")(*shuffling) if on_cluster() else FileCarrier(*shuffling[:2], folder)
+    return linked_write(writing, make_linking(source, links), carrier)
 
 
 def make_intake(job: WriteJob, shape: Shape, sample: Block, read: Reader) -> Intake:
@@ -123,13 +189,13 @@ def part_nbytes() -> int:
     return max(1, int(parse_bytes(setting("write-bytes"))))
 
 
-def _shuffled() -> Any:
+def _shuffled(name: str) -> Any:
     missing = [name for name in ("pandas", "pyarrow") if importlib.util.find_spec(name) is None]
     if missing:
         raise StoreError(f"Dask's shuffle needs {' and '.join(missing)}, which is not installed: pip install '{EXTRA}'")
-    from zarr_vectors_lazy.graph.write.shuffled import shuffled_write  # noqa: PLC0415  optional
+    from zarr_vectors_lazy.graph.write import frames, shuffled  # noqa: PLC0415  optional
 
-    return shuffled_write
+    return getattr(frames if name == "FrameCarrier" else shuffled, name)
 
 
 def template(path: Any, sample: Block, shape: Shape, options: Options) -> WriteJob:
@@ -236,20 +302,34 @@ def array_source(arrays: Mapping[str, Any], read: Callable[..., Block]) -> Sourc
     SelectionError
         If one is no Dask array, or cut otherwise where sizes are not known.
     """
+    return source_of(optimized(*aligned(arrays)), read)
+
+
+def source_of(computed: Sequence[Any], read: Callable[..., Block]) -> Source:
+    """Blocks of optimized arrays that are cut alike."""
+    sample = read(*empty_rows(computed))
+    nbytes = float(layout(sample).itemsize * computed[0].shape[0])
+    return Source(blocks=Blocks(block_keys(computed), computed), read=read, sample=sample, nbytes=nbytes)
+
+
+def block_keys(computed: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Keys of the parts of each block of arrays that are cut alike."""
+    return [
+        tuple((array.name, block, *(0,) * (array.ndim - 1)) for array in computed)
+        for block in range(computed[0].numblocks[0])
+    ]
+
+
+def empty_rows(computed: Sequence[Any]) -> list[Any]:
+    """Return arrays of no rows."""
+    return [np.empty((0, *array.shape[1:]), array.dtype) for array in computed]
+
+
+def aligned(arrays: Mapping[str, Any]) -> list[Any]:
+    """Arrays cut as the first one is; raises SelectionError as `array_source`."""
     rows = next(iter(arrays))
     _check_array(rows, arrays[rows], rows)
-    computed = optimized(*(_aligned(name, array, arrays[rows], rows) for name, array in arrays.items()))
-    keys = [
-        tuple((array.name, block, *(0,) * (array.ndim - 1)) for array in computed)
-        for block in range(arrays[rows].numblocks[0])
-    ]
-    sample = read(*(np.empty((0, *array.shape[1:]), array.dtype) for array in computed))
-    return Source(
-        blocks=Blocks(keys, computed),
-        read=read,
-        sample=sample,
-        nbytes=float(layout(sample).itemsize * arrays[rows].shape[0]),
-    )
+    return [_aligned(name, array, arrays[rows], rows) for name, array in arrays.items()]
 
 
 def _check_array(name: str, array: Any, rows: str) -> None:

@@ -12,7 +12,7 @@ from zarr_vectors_lazy.access.machine import check_worker
 from zarr_vectors_lazy.access.write.intake import Intake, Tally, corners_of, take_block
 from zarr_vectors_lazy.access.write.part import PartRecord, Plan, write_words
 from zarr_vectors_lazy.access.write.session import WriteSession
-from zarr_vectors_lazy.graph.layers import List, Task, TaskRef
+from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.graph.write.spilled import Blocks, Tasks, Writing, add_plan, finished
 from zarr_vectors_lazy.kernels.records import words
 from zarr_vectors_lazy.kernels.routing import mixed
@@ -36,20 +36,10 @@ def shuffled_write(writing: Writing, blocks: Blocks, shards: tuple[int, ...] | N
         That the store shall have; None: those of the data.
     """
     tasks: Tasks = {}
-    grid = None if shards is None else _add_grid(tasks, writing, blocks, shards, bounds)
-    frames, tallies = [], []
-    for number, keys in enumerate(blocks.keys):
-        key, frame, tally = (writing.key(name, number) for name in ("take", "frame", "count"))
-        tasks[key] = Task(key, take_frame, writing.intake, grid, number, *map(TaskRef, keys))
-        tasks[frame] = Task(frame, _first, TaskRef(key))
-        tasks[tally] = Task(tally, _second, TaskRef(key))
-        frames.append(frame)
-        tallies.append(tally)
+    frames, tallies = add_takes(tasks, writing, blocks, shards, bounds)
     layer = writing.key("frames")
     graph = HighLevelGraph.from_collections(layer, tasks, dependencies=list(blocks.collections))
-    meta = frame_of(np.empty(0, writing.intake.dtype), np.empty(0, np.int64))
-    routed = dd.from_delayed([Delayed(frame, graph, layer=layer) for frame in frames], meta=meta, verify_meta=False)
-    shuffled = routed.shuffle(on=UNIT, npartitions=writing.parts, shuffle_method="p2p").optimize(fuse=False)
+    shuffled = shuffled_rows(writing, [Delayed(frame, graph, layer=layer) for frame in frames])
     rest: Tasks = {}
     add_plan(rest, writing, tallies)
     brief, begun = TaskRef(writing.key("brief")), TaskRef(writing.key("begin"))
@@ -59,6 +49,29 @@ def shuffled_write(writing: Writing, blocks: Blocks, shards: tuple[int, ...] | N
         rest[key] = Task(key, write_frame, brief, TaskRef(rows), begun)
         parts.append(key)
     return finished(rest, writing, parts, None, [shuffled, Delayed(tallies[0], graph, layer=layer)])
+
+
+def add_takes(
+    tasks: Tasks, writing: Writing, blocks: Blocks, shards: tuple[int, ...] | None, bounds: Any
+) -> tuple[list[Key], list[Key]]:
+    """Take input blocks; keys of the frames of their rows and of their tallies."""
+    grid = None if shards is None else _add_grid(tasks, writing, blocks, shards, bounds)
+    frames, tallies = [], []
+    for number, keys in enumerate(blocks.keys):
+        key, frame, tally = (writing.key(name, number) for name in ("take", "frame", "count"))
+        tasks[key] = Task(key, take_frame, writing.intake, grid, number, *map(TaskRef, keys))
+        tasks[frame] = Task(frame, _first, TaskRef(key))
+        tasks[tally] = Task(tally, _second, TaskRef(key))
+        frames.append(frame)
+        tallies.append(tally)
+    return frames, tallies
+
+
+def shuffled_rows(writing: Writing, frames: list[Delayed]) -> Any:
+    """Frames of rows as a data frame, a partition for each part of the write."""
+    meta = frame_of(np.empty(0, writing.intake.dtype), np.empty(0, np.int64))
+    routed = dd.from_delayed(frames, meta=meta, verify_meta=False)
+    return routed.shuffle(on=UNIT, npartitions=writing.parts, shuffle_method="p2p").optimize(fuse=False)
 
 
 def _add_grid(tasks: Tasks, writing: Writing, blocks: Blocks, shards: tuple[int, ...], bounds: Any) -> Any:
@@ -95,11 +108,11 @@ def take_frame(intake: Intake, shards: Shards | None, number: int, *parts: Any) 
     return frame_of(taken.records, np.repeat(mixed(units), taken.routed.counts)), taken.tally
 
 
-def frame_of(records: Any, units: Any) -> Any:
-    """Data frame of records as integers, and the unit that they belong to."""
+def frame_of(records: Any, units: Any, name: str = UNIT) -> Any:
+    """Data frame of records as integers, and what decides where each goes."""
     columns = words(records)
     frame = pd.DataFrame(columns, columns=[f"w{i}" for i in range(columns.shape[1])])
-    frame[UNIT] = units
+    frame[name] = units
     return frame
 
 

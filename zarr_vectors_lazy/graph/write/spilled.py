@@ -4,7 +4,7 @@ Under local schedulers rows wait in files of this machine, sorted by chunk. Unde
 shuffle, p2p. Either way the input is computed once, and nothing is put before all of it was seen.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -88,12 +88,7 @@ def optimized(*collections: Any) -> list[Any]:
 def spilled_write(writing: Writing, blocks: Blocks, folder: SpillFolder) -> Delayed:
     """Write through files; for schedulers of one machine."""
     tasks: Tasks = {}
-    tallies = []
-    for number, keys in enumerate(blocks.keys):
-        key = writing.key("spill", number)
-        tasks[key] = Task(key, spill_block, writing.intake, folder, number, *map(TaskRef, keys))
-        tallies.append(key)
-    add_plan(tasks, writing, tallies)
+    add_plan(tasks, writing, add_spills(tasks, writing, blocks, folder))
     brief, begun = writing.key("brief"), writing.key("begin")
     parts = []
     for part in range(writing.parts):
@@ -103,21 +98,39 @@ def spilled_write(writing: Writing, blocks: Blocks, folder: SpillFolder) -> Dela
     return finished(tasks, writing, parts, folder, blocks.collections)
 
 
-def add_plan(tasks: Tasks, writing: Writing, tallies: Sequence[Key]) -> None:
-    """Join tallies by a tree, plan, begin."""
+def add_spills(tasks: Tasks, writing: Writing, blocks: Blocks, folder: SpillFolder) -> list[Key]:
+    """Keep input blocks in files; keys of their tallies."""
+    tallies = []
+    for number, keys in enumerate(blocks.keys):
+        key = writing.key("spill", number)
+        tasks[key] = Task(key, spill_block, writing.intake, folder, number, *map(TaskRef, keys))
+        tallies.append(key)
+    return tallies
+
+
+def add_joins(
+    tasks: Tasks, writing: Writing, name: str, keys: Sequence[Key], join: Callable[..., Any], *args: Any
+) -> Key:
+    """Join what tasks gave by a tree; key of the result."""
     depth = 0
-    while len(tallies) > 1 or depth == 0:
+    while len(keys) > 1 or depth == 0:
         joined = []
-        for at in range(0, len(tallies), FAN_IN):
-            key = writing.key("tally", depth, at)
-            tasks[key] = Task(key, merge_tallies, List(*map(TaskRef, tallies[at : at + FAN_IN])), writing.paths)
+        for at in range(0, len(keys), FAN_IN):
+            key = writing.key(name, depth, at)
+            tasks[key] = Task(key, join, List(*map(TaskRef, keys[at : at + FAN_IN])), *args)
             joined.append(key)
-        tallies, depth = joined, depth + 1
+        keys, depth = joined, depth + 1
+    return keys[0]
+
+
+def add_plan(tasks: Tasks, writing: Writing, tallies: Sequence[Key], checked: Sequence[Key] = ()) -> None:
+    """Join tallies, plan, begin when the tasks ``checked`` have run too."""
+    tally = add_joins(tasks, writing, "tally", tallies, merge_tallies, writing.paths)
     plan, brief, begun = (writing.key(name) for name in ("plan", "brief", "begin"))
     settled = (writing.settle, writing.intake.dtype, writing.parts)
-    tasks[plan] = Task(plan, make_plan, *settled, TaskRef(tallies[0]))
+    tasks[plan] = Task(plan, make_plan, *settled, TaskRef(tally))
     tasks[brief] = Task(brief, without_tables, TaskRef(plan))
-    tasks[begun] = Task(begun, begin, TaskRef(brief), writing.write_id)
+    tasks[begun] = Task(begun, begin, TaskRef(brief), writing.write_id, *map(TaskRef, checked))
 
 
 def finished(
