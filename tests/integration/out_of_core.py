@@ -51,6 +51,17 @@ def lazily(values, block=BLOCK):
     return da.from_array(values, chunks=(block, *values.shape[1:]))
 
 
+def links(width, count, ndim=3, seed=0):
+    """Arguments of `write_graph` or `write_mesh`, in memory."""
+    rng = np.random.default_rng(seed)
+    given = points(ndim, seed=seed)
+    rows = given.pop("positions")
+    names = ("positions", "edges") if width == 2 else ("vertices", "faces")
+    given |= dict(zip(names, (rows, rng.integers(0, ROWS, (count, width))), strict=True))
+    given["link_attributes"] = {"weight": rng.random(count), "rgb": rng.integers(0, 99, (count, 3)).astype("u1")}
+    return given
+
+
 def paths(count=60, seed=0):
     rng = np.random.default_rng(seed)
     starts = rng.uniform(-6, 6, (count, 3))

@@ -283,14 +283,6 @@ def test_arguments_that_do_not_go_together(tmp_path):
     assert not x.exists()
 
 
-def test_what_cannot_be_written_out_of_core(tmp_path):
-    lazy = da.zeros((4, 3))
-    with pytest.raises(SelectionError, match="graphs and meshes cannot be written out of core"):
-        zvl.write_graph(tmp_path / "x", lazy, np.array([[0, 1]]), chunk_shape=1)
-    with pytest.raises(SelectionError, match="graphs and meshes cannot be written out of core"):
-        zvl.write_mesh(tmp_path / "x", np.zeros((4, 3)), lazy, chunk_shape=1)
-
-
 def test_polylines_that_do_not_go_together(tmp_path):
     lines, x = paths(), tmp_path / "x"
     for words, lazy, options in (

@@ -30,8 +30,8 @@ def test_schedulers_of_one_machine(tmp_path, expected, scheduler):
     with dask.config.set(scheduler=scheduler, num_workers=2, temporary_directory=str(tmp_path / "temporary")):
         write_examples(tmp_path)
     assert list((tmp_path / "temporary").iterdir()) == []
-    assert_same_files(tmp_path / "points", expected / "points")
-    assert_same_files(tmp_path / "paths", expected / "paths")
+    for name in ("points", "paths", "mesh"):
+        assert_same_files(tmp_path / name, expected / name)
     assert_same_files(tmp_path / "part", expected / "part")
 
 
@@ -49,8 +49,8 @@ def test_clusters(tmp_path, expected, monkeypatch, workers):
             monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else name)
             with pytest.raises(StoreError, match=r"pyarrow.*pip install 'zarr-vectors-lazy\[dataframe\]'"):
                 zvl.write_points(tmp_path / "x", given["positions"], chunk_shape=CHUNK, checksum=False)
-    assert_same_files(tmp_path / "points", expected / "points")
-    assert_same_files(tmp_path / "paths", expected / "paths")
+    for name in ("points", "paths", "mesh"):
+        assert_same_files(tmp_path / name, expected / name)
     assert_same_files(tmp_path / "part", expected / "part")
     assert not (tmp_path / "local").exists()
     if workers == 1:

@@ -260,7 +260,7 @@ class LinkPart(Prepared):
         self.placed = place_links(chunk_of_places(ends), row_of_places(ends), plan.coords)
 
     @property
-    def link_rows(self) -> None:  # type: ignore[override]
+    def link_rows(self) -> None:
         """None: all links are stored."""
         return
 

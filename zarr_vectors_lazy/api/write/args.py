@@ -26,17 +26,6 @@ _CONTROL = re.compile(r"[\x00-\x1f/\\]")
 TOLERANCE = 1e-9
 
 
-def refuse_dask(**arguments: Any) -> None:
-    """Raise SelectionError if an argument is a Dask collection."""
-    for name, value in arguments.items():
-        inner = value.values() if isinstance(value, Mapping) else [value]
-        if any(dask.is_dask_collection(item) for item in inner):
-            raise SelectionError(
-                f"{name} is a Dask collection; graphs and meshes cannot be written out of core, as their links name "
-                "rows of all: compute it first"
-            )
-
-
 def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Vertices, np.dtype[Any]]:
     """(N, D) positions, and the dtype in which they are stored.
 

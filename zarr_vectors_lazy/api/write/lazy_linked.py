@@ -34,10 +34,10 @@ def write_lazy_graph(
     path: Any,
     positions: Any,
     edges: Any,
+    *,
     kind: str,
     attributes: Attributes,
     object_ids: Any,
-    *,
     tables: Tables,
     options: Options,
 ) -> Any:
@@ -46,7 +46,9 @@ def write_lazy_graph(
         raise SelectionError("skeletons cannot be written out of core: compute them first")
     rows = {"positions": positions, **labelled(attributes["vertex"])}
     links = {"edges": edges, **labelled(attributes["link"], "link_attributes")}
-    source, link_source = linked_sources(rows, links, attributes, object_ids, options.dtype, EDGE_WIDTHS)
+    source, link_source = linked_sources(
+        rows, links, attributes=attributes, object_ids=object_ids, dtype=options.dtype, widths=EDGE_WIDTHS
+    )
     shape = Shape(geometry=kind, kind="objects")
     return write_source(path, source, shape, options, tables, summarise=summaries.of_graph, links=link_source)
 
@@ -55,16 +57,18 @@ def write_lazy_mesh(
     path: Any,
     vertices: Any,
     faces: Any,
+    *,
     attributes: Attributes,
     object_ids: Any,
-    *,
     tables: Tables,
     options: Options,
 ) -> Any:
     """`write_mesh` of Dask arrays."""
     rows = {"vertices": vertices, **labelled(attributes["vertex"])}
     links = {"faces": faces, **labelled(attributes["link"], "link_attributes")}
-    source, link_source = linked_sources(rows, links, attributes, object_ids, options.dtype, FACE_WIDTHS)
+    source, link_source = linked_sources(
+        rows, links, attributes=attributes, object_ids=object_ids, dtype=options.dtype, widths=FACE_WIDTHS
+    )
     shape = Shape(geometry="mesh", kind="objects", name="vertices")
     return write_source(path, source, shape, options, tables, summarise=summaries.of_mesh, links=link_source)
 
@@ -72,6 +76,7 @@ def write_lazy_mesh(
 def linked_sources(
     rows: Mapping[str, Any],
     links: Mapping[str, Any],
+    *,
     attributes: Attributes,
     object_ids: Any,
     dtype: Any,

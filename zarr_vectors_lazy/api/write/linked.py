@@ -50,15 +50,18 @@ def write_graph(
     path
         Path, URL or zarr store object.
     positions
-        (N, D) nodes.
+        (N, D) nodes. They, what goes with them and ``edges`` may all be Dask arrays: a graph is then written out of
+        core, as by `write_points`; skeletons are not.
     edges
-        (M, 2) rows of ``positions``; of a skeleton ``[child, parent]``, a parent for each child but the roots.
+        (M, 2) rows of ``positions``, in blocks of their own where they are a Dask array; of a
+        skeleton ``[child, parent]``, a parent for each child but the roots.
     kind
         ``"skeleton"`` stores trees in depth-first order, and only the edges that this order does not imply.
     vertex_attributes, object_ids, object_attributes, groups, group_attributes
         As `write_points`; without ``object_ids`` all nodes are object 0.
     link_attributes
-        (M,) or (M, C) numbers by name. Those of a skeleton make it store every edge.
+        (M,) or (M, C) numbers by name, cut as ``edges`` where those are a Dask array. Those of a
+        skeleton make it store every edge.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
@@ -72,7 +75,7 @@ def write_graph(
     Raises
     ------
     SelectionError
-        If an argument is wrong; nothing has been put then.
+        If an argument is wrong, or a block of a Dask array; nothing has been put then.
     StoreError
         If something is there that may not be replaced, or a request fails.
     """
@@ -81,8 +84,9 @@ def write_graph(
         raise SelectionError(f"kind must be 'graph' or 'skeleton', found {kind!r}")
     if is_lazy(positions, edges, vertex_attributes, object_ids, link_attributes):
         tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        given = {"kind": kind, "object_ids": object_ids, "tables": tables, "options": options}
         attributes = {"vertex": vertex_attributes, "link": link_attributes}
-        return write_lazy_graph(path, positions, edges, kind, attributes, object_ids, tables=tables, options=options)
+        return write_lazy_graph(path, positions, edges, attributes=attributes, **given)
     rows = len(args.parse_positions(positions, dtype)[0])
     links = args.parse_links(edges, EDGE_WIDTHS, rows, "edges")
     if kind == "skeleton":
@@ -135,13 +139,15 @@ def write_mesh(
     path
         Path, URL or zarr store object.
     vertices
-        (V, D) corners.
+        (V, D) corners. They, what goes with them and ``faces`` may all be Dask arrays, which are written out of core,
+        as by `write_points`.
     faces
-        (F, L) rows of ``vertices``, L of 3 or more; their winding is kept.
+        (F, L) rows of ``vertices``, in blocks of their own where they are a Dask array, L of 3 or more; their
+        winding is kept.
     vertex_attributes, object_ids, object_attributes, groups, group_attributes
         As `write_points`; without ``object_ids`` all vertices are object 0.
     link_attributes
-        (F,) or (F, C) numbers by name.
+        (F,) or (F, C) numbers by name, cut as ``faces`` where those are a Dask array.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
@@ -155,15 +161,16 @@ def write_mesh(
     Raises
     ------
     SelectionError
-        If an argument is wrong; nothing has been put then.
+        If an argument is wrong, or a block of a Dask array; nothing has been put then.
     StoreError
         If something is there that may not be replaced, or a request fails.
     """
     options = Options.of(locals())
     if is_lazy(vertices, faces, vertex_attributes, object_ids, link_attributes):
         tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        given = {"object_ids": object_ids, "tables": tables, "options": options}
         attributes = {"vertex": vertex_attributes, "link": link_attributes}
-        return write_lazy_mesh(path, vertices, faces, attributes, object_ids, tables=tables, options=options)
+        return write_lazy_mesh(path, vertices, faces, attributes=attributes, **given)
     rows = len(args.parse_positions(vertices, dtype, "vertices")[0])
     links = args.parse_links(faces, FACE_WIDTHS, rows, "faces")
     objects = make_objects(

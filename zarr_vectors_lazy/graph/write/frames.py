@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import getitem
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dask.dataframe as dd
 import numpy as np
@@ -15,11 +15,13 @@ from zarr_vectors_lazy.access.write.exchange import Exchange, Mail, Work
 from zarr_vectors_lazy.access.write.linked import write_rows
 from zarr_vectors_lazy.access.write.part import PartRecord, Plan, sorted_rows
 from zarr_vectors_lazy.access.write.session import WriteSession
-from zarr_vectors_lazy.access.write.spill import SpillFolder
 from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.graph.write.shuffled import UNIT, add_takes, frame_of, shuffled_rows
 from zarr_vectors_lazy.graph.write.spilled import Blocks, Tasks, Writing
 from zarr_vectors_lazy.kernels.records import from_words
+
+if TYPE_CHECKING:
+    from zarr_vectors_lazy.access.write.spill import SpillFolder
 
 TO = "to"
 
@@ -132,8 +134,7 @@ def run_framed(step: FrameStep, frames: Sequence[Any], *args: Any) -> tuple[Any,
     """Work on what was received; the frames to be sent, and the work's result last."""
     check_worker(wanted=True)
     received = [
-        from_words(frame.to_numpy(np.int64), exchange.dtype)
-        for frame, exchange in zip(frames, step.takes, strict=True)
+        from_words(frame.to_numpy(np.int64), exchange.dtype) for frame, exchange in zip(frames, step.takes, strict=True)
     ]
     mail, result = step.work(*received, *args)
     return (*(frame_of(each.records, each.to, TO) for each in mail), result)

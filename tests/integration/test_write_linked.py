@@ -1,0 +1,225 @@
+"""Graphs and meshes of Dask arrays: the bytes of a write from memory, bad input, counts."""
+
+import pickle
+
+import dask
+import dask.array as da
+import numpy as np
+import pytest
+
+import zarr_vectors_lazy as zvl
+from tests.integration.out_of_core import (
+    BLOCK,
+    CHUNK,
+    ROWS,
+    SMALL,
+    assert_same_files,
+    lazily,
+    links,
+)
+from zarr_vectors_lazy.access.write import exchange, linked
+from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
+from zarr_vectors_lazy.storage.counters import counting
+
+LINKS = 700
+CASES = {
+    "plain": {},
+    "bins": {"bin_shape": 2.0},
+    "bounds": {"bounds": ([-9] * 3, [9.5] * 3)},
+    "shards": {"shard_shape": 2, "compressor": None},
+    "double": {"dtype": "f8", "axes": ("z", "y", "x"), "units": "nm", "crs": "local"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _several_parts():
+    with dask.config.set(SMALL, scheduler="sync"):
+        yield
+
+
+def write(path, given, **options):
+    """Write a graph or a mesh, by the name of its links."""
+    rows, ends = (given[name] for name in (("vertices", "faces") if "faces" in given else ("positions", "edges")))
+    rest = {name: value for name, value in given.items() if value is not rows and value is not ends}
+    writer = zvl.write_mesh if "faces" in given else zvl.write_graph
+    return writer(path, rows, ends, chunk_shape=CHUNK, **rest, **options)
+
+
+def assert_written_alike(folder, given, lazy, **options):
+    expected = write(folder / "a" / "x", given, **options)
+    assert write(folder / "b" / "x", lazy, **options) == expected
+    assert_same_files(folder / "b" / "x", folder / "a" / "x")
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("width", [2, 3])
+def test_a_write_from_memory_puts_the_same_bytes(tmp_path, case, width):
+    given = links(width, LINKS)
+    assert_written_alike(tmp_path, given, lazily(given), **CASES[case])
+
+
+@pytest.mark.parametrize(("width", "ndim"), [(2, 2), (4, 3), (7, 4)])
+def test_without_objects_and_attributes(tmp_path, width, ndim):
+    given = {name: values for name, values in links(width, 90, ndim=ndim).items() if isinstance(values, np.ndarray)}
+    del given["object_ids"]
+    lazy = lazily(given, 77)
+    tables = {"object_attributes": {"rank": [7]}, "groups": {"all": [0]}, "group_attributes": {"size": [1]}}
+    assert_written_alike(tmp_path, given, lazy, **tables)
+
+
+def test_links_inside_a_chunk_and_to_themselves(tmp_path):
+    given = links(2, LINKS)
+    given["edges"] = np.sort(given["edges"], axis=0)
+    given["edges"][::3, 1] = given["edges"][::3, 0]
+    assert_written_alike(tmp_path, given, lazily(given))
+
+
+def test_blocks_of_unknown_size_and_empty_ones(tmp_path):
+    given = links(3, LINKS)
+    kept = (given["vertices"][:, 0] > 3) | (np.arange(ROWS) // BLOCK == 2)
+    kept &= np.arange(ROWS) // BLOCK != 1
+    number = np.cumsum(kept) - 1
+    both = kept[given["faces"]].all(axis=1)
+    lazy = lazily({**given, "faces": number[given["faces"]]})
+    row_mask, link_mask = (da.from_array(mask, chunks=BLOCK) for mask in (kept, both))
+    chosen = {
+        "vertices": given["vertices"][kept],
+        "faces": number[given["faces"]][both],
+        "object_ids": given["object_ids"][kept],
+        "vertex_attributes": {name: values[kept] for name, values in given["vertex_attributes"].items()},
+        "link_attributes": {name: values[both] for name, values in given["link_attributes"].items()},
+    }
+    masked = {
+        "vertices": lazy["vertices"][row_mask],
+        "faces": lazy["faces"][link_mask],
+        "object_ids": lazy["object_ids"][row_mask],
+        "vertex_attributes": {name: values[row_mask] for name, values in lazy["vertex_attributes"].items()},
+        "link_attributes": {name: values[link_mask] for name, values in lazy["link_attributes"].items()},
+    }
+    assert_written_alike(tmp_path, chosen, masked)
+
+
+@pytest.mark.parametrize("rows", [0, 5])
+def test_no_links_at_all(tmp_path, rows):
+    given = {"positions": np.zeros((rows, 2), "f4"), "edges": np.empty((0, 2), np.int64)}
+    assert_written_alike(tmp_path, given, lazily(given), bounds=([0, 0], [1, 1]))
+
+
+def test_more_rows_than_a_stripe(tmp_path):
+    rng = np.random.default_rng(3)
+    given = {"positions": rng.uniform(0, 9, (5_000, 3)), "edges": rng.integers(0, 5_000, (4_000, 2))}
+    assert_written_alike(tmp_path, given, lazily(given, 1_100))
+
+
+BAD = {
+    "too high": (rf"edges name row {ROWS}, at row 7 of block 3; there are {ROWS}", {"edges": (3 * BLOCK + 7, ROWS)}),
+    "negative": ("edges name row -1; rows are numbered from 0 on", {"edges": (5, -1)}),
+    "nan": ("row 1 of block 4 is", {"positions": (4 * BLOCK + 1, np.nan)}),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_leaves_the_old_store(tmp_path, case):
+    words, spoiled = BAD[case]
+    given = links(2, LINKS)
+    write(tmp_path / "x", given)
+    before = (tmp_path / "x" / "zarr.json").read_bytes()
+    for name, (row, value) in spoiled.items():
+        given[name][row, 1] = value
+    temporary = tmp_path / "temporary"
+    with dask.config.set(temporary_directory=str(temporary)), pytest.raises(SelectionError, match=words):
+        write(tmp_path / "x", lazily(given), mode="w")
+    assert list(temporary.glob("*")) == []
+    assert (tmp_path / "x" / "zarr.json").read_bytes() == before
+
+
+def test_arguments_that_do_not_go_together(tmp_path):
+    given = links(2, LINKS)
+    lazy, x = lazily(given), tmp_path / "x"
+    weight = lazy["link_attributes"]["weight"]
+    unknown = lazy["edges"][lazy["edges"][:, 0] > 3]
+    for words, changed in (
+        ("edges must be a Dask array, found ndarray: where one.*from_array makes one", {"edges": given["edges"]}),
+        ("positions must be a Dask array, found ndarray", {"positions": given["positions"]}),
+        ("found DataFrame", {"positions": lazy["positions"].to_dask_dataframe()}),
+        (rf"\['weight'\] must have {LINKS} rows as edges", {"link_attributes": {"weight": weight[:-1]}}),
+        (rf"\['weight'\] must have {LINKS} rows as edges", {"link_attributes": {"weight": lazy["object_ids"]}}),
+        ("of unknown sizes: they must be cut alike", {"edges": unknown, "link_attributes": {"weight": weight[:9]}}),
+        ("links have numbers", {"link_attributes": {"weight": weight.astype(str)}}),
+        (r"edges must be \(M, L\) whole numbers, L 2; found", {"edges": lazy["edges"].astype("f8")}),
+        (r"edges must be \(M, L\) whole numbers, L 2; found", {"edges": lazy["edges"][:, :1]}),
+        ("segment of a path", {"link_attributes": {"a/b": weight}}),
+        ("must be in memory here", {"object_attributes": {"a": weight}}),
+    ):
+        with pytest.raises(SelectionError, match=words):
+            write(x, {**lazy, **changed})
+    two = da.concatenate([lazy["edges"], lazy["edges"]])
+    weights = da.concatenate([weight, weight.map_blocks(np.float32, meta=np.empty(0))])
+    with pytest.raises(SelectionError, match="give all blocks one dtype"):
+        write(x, {**lazy, "edges": two, "link_attributes": {"weight": weights}})
+    assert not x.exists()
+
+
+@pytest.mark.parametrize("lost", ["places", "links"])
+def test_a_write_that_fails_is_unfinished(tmp_path, monkeypatch, lost):
+    def receive(folder, what, *args):
+        found = received(folder, what, *args)
+        return found[1:] if what.name.startswith(lost) else found
+
+    received = exchange.receive
+    monkeypatch.setattr(exchange, "receive", receive)
+    lazy = lazily(links(2, LINKS))
+    with pytest.raises(StoreError, match=r"lost .*on (their|its) way"):
+        write(tmp_path / "x", lazy)
+    with pytest.raises(FormatError, match="unfinished"):
+        zvl.open_zv(tmp_path / "x")
+    monkeypatch.undo()
+    write(tmp_path / "x", lazy, mode="w")
+    assert zvl.open_zv(tmp_path / "x")[0].edges.shape[1] == 2
+
+
+def test_one_put_a_cell(tmp_path):
+    with counting() as counts:
+        write(tmp_path / "x", lazily(links(3, LINKS)))
+    cells = [key for key in counts.keys if "/c/" in key]
+    files = [path for path in (tmp_path / "x").rglob("*") if path.is_file()]
+    assert len(cells) == len(set(cells)) == sum("c" in path.parts for path in files)
+    assert counts.by_kind["put"] == len(files) + 1  # and the root that says "writing"
+
+
+def test_input_is_computed_once_and_is_not_in_the_graph(tmp_path):
+    seen = []
+
+    def once(block, block_info=None):
+        seen.append(len(block))
+        return block
+
+    given = links(2, LINKS)
+    lazy = lazily(given)
+    for name in ("positions", "edges"):
+        lazy[name] = lazy[name].map_blocks(once, dtype=lazy[name].dtype, meta=np.empty((0, 2)))
+    write(tmp_path / "x", lazy)
+    assert sum(seen) == ROWS + LINKS
+
+
+def test_tasks_are_as_many_as_blocks_homes_and_parts(tmp_path):
+    def size(blocks):
+        rows = da.zeros((2_000, 2), chunks=(2_000 // blocks, 2))
+        edges = da.zeros((2_000, 2), chunks=(2_000 // blocks, 2), dtype=int)
+        made = zvl.write_graph(tmp_path / "x", rows, edges, chunk_shape=1, compute=False)
+        (graph,) = dask.optimize(made)
+        tasks = dict(graph.__dask_graph__())
+        assert max(len(pickle.dumps(task)) for task in tasks.values()) < 9_000
+        return len(tasks)
+
+    assert size(100) - size(50) <= 50 * 6
+
+
+def test_homes_hold_every_row():
+    rows = np.arange(10_000)
+    homes = linked.homes_of(rows, 7)
+    assert np.bincount(homes).max() < 2_000
+    for home in range(7):
+        mine = rows[homes == home]
+        assert np.array_equal(linked.look_up(mine[::-1], mine[::-1] * 2, mine, 7), mine * 2)
+    assert linked.look_up(rows[:1], rows[:1], rows[5:6], 1).tolist() == [linked.UNKNOWN]
