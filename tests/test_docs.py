@@ -69,6 +69,14 @@ def test_every_block_of_a_page_is_closed_and_named():
         assert all(fence != "```" for fence in fences[::2]), name(page)
 
 
+def test_pages_say_where_their_stores_come_from():
+    uses = re.compile(r"[\"(](tracts|neuron|surface|cloud)\.zarrvectors")
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = "".join(block.code for block in blocks(page))
+        if uses.search(text) and "extractall" not in text:
+            assert "index.md#the-stores-of-these-pages" in page.read_text(), name(page)
+
+
 def test_links_between_pages_lead_somewhere():
     for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):

@@ -251,9 +251,36 @@ def test_what_is_not_there_is_an_error(goldens, variety, generation):
         zvl.read_points(path, attribute_filter={"nope": 1})
     with pytest.raises(NotFoundError, match="no objects"):
         zvl.read_points(variety({"0.9": "points-one-chunk", "0.7": "points-2d-0.7"}[generation]), object_ids=[0])
-    for arguments in ({"bbox": ([1] * 3, [0] * 3)}, {"object_ids": [0.5]}, {"chunks": [(0, 0)]}):
+    for arguments in (
+        {"bbox": ([1] * 3, [0] * 3)},
+        {"object_ids": [0.5]},
+        {"chunks": [(0, 0)]},
+        {"group_ids": 1.5},
+        {"attribute_names": 5},
+        {"attribute_filter": 5},
+    ):
         with pytest.raises(SelectionError):
             zvl.read_polylines(path, **arguments)
+
+
+def test_filters_that_nothing_can_meet(tmp_path):
+    values = {
+        "vector": np.zeros((4, 2)),
+        "number": [1.0, np.nan, 2, 3],
+        "text": np.array(["a", "", None, "b"], object),
+        "row": np.arange(4),
+    }
+    zvl.write_points(tmp_path / "x", np.zeros((4, 2)), chunk_shape=1, vertex_attributes=values)
+    for name, value, words in (
+        ("vector", 0, "'vector' has 2 a vertex"),
+        ("number", ["a"], "'number', which is float64, found 'a'"),
+        ("text", ["a", 7], "'text', which is <U1, found 7"),
+    ):
+        with pytest.raises(SelectionError, match=words):
+            zvl.read_points(tmp_path / "x", attribute_filter={name: value})
+    for name, rows in (("number", [1]), ("text", [1, 2]), ("row", [])):
+        found = zvl.read_points(tmp_path / "x", attribute_names="row", attribute_filter={name: None})
+        assert found["vertex_attributes"]["row"].tolist() == rows
 
 
 def test_options_reach_the_backend(goldens):

@@ -105,7 +105,7 @@ def test_what_is_refused(path, goldens):
         ("a/b", np.arange(n), "segment of a path"),
         ("new", np.arange(n - 1), f"{n - 1} rows"),
         ("new", np.zeros((n, 1, 1)), "dimensions"),
-        ("new", np.zeros(n, "c8"), "dtype"),
+        ("new", np.zeros(n, "M8[s]"), "dtype"),
         ("new", np.zeros((n, 2), "U1"), "dtype"),
         ("new", np.array([1, "a"], object)[np.arange(n) % 2], "text"),
     ):

@@ -135,7 +135,7 @@ def test_axes_of_a_data_frame(tmp_path):
     assert store[0].attribute_names == ("y",)
     for words, error, options in (
         ("no column 'q'", NotFoundError, {"axes": ("q", "x")}),
-        ("no column for object_ids 'q'", NotFoundError, {"object_ids": "q"}),
+        ("no column 'q'", NotFoundError, {"object_ids": "q"}),
         ("other columns", SelectionError, {"vertex_attributes": {"y": lazy["y"]}}),
     ):
         with pytest.raises(error, match=words):

@@ -4,7 +4,9 @@ import itertools
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
+from numpy.dtypes import StringDType
 
 import zarr_vectors_lazy as zvl
 from tests.integration.written import ENCODINGS, GEOMETRIES, check_reference
@@ -69,6 +71,68 @@ def test_text(tmp_path):
     assert level.attributes["n"].compute().tolist() == ["long enough", "", "", "ünïcode"]
     assert level.codes["n"].compute().tolist()[1] == -1
     assert level.attributes["t"].compute().tolist() == ["long enough", "None", "", "ünïcode"]
+
+
+@pytest.mark.parametrize(
+    "texts",
+    [
+        np.array(["a", np.nan, "bb"], object),
+        np.array(["a", None, "bb"], StringDType(na_object=None)),
+        pd.Series(["a", None, "bb"], dtype="string"),
+        pd.Categorical(["a", None, "bb"]),
+        ["a", None, "bb"],
+    ],
+    ids=["NaN", "StringDType", "pandas", "categories", "list"],
+)
+def test_text_that_is_missing(tmp_path, texts):
+    values = {"n": texts}
+    zvl.write_points(
+        tmp_path / "x",
+        np.arange(6.0).reshape(3, 2),
+        chunk_shape=1,
+        vertex_attributes=values,
+        object_ids=[0, 1, 2],
+        object_attributes=values,
+    )
+    check_reference(tmp_path / "x")
+    level = zvl.open_zv(tmp_path / "x")[0]
+    assert level.attributes["n"].compute().tolist() == ["a", "", "bb"]
+    assert level.codes["n"].compute().tolist() == [0, -1, 1]
+    assert level.objects.attributes["n"].values.tolist() == ["a", "", "bb"]
+
+
+def test_faces_of_many_corners(tmp_path):
+    zvl.write_mesh(tmp_path / "x", np.zeros((70, 2)), [np.arange(64)], chunk_shape=1)
+    assert zvl.read_mesh(tmp_path / "x")["faces"].tolist() == [list(range(64))]
+    spread = np.random.default_rng(0).permutation(20)[None]
+    zvl.write_mesh(tmp_path / "y", np.arange(40.0).reshape(20, 2), spread, chunk_shape=1)
+    assert zvl.read_mesh(tmp_path / "y")["faces"].tolist() == spread.tolist()
+
+
+def test_an_empty_path_does_not_change_the_dtype_of_attributes(tmp_path):
+    zvl.write_polylines(
+        tmp_path / "x", [np.empty((0, 2)), np.zeros((2, 2))], chunk_shape=1, vertex_attributes={"a": [[], [1, 2]]}
+    )
+    assert zvl.open_zv(tmp_path / "x")[0].attributes["a"].dtype == np.int64
+
+
+def test_attributes_may_be_called_as_dimensions_are(tmp_path):
+    zvl.write_points(
+        tmp_path / "x",
+        np.zeros((1, 2)),
+        chunk_shape=1,
+        object_ids=[7],
+        object_attributes={"object": [3]},
+        groups={0: [7]},
+        group_attributes={"group": [4]},
+    )
+    objects = zvl.open_zv(tmp_path / "x")[0].objects
+    for dataset, name, value, at in (
+        (objects.attributes, "object", 3, 7),
+        (objects.groups.attributes, "group", 4, 0),
+    ):
+        assert dataset[f"{name}_attribute"].values.tolist() == [value]
+        assert dataset[name].values.tolist() == [at]
 
 
 def test_what_a_store_tells(tmp_path):

@@ -1,6 +1,7 @@
 import fsspec
+import obstore
 import pytest
-from zarr.storage import MemoryStore
+from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, ZipStore
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.connect import connect
@@ -65,6 +66,29 @@ def test_read_only_stores_refuse():
                 fetch(connect(spec), [request])
     with pytest.raises(StoreError, match="writing 'a' refused: the zarr store object is read-only"):
         fetch(connect(resolve(store.with_read_only(read_only=True))), [Put("a", b"")])
+
+
+def test_store_objects_that_we_open_ourselves_stay_read_only(tmp_path):
+    for store in (
+        LocalStore(tmp_path, read_only=True),
+        ObjectStore(obstore.store.LocalStore(tmp_path), read_only=True),
+        FsspecStore.from_url("s3://bucket/path", storage_options={"anon": True}, read_only=True),
+    ):
+        spec = resolve(store)
+        assert spec.instance is None
+        with pytest.raises(StoreError, match="writing 'a' refused: the zarr store object is read-only"):
+            fetch(connect(spec), [Put("a", b"")])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_zip_store_need_not_be_open(tmp_path):
+    store = ZipStore(tmp_path / "x.zip", mode="w")
+    fetch(connect(resolve(store)), [Put("a", b"1"), Put("b", b"2")])
+    store.close()
+    assert fetch(connect(resolve(ZipStore(tmp_path / "x.zip"))), [Get("a"), ListDir("")]) == [b"1", ("a", "b")]
+    (tmp_path / "y.zip").write_bytes(b"no zip")
+    with pytest.raises(StoreError, match="reading 'a' failed: File is not a zip file"):
+        fetch(connect(resolve(ZipStore(tmp_path / "y.zip"))), [Get("a")])
 
 
 def test_local_leaves_no_part_behind(tmp_path):

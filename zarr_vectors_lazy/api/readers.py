@@ -4,7 +4,7 @@ Names, arguments and results are those of the reference package's functions. Eve
 once, so that what lies in the same chunks is fetched together.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import dask
@@ -14,7 +14,7 @@ from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.select import whole_numbers
 from zarr_vectors_lazy.api.store import open_zv
 from zarr_vectors_lazy.api.walks import Walks, walk
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.graph.narrow import select_chunks, select_values
 from zarr_vectors_lazy.plan.selection import parse_box
 from zarr_vectors_lazy.types import IntArray
@@ -55,7 +55,7 @@ def read_points(
     attribute_names
         Attributes to read: names, ``"all"``, or None for none.
     attribute_filter
-        ``{name: value}`` or ``{name: [value, ...]}``: vertices that have one of these values.
+        ``{name: value}`` or ``{name: [value, ...]}``: vertices that have one of these values; None is a missing one.
     backend, storage_options, **backend_kwargs
         As for `open_zv`.
 
@@ -269,7 +269,9 @@ def _ids(level: ZVLevel, object_ids: Ids, group_ids: Any) -> IntArray | None:
     ids = None if object_ids is None else whole_numbers(object_ids, "object_ids")
     if group_ids is None:
         return ids
-    groups: list[Any] = [group_ids] if isinstance(group_ids, str | int | np.integer) else list(group_ids)
+    groups: list[Any] = (
+        [group_ids] if isinstance(group_ids, str | int | np.integer) else _several(group_ids, "group_ids")
+    )
     members = np.unique(np.concatenate([np.empty(0, np.int64), *(level.objects.groups[group] for group in groups)]))
     if ids is None:
         return members
@@ -283,7 +285,13 @@ def _names(level: ZVLevel, names: Names, default: tuple[str, ...]) -> tuple[str,
         return default
     if isinstance(names, str):
         return tuple(level.attribute_names) if names == "all" else (names,)
-    return tuple(names)
+    return tuple(_several(names, "attribute_names"))
+
+
+def _several(values: Any, name: str) -> list[Any]:
+    if not isinstance(values, Iterable):
+        raise SelectionError(f"{name}= must be a sequence, found {values!r}")
+    return list(values)
 
 
 def _attributes(level: ZVLevel, names: Names) -> dict[str, Any]:
@@ -297,12 +305,24 @@ def _part(
     view = level._view
     if chunks is not None:
         view = select_chunks(view, _coords(chunks, view.table.rank))
+    if values is not None and not isinstance(values, Mapping):
+        raise SelectionError(f"attribute_filter= must be values by attribute, found {values!r}")
     for name, value in (values or {}).items():
-        if name not in level.attribute_names:
-            raise NotFoundError.among("attribute", name, level.attribute_names, where=view.data.url)
-        several = isinstance(value, list | tuple | set | frozenset | np.ndarray)
-        view = select_values(view, name, tuple(value) if several else (value,))
+        view = select_values(view, name, _wanted(level, name, value))
     return ZVLevel(level.store, view).sel(bbox, objects=ids, whole_objects=whole_objects)
+
+
+def _wanted(level: ZVLevel, name: str, value: Any) -> tuple[Any, ...]:
+    """Values to filter by, one or several given."""
+    array = level.attributes[name]  # an unknown one is an error
+    wanted = tuple(value) if isinstance(value, list | tuple | set | frozenset | np.ndarray) else (value,)
+    if array.ndim > 1:
+        raise SelectionError(f"attribute_filter= compares single values; {name!r} has {array.shape[1]} a vertex")
+    text = array.dtype.kind == "U"
+    wrong = [item for item in wanted if item is not None and isinstance(item, str) != text]
+    if wrong:
+        raise SelectionError(f"attribute_filter= of {name!r}, which is {array.dtype}, found {listed(wrong)}")
+    return wanted
 
 
 def _coords(chunks: Any, rank: int) -> IntArray:

@@ -30,13 +30,16 @@ def object_dataset(
         (O,) ids of all rows.
     rows
         Rows wanted, or None for all.
+
+    An attribute that is called as ``dim`` gets ``_attribute`` at its end, as ``dim`` names the ids.
     """
     variables: dict[str, tuple[tuple[str, ...], Any]] = {}
     for name, array in arrays.items():
         check_rows(source, array, len(ids), dim)
         values = dense_array(source, array)
         dims = (dim, *(f"{name}_{axis}" for axis in range(1, len(array.shape))))
-        variables[name] = (dims, values if rows is None else values[rows])
+        label = f"{name}_attribute" if name == dim else name
+        variables[label] = (dims, values if rows is None else values[rows])
     return xr.Dataset(variables, coords={dim: ids if rows is None else ids[rows]})
 
 

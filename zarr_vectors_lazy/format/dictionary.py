@@ -1,12 +1,13 @@
 """Text and other categories to codes: the writing half of `format.vectors.decode_categories` (spec 0.9, 6)."""
 
+import math
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.model.arrays import Dictionary
-from zarr_vectors_lazy.types import Json
+from zarr_vectors_lazy.types import BoolArray, Json
 
 MISSING = -1
 
@@ -17,7 +18,7 @@ def encode_categories(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any
     Parameters
     ----------
     values
-        (N,) text; of dtype object, None is missing.
+        (N,) text; of dtype object, None and NaN are missing.
 
     Returns
     -------
@@ -27,23 +28,39 @@ def encode_categories(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any
     Raises
     ------
     SelectionError
-        If a value is neither text nor None.
+        If a value is neither text nor missing.
     """
-    missing = np.zeros(values.shape, np.bool_)
-    if values.dtype.kind == "T":
-        values = values.astype(np.str_)
-    if values.dtype.hasobject:
-        missing = np.asarray([value is None for value in values.tolist()], np.bool_).reshape(values.shape)
-        wrong = next((v for v in values[~missing].tolist() if not isinstance(v, str)), None)
-        if wrong is not None:
-            raise SelectionError(f"values must be all text, found {wrong!r} of type {type(wrong).__name__}")
-        values = np.where(missing, "", values).astype(np.str_)
+    values, missing = parse_text(values)
     categories, inverse = np.unique(values[~missing], return_inverse=True)
     if missing.any():
         codes = np.full(values.shape, MISSING, code_dtype(len(categories), missing=True))
         codes[~missing] = inverse
         return codes, Dictionary(categories=categories, fill=MISSING)
     return inverse.astype(code_dtype(len(categories), missing=False)), Dictionary(categories=categories)
+
+
+def parse_text(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], BoolArray]:
+    """Text as ``<U..``, ``""`` where it is missing; and where it is.
+
+    Raises
+    ------
+    SelectionError
+        If a value is neither text nor missing.
+    """
+    if values.dtype.kind == "U":
+        return values, np.zeros(values.shape, np.bool_)
+    found = [None if _is_missing(value) else value for value in values.astype(object).reshape(-1).tolist()]
+    wrong = next((value for value in found if not isinstance(value, str | None)), None)
+    if wrong is not None:
+        kind = type(wrong).__name__
+        raise SelectionError(f"values must be numbers of one dtype or all text, found {wrong!r} of type {kind}")
+    missing = np.asarray([value is None for value in found], np.bool_).reshape(values.shape)
+    text = np.asarray(["" if value is None else value for value in found], np.str_).reshape(values.shape)
+    return text, missing
+
+
+def _is_missing(value: object) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
 
 
 def code_dtype(categories: int, *, missing: bool) -> np.dtype[Any]:

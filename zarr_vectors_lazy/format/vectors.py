@@ -26,6 +26,11 @@ def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...
     return np.frombuffer(payload, dtype).reshape(-1, *row_shape)
 
 
+def is_number(dtype: np.dtype[Any]) -> bool:
+    """Whether values of a dtype are stored as they are: bool, whole numbers, float16 to float64, complex64 and 128."""
+    return dtype.kind in "biufc" and dtype.itemsize <= (16 if dtype.kind == "c" else 8)
+
+
 def encode_rows(values: np.ndarray[Any, Any]) -> memoryview:
     """Encode rows as a flat little-endian buffer, C order; it shares ``values`` where it can."""
     flat = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))

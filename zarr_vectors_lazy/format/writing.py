@@ -5,7 +5,7 @@ done, `level_puts` makes the metadata of the joined record. Payloads are made by
 `encode_fragments` and, for links, `place_links`. Nothing here touches a store.
 """
 
-from zarr_vectors_lazy.format.dictionary import MISSING, code_dtype, encode_categories
+from zarr_vectors_lazy.format.dictionary import MISSING, code_dtype, encode_categories, parse_text
 from zarr_vectors_lazy.format.encoding import MAX_PAYLOAD_NBYTES
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
 from zarr_vectors_lazy.format.v09.documents import cells_document, group_document, marked_cells, root_attributes
@@ -20,7 +20,7 @@ from zarr_vectors_lazy.format.v09.reshard import (
 )
 from zarr_vectors_lazy.format.v09.stamps import with_counts, with_total, without_counts
 from zarr_vectors_lazy.format.v09.writing import Writing09
-from zarr_vectors_lazy.format.vectors import encode_rows
+from zarr_vectors_lazy.format.vectors import encode_rows, is_number
 
 __all__ = [
     "CURRENT",
@@ -37,8 +37,10 @@ __all__ = [
     "encode_tiling",
     "group_document",
     "is_cell_array",
+    "is_number",
     "marked_cells",
     "pack_puts",
+    "parse_text",
     "place_links",
     "plan_resharding",
     "root_attributes",

@@ -33,7 +33,7 @@ class AnyOf:
     Parameters
     ----------
     values
-        Numbers, texts or truth values.
+        Numbers, texts or truth values; None is what is missing: NaN or empty text.
     """
 
     values: tuple[Any, ...]
@@ -42,8 +42,14 @@ class AnyOf:
         """(n,) mask of a (n,) column."""
         found = np.zeros(column.shape, np.bool_)
         for value in self.values:  # each by itself: an array of them all would have one dtype
-            found |= np.asarray(column == value, np.bool_)
+            found |= _missing(column) if value is None else np.asarray(column == value, np.bool_)
         return found
+
+
+def _missing(column: np.ndarray[Any, Any]) -> BoolArray:
+    if column.dtype.kind == "U":
+        return np.asarray(column == "", np.bool_)
+    return np.isnan(column) if column.dtype.kind in "fc" else np.zeros(column.shape, np.bool_)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

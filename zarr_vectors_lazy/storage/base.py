@@ -66,6 +66,8 @@ class Backend(ABC):
 
     def _read_only(self) -> str:
         """Why nothing can be written; empty where it can."""
+        if self.spec.read_only:
+            return "the zarr store object is read-only"
         return "" if self.listable else "plain HTTP is read-only"
 
     def __repr__(self) -> str:

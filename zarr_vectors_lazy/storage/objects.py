@@ -1,5 +1,6 @@
 """Descriptions of the zarr store objects that users hand over."""
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 from zarr.abc.store import Store
@@ -27,7 +28,7 @@ def described(store: Store) -> StoreSpec:
         spec = _of_fsspec(store)
     elif type(store) is ObjectStore:
         spec = _of_obstore(store.store)
-    return StoreSpec.of_instance(store) if spec is None else spec
+    return StoreSpec.of_instance(store) if spec is None else replace(spec, read_only=store.read_only)
 
 
 def _of_fsspec(store: FsspecStore) -> StoreSpec | None:

@@ -42,6 +42,8 @@ def resolve(
     StoreError
         For an unknown backend or option, a URL that the backend cannot serve, or a package that is not installed.
     """
+    if storage_options is not None and not isinstance(storage_options, Mapping):
+        raise StoreError(f"storage_options must be options by name, found {type(storage_options).__name__}")
     options = {**(storage_options or {}), **backend_kwargs}
     if isinstance(path, Store):
         return _of_object(path, backend, options)

@@ -25,12 +25,15 @@ class StoreSpec:
         In the backend's own names.
     carried
         The user's store object, for backend ``"zarr"`` alone.
+    read_only
+        Whether it was given as a store object that is read-only.
     """
 
     backend: BackendName
     url: str
     options: Options = field(default_factory=Options)
     carried: Carried | None = None
+    read_only: bool = False
 
     @classmethod
     def of_instance(cls, store: Store) -> "StoreSpec":

@@ -1,5 +1,6 @@
 """Bad input is refused before the first byte is put."""
 
+import dask
 import dask.array as da
 import numpy as np
 import pytest
@@ -77,6 +78,7 @@ def polylines(path, **options):
         (points, {"vertex_attributes": {"": np.zeros(20)}}, "a name must be a segment"),
         (points, {"vertex_attributes": {"..": np.zeros(20)}}, "a name must be a segment"),
         (points, {"vertex_attributes": {7: np.zeros(20)}}, "a name must be a segment"),
+        (points, {"vertex_attributes": {"a" * 201: np.zeros(20)}}, "of at most 200 bytes"),
         (points, {"vertex_attributes": {"a": np.zeros(19)}}, r"must be \(20,\) or \(20, C\), found shape \(19,\)"),
         (points, {"vertex_attributes": {"a": np.zeros((20, 2, 2))}}, r"found shape \(20, 2, 2\)"),
         (points, {"vertex_attributes": {"a": np.zeros((20, 0))}}, r"found shape \(20, 0\)"),
@@ -88,22 +90,35 @@ def polylines(path, **options):
         (points, {"object_ids": np.full(20, 2**63, "u8")}, r"below 2\*\*63"),
         (points, {"object_attributes": {"a": [1]}}, "need object_ids"),
         (points, {"object_ids": np.arange(20), "object_attributes": {"a": [1]}}, r"must be \(20,\)"),
-        (points, {"object_ids": np.arange(20), "object_attributes": {"a": [None] * 20}}, "all text or all numbers"),
+        (points, {"object_ids": np.arange(20), "object_attributes": {"a": [None] * 20}}, "all are missing"),
         (points, {"object_ids": np.arange(20), "groups": {0: [99]}}, r"objects that are not there: 99"),
         (points, {"object_ids": np.arange(20), "groups": {1: [0]}}, "by number from 0 on"),
         (points, {"object_ids": np.arange(20), "groups": {"a": [0], 0: [1]}}, "by name, or by number"),
+        (points, {"object_ids": np.arange(20), "object_attributes": {"a": [0, None] * 10}}, "found 0 of type int"),
+        (points, {"object_ids": np.arange(20), "groups": {"a": 3}}, r"groups\['a'\] must be object ids, found 3"),
+        (points, {"object_ids": np.arange(20), "groups": {"a": "xy"}}, "must be object ids, found 'xy'"),
+        (points, {"object_ids": np.arange(20), "groups": [[0], [1]]}, "by group name or number, found list"),
+        (points, {"object_ids": [[0, 1], [2]] * 10}, "object_ids must be one array"),
         (points, {"object_ids": np.arange(20), "group_attributes": {"a": [1]}}, r"must be \(0,\)"),
         (points, {"link_attributes": {"a": [1]}}, "points have no links"),
         (lines, {"endpoints": POINTS}, r"endpoints must be \(N, 2, D\), found shape \(20, 3\)"),
         (lines, {"object_ids": [1] * 10}, "object_ids has 1 twice"),
         (lines, {"vertex_attributes": {"a": np.zeros(20)}}, r"must be \(10, 2\) or \(10, 2, C\)"),
-        (polylines, {"polylines": []}, "there are no polylines"),
-        (polylines, {"polylines": [POINTS, POINTS[:, :2]]}, r"no. 1 is \(20, 2\)"),
+        (polylines, {"polylines": []}, r"there are no polylines.*give \(np.empty\(\(0, D\)\), \[0\]\) and bounds"),
+        (polylines, {"polylines": POINTS}, r"must be \(n, D\) arrays, one each; no. 0 has shape \(3,\)"),
+        (polylines, {"polylines": 7}, "must be a sequence of .* found int"),
+        (polylines, {"polylines": [POINTS, POINTS[:, :2]]}, r"as the first has D 3; no. 1 has shape \(20, 2\)"),
         (polylines, {"polylines": (POINTS, np.array([0, 5, 4, 20]))}, "offsets must ascend from 0 to the 20"),
         (polylines, {"polylines": (POINTS, np.array([0, 5]))}, "offsets must ascend"),
         (polylines, {"geometry_type": "graph"}, "geometry_type must be"),
         (polylines, {"vertex_attributes": {"a": [np.zeros(4), np.zeros(15)]}}, "no. 1 does not fit"),
         (polylines, {"vertex_attributes": {"a": [np.zeros(4), np.zeros((16, 2))]}}, "rows of several shapes"),
+        (polylines, {"vertex_attributes": {"a": 5}}, "must be an array for each polyline, found 5"),
+        (
+            polylines,
+            {"vertex_attributes": {"a": [np.ma.masked_equal(np.arange(4), 3), np.arange(16)]}},
+            r"vertex_attributes\['a'\] has masked values",
+        ),
         (graph, {"edges": [[0, 20]]}, "edges name row 20; there are 20"),
         (graph, {"edges": [[0, -1]]}, "edges name row -1"),
         (graph, {"edges": [[0, 1, 2]]}, r"edges must be \(M, L\) whole numbers, L 2"),
@@ -115,6 +130,8 @@ def polylines(path, **options):
         (graph, {"link_attributes": {"a": ["x", "y"]}}, "links have numbers and bool"),
         (mesh, {"faces": [[0, 1]]}, r"faces must be \(M, L\) whole numbers, L 3 to 64"),
         (mesh, {"faces": [[0, 1, 99]]}, "faces name row 99"),
+        (mesh, {"faces": [[0, 1, 2], [3, 4, 5, 6]]}, "faces must be one array"),
+        (mesh, {"faces": [[*range(20), 0]]}, "1 links of 21 ends lie in several chunks"),
     ],
 )
 def test_refused(tmp_path, write, options, message):
@@ -130,6 +147,8 @@ def test_dask_collections_are_not_computed_silently(tmp_path, compute):
     for options in ({"vertex_attributes": {"a": lazy[:, 0]}}, {"object_ids": lazy[:, 0]}):
         with pytest.raises(SelectionError, match="must be a Dask array, found ndarray"):
             points(tmp_path / "x", compute=compute, **options)
+    with pytest.raises(SelectionError, match="positions must be a Dask array, found Delayed"):
+        points(tmp_path / "x", compute=compute, positions=dask.delayed(POINTS))
     with pytest.raises(SelectionError, match="is a Dask collection, and must be in memory here"):
         points(tmp_path / "x", compute=compute, object_ids=[0] * len(POINTS), object_attributes={"a": lazy[:, 0]})
 
@@ -139,6 +158,8 @@ def test_wrong_backends(tmp_path):
         points(tmp_path / "x", backend="nfs")
     with pytest.raises(StoreError, match="takes no options"):
         points(tmp_path / "x", storage_options={"anon": True})
+    with pytest.raises(StoreError, match="storage_options must be options by name, found list"):
+        points(tmp_path / "x", storage_options=["anon"])
 
 
 def test_a_failed_put_raises_and_the_write_stays_unfinished(tmp_path, monkeypatch):

@@ -16,7 +16,15 @@ from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
 from zarr_vectors_lazy.access.write.level import content_of
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.writing import CURRENT, cells_document, encode_rows, group_document, marked_cells
+from zarr_vectors_lazy.format.writing import (
+    CURRENT,
+    cells_document,
+    code_dtype,
+    encode_rows,
+    group_document,
+    marked_cells,
+    parse_text,
+)
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, Encoding, Grid
@@ -87,15 +95,10 @@ def find_categories(values: Values) -> tuple[Values, bool]:
     Raises
     ------
     SelectionError
-        If a value is neither text nor None.
+        If a value is neither text nor missing.
     """
-    missing = np.zeros(values.shape, np.bool_)
-    if values.dtype.hasobject:
-        missing = np.asarray([value is None for value in values.tolist()], np.bool_)
-        wrong = next((value for value in values[~missing].tolist() if not isinstance(value, str)), None)
-        if wrong is not None:
-            raise SelectionError(f"values must be numbers, truth values or text, found {wrong!r}")
-    return np.unique(values[~missing].astype(np.str_)), bool(missing.any())
+    text, missing = parse_text(values)
+    return np.unique(text[~missing]), bool(missing.any())
 
 
 def join_categories(parts: Sequence[tuple[Values, bool]]) -> Dictionary:
@@ -190,21 +193,16 @@ def _key(new: NewAttribute) -> str:
 
 
 def _draft(new: NewAttribute, dictionary: Dictionary | None) -> ArrayDraft:
-    dtype = new.dtype if dictionary is None else _code_dtype(dictionary)
+    dtype = new.dtype if dictionary is None else _codes_of(dictionary)
     return CURRENT.attribute(new.name, dtype, new.row_shape, dictionary=dictionary)
 
 
-def _code_dtype(dictionary: Dictionary) -> np.dtype[Any]:
-    """Smallest dtype that holds the codes, a signed one where values are missing (spec 0.9, 6)."""
-    n, missing = len(dictionary.categories), dictionary.fill is not None
-    return next(np.dtype(f"{'i' if missing else 'u'}{size}") for size in (1, 2, 4, 8) if n <= 2 ** (8 * size - missing))
+def _codes_of(dictionary: Dictionary) -> np.dtype[Any]:
+    return code_dtype(len(dictionary.categories), missing=dictionary.fill is not None)
 
 
 def _codes(values: Values, dictionary: Dictionary) -> Values:
-    missing = np.zeros(values.shape, np.bool_)
-    if values.dtype.hasobject:
-        missing = np.asarray([value is None for value in values.tolist()], np.bool_)
-    text = np.where(missing, "", values).astype(np.str_)
-    codes = np.searchsorted(dictionary.categories, text).astype(_code_dtype(dictionary))
+    text, missing = parse_text(values)
+    codes = np.searchsorted(dictionary.categories, text).astype(_codes_of(dictionary))
     codes[missing] = -1 if dictionary.fill is not None else 0
     return codes

@@ -3,7 +3,7 @@
 import importlib.util
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import dask
@@ -12,13 +12,12 @@ import numpy as np
 from zarr_vectors_lazy.access.write.job import Column, Values
 from zarr_vectors_lazy.api.write.values import as_array, by_name
 from zarr_vectors_lazy.errors import SelectionError, listed
-from zarr_vectors_lazy.format.writing import encode_categories
+from zarr_vectors_lazy.format.writing import encode_categories, is_number, parse_text
 from zarr_vectors_lazy.kernels.routing import extent
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 
 AXES = ("x", "y", "z", "w")
-KINDS = "biufc"  # of NumPy's dtypes; text goes through a dictionary
 MAX_INDEX = 2**62
 MAX_NAME = 200
 MAX_SHARD_CHUNKS = 2**22  # an index of 64 MiB
@@ -221,7 +220,7 @@ def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str) -> dic
     found = {}
     for name, value in by_name(values, what).items():
         array = _array(name, value, rows, what)
-        if array.dtype.kind in KINDS:
+        if is_number(array.dtype):
             found[name] = Column(array)
         elif array.ndim == 1:
             try:
@@ -244,13 +243,19 @@ def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[
     found = {}
     for name, value in by_name(values, what).items():
         array = _array(name, value, rows, what)
-        if array.dtype.kind not in KINDS:
-            if not all(isinstance(item, str) for item in array.reshape(-1).tolist()):
-                raise SelectionError(f"{what}[{name!r}] must be all text or all numbers")
-            array = array.astype(np.str_)
-            array = array if array.dtype.itemsize else array.astype("<U1")
-        found[name] = array
+        found[name] = array if is_number(array.dtype) else _text(array, f"{what}[{name!r}]")
     return found
+
+
+def _text(array: Values, name: str) -> Values:
+    """Text as ``<U..``, ``""`` where it is missing."""
+    try:
+        text, missing = parse_text(array)
+    except SelectionError as error:
+        raise SelectionError(f"{name}: {error.message}") from error
+    if array.size and missing.all():
+        raise SelectionError(f"{name} has no values: all are missing")
+    return text if text.dtype.itemsize else text.astype("<U1")
 
 
 def _array(name: Any, value: Any, rows: int, what: str) -> Values:
@@ -258,8 +263,7 @@ def _array(name: Any, value: Any, rows: int, what: str) -> Values:
     if dask.is_dask_collection(value):
         raise SelectionError(f"{what}[{name!r}] is a Dask collection, and must be in memory here: compute it first")
     array = as_array(value, f"{what}[{name!r}]")
-    stored = array.dtype.kind in KINDS and array.dtype.itemsize <= (16 if array.dtype.kind == "c" else 8)
-    if not stored and array.dtype.kind not in "UTO":
+    if not is_number(array.dtype) and array.dtype.kind not in "UTO":
         raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; stored are numbers, bool and text")
     if array.ndim not in (1, 2) or len(array) != rows or 0 in array.shape[1:]:
         raise SelectionError(f"{what}[{name!r}] must be ({rows},) or ({rows}, C), found shape {array.shape}")
@@ -277,7 +281,10 @@ def check_name(name: Any, what: str) -> None:
         or _CONTROL.search(name)
         or len(name.encode("utf-8", "replace")) > MAX_NAME
     ):
-        raise SelectionError(f"{what}: a name must be a segment of a path, without '/' and leading '.', found {name!r}")
+        raise SelectionError(
+            f"{what}: a name must be a segment of a path, of at most {MAX_NAME} bytes, without '/', '\\', control "
+            f"characters, spaces around it, leading '.' and '__', and not 'zarr.json'; found {name!r}"
+        )
 
 
 def parse_ids(value: Any, rows: int, name: str = "object_ids") -> IntArray:
@@ -288,7 +295,7 @@ def parse_ids(value: Any, rows: int, name: str = "object_ids") -> IntArray:
     SelectionError
         If they are no whole numbers, or another number of them.
     """
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.shape != (rows,) or array.dtype.kind not in "iu":
         raise SelectionError(f"{name} must be ({rows},) whole numbers, found shape {array.shape} of {array.dtype}")
     if array.dtype.kind == "u" and len(array) and int(array.max()) > np.iinfo(np.int64).max:
@@ -304,7 +311,7 @@ def parse_links(value: Any, widths: Sequence[int], rows: int | None, name: str) 
     SelectionError
         If it is no table of so many columns, or names a row that is not there.
     """
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.size == 0 and array.ndim != 2:
         array = np.empty((0, widths[0]), np.int64)
     if array.ndim != 2 or array.shape[1] not in widths or (array.dtype.kind not in "iu" and array.size):
@@ -329,6 +336,8 @@ def parse_groups(
     SelectionError
         If numbers are not 0, 1, 2, ..., names and numbers are mixed, or a member is no object.
     """
+    if groups is not None and not isinstance(groups, Mapping):
+        raise SelectionError(f"groups must be object ids by group name or number, found {type(groups).__name__}")
     if not groups:
         return (), None
     named = all(isinstance(key, str) for key in groups)
@@ -337,13 +346,19 @@ def parse_groups(
     keys = list(groups) if named else list(range(len(groups)))
     members = []
     for key in keys:
-        wanted = list(groups[key])
-        found = parse_ids(wanted or np.empty(0, np.int64), len(wanted), f"groups[{key!r}]")
+        found = _members(groups[key], f"groups[{key!r}]")
         unknown = found[~np.isin(found, ids)]
         if len(unknown):
             raise SelectionError(f"groups[{key!r}] has objects that are not there: {listed(unknown.tolist())}")
         members.append(found)
     return tuple(members), tuple(map(str, keys)) if named else None
+
+
+def _members(value: Any, name: str) -> IntArray:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise SelectionError(f"{name} must be object ids, found {value!r}")
+    wanted = list(value)
+    return parse_ids(wanted or np.empty(0, np.int64), len(wanted), name)
 
 
 def parse_path_ids(value: Any, paths: int) -> IntArray:
@@ -355,7 +370,7 @@ def parse_numbers(values: Mapping[str, Any] | None, rows: int, what: str) -> dic
     """Numbers by name, rows checked; raises SelectionError as `parse_columns`, and for text."""
     found = {name: _array(name, value, rows, what) for name, value in by_name(values, what).items()}
     for name, array in found.items():
-        if array.dtype.kind not in KINDS:
+        if not is_number(array.dtype):
             raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; links have numbers and bool")
     return found
 

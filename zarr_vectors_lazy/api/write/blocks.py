@@ -1,17 +1,16 @@
-"""What writers take out of core: Dask arrays, data frames, and blocks of polylines, each as a `Source`."""
+"""What writers take out of core: Dask arrays, and blocks of polylines, each as a `Source`."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-import dask
 import numpy as np
 
 from zarr_vectors_lazy.access.write.intake import Block
 from zarr_vectors_lazy.api.write import args
 from zarr_vectors_lazy.api.write.out_of_core import Source, array_source
 from zarr_vectors_lazy.api.write.paths import flat_attributes, flat_lines, flat_paths
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed
+from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
 
 NAN = float("nan")
@@ -42,88 +41,6 @@ def read_points(
     columns = args.parse_columns(dict(zip(names, rest, strict=False)), len(array), "vertex_attributes")
     owners = args.parse_ids(rest[-1], len(array)) if owned else None
     return Block(positions=array, dtype=stored, attributes=columns, owners=owners)
-
-
-def is_frame(value: Any) -> bool:
-    """Whether it is a Dask data frame."""
-    return dask.is_dask_collection(value) and hasattr(value, "columns") and hasattr(value, "npartitions")
-
-
-def frame_axes(frame: Any, axes: Sequence[str] | None) -> tuple[str, ...]:
-    """Columns that are the axes of a data frame: those named, else of x, y, z, w the first that are there.
-
-    Raises
-    ------
-    NotFoundError
-        If a column named is not there.
-    SelectionError
-        If there are not two of x, y, z, w.
-    """
-    columns = list(frame.columns)
-    if axes is None:
-        found = tuple(name for name in args.AXES if name in columns)
-        if len(found) < 2:
-            raise SelectionError(f"no axes among the columns {listed(columns)}: name them by axes=")
-        return found
-    for name in axes:
-        if name not in columns:
-            raise NotFoundError.among("column", name, columns)
-    return tuple(axes)
-
-
-def frame_source(frame: Any, axes: tuple[str, ...], attributes: Any, object_ids: Any, dtype: Any) -> Source:
-    """Source of points in a Dask data frame: axes by column name, ``object_ids`` a column, all others attributes.
-
-    Raises
-    ------
-    NotFoundError
-        If there is no column ``object_ids``.
-    SelectionError
-        If attributes are given beside the frame, or a column's name is no attribute's.
-    """
-    if attributes is not None:
-        raise SelectionError(
-            "vertex_attributes are the other columns of the data frame: assign or drop columns instead"
-        )
-    if object_ids is not None and (not isinstance(object_ids, str) or object_ids not in frame.columns):
-        raise NotFoundError.among("column for object_ids", object_ids, list(frame.columns))
-    names = tuple(name for name in frame.columns if name not in axes and name != object_ids)
-    for name in names:
-        args.check_name(name, "columns")
-    (computed,) = optimized(frame)
-    read = partial(read_frame, axes, names, object_ids, dtype)
-    keys = [(key,) for key in computed.__dask_keys__()]
-    return Source(blocks=Blocks(keys, [computed]), read=read, sample=read(frame._meta), nbytes=NAN)
-
-
-def read_frame(axes: Sequence[str], names: Sequence[str], object_ids: str | None, dtype: Any, frame: Any) -> Block:
-    """Block of points from a pandas frame."""
-    columns = [*(frame_column(frame[name]) for name in names)]
-    owned = [] if object_ids is None else [frame_column(frame[object_ids])]
-    positions = np.stack([frame_column(frame[name]) for name in axes], axis=1)
-    return read_points(names, dtype, object_ids is not None, positions, *columns, *owned)
-
-
-def frame_column(series: Any) -> np.ndarray[Any, Any]:
-    """Values of a column; of text and categories None where they are missing.
-
-    Raises
-    ------
-    SelectionError
-        If numbers are missing from a column that has no NaN.
-    """
-    values: np.ndarray[Any, Any]
-    plain = getattr(series.dtype, "numpy_dtype", series.dtype)
-    if isinstance(plain, np.dtype) and plain.kind != "O":
-        if isinstance(series.dtype, np.dtype):
-            return np.asarray(series)
-        if series.isna().any():
-            raise SelectionError(f"column {series.name!r} of {series.dtype} has missing values: fill them")
-        values = series.to_numpy(plain)
-        return values
-    values = np.array(series.astype(object), object)
-    values[series.isna().to_numpy(bool)] = None
-    return values
 
 
 def lines_source(endpoints: Any, attributes: Mapping[str, Any] | None, object_ids: Any, dtype: Any) -> Source:

@@ -13,14 +13,12 @@ from zarr_vectors_lazy.access.write.stream import write_stream
 from zarr_vectors_lazy.api.write import summaries
 from zarr_vectors_lazy.api.write.blocks import (
     bag_source,
-    frame_axes,
-    frame_source,
-    is_frame,
     lines_source,
     points_source,
     read_paths,
     streamed,
 )
+from zarr_vectors_lazy.api.write.frames import FrameColumns, frame_source, is_frame
 from zarr_vectors_lazy.api.write.job import Options, Shape
 from zarr_vectors_lazy.api.write.out_of_core import (
     Tables,
@@ -47,10 +45,16 @@ def write_lazy_points(
     shape = Shape(geometry="point_cloud", kind="points" if object_ids is None else "objects")
     if object_ids is None:
         tables.refuse()
-    if is_frame(positions):
-        axes = frame_axes(positions, options.axes)
-        source = frame_source(positions, axes, attributes, object_ids, options.dtype)
-        options = replace(options, axes=axes)
+    if is_frame(positions) and dask.is_dask_collection(positions):
+        if attributes is not None:
+            raise SelectionError(
+                "vertex_attributes are the other columns of the data frame: assign or drop columns instead"
+            )
+        if not isinstance(object_ids, str | None):
+            raise SelectionError(f"object_ids of a Dask data frame name a column, found {type(object_ids).__name__}")
+        columns = FrameColumns.of(positions, options.axes, object_ids)
+        source = frame_source(positions, columns, options.dtype)
+        options = replace(options, axes=columns.axes)
     else:
         source = points_source(positions, attributes, object_ids, options.dtype)
     return write_source(path, source, shape, options, tables, summarise=summaries.of_points)

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
 from dask.utils import parse_bytes
 
@@ -333,7 +334,7 @@ def aligned(arrays: Mapping[str, Any]) -> list[Any]:
 
 
 def _check_array(name: str, array: Any, rows: str) -> None:
-    if not (dask.is_dask_collection(array) and hasattr(array, "numblocks") and array.ndim):
+    if not (isinstance(array, da.Array) and array.ndim):
         raise SelectionError(
             f"{name} must be a Dask array, found {type(array).__name__}: where one argument is a Dask collection, all "
             f"that go with {rows} are; dask.array.from_array makes one of an array in memory"

@@ -1,6 +1,6 @@
 """Lines and polylines as writers take them, one after another."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,14 +33,19 @@ def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
     SelectionError
         If it is neither, or axes or dtypes differ.
     """
+    if not isinstance(polylines, Iterable):
+        raise SelectionError(f"polylines must be a sequence of (n, D) arrays, found {type(polylines).__name__}")
     parts = [as_array(part, "polylines") for part in polylines]
     if len(parts) == 2 and parts[0].ndim == 2 and parts[1].ndim == 1:
         return parts[0], _lengths(parts[1], len(parts[0]))
     if not parts:
-        raise SelectionError("there are no polylines: their number of axes is not known")
+        raise SelectionError(
+            "there are no polylines: their number of axes is not known; give (np.empty((0, D)), [0]) and bounds"
+        )
     for at, part in enumerate(parts):
-        if part.ndim != 2 or part.shape[1] != parts[0].shape[-1]:
-            raise SelectionError(f"polylines must be (n, D) each, D {parts[0].shape[-1:]}; no. {at} is {part.shape}")
+        if part.ndim != 2 or part.shape[1] != parts[0].shape[1]:
+            like = f" as the first has D {parts[0].shape[1]}" if at else ""
+            raise SelectionError(f"polylines must be (n, D) arrays, one each{like}; no. {at} has shape {part.shape}")
     return np.concatenate(parts), np.fromiter(map(len, parts), np.int64, len(parts))
 
 
@@ -76,7 +81,7 @@ def flat_attributes(
 
 
 def _flat_lines(name: str, value: Any, lines: int, width: int) -> np.ndarray[Any, Any]:
-    array = np.asanyarray(value)
+    array = as_array(value, f"vertex_attributes[{name!r}]")
     if array.ndim not in (2, 3) or array.shape[:2] != (lines, width):
         raise SelectionError(
             f"vertex_attributes[{name!r}] must be ({lines}, {width}) or ({lines}, {width}, C), found {array.shape}"
@@ -88,7 +93,9 @@ def _flat_lines(name: str, value: Any, lines: int, width: int) -> np.ndarray[Any
 def _flat_paths(name: str, value: Any, lengths: IntArray) -> np.ndarray[Any, Any]:
     if isinstance(value, np.ndarray) and value.dtype != object and len(value) == int(lengths.sum()):
         return value
-    parts = [np.asanyarray(part) for part in value]
+    if not isinstance(value, Iterable):
+        raise SelectionError(f"vertex_attributes[{name!r}] must be an array for each polyline, found {value!r}")
+    parts = [as_array(part, f"vertex_attributes[{name!r}]") for part in value]
     found = np.asarray([len(part) if part.ndim else -1 for part in parts], np.int64)
     if not np.array_equal(found, lengths):
         at = int(np.argmax(found != lengths)) if len(found) == len(lengths) else min(len(found), len(lengths))
@@ -99,4 +106,5 @@ def _flat_paths(name: str, value: Any, lengths: IntArray) -> np.ndarray[Any, Any
     shapes = {part.shape[1:] for part in parts}
     if len(shapes) > 1:
         raise SelectionError(f"vertex_attributes[{name!r}] has rows of several shapes: {sorted(shapes)}")
-    return np.concatenate(parts) if parts else np.empty(0)
+    filled = [part for part in parts if len(part)]  # an empty list would be float64
+    return np.concatenate(filled or parts) if parts else np.empty(0)

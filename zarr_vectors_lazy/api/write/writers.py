@@ -1,12 +1,14 @@
 """Writers of points, lines and polylines."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 
 from zarr_vectors_lazy.access.write.session import Mode
 from zarr_vectors_lazy.api.write import args, summaries
+from zarr_vectors_lazy.api.write.frames import is_frame, take_frame
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects, run_job
 from zarr_vectors_lazy.api.write.lazy import refuse_mixed, write_lazy_lines, write_lazy_paths, write_lazy_points
 from zarr_vectors_lazy.api.write.out_of_core import Tables, is_lazy
@@ -50,15 +52,15 @@ def write_points(
         Path, URL or zarr store object.
     positions
         (N, D) numbers, finite, D from 2 to 4; an array in memory or memory-mapped, or a Dask array; then attributes and
-        object ids are Dask arrays too. Or a Dask data frame: columns x, y, z, w or those named by ``axes``, all others
-        attributes.
+        object ids are Dask arrays too. Or a data frame, Dask's or pandas': columns x, y, z, w or those named by
+        ``axes``, all others attributes.
     chunk_shape
         (D,) edge lengths of a chunk, or one for all axes.
     bin_shape
         (D,) edge lengths of the bins by which the rows of a chunk are ordered; a whole number of them makes a chunk.
         With ``object_ids`` rows are ordered by object, and bins are what a pyramid begins with.
     vertex_attributes
-        (N,) or (N, C) by name: numbers, bool, or (N,) text, which is dictionary-encoded (None: missing).
+        (N,) or (N, C) by name: numbers, bool, or (N,) text, which is dictionary-encoded (None, NaN: missing).
     object_ids
         (N,) object of each point; of a data frame the name of a column.
     object_attributes
@@ -106,6 +108,9 @@ def write_points(
     if is_lazy(positions, vertex_attributes, object_ids):
         tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
         return write_lazy_points(path, positions, vertex_attributes, object_ids, tables=tables, options=options)
+    if is_frame(positions):
+        axes, positions, vertex_attributes, object_ids = take_frame(positions, axes, vertex_attributes, object_ids)
+        options = replace(options, axes=axes)
     rows = len(args.parse_positions(positions, dtype)[0])
     objects = None
     if object_ids is None:

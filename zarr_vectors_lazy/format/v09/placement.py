@@ -7,9 +7,13 @@ from math import factorial
 
 import numpy as np
 
+from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.keys import format_deltas
 from zarr_vectors_lazy.format.v09.links import SELF
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
+
+MAX_PERMUTED = 20
+"""Ends whose permutations an int64 numbers."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +119,15 @@ def _canonical(chunks: IntArray, rows: IntArray, inside: BoolArray) -> tuple[Int
     width = chunks.shape[1]
     sigma = np.lexsort((rows, chunks), axis=1)
     sigma[inside] = np.arange(width)
-    return np.take_along_axis(chunks, sigma, 1), np.take_along_axis(rows, sigma, 1), lehmer_codes(sigma)
+    codes = np.zeros(len(chunks), np.int64)
+    if not inside.all():
+        if width > MAX_PERMUTED:
+            raise SelectionError(
+                f"{(~inside).sum()} links of {width} ends lie in several chunks; the format has no order for more than "
+                f"{MAX_PERMUTED} ends: choose a larger chunk_shape"
+            )
+        codes[~inside] = lehmer_codes(sigma[~inside])
+    return np.take_along_axis(chunks, sigma, 1), np.take_along_axis(rows, sigma, 1), codes
 
 
 def lehmer_codes(sigma: IntArray) -> IntArray:

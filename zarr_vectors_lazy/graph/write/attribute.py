@@ -18,10 +18,12 @@ from zarr_vectors_lazy.access.write.attribute import (
 )
 from zarr_vectors_lazy.access.write.session import new_write_id
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.format.writing import array_form
+from zarr_vectors_lazy.format.writing import array_form, is_number
 from zarr_vectors_lazy.graph.batches import chunk_runs
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.types import IntArray
+
+TEXT = "UTO"  # kinds of dtypes whose values go through a dictionary
 
 
 def add_attribute(view: LevelView, name: str, values: Any) -> Any:
@@ -46,7 +48,8 @@ def add_attribute(view: LevelView, name: str, values: Any) -> Any:
     coords = data.vertices.chunks.coords
     counts = view.sizes if view.sizes is not None else read_row_counts(data, None)
     array = _aligned(values, counts)
-    if array.dtype.kind not in "fiubUO" or (array.dtype.kind in "UO" and array.ndim > 1):
+    text = array.dtype.kind in TEXT
+    if not (text and array.ndim == 1) and not is_number(array.dtype):
         raise SelectionError(f"values must be numbers, truth values or one text each, found dtype {array.dtype}")
     grid, encoding = array_form(node)
     new = NewAttribute(
@@ -60,7 +63,7 @@ def add_attribute(view: LevelView, name: str, values: Any) -> Any:
     )
     blocks = array.to_delayed().reshape(-1).tolist() if len(counts) else []
     dictionary = None
-    if array.dtype.kind in "UO":
+    if text:
         find = delayed(find_categories, pure=True)
         dictionary = delayed(join_categories, pure=True)([find(block) for block in blocks])
     shard = None

@@ -25,6 +25,7 @@ class LocalBackend(Backend):
         return self._answer(request)
 
     def _answer(self, request: Request) -> Result:
+        self.check_writable(request)
         try:
             match request:
                 case Get():

@@ -1,10 +1,13 @@
 """Any store object of the user's, awaited on our loop."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import cast
+from zipfile import BadZipFile
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 from zarr.buffer import default_buffer_prototype
+from zarr.storage import StorePath
 
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
@@ -14,7 +17,7 @@ from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, 
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 # A store object of somebody else's raises what its maker chose; these are what stores and their codecs are known to.
-FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError)
+FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError, BadZipFile)
 
 
 class ZarrBackend(Backend):
@@ -23,6 +26,8 @@ class ZarrBackend(Backend):
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__(spec)
         self._store = cast("Store", spec.instance)
+        self._opening = asyncio.Lock()
+        self._opened = False
         self.listable = self._store.supports_listing
         self.failures: tuple[type[BaseException], ...] = FAILURES
 
@@ -33,9 +38,17 @@ class ZarrBackend(Backend):
         self.check_writable(request)
         async with Slot():
             try:
+                await self._open()
                 return await self._answer(request)
             except self.failures as error:
                 raise self.failure(request, error) from error
+
+    async def _open(self) -> None:
+        """Open a store object that is not open yet, as a new ZipStore."""
+        async with self._opening:
+            if not self._opened:
+                await StorePath.open(self._store, "")
+                self._opened = True
 
     async def _answer(self, request: Request) -> Result:
         match request:
