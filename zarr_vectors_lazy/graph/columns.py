@@ -143,7 +143,8 @@ def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
     member, sizes = view.vertex_member(), view.sizes
     # Cut by the size of the positions, so that attributes have the same blocks.
     estimates = member.nbytes if sizes is None else sizes * (member.nbytes / max(float(sizes.mean()), 1.0))
-    target = parse_bytes(dask.config.get("array.chunk-size"))
+    stated = view.chunking if isinstance(view.chunking, str) and view.chunking != "auto" else None
+    target = parse_bytes(stated or dask.config.get("array.chunk-size"))
     blocks = Blocks(
         reads=view.reads.name,
         coords=view.reads.coords,

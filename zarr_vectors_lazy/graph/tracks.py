@@ -28,17 +28,19 @@ from zarr_vectors_lazy.graph.layers import (
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import FRAGMENTS, LevelView
 from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.types import IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PickRecipe:
-    """Makes the tasks that pick what one task found for each chunk."""
+    """Makes the tasks that pick what one task found for the chunks of a block."""
 
     found: str
+    bounds: IntArray
 
     def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one chunk."""
-        return UnfusedTask(key, getitem, TaskRef((self.found,)), block)
+        """Task of one block."""
+        return UnfusedTask(key, getitem, TaskRef((self.found,)), slice(*self.bounds[block : block + 2].tolist()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -59,7 +61,7 @@ class TrackRecipe:
             self.source,
             self.spec,
             self.blocks.described(block),
-            List(*(TaskRef((self.tracks, chunk)) for chunk in chunks)),
+            TaskRef((self.tracks, block)),
             List(*(TaskRef((cells, chunk)) for chunk in chunks)),
             self.blocks.kept(block),
         )
@@ -93,10 +95,11 @@ def tracks_array(view: LevelView, *, along: bool, ends: bool = False) -> da.Arra
         ends=ends,
     )
     graphs, lengths = _lengths(view, spec, token) if along else ([], None)
-    found, picked, name = f"zv-tracks-of-level-{token}", f"zv-tracks-of-chunk-{token}", f"zv-tracks-{token}"
-    whole = task_over(found, Task((found,), find_tracks, tracker, lengths), *graphs)
-    parts = view.graph(RecipeLayer(picked, PickRecipe(found=found), len(view)), whole)
     blocks, reads = cut(view)
+    found, of_blocks = f"zv-tracks-of-level-{token}", tokenize(token, blocks.bounds)
+    picked, name = f"zv-tracks-of-blocks-{of_blocks}", f"zv-tracks-{of_blocks}"
+    whole = task_over(found, Task((found,), find_tracks, tracker, lengths), *graphs)
+    parts = view.graph(RecipeLayer(picked, PickRecipe(found=found, bounds=blocks.bounds), len(blocks)), whole)
     recipe = TrackRecipe(source=view.source, spec=spec, blocks=blocks, tracks=picked)
     graph = view.graph(RecipeLayer(name, recipe, len(blocks), 1), parts, *reads)
     return make_array(graph, name, [NAN] * len(blocks), (TRACK,), np.dtype(np.int64))

@@ -10,7 +10,10 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.types import IntArray
 
 Chunking: TypeAlias = int | str | None
-"""None: a block a chunk; "auto": up to Dask's ``array.chunk-size``; an int: that many chunks a block."""
+"""None: a block a chunk; "auto": up to Dask's ``array.chunk-size``; an int: that many chunks a block.
+
+Of our own making also a size such as ``"16 MiB"``: up to so many bytes.
+"""
 
 
 def check_chunking(chunks: object) -> Chunking:
@@ -40,13 +43,13 @@ def cut_blocks(n: int, chunking: Chunking, sizes: npt.NDArray[Any] | float, targ
     sizes
         Bytes of each chunk, (n,), or of any.
     target
-        Bytes of a block for ``"auto"``, at most; at least one chunk.
+        Bytes of a block, at most, where blocks are cut by bytes; at least one chunk.
 
     Returns
     -------
     (blocks + 1,) int64: block b has chunks ``bounds[b]:bounds[b + 1]``.
     """
-    if chunking == "auto":
+    if isinstance(chunking, str):
         ends = np.cumsum(np.broadcast_to(np.asarray(sizes, np.float64), (n,))).tolist()
         bounds = [0]
         while bounds[-1] < n:

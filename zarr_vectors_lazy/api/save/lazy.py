@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.rows import rows_of_ids
 from zarr_vectors_lazy.access.tracks import owners_of, taken_rows
@@ -23,6 +24,8 @@ from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
 from zarr_vectors_lazy.graph.tracks import tracks_array
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.kernels.intervals import ids_of_intervals
+from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 
 if TYPE_CHECKING:
@@ -49,7 +52,7 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     SelectionError
         If nothing is selected, points belong to several objects, or lines have not two ends, both selected.
     """
-    view = _countable(level._view)
+    view = _cut_for_writing(level._view)
     if not len(view):
         raise SelectionError(NOTHING)
     options = _options(arguments)
@@ -67,9 +70,20 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     return write_source(path, source, shape, options, tables, summarise=summarise)
 
 
-def _countable(view: LevelView) -> LevelView:
-    """View whose blocks are single chunks where only a read tells how many rows a chunk has."""
-    return view if view.stored_counts is not None else view.with_chunking(None)
+def _cut_for_writing(view: LevelView) -> LevelView:
+    """View whose blocks are what a task of a write has; single chunks where only a read tells how many rows one has."""
+    if view.stored_counts is None:
+        return view.with_chunking(None)
+    if view.chunking is not None:
+        return view
+    row = [view.estimated_nbytes(array) for array in (view.data.vertices, *_stored_attributes(view))]
+    share = row[0] / max(sum(row), 1.0)  # blocks are cut by the size of positions
+    return view.with_chunking(f"{max(int(parse_bytes(setting('write-bytes')) * share), 1)} B")
+
+
+def _stored_attributes(view: LevelView) -> list[CellArray]:
+    by = view.data.meta.chunk_attribute
+    return [view.data.attribute(name) for name in view.data.attribute_names if by is None or name != by[0]]
 
 
 def _options(arguments: Mapping[str, Any]) -> Options:
