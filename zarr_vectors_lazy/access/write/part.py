@@ -240,10 +240,13 @@ def write_spilled(plan: Plan, folder: SpillFolder, part: int, begun: WriteSessio
 
 def spilled_rows(plan: Plan, folder: SpillFolder, part: int) -> Records:
     """Rows of a part from files, in the order of the input."""
-    wanted = plan.coords[plan.parts == part]
     grid = plan.job.grid
-    runs = [run for block in plan.blocks for run in folder.read(block, grid, wanted, plan.dtype)]
-    return np.concatenate(runs) if runs else np.empty(0, plan.dtype)
+    known = flat(plan.coords, grid)
+
+    def part_of(coords: ChunkCoords) -> IntArray:
+        return plan.parts[np.searchsorted(known, flat(coords, grid))]
+
+    return folder.read(part, plan.blocks, part_of, plan.dtype)
 
 
 def write_words(plan: Plan, words: IntArray, begun: WriteSession) -> PartRecord:

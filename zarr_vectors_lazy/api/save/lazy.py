@@ -4,7 +4,7 @@ A path that the selection interrupts becomes one path for each run of its select
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.rows import rows_of_ids
 from zarr_vectors_lazy.access.tracks import owners_of, taken_rows
-from zarr_vectors_lazy.access.write.intake import Block, Tally
+from zarr_vectors_lazy.access.write.intake import Block, Tally, layout
 from zarr_vectors_lazy.api.save.tables import object_tables
 from zarr_vectors_lazy.api.write import args, summaries
 from zarr_vectors_lazy.api.write.blocks import points_source, read_points
@@ -67,7 +67,16 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
         source = _tracked(view, line=line)
         tables = partial(path_tables, view, line)
         summarise = summaries.of_lines if line else summaries.of_polylines
-    return write_source(path, source, shape, options, tables, summarise=summarise)
+    return write_source(path, _sized(source, view), shape, options, tables, summarise=summarise)
+
+
+def _sized(source: Source, view: LevelView) -> Source:
+    """Source of which it is known how many bytes it has at most, or about, so that no more tasks write than need be."""
+    if not np.isnan(source.nbytes):
+        return source
+    counts, total = view.stored_counts, view.data.meta.vertex_count
+    rows = counts.sum() if counts is not None else np.nan if total is None else total
+    return replace(source, nbytes=float(rows) * layout(source.sample).itemsize)
 
 
 def _cut_for_writing(view: LevelView) -> LevelView:
