@@ -276,7 +276,9 @@ def test_arguments_that_do_not_go_together(tmp_path):
             zvl.write_points(x, positions, chunk_shape=CHUNK, **options)
     with pytest.raises(SelectionError, match="of unknown sizes: they must be cut alike"):
         zvl.write_points(x, unknown, chunk_shape=CHUNK, vertex_attributes={"a": one[:BLOCK]})
-    with pytest.raises(SelectionError, match=r"vertex_attributes\['a'\] must be \(\d+,\)"):
+    with pytest.raises(SelectionError, match=r"found shape \(500, 5\), float64"):
+        zvl.write_points(x, da.zeros((500, 5)), chunk_shape=CHUNK)
+    with pytest.raises(SelectionError, match=r"block \d+: vertex_attributes\['a'\] must be \(\d+,\)"):
         zvl.write_points(x, unknown, chunk_shape=CHUNK, vertex_attributes={"a": one})
     with pytest.raises(SelectionError, match="positions must be a Dask array"):
         zvl.write_points(x, np.zeros((ROWS, 3)), chunk_shape=CHUNK, vertex_attributes={"a": one})

@@ -6,9 +6,9 @@ from typing import Any
 import dask
 
 from zarr_vectors_lazy.access.store import open_tree
-from zarr_vectors_lazy.access.write.session import Mode, check_mode
+from zarr_vectors_lazy.access.write.session import Mode, check_apart, check_mode
 from zarr_vectors_lazy.api.progress import computing
-from zarr_vectors_lazy.errors import FormatError, SelectionError
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.carry import CarryOptions, carry_store
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.storage.resolve import resolve
@@ -72,8 +72,7 @@ def migrate(
     options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
     source = resolve(src, **options)
     target = resolve(dst, **(options if dst_options is None else dst_options))
-    if source == target or source.url == target.url:
-        raise SelectionError(f"src and dst are one place, {source.url}: a store is migrated into a new one")
+    check_apart(source, target)
     opened = open_tree(source, None)
     if opened.generation.changeable:
         raise FormatError(f"the store is of format {opened.meta.version} already", where=source.url)

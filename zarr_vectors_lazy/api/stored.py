@@ -5,13 +5,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import dask
 
-from zarr_vectors_lazy.access.write.session import Mode
+from zarr_vectors_lazy.access.write.session import Mode, check_apart
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.api.save.level import save_level
 from zarr_vectors_lazy.api.write.args import check_name
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.graph.write.attribute import add_attribute
 from zarr_vectors_lazy.model.writing import Compressor
+from zarr_vectors_lazy.storage.resolve import resolve
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
@@ -110,11 +111,13 @@ class Stored:
         Raises
         ------
         SelectionError
-            If nothing is selected, vertices belong to several objects (coarse levels of the reference), a line is cut
-            in two, or an argument is malformed.
+            If ``path`` is the store's own place or lies in it, nothing is selected, vertices belong to several objects
+            (coarse levels of the reference), a line is cut in two, or an argument is malformed.
         StoreError
             If there is something at ``path``, or a put fails.
         """
+        options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
+        check_apart(self._view.data.tree.spec, resolve(path, **options))
         arguments = {
             "chunk_shape": self._view.data.meta.chunk_shape if chunk_shape is None else chunk_shape,
             "bin_shape": bin_shape,
@@ -124,9 +127,7 @@ class Stored:
             "mode": mode,
             "compute": compute,
             "progress": progress,
-            "backend": backend,
-            "storage_options": storage_options,
-            **backend_kwargs,
+            **options,
         }
         if bin_shape is None and chunk_shape is None and self._view.data.meta.bins_tile:
             arguments["bin_shape"] = self._view.data.meta.bin_shape

@@ -40,7 +40,7 @@ def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
             continue
         node = tree.node(path)
         assert node is not None
-        change = plan_resharding(node, _shape(shard_shape, len(doc["shape"]), path))
+        change = plan_resharding(node, _shape(shard_shape, len(doc["shape"]), opened.meta.ndim, path))
         if change is None:
             done.append(clear(spec, path, stale_prefix(node)))
             continue
@@ -59,12 +59,12 @@ def _finish(spec: StoreSpec, consolidated: bool, done: list[Sharded | int]) -> d
     return {change.path: change.objects for change in done if isinstance(change, Sharded)}
 
 
-def _shape(wanted: tuple[int, ...] | None, rank: int, path: str) -> tuple[int, ...] | None:
+def _shape(wanted: tuple[int, ...] | None, rank: int, ndim: int, path: str) -> tuple[int, ...] | None:
     if wanted is None:
         return None
     if len(wanted) == 1:
         return wanted * rank
-    if len(wanted) == rank - 1:  # the first axis of chunks is that of an attribute
+    if len(wanted) == ndim < rank:  # the first axis of chunks is that of an attribute
         return (1, *wanted)
     if len(wanted) != rank:
         raise SelectionError(f"shard_shape= has {len(wanted)} numbers, array {path!r} has {rank} axes of chunks")

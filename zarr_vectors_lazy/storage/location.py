@@ -49,6 +49,16 @@ def local_path(path: str) -> str:
     return os.path.abspath(path)  # not resolve(): links stay as they are named
 
 
+def overlap(url: str, other: str) -> bool:
+    """Whether two places are one, or one lies in the other; links on disk are followed."""
+    one, two = (_followed(text) + "/" for text in (url, other))
+    return one.startswith(two) or two.startswith(one)
+
+
+def _followed(url: str) -> str:
+    return os.path.realpath(local_path(url)) if scheme_of(url) in {"", "file"} else url
+
+
 def parse(url: str, options: Mapping[str, Any]) -> Location:
     """Parts of a cloud URL; the account of an Azure URL from the options, the environment or the URL (API 1)."""
     parts = urlsplit(url)

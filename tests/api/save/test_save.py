@@ -156,6 +156,11 @@ def test_what_is_refused(goldens, variety, tmp_path):
     assert not (tmp_path / "new").exists()
     with pytest.raises(SelectionError, match="one place"):
         zvl.rechunk(goldens["cloud-0.9"].path, goldens["cloud-0.9"].path, chunk_shape=10, mode="w")
+    (tmp_path / "link").symlink_to(goldens["cloud-0.9"].path)
+    cloud = zvl.open_zv(goldens["cloud-0.9"].path)[0]
+    for place in (tmp_path / "link", goldens["cloud-0.9"].path / "0" / "new"):
+        with pytest.raises(SelectionError, match="one place, or one lies in the other"):
+            cloud.save(place, mode="w")
     level.save(tmp_path / "new")
     with pytest.raises(StoreError, match="is here already"):
         level.save(tmp_path / "new")

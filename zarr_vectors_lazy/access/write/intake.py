@@ -141,7 +141,7 @@ def take_block(intake: Intake, number: int, *parts: Any) -> Taken:
     SelectionError
         If a position is NaN or infinite, or the block's arrays do not go together or with the first block's.
     """
-    block = intake.read(*parts)
+    block = _read(intake, number, parts)
     if block is None:
         return _nothing(intake, number)
     if layout(block) != intake.dtype:
@@ -183,9 +183,16 @@ def _nothing(intake: Intake, number: int) -> Taken:
     return Taken(np.empty(0, intake.dtype), routed, tally)
 
 
+def _read(intake: Intake, number: int, parts: tuple[Any, ...]) -> Block | None:
+    try:
+        return intake.read(*parts)
+    except SelectionError as error:
+        raise SelectionError(f"block {number}: {error.message}") from error
+
+
 def corners_of(intake: Intake, number: int, *parts: Any) -> tuple[Floats, Floats]:
     """Corners of an input block's positions as stored; raises SelectionError if one is not finite."""
-    block = intake.read(*parts)
+    block = _read(intake, number, parts)
     if block is None:
         far = np.full(intake.dtype["positions"].shape[0], np.inf)
         return far, -far

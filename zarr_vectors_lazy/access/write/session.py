@@ -15,6 +15,7 @@ from zarr_vectors_lazy.requests import Get, ListDir, Put
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import delete_below, fetch
+from zarr_vectors_lazy.storage.location import overlap
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 Mode: TypeAlias = Literal["w-", "w"]
@@ -71,6 +72,15 @@ def check_place(spec: StoreSpec, mode: Mode) -> None:
         _refuse_others(backend, names or ())
     else:
         _check_replaced(bytes(root), mode, spec.url)
+
+
+def check_apart(source: StoreSpec, target: StoreSpec) -> None:
+    """Raise SelectionError if a store would be written over the one that it is made from, or into it."""
+    if overlap(source.url, target.url):
+        raise SelectionError(
+            f"a store is written from another place: {source.url} and {target.url} are one place, or one lies in the "
+            "other"
+        )
 
 
 def _check_replaced(root: bytes, mode: Mode, url: str) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import dask
 
-from zarr_vectors_lazy.access.write.session import Mode, check_mode, check_place
+from zarr_vectors_lazy.access.write.session import Mode, check_apart, check_mode, check_place
 from zarr_vectors_lazy.api.pyramid import build_pyramid
 from zarr_vectors_lazy.api.save.level import save_level
 from zarr_vectors_lazy.api.save.pyramid import stated_pyramid
@@ -80,8 +80,7 @@ def rechunk(
     check_mode(mode)
     options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
     target = options if dst_options is None else dict(dst_options)
-    if resolve(src, **options).url == resolve(dst, **target).url:
-        raise SelectionError(f"src and dst are one place, {src!r}: a store is rechunked into a new one")
+    check_apart(resolve(src, **options), resolve(dst, **target))
     arguments = {
         "chunk_shape": chunk_shape,
         "bin_shape": bin_shape,

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import dask.array as da
 import numpy as np
 
 from zarr_vectors_lazy.access.write.intake import Block
@@ -20,6 +21,8 @@ PARTS = ("polylines", "vertex_attributes", "object_ids")
 
 def points_source(positions: Any, attributes: Mapping[str, Any] | None, object_ids: Any, dtype: Any) -> Source:
     """Source of points in Dask arrays."""
+    if isinstance(positions, da.Array):  # before a block without rows is looked at, whose shape tells nobody anything
+        args.check_positions(positions, "positions")
     arrays = {"positions": positions, **labelled(attributes)}
     if object_ids is not None:
         arrays["object_ids"] = object_ids

@@ -12,6 +12,7 @@ from zarr_vectors_lazy.access.write.job import Column, Kind, ObjectTable, Prepar
 from zarr_vectors_lazy.access.write.session import Mode, check_mode
 from zarr_vectors_lazy.access.write.whole import THREADS, write_store
 from zarr_vectors_lazy.api.write import args
+from zarr_vectors_lazy.api.write.bounds import parse_bounds
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.model.writing import LevelRecord, StoreDraft
 from zarr_vectors_lazy.storage.resolve import resolve
@@ -111,7 +112,7 @@ def make_job(
     store = StoreDraft(
         chunk_shape=chunk_shape,
         bin_shape=args.parse_bins(options.bin_shape, chunk_shape),
-        bounds=bounds or args.parse_bounds(options.bounds, array, dtype, chunk_shape, name=shape.name, threads=THREADS),
+        bounds=bounds or parse_bounds(options.bounds, array, dtype, chunk_shape, name=shape.name, threads=THREADS),
         geometry_types=(shape.geometry,),
         links_convention=CONVENTIONS[shape.kind],
         axes=axes,

@@ -19,6 +19,7 @@ from zarr_vectors_lazy.access.write.session import check_place
 from zarr_vectors_lazy.access.write.spill import SpillFolder
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.api.write import args
+from zarr_vectors_lazy.api.write.bounds import settle_bounds
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.writing import MAX_PAYLOAD_NBYTES, MISSING, code_dtype
@@ -220,7 +221,7 @@ def settle(
     """
     tables = tables(tally) if callable(tables) else tables
     edges = job.store.chunk_shape
-    corners = args.settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, edges, name=shape.name)
+    corners = settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, edges, name=shape.name)
     attributes = {name: _with_categories(name, column, tally) for name, column in job.attributes.items()}
     paths = job.kind == "paths"
     ids = _path_ids(tables, tally) if paths else None
