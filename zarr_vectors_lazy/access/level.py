@@ -1,5 +1,6 @@
 """One level's arrays: what the store's metadata say, read on first use."""
 
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -55,7 +56,15 @@ class LevelData:
         self._attributes: dict[str, CellArray] = {}
         self._families: dict[int, LinkFamily | None] = {}
         self._link_attributes: dict[str, LinkValues] = {}
+        self._lock = threading.RLock()
         self.row_shapes: dict[str, tuple[int, ...]] = {}  # of attributes by path, where cells had to tell
+
+    def _once(self, cache: dict, key: object, make: Callable[[], T]) -> T:  # type: ignore[type-arg]
+        with self._lock:  # parsing an array's chunks takes long where there are many
+            if key not in cache:
+                cache[key] = make()
+        value: T = cache[key]
+        return value
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LevelData, (self.tree, self.generation, self.store, self.meta, self.digest)
@@ -107,7 +116,7 @@ class LevelData:
 
     def attribute(self, name: str) -> CellArray:
         """Return a stored vertex attribute."""
-        return _once(
+        return self._once(
             self._attributes, name, lambda: self.tree.run(self.generation.attribute(self.meta, self.vertices, name))
         )
 
@@ -125,7 +134,9 @@ class LevelData:
 
     def links(self, delta: int) -> LinkFamily | None:
         """Return a link family; None where there is none."""
-        return _once(self._families, delta, lambda: self.tree.run(self.generation.links(self.meta, self.store, delta)))
+        return self._once(
+            self._families, delta, lambda: self.tree.run(self.generation.links(self.meta, self.store, delta))
+        )
 
     @cached_property
     def link_fragments(self) -> CellArray | None:
@@ -139,7 +150,7 @@ class LevelData:
 
     def link_attribute(self, family: LinkFamily, name: str) -> LinkValues:
         """Return an attribute of the links inside this level."""
-        return _once(
+        return self._once(
             self._link_attributes, name, lambda: self.tree.run(self.generation.link_attribute(self.meta, family, name))
         )
 
@@ -172,10 +183,3 @@ class LevelData:
         """
         meta = self.meta
         return meta.index > 0 or meta.bins_tile or bool(np.all(meta.bin_shape >= meta.chunk_shape))
-
-
-def _once(cache: dict, key: object, make: Callable[[], T]) -> T:  # type: ignore[type-arg]
-    if key not in cache:
-        cache[key] = make()
-    value: T = cache[key]
-    return value

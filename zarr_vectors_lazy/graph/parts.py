@@ -55,7 +55,7 @@ def delayed_parts(view: LevelView) -> list[Delayed]:
 
 def iterate_chunks(view: LevelView, prefetch: int) -> Iterator[tuple[tuple[int, ...], Part]]:
     """Chunks in order, with their rows; at most ``prefetch`` of them are read ahead."""
-    keys = map(tuple, view.table.coords.tolist())
+    keys = (tuple(coord.tolist()) for coord in view.table.coords)
     if not prefetch:
         yield from ((key, read_chunk(view, number)) for number, key in enumerate(keys))
         return

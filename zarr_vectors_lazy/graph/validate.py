@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from dask.base import tokenize
 from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import MaterializedLayer
 
 from zarr_vectors_lazy.access.check.chunk import CellCheck, LevelCheck, check_chunks
 from zarr_vectors_lazy.access.check.level import FamilyCheck, WholeCheck, check_level, join_summaries
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.batches import chunk_runs, wanted_of
+from zarr_vectors_lazy.graph.layers import List, Task, TaskRef, layer_over, task_over
 from zarr_vectors_lazy.graph.links import list_cells
 from zarr_vectors_lazy.graph.values import PATHS
 from zarr_vectors_lazy.graph.view import LevelView
@@ -181,22 +184,29 @@ class _Planner:
 
 def level_findings(plans: Mapping[int, LevelPlan]) -> list[Delayed]:
     """One Delayed list of findings a level."""
-    check = delayed(check_chunks, pure=True)
-    join = delayed(join_summaries, pure=True)
-    summaries = {}
-    for index, plan in plans.items():
-        data = plan.view.data
-        shared = LevelCheck(
-            source=data.source,
-            cells=tuple(cell for cell, _ in plan.cells),
-            chunk_shape=data.meta.chunk_shape if data.trusts_grid else None,
-            bounds=data.store.bounds,
-            tiles=data.meta.fragments_tile,
-        )
-        parts = [check(shared, wanted, counts) for wanted, counts in _batches(plan)]
-        summaries[index] = join(parts)
+    summaries = {index: _summary(plan) for index, plan in plans.items()}
     finish = delayed(check_level, pure=True)
     return [finish(plan.whole, {i: summaries[i] for i in _needed(plan, index)}) for index, plan in plans.items()]
+
+
+def _summary(plan: LevelPlan) -> Delayed:
+    """What the tasks of a level's chunks find, joined."""
+    data = plan.view.data
+    shared = LevelCheck(
+        source=data.source,
+        cells=tuple(cell for cell, _ in plan.cells),
+        chunk_shape=data.meta.chunk_shape if data.trusts_grid else None,
+        bounds=data.store.bounds,
+        tiles=data.meta.fragments_tile,
+    )
+    batches = list(_batches(plan))
+    # Not `delayed` for each: it would look into every number of every batch.
+    token = tokenize(plan.view.token, shared, [array.digest for _, array in plan.cells], len(batches))
+    name, joined = f"zv-check-{token}", f"zv-checked-{token}"
+    tasks = {(name, run): Task((name, run), check_chunks, shared, *batch) for run, batch in enumerate(batches)}
+    join = Task((joined,), join_summaries, List(*map(TaskRef, tasks)))
+    graph = task_over(joined, join, layer_over(name, MaterializedLayer(tasks), ()))
+    return Delayed((joined,), graph, layer=joined)
 
 
 def _needed(plan: LevelPlan, index: int) -> set[int]:

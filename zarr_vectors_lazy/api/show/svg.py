@@ -65,9 +65,12 @@ def _panel(
     coords = np.where([False, flat], 0, coords)
     lo, extent = coords.min(axis=0), np.ptp(coords, axis=0) + 1
     together = int(np.ceil(extent.max() / MOST))
-    cells, at = np.unique((coords - lo) // together, axis=0, return_inverse=True)
-    depth = np.bincount(at.reshape(-1)) / np.bincount(at.reshape(-1)).max()
-    picked = np.bincount(at.reshape(-1), chosen) > 0
+    shape = tuple((-(-extent // together)).tolist())
+    at = np.ravel_multi_index(tuple(((coords - lo) // together).T), shape)
+    counts, occupied = np.bincount(at), np.flatnonzero(np.bincount(at))
+    cells = np.stack(np.unravel_index(occupied, shape), axis=1)
+    depth = counts[occupied] / counts.max()
+    picked = np.bincount(at, chosen)[occupied] > 0
     scale = SIDE / (extent * edges).max()
     step = together * edges * scale
     if flat:
