@@ -1,6 +1,7 @@
 """``python -m benchmarks.bench_write_dask``: memory and time of a write out of core, each case in a process of its own.
 
-The last case is Dask's own disk shuffle of as many rows of 32 bytes, without a write: what the write is compared with.
+The case ``dask-disk`` is Dask's own disk shuffle of as many rows of 32 bytes, without a write: what a write is compared
+with. The ``-graph`` cases write a lattice, three edges a point, that run along the axes.
 """
 
 import argparse
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import dask
@@ -23,7 +25,7 @@ import zarr_vectors_lazy as zvl
 from benchmarks.case import peak_rss
 from benchmarks.environment import ROOT, versions
 
-CASES = ("threads", "cluster", "dask-disk")
+CASES = ("threads", "cluster", "dask-disk", "threads-graph", "cluster-graph")
 BLOCK = 1_000_000
 SIDE = 8
 PARTS = 120
@@ -59,11 +61,12 @@ def main() -> None:
 def run(case: str, points: int, folder: Path) -> dict[str, float]:
     """Measure one case in this process."""
     start, cpu = time.perf_counter(), time.process_time()
-    if case == "cluster":
-        peak = on_cluster(points, folder)
+    made = write_lattice if case.endswith("-graph") else write
+    if case.startswith("cluster"):
+        peak = on_cluster(made, points, folder)
     else:
         with dask.config.set(scheduler="threads", num_workers=WORKERS, temporary_directory=str(folder)):
-            rows = write(points, folder) if case == "threads" else shuffle(points)
+            rows = made(points, folder) if case.startswith("threads") else shuffle(points)
         assert rows == points
         peak = peak_rss()
     return {"mib": peak / 2**20, "seconds": time.perf_counter() - start, "cpu": time.process_time() - cpu}
@@ -82,11 +85,35 @@ def write(points: int, folder: Path, block: int = BLOCK, side: int = SIDE) -> in
     return rows
 
 
-def on_cluster(points: int, folder: Path) -> int:
+def write_lattice(points: int, folder: Path, block: int = BLOCK, side: int = SIDE) -> int:
+    """Write a lattice with three edges a point; return how many points."""
+    edge = round(points ** (1 / 3)) + 1
+    numbers = da.arange(points, chunks=block)
+    positions = numbers.map_blocks(lattice_points, edge, dtype="f4", new_axis=1, chunks=(numbers.chunks[0], 3))
+    ends = da.arange(3 * points, chunks=block).map_blocks(lattice_edges, edge, points, dtype="i8", new_axis=1)
+    edges = da.Array(ends.dask, ends.name, (ends.chunks[0], (2,)), dtype="i8")
+    done = zvl.write_graph(folder / "store", positions, edges, chunk_shape=1 / side)
+    assert done["edge_count"] == 3 * points
+    rows: int = done["node_count"]
+    return rows
+
+
+def lattice_points(numbers: np.ndarray, edge: int) -> np.ndarray:
+    """Positions in the unit cube."""
+    return (np.stack(np.unravel_index(numbers, (edge,) * 3), axis=1) / edge).astype("f4")
+
+
+def lattice_edges(numbers: np.ndarray, edge: int, points: int) -> np.ndarray:
+    """From each point to the next along each axis, the last ones to the first."""
+    rows, axis = numbers // 3, numbers % 3
+    return np.stack([rows, (rows + edge**axis) % points], axis=1)
+
+
+def on_cluster(made: Callable[[int, Path], int], points: int, folder: Path) -> int:
     """Write on two processes of one thread; return the most memory of one."""
     options = {"n_workers": WORKERS, "threads_per_worker": 1, "dashboard_address": ":0"}
     with Client(**options, local_directory=str(folder)) as client:
-        assert write(points, folder) == points
+        assert made(points, folder) == points
         return max(client.run(peak_rss).values())
 
 
@@ -103,6 +130,11 @@ def random_rows(block: int) -> pd.DataFrame:
     frame = pd.DataFrame(random.integers(0, 2**60, (BLOCK, 4)), columns=list("abcd"))
     frame["part"] = random.integers(0, PARTS, BLOCK)
     return frame
+
+
+def bench_write_a_graph_from_dask(tmp_path, benchmark):
+    rows = benchmark.pedantic(write_lattice, args=(20_000, tmp_path, 5_000, 2), rounds=1)
+    assert rows == 20_000
 
 
 def bench_write_from_dask(tmp_path, benchmark):
