@@ -17,7 +17,7 @@ from tests.integration.out_of_core import (
     lazily,
     links,
 )
-from zarr_vectors_lazy.access.write import exchange, linked
+from zarr_vectors_lazy.access.write import exchange
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
 from zarr_vectors_lazy.storage.counters import counting
 
@@ -213,13 +213,3 @@ def test_tasks_are_as_many_as_blocks_homes_and_parts(tmp_path):
         return len(tasks)
 
     assert size(100) - size(50) <= 50 * 6
-
-
-def test_homes_hold_every_row():
-    rows = np.arange(10_000)
-    homes = linked.homes_of(rows, 7)
-    assert np.bincount(homes).max() < 2_000
-    for home in range(7):
-        mine = rows[homes == home]
-        assert np.array_equal(linked.look_up(mine[::-1], mine[::-1] * 2, mine, 7), mine * 2)
-    assert linked.look_up(rows[:1], rows[:1], rows[5:6], 1).tolist() == [linked.UNKNOWN]

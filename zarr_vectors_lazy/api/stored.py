@@ -84,10 +84,10 @@ class Stored:
         Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups,
         axes, units and reference system.
 
-        Points, and lines, polylines and streamlines of whole levels or by object, are written out of core: as a Dask
-        graph that reads each chunk once, whose memory is that of `write_points` from Dask arrays, and beside it that
-        of all manifests. The fragment indexes of paths are read twice. Other selections of lines and paths, graphs,
-        skeletons and meshes are read into memory in one pass, all that is selected at once.
+        All but skeletons are written out of core: as a Dask graph that reads each chunk once, whose memory is that of the
+        writer of the geometry from Dask arrays, and beside it that of all manifests. The fragment indexes of paths are
+        read twice; chunk sizes of graphs and meshes that the store does not state are read beforehand. Skeletons are
+        read into memory in one pass, all that is selected at once.
 
         A path that the selection interrupts becomes several objects: the first run keeps the id, further ones get new
         ids, and the attributes and groups of the object are theirs too. So no edge joins what was not joined.

@@ -14,6 +14,7 @@ from zarr_vectors_lazy.access.sizes import read_row_counts
 from zarr_vectors_lazy.graph.choose import choice_graph, counts_graph
 from zarr_vectors_lazy.graph.layers import List, Task, TaskRef, task_over
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.kernels.records import first_row_numbers
 from zarr_vectors_lazy.types import IntArray
 
 
@@ -27,17 +28,21 @@ class RowNumbers:
         Key of the task that computes them.
     starts
         (n + 1,) int64 where sizes are known beforehand, else None.
+    stops
+        (n,) where each chunk's rows end; None where the next one's begin.
     """
 
     name: str
     starts: IntArray | None
+    stops: IntArray | None = None
 
     def argument(self, ends: Sequence[int]) -> Any:
         """What a task is given: known spans of the chunks that it needs, or the row numbers of all chunks."""
         if self.starts is None:
             return TaskRef((self.name,))
         starts = self.starts
-        return tuple(None if end < 0 else (int(starts[end]), int(starts[end + 1])) for end in ends)
+        stops = starts[1:] if self.stops is None else self.stops
+        return tuple(None if end < 0 else (int(starts[end]), int(stops[end])) for end in ends)
 
     def all(self) -> Any:
         """What a task is given that needs the row numbers of all chunks."""
@@ -47,6 +52,9 @@ class RowNumbers:
 def number_view(view: LevelView) -> tuple[RowNumbers, HighLevelGraph]:
     """Row numbers of a view, and the graph that computes them; empty where they are known."""
     name, sizes = f"zv-rows-{view.token}", view.sizes
+    if view.apart is not None:
+        starts = first_row_numbers(len(view) + 1)
+        return RowNumbers(name, starts, starts[:-1] + view.apart), HighLevelGraph({}, {})
     if sizes is not None:
         return RowNumbers(name, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)), HighLevelGraph({}, {})
     counts, chosen = counts_graph(view), choice_graph(view)

@@ -52,6 +52,9 @@ class LevelView:
         For each of them the selected rows, where they are known.
     touched
         Views of which each selected object must have a row.
+    apart
+        For each of them the rows that the chunk has, where edges, faces and links are not to count rows from chunk to
+        chunk: they are then numbers of the chunk and a row in it (`kernels.records.row_numbers`).
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class LevelView:
         inside: BoolArray | None = None,
         sizes: IntArray | None = None,
         touched: "tuple[LevelView, ...]" = (),
+        apart: IntArray | None = None,
     ) -> None:
         self.data = data
         self.selection = selection
@@ -72,6 +76,7 @@ class LevelView:
         self._inside = inside
         self._sizes = sizes
         self.touched = touched
+        self.apart = apart
 
     @cached_property
     def table(self) -> ChunkTable:
@@ -126,6 +131,10 @@ class LevelView:
         """Return the same view with other blocks."""
         return self._like(chunking=chunking)
 
+    def with_rows_apart(self, counts: IntArray) -> "LevelView":
+        """Return the same view, whose links name a chunk and a row in it; ``counts`` (n,) rows of each chunk."""
+        return self._like(apart=counts)
+
     def _like(self, **changes: Any) -> "LevelView":
         return LevelView(self.data, **(self._parts() | changes))
 
@@ -137,6 +146,7 @@ class LevelView:
             "inside": self._inside,
             "sizes": self._sizes,
             "touched": self.touched,
+            "apart": self.apart,
         }
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -168,6 +178,7 @@ class LevelView:
             inside=(self.inside if inside is None else inside)[keep],
             sizes=None,
             touched=self.touched if touched is None else touched,
+            apart=None,
         )
 
     def chunk(self, number: int) -> "LevelView":
@@ -175,13 +186,15 @@ class LevelView:
         one = slice(number, number + 1)
         rows = np.arange(number, number + 1) if self.rows is None else self.rows[one]
         sizes = None if self._sizes is None else self._sizes[one]
-        return self._like(rows=rows, inside=self.inside[one], sizes=sizes)
+        return self._like(rows=rows, inside=self.inside[one], sizes=sizes, apart=None)
 
     @cached_property
     def token(self) -> str:
         """The same wherever the same rows of the same store are meant."""
         parts = (self.source.spec, self.source.level, self.data.digest, self.data.vertices.digest)
-        return tokenize(*parts, None if self.rows is None else self._choice_token(), self.rows)
+        choice = None if self.rows is None else self._choice_token()
+        token = tokenize(*parts, choice, self.rows)
+        return token if self.apart is None else tokenize(token, self.apart)
 
     def _choice_token(self) -> tuple[Any, ...]:
         return (self.selection.token(), tuple(view.token for view in self.touched))

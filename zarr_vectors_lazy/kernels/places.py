@@ -4,8 +4,11 @@ A place is the number of a chunk and a row in it, in one integer: places sort as
 Rows are dealt to homes in stripes, so that any number of rows spreads evenly over a fixed number of homes.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
+from zarr_vectors_lazy.kernels.records import block_of, row_in_block
 from zarr_vectors_lazy.types import IntArray
 
 ROW_BITS = 32  # a cell ends at 4 GiB
@@ -32,30 +35,61 @@ def row_of_places(places: IntArray) -> IntArray:
     return found
 
 
-def homes_of(rows: IntArray, homes: int) -> IntArray:
-    """Home of each row, of ``homes``."""
-    found: IntArray = rows // STRIPE % homes
-    return found
-
-
-def seats_of(rows: IntArray, homes: int) -> IntArray:
-    """Number of each row among those of its home, without gaps where all rows are there."""
-    found: IntArray = rows // (STRIPE * homes) * STRIPE + rows % STRIPE
-    return found
-
-
-def look_up(rows: IntArray, values: IntArray, wanted: IntArray, homes: int) -> IntArray:
-    """Values of wanted rows of a home, `UNKNOWN` for those that are not there.
+@dataclass(frozen=True, slots=True)
+class Homes:
+    """Which task knows where a row is stored.
 
     Parameters
     ----------
-    rows, values
-        (n,) rows of the home and their values, 0 or more, in any order.
-    wanted
-        Rows of the same home.
+    count
+        Number of such tasks.
+    apart
+        Whether rows are named by their block and the row in it (`kernels.records.row_numbers`); else they are counted
+        from block to block.
     """
-    seats, asked = seats_of(rows, homes), seats_of(wanted, homes)
-    table = np.full(max(seats.max(initial=-1), asked.max(initial=-1)) + 1, UNKNOWN)
-    table[seats] = values
-    found: IntArray = table[asked]
-    return found
+
+    count: int
+    apart: bool = False
+
+    def of(self, rows: IntArray) -> IntArray:
+        """Home of each row."""
+        found: IntArray = (block_of(rows) if self.apart else rows // STRIPE) % self.count
+        return found
+
+    def names(self, numbers: IntArray, firsts: IntArray) -> IntArray:
+        """By what rows are named whose numbers are given; ``firsts`` (B,) rows before each block."""
+        return numbers if self.apart else firsts[block_of(numbers)] + row_in_block(numbers)
+
+    def look_up(self, rows: IntArray, values: IntArray, wanted: IntArray, sizes: IntArray) -> IntArray:
+        """Values of wanted rows of one home, `UNKNOWN` for those that are not there.
+
+        Parameters
+        ----------
+        rows, values
+            (n,) rows of the home and their values, 0 or more, in any order.
+        wanted
+            Rows of the same home.
+        sizes
+            (B,) rows of each block.
+        """
+        seats, asked = self._seats(rows, sizes), self._seats(wanted, sizes)
+        table = np.full(max(seats.max(initial=-1), asked.max(initial=-1)) + 2, UNKNOWN)  # the last for what is nowhere
+        table[seats] = values
+        found: IntArray = table[asked]
+        return found
+
+    def _seats(self, rows: IntArray, sizes: IntArray) -> IntArray:
+        """Number of each row among those of its home, without gaps where all are there; -1 if its block is shorter."""
+        if not self.apart:
+            found: IntArray = rows // (STRIPE * self.count) * STRIPE + rows % STRIPE
+            return found
+        block, row = block_of(rows), row_in_block(rows)
+        return np.where(row < sizes[block], self._before(sizes)[block] + row, -1)
+
+    def _before(self, sizes: IntArray) -> IntArray:
+        """(B,) rows of the blocks before each one that have the same home."""
+        table = np.zeros(-(-len(sizes) // self.count) * self.count, np.int64)
+        table[: len(sizes)] = sizes
+        rounds = table.reshape(-1, self.count)
+        before: IntArray = (np.cumsum(rounds, axis=0) - rounds).reshape(-1)[: len(sizes)]
+        return before

@@ -74,6 +74,12 @@ def row_numbers(block: int, rows: int) -> IntArray:
     return (np.int64(block) << BLOCK_BITS) + np.arange(rows, dtype=np.int64)
 
 
+def first_row_numbers(blocks: int) -> IntArray:
+    """(blocks,) number of the first row of each input block."""
+    found: IntArray = np.arange(blocks, dtype=np.int64) << BLOCK_BITS
+    return found
+
+
 def row_in_block(numbers: IntArray) -> IntArray:
     """Row in its input block of each row number."""
     found: IntArray = numbers & ((1 << BLOCK_BITS) - 1)

@@ -27,24 +27,8 @@ from zarr_vectors_lazy.access.write.spill import SpillFolder, flat
 from zarr_vectors_lazy.access.write.whole import batches_of, empty_record, write_links
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.writing import place_links
-from zarr_vectors_lazy.kernels.places import (
-    PLACE,
-    UNKNOWN,
-    chunk_of_places,
-    homes_of,
-    look_up,
-    pack_places,
-    row_of_places,
-)
-from zarr_vectors_lazy.kernels.records import (
-    Records,
-    attribute_field,
-    block_of,
-    link_dtype,
-    pack,
-    row_in_block,
-    row_numbers,
-)
+from zarr_vectors_lazy.kernels.places import PLACE, UNKNOWN, Homes, chunk_of_places, pack_places, row_of_places
+from zarr_vectors_lazy.kernels.records import Records, attribute_field, link_dtype, pack, row_numbers
 from zarr_vectors_lazy.kernels.routing import Routed
 from zarr_vectors_lazy.model.writing import LevelRecord, merge_records
 from zarr_vectors_lazy.plan.spread import spread_chunks
@@ -86,13 +70,13 @@ class LinkIntake:
     dtype
         Of the records, that of the first block; others must have the same.
     homes
-        Number of tasks that know where rows are stored.
+        Which tasks know where rows are stored.
     """
 
     read: LinkReader
     name: str
     dtype: np.dtype[np.void]
-    homes: int
+    homes: Homes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +151,7 @@ def take_links(intake: LinkIntake, number: int, *parts: Any) -> tuple[tuple[Mail
     if rows:
         at = int(np.argmax(block.links))
         highest = (int(block.links.flat[at]), number, at // block.links.shape[1])
-    return (Mail(records, homes_of(block.links[:, 0], intake.homes)),), LinkTally(count=rows, highest=highest)
+    return (Mail(records, intake.homes.of(block.links[:, 0])),), LinkTally(count=rows, highest=highest)
 
 
 def merge_link_tallies(tallies: Sequence[LinkTally]) -> LinkTally:
@@ -178,7 +162,7 @@ def merge_link_tallies(tallies: Sequence[LinkTally]) -> LinkTally:
     )
 
 
-def plan_links(plan: Plan, tally: LinkTally, name: str, parts: int) -> LinkPlan:
+def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int) -> LinkPlan:
     """Plan the links, when every input block was seen.
 
     Raises
@@ -187,14 +171,14 @@ def plan_links(plan: Plan, tally: LinkTally, name: str, parts: int) -> LinkPlan:
         If one names a row that is not there.
     """
     rows, (row, block, at) = int(plan.counts.sum()), tally.highest
-    if row >= rows:
-        raise SelectionError(f"{name} name row {row}, at row {at} of block {block}; there are {rows}")
+    if row >= rows and not intake.homes.apart:
+        raise SelectionError(f"{intake.name} name row {row}, at row {at} of block {block}; there are {rows}")
     spread = spread_chunks(plan.coords, plan.counts, plan.job.grid, plan.job.encoding, parts)
     return LinkPlan(plan=plan, parts=spread, count=tally.count)
 
 
 def write_rows(
-    records: Records, plan: Plan, begun: WriteSession, homes: int, width: int
+    records: Records, plan: Plan, begun: WriteSession, homes: Homes, width: int
 ) -> tuple[tuple[Mail, ...], PartRecord]:
     """Write the chunks of a part; tell the homes of its rows where they are stored, once for each end of a link."""
     if not len(records):
@@ -203,18 +187,18 @@ def write_rows(
         )
     part = Part(plan, records)
     done = write_arranged(plan, part)
-    places = _places(plan, part)
-    return (Mail(places, homes_of(places["row"], homes)),) * width, done
+    places = _places(plan, part, homes)
+    return (Mail(places, homes.of(places["row"])),) * width, done
 
 
 def write_spilled_rows(
-    plan: Plan, begun: WriteSession, folder: SpillFolder, part: int, homes: int, width: int
+    plan: Plan, begun: WriteSession, folder: SpillFolder, part: int, homes: Homes, width: int
 ) -> tuple[tuple[Mail, ...], PartRecord]:
     """`write_rows` of a part whose rows are in files."""
     return write_rows(spilled_rows(plan, folder, part), plan, begun, homes, width)
 
 
-def _places(plan: Plan, part: Part) -> Records:
+def _places(plan: Plan, part: Part, homes: Homes) -> Records:
     grid = plan.job.grid
     chunks = np.searchsorted(flat(plan.coords, grid), flat(part.routed.coords, grid))
     arranged = [part.arranged(chunk) for chunk in range(len(chunks))]
@@ -222,13 +206,13 @@ def _places(plan: Plan, part: Part) -> Records:
     numbers = part.numbers[np.concatenate([chunk.rows for chunk in arranged])]
     rows = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns = {
-        "row": plan.firsts[np.searchsorted(plan.blocks, block_of(numbers))] + row_in_block(numbers),
+        "row": homes.names(numbers, plan.firsts),
         "place": pack_places(np.repeat(chunks, counts), rows),
     }
     return pack(PLACE, columns, len(numbers))
 
 
-def resolve_ends(places: Records, links: Records, plan: LinkPlan, slot: int, homes: int) -> tuple[tuple[Mail], None]:
+def resolve_ends(places: Records, links: Records, plan: LinkPlan, slot: int, homes: Homes) -> tuple[tuple[Mail], None]:
     """Replace end ``slot`` of links by its place; they go on to the home of the next, after the last to a part.
 
     Raises
@@ -238,13 +222,14 @@ def resolve_ends(places: Records, links: Records, plan: LinkPlan, slot: int, hom
     """
     links = links.copy()
     ends = links["ends"]
-    found = look_up(places["row"], places["place"], ends[:, slot], homes)
+    sizes = np.diff(plan.plan.firsts, append=plan.plan.counts.sum())
+    found = homes.look_up(places["row"], places["place"], ends[:, slot], sizes)
     if (found == UNKNOWN).any():
         row = int(ends[found == UNKNOWN, slot][0])
         raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
     ends[:, slot] = found
     if slot + 1 < ends.shape[1]:
-        return (Mail(links, homes_of(ends[:, slot + 1], homes)),), None
+        return (Mail(links, homes.of(ends[:, slot + 1])),), None
     return (Mail(links, plan.parts[chunk_of_places(ends).min(axis=1)]),), None
 
 

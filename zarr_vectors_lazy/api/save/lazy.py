@@ -1,9 +1,9 @@
-"""Points, lines and paths of a level written as a store of their own without ever being in memory.
+"""A level written as a store of its own without ever being in memory.
 
 A path that the selection interrupts becomes one path for each run of its selected vertices.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,16 +12,14 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.rows import rows_of_ids
-from zarr_vectors_lazy.access.tracks import owners_of, taken_rows
-from zarr_vectors_lazy.access.write.intake import Block, Tally, layout
+from zarr_vectors_lazy.access.write.intake import Tally, layout
+from zarr_vectors_lazy.api.save.linked import linked_level
+from zarr_vectors_lazy.api.save.rows import path_rows, point_rows
 from zarr_vectors_lazy.api.save.tables import object_tables
-from zarr_vectors_lazy.api.write import args, summaries
-from zarr_vectors_lazy.api.write.blocks import points_source, read_points
+from zarr_vectors_lazy.api.write import summaries
 from zarr_vectors_lazy.api.write.job import Options, Shape
-from zarr_vectors_lazy.api.write.out_of_core import Source, Tables, array_source, write_source
+from zarr_vectors_lazy.api.write.out_of_core import Source, Tables, write_source
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
-from zarr_vectors_lazy.graph.tracks import tracks_array
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.kernels.intervals import ids_of_intervals
 from zarr_vectors_lazy.model.arrays import CellArray
@@ -34,23 +32,24 @@ if TYPE_CHECKING:
 NOTHING = "nothing is selected: there is nothing to save"
 WHOLE = "select with whole_objects=True"
 PATHS = {"polyline", "streamline", "line"}
+LINKED = {"graph": summaries.of_graph, "mesh": summaries.of_mesh}
 GIVEN = {"bounds": None, "dtype": None, "backend": None, "storage_options": None, "progress": False, "mode": "w-"}
 
 
 def goes_out_of_core(kind: str) -> bool:
     """Whether `save_lazily` writes it."""
-    return kind == "point_cloud" or kind in PATHS
+    return kind == "point_cloud" or kind in PATHS or kind in LINKED
 
 
 def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any]) -> Any:
-    """Write a level of points, lines or paths; with ``compute=False`` return a Delayed that does.
+    """Write a level; with ``compute=False`` return a Delayed that does.
 
     The bytes are those that the writer of the geometry puts for the same rows in memory.
 
     Raises
     ------
     SelectionError
-        If nothing is selected, points belong to several objects, or lines have not two ends, both selected.
+        If nothing is selected, vertices belong to several objects, or lines have not two ends, both selected.
     """
     view = _cut_for_writing(level._view)
     if not len(view):
@@ -59,15 +58,19 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     if kind == "point_cloud":
         owned = view.data.object_index is not None
         shape = Shape(geometry=kind, kind="objects" if owned else "points")
-        source = _owned_points(view) if owned else points_source(vertices_array(view), _attributes(view), None, None)
-        tables, summarise = partial(point_tables, view), summaries.of_points
+        source, links = point_rows(view), None
+        tables, summarise = partial(object_tables_of, view), summaries.of_points
+    elif kind in LINKED:
+        shape = Shape(geometry=kind, kind="objects", name="vertices" if kind == "mesh" else "positions")
+        source, links = linked_level(view, kind)
+        tables, summarise = partial(object_tables_of, view), LINKED[kind]
     else:
         line = kind == "line"
         shape = Shape(geometry=kind, kind="paths", name="endpoints" if line else "polylines")
-        source = _tracked(view, line=line)
+        source, links = path_rows(view, line=line), None
         tables = partial(path_tables, view, line)
         summarise = summaries.of_lines if line else summaries.of_polylines
-    return write_source(path, _sized(source, view), shape, options, tables, summarise=summarise)
+    return write_source(path, _sized(source, view), shape, options, tables, summarise=summarise, links=links)
 
 
 def _sized(source: Source, view: LevelView) -> Source:
@@ -102,47 +105,7 @@ def _options(arguments: Mapping[str, Any]) -> Options:
     return Options(**{**GIVEN, **known}, backend_kwargs=rest)
 
 
-def _attributes(view: LevelView) -> dict[str, Any]:
-    return {name: attribute_array(view, name) for name in view.data.attribute_names}
-
-
-def _arrays(view: LevelView, tracks: Any) -> tuple[tuple[str, ...], dict[str, Any]]:
-    attributes = _attributes(view)
-    named = {f"vertex_attributes[{name!r}]": array for name, array in attributes.items()}
-    return tuple(attributes), {"positions": vertices_array(view), **named, "objects": tracks}
-
-
-def _owned_points(view: LevelView) -> Source:
-    names, arrays = _arrays(view, tracks_array(view, along=False))
-    return array_source(arrays, partial(read_owned, names))
-
-
-def _tracked(view: LevelView, *, line: bool) -> Source:
-    names, arrays = _arrays(view, tracks_array(view, along=True, ends=line))
-    return array_source(arrays, partial(read_tracked, names))
-
-
-def read_owned(names: Sequence[str], positions: Any, *rest: Any) -> Block:
-    """Block of points of objects; the last array are the tracks of its rows."""
-    return read_points(names, None, True, positions, *rest[:-1], owners_of(rest[-1], len(positions)))
-
-
-def read_tracked(names: Sequence[str], positions: Any, *rest: Any) -> Block:
-    """Block of the vertices of paths, each as often as a path goes through it; the last array are their tracks."""
-    tracks = rest[-1]
-    rows = taken_rows(tracks, len(positions))
-    array, stored = args.parse_positions(positions[rows], None)
-    values = {name: of_rows[rows] for name, of_rows in zip(names, rest[:-1], strict=True)}
-    return Block(
-        positions=array,
-        dtype=stored,
-        attributes=args.parse_columns(values, len(array), "vertex_attributes"),
-        owners=tracks[:, 1],
-        along=tracks[:, 2],
-    )
-
-
-def point_tables(view: LevelView, tally: Tally) -> Tables:
+def object_tables_of(view: LevelView, tally: Tally) -> Tables:
     """Attributes and groups of the objects that were seen; raises SelectionError if no row was."""
     _check_rows(tally)
     return Tables() if view.data.object_index is None else _tables(view, tally.owners, tally.owners)

@@ -27,7 +27,7 @@ from zarr_vectors_lazy.graph.slots import on_cluster
 from zarr_vectors_lazy.graph.write.carrier import FileCarrier
 from zarr_vectors_lazy.graph.write.linked import Linking, linked_write
 from zarr_vectors_lazy.graph.write.spilled import Blocks, Writing, optimized, spilled_write
-from zarr_vectors_lazy.kernels.places import PLACE
+from zarr_vectors_lazy.kernels.places import PLACE, Homes
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
@@ -100,6 +100,8 @@ class LinkSource:
         A block without links: all have its dtypes.
     nbytes
         Of all, NaN where it is not known.
+    apart
+        Whether links name a block and a row in it, not rows counted from block to block.
     """
 
     keys: Sequence[tuple[Any, ...]]
@@ -107,13 +109,14 @@ class LinkSource:
     name: str
     sample: LinkBlock
     nbytes: float
+    apart: bool = False
 
 
 def make_linking(source: Source, links: LinkSource) -> Linking:
     """How links are written: as many homes as places and links need, as many parts as links do."""
     rows = source.nbytes / layout(source.sample).itemsize
     blocks = max(len(source.blocks.keys), len(links.keys))
-    homes = tasks_for(max(rows * PLACE.itemsize, links.nbytes), blocks)
+    homes = Homes(tasks_for(max(rows * PLACE.itemsize, links.nbytes), blocks), links.apart)
     dtype = link_layout(links.sample)
     intake = LinkIntake(read=links.read, name=links.name, dtype=dtype, homes=homes)
     return Linking(intake=intake, keys=links.keys, parts=tasks_for(links.nbytes, blocks))

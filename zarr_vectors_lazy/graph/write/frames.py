@@ -18,6 +18,7 @@ from zarr_vectors_lazy.access.write.session import WriteSession
 from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.graph.write.shuffled import UNIT, add_takes, frame_of, shuffled_rows
 from zarr_vectors_lazy.graph.write.spilled import Blocks, Tasks, Writing
+from zarr_vectors_lazy.kernels.places import Homes
 from zarr_vectors_lazy.kernels.records import from_words
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def run_framed(step: FrameStep, frames: Sequence[Any], *args: Any) -> tuple[Any,
 
 
 def write_framed_rows(
-    frame: Any, plan: Plan, begun: WriteSession, homes: int, width: int
+    frame: Any, plan: Plan, begun: WriteSession, homes: Homes, width: int
 ) -> tuple[tuple[Mail, ...], PartRecord]:
     """`write_rows` of a part whose rows are in a data frame."""
     rows = sorted_rows(frame.drop(columns=UNIT).to_numpy(np.int64), plan.dtype)

@@ -41,7 +41,7 @@ class Linking:
 
     def ends(self, slot: int) -> Exchange:
         """Links on their way to the home of an end."""
-        return Exchange(name=f"ends-{slot}", dtype=self.intake.dtype, receivers=self.intake.homes)
+        return Exchange(name=f"ends-{slot}", dtype=self.intake.dtype, receivers=self.intake.homes.count)
 
     @property
     def complete(self) -> Exchange:
@@ -52,7 +52,9 @@ class Linking:
     def places(self) -> list[Exchange]:
         """Places on their way to the homes of their rows, for each end apart: none waits in memory for the next."""
         width = self.intake.dtype["ends"].shape[0]
-        return [Exchange(name=f"places-{slot}", dtype=PLACE, receivers=self.intake.homes) for slot in range(width)]
+        return [
+            Exchange(name=f"places-{slot}", dtype=PLACE, receivers=self.intake.homes.count) for slot in range(width)
+        ]
 
 
 def linked_write(writing: Writing, linking: Linking, carrier: Carrier) -> Delayed:
@@ -97,7 +99,7 @@ def _add_plans(
     tally = add_joins(carrier.tasks, writing, "link-tally", taken, merge_link_tallies)
     add_plan(carrier.tasks, writing, tallies, [key])
     brief = TaskRef(writing.key("brief"))
-    carrier.tasks[key] = Task(key, plan_links, brief, TaskRef(tally), linking.intake.name, linking.parts)
+    carrier.tasks[key] = Task(key, plan_links, brief, TaskRef(tally), linking.intake, linking.parts)
 
 
 def _add_round(writing: Writing, linking: Linking, carrier: Carrier, slot: int) -> list[Key]:
@@ -117,7 +119,7 @@ def _add_round(writing: Writing, linking: Linking, carrier: Carrier, slot: int) 
             takes=takes,
             sends=[onward],
         )
-        for home in range(homes)
+        for home in range(homes.count)
     ]
     carrier.close(onward)
     return [key for exchange in takes for key in carrier.received(exchange, keys)]

@@ -1,0 +1,90 @@
+"""Graphs and meshes of a level written as a store of their own without ever being in memory.
+
+Links name the chunk and the row in it that each end has, not rows counted from chunk to chunk: then none has to wait
+until it is known how many rows of all chunks are selected.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.access.sizes import read_row_counts
+from zarr_vectors_lazy.access.write.intake import Block
+from zarr_vectors_lazy.access.write.linked import LinkBlock
+from zarr_vectors_lazy.api.save.rows import attribute_arrays, read_owned
+from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, read_links, read_owned_rows
+from zarr_vectors_lazy.api.write.out_of_core import LinkSource, Source, aligned, block_keys, empty_rows, source_of
+from zarr_vectors_lazy.graph.columns import vertices_array
+from zarr_vectors_lazy.graph.edges import edges_array, faces_array
+from zarr_vectors_lazy.graph.links import link_attribute_array
+from zarr_vectors_lazy.graph.tracks import tracks_array
+from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
+
+
+def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
+    """Sources of the rows and of the edges or faces of a level."""
+    counts = view.stored_counts
+    view = view.with_chunking(None).with_rows_apart(read_row_counts(view.data, view.rows) if counts is None else counts)
+    mesh = kind == "mesh"
+    rows, read = _rows(view, "vertices" if mesh else "positions")
+    links = _links(view, mesh=mesh)
+    arrays = aligned(rows)
+    computed = optimized(*arrays, *links.values())
+    source = source_of(computed[: len(arrays)], read)
+    return (
+        Source(
+            blocks=Blocks(source.blocks.keys, computed), read=source.read, sample=source.sample, nbytes=source.nbytes
+        ),
+        _link_source(computed[len(arrays) :], tuple(links), len(view)),
+    )
+
+
+def _rows(view: LevelView, name: str) -> tuple[dict[str, Any], Any]:
+    names, attributes = attribute_arrays(view)
+    arrays = {name: vertices_array(view), **attributes}
+    if view.data.object_index is None:
+        return arrays, partial(read_owned_rows, names, None, False, name)
+    return {**arrays, "objects": tracks_array(view, along=False)}, partial(read_owned_links, names, name)
+
+
+def read_owned_links(names: Sequence[str], name: str, positions: Any, *rest: Any) -> Block:
+    """`read_owned` of what the geometry calls its rows."""
+    return read_owned(names, positions, *rest, name=name)
+
+
+def _links(view: LevelView, *, mesh: bool) -> dict[str, Any]:
+    """Links and their attributes by name, a block a cell."""
+    found = {"faces" if mesh else "edges": faces_array(view) if mesh else edges_array(view)}
+    family = view.data.links(0)
+    if family is None:
+        return found
+    return found | {
+        name: link_attribute_array(view, family, view.data.link_attribute(family, name), name)
+        for name in view.data.link_attribute_names
+    }
+
+
+def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int) -> LinkSource:
+    """Cells gathered into about as many blocks as there are of rows."""
+    name, *attributes = names
+    widths = FACE_WIDTHS if name == "faces" else EDGE_WIDTHS
+    cells = block_keys(computed)
+    size = max(-(-len(cells) // max(blocks, 1)), 1)
+    read = partial(read_cells, tuple(attributes), widths, name)
+    return LinkSource(
+        keys=[tuple(key for cell in cells[at : at + size] for key in cell) for at in range(0, len(cells), size)],
+        read=read,
+        name=name,
+        sample=read(*empty_rows(computed)),
+        nbytes=float("nan"),
+        apart=True,
+    )
+
+
+def read_cells(names: Sequence[str], widths: Sequence[int], name: str, *parts: Any) -> LinkBlock:
+    """Block of links from some cells: of each the links, then its values in the order of ``names``."""
+    each = len(names) + 1
+    return read_links(names, widths, name, *(np.concatenate(parts[at::each]) for at in range(each)))
