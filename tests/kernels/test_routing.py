@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from zarr_vectors_lazy.kernels.arrange import (
     fragment_table,
     places_of,
 )
-from zarr_vectors_lazy.kernels.routing import bins_in_chunk, chunks_of, extent, route, stable_order
+from zarr_vectors_lazy.kernels.routing import bins_in_chunk, chunks_of, extent, route, stable_order, take
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.writing import Grid
 
@@ -23,6 +25,18 @@ def block(request, monkeypatch):
 
 def positions_of(n, ndim=3, dtype="f4", scale=10.0):
     return np.random.default_rng(n).uniform(-scale, scale, (n, ndim)).astype(dtype)
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_some_rows_are_taken_without_a_copy_of_all(order):
+    values = np.asarray(positions_of(100_000), order=order)
+    rows = np.asarray([5, 99_999, 0])
+    tracemalloc.start()
+    found = take(values, rows)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found.tolist() == [values[row].tolist() for row in rows]
+    assert peak < 10_000
 
 
 @pytest.mark.parametrize(("dtype", "edge"), [("f4", 0.3), ("f8", 0.1), ("f4", 40.0), ("f4", 3e-3)])

