@@ -17,6 +17,7 @@ from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 
 AXES = ("x", "y", "z", "w")
+MAX_BINS = 2**23  # of a chunk: an index of 128 MiB
 MAX_NAME = 200
 MAX_SHARD_CHUNKS = 2**22  # an index of 64 MiB
 _CONTROL = re.compile(r"[\x00-\x1f/\\]")
@@ -68,10 +69,11 @@ def parse_shape(value: Any, ndim: int, name: str) -> Floats:
         If it is something else.
     """
     try:
-        shape = np.broadcast_to(np.asarray(value, np.float64), (ndim,)).copy()
+        given = np.asarray(value)
+        shape = np.broadcast_to(given.astype(np.float64), (ndim,)).copy()
     except (TypeError, ValueError) as error:
         raise SelectionError(f"{name} must be {ndim} positive numbers, found {value!r}") from error
-    if not (np.isfinite(shape) & (shape > 0)).all():
+    if given.dtype.kind not in "iuf" or not (np.isfinite(shape) & (shape > 0)).all():
         raise SelectionError(f"{name} must be {ndim} positive numbers, found {value!r}")
     return shape
 
@@ -95,6 +97,16 @@ def parse_bins(bin_shape: Any, chunk_shape: Floats) -> Floats:
     return bins
 
 
+def check_bin_count(bins: Floats, chunk_shape: Floats) -> None:
+    """Raise SelectionError if the bins of a chunk of points, each of which is a fragment, are absurdly many."""
+    total = float(np.prod(np.rint(chunk_shape / bins)))
+    if total > MAX_BINS:
+        raise SelectionError(
+            f"bin_shape {bins.tolist()} makes {total:.0f} bins of each chunk, and 16 bytes a bin in its index; at most "
+            f"{MAX_BINS} are written: choose larger bins or smaller chunks"
+        )
+
+
 def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
     """Names and units of the axes; x, y, z, w without units where none are given.
 
@@ -103,13 +115,17 @@ def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple
     SelectionError
         If there is not one for each axis, or a name is there twice.
     """
-    names = AXES[:ndim] if axes is None else tuple(axes)
+    names = AXES[:ndim] if axes is None else _several(axes)
     if len(names) != ndim or len(set(names)) != ndim or not all(isinstance(name, str) and name for name in names):
         raise SelectionError(f"axes must be {ndim} names, each once; found {axes!r}")
-    of_axes = (units,) * ndim if units is None or isinstance(units, str) else tuple(units)
+    of_axes = (units,) * ndim if units is None or isinstance(units, str) else _several(units)
     if len(of_axes) != ndim or not all(unit is None or (isinstance(unit, str) and unit) for unit in of_axes):
         raise SelectionError(f"units must be one name, or {ndim} names or None; found {units!r}")
     return names, of_axes
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Iterable) else ()
 
 
 def check_json(value: Any, name: str) -> None:

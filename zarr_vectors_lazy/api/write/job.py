@@ -104,6 +104,9 @@ def make_job(
     array, dtype = args.parse_positions(positions, options.dtype, shape.name)
     ndim = array.shape[1]
     chunk_shape = args.parse_shape(options.chunk_shape, ndim, "chunk_shape")
+    bin_shape = args.parse_bins(options.bin_shape, chunk_shape)
+    if shape.kind == "points":
+        args.check_bin_count(bin_shape, chunk_shape)
     axes, units = args.parse_axes(options.axes, options.units, ndim)
     args.check_json(options.crs, "crs")
     spec = resolve(
@@ -111,7 +114,7 @@ def make_job(
     )
     store = StoreDraft(
         chunk_shape=chunk_shape,
-        bin_shape=args.parse_bins(options.bin_shape, chunk_shape),
+        bin_shape=bin_shape,
         bounds=bounds or parse_bounds(options.bounds, array, dtype, chunk_shape, name=shape.name, threads=THREADS),
         geometry_types=(shape.geometry,),
         links_convention=CONVENTIONS[shape.kind],

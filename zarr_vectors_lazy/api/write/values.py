@@ -22,6 +22,8 @@ def as_array(value: Any, name: str) -> Values:
         return column_values(value, name)
     try:
         array: Values = np.asanyarray(value)
+        if array.dtype.kind == "U" and not hasattr(value, "dtype"):  # a list, in which NumPy makes text of numbers
+            array = np.asarray(value, object)
     except ValueError as error:
         raise SelectionError(f"{name} must be one array: {error}") from error
     if isinstance(array, np.ma.MaskedArray):
