@@ -23,8 +23,8 @@ from tests.integration.out_of_core import (
     paths,
     points,
 )
+from zarr_vectors_lazy.access.write import job as jobs
 from zarr_vectors_lazy.access.write import part as parts
-from zarr_vectors_lazy.api.write import out_of_core as write_dask
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError
 from zarr_vectors_lazy.storage.counters import counting
 
@@ -236,10 +236,11 @@ def test_bad_rows_leave_the_old_store(tmp_path, case):
 
 
 def test_a_cell_of_4_gib_is_refused_before_the_first_put(tmp_path, monkeypatch):
-    monkeypatch.setattr(write_dask, "MAX_PAYLOAD_NBYTES", 60)
-    with pytest.raises(SelectionError, match=r"chunk \[.*\] has \d+ rows, \d+ bytes of vertices"):
-        zvl.write_points(tmp_path / "x", lazily(points()["positions"]), chunk_shape=CHUNK)
-    assert not (tmp_path / "x").exists()
+    monkeypatch.setattr(jobs, "MAX_PAYLOAD_NBYTES", 60)
+    for positions in (points()["positions"], lazily(points()["positions"])):
+        with pytest.raises(SelectionError, match=r"chunk \[.*\] has \d+ rows, \d+ bytes of vertices"):
+            zvl.write_points(tmp_path / "x", positions, chunk_shape=CHUNK)
+        assert not (tmp_path / "x").exists()
 
 
 def test_a_write_that_fails_is_unfinished(tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.access.write.session import Mode
-from zarr_vectors_lazy.format.writing import PlacedLinks, place_links
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.format.writing import MAX_PAYLOAD_NBYTES, PlacedLinks, place_links
 from zarr_vectors_lazy.kernels import arrange
 from zarr_vectors_lazy.kernels.arrange import Arranged, FragmentTable
 from zarr_vectors_lazy.kernels.routing import Routed, bins_in_chunk, route, stored, take
@@ -17,7 +18,7 @@ from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import Encoding, Grid, StoreDraft
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.types import IntArray, Vertices
+from zarr_vectors_lazy.types import ChunkCoords, IntArray, Vertices
 
 Values: TypeAlias = np.ndarray[Any, Any]
 Kind: TypeAlias = Literal["points", "objects", "paths", "trees"]
@@ -104,6 +105,28 @@ class WriteJob:
         """Stored bytes of a row, without compression."""
         sizes = [column.values.dtype.itemsize * column.values[:1].size for column in self.attributes.values()]
         return int(self.dtype.itemsize * self.positions.shape[1] + sum(sizes))
+
+
+def check_cells(job: WriteJob, coords: ChunkCoords, counts: IntArray) -> None:
+    """Raise SelectionError if a chunk has more rows than the format can state, before anything is put.
+
+    Parameters
+    ----------
+    coords, counts
+        Chunks, and rows of each.
+    """
+    if not len(counts):
+        return
+    widths = {"vertices": job.dtype.itemsize * job.positions.shape[1]}
+    for name, column in job.attributes.items():
+        widths[name] = column.values.dtype.itemsize * int(np.prod(column.values.shape[1:]))
+    widest, most = max(widths, key=widths.__getitem__), int(np.argmax(counts))
+    nbytes = int(counts[most]) * widths[widest]
+    if nbytes > MAX_PAYLOAD_NBYTES:
+        raise SelectionError(
+            f"chunk {coords[most].tolist()} has {counts[most]} rows, {nbytes} bytes of {widest}: the format ends at "
+            "4 GiB; choose a smaller chunk_shape"
+        )
 
 
 class Prepared:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.progress import progress_bar
-from zarr_vectors_lazy.access.write.job import Prepared, WriteJob
+from zarr_vectors_lazy.access.write.job import Prepared, WriteJob, check_cells
 from zarr_vectors_lazy.access.write.level import LevelWriter
 from zarr_vectors_lazy.access.write.session import begin_write
 from zarr_vectors_lazy.format.writing import CURRENT, encode_rows, encode_tiling
@@ -28,10 +28,13 @@ def write_store(job: WriteJob, summarise: Callable[[Prepared, LevelRecord], dict
 
     Raises
     ------
+    SelectionError
+        If a cell would have 4 GiB or more; nothing has been put then.
     StoreError
         If what is there may not be replaced, or a request fails; the store then says that its write is unfinished.
     """
     prepared = Prepared(job, THREADS)
+    check_cells(job, prepared.routed.coords, prepared.routed.counts)
     session = begin_write(job.spec, job.mode)
     writer = LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding)
     records = [empty_record(job.positions.shape[1])]

@@ -12,7 +12,7 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.write.intake import Block, Intake, Reader, Tally, layout
-from zarr_vectors_lazy.access.write.job import Column, ObjectTable, WriteJob
+from zarr_vectors_lazy.access.write.job import Column, ObjectTable, WriteJob, check_cells
 from zarr_vectors_lazy.access.write.linked import LinkBlock, LinkIntake, LinkReader, link_layout
 from zarr_vectors_lazy.access.write.part import Settle, Summary
 from zarr_vectors_lazy.access.write.session import check_place
@@ -22,7 +22,7 @@ from zarr_vectors_lazy.api.write import args
 from zarr_vectors_lazy.api.write.bounds import settle_bounds
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects
 from zarr_vectors_lazy.errors import SelectionError, StoreError
-from zarr_vectors_lazy.format.writing import MAX_PAYLOAD_NBYTES, MISSING, code_dtype
+from zarr_vectors_lazy.format.writing import MISSING, code_dtype
 from zarr_vectors_lazy.graph.slots import on_cluster
 from zarr_vectors_lazy.graph.write.carrier import FileCarrier
 from zarr_vectors_lazy.graph.write.linked import Linking, linked_write
@@ -234,7 +234,7 @@ def settle(
         attributes=attributes,
         objects=None if job.kind == "points" else _objects(tables, tally, ids, paths=paths),
     )
-    _check_cells(settled, tally)
+    check_cells(settled, tally.coords, tally.counts)
     return settled, ids
 
 
@@ -270,22 +270,6 @@ def _objects(tables: Tables, tally: Tally, ids: IntArray | None, *, paths: bool)
         groups=tables.groups,
         group_attributes=tables.group_attributes,
     )
-
-
-def _check_cells(job: WriteJob, tally: Tally) -> None:
-    widths = {"vertices": job.dtype.itemsize * job.positions.shape[1]}
-    widths |= {
-        name: column.values.dtype.itemsize * int(np.prod(column.values.shape[1:]))
-        for name, column in job.attributes.items()
-    }
-    widest = max(widths, key=widths.__getitem__)
-    most = int(np.argmax(tally.counts)) if len(tally.counts) else 0
-    nbytes = int(tally.counts[most]) * widths[widest] if len(tally.counts) else 0
-    if nbytes > MAX_PAYLOAD_NBYTES:
-        raise SelectionError(
-            f"chunk {tally.coords[most].tolist()} has {tally.counts[most]} rows, {nbytes} bytes of {widest}: the "
-            "format ends at 4 GiB; choose a smaller chunk_shape"
-        )
 
 
 def is_lazy(*values: Any) -> bool:
