@@ -286,6 +286,22 @@ def test_arguments_that_do_not_go_together(tmp_path):
     assert not x.exists()
 
 
+def test_blocks_may_be_iterators_and_empty(tmp_path):
+    lines = paths()
+    blocks = [
+        {"polylines": iter(lines[:2]), "vertex_attributes": {"a": (np.zeros(len(line)) for line in lines[:2])}},
+        {"polylines": [], "vertex_attributes": {"a": []}},
+        {"polylines": lines[2:], "vertex_attributes": {"a": [np.zeros(len(line)) for line in lines[2:]]}},
+    ]
+    attributes = {"a": [np.zeros(len(line)) for line in lines]}
+    zvl.write_polylines(tmp_path / "a" / "x", lines, vertex_attributes=attributes, chunk_shape=CHUNK)
+    zvl.write_polylines(tmp_path / "b" / "x", iter(blocks), chunk_shape=CHUNK)
+    assert_same_files(tmp_path / "b" / "x", tmp_path / "a" / "x")
+    zvl.write_polylines(tmp_path / "c" / "x", lines, chunk_shape=CHUNK)
+    zvl.write_polylines(tmp_path / "d" / "x", (iter(block) for block in (lines[:3], lines[3:])), chunk_shape=CHUNK)
+    assert_same_files(tmp_path / "d" / "x", tmp_path / "c" / "x")
+
+
 def test_polylines_that_do_not_go_together(tmp_path):
     lines, x = paths(), tmp_path / "x"
     for words, lazy, options in (
@@ -297,7 +313,15 @@ def test_polylines_that_do_not_go_together(tmp_path):
         ("object_ids is a Dask collection", iter(lines), {"object_ids": da.zeros(60)}),
         ("object_ids is a Dask collection", lines, {"object_ids": da.zeros(60)}),
         ("a block of polylines has", iter([{"lines": lines}]), {}),
-        ("give all blocks one dtype", iter([lines, [lines[0].astype("f8")]]), {}),
+        (
+            r"block 1 has positions float64 \(3,\), the first block positions float32 \(3,\); give all blocks the same",
+            iter([lines, [lines[0].astype("f8")]]),
+            {},
+        ),
+        ("a block of polylines is a sequence of .* found 7", iter([7]), {}),
+        ("found Delayed", dask.delayed(lines), {}),
+        ("polylines is a Dask collection, and must be in memory", [da.zeros((4, 3))], {}),
+        ("found dict", {"a": lines[0]}, {}),
         (r"\(60,\) whole numbers", iter(lines), {"object_ids": range(59)}),
         ("twice", iter(lines), {"object_ids": [1] * 60}),
         (

@@ -146,7 +146,8 @@ def take_block(intake: Intake, number: int, *parts: Any) -> Taken:
         return _nothing(intake, number)
     if layout(block) != intake.dtype:
         raise SelectionError(
-            f"block {number} has rows of {layout(block)}, the first block of {intake.dtype}; give all blocks one dtype"
+            f"block {number} has {_described(layout(block))}, the first block {_described(intake.dtype)}; give all "
+            "blocks the same attributes, each of one dtype"
         )
     lo, hi = _corners(intake, block, number)
     if not len(block.positions):
@@ -181,6 +182,13 @@ def _nothing(intake: Intake, number: int) -> Taken:
     )
     routed = Routed(none, np.zeros(1, np.int64), np.empty(0, np.uint32))
     return Taken(np.empty(0, intake.dtype), routed, tally)
+
+
+def _described(rows: np.dtype[np.void]) -> str:
+    """What rows have, as a user gave it."""
+    names = ["positions", *(name for name in rows.names or () if name.startswith(attribute_field("")))]
+    parts = ((name.removeprefix(attribute_field("")), rows[name]) for name in names)
+    return ", ".join(f"{name} {dtype.base.name}" + (f" {dtype.shape}" if dtype.shape else "") for name, dtype in parts)
 
 
 def _read(intake: Intake, number: int, parts: tuple[Any, ...]) -> Block | None:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import dask
 import numpy as np
 
 from zarr_vectors_lazy.access.write.job import Column, Values
@@ -215,8 +214,6 @@ def _text(array: Values, name: str) -> Values:
 
 def _array(name: Any, value: Any, rows: int, what: str) -> Values:
     check_name(name, what)
-    if dask.is_dask_collection(value):
-        raise SelectionError(f"{what}[{name!r}] is a Dask collection, and must be in memory here: compute it first")
     array = as_array(value, f"{what}[{name!r}]")
     if not is_number(array.dtype) and array.dtype.kind not in "UTO":
         raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; stored are numbers, bool and text")

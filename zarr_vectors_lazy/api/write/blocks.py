@@ -1,16 +1,17 @@
 """What writers take out of core: Dask arrays, and blocks of polylines, each as a `Source`."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from typing import Any
 
 import dask.array as da
 import numpy as np
+from dask.bag import Bag
 
 from zarr_vectors_lazy.access.write.intake import Block
 from zarr_vectors_lazy.api.write import args
 from zarr_vectors_lazy.api.write.out_of_core import Source, array_source
-from zarr_vectors_lazy.api.write.paths import flat_attributes, flat_lines, flat_paths
+from zarr_vectors_lazy.api.write.paths import check_lines, flat_attributes, flat_lines, flat_paths
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
 
@@ -48,6 +49,8 @@ def read_points(
 
 def lines_source(endpoints: Any, attributes: Mapping[str, Any] | None, object_ids: Any, dtype: Any) -> Source:
     """Source of lines in Dask arrays."""
+    if isinstance(endpoints, da.Array):
+        check_lines(endpoints)
     arrays = {"endpoints": endpoints, **labelled(attributes)}
     if object_ids is not None:
         arrays["object_ids"] = object_ids
@@ -71,7 +74,7 @@ def bag_source(bag: Any, dtype: Any) -> Source:
     SelectionError
         If there are none, or it is no bag.
     """
-    if not hasattr(bag, "to_dataframe"):
+    if not isinstance(bag, Bag):
         raise SelectionError(f"polylines must be a Dask bag of blocks of polylines, found {type(bag).__name__}")
     (computed,) = optimized(bag)
     read = partial(read_paths, dtype)
@@ -96,9 +99,16 @@ def streamed(items: Iterator[Any]) -> Iterator[list[Any]]:
             single.append(item)
             nbytes += item.nbytes
         else:
-            yield [item]
+            yield [_held(item)]
     if single:
         yield single
+
+
+def _held(item: Any) -> Any:
+    """A block without iterators: it may be read twice."""
+    if isinstance(item, Iterator):
+        return list(item)
+    return {name: _held(part) for name, part in item.items()} if isinstance(item, Mapping) else item
 
 
 def read_paths(dtype: Any, items: Iterable[Any]) -> Block | None:
@@ -115,7 +125,7 @@ def read_paths(dtype: Any, items: Iterable[Any]) -> Block | None:
     SelectionError
         If an item is none of these, or they do not go together.
     """
-    parts = [_flat_block(item) for item in _grouped(items) if len(item)]
+    parts = [_flat_block(item) for item in map(_parts_of, _grouped(items)) if len(item["polylines"])]
     if not parts:
         return None
     names = {tuple(sorted(flat)) for _, _, flat, _ in parts}
@@ -149,11 +159,19 @@ def is_path(item: Any) -> bool:
     return isinstance(item, np.ndarray) and item.ndim == 2
 
 
-def _flat_block(item: Any) -> tuple[Any, Any, dict[str, Any], Any]:
+def _parts_of(item: Any) -> Mapping[str, Any]:
+    """Parts of a block by name."""
+    item = _held(item)
     parts = item if isinstance(item, Mapping) else {"polylines": item}
     unknown = [name for name in parts if name not in PARTS]
     if unknown or "polylines" not in parts:
         raise SelectionError(f"a block of polylines has {listed(PARTS)}, found {listed(parts)}")
+    if not isinstance(parts["polylines"], Sized):
+        raise SelectionError(f"a block of polylines is a sequence of (n, D) arrays, found {parts['polylines']!r}")
+    return parts
+
+
+def _flat_block(parts: Mapping[str, Any]) -> tuple[Any, Any, dict[str, Any], Any]:
     positions, lengths = flat_paths(parts["polylines"])
     ids = parts.get("object_ids")
     return (

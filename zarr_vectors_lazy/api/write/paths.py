@@ -15,9 +15,14 @@ Arrays = Sequence[np.ndarray[Any, Any]]
 def flat_lines(endpoints: Any) -> tuple[Vertices, IntArray]:
     """(2 N, D) ends, and (N,) twos; raises SelectionError if ``endpoints`` is not (N, 2, D)."""
     array = as_array(endpoints, "endpoints")
+    check_lines(array)
+    return array.reshape(-1, array.shape[2]), np.full(len(array), 2, np.int64)
+
+
+def check_lines(array: Any) -> None:
+    """Raise SelectionError if an array, in memory or of Dask, is not (N, 2, D)."""
     if array.ndim != 3 or array.shape[1] != 2:
         raise SelectionError(f"endpoints must be (N, 2, D), found shape {array.shape}")
-    return array.reshape(-1, array.shape[2]), np.full(len(array), 2, np.int64)
 
 
 def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
@@ -33,7 +38,7 @@ def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
     SelectionError
         If it is neither, or axes or dtypes differ.
     """
-    if not isinstance(polylines, Iterable):
+    if not isinstance(polylines, Iterable) or isinstance(polylines, Mapping):
         raise SelectionError(f"polylines must be a sequence of (n, D) arrays, found {type(polylines).__name__}")
     parts = [as_array(part, "polylines") for part in polylines]
     if len(parts) == 2 and parts[0].ndim == 2 and parts[1].ndim == 1:

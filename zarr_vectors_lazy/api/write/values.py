@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import dask
 import numpy as np
 
 from zarr_vectors_lazy.access.write.job import Values
@@ -15,9 +16,11 @@ def as_array(value: Any, name: str) -> Values:
     Raises
     ------
     SelectionError
-        If its rows differ in length, or some values are masked: what lies below a mask would be stored as values. Or
-        as `column_values`.
+        If it is a Dask collection, its rows differ in length, or some values are masked: what lies below a mask would
+        be stored as values. Or as `column_values`.
     """
+    if dask.is_dask_collection(value):
+        raise SelectionError(f"{name} is a Dask collection, and must be in memory here: compute it first")
     if is_column(value):
         return column_values(value, name)
     try:
