@@ -6,7 +6,7 @@ import pytest
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.api.save import rechunk
-from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, StoreError
 
 BUILD = {
     "factors": [(2, 1), (2, 3), ((2, 1), 2)],
@@ -119,11 +119,12 @@ def test_an_interrupted_build_says_how_to_go_on(source, tmp_path, monkeypatch):
         ({"pyramid": {"factor": 2}}, "pyramid has 'factor'; it takes 'aggregate'"),
         ({"pyramid": {"factors": [(3, 1)], "chunk_scale_factors": [2]}, "chunk_shape": 20}, "least chunk scale"),
         ({"pyramid": {"min_vertices": 1}}, "min_vertices"),
+        ({"pyramid": {"aggregate": {"nope": "max"}}}, "no attribute 'nope'"),
         ({"pyramid": 2}, "pyramid must be"),
     ],
 )
 def test_what_is_refused_before_anything_is_written(source, tmp_path, given, message):
-    with pytest.raises(SelectionError, match=message):
+    with pytest.raises((SelectionError, NotFoundError), match=message):
         zvl.rechunk(source, tmp_path / "new", **{"chunk_shape": 15, **given})
     assert not (tmp_path / "new").exists()
 

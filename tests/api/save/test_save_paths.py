@@ -184,6 +184,16 @@ def test_what_a_box_reads(made, tmp_path, monkeypatch):
     assert len(cells) == len(set(cells)) + len(touched)
 
 
+def test_ids_that_cannot_be_had(tmp_path):
+    line, last = np.asarray([[0, 0], [0, 5], [0, 1.0]]), 2**63 - 1
+    zvl.write_polylines(tmp_path / "old", [line], chunk_shape=1.0, object_ids=[last])
+    level = zvl.open_zv(tmp_path / "old")[0]
+    level.save(tmp_path / "whole")
+    assert zvl.open_zv(tmp_path / "whole")[0].objects.ids.tolist() == [last]
+    with pytest.raises(SelectionError, match="no ids for interrupted paths above the largest, 9223372036854775807"):
+        level.sel(y=slice(0, 3)).save(tmp_path / "new")
+
+
 def lines_by_hand(path, level, source, lines):
     ends = np.stack([source.positions[source.owners == i] for i in lines])
     return zvl.write_lines(path, ends, object_ids=lines, chunk_shape=level.chunk_shape, axes=level.store.axes)

@@ -123,7 +123,10 @@ def path_tables(view: LevelView, line: bool, tally: Tally) -> Tables:
     start, stop, owners = tally.runs.T
     if line:
         _check_lines(start, stop, owners)
-    return _tables(view, owners, ids_of_intervals(owners, int(view.object_ids.max())))
+    largest = int(view.object_ids.max())
+    if largest > np.iinfo(np.int64).max - (len(owners) - len(np.unique(owners))):
+        raise SelectionError(f"there are no ids for interrupted paths above the largest, {largest}")
+    return _tables(view, owners, ids_of_intervals(owners, largest))
 
 
 def _check_rows(tally: Tally) -> None:

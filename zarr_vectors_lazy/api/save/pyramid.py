@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from zarr_vectors_lazy.api.pyramid import whole_request
-from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed
 from zarr_vectors_lazy.plan.pyramid import LevelScale, next_scale
 from zarr_vectors_lazy.types import Floats, IntArray, Json
 
@@ -43,6 +43,8 @@ def stated_pyramid(
     ------
     SelectionError
         If the store does not tell one of them, one is wrong, or there are no such levels over these chunks and bins.
+    NotFoundError
+        If ``aggregate`` names an attribute that the store does not have.
     """
     known = set(signature(whole_request).parameters) - {"overwrite", "resume"}
     if not known.issuperset(given):
@@ -58,6 +60,9 @@ def stated_pyramid(
             found["method"] = _method(levels[1:])
         found |= {**_links(levels), **_rules(levels), **given}
     whole_request(**found)
+    for name in found.get("aggregate") or {}:
+        if name not in levels[0].attribute_names:
+            raise NotFoundError.among("attribute", name, levels[0].attribute_names)
     told = len(levels) > 1 and "factors" not in given
     growth = [_growth(*pair) for pair in pairwise(levels)] if told else [None] * len(found["factors"])
     found["chunk_scale_factors"] = _scales(found, chunk_shape, bin_shape, growth)
