@@ -56,6 +56,11 @@ def test_without_dask_it_reads_what_is_indexed(tracts):
     with counting() as counts:
         assert np.array_equal(dataset["vertices"][100:120].values, vertices[100:120])
     assert counts.requests == 1
+    own = np.cumsum(level.compute_chunk_sizes().vertices.chunks[0])
+    with counting() as counts:
+        rows = np.array([own[8] + 1, 3, own[4], 4])
+        assert np.array_equal(dataset["vertices"][rows].values, vertices[rows])
+    assert counts.requests == 3
     points = {"vertex": xr.DataArray([7, 1, 5000], dims="p"), "axis": xr.DataArray([0, 2, 1], dims="p")}
     assert np.array_equal(dataset["vertices"].isel(points).values, vertices[[7, 1, 5000], [0, 2, 1]])
     assert np.array_equal(dataset["vertices"][::-7, [2, 0]].values, vertices[::-7][:, [2, 0]])
@@ -74,21 +79,39 @@ def test_whole_array_needs_no_sizes(tracts):
 
 
 @pytest.mark.parametrize("scheduler", ["threads", "sync"])
-def test_dask_chunks_are_those_of_the_store(path, scheduler):
+@pytest.mark.parametrize("cells", [1, 5, 256])
+def test_dask_chunks_are_batches_of_the_stores(path, scheduler, cells):
     level = zvl.open_zv(path)[0].compute_chunk_sizes()
-    dataset = xr.open_dataset(path, engine=ENGINE, chunks={})
-    assert dataset["vertices"].chunks[0] == level.vertices.chunks[0]
+    with dask.config.set({"zarr_vectors_lazy.batch-chunks": cells}):
+        dataset = xr.open_dataset(path, engine=ENGINE, chunks={})
+    blocks = -(-level.chunk_count // cells)
+    chunks, own = np.cumsum(dataset["vertices"].chunks[0]), np.cumsum(level.vertices.chunks[0])
+    assert len(chunks) == blocks
+    assert np.isin(chunks, own).all()
     with dask.config.set(scheduler=scheduler):
         assert np.array_equal(dataset["vertices"].values, level.vertices.compute())
         for name in level.attribute_names:
             np.testing.assert_array_equal(dataset[name].values, level.attributes[name].compute())
 
 
-def test_a_dask_chunk_reads_its_own_cells(tracts):
+def test_a_dask_chunk_reads_its_own_cells_at_once(tracts):
+    with dask.config.set({"zarr_vectors_lazy.batch-chunks": 4}):
+        dataset = xr.open_dataset(tracts, engine=ENGINE, chunks={})
+        assert dataset["vertices"].data.numblocks[0] == 4
+        with counting() as counts:
+            dataset["vertices"].data.blocks[2].compute()
+    assert len(data_keys(counts)) == 4
+
+
+def test_a_part_of_a_dask_chunk_reads_its_own_cells(tracts):
     dataset = xr.open_dataset(tracts, engine=ENGINE, chunks={})
-    with counting() as counts:
-        dataset["vertices"].data.blocks[4].compute()
-    assert len(data_keys(counts)) == 1
+    own = np.cumsum(zvl.open_zv(tracts)[0].compute_chunk_sizes().vertices.chunks[0])
+    expected = zvl.open_zv(tracts)[0].vertices.compute()
+    for wanted, cells in ((slice(own[3] + 1, own[3] + 2), 1), (slice(own[3] - 1, own[5] + 1), 4)):
+        with counting() as counts:
+            found = dataset["vertices"].isel(vertex=wanted).values
+        assert len(data_keys(counts)) == cells
+        assert np.array_equal(found, expected[wanted])
 
 
 @pytest.mark.parametrize(("chunks", "most"), [("auto", 1), ({"vertex": -1}, 1)])

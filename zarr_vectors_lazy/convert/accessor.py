@@ -1,14 +1,14 @@
 """``dataset.zv``: boxes and grids of datasets over ``vertex``."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import dask.array as da
 import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-from zarr_vectors_lazy.convert.lazy import LazyRows, LazySizes
+from zarr_vectors_lazy.convert.lazy import SOURCE, LazyRows, LazySizes
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.bins import binned_array
 from zarr_vectors_lazy.graph.columns import vertices_array
@@ -21,6 +21,8 @@ from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
 ORIGIN = "zarr_vectors"
 BY_XARRAY = "open_dataset-"  # how xarray names the arrays that it makes of ours
 MOST_CELLS = 2**28
+
+Rows = TypeVar("Rows", xr.Dataset, xr.DataArray)
 
 
 @xr.register_dataset_accessor("zv")  # type: ignore[no-untyped-call]
@@ -158,7 +160,7 @@ def rows_in(dataset: xr.Dataset, box: BBox) -> IntArray:
     if candidates is None:
         return np.flatnonzero(_inside(vertices.values, box))
     rows, sure = candidates
-    sure[~sure] = _inside(vertices.isel(vertex=rows[~sure]).values, box)
+    sure[~sure] = _inside(isel_rows(vertices, rows[~sure]).values, box)
     return rows[sure]
 
 
@@ -177,11 +179,31 @@ def candidate_rows(vertices: xr.DataArray, box: BBox) -> tuple[IntArray, BoolArr
     return np.repeat(starts[at], counts) + ragged_arange(counts), np.repeat(cut.inside, counts)
 
 
+def isel_rows(data: Rows, rows: IntArray) -> Rows:
+    """``data.isel(vertex=rows)``; of Dask blocks that xarray made of ours only the chunks that have a row are read.
+
+    Such a block is a batch of chunks, which Dask would read whole.
+    """
+    out = data.isel(vertex=rows)
+    if isinstance(data, xr.DataArray):
+        own = _rows_of(data.variable)
+        return out if own is None else out.copy(data=own.pick(rows))
+    found = {name: own for name in out.data_vars if (own := _rows_of(data[name].variable)) is not None}
+    return out.assign({name: out[name].copy(data=own.pick(rows)) for name, own in found.items()})
+
+
+def _rows_of(variable: xr.Variable) -> LazyRows | None:
+    """What xarray made the Dask array of a variable of; None where it is something else."""
+    own: LazyRows | None = variable.encoding.get(SOURCE)
+    data: Any = variable._data
+    return own if isinstance(data, da.Array) and str(data.name).startswith(BY_XARRAY) else None
+
+
 def take_rows(dataset: xr.Dataset, rows: IntArray) -> xr.Dataset:
     """Return some rows of a dataset; what counts in rows is renumbered, and cut to those whose rows are all there."""
     new = np.full(dataset.sizes["vertex"], -1, np.int64)
     new[rows] = np.arange(len(rows))
-    out = dataset.isel(vertex=rows)
+    out = isel_rows(dataset, rows)
     for name, dim in (("edges", "edge"), ("faces", "face")):
         if name in dataset:
             ends = new[dataset[name].values]
@@ -208,8 +230,8 @@ def as_blocks(
         chunks = vertices.encoding["preferred_chunks"]["vertex"] if _origin(vertices) is not None else -1
         vertices = vertices.chunk({"vertex": chunks, "axis": -1})
     if candidates is not None:
-        vertices = vertices.isel(vertex=candidates[0])
-        values = None if values is None else values.isel(vertex=candidates[0])
+        vertices = isel_rows(vertices, candidates[0])
+        values = None if values is None else isel_rows(values, candidates[0])
     positions = vertices.data.rechunk({1: -1})
     return positions, None if values is None else values.chunk({"vertex": positions.chunks[0]}).data
 

@@ -12,11 +12,16 @@ from xarray.core import indexing
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_dense
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.graph.array import empty_array
+from zarr_vectors_lazy.graph.batches import batched
 from zarr_vectors_lazy.graph.numbering import sized
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.types import IntArray
 
 Make = Callable[[LevelView], da.Array]
+SOURCE = "zarr_vectors_rows"
+"""Of a variable's encoding: the `LazyRows` that it was opened as."""
 
 
 class LazySizes:
@@ -31,6 +36,7 @@ class LazySizes:
     def __init__(self, view: LevelView) -> None:
         self._view = view
         self._lock = threading.Lock()
+        self._starts: IntArray | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return LazySizes, (self._view,)
@@ -48,6 +54,14 @@ class LazySizes:
         with self._lock:
             self._view = sized(self._view)
         return self._view
+
+    def starts(self) -> IntArray:
+        """(n + 1,) first row of each chunk, and the number of rows."""
+        view = self.sized()
+        assert view.sizes is not None
+        if self._starts is None:
+            self._starts = np.concatenate([[0], np.cumsum(view.sizes)]).astype(np.int64)
+        return self._starts
 
 
 class LazyRows(BackendArray):
@@ -84,19 +98,37 @@ class LazyRows(BackendArray):
         return found
 
     def _rows(self, rows: slice | np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if isinstance(rows, slice) and range(*rows.indices(self.shape[0])) == range(self.shape[0]):
-            return self._checked(np.asarray(self.make(self.sizes.view).compute()))
-        array = self.make(self.sizes.sized())
-        if array.shape[0] != self.shape[0]:
-            self._refuse(int(array.shape[0]))
-        part = array[rows]
-        # One block is one batch of requests; xarray's own Dask tasks ask for a block at a time.
-        return np.asarray(part.compute(scheduler="sync") if part.npartitions == 1 else part.compute())
+        total = self.shape[0]
+        wanted = range(*rows.indices(total)) if isinstance(rows, slice) else None
+        if wanted == range(total):
+            found = _computed(self.make(batched(self.sizes.view)))
+            if len(found) != total:
+                self._refuse(len(found))
+            return found
+        starts = self.sizes.starts()
+        if starts[-1] != total:
+            self._refuse(int(starts[-1]))
+        if wanted is not None and abs(wanted.step) == 1 and wanted:
+            first, last = min(wanted[0], wanted[-1]), max(wanted[0], wanted[-1])
+            start, stop = np.searchsorted(starts, (first, last), "right").tolist()
+            array = self.make(batched(self.sizes.sized().span(start - 1, stop)))
+            offset = int(starts[start - 1])
+            return _computed(array[first - offset : last + 1 - offset])[:: wanted.step]
+        return _computed(self.pick(np.asarray(rows if wanted is None else wanted, np.int64)))
 
-    def _checked(self, found: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        if len(found) != self.shape[0]:
-            self._refuse(len(found))
-        return found
+    def pick(self, rows: IntArray) -> da.Array:
+        """Dask array of rows here and there; chunks that have none of them are not read."""
+        if not len(rows):
+            return empty_array(self.shape[1:], self.dtype)
+        starts = self.sizes.starts()
+        rows = np.where(rows < 0, rows + self.shape[0], rows)
+        chunk = np.searchsorted(starts, rows, "right") - 1
+        chunks, at = np.unique(chunk, return_inverse=True)
+        part = self.sizes.sized().take(chunks)
+        assert part.sizes is not None
+        offset = np.cumsum(part.sizes) - part.sizes
+        picked: da.Array = self.make(batched(part))[offset[at] + rows - starts[chunk]]
+        return picked
 
     def _refuse(self, found: int) -> None:
         data = self.sizes.view.data
@@ -105,8 +137,15 @@ class LazyRows(BackendArray):
         )
 
 
+def _computed(array: da.Array) -> np.ndarray[Any, Any]:
+    """Computed values; xarray's own Dask tasks ask for a block at a time, which is one batch of requests."""
+    return np.asarray(array.compute(scheduler="sync" if array.npartitions == 1 else None))
+
+
 class PreferredChunks(Mapping[str, tuple[int, ...]]):
-    """``encoding["preferred_chunks"]`` of rows: their blocks, whose sizes are read when xarray asks for them.
+    """``encoding["preferred_chunks"]`` of rows: batches of the store's chunks, read together.
+
+    Their sizes are read when xarray asks for them.
 
     Parameters
     ----------
@@ -123,7 +162,8 @@ class PreferredChunks(Mapping[str, tuple[int, ...]]):
     def __getitem__(self, dim: str) -> tuple[int, ...]:
         if dim != "vertex":
             raise KeyError(dim)
-        chunks: tuple[int, ...] = tuple(int(size) for size in self._make(self._sizes.sized()).chunks[0])
+        blocks = self._make(batched(self._sizes.sized()))
+        chunks: tuple[int, ...] = tuple(int(size) for size in blocks.chunks[0])
         return chunks
 
     def __iter__(self) -> Iterator[str]:
@@ -133,7 +173,7 @@ class PreferredChunks(Mapping[str, tuple[int, ...]]):
         return 1
 
     def __repr__(self) -> str:
-        return "<chunks of the store along 'vertex'>"
+        return "<batches of the store's chunks along 'vertex'>"
 
 
 class LazyDense(BackendArray):

@@ -13,7 +13,7 @@ from xarray.core import indexing
 
 from zarr_vectors_lazy.convert.accessor import remember
 from zarr_vectors_lazy.convert.dense import check_rows, dense_array
-from zarr_vectors_lazy.convert.lazy import LazyDense, LazyRows, LazySizes, Make, PreferredChunks
+from zarr_vectors_lazy.convert.lazy import SOURCE, LazyDense, LazyRows, LazySizes, Make, PreferredChunks
 from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.narrow import candidate_objects
@@ -63,7 +63,7 @@ def lazy_level_dataset(
     for name, (dims, make) in _rows(view, drop):
         like = make(view)
         data = LazyRows(sizes, make, (total, *like.shape[1:]), like.dtype)
-        encoding = {"preferred_chunks": PreferredChunks(sizes, vertices_array)}
+        encoding = {"preferred_chunks": PreferredChunks(sizes, vertices_array), SOURCE: data}
         rows[name] = xr.Variable(dims, indexing.LazilyIndexedArray(data), _row_attrs(view, name), encoding)
     dense = _object_variables(view, lazy=True)
     return _assemble(view, sizes, rows | dense, objects=objects, edges=edges, drop=drop)

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 
+import dask.config
 import numpy as np
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.plan.blocks import UpTo
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 
@@ -36,6 +38,12 @@ def chunk_runs(view: LevelView, arrays: Arrays, shard_of: IntArray | None = None
             runs.append(np.sort(order[start:end]))
             start = end
     return runs
+
+
+def batched(view: LevelView) -> LevelView:
+    """View whose blocks have as many chunks as one batch fetches of one array."""
+    nbytes = min(parse_bytes(setting("batch-bytes")), parse_bytes(dask.config.get("array.chunk-size")))
+    return view.with_chunking(UpTo(nbytes, int(setting("batch-chunks"))))
 
 
 def wanted_of(view: LevelView, arrays: Arrays, runs: Sequence[IntArray]) -> Iterator[list[Wanted]]:

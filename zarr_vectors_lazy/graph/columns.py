@@ -144,8 +144,7 @@ def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
     rows = view.stored_counts if view.sizes is None else view.sizes  # of a selection as many at most
     # Cut by the size of the positions, so that attributes have the same blocks.
     estimates = member.nbytes if rows is None else rows * (spec.dtype.itemsize * float(np.prod(spec.row_shape or ())))
-    stated = view.chunking if isinstance(view.chunking, str) and view.chunking != "auto" else None
-    target = parse_bytes(stated or dask.config.get("array.chunk-size"))
+    target = parse_bytes(dask.config.get("array.chunk-size"))
     blocks = Blocks(
         reads=view.reads.name,
         coords=view.reads.coords,

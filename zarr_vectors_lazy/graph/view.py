@@ -183,10 +183,17 @@ class LevelView:
 
     def chunk(self, number: int) -> "LevelView":
         """View of one of its chunks."""
-        one = slice(number, number + 1)
-        rows = np.arange(number, number + 1) if self.rows is None else self.rows[one]
-        sizes = None if self._sizes is None else self._sizes[one]
-        return self._like(rows=rows, inside=self.inside[one], sizes=sizes, apart=None)
+        return self.span(number, number + 1)
+
+    def span(self, start: int, stop: int) -> "LevelView":
+        """View of some of its chunks that follow one another."""
+        return self.take(np.arange(start, stop))
+
+    def take(self, chunks: IntArray) -> "LevelView":
+        """View of some of its chunks by their numbers, ascending."""
+        rows = chunks if self.rows is None else self.rows[chunks]
+        sizes = None if self._sizes is None else self._sizes[chunks]
+        return self._like(rows=rows, inside=self.inside[chunks], sizes=sizes, apart=None)
 
     @cached_property
     def token(self) -> str:

@@ -1,19 +1,27 @@
 """How chunks are cut into Dask blocks."""
 
 import bisect
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.plan.batches import cut_batches
 from zarr_vectors_lazy.types import IntArray
 
-Chunking: TypeAlias = int | str | None
-"""None: a block a chunk; "auto": up to Dask's ``array.chunk-size``; an int: that many chunks a block.
 
-Of our own making also a size such as ``"16 MiB"``: up to so many bytes.
-"""
+@dataclass(frozen=True, slots=True)
+class UpTo:
+    """Blocks of neighbouring chunks, bounded by bytes of their positions and by number."""
+
+    nbytes: float
+    chunks: int
+
+
+Chunking: TypeAlias = int | str | UpTo | None
+"""None: a block a chunk; "auto": up to Dask's ``array.chunk-size``; an int: that many chunks a block; or bounds."""
 
 
 def check_chunking(chunks: object) -> Chunking:
@@ -43,13 +51,16 @@ def cut_blocks(n: int, chunking: Chunking, sizes: npt.NDArray[Any] | float, targ
     sizes
         Bytes of each chunk, (n,), or of any.
     target
-        Bytes of a block, at most, where blocks are cut by bytes; at least one chunk.
+        Bytes of a block for ``"auto"``, at most; at least one chunk.
 
     Returns
     -------
     (blocks + 1,) int64: block b has chunks ``bounds[b]:bounds[b + 1]``.
     """
-    if isinstance(chunking, str):
+    if isinstance(chunking, UpTo):
+        nbytes = np.broadcast_to(np.asarray(sizes, np.float64), (n,))
+        return cut_batches(nbytes, slots=1, cells=chunking.chunks, budget=chunking.nbytes)
+    if chunking == "auto":
         ends = np.cumsum(np.broadcast_to(np.asarray(sizes, np.float64), (n,))).tolist()
         bounds = [0]
         while bounds[-1] < n:

@@ -23,6 +23,7 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.kernels.intervals import ids_of_intervals
 from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.plan.blocks import UpTo
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 
@@ -90,7 +91,7 @@ def _cut_for_writing(view: LevelView) -> LevelView:
         return view
     row = [view.estimated_nbytes(array) for array in (view.data.vertices, *_stored_attributes(view))]
     share = row[0] / max(sum(row), 1.0)  # blocks are cut by the size of positions
-    return view.with_chunking(f"{max(int(parse_bytes(setting('write-bytes')) * share), 1)} B")
+    return view.with_chunking(UpTo(parse_bytes(setting("write-bytes")) * share, len(view)))
 
 
 def _stored_attributes(view: LevelView) -> list[CellArray]:
