@@ -61,10 +61,13 @@ class Put:
         Its bytes.
     create
         Write only where there is no such object; the answer is then whether it was written. Exact where the backend has
-        such a put (files, S3, Google, Azure), else a look and a put.
+        such a put (files, S3, Google, Azure, SFTP), else a look and a put.
     unread
         No reader asks for the object before a later put says that it is there: a new one need not appear all at once,
-        which saves files a rename each.
+        which saves files a rename each. With ``create`` it may find itself, where the answer to it was lost.
+    match
+        Write only in place of an object with these bytes; the answer is then whether ``data`` is there now. For
+        backends that say `swaps`.
     array
         Of a cell: a document of its array that lacks only what is known at the end. A store that takes no cell of an
         array which is not there (icechunk) is given it first; all others ignore it.
@@ -74,6 +77,7 @@ class Put:
     data: bytes | memoryview
     create: bool = False
     unread: bool = False
+    match: bytes | None = None
     array: bytes | None = None
 
 

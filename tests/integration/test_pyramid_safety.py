@@ -7,26 +7,22 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 
 import dask
 import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from tests.integration.cut import Killed, killed_after
 from tests.integration.processes import ROOT
 from tests.integration.pyramids import files
 from zarr_vectors_lazy.errors import StoreError, ZVError
-from zarr_vectors_lazy.requests import Delete, Put
+from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.counters import counting
 from zarr_vectors_lazy.storage.resolve import resolve
 
 FACTORS = [(2, 1), (2, 2)]
-
-
-class Killed(BaseException):
-    """The process is gone; nothing catches it."""
 
 
 @pytest.fixture(scope="module")
@@ -50,29 +46,6 @@ def sources(tmp_path_factory):
         with dask.config.set(scheduler="sync"):
             zvl.build_pyramid(folder / f"{name}-built", factors=FACTORS)
     return folder
-
-
-@contextmanager
-def killed_after(spec, writes, error=Killed):
-    """Let so many objects be written or deleted in a store, and no more."""
-    backend = connect(spec)
-    left, fetch = [writes], type(backend).fetch
-
-    def counted(self, requests):
-        return [one(self, request) for request in requests]
-
-    def one(self, request):
-        if self is backend and isinstance(request, Put | Delete):
-            if not left[0]:
-                raise error(f"no {type(request).__name__} of {request}"[:60])
-            left[0] -= 1
-        return fetch(self, [request])[0]
-
-    type(backend).fetch = counted
-    try:
-        yield left
-    finally:
-        type(backend).fetch = fetch
 
 
 def level_bytes(path):

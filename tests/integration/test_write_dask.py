@@ -244,8 +244,8 @@ def test_a_cell_of_4_gib_is_refused_before_the_first_put(tmp_path, monkeypatch):
 
 
 def test_a_write_that_fails_is_unfinished(tmp_path, monkeypatch):
-    def lose(plan, records):
-        return wrote(plan, records[1:])
+    def lose(plan, records, begun):
+        return wrote(plan, records[1:], begun)
 
     wrote = parts.write_part
     monkeypatch.setattr(parts, "write_part", lose)

@@ -125,6 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(Answer(404, "NoSuchKey"))
             return
         headers = {"ETag": _etag(data), "Last-Modified": "Wed, 01 Jan 2025 00:00:00 GMT", "Accept-Ranges": "bytes"}
+        headers["x-goog-generation"] = _generation(data)
         found = RANGE.match(asked.headers.get("range") or asked.headers.get("x-ms-range", ""))
         if not found:
             self._say(200, data, headers)
@@ -143,8 +144,9 @@ class _Handler(BaseHTTPRequestHandler):
         asked, body = self._begin()
         if asked is None:
             return
-        new = asked.headers.get("if-none-match") == "*" or asked.headers.get("x-goog-if-generation-match") == "0"
-        if new and asked.path in self.objects.store:
+        old, condition = self.objects.store.get(asked.path), asked.headers.get("x-goog-if-generation-match")
+        new = asked.headers.get("if-none-match") == "*" or condition == "0"
+        if (old is not None) if new else condition is not None and (old is None or condition != _generation(old)):
             self._refuse(Answer(412, "PreconditionFailed"))
             return
         self.objects.store[asked.path] = body
@@ -182,6 +184,10 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _etag(data):
     return f'"{hashlib.md5(data).hexdigest()}"'
+
+
+def _generation(data):
+    return str(int.from_bytes(hashlib.md5(data).digest()[:6], "big"))  # Google's counts puts; here it tells bytes apart
 
 
 def _listing(store, asked):

@@ -22,7 +22,8 @@ from zarr_vectors_lazy.storage.resolve import resolve
 
 POINTS = np.random.default_rng(0).uniform(-2, 2, (40, 2))
 PATHS = [POINTS[:25], POINTS[25:]]
-ONE_EACH = params({(service.host, service.backend): service for service in SERVICES if service.writable}.values())
+ONE_EACH = {(service.host, service.backend): service for service in SERVICES if service.writable}.values()
+on_each = pytest.mark.parametrize("writable", params(ONE_EACH), indirect=True)
 
 
 def test_points_then_polylines(writable):
@@ -40,7 +41,7 @@ def test_points_then_polylines(writable):
     assert not any("vertex_attributes" in key for key in writable.objects())
 
 
-@pytest.mark.parametrize("writable", ONE_EACH, indirect=True)
+@on_each
 def test_pyramid_and_upkeep(writable):
     edges = np.stack([np.arange(39), np.arange(1, 40)], axis=1)
     zvl.write_graph(writable.path, POINTS, edges, chunk_shape=2, bin_shape=1, **writable.options)
@@ -57,6 +58,7 @@ def test_pyramid_and_upkeep(writable):
     assert not any(key.startswith("_") for key in writable.objects())
 
 
+@on_each
 def test_bytes(writable):
     backend = connect(resolve(writable.path, **writable.options))
     cells = Cells(
@@ -76,8 +78,14 @@ def test_create_only(writable):
     assert fetch(backend, [Put("zarr.json", documents[0], create=True)]) == [True]
     assert fetch(backend, [Put("zarr.json", documents[1], create=True)]) == [False]
     assert json.loads(bytes(fetch(backend, [Get("zarr.json")])[0]))["attributes"] == {"n": 0}
+    if backend.swaps:
+        third = documents[0].replace(b"0}", b"3}")
+        swaps = [Put("zarr.json", third, match=old) for old in (documents[1], documents[0], documents[0])]
+        assert [fetch(backend, [swap])[0] for swap in swaps] == [False, True, True]  # the last finds it there
+        assert fetch(backend, [Put("zarr.json", documents[1], match=documents[0])]) == [False]
 
 
+@on_each
 def test_two_writers_at_once(writable, monkeypatch):
     """Both look before either has put its root: one wins, and the other touches nothing."""
     both, looked = threading.Barrier(2), session._refuse_others
@@ -101,3 +109,31 @@ def test_two_writers_at_once(writable, monkeypatch):
     (lost,) = (outcome for outcome in outcomes if outcome != won)
     assert "another write began here at the same time" in lost
     assert sorted(map(tuple, writable.open()[0].vertices.compute())) == sorted(map(tuple, POINTS[:won]))
+
+
+@on_each
+def test_overtaken(writable, monkeypatch):
+    """A write is held before its first cells until another one, with mode="w", has finished: it changes nothing."""
+    path, options, put = writable.path, writable.options, session.WriteSession.put
+    reached, released, lock = threading.Event(), threading.Event(), threading.Lock()
+
+    def hold(self, puts):
+        with lock:
+            first = not reached.is_set()
+            reached.set()
+        if first:
+            assert released.wait(20)
+        put(self, puts)
+
+    monkeypatch.setattr(session.WriteSession, "put", hold)
+    with ThreadPoolExecutor(1) as thread:
+        late = thread.submit(zvl.write_points, path, POINTS[:3], chunk_shape=4, mode="w", **options)
+        assert reached.wait(20)
+        zvl.write_points(path, POINTS[3:9], chunk_shape=4, mode="w", **options)
+        before = writable.objects()
+        released.set()
+        assert "another write took this place meanwhile" in str(late.exception())
+    after = writable.objects()
+    assert {key: after[key] for key in before} == before
+    assert all("/c/" in key for key in after.keys() - before.keys())  # of chunks that the other has not, unlisted
+    assert np.array_equal(np.sort(writable.open()[0].vertices.compute(), 0), np.sort(POINTS[3:9], 0))

@@ -62,6 +62,8 @@ class MetaTree:
         (raw,) = fetch(self.backend, [Get(DOC)])
         if raw is None:
             raise self._not_there()
+        if not len(raw):
+            raise FormatError("unfinished write: the root is empty", where=self.url)
         self._raw[""] = bytes(raw)
         root = self.node("")
         assert root is not None

@@ -24,6 +24,10 @@ class Backend(ABC):
 
     listable: bool = True
     """Whether the store can list at all (plain HTTP cannot)."""
+    creates: bool = False
+    """Whether a create-only put is exact among all processes, and one request."""
+    swaps: bool = False
+    """Whether a put can be made to depend on what is there (`Put.match`)."""
     deletes_at_once: int = 1
     """Keys of one `Delete` that cost one request."""
 

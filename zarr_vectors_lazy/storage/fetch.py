@@ -1,12 +1,13 @@
 """Bytes and names of many objects at once: the door through which everything above reads and writes."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from zarr_vectors_lazy.storage.arrays import zarr_array, zarr_cells
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.loop import run
 from zarr_vectors_lazy.storage.requests import Delete, ListSizes, Request
 
+ROUND = 256  # requests that delete, at once
 __all__ = ["delete_below", "fetch", "run", "zarr_array", "zarr_cells"]
 
 
@@ -34,7 +35,13 @@ def fetch(backend: Backend, requests: Sequence[Request]) -> list[Result]:
     return backend.fetch(requests) if requests else []
 
 
-def delete_below(backend: Backend, prefix: str = "", *, keep: Collection[str] = ()) -> int:
+def delete_below(
+    backend: Backend,
+    prefix: str = "",
+    *,
+    keep: Collection[str] = (),
+    before_each: Callable[[], None] = lambda: None,
+) -> int:
     """Delete every object below a prefix; return how many there were.
 
     Parameters
@@ -43,6 +50,8 @@ def delete_below(backend: Backend, prefix: str = "", *, keep: Collection[str] = 
         Folder, ``""`` for the whole store.
     keep
         Keys to leave.
+    before_each
+        Called before each round of requests; it raises where no more is to be deleted.
 
     Raises
     ------
@@ -52,6 +61,9 @@ def delete_below(backend: Backend, prefix: str = "", *, keep: Collection[str] = 
     (sizes,) = fetch(backend, [ListSizes(prefix)])
     keys = [key for key in sizes if key not in keep]
     step = backend.deletes_at_once
-    fetch(backend, [Delete(tuple(keys[i : i + step])) for i in range(0, len(keys), step)])
+    deletes = [Delete(tuple(keys[i : i + step])) for i in range(0, len(keys), step)]
+    for i in range(0, len(deletes), ROUND):
+        before_each()
+        fetch(backend, deletes[i : i + ROUND])
     backend.tidy(keys)
     return len(keys)

@@ -22,8 +22,6 @@ from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex
 from zarr_vectors_lazy.model.writing import Cells, LevelDraft, LevelRecord, LinkFamilyDraft
 from zarr_vectors_lazy.requests import Put
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import Buffer, Floats, IntArray, Json, Raw
 
 VERTICES, FRAGMENTS = "vertices", "fragments"
@@ -138,7 +136,7 @@ def carry_chunks(
         Cells(path=path, coords=places[np.searchsorted(at, [c for c, _ in items])], payloads=[p for _, p in items])
         for path, items in payloads.items()
     ]
-    return Carried(carry.writer.write(places, list(rows.values()), cells), counts)
+    return Carried(carry.writer.under(session).write(places, list(rows.values()), cells), counts)
 
 
 def _fragments(
@@ -203,7 +201,7 @@ class Finish:
 
 def finish_level(finish: Finish, done: Sequence[Carried], session: WriteSession) -> LevelRecord:
     """Write objects, groups and metadata of a level; return what was written of it in all."""
-    writer, draft = finish.carry.writer, finish.draft
+    writer, draft = finish.carry.writer.under(session), finish.draft
     records = [carried.record for carried in done if carried.record is not None] or [_nothing(draft.rank, finish)]
     families = tuple(
         LinkFamilyDraft(
@@ -284,6 +282,6 @@ def commit_store(session: WriteSession, root: RootDraft, records: Mapping[int, L
     hi = np.max([block["bounds"][1], *(record.hi for record in records.values())], axis=0)
     base = next(iter(root.bins.values())) if 0 not in root.bins else root.bins[0]
     above = {level: shape for level, shape in root.bins.items() if level}
-    fetch(connect(session.spec), list(root.puts))
+    session.put(root.puts)
     session.commit(CURRENT.root_with_levels(root.attributes, above, base, {"bounds": [lo.tolist(), hi.tolist()]}))
     return {level: record.vertex_count for level, record in records.items()}

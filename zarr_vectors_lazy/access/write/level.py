@@ -4,10 +4,12 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
+from zarr_vectors_lazy.access.write.session import WriteSession
 from zarr_vectors_lazy.format.writing import CURRENT, encode_rows
 from zarr_vectors_lazy.kernels.routing import corners
 from zarr_vectors_lazy.model.writing import Cells, Encoding, Grid, LevelDraft, LevelRecord, merge_records
@@ -38,12 +40,25 @@ class LevelWriter:
         Chunk grid of all its arrays.
     encoding
         How cells are stored. With shards, one call of `write` must have all chunks of each shard that it touches.
+    session
+        The write that the level is part of, once that has begun: it replaces no object of another one.
     """
 
     spec: StoreSpec
     level: int
     grid: Grid
     encoding: Encoding
+    session: WriteSession | None = None
+
+    def under(self, session: WriteSession) -> Self:
+        """Return the same for tasks of a write that has begun."""
+        return replace(self, session=session)
+
+    def _put(self, puts: Sequence[Put]) -> None:
+        if self.session is None:
+            fetch(connect(self.spec), puts)
+        else:
+            self.session.put(puts)
 
     def write(self, coords: ChunkCoords, vertices: Sequence[Vertices], cells: Iterable[Cells] = ()) -> LevelRecord:
         """Encode and put cells, all puts concurrently; return what was written.
@@ -60,7 +75,7 @@ class LevelWriter:
         Raises
         ------
         StoreError
-            If a put fails.
+            If a put fails, or another write has taken the place.
         SelectionError
             If a cell is 4 GiB or larger.
         """
@@ -75,7 +90,7 @@ class LevelWriter:
             written[array.path] = array.coords
             content[array.path] = sum(content_of(put, checked=self.encoding.checksum) for put in made) % 2**64
             puts += made
-        fetch(connect(self.spec), puts)
+        self._put(puts)
         far = np.full(coords.shape[1], np.inf)  # without vertices: links alone
         extents = [corners(rows) for rows in vertices] or [(far, -far)]
         return LevelRecord(
@@ -97,13 +112,12 @@ class LevelWriter:
         Raises
         ------
         StoreError
-            If a put fails.
+            If a put fails, or another write has taken the place.
         """
         joined = merge_records(records)
         *arrays, node = CURRENT.level_puts(draft, joined, self.grid, self.encoding)
-        backend = connect(self.spec)
-        fetch(backend, [*puts, *arrays])
-        fetch(backend, [node])
+        self._put([*puts, *arrays])
+        self._put([node])
         return joined
 
 

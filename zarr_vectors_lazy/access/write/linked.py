@@ -186,7 +186,7 @@ def write_rows(
             empty_record(plan.coords.shape[1]), None
         )
     part = Part(plan, records)
-    done = write_arranged(plan, part)
+    done = write_arranged(plan, part, begun)
     places = _places(plan, part, homes)
     return (Mail(places, homes.of(places["row"])),) * width, done
 
@@ -261,7 +261,8 @@ def write_link_part(links: Records, plan: LinkPlan, begun: WriteSession) -> tupl
     chunks, first = np.unique(part.placed.sources, return_index=True)
     nbytes = np.diff(part.placed.bounds[first], append=len(links)) * links.dtype.itemsize
     written = [
-        write_links(part, of_rows.writer, chunks[at]) for at in batches_of(part.job, of_rows.coords[chunks], nbytes)
+        write_links(part, of_rows.writer(begun), chunks[at])
+        for at in batches_of(part.job, of_rows.coords[chunks], nbytes)
     ]
     within, across = part.placed.counts
     return (), LinkRecord(record=merge_records([nothing, *written]), within=within, across=across)

@@ -71,10 +71,10 @@ class Plan:
     ids: IntArray | None
     codes: Mapping[str, Mapping[int, IntArray]]
 
-    @property
-    def writer(self) -> LevelWriter:
-        """Of level 0."""
-        return LevelWriter(spec=self.job.spec, level=0, grid=self.job.grid, encoding=self.job.encoding)
+    def writer(self, begun: WriteSession) -> LevelWriter:
+        """Of level 0, in the write that has begun."""
+        job = self.job
+        return LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding, session=begun)
 
 
 def make_plan(settle: Settle, dtype: np.dtype[np.void], parts: int, tally: Tally) -> Plan:
@@ -202,18 +202,18 @@ def _values(plan: Plan, name: str, records: Records) -> np.ndarray[Any, Any]:
     return known[at].astype(plan.job.attributes[name].values.dtype)
 
 
-def write_part(plan: Plan, records: Records) -> PartRecord:
+def write_part(plan: Plan, records: Records, begun: WriteSession) -> PartRecord:
     """Encode and put the chunks whose rows are given, those of a chunk in the order of the input."""
     if not len(records):
         return PartRecord(empty_record(plan.coords.shape[1]), None)
     if is_tracked(plan):
         records = records.take(np.argsort(records["along"], kind="stable"))
-    return write_arranged(plan, Part(plan, records))
+    return write_arranged(plan, Part(plan, records), begun)
 
 
-def write_arranged(plan: Plan, part: Part) -> PartRecord:
+def write_arranged(plan: Plan, part: Part, begun: WriteSession) -> PartRecord:
     """Encode and put the chunks of a part."""
-    written = [write_chunks(part, plan.writer, chunks) for chunks in batches(part)]
+    written = [write_chunks(part, plan.writer(begun), chunks) for chunks in batches(part)]
     done = merge_records([empty_record(plan.coords.shape[1]), *written])
     _check_rows(plan, done)
     return PartRecord(done, part.table(plan))
@@ -235,7 +235,7 @@ def _check_rows(plan: Plan, done: LevelRecord) -> None:
 
 def write_spilled(plan: Plan, folder: SpillFolder, part: int, begun: WriteSession) -> PartRecord:
     """Write a part whose rows are in files."""
-    return write_part(plan, spilled_rows(plan, folder, part))
+    return write_part(plan, spilled_rows(plan, folder, part), begun)
 
 
 def spilled_rows(plan: Plan, folder: SpillFolder, part: int) -> Records:
@@ -251,7 +251,7 @@ def spilled_rows(plan: Plan, folder: SpillFolder, part: int) -> Records:
 
 def write_words(plan: Plan, words: IntArray, begun: WriteSession) -> PartRecord:
     """Write a part from `words` of its rows in any order."""
-    return write_part(plan, sorted_rows(words, plan.dtype))
+    return write_part(plan, sorted_rows(words, plan.dtype), begun)
 
 
 def sorted_rows(words: IntArray, dtype: np.dtype[np.void]) -> Records:
@@ -298,7 +298,7 @@ def finish_write(
     whole = Whole(plan, parts)
     records = [part.record for part in parts]
     if whole.placed is not None:
-        records += [write_links(whole, plan.writer, chunks) for chunks in batches(whole)]
+        records += [write_links(whole, plan.writer(session), chunks) for chunks in batches(whole)]
     return commit_write(plan, session, summarise, whole, records, folder)
 
 
@@ -314,7 +314,7 @@ def commit_write(
     records = [empty_record(plan.coords.shape[1]), *written]
     if sum(record.vertex_count for record in records) != int(plan.counts.sum()):
         raise StoreError("rows were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
-    done = plan.writer.finish(level_draft(whole), records, dense_puts(whole))
+    done = plan.writer(session).finish(level_draft(whole), records, dense_puts(whole))
     session.commit(CURRENT.root(plan.job.store))
     if folder is not None:
         folder.remove()

@@ -1,9 +1,15 @@
-"""A write from its first put to its last: no reader sees a half-written store."""
+"""A write from its first put to its last: no reader sees a half-written store, and of two at once one gives up.
+
+The root says which write has the place. What a write puts besides replaces nothing, where the backend has such a put.
+So whoever comes late, to a place that another write has taken, meets what that has put and reads in the root that it
+has lost. The other meets what came late before it had put the same itself, and replaces it.
+"""
 
 import json
 import re
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from zarr_vectors_lazy.access.metadata import DOC
@@ -17,9 +23,11 @@ from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import delete_below, fetch
 from zarr_vectors_lazy.storage.location import overlap
 from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import Buffer
 
 Mode: TypeAlias = Literal["w-", "w"]
 MODES = ("w-", "w")
+UNFINISHED = "an unfinished write"
 _PART = re.compile(r"\.zarr\.json\.[0-9a-f]{16}|zarr\.json#[0-9]+")  # of a first put that was killed
 
 
@@ -38,19 +46,46 @@ class WriteSession:
     spec: StoreSpec
     marker: bytes
 
+    def put(self, puts: Sequence[Put]) -> None:
+        """Put objects of the write, concurrently, none in place of another write's; again, if it has put them already.
+
+        Raises
+        ------
+        StoreError
+            If another write has taken the place, or a put fails.
+        """
+        backend = connect(self.spec)
+        if not backend.creates:
+            self.check()
+            fetch(backend, puts)
+            return
+        # The look costs no time here; whoever meets nothing hears of the other by it.
+        root, *made = fetch(backend, [Get(DOC), *(replace(put, create=True, unread=True) for put in puts)])
+        self._check_is(root)
+        met = [put for put, new in zip(puts, made, strict=True) if not new]
+        if met:  # a task that ran twice, or was killed in a put, or another write
+            there = fetch(backend, [Get(put.key) for put in met])
+            self.check()
+            fetch(backend, [put for put, old in zip(met, there, strict=True) if old is None or bytes(old) != put.data])
+
+    def check(self) -> None:
+        """Raise StoreError if another write has taken the place."""
+        (now,) = fetch(connect(self.spec), [Get(DOC)])
+        self._check_is(now)
+
+    def _check_is(self, now: Buffer | None) -> None:
+        if now is None or bytes(now) != self.marker:
+            raise _lost(self.spec.url)
+
     def commit(self, root: Put) -> None:
         """Put the real root, the last put of a write.
 
         Raises
         ------
         StoreError
-            If somebody else has begun to write here meanwhile, or the put fails.
+            If another write has taken the place, or the put fails.
         """
-        backend = connect(self.spec)
-        (now,) = fetch(backend, [Get(DOC)])
-        if now is None or bytes(now) != self.marker:
-            raise StoreError("another write took this place meanwhile; this one is given up", where=self.spec.url)
-        fetch(backend, [root])
+        _swap(connect(self.spec), root, self.marker)
 
 
 def check_mode(mode: object) -> None:
@@ -71,7 +106,7 @@ def check_place(spec: StoreSpec, mode: Mode) -> None:
     if root is None:
         _refuse_others(backend, names or ())
     else:
-        _check_replaced(bytes(root), mode, spec.url)
+        _check_replaced(backend, bytes(root), names or (), mode)
 
 
 def check_apart(source: StoreSpec, target: StoreSpec) -> None:
@@ -83,10 +118,12 @@ def check_apart(source: StoreSpec, target: StoreSpec) -> None:
         )
 
 
-def _check_replaced(root: bytes, mode: Mode, url: str) -> None:
-    what = _describe(root, url)
+def _check_replaced(backend: Backend, root: bytes, names: tuple[str, ...], mode: Mode) -> None:
+    if not root:  # of a first put that was cut off, where files appear before their bytes
+        _refuse_others(backend, names)
+    what = _describe(root, backend.url)
     if mode == "w-":
-        raise StoreError(f"{what} is here already; mode='w' replaces it", where=url)
+        raise StoreError(f"{what} is here already; mode='w' replaces it", where=backend.url)
 
 
 def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession:
@@ -100,7 +137,8 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
         If something is there that may not be replaced: a store (``"w-"``), or what is no Zarr Vectors store (both).
     """
     backend = connect(spec)
-    marker = CURRENT.marker(write_id or new_write_id())
+    write_id = write_id or new_write_id()
+    marker = CURRENT.marker(write_id)
     session = WriteSession(spec, bytes(marker.data))
     root, names = fetch(backend, [Get(DOC), ListDir("", required=False)])
     if root is None:
@@ -111,10 +149,30 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
         return session
     if bytes(root) == session.marker:
         return session
-    _check_replaced(bytes(root), mode, spec.url)
-    fetch(backend, [marker])
-    delete_below(backend, keep={DOC})
+    clearing = CURRENT.marker(write_id, clearing=True)  # a second run must know whether all was deleted
+    if bytes(root) != clearing.data:
+        _check_replaced(backend, bytes(root), names or (), mode)
+        _swap(backend, clearing, bytes(root))
+    delete_below(backend, keep={DOC}, before_each=WriteSession(spec, bytes(clearing.data)).check)
+    _swap(backend, marker, bytes(clearing.data))
     return session
+
+
+def _swap(backend: Backend, new: Put, old: bytes) -> None:
+    """Put a root in place of another; raise StoreError if that is gone, as far as the backend can tell."""
+    if backend.swaps:
+        (done,) = fetch(backend, [replace(new, match=old)])
+        if not done:
+            raise _lost(backend.url)
+    else:
+        (now,) = fetch(backend, [Get(DOC)])
+        if now is None or bytes(now) not in (old, new.data):
+            raise _lost(backend.url)
+        fetch(backend, [new])
+
+
+def _lost(url: str) -> StoreError:
+    return StoreError("another write took this place meanwhile; this one is given up", where=url)
 
 
 def _refuse_others(backend: Backend, names: tuple[str, ...]) -> None:
@@ -136,13 +194,15 @@ def _check_won(backend: Backend, session: WriteSession) -> None:
 
 def _describe(raw: bytes, url: str) -> str:
     """What a root is that may be replaced; raises StoreError if it may not."""
+    if not raw:
+        return UNFINISHED
     try:
         doc = json.loads(raw)
     except ValueError as error:
         raise StoreError(f"a {DOC} that is no JSON is here, which is never replaced", where=url) from error
     root = Found("", doc if isinstance(doc, dict) else {}, "")
     if root.unfinished:
-        return "an unfinished write"
+        return UNFINISHED
     try:
         generation_of(root, where=url)
     except UnsupportedVersionError:

@@ -36,7 +36,7 @@ def write_store(job: WriteJob, summarise: Callable[[Prepared, LevelRecord], dict
     prepared = Prepared(job, THREADS)
     check_cells(job, prepared.routed.coords, prepared.routed.counts)
     session = begin_write(job.spec, job.mode)
-    writer = LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding)
+    writer = LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding, session=session)
     records = [empty_record(job.positions.shape[1])]
     with (
         ThreadPoolExecutor(THREADS) as pool,

@@ -102,9 +102,11 @@ def _cells_array(grid: Grid, encoding: Encoding, attributes: Json) -> bytes:
     return array_document(grid.shape, "variable_length_bytes", chunk_shape, codecs, fill="", attributes=attributes)
 
 
-def marker_document(write_id: str) -> bytes:
+def marker_document(write_id: str, *, clearing: bool) -> bytes:
     """A root that says that the store is being written, and nothing else."""
-    return group_document({OUR_KEY: {"state": "writing", "write": write_id}})
+    return group_document(
+        {OUR_KEY: {"state": "writing", "write": write_id, **({"clearing": True} if clearing else {})}}
+    )
 
 
 def root_attributes(store: StoreDraft) -> Json:

@@ -264,9 +264,17 @@ class Writing09:
         puts = [put for name in values for put in dense.dense_attribute(level, family, name, values[name], encoding)]
         return [Put(f"{level}/{family}/{DOC}", documents.group_document()), *puts]
 
-    def marker(self, write_id: str) -> Put:
-        """A root that says that the store is being written; ``write_id`` tells one write from another."""
-        return Put(DOC, documents.marker_document(write_id))
+    def marker(self, write_id: str, *, clearing: bool = False) -> Put:
+        """A root that says that the store is being written; ``write_id`` tells one write from another.
+
+        Parameters
+        ----------
+        write_id
+            Of the write.
+        clearing
+            Whether what was there before is being deleted still.
+        """
+        return Put(DOC, documents.marker_document(write_id, clearing=clearing))
 
     def root(self, store: StoreDraft) -> Put:
         """The root of a finished store that has level 0 alone."""

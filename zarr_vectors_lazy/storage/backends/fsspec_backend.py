@@ -19,7 +19,7 @@ from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED, Lender
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.location import AZURE, scheme_of
+from zarr_vectors_lazy.storage.location import AZURE, CLOUD, scheme_of
 from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
 from zarr_vectors_lazy.storage.patience import Patience, persist
 from zarr_vectors_lazy.storage.ranges import check_length, of_range
@@ -28,6 +28,7 @@ from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer
 
 PERSISTENT = {"s3", "http", "https"}
+SSH = {"sftp", "ssh"}
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 PAGE = 1000  # keys in one request that deletes
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
@@ -46,6 +47,7 @@ class FsspecBackend(Backend):
         self._upgrading = asyncio.Lock()
         self._creating = threading.Lock()
         self.deletes_at_once = PAGE if self._scheme == "s3" else 1
+        self.creates = self._scheme in {*CLOUD, *SSH, "memory"}
         if self._asynchronous:
             run(self._open())
         else:
@@ -102,7 +104,8 @@ class FsspecBackend(Backend):
 
     async def _patiently(self, request: Request) -> Result:
         # Google's and Azure's file systems do this themselves. A creation whose answer was lost would find itself.
-        if self._scheme not in PERSISTENT or (isinstance(request, Put) and request.create):
+        alone = isinstance(request, Put) and request.create and not request.unread
+        if self._scheme not in PERSISTENT or alone:
             return await self._answer_async(request)
         patience = Patience.of_settings()
         return await persist(
@@ -296,7 +299,7 @@ class FsspecBackend(Backend):
         if request.create:
             if not self._create(system, path, bytes(request.data)):
                 return False
-        elif self._scheme in {"sftp", "ssh"}:
+        elif self._scheme in SSH:
             folder, _, name = path.rpartition("/")
             part = f"{folder}/.{name}.{secrets.token_hex(8)}"
             system.pipe_file(part, bytes(request.data))
@@ -307,7 +310,7 @@ class FsspecBackend(Backend):
         return True
 
     def _create(self, system: Any, path: str, data: bytes) -> bool:
-        if self._scheme in {"sftp", "ssh"}:
+        if self._scheme in SSH:
             return systems.create_over_ssh(system, path, data)
         with self._creating:  # a look and a put: at least no other thread comes between
             if system.exists(path):  # not every file system has a mode for it

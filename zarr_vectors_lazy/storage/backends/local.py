@@ -3,13 +3,20 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.types import Buffer
+
+fcntl: Any
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
 
 _FLAGS = os.O_RDONLY | getattr(os, "O_BINARY", 0)
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -17,6 +24,9 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 class LocalBackend(Backend):
     """A folder."""
+
+    creates = True
+    swaps = True
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         return [self._answer(request) for request in requests]
@@ -58,12 +68,19 @@ class LocalBackend(Backend):
         return data
 
     def _write(self, request: Put) -> bool:
+        if request.match is not None:
+            return self._swap(request, request.match)
         path = self._path(request.key)
-        written = True
-        if not request.unread or not _write_new(path, request.data):
+        written = request.unread and _write_new(path, request.data)
+        if not written and not (request.unread and request.create):
             written = _write_whole(path, request)
         record("put", request.key, 0)
         return written
+
+    def _swap(self, request: Put, old: bytes) -> bool:
+        with _locked(self.url):
+            now = self._read(Get(request.key))
+            return now == request.data or (now == old and self._write(Put(request.key, request.data)))
 
     def _delete(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -171,6 +188,21 @@ def _create(part: str, path: str) -> bool:
     finally:
         Path(part).unlink(missing_ok=True)
     return True
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    """Hold the lock of a folder, which goes with the process; no lock where the system or the file system has none."""
+    if fcntl is None:
+        yield
+        return
+    file = os.open(folder, _FLAGS)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
 
 
 def _create_open(part: str, path: str) -> bool:

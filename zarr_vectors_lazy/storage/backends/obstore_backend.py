@@ -13,7 +13,7 @@ from zarr_vectors_lazy.storage.backends import obstore_stores as stores
 from zarr_vectors_lazy.storage.backends.s3_region import is_elsewhere, region_of
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.location import parse, scheme_of
+from zarr_vectors_lazy.storage.location import BUCKETS, parse, scheme_of
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -39,6 +39,8 @@ class ObstoreBackend(Backend):
         self._upgrading = threading.Lock()
         self._asked = False
         self.deletes_at_once = PAGE
+        self.creates = self.listable
+        self.swaps = self._scheme in BUCKETS
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         return threads.gather(self._answer, requests)
@@ -87,20 +89,43 @@ class ObstoreBackend(Backend):
                 return self._delete(keys)
 
     def _put(self, request: Put) -> bool:
+        if request.match is not None:
+            return self._swap(request, request.match)
         # One request below a size that any connection sends before it times out; the parts of larger ones are retried.
-        options = {"use_multipart": len(request.data) > ONE_PUT_NBYTES and not request.create}
+        large = len(request.data) > ONE_PUT_NBYTES
+        create = request.create and not (large and request.unread)  # parts know no condition
+        options = {"use_multipart": large and not create}
         try:
-            self._store.put(request.key, request.data, mode="create" if request.create else "overwrite", **options)
+            self._store.put(request.key, request.data, mode="create" if create else "overwrite", **options)
         except (stores.AlreadyExistsError, stores.PreconditionError):
-            if not request.create:
+            if not create:
                 raise
             return False
         except (stores.NotSupportedError, NotImplementedError):
-            if not request.create or self._get(Get(request.key)) is not None:
+            if not create or (not request.unread and self._get(Get(request.key)) is not None):
                 raise
             self._store.put(request.key, request.data, **options)
         record("put", request.key, 0)
         return True
+
+    def _swap(self, request: Put, old: bytes) -> bool:
+        answer = self._store.get(request.key)
+        now = bytes(answer.bytes())
+        record("get", request.key, len(now))
+        if now != old:
+            return now == request.data
+        seen = {name: answer.meta[name] for name in ("e_tag", "version") if answer.meta[name] is not None}
+        try:
+            self._store.put(request.key, request.data, mode=seen)
+        except (stores.PreconditionError, stores.AlreadyExistsError):
+            now = bytes(self._store.get(request.key).bytes())  # it may have been sent again, after a lost answer
+        except (stores.NotSupportedError, NotImplementedError):
+            self._store.put(request.key, request.data)
+            now = bytes(request.data)
+        else:
+            now = bytes(request.data)
+        record("put", request.key, 0)
+        return now == request.data
 
     def _delete(self, keys: Sequence[str]) -> None:
         try:
