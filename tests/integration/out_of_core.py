@@ -62,6 +62,39 @@ def links(width, count, ndim=3, seed=0):
     return given
 
 
+def trees(values=False, seed=0):
+    """Arguments of `write_trees`, in memory: some trees an object, most branches short steps."""
+    rng = np.random.default_rng(seed)
+    given = points(seed=seed)
+    parents, seen = np.full(ROWS, -1), {}
+    for row in rng.permutation(ROWS).tolist():
+        before = seen.setdefault(given["object_ids"][row], [])
+        if before and rng.random() < 0.97:
+            parents[row] = before[-1] if rng.random() < 0.8 else rng.choice(before)
+            step = given["positions"][parents[row]] + rng.normal(0, 0.7, 3)
+            given["positions"][row] = np.clip(step, -6, 6)
+        before.append(row)
+    children = rng.permutation(np.flatnonzero(parents >= 0))
+    given["edges"] = np.stack([children, parents[children]], axis=1)
+    if values:
+        given["link_attributes"] = {"weight": rng.random(len(children)), "kind": rng.integers(0, 9, len(children))}
+    return given
+
+
+def write_trees(path, given, **options):
+    """Write skeletons."""
+    given = dict(given)
+    rows, edges = given.pop("positions"), given.pop("edges")
+    return zvl.write_graph(path, rows, edges, kind="skeleton", chunk_shape=CHUNK, **given, **options)
+
+
+def write_faces(path, given):
+    """Write a mesh."""
+    given = dict(given)
+    rows, faces = given.pop("vertices"), given.pop("faces")
+    return zvl.write_mesh(path, rows, faces, chunk_shape=CHUNK, **given)
+
+
 def paths(count=60, seed=0):
     rng = np.random.default_rng(seed)
     starts = rng.uniform(-6, 6, (count, 3))
@@ -80,7 +113,7 @@ def path_blocks(lines, step=17):
 
 
 def write_examples(folder):
-    """Write what every scheduler must write alike: points with objects in shards, polylines, and a box of these."""
+    """Write what every scheduler must write alike: every geometry, shards, and a box of polylines."""
     given = lazily(points())
     kwargs = {"chunk_shape": CHUNK, "shard_shape": 2, "vertex_attributes": given["vertex_attributes"]}
     with dask.config.set(SMALL):
@@ -88,6 +121,8 @@ def write_examples(folder):
         bag = db.from_sequence(path_blocks(paths()), npartitions=3)
         zvl.write_polylines(folder / "paths", bag, chunk_shape=CHUNK)
         save_box(folder)
+        write_faces(folder / "mesh", lazily(links(3, 300), 150))
+        write_trees(folder / "trees", lazily(trees(), 200), shard_shape=2)
 
 
 def write_expected(folder):
@@ -99,6 +134,8 @@ def write_expected(folder):
     zvl.write_polylines(folder / "paths", lines, chunk_shape=CHUNK, vertex_attributes=rows)
     with dask.config.set(scheduler="sync"):
         save_box(folder)
+    write_faces(folder / "mesh", links(3, 300))
+    write_trees(folder / "trees", trees(), shard_shape=2)
 
 
 def save_box(folder):

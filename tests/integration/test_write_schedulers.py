@@ -17,11 +17,14 @@ from tests.integration.out_of_core import (
 )
 from zarr_vectors_lazy.errors import StoreError
 
+NAMES = {"points", "paths", "part", "mesh", "trees"}
+
 
 @pytest.fixture(scope="module")
 def expected(tmp_path_factory):
     folder = tmp_path_factory.mktemp("memory")
     write_expected(folder)
+    assert {path.name for path in folder.iterdir()} == NAMES
     return folder
 
 
@@ -30,9 +33,8 @@ def test_schedulers_of_one_machine(tmp_path, expected, scheduler):
     with dask.config.set(scheduler=scheduler, num_workers=2, temporary_directory=str(tmp_path / "temporary")):
         write_examples(tmp_path)
     assert list((tmp_path / "temporary").iterdir()) == []
-    for name in ("points", "paths", "mesh"):
+    for name in NAMES:
         assert_same_files(tmp_path / name, expected / name)
-    assert_same_files(tmp_path / "part", expected / "part")
 
 
 @pytest.mark.distributed
@@ -49,9 +51,8 @@ def test_clusters(tmp_path, expected, monkeypatch, workers):
             monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else name)
             with pytest.raises(StoreError, match=r"pyarrow.*pip install 'zarr-vectors-lazy\[dataframe\]'"):
                 zvl.write_points(tmp_path / "x", given["positions"], chunk_shape=CHUNK, checksum=False)
-    for name in ("points", "paths", "mesh"):
+    for name in NAMES:
         assert_same_files(tmp_path / name, expected / name)
-    assert_same_files(tmp_path / "part", expected / "part")
     assert not (tmp_path / "local").exists()
     if workers == 1:
         with dask.config.set(scheduler="sync"), pytest.raises(StoreError, match="made with a distributed Client"):

@@ -52,6 +52,13 @@ def link_dtype(width: int, attributes: Mapping[str, tuple[np.dtype[Any], tuple[i
     return _filled([("number", "<i8"), ("ends", "<i8", (width,)), *_attribute_fields(attributes)])
 
 
+def rename_rows(rows: IntArray, firsts: IntArray) -> IntArray:
+    """Numbers of rows that are counted from block to block; ``firsts`` (B,) rows before each block."""
+    block = np.searchsorted(firsts, rows, side="right") - 1
+    found: IntArray = (block << BLOCK_BITS) + rows - firsts[block]
+    return found
+
+
 def _attribute_fields(attributes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> list[tuple[Any, ...]]:
     return [(attribute_field(name), dtype.newbyteorder("<"), shape) for name, (dtype, shape) in attributes.items()]
 
@@ -95,6 +102,11 @@ def block_of(numbers: IntArray) -> IntArray:
 def words(records: Records) -> IntArray:
     """(n, W) the same bytes as integers, in C order; a view."""
     return records.view(np.int64).reshape(len(records), records.dtype.itemsize // WORD)
+
+
+def in_order(records: Records) -> Records:
+    """Return the records by their number."""
+    return records.take(np.argsort(records["number"], kind="stable"))
 
 
 def from_words(columns: IntArray, dtype: np.dtype[np.void]) -> Records:

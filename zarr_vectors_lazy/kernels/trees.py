@@ -6,7 +6,7 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.types import IntArray
 
 
-def depth_first(parents: IntArray) -> IntArray:
+def depth_first(parents: IntArray, names: IntArray | None = None) -> IntArray:
     """Place of each vertex in depth-first order, children and roots in the order of their numbers.
 
     The tour that goes down and up every edge is a linked list; doubling pointers ranks it in log2(2 N) steps, whatever
@@ -16,6 +16,8 @@ def depth_first(parents: IntArray) -> IntArray:
     ----------
     parents
         (N,) parent of each vertex, -1 for roots.
+    names
+        (N,) what errors call the vertices; None: their numbers.
 
     Raises
     ------
@@ -36,6 +38,7 @@ def depth_first(parents: IntArray) -> IntArray:
         following = following[following]
     if not (following == end).all():
         vertex = int(np.flatnonzero(following[:n] != end)[0])
+        vertex = vertex if names is None else int(names[vertex])
         raise SelectionError(f"the edges of a skeleton must be trees; vertex {vertex} is on a cycle, or below one")
     return n - left[down]
 

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.access.machine import check_worker
+from zarr_vectors_lazy.access.write.part import spilled_rows
 from zarr_vectors_lazy.access.write.spill import SpillFolder
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.kernels.records import Records
@@ -30,11 +31,14 @@ class Exchange:
         Of the records, packed, a whole number of 8-byte words.
     receivers
         Number of tasks that records go to.
+    to_rows
+        Whether they go where the rows of their chunk go.
     """
 
     name: str
     dtype: np.dtype[np.void]
     receivers: int
+    to_rows: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,7 +60,7 @@ def send(folder: SpillFolder, exchange: Exchange, sender: int, mail: Mail) -> No
     bounds = np.concatenate([[0], np.cumsum(np.bincount(mail.to, minlength=exchange.receivers))]).astype(np.int64)
     with (folder.path / f"{exchange.name}.{sender}").open("wb") as file:
         bounds.tofile(file)
-        mail.records[order].tofile(file)
+        mail.records.take(order).tofile(file)
 
 
 def receive(folder: SpillFolder, exchange: Exchange, senders: int, receiver: int) -> Records:
@@ -103,6 +107,8 @@ class FileStep:
         What it receives, and from how many.
     sends
         What it sends.
+    has_rows
+        Whether it receives the rows of a part too, before all else; the plan is then its first argument.
     """
 
     folder: SpillFolder
@@ -110,12 +116,15 @@ class FileStep:
     number: int
     takes: Sequence[tuple[Exchange, int]] = ()
     sends: Sequence[Exchange] = ()
+    has_rows: bool = False
 
 
 def run_step(step: FileStep, _ready: object, *args: Any) -> Any:
     """Receive, work and send; return the work's result."""
     check_worker(wanted=False)
     received = [receive(step.folder, exchange, senders, step.number) for exchange, senders in step.takes]
+    if step.has_rows:
+        received.insert(0, spilled_rows(args[0], step.folder, step.number))
     mail, result = step.work(*received, *args)
     for exchange, one in zip(step.sends, mail, strict=True):
         send(step.folder, exchange, step.number, one)

@@ -19,7 +19,6 @@ from zarr_vectors_lazy.access.write.part import (
     Summary,
     Whole,
     commit_write,
-    spilled_rows,
     write_arranged,
 )
 from zarr_vectors_lazy.access.write.session import WriteSession
@@ -28,7 +27,7 @@ from zarr_vectors_lazy.access.write.whole import batches_of, empty_record, write
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.writing import place_links
 from zarr_vectors_lazy.kernels.places import PLACE, UNKNOWN, Homes, chunk_of_places, pack_places, row_of_places
-from zarr_vectors_lazy.kernels.records import Records, attribute_field, link_dtype, pack, row_numbers
+from zarr_vectors_lazy.kernels.records import Records, attribute_field, in_order, link_dtype, pack, row_numbers
 from zarr_vectors_lazy.kernels.routing import Routed
 from zarr_vectors_lazy.model.writing import LevelRecord, merge_records
 from zarr_vectors_lazy.plan.spread import spread_chunks
@@ -71,12 +70,15 @@ class LinkIntake:
         Of the records, that of the first block; others must have the same.
     homes
         Which tasks know where rows are stored.
+    counted
+        Whether links name rows counted from block to block, and not a block and a row in it.
     """
 
     read: LinkReader
     name: str
     dtype: np.dtype[np.void]
     homes: Homes
+    counted: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,12 +108,15 @@ class LinkPlan:
     parts
         (C,) part that writes the links of each chunk.
     count
-        Links.
+        Links that were given.
+    implied
+        Whether some of them are implied by the order of rows: the parts of the rows then tell how many are stored.
     """
 
     plan: Plan
     parts: IntArray
     count: int
+    implied: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,7 +136,13 @@ def link_layout(block: LinkBlock) -> np.dtype[np.void]:
 
 
 def take_links(intake: LinkIntake, number: int, *parts: Any) -> tuple[tuple[Mail], LinkTally]:
-    """Records of an input block, for the homes of their first ends.
+    """`link_records` of an input block, for the homes of their first ends."""
+    records, tally = link_records(intake, number, *parts)
+    return (Mail(records, intake.homes.of(records["ends"][:, 0])),), tally
+
+
+def link_records(intake: LinkIntake, number: int, *parts: Any) -> tuple[Records, LinkTally]:
+    """Records of an input block, and its tally.
 
     Raises
     ------
@@ -151,7 +162,7 @@ def take_links(intake: LinkIntake, number: int, *parts: Any) -> tuple[tuple[Mail
     if rows:
         at = int(np.argmax(block.links))
         highest = (int(block.links.flat[at]), number, at // block.links.shape[1])
-    return (Mail(records, intake.homes.of(block.links[:, 0])),), LinkTally(count=rows, highest=highest)
+    return records, LinkTally(count=rows, highest=highest)
 
 
 def merge_link_tallies(tallies: Sequence[LinkTally]) -> LinkTally:
@@ -162,7 +173,7 @@ def merge_link_tallies(tallies: Sequence[LinkTally]) -> LinkTally:
     )
 
 
-def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int) -> LinkPlan:
+def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int, implied: bool) -> LinkPlan:
     """Plan the links, when every input block was seen.
 
     Raises
@@ -171,10 +182,10 @@ def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int) -> 
         If one names a row that is not there.
     """
     rows, (row, block, at) = int(plan.counts.sum()), tally.highest
-    if row >= rows and not intake.homes.apart:
+    if row >= rows and intake.counted:
         raise SelectionError(f"{intake.name} name row {row}, at row {at} of block {block}; there are {rows}")
     spread = spread_chunks(plan.coords, plan.counts, plan.job.grid, plan.job.encoding, parts)
-    return LinkPlan(plan=plan, parts=spread, count=tally.count)
+    return LinkPlan(plan=plan, parts=spread, count=tally.count, implied=implied)
 
 
 def write_rows(
@@ -182,23 +193,20 @@ def write_rows(
 ) -> tuple[tuple[Mail, ...], PartRecord]:
     """Write the chunks of a part; tell the homes of its rows where they are stored, once for each end of a link."""
     if not len(records):
-        return (Mail(np.empty(0, PLACE), np.empty(0, np.int64)),) * width, PartRecord(
-            empty_record(plan.coords.shape[1]), None
-        )
-    part = Part(plan, records)
+        return (no_mail(PLACE),) * width, PartRecord(empty_record(plan.coords.shape[1]), None)
+    part = Part(plan, in_order(records))
     done = write_arranged(plan, part, begun)
-    places = _places(plan, part, homes)
+    places = places_of_part(plan, part, homes)
     return (Mail(places, homes.of(places["row"])),) * width, done
 
 
-def write_spilled_rows(
-    plan: Plan, begun: WriteSession, folder: SpillFolder, part: int, homes: Homes, width: int
-) -> tuple[tuple[Mail, ...], PartRecord]:
-    """`write_rows` of a part whose rows are in files."""
-    return write_rows(spilled_rows(plan, folder, part), plan, begun, homes, width)
+def no_mail(dtype: np.dtype[np.void]) -> Mail:
+    """Nothing to send."""
+    return Mail(np.empty(0, dtype), np.empty(0, np.int64))
 
 
-def _places(plan: Plan, part: Part, homes: Homes) -> Records:
+def places_of_part(plan: Plan, part: Part, homes: Homes) -> Records:
+    """Places of the rows of a part, chunk by chunk as they are stored."""
     grid = plan.job.grid
     chunks = np.searchsorted(flat(plan.coords, grid), flat(part.routed.coords, grid))
     arranged = [part.arranged(chunk) for chunk in range(len(chunks))]
@@ -256,7 +264,7 @@ def write_link_part(links: Records, plan: LinkPlan, begun: WriteSession) -> tupl
     nothing = empty_record(of_rows.coords.shape[1])
     if not len(links):
         return (), LinkRecord(record=nothing, within=0, across=0)
-    part = LinkPart(of_rows, links[np.argsort(links["number"], kind="stable")])
+    part = LinkPart(of_rows, in_order(links))
     assert part.placed is not None
     chunks, first = np.unique(part.placed.sources, return_index=True)
     nbytes = np.diff(part.placed.bounds[first], append=len(links)) * links.dtype.itemsize
@@ -308,7 +316,7 @@ def finish_linked(
         If links were lost, a put fails, or another write took the place.
     """
     whole = LinkedWhole(plan, parts, links.count, link_parts)
-    if sum(whole.link_counts) != links.count:
+    if sum(whole.link_counts) != (sum(part.links for part in parts) if links.implied else links.count):
         raise StoreError("links were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
     records = [part.record for part in parts] + [part.record for part in link_parts]
     return commit_write(plan, session, summarise, whole, records, folder)

@@ -24,7 +24,7 @@ from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.format.writing import CURRENT, MISSING
 from zarr_vectors_lazy.kernels import arrange
 from zarr_vectors_lazy.kernels.arrange import Arranged, FragmentTable
-from zarr_vectors_lazy.kernels.records import Records, attribute_field, block_of, from_words
+from zarr_vectors_lazy.kernels.records import Records, attribute_field, block_of, from_words, in_order
 from zarr_vectors_lazy.kernels.routing import Routed
 from zarr_vectors_lazy.model.writing import LevelRecord, merge_records
 from zarr_vectors_lazy.plan.spread import spread_chunks
@@ -127,10 +127,13 @@ class PartRecord:
         Its cells.
     fragments
         With numbers of the plan's chunks, object ids for owners and row numbers; None where there are no objects.
+    links
+        Links that it found and sent on.
     """
 
     record: LevelRecord
     fragments: FragmentTable | None
+    links: int = 0
 
 
 class Part(Prepared):
@@ -256,8 +259,7 @@ def write_words(plan: Plan, words: IntArray, begun: WriteSession) -> PartRecord:
 
 def sorted_rows(words: IntArray, dtype: np.dtype[np.void]) -> Records:
     """Rows from their `words`, in the order of the input."""
-    records = from_words(words, dtype)
-    return records.take(np.argsort(records["number"], kind="stable"))
+    return in_order(from_words(words, dtype))
 
 
 class Whole(Prepared):

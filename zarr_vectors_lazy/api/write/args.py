@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.write.job import Column, Values
+from zarr_vectors_lazy.access.write.trees import joins_objects
 from zarr_vectors_lazy.api.write.values import as_array, by_name
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.format.writing import encode_categories, is_number, parse_text
@@ -339,11 +340,14 @@ def refuse_tables(*tables: Mapping[Any, Any] | None) -> None:
         raise SelectionError("object_attributes, groups and group_attributes need object_ids")
 
 
-def check_trees(edges: IntArray) -> None:
-    """Raise SelectionError if a child has two parents."""
+def check_trees(edges: IntArray, owners: IntArray) -> None:
+    """Raise SelectionError if a child has two parents, or a parent of another object; ``owners`` (N,) of all rows."""
     children, counts = np.unique(edges[:, 0], return_counts=True)
     if (counts > 1).any():
         raise SelectionError(
             f"the edges of a skeleton are [child, parent], one for each child; vertex {int(children[counts > 1][0])} "
             f"has {int(counts.max())} parents"
         )
+    apart = owners[edges[:, 0]] != owners[edges[:, 1]]
+    if apart.any():
+        raise SelectionError(joins_objects(*edges[apart][0].tolist()))

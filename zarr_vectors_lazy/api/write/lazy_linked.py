@@ -21,7 +21,6 @@ from zarr_vectors_lazy.api.write.out_of_core import (
     source_of,
     write_source,
 )
-from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
 
 EDGE_WIDTHS = (2,)
@@ -42,14 +41,12 @@ def write_lazy_graph(
     options: Options,
 ) -> Any:
     """`write_graph` of Dask arrays."""
-    if kind == "skeleton":
-        raise SelectionError("skeletons cannot be written out of core: compute them first")
     rows = {"positions": positions, **labelled(attributes["vertex"])}
     links = {"edges": edges, **labelled(attributes["link"], "link_attributes")}
     source, link_source = linked_sources(
         rows, links, attributes=attributes, object_ids=object_ids, dtype=options.dtype, widths=EDGE_WIDTHS
     )
-    shape = Shape(geometry=kind, kind="objects")
+    shape = Shape(geometry=kind, kind="trees" if kind == "skeleton" else "objects")
     return write_source(path, source, shape, options, tables, summarise=summaries.of_graph, links=link_source)
 
 
@@ -115,6 +112,7 @@ def linked_sources(
             name=link_name,
             sample=sample,
             nbytes=float(link_layout(sample).itemsize * of_links[0].shape[0]),
+            sizes=None if np.isnan(of_rows[0].shape[0]) else np.asarray(of_rows[0].chunks[0], np.int64),
         ),
     )
 

@@ -50,13 +50,15 @@ def write_graph(
     path
         Path, URL or zarr store object.
     positions
-        (N, D) nodes. They, what goes with them and ``edges`` may all be Dask arrays: a graph is then written out of
-        core, as by `write_points`; skeletons are not.
+        (N, D) nodes. They, what goes with them and ``edges`` may all be Dask arrays, which are written out of core, as
+        by `write_points`.
     edges
         (M, 2) rows of ``positions``, in blocks of their own where they are a Dask array; of a
         skeleton ``[child, parent]``, a parent for each child but the roots.
     kind
-        ``"skeleton"`` stores trees in depth-first order, and only the edges that this order does not imply.
+        ``"skeleton"`` stores trees in depth-first order, and only the edges that this order does not imply. An edge
+        lies inside an object. Of Dask arrays, all nodes of an object must fit into the memory of one task, about 200
+        bytes for each; without ``object_ids`` that is all nodes.
     vertex_attributes, object_ids, object_attributes, groups, group_attributes
         As `write_points`; without ``object_ids`` all nodes are object 0.
     link_attributes
@@ -89,8 +91,6 @@ def write_graph(
         return write_lazy_graph(path, positions, edges, attributes=attributes, **given)
     rows = len(args.parse_positions(positions, dtype)[0])
     links = args.parse_links(edges, EDGE_WIDTHS, rows, "edges")
-    if kind == "skeleton":
-        args.check_trees(links)
     objects = make_objects(
         np.zeros(rows, np.int64) if object_ids is None else args.parse_ids(object_ids, rows),
         attributes=object_attributes,
@@ -98,6 +98,8 @@ def write_graph(
         group_attributes=group_attributes,
     )
     columns = args.parse_columns(vertex_attributes, rows, "vertex_attributes")
+    if kind == "skeleton":
+        args.check_trees(links, objects.owners)
     values = args.parse_numbers(link_attributes, len(links), "link_attributes")
     shape = Shape(geometry=kind, kind="trees" if kind == "skeleton" else "objects")
     job = make_job(path, positions, shape, options, columns=columns, objects=objects, links=links, link_values=values)

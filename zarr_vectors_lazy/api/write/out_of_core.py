@@ -17,6 +17,7 @@ from zarr_vectors_lazy.access.write.linked import LinkBlock, LinkIntake, LinkRea
 from zarr_vectors_lazy.access.write.part import Settle, Summary
 from zarr_vectors_lazy.access.write.session import check_place
 from zarr_vectors_lazy.access.write.spill import SpillFolder
+from zarr_vectors_lazy.access.write.trees import tree_dtype
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.api.write import args
 from zarr_vectors_lazy.api.write.bounds import settle_bounds
@@ -25,8 +26,9 @@ from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.writing import MISSING, code_dtype
 from zarr_vectors_lazy.graph.slots import on_cluster
 from zarr_vectors_lazy.graph.write.carrier import FileCarrier
-from zarr_vectors_lazy.graph.write.linked import Linking, linked_write
+from zarr_vectors_lazy.graph.write.linked import Linking, Trees, linked_write
 from zarr_vectors_lazy.graph.write.spilled import Blocks, Writing, optimized, spilled_write
+from zarr_vectors_lazy.graph.write.trees import tree_write
 from zarr_vectors_lazy.kernels.places import PLACE, Homes
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.settings import setting
@@ -102,6 +104,8 @@ class LinkSource:
         Of all, NaN where it is not known.
     apart
         Whether links name a block and a row in it, not rows counted from block to block.
+    sizes
+        (B,) rows of each block of rows, where they are known.
     """
 
     keys: Sequence[tuple[Any, ...]]
@@ -110,16 +114,26 @@ class LinkSource:
     sample: LinkBlock
     nbytes: float
     apart: bool = False
+    sizes: IntArray | None = None
 
 
-def make_linking(source: Source, links: LinkSource) -> Linking:
+def make_linking(source: Source, links: LinkSource, job: WriteJob) -> Linking:
     """How links are written: as many homes as places and links need, as many parts as links do."""
     rows = source.nbytes / layout(source.sample).itemsize
     blocks = max(len(source.blocks.keys), len(links.keys))
-    homes = Homes(tasks_for(max(rows * PLACE.itemsize, links.nbytes), blocks), links.apart)
-    dtype = link_layout(links.sample)
-    intake = LinkIntake(read=links.read, name=links.name, dtype=dtype, homes=homes)
-    return Linking(intake=intake, keys=links.keys, parts=tasks_for(links.nbytes, blocks))
+    homes = tasks_for(max(rows * PLACE.itemsize, links.nbytes), blocks)
+    ndim, trees = job.positions.shape[1], None
+    if job.kind == "trees":
+        firsts = None if links.apart or links.sizes is None else np.cumsum(links.sizes) - links.sizes
+        trees = Trees(ndim=ndim, groups=tasks_for(rows * tree_dtype(ndim).itemsize, blocks), firsts=firsts)
+    intake = LinkIntake(
+        read=links.read,
+        name=links.name,
+        dtype=link_layout(links.sample),
+        homes=Homes(homes, links.apart or trees is not None),
+        counted=not links.apart,
+    )
+    return Linking(intake=intake, keys=links.keys, parts=tasks_for(links.nbytes, blocks), trees=trees)
 
 
 def tasks_for(nbytes: float, blocks: int) -> int:
@@ -176,7 +190,10 @@ def _delayed(
     if links is None:
         return _shuffled("shuffled_write")(*shuffling) if on_cluster() else spilled_write(*shuffling[:2], folder)
     carrier = _shuffled("FrameCarrier")(*shuffling) if on_cluster() else FileCarrier(*shuffling[:2], folder)
-    return linked_write(writing, make_linking(source, links), carrier)
+    linking = make_linking(source, links, job)
+    if linking.trees is not None:
+        return tree_write(writing, linking, linking.trees, carrier)
+    return linked_write(writing, linking, carrier)
 
 
 def make_intake(job: WriteJob, shape: Shape, sample: Block, read: Reader) -> Intake:

@@ -6,10 +6,11 @@ from typing import Any, Protocol
 from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.write.exchange import Exchange, FileStep, Work, drop, run_step
-from zarr_vectors_lazy.access.write.linked import write_spilled_rows
 from zarr_vectors_lazy.access.write.spill import SpillFolder
+from zarr_vectors_lazy.access.write.trees import spill_nodes
 from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.graph.write.spilled import Blocks, Tasks, Writing, add_spills
+from zarr_vectors_lazy.kernels.places import Homes
 
 
 class Carrier(Protocol):
@@ -27,12 +28,16 @@ class Carrier(Protocol):
 
     tasks: Tasks
     folder: SpillFolder | None
+    hashed: bool
+    """Whether rows go to parts by a hash of their chunk, not as the plan says."""
 
-    def add_rows(self) -> list[Key]:
-        """Add the tasks that take input blocks of rows; keys of their tallies."""
+    def add_rows(self, nodes: Exchange | None = None, homes: Homes | None = None) -> list[Key]:
+        """Add the tasks that take input blocks of rows, and send ``nodes`` home; keys of their tallies."""
 
-    def add_part(self, part: int, sends: Sequence[Exchange], *args: Any) -> Key:
-        """Add the task that writes a part of the rows; key of its record."""
+    def add_part(
+        self, part: int, work: Work, *args: Any, takes: Sequence[Exchange] = (), sends: Sequence[Exchange] = ()
+    ) -> Key:
+        """Add the task that writes a part of the rows, which are received first; key of its record."""
 
     def add_step(
         self,
@@ -66,6 +71,8 @@ class FileCarrier:
         Of the files.
     """
 
+    hashed = False
+
     def __init__(self, writing: Writing, blocks: Blocks, folder: SpillFolder) -> None:
         self.writing = writing
         self.blocks = blocks
@@ -74,15 +81,38 @@ class FileCarrier:
         self._files = folder
         self._senders: dict[str, list[Key]] = {}
 
-    def add_rows(self) -> list[Key]:
+    def add_rows(self, nodes: Exchange | None = None, homes: Homes | None = None) -> list[Key]:
         """Tasks that keep records in files."""
-        return add_spills(self.tasks, self.writing, self.blocks, self._files)
+        if nodes is None:
+            return add_spills(self.tasks, self.writing, self.blocks, self._files)
+        args = (self.writing.intake, self._files, homes)
+        return [
+            self.add_step(
+                self.writing.key("spill", number),
+                spill_nodes,
+                *args,
+                number,
+                *map(TaskRef, keys),
+                number=number,
+                sends=[nodes],
+            )
+            for number, keys in enumerate(self.blocks.keys)
+        ]
 
-    def add_part(self, part: int, sends: Sequence[Exchange], *args: Any) -> Key:
+    def add_part(
+        self, part: int, work: Work, *args: Any, takes: Sequence[Exchange] = (), sends: Sequence[Exchange] = ()
+    ) -> Key:
         """Task that reads rows from files."""
         key, brief, begun = (self.writing.key(*name) for name in (("part", part), ("brief",), ("begin",)))
-        more = (TaskRef(brief), TaskRef(begun), self._files, part, *args)
-        return self.add_step(key, write_spilled_rows, *more, number=part, sends=sends)
+        return self._add(
+            key,
+            (TaskRef(brief), TaskRef(begun), *args),
+            work=work,
+            number=part,
+            takes=takes,
+            sends=sends,
+            has_rows=True,
+        )
 
     def add_step(
         self,
@@ -94,12 +124,26 @@ class FileCarrier:
         sends: Sequence[Exchange] = (),
     ) -> Key:
         """Task that waits until all have sent."""
+        return self._add(key, args, work=work, number=number, takes=takes, sends=sends, has_rows=False)
+
+    def _add(
+        self,
+        key: Key,
+        args: Sequence[Any],
+        *,
+        work: Work,
+        number: int,
+        takes: Sequence[Exchange],
+        sends: Sequence[Exchange],
+        has_rows: bool,
+    ) -> Key:
         step = FileStep(
             folder=self._files,
             work=work,
             number=number,
             takes=tuple((exchange, len(self._senders[exchange.name])) for exchange in takes),
             sends=tuple(sends),
+            has_rows=has_rows,
         )
         ready = List(*(TaskRef(self._sent(exchange)) for exchange in takes))
         self.tasks[key] = Task(key, run_step, step, ready, *args)

@@ -12,11 +12,10 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.machine import check_worker
 from zarr_vectors_lazy.access.write.exchange import Exchange, Mail, Work
-from zarr_vectors_lazy.access.write.linked import write_rows
-from zarr_vectors_lazy.access.write.part import PartRecord, Plan, sorted_rows
-from zarr_vectors_lazy.access.write.session import WriteSession
+from zarr_vectors_lazy.access.write.intake import Intake, Tally, take_block
+from zarr_vectors_lazy.access.write.trees import nodes_of
 from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
-from zarr_vectors_lazy.graph.write.shuffled import UNIT, add_takes, frame_of, shuffled_rows
+from zarr_vectors_lazy.graph.write.shuffled import UNIT, Shards, add_grid, frame_of, shuffled_rows, units_of
 from zarr_vectors_lazy.graph.write.spilled import Blocks, Tasks, Writing
 from zarr_vectors_lazy.kernels.places import Homes
 from zarr_vectors_lazy.kernels.records import from_words
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.access.write.spill import SpillFolder
 
 TO = "to"
+WORDS = r"^w\d+$"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,12 +35,13 @@ class FrameStep:
     ----------
     work
         What it does.
-    takes
-        What it receives.
+    takes, sends
+        What it receives and sends.
     """
 
     work: Work
     takes: Sequence[Exchange] = ()
+    sends: Sequence[Exchange] = ()
 
 
 class FrameCarrier:
@@ -54,6 +55,8 @@ class FrameCarrier:
         As for `shuffled_write`.
     """
 
+    hashed = True
+
     def __init__(self, writing: Writing, blocks: Blocks, shards: tuple[int, ...] | None, bounds: Any) -> None:
         self.writing = writing
         self.blocks = blocks
@@ -64,22 +67,39 @@ class FrameCarrier:
         self._frames: dict[str, list[Key]] = {}
         self._received: dict[str, list[Key]] = {}
 
-    def add_rows(self) -> list[Key]:
+    def add_rows(self, nodes: Exchange | None = None, homes: Homes | None = None) -> list[Key]:
         """Tasks that make data frames."""
-        frames, tallies = add_takes(self.tasks, self.writing, self.blocks, self._shards, self._bounds)
-        self._frames[UNIT] = frames
-        return tallies
+        grid = None
+        if self._shards is not None:
+            grid = add_grid(self.tasks, self.writing, self.blocks, self._shards, self._bounds)
+        return [
+            self.add_step(
+                self.writing.key("take", number),
+                take_framed,
+                self.writing.intake,
+                grid,
+                homes,
+                number,
+                *map(TaskRef, keys),
+                number=number,
+                sends=[self._rows, *([] if nodes is None else [nodes])],
+            )
+            for number, keys in enumerate(self.blocks.keys)
+        ]
 
-    def add_part(self, part: int, sends: Sequence[Exchange], *args: Any) -> Key:
+    @property
+    def _rows(self) -> Exchange:
+        return Exchange(name="rows", dtype=self.writing.intake.dtype, receivers=self.writing.parts, to_rows=True)
+
+    def add_part(
+        self, part: int, work: Work, *args: Any, takes: Sequence[Exchange] = (), sends: Sequence[Exchange] = ()
+    ) -> Key:
         """Task that has the rows of a partition."""
-        if UNIT not in self._received:
-            shuffled = shuffled_rows(self.writing, self._delayed(UNIT))
-            self._received[UNIT] = self._over(shuffled)
-        rows = TaskRef(self._received[UNIT][part])
+        if self._rows.name not in self._received:
+            self.close(self._rows)
         key, brief, begun = (self.writing.key(*name) for name in (("part", part), ("brief",), ("begin",)))
-        return self.add_step(
-            key, write_framed_rows, rows, TaskRef(brief), TaskRef(begun), *args, number=part, sends=sends
-        )
+        more = (TaskRef(brief), TaskRef(begun), *args)
+        return self.add_step(key, work, *more, number=part, takes=[self._rows, *takes], sends=sends)
 
     def add_step(
         self,
@@ -93,7 +113,7 @@ class FrameCarrier:
         """Task of a partition of each exchange; one more for each frame that it sends."""
         done = (f"{key[0]}-done", *key[1:])
         received = List(*(TaskRef(self._received[exchange.name][number]) for exchange in takes))
-        step = FrameStep(work=work, takes=tuple(takes))
+        step = FrameStep(work=work, takes=tuple(takes), sends=tuple(sends))
         self.tasks[done] = Task(done, run_framed, step, received, *args)
         for at, exchange in enumerate(sends):
             frame = (f"{key[0]}-{exchange.name}", *key[1:])
@@ -103,12 +123,15 @@ class FrameCarrier:
         return key
 
     def close(self, exchange: Exchange) -> None:
-        """Add the shuffle; its divisions say where each record goes."""
-        meta = frame_of(np.empty(0, exchange.dtype), np.empty(0, np.int64), TO)
-        frames = dd.from_delayed(self._delayed(exchange.name), meta=meta, verify_meta=False)
-        divisions = tuple(range(exchange.receivers + 1))
-        shuffled = frames.set_index(TO, divisions=divisions, shuffle_method="p2p").optimize(fuse=False)
-        self._received[exchange.name] = self._over(shuffled)
+        """Add the shuffle; its divisions, or a hash, say where each record goes."""
+        layer = self.writing.key(f"send-{exchange.name}")
+        graph = HighLevelGraph.from_collections(layer, dict(self.tasks), dependencies=list(self.blocks.collections))
+        frames = [Delayed(frame, graph, layer=layer) for frame in self._frames[exchange.name]]
+        make = shuffled_rows if exchange.to_rows else divided
+        shuffled = make(frames, exchange.dtype, exchange.receivers)
+        # One layer of all tasks: the layers of several data frames, that name each other's tasks, would have no order.
+        self.tasks.update(shuffled.__dask_graph__())
+        self._received[exchange.name] = shuffled.__dask_keys__()
 
     def received(self, exchange: Exchange, keys: Sequence[Key]) -> Sequence[Key]:
         """None: Dask deletes what all have received."""
@@ -118,32 +141,33 @@ class FrameCarrier:
         """The last tasks over all shuffles."""
         return HighLevelGraph.from_collections(key, self.tasks, dependencies=list(self.blocks.collections))
 
-    def _delayed(self, name: str) -> list[Delayed]:
-        """Frames that were sent, each with the graph of all tasks up to now."""
-        layer = self.writing.key(f"send-{name}")
-        graph = HighLevelGraph.from_collections(layer, dict(self.tasks), dependencies=list(self.blocks.collections))
-        return [Delayed(frame, graph, layer=layer) for frame in self._frames[name]]
 
-    def _over(self, shuffled: Any) -> list[Key]:
-        # One layer of all tasks: the layers of several data frames, that name each other's tasks, would have no order.
-        self.tasks.update(shuffled.__dask_graph__())
-        keys: list[Key] = shuffled.__dask_keys__()
-        return keys
+def divided(frames: list[Delayed], dtype: np.dtype[np.void], receivers: int) -> Any:
+    """Frames of records as a data frame, a partition for each receiver."""
+    meta = frame_of(np.empty(0, dtype), np.empty(0, np.int64), TO)
+    sent = dd.from_delayed(frames, meta=meta, verify_meta=False)
+    return sent.set_index(TO, divisions=tuple(range(receivers + 1)), shuffle_method="p2p").optimize(fuse=False)
 
 
 def run_framed(step: FrameStep, frames: Sequence[Any], *args: Any) -> tuple[Any, ...]:
     """Work on what was received; the frames to be sent, and the work's result last."""
     check_worker(wanted=True)
     received = [
-        from_words(frame.to_numpy(np.int64), exchange.dtype) for frame, exchange in zip(frames, step.takes, strict=True)
+        from_words(frame.filter(regex=WORDS).to_numpy(np.int64), exchange.dtype)
+        for frame, exchange in zip(frames, step.takes, strict=True)
     ]
     mail, result = step.work(*received, *args)
-    return (*(frame_of(each.records, each.to, TO) for each in mail), result)
+    sent = (
+        frame_of(each.records, each.to, UNIT if exchange.to_rows else TO)
+        for each, exchange in zip(mail, step.sends, strict=True)
+    )
+    return (*sent, result)
 
 
-def write_framed_rows(
-    frame: Any, plan: Plan, begun: WriteSession, homes: Homes, width: int
-) -> tuple[tuple[Mail, ...], PartRecord]:
-    """`write_rows` of a part whose rows are in a data frame."""
-    rows = sorted_rows(frame.drop(columns=UNIT).to_numpy(np.int64), plan.dtype)
-    return write_rows(rows, plan, begun, homes, width)
+def take_framed(
+    intake: Intake, shards: Shards | None, homes: Homes | None, number: int, *parts: Any
+) -> tuple[tuple[Mail, ...], Tally]:
+    """Rows of an input block, for their parts; with ``homes`` its nodes for their homes, too."""
+    taken = take_block(intake, number, *parts)
+    rows = Mail(taken.records, units_of(taken, shards))
+    return (rows,) if homes is None else (rows, nodes_of(taken, homes)), taken.tally

@@ -14,11 +14,32 @@ from zarr_vectors_lazy.access.write.linked import (
     resolve_ends,
     take_links,
     write_link_part,
+    write_rows,
 )
 from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.graph.write.carrier import Carrier
 from zarr_vectors_lazy.graph.write.spilled import Writing, add_joins, add_plan
 from zarr_vectors_lazy.kernels.places import PLACE
+from zarr_vectors_lazy.types import IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trees:
+    """How the nodes of skeletons are put in order.
+
+    Parameters
+    ----------
+    ndim
+        Axes of a chunk.
+    groups
+        Tasks that have all nodes of some objects each.
+    firsts
+        (B,) rows before each block, where edges count rows and the sizes of blocks are known; else None.
+    """
+
+    ndim: int
+    groups: int
+    firsts: IntArray | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -33,15 +54,28 @@ class Linking:
         Of each input block of links those of its parts.
     parts
         Tasks that write links.
+    trees
+        Of skeletons, how their nodes are put in order; None: of what has no order.
     """
 
     intake: LinkIntake
     keys: Sequence[tuple[Key, ...]]
     parts: int
+    trees: Trees | None = None
 
     def ends(self, slot: int) -> Exchange:
         """Links on their way to the home of an end."""
         return Exchange(name=f"ends-{slot}", dtype=self.intake.dtype, receivers=self.intake.homes.count)
+
+    @property
+    def valued(self) -> bool:
+        """Whether links have attributes."""
+        return any(name.startswith("attribute:") for name in self.intake.dtype.names or ())
+
+    @property
+    def implied(self) -> bool:
+        """Whether the order of rows implies some links, which are then not stored."""
+        return self.trees is not None and not self.valued
 
     @property
     def complete(self) -> Exchange:
@@ -59,22 +93,16 @@ class Linking:
 
 def linked_write(writing: Writing, linking: Linking, carrier: Carrier) -> Delayed:
     """Write rows and links."""
+    places = linking.places
     tallies = carrier.add_rows()
     taken = _add_takes(writing, linking, carrier)
-    _add_plans(writing, linking, carrier, tallies, taken)
-    places = linking.places
-    parts = [carrier.add_part(part, places, linking.intake.homes, len(places)) for part in range(writing.parts)]
+    add_plan(carrier.tasks, writing, tallies, [add_link_plan(writing, linking, carrier, taken)])
+    homes = linking.intake.homes
+    parts = [carrier.add_part(part, write_rows, homes, len(places), sends=places) for part in range(writing.parts)]
     for exchange in (linking.ends(0), *places):
         carrier.close(exchange)
-    last = [key for slot in range(len(places)) for key in _add_round(writing, linking, carrier, slot)]
-    plan, begun = TaskRef(writing.key("link-plan")), TaskRef(writing.key("begin"))
-    written = [
-        carrier.add_step(
-            writing.key("links", part), write_link_part, plan, begun, number=part, takes=[linking.complete]
-        )
-        for part in range(linking.parts)
-    ]
-    return _finished(writing, carrier, parts, written, last)
+    last = add_rounds(writing, linking, carrier, first=0)
+    return add_links(writing, linking, carrier, parts, last)
 
 
 def _add_takes(writing: Writing, linking: Linking, carrier: Carrier) -> list[Key]:
@@ -92,32 +120,28 @@ def _add_takes(writing: Writing, linking: Linking, carrier: Carrier) -> list[Key
     ]
 
 
-def _add_plans(
-    writing: Writing, linking: Linking, carrier: Carrier, tallies: Sequence[Key], taken: Sequence[Key]
-) -> None:
-    key = writing.key("link-plan")
-    tally = add_joins(carrier.tasks, writing, "link-tally", taken, merge_link_tallies)
-    add_plan(carrier.tasks, writing, tallies, [key])
-    brief = TaskRef(writing.key("brief"))
-    carrier.tasks[key] = Task(key, plan_links, brief, TaskRef(tally), linking.intake, linking.parts)
+def add_link_plan(writing: Writing, linking: Linking, carrier: Carrier, taken: Sequence[Key]) -> Key:
+    """Plan the links when all were tallied; key of the plan."""
+    key, brief = writing.key("link-plan"), TaskRef(writing.key("brief"))
+    tally = TaskRef(add_joins(carrier.tasks, writing, "link-tally", taken, merge_link_tallies))
+    carrier.tasks[key] = Task(key, plan_links, brief, tally, linking.intake, linking.parts, linking.implied)
+    return key
+
+
+def add_rounds(writing: Writing, linking: Linking, carrier: Carrier, *, first: int) -> list[Key]:
+    """Resolve the ends of all links from slot ``first`` on; keys of tasks that must run before the last one."""
+    slots = range(first, len(linking.places))
+    return [key for slot in slots for key in _add_round(writing, linking, carrier, slot)]
 
 
 def _add_round(writing: Writing, linking: Linking, carrier: Carrier, slot: int) -> list[Key]:
-    """Add the tasks that resolve an end of all links; keys of those that must run before the last one."""
     places, homes = linking.places, linking.intake.homes
     onward = linking.ends(slot + 1) if slot + 1 < len(places) else linking.complete
     takes = [places[slot], linking.ends(slot)]
-    plan = TaskRef(writing.key("link-plan"))
+    args = (TaskRef(writing.key("link-plan")), slot, homes)
     keys = [
         carrier.add_step(
-            writing.key(f"resolve-{slot}", home),
-            resolve_ends,
-            plan,
-            slot,
-            homes,
-            number=home,
-            takes=takes,
-            sends=[onward],
+            writing.key(f"resolve-{slot}", home), resolve_ends, *args, number=home, takes=takes, sends=[onward]
         )
         for home in range(homes.count)
     ]
@@ -125,11 +149,18 @@ def _add_round(writing: Writing, linking: Linking, carrier: Carrier, slot: int) 
     return [key for exchange in takes for key in carrier.received(exchange, keys)]
 
 
-def _finished(
-    writing: Writing, carrier: Carrier, parts: Sequence[Key], links: Sequence[Key], last: Sequence[Key]
+def add_links(
+    writing: Writing, linking: Linking, carrier: Carrier, parts: Sequence[Key], last: Sequence[Key]
 ) -> Delayed:
-    key = writing.key("finish")
+    """Write links whose ends are known, then the end of the write, after the tasks ``last``."""
     plan, link_plan, begun = (TaskRef(writing.key(name)) for name in ("plan", "link-plan", "begin"))
+    links = [
+        carrier.add_step(
+            writing.key("links", part), write_link_part, link_plan, begun, number=part, takes=[linking.complete]
+        )
+        for part in range(linking.parts)
+    ]
+    key = writing.key("finish")
     records = [List(*map(TaskRef, keys)) for keys in (parts, links)]
     args = (plan, link_plan, begun, writing.summarise, *records, carrier.folder)
     carrier.tasks[key] = Task(key, finish_linked, *args, *map(TaskRef, last))

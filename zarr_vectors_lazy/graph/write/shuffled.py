@@ -9,7 +9,7 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.machine import check_worker
-from zarr_vectors_lazy.access.write.intake import Intake, Tally, corners_of, take_block
+from zarr_vectors_lazy.access.write.intake import Intake, Taken, Tally, corners_of, take_block
 from zarr_vectors_lazy.access.write.part import PartRecord, Plan, write_words
 from zarr_vectors_lazy.access.write.session import WriteSession
 from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
@@ -18,7 +18,7 @@ from zarr_vectors_lazy.kernels.records import words
 from zarr_vectors_lazy.kernels.routing import mixed
 from zarr_vectors_lazy.model.writing import Grid
 from zarr_vectors_lazy.plan.spread import shard_of
-from zarr_vectors_lazy.types import Floats
+from zarr_vectors_lazy.types import Floats, IntArray
 
 UNIT = "unit"
 Shards = tuple[tuple[int, ...], tuple[int, ...]]
@@ -39,7 +39,9 @@ def shuffled_write(writing: Writing, blocks: Blocks, shards: tuple[int, ...] | N
     frames, tallies = add_takes(tasks, writing, blocks, shards, bounds)
     layer = writing.key("frames")
     graph = HighLevelGraph.from_collections(layer, tasks, dependencies=list(blocks.collections))
-    shuffled = shuffled_rows(writing, [Delayed(frame, graph, layer=layer) for frame in frames])
+    shuffled = shuffled_rows(
+        [Delayed(frame, graph, layer=layer) for frame in frames], writing.intake.dtype, writing.parts
+    )
     rest: Tasks = {}
     add_plan(rest, writing, tallies)
     brief, begun = TaskRef(writing.key("brief")), TaskRef(writing.key("begin"))
@@ -55,7 +57,7 @@ def add_takes(
     tasks: Tasks, writing: Writing, blocks: Blocks, shards: tuple[int, ...] | None, bounds: Any
 ) -> tuple[list[Key], list[Key]]:
     """Take input blocks; keys of the frames of their rows and of their tallies."""
-    grid = None if shards is None else _add_grid(tasks, writing, blocks, shards, bounds)
+    grid = None if shards is None else add_grid(tasks, writing, blocks, shards, bounds)
     frames, tallies = [], []
     for number, keys in enumerate(blocks.keys):
         key, frame, tally = (writing.key(name, number) for name in ("take", "frame", "count"))
@@ -67,14 +69,14 @@ def add_takes(
     return frames, tallies
 
 
-def shuffled_rows(writing: Writing, frames: list[Delayed]) -> Any:
-    """Frames of rows as a data frame, a partition for each part of the write."""
-    meta = frame_of(np.empty(0, writing.intake.dtype), np.empty(0, np.int64))
+def shuffled_rows(frames: list[Delayed], dtype: np.dtype[np.void], parts: int) -> Any:
+    """Frames of records as a data frame, a partition for each part of the write; units go where others of them go."""
+    meta = frame_of(np.empty(0, dtype), np.empty(0, np.int64))
     routed = dd.from_delayed(frames, meta=meta, verify_meta=False)
-    return routed.shuffle(on=UNIT, npartitions=writing.parts, shuffle_method="p2p").optimize(fuse=False)
+    return routed.shuffle(on=UNIT, npartitions=parts, shuffle_method="p2p").optimize(fuse=False)
 
 
-def _add_grid(tasks: Tasks, writing: Writing, blocks: Blocks, shards: tuple[int, ...], bounds: Any) -> Any:
+def add_grid(tasks: Tasks, writing: Writing, blocks: Blocks, shards: tuple[int, ...], bounds: Any) -> Any:
     """Add a first pass for the corner of the data, from which shards are counted; a reference to `Shards`."""
     corners = []
     for number, keys in enumerate(blocks.keys):
@@ -102,10 +104,15 @@ def take_frame(intake: Intake, shards: Shards | None, number: int, *parts: Any) 
     """Frame of an input block's records, with what decides where each goes; and the block's tally."""
     check_worker(wanted=True)
     taken = take_block(intake, number, *parts)
+    return frame_of(taken.records, units_of(taken, shards)), taken.tally
+
+
+def units_of(taken: Taken, shards: Shards | None) -> IntArray:
+    """(n,) what decides where each row of an input block goes: its chunk, or its shard."""
     units = taken.routed.coords
     if shards is not None:
         units = shard_of(units, *shards)
-    return frame_of(taken.records, np.repeat(mixed(units), taken.routed.counts)), taken.tally
+    return np.repeat(mixed(units), taken.routed.counts)
 
 
 def frame_of(records: Any, units: Any, name: str = UNIT) -> Any:

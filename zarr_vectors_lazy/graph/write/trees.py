@@ -1,0 +1,111 @@
+"""Skeletons written from blocks that Dask computes: before rows are written, trees are put in order."""
+
+from collections.abc import Sequence
+
+from dask.delayed import Delayed
+
+from zarr_vectors_lazy.access.write.exchange import Exchange
+from zarr_vectors_lazy.access.write.trees import (
+    EDGE,
+    RANK,
+    hold_edges,
+    join_parents,
+    name_edges,
+    node_dtype,
+    rank_trees,
+    take_edges,
+    tree_dtype,
+    write_tree_rows,
+)
+from zarr_vectors_lazy.graph.layers import Key, TaskRef
+from zarr_vectors_lazy.graph.write.carrier import Carrier
+from zarr_vectors_lazy.graph.write.linked import Linking, Trees, add_link_plan, add_links, add_rounds
+from zarr_vectors_lazy.graph.write.spilled import Writing, add_plan
+
+
+def tree_write(writing: Writing, linking: Linking, trees: Trees, carrier: Carrier) -> Delayed:
+    """Write nodes and edges of skeletons."""
+    homes, places = linking.intake.homes, linking.places
+    nodes = Exchange(name="nodes", dtype=node_dtype(trees.ndim), receivers=homes.count)
+    parents = Exchange(name="parents", dtype=EDGE, receivers=homes.count)
+    tallies = carrier.add_rows(nodes, homes)
+    sends = [parents, linking.ends(0)] if linking.valued else [parents]
+    last = _add_edges(writing, linking, trees, carrier, sends)
+    for exchange in (nodes, *sends):
+        carrier.close(exchange)
+    ranked, ranks, more = _add_ranks(writing, linking, trees, carrier, [nodes, parents])
+    add_plan(carrier.tasks, writing, tallies, [writing.key("link-plan"), *ranked])
+    carrier.close(ranks)
+    asked = places if linking.valued else [places[1], linking.ends(1)]
+    parts = [
+        carrier.add_part(part, write_tree_rows, homes, linking.valued, takes=[ranks], sends=asked)
+        for part in range(writing.parts)
+    ]
+    for exchange in asked:
+        carrier.close(exchange)
+    last += [*more, *carrier.received(ranks, parts), *add_rounds(writing, linking, carrier, first=not linking.valued)]
+    return add_links(writing, linking, carrier, parts, last)
+
+
+def _add_edges(
+    writing: Writing, linking: Linking, trees: Trees, carrier: Carrier, sends: Sequence[Exchange]
+) -> list[Key]:
+    """Send edges home, when it is known which block has the rows that they name."""
+    waits = linking.intake.counted and trees.firsts is None
+    held = Exchange(name="edges", dtype=linking.intake.dtype, receivers=linking.parts)
+    work, args = (hold_edges, (held.receivers,)) if waits else (take_edges, (trees.firsts, linking.valued))
+    taken = [
+        carrier.add_step(
+            writing.key("take-links", number),
+            work,
+            linking.intake,
+            *args,
+            number,
+            *map(TaskRef, keys),
+            number=number,
+            sends=[held] if waits else sends,
+        )
+        for number, keys in enumerate(linking.keys)
+    ]
+    plan = TaskRef(add_link_plan(writing, linking, carrier, taken))
+    if not waits:
+        return []
+    carrier.close(held)
+    keys = [
+        carrier.add_step(
+            writing.key("name-links", number),
+            name_edges,
+            plan,
+            linking.intake,
+            linking.valued,
+            number=number,
+            takes=[held],
+            sends=sends,
+        )
+        for number in range(held.receivers)
+    ]
+    return list(carrier.received(held, keys))
+
+
+def _add_ranks(
+    writing: Writing, linking: Linking, trees: Trees, carrier: Carrier, takes: Sequence[Exchange]
+) -> tuple[list[Key], Exchange, list[Key]]:
+    """Join nodes and parents, then put trees in order; keys of the tasks that do, what they send, and what must run."""
+    whole = Exchange(name="trees", dtype=tree_dtype(trees.ndim), receivers=trees.groups)
+    ranks = Exchange(name="ranks", dtype=RANK, receivers=writing.parts, to_rows=True)
+    plan = TaskRef(writing.key("link-plan"))
+    joined = [
+        carrier.add_step(
+            writing.key("parents", home), join_parents, plan, trees.groups, number=home, takes=takes, sends=[whole]
+        )
+        for home in range(linking.intake.homes.count)
+    ]
+    carrier.close(whole)
+    ranked = [
+        carrier.add_step(
+            writing.key("ranks", group), rank_trees, plan, carrier.hashed, number=group, takes=[whole], sends=[ranks]
+        )
+        for group in range(trees.groups)
+    ]
+    last = [key for exchange in takes for key in carrier.received(exchange, joined)]
+    return ranked, ranks, last + list(carrier.received(whole, ranked))
