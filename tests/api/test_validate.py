@@ -236,6 +236,25 @@ def test_report_prints(tamper):
     assert "ok>" in repr(validated(copy.path / "..").__class__("x", ()))
 
 
+@pytest.mark.parametrize("array", ["object_attributes/size", "group_attributes/weight", "object_index/manifests"])
+def test_arrays_of_objects_are_read_anew(tmp_path, array):
+    zvl.write_points(
+        tmp_path / "x",
+        np.zeros((4, 2)),
+        chunk_shape=1,
+        object_ids=np.arange(4),
+        object_attributes={"size": np.arange(4)},
+        groups={"all": range(4)},
+        group_attributes={"weight": [1.0]},
+    )
+    assert zvl.open_zv(tmp_path / "x")[0].objects.ids.tolist() == [0, 1, 2, 3]  # manifests are kept now
+    assert not validated(tmp_path / "x").findings
+    cell = tmp_path / "x" / "0" / array / "c" / "0"
+    cell.write_bytes(cell.read_bytes()[:-1] + b"x")
+    report = validated(tmp_path / "x")
+    assert any("checksum" in finding.message for finding in report.errors), report
+
+
 def test_it_is_a_graph(goldens):
     report = zvl.validate(goldens["cloud-0.9"].path, compute=False)
     assert dask.is_dask_collection(report)

@@ -77,6 +77,14 @@ def read_ids(source: Source, index: ObjectIndex) -> IntArray:
     return made
 
 
+def forget(source: Source) -> None:
+    """Let ids and manifests that this process has read be read again."""
+    with _lock:
+        for kept in (_kept, _kept_ids):
+            for key in [key for key in kept if key[0] == source]:
+                del kept[key]
+
+
 def read_owners(source: Source, owners: CellArray, coords: ChunkCoords) -> IntArray:
     """Ids of the objects that have a fragment in some chunks, ascending.
 

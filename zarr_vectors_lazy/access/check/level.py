@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 
 from zarr_vectors_lazy.access.check.chunk import UNKNOWN, Summary
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.objects import read_dense, read_groups, read_ids, read_manifests
+from zarr_vectors_lazy.access.objects import forget, read_dense, read_groups, read_ids, read_manifests
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
@@ -108,7 +109,10 @@ def check_level(check: WholeCheck, summaries: Mapping[int, Summary]) -> list[Fin
         *(("links", family.path, lambda f=family: _ends(check, f, summaries)) for family in check.families),
         ("manifests", f"{where}/object_index", lambda: _manifests(check, here)),
         ("manifests", f"{where}/groups", lambda: _groups(check)),
+        *(("structure", array.path, lambda a=array: _dense(check, a, "objects")) for array in check.dense),
+        *(("structure", array.path, lambda a=array: _dense(check, a, "groups")) for array in check.group_dense),
     )
+    forget(check.source)  # what this process read before may be damaged since
     for kind, place, run in parts:
         try:
             found += [Finding(of, severity, place, message) for of, severity, message in run()]
@@ -182,9 +186,6 @@ def _manifests(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severi
     ids = read_ids(check.source, index)
     if len(np.unique(ids)) != len(ids):
         yield "manifests", "error", f"{len(ids) - len(np.unique(ids))} object ids are there twice"
-    for array in check.dense:
-        if array.shape[0] != index.count:
-            yield "counts", "error", f"{array.path} has {array.shape[0]} rows for {index.count} objects"
     manifests = read_manifests(check.source, index)
     present = int(np.count_nonzero(np.diff(manifests.offsets)))
     if index.present is not None and present != index.present:
@@ -227,11 +228,19 @@ def _owners(
 def _groups(check: WholeCheck) -> Iterator[tuple[Check, Severity, str]]:
     if check.groups is None:
         return
-    for array in check.group_dense:
-        if array.shape[0] != check.groups.count:
-            yield "counts", "error", f"{array.path} has {array.shape[0]} rows for {check.groups.count} groups"
     members = read_groups(check.source, check.groups)
     known = np.empty(0, np.int64) if check.objects is None else read_ids(check.source, check.objects)
     strangers = sum(int((~np.isin(ids, known)).sum()) for ids in members.values())
     if strangers:
         yield "manifests", "warning", f"{strangers} members of groups are no objects of the level"
+
+
+def _dense(
+    check: WholeCheck, array: DenseArray, of: Literal["objects", "groups"]
+) -> Iterator[tuple[Check, Severity, str]]:
+    """Rows of an array of objects or groups, each stored chunk read once."""
+    index = check.objects if of == "objects" else check.groups
+    if index is not None and array.shape[0] != index.count:
+        yield "counts", "error", f"{array.shape[0]} rows for {index.count} {of}"
+    for start in range(0, array.shape[0], array.chunk_rows):
+        read_dense(check.source, array, start, min(start + array.chunk_rows, array.shape[0]))
