@@ -49,14 +49,16 @@ def parse_text(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Bool
     """
     if values.dtype.kind == "U":
         return values, np.zeros(values.shape, np.bool_)
-    found = [None if _is_missing(value) else value for value in values.astype(object).reshape(-1).tolist()]
-    wrong = next((value for value in found if not isinstance(value, str | None)), None)
-    if wrong is not None:
-        kind = type(wrong).__name__
-        raise SelectionError(f"values must be numbers of one dtype or all text, found {wrong!r} of type {kind}")
-    missing = np.asarray([value is None for value in found], np.bool_).reshape(values.shape)
-    text = np.asarray(["" if value is None else value for value in found], np.str_).reshape(values.shape)
-    return text, missing
+    items = values.astype(object).reshape(-1)
+    missing = np.asarray(items == None, np.bool_)  # noqa: E711  elementwise
+    if set(map(type, items)) - {str, type(None)}:
+        missing = np.asarray([_is_missing(value) for value in items], np.bool_)
+        wrong = next((value for value in items[~missing] if not isinstance(value, str)), None)
+        if wrong is not None:
+            kind = type(wrong).__name__
+            raise SelectionError(f"values must be numbers of one dtype or all text, found {wrong!r} of type {kind}")
+    text = np.where(missing, "", items).astype(np.str_)
+    return text.reshape(values.shape), missing.reshape(values.shape)
 
 
 def _is_missing(value: object) -> bool:
