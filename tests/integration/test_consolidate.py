@@ -1,7 +1,9 @@
 """Consolidated metadata as we write them: complete, in one put, and Zarr reads them too."""
 
 import json
+import warnings
 
+import numpy as np
 import pytest
 import zarr
 
@@ -41,6 +43,84 @@ def test_zarr_reads_them(copy):
     folders = {file.parent.relative_to(copy.path).as_posix() for file in copy.path.rglob("zarr.json")} - {"."}
     assert folders <= nodes
     assert {path for path, _ in group.members(max_depth=None)} == nodes
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    """A store of ours with consolidated metadata."""
+    positions = np.random.default_rng(3).random((200, 3)) * 30
+    path = tmp_path / "cloud.zarrvectors"
+    zvl.write_points(path, positions, chunk_shape=(10.0,) * 3, vertex_attributes={"a": np.arange(200)})
+    zvl.consolidate(path)
+    return path
+
+
+def opened_before(path):
+    """Write an attribute of a level that was opened when there were no consolidated metadata yet."""
+    root = path / "zarr.json"
+    consolidated = root.read_bytes()
+    bare = {name: value for name, value in json.loads(consolidated).items() if name != "consolidated_metadata"}
+    root.write_text(json.dumps(bare))
+    level = zvl.open_zv(path)[0]
+    root.write_bytes(consolidated)
+    level.write_attribute("late", np.arange(200))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda path: zvl.open_zv(path)[0].write_attribute("b", np.arange(200)),
+        opened_before,
+        zvl.index,
+        lambda path: zvl.shard(path, shard_shape=2),
+        lambda path: zvl.build_pyramid(path, factors=[(2, 1), (2, 1)]),
+        lambda path: [zvl.build_pyramid(path, factors=[(4, 1)] * n, overwrite=True) for n in (2, 1)],
+        lambda path: zvl.coarsen_level(path, 0, 2, 4.0),
+        lambda path: zvl.write_points(path, np.ones((3, 3)), chunk_shape=(10.0,) * 3, mode="w"),
+        lambda path: zvl.rechunk(path, path.with_name("dst"), chunk_shape=(15.0,) * 3),
+    ],
+    ids=["attribute", "late", "index", "shard", "pyramid", "rebuilt", "coarsen", "anew", "rechunk"],
+)
+def test_what_changes_a_store_leaves_none_that_are_stale(cloud, change):
+    change(cloud)
+    root = json.loads((cloud / "zarr.json").read_text())
+    said = zvl.open_zv(cloud), zvl.open_zv(cloud, consolidated=False)
+    assert ("consolidated_metadata" in root) == (said[0][0].vertex_count == 200)
+    assert said[0].levels == said[1].levels
+    for levels in zip(*said, strict=True):
+        assert levels[0].attribute_names == levels[1].attribute_names
+    assert not [finding for finding in zvl.validate(cloud).findings if "consolidated" in finding.message]
+
+
+def test_validate_finds_those_that_are_stale(copy):
+    zvl.consolidate(copy.path)
+    assert zvl.validate(copy.path).ok
+
+    def found():
+        return [finding for finding in zvl.validate(copy.path).findings if "consolidated" in finding.message]
+
+    assert not found()
+    inline = copy.read()
+    nodes = inline["consolidated_metadata"]["metadata"]
+    nodes["0"]["attributes"]["note"] = "old"
+    nodes["0/gone"] = nodes["0"]
+    last = max(path for path in nodes if path.startswith("0/vert") and path != "0/gone")
+    del nodes[last]
+    copy.write(inline)
+    findings = {finding.where: finding for finding in found()}
+    assert findings.keys() == {"0", "0/gone", last}
+    assert {finding.severity for finding in findings.values()} == {"error"}
+    assert all("consolidate writes them anew" in finding.message for finding in findings.values())
+    zvl.consolidate(copy.path)
+    assert not found()
+
+
+def test_zarrs_own_are_none_that_are_stale(copy):
+    before = zvl.validate(copy.path).findings
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(copy.path)
+    assert zvl.validate(copy.path).findings == before
 
 
 def test_again_is_the_same(copy):

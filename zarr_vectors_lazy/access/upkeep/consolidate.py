@@ -70,6 +70,18 @@ def read_nodes(tree: MetaTree) -> dict[str, Json]:
     return dict(sorted(found.items()))
 
 
+def renew_consolidated(spec: StoreSpec) -> None:
+    """Write the consolidated metadata of a changed store again, where its root has some now.
+
+    Raises
+    ------
+    FormatError, StoreError
+        As `write_consolidated`.
+    """
+    if MetaTree(spec).read_root().doc.get("consolidated_metadata") is not None:
+        write_consolidated(spec)
+
+
 def drop_consolidated(spec: StoreSpec) -> None:
     """Take the consolidated metadata out of the root, in one put, where there are some: what they say will change.
 

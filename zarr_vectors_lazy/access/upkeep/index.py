@@ -6,7 +6,7 @@ from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.metadata import DOC, MetaTree
 from zarr_vectors_lazy.access.sizes import read_row_counts
 from zarr_vectors_lazy.access.store import OpenStore, open_tree
-from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
+from zarr_vectors_lazy.access.upkeep.consolidate import renew_consolidated
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.writing import with_counts, with_total, without_counts
@@ -49,15 +49,8 @@ def write_counts(spec: StoreSpec) -> dict[int, int]:
     """
     opened = open_to_change(spec)
     totals = {level: _stamp_level(data) for level, data in sorted(opened.levels.items())}
-    refresh_consolidated(opened)
+    renew_consolidated(spec)
     return totals
-
-
-def refresh_consolidated(opened: OpenStore) -> None:
-    """Write the consolidated metadata of a changed store again, where it has some."""
-    root = opened.tree.node("")
-    if root is not None and root.doc.get("consolidated_metadata") is not None:
-        write_consolidated(opened.tree.spec)
 
 
 def _stamp_level(data: LevelData) -> int:

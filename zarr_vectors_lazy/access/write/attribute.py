@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.access.metadata import DOC
-from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
+from zarr_vectors_lazy.access.upkeep.consolidate import renew_consolidated
 from zarr_vectors_lazy.access.write.level import content_of
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.base import Found
@@ -150,15 +150,13 @@ def write_values(
     return Written(coords[filled], content)
 
 
-def finish_attribute(
-    new: NewAttribute, written: Sequence[Written], dictionary: Dictionary | None, refresh: bool, begun: bytes
-) -> int:
+def finish_attribute(new: NewAttribute, written: Sequence[Written], dictionary: Dictionary | None, begun: bytes) -> int:
     """Put the document that makes the attribute visible; return how many chunks have values.
+
+    The root's consolidated metadata, where it has some, are then written again.
 
     Parameters
     ----------
-    refresh
-        Whether the root has consolidated metadata, which are then written again.
     begun
         What `begin_attribute` gave.
 
@@ -179,8 +177,7 @@ def finish_attribute(
             f"another write of the attribute {new.name!r} began meanwhile; this one is given up", where=backend.url
         )
     fetch(backend, [Put(_key(new), doc)])
-    if refresh:
-        write_consolidated(new.spec)
+    renew_consolidated(new.spec)
     return len(coords)
 
 

@@ -76,8 +76,7 @@ def add_attribute(view: LevelView, name: str, values: Any) -> Any:
         write(new, coords[run], counts[run], [blocks[i] for i in run.tolist()], dictionary, begun)
         for run in chunk_runs(view, [("values", data.vertices)], shard)
     ]
-    refresh = root.doc.get("consolidated_metadata") is not None
-    return delayed(finish_attribute, pure=False)(new, written, dictionary, refresh, begun)
+    return delayed(finish_attribute, pure=False)(new, written, dictionary, begun)
 
 
 def _aligned(values: Any, counts: IntArray) -> da.Array:
