@@ -21,7 +21,7 @@ from zarr_vectors_lazy.access.write import exchange
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
 from zarr_vectors_lazy.storage.counters import counting
 
-LINKS = 700
+LINKS = 450
 CASES = {
     "plain": {},
     "bins": {"bin_shape": 2.0},

@@ -10,6 +10,7 @@ from zarr_vectors_lazy.types import IntArray
 Records: TypeAlias = np.ndarray[Any, np.dtype[np.void]]
 WORD = 8
 BLOCK_BITS = 40  # a row number is the number of its input block, then its row in it: ascending as the input is
+GAP = "gap"  # field of a link that says that it has no values
 FIELDS = ("number", "owner", "along", "positions")
 
 
@@ -47,9 +48,12 @@ def record_dtype(
     return _filled([*fields, *_attribute_fields(attributes)])
 
 
-def link_dtype(width: int, attributes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> np.dtype[np.void]:
-    """Packed dtype of a link of ``width`` ends, a whole number of 8-byte words."""
-    return _filled([("number", "<i8"), ("ends", "<i8", (width,)), *_attribute_fields(attributes)])
+def link_dtype(
+    width: int, attributes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], *, gaps: bool = False
+) -> np.dtype[np.void]:
+    """Packed dtype of a link of ``width`` ends, a whole number of 8-byte words; with `GAP` where values may miss."""
+    gap = [(GAP, "?")] if gaps else []
+    return _filled([("number", "<i8"), ("ends", "<i8", (width,)), *_attribute_fields(attributes), *gap])
 
 
 def rename_rows(rows: IntArray, firsts: IntArray) -> IntArray:

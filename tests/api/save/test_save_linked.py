@@ -1,15 +1,18 @@
-"""Graphs and meshes saved out of core: the bytes of a write from memory, and what each cell costs."""
+"""Graphs, skeletons and meshes saved out of core: the bytes of a write from memory, and what each cell costs."""
+
+from dataclasses import replace
 
 import dask
 import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
-from tests.integration.out_of_core import CHUNK, ROWS, SMALL, assert_same_files, cluster, links
+from tests.integration.out_of_core import CHUNK, ROWS, SMALL, assert_same_files, cluster, links, trees
+from zarr_vectors_lazy.access.write.job import Prepared
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph import reads
 
-LINKS = 900
+LINKS = 260
 SELECTIONS = {
     "whole": {},
     "box": {"bbox": ([-4, -5, -6], [5, 4, 3])},
@@ -26,46 +29,79 @@ def _several_parts():
         yield
 
 
-def write(path, given, **options):
-    mesh, given = "faces" in given, dict(given)
-    rows, ends = (given.pop(name) for name in (("vertices", "faces") if mesh else ("positions", "edges")))
-    writer = zvl.write_mesh if mesh else zvl.write_graph
-    return writer(path, rows, ends, chunk_shape=CHUNK, **given, **options)
-
-
-@pytest.fixture(scope="module", params=[2, 3], ids=["graph", "mesh"])
+@pytest.fixture(scope="module", params=["graph", "mesh", "skeleton", "skeleton with values", "skeleton with gaps"])
 def level(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
-    given = links(request.param, LINKS)
+    kind, _, values = request.param.partition(" ")
+    given = trees(values=bool(values)) if kind == "skeleton" else links(2 if kind == "graph" else 3, LINKS)
     given["vertex_attributes"]["owner"] = given["object_ids"]
-    near = np.random.default_rng(5).permutation(ROWS)[: ROWS // 2]
-    ends = given["edges" if request.param == 2 else "faces"]
-    ends[: len(near)] = near[:, None]  # inside a chunk
-    write(folder / "x", given, **TABLES)
+    if kind != "skeleton":
+        near = np.random.default_rng(5).permutation(ROWS)[: LINKS * 3 // 4]
+        given["edges" if kind == "graph" else "faces"][: len(near)] = near[:, None]  # inside a chunk
+    with pytest.MonkeyPatch.context() as patch:
+        if values == "with gaps":
+            patch.setattr(Prepared, "link_rows", property(not_implied))
+        write(folder / "x", kind, given, **TABLES)
     return zvl.open_zv(folder / "x")[0]
 
 
-def rows_of(part, mesh):
+LINK_ROWS = Prepared.link_rows.func
+
+
+def not_implied(prepared):
+    """Which edges have a record, as if they had no values."""
+    job = prepared.job
+    prepared.job = replace(job, link_values={})
+    try:
+        return LINK_ROWS(prepared)
+    finally:
+        prepared.job = job
+
+
+def kind_of(level):
+    return level.store.geometry_types[0]
+
+
+def write(path, kind, given, **options):
+    given = dict(given)
+    rows, ends = (given.pop(name) for name in (("vertices", "faces") if kind == "mesh" else ("positions", "edges")))
+    if kind == "mesh":
+        return zvl.write_mesh(path, rows, ends, chunk_shape=CHUNK, **given, **options)
+    return zvl.write_graph(path, rows, ends, kind=kind, chunk_shape=CHUNK, **given, **options)
+
+
+def rows_of(part):
     """Arguments of a writer that give what is selected, in its order."""
-    members = (part.vertices, part.faces if mesh else part.edges, dict(part.attributes), dict(part.link_attributes))
-    rows, ends, attributes, values = dask.compute(*members)
+    mesh = kind_of(part) == "mesh"
+    values, records = dict(part.link_attributes), part.links(0)
+    members = (part.vertices, part.faces if mesh else part.edges, dict(part.attributes), values, records)
+    rows, ends, attributes, values, records = dask.compute(*members)
     names = ("vertices", "faces") if mesh else ("positions", "edges")
     return dict(zip(names, (rows, ends), strict=True)) | {
         "vertex_attributes": attributes,
         "object_ids": attributes["owner"],
-        "link_attributes": values,
+        "link_attributes": by_edge(ends, records, values) if kind_of(part) == "skeleton" else values,
     }
+
+
+def by_edge(edges, records, values):
+    """Values of records by edge; where some have none, as float64 with NaN."""
+    known = {child: row for row, child in enumerate(records[:, 0].tolist())}
+    at = np.array([known.get(child, -1) for child in edges[:, 0].tolist()])
+    if (at >= 0).all():
+        return {name: of[at] for name, of in values.items()}
+    return {name: np.where(at >= 0, of[at], np.nan) for name, of in values.items()}
 
 
 @pytest.mark.parametrize("case", SELECTIONS)
 def test_a_write_from_memory_puts_the_same_bytes(level, tmp_path, case):
     part = level.sel(**SELECTIONS[case]) if SELECTIONS[case] else level
-    given = rows_of(part, "mesh" in level.store.geometry_types)
+    given = rows_of(part)
     known = np.unique(given["object_ids"])
     ranks = np.searchsorted(np.unique(level.objects.ids), known)
     tables = {"object_attributes": {"rank": ranks}}
     tables["groups"] = {name: [i for i in ids if i in known] for name, ids in TABLES["groups"].items()}
-    expected = write(tmp_path / "a" / "x", given, **tables, bin_shape=2.0)
+    expected = write(tmp_path / "a" / "x", kind_of(level), given, **tables, bin_shape=2.0)
     assert part.save(tmp_path / "b" / "x", chunk_shape=CHUNK, bin_shape=2.0) == expected
     assert_same_files(tmp_path / "b" / "x", tmp_path / "a" / "x")
 
@@ -87,7 +123,7 @@ def test_each_cell_is_read_once(level, tmp_path, monkeypatch, boxed):
 
 def test_without_objects_and_links(tmp_path):
     given = {"positions": links(2, 5)["positions"], "edges": np.empty((0, 2), np.int64)}
-    write(tmp_path / "x", given)
+    write(tmp_path / "x", "graph", given)
     level = zvl.open_zv(tmp_path / "x")[0]
     level.save(tmp_path / "a" / "x", chunk_shape=3)
     zvl.write_graph(tmp_path / "c" / "x", level.vertices.compute(), given["edges"], chunk_shape=3)
@@ -100,18 +136,20 @@ def test_rechunk_and_back(level, tmp_path):
     zvl.rechunk(level.store.url, tmp_path / "far" / "x", chunk_shape=6, shard_shape=2)
     zvl.rechunk(tmp_path / "far" / "x", tmp_path / "back" / "x", chunk_shape=CHUNK)
     new = zvl.open_zv(tmp_path / "back" / "x")[0]
-    mesh = "mesh" in level.store.geometry_types
-    found, expected = rows_of(new, mesh), rows_of(level, mesh)
+    found, expected = rows_of(new), rows_of(level)
     for given in (found, expected):
-        rows, ends = (given[name] for name in (("vertices", "faces") if mesh else ("positions", "edges")))
-        given["ends"] = sorted(rows[ends].reshape(len(ends), -1).tolist())
+        rows, ends = (given[name] for name in (("vertices", "faces") if "faces" in given else ("positions", "edges")))
+        columns = [rows[ends].reshape(len(ends), -1), *given["link_attributes"].values()]
+        given["ends"] = sorted(map(repr, np.column_stack(columns).tolist()))  # NaN is as good as NaN
         given["rows"] = sorted(rows.tolist())
     assert found["ends"] == expected["ends"]
     assert found["rows"] == expected["rows"]
 
 
 @pytest.mark.distributed
-def test_on_a_cluster(level, tmp_path):
+def test_on_a_cluster(tmp_path):
+    write(tmp_path / "x", "skeleton", trees(values=True))
+    level = zvl.open_zv(tmp_path / "x")[0]
     part = level.sel(**SELECTIONS["box"])
     part.save(tmp_path / "a" / "x")
     with dask.config.set(scheduler=None), cluster(2):

@@ -27,7 +27,7 @@ from zarr_vectors_lazy.access.write.whole import batches_of, empty_record, write
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.writing import place_links
 from zarr_vectors_lazy.kernels.places import PLACE, UNKNOWN, Homes, chunk_of_places, pack_places, row_of_places
-from zarr_vectors_lazy.kernels.records import Records, attribute_field, in_order, link_dtype, pack, row_numbers
+from zarr_vectors_lazy.kernels.records import GAP, Records, attribute_field, in_order, link_dtype, pack, row_numbers
 from zarr_vectors_lazy.kernels.routing import Routed
 from zarr_vectors_lazy.model.writing import LevelRecord, merge_records
 from zarr_vectors_lazy.plan.spread import spread_chunks
@@ -111,12 +111,19 @@ class LinkPlan:
         Links that were given.
     implied
         Whether some of them are implied by the order of rows: the parts of the rows then tell how many are stored.
+    gaps
+        Whether some have no values: those of whole numbers are then stored as float64, NaN where there are none.
     """
 
     plan: Plan
     parts: IntArray
     count: int
     implied: bool = False
+    gaps: bool = False
+
+    def value_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Dtype in which values of ``dtype`` are stored."""
+        return np.dtype(np.float64) if self.gaps and dtype.kind not in "fc" else dtype
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -244,9 +251,9 @@ def resolve_ends(places: Records, links: Records, plan: LinkPlan, slot: int, hom
 class LinkPart(Prepared):
     """Links whose records lie in some chunks, in the order of the input."""
 
-    def __init__(self, plan: Plan, links: Records) -> None:
-        ends = links["ends"]
-        values = {name: links[attribute_field(name)] for name in plan.job.link_values}
+    def __init__(self, of_links: LinkPlan, links: Records) -> None:
+        plan, ends = of_links.plan, links["ends"]
+        values = {name: _stored_values(of_links, links, name) for name in plan.job.link_values}
         self.job = replace(plan.job, links=ends, link_values=values)
         self.routed = Routed(plan.coords, np.empty(0, np.int64), np.empty(0, np.uint32))
         self._arranged = None
@@ -258,13 +265,22 @@ class LinkPart(Prepared):
         return
 
 
+def _stored_values(plan: LinkPlan, links: Records, name: str) -> np.ndarray[Any, Any]:
+    values: np.ndarray[Any, Any] = links[attribute_field(name)]
+    if not plan.gaps:
+        return values
+    out = values.astype(plan.value_dtype(values.dtype))
+    out[links[GAP]] = np.nan
+    return out
+
+
 def write_link_part(links: Records, plan: LinkPlan, begun: WriteSession) -> tuple[tuple[()], LinkRecord]:
     """Encode and put the cells of the links of a part."""
     of_rows = plan.plan
     nothing = empty_record(of_rows.coords.shape[1])
     if not len(links):
         return (), LinkRecord(record=nothing, within=0, across=0)
-    part = LinkPart(of_rows, in_order(links))
+    part = LinkPart(plan, in_order(links))
     assert part.placed is not None
     chunks, first = np.unique(part.placed.sources, return_index=True)
     nbytes = np.diff(part.placed.bounds[first], append=len(links)) * links.dtype.itemsize
@@ -279,9 +295,15 @@ def write_link_part(links: Records, plan: LinkPlan, begun: WriteSession) -> tupl
 class LinkedWhole(Whole):
     """All fragments of a store whose rows and links are written."""
 
-    def __init__(self, plan: Plan, parts: Sequence[PartRecord], given: int, links: Sequence[LinkRecord]) -> None:
+    def __init__(
+        self, plan: Plan, parts: Sequence[PartRecord], of_links: LinkPlan, links: Sequence[LinkRecord]
+    ) -> None:
         super().__init__(plan, parts)
-        self._given = given
+        values = {
+            name: values.astype(of_links.value_dtype(values.dtype)) for name, values in self.job.link_values.items()
+        }
+        self.job = replace(self.job, link_values=values)
+        self._given = of_links.count
         self._counts = (sum(part.within for part in links), sum(part.across for part in links))
 
     def _place(self) -> None:
@@ -315,7 +337,7 @@ def finish_linked(
     StoreError
         If links were lost, a put fails, or another write took the place.
     """
-    whole = LinkedWhole(plan, parts, links.count, link_parts)
+    whole = LinkedWhole(plan, parts, links, link_parts)
     if sum(whole.link_counts) != (sum(part.links for part in parts) if links.implied else links.count):
         raise StoreError("links were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
     records = [part.record for part in parts] + [part.record for part in link_parts]

@@ -6,7 +6,7 @@ the way of all links, their first end resolved already.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -31,13 +31,24 @@ from zarr_vectors_lazy.kernels import arrange
 from zarr_vectors_lazy.kernels.arrange import Arranged
 from zarr_vectors_lazy.kernels.hashing import hash_ids
 from zarr_vectors_lazy.kernels.places import PLACE, Homes
-from zarr_vectors_lazy.kernels.records import Records, block_of, in_order, link_dtype, pack, rename_rows, row_in_block
+from zarr_vectors_lazy.kernels.records import (
+    GAP,
+    Records,
+    attribute_field,
+    block_of,
+    in_order,
+    link_dtype,
+    pack,
+    rename_rows,
+    row_in_block,
+)
 from zarr_vectors_lazy.kernels.routing import mixed
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.plan.spread import shard_of
 from zarr_vectors_lazy.types import IntArray
 
 NONE = -1
+ATTRIBUTE = attribute_field("")
 EDGE = link_dtype(2, {})
 RANK = np.dtype([("number", "<i8"), ("along", "<i8"), ("parent", "<i8"), ("edge", "<i8")])
 
@@ -106,6 +117,59 @@ def _edge_mail(intake: LinkIntake, records: Records, firsts: IntArray | None, va
     return (Mail(edges, to), Mail(records, to)) if valued else (Mail(edges, to),)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Valued:
+    """Stored records that have the values of some edges.
+
+    Parameters
+    ----------
+    intake
+        How input blocks of them become records.
+    links
+        Dtype of edges with their values.
+    """
+
+    intake: LinkIntake
+    links: np.dtype[np.void]
+
+
+def take_values(intake: LinkIntake, number: int, *parts: Any) -> tuple[tuple[Mail], LinkTally]:
+    """Send stored records, which have the values of some edges, to the homes of their children."""
+    records, tally = link_records(intake, number, *parts)
+    return (Mail(records, intake.homes.of(records["ends"][:, 0])),), tally
+
+
+def join_values(
+    nodes: Records, edges: Records, values: Records, plan: LinkPlan, groups: int, valued: Valued
+) -> tuple[tuple[Mail, Mail], int]:
+    """`join_parents`, and edges with their values for the homes of their children; how many have none."""
+    mail, _ = join_parents(nodes, edges, plan, groups)
+    values = in_order(values)
+    home = in_order(nodes)["number"]
+    record = np.full(len(home) + 1, NONE, np.int64)  # the last for what is not there
+    record[_find(home, values["ends"][:, 0])] = np.arange(len(values))
+    found = record[_find(home, edges["ends"][:, 0])]
+    names = [name for name in values.dtype.names or () if name.startswith(ATTRIBUTE)] if len(values) else []
+    columns: dict[str, Any] = {name: values[name][found] for name in names}
+    columns |= {"number": edges["number"], "ends": edges["ends"], GAP: found == NONE}
+    links = pack(valued.links, columns, len(edges))
+    to = valued.intake.homes.of(edges["ends"][:, 0])
+    return (*mail, Mail(links, to)), int((found == NONE).sum())
+
+
+def with_gaps(plan: LinkPlan, gaps: Sequence[int]) -> LinkPlan:
+    """The plan, when it is known how many edges have no values."""
+    return replace(plan, gaps=sum(gaps) > 0)
+
+
+def _find(numbers: IntArray, wanted: IntArray) -> IntArray:
+    """Positions in ascending numbers, the last one plus one for those that are not there."""
+    at = np.searchsorted(numbers, wanted)
+    there = at < len(numbers)
+    there[there] = numbers[at[there]] == wanted[there]
+    return np.where(there, at, len(numbers))
+
+
 def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) -> tuple[tuple[Mail], None]:
     """Tell nodes their parents; they go on to the tasks that have all nodes of their objects.
 
@@ -118,11 +182,9 @@ def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) ->
     """
     nodes = in_order(nodes)
     children = edges["ends"][:, 0]
-    at = np.searchsorted(nodes["number"], children)
-    there = at < len(nodes)
-    there[there] = nodes["number"][at[there]] == children[there]
-    if not there.all():
-        row = int(counted(children[~there][:1], plan.plan)[0])
+    at = _find(nodes["number"], children)
+    if (at == len(nodes)).any():
+        row = int(counted(children[at == len(nodes)][:1], plan.plan)[0])
         raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
     named, counts = np.unique(at, return_counts=True)
     if (counts > 1).any():

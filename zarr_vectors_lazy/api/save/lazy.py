@@ -28,18 +28,14 @@ from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 
 if TYPE_CHECKING:
+    from zarr_vectors_lazy.access.write.job import Kind
     from zarr_vectors_lazy.api.level import ZVLevel
 
 NOTHING = "nothing is selected: there is nothing to save"
 WHOLE = "select with whole_objects=True"
-PATHS = {"polyline", "streamline", "line"}
-LINKED = {"graph": summaries.of_graph, "mesh": summaries.of_mesh}
+LINKED = {"graph": summaries.of_graph, "skeleton": summaries.of_graph, "mesh": summaries.of_mesh}
+GEOMETRIES = ("point_cloud", "line", "polyline", "streamline", *LINKED)
 GIVEN = {"bounds": None, "dtype": None, "backend": None, "storage_options": None, "progress": False, "mode": "w-"}
-
-
-def goes_out_of_core(kind: str) -> bool:
-    """Whether `save_lazily` writes it."""
-    return kind == "point_cloud" or kind in PATHS or kind in LINKED
 
 
 def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any]) -> Any:
@@ -50,7 +46,8 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     Raises
     ------
     SelectionError
-        If nothing is selected, vertices belong to several objects, or lines have not two ends, both selected.
+        If nothing is selected, vertices belong to several objects, lines have not two ends, both selected, or the edges
+        of a skeleton are no trees inside objects.
     """
     view = _cut_for_writing(level._view)
     if not len(view):
@@ -62,7 +59,8 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
         source, links = point_rows(view), None
         tables, summarise = partial(object_tables_of, view), summaries.of_points
     elif kind in LINKED:
-        shape = Shape(geometry=kind, kind="objects", name="vertices" if kind == "mesh" else "positions")
+        rows: Kind = "trees" if kind == "skeleton" else "objects"
+        shape = Shape(geometry=kind, kind=rows, name="vertices" if kind == "mesh" else "positions")
         source, links = linked_level(view, kind)
         tables, summarise = partial(object_tables_of, view), LINKED[kind]
     else:

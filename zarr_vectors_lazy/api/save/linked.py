@@ -1,11 +1,13 @@
-"""Graphs and meshes of a level written as a store of their own without ever being in memory.
+"""Graphs, skeletons and meshes of a level written as a store of their own without ever being in memory.
 
 Links name the chunk and the row in it that each end has, not rows counted from chunk to chunk: then none has to wait
 until it is known how many rows of all chunks are selected.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, re
 from zarr_vectors_lazy.api.write.out_of_core import LinkSource, Source, aligned, block_keys, empty_rows, source_of
 from zarr_vectors_lazy.graph.columns import vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
-from zarr_vectors_lazy.graph.links import link_attribute_array
+from zarr_vectors_lazy.graph.links import link_attribute_array, links_array
 from zarr_vectors_lazy.graph.tracks import tracks_array
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
@@ -28,18 +30,17 @@ def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
     """Sources of the rows and of the edges or faces of a level."""
     counts = view.stored_counts
     view = view.with_chunking(None).with_rows_apart(read_row_counts(view.data, view.rows) if counts is None else counts)
-    mesh = kind == "mesh"
-    rows, read = _rows(view, "vertices" if mesh else "positions")
-    links = _links(view, mesh=mesh)
+    rows, read = _rows(view, "vertices" if kind == "mesh" else "positions")
+    links, values = _links(view, kind)
     arrays = aligned(rows)
-    computed = optimized(*arrays, *links.values())
-    source = source_of(computed[: len(arrays)], read)
-    return (
-        Source(
-            blocks=Blocks(source.blocks.keys, computed), read=source.read, sample=source.sample, nbytes=source.nbytes
-        ),
-        _link_source(computed[len(arrays) :], tuple(links), len(view)),
-    )
+    computed = iter(optimized(*arrays, *links.values(), *values.values()))
+    of_rows, of_links, of_values = (list(islice(computed, len(some))) for some in (arrays, links, values))
+    source = source_of(of_rows, read)
+    blocks = Blocks(source.blocks.keys, [*of_rows, *of_links, *of_values])
+    link_source = _link_source(of_links, tuple(links), len(view))
+    if values:
+        link_source = replace(link_source, values=_link_source(of_values, tuple(values), len(view)))
+    return replace(source, blocks=blocks), link_source
 
 
 def _rows(view: LevelView, name: str) -> tuple[dict[str, Any], Any]:
@@ -55,16 +56,20 @@ def read_owned_links(names: Sequence[str], name: str, positions: Any, *rest: Any
     return read_owned(names, positions, *rest, name=name)
 
 
-def _links(view: LevelView, *, mesh: bool) -> dict[str, Any]:
-    """Links and their attributes by name, a block a cell."""
-    found = {"faces" if mesh else "edges": faces_array(view) if mesh else edges_array(view)}
+def _links(view: LevelView, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Links and their attributes by name, a block a cell; and stored records that have the values of some links.
+
+    The edges of a skeleton are not its records, some of which they imply: values then come with records.
+    """
+    joined = {"faces": faces_array(view)} if kind == "mesh" else {"edges": edges_array(view)}
     family = view.data.links(0)
-    if family is None:
-        return found
-    return found | {
+    if family is None or not view.data.link_attribute_names:
+        return joined, {}
+    values = {
         name: link_attribute_array(view, family, view.data.link_attribute(family, name), name)
         for name in view.data.link_attribute_names
     }
+    return (joined, {"links": links_array(view, family), **values}) if kind == "skeleton" else (joined | values, {})
 
 
 def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int) -> LinkSource:

@@ -41,7 +41,7 @@ def rechunk(
 ) -> Any:
     """Write a level of a store, of either format, as a new store with other chunks and bins.
 
-    All that `ZVLevel.save` carries, out of core or in memory as it does. Coarser levels are not carried, nor links
+    All that `ZVLevel.save` carries, out of core as it does. Coarser levels are not carried, nor links
     between levels: with ``pyramid`` they are made anew from the new level 0, else the summary names them.
 
     Parameters

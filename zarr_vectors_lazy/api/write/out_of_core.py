@@ -17,7 +17,7 @@ from zarr_vectors_lazy.access.write.linked import LinkBlock, LinkIntake, LinkRea
 from zarr_vectors_lazy.access.write.part import Settle, Summary
 from zarr_vectors_lazy.access.write.session import check_place
 from zarr_vectors_lazy.access.write.spill import SpillFolder
-from zarr_vectors_lazy.access.write.trees import tree_dtype
+from zarr_vectors_lazy.access.write.trees import Valued, tree_dtype
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.api.write import args
 from zarr_vectors_lazy.api.write.bounds import settle_bounds
@@ -30,6 +30,7 @@ from zarr_vectors_lazy.graph.write.linked import Linking, Trees, linked_write
 from zarr_vectors_lazy.graph.write.spilled import Blocks, Writing, optimized, spilled_write
 from zarr_vectors_lazy.graph.write.trees import tree_write
 from zarr_vectors_lazy.kernels.places import PLACE, Homes
+from zarr_vectors_lazy.kernels.records import link_dtype
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
@@ -106,6 +107,8 @@ class LinkSource:
         Whether links name a block and a row in it, not rows counted from block to block.
     sizes
         (B,) rows of each block of rows, where they are known.
+    values
+        Links that have the values of some of these, where they do not come with them.
     """
 
     keys: Sequence[tuple[Any, ...]]
@@ -115,25 +118,39 @@ class LinkSource:
     nbytes: float
     apart: bool = False
     sizes: IntArray | None = None
+    values: "LinkSource | None" = None
 
 
 def make_linking(source: Source, links: LinkSource, job: WriteJob) -> Linking:
     """How links are written: as many homes as places and links need, as many parts as links do."""
     rows = source.nbytes / layout(source.sample).itemsize
     blocks = max(len(source.blocks.keys), len(links.keys))
-    homes = tasks_for(max(rows * PLACE.itemsize, links.nbytes), blocks)
-    ndim, trees = job.positions.shape[1], None
-    if job.kind == "trees":
-        firsts = None if links.apart or links.sizes is None else np.cumsum(links.sizes) - links.sizes
-        trees = Trees(ndim=ndim, groups=tasks_for(rows * tree_dtype(ndim).itemsize, blocks), firsts=firsts)
-    intake = LinkIntake(
-        read=links.read,
-        name=links.name,
-        dtype=link_layout(links.sample),
-        homes=Homes(homes, links.apart or trees is not None),
-        counted=not links.apart,
+    trees = job.kind == "trees"
+    homes = Homes(tasks_for(max(rows * PLACE.itemsize, links.nbytes), blocks), links.apart or trees)
+    intake = _link_intake(links, homes)
+    ndim = job.positions.shape[1]
+    return Linking(
+        intake=intake,
+        keys=links.keys,
+        parts=tasks_for(links.nbytes, blocks),
+        trees=make_trees(links, ndim, homes, tasks_for(rows * tree_dtype(ndim).itemsize, blocks)) if trees else None,
     )
-    return Linking(intake=intake, keys=links.keys, parts=tasks_for(links.nbytes, blocks), trees=trees)
+
+
+def make_trees(links: LinkSource, ndim: int, homes: Homes, groups: int) -> Trees:
+    """How nodes are put in order."""
+    firsts = None if links.apart or links.sizes is None else np.cumsum(links.sizes) - links.sizes
+    if links.values is None:
+        return Trees(ndim=ndim, groups=groups, firsts=firsts)
+    values = links.values.sample.values
+    columns = {name: (array.dtype, array.shape[1:]) for name, array in values.items()}
+    valued = Valued(intake=_link_intake(links.values, homes), links=link_dtype(2, columns, gaps=True))
+    return Trees(ndim=ndim, groups=groups, firsts=firsts, valued=valued, keys=links.values.keys)
+
+
+def _link_intake(links: LinkSource, homes: Homes) -> LinkIntake:
+    dtype = link_layout(links.sample)
+    return LinkIntake(read=links.read, name=links.name, dtype=dtype, homes=homes, counted=not links.apart)
 
 
 def tasks_for(nbytes: float, blocks: int) -> int:
@@ -165,7 +182,8 @@ def write_source(
     """
     job = template(path, source.sample, shape, options)
     if links is not None:
-        job = replace(job, links=links.sample.links, link_values=dict(links.sample.values))
+        values = (links if links.values is None else links.values).sample.values
+        job = replace(job, links=links.sample.links, link_values=dict(values))
     check_place(job.spec, job.mode)
     blocks = len(source.blocks.keys)
     writing = Writing(

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from dask.delayed import Delayed
 
 from zarr_vectors_lazy.access.write.exchange import Exchange
@@ -16,10 +17,12 @@ from zarr_vectors_lazy.access.write.linked import (
     write_link_part,
     write_rows,
 )
+from zarr_vectors_lazy.access.write.trees import Valued
 from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.graph.write.carrier import Carrier
 from zarr_vectors_lazy.graph.write.spilled import Writing, add_joins, add_plan
 from zarr_vectors_lazy.kernels.places import PLACE
+from zarr_vectors_lazy.kernels.records import attribute_field
 from zarr_vectors_lazy.types import IntArray
 
 
@@ -35,11 +38,15 @@ class Trees:
         Tasks that have all nodes of some objects each.
     firsts
         (B,) rows before each block, where edges count rows and the sizes of blocks are known; else None.
+    valued, keys
+        Records that have the values of some edges, where these come apart, and the keys of their blocks.
     """
 
     ndim: int
     groups: int
     firsts: IntArray | None
+    valued: Valued | None = None
+    keys: Sequence[tuple[Key, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -63,14 +70,20 @@ class Linking:
     parts: int
     trees: Trees | None = None
 
+    @property
+    def dtype(self) -> np.dtype[np.void]:
+        """Of links with their values."""
+        apart = None if self.trees is None else self.trees.valued
+        return self.intake.dtype if apart is None else apart.links
+
     def ends(self, slot: int) -> Exchange:
         """Links on their way to the home of an end."""
-        return Exchange(name=f"ends-{slot}", dtype=self.intake.dtype, receivers=self.intake.homes.count)
+        return Exchange(name=f"ends-{slot}", dtype=self.dtype, receivers=self.intake.homes.count)
 
     @property
     def valued(self) -> bool:
         """Whether links have attributes."""
-        return any(name.startswith("attribute:") for name in self.intake.dtype.names or ())
+        return any(name.startswith(attribute_field("")) for name in self.dtype.names or ())
 
     @property
     def implied(self) -> bool:
@@ -80,7 +93,7 @@ class Linking:
     @property
     def complete(self) -> Exchange:
         """Links whose ends are known, on their way to the part that writes them."""
-        return Exchange(name="links", dtype=self.intake.dtype, receivers=self.parts)
+        return Exchange(name="links", dtype=self.dtype, receivers=self.parts)
 
     @property
     def places(self) -> list[Exchange]:
@@ -102,7 +115,7 @@ def linked_write(writing: Writing, linking: Linking, carrier: Carrier) -> Delaye
     for exchange in (linking.ends(0), *places):
         carrier.close(exchange)
     last = add_rounds(writing, linking, carrier, first=0)
-    return add_links(writing, linking, carrier, parts, last)
+    return add_links(writing, linking, carrier, parts, last=last, plan=writing.key("link-plan"))
 
 
 def _add_takes(writing: Writing, linking: Linking, carrier: Carrier) -> list[Key]:
@@ -150,10 +163,10 @@ def _add_round(writing: Writing, linking: Linking, carrier: Carrier, slot: int) 
 
 
 def add_links(
-    writing: Writing, linking: Linking, carrier: Carrier, parts: Sequence[Key], last: Sequence[Key]
+    writing: Writing, linking: Linking, carrier: Carrier, parts: Sequence[Key], *, last: Sequence[Key], plan: Key
 ) -> Delayed:
-    """Write links whose ends are known, then the end of the write, after the tasks ``last``."""
-    plan, link_plan, begun = (TaskRef(writing.key(name)) for name in ("plan", "link-plan", "begin"))
+    """Write links whose ends are known, as a plan says, then the end of the write, after the tasks ``last``."""
+    whole, link_plan, begun = TaskRef(writing.key("plan")), TaskRef(plan), TaskRef(writing.key("begin"))
     links = [
         carrier.add_step(
             writing.key("links", part), write_link_part, link_plan, begun, number=part, takes=[linking.complete]
@@ -162,6 +175,6 @@ def add_links(
     ]
     key = writing.key("finish")
     records = [List(*map(TaskRef, keys)) for keys in (parts, links)]
-    args = (plan, link_plan, begun, writing.summarise, *records, carrier.folder)
+    args = (whole, link_plan, begun, writing.summarise, *records, carrier.folder)
     carrier.tasks[key] = Task(key, finish_linked, *args, *map(TaskRef, last))
     return Delayed(key, carrier.graph(key), layer=key)

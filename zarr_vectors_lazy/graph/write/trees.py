@@ -4,20 +4,23 @@ from collections.abc import Sequence
 
 from dask.delayed import Delayed
 
-from zarr_vectors_lazy.access.write.exchange import Exchange
+from zarr_vectors_lazy.access.write.exchange import Exchange, Work
 from zarr_vectors_lazy.access.write.trees import (
     EDGE,
     RANK,
     hold_edges,
     join_parents,
+    join_values,
     name_edges,
     node_dtype,
     rank_trees,
     take_edges,
+    take_values,
     tree_dtype,
+    with_gaps,
     write_tree_rows,
 )
-from zarr_vectors_lazy.graph.layers import Key, TaskRef
+from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.graph.write.carrier import Carrier
 from zarr_vectors_lazy.graph.write.linked import Linking, Trees, add_link_plan, add_links, add_rounds
 from zarr_vectors_lazy.graph.write.spilled import Writing, add_plan
@@ -29,13 +32,13 @@ def tree_write(writing: Writing, linking: Linking, trees: Trees, carrier: Carrie
     nodes = Exchange(name="nodes", dtype=node_dtype(trees.ndim), receivers=homes.count)
     parents = Exchange(name="parents", dtype=EDGE, receivers=homes.count)
     tallies = carrier.add_rows(nodes, homes)
-    sends = [parents, linking.ends(0)] if linking.valued else [parents]
+    sends = [parents, linking.ends(0)] if linking.valued and trees.valued is None else [parents]
     last = _add_edges(writing, linking, trees, carrier, sends)
-    for exchange in (nodes, *sends):
+    takes = [nodes, parents, *_add_values(writing, trees, carrier)]
+    for exchange in dict.fromkeys([*takes, *sends]):
         carrier.close(exchange)
-    ranked, ranks, more = _add_ranks(writing, linking, trees, carrier, [nodes, parents])
+    ranked, ranks, more = _add_ranks(writing, linking, trees, carrier, takes)
     add_plan(carrier.tasks, writing, tallies, [writing.key("link-plan"), *ranked])
-    carrier.close(ranks)
     asked = places if linking.valued else [places[1], linking.ends(1)]
     parts = [
         carrier.add_part(part, write_tree_rows, homes, linking.valued, takes=[ranks], sends=asked)
@@ -44,16 +47,30 @@ def tree_write(writing: Writing, linking: Linking, trees: Trees, carrier: Carrie
     for exchange in asked:
         carrier.close(exchange)
     last += [*more, *carrier.received(ranks, parts), *add_rounds(writing, linking, carrier, first=not linking.valued)]
-    return add_links(writing, linking, carrier, parts, last)
+    plan = writing.key("link-plan" if trees.valued is None else "full-link-plan")
+    return add_links(writing, linking, carrier, parts, last=last, plan=plan)
+
+
+def _add_values(writing: Writing, trees: Trees, carrier: Carrier) -> list[Exchange]:
+    """Send the values of edges home, where they come apart from the edges."""
+    if trees.valued is None:
+        return []
+    intake = trees.valued.intake
+    values = Exchange(name="values", dtype=intake.dtype, receivers=intake.homes.count)
+    for number, keys in enumerate(trees.keys):
+        key, refs = writing.key("take-values", number), map(TaskRef, keys)
+        carrier.add_step(key, take_values, intake, number, *refs, number=number, sends=[values])
+    return [values]
 
 
 def _add_edges(
     writing: Writing, linking: Linking, trees: Trees, carrier: Carrier, sends: Sequence[Exchange]
 ) -> list[Key]:
     """Send edges home, when it is known which block has the rows that they name."""
+    valued = len(sends) > 1
     waits = linking.intake.counted and trees.firsts is None
     held = Exchange(name="edges", dtype=linking.intake.dtype, receivers=linking.parts)
-    work, args = (hold_edges, (held.receivers,)) if waits else (take_edges, (trees.firsts, linking.valued))
+    work, args = (hold_edges, (held.receivers,)) if waits else (take_edges, (trees.firsts, valued))
     taken = [
         carrier.add_step(
             writing.key("take-links", number),
@@ -77,7 +94,7 @@ def _add_edges(
             name_edges,
             plan,
             linking.intake,
-            linking.valued,
+            valued,
             number=number,
             takes=[held],
             sends=sends,
@@ -94,18 +111,26 @@ def _add_ranks(
     whole = Exchange(name="trees", dtype=tree_dtype(trees.ndim), receivers=trees.groups)
     ranks = Exchange(name="ranks", dtype=RANK, receivers=writing.parts, to_rows=True)
     plan = TaskRef(writing.key("link-plan"))
+    work: Work = join_parents if trees.valued is None else join_values
+    more = [] if trees.valued is None else [trees.valued]
+    sends = [whole] if trees.valued is None else [whole, linking.ends(0)]
     joined = [
         carrier.add_step(
-            writing.key("parents", home), join_parents, plan, trees.groups, number=home, takes=takes, sends=[whole]
+            writing.key("parents", home), work, plan, trees.groups, *more, number=home, takes=takes, sends=sends
         )
         for home in range(linking.intake.homes.count)
     ]
-    carrier.close(whole)
+    for exchange in sends:
+        carrier.close(exchange)
+    if trees.valued is not None:
+        key = writing.key("full-link-plan")
+        carrier.tasks[key] = Task(key, with_gaps, plan, List(*map(TaskRef, joined)))
     ranked = [
         carrier.add_step(
             writing.key("ranks", group), rank_trees, plan, carrier.hashed, number=group, takes=[whole], sends=[ranks]
         )
         for group in range(trees.groups)
     ]
+    carrier.close(ranks)
     last = [key for exchange in takes for key in carrier.received(exchange, joined)]
     return ranked, ranks, last + list(carrier.received(whole, ranked))
