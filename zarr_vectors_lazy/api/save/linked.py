@@ -14,7 +14,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.sizes import read_row_counts
 from zarr_vectors_lazy.access.write.intake import Block
-from zarr_vectors_lazy.access.write.linked import LinkBlock
+from zarr_vectors_lazy.access.write.linked import LinkBlock, link_layout
 from zarr_vectors_lazy.api.save.rows import attribute_arrays, read_owned
 from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, read_links, read_owned_rows
 from zarr_vectors_lazy.api.write.out_of_core import LinkSource, Source, aligned, block_keys, empty_rows, source_of
@@ -37,9 +37,11 @@ def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
     of_rows, of_links, of_values = (list(islice(computed, len(some))) for some in (arrays, links, values))
     source = source_of(of_rows, read)
     blocks = Blocks(source.blocks.keys, [*of_rows, *of_links, *of_values])
-    link_source = _link_source(of_links, tuple(links), len(view))
+    family, total = view.data.links(0), view.data.meta.vertex_count
+    stated = 0 if family is None else family.stated
+    link_source = _link_source(of_links, tuple(links), len(view), most=total if kind == "skeleton" else stated)
     if values:
-        link_source = replace(link_source, values=_link_source(of_values, tuple(values), len(view)))
+        link_source = replace(link_source, values=_link_source(of_values, tuple(values), len(view), most=stated))
     return replace(source, blocks=blocks), link_source
 
 
@@ -72,19 +74,20 @@ def _links(view: LevelView, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return (joined, {"links": links_array(view, family), **values}) if kind == "skeleton" else (joined | values, {})
 
 
-def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int) -> LinkSource:
-    """Cells gathered into about as many blocks as there are of rows."""
+def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, most: int | None) -> LinkSource:
+    """Cells gathered into about as many blocks as there are of rows; ``most`` links in all, None if not known."""
     name, *attributes = names
     widths = FACE_WIDTHS if name == "faces" else EDGE_WIDTHS
     cells = block_keys(computed)
     size = max(-(-len(cells) // max(blocks, 1)), 1)
     read = partial(read_cells, tuple(attributes), widths, name)
+    sample = read(*empty_rows(computed))
     return LinkSource(
         keys=[tuple(key for cell in cells[at : at + size] for key in cell) for at in range(0, len(cells), size)],
         read=read,
         name=name,
-        sample=read(*empty_rows(computed)),
-        nbytes=float("nan"),
+        sample=sample,
+        nbytes=float("nan") if most is None else float(most * link_layout(sample).itemsize),
         apart=True,
     )
 
