@@ -195,16 +195,14 @@ def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int, imp
     return LinkPlan(plan=plan, parts=spread, count=tally.count, implied=implied)
 
 
-def write_rows(
-    records: Records, plan: Plan, begun: WriteSession, homes: Homes, width: int
-) -> tuple[tuple[Mail, ...], PartRecord]:
-    """Write the chunks of a part; tell the homes of its rows where they are stored, once for each end of a link."""
+def write_rows(records: Records, plan: Plan, begun: WriteSession, homes: Homes) -> tuple[tuple[Mail], PartRecord]:
+    """Write the chunks of a part; tell the homes of its rows where they are stored."""
     if not len(records):
-        return (no_mail(PLACE),) * width, PartRecord(empty_record(plan.coords.shape[1]), None)
+        return (no_mail(PLACE),), PartRecord(empty_record(plan.coords.shape[1]), None)
     part = Part(plan, in_order(records))
     done = write_arranged(plan, part, begun)
     places = places_of_part(plan, part, homes)
-    return (Mail(places, homes.of(places["row"])),) * width, done
+    return (Mail(places, homes.of(places["row"])),), done
 
 
 def no_mail(dtype: np.dtype[np.void]) -> Mail:
@@ -227,8 +225,12 @@ def places_of_part(plan: Plan, part: Part, homes: Homes) -> Records:
     return pack(PLACE, columns, len(numbers))
 
 
-def resolve_ends(places: Records, links: Records, plan: LinkPlan, slot: int, homes: Homes) -> tuple[tuple[Mail], None]:
+def resolve_ends(
+    places: Records, links: Records, plan: LinkPlan, slot: int, homes: Homes
+) -> tuple[tuple[Mail, ...], None]:
     """Replace end ``slot`` of links by its place; they go on to the home of the next, after the last to a part.
+
+    Places are sent on too, to the same home: none waits in memory until it is asked again.
 
     Raises
     ------
@@ -244,7 +246,7 @@ def resolve_ends(places: Records, links: Records, plan: LinkPlan, slot: int, hom
         raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
     ends[:, slot] = found
     if slot + 1 < ends.shape[1]:
-        return (Mail(links, homes.of(ends[:, slot + 1])),), None
+        return (Mail(links, homes.of(ends[:, slot + 1])), Mail(places, homes.of(places["row"]))), None
     return (Mail(links, plan.parts[chunk_of_places(ends).min(axis=1)]),), None
 
 

@@ -278,7 +278,7 @@ def write_tree_rows(
     """
     if not len(rows):
         nothing = PartRecord(empty_record(plan.coords.shape[1]), None)
-        return (no_mail(PLACE), no_mail(PLACE if valued else EDGE)), nothing
+        return (no_mail(PLACE),) if valued else (no_mail(PLACE), no_mail(EDGE)), nothing
     rows, ranks = in_order(rows), in_order(ranks)
     if not np.array_equal(rows["number"], ranks["number"]):
         raise StoreError("nodes were lost on their way; the write is unfinished", where=plan.job.spec.url)
@@ -287,7 +287,7 @@ def write_tree_rows(
     places = places_of_part(plan, part, homes)
     mail = Mail(places, homes.of(places["row"]))
     if valued:
-        return (mail, mail), done
+        return (mail,), done
     edges = _stored_edges(part, places)
     return (mail, Mail(edges, homes.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
 

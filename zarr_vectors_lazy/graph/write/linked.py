@@ -97,7 +97,7 @@ class Linking:
 
     @property
     def places(self) -> list[Exchange]:
-        """Places on their way to the homes of their rows, for each end apart: none waits in memory for the next."""
+        """Places on their way to the homes of their rows, for each end of links."""
         width = self.intake.dtype["ends"].shape[0]
         return [
             Exchange(name=f"places-{slot}", dtype=PLACE, receivers=self.intake.homes.count) for slot in range(width)
@@ -111,8 +111,8 @@ def linked_write(writing: Writing, linking: Linking, carrier: Carrier) -> Delaye
     taken = _add_takes(writing, linking, carrier)
     add_plan(carrier.tasks, writing, tallies, [add_link_plan(writing, linking, carrier, taken)])
     homes = linking.intake.homes
-    parts = [carrier.add_part(part, write_rows, homes, len(places), sends=places) for part in range(writing.parts)]
-    for exchange in (linking.ends(0), *places):
+    parts = [carrier.add_part(part, write_rows, homes, sends=places[:1]) for part in range(writing.parts)]
+    for exchange in (linking.ends(0), places[0]):
         carrier.close(exchange)
     last = add_rounds(writing, linking, carrier, first=0)
     return add_links(writing, linking, carrier, parts, last=last, plan=writing.key("link-plan"))
@@ -149,16 +149,18 @@ def add_rounds(writing: Writing, linking: Linking, carrier: Carrier, *, first: i
 
 def _add_round(writing: Writing, linking: Linking, carrier: Carrier, slot: int) -> list[Key]:
     places, homes = linking.places, linking.intake.homes
-    onward = linking.ends(slot + 1) if slot + 1 < len(places) else linking.complete
+    last = slot + 1 == len(places)
+    sends = [linking.complete] if last else [linking.ends(slot + 1), places[slot + 1]]
     takes = [places[slot], linking.ends(slot)]
     args = (TaskRef(writing.key("link-plan")), slot, homes)
     keys = [
         carrier.add_step(
-            writing.key(f"resolve-{slot}", home), resolve_ends, *args, number=home, takes=takes, sends=[onward]
+            writing.key(f"resolve-{slot}", home), resolve_ends, *args, number=home, takes=takes, sends=sends
         )
         for home in range(homes.count)
     ]
-    carrier.close(onward)
+    for exchange in sends:
+        carrier.close(exchange)
     return [key for exchange in takes for key in carrier.received(exchange, keys)]
 
 

@@ -39,7 +39,7 @@ def tree_write(writing: Writing, linking: Linking, trees: Trees, carrier: Carrie
         carrier.close(exchange)
     ranked, ranks, more = _add_ranks(writing, linking, trees, carrier, takes)
     add_plan(carrier.tasks, writing, tallies, [writing.key("link-plan"), *ranked])
-    asked = places if linking.valued else [places[1], linking.ends(1)]
+    asked = places[:1] if linking.valued else [places[1], linking.ends(1)]
     parts = [
         carrier.add_part(part, write_tree_rows, homes, linking.valued, takes=[ranks], sends=asked)
         for part in range(writing.parts)
