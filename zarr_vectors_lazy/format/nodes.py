@@ -17,6 +17,7 @@ from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, Json
 
 VLEN_TYPES = ("variable_length_bytes", "bytes")
+ATTRIBUTES = {"attribute", "fragment_attribute", "link_attribute"}
 MAX_INDEX = 2**62  # differences of two such are still int64
 _DTYPE = re.compile(r"[<>=|]?[A-Za-z][A-Za-z0-9]*(\[[A-Za-z0-9]+\])?")  # none of several fields or of subarrays
 
@@ -156,8 +157,17 @@ def parse_chunk_shape(node: Found, rank: int) -> tuple[int, ...]:
 
 
 def parse_dictionary(attributes: Json, where: str) -> Dictionary | None:
-    """Categories of an attribute (spec 0.9, 6; spec 0.7, 4.6); None where its values are stored plainly."""
-    if attributes.get("encoding") != "dictionary":
+    """Categories of an attribute (spec 0.9, 6; spec 0.7, 4.6); None where its values are stored plainly.
+
+    Raises
+    ------
+    FormatError
+        If they are stored otherwise.
+    """
+    encoding = attributes.get("encoding")
+    if encoding not in (None, "raw", "dictionary") and attributes.get("zv_array") in ATTRIBUTES:
+        raise FormatError(f"encoding {encoding!r} cannot be read; there is 'raw' and 'dictionary'", where=where)
+    if encoding != "dictionary":
         return None
     fill = attributes.get("_FillValue")
     values = parse_values(attributes.get("categories"), "categories", where)

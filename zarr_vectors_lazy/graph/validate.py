@@ -1,7 +1,7 @@
 """Checks of a store as a Dask graph: each chunk is read once, by one task, for all checks."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TypeVar
 
@@ -128,9 +128,15 @@ class _Planner:
         array = self._attempt("metadata", where, lambda: self.data.attribute(name))
         if array is None:
             return
-        paths = bool(PATHS & set(self.data.store.geometry_types))
-        loose = array.spec.dtype.kind == "U" and array.spec.dictionary is None and paths
-        self._add(CellCheck(member=f"attribute:{name}", kind="attribute", spec=array.spec, loose=loose), array)
+        geometries = set(self.data.store.geometry_types)
+        spec = array.spec
+        if spec.dictionary is None and "categories" in array.attributes:
+            text = "categories are stated without encoding: values are given as they are stored"
+            self.findings.append(Finding("metadata", "warning", where, text))
+        if spec.row_shape is None and geometries == {"point_cloud"}:
+            spec = replace(spec, row_shape=())  # as it is read
+        loose = spec.dtype.kind == "U" and spec.dictionary is None and bool(PATHS & geometries)
+        self._add(CellCheck(member=f"attribute:{name}", kind="attribute", spec=spec, loose=loose), array)
         self._compare(array, "warning", "error")
 
     def _family(self, delta: int) -> FamilyCheck | None:

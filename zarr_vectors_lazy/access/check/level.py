@@ -228,6 +228,11 @@ def _owners(
 def _groups(check: WholeCheck) -> Iterator[tuple[Check, Severity, str]]:
     if check.groups is None:
         return
+    names = check.groups.names
+    if names and len(names) != check.groups.count:
+        yield "counts", "error", f"{len(names)} group_names for {check.groups.count} groups"
+    if len(set(names)) != len(names):
+        yield "metadata", "warning", "two groups have one name: the first is found by it"
     members = read_groups(check.source, check.groups)
     known = np.empty(0, np.int64) if check.objects is None else read_ids(check.source, check.objects)
     strangers = sum(int((~np.isin(ids, known)).sum()) for ids in members.values())

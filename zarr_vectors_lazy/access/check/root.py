@@ -30,6 +30,9 @@ def check_root(opened: OpenStore) -> Iterator[Finding]:
         if level not in opened.levels:
             yield Finding("structure", "warning", str(level), "the root names a level that is not there")
     for data in opened.levels.values():
+        if data.meta.index not in meta.bins:
+            text = "multiscales of the root does not name the level, and does not tell its bins"
+            yield Finding("metadata", "warning", str(data.meta.index), text)
         yield from _level(data, opened)
 
 
