@@ -1,3 +1,6 @@
+import pickle
+from dataclasses import replace
+
 import fsspec
 import obstore
 import pytest
@@ -126,3 +129,16 @@ def test_local_unread_objects_are_written_in_place(tmp_path, monkeypatch):
     assert (tmp_path / "store" / "a" / "part").read_bytes() == b"whole"
     assert (tmp_path / "store" / "a" / "part").stat().st_ino != inode  # replaced at once, not written over
     assert sorted(path.name for path in (tmp_path / "store" / "a").iterdir()) == ["b", "part"]
+
+
+@pytest.mark.parametrize("path", ["memory://write/home", MemoryStore()])
+def test_memory_is_not_written_to_from_another_process(path):
+    spec = resolve(path)
+    assert fetch(connect(pickle.loads(pickle.dumps(spec))), [Put("a", b"here")]) == [True]
+    if spec.carried is not None:
+        spec.carried.memo.clear()  # as where it arrives
+    away = connect(replace(spec, home="another process"))
+    for request in (Put("a", b"lost"), Delete(("a",))):
+        with pytest.raises(StoreError, match="in the memory of another process"):
+            fetch(away, [request])
+    assert [bytes(data) for data in fetch(away, [Get("a")])] == [b"here"]

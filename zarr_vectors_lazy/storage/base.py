@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage.home import LOST, this_process
 from zarr_vectors_lazy.storage.requests import Delete, Get, Put, Request
 from zarr_vectors_lazy.storage.secrets import without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -64,7 +65,8 @@ class Backend(ABC):
         StoreError
             If it is, and ``request`` would.
         """
-        reason = self._read_only()
+        away = self.spec.home not in ("", this_process())
+        reason = LOST if away else self._read_only()
         if reason and isinstance(request, Put | Delete):
             raise StoreError(f"{describe(request)} refused: {reason}", where=self.url)
 

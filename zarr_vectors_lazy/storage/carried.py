@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from zarr_vectors_lazy.storage.sessions import check_leaves
+from zarr_vectors_lazy.storage.home import check_leaves
 
 _lock = threading.RLock()  # a garbage collection inside it may run `_forget`
 _tokens: dict[int, tuple[Callable[[], Any], str]] = {}  # by id: how to reach the object, and its token
@@ -22,16 +22,13 @@ class Carried:
         The object; it must pickle if the description is to reach another process.
     token
         A uuid given on first sight.
-    arrived
-        Whether it is a copy of what another process has.
     """
 
-    __slots__ = ("__weakref__", "arrived", "memo", "token", "value")
+    __slots__ = ("__weakref__", "memo", "token", "value")
 
-    def __init__(self, value: object, token: str, *, arrived: bool = False) -> None:
+    def __init__(self, value: object, token: str) -> None:
         self.value: Any = value
         self.token = token
-        self.arrived = arrived
         self.memo: dict[str, Any] = {}  # what this process keeps with it; not pickled
 
     def __eq__(self, other: object) -> bool:
@@ -60,7 +57,7 @@ def carried(value: object) -> Carried:
 def _arrived(value: object, token: str) -> Carried:
     """Unpickle: the copy that this process already has, or this one."""
     with _lock:
-        return _by_token.get(token) or _remember(Carried(value, token, arrived=True))
+        return _by_token.get(token) or _remember(Carried(value, token))
 
 
 def _remember(item: Carried) -> Carried:

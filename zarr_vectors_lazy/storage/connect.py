@@ -9,7 +9,7 @@ from zarr_vectors_lazy.storage.backends.icechunk_backend import IcechunkBackend
 from zarr_vectors_lazy.storage.backends.local import LocalBackend
 from zarr_vectors_lazy.storage.backends.zarr_backend import ZarrBackend
 from zarr_vectors_lazy.storage.base import Backend
-from zarr_vectors_lazy.storage.sessions import is_icechunk
+from zarr_vectors_lazy.storage.home import is_icechunk
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 KEPT = 32

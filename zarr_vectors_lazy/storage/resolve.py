@@ -9,6 +9,7 @@ from zarr.abc.store import Store
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
+from zarr_vectors_lazy.storage.home import this_process
 from zarr_vectors_lazy.storage.location import CLOUD, local_path, scheme_of
 from zarr_vectors_lazy.storage.objects import described
 from zarr_vectors_lazy.storage.options import Options
@@ -61,7 +62,8 @@ def resolve(
         case _:
             url, options = systems.canonical(url, options)
             systems.check_options(scheme_of(url), options)
-            return StoreSpec("fsspec", url, Options(options))
+            home = this_process() if scheme_of(url) == "memory" else ""
+            return StoreSpec("fsspec", url, Options(options), home=home)
 
 
 def _text(path: object) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal, TypeAlias
 from zarr.abc.store import Store
 
 from zarr_vectors_lazy.storage.carried import Carried, carried
+from zarr_vectors_lazy.storage.home import home_of
 from zarr_vectors_lazy.storage.options import Options
 
 BackendName: TypeAlias = Literal["local", "obstore", "fsspec", "zarr"]
@@ -27,6 +28,8 @@ class StoreSpec:
         The user's store object, for backend ``"zarr"`` alone.
     read_only
         Whether it was given as a store object that is read-only.
+    home
+        Process that alone has what is written there, as it is in memory; empty: all have.
     """
 
     backend: BackendName
@@ -34,12 +37,13 @@ class StoreSpec:
     options: Options = field(default_factory=Options)
     carried: Carried | None = None
     read_only: bool = False
+    home: str = ""
 
     @classmethod
     def of_instance(cls, store: Store) -> "StoreSpec":
         """Describe a store object by itself."""
         item = carried(store)
-        return cls("zarr", f"{type(store).__name__.lower()}://{item.token[:8]}", carried=item)
+        return cls("zarr", f"{type(store).__name__.lower()}://{item.token[:8]}", carried=item, home=home_of(store))
 
     @property
     def instance(self) -> Store | None:

@@ -13,7 +13,6 @@ from zarr_vectors_lazy.storage.backends.zarr_backend import FAILURES, ZarrBacken
 from zarr_vectors_lazy.storage.base import Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
-from zarr_vectors_lazy.storage.sessions import LOST
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 DOC = "zarr.json"
@@ -46,10 +45,6 @@ class IcechunkBackend(ZarrBackend):
     def failure(self, request: Request, error: BaseException, hint: str = "") -> StoreError:  # noqa: D102  inherited
         other = isinstance(request, Put) and _OTHER_CELL.search(request.key)
         return super().failure(request, error, OTHER_CELL if other else hint)
-
-    def _read_only(self) -> str:
-        carried = self.spec.carried
-        return LOST if carried is not None and carried.arrived else super()._read_only()
 
     async def _answer(self, request: Request) -> Result:
         if _is_aside(request):
