@@ -195,6 +195,9 @@ def test_nothing_at_all(tmp_path):
         "points": lambda path: zvl.write_points(path, np.empty((0, 2)), chunk_shape=1, bounds=bounds),
         "lines": lambda path: zvl.write_lines(path, np.empty((0, 2, 2)), chunk_shape=1, bounds=bounds),
         "graph": lambda path: zvl.write_graph(path, np.empty((0, 2)), [], chunk_shape=1, bounds=bounds),
+        "objects": lambda path: zvl.write_points(
+            path, np.empty((0, 2)), chunk_shape=1, bounds=bounds, object_ids=[], vertex_attributes={"t": []}
+        ),
         "node": lambda path: zvl.write_graph(path, [[0.5, 0.5]], [], chunk_shape=1),
         "mesh": lambda path: zvl.write_mesh(path, [[0.5, 0.5]], np.empty((0, 3), int), chunk_shape=1),
         "paths": lambda path: zvl.write_polylines(path, [np.empty((0, 2)), [[0.5, 0.5]]], chunk_shape=1),

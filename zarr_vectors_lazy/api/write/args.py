@@ -249,6 +249,8 @@ def parse_ids(value: Any, rows: int, name: str = "object_ids") -> IntArray:
         If they are no whole numbers, or another number of them.
     """
     array = as_array(value, name)
+    if not array.size and not hasattr(value, "dtype"):  # of an empty list NumPy makes floats
+        array = array.astype(np.int64)
     if array.shape != (rows,) or array.dtype.kind not in "iu":
         raise SelectionError(f"{name} must be ({rows},) whole numbers, found shape {array.shape} of {array.dtype}")
     if array.dtype.kind == "u" and len(array) and int(array.max()) > np.iinfo(np.int64).max:
