@@ -26,6 +26,11 @@ from zarr_vectors_lazy.plan.batches import cut_batches
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
+Batch = dict[str, IntArray]
+"""Chunks by member."""
+Fetched = dict[tuple[str, int], Raw]
+"""What a batch gave, by member and chunk."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Member:
@@ -113,11 +118,20 @@ class Cut:
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    def batches(self) -> Iterator[list[tuple[int, str]]]:
-        """Each batch as its cells, ``(chunk, member)``."""
+    def batches(self) -> Iterator[Batch]:
+        """Each batch as its chunks by member."""
         for start, stop in pairwise(self.bounds.tolist()):
-            members = (self.names[member] for member in self.members[start:stop].tolist())
-            yield list(zip(self.chunks[start:stop].tolist(), members, strict=True))
+            chunks, members = self.chunks[start:stop], self.members[start:stop]
+            yield {self.names[member]: chunks[members == member] for member in np.unique(members).tolist()}
+
+    def batch_of(self, member: str, n: int) -> list[int]:
+        """(n,) number of the batch that has a chunk's cell of a member; -1 where none has."""
+        found = np.full(n, -1)
+        if member in self.names:
+            mine = np.flatnonzero(self.members == self.names.index(member))
+            found[self.chunks[mine]] = np.searchsorted(self.bounds, mine, "right") - 1
+        numbers: list[int] = found.tolist()
+        return numbers
 
 
 class ReadLayer(WantedLayer):
@@ -198,28 +212,41 @@ class ReadLayer(WantedLayer):
         mine = [(key, names[key[0]]) for key in keys if type(key) is tuple and key[0] in names]
         if not mine:
             return {}, {}
-        asked: dict[str, BoolArray] = {}
+        asked = {member: np.zeros(len(self.reads.coords), np.bool_) for member in {member for _, member in mine}}
         for key, member in mine:
             chunks = _chunks(key)
-            asked.setdefault(member, np.zeros(len(self.reads.coords), np.bool_))[chunks.start : chunks.stop] = True
-        batches: dict[Key, GraphNode] = {}
-        batch_of: dict[tuple[int, str], Key] = {}
-        for batch in self.cut(asked).batches():
-            digest = hashlib.blake2b(repr(batch).encode(), digest_size=12).hexdigest()
-            batch_key = (f"{self.name}-batch", digest)
-            batches[batch_key] = UnfusedTask(batch_key, read_batch, self.reads.source, self._wants(batch))
-            batch_of.update(dict.fromkeys(batch, batch_key))
-        whole = {member: self._whole(member) for member in asked}
+            asked[member][chunks.start : chunks.stop] = True
+        cut = self.cut(asked)
+        batches = [self._batch(batch) for batch in cut.batches()]
+        refs = [TaskRef(batch.key) for batch in batches]
+        numbers = {member: self._numbers(cut, member) for member in asked}
         picks: dict[Key, Any] = {}
         for key, wanted in mine:
-            cells = [(chunk, wanted if (chunk, wanted) in batch_of else whole[wanted]) for chunk in _chunks(key)]
-            sources = [TaskRef(batch) for batch in dict.fromkeys(batch_of[cell] for cell in cells)]
+            chunks = _chunks(key)
+            members, of_chunk = numbers[wanted]
+            sources = [refs[number] for number in dict.fromkeys(of_chunk[chunks.start : chunks.stop])]
             if len(key) == 2:
-                chunk, member = cells[0]
-                picks[key] = Task(key, pick, sources[0], member, chunk)
+                picks[key] = Task(key, pick, sources[0], members, key[1])
             else:
-                picks[key] = Task(key, pick_run, List(*sources), cells)
-        return batches, picks
+                picks[key] = Task(key, pick_run, List(*sources), members, *key[1:])
+        return {batch.key: batch for batch in batches}, picks
+
+    def _batch(self, batch: Batch) -> GraphNode:
+        """Task that fetches a batch, named by what it fetches."""
+        digest = hashlib.blake2b(digest_size=12)
+        for member, chunks in batch.items():
+            digest.update(f"{member} {len(chunks)} ".encode() + chunks.astype("<i8").tobytes())
+        members, coords = self.reads.members, self.reads.coords
+        wants = tuple(_want(member, members[member], coords, chunks) for member, chunks in batch.items())
+        return UnfusedTask((f"{self.name}-batch", digest.hexdigest()), read_batch, self.reads.source, wants)
+
+    def _numbers(self, cut: Cut, member: str) -> tuple[tuple[str, ...], list[int]]:
+        """Members of which one has a chunk's cell, and the batch that has it."""
+        own, whole = cut.batch_of(member, len(self.reads.coords)), self._whole(member)
+        if whole == member or whole not in cut.names:
+            return (member,), own
+        other = cut.batch_of(whole, len(self.reads.coords))
+        return (member, whole), [other[at] if number < 0 else number for at, number in enumerate(own)]
 
     def _whole(self, member: str) -> str:
         head = self.reads.members[member]
@@ -230,21 +257,15 @@ class ReadLayer(WantedLayer):
         )
         return next(whole, member)
 
-    def _wants(self, batch: list[tuple[int, str]]) -> tuple[Wanted, ...]:
-        rows: dict[str, list[int]] = {}
-        for chunk, member in batch:
-            rows.setdefault(member, []).append(chunk)
-        return tuple(_want(name, self.reads.members[name], self.reads.coords, chunks) for name, chunks in rows.items())
 
-
-def _want(name: str, member: Member, coords: ChunkCoords, chunks: list[int]) -> Wanted:
+def _want(name: str, member: Member, coords: ChunkCoords, chunks: IntArray) -> Wanted:
     return Wanted(
         member=name,
         spec=member.spec,
-        rows=tuple(chunks),
+        rows=tuple(chunks.tolist()),
         coords=coords[chunks],
         head=member.head,
-        places=None if member.places is None else member.places.take(np.asarray(chunks)),
+        places=None if member.places is None else member.places.take(chunks),
         role=member.role,
     )
 
@@ -255,15 +276,16 @@ def _rebuild(reads: Reads, slots: int, annotations: Any) -> ReadLayer:
     return layer
 
 
-def pick(batch: dict[tuple[str, int], Raw], member: str, chunk: int) -> Raw:
-    """One cell's bytes out of a batch."""
-    return batch[member, chunk]
+def pick(batch: Fetched, members: Sequence[str], chunk: int) -> Raw:
+    """One cell's bytes out of a batch, of whichever of some members has it."""
+    return next(batch[member, chunk] for member in members if (member, chunk) in batch)
 
 
-def pick_run(batches: Sequence[dict[tuple[str, int], Raw]], cells: Sequence[tuple[int, str]]) -> list[Raw]:
-    """Bytes of several cells out of the batches that have them."""
-    found = {cell: raw for batch in batches for cell, raw in batch.items()}
-    return [found[member, chunk] for chunk, member in cells]
+def pick_run(batches: Sequence[Fetched], members: Sequence[str], start: int, stop: int) -> list[Raw]:
+    """Bytes of the cells of neighbouring chunks out of the batches that have them."""
+    cells = (cell for batch in batches for cell in batch.items())
+    found = {chunk: raw for (member, chunk), raw in cells if member in members}
+    return [found[chunk] for chunk in range(start, stop)]
 
 
 def cell_name(reads: str, member: str) -> str:

@@ -25,7 +25,6 @@ from zarr_vectors_lazy.graph.layers import (
     layer_over,
     task_over,
 )
-from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import FRAGMENTS, LevelView
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.types import IntArray
@@ -54,7 +53,7 @@ class TrackRecipe:
 
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one block."""
-        chunks, cells = self.blocks.chunks(block), cell_name(self.blocks.reads, FRAGMENTS)
+        cells = self.blocks.cells(FRAGMENTS, block)
         return Task(
             key,
             track_block,
@@ -62,7 +61,7 @@ class TrackRecipe:
             self.spec,
             self.blocks.described(block),
             TaskRef((self.tracks, block)),
-            List(*(TaskRef((cells, chunk)) for chunk in chunks)),
+            cells if len(self.blocks.chunks(block)) > 1 else List(cells),
             self.blocks.kept(block),
         )
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.access.write.job import Kind
     from zarr_vectors_lazy.api.level import ZVLevel
 
+BATCHES = 16  # of cells of one array that a block has, at most
 NOTHING = "nothing is selected: there is nothing to save"
 WHOLE = "select with whole_objects=True"
 LINKED = {"graph": summaries.of_graph, "skeleton": summaries.of_graph, "mesh": summaries.of_mesh}
@@ -89,7 +90,7 @@ def _cut_for_writing(view: LevelView) -> LevelView:
         return view
     row = [view.estimated_nbytes(array) for array in (view.data.vertices, *_stored_attributes(view))]
     share = row[0] / max(sum(row), 1.0)  # blocks are cut by the size of positions
-    return view.with_chunking(UpTo(parse_bytes(setting("write-bytes")) * share, len(view)))
+    return view.with_chunking(UpTo(parse_bytes(setting("write-bytes")) * share, BATCHES * int(setting("batch-chunks"))))
 
 
 def _stored_attributes(view: LevelView) -> list[CellArray]:
