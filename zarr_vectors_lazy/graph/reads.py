@@ -197,7 +197,7 @@ class ReadLayer(WantedLayer):
         names = sorted(asked)
         # A whole cell that is fetched anyway has its head in it.
         spared = {name: asked[whole] for name in names if (whole := self._whole(name)) != name and whole in asked}
-        fetched = np.stack([asked[name] & ~spared.get(name, False) for name in names], axis=1)
+        fetched = np.stack([asked[name] & ~spared[name] if name in spared else asked[name] for name in names], axis=1)
         chunks, member = np.nonzero(fetched)
         bounds = cut_batches(
             np.array([members[name].nbytes for name in names])[member],
