@@ -13,6 +13,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import FormatError, StoreError
 from zarr_vectors_lazy.requests import Get, ListDir, Put
 from zarr_vectors_lazy.storage.connect import connect
@@ -228,3 +229,18 @@ def test_a_document_more_is_put_for_each_array_and_none_elsewhere(session):
     arrays = {key.partition("/c/")[0] for key in objects(session.store) if "/c/" in key}
     with_cells_first = {array for array in arrays if array.split("/")[1].startswith(("vert", "fragment"))}
     assert puts[0] - puts[1] == len(with_cells_first) == 5
+
+
+def as_distributed_does(spec):
+    try:
+        pickle.dumps(spec)
+    except StoreError as error:
+        raise TypeError("Could not serialize object") from error
+
+
+def test_a_cluster_is_told_of_in_our_words(session):
+    with pytest.raises(StoreError, match="stays in its process") as caught, computing("writing", shown=False):
+        as_distributed_does(resolve(session.store))
+    assert isinstance(caught.value.__cause__, TypeError)
+    with pytest.raises(TypeError, match="another"), computing("writing", shown=False):
+        raise TypeError("another")
