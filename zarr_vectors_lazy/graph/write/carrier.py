@@ -50,8 +50,11 @@ class Carrier(Protocol):
     ) -> Key:
         """Add a task that receives and sends as ``number`` among its like; key of its result."""
 
-    def close(self, exchange: Exchange) -> None:
-        """All tasks that send are there."""
+    def close(self, exchange: Exchange, after: Sequence[Key] = ()) -> None:
+        """All tasks that send are there; nothing need be received before the tasks ``after`` have run."""
+
+    def close_rows(self, after: Sequence[Key] = ()) -> None:
+        """`close` of the rows of parts."""
 
     def received(self, exchange: Exchange, keys: Sequence[Key]) -> Sequence[Key]:
         """All tasks that receive are there; keys of tasks that must run before the last one."""
@@ -151,7 +154,10 @@ class FileCarrier:
             self._senders.setdefault(exchange.name, []).append(key)
         return key
 
-    def close(self, exchange: Exchange) -> None:
+    def close_rows(self, after: Sequence[Key] = ()) -> None:
+        """Nothing: parts read rows when they run."""
+
+    def close(self, exchange: Exchange, after: Sequence[Key] = ()) -> None:
         """One task that all receivers wait for, instead of each for each sender."""
         key = self._sent(exchange)
         self.tasks[key] = Task(key, _nothing, *map(TaskRef, self._senders[exchange.name]))

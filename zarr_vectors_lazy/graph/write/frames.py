@@ -95,8 +95,6 @@ class FrameCarrier:
         self, part: int, work: Work, *args: Any, takes: Sequence[Exchange] = (), sends: Sequence[Exchange] = ()
     ) -> Key:
         """Task that has the rows of a partition."""
-        if self._rows.name not in self._received:
-            self.close(self._rows)
         key, brief, begun = (self.writing.key(*name) for name in (("part", part), ("brief",), ("begin",)))
         more = (TaskRef(brief), TaskRef(begun), *args)
         return self.add_step(key, work, *more, number=part, takes=[self._rows, *takes], sends=sends)
@@ -122,8 +120,20 @@ class FrameCarrier:
         self.tasks[key] = Task(key, getitem, TaskRef(done), len(sends))
         return key
 
-    def close(self, exchange: Exchange) -> None:
-        """Add the shuffle; its divisions, or a hash, say where each record goes."""
+    def close_rows(self, after: Sequence[Key] = ()) -> None:
+        """Add the shuffle of rows."""
+        self.close(self._rows, after)
+
+    def close(self, exchange: Exchange, after: Sequence[Key] = ()) -> None:
+        """Add the shuffle; its divisions, or a hash, say where each record goes.
+
+        What a shuffle gives, Dask fetches as soon as all was sent, and it is in memory from then on. So one more
+        sender, of nothing, waits for the tasks ``after``.
+        """
+        if after:
+            gate = self.writing.key(f"gate-{exchange.name}")
+            self.tasks[gate] = Task(gate, no_frame, exchange, *map(TaskRef, after))
+            self._frames[exchange.name].append(gate)
         layer = self.writing.key(f"send-{exchange.name}")
         graph = HighLevelGraph.from_collections(layer, dict(self.tasks), dependencies=list(self.blocks.collections))
         frames = [Delayed(frame, graph, layer=layer) for frame in self._frames[exchange.name]]
@@ -140,6 +150,11 @@ class FrameCarrier:
     def graph(self, key: Key) -> HighLevelGraph:
         """The last tasks over all shuffles."""
         return HighLevelGraph.from_collections(key, self.tasks, dependencies=list(self.blocks.collections))
+
+
+def no_frame(exchange: Exchange, *_after: object) -> Any:
+    """Return a frame of nothing."""
+    return frame_of(np.empty(0, exchange.dtype), np.empty(0, np.int64), UNIT if exchange.to_rows else TO)
 
 
 def divided(frames: list[Delayed], dtype: np.dtype[np.void], receivers: int) -> Any:

@@ -111,9 +111,10 @@ def linked_write(writing: Writing, linking: Linking, carrier: Carrier) -> Delaye
     taken = _add_takes(writing, linking, carrier)
     add_plan(carrier.tasks, writing, tallies, [add_link_plan(writing, linking, carrier, taken)])
     homes = linking.intake.homes
+    carrier.close_rows()
     parts = [carrier.add_part(part, write_rows, homes, sends=places[:1]) for part in range(writing.parts)]
-    for exchange in (linking.ends(0), places[0]):
-        carrier.close(exchange)
+    carrier.close(places[0])
+    carrier.close(linking.ends(0), after=parts)
     last = add_rounds(writing, linking, carrier, first=0)
     return add_links(writing, linking, carrier, parts, last=last, plan=writing.key("link-plan"))
 

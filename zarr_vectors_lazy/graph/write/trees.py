@@ -35,17 +35,18 @@ def tree_write(writing: Writing, linking: Linking, trees: Trees, carrier: Carrie
     sends = [parents, linking.ends(0)] if linking.valued and trees.valued is None else [parents]
     last = _add_edges(writing, linking, trees, carrier, sends)
     takes = [nodes, parents, *_add_values(writing, trees, carrier)]
-    for exchange in dict.fromkeys([*takes, *sends]):
+    for exchange in takes:
         carrier.close(exchange)
     ranked, ranks, more = _add_ranks(writing, linking, trees, carrier, takes)
     add_plan(carrier.tasks, writing, tallies, [writing.key("link-plan"), *ranked])
+    carrier.close_rows(after=ranked)
     asked = places[:1] if linking.valued else [places[1], linking.ends(1)]
     parts = [
         carrier.add_part(part, write_tree_rows, homes, linking.valued, takes=[ranks], sends=asked)
         for part in range(writing.parts)
     ]
-    for exchange in asked:
-        carrier.close(exchange)
+    carrier.close(asked[0])
+    carrier.close(linking.ends(0 if linking.valued else 1), after=parts)
     last += [*more, *carrier.received(ranks, parts), *add_rounds(writing, linking, carrier, first=not linking.valued)]
     plan = writing.key("link-plan" if trees.valued is None else "full-link-plan")
     return add_links(writing, linking, carrier, parts, last=last, plan=plan)
@@ -120,8 +121,7 @@ def _add_ranks(
         )
         for home in range(linking.intake.homes.count)
     ]
-    for exchange in sends:
-        carrier.close(exchange)
+    carrier.close(whole)
     if trees.valued is not None:
         key = writing.key("full-link-plan")
         carrier.tasks[key] = Task(key, with_gaps, plan, List(*map(TaskRef, joined)))
