@@ -19,6 +19,8 @@ def as_array(value: Any, name: str) -> Values:
         If it is a Dask collection, its rows differ in length, or some values are masked: what lies below a mask would
         be stored as values. Or as `column_values`.
     """
+    if type(value) is np.ndarray:  # most are, of paths a million
+        return value
     if dask.is_dask_collection(value):
         raise SelectionError(f"{name} is a Dask collection, and must be in memory here: compute it first")
     if is_column(value):
