@@ -80,10 +80,12 @@ class GridLayout:
 
     def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
         """Requests that `fetch` makes; with shards: an index and one range each shard, at least."""
-        if self.shards is None or not self.direct:
+        if self.shards is None or not self.direct or not len(coords):
             return len(coords)
         shards = self.zarr_indices(coords) // np.asarray(self.shards.shape)
-        _, wanted = np.unique(shards, axis=0, return_counts=True)
+        shards -= shards.min(axis=0)
+        flat = np.ravel_multi_index(tuple(shards.T), tuple((shards.max(axis=0) + 1).tolist()))
+        _, wanted = np.unique(flat, return_counts=True)
         return int(np.where(_whole(wanted, self.shards), 1, 2).sum())
 
     def request_count_is_exact(self) -> bool:
