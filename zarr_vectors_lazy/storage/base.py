@@ -65,7 +65,7 @@ class Backend(ABC):
         StoreError
             If it is, and ``request`` would.
         """
-        away = self.spec.home not in ("", this_process())
+        away = self.spec.home and self.spec.home != this_process()
         reason = LOST if away else self._read_only()
         if reason and isinstance(request, Put | Delete):
             raise StoreError(f"{describe(request)} refused: {reason}", where=self.url)

@@ -21,7 +21,7 @@ _names: dict[int, str] = {}
 
 def this_process() -> str:
     """Name of this process; a forked child has another one."""
-    return _names.setdefault(os.getpid(), uuid.uuid4().hex)
+    return _names.get(os.getpid()) or _names.setdefault(os.getpid(), uuid.uuid4().hex)
 
 
 def home_of(store: object) -> str:

@@ -60,7 +60,9 @@ class WriteSession:
             fetch(backend, puts)
             return
         # The look costs no time here; whoever meets nothing hears of the other by it.
-        root, *made = fetch(backend, [Get(DOC), *(replace(put, create=True, unread=True) for put in puts)])
+        root, *made = fetch(
+            backend, [Get(DOC), *(Put(put.key, put.data, create=True, unread=True, array=put.array) for put in puts)]
+        )
         self._check_is(root)
         met = [put for put, new in zip(puts, made, strict=True) if not new]
         if met:  # a task that ran twice, or was killed in a put, or another write
