@@ -160,9 +160,17 @@ class _Handler(BaseHTTPRequestHandler):
         self._refuse(Answer(404, "NoSuchKey")) if found is None else self._say(204, b"", {})
 
     def do_POST(self):
-        asked, _ = self._begin()
-        if asked is not None:
+        asked, body = self._begin()
+        if asked is None:
+            return
+        if "delete" not in asked.query:
             self._refuse(Answer(405, "MethodNotAllowed"))
+            return
+        keys = re.findall("<Key>(.*?)</Key>", body.decode())
+        for key in keys:
+            self.objects.store.pop(f"{asked.path.strip('/')}/{key}", None)
+        gone = "".join(f"<Deleted><Key>{key}</Key></Deleted>" for key in keys)
+        self._say(200, f"<DeleteResult>{gone}</DeleteResult>".encode(), {"Content-Type": "application/xml"})
 
     def _refuse(self, answer):
         text = (

@@ -9,11 +9,13 @@ import sys
 import time
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 import trustme
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+import zarr_vectors_lazy as zvl
 from tests.services.hosts import ACCOUNT
 from tests.services.object_server import Answer, object_server
 from tests.services.test_anonymous import only_signed
@@ -247,3 +249,22 @@ def test_google_credentials_of_the_environment(backend, monkeypatch, tmp_path):
 def private_key():
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()).decode()
+
+
+@pytest.mark.parametrize("options", [{"conditional_put": "disabled"}, {"retry_config": {"max_retries": 0}}])
+def test_a_server_without_conditional_puts(options):
+    """The user says so, or it answers 501 (obstore asks again until `retry-timeout`); then looks come before puts."""
+
+    def refuse(asked):
+        conditional = asked.method == "PUT" and {"if-match", "if-none-match"} & set(asked.headers)
+        return Answer(501, "NotImplemented") if conditional else None
+
+    with object_server(refuse) as server:
+        there = {"storage_options": {"endpoint": server.url, **KEYS["obstore"], **options}, "backend": "obstore"}
+        for n in (5, 9):
+            zvl.write_points("s3://bucket/p", np.arange(2.0 * n).reshape(n, 2), chunk_shape=4, mode="w", **there)
+            assert zvl.open_zv("s3://bucket/p", **there)[0].vertex_count == n
+        with pytest.raises(StoreError, match="is here already"):
+            zvl.write_points("s3://bucket/p", np.zeros((1, 2)), chunk_shape=4, **there)
+        refused = [asked for asked in server.asked if refuse(asked)]
+        assert len(refused) == ("retry_config" in options)

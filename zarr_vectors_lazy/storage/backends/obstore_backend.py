@@ -22,6 +22,7 @@ _runtime_of: int | None = None
 ONE_PUT_NBYTES = 16 * 1024**2
 PAGE = 1000  # names in one answer of S3 and Google's listing
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist")
+_NO_CONDITIONS = re.compile(r"\b501 Not Implemented")
 _NO_FILE = re.compile(r"Not a directory|Is a directory")
 _NOT_PARTIAL = re.compile(r"NotPartial|non-partial response")
 _BEYOND_END = re.compile(r"StartTooLarge|Wanted range starting at|416 Range Not Satisfiable|InvalidRange")
@@ -101,12 +102,21 @@ class ObstoreBackend(Backend):
             if not create:
                 raise
             return False
-        except (stores.NotSupportedError, NotImplementedError):
-            if not create or (not request.unread and self._get(Get(request.key)) is not None):
+        except stores.FAILURES as error:
+            if not (create and self._knows_no_conditions(error)):
                 raise
+            if not request.unread and self._get(Get(request.key)) is not None:
+                return False
             self._store.put(request.key, request.data, **options)
         record("put", request.key, 0)
         return True
+
+    def _knows_no_conditions(self, error: BaseException) -> bool:
+        """Whether a put failed because it had a condition; then no other put has one."""
+        refused = isinstance(error, stores.NotSupportedError | NotImplementedError) or _NO_CONDITIONS.search(str(error))
+        if refused:
+            self.creates = self.swaps = False
+        return bool(refused)
 
     def _swap(self, request: Put, old: bytes) -> bool:
         answer = self._store.get(request.key)
@@ -119,7 +129,9 @@ class ObstoreBackend(Backend):
             self._store.put(request.key, request.data, mode=seen)
         except (stores.PreconditionError, stores.AlreadyExistsError):
             now = bytes(self._store.get(request.key).bytes())  # it may have been sent again, after a lost answer
-        except (stores.NotSupportedError, NotImplementedError):
+        except stores.FAILURES as error:
+            if not self._knows_no_conditions(error):
+                raise
             self._store.put(request.key, request.data)
             now = bytes(request.data)
         else:
