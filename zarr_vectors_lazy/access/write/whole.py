@@ -20,6 +20,7 @@ from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray
 
 THREADS = min(4, os.cpu_count() or 1)
 BATCH_NBYTES = 4 * 1024**2  # of rows that a thread holds at once; it has them gathered, encoded and compressed
+CHUNK_NBYTES = 4 * 1024  # of the cells of a chunk beside its rows: coordinates, views, requests
 OBJECT_ID = "object_id"
 
 
@@ -72,7 +73,7 @@ def batches_of(job: WriteJob, coords: ChunkCoords, nbytes: IntArray) -> Iterator
         order = np.argsort(units.reshape(-1), kind="stable")
         units = units.reshape(-1)[order]
     ends = np.flatnonzero(np.diff(units, append=-1)) + 1
-    sizes = np.cumsum(nbytes[order])
+    sizes = np.cumsum(nbytes[order] + CHUNK_NBYTES)
     start = 0
     while start < len(order):
         full = np.searchsorted(sizes[ends - 1], (sizes[start - 1] if start else 0) + BATCH_NBYTES, side="right")
