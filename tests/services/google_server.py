@@ -1,7 +1,7 @@
 """gcp-storage-emulator with one bucket: ``python google_server.py PORT``.
 
-It looks at no precondition by itself. Here an upload with ``ifGenerationMatch=0`` is refused where the object is there
-already, with 412, as Google documents; requests are answered one at a time.
+It looks at no precondition by itself. Here an upload with ``ifGenerationMatch`` is refused with 412 where that is not
+the object's generation, which is 0 where there is none, as Google documents; requests are answered one at a time.
 """
 
 import socketserver
@@ -16,21 +16,21 @@ from gcp_storage_emulator.handlers import objects
 def conditional(upload):
     def answer(request, response, storage):
         name = request.query.get("name") or [request.data["meta"]["name"]]
-        if request.query.get("ifGenerationMatch") == ["0"]:
-            try:
-                storage.get_file_obj(request.params["bucket_name"], name[0])
-            except NotFound:
-                pass
-            else:
-                response.status = HTTPStatus.PRECONDITION_FAILED
-                return
+        (wanted,) = request.query.get("ifGenerationMatch", [None])
+        try:
+            found = str(storage.get_file_obj(request.params["bucket_name"], name[0])["generation"])
+        except NotFound:
+            found = "0"
+        if wanted not in (None, found):
+            response.status = HTTPStatus.PRECONDITION_FAILED
+            return
         upload(request, response, storage)
 
     return answer
 
 
 if __name__ == "__main__":
-    for name in ("_multipart_upload", "_create_resumable_upload"):
+    for name in ("_media_upload", "_multipart_upload", "_create_resumable_upload"):
         setattr(objects, name, conditional(getattr(objects, name)))
     # Its queue of 5 connections would make a client with many wait for seconds.
     socketserver.TCPServer.request_queue_size = 512

@@ -17,15 +17,15 @@ from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import ambient, refusals, threads
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED, Lender
+from zarr_vectors_lazy.storage.backends.fsspec_swaps import swap
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.location import AZURE, CLOUD, scheme_of
+from zarr_vectors_lazy.storage.location import AZURE, BUCKETS, CLOUD, scheme_of
 from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
 from zarr_vectors_lazy.storage.patience import Patience, persist
 from zarr_vectors_lazy.storage.ranges import check_length, of_range
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.types import Buffer
 
 PERSISTENT = {"s3", "http", "https"}
 SSH = {"sftp", "ssh"}
@@ -48,6 +48,7 @@ class FsspecBackend(Backend):
         self._creating = threading.Lock()
         self.deletes_at_once = PAGE if self._scheme == "s3" else 1
         self.creates = self._scheme in {*CLOUD, *SSH, "memory"}
+        self.swaps = self._scheme in BUCKETS
         if self._asynchronous:
             run(self._open())
         else:
@@ -128,26 +129,28 @@ class FsspecBackend(Backend):
                     found = {}
                 record("list", prefix, 0)
                 return self._sizes(found)
-            case Put(key, data, create):
-                try:
-                    await self._fs._pipe_file(self._path(key), bytes(data), **self._how(data, create=create))
-                except FileExistsError:
-                    if not create:
-                        raise
-                    return False
-                record("put", key, 0)
-                return True
+            case Put():
+                return await self._put_async(request)
             case Delete(keys):
                 return await self._delete(keys)
 
-    def _how(self, data: Buffer, *, create: bool) -> dict[str, Any]:
-        if self._scheme in AZURE:
-            return {"overwrite": not create}
-        how: dict[str, Any] = {"mode": "create"} if create else {}
-        if self._scheme == "gs" and data[-1:] == b"\r":
-            # gcsfs (2026.10) ends a body with "\n--boundary", and servers may take "\r\n" for what precedes a boundary.
-            how["chunksize"] = len(data)  # then it is sent by itself
-        return how
+    async def _put_async(self, request: Put) -> bool:
+        key, data, create = request.key, request.data, request.create
+        if request.match is not None:
+            done = await swap(self._fs, self._scheme, self._path(key), request.match, bytes(data))
+            record("get", key, len(request.match))
+            record("put", key, 0)
+            return done
+        try:
+            await self._fs._pipe_file(
+                self._path(key), bytes(data), **systems.put_options(self._scheme, data, create=create)
+            )
+        except FileExistsError:
+            if not create:
+                raise
+            return False
+        record("put", key, 0)
+        return True
 
     async def _delete(self, keys: Sequence[str]) -> None:
         paths = [self._path(key) for key in keys]

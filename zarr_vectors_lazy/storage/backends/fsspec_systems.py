@@ -20,6 +20,7 @@ from zarr_vectors_lazy.storage.loop import event_loop
 from zarr_vectors_lazy.storage.patience import CONNECT_S, Patience
 from zarr_vectors_lazy.storage.secrets import clean_url, without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import Buffer
 
 INSTANCE_S = 5.0
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
@@ -218,6 +219,17 @@ def may_find_credentials(spec: StoreSpec) -> bool:
     """Whether the file system would look for the instance's credentials if it were asked to sign."""
     # adlfs uses nothing beside a connection string.
     return not (scheme_of(spec.url) in AZURE and "connection_string" in spec.options)
+
+
+def put_options(scheme: str, data: Buffer, *, create: bool) -> dict[str, Any]:
+    """Keywords of the cloud's own ``_pipe_file``."""
+    if scheme in AZURE:
+        return {"overwrite": not create}
+    options: dict[str, Any] = {"mode": "create"} if create else {}
+    if scheme == "gs" and data[-1:] == b"\r":
+        # gcsfs (2026.10) ends a body with "\n--boundary", and servers may take "\r\n" for what precedes a boundary.
+        options["chunksize"] = len(data)  # then it is sent by itself
+    return options
 
 
 def create_over_ssh(system: Any, path: str, data: bytes) -> bool:
