@@ -1,7 +1,8 @@
 """``python -m benchmarks.bench_write_dask``: memory and time of a write out of core, each case in a process of its own.
 
 The case ``dask-disk`` is Dask's own disk shuffle of as many rows of 32 bytes, without a write: what a write is compared
-with. The ``-graph`` cases write a lattice, three edges a point, that run along the axes.
+with. The ``-graph`` cases write a lattice, three edges a point, that run along the axes; the ``-skeleton`` cases trees
+of 10,000 of its points each.
 """
 
 import argparse
@@ -19,16 +20,18 @@ import dask.array as da
 import dask.dataframe as dd
 import numpy as np
 import pandas as pd
+import pytest
 from distributed import Client
 
 import zarr_vectors_lazy as zvl
 from benchmarks.case import peak_rss
 from benchmarks.environment import ROOT, versions
 
-CASES = ("threads", "cluster", "dask-disk", "threads-graph", "cluster-graph")
+CASES = ("threads", "cluster", "dask-disk", "threads-graph", "cluster-graph", "threads-skeleton", "cluster-skeleton")
 BLOCK = 1_000_000
 SIDE = 8
 PARTS = 120
+TREE = 10_000
 WORKERS = 2
 
 
@@ -61,7 +64,7 @@ def main() -> None:
 def run(case: str, points: int, folder: Path) -> dict[str, float]:
     """Measure one case in this process."""
     start, cpu = time.perf_counter(), time.process_time()
-    made = write_lattice if case.endswith("-graph") else write
+    made = {"graph": write_lattice, "skeleton": write_skeletons}.get(case.rpartition("-")[2], write)
     if case.startswith("cluster"):
         peak = on_cluster(made, points, folder)
     else:
@@ -88,14 +91,39 @@ def write(points: int, folder: Path, block: int = BLOCK, side: int = SIDE) -> in
 def write_lattice(points: int, folder: Path, block: int = BLOCK, side: int = SIDE) -> int:
     """Write a lattice with three edges a point; return how many points."""
     edge = round(points ** (1 / 3)) + 1
-    numbers = da.arange(points, chunks=block)
-    positions = numbers.map_blocks(lattice_points, edge, dtype="f4", new_axis=1, chunks=(numbers.chunks[0], 3))
-    ends = da.arange(3 * points, chunks=block).map_blocks(lattice_edges, edge, points, dtype="i8", new_axis=1)
-    edges = da.Array(ends.dask, ends.name, (ends.chunks[0], (2,)), dtype="i8")
+    positions = rows_of(da.arange(points, chunks=block), lattice_points, 3, "f4", edge)
+    edges = rows_of(da.arange(3 * points, chunks=block), lattice_edges, 2, "i8", edge, points)
     done = zvl.write_graph(folder / "store", positions, edges, chunk_shape=1 / side)
     assert done["edge_count"] == 3 * points
     rows: int = done["node_count"]
     return rows
+
+
+def write_skeletons(points: int, folder: Path, block: int = BLOCK, side: int = SIDE) -> int:
+    """Write trees of a lattice's points; return how many points."""
+    numbers = da.arange(points, chunks=block)
+    positions = rows_of(numbers, lattice_points, 3, "f4", round(points ** (1 / 3)) + 1)
+    edges = rows_of(numbers, tree_edges, 2, "i8")
+    done = zvl.write_graph(
+        folder / "store", positions, edges, kind="skeleton", object_ids=numbers // TREE, chunk_shape=1 / side
+    )
+    assert done["edge_count"] == points - -(-points // TREE)
+    rows: int = done["node_count"]
+    return rows
+
+
+def rows_of(numbers: da.Array, make: Callable[..., np.ndarray], width: int, dtype: str, *args: int) -> da.Array:
+    """Rows made from their numbers; some numbers may give none."""
+    made = numbers.map_blocks(make, *args, dtype=dtype, new_axis=1, meta=np.empty((0, width), dtype))
+    sizes = numbers.chunks[0] if make is not tree_edges else (np.nan,) * numbers.numblocks[0]
+    return da.Array(made.dask, made.name, (sizes, (width,)), dtype=dtype)
+
+
+def tree_edges(numbers: np.ndarray) -> np.ndarray:
+    """From each point to the one before, every tenth to the fifth before; the first of each tree has none."""
+    children = numbers[numbers % TREE != 0]
+    back = np.where((children % 10 == 9) & (children % TREE > 5), 5, 1)
+    return np.stack([children, children - back], axis=1)
 
 
 def lattice_points(numbers: np.ndarray, edge: int) -> np.ndarray:
@@ -132,8 +160,9 @@ def random_rows(block: int) -> pd.DataFrame:
     return frame
 
 
-def bench_write_a_graph_from_dask(tmp_path, benchmark):
-    rows = benchmark.pedantic(write_lattice, args=(20_000, tmp_path, 5_000, 2), rounds=1)
+@pytest.mark.parametrize("made", [write_lattice, write_skeletons])
+def bench_write_links_from_dask(tmp_path, benchmark, made):
+    rows = benchmark.pedantic(made, args=(20_000, tmp_path, 5_000, 2), rounds=1)
     assert rows == 20_000
 
 
