@@ -1,14 +1,16 @@
 """Records that travel between the tasks of a write on a cluster: by Dask's p2p shuffle."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from operator import getitem
 from typing import TYPE_CHECKING, Any
 
 import dask.dataframe as dd
 import numpy as np
+from dask.core import reverse_dict
 from dask.delayed import Delayed
-from dask.highlevelgraph import HighLevelGraph
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from zarr_vectors_lazy.access.machine import check_worker
 from zarr_vectors_lazy.access.write.exchange import Exchange, Mail, Work
@@ -66,6 +68,7 @@ class FrameCarrier:
         self._bounds = bounds
         self._frames: dict[str, list[Key]] = {}
         self._received: dict[str, list[Key]] = {}
+        self._sending: set[str] = set()
 
     def add_rows(self, nodes: Exchange | None = None, homes: Homes | None = None) -> list[Key]:
         """Tasks that make data frames."""
@@ -140,7 +143,9 @@ class FrameCarrier:
         make = shuffled_rows if exchange.to_rows else divided
         shuffled = make(frames, exchange.dtype, exchange.receivers)
         # One layer of all tasks: the layers of several data frames, that name each other's tasks, would have no order.
-        self.tasks.update(shuffled.__dask_graph__())
+        made = shuffled.__dask_graph__()
+        self._sending |= sending(made, self._frames[exchange.name])
+        self.tasks.update(made)
         self._received[exchange.name] = shuffled.__dask_keys__()
 
     def received(self, exchange: Exchange, keys: Sequence[Key]) -> Sequence[Key]:
@@ -149,7 +154,25 @@ class FrameCarrier:
 
     def graph(self, key: Key) -> HighLevelGraph:
         """The last tasks over all shuffles."""
-        return HighLevelGraph.from_collections(key, self.tasks, dependencies=list(self.blocks.collections))
+        layer = MaterializedLayer(self.tasks, annotations={"priority": partial(priority, frozenset(self._sending))})
+        return HighLevelGraph.from_collections(key, layer, dependencies=list(self.blocks.collections))
+
+
+def sending(tasks: Mapping[Key, Any], frames: Sequence[Key]) -> set[str]:
+    """First parts of the keys of tasks from frames to Dask's shuffle."""
+    names, ahead = {str(frame[0]) for frame in frames if isinstance(frame, tuple)}, list(frames)
+    dependents = reverse_dict({key: task.dependencies for key, task in tasks.items()})
+    while ahead:
+        for key in dependents.get(ahead.pop(), ()):
+            if isinstance(key, tuple) and key[0] not in names:  # the barrier, which all of them meet, is none
+                names.add(key[0])
+                ahead.append(key)
+    return names
+
+
+def priority(sends: frozenset[str], key: Key) -> int:
+    """1 for what sends, else 0: what is made is sent before more is made, and does not wait in memory."""
+    return int(isinstance(key, tuple) and key[0] in sends)
 
 
 def no_frame(exchange: Exchange, *_after: object) -> Any:
