@@ -19,11 +19,11 @@ RANDOM = np.random.default_rng(8)
 OLD, NEW, OTHER = (RANDOM.uniform(0, 2, (n, 2)).astype(dtype) for n, dtype in ((12, "f4"), (15, "f8"), (15, "f8")))
 
 
-def write(path, rows, mode="w"):
+def write(path, rows, mode="w", **where):
     """Points of few chunks and objects; old ones have an attribute that new ones have not."""
     values = {"old": np.arange(len(rows))} if rows is OLD else {"new": np.arange(len(rows))}
     ids = np.arange(len(rows)) % 2
-    zvl.write_points(path, rows, chunk_shape=1, vertex_attributes=values, object_ids=ids, mode=mode)
+    zvl.write_points(path, rows, chunk_shape=1, vertex_attributes=values, object_ids=ids, mode=mode, **where)
 
 
 def write_lazily(path, rows, mode="w"):
@@ -36,10 +36,10 @@ def migrate(goldens, path, mode="w"):
         zvl.migrate(goldens["cloud-0.7"].path, path, mode=mode)
 
 
-def state(path):
+def state(path, **where):
     """All that a new open sees, or why it does not open."""
     try:
-        store = zvl.open_zv(path)
+        store = zvl.open_zv(path, **where)
     except FormatError as error:
         return next(text for text in ("unfinished write", "nothing is here", "no zarr.json") if text in str(error))
     return [
@@ -79,6 +79,31 @@ def test_killed_at_each_put(tmp_path, writer, before):
         writer(path, NEW)
         assert files(path) == files(timed)
     assert total > 12
+
+
+@pytest.mark.stress
+@pytest.mark.emulator
+@pytest.mark.parametrize("backend", ["obstore", "fsspec"])
+def test_killed_at_each_put_in_a_bucket(s3, backend):
+    def place(name):
+        url, options = s3.options(backend, f"killed-writes-{backend}/{name}/s")
+        return url, {"backend": backend, "storage_options": options}
+
+    url, where = place("timed")
+    write(url, OLD, **where)
+    old = state(url, **where)
+    with killed_after(resolve(url, **where), 10**9) as left:
+        write(url, NEW, **where)
+    new = state(url, **where)
+    assert 10**9 - left[0] > 20
+    for moment in range(10**9 - left[0]):
+        url, where = place(str(moment))
+        write(url, OLD, **where)
+        with killed_after(resolve(url, **where), moment), pytest.raises(Killed):
+            write(url, NEW, **where)
+        assert state(url, **where) == (old if moment == 0 else "unfinished write")
+        write(url, NEW, **where)
+        assert state(url, **where) == new
 
 
 def test_killed_as_it_migrates(goldens, tmp_path):
