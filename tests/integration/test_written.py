@@ -9,7 +9,7 @@ import pytest
 from numpy.dtypes import StringDType
 
 import zarr_vectors_lazy as zvl
-from tests.integration.written import ENCODINGS, GEOMETRIES, check_reference
+from tests.integration.written import ENCODINGS, GEOMETRIES, check_reference, read_points, reference, rows
 
 DTYPES = ["f4", "f8"]
 AXES = [2, 3, 4]
@@ -107,6 +107,30 @@ def test_faces_of_many_corners(tmp_path):
     spread = np.random.default_rng(0).permutation(20)[None]
     zvl.write_mesh(tmp_path / "y", np.arange(40.0).reshape(20, 2), spread, chunk_shape=1)
     assert zvl.read_mesh(tmp_path / "y")["faces"].tolist() == spread.tolist()
+
+
+@pytest.mark.parametrize("kind", ["graph", "mesh", "paths"])
+def test_bins_mislead_no_box_of_the_reference(tmp_path, kind):
+    points = np.random.default_rng(0).uniform(-9, 9, (200, 3))
+    links = np.random.default_rng(1).integers(0, 200, (50, 3))
+    options = {"chunk_shape": 6, "bin_shape": 2}
+    match kind:
+        case "graph":
+            zvl.write_graph(tmp_path / "x", points, links[:, :2], **options)
+        case "mesh":
+            zvl.write_mesh(tmp_path / "x", points, links, **options)
+        case _:
+            zvl.write_polylines(tmp_path / "x", (points, [0, 90, 200]), **options)
+    lo, hi = np.array([-3.0, -4, -5]), np.array([4.0, 5, 6])
+    inside = points[((points >= lo) & (points <= hi)).all(axis=1)]
+    assert rows(reference(read_points, tmp_path / "x", bbox=(lo, hi))["positions"]) == rows(inside)
+    assert zvl.open_zv(tmp_path / "x").bin_shape.tolist() == [2, 2, 2]
+
+
+def test_flat_text_of_paths(tmp_path):
+    texts = np.array(["a", None, "b"], object)
+    zvl.write_polylines(tmp_path / "x", (np.zeros((3, 2)), [0, 1, 3]), chunk_shape=1, vertex_attributes={"t": texts})
+    assert zvl.read_polylines(tmp_path / "x")["vertex_attributes"]["t"].tolist() == ["a", "", "b"]
 
 
 def test_an_empty_path_does_not_change_the_dtype_of_attributes(tmp_path):

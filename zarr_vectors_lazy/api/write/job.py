@@ -121,7 +121,7 @@ def make_job(
         axes=axes,
         units=units,
         crs=options.crs,
-        bins_apart=shape.geometry == "point_cloud" and shape.kind == "objects",
+        bins_apart=shape.kind != "points",
         name=spec.url.rpartition("/")[2],
     )
     return WriteJob(

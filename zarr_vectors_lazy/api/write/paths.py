@@ -96,7 +96,7 @@ def _flat_lines(name: str, value: Any, lines: int, width: int) -> np.ndarray[Any
 
 
 def _flat_paths(name: str, value: Any, lengths: IntArray) -> np.ndarray[Any, Any]:
-    if isinstance(value, np.ndarray) and value.dtype != object and len(value) == int(lengths.sum()):
+    if isinstance(value, np.ndarray) and len(value) == int(lengths.sum()) and _is_flat(value):
         return value
     if not isinstance(value, Iterable):
         raise SelectionError(f"vertex_attributes[{name!r}] must be an array for each polyline, found {value!r}")
@@ -113,3 +113,8 @@ def _flat_paths(name: str, value: Any, lengths: IntArray) -> np.ndarray[Any, Any
         raise SelectionError(f"vertex_attributes[{name!r}] has rows of several shapes: {sorted(shapes)}")
     filled = [part for part in parts if len(part)]  # an empty list would be float64
     return np.concatenate(filled or parts) if parts else np.empty(0)
+
+
+def _is_flat(values: np.ndarray[Any, Any]) -> bool:
+    """Whether an array has a value a row, texts among them, and not an array a path."""
+    return values.dtype != object or all(np.ndim(value) == 0 for value in values[:1])
