@@ -24,7 +24,7 @@ from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.format.writing import CURRENT, MISSING
 from zarr_vectors_lazy.kernels import arrange
 from zarr_vectors_lazy.kernels.arrange import Arranged, FragmentTable
-from zarr_vectors_lazy.kernels.records import Records, attribute_field, block_of, from_words, in_order
+from zarr_vectors_lazy.kernels.records import Records, attribute_field, block_of
 from zarr_vectors_lazy.kernels.routing import Routed
 from zarr_vectors_lazy.model.writing import LevelRecord, merge_records
 from zarr_vectors_lazy.plan.spread import spread_chunks
@@ -250,16 +250,6 @@ def spilled_rows(plan: Plan, folder: SpillFolder, part: int) -> Records:
         return plan.parts[np.searchsorted(known, flat(coords, grid))]
 
     return folder.read(part, plan.blocks, part_of, plan.dtype)
-
-
-def write_words(plan: Plan, words: IntArray, begun: WriteSession) -> PartRecord:
-    """Write a part from `words` of its rows in any order."""
-    return write_part(plan, sorted_rows(words, plan.dtype), begun)
-
-
-def sorted_rows(words: IntArray, dtype: np.dtype[np.void]) -> Records:
-    """Rows from their `words`, in the order of the input."""
-    return in_order(from_words(words, dtype))
 
 
 class Whole(Prepared):

@@ -15,12 +15,14 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from zarr_vectors_lazy.access.machine import check_worker
 from zarr_vectors_lazy.access.write.exchange import Exchange, Mail, Work
 from zarr_vectors_lazy.access.write.intake import Intake, Tally, take_block
+from zarr_vectors_lazy.access.write.part import PartRecord, Plan, write_part
+from zarr_vectors_lazy.access.write.session import WriteSession
 from zarr_vectors_lazy.access.write.trees import nodes_of
 from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.graph.write.shuffled import UNIT, Shards, add_grid, frame_of, shuffled_rows, units_of
-from zarr_vectors_lazy.graph.write.spilled import Blocks, Tasks, Writing
+from zarr_vectors_lazy.graph.write.spilled import Blocks, Tasks, Writing, add_plan, finish_task
 from zarr_vectors_lazy.kernels.places import Homes
-from zarr_vectors_lazy.kernels.records import from_words
+from zarr_vectors_lazy.kernels.records import Records, from_words, in_order
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.access.write.spill import SpillFolder
@@ -44,6 +46,25 @@ class FrameStep:
     work: Work
     takes: Sequence[Exchange] = ()
     sends: Sequence[Exchange] = ()
+
+
+def shuffled_write(writing: Writing, blocks: Blocks, shards: tuple[int, ...] | None, bounds: Any) -> Delayed:
+    """Write rows alone.
+
+    Parameters
+    ----------
+    shards
+        Chunks of a shard along each axis; None where each chunk is an object.
+    bounds
+        That the store shall have; None: those of the data.
+    """
+    carrier = FrameCarrier(writing, blocks, shards, bounds)
+    add_plan(carrier.tasks, writing, carrier.add_rows())
+    carrier.close_rows()
+    parts = [carrier.add_part(part, write_sent_rows) for part in range(writing.parts)]
+    key = writing.key("finish")
+    carrier.tasks[key] = finish_task(writing, parts, None)
+    return Delayed(key, carrier.graph(key), layer=key)
 
 
 class FrameCarrier:
@@ -200,6 +221,11 @@ def run_framed(step: FrameStep, frames: Sequence[Any], *args: Any) -> tuple[Any,
         for each, exchange in zip(mail, step.sends, strict=True)
     )
     return (*sent, result)
+
+
+def write_sent_rows(rows: Records, plan: Plan, begun: WriteSession) -> tuple[tuple[()], PartRecord]:
+    """Write the chunks of a part."""
+    return (), write_part(plan, in_order(rows), begun)
 
 
 def take_framed(

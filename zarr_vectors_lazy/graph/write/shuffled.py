@@ -1,4 +1,4 @@
-"""A store written on a cluster: rows travel to the task of their chunk by Dask's p2p shuffle."""
+"""Records as data frames of integers, and where Dask's p2p shuffle sends the rows of a store."""
 
 from typing import Any
 
@@ -6,14 +6,10 @@ import dask.dataframe as dd
 import numpy as np
 import pandas as pd
 from dask.delayed import Delayed
-from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.access.machine import check_worker
-from zarr_vectors_lazy.access.write.intake import Intake, Taken, Tally, corners_of, take_block
-from zarr_vectors_lazy.access.write.part import PartRecord, Plan, write_words
-from zarr_vectors_lazy.access.write.session import WriteSession
-from zarr_vectors_lazy.graph.layers import Key, List, Task, TaskRef
-from zarr_vectors_lazy.graph.write.spilled import Blocks, Tasks, Writing, add_plan, finished
+from zarr_vectors_lazy.access.write.intake import Taken, corners_of
+from zarr_vectors_lazy.graph.layers import List, Task, TaskRef
+from zarr_vectors_lazy.graph.write.spilled import Blocks, Tasks, Writing
 from zarr_vectors_lazy.kernels.records import words
 from zarr_vectors_lazy.kernels.routing import mixed
 from zarr_vectors_lazy.model.writing import Grid
@@ -23,50 +19,6 @@ from zarr_vectors_lazy.types import Floats, IntArray
 UNIT = "unit"
 Shards = tuple[tuple[int, ...], tuple[int, ...]]
 """Origin of the chunk grid, and chunks of a shard along each axis."""
-
-
-def shuffled_write(writing: Writing, blocks: Blocks, shards: tuple[int, ...] | None, bounds: Any) -> Delayed:
-    """Write through Dask's shuffle; for a cluster.
-
-    Parameters
-    ----------
-    shards
-        Chunks of a shard along each axis; None where each chunk is an object.
-    bounds
-        That the store shall have; None: those of the data.
-    """
-    tasks: Tasks = {}
-    frames, tallies = add_takes(tasks, writing, blocks, shards, bounds)
-    layer = writing.key("frames")
-    graph = HighLevelGraph.from_collections(layer, tasks, dependencies=list(blocks.collections))
-    shuffled = shuffled_rows(
-        [Delayed(frame, graph, layer=layer) for frame in frames], writing.intake.dtype, writing.parts
-    )
-    rest: Tasks = {}
-    add_plan(rest, writing, tallies)
-    brief, begun = TaskRef(writing.key("brief")), TaskRef(writing.key("begin"))
-    parts = []
-    for part, rows in enumerate(shuffled.__dask_keys__()):
-        key = writing.key("part", part)
-        rest[key] = Task(key, write_frame, brief, TaskRef(rows), begun)
-        parts.append(key)
-    return finished(rest, writing, parts, None, [shuffled, Delayed(tallies[0], graph, layer=layer)])
-
-
-def add_takes(
-    tasks: Tasks, writing: Writing, blocks: Blocks, shards: tuple[int, ...] | None, bounds: Any
-) -> tuple[list[Key], list[Key]]:
-    """Take input blocks; keys of the frames of their rows and of their tallies."""
-    grid = None if shards is None else add_grid(tasks, writing, blocks, shards, bounds)
-    frames, tallies = [], []
-    for number, keys in enumerate(blocks.keys):
-        key, frame, tally = (writing.key(name, number) for name in ("take", "frame", "count"))
-        tasks[key] = Task(key, take_frame, writing.intake, grid, number, *map(TaskRef, keys))
-        tasks[frame] = Task(frame, _first, TaskRef(key))
-        tasks[tally] = Task(tally, _second, TaskRef(key))
-        frames.append(frame)
-        tallies.append(tally)
-    return frames, tallies
 
 
 def shuffled_rows(frames: list[Delayed], dtype: np.dtype[np.void], parts: int) -> Any:
@@ -100,13 +52,6 @@ def grid_of(
     return Grid.of_bounds(lo, lo, chunk_shape).origin, shards
 
 
-def take_frame(intake: Intake, shards: Shards | None, number: int, *parts: Any) -> tuple[Any, Tally]:
-    """Frame of an input block's records, with what decides where each goes; and the block's tally."""
-    check_worker(wanted=True)
-    taken = take_block(intake, number, *parts)
-    return frame_of(taken.records, units_of(taken, shards)), taken.tally
-
-
 def units_of(taken: Taken, shards: Shards | None) -> IntArray:
     """(n,) what decides where each row of an input block goes: its chunk, or its shard."""
     units = taken.routed.coords
@@ -121,16 +66,3 @@ def frame_of(records: Any, units: Any, name: str = UNIT) -> Any:
     frame = pd.DataFrame(columns, columns=[f"w{i}" for i in range(columns.shape[1])])
     frame[name] = units
     return frame
-
-
-def write_frame(plan: Plan, frame: Any, begun: WriteSession) -> PartRecord:
-    """Write the chunks of a part."""
-    return write_words(plan, frame.drop(columns=UNIT).to_numpy(np.int64), begun)
-
-
-def _first(pair: tuple[Any, Tally]) -> Any:
-    return pair[0]
-
-
-def _second(pair: tuple[Any, Tally]) -> Tally:
-    return pair[1]

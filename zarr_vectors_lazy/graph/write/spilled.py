@@ -95,7 +95,10 @@ def spilled_write(writing: Writing, blocks: Blocks, folder: SpillFolder) -> Dela
         key = writing.key("part", part)
         tasks[key] = Task(key, write_spilled, TaskRef(brief), folder, part, TaskRef(begun))
         parts.append(key)
-    return finished(tasks, writing, parts, folder, blocks.collections)
+    key = writing.key("finish")
+    tasks[key] = finish_task(writing, parts, folder)
+    graph = HighLevelGraph.from_collections(key, tasks, dependencies=list(blocks.collections))
+    return Delayed(key, graph, layer=key)
 
 
 def add_spills(tasks: Tasks, writing: Writing, blocks: Blocks, folder: SpillFolder) -> list[Key]:
@@ -133,12 +136,8 @@ def add_plan(tasks: Tasks, writing: Writing, tallies: Sequence[Key], checked: Se
     tasks[begun] = Task(begun, begin, TaskRef(brief), writing.write_id, *map(TaskRef, checked))
 
 
-def finished(
-    tasks: Tasks, writing: Writing, parts: Sequence[Key], folder: SpillFolder | None, collections: Sequence[Any]
-) -> Delayed:
-    """Add the last task; a Delayed of what it returns."""
-    key = writing.key("finish")
+def finish_task(writing: Writing, parts: Sequence[Key], folder: SpillFolder | None) -> Task:
+    """Return the last task."""
     plan, begun = TaskRef(writing.key("plan")), TaskRef(writing.key("begin"))
-    tasks[key] = Task(key, finish_write, plan, begun, writing.summarise, List(*map(TaskRef, parts)), folder)
-    graph = HighLevelGraph.from_collections(key, tasks, dependencies=list(collections))
-    return Delayed(key, graph, layer=key)
+    args = (plan, begun, writing.summarise, List(*map(TaskRef, parts)), folder)
+    return Task(writing.key("finish"), finish_write, *args)
