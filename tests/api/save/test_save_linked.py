@@ -29,7 +29,10 @@ def _several_parts():
         yield
 
 
-@pytest.fixture(scope="module", params=["graph", "mesh", "skeleton", "skeleton with values", "skeleton with gaps"])
+KINDS = ("graph", "mesh", "skeleton", "skeleton with values", "skeleton with gaps")
+
+
+@pytest.fixture(scope="module", params=KINDS)
 def level(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("source")
     kind, _, values = request.param.partition(" ")
@@ -93,7 +96,16 @@ def by_edge(edges, records, values):
     return {name: np.where(at >= 0, of[at], np.nan) for name, of in values.items()}
 
 
-@pytest.mark.parametrize("case", SELECTIONS)
+@pytest.mark.parametrize(
+    ("level", "case"),
+    [
+        (kind, case)
+        for kind in KINDS
+        for case in SELECTIONS
+        if kind in ("graph", "skeleton") or case in ("whole", "box")
+    ],
+    indirect=["level"],
+)
 def test_a_write_from_memory_puts_the_same_bytes(level, tmp_path, case):
     part = level.sel(**SELECTIONS[case]) if SELECTIONS[case] else level
     given = rows_of(part)
