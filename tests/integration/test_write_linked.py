@@ -18,6 +18,7 @@ from tests.integration.out_of_core import (
     links,
 )
 from zarr_vectors_lazy.access.write import exchange
+from zarr_vectors_lazy.api.write import out_of_core
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
 from zarr_vectors_lazy.storage.counters import counting
 
@@ -213,3 +214,18 @@ def test_tasks_are_as_many_as_blocks_homes_and_parts(tmp_path):
         return len(tasks)
 
     assert size(100) - size(50) <= 50 * 6
+
+
+def test_on_a_cluster_what_is_made_is_sent_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(out_of_core, "on_cluster", lambda: True)
+    made = write(tmp_path / "x", lazily(links(2, LINKS)), compute=False)
+    (layer,) = (layer for layer in made.__dask_graph__().layers.values() if layer.annotations)
+    names = {key: str(key[0] if isinstance(key, tuple) else key) for key in layer}
+    first = {name for key, name in names.items() if layer.annotations["priority"](key)}
+    transfers = {name for name in names.values() if name.startswith("shuffle-transfer")}
+    assert len(transfers) == 6  # rows, places and links for either end, complete links
+    assert transfers < first
+    assert not any(name.endswith("-done") or name.startswith("p2pshuffle") for name in first)
+    (graph,) = dask.optimize(made)
+    tasks = dict(graph.__dask_graph__())
+    assert all(needed in tasks for task in tasks.values() for needed in task.dependencies)
