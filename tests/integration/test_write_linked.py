@@ -134,6 +134,17 @@ def test_bad_input_leaves_the_old_store(tmp_path, case):
     assert (tmp_path / "x" / "zarr.json").read_bytes() == before
 
 
+def test_faces_of_many_corners_have_one_chunk(tmp_path):
+    given = links(21, 9)
+    write(tmp_path / "x", links(3, 9))
+    before = (tmp_path / "x" / "zarr.json").read_bytes()
+    with pytest.raises(SelectionError, match="faces of more than 20 ends go into a store of one chunk; these have 21"):
+        write(tmp_path / "x", lazily(given), mode="w")
+    assert (tmp_path / "x" / "zarr.json").read_bytes() == before
+    given["vertices"] = np.abs(given["vertices"]) / 2
+    assert_written_alike(tmp_path, given, lazily(given))
+
+
 def test_arguments_that_do_not_go_together(tmp_path):
     given = links(2, LINKS)
     lazy, x = lazily(given), tmp_path / "x"
@@ -156,7 +167,9 @@ def test_arguments_that_do_not_go_together(tmp_path):
             write(x, {**lazy, **changed})
     two = da.concatenate([lazy["edges"], lazy["edges"]])
     weights = da.concatenate([weight, weight.map_blocks(np.float32, meta=np.empty(0))])
-    with pytest.raises(SelectionError, match="give all blocks one dtype"):
+    with pytest.raises(
+        SelectionError, match=r"edges int64 \(2,\), weight float32, the first block edges int64 .* float64"
+    ):
         write(x, {**lazy, "edges": two, "link_attributes": {"weight": weights}})
     assert not x.exists()
 

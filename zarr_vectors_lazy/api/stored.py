@@ -86,7 +86,8 @@ class Stored:
 
         All is written out of core: as a Dask graph that reads each chunk once, whose memory is that of the geometry's
         writer from Dask arrays, and beside it that of all manifests. The fragment indexes of paths are read twice;
-        chunk sizes of graphs, skeletons and meshes that the store does not state are read beforehand.
+        chunk sizes of graphs, skeletons and meshes that the store does not state are read before this returns, with
+        ``compute=False`` too.
 
         A path that the selection interrupts becomes several objects: the first run keeps the id, further ones get new
         ids, and the attributes and groups of the object are theirs too. So no edge joins what was not joined.

@@ -9,7 +9,7 @@ from zarr_vectors_lazy.format.dictionary import MISSING, code_dtype, encode_cate
 from zarr_vectors_lazy.format.encoding import MAX_PAYLOAD_NBYTES
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
 from zarr_vectors_lazy.format.v09.documents import cells_document, group_document, marked_cells, root_attributes
-from zarr_vectors_lazy.format.v09.placement import PlacedLinks, place_links
+from zarr_vectors_lazy.format.v09.placement import MAX_PERMUTED, PlacedLinks, place_links
 from zarr_vectors_lazy.format.v09.reshard import (
     Resharding,
     array_form,
@@ -25,6 +25,7 @@ from zarr_vectors_lazy.format.vectors import encode_rows, is_number
 __all__ = [
     "CURRENT",
     "MAX_PAYLOAD_NBYTES",
+    "MAX_PERMUTED",
     "MISSING",
     "PlacedLinks",
     "Resharding",

@@ -146,8 +146,8 @@ def take_block(intake: Intake, number: int, *parts: Any) -> Taken:
         return _nothing(intake, number)
     if layout(block) != intake.dtype:
         raise SelectionError(
-            f"block {number} has {_described(layout(block))}, the first block {_described(intake.dtype)}; give all "
-            "blocks the same attributes, each of one dtype"
+            f"block {number} has {described(layout(block), 'positions')}, the first block "
+            f"{described(intake.dtype, 'positions')}; give all blocks the same attributes, each of one dtype"
         )
     lo, hi = _corners(intake, block, number)
     if not len(block.positions):
@@ -184,11 +184,15 @@ def _nothing(intake: Intake, number: int) -> Taken:
     return Taken(np.empty(0, intake.dtype), routed, tally)
 
 
-def _described(rows: np.dtype[np.void]) -> str:
-    """What rows have, as a user gave it."""
-    names = ["positions", *(name for name in rows.names or () if name.startswith(attribute_field("")))]
-    parts = ((name.removeprefix(attribute_field("")), rows[name]) for name in names)
-    return ", ".join(f"{name} {dtype.base.name}" + (f" {dtype.shape}" if dtype.shape else "") for name, dtype in parts)
+def described(records: np.dtype[np.void], first: str, name: str = "") -> str:
+    """What records have, as a user gave it: the field ``first``, called ``name``, and attributes."""
+    fields = [first, *(each for each in records.names or () if each.startswith(attribute_field("")))]
+    names = [name or first, *(each.removeprefix(attribute_field("")) for each in fields[1:])]
+    dtypes = (records[each] for each in fields)
+    return ", ".join(
+        f"{each} {dtype.base.name}" + (f" {dtype.shape}" if dtype.shape else "")
+        for each, dtype in zip(names, dtypes, strict=True)
+    )
 
 
 def _read(intake: Intake, number: int, parts: tuple[Any, ...]) -> Block | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.access.write.exchange import Mail
+from zarr_vectors_lazy.access.write.intake import described
 from zarr_vectors_lazy.access.write.job import Prepared
 from zarr_vectors_lazy.access.write.part import (
     Part,
@@ -25,7 +26,7 @@ from zarr_vectors_lazy.access.write.session import WriteSession
 from zarr_vectors_lazy.access.write.spill import SpillFolder, flat
 from zarr_vectors_lazy.access.write.whole import batches_of, empty_record, write_links
 from zarr_vectors_lazy.errors import SelectionError, StoreError
-from zarr_vectors_lazy.format.writing import place_links
+from zarr_vectors_lazy.format.writing import MAX_PERMUTED, place_links
 from zarr_vectors_lazy.kernels.places import PLACE, UNKNOWN, Homes, chunk_of_places, pack_places, row_of_places
 from zarr_vectors_lazy.kernels.records import GAP, Records, attribute_field, in_order, link_dtype, pack, row_numbers
 from zarr_vectors_lazy.kernels.routing import Routed
@@ -159,8 +160,8 @@ def link_records(intake: LinkIntake, number: int, *parts: Any) -> tuple[Records,
     block = intake.read(*parts)
     if link_layout(block) != intake.dtype:
         raise SelectionError(
-            f"block {number} has links of {link_layout(block)}, the first block of {intake.dtype}; give all blocks one "
-            "dtype"
+            f"block {number} has {described(link_layout(block), 'ends', intake.name)}, the first block "
+            f"{described(intake.dtype, 'ends', intake.name)}; give all blocks one dtype"
         )
     rows = len(block.links)
     columns = {attribute_field(name): values for name, values in block.values.items()}
@@ -186,8 +187,15 @@ def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int, imp
     Raises
     ------
     SelectionError
-        If one names a row that is not there.
+        If one names a row that is not there, or they have more ends than the format can put in order and there are
+        several chunks: whether they cross chunks is known too late, when the old store is gone.
     """
+    width, chunks = intake.dtype["ends"].shape[0], len(plan.coords)
+    if tally.count and width > MAX_PERMUTED and chunks > 1:
+        raise SelectionError(
+            f"out of core, {intake.name} of more than {MAX_PERMUTED} ends go into a store of one chunk; these have "
+            f"{width}, and there are {chunks} chunks: choose a larger chunk_shape"
+        )
     rows, (row, block, at) = int(plan.counts.sum()), tally.highest
     if row >= rows and intake.counted:
         raise SelectionError(f"{intake.name} name row {row}, at row {at} of block {block}; there are {rows}")

@@ -145,7 +145,7 @@ def write_mesh(
         as by `write_points`.
     faces
         (F, L) rows of ``vertices``, in blocks of their own where they are a Dask array, L of 3 or more; their
-        winding is kept.
+        winding is kept. Of more than 20 corners, none may cross chunks; of Dask arrays there must be one chunk.
     vertex_attributes, object_ids, object_attributes, groups, group_attributes
         As `write_points`; without ``object_ids`` all vertices are object 0.
     link_attributes
