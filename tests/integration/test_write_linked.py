@@ -229,6 +229,15 @@ def test_tasks_are_as_many_as_blocks_homes_and_parts(tmp_path):
     assert size(100) - size(50) <= 50 * 6
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_links_of_unknown_number_spread_over_homes(tmp_path, known):
+    edges = da.zeros((30 * LINKS, 2), chunks=(LINKS, 2), dtype=int)
+    edges = edges if known else edges[edges[:, 0] == 0]
+    made = zvl.write_graph(tmp_path / "x", da.zeros((9, 2)), edges, chunk_shape=1, compute=False)
+    homes = {key for key in dict(made.__dask_graph__()) if str(key[0]).startswith("zv-resolve-0")}
+    assert len(homes) >= 30
+
+
 def test_on_a_cluster_what_is_made_is_sent_first(tmp_path, monkeypatch):
     monkeypatch.setattr(out_of_core, "on_cluster", lambda: True)
     made = write(tmp_path / "x", lazily(links(2, LINKS)), compute=False)

@@ -57,7 +57,7 @@ def cut(values, blocks, known):
     array = da.from_array(values, chunks=(blocks, *values.shape[1:]))
     if known:
         return array
-    # Not a mask: where blocks are empty, Dask makes fewer of them than it says (2025.9).
+    # Not by a mask: where a block is empty, Dask 2026.8 gives the others twice.
     return da.Array(array.dask, array.name, ((np.nan,) * len(blocks), *array.chunks[1:]), array.dtype)
 
 

@@ -98,12 +98,6 @@ def extent(positions: Vertices, dtype: np.dtype[Any], threads: int = 1) -> tuple
     return lo, hi, bad
 
 
-def chunks_of(positions: Vertices, chunk_shape: Floats) -> ChunkCoords:
-    """(N, D) chunk of each position: ``floor(position / chunk_shape)`` in float64."""
-    found: ChunkCoords = np.floor(np.divide(positions, chunk_shape, dtype=np.float64)).astype(np.int64)
-    return found
-
-
 def mixed(coords: ChunkCoords) -> IntArray:
     """(n,) one number for each row of integers; different ones seldom share it."""
     found = np.zeros(len(coords), np.int64)

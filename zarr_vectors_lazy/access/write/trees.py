@@ -133,12 +133,6 @@ class Valued:
     links: np.dtype[np.void]
 
 
-def take_values(intake: LinkIntake, number: int, *parts: Any) -> tuple[tuple[Mail], LinkTally]:
-    """Send stored records, which have the values of some edges, to the homes of their children."""
-    records, tally = link_records(intake, number, *parts)
-    return (Mail(records, intake.homes.of(records["ends"][:, 0])),), tally
-
-
 def join_values(
     nodes: Records, edges: Records, values: Records, plan: LinkPlan, groups: int, valued: Valued
 ) -> tuple[tuple[Mail, Mail], int]:

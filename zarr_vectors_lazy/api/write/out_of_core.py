@@ -126,7 +126,8 @@ def make_linking(source: Source, links: LinkSource, job: WriteJob) -> Linking:
     rows = source.nbytes / layout(source.sample).itemsize
     blocks = max(len(source.blocks.keys), len(links.keys))
     trees = job.kind == "trees"
-    homes = Homes(tasks_for(max(rows * PLACE.itemsize, links.nbytes), blocks), links.apart or trees)
+    count = max(tasks_for(nbytes, blocks) for nbytes in (rows * PLACE.itemsize, links.nbytes))  # either may be NaN
+    homes = Homes(count, links.apart or trees)
     intake = _link_intake(links, homes)
     ndim = job.positions.shape[1]
     return Linking(

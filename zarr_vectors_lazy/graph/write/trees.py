@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dask.delayed import Delayed
 
 from zarr_vectors_lazy.access.write.exchange import Exchange, Work
+from zarr_vectors_lazy.access.write.linked import take_links
 from zarr_vectors_lazy.access.write.trees import (
     EDGE,
     RANK,
@@ -15,7 +16,6 @@ from zarr_vectors_lazy.access.write.trees import (
     node_dtype,
     rank_trees,
     take_edges,
-    take_values,
     tree_dtype,
     with_gaps,
     write_tree_rows,
@@ -60,7 +60,7 @@ def _add_values(writing: Writing, trees: Trees, carrier: Carrier) -> list[Exchan
     values = Exchange(name="values", dtype=intake.dtype, receivers=intake.homes.count)
     for number, keys in enumerate(trees.keys):
         key, refs = writing.key("take-values", number), map(TaskRef, keys)
-        carrier.add_step(key, take_values, intake, number, *refs, number=number, sends=[values])
+        carrier.add_step(key, take_links, intake, number, *refs, number=number, sends=[values])
     return [values]
 
 
