@@ -6,6 +6,7 @@ import dask
 import dask.array as da
 import numpy as np
 import pytest
+from dask._task_spec import DataNode
 
 import zarr_vectors_lazy as zvl
 from tests.integration.out_of_core import (
@@ -190,6 +191,22 @@ def test_a_write_that_fails_is_unfinished(tmp_path, monkeypatch, lost):
     monkeypatch.undo()
     write(tmp_path / "x", lazy, mode="w")
     assert zvl.open_zv(tmp_path / "x")[0].edges.shape[1] == 2
+
+
+@pytest.mark.parametrize("width", [2, 3])
+def test_a_lost_task_that_begins_anew_after_the_end_is_told(tmp_path, width):
+    given = lazily(links(width, LINKS))
+    made = write(tmp_path / "x", given, mode="w", compute=False)
+    tasks = dict(made.__dask_graph__())
+    lost = {key for key in tasks if str(key).startswith(("zv-begin", "zv-finish"))}
+    kept = [key for key in tasks if key not in lost]
+    values = zip(kept, dask.get(tasks, [*kept, made.key])[:-1], strict=True)
+    zvl.open_zv(tmp_path / "x")
+    with pytest.raises(StoreError, match="began this write anew after its end; write again"):
+        dask.get(tasks | {key: DataNode(key, value) for key, value in values}, made.key)
+    with pytest.raises(FormatError, match="unfinished"):
+        zvl.open_zv(tmp_path / "x")
+    assert dask.get(tasks, made.key) == write(tmp_path / "y", given)  # all of it once more
 
 
 def test_one_put_a_cell(tmp_path):

@@ -129,11 +129,12 @@ class LinkPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LinkRecord:
-    """What one part of the links wrote: cells, and stored records inside chunks and across."""
+    """What one part of the links wrote: cells, stored records inside chunks and across; ``start`` as `PartRecord`."""
 
     record: LevelRecord
     within: int
     across: int
+    start: str | None = None
 
 
 def link_layout(block: LinkBlock) -> np.dtype[np.void]:
@@ -299,7 +300,7 @@ def write_link_part(links: Records, plan: LinkPlan, begun: WriteSession) -> tupl
         for at in batches_of(part.job, of_rows.coords[chunks], nbytes)
     ]
     within, across = part.placed.counts
-    return (), LinkRecord(record=merge_records([nothing, *written]), within=within, across=across)
+    return (), LinkRecord(record=merge_records([nothing, *written]), within=within, across=across, start=begun.start)
 
 
 class LinkedWhole(Whole):
@@ -345,8 +346,10 @@ def finish_linked(
     Raises
     ------
     StoreError
-        If links were lost, a put fails, or another write took the place.
+        If links were lost, a put fails, another write took the place, or this one began anew.
     """
+    starts = [*(part.start for part in parts), *(part.start for part in link_parts)]
+    session.check_start(start for start in starts if start is not None)
     whole = LinkedWhole(plan, parts, links, link_parts)
     if sum(whole.link_counts) != (sum(part.links for part in parts) if links.implied else links.count):
         raise StoreError("links were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)

@@ -129,11 +129,14 @@ class PartRecord:
         With numbers of the plan's chunks, object ids for owners and row numbers; None where there are no objects.
     links
         Links that it found and sent on.
+    start
+        Of the write, as it was then; None where nothing was put.
     """
 
     record: LevelRecord
     fragments: FragmentTable | None
     links: int = 0
+    start: str | None = None
 
 
 class Part(Prepared):
@@ -219,7 +222,7 @@ def write_arranged(plan: Plan, part: Part, begun: WriteSession) -> PartRecord:
     written = [write_chunks(part, plan.writer(begun), chunks) for chunks in batches(part)]
     done = merge_records([empty_record(plan.coords.shape[1]), *written])
     _check_rows(plan, done)
-    return PartRecord(done, part.table(plan))
+    return PartRecord(done, part.table(plan), start=begun.start)
 
 
 def _check_rows(plan: Plan, done: LevelRecord) -> None:
@@ -285,8 +288,9 @@ def finish_write(
     Raises
     ------
     StoreError
-        If a put fails, or another write took the place.
+        If a put fails, another write took the place, or this one began anew.
     """
+    session.check_start(part.start for part in parts if part.start is not None)
     whole = Whole(plan, parts)
     records = [part.record for part in parts]
     if whole.placed is not None:

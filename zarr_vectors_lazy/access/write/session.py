@@ -8,8 +8,8 @@ has lost. The other meets what came late before it had put the same itself, and 
 import json
 import re
 import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
 from zarr_vectors_lazy.access.metadata import DOC
@@ -41,10 +41,22 @@ class WriteSession:
         The store.
     marker
         The root's bytes meanwhile, not those of any other write.
+    start
+        Another for each time that the write began with nothing of its own there; empty where it goes on.
     """
 
     spec: StoreSpec
     marker: bytes
+    start: str = field(default="", compare=False)
+
+    def check_start(self, starts: Iterable[str]) -> None:
+        """Raise StoreError if what was put since some ``starts`` was deleted again.
+
+        A task that is run again after the end of the write, as its worker was lost, finds a store to be replaced: its
+        own.
+        """
+        if self.start and any(start != self.start for start in starts):
+            raise StoreError("a lost task began this write anew after its end; write again", where=self.spec.url)
 
     def put(self, puts: Sequence[Put]) -> None:
         """Put objects of the write, concurrently, none in place of another write's; again, if it has put them already.
@@ -148,7 +160,8 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
         (made,) = fetch(backend, [Put(DOC, marker.data, create=True)])
         if not made:
             _check_won(backend, session)
-        return session
+            return session
+        return replace(session, start=new_write_id())
     if bytes(root) == session.marker:
         return session
     clearing = CURRENT.marker(write_id, clearing=True)  # a second run must know whether all was deleted
@@ -157,7 +170,7 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
         _swap(backend, clearing, bytes(root))
     delete_below(backend, keep={DOC}, before_each=WriteSession(spec, bytes(clearing.data)).check)
     _swap(backend, marker, bytes(clearing.data))
-    return session
+    return replace(session, start=new_write_id())
 
 
 def _swap(backend: Backend, new: Put, old: bytes) -> None:
