@@ -204,3 +204,15 @@ def test_explain_tells_bytes_once_sizes_are_known(name, open_at):
         assert sized.explain().nbytes == counts.bytes
         assert sized.sel(bbox=boxes_of(name, level.index)[0]).explain().nbytes is None
     assert store[0].compute_chunk_sizes().explain("vertices", "attributes").nbytes is None
+
+
+def test_one_attribute_asks_for_no_document_of_another(tamper):
+    """A document lists every chunk: those of all attributes of a large store are much to read for one."""
+    copy = tamper("tracts-0.9")
+    level = zvl.open_zv(copy.path)[0]
+    with counting() as counts:
+        level.attributes["tangent"], level.sel(where=lambda tangent: tangent[:, 0] > 0)
+        level.to_dask_dataframe(attributes=["tangent"])
+    documents = [key for key in counts.keys if key.startswith("0/vertex_attributes/") and key.endswith("zarr.json")]
+    assert documents == ["0/vertex_attributes/tangent/zarr.json"]
+    assert zvl.open_zv(copy.path)[0].attribute_names == ("arc_length", "index", "tangent")

@@ -114,6 +114,13 @@ class LevelData:
         """The same where that asks nothing of the store, else None."""
         return self.attribute_names if self.tree.complete or "attribute_names" in self.__dict__ else None
 
+    def has_attribute(self, name: str) -> bool:
+        """Whether ``name`` is one of `attribute_names`, without the documents of the others."""
+        if "attribute_names" in self.__dict__:
+            return name in self.attribute_names
+        by = self.meta.chunk_attribute
+        return (by is not None and by[0] == name) or self.tree.run(self.generation.has_attribute(self.meta, name))
+
     def attribute(self, name: str) -> CellArray:
         """Return a stored vertex attribute."""
         return self._once(

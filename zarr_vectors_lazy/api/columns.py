@@ -85,7 +85,7 @@ class LinkAttributes(Mapping[str, da.Array]):
 
 def require_attribute(view: LevelView, name: str) -> None:
     """Raise NotFoundError if the level has no such vertex attribute."""
-    if name not in view.data.attribute_names:
+    if not view.data.has_attribute(name):
         raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
 
 

@@ -241,7 +241,7 @@ class ZVLevel(Outward, Stored, ArraysMixin):
         if box is not None:
             view = select_touching(view, box) if whole_objects else select_box(view, box)
         if where is not None:
-            for condition in parse_conditions(where, self.attribute_names, self._view.data.url):
+            for condition in parse_conditions(where, self._view):
                 view = select_where(view, condition)
         return ZVLevel(self._store, view)
 
@@ -284,7 +284,7 @@ class ZVLevel(Outward, Stored, ArraysMixin):
             return [self.links()]
         if member == "objects":
             return list(self.objects.ragged())
-        if member in self.attribute_names:
+        if self._view.data.has_attribute(member):
             return [self.attributes[member]]
         known = ("vertices", "edges", "faces", "links", "attributes", "objects", *self.attribute_names)
         raise NotFoundError.among("member", member, known, where=self._view.data.url)

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.api.columns import require_attribute
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.plan.selection import Condition
 from zarr_vectors_lazy.types import IntArray
 
@@ -46,7 +48,7 @@ def whole_numbers(value: Any, name: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def parse_conditions(where: Mapping[str, Any] | Callable[..., Any], known: Sequence[str], url: str) -> list[Condition]:
+def parse_conditions(where: Mapping[str, Any] | Callable[..., Any], view: LevelView) -> list[Condition]:
     """Conditions of ``where=``.
 
     Raises
@@ -63,8 +65,7 @@ def parse_conditions(where: Mapping[str, Any] | Callable[..., Any], known: Seque
     else:
         raise SelectionError(f"where= must be {{name: (lo, hi)}} or a callable of attributes, found {where!r}")
     for name in (name for condition in found for name in condition.names):
-        if name not in known:
-            raise NotFoundError.among("attribute", name, known, where=url)
+        require_attribute(view, name)
     return found
 
 

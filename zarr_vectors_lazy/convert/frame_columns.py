@@ -65,7 +65,7 @@ def frame_columns(view: LevelView, attributes: Collection[str] | None, *, decode
         for d, axis in enumerate(axes)
     ]
     for name in view.data.attribute_names if attributes is None else attributes:
-        if name not in view.data.attribute_names:
+        if not view.data.has_attribute(name):
             raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
         found += _attribute_columns(view, name, f"{name}_attribute" if name in axes else name, decode=decode)
     return found

@@ -58,7 +58,7 @@ def read_drawing(view: LevelView, color: str | None) -> Drawing:
         If a vertex has several numbers of it.
     """
     if color is not None:
-        if color not in view.data.attribute_names:
+        if not view.data.has_attribute(color):
             raise NotFoundError.among("attribute", color, view.data.attribute_names, where=view.data.url)
         shape = column_of(view, color)[0].row_shape
         if shape:
@@ -116,7 +116,7 @@ def fitting(views: Sequence[LevelView], panels: Sequence[tuple[int, int]], color
     drawn = sorted({axis for pair in panels for axis in pair})
     pixel = float((hi - lo)[drawn].max()) / (PANEL_INCHES * DPI)
     fine = [view for view in views if bool((view.data.meta.bin_shape[drawn] <= pixel).all())]
-    fine = [view for view in fine if color is None or color in view.data.attribute_names]
+    fine = [view for view in fine if color is None or view.data.has_attribute(color)]
     return fine[-1] if fine else wanted
 
 

@@ -94,6 +94,9 @@ class Generation(Protocol):
     def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
         """Names of the stored vertex attributes, sorted."""
 
+    def has_attribute(self, level: LevelMeta, name: str) -> MetaSteps[bool]:
+        """Whether there is such a stored vertex attribute; asks for no other's document."""
+
     def attribute(self, level: LevelMeta, vertices: CellArray, name: str) -> MetaSteps[CellArray]:
         """A stored vertex attribute."""
 

@@ -112,6 +112,11 @@ class Generation07:
         (names,) = yield [Children(f"{level.index}/vertex_attributes")]
         return tuple(sorted(names))
 
+    def has_attribute(self, level: LevelMeta, name: str) -> MetaSteps[bool]:
+        """Whether there is such a stored vertex attribute."""
+        names = yield from self.attribute_names(level)
+        return name in names
+
     def attribute(self, level: LevelMeta, vertices: CellArray, name: str) -> MetaSteps[CellArray]:
         """Return a stored vertex attribute (spec 0.7, 4.6)."""
         path = f"{level.index}/vertex_attributes/{name}"

@@ -94,6 +94,15 @@ class Generation09:
             sorted(name for name, node in zip(names, nodes, strict=True) if node is None or not node.unfinished)
         )
 
+    def has_attribute(self, level: LevelMeta, name: str) -> MetaSteps[bool]:
+        """Whether there is such a stored vertex attribute; asks for no other's document, which may list 10^6 chunks."""
+        folder = f"{level.index}/vertex_attributes"
+        (names,) = yield [Children(folder)]
+        if name not in names:
+            return False
+        (node,) = yield [Node(f"{folder}/{name}")]
+        return node is None or not node.unfinished
+
     def attribute(self, level: LevelMeta, vertices: CellArray, name: str) -> MetaSteps[CellArray]:
         """Return a stored vertex attribute (spec 0.9, 6)."""
         path = f"{level.index}/vertex_attributes/{name}"
