@@ -6,24 +6,11 @@ import pkgutil
 import tomllib
 from pathlib import Path
 
-import pytest
-
 import zarr_vectors_lazy
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "zarr_vectors_lazy"
-FOLDERS = [PACKAGE, ROOT / "tests", ROOT / "benchmarks"]
-WRITTEN = sorted(path for folder in FOLDERS for path in folder.rglob("*.py") if "/." not in str(path.relative_to(ROOT)))
 DOCUMENTED_ZARR = {f"zarr.{name}" for name in ("abc", "api", "buffer", "codecs", "errors", "storage", "testing")}
-
-
-def names(paths):
-    return [str(path.relative_to(ROOT)) for path in paths]
-
-
-@pytest.mark.parametrize("path", WRITTEN, ids=names(WRITTEN))
-def test_module_has_at_most_400_lines(path):
-    assert len(path.read_text().splitlines()) <= 400
 
 
 def test_every_module_imports_without_a_warning():
