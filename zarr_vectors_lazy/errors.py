@@ -7,6 +7,8 @@ ZVError
 │   ├── UnsupportedVersionError          install another version
 │   └── CorruptChunkError                a listed chunk is missing, truncated or undecodable
 └── StoreError      (also OSError)       retry, or check URL, options, credentials
+
+What is done all the same, and may not be what was meant, is a `ZVWarning`.
 """
 
 from collections.abc import Iterable, Sized
@@ -90,6 +92,10 @@ class CorruptChunkError(FormatError):
 
 class StoreError(ZVError, OSError):
     """The bytes cannot be reached: backend, options, credentials, network."""
+
+
+class ZVWarning(UserWarning):
+    """Category of every warning that this package gives on purpose."""
 
 
 def listed(known: Iterable[object]) -> str:

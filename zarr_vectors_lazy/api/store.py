@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
+import dask.array as da
 import numpy as np
 import xarray as xr
 
@@ -133,8 +134,82 @@ class ZVStore:
 
     @property
     def coordinate_offset(self) -> Floats | None:
-        """(D,) offset of stored to world coordinates that streaming skeletons state, not applied; else None."""
+        """(D,) world minus stored coordinates, where the store states it, else None; `to_world` applies it."""
         return self._opened.meta.coordinate_offset
+
+    @property
+    def world_units(self) -> tuple[str | None, ...]:
+        """Units of the columns that `to_world` gives; None where the store tells none."""
+        return self._opened.meta.world.world_units
+
+    def to_world(self, positions: Any) -> Any:
+        """Stored positions as world positions: columns x, y, z, with the offset and the affine that the store states.
+
+        Columns are the axes x, y and z (in any case), then the others in their order; three at most, the two of a store
+        of two axes. `coordinate_offset` is added. Where `crs` says ``input_space`` voxmm (in any case) and has an
+        ``affine``, as the field's converters of TrackVis files write it, they become RAS millimetres,
+        ``affine @ (p / v - 0.5)``, v the lengths of the affine's columns. No unit is converted: see `world_units`.
+
+        Parameters
+        ----------
+        positions
+            (N, D), or one (D,); a Dask array stays one.
+
+        Returns
+        -------
+        array
+            (N, 3) float64, or (N, 2); each row as if it were alone.
+
+        Raises
+        ------
+        SelectionError
+            If positions have not a column for each axis.
+
+        Warns
+        -----
+        ZVWarning
+            If ``crs`` names another space: positions are then in stored coordinates.
+
+        Examples
+        --------
+        >>> import zarr_vectors_lazy as zvl
+        >>> store = zvl.open_zv("brain.zarrvectors")  # doctest: +SKIP
+        >>> store.to_world(store[0].vertices[:10]).compute()  # doctest: +SKIP
+        """
+        world = self._opened.meta.world
+        world.warn()
+        if isinstance(positions, da.Array) and positions.ndim:
+            blocks = positions.rechunk({positions.ndim - 1: -1})
+            chunks = (*blocks.chunks[:-1], (len(world.columns),))
+            return blocks.map_blocks(world.to_world, dtype=np.float64, chunks=chunks)
+        return world.to_world(positions)
+
+    def from_world(self, positions: Any) -> Floats:
+        """World positions as stored ones: what `to_world` undoes.
+
+        Parameters
+        ----------
+        positions
+            (N, 3), or (N, 2), columns as `to_world` gives them; or one such.
+
+        Returns
+        -------
+        array
+            (N, D) float64, columns in the order of `axes`.
+
+        Raises
+        ------
+        SelectionError
+            If the store has axes that world coordinates tell nothing of, or positions another number of columns.
+
+        Warns
+        -----
+        ZVWarning
+            If ``crs`` names another space than those that `to_world` knows.
+        """
+        world = self._opened.meta.world
+        world.warn()
+        return world.from_world(positions)
 
     @property
     def chunk_shape(self) -> Floats:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.model.world import World
 from zarr_vectors_lazy.types import Floats, Json
 
 
@@ -44,6 +45,11 @@ class StoreMeta:
     def ndim(self) -> int:
         """Number of spatial axes, D."""
         return len(self.axes)
+
+    @cached_property
+    def world(self) -> World:
+        """How stored coordinates become world coordinates."""
+        return World(axes=self.axes, units=self.units, offset=self.coordinate_offset, crs=self.crs)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

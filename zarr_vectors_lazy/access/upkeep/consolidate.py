@@ -5,7 +5,7 @@ import warnings
 from typing import Any
 
 from zarr_vectors_lazy.access.metadata import DOC, MetaTree
-from zarr_vectors_lazy.errors import FormatError, StoreError
+from zarr_vectors_lazy.errors import FormatError, StoreError, ZVWarning
 from zarr_vectors_lazy.format.base import COMPLETE, Children, Node
 from zarr_vectors_lazy.format.registry import generation_of
 from zarr_vectors_lazy.requests import Get, Put
@@ -42,6 +42,7 @@ def write_consolidated(spec: StoreSpec) -> int:
         warnings.warn(
             f"the root of {tree.url} now has {len(data) / 1e6:.0f} MB, which every open reads whole; "
             "consolidated=False ignores it",
+            ZVWarning,
             stacklevel=3,
         )
     backend = connect(spec)
