@@ -15,9 +15,9 @@ from zarr_vectors_lazy.storage.resolve import resolve
     [
         ("data/x", {}, ("local", os.path.abspath("data/x"))),
         ("/data/x/", {}, ("local", "/data/x")),
-        ("~/x", {}, ("local", os.path.abspath("~/x"))),
+        ("~/x", {}, ("local", os.path.expanduser("~/x"))),
         (pathlib.Path("/data/x"), {}, ("local", "/data/x")),
-        ("file:///data/a%20b", {}, ("local", "/data/a b")),
+        ("file:///data/a%20b#1?c", {}, ("local", "/data/a%20b#1?c")),
         ("s3://b/p/", {}, ("obstore", "s3://b/p")),
         ("gs://b/p", {}, ("obstore", "gs://b/p")),
         ("gcs://b/p", {}, ("obstore", "gs://b/p")),

@@ -1,20 +1,26 @@
-"""URLs taken apart, and put into the one text by which a store is known."""
+"""URLs taken apart, and put into the one text by which a store is known.
+
+One grammar: ``scheme://authority/key``, and nothing is cut off. The key is letters, ``%``, ``?``, ``#`` and spaces too;
+only ``http(s)://`` has the URL's own escapes and a query, and Azure a query that holds a signature.
+"""
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.secrets import clean_url
+from zarr_vectors_lazy.storage.secrets import QUERY, clean_url
 
 AZURE = frozenset({"az", "azure", "abfs", "abfss", "adl"})
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs"}) | AZURE
 CLOUD = BUCKETS | {"http", "https"}
+_KNOWN = CLOUD | {"file", "ftp", "hdfs", "memory", "sftp", "ssh"}
 _ACCOUNT_OPTIONS = ("account_name", "azure_storage_account_name")
 _ACCOUNT_VARIABLES = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+_SIGNATURE = re.compile(r"[?&](x-amz-|x-goog-|signature=|sig=|awsaccesskeyid=|googleaccessid=)", re.IGNORECASE)
+_ONE_SLASH = re.compile(r"([a-z][a-z0-9+.-]*):/(?!/)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class Location:
     bucket: str
     path: str
     account: str = ""
+    query: str = ""
+    """What is sent with each request and shown nowhere."""
 
     @property
     def url(self) -> str:
@@ -39,14 +47,23 @@ def scheme_of(path: str) -> str:
     return scheme.lower() if separator and scheme and "/" not in scheme and "\\" not in scheme else ""
 
 
+def check_slashes(path: str) -> None:
+    """Raise StoreError for a URL that lacks a slash, which would be a folder called ``s3:``."""
+    found = _ONE_SLASH.match(path)
+    if found and found[1].lower() in _KNOWN:
+        slashes = "///" if found[1].lower() == "file" else "//"
+        raise StoreError(f"{clean_url(path)!r} has one slash after its scheme; expected {found[1]}:{slashes}...")
+
+
 def local_path(path: str) -> str:
-    """Absolute path of a bare path or a ``file://`` URL."""
-    if scheme_of(path) == "file":
-        parts = urlsplit(path)
-        if parts.netloc not in {"", "localhost"}:
-            raise StoreError(f"a file URL begins with file:///, without a host such as {parts.netloc!r}")
-        path = url2pathname(parts.path)
-    return os.path.abspath(path)  # not resolve(): links stay as they are named
+    """Absolute path of a bare path, in which ``~`` is home, or of a ``file://`` URL, whose letters are the path's."""
+    if scheme_of(path) != "file":
+        return os.path.abspath(os.path.expanduser(path))  # not resolve(): links stay as they are named
+    host, _, _ = (rest := path[len("file://") :]).partition("/")
+    if host not in {"", "localhost"} or not rest.startswith(f"{host}/"):
+        raise StoreError(f"a file URL begins with file:///, without a host such as {host!r}")
+    path = rest[len(host) :]
+    return os.path.abspath(path[1:] if re.match(r"/[A-Za-z]:", path) and os.name == "nt" else path)
 
 
 def overlap(url: str, other: str) -> bool:
@@ -60,48 +77,74 @@ def _followed(url: str) -> str:
 
 
 def parse(url: str, options: Mapping[str, Any]) -> Location:
-    """Parts of a cloud URL; the account of an Azure URL from the options, the environment or the URL (API 1)."""
-    parts = urlsplit(url)
-    scheme = parts.scheme.lower()
+    """Parts of a cloud URL; the account of an Azure URL from the options, the environment or the URL (API 1).
+
+    Raises
+    ------
+    StoreError
+        For a URL without bucket, container or host, or with secrets that belong into options.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = {"s3a": "s3", "gcs": "gs"}.get(scheme.lower(), scheme.lower())
     if scheme in {"http", "https"}:
-        return _parse_http(url)
+        return _parse_http(url, scheme, rest)
     if scheme in AZURE:
-        return _parse_azure(url, options)
-    # Not parts.path: a bucket's keys may hold "?" and "#".
-    bucket, _, path = url.partition("://")[2].partition("/")
+        return _parse_azure(url, scheme, rest, options)
+    bucket, _, path = rest.partition("/")
     if not bucket:
         raise StoreError(f"no bucket in {clean_url(url)!r}; expected {scheme}://bucket/path")
-    return Location({"s3a": "s3", "gcs": "gs"}.get(scheme, scheme), bucket, path.strip("/"))
-
-
-def _parse_http(url: str) -> Location:
-    parts = urlsplit(url)
-    if not parts.hostname:
-        raise StoreError(f"no host in {clean_url(url)!r}; expected {parts.scheme}://host/path")
-    if parts.query or parts.fragment or "@" in parts.netloc:
+    if "@" in bucket or ":" in bucket or _SIGNATURE.search(url):
         raise StoreError(
-            "a store is many objects, so its URL takes no user, query or fragment; give credentials as options "
-            "(default_headers, sas_key, ...)",
+            f"a {scheme}:// URL takes no user and no signature; give credentials as options, or a URL that is signed "
+            "for a whole folder as https://...?...",
             where=clean_url(url),
         )
-    return Location(parts.scheme, parts.netloc, parts.path.strip("/"))
+    return Location(scheme, bucket, path.strip("/"))
 
 
-def _parse_azure(url: str, options: Mapping[str, Any]) -> Location:
-    parts = urlsplit(url)
-    first, _, path = unquote(parts.path).strip("/").partition("/")
-    container, at, host = parts.netloc.rpartition("@")
+def with_query(place: Location, options: Mapping[str, Any], signature: str) -> dict[str, Any]:
+    """Options with the query of a URL: Azure's signature as the backend's option, any other as `QUERY`."""
+    if not place.query:
+        return dict(options)
+    return {QUERY if place.scheme in {"http", "https"} else signature: place.query, **options}
+
+
+def _parse_http(url: str, scheme: str, rest: str) -> Location:
+    address, _, query = rest.partition("?")
+    host, _, path = address.partition("/")
+    if not host:
+        raise StoreError(f"no host in {clean_url(url)!r}; expected {scheme}://host/path")
+    if "#" in rest or "@" in host:
+        raise StoreError(
+            "a store is many objects, so its URL takes no user and no fragment ('#' in a name is %23); give "
+            "credentials as options (default_headers, sas_key, ...)",
+            where=clean_url(url),
+        )
+    return Location(scheme, host, path.strip("/"), query=query)
+
+
+def _parse_azure(url: str, scheme: str, rest: str, options: Mapping[str, Any]) -> Location:
+    address, _, query = rest.partition("?")
+    if "sig=" not in query:
+        address, query = rest, ""
+    segment, _, path = address.partition("/")
+    container, at, host = segment.rpartition("@")
+    if "\\" in path:
+        raise StoreError(f"Azure takes the \\ in {clean_url(url)!r} for a /; write what is meant")
+    if ":" in segment or (at and scheme in {"az", "azure"}):
+        raise StoreError(f"an {scheme}:// URL takes no user; give credentials as options", where=clean_url(url))
+    path = path.strip("/")
     if at:
-        return Location("az", container, "/".join(part for part in (first, path) if part), host.partition(".")[0])
+        return Location("az", container, path, host.partition(".")[0], query)
     known = _given_account(options)
-    segment = parts.netloc
-    if parts.scheme in {"az", "azure"} and (segment == known if known else first):
-        account, container = segment, first
+    first, _, below = path.partition("/")
+    if scheme in {"az", "azure"} and (segment == known if known else first):
+        account, container, path = segment, first, below
     else:
-        account, container, path = known, segment, "/".join(part for part in (first, path) if part)
+        account, container = known, segment
     if not container:
         raise StoreError(f"no container in {clean_url(url)!r}; expected az://account/container/path")
-    return Location("az" if account else "abfs", container, path, account)
+    return Location("az" if account else "abfs", container, path, account, query)
 
 
 def _given_account(options: Mapping[str, Any]) -> str:

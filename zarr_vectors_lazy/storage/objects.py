@@ -7,7 +7,7 @@ from zarr.abc.store import Store
 from zarr.storage import FsspecStore, LocalStore, ObjectStore
 
 from zarr_vectors_lazy.storage.backends.fsspec_systems import canonical, system_class
-from zarr_vectors_lazy.storage.location import local_path
+from zarr_vectors_lazy.storage.location import local_path, parse, with_query
 from zarr_vectors_lazy.storage.options import Options
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -53,7 +53,8 @@ def _of_obstore(native: Native) -> StoreSpec | None:
         if (value := getattr(native, name, None)) is not None
     }
     if kind == "HTTPStore":
-        return StoreSpec("obstore", native.url.rstrip("/"), Options(options))
+        place = parse(native.url, {})
+        return StoreSpec("obstore", place.url, Options(with_query(place, options, "")))
     if kind not in _SCHEMES:
         return None
     config = dict(native.config)

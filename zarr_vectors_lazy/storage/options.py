@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any, TypeAlias
 
 from zarr_vectors_lazy.storage.carried import Carried, carried
-from zarr_vectors_lazy.storage.secrets import HIDDEN, shown
+from zarr_vectors_lazy.storage.secrets import HIDDEN, QUERY, fingerprint, shown
 
 Value: TypeAlias = Any
 _PLAIN = (str, bytes, int, float, bool, type(None), timedelta)
@@ -81,6 +81,8 @@ def _frozen(value: object) -> Value:
 def _token(name: str, value: object) -> Value:
     if isinstance(value, Options):
         return value.token()
+    if name == QUERY:  # it may say which of several stores is meant
+        return fingerprint(value)
     if isinstance(value, Carried):
         return HIDDEN
     value = shown(name, value)

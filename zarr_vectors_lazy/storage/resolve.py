@@ -10,7 +10,7 @@ from zarr.abc.store import Store
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.home import this_process
-from zarr_vectors_lazy.storage.location import CLOUD, local_path, scheme_of
+from zarr_vectors_lazy.storage.location import CLOUD, check_slashes, local_path, scheme_of
 from zarr_vectors_lazy.storage.objects import described
 from zarr_vectors_lazy.storage.options import Options
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -72,6 +72,7 @@ def _text(path: object) -> str:
     text = os.fspath(path)
     if not isinstance(text, str) or not text:
         raise StoreError(f"a store is a path, a URL or a zarr store object, not {text!r}")
+    check_slashes(text)
     return text
 
 

@@ -1,16 +1,18 @@
 """What may be shown of options and URLs: secrets never reach a repr, a token, an error or a log."""
 
+import hashlib
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 HIDDEN = "***"
+QUERY = "url_query"
+"""Option that holds the query of an ``http(s)://`` URL."""
 
 # Named so that a new option of a backend is rather hidden than shown.
 _SECRET = re.compile(
     r"key|secret|token|passw|pwd|credential|sas|auth|header|cookie|private|cert|account_json|signature|user|session"
-    r"|passphrase|proxy"
+    r"|passphrase|proxy|query"
 )
 _SIGNED = re.compile(r"(?i)((?:x-amz-|x-goog-|\b)(?:signature|credential|security-token|sig|se|sv)=)[^&\s\"']+")
 _HARMLESS = frozenset(
@@ -38,17 +40,25 @@ def shown(name: str, value: object) -> object:
 
 
 def clean_url(url: str) -> str:
-    """``url`` without user, password, query and fragment."""
-    parts = urlsplit(url)
-    if not (parts.netloc or parts.query or parts.fragment):
-        return url
+    """``url`` without user, password, query and fragment: to be shown, never to be reached."""
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    authority, slash, path = rest.partition("/")
     # abfs://container@account.dfs...: what stands before the @ is a container, not a user.
-    host = parts.netloc if parts.scheme.startswith("abfs") else parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    if separator and not scheme.lower().startswith("abfs"):
+        authority = authority.rpartition("@")[2]
+    return f"{scheme}{separator}{authority}{slash}{path}"
+
+
+def fingerprint(value: object) -> str:
+    """Return what tells one secret from another and does not tell it."""
+    return hashlib.sha256(str(value).encode()).hexdigest()[:16]
 
 
 def without_secrets(text: str, options: Mapping[str, Any]) -> str:
     """``text`` (of somebody else's error) with every secret value of ``options`` struck out."""
+    if options.get(QUERY):
+        text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\")]*", rf"\1?{HIDDEN}", text)
     for name, value in options.items():
         if isinstance(value, Mapping):
             text = without_secrets(text, value)

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import quote
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import ambient, refusals, threads
@@ -25,6 +26,7 @@ from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
 from zarr_vectors_lazy.storage.patience import Patience, persist
 from zarr_vectors_lazy.storage.ranges import check_length, of_range
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
+from zarr_vectors_lazy.storage.secrets import QUERY
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 PERSISTENT = {"s3", "http", "https"}
@@ -209,7 +211,7 @@ class FsspecBackend(Backend):
         if start is not None:
             ranged = {"Range": f"bytes={_limits(start, stop)}", "Accept-Encoding": "identity"}
             options["headers"] = {**options.get("headers", {}), **ranged}
-        async with session.get(self._fs.encode_url(self._path(request.key)), **options) as answer:
+        async with session.get(self._fs.encode_url(self._web_address(request.key)), **options) as answer:
             if answer.status in {404, 410}:
                 raise FileNotFoundError(request.key)
             if answer.status == 416 and start is not None:
@@ -326,6 +328,10 @@ class FsspecBackend(Backend):
 
     def _path(self, key: str) -> str:
         return f"{self._root.rstrip('/')}/{key}" if key else self._root
+
+    def _web_address(self, key: str) -> str:
+        query = self.spec.options.get(QUERY)
+        return f"{self._path(quote(key, safe='/+'))}{f'?{query}' if query else ''}"
 
     def _children(self, path: str, entries: Sequence[dict[str, Any]]) -> tuple[str, ...]:
         names = (entry["name"].rstrip("/") for entry in entries)

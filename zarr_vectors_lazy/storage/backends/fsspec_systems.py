@@ -15,14 +15,15 @@ from zarr_vectors_lazy.errors import StoreError, listed
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage import ambient
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED
-from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of
+from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of, with_query
 from zarr_vectors_lazy.storage.loop import event_loop
 from zarr_vectors_lazy.storage.patience import CONNECT_S, Patience
-from zarr_vectors_lazy.storage.secrets import clean_url, without_secrets
+from zarr_vectors_lazy.storage.secrets import QUERY, clean_url, without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer
 
 INSTANCE_S = 5.0
+_STAND_IN = "zarr-vectors-lazy"
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 EXTRAS |= dict.fromkeys(AZURE, "adlfs")
 System: TypeAlias = Any
@@ -64,10 +65,15 @@ def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
         return f"file://{local_path(url if scheme != 'local' else url[8:])}", dict(options)
     if scheme in CLOUD:
         place = parse(url, options)
-        known = "connection_string" in options or not place.account
-        return place.url, dict(options) if known else {"account_name": place.account, **options}
+        text = options.get("connection_string")
+        if text and place.query:  # adlfs uses nothing beside it
+            signed = {**options, "connection_string": f"{text.rstrip(';')};SharedAccessSignature={place.query}"}
+            return place.url, signed
+        options = with_query(place, options, "sas_token")
+        return place.url, options if text or not place.account else {"account_name": place.account, **options}
     said = {name: value for name, value in _said(cls, url).items() if name in {"host", "port", "username", "password"}}
-    return clean_url(url).rstrip("/") or url, {**said, **options}
+    authority, slash, path = url.partition("://")[2].partition("/")
+    return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}".rstrip("/"), {**said, **options}
 
 
 def _said(cls: System, url: str) -> dict[str, Any]:
@@ -94,8 +100,16 @@ def root_of(spec: StoreSpec, system: System) -> str:
     if scheme_of(spec.url) in AZURE:  # adlfs would take the account for the container
         place = parse(spec.url, spec.options)
         return "/".join(part for part in (place.bucket, place.path) if part)
-    root: str = system._strip_protocol(spec.url)
-    return root
+    scheme, _, rest = spec.url.partition("://")
+    if scheme == "file":
+        return local_path(spec.url)
+    authority, slash, path = rest.partition("/")
+    if scheme in {"http", "https"} or not path:
+        root: str = system._strip_protocol(spec.url)
+        return root
+    # Some file systems cut a path at "?" and "#", which are letters of it.
+    stand_in: str = system._strip_protocol(f"{scheme}://{authority}{slash}{_STAND_IN}")
+    return stand_in.replace(_STAND_IN, path)
 
 
 def check_options(scheme: str, options: Mapping[str, Any]) -> None:
@@ -103,7 +117,7 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
     cls = system_class(scheme)
     known, open_ended = _known(cls)
     if scheme in {"http", "https"}:
-        known, open_ended = known | _AIOHTTP, False
+        known, open_ended = known | _AIOHTTP | {QUERY}, False
     if scheme in {"s3", "gs", "gcs", "memory", "file", *AZURE}:
         open_ended = False  # they swallow what they do not know
     for name in options:
@@ -152,6 +166,7 @@ def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> tuple[Any, b
     scheme = scheme_of(spec.url)
     cls = system_class(scheme)
     options = spec.options.plain() | found
+    options.pop(QUERY, None)
     asynchronous = issubclass(cls, AsyncFileSystem) and bool(cls.async_impl)
     unsigned = not signed and _unsigned(scheme, options)
     if unsigned:

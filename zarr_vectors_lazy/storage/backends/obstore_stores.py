@@ -11,8 +11,8 @@ from dask.sizeof import sizeof
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import ambient
 from zarr_vectors_lazy.storage.backends.obstore_options import arguments, bare_names, with_patience
-from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of
-from zarr_vectors_lazy.storage.secrets import without_secrets
+from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of, with_query
+from zarr_vectors_lazy.storage.secrets import QUERY, without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 try:
@@ -86,8 +86,9 @@ def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     if scheme in {"", "file"}:
         return f"file://{local_path(url)}", dict(options)
     place = parse(url, options)
+    options = with_query(place, options, "sas_key")
     # An account is stated, as another process may have another one in its environment.
-    return place.url, {"account_name": place.account, **options} if place.account else dict(options)
+    return place.url, {"account_name": place.account, **options} if place.account else options
 
 
 def make(spec: StoreSpec, region: str | None = None) -> tuple[ObjectStore, bool]:
@@ -142,7 +143,9 @@ def build(
         Other arguments of the constructor.
     """
     scheme = scheme_of(spec.url)
-    given = arguments(spec.options.plain(), config=scheme in _CLASSES)
+    options = spec.options.plain()
+    options.pop(QUERY, None)
+    given = arguments(options, config=scheme in _CLASSES)
     given = (given if scheme == "file" else with_patience(given, scheme)) | overrides
     if config:
         kept = {name: value for name, value in given.get("config", {}).items() if _last(name) not in config}
@@ -177,7 +180,8 @@ def _construct(spec: StoreSpec, scheme: str, given: dict[str, Any]) -> ObjectSto
     if scheme in {"http", "https"}:
         if scheme == "http":  # who types http:// means it
             given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
-        return store.HTTPStore(spec.url, **given)
+        query = spec.options.get(QUERY)
+        return store.HTTPStore(f"{spec.url}?{query}" if query else spec.url, **given)
     place = parse(spec.url, spec.options)
     if scheme == "az":
         config = {name: value for name, value in given.get("config", {}).items() if not name.endswith("account_name")}
