@@ -2,11 +2,13 @@
 """One word per habit: set up what the habit needs, then run it.
 
 ``python3 dev.py --help`` lists the words. Needs Python 3.11 or newer and what ``pip`` is configured to reach, nothing
-else: environments are made beside this file (``.venv*``) and made again when ``pyproject.toml`` changes.
+else: environments are made beside this file (``.venv*``), of the versions that ``lock/`` names, and made again when
+``pyproject.toml`` or the lock changes.
 """
 
 import argparse
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -16,13 +18,16 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent
 GOLDEN = ROOT / "tests" / "data" / "0.9-by-zarr-vectors-0.9.2"
+LOCKED = ("3.11", "3.12", "3.13")
 SMOKED = ("none", "obstore", "cloud", "all", "minimum")
 PARALLEL = ("-n", "2", "--dist", "loadfile")  # servers and clusters are shared by the tests of a file
 AZURITE = "azurite@3.35.0"  # for the tests
 FUZZED = ("tests/faults/test_fuzz_decoders.py", "tests/faults/test_fuzz_metadata.py")
+DEVELOPED = ("--group", f"{ROOT / 'pyproject.toml'}:dev", "--editable", f"{ROOT}[all]")
 SOURCES = ("zarr_vectors_lazy", "tests", "benchmarks", "dev.py")
 
 
@@ -34,11 +39,45 @@ def run(*command: object, cwd: Path = ROOT) -> None:
         sys.exit(code)
 
 
-def make_venv(python: str, where: Path) -> Path:
-    """Make an environment with a pip that knows dependency groups (25.1); return its Python."""
-    quiet([python, "-m", "venv", "--clear", where])
+class Python(NamedTuple):
+    """An interpreter: its path, "3.13", all it says of its version; whether the lock is left aside."""
+
+    path: str
+    number: str
+    version: str
+    newest: bool = False
+
+    @property
+    def lock(self) -> Path:
+        """The exact versions that this Python is developed with."""
+        return ROOT / "lock" / f"{self.number}.txt"
+
+    def constraints(self) -> list[object]:
+        """Options of ``pip install``: a package that the lock does not name is installed as its newest."""
+        if self.newest or not self.lock.exists():
+            return []
+        return ["--constraint", self.lock, "--build-constraint", self.lock]
+
+
+def find_python(name: str, newest: bool = False) -> Python | None:
+    """Interpreter that a path or a name like python3.13 means: on the PATH, or one of pyenv's."""
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
+    number = re.fullmatch(r"python(3\.\d+)", name)
+    installed = sorted(pyenv.glob(f"{number[1]}.*/bin/python")) if number else []
+    for path in (shutil.which(name), *map(str, installed)):
+        try:
+            said = quiet([path, "-c", "import sys; print(*sys.version_info[:2], sep='.'); print(sys.version)"])
+        except (RuntimeError, OSError):  # a shim of pyenv for a version that is not chosen
+            continue
+        return Python(path, said.splitlines()[0], said, newest)
+    return None
+
+
+def make_venv(python: Python, where: Path, constraints: list[object]) -> Path:
+    """Make an environment with a pip that knows dependency groups and build constraints (25.3); return its Python."""
+    quiet([python.path, "-m", "venv", "--clear", where])
     inside = where / ("Scripts" if os.name == "nt" else "bin") / "python"
-    quiet([inside, "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1"])
+    quiet([inside, "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.3", *constraints[:2]])
     return inside
 
 
@@ -58,30 +97,46 @@ def quiet(command: list[object], cwd: Path = ROOT) -> str:
     return done.stdout
 
 
-def environment(name: str, python: str, *wanted: str) -> Path:
+def environment(name: str, python: Python, *wanted: str) -> Path:
     """Python of ``.venv<name>``, which holds this checkout (editable) and what ``wanted`` tells pip to install."""
-    version = quiet([python, "-c", "import sys; print(*sys.version_info[:2], sep='.'); print(sys.version)"])
-    number = version.splitlines()[0]
-    if tuple(map(int, number.split("."))) < (3, 11):
-        sys.exit(f"{python} is Python {number}; this needs 3.11 or newer: python3 dev.py WORD --python python3.12")
-    own = "" if python == sys.executable else f"-{number}"
-    where = ROOT / f".venv{name}{own}"
+    name += "-newest" if python.newest else ""
+    name += "" if python.path == sys.executable else f"-{python.number}"
+    where = ROOT / f".venv{name}"
     stamp = where / "installed"
-    content = (ROOT / "pyproject.toml").read_bytes() + version.encode() + " ".join(wanted).encode()
-    state = hashlib.sha256(content).hexdigest()
+    constraints = python.constraints()
+    wants = python.lock.read_text() if constraints else time.strftime("the newest of %Y-%m-%d" if python.newest else "")
+    content = [(ROOT / "pyproject.toml").read_text(), wants, python.version, *wanted]
+    state = hashlib.sha256("\n".join(content).encode()).hexdigest()
     inside = where / ("Scripts" if os.name == "nt" else "bin") / "python"
     if stamp.exists() and stamp.read_text() == state:
         return inside
-    print(f"+ setting up {where.name} with Python {number} (a minute or two)", flush=True)
-    make_venv(python, where)
-    run(inside, "-m", "pip", "install", "--quiet", *wanted)
+    print(f"+ setting up {where.name} with Python {python.number} (a minute or two)", flush=True)
+    make_venv(python, where, constraints)
+    run(inside, "-m", "pip", "install", "--quiet", *constraints, *wanted)
+    freely = (
+        pinned(quiet([inside, "-m", "pip", "freeze", "--exclude-editable"])) - pinned(wants) if constraints else set()
+    )
+    if freely:
+        print(
+            f"lock/{python.lock.name} lacks {', '.join(sorted(freely))}, installed as the newest: python3 dev.py lock"
+        )
     stamp.write_text(state)
     return inside
 
 
-def full(python: str) -> Path:
+def pinned(lines: str) -> set[str]:
+    """Packages that lines of Name==1.2 name, spelt as in an index."""
+    return {spelled(line.split("==")[0]) for line in lines.splitlines() if "==" in line}
+
+
+def spelled(name: str) -> str:
+    """A package's name as an index spells it."""
+    return re.sub("[-_.]+", "-", name).lower()
+
+
+def full(python: Python) -> Path:
     """Python of the developer's environment: every extra, every tool."""
-    return environment("", python, "--group", f"{ROOT / 'pyproject.toml'}:dev", "--editable", f"{ROOT}[all]")
+    return environment("", python, *DEVELOPED)
 
 
 def azurite(inside: Path) -> None:
@@ -95,18 +150,40 @@ def azurite(inside: Path) -> None:
     stamp.write_text(AZURITE)
 
 
-def setup(python: str, rest: list[str]) -> None:
+def setup(python: Python, rest: list[str]) -> None:
     """Make the environment .venv with every extra and tool."""
     azurite(full(python))
 
 
-def test(python: str, rest: list[str]) -> None:
+def lock(python: Python, rest: list[str]) -> None:
+    """Write what pyproject.toml needs into lock/; `lock numpy` moves a package to its newest, `lock --newest` all."""
+    for number in LOCKED:
+        found = find_python(f"python{number}", python.newest)
+        if found is None:
+            print(f"lock/{number}.txt stays as it is: no python{number} here")
+            continue
+        with tempfile.TemporaryDirectory() as temp:
+            report, held = Path(temp, "report.json"), Path(temp, "held.txt")
+            old = found.lock.read_text().splitlines(keepends=True) if found.constraints() else []
+            held.write_text("".join(line for line in old if not pinned(line) & set(map(spelled, rest))))
+            inside = make_venv(found, Path(temp, "venv"), [])
+            resolve = ("-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", report)
+            run(inside, *resolve, "--constraint", held, "pip", "hatchling", *DEVELOPED)
+            chosen = [each["metadata"] for each in json.loads(report.read_text())["install"]]
+        lines = sorted(f"{spelled(each['name'])}=={each['version']}\n" for each in chosen)
+        kept = [line for line in lines if not line.startswith("zarr-vectors-lazy==")]
+        found.lock.parent.mkdir(exist_ok=True)
+        found.lock.write_text("".join(["# Written by `python3 dev.py lock`.\n", *kept]))
+        print(f"lock/{number}.txt names {len(kept)} packages")
+
+
+def test(python: Python, rest: list[str]) -> None:
     """Tests without emulators, clusters and the reference package (a minute, offline)."""
     quick = "not browser and not emulator and not distributed and not reference and not network and not stress"
     run(full(python), "-m", "pytest", *PARALLEL, "-m", quick, *rest)
 
 
-def lint(python: str, rest: list[str]) -> None:
+def lint(python: Python, rest: list[str]) -> None:
     """Ruff (check and format) and the import contracts."""
     inside = full(python)
     run(inside, "-m", "ruff", "check", *SOURCES)
@@ -114,12 +191,12 @@ def lint(python: str, rest: list[str]) -> None:
     run(inside.with_name("lint-imports"))
 
 
-def types(python: str, rest: list[str]) -> None:
+def types(python: Python, rest: list[str]) -> None:
     """Mypy, strict."""
     run(full(python), "-m", "mypy")
 
 
-def check(python: str, rest: list[str]) -> None:
+def check(python: Python, rest: list[str]) -> None:
     """Lint, types and every test, those with emulators and clusters too: what CI runs."""
     lint(python, [])
     types(python, [])
@@ -128,12 +205,12 @@ def check(python: str, rest: list[str]) -> None:
     run(inside, "-m", "pytest", *PARALLEL, *rest)
 
 
-def browser(python: str, rest: list[str]) -> None:
+def browser(python: Python, rest: list[str]) -> None:
     """Tests of the page of `zvl view` in Chromium, which must be on the PATH; not part of check."""
     run(full(python), "-m", "pytest", "-m", "browser", *rest)
 
 
-def stress(python: str, rest: list[str]) -> None:
+def stress(python: Python, rest: list[str]) -> None:
     """What takes long: 10,000 faults, 5,000 random inputs for each decoder (FAULTS, FUZZ and SEED say otherwise)."""
     os.environ.setdefault("FUZZ", "5000")
     os.environ.setdefault("FAULTS", "10000")
@@ -142,27 +219,27 @@ def stress(python: str, rest: list[str]) -> None:
     run(inside, "-m", "pytest", *FUZZED, *rest)
 
 
-def bench(python: str, rest: list[str]) -> None:
+def bench(python: Python, rest: list[str]) -> None:
     """Benchmarks beside the reference package (about 12 minutes)."""
     run(full(python), "-m", "benchmarks", *rest)
 
 
-def docs(python: str, rest: list[str]) -> None:
+def docs(python: Python, rest: list[str]) -> None:
     """Build the documentation into site/; a warning is an error."""
     os.environ.setdefault("NO_MKDOCS_2_WARNING", "1")  # the theme's notice of its successor
     run(full(python), "-m", "mkdocs", "build", "--strict", "--quiet", *rest)
 
 
-def demo(python: str, rest: list[str]) -> None:
+def demo(python: Python, rest: list[str]) -> None:
     """Show the main job on real tractography: levels, a coarse level, a box, requests, and a picture."""
     inside = environment("-demo", python, "--editable", f"{ROOT}[obstore,plot]")
     run(inside, "-m", "zarr_vectors_lazy.demo", *rest)
 
 
-def extras(python: str, rest: list[str]) -> None:
+def extras(python: Python, rest: list[str]) -> None:
     """Install with no extra, [obstore], [cloud], [all] and the minimum versions, each apart, and smoke-test it."""
     with tempfile.TemporaryDirectory() as temp, ThreadPoolExecutor(2) as pool:
-        builder = make_venv(python, Path(temp, "build"))
+        builder = make_venv(python, Path(temp, "build"), [])
         quiet([builder, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", temp, ROOT])
         (wheel,) = Path(temp).glob("*.whl")
         running = {name: pool.submit(smoke, python, Path(temp), wheel, name) for name in rest or SMOKED}
@@ -177,10 +254,10 @@ def extras(python: str, rest: list[str]) -> None:
     sys.exit(bool(failed))
 
 
-def smoke(python: str, temp: Path, wheel: Path, name: str) -> str:
+def smoke(python: Python, temp: Path, wheel: Path, name: str) -> str:
     """Install the wheel with one extra in a fresh environment, and run the smoke test in it."""
     start = time.perf_counter()
-    inside = make_venv(python, temp / name)
+    inside = make_venv(python, temp / name, [])
     pins = minimum_versions() if name == "minimum" else []
     chosen = {"none": "", "minimum": "[obstore]"}.get(name, f"[{name}]")
     quiet([inside, "-m", "pip", "install", "--quiet", f"{wheel}{chosen}", *pins])
@@ -197,7 +274,8 @@ def minimum_versions() -> list[str]:
     return [f"{match[1]}=={match[2]}" for match in found if match]
 
 
-HABITS = {word.__name__: word for word in (setup, test, lint, types, check, browser, stress, bench, docs, demo, extras)}
+WORDS = (setup, lock, test, lint, types, check, browser, stress, bench, docs, demo, extras)
+HABITS = {word.__name__: word for word in WORDS}
 
 
 def main() -> None:
@@ -209,10 +287,13 @@ def main() -> None:
     )
     parser.add_argument("word", choices=HABITS, metavar="word")
     parser.add_argument("--python", default=sys.executable, help="run under another Python: --python python3.13")
+    parser.add_argument("--newest", action="store_true", help="the newest versions of everything, not those of lock/")
     given, rest = parser.parse_known_args()
-    python = shutil.which(given.python)
+    python = find_python(given.python, given.newest)
     if python is None:
-        sys.exit(f"no Python called {given.python!r} on the PATH")
+        sys.exit(f"no Python called {given.python!r} on the PATH or among pyenv's")
+    if tuple(map(int, python.number.split("."))) < (3, 11):
+        sys.exit(f"{python.path} is Python {python.number}, not 3.11 or newer: python3 dev.py WORD --python python3.12")
     HABITS[given.word](python, rest)
 
 

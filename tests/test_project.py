@@ -3,8 +3,11 @@
 import ast
 import importlib
 import pkgutil
+import re
 import tomllib
 from pathlib import Path
+
+import pytest
 
 import zarr_vectors_lazy
 
@@ -50,8 +53,17 @@ def test_every_minimum_version_says_why():
 def test_makefile_and_script_know_the_same_words():
     words = (ROOT / "Makefile").read_text().split(".PHONY:")[1].split()
     script = (ROOT / "dev.py").read_text()
-    listed = script[script.index("HABITS = {") :].split("(", 1)[1].split(")")[0]
+    listed = script[script.index("WORDS = (") :].split("(", 1)[1].split(")")[0]
     assert words == [word.strip() for word in listed.split(",")]
+
+
+@pytest.mark.parametrize("number", ["3.11", "3.12", "3.13"])
+def test_lock_is_of_exact_versions_and_of_no_index(number):
+    header, *lines = (ROOT / "lock" / f"{number}.txt").read_text().splitlines()
+    assert header.startswith("#")
+    assert [line for line in lines if not re.fullmatch(r"[a-z0-9-]+==[\w.+!]+", line)] == []
+    tools = {"dask", "hatchling", "mypy", "numpy", "pip", "pytest", "ruff", "zarr"}
+    assert tools <= {line.split("==")[0] for line in lines}
 
 
 def test_public_names_are_those_of_the_contract():

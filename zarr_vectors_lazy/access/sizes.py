@@ -47,7 +47,8 @@ def read_row_counts(data: LevelData, rows: IntArray | None) -> IntArray:
     names = layout.plain_keys(coords)
     if names is not None and data.tree.backend.listable and len(at) * LISTING_SHARE >= len(array.chunks):
         (sizes,) = fetch(data.tree.backend, [ListSizes(spec.path)])
-        return np.asarray([_rows(data, sizes.get(name), coord) for name, coord in zip(names, coords, strict=True)])
+        counts = [_rows(data, sizes.get(name), coord) for name, coord in zip(names, coords, strict=True)]
+        return np.asarray(counts, np.int64)
     places = None if array.places is None else array.places.take(at)
     wanted = Wanted(member="", spec=spec, rows=tuple(range(len(at))), coords=coords, head=True, places=places)
     raws = read_batch(data.source, [wanted])

@@ -34,7 +34,7 @@ def is_number(dtype: np.dtype[Any]) -> bool:
 def encode_rows(values: np.ndarray[Any, Any]) -> memoryview:
     """Encode rows as a flat little-endian buffer, C order; it shares ``values`` where it can."""
     flat = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
-    return memoryview(flat.reshape(-1).view(np.uint8))  # type: ignore[arg-type]  # 3.11 cannot say Buffer
+    return flat.reshape(-1).view(np.uint8).data
 
 
 def decode_vertices(payload: Buffer, dtype: np.dtype[Any], ndim: int) -> Vertices:

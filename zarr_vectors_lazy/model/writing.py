@@ -129,8 +129,8 @@ def merge_records(records: Sequence[LevelRecord]) -> LevelRecord:
         cells={path: np.concatenate(coords) for path, coords in parts.items()},
         coords=np.concatenate([record.coords for record in records]),
         counts=np.concatenate([record.counts for record in records]),
-        lo=np.min([record.lo for record in records], axis=0),
-        hi=np.max([record.hi for record in records], axis=0),
+        lo=np.stack([record.lo for record in records]).min(axis=0),
+        hi=np.stack([record.hi for record in records]).max(axis=0),
         content=content,
     )
 

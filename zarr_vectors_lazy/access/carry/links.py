@@ -64,7 +64,7 @@ class LinkPart:
 
     def fragments(self) -> bytes:
         """Their fragment index: one range."""
-        return encode_tiling(np.asarray([self.count]))
+        return encode_tiling(np.asarray([self.count], np.int64))
 
 
 TablePart: TypeAlias = dict[int, list[LinkPart]] | dict[int, IntArray]

@@ -80,7 +80,7 @@ def _write(
             count, segment = int(placed.bounds[cell + 1] - placed.bounds[cell]), placed.segments[cell]
             payloads.append(Payload(step.level, CURRENT.link_path(0, segment), key, count, placed.payload(cell)))
             if CURRENT.is_within(0, segment):
-                data = encode_tiling(np.asarray([count]))
+                data = encode_tiling(np.asarray([count], np.int64))
                 payloads.append(Payload(step.level, CURRENT.link_fragments, key, count, data))
         encoded = [encode(payload, step.grid, step.encoding) for payload in payloads]
         total = sum(p.count for p in payloads if p.path != CURRENT.link_fragments)

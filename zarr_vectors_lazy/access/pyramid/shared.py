@@ -90,7 +90,7 @@ def shared_level(
         return found
     if below:
         coords = np.asarray(sorted(r.chunk for group in below for r in group if r.rows), np.int64)
-    part = Part(chunks=coords[:1], fine=coords, bounds=np.asarray([0, len(coords)]), missing={})
+    part = Part(chunks=coords[:1], fine=coords, bounds=np.asarray([0, len(coords)], np.int64), missing={})
     fine = decode_rows(step, part, 0, fetch_part(step, part))
     rows, objects = _members(step, fine, begun)
     bins = share_bins(fine.positions.astype(np.float32), rows, step.bin_shape, step.chunk_shape)

@@ -281,11 +281,11 @@ def merge_tallies(tallies: Sequence[Tally], paths: bool) -> Tally:
     return Tally(
         coords=coords,
         counts=counts,
-        lo=np.min([tally.lo for tally in tallies], axis=0),
-        hi=np.max([tally.hi for tally in tallies], axis=0),
+        lo=np.stack([tally.lo for tally in tallies]).min(axis=0),
+        hi=np.stack([tally.hi for tally in tallies]).max(axis=0),
         exact=(
-            np.min([tally.exact[0] for tally in tallies], axis=0),
-            np.max([tally.exact[1] for tally in tallies], axis=0),
+            np.stack([tally.exact[0] for tally in tallies]).min(axis=0),
+            np.stack([tally.exact[1] for tally in tallies]).max(axis=0),
         ),
         owners=owners if paths else np.unique(owners),
         runs=join_intervals(np.concatenate([tally.runs for tally in tallies])),

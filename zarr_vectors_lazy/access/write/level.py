@@ -97,8 +97,8 @@ class LevelWriter:
             cells=written,
             coords=coords,
             counts=np.fromiter(map(len, vertices), np.int64, len(vertices)),
-            lo=np.min([lo for lo, _ in extents], axis=0),
-            hi=np.max([hi for _, hi in extents], axis=0),
+            lo=np.stack([lo for lo, _ in extents]).min(axis=0),
+            hi=np.stack([hi for _, hi in extents]).max(axis=0),
             content=content,
         )
 

@@ -138,7 +138,7 @@ def _add_links(prepared: Prepared, out: _Payloads, coord: IntArray, chunk: int) 
         segment, members = placed.segments[cell], placed.members(cell)
         out.add(CURRENT.link_path(0, segment), coord, placed.payload(cell))
         if CURRENT.is_within(0, segment):
-            out.add(CURRENT.link_fragments, coord, encode_tiling(np.asarray([len(members)])))
+            out.add(CURRENT.link_fragments, coord, encode_tiling(np.asarray([len(members)], np.int64)))
         for name, values in prepared.job.link_values.items():
             rows = members if which is None else which[members]
             out.add(CURRENT.link_attribute_path(name, 0, segment), coord, encode_rows(values[rows]))
