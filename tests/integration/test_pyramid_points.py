@@ -2,6 +2,7 @@
 
 import math
 
+import dask
 import numpy as np
 import pytest
 from hypothesis import given
@@ -70,11 +71,11 @@ def test_levels_are_exact_means_of_level_0(tmp_path, case):
     options = CASES[case]
     store = cloud(tmp_path / "s", **options)
     before = store[0].vertices.compute()
-    summary = zvl.build_pyramid(tmp_path / "s", factors=[(2, 1), (2, 1), (2, 1)])
+    summary = zvl.build_pyramid(tmp_path / "s", factors=[2, (2, 1), 2], chunk_scale_factors=[1, None, 2])
     store = zvl.open_zv(tmp_path / "s")
     assert (store.levels, summary["levels_created"]) == ([0, 1, 2, 3], 3)
     assert np.array_equal(store[0].vertices.compute(), before)
-    assert [level.chunk_shape[0] for level in store] == [20, 20, 20, 40]
+    assert [level.chunk_shape[0] for level in store] == [20, 20, 40, 80]
     for index in (1, 2, 3):
         assert store[index].vertices.dtype == options.get("dtype", "f4")
         assert [spec["vertex_count"] for spec in summary["level_specs"]][index - 1] == store[index].vertex_count
@@ -216,6 +217,32 @@ def test_one_level_at_a_time_is_the_same(tmp_path):
     assert np.array_equal(a[2].attributes["count"].compute(), b[2].attributes["count"].compute())
 
 
+def test_chunks_grow_with_bins(tmp_path):
+    points = RANDOM.random((20_000, 3)) * 64
+    zvl.write_points(tmp_path / "s", points, chunk_shape=8.0, bin_shape=1.0)
+    zvl.build_pyramid(tmp_path / "s", factors=[2, 2, (1, 4)])
+    store = zvl.open_zv(tmp_path / "s")
+    assert [level.chunk_count for level in store] == [512, 64, 8, 8]
+    assert [level.chunk_shape[0] for level in store] == [8, 16, 32, 32]
+    zvl.write_points(tmp_path / "t", points, chunk_shape=8.0, bin_shape=1.0)
+    for level in (1, 2):
+        zvl.coarsen_level(tmp_path / "t", level - 1, level, 2)
+        assert zvl.open_zv(tmp_path / "t")[level].chunk_shape[0] == 8 * 2**level
+
+
+def test_chunks_do_not_grow_beyond_a_block(tmp_path):
+    random, corners = np.random.default_rng(0), np.stack(np.meshgrid(*[[0, 8]] * 3), axis=-1).reshape(-1, 1, 3)
+    points = (corners + random.random((8, 100, 3)) * 8).reshape(-1, 3)
+    for nbytes, bins, expected in ("128 MiB", 0.25, 16), ("1 kiB", 0.25, 8), ("1 kiB", 8 / 7, 16), ("1 kiB", 4, 16):
+        path = tmp_path / f"{nbytes}-{bins}"
+        zvl.write_points(path, points, chunk_shape=8.0, bin_shape=bins)
+        with dask.config.set({"array.chunk-size": nbytes}):
+            zvl.build_pyramid(path, factors=[2])  # 100 vertices a chunk, so 800 in one twice as long, or one a bin
+        assert zvl.open_zv(path)[1].chunk_shape[0] == expected
+    with dask.config.set({"array.chunk-size": "128 MiB"}), pytest.raises(StoreError, match="are there"):
+        zvl.build_pyramid(path, factors=[2])
+
+
 def test_figures_tell_what_a_build_will_do(tmp_path):
     cloud(tmp_path / "s")
     with counting() as counts:
@@ -227,7 +254,7 @@ def test_figures_tell_what_a_build_will_do(tmp_path):
     with counting() as counts:
         summary = delayed.compute()
     assert summary["levels_created"] == 2
-    metadata = 40
+    metadata = 60
     assert figures.writes <= counts.by_kind["put"] <= figures.writes + metadata
     assert figures.reads <= counts.by_kind["get"] + counts.by_kind["range"] <= figures.reads + metadata
     assert zvl.open_zv(tmp_path / "s").levels == [0, 1, 2]

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.format.encode import thorough
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.plan.parts import chunks_below, cut_parts
-from zarr_vectors_lazy.plan.pyramid import LevelScale, coarse_chunks, factor_pairs, next_scale
+from zarr_vectors_lazy.plan.pyramid import LevelScale, coarse_chunks, factor_pairs, grown, next_scale, scale_list
 
 
 def level0(bin_shape, chunk_shape):
@@ -69,10 +69,41 @@ def test_a_ratio_that_nothing_tiles():
         next_scale(level0([1], [1]), 1, (np.pi, 1), None)
 
 
-@pytest.mark.parametrize("factors", [[], "ab", [2], [(1,)], [(1, 2, 3)]])
+@pytest.mark.parametrize("factors", [[], "ab", 2, None, ["2"], [True], [(1,)], [(1, 2, 3)]])
 def test_what_is_no_list_of_pairs(factors):
     with pytest.raises(SelectionError, match="factors"):
         factor_pairs(factors)
+
+
+def test_a_number_is_a_pair_with_no_sparsity():
+    assert factor_pairs([2, (2, 4), np.float32(1.5), [(2, 1), 1]]) == [(2, 1), (2, 4), (1.5, 1), ((2, 1), 1)]
+    assert scale_list(None, 2) == [None, None]
+    assert scale_list(1, 2) == [1, 1]
+    assert scale_list([2, None], 2) == [2, None]
+    with pytest.raises(SelectionError, match="each of the 2 levels"):
+        scale_list("ab", 2)
+
+
+@pytest.mark.parametrize(
+    ("bins", "chunks", "factor", "scale"),
+    [
+        ([5], [20], (2, 1), [2]),
+        ([5], [20], (2, 8), [2]),
+        ([5], [20], (1, 8), [1]),
+        ([5, 5], [20, 20], ((4, 1), 1), [4, 1]),
+        ([20], [20], (3, 1), [3]),
+        ([2], [6], (1.5, 1), [1]),
+        ([2], [8], (1.5, 1), [3]),
+        ([2], [8], (7.5, 1), [15]),
+        ([0.1], [0.3], (2, 1), [2]),
+        ([4], [12], (2.5, 1), [5]),
+    ],
+)
+def test_a_chunk_grows_by_the_coarsening(bins, chunks, factor, scale):
+    fine = level0(bins, chunks)
+    found = grown(fine, next_scale(fine, 1, factor, None))
+    assert found.ratio.tolist() == scale
+    assert np.allclose(found.bins * found.bin_shape, found.chunk_shape)
 
 
 chunks = st.lists(st.tuples(st.integers(-4, 4), st.integers(-4, 4)), unique=True, min_size=1, max_size=30)

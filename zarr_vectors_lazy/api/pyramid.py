@@ -15,7 +15,7 @@ from zarr_vectors_lazy.graph.pyramid_figures import DelayedPyramid
 from zarr_vectors_lazy.graph.slots import task_slots
 from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.pyramid import CrossStorage
-from zarr_vectors_lazy.plan.pyramid import factor_pairs
+from zarr_vectors_lazy.plan.pyramid import factor_pairs, scale_list
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import Json
 
@@ -26,8 +26,8 @@ STRATEGIES = ("hash", "random")
 def build_pyramid(
     path: Any,
     *,
-    factors: Sequence[tuple[Any, Any]],
-    chunk_scale_factors: Sequence[Any] | None = None,
+    factors: Sequence[Any],
+    chunk_scale_factors: Any = None,
     method: Literal["aggregate", "reference"] = "aggregate",
     sparsity_strategy: Literal["hash", "random"] = "hash",
     sparsity_seed: int = 0,
@@ -50,12 +50,14 @@ def build_pyramid(
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     factors
-        A pair (coarsening, sparsity) for each level. Bins are ``coarsening`` times as large as those of the level
-        before, along all axes or by axis; of the objects of level 0, or of the vertices of the level before where there
-        are no objects, one in ``sparsity`` is kept.
+        For each level a pair (coarsening, sparsity), or a number for (number, 1). Bins are ``coarsening`` times as
+        large as those of the level before, along all axes or by axis; of the objects of level 0, or of the vertices of
+        the level before where there are no objects, one in ``sparsity`` is kept.
     chunk_scale_factors
-        Chunks of each level in units of those of the level before: a whole number, one for each axis, or None for the
-        least at which bins tile chunks, which they must.
+        Chunks of each level in units of those of the level before: for each level a whole number, or one for each axis,
+        at which bins tile chunks; or one number for all levels: 1 keeps the chunks. None: a chunk grows by its level's
+        coarsening, so that it has as many bins on each level, but not where the fullest would hold more than 4 times
+        what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the least scale that tiles.
     method
         ``"aggregate"``: weighted means of what lies in a bin, object by object; ``"reference"``: what the reference
         package's ``per_object`` gives.
@@ -114,8 +116,8 @@ def build_pyramid(
 
 def whole_request(
     *,
-    factors: Sequence[tuple[Any, Any]],
-    chunk_scale_factors: Sequence[Any] | None = None,
+    factors: Sequence[Any],
+    chunk_scale_factors: Any = None,
     method: str = "aggregate",
     sparsity_strategy: str = "hash",
     sparsity_seed: int = 0,
@@ -128,9 +130,7 @@ def whole_request(
 ) -> Request:
     """Check the arguments of `build_pyramid`; raises SelectionError if one is wrong."""
     pairs = factor_pairs(factors)
-    scales = [None] * len(pairs) if chunk_scale_factors is None else list(chunk_scale_factors)
-    if len(scales) != len(pairs):
-        raise SelectionError(f"chunk_scale_factors has {len(scales)} entries for {len(pairs)} levels")
+    scales = scale_list(chunk_scale_factors, len(pairs))
     _check_choices(method, sparsity_strategy, cross_level_storage)
     _check_numbers(sparsity_seed, cross_level_depth, min_vertices)
     return Request(

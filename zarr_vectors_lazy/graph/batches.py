@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator, Sequence
 
-import dask.config
 import numpy as np
 from dask.utils import parse_bytes
 
+from zarr_vectors_lazy.access.limits import block_nbytes
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import CellArray
@@ -42,7 +42,7 @@ def chunk_runs(view: LevelView, arrays: Arrays, shard_of: IntArray | None = None
 
 def batched(view: LevelView) -> LevelView:
     """View whose blocks have as many chunks as one batch fetches of one array."""
-    nbytes = min(parse_bytes(setting("batch-bytes")), parse_bytes(dask.config.get("array.chunk-size")))
+    nbytes = min(parse_bytes(setting("batch-bytes")), block_nbytes())
     return view.with_chunking(UpTo(nbytes, int(setting("batch-chunks"))))
 
 

@@ -3,15 +3,14 @@
 from dataclasses import dataclass
 
 import dask.array as da
-import dask.config
 import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
-from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.attributes import Column
 from zarr_vectors_lazy.access.blocks import Block, value_block, vertex_block
 from zarr_vectors_lazy.access.level import Source
+from zarr_vectors_lazy.access.limits import block_nbytes
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef
@@ -144,7 +143,7 @@ def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
     rows = view.stored_counts if view.sizes is None else view.sizes  # of a selection as many at most
     # Cut by the size of the positions, so that attributes have the same blocks.
     estimates = member.nbytes if rows is None else rows * (spec.dtype.itemsize * float(np.prod(spec.row_shape or ())))
-    target = parse_bytes(dask.config.get("array.chunk-size"))
+    target = block_nbytes()
     blocks = Blocks(
         reads=view.reads.name,
         coords=view.reads.coords,

@@ -12,7 +12,7 @@ from dask.highlevelgraph import HighLevelGraph
 from zarr_vectors_lazy.access.pyramid.bridges import bridge_part
 from zarr_vectors_lazy.access.pyramid.far import FarStep, far_part
 from zarr_vectors_lazy.access.pyramid.objects import index_shard, write_object_tables
-from zarr_vectors_lazy.access.pyramid.planning import PlannedLevel
+from zarr_vectors_lazy.access.pyramid.planning import UNKNOWN_ROWS, PlannedLevel
 from zarr_vectors_lazy.access.pyramid.publish import LevelPlan, publish_levels
 from zarr_vectors_lazy.access.pyramid.remap import remap_part
 from zarr_vectors_lazy.access.pyramid.session import Session, begin_build, finish_build
@@ -27,7 +27,6 @@ from zarr_vectors_lazy.plan.parts import cut_parts
 from zarr_vectors_lazy.types import IntArray
 
 MERGED = 64  # lists of records that one task joins
-UNKNOWN_ROWS = 16384  # rows of a chunk, where nothing tells
 SECOND: dict[str, Callable[..., Any]] = {
     "paths": bridge_part,
     "graph": remap_part,

@@ -1,7 +1,7 @@
 """Bins and chunks of the levels of a pyramid, and whether bins tile chunks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -90,9 +90,19 @@ def next_scale(
     )
 
 
-def sparsity_of(factor: tuple[Any, Any]) -> float:
-    """The second of a pair of factors."""
-    return float(factor[1])
+def grown(fine: LevelScale, least: LevelScale) -> LevelScale:
+    """The level at the chunk scale at which a chunk has as many bins as on ``fine``, or about as many.
+
+    Parameters
+    ----------
+    least
+        The level at the least scale that tiles; of whole multiples of that scale the greatest is chosen that is no more
+        than the coarsening, so that sparsity alone never makes chunks grow.
+    """
+    scale = least.ratio // fine.ratio
+    coarsening = least.fold / fine.fold
+    times = np.maximum(np.floor(coarsening / scale * (1 + CLOSE)), 1).astype(np.int64)
+    return replace(least, chunk_shape=least.chunk_shape * times, ratio=least.ratio * times)
 
 
 def _factors(value: Any, length: int, name: str) -> Floats:
@@ -134,17 +144,40 @@ def coarse_chunks(fine: ChunkCoords, scale: IntArray) -> ChunkCoords:
     return np.concatenate([fine[:, :lead], fine[:, lead:] // scale], axis=1)
 
 
-def factor_pairs(factors: Sequence[Any]) -> list[tuple[Any, Any]]:
-    """Pairs of (coarsening, sparsity).
+def factor_pairs(factors: Any) -> list[tuple[Any, Any]]:
+    """Pairs of (coarsening, sparsity); a number stands for (number, 1).
 
     Raises
     ------
     SelectionError
-        If there are none, or one is no pair.
+        If there are none, or one is neither.
     """
-    if isinstance(factors, str) or not len(factors):
+    if not isinstance(factors, Sequence | np.ndarray) or isinstance(factors, str) or not len(factors):
         raise SelectionError(f"factors must list (coarsening, sparsity) for each level to build, found {factors!r}")
-    for pair in factors:
+    pairs = [(item, 1) if _is_number(item) else item for item in factors]
+    for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
-            raise SelectionError(f"each of factors must be a pair (coarsening, sparsity), found {pair!r}")
-    return [(pair[0], pair[1]) for pair in factors]
+            raise SelectionError(f"each of factors must be a number, or a pair (coarsening, sparsity); found {pair!r}")
+    return [(pair[0], pair[1]) for pair in pairs]
+
+
+def scale_list(scales: Any, levels: int) -> list[Any]:
+    """Chunk scale of each level, None where it is to be found; a number is that of all.
+
+    Raises
+    ------
+    SelectionError
+        If there is not one for each level.
+    """
+    if scales is None or _is_number(scales):
+        return [scales] * levels
+    if isinstance(scales, str) or not isinstance(scales, Sequence | np.ndarray) or len(scales) != levels:
+        raise SelectionError(
+            f"chunk_scale_factors must be None, a whole number, or one entry for each of the {levels} levels; found "
+            f"{scales!r}"
+        )
+    return list(scales)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)

@@ -14,6 +14,7 @@ BUILD = {
     "cross_level_depth": 2,
     "cross_level_storage": "implicit",
     "aggregate": {"kind": "max", "gone": None},
+    "chunk_scale_factors": [1, 1, (2, 1)],
 }
 
 

@@ -1,12 +1,13 @@
 """From a store's metadata to the steps that build its levels; no cell is read but to learn a shape."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData, Source
+from zarr_vectors_lazy.access.limits import block_nbytes
 from zarr_vectors_lazy.access.pyramid.attributes import plan_attributes
 from zarr_vectors_lazy.access.pyramid.ends import LinkIndex
 from zarr_vectors_lazy.access.pyramid.make import position_dtype
@@ -22,7 +23,7 @@ from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.model.pyramid import CrossStorage, Kind
 from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid
 from zarr_vectors_lazy.plan.parts import chunks_below
-from zarr_vectors_lazy.plan.pyramid import LevelScale, next_scale
+from zarr_vectors_lazy.plan.pyramid import LevelScale, grown, next_scale
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json
 
 KINDS: dict[str, Kind] = {
@@ -34,6 +35,8 @@ KINDS: dict[str, Kind] = {
     "skeleton": "tree",
     "mesh": "faces",
 }
+UNKNOWN_ROWS = 16384  # rows of a chunk, where nothing tells
+FULLEST = 4  # times what level 0's fullest chunk holds: so much a coarse chunk may hold in any case
 PLACED = ("nonempty_chunks", "chunk_grid_origin", "zarr_vectors_lazy")
 
 
@@ -168,6 +171,47 @@ def grid_of(coords: ChunkCoords, shift: int) -> Grid:
     origin[0] -= shift
     shape[0] += shift
     return Grid(origin=tuple(origin.tolist()), shape=tuple(shape.tolist()))
+
+
+def settle_scales(opened: OpenStore, data: LevelData, asked: Sequence[Asked]) -> list[Any]:
+    """Chunk scale of each level, of those that leave it open too.
+
+    A chunk grows by its level's coarsening, so that it has as many bins on each level; not where the fullest would hold
+    more than 4 times what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the least that tiles
+    is taken. How many vertices a chunk will hold is not known before it is made: it is taken for all that lie below it,
+    but no more than it has bins where all of a bin become one. A store that does not say how many vertices its chunks
+    have (`zvl index` makes it do so) is taken to have `UNKNOWN_ROWS` in each.
+
+    Raises
+    ------
+    SelectionError
+        If a factor or a scale is wrong, or bins do not tile chunks.
+    """
+    at, coords = scale_of(opened, data), data.vertices.chunks.coords
+    rows = _rows_by_chunk(data)
+    base = _rows_by_chunk(opened.levels.get(0, data))
+    row_nbytes = data.vertices.spec.dtype.itemsize * opened.meta.ndim
+    limit = max(FULLEST * int(base.max(initial=0)), block_nbytes() // row_nbytes)
+    merges = kind_of(data) in ("points", "faces") and not _has_manifests(data)
+    scales: list[Any] = []
+    for item in asked:
+        least = next_scale(at, item.level, item.factor, item.chunk_scale)
+        tried = [least] if item.chunk_scale is not None else [grown(at, least), least]
+        for found in tried:
+            parents, order, bounds = chunks_below(coords, found.ratio // at.ratio)
+            below = np.add.reduceat(rows[order], bounds[:-1]) if len(order) else rows
+            most = np.minimum(below, np.prod(found.bins)) if merges else below
+            if most.max(initial=0) <= limit:
+                break
+        scales.append((found.ratio // at.ratio).tolist())
+        at, coords, rows = found, parents, most
+    return scales
+
+
+def _rows_by_chunk(data: LevelData) -> IntArray:
+    """(n,) vertices of the chunks of a level, as far as that is known."""
+    counts = data.vertices.counts
+    return np.full(len(data.vertices.chunks), UNKNOWN_ROWS, np.int64) if counts is None else counts
 
 
 def plan_first(opened: OpenStore, data: LevelData, asked: Asked, options: Options) -> PlannedLevel:

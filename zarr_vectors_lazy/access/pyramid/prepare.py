@@ -3,13 +3,13 @@
 import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData
-from zarr_vectors_lazy.access.pyramid.planning import Asked, Options, PlannedLevel, plan_first, plan_next
+from zarr_vectors_lazy.access.pyramid.planning import Asked, Options, PlannedLevel, plan_first, plan_next, settle_scales
 from zarr_vectors_lazy.access.pyramid.publish import LevelPlan
 from zarr_vectors_lazy.access.pyramid.session import (
     Session,
@@ -64,6 +64,14 @@ class Request:
     overwrite: bool
     resume: bool
 
+    @property
+    def asked(self) -> list[Asked]:
+        """What is asked of each level."""
+        return [
+            Asked(level=level, factor=factor, chunk_scale=scale)
+            for level, factor, scale in zip(self.levels, self.factors, self.scales, strict=True)
+        ]
+
 
 def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, list[PlannedLevel], list[LevelPlan]]:
     """Plan a build for ``slots`` tasks at once.
@@ -84,6 +92,8 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
     if data is None:
         raise NotFoundError.among("level", request.source, sorted(opened.levels), where=opened.tree.url)
     backend = opened.tree.backend
+    if request.method != "reference":
+        request = replace(request, scales=settle_scales(opened, data, request.asked))
     parameters = describe_parameters(_stated(request), fingerprint(opened, data))
     journals = read_journals(backend)
     resumed = bool(journals) and continues(journals, request.levels, parameters) and request.resume
@@ -188,10 +198,7 @@ def plan_levels(opened: OpenStore, data: LevelData, request: Request, shift: int
         build=build,
         drawn=request.strategy == "random",
     )
-    asked = [
-        Asked(level=level, factor=factor, chunk_scale=scale)
-        for level, factor, scale in zip(request.levels, request.factors, request.scales, strict=True)
-    ]
+    asked = request.asked
     if request.method == "reference":
         return plan_shared(opened, data, asked, options)
     planned = [plan_first(opened, data, asked[0], options)]
