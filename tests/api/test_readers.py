@@ -272,13 +272,13 @@ def test_filters_that_nothing_can_meet(tmp_path):
     }
     zvl.write_points(tmp_path / "x", np.zeros((4, 2)), chunk_shape=1, vertex_attributes=values)
     for name, value, words in (
-        ("vector", 0, "'vector' has 2 a vertex"),
-        ("number", ["a"], "'number', which is float64, found 'a'"),
-        ("text", ["a", 7], "'text', which is <U1, found 7"),
+        ("vector", 0, "'vector'.*2 values a vertex"),
+        ("number", ["a"], "'number'.*float64 cannot be compared with 'a'"),
+        ("text", ["a", 7], "'text'.*text cannot be compared with 7"),
     ):
         with pytest.raises(SelectionError, match=words):
             zvl.read_points(tmp_path / "x", attribute_filter={name: value})
-    for name, rows in (("number", [1]), ("text", [1, 2]), ("row", [])):
+    for name, rows in (("number", [1]), ("text", [2]), ("row", [])):
         found = zvl.read_points(tmp_path / "x", attribute_names="row", attribute_filter={name: None})
         assert found["vertex_attributes"]["row"].tolist() == rows
 

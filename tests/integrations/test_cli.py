@@ -5,6 +5,7 @@ import shutil
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
@@ -77,6 +78,10 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["explain", "{tracts}", "-b", "1,2"], 2, "6 numbers"),
         (["explain", "{tracts}", "-b", "a,b,c,d,e,f"], 2, "6 numbers"),
         (["explain", "{tracts}", "--where", "arc_length"], 2, "NAME=LO:HI"),
+        (["explain", "{tracts}", "--where", "arc_length="], 2, "NAME=VALUE"),
+        (["explain", "{tracts}", "--where", "arc_length=1:2:3"], 2, "JSON"),
+        (["explain", "{tracts}", "--where", "arc_length=[1,"], 2, "JSON"),
+        (["explain", "{tracts}", "--where", "length=1"], 2, "'arc_length'"),
         (["explain", "{tracts}", "--where", "arc_length=a:b"], 2, "numbers"),
         (["explain", "{tracts}", "--level", "1", "--resolution", "3"], 2, "not both"),
         (["read", "{tracts}", "{folder}/out.xyz"], 2, "no format '.xyz'"),
@@ -202,3 +207,38 @@ def test_a_store_with_other_chunks(zvl_run, cloud, tmp_path):
     code, _, said = zvl_run("rechunk", cloud, new, "--chunk-shape", "6000", "--pyramid", "--overwrite")
     assert (code, "2 levels built" in said, zvl.open_zv(new).levels) == (0, True, [0, 1, 2])
     assert zvl_run("rechunk", cloud, new)[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "rows"),
+    [
+        (["root=720575940631797753"], [1]),
+        (["root=720575940631797753:720575940631797753"], [1]),
+        (["root=720575940631797752,7"], [0, 3]),
+        (["root=[7]"], [3]),
+        (["root=:7"], [3]),
+        (["type=L4,Sst"], [0, 1]),
+        (["type=M:"], [1, 2]),
+        (['type=["a,b"]'], [2]),
+        (['type="a,b"'], [2]),
+        (["type=null"], [3]),
+        (["fa=0.2:"], [1, 2]),
+        (["fa=0.2:", "fa=:0.7"], [1]),
+        (["fa=0.2:", "type=Sst"], [1]),
+        (["on=true"], [0, 2]),
+        (["code=5"], [1]),
+    ],
+)
+def test_where(zvl_run, tmp_path, words, rows):
+    values = {
+        "root": np.array([720575940631797752, 720575940631797753, 720575940631797754, 7]),
+        "type": ["L4", "Sst", "a,b", None],
+        "fa": [0.1, 0.5, 0.9, np.nan],
+        "on": [True, False, True, False],
+        "code": ["3", "5", "7", ""],
+    }
+    zvl.write_points(tmp_path / "x", np.arange(8.0).reshape(4, 2), chunk_shape=3, vertex_attributes=values)
+    given = [word for text in words for word in ("--where", text)]
+    assert zvl_run("read", tmp_path / "x", tmp_path / "x.npz", *given)[0] == 0
+    with np.load(tmp_path / "x.npz") as found:
+        assert sorted(found["vertices"][:, 0].tolist()) == [2.0 * row for row in rows]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import modest, thorough
-from zarr_vectors_lazy.kernels.rows import Kept, in_range, kept_of_mask, outside_chunk, rows_in_box
+from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask, outside_chunk, rows_in_box
 
 masks = st.lists(st.booleans(), max_size=30).map(lambda mask: np.array(mask, np.bool_))
 floats = st.floats(width=32, allow_nan=False) | st.sampled_from([0.1, np.float32(0.1), np.inf, -np.inf])
@@ -69,24 +69,3 @@ def test_no_vertex_of_a_chunk_is_outside_it(coord, edge, part):
 def test_a_vertex_outside_its_chunk(position, outside):
     vertices = np.array([[5.0, position]])
     assert outside_chunk(vertices, np.array([0.0, 1.0]), np.array([10.0, 10.0]))[0] == outside
-
-
-@pytest.mark.parametrize(
-    ("lo", "hi", "expected"),
-    [
-        (None, None, [True] * 4),
-        (2, None, [False, True, True, True]),
-        (None, 2, [True, True, False, False]),
-        (2, 3, [False, True, True, False]),
-        (3, 2, [False] * 4),
-    ],
-)
-def test_ranges_are_inclusive_and_may_be_open(lo, hi, expected):
-    assert in_range(np.array([1, 2, 3, 4]), lo, hi).tolist() == expected
-
-
-def test_ranges_of_texts_vectors_and_missing_values():
-    assert in_range(np.array(["a", "b", ""]), "a", "a").tolist() == [True, False, False]
-    assert in_range(np.array([[1, 2], [1, 5]]), 1, 3).tolist() == [True, False]
-    assert in_range(np.array([np.nan, 1.0]), None, 3).tolist() == [False, True]
-    assert in_range(np.empty((0, 3)), 1, 3).tolist() == []

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from tests.format.encode import modest
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.plan.conditions import Between
 from zarr_vectors_lazy.plan.selection import Condition, Selection, parse_box
 
 AXES = ("x", "y", "z")
@@ -122,7 +123,7 @@ def test_objects_intersect_and_are_sorted():
 
 
 def test_selections_keep_the_rest():
-    condition = Condition(("a",), (0, 1))
+    condition = Condition(("a",), Between(0, 1))
     selection = Selection(conditions=(condition,)).with_box((np.zeros(2), np.ones(2))).with_objects(np.array([1]))
     assert selection.conditions == (condition,)
     assert selection.box is not None

@@ -73,8 +73,13 @@ def column_values(
         with placed(column.source, column.spec or column.vertices, coord):
             check_array(n * math.prod(column.row_shape) * column.dtype.itemsize, f"{n} missing values")
         missing = "" if column.dtype.kind == "U" else np.nan
-        return np.full((n, *column.row_shape), missing, column.dtype)
+        return np.full((n, *column.row_shape), missing, nullable(column.dtype))
     values = read_attribute(column.source, column.spec, coord, raw, column.row_shape, count)
     if column.decode and column.spec.dictionary is not None:
         values = read_categories(column.source, column.spec, coord, values)
     return values.astype(column.dtype, copy=False)
+
+
+def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Dtype that also holds missing values: NaN, or ``""``."""
+    return np.dtype(np.float64) if dtype.kind in "iub" else dtype

@@ -10,7 +10,7 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
 from zarr_vectors_lazy.access.read import placed, read_fragments, read_row_count, read_vertices
 from zarr_vectors_lazy.errors import FormatError, SelectionError
-from zarr_vectors_lazy.kernels.rows import Kept, in_range, kept_of_mask, outside_chunk, rows_in_box
+from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask, outside_chunk, rows_in_box
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex
@@ -187,14 +187,6 @@ def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
 
 
 def _condition_mask(condition: Condition, values: list[np.ndarray[Any, Any]], count: int) -> BoolArray:
-    if isinstance(condition.test, tuple):
-        try:
-            return in_range(values[0], *condition.test)
-        except TypeError as error:
-            kind = "text" if values[0].dtype.kind == "U" else values[0].dtype
-            raise SelectionError(
-                f"where={{{condition.names[0]!r}: {condition.test!r}}}: values of {kind} cannot be compared with that"
-            ) from error
     mask = np.asarray(condition.test(*values))
     if mask.shape != (count,) or mask.dtype != np.bool_:
         raise SelectionError(

@@ -95,6 +95,17 @@ def dictionary_of(view: LevelView, name: str) -> Dictionary | None:
     return None if by is not None and by[0] == name else view.data.attribute(name).spec.dictionary
 
 
+def value_dtype(view: LevelView, name: str) -> np.dtype[Any]:
+    """Dtype of an attribute's values: of its categories where it has a dictionary; raises NotFoundError."""
+    require_attribute(view, name)
+    by = view.data.meta.chunk_attribute
+    if by is not None and by[0] == name:
+        dtype: np.dtype[Any] = by[1].dtype
+        return dtype
+    spec = view.data.attribute(name).spec
+    return spec.dtype if spec.dictionary is None else spec.dictionary.categories.dtype
+
+
 def require_dictionary(view: LevelView, name: str) -> Dictionary:
     """Dictionary of an attribute; raises NotFoundError where it has none."""
     require_attribute(view, name)

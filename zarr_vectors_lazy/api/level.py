@@ -11,7 +11,7 @@ from zarr_vectors_lazy.api.columns import Attributes, Categories, LinkAttributes
 from zarr_vectors_lazy.api.objects import Objects
 from zarr_vectors_lazy.api.outward import Outward
 from zarr_vectors_lazy.api.pieces import Meshes, Polylines, Skeletons
-from zarr_vectors_lazy.api.select import parse_conditions, parse_ids
+from zarr_vectors_lazy.api.select import parse_ids, select_by_values
 from zarr_vectors_lazy.api.show import text
 from zarr_vectors_lazy.api.stored import Stored
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
@@ -19,7 +19,7 @@ from zarr_vectors_lazy.graph.columns import vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.explain import Explanation, explain
 from zarr_vectors_lazy.graph.links import links_array
-from zarr_vectors_lazy.graph.narrow import select_box, select_objects, select_touching, select_where
+from zarr_vectors_lazy.graph.narrow import select_box, select_objects, select_touching
 from zarr_vectors_lazy.graph.numbering import sized
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.plan.selection import parse_box
@@ -205,7 +205,7 @@ class ZVLevel(Outward, Stored, ArraysMixin):
         *,
         objects: int | Sequence[int] | IntArray | None = None,
         groups: int | str | Sequence[int | str] | None = None,
-        where: Mapping[str, tuple[Any, Any]] | Callable[..., Any] | None = None,
+        where: Mapping[str, Any] | Callable[..., Any] | None = None,
         whole_objects: bool = False,
         **axes: slice,
     ) -> "ZVLevel":
@@ -218,8 +218,10 @@ class ZVLevel(Outward, Stored, ArraysMixin):
         objects, groups
             Ids of objects; ids or names of groups.
         where
-            ``{"intensity": (lo, hi)}``, inclusive (None leaves an end open), or a callable whose parameter names are
-            the attributes that it reads and that gives a mask of the rows of a chunk.
+            Values by attribute, all of which must hold: ``(lo, hi)`` or ``slice(lo, hi)``, a range with both ends in it
+            (None leaves one open; text goes by code points); a list, set or array: any of its values; one number, text
+            or bool: this value; None: what is missing. Integers are compared as integers, exactly. Or a callable whose
+            parameter names are the attributes that it reads and that gives a mask of the rows of a chunk.
         whole_objects
             All rows of every object that has a vertex in the box.
         **axes
@@ -241,8 +243,7 @@ class ZVLevel(Outward, Stored, ArraysMixin):
         if box is not None:
             view = select_touching(view, box) if whole_objects else select_box(view, box)
         if where is not None:
-            for condition in parse_conditions(where, self._view):
-                view = select_where(view, condition)
+            view = select_by_values(view, where)
         return ZVLevel(self._store, view)
 
     def explain(self, *members: str) -> Explanation:

@@ -11,11 +11,11 @@ import dask
 import numpy as np
 
 from zarr_vectors_lazy.api.level import ZVLevel
-from zarr_vectors_lazy.api.select import whole_numbers
+from zarr_vectors_lazy.api.select import select_by_values, whole_numbers
 from zarr_vectors_lazy.api.store import open_zv
 from zarr_vectors_lazy.api.walks import Walks, walk
-from zarr_vectors_lazy.errors import SelectionError, listed
-from zarr_vectors_lazy.graph.narrow import select_chunks, select_values
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.graph.narrow import select_chunks
 from zarr_vectors_lazy.plan.selection import parse_box
 from zarr_vectors_lazy.types import IntArray
 
@@ -55,7 +55,7 @@ def read_points(
     attribute_names
         Attributes to read: names, ``"all"``, or None for none.
     attribute_filter
-        ``{name: value}`` or ``{name: [value, ...]}``: vertices that have one of these values; None is a missing one.
+        Vertices whose attributes have these values: as ``where`` of `ZVLevel.sel`.
     backend, storage_options, **backend_kwargs
         As for `open_zv`.
 
@@ -305,24 +305,9 @@ def _part(
     view = level._view
     if chunks is not None:
         view = select_chunks(view, _coords(chunks, view.table.rank))
-    if values is not None and not isinstance(values, Mapping):
-        raise SelectionError(f"attribute_filter= must be values by attribute, found {values!r}")
-    for name, value in (values or {}).items():
-        view = select_values(view, name, _wanted(level, name, value))
+    if values is not None:
+        view = select_by_values(view, values, "attribute_filter")
     return ZVLevel(level.store, view).sel(bbox, objects=ids, whole_objects=whole_objects)
-
-
-def _wanted(level: ZVLevel, name: str, value: Any) -> tuple[Any, ...]:
-    """Values to filter by, one or several given."""
-    array = level.attributes[name]  # an unknown one is an error
-    wanted = tuple(value) if isinstance(value, list | tuple | set | frozenset | np.ndarray) else (value,)
-    if array.ndim > 1:
-        raise SelectionError(f"attribute_filter= compares single values; {name!r} has {array.shape[1]} a vertex")
-    text = array.dtype.kind == "U"
-    wrong = [item for item in wanted if item is not None and isinstance(item, str) != text]
-    if wrong:
-        raise SelectionError(f"attribute_filter= of {name!r}, which is {array.dtype}, found {listed(wrong)}")
-    return wanted
 
 
 def _coords(chunks: Any, rank: int) -> IntArray:

@@ -1,13 +1,14 @@
 """Arguments of ``sel`` that name objects, groups and attributes."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from zarr_vectors_lazy.api.columns import require_attribute
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.graph.narrow import select_values, select_where
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.plan.selection import Condition
 from zarr_vectors_lazy.types import IntArray
@@ -48,38 +49,30 @@ def whole_numbers(value: Any, name: str) -> IntArray:
     return array.astype(np.int64)
 
 
-def parse_conditions(where: Mapping[str, Any] | Callable[..., Any], view: LevelView) -> list[Condition]:
-    """Conditions of ``where=``.
+def select_by_values(view: LevelView, where: Mapping[str, Any] | Callable[..., Any], what: str = "where") -> LevelView:
+    """Rows of a view that meet ``where=`` or ``attribute_filter=``.
 
     Raises
     ------
     SelectionError
-        If it is neither ranges by name nor a callable with named parameters.
+        If it is neither values by name nor a callable with named parameters, or values are of another kind.
     NotFoundError
         If there is no such attribute.
     """
     if isinstance(where, Mapping):
-        found = [Condition((name,), _range(name, bounds)) for name, bounds in where.items()]
-    elif callable(where):
-        found = [Condition(_parameters(where), where)]
-    else:
-        raise SelectionError(f"where= must be {{name: (lo, hi)}} or a callable of attributes, found {where!r}")
-    for name in (name for condition in found for name in condition.names):
+        for name, wanted in where.items():
+            require_attribute(view, name)
+            try:
+                view = select_values(view, name, wanted)
+            except SelectionError as error:
+                raise SelectionError(f"{what}={error.message}") from error
+        return view
+    if not callable(where):
+        raise SelectionError(f"{what}= must be {{name: (lo, hi)}} or a callable of attributes, found {where!r}")
+    names = _parameters(where)
+    for name in names:
         require_attribute(view, name)
-    return found
-
-
-def _range(name: str, bounds: Any) -> tuple[Any, Any]:
-    if not isinstance(bounds, Sequence | np.ndarray) or isinstance(bounds, str) or np.shape(bounds)[:1] != (2,):
-        raise SelectionError(f"where={{{name!r}: ...}} must be (lo, hi), found {bounds!r}")
-    lo, hi = bounds
-    if np.ndim(lo) or np.ndim(hi):
-        raise SelectionError(f"where={{{name!r}: ...}} must be (lo, hi) of single values, found {bounds!r}")
-    if lo is not None and hi is not None and isinstance(lo, str) == isinstance(hi, str) and lo > hi:
-        raise SelectionError(f"where={{{name!r}: ({lo!r}, {hi!r})}} has lo > hi")
-    if any(isinstance(end, float) and np.isnan(end) for end in bounds):
-        raise SelectionError(f"where={{{name!r}: {bounds!r}}} has NaN")
-    return lo, hi
+    return select_where(view, Condition(names, where))
 
 
 def _parameters(where: Callable[..., Any]) -> tuple[str, ...]:

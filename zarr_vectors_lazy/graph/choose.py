@@ -10,7 +10,7 @@ from zarr_vectors_lazy.access.rows import Chooser, choose_rows, find_hits, find_
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef, task_over
 from zarr_vectors_lazy.graph.reads import cell_name
-from zarr_vectors_lazy.graph.values import values_graph
+from zarr_vectors_lazy.graph.values import tested_graph
 from zarr_vectors_lazy.graph.view import FRAGMENTS, HEADS, VERTICES, LevelView, Named
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
@@ -77,10 +77,11 @@ def choice_graph(view: LevelView) -> Named | None:
         owned = owner.name
         graphs.append(owner.graph)
     values = []
-    for name in (name for condition in selection.conditions for name in condition.names):
-        layer = values_graph(view, name)
-        values.append(layer.name)
-        graphs.append(layer.graph)
+    for condition in selection.conditions:
+        for name in condition.names:
+            layer = tested_graph(view, name, condition)
+            values.append(layer.name)
+            graphs.append(layer.graph)
     recipe = ChoiceRecipe(
         chooser=Chooser(
             source=view.source,

@@ -8,6 +8,7 @@ import numpy as np
 from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
+from zarr_vectors_lazy.access.attributes import nullable
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.links import LinkCell, link_rows, link_values, selected_links
 from zarr_vectors_lazy.access.probe import link_row_shape
@@ -17,7 +18,6 @@ from zarr_vectors_lazy.graph.choose import choice_graph
 from zarr_vectors_lazy.graph.layers import Dict, GraphNode, Key, List, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
 from zarr_vectors_lazy.graph.reads import cell_name
-from zarr_vectors_lazy.graph.values import nullable
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import CellSpec, DenseArray
 from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkValues

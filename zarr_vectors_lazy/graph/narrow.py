@@ -7,11 +7,13 @@ import numpy as np
 
 from zarr_vectors_lazy.access.objects import read_owners
 from zarr_vectors_lazy.access.rows import rows_of_ids
-from zarr_vectors_lazy.errors import FormatError, NotFoundError
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
+from zarr_vectors_lazy.graph.values import column_of
 from zarr_vectors_lazy.graph.view import MANIFESTS, LevelView
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.plan.bbox import chunks_in_box
-from zarr_vectors_lazy.plan.selection import AnyOf, Condition
+from zarr_vectors_lazy.plan.conditions import AnyOf, Between, parse_test
+from zarr_vectors_lazy.plan.selection import Condition
 from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
 
 
@@ -58,6 +60,33 @@ def select_where(view: LevelView, condition: Condition) -> LevelView:
     """Rows of a view that meet a condition; no chunk can be left out beforehand."""
     selection = replace(view.selection, conditions=(*view.selection.conditions, condition))
     return view.narrowed(np.ones(len(view), np.bool_), selection=selection)
+
+
+def select_values(view: LevelView, name: str, wanted: Any) -> LevelView:
+    """Rows of a view by the values of an attribute, as `parse_test` takes them; codes are compared, not decoded.
+
+    Whole chunks are left out where the level is cut by the attribute.
+
+    Raises
+    ------
+    SelectionError
+        If the values cannot be compared with the attribute's.
+    """
+    by = view.data.meta.chunk_attribute
+    if by is not None and by[0] == name:
+        test = parse_test(name, wanted, by[1].dtype)
+        passes = np.append(test.among(by[1]), test.missing)  # a bin -1 holds what has no value (spec 0.7, 3.2)
+        return view.narrowed(passes[view.table.coords[:, 0]])
+    spec = view.data.attribute(name).spec
+    if spec.dictionary is None:
+        test = parse_test(name, wanted, spec.dtype)
+        shape = () if isinstance(test, Between) else column_of(view, name)[0].row_shape
+        if shape:
+            raise SelectionError(f"{{{name!r}: ...}}: there are {shape[0]} values a vertex: they take a range (lo, hi)")
+        return select_where(view, Condition((name,), test))
+    categories = spec.dictionary.categories
+    test = parse_test(name, wanted, categories.dtype) if len(categories) else AnyOf(categories, wanted is None)
+    return select_where(view, Condition((name,), AnyOf(np.ones(1), test.missing), test.among(categories)))
 
 
 def require_objects(view: LevelView) -> None:
@@ -121,12 +150,3 @@ def select_chunks(view: LevelView, coords: IntArray) -> LevelView:
     at = view.table.find(coords)
     keep[at[at >= 0]] = True
     return view.narrowed(keep)
-
-
-def select_values(view: LevelView, name: str, values: tuple[Any, ...]) -> LevelView:
-    """Rows of a view whose attribute has one of some values; whole chunks where the level is cut by it."""
-    by = view.data.meta.chunk_attribute
-    if by is None or by[0] != name:
-        return select_where(view, Condition((name,), AnyOf(values)))
-    bins = view.table.coords[:, 0]
-    return view.narrowed((bins >= 0) & np.isin(bins, np.flatnonzero(AnyOf(values)(by[1]))))

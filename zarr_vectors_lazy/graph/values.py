@@ -1,17 +1,18 @@
 """How attributes are read, and layers of their values before any selection, for conditions on them."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from dask.base import tokenize
 
-from zarr_vectors_lazy.access.attributes import Column, column_values
+from zarr_vectors_lazy.access.attributes import Column, column_values, nullable
 from zarr_vectors_lazy.access.probe import vertex_row_shape
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, Needs, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import HEADS, LevelView, Named
 from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.plan.conditions import Test
+from zarr_vectors_lazy.plan.selection import Condition
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 PATHS = {"polyline", "streamline"}
@@ -82,11 +83,6 @@ def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Colum
     return column, array
 
 
-def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Dtype that also holds missing values: NaN, or ``""``."""
-    return np.dtype(np.float64) if dtype.kind in "iub" else dtype
-
-
 def attribute_member(view: LevelView, array: CellArray | None, name: str, *, loose: bool) -> tuple[str, BoolArray]:
     """Let an attribute be read: name of its cells, and (n,) which chunks have one."""
     member = f"attribute:{name}"
@@ -96,9 +92,20 @@ def attribute_member(view: LevelView, array: CellArray | None, name: str, *, loo
     return member, present
 
 
-def values_graph(view: LevelView, name: str) -> Named:
-    """Layer of an attribute's values for every row of the view's chunks."""
+def tested_graph(view: LevelView, name: str, condition: Condition) -> Named:
+    """Layer of an attribute's values for every row of the view's chunks, as a condition takes them.
+
+    Its test takes what is stored, which no hole makes floats of; or of a dictionary whether a category passes.
+    """
     column, array = column_of(view, name)
+    if isinstance(condition.test, Test):
+        spec = column.spec
+        assert spec is not None
+        if spec.dictionary is not None and condition.passes is not None:
+            spec = replace(spec, dictionary=replace(spec.dictionary, categories=condition.passes))
+            column = replace(column, spec=spec, dtype=np.dtype(np.float64))
+        else:
+            column = replace(column, dtype=spec.dtype)
     member, present = attribute_member(view, array, name, loose=column.loose)
     recipe = WholeValueRecipe(
         column=column,
@@ -108,5 +115,5 @@ def values_graph(view: LevelView, name: str) -> Named:
         counts=view.stored_counts,
         present=present,
     )
-    layer = f"zv-values-{tokenize(view.reads.name, name, column.decode, array.digest if array else None)}"
+    layer = f"zv-values-{tokenize(view.reads.name, name, condition.passes, array.digest if array else None)}"
     return Named(layer, view.graph(RecipeLayer(layer, recipe, len(view)), view.read_graph()))

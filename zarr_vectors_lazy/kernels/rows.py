@@ -71,13 +71,3 @@ def outside_chunk(vertices: Vertices, coord: Floats, chunk_shape: Floats) -> Boo
     at = vertices.astype(np.float64, copy=False) / chunk_shape - coord
     slack = 4 * np.finfo(np.float32).eps * (1 + np.abs(coord))
     return np.asarray(((at < -slack) | (at > 1 + slack)).any(axis=1))
-
-
-def in_range(values: np.ndarray[Any, Any], lo: Any, hi: Any) -> BoolArray:
-    """(N,) whether values lie between lo and hi, inclusive; None leaves an end open; vectors must lie in wholly."""
-    mask = np.ones(values.shape, np.bool_)
-    if lo is not None:
-        mask &= values >= lo
-    if hi is not None:
-        mask &= values <= hi
-    return np.asarray(mask.all(axis=tuple(range(1, mask.ndim)))) if values.ndim > 1 else mask

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.plan.conditions import Test
 from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
 
 
@@ -19,37 +20,14 @@ class Condition:
     names
         Attributes that it reads.
     test
-        (lo, hi) for one attribute, inclusive, or a callable of the attributes' rows that gives a mask.
+        What tells the rows of one attribute's values, or a callable of the attributes' rows that gives a mask.
+    passes
+        (n,) which categories of a dictionary-encoded attribute pass; the test is then one of truth values.
     """
 
     names: tuple[str, ...]
-    test: tuple[Any, Any] | Callable[..., Any]
-
-
-@dataclass(frozen=True)
-class AnyOf:
-    """Test whether values are among some; a condition's callable.
-
-    Parameters
-    ----------
-    values
-        Numbers, texts or truth values; None is what is missing: NaN or empty text.
-    """
-
-    values: tuple[Any, ...]
-
-    def __call__(self, column: np.ndarray[Any, Any]) -> BoolArray:
-        """(n,) mask of a (n,) column."""
-        found = np.zeros(column.shape, np.bool_)
-        for value in self.values:  # each by itself: an array of them all would have one dtype
-            found |= _missing(column) if value is None else np.asarray(column == value, np.bool_)
-        return found
-
-
-def _missing(column: np.ndarray[Any, Any]) -> BoolArray:
-    if column.dtype.kind == "U":
-        return np.asarray(column == "", np.bool_)
-    return np.isnan(column) if column.dtype.kind in "fc" else np.zeros(column.shape, np.bool_)
+    test: Test | Callable[..., Any]
+    passes: BoolArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -83,8 +61,7 @@ class Selection:
 
     def token(self) -> tuple[Any, ...]:
         """What tells this selection from another, for Dask's tokenize."""
-        conditions = tuple((condition.names, condition.test) for condition in self.conditions)
-        return ("selection", self.box, self.objects, conditions)
+        return ("selection", self.box, self.objects, self.conditions)
 
 
 def parse_box(bbox: Any, slices: Mapping[str, Any], axes: Sequence[str]) -> BBox | None:

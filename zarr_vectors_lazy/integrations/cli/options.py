@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import dask
 import typer
 
+from zarr_vectors_lazy.api.columns import value_dtype
 from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
 from zarr_vectors_lazy.errors import SelectionError
@@ -32,7 +33,13 @@ Objects = Annotated[list[int] | None, typer.Option("--object", help="Object id; 
 Groups = Annotated[list[str] | None, typer.Option("--group", help="Group, by name or id; may be repeated.")]
 Where = Annotated[
     list[str] | None,
-    typer.Option("--where", metavar="NAME=LO:HI", help="Range of an attribute, inclusive; an end may be left out."),
+    typer.Option(
+        "--where",
+        metavar="NAME=LO:HI",
+        help="Values of an attribute: a range, both ends in it (LO: or :HI leaves one open), NAME=VALUE, "
+        "NAME=VALUE,VALUE, NAME=null for what is missing; with a comma or colon in a value, JSON: "
+        """'NAME=["a,b"]'. May be repeated.""",
+    ),
 ]
 Whole = Annotated[bool, typer.Option("--whole-objects", help="All of every object with a vertex in the box.")]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Dask's threads, processes or sync.")]
@@ -75,13 +82,12 @@ def selected(
     if box is None and not (objects or groups or where or whole_objects):
         return chosen
     named = [int(group) if group.lstrip("-").isdigit() else group for group in groups or ()]
-    return chosen.sel(
-        box,
-        objects=list(objects) if objects else None,
-        groups=named or None,
-        where=dict(map(parse_range, where)) if where else None,
-        whole_objects=whole_objects,
+    part = chosen.sel(
+        box, objects=list(objects) if objects else None, groups=named or None, whole_objects=whole_objects
     )
+    for text in where or ():
+        part = part.sel(where=parse_where(part, text))
+    return part
 
 
 def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
@@ -95,16 +101,40 @@ def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
     return numbers[:ndim], numbers[ndim:]
 
 
-def parse_range(text: str) -> tuple[str, tuple[float | None, float | None]]:
-    """Name and (lo, hi) of ``"intensity=3:7"``."""
-    name, equals, ends = text.partition("=")
-    lo, colon, hi = ends.partition(":")
-    if not equals or not colon:
-        raise SelectionError(f"--where is NAME=LO:HI, found {text!r}")
-    try:
-        return name, (float(lo) if lo else None, float(hi) if hi else None)
-    except ValueError as error:
-        raise SelectionError(f"--where is NAME=LO:HI with numbers, found {text!r}") from error
+def parse_where(level: ZVLevel, text: str) -> dict[str, Any]:
+    """Values by name, as `ZVLevel.sel` takes them, of ``"fa=0.2:0.5"``, ``"type=L4,Sst"``, ``"id=7"``, ``"id=null"``.
+
+    A value that begins with ``[`` or ``"`` is JSON. Numbers of a text attribute are text.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise SelectionError(f"--where is NAME=LO:HI, NAME=VALUE or NAME=VALUE,VALUE; found {text!r}")
+    if value[0] in '["':
+        try:
+            return {name: json.loads(value)}
+        except json.JSONDecodeError as error:
+            raise SelectionError(f"--where {text}: a value that begins with {value[0]} is JSON: {error}") from error
+    if value == "null":
+        return {name: None}
+    is_text = value_dtype(level._view, name).kind in "UmM"
+    lo, colon, hi = value.partition(":")
+    if not colon:
+        values = [part if is_text else _number(part, text) for part in value.split(",")]
+        return {name: values if len(values) > 1 else values[0]}
+    if ":" in hi or "," in value:
+        raise SelectionError(f"--where {text}: a value with comma or colon is JSON: {name}={json.dumps([value])}")
+    return {name: tuple(None if not end else end if is_text else _number(end, text) for end in (lo, hi))}
+
+
+def _number(value: str, text: str) -> int | float | bool:
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    raise SelectionError(f"--where {text}: the attribute has numbers, found {value!r}")
 
 
 @contextmanager
