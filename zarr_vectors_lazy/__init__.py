@@ -2,6 +2,7 @@
 
 from zarr_vectors_lazy import errors, testing
 from zarr_vectors_lazy.api.cors import cors
+from zarr_vectors_lazy.api.files import ingest
 from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.migrate import migrate
 from zarr_vectors_lazy.api.plain import open_store
@@ -24,6 +25,7 @@ __all__ = [
     "cors",
     "errors",
     "index",
+    "ingest",
     "migrate",
     "open_store",
     "open_zv",

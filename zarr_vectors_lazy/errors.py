@@ -4,6 +4,7 @@ ZVError
 ├── NotFoundError   (also KeyError)      ask for something else
 ├── SelectionError  (also ValueError)    fix the arguments
 ├── FormatError     (also ValueError)    the bytes contradict the format
+│   ├── FileError       (a SelectionError too)  give another file
 │   ├── UnsupportedVersionError          install another version
 │   └── CorruptChunkError                a listed chunk is missing, truncated or undecodable
 └── StoreError      (also OSError)       retry, or check URL, options, credentials
@@ -62,6 +63,10 @@ class SelectionError(ZVError, ValueError):
 
 class FormatError(ZVError, ValueError):
     """Not a Zarr Vectors store, or metadata or bytes that contradict the format."""
+
+
+class FileError(FormatError, SelectionError):
+    """A file of another format that is damaged, empty or foreign; the message begins with its name."""
 
 
 class UnsupportedVersionError(FormatError):

@@ -1,11 +1,12 @@
 """A level out into the ecosystem: xarray, data frames, delayed values, chunks one by one, pictures."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import xarray as xr
 from dask.delayed import Delayed
 
+from zarr_vectors_lazy.api.files import write_file
 from zarr_vectors_lazy.api.objects import is_whole
 from zarr_vectors_lazy.convert.dataframe import dataframe
 from zarr_vectors_lazy.convert.neuroglancer import view_in_neuroglancer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from zarr_vectors_lazy.api.level import ZVLevel
     from zarr_vectors_lazy.api.store import ZVStore
 
 
@@ -67,6 +69,56 @@ class Outward:
         """
         frame: dd.DataFrame = dataframe(self._view, attributes)
         return frame
+
+    def to_file(
+        self,
+        path: Any,
+        *,
+        format: str | None = None,  # noqa: A002  as NumPy's and pandas' own
+        attributes: Sequence[str] | None = None,
+        world: bool = True,
+        triangulate: bool = False,
+        like: Any = None,
+        reference: Any = None,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Write what is selected to a file of the field, as ``zvl read`` does.
+
+        Parameters
+        ----------
+        path
+            The file; it is whole when it is there.
+        format
+            Name or suffix of the format; None: as the suffix of ``path`` says, in capitals too.
+        attributes
+            Names of the vertex attributes wanted; None for all.
+        world
+            Positions in world coordinates (`ZVStore.to_world`) and in the format's unit; False: as stored.
+        triangulate
+            Cut faces of more than three corners where the format has only triangles.
+        like, reference
+            A tractogram, or an image, whose space a tractogram is written in; None: as the store says.
+        overwrite
+            Replace a file that is there.
+
+        Returns
+        -------
+        dict with ``path``, ``format``, ``level``, ``vertices``, ``bytes`` and ``left_out``: what the format has no
+        place for.
+
+        Raises
+        ------
+        SelectionError
+            If there is no such format, what is selected does not fit it, or a file is there.
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If the library that writes it is not installed.
+        """
+        options: dict[str, Any] = {"world": world, "triangulate": triangulate, "like": like, "reference": reference}
+        return write_file(
+            cast("ZVLevel", self), path, format=format, attributes=attributes, overwrite=overwrite, **options
+        )
 
     def to_delayed(self) -> list[Delayed]:
         """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``."""

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import warnings
+from typing import Any
 
 try:
     import typer
@@ -26,15 +28,22 @@ for module in (inspect, read, make, tools, picture, server):
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; an error of ours is one line on standard error."""
+    """Run the command line; an error of ours, and a warning, is one line on standard error."""
     try:
-        app(arguments, prog_name="zvl")
+        with warnings.catch_warnings():
+            warnings.showwarning = say
+            app(arguments, prog_name="zvl")
     except ZVError as error:
         fail("; ".join([str(error), *getattr(error, "__notes__", ())]), exit_code(error))
     except ImportError as error:
         fail(str(error), 2)
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def say(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Say a warning in one line."""
+    print(f"zvl: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def fail(message: str, code: int) -> None:

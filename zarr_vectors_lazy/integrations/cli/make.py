@@ -1,21 +1,27 @@
 """``zvl ingest``, ``pyramid`` and ``migrate``: words that write stores."""
 
 import sys
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from zarr_vectors_lazy.api.files import ingest as ingested
 from zarr_vectors_lazy.api.migrate import migrate as migrated
 from zarr_vectors_lazy.api.pyramid import build_pyramid
 from zarr_vectors_lazy.api.save.rechunk import rechunk as rechunked
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.files.formats import suffixes
 from zarr_vectors_lazy.integrations.cli import options as given
 from zarr_vectors_lazy.integrations.cli.output import print_json
-from zarr_vectors_lazy.integrations.formats.load import LOADERS, load
-from zarr_vectors_lazy.integrations.formats.loaded import write_loaded
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help=f"{', '.join(LOADERS)}.", show_default=False)]
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILES... STORE", help=f"Files, folders, patterns ({', '.join(suffixes('load'))}); a URL."),
+]
+Named = Annotated[str | None, typer.Option("--format", help="Of the files; else as their suffixes say.")]
+Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes wanted; else all.")]
+Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y,Z", help="Columns of positions, or names of axes.")]
+Owner = Annotated[str | None, typer.Option("--object-ids", metavar="COLUMN", help="That says the object of a row.")]
 New = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of the new store.", show_default=False)]
 Old = Annotated[str, typer.Argument(metavar="OLD", help="Store of format 0.7.", show_default=False)]
 Source = Annotated[str, typer.Argument(metavar="OLD", help="URL or path of a store.", show_default=False)]
@@ -39,11 +45,16 @@ def register(app: typer.Typer) -> None:
 
 
 def ingest(
-    file: File,
-    store: New,
+    files: Files,
+    format: Named = None,  # noqa: A002  the option's name
     chunk_shape: Edges = None,
     bin_shape: Bins = None,
+    axes: Axes = None,
     unit: Units = None,
+    columns: Columns = None,
+    object_ids: Owner = None,
+    like: given.Like = None,
+    reference: given.Reference = None,
     overwrite: Replace = False,
     backend: given.Backend = None,
     option: given.Options = None,
@@ -51,23 +62,32 @@ def ingest(
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
-    """Write a file of the field as a new store."""
-    loaded = load(file)
+    """Write files of the field as a new store: each of several is an object of its name."""
+    *sources, store = files
+    if not sources:
+        raise SelectionError(f"files and then a store are wanted, found only {store!r}")
     with given.computing(scheduler, client):
-        done = write_loaded(
-            loaded,
+        done = ingested(
+            sources,
             store,
+            format=format,
             chunk_shape=numbers(chunk_shape, "--chunk-shape"),
             bin_shape=numbers(bin_shape, "--bin-shape"),
-            units=unit,
-            mode="w" if overwrite else "w-",
+            axes=given.names(axes),
+            unit=unit,
+            columns=given.names(columns),
+            object_ids=object_ids,
+            like=like,
+            reference=reference,
+            overwrite=overwrite,
             backend=backend,
             storage_options=given.storage_options(option),
         )
+    given.say_left_out(done["left_out"])
     if json:
         print_json(done)
     else:
-        what = f"{len(loaded.positions):,} vertices of {loaded.kind} in {done['chunk_count']:,} chunks"
+        what = f"{done['vertex_count']:,} vertices of {done['kind']} in {done['chunk_count']:,} chunks"
         print(f"{store}: {what}", file=sys.stderr)
 
 

@@ -1,6 +1,7 @@
 """Arguments that several words of ``zvl`` share, and what they become."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -42,6 +43,8 @@ Where = Annotated[
     ),
 ]
 Whole = Annotated[bool, typer.Option("--whole-objects", help="All of every object with a vertex in the box.")]
+Like = Annotated[str | None, typer.Option("--like", metavar="FILE", help="Tractogram whose space is taken.")]
+Reference = Annotated[str | None, typer.Option("--reference", metavar="IMAGE", help="Image whose space is taken.")]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Dask's threads, processes or sync.")]
 Client = Annotated[str | None, typer.Option("--client", metavar="ADDRESS", help="Dask cluster to compute on.")]
 
@@ -88,6 +91,17 @@ def selected(
     for text in where or ():
         part = part.sel(where=parse_where(part, text))
     return part
+
+
+def names(text: str | None) -> list[str] | None:
+    """Names of ``"a,b"``."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def say_left_out(left_out: Sequence[str]) -> None:
+    """Warn in one line of what had no place."""
+    if left_out:
+        print(f"zvl: warning: left out: {', '.join(left_out)}", file=sys.stderr)
 
 
 def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:

@@ -9,8 +9,7 @@ import trx.trx_file_memmap
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.integrations.formats.paths import depths, parents_of
-from zarr_vectors_lazy.integrations.formats.save import save
+from zarr_vectors_lazy.files.swc import depths, parents_of
 
 BOX = ([84, 100, 78], [92, 112, 88])
 
@@ -23,18 +22,18 @@ def tracts_level(tracts):
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])
 def test_tables_have_the_rows(tracts_level, tmp_path, suffix):
     box, path = tracts_level.sel(bbox=BOX), tmp_path / f"rows{suffix}"
-    assert save(box, path) == 244
+    assert box.to_file(path, overwrite=True)["vertices"] == 244
     frame = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
     assert np.array_equal(frame[["x", "y", "z"]].to_numpy(np.float32), box.vertices.compute())
     assert np.array_equal(frame["tangent_2"].to_numpy(np.float32), box.attributes["tangent"][:, 2].compute())
     nothing = tracts_level.sel(x=slice(0, 1))
-    assert save(nothing, path) == 0
+    assert nothing.to_file(path, overwrite=True)["vertices"] == 0
     again = pd.read_csv(path) if suffix == ".csv" else pd.read_parquet(path)
     assert list(again) == list(frame)
 
 
 def test_npz_has_all_arrays(tracts_level, tmp_path):
-    save(tracts_level, tmp_path / "a.npz")
+    tracts_level.to_file(tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as arrays:
         assert sorted(arrays) == [
             "attribute:arc_length", "attribute:index", "attribute:tangent", "edges", "vertices",
@@ -45,7 +44,7 @@ def test_npz_has_all_arrays(tracts_level, tmp_path):
 
 def test_ply_of_a_mesh(surface, tmp_path):
     level = zvl.open_zv(surface)[0]
-    save(level, tmp_path / "a.ply")
+    level.to_file(tmp_path / "a.ply")
     found = plyfile.PlyData.read(tmp_path / "a.ply")
     vertices = np.column_stack([found["vertex"][axis] for axis in "xyz"])
     assert np.array_equal(vertices, level.vertices.compute())
@@ -55,7 +54,7 @@ def test_ply_of_a_mesh(surface, tmp_path):
 
 def test_obj_counts_from_one(surface, tmp_path):
     level = zvl.open_zv(surface)[0].sel(z=slice(None, 0))
-    save(level, tmp_path / "a.obj")
+    level.to_file(tmp_path / "a.obj")
     lines = (tmp_path / "a.obj").read_text().splitlines()
     faces = [line.split()[1:] for line in lines if line.startswith("f ")]
     assert np.array_equal(np.array(faces, int) - 1, level.faces.compute())
@@ -65,7 +64,7 @@ def test_obj_counts_from_one(surface, tmp_path):
 
 def test_swc_puts_parents_first(neuron, tmp_path):
     level = zvl.open_zv(neuron)[0]
-    save(level, tmp_path / "a.swc")
+    level.to_file(tmp_path / "a.swc")
     table = np.loadtxt(tmp_path / "a.swc")
     assert np.array_equal(table[:, 0], np.arange(1, len(table) + 1))
     assert (table[:, 6] < table[:, 0]).all()
@@ -91,7 +90,7 @@ def test_streamlines_are_the_objects(tracts_level, tmp_path, suffix):
     whole = tracts_level.sel(bbox=BOX, whole_objects=True).sel(objects=None)
     ids = whole.objects.ids
     some = tracts_level.sel(objects=ids.tolist())
-    save(some, path)
+    some.to_file(path)
     if suffix == ".trx":
         loaded = trx.trx_file_memmap.load(str(path))
         lines = [np.array(line) for line in loaded.streamlines]
@@ -106,10 +105,10 @@ def test_streamlines_are_the_objects(tracts_level, tmp_path, suffix):
 def test_what_does_not_fit_is_refused_and_leaves_nothing(tracts_level, cloud, tmp_path):
     for level, name, message in [
         (tracts_level.sel(bbox=BOX), "a.trk", "whole"),
-        (tracts_level.sel(x=slice(0, 1)), "a.trk", "no streamlines"),
-        (zvl.open_zv(cloud)[0], "a.swc", "SWC holds skeletons"),
+        (tracts_level.sel(objects=[]), "a.trk", "no streamlines"),
+        (zvl.open_zv(cloud)[0], "a.swc", "SWC holds skeleton; the store is of point_cloud"),
         (tracts_level, "a.las", r"no format '\.las'"),
     ]:
         with pytest.raises(SelectionError, match=message):
-            save(level, tmp_path / name)
+            level.to_file(tmp_path / name)
     assert list(tmp_path.iterdir()) == []

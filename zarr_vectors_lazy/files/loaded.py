@@ -1,0 +1,306 @@
+"""What a file holds: `Loaded` of one, several joined, in memory or, where they are large, in a scratch folder."""
+
+import importlib
+import json
+import pickle
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import dask
+import dask.array as da
+import numpy as np
+
+from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.types import IntArray
+
+Kind = Literal["points", "polylines", "streamlines", "skeleton", "graph", "mesh"]
+Array = Any
+"""NumPy's; Dask's, once blocks are joined that would not fit into memory."""
+BLOCK_NBYTES = 16 * 1024**2
+MEMORY_NBYTES = 64 * 1024**2  # up to which the blocks of all files are joined in memory
+NAME = "name"  # object attribute that keeps the name of a file of several
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Loaded:
+    """Contents of a file, or a block of them.
+
+    Parameters
+    ----------
+    kind
+        What it holds.
+    positions
+        (N, D).
+    axes
+        Names of the columns of positions; None: x, y, z, w.
+    unit, crs
+        Of the positions.
+    attributes
+        (N,) or (N, C) by name, of the vertices. Text is an array of objects, None where it is missing; whole numbers of
+        which some are missing are a masked array.
+    edges, faces
+        (M, 2), of a skeleton ``[child, parent]``, and (F, W): rows of this block's positions.
+    offsets
+        (O + 1,) first row of each polyline or streamline.
+    link_attributes
+        (M,) or (F,) or of several columns by name, of edges or faces.
+    object_ids
+        (N,) object of each vertex, of polylines and streamlines (O,) id of each; None: the file does not say.
+    object_attributes
+        (O,) or (O, C) by name, of the distinct ids ascending; of polylines and streamlines in their order.
+    groups
+        Object ids by name. Of polylines and streamlines without ids their numbers, from 0 on.
+    group_attributes
+        (G,) or (G, C) by name, in the order of the groups.
+    header
+        What else the file says of itself, by format: what JSON can hold.
+    means
+        Names of attributes that are magnitudes: coarser levels have their mean.
+    left_out
+        What the file has that a store has no place for.
+    """
+
+    kind: Kind
+    positions: Array
+    axes: tuple[str, ...] | None = None
+    unit: str | None = None
+    crs: Any = None
+    attributes: Mapping[str, Array] = field(default_factory=dict)
+    edges: Array = None
+    faces: Array = None
+    offsets: Array = None
+    link_attributes: Mapping[str, Array] = field(default_factory=dict)
+    object_ids: Array = None
+    object_attributes: Mapping[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, IntArray] = field(default_factory=dict)
+    group_attributes: Mapping[str, Any] = field(default_factory=dict)
+    header: Mapping[str, Any] = field(default_factory=dict)
+    means: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def links(self) -> Array:
+        """Edges or faces, whichever there are."""
+        return self.edges if self.faces is None else self.faces
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """How a file is to be read, where that is not as it says itself.
+
+    Parameters
+    ----------
+    axes, columns
+        Names of the columns of a table that are positions, and of the attributes wanted.
+    object_ids
+        Name of the column that says the object of each row.
+    reference
+        Image or tractogram that says the space of streamlines.
+    """
+
+    axes: tuple[str, ...] | None = None
+    columns: tuple[str, ...] | None = None
+    object_ids: str | None = None
+    reference: Path | None = None
+
+
+def library(name: str, package: str = "") -> Any:
+    """Import a library of the extra ``formats``; raises ImportError that says how it is installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        wanted = package or name.partition(".")[0]
+        raise ImportError(f"this format needs {wanted}: pip install 'zarr-vectors-lazy[formats]'") from error
+
+
+class Joined:
+    """Blocks of one or several files, one after another; a context whose scratch folder goes when it ends.
+
+    Up to 64 MiB they are joined in memory. More are written to a folder, in Dask's ``temporary-directory`` or the
+    system's, and are Dask arrays that read it block by block.
+
+    Parameters
+    ----------
+    several
+        Whether there are several files: each is an object, or a group of its objects, of its name.
+    """
+
+    def __init__(self, *, several: bool) -> None:
+        self._several = several
+        self._first: Loaded | None = None
+        self._held: list[Loaded] = []
+        self._rest: list[Loaded] = []  # of the blocks in the folder what is not of rows or links
+        self._files: list[dict[str, tuple[Path, Any, int]]] = []
+        self._folder: Path | None = None
+        self._nbytes = self._rows = self._objects = 0
+
+    def __enter__(self) -> "Joined":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def add(self, blocks: Iterable[Loaded], name: str) -> None:
+        """Add the blocks of a file; raises SelectionError if they are of another kind than those before."""
+        first = self._objects
+        for number, block in enumerate(blocks):
+            self._first = self._first or block
+            _check_alike(self._first, block, name)
+            self._held.append(self._numbered(block, first, name, begins=number == 0))
+            self._rows += len(block.positions)
+            self._nbytes += sum(_nbytes(values) for values in _arrays(block).values())
+            if self._nbytes > (BLOCK_NBYTES if self._files else MEMORY_NBYTES):
+                self._spill()
+        if self._several and self._objects == first:
+            self._objects += 1
+
+    def _numbered(self, block: Loaded, first: int, name: str, *, begins: bool) -> Loaded:
+        """Rows and objects of a block counted from the first file on."""
+        changed: dict[str, Any] = {"groups": dict(block.groups)}
+        for links in ("edges", "faces"):
+            if (values := getattr(block, links)) is not None:
+                changed[links] = np.asarray(values, np.int64) + self._rows
+        ids = block.object_ids
+        if block.offsets is not None and ids is None:
+            count = len(block.offsets) - 1
+            ids = np.arange(self._objects, self._objects + count)
+            self._objects += count
+            changed["groups"] = {group: np.asarray(members) + first for group, members in block.groups.items()}
+        if self._several and ids is None:
+            ids = np.full(len(block.positions), first)
+            label = NAME if NAME not in block.object_attributes else f"file_{NAME}"
+            if begins:
+                changed["object_attributes"] = {**block.object_attributes, label: np.array([name], object)}
+        elif self._several:
+            changed["groups"][name] = np.unique(ids)
+        return replace(block, object_ids=ids, **changed)
+
+    def _spill(self) -> None:
+        """Write the rows and links in memory to the folder, as a block."""
+        where = dask.config.get("temporary-directory", None)
+        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="zvl-ingest-", dir=where))
+        whole = concatenated(self._held)
+        written = {}
+        for number, (key, values) in enumerate(_arrays(whole).items()):
+            path = self._folder / f"{len(self._files)}-{number}.pickle"
+            with path.open("wb") as file:
+                pickle.dump(values, file, protocol=5)
+            written[key] = (path, values[:0], len(values))
+        self._files.append(written)
+        self._rest.append(_with_arrays(whole, {key: values[:0] for key, values in _arrays(whole).items()}))
+        self._held, self._nbytes = [], 0
+
+    def result(self) -> Loaded:
+        """All of it; raises SelectionError if there is nothing."""
+        if self._first is None:
+            raise SelectionError("there is nothing in these files")
+        if not self._files:
+            return concatenated(self._held)
+        if self._held:
+            self._spill()
+        per_path = ("offsets", "object_ids") if "offsets" in self._files[0] else ()
+        arrays = {
+            key: _lazy(key, [block[key] for block in self._files], whole=key in per_path) for key in self._files[0]
+        }
+        return _with_arrays(concatenated(self._rest), arrays)
+
+
+def _check_alike(first: Loaded, block: Loaded, name: str) -> None:
+    for what, one, other in (
+        ("holds", first.kind, block.kind),
+        ("has axes", first.axes, block.axes),
+        ("has columns", first.positions.shape[1], block.positions.shape[1]),
+        ("is in", first.unit, block.unit),
+        ("has attributes", sorted(first.attributes), sorted(block.attributes)),
+        ("has link attributes", sorted(first.link_attributes), sorted(block.link_attributes)),
+    ):
+        if one != other:
+            raise SelectionError(f"{name} {what} {other}, the files before it {one}: one store holds files of one kind")
+
+
+def _arrays(block: Loaded) -> dict[str, Array]:
+    """Arrays of rows and links by where they are; of offsets their lengths."""
+    found = {key: getattr(block, key) for key in ("positions", "object_ids", "edges", "faces")}
+    found["offsets"] = None if block.offsets is None else np.diff(block.offsets)
+    for part in ("attributes", "link_attributes"):
+        found |= {f"{part}/{name}": values for name, values in getattr(block, part).items()}
+    return {key: values for key, values in found.items() if values is not None}
+
+
+def _with_arrays(block: Loaded, arrays: Mapping[str, Array]) -> Loaded:
+    """Put other arrays in the places of a block's."""
+    changed: dict[str, Any] = {"attributes": {}, "link_attributes": {}}
+    for key, values in arrays.items():
+        part, slash, name = key.partition("/")
+        if slash:
+            changed[part][name] = values
+        else:
+            changed[key] = values
+    if "offsets" in arrays:
+        changed["offsets"] = np.concatenate([[0], np.cumsum(np.asarray(arrays["offsets"]))]).astype(np.int64)
+    return replace(block, **changed)
+
+
+def concatenated(blocks: Sequence[Loaded]) -> Loaded:
+    """Join blocks whose rows and objects are counted from the first on."""
+    parts = [_arrays(block) for block in blocks]
+    arrays = {key: _stacked(key, [part[key] for part in parts]) for key in parts[0]}
+    names = dict.fromkeys(name for block in blocks for name in block.groups)
+    members = {name: [np.asarray(b.groups[name], np.int64) for b in blocks if name in b.groups] for name in names}
+    tables = [block.object_attributes for block in blocks if block.object_attributes]
+    shared = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
+    left = [f"object attribute {name}" for table in tables for name in table if name not in shared]
+    left += [text for block in blocks for text in block.left_out]
+    crs = {json.dumps(block.crs, sort_keys=True): block.crs for block in blocks}
+    grouped = [block.group_attributes for block in blocks if block.group_attributes]
+    return replace(
+        _with_arrays(blocks[0], arrays),
+        crs=blocks[0].crs if len(crs) == 1 else None,
+        object_attributes={name: _stacked(name, [table[name] for table in tables]) for name in shared},
+        groups={name: np.unique(np.concatenate(parts)) for name, parts in members.items()},
+        group_attributes=grouped[0] if len(grouped) == 1 and len(names) == len(blocks[0].groups) else {},
+        means=frozenset().union(*(block.means for block in blocks)),
+        left_out=tuple(dict.fromkeys([*left, *(["reference systems that differ"] if len(crs) > 1 else [])])),
+    )
+
+
+def _stacked(key: str, parts: Sequence[Any]) -> Any:
+    dtype = _common(key, parts)
+    join = np.ma.concatenate if any(isinstance(part, np.ma.MaskedArray) for part in parts) else np.concatenate
+    return parts[0] if len(parts) == 1 else join([part.astype(dtype, copy=False) for part in parts])
+
+
+def _common(key: str, parts: Sequence[Any]) -> np.dtype[Any]:
+    """Return a dtype that holds the values of all parts exactly."""
+    name, dtypes = key.rpartition("/")[2], {part.dtype for part in parts}
+    if len({part.shape[1:] for part in parts}) > 1:
+        raise SelectionError(f"{name!r} has rows of several shapes: {listed({part.shape[1:] for part in parts})}")
+    text = {dtype.kind in "OUT" for dtype in dtypes}
+    found = np.dtype(object) if True in text else np.result_type(*dtypes)
+    if len(text) > 1 or (found.kind == "f" and any(d.kind in "iu" and d.itemsize == 8 for d in dtypes)):
+        raise SelectionError(f"{name!r} is of {listed(map(str, dtypes))}, which no one type holds exactly")
+    return found
+
+
+def _lazy(key: str, blocks: Sequence[tuple[Path, Any, int]], *, whole: bool) -> Array:
+    """Dask array of a block a file; in memory what there is one of for each path."""
+    dtype, shape = _common(key, [like for _, like, _ in blocks]), blocks[0][1].shape[1:]
+    if whole:
+        return np.concatenate([_unpickled(path, dtype) for path, _, _ in blocks])
+    read = dask.delayed(_unpickled, pure=True)
+    return da.concatenate([da.from_delayed(read(path, dtype), (rows, *shape), dtype) for path, _, rows in blocks])
+
+
+def _unpickled(path: Path, dtype: np.dtype[Any]) -> Any:
+    """Rows of a file that `Joined` wrote in a folder of its own."""
+    with path.open("rb") as file:
+        return pickle.load(file).astype(dtype, copy=False)
+
+
+def _nbytes(values: Any) -> int:
+    return int(values.nbytes) * (8 if values.dtype == object else 1)

@@ -1,0 +1,237 @@
+"""What a level tells a writer of files, read when it asks."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+
+from zarr_vectors_lazy.convert.frame_columns import frame_columns, frame_of
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.graph.paths import path_rows_arrays
+from zarr_vectors_lazy.types import IntArray, Vertices
+
+Values = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Paths:
+    """Objects one after another, in path order.
+
+    Parameters
+    ----------
+    ids
+        (O,) object of each.
+    offsets
+        (O + 1,) first row of each.
+    vertices
+        (M, 3).
+    attributes
+        (M,) or (M, C) by name.
+    """
+
+    ids: IntArray
+    offsets: IntArray
+    vertices: Vertices
+    attributes: Mapping[str, Values]
+
+
+@dataclass(eq=False)  # not frozen: what is read is kept
+class Outgoing:
+    """A level or a selection for a writer of files.
+
+    Parameters
+    ----------
+    level
+        A `ZVLevel`, which lies above this layer.
+    names
+        Vertex attributes wanted; None: all.
+    world
+        Whether positions are in world coordinates and in the file's unit, not as stored.
+    unit
+        That positions have in a file of the format; None: any.
+    triangulate
+        Whether faces of more corners may become triangles.
+    like, reference
+        A file whose header, and an image whose space, a tractogram takes over.
+    left_out
+        What the format has no place for; writers add to it.
+    """
+
+    level: Any
+    names: Sequence[str] | None = None
+    world: bool = True
+    unit: str | None = None
+    triangulate: bool = False
+    like: Path | None = None
+    reference: Path | None = None
+    left_out: list[str] = field(default_factory=list)
+
+    def leave(self, *what: str) -> None:
+        """Say what the format has no place for."""
+        self.left_out += [text for text in what if text not in self.left_out]
+
+    @property
+    def geometry(self) -> str:
+        """Kind of what it holds, as the format of stores names it."""
+        return str(self.level.store.geometry_types[0])
+
+    @property
+    def crs(self) -> Any:
+        """Reference system as the store states it."""
+        return self.level.store.crs
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Vertex attributes wanted; raises NotFoundError if there is no such."""
+        known = self.level.attribute_names
+        for name in self.names or ():
+            if name not in known:
+                raise NotFoundError.among("attribute", name, known, where=self.level.store.url)
+        return tuple(known if self.names is None else self.names)
+
+    @cached_property
+    def _read(self) -> dict[str, Any]:
+        """Arrays of rows and links, of one pass over the data."""
+        level = self.level
+        wanted: dict[str, Any] = {"vertices": level.vertices}
+        wanted |= {f"attribute {name}": level.attributes[name] for name in self.attribute_names}
+        if self.geometry == "mesh":
+            wanted["faces"] = level.faces
+        elif self.geometry != "point_cloud":
+            wanted["edges"] = level.edges
+        return dict(zip(wanted, dask.compute(*wanted.values()), strict=True))
+
+    def placed(self, positions: Any) -> Vertices:
+        """Stored positions as they are written: in world coordinates, or as stored; a plane lies at z = 0."""
+        if not self.world:
+            return in_space(np.asarray(positions))
+        return in_space(np.asarray(positions))
+
+    @property
+    def positions(self) -> Vertices:
+        """(N, 3)."""
+        return self.placed(self._read["vertices"])
+
+    @property
+    def attributes(self) -> dict[str, Values]:
+        """(N,) or (N, C) by name."""
+        return {name: self._read[f"attribute {name}"] for name in self.attribute_names}
+
+    @property
+    def edges(self) -> IntArray | None:
+        """(E, 2) rows; None for points and meshes."""
+        return self._read.get("edges")
+
+    @property
+    def faces(self) -> IntArray | None:
+        """(F, W) rows; None but for meshes."""
+        return self._read.get("faces")
+
+    @cached_property
+    def link_attributes(self) -> dict[str, Values]:
+        """(E,), (F,) or of several columns by name, aligned with edges or faces."""
+        found = getattr(self.level, "edge_attributes", None) or {}
+        return dict(zip(found, dask.compute(*found.values()), strict=True))
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether the store says which objects its vertices belong to."""
+        return self.level._view.data.object_index is not None
+
+    @cached_property
+    def object_ids(self) -> IntArray:
+        """(o,) ids of the objects that are there, ascending in the store's order."""
+        return np.asarray(self.level.objects.ids)
+
+    @cached_property
+    def _rows(self) -> tuple[IntArray, IntArray]:
+        rows, _, offsets = path_rows_arrays(self.level._view, self.level.objects.rows)
+        found, starts = dask.compute(rows, offsets)
+        return found, starts
+
+    @cached_property
+    def vertex_object_ids(self) -> IntArray | None:
+        """(N,) object of each vertex, the least of several, -1 where there is none; None without objects."""
+        if not self.has_objects:
+            return None
+        rows, offsets = self._rows
+        owner = np.full(len(self._read["vertices"]), np.iinfo(np.int64).max)
+        np.minimum.at(owner, rows, np.repeat(self.object_ids, np.diff(offsets)))
+        return np.where(owner == np.iinfo(np.int64).max, -1, owner)
+
+    @cached_property
+    def paths(self) -> Paths:
+        """Objects in path order; raises SelectionError if what is selected cuts them."""
+        selection = self.level._view.selection
+        if selection.box is not None or selection.conditions:
+            raise SelectionError("streamlines are written whole: use --whole-objects with a box, and no --where")
+        rows, offsets = self._rows
+        attributes = {name: values[rows] for name, values in self.attributes.items()}
+        return Paths(ids=self.object_ids, offsets=offsets, vertices=self.positions[rows], attributes=attributes)
+
+    @cached_property
+    def object_attributes(self) -> dict[str, Values]:
+        """(o,) or (o, C) by name, aligned with `object_ids`."""
+        if not self.has_objects:
+            return {}
+        dataset = self.level.objects.attributes
+        at = np.searchsorted(self.level.objects.slots, self.object_ids)
+        return {str(name): np.asarray(values)[at] for name, values in dataset.data_vars.items()}
+
+    @cached_property
+    def groups(self) -> dict[str, IntArray]:
+        """Ids of the objects of each group that are there, by name, or by number."""
+        groups = self.level.objects.groups
+        members = [(names, groups[number]) for number, names in enumerate(groups.names or map(str, groups))]
+        return {name: ids[np.isin(ids, self.object_ids)] for name, ids in members}
+
+    @cached_property
+    def group_attributes(self) -> dict[str, Values]:
+        """(G,) or (G, C) by name, in the order of `groups`."""
+        dataset = self.level.objects.groups.attributes
+        return {str(name): np.asarray(values) for name, values in dataset.data_vars.items()}
+
+    def frames(self) -> Iterator[Any]:
+        """Pandas frames of the chunks of a level, at least one; columns by axis name and attribute."""
+        columns = frame_columns(self.level._view, self.names, decode=True)
+        start = 0
+        for _, part in self.level.iter_chunks():
+            frame = frame_of(columns, part, start)
+            start += len(frame)
+            yield frame
+        if not self.level.chunk_count:
+            yield self.level.to_dask_dataframe().compute()
+
+    def leave_but(self, keeps: frozenset[str]) -> None:
+        """Say what there is beside positions that a format does not keep.
+
+        Parameters
+        ----------
+        keeps
+            Of ``attributes``, ``objects``, ``links`` (edges or faces that are not of paths), ``link_attributes``,
+            ``object_attributes``, ``groups``, ``group_attributes`` and ``crs``.
+        """
+        there = {
+            "attributes": [f"attribute {name}" for name in self.attribute_names],
+            "objects": ["object ids"] if self.has_objects and len(self.object_ids) > 1 else [],
+            "link_attributes": [f"link attribute {name}" for name in self.level.link_attributes],
+            "object_attributes": [f"object attribute {name}" for name in self._names("object_attributes")],
+            "groups": ["groups"] if self.has_objects and len(self.level.objects.groups) else [],
+            "group_attributes": [f"group attribute {name}" for name in self._names("group_attributes")],
+            "crs": ["crs"] if self.crs else [],
+        }
+        self.leave(*(text for part, texts in there.items() if part not in keeps for text in texts))
+
+    def _names(self, what: str) -> list[str]:
+        return list(getattr(self.level._view.data, what))
+
+
+def in_space(vertices: Vertices) -> Vertices:
+    """(N, 3) positions; a plane lies at z = 0. Raises SelectionError if there are more axes than three."""
+    if vertices.shape[1] > 3:
+        raise SelectionError(f"the format has three axes, the store {vertices.shape[1]}")
+    return np.pad(vertices, ((0, 0), (0, 3 - vertices.shape[1])))

@@ -1,1 +1,0 @@
-"""Levels as files of the field: tables, points and meshes, skeletons, streamlines."""
