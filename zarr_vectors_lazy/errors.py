@@ -32,7 +32,7 @@ class ZVError(Exception):
     __str__ = Exception.__str__  # KeyError would print the message in quotes
 
     def __init__(self, message: str, *, where: str = "") -> None:
-        super().__init__(f"{message} (at {where})" if where else message)
+        super().__init__(printable(f"{message} (at {where})" if where else message))
         self.message = message
         self.where = where
 
@@ -101,6 +101,16 @@ class StoreError(ZVError, OSError):
 
 class ZVWarning(UserWarning):
     """Category of every warning that this package gives on purpose."""
+
+
+def printable(text: str) -> str:
+    r"""Show control characters as ``\x1b``: a name in a store moves no cursor and colours no terminal."""
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def _shown(letter: str) -> str:
+    plain = letter.isprintable() or letter == "\n"
+    return letter if plain else letter.encode("unicode_escape").decode()
 
 
 def listed(known: Iterable[object]) -> str:

@@ -1,10 +1,13 @@
 """The one-liners give what the lazy arrays give, which other tests hold against the truth."""
 
+import shutil
+import warnings
 from itertools import pairwise
 
 import dask
 import numpy as np
 import pytest
+import zarr
 
 import zarr_vectors_lazy as zvl
 from tests.integration.collect import Whole
@@ -318,3 +321,36 @@ def test_open_store_wants_a_store(tmp_path):
         zvl.open_store(tmp_path)
     with pytest.raises(SelectionError, match="'w'"):
         zvl.open_store(tmp_path, mode="w")
+
+
+def test_a_store_opened_for_change_is_a_writable_group(goldens, tmp_path):
+    where = shutil.copytree(goldens["cloud-0.9"].path, tmp_path / "c.zarrvectors")
+    change_and_consolidate(where, {})
+    with pytest.raises(FormatError, match="migrate"):
+        zvl.open_store(goldens["cloud-0.7"].path, mode="r+")
+
+
+@pytest.mark.emulator
+@pytest.mark.parametrize("backend", ["obstore", "fsspec"])
+def test_a_store_in_a_bucket_opened_for_change(s3, cloud, backend):
+    s3.upload(cloud, f"change-{backend}")
+    url, options = s3.options(backend, f"change-{backend}")
+    change_and_consolidate(url, {"backend": backend, "storage_options": options})
+
+
+def change_and_consolidate(where, options):
+    right = zvl.open_zv(where, **options)[0].vertices.compute()
+    root = zvl.open_store(where, mode="r+", **options)
+    root.zarr_group.attrs["note"] = "mine"
+    root.zarr_group.create_group("headers/made", attributes={"a": 1})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr's: consolidated metadata are no part of its specification
+        zarr.consolidate_metadata(root.zarr_group.store)
+    with counting() as counts:
+        store = zvl.open_zv(where, **options)
+    assert len(counts.keys) == 1
+    assert store.attrs["note"] == "mine"
+    assert "made" in store.headers
+    same(store[0].vertices.compute(), right)
+    zvl.coarsen_level(where, 0, 3, coarsen_factor=2, **options)  # what changes a store renews them, zarr's own too
+    assert zvl.open_zv(where, consolidated=True, **options).levels == [0, 1, 2, 3]

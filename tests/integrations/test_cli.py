@@ -242,3 +242,56 @@ def test_where(zvl_run, tmp_path, words, rows):
     assert zvl_run("read", tmp_path / "x", tmp_path / "x.npz", *given)[0] == 0
     with np.load(tmp_path / "x.npz") as found:
         assert sorted(found["vertices"][:, 0].tolist()) == [2.0 * row for row in rows]
+
+
+HOSTILE = "\x1b[31mred\x9b2J [b]"
+
+
+@pytest.fixture
+def hostile(tmp_path):
+    """Give a store whose names would move a terminal's cursor."""
+    where = tmp_path / "h.zarrvectors"
+    attributes = {"I [a.u.]": [1.0, 2.0], "I [red]": [3.0, 4.0], "evil": [5.0, 6.0]}
+    groups = {"left [/b]": [0], "evil": [1]}
+    axes = ("x", "y", "evil")
+    zvl.write_points(
+        where,
+        np.zeros((2, 3)),
+        chunk_shape=5,
+        axes=axes,
+        object_ids=[0, 1],
+        groups=groups,
+        vertex_attributes=attributes,
+    )
+    for document in where.rglob("zarr.json"):  # our writers refuse such names
+        document.write_text(document.read_text().replace('"evil"', json.dumps(HOSTILE)))
+    root = json.loads((where / "zarr.json").read_text())
+    root["attributes"]["zarr_vectors"]["crs"] = {"name": HOSTILE}
+    (where / "zarr.json").write_text(json.dumps(root))
+    (where / "0/vertex_attributes/evil").rename(where / "0/vertex_attributes" / HOSTILE)
+    return where
+
+
+@pytest.mark.parametrize("word", [["info"], ["ls"], ["ls", "--json"], ["explain"], ["validate"], ["cost"]], ids=str)
+def test_names_in_a_store_are_letters(hostile, zvl_run, word):
+    _, out, error = zvl_run(word[0], hostile, *word[1:])
+    assert not any(letter in out + error for letter in "\x1b\x9b")
+    if word == ["ls"]:
+        assert "I [a.u.]" in out
+        assert "I [red]" in out
+        assert "left [/b]" in out
+        assert "\\x1b[31mred\\x9b2J [b]" in out
+
+
+def test_texts_of_a_store_move_no_cursor(hostile):
+    store = zvl.open_zv(hostile)
+    texts = [
+        store,
+        store[0],
+        store[0].attributes,
+        store[0].objects,
+        store[0].objects.groups,
+        zvl.validate(hostile),
+        store.cost(),
+    ]
+    assert not [text for text in map(repr, texts) if "\x1b" in text or "\x9b" in text]

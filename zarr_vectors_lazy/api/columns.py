@@ -6,7 +6,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 
-from zarr_vectors_lazy.errors import NotFoundError
+from zarr_vectors_lazy.errors import NotFoundError, printable
 from zarr_vectors_lazy.graph.columns import attribute_array
 from zarr_vectors_lazy.graph.links import link_attribute_array
 from zarr_vectors_lazy.graph.view import LevelView
@@ -44,7 +44,7 @@ class Attributes(Mapping[str, da.Array]):
         return super().values()
 
     def __repr__(self) -> str:
-        return f"<{len(self)} vertex attributes: {', '.join(self)}>"
+        return printable(f"<{len(self)} vertex attributes: {', '.join(self)}>")
 
 
 class Categories(Mapping[str, np.ndarray[Any, Any]]):

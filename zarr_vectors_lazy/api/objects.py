@@ -13,7 +13,7 @@ from zarr_vectors_lazy.access.objects import read_groups
 from zarr_vectors_lazy.access.rows import rows_of_ids
 from zarr_vectors_lazy.convert.awkward import to_awkward
 from zarr_vectors_lazy.convert.dense import object_dataset
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, printable
 from zarr_vectors_lazy.graph.narrow import candidate_objects, require_objects
 from zarr_vectors_lazy.graph.paths import paths_array
 from zarr_vectors_lazy.types import IntArray
@@ -156,7 +156,7 @@ class Groups(Mapping[int | str, IntArray]):
         return object_dataset(self._data.source, self._data.group_attributes, ids, None, dim="group")
 
     def __repr__(self) -> str:
-        return f"<{len(self)} groups: {', '.join(self.names) or ', '.join(map(str, self._members))}>"
+        return printable(f"<{len(self)} groups: {', '.join(self.names) or ', '.join(map(str, self._members))}>")
 
 
 def is_whole(value: object) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import zarr
 
 from zarr_vectors_lazy.access.store import open_tree
+from zarr_vectors_lazy.access.upkeep.index import open_to_change
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.storage.adapter import zarr_store
 from zarr_vectors_lazy.storage.resolve import resolve
@@ -31,7 +32,7 @@ class PlainStore:
 def open_store(
     path: Any,
     *,
-    mode: Literal["r"] = "r",
+    mode: Literal["r", "r+"] = "r",
     backend: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
@@ -43,7 +44,8 @@ def open_store(
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     mode
-        ``"r"``: what is opened here cannot be written through.
+        ``"r"``: what is opened here cannot be written through. ``"r+"``: it can, with all that zarr does; of a zarr
+        store object, as far as that is writable.
     backend, storage_options, **backend_kwargs
         As for `open_zv`.
 
@@ -57,10 +59,22 @@ def open_store(
     SelectionError
         If the mode is another one.
     FormatError, StoreError
-        As for `open_zv`.
+        As for `open_zv`; with ``"r+"`` also for a store of format 0.7, and for one that cannot be written to.
+
+    Examples
+    --------
+    >>> root = zvl.open_store("tracts.zarrvectors", mode="r+")
+    >>> zarr.consolidate_metadata(root.zarr_group.store)  # an open is one request now
+
+    Notes
+    -----
+    Whoever changes cells or documents so answers for what our readers are told elsewhere (``nonempty_chunks``, counts).
     """
-    if mode != "r":
-        raise SelectionError(f"mode must be 'r', found {mode!r}: stores are written by the functions that write")
+    if mode not in {"r", "r+"}:
+        raise SelectionError(
+            f"mode must be 'r' or 'r+', found {mode!r}; new stores are made by the functions that write"
+        )
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
-    opened = open_tree(spec, None)
-    return PlainStore(opened.tree.url, zarr.open_group(zarr_store(spec), mode="r", zarr_format=3))
+    opened = open_tree(spec, None) if mode == "r" else open_to_change(spec)
+    group = zarr.open_group(zarr_store(spec, writable=mode == "r+"), mode=mode, zarr_format=3)
+    return PlainStore(opened.tree.url, group)

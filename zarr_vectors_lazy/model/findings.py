@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from zarr_vectors_lazy.errors import printable
+
 Check: TypeAlias = Literal["structure", "metadata", "counts", "fragments", "links", "manifests"]
 CHECKS: tuple[Check, ...] = ("structure", "metadata", "counts", "fragments", "links", "manifests")
 """In the order in which a report lists them."""
@@ -31,4 +33,4 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        return f"{self.severity} in {self.check}, {self.where}: {self.message}"
+        return printable(f"{self.severity} in {self.check}, {self.where}: {self.message}")

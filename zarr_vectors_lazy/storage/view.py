@@ -1,17 +1,16 @@
 """A backend as a zarr store: what zarr reads through it is counted, limited and fails like everything else."""
 
 from collections.abc import AsyncIterator, Callable, Iterable
-from typing import NoReturn
 
 from zarr.abc.buffer import Buffer, BufferPrototype
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
 
 from zarr_vectors_lazy.storage.base import Backend, Result
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 
 
 class BackendStore(Store):
-    """Read-only; used on our loop alone.
+    """Used on our loop alone, unless `_ask` goes another way.
 
     Parameters
     ----------
@@ -19,10 +18,14 @@ class BackendStore(Store):
         Who answers.
     check
         Given what was read, but for metadata.
+    read_only
+        Whether it refuses to write.
     """
 
-    def __init__(self, backend: Backend, check: Callable[[bytes], None] | None = None) -> None:
-        super().__init__(read_only=True)
+    def __init__(
+        self, backend: Backend, check: Callable[[bytes], None] | None = None, *, read_only: bool = True
+    ) -> None:
+        super().__init__(read_only=read_only)
         self._backend = backend
         self._check = check
 
@@ -31,8 +34,8 @@ class BackendStore(Store):
 
     __hash__ = Store.__hash__
 
-    supports_writes = False
-    supports_deletes = False
+    supports_writes = True
+    supports_deletes = True
     supports_listing = True
 
     async def _ask(self, request: Request) -> Result:
@@ -69,11 +72,17 @@ class BackendStore(Store):
         for name in await self._ask(ListDir(prefix.strip("/"))):
             yield name
 
-    async def set(self, key: str, value: Buffer) -> NoReturn:  # noqa: D102  inherited
-        raise ValueError(f"the store is read-only, and {key!r} was to be written")
+    async def set(self, key: str, value: Buffer) -> None:  # noqa: D102  inherited
+        self._check_writable()
+        await self._ask(Put(key, value.to_bytes()))
 
-    async def delete(self, key: str) -> NoReturn:  # noqa: D102  inherited
-        raise ValueError(f"the store is read-only, and {key!r} was to be deleted")
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:  # noqa: D102  inherited
+        self._check_writable()
+        await self._ask(Put(key, value.to_bytes(), create=True))
+
+    async def delete(self, key: str) -> None:  # noqa: D102  inherited
+        self._check_writable()
+        await self._ask(Delete((key,)))
 
 
 def _request(key: str, byte_range: ByteRequest | None) -> Get:

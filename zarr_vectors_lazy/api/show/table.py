@@ -4,11 +4,14 @@ import html
 from collections.abc import Sequence
 from typing import TypeAlias
 
+from zarr_vectors_lazy.errors import printable
+
 Cells: TypeAlias = Sequence[str]
 
 
 def text_table(head: Cells, rows: Sequence[Cells], *, left: int = 1) -> str:
     """Lines of aligned columns: the first ``left`` to the left, numbers to the right."""
+    head, *rows = ([printable(cell) for cell in cells] for cells in (head, *rows))
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
     def line(cells: Cells) -> str:

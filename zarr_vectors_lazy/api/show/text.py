@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from zarr_vectors_lazy.api.show.svg import chunks_svg
+from zarr_vectors_lazy.errors import printable
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
@@ -86,7 +87,7 @@ def _numbers(values: object) -> str:
 
 
 def _lines(rows: Rows) -> list[str]:
-    return [f"  {name + ':':<13} {value}" for name, value in rows]
+    return [f"  {name + ':':<13} {printable(value)}" for name, value in rows]
 
 
 def _drawing(level: "ZVLevel") -> str:

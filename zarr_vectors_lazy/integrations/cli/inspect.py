@@ -171,7 +171,7 @@ def explain(
     if json:
         print_json({name: getattr(plan, name) for name in plan.__slots__})
     else:
-        console().print(str(plan), markup=False)
+        console().print(str(plan))
 
 
 def _known(size: Any) -> int | None:

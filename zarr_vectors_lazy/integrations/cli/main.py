@@ -10,7 +10,7 @@ try:
 except ImportError as error:  # the script is installed with the package, its libraries with an extra
     sys.exit(f"zvl needs its libraries: pip install 'zarr-vectors-lazy[cli]' ({error})")
 
-from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError, ZVError
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError, ZVError, printable
 from zarr_vectors_lazy.integrations.cli import inspect, make, picture, read, server, tools
 
 EXITS = "Exits: 0 done, 1 the store is not as it should be, 2 wrong arguments, 3 the store cannot be reached."
@@ -48,7 +48,7 @@ def say(message: Warning | str, *_: Any, **__: Any) -> None:
 
 def fail(message: str, code: int) -> None:
     """Say what is wrong in one line, and end."""
-    print(f"zvl: {' '.join(message.split())}", file=sys.stderr)
+    print(printable(f"zvl: {' '.join(message.split())}"), file=sys.stderr)
     sys.exit(code)
 
 

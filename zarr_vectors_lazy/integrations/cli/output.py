@@ -12,15 +12,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from zarr_vectors_lazy.errors import printable
+
 
 def console() -> Console:
     """Standard output; plain, and as wide as it needs, where it is no terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 10_000)
+    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
 
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, arrays as lists."""
-    print(json.dumps(value, indent=2, default=_plain, ensure_ascii=False))
+    print(printable(json.dumps(value, indent=2, default=_plain, ensure_ascii=False)))
 
 
 def _plain(value: Any) -> Any:
@@ -36,7 +38,7 @@ def print_pairs(pairs: Mapping[str, Any]) -> None:
     width = max(map(len, pairs), default=0)
     out = console()
     for name, value in pairs.items():
-        out.print(f"{name:<{width}}  {value}", markup=False)
+        out.print(printable(f"{name:<{width}}  {value}"))
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
@@ -45,7 +47,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int
     for number, name in enumerate(head):
         table.add_column(name, justify="left" if number < left else "right", no_wrap=number < len(head) - 1)
     for row in rows:
-        table.add_row(*row)
+        table.add_row(*map(printable, row))
     console().print(table)
 
 
