@@ -6,6 +6,7 @@ ZVError
 ├── FormatError     (also ValueError)    the bytes contradict the format
 │   ├── FileError       (a SelectionError too)  give another file
 │   ├── UnsupportedVersionError          install another version
+│   ├── UnsupportedCapabilityError       install another version: the store requires what is not read here
 │   └── CorruptChunkError                a listed chunk is missing, truncated or undecodable
 └── StoreError      (also OSError)       retry, or check URL, options, credentials
 
@@ -71,6 +72,10 @@ class FileError(FormatError, SelectionError):
 
 class UnsupportedVersionError(FormatError):
     """A Zarr Vectors store of a generation that this package does not read."""
+
+
+class UnsupportedCapabilityError(FormatError):
+    """A store that requires of its readers something that this package does not implement."""
 
 
 class CorruptChunkError(FormatError):

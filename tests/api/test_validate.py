@@ -18,7 +18,8 @@ from tests.integration.generations import copy_of
 from zarr_vectors_lazy.storage.counters import counting
 
 WARNED = {"attribute-of-some-chunks", "manifest-modes-0.7", "paths-attributes", "skeleton-streaming", "zeros-0.7"}
-STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DATA.glob("**/*.zarrvectors.zip"))}
+PACKED = [path for path in sorted(DATA.glob("**/*.zarrvectors.zip")) if "0.9-by-others" not in path.parts]
+STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in PACKED}
 SAMPLE = [name for at, name in enumerate(STORES) if at % 6 == 0 or name in WARNED]
 
 
@@ -212,7 +213,13 @@ DAMAGE = {
     "a link table of 0.7 that leads nowhere": (
         "neuron-0.7", break_table, "links", "chunks that are not there"),
 }  # fmt: skip
-LEGAL = {"a cell that is not listed", "categories without encoding", "a level that the root does not name"}
+LEGAL = {
+    "a cell that is not listed",
+    "categories without encoding",
+    "a level that the root does not name",
+    "a wrong vertex_count",  # as edits leave it: only counts of our own are held to be right
+    "fewer vertices than stated",
+}
 
 
 @pytest.mark.parametrize("damage", list(DAMAGE))

@@ -1,6 +1,6 @@
 import pytest
 
-from zarr_vectors_lazy.errors import FormatError, UnsupportedVersionError
+from zarr_vectors_lazy.errors import FormatError, UnsupportedCapabilityError, UnsupportedVersionError
 from zarr_vectors_lazy.format import registry
 from zarr_vectors_lazy.format.base import Found
 
@@ -70,3 +70,18 @@ def test_a_write_that_was_not_finished():
         registry.generation_of(group(attributes), where="here")
     finished = group(attributes | {"zarr_vectors_lazy": {"state": "complete"}})
     assert registry.generation_of(finished, where="here").name == "0.9"
+
+
+def requiring(tokens, version="0.9.3"):
+    return group({"zarr_vectors": {"zv_version": version, "required_capabilities": tokens}})
+
+
+def test_what_a_store_requires():
+    assert registry.generation_of(requiring(["dense_manifests", "multiscale_links"]), where="here").name == "0.9"
+    with pytest.raises(UnsupportedCapabilityError, match="requires 'a', 'b', which is not read here; these are: "):
+        registry.generation_of(requiring(["b", "shared_fragments", "a"]), where="here")
+    with pytest.raises(UnsupportedCapabilityError, match="these are: none"):
+        registry.generation_of(requiring(["shared_fragments"], "0.7.0"), where="here")
+    for wrong in ("additive_levels", None, [1], {"a": 1}):
+        with pytest.raises(FormatError, match="required_capabilities must be a list of names"):
+            registry.generation_of(requiring(wrong), where="here")

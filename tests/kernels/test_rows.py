@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import modest, thorough
-from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask, outside_chunk, rows_in_box
+from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask, rows_in_box
+from zarr_vectors_lazy.plan.bbox import outside_chunk
 
 masks = st.lists(st.booleans(), max_size=30).map(lambda mask: np.array(mask, np.bool_))
 floats = st.floats(width=32, allow_nan=False) | st.sampled_from([0.1, np.float32(0.1), np.inf, -np.inf])

@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.format.encode import thorough
-from zarr_vectors_lazy.plan.bbox import chunks_in_box
+from zarr_vectors_lazy.plan.bbox import Placement, chunks_in_box
 
 EDGES = [0.1, 1 / 3, 1e-3, 0.3, 0.7, 1.0, 2.5, 10.0, 100.0, 2.0**-20, 12345.678]
 
@@ -141,3 +141,32 @@ def test_a_box_that_is_none_touches_nothing():
 def test_no_chunks():
     touched, inside = chunks_in_box(np.empty((0, 2), np.int64), np.ones(2), np.ones(2), (np.zeros(2), np.ones(2)))
     assert touched.shape == inside.shape == (0,)
+
+
+def test_bins_that_reach_out_of_chunks_widen_them():
+    """Each bin's rows are filed in any chunk that the bin meets, at any place of the bin (spec next, 14.2)."""
+    chunk, edge = np.array([100.0, 100.0]), np.array([40.0, 30.0])
+    placement = Placement(chunk_shape=chunk, bin_shape=chunk, strays=(edge,))
+    coords = np.array([[x, y] for x in range(-3, 4) for y in range(-3, 4)])
+    random = np.random.default_rng(1)
+    source = random.uniform(-300, 300, (2000, 2))
+    home = np.floor(source / chunk).astype(np.int64)
+    means = ((np.floor(source / edge) + random.uniform(0, 1, source.shape)) * edge).astype(np.float32)
+    assert (np.floor(means / chunk) != home).any()
+    for at, mean in zip(home, means, strict=True):
+        touched, inside = placement.meets(coords, (mean, mean))
+        assert touched[(coords == at).all(axis=1)].all()
+        assert not inside.any()
+        assert not placement.outside(mean[None], at).any()
+    assert placement.outside(np.array([[141.0, 50.0]]), np.array([0, 0])).all()
+    everything = (np.full(2, -1e4), np.full(2, 1e4))
+    assert placement.meets(coords, everything)[1].all()
+
+
+def test_bins_that_nest_reach_out_by_a_rounding_only():
+    edge = np.array([0.1, 0.1])
+    placement = Placement(chunk_shape=3 * edge, bin_shape=3 * edge, strays=(edge,))
+    bounds = placement.bounds(np.array([[0, 0], [7, -2]]))
+    plain = Placement(chunk_shape=3 * edge, bin_shape=3 * edge).bounds(np.array([[0, 0], [7, -2]]))
+    assert np.abs(bounds - plain).max() < 1e-6
+    assert ((bounds[:, 0] <= plain[:, 0]) & (bounds[:, 1] >= plain[:, 1])).all()

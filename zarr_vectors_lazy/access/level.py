@@ -15,6 +15,7 @@ from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
+from zarr_vectors_lazy.plan.bbox import Placement
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 T = TypeVar("T")
@@ -181,12 +182,18 @@ class LevelData:
         """Per-group arrays."""
         return self.tree.run(self.generation.group_attributes(self.meta))
 
-    @property
-    def trusts_grid(self) -> bool:
-        """Whether a chunk's coordinate tells where its vertices are.
+    @cached_property
+    def placement(self) -> Placement:
+        """Where the vertices of a chunk lie.
 
         Level 0 is cut by bins, and bins that do not tile chunks break the rule there. Pyramid builders place the
         vertices of coarser levels by the chunk alone.
         """
         meta = self.meta
-        return meta.index > 0 or meta.bins_tile or bool(np.all(meta.bin_shape >= meta.chunk_shape))
+        tiles = meta.index > 0 or meta.bins_tile or bool(np.all(meta.bin_shape >= meta.chunk_shape))
+        return Placement(
+            chunk_shape=meta.chunk_shape,
+            bin_shape=meta.bin_shape if meta.bins_tile else meta.chunk_shape,
+            strays=meta.strays or (),
+            known=tiles and meta.strays is not None,
+        )

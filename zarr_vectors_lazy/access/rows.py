@@ -10,12 +10,13 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
 from zarr_vectors_lazy.access.read import placed, read_fragments, read_row_count, read_vertices
 from zarr_vectors_lazy.errors import FormatError, SelectionError
-from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask, outside_chunk, rows_in_box
+from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask, rows_in_box
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex
+from zarr_vectors_lazy.plan.bbox import Placement
 from zarr_vectors_lazy.plan.selection import Condition
-from zarr_vectors_lazy.types import BBox, BoolArray, Floats, IntArray, Raw, Vertices
+from zarr_vectors_lazy.types import BBox, BoolArray, IntArray, Raw, Vertices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,8 +33,8 @@ class Chooser:
         Rows must lie in it, or None.
     conditions
         Masks from attributes.
-    chunk_shape
-        (D,) to check that vertices lie in their chunk, or None where the grid is not to be trusted.
+    placement
+        Where the vertices of a chunk must lie.
     """
 
     source: Source
@@ -41,7 +42,7 @@ class Chooser:
     fragments: CellSpec | None
     box: BBox | None
     conditions: tuple[Condition, ...]
-    chunk_shape: Floats | None
+    placement: Placement
 
 
 Owned = Mapping[tuple[int, ...], IntArray]
@@ -78,7 +79,7 @@ def choose_rows(
     """
     if masked and chooser.box is not None:
         positions = read_vertices(chooser.source, chooser.vertices, coord, vertices, count)
-        check_placement(chooser.source, chooser.vertices, coord, positions, chooser.chunk_shape)
+        check_placement(chooser.source, chooser.vertices, coord, positions, chooser.placement)
         mask = rows_in_box(positions, chooser.box)
     elif count is None and len(values):
         mask = np.ones(len(values[0]), np.bool_)
@@ -103,16 +104,13 @@ def choose_rows(
 
 
 def check_placement(
-    source: Source, spec: CellSpec, coord: tuple[int, ...], vertices: Vertices, chunk_shape: Floats | None
+    source: Source, spec: CellSpec, coord: tuple[int, ...], vertices: Vertices, placement: Placement
 ) -> None:
     """Raise FormatError if a vertex lies outside its chunk: boxes could not be answered from the grid."""
-    if chunk_shape is None or not len(vertices):
-        return
-    spatial = np.asarray(coord[len(coord) - len(chunk_shape) :], np.float64)
-    if outside_chunk(vertices, spatial, chunk_shape).any():
+    if placement.outside(vertices, np.asarray(coord, np.int64)).any():
         raise FormatError(
             f"chunk {dotted(coord)!r} of {spec.path!r} holds vertices that lie outside it for chunk shape "
-            f"{chunk_shape.tolist()}: boxes cannot be answered from this grid",
+            f"{placement.chunk_shape.tolist()}: boxes cannot be answered from this grid",
             where=source.spec.url,
         )
 

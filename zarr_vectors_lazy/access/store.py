@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.metadata import MetaTree
-from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.errors import FormatError, UnsupportedCapabilityError
 from zarr_vectors_lazy.format.base import Found, Generation
 from zarr_vectors_lazy.format.registry import generation_of
-from zarr_vectors_lazy.model.levels import StoreMeta
+from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 
@@ -70,15 +70,26 @@ def _parse(tree: MetaTree, root: Found) -> OpenStore:
     meta = _placed(tree, root, generation, tree.children("", required=False))
     nodes = {level: generation.level_nodes(level) for level in meta.level_names}
     tree.prefetch([path for node in nodes.values() for path in node])
-    levels: dict[int, LevelData] = {}
+    parsed: dict[int, LevelMeta] = {}
+    digests: dict[int, str] = {}
     for level, (path, _) in nodes.items():
         found = tree.node(path)
         if found is not None:
             try:
-                parsed = generation.parse_level(found, meta, level)
+                parsed[level] = generation.parse_level(found, meta, level)
             except FormatError as error:
                 raise type(error)(error.message, where=f"{tree.url}/{path}") from error
-            levels[level] = LevelData(tree, generation, meta, parsed, root.digest + found.digest)
+            digests[level] = root.digest + found.digest
+    try:
+        related = generation.relate(parsed, meta)
+    except FormatError as error:
+        raise type(error)(error.message, where=f"{tree.url}/{error.where}") from error
+    adding = [level for level, one in related.items() if one.chain]
+    if adding:
+        raise UnsupportedCapabilityError(
+            f"levels {adding} are additive: each holds only what the next coarser one does not", where=tree.url
+        )
+    levels = {level: LevelData(tree, generation, meta, one, digests[level]) for level, one in related.items()}
     return OpenStore(tree, generation, meta, levels, root.digest)
 
 

@@ -95,10 +95,11 @@ class ZVLevel(Outward, Stored, ArraysMixin):
 
     @property
     def chunk_bounds(self) -> Floats:
-        """(n, 2, D) lower and upper corner of each chunk."""
-        shape = self._view.data.meta.chunk_shape
-        spatial = self._view.table.coords[:, -len(shape) :]
-        return np.stack([spatial * shape, (spatial + 1) * shape], axis=1)
+        """(n, 2, D) lower and upper corner of the region in which the vertices of each chunk lie.
+
+        The chunk's own, but for coarse levels whose rows may lie outside their chunk (zarr-vectors-tools 0.3.0).
+        """
+        return self._view.data.placement.bounds(self._view.table.coords)
 
     @property
     def attribute_names(self) -> tuple[str, ...]:

@@ -63,6 +63,8 @@ class Generation(Protocol):
     name: str
     changeable: bool
     """Whether stores of it are changed in place; others are only read."""
+    capabilities: frozenset[str]
+    """What a store may require of its readers, all of it read here."""
 
     def family(self, key: str) -> tuple[int | None, str]:
         """Level and family of arrays that an object belongs to, by its key."""
@@ -78,6 +80,9 @@ class Generation(Protocol):
 
     def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
         """Parse a level's node."""
+
+    def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
+        """Levels, each told what its metadata and those of the others say together."""
 
     def headers(self) -> MetaSteps[dict[str, Json]]:
         """Opaque headers by format name."""

@@ -2,7 +2,7 @@
 
 import re
 
-from zarr_vectors_lazy.errors import FormatError, UnsupportedVersionError, listed
+from zarr_vectors_lazy.errors import FormatError, UnsupportedCapabilityError, UnsupportedVersionError, listed
 from zarr_vectors_lazy.format.base import Found, Generation
 from zarr_vectors_lazy.format.v07.generation import Generation07
 from zarr_vectors_lazy.format.v09.generation import Generation09
@@ -21,6 +21,8 @@ def generation_of(root: Found, *, where: str) -> Generation:
         If the node is not the root of a finished Zarr Vectors store.
     UnsupportedVersionError
         If it is one of a version that is not read here.
+    UnsupportedCapabilityError
+        If it requires a capability that is not implemented for its generation.
     """
     doc, attributes = root.doc, root.attributes
     if doc.get("zarr_format") != 3 or doc.get("node_type") != "group":
@@ -45,7 +47,19 @@ def generation_of(root: Found, *, where: str) -> Generation:
     if generation is None:
         known = ", ".join(f"{major}.{minor}.x" for major, minor in sorted(_BY_VERSION))
         raise UnsupportedVersionError(f"format version {version} is not read here; these are: {known}", where=where)
+    _check_required(block.get("required_capabilities", []), generation, where)
     return generation
+
+
+def _check_required(required: object, generation: Generation, where: str) -> None:
+    if not isinstance(required, list) or not all(isinstance(token, str) for token in required):
+        raise FormatError(f"required_capabilities must be a list of names, found {required!r}", where=where)
+    unknown = sorted(set(required) - generation.capabilities)
+    if unknown:
+        known = ", ".join(sorted(generation.capabilities)) or "none"
+        raise UnsupportedCapabilityError(
+            f"the store requires {listed(unknown)}, which is not read here; these are: {known}", where=where
+        )
 
 
 def by_name(name: str) -> Generation:

@@ -89,7 +89,7 @@ def choice_graph(view: LevelView) -> Named | None:
             fragments=fragments,
             box=selection.box,
             conditions=selection.conditions,
-            chunk_shape=view.data.meta.chunk_shape if view.data.trusts_grid else None,
+            placement=view.data.placement,
         ),
         reads=view.reads.name,
         coords=view.reads.coords,

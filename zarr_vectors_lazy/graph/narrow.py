@@ -11,7 +11,6 @@ from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.values import column_of
 from zarr_vectors_lazy.graph.view import MANIFESTS, LevelView
 from zarr_vectors_lazy.model.objects import Manifests
-from zarr_vectors_lazy.plan.bbox import chunks_in_box
 from zarr_vectors_lazy.plan.conditions import AnyOf, Between, parse_test
 from zarr_vectors_lazy.plan.selection import Condition
 from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
@@ -20,7 +19,7 @@ from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
 def select_box(view: LevelView, box: BBox) -> LevelView:
     """Rows of a view that lie in a box; only the chunks that it meets remain."""
     selection = view.selection.with_box(box)
-    keep, inside = _met(view, box)
+    keep, inside = view.data.placement.meets(view.table.coords, box)
     return view.narrowed(keep, selection=selection, inside=view.inside & inside)
 
 
@@ -127,14 +126,6 @@ def objects_of_chunks(view: LevelView) -> IntArray:
             return np.sort(rows)
     at = view.table.find(view.manifests.chunks)
     return np.unique(view.manifests.owners[at >= 0])
-
-
-def _met(view: LevelView, box: BBox) -> tuple[BoolArray, BoolArray]:
-    if not view.data.trusts_grid:  # bins that do not tile chunks: a chunk's place does not tell what it holds
-        return np.ones(len(view), np.bool_), np.zeros(len(view), np.bool_)
-    meta = view.data.meta
-    bin_shape = meta.bin_shape if meta.bins_tile else meta.chunk_shape
-    return chunks_in_box(view.table.coords, meta.chunk_shape, bin_shape, box)
 
 
 def _touched(view: LevelView, manifests: Manifests) -> BoolArray:

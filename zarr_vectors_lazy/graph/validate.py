@@ -87,8 +87,8 @@ class _Planner:
         whole = WholeCheck(
             source=data.source,
             coords=self.vertices.chunks.coords,
-            stated=data.meta.vertex_count,
-            sure=data.meta.count_is_sure,
+            stated=data.meta.stated_count,
+            sure=data.meta.count_is_sure and self.vertices.counts is not None,
             families=tuple(family for family in families if family is not None),
             objects=objects,
             groups=groups,
@@ -201,7 +201,7 @@ def _summary(plan: LevelPlan) -> Delayed:
     shared = LevelCheck(
         source=data.source,
         cells=tuple(cell for cell, _ in plan.cells),
-        chunk_shape=data.meta.chunk_shape if data.trusts_grid else None,
+        placement=data.placement,
         bounds=data.store.bounds,
         tiles=data.meta.fragments_tile,
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.types import BBox, BoolArray, Floats, IntArray, Vertices
+from zarr_vectors_lazy.types import BBox, BoolArray, IntArray, Vertices
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,10 +64,3 @@ def rows_in_box(vertices: Vertices, box: BBox) -> BoolArray:
         if hi < np.inf:
             mask &= column <= hi
     return mask
-
-
-def outside_chunk(vertices: Vertices, coord: Floats, chunk_shape: Floats) -> BoolArray:
-    """(N,) whether a vertex lies clearly outside its chunk: by more than float32 rounding of the quotient."""
-    at = vertices.astype(np.float64, copy=False) / chunk_shape - coord
-    slack = 4 * np.finfo(np.float32).eps * (1 + np.abs(coord))
-    return np.asarray(((at < -slack) | (at > 1 + slack)).any(axis=1))

@@ -72,6 +72,11 @@ class LevelMeta:
         Whether the declared rows can be held against what is read.
     edges_lost
         Why the level does not tell its edges and faces; empty where it does.
+    strays
+        Bin edge lengths, each (D,): rows may lie outside their chunk by as much as these bins reach out of it. None:
+        they may lie anywhere.
+    chain
+        Levels whose content together is that of this one, it first; empty: it alone.
     """
 
     index: int
@@ -83,6 +88,14 @@ class LevelMeta:
     attributes: Json
     count_is_sure: bool = True
     edges_lost: str = ""
+    strays: tuple[Floats, ...] | None = ()
+    chain: tuple[int, ...] = ()
+
+    @property
+    def stated_count(self) -> int | None:
+        """Rows that the metadata state, right or wrong; None where they do not."""
+        count: int | None = self.attributes.get("zarr_vectors_level", {}).get("vertex_count")
+        return count
 
     @cached_property
     def bins_tile(self) -> bool:

@@ -1,8 +1,89 @@
-"""Which chunks a box needs (spec 0.9, 4.2: a vertex lies in chunk floor(position / chunk shape), in float64)."""
+"""Where the vertices of a chunk lie, and which chunks a box needs.
+
+A vertex lies in chunk floor(position / chunk shape), in float64 (spec 0.9, 4.2). Coarse levels of zarr-vectors-tools
+0.3.0 break that by up to a bin (spec next, 14).
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 
-from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats
+from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats, Vertices
+
+WHOLE = 1e-6  # by so much a quotient that counts as whole may be off
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Placement:
+    """Where the vertices of the chunks of a level lie.
+
+    Parameters
+    ----------
+    chunk_shape
+        (D,) edge lengths of a chunk.
+    bin_shape
+        (D,) edge lengths of bins of which a whole number makes a chunk; ``chunk_shape`` where there are none.
+    strays
+        Edge lengths, each (D,), of bins whose rows lie in a chunk that the bin meets and not always inside it.
+    known
+        False: a chunk's coordinate does not tell what it holds.
+    """
+
+    chunk_shape: Floats
+    bin_shape: Floats
+    strays: tuple[Floats, ...] = ()
+    known: bool = True
+
+    def spatial(self, coords: ChunkCoords) -> ChunkCoords:
+        """(n, D) the spatial components of (n, K) chunk coordinates, which are the last."""
+        return coords[:, coords.shape[1] - len(self.chunk_shape) :]
+
+    def bounds(self, coords: ChunkCoords) -> Floats:
+        """(n, 2, D) lower and upper corner of the region in which the vertices of (n, K) chunks lie."""
+        spatial = self.spatial(coords)
+        out = np.stack([spatial * self.chunk_shape, (spatial + 1) * self.chunk_shape], axis=1)
+        for edge in self.strays:
+            first, last = spatial * self.chunk_shape / edge, (spatial + 1) * self.chunk_shape / edge
+            lower, upper = np.floor(_whole(first)) * edge, np.ceil(_whole(last)) * edge
+            # Means were rounded to float32, outwards too.
+            out[:, 0] = np.minimum(out[:, 0], np.nextafter(lower.astype(np.float32), np.float32(-np.inf)))
+            out[:, 1] = np.maximum(out[:, 1], np.nextafter(upper.astype(np.float32), np.float32(np.inf)))
+        return out
+
+    def meets(self, coords: ChunkCoords, box: BBox) -> tuple[BoolArray, BoolArray]:
+        """Tell the chunks, (n, K), that may hold vertices of a box, and those whose vertices must all lie in it."""
+        if not self.known:  # bins that do not tile chunks, or none stated: any chunk may hold anything
+            return np.ones(len(coords), np.bool_), np.zeros(len(coords), np.bool_)
+        if not self.strays:
+            return chunks_in_box(coords, self.chunk_shape, self.bin_shape, box)
+        bounds = self.bounds(coords)
+        touched = ((bounds[:, 0] <= box[1]) & (bounds[:, 1] >= box[0])).all(axis=1) & bool((box[0] <= box[1]).all())
+        inside = ((bounds[:, 0] >= box[0]) & (bounds[:, 1] <= box[1])).all(axis=1)
+        return np.asarray(touched), np.asarray(touched & inside)
+
+    def outside(self, vertices: Vertices, coord: ChunkCoords) -> BoolArray:
+        """(N,) whether vertices, (N, D), of the chunk at (K,) lie clearly outside the region of the chunk."""
+        if not self.known or not len(vertices):
+            return np.zeros(len(vertices), np.bool_)
+        out = outside_chunk(vertices, self.spatial(coord[None])[0].astype(np.float64), self.chunk_shape)
+        if self.strays and out.any():
+            (lo, hi) = self.bounds(coord[None])[0]
+            beyond = (vertices[out] < lo) | (vertices[out] > hi)
+            out[out] = beyond.any(axis=1)
+        return out
+
+    def reach(self, vertices: Vertices, coord: ChunkCoords) -> tuple[int, float]:
+        """How many vertices, (N, D), lie outside the chunk at (K,), and how far the farthest along an axis."""
+        lower = self.spatial(coord[None])[0] * self.chunk_shape
+        far = np.maximum(lower - vertices, vertices - (lower + self.chunk_shape)).max(axis=1, initial=0.0)
+        return int(np.count_nonzero(far > 0)), float(far.max(initial=0.0))
+
+
+def outside_chunk(vertices: Vertices, coord: Floats, chunk_shape: Floats) -> BoolArray:
+    """(N,) whether a vertex lies clearly outside its chunk: by more than float32 rounding of the quotient."""
+    at = vertices.astype(np.float64, copy=False) / chunk_shape - coord
+    slack = 4 * np.finfo(np.float32).eps * (1 + np.abs(coord))
+    return np.asarray(((at < -slack) | (at > 1 + slack)).any(axis=1))
 
 
 def chunks_in_box(
@@ -44,3 +125,8 @@ def _chunks_of(corner: Floats, chunk_shape: Floats, bin_shape: Floats) -> Floats
     """
     by_bin = np.floor(np.floor(corner / bin_shape) / np.rint(chunk_shape / bin_shape))
     return np.sort([np.floor(corner / chunk_shape), by_bin], axis=0)
+
+
+def _whole(quotient: Floats) -> Floats:
+    near = np.rint(quotient)
+    return np.where(np.abs(quotient - near) <= WHOLE * np.maximum(1, np.abs(near)), near, quotient)

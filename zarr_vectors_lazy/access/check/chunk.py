@@ -11,12 +11,12 @@ from zarr_vectors_lazy.access.read import read_batch, read_fragments, read_links
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.vectors import decode_categories, decode_rows
-from zarr_vectors_lazy.kernels.rows import outside_chunk
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.findings import Check, Finding, Severity
 from zarr_vectors_lazy.model.links import LinkCoding
 from zarr_vectors_lazy.model.objects import Fragments
+from zarr_vectors_lazy.plan.bbox import Placement
 from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw, Vertices
 
 Kind: TypeAlias = Literal["vertices", "fragments", "owners", "attribute", "links", "link_fragments", "link_attribute"]
@@ -61,8 +61,8 @@ class LevelCheck:
         The level.
     cells
         Its arrays, the vertices first, the fragments second, links before what belongs to them.
-    chunk_shape
-        (D,) to check that vertices lie in their chunk; None where the grid does not tell.
+    placement
+        Where the vertices of a chunk must lie.
     bounds
         That the store states.
     tiles
@@ -71,7 +71,7 @@ class LevelCheck:
 
     source: Source
     cells: tuple[CellCheck, ...]
-    chunk_shape: Floats | None
+    placement: Placement
     bounds: BBox
     tiles: bool
 
@@ -88,6 +88,8 @@ class Summary:
         By member and chunk number: records, and for each slot the largest row that is named, -1 for none.
     owners
         By chunk number the object id that each fragment is said to have.
+    strays
+        By chunk number, where rows may lie outside their chunk: how many do, and how far.
     findings
         What is wrong.
     """
@@ -96,6 +98,7 @@ class Summary:
     fragments: dict[int, int] = field(default_factory=dict)
     links: dict[tuple[str, int], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
     owners: dict[int, IntArray] = field(default_factory=dict)
+    strays: dict[int, tuple[int, float]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
 
@@ -172,12 +175,12 @@ class _Chunk:
             yield "structure", "warning", "a chunk without vertices is listed"
         if not np.isfinite(vertices).all():
             yield "structure", "error", f"{int((~np.isfinite(vertices)).any(axis=1).sum())} vertices are not finite"
-        shape = self.check.chunk_shape
-        if shape is not None:
-            spatial = np.asarray(self.coord[len(self.coord) - len(shape) :], np.float64)
-            outside = int(outside_chunk(vertices, spatial, shape).sum())
-            if outside:
-                yield "structure", "error", f"{outside} vertices lie outside the chunk: boxes would miss them"
+        placement, coord = self.check.placement, np.asarray(self.coord, np.int64)
+        outside = int(placement.outside(vertices, coord).sum())
+        if outside:
+            yield "structure", "error", f"{outside} vertices lie outside the chunk: boxes would miss them"
+        elif placement.strays and placement.known:
+            self.summary.strays[self.chunk] = placement.reach(vertices, coord)
         lo, hi = self.check.bounds
         beyond = int(((vertices < lo - _slack(lo)) | (vertices > hi + _slack(hi))).any(axis=1).sum())
         if beyond:

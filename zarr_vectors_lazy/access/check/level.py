@@ -89,6 +89,7 @@ def join_summaries(summaries: Sequence[Summary]) -> Summary:
         joined.fragments.update(summary.fragments)
         joined.links.update(summary.links)
         joined.owners.update(summary.owners)
+        joined.strays.update(summary.strays)
         joined.findings.extend(summary.findings)
     return joined
 
@@ -134,6 +135,15 @@ def _totals(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severity,
             "counts",
             "error" if check.sure and check.stated else "warning",
             (f"vertex_count states {check.stated}, its chunks have {total}"),
+        )
+    strays = sum(count for count, _ in here.strays.values())
+    if strays:
+        farthest = max(reach for _, reach in here.strays.values())
+        yield (
+            "structure",
+            "warning",
+            f"{strays} rows up to {farthest:.6g} outside their chunk, as coarse levels of zarr-vectors-tools 0.3.0 "
+            "have them: boxes are widened, and exact",
         )
 
 

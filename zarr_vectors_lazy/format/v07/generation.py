@@ -35,6 +35,7 @@ class Generation07:
 
     name = "0.7"
     changeable = False
+    capabilities: frozenset[str] = frozenset()
 
     def family(self, key: str) -> tuple[int | None, str]:
         """Level and family of an object: links by delta, inside chunks and across (spec 0.7, 3.3)."""
@@ -64,6 +65,10 @@ class Generation07:
             node = replace(node, doc=doc)
         meta = parse_level(node, store, level)
         return replace(meta, count_is_sure=False, edges_lost=_edges_lost(meta, store))
+
+    def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
+        """Return the levels as they are: each says all of itself."""
+        return levels
 
     def headers(self) -> MetaSteps[dict[str, Json]]:
         """Opaque headers by format name (spec 0.7, 6)."""

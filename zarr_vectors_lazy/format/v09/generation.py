@@ -9,6 +9,7 @@ from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.nodes import check_rank, find_headers
 from zarr_vectors_lazy.format.v09 import links, objects
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
+from zarr_vectors_lazy.format.v09.pyramid import relate_levels
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
@@ -17,6 +18,17 @@ from zarr_vectors_lazy.types import Json
 
 FAMILIES = {**NAMED, "links": 3, "link_attributes": 4}
 
+CAPABILITIES = frozenset(
+    {
+        "preserved_object_ids",
+        "shared_fragments",
+        "fragment_index",
+        "multiscale_links",
+        "fragment_link_groups",
+        "additive_levels",
+        "dense_manifests",
+    }
+)
 FRAGMENT_OWNERS = "fragment_attributes/object_id"
 
 
@@ -25,6 +37,7 @@ class Generation09:
 
     name = "0.9"
     changeable = True
+    capabilities = CAPABILITIES
 
     def family(self, key: str) -> tuple[int | None, str]:
         """Level and family of an object: links by delta and offsets (spec 0.9, 2)."""
@@ -45,6 +58,10 @@ class Generation09:
     def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
         """Parse a level's node (spec 0.9, 3.4)."""
         return parse_level(node, store, level)
+
+    def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
+        """Levels, each told what its metadata and those of the others say together (spec next, 4 and 14)."""
+        return relate_levels(levels, store)
 
     def headers(self) -> MetaSteps[dict[str, Json]]:
         """Opaque headers by format name (spec 0.9, 9)."""

@@ -83,7 +83,7 @@ def description(store: ZVStore) -> dict[str, Any]:
 
 def sketch(level: ZVLevel) -> str:
     """Lines that show where the level is occupied: the first two axes, darker where more chunks lie behind."""
-    spatial = np.rint(level.chunk_bounds[:, 0] / level.chunk_shape).astype(np.int64)
+    spatial = np.asarray(level.chunk_keys, np.int64).reshape(level.chunk_count, -1)[:, -level.store.ndim :]
     flat = spatial[:, [0, min(1, spatial.shape[1] - 1)]]
     if spatial.shape[1] == 1:
         flat[:, 1] = 0

@@ -1,0 +1,188 @@
+"""Stores that others write, after 0.9.2 or against its letter: read right, or refused, and never wrong in silence.
+
+``data/0.9-by-others/README.md`` says what is in each.
+"""
+
+import re
+import zipfile
+
+import dask
+import numpy as np
+import pytest
+from zarr.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
+
+import zarr_vectors_lazy as zvl
+from tests.conftest import DATA
+from zarr_vectors_lazy.errors import UnsupportedCapabilityError, UnsupportedVersionError
+
+STORES = DATA / "0.9-by-others" / "stores"
+NAMES = sorted(path.name.removesuffix(".zarrvectors.zip") for path in STORES.glob("*.zip"))
+UNREAD = {
+    "n093-required-unknown": UnsupportedCapabilityError,
+    "n010-dual-write": UnsupportedVersionError,
+    "n010-dual-write-no-multiscales": UnsupportedVersionError,
+    "n100-structural": UnsupportedVersionError,
+}
+DTYPES = {
+    "f4": "float32",
+    "f8": "float64",
+    "i4": "int32",
+    "i8": "int64",
+    "u2": "uint16",
+    "u1": "uint8",
+    "bool": "bool",
+    "vec_f4": ("float32", 3),
+    "vec_f8": ("float64", 2),
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    with dask.config.set(scheduler="sync"):
+        yield
+
+
+def packed(name):
+    """The objects of a store, in memory."""
+    buffer = default_buffer_prototype().buffer
+    with zipfile.ZipFile(STORES / f"{name}.zarrvectors.zip") as files:
+        return MemoryStore({key: buffer.from_bytes(files.read(key)) for key in files.namelist()})
+
+
+def unpacked(name, folder):
+    with zipfile.ZipFile(STORES / f"{name}.zarrvectors.zip") as files:
+        files.extractall(folder / name)
+    return folder / name
+
+
+def open_store(name, **options):
+    return zvl.open_zv(packed(name), **options)
+
+
+def expected_of(name):
+    with np.load(STORES / f"{name}.expected.npz") as arrays:
+        return dict(arrays)
+
+
+def by_place(positions):
+    return np.lexsort(positions.T[::-1])
+
+
+def ends_of(positions, edges):
+    """Edges as the places of their ends, the lesser first, sorted."""
+    pairs = np.asarray(positions)[np.asarray(edges)].reshape(len(edges), 2, -1)
+    first, second = pairs[:, 0], pairs[:, 1]
+    swap = np.array([tuple(p) > tuple(q) for p, q in zip(first, second, strict=True)], bool)
+    pairs = np.where(swap[:, None, None], pairs[:, ::-1], pairs)
+    return pairs[by_place(pairs.reshape(len(pairs), -1))]
+
+
+def corners_of(positions, faces):
+    """Faces as the places of their corners, the least first, sorted."""
+    corners = np.asarray(positions)[np.asarray(faces)]
+    least = [min(range(corners.shape[1]), key=lambda j, face=face: tuple(face[j])) for face in corners]
+    turned = np.stack([np.roll(face, -at, 0) for face, at in zip(corners, least, strict=True)])
+    return turned[by_place(turned.reshape(len(turned), -1))]
+
+
+def same(found, right, what):
+    found, right = np.asarray(found), np.asarray(right)
+    assert found.shape == right.shape, what
+    assert found.dtype.kind == right.dtype.kind, what
+    assert np.array_equal(found, right, equal_nan=found.dtype.kind == "f"), what
+
+
+def check_rows(level, want, boxes):
+    positions = level.vertices.compute()
+    order = by_place(positions)
+    same(positions[order], want["positions"], "positions")
+    assert level.vertex_count in (None, len(positions))
+    assert level.compute_chunk_sizes().vertex_count == len(positions)
+    for key in (key for key in want if key.startswith("attr/")):
+        name = key.removeprefix("attr/")
+        assert name in level.attribute_names
+        same(level.attributes[name].compute()[order], want[key], key)
+    for number, box in enumerate(boxes):
+        if f"bbox{number}/positions" in want:
+            found = level.sel(bbox=box).vertices.compute()
+            same(found[by_place(found)], want[f"bbox{number}/positions"], f"box {number}")
+
+
+def check_joined(level, want):
+    for key, make in (("edges", ends_of), ("faces", corners_of)):
+        if key in want:
+            same(make(level.vertices.compute(), getattr(level, key).compute()), want[key], key)
+    if "edge_count" in want:
+        assert len(level.edges.compute()) == int(want["edge_count"])
+    for key in (key for key in want if re.fullmatch("object[0-9]+/faces", key)):
+        part = level.sel(objects=[int(key.removeprefix("object").split("/")[0])])
+        same(corners_of(part.vertices.compute(), part.faces.compute()), want[key], key)
+
+
+def check_objects(level, want):
+    for key in (key for key in want if key.startswith("object_attr/")):
+        same(level.objects.attributes[key.removeprefix("object_attr/")].values, want[key], key)
+    if "objects/slots" in want:
+        same(level.objects.slots, want["objects/slots"], "slots")
+    if "objects/ids" in want:
+        ids, offsets = want["objects/ids"], want["objects/offsets"]
+        same(np.sort(level.objects.ids), np.sort(ids), "ids")
+        flat, starts = dask.compute(*level.objects.ragged())
+        at = {object_id: row for row, object_id in enumerate(level.objects.ids.tolist())}
+        for row, object_id in enumerate(ids.tolist()):
+            right = want["objects/vertices"][offsets[row] : offsets[row + 1]]
+            same(level.objects[object_id].compute(), right, object_id)
+            same(flat[starts[at[object_id]] : starts[at[object_id] + 1]], right, object_id)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_read_is_right(name):
+    if name in UNREAD:
+        with pytest.raises(UNREAD[name]):
+            open_store(name)
+        return
+    store = open_store(name, **({"attribute_dtypes": DTYPES} if "dtypeless" in name else {}))
+    expected = expected_of(name)
+    boxes, number = [], 0
+    while f"bbox{number}/lo" in expected:
+        boxes.append((expected[f"bbox{number}/lo"], expected[f"bbox{number}/hi"]))
+        number += 1
+    for level in store:
+        prefix = f"L{level.index}/"
+        want = {key.removeprefix(prefix): value for key, value in expected.items() if key.startswith(prefix)}
+        want |= {key.removeprefix("complete/"): value for key, value in want.items() if key.startswith("complete/")}
+        if "positions" in want:
+            check_rows(level, want, boxes)
+        check_joined(level, want)
+        check_objects(level, want)
+
+
+def test_an_unknown_requirement_stops_everything(tmp_path):
+    path = unpacked("n093-required-unknown", tmp_path)
+    for refused in (zvl.read_points, zvl.index, zvl.consolidate):
+        with pytest.raises(UnsupportedCapabilityError, match="'teleportation', which is not read here; these are"):
+            refused(path)
+    with pytest.raises(UnsupportedCapabilityError):
+        zvl.rechunk(path, tmp_path / "other", chunk_shape=50)
+    report = zvl.validate(path)
+    assert not report.ok
+    assert "teleportation" in report.errors[0].message
+
+
+def test_rows_outside_their_chunk_are_found_and_told():
+    store = open_store("t030-points-coarse")
+    for level in (store[1], store[2]):
+        positions = level.vertices.compute()
+        blocks = np.repeat(np.arange(level.chunk_count), level.compute_chunk_sizes().vertices.chunks[0])
+        lo, hi = level.chunk_bounds[blocks].transpose(1, 0, 2)
+        assert ((positions >= lo) & (positions <= hi)).all()
+        for row in positions:
+            found = level.sel(bbox=(row, row)).vertices.compute()
+            same(found, positions[(positions == row).all(axis=1)], row)
+        assert level.vertex_count is None
+    plain = store[0].chunk_bounds
+    assert np.array_equal(plain[:, 1] - plain[:, 0], np.broadcast_to(store[0].chunk_shape, plain[:, 0].shape))
+    report = zvl.validate(packed("t030-points-coarse"))
+    assert report.ok
+    assert any("outside their chunk, as coarse levels of zarr-vectors-tools" in f.message for f in report.warnings)

@@ -1,0 +1,72 @@
+"""What the levels of a pyramid say of each other (spec next, 4 and 14)."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
+from zarr_vectors_lazy.types import Floats, Json
+
+PLACED = frozenset({"none", "manual", "aggregate", "mesh_cluster"})
+"""Methods that place every row by its position; others but ``per_object`` may keep the chunks of their parent."""
+REPLACE, ADD = "replace", "add"
+
+
+def relate_levels(levels: Mapping[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
+    """Levels, each told what its metadata and those of the others say together.
+
+    Raises
+    ------
+    FormatError
+        If a level refines one that is not there, or otherwise than the format knows.
+    """
+    return {
+        index: replace(
+            meta,
+            strays=_strays(index, levels, store),
+            chain=_chain(index, levels),
+            vertex_count=None if _loose(meta) else meta.vertex_count,  # which counts bins, not rows
+        )
+        for index, meta in levels.items()
+    }
+
+
+def _block(meta: LevelMeta) -> Json:
+    block: Json = meta.attributes["zarr_vectors_level"]
+    return block
+
+
+def _loose(meta: LevelMeta) -> bool:
+    """Whether zarr-vectors-tools 0.3.0 filed each bin's mean in the chunks of its source vertices."""
+    block = _block(meta)
+    return meta.index > 0 and block.get("coarsening_method") == "per_object" and not block.get("shared_fragments")
+
+
+def _strays(index: int, levels: Mapping[int, LevelMeta], store: StoreMeta) -> tuple[Floats, ...] | None:
+    """Bins by which rows of a level may lie outside their chunk: its own, or those of levels whose chunks it kept."""
+    while index in levels:
+        meta, block = levels[index], _block(levels[index])
+        if _loose(meta):
+            return (meta.bin_shape,) if index in store.bins else None
+        parent = block.get("parent_level")
+        placed = block.get("coarsening_method", "none") in PLACED or block.get("shared_fragments")
+        if placed or not isinstance(parent, int) or not 0 <= parent < index:
+            break
+        index = parent
+    return ()
+
+
+def _chain(index: int, levels: Mapping[int, LevelMeta]) -> tuple[int, ...]:
+    """Levels whose content makes up that of a level, it first."""
+    chain = [index]
+    while True:
+        refinement = _block(levels[chain[-1]]).get("refinement", REPLACE)
+        if refinement not in (REPLACE, ADD):
+            text = f"refinement must be {REPLACE!r} or {ADD!r}, found {refinement!r}"
+            raise FormatError(text, where=str(chain[-1]))
+        if refinement == REPLACE:
+            return tuple(chain) if len(chain) > 1 else ()
+        if chain[-1] + 1 not in levels:
+            text = f"level {chain[-1]} refines level {chain[-1] + 1}, which is not there"
+            raise FormatError(text, where=str(chain[-1]))
+        chain.append(chain[-1] + 1)
