@@ -4,11 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import modest, thorough
-from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask, rows_in_box
+from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask
 from zarr_vectors_lazy.plan.bbox import outside_chunk
 
 masks = st.lists(st.booleans(), max_size=30).map(lambda mask: np.array(mask, np.bool_))
-floats = st.floats(width=32, allow_nan=False) | st.sampled_from([0.1, np.float32(0.1), np.inf, -np.inf])
 
 
 @thorough
@@ -31,30 +30,6 @@ def test_all_rows_need_no_list():
     values = np.arange(4)
     assert Kept(4, None).take(values) is values
     assert kept_of_mask(np.zeros(4, np.bool_)).renumber(np.arange(4)).tolist() == [-1] * 4
-
-
-@thorough
-@given(st.lists(st.lists(floats, min_size=2, max_size=2), max_size=20), st.data())
-@pytest.mark.parametrize("dtype", ["f4", "f8"])
-def test_rows_in_a_box_are_compared_in_float64(dtype, points, data):
-    vertices = np.array(points, dtype).reshape(-1, 2)
-    ends = floats | st.sampled_from(vertices.astype("f8").ravel().tolist() or [0.0])
-    lo, hi = (np.array(data.draw(st.lists(ends, min_size=2, max_size=2)), "f8") for _ in "lh")
-    expected = [all(lo[d] <= float(p[d]) <= hi[d] for d in range(2)) for p in vertices]
-    assert rows_in_box(vertices, (lo, hi)).tolist() == expected
-
-
-def test_a_float32_is_not_the_float64_of_the_same_text():
-    vertices = np.array([[0.1]], "f4")
-    assert not rows_in_box(vertices, (np.array([0.0]), np.array([0.1])))[0]
-    assert rows_in_box(vertices, (np.array([0.1]), np.array([1.0])))[0]
-    assert rows_in_box(vertices, (np.array([float(np.float32(0.1))]),) * 2)[0]
-
-
-def test_vertices_that_are_not_numbers_are_in_no_bounded_box():
-    vertices = np.array([[np.nan, 0.0]])
-    assert not rows_in_box(vertices, (np.array([-1.0, -np.inf]), np.array([np.inf, np.inf])))[0]
-    assert rows_in_box(vertices, (np.array([-np.inf, -1.0]), np.array([np.inf, 1.0])))[0]
 
 
 @modest

@@ -8,10 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.kernels.rows import Kept, rows_in_box
+from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.plan.bbox import chunks_in_box
 from zarr_vectors_lazy.plan.blocks import check_chunking, cut_blocks
-from zarr_vectors_lazy.plan.selection import Selection, parse_box
+from zarr_vectors_lazy.plan.regions import Region, parse_region, rows_in_box
+from zarr_vectors_lazy.plan.selection import Selection
 
 edges = st.sampled_from([0.1, 1 / 3, 1e-3, 1.0, 12.0, 7.25])
 
@@ -44,7 +45,11 @@ def test_a_face_on_a_chunk_border_leaves_the_chunk_below_out():
 
 
 def test_boxes_that_do_not_meet_touch_nothing():
-    one = Selection().with_box((np.zeros(2), np.ones(2))).with_box((np.full(2, 2.0), np.full(2, 3.0)))
+    one = (
+        Selection()
+        .with_region(Region.of((np.zeros(2), np.ones(2))))
+        .with_region(Region.of((np.full(2, 2.0), np.full(2, 3.0))))
+    )
     assert one.box is not None
     touched, inside = chunks_in_box(np.array([[0, 0], [2, 2]]), np.ones(2), np.ones(2), one.box)
     assert not touched.any()
@@ -56,15 +61,15 @@ def test_boxes_that_do_not_meet_touch_nothing():
 )
 def test_malformed_boxes_are_refused(bad):
     with pytest.raises(SelectionError):
-        parse_box(bad, {}, ("x", "y"))
+        parse_region(bad, {}, ("x", "y"))
 
 
 def test_boxes_by_axis():
-    lo, hi = parse_box(([0, 0], [9, 9]), {"y": slice(3, None)}, ("x", "y"))
+    lo, hi = parse_region(([0, 0], [9, 9]), {"y": slice(3, None)}, ("x", "y")).bounds
     assert (lo.tolist(), hi.tolist()) == ([0, 3], [9, 9])
     for bad in ({"w": slice(0, 1)}, {"x": 3}, {"x": slice(2, 1)}, {"x": slice(0, 1, 2)}, {"x": slice("a", None)}):
         with pytest.raises(SelectionError):
-            parse_box(None, bad, ("x", "y"))
+            parse_region(None, bad, ("x", "y"))
 
 
 @settings(max_examples=100, deadline=None, derandomize=True)

@@ -10,13 +10,14 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
 from zarr_vectors_lazy.access.read import placed, read_fragments, read_row_count, read_vertices
 from zarr_vectors_lazy.errors import FormatError, SelectionError
-from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask, rows_in_box
+from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.plan.bbox import Placement
+from zarr_vectors_lazy.plan.regions import Region
 from zarr_vectors_lazy.plan.selection import Condition
-from zarr_vectors_lazy.types import BBox, BoolArray, IntArray, Raw, Vertices
+from zarr_vectors_lazy.types import BoolArray, IntArray, Raw, Vertices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,8 +30,8 @@ class Chooser:
         The level.
     vertices, fragments
         How their cells are read; fragments only where rows are chosen by object.
-    box
-        Rows must lie in it, or None.
+    regions
+        Boxes that rows must lie in.
     conditions
         Masks from attributes.
     placement
@@ -40,7 +41,7 @@ class Chooser:
     source: Source
     vertices: CellSpec
     fragments: CellSpec | None
-    box: BBox | None
+    regions: tuple[Region, ...]
     conditions: tuple[Condition, ...]
     placement: Placement
 
@@ -77,10 +78,10 @@ def choose_rows(
     masked
         Whether the box cuts this chunk.
     """
-    if masked and chooser.box is not None:
+    if masked and chooser.regions:
         positions = read_vertices(chooser.source, chooser.vertices, coord, vertices, count)
         check_placement(chooser.source, chooser.vertices, coord, positions, chooser.placement)
-        mask = rows_in_box(positions, chooser.box)
+        mask = np.logical_and.reduce([region.rows(positions) for region in chooser.regions])
     elif count is None and len(values):
         mask = np.ones(len(values[0]), np.bool_)
     elif count is None:

@@ -19,10 +19,10 @@ from zarr_vectors_lazy.graph.columns import vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.explain import Explanation, explain
 from zarr_vectors_lazy.graph.links import links_array
-from zarr_vectors_lazy.graph.narrow import select_box, select_objects, select_touching
+from zarr_vectors_lazy.graph.narrow import select_objects, select_region, select_touching
 from zarr_vectors_lazy.graph.numbering import sized
 from zarr_vectors_lazy.graph.view import LevelView
-from zarr_vectors_lazy.plan.selection import parse_box
+from zarr_vectors_lazy.plan.regions import parse_region
 from zarr_vectors_lazy.types import Floats, IntArray
 
 if TYPE_CHECKING:
@@ -208,14 +208,16 @@ class ZVLevel(Outward, Stored, ArraysMixin):
         groups: int | str | Sequence[int | str] | None = None,
         where: Mapping[str, Any] | Callable[..., Any] | None = None,
         whole_objects: bool = False,
-        **axes: slice,
+        world: bool = False,
+        **axes: slice | tuple[float | None, float | None],
     ) -> "ZVLevel":
         """Select rows; what is selected is a level again, and nothing is read but ids where objects are named.
 
         Parameters
         ----------
         bbox
-            (lo, hi), inclusive on both faces, compared in float64.
+            (lo, hi), inclusive on both faces, compared in float64; or several boxes, of depth 3, (n, 2, D): their
+            union.
         objects, groups
             Ids of objects; ids or names of groups.
         where
@@ -225,8 +227,11 @@ class ZVLevel(Outward, Stored, ArraysMixin):
             parameter names are the attributes that it reads and that gives a mask of the rows of a chunk.
         whole_objects
             All rows of every object that has a vertex in the box.
+        world
+            Boxes, and ``x=``, ``y=``, ``z=``, are in world coordinates: exactly the rows whose `ZVStore.to_world` lies
+            in them.
         **axes
-            ``x=slice(100, 300)`` by axis name.
+            ``x=slice(100, 300)`` or ``x=(100, 300)`` by axis name.
 
         Raises
         ------
@@ -236,13 +241,16 @@ class ZVLevel(Outward, Stored, ArraysMixin):
             If there is no such object, group or attribute.
         """
         view = self._view
-        box = parse_box(bbox, axes, self._store.axes)
-        if whole_objects and box is None:
-            raise SelectionError("whole_objects=True needs a box")
+        root = view.data.store
+        region = parse_region(bbox, axes, root.axes, root.world if world else None)
+        if region is None and (whole_objects or world):
+            raise SelectionError(f"{'whole_objects' if whole_objects else 'world'}=True needs a box")
+        if world:
+            root.world.warn()
         if objects is not None or groups is not None:
             view = select_objects(view, parse_ids(self.objects, objects, groups))
-        if box is not None:
-            view = select_touching(view, box) if whole_objects else select_box(view, box)
+        if region is not None:
+            view = select_touching(view, region) if whole_objects else select_region(view, region)
         if where is not None:
             view = select_by_values(view, where)
         return ZVLevel(self._store, view)

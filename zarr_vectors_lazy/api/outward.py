@@ -1,6 +1,7 @@
 """A level out into the ecosystem: xarray, data frames, delayed values, chunks one by one, pictures."""
 
 from collections.abc import Iterator, Sequence
+from functools import reduce
 from typing import TYPE_CHECKING, Any, cast
 
 import xarray as xr
@@ -13,7 +14,7 @@ from zarr_vectors_lazy.convert.neuroglancer import view_in_neuroglancer
 from zarr_vectors_lazy.convert.plot import fitting, panels_of, plot_view
 from zarr_vectors_lazy.convert.xarray import level_dataset
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.graph.narrow import select_box
+from zarr_vectors_lazy.graph.narrow import select_region
 from zarr_vectors_lazy.graph.parts import delayed_parts, iterate_chunks
 from zarr_vectors_lazy.graph.view import LevelView
 
@@ -203,6 +204,5 @@ class Outward:
         return view_in_neuroglancer(self._view)
 
     def _coarser(self) -> list[LevelView]:
-        box = self._view.selection.box
         views = [self._store[index]._view for index in self._store.levels if index > self._view.data.meta.index]
-        return views if box is None else [select_box(view, box) for view in views]
+        return [reduce(select_region, self._view.selection.regions, view) for view in views]

@@ -16,7 +16,7 @@ from zarr_vectors_lazy.api.store import open_zv
 from zarr_vectors_lazy.api.walks import Walks, walk
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.narrow import select_chunks
-from zarr_vectors_lazy.plan.selection import parse_box
+from zarr_vectors_lazy.plan.regions import parse_region
 from zarr_vectors_lazy.types import IntArray
 
 Ids: TypeAlias = Sequence[int] | IntArray | None
@@ -47,7 +47,7 @@ def read_points(
     level
         Which level.
     bbox
-        (lo, hi), inclusive on both faces.
+        (lo, hi), inclusive on both faces; or several boxes, of depth 3: their union.
     object_ids, group_ids
         Objects, and groups of objects by id or name; given both, the objects that are in these groups.
     chunks
@@ -321,9 +321,9 @@ def _coords(chunks: Any, rank: int) -> IntArray:
 
 def _paths(level: ZVLevel, bbox: Any, ids: IntArray | None, chunks: Any, values: Filter, *, names: Names) -> Walks:
     """Objects cut to chunks and values, and of these the ones that have a vertex in a box."""
-    box = parse_box(bbox, {}, level.store.axes)
+    region = parse_region(bbox, {}, level.store.axes)
     joined = level._view.data.object_index is not None
-    part = _part(level, bbox if joined else None, ids, chunks, values, whole_objects=box is not None and joined)
+    part = _part(level, bbox if joined else None, ids, chunks, values, whole_objects=region is not None and joined)
     found = walk(part, ids, _names(level, names, ()))
     # Objects may share vertices: those of one in the box do not bring the other in.
-    return found if box is None else found.touching(box)
+    return found if region is None else found.touching(region)

@@ -10,9 +10,9 @@ import numpy as np
 from zarr_vectors_lazy.access.rows import rows_of_ids
 from zarr_vectors_lazy.graph.narrow import candidate_objects
 from zarr_vectors_lazy.graph.paths import path_rows_arrays
-from zarr_vectors_lazy.kernels.rows import rows_in_box
 from zarr_vectors_lazy.model.objects import ragged_arange
-from zarr_vectors_lazy.types import BBox, IntArray, Vertices
+from zarr_vectors_lazy.plan.regions import Region
+from zarr_vectors_lazy.types import IntArray, Vertices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,9 +70,9 @@ class Walks:
         """Objects of at least so many vertices."""
         return self.take(np.flatnonzero(self.counts >= least))
 
-    def touching(self, box: BBox) -> "Walks":
-        """Objects that have a vertex in a box."""
-        inside = np.concatenate([[0], np.cumsum(rows_in_box(self.vertices, box))])
+    def touching(self, region: Region) -> "Walks":
+        """Objects that have a vertex in some boxes."""
+        inside = np.concatenate([[0], np.cumsum(region.rows(self.vertices))])
         return self.take(np.flatnonzero(np.diff(inside[self.offsets]) > 0))
 
     def pieces(self) -> list[list[Vertices]]:

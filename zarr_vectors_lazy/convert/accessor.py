@@ -12,10 +12,10 @@ from zarr_vectors_lazy.convert.lazy import SOURCE, LazyRows, LazySizes
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.bins import binned_array
 from zarr_vectors_lazy.graph.columns import vertices_array
-from zarr_vectors_lazy.graph.narrow import select_box
+from zarr_vectors_lazy.graph.narrow import select_region
 from zarr_vectors_lazy.kernels.grid import Grid
 from zarr_vectors_lazy.model.objects import ragged_arange
-from zarr_vectors_lazy.plan.selection import parse_box
+from zarr_vectors_lazy.plan.regions import Region, parse_region
 from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
 
 ORIGIN = "zarr_vectors"
@@ -47,7 +47,7 @@ class Accessor:
         Parameters
         ----------
         bbox
-            (lo, hi), inclusive on both faces, compared in float64.
+            (lo, hi), inclusive on both faces, compared in float64; or several boxes, of depth 3: their union.
         **axes
             ``x=slice(100, 300)`` by axis name.
 
@@ -56,10 +56,10 @@ class Accessor:
         SelectionError
             If there is no box, or it is malformed.
         """
-        box = parse_box(bbox, axes, self._axes())
-        if box is None:
+        region = parse_region(bbox, axes, self._axes())
+        if region is None:
             raise SelectionError("sel() needs a box: bbox=(lo, hi), or slices by axis name")
-        return take_rows(self._dataset, rows_in(self._dataset, box))
+        return take_rows(self._dataset, rows_in(self._dataset, region))
 
     def bin(
         self,
@@ -103,12 +103,11 @@ class Accessor:
             if name not in names:
                 raise NotFoundError.among("axis", name, names)
         stated = bbox is None
-        box = self._stated_bounds() if stated else parse_box(bbox, {}, names)
-        assert box is not None
+        box = self._stated_bounds() if stated else one_box(bbox, names)
         grid = make_grid(box, resolution, [names.index(name) for name in wanted])
         values = None if attribute is None else self._values(attribute)
         strict = "the bounds that the store states: give bbox=" if stated else ""
-        arrays = as_blocks(self._dataset["vertices"], values, None if stated else box)
+        arrays = as_blocks(self._dataset["vertices"], values, None if stated else Region.of(box))
         image = binned_array(*arrays, grid, strict=strict)
         coords = dict(zip(wanted, grid.centres, strict=True))
         label = "count" if attribute is None else attribute
@@ -137,6 +136,15 @@ def remember(dataset: xr.Dataset, sizes: LazySizes) -> None:
     dataset["vertices"].encoding[ORIGIN] = sizes
 
 
+def one_box(bbox: Any, names: Sequence[str]) -> BBox:
+    """One box over all axes; raises SelectionError."""
+    region = parse_region(bbox, {}, names)
+    assert region is not None
+    if not region.is_box:
+        raise SelectionError(f"an image has one box, found {len(region.lo)}")
+    return region.bounds
+
+
 def make_grid(box: BBox, resolution: Any, columns: list[int]) -> Grid:
     """Grid of cells over some axes of a box; raises SelectionError."""
     extent = (box[1] - box[0])[columns]
@@ -153,24 +161,24 @@ def make_grid(box: BBox, resolution: Any, columns: list[int]) -> Grid:
     return Grid(lower=box[0], upper=box[1], columns=tuple(columns), edges=edges, shape=cells)
 
 
-def rows_in(dataset: xr.Dataset, box: BBox) -> IntArray:
-    """Rows of a dataset that lie in a box, ascending."""
+def rows_in(dataset: xr.Dataset, region: Region) -> IntArray:
+    """Rows of a dataset that lie in boxes, ascending."""
     vertices = dataset["vertices"]
-    candidates = candidate_rows(vertices, box)
+    candidates = candidate_rows(vertices, region)
     if candidates is None:
-        return np.flatnonzero(_inside(vertices.values, box))
+        return np.flatnonzero(region.rows(vertices.values))
     rows, sure = candidates
-    sure[~sure] = _inside(isel_rows(vertices, rows[~sure]).values, box)
+    sure[~sure] = region.rows(isel_rows(vertices, rows[~sure]).values)
     return rows[sure]
 
 
-def candidate_rows(vertices: xr.DataArray, box: BBox) -> tuple[IntArray, BoolArray] | None:
-    """Rows of the chunks that a box meets, and whether each is sure to lie in it; None where chunks are not known."""
+def candidate_rows(vertices: xr.DataArray, region: Region) -> tuple[IntArray, BoolArray] | None:
+    """Rows of the chunks that boxes meet, and whether each is sure to lie in one; None where chunks are not known."""
     origin = _origin(vertices)
     if origin is None:
         return None
     view = origin.sized()
-    cut = select_box(view, box)
+    cut = select_region(view, region)
     everything = np.arange(len(view)) if view.rows is None else view.rows
     at = np.searchsorted(everything, np.arange(len(cut)) if cut.rows is None else cut.rows)
     assert view.sizes is not None
@@ -222,10 +230,10 @@ def take_rows(dataset: xr.Dataset, rows: IntArray) -> xr.Dataset:
 
 
 def as_blocks(
-    vertices: xr.DataArray, values: xr.DataArray | None, box: BBox | None
+    vertices: xr.DataArray, values: xr.DataArray | None, region: Region | None
 ) -> tuple[da.Array, da.Array | None]:
-    """Dask arrays of positions and values, aligned along the rows; of a box at least its rows."""
-    candidates = None if box is None else candidate_rows(vertices, box)
+    """Dask arrays of positions and values, aligned along the rows; of boxes at least their rows."""
+    candidates = None if region is None else candidate_rows(vertices, region)
     if not vertices.chunks:
         chunks = vertices.encoding["preferred_chunks"]["vertex"] if _origin(vertices) is not None else -1
         vertices = vertices.chunk({"vertex": chunks, "axis": -1})
@@ -234,11 +242,6 @@ def as_blocks(
         values = None if values is None else isel_rows(values, candidates[0])
     positions = vertices.data.rechunk({1: -1})
     return positions, None if values is None else values.chunk({"vertex": positions.chunks[0]}).data
-
-
-def _inside(positions: Any, box: BBox) -> Any:
-    points = np.asarray(positions, np.float64)
-    return ((points >= box[0]) & (points <= box[1])).all(axis=1)
 
 
 def _origin(vertices: xr.DataArray) -> LazySizes | None:

@@ -12,14 +12,15 @@ from zarr_vectors_lazy.graph.values import column_of
 from zarr_vectors_lazy.graph.view import MANIFESTS, LevelView
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.plan.conditions import AnyOf, Between, parse_test
+from zarr_vectors_lazy.plan.regions import Region
 from zarr_vectors_lazy.plan.selection import Condition
-from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
+from zarr_vectors_lazy.types import BoolArray, IntArray
 
 
-def select_box(view: LevelView, box: BBox) -> LevelView:
-    """Rows of a view that lie in a box; only the chunks that it meets remain."""
-    selection = view.selection.with_box(box)
-    keep, inside = view.data.placement.meets(view.table.coords, box)
+def select_region(view: LevelView, region: Region) -> LevelView:
+    """Rows of a view that lie in boxes; only the chunks that they meet remain."""
+    selection = view.selection.with_region(region)
+    keep, inside = region.chunks(view.table.coords, view.data.placement)
     return view.narrowed(keep, selection=selection, inside=view.inside & inside)
 
 
@@ -39,14 +40,14 @@ def select_objects(view: LevelView, ids: IntArray) -> LevelView:
     return view.narrowed(keep, selection=view.selection.with_objects(ids))
 
 
-def select_touching(view: LevelView, box: BBox) -> LevelView:
-    """All rows of the objects that have a vertex in a box.
+def select_touching(view: LevelView, region: Region) -> LevelView:
+    """All rows of the objects that have a vertex in some boxes.
 
-    The chunks that remain are those of every object with a fragment in a chunk that the box meets; which of them have
-    a vertex in the box is seen when the graph runs.
+    The chunks that remain are those of every object with a fragment in a chunk that they meet; which of them have a
+    vertex in one is seen when the graph runs.
     """
     require_objects(view)
-    touched = select_box(view, box)
+    touched = select_region(view, region)
     objects = candidate_objects(touched)
     selection = view.selection
     if len(objects) < len(view.object_ids):  # then tasks need not read the manifests of the others

@@ -114,7 +114,7 @@ class LevelView:
         selection = self.selection
         if self.by_object or selection.conditions:
             return np.ones(len(self), np.bool_)
-        return ~self.inside if selection.box is not None else np.zeros(len(self), np.bool_)
+        return ~self.inside if selection.regions else np.zeros(len(self), np.bool_)
 
     @property
     def sizes(self) -> IntArray | None:

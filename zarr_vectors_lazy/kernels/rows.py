@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.types import BBox, BoolArray, IntArray, Vertices
+from zarr_vectors_lazy.types import BoolArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,15 +52,3 @@ def kept_of_mask(mask: BoolArray) -> Kept:
     """Rows where a mask is true."""
     rows = np.flatnonzero(mask)
     return Kept(len(mask), None if len(rows) == len(mask) else rows)
-
-
-def rows_in_box(vertices: Vertices, box: BBox) -> BoolArray:
-    """(N,) whether each vertex lies in the box, both faces included, compared in float64."""
-    mask = np.ones(len(vertices), np.bool_)
-    for axis, (lo, hi) in enumerate(zip(*box, strict=True)):
-        column = vertices[:, axis].astype(np.float64, copy=False)
-        if lo > -np.inf:
-            mask &= column >= lo
-        if hi < np.inf:
-            mask &= column <= hi
-    return mask

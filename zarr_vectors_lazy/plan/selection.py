@@ -1,13 +1,14 @@
 """What a user selected: boxes, objects and conditions that rows must all meet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.plan.conditions import Test
+from zarr_vectors_lazy.plan.regions import Region
 from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
 
 
@@ -36,23 +37,31 @@ class Selection:
 
     Parameters
     ----------
-    box
-        Intersection of the boxes, or None.
+    regions
+        Boxes that rows lie in: in each of them.
     objects
         Ids of the objects, sorted, or None for all rows whatever their object.
     conditions
         Masks from attributes.
     """
 
-    box: BBox | None = None
+    regions: tuple[Region, ...] = ()
     objects: IntArray | None = None
     conditions: tuple[Condition, ...] = ()
 
-    def with_box(self, box: BBox) -> "Selection":
-        """Intersect with another box; boxes that do not meet select nothing."""
-        if self.box is not None:
-            box = (np.maximum(self.box[0], box[0]), np.minimum(self.box[1], box[1]))
-        return replace(self, box=box)
+    @property
+    def box(self) -> BBox | None:
+        """Box in stored coordinates that holds all that is selected, or None where there are no boxes."""
+        if not self.regions:
+            return None
+        lo, hi = zip(*(region.bounds for region in self.regions), strict=True)
+        return np.max(lo, axis=0), np.min(hi, axis=0)
+
+    def with_region(self, region: Region) -> "Selection":
+        """Intersect with boxes; those that do not meet select nothing."""
+        boxes = [part for part in (*self.regions, region) if part.is_box]
+        others = [part for part in (*self.regions, region) if not part.is_box]
+        return replace(self, regions=(*([reduce(Region.__and__, boxes)] if boxes else ()), *others))
 
     def with_objects(self, ids: IntArray) -> "Selection":
         """Keep only these objects."""
@@ -61,64 +70,4 @@ class Selection:
 
     def token(self) -> tuple[Any, ...]:
         """What tells this selection from another, for Dask's tokenize."""
-        return ("selection", self.box, self.objects, self.conditions)
-
-
-def parse_box(bbox: Any, slices: Mapping[str, Any], axes: Sequence[str]) -> BBox | None:
-    """Box of ``sel``'s arguments, in float64; None where there is none.
-
-    Parameters
-    ----------
-    bbox
-        (lo, hi) or None.
-    slices
-        ``slice(lo, hi)`` by axis name; an open end is infinite.
-    axes
-        The store's axis names.
-
-    Raises
-    ------
-    SelectionError
-        If the box is malformed or an axis unknown.
-    """
-    ndim = len(axes)
-    lo, hi = np.full(ndim, -np.inf), np.full(ndim, np.inf)
-    if bbox is not None:
-        lo, hi = _corners(bbox, ndim)
-    for name, part in slices.items():
-        if name not in axes:
-            raise SelectionError(f"no axis {name!r}; the axes are {listed(axes)}")
-        if not isinstance(part, slice) or part.step is not None:
-            raise SelectionError(f"{name}= must be slice(lo, hi), found {part!r}")
-        d = list(axes).index(name)
-        first, last = _end(part.start, -np.inf, name), _end(part.stop, np.inf, name)
-        if first > last:
-            raise SelectionError(f"{name}=slice({first:g}, {last:g}) has its lower end above its upper end")
-        lo[d], hi[d] = max(lo[d], first), min(hi[d], last)
-    return None if bbox is None and not slices else (lo, hi)
-
-
-def _corners(bbox: Any, ndim: int) -> BBox:
-    try:
-        lo, hi = (np.asarray(corner, np.float64) for corner in bbox)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SelectionError(f"bbox must be (lo, hi), {ndim} numbers each; found {bbox!r}") from error
-    if lo.shape != (ndim,) or hi.shape != (ndim,):
-        raise SelectionError(f"bbox must be (lo, hi), {ndim} numbers each; found shapes {lo.shape} and {hi.shape}")
-    if np.isnan(lo).any() or np.isnan(hi).any():
-        raise SelectionError(f"bbox has NaN: {bbox!r}")
-    if (lo > hi).any():
-        raise SelectionError(f"bbox has lo > hi on axis {int(np.argmax(lo > hi))}: lo {lo.tolist()}, hi {hi.tolist()}")
-    return lo.copy(), hi.copy()
-
-
-def _end(value: Any, default: float, name: str) -> float:
-    if value is None:
-        return default
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError) as error:
-        raise SelectionError(f"{name}= must be slice(lo, hi) of numbers, found {value!r}") from error
-    if np.isnan(number):
-        raise SelectionError(f"{name}= has NaN")
-    return number
+        return ("selection", self.regions, self.objects, self.conditions)
