@@ -42,3 +42,13 @@ def test_too_many_are_refused(cloud, monkeypatch):
 def test_units_are_those_that_neuroglancer_knows():
     space = converted.coordinate_space(neuroglancer, ["x", "y", "t"], ["micrometres", "furlong", None])
     assert space.to_json() == {"x": [1e-6, "m"], "y": [1, ""], "t": [1, ""]}
+
+
+@pytest.mark.usefixtures("stopped")
+def test_the_viewer_shows_world_coordinates(tmp_path):
+    affine = [[-2, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]]
+    crs = {"input_space": "voxmm", "affine": affine}
+    zvl.write_points(tmp_path / "p.zv", [[30.0, 20, 10]], chunk_shape=50, axes=("z", "y", "x"), crs=crs)
+    state = zvl.open_zv(tmp_path / "p.zv")[0].view().state.to_json()
+    assert state["layers"][0]["annotations"][0]["point"] == [81, -107, -43]
+    assert state["dimensions"] == {"x": [0.001, "m"], "y": [0.001, "m"], "z": [0.001, "m"]}

@@ -96,3 +96,19 @@ def test_nothing_selected_is_an_empty_picture(level):
 def test_wrong_arguments_are_named(level, options, error, message):
     with pytest.raises(error, match=message):
         level.plot(**options)
+
+
+def test_pictures_are_in_world_coordinates(tmp_path):
+    positions = np.random.default_rng(0).uniform(0, 90, (50, 4))
+    zvl.write_points(
+        tmp_path / "p.zv", positions, chunk_shape=50, axes=("t", "Z", "y", "x"), units=("s", "um", "um", "nm")
+    )
+    level = zvl.open_zv(tmp_path / "p.zv")[0]
+    figure = level.plot()
+    labels = [(axes.get_xlabel(), axes.get_ylabel()) for axes in panels(figure)]
+    assert labels == [("x (nm)", "y (um)"), ("x (nm)", "z (um)"), ("y (um)", "z (um)")]
+    (axes,) = panels(level.plot(projection="XT"))  # an axis that the world has not
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("x (nm)", "t (s)")
+    seen = np.asarray(drawn(axes, PathCollection).get_offsets())
+    stored = level.vertices.compute()[:, [3, 0]]
+    assert np.array_equal(seen[np.lexsort(seen.T)], stored[np.lexsort(stored.T)])

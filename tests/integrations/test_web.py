@@ -128,3 +128,13 @@ def test_a_level_that_is_too_large_for_a_page_is_refused(tracts, ask, monkeypatc
         status, body, _ = ask(server, "/view/level/0")
         assert (status, body) == (413, b"more than 1,000 vertices: too many for a page")
         assert ask(server, "/view/level/1")[0] == 200
+
+
+def test_the_page_gets_world_coordinates(tmp_path, ask):
+    zvl.write_points(tmp_path / "p.zv", [[30.0, 20], [40, 60]], chunk_shape=50, axes=("y", "x"), units="um")
+    with running(ViewServer(zvl.open_zv(tmp_path / "p.zv"))) as server:
+        facts = json.loads(ask(server, "/view/store.json")[1])
+        found = facts["axes"], facts["units"], facts["lower"], facts["upper"]
+        assert found == (["x", "y", ""], ["um", "um", None], [20, 30, 0], [60, 40, 0])
+        points = np.frombuffer(ask(server, "/view/level/0")[1], "<f4", 6, 8).reshape(-1, 3)
+        assert points.tolist() == [[20, 30, 0], [60, 40, 0]]

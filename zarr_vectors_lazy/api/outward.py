@@ -162,7 +162,8 @@ class Outward:
         color
             Vertex attribute that says the colour.
         projection
-            Two axes, such as ``"xy"``; by default each pair of the first three, a panel each.
+            Two axes, such as ``"xy"``; by default each pair of the first three of `ZVStore.to_world`, a panel each.
+            All is drawn in world coordinates; axes that these have not can be named too.
         exact
             Draw this level, however fine.
         cmap, size
@@ -184,7 +185,7 @@ class Outward:
         ImportError
             If Matplotlib is not installed.
         """
-        panels = panels_of(self._store.axes, projection)
+        panels = panels_of(self._view.data.store, projection)
         if ax is not None and len(panels) > 1:
             raise SelectionError("ax= holds one projection: name it, as in projection='xy'")
         plain = not self._view.by_object and not self._view.selection.conditions
@@ -193,6 +194,8 @@ class Outward:
 
     def view(self) -> Any:
         """Open the points, or the lines that join vertices, in Neuroglancer: a `neuroglancer.Viewer`, shown by its URL.
+
+        They are in world coordinates, as `ZVStore.to_world` gives them.
 
         Raises
         ------

@@ -4,23 +4,13 @@ import importlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from zarr_vectors_lazy.convert.plot import read_drawing
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.model.world import metres
 
 MOST_SHAPES = 200_000
-UNITS = {
-    "angstrom": ("m", 1e-10),
-    "nanometer": ("m", 1e-9),
-    "micrometer": ("m", 1e-6),
-    "millimeter": ("m", 1e-3),
-    "centimeter": ("m", 1e-2),
-    "meter": ("m", 1.0),
-    "kilometer": ("m", 1e3),
-    "second": ("s", 1.0),
-}
+SECONDS = ("s", "second", "seconds")
 SHADER = """
 void main() {
   setColor(vec3(0.55, 0.78, 1.0));
@@ -47,11 +37,12 @@ def view_in_neuroglancer(view: LevelView) -> Any:
     except ImportError as error:
         raise ImportError("view() needs Neuroglancer: pip install 'zarr-vectors-lazy[view]'") from error
     drawing = read_drawing(view, None)
-    positions, segments = drawing.positions.astype(np.float64), drawing.segments
+    positions, segments = drawing.positions, drawing.segments
     shapes = len(segments) or len(positions)
     if shapes > MOST_SHAPES:
         raise SelectionError(f"{shapes:,} shapes are too many for a viewer: select a box, or take a coarser level")
-    space = coordinate_space(neuroglancer, view.data.store.axes, view.data.store.units)
+    _, names, units = view.data.store.world.shown
+    space = coordinate_space(neuroglancer, names, units)
     if len(segments):
         ends = positions[segments].tolist()
         marks = [neuroglancer.LineAnnotation(id=str(i), point_a=a, point_b=b) for i, (a, b) in enumerate(ends)]
@@ -74,8 +65,11 @@ def view_in_neuroglancer(view: LevelView) -> Any:
 
 def coordinate_space(neuroglancer: Any, axes: Sequence[str], units: Sequence[str | None]) -> Any:
     """Neuroglancer's space of the store's axes; units that it does not know are left out."""
-    plain = [(unit or "").lower().removesuffix("s").replace("metre", "meter") for unit in units]
-    known = [UNITS.get(unit, ("", 1.0)) for unit in plain]
+    lengths = [metres(unit) for unit in units]
+    known = [
+        ("m", float(length)) if length else ("s" if unit in SECONDS else "", 1.0)
+        for unit, length in zip(units, lengths, strict=True)
+    ]
     return neuroglancer.CoordinateSpace(
         names=list(axes), units=[unit for unit, _ in known], scales=[scale for _, scale in known]
     )

@@ -14,6 +14,7 @@ from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.values import column_of
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.types import Floats, IntArray
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Drawing:
     Parameters
     ----------
     positions
-        (N, D).
+        (N, D), as `World.show` gives them.
     segments
         (E, 2) rows joined by a line; empty where points are drawn.
     values
@@ -67,11 +68,14 @@ def read_drawing(view: LevelView, color: str | None) -> Drawing:
     joins = faces_array(view) if "mesh" in kinds else edges_array(view) if kinds - {"point_cloud"} else None
     values = None if color is None else attribute_array(view, color)
     positions, joined, numbers = dask.compute(vertices_array(view), joins, values)
+    world = view.data.store.world
+    world.warn()
+    shown = world.show(positions)
     segments = np.empty((0, 2), np.int64) if joined is None else outlines(joined) if "mesh" in kinds else joined
     if numbers is not None and numbers.dtype.kind == "U":
         labels, numbers = np.unique(numbers, return_inverse=True)
-        return Drawing(positions=positions, segments=segments, values=numbers, labels=tuple(labels.tolist()))
-    return Drawing(positions=positions, segments=segments, values=numbers)
+        return Drawing(positions=shown, segments=segments, values=numbers, labels=tuple(labels.tolist()))
+    return Drawing(positions=shown, segments=segments, values=numbers)
 
 
 def outlines(faces: IntArray) -> IntArray:
@@ -80,7 +84,7 @@ def outlines(faces: IntArray) -> IntArray:
     return np.unique(np.sort(edges, axis=1), axis=0)
 
 
-def panels_of(axes: Sequence[str], projection: str | Sequence[str] | None) -> list[tuple[int, int]]:
+def panels_of(store: StoreMeta, projection: str | Sequence[str] | None) -> list[tuple[int, int]]:
     """Pairs of axes to draw: by default every pair of the first three.
 
     Parameters
@@ -93,12 +97,13 @@ def panels_of(axes: Sequence[str], projection: str | Sequence[str] | None) -> li
     SelectionError
         If it does not name two axes.
     """
+    axes = list(store.world.shown[1])
     if projection is None:
         return list(combinations(range(min(len(axes), 3)), 2)) or [(0, 0)]
-    names = list(projection)
+    names = [name if name in axes else name.lower() for name in projection]
     if len(names) != 2 or any(name not in axes for name in names):
-        raise SelectionError(f"projection must name two of the axes {list(axes)}, found {projection!r}")
-    return [(list(axes).index(names[0]), list(axes).index(names[1]))]
+        raise SelectionError(f"projection must name two of the axes {axes}, found {projection!r}")
+    return [(axes.index(names[0]), axes.index(names[1]))]
 
 
 def fitting(views: Sequence[LevelView], panels: Sequence[tuple[int, int]], color: str | None) -> LevelView:
@@ -113,7 +118,8 @@ def fitting(views: Sequence[LevelView], panels: Sequence[tuple[int, int]], color
     lo, hi = wanted.data.store.bounds
     if wanted.selection.box is not None:
         lo, hi = np.maximum(lo, wanted.selection.box[0]), np.minimum(hi, wanted.selection.box[1])
-    drawn = sorted({axis for pair in panels for axis in pair})
+    columns = wanted.data.store.world.shown[0]
+    drawn = sorted({columns[axis] for pair in panels for axis in pair})
     pixel = float((hi - lo)[drawn].max()) / (PANEL_INCHES * DPI)
     fine = [view for view in views if bool((view.data.meta.bin_shape[drawn] <= pixel).all())]
     fine = [view for view in fine if color is None or view.data.has_attribute(color)]
@@ -131,12 +137,12 @@ def plot_view(
 ) -> "Figure":
     """Draw a view, a panel a projection; into ``ax`` where it is given, else into a new figure."""
     drawing = read_drawing(view, color)
-    store = view.data.store
+    _, names, units = view.data.store.world.shown
     figure: Any
     figure, spots = (ax.figure, [ax]) if ax is not None else _new_figure(drawing, panels)
     artists = [_panel(spot, drawing, pair, cmap, size) for spot, pair in zip(spots, panels, strict=True)]
     for spot, pair in zip(spots, panels, strict=True):
-        _label(spot, pair, store.axes, store.units)
+        _label(spot, pair, names, units)
     if ax is None:
         title = f"level {view.data.meta.index}: {len(drawing.positions):,} vertices"
         figure.suptitle(title, fontsize=10)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,24 @@ class World:
             return ("mm",) * len(self.columns)
         units = tuple(self.units[axis] for axis in self.columns)
         return tuple(unit or "mm" for unit in units) if self._space == RAS_MM else units
+
+    @cached_property
+    def shown(self) -> tuple[tuple[int, ...], tuple[str, ...], tuple[str | None, ...]]:
+        """Stored column, name and unit of what viewers and pictures show: the world's, then axes that it has not."""
+        rest = tuple(axis for axis in range(len(self.axes)) if axis not in self.columns)
+        units = (*self.world_units, *(self.units[axis] for axis in rest))
+        return (*self.columns, *rest), (*self.names, *(self.axes[axis] for axis in rest)), units
+
+    def show(self, positions: np.ndarray[Any, Any]) -> Floats:
+        """(N, D) stored positions as world positions, and behind them the coordinates that the world has not."""
+        rest = list(self.shown[0][len(self.columns) :])
+        return np.concatenate([self.to_world(positions), positions[:, rest].astype(np.float64)], axis=1)
+
+    def world_bounds(self, bounds: BBox) -> BBox:
+        """World box, (C,) corners, round what the corners of a stored box, (D,) each, become."""
+        corners = np.array(list(product(*zip(*bounds, strict=True))))
+        moved = self.to_world(corners)
+        return moved.min(axis=0), moved.max(axis=0)
 
     @property
     def plain(self) -> bool:

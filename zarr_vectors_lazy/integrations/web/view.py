@@ -65,15 +65,17 @@ class ViewServer(Server):
 
 
 def described(store: ZVStore) -> dict[str, Any]:
-    """What the page needs to know of a store; bounds of three axes."""
-    lo, hi = (np.pad(corner, (0, max(3 - store.ndim, 0)))[:3].tolist() for corner in store.bounds)
+    """What the page needs to know of a store; names, units and bounds of world coordinates, filled to three."""
+    world = store._opened.meta.world
+    lo, hi = (np.pad(corner, (0, 3 - len(corner))).tolist() for corner in world.world_bounds(store.bounds))
     levels = [{"index": level.index, "vertices": level.vertex_count, "chunks": level.chunk_count} for level in store]
-    axes = [*store.axes, "", "", ""][:3]
+    missing = 3 - len(world.names)
     return {
         "url": store.url,
         "format": store.format_version,
         "geometry": ", ".join(store.geometry_types),
-        "axes": axes,
+        "axes": [*world.names, *[""] * missing],
+        "units": [*world.world_units, *[None] * missing],
         "lower": lo,
         "upper": hi,
         "levels": levels,
@@ -83,6 +85,7 @@ def described(store: ZVStore) -> dict[str, Any]:
 def packed(level: ZVLevel) -> bytes | None:
     """Rows of a level for the page: counts N and E, then (N, 3) float32, then (E, 2) uint32, little-endian.
 
+    Positions are in world coordinates, as `ZVStore.to_world` gives them; two axes have a third of 0.
     None where there are more vertices than a page can draw.
     """
     if (level.vertex_count or 0) > MOST_VERTICES:
@@ -93,6 +96,7 @@ def packed(level: ZVLevel) -> bytes | None:
     if len(vertices) > MOST_VERTICES:
         return None
     edges = np.empty((0, 2), np.int64) if joined is None else outlines(joined) if "mesh" in kinds else joined
-    positions = np.pad(vertices[:, :3], ((0, 0), (0, max(3 - vertices.shape[1], 0))))
+    positions = level.store.to_world(vertices)
+    positions = np.pad(positions, ((0, 0), (0, 3 - positions.shape[1])))
     counts = np.array([len(positions), len(edges)], "<u4")
     return counts.tobytes() + positions.astype("<f4").tobytes() + edges.astype("<u4").tobytes()
