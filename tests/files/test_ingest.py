@@ -96,6 +96,7 @@ def test_a_skeleton(neuron, there_and_back):
     assert np.array_equal(*radii)
 
 
+@pytest.mark.filterwarnings("ignore:unit of the store. none")
 @pytest.mark.parametrize("suffix", [".trk", ".tck", ".trx"])
 def test_streamlines(tracts, there_and_back, suffix):
     level = zvl.open_zv(tracts)[0]

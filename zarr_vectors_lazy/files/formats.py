@@ -1,11 +1,15 @@
 """Which formats there are, and the one place where their readers and writers are called."""
 
+import gzip
 import importlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, SelectionError, ZVError, listed
 from zarr_vectors_lazy.files.loaded import Asked, Loaded
@@ -71,18 +75,20 @@ FORMATS = (
         name="TCK",
         suffixes=(".tck", ".tck.gz"),
         module="tracts",
-        load="load_streamlines",
-        save="save_streamlines",
+        load="load_tck",
+        save="save_tck",
         holds=TRACTS,
+        keeps=frozenset({"objects"}),
         unit="millimeter",
     ),
     Format(
         name="TRK",
         suffixes=(".trk", ".trk.gz"),
         module="tracts",
-        load="load_streamlines",
-        save="save_streamlines",
+        load="load_trk",
+        save="save_trk",
         holds=TRACTS,
+        keeps=frozenset({"attributes", "objects", "object_attributes", "crs"}),
         unit="millimeter",
     ),
     Format(
@@ -92,6 +98,7 @@ FORMATS = (
         load="load_trx",
         save="save_trx",
         holds=TRACTS,
+        keeps=frozenset({"attributes", "objects", "object_attributes", "groups", "group_attributes", "crs"}),
         unit="millimeter",
     ),
 )
@@ -143,7 +150,10 @@ def load(path: Path, name: str | None = None, asked: Asked | None = None) -> Ite
         raise SelectionError(f"no file {str(path)!r}")
     with relayed(path, one, "read"):
         found = _function(one, one.load)(path, asked or Asked())
-        yield from (found,) if isinstance(found, Loaded) else found
+        for block in (found,) if isinstance(found, Loaded) else found:
+            if not np.isfinite(np.asarray(block.positions, np.float64)).all():
+                raise FileError("some positions are not finite numbers")
+            yield block
 
 
 def save(level: Outgoing, path: Path, one: Format) -> int:
@@ -160,13 +170,19 @@ def save(level: Outgoing, path: Path, one: Format) -> int:
     """
     if level.geometry not in one.holds:
         raise SelectionError(f"{one.name} holds {', '.join(sorted(one.holds))}; the store is of {level.geometry}")
-    unfinished = path.with_name(f".unfinished-{path.name}")
+    packed = path.name.lower().endswith(".gz")
+    unfinished = path.with_name(f".unfinished-{path.name[:-3] if packed else path.name}")
+    whole = path.with_name(f"{unfinished.name}.gz") if packed else unfinished
     try:
         with relayed(path, one, "written"):
             count = int(_function(one, one.save)(level, unfinished))
-        unfinished.replace(path)
+        if packed:
+            with unfinished.open("rb") as plain, gzip.open(whole, "wb") as file:
+                shutil.copyfileobj(plain, file)
+        whole.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
+        whole.unlink(missing_ok=True)
     level.leave_but(one.keeps)
     return count
 
@@ -183,7 +199,7 @@ def relayed(path: Path, one: Format, done: str) -> Iterator[None]:
         yield
     except FileError as error:
         raise error if str(path) in str(error) else FileError(f"{path}: {error}") from error
-    except (ZVError, ImportError, MemoryError):
+    except (ZVError, ImportError, MemoryError, Warning):  # warnings are errors where they are made so
         raise
     except Exception as error:
         reason = str(error) or type(error).__name__

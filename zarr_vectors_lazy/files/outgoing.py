@@ -12,6 +12,8 @@ import numpy as np
 from zarr_vectors_lazy.convert.frame_columns import frame_columns, frame_of
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.paths import path_rows_arrays
+from zarr_vectors_lazy.kernels.trees import branches
+from zarr_vectors_lazy.model.world import unit_factors
 from zarr_vectors_lazy.types import IntArray, Vertices
 
 Values = np.ndarray[Any, Any]
@@ -19,14 +21,14 @@ Values = np.ndarray[Any, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Paths:
-    """Objects one after another, in path order.
+    """Objects, or their branches, one after another in path order.
 
     Parameters
     ----------
     ids
-        (O,) object of each.
+        (P,) object of each; a branching skeleton has a path a branch.
     offsets
-        (O + 1,) first row of each.
+        (P + 1,) first row of each.
     vertices
         (M, 3).
     attributes
@@ -106,12 +108,20 @@ class Outgoing:
         return dict(zip(wanted, dask.compute(*wanted.values()), strict=True))
 
     def placed(self, positions: Any) -> Vertices:
-        """Stored positions as they are written: in world coordinates, or as stored; a plane lies at z = 0."""
-        if not self.world:
-            return in_space(np.asarray(positions))
+        """Stored positions as they are written: (N, 3), in world coordinates and the file's unit, or as stored.
+
+        A plane lies at z = 0. Those that stay as they are keep their dtype.
+        """
+        world = self.level._view.data.store.world
+        factors = unit_factors(world.world_units, self.unit) if self.unit and self.world else np.ones(1)
+        if self.world and not (world.plain and (factors == 1).all()):
+            world.warn()
+            positions = world.to_world(positions) * factors
+        elif self.world:
+            world.warn()
         return in_space(np.asarray(positions))
 
-    @property
+    @cached_property
     def positions(self) -> Vertices:
         """(N, 3)."""
         return self.placed(self._read["vertices"])
@@ -165,13 +175,28 @@ class Outgoing:
 
     @cached_property
     def paths(self) -> Paths:
-        """Objects in path order; raises SelectionError if what is selected cuts them."""
+        """Objects in path order, and the branches of skeletons; raises SelectionError if what is selected cuts them."""
         selection = self.level._view.selection
         if selection.box is not None or selection.conditions:
             raise SelectionError("streamlines are written whole: use --whole-objects with a box, and no --where")
         rows, offsets = self._rows
+        ids = self.object_ids
+        if self.geometry == "skeleton":
+            edges = self._read["edges"]
+            parents = np.full(len(self.positions), -1)
+            parents[edges[:, 0]] = edges[:, 1]
+            rows, offsets = branches(parents)
+            owners = self.vertex_object_ids
+            ids = np.zeros(len(offsets) - 1, np.int64) if owners is None else owners[rows[offsets[:-1]]]
+            order = np.argsort(ids, kind="stable")
+            rows, offsets, ids = _reordered(rows, offsets, order), np.cumsum([0, *np.diff(offsets)[order]]), ids[order]
         attributes = {name: values[rows] for name, values in self.attributes.items()}
-        return Paths(ids=self.object_ids, offsets=offsets, vertices=self.positions[rows], attributes=attributes)
+        return Paths(ids=ids, offsets=offsets, vertices=self.positions[rows], attributes=attributes)
+
+    def of_paths(self, tables: Mapping[str, Values]) -> dict[str, Values]:
+        """Tables of objects as tables of `paths`."""
+        at = np.searchsorted(self.object_ids, self.paths.ids)
+        return {name: values[at] for name, values in tables.items()}
 
     @cached_property
     def object_attributes(self) -> dict[str, Values]:
@@ -228,6 +253,14 @@ class Outgoing:
 
     def _names(self, what: str) -> list[str]:
         return list(getattr(self.level._view.data, what))
+
+
+def _reordered(rows: IntArray, offsets: IntArray, order: IntArray) -> IntArray:
+    """Rows of runs in another order of the runs."""
+    lengths = np.diff(offsets)[order]
+    ends = np.cumsum(lengths)
+    within = np.arange(len(rows)) - np.repeat(ends - lengths, lengths)
+    return np.asarray(rows[np.repeat(offsets[:-1][order], lengths) + within])
 
 
 def in_space(vertices: Vertices) -> Vertices:

@@ -43,6 +43,30 @@ def depth_first(parents: IntArray, names: IntArray | None = None) -> IntArray:
     return n - left[down]
 
 
+def branches(parents: IntArray) -> tuple[IntArray, IntArray]:
+    """Rows of the branches of trees, one after another, and the (B + 1,) first of each.
+
+    A branch goes from a root or a fork, which is its first row, to the next fork or tip; a tree of one vertex is one.
+
+    Raises
+    ------
+    SelectionError
+        As `depth_first`.
+    """
+    order = np.argsort(depth_first(parents))
+    children = np.bincount(parents[parents >= 0], minlength=len(parents))
+    above = parents[order]
+    roots = above < 0
+    begins = roots | (children[above] != 1)
+    kept = ~(roots & (children[order] > 1))  # a root that forks is the first row of other branches
+    forks = np.flatnonzero(begins & ~roots)
+    rows = np.insert(order, forks, above[forks])
+    first = np.insert(begins, forks, True)
+    first[forks + np.arange(len(forks)) + 1] = False
+    stays = np.insert(kept, forks, True)
+    return rows[stays], np.append(np.flatnonzero(first[stays]), stays.sum())
+
+
 def _tour(parents: IntArray, down: IntArray, up: IntArray, end: int) -> IntArray:
     """Return what follows each step of the tour; the list ends in ``end``, which follows itself."""
     n = len(parents)
