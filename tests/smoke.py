@@ -18,7 +18,7 @@ import xarray as xr
 import zarr_vectors_lazy as zvl
 
 CLOUD = {"s3fs", "gcsfs", "adlfs"}
-FILES = {"awkward", "laspy", "nibabel", "plyfile"}
+FILES = {"awkward", "laspy", "nibabel"}
 INSTALLED = {  # of the optional packages
     "none": set(),
     "minimum": {"obstore"},

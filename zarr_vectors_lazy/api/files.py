@@ -33,6 +33,7 @@ def ingest(
     object_ids: str | None = None,
     like: Any = None,
     reference: Any = None,
+    triangulate: bool = False,
     overwrite: bool = False,
     backend: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -64,6 +65,8 @@ def ingest(
         Of tables the column that says the object of each row; None: ``object_id``, where it is there.
     like, reference
         A tractogram, or an image, that says the space of streamlines.
+    triangulate
+        Make triangles of faces that have several numbers of corners, or more than three.
     overwrite
         Replace what is at ``url``, if it is a Zarr Vectors store.
     backend, storage_options, **backend_kwargs
@@ -89,6 +92,7 @@ def ingest(
         columns=None if columns is None else tuple(columns),
         object_ids=object_ids,
         reference=None if like is None and reference is None else Path(like or reference).expanduser(),
+        triangulate=triangulate,
     )
     paths = found_files(files, format)
     with Joined(several=len(paths) > 1) as joined:
@@ -122,7 +126,7 @@ def write_loaded(
         bins = None if bin_shape is None else np.broadcast_to(np.asarray(bin_shape, float), (ndim,)).tolist()
         chunk_shape = suggest_chunk_shape(loaded.positions, bin_shape=bins) if count else 1.0
     given |= {"chunk_shape": chunk_shape, "bin_shape": bin_shape}
-    if loaded.object_ids is not None:
+    if loaded.object_ids is not None or loaded.links is not None:
         tables = {"object_attributes": loaded.object_attributes, "groups": loaded.groups or None}
         given |= {**tables, "group_attributes": loaded.group_attributes or None}
     return {"kind": loaded.kind, "vertex_count": count, **_write(loaded, url, given)}

@@ -16,7 +16,7 @@ from zarr_vectors_lazy.files.loaded import Asked, Loaded
 from zarr_vectors_lazy.files.outgoing import Outgoing
 
 TRACTS = frozenset({"streamline", "polyline", "line", "skeleton"})
-TREES = frozenset({"skeleton"})
+TREES = frozenset({"skeleton", "graph", "polyline", "streamline", "line"})
 WIRED = frozenset({"mesh", "graph", "skeleton", "polyline", "streamline", "line", "point_cloud"})
 
 
@@ -55,12 +55,14 @@ class Format:
 
 
 ROWS = frozenset({"attributes"})
+LINKED = frozenset({"attributes", "objects", "link_attributes"})
+NAMED = LINKED | {"object_attributes"}  # those that are not written the saver names itself
 ALL = frozenset({"attributes", "objects", "link_attributes", "object_attributes", "groups", "group_attributes", "crs"})
 FORMATS = (
     Format(name="CSV", suffixes=(".csv", ".csv.gz"), module="tables", load="load_csv", save="save_csv", keeps=ROWS),
     Format(name="LAS", suffixes=(".las", ".laz"), module="las", load="load_las"),
     Format(name="NPZ", suffixes=(".npz",), module="tables", load="load_npz", save="save_npz", keeps=ROWS),
-    Format(name="OBJ", suffixes=(".obj",), module="meshes", load="load_obj", save="save_obj"),
+    Format(name="OBJ", suffixes=(".obj",), module="obj", load="load_obj", save="save_obj", keeps=NAMED),
     Format(
         name="Parquet",
         suffixes=(".parquet",),
@@ -69,7 +71,7 @@ FORMATS = (
         save="save_parquet",
         keeps=ROWS,
     ),
-    Format(name="PLY", suffixes=(".ply",), module="meshes", load="load_ply", save="save_ply", keeps=ROWS),
+    Format(name="PLY", suffixes=(".ply",), module="ply", load="load_ply", save="save_ply", keeps=LINKED),
     Format(name="SWC", suffixes=(".swc",), module="swc", load="load_swc", save="save_swc", holds=TREES, keeps=ROWS),
     Format(
         name="TCK",

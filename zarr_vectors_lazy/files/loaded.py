@@ -100,12 +100,15 @@ class Asked:
         Name of the column that says the object of each row.
     reference
         Image or tractogram that says the space of streamlines.
+    triangulate
+        Whether faces of several numbers of corners, or of more than three, become triangles.
     """
 
     axes: tuple[str, ...] | None = None
     columns: tuple[str, ...] | None = None
     object_ids: str | None = None
     reference: Path | None = None
+    triangulate: bool = False
 
 
 def library(name: str, package: str = "") -> Any:

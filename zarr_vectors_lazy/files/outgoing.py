@@ -144,7 +144,8 @@ class Outgoing:
     @cached_property
     def link_attributes(self) -> dict[str, Values]:
         """(E,), (F,) or of several columns by name, aligned with edges or faces."""
-        found = getattr(self.level, "edge_attributes", None) or {}
+        aligned = self.geometry in ("mesh", "graph")  # what joins their vertices is what is stored
+        found = self.level.link_attributes if aligned else getattr(self.level, "edge_attributes", None) or {}
         return dict(zip(found, dask.compute(*found.values()), strict=True))
 
     @property

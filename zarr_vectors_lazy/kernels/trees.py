@@ -84,3 +84,43 @@ def _tour(parents: IntArray, down: IntArray, up: IntArray, end: int) -> IntArray
     after = np.where(last, np.where(sorted_parents >= 0, n + sorted_parents, end), sibling)
     following[up[order]] = after
     return following
+
+
+def rooted(edges: IntArray, count: int) -> IntArray:
+    """(count,) parent of each vertex of undirected trees, -1 for roots: the least vertex of each.
+
+    Each edge is gone twice, and after it comes the next of those that leave its end: tours, one around each tree, and
+    more around what is none. Doubling pointers finds the first step of each, then the place of every step.
+
+    Raises
+    ------
+    SelectionError
+        If edges make a cycle, or join two vertices twice.
+    """
+    parents = np.full(count, -1, np.int64)
+    if not len(edges):
+        return parents
+    order = np.argsort(np.concatenate([edges[:, 0], edges[:, 1]]), kind="stable")
+    start, end = (np.concatenate([edges[:, one], edges[:, 1 - one]])[order] for one in (0, 1))
+    steps, at = len(order), np.empty(len(order), np.int64)
+    at[order] = np.arange(steps)
+    twin = at[(order + len(edges)) % steps]
+    first = np.flatnonzero(np.diff(start, prepend=-1))
+    beside = np.arange(1, steps + 1)
+    beside[np.append(first[1:], steps) - 1] = first
+    following = beside[twin]
+    least, ahead = np.arange(steps), following
+    for _ in range(steps.bit_length()):
+        least, ahead = np.minimum(least, least[ahead]), ahead[ahead]
+    heads = np.unique(least)
+    if len(edges) + len(heads) != len(first):  # V - E of a tree is 1, and of all else less than its tours (Euler)
+        raise SelectionError("trees are wanted, but edges make a cycle, or join two vertices twice")
+    is_head = np.zeros(steps, bool)
+    is_head[heads] = True
+    following = np.append(np.where(is_head[following], steps, following), steps)
+    left = np.append(np.ones(steps, np.int64), 0)
+    for _ in range(steps.bit_length()):
+        left, following = left + left[following], following[following]
+    down = left[:-1] > left[twin]
+    parents[end[down]] = start[down]
+    return parents

@@ -43,6 +43,7 @@ Where = Annotated[
     ),
 ]
 Whole = Annotated[bool, typer.Option("--whole-objects", help="All of every object with a vertex in the box.")]
+Triangulate = Annotated[bool, typer.Option("--triangulate", help="Cut faces of more corners into triangles.")]
 Like = Annotated[str | None, typer.Option("--like", metavar="FILE", help="Tractogram whose space is taken.")]
 Reference = Annotated[str | None, typer.Option("--reference", metavar="IMAGE", help="Image whose space is taken.")]
 Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Dask's threads, processes or sync.")]

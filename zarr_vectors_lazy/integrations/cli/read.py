@@ -17,7 +17,6 @@ Out = Annotated[str, typer.Argument(metavar="OUT", help=OUT, show_default=False)
 Named = Annotated[str | None, typer.Option("--format", help="Of the file; else as its suffix says.")]
 Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes wanted; else all.")]
 Stored = Annotated[bool, typer.Option("--stored", help="Coordinates as they are stored, not world coordinates.")]
-Triangulate = Annotated[bool, typer.Option("--triangulate", help="Cut faces of more corners into triangles.")]
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")]
 
 
@@ -39,7 +38,7 @@ def read(
     format: Named = None,  # noqa: A002  the option's name
     columns: Columns = None,
     stored: Stored = False,
-    triangulate: Triangulate = False,
+    triangulate: given.Triangulate = False,
     like: given.Like = None,
     reference: given.Reference = None,
     overwrite: Replace = False,

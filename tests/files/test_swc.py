@@ -1,0 +1,98 @@
+"""SWC, in and out."""
+
+import numpy as np
+import pytest
+
+import zarr_vectors_lazy as zvl
+from tests.files.rounds import assert_same, back, loaded
+from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning
+from zarr_vectors_lazy.files.swc import parents_of
+
+BIG = 720575940631797753
+TEXT = (
+    f"# SCALE 1 1 1\n# a caf\u00e9\n{BIG} 1 16777217 0.1 0 1.5 -1\n9 3 0 0 0 1 5\n5 3 1 0 0 .25 {BIG}\n7 2 5 5 5 1 -1\n"
+)
+
+
+def write(folder, text, name="a.swc"):
+    (folder / name).write_bytes(text.encode("latin-1"))
+    return folder / name
+
+
+def test_rows_in_any_order_ids_of_64_bits_several_roots_and_comments(tmp_path):
+    found = loaded(write(tmp_path, TEXT))
+    assert found.positions.dtype == np.float64
+    assert found.positions[0].tolist() == [16777217, 0.1, 0]
+    assert found.attributes["id"].tolist() == [BIG, 9, 5, 7]
+    assert found.edges.tolist() == [[1, 2], [2, 0]]
+    assert found.header["swc"]["comment"] == ["SCALE 1 1 1", "a caf\u00e9"]
+    one, other, done = back(tmp_path / "a.swc", tmp_path / "b.swc", tmp_path)
+    assert_same(one, other)
+    assert done["left_out"] == []
+    table = [line.split() for line in (tmp_path / "b.swc").read_text("latin-1").splitlines() if line[0] != "#"]
+    ids = [row[0] for row in table]
+    assert all(row[6] == "-1" or ids.index(row[6]) < ids.index(row[0]) for row in table)
+
+
+def test_a_root_of_parent_zero_is_a_warning(tmp_path):
+    path = write(tmp_path, "1 1 0 0 0 1 0\n2 3 1 0 0 1 1\n")
+    with pytest.warns(ZVWarning, match="1 roots have the parent 0"):
+        found = loaded(path)
+    assert found.edges.tolist() == [[1, 0]]
+    of_zero = loaded(write(tmp_path, "0 1 0 0 0 1 -1\n1 3 1 0 0 1 0\n"))
+    assert of_zero.edges.tolist() == [[1, 0]]
+
+
+def test_commas_whole_floats_and_more_columns(tmp_path):
+    found = loaded(write(tmp_path, "1.0, 1.0, 0.5, 0, 0, 1, -1.0, 77\n2.0, 3.0, 1, 0, 0, 1, 1.0, 78\n"))
+    assert found.attributes["id"].tolist() == [1, 2]
+    assert found.left_out == ("1 columns beyond the seventh",)
+
+
+def test_graphs_without_cycles_and_paths_are_trees(tmp_path):
+    positions = np.arange(15.0).reshape(5, 3)
+    place = tmp_path / "a.zarrvectors"
+    zvl.write_graph(place, positions, [[0, 1], [0, 2], [2, 3]], chunk_shape=50)
+    zvl.open_zv(place)[0].to_file(tmp_path / "a.swc")
+    found = loaded(tmp_path / "a.swc")
+    pairs = {tuple(sorted(pair)) for pair in found.positions[found.edges][:, :, 0].tolist()}
+    assert pairs == {(0, 3), (0, 6), (6, 9)}
+    zvl.write_polylines(place, [positions[:2], positions[2:]], chunk_shape=50, mode="w")
+    zvl.open_zv(place)[0].to_file(tmp_path / "b.swc")
+    assert len(loaded(tmp_path / "b.swc").edges) == 3
+
+
+def test_what_is_no_tree_is_refused(tmp_path):
+    place = tmp_path / "a.zarrvectors"
+    triangle, at = [[0, 1], [1, 2], [2, 0]], np.eye(3)
+    zvl.write_graph(place, at, triangle, chunk_shape=50)
+    with pytest.raises(SelectionError, match="cycle"):
+        zvl.open_zv(place)[0].to_file(tmp_path / "a.swc")
+    zvl.write_mesh(place, at, [[0, 1, 2]], chunk_shape=50, mode="w")
+    with pytest.raises(SelectionError, match=r"SWC holds .*; the store is of mesh"):
+        zvl.open_zv(place)[0].to_file(tmp_path / "a.swc")
+    assert not (tmp_path / "a.swc").exists()
+    assert parents_of(np.array([[0, 1], [2, 1]]), 3).tolist() == [1, -1, 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 0 0 0 0 1 -1\n2 0 1 0 0 1 7\n", "the parent 7 of id 2 is not there"),
+        ("1 0 0 0 0 1 -1\n1 0 1 0 0 1 -1\n", "id 1 is there twice"),
+        ("1 0 0 0\n", "row 1 has 4 numbers"),
+        ("1 0 0 zero 0 1 -1\n", "column 'y'"),
+        ("1.5 0 0 0 0 1 -1\n", "column 'id'"),
+        ("1 0 0 0 0 1 2\n2 0 1 0 0 1 1\n", "cycle"),
+        ("# nothing\n", "no vertices"),
+    ],
+)
+def test_what_is_wrong_is_named(tmp_path, text, message):
+    with pytest.raises(SelectionError, match=message):
+        zvl.ingest(write(tmp_path, text), tmp_path / "a.zarrvectors")
+    assert not (tmp_path / "a.zarrvectors").exists()
+
+
+def test_errors_name_the_file(tmp_path):
+    with pytest.raises(FileError, match=r"a\.swc: "):
+        loaded(write(tmp_path, "1 0 0 0\n"))
