@@ -90,9 +90,9 @@ def test_a_skeleton(neuron, there_and_back):
     level = zvl.open_zv(neuron)[0]
     found = there_and_back(level, ".swc", chunk_shape=5000, bin_shape=500)
     assert found.store.geometry_types == ("skeleton",)
-    pairs = [one.vertices.compute()[one.edges.compute()].reshape(-1, 6) for one in (level, found)]
+    pairs = [one.vertices.compute()[one.edges.compute()].reshape(-1, 6).astype(np.float32) for one in (level, found)]
     assert same_rows(*pairs)
-    radii = [np.sort(one.attributes["radius"].compute()) for one in (level, found)]
+    radii = [np.sort(one.attributes["radius"].compute().astype(np.float32)) for one in (level, found)]
     assert np.array_equal(*radii)
 
 
@@ -114,7 +114,7 @@ def test_streamlines(tracts, there_and_back, suffix):
         ("missing.csv", None, "no file"),
         ("a.csv", "a,b\n1,2\n", "columns x, y"),
         ("a.csv", "x,y\n", "no vertices"),
-        ("a.swc", "1 0 0 0 0 1 -1\n2 0 1 0 0 1 7\n", "a parent is not there"),
+        ("a.swc", "1 0 0 0 0 1 -1\n2 0 1 0 0 1 7\n", "the parent 7 of id 2 is not there"),
         ("a.swc", "1 0 0 0\n", r"a\.swc"),
         ("a.ply", "nonsense", r"a\.ply"),
         ("a.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 1 1 0\nf 1 2 3\nf 1 2 3 4\n", "faces of"),

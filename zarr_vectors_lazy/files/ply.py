@@ -348,9 +348,12 @@ def _table(
     lists: Mapping[str, Array] | None = None,
 ) -> Table:
     """Properties of an element; of an element with lists vectors are lists too. What PLY does not hold is left out."""
-    own, rest = ({name: _held(values) for name, values in part.items()} for part in (columns, attributes))
-    out.leave(*(f"{what} {name}" for name, values in rest.items() if values is None))
-    rest = {"_".join(name.split()): values for name, values in rest.items() if values is not None}
+    own, rest = (
+        {name: held for name, values in part.items() if (held := _held(values)) is not None}
+        for part in (columns, attributes)
+    )
+    out.leave(*(f"{what} {name}" for name in attributes if name not in rest))
+    rest = {"_".join(name.split()): values for name, values in rest.items()}
     vectors = {name: values for name, values in rest.items() if lists is not None and values.ndim == 2}
     flat = flat_columns({name: values for name, values in rest.items() if name not in vectors}, tuple(own))
     return [
