@@ -1,5 +1,6 @@
 """Pyramids of points with objects, paths, graphs, skeletons and meshes."""
 
+import shutil
 from itertools import groupby, pairwise
 
 import numpy as np
@@ -240,3 +241,19 @@ def test_lines(tmp_path):
     for level in zvl.open_zv(tmp_path / "s"):
         found = zvl.read_lines(tmp_path / "s", level=level.index)["endpoints"]
         assert np.array_equal(found, ends)
+
+
+def test_what_is_not_carried_is_named(tmp_path):
+    positions, edges, owners = forest()
+    weights = {"weight": np.arange(len(edges))}
+    options = {"chunk_shape": 10.0, "bin_shape": 2.5, "object_ids": owners, "link_attributes": weights}
+    zvl.write_graph(tmp_path / "s", positions, edges, vertex_attributes={"size": positions[:, 0]}, **options)
+    shutil.copytree(
+        tmp_path / "s" / "0" / "vertex_attributes", tmp_path / "s" / "0" / "fragment_attributes", dirs_exist_ok=True
+    )
+    assert zvl.build_pyramid(tmp_path / "s", factors=[2])["left_out"] == [
+        "fragment_attributes/size",
+        "link_attributes/weight",
+    ]
+    left = zvl.build_pyramid(tmp_path / "s", factors=[2], method="reference", overwrite=True)["left_out"]
+    assert {"vertex_attributes/size", "links/0"} < set(left)

@@ -1,6 +1,7 @@
 """Pyramids of point clouds: exact means, links, boxes, sparsity, and what the reference reads."""
 
 import math
+from types import SimpleNamespace
 
 import dask
 import numpy as np
@@ -12,7 +13,11 @@ from zarr.storage import MemoryStore
 import zarr_vectors_lazy as zvl
 from tests.format.encode import modest
 from tests.integration.pyramids import by_bin, computed, traced, units_apart
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, StoreError
+from zarr_vectors_lazy.access.pyramid.make import TIES, joined_values
+from zarr_vectors_lazy.access.pyramid.step import Aggregated
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, StoreError, ZVWarning
+from zarr_vectors_lazy.kernels.groups import Groups
+from zarr_vectors_lazy.kernels.hashing import hash_rows
 from zarr_vectors_lazy.storage.counters import counting
 
 RANDOM = np.random.default_rng(6)
@@ -128,13 +133,72 @@ def test_default_rules(tmp_path):
     zvl.build_pyramid(tmp_path / "s", factors=[(4, 1)])
     store = zvl.open_zv(tmp_path / "s")
     links = store[0].links(1).compute()
-    names, kinds = store[0].attributes["name"].compute(), store[0].attributes["kind"].compute()
-    found, kind = store[1].attributes["name"].compute(), store[1].attributes["kind"].compute()
-    for row in range(len(found)):
-        rows = links[links[:, 1] == row, 0]
-        values, counts = np.unique(names[rows], return_counts=True)
-        assert found[row] == values[counts.argmax()]
-        assert kind[row] == np.bincount(kinds[rows]).argmax()
+    chunks, counts = store[0].chunk_keys, store[0].vertices.chunks[0]
+    chosen = hash_rows(TIES, 0, np.array(chunks), np.array(counts))
+    for name in ("name", "kind"):
+        before, after = store[0].attributes[name].compute(), store[1].attributes[name].compute()
+        for row in range(len(after)):
+            rows = links[links[:, 1] == row, 0]
+            values, numbers = np.unique(before[rows], return_counts=True)
+            most = rows[np.isin(before[rows], values[numbers == numbers.max()])]
+            assert after[row] == before[most[chosen[most].argmin()]]
+
+
+def test_ties_favour_no_value(tmp_path):
+    n = 20_000
+    positions, values = RANDOM.random((n, 2)) * 100, RANDOM.integers(0, 1000, n).astype("u2")
+    zvl.write_points(tmp_path / "s", positions, chunk_shape=25.0, bin_shape=1.0, vertex_attributes={"value": values})
+    zvl.build_pyramid(tmp_path / "s", factors=[2, 2, 2])
+    for level in list(zvl.open_zv(tmp_path / "s"))[1:]:
+        found, count = level.attributes["value"].compute(), level.attributes["count"].compute()
+        assert np.isin(found, values).all()
+        assert abs(np.average(found, weights=count) - values.mean()) < 5 * values.std() / np.sqrt(len(found))
+
+
+def test_a_rule_is_kept_with_an_attribute(tmp_path):
+    n = 2000
+    values = RANDOM.integers(0, 60_000, n).astype("u2")
+    attributes = {"grey": values, "class": RANDOM.integers(0, 3, n), "near": RANDOM.random(n), "gone": values}
+    rules = {"grey": "mean", "near": "min", "gone": None}
+    options = {"chunk_shape": 25.0, "bin_shape": 5.0, "aggregate": rules}
+    zvl.write_points(tmp_path / "s", RANDOM.random((n, 2)) * 100, vertex_attributes=attributes, **options)
+    zvl.open_zv(tmp_path / "s")[0].write_attribute("depth", values, aggregate="max")
+    zvl.rechunk(tmp_path / "s", tmp_path / "copy", chunk_shape=50, bin_shape=5)
+    for name in ("s", "copy"):
+        summary = zvl.build_pyramid(tmp_path / name, factors=[2, 2])
+        assert summary["left_out"] == ["vertex_attributes/gone"]
+        store = zvl.open_zv(tmp_path / name)
+        assert store[2].attribute_names == ("class", "count", "depth", "grey", "near")
+        above, up = store[2], store[1].links(1).compute()[store[0].links(1).compute()[:, 1], 1]
+        assert above.attributes["grey"].dtype == np.uint16
+        assert above.attributes["depth"].compute()[5] == store[0].attributes["depth"].compute()[up == 5].max()
+        assert above.attributes["near"].compute()[5] == store[0].attributes["near"].compute()[up == 5].min()
+        mean = store[0].attributes["grey"].compute()[up == 5].mean()
+        assert abs(float(above.attributes["grey"].compute()[5]) - mean) <= 1
+    zvl.build_pyramid(tmp_path / "s", factors=[4], aggregate={"grey": "max", "gone": "first"}, overwrite=True)
+    level = zvl.open_zv(tmp_path / "s")[1]
+    assert "gone" in level.attribute_names
+    assert level.attributes["grey"].compute().max() == values.max()
+    for wrong in {"grey": "median"}, {"none": "mean"}, "mean":
+        with pytest.raises(SelectionError, match="aggregate"):
+            zvl.write_points(
+                tmp_path / "t", np.zeros((n, 2)), vertex_attributes=attributes, **options | {"aggregate": wrong}
+            )
+
+
+def test_what_stands_for_a_missing_number_enters_no_mean():
+    groups, column = Groups(np.array([0, 0, 1, 1]), 2), SimpleNamespace(dtype=np.dtype("i2"))
+    for rule, expected in {"mean": [3, -9], "max": [4, -9], "sum": [6, -9]}.items():
+        item = Aggregated(name="a", column=column, rule=rule, fill=-9)
+        assert joined_values(groups, np.array([2, 4, -9, -9], "i2"), None, item, None).tolist() == expected
+    item = Aggregated(name="a", column=column, rule="mean", fill=-9)
+    assert joined_values(groups, np.array([2, -9, 5, 7], "i2"), np.array([1, 9, 1, 3]), item, None).tolist() == [2, 6]
+
+
+def test_small_levels_are_told(tmp_path):
+    cloud(tmp_path / "s")
+    with pytest.warns(ZVWarning, match="level 2 has 2[0-9] vertices"):
+        zvl.build_pyramid(tmp_path / "s", factors=[2, 4])
 
 
 def test_data_that_have_a_count(tmp_path):

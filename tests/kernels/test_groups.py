@@ -39,7 +39,7 @@ def test_every_rule_against_one_group_at_a_time(drawn):
         total = Counter()
         for value, weight in zip(mine.tolist(), w.tolist(), strict=True):
             total[value] += weight
-        best = min(value for value, n in total.items() if n == max(total.values()))
+        best = next(value for value in mine.tolist() if total[value] == max(total.values()))
         mean = Fraction(int((mine * w).sum()), int(w.sum()))
         assert aggregate(groups, values, weights, "mode")[i] == best
         assert aggregate(groups, values, weights, "min")[i] == mine.min()
@@ -58,6 +58,25 @@ def test_vectors_are_joined_column_by_column():
     assert aggregate(groups, values, None, "mode").tolist() == [[1, 5], [2, 6]]
     assert aggregate(groups, values, None, "max").dtype == np.uint8
     assert aggregate(groups, values, None, "sum").dtype == np.uint64
+
+
+def test_a_tie_goes_to_the_row_that_is_picked():
+    groups, values = Groups(np.array([0, 0, 0, 0, 1, 1]), 2), np.array([7, 9, 7, 9, 1, 2])
+    assert aggregate(groups, values, None, "mode", np.array([5, 1, 3, 2, 9, 8], "u8")).tolist() == [9, 2]
+    assert aggregate(groups, values, None, "mode", np.array([5, 4, 3, 4, 8, 9], "u8")).tolist() == [7, 1]
+    assert aggregate(groups, values, np.array([1, 1, 2, 1, 1, 1]), "mode", np.arange(6, 0, -1).astype("u8"))[0] == 7
+    assert aggregate(groups, values, None, "mode", np.zeros(6, "u8")).tolist() == [7, 1]
+
+
+@pytest.mark.parametrize("dtype", ["i8", "u8"])
+def test_means_of_whole_numbers_of_64_bits(dtype):
+    far = 2**63 - 5 if dtype == "i8" else 2**64 - 5
+    groups, values = Groups(np.array([0, 0, 0, 1, 1]), 2), np.array([far, far + 1, far + 4, 1, 2], dtype)
+    assert aggregate(groups, values, None, "mean").tolist() == [far + 2, 2]
+    assert aggregate(groups, values, np.array([1, 5, 1, 3, 1]), "mean").tolist() == [far + 1, 1]
+    apart = aggregate(Groups(np.zeros(2, np.int64), 1), np.array([0, far], dtype), None, "mean")
+    assert apart.dtype == dtype
+    assert abs(int(apart[0]) - far // 2) <= 2**10
 
 
 def test_text_has_a_mode_and_a_first():

@@ -1,5 +1,6 @@
 """Coarser levels of a store, built from finer ones."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
@@ -9,7 +10,7 @@ import numpy as np
 from zarr_vectors_lazy.access.pyramid.prepare import Request, prepare
 from zarr_vectors_lazy.access.store import open_tree
 from zarr_vectors_lazy.api.progress import computing
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import SelectionError, ZVWarning
 from zarr_vectors_lazy.graph.pyramid import pyramid_graph
 from zarr_vectors_lazy.graph.pyramid_figures import DelayedPyramid
 from zarr_vectors_lazy.graph.slots import task_slots
@@ -21,6 +22,7 @@ from zarr_vectors_lazy.types import Json
 
 METHODS = ("aggregate", "reference")
 STRATEGIES = ("hash", "random")
+SMALL = 100  # vertices: a level of fewer is hardly of use
 
 
 def build_pyramid(
@@ -69,7 +71,9 @@ def build_pyramid(
         ``"none"``, ``"implicit"`` (from finer to coarser) or ``"explicit"`` (both ways).
     aggregate
         How an attribute's values are joined, by name: ``"mean"``, ``"min"``, ``"max"``, ``"sum"``, ``"mode"``,
-        ``"first"``, or None to leave it out. Others: the mean of real numbers, the mode of the rest.
+        ``"first"``, or None to leave it out. Others: as the attribute states (what writers were given as
+        ``aggregate=``), else the mean of real numbers and the mode of the rest, the most frequent value; a tie goes to
+        the value of the vertex that a hash of (level, chunk, row) picks. Means of whole numbers are rounded.
     min_vertices
         Vertices that a path keeps at least, if it has so many; at least 2.
     overwrite
@@ -85,7 +89,9 @@ def build_pyramid(
 
     Returns
     -------
-    A summary: ``levels_created``, ``level_specs``, ``method``, ``cross_level_depth``, ``cross_level_storage``.
+    A summary: ``levels_created``, ``level_specs``, ``method``, ``cross_level_depth``, ``cross_level_storage``, and
+    ``left_out``: what of the level that is there coarse levels do not have, such as ``"link_attributes/weight"``. A
+    level of fewer than 100 vertices is a `ZVWarning`.
 
     Raises
     ------
@@ -231,6 +237,14 @@ def run(delayed: DelayedPyramid, *, progress: bool) -> Json:
     with computing("building levels", shown=progress):
         (summary,) = dask.compute(delayed)
     found: Json = summary
+    for spec in found["level_specs"]:
+        if spec.get("vertex_count", SMALL) < SMALL:
+            warnings.warn(
+                f"level {spec['level']} has {spec['vertex_count']} vertices: bins of {spec['bin_shape']} are large for "
+                "these data; coarsen less, or begin with smaller bins (bin_shape of level 0)",
+                ZVWarning,
+                stacklevel=3,
+            )
     return found
 
 

@@ -11,6 +11,7 @@ from zarr_vectors_lazy.api.save.level import save_level
 from zarr_vectors_lazy.api.write.args import check_name
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.graph.write.attribute import add_attribute
+from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.writing import Compressor
 from zarr_vectors_lazy.storage.resolve import resolve
 
@@ -25,7 +26,15 @@ class Stored:
     _store: "ZVStore"
     _view: LevelView
 
-    def write_attribute(self, name: str, values: Any, *, compute: bool = True, progress: bool = False) -> Any:
+    def write_attribute(
+        self,
+        name: str,
+        values: Any,
+        *,
+        aggregate: Rule | None = None,
+        compute: bool = True,
+        progress: bool = False,
+    ) -> Any:
         """Write a new vertex attribute beside the data of a level, chunk by chunk; open the store anew to read it.
 
         Parameters
@@ -36,6 +45,9 @@ class Stored:
             (N,) or (N, C) NumPy or Dask array aligned with `vertices`, such as one computed from them and other
             attributes: numbers, truth values, or (N,) text (None: missing), which is dictionary-encoded. Where chunk
             sizes are unknown it has a block for each chunk.
+        aggregate
+            How `build_pyramid` is to join the values, ``"mean"`` for instance; it is kept with the attribute. None: by
+            default.
         compute
             False: return a Delayed that does it.
         progress
@@ -57,7 +69,7 @@ class Stored:
             for the next write of it.
         """
         check_name(name, "attribute")
-        job = add_attribute(self._view, name, values)
+        job = add_attribute(self._view, name, values, aggregate)
         if not compute:
             return job
         with computing(f"write {name}", shown=progress):

@@ -22,6 +22,7 @@ from zarr_vectors_lazy.access.carry.links import CarriedFamily, place_table, spl
 from zarr_vectors_lazy.access.carry.owners import split_owners
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.probe import link_row_shape, vertex_row_shape
+from zarr_vectors_lazy.access.pyramid.attributes import stated_rule
 from zarr_vectors_lazy.access.sizes import read_text_width
 from zarr_vectors_lazy.access.store import OpenStore
 from zarr_vectors_lazy.access.tracks import Tracker
@@ -192,7 +193,9 @@ class _LevelPlanner:
         row_shape = spec.row_shape or () if loose else vertex_row_shape(self.data, array)
         dtype = np.dtype(f"<U{read_text_width(self.data, array, row_shape)}") if loose else spec.dtype
         self.arrays.append((member, array))
-        draft = CURRENT.attribute(name, dtype, row_shape, dictionary=spec.dictionary)
+        draft = CURRENT.attribute(
+            name, dtype, row_shape, dictionary=spec.dictionary, ours=stated_rule(array.attributes)
+        )
         self.drafts.append(draft)
         return CarriedAttribute(member=member, path=draft.path, spec=spec, row_shape=row_shape, dtype=dtype)
 

@@ -10,10 +10,13 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.kernels.hashing import Hashes
 from zarr_vectors_lazy.types import Floats, IntArray
 
 Rule: TypeAlias = Literal["mean", "min", "max", "sum", "mode", "first"]
 RULES: tuple[Rule, ...] = ("mean", "min", "max", "sum", "mode", "first")
+NUMBERS = ("mean", "min", "max", "sum")
 DENSE_SHARE = 8  # numbers are counted in a table where it has at most so many cells for each row
 
 
@@ -100,8 +103,21 @@ def sums(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None 
     return out.reshape(groups.count, *values.shape[1:])
 
 
+def check_rule(rule: Any, dtype: np.dtype[Any], what: str, *, coded: bool) -> None:
+    """Raise SelectionError if an attribute's values cannot be joined so; ``coded`` where they stand for categories."""
+    if rule not in RULES:
+        raise SelectionError(f"{what} must be None or one of {', '.join(RULES)}, found {rule!r}")
+    kinds = "iufb" if rule in ("min", "max") else "iuf"
+    if rule in NUMBERS and (coded or dtype.kind not in kinds):
+        raise SelectionError(f"{what} is {rule!r}, and its values are no numbers: 'mode' or 'first'")
+
+
 def aggregate(
-    groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None, rule: Rule
+    groups: Groups,
+    values: np.ndarray[Any, Any],
+    weights: IntArray | None,
+    rule: Rule,
+    picks: Hashes | None = None,
 ) -> np.ndarray[Any, Any]:
     """(count, ...) one value a group, in the dtype of `aggregated_dtype`.
 
@@ -112,18 +128,22 @@ def aggregate(
     weights
         (M,) how many original vertices each row stands for, or None: one.
     rule
-        ``"mean"`` is weighted, and rounded to the nearest for whole numbers; ``"mode"`` is the value of the greatest
-        weight, the smallest among equals, column by column; ``"first"`` the one of the first row.
+        ``"mean"`` is weighted, and rounded to the nearest for whole numbers, halves to even; ``"mode"`` is the value of
+        the greatest weight, column by column; ``"first"`` the one of the first row.
+    picks
+        (M,) numbers: among modes of equal weight the value is taken of the row of the least of them, so that a tie
+        favours no value; None: of the first row.
     """
     dtype = aggregated_dtype(values.dtype, rule)
     if rule == "mean":
-        means = weighted_means(groups, values, weights)
-        return (means if dtype.kind == "f" else np.rint(means)).astype(dtype)
+        if dtype.kind != "f":
+            return whole_means(groups, values, weights)
+        return weighted_means(groups, values, weights).astype(dtype)
     if rule == "sum":
         return sums(groups, values).astype(dtype)
     if rule == "mode":
         columns = values.reshape(len(values), -1)
-        found = [mode(groups, column, weights) for column in columns.T]
+        found = [mode(groups, column, weights, picks) for column in columns.T]
         return np.stack(found, axis=1).reshape(groups.count, *values.shape[1:]) if found else values[: groups.count]
     if rule == "first":
         return values[groups.order[groups.starts]]
@@ -137,8 +157,26 @@ def aggregated_dtype(dtype: np.dtype[Any], rule: Rule) -> np.dtype[Any]:
     return dtype
 
 
-def mode(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None) -> np.ndarray[Any, Any]:
-    """(count,) the value of the greatest weight in each group, the smallest of equals."""
+def whole_means(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None) -> np.ndarray[Any, Any]:
+    """(count, ...) means of whole numbers, rounded; of 64 bits exact where the values of a group are within 2^53."""
+    if values.dtype.itemsize < 8:
+        return np.rint(weighted_means(groups, values, weights)).astype(values.dtype)
+    first = values[groups.order[groups.starts]] // 2 * 2  # even, so that halves go to even
+    apart = values.view(np.int64) - first.view(np.int64)[groups.labels]  # wraps where they are further apart
+    near = np.abs(values.astype(np.float64) - first.astype(np.float64)[groups.labels]) < 2.0**52
+    if near.all():
+        means = np.rint(weighted_means(groups, apart, weights)).astype(np.int64)
+        return (first.view(np.int64) + means).view(values.dtype)
+    span = np.iinfo(values.dtype)
+    means = np.rint(weighted_means(groups, values, weights))
+    top = np.nextafter(float(span.max), 0)  # the greatest float64 that is not beyond
+    return np.clip(means, float(span.min), top).astype(values.dtype)
+
+
+def mode(
+    groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None, picks: Hashes | None = None
+) -> np.ndarray[Any, Any]:
+    """(count,) the value of the greatest weight in each group; of several that of the row that ``picks`` says."""
     if not len(values):
         return values
     distinct, codes = np.unique(values, return_inverse=True)
@@ -146,9 +184,16 @@ def mode(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None)
     found, key = group_by(pairs, groups.count * len(distinct))
     weight = found.sizes if weights is None else sums(found, weights)
     owner = key // len(distinct)
-    best = np.lexsort((np.arange(len(key)), -weight, owner))
-    first = np.searchsorted(owner, np.arange(groups.count))  # owner ascends, and lexsort keeps its runs in place
-    winners: np.ndarray[Any, Any] = distinct[key[best[first]] % len(distinct)]
+    starts = np.searchsorted(owner, np.arange(groups.count))  # it ascends
+    most = weight == np.maximum.reduceat(weight, starts)[owner]
+    rows = np.flatnonzero(most[found.labels])
+    numbers = rows.astype(np.uint64) if picks is None else picks[rows]
+    of = groups.labels[rows]
+    least = np.full(groups.count, np.iinfo(np.uint64).max)
+    np.minimum.at(least, of, numbers)
+    picked = np.flatnonzero(numbers == least[of])[::-1]  # of equal numbers the first row's is assigned last
+    winners = np.empty(groups.count, values.dtype)
+    winners[of[picked]] = values[rows[picked]]
     return winners
 
 

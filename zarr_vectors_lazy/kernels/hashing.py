@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.types import ChunkCoords, IntArray
 
 Hashes = npt.NDArray[np.uint64]
 _MASK = 2**64 - 1
@@ -14,12 +14,19 @@ def hash_ids(seed: int, ids: IntArray) -> Hashes:
     return _mix(np.uint64(_mix_one(seed)) ^ ids.astype(np.int64).view(np.uint64))
 
 
-def hash_rows(seed: int, level: int, chunk: tuple[int, ...], n: int) -> Hashes:
-    """(n,) 64-bit hashes of (seed, level, chunk, row), rows 0 to n - 1."""
-    state = _mix_one(seed) ^ (level & _MASK)
-    for part in chunk:
-        state = _mix_one(state) ^ (part & _MASK)
-    return _mix(np.uint64(_mix_one(state)) ^ np.arange(n, dtype=np.uint64))
+def hash_rows(seed: int, level: int, chunks: ChunkCoords, counts: IntArray) -> Hashes:
+    """(N,) 64-bit hashes of (seed, level, chunk, row) of all rows of some chunks, one chunk after another.
+
+    Parameters
+    ----------
+    chunks, counts
+        (n, K) chunks, and rows of each.
+    """
+    state = np.full(len(chunks), _mix_one(seed) ^ (level & _MASK), np.uint64)
+    for part in np.asarray(chunks, np.int64).view(np.uint64).T:
+        state = _mix(state) ^ part
+    rows = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return _mix(np.repeat(_mix(state), counts) ^ rows.astype(np.uint64))
 
 
 def kept_ids(seed: int, ids: IntArray, keep: int) -> "npt.NDArray[np.bool_]":

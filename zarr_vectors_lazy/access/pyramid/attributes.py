@@ -6,12 +6,12 @@ from zarr_vectors_lazy.access.attributes import Column
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.probe import vertex_row_shape
 from zarr_vectors_lazy.access.pyramid.step import Aggregated
-from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
-from zarr_vectors_lazy.kernels.groups import RULES, Rule
+from zarr_vectors_lazy.errors import FormatError, NotFoundError
+from zarr_vectors_lazy.kernels.groups import Rule, check_rule
 from zarr_vectors_lazy.model.arrays import CellArray
-from zarr_vectors_lazy.types import BoolArray
+from zarr_vectors_lazy.types import BoolArray, Json
 
-NUMBERS = ("mean", "min", "max", "sum")
+OURS = "zarr_vectors_lazy"
 
 
 def plan_attributes(
@@ -35,14 +35,15 @@ def plan_attributes(
     missing = {}
     for name in names:
         array = data.attribute(name)
-        rule = aggregate.get(name, _default_rule(array))
+        rule = _rule(array, name, aggregate, data.url)
         if rule is None:
             continue
-        _check_rule(name, array, rule, data.url)
         absent = array.chunks.find(data.vertices.chunks.coords) < 0
         if absent.any():
             missing[name] = absent
-        items.append(Aggregated(name=name, column=_column(data, array, name, bool(absent.any())), rule=rule))
+        fill = array.attributes.get("_FillValue") if array.spec.dtype.kind in "iu" else None
+        column = _column(data, array, name, bool(absent.any()))
+        items.append(Aggregated(name=name, column=column, rule=rule, fill=fill if isinstance(fill, int) else None))
     return items, missing
 
 
@@ -66,16 +67,23 @@ def _column(data: LevelData, array: CellArray, name: str, holes: bool) -> Column
     )
 
 
-def _default_rule(array: CellArray) -> Rule:
-    return "mean" if array.spec.dtype.kind == "f" and array.spec.dictionary is None else "mode"
+def _rule(array: CellArray, name: str, aggregate: Mapping[str, Rule | None], where: str) -> Rule | None:
+    """The rule that is asked for, else the one that the attribute states, else the mean of real numbers or the mode."""
+    coded, dtype = array.spec.dictionary is not None, array.spec.dtype
+    stated = stated_rule(array.attributes)
+    rule: Rule | None = "mean" if dtype.kind == "f" and not coded else "mode"
+    if name in aggregate:
+        rule, what = aggregate[name], f"aggregate[{name!r}]"
+    elif stated:
+        rule, what = stated["aggregate"], f"the rule that the attribute {name!r} states"
+    else:
+        return rule
+    if rule is not None:
+        check_rule(rule, dtype, what, coded=coded)
+    return rule
 
 
-def _check_rule(name: str, array: CellArray, rule: object, where: str) -> None:
-    if rule not in RULES:
-        rules = ", ".join(RULES)
-        raise SelectionError(f"aggregate[{name!r}] must be None or one of {rules}, found {rule!r}", where=where)
-    kinds = "iufb" if rule in ("min", "max") else "iuf"
-    if rule in NUMBERS and (array.spec.dictionary is not None or array.spec.dtype.kind not in kinds):
-        raise SelectionError(
-            f"aggregate[{name!r}] is {rule!r}, and its values are no numbers: 'mode' or 'first'", where=where
-        )
+def stated_rule(attributes: Json) -> Json:
+    """What is stated of how the values of an attribute's array are joined: ``{"aggregate": rule}``, or nothing."""
+    ours = attributes.get(OURS)
+    return {"aggregate": ours["aggregate"]} if isinstance(ours, dict) and "aggregate" in ours else {}

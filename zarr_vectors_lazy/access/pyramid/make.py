@@ -9,13 +9,16 @@ from zarr_vectors_lazy.access.objects import read_ids
 from zarr_vectors_lazy.access.pyramid.cells import Payload
 from zarr_vectors_lazy.access.pyramid.join import Joined
 from zarr_vectors_lazy.access.pyramid.read import FineRows
-from zarr_vectors_lazy.access.pyramid.step import Step
+from zarr_vectors_lazy.access.pyramid.step import Aggregated, Step
 from zarr_vectors_lazy.format.keys import format_deltas
 from zarr_vectors_lazy.format.writing import CURRENT, encode_rows, encode_tiling
 from zarr_vectors_lazy.kernels.bins import place_in_bins, root_slots
-from zarr_vectors_lazy.kernels.groups import Groups, aggregate, sums, weighted_means
+from zarr_vectors_lazy.kernels.groups import NUMBERS, Groups, aggregate, sums, weighted_means
+from zarr_vectors_lazy.kernels.hashing import Hashes, hash_rows
 from zarr_vectors_lazy.model.pyramid import ChunkKey, Pieces
 from zarr_vectors_lazy.types import IntArray, Vertices
+
+TIES = 0x71E5  # seed of the hash by which ties among most frequent values end; another than that of thinning
 
 
 def coarse_positions(step: Step, chunk: ChunkKey, fine: FineRows, joined: Joined) -> Vertices:
@@ -60,15 +63,31 @@ def chunk_payloads(step: Step, chunk: ChunkKey, fine: FineRows, joined: Joined) 
     groups, n = joined.groups, joined.groups.count
     weights = taken(fine.weights, joined)
     yield Payload(step.level, "vertex_fragments", chunk, n, encode_tiling(np.diff(joined.pieces.starts)))
+    picks = None
+    if any(item.rule == "mode" for item in step.attributes):
+        hashes = hash_rows(TIES, step.source.level, np.asarray(fine.chunks), np.diff(fine.starts))
+        picks = taken(hashes, joined)
     for item in step.attributes:
         values = taken(fine.values[item.name], joined)
         assert values is not None
-        found = aggregate(groups, values, weights, item.rule)
+        found = joined_values(groups, values, weights, item, picks)
         yield Payload(step.level, f"vertex_attributes/{item.name}", chunk, n, encode_rows(found))
     counted = groups.sizes if weights is None else sums(groups, weights)
     yield Payload(step.level, f"vertex_attributes/{step.weight}", chunk, n, encode_rows(counted.astype(np.int64)))
     yield from link_payloads(step, chunk, fine, joined)
     yield Payload(step.level, "vertices", chunk, n, encode_rows(positions))
+
+
+def joined_values(
+    groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None, item: Aggregated, picks: Hashes | None
+) -> np.ndarray[Any, Any]:
+    """Values of the coarse rows; where a number stands for what is missing, it enters no mean, extreme or sum."""
+    if item.fill is None or item.rule not in NUMBERS or (there := values != item.fill).all():
+        return aggregate(groups, values, weights, item.rule, picks)
+    labels, kept = np.unique(groups.labels[there], return_inverse=True), None if weights is None else weights[there]
+    found = np.full((groups.count, *values.shape[1:]), item.fill, item.dtype)
+    found[labels[0]] = aggregate(Groups(labels[1].reshape(-1), len(labels[0])), values[there], kept, item.rule)
+    return found
 
 
 def owner_payloads(step: Step, chunk: ChunkKey, joined: Joined) -> Iterator[Payload]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData, Source
 from zarr_vectors_lazy.access.limits import block_nbytes
-from zarr_vectors_lazy.access.pyramid.attributes import plan_attributes
+from zarr_vectors_lazy.access.pyramid.attributes import OURS, plan_attributes, stated_rule
 from zarr_vectors_lazy.access.pyramid.ends import LinkIndex
 from zarr_vectors_lazy.access.pyramid.make import position_dtype
 from zarr_vectors_lazy.access.pyramid.objects import ObjectTables
@@ -37,7 +37,7 @@ KINDS: dict[str, Kind] = {
 }
 UNKNOWN_ROWS = 16384  # rows of a chunk, where nothing tells
 FULLEST = 4  # times what level 0's fullest chunk holds: so much a coarse chunk may hold in any case
-PLACED = ("nonempty_chunks", "chunk_grid_origin", "zarr_vectors_lazy")
+PLACED = ("nonempty_chunks", "chunk_grid_origin", OURS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -420,6 +420,8 @@ def _arrays(step: Step, sources: Mapping[str, CellArray]) -> tuple[ArrayDraft, .
         stated: Json = {**kept, "dtype": base.attributes["dtype"], "row_shape": base.attributes["row_shape"]}
         if item.column.row_shape and not isinstance(kept.get("channel_names"), list):
             stated["channel_names"] = base.attributes["channel_names"]
+        if rule := stated_rule(sources[item.name].attributes):
+            stated[OURS] = rule
         found.append(ArrayDraft(path=base.path, attributes=stated))
     if step.index is not None:
         found.append(CURRENT.attribute("object_id", np.dtype(np.int64), of="fragment"))

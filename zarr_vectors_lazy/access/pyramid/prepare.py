@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.level import LevelData
+from zarr_vectors_lazy.access.pyramid.objects import CARRIED
 from zarr_vectors_lazy.access.pyramid.planning import Asked, Options, PlannedLevel, plan_first, plan_next, settle_scales
 from zarr_vectors_lazy.access.pyramid.publish import LevelPlan
 from zarr_vectors_lazy.access.pyramid.session import (
@@ -20,6 +21,7 @@ from zarr_vectors_lazy.access.pyramid.session import (
     read_journals,
 )
 from zarr_vectors_lazy.access.pyramid.shared_planning import plan_shared
+from zarr_vectors_lazy.access.pyramid.step import Step
 from zarr_vectors_lazy.access.store import OpenStore
 from zarr_vectors_lazy.errors import NotFoundError, StoreError
 from zarr_vectors_lazy.format.keys import format_delta
@@ -130,9 +132,26 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
             "method": request.method,
             "cross_level_depth": request.depth,
             "cross_level_storage": request.storage,
+            "left_out": left_out(data, levels[0].step),
         },
     )
     return session, levels, _plans(opened, data, request, levels)
+
+
+def left_out(data: LevelData, step: Step) -> list[str]:
+    """What coarse levels do not get from the level that is there: paths below it, of attributes, links and groups."""
+    level, joined = data.meta.index, {item.name for item in step.attributes}
+    by = data.meta.chunk_attribute
+    gone = joined | {step.weight if step.weights is not None else None, None if by is None else by[0]}
+    found = [f"vertex_attributes/{name}" for name in data.attribute_names if name not in gone]
+    fragments = data.tree.children(f"{level}/fragment_attributes", required=False) or ()
+    owned = CURRENT.fragment_owners if step.index is not None else None
+    found += [path for name in fragments if (path := f"fragment_attributes/{name}") != owned]
+    found += [f"link_attributes/{name}" for name in data.link_attribute_names]
+    if step.kind == "shared":
+        found += ["links/0"] if data.links(0) is not None else []
+        found += [name for name in CARRIED if data.tree.node(f"{level}/{name}") is not None]
+    return found
 
 
 def fingerprint(opened: OpenStore, data: LevelData) -> str:

@@ -29,11 +29,14 @@ class Aggregated:
         How the finer level's values are read; codes stay codes.
     rule
         How they are joined.
+    fill
+        The whole number that stands for a missing value, where there is one.
     """
 
     name: str
     column: Column
     rule: Rule
+    fill: int | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:

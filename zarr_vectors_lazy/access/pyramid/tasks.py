@@ -175,9 +175,8 @@ def _inner_edges(step: Step, fine: FineRows, ends: Ends) -> tuple[IntArray, Bool
 
 def _kept_rows(step: Step, fine: FineRows, threshold: int) -> BoolArray:
     assert step.thinning is not None
-    sizes = np.diff(fine.starts).tolist()
-    hashes = [hash_rows(step.thinning.seed, step.level, key, n) for key, n in zip(fine.chunks, sizes, strict=True)]
-    return np.concatenate(hashes) <= np.uint64(threshold)
+    hashes = hash_rows(step.thinning.seed, step.level, np.asarray(fine.chunks), np.diff(fine.starts))
+    return np.asarray(hashes <= np.uint64(threshold))
 
 
 def gathered(parts: Iterable[list[ChunkRecord]]) -> list[ChunkRecord]:

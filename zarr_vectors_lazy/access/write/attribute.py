@@ -25,6 +25,7 @@ from zarr_vectors_lazy.format.writing import (
     marked_cells,
     parse_text,
 )
+from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, Encoding, Grid
@@ -32,7 +33,7 @@ from zarr_vectors_lazy.requests import Get, Put
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.types import ChunkCoords, IntArray
+from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json
 
 Values: TypeAlias = np.ndarray[Any, Any]
 
@@ -51,6 +52,8 @@ class NewAttribute:
         Of a row; text is stored as codes.
     grid, encoding
         As the level's vertices have them.
+    rule
+        How values are joined on coarser levels, where that is said.
     """
 
     spec: StoreSpec
@@ -60,6 +63,7 @@ class NewAttribute:
     row_shape: tuple[int, ...]
     grid: Grid
     encoding: Encoding
+    rule: Rule | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -191,7 +195,8 @@ def _key(new: NewAttribute) -> str:
 
 def _draft(new: NewAttribute, dictionary: Dictionary | None) -> ArrayDraft:
     dtype = new.dtype if dictionary is None else _codes_of(dictionary)
-    return CURRENT.attribute(new.name, dtype, new.row_shape, dictionary=dictionary)
+    ours: Json | None = None if new.rule is None else {"aggregate": new.rule}
+    return CURRENT.attribute(new.name, dtype, new.row_shape, dictionary=dictionary, ours=ours)
 
 
 def _codes_of(dictionary: Dictionary) -> np.dtype[Any]:

@@ -12,6 +12,7 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.writing import MAX_PAYLOAD_NBYTES, PlacedLinks, place_links
 from zarr_vectors_lazy.kernels import arrange
 from zarr_vectors_lazy.kernels.arrange import Arranged, FragmentTable
+from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.kernels.routing import Routed, bins_in_chunk, route, stored, take
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.arrays import Dictionary
@@ -78,6 +79,8 @@ class WriteJob:
         (M, L) rows of ``positions``; for trees (M, 2) child and parent; None where the geometry has none.
     link_values
         Rows aligned with ``links``.
+    aggregate
+        How values of some attributes are joined on coarser levels, which is kept with them.
     progress
         Whether to show a bar.
     """
@@ -93,6 +96,7 @@ class WriteJob:
     objects: ObjectTable | None = None
     links: IntArray | None = None
     link_values: dict[str, Values] = field(default_factory=dict)
+    aggregate: dict[str, Rule | None] = field(default_factory=dict)
     progress: bool = False
 
     @property

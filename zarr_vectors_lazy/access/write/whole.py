@@ -16,7 +16,7 @@ from zarr_vectors_lazy.kernels.arrange import Arranged
 from zarr_vectors_lazy.kernels.routing import stored, take
 from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, LevelDraft, LevelRecord, LinkFamilyDraft
 from zarr_vectors_lazy.requests import Put
-from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json
 
 THREADS = min(4, os.cpu_count() or 1)
 BATCH_NBYTES = 4 * 1024**2  # of rows that a thread holds at once; it has them gathered, encoded and compressed
@@ -150,7 +150,8 @@ def level_draft(prepared: Prepared) -> LevelDraft:
     arrays: list[ArrayDraft] = [CURRENT.vertices(job.dtype), CURRENT.fragments()]
     for name, column in job.attributes.items():
         shape = column.values.shape[1:]
-        arrays.append(CURRENT.attribute(name, column.values.dtype, shape, dictionary=column.dictionary))
+        said: Json | None = {"aggregate": job.aggregate[name]} if name in job.aggregate else None
+        arrays.append(CURRENT.attribute(name, column.values.dtype, shape, dictionary=column.dictionary, ours=said))
     families: tuple[LinkFamilyDraft, ...] = ()
     width = 2 if job.links is None else job.links.shape[1]
     if prepared.link_counts is not None:

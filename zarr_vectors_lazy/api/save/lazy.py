@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dask.utils import parse_bytes
 
+from zarr_vectors_lazy.access.pyramid.attributes import stated_rule
 from zarr_vectors_lazy.access.rows import rows_of_ids
 from zarr_vectors_lazy.access.write.intake import Tally, layout
 from zarr_vectors_lazy.api.save.linked import linked_level
@@ -36,7 +37,15 @@ NOTHING = "nothing is selected: there is nothing to save"
 WHOLE = "select with whole_objects=True"
 LINKED = {"graph": summaries.of_graph, "skeleton": summaries.of_graph, "mesh": summaries.of_mesh}
 GEOMETRIES = ("point_cloud", "line", "polyline", "streamline", *LINKED)
-GIVEN = {"bounds": None, "dtype": None, "backend": None, "storage_options": None, "progress": False, "mode": "w-"}
+GIVEN = {
+    "bounds": None,
+    "dtype": None,
+    "aggregate": None,
+    "backend": None,
+    "storage_options": None,
+    "progress": False,
+    "mode": "w-",
+}
 
 
 def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any]) -> Any:
@@ -53,7 +62,8 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     view = _cut_for_writing(level._view)
     if not len(view):
         raise SelectionError(NOTHING)
-    options = _options(arguments)
+    rules = {array.spec.path.rpartition("/")[2]: stated_rule(array.attributes) for array in _stored_attributes(view)}
+    options = _options({**arguments, "aggregate": {name: rule["aggregate"] for name, rule in rules.items() if rule}})
     if kind == "point_cloud":
         owned = view.data.object_index is not None
         shape = Shape(geometry=kind, kind="objects" if owned else "points")

@@ -13,6 +13,7 @@ from zarr_vectors_lazy.access.write.trees import joins_objects
 from zarr_vectors_lazy.api.write.values import as_array, by_name
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.format.writing import encode_categories, is_number, parse_text
+from zarr_vectors_lazy.kernels.groups import Rule, check_rule
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 
@@ -327,6 +328,24 @@ def parse_numbers(values: Mapping[str, Any] | None, rows: int, what: str) -> dic
     for name, array in found.items():
         if not is_number(array.dtype):
             raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; links have numbers and bool")
+    return found
+
+
+def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | None]:
+    """How values are joined on coarser levels, by attribute.
+
+    Raises
+    ------
+    SelectionError
+        If an attribute is not there, or a rule does not suit its values.
+    """
+    found = dict(by_name(rules, "aggregate"))
+    for name, rule in found.items():
+        if name not in columns:
+            raise SelectionError(f"aggregate has {name!r}, which is no vertex attribute; there is {listed(columns)}")
+        if rule is not None:
+            column = columns[name]
+            check_rule(rule, column.values.dtype, f"aggregate[{name!r}]", coded=column.dictionary is not None)
     return found
 
 

@@ -38,6 +38,7 @@ class Options:
     units: Any
     crs: Any
     dtype: Any
+    aggregate: Any
     compressor: Any
     checksum: bool
     shard_shape: Any
@@ -136,6 +137,7 @@ def make_job(
         objects=objects,
         links=links,
         link_values=dict(link_values or {}),
+        aggregate=args.parse_rules(options.aggregate, columns),
         progress=options.progress,
     )
 

@@ -11,6 +11,7 @@ from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objec
 from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, write_lazy_graph, write_lazy_mesh
 from zarr_vectors_lazy.api.write.out_of_core import Tables, is_lazy
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.writing import Compressor
 
 
@@ -33,6 +34,7 @@ def write_graph(
     units: Any = None,
     crs: Any = None,
     dtype: Any = None,
+    aggregate: Mapping[str, Rule | None] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -64,7 +66,9 @@ def write_graph(
     link_attributes
         (M,) or (M, C) numbers by name, cut as ``edges`` where those are a Dask array. Those of a
         skeleton make it store every edge.
-    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, compressor, checksum, shard_shape
+        As `write_points`.
+    mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
         As `open_zv`.
@@ -124,6 +128,7 @@ def write_mesh(
     units: Any = None,
     crs: Any = None,
     dtype: Any = None,
+    aggregate: Mapping[str, Rule | None] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -150,7 +155,9 @@ def write_mesh(
         As `write_points`; without ``object_ids`` all vertices are object 0.
     link_attributes
         (F,) or (F, C) numbers by name, cut as ``faces`` where those are a Dask array.
-    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, compressor, checksum, shard_shape
+        As `write_points`.
+    mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
         As `open_zv`.

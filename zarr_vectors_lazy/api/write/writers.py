@@ -14,6 +14,7 @@ from zarr_vectors_lazy.api.write.lazy import refuse_mixed, write_lazy_lines, wri
 from zarr_vectors_lazy.api.write.out_of_core import Tables, is_lazy
 from zarr_vectors_lazy.api.write.paths import flat_attributes, flat_lines, flat_paths
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.writing import Compressor
 
 
@@ -34,6 +35,7 @@ def write_points(
     units: Any = None,
     crs: Any = None,
     dtype: Any = None,
+    aggregate: Mapping[str, Rule | None] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -79,6 +81,10 @@ def write_points(
         Coordinate reference system: anything that JSON can hold.
     dtype
         ``"float32"`` or ``"float64"``; as given where not named.
+    aggregate
+        How `build_pyramid` is to join the values of attributes, by name: ``"mean"``, ``"min"``, ``"max"``, ``"sum"``,
+        ``"mode"``, ``"first"``, or None to leave one out; it is kept with the attribute. Whole numbers that measure
+        (intensity, a colour) want ``"mean"``, where the default is the most frequent.
     compressor, checksum
         How cells are stored, see `how_to/write`.
     shard_shape
@@ -141,6 +147,7 @@ def write_lines(
     units: Any = None,
     crs: Any = None,
     dtype: Any = None,
+    aggregate: Mapping[str, Rule | None] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -169,7 +176,9 @@ def write_lines(
         None: the two ends of a line are no stored link.
     groups, group_attributes
         As `write_points`.
-    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, compressor, checksum, shard_shape
+        As `write_points`.
+    mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
         As `open_zv`.
@@ -223,6 +232,7 @@ def write_polylines(
     units: Any = None,
     crs: Any = None,
     dtype: Any = None,
+    aggregate: Mapping[str, Rule | None] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -255,7 +265,9 @@ def write_polylines(
         None: consecutive vertices are no stored links.
     groups, group_attributes
         As `write_points`.
-    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, compressor, checksum, shard_shape, mode, compute, progress
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, compressor, checksum, shard_shape
+        As `write_points`.
+    mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
         As `open_zv`.

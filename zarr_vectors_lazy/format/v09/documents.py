@@ -76,7 +76,7 @@ def cells_document(
     if any(grid.origin):
         attributes["chunk_grid_origin"] = list(grid.origin)
     attributes.update(draft.attributes)
-    attributes[OUR_KEY] = {
+    attributes[OUR_KEY] = draft.attributes.get(OUR_KEY, {}) | {
         name: value[order].tolist() if isinstance(value, np.ndarray) else value for name, value in stamp.items()
     }
     return _cells_array(grid, encoding, attributes)

@@ -13,7 +13,7 @@ from zarr_vectors_lazy.format.encoding import encode_cell, encode_shard
 from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.v09 import dense, documents
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
-from zarr_vectors_lazy.format.v09.documents import DOC
+from zarr_vectors_lazy.format.v09.documents import DOC, OUR_KEY
 from zarr_vectors_lazy.format.v09.generation import FRAGMENT_OWNERS
 from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
 from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary
@@ -59,8 +59,9 @@ class Writing09:
         *,
         dictionary: Dictionary | None = None,
         of: str = "vertex",
+        ours: Json | None = None,
     ) -> ArrayDraft:
-        """An attribute of vertices, or of fragments: ``of="fragment"`` (spec 0.9, 6)."""
+        """An attribute of vertices, or of fragments: ``of="fragment"`` (spec 0.9, 6); ``ours`` is what we say of it."""
         kind = "attribute" if of == "vertex" else "fragment_attribute"
         attributes: Json = {"zv_array": kind, "name": name, "dtype": dense.dtype_name(dtype)}
         if row_shape:
@@ -68,6 +69,8 @@ class Writing09:
         attributes["row_shape"] = list(row_shape)
         if dictionary is not None:
             attributes.update(dictionary_attributes(dictionary))
+        if ours:
+            attributes[OUR_KEY] = ours
         return ArrayDraft(path=f"{of}_attributes/{name}", attributes=attributes)
 
     def cell_spec(self, level: int, draft: ArrayDraft, grid: Grid, encoding: Encoding) -> CellSpec:

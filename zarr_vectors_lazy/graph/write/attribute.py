@@ -21,18 +21,20 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.writing import array_form, is_number
 from zarr_vectors_lazy.graph.batches import chunk_runs
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.kernels.groups import Rule, check_rule
 from zarr_vectors_lazy.types import IntArray
 
 TEXT = "UTO"  # kinds of dtypes whose values go through a dictionary
 
 
-def add_attribute(view: LevelView, name: str, values: Any) -> Any:
+def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = None) -> Any:
     """Delayed number of the chunks of a level that were given values of a new attribute.
 
     Raises
     ------
     SelectionError
-        If the level is a selection, has such an attribute, or the values are not aligned with its vertices.
+        If the level is a selection, has such an attribute, or the values are not aligned with its vertices, or cannot
+        be joined by the rule.
     FormatError
         If the store is only read.
     """
@@ -51,6 +53,8 @@ def add_attribute(view: LevelView, name: str, values: Any) -> Any:
     text = array.dtype.kind in TEXT
     if not (text and array.ndim == 1) and not is_number(array.dtype):
         raise SelectionError(f"values must be numbers, truth values or one text each, found dtype {array.dtype}")
+    if rule is not None:
+        check_rule(rule, array.dtype, "aggregate", coded=text)
     grid, encoding = array_form(node)
     new = NewAttribute(
         spec=opened.tree.spec,
@@ -60,6 +64,7 @@ def add_attribute(view: LevelView, name: str, values: Any) -> Any:
         row_shape=array.shape[1:],
         grid=grid,
         encoding=encoding,
+        rule=rule,
     )
     blocks = array.to_delayed().reshape(-1).tolist() if len(counts) else []
     dictionary = None
