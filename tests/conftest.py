@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+import threading
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dask.threaded
 import numpy as np
 import pytest
 
@@ -40,6 +42,16 @@ os.environ |= {
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+@pytest.fixture(autouse=True)
+def finished_threads():
+    """A computation that fails leaves other tasks of it running on Dask's threads: the next test would count theirs."""
+    yield
+    if (pool := dask.threaded.default_pool) is not None:
+        everyone = threading.Barrier(pool._max_workers)
+        for met in [pool.submit(everyone.wait, 10) for _ in range(pool._max_workers)]:
+            met.result()
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,5 @@
 """What each backend makes of what a server does: the right bytes, or a StoreError that says where."""
 
-import time
-
 import dask
 import pytest
 
@@ -15,9 +13,10 @@ from zarr_vectors_lazy.storage.resolve import resolve
 pytestmark = pytest.mark.emulator
 HOWS = ["obstore-s3", "fsspec-s3", "obstore-http", "fsspec-http"]
 DATA = bytes(range(256)) * 40
-QUICK = {
+RETRIES = 3  # on a busy machine an answer takes longer than it is waited for, once or twice
+IMPATIENT = {
     f"zarr_vectors_lazy.{name}": value
-    for name, value in {"retries": 2, "retry-timeout": "1 s", "read-timeout": "0.25 s"}.items()
+    for name, value in {"retries": RETRIES, "retry-timeout": "60 s", "read-timeout": "0.25 s"}.items()
 }
 GETS = [Get("a/0"), Get("a/0", 100, 600), Get("a/0", 9000), Get("a/0", -700)]
 
@@ -36,7 +35,7 @@ def backend(server, request):
     """A connection with little patience."""
     server.rules.clear()
     url, options = server.at(request.param, "store")
-    with dask.config.set(QUICK):
+    with dask.config.set(IMPATIENT):
         yield connect(resolve(url, **options))
     server.rules.clear()
 
@@ -54,12 +53,11 @@ def test_a_fault_that_passes_is_not_seen(server, backend, kind):
 
 
 @pytest.mark.parametrize("kind", ["500", *SILENT])
-def test_a_fault_that_stays_is_an_error_in_time(server, backend, kind):
-    server.rules.append(Rule(kind))
-    begin = time.monotonic()
+def test_a_fault_that_stays_is_an_error_after_the_last_retry(server, backend, kind):
+    server.rules.append(Rule(kind, times=100))
     with pytest.raises(StoreError, match="a/0") as caught:
         fetch(backend, [GETS[0]])
-    assert time.monotonic() - begin < 8
+    assert 100 - server.rules[0].times == 1 + RETRIES
     assert backend.url in str(caught.value)
 
 
