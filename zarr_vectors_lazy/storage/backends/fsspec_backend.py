@@ -9,13 +9,13 @@ import secrets
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage import ambient, refusals, threads
+from zarr_vectors_lazy.storage import credentials, refusals, signing, threads
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED, Lender
 from zarr_vectors_lazy.storage.backends.fsspec_swaps import swap
@@ -26,7 +26,7 @@ from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
 from zarr_vectors_lazy.storage.patience import Patience, persist
 from zarr_vectors_lazy.storage.ranges import check_length, of_range
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
-from zarr_vectors_lazy.storage.secrets import QUERY
+from zarr_vectors_lazy.storage.secrets import QUERY, without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 PERSISTENT = {"s3", "http", "https"}
@@ -45,30 +45,41 @@ class FsspecBackend(Backend):
         self._scheme = scheme_of(spec.url)
         self.listable = self._scheme not in {"http", "https"}
         self._asynchronous = systems.system_class(self._scheme).async_impl
-        self._asked = False
-        self._upgrading = asyncio.Lock()
+        self._changing = asyncio.Lock()
         self._creating = threading.Lock()
         self.deletes_at_once = PAGE if self._scheme == "s3" else 1
         self.creates = self._scheme in {*CLOUD, *SSH, "memory"}
         self.swaps = self._scheme in BUCKETS
         if self._asynchronous:
-            run(self._open())
+            way = run(self._connected())
+            self._signing = signing.Signing(way, self._verdict, partial(credentials.seen, self._scheme))
         else:
-            self._fs, self._unsigned = systems.make(spec)
+            way = systems.make(spec)
+            self._fs = way.client
             self._lend = self._lent if self._scheme in SHARED else Lender(self._another, self._fs).lend
-        self._root = systems.root_of(spec, self._fs)
+        self._root = systems.root_of(spec, way.client)
 
-    async def _open(self, *, signed: bool = False, **found: Any) -> None:
-        # Made on the loop that it will live on; its session too, before many requests would each make one.
-        self._fs, self._unsigned = systems.make(self.spec, signed=signed, **found)
-        set_session = getattr(self._fs, "set_session", None) or getattr(self._fs, "_set_session", None)  # gcsfs's
-        if set_session is not None:
-            # Younger than the file system's own, which would close the session on a loop that is not its own.
-            weakref.finalize(self, _close, self._fs, await set_session(), os.getpid())
+    async def _connected(self, *, anew: bool = False, signed: bool = False, **found: Any) -> signing.Way:
+        # One client for all stores of the same options. Made on the loop that it will live on; its session too, before
+        # many requests would each make one.
+        key = None if signed else (self._scheme, self.spec.options, credentials.seen(self._scheme))
+        if key is not None and not anew and (there := _clients.get(key)) is not None:
+            return there
+        way = systems.make(self.spec, signed=signed, **found)
+        try:
+            opened = await systems.connections(way.client)
+        except systems.failures() as error:
+            reason = without_secrets(" ".join(str(error).split()), self.spec.options) or type(error).__name__
+            raise StoreError(f"no connection: {reason}", where=self.url) from error
+        if opened:
+            weakref.finalize(way.client, _close, opened, os.getpid())
             _register_end()
+        if key is not None:
+            _clients[key] = way
+        return way
 
     def _another(self) -> Any:
-        return systems.make(self.spec)[0]
+        return systems.make(self.spec).client
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[Any]:
@@ -87,66 +98,83 @@ class FsspecBackend(Backend):
             return await self._attempt(request)
 
     async def _attempt(self, request: Request) -> Result:
-        unsigned = self._unsigned  # as it is sent: another request may find credentials meanwhile
+        steps = self._signing.answer(request)
         try:
-            return await self._patiently(request)
-        except systems.failures() as error:
-            text = str(error)
-            refused = systems.refused(error)
-            expired = refusals.has_expired(text)
-            if not refused and not expired:
-                raise self._failed(request, error) from error
-            if unsigned and await self._upgraded():
-                return await self._attempt(request)
-            if not expired and isinstance(request, ListDir) and not request.required:
-                record("list", request.prefix, 0)
-                return None
-            raise self._failed(
-                request, error, refusals.hint(self._scheme, "fsspec", text, unsigned=unsigned)
-            ) from error
+            step = next(steps)
+            while True:
+                step = steps.send(await self._carry_out(step, request))
+        except StopIteration as done:
+            return self._result(request, done.value)
 
-    async def _patiently(self, request: Request) -> Result:
+    async def _carry_out(self, step: signing.Step, request: Request) -> Any:
+        match step:
+            case signing.Send(way):
+                try:
+                    return await self._patiently(way.client, request)
+                except systems.failures() as error:
+                    return error
+            case signing.Renew(old):
+                async with self._changing:
+                    if self._signing.way is old:
+                        self._signing.way = await self._connected(anew=True)
+                    return self._signing.way
+            case signing.Instance():
+                return await self._of_the_machine()
+        return None
+
+    def _result(self, request: Request, found: Result | signing.Refused) -> Result:
+        if not isinstance(found, signing.Refused):
+            return found
+        if found.verdict == "refused" and isinstance(request, ListDir) and not request.required:
+            record("list", request.prefix, 0)
+            return None
+        text = str(found.error)
+        hint = refusals.hint(self._scheme, "fsspec", text, unsigned=found.unsigned) if found.verdict else ""
+        raise self._failed(request, found.error, hint) from found.error
+
+    def _verdict(self, error: BaseException) -> signing.Verdict:
+        return "expired" if refusals.has_expired(str(error)) else "refused" if systems.refused(error) else ""
+
+    async def _patiently(self, fs: Any, request: Request) -> Result:
         # Google's and Azure's file systems do this themselves. A creation whose answer was lost would find itself.
         alone = isinstance(request, Put) and request.create and not request.unread
         if self._scheme not in PERSISTENT or alone:
-            return await self._answer_async(request)
+            return await self._answer_async(fs, request)
         patience = Patience.of_settings()
         return await persist(
-            lambda: self._answer_async(request), patience, systems.failures(), systems.pause_after_failure
+            lambda: self._answer_async(fs, request), patience, systems.failures(), systems.pause_after_failure
         )
 
-    async def _answer_async(self, request: Request) -> Result:
+    async def _answer_async(self, fs: Any, request: Request) -> Result:
         match request:
             case Get():
-                return await self._get(request)
+                return await self._get(fs, request)
             case ListDir():
-                names = await self._names(request)
+                names = await self._names(fs, request)
                 record("list", request.prefix, 0)
                 return names
             case ListSizes(prefix):
                 self._must_list(prefix)
                 try:
-                    found = await self._fs._find(self._path(prefix), detail=True)
+                    found = await fs._find(self._path(prefix), detail=True)
                 except MISSING:
                     found = {}
                 record("list", prefix, 0)
                 return self._sizes(found)
             case Put():
-                return await self._put_async(request)
+                return await self._put_async(fs, request)
             case Delete(keys):
-                return await self._delete(keys)
+                return await self._delete(fs, keys)
 
-    async def _put_async(self, request: Put) -> bool:
+    async def _put_async(self, fs: Any, request: Put) -> bool:
         key, data, create = request.key, request.data, request.create
         if request.match is not None:
-            done = await swap(self._fs, self._scheme, self._path(key), request.match, bytes(data))
+            done = await swap(fs, self._scheme, self._path(key), request.match, bytes(data))
             record("get", key, len(request.match))
             record("put", key, 0)
             return done
         try:
-            await self._fs._pipe_file(
-                self._path(key), bytes(data), **systems.put_options(self._scheme, data, create=create)
-            )
+            await fs._pipe_file(self._path(key), bytes(data), **systems.put_options(self._scheme, data, create=create))
         except FileExistsError:
             if not create:
                 raise
@@ -154,20 +182,20 @@ class FsspecBackend(Backend):
         record("put", key, 0)
         return True
 
-    async def _delete(self, keys: Sequence[str]) -> None:
+    async def _delete(self, fs: Any, keys: Sequence[str]) -> None:
         paths = [self._path(key) for key in keys]
         if self._scheme == "s3":
-            await self._fs._bulk_delete(paths)
+            await fs._bulk_delete(paths)
             record("delete", keys[0], 0)
             return
         for key, path in zip(keys, paths, strict=True):
             with contextlib.suppress(FileNotFoundError):
-                await self._fs._rm_file(path)
+                await fs._rm_file(path)
             record("delete", key, 0)
 
-    async def _get(self, request: Get) -> bytes | None:
+    async def _get(self, fs: Any, request: Get) -> bytes | None:
         try:
-            data = await (self._get_http(request) if self._scheme in {"http", "https"} else self._cat(request))
+            data = await (self._get_http(fs, request) if self._scheme in {"http", "https"} else self._cat(fs, request))
         except MISSING as error:
             if _NO_BUCKET.search(f"{error} {error.__cause__}"):
                 raise StoreError(f"no such bucket: {error}", where=self.url) from error
@@ -175,18 +203,18 @@ class FsspecBackend(Backend):
         record("get" if request.start is None else "range", request.key, len(data or b""))
         return data
 
-    async def _cat(self, request: Get) -> bytes:
+    async def _cat(self, fs: Any, request: Get) -> bytes:
         start, stop = request.start, request.stop
         if start is None:
-            return await self._read(request.key, None, None)
+            return await self._read(fs, request.key, None, None)
         if start == stop:
             return b""
         if start < 0 and self._scheme in AZURE:  # Azure knows no suffixes
-            stop = (await self._fs._info(self._path(request.key)))["size"]
+            stop = (await fs._info(self._path(request.key)))["size"]
             record("head", request.key, 0)
             start = max(0, stop + start)
         try:
-            data = check_length(await self._read(request.key, start, stop), start, stop)
+            data = check_length(await self._read(fs, request.key, start, stop), start, stop)
         except MISSING:
             raise
         except systems.failures() as error:
@@ -195,23 +223,23 @@ class FsspecBackend(Backend):
             return b""
         return data
 
-    async def _read(self, key: str, start: int | None, stop: int | None) -> bytes:
+    async def _read(self, fs: Any, key: str, start: int | None, stop: int | None) -> bytes:
         if self._scheme == "s3":
-            return await self._get_s3(Get(key, start, stop))
-        data: bytes = await self._fs._cat_file(self._path(key), start=start, end=stop)
+            return await self._get_s3(fs, Get(key, start, stop))
+        data: bytes = await fs._cat_file(self._path(key), start=start, end=stop)
         return data
 
-    async def _get_http(self, request: Get) -> bytes:
+    async def _get_http(self, fs: Any, request: Get) -> bytes:
         # fsspec's own read takes an answer to a range for that range, even where the server sent the whole object.
         start, stop = request.start, request.stop
         if start is not None and start == stop:
             return b""
-        session = await self._fs.set_session()
-        options = dict(self._fs.kwargs)
+        session = await fs.set_session()
+        options = dict(fs.kwargs)
         if start is not None:
             ranged = {"Range": f"bytes={_limits(start, stop)}", "Accept-Encoding": "identity"}
             options["headers"] = {**options.get("headers", {}), **ranged}
-        async with session.get(self._fs.encode_url(self._web_address(request.key)), **options) as answer:
+        async with session.get(fs.encode_url(self._web_address(request.key)), **options) as answer:
             if answer.status in {404, 410}:
                 raise FileNotFoundError(request.key)
             if answer.status == 416 and start is not None:
@@ -221,25 +249,25 @@ class FsspecBackend(Backend):
             told = answer.headers.get("Content-Range") if answer.status == 206 else None
         return data if start is None else of_range(data, told, start, stop)
 
-    async def _get_s3(self, request: Get) -> bytes:
+    async def _get_s3(self, fs: Any, request: Get) -> bytes:
         # Nor does s3fs, whose own read begins with a HEAD, besides, or reads a whole object for a range of it.
         start, stop = request.start, request.stop
-        bucket, key, version = self._fs.split_path(self._path(request.key))
+        bucket, key, version = fs.split_path(self._path(request.key))
         asked = {"Bucket": bucket, "Key": key, **({"VersionId": version} if version else {})}
         if start is not None:
             asked["Range"] = f"bytes={_limits(start, stop)}"
-        answer = await self._fs._call_s3("get_object", **asked)
+        answer = await fs._call_s3("get_object", **asked)
         async with answer["Body"] as body:
             data: bytes = await body.read()
         return data if start is None else of_range(data, answer.get("ContentRange"), start, stop)
 
-    async def _names(self, request: ListDir) -> tuple[str, ...] | None:
+    async def _names(self, fs: Any, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable and not request.required:
             return None
         self._must_list(request.prefix)
         path = self._path(request.prefix)
         try:
-            return self._children(path, await self._fs._ls(path, detail=True))
+            return self._children(path, await fs._ls(path, detail=True))
         except MISSING as error:
             if _NO_BUCKET.search(f"{error} {error.__cause__}"):
                 raise StoreError(f"no such bucket: {error}", where=self.url) from error
@@ -345,17 +373,18 @@ class FsspecBackend(Backend):
         if not self.listable:
             raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
 
-    async def _upgraded(self) -> bool:
-        """Look for the instance's credentials, once; whether requests may be signed now."""
-        async with self._upgrading:
-            allowed = ambient.metadata_allowed(self._scheme) and systems.may_find_credentials(self.spec)
-            if allowed and not self._asked:
-                self._asked = True
-                if self._scheme not in AZURE:
-                    await self._open(signed=True)
-                elif credential := await systems.azure_instance():
-                    await self._open(signed=True, credential=credential)
-            return not self._unsigned
+    async def _of_the_machine(self) -> signing.Way | None:
+        """Ask the machine's metadata for credentials, briefly."""
+        if not (credentials.metadata_allowed(self._scheme) and systems.may_find_credentials(self.spec)):
+            return None
+        async with self._changing:
+            if self._signing.instance is None:
+                found = await systems.azure_instance() if self._scheme in AZURE else None
+                if self._scheme in AZURE and found is None:
+                    return None
+                way = await self._connected(signed=True, **({} if found is None else {"credential": found}))
+                self._signing.instance = None if way.unsigned else way
+            return self._signing.instance
 
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         return error if isinstance(error, StoreError) else self.failure(request, error, hint)
@@ -365,13 +394,13 @@ def _limits(start: int, stop: int | None) -> str:
     return f"{start}" if start < 0 else f"{start}-{'' if stop is None else stop - 1}"
 
 
-def _close(system: Any, session: Any, pid: int) -> None:
+def _close(opened: Sequence[Any], pid: int) -> None:
     """Close what nobody will read from any more, on its own loop."""
 
     async def close() -> None:
-        await session.close()
+        for one in opened:
+            await one.close()
 
-    _closed.append(system)
     if os.getpid() == pid:
         closing = post(close())
         if _ending:
@@ -379,8 +408,16 @@ def _close(system: Any, session: Any, pid: int) -> None:
                 closing.result(1)
 
 
+_clients: "weakref.WeakValueDictionary[tuple[Any, ...], signing.Way]" = weakref.WeakValueDictionary()
 _ending: list[bool] = []
-_closed: list[Any] = []  # kept to the end: what gcsfs does as it is collected, on another loop, raises
+
+
+def _forked() -> None:
+    _clients.clear()  # they live on the parent's loop
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 @cache

@@ -4,6 +4,7 @@ import asyncio
 import importlib
 import inspect
 import sys
+import weakref
 from collections.abc import Mapping
 from functools import cache
 from typing import Any, TypeAlias
@@ -13,12 +14,13 @@ from fsspec.asyn import AsyncFileSystem
 
 from zarr_vectors_lazy.errors import StoreError, listed
 from zarr_vectors_lazy.settings import setting
-from zarr_vectors_lazy.storage import ambient
+from zarr_vectors_lazy.storage import credentials
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED
 from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of, with_query
 from zarr_vectors_lazy.storage.loop import event_loop
 from zarr_vectors_lazy.storage.patience import CONNECT_S, Patience
 from zarr_vectors_lazy.storage.secrets import QUERY, clean_url, without_secrets
+from zarr_vectors_lazy.storage.signing import Way
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer
 
@@ -118,6 +120,8 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
     known, open_ended = _known(cls)
     if scheme in {"http", "https"}:
         known, open_ended = known | _AIOHTTP | {QUERY}, False
+    if scheme == "s3":
+        known = known | {"profile"}  # of the session that s3fs makes with what it does not know
     if scheme in {"s3", "gs", "gcs", "memory", "file", *AZURE}:
         open_ended = False  # they swallow what they do not know
     for name in options:
@@ -151,8 +155,8 @@ async def azure_instance() -> Any:
     return credential
 
 
-def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> tuple[Any, bool]:
-    """Return the file system, and whether it sends unsigned requests because no credentials were found.
+def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> Way:
+    """Return the file system as options, environment and profile files say now; without credentials an unsigned one.
 
     Parameters
     ----------
@@ -167,12 +171,13 @@ def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> tuple[Any, b
     cls = system_class(scheme)
     options = spec.options.plain() | found
     options.pop(QUERY, None)
+    seen = credentials.seen(scheme)
     asynchronous = issubclass(cls, AsyncFileSystem) and bool(cls.async_impl)
     unsigned = not signed and _unsigned(scheme, options)
     if unsigned:
         options |= {"token": "anon"} if scheme == "gs" else {"anon": True}
     if scheme == "s3":
-        options["config_kwargs"] = {**_s3_config(), **options.get("config_kwargs", {})}
+        options = _for_s3(options)
     if scheme in {"http", "https"}:
         options["client_kwargs"] = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
     if asynchronous:
@@ -191,13 +196,44 @@ def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> tuple[Any, b
         unsigned = getattr(system.credentials, "credentials", None) is None
     if scheme == "s3":
         system.retries = 1  # see `patience`: within its own, botocore's and ours a dead server would hold for hours
-    return system, unsigned
+    return Way(system, unsigned, seen, ambient=not _CREDENTIALS.get(scheme, set()) & set(spec.options))
 
 
 @cache
 def _on_our_loop(cls: System) -> System:
-    """adlfs, which closes its client on the loop that it calls its own as the process ends, and so must have one."""
+    """adlfs, which asks for its loop as it is made."""
     return type(cls)(cls.__name__, (cls,), {"loop": property(lambda system: event_loop())})
+
+
+async def connections(system: System) -> list[Any]:
+    """Return what a file system has open, with a ``close()`` to await, and is relieved of: it would close on no loop.
+
+    Its own finalizers, which may also keep it for ever (adlfs), are detached.
+    """
+    set_session = getattr(system, "set_session", None) or getattr(system, "_set_session", None)  # gcsfs's
+    opened = [await set_session()] if set_session is not None else []
+    opened += [found for name in ("service_client", "credential") if (found := getattr(system, name, None)) is not None]
+    for reference in weakref.getweakrefs(system):
+        if isinstance(reference.__callback__, weakref.finalize):
+            reference.__callback__.detach()
+    return [one for one in opened if hasattr(one, "close")]
+
+
+@cache
+def _service_models() -> Any:
+    """Botocore's descriptions of services, which each session would read and keep for itself."""
+    return importlib.import_module("botocore.session").Session().get_component("data_loader")
+
+
+def _for_s3(options: dict[str, Any]) -> dict[str, Any]:
+    session = options.get("session") or _s3_session(options.pop("profile", None))
+    return {**options, "session": session, "config_kwargs": {**_s3_config(), **options.get("config_kwargs", {})}}
+
+
+def _s3_session(profile: str | None) -> Any:
+    session = importlib.import_module("aiobotocore.session").AioSession(profile=profile)
+    session.register_component("data_loader", _service_models())
+    return session
 
 
 def _s3_config() -> dict[str, Any]:
@@ -218,14 +254,19 @@ def _http_timeout() -> Any:
 def _unsigned(scheme: str, options: Mapping[str, Any]) -> bool:
     if scheme == "s3":
         client = {"aws_access_key_id", "aws_secret_access_key"} & set(options.get("client_kwargs") or {})
-        given = client or _CREDENTIALS["s3"] & set(options) or ambient.in_aws_environment()
-        return not given and ambient.aws_profile() is None
+        given = client or _CREDENTIALS["s3"] & set(options) or credentials.in_aws_environment()
+        if given or {"session", "profile"} & set(options):
+            return False
+        return credentials.aws_config().provider() is None
     if scheme == "gs":
-        return not (_CREDENTIALS["gs"] & set(options) or ambient.in_google_environment())
+        return not (_CREDENTIALS["gs"] & set(options) or credentials.in_google_environment())
     if scheme in AZURE:  # without anon, adlfs would begin with the command line and the metadata of Azure
-        keyed: object = ambient.connection(options.get("connection_string") or "")
+        keyed: object = credentials.connection(options.get("connection_string") or "")
         return not (
-            keyed or _CREDENTIALS["az"] & set(options) or ambient.in_azure_environment() or ambient.azure_connection()
+            keyed
+            or _CREDENTIALS["az"] & set(options)
+            or credentials.in_azure_environment()
+            or credentials.azure_connection()
         )
     return False
 

@@ -5,10 +5,11 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage import ambient, refusals, threads
+from zarr_vectors_lazy.storage import credentials, refusals, signing, threads
 from zarr_vectors_lazy.storage.backends import obstore_stores as stores
 from zarr_vectors_lazy.storage.backends.s3_region import is_elsewhere, region_of
 from zarr_vectors_lazy.storage.base import Backend, Result
@@ -36,9 +37,9 @@ class ObstoreBackend(Backend):
         self._scheme = scheme_of(spec.url)
         self.listable = self._scheme not in {"http", "https"}
         self._region: str | None = None  # that of the bucket, where the one given was wrong
-        self._store, self._unsigned = stores.make(spec)
-        self._upgrading = threading.Lock()
-        self._asked = False
+        self._changing = threading.Lock()
+        seen = partial(credentials.seen, self._scheme)
+        self._signing = signing.Signing(stores.make(spec), self._verdict, seen)
         self.deletes_at_once = PAGE
         self.creates = self.listable
         self.swaps = self._scheme in BUCKETS
@@ -52,52 +53,52 @@ class ObstoreBackend(Backend):
     def _answer(self, request: Request) -> Result:
         _check_fork(self.url)
         self.check_writable(request)
-        unsigned, region = self._unsigned, self._region  # as it is sent: another thread may change them meanwhile
+        steps = self._signing.answer(request)
         try:
-            return self._dispatch(request)
-        except stores.FAILURES as error:
-            text = stores.first_line(error)
-            if self._scheme == "s3" and is_elsewhere(text) and self._moved(region, text):
-                return self._answer(request)
-            refused = stores.is_refused(error)
-            expired = refusals.has_expired(text)
-            if not refused and not expired:
-                raise self._failed(request, error) from error
-            if unsigned and self._upgraded(request):
-                return self._answer(request)
-            if not expired and isinstance(request, ListDir) and not request.required:
-                record("list", request.prefix, 0)
-                return None
-            raise self._failed(
-                request, error, refusals.hint(self._scheme, "obstore", text, unsigned=unsigned)
-            ) from error
-        except BaseException as error:
-            if stores.is_panic(error):
-                raise self._failed(request, error) from error
-            raise
+            step = next(steps)
+            while True:
+                step = steps.send(self._carry_out(step, request))
+        except StopIteration as done:
+            return self._result(request, done.value)
 
-    def _dispatch(self, request: Request) -> Result:
+    def _result(self, request: Request, found: Result | signing.Refused) -> Result:
+        if not isinstance(found, signing.Refused):
+            return found
+        if found.verdict == "refused" and isinstance(request, ListDir) and not request.required:
+            record("list", request.prefix, 0)
+            return None
+        text = stores.first_line(found.error)
+        hint = refusals.hint(self._scheme, "obstore", text, unsigned=found.unsigned) if found.verdict else ""
+        raise self._failed(request, found.error, hint) from found.error
+
+    def _verdict(self, error: BaseException) -> signing.Verdict:
+        text = stores.first_line(error)
+        if self._scheme == "s3" and is_elsewhere(text):
+            return "elsewhere"
+        return "expired" if refusals.has_expired(text) else "refused" if stores.is_refused(error) else ""
+
+    def _dispatch(self, store: stores.ObjectStore, request: Request) -> Result:
         match request:
             case Get():
-                return self._get(request)
+                return self._get(store, request)
             case ListDir():
-                return self._names(request)
+                return self._names(store, request)
             case ListSizes(prefix):
-                return self._sizes(prefix)
+                return self._sizes(store, prefix)
             case Put():
-                return self._put(request)
+                return self._put(store, request)
             case Delete(keys):
-                return self._delete(keys)
+                return self._delete(store, keys)
 
-    def _put(self, request: Put) -> bool:
+    def _put(self, store: stores.ObjectStore, request: Put) -> bool:
         if request.match is not None:
-            return self._swap(request, request.match)
+            return self._swap(store, request, request.match)
         # One request below a size that any connection sends before it times out; the parts of larger ones are retried.
         large = len(request.data) > ONE_PUT_NBYTES
         create = request.create and not (large and request.unread)  # parts know no condition
         options = {"use_multipart": large and not create}
         try:
-            self._store.put(request.key, request.data, mode="create" if create else "overwrite", **options)
+            store.put(request.key, request.data, mode="create" if create else "overwrite", **options)
         except (stores.AlreadyExistsError, stores.PreconditionError):
             if not create:
                 raise
@@ -105,9 +106,9 @@ class ObstoreBackend(Backend):
         except stores.FAILURES as error:
             if not (create and self._knows_no_conditions(error)):
                 raise
-            if not request.unread and self._get(Get(request.key)) is not None:
+            if not request.unread and self._get(store, Get(request.key)) is not None:
                 return False
-            self._store.put(request.key, request.data, **options)
+            store.put(request.key, request.data, **options)
         record("put", request.key, 0)
         return True
 
@@ -118,39 +119,39 @@ class ObstoreBackend(Backend):
             self.creates = self.swaps = False
         return bool(refused)
 
-    def _swap(self, request: Put, old: bytes) -> bool:
-        answer = self._store.get(request.key)
+    def _swap(self, store: stores.ObjectStore, request: Put, old: bytes) -> bool:
+        answer = store.get(request.key)
         now = bytes(answer.bytes())
         record("get", request.key, len(now))
         if now != old:
             return now == request.data
         seen = {name: answer.meta[name] for name in ("e_tag", "version") if answer.meta[name] is not None}
         try:
-            self._store.put(request.key, request.data, mode=seen)
+            store.put(request.key, request.data, mode=seen)
         except (stores.PreconditionError, stores.AlreadyExistsError):
-            now = bytes(self._store.get(request.key).bytes())  # it may have been sent again, after a lost answer
+            now = bytes(store.get(request.key).bytes())  # it may have been sent again, after a lost answer
         except stores.FAILURES as error:
             if not self._knows_no_conditions(error):
                 raise
-            self._store.put(request.key, request.data)
+            store.put(request.key, request.data)
             now = bytes(request.data)
         else:
             now = bytes(request.data)
         record("put", request.key, 0)
         return now == request.data
 
-    def _delete(self, keys: Sequence[str]) -> None:
+    def _delete(self, store: stores.ObjectStore, keys: Sequence[str]) -> None:
         try:
-            self._store.delete(list(keys))
+            store.delete(list(keys))
         except FileNotFoundError:  # the rest may not have been deleted
             for key in keys:
                 with contextlib.suppress(FileNotFoundError):
-                    self._store.delete(key)
+                    store.delete(key)
         record("delete", keys[0], 0)
 
-    def _get(self, request: Get) -> Result:
+    def _get(self, store: stores.ObjectStore, request: Get) -> Result:
         try:
-            data = self._whole(request.key) if request.start is None else self._range(request)
+            data = self._whole(store, request.key) if request.start is None else self._range(store, request)
         except FileNotFoundError as error:
             if _NO_BUCKET.search(str(error)):
                 raise
@@ -162,44 +163,44 @@ class ObstoreBackend(Backend):
         record("get" if request.start is None else "range", request.key, 0 if data is None else len(data))
         return data
 
-    def _whole(self, key: str) -> Result:
-        answer = self._store.get(key)
+    def _whole(self, store: stores.ObjectStore, key: str) -> Result:
+        answer = store.get(key)
         data = answer.bytes()
         start, stop = answer.range
         if len(data) != stop - start:
             raise OSError(f"{len(data)} bytes arrived where {stop - start} were announced")
         return data
 
-    def _range(self, request: Get) -> Result:
+    def _range(self, store: stores.ObjectStore, request: Get) -> Result:
         start, stop = request.start or 0, request.stop
         if stop == start:
             return b""
         wanted = {"suffix": -start} if start < 0 else {"offset": start} if stop is None else (start, stop)
         try:
-            return self._store.get(request.key, options={"range": wanted}).bytes()
+            return store.get(request.key, options={"range": wanted}).bytes()
         except stores.NotSupportedError:  # Azure knows no suffixes, simple web servers no ranges
-            return self._range_of_whole(request.key, start, stop)
+            return self._range_of_whole(store, request.key, start, stop)
         except stores.FAILURES as error:
             if _NOT_PARTIAL.search(str(error)):
-                return self._range_of_whole(request.key, start, stop)
+                return self._range_of_whole(store, request.key, start, stop)
             if not _BEYOND_END.search(str(error)):
                 raise
             return b""
 
-    def _range_of_whole(self, key: str, start: int, stop: int | None) -> Result:
+    def _range_of_whole(self, store: stores.ObjectStore, key: str, start: int, stop: int | None) -> Result:
         if start >= 0 or self._scheme not in {"az", "abfs"}:
-            return self._whole(key)[start:stop]
-        size = self._store.head(key)["size"]
+            return self._whole(store, key)[start:stop]
+        size = store.head(key)["size"]
         record("head", key, 0)
-        return self._store.get(key, options={"range": (max(0, size + start), size)}).bytes() if size else b""
+        return store.get(key, options={"range": (max(0, size + start), size)}).bytes() if size else b""
 
-    def _names(self, request: ListDir) -> tuple[str, ...] | None:
+    def _names(self, store: stores.ObjectStore, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable:
             if request.required:
                 raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{request.prefix}")
             return None
         try:
-            found = self._store.list_with_delimiter(request.prefix or None)
+            found = store.list_with_delimiter(request.prefix or None)
         except FileNotFoundError as error:
             if _NO_BUCKET.search(str(error)):
                 raise
@@ -210,38 +211,56 @@ class ObstoreBackend(Backend):
             record("list", request.prefix, 0)
         return tuple(sorted({path.rpartition("/")[2] for path in paths} - {""}))
 
-    def _sizes(self, prefix: str) -> dict[str, int]:
+    def _sizes(self, store: stores.ObjectStore, prefix: str) -> dict[str, int]:
         if not self.listable:
             raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
         sizes: dict[str, int] = {}
-        for page in self._store.list(prefix or None, chunk_size=PAGE):
+        for page in store.list(prefix or None, chunk_size=PAGE):
             record("list", prefix, 0)
             sizes.update((entry["path"], entry["size"]) for entry in page)
         return sizes
 
-    def _moved(self, region: str | None, text: str) -> bool:
-        """Look for the bucket's region; whether requests go to another one now than the failed one did."""
-        with self._upgrading:
-            if self._region == region and region is None:
-                found = region_of(parse(self.spec.url, self.spec.options).bucket, text, self.spec.options)
-                if found is not None:
-                    self._store, self._unsigned = stores.make(self.spec, found)
-                self._region = found  # last: whoever reads the new region sends to the new store
-            return self._region != region
+    def _carry_out(self, step: signing.Step, request: Request) -> Any:
+        match step:
+            case signing.Send(way):
+                try:
+                    return self._dispatch(way.client, request)
+                except stores.FAILURES as error:
+                    return error
+                except BaseException as error:
+                    if stores.is_panic(error):
+                        return error
+                    raise
+            case signing.Renew(old):
+                with self._changing:
+                    if self._signing.way is old:
+                        self._signing.way = stores.make(self.spec, self._region)
+                    return self._signing.way
+            case signing.Move(old, error):
+                return self._moved(old, stores.first_line(error))
+            case signing.Instance():
+                return self._of_the_machine(request)
 
-    def _upgraded(self, request: Request) -> bool:
-        """Ask the instance's metadata for credentials, once; whether requests are signed now."""
-        with self._upgrading:
-            if not self._unsigned:
-                return True
-            if self._asked or not ambient.metadata_allowed(self._scheme):
-                return False
-            self._asked = True
-            probe = stores.with_metadata(self.spec, self._region, probe=True)
-            if not _signs(lambda: probe.head(getattr(request, "key", None) or "zarr.json")):
-                return False
-            self._store, self._unsigned = stores.with_metadata(self.spec, self._region, probe=False), False
-            return True
+    def _moved(self, old: signing.Way, text: str) -> signing.Way | None:
+        """Look for the bucket's region; the way there, if it is another one than that of the failed request."""
+        with self._changing:
+            if self._signing.way is old and self._region is None:
+                self._region = region_of(parse(self.spec.url, self.spec.options).bucket, text, self.spec.options)
+                if self._region is not None:
+                    self._signing.way, self._signing.instance = stores.make(self.spec, self._region), None
+            return None if self._signing.way is old else self._signing.way
+
+    def _of_the_machine(self, request: Request) -> signing.Way | None:
+        """Ask the machine's metadata for credentials, briefly."""
+        if not credentials.metadata_allowed(self._scheme):
+            return None
+        with self._changing:
+            if self._signing.instance is None:
+                probe = stores.with_metadata(self.spec, self._region, probe=True)
+                if _signs(lambda: probe.head(getattr(request, "key", None) or "zarr.json")):
+                    client = stores.with_metadata(self.spec, self._region, probe=False)
+                    self._signing.instance = signing.Way(client, unsigned=False)
+            return self._signing.instance
 
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         if isinstance(error, StoreError):

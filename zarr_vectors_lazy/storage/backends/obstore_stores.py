@@ -1,6 +1,5 @@
 """obstore's own stores, made from our descriptions; the only module that imports obstore."""
 
-import os
 import re
 from collections.abc import Mapping
 from datetime import timedelta
@@ -9,10 +8,11 @@ from typing import Any
 from dask.sizeof import sizeof
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage import ambient
+from zarr_vectors_lazy.storage import credentials
 from zarr_vectors_lazy.storage.backends.obstore_options import arguments, bare_names, with_patience
 from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of, with_query
 from zarr_vectors_lazy.storage.secrets import QUERY, without_secrets
+from zarr_vectors_lazy.storage.signing import Way
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 try:
@@ -91,8 +91,8 @@ def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     return place.url, {"account_name": place.account, **options} if place.account else options
 
 
-def make(spec: StoreSpec, region: str | None = None) -> tuple[ObjectStore, bool]:
-    """Return the store, and whether its requests go unsigned because no credentials were found (API 1).
+def make(spec: StoreSpec, region: str | None = None) -> Way:
+    """Return the store as options, environment and profile files say now; unsigned where they have no credentials.
 
     Parameters
     ----------
@@ -100,20 +100,31 @@ def make(spec: StoreSpec, region: str | None = None) -> tuple[ObjectStore, bool]
         Its URL and options.
     region
         In place of what options, environment and profile files say.
+
+    Raises
+    ------
+    StoreError
+        If an option or the URL is wrong, or a profile cannot be used.
     """
     scheme = scheme_of(spec.url)
     names = bare_names(spec.options)
-    config = {"region": region} if region else {}
+    seen = credentials.seen(scheme)
+    config: dict[str, Any] = {"region": region} if region else {}
+    aws = credentials.aws_config(spec.options.get("profile")) if scheme == "s3" else None
+    client: dict[str, Any] = {}
+    if aws is not None:
+        said, client = aws.settings(names)
+        config = said | config
     if scheme not in _CLASSES or not _unsigned(scheme, names):
-        return build(spec, config), False
-    if scheme in AZURE and (said := ambient.azure_connection()):  # object_store does not read it
-        return build(spec, {name: value for name, value in said.items() if name not in names}), False
-    profile = ambient.aws_profile() if scheme == "s3" else None
-    if profile is None:
-        return build(spec, {"skip_signature": True, **config}), True
-    provider, where = profile
-    named = "region" in names or "AWS_REGION" in os.environ or "AWS_DEFAULT_REGION" in os.environ
-    return build(spec, ({"region": where} if where and not named else {}) | config, credential_provider=provider), False
+        return Way(build(spec, config, client), unsigned=False, seen=seen, ambient=not _given(scheme, names))
+    if scheme in AZURE and (said := credentials.azure_connection()):  # object_store does not read it
+        found = {name: value for name, value in said.items() if name not in names}
+        return Way(build(spec, found), unsigned=False, seen=seen, ambient=True)
+    provider = None if aws is None else aws.provider()
+    if provider is None:
+        return Way(build(spec, {"skip_signature": True, **config}, client), unsigned=True, seen=seen)
+    store = build(spec, config, client, credential_provider=provider)
+    return Way(store, unsigned=False, seen=seen, ambient=True)
 
 
 def with_metadata(spec: StoreSpec, region: str | None = None, *, probe: bool) -> ObjectStore:
@@ -125,6 +136,7 @@ def with_metadata(spec: StoreSpec, region: str | None = None, *, probe: bool) ->
 def build(
     spec: StoreSpec,
     config: Mapping[str, Any] | None = None,
+    client: Mapping[str, Any] | None = None,
     *,
     timeout: timedelta | None = None,
     **overrides: object,
@@ -137,6 +149,8 @@ def build(
         Its URL and options.
     config
         Configuration that goes over that of the options.
+    client
+        Client options below those of the options.
     timeout
         Of one request.
     overrides
@@ -144,7 +158,10 @@ def build(
     """
     scheme = scheme_of(spec.url)
     options = spec.options.plain()
-    options.pop(QUERY, None)
+    for name in (QUERY, "profile"):
+        options.pop(name, None)
+    if client:
+        options["client_options"] = {**client, **(options.get("client_options") or {})}
     given = arguments(options, config=scheme in _CLASSES)
     given = (given if scheme == "file" else with_patience(given, scheme)) | overrides
     if config:
@@ -205,10 +222,17 @@ def is_panic(error: BaseException) -> bool:
     return type(error).__name__ == "PanicException"
 
 
+def _given(scheme: str, names: set[str]) -> bool:
+    """Whether options say how to sign, or not to."""
+    if scheme in _CREDENTIALS:
+        return bool(names & _CREDENTIALS[scheme])
+    return scheme in AZURE and any(word in name for name in names for word in _AZURE_WORDS)
+
+
 def _unsigned(scheme: str, names: set[str]) -> bool:
     match scheme:
-        case "s3":
-            return not (names & _CREDENTIALS["s3"] or ambient.in_aws_environment())
+        case "s3":  # a profile that options name goes before the keys of the environment
+            return not (_given(scheme, names) or ("profile" not in names and credentials.in_aws_environment()))
         case "gs":
-            return not (names & _CREDENTIALS["gs"] or ambient.in_google_environment())
-    return not (any(word in name for name in names for word in _AZURE_WORDS) or ambient.in_azure_environment())
+            return not (_given(scheme, names) or credentials.in_google_environment())
+    return not (_given(scheme, names) or credentials.in_azure_environment())

@@ -1,0 +1,251 @@
+"""What is refused unsigned is tried with the machine's own credentials, each by itself; renewed keys are used."""
+
+import json
+import os
+import sys
+import time
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from tests.services.object_server import Answer, object_server
+from tests.services.test_anonymous import WAYS
+from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.requests import Get, ListDir
+from zarr_vectors_lazy.storage.resolve import resolve
+
+pytestmark = pytest.mark.emulator
+both = pytest.mark.parametrize("backend", ["obstore", "fsspec"])
+REFUSED = Answer(403, "AccessDenied")
+
+
+@pytest.fixture
+def metadata(monkeypatch):
+    """Run a machine's metadata address that answers everything with a status, or with silence."""
+    answers = [200]
+
+    def answer(asked):
+        if answers[0] == "silence":
+            time.sleep(4)
+        return Answer(answers[0] if answers[0] != "silence" else 404, text=json.dumps({}))
+
+    with object_server(answer) as server:
+        host = server.url.partition("://")[2]
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+        monkeypatch.setenv("AWS_METADATA_ENDPOINT", server.url)
+        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.url)
+        monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", "1")
+        monkeypatch.setenv("NO_GCE_CHECK", "false")
+        for name in ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"):
+            monkeypatch.setenv(name, host)
+        monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", host)
+        monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", False)
+        monkeypatch.setenv("AZURE_MSI_ENDPOINT", f"{server.url}/metadata/identity/oauth2/token")
+        monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", server.url)
+
+        def set_to(status):
+            answers[0] = status
+            return server
+
+        yield set_to
+
+
+def is_listing(asked):
+    return "list-type" in asked.query or asked.query.get("comp") == "list" or asked.path.rstrip("/").endswith("/o")
+
+
+CASES = [
+    (way, status)
+    for way, status in product(WAYS, (200, 401, 403, 404, "silence"))
+    if status != "silence" or way[:2] == "s3"
+]
+
+
+@pytest.mark.parametrize(("name", "status"), CASES)
+def test_a_refused_listing_leaves_reads_unsigned(metadata, name, status):
+    way = WAYS[name]
+    metadata(status)
+    with object_server(lambda asked: REFUSED if is_listing(asked) or asked.signed else None) as server:
+        server.store[way.key] = b"data"
+        there = connect(resolve(way.url, backend=way.backend, storage_options=way.to(server.url)))
+        begin = time.monotonic()
+        for _ in range(2):
+            assert fetch(there, [ListDir("", required=False)]) == [None]
+            assert bytes(fetch(there, [Get("x")])[0]) == b"data"
+        with pytest.raises(StoreError, match="sent unsigned"):
+            fetch(there, [ListDir("")])
+        assert time.monotonic() - begin < 25
+
+
+@pytest.mark.parametrize(("name", "status"), [(name, status) for name, status in CASES if status in {200, 403}])
+def test_a_refused_read_leaves_listings_unsigned(metadata, name, status):
+    way = WAYS[name]
+    metadata(status)
+    with object_server(lambda asked: None if is_listing(asked) and not asked.signed else REFUSED) as server:
+        there = connect(resolve(way.url, backend=way.backend, storage_options=way.to(server.url)))
+        for _ in range(2):
+            with pytest.raises(StoreError, match=r"reading 'x' failed.*sent unsigned"):
+                fetch(there, [Get("x")])
+        if name.startswith("s3"):  # the server's listings are S3's
+            assert fetch(there, [ListDir("")]) == [()]
+
+
+def accepting(keys):
+    def rule(asked):
+        signed = asked.headers.get("authorization", "")
+        return None if any(f"Credential={key}/" in signed for key in keys) else REFUSED
+
+    return rule
+
+
+def opened(server, backend, **options):
+    name = {"obstore": "endpoint", "fsspec": "endpoint_url"}[backend]
+    return connect(resolve("s3://bucket/p", backend=backend, storage_options={name: server.url, **options}))
+
+
+@both
+def test_keys_that_are_set_after_a_refusal_are_used(backend, monkeypatch):
+    with object_server(accepting(["NEW"])) as server:
+        server.store["bucket/p/x"] = b"data"
+        there = opened(server, backend)
+        with pytest.raises(StoreError, match="sent unsigned"):
+            fetch(there, [Get("x")])
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NEW")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        assert bytes(fetch(there, [Get("x")])[0]) == b"data"
+
+
+@both
+def test_keys_of_the_environment_that_are_renewed_are_used(backend, monkeypatch):
+    keys = ["OLD"]
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OLD")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with object_server(accepting(keys)) as server:
+        server.store["bucket/p/x"] = b"data"
+        there = opened(server, backend)
+        assert bytes(fetch(there, [Get("x")])[0]) == b"data"
+        keys[:] = ["NEW"]
+        with pytest.raises(StoreError, match="refused"):
+            fetch(there, [Get("x")])
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "NEW")
+        assert [bytes(data) for data in fetch(there, [Get("x")] * 20)] == [b"data"] * 20
+
+
+@both
+def test_a_profile_that_is_renewed_is_read_again(backend, monkeypatch, tmp_path):
+    keys, file = ["OLD"], tmp_path / "credentials"
+    text = "[default]\naws_access_key_id = {}\naws_secret_access_key = secret\naws_session_token = {}\n"
+    file.write_text(text.format("OLD", "t"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    with object_server(accepting(keys)) as server:
+        server.store["bucket/p/x"] = b"data"
+        there = opened(server, backend)
+        assert bytes(fetch(there, [Get("x")])[0]) == b"data"
+        keys[:] = ["NEWER"]
+        file.write_text(text.format("NEWER", "another"))
+        assert bytes(fetch(there, [Get("x")])[0]) == b"data"
+
+
+PROCESS = """
+import json, pathlib, sys
+here = pathlib.Path(sys.argv[1])
+print(json.dumps({"Version": 1, "AccessKeyId": here.read_text(), "SecretAccessKey": "secret"}))
+"""
+
+
+@both
+def test_a_credential_process_is_asked_again_after_a_refusal(backend, monkeypatch, tmp_path):
+    keys, key, script = ["OLD"], tmp_path / "key", tmp_path / "helper.py"
+    key.write_text("OLD")
+    script.write_text(PROCESS)
+    (tmp_path / "config").write_text(f"[profile lab]\ncredential_process = {sys.executable} {script} {key}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "lab")
+    with object_server(accepting(keys)) as server:
+        server.store["bucket/p/x"] = b"data"
+        there = opened(server, backend)
+        assert bytes(fetch(there, [Get("x")])[0]) == b"data"
+        keys[:] = ["NEW"]
+        key.write_text("NEW")
+        with pytest.raises(StoreError):
+            fetch(there, [Get("x")])
+        assert bytes(fetch(there, [Get("x")])[0]) == b"data"
+
+
+@both
+def test_a_credential_process_that_fails_is_an_error_of_ours(backend, monkeypatch, tmp_path):
+    command = f"{sys.executable} -c 'import sys; sys.exit(\"vault is locked\")'"
+    (tmp_path / "config").write_text(f"[profile lab]\ncredential_process = {command}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with object_server() as server, pytest.raises(StoreError, match=r"credential_process|custom-process"):
+        fetch(opened(server, backend, profile="lab"), [Get("x")])
+
+
+PROFILES = {
+    "endpoint_url": "[profile lab]\nregion = eu-west-3\nendpoint_url = URL\n",
+    "services": "[profile lab]\nregion = eu-west-3\nservices = here\n[services here]\ns3 =\n  endpoint_url = URL\n",
+}
+
+
+@both
+@pytest.mark.parametrize("how", list(PROFILES))
+@pytest.mark.parametrize("named", ["option", "environment"])
+def test_endpoint_region_and_keys_of_a_profile(backend, how, named, monkeypatch, tmp_path):
+    with object_server(accepting(["LAB"])) as server:
+        server.store["bucket/p/x"] = b"data"
+        (tmp_path / "config").write_text(PROFILES[how].replace("URL", server.url))
+        (tmp_path / "credentials").write_text("[lab]\naws_access_key_id = LAB\naws_secret_access_key = secret\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        if named == "environment":
+            monkeypatch.setenv("AWS_PROFILE", "lab")
+        options = {"profile": "lab"} if named == "option" else {}
+        assert bytes(fetch(connect(resolve("s3://bucket/p", backend=backend, **options)), [Get("x")])[0]) == b"data"
+        assert "eu-west-3" in server.asked[-1].headers["authorization"]
+
+
+@both
+@pytest.mark.parametrize("variable", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_an_endpoint_of_the_environment(backend, variable, monkeypatch):
+    with object_server() as server:
+        server.store["bucket/p/x"] = b"data"
+        monkeypatch.setenv(variable, server.url)
+        assert bytes(fetch(connect(resolve("s3://bucket/p", backend=backend)), [Get("x")])[0]) == b"data"
+
+
+@both
+def test_certificates_of_a_bundle(backend, monkeypatch, tmp_path, https_host):
+    import trustme  # noqa: PLC0415
+
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_bytes(trustme.CA().cert_pem.bytes() + https_host.certificate)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    https_host.store["bundled/p/x"] = b"data"
+    options = {"obstore": {"endpoint": https_host.url}, "fsspec": {"endpoint_url": https_host.url}}[backend]
+    assert bytes(fetch(connect(resolve("s3://bundled/p", backend=backend, **options)), [Get("x")])[0]) == b"data"
+
+
+def test_a_slow_helper_holds_nobody_else(monkeypatch, tmp_path):
+    from threading import Thread  # noqa: PLC0415
+
+    (tmp_path / "config").write_text(
+        f"[profile slow]\ncredential_process = {sys.executable} -c 'import time; time.sleep(5)'\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    (Path(tmp_path) / "x").write_bytes(b"data")
+    with object_server() as server:
+
+        def slow():
+            with pytest.raises(StoreError):
+                fetch(opened(server, "fsspec", profile="slow"), [Get("x")])
+
+        thread = Thread(target=slow)
+        thread.start()
+        time.sleep(1)
+        begin = time.monotonic()
+        assert fetch(connect(resolve(os.fspath(tmp_path))), [Get("x")]) == [b"data"]
+        assert time.monotonic() - begin < 2
+        thread.join()

@@ -1,0 +1,295 @@
+"""Credentials that nobody gave as options, of environment and profile files; found without asking the network."""
+
+import configparser
+import importlib
+import json
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from zarr_vectors_lazy.errors import StoreError, listed
+
+_AWS = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SKIP_SIGNATURE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+_GOOGLE = (
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "GOOGLE_SERVICE_ACCOUNT",
+    "GOOGLE_SERVICE_ACCOUNT_PATH",
+    "GOOGLE_SERVICE_ACCOUNT_KEY",
+    "GOOGLE_BEARER_TOKEN",
+    "GOOGLE_SKIP_SIGNATURE",
+)
+_AZURE_WORDS = ("KEY", "TOKEN", "SAS", "CLIENT_ID", "CLIENT_SECRET", "SKIP_SIGNATURE", "USE_AZURE_CLI")
+_RENEWED_AFTER = timedelta(minutes=5)
+_PROCESS_S = 60
+_BOTOCORE_KNOWS = {"role_arn", "sso_session", "sso_start_url", "web_identity_token_file", "login_session"}
+_PREFIXES = {
+    "s3": ("AWS_",),
+    "gs": ("GOOGLE_", "CLOUDSDK_", "GCS", "STORAGE_EMULATOR_HOST"),
+    **dict.fromkeys(("az", "abfs", "abfss", "adl"), ("AZURE_", "IDENTITY_", "MSI_")),
+    **dict.fromkeys(("http", "https"), ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")),
+}
+
+Provider = Callable[[], dict[str, Any]]
+
+
+def in_aws_environment() -> bool:
+    """Whether variables name keys, a container's or a web identity's credentials, or say not to sign."""
+    return _any_set(_AWS)
+
+
+def in_google_environment() -> bool:
+    """Whether variables or the file of ``gcloud auth application-default login`` give credentials."""
+    return _any_set(_GOOGLE) or _google_file().is_file()
+
+
+def in_azure_environment() -> bool:
+    """Whether variables give a key, a token, a client or a managed identity, or say not to sign.
+
+    A connection string is told by `azure_connection`.
+    """
+    names = (name for name, value in os.environ.items() if value and name.startswith("AZURE_"))
+    managed = _any_set(("IDENTITY_ENDPOINT", "MSI_ENDPOINT"))
+    return managed or any(word in name for name in names for word in _AZURE_WORDS)
+
+
+def azure_connection() -> dict[str, str]:
+    """Return what the variable AZURE_STORAGE_CONNECTION_STRING says, in obstore's names; nothing without a key."""
+    return connection(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
+
+
+def connection(text: str) -> dict[str, str]:
+    """Key or signature, and endpoint, of an Azure connection string; nothing where it has neither key nor signature."""
+    said = {part.partition("=")[0].strip().lower(): part.partition("=")[2] for part in text.split(";")}
+    names = {"accountkey": "account_key", "sharedaccesssignature": "sas_key", "blobendpoint": "endpoint"}
+    found = {name: said[key] for key, name in names.items() if said.get(key)}
+    return found if {"account_key", "sas_key"} & set(found) else {}
+
+
+def metadata_allowed(scheme: str) -> bool:
+    """Whether the instance's metadata address may be asked at all."""
+    disabled = {"s3": "AWS_EC2_METADATA_DISABLED", "gs": "NO_GCE_CHECK"}.get(scheme, "")
+    return os.environ.get(disabled, "").lower() not in {"true", "1"}
+
+
+def seen(scheme: str) -> Hashable:
+    """Return what environment and profile files say about a cloud now: another value once a key was set or renewed."""
+    prefixes = _PREFIXES.get(scheme)
+    if prefixes is None:
+        return None
+    variables = tuple((name, value) for name, value in sorted(os.environ.items()) if name.startswith(prefixes))
+    files = _profile_files() if scheme == "s3" else [_google_file()] if scheme == "gs" else []
+    return variables, tuple(map(_changed_at, files))
+
+
+def _changed_at(file: Path) -> tuple[int, int]:
+    try:
+        found = file.stat()
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
+
+
+@dataclass(frozen=True)
+class AwsConfig:
+    """A profile of AWS's configuration files, and the variables that go before it.
+
+    Parameters
+    ----------
+    profile
+        Its name.
+    named
+        Whether somebody named it.
+    values
+        What the files say.
+    """
+
+    profile: str
+    named: bool
+    values: Mapping[str, str]
+
+    def settings(self, given: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Configuration and client options that obstore does not read by itself: region, endpoint, certificates.
+
+        Parameters
+        ----------
+        given
+            Names of options, which go before both.
+        """
+        said: dict[str, Any] = {}
+        region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or self.values.get("region")
+        if region and "region" not in given:
+            said["region"] = region
+        endpoint = self._endpoint()
+        if endpoint and not {"endpoint", "endpoint_url", "endpoint_url_s3"} & set(given):
+            said["endpoint"] = endpoint
+        bundle = os.environ.get("AWS_CA_BUNDLE") or self.values.get("ca_bundle")
+        client = {} if not bundle or "root_certificate" in given else {"root_certificate": _text(bundle)}
+        return said, client
+
+    def _endpoint(self) -> str | None:
+        for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
+            if os.environ.get(name):
+                return os.environ[name]
+        ignored = os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") or self.values.get(
+            "ignore_configured_endpoint_urls"
+        )
+        return (
+            None
+            if str(ignored).lower() == "true"
+            else self.values.get("s3.endpoint_url") or self.values.get("endpoint_url")
+        )
+
+    def provider(self) -> Provider | None:
+        """Give what obstore asks for credentials; None where the profile has none.
+
+        Keys and processes are read here; roles, single sign-on and the rest by botocore, where it is installed. The
+        instance metadata, last in botocore's chain, is left out.
+
+        Raises
+        ------
+        StoreError
+            If the profile is not there, or what it names fails.
+        """
+        if {"aws_access_key_id", "aws_secret_access_key"} <= set(self.values):
+            found = {
+                "access_key_id": self.values["aws_access_key_id"],
+                "secret_access_key": self.values["aws_secret_access_key"],
+                "token": self.values.get("aws_session_token"),
+                "expires_at": None,
+            }
+            return lambda: found
+        if self.values.get("credential_process"):
+            return partial(_of_process, self.values["credential_process"], self.profile)
+        if not self.values:
+            return None
+        return self._of_botocore()
+
+    def _of_botocore(self) -> Provider | None:
+        try:
+            exceptions = importlib.import_module("botocore.exceptions")  # optional, and slow to import
+            sessions = importlib.import_module("botocore.session")
+        except ImportError as error:
+            if not _BOTOCORE_KNOWS & set(self.values):
+                return None
+            raise StoreError(
+                f"AWS profile {self.profile!r} has a role or single sign-on, which botocore reads: pip install botocore"
+            ) from error
+        session = sessions.Session(profile=self.profile if self.named else None)
+        try:
+            chain = session.get_component("credential_provider")
+            chain.remove("iam-role")
+            found = chain.load_credentials()
+        except exceptions.BotoCoreError as error:
+            raise StoreError(f"AWS profile files: {error}") from error
+        if found is None:
+            return None
+
+        def provide() -> dict[str, Any]:
+            frozen = found.get_frozen_credentials()  # renews them where they expire
+            return {
+                "access_key_id": frozen.access_key,
+                "secret_access_key": frozen.secret_key,
+                "token": frozen.token,
+                "expires_at": datetime.now(UTC) + _RENEWED_AFTER,
+            }
+
+        return provide
+
+
+def aws_config(profile: str | None = None) -> AwsConfig:
+    """Profile ``profile``, or that of ``AWS_PROFILE``, or the default one, which need not be there.
+
+    Raises
+    ------
+    StoreError
+        If a profile that is named is not there, or a file cannot be parsed.
+    """
+    named = profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+    name = named or "default"
+    files = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",))
+    try:
+        read = files.read(_profile_files())
+    except configparser.Error:
+        raise StoreError("an AWS profile file cannot be parsed") from None  # its text quotes the line
+    values: dict[str, str] = {}
+    sections = [section for section in (f"profile {name}", name) if files.has_section(section)]
+    for section in sections:
+        values |= dict(files[section])
+    if named and not sections:
+        there = [
+            section.removeprefix("profile ") for section in files.sections() if not section.startswith("services ")
+        ]
+        raise StoreError(
+            f"there is no AWS profile {name!r}; there is {listed(sorted(set(there)))} in {', '.join(read) or 'no file'}"
+        )
+    services = f"services {values.get('services', '')}"
+    if files.has_section(services):
+        for line in files[services].get("s3", "").splitlines():
+            key, _, value = line.partition("=")
+            values[f"s3.{key.strip()}"] = value.strip()
+    return AwsConfig(name, bool(named), values)
+
+
+def _of_process(command: str, profile: str) -> dict[str, Any]:
+    """Credentials that a profile's ``credential_process`` prints.
+
+    Raises
+    ------
+    StoreError
+        If it fails, or prints something else.
+    """
+    what = f"the credential_process of the AWS profile {profile!r}"
+    try:
+        done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=_PROCESS_S, check=True)
+        found = json.loads(done.stdout)
+        expires = found.get("Expiration")
+        return {
+            "access_key_id": found["AccessKeyId"],
+            "secret_access_key": found["SecretAccessKey"],
+            "token": found.get("SessionToken"),
+            "expires_at": datetime.fromisoformat(expires) if expires else None,
+        }
+    except subprocess.CalledProcessError as error:
+        raise StoreError(f"{what} ended with {error.returncode}: {str(error.stderr).strip()[-300:]}") from None
+    except subprocess.TimeoutExpired:
+        raise StoreError(f"{what} did not end within {_PROCESS_S} s") from None
+    except OSError as error:
+        raise StoreError(f"{what} cannot be run: {error}") from None
+    except (ValueError, KeyError, AttributeError):
+        raise StoreError(f"{what} printed no JSON with AccessKeyId and SecretAccessKey") from None
+
+
+def _text(file: str) -> str:
+    try:
+        return Path(file).expanduser().read_text()
+    except OSError as error:
+        raise StoreError(
+            f"the certificates that AWS_CA_BUNDLE or a profile's ca_bundle names cannot be read: {error}"
+        ) from None
+
+
+def _profile_files() -> list[Path]:
+    paths = {"AWS_CONFIG_FILE": "~/.aws/config", "AWS_SHARED_CREDENTIALS_FILE": "~/.aws/credentials"}
+    return [Path(os.environ.get(name, path)).expanduser() for name, path in paths.items()]
+
+
+def _google_file() -> Path:
+    config = os.environ.get("CLOUDSDK_CONFIG")
+    folder = Path(config) if config else Path("~/.config/gcloud").expanduser()
+    return folder / "application_default_credentials.json"
+
+
+def _any_set(names: tuple[str, ...]) -> bool:
+    return any(os.environ.get(name) for name in names)
