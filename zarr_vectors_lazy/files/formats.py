@@ -17,6 +17,8 @@ from zarr_vectors_lazy.files.outgoing import Outgoing
 
 TRACTS = frozenset({"streamline", "polyline", "line", "skeleton"})
 TREES = frozenset({"skeleton", "graph", "polyline", "streamline", "line"})
+MESHES = frozenset({"mesh"})
+SHEETS = frozenset({"mesh", "point_cloud"})
 WIRED = frozenset({"mesh", "graph", "skeleton", "polyline", "streamline", "line", "point_cloud"})
 
 
@@ -56,10 +58,20 @@ class Format:
 
 ROWS = frozenset({"attributes"})
 LINKED = frozenset({"attributes", "objects", "link_attributes"})
+TINTED = frozenset({"attributes", "link_attributes"})
+FACES = frozenset({"link_attributes"})
 NAMED = LINKED | {"object_attributes"}  # those that are not written the saver names itself
 ALL = frozenset({"attributes", "objects", "link_attributes", "object_attributes", "groups", "group_attributes", "crs"})
 FORMATS = (
     Format(name="CSV", suffixes=(".csv", ".csv.gz"), module="tables", load="load_csv", save="save_csv", keeps=ROWS),
+    Format(
+        name="GLB",
+        suffixes=(".glb",),
+        module="glb",
+        load="load_glb",
+        save="save_glb",
+        keeps=NAMED,
+    ),
     Format(name="LAS", suffixes=(".las", ".laz"), module="las", load="load_las"),
     Format(name="NPZ", suffixes=(".npz",), module="tables", load="load_npz", save="save_npz", keeps=ROWS),
     Format(name="OBJ", suffixes=(".obj",), module="obj", load="load_obj", save="save_obj", keeps=NAMED),
@@ -72,6 +84,12 @@ FORMATS = (
         keeps=ROWS,
     ),
     Format(name="PLY", suffixes=(".ply",), module="ply", load="load_ply", save="save_ply", keeps=LINKED),
+    Format(
+        name="OFF", suffixes=(".off",), module="meshes", load="load_off", save="save_off", holds=SHEETS, keeps=TINTED
+    ),
+    Format(
+        name="STL", suffixes=(".stl",), module="meshes", load="load_stl", save="save_stl", holds=MESHES, keeps=FACES
+    ),
     Format(name="SWC", suffixes=(".swc",), module="swc", load="load_swc", save="save_swc", holds=TREES, keeps=ROWS),
     Format(
         name="TCK",

@@ -50,6 +50,8 @@ class Loaded:
         (M,) or (F,) or of several columns by name, of edges or faces.
     object_ids
         (N,) object of each vertex, of polylines and streamlines (O,) id of each; None: the file does not say.
+    local_ids
+        Whether ``object_ids`` are numbers of the file's own, from 0 on; else other files may speak of the same objects.
     object_attributes
         (O,) or (O, C) by name, of the distinct ids ascending; of polylines and streamlines in their order.
     groups
@@ -75,6 +77,7 @@ class Loaded:
     offsets: Array = None
     link_attributes: Mapping[str, Array] = field(default_factory=dict)
     object_ids: Array = None
+    local_ids: bool = False
     object_attributes: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, IntArray] = field(default_factory=dict)
     group_attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -180,6 +183,12 @@ class Joined:
             if begins:
                 changed["object_attributes"] = {**block.object_attributes, label: np.array([name], object)}
         elif self._several:
+            if block.local_ids:
+                ids = ids + self._objects
+                count = int(ids.max(initial=first - 1)) + 1 - first
+                self._objects += count
+                names = {NAME: np.full(count, name, object)} | dict(block.object_attributes)
+                changed["object_attributes"] = names
             changed["groups"][name] = np.unique(ids)
         return replace(block, object_ids=ids, **changed)
 

@@ -232,7 +232,7 @@ def _objects(
             used = np.unique(owners)
             labels = np.array([names[code] if code >= 0 else "" for code in used], object)
             given = {"object_attributes": {NAME: labels}}
-            given |= {"object_ids": np.searchsorted(used, owners)} if len(used) > 1 else {}
+            given |= {"object_ids": np.searchsorted(used, owners), "local_ids": True} if len(used) > 1 else {}
         elif kind == FACE and not (len(names) == 1 and (of_face == 0).all()):
             values[what] = of_face.astype(np.int32)
             header[what] = names

@@ -103,8 +103,8 @@ def triangles_of(out: Outgoing, what: str) -> tuple[IntArray, dict[str, Array]]:
     return (faces, out.link_attributes) if width == 3 else found.table(len(out.positions), triangulate=True)
 
 
-def colours_of(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
-    """(N, 3) or (N, 4) colours from 0 to 1 in float64, and the names of the attributes that they are; None: no colours.
+def colour_values(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
+    """(N, 3) or (N, 4) numbers that are colours, as they are, and the names of their attributes; None: no colours.
 
     They are an attribute called color or rgb, or red, green, blue and, where there is one, alpha.
     """
@@ -116,9 +116,15 @@ def colours_of(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]
         values, names = np.column_stack([attributes[name] for name in parts]), parts
     else:
         return None, set()
-    if values.dtype.kind not in "iuf":
-        return None, set()
-    return values / (np.iinfo(values.dtype).max if values.dtype.kind in "iu" else 1.0), set(names)
+    return (values, set(names)) if values.dtype.kind in "iuf" else (None, set())
+
+
+def colours_of(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
+    """`colour_values` from 0 to 1, in float64."""
+    values, names = colour_values(attributes)
+    if values is None or values.dtype.kind == "f":
+        return values, names
+    return values / np.iinfo(values.dtype).max, names
 
 
 def normals_of(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
@@ -186,4 +192,12 @@ def flat_columns(attributes: Mapping[str, Array], taken: Sequence[str] = ()) -> 
             unused = label if own else next(text for k in count() if (text := label + "_" * k) not in used)
             used.add(unused)
             found[unused] = part
+    return found
+
+
+def single(out: Outgoing, values: Array, what: str) -> Array:
+    """Values in single precision; says where digits are left out."""
+    found = values.astype(np.float32)
+    if values.dtype.itemsize > 4 and not np.array_equal(found, values, equal_nan=values.dtype.kind == "f"):
+        out.leave(f"digits of {what} beyond single precision")
     return found
