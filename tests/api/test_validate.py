@@ -123,6 +123,7 @@ def manifests(copy):
     doc |= {"shape": [1], "codecs": [{"name": "vlen-bytes", "configuration": {}}]}
     doc["chunk_grid"]["configuration"]["chunk_shape"] = [1]
     copy.write(doc, "0/object_index/manifests")
+    copy.edit(lambda doc: doc["attributes"].update(num_objects=1), "0/object_index")
     chunk = tuple(map(int, first(copy).split(".")))
     blob = manifest([(chunk, 10**6)])
     assert len(chunk) == rank

@@ -3,6 +3,7 @@
 ``data/0.9-by-others/README.md`` says what is in each.
 """
 
+import json
 import re
 import zipfile
 
@@ -14,7 +15,7 @@ from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
-from zarr_vectors_lazy.errors import UnsupportedCapabilityError, UnsupportedVersionError
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, UnsupportedCapabilityError, UnsupportedVersionError
 
 STORES = DATA / "0.9-by-others" / "stores"
 NAMES = sorted(path.name.removesuffix(".zarrvectors.zip") for path in STORES.glob("*.zip"))
@@ -186,3 +187,100 @@ def test_rows_outside_their_chunk_are_found_and_told():
     report = zvl.validate(packed("t030-points-coarse"))
     assert report.ok
     assert any("outside their chunk, as coarse levels of zarr-vectors-tools" in f.message for f in report.warnings)
+
+
+MEMBERS = ("edges", "ids", "object")
+
+
+def read(level, member):
+    """Compute one of the members that objects and links give."""
+    if member == "ids":
+        return level.objects.ids
+    arrays = {"edges": lambda: level.edges, "links": level.links, "object": lambda: level.objects[0]}
+    return arrays[member]().compute()
+
+
+RECHUNKED = [name for name in NAMES if name.startswith("q092-rechunk")]
+
+
+@pytest.mark.parametrize("name", RECHUNKED)
+def test_rechunked_stores_give_no_paths(name):
+    level = open_store(name)[0]
+    for member in MEMBERS:
+        with pytest.raises(FormatError, match=r"rechunked by zarr-vectors|lost when it was rechunked"):
+            read(level, member)
+    stated = zvl.open_zv(packed(name))[0]._view.data.meta.attributes["zarr_vectors_level"].get("chunk_attribute_name")
+    if stated is not None and "categorical" not in name:
+        assert stated not in level.attribute_names
+        with pytest.raises(FormatError, match=f"binned by '{stated}'; the bins' limits were not stored"):
+            level.attributes[stated]
+        with pytest.raises(FormatError, match="limits were not stored"):
+            level.sel(where={stated: (0, 1)}).vertices.compute()
+
+
+def test_the_number_of_a_bin_is_an_attribute():
+    level = open_store("q092-rechunk-group")[0]
+    assert level.attribute_names == ("group",)
+    sizes = level.compute_chunk_sizes().vertices.chunks[0]
+    bins = np.repeat([key[0] for key in level.chunk_keys], sizes)
+    same(level.attributes["group"].compute(), bins, "group")
+    part = level.sel(where={"group": 1})
+    assert part.attributes["group"].compute().tolist() == [1] * int((bins == 1).sum())
+
+
+def test_two_objects_of_a_fragment_are_not_told_apart():
+    """Nothing else tells that a level was rechunked where its rows were counted since."""
+    store = packed("q092-rechunk-attribute-categorical")
+    edit(store, "0", lambda attributes: attributes["zarr_vectors_level"].update(vertex_count=351))
+    level = zvl.open_zv(store)[0]
+    for member in MEMBERS:
+        with pytest.raises(FormatError, match=r"share fragment 0 of chunk .* lost when it was rechunked"):
+            read(level, member)
+
+
+def test_links_without_vertices():
+    level = open_store("q092-links-without-vertices")[0]
+    for member in ("edges", "links"):
+        with pytest.raises(CorruptChunkError, match=r"links name rows of chunk 0\.0\.0, which has no vertices"):
+            read(level, member)
+    assert not zvl.validate(packed("q092-links-without-vertices")).ok
+
+
+def test_object_attributes_without_an_index():
+    level = open_store("q092-object-attributes-no-index")[0]
+    assert level.objects.slots.tolist() == list(range(6))
+    assert len(level.objects.ids) == 0
+    assert dict(level.objects) == {}
+
+
+def test_cells_of_another_width():
+    store = open_store("t030-merge-attributes")
+    with pytest.raises(CorruptChunkError, match="tangent"):
+        store[0].attributes["tangent"].compute()
+    assert not zvl.validate(packed("t030-merge-attributes")).ok
+
+
+@pytest.mark.parametrize("name", ["n094-dense-manifests"])
+def test_dense_manifests_are_checked(name):
+    store = packed(name)
+    edit(store, "0/object_index", lambda attributes: attributes.update(num_objects=3000))
+    with pytest.raises(FormatError, match="num_objects is 3000, the index has 40 rows"):
+        read(zvl.open_zv(store)[0], "ids")
+    store = packed(name)
+    edit(store, "0/object_index/manifest_blocks", lambda attributes: None, shape=[3, 4])
+    with pytest.raises(CorruptChunkError, match="a span names blocks that are not there: there are 3"):
+        read(zvl.open_zv(store)[0], "ids")
+
+
+def test_rows_that_are_missing_are_at_the_fill_value():
+    store = packed("q092-vlen-residue-v1")
+    names = zvl.open_zv(store)[0].objects.attributes
+    assert all(len(names[name]) == 9 for name in names)
+
+
+def edit(store, node, change, **members):
+    """Change the attributes, and members, of a node of a store in memory."""
+    key = f"{node}/zarr.json" if node else "zarr.json"
+    doc = json.loads(store._store_dict[key].to_bytes())
+    change(doc["attributes"])
+    store._store_dict[key] = default_buffer_prototype().buffer.from_bytes(json.dumps(doc | members).encode())

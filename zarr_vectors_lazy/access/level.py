@@ -11,6 +11,7 @@ import numpy as np
 from zarr_vectors_lazy.access.metadata import MetaTree
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Generation
+from zarr_vectors_lazy.format.nodes import check_rank
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
@@ -106,9 +107,26 @@ class LevelData:
     def attribute_names(self) -> tuple[str, ...]:
         """Stored vertex attributes, and the one that chunks are cut by."""
         names = set(self.tree.run(self.generation.attribute_names(self.meta)))
-        if self.meta.chunk_attribute is not None:
-            names.add(self.meta.chunk_attribute[0])
+        if self.chunk_attribute is not None:
+            names.add(self.chunk_attribute[0])
         return tuple(sorted(names))
+
+    @cached_property
+    def chunk_attribute(self) -> tuple[str, np.ndarray[Any, Any]] | None:
+        """Name of the attribute that chunks are cut by, and its values by first component of a chunk.
+
+        Where chunks are cut by something that is no attribute: the number of the bin (spec next, 16).
+        """
+        meta, chunks = self.meta, self.vertices.chunks
+        if chunks.rank == self.store.ndim or not len(chunks):
+            return meta.chunk_attribute if not len(chunks) else None
+        bins = int(chunks.coords[:, 0].max()) + 1
+        if meta.chunk_attribute is not None:
+            return meta.chunk_attribute if bins <= len(meta.chunk_attribute[1]) else None
+        known = not meta.chunk_bins or meta.chunk_bins in self.tree.run(self.generation.attribute_names(meta))
+        if known or chunks.coords[:, 0].min() < 0:
+            return None
+        return meta.chunk_bins, np.arange(bins, dtype=np.int64)
 
     @property
     def known_attribute_names(self) -> tuple[str, ...] | None:
@@ -116,11 +134,22 @@ class LevelData:
         return self.attribute_names if self.tree.complete or "attribute_names" in self.__dict__ else None
 
     def has_attribute(self, name: str) -> bool:
-        """Whether ``name`` is one of `attribute_names`, without the documents of the others."""
+        """Whether ``name`` is one of `attribute_names`, without the documents of the others.
+
+        Raises
+        ------
+        FormatError
+            If chunks were binned by it and its values are lost.
+        """
+        meta = self.meta
+        by = self.chunk_attribute if meta.chunk_attribute is not None or meta.chunk_bins else None
+        lost = meta.chunk_lost or ("" if by or meta.chunk_attribute is None else meta.chunk_attribute[0])
+        if lost and name == lost:
+            text = f"chunks are binned by {name!r}; the bins' limits were not stored, and so no value of it"
+            raise FormatError(text, where=self.url)
         if "attribute_names" in self.__dict__:
             return name in self.attribute_names
-        by = self.meta.chunk_attribute
-        return (by is not None and by[0] == name) or self.tree.run(self.generation.has_attribute(self.meta, name))
+        return (by is not None and by[0] == name) or self.tree.run(self.generation.has_attribute(meta, name))
 
     def attribute(self, name: str) -> CellArray:
         """Return a stored vertex attribute."""
@@ -130,7 +159,7 @@ class LevelData:
 
     def load_attributes(self) -> None:
         """Read what the metadata say of all vertex attributes, concurrently."""
-        by = self.meta.chunk_attribute
+        by = self.chunk_attribute
         names = [name for name in self.attribute_names if name not in self._attributes and (not by or name != by[0])]
         if len(names) > 1:
             self.tree.anticipate([self.generation.attribute(self.meta, self.vertices, name) for name in names])
@@ -142,9 +171,13 @@ class LevelData:
 
     def links(self, delta: int) -> LinkFamily | None:
         """Return a link family; None where there is none."""
-        return self._once(
-            self._families, delta, lambda: self.tree.run(self.generation.links(self.meta, self.store, delta))
-        )
+        return self._once(self._families, delta, lambda: self._read_links(delta))
+
+    def _read_links(self, delta: int) -> LinkFamily | None:
+        family = self.tree.run(self.generation.links(self.meta, self.store, delta))
+        for segment in () if family is None else family.segments:
+            check_rank(segment.array, self.vertices.chunks.rank)
+        return family
 
     @cached_property
     def link_fragments(self) -> CellArray | None:
@@ -169,8 +202,16 @@ class LevelData:
 
     @cached_property
     def object_attributes(self) -> dict[str, DenseArray]:
-        """Per-object arrays."""
-        return self.tree.run(self.generation.object_attributes(self.meta))
+        """Per-object arrays, a row for each object; without an object index as many as the longest has."""
+        arrays = self.tree.run(self.generation.object_attributes(self.meta))
+        index = self.object_index
+        rows = max((array.shape[0] for array in arrays.values()), default=0) if index is None else index.count
+        return {name: array.fit(rows) for name, array in arrays.items()}
+
+    @property
+    def object_rows(self) -> int:
+        """Rows of per-object arrays on a level without an object index (spec next, 17)."""
+        return next((array.shape[0] for array in self.object_attributes.values()), 0)
 
     @cached_property
     def group_index(self) -> GroupIndex | None:

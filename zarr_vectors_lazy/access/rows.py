@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.objects import read_ids, read_manifests
+from zarr_vectors_lazy.access.objects import read_ids, read_manifests, rows_of_ids
 from zarr_vectors_lazy.access.read import placed, read_fragments, read_row_count, read_vertices
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask
@@ -174,15 +174,6 @@ def _touching(
     at = table.find(chunks)
     touching[owners[(at >= 0) & np.isin(at * wide + fragments, slots)]] = True
     return touching
-
-
-def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
-    """Manifest rows of object ids; -1 where there is none."""
-    if not len(known):
-        return np.full(len(ids), -1, np.int64)
-    order = np.argsort(known, kind="stable")
-    at = np.minimum(np.searchsorted(known[order], ids), len(known) - 1)
-    return np.where(known[order][at] == ids, order[at], -1)
 
 
 def _condition_mask(condition: Condition, values: list[np.ndarray[Any, Any]], count: int) -> BoolArray:

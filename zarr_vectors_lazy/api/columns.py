@@ -91,14 +91,14 @@ def require_attribute(view: LevelView, name: str) -> None:
 
 def dictionary_of(view: LevelView, name: str) -> Dictionary | None:
     """Dictionary of an attribute; None where its values are stored plainly."""
-    by = view.data.meta.chunk_attribute
+    by = view.data.chunk_attribute
     return None if by is not None and by[0] == name else view.data.attribute(name).spec.dictionary
 
 
 def value_dtype(view: LevelView, name: str) -> np.dtype[Any]:
     """Dtype of an attribute's values: of its categories where it has a dictionary; raises NotFoundError."""
     require_attribute(view, name)
-    by = view.data.meta.chunk_attribute
+    by = view.data.chunk_attribute
     if by is not None and by[0] == name:
         dtype: np.dtype[Any] = by[1].dtype
         return dtype

@@ -9,8 +9,7 @@ import dask.array as da
 import numpy as np
 import xarray as xr
 
-from zarr_vectors_lazy.access.objects import read_groups
-from zarr_vectors_lazy.access.rows import rows_of_ids
+from zarr_vectors_lazy.access.objects import read_groups, rows_of_ids
 from zarr_vectors_lazy.convert.awkward import to_awkward
 from zarr_vectors_lazy.convert.dense import object_dataset
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, printable
@@ -35,6 +34,8 @@ class Objects(Mapping[int, da.Array]):
     @cached_property
     def slots(self) -> IntArray:
         """(O,) all ids, also of objects that have no vertices here; of a selection, `ids`."""
+        if self._view.data.object_index is None:
+            return np.arange(self._view.data.object_rows, dtype=np.int64)
         return self._view.object_ids if self._view.rows is None else self.ids
 
     @cached_property
@@ -81,10 +82,9 @@ class Objects(Mapping[int, da.Array]):
     @property
     def attributes(self) -> xr.Dataset:
         """Attributes of all `slots` over ``object``; absent objects are at the fill value."""
-        if self._view.data.object_index is None:
-            return xr.Dataset()
-        known = self._view.object_ids
-        rows = None if self._view.rows is None else rows_of_ids(known, self.slots)
+        whole = self._view.rows is None or self._view.data.object_index is None
+        known = self.slots if whole else self._view.object_ids
+        rows = None if whole else rows_of_ids(known, self.slots)
         return object_dataset(self._view.source, self._view.data.object_attributes, known, rows)
 
     @property

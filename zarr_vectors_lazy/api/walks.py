@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
-from zarr_vectors_lazy.access.rows import rows_of_ids
+from zarr_vectors_lazy.access.objects import rows_of_ids
 from zarr_vectors_lazy.graph.narrow import candidate_objects
 from zarr_vectors_lazy.graph.paths import path_rows_arrays
 from zarr_vectors_lazy.model.objects import ragged_arange

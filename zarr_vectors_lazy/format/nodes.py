@@ -41,8 +41,8 @@ def parse_json(raw: Buffer, where: str) -> Json:
     return doc
 
 
-def check_rank(array: CellArray, rank: int) -> CellArray:
-    """Return the array if its chunks have that many components.
+def check_rank(array: CellArray, *ranks: int) -> CellArray:
+    """Return the array if its chunks have that many components, or one of several numbers.
 
     Raises
     ------
@@ -50,8 +50,9 @@ def check_rank(array: CellArray, rank: int) -> CellArray:
         If not.
     """
     found = array.chunks.coords.shape[1]
-    if found != rank:
-        raise FormatError(f"chunks have {found} components, expected {rank}", where=array.spec.path)
+    if found not in ranks:
+        expected = " or ".join(map(str, ranks))
+        raise FormatError(f"chunks have {found} components, expected {expected}", where=array.spec.path)
     return array
 
 
@@ -101,6 +102,7 @@ def parse_dense(node: Found | None, name: str) -> DenseArray:
         fill=node.doc.get("fill_value"),
         codecs=tuple(codec["name"] for codec in codecs[1:]),
         digest=node.digest,
+        attributes=node.attributes,
     )
 
 

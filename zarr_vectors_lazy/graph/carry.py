@@ -158,7 +158,7 @@ class _LevelPlanner:
             self._family(delta)
 
     def _check_rank(self) -> None:
-        by, coords = self.data.meta.chunk_attribute, self.data.vertices.chunks.coords
+        by, coords = self.data.chunk_attribute, self.data.vertices.chunks.coords
         if self.rank != self.data.store.ndim + (by is not None) or (by is not None and (coords[:, 0] < 0).any()):
             raise FormatError(
                 "its chunks are cut by groups without values, which the written format cannot say", where=self.data.url
@@ -174,7 +174,7 @@ class _LevelPlanner:
         return Tracker(source=self.data.source, index=index, coords=self.view.table.coords, whole=False)
 
     def _own(self, name: str) -> bool:
-        by = self.data.meta.chunk_attribute
+        by = self.data.chunk_attribute
         return by is None or by[0] != name
 
     def _grid(self) -> Grid:
@@ -182,8 +182,8 @@ class _LevelPlanner:
         if not len(coords):
             return Grid(origin=(0,) * self.rank, shape=(1,) * self.rank)
         lo, hi = coords.min(axis=0), coords.max(axis=0)
-        if self.data.meta.chunk_attribute is not None:
-            lo[0], hi[0] = 0, len(self.data.meta.chunk_attribute[1]) - 1
+        if self.data.chunk_attribute is not None:
+            lo[0], hi[0] = 0, len(self.data.chunk_attribute[1]) - 1
         return Grid(origin=tuple(lo.tolist()), shape=tuple((hi - lo + 1).tolist()))
 
     def _attribute(self, name: str) -> CarriedAttribute:

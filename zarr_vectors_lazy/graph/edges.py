@@ -13,7 +13,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph, fragment_spec
 from zarr_vectors_lazy.graph.layers import Dict, GraphNode, Key, List, RecipeLayer, Task, TaskRef, task_over
-from zarr_vectors_lazy.graph.links import INTEGER, CellList, kept_of, links_array, list_cells, table_of
+from zarr_vectors_lazy.graph.links import INTEGER, CellList, check_sources, kept_of, links_array, list_cells, table_of
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
 from zarr_vectors_lazy.graph.paths import path_edges_array
 from zarr_vectors_lazy.graph.reads import Member, Reads, cell_name, read_graph, shared_reads
@@ -110,11 +110,12 @@ class TreeRecipe:
 
 def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
     """[child, parent] edges of skeletons, one block a chunk."""
+    family = family or LinkFamily(delta=0, width=2, directed=False, segments=())
+    cells = list_cells(view, family, cut=True)
+    check_sources(view, family, cells)
     if not len(view):
         return empty_array((2,), INTEGER)
     fragments = fragment_spec(view)
-    family = family or LinkFamily(delta=0, width=2, directed=False, segments=())
-    cells = list_cells(view, family, cut=True)
     names = tuple(f"links:0:{segment.name}" for segment in family.segments)
     for name, segment in zip(names, family.segments, strict=True):
         view.member(name, segment.array)

@@ -13,6 +13,7 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.links import LinkCell, link_rows, link_values, selected_links
 from zarr_vectors_lazy.access.probe import link_row_shape
 from zarr_vectors_lazy.access.tables import Table, table_rows, table_values
+from zarr_vectors_lazy.errors import CorruptChunkError
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph
 from zarr_vectors_lazy.graph.layers import Dict, GraphNode, Key, List, RecipeLayer, Task, TaskRef
@@ -20,6 +21,7 @@ from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import CellSpec, DenseArray
+from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkValues
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
@@ -85,6 +87,16 @@ def list_cells(view: LevelView, family: LinkFamily, other: LevelView | None = No
         coords=np.concatenate([np.empty((0, rank), np.int64), *places]),
         ends=np.concatenate([np.empty((0, family.width), np.int64), *ends]),
     )
+
+
+def check_sources(view: LevelView, family: LinkFamily, cells: CellList) -> None:
+    """Raise CorruptChunkError if a level has links of a chunk that has no vertices."""
+    lost = np.flatnonzero(cells.sources < 0)
+    if view.rows is None and len(lost):
+        coord = dotted(cells.coords[lost[0]])
+        reason = f"links name rows of chunk {coord}, which has no vertices"
+        path = family.segments[int(cells.segments[lost[0]])].array.spec.path
+        raise CorruptChunkError(reason, level=view.data.meta.index, array=path, chunk=coord, url=view.data.tree.url)
 
 
 def _selected(view: LevelView, ends: IntArray, within: bool, cut: bool) -> BoolArray:
@@ -196,6 +208,7 @@ def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None)
     cells, table = list_cells(view, family, other), table_of(view, family, other)
     if not len(cells) and table is None:
         return None
+    check_sources(view, family, cells)
     names = tuple(f"links:{family.delta}:{segment.name}" for segment in family.segments)
     for name, segment in zip(names, family.segments, strict=True):
         view.member(name, segment.array)

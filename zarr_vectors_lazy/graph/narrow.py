@@ -5,8 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.access.objects import read_owners
-from zarr_vectors_lazy.access.rows import rows_of_ids
+from zarr_vectors_lazy.access.objects import read_owners, rows_of_ids
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.values import column_of
 from zarr_vectors_lazy.graph.view import MANIFESTS, LevelView
@@ -72,7 +71,7 @@ def select_values(view: LevelView, name: str, wanted: Any) -> LevelView:
     SelectionError
         If the values cannot be compared with the attribute's.
     """
-    by = view.data.meta.chunk_attribute
+    by = view.data.chunk_attribute
     if by is not None and by[0] == name:
         test = parse_test(name, wanted, by[1].dtype)
         passes = np.append(test.among(by[1]), test.missing)  # a bin -1 holds what has no value (spec 0.7, 3.2)
@@ -115,9 +114,9 @@ def objects_of_chunks(view: LevelView) -> IntArray:
     owners = view.data.fragment_owners
     index = view.data.object_index
     assert index is not None
-    if owners is not None and index.manifests is not None:
+    if owners is not None and index.has_manifests:
         # A cell for each chunk instead of every manifest, where that is fewer requests.
-        stored = -(-index.count // index.manifests.chunk_rows)
+        stored = -(-index.count // index.stored_rows)
         if MANIFESTS not in view.data.__dict__ and owners.spec.layout.requests(view.table.coords) < stored:
             ids = read_owners(view.source, owners, view.table.coords)
             rows = rows_of_ids(view.object_ids, ids)

@@ -41,7 +41,7 @@ def path_blocks(view: LevelView, objects: IntArray) -> list[PathBlock]:
         return []
     index = view.data.object_index
     assert index is not None
-    size = index.manifests.chunk_rows if index.manifests is not None else 1
+    size = index.stored_rows
     fragments = fragment_spec(view)
     cuts = np.flatnonzero(np.diff(objects // size)) + 1
     blocks = []

@@ -121,7 +121,7 @@ class _Planner:
                 self.findings.append(Finding("structure", severity, array.spec.path, message))
 
     def _attribute(self, name: str) -> None:
-        by = self.data.meta.chunk_attribute
+        by = self.data.chunk_attribute
         if by is not None and by[0] == name:
             return
         where = f"{self.data.meta.index}/vertex_attributes/{name}"

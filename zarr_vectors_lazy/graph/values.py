@@ -48,7 +48,7 @@ class WholeValueRecipe:
 def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Column, CellArray | None]:
     """How an attribute of the view's level is read, and its cells; None where chunks are cut by it."""
     data = view.data
-    by = data.meta.chunk_attribute
+    by = data.chunk_attribute
     if by is not None and by[0] == name:
         constants = by[1]
         if (data.vertices.chunks.coords[:, 0] < 0).any():  # a bin -1 holds what has no value (spec 0.7, 3.2)

@@ -264,7 +264,7 @@ class LevelView:
         """Manifests of some object rows, in the order given; only their stored chunks are read."""
         index = self.data.object_index
         assert index is not None
-        size = 1 if index.manifests is None else index.manifests.chunk_rows
+        size = index.stored_rows
         if MANIFESTS in self.data.__dict__ or len(np.unique(rows // size)) == -(-index.count // size):
             return self.manifests.take(rows)
         return read_manifests(self.data.source, index, rows)

@@ -1,6 +1,6 @@
 """Arrays of cells, one a chunk, and dense arrays."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -173,6 +173,9 @@ class CellArray:
     places: Places | None = None
 
 
+_NUMBERS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}  # as Zarr's metadata have them
+
+
 class Stored(Protocol):
     """An array that is not one of Zarr's, and how its objects make it."""
 
@@ -204,6 +207,10 @@ class DenseArray:
         Names of its bytes-to-bytes codecs, in the order in which a writer applies them.
     digest
         Changes when its metadata change.
+    attributes
+        The array's own attributes.
+    present
+        Rows that are stored, the rest of ``shape`` being at the fill value; None: all.
     """
 
     path: str
@@ -215,3 +222,19 @@ class DenseArray:
     stored: Stored | None = None
     codecs: tuple[str, ...] = ()
     digest: str = ""
+    attributes: Json = field(default_factory=dict)
+    present: int | None = None
+
+    def fit(self, rows: int) -> "DenseArray":
+        """Array of so many rows: what is stored beyond them is residue, what is missing is at the fill value."""
+        stored = self.shape[0] if self.present is None else self.present
+        if rows == self.shape[0] == stored:
+            return self
+        return replace(self, shape=(rows, *self.shape[1:]), present=None if stored >= rows else stored)
+
+    @property
+    def missing(self) -> Any:
+        """Value of absent rows, of the array's dtype."""
+        if self.dtype.hasobject or self.dtype.kind == "U":
+            return str(self.fill or "")
+        return np.zeros((), self.dtype) if self.fill is None else np.asarray(_NUMBERS.get(self.fill, self.fill))

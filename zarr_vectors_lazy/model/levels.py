@@ -66,12 +66,18 @@ class LevelMeta:
         Declared rows, or None.
     chunk_attribute
         Name and values of the attribute that is the first chunk axis, or None.
+    chunk_bins
+        Name of a first chunk axis that is no attribute; empty where there is none.
+    chunk_lost
+        Name of an attribute by which chunks were binned, and of which the values were lost; empty where there is none.
     fragments_tile
         Whether fragments, in order, partition the rows of every chunk.
     count_is_sure
         Whether the declared rows can be held against what is read.
     edges_lost
         Why the level does not tell its edges and faces; empty where it does.
+    objects_lost
+        Why it does not tell its objects; empty where it does.
     strays
         Bin edge lengths, each (D,): rows may lie outside their chunk by as much as these bins reach out of it. None:
         they may lie anywhere.
@@ -88,6 +94,9 @@ class LevelMeta:
     attributes: Json
     count_is_sure: bool = True
     edges_lost: str = ""
+    objects_lost: str = ""
+    chunk_bins: str = ""
+    chunk_lost: str = ""
     strays: tuple[Floats, ...] | None = ()
     chain: tuple[int, ...] = ()
 

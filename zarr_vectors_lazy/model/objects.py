@@ -16,11 +16,16 @@ class ObjectIndex:
     Parameters
     ----------
     count
-        Manifest rows.
+        Object rows.
     rank
         Components of a chunk coordinate in a manifest, K.
     manifests
         One variable-length row an object; None where there are none.
+    spans, blocks
+        In place of them (count, 2) first row and number of rows of ``blocks``, and (B, K + 1) chunks and fragments.
+    parts
+        In place of them the indexes of other levels, each with the first component of its chunks here: an object is
+        where the first of them has it.
     ids
         Ids by row; None where the id is the row number.
     present
@@ -29,6 +34,10 @@ class ObjectIndex:
         Changes when the index's metadata change.
     blank_is_lost
         Whether a manifest without a single byte stands for a stored chunk that is gone; absent objects have four.
+    exclusive
+        Whether two objects that name one fragment cannot be told apart.
+    lost
+        Why objects cannot be told at all; empty where they can.
     """
 
     count: int
@@ -38,6 +47,22 @@ class ObjectIndex:
     present: int | None = None
     digest: str = ""
     blank_is_lost: bool = False
+    spans: DenseArray | None = None
+    blocks: DenseArray | None = None
+    parts: "tuple[tuple[int, ObjectIndex], ...]" = ()
+    exclusive: bool = False
+    lost: str = ""
+
+    @property
+    def has_manifests(self) -> bool:
+        """Whether any object may have vertices."""
+        return self.manifests is not None or self.spans is not None or bool(self.parts)
+
+    @property
+    def stored_rows(self) -> int:
+        """Object rows whose manifests are stored, and read, together."""
+        rows = self.manifests or self.spans
+        return rows.chunk_rows if rows is not None else max(self.count, 1)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

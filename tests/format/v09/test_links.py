@@ -143,7 +143,7 @@ def test_a_family_without_policy_reads_as_none(missing):
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("link_width", value) for value in (0, 65, "2", None)] + [("sid_ndim", value) for value in (0, 3, [2], 2.0)],
+    [("link_width", value) for value in (0, 65, "2", None)] + [("sid_ndim", value) for value in (0, 4, [2], 2.0)],
 )
 def test_a_bad_policy_is_named(name, value):
     with pytest.raises(FormatError, match=name) as caught:
@@ -157,7 +157,7 @@ def test_chunks_by_attribute_have_one_component_more():
     (segment,) = read_family(docs, level=level).segments
     assert segment.offsets.tolist() == [[0, 0, 0]]
     with pytest.raises(FormatError, match="sid_ndim"):
-        read_family(docs)
+        read_family(family_docs({"0.0.0.0": links_doc(("0.0.0.0",), (1, 1, 4, 4))}, sid_ndim=4))
 
 
 @pytest.mark.parametrize(

@@ -118,4 +118,4 @@ def test_headers():
 )
 def test_any_index_may_be_anything(name, value):
     index = outcome(index_of, changed(V2, ("0/object_index", "attributes", name), value))
-    assert isinstance(index, FormatError) or index.count == 5
+    assert isinstance(index, FormatError) or index.count in (0, 5)

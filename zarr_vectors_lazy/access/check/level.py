@@ -255,7 +255,9 @@ def _dense(
 ) -> Iterator[tuple[Check, Severity, str]]:
     """Rows of an array of objects or groups, each stored chunk read once."""
     index = check.objects if of == "objects" else check.groups
-    if index is not None and array.shape[0] != index.count:
-        yield "counts", "error", f"{array.shape[0]} rows for {index.count} {of}"
+    stored = array.shape[0] if array.present is None else array.present
+    if index is not None and stored != index.count:
+        severity: Severity = "error" if of == "groups" else "warning"
+        yield "counts", severity, f"{stored} rows for {index.count} {of}: missing ones are at the fill value"
     for start in range(0, array.shape[0], array.chunk_rows):
         read_dense(check.source, array, start, min(start + array.chunk_rows, array.shape[0]))

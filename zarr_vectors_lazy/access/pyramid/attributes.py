@@ -26,7 +26,7 @@ def plan_attributes(
     SelectionError
         If a rule does not suit its attribute.
     """
-    by = data.meta.chunk_attribute
+    by = data.chunk_attribute
     names = [name for name in data.attribute_names if name != weight and (by is None or name != by[0])]
     for name in aggregate:
         if name not in names:

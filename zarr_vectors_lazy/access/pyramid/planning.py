@@ -132,7 +132,7 @@ def kind_of(data: LevelData) -> Kind:
 
 
 def _has_manifests(data: LevelData) -> bool:
-    return data.object_index is not None and data.object_index.manifests is not None
+    return data.object_index is not None and data.object_index.has_manifests
 
 
 def scale_of(opened: OpenStore, data: LevelData) -> LevelScale:
@@ -350,19 +350,17 @@ def moved_index(index: ObjectIndex, level: int, build: str) -> ObjectIndex:
     """The object index that a level will have, from that of the level below; no other build's is taken for it."""
     digest, rows = f"{build}:{level}", min(CURRENT.shard_rows, index.count)
 
-    def moved(array: DenseArray | None, name: str) -> DenseArray | None:
+    def made(name: str, dtype: type) -> DenseArray:
         path = f"{level}/object_index/{name}"
-        if array is None:
-            return None
-        return replace(array, path=path, stored=None, codecs=(), digest=digest, chunk_rows=rows)
+        shape = (index.count,)
+        return DenseArray(path=path, name=name, shape=shape, dtype=np.dtype(dtype), chunk_rows=rows, digest=digest)
 
-    return replace(
-        index,
-        manifests=moved(index.manifests, "manifests"),
-        ids=moved(index.ids, "object_ids"),
-        present=None,
+    return ObjectIndex(
+        count=index.count,
+        rank=index.rank,
+        manifests=made("manifests", object) if index.has_manifests else None,
+        ids=None if index.ids is None else made("object_ids", np.int64),
         digest=digest,
-        blank_is_lost=False,
     )
 
 

@@ -141,7 +141,7 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
 def left_out(data: LevelData, step: Step) -> list[str]:
     """What coarse levels do not get from the level that is there: paths below it, of attributes, links and groups."""
     level, joined = data.meta.index, {item.name for item in step.attributes}
-    by = data.meta.chunk_attribute
+    by = data.chunk_attribute
     gone = joined | {step.weight if step.weights is not None else None, None if by is None else by[0]}
     found = [f"vertex_attributes/{name}" for name in data.attribute_names if name not in gone]
     fragments = data.tree.children(f"{level}/fragment_attributes", required=False) or ()
@@ -170,7 +170,7 @@ def fingerprint(opened: OpenStore, data: LevelData) -> str:
 
 
 def _is_stored(data: LevelData, name: str) -> bool:
-    return data.meta.chunk_attribute is None or data.meta.chunk_attribute[0] != name
+    return data.chunk_attribute is None or data.chunk_attribute[0] != name
 
 
 def _stated(request: Request) -> Json:

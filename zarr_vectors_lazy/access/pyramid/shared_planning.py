@@ -42,7 +42,7 @@ def plan_shared(opened: OpenStore, data: LevelData, asked: list[Asked], options:
     kind_of(data)
     if options.aggregate:
         raise SelectionError("method='reference' carries no vertex attributes: aggregate has no meaning for it")
-    if not len(data.vertices.chunks) or data.meta.chunk_attribute is not None:
+    if not len(data.vertices.chunks) or data.vertices.chunks.rank != data.store.ndim:
         raise FormatError("method='reference' needs a level with vertices, and chunks of space alone", where=data.url)
     planned = [_first(opened, data, asked[0], options)]
     for item in asked[1:]:
@@ -54,7 +54,7 @@ def _first(opened: OpenStore, data: LevelData, asked: Asked, options: Options) -
     fine, fine_coords = scale_of(opened, data), data.vertices.chunks.coords
     scale = next_scale(fine, asked.level, asked.factor, asked.chunk_scale, must_tile=False)
     found = data.object_index
-    index = found if found is not None and found.manifests is not None else None
+    index = found if found is not None and found.has_manifests else None
     coords, order, bounds = chunks_below(fine_coords, scale.ratio // fine.ratio)
     step = Step(
         source=data.source,

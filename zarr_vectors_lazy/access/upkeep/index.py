@@ -64,7 +64,7 @@ def _stamp_level(data: LevelData) -> int:
     total = int(counts.sum())
     parent = tree.node(level)
     assert parent is not None
-    if data.meta.stated_count not in (None, total):
+    if data.meta.stated_count not in (None, total) and not data.meta.edges_lost:  # 0 tells that it was rechunked
         put_unchanged(tree, parent, with_total(parent.doc, total))
     put_unchanged(tree, node, with_counts(node.doc, data.vertices.chunks.order, counts))
     return total

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from dask.utils import parse_bytes
 
+from zarr_vectors_lazy.access.objects import rows_of_ids
 from zarr_vectors_lazy.access.pyramid.attributes import stated_rule
-from zarr_vectors_lazy.access.rows import rows_of_ids
 from zarr_vectors_lazy.access.write.intake import Tally, layout
 from zarr_vectors_lazy.api.save.linked import linked_level
 from zarr_vectors_lazy.api.save.rows import path_rows, point_rows
@@ -104,7 +104,7 @@ def _cut_for_writing(view: LevelView) -> LevelView:
 
 
 def _stored_attributes(view: LevelView) -> list[CellArray]:
-    by = view.data.meta.chunk_attribute
+    by = view.data.chunk_attribute
     return [view.data.attribute(name) for name in view.data.attribute_names if by is None or name != by[0]]
 
 

@@ -9,7 +9,7 @@ from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.nodes import check_rank, find_headers
 from zarr_vectors_lazy.format.v09 import links, objects
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
-from zarr_vectors_lazy.format.v09.pyramid import relate_levels
+from zarr_vectors_lazy.format.v09.levels import as_chunked, relate_levels
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
@@ -57,7 +57,7 @@ class Generation09:
 
     def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
         """Parse a level's node (spec 0.9, 3.4)."""
-        return parse_level(node, store, level)
+        return as_chunked(parse_level(node, store, level), store)
 
     def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
         """Levels, each told what its metadata and those of the others say together (spec next, 4 and 14)."""
@@ -79,11 +79,7 @@ class Generation09:
         array = parse_cells(node, row_shape=(store.ndim,))
         if array.spec.dtype.kind not in "fiu":
             raise FormatError(f"vertices must be numbers, found dtype {array.spec.dtype}", where=path)
-        by = level.chunk_attribute
-        check_rank(array, store.ndim + (by is not None))
-        if by is not None and ((array.chunks.coords[:, 0] < 0) | (array.chunks.coords[:, 0] >= len(by[1]))).any():
-            raise FormatError(f"chunks have values of {by[0]!r} beyond the {len(by[1])} that are listed", where=path)
-        return array
+        return check_rank(array, store.ndim, store.ndim + 1)
 
     def fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray]:
         """The fragment indexes (spec 0.9, 5.2)."""
@@ -151,7 +147,7 @@ class Generation09:
 
     def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
         """Where the manifests are; None where the level has no objects."""
-        return objects.find_index(level.index, vertices.chunks.rank)
+        return objects.find_index(level, vertices.chunks.rank)
 
     def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
         """Per-object arrays by name."""

@@ -34,7 +34,7 @@ def find_family(level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[Lin
     if group is None or "link_width" not in group.attributes or "sid_ndim" not in group.attributes:
         return None
     width, rank = _small(group, "link_width"), _small(group, "sid_ndim")
-    if rank != store.ndim + (level.chunk_attribute is not None):
+    if rank not in (store.ndim, store.ndim + 1):
         raise FormatError(f"sid_ndim is {rank}, a store of {store.ndim} axes has no such chunks", where=group.path)
     directed, duplicate = bool(group.attributes.get("directed", False)), group.attributes.get("store") == "duplicate"
     nodes = yield [Node(f"{path}/{name}") for name in sorted(names)]

@@ -1,58 +1,96 @@
 """Object index, object attributes and groups (spec 0.9, 8)."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import Children, MetaSteps, Node
+from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.keys import MAX_DIGITS
 from zarr_vectors_lazy.format.nodes import MAX_INDEX, parse_dense
 from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.model.levels import LevelMeta
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 
 LAYOUTS = ("vlen_manifests_v1", "vlen_manifests_v2")
+DENSE = "dense_manifests_v1"
 
 
-def find_index(level: int, rank: int) -> MetaSteps[ObjectIndex | None]:
-    """Read where a level's manifests are (spec 0.9, 8).
+def find_index(level: LevelMeta, rank: int) -> MetaSteps[ObjectIndex | None]:
+    """Read where a level's manifests are (spec 0.9, 8; spec next, 5 and 6).
 
     Raises
     ------
     FormatError
         If the layout is unknown or an array of it is missing.
     """
-    path = f"{level}/object_index"
+    path = f"{level.index}/object_index"
     group, manifests, ids = yield [Node(path), Node(f"{path}/manifests"), Node(f"{path}/object_ids")]
     if group is None:
         if manifests is not None or ids is not None:
             raise FormatError("an object index has arrays and no zarr.json of its own", where=path)
         return None
     layout = group.attributes.get("layout", LAYOUTS[0])
-    if layout not in LAYOUTS:
-        raise FormatError(f"object index layout must be one of {LAYOUTS}, found {layout!r}", where=path)
+    if layout not in (*LAYOUTS, DENSE):
+        raise FormatError(f"object index layout must be one of {(*LAYOUTS, DENSE)}, found {layout!r}", where=path)
     declared = group.attributes.get("sid_ndim", rank)
     if declared != rank:
         raise FormatError(f"manifests have {declared!r} chunk components, the vertices {rank}", where=path)
+    nodes: list[Found | None] = [None, None]
+    if layout == DENSE or manifests is None:  # a dense index may say that it is another: its arrays are the truth
+        nodes = yield [Node(f"{path}/manifest_spans"), Node(f"{path}/manifest_blocks")]
     count, present = group.attributes.get("num_objects"), group.attributes.get("num_present")
-    if manifests is None:
+    if nodes[0] is None and manifests is None and layout != DENSE:
         if count:
             raise FormatError(f"the index states {count} objects and has no manifests", where=path)
         return ObjectIndex(count=0, rank=rank, manifests=None, ids=None, digest=group.digest)
-    rows = parse_dense(manifests, "manifests")
-    if not rows.dtype.hasobject:
-        raise FormatError(f"manifests must be bytes, found dtype {rows.dtype}", where=rows.path)
-    if layout == LAYOUTS[1] and ids is None:
+    dense = nodes[0] is not None or layout == DENSE
+    rows = _spans(nodes, rank) if dense else {"manifests": _vlen(manifests)}
+    first = next(iter(rows.values()))
+    total = _committed(count, first.shape[0], path)
+    if layout == LAYOUTS[1] and ids is None and not dense:
         raise FormatError(f"layout {layout!r} needs the array 'object_ids'", where=path)
-    id_rows = parse_dense(ids, "object_ids") if layout == LAYOUTS[1] else None
-    if id_rows is not None and (id_rows.shape != rows.shape or id_rows.dtype.kind not in "iu"):
-        raise FormatError(f"object_ids {id_rows.shape} of {id_rows.dtype} for manifests {rows.shape}", where=path)
+    id_rows = parse_dense(ids, "object_ids") if ids is not None and (dense or layout == LAYOUTS[1]) else None
+    if id_rows is not None and (id_rows.shape[0] < total or len(id_rows.shape) != 1 or id_rows.dtype.kind not in "iu"):
+        raise FormatError(f"object_ids {id_rows.shape} of {id_rows.dtype} for {total} objects", where=path)
+    digests = [node.digest for node in (manifests, *nodes, ids) if node is not None]
     return ObjectIndex(
-        count=rows.shape[0],
+        count=total,
         rank=rank,
-        manifests=rows,
-        ids=id_rows,
+        manifests=None if dense else replace(first, shape=(total,)),
+        spans=replace(first, shape=(total, 2)) if dense else None,
+        blocks=rows.get("blocks"),
+        ids=None if id_rows is None else replace(id_rows, shape=(total,)),
         present=present if isinstance(present, int) else None,
-        digest=group.digest + manifests.digest + (ids.digest if ids else ""),
+        digest=group.digest + "".join(digests),
+        exclusive=rank > len(level.chunk_shape),
+        lost=level.objects_lost,
     )
+
+
+def _vlen(node: Found | None) -> DenseArray:
+    rows = parse_dense(node, "manifests")
+    if not rows.dtype.hasobject or len(rows.shape) != 1:
+        raise FormatError(f"manifests must be bytes, found {rows.shape} of {rows.dtype}", where=rows.path)
+    return rows
+
+
+def _spans(nodes: Sequence[Found | None], rank: int) -> dict[str, DenseArray]:
+    spans, blocks = parse_dense(nodes[0], "manifest_spans"), parse_dense(nodes[1], "manifest_blocks")
+    for array, width in ((spans, 2), (blocks, rank + 1)):
+        if array.dtype.kind not in "iu" or array.shape[1:] != (width,):
+            text = f"{array.name} must be whole numbers, {width} a row, found {array.shape} of {array.dtype}"
+            raise FormatError(text, where=array.path)
+    return {"spans": spans, "blocks": blocks}
+
+
+def _committed(count: Any, rows: int, where: str) -> int:
+    """Rows that are objects: those past ``num_objects`` are what a killed append left, or reserved."""
+    if count is None:
+        return rows
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= rows:
+        raise FormatError(f"num_objects is {count!r}, the index has {rows} rows", where=where)
+    return count
 
 
 def find_dense(level: int, family: str) -> MetaSteps[dict[str, DenseArray]]:

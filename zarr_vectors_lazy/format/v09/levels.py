@@ -1,4 +1,4 @@
-"""What the levels of a pyramid say of each other (spec next, 4 and 14)."""
+"""What levels say beyond their fields: how they were chunked, and of each other (spec next, 4, 14 and 16)."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -10,6 +10,29 @@ from zarr_vectors_lazy.types import Floats, Json
 PLACED = frozenset({"none", "manual", "aggregate", "mesh_cluster"})
 """Methods that place every row by its position; others but ``per_object`` may keep the chunks of their parent."""
 REPLACE, ADD = "replace", "add"
+
+
+LOST = "the store was rechunked by zarr-vectors, which dropped its links and the order of its vertices"
+SPACE = "spatial"
+
+
+def as_chunked(meta: LevelMeta, store: StoreMeta) -> LevelMeta:
+    """A level, told what its first chunk axis is where that is none of space (spec next, 16)."""
+    block = _block(meta)
+    dims, by = block.get("chunk_dims"), meta.chunk_attribute
+    if not isinstance(dims, list) or len(dims) != store.ndim + 1 or not isinstance(dims[0], str):
+        return meta
+    lost = "" if by is None or (dims[0] == by[0] and by[1].dtype.kind in "iubU") else by[0]
+    known = None if lost else by
+    kinds = set(store.geometry_types) - {"point_cloud"} if known is None or not meta.vertex_count else set()
+    return replace(
+        meta,
+        chunk_attribute=known,
+        chunk_bins=dims[0] if by is None and dims[0] != SPACE else "",
+        chunk_lost=lost,
+        edges_lost=LOST if kinds else "",
+        objects_lost=LOST if kinds - {"graph", "mesh"} else "",
+    )
 
 
 def relate_levels(levels: Mapping[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
