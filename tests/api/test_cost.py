@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.api.shapes import suggest_bin_shape
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.storage.counters import counting
 
@@ -109,3 +110,27 @@ def test_suggestions_follow_what_they_are_told():
 def test_bad_arguments_are_errors(arguments):
     with pytest.raises(SelectionError):
         zvl.suggest_chunk_shape(**arguments)
+
+
+def test_bins_that_make_levels_of_use():
+    random = np.random.default_rng(0)
+    positions = random.random((200_000, 3)) * 100
+    for chunk, along in (50, 32), (25, 16), (100, 64):
+        bins = suggest_bin_shape(positions, chunk)
+        assert bins == (chunk / along,) * 3
+        rows = np.unique(np.floor(positions / bins), axis=0)
+        assert along == 8 or len(positions) <= 4 * len(rows)
+    assert suggest_bin_shape(positions[:, :2], 50) == (50 / 64,) * 2
+    assert suggest_bin_shape(positions[:500], 100) == (100 / 8,) * 3
+    assert suggest_bin_shape(positions[:40], (100, 100, 50)) == (25, 25, 12.5)  # 8 bins a vertex, at most
+    assert suggest_bin_shape(positions[:1], 100) == (50,) * 3
+    survey = positions * (1, 1, 0.1) + (4e5, 4e6, 0)  # far from the origin, where float32 has steps of 0.25
+    assert suggest_bin_shape(survey, 50) == (50 / 64,) * 3
+
+
+def test_bins_of_many_vertices_are_told_by_some_chunks(monkeypatch):
+    positions = np.random.default_rng(0).random((200_000, 3)) * 100
+    whole = suggest_bin_shape(positions, 25)
+    monkeypatch.setattr("zarr_vectors_lazy.api.shapes.SAMPLE", 20_000)
+    assert suggest_bin_shape(positions, 25) == whole
+    assert suggest_bin_shape(da.from_array(positions, chunks=(60_000, 3)), 25) == whole

@@ -178,6 +178,29 @@ def test_a_file_becomes_a_store_with_levels(zvl_run, tracts, tmp_path):
     assert zvl_run("pyramid", store, "-f", "half")[0] == 2
 
 
+def test_levels_as_the_options_say(zvl_run, tmp_path):
+    table, store = tmp_path / "a.csv", tmp_path / "a.zarrvectors"
+    rows = np.random.default_rng(0).random((5000, 4)) * 100
+    np.savetxt(table, rows, "%g", delimiter=",", header="x,y,z,size", comments="")
+    assert zvl_run("ingest", table, store)[0] == 0  # chunks and bins are suggested
+    level = zvl.open_zv(store)[0]
+    assert (level.chunk_shape / level.bin_shape).tolist() in ([8] * 3, [16] * 3, [32] * 3)
+    code, _, said = zvl_run("pyramid", store, "-f", "2", "-f", "2,2,1:4", "--chunk-scale", "1", "--seed", "3")
+    assert (code, "2 levels of " in said) == (0, True)
+    levels = list(zvl.open_zv(store))
+    assert [found.chunk_shape.tolist() for found in levels] == [level.chunk_shape.tolist()] * 3
+    assert (levels[2].bin_shape / levels[1].bin_shape).tolist() == [2, 2, 1]
+    words = ["pyramid", store, "-f", "2", "--overwrite", "--sparsity", "2", "--links", "none"]
+    code, _, said = zvl_run(*words, "--aggregate", "size=none", "--chunk-scale", "2,2,4")
+    assert (code, "left out: vertex_attributes/size" in said) == (0, True)
+    built = zvl.open_zv(store)[1]
+    assert (built.attribute_names, built.deltas) == (("count",), ())
+    assert (built.chunk_shape / level.chunk_shape).tolist() == [2, 2, 4]
+    assert built.attributes["count"].compute().sum() == round(level.vertex_count / 2)
+    for wrong in (["--aggregate", "mean"], ["--links", "all"], ["--method", "best"], ["-f", "2:1,2"]):
+        assert zvl_run("pyramid", store, "-f", "2", "--overwrite", *wrong)[0] == 2
+
+
 def test_a_store_of_0_7_becomes_one_of_0_9(zvl_run, goldens, tmp_path):
     counts = zvl_run("migrate", goldens["cloud-0.7"].path, tmp_path / "new.zarrvectors", "--json")[1]
     assert json.loads(counts) == {"0": 4945, "1": 127, "2": 44}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
-from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
+from zarr_vectors_lazy.api.shapes import suggest_bin_shape, suggest_chunk_shape
 from zarr_vectors_lazy.api.write.linked import write_graph, write_mesh
 from zarr_vectors_lazy.api.write.writers import write_points, write_polylines
 from zarr_vectors_lazy.errors import SelectionError
@@ -54,7 +54,7 @@ def ingest(
     format
         Name or suffix of the format; None: as the suffix of each file says.
     chunk_shape, bin_shape
-        (D,) edge lengths, or one for all axes; None: suggested, and no bins.
+        (D,) edge lengths, or one for all axes; None: suggested.
     axes
         Of tables the columns that are positions; else the names of the axes. None: x, y, z, w, in capitals too.
     unit
@@ -125,6 +125,8 @@ def write_loaded(
     if chunk_shape is None:
         bins = None if bin_shape is None else np.broadcast_to(np.asarray(bin_shape, float), (ndim,)).tolist()
         chunk_shape = suggest_chunk_shape(loaded.positions, bin_shape=bins) if count else 1.0
+    if bin_shape is None and count:
+        bin_shape = suggest_bin_shape(loaded.positions, chunk_shape)
     given |= {"chunk_shape": chunk_shape, "bin_shape": bin_shape}
     if loaded.object_ids is not None or loaded.links is not None:
         tables = {"object_attributes": loaded.object_attributes, "groups": loaded.groups or None}

@@ -8,6 +8,10 @@ from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 
 ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 SHARE = 0.9
+BINS_ALONG = (1, 2, 4, 8, 16, 32, 64)
+FEWEST_BINS = 8  # along a chunk, where there are vertices enough
+BIN_ROWS = 4  # vertices of an occupied bin, at most
+ROW_BINS = 8  # bins a vertex, at most
 
 
 def round_edges(top: float) -> list[float]:
@@ -48,12 +52,40 @@ def filled_edge(positions: Vertices, aspect: Floats, least_rows: float) -> float
     return best
 
 
+def bins_along(positions: Vertices, chunk_shape: Floats) -> int:
+    """Bins along each axis of a chunk with which coarse levels are of use: a power of two from 8 to 64.
+
+    The least with which an occupied bin has at most `BIN_ROWS` vertices, as long as a chunk has no more than `ROW_BINS`
+    bins a vertex: of points each bin is a fragment, empty ones too. Fewer than 8 only where that asks for it.
+
+    Parameters
+    ----------
+    positions
+        (N, D) all vertices of some chunks, at least one.
+    chunk_shape
+        (D,) edges of a chunk.
+    """
+    scaled = positions.astype(np.float64) / chunk_shape
+    rows = _chunk_rows(scaled, 1.0)
+    most = ROW_BINS * float(rows @ rows) / len(scaled)  # by the chunk of a vertex: those at the border may have a few
+    found = 1
+    for along in BINS_ALONG:
+        if along ** scaled.shape[1] > most:
+            break
+        found = along
+        if along >= FEWEST_BINS and len(scaled) <= BIN_ROWS * len(_chunk_rows(scaled, 1 / along)):
+            break
+    return found
+
+
 def _chunk_rows(positions: Floats, edge: float) -> IntArray:
     """Vertices of each chunk that has any."""
     coords = np.floor(positions / edge).astype(np.int64)
     coords -= coords.min(axis=0)
-    scalar = np.ravel_multi_index(tuple(coords.T), tuple(coords.max(axis=0) + 1))
-    return np.unique(scalar, return_counts=True)[1]
+    sizes = coords.max(axis=0) + 1
+    if float(np.prod(sizes.astype(np.float64))) > 2.0**62:  # far more than there are vertices: outliers
+        return np.unique(coords, axis=0, return_counts=True)[1]
+    return np.unique(np.ravel_multi_index(tuple(coords.T), tuple(sizes)), return_counts=True)[1]
 
 
 def even_edge(lo: Floats, hi: Floats, count: float, aspect: Floats, least_rows: float) -> float:

@@ -1,7 +1,7 @@
 """``zvl ingest``, ``pyramid`` and ``migrate``: words that write stores."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -34,6 +34,25 @@ Factors = Annotated[
     list[str],
     typer.Option("--factor", "-f", metavar="COARSENING[:SPARSITY]", help="Of a level; repeated, one for each level."),
 ]
+Scales = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--chunk-scale",
+        metavar="N",
+        help="Chunks of a level in those of the one before: for all levels, or repeated; 1 keeps them, else they grow.",
+    ),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option("--aggregate", metavar="NAME=RULE", help="mean, min, max, sum, mode, first, or none: leave it out."),
+]
+Sparsity = Annotated[str, typer.Option(metavar="N", help="One in N is kept at each level that says no other.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the hash by which objects or vertices are kept.")]
+Links = Annotated[
+    str, typer.Option(help="Links between levels: none, implicit (from the finer), explicit (both ways).")
+]
+Depth = Annotated[int, typer.Option(help="Levels that links reach across; -1 for all.")]
+Method = Annotated[str, typer.Option(help="aggregate, or reference: as the reference package does it.")]
 Levels = Annotated[bool, typer.Option("--pyramid", help="Build the coarser levels anew, as those of OLD are.")]
 Anew = Annotated[bool, typer.Option("--overwrite", help="Replace levels that are there.")]
 
@@ -96,6 +115,13 @@ def ingest(
 def pyramid(
     store: given.Store,
     factor: Factors,
+    chunk_scale: Scales = None,
+    aggregate: Rules = None,
+    sparsity: Sparsity = "1",
+    seed: Seed = 0,
+    links: Links = "explicit",
+    depth: Depth = 1,
+    method: Method = "aggregate",
     overwrite: Anew = False,
     backend: given.Backend = None,
     option: given.Options = None,
@@ -107,16 +133,24 @@ def pyramid(
     with given.computing(scheduler, client):
         done = build_pyramid(
             store,
-            factors=[parse_factor(text) for text in factor],
+            factors=[parse_factor(text, sparsity) for text in factor],
+            chunk_scale_factors=parse_scales(chunk_scale),
+            aggregate=dict(map(parse_rule, aggregate or ())),
+            sparsity_seed=seed,
+            cross_level_storage=links,  # type: ignore[arg-type]  # it names what there is
+            cross_level_depth=depth,
+            method=method,  # type: ignore[arg-type]
             overwrite=overwrite,
             backend=backend,
             storage_options=given.storage_options(option),
         )
     assert isinstance(done, dict)
+    given.say_left_out(done["left_out"])
     if json:
         print_json(done)
     else:
-        print(f"{store}: {done['levels_created']} levels", file=sys.stderr)
+        counts = ", ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
+        print(f"{store}: {done['levels_created']} levels of {counts} vertices", file=sys.stderr)
 
 
 def rechunk(
@@ -192,10 +226,26 @@ def numbers(text: str | None, name: str) -> list[float] | float | None:
     return found[0] if len(found) == 1 else found
 
 
-def parse_factor(text: str) -> tuple[float, float]:
-    """Pair (coarsening, sparsity) of ``"2"`` or ``"2:4"``."""
-    coarsening, _, sparsity = text.partition(":")
-    try:
-        return float(coarsening), float(sparsity or 1)
-    except ValueError as error:
-        raise SelectionError(f"--factor is COARSENING or COARSENING:SPARSITY, found {text!r}") from error
+def parse_factor(text: str, sparsity: str = "1") -> tuple[list[float] | float, float]:
+    """Pair (coarsening, sparsity) of ``"2"``, ``"2:4"`` or ``"2,2,1:4"``."""
+    coarsening, _, own = text.partition(":")
+    found = numbers(coarsening, "--factor")
+    kept = numbers(own or sparsity, "the sparsity of --factor COARSENING[:SPARSITY], or --sparsity")
+    assert found is not None
+    if not isinstance(kept, float):
+        raise SelectionError(f"a sparsity is one number, found {own or sparsity!r}")
+    return found, kept
+
+
+def parse_scales(texts: list[str] | None) -> Any:
+    """Chunk scale of all levels, or of each; each may be one number or one for each axis."""
+    found = [numbers(text, "--chunk-scale") for text in texts or ()]
+    return None if not found else found[0] if len(found) == 1 and isinstance(found[0], float) else found
+
+
+def parse_rule(text: str) -> tuple[str, Any]:
+    """Attribute and rule of ``"name=rule"``."""
+    name, equals, rule = text.rpartition("=")
+    if not equals:
+        raise SelectionError(f"--aggregate is NAME=RULE, found {text!r}")
+    return name, None if rule == "none" else rule
