@@ -1,14 +1,16 @@
 """A store of the old format as a new store of the written one."""
 
+import warnings
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import dask
 
 from zarr_vectors_lazy.access.store import open_tree
+from zarr_vectors_lazy.access.write.copied import left_out
 from zarr_vectors_lazy.access.write.session import Mode, check_apart, check_mode
 from zarr_vectors_lazy.api.progress import computing
-from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.errors import FormatError, ZVWarning, listed
 from zarr_vectors_lazy.graph.carry import CarryOptions, carry_store
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.storage.resolve import resolve
@@ -32,8 +34,9 @@ def migrate(
     """Write a store of format 0.7 as a new one of format 0.9; the old one is left as it is.
 
     Carried are every level with its positions, fragments, attributes, links and links between levels, objects, groups
-    and their attributes, and headers. Rows keep their order and objects their ids. Left out are the link records that
-    the old writer garbled, inside levels of polylines and lines: what they say is in the objects.
+    and their attributes, headers, and what metadata say that is not about layout. Rows keep their order and objects
+    their ids. Left out are the link records that the old writer garbled, inside levels of polylines and lines: what
+    they say is in the objects.
 
     Parameters
     ----------
@@ -67,6 +70,11 @@ def migrate(
         If ``src`` and ``dst`` are one place, or an argument is malformed.
     StoreError
         If a store cannot be reached, or there is something at ``dst``.
+
+    Warns
+    -----
+    ZVWarning
+        If there are groups or arrays that this package does not know, which are not carried.
     """
     check_mode(mode)
     options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
@@ -76,6 +84,9 @@ def migrate(
     opened = open_tree(source, None)
     if opened.generation.changeable:
         raise FormatError(f"the store is of format {opened.meta.version} already", where=source.url)
+    lost = {path for data in opened.levels.values() for path in left_out(data, opened.levels, links=True, objects=True)}
+    if lost := lost - set(leave_out):
+        warnings.warn(f"not carried: {listed(sorted(lost))}", ZVWarning, stacklevel=2)
     encoding = Encoding(compressor=compressor, checksum=checksum)
     job = carry_store(opened, target, CarryOptions(encoding=encoding, mode=mode, leave_out=frozenset(leave_out)))
     if not compute:

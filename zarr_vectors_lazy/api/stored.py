@@ -93,8 +93,9 @@ class Stored:
     ) -> Any:
         """Write what is selected as a new store of format 0.9, as its level 0.
 
-        Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups,
-        axes, units and reference system.
+        Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups;
+        axes, units, reference system and offset; headers; ``user_metadata``, units and descriptions of attributes, and
+        whatever else metadata say that is not about layout. ``left_out`` in what is returned names what is not.
 
         All is written out of core: as a Dask graph that reads each chunk once, whose memory is that of the geometry's
         writer from Dask arrays, and beside it that of all manifests. The fragment indexes of paths are read twice;
@@ -118,7 +119,8 @@ class Stored:
         Returns
         -------
         dict
-            What the writer of the geometry returns.
+            What the writer of the geometry returns, and ``left_out``: paths in the store of what the new one does not
+            have, such as other levels, parametric objects, and arrays that this package does not know.
 
         Raises
         ------

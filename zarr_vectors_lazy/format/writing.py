@@ -8,7 +8,8 @@ done, `level_puts` makes the metadata of the joined record. Payloads are made by
 from zarr_vectors_lazy.format.dictionary import MISSING, code_dtype, encode_categories, parse_text
 from zarr_vectors_lazy.format.encoding import MAX_PAYLOAD_NBYTES
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
-from zarr_vectors_lazy.format.v09.documents import cells_document, group_document, marked_cells, root_attributes
+from zarr_vectors_lazy.format.v09.documents import cells_document, dump, group_document, marked_cells, root_attributes
+from zarr_vectors_lazy.format.v09.notes import kept, root_with_notes, with_notes
 from zarr_vectors_lazy.format.v09.placement import MAX_PERMUTED, PlacedLinks, place_links
 from zarr_vectors_lazy.format.v09.reshard import (
     Resharding,
@@ -32,6 +33,7 @@ __all__ = [
     "array_form",
     "cells_document",
     "code_dtype",
+    "dump",
     "encode_categories",
     "encode_fragments",
     "encode_rows",
@@ -39,14 +41,17 @@ __all__ = [
     "group_document",
     "is_cell_array",
     "is_number",
+    "kept",
     "marked_cells",
     "pack_puts",
     "parse_text",
     "place_links",
     "plan_resharding",
     "root_attributes",
+    "root_with_notes",
     "stale_prefix",
     "with_counts",
+    "with_notes",
     "with_total",
     "without_counts",
 ]

@@ -26,18 +26,18 @@ from zarr_vectors_lazy.access.pyramid.attributes import stated_rule
 from zarr_vectors_lazy.access.sizes import read_text_width
 from zarr_vectors_lazy.access.store import OpenStore
 from zarr_vectors_lazy.access.tracks import Tracker
+from zarr_vectors_lazy.access.write.copied import read_copied
 from zarr_vectors_lazy.access.write.level import LevelWriter
 from zarr_vectors_lazy.access.write.session import Mode, begin_write
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.writing import CURRENT, group_document, root_attributes
+from zarr_vectors_lazy.format.writing import CURRENT, root_attributes, root_with_notes
 from zarr_vectors_lazy.graph.batches import chunk_runs, wanted_of
 from zarr_vectors_lazy.graph.values import PATHS
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.links import LinkFamily
-from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, LevelDraft, LinkFamilyDraft, StoreDraft
+from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, LevelDraft, LinkFamilyDraft, Notes, StoreDraft
 from zarr_vectors_lazy.plan.selection import Selection
-from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import IntArray, Json
 
@@ -90,18 +90,19 @@ def carry_store(opened: OpenStore, spec: StoreSpec, options: CarryOptions) -> An
             "the store has parametric objects, which are not carried; leave_out=['parametric'] goes without them",
             where=opened.tree.url,
         )
+    copied = read_copied(opened.tree, opened.meta, opened.levels)
     plans = [_LevelPlanner(opened, data, spec, options) for _, data in sorted(opened.levels.items())]
     root = RootDraft(
-        attributes=_root(opened, spec),
+        attributes=_root(opened, spec, copied.notes),
         bins={data.meta.index: data.meta.bin_shape for data in opened.levels.values()},
-        puts=tuple(_headers(opened)),
+        copied=copied,
     )
     session = delayed(begin_write, pure=False)(spec, options.mode)
-    records = {plan.data.meta.index: plan.delayed(session) for plan in plans}
+    records = {plan.data.meta.index: plan.delayed(session, copied.notes) for plan in plans}
     return delayed(commit_store, pure=False)(session, root, records)
 
 
-def _root(opened: OpenStore, spec: StoreSpec) -> Json:
+def _root(opened: OpenStore, spec: StoreSpec, notes: Notes) -> Json:
     meta = opened.meta
     made = root_attributes(
         StoreDraft(
@@ -118,23 +119,8 @@ def _root(opened: OpenStore, spec: StoreSpec) -> Json:
         )
     )
     block = meta.attributes["zarr_vectors"]
-    kept = {name: block[name] for name in ROOT if block.get(name) is not None}
-    others = {
-        name: value
-        for name, value in meta.attributes.items()
-        if name not in made and name not in ("shard_layout", "shard_size")
-    }
-    source = meta.attributes["multiscales"][0]
-    multiscale = {**made["multiscales"][0], "axes": source["axes"]}
-    return {**made, **others, "zarr_vectors": {**made["zarr_vectors"], **kept}, "multiscales": [multiscale]}
-
-
-def _headers(opened: OpenStore) -> list[Put]:
-    headers = opened.tree.run(opened.generation.headers())
-    if not headers:
-        return []
-    puts = [Put(f"headers/{name}/zarr.json", group_document(header)) for name, header in headers.items()]
-    return [Put("headers/zarr.json", group_document()), *puts]
+    true = {name: block[name] for name in ROOT if block.get(name) is not None}
+    return root_with_notes({**made, "zarr_vectors": {**made["zarr_vectors"], **true}}, notes)
 
 
 class _LevelPlanner:
@@ -267,7 +253,7 @@ class _LevelPlanner:
             level=self.level, rank=self.rank, arrays=tuple(self.drafts), families=families, attributes=attributes
         )
 
-    def delayed(self, session: Any) -> Any:
+    def delayed(self, session: Any, notes: Notes) -> Any:
         """Delayed record of the level."""
         runs = chunk_runs(self.view, self.arrays, self._shards())
         tables = [self._tables(carried, family, runs) for carried, _, family in self.families]
@@ -292,6 +278,7 @@ class _LevelPlanner:
                     ("group_attributes", self.data.group_attributes),
                 )
             },
+            notes=notes,
         )
         task = delayed(carry_chunks, pure=False)
         done = [

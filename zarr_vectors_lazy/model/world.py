@@ -92,7 +92,9 @@ class World:
 
     def world_bounds(self, bounds: BBox) -> BBox:
         """World box, (C,) corners, round what the corners of a stored box, (D,) each, become."""
-        corners = np.array(list(product(*zip(*bounds, strict=True))))
+        columns = list(self.columns)
+        corners = np.tile(bounds[0], (2 ** len(columns), 1))
+        corners[:, columns] = list(product(*zip(*(corner[columns] for corner in bounds), strict=True)))
         moved = self.to_world(corners)
         return moved.min(axis=0), moved.max(axis=0)
 

@@ -186,6 +186,22 @@ class LevelDraft:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Notes:
+    """What a copy keeps of a store's metadata besides what its writer states.
+
+    Parameters
+    ----------
+    root
+        The source's root attributes; empty where there is no source.
+    nodes
+        Attributes of the copy's other nodes by path that are not about layout.
+    """
+
+    root: Json = field(default_factory=dict)
+    nodes: dict[str, Json] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoreDraft:
     """The root of a store to be written (spec 0.9, 3.1 to 3.3).
 

@@ -13,6 +13,7 @@ from zarr_vectors_lazy.access.objects import read_dense, read_groups, read_ids, 
 from zarr_vectors_lazy.access.read import placed, read_batch, read_fragments, read_payload, read_vertices
 from zarr_vectors_lazy.access.tracks import Track
 from zarr_vectors_lazy.access.wanted import Wanted
+from zarr_vectors_lazy.access.write.copied import Copied
 from zarr_vectors_lazy.access.write.level import LevelWriter
 from zarr_vectors_lazy.access.write.session import WriteSession
 from zarr_vectors_lazy.errors import FormatError
@@ -20,7 +21,7 @@ from zarr_vectors_lazy.format.writing import CURRENT, encode_fragments, encode_r
 from zarr_vectors_lazy.model.arrays import CellSpec, DenseArray
 from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex
-from zarr_vectors_lazy.model.writing import Cells, LevelDraft, LevelRecord, LinkFamilyDraft
+from zarr_vectors_lazy.model.writing import Cells, LevelDraft, LevelRecord, LinkFamilyDraft, Notes
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.types import Buffer, Floats, IntArray, Json, Raw
 
@@ -190,6 +191,8 @@ class Finish:
         Where manifests and groups are read.
     dense
         Per-object and per-group arrays by family.
+    notes
+        What the documents have besides.
     """
 
     carry: Carry
@@ -197,6 +200,7 @@ class Finish:
     objects: ObjectIndex | None
     groups: GroupIndex | None
     dense: dict[str, tuple[DenseArray, ...]]
+    notes: Notes
 
 
 def finish_level(finish: Finish, done: Sequence[Carried], session: WriteSession) -> LevelRecord:
@@ -219,7 +223,7 @@ def finish_level(finish: Finish, done: Sequence[Carried], session: WriteSession)
         level=draft.level, rank=draft.rank, arrays=arrays, families=families, attributes=draft.attributes
     )
     coords = np.concatenate([record.coords for record in records])
-    return writer.finish(whole, records, _object_puts(finish, coords))
+    return writer.finish(whole, records, _object_puts(finish, coords), finish.notes)
 
 
 def _object_puts(finish: Finish, coords: IntArray) -> list[Put]:
@@ -263,13 +267,13 @@ class RootDraft:
         Its attributes, bounds as the source states them.
     bins
         (D,) bin shape of each level.
-    puts
+    copied
         What lies outside levels.
     """
 
     attributes: Json
     bins: dict[int, Floats]
-    puts: tuple[Put, ...]
+    copied: Copied
 
 
 def commit_store(session: WriteSession, root: RootDraft, records: Mapping[int, LevelRecord]) -> dict[int, int]:
@@ -282,6 +286,6 @@ def commit_store(session: WriteSession, root: RootDraft, records: Mapping[int, L
     hi = np.max([block["bounds"][1], *(record.hi for record in records.values())], axis=0)
     base = next(iter(root.bins.values())) if 0 not in root.bins else root.bins[0]
     above = {level: shape for level, shape in root.bins.items() if level}
-    session.put(root.puts)
+    root.copied.put(session)
     session.commit(CURRENT.root_with_levels(root.attributes, above, base, {"bounds": [lo.tolist(), hi.tolist()]}))
     return {level: record.vertex_count for level, record in records.items()}

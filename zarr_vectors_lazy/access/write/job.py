@@ -7,6 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
+from zarr_vectors_lazy.access.write.copied import Copied
 from zarr_vectors_lazy.access.write.session import Mode
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.writing import MAX_PAYLOAD_NBYTES, PlacedLinks, place_links
@@ -83,6 +84,8 @@ class WriteJob:
         How values of some attributes are joined on coarser levels, which is kept with them.
     progress
         Whether to show a bar.
+    copied
+        What it has of a store that it is a copy of, besides rows.
     """
 
     spec: StoreSpec
@@ -98,6 +101,7 @@ class WriteJob:
     link_values: dict[str, Values] = field(default_factory=dict)
     aggregate: dict[str, Rule | None] = field(default_factory=dict)
     progress: bool = False
+    copied: Copied | None = None
 
     @property
     def grid(self) -> Grid:

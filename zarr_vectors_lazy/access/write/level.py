@@ -10,9 +10,9 @@ from typing import Self
 import numpy as np
 
 from zarr_vectors_lazy.access.write.session import WriteSession
-from zarr_vectors_lazy.format.writing import CURRENT, encode_rows
+from zarr_vectors_lazy.format.writing import CURRENT, encode_rows, with_notes
 from zarr_vectors_lazy.kernels.routing import corners
-from zarr_vectors_lazy.model.writing import Cells, Encoding, Grid, LevelDraft, LevelRecord, merge_records
+from zarr_vectors_lazy.model.writing import Cells, Encoding, Grid, LevelDraft, LevelRecord, Notes, merge_records
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
@@ -102,8 +102,19 @@ class LevelWriter:
             content=content,
         )
 
-    def finish(self, draft: LevelDraft, records: Sequence[LevelRecord], puts: Sequence[Put] = ()) -> LevelRecord:
+    def finish(
+        self,
+        draft: LevelDraft,
+        records: Sequence[LevelRecord],
+        puts: Sequence[Put] = (),
+        notes: Notes | None = None,
+    ) -> LevelRecord:
         """Put the metadata of the level's arrays and ``puts`` (objects, groups), then the level's own node.
+
+        Parameters
+        ----------
+        notes
+            What these documents have besides, where the store is a copy.
 
         Returns
         -------
@@ -115,8 +126,9 @@ class LevelWriter:
             If a put fails, or another write has taken the place.
         """
         joined = merge_records(records)
-        *arrays, node = CURRENT.level_puts(draft, joined, self.grid, self.encoding)
-        self._put([*puts, *arrays])
+        made = [*puts, *CURRENT.level_puts(draft, joined, self.grid, self.encoding)]
+        *arrays, node = made if notes is None else (with_notes(put, notes) for put in made)
+        self._put(arrays)
         self._put([node])
         return joined
 

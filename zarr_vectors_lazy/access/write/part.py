@@ -108,8 +108,8 @@ def make_plan(settle: Settle, dtype: np.dtype[np.void], parts: int, tally: Tally
 
 
 def without_tables(plan: Plan) -> Plan:
-    """The plan as the parts need it: objects' attributes and groups stay behind."""
-    return replace(plan, job=replace(plan.job, objects=None))
+    """The plan as the parts need it: objects' attributes, groups and what is copied stay behind."""
+    return replace(plan, job=replace(plan.job, objects=None, copied=None))
 
 
 def begin(plan: Plan, write_id: str, *_checked: object) -> WriteSession:
@@ -310,8 +310,12 @@ def commit_write(
     records = [empty_record(plan.coords.shape[1]), *written]
     if sum(record.vertex_count for record in records) != int(plan.counts.sum()):
         raise StoreError("rows were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
-    done = plan.writer(session).finish(level_draft(whole), records, dense_puts(whole))
-    session.commit(CURRENT.root(plan.job.store))
+    copied = plan.job.copied
+    notes = None if copied is None else copied.notes
+    done = plan.writer(session).finish(level_draft(whole), records, dense_puts(whole), notes)
+    if copied is not None:
+        copied.put(session)
+    session.commit(CURRENT.root(plan.job.store, notes))
     if folder is not None:
         folder.remove()
     return summarise(whole, done)

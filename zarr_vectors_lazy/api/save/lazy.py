@@ -13,6 +13,7 @@ from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.objects import rows_of_ids
 from zarr_vectors_lazy.access.pyramid.attributes import stated_rule
+from zarr_vectors_lazy.access.write.copied import read_copied
 from zarr_vectors_lazy.access.write.intake import Tally, layout
 from zarr_vectors_lazy.api.save.linked import linked_level
 from zarr_vectors_lazy.api.save.rows import path_rows, point_rows
@@ -80,7 +81,9 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
         source, links = path_rows(view, line=line), None
         tables = partial(path_tables, view, line)
         summarise = summaries.of_lines if line else summaries.of_polylines
-    return write_source(path, _sized(source, view), shape, options, tables, summarise=summarise, links=links)
+    copied = read_copied(view.data.tree, view.data.store, {0: view.data})
+    sized = _sized(source, view)
+    return write_source(path, sized, shape, options, tables, summarise=summarise, links=links, copied=copied)
 
 
 def _sized(source: Source, view: LevelView) -> Source:

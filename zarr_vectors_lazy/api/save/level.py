@@ -1,22 +1,29 @@
 """What a level gives, whole or selected, as a store of its own."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from zarr_vectors_lazy.api.save.lazy import GEOMETRIES, save_lazily
+import dask
+
+from zarr_vectors_lazy.access.write.copied import joined, left_out
+from zarr_vectors_lazy.api.save.lazy import GEOMETRIES, LINKED, save_lazily
 from zarr_vectors_lazy.errors import SelectionError, listed
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
 
 
-def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any]) -> Any:
+def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade: Iterable[int] = ()) -> Any:
     """Write a level as a new store; return what the writer of its geometry returns, or a Delayed of it.
+
+    ``left_out`` in it names what the store has and the new one does not have.
 
     Parameters
     ----------
     arguments
         Of the writer, ``compute`` and ``progress`` among them.
+    remade
+        Other levels that are made anew.
 
     Raises
     ------
@@ -32,4 +39,7 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any]) -> Any
     if kind not in GEOMETRIES:
         raise SelectionError(f"a level of {kind!r} cannot be saved; there are writers of {listed(GEOMETRIES)}")
     common = {"axes": store.axes, "units": store.units, "crs": store.crs, **arguments}
-    return save_lazily(level, path, kind, common)
+    done = save_lazily(level, path, kind, common)
+    data, objects = level._view.data, level._view.data.object_index is not None
+    names = left_out(data, [level.index, *remade], links=kind in LINKED, objects=objects)
+    return joined(done, names) if common["compute"] else dask.delayed(joined, pure=False, name="save")(done, names)

@@ -66,8 +66,8 @@ def rechunk(
     Returns
     -------
     dict
-        What the writer of the geometry returns, ``levels_left_out``: the levels of ``src`` that were not carried, and
-        ``pyramid``: what `build_pyramid` returns, where it was run.
+        What `ZVLevel.save` returns, ``left_out`` in it, ``levels_left_out``: the levels of ``src`` that were not
+        carried, and ``pyramid``: what `build_pyramid` returns, where it was run.
 
     Raises
     ------
@@ -123,7 +123,7 @@ def _with_pyramid(
         )
     with _telling(dst, build):
         check_place(resolve(dst, **target), arguments["mode"])
-    done = save_level(level, dst, {**arguments, "bin_shape": bins})
+    done = save_level(level, dst, {**arguments, "bin_shape": bins}, level.store.levels if build else ())
     if not build:
         return naming(done, [])
     with _telling(dst, build):

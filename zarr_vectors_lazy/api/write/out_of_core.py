@@ -11,6 +11,7 @@ import dask.array as da
 import numpy as np
 from dask.utils import parse_bytes
 
+from zarr_vectors_lazy.access.write.copied import Copied
 from zarr_vectors_lazy.access.write.intake import Block, Intake, Reader, Tally, layout
 from zarr_vectors_lazy.access.write.job import Column, ObjectTable, WriteJob, check_cells
 from zarr_vectors_lazy.access.write.linked import LinkBlock, LinkIntake, LinkReader, link_layout
@@ -168,6 +169,7 @@ def write_source(
     *,
     summarise: Summary,
     links: LinkSource | None = None,
+    copied: Copied | None = None,
 ) -> Any:
     """Write, and return the summary; with ``compute=False`` a Delayed that does.
 
@@ -175,13 +177,15 @@ def write_source(
     ----------
     links
         Of the rows, where the geometry has any; ``source.blocks`` has their graphs.
+    copied
+        What the store has of one that it is a copy of, besides rows.
 
     Raises
     ------
     SelectionError, StoreError
         As the writers.
     """
-    job = template(path, source.sample, shape, options)
+    job = replace(template(path, source.sample, shape, options), copied=copied)
     if links is not None:
         values = (links if links.values is None else links.values).sample.values
         job = replace(job, links=links.sample.links, link_values=dict(values))

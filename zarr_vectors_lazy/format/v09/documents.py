@@ -166,8 +166,18 @@ def with_levels(attributes: Json, bins: Mapping[int, Floats], base: Floats, bloc
     }
     if isinstance(attributes.get("ome"), dict):
         nodes = [{"type": "zv:level", "name": entry["path"]} for entry in datasets]
-        found["ome"] = {**attributes["ome"], "nodes": nodes}
+        found["ome"] = {**attributes["ome"], "nodes": [*nodes, *foreign_nodes(attributes["ome"])]}
     return found
+
+
+def foreign_nodes(ome: Json) -> list[Any]:
+    """Entries of a collection that are no levels; they are kept (spec next, 10)."""
+    nodes = ome.get("nodes")
+    return [node for node in nodes if not _is_level(node)] if isinstance(nodes, list) else []
+
+
+def _is_level(node: Any) -> bool:
+    return isinstance(node, dict) and node.get("type") == "zv:level"
 
 
 def _dataset(level: int, bin_shape: Floats, base: Floats) -> Json:

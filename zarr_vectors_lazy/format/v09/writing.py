@@ -16,6 +16,7 @@ from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.format.v09.documents import DOC, OUR_KEY
 from zarr_vectors_lazy.format.v09.generation import FRAGMENT_OWNERS
 from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
+from zarr_vectors_lazy.format.v09.notes import root_with_notes
 from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import (
@@ -26,6 +27,7 @@ from zarr_vectors_lazy.model.writing import (
     LevelDraft,
     LevelRecord,
     LinkFamilyDraft,
+    Notes,
     StoreDraft,
 )
 from zarr_vectors_lazy.requests import Put
@@ -279,9 +281,10 @@ class Writing09:
         """
         return Put(DOC, documents.marker_document(write_id, clearing=clearing))
 
-    def root(self, store: StoreDraft) -> Put:
-        """The root of a finished store that has level 0 alone."""
-        return Put(DOC, documents.group_document(documents.root_attributes(store)))
+    def root(self, store: StoreDraft, notes: Notes | None = None) -> Put:
+        """The root of a finished store that has level 0 alone; ``notes`` where it is a copy."""
+        made = documents.root_attributes(store)
+        return Put(DOC, documents.group_document(made if notes is None else root_with_notes(made, notes)))
 
     def root_with_levels(
         self, attributes: Json, bins: Mapping[int, Floats], base: Floats, block: Json | None = None

@@ -1,0 +1,159 @@
+"""What goes from a store into a copy of some of its levels besides rows: metadata, headers; and what does not go."""
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from zarr_vectors_lazy.access.level import LevelData
+from zarr_vectors_lazy.access.metadata import DOC, MetaTree
+from zarr_vectors_lazy.access.write.session import WriteSession
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.base import Found, Node
+from zarr_vectors_lazy.format.writing import dump, group_document, kept
+from zarr_vectors_lazy.model.levels import StoreMeta
+from zarr_vectors_lazy.model.writing import Notes
+from zarr_vectors_lazy.requests import Get, Put
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import Json
+
+HEADERS = "headers"
+BATCH = 64  # objects that are in memory at once
+MAX_OBJECTS = 2**20  # of one array of headers
+OWNERS = "object_id"
+ROWS = ("vertices", "vertex_fragments", "vertex_attributes")
+LINKS = ("links", "link_fragments", "link_attributes", "cross_chunk_links", "cross_chunk_link_attributes")
+OBJECTS = ("object_index", "object_attributes", "groups", "group_attributes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Copied:
+    """What a copy has of its source besides rows; travels to the task that ends the write.
+
+    Parameters
+    ----------
+    notes
+        Metadata.
+    source
+        The store.
+    documents
+        Nodes below ``headers``, by path.
+    """
+
+    notes: Notes
+    source: StoreSpec
+    documents: Mapping[str, Json] = field(default_factory=dict)
+
+    def put(self, session: WriteSession) -> None:
+        """Put the headers: groups and arrays, bytes as they are.
+
+        Raises
+        ------
+        StoreError
+            If an object cannot be read or put.
+        FormatError
+            If an array has absurdly many objects.
+        """
+        docs = {path: dump(doc) for path, doc in self.documents.items()}
+        if docs:
+            docs.setdefault(HEADERS, group_document())
+        session.put([Put(f"{path}/{DOC}", data) for path, data in docs.items()])
+        backend = connect(self.source)
+        for path, doc in self.documents.items():
+            keys = _object_keys(path, doc)
+            while part := list(itertools.islice(keys, BATCH)):
+                found = zip(part, fetch(backend, [Get(key) for key in part]), strict=True)
+                session.put([Put(key, bytes(data), array=docs[path]) for key, data in found if data is not None])
+
+
+def _object_keys(path: str, doc: Json) -> Iterator[str]:
+    """Keys of all objects that a Zarr array may have."""
+    if doc.get("node_type") != "array":
+        return iter(())
+    try:
+        pieces = doc["chunk_grid"]["configuration"]["chunk_shape"]
+        counts = [-(-edge // piece) for edge, piece in zip(doc["shape"], pieces, strict=True)]
+        encoding = doc["chunk_key_encoding"]
+        plain = encoding["name"] == "v2"
+        separator = encoding.get("configuration", {}).get("separator", "." if plain else "/")
+        total = 1
+        for count in counts:
+            total *= count
+    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        raise FormatError("an array of headers has no regular chunk grid", where=path) from error
+    if total > MAX_OBJECTS:
+        raise FormatError(f"an array of headers has {total} objects", where=path)
+    indices = itertools.product(*map(range, counts))
+    first = [] if plain else ["c"]
+    return (f"{path}/{separator.join([*first, *map(str, index)]) or '0'}" for index in indices)
+
+
+def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData]) -> Copied:
+    """Read what a copy of a store has of it whose levels, by their new index, are ``levels``."""
+    places = {
+        (level, path): f"{of.meta.index}/{path}".rstrip("/") for level, of in levels.items() for path in _paths(of)
+    }
+    tree.load([Node(place) for place in places.values()])
+    nodes = {}
+    for (level, path), place in places.items():
+        node = tree.node(place)
+        found = kept(path, node.attributes) if node is not None else {}
+        if found:
+            nodes[f"{level}/{path}".rstrip("/")] = found
+    return Copied(
+        notes=Notes(root=store.attributes, nodes=nodes), source=tree.spec, documents=dict(_below(tree, [HEADERS]))
+    )
+
+
+def _paths(data: LevelData) -> list[str]:
+    """Nodes of a level that a copy has too, below it."""
+    by = data.meta.chunk_attribute
+    found = ["", *ROWS, *OBJECTS, *LINKS[::2]]
+    found += [f"vertex_attributes/{name}" for name in data.attribute_names if by is None or by[0] != name]
+    found += [f"object_attributes/{name}" for name in data.object_attributes]
+    found += [f"group_attributes/{name}" for name in data.group_attributes]
+    found += [f"links/{delta:+d}" if delta else "links/0" for delta in data.deltas]
+    for name in data.link_attribute_names if data.deltas else ():
+        found += [f"link_attributes/{name}", f"link_attributes/{name}/0"]
+    return found
+
+
+def _below(tree: MetaTree, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
+    """Documents of nodes and of all below them, by path."""
+    while paths:
+        tree.load([Node(path) for path in paths])
+        found: list[Found] = [node for path in paths if (node := tree.node(path)) is not None]
+        for node in found:
+            yield node.path, {name: value for name, value in node.doc.items() if name != "consolidated_metadata"}
+        arrays = {node.path for node in found if node.doc.get("node_type") == "array"}
+        folders = [path for path in paths if path not in arrays]
+        paths = [f"{path}/{name}" for path in folders for name in tree.children(path, required=False) or ()]
+
+
+def left_out(data: LevelData, levels: Iterable[int], *, links: bool, objects: bool) -> list[str]:
+    """Paths of what a store has, a copy of a level of it does not have, and is not made anew.
+
+    Parameters
+    ----------
+    levels
+        Those that the copy has, or whose like it has.
+    links, objects
+        Whether it has the links inside the level, and its objects.
+    """
+    tree, level = data.tree, data.meta.index
+    there = {str(index) for index in levels} | {HEADERS, DOC}
+    found = {name for name in tree.children("", required=False) or () if name not in there}
+    known = {*ROWS, *LINKS, *(OBJECTS if objects else ()), "fragment_attributes"}
+    found |= {f"{level}/{name}" for name in tree.children(str(level), required=False) or () if name not in known}
+    owners = tree.children(f"{level}/fragment_attributes", required=False) or ()
+    found |= {f"{level}/fragment_attributes/{name}" for name in owners if name != OWNERS}
+    if not links and 0 in data.deltas:
+        found |= {f"{level}/link_attributes/{name}" for name in data.link_attribute_names}
+    return sorted(found)
+
+
+def joined(summary: Mapping[Any, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Return what a writer returns, and what a copy left out."""
+    return {**summary, "left_out": list(names)}
