@@ -1,6 +1,6 @@
 """Options of a backend: an immutable mapping that hashes, pickles, has a token, and shows no secret."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any, TypeAlias
 
@@ -73,7 +73,7 @@ class Options(Mapping[str, Any]):
 def _frozen(value: object) -> Value:
     if isinstance(value, Mapping):
         return value if isinstance(value, Options) else Options(value)
-    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+    if isinstance(value, list | tuple) and type(value) in {list, tuple}:  # not named tuples, as aiohttp.BasicAuth
         return tuple(_frozen(item) for item in value)
     return value if isinstance(value, (*_PLAIN, Carried)) else carried(value)
 

@@ -14,6 +14,7 @@ from zarr_vectors_lazy.storage.location import CLOUD, check_slashes, local_path,
 from zarr_vectors_lazy.storage.objects import described
 from zarr_vectors_lazy.storage.options import Options
 from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.storage.translate import for_fsspec, for_obstore
 
 VARIABLE = "ZARR_VECTORS_BACKEND"
 BACKENDS = ("obstore", "fsspec", "local")
@@ -36,7 +37,7 @@ def resolve(
         ``"obstore"``, ``"fsspec"`` or ``"local"``; by default what the variable ``ZARR_VECTORS_BACKEND`` says, else
         what suits the URL.
     storage_options, backend_kwargs
-        Options in the backend's own names; both merge, the keywords win.
+        Options in the backend's own names, or in the other's where both have the thing; both merge, the keywords win.
 
     Raises
     ------
@@ -55,12 +56,12 @@ def resolve(
         case "obstore":
             from zarr_vectors_lazy.storage.backends import obstore_stores as stores  # noqa: PLC0415  optional
 
-            url, options = stores.canonical(url, options)
+            url, options = stores.canonical(url, for_obstore(scheme_of(url), options))
             spec = StoreSpec("obstore", url, Options(options))
             stores.build(spec)  # it refuses what it does not know now, not in some task
             return spec
         case _:
-            url, options = systems.canonical(url, options)
+            url, options = systems.canonical(url, for_fsspec(scheme_of(url), options))
             systems.check_options(scheme_of(url), options)
             home = this_process() if scheme_of(url) == "memory" else ""
             return StoreSpec("fsspec", url, Options(options), home=home)

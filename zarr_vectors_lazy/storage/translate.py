@@ -1,0 +1,270 @@
+"""Options in the other backend's names: what xarray users type for fsspec is understood by obstore, and the other way.
+
+A name of the backend's own is left alone. What both have is renamed; what only says what is so anyway is dropped; what
+the backend cannot do is refused, with the name of the option that does it where there is one.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from zarr_vectors_lazy.errors import StoreError
+
+Options: TypeAlias = dict[str, Any]
+Rule: TypeAlias = Callable[[Any], Mapping[str, Any]]
+"""From a value to options of the other backend; nothing where it says what is so anyway."""
+
+
+def _to(name: str) -> Rule:
+    return lambda value: {name: value}
+
+
+def _nothing(value: Any) -> Options:
+    return {}
+
+
+def _refused(instead: str) -> Rule:
+    def refuse(value: Any) -> Options:
+        raise StoreError(instead)
+
+    return refuse
+
+
+def _within(outer: str, name: str) -> Rule:
+    return lambda value: {outer: {name: value}}
+
+
+def _s3_client_kwargs(value: Any) -> Options:
+    names = {
+        "region_name": "region",
+        "endpoint_url": "endpoint",
+        "aws_access_key_id": "access_key_id",
+        "aws_secret_access_key": "secret_access_key",
+        "aws_session_token": "session_token",
+    }
+    return _renamed("client_kwargs", value, {old: _to(new) for old, new in names.items()} | {
+        "verify": _verify,
+        "use_ssl": _nothing,
+    })  # fmt: skip
+
+
+def _verify(value: Any) -> Options:
+    if isinstance(value, str):
+        return {"client_options": {"root_certificate": Path(value).read_text()}}
+    return {} if value else {"client_options": {"allow_invalid_certificates": True}}
+
+
+def _s3_config_kwargs(value: Any) -> Options:
+    return _renamed(
+        "config_kwargs",
+        value,
+        {
+            "s3": _addressing,
+            "signature_version": _nothing,
+            "connect_timeout": _within("client_options", "connect_timeout"),
+            "read_timeout": _within("client_options", "read_timeout"),
+            "region_name": _to("region"),
+            "max_pool_connections": _nothing,  # how many there are is our setting "max-requests"
+            "retries": _refused("give retry_config={'max_retries': ...}, or the setting 'retries'"),
+            "proxies": _refused("give client_options={'proxy_url': ...}"),
+        },
+    )
+
+
+def _addressing(value: Any) -> Options:
+    style = value.get("addressing_style") if isinstance(value, Mapping) else None
+    return {} if style in {None, "auto"} else {"virtual_hosted_style_request": style == "virtual"}
+
+
+def _google_token(value: Any) -> Options:
+    if isinstance(value, Mapping):
+        return {"service_account_key": json.dumps(dict(value))}
+    if value == "anon":
+        return {"skip_signature": True}
+    if value in {None, "google_default", "cloud", "cache"}:
+        return {}
+    if isinstance(value, str) and value != "browser":
+        return {"application_credentials": value}
+    raise StoreError("give credential_provider=, or service_account_path=")
+
+
+def _google_account(value: Any) -> Options:
+    return {"token": json.loads(value)}
+
+
+def _client_options(value: Any) -> Options:
+    return _renamed(
+        "client_options",
+        value,
+        {
+            "allow_http": _nothing,  # an endpoint says so itself
+            "connect_timeout": _within("config_kwargs", "connect_timeout"),
+            "read_timeout": _within("config_kwargs", "read_timeout"),
+            "timeout": _within("config_kwargs", "read_timeout"),
+            "allow_invalid_certificates": lambda given: {"client_kwargs": {"verify": not given}},
+        },
+    )
+
+
+def _anonymous(value: Any) -> Options:
+    return {"token": "anon"} if value else {}
+
+
+_OBSTORE: dict[str, dict[str, Rule]] = {
+    "s3": {
+        "key": _to("access_key_id"),
+        "secret": _to("secret_access_key"),
+        "username": _to("access_key_id"),
+        "password": _to("secret_access_key"),
+        "anon": _to("skip_signature"),
+        "endpoint_url": _to("endpoint"),
+        "requester_pays": _to("request_payer"),
+        "client_kwargs": _s3_client_kwargs,
+        "config_kwargs": _s3_config_kwargs,
+        "use_ssl": _nothing,
+        "session": _refused("give credential_provider=, or profile="),
+    },
+    "gs": {
+        "token": _google_token,
+        "endpoint_url": _to("base_url"),
+        "project": _nothing,  # for buckets that are made
+        "access": _nothing,
+        "requester_pays": lambda value: {"client_options": {"default_headers": {"x-goog-user-project": value}}},
+    },
+    "az": {
+        "anon": _to("skip_signature"),
+        "sas_token": lambda value: {"sas_key": str(value).lstrip("?")},
+        "account_host": lambda value: {"endpoint": f"https://{value}"},
+        "connection_string": lambda value: _connection(str(value)),
+        "credential": _refused("give credential_provider=, or client_id=, client_secret= and tenant_id="),
+    },
+    "http": {
+        "headers": _within("client_options", "default_headers"),
+        "client_kwargs": _refused("give client_options={'default_headers': ..., 'timeout': ...}"),
+        "proxy": _within("client_options", "proxy_url"),
+        "auth": _refused("give client_options={'default_headers': {'Authorization': ...}}"),
+        "ssl": _refused("give client_options={'root_certificate': ...}"),
+    },
+}
+_FSSPEC: dict[str, dict[str, Rule]] = {
+    "s3": {
+        "access_key_id": _to("key"),
+        "secret_access_key": _to("secret"),
+        "session_token": _to("token"),
+        "skip_signature": _to("anon"),
+        "endpoint": _to("endpoint_url"),
+        "region": _within("client_kwargs", "region_name"),
+        "default_region": _within("client_kwargs", "region_name"),
+        "request_payer": _to("requester_pays"),
+        "virtual_hosted_style_request": lambda value: {
+            "config_kwargs": {"s3": {"addressing_style": "virtual" if str(value).lower() == "true" else "path"}}
+        },
+        "allow_http": _nothing,
+        "client_options": _client_options,
+        "retry_config": _refused("give the setting 'retries'"),
+        "credential_provider": _refused("give session="),
+    },
+    "gs": {
+        "skip_signature": _anonymous,
+        "service_account": _to("token"),
+        "service_account_path": _to("token"),
+        "application_credentials": _to("token"),
+        "service_account_key": _google_account,
+        "base_url": _to("endpoint_url"),
+        "bearer_token": _refused("give token=google.oauth2.credentials.Credentials(...)"),
+        "credential_provider": _refused("give token="),
+        "allow_http": _nothing,
+        "retry_config": _refused("give the setting 'retries'"),
+    },
+    "az": {
+        "skip_signature": _to("anon"),
+        "sas_key": _to("sas_token"),
+        "access_key": _to("account_key"),
+        "use_emulator": _refused("give connection_string= of the emulator"),
+        "endpoint": _refused("give connection_string= with BlobEndpoint=..."),
+        "credential_provider": _refused("give credential="),
+        "allow_http": _nothing,
+        "retry_config": _refused("give the setting 'retries'"),
+    },
+    "http": {
+        "client_options": _refused("give headers=, client_kwargs={'timeout': ...}, ssl=, proxy="),
+        "default_headers": _to("headers"),
+        "proxy_url": _to("proxy"),
+        "allow_http": _nothing,
+        "root_certificate": _refused("give ssl=ssl.create_default_context(cadata=...)"),
+        "retry_config": _refused("give the setting 'retries'"),
+    },
+}
+_FAMILY = {"gcs": "gs", "s3a": "s3", "https": "http", "azure": "az", "abfs": "az", "abfss": "az", "adl": "az"}
+_VENDORS = ("aws_", "google_", "azure_storage_", "azure_")
+
+
+def for_obstore(scheme: str, options: Mapping[str, Any]) -> Options:
+    """Options in obstore's names.
+
+    Raises
+    ------
+    StoreError
+        For what obstore cannot do so; the message names the option that does it.
+    """
+    return _translated("obstore", _OBSTORE.get(_FAMILY.get(scheme, scheme), {}), options, str)
+
+
+def for_fsspec(scheme: str, options: Mapping[str, Any]) -> Options:
+    """Options in the names of fsspec's file system for the scheme; raises as `for_obstore`."""
+    return _translated("fsspec", _FSSPEC.get(_FAMILY.get(scheme, scheme), {}), options, _bare)
+
+
+def _translated(
+    backend: str, rules: Mapping[str, Rule], options: Mapping[str, Any], name_of: Callable[[str], str]
+) -> Options:
+    own = {name: value for name, value in options.items() if name_of(name) not in rules}
+    others = {name: value for name, value in options.items() if name_of(name) in rules}
+    found: Options = {}
+    for name, value in others.items():
+        try:
+            _merge(found, rules[name_of(name)](value))
+        except StoreError as error:
+            raise StoreError(f"the backend {backend!r} takes no option {name!r}: {error.message}") from None
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise StoreError(f"option {name!r} is not as it should be: {type(error).__name__}") from None
+    _merge(found, own)  # a name of the backend's own goes before
+    return found
+
+
+def _renamed(outer: str, given: Any, rules: Mapping[str, Rule]) -> Options:
+    if given is not None and not isinstance(given, Mapping):
+        raise StoreError(f"{outer} is a mapping, not {type(given).__name__}")
+    found: Options = {}
+    for name, value in (given or {}).items():
+        if name not in rules:
+            raise StoreError(f"its {name!r} has no counterpart; there is {', '.join(map(repr, rules))}")
+        _merge(found, rules[name](value))
+    return found
+
+
+def _merge(into: Options, more: Mapping[str, Any]) -> None:
+    for name, value in more.items():
+        if isinstance(value, Mapping) and isinstance(into.get(name), Mapping):
+            inner = dict(into[name])
+            _merge(inner, value)
+            into[name] = inner
+        else:
+            into[name] = value
+
+
+def _connection(text: str) -> Options:
+    names = {
+        "accountname": "account_name",
+        "accountkey": "account_key",
+        "sharedaccesssignature": "sas_key",
+        "blobendpoint": "endpoint",
+    }
+    parts = {part.partition("=")[0].strip().lower(): part.partition("=")[2] for part in text.split(";")}
+    return {names[name]: value for name, value in parts.items() if name in names and value}
+
+
+def _bare(name: str) -> str:
+    name = name.lower()
+    return next((name[len(vendor) :] for vendor in _VENDORS if name.startswith(vendor)), name)
