@@ -105,8 +105,8 @@ def test_what_is_refused(path, goldens):
         ("a/b", np.arange(n), "segment of a path"),
         ("new", np.arange(n - 1), f"{n - 1} rows"),
         ("new", np.zeros((n, 1, 1)), "dimensions"),
-        ("new", np.zeros(n, "M8[s]"), "dtype"),
-        ("new", np.zeros((n, 2), "U1"), "dtype"),
+        ("new", np.zeros(n, "M8"), "found datetime64"),
+        ("new", np.zeros((n, 2), "U1"), "found <U1"),
         ("new", np.array([1, "a"], object)[np.arange(n) % 2], "text"),
     ):
         with pytest.raises(SelectionError, match=message):

@@ -142,9 +142,6 @@ def test_axes_of_a_data_frame(tmp_path):
             zvl.write_points(tmp_path / "b", lazy, chunk_shape=CHUNK, **options)
     with pytest.raises(SelectionError, match="no axes among the columns 'z'"):
         zvl.write_points(tmp_path / "b", lazy[["z"]], chunk_shape=CHUNK)
-    missing = dd.from_pandas(made[["x", "y"]].assign(n=pd.array([None] * ROWS, dtype="Int32")), npartitions=1)
-    with pytest.raises(SelectionError, match="column 'n' of Int32 has missing values"):
-        zvl.write_points(tmp_path / "b", missing, chunk_shape=CHUNK)
 
 
 def test_lines(tmp_path):

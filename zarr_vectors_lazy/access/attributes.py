@@ -7,9 +7,16 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import placed, read_attribute, read_categories, read_row_count, read_text
+from zarr_vectors_lazy.access.read import (
+    placed,
+    read_attribute,
+    read_categories,
+    read_row_count,
+    read_text,
+    refuse_floats,
+)
 from zarr_vectors_lazy.format.limits import check_array
-from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.model.arrays import CellSpec, float64_holds
 from zarr_vectors_lazy.types import Raw
 
 
@@ -33,6 +40,8 @@ class Column:
         Whether dictionary codes become values.
     constants
         Values by first chunk component, for the attribute that chunks are cut by.
+    fill
+        Of codes: that of chunks without values; None: they have NaN.
     loose
         Whether cells have text of widths of their own (spec 0.9, 14 no. 14): only their rows tell.
     """
@@ -44,6 +53,7 @@ class Column:
     dtype: np.dtype[Any]
     decode: bool
     constants: np.ndarray[Any, Any] | None = None
+    fill: int | None = None
     loose: bool = False
 
 
@@ -72,14 +82,23 @@ def column_values(
             return np.full(n, column.constants[coord[0]], column.dtype)
         with placed(column.source, column.spec or column.vertices, coord):
             check_array(n * math.prod(column.row_shape) * column.dtype.itemsize, f"{n} missing values")
-        missing = "" if column.dtype.kind == "U" else np.nan
-        return np.full((n, *column.row_shape), missing, nullable(column.dtype))
+        shape = (n, *column.row_shape)
+        if column.fill is not None:
+            return np.full(shape, column.fill, column.dtype)
+        return np.full(shape, missing_value(column.dtype), nullable(column.dtype))
     values = read_attribute(column.source, column.spec, coord, raw, column.row_shape, count)
     if column.decode and column.spec.dictionary is not None:
         values = read_categories(column.source, column.spec, coord, values)
+    if column.dtype.kind == "f" and not float64_holds(values):
+        refuse_floats(column.source, column.spec)
     return values.astype(column.dtype, copy=False)
 
 
 def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Dtype that also holds missing values: NaN, or ``""``."""
+    """Dtype that also holds missing values."""
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype
+
+
+def missing_value(dtype: np.dtype[Any]) -> Any:
+    """What is missing from an array of a `nullable` dtype: NaN, NaT or ``""``."""
+    return "" if dtype.kind == "U" else np.array("NaT", dtype)[()] if dtype.kind in "mM" else np.nan

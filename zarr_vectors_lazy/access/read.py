@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from zarr_vectors_lazy.format.vectors import (
     decode_links,
     decode_rows,
     decode_vertices,
+    decodes_exactly,
 )
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
@@ -183,10 +184,29 @@ def read_text(
 def read_categories(
     source: Source, spec: CellSpec, coord: Sequence[int], codes: np.ndarray[Any, Any]
 ) -> np.ndarray[Any, Any]:
-    """Values of dictionary codes."""
+    """Values of dictionary codes, or of integers some of which are missing.
+
+    Raises
+    ------
+    FormatError
+        If float64 does not hold whole numbers of which some are missing.
+    """
     assert spec.dictionary is not None
+    if codes.dtype.kind in "iu" and not decodes_exactly(codes, spec.dictionary):
+        refuse_floats(source, spec)
     with placed(source, spec, coord):
         return decode_categories(codes, spec.dictionary)
+
+
+def refuse_floats(source: Source, spec: CellSpec) -> NoReturn:
+    """Raise the FormatError of whole numbers that no plain array holds together with missing ones."""
+    name = spec.path.rpartition("/")[2]
+    raise FormatError(
+        f"{spec.path!r} has whole numbers that float64 does not hold exactly, and some are missing: a plain array "
+        f"would round them. Take a data frame; or level.codes[{name!r}], the stored integers, and of a dictionary "
+        f"level.categories[{name!r}]",
+        where=source.spec.url,
+    )
 
 
 def read_fragments(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw) -> Fragments:

@@ -9,6 +9,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import NotFoundError, printable
 from zarr_vectors_lazy.graph.columns import attribute_array
 from zarr_vectors_lazy.graph.links import link_attribute_array
+from zarr_vectors_lazy.graph.values import coding_of
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import Dictionary
 
@@ -22,13 +23,13 @@ class Attributes(Mapping[str, da.Array]):
 
     def __getitem__(self, name: str) -> da.Array:
         if not self._decode:
-            require_dictionary(self._view, name)
+            require_coding(self._view, name)
         require_attribute(self._view, name)
         return attribute_array(self._view, name, decode=self._decode)
 
     def __iter__(self) -> Iterator[str]:
         names = self._view.data.attribute_names
-        return iter(names if self._decode else [name for name in names if dictionary_of(self._view, name)])
+        return iter(names if self._decode else [name for name in names if coding_of(self._view, name)])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -54,10 +55,14 @@ class Categories(Mapping[str, np.ndarray[Any, Any]]):
         self._view = view
 
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
-        return require_dictionary(self._view, name).categories
+        found = require_coding(self._view, name)
+        if found.plain:
+            raise NotFoundError(f"the codes of {name!r} are its values, {found.fill} is missing: it has no categories")
+        return found.categories
 
     def __iter__(self) -> Iterator[str]:
-        return iter([name for name in self._view.data.attribute_names if dictionary_of(self._view, name)])
+        codings = {name: coding_of(self._view, name) for name in self._view.data.attribute_names}
+        return iter([name for name, found in codings.items() if found is not None and not found.plain])
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
@@ -89,12 +94,6 @@ def require_attribute(view: LevelView, name: str) -> None:
         raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
 
 
-def dictionary_of(view: LevelView, name: str) -> Dictionary | None:
-    """Dictionary of an attribute; None where its values are stored plainly."""
-    by = view.data.chunk_attribute
-    return None if by is not None and by[0] == name else view.data.attribute(name).spec.dictionary
-
-
 def value_dtype(view: LevelView, name: str) -> np.dtype[Any]:
     """Dtype of an attribute's values: of its categories where it has a dictionary; raises NotFoundError."""
     require_attribute(view, name)
@@ -106,11 +105,11 @@ def value_dtype(view: LevelView, name: str) -> np.dtype[Any]:
     return spec.dtype if spec.dictionary is None else spec.dictionary.categories.dtype
 
 
-def require_dictionary(view: LevelView, name: str) -> Dictionary:
-    """Dictionary of an attribute; raises NotFoundError where it has none."""
+def require_coding(view: LevelView, name: str) -> Dictionary:
+    """What an attribute's stored integers stand for; raises NotFoundError where that is nothing else."""
     require_attribute(view, name)
-    found = dictionary_of(view, name)
+    found = coding_of(view, name)
     if found is None:
-        coded = [known for known in view.data.attribute_names if dictionary_of(view, known)]
-        raise NotFoundError.among("dictionary-encoded attribute", name, coded, where=view.data.url)
+        coded = [known for known in view.data.attribute_names if coding_of(view, known)]
+        raise NotFoundError.among("attribute with codes", name, coded, where=view.data.url)
     return found

@@ -119,12 +119,16 @@ class ZVLevel(Outward, Stored, ArraysMixin):
 
     @property
     def attributes(self) -> Attributes:
-        """Vertex attributes by name: (N,) or (N, C) arrays aligned with `vertices`."""
+        """Vertex attributes by name: (N,) or (N, C) arrays aligned with `vertices`.
+
+        Missing values are NaN, NaT or ``""``. Whole numbers some of which are missing become float64; computing those
+        that it does not hold exactly raises FormatError: `codes` has them, or a data frame.
+        """
         return Attributes(self._view, decode=True)
 
     @property
     def codes(self) -> Attributes:
-        """Stored codes of dictionary-encoded attributes, by name."""
+        """Stored codes of dictionary-encoded attributes, and integers some of which are missing, by name."""
         return Attributes(self._view, decode=False)
 
     @property

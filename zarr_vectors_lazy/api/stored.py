@@ -9,6 +9,7 @@ from zarr_vectors_lazy.access.write.session import Mode, check_apart
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.api.save.level import save_level
 from zarr_vectors_lazy.api.write.args import check_name
+from zarr_vectors_lazy.api.write.values import attribute_values
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.graph.write.attribute import add_attribute
 from zarr_vectors_lazy.kernels.groups import Rule
@@ -43,8 +44,9 @@ class Stored:
             Of the attribute; the level has none of that name.
         values
             (N,) or (N, C) NumPy or Dask array aligned with `vertices`, such as one computed from them and other
-            attributes: numbers, truth values, or (N,) text (None: missing), which is dictionary-encoded. Where chunk
-            sizes are unknown it has a block for each chunk.
+            attributes, or a pandas or Arrow column: numbers, truth values, times, or (N,) text, which is
+            dictionary-encoded. What is masked or None is missing. Where chunk sizes are unknown it has a block for each
+            chunk.
         aggregate
             How `build_pyramid` is to join the values, ``"mean"`` for instance; it is kept with the attribute. None: by
             default.
@@ -69,6 +71,7 @@ class Stored:
             for the next write of it.
         """
         check_name(name, "attribute")
+        values = values if dask.is_dask_collection(values) else attribute_values(values, "values")
         job = add_attribute(self._view, name, values, aggregate)
         if not compute:
             return job

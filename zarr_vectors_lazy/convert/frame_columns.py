@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import NotFoundError
+from zarr_vectors_lazy.format.vectors import missing_codes
 from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
-from zarr_vectors_lazy.graph.values import column_of
+from zarr_vectors_lazy.graph.values import coding_of, column_of, has_holes
 from zarr_vectors_lazy.graph.view import LevelView
-from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.arrays import CellArray, Dictionary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -73,16 +74,20 @@ def frame_columns(view: LevelView, attributes: Collection[str] | None, *, decode
 
 def _attribute_columns(view: LevelView, name: str, label: str, *, decode: bool) -> Iterator[FrameColumn]:
     column, array = column_of(view, name)
-    dictionary = None if array is None else array.spec.dictionary
-    present = array is None or not (array.chunks.find(view.data.vertices.chunks.coords) < 0).any()
-    if dictionary is not None and present and not decode:
-        column, _ = column_of(view, name, decode=False)
-    else:
+    dictionary = coding_of(view, name)
+    if dictionary is not None and (decode or not _codes_tell(view, array, dictionary)):
         dictionary = None
+    if dictionary is not None:
+        column, _ = column_of(view, name, decode=False)
     if not column.row_shape:
         yield FrameColumn(name=label, attribute=name, part=None, dtype=column.dtype, categories=dictionary)
     for part in range(int(np.prod(column.row_shape)) if column.row_shape else 0):
         yield FrameColumn(name=f"{label}_{part}", attribute=name, part=part, dtype=column.dtype, categories=dictionary)
+
+
+def _codes_tell(view: LevelView, array: CellArray | None, dictionary: Dictionary) -> bool:
+    """Whether codes are there, or can say that they are not, for every row."""
+    return dictionary.fill is not None or array is None or not has_holes(view, array)
 
 
 def source_arrays(view: LevelView, columns: Sequence[FrameColumn]) -> dict[str | None, Any]:
@@ -128,8 +133,13 @@ def _series(column: FrameColumn, values: np.ndarray[Any, Any]) -> Any:
     dictionary = column.categories
     if dictionary is None:
         return pd.array(flat, dtype="str") if flat.dtype.kind == "U" else flat
-    codes = flat.astype(np.int64)
-    codes = np.where(codes == dictionary.fill, -1, codes) if dictionary.fill is not None else codes
+    missing = missing_codes(flat, dictionary)
+    if dictionary.plain:
+        return pd.arrays.IntegerArray(np.where(missing, flat.dtype.type(0), flat), missing)
+    codes = np.where(missing, -1, flat.astype(np.int64))
     categories = dictionary.categories
+    if categories.dtype.kind == "b":
+        values = categories[np.where(missing, 0, codes)] if len(categories) else np.zeros(len(codes), np.bool_)
+        return pd.arrays.BooleanArray(values, missing) if dictionary.fill is not None else values
     known = pd.Index(categories, dtype="str") if categories.dtype.kind == "U" else pd.Index(categories)
     return pd.Categorical.from_codes(codes, known)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing, missing_integer
 from zarr_vectors_lazy.types import BoolArray, Json
 
 MISSING = -1
@@ -18,7 +18,7 @@ def encode_categories(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any
     Parameters
     ----------
     values
-        (N,) text; of dtype object, None and NaN are missing.
+        (N,) text; of dtype object, None and NaN are missing. Or a masked array of anything.
 
     Returns
     -------
@@ -30,13 +30,41 @@ def encode_categories(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any
     SelectionError
         If a value is neither text nor missing.
     """
-    values, missing = parse_text(values)
+    if isinstance(values, np.ma.MaskedArray):
+        values, missing = np.asarray(values.data), np.ma.getmaskarray(values)
+    else:
+        values, missing = parse_text(values)
     categories, inverse = np.unique(values[~missing], return_inverse=True)
     if missing.any():
         codes = np.full(values.shape, MISSING, code_dtype(len(categories), missing=True))
         codes[~missing] = inverse
         return codes, Dictionary(categories=categories, fill=MISSING)
     return inverse.astype(code_dtype(len(categories), missing=False)), Dictionary(categories=categories)
+
+
+def encode_integers(values: np.ma.MaskedArray[Any, Any]) -> tuple[np.ndarray[Any, Any], Dictionary | None]:
+    """Whole numbers with `missing_integer` where they are masked, and what says so; None where none is.
+
+    Raises
+    ------
+    SelectionError
+        If one of them is that number.
+    """
+    missing, stored = np.ma.getmaskarray(values), np.asarray(values.data)
+    if not missing.any():
+        return stored, None
+    fill = missing_integer(stored.dtype)
+    if (stored[~missing] == fill).any():
+        raise SelectionError(taken(stored.dtype))
+    return np.where(missing, stored.dtype.type(fill), stored), integers_with_missing(stored.dtype)
+
+
+def taken(dtype: np.dtype[Any]) -> str:
+    """What is wrong with integers of which some are missing, and one is the number that says so."""
+    return (
+        f"it has missing values, which {missing_integer(dtype)} stands for among {dtype.name}, and that number too: "
+        "choose a wider dtype"
+    )
 
 
 def parse_text(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], BoolArray]:
@@ -74,5 +102,7 @@ def code_dtype(categories: int, *, missing: bool) -> np.dtype[Any]:
 
 def dictionary_attributes(dictionary: Dictionary) -> Json:
     """Attributes of an array of codes, as `format.nodes.parse_dictionary` reads them."""
+    if dictionary.plain:
+        return {"_FillValue": dictionary.fill}
     found: Json = {"encoding": "dictionary", "categories": dictionary.categories.tolist(), "ordered": False}
     return found if dictionary.fill is None else {**found, "_FillValue": dictionary.fill}

@@ -12,7 +12,8 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.codecs import check_foreign
 from zarr_vectors_lazy.format.limits import MAX_DIMENSIONS, MAX_ITEM_NBYTES, MAX_PIECES, MAX_ROWS, check_array
-from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary
+from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, is_time
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary, integers_with_missing
 from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, Json
 
@@ -124,6 +125,17 @@ def parse_dtype(value: Any, where: str) -> np.dtype[Any]:
     return little
 
 
+def parse_stored_dtype(attributes: Json, dtype: np.dtype[Any], where: str) -> np.dtype[Any]:
+    """Dtype of values whose bytes are those of ``dtype``: times, which we store as integers and note beside them."""
+    named = attributes.get(LOGICAL_DTYPE)
+    if named is None:
+        return dtype
+    times = parse_dtype(named, where)
+    if not is_time(times) or dtype != np.dtype("<i8"):
+        raise FormatError(f"{LOGICAL_DTYPE} must be one of times, stored as int64; found {named!r}", where=where)
+    return times
+
+
 def _dense_dtype(node: Found, data_type: Any) -> np.dtype[Any]:
     declared = node.attributes.get("dtype")
     if isinstance(data_type, dict) or (isinstance(data_type, str) and data_type in ("string", "fixed_length_utf32")):
@@ -158,8 +170,10 @@ def parse_chunk_shape(node: Found, rank: int) -> tuple[int, ...]:
     return shape
 
 
-def parse_dictionary(attributes: Json, where: str) -> Dictionary | None:
-    """Categories of an attribute (spec 0.9, 6; spec 0.7, 4.6); None where its values are stored plainly.
+def parse_dictionary(attributes: Json, dtype: np.dtype[Any], where: str) -> Dictionary | None:
+    """What stored integers of ``dtype`` stand for (spec 0.9, 6; spec 0.7, 4.6); None where they are just the values.
+
+    ``_FillValue`` beside plain integers, as of Zarr's and CF's arrays, is the one that says that a value is missing.
 
     Raises
     ------
@@ -169,9 +183,11 @@ def parse_dictionary(attributes: Json, where: str) -> Dictionary | None:
     encoding = attributes.get("encoding")
     if encoding not in (None, "raw", "dictionary") and attributes.get("zv_array") in ATTRIBUTES:
         raise FormatError(f"encoding {encoding!r} cannot be read; there is 'raw' and 'dictionary'", where=where)
-    if encoding != "dictionary":
-        return None
     fill = attributes.get("_FillValue")
+    if encoding != "dictionary":
+        if type(fill) is not int or dtype.kind not in "iu" or not np.iinfo(dtype).min <= fill <= np.iinfo(dtype).max:
+            return None
+        return integers_with_missing(dtype, fill)
     values = parse_values(attributes.get("categories"), "categories", where)
     return Dictionary(categories=values, fill=None if fill is None else parse_integers([fill], "_FillValue", where)[0])
 
@@ -195,7 +211,10 @@ def parse_values(value: Any, name: str, where: str) -> np.ndarray[Any, Any]:
         values = np.asarray(value) if value else np.empty(0, "<U1")
     except OverflowError as error:
         raise FormatError(f"{name} must fit in 64 bits, found {str(value[:5])[:100]}", where=where) from error
-    if values.dtype.hasobject:
+    # NumPy makes floats of integers among floats, and of those that no dtype holds together.
+    pairs = zip(value, values.tolist(), strict=True) if values.dtype.kind == "f" else ()
+    rounded = any(type(given) is int and given != found for given, found in pairs)
+    if values.dtype.hasobject or rounded:
         raise FormatError(f"{name} must fit in 64 bits, found {value[:5]!r}", where=where)
     return values
 

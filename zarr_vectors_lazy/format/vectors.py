@@ -7,9 +7,12 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.limits import check_array
-from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.arrays import Dictionary, float64_holds
 from zarr_vectors_lazy.model.links import LinkCoding
-from zarr_vectors_lazy.types import Buffer, IntArray, Vertices
+from zarr_vectors_lazy.types import BoolArray, Buffer, IntArray, Vertices
+
+LOGICAL_DTYPE = "logical_dtype"
+"""Of an array's attributes: the dtype of times that are stored as int64; other readers have the integers."""
 
 
 def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -29,6 +32,11 @@ def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...
 def is_number(dtype: np.dtype[Any]) -> bool:
     """Whether values of a dtype are stored as they are: bool, whole numbers, float16 to float64, complex64 and 128."""
     return dtype.kind in "biufc" and dtype.itemsize <= (16 if dtype.kind == "c" else 8)
+
+
+def is_time(dtype: np.dtype[Any]) -> bool:
+    """Whether values of a dtype are times of a stated unit: stored as int64, `LOGICAL_DTYPE` beside them."""
+    return dtype.kind in "mM" and np.datetime_data(dtype)[0] != "generic"
 
 
 def encode_rows(values: np.ndarray[Any, Any]) -> memoryview:
@@ -81,20 +89,40 @@ def decode_categories(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> np
     FormatError
         If a code has no category, or codes are no integers.
     """
-    if codes.dtype.kind not in "iub":
-        raise FormatError(f"dictionary codes must be integers, found dtype {codes.dtype}")
-    missing = codes == dictionary.fill if dictionary.fill is not None else np.zeros(codes.shape, np.bool_)
-    wrong = ~missing & ((codes < 0) | (codes >= len(dictionary.categories)))
-    if wrong.any():
-        raise FormatError(f"code {codes[wrong].flat[0]} has no category, there are {len(dictionary.categories)}")
+    missing = missing_codes(codes, dictionary)
     dtype = dictionary.dtype
-    if not len(dictionary.categories):
-        return np.full(codes.shape, "" if dtype.kind == "U" else np.nan, dtype)
     check_array(codes.size * dtype.itemsize, f"values of {codes.size} dictionary codes")
-    values = dictionary.categories.astype(dtype)[np.where(missing, 0, codes)]
+    if dictionary.plain:
+        values = codes.astype(dtype)
+    elif not len(dictionary.categories):
+        return np.full(codes.shape, "" if dtype.kind == "U" else np.nan, dtype)
+    else:
+        values = dictionary.categories.astype(dtype)[np.where(missing, 0, codes)]
     if missing.any():
         values[missing] = "" if dtype.kind == "U" else np.nan
     return values
+
+
+def missing_codes(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> BoolArray:
+    """Mask of the codes that mean missing; raises FormatError as `decode_categories`."""
+    if codes.dtype.kind not in "iub":
+        raise FormatError(f"dictionary codes must be integers, found dtype {codes.dtype}")
+    missing = np.zeros(codes.shape, np.bool_) if dictionary.fill is None else np.asarray(codes == dictionary.fill)
+    if dictionary.plain:
+        return missing
+    wrong = ~missing & ((codes < 0) | (codes >= len(dictionary.categories)))
+    if wrong.any():
+        raise FormatError(f"code {codes[wrong].flat[0]} has no category, there are {len(dictionary.categories)}")
+    return missing
+
+
+def decodes_exactly(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> bool:
+    """Whether `decode_categories` can say of whole numbers both what they are and which are missing."""
+    if dictionary.fill is None or dictionary.categories.dtype.kind not in "iu":
+        return True
+    if dictionary.plain:
+        return float64_holds(codes[codes != dictionary.fill])
+    return dictionary.dtype.kind == "f" or not (codes == dictionary.fill).any()
 
 
 def decode_links(payload: Buffer, coding: LinkCoding) -> IntArray:

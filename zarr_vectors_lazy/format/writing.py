@@ -5,7 +5,14 @@ done, `level_puts` makes the metadata of the joined record. Payloads are made by
 `encode_fragments` and, for links, `place_links`. Nothing here touches a store.
 """
 
-from zarr_vectors_lazy.format.dictionary import MISSING, code_dtype, encode_categories, parse_text
+from zarr_vectors_lazy.format.dictionary import (
+    MISSING,
+    code_dtype,
+    encode_categories,
+    encode_integers,
+    parse_text,
+    taken,
+)
 from zarr_vectors_lazy.format.encoding import MAX_PAYLOAD_NBYTES
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
 from zarr_vectors_lazy.format.v09.documents import cells_document, dump, group_document, marked_cells, root_attributes
@@ -21,7 +28,7 @@ from zarr_vectors_lazy.format.v09.reshard import (
 )
 from zarr_vectors_lazy.format.v09.stamps import with_counts, with_total, without_counts
 from zarr_vectors_lazy.format.v09.writing import Writing09
-from zarr_vectors_lazy.format.vectors import encode_rows, is_number
+from zarr_vectors_lazy.format.vectors import encode_rows, is_number, is_time
 
 __all__ = [
     "CURRENT",
@@ -36,11 +43,13 @@ __all__ = [
     "dump",
     "encode_categories",
     "encode_fragments",
+    "encode_integers",
     "encode_rows",
     "encode_tiling",
     "group_document",
     "is_cell_array",
     "is_number",
+    "is_time",
     "kept",
     "marked_cells",
     "pack_puts",
@@ -50,6 +59,7 @@ __all__ = [
     "root_attributes",
     "root_with_notes",
     "stale_prefix",
+    "taken",
     "with_counts",
     "with_notes",
     "with_total",

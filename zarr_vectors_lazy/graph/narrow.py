@@ -77,8 +77,8 @@ def select_values(view: LevelView, name: str, wanted: Any) -> LevelView:
         passes = np.append(test.among(by[1]), test.missing)  # a bin -1 holds what has no value (spec 0.7, 3.2)
         return view.narrowed(passes[view.table.coords[:, 0]])
     spec = view.data.attribute(name).spec
-    if spec.dictionary is None:
-        test = parse_test(name, wanted, spec.dtype)
+    if spec.dictionary is None or spec.dictionary.plain:
+        test = parse_test(name, wanted, spec.dtype, None if spec.dictionary is None else spec.dictionary.fill)
         shape = () if isinstance(test, Between) else column_of(view, name)[0].row_shape
         if shape:
             raise SelectionError(f"{{{name!r}: ...}}: there are {shape[0]} values a vertex: they take a range (lo, hi)")

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from dask.base import tokenize
 
-from zarr_vectors_lazy.access.attributes import Column, column_values, nullable
+from zarr_vectors_lazy.access.attributes import Column, column_values, missing_value, nullable
 from zarr_vectors_lazy.access.probe import vertex_row_shape
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, Needs, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import HEADS, LevelView, Named
-from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.arrays import CellArray, Dictionary, integers_with_missing
 from zarr_vectors_lazy.plan.conditions import Test
 from zarr_vectors_lazy.plan.selection import Condition
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
@@ -52,8 +52,8 @@ def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Colum
     if by is not None and by[0] == name:
         constants = by[1]
         if (data.vertices.chunks.coords[:, 0] < 0).any():  # a bin -1 holds what has no value (spec 0.7, 3.2)
-            missing = "" if constants.dtype.kind == "U" else np.nan
-            constants = np.append(constants.astype(nullable(constants.dtype)), missing)
+            dtype = nullable(constants.dtype)
+            constants = np.append(constants.astype(dtype), missing_value(dtype))
         column = Column(
             source=view.source,
             spec=None,
@@ -66,9 +66,11 @@ def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Colum
         return column, None
     array = data.attribute(name)
     spec = array.spec
-    dictionary = spec.dictionary if decode else None
-    dtype = spec.dtype if dictionary is None else dictionary.dtype
-    if (array.chunks.find(data.vertices.chunks.coords) < 0).any():
+    coding = coding_of(view, name)
+    decodes = decode and spec.dictionary is not None
+    dtype = spec.dictionary.dtype if decodes and spec.dictionary is not None else spec.dtype
+    fill = None if decode or coding is None else coding.fill
+    if fill is None and has_holes(view, array):
         dtype = nullable(dtype)
     loose = spec.dtype.kind == "U" and spec.dictionary is None and bool(PATHS & set(data.store.geometry_types))
     column = Column(
@@ -78,9 +80,27 @@ def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Colum
         row_shape=spec.row_shape or () if loose else vertex_row_shape(data, array),
         dtype=dtype,
         decode=decode,
+        fill=fill,
         loose=loose,
     )
     return column, array
+
+
+def has_holes(view: LevelView, array: CellArray) -> bool:
+    """Whether chunks of the view's level have no values of an attribute."""
+    return bool((array.chunks.find(view.data.vertices.chunks.coords) < 0).any())
+
+
+def coding_of(view: LevelView, name: str) -> Dictionary | None:
+    """What an attribute's stored integers stand for; None where they are values, none of which is missing."""
+    by = view.data.chunk_attribute
+    if by is not None and by[0] == name:
+        return None
+    array = view.data.attribute(name)
+    spec = array.spec
+    if spec.dictionary is None and spec.dtype.kind in "iu" and has_holes(view, array):
+        return integers_with_missing(spec.dtype)
+    return spec.dictionary
 
 
 def attribute_member(view: LevelView, array: CellArray | None, name: str, *, loose: bool) -> tuple[str, BoolArray]:
@@ -105,7 +125,7 @@ def tested_graph(view: LevelView, name: str, condition: Condition) -> Named:
             spec = replace(spec, dictionary=replace(spec.dictionary, categories=condition.passes))
             column = replace(column, spec=spec, dtype=np.dtype(np.float64))
         else:
-            column = replace(column, dtype=spec.dtype)
+            column = replace(column, dtype=spec.dtype, decode=False)
     member, present = attribute_member(view, array, name, loose=column.loose)
     recipe = WholeValueRecipe(
         column=column,

@@ -100,24 +100,52 @@ class Places:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dictionary:
-    """Categories of a dictionary-encoded attribute.
+    """What the stored integers of an attribute stand for.
 
     Parameters
     ----------
     categories
-        (n,) values, ``<U..`` or numbers.
+        (n,) values of the codes 0, 1, ...: ``<U..`` or numbers; none where ``plain``.
     fill
         Code that means missing, or None.
+    plain
+        Whether the codes are the values themselves: integers that may be missing.
     """
 
     categories: np.ndarray[Any, Any]
     fill: int | None = None
+    plain: bool = False
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of decoded values; integers become float64 where values may be missing."""
-        kind = self.categories.dtype
-        return np.dtype(np.float64) if self.fill is not None and kind.kind in "iub" else kind
+        """Dtype of decoded values; float64 for whole numbers that may be missing, if it holds all of them exactly."""
+        dtype: np.dtype[Any] = self.categories.dtype
+        if self.fill is None or dtype.kind not in "iub" or not float64_holds(self.categories):
+            return dtype
+        return np.dtype(np.float64)
+
+
+def integers_with_missing(dtype: np.dtype[Any], fill: int | None = None) -> Dictionary:
+    """How integers are stored of which some are missing: `missing_integer`, or another one, says so."""
+    fill = missing_integer(dtype) if fill is None else fill
+    return Dictionary(categories=np.empty(0, dtype.newbyteorder("=")), fill=fill, plain=True)
+
+
+def missing_integer(dtype: np.dtype[Any]) -> int:
+    """The integer that says that there is none: the least of signed, the greatest of unsigned ones."""
+    info = np.iinfo(dtype)
+    return int(info.min if dtype.kind == "i" else info.max)
+
+
+def float64_holds(values: np.ndarray[Any, Any]) -> bool:
+    """Whether float64 holds all of some numbers exactly."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or not values.size:
+        return True
+    large = values[(values > 2**53) | (values < -(2**53))]
+    floats = large.astype(np.float64)
+    if (floats >= float(2 ** (63 if large.dtype.kind == "i" else 64))).any():  # rounded up to what it does not hold
+        return False
+    return bool((floats.astype(large.dtype) == large).all())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,11 +77,11 @@ def test_attributes_beside_a_pandas_frame(tmp_path):
 def test_refused(tmp_path):
     lazy = dd.from_pandas(TABLE.reset_index(drop=True), npartitions=2)
     twice = pd.DataFrame(np.zeros((3, 3)), columns=["x", "y", "y"])
-    gaps = TABLE.assign(whole=pd.array([1, None] * 6, dtype="Int32"))
+    gaps = TABLE.assign(x=pd.array([1, None] * 6, dtype="Int32"))
     for table, options, error, words in (
         (twice, {}, SelectionError, "columns 'y' are there more than once"),
         (dd.from_pandas(twice, npartitions=1), {}, SelectionError, "more than once"),
-        (gaps, {}, SelectionError, "column 'whole' of Int32 has missing values"),
+        (gaps, {}, SelectionError, "column 'x' has masked values"),
         (TABLE, {"object_ids": "cell"}, NotFoundError, "no column 'cell'"),
         (TABLE, {"axes": ("x", "q")}, NotFoundError, "no column 'q'"),
         (TABLE[["x"]], {}, SelectionError, "no axes among the columns 'x'"),

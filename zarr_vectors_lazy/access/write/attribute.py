@@ -18,15 +18,18 @@ from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.writing import (
     CURRENT,
+    MISSING,
     cells_document,
     code_dtype,
+    encode_categories,
     encode_rows,
     group_document,
     marked_cells,
     parse_text,
+    taken,
 )
 from zarr_vectors_lazy.kernels.groups import Rule
-from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing, missing_integer
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, Encoding, Grid
 from zarr_vectors_lazy.requests import Get, Put
@@ -93,22 +96,49 @@ def begin_attribute(new: NewAttribute, write_id: str) -> bytes:
     return marker
 
 
-def find_categories(values: Values) -> tuple[Values, bool]:
-    """Distinct texts of a block, sorted, and whether some are missing.
+@dataclass(frozen=True, slots=True, eq=False)
+class Distinct:
+    """Values of a block that go through a dictionary; whether some are missing, and the number for that is there."""
+
+    categories: Values
+    missing: bool
+    taken: bool = False
+
+
+def find_categories(values: Values) -> Distinct:
+    """Distinct texts, or truth values, of a block, sorted; of whole numbers none.
 
     Raises
     ------
     SelectionError
-        If a value is neither text nor missing.
+        If a value is neither text nor missing, or means missing and is there.
     """
-    text, missing = parse_text(values)
-    return np.unique(text[~missing]), bool(missing.any())
+    if not isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "iu":
+        return Distinct(values[:0], False, bool((values == missing_integer(values.dtype)).any()))
+    if values.dtype.kind in "iu":
+        missing = np.ma.getmaskarray(values)
+        there = np.asarray(values.data)[~missing]
+        return Distinct(there[:0], bool(missing.any()), bool((there == missing_integer(values.dtype)).any()))
+    codes, dictionary = encode_categories(values)
+    return Distinct(dictionary.categories, bool((codes == MISSING).any()) if dictionary.fill is not None else False)
 
 
-def join_categories(parts: Sequence[tuple[Values, bool]]) -> Dictionary:
-    """Dictionary of all blocks."""
-    categories = np.unique(np.concatenate([np.empty(0, "<U1"), *(found for found, _ in parts)]))
-    return Dictionary(categories=categories, fill=-1 if any(missing for _, missing in parts) else None)
+def join_categories(parts: Sequence[Distinct], dtype: np.dtype[Any]) -> Dictionary | None:
+    """Dictionary of all blocks; None of whole numbers none of which is missing.
+
+    Raises
+    ------
+    SelectionError
+        If whole numbers are missing, and one is that which would say so.
+    """
+    missing = any(part.missing for part in parts)
+    if dtype.kind in "iu":
+        if missing and any(part.taken for part in parts):
+            raise SelectionError(f"values: {taken(dtype)}")
+        return integers_with_missing(dtype) if missing else None
+    empty = np.empty(0, np.bool_ if dtype.kind == "b" else "<U1")
+    categories = np.unique(np.concatenate([empty, *(part.categories for part in parts)]))
+    return Dictionary(categories=categories, fill=MISSING if missing else None)
 
 
 def write_values(
@@ -137,13 +167,14 @@ def write_values(
     """
     payloads = []
     for coord, count, block in zip(coords, counts.tolist(), blocks, strict=True):
-        values = np.asarray(block)
+        values = np.asanyarray(block)
         if values.shape != (count, *new.row_shape):
             raise SelectionError(
                 f"values of {new.name!r} for chunk {dotted(coord)} have shape {values.shape}; it has {count} vertices"
             )
-        values = _codes(values, dictionary) if dictionary is not None else values.astype(new.dtype, copy=False)
-        payloads.append(encode_rows(values))
+        payloads.append(
+            encode_rows(np.asarray(_stored(values, dictionary).astype(_dtype(new, dictionary), copy=False)))
+        )
     filled = np.flatnonzero(counts > 0)
     if not len(filled):
         return Written(coords[:0], 0)
@@ -194,17 +225,25 @@ def _key(new: NewAttribute) -> str:
 
 
 def _draft(new: NewAttribute, dictionary: Dictionary | None) -> ArrayDraft:
-    dtype = new.dtype if dictionary is None else _codes_of(dictionary)
     ours: Json | None = None if new.rule is None else {"aggregate": new.rule}
-    return CURRENT.attribute(new.name, dtype, new.row_shape, dictionary=dictionary, ours=ours)
+    return CURRENT.attribute(new.name, _dtype(new, dictionary), new.row_shape, dictionary=dictionary, ours=ours)
 
 
-def _codes_of(dictionary: Dictionary) -> np.dtype[Any]:
+def _dtype(new: NewAttribute, dictionary: Dictionary | None) -> np.dtype[Any]:
+    if dictionary is None or dictionary.plain:
+        return new.dtype
     return code_dtype(len(dictionary.categories), missing=dictionary.fill is not None)
 
 
-def _codes(values: Values, dictionary: Dictionary) -> Values:
-    text, missing = parse_text(values)
-    codes = np.searchsorted(dictionary.categories, text).astype(_codes_of(dictionary))
-    codes[missing] = -1 if dictionary.fill is not None else 0
-    return codes
+def _stored(values: Values, dictionary: Dictionary | None) -> Values:
+    """Values of a block as they are stored: with codes, or what stands for missing."""
+    if dictionary is None:
+        return np.asarray(values.filled(np.nan) if isinstance(values, np.ma.MaskedArray) else values)
+    if dictionary.plain:
+        return np.asarray(np.ma.filled(values, dictionary.fill))
+    if isinstance(values, np.ma.MaskedArray):
+        known, missing = np.asarray(values.data), np.ma.getmaskarray(values)
+    else:
+        known, missing = parse_text(values)
+    codes = np.searchsorted(dictionary.categories, known)
+    return np.where(missing, 0 if dictionary.fill is None else dictionary.fill, codes)

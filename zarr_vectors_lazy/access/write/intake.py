@@ -11,6 +11,7 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.kernels.intervals import INTERVAL, intervals_of, join_intervals
 from zarr_vectors_lazy.kernels.records import Records, attribute_field, pack, record_dtype, row_numbers
 from zarr_vectors_lazy.kernels.routing import Routed, extent, route, stored
+from zarr_vectors_lazy.model.arrays import missing_integer
 from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices
 
 CODES = np.dtype("<i4")  # of the categories of one block
@@ -67,7 +68,9 @@ class Tally:
     categories
         Categories of text by attribute and block.
     missing
-        Attributes of text of which a value is missing.
+        Attributes of text and whole numbers of which a value is missing.
+    taken
+        Attributes of whole numbers of which one is `missing_integer`.
     """
 
     coords: ChunkCoords
@@ -81,6 +84,7 @@ class Tally:
     rows: Mapping[int, int]
     categories: Mapping[str, Mapping[int, np.ndarray[Any, Any]]]
     missing: frozenset[str]
+    taken: frozenset[str]
 
 
 Reader: TypeAlias = Callable[..., Block | None]
@@ -122,7 +126,7 @@ def layout(block: Block) -> np.dtype[np.void]:
     """Dtype of a block's records."""
     attributes = {
         name: (
-            CODES if column.dictionary is not None else column.values.dtype.newbyteorder("<"),
+            CODES if is_coded(column) else column.values.dtype.newbyteorder("<"),
             column.values.shape[1:],
         )
         for name, column in block.attributes.items()
@@ -179,6 +183,7 @@ def _nothing(intake: Intake, number: int) -> Taken:
         rows={number: 0},
         categories={},
         missing=frozenset(),
+        taken=frozenset(),
     )
     routed = Routed(none, np.zeros(1, np.int64), np.empty(0, np.uint32))
     return Taken(np.empty(0, intake.dtype), routed, tally)
@@ -236,7 +241,6 @@ def _records(intake: Intake, block: Block, number: int) -> Records:
 
 
 def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Floats]) -> Tally:
-    text = {name: column for name, column in block.attributes.items() if column.dictionary is not None}
     exact = extent(block.positions, block.positions.dtype)[:2] if block.positions.dtype != block.dtype else corners
     owners, runs = _objects(block)
     return Tally(
@@ -251,11 +255,28 @@ def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Flo
         rows={number: len(block.positions)},
         categories={
             name: {number: column.dictionary.categories}
-            for name, column in text.items()
-            if column.dictionary is not None
+            for name, column in block.attributes.items()
+            if column.dictionary is not None and is_coded(column)
         },
-        missing=frozenset(name for name, column in text.items() if (column.values < 0).any()),
+        missing=frozenset(
+            name
+            for name, column in block.attributes.items()
+            if column.dictionary is not None and (column.dictionary.plain or (column.values < 0).any())
+        ),
+        taken=frozenset(name for name, column in block.attributes.items() if _has_fill(column)),
     )
+
+
+def is_coded(column: Column) -> bool:
+    """Whether the values are codes of categories, which differ by block."""
+    return column.dictionary is not None and not column.dictionary.plain
+
+
+def _has_fill(column: Column) -> bool:
+    """Whether whole numbers none of which is missing hold the one that would say so."""
+    dtype = column.values.dtype
+    whole = column.dictionary is None and dtype.kind in "iu"
+    return whole and bool((column.values == missing_integer(dtype)).any())
 
 
 def _objects(block: Block) -> tuple[IntArray, IntArray]:
@@ -293,6 +314,7 @@ def merge_tallies(tallies: Sequence[Tally], paths: bool) -> Tally:
         rows={number: count for tally in tallies for number, count in tally.rows.items()},
         categories=categories,
         missing=frozenset().union(*(tally.missing for tally in tallies)),
+        taken=frozenset().union(*(tally.taken for tally in tallies)),
     )
 
 

@@ -10,10 +10,11 @@ import numpy as np
 
 from zarr_vectors_lazy.access.write.job import Column, Values
 from zarr_vectors_lazy.access.write.trees import joins_objects
-from zarr_vectors_lazy.api.write.values import as_array, by_name
+from zarr_vectors_lazy.api.write.values import as_array, attribute_values, by_name
 from zarr_vectors_lazy.errors import SelectionError, listed
-from zarr_vectors_lazy.format.writing import encode_categories, is_number, parse_text
+from zarr_vectors_lazy.format.writing import encode_categories, encode_integers, is_number, is_time, parse_text
 from zarr_vectors_lazy.kernels.groups import Rule, check_rule
+from zarr_vectors_lazy.model.arrays import float64_holds
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 
@@ -35,6 +36,8 @@ def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Ve
     """
     array = as_array(value, name)
     check_positions(array, name)
+    if array.dtype.kind in "iu" and not float64_holds(array):
+        raise SelectionError(f"{name} has whole numbers beyond 2**53, which float64 does not hold: subtract an origin")
     if dtype is not None:
         stored = _dtype(dtype)
     elif array.dtype.kind == "f":
@@ -176,16 +179,22 @@ def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str) -> dic
     found = {}
     for name, value in by_name(values, what).items():
         array = _array(name, value, rows, what)
-        if is_number(array.dtype):
-            found[name] = Column(array)
-        elif array.ndim == 1:
-            try:
-                found[name] = Column(*encode_categories(array))
-            except SelectionError as error:
-                raise SelectionError(f"{what}[{name!r}]: {error.message}") from error
-        else:
-            raise SelectionError(f"{what}[{name!r}] is text of shape {array.shape}; text has one value a row")
+        try:
+            found[name] = _column(array)
+        except SelectionError as error:
+            raise SelectionError(f"{what}[{name!r}]: {error.message}") from error
     return found
+
+
+def _column(array: Values) -> Column:
+    masked = isinstance(array, np.ma.MaskedArray)
+    if masked and array.dtype.kind in "iu":
+        return Column(*encode_integers(np.ma.asarray(array)))
+    if not masked and (is_number(array.dtype) or is_time(array.dtype)):
+        return Column(array)
+    if array.ndim > 1:
+        raise SelectionError(f"it has shape {array.shape}; text, or bool with missing ones, has one value a row")
+    return Column(*encode_categories(array))
 
 
 def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[str, Values]:
@@ -199,26 +208,37 @@ def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[
     found = {}
     for name, value in by_name(values, what).items():
         array = _array(name, value, rows, what)
-        found[name] = array if is_number(array.dtype) else _text(array, f"{what}[{name!r}]")
+        try:
+            found[name] = _dense(array)
+        except SelectionError as error:
+            raise SelectionError(f"{what}[{name!r}]: {error.message}") from error
     return found
 
 
-def _text(array: Values, name: str) -> Values:
-    """Text as ``<U..``, ``""`` where it is missing."""
-    try:
-        text, missing = parse_text(array)
-    except SelectionError as error:
-        raise SelectionError(f"{name}: {error.message}") from error
-    if array.size and missing.all():
-        raise SelectionError(f"{name} has no values: all are missing")
+def _dense(array: Values) -> Values:
+    """Numbers, missing ones as the array's fill value, which absent rows have; or text as ``<U..``."""
+    if isinstance(array, np.ma.MaskedArray):
+        if array.dtype.kind == "b" and np.ma.is_masked(array):
+            raise SelectionError("it has truth values of which some are missing, which is stored of vertices alone")
+        return np.asarray(array.data) if array.dtype.kind == "b" else encode_integers(array)[0]
+    if is_number(array.dtype):
+        return array
+    if is_time(array.dtype):
+        raise SelectionError(f"it has values of {array.dtype}, which are stored of vertices alone: give numbers")
+    text, missing = parse_text(array)
+    if missing.any():
+        raise SelectionError(
+            "it has text of which some is missing, which the format does not tell from empty text: "
+            "give '' or another word for it"
+        )
     return text if text.dtype.itemsize else text.astype("<U1")
 
 
 def _array(name: Any, value: Any, rows: int, what: str) -> Values:
     check_name(name, what)
-    array = as_array(value, f"{what}[{name!r}]")
-    if not is_number(array.dtype) and array.dtype.kind not in "UTO":
-        raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; stored are numbers, bool and text")
+    array = attribute_values(value, f"{what}[{name!r}]")
+    if not is_number(array.dtype) and not is_time(array.dtype) and array.dtype.kind not in "UTO":
+        raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; stored are numbers, bool, text and times")
     if array.ndim not in (1, 2) or len(array) != rows or 0 in array.shape[1:]:
         raise SelectionError(f"{what}[{name!r}] must be ({rows},) or ({rows}, C), found shape {array.shape}")
     return array
@@ -326,8 +346,9 @@ def parse_numbers(values: Mapping[str, Any] | None, rows: int, what: str) -> dic
     """Numbers by name, rows checked; raises SelectionError as `parse_columns`, and for text."""
     found = {name: _array(name, value, rows, what) for name, value in by_name(values, what).items()}
     for name, array in found.items():
-        if not is_number(array.dtype):
-            raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; links have numbers and bool")
+        if not is_number(array.dtype) or isinstance(array, np.ma.MaskedArray):
+            kind = "missing values" if isinstance(array, np.ma.MaskedArray) else f"dtype {array.dtype}"
+            raise SelectionError(f"{what}[{name!r}] has {kind}; links have numbers and bool")
     return found
 
 

@@ -12,6 +12,7 @@ from zarr_vectors_lazy.access.write.intake import Block
 from zarr_vectors_lazy.api.write import args
 from zarr_vectors_lazy.api.write.out_of_core import Source, array_source
 from zarr_vectors_lazy.api.write.paths import check_lines, flat_attributes, flat_lines, flat_paths
+from zarr_vectors_lazy.api.write.values import joined
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
 
@@ -132,7 +133,7 @@ def read_paths(dtype: Any, items: Iterable[Any]) -> Block | None:
     if len(names) > 1 or len({ids is None for *_, ids in parts}) > 1:
         raise SelectionError(f"blocks of polylines must have the same attributes, and object_ids all or none: {names}")
     positions, lengths, flat, ids = zip(*parts, strict=True)
-    columns = {name: np.concatenate([of_block[name] for of_block in flat]) for name in flat[0]}
+    columns = {name: joined([of_block[name] for of_block in flat]) for name in flat[0]}
     owners = None if ids[0] is None else np.concatenate(ids)
     return _paths_block(
         np.concatenate(positions), np.concatenate(lengths), columns, ids=owners, dtype=dtype, name="polylines"

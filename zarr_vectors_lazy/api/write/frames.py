@@ -12,7 +12,7 @@ from zarr_vectors_lazy.access.write.job import Values
 from zarr_vectors_lazy.api.write import args
 from zarr_vectors_lazy.api.write.blocks import read_points
 from zarr_vectors_lazy.api.write.out_of_core import Source
-from zarr_vectors_lazy.api.write.values import by_name, column_values
+from zarr_vectors_lazy.api.write.values import as_array, attribute_values, by_name
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed
 from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
 
@@ -61,9 +61,9 @@ class FrameColumns:
 
     def take(self, frame: Any) -> tuple[Values, dict[str, Values], Values | None]:
         """Positions, attributes and object ids of a pandas frame."""
-        positions = np.stack([_values(frame, name) for name in self.axes], axis=1)
-        owners = None if self.object_ids is None else _values(frame, self.object_ids)
-        return positions, {name: _values(frame, name) for name in self.attributes}, owners
+        positions = np.stack([as_array(frame[name], _label(name)) for name in self.axes], axis=1)
+        owners = None if self.object_ids is None else as_array(frame[self.object_ids], _label(self.object_ids))
+        return positions, {name: attribute_values(frame[name], _label(name)) for name in self.attributes}, owners
 
 
 def is_frame(value: Any) -> bool:
@@ -115,5 +115,5 @@ def _axes(columns: Sequence[Any], axes: Sequence[str] | None) -> tuple[str, ...]
     return found
 
 
-def _values(frame: Any, name: str) -> Values:
-    return column_values(frame[name], f"column {name!r}")
+def _label(name: str) -> str:
+    return f"column {name!r}"

@@ -12,7 +12,7 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.write.copied import Copied
-from zarr_vectors_lazy.access.write.intake import Block, Intake, Reader, Tally, layout
+from zarr_vectors_lazy.access.write.intake import Block, Intake, Reader, Tally, is_coded, layout
 from zarr_vectors_lazy.access.write.job import Column, ObjectTable, WriteJob, check_cells
 from zarr_vectors_lazy.access.write.linked import LinkBlock, LinkIntake, LinkReader, link_layout
 from zarr_vectors_lazy.access.write.part import Settle, Summary
@@ -24,7 +24,7 @@ from zarr_vectors_lazy.api.write import args
 from zarr_vectors_lazy.api.write.bounds import settle_bounds
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects
 from zarr_vectors_lazy.errors import SelectionError, StoreError
-from zarr_vectors_lazy.format.writing import MISSING, code_dtype
+from zarr_vectors_lazy.format.writing import MISSING, code_dtype, taken
 from zarr_vectors_lazy.graph.slots import on_cluster
 from zarr_vectors_lazy.graph.write.carrier import FileCarrier
 from zarr_vectors_lazy.graph.write.linked import Linking, Trees, linked_write
@@ -32,7 +32,7 @@ from zarr_vectors_lazy.graph.write.spilled import Blocks, Writing, optimized, sp
 from zarr_vectors_lazy.graph.write.trees import tree_write
 from zarr_vectors_lazy.kernels.places import PLACE, Homes
 from zarr_vectors_lazy.kernels.records import link_dtype
-from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 
@@ -279,8 +279,13 @@ def settle(
 
 
 def _with_categories(name: str, column: Column, tally: Tally) -> Column:
-    if column.dictionary is None:
-        return column
+    if not is_coded(column):
+        dtype = column.values.dtype
+        if name not in tally.missing:
+            return column
+        if name in tally.taken:
+            raise SelectionError(f"vertex_attributes[{name!r}]: {taken(dtype)}")
+        return Column(column.values, integers_with_missing(dtype))
     known = np.unique(np.concatenate([own for _, own in sorted(tally.categories[name].items())]))
     missing = name in tally.missing
     values = np.empty(0, code_dtype(len(known), missing=missing))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.api.write.values import as_array, by_name
+from zarr_vectors_lazy.api.write.values import as_array, attribute_values, by_name, joined
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.types import IntArray, Vertices
 
@@ -86,7 +86,7 @@ def flat_attributes(
 
 
 def _flat_lines(name: str, value: Any, lines: int, width: int) -> np.ndarray[Any, Any]:
-    array = as_array(value, f"vertex_attributes[{name!r}]")
+    array = attribute_values(value, f"vertex_attributes[{name!r}]")
     if array.ndim not in (2, 3) or array.shape[:2] != (lines, width):
         raise SelectionError(
             f"vertex_attributes[{name!r}] must be ({lines}, {width}) or ({lines}, {width}, C), found {array.shape}"
@@ -100,7 +100,7 @@ def _flat_paths(name: str, value: Any, lengths: IntArray) -> np.ndarray[Any, Any
         return value
     if not isinstance(value, Iterable):
         raise SelectionError(f"vertex_attributes[{name!r}] must be an array for each polyline, found {value!r}")
-    parts = [as_array(part, f"vertex_attributes[{name!r}]") for part in value]
+    parts = [attribute_values(part, f"vertex_attributes[{name!r}]") for part in value]
     found = np.asarray([len(part) if part.ndim else -1 for part in parts], np.int64)
     if not np.array_equal(found, lengths):
         at = int(np.argmax(found != lengths)) if len(found) == len(lengths) else min(len(found), len(lengths))
@@ -112,7 +112,7 @@ def _flat_paths(name: str, value: Any, lengths: IntArray) -> np.ndarray[Any, Any
     if len(shapes) > 1:
         raise SelectionError(f"vertex_attributes[{name!r}] has rows of several shapes: {sorted(shapes)}")
     filled = [part for part in parts if len(part)]  # an empty list would be float64
-    return np.concatenate(filled or parts) if parts else np.empty(0)
+    return joined(filled or parts) if parts else np.empty(0)
 
 
 def _is_flat(values: np.ndarray[Any, Any]) -> bool:

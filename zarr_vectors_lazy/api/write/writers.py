@@ -62,7 +62,8 @@ def write_points(
         (D,) edge lengths of the bins by which the rows of a chunk are ordered; a whole number of them makes a chunk.
         With ``object_ids`` rows are ordered by object, and bins are what a pyramid begins with.
     vertex_attributes
-        (N,) or (N, C) by name: numbers, bool, or (N,) text, which is dictionary-encoded (None, NaN: missing).
+        (N,) or (N, C) by name: numbers, bool, times, or (N,) text, which is dictionary-encoded. Values may be missing:
+        NaN, NaT, None, masked, or null in columns of pandas, polars and pyarrow; whole numbers stay exact.
     object_ids
         (N,) object of each point; of a data frame the name of a column.
     object_attributes

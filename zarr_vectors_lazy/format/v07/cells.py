@@ -66,12 +66,13 @@ def find_cells(
         wanted = " or ".join(map(str, sorted(set(ranks))))
         raise FormatError(f"{keys[0]!r} is no chunk: its children are named by {wanted} dotted integers", where=path)
     chunks = chunk_table(parse_chunk_keys(keys, rank, where=path), path)
+    stored = _dtype(attributes, dtype, path)
     spec = CellSpec(
         path=path,
-        dtype=_dtype(attributes, dtype, path),
+        dtype=stored,
         row_shape=_row_shape(attributes) if row_shape is None else row_shape,
         layout=BlobLayout(path=path, headed=headed),
-        dictionary=parse_dictionary(attributes, path),
+        dictionary=parse_dictionary(attributes, stored, path),
     )
     listing = hashlib.blake2b("\n".join(sorted(keys)).encode(), digest_size=16).hexdigest()
     return CellArray(

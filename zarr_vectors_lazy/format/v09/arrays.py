@@ -18,6 +18,7 @@ from zarr_vectors_lazy.format.nodes import (
     parse_dtype,
     parse_integers,
     parse_named,
+    parse_stored_dtype,
 )
 from zarr_vectors_lazy.format.v09.layout import GridLayout, Shards
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec
@@ -62,12 +63,13 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
     if len(at) and ((at < 0) | (at >= np.asarray(shape))).any():
         bad = chunks.coords[((at < 0) | (at >= np.asarray(shape))).any(axis=1)][0].tolist()
         raise FormatError(f"chunk {bad} lies outside the array's grid of {shape} from {origin}", where=node.path)
+    dtype = parse_stored_dtype(attributes, parse_dtype(attributes.get("dtype", default_dtype), node.path), node.path)
     spec = CellSpec(
         path=node.path,
-        dtype=parse_dtype(attributes.get("dtype", default_dtype), node.path),
+        dtype=dtype,
         row_shape=_row_shape(attributes, node.path) if row_shape is None else row_shape,
         layout=parse_layout(node, origin),
-        dictionary=parse_dictionary(attributes, node.path),
+        dictionary=parse_dictionary(attributes, dtype, node.path),
     )
     counts = _stamped_counts(attributes, chunks.order, node.path)
     return CellArray(spec=spec, chunks=chunks, counts=counts, digest=node.digest, attributes=attributes)

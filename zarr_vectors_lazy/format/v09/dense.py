@@ -166,6 +166,8 @@ def _vlen_cell(path: str, i: int, cell: tuple[Bytes, IntArray], chunk: int, enco
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
     """Dtype as attributes name it."""
+    if dtype.kind in "mM":
+        return "int64"
     return str(dtype.newbyteorder("=")) if dtype.kind != "U" else dtype.newbyteorder("<").str
 
 

@@ -17,7 +17,8 @@ from zarr_vectors_lazy.format.v09.documents import DOC, OUR_KEY
 from zarr_vectors_lazy.format.v09.generation import FRAGMENT_OWNERS
 from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
 from zarr_vectors_lazy.format.v09.notes import root_with_notes
-from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary
+from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, is_time
+from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary, missing_integer
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
@@ -69,6 +70,9 @@ class Writing09:
         if row_shape:
             attributes["channel_names"] = [f"ch{i}" for i in range(math.prod(row_shape))]
         attributes["row_shape"] = list(row_shape)
+        if is_time(dtype):
+            nat = missing_integer(np.dtype(np.int64))
+            attributes |= {LOGICAL_DTYPE: str(dtype.newbyteorder("=")), "_FillValue": nat}
         if dictionary is not None:
             attributes.update(dictionary_attributes(dictionary))
         if ours:

@@ -18,7 +18,7 @@ from zarr_vectors_lazy.access.write.attribute import (
 )
 from zarr_vectors_lazy.access.write.session import new_write_id
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.format.writing import array_form, is_number
+from zarr_vectors_lazy.format.writing import array_form, is_number, is_time
 from zarr_vectors_lazy.graph.batches import chunk_runs
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.kernels.groups import Rule, check_rule
@@ -50,11 +50,12 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
     coords = data.vertices.chunks.coords
     counts = view.sizes if view.sizes is not None else read_row_counts(data, None)
     array = _aligned(values, counts)
-    text = array.dtype.kind in TEXT
-    if not (text and array.ndim == 1) and not is_number(array.dtype):
-        raise SelectionError(f"values must be numbers, truth values or one text each, found dtype {array.dtype}")
+    masked = isinstance(array._meta, np.ma.MaskedArray) and array.dtype.kind in "iub"
+    text = array.dtype.kind in TEXT or (masked and array.dtype.kind == "b")
+    if not (text and array.ndim == 1) and not is_number(array.dtype) and not is_time(array.dtype):
+        raise SelectionError(f"values must be numbers, truth values, times or one text each, found {array.dtype}")
     if rule is not None:
-        check_rule(rule, array.dtype, "aggregate", coded=text)
+        check_rule(rule, array.dtype, "aggregate", coded=text or masked)
     grid, encoding = array_form(node)
     new = NewAttribute(
         spec=opened.tree.spec,
@@ -68,9 +69,9 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
     )
     blocks = array.to_delayed().reshape(-1).tolist() if len(counts) else []
     dictionary = None
-    if text:
+    if text or masked:
         find = delayed(find_categories, pure=True)
-        dictionary = delayed(join_categories, pure=True)([find(block) for block in blocks])
+        dictionary = delayed(join_categories, pure=True)([find(block) for block in blocks], array.dtype)
     shard = None
     if encoding.shard_shape is not None and len(coords):
         index = (coords - np.asarray(grid.origin)) // np.asarray(encoding.shard_shape)
