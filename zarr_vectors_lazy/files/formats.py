@@ -65,6 +65,25 @@ ALL = frozenset({"attributes", "objects", "link_attributes", "object_attributes"
 FORMATS = (
     Format(name="CSV", suffixes=(".csv", ".csv.gz"), module="tables", load="load_csv", save="save_csv", keeps=ROWS),
     Format(
+        name="FreeSurfer",
+        suffixes=(".white", ".pial", ".inflated", ".smoothwm", ".sphere", ".sphere.reg"),
+        module="surfaces",
+        load="load_freesurfer",
+        save="save_freesurfer",
+        holds=MESHES,
+        unit="millimeter",
+    ),
+    Format(
+        name="GIfTI",
+        suffixes=(".gii", ".gii.gz"),
+        module="surfaces",
+        load="load_gifti",
+        save="save_gifti",
+        holds=SHEETS,
+        keeps=ROWS,
+        unit="millimeter",
+    ),
+    Format(
         name="GLB",
         suffixes=(".glb",),
         module="glb",

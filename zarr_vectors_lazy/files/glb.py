@@ -35,7 +35,6 @@ POINTS, LINES, LOOP, STRIP, TRIANGLES, TRIANGLE_STRIP, FAN = range(7)
 UNREAD = {"KHR_draco_mesh_compression", "EXT_meshopt_compression", "KHR_meshopt_compression"}
 TEXTURE = ("s", "t")
 OTHERS = ("materials", "animations", "skins", "cameras")
-MAX_NODES = 10**6
 JSON, BIN = 0x4E4F534A, 0x004E4942
 INDICES = "indices"
 
@@ -115,20 +114,22 @@ class _Scene:
         """Name, mesh and matrix of each node that draws a mesh."""
         nodes, scenes = self.tree.get("nodes", []), self.tree.get("scenes", [])
         children = {child for node in nodes for child in node.get("children", ())}
-        roots = scenes[self.tree.get("scene", 0)].get("nodes", ()) if scenes else set(range(len(nodes))) - children
-        front = [(int(number), np.eye(4)) for number in reversed(sorted(roots) if not scenes else list(roots))]
-        for _ in range(MAX_NODES):
-            if not front:
-                break
+        roots = (
+            scenes[self.tree.get("scene", 0)].get("nodes", ()) if scenes else sorted({*range(len(nodes))} - children)
+        )
+        front = [(int(number), np.eye(4)) for number in roots][::-1]
+        seen: set[int] = set()
+        while front:
             number, above = front.pop()
+            if number in seen:
+                raise FileError(f"node {number} is below two others, or below itself")
+            seen.add(number)
             node = nodes[number]
             matrix = above @ _matrix(node)
             if "mesh" in node:
                 mesh = self.tree["meshes"][node["mesh"]]
                 yield str(node.get("name") or mesh.get("name") or ""), mesh, matrix
             front += [(int(child), matrix) for child in reversed(node.get("children", ()))]
-        else:
-            raise FileError(f"it has more than {MAX_NODES} nodes, or nodes inside themselves")
         if not nodes:
             yield from ((str(mesh.get("name", "")), mesh, np.eye(4)) for mesh in self.tree.get("meshes", ()))
 
