@@ -1,5 +1,6 @@
 """Levels as files of the field, read back with the field's own libraries."""
 
+import dask
 import nibabel.streamlines
 import numpy as np
 import pandas as pd
@@ -33,11 +34,16 @@ def test_tables_have_the_rows(tracts_level, tmp_path, suffix):
 def test_npz_has_all_arrays(tracts_level, tmp_path):
     tracts_level.to_file(tmp_path / "a.npz")
     with np.load(tmp_path / "a.npz") as arrays:
-        assert sorted(arrays) == [
-            "attribute:arc_length", "attribute:index", "attribute:tangent", "edges", "vertices",
-        ]  # fmt: skip
-        assert np.array_equal(arrays["edges"], tracts_level.edges.compute())
-        assert np.array_equal(arrays["vertices"], tracts_level.vertices.compute())
+        names = {"attribute:arc_length", "attribute:index", "attribute:tangent", "offsets", "object_ids", "vertices"}
+        assert names <= set(arrays)
+        vertices, offsets = dask.compute(*tracts_level.objects.ragged())
+        assert np.array_equal(arrays["vertices"], vertices)
+        assert np.array_equal(arrays["offsets"], offsets)
+    box = tracts_level.sel(bbox=BOX)
+    box.to_file(tmp_path / "b.npz")
+    with np.load(tmp_path / "b.npz") as arrays:
+        assert np.array_equal(arrays["edges"], box.edges.compute())
+        assert np.array_equal(arrays["vertices"], box.vertices.compute())
 
 
 def test_swc_puts_parents_first(neuron, tmp_path):
@@ -79,7 +85,8 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tracts_level, cloud, tm
         (tracts_level.sel(bbox=BOX), "a.trk", "whole"),
         (zvl.open_zv(cloud)[0], "a.trk", "the store is of point_cloud"),
         (zvl.open_zv(cloud)[0], "a.swc", r"SWC holds .*; the store is of point_cloud"),
-        (tracts_level, "a.las", r"no format '\.las'"),
+        (tracts_level, "a.las", "LAS holds point_cloud"),
+        (tracts_level, "a.xyz", r"no format '\.xyz'"),
     ]:
         with pytest.raises(SelectionError, match=message):
             level.to_file(tmp_path / name)

@@ -128,6 +128,7 @@ def write_loaded(
     if bin_shape is None and count:
         bin_shape = suggest_bin_shape(loaded.positions, chunk_shape)
     given |= {"chunk_shape": chunk_shape, "bin_shape": bin_shape}
+    given["aggregate"] = {name: "mean" for name in sorted(loaded.means) if name in loaded.attributes}
     if loaded.object_ids is not None or loaded.links is not None:
         tables = {"object_attributes": loaded.object_attributes, "groups": loaded.groups or None}
         given |= {**tables, "group_attributes": loaded.group_attributes or None}
@@ -193,7 +194,7 @@ def write_file(
 ) -> dict[str, Any]:
     """Write a level or a selection to a file; parameters as for `ZVLevel.to_file`."""
     target = Path(path).expanduser()
-    one = format_of(target, format, "save")
+    one = format_of(target, format, "writes")
     if not target.parent.is_dir():
         raise SelectionError(f"no folder {str(target.parent)!r}")
     if target.exists() and not overwrite:

@@ -5,7 +5,7 @@ import importlib
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,26 @@ from zarr_vectors_lazy.errors import FileError, SelectionError, ZVError, listed
 from zarr_vectors_lazy.files.loaded import Asked, Loaded
 from zarr_vectors_lazy.files.outgoing import Outgoing
 
-TRACTS = frozenset({"streamline", "polyline", "line", "skeleton"})
-TREES = frozenset({"skeleton", "graph", "polyline", "streamline", "line"})
+PATHS = frozenset({"streamline", "polyline", "line"})
+TREES = PATHS | {"skeleton", "graph"}
+CLOUDS = frozenset({"point_cloud"})
 MESHES = frozenset({"mesh"})
-SHEETS = frozenset({"mesh", "point_cloud"})
-WIRED = frozenset({"mesh", "graph", "skeleton", "polyline", "streamline", "line", "point_cloud"})
+SHEETS = MESHES | CLOUDS
+ANY = TREES | SHEETS
+ROWS = frozenset({"attributes"})
+TABLE = ROWS | {"objects"}
+SURVEY = ROWS | {"crs"}
+LINKED = ROWS | {"objects", "links", "link_attributes"}
+NAMED = LINKED | {"object_attributes"}  # those that are not written the saver names itself
+ALL = NAMED | {"groups", "group_attributes", "crs"}
+FACES = frozenset({"links", "link_attributes"})
+TINTED = ROWS | FACES
+TRACT = frozenset({"objects", "links"})
+MM = "millimeter"
+SURFACES = (".white", ".pial", ".inflated", ".smoothwm", ".sphere", ".sphere.reg")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Format:
     """A format of files.
 
@@ -34,119 +46,56 @@ class Format:
         Of its files, in small letters.
     module
         Below this package; it is imported when a file is read or written.
-    load
-        Its function that takes a path and an `Asked`, and gives a `Loaded` or an iterator of its blocks; ``""``: none.
-    save
-        Its function that takes an `Outgoing` and a path, and writes; gives the number of vertices; ``""``: none.
+    word
+        Of its functions: ``load_WORD`` takes a path and an `Asked`, and gives a `Loaded` or an iterator of its blocks;
+        ``save_WORD`` takes an `Outgoing` and a path, writes, and gives the number of vertices.
     holds
         Geometries of stores that it can hold.
     keeps
         What it has a place for, as `Outgoing.leave_but` names it.
     unit
         Of positions in it; None: any.
+    reads, writes
+        Whether it has these functions.
     """
 
     name: str
     suffixes: tuple[str, ...]
     module: str
-    load: str = ""
-    save: str = ""
-    holds: frozenset[str] = WIRED
+    word: str
+    _: KW_ONLY
+    holds: frozenset[str] = ANY
     keeps: frozenset[str] = frozenset()
     unit: str | None = None
+    reads: bool = True
+    writes: bool = True
 
 
-ROWS = frozenset({"attributes"})
-LINKED = frozenset({"attributes", "objects", "link_attributes"})
-TINTED = frozenset({"attributes", "link_attributes"})
-FACES = frozenset({"link_attributes"})
-NAMED = LINKED | {"object_attributes"}  # those that are not written the saver names itself
-ALL = frozenset({"attributes", "objects", "link_attributes", "object_attributes", "groups", "group_attributes", "crs"})
 FORMATS = (
-    Format(name="CSV", suffixes=(".csv", ".csv.gz"), module="tables", load="load_csv", save="save_csv", keeps=ROWS),
-    Format(
-        name="FreeSurfer",
-        suffixes=(".white", ".pial", ".inflated", ".smoothwm", ".sphere", ".sphere.reg"),
-        module="surfaces",
-        load="load_freesurfer",
-        save="save_freesurfer",
-        holds=MESHES,
-        unit="millimeter",
-    ),
-    Format(
-        name="GIfTI",
-        suffixes=(".gii", ".gii.gz"),
-        module="surfaces",
-        load="load_gifti",
-        save="save_gifti",
-        holds=SHEETS,
-        keeps=ROWS,
-        unit="millimeter",
-    ),
-    Format(
-        name="GLB",
-        suffixes=(".glb",),
-        module="glb",
-        load="load_glb",
-        save="save_glb",
-        keeps=NAMED,
-    ),
-    Format(name="LAS", suffixes=(".las", ".laz"), module="las", load="load_las"),
-    Format(name="NPZ", suffixes=(".npz",), module="tables", load="load_npz", save="save_npz", keeps=ROWS),
-    Format(name="OBJ", suffixes=(".obj",), module="obj", load="load_obj", save="save_obj", keeps=NAMED),
-    Format(
-        name="Parquet",
-        suffixes=(".parquet",),
-        module="tables",
-        load="load_parquet",
-        save="save_parquet",
-        keeps=ROWS,
-    ),
-    Format(name="PLY", suffixes=(".ply",), module="ply", load="load_ply", save="save_ply", keeps=LINKED),
-    Format(
-        name="OFF", suffixes=(".off",), module="meshes", load="load_off", save="save_off", holds=SHEETS, keeps=TINTED
-    ),
-    Format(
-        name="STL", suffixes=(".stl",), module="meshes", load="load_stl", save="save_stl", holds=MESHES, keeps=FACES
-    ),
-    Format(name="SWC", suffixes=(".swc",), module="swc", load="load_swc", save="save_swc", holds=TREES, keeps=ROWS),
-    Format(
-        name="TCK",
-        suffixes=(".tck", ".tck.gz"),
-        module="tracts",
-        load="load_tck",
-        save="save_tck",
-        holds=TRACTS,
-        keeps=frozenset({"objects"}),
-        unit="millimeter",
-    ),
-    Format(
-        name="TRK",
-        suffixes=(".trk", ".trk.gz"),
-        module="tracts",
-        load="load_trk",
-        save="save_trk",
-        holds=TRACTS,
-        keeps=frozenset({"attributes", "objects", "object_attributes", "crs"}),
-        unit="millimeter",
-    ),
-    Format(
-        name="TRX",
-        suffixes=(".trx",),
-        module="tracts",
-        load="load_trx",
-        save="save_trx",
-        holds=TRACTS,
-        keeps=frozenset({"attributes", "objects", "object_attributes", "groups", "group_attributes", "crs"}),
-        unit="millimeter",
-    ),
+    Format("CSV", (".csv", ".csv.gz", ".tsv", ".tsv.gz"), "tables", "csv", keeps=TABLE),
+    Format("GeoParquet", (".geoparquet",), "tables", "geoparquet", holds=CLOUDS | PATHS, keeps=NAMED | SURVEY),
+    Format("FreeSurfer", SURFACES, "surfaces", "freesurfer", holds=MESHES, keeps=frozenset({"links"}), unit=MM),
+    Format("GIfTI", (".gii", ".gii.gz"), "surfaces", "gifti", holds=SHEETS, keeps=ROWS | {"links"}, unit=MM),
+    Format("GLB", (".glb",), "glb", "glb", keeps=NAMED),
+    Format("LAS", (".las",), "las", "las", holds=CLOUDS, keeps=SURVEY),
+    Format("LAZ", (".laz",), "las", "laz", holds=CLOUDS, keeps=SURVEY),
+    Format("NPZ", (".npz",), "npz", "npz", keeps=ALL),
+    Format("OBJ", (".obj",), "obj", "obj", keeps=NAMED),
+    Format("Parquet", (".parquet",), "tables", "parquet", keeps=TABLE),
+    Format("PLY", (".ply",), "ply", "ply", keeps=LINKED),
+    Format("OFF", (".off",), "meshes", "off", holds=SHEETS, keeps=TINTED),
+    Format("STL", (".stl",), "meshes", "stl", holds=MESHES, keeps=FACES),
+    Format("SWC", (".swc",), "swc", "swc", holds=TREES, keeps=ROWS | {"links"}),
+    Format("TCK", (".tck", ".tck.gz"), "tracts", "tck", holds=PATHS | {"skeleton"}, keeps=TRACT, unit=MM),
+    Format("TRK", (".trk", ".trk.gz"), "tracts", "trk", holds=PATHS | {"skeleton"}, keeps=NAMED | SURVEY, unit=MM),
+    Format("TRX", (".trx",), "tracts", "trx", holds=PATHS | {"skeleton"}, keeps=ALL, unit=MM),
 )
 BY_SUFFIX = {suffix: one for one in FORMATS for suffix in one.suffixes}
 BY_NAME = {one.name.lower(): one for one in FORMATS} | {suffix[1:]: one for suffix, one in BY_SUFFIX.items()}
 
 
 def suffixes(part: str) -> list[str]:
-    """Suffixes of the formats that can be read (``"load"``) or written (``"save"``)."""
+    """Suffixes of the formats that can be read (``"reads"``) or written (``"writes"``)."""
     return sorted(suffix for suffix, one in BY_SUFFIX.items() if getattr(one, part))
 
 
@@ -158,7 +107,7 @@ def format_of(path: Path, name: str | None, part: str) -> Format:
     if found is None or not getattr(found, part):
         what = f"format {name or path.suffix!r} for {path.name!r}"
         raise SelectionError(
-            f"no {what} that can be {'read' if part == 'load' else 'written'}; there is {listed(suffixes(part))}"
+            f"no {what} that can be {'read' if part == 'reads' else 'written'}; there is {listed(suffixes(part))}"
         )
     return found
 
@@ -184,15 +133,46 @@ def load(path: Path, name: str | None = None, asked: Asked | None = None) -> Ite
     ImportError
         If the library that reads it is not installed.
     """
-    one = format_of(path, name, "load")
+    one = format_of(path, name, "reads")
     if not path.exists():
         raise SelectionError(f"no file {str(path)!r}")
     with relayed(path, one, "read"):
-        found = _function(one, one.load)(path, asked or Asked())
+        found = _function(one, "load")(path, asked or Asked())
+        rows = 0
         for block in (found,) if isinstance(found, Loaded) else found:
-            if not np.isfinite(np.asarray(block.positions, np.float64)).all():
-                raise FileError("some positions are not finite numbers")
+            rows += len(block.positions)
+            _check(block)
             yield block
+        if not rows and block.offsets is None:
+            raise FileError("there are no vertices in it")
+
+
+def _check(block: Loaded) -> None:
+    """Raise FileError if what a file holds does not go together."""
+    rows = len(block.positions)
+    if not np.isfinite(np.asarray(block.positions, np.float64)).all():
+        raise FileError("some positions are not finite numbers")
+    for what in ("edges", "faces"):
+        links = getattr(block, what)
+        if links is not None and len(links) and (links.ndim != 2 or links.min() < 0 or links.max() >= rows):
+            raise FileError(f"{what} name vertices {int(links.min())} to {int(links.max())}; there are {rows}")
+    offsets = block.offsets
+    if offsets is not None and (
+        not len(offsets) or offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any()
+    ):
+        raise FileError(f"offsets of paths do not ascend from 0 to its {rows} vertices")
+    paths = None if offsets is None else len(offsets) - 1
+    counts = {"attribute": (rows, block.attributes)}
+    counts["object ids"] = (rows if paths is None else paths, {"": block.object_ids})
+    counts["link attribute"] = (0 if block.links is None else len(block.links), block.link_attributes)
+    if paths is not None:
+        counts["object attribute"] = (paths, block.object_attributes)
+    for what, (count, tables) in counts.items():
+        for name, values in tables.items():
+            if values is not None and (np.ndim(values) not in (1, 2) or len(values) != count):
+                raise FileError(
+                    f"{what} {name} has shape {np.shape(values)}, {count} rows are wanted".replace("  ", " ")
+                )
 
 
 def save(level: Outgoing, path: Path, one: Format) -> int:
@@ -214,7 +194,7 @@ def save(level: Outgoing, path: Path, one: Format) -> int:
     whole = path.with_name(f"{unfinished.name}.gz") if packed else unfinished
     try:
         with relayed(path, one, "written"):
-            count = int(_function(one, one.save)(level, unfinished))
+            count = int(_function(one, "save")(level, unfinished))
         if packed:
             with unfinished.open("rb") as plain, gzip.open(whole, "wb") as file:
                 shutil.copyfileobj(plain, file)
@@ -226,8 +206,9 @@ def save(level: Outgoing, path: Path, one: Format) -> int:
     return count
 
 
-def _function(one: Format, name: str) -> Callable[..., Any]:
-    function: Callable[..., Any] = getattr(importlib.import_module(f"zarr_vectors_lazy.files.{one.module}"), name)
+def _function(one: Format, verb: str) -> Callable[..., Any]:
+    module = importlib.import_module(f"zarr_vectors_lazy.files.{one.module}")
+    function: Callable[..., Any] = getattr(module, f"{verb}_{one.word}")
     return function
 
 
@@ -262,7 +243,7 @@ def found_files(files: Any, name: str | None = None) -> list[Path]:
 
 def _expanded(path: Path, name: str | None) -> Sequence[Path]:
     if path.is_dir() and not _is_trx(path):
-        known = tuple(suffixes("load"))
+        known = tuple(suffixes("reads"))
         parts = sorted(one for one in path.iterdir() if one.name.lower().endswith(known) or (name and one.is_file()))
         if not parts:
             raise SelectionError(f"no files that can be read in folder {str(path)!r}; there is {listed(known)}")

@@ -1,16 +1,176 @@
-"""Points in LAS and LAZ."""
+"""Points in LAS and LAZ, and reference systems as stores keep them: ``{"name": ..., "epsg": ..., "wkt": ...}``."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError
 from zarr_vectors_lazy.files.loaded import Asked, Loaded, library
+from zarr_vectors_lazy.files.outgoing import Outgoing
+from zarr_vectors_lazy.types import Vertices
+
+POINTS = 250_000  # of a block
+FORMATS = (0, 1, 2, 3, 6, 7, 8)  # those without waveforms; of equals the first is taken
+MAGNITUDES = frozenset({"intensity", "red", "green", "blue", "nir"})
+Values = np.ndarray[Any, Any]
 
 
-def load_las(path: Path, asked: Asked) -> Loaded:
-    """Read LAS or LAZ: scaled coordinates in float64, and every other dimension of the point format."""
+def crs_of(system: Any) -> dict[str, Any]:
+    """Reference system of pyproj as a store keeps it."""
+    return {"name": system.name, "epsg": system.to_epsg(), "wkt": system.to_wkt()}
+
+
+def units_of(system: Any) -> tuple[str | None, ...] | None:
+    """Units of the axes x, y, z: that of the third is the first's where only those of a plane are stated in lengths."""
+    units = [axis.unit_name for axis in system.axis_info[:3]]
+    if len(units) < 2 or not all(units):
+        return None
+    up = units[2] if len(units) > 2 else None if system.is_geographic else units[0]
+    return units[0], units[1], up
+
+
+def system_of(crs: Any) -> Any:
+    """Reference system of pyproj that a store states, as WKT or by its EPSG code; None where it states none."""
+    pyproj = library("pyproj")
+    stated = crs if isinstance(crs, Mapping) else {"wkt": crs} if isinstance(crs, str) else {}
+    for key, make in (("wkt", pyproj.CRS.from_wkt), ("epsg", pyproj.CRS.from_epsg)):
+        if stated.get(key):
+            try:
+                return make(stated[key])
+            except pyproj.exceptions.CRSError:
+                continue
+    return None
+
+
+def load_las(path: Path, asked: Asked) -> Iterator[Loaded]:
+    """Read LAS or LAZ in blocks: scaled coordinates in float64, and every other dimension of the point format."""
     laspy = library("laspy")
-    cloud = laspy.read(path)
-    names = [name for name in cloud.point_format.dimension_names if name not in ("X", "Y", "Z")]
-    values = {name: np.asarray(cloud[name]) for name in names if asked.columns is None or name in asked.columns}
-    return Loaded(kind="points", positions=np.asarray(cloud.xyz), attributes=values)
+    with laspy.open(path) as reader:
+        header = reader.header
+        names = [name for name in header.point_format.dimension_names if name not in ("X", "Y", "Z")]
+        for name in asked.columns or ():
+            if name not in names:
+                raise NotFoundError.among("dimension", name, names)
+        names = list(names if asked.columns is None else asked.columns)
+        system, left = _system(header)
+        found = 0
+        for points in reader.chunk_iterator(POINTS):
+            found += len(points)
+            yield Loaded(
+                kind="points",
+                positions=np.column_stack([np.asarray(points[axis], np.float64) for axis in "xyz"]),
+                unit=None if system is None else units_of(system),
+                crs=None if system is None else crs_of(system),
+                attributes={name: np.array(points[name]) for name in names},
+                means=MAGNITUDES.intersection(names),
+                left_out=left,
+            )
+        if found != header.point_count:
+            raise FileError(f"its header says {header.point_count} points, there are {found}")
+
+
+load_laz = load_las
+
+
+def _system(header: Any) -> tuple[Any, tuple[str, ...]]:
+    """Reference system of a file, and what is left out where it cannot be understood."""
+    pyproj = library("pyproj")
+    known = ("LASF_Projection", "LASF_Spec", "laszip encoded", "copc")
+    left = [f"record {vlr.user_id} {vlr.record_id}" for vlr in header.vlrs if vlr.user_id not in known]
+    try:
+        system = header.parse_crs()
+    except (pyproj.exceptions.CRSError, ValueError, UnicodeError) as error:
+        return None, (*left, f"crs ({error})")
+    return system, tuple(left)
+
+
+def save_las(out: Outgoing, path: Path) -> int:
+    """Write LAS: the first point format that has the most of the attributes, the others as extra bytes."""
+    return _save(out, path, compressed=False)
+
+
+def save_laz(out: Outgoing, path: Path) -> int:
+    """Write LAZ, as `save_las`."""
+    return _save(out, path, compressed=True)
+
+
+def _save(out: Outgoing, path: Path, *, compressed: bool) -> int:
+    laspy = library("laspy")
+    attributes, positions = out.attributes, np.asarray(out.positions, np.float64)
+    own = {number: set(laspy.PointFormat(number).dimension_names) for number in FORMATS}
+    best = max(FORMATS, key=lambda number: (len(own[number] & attributes.keys()), -number))
+    header = laspy.LasHeader(point_format=best, version="1.4" if best > 5 else "1.2")
+    header.offsets, header.scales = _quanta(out, positions)
+    system = system_of(out.crs)
+    if system is not None:
+        header.add_crs(system)
+    elif out.crs:
+        out.leave("crs")
+    extra = {name: values for name, values in attributes.items() if name not in own[best]}
+    extra = {name: values for name, values in extra.items() if _fits_extra(out, name, values)}
+    header.add_extra_dims([laspy.ExtraBytesParams(name, _extra_type(values)) for name, values in extra.items()])
+    cloud = laspy.LasData(header)
+    for axis, column in zip("xyz", positions.T, strict=True):
+        cloud[axis] = column
+    for name, values in attributes.items():
+        if name in extra:
+            cloud[name] = values.astype(np.uint8) if values.dtype.kind == "b" else values
+        elif name in own[best]:
+            _assign(out, cloud, name, values)
+    with path.open("wb") as file:
+        cloud.write(file, do_compress=compressed)
+    return len(positions)
+
+
+def _quanta(out: Outgoing, positions: Vertices) -> tuple[Vertices, Vertices]:
+    """Offsets and scales of axes: the coarsest power of ten that holds coordinates as they are, else the finest."""
+    offsets, scales = np.zeros(3), np.ones(3)
+    for axis, column in enumerate(positions.T):
+        if not len(column):
+            continue
+        low, high = column.min(), column.max()
+        offsets[axis] = np.floor(low)
+        most = max(high - offsets[axis], 1e-9)
+        slack = 4 * np.spacing(max(abs(low), abs(high)))
+        fits = [scale for scale in 10.0 ** -np.arange(0, 13) if most / scale < 2**31 - 1]
+        if not fits:
+            raise SelectionError(f"LAS holds a range of 2**31 steps, along axis {axis} it is {most}")
+        for scale in fits:
+            steps = np.round((column - offsets[axis]) / scale)
+            scales[axis] = scale
+            if (np.abs(steps * scale + offsets[axis] - column) <= slack).all():
+                break
+        else:
+            out.leave(f"digits of {'xyz'[axis]} below {scales[axis]:g}")
+    return offsets, scales
+
+
+def _fits_extra(out: Outgoing, name: str, values: Values) -> bool:
+    if values.dtype.kind not in "biuf" or values.dtype == np.float16:
+        out.leave(f"attribute {name} (LAS holds numbers)")
+    elif values.ndim > 1 and values.shape[1] > 3:
+        out.leave(f"attribute {name} (LAS holds three numbers of a name)")
+    elif len(name.encode()) > 32:
+        out.leave(f"attribute {name} (names in LAS have 32 bytes)")
+    else:
+        return True
+    return False
+
+
+def _extra_type(values: Values) -> str:
+    kind = "u1" if values.dtype.kind == "b" else values.dtype.str[1:]
+    return f"{values.shape[1]}{kind}" if values.ndim > 1 else kind
+
+
+def _assign(out: Outgoing, cloud: Any, name: str, values: Values) -> None:
+    """Put values into a dimension of the point format, where they are as they were there."""
+    try:
+        cloud[name] = values
+        same = values.ndim == 1 and np.array_equal(np.asarray(cloud[name]), values)
+    except (OverflowError, ValueError, TypeError):
+        same = False
+    if not same:
+        cloud[name] = np.zeros(len(values), np.uint8)
+        out.leave(f"attribute {name} (LAS holds other numbers by this name)")

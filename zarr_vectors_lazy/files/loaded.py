@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,7 +39,7 @@ class Loaded:
     axes
         Names of the columns of positions; None: x, y, z, w.
     unit, crs
-        Of the positions.
+        Of the positions; the unit of all axes, or one for each.
     attributes
         (N,) or (N, C) by name, of the vertices. Text is an array of objects, None where it is missing; whole numbers of
         which some are missing are a masked array.
@@ -69,7 +70,7 @@ class Loaded:
     kind: Kind
     positions: Array
     axes: tuple[str, ...] | None = None
-    unit: str | None = None
+    unit: str | tuple[str | None, ...] | None = None
     crs: Any = None
     attributes: Mapping[str, Array] = field(default_factory=dict)
     edges: Array = None
@@ -301,17 +302,25 @@ def _common(key: str, parts: Sequence[Any]) -> np.dtype[Any]:
 
 def _lazy(key: str, blocks: Sequence[tuple[Path, Any, int]], *, whole: bool) -> Array:
     """Dask array of a block a file; in memory what there is one of for each path."""
-    dtype, shape = _common(key, [like for _, like, _ in blocks]), blocks[0][1].shape[1:]
+    dtype = _common(key, [like for _, like, _ in blocks])
+    masked = any(isinstance(like, np.ma.MaskedArray) for _, like, _ in blocks)
     if whole:
-        return np.concatenate([_unpickled(path, dtype) for path, _, _ in blocks])
-    read = dask.delayed(_unpickled, pure=True)
-    return da.concatenate([da.from_delayed(read(path, dtype), (rows, *shape), dtype) for path, _, rows in blocks])
+        return np.concatenate([_unpickled(path, dtype, masked=False) for path, _, _ in blocks])
+    read = dask.delayed(partial(_unpickled, masked=masked), pure=True)
+    meta = _as_masked(blocks[0][1].astype(dtype), masked=masked)
+    return da.concatenate(
+        [da.from_delayed(read(path, dtype), (rows, *meta.shape[1:]), dtype, meta=meta) for path, _, rows in blocks]
+    )
 
 
-def _unpickled(path: Path, dtype: np.dtype[Any]) -> Any:
+def _unpickled(path: Path, dtype: np.dtype[Any], *, masked: bool) -> Any:
     """Rows of a file that `Joined` wrote in a folder of its own."""
     with path.open("rb") as file:
-        return pickle.load(file).astype(dtype, copy=False)
+        return _as_masked(pickle.load(file).astype(dtype, copy=False), masked=masked)
+
+
+def _as_masked(values: Any, *, masked: bool) -> Any:
+    return np.ma.MaskedArray(values) if masked else values
 
 
 def _nbytes(values: Any) -> int:

@@ -19,6 +19,12 @@ from zarr_vectors_lazy.types import IntArray, Vertices
 Values = np.ndarray[Any, Any]
 
 
+LINKS = {"mesh": "faces", "graph": "edges", "skeleton": "edges"} | dict.fromkeys(
+    ("line", "polyline", "streamline"), "order of vertices along paths"
+)
+"""What joins the vertices of a geometry, as what a format leaves out."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Paths:
     """Objects, or their branches, one after another in path order.
@@ -29,6 +35,8 @@ class Paths:
         (P,) object of each; a branching skeleton has a path a branch.
     offsets
         (P + 1,) first row of each.
+    rows
+        (M,) vertex of the level that each is.
     vertices
         (M, 3).
     attributes
@@ -37,6 +45,7 @@ class Paths:
 
     ids: IntArray
     offsets: IntArray
+    rows: IntArray
     vertices: Vertices
     attributes: Mapping[str, Values]
 
@@ -107,24 +116,50 @@ class Outgoing:
             wanted["edges"] = level.edges
         return dict(zip(wanted, dask.compute(*wanted.values()), strict=True))
 
-    def placed(self, positions: Any) -> Vertices:
-        """Stored positions as they are written: (N, 3), in world coordinates and the file's unit, or as stored.
+    @property
+    def _extra_axes(self) -> list[int]:
+        """Stored axes that world coordinates tell nothing of."""
+        world = self.level._view.data.store.world
+        return [axis for axis in range(len(world.axes)) if axis not in world.columns]
 
-        A plane lies at z = 0. Those that stay as they are keep their dtype.
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """Names of the columns of `flat`."""
+        world = self.level._view.data.store.world
+        return (*world.names, *(world.axes[axis] for axis in self._extra_axes)) if self.world else world.axes
+
+    @property
+    def units(self) -> tuple[str | None, ...]:
+        """Units of the columns of `flat`."""
+        world = self.level._view.data.store.world
+        first = (self.unit,) * len(world.names) if self.unit else world.world_units
+        return (*first, *(world.units[axis] for axis in self._extra_axes)) if self.world else world.units
+
+    def _moved(self, positions: Vertices) -> Vertices:
+        """(N, D) world coordinates in the file's unit, then axes that these tell nothing of; or what is stored.
+
+        The very same array where coordinates stay as they are.
         """
         world = self.level._view.data.store.world
-        factors = unit_factors(world.world_units, self.unit) if self.unit and self.world else np.ones(1)
-        if self.world and not (world.plain and (factors == 1).all()):
-            world.warn()
-            positions = world.to_world(positions) * factors
-        elif self.world:
-            world.warn()
-        return in_space(np.asarray(positions))
+        if not self.world:
+            return positions
+        world.warn()
+        factors = unit_factors(world.world_units, self.unit) if self.unit else np.ones(1)
+        if world.plain and (factors == 1).all():
+            return positions
+        return np.column_stack([world.to_world(positions) * factors, positions[:, self._extra_axes]])
+
+    @cached_property
+    def flat(self) -> Vertices:
+        """(N, D) positions as they are written, all axes; those that stay as they are keep their dtype."""
+        return self._moved(self._read["vertices"])
 
     @cached_property
     def positions(self) -> Vertices:
-        """(N, 3)."""
-        return self.placed(self._read["vertices"])
+        """(N, 3) of them; a plane lies at z = 0, and further axes are left out."""
+        self.leave(*(f"axis {name}" for name in self.axes[3:]))
+        flat = self.flat[:, :3]
+        return np.pad(flat, ((0, 0), (0, 3 - flat.shape[1])))
 
     @property
     def attributes(self) -> dict[str, Values]:
@@ -192,7 +227,7 @@ class Outgoing:
             order = np.argsort(ids, kind="stable")
             rows, offsets, ids = _reordered(rows, offsets, order), np.cumsum([0, *np.diff(offsets)[order]]), ids[order]
         attributes = {name: values[rows] for name, values in self.attributes.items()}
-        return Paths(ids=ids, offsets=offsets, vertices=self.positions[rows], attributes=attributes)
+        return Paths(ids=ids, offsets=offsets, rows=rows, vertices=self.positions[rows], attributes=attributes)
 
     def of_paths(self, tables: Mapping[str, Values]) -> dict[str, Values]:
         """Tables of objects as tables of `paths`."""
@@ -222,15 +257,36 @@ class Outgoing:
         return {str(name): np.asarray(values) for name, values in dataset.data_vars.items()}
 
     def frames(self) -> Iterator[Any]:
-        """Pandas frames of the chunks of a level, at least one; columns by axis name and attribute."""
+        """Pandas frames of the chunks of a level, at least one: positions, attributes, and ``object_id`` of objects.
+
+        A plane has two columns of positions, and further axes than x, y and z are columns as they are stored. An
+        attribute whose name an axis or ``object_id`` has gets ``_attribute`` behind it.
+        """
         columns = frame_columns(self.level._view, self.names, decode=True)
-        start = 0
+        owners, start = self.vertex_object_ids if self.has_objects else None, 0
         for _, part in self.level.iter_chunks():
             frame = frame_of(columns, part, start)
+            yield self._framed(frame, part["vertices"], None if owners is None else owners[start : start + len(frame)])
             start += len(frame)
-            yield frame
         if not self.level.chunk_count:
-            yield self.level.to_dask_dataframe().compute()
+            empty = np.empty((0, self.level.vertices.shape[1]), self.level.vertices.dtype)
+            frame = self.level.to_dask_dataframe(list(self.attribute_names)).compute()
+            yield self._framed(frame, empty, owners)
+
+    def _framed(self, frame: Any, stored: Vertices, owners: IntArray | None) -> Any:
+        """Frame with positions as they are written, and objects."""
+        placed = self._moved(stored)
+        if placed is not stored:
+            frame = frame.drop(columns=list(self.level.store.axes))
+            for at, name in enumerate(self.axes):
+                if name in frame.columns:
+                    frame = frame.rename(columns={name: f"{name}_attribute"})
+                frame.insert(at, name, placed[:, at])
+        if owners is not None:
+            if "object_id" in frame.columns:
+                frame = frame.rename(columns={"object_id": "object_id_attribute"})
+            frame["object_id"] = owners
+        return frame
 
     def leave_but(self, keeps: frozenset[str]) -> None:
         """Say what there is beside positions that a format does not keep.
@@ -238,12 +294,13 @@ class Outgoing:
         Parameters
         ----------
         keeps
-            Of ``attributes``, ``objects``, ``links`` (edges or faces that are not of paths), ``link_attributes``,
+            Of ``attributes``, ``objects``, ``links`` (edges, faces, the order of paths), ``link_attributes``,
             ``object_attributes``, ``groups``, ``group_attributes`` and ``crs``.
         """
         there = {
             "attributes": [f"attribute {name}" for name in self.attribute_names],
             "objects": ["object ids"] if self.has_objects and len(self.object_ids) > 1 else [],
+            "links": [LINKS[self.geometry]] if self.geometry in LINKS else [],
             "link_attributes": [f"link attribute {name}" for name in self.level.link_attributes],
             "object_attributes": [f"object attribute {name}" for name in self._names("object_attributes")],
             "groups": ["groups"] if self.has_objects and len(self.level.objects.groups) else [],
@@ -262,10 +319,3 @@ def _reordered(rows: IntArray, offsets: IntArray, order: IntArray) -> IntArray:
     ends = np.cumsum(lengths)
     within = np.arange(len(rows)) - np.repeat(ends - lengths, lengths)
     return np.asarray(rows[np.repeat(offsets[:-1][order], lengths) + within])
-
-
-def in_space(vertices: Vertices) -> Vertices:
-    """(N, 3) positions; a plane lies at z = 0. Raises SelectionError if there are more axes than three."""
-    if vertices.shape[1] > 3:
-        raise SelectionError(f"the format has three axes, the store {vertices.shape[1]}")
-    return np.pad(vertices, ((0, 0), (0, 3 - vertices.shape[1])))

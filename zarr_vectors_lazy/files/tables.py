@@ -1,94 +1,397 @@
-"""Rows as tables: CSV, Parquet, and NumPy archives."""
+"""Rows as tables: CSV and Parquet, with positions in columns or as GeoParquet's geometries.
 
+A column is an attribute; those named x, y, z, w are positions, in capitals too, ``object_id`` the object of each row.
+Types are Arrow's: whole numbers of 64 bits stay exact, also where some are missing, and what is missing stays apart
+from what is empty.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError
-from zarr_vectors_lazy.files.loaded import Asked, Kind, Loaded, library
+from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
+from zarr_vectors_lazy.files.las import crs_of, system_of, units_of
+from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Asked, Loaded, library
 from zarr_vectors_lazy.files.outgoing import Outgoing
 
 AXES, OBJECT = ("x", "y", "z", "w"), "object_id"
+MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "<NA>", "null", "NULL", "None")
+"""What says in a CSV column of numbers that one is missing; in one of text an empty field does, unless in quotes."""
+MOST_EXACT = 2**53
+BATCH_ROWS = 250_000
+Values = np.ndarray[Any, Any]
 
 
-def load_csv(path: Path, asked: Asked) -> Loaded:
-    """Read comma-separated text with a line of names."""
-    return points_of(library("pandas", "pandas").read_csv(path), asked)
+def load_csv(path: Path, asked: Asked) -> Iterator[Loaded]:
+    """Read text with a line of names, separated by commas, or by tabs where the suffix says so; twice, for types."""
+    types: dict[str, Any] = {}
+    batches = 0
+    for batch in _csv_batches(path):
+        batches += 1
+        _narrow_types(types, batch)
+    if not batches:
+        raise FileError("there are no vertices in it")
+    chosen = {name: _chosen(kinds) for name, kinds in types.items()}
+    for batch in _csv_batches(path):
+        columns = {name: _typed(batch.column(at), chosen[name]) for at, name in enumerate(batch.schema.names)}
+        yield points_of(columns, asked)
 
 
-def load_parquet(path: Path, asked: Asked) -> Loaded:
-    """Read Parquet."""
-    return points_of(library("pandas", "pandas").read_parquet(path), asked)
+def _csv_batches(path: Path) -> Iterator[Any]:
+    """Record batches all of whose columns are text, null where a field is empty and not in quotes."""
+    arrow, csv = library("pyarrow"), library("pyarrow.csv", "pyarrow")
+    tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
+    kind = "gzip" if path.name.lower().endswith(".gz") else None
+    parse = csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True)
+    read = csv.ReadOptions(block_size=BLOCK_NBYTES)
+    with arrow.input_stream(str(path), compression=kind) as file:
+        head = csv.open_csv(file, read, parse).schema.names
+    twice = sorted({name for name in head if head.count(name) > 1})
+    if twice:
+        raise FileError(f"columns {listed(twice)} are there more than once")
+    convert = csv.ConvertOptions(
+        column_types=dict.fromkeys(head, arrow.string()),
+        null_values=[""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    with arrow.input_stream(str(path), compression=kind) as file, csv.open_csv(file, read, parse, convert) as batches:
+        for batch in batches:
+            if batch.num_rows:
+                yield batch.rename_columns([name.strip() for name in head])
 
 
-def points_of(frame: Any, asked: Asked) -> Loaded:
-    """Points of a frame."""
-    axes = [name for name in AXES if name in frame.columns]
-    if len(axes) < 2 or axes != list(AXES[: len(axes)]):
-        raise FileError(f"columns x, y, ... are wanted, found {list(frame.columns)}")
-    rest = [name for name in frame.columns if name not in (*axes, OBJECT)]
+def _kinds() -> list[Any]:
+    arrow = library("pyarrow")
+    return [arrow.int64(), arrow.uint64(), arrow.float64(), arrow.bool_()]
+
+
+def _narrow_types(types: dict[str, list[Any] | None], batch: Any) -> None:
+    """Keep of the types of each column those that it can have; None until it has values."""
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        values = _without_words(column).drop_null()
+        known = types.setdefault(name, None)
+        if len(values):
+            kinds = _kinds() if known is None else known
+            types[name] = [kind for kind in kinds if _casts(values, kind)]
+
+
+def _casts(values: Any, kind: Any) -> bool:
+    arrow = library("pyarrow")
+    try:
+        values.cast(kind)
+    except arrow.ArrowInvalid:
+        return False
+    return True
+
+
+def _without_words(column: Any) -> Any:
+    """Column of text without spaces around it, null where it is a word for missing."""
+    arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
+    trimmed = compute.utf8_trim_whitespace(column)
+    return compute.if_else(compute.is_in(trimmed, arrow.array(MISSING)), None, trimmed)
+
+
+def _chosen(kinds: list[Any] | None) -> Any:
+    arrow = library("pyarrow")
+    return arrow.float64() if kinds is None else next(iter(kinds), arrow.string())
+
+
+def _typed(column: Any, kind: Any) -> Any:
+    arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
+    if arrow.types.is_string(kind):
+        return column
+    values = _without_words(column)
+    if arrow.types.is_floating(kind):
+        long = compute.filter(values, compute.match_substring_regex(values, r"^[+-]?\d{16,}$"))
+        large = [text for text in long.drop_null().to_pylist() if abs(int(text)) > MOST_EXACT]
+        if large:
+            raise FileError(f"a column holds {large[0]} beside numbers that no whole type of 64 bits holds with it")
+    return values.cast(kind)
+
+
+def load_parquet(path: Path, asked: Asked) -> Iterator[Loaded]:
+    """Read Parquet, in batches of rows; of GeoParquet the points, or the lines, of its primary column."""
+    parquet = library("pyarrow.parquet", "pyarrow")
+    with parquet.ParquetFile(path) as file:
+        geo = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
+        rows = 0
+        for batch in file.iter_batches(batch_size=BATCH_ROWS):
+            rows += batch.num_rows
+            columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            yield points_of(columns, asked) if geo is None or asked.axes else _geometries(columns, geo, asked)
+        if not rows:
+            raise FileError("there are no vertices in it")
+
+
+load_geoparquet = load_parquet
+
+
+def points_of(columns: Mapping[str, Any], asked: Asked) -> Loaded:
+    """Points of Arrow's columns by name."""
+    axes = _axes_of(list(columns), asked)
+    owner = asked.object_ids or (OBJECT if OBJECT in columns else None)
+    if owner is not None and owner not in columns:
+        raise NotFoundError.among("column", owner, columns)
+    attributes, left = _attributes({n: c for n, c in columns.items() if n not in (*axes, owner)}, asked)
     return Loaded(
         kind="points",
-        positions=frame[axes].to_numpy(),
-        attributes={str(name): _values(frame[name]) for name in asked.columns or rest},
-        object_ids=frame[OBJECT].to_numpy() if OBJECT in frame.columns else None,
+        positions=_positions([(name, columns[name]) for name in axes]),
+        axes=tuple(asked.axes) if asked.axes else None,
+        attributes=attributes,
+        object_ids=None if owner is None else _whole(owner, columns[owner]),
+        left_out=left,
     )
 
 
-def _values(column: Any) -> np.ndarray[Any, Any]:
-    if column.dtype.kind in "biuf":
-        return np.asarray(column.to_numpy())
-    text: np.ndarray[Any, Any] = column.astype(object).where(column.notna(), None).to_numpy()
-    return text
+def _axes_of(names: Sequence[str], asked: Asked) -> list[str]:
+    """Columns that are positions: those asked for, else x, y, ... as they are, else in capitals."""
+    lower = {name.lower(): name for name in reversed(names)}
+    wanted = asked.axes or [axis for axis in AXES if axis in lower]
+    found = [name if name in names else lower.get(name.lower()) for name in wanted]
+    if None in found or len(found) < 2 or (not asked.axes and tuple(wanted) != AXES[: len(wanted)]):
+        expected = listed(asked.axes) if asked.axes else "x, y, ..."
+        raise FileError(f"columns {expected} are wanted for positions, found {listed(names)}: axes= names others")
+    return [name for name in found if name is not None]
+
+
+def _attributes(columns: Mapping[str, Any], asked: Asked) -> tuple[dict[str, Any], tuple[str, ...]]:
+    wanted = list(columns) if asked.columns is None else list(asked.columns)
+    for name in wanted:
+        if name not in columns:
+            raise NotFoundError.among("column", name, columns)
+    values = {name: arrow_values(columns[name]) for name in wanted}
+    kept = {name: array for name, array in values.items() if array is not None}
+    return kept, tuple(f"column {name} of {columns[name].type}" for name in wanted if name not in kept)
+
+
+def _positions(columns: Sequence[tuple[str, Any]]) -> Values:
+    """(N, D) float64, or float32 where all are."""
+    found = []
+    for name, column in columns:
+        values = arrow_values(column)
+        if values is None or values.dtype.kind not in "iuf":
+            example = next((text for text in column.to_pylist() if not _is_number(text)), None)
+            raise FileError(f"column {name!r} is of {column.type}, numbers are wanted: {example!r}")
+        if np.ma.is_masked(values) or (values.dtype.kind == "f" and np.isnan(values).any()):
+            raise FileError(f"column {name!r} has no value in some rows")
+        if values.dtype.kind in "iu" and ((values > MOST_EXACT) | (values < -MOST_EXACT)).any():
+            raise FileError(f"column {name!r} has whole numbers beyond 2**53, which positions cannot hold")
+        found.append(np.asarray(values))
+    single = {array.dtype for array in found} == {np.dtype(np.float32)}
+    return np.column_stack([array.astype(np.float32 if single else np.float64, copy=False) for array in found])
+
+
+def _is_number(text: Any) -> bool:
+    return not isinstance(text, str) or re.fullmatch(r"\s*[+-]?[\d.]+([eE][+-]?\d+)?\s*", text) is not None
+
+
+def _whole(name: str, column: Any) -> Values:
+    values = arrow_values(column)
+    if values is None or values.dtype.kind not in "iu" or np.ma.is_masked(values):
+        raise FileError(f"column {name!r} says the object of each row: whole numbers are wanted, none missing")
+    return np.asarray(values)
+
+
+def arrow_values(column: Any) -> Any:
+    """Values of an Arrow column as `Loaded` has them, (N,), or (N, C) of lists of one length; None of other types."""
+    arrow = library("pyarrow")
+    types, kind = arrow.types, column.type
+    if types.is_dictionary(kind):
+        return arrow_values(column.dictionary_decode())
+    if types.is_fixed_size_list(kind):
+        inner = arrow_values(column.flatten())
+        return None if column.null_count or inner is None else inner.reshape(len(column), kind.list_size)
+    if types.is_boolean(kind) or types.is_integer(kind):
+        filled = column.fill_null(arrow.scalar(0).cast(kind))
+        plain = np.asarray(filled.to_numpy(zero_copy_only=False))
+        missing = np.asarray(column.is_null().to_numpy(zero_copy_only=False), np.bool_)
+        return np.ma.MaskedArray(plain, missing) if column.null_count else plain
+    text = types.is_string(kind) or types.is_large_string(kind)
+    if types.is_date(kind):
+        column = column.cast(arrow.timestamp("s"))
+    if text or types.is_floating(kind) or types.is_date(kind) or (types.is_timestamp(kind) and kind.tz is None):
+        return np.asarray(column.to_numpy(zero_copy_only=False), object if text else None)
+    return None
+
+
+def _geometries(columns: Mapping[str, Any], geo: Mapping[str, Any], asked: Asked) -> Loaded:
+    """Points, or lines, each an object, of GeoParquet's primary column (specification 1.1)."""
+    primary = geo["primary_column"]
+    stated = geo["columns"][primary]
+    system = stated.get("crs", "OGC:CRS84")
+    system = None if system is None else library("pyproj").CRS.from_user_input(system)
+    positions, lengths = _geometry(columns[primary], stated["encoding"])
+    units = None if system is None else units_of(system)
+    others = {name: column for name, column in columns.items() if name != primary}
+    owner = None if asked.object_ids is None and OBJECT not in columns else asked.object_ids or OBJECT
+    attributes, left = _attributes({name: c for name, c in others.items() if name != owner}, asked)
+    ids = None if owner is None else _whole(owner, columns[owner])
+    about: dict[str, Any] = {
+        "positions": positions,
+        "unit": None if units is None else units[: positions.shape[1]],
+        "crs": None if system is None else crs_of(system),
+        "object_ids": ids,
+        "left_out": left,
+    }
+    if lengths is None:
+        return Loaded(kind="points", attributes=attributes, **about)
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return Loaded(kind="polylines", offsets=offsets, object_attributes=attributes, **about)
+
+
+def _geometry(column: Any, encoding: str) -> tuple[Values, Values | None]:
+    """(N, D) positions, and of lines the vertices of each."""
+    arrow = library("pyarrow")
+    if column.null_count:
+        raise FileError("some rows have no geometry")
+    if encoding == "point":
+        parts = {field.name: part for field, part in zip(column.type, column.flatten(), strict=True)}
+        return _positions([(axis, parts[axis]) for axis in AXES[:3] if axis in parts]), None
+    if encoding != "WKB":
+        raise FileError(f"geometries are read as WKB, or as points, not as {encoding!r}")
+    column = column.cast(arrow.large_binary())
+    starts = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column)]
+    raw = np.frombuffer(column.buffers()[2] or b"", np.uint8)
+    kinds = np.unique(_words(raw, starts + 1, "<u4")[:, 0]).tolist()
+    if not kinds or (raw[starts] != 1).any() or len(kinds) > 1 or kinds[0] not in WKB:
+        raise FileError(f"points or lines of two or three axes are read, little-endian; found WKB types {kinds}")
+    lines, axes = WKB[kinds[0]]
+    if not lines:
+        return np.ascontiguousarray(_words(raw, starts + 5, "<f8", axes)), None
+    lengths = _words(raw, starts + 5, "<u4")[:, 0].astype(np.int64)
+    ends = np.cumsum(lengths)
+    within = np.arange(int(ends[-1])) - np.repeat(ends - lengths, lengths)
+    return _words(raw, np.repeat(starts + 9, lengths) + within * 8 * axes, "<f8", axes), lengths
+
+
+WKB = {1: (False, 2), 1001: (False, 3), 2: (True, 2), 1002: (True, 3)}
+"""Whether a type of geometry is a line, and its axes, by ISO WKB's number."""
+
+
+def _words(raw: Values, starts: Values, dtype: str, count: int = 1) -> Values:
+    """(n, count) numbers at places of a buffer."""
+    size = np.dtype(dtype).itemsize * count
+    return raw[starts[:, None] + np.arange(size)].copy().view(dtype)
 
 
 def save_csv(out: Outgoing, path: Path) -> int:
-    """Write rows as comma-separated text with a line of names."""
-    library("pandas", "pandas")
+    """Write rows as text with a line of names, separated by commas, or by tabs where the suffix says so."""
+    arrow = library("pyarrow")
+    separator = "\t" if path.name.lower().endswith(".tsv") else ","
     count = 0
     with path.open("w", newline="", encoding="utf-8") as file:
         for number, frame in enumerate(out.frames()):
-            frame.to_csv(file, index=False, header=number == 0)
-            count += len(frame)
+            table = arrow.Table.from_pandas(frame, preserve_index=False)
+            if not number:
+                names = arrow.chunked_array([table.schema.names])
+                file.write(separator.join(_quoted(names, separator).to_pylist()) + "\n")
+            if len(table):
+                file.write("\n".join(_lines(table, separator).to_pylist()) + "\n")
+            count += len(table)
     return count
+
+
+def _lines(table: Any, separator: str) -> Any:
+    compute = library("pyarrow.compute", "pyarrow")
+    fields = [_quoted(column, separator) for column in table.columns]
+    return compute.binary_join_element_wise(*fields, separator, null_handling="replace", null_replacement="")
+
+
+def _quoted(column: Any, separator: str) -> Any:
+    """Fields of a column: numbers that read as what they are, text in quotes where it needs them."""
+    arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
+    kind = column.type
+    text = column.cast(kind.value_type).cast(arrow.string()) if arrow.types.is_dictionary(kind) else column
+    text = text.cast(arrow.string())
+    if arrow.types.is_floating(kind):
+        return compute.replace_substring_regex(text, r"^(-?\d+)$", r"\1.0")
+    if arrow.types.is_string(kind) or arrow.types.is_large_string(kind) or arrow.types.is_dictionary(kind):
+        inside = compute.replace_substring(text, '"', '""')
+        needs = compute.match_substring_regex(text, rf'^$|^\s|\s$|["\r\n{separator}]')
+        return compute.if_else(needs, compute.binary_join_element_wise('"', inside, '"', ""), text)
+    return text
 
 
 def save_parquet(out: Outgoing, path: Path) -> int:
     """Write rows as Parquet."""
+    return _write_parquet(out, path, lambda table: table)
+
+
+def _write_parquet(out: Outgoing, path: Path, changed: Callable[[Any], Any]) -> int:
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
     count, writer = 0, None
     try:
         for frame in out.frames():
-            table = arrow.Table.from_pandas(frame, preserve_index=False)
+            table = changed(arrow.Table.from_pandas(frame, preserve_index=False))
             writer = writer or parquet.ParquetWriter(path, table.schema)
-            writer.write_table(table)
-            count += len(frame)
+            writer.write_table(table.cast(writer.schema))
+            count += len(table)
     finally:
         if writer is not None:
             writer.close()
     return count
 
 
-def load_npz(path: Path, asked: Asked) -> Loaded:
-    """Read what `save_npz` writes: ``vertices``, ``edges`` or ``faces``, ``attribute:NAME``."""
-    with np.load(path) as arrays:
-        found = {name: arrays[name] for name in arrays.files}
-    if "vertices" not in found:
-        raise FileError(f"an array 'vertices' is wanted, found {sorted(found)}")
-    kind: Kind = "mesh" if "faces" in found else "graph" if "edges" in found else "points"
-    prefix = "attribute:"
-    attributes = {name.removeprefix(prefix): values for name, values in found.items() if name.startswith(prefix)}
-    edges = None if kind == "mesh" else found.get("edges")
-    return Loaded(kind=kind, positions=found["vertices"], attributes=attributes, faces=found.get("faces"), edges=edges)
+def save_geoparquet(out: Outgoing, path: Path) -> int:
+    """Write GeoParquet 1.1: a row a point with its attributes, or a row a line with those of its object."""
+    system = system_of(out.crs)
+    if system is None and out.crs:
+        out.leave("crs")
+    if out.geometry == "point_cloud":
+        out.leave(*(f"object attribute {name}" for name in out.object_attributes))
+        names = out.level._view.data.store.world.names[:3] if out.world else out.level.store.axes[:3]
+        return _write_parquet(out, path, lambda table: _with_points(table, list(names), system))
+    arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
+    paths = out.paths
+    tables = out.of_paths(out.object_attributes)
+    flat = {name: values for name, values in tables.items() if values.ndim == 1}
+    out.leave(*(f"attribute {name}" for name in out.attribute_names))
+    out.leave(*(f"object attribute {name}" for name in tables if name not in flat))
+    geometry = _wkb(paths.vertices, np.diff(paths.offsets))
+    table = arrow.table({OBJECT: paths.ids, **flat, "geometry": geometry})
+    parquet.write_table(_geo_table(table, "LineString", paths.vertices.shape[1], system), path)
+    return len(paths.vertices)
 
 
-def save_npz(out: Outgoing, path: Path) -> int:
-    """Write a compressed NumPy archive: ``vertices``, ``edges`` or ``faces``, and ``attribute:NAME``."""
-    arrays: dict[str, Any] = {"vertices": out.positions} | {
-        f"attribute:{name}": values for name, values in out.attributes.items()
+def _with_points(table: Any, names: list[str], system: Any) -> Any:
+    positions = np.column_stack([np.asarray(table[name], np.float64) for name in names])
+    geometry = _wkb(positions, None)
+    return _geo_table(table.drop_columns(names).append_column("geometry", geometry), "Point", len(names), system)
+
+
+def _geo_table(table: Any, kind: str, axes: int, system: Any) -> Any:
+    """Table with GeoParquet's metadata."""
+    about = {
+        "encoding": "WKB",
+        "geometry_types": [f"{kind} Z" if axes > 2 else kind],
+        "crs": None if system is None else system.to_json_dict(),
     }
-    arrays |= {name: values for name in ("edges", "faces") if (values := getattr(out, name)) is not None}
-    with path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    return len(out.positions)
+    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}}
+    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"geo": json.dumps(geo).encode()})
+
+
+def _wkb(positions: Values, lengths: Values | None) -> Any:
+    """Arrow's column of points, or of lines that have so many vertices each."""
+    arrow = library("pyarrow")
+    lines, axes = lengths is not None, positions.shape[1]
+    kind = next(number for number, form in WKB.items() if form == (lines, axes))
+    counts = np.ones(len(positions), np.int64) if lengths is None else lengths
+    head, row = 9 if lines else 5, 8 * axes
+    sizes = head + counts * row
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    raw = np.empty(int(starts[-1]), np.uint8)
+    at = starts[:-1]
+    raw[at] = 1
+    raw[at[:, None] + 1 + np.arange(4)] = np.array([kind], "<u4").view(np.uint8)
+    if lines:
+        raw[at[:, None] + 5 + np.arange(4)] = counts.astype("<u4").view(np.uint8).reshape(-1, 4)
+    within = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
+    places = np.repeat(at + head, counts) + within * row
+    raw[places[:, None] + np.arange(row)] = np.ascontiguousarray(positions, "<f8").view(np.uint8).reshape(-1, row)
+    buffers = [None, arrow.py_buffer(starts.astype(np.int64)), arrow.py_buffer(raw)]
+    return arrow.LargeBinaryArray.from_buffers(arrow.large_binary(), len(counts), buffers)

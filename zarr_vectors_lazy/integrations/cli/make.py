@@ -16,7 +16,7 @@ from zarr_vectors_lazy.integrations.cli.output import print_json
 
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="FILES... STORE", help=f"Files, folders, patterns ({', '.join(suffixes('load'))}); a URL."),
+    typer.Argument(metavar="FILES... STORE", help=f"Files, folders, patterns ({', '.join(suffixes('reads'))}); a URL."),
 ]
 Named = Annotated[str | None, typer.Option("--format", help="Of the files; else as their suffixes say.")]
 Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes wanted; else all.")]

@@ -12,7 +12,7 @@ from zarr_vectors_lazy.files.formats import suffixes
 from zarr_vectors_lazy.integrations.cli import options as given
 from zarr_vectors_lazy.integrations.cli.output import print_json
 
-OUT = f"File to write ({', '.join(suffixes('save'))}), or - for standard output, as --format says (csv)."
+OUT = f"File to write ({', '.join(suffixes('writes'))}), or - for standard output, as --format says (csv)."
 Out = Annotated[str, typer.Argument(metavar="OUT", help=OUT, show_default=False)]
 Named = Annotated[str | None, typer.Option("--format", help="Of the file; else as its suffix says.")]
 Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes wanted; else all.")]

@@ -1,0 +1,235 @@
+"""CSV, Parquet, GeoParquet and NumPy archives there and back, value by value."""
+
+import gzip
+import json
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet
+import pytest
+
+import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError
+from zarr_vectors_lazy.files import loaded
+
+TABLES = [".csv", ".csv.gz", ".tsv", ".parquet", ".geoparquet", ".CSV"]
+BIG = 720575940631797753
+
+
+@pytest.fixture
+def level(tmp_path):
+    """Points with objects and attributes of several dtypes."""
+    zvl.write_points(
+        tmp_path / "a.zv",
+        np.array([[0.1, 0, 0], [1, 2.5, 3], [7, 8, 9], [7.25, 1e-7, 3]]),
+        chunk_shape=5,
+        object_ids=[7, 7, 40, BIG],
+        object_attributes={"volume": np.array([1.5, 2, 3])},
+        vertex_attributes={
+            "segment": np.array([BIG, 2, 3, 4]),
+            "weight": np.array([0.1, 0.2, np.nan, 1], np.float32),
+            "whole": np.array([1.0, 2, 3, 4]),
+            "kind": np.array(['a,"b"', "", " c", "NA"]),
+            "flag": np.array([True, False, True, True]),
+        },
+        units="um",
+    )
+    return zvl.open_zv(tmp_path / "a.zv")[0]
+
+
+def rows(level):
+    """Values of the rows of a level by column, ordered by position."""
+    order = np.lexsort(level.vertices.compute().T)
+    values = {"vertices": level.vertices} | dict(level.attributes)
+    return {name: array.compute()[order] for name, array in values.items()}
+
+
+@pytest.mark.parametrize("suffix", TABLES)
+def test_tables_come_back(level, tmp_path, suffix):
+    done = level.to_file(tmp_path / f"b{suffix}")
+    assert "object attribute volume" in done["left_out"]
+    zvl.ingest(tmp_path / f"b{suffix}", tmp_path / "b.zv", chunk_shape=5)
+    found = zvl.open_zv(tmp_path / "b.zv")[0]
+    assert found.objects.ids.tolist() == [7, 40, BIG]
+    expected, again = rows(level), rows(found)
+    assert expected.keys() == again.keys()
+    for name, values in expected.items():
+        assert values.dtype.kind == again[name].dtype.kind, name
+        np.testing.assert_array_equal(again[name].astype(values.dtype), values, err_msg=name)
+
+
+def test_a_plane_and_axes_in_another_order(tmp_path):
+    (tmp_path / "a.csv").write_text("Y,X,v\n1,2,0\n3,4,5\n")
+    zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5)
+    found = zvl.open_zv(tmp_path / "a.zv")[0]
+    assert (found.store.axes, rows(found)["vertices"].tolist()) == (("x", "y"), [[2, 1], [4, 3]])
+    zvl.ingest(tmp_path / "a.csv", tmp_path / "b.zv", chunk_shape=5, axes=["Y", "v"], columns=[], unit="m")
+    other = zvl.open_zv(tmp_path / "b.zv")
+    assert (other.axes, other.units, other[0].attribute_names) == (("Y", "v"), ("m", "m"), ())
+    zvl.write_points(tmp_path / "c.zv", [[3.0, 2, 1, 9]], chunk_shape=5, axes=("t", "z", "y", "x"))
+    zvl.open_zv(tmp_path / "c.zv")[0].to_file(tmp_path / "c.csv")
+    assert (tmp_path / "c.csv").read_text() == "x,y,z,t\n9.0,1.0,2.0,3.0\n"
+    zvl.open_zv(tmp_path / "c.zv")[0].to_file(tmp_path / "c.csv", world=False, overwrite=True)
+    assert (tmp_path / "c.csv").read_text() == "t,z,y,x\n3.0,2.0,1.0,9.0\n"
+
+
+def test_whole_numbers_of_64_bits_are_exact_or_refused(tmp_path):
+    (tmp_path / "a.csv").write_text(f"x,y,id,u\n0,0,{BIG},{2**64 - 2}\n1,1,-5,1\n")
+    zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5)
+    found = rows(zvl.open_zv(tmp_path / "a.zv")[0])
+    assert (found["id"].tolist(), found["u"].tolist()) == ([BIG, -5], [2**64 - 2, 1])
+    for values in (f"{BIG}\n1,1,0.5", f"{2**64 - 2}\n1,1,-1", f"{2**64}\n1,1,1"):
+        (tmp_path / "b.csv").write_text(f"x,y,id\n0,0,{values}\n")
+        with pytest.raises(FileError, match=r"b\.csv: a column holds \d+ beside"):
+            zvl.ingest(tmp_path / "b.csv", tmp_path / "b.zv", chunk_shape=5)
+    (tmp_path / "c.csv").write_text(f"x,y\n{2**53 + 1},0\n")
+    with pytest.raises(FileError, match=r"beyond 2\*\*53"):
+        zvl.ingest(tmp_path / "c.csv", tmp_path / "c.zv", chunk_shape=5)
+
+
+@pytest.mark.parametrize("limit", [0, loaded.MEMORY_NBYTES])
+def test_types_do_not_follow_the_rows_that_are_read_first(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(loaded, "MEMORY_NBYTES", limit)
+    monkeypatch.setattr(loaded, "BLOCK_NBYTES", 1)
+    monkeypatch.setattr("zarr_vectors_lazy.files.tables.BLOCK_NBYTES", 4000)
+    values = [*map(str, range(500)), "0.5", "", "NaN"]
+    lines = [f"{at},{at % 7},{value},t{at % 3}" for at, value in enumerate(values)]
+    (tmp_path / "a.csv.gz").write_bytes(gzip.compress("\n".join(["x,y,v,t", *lines]).encode()))
+    zvl.ingest(tmp_path / "a.csv.gz", tmp_path / "a.zv", chunk_shape=100)
+    level = zvl.open_zv(tmp_path / "a.zv")[0]
+    order = np.argsort(level.vertices.compute()[:, 0])
+    found = level.attributes["v"].compute()[order]
+    assert found[:501].tolist() == [*range(500), 0.5]
+    assert np.isnan(found[501:]).all()
+    assert level.attributes["t"].compute()[order].tolist() == [f"t{at % 3}" for at in range(503)]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "Empty CSV"),
+        ("x,y,z\n", "no vertices"),
+        ("x,y,z\n1,2,three\n", "column 'z' is of string, numbers are wanted: 'three'"),
+        ("x,y,z\n1,2\n", "Expected 3 columns"),
+        ("x,y,x\n1,2,3\n", "more than once"),
+        ("x,y\n1,\n", "'y' has no value in some rows"),
+        ("x,y\n1,inf\n", "not finite"),
+        ("x,y,object_id\n1,1,\n", "'object_id' says the object of each row"),
+        ("x,y,object_id\n1,1,0.5\n", "'object_id' says the object of each row"),
+        ("y,z\n1,2\n", "columns x, y, ... are wanted"),
+    ],
+)
+def test_what_is_no_table_of_points_is_named(tmp_path, text, message):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(FileError, match=message) as found:
+        zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5)
+    assert "a.csv" in str(found.value)
+    assert not (tmp_path / "a.zv").exists()
+
+
+def test_a_column_that_is_not_there(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y,v\n1,2,3\n")
+    for options in ({"columns": ["w"]}, {"object_ids": "w"}):
+        with pytest.raises(NotFoundError, match="no column 'w'; there is"):
+            zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5, **options)
+    with pytest.raises(SelectionError, match="columns 'a', 'b' are wanted"):
+        zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5, axes=["a", "b"])
+
+
+def test_parquet_types(tmp_path):
+    table = pa.table(
+        {
+            "x": pa.array([0, 1], pa.float32()),
+            "y": pa.array([0, 1], pa.float32()),
+            "rgb": pa.array([[1, 2, 3], [4, 5, 6]], pa.list_(pa.uint8(), 3)),
+            "name": pa.array(["a", None]).dictionary_encode(),
+            "deep": pa.array([{"a": 1}, {"a": 2}]),
+        }
+    )
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    done = zvl.ingest(tmp_path / "a.parquet", tmp_path / "a.zv", chunk_shape=5)
+    found = rows(zvl.open_zv(tmp_path / "a.zv")[0])
+    assert done["left_out"] == ["column deep of struct<a: int64>"]
+    assert (found["vertices"].dtype, found["rgb"].tolist()) == (np.float32, [[1, 2, 3], [4, 5, 6]])
+    assert found["name"].tolist() == ["a", ""]
+
+
+def test_geoparquet_of_points_and_lines(tmp_path):
+    crs = {"name": "WGS 84 / UTM zone 18N", "epsg": 32618, "wkt": None}
+    lines = [np.array([[0, 0, 0], [1, 1, 1.0], [2, 0, 0]]), np.array([[5, 5, 5.0], [6, 6, 6]])]
+    zvl.write_polylines(
+        tmp_path / "a.zv", lines, chunk_shape=3, geometry_type="polyline", crs=crs, units="metre", object_ids=[4, 9],
+        object_attributes={"name": np.array(["main", "side"]), "lanes": np.array([2, 1])},
+    )  # fmt: skip
+    zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / "a.geoparquet")
+    about = json.loads(pa.parquet.read_schema(tmp_path / "a.geoparquet").metadata[b"geo"])
+    assert about["columns"]["geometry"]["geometry_types"] == ["LineString Z"]
+    assert about["columns"]["geometry"]["crs"]["id"]["code"] == 32618
+    zvl.ingest(tmp_path / "a.geoparquet", tmp_path / "b.zv", chunk_shape=3)
+    found = zvl.open_zv(tmp_path / "b.zv")
+    assert (found.crs["epsg"], found.units) == (32618, ("metre",) * 3)
+    assert found[0].objects.ids.tolist() == [4, 9]
+    assert found[0].objects.attributes["name"].values.tolist() == ["main", "side"]
+    assert found[0].objects[9].compute().tolist() == lines[1].tolist()
+    table = pa.table({"geometry": pa.array([b"\x01\x03\0\0\0" + bytes(4)] * 2)})
+    schema = pa.parquet.read_schema(tmp_path / "a.geoparquet")
+    pa.parquet.write_table(table.replace_schema_metadata(schema.metadata), tmp_path / "c.parquet")
+    with pytest.raises(FileError, match=r"c\.parquet: points or lines of two or three axes are read"):
+        zvl.ingest(tmp_path / "c.parquet", tmp_path / "c.zv", chunk_shape=3)
+
+
+def test_npz_has_all_that_a_level_has(tmp_path):
+    zvl.write_graph(
+        tmp_path / "a.zv",
+        np.array([[0, 0, 0], [1, 1, 1], [7, 7, 7], [8, 8, 8.0]]),
+        [[1, 0], [3, 2]],
+        kind="skeleton",
+        chunk_shape=5,
+        object_ids=[3, 3, BIG, BIG],
+        object_attributes={"name": np.array(["a", "b"])},
+        groups={"g": [BIG]},
+        group_attributes={"n": np.array([5])},
+        vertex_attributes={"rgb": np.arange(12).reshape(4, 3).astype(np.uint8), "text": np.array(["a", "b", "", "c"])},
+        units="nm",
+        crs={"space": "atlas"},
+    )
+    done = zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / "a.npz")
+    assert done["left_out"] == []
+    zvl.ingest(tmp_path / "a.npz", tmp_path / "b.zv", chunk_shape=5)
+    found = zvl.open_zv(tmp_path / "b.zv")
+    assert (found.geometry_types, found.units, found.crs) == (("skeleton",), ("nm",) * 3, {"space": "atlas"})
+    for name, values in rows(zvl.open_zv(tmp_path / "a.zv")[0]).items():
+        np.testing.assert_array_equal(rows(found[0])[name], values)
+    assert found[0].objects.attributes["name"].values.tolist() == ["a", "b"]
+    assert found[0].objects.groups["g"].tolist() == [BIG]
+    assert found[0].objects.groups.attributes["n"].values.tolist() == [5]
+    assert len(found[0].edges.compute()) == 2
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"points": np.eye(3)},
+        {"vertices": np.arange(3)},
+        {"vertices": np.array([["a", "b"]])},
+        {"vertices": np.array([[0.0, np.nan]])},
+        {"vertices": np.eye(3), "edges": np.array([[0, 9]])},
+        {"vertices": np.eye(3), "attribute:a": np.arange(5)},
+        {"vertices": np.eye(3), "attribute:a": np.array([{}, {}, {}], object)},
+        {"vertices": np.eye(3), "offsets": np.array([0, 9])},
+        {"vertices": np.eye(3), "missing:attribute:a": np.zeros(3, bool)},
+    ],
+)
+def test_archives_of_other_things_are_named(tmp_path, arrays):
+    np.savez(tmp_path / "a.npz", **arrays)
+    with pytest.raises(SelectionError, match=r"a\.npz"):
+        zvl.ingest(tmp_path / "a.npz", tmp_path / "a.zv", chunk_shape=5)
+    assert not (tmp_path / "a.zv").exists()
+
+
+def test_pandas_reads_what_is_written(level, tmp_path):
+    level.to_file(tmp_path / "a.csv")
+    frame = pd.read_csv(tmp_path / "a.csv", keep_default_na=False)
+    assert sorted(frame["kind"]) == ["", " c", "NA", 'a,"b"']
+    assert sorted(frame["object_id"]) == [7, 7, 40, BIG]
