@@ -12,8 +12,8 @@ FULL = (
     "# made by hand\nmtllib a.mtl\n"
     "o left part\nv 0 0 0 1 0 0\nv 1 0 0 0 1 0\nv 0 1 0 0 0 1\nv 1 1 0 1 1 1\n"
     "vt 0 0\nvt 1 0\nvt 0 1\nvt 1 1\nvn 0 0 1\nvn 0 0 1\n"
-    "f 1/1/1 2/2/1 \\\n 3/3/2\nf 2/2/1 4/4/2 3/3/1\n"
-    "o right\nv 9 0 0 0 0 0\nv 10 0 0 .5 .5 .5\nv 9 1 0 .25 0 0\nf -3/-4/-1 -2/-3/-1 -1/-2/-1\n"
+    "usemtl red\ns 1\nf 1/1/1 2/2/1 \\\n 3/3/2\nf 2/2/1 4/4/2 3/3/1\n"
+    "o right\nv 9 0 0 0 0 0\nv 10 0 0 .5 .5 .5\nv 9 1 0 .25 0 0\nusemtl blue\nf -3/-4/-1 -2/-3/-1 -1/-2/-1\n"
 )
 
 

@@ -96,3 +96,16 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
 def test_errors_name_the_file(tmp_path):
     with pytest.raises(FileError, match=r"a\.swc: "):
         loaded(write(tmp_path, "1 0 0 0\n"))
+
+
+def test_comments_of_several_files_are_kept_by_name(tmp_path):
+    for number, comment in enumerate(["same", "same", "other"]):
+        write(tmp_path, f"# {comment}\n1 1 {number} 0 0 1 -1\n2 3 1 1 0 1 1\n", f"n{number}.swc")
+    place = tmp_path / "a.zarrvectors"
+    zvl.ingest([tmp_path / "n0.swc", tmp_path / "n1.swc"], place)
+    assert zvl.open_zv(place).headers == {"swc": {"comment": ["same"]}}
+    zvl.ingest(tmp_path / "n*.swc", place, overwrite=True)
+    assert zvl.open_zv(place).headers["swc"]["files"]["n2.swc"] == {"comment": ["other"]}
+    assert zvl.open_zv(place)[0].objects.attributes["name"].values.tolist() == ["n0.swc", "n1.swc", "n2.swc"]
+    zvl.rechunk(place, tmp_path / "b.zarrvectors", chunk_shape=5)
+    assert zvl.open_zv(tmp_path / "b.zarrvectors").headers == zvl.open_zv(place).headers

@@ -118,6 +118,7 @@ def write_loaded(
     """Write what files hold as a store; parameters as for `ingest`."""
     count, ndim = loaded.positions.shape
     given: dict[str, Any] = {"axes": axes or loaded.axes, "units": unit or loaded.unit, "crs": loaded.crs, **options}
+    given["headers"] = dict(loaded.header) or None
     if not count:
         if loaded.offsets is None:
             raise SelectionError("there are no vertices in the file")

@@ -23,6 +23,8 @@ Array = Any
 """NumPy's; Dask's, once blocks are joined that would not fit into memory."""
 BLOCK_NBYTES = 16 * 1024**2
 MEMORY_NBYTES = 64 * 1024**2  # up to which the blocks of all files are joined in memory
+FILES = "files"  # what files say of themselves by name, where they do not all say the same
+MAX_HEADERS = 1000  # files whose headers are kept
 NAME = "name"  # object attribute that keeps the name of a file of several
 
 
@@ -169,6 +171,8 @@ class Joined:
     def _numbered(self, block: Loaded, first: int, name: str, *, begins: bool) -> Loaded:
         """Rows and objects of a block counted from the first file on."""
         changed: dict[str, Any] = {"groups": dict(block.groups)}
+        if self._several and begins:
+            changed["header"] = {kind: {FILES: {name: said}} for kind, said in block.header.items()}
         for links in ("edges", "faces"):
             if (values := getattr(block, links)) is not None:
                 changed[links] = np.asarray(values, np.int64) + self._rows
@@ -270,16 +274,38 @@ def concatenated(blocks: Sequence[Loaded]) -> Loaded:
     left = [f"object attribute {name}" for table in tables for name in table if name not in shared]
     left += [text for block in blocks for text in block.left_out]
     crs = {json.dumps(block.crs, sort_keys=True): block.crs for block in blocks}
+    header, more = _headers([block.header for block in blocks])
     grouped = [block.group_attributes for block in blocks if block.group_attributes]
     return replace(
         _with_arrays(blocks[0], arrays),
         crs=blocks[0].crs if len(crs) == 1 else None,
+        header=header,
         object_attributes={name: _stacked(name, [table[name] for table in tables]) for name in shared},
         groups={name: np.unique(np.concatenate(parts)) for name, parts in members.items()},
         group_attributes=grouped[0] if len(grouped) == 1 and len(names) == len(blocks[0].groups) else {},
         means=frozenset().union(*(block.means for block in blocks)),
-        left_out=tuple(dict.fromkeys([*left, *(["reference systems that differ"] if len(crs) > 1 else [])])),
+        left_out=tuple(dict.fromkeys([*left, *more, *(["reference systems that differ"] if len(crs) > 1 else [])])),
     )
+
+
+def _headers(headers: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    """Headers of several files by format: once where all say the same, else by file; and what is left out of them."""
+    found: dict[str, Any] = {}
+    for header in headers:
+        for kind, said in header.items():
+            if FILES in said:
+                found.setdefault(kind, {FILES: {}})[FILES].update(said[FILES])
+            else:
+                found.setdefault(kind, said)
+    left = []
+    for kind, said in list(found.items()):
+        of_files = list(said.get(FILES, {}).values())
+        if of_files and all(one == of_files[0] for one in of_files):
+            found[kind] = of_files[0]
+        elif len(of_files) > MAX_HEADERS:
+            del found[kind]
+            left.append(f"headers of {len(of_files)} files that differ")
+    return found, left
 
 
 def _stacked(key: str, parts: Sequence[Any]) -> Any:

@@ -68,6 +68,13 @@ class Copied:
                 session.put([Put(key, bytes(data), array=docs[path]) for key, data in found if data is not None])
 
 
+def copied_headers(headers: Mapping[str, Json], target: StoreSpec) -> Copied | None:
+    """What a new store has of the files that it is of: their headers by name; None where there are none."""
+    group = {"zarr_format": 3, "node_type": "group"}
+    documents = {f"{HEADERS}/{name}": {**group, "attributes": dict(of)} for name, of in headers.items()}
+    return Copied(notes=Notes(), source=target, documents=documents) if documents else None
+
+
 def _object_keys(path: str, doc: Json) -> Iterator[str]:
     """Keys of all objects that a Zarr array may have."""
     if doc.get("node_type") != "array":

@@ -14,14 +14,13 @@ from zarr_vectors_lazy.access.write.session import WriteSession, begin_write
 from zarr_vectors_lazy.access.write.spill import SpillFolder, flat
 from zarr_vectors_lazy.access.write.whole import (
     batches,
-    dense_puts,
     empty_record,
-    level_draft,
+    finish,
     write_chunks,
     write_links,
 )
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.format.writing import CURRENT, MISSING
+from zarr_vectors_lazy.format.writing import MISSING
 from zarr_vectors_lazy.kernels import arrange
 from zarr_vectors_lazy.kernels.arrange import Arranged, FragmentTable
 from zarr_vectors_lazy.kernels.records import Records, attribute_field, block_of
@@ -310,12 +309,7 @@ def commit_write(
     records = [empty_record(plan.coords.shape[1]), *written]
     if sum(record.vertex_count for record in records) != int(plan.counts.sum()):
         raise StoreError("rows were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
-    copied = plan.job.copied
-    notes = None if copied is None else copied.notes
-    done = plan.writer(session).finish(level_draft(whole), records, dense_puts(whole), notes)
-    if copied is not None:
-        copied.put(session)
-    session.commit(CURRENT.root(plan.job.store, notes))
+    done = finish(whole, plan.writer(session), session, records)
     if folder is not None:
         folder.remove()
     return summarise(whole, done)

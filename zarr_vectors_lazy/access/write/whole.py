@@ -1,7 +1,7 @@
 """A whole store from arrays: chunks encoded and put by a few threads, metadata last."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from zarr_vectors_lazy.access.progress import progress_bar
 from zarr_vectors_lazy.access.write.job import Prepared, WriteJob, check_cells
 from zarr_vectors_lazy.access.write.level import LevelWriter
-from zarr_vectors_lazy.access.write.session import begin_write
+from zarr_vectors_lazy.access.write.session import WriteSession, begin_write
 from zarr_vectors_lazy.format.writing import CURRENT, encode_rows, encode_tiling
 from zarr_vectors_lazy.kernels.arrange import Arranged
 from zarr_vectors_lazy.kernels.routing import stored, take
@@ -47,9 +47,20 @@ def write_store(job: WriteJob, summarise: Callable[[Prepared, LevelRecord], dict
         for part, record in zip(parts, pool.map(lambda part: write_chunks(prepared, writer, part), parts), strict=True):
             records.append(record)
             advance(len(part))
-    done = writer.finish(level_draft(prepared), records, dense_puts(prepared))
-    session.commit(CURRENT.root(job.store))
-    return summarise(prepared, done)
+    return summarise(prepared, finish(prepared, writer, session, records))
+
+
+def finish(
+    prepared: Prepared, writer: LevelWriter, session: WriteSession, records: Sequence[LevelRecord]
+) -> LevelRecord:
+    """Put what is left when cells are written: objects, metadata, what is copied, and the root last."""
+    copied = prepared.job.copied
+    notes = None if copied is None else copied.notes
+    done = writer.finish(level_draft(prepared), records, dense_puts(prepared), notes)
+    if copied is not None:
+        copied.put(session)
+    session.commit(CURRENT.root(prepared.job.store, notes))
+    return done
 
 
 def empty_record(ndim: int) -> LevelRecord:

@@ -42,6 +42,7 @@ GIVEN = {
     "bounds": None,
     "dtype": None,
     "aggregate": None,
+    "headers": None,
     "backend": None,
     "storage_options": None,
     "progress": False,

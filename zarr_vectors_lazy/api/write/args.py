@@ -352,6 +352,17 @@ def parse_numbers(values: Mapping[str, Any] | None, rows: int, what: str) -> dic
     return found
 
 
+def parse_headers(headers: Any) -> dict[str, Any]:
+    """Headers by name; raises SelectionError if one is no mapping that JSON can hold, or its name no path segment."""
+    found = dict(by_name(headers, "headers"))
+    for name, of in found.items():
+        check_name(name, "headers")
+        if not isinstance(of, Mapping):
+            raise SelectionError(f"headers[{name!r}] must be a mapping, found {type(of).__name__}")
+        check_json(of, f"headers[{name!r}]")
+    return found
+
+
 def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | None]:
     """How values are joined on coarser levels, by attribute.
 

@@ -8,6 +8,7 @@ from typing import Any
 import dask
 import numpy as np
 
+from zarr_vectors_lazy.access.write.copied import copied_headers
 from zarr_vectors_lazy.access.write.job import Column, Kind, ObjectTable, Prepared, Values, WriteJob
 from zarr_vectors_lazy.access.write.session import Mode, check_mode
 from zarr_vectors_lazy.access.write.whole import THREADS, write_store
@@ -39,6 +40,7 @@ class Options:
     crs: Any
     dtype: Any
     aggregate: Any
+    headers: Any
     compressor: Any
     checksum: bool
     shard_shape: Any
@@ -138,6 +140,7 @@ def make_job(
         links=links,
         link_values=dict(link_values or {}),
         aggregate=args.parse_rules(options.aggregate, columns),
+        copied=copied_headers(args.parse_headers(options.headers), spec),
         progress=options.progress,
     )
 

@@ -35,6 +35,7 @@ def write_graph(
     crs: Any = None,
     dtype: Any = None,
     aggregate: Mapping[str, Rule | None] | None = None,
+    headers: Mapping[str, Any] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -66,7 +67,7 @@ def write_graph(
     link_attributes
         (M,) or (M, C) numbers by name, cut as ``edges`` where those are a Dask array. Those of a
         skeleton make it store every edge.
-    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, compressor, checksum, shard_shape
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
     mode, compute, progress
         As `write_points`.
@@ -129,6 +130,7 @@ def write_mesh(
     crs: Any = None,
     dtype: Any = None,
     aggregate: Mapping[str, Rule | None] | None = None,
+    headers: Mapping[str, Any] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -155,7 +157,7 @@ def write_mesh(
         As `write_points`; without ``object_ids`` all vertices are object 0.
     link_attributes
         (F,) or (F, C) numbers by name, cut as ``faces`` where those are a Dask array.
-    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, compressor, checksum, shard_shape
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
     mode, compute, progress
         As `write_points`.

@@ -185,7 +185,8 @@ def write_source(
     SelectionError, StoreError
         As the writers.
     """
-    job = replace(template(path, source.sample, shape, options), copied=copied)
+    job = template(path, source.sample, shape, options)
+    job = replace(job, copied=copied or job.copied)
     if links is not None:
         values = (links if links.values is None else links.values).sample.values
         job = replace(job, links=links.sample.links, link_values=dict(values))

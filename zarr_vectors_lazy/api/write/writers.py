@@ -36,6 +36,7 @@ def write_points(
     crs: Any = None,
     dtype: Any = None,
     aggregate: Mapping[str, Rule | None] | None = None,
+    headers: Mapping[str, Any] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -86,6 +87,8 @@ def write_points(
         How `build_pyramid` is to join the values of attributes, by name: ``"mean"``, ``"min"``, ``"max"``, ``"sum"``,
         ``"mode"``, ``"first"``, or None to leave one out; it is kept with the attribute. Whole numbers that measure
         (intensity, a colour) want ``"mean"``, where the default is the most frequent.
+    headers
+        What files that this is of say of themselves, by name of their format: mappings that JSON can hold.
     compressor, checksum
         How cells are stored, see `how_to/write`.
     shard_shape
@@ -149,6 +152,7 @@ def write_lines(
     crs: Any = None,
     dtype: Any = None,
     aggregate: Mapping[str, Rule | None] | None = None,
+    headers: Mapping[str, Any] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -177,7 +181,7 @@ def write_lines(
         None: the two ends of a line are no stored link.
     groups, group_attributes
         As `write_points`.
-    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, compressor, checksum, shard_shape
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
     mode, compute, progress
         As `write_points`.
@@ -234,6 +238,7 @@ def write_polylines(
     crs: Any = None,
     dtype: Any = None,
     aggregate: Mapping[str, Rule | None] | None = None,
+    headers: Mapping[str, Any] | None = None,
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
@@ -266,7 +271,7 @@ def write_polylines(
         None: consecutive vertices are no stored links.
     groups, group_attributes
         As `write_points`.
-    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, compressor, checksum, shard_shape
+    chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
     mode, compute, progress
         As `write_points`.
