@@ -70,21 +70,11 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
 
 def read_ids(source: Source, index: ObjectIndex) -> IntArray:
     """(O,) int64 object id of each manifest row (spec 0.9, 8); read once per process, and kept."""
-    if index.parts:
-        return _chained_ids(source, index)
     if index.ids is None:
         adopt_limits()
         check_array(8 * index.count, f"ids of {index.count} objects", source.spec.url)
         return np.arange(index.count, dtype=np.int64)
     return _kept_rows((source, index.ids.path, index.digest), source, index.ids, 0, index.count)
-
-
-def _chained_ids(source: Source, index: ObjectIndex) -> IntArray:
-    """Ids of several levels: in the order of the first, then what the next ones have beside."""
-    every = np.concatenate([read_ids(source, part) for _, part in index.parts])
-    _, first = np.unique(every, return_index=True)
-    ids: IntArray = every[np.sort(first)]
-    return ids
 
 
 def forget(source: Source) -> None:

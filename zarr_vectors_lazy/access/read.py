@@ -12,6 +12,7 @@ from zarr_vectors_lazy.access.limits import adopt_limits
 from zarr_vectors_lazy.access.talk import converse
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
+from zarr_vectors_lazy.format.chain import ChainLayout
 from zarr_vectors_lazy.format.fragments import decode_fragments
 from zarr_vectors_lazy.format.vectors import (
     decode_attribute,
@@ -83,7 +84,10 @@ class placed:
 
 
 def _corrupt(source: Source, spec: CellSpec, coord: Sequence[int], reason: str) -> CorruptChunkError:
-    return CorruptChunkError(reason, level=source.level, array=spec.path, chunk=dotted(coord), url=source.spec.url)
+    level, path = source.level, spec.path
+    if isinstance(spec.layout, ChainLayout):
+        level, path, coord = spec.layout.place(coord)
+    return CorruptChunkError(reason, level=level, array=path, chunk=dotted(coord), url=source.spec.url)
 
 
 def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw) -> Buffer:

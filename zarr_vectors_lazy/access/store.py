@@ -1,10 +1,12 @@
 """Opening a store: its root, its levels' nodes, and nothing else."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
+from zarr_vectors_lazy.access.chain import ChainData
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.metadata import MetaTree
-from zarr_vectors_lazy.errors import FormatError, UnsupportedCapabilityError
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found, Generation
 from zarr_vectors_lazy.format.registry import generation_of
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
@@ -20,7 +22,7 @@ class OpenStore:
     tree, generation, meta
         The store's nodes, what reads them, the parsed root.
     levels
-        The levels whose groups are there, by index.
+        The levels whose groups are there, by index, each as it is stored.
     digest
         Changes when the root does.
     """
@@ -30,6 +32,24 @@ class OpenStore:
     meta: StoreMeta
     levels: dict[int, LevelData]
     digest: str
+
+    @cached_property
+    def complete(self) -> dict[int, LevelData]:
+        """The levels as they are read: those that refine others with all that these store (spec next, 4)."""
+        return {
+            level: ChainData([self.levels[index] for index in data.meta.chain]) if data.meta.chain else data
+            for level, data in self.levels.items()
+        }
+
+    def refuse_additive(self, what: str) -> None:
+        """Raise FormatError if a level refines others: what is made of it, or without them, would be a part."""
+        adding = sorted(level for level, data in self.levels.items() if data.meta.chain)
+        if adding:
+            raise FormatError(
+                f"{what} would break levels {adding}, each of which holds only what the next coarser one does not "
+                "(refinement 'add')",
+                where=self.tree.url,
+            )
 
 
 def open_tree(spec: StoreSpec, consolidated: bool | None) -> OpenStore:
@@ -84,11 +104,6 @@ def _parse(tree: MetaTree, root: Found) -> OpenStore:
         related = generation.relate(parsed, meta)
     except FormatError as error:
         raise type(error)(error.message, where=f"{tree.url}/{error.where}") from error
-    adding = [level for level, one in related.items() if one.chain]
-    if adding:
-        raise UnsupportedCapabilityError(
-            f"levels {adding} are additive: each holds only what the next coarser one does not", where=tree.url
-        )
     levels = {level: LevelData(tree, generation, meta, one, digests[level]) for level, one in related.items()}
     return OpenStore(tree, generation, meta, levels, root.digest)
 

@@ -23,6 +23,7 @@ from zarr_vectors_lazy.graph.narrow import select_objects, select_region, select
 from zarr_vectors_lazy.graph.numbering import sized
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.plan.regions import parse_region
+from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.types import Floats, IntArray
 
 if TYPE_CHECKING:
@@ -53,6 +54,16 @@ class ZVLevel(Outward, Stored, ArraysMixin):
     def index(self) -> int:
         """Number of the level."""
         return self._view.data.meta.index
+
+    @property
+    def own(self) -> "ZVLevel":
+        """The whole level with only what it stores itself: less than all of it where it refines coarser ones.
+
+        Everything else of such a level (``refinement: "add"``) is complete: what it stores, and what the levels that it
+        refines do; its `chunk_keys` have the level that stores a chunk before the chunk's own coordinate.
+        """
+        data = self._store._opened.levels[self.index]
+        return ZVLevel(self._store, LevelView(data, Selection(), self._view.chunking))
 
     @property
     def vertex_count(self) -> int | None:
@@ -109,8 +120,9 @@ class ZVLevel(Outward, Stored, ArraysMixin):
     @property
     def deltas(self) -> tuple[int, ...]:
         """Deltas of the link families whose target level is there, ascending."""
-        levels = self._store.levels
-        return tuple(delta for delta in self._view.data.deltas if self.index + delta in levels)
+        opened = self._store._opened
+        leads = {level - self.index for level, data in opened.levels.items() if not data.meta.chain} | {0}
+        return tuple(delta for delta in self._view.data.deltas if delta in leads)
 
     @property
     def vertices(self) -> da.Array:

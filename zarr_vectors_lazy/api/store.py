@@ -241,7 +241,7 @@ class ZVStore:
         return index in self._opened.levels
 
     def __getitem__(self, index: int) -> ZVLevel:
-        data = self._opened.levels.get(index) if is_whole(index) else None
+        data = self._opened.complete.get(index) if is_whole(index) else None
         if data is None:
             raise NotFoundError.among("level", index, self.levels, where=self.url)
         return ZVLevel(self, LevelView(data, Selection(), self._chunking))

@@ -7,7 +7,7 @@ from typing import Any
 import dask
 
 from zarr_vectors_lazy.access.check.consolidated import check_consolidated
-from zarr_vectors_lazy.access.check.root import check_root, check_stray, vertices_or_finding
+from zarr_vectors_lazy.access.check.root import check_additive, check_root, check_stray, vertices_or_finding
 from zarr_vectors_lazy.access.store import open_tree
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.api.show.table import html_table, text_table
@@ -126,7 +126,7 @@ def _plan(spec: StoreSpec) -> tuple[list[Finding], list[Any]]:
         opened = open_tree(spec, False)
     except FormatError as error:
         return [Finding("structure", "error", "", error.message)], []
-    known = [*check_root(opened), *check_consolidated(opened)]
+    known = [*check_root(opened), *check_additive(opened), *check_consolidated(opened)]
     views = {}
     for index, data in sorted(opened.levels.items()):
         vertices = vertices_or_finding(data)

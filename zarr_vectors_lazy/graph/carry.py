@@ -90,6 +90,7 @@ def carry_store(opened: OpenStore, spec: StoreSpec, options: CarryOptions) -> An
             "the store has parametric objects, which are not carried; leave_out=['parametric'] goes without them",
             where=opened.tree.url,
         )
+    opened.refuse_additive("a copy without what they refine")
     copied = read_copied(opened.tree, opened.meta, opened.levels)
     plans = [_LevelPlanner(opened, data, spec, options) for _, data in sorted(opened.levels.items())]
     root = RootDraft(

@@ -4,6 +4,7 @@ A vertex lies in chunk floor(position / chunk shape), in float64 (spec 0.9, 4.2)
 0.3.0 break that by up to a bin (spec next, 14).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,6 +78,40 @@ class Placement:
         lower = self.spatial(coord[None])[0] * self.chunk_shape
         far = np.maximum(lower - vertices, vertices - (lower + self.chunk_shape)).max(axis=1, initial=0.0)
         return int(np.count_nonzero(far > 0)), float(far.max(initial=0.0))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class StackedPlacement(Placement):
+    """Where the vertices of the chunks of several levels lie; the first component of a chunk says whose it is."""
+
+    levels: Mapping[int, Placement]
+
+    @classmethod
+    def of_levels(cls, levels: Mapping[int, Placement]) -> "StackedPlacement":
+        """Make it of the placement of each level, the finest first."""
+        first = next(iter(levels.values()))
+        known = all(placement.known for placement in levels.values())
+        return cls(chunk_shape=first.chunk_shape, bin_shape=first.bin_shape, known=known, levels=levels)
+
+    def bounds(self, coords: ChunkCoords) -> Floats:
+        """(n, 2, D) lower and upper corner of the region in which the vertices of (n, K) chunks lie."""
+        out = np.empty((len(coords), 2, len(self.chunk_shape)))
+        for level, placement in self.levels.items():
+            at = coords[:, 0] == level
+            out[at] = placement.bounds(coords[at])
+        return out
+
+    def meets(self, coords: ChunkCoords, box: BBox) -> tuple[BoolArray, BoolArray]:
+        """Tell the chunks, (n, K), that may hold vertices of a box, and those whose vertices must all lie in it."""
+        touched, inside = np.zeros((2, len(coords)), np.bool_)
+        for level, placement in self.levels.items():
+            at = coords[:, 0] == level
+            touched[at], inside[at] = placement.meets(coords[at], box)
+        return touched, inside
+
+    def outside(self, vertices: Vertices, coord: ChunkCoords) -> BoolArray:
+        """(N,) whether vertices, (N, D), of the chunk at (K,) lie clearly outside the region of the chunk."""
+        return self.levels[int(coord[0])].outside(vertices, coord)
 
 
 def outside_chunk(vertices: Vertices, coord: Floats, chunk_shape: Floats) -> BoolArray:

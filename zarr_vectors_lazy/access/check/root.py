@@ -5,9 +5,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from zarr_vectors_lazy.access.chain import stored_twice
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.store import OpenStore
-from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.errors import FormatError, listed
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.findings import Check, Finding
 from zarr_vectors_lazy.model.levels import StoreMeta
@@ -17,6 +18,7 @@ from zarr_vectors_lazy.storage.fetch import fetch
 GEOMETRIES = {"point_cloud", "line", "polyline", "streamline", "graph", "skeleton", "mesh"}
 CONVENTIONS = {"implicit_sequential", "explicit", "implicit_sequential_with_branches"}
 EXPLICIT = {"graph", "mesh"}
+ADDITIVE = "additive_levels"
 CELL = re.compile(r"(.+)/c[/.][0-9][0-9/.]*")
 
 
@@ -34,6 +36,29 @@ def check_root(opened: OpenStore) -> Iterator[Finding]:
             text = "multiscales of the root does not name the level, and does not tell its bins"
             yield Finding("metadata", "warning", str(data.meta.index), text)
         yield from _level(data, opened)
+
+
+def check_additive(opened: OpenStore) -> Iterator[Finding]:
+    """Findings about levels that refine others (spec next, 4): the ids of their objects are read."""
+    adding = sorted(level for level, data in opened.levels.items() if data.meta.chain)
+    if not adding:
+        return
+    for field in ("required_capabilities", "format_capabilities"):
+        if ADDITIVE not in (opened.meta.attributes["zarr_vectors"].get(field) or []):
+            verb = "requires" if field.startswith("required") else "states"
+            text = (
+                f"levels {adding} refine others and the root {verb} no {ADDITIVE!r}: readers take a part for the whole"
+            )
+            yield Finding("metadata", "error", "", text)
+    for level in adding:
+        try:
+            twice = stored_twice(opened.complete[level])
+        except FormatError as error:
+            yield Finding("manifests", "error", f"{level}/object_index", error.message)
+            continue
+        if len(twice):
+            text = f"objects {listed(twice)} are stored here and on a level that this one refines: all their rows twice"
+            yield Finding("manifests", "error", f"{level}/object_index", text)
 
 
 def _root(meta: StoreMeta) -> Iterator[Finding]:
@@ -81,9 +106,9 @@ def check_stray(data: LevelData, arrays: list[CellArray]) -> Iterator[Finding]:
         cell = CELL.fullmatch(key)
         if cell:
             stored.setdefault(cell[1], []).append(key)
-    for path, listed in keys.items():
-        if listed is not None:
-            stray = sorted(set(stored.get(path, ())).difference(listed))
+    for path, known in keys.items():
+        if known is not None:
+            stray = sorted(set(stored.get(path, ())).difference(known))
             if stray:
                 text = f"{len(stray)} stored cells are not listed, and so not read, such as {stray[0]!r}"
                 yield Finding("structure", "warning", path, text)

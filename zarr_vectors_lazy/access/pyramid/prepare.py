@@ -90,6 +90,7 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
             f"stores of format {opened.meta.version} are not written to; migrate it first: zvl.migrate(src, dst)",
             where=opened.tree.url,
         )
+    opened.refuse_additive("a pyramid")
     data = opened.levels.get(request.source)
     if data is None:
         raise NotFoundError.among("level", request.source, sorted(opened.levels), where=opened.tree.url)

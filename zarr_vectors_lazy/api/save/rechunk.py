@@ -93,6 +93,7 @@ def rechunk(
         **target,
     }
     store = open_zv(src, **options)
+    store._opened.refuse_additive("rechunk")
     left = [index for index in store.levels if index != level]
     if pyramid is not False:
         return _with_pyramid(store[level], dst, {} if pyramid is True else pyramid, arguments, target)

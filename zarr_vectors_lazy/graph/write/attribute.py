@@ -6,6 +6,7 @@ import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
+from zarr_vectors_lazy.access.chain import ChainData
 from zarr_vectors_lazy.access.sizes import read_row_counts
 from zarr_vectors_lazy.access.upkeep.index import open_to_change
 from zarr_vectors_lazy.access.write.attribute import (
@@ -39,6 +40,8 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
         If the store is only read.
     """
     opened = open_to_change(view.data.tree.spec)
+    if isinstance(view.data, ChainData):
+        raise SelectionError("the level refines others: an attribute is written to what it stores itself, level.own")
     data = opened.levels[view.data.meta.index]
     if view.rows is not None or view.filters.any():
         raise SelectionError("an attribute is written to a whole level, not to a selection; save the selection first")
