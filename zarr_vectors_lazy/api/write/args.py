@@ -10,7 +10,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.write.job import Column, Values
 from zarr_vectors_lazy.access.write.trees import joins_objects
-from zarr_vectors_lazy.api.write.values import as_array, attribute_values, by_name
+from zarr_vectors_lazy.api.write.values import as_array, as_table, attribute_values, by_labels, by_name, is_frame
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.format.writing import encode_categories, encode_integers, is_number, is_time, parse_text
 from zarr_vectors_lazy.kernels.groups import Rule, check_rule
@@ -34,7 +34,14 @@ def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Ve
     SelectionError
         If they are no numbers in 2 to 4 axes, or the dtype is neither float32 nor float64.
     """
-    array = as_array(value, name)
+    table = as_table(value)
+    if is_frame(table):
+        columns, _ = axes_among(list(table.columns))
+        others = [column for column in table.columns if column not in columns]
+        if others:
+            raise SelectionError(f"{name} has columns {listed(others)} beside {listed(columns)}: they are no positions")
+        table = np.stack([as_array(table[column], f"column {column!r}") for column in columns], axis=1)
+    array = as_array(table, name)
     check_positions(array, name)
     if array.dtype.kind in "iu" and not float64_holds(array):
         raise SelectionError(f"{name} has whole numbers beyond 2**53, which float64 does not hold: subtract an origin")
@@ -45,6 +52,20 @@ def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Ve
     else:
         stored = np.dtype(np.float64)
     return array, stored
+
+
+def axes_among(columns: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """Columns that are axes, in the order x, y, z, w, and their names; raises SelectionError if there is one."""
+    spelled = {axis: next((name for name in (axis, axis.upper()) if name in columns), None) for axis in AXES}
+    found = {axis: name for axis, name in spelled.items() if name is not None}
+    if len(found) < 2:
+        raise SelectionError(f"no axes among the columns {listed(columns)}: name them by axes=")
+    return tuple(found.values()), tuple(found)
+
+
+def labels_of(positions: Any) -> Any:
+    """Index of a pandas frame of positions; None of anything else."""
+    return getattr(positions, "index", None) if is_frame(positions) else None
 
 
 def check_positions(array: Any, name: str) -> None:
@@ -168,8 +189,8 @@ def check_progress(progress: bool) -> None:
         raise SelectionError("progress=True needs rich or tqdm: pip install 'zarr_vectors_lazy[cli]'")
 
 
-def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[str, Column]:
-    """Attributes as they are stored, rows checked; text becomes codes.
+def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str, labels: Any = None) -> dict[str, Column]:
+    """Attributes as they are stored, rows checked, in the order of ``labels``; text becomes codes.
 
     Raises
     ------
@@ -178,7 +199,7 @@ def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str) -> dic
     """
     found = {}
     for name, value in by_name(values, what).items():
-        array = _array(name, value, rows, what)
+        array = _array(name, value, rows, what, labels)
         try:
             found[name] = _column(array)
         except SelectionError as error:
@@ -197,8 +218,8 @@ def _column(array: Values) -> Column:
     return Column(*encode_categories(array))
 
 
-def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[str, Values]:
-    """Attributes of objects or groups, or numbers of links; text stays text.
+def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str, labels: Any) -> dict[str, Values]:
+    """Attributes of objects or groups, in the order of ``labels``; text stays text.
 
     Raises
     ------
@@ -207,7 +228,7 @@ def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[
     """
     found = {}
     for name, value in by_name(values, what).items():
-        array = _array(name, value, rows, what)
+        array = _array(name, value, rows, what, labels)
         try:
             found[name] = _dense(array)
         except SelectionError as error:
@@ -234,9 +255,11 @@ def _dense(array: Values) -> Values:
     return text if text.dtype.itemsize else text.astype("<U1")
 
 
-def _array(name: Any, value: Any, rows: int, what: str) -> Values:
+def _array(name: Any, value: Any, rows: int, what: str, labels: Any = None) -> Values:
     check_name(name, what)
-    array = attribute_values(value, f"{what}[{name!r}]")
+    label = f"{what}[{name!r}]"
+    kind = "groups" if what.startswith("group") else "object ids" if what.startswith("object") else "row labels"
+    array = attribute_values(by_labels(value, rows if labels is None else labels, label, kind), label)
     if not is_number(array.dtype) and not is_time(array.dtype) and array.dtype.kind not in "UTO":
         raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; stored are numbers, bool, text and times")
     if array.ndim not in (1, 2) or len(array) != rows or 0 in array.shape[1:]:

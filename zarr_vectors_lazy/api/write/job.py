@@ -178,12 +178,14 @@ def make_objects(
         rank[order] = np.arange(len(ids))
         owners = rank[rows]
     members, names = args.parse_groups(groups, known)
-    dense = args.parse_dense(attributes, len(known), "object_attributes")
+    dense = args.parse_dense(attributes, len(known), "object_attributes", known if ids is None else ids)
     return ObjectTable(
         owners=owners.reshape(-1),
         ids=known.astype(np.int64),
         attributes={name: values[order] for name, values in dense.items()},
         groups=members,
         group_names=names,
-        group_attributes=args.parse_dense(group_attributes, len(members), "group_attributes"),
+        group_attributes=args.parse_dense(
+            group_attributes, len(members), "group_attributes", range(len(members)) if names is None else names
+        ),
     )

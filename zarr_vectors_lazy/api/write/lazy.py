@@ -18,7 +18,7 @@ from zarr_vectors_lazy.api.write.blocks import (
     read_paths,
     streamed,
 )
-from zarr_vectors_lazy.api.write.frames import FrameColumns, frame_source, is_frame
+from zarr_vectors_lazy.api.write.frames import FrameColumns, frame_source
 from zarr_vectors_lazy.api.write.job import Options, Shape
 from zarr_vectors_lazy.api.write.out_of_core import (
     Tables,
@@ -29,6 +29,7 @@ from zarr_vectors_lazy.api.write.out_of_core import (
     template,
     write_source,
 )
+from zarr_vectors_lazy.api.write.values import is_frame
 from zarr_vectors_lazy.errors import SelectionError
 
 
@@ -54,7 +55,7 @@ def write_lazy_points(
             raise SelectionError(f"object_ids of a Dask data frame name a column, found {type(object_ids).__name__}")
         columns = FrameColumns.of(positions, options.axes, object_ids)
         source = frame_source(positions, columns, options.dtype)
-        options = replace(options, axes=columns.axes)
+        options = replace(options, axes=columns.names)
     else:
         source = points_source(positions, attributes, object_ids, options.dtype)
     return write_source(path, source, shape, options, tables, summarise=summaries.of_points)

@@ -94,7 +94,9 @@ def write_graph(
         given = {"kind": kind, "object_ids": object_ids, "tables": tables, "options": options}
         attributes = {"vertex": vertex_attributes, "link": link_attributes}
         return write_lazy_graph(path, positions, edges, attributes=attributes, **given)
-    rows = len(args.parse_positions(positions, dtype)[0])
+    labels = args.labels_of(positions)
+    positions, _ = args.parse_positions(positions, dtype)
+    rows = len(positions)
     links = args.parse_links(edges, EDGE_WIDTHS, rows, "edges")
     objects = make_objects(
         np.zeros(rows, np.int64) if object_ids is None else args.parse_ids(object_ids, rows),
@@ -102,7 +104,7 @@ def write_graph(
         groups=groups,
         group_attributes=group_attributes,
     )
-    columns = args.parse_columns(vertex_attributes, rows, "vertex_attributes")
+    columns = args.parse_columns(vertex_attributes, rows, "vertex_attributes", labels)
     if kind == "skeleton":
         args.check_trees(links, objects.owners)
     values = args.parse_numbers(link_attributes, len(links), "link_attributes")
@@ -182,7 +184,9 @@ def write_mesh(
         given = {"object_ids": object_ids, "tables": tables, "options": options}
         attributes = {"vertex": vertex_attributes, "link": link_attributes}
         return write_lazy_mesh(path, vertices, faces, attributes=attributes, **given)
-    rows = len(args.parse_positions(vertices, dtype, "vertices")[0])
+    labels = args.labels_of(vertices)
+    vertices, _ = args.parse_positions(vertices, dtype, "vertices")
+    rows = len(vertices)
     links = args.parse_links(faces, FACE_WIDTHS, rows, "faces")
     objects = make_objects(
         np.zeros(rows, np.int64) if object_ids is None else args.parse_ids(object_ids, rows),
@@ -190,7 +194,7 @@ def write_mesh(
         groups=groups,
         group_attributes=group_attributes,
     )
-    columns = args.parse_columns(vertex_attributes, rows, "vertex_attributes")
+    columns = args.parse_columns(vertex_attributes, rows, "vertex_attributes", labels)
     values = args.parse_numbers(link_attributes, len(links), "link_attributes")
     shape = Shape(geometry="mesh", kind="objects", name="vertices")
     job = make_job(path, vertices, shape, options, columns=columns, objects=objects, links=links, link_values=values)

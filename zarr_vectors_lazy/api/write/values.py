@@ -1,13 +1,16 @@
 """Arrays that writers are given."""
 
+import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import dask
 import numpy as np
+import xarray as xr
 
 from zarr_vectors_lazy.access.write.job import Values
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import SelectionError, listed
 
 
 def as_array(value: Any, name: str) -> Values:
@@ -103,7 +106,8 @@ def is_column(value: Any) -> bool:
 def is_arrow(value: Any) -> bool:
     """Whether it is a column of Arrow's memory format: of pyarrow, polars and others."""
     kind = type(value)
-    return any(hasattr(kind, name) for name in ("__arrow_c_array__", "__arrow_c_stream__"))
+    speaks = any(hasattr(kind, name) for name in ("__arrow_c_array__", "__arrow_c_stream__"))
+    return speaks and not issubclass(kind, xr.DataArray)  # which speaks it as a table of its coordinates
 
 
 def column_values(column: Any, name: str) -> Values:
@@ -145,10 +149,7 @@ def arrow_values(value: Any, name: str) -> Values:
     SelectionError
         If it has times of a zone, lists of several lengths, or lists of which some are missing.
     """
-    try:
-        import pyarrow as pa  # noqa: PLC0415  optional
-    except ImportError as error:
-        raise ImportError("columns of Arrow need pyarrow: pip install 'zarr-vectors-lazy[dataframe]'") from error
+    pa = pyarrow()
     whole = pa.array(value) if hasattr(type(value), "__arrow_c_array__") else pa.chunked_array(value)
     column = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
     kind, types = column.type, pa.types
@@ -186,7 +187,154 @@ def _masked(values: Values, missing: Values) -> Values:
 
 
 def by_name(values: Any, what: str) -> Mapping[str, Any]:
-    """Arrays by name, none where nothing was given; raises SelectionError if it is something else."""
-    if values is not None and not isinstance(values, Mapping):
+    """Arrays by name, none where nothing was given: of a mapping, a dataset, or the columns of a table.
+
+    Of a table about objects a column ``object_id`` says whose the rows are.
+
+    Raises
+    ------
+    SelectionError
+        If it is something else.
+    """
+    if values is None or isinstance(values, Mapping):
+        return values or {}
+    table = as_table(values)
+    if not is_frame(table) or dask.is_dask_collection(table):
         raise SelectionError(f"{what} must be arrays by name, found {type(values).__name__}")
-    return values or {}
+    names = list(table.columns)
+    if what == "object_attributes" and "object_id" in names:
+        ids = as_array(table["object_id"], f"column 'object_id' of {what}")
+        return {name: Labelled(table[name], ids) for name in names if name != "object_id"}
+    return {name: table[name] for name in names}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """Values, and the label of each."""
+
+    values: Any
+    index: Values
+
+
+class ArrowFrame:
+    """A table of Arrow's memory format, with what writers use of a data frame."""
+
+    iloc = None
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self.columns: list[str] = list(table.column_names)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._table.column(self.columns.index(name))
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a data frame: pandas', Dask's, or an `ArrowFrame`."""
+    kind = type(value)  # not the object, of which a Dask Delayed has every attribute
+    return kind is ArrowFrame or (hasattr(kind, "columns") and hasattr(kind, "iloc"))
+
+
+def as_table(value: Any) -> Any:
+    """An `ArrowFrame` of a table of another library: polars, pyarrow, whatever speaks Arrow or ``__dataframe__``.
+
+    Data frames of pandas and Dask, columns and arrays are given back as they are.
+    """
+    kind = type(value)
+    speaks = [hasattr(kind, name) for name in ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")]
+    if (
+        not any(speaks)
+        or is_frame(value)
+        or is_column(value)
+        or isinstance(value, xr.DataArray)
+        or dask.is_dask_collection(value)
+    ):
+        return value
+    pa = pyarrow()
+    if not speaks[0] and not speaks[1]:
+        return ArrowFrame(importlib.import_module("pyarrow.interchange").from_dataframe(value))
+    if isinstance(value, pa.RecordBatch):
+        return ArrowFrame(pa.Table.from_batches([value]))
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return value
+    try:
+        return ArrowFrame(pa.table(value))
+    except (TypeError, ValueError):  # of which Arrow's own errors are: a column, or a stream of columns
+        return value
+
+
+def pyarrow() -> Any:
+    """Import pyarrow; raises ImportError that says how it is installed."""
+    try:
+        return importlib.import_module("pyarrow")
+    except ImportError as error:
+        raise ImportError(
+            "tables and columns of Arrow need pyarrow: pip install 'zarr-vectors-lazy[dataframe]'"
+        ) from error
+
+
+def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
+    """Values of a Series, a DataArray or `Labelled` in the order of ``labels``; others as they are.
+
+    An index that is a plain range from 0 counts rows, and so is no label. Any other must be exactly the labels, in any
+    order.
+
+    Parameters
+    ----------
+    labels
+        (n,) distinct labels; of vertices the index of their data frame, or how many there are: 0, 1, ...
+    name, what
+        Of the values, and what labels are of, for errors.
+
+    Raises
+    ------
+    SelectionError
+        If a label is missing, there twice, or none of those.
+    """
+    index = _index_of(value)
+    if index is None:
+        return value
+    named = isinstance(value, Labelled)
+    found = attribute_values(value.values if named else value, name)
+    given = _comparable(index)
+    if not named and given.dtype.kind == "i" and np.array_equal(given, np.arange(len(given))):
+        return found
+    wanted = _comparable(np.arange(labels) if isinstance(labels, int) else labels)
+    if np.array_equal(given, wanted):
+        return found
+    if given.dtype.kind != wanted.dtype.kind:
+        raise SelectionError(
+            f"{name} is labelled by {given.dtype}, {what} are {wanted.dtype}: drop the index, or mend it"
+        )
+    order = np.argsort(given, kind="stable")
+    for these, whose in ((given[order], "its index has"), (np.sort(wanted), f"{what} have")):
+        twice = these[1:][these[1:] == these[:-1]]
+        if len(twice):
+            raise SelectionError(f"{name} is taken by its labels, and {whose} {listed(twice.tolist())} twice")
+    at = np.searchsorted(given, wanted, sorter=order)
+    there = np.zeros(len(wanted), np.bool_)
+    there[at < len(given)] = given[order[at[at < len(given)]]] == wanted[at < len(given)]
+    if not there.all():
+        raise SelectionError(f"{name} is labelled, and lacks the {what} {listed(wanted[~there].tolist())}")
+    if len(given) > len(wanted):
+        more = np.setdiff1d(given, wanted)
+        raise SelectionError(f"{name} is labelled with {listed(more.tolist())}, which are none of the {what}")
+    rows = order[at]
+    return found[rows]
+
+
+def _index_of(value: Any) -> Any:
+    """Labels of values; None where they have none."""
+    if isinstance(value, Labelled):
+        return value.index
+    if isinstance(value, xr.DataArray):
+        return value.indexes.get(value.dims[0]) if value.dims else None
+    return value.index if is_column(value) and hasattr(type(value), "iloc") else None
+
+
+def _comparable(labels: Any) -> Values:
+    """Labels as an array that sorts: whole numbers as int64, text as such."""
+    array = np.asarray(labels)
+    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array):
+        return array.astype(np.str_)
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array

@@ -8,11 +8,12 @@ import numpy as np
 
 from zarr_vectors_lazy.access.write.session import Mode
 from zarr_vectors_lazy.api.write import args, summaries
-from zarr_vectors_lazy.api.write.frames import is_frame, take_frame
+from zarr_vectors_lazy.api.write.frames import take_frame
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects, run_job
 from zarr_vectors_lazy.api.write.lazy import refuse_mixed, write_lazy_lines, write_lazy_paths, write_lazy_points
 from zarr_vectors_lazy.api.write.out_of_core import Tables, is_lazy
 from zarr_vectors_lazy.api.write.paths import flat_attributes, flat_lines, flat_paths
+from zarr_vectors_lazy.api.write.values import as_table, is_frame
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.writing import Compressor
@@ -115,6 +116,7 @@ def write_points(
     """
     options = Options.of(locals())
     args.refuse_links(link_attributes, "points")
+    positions = as_table(positions)
     if is_lazy(positions, vertex_attributes, object_ids):
         tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
         return write_lazy_points(path, positions, vertex_attributes, object_ids, tables=tables, options=options)
