@@ -137,6 +137,37 @@ def test_a_column_that_is_not_there(tmp_path):
         zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5, axes=["a", "b"])
 
 
+@pytest.mark.parametrize("suffix", [*TABLES, ".npz"])
+def test_what_is_missing_stays_missing(tmp_path, suffix):
+    frame = pd.DataFrame(
+        {
+            "x": np.arange(4.0),
+            "y": np.arange(4.0),
+            "root": pd.array([BIG, None, 5, BIG + 1], dtype="Int64"),
+            "flag": pd.array([True, None, False, True], dtype="boolean"),
+            "gene": ["a", None, "", "NA"],
+            "when": np.array(["2020-01-01", "NaT", "2021-05-06T07:08:09.123456789", "2022-01-01"], "M8[ns]"),
+        }
+    )
+    zvl.write_points(tmp_path / "a.zv", frame, chunk_shape=2)
+    level = zvl.open_zv(tmp_path / "a.zv")[0]
+    assert level.to_file(tmp_path / f"a{suffix}")["left_out"] == []
+    zvl.ingest(tmp_path / f"a{suffix}", tmp_path / "b.zv", chunk_shape=5)
+    found = zvl.open_zv(tmp_path / "b.zv")[0].to_dask_dataframe().compute().sort_values("x", ignore_index=True)
+    for name, values in frame.items():
+        again = found[name]
+        assert again.isna().tolist() == values.isna().tolist(), name
+        assert again.dropna().tolist() == values.dropna().tolist(), name
+
+
+def test_missing_values_in_formats_without(tmp_path):
+    ids = pd.array([BIG, None], dtype="Int64")
+    small = pd.array([7, None], dtype="Int64")
+    zvl.write_points(tmp_path / "a.zv", np.eye(3)[:2], chunk_shape=5, vertex_attributes={"id": ids, "n": small})
+    done = zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / "a.las")
+    assert done["left_out"] == ["attribute id (some are missing, and no float holds the others)"]
+
+
 def test_parquet_types(tmp_path):
     table = pa.table(
         {

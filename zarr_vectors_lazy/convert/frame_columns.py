@@ -1,9 +1,10 @@
 """Columns of the data frames of a level, and the pandas frame of one block."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import dask
 import numpy as np
 
 from zarr_vectors_lazy.errors import NotFoundError
@@ -42,18 +43,11 @@ class FrameColumn:
         return ("FrameColumn", self.name, self.attribute, self.part, str(self.dtype))
 
 
-def frame_of(columns: Sequence[FrameColumn], part: Mapping[str, Any], start: int) -> Any:
-    """Pandas frame of a chunk's rows as `ZVLevel.iter_chunks` gives them; columns without categories."""
-    names = dict.fromkeys(column.attribute for column in columns)
-    blocks = [part["vertices"] if name is None else part["attributes"][name] for name in names]
-    return make_frame(columns, start, None, *blocks)
-
-
-def frame_columns(view: LevelView, attributes: Collection[str] | None, *, decode: bool = False) -> list[FrameColumn]:
+def frame_columns(view: LevelView, attributes: Collection[str] | None) -> list[FrameColumn]:
     """Columns by axis name, then of attributes: ``name``, or ``name_0``, ``name_1``, ... where a vertex has several.
 
     An attribute of the name of an axis gets ``_attribute`` behind its own. Dictionary-encoded attributes are
-    categories, unless ``decode``.
+    categories.
 
     Raises
     ------
@@ -68,14 +62,14 @@ def frame_columns(view: LevelView, attributes: Collection[str] | None, *, decode
     for name in view.data.attribute_names if attributes is None else attributes:
         if not view.data.has_attribute(name):
             raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
-        found += _attribute_columns(view, name, f"{name}_attribute" if name in axes else name, decode=decode)
+        found += _attribute_columns(view, name, f"{name}_attribute" if name in axes else name)
     return found
 
 
-def _attribute_columns(view: LevelView, name: str, label: str, *, decode: bool) -> Iterator[FrameColumn]:
+def _attribute_columns(view: LevelView, name: str, label: str) -> Iterator[FrameColumn]:
     column, array = column_of(view, name)
     dictionary = coding_of(view, name)
-    if dictionary is not None and (decode or not _codes_tell(view, array, dictionary)):
+    if dictionary is not None and not _codes_tell(view, array, dictionary):
         dictionary = None
     if dictionary is not None:
         column, _ = column_of(view, name, decode=False)
@@ -97,6 +91,13 @@ def source_arrays(view: LevelView, columns: Sequence[FrameColumn]) -> dict[str |
         name: vertices_array(view) if name is None else attribute_array(view, name, decode=not codes)
         for name, codes in coded.items()
     }
+
+
+def read_frame(columns: Sequence[FrameColumn], view: LevelView, number: int) -> tuple[Any, Any]:
+    """Pandas frame of the selected rows of one chunk, and their positions."""
+    arrays = source_arrays(view.chunk(number), columns)
+    blocks = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
+    return make_frame(columns, None, None, *blocks.values()), blocks[None]
 
 
 def make_frame(

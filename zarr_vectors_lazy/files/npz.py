@@ -98,11 +98,11 @@ def save_npz(out: Outgoing, path: Path) -> int:
     if as_paths:
         paths = out.paths
         arrays |= {"vertices": out.flat[paths.rows], "offsets": paths.offsets, "object_ids": paths.ids}
-        rows = paths.attributes
+        rows = {name: values[paths.rows] for name, values in out.exact.items()}
     else:
         arrays |= {"vertices": out.flat, "object_ids": out.vertex_object_ids}
         arrays |= {"edges": out.edges, "faces": out.faces}
-        rows = out.attributes
+        rows = dict(out.exact)
     arrays |= {f"attribute:{name}": values for name, values in rows.items()}
     if not as_paths:
         arrays |= {f"link_attribute:{name}": values for name, values in out.link_attributes.items()}

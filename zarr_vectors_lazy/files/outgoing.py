@@ -2,21 +2,25 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import dask
 import numpy as np
 
-from zarr_vectors_lazy.convert.frame_columns import frame_columns, frame_of
+from zarr_vectors_lazy.convert.frame_columns import FrameColumn, frame_columns, make_frame, read_frame, source_arrays
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.format.vectors import missing_codes
+from zarr_vectors_lazy.graph.parts import iterate_chunks
 from zarr_vectors_lazy.graph.paths import path_rows_arrays
 from zarr_vectors_lazy.kernels.trees import branches
+from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.world import unit_factors
 from zarr_vectors_lazy.types import IntArray, Vertices
 
 Values = np.ndarray[Any, Any]
+PREFETCH = 4  # chunks that are read ahead of the one that is written
 
 
 LINKS = {"mesh": "faces", "graph": "edges", "skeleton": "edges"} | dict.fromkeys(
@@ -105,15 +109,17 @@ class Outgoing:
         return tuple(known if self.names is None else self.names)
 
     @cached_property
-    def _read(self) -> dict[str, Any]:
-        """Arrays of rows and links, of one pass over the data."""
-        level = self.level
-        wanted: dict[str, Any] = {"vertices": level.vertices}
-        wanted |= {f"attribute {name}": level.attributes[name] for name in self.attribute_names}
+    def _columns(self) -> list[FrameColumn]:
+        return frame_columns(self.level._view, self.attribute_names)
+
+    @cached_property
+    def _read(self) -> dict[str | None, Any]:
+        """Positions, stored values of attributes by name, edges and faces, of one pass over the data."""
+        wanted: dict[str | None, Any] = source_arrays(self.level._view, self._columns)
         if self.geometry == "mesh":
-            wanted["faces"] = level.faces
+            wanted["/faces"] = self.level.faces  # no attribute has such a name
         elif self.geometry != "point_cloud":
-            wanted["edges"] = level.edges
+            wanted["/edges"] = self.level.edges
         return dict(zip(wanted, dask.compute(*wanted.values()), strict=True))
 
     @property
@@ -152,7 +158,7 @@ class Outgoing:
     @cached_property
     def flat(self) -> Vertices:
         """(N, D) positions as they are written, all axes; those that stay as they are keep their dtype."""
-        return self._moved(self._read["vertices"])
+        return self._moved(self._read[None])
 
     @cached_property
     def positions(self) -> Vertices:
@@ -161,20 +167,40 @@ class Outgoing:
         flat = self.flat[:, :3]
         return np.pad(flat, ((0, 0), (0, 3 - flat.shape[1])))
 
-    @property
+    @cached_property
+    def exact(self) -> dict[str, Values]:
+        """(N,) or (N, C) attributes by name; masked arrays of whole numbers some of which are missing, None of text."""
+        coded = {column.attribute: column.categories for column in self._columns}
+        return {name: _exact(self._read[name], coded[name]) for name in self.attribute_names}
+
+    @cached_property
     def attributes(self) -> dict[str, Values]:
-        """(N,) or (N, C) by name."""
-        return {name: self._read[f"attribute {name}"] for name in self.attribute_names}
+        """As `exact`, for formats without missing values: numbers with NaN, text ``""``, or named as left out."""
+        found = {}
+        for name, values in self.exact.items():
+            if values.dtype.kind in "mM":
+                self.leave(f"attribute {name} (times)")
+            elif isinstance(values, np.ma.MaskedArray):
+                known = values.compressed()
+                if len(known) and (known.max() > 2**53 or known.min() < -(2**53)):
+                    self.leave(f"attribute {name} (some are missing, and no float holds the others)")
+                else:
+                    found[name] = np.where(np.ma.getmaskarray(values), np.nan, values.data)
+            elif values.dtype == object:
+                found[name] = np.where(values == None, "", values).astype(np.str_)  # noqa: E711  elementwise
+            else:
+                found[name] = values
+        return found
 
     @property
     def edges(self) -> IntArray | None:
         """(E, 2) rows; None for points and meshes."""
-        return self._read.get("edges")
+        return self._read.get("/edges")
 
     @property
     def faces(self) -> IntArray | None:
         """(F, W) rows; None but for meshes."""
-        return self._read.get("faces")
+        return self._read.get("/faces")
 
     @cached_property
     def link_attributes(self) -> dict[str, Values]:
@@ -205,7 +231,7 @@ class Outgoing:
         if not self.has_objects:
             return None
         rows, offsets = self._rows
-        owner = np.full(len(self._read["vertices"]), np.iinfo(np.int64).max)
+        owner = np.full(len(self._read[None]), np.iinfo(np.int64).max)
         np.minimum.at(owner, rows, np.repeat(self.object_ids, np.diff(offsets)))
         return np.where(owner == np.iinfo(np.int64).max, -1, owner)
 
@@ -218,7 +244,7 @@ class Outgoing:
         rows, offsets = self._rows
         ids = self.object_ids
         if self.geometry == "skeleton":
-            edges = self._read["edges"]
+            edges = self._read["/edges"]
             parents = np.full(len(self.positions), -1)
             parents[edges[:, 0]] = edges[:, 1]
             rows, offsets = branches(parents)
@@ -262,16 +288,14 @@ class Outgoing:
         A plane has two columns of positions, and further axes than x, y and z are columns as they are stored. An
         attribute whose name an axis or ``object_id`` has gets ``_attribute`` behind it.
         """
-        columns = frame_columns(self.level._view, self.names, decode=True)
+        view = self.level._view
         owners, start = self.vertex_object_ids if self.has_objects else None, 0
-        for _, part in self.level.iter_chunks():
-            frame = frame_of(columns, part, start)
-            yield self._framed(frame, part["vertices"], None if owners is None else owners[start : start + len(frame)])
+        for _, (frame, stored) in iterate_chunks(view, PREFETCH, partial(read_frame, self._columns)):
+            yield self._framed(frame, stored, None if owners is None else owners[start : start + len(frame)])
             start += len(frame)
-        if not self.level.chunk_count:
-            empty = np.empty((0, self.level.vertices.shape[1]), self.level.vertices.dtype)
-            frame = self.level.to_dask_dataframe(list(self.attribute_names)).compute()
-            yield self._framed(frame, empty, owners)
+        if not len(view):
+            arrays = dask.compute(*source_arrays(view, self._columns).values())
+            yield self._framed(make_frame(self._columns, None, None, *arrays), arrays[0], owners)
 
     def _framed(self, frame: Any, stored: Vertices, owners: IntArray | None) -> Any:
         """Frame with positions as they are written, and objects."""
@@ -311,6 +335,23 @@ class Outgoing:
 
     def _names(self, what: str) -> list[str]:
         return list(getattr(self.level._view.data, what))
+
+
+def _exact(values: Values, dictionary: Dictionary | None) -> Values:
+    """Values of what is stored, those that are missing told from others."""
+    if dictionary is None:
+        return values
+    missing = missing_codes(values, dictionary)
+    if not dictionary.plain:
+        known = dictionary.categories if len(dictionary.categories) else np.zeros(1, dictionary.categories.dtype)
+        values = known[np.where(missing, 0, values)]
+    if not missing.any():
+        return values
+    if values.dtype.kind in "iub":
+        return np.ma.MaskedArray(values, missing)
+    values = values.astype(object if values.dtype.kind == "U" else values.dtype)
+    values[missing] = None if values.dtype == object else np.nan
+    return values
 
 
 def _reordered(rows: IntArray, offsets: IntArray, order: IntArray) -> IntArray:

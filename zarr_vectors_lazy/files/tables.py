@@ -67,7 +67,8 @@ def _csv_batches(path: Path) -> Iterator[Any]:
 
 def _kinds() -> list[Any]:
     arrow = library("pyarrow")
-    return [arrow.int64(), arrow.uint64(), arrow.float64(), arrow.bool_()]
+    times = [arrow.timestamp(unit) for unit in ("s", "ms", "us", "ns")]
+    return [arrow.int64(), arrow.uint64(), arrow.float64(), arrow.bool_(), *times]
 
 
 def _narrow_types(types: dict[str, list[Any] | None], batch: Any) -> None:

@@ -1,7 +1,7 @@
 """A level in parts: delayed values of its blocks, and its chunks one after another."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -53,20 +53,23 @@ def delayed_parts(view: LevelView) -> list[Delayed]:
     return [Delayed((name, block), graph, layer=name) for block in range(len(keys[0]))]
 
 
-def iterate_chunks(view: LevelView, prefetch: int) -> Iterator[tuple[tuple[int, ...], Part]]:
-    """Chunks in order, with their rows; at most ``prefetch`` of them are read ahead."""
+def iterate_chunks(
+    view: LevelView, prefetch: int, read: Callable[[LevelView, int], Any] | None = None
+) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Chunks in order, with their rows, or what ``read`` makes of one; at most ``prefetch`` are read ahead."""
+    make = read or read_chunk
     keys = (tuple(coord.tolist()) for coord in view.table.coords)
     if not prefetch:
-        yield from ((key, read_chunk(view, number)) for number, key in enumerate(keys))
+        yield from ((key, make(view, number)) for number, key in enumerate(keys))
         return
-    ahead: deque[Future[Part]] = deque()
+    ahead: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(prefetch, "zarr-vectors-prefetch") as threads:
         numbers = iter(range(len(view)))
 
         def start() -> None:
             number = next(numbers, None)
             if number is not None:  # the context says which client or scheduler is active
-                ahead.append(threads.submit(copy_context().run, read_chunk, view, number))
+                ahead.append(threads.submit(copy_context().run, make, view, number))
 
         try:
             for _ in range(prefetch):
