@@ -89,6 +89,8 @@ FORMATS = (
     Format("TCK", (".tck", ".tck.gz"), "tracts", "tck", holds=PATHS | {"skeleton"}, keeps=TRACT, unit=MM),
     Format("TRK", (".trk", ".trk.gz"), "tracts", "trk", holds=PATHS | {"skeleton"}, keeps=NAMED | SURVEY, unit=MM),
     Format("TRX", (".trx",), "tracts", "trx", holds=PATHS | {"skeleton"}, keeps=ALL, unit=MM),
+    Format("VTK", (".vtk",), "vtk", "vtk", keeps=NAMED),
+    Format("VTP", (".vtp",), "vtk", "vtp", keeps=NAMED),
 )
 BY_SUFFIX = {suffix: one for one in FORMATS for suffix in one.suffixes}
 BY_NAME = {one.name.lower(): one for one in FORMATS} | {suffix[1:]: one for suffix, one in BY_SUFFIX.items()}
