@@ -13,10 +13,12 @@ ZVError
 What is done all the same, and may not be what was meant, is a `ZVWarning`.
 """
 
+import difflib
 from collections.abc import Iterable, Sized
 from typing import Any, Self
 
 SHOWN = 20
+NOTHING = "nothing is here"  # where a store was expected
 
 
 class ZVError(Exception):
@@ -54,8 +56,8 @@ class NotFoundError(ZVError, KeyError):
 
     @classmethod
     def among(cls, kind: str, asked: object, known: Iterable[object], *, where: str = "") -> Self:
-        """Name what was asked for and list what there is, the first 20."""
-        return cls(f"no {kind} {asked!r}; there is {listed(known)}", where=where)
+        """Name what was asked for, list what there is, the first 20, and tell what is spelt nearly so."""
+        return cls(f"no {kind} {asked!r}; there is {listed(known)}{meant(asked, known)}", where=where)
 
 
 class SelectionError(ZVError, ValueError):
@@ -125,3 +127,19 @@ def listed(known: Iterable[object]) -> str:
     shown = [repr(item) for item, _ in zip(items, range(SHOWN), strict=False)]
     more = f", ... ({total - SHOWN} more)" if total > SHOWN else ""
     return f"{', '.join(shown)}{more}" if shown else "none"
+
+
+def near(asked: object, known: Iterable[object], *, cutoff: float = 0.6) -> list[str]:
+    """Names among ``known`` that have what was asked for as a part, else the three spelt most nearly so."""
+    if not isinstance(asked, str) or not asked:
+        return []
+    names = {name.lower(): name for name in known if isinstance(name, str)}
+    wanted = asked.lower()
+    holding = [name for name in names if name == wanted or name.endswith(f"_{wanted}") or name.startswith(f"{wanted}_")]
+    return [names[name] for name in (holding or difflib.get_close_matches(wanted, names, 3, cutoff))]
+
+
+def meant(asked: object, known: Iterable[object]) -> str:
+    """End of a message about an unknown name: what it may be meant for; nothing where that is not known."""
+    names = near(asked, known)
+    return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""

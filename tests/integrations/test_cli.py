@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -70,7 +72,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
 @pytest.mark.parametrize(
     ("words", "code", "message"),
     [
-        (["info", "{folder}/nothing"], 1, "nothing is here"),
+        (["info", "{folder}/nothing"], 2, "nothing is here"),
         (["info", "{tracts}", "--backend", "carrier-pigeon"], 3, "carrier-pigeon"),
         (["info", "{tracts}", "-o", "novalue"], 2, "KEY=VALUE"),
         (["ls", "{tracts}", "--level", "7"], 2, "no level 7"),
@@ -88,7 +90,17 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["read", "{tracts}", "{folder}/missing/out.csv"], 2, "no folder"),
         (["read", "{tracts}", "{folder}/out.csv", "--scheduler", "many"], 2, "threads, processes or sync"),
         (["frobnicate"], 2, "frobnicate"),
+        (["infos", "{tracts}"], 2, "Did you mean 'info'?"),
+        (["info"], 2, "Missing argument 'STORE'. (zvl info -h tells what there is)"),
         (["info", "{tracts}", "--level", "0"], 2, "--level"),
+        (["ls", "{tracts}", "--level", "fine"], 2, "--level"),
+        (["view", "{tracts}", "--port", "70000"], 2, "65535"),
+        (["cost", "{tracts}", "--put", "-1"], 2, "--put must be a price"),
+        (["cors", "s4"], 2, "'s3'"),
+        (["shard", "{tracts}", "--shape", "0"], 2, "--shape must be"),
+        (["plot", "{tracts}", "{folder}/missing/a.png"], 2, "no folder"),
+        (["plot", "{tracts}", "{folder}/a.pgn"], 2, "did you mean 'png'"),
+        (["plot", "{tracts}", "{folder}/a.png", "--color", "arclength"], 2, "did you mean 'arc_length'?"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(zvl_run, tracts, tmp_path, words, code, message):  # noqa: PLR0917
@@ -96,9 +108,44 @@ def test_errors_are_one_line_and_an_exit_code(zvl_run, tracts, tmp_path, words, 
     assert found == code
     assert message in err
     assert not out
-    assert "Traceback" not in err
-    if err.startswith("zvl: "):
-        assert err.count("\n") == 1
+    assert err.startswith("zvl: ")
+    assert err.count("\n") == 1
+
+
+def test_a_store_or_picture_that_is_there_is_replaced_by_overwrite_alone(zvl_run, tracts, tmp_path):
+    (tmp_path / "a.png").write_text("precious")
+    code, _, err = zvl_run("plot", tracts, tmp_path / "a.png")
+    assert (code, "--overwrite" in err, (tmp_path / "a.png").read_text()) == (2, True, "precious")
+    assert zvl_run("plot", tracts, tmp_path / "a.png", "--overwrite", "--level", "2")[0] == 0
+    zvl.write_points(tmp_path / "s", np.zeros((1, 3)), chunk_shape=5)
+    code, _, err = zvl_run("rechunk", tracts, tmp_path / "s", "--chunk-shape", "50")
+    assert (code, "--overwrite replaces it" in err, "mode=" in err) == (3, True, False)
+
+
+def test_messages_speak_of_options(tmp_path):
+    assert cli.spoken("is here; mode='w' replaces it") == "is here; --overwrite replaces it"
+    assert cli.spoken("it is there: overwrite=True (--overwrite) replaces it") == "it is there: --overwrite replaces it"
+    assert cli.spoken("give bbox=(lo, hi), or objects=") == "give --bbox (lo, hi), or --object"
+    assert cli.spoken("as in projection='xy'") == "as in --projection xy"
+    assert cli.spoken("at https://host/x?level=3&where=a") == "at https://host/x?level=3&where=a"
+
+
+def test_version_costs_no_import_of_what_reads_stores():
+    code = "import sys; from zarr_vectors_lazy.integrations.cli.main import main\ntry: main(['--version'])\n"
+    code += "except SystemExit: print(sorted({'numpy', 'dask', 'zarr', 'xarray', 'rich'} & sys.modules.keys()))"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert said.splitlines() == [f"zvl {zvl.__version__}", "[]"]
+
+
+def test_each_word_is_found_in_its_module(zvl_run):
+    listed = {command.callback.__name__ for command in cli.application().registered_commands}
+    assert listed == {word for words in cli.WORDS.values() for word in words}
+    for module, words in cli.WORDS.items():
+        one = cli.application(words[0]).registered_commands
+        assert {command.callback.__module__.rpartition(".")[2] for command in one} == {module}
+    code, out, _ = zvl_run("-h")
+    assert (code, all(word in out for word in ("--version", "ingest", "view"))) == (0, True)
+    assert zvl_run()[1] == out
 
 
 def test_consolidate_makes_one_request_enough(zvl_run, tmp_path, goldens):

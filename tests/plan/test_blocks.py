@@ -59,7 +59,7 @@ def test_ways_to_cut(chunks):
     assert check_chunking(chunks) == chunks
 
 
-@pytest.mark.parametrize("chunks", [0, -1, True, 1.5, "none", "", (1,), {}])
+@pytest.mark.parametrize("chunks", [0, -1, True, 1.5, "none", "", (1,), {"x": 1}])
 def test_what_is_no_way_to_cut(chunks):
     with pytest.raises(SelectionError, match="chunks must be None, 'auto' or a number"):
         check_chunking(chunks)

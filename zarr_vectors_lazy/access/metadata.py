@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from zarr_vectors_lazy.errors import FormatError, StoreError
+from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.keys import is_name
 from zarr_vectors_lazy.format.nodes import parse_json
@@ -254,7 +254,7 @@ class MetaTree:
     def _not_there(self) -> FormatError:
         (names,) = fetch(self.backend, [ListDir("", required=False)])
         if not names:
-            return FormatError("nothing is here: a Zarr Vectors store has a zarr.json at its root", where=self.url)
+            return FormatError(f"{NOTHING}: a Zarr Vectors store has a zarr.json at its root", where=self.url)
         return FormatError(f"no zarr.json at the root; found {', '.join(names[:20])}", where=self.url)
 
     def _nodes(self, names: tuple[str, ...]) -> tuple[str, ...]:

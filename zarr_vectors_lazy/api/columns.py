@@ -1,11 +1,12 @@
 """Attributes of vertices and links by name."""
 
-from collections.abc import ItemsView, Iterator, Mapping, ValuesView
+from collections.abc import ItemsView, Iterator, ValuesView
 from typing import Any
 
 import dask.array as da
 import numpy as np
 
+from zarr_vectors_lazy.api.keywords import Named
 from zarr_vectors_lazy.errors import NotFoundError, printable
 from zarr_vectors_lazy.graph.columns import attribute_array
 from zarr_vectors_lazy.graph.links import link_attribute_array
@@ -14,7 +15,7 @@ from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import Dictionary
 
 
-class Attributes(Mapping[str, da.Array]):
+class Attributes(Named[str, da.Array]):
     """Vertex attributes of a level by name: decoded, or their stored codes."""
 
     def __init__(self, view: LevelView, *, decode: bool) -> None:
@@ -48,7 +49,7 @@ class Attributes(Mapping[str, da.Array]):
         return printable(f"<{len(self)} vertex attributes: {', '.join(self)}>")
 
 
-class Categories(Mapping[str, np.ndarray[Any, Any]]):
+class Categories(Named[str, np.ndarray[Any, Any]]):
     """Categories of dictionary-encoded attributes by name."""
 
     def __init__(self, view: LevelView) -> None:
@@ -68,7 +69,7 @@ class Categories(Mapping[str, np.ndarray[Any, Any]]):
         return sum(1 for _ in self)
 
 
-class LinkAttributes(Mapping[str, da.Array]):
+class LinkAttributes(Named[str, da.Array]):
     """Attributes of the links inside a level by name."""
 
     def __init__(self, view: LevelView) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.shapes import suggest_bin_shape, suggest_chunk_shape
 from zarr_vectors_lazy.api.write.linked import write_graph, write_mesh
 from zarr_vectors_lazy.api.write.writers import write_points, write_polylines
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
 
 
+@suggesting
 def ingest(
     files: Any,
     url: Any,

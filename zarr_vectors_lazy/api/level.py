@@ -1,6 +1,6 @@
 """A level, whole or selected: arrays that read when they are computed."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 import dask.array as da
@@ -8,13 +8,14 @@ import numpy as np
 
 from zarr_vectors_lazy.api.arrays import ArraysMixin
 from zarr_vectors_lazy.api.columns import Attributes, Categories, LinkAttributes
+from zarr_vectors_lazy.api.keywords import is_near
 from zarr_vectors_lazy.api.objects import Objects
 from zarr_vectors_lazy.api.outward import Outward
 from zarr_vectors_lazy.api.pieces import Meshes, Polylines, Skeletons
 from zarr_vectors_lazy.api.select import parse_ids, select_by_values
 from zarr_vectors_lazy.api.show import text
 from zarr_vectors_lazy.api.stored import Stored
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, meant
 from zarr_vectors_lazy.graph.columns import vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.explain import Explanation, explain
@@ -24,10 +25,12 @@ from zarr_vectors_lazy.graph.numbering import sized
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.plan.regions import parse_region
 from zarr_vectors_lazy.plan.selection import Selection
-from zarr_vectors_lazy.types import Floats, IntArray
+from zarr_vectors_lazy.types import BoolArray, Floats, IntArray
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.api.store import ZVStore
+
+SELECTING = ("bbox", "objects", "groups", "where", "whole_objects", "world")
 
 
 class ZVLevel(Outward, Stored, ArraysMixin):
@@ -220,7 +223,7 @@ class ZVLevel(Outward, Stored, ArraysMixin):
         self,
         bbox: Any = None,
         *,
-        objects: int | Sequence[int] | IntArray | None = None,
+        objects: int | Sequence[int] | Set[int] | IntArray | BoolArray | None = None,
         groups: int | str | Sequence[int | str] | None = None,
         where: Mapping[str, Any] | Callable[..., Any] | None = None,
         whole_objects: bool = False,
@@ -235,7 +238,7 @@ class ZVLevel(Outward, Stored, ArraysMixin):
             (lo, hi), inclusive on both faces, compared in float64; or several boxes, of depth 3, (n, 2, D): their
             union.
         objects, groups
-            Ids of objects; ids or names of groups.
+            Ids of objects, or truth values that go with ``.objects.slots``; ids or names of groups.
         where
             Values by attribute, all of which must hold: ``(lo, hi)`` or ``slice(lo, hi)``, a range with both ends in it
             (None leaves one open; text goes by code points); a list, set or array: any of its values; one number, text
@@ -255,9 +258,14 @@ class ZVLevel(Outward, Stored, ArraysMixin):
             If the box is malformed, an axis unknown, or an argument of a wrong kind.
         NotFoundError
             If there is no such object, group or attribute.
+        TypeError
+            If a keyword is no axis and spelt nearly as another argument is.
         """
         view = self._view
         root = view.data.store
+        for name in sorted(axes.keys() - {*root.axes, *root.world.names}):
+            if is_near(name, SELECTING):
+                raise TypeError(f"sel() takes no argument {name!r}{meant(name, SELECTING)}")
         region = parse_region(bbox, axes, root.axes, root.world if world else None)
         if region is None and (whole_objects or world):
             raise SelectionError(f"{'whole_objects' if whole_objects else 'world'}=True needs a box")

@@ -9,6 +9,7 @@ import dask
 from zarr_vectors_lazy.access.store import open_tree
 from zarr_vectors_lazy.access.write.copied import left_out
 from zarr_vectors_lazy.access.write.session import Mode, check_apart, check_mode
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import FormatError, ZVWarning, listed
 from zarr_vectors_lazy.graph.carry import CarryOptions, carry_store
@@ -16,6 +17,7 @@ from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.storage.resolve import resolve
 
 
+@suggesting
 def migrate(
     src: Any,
     dst: Any,

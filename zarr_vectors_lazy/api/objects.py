@@ -1,6 +1,6 @@
 """Objects of a level by id, their attributes and groups."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from zarr_vectors_lazy.access.objects import read_groups, rows_of_ids
+from zarr_vectors_lazy.api.keywords import Named
 from zarr_vectors_lazy.convert.awkward import to_awkward
 from zarr_vectors_lazy.convert.dense import object_dataset
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, printable
@@ -20,8 +21,10 @@ from zarr_vectors_lazy.types import IntArray
 if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
 
+OFFERED = 1000  # ids on Tab
 
-class Objects(Mapping[int, da.Array]):
+
+class Objects(Named[int, da.Array]):
     """Objects of a level by id: the ordered vertices of each, as a Dask array that reads only the chunks it touches.
 
     Of a selection, objects are cut to it.
@@ -79,6 +82,11 @@ class Objects(Mapping[int, da.Array]):
     def __contains__(self, object_id: object) -> bool:
         return bool(np.isin(object_id, self.ids).all()) if isinstance(object_id, int | np.integer) else False
 
+    def _ipython_key_completions_(self) -> list[int]:
+        view = self._view  # objects that chunks may have: Tab reads no chunk
+        known = view.object_ids if view.rows is None else view.object_ids[candidate_objects(view)]
+        return known[:OFFERED].tolist() if view.data.object_index is not None else []
+
     @property
     def attributes(self) -> xr.Dataset:
         """Attributes of all `slots` over ``object``; absent objects are at the fill value."""
@@ -121,7 +129,7 @@ class Ragged(tuple[da.Array, da.Array]):
         return to_awkward(*dask.compute(self[0], self[1]))
 
 
-class Groups(Mapping[int | str, IntArray]):
+class Groups(Named[int | str, IntArray]):
     """Object ids of groups, by group id, and by name where the store names its groups."""
 
     def __init__(self, level: "ZVLevel") -> None:
@@ -145,6 +153,9 @@ class Groups(Mapping[int | str, IntArray]):
 
     def __iter__(self) -> Iterator[int | str]:
         return iter(self._members)
+
+    def _ipython_key_completions_(self) -> list[int | str]:
+        return [*self.names] or [*self._members]
 
     def __len__(self) -> int:
         return len(self._members)

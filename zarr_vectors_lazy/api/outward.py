@@ -8,6 +8,7 @@ import xarray as xr
 from dask.delayed import Delayed
 
 from zarr_vectors_lazy.api.files import write_file
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.objects import is_whole
 from zarr_vectors_lazy.convert.dataframe import dataframe
 from zarr_vectors_lazy.convert.neuroglancer import view_in_neuroglancer
@@ -71,6 +72,7 @@ class Outward:
         frame: dd.DataFrame = dataframe(self._view, attributes)
         return frame
 
+    @suggesting
     def to_file(
         self,
         path: Any,
@@ -142,6 +144,7 @@ class Outward:
             raise SelectionError(f"prefetch must be a whole number, 0 or more; found {prefetch!r}")
         return iterate_chunks(self._view, prefetch)
 
+    @suggesting
     def plot(
         self,
         *,
@@ -192,6 +195,7 @@ class Outward:
         views = [self._view, *(self._coarser() if plain and not exact else ())]
         return plot_view(fitting(views, panels, color), panels=panels, color=color, cmap=cmap, size=size, ax=ax)
 
+    @suggesting
     def view(self) -> Any:
         """Open the points, or the lines that join vertices, in Neuroglancer: a `neuroglancer.Viewer`, shown by its URL.
 

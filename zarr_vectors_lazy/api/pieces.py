@@ -1,10 +1,11 @@
 """Views of a level by kind of geometry: polylines, skeletons, meshes, one object at a time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import dask.array as da
 
+from zarr_vectors_lazy.api.keywords import Named
 from zarr_vectors_lazy.api.objects import Objects, whole_id
 
 if TYPE_CHECKING:
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
 
 
-class Polylines(Mapping[int, da.Array]):
+class Polylines(Named[int, da.Array]):
     """Polylines by object id: (n, D) Dask arrays, in path order."""
 
     def __init__(self, level: "ZVLevel") -> None:
@@ -26,6 +27,9 @@ class Polylines(Mapping[int, da.Array]):
 
     def __len__(self) -> int:
         return len(self._objects)
+
+    def _ipython_key_completions_(self) -> list[int]:
+        return self._objects._ipython_key_completions_()
 
 
 class Piece:
@@ -63,7 +67,7 @@ class Mesh(Piece):
         return self._level.faces
 
 
-class Skeletons(Mapping[int, Skeleton]):
+class Skeletons(Named[int, Skeleton]):
     """Skeletons by object id."""
 
     def __init__(self, level: "ZVLevel") -> None:
@@ -78,8 +82,11 @@ class Skeletons(Mapping[int, Skeleton]):
     def __len__(self) -> int:
         return len(self._level.objects)
 
+    def _ipython_key_completions_(self) -> list[int]:
+        return self._level.objects._ipython_key_completions_()
 
-class Meshes(Mapping[int, Mesh]):
+
+class Meshes(Named[int, Mesh]):
     """Meshes by object id."""
 
     def __init__(self, level: "ZVLevel") -> None:
@@ -93,3 +100,6 @@ class Meshes(Mapping[int, Mesh]):
 
     def __len__(self) -> int:
         return len(self._level.objects)
+
+    def _ipython_key_completions_(self) -> list[int]:
+        return self._level.objects._ipython_key_completions_()

@@ -8,6 +8,7 @@ import zarr
 
 from zarr_vectors_lazy.access.store import open_tree
 from zarr_vectors_lazy.access.upkeep.index import open_to_change
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.storage.adapter import zarr_store
 from zarr_vectors_lazy.storage.resolve import resolve
@@ -29,6 +30,7 @@ class PlainStore:
     zarr_group: zarr.Group
 
 
+@suggesting
 def open_store(
     path: Any,
     *,

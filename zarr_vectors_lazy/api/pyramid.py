@@ -9,6 +9,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.pyramid.prepare import Request, prepare
 from zarr_vectors_lazy.access.store import open_tree
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import SelectionError, ZVWarning
 from zarr_vectors_lazy.graph.pyramid import pyramid_graph
@@ -25,6 +26,7 @@ STRATEGIES = ("hash", "random")
 SMALL = 100  # vertices: a level of fewer is hardly of use
 
 
+@suggesting
 def build_pyramid(
     path: Any,
     *,
@@ -157,6 +159,7 @@ def whole_request(
     )
 
 
+@suggesting
 def coarsen_level(
     path: Any,
     source_level: int,
@@ -243,7 +246,7 @@ def run(delayed: DelayedPyramid, *, progress: bool) -> Json:
                 f"level {spec['level']} has {spec['vertex_count']} vertices: bins of {spec['bin_shape']} are large for "
                 "these data; coarsen less, or begin with smaller bins (bin_shape of level 0)",
                 ZVWarning,
-                stacklevel=3,
+                stacklevel=4,
             )
     return found
 

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import dask
 import numpy as np
 
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.select import select_by_values, whole_numbers
 from zarr_vectors_lazy.api.store import open_zv
@@ -24,6 +25,7 @@ Names: TypeAlias = str | Sequence[str] | None
 Filter: TypeAlias = Mapping[str, Any] | None
 
 
+@suggesting
 def read_points(
     path: Any,
     *,
@@ -92,6 +94,7 @@ def read_points(
     }
 
 
+@suggesting
 def read_polylines(
     path: Any,
     *,
@@ -145,6 +148,7 @@ def read_polylines(
     }
 
 
+@suggesting
 def read_lines(
     path: Any,
     *,
@@ -187,6 +191,7 @@ def read_lines(
     }
 
 
+@suggesting
 def read_graph(
     path: Any,
     *,
@@ -226,6 +231,7 @@ def read_graph(
     return result if attribute_names is None else result | {"vertex_attributes": attributes}
 
 
+@suggesting
 def read_mesh(
     path: Any,
     *,

@@ -1,7 +1,7 @@
 """Arguments of ``sel`` that name objects, groups and attributes."""
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
     """
     chosen: IntArray | None = None
     if ids is not None:
-        chosen = np.unique(whole_numbers(ids, "objects"))
+        chosen = np.unique(_masked(ids, objects) if is_mask(ids) else whole_numbers(ids, "objects"))
     if groups is not None:
         names: list[Any] = list(groups) if isinstance(groups, Iterable) and not isinstance(groups, str) else [groups]
         members = [objects.groups[name] for name in names]
@@ -39,9 +39,24 @@ def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
     return chosen
 
 
+def is_mask(ids: Any) -> bool:
+    """Whether ``objects=`` is truth values; an xarray ``level.objects.attributes["length"] > 3`` is."""
+    return not isinstance(ids, Set) and np.asarray(ids).dtype == np.bool_
+
+
+def _masked(mask: Any, objects: "Objects") -> IntArray:
+    slots, chosen = objects.slots, np.asarray(mask)
+    if chosen.shape != slots.shape:
+        raise SelectionError(
+            f"a mask objects= goes with .objects.slots, {len(slots)} of them, found {chosen.shape} truth values"
+        )
+    found: IntArray = slots[chosen]
+    return found
+
+
 def whole_numbers(value: Any, name: str) -> IntArray:
     """(n,) int64 of one id or several."""
-    array = np.atleast_1d(np.asarray(value))
+    array = np.atleast_1d(np.asarray(list(value) if isinstance(value, Set) else value))
     if array.size == 0:
         return np.empty(0, np.int64)
     if array.dtype.kind not in "iu" or array.ndim != 1:

@@ -13,6 +13,7 @@ from zarr_vectors_lazy.access.store import OpenStore, open_tree, reopen
 from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
 from zarr_vectors_lazy.access.upkeep.inventory import read_inventory
 from zarr_vectors_lazy.api.cost import Cost, Rates
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.objects import is_whole
 from zarr_vectors_lazy.api.show import text
@@ -25,10 +26,11 @@ from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import Floats, Json
 
 
+@suggesting
 def open_zv(
     path: Any,
     *,
-    chunks: Chunking = None,
+    chunks: Chunking | Mapping[Any, Any] = None,
     consolidated: bool | None = None,
     backend: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -41,8 +43,8 @@ def open_zv(
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     chunks
-        Blocks of the Dask arrays. None: one a chunk of the store; ``"auto"``: neighbouring chunks share a block up to
-        Dask's ``array.chunk-size``; an int: that many chunks a block.
+        Blocks of the Dask arrays. None or {}: one a chunk of the store; ``"auto"``: neighbouring chunks share a block
+        up to Dask's ``array.chunk-size``; an int: that many chunks a block.
     consolidated
         None: use consolidated metadata where the root has them; False: ignore them; True: demand them.
     backend
@@ -241,7 +243,8 @@ class ZVStore:
         return index in self._opened.levels
 
     def __getitem__(self, index: int) -> ZVLevel:
-        data = self._opened.complete.get(index) if is_whole(index) else None
+        last = is_whole(index) and -len(self) <= index < 0
+        data = self._opened.complete.get(self.levels[index] if last else index) if is_whole(index) else None
         if data is None:
             raise NotFoundError.among("level", index, self.levels, where=self.url)
         return ZVLevel(self, LevelView(data, Selection(), self._chunking))
@@ -273,6 +276,7 @@ class ZVStore:
         coarsest = max(fits, key=lambda i: (float(np.prod(self._opened.levels[i].meta.bin_shape)), i), default=None)
         return self[self.levels[0] if coarsest is None else coarsest]
 
+    @suggesting
     def query(
         self, bbox: Any = None, *, resolution: float | tuple[float, ...] | None = None, level: int | None = None
     ) -> ZVLevel:
@@ -290,6 +294,7 @@ class ZVStore:
         chosen = self[level] if level is not None else self.level_for(resolution)
         return chosen if bbox is None else chosen.sel(bbox)
 
+    @suggesting
     def cost(self, *, storage: float = 0.023, put: float = 0.005, get: float = 0.0004, transfer: float = 0.09) -> Cost:
         """Count objects and stored bytes by level and family of arrays, from one listing, and price them.
 

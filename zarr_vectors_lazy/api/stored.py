@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 import dask
 
 from zarr_vectors_lazy.access.write.session import Mode, check_apart
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.api.save.level import save_level
 from zarr_vectors_lazy.api.write.args import check_name
@@ -78,6 +79,7 @@ class Stored:
         with computing(f"write {name}", shown=progress):
             return dask.compute(job)[0]
 
+    @suggesting
     def save(
         self,
         path: Any,

@@ -8,12 +8,14 @@ import numpy as np
 
 from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
 from zarr_vectors_lazy.access.upkeep.index import open_to_change, write_counts
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.shard import shard_store
 from zarr_vectors_lazy.storage.resolve import resolve
 
 
+@suggesting
 def consolidate(
     path: Any,
     *,
@@ -43,6 +45,7 @@ def consolidate(
     write_consolidated(resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs))
 
 
+@suggesting
 def index(
     path: Any,
     *,
@@ -81,6 +84,7 @@ def index(
     return write_counts(resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs))
 
 
+@suggesting
 def shard(
     path: Any,
     *,

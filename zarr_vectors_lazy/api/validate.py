@@ -9,6 +9,7 @@ import dask
 from zarr_vectors_lazy.access.check.consolidated import check_consolidated
 from zarr_vectors_lazy.access.check.root import check_additive, check_root, check_stray, vertices_or_finding
 from zarr_vectors_lazy.access.store import open_tree
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.api.show.table import html_table, text_table
 from zarr_vectors_lazy.errors import FormatError
@@ -76,6 +77,7 @@ class Report:
         return summary + (html_table("Findings", head, rows, left=4) if rows else "")
 
 
+@suggesting
 def validate(
     path: Any,
     *,

@@ -1,6 +1,7 @@
 """How chunks are cut into Dask blocks."""
 
 import bisect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -21,7 +22,7 @@ class UpTo:
 
 
 Chunking: TypeAlias = int | str | UpTo | None
-"""None: a block a chunk; "auto": up to Dask's ``array.chunk-size``; an int: that many chunks a block; or bounds."""
+"""None (also given as {}): a block a chunk; "auto": up to Dask's ``array.chunk-size``; an int: so many chunks."""
 
 
 def check_chunking(chunks: object) -> Chunking:
@@ -32,7 +33,9 @@ def check_chunking(chunks: object) -> Chunking:
     SelectionError
         If it is not.
     """
-    if chunks is None or chunks == "auto":
+    if chunks is None or (isinstance(chunks, Mapping) and not chunks):  # {}: as xarray calls a block a chunk
+        return None
+    if isinstance(chunks, str) and chunks == "auto":
         return chunks
     if isinstance(chunks, int | np.integer) and not isinstance(chunks, bool) and chunks > 0:
         return int(chunks)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.errors import SelectionError, listed, meant
 from zarr_vectors_lazy.model.world import World
 from zarr_vectors_lazy.plan.bbox import Placement
 from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats, Vertices
@@ -106,7 +106,7 @@ def parse_region(
     for name, part in slices.items():
         known = name.lower() if world is not None and name not in names else name
         if known not in names:
-            raise SelectionError(f"no axis {name!r}; the axes are {listed(names)}")
+            raise SelectionError(f"no axis {name!r}; the axes are {listed(names)}{meant(name, names)}")
         axis, (first, last) = names.index(known), _ends(name, part)
         lo[:, axis], hi[:, axis] = np.maximum(lo[:, axis], first), np.minimum(hi[:, axis], last)
     if bbox is None and not slices:

@@ -3,12 +3,15 @@
 import importlib.util
 import os
 from collections.abc import Mapping
+from contextlib import suppress
+from functools import cache
 from typing import Any
 
 from zarr.abc.store import Store
 
-from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.errors import StoreError, meant
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
+from zarr_vectors_lazy.storage.backends.obstore_options import CLIENT, RETRY
 from zarr_vectors_lazy.storage.home import this_process
 from zarr_vectors_lazy.storage.location import CLOUD, check_slashes, local_path, scheme_of
 from zarr_vectors_lazy.storage.objects import described
@@ -67,6 +70,20 @@ def resolve(
             return StoreSpec("fsspec", url, Options(options), home=home)
 
 
+@cache
+def is_option(name: str) -> bool:
+    """Whether a backend that is installed knows an option of this name, of some cloud."""
+    for scheme in ("s3", "gs", "az"):
+        with suppress(StoreError):  # it is not installed
+            if name in systems.option_names(scheme):
+                return True
+    if name in CLIENT | RETRY or not importlib.util.find_spec("obstore"):
+        return name in CLIENT | RETRY
+    from zarr_vectors_lazy.storage.backends.obstore_stores import takes  # noqa: PLC0415  optional
+
+    return takes(name)
+
+
 def _text(path: object) -> str:
     if not isinstance(path, str | os.PathLike):
         raise StoreError(f"a store is a path, a URL or a zarr store object, not {type(path).__name__}")
@@ -82,7 +99,9 @@ def _chosen(url: str, backend: str | None) -> str:
     source = "backend" if backend else VARIABLE
     if name:
         if name not in BACKENDS:
-            raise StoreError(f"unknown {source} {name!r}; there is {', '.join(map(repr, BACKENDS))}")
+            raise StoreError(
+                f"unknown {source} {name!r}; there is {', '.join(map(repr, BACKENDS))}{meant(name, BACKENDS)}"
+            )
         return name
     scheme = scheme_of(url)
     if scheme in {"", "file"}:

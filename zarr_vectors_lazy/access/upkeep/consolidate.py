@@ -43,7 +43,7 @@ def write_consolidated(spec: StoreSpec) -> int:
             f"the root of {tree.url} now has {len(data) / 1e6:.0f} MB, which every open reads whole; "
             "consolidated=False ignores it",
             ZVWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     backend = connect(spec)
     (now,) = fetch(backend, [Get(DOC)])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 
 from zarr_vectors_lazy.access.write.session import Mode, check_apart, check_mode, check_place
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.pyramid import build_pyramid
 from zarr_vectors_lazy.api.save.level import save_level
 from zarr_vectors_lazy.api.save.pyramid import stated_pyramid
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.api.level import ZVLevel
 
 
+@suggesting
 def rechunk(
     src: Any,
     dst: Any,

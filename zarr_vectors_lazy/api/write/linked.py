@@ -6,6 +6,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zarr_vectors_lazy.access.write.session import Mode
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.write import args, summaries
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects, run_job
 from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, write_lazy_graph, write_lazy_mesh
@@ -15,6 +16,7 @@ from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.writing import Compressor
 
 
+@suggesting
 def write_graph(
     path: Any,
     positions: Any,
@@ -113,6 +115,7 @@ def write_graph(
     return run_job(job, summaries.of_graph, options)
 
 
+@suggesting
 def write_mesh(
     path: Any,
     vertices: Any,

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zarr_vectors_lazy.access.write.session import Mode
+from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.write import args, summaries
 from zarr_vectors_lazy.api.write.frames import take_frame
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects, run_job
@@ -19,6 +20,7 @@ from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.writing import Compressor
 
 
+@suggesting
 def write_points(
     path: Any,
     positions: Any,
@@ -136,6 +138,7 @@ def write_points(
     return run_job(job, summaries.of_points, options)
 
 
+@suggesting
 def write_lines(
     path: Any,
     endpoints: Any,
@@ -221,6 +224,7 @@ def write_lines(
     return run_job(job, summaries.of_lines, options)
 
 
+@suggesting
 def write_polylines(
     path: Any,
     polylines: Any,

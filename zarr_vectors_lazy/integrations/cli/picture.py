@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from zarr_vectors_lazy.errors import SelectionError, meant
 from zarr_vectors_lazy.integrations.cli import options as given
 
 Picture = Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write: .png, .svg, .pdf.", show_default=False)]
@@ -13,6 +14,8 @@ Color = Annotated[str | None, typer.Option("--color", "-c", help="Attribute that
 Projection = Annotated[
     str | None, typer.Option("--projection", "-p", help="Two axes, such as xz; by default all pairs.")
 ]
+
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the picture that is there.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -36,8 +39,10 @@ def plot(
     option: given.Options = None,
     scheduler: given.Scheduler = None,
     client: given.Client = None,
+    overwrite: Replace = False,
 ) -> None:
     """Draw a level, or what is selected of it; a level finer than pixels is drawn from a coarser one."""
+    check_out(out, overwrite)
     part = given.selected(
         given.opened(store, backend, option),
         level=level,
@@ -50,5 +55,22 @@ def plot(
     )
     with given.computing(scheduler, client):
         figure = part.plot(color=color, projection=projection, exact=level is not None)
-    figure.savefig(out)
+    try:
+        figure.savefig(out)
+    except OSError as error:
+        raise SelectionError(f"{out} cannot be written: {error.strerror}") from error
     print(f"{out}: {figure.get_suptitle()}", file=sys.stderr)
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raise SelectionError where no picture can be written, before one is drawn."""
+    from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415  optional
+
+    kinds = sorted(FigureCanvasBase.get_supported_filetypes())
+    kind = out.suffix.removeprefix(".").lower()
+    if kind not in kinds:
+        raise SelectionError(f"{out}: a picture is one of .{', .'.join(kinds)}{meant(kind, kinds)}")
+    if not out.parent.is_dir():
+        raise SelectionError(f"no folder {str(out.parent)!r}")
+    if out.exists() and not overwrite:
+        raise SelectionError(f"{str(out)!r} is there: --overwrite replaces it")

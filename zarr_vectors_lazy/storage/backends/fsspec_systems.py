@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
-from zarr_vectors_lazy.errors import StoreError, listed
+from zarr_vectors_lazy.errors import StoreError, listed, meant
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage import credentials
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED
@@ -126,7 +126,14 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
         open_ended = False  # they swallow what they do not know
     for name in options:
         if name not in known and not open_ended:
-            raise StoreError(f"fsspec's {scheme}:// knows no option {name!r}; there is {listed(sorted(known))}")
+            raise StoreError(
+                f"fsspec's {scheme}:// knows no option {name!r}; there is {listed(sorted(known))}{meant(name, known)}"
+            )
+
+
+def option_names(scheme: str) -> set[str]:
+    """Names of options that the file system of a scheme states."""
+    return _known(system_class(scheme))[0]
 
 
 def _known(cls: System) -> tuple[set[str], bool]:

@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
-from zarr_vectors_lazy.errors import StoreError, listed
+from zarr_vectors_lazy.errors import StoreError, listed, meant
 from zarr_vectors_lazy.storage.patience import CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, Patience
 from zarr_vectors_lazy.storage.secrets import is_secret
 
@@ -144,7 +144,7 @@ def _mapping(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
 def _known(kind: str, values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
     for name in values:
         if name not in names:
-            raise StoreError(f"obstore knows no {kind} {name!r}; there is {listed(sorted(names))}")
+            raise StoreError(f"obstore knows no {kind} {name!r}; there is {listed(sorted(names))}{meant(name, names)}")
     return {name: _duration(name, value) for name, value in values.items() if value is not None}
 
 

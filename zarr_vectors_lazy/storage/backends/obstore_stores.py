@@ -7,7 +7,7 @@ from typing import Any
 
 from dask.sizeof import sizeof
 
-from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.errors import StoreError, meant
 from zarr_vectors_lazy.storage import credentials
 from zarr_vectors_lazy.storage.backends.obstore_options import arguments, bare_names, with_patience
 from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of, with_query
@@ -176,7 +176,7 @@ def build(
     except (exceptions.BaseError, ValueError, TypeError) as error:
         reason = without_secrets(first_line(error), spec.options.plain())
         names = ", ".join(f"{name}={spec.options.shown(name)!r}" for name in spec.options) or "none"
-        text = f"obstore refuses the options or the URL: {reason}; given: {names}{_some_options(scheme, error)}"
+        text = f"obstore refuses the options or the URL: {reason}; given: {names}{_some_options(scheme, error, spec)}"
         raise StoreError(text, where=spec.url) from None
 
 
@@ -184,9 +184,26 @@ def _last(name: str) -> str:
     return name.removeprefix("aws_").removeprefix("azure_storage_").removeprefix("azure_")
 
 
-def _some_options(scheme: str, error: BaseException) -> str:
-    unknown = isinstance(error, exceptions.UnknownConfigurationKeyError)
-    return f"; there is, among others, {', '.join(sorted(_KNOWN.get(scheme, ())))}" if unknown else ""
+def _some_options(scheme: str, error: BaseException, spec: StoreSpec) -> str:
+    if not isinstance(error, exceptions.UnknownConfigurationKeyError):
+        return ""
+    known = sorted(_KNOWN.get(scheme, ()))
+    wrong = next((name for name in spec.options if f"'{name}'" in str(error)), "")
+    return f"; there is, among others, {', '.join(known)}{meant(wrong, known)}"
+
+
+def takes(name: str) -> bool:
+    """Whether obstore's store of some cloud takes a configuration of this name."""
+    clouds: tuple[Any, ...] = (store.S3Store, store.GCSStore, store.AzureStore)
+    for cloud in clouds:
+        try:
+            cloud("any", config={name: ""})
+        except exceptions.UnknownConfigurationKeyError:
+            continue
+        except FAILURES:  # it knows the name, and not this value
+            pass
+        return True
+    return False
 
 
 def _construct(spec: StoreSpec, scheme: str, given: dict[str, Any]) -> ObjectStore:

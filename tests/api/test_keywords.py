@@ -1,0 +1,123 @@
+"""What is typed wrong, and what is typed by Tab."""
+
+import inspect
+
+import numpy as np
+import pytest
+
+import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, StoreError, meant
+from zarr_vectors_lazy.testing import counting
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Three objects, one of them in a group."""
+    attributes = {"vertex_attributes": {"intensity": [1.0, 2.0, 3.0], "label": np.array(["a", "b", "a"])}}
+    attributes |= {"object_attributes": {"weight": [1, 2, 3]}, "groups": {"short": [3]}}
+    zvl.write_points(tmp_path / "s", np.eye(3), chunk_shape=5, object_ids=[3, 4, 5], **attributes)
+    return tmp_path / "s"
+
+
+CALLS = {
+    "vertex_attributes": lambda path: zvl.write_points(path / "new", np.eye(3), chunk_shape=5, attributes={}),
+    "chunks": lambda path: zvl.open_zv(path, chunk="auto"),
+    "storage_options": lambda path: zvl.open_zv(path, storage_option={}),
+    "bbox": lambda path: zvl.read_points(path, bbbox=((0, 0, 0), (1, 1, 1))),
+    "attribute_names": lambda path: zvl.read_points(path, attributes=["intensity"]),
+    "factors": lambda path: zvl.build_pyramid(path, factor=[2]),
+    "objects": lambda path: zvl.open_zv(path)[0].sel(object=3),
+    "where": lambda path: zvl.open_zv(path)[0].sel(wher={"intensity": 1}),
+    "resolution": lambda path: zvl.open_zv(path).query(resolutoin=3),
+    "color": lambda path: zvl.open_zv(path)[0].plot(colour="intensity"),
+}
+
+
+@pytest.mark.parametrize("right", CALLS)
+def test_a_misspelt_keyword_names_the_right_one(path, right):
+    before = sorted(path.parent.rglob("*"))
+    with pytest.raises(TypeError, match=rf"did you mean .*'{right}'"):
+        CALLS[right](path)
+    assert sorted(path.parent.rglob("*")) == before
+
+
+def test_it_is_told_before_anything_is_reached():
+    with counting() as counts, pytest.raises(TypeError, match="'bbox'"):
+        zvl.read_points("https://127.0.0.1:9/x", bboxx=1)
+    assert not counts.requests
+
+
+def test_every_function_that_takes_options_suggests():
+    public = [each for each in (getattr(zvl, name) for name in zvl.__all__) if inspect.isfunction(each)]
+    taking = [each for each in public if "backend_kwargs" in inspect.signature(each).parameters]
+    assert len(taking) > 15
+    assert [each.__name__ for each in taking if not hasattr(each, "__wrapped__")] == []
+
+
+def test_options_of_a_backend_are_no_misspelt_parameters(path):
+    with pytest.raises(StoreError, match="takes no options; got 'profile'"):
+        zvl.open_zv(path, profile="x")
+    with pytest.raises(StoreError, match=r"'regoin'.*did you mean 'region'"):
+        zvl.open_zv("s3://bucket/x", backend="obstore", regoin="eu")
+    with pytest.raises(StoreError, match=r"'annon'.*did you mean 'anon'"):
+        zvl.open_zv("s3://bucket/x", backend="fsspec", annon=True)
+    with pytest.raises(StoreError, match="did you mean 'obstore'"):
+        zvl.open_zv(path, backend="obstor")
+
+
+def test_names_that_are_not_there_suggest_what_is(path):
+    level = zvl.open_zv(path)[0]
+    for call, right in [
+        (lambda: level.attributes["intesity"], "intensity"),
+        (lambda: level.attributes["Intensity"], "intensity"),
+        (lambda: level.codes["labl"], "label"),
+        (lambda: level.sel(where={"lable": "a"}), "label"),
+        (lambda: level.objects.groups["shrt"], "short"),
+        (lambda: level.explain("vertexes"), "vertices"),
+    ]:
+        with pytest.raises(NotFoundError, match=f"did you mean .*'{right}'"):
+            call()
+    with pytest.raises(SelectionError, match=r"no axis 'xx'; the axes are 'x', 'y', 'z'; did you mean 'x'\?"):
+        level.sel(xx=(0, 1))
+    with pytest.raises(AttributeError, match="did you mean 'open_zv'"):
+        zvl.open_vz  # noqa: B018
+
+
+def test_nothing_is_suggested_for_what_is_like_nothing():
+    assert meant("zzz", ["intensity"]) == meant(3, ["three"]) == meant("", ["a"]) == ""
+    assert meant("offset", ["coordinate_offset", "other"]) == "; did you mean 'coordinate_offset'?"
+
+
+def test_tab_offers_names(path):
+    level = zvl.open_zv(path)[0]
+    assert level.attributes._ipython_key_completions_() == ["intensity", "label"]
+    assert level.codes._ipython_key_completions_() == level.categories._ipython_key_completions_() == ["label"]
+    assert level.objects.groups._ipython_key_completions_() == ["short"]
+    box = level.sel(x=(0.5, 1))
+    with counting() as counts:
+        for mapping in (level.objects, level.polylines, level.skeletons, level.meshes):
+            assert mapping._ipython_key_completions_() == [3, 4, 5]
+        for mapping in (box.objects, box.polylines, box.skeletons, box.meshes):
+            assert 3 in mapping._ipython_key_completions_()
+    assert not [key for key in counts.keys if "/vertices/c/" in key]
+
+
+def test_dir_shows_the_public_names():
+    assert dir(zvl) == sorted([*zvl.__all__, "__version__"])
+    assert all(hasattr(zvl, name) for name in dir(zvl))
+
+
+def test_what_is_typed_shortly_is_meant(path):
+    zvl.build_pyramid(path, factors=[2])
+    store = zvl.open_zv(path, chunks={})
+    assert (store[-1].index, store[-2].index) == (1, 0)
+    with pytest.raises(NotFoundError, match="no level -3"):
+        store[-3]
+    level = store[0]
+    assert level.vertices.numblocks == zvl.open_zv(path)[0].vertices.numblocks
+    assert len(level.sel(x=(0.5, 1)).vertices.compute()) == 1
+    assert level.sel(objects={3, 5}).objects.ids.tolist() == [3, 5]
+    assert level.sel(objects=level.objects.slots > 3).objects.ids.tolist() == [4, 5]
+    assert level.sel(objects=level.objects.attributes["weight"] < 2).objects.ids.tolist() == [3]
+    with pytest.raises(SelectionError, match=r"goes with .objects.slots, 3 of them"):
+        level.sel(objects=[True, False])
