@@ -28,7 +28,7 @@ from zarr_vectors_lazy.format.v09.reshard import (
 )
 from zarr_vectors_lazy.format.v09.stamps import with_counts, with_total, without_counts
 from zarr_vectors_lazy.format.v09.writing import Writing09
-from zarr_vectors_lazy.format.vectors import encode_rows, is_number, is_time
+from zarr_vectors_lazy.format.vectors import encode_rows, is_number, is_time, missing_codes
 
 __all__ = [
     "CURRENT",
@@ -52,6 +52,7 @@ __all__ = [
     "is_time",
     "kept",
     "marked_cells",
+    "missing_codes",
     "pack_puts",
     "parse_text",
     "place_links",

@@ -80,6 +80,7 @@ def rows_of(part):
     members = (part.vertices, part.faces if mesh else part.edges, dict(part.attributes), values, records)
     rows, ends, attributes, values, records = dask.compute(*members)
     names = ("vertices", "faces") if mesh else ("positions", "edges")
+    attributes["text"] = np.where(attributes["text"] == "", None, attributes["text"].astype(object))  # missing
     return dict(zip(names, (rows, ends), strict=True)) | {
         "vertex_attributes": attributes,
         "object_ids": attributes["owner"],

@@ -10,7 +10,7 @@ from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.read import read_batch, read_fragments, read_links, read_payload, read_vertices
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
-from zarr_vectors_lazy.format.vectors import decode_categories, decode_rows
+from zarr_vectors_lazy.format.vectors import decode_rows, missing_codes
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.findings import Check, Finding, Severity
@@ -228,7 +228,7 @@ class _Chunk:
         if len(values) != rows and not (open_width and rows and len(values) and len(values) % rows == 0):
             yield kind, "error", f"{len(values)} rows of values for {rows} {of}"
         elif cell.spec.dictionary is not None:
-            decode_categories(values, cell.spec.dictionary)
+            missing_codes(values, cell.spec.dictionary)
 
 
 _CHECKS: dict[str, Check] = {

@@ -269,7 +269,7 @@ def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Flo
 
 def is_coded(column: Column) -> bool:
     """Whether the values are codes of categories, which differ by block."""
-    return column.dictionary is not None and not column.dictionary.plain
+    return column.dictionary is not None and not column.dictionary.plain and not column.whole
 
 
 def _has_fill(column: Column) -> bool:

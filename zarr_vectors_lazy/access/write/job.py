@@ -28,10 +28,21 @@ Kind: TypeAlias = Literal["points", "objects", "paths", "trees"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Column:
-    """Values of an attribute as they are stored: numbers, or codes of a dictionary."""
+    """Values of an attribute as they are stored: numbers, or codes of a dictionary.
+
+    Parameters
+    ----------
+    values
+        Rows.
+    dictionary
+        What the codes stand for.
+    whole
+        Whether that holds for all of the store, and not for one block of its input.
+    """
 
     values: Values
     dictionary: Dictionary | None = None
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

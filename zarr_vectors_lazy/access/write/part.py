@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.write.intake import Tally
-from zarr_vectors_lazy.access.write.job import Column, ObjectTable, Prepared, WriteJob
+from zarr_vectors_lazy.access.write.job import ObjectTable, Prepared, WriteJob
 from zarr_vectors_lazy.access.write.level import LevelWriter
 from zarr_vectors_lazy.access.write.session import WriteSession, begin_write
 from zarr_vectors_lazy.access.write.spill import SpillFolder, flat
@@ -144,8 +144,7 @@ class Part(Prepared):
     def __init__(self, plan: Plan, records: Records) -> None:
         self.numbers: IntArray = records["along" if is_tracked(plan) else "number"]
         attributes = {
-            name: Column(_values(plan, name, records), column.dictionary)
-            for name, column in plan.job.attributes.items()
+            name: replace(column, values=_values(plan, name, records)) for name, column in plan.job.attributes.items()
         }
         objects = None
         if plan.job.kind != "points":

@@ -12,7 +12,6 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.objects import rows_of_ids
-from zarr_vectors_lazy.access.pyramid.attributes import stated_rule
 from zarr_vectors_lazy.access.write.copied import read_copied
 from zarr_vectors_lazy.access.write.intake import Tally, layout
 from zarr_vectors_lazy.api.save.linked import linked_level
@@ -64,8 +63,7 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     view = _cut_for_writing(level._view)
     if not len(view):
         raise SelectionError(NOTHING)
-    rules = {array.spec.path.rpartition("/")[2]: stated_rule(array.attributes) for array in _stored_attributes(view)}
-    options = _options({**arguments, "aggregate": {name: rule["aggregate"] for name, rule in rules.items() if rule}})
+    options = _options(arguments)
     if kind == "point_cloud":
         owned = view.data.object_index is not None
         shape = Shape(geometry=kind, kind="objects" if owned else "points")

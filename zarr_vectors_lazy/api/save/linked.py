@@ -13,15 +13,12 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.access.sizes import read_row_counts
-from zarr_vectors_lazy.access.write.intake import Block
 from zarr_vectors_lazy.access.write.linked import LinkBlock, link_layout
-from zarr_vectors_lazy.api.save.rows import attribute_arrays, read_owned
-from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, read_links, read_owned_rows
+from zarr_vectors_lazy.api.save.rows import Owners, owned_rows
+from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, read_links
 from zarr_vectors_lazy.api.write.out_of_core import LinkSource, Source, aligned, block_keys, empty_rows, source_of
-from zarr_vectors_lazy.graph.columns import vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.links import link_attribute_array, links_array
-from zarr_vectors_lazy.graph.tracks import tracks_array
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
 
@@ -30,7 +27,8 @@ def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
     """Sources of the rows and of the edges or faces of a level."""
     counts = view.stored_counts
     view = view.with_chunking(None).with_rows_apart(read_row_counts(view.data, view.rows) if counts is None else counts)
-    rows, read = _rows(view, "vertices" if kind == "mesh" else "positions")
+    owners: Owners = "one" if view.data.object_index is None else "tracks"
+    rows, read = owned_rows(view, "vertices" if kind == "mesh" else "positions", owners)
     links, values = _links(view, kind)
     arrays = aligned(rows)
     computed = iter(optimized(*arrays, *links.values(), *values.values()))
@@ -43,19 +41,6 @@ def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
     if values:
         link_source = replace(link_source, values=_link_source(of_values, tuple(values), len(view), most=stated))
     return replace(source, blocks=blocks), link_source
-
-
-def _rows(view: LevelView, name: str) -> tuple[dict[str, Any], Any]:
-    names, attributes = attribute_arrays(view)
-    arrays = {name: vertices_array(view), **attributes}
-    if view.data.object_index is None:
-        return arrays, partial(read_owned_rows, names, None, False, name)
-    return {**arrays, "objects": tracks_array(view, along=False)}, partial(read_owned_links, names, name)
-
-
-def read_owned_links(names: Sequence[str], name: str, positions: Any, *rest: Any) -> Block:
-    """`read_owned` of what the geometry calls its rows."""
-    return read_owned(names, positions, *rest, name=name)
 
 
 def _links(view: LevelView, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -32,7 +32,7 @@ def object_tables(view: LevelView, rows: IntArray, ids: IntArray) -> dict[str, A
     if index is None or not index.count:
         return found
     members, renamed = read_groups(data.source, index), _renaming(view.object_ids[rows], ids)
-    groups = {index.names[group] if index.names else group: renamed(members[group]) for group in range(index.count)}
+    groups = {group: renamed(members[group]) for group in range(index.count)}  # names are what the array says
     attributes = {name: _dense(view, array) for name, array in data.group_attributes.items()}
     return found | {"groups": groups, "group_attributes": attributes}
 

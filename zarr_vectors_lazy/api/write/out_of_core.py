@@ -248,7 +248,7 @@ def template(path: Any, sample: Block, shape: Shape, options: Options) -> WriteJ
     """Job without rows, all arguments checked that do not depend on them."""
     ndim = sample.positions.shape[1]
     none = (np.zeros(ndim), np.zeros(ndim)) if options.bounds is None else None
-    columns = {name: Column(column.values[:0], column.dictionary) for name, column in sample.attributes.items()}
+    columns = {name: replace(column, values=column.values[:0]) for name, column in sample.attributes.items()}
     stated = replace(options, dtype=sample.dtype)
     return make_job(path, sample.positions[:0], shape, stated, columns=columns, bounds=none)
 
@@ -282,7 +282,7 @@ def settle(
 def _with_categories(name: str, column: Column, tally: Tally) -> Column:
     if not is_coded(column):
         dtype = column.values.dtype
-        if name not in tally.missing:
+        if column.whole or name not in tally.missing:
             return column
         if name in tally.taken:
             raise SelectionError(f"vertex_attributes[{name!r}]: {taken(dtype)}")

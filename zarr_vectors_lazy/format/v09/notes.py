@@ -25,7 +25,7 @@ LEVEL = frozenset({
 ARRAY = frozenset({
     "zv_array", "zvf_array", "name", "dtype", "logical_dtype", "row_shape", "shape", "num_channels", "nonempty_chunks",
     "chunk_grid_origin", "shard_index", "cell_codec", "offsets", "has_perm", "link_width", "level_delta", "num_links",
-    "num_physical_records", "directed", "store", "sid_ndim", "num_groups", "group_names", "group_ranges", "num_objects",
+    "num_physical_records", "directed", "store", "sid_ndim", "num_groups", "group_ranges", "num_objects",
     "num_present", "layout", "object_ids_sorted", "fill_sentinel_meaning", "has_present_mask", OUR_KEY,
 })  # fmt: skip
 CODED = frozenset({"encoding", "categories", "_FillValue"})
@@ -63,7 +63,7 @@ def with_notes(put: Put, notes: Notes) -> Put:
 def _joined(source: Json, made: Json) -> Json:
     stated = {name: made[name] for name in STATED if name in made}
     known = {name: source[name] for name in stated if name in source and _alike(source[name], stated[name])}
-    out = _beside(made, _without(source, STATED)) | known
+    out = _beside(made, source) | known
     return out | {name: _beside(made[name], source[name]) for name in BLOCKS if name in made and name in source}
 
 
