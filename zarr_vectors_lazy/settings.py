@@ -17,6 +17,7 @@ DEFAULTS: dict[str, int | str] = {
     "write-bytes": "16 MiB",  # of rows that one task of a write out of core has (estimated)
     "max-cell-bytes": "256 MiB",  # decoded size of a cell that is believed however few bytes are stored
     "max-array-bytes": "4 GiB",  # size of an array of objects, of missing values or of decoded texts
+    "max-metadata-bytes": "1 GiB",  # decoded size of a document (zarr.json) that is let in
     "workers": 0,  # task slots to spread batches over; 0: ask Dask
 }
 

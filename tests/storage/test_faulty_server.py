@@ -10,7 +10,7 @@ from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.storage.requests import Get, ListDir
 from zarr_vectors_lazy.storage.resolve import resolve
 
-pytestmark = pytest.mark.emulator
+pytestmark = [pytest.mark.emulator, pytest.mark.filterwarnings("ignore:no answer from")]
 HOWS = ["obstore-s3", "fsspec-s3", "obstore-http", "fsspec-http"]
 DATA = bytes(range(256)) * 40
 RETRIES = 3  # on a busy machine an answer takes longer than it is waited for, once or twice

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.home import LOST, this_process
+from zarr_vectors_lazy.storage.refusals import reason
 from zarr_vectors_lazy.storage.requests import Delete, Get, Put, Request
 from zarr_vectors_lazy.storage.secrets import without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -51,8 +52,14 @@ class Backend(ABC):
 
     def failure(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         """Return the error to raise ``from error``: what failed, where, and why, without secrets."""
-        reason = without_secrets(" ".join(str(error).split()), self.spec.options) or type(error).__name__
-        return StoreError(f"{describe(request)} failed: {reason[:600]}{hint}", where=self.url)
+        text = without_secrets(reason(error), self.spec.options) or type(error).__name__
+        return StoreError(f"{describe(request)} failed: {text[:600]}{hint}", where=self.url)
+
+    @property
+    def told_unsigned(self) -> bool:
+        """Whether an option says not to sign."""
+        names = ("skip_signature", "aws_skip_signature", "google_skip_signature", "azure_skip_signature", "anon")
+        return any(str(self.spec.options.get(name)).lower() == "true" for name in names)
 
     def tidy(self, keys: Sequence[str]) -> None:  # noqa: B027  most stores have nothing to do
         """Remove the folders of deleted objects that are empty now, where the store has folders and leaves them."""

@@ -5,9 +5,10 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import wait
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.storage.threads import SILENCE_S, request_width, warn_of_silence
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -50,8 +51,10 @@ def lock() -> asyncio.Lock:
     return _locks.setdefault(os.getpid(), asyncio.Lock())
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def run(coroutine: Coroutine[Any, Any, T], where: str = "") -> T:
     """Run ``coroutine`` on our loop while the calling thread waits; return its result.
+
+    Where that takes a while, a warning says what is waited for at ``where``.
 
     Notes
     -----
@@ -59,6 +62,8 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
     """
     future = asyncio.run_coroutine_threadsafe(coroutine, event_loop())
     try:
+        if where and not wait([future], SILENCE_S).done:
+            warn_of_silence(where)
         return future.result()
     except BaseException:
         future.cancel()  # an interrupt of the waiting thread ends the work, too
@@ -87,7 +92,7 @@ class Slot:
 
     async def __aenter__(self) -> None:
         global _in_flight  # noqa: PLW0603  touched by the loop's thread only
-        while _in_flight >= max(1, int(setting("max-requests"))):
+        while _in_flight >= request_width():
             turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             _waiting.append(turn)
             try:

@@ -10,13 +10,25 @@ import atexit
 import itertools
 import os
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from zarr_vectors_lazy.errors import ZVWarning
 from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.storage.patience import Patience
+
+resource: Any
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None
+
+RESERVED = 64  # open files that are left to everything else
+SILENCE_S = 8.0
 
 T = TypeVar("T")
 
@@ -112,7 +124,7 @@ def _finish() -> None:
 
 def current_pool() -> Pool:
     """Return the pool of this process, as wide as ``max-requests`` says now."""
-    width = _width()
+    width = request_width()
     with _lock:
         if width not in _pools:
             for old in _pools.values():
@@ -122,16 +134,19 @@ def current_pool() -> Pool:
         return _pools[width]
 
 
-def gather(call: Callable[[Any], T], items: Sequence[Any]) -> list[T]:
-    """Results of ``call`` for all items, in order; the first failure is raised and cancels what has not begun."""
+def gather(call: Callable[[Any], T], items: Sequence[Any], where: str = "") -> list[T]:
+    """Results of ``call`` for all items, in order; the first failure is raised and cancels what has not begun.
+
+    Where none is there for a while, a warning says what is waited for, and ``where``.
+    """
     job = _Job(call, items)
     try:
         pool = current_pool()
-        for _ in range(min(len(items), _width())):
+        for _ in range(min(len(items), request_width())):
             pool.submit(job.work)
     except RuntimeError:  # the interpreter is shutting down, or the pool was just replaced: here, one after another
         job.work()
-    return job.wait()
+    return job.wait(where)
 
 
 async def on_thread(call: Callable[[Any], T], item: Any) -> T:
@@ -150,8 +165,32 @@ def _relay(future: "Future[T]", call: Callable[[Any], T], item: Any) -> None:
         future.set_exception(error)
 
 
-def _width() -> int:
-    return max(1, int(setting("max-requests")))
+def request_width() -> int:
+    """Requests in flight, at most: the setting, and a third of the files that may be open (of 256 on macOS)."""
+    width = max(1, int(setting("max-requests")))
+    return width if resource is None else min(width, max(4, (_open_files() - RESERVED) // 3))
+
+
+def idle_width() -> int:
+    """Connections that one client keeps for the next requests: several clients have them at a time."""
+    width = request_width()
+    return width if resource is None else min(width, max(2, (_open_files() - RESERVED) // 8))
+
+
+def _open_files() -> int:
+    soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 2**20 if soft < 0 else soft  # RLIM_INFINITY
+
+
+def warn_of_silence(where: str) -> None:
+    """Say that nothing has come yet, and what is done about it."""
+    patience = Patience.of_settings()
+    warnings.warn(
+        f"no answer from {where} for {SILENCE_S:g} s; what fails is tried again, for up to {patience.total_s:g} s "
+        "(settings zarr_vectors_lazy.retries, retry-timeout, read-timeout)",
+        ZVWarning,
+        stacklevel=2,
+    )
 
 
 class _Job(Generic[T]):
@@ -181,8 +220,10 @@ class _Job(Generic[T]):
             if last:
                 self._over.set()
 
-    def wait(self) -> list[T]:
+    def wait(self, where: str) -> list[T]:
         try:
+            if not self._over.wait(SILENCE_S) and where and self._left == len(self._items):
+                warn_of_silence(where)
             self._over.wait()
         except BaseException as error:
             self._error = error  # an interrupt of the waiting thread ends the work, too

@@ -24,7 +24,7 @@ from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.location import AZURE, BUCKETS, CLOUD, scheme_of
 from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
 from zarr_vectors_lazy.storage.patience import Patience, persist
-from zarr_vectors_lazy.storage.ranges import check_length, of_range
+from zarr_vectors_lazy.storage.ranges import check_length, check_size, of_range, plain
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.secrets import QUERY, without_secrets
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -87,8 +87,8 @@ class FsspecBackend(Backend):
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         if self._asynchronous:
-            return run(gather(self.fetch_one, requests))
-        return threads.gather(self._answer, requests)
+            return run(gather(self.fetch_one, requests), self.url)
+        return threads.gather(self._answer, requests, self.url)
 
     async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
         self.check_writable(request)
@@ -128,12 +128,20 @@ class FsspecBackend(Backend):
         if found.verdict == "refused" and isinstance(request, ListDir) and not request.required:
             record("list", request.prefix, 0)
             return None
-        text = str(found.error)
-        hint = refusals.hint(self._scheme, "fsspec", text, unsigned=found.unsigned) if found.verdict else ""
+        text = f"{found.error} {found.error.__cause__}"
+        hint = ""
+        if found.verdict:
+            hint = refusals.hint(self._scheme, "fsspec", text, unsigned=found.unsigned, told=self.told_unsigned)
         raise self._failed(request, found.error, hint) from found.error
 
     def _verdict(self, error: BaseException) -> signing.Verdict:
-        return "expired" if refusals.has_expired(str(error)) else "refused" if systems.refused(error) else ""
+        return (
+            "expired"
+            if refusals.has_expired(f"{error} {error.__cause__}")
+            else "refused"
+            if systems.refused(error)
+            else ""
+        )
 
     async def _patiently(self, fs: Any, request: Request) -> Result:
         # Google's and Azure's file systems do this themselves. A creation whose answer was lost would find itself.
@@ -245,7 +253,7 @@ class FsspecBackend(Backend):
             if answer.status == 416 and start is not None:
                 return b""
             answer.raise_for_status()
-            data: bytes = await answer.read()
+            data = await _body(answer, request.key)
             told = answer.headers.get("Content-Range") if answer.status == 206 else None
         return data if start is None else of_range(data, told, start, stop)
 
@@ -257,9 +265,12 @@ class FsspecBackend(Backend):
         if start is not None:
             asked["Range"] = f"bytes={_limits(start, stop)}"
         answer = await fs._call_s3("get_object", **asked)
+        check_size(answer.get("ContentLength") or 0, key)
         async with answer["Body"] as body:
             data: bytes = await body.read()
-        return data if start is None else of_range(data, answer.get("ContentRange"), start, stop)
+        if start is None:
+            return bytes(plain(data, answer.get("ContentEncoding"), key))
+        return of_range(data, answer.get("ContentRange"), start, stop)
 
     async def _names(self, fs: Any, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable and not request.required:
@@ -388,6 +399,16 @@ class FsspecBackend(Backend):
 
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         return error if isinstance(error, StoreError) else self.failure(request, error, hint)
+
+
+async def _body(answer: Any, key: str) -> bytes:
+    """Body of an answer of aiohttp, decoded; one that is larger than is let in, or never ends, is not read further."""
+    parts, nbytes = [], 0
+    async for part in answer.content.iter_any():
+        nbytes += len(part)
+        check_size(nbytes, key)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _limits(start: int, stop: int | None) -> str:

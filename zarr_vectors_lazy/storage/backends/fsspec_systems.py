@@ -13,7 +13,6 @@ import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from zarr_vectors_lazy.errors import StoreError, listed, meant
-from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage import credentials
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED
 from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of, with_query
@@ -22,6 +21,7 @@ from zarr_vectors_lazy.storage.patience import CONNECT_S, Patience
 from zarr_vectors_lazy.storage.secrets import QUERY, clean_url, without_secrets
 from zarr_vectors_lazy.storage.signing import Way
 from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.storage.threads import request_width
 from zarr_vectors_lazy.types import Buffer
 
 INSTANCE_S = 5.0
@@ -246,7 +246,7 @@ def _s3_session(profile: str | None) -> Any:
 def _s3_config() -> dict[str, Any]:
     """How botocore connects: as many at once as our own limit, and once for each attempt of ours."""
     return {
-        "max_pool_connections": int(setting("max-requests")),
+        "max_pool_connections": request_width(),
         "connect_timeout": CONNECT_S,
         "read_timeout": Patience.of_settings().silence_s,
         "retries": {"mode": "standard", "total_max_attempts": 1},

@@ -15,6 +15,7 @@ from zarr_vectors_lazy.storage.backends.s3_region import is_elsewhere, region_of
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.counters import record
 from zarr_vectors_lazy.storage.location import BUCKETS, parse, scheme_of
+from zarr_vectors_lazy.storage.ranges import check_size, plain
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -45,7 +46,7 @@ class ObstoreBackend(Backend):
         self.swaps = self._scheme in BUCKETS
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
-        return threads.gather(self._answer, requests)
+        return threads.gather(self._answer, requests, self.url)
 
     async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
         return await threads.on_thread(self._answer, request)
@@ -68,7 +69,9 @@ class ObstoreBackend(Backend):
             record("list", request.prefix, 0)
             return None
         text = stores.first_line(found.error)
-        hint = refusals.hint(self._scheme, "obstore", text, unsigned=found.unsigned) if found.verdict else ""
+        hint = ""
+        if found.verdict:
+            hint = refusals.hint(self._scheme, "obstore", text, unsigned=found.unsigned, told=self.told_unsigned)
         raise self._failed(request, found.error, hint) from found.error
 
     def _verdict(self, error: BaseException) -> signing.Verdict:
@@ -165,11 +168,12 @@ class ObstoreBackend(Backend):
 
     def _whole(self, store: stores.ObjectStore, key: str) -> Result:
         answer = store.get(key)
+        check_size(answer.meta["size"], key)
         data = answer.bytes()
         start, stop = answer.range
         if len(data) != stop - start:
             raise OSError(f"{len(data)} bytes arrived where {stop - start} were announced")
-        return data
+        return plain(data, answer.attributes.get("Content-Encoding"), key)
 
     def _range(self, store: stores.ObjectStore, request: Get) -> Result:
         start, stop = request.start or 0, request.stop
@@ -265,7 +269,7 @@ class ObstoreBackend(Backend):
     def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         if isinstance(error, StoreError):
             return error
-        return self.failure(request, RuntimeError(stores.first_line(error)), hint)
+        return self.failure(request, error, hint)
 
 
 def _check_fork(url: str) -> None:

@@ -9,7 +9,9 @@ from urllib.parse import urlsplit
 from zarr_vectors_lazy.errors import StoreError, listed, meant
 from zarr_vectors_lazy.storage.patience import CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, Patience
 from zarr_vectors_lazy.storage.secrets import is_secret
+from zarr_vectors_lazy.storage.threads import idle_width
 
+IDLE_S = 10.0  # after which a connection that nobody uses is closed
 CLIENT = frozenset(
     {
         "allow_http",
@@ -89,7 +91,7 @@ def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, A
 
 def with_patience(given: dict[str, Any], scheme: str) -> dict[str, Any]:
     """Return the arguments with our limits where the user set none, by option or in the environment."""
-    limits = {"client_options": _time_limits() | _client_environment(scheme), "retry_config": _retries()}
+    limits = {"client_options": _client_limits() | _client_environment(scheme), "retry_config": _retries()}
     return given | {name: values | given.get(name, {}) for name, values in limits.items()}
 
 
@@ -102,10 +104,12 @@ def _client_environment(scheme: str) -> dict[str, str]:
     return {name: found[vendor + name] for name in sorted(CLIENT) if vendor + name in found}
 
 
-def _time_limits() -> dict[str, Any]:
+def _client_limits() -> dict[str, Any]:
     # A limit for the whole answer, obstore's default, would end large ones that 256 requests at once make slow.
     silence = timedelta(seconds=Patience.of_settings().silence_s)
-    return {"connect_timeout": timedelta(seconds=CONNECT_S), "read_timeout": silence, "timeout": timedelta(hours=6)}
+    idle = {"pool_max_idle_per_host": str(idle_width()), "pool_idle_timeout": timedelta(seconds=IDLE_S)}
+    limits = {"connect_timeout": timedelta(seconds=CONNECT_S), "read_timeout": silence, "timeout": timedelta(hours=6)}
+    return limits | idle
 
 
 def _retries() -> dict[str, Any]:

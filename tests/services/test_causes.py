@@ -1,0 +1,151 @@
+"""Errors say the cause, and what fits: no XML, no hint that was followed already; answers have a bound."""
+
+import gzip
+import pickle
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import dask
+import pytest
+
+from tests.services.object_server import Answer, object_server
+from zarr_vectors_lazy.errors import StoreError, ZVWarning
+from zarr_vectors_lazy.storage import loop, threads
+from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.requests import Get
+from zarr_vectors_lazy.storage.resolve import resolve
+
+pytestmark = pytest.mark.emulator
+both = pytest.mark.parametrize("backend", ["obstore", "fsspec"])
+KEYS = {"obstore": {"access_key_id": "A", "secret_access_key": "B"}, "fsspec": {"key": "A", "secret": "B"}}
+END = {"obstore": "endpoint", "fsspec": "endpoint_url"}
+
+
+@pytest.fixture(autouse=True)
+def once():
+    with dask.config.set({"zarr_vectors_lazy.retries": 0}):
+        yield
+
+
+def failure(url, backend, **options):
+    with pytest.raises(StoreError) as caught:
+        fetch(connect(resolve(url, backend=backend, **options)), [Get("x")])
+    arrived = pickle.loads(pickle.dumps(caught.value))
+    assert str(arrived) == str(caught.value)
+    assert "<" not in str(arrived)
+    return str(arrived)
+
+
+@both
+def test_why_nothing_was_reached(backend, https_host, http_host):
+    assert "the connection is refused" in failure("http://127.0.0.1:9/p", backend)
+    assert "the host is not known" in failure("http://no-such-host.invalid/p", backend)
+    assert "the certificate is signed by nobody" in failure(f"{https_host.url}/p", backend)
+    assert "hung up without an answer" in failure(f"{https_host.url.replace('https', 'http')}/p", backend)
+    assert "speaks http, not https" in failure(f"{http_host.url.replace('http', 'https')}/p", backend)
+    proxy = {
+        "obstore": {"client_options": {"proxy_url": "http://127.0.0.1:9"}},
+        "fsspec": {"proxy": "http://127.0.0.1:9"},
+    }
+    assert "refused" in failure("http://example.invalid/p", backend, **proxy[backend])
+
+
+EXPIRED = {
+    "ExpiredTokenException": "The security token included in the request is expired",
+    "RequestExpired": "Request has expired.",
+    "ExpiredToken": "The provided token has expired.",
+}
+
+
+@both
+@pytest.mark.parametrize("code", list(EXPIRED))
+def test_expiry_in_other_words(backend, code):
+    with object_server(lambda _: Answer(403, code, message=EXPIRED[code])) as server:
+        text = failure("s3://b/p", backend, **{END[backend]: server.url}, **KEYS[backend])
+    assert "the credentials have expired: renew" in text
+
+
+@both
+def test_a_bucket_that_is_not_there_is_said_first(backend):
+    with object_server(lambda _: Answer(404, "NoSuchBucket", message="The specified bucket does not exist")) as server:
+        text = failure("s3://b/p", backend, **{END[backend]: server.url}, **KEYS[backend])
+    assert "no such bucket" in text[:60]
+    assert "skip_signature" not in text
+    assert "anon" not in text
+
+
+@both
+def test_no_hint_that_was_followed(backend):
+    public = {"obstore": {"skip_signature": True}, "fsspec": {"anon": True}}[backend]
+    with object_server(lambda _: Answer(403, "AccessDenied")) as server:
+        text = failure("s3://b/p", backend, **{END[backend]: server.url}, **public)
+    assert "sent unsigned, as" in text
+    assert "reads a public bucket" not in text
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers with encodings of the way, without lengths, without end."""
+
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("ETag", '"1"')
+        self.send_header("Last-Modified", "Wed, 01 Jan 2025 00:00:00 GMT")
+        packed = gzip.compress(b"data" * 10 if "small" in self.path else bytes(2**27))
+        if "gzip" in self.path:
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Content-Length", str(len(packed)))
+            self.end_headers()
+            self.wfile.write(packed)
+            return
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        try:
+            while True:
+                self.wfile.write(b"10000\r\n" + bytes(2**16) + b"\r\n")
+        except OSError:
+            pass
+
+
+@pytest.fixture(scope="module")
+def odd():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Odd)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@both
+def test_answers_are_decoded_and_have_a_bound(backend, odd):
+    there = connect(resolve(odd, backend=backend))
+    assert bytes(fetch(there, [Get("gzip/small/zarr.json")])[0]) == b"data" * 10
+    with dask.config.set({"zarr_vectors_lazy.max-metadata-bytes": "1 MiB"}):
+        with pytest.raises(StoreError, match="max-metadata-bytes"):
+            fetch(there, [Get("gzip/zarr.json")])
+        said = "fsspec" if backend == "obstore" else "max-metadata-bytes"
+        with pytest.raises(StoreError, match=said):
+            fetch(there, [Get("endless/zarr.json")])
+    with (
+        dask.config.set({"zarr_vectors_lazy.max-array-bytes": "1 MiB", "zarr_vectors_lazy.max-cell-bytes": "2 MiB"}),
+        pytest.raises(StoreError, match="max-array-bytes"),
+    ):
+        fetch(there, [Get("gzip/c/0")])
+
+
+@both
+def test_silence_is_told_within_ten_seconds(backend, monkeypatch):
+    assert threads.SILENCE_S < 10
+    for module in (threads, loop):
+        monkeypatch.setattr(module, "SILENCE_S", 0.2)
+    with object_server(lambda _: time.sleep(1)) as server:
+        server.store["p/x"] = b"data"
+        there = connect(resolve(f"{server.url}/p", backend=backend))
+        with pytest.warns(ZVWarning, match=r"no answer from .* tried again"):
+            assert bytes(fetch(there, [Get("x")])[0]) == b"data"
