@@ -62,7 +62,8 @@ class FsspecBackend(Backend):
     async def _connected(self, *, anew: bool = False, signed: bool = False, **found: Any) -> signing.Way:
         # One client for all stores of the same options. Made on the loop that it will live on; its session too, before
         # many requests would each make one.
-        key = None if signed else (self._scheme, self.spec.options, credentials.seen(self._scheme))
+        limits = Patience.of_settings(), threads.request_width()
+        key = None if signed else (self._scheme, self.spec.options, credentials.seen(self._scheme), limits)
         if key is not None and not anew and (there := _clients.get(key)) is not None:
             return there
         way = systems.make(self.spec, signed=signed, **found)
