@@ -23,7 +23,7 @@ def arrays_read(counts):
 
 def test_columns_are_axes_and_attributes(level):
     frame = level.to_dask_dataframe().compute()
-    assert list(frame) == ["x", "y", "z", "arc_length", "index", "tangent_0", "tangent_1", "tangent_2"]
+    assert list(frame) == ["x", "y", "z", "arc_length", "index", "tangent_0", "tangent_1", "tangent_2", "object_id"]
     assert np.array_equal(frame[["x", "y", "z"]].to_numpy(), level.vertices.compute())
     assert np.array_equal(frame["tangent_1"].to_numpy(), level.attributes["tangent"][:, 1].compute())
     assert frame["index"].dtype == np.int32
@@ -106,3 +106,63 @@ def test_dictionaries_are_categoricals(name, tmp_path):
 def test_an_attribute_that_is_not_there_is_named(level):
     with pytest.raises(NotFoundError, match=r"no attribute 'weight'; there is 'arc_length'"):
         level.to_dask_dataframe(["weight"])
+
+
+def test_object_ids_of_vertices(tmp_path):
+    rng = np.random.default_rng(0)
+    points, owners = rng.uniform(0, 10, (200, 2)), rng.integers(5, 9, 200)
+    zvl.write_points(tmp_path / "x", points, chunk_shape=4, object_ids=owners, vertex_attributes={"own": owners})
+    level = zvl.open_zv(tmp_path / "x")[0]
+    for part in (level, level.sel(x=slice(2, 7)), level.sel(objects=[6]), level.sel(where={"own": [5, 8]})):
+        for sized in (part, part.compute_chunk_sizes()):
+            frame = sized.to_dask_dataframe().compute()
+            assert frame["object_id"].dtype == np.int64
+            assert len(frame)
+            assert frame["object_id"].tolist() == frame["own"].tolist()
+    frame = level.to_dask_dataframe()
+    with counting() as counts:
+        frame[["x", "own"]].compute()
+    assert arrays_read(counts) == {"0/vertices", "0/vertex_attributes/own"}
+    with counting() as counts:
+        assert set(frame["object_id"].compute()) == {5, 6, 7, 8}
+    assert not any(name.startswith("0/vertices") for name in arrays_read(counts))
+    assert list(level.to_dask_dataframe(["object_id"])) == ["x", "y", "object_id"]
+    assert list(level.to_dask_dataframe([])) == ["x", "y"]
+    assert len(level.sel(x=slice(90, 99)).to_dask_dataframe().compute()["object_id"]) == 0
+
+
+def test_shared_vertices_have_the_least_id_and_free_ones_none(tmp_path):
+    with zipfile.ZipFile(DATA / "0.9-variety/stores/pyramid-paths.zarrvectors.zip") as files:
+        files.extractall(tmp_path)
+    level = zvl.open_zv(tmp_path)[2]  # objects of coarse levels share vertices
+    found = level.to_dask_dataframe().compute()["object_id"].to_numpy()
+    expected = np.full(len(found), -1)
+    vertices = level.vertices.compute()
+    rows = {tuple(row): at for at, row in enumerate(vertices.tolist())}
+    for i in reversed(level.objects.ids.tolist()):
+        for row in level.objects[i].compute().tolist():
+            expected[rows[tuple(row)]] = i
+    assert len(rows) == len(vertices)
+    assert found.tolist() == expected.tolist()
+
+
+def test_names_do_not_collide(tmp_path):
+    values = {
+        "rgb": np.array([[1, 2], [3, 4]]),
+        "rgb_0": np.array([90, 91]),
+        "x": np.array([190, 191]),
+        "object_id": np.array([7, 8]),
+    }
+    options = {"chunk_shape": 99, "vertex_attributes": values}
+    zvl.write_points(tmp_path / "x", np.arange(4.0).reshape(2, 2), **options)
+    frame = zvl.open_zv(tmp_path / "x")[0].to_dask_dataframe().compute()
+    assert list(frame) == ["x", "y", "object_id", "rgb_0_", "rgb_1", "rgb_0", "x_attribute"]
+    assert frame["object_id"].tolist() == [7, 8]
+    assert frame["rgb_0_"].tolist() == [1, 3]
+    assert frame["rgb_0"].tolist() == [90, 91]
+    zvl.write_points(tmp_path / "y", np.arange(4.0).reshape(2, 2), object_ids=[1, 0], **options)
+    level = zvl.open_zv(tmp_path / "y")[0]
+    frame = level.to_dask_dataframe().compute()
+    assert frame["object_id_attribute"].tolist() == [8, 7]  # rows are in the order of objects
+    assert frame["object_id"].tolist() == [0, 1]
+    assert list(level.to_dask_dataframe(["rgb"])) == ["x", "y", "rgb_0_", "rgb_1"]  # whatever else is asked for

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -197,4 +198,19 @@ def owners_of(tracks: IntArray, rows: int) -> IntArray:
         raise SelectionError(f"{int((counts == 0).sum())} vertices belong to no object; others do")
     owners = np.empty(rows, np.int64)
     owners[at] = tracks[:, 1]
+    return owners
+
+
+def least_owners(tracks: IntArray, rows: int | np.ndarray[Any, Any]) -> IntArray:
+    """(N,) least id of an object that goes through each row of a block; -1 where none does.
+
+    Parameters
+    ----------
+    rows
+        How many there are, or their positions.
+    """
+    none = np.iinfo(np.int64).max
+    owners = np.full(rows if isinstance(rows, int) else len(rows), none)
+    np.minimum.at(owners, tracks[:, 0], tracks[:, 1])
+    owners[owners == none] = -1
     return owners

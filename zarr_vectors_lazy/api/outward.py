@@ -53,14 +53,19 @@ class Outward:
     def to_dask_dataframe(self, attributes: Sequence[str] | None = None) -> "dd.DataFrame":
         """Dask data frame: a partition a block, columns by axis name and attribute.
 
-        A column that a computation does not use is not fetched. Dictionary-encoded attributes are categoricals;
-        vectors become columns ``name_0``, ``name_1``, ... The index counts rows of the level where sizes are known,
-        else of each partition.
+        A column that a computation does not use is not fetched. Dictionary-encoded attributes are categoricals, whole
+        numbers and bool of which some are missing have pandas' nullable dtypes. Where there are objects, ``object_id``
+        is the one of each vertex: int64, -1 where none has it, the least id where several do. The index counts rows of
+        the level where sizes are known, else of each partition.
+
+        No column hides another: an attribute keeps its own name, unless an axis or ``object_id`` has it (then
+        ``name_attribute``); vectors become ``name_0``, ``name_1``, ...; made-up names have ``_`` behind them
+        where an attribute is called so.
 
         Parameters
         ----------
         attributes
-            Names of those wanted; None for all.
+            Names of those wanted, ``"object_id"`` may be among them; None for all.
 
         Raises
         ------

@@ -1,7 +1,7 @@
 """Columns of the data frames of a level, and the pandas frame of one block."""
 
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import dask
@@ -10,9 +10,13 @@ import numpy as np
 from zarr_vectors_lazy.errors import NotFoundError
 from zarr_vectors_lazy.format.vectors import missing_codes
 from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
+from zarr_vectors_lazy.graph.tracks import owners_array
 from zarr_vectors_lazy.graph.values import coding_of, column_of, has_holes
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import CellArray, Dictionary
+from zarr_vectors_lazy.plan.names import OBJECT_ID, column_names
+
+OWNERS = "/object_id"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,7 +28,7 @@ class FrameColumn:
     name
         Of the column.
     attribute
-        The vertex attribute that it is of; None for a coordinate.
+        The vertex attribute that it is of; None for a coordinate, and for the object of each vertex.
     part
         Column of the array, None where the array has one.
     dtype
@@ -39,44 +43,67 @@ class FrameColumn:
     dtype: np.dtype[Any]
     categories: Dictionary | None = None
 
+    @property
+    def source(self) -> str | None:
+        """Name of the attribute that it is of; None for positions, and for objects what no attribute is called."""
+        return OWNERS if self.attribute is None and self.part is None else self.attribute
+
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("FrameColumn", self.name, self.attribute, self.part, str(self.dtype))
 
 
-def frame_columns(view: LevelView, attributes: Collection[str] | None) -> list[FrameColumn]:
-    """Columns by axis name, then of attributes: ``name``, or ``name_0``, ``name_1``, ... where a vertex has several.
+def frame_columns(
+    view: LevelView, attributes: Collection[str] | None, *, taken: Collection[str] | None = None
+) -> list[FrameColumn]:
+    """Columns by axis name, then of attributes as `column_names` has it, and ``object_id`` where there are objects.
 
-    An attribute of the name of an axis gets ``_attribute`` behind its own. Dictionary-encoded attributes are
-    categories.
+    Dictionary-encoded attributes are categories.
+
+    Parameters
+    ----------
+    attributes
+        Names of those wanted, ``object_id`` may be among them; None: all, and this.
+    taken
+        Names that no attribute may have; None: of the axes, and ``object_id`` where there are objects.
 
     Raises
     ------
     NotFoundError
         If there is no such attribute.
     """
-    axes = view.data.store.axes
-    found = [
-        FrameColumn(name=axis, attribute=None, part=d, dtype=view.data.vertices.spec.dtype)
-        for d, axis in enumerate(axes)
-    ]
-    for name in view.data.attribute_names if attributes is None else attributes:
+    axes, known = view.data.store.axes, view.data.attribute_names
+    objects = (OBJECT_ID,) if view.data.object_index is not None else ()
+    asked = bool(objects) and (attributes is None or OBJECT_ID in attributes)
+    wanted = [name for name in (known if attributes is None else attributes) if name in known or name not in objects]
+    for name in wanted:
         if not view.data.has_attribute(name):
-            raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
-        found += _attribute_columns(view, name, f"{name}_attribute" if name in axes else name)
+            raise NotFoundError.among("attribute", name, known, where=view.data.url)
+    parts = {name: _attribute_column(view, name) for name in wanted}
+    widths = {name: int(np.prod(shape)) if shape else None for name, (shape, _) in parts.items()}
+    names = column_names(widths, (*axes, *objects) if taken is None else taken, known)
+    dtype = view.data.vertices.spec.dtype
+    found = [FrameColumn(name=axis, attribute=None, part=d, dtype=dtype) for d, axis in enumerate(axes)]
+    for name in wanted:
+        column = parts[name][1]
+        if widths[name] is None:
+            found.append(replace(column, name=names[name][0]))
+        else:
+            found += [replace(column, name=label, part=part) for part, label in enumerate(names[name])]
+    if asked:
+        found.append(FrameColumn(name=OBJECT_ID, attribute=None, part=None, dtype=np.dtype(np.int64)))
     return found
 
 
-def _attribute_columns(view: LevelView, name: str, label: str) -> Iterator[FrameColumn]:
+def _attribute_column(view: LevelView, name: str) -> tuple[tuple[int, ...], FrameColumn]:
+    """Shape of a row of an attribute, and its column but for name and part."""
     column, array = column_of(view, name)
     dictionary = coding_of(view, name)
     if dictionary is not None and not _codes_tell(view, array, dictionary):
         dictionary = None
     if dictionary is not None:
         column, _ = column_of(view, name, decode=False)
-    if not column.row_shape:
-        yield FrameColumn(name=label, attribute=name, part=None, dtype=column.dtype, categories=dictionary)
-    for part in range(int(np.prod(column.row_shape)) if column.row_shape else 0):
-        yield FrameColumn(name=f"{label}_{part}", attribute=name, part=part, dtype=column.dtype, categories=dictionary)
+    found = FrameColumn(name=name, attribute=name, part=None, dtype=column.dtype, categories=dictionary)
+    return column.row_shape, found
 
 
 def _codes_tell(view: LevelView, array: CellArray | None, dictionary: Dictionary) -> bool:
@@ -85,12 +112,14 @@ def _codes_tell(view: LevelView, array: CellArray | None, dictionary: Dictionary
 
 
 def source_arrays(view: LevelView, columns: Sequence[FrameColumn]) -> dict[str | None, Any]:
-    """Dask arrays that columns are made of, by attribute; None for the positions. No others are read."""
-    coded = {column.attribute: column.categories is not None for column in columns}
-    return {
-        name: vertices_array(view) if name is None else attribute_array(view, name, decode=not codes)
-        for name, codes in coded.items()
-    }
+    """Dask arrays that columns are made of, by `FrameColumn.source`. No others are read."""
+    return {column.source: _array(view, column) for column in {column.source: column for column in columns}.values()}
+
+
+def _array(view: LevelView, column: FrameColumn) -> Any:
+    if column.attribute is not None:
+        return attribute_array(view, column.attribute, decode=column.categories is None)
+    return owners_array(view) if column.part is None else vertices_array(view)
 
 
 def read_frame(columns: Sequence[FrameColumn], view: LevelView, number: int) -> tuple[Any, Any]:
@@ -118,11 +147,11 @@ def make_frame(
     """
     import pandas as pd  # noqa: PLC0415  optional
 
-    names = list(dict.fromkeys(column.attribute for column in columns))
+    names = list(dict.fromkeys(column.source for column in columns))
     values = dict(zip(names, blocks, strict=True))
     length = len(blocks[0]) if blocks else rows or 0
     index = pd.RangeIndex(start or 0, (start or 0) + length)
-    series = {column.name: _series(column, values[column.attribute]) for column in columns}
+    series = {column.name: _series(column, values[column.source]) for column in columns}
     return pd.DataFrame(series, index=index, columns=[column.name for column in columns])
 
 

@@ -110,7 +110,8 @@ class Outgoing:
 
     @cached_property
     def _columns(self) -> list[FrameColumn]:
-        return frame_columns(self.level._view, self.attribute_names)
+        taken = (*self.level.store.axes, *self.axes, *(["object_id"] if self.has_objects else []))
+        return frame_columns(self.level._view, self.attribute_names, taken=taken)
 
     @cached_property
     def _read(self) -> dict[str | None, Any]:
@@ -303,12 +304,8 @@ class Outgoing:
         if placed is not stored:
             frame = frame.drop(columns=list(self.level.store.axes))
             for at, name in enumerate(self.axes):
-                if name in frame.columns:
-                    frame = frame.rename(columns={name: f"{name}_attribute"})
                 frame.insert(at, name, placed[:, at])
         if owners is not None:
-            if "object_id" in frame.columns:
-                frame = frame.rename(columns={"object_id": "object_id_attribute"})
             frame["object_id"] = owners
         return frame
 

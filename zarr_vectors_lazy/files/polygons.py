@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FileError, SelectionError
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.plan.names import column_names
 from zarr_vectors_lazy.types import IntArray
 
 Array = np.ndarray[Any, Any]
@@ -179,19 +179,12 @@ def header_of(out: Outgoing, name: str) -> dict[str, Any]:
 
 
 def flat_columns(attributes: Mapping[str, Array], taken: Sequence[str] = ()) -> dict[str, Array]:
-    """(N,) columns by name: ``name``, of vectors ``name_0``, ``name_1``, ...; made-up names give way to others."""
-    used = {*taken, *(name for name, values in attributes.items() if values.ndim == 1)}
-    found = {}
-    for name, values in attributes.items():
-        own = values.ndim == 1 and name not in taken
-        parts = values.reshape(len(values), int(np.prod(values.shape[1:]))).T
-        wanted = (
-            [name if own else f"{name}_attribute"] if values.ndim == 1 else [f"{name}_{k}" for k in range(len(parts))]
-        )
-        for label, part in zip(wanted, parts, strict=True):
-            unused = label if own else next(text for k in count() if (text := label + "_" * k) not in used)
-            used.add(unused)
-            found[unused] = part
+    """(N,) columns by the names of `column_names`."""
+    widths = {name: int(np.prod(v.shape[1:])) if v.ndim > 1 else None for name, v in attributes.items()}
+    found: dict[str, Array] = {}
+    for name, labels in column_names(widths, taken).items():
+        parts = attributes[name].reshape(len(attributes[name]), len(labels)).T
+        found |= dict(zip(labels, parts, strict=True))
     return found
 
 

@@ -9,11 +9,11 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.tracks import TRACK, Tracker, find_tracks, read_lengths, track_block
+from zarr_vectors_lazy.access.tracks import TRACK, Tracker, find_tracks, least_owners, read_lengths, track_block
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.batches import chunk_runs, wanted_of
 from zarr_vectors_lazy.graph.choose import fragment_spec
-from zarr_vectors_lazy.graph.columns import Blocks, cut
+from zarr_vectors_lazy.graph.columns import Blocks, cut, vertices_array
 from zarr_vectors_lazy.graph.layers import (
     GraphNode,
     Key,
@@ -114,3 +114,34 @@ def _lengths(view: LevelView, spec: CellSpec, token: str) -> tuple[list[HighLeve
         for run, of_run in enumerate(wanted)
     }
     return [layer_over(name, MaterializedLayer(tasks), ())], List(*map(TaskRef, tasks))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class OwnerRecipe:
+    """Makes the tasks that tell the object of each row of a block."""
+
+    tracks: str
+    vertices: str
+    sizes: tuple[float, ...]
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        size = self.sizes[block]
+        rows = TaskRef((self.vertices, block, 0)) if np.isnan(size) else int(size)
+        return Task(key, least_owners, TaskRef((self.tracks, block, 0)), rows)
+
+
+def owners_array(view: LevelView) -> da.Array:
+    """(N,) int64: id of the object of each row, the least where several share it, -1 where there is none.
+
+    Blocks are those of `vertices_array`. Manifests are read when it is computed, and fragment indexes of its
+    chunks; positions only where chunk sizes are unknown.
+    """
+    tracks, vertices = tracks_array(view, along=False), vertices_array(view)
+    if not len(view):
+        return empty_array((), np.dtype(np.int64))
+    sizes = vertices.chunks[0]
+    name = f"zv-owners-{tokenize(tracks.name, vertices.name)}"
+    recipe = OwnerRecipe(tracks=tracks.name, vertices=vertices.name, sizes=sizes)
+    graphs = [tracks.dask, *([vertices.dask] if any(np.isnan(size) for size in sizes) else [])]
+    return make_array(view.graph(RecipeLayer(name, recipe, len(sizes)), *graphs), name, sizes, (), np.dtype(np.int64))
