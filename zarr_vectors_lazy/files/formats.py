@@ -76,6 +76,8 @@ FORMATS = (
     Format("GeoParquet", (".geoparquet",), "tables", "geoparquet", holds=CLOUDS | PATHS, keeps=NAMED | SURVEY),
     Format("FreeSurfer", SURFACES, "surfaces", "freesurfer", holds=MESHES, keeps=frozenset({"links"}), unit=MM),
     Format("GIfTI", (".gii", ".gii.gz"), "surfaces", "gifti", holds=SHEETS, keeps=ROWS | {"links"}, unit=MM),
+    Format("edge list", (".edgelist", ".edges"), "graphs", "edgelist", holds=TREES, keeps=TINTED),
+    Format("GraphML", (".graphml",), "graphs", "graphml", holds=TREES | CLOUDS, keeps=LINKED),
     Format("GLB", (".glb",), "glb", "glb", keeps=NAMED),
     Format("LAS", (".las",), "las", "las", holds=CLOUDS, keeps=SURVEY),
     Format("LAZ", (".laz",), "las", "laz", holds=CLOUDS, keeps=SURVEY),

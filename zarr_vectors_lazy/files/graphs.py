@@ -1,0 +1,185 @@
+"""Graphs: GraphML, whose nodes have coordinates, and lists of edges, whose nodes stand in a table beside them."""
+
+import ast
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FileError, listed
+from zarr_vectors_lazy.files.loaded import Asked, Loaded, concatenated, library
+from zarr_vectors_lazy.files.outgoing import Outgoing
+from zarr_vectors_lazy.files.polygons import flat_columns, header_of, leave_rest
+from zarr_vectors_lazy.files.tables import load_csv
+
+Array = np.ndarray[Any, Any]
+AXES, ID, OBJECT = ("x", "y", "z"), "id", "object_id"
+EXACT = 2**53
+WEIGHT = "weight"
+BESIDE = ".nodes.csv"
+
+
+def load_graphml(path: Path, asked: Asked) -> Loaded:
+    """Read GraphML: nodes with values x, y and perhaps z, in any case; all others are attributes."""
+    graph = library("networkx").read_graphml(str(path), force_multigraph=True)
+    names = list(graph.nodes)
+    nodes = _columns([data for _, data in graph.nodes(data=True)])
+    named = {name.lower(): name for name in nodes}
+    axes = [named[axis] for axis in AXES if axis in named]
+    if [name.lower() for name in axes] not in (["x", "y"], ["x", "y", "z"]):
+        raise FileError(f"nodes with the values x, y and z are wanted, found {listed(nodes)}")
+    columns = [nodes.pop(name) for name in axes]
+    if any(isinstance(column, np.ma.MaskedArray) or column.dtype.kind not in "if" for column in columns):
+        raise FileError("a node has no coordinates, or one that is no number")
+    row = {name: number for number, name in enumerate(names)}
+    edges = np.array([(row[a], row[b]) for a, b in graph.edges()], np.int64).reshape(-1, 2)
+    values, left = _of_links(_columns([data for *_, data in graph.edges(data=True)]))
+    owners = nodes.pop(OBJECT, None)
+    if ID not in nodes:
+        nodes[ID] = _column(names) if not all(map(str.isdecimal, names)) else _column([int(name) for name in names])
+    return Loaded(
+        kind="graph" if len(edges) else "points",
+        positions=np.column_stack(columns),
+        axes=tuple(name.lower() for name in axes),
+        edges=edges if len(edges) else None,
+        attributes={name: of for name, of in nodes.items() if of is not None},
+        link_attributes=values,
+        object_ids=owners if owners is not None and owners.dtype.kind in "iu" else None,
+        header={"graphml": {"directed": graph.is_directed()}},
+        left_out=tuple(left),
+    )
+
+
+def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Columns of values by name, of rows that may lack some."""
+    names = dict.fromkeys(chain.from_iterable(rows))
+    return {str(name): _column([row.get(name) for row in rows]) for name in names}
+
+
+def _column(values: Sequence[Any]) -> Any:
+    """Array of values: whole numbers and bool masked where they are missing, floats NaN, text None."""
+    kinds = {type(value) for value in values if value is not None}
+    missing = np.array([value is None for value in values])
+    if kinds <= {bool} or kinds == {int}:
+        plain = np.array([0 if value is None else value for value in values], bool if kinds == {bool} else np.int64)
+        return np.ma.MaskedArray(plain, missing) if missing.any() else plain
+    if kinds <= {int, float}:
+        return np.array([np.nan if value is None else value for value in values], np.float64)
+    return np.array([None if value is None else str(value) for value in values], object)
+
+
+def _of_links(columns: dict[str, Any]) -> tuple[dict[str, Array], list[str]]:
+    """Values of edges that a store holds: numbers; missing ones are NaN where that rounds none."""
+    found, left = {}, []
+    for name, values in columns.items():
+        masked = isinstance(values, np.ma.MaskedArray)
+        if values.dtype == object or (masked and (values.dtype == bool or (np.abs(values.data) > EXACT).any())):
+            left.append(f"value {name} of edges")
+        else:
+            found[name] = values.astype(np.float64).filled(np.nan) if masked else values
+    return found, left
+
+
+def save_graphml(out: Outgoing, path: Path) -> int:
+    """Write GraphML: nodes with x, y and z, and the values of nodes and edges."""
+    networkx = library("networkx")
+    directed = header_of(out, "graphml").get("directed") is True or out.geometry == "skeleton"
+    graph = networkx.MultiDiGraph() if directed else networkx.MultiGraph()
+    attributes = {name: values for name, values in out.exact.items() if values.dtype.kind not in "mM"}
+    names, told = _names(attributes.pop(ID, None), len(out.positions))
+    leave_rest(out, {*attributes, ID} if told else {*attributes})
+    columns = dict(zip(AXES, out.positions.T, strict=True))
+    if out.vertex_object_ids is not None and len(out.object_ids) > 1:
+        columns[OBJECT] = out.vertex_object_ids
+    columns |= flat_columns(attributes, tuple(columns))
+    graph.add_nodes_from(zip(names, _rows(columns, len(names)), strict=True))
+    edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges
+    values = flat_columns(out.link_attributes) if len(edges) else {}
+    ends = ([names[row] for row in column] for column in edges.T.tolist())
+    graph.add_edges_from(zip(*ends, _rows(values, len(edges)), strict=True))
+    networkx.write_graphml_xml(graph, str(path), named_key_ids=False)
+    return len(names)
+
+
+def _names(ids: Any, count: int) -> tuple[list[str], bool]:
+    """Names of nodes: the attribute ``id`` where it tells them apart, else their rows; and whether it does."""
+    told = ids is not None and ids.ndim == 1 and ids.dtype.kind in "iuU" and len(np.unique(ids)) == count
+    return [str(name) for name in (ids.tolist() if told else range(count))], told
+
+
+def _rows(columns: Mapping[str, Array], count: int) -> Iterable[dict[str, Any]]:
+    """Rows of columns, in Python's own types; without what is missing."""
+    lists = [values.tolist() for values in columns.values()]
+    for row in zip(*lists, strict=True) if lists else ((),) * count:
+        yield {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+
+
+def load_edgelist(path: Path, asked: Asked) -> Loaded:
+    """Read a list of edges: two nodes a line, and numbers or ``{'name': value}`` behind them.
+
+    A table NAME.nodes.csv beside it has their coordinates, and says in a column ``id`` which is which; without it they
+    are the rows of the table, from 0 on.
+    """
+    beside = path.with_name(path.name[: -len(path.suffix)] + BESIDE)
+    if not beside.is_file():
+        raise FileError(
+            f"a list of edges has no coordinates: {beside.name} is wanted beside it, with columns id, x, y, z"
+        )
+    table = load_csv(beside, asked)
+    nodes = table if isinstance(table, Loaded) else concatenated(list(table))
+    lines = path.read_bytes().decode("utf-8", "replace").splitlines()
+    rows = [
+        row.replace(",", " ") if "{" not in row else row for line in lines if (row := line.partition("#")[0]).strip()
+    ]
+    parts = [row.split(None, 2) for row in rows]
+    short = next((number for number, part in enumerate(parts) if len(part) < 2), None)
+    if short is not None:
+        raise FileError(f"edge {short + 1} has one node: {rows[short][:40]!r}")
+    ids = nodes.attributes.get(ID)
+    names = list(map(str, range(len(nodes.positions)) if ids is None else ids.tolist()))
+    number = {name: row for row, name in enumerate(names)}
+    unknown = next((name for part in parts for name in part[:2] if name not in number), None)
+    if unknown is not None:
+        raise FileError(f"node {unknown!r} is not in {beside.name}")
+    ends = np.array([[number[name] for name in part[:2]] for part in parts], np.int64).reshape(-1, 2)
+    values, left = _of_links(_columns([_data(part[2] if len(part) > 2 else "") for part in parts]))
+    return Loaded(
+        kind="graph",
+        positions=nodes.positions,
+        axes=nodes.axes,
+        attributes=nodes.attributes,
+        edges=ends,
+        link_attributes=values,
+        object_ids=nodes.object_ids,
+        left_out=(*nodes.left_out, *left),
+    )
+
+
+def _data(text: str) -> dict[str, Any]:
+    """Values of an edge by name: of a mapping as Python writes it, else numbers."""
+    if text.lstrip().startswith("{"):
+        found = ast.literal_eval(text.strip())
+        return {str(name): value for name, value in found.items()}
+    words = text.split()
+    names = [WEIGHT] if len(words) == 1 else [f"value_{k}" for k in range(len(words))]
+    return {name: _number(word) for name, word in zip(names, words, strict=True)}
+
+
+def _number(word: str) -> Any:
+    return int(word) if word.lstrip("+-").isdecimal() else float(word)
+
+
+def save_edgelist(out: Outgoing, path: Path) -> int:
+    """Write a list of edges with their values; what nodes have, positions too, is a table's to hold."""
+    edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges
+    names, told = _names(out.attributes.get(ID), len(out.positions))
+    table = path.name.removeprefix(".unfinished-").rpartition(".")[0] + BESIDE
+    out.leave(f"positions (they are a table's: {table})")
+    leave_rest(out, {ID} if told else set())
+    values = flat_columns(out.link_attributes) if len(edges) else {}
+    with path.open("w", encoding="utf-8") as file:
+        for (a, b), row in zip(edges.tolist(), _rows(values, len(edges)), strict=True):
+            file.write(f"{names[a]} {names[b]} {row}\n" if row else f"{names[a]} {names[b]}\n")
+    return len(names)
