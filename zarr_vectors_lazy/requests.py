@@ -4,7 +4,7 @@ Code that knows a layout but does no I/O is written as a generator: it yields a 
 once, receives their answers in the same order, and returns its result.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -113,3 +113,21 @@ Request: TypeAlias = Get | ListDir | ListSizes | Put | Delete
 T = TypeVar("T")
 Steps: TypeAlias = Generator[list[Request | Elements], list[Any], T]
 """A layout's conversation with a store; see the module's docstring."""
+
+
+def together(steps: Sequence[Generator[Sequence[Any], list[Any], T]]) -> Generator[list[Any], list[Any], list[T]]:
+    """Several conversations as one: what all of them ask next is asked at once."""
+    results: dict[int, T] = {}
+    answers: dict[int, list[Any] | None] = dict.fromkeys(range(len(steps)))
+    while answers:
+        asked: dict[int, Sequence[Any]] = {}
+        for number, given in answers.items():
+            try:
+                asked[number] = next(steps[number]) if given is None else steps[number].send(given)
+            except StopIteration as stop:
+                results[number] = stop.value
+        if not asked:
+            break
+        got = iter((yield [request for requests in asked.values() for request in requests]))
+        answers = {number: [next(got) for _ in requests] for number, requests in asked.items()}
+    return [results[number] for number in range(len(steps))]

@@ -4,7 +4,10 @@
 """
 
 import json
+import pickle
 import re
+import shutil
+import warnings
 import zipfile
 
 import dask
@@ -15,7 +18,14 @@ from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
-from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, UnsupportedCapabilityError, UnsupportedVersionError
+from zarr_vectors_lazy.errors import (
+    CorruptChunkError,
+    FormatError,
+    SelectionError,
+    UnsupportedCapabilityError,
+    UnsupportedVersionError,
+    ZVWarning,
+)
 
 STORES = DATA / "0.9-by-others" / "stores"
 NAMES = sorted(path.name.removesuffix(".zarrvectors.zip") for path in STORES.glob("*.zip"))
@@ -149,7 +159,11 @@ def test_what_is_read_is_right(name):
     while f"bbox{number}/lo" in expected:
         boxes.append((expected[f"bbox{number}/lo"], expected[f"bbox{number}/hi"]))
         number += 1
-    for level in store:
+    with warnings.catch_warnings():
+        if "deferred" in name:
+            warnings.simplefilter("ignore", ZVWarning)
+        levels = list(store)
+    for level in levels:
         prefix = f"L{level.index}/"
         want = {key.removeprefix(prefix): value for key, value in expected.items() if key.startswith(prefix)}
         want |= {key.removeprefix("complete/"): value for key, value in want.items() if key.startswith("complete/")}
@@ -270,6 +284,95 @@ def test_dense_manifests_are_checked(name):
     edit(store, "0/object_index/manifest_blocks", lambda attributes: None, shape=[3, 4])
     with pytest.raises(CorruptChunkError, match="a span names blocks that are not there: there are 3"):
         read(zvl.open_zv(store)[0], "ids")
+
+
+def test_attributes_without_a_dtype():
+    level = open_store("q092-dtypeless-attributes")[0]
+    assert set(DTYPES) < set(level.attribute_names)
+    for name, nbytes in (("i4", 4), ("f8", 8), ("vec_f4", 12), ("u1", 1)):
+        with pytest.raises(FormatError, match=rf"'{name}' states no dtype; its cells have {nbytes} bytes a row. Pass"):
+            level.attributes[name]
+    for wrong, match in (("float64", "4 bytes a row, which are no float64"), (("int16", 3), "no 3 of int16")):
+        with pytest.raises(FormatError, match=match):
+            open_store("q092-dtypeless-attributes", attribute_dtypes={"i4": wrong})[0].attributes["i4"]
+    pairs = open_store("q092-dtypeless-attributes", attribute_dtypes={"f8": "float32"})[0].attributes["f8"]
+    assert pairs.shape[1] == 2
+    with pytest.raises(SelectionError, match="attribute 'row' states dtype int32, attribute_dtypes= says float32"):
+        open_store("q092-dtypeless-attributes", attribute_dtypes={"row": "float32"})[0].attributes["row"]
+    assert not zvl.validate(packed("q092-dtypeless-attributes")).ok
+
+
+@pytest.mark.parametrize("given", [None, "text", ("float32", 0), "<U3", "f4,i4", 7])
+def test_dtypes_that_are_none(given):
+    with pytest.raises(SelectionError, match="attribute_dtypes="):
+        open_store("n0917-later-patch", attribute_dtypes={"a": given})
+    with pytest.raises(SelectionError, match="attribute_dtypes="):
+        open_store("n0917-later-patch", attribute_dtypes=["a"])
+
+
+def test_the_root_may_say_what_the_array_does_not():
+    store = packed("q092-dtypeless-attributes")
+    specs = {"vertex": {"i4": {"dtype": "int32"}, "vec_f4": {"dtype": "float32"}, "u2": {"dtype": "float64"}}}
+    edit(store, "", lambda attributes: attributes["zarr_vectors"].update(attribute_specs=specs))
+    level = zvl.open_zv(store)[0]
+    want = expected_of("q092-dtypeless-attributes")
+    order = by_place(level.vertices.compute())
+    for name in ("i4", "vec_f4"):
+        same(level.attributes[name].compute()[order], want[f"L0/attr/{name}"], name)
+    with pytest.raises(FormatError, match="'u2' states no dtype"):
+        level.attributes["u2"]
+
+
+def test_a_cell_of_another_size_is_found():
+    store = packed("q092-dtypeless-attributes")
+    keys = sorted(key for key in store._store_dict if key.startswith("0/vertex_attributes/i4/c/"))
+    for number, match in ((0, "bytes for each vertex of its chunk"), (-1, "rows")):
+        broken = packed("q092-dtypeless-attributes")
+        broken._store_dict[keys[number]] = store._store_dict[keys[1]]
+        with pytest.raises(CorruptChunkError, match=match):
+            zvl.open_zv(broken, attribute_dtypes=DTYPES)[0].attributes["i4"].compute()
+
+
+def test_what_the_user_said_travels():
+    level = pickle.loads(pickle.dumps(open_store("q092-dtypeless-attributes", attribute_dtypes=DTYPES)))[0]
+    assert level.attributes["i8"].compute().dtype == np.int64
+
+
+@pytest.mark.parametrize("name", ["n093-deferred-unsharded", "n093-deferred-sharded"])
+def test_a_level_that_is_being_written(name, tmp_path):
+    path = unpacked(name, tmp_path)
+    store = zvl.open_zv(path)
+    with pytest.warns(ZVWarning, match=r"level 0 .* is still being written"):
+        level = store[0]
+    same(store[0].vertices.compute(), level.vertices.compute(), "said once")
+    for tool in (zvl.index, zvl.consolidate, lambda path: zvl.shard(path, shard_shape=2)):
+        with pytest.raises(FormatError, match=r"levels \[0\] are still being written"):
+            tool(path)
+    report = zvl.validate(path)
+    assert report.ok
+    assert any("still being written" in finding.message for finding in report.warnings)
+    for cell in (path / "0" / "vertex_attributes").rglob("c"):
+        shutil.rmtree(cell)
+    with pytest.warns(ZVWarning):
+        level = zvl.open_zv(path)[0]
+    with pytest.raises(FormatError, match=r"no values of .* is still being written"):
+        level.attributes["a"]
+
+
+def test_one_list_of_a_level_that_is_being_written(tmp_path):
+    """The rebuild writes one list after another: what is listed is the truth."""
+    path = unpacked("n093-deferred-unsharded", tmp_path)
+    with pytest.warns(ZVWarning):
+        level = zvl.open_zv(path)[0]
+    keys, rows = level.chunk_keys, level.vertices.compute()
+    node = path / "0" / "vertices" / "zarr.json"
+    doc = json.loads(node.read_text())
+    doc["attributes"]["nonempty_chunks"] = sorted(".".join(map(str, key)) for key in keys)
+    node.write_text(json.dumps(doc))
+    with pytest.warns(ZVWarning):
+        again = zvl.open_zv(path)[0]
+    same(again.vertices.compute(), rows, "rows")
+    assert len(again.edges.compute()) == len(level.edges.compute())
 
 
 def test_rows_that_are_missing_are_at_the_fill_value():

@@ -44,6 +44,8 @@ class Column:
         Of codes: that of chunks without values; None: they have NaN.
     loose
         Whether cells have text of widths of their own (spec 0.9, 14 no. 14): only their rows tell.
+    checked
+        Whether cells must have as many rows as their chunk has vertices, because their dtype is not the store's word.
     """
 
     source: Source
@@ -55,6 +57,12 @@ class Column:
     constants: np.ndarray[Any, Any] | None = None
     fill: int | None = None
     loose: bool = False
+    checked: bool = False
+
+    @property
+    def sized(self) -> bool:
+        """Whether a cell is read with the number of rows of its chunk."""
+        return self.loose or self.checked
 
 
 def column_values(
@@ -73,25 +81,31 @@ def column_values(
     head
         Head of the positions' cell, where the number of rows is needed and not promised.
     """
-    if column.spec is None or not listed or column.loose:
+    if column.spec is None or not listed or column.sized:
         n = count if count is not None else read_row_count(column.source, column.vertices, coord, head)
-        if column.loose and column.spec is not None and listed:
+        if column.spec is None or not listed:
+            return _absent(column, coord, n)
+        if column.loose:
             values = read_text(column.source, column.spec, coord, raw, (n, *column.row_shape))
             return values.astype(np.promote_types(values.dtype, column.dtype), copy=False)
-        if column.constants is not None:
-            return np.full(n, column.constants[coord[0]], column.dtype)
-        with placed(column.source, column.spec or column.vertices, coord):
-            check_array(n * math.prod(column.row_shape) * column.dtype.itemsize, f"{n} missing values")
-        shape = (n, *column.row_shape)
-        if column.fill is not None:
-            return np.full(shape, column.fill, column.dtype)
-        return np.full(shape, missing_value(column.dtype), nullable(column.dtype))
+        count = n
     values = read_attribute(column.source, column.spec, coord, raw, column.row_shape, count)
     if column.decode and column.spec.dictionary is not None:
         values = read_categories(column.source, column.spec, coord, values)
     if column.dtype.kind == "f" and not float64_holds(values):
         refuse_floats(column.source, column.spec)
     return values.astype(column.dtype, copy=False)
+
+
+def _absent(column: Column, coord: tuple[int, ...], n: int) -> np.ndarray[Any, Any]:
+    if column.constants is not None:
+        return np.full(n, column.constants[coord[0]], column.dtype)
+    with placed(column.source, column.spec or column.vertices, coord):
+        check_array(n * math.prod(column.row_shape) * column.dtype.itemsize, f"{n} missing values")
+    shape = (n, *column.row_shape)
+    if column.fill is not None:
+        return np.full(shape, column.fill, column.dtype)
+    return np.full(shape, missing_value(column.dtype), nullable(column.dtype))
 
 
 def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:

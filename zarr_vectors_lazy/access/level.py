@@ -1,18 +1,20 @@
 """One level's arrays: what the store's metadata say, read on first use."""
 
+import math
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 
 from zarr_vectors_lazy.access.metadata import MetaTree
-from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.access.talk import converse
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError
 from zarr_vectors_lazy.format.base import Generation
-from zarr_vectors_lazy.format.nodes import check_rank
-from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
+from zarr_vectors_lazy.format.nodes import check_rank, parse_dtype
+from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
@@ -153,9 +155,68 @@ class LevelData:
 
     def attribute(self, name: str) -> CellArray:
         """Return a stored vertex attribute."""
-        return self._once(
-            self._attributes, name, lambda: self.tree.run(self.generation.attribute(self.meta, self.vertices, name))
-        )
+        return self._once(self._attributes, name, lambda: self._read_attribute(name))
+
+    def _read_attribute(self, name: str) -> CellArray:
+        array = self.tree.run(self.generation.attribute(self.meta, self.vertices, name))
+        given = self.store.told.get(name)
+        if array.spec.dtype == UNTOLD:
+            return self._told(name, array)
+        if given is not None and given[0] != array.spec.dtype:
+            text = f"attribute {name!r} states dtype {array.spec.dtype}, attribute_dtypes= says {given[0]}"
+            raise SelectionError(text, where=self.url)
+        return array
+
+    def _told(self, name: str, array: CellArray) -> CellArray:
+        """The array of an attribute that states no dtype, with what the root or the user says (spec next, 13).
+
+        Raises
+        ------
+        FormatError
+            If neither says what it is.
+        """
+        width = self._row_nbytes(array)
+        if width is not None and width != int(width):
+            reason = f"the first cell has {width:g} bytes for each vertex of its chunk"
+            raise CorruptChunkError(reason, level=self.meta.index, array=array.spec.path, url=self.tree.url)
+        dtype, values, specified = None, None, self.store.specified(name).get("dtype")
+        if specified is not None:
+            dtype = parse_dtype(specified, self.url)
+        if dtype is None or (width is not None and width % dtype.itemsize):
+            dtype, values = self.store.told.get(name, (None, None))
+        if dtype is None:
+            cells = "" if width is None else f"; its cells have {width:g} bytes a row"
+            raise FormatError(
+                f"attribute {name!r} states no dtype{cells}. Pass attribute_dtypes={{{name!r}: 'float32'}}, or what it "
+                f"is, to open_zv, or ('float32', 3) for vectors",
+                where=array.spec.path,
+            )
+        if width is not None and (width % dtype.itemsize or values not in (None, width // dtype.itemsize)):
+            of = str(dtype) if values is None else f"{values} of {dtype}"
+            text = f"attribute {name!r} has {width:g} bytes a row, which are no {of}: change attribute_dtypes="
+            raise FormatError(text, where=array.spec.path)
+        if values is None and width is not None:
+            values = int(width // dtype.itemsize)
+        shape = None if values is None else () if values == 1 else (values,)
+        digest = f"{array.digest}:{dtype}:{values}"
+        return replace(array, spec=replace(array.spec, dtype=dtype, row_shape=shape), digest=digest, told=True)
+
+    def _row_nbytes(self, array: CellArray) -> float | None:
+        """Bytes a row of the first cell of an attribute, where the heads of cells tell."""
+        both = np.flatnonzero(self.vertices.chunks.find(array.chunks.coords) >= 0)[:1]
+        if not len(both) or not (array.spec.layout.direct and self.vertices.spec.layout.direct):
+            return None
+        coords, nbytes = array.chunks.coords[both], []
+        steps = []
+        for one in (array, self.vertices):
+            places = None if one.places is None else one.places.take(one.chunks.find(coords))
+            steps.append(one.spec.layout.fetch_heads(coords, places))
+        for one, (head,) in zip((array, self.vertices), converse(self.tree.backend, steps), strict=True):
+            if head is None or isinstance(head, Exception):
+                return None
+            nbytes.append(one.spec.layout.head_nbytes(head))
+        row = self.vertices.spec.dtype.itemsize * math.prod(self.vertices.spec.row_shape or ())
+        return None if not nbytes[0] or not nbytes[1] else nbytes[0] / (nbytes[1] / row)
 
     def load_attributes(self) -> None:
         """Read what the metadata say of all vertex attributes, concurrently."""
@@ -191,9 +252,14 @@ class LevelData:
 
     def link_attribute(self, family: LinkFamily, name: str) -> LinkValues:
         """Return an attribute of the links inside this level."""
-        return self._once(
-            self._link_attributes, name, lambda: self.tree.run(self.generation.link_attribute(self.meta, family, name))
-        )
+        return self._once(self._link_attributes, name, lambda: self._read_link_attribute(family, name))
+
+    def _read_link_attribute(self, family: LinkFamily, name: str) -> LinkValues:
+        values = self.tree.run(self.generation.link_attribute(self.meta, family, name))
+        for array in values.cells.values():
+            if array.spec.dtype == UNTOLD:
+                raise FormatError("it states no dtype: what its bytes are cannot be known", where=array.spec.path)
+        return values
 
     @cached_property
     def object_index(self) -> ObjectIndex | None:
@@ -222,6 +288,11 @@ class LevelData:
     def group_attributes(self) -> dict[str, DenseArray]:
         """Per-group arrays."""
         return self.tree.run(self.generation.group_attributes(self.meta))
+
+    @property
+    def state(self) -> str:
+        """What is to be added to an error about cells that are missing."""
+        return ": the level is still being written" if self.meta.deferred else ""
 
     @cached_property
     def placement(self) -> Placement:

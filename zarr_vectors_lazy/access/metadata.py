@@ -3,13 +3,13 @@
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.keys import is_name
 from zarr_vectors_lazy.format.nodes import parse_json
-from zarr_vectors_lazy.requests import Get, ListDir, Request
+from zarr_vectors_lazy.requests import Get, ListDir, ListSizes, Request
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
@@ -17,6 +17,7 @@ from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Json
 
 T = TypeVar("T")
+Wanted: TypeAlias = Node | Children | Get | ListSizes
 DOC = "zarr.json"
 SHIPPED_NBYTES = 64 * 1024  # larger documents are read again where a pickled tree arrives
 SHIPPED_NAMES = 4096  # longer listings too
@@ -169,11 +170,18 @@ class MetaTree:
                     return
                 live = [(steps, self._answers(wanted)) for steps, wanted in asking]
 
-    def _answers(self, wanted: Sequence[Node | Children]) -> list[Any]:
-        return [self._found[w.path] if isinstance(w, Node) else self._names[w.path] for w in wanted]
+    def _answers(self, wanted: Sequence[Wanted]) -> list[Any]:
+        asked: list[Request] = [w for w in wanted if isinstance(w, Get | ListSizes)]
+        if any(isinstance(w, ListSizes) for w in asked) and not self.backend.listable:
+            asked = [w for w in asked if not isinstance(w, ListSizes)]
+        given = dict(zip(asked, self._fetch(asked), strict=True)) if asked else {}
+        return [given.get(w) if isinstance(w, Get | ListSizes) else self._known(w) for w in wanted]
 
-    def load(self, wanted: Sequence[Node | Children]) -> None:
-        """Read what is wanted and not yet known, in one concurrent fetch."""
+    def _known(self, wanted: Node | Children) -> Any:
+        return self._found[wanted.path] if isinstance(wanted, Node) else self._names[wanted.path]
+
+    def load(self, wanted: Sequence[Wanted]) -> None:
+        """Read the nodes and names that are wanted and not yet known, in one concurrent fetch."""
         with self._lock:
             missing: dict[Node | Children, Request] = {}
             for want in wanted:
@@ -192,7 +200,7 @@ class MetaTree:
             for want in wanted:
                 if isinstance(want, Children):
                     self._names.setdefault(want.path, ())
-                elif want.path not in self._found:
+                elif isinstance(want, Node) and want.path not in self._found:
                     self._found[want.path] = self._parse(want.path, self._raw.get(want.path))
 
     def prefetch(self, paths: Sequence[str], *, folder: str | None = None) -> None:
@@ -265,7 +273,7 @@ class MetaTree:
         return found
 
 
-def _advance(steps: MetaSteps[Any], answers: list[Any] | None) -> list[Node | Children] | None:
+def _advance(steps: MetaSteps[Any], answers: list[Any] | None) -> Sequence[Wanted] | None:
     """What a conversation asks for next; None where it has ended or failed."""
     try:
         return next(steps) if answers is None else steps.send(answers)

@@ -1,7 +1,11 @@
 """Opening a store: its root, its levels' nodes, and nothing else."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from zarr_vectors_lazy.access.chain import ChainData
 from zarr_vectors_lazy.access.level import LevelData
@@ -11,6 +15,9 @@ from zarr_vectors_lazy.format.base import Found, Generation
 from zarr_vectors_lazy.format.registry import generation_of
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.storage.spec import StoreSpec
+
+Told: TypeAlias = Mapping[str, tuple[np.dtype[Any], int | None]]
+"""Dtype of attributes by name, and how many values a row has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +48,12 @@ class OpenStore:
             for level, data in self.levels.items()
         }
 
+    def refuse_deferred(self) -> None:
+        """Raise FormatError if a level is still being written."""
+        writing = sorted(level for level, data in self.levels.items() if data.meta.deferred)
+        if writing:
+            raise FormatError(f"levels {writing} are still being written: wait for the end", where=self.tree.url)
+
     def refuse_additive(self, what: str) -> None:
         """Raise FormatError if a level refines others: what is made of it, or without them, would be a part."""
         adding = sorted(level for level, data in self.levels.items() if data.meta.chain)
@@ -52,8 +65,8 @@ class OpenStore:
             )
 
 
-def open_tree(spec: StoreSpec, consolidated: bool | None) -> OpenStore:
-    """Open a store; reads metadata only.
+def open_tree(spec: StoreSpec, consolidated: bool | None, told: Told | None = None) -> OpenStore:
+    """Open a store; reads metadata only. ``told``: what its user says of its attributes.
 
     One request where the root carries consolidated metadata; else the root, then a listing of it and the nodes of its
     levels, concurrently.
@@ -69,25 +82,25 @@ def open_tree(spec: StoreSpec, consolidated: bool | None) -> OpenStore:
     root = tree.read_root()
     generation = generation_of(root, where=tree.url)
     tree.use_consolidated(root, wanted=consolidated, trusted=generation.trusts_consolidated)
-    return _parse(tree, root)
+    return _parse(tree, root, told or {})
 
 
-def reopen(tree: MetaTree) -> OpenStore:
+def reopen(tree: MetaTree, told: Told | None = None) -> OpenStore:
     """Open again from a tree that travelled; reads only what did not."""
     root = tree.node("")
     if root is None:
         raise FormatError("the root is gone", where=tree.url)
-    return _parse(tree, root)
+    return _parse(tree, root, told or {})
 
 
-def _parse(tree: MetaTree, root: Found) -> OpenStore:
+def _parse(tree: MetaTree, root: Found, told: Told) -> OpenStore:
     generation = generation_of(root, where=tree.url)
     meta = _placed(tree, root, generation, None)
     nodes = {level: generation.level_nodes(level) for level in meta.level_names}
     if tree.complete and any(node[0] not in tree.known for node in nodes.values()):
         tree.check_consolidated([node[0] for node in nodes.values()])
     tree.prefetch([path for node in nodes.values() for path in node], folder="")
-    meta = _placed(tree, root, generation, tree.children("", required=False))
+    meta = replace(_placed(tree, root, generation, tree.children("", required=False)), told=told)
     nodes = {level: generation.level_nodes(level) for level in meta.level_names}
     tree.prefetch([path for node in nodes.values() for path in node])
     parsed: dict[int, LevelMeta] = {}

@@ -1,5 +1,6 @@
 """A store: what ``open_zv`` gives."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 import xarray as xr
 
 from zarr_vectors_lazy.access.metadata import MetaTree
-from zarr_vectors_lazy.access.store import OpenStore, open_tree, reopen
+from zarr_vectors_lazy.access.store import OpenStore, Told, open_tree, reopen
 from zarr_vectors_lazy.access.upkeep.consolidate import write_consolidated
 from zarr_vectors_lazy.access.upkeep.inventory import read_inventory
 from zarr_vectors_lazy.api.cost import Cost, Rates
@@ -18,7 +19,7 @@ from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.objects import is_whole
 from zarr_vectors_lazy.api.show import text
 from zarr_vectors_lazy.convert.xarray import root_dataset
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.plan.blocks import Chunking, check_chunking
 from zarr_vectors_lazy.plan.selection import Selection
@@ -32,6 +33,7 @@ def open_zv(
     *,
     chunks: Chunking | Mapping[Any, Any] = None,
     consolidated: bool | None = None,
+    attribute_dtypes: Mapping[str, Any] | None = None,
     backend: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
@@ -47,6 +49,9 @@ def open_zv(
         up to Dask's ``array.chunk-size``; an int: that many chunks a block.
     consolidated
         None: use consolidated metadata where the root has them; False: ignore them; True: demand them.
+    attribute_dtypes
+        ``{"name": "int32", "tangent": ("float32", 3)}``: dtypes, and widths of vectors, of vertex attributes whose
+        store does not state them, as the lazy writer of the reference leaves them; else they are a `FormatError`.
     backend
         ``"obstore"``, ``"fsspec"`` or ``"local"``; by default what ``ZARR_VECTORS_BACKEND`` says, else what suits the
         URL's scheme.
@@ -64,11 +69,11 @@ def open_zv(
     StoreError
         If it cannot be reached, or a name, an option or the URL is wrong.
     SelectionError
-        If ``chunks`` is no way to cut blocks.
+        If ``chunks`` is no way to cut blocks, or ``attribute_dtypes`` names no dtypes.
     """
     chunking = check_chunking(chunks)
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
-    return ZVStore(open_tree(spec, consolidated), chunking)
+    return ZVStore(open_tree(spec, consolidated, parse_told(attribute_dtypes)), chunking)
 
 
 class ZVStore:
@@ -77,12 +82,13 @@ class ZVStore:
     def __init__(self, opened: OpenStore, chunking: Chunking = None) -> None:
         self._opened = opened
         self._chunking = chunking
+        self._warned: set[int] = set()  # levels of which it was said that they are still being written
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (self._opened.tree, self._chunking)
+        return _arrive, (self._opened.tree, self._chunking, self._opened.meta.told)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return ("ZVStore", self._opened.tree.spec, self._opened.digest, self._chunking)
+        return ("ZVStore", self._opened.tree.spec, self._opened.digest, self._chunking, sorted(self._opened.meta.told))
 
     @property
     def url(self) -> str:
@@ -247,6 +253,10 @@ class ZVStore:
         data = self._opened.complete.get(self.levels[index] if last else index) if is_whole(index) else None
         if data is None:
             raise NotFoundError.among("level", index, self.levels, where=self.url)
+        if data.meta.deferred and index not in self._warned:
+            self._warned.add(index)
+            text = f"level {index} of {self.url} is still being written: what is there now is read"
+            warnings.warn(text, ZVWarning, stacklevel=2)
         return ZVLevel(self, LevelView(data, Selection(), self._chunking))
 
     def level_for(self, resolution: float | tuple[float, ...] | None) -> ZVLevel:
@@ -338,5 +348,25 @@ class ZVStore:
         return text.store_html(self)
 
 
-def _arrive(tree: MetaTree, chunking: Chunking) -> ZVStore:
-    return ZVStore(reopen(tree), chunking)
+def _arrive(tree: MetaTree, chunking: Chunking, told: Told) -> ZVStore:
+    return ZVStore(reopen(tree, told), chunking)
+
+
+def parse_told(given: Any) -> Told:
+    """Dtypes and widths of ``attribute_dtypes=``; raises SelectionError if it names none."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise SelectionError(f"attribute_dtypes= must be dtypes by name, found {given!r}")
+    told: dict[str, tuple[np.dtype[Any], int | None]] = {}
+    for name, value in given.items():
+        dtype, width = value if isinstance(value, tuple) and len(value) == 2 else (value, None)
+        try:
+            found = np.dtype(dtype).newbyteorder("<")
+        except TypeError as error:
+            raise SelectionError(f"attribute_dtypes={{{name!r}: {value!r}}} is no dtype that NumPy knows") from error
+        if found.kind not in "biuf" or dtype is None or not (width is None or (is_whole(width) and width > 0)):
+            text = "is no dtype of numbers or truth values, nor a pair of one and how many of them a row has"
+            raise SelectionError(f"attribute_dtypes={{{name!r}: {value!r}}} {text}")
+        told[str(name)] = (found, None if width is None else int(width))
+    return told

@@ -4,7 +4,7 @@ Reading metadata is a conversation too (see ``requests``): a generation yields t
 see, all that may be asked at once, and gets them in that order.
 """
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -12,6 +12,7 @@ from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
+from zarr_vectors_lazy.requests import Get, ListSizes
 from zarr_vectors_lazy.types import Json
 
 COMPLETE = "zarr_vectors_lazy"
@@ -54,7 +55,8 @@ class Found:
 
 
 T = TypeVar("T")
-MetaSteps: TypeAlias = Generator[list[Node | Children], list[Any], T]
+MetaSteps: TypeAlias = Generator[Sequence[Node | Children | Get | ListSizes], list[Any], T]
+"""A generation's conversation; sizes of what cannot be listed are None."""
 
 
 class Generation(Protocol):

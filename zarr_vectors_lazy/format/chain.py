@@ -6,17 +6,15 @@ selects and joins chunks needs to know nothing of it.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Dictionary, Places
 from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.requests import Elements, Request, Steps
+from zarr_vectors_lazy.requests import Elements, Steps, together
 from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -208,24 +206,6 @@ class FixedColumn:
         """Return it."""
         yield from ()
         return self.values
-
-
-def together(steps: Sequence[Steps[T]]) -> Steps[list[T]]:
-    """Several conversations as one: what all of them ask next is asked at once."""
-    results: dict[int, T] = {}
-    answers: dict[int, list[Any] | None] = dict.fromkeys(range(len(steps)))
-    while answers:
-        asked: dict[int, list[Request | Elements]] = {}
-        for number, given in answers.items():
-            try:
-                asked[number] = next(steps[number]) if given is None else steps[number].send(given)
-            except StopIteration as stop:
-                results[number] = stop.value
-        if not asked:
-            break
-        got = iter((yield [request for requests in asked.values() for request in requests]))
-        answers = {number: [next(got) for _ in requests] for number, requests in asked.items()}
-    return [results[number] for number in range(len(steps))]
 
 
 def chain_cells(parts: Sequence[tuple[int, CellArray]]) -> CellArray:

@@ -140,7 +140,8 @@ def fragment_spec(view: LevelView) -> CellSpec:
     member = view.fragment_member()
     if not member.present.all():
         coord = view.table.coords[~member.present][0].tolist()
-        raise FormatError(f"chunk {coord} has vertices and no fragment index is listed for it", where=view.data.url)
+        text = f"chunk {coord} has vertices and no fragment index is listed for it"
+        raise FormatError(text + view.data.state, where=view.data.url)
     return member.spec
 
 

@@ -117,12 +117,12 @@ class ValueRecipe:
         blocks, chunks = self.blocks, self.blocks.chunks(block)
         present = tuple(self.present[chunks[0] : chunks[-1] + 1].tolist())
         described, kept = blocks.described(block), blocks.kept(block)
-        if all(present) and not self.column.loose:
+        if all(present) and not self.column.sized:
             return Task(key, value_block, self.column, described, present, blocks.cells(self.member, block), (), kept)
         cells, heads = cell_name(blocks.reads, self.member), cell_name(blocks.reads, HEADS)
         raws = [TaskRef((cells, chunk)) if here else None for chunk, here in zip(chunks, present, strict=True)]
         missing = [
-            None if (here and not self.column.loose) or blocks.counts is not None else TaskRef((heads, c))
+            None if (here and not self.column.sized) or blocks.counts is not None else TaskRef((heads, c))
             for c, here in zip(chunks, present, strict=True)
         ]
         return Task(key, value_block, self.column, described, present, List(*raws), List(*missing), kept)
@@ -131,7 +131,7 @@ class ValueRecipe:
         """Every cell that there is, heads where nothing else tells the number of rows, and the choices of rows."""
         chunks, chosen = self.blocks.needs(blocks)
         counted = self.blocks.counts is not None
-        heads = chunks & ((~self.present | self.column.loose) & (not counted))
+        heads = chunks & ((~self.present | self.column.sized) & (not counted))
         cells, heads_name = cell_name(self.blocks.reads, self.member), cell_name(self.blocks.reads, HEADS)
         return {cells: chunks & self.present, heads_name: heads, **chosen}
 
@@ -173,7 +173,7 @@ def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Ar
     column, array = column_of(view, name, decode=decode)
     if not len(view):
         return empty_array(column.row_shape, column.dtype)
-    member, present = attribute_member(view, array, name, loose=column.loose)
+    member, present = attribute_member(view, array, name, sized=column.sized)
     blocks, graphs = cut(view)
     digest = None if array is None else array.digest
     label = f"zv-attribute:{name}-{tokenize(view.token, blocks.bounds, name, decode, digest)}"

@@ -7,6 +7,7 @@ from dask.base import tokenize
 
 from zarr_vectors_lazy.access.attributes import Column, column_values, missing_value, nullable
 from zarr_vectors_lazy.access.probe import vertex_row_shape
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, Needs, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.view import HEADS, LevelView, Named
@@ -34,14 +35,14 @@ class WholeValueRecipe:
         count = None if self.counts is None else int(self.counts[block])
         listed = bool(self.present[block])
         raw = TaskRef((cell_name(self.reads, self.member), block)) if listed else None
-        counted = count is not None or (listed and not self.column.loose)
+        counted = count is not None or (listed and not self.column.sized)
         head = None if counted else TaskRef((cell_name(self.reads, HEADS), block))
         return Task(key, column_values, self.column, tuple(self.coords[block].tolist()), count, listed, raw, head)
 
     def needs(self, blocks: BoolArray) -> Needs:
         """Every cell that there is, and heads where nothing else tells the number of rows."""
         counted = self.counts is not None
-        heads = blocks & ((~self.present | self.column.loose) & (not counted))
+        heads = blocks & ((~self.present | self.column.sized) & (not counted))
         return {cell_name(self.reads, self.member): blocks & self.present, cell_name(self.reads, HEADS): heads}
 
 
@@ -82,13 +83,24 @@ def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Colum
         decode=decode,
         fill=fill,
         loose=loose,
+        checked=array.told,
     )
     return column, array
 
 
 def has_holes(view: LevelView, array: CellArray) -> bool:
-    """Whether chunks of the view's level have no values of an attribute."""
-    return bool((array.chunks.find(view.data.vertices.chunks.coords) < 0).any())
+    """Whether chunks of the view's level have no values of an attribute.
+
+    Raises
+    ------
+    FormatError
+        If they have none because the level is still being written.
+    """
+    found = bool((array.chunks.find(view.data.vertices.chunks.coords) < 0).any())
+    if found and view.data.meta.deferred:
+        text = f"chunks have vertices and no values of {array.spec.path!r}{view.data.state}"
+        raise FormatError(text, where=view.data.url)
+    return found
 
 
 def coding_of(view: LevelView, name: str) -> Dictionary | None:
@@ -103,11 +115,11 @@ def coding_of(view: LevelView, name: str) -> Dictionary | None:
     return spec.dictionary
 
 
-def attribute_member(view: LevelView, array: CellArray | None, name: str, *, loose: bool) -> tuple[str, BoolArray]:
+def attribute_member(view: LevelView, array: CellArray | None, name: str, *, sized: bool) -> tuple[str, BoolArray]:
     """Let an attribute be read: name of its cells, and (n,) which chunks have one."""
     member = f"attribute:{name}"
     present = np.zeros(len(view), np.bool_) if array is None else view.member(member, array, role="values").present
-    if loose or not present.all():
+    if sized or not present.all():
         view.member(HEADS, view.data.vertices, head=True)
     return member, present
 
@@ -126,7 +138,7 @@ def tested_graph(view: LevelView, name: str, condition: Condition) -> Named:
             column = replace(column, spec=spec, dtype=np.dtype(np.float64))
         else:
             column = replace(column, dtype=spec.dtype, decode=False)
-    member, present = attribute_member(view, array, name, loose=column.loose)
+    member, present = attribute_member(view, array, name, sized=column.sized)
     recipe = WholeValueRecipe(
         column=column,
         reads=view.reads.name,

@@ -9,6 +9,9 @@ from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Json, Raw
 
+UNTOLD = np.dtype("V1")
+"""Dtype of cells whose array states none."""
+
 
 class Layout(Protocol):
     """Where the cells of one array are and how each is encoded; one implementation a generation."""
@@ -191,6 +194,8 @@ class CellArray:
         The array's own attributes.
     places
         Of the cells in the order of ``chunks``, where some share objects.
+    told
+        Whether the dtype is not the array's own word, but the root's or the user's.
     """
 
     spec: CellSpec
@@ -199,6 +204,7 @@ class CellArray:
     digest: str = ""
     attributes: Json = field(default_factory=dict)
     places: Places | None = None
+    told: bool = False
 
 
 _NUMBERS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}  # as Zarr's metadata have them

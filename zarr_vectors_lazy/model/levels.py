@@ -1,6 +1,7 @@
 """The root of a store and its levels."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +25,9 @@ class StoreMeta:
         (lo, hi), each (D,).
     bins
         Bin edge lengths by level, where the root tells them.
+    told
+        By name of a vertex attribute the dtype, and the values of a row (None: as many as its bytes make), that its
+        user says.
     """
 
     version: str
@@ -40,6 +44,14 @@ class StoreMeta:
     crs: Any
     coordinate_offset: Floats | None
     attributes: Json
+    told: Mapping[str, tuple[np.dtype[Any], int | None]] = field(default_factory=dict)
+
+    def specified(self, name: str) -> Json:
+        """What the root's ``attribute_specs`` say of a vertex attribute."""
+        found: Any = self.attributes.get("zarr_vectors", {}).get("attribute_specs")
+        for key in ("vertex", name):
+            found = found.get(key) if isinstance(found, dict) else None
+        return found if isinstance(found, dict) else {}
 
     @property
     def ndim(self) -> int:
@@ -81,6 +93,8 @@ class LevelMeta:
     strays
         Bin edge lengths, each (D,): rows may lie outside their chunk by as much as these bins reach out of it. None:
         they may lie anywhere.
+    deferred
+        Whether it is still being written: arrays may list no chunks yet.
     chain
         Levels whose content together is that of this one, it first; empty: it alone.
     """
@@ -97,6 +111,7 @@ class LevelMeta:
     objects_lost: str = ""
     chunk_bins: str = ""
     chunk_lost: str = ""
+    deferred: bool = False
     strays: tuple[Floats, ...] | None = ()
     chain: tuple[int, ...] = ()
 

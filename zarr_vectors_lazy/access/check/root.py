@@ -32,6 +32,9 @@ def check_root(opened: OpenStore) -> Iterator[Finding]:
         if level not in opened.levels:
             yield Finding("structure", "warning", str(level), "the root names a level that is not there")
     for data in opened.levels.values():
+        if data.meta.deferred:
+            text = "the level is still being written: arrays may list no chunks yet"
+            yield Finding("metadata", "warning", str(data.meta.index), text)
         if data.meta.index not in meta.bins:
             text = "multiscales of the root does not name the level, and does not tell its bins"
             yield Finding("metadata", "warning", str(data.meta.index), text)

@@ -91,6 +91,7 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
             where=opened.tree.url,
         )
     opened.refuse_additive("a pyramid")
+    opened.refuse_deferred()
     data = opened.levels.get(request.source)
     if data is None:
         raise NotFoundError.among("level", request.source, sorted(opened.levels), where=opened.tree.url)

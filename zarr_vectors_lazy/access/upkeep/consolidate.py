@@ -5,9 +5,9 @@ import warnings
 from typing import Any
 
 from zarr_vectors_lazy.access.metadata import DOC, MetaTree
+from zarr_vectors_lazy.access.store import reopen
 from zarr_vectors_lazy.errors import FormatError, StoreError, ZVWarning
 from zarr_vectors_lazy.format.base import COMPLETE, Children, Node
-from zarr_vectors_lazy.format.registry import generation_of
 from zarr_vectors_lazy.requests import Get, Put
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
@@ -32,9 +32,9 @@ def write_consolidated(spec: StoreSpec) -> int:
     """
     tree = MetaTree(spec)
     root = tree.read_root()
-    generation_of(root, where=tree.url)
     if not tree.backend.listable:
         raise StoreError("what cannot be listed cannot be consolidated: do it where the files are", where=tree.url)
+    reopen(tree).refuse_deferred()
     nodes = read_nodes(tree)
     inline = {"kind": "inline", "must_understand": False, "metadata": nodes, COMPLETE: {"complete": True}}
     data = json.dumps({**root.doc, "consolidated_metadata": inline}, separators=(",", ":")).encode()

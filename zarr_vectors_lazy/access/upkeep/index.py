@@ -29,6 +29,7 @@ def open_to_change(spec: StoreSpec) -> OpenStore:
             f"stores of format {opened.meta.version} are read-only here: zvl.migrate it to a new store first",
             where=opened.tree.url,
         )
+    opened.refuse_deferred()
     return opened
 
 

@@ -13,7 +13,7 @@ from zarr_vectors_lazy.format.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.nodes import chunk_table, parse_dictionary, parse_dtype, parse_integers
 from zarr_vectors_lazy.format.v07.blobs import parse_blob
 from zarr_vectors_lazy.format.v07.layout import BlobLayout
-from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Pack, Places
+from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Pack, Places
 from zarr_vectors_lazy.types import Json
 
 _PACK = re.compile(r"__shard_[0-9]{6,}")
@@ -85,14 +85,9 @@ def find_cells(
 
 
 def _dtype(attributes: Json, default: str | None, path: str) -> np.dtype[Any]:
+    """Return the stated dtype; that of bytes where the lazy writer of zarr-vectors 0.2.0 left none."""
     declared = attributes.get("dtype", default)
-    if declared is None:
-        raise FormatError(
-            "its group states no dtype, as the lazy writer of zarr-vectors 0.2.0 leaves it: "
-            "what the bytes are cannot be known",
-            where=path,
-        )
-    return parse_dtype(declared, path)
+    return UNTOLD if declared is None else parse_dtype(declared, path)
 
 
 def _row_shape(attributes: Json) -> tuple[int, ...] | None:

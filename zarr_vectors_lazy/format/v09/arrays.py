@@ -21,7 +21,7 @@ from zarr_vectors_lazy.format.nodes import (
     parse_stored_dtype,
 )
 from zarr_vectors_lazy.format.v09.layout import GridLayout, Shards
-from zarr_vectors_lazy.model.arrays import CellArray, CellSpec
+from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec
 from zarr_vectors_lazy.types import IntArray, Json
 
 OUR_KEY = "zarr_vectors_lazy"
@@ -36,7 +36,7 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
     node
         The array's node.
     default_dtype
-        Where the attributes give none.
+        Where the attributes give none; empty: then only bytes are known.
     row_shape
         Overrides what the attributes say.
 
@@ -63,7 +63,8 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
     if len(at) and ((at < 0) | (at >= np.asarray(shape))).any():
         bad = chunks.coords[((at < 0) | (at >= np.asarray(shape))).any(axis=1)][0].tolist()
         raise FormatError(f"chunk {bad} lies outside the array's grid of {shape} from {origin}", where=node.path)
-    dtype = parse_stored_dtype(attributes, parse_dtype(attributes.get("dtype", default_dtype), node.path), node.path)
+    stated = attributes.get("dtype", default_dtype)
+    dtype = parse_stored_dtype(attributes, parse_dtype(stated, node.path), node.path) if stated != "" else UNTOLD
     spec = CellSpec(
         path=node.path,
         dtype=dtype,

@@ -9,7 +9,8 @@ from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.nodes import check_rank, find_headers
 from zarr_vectors_lazy.format.v09 import links, objects
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
-from zarr_vectors_lazy.format.v09.levels import as_chunked, relate_levels
+from zarr_vectors_lazy.format.v09.levels import read_further, relate_levels
+from zarr_vectors_lazy.format.v09.presence import with_presence
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
@@ -57,7 +58,7 @@ class Generation09:
 
     def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
         """Parse a level's node (spec 0.9, 3.4)."""
-        return as_chunked(parse_level(node, store, level), store)
+        return read_further(parse_level(node, store, level), store)
 
     def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
         """Levels, each told what its metadata and those of the others say together (spec next, 4 and 14)."""
@@ -71,6 +72,7 @@ class Generation09:
         """The positions (spec 0.9, 5.1)."""
         path = f"{level.index}/vertices"
         (node,) = yield [Node(path)]
+        node = yield from with_presence(node, level)
         if node is None:
             raise FormatError(f"level {level.index} has no array 'vertices'", where=path)
         encoding = node.attributes.get("encoding", "raw")
@@ -85,6 +87,7 @@ class Generation09:
         """The fragment indexes (spec 0.9, 5.2)."""
         path = f"{level.index}/vertex_fragments"
         (node,) = yield [Node(path)]
+        node = yield from with_presence(node, level)
         if node is None:
             raise FormatError(f"level {level.index} has no array 'vertex_fragments'", where=path)
         return check_rank(parse_cells(node, default_dtype="uint8", row_shape=()), vertices.chunks.rank)
@@ -92,7 +95,7 @@ class Generation09:
     def fragment_owners(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
         """Return the id of the object of each fragment (spec 0.9, 6); None where not all chunks have them."""
         (node,) = yield [Node(f"{level.index}/{FRAGMENT_OWNERS}")]
-        if node is None or level.attributes["zarr_vectors_level"].get("shared_fragments"):
+        if node is None or level.deferred or level.attributes["zarr_vectors_level"].get("shared_fragments"):
             return None
         array = check_rank(parse_cells(node, row_shape=()), vertices.chunks.rank)
         same = np.array_equal(array.chunks.coords, vertices.chunks.coords)
@@ -120,9 +123,10 @@ class Generation09:
         """Return a stored vertex attribute (spec 0.9, 6)."""
         path = f"{level.index}/vertex_attributes/{name}"
         (node,) = yield [Node(path)]
+        node = yield from with_presence(node, level)
         if node is None:
             raise FormatError(f"vertex_attributes/{name} has no zarr.json", where=path)
-        return check_rank(parse_cells(node), vertices.chunks.rank)
+        return check_rank(parse_cells(node, default_dtype=""), vertices.chunks.rank)
 
     def deltas(self, level: LevelMeta) -> MetaSteps[tuple[int, ...]]:
         """Deltas of the link families, ascending."""
@@ -135,6 +139,7 @@ class Generation09:
     def link_fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
         """The fragment indexes of the links inside chunks; None where there are none (spec 0.9, 5.2)."""
         (node,) = yield [Node(f"{level.index}/link_fragments")]
+        node = yield from with_presence(node, level)
         return None if node is None else parse_cells(node, default_dtype="uint8", row_shape=())
 
     def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
@@ -143,7 +148,7 @@ class Generation09:
 
     def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
         """Return an attribute of a link family, by segment name."""
-        return links.find_attribute(level.index, family, name)
+        return links.find_attribute(level, family, name)
 
     def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
         """Where the manifests are; None where the level has no objects."""

@@ -164,7 +164,7 @@ class GridLayout:
                 continue
             members = np.flatnonzero(member == shard).tolist()
             try:
-                index = _decode_index(raw, self.shards)
+                index = decode_index(raw, self.shards)
             except FormatError as error:
                 for at in members:
                     out[at] = error
@@ -193,7 +193,8 @@ def _whole(wanted: IntArray, shards: Shards) -> BoolArray:
     return wanted * 2 >= shards.cells
 
 
-def _decode_index(raw: Buffer, shards: Shards) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
+def decode_index(raw: Buffer, shards: Shards) -> np.ndarray[tuple[int, int], np.dtype[np.uint64]]:
+    """First byte and size of each cell of a shard, from its index; (cells, 2)."""
     n = shards.index_nbytes
     if len(raw) < n:
         raise FormatError(f"{len(raw)} bytes are too few for a shard index of {n}")

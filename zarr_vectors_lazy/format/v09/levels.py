@@ -14,11 +14,17 @@ REPLACE, ADD = "replace", "add"
 
 LOST = "the store was rechunked by zarr-vectors, which dropped its links and the order of its vertices"
 SPACE = "spatial"
+PRESENCE, DEFERRED = "zarr_vectors_presence", "deferred"
 
 
-def as_chunked(meta: LevelMeta, store: StoreMeta) -> LevelMeta:
-    """A level, told what its first chunk axis is where that is none of space (spec next, 16)."""
+def read_further(meta: LevelMeta, store: StoreMeta) -> LevelMeta:
+    """A level, told whether it is still being written, and what a first chunk axis is that is none of space.
+
+    Spec next, 7 and 16.
+    """
     block = _block(meta)
+    if DEFERRED in (meta.attributes.get(PRESENCE), block.get(PRESENCE)):
+        meta = replace(meta, deferred=True)
     dims, by = block.get("chunk_dims"), meta.chunk_attribute
     if not isinstance(dims, list) or len(dims) != store.ndim + 1 or not isinstance(dims[0], str):
         return meta

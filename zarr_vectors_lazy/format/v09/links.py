@@ -9,9 +9,11 @@ from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.keys import format_delta, parse_deltas
 from zarr_vectors_lazy.format.nodes import MAX_INDEX, check_rank
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
+from zarr_vectors_lazy.format.v09.presence import with_presence
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkSegment, LinkValues
+from zarr_vectors_lazy.requests import together
 from zarr_vectors_lazy.types import IntArray
 
 SELF = "self"
@@ -38,6 +40,8 @@ def find_family(level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[Lin
         raise FormatError(f"sid_ndim is {rank}, a store of {store.ndim} axes has no such chunks", where=group.path)
     directed, duplicate = bool(group.attributes.get("directed", False)), group.attributes.get("store") == "duplicate"
     nodes = yield [Node(f"{path}/{name}") for name in sorted(names)]
+    if level.deferred:
+        nodes = yield from together([with_presence(node, level) for node in nodes])
     segments = []
     for name, node in zip(sorted(names), nodes, strict=True):
         if node is None and _SEGMENT.fullmatch(name):
@@ -81,10 +85,12 @@ def find_attribute_names(level: int, delta: int) -> MetaSteps[tuple[str, ...]]:
     return tuple(sorted(name for name, family in zip(names, families, strict=True) if family is not None))
 
 
-def find_attribute(level: int, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
+def find_attribute(level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
     """Cells of an attribute by segment name; segments without values are left out (spec 0.9, 7.5)."""
-    path = f"{level}/link_attributes/{name}/{format_delta(family.delta)}"
+    path = f"{level.index}/link_attributes/{name}/{format_delta(family.delta)}"
     nodes = yield [Node(f"{path}/{segment.name}") for segment in family.segments]
+    if level.deferred:
+        nodes = yield from together([with_presence(node, level) for node in nodes])
     found = zip(family.segments, nodes, strict=True)
     return LinkValues(cells={segment.name: parse_cells(node) for segment, node in found if node is not None})
 
