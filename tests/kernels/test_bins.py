@@ -12,7 +12,11 @@ edges = st.sampled_from([1.0, 0.1, 3.0, 1e-3, 7.3, 1e5])
 
 def grid(chunk, shape, edge):
     chunk, shape, edge = np.array(chunk), np.array(shape), np.array(edge)
-    return BinGrid(chunk * shape, shape, edge, chunk, edge * shape)
+    return BinGrid(chunk[None], shape, edge, edge * shape)
+
+
+def zeros(rows):
+    return np.zeros(len(rows), np.int64)
 
 
 @thorough
@@ -27,15 +31,23 @@ def test_bins_in_c_order_and_inside_the_chunk(chunk, shape, edge, data):
     fractions = data.draw(st.lists(st.lists(st.floats(0, 1), min_size=2, max_size=2), max_size=20))
     points = (np.array(fractions).reshape(-1, 2) + chunk) * one.chunk_edge
     expected = [
-        int(np.ravel_multi_index(np.clip(np.floor(p / one.edge) - one.first, 0, one.shape - 1).astype(int), one.shape))
+        int(
+            np.ravel_multi_index(
+                np.clip(np.floor(p / one.edge) - one.chunks[0] * one.shape, 0, one.shape - 1).astype(int), one.shape
+            )
+        )
         for p in points
     ]
-    assert bins_of(points, one).tolist() == expected
+    assert bins_of(points, zeros(points), one).tolist() == expected
+    both = BinGrid(np.array([chunk, np.array(chunk) + 1]), one.shape, one.edge, one.chunk_edge)
+    found = bins_of(np.concatenate([points, points + one.chunk_edge]), np.repeat([0, 1], len(points)), both)
+    assert (found // one.cells).tolist() == [0] * len(points) + [1] * len(points)
+    assert found[: len(points)].tolist() == expected
 
 
 def test_a_coordinate_that_is_no_number_is_an_error():
     with pytest.raises(FormatError, match="not a number"):
-        bins_of(np.array([[np.nan, 0]]), grid([0, 0], [1, 1], [1.0, 1.0]))
+        bins_of(np.array([[np.nan, 0]]), np.zeros(1, int), grid([0, 0], [1, 1], [1.0, 1.0]))
 
 
 @thorough
@@ -44,7 +56,7 @@ def test_means_are_placed_where_readers_look_for_them(chunk, shape, edge, dtype,
     one = grid([chunk], [shape], [edge])
     bins = np.array(data.draw(st.lists(st.integers(0, shape - 1), min_size=1, max_size=8)))
     at = np.array(data.draw(st.lists(st.floats(0, 1), min_size=len(bins), max_size=len(bins))))
-    means = ((one.first[0] + bins + at) * edge)[:, None]
+    means = ((chunk * shape + bins + at) * edge)[:, None]
     placed = place_in_bins(means, bins, one, np.dtype(dtype))
     assert placed.dtype == dtype
     assert (np.floor(placed.astype("f8") / one.chunk_edge) == chunk).all()
@@ -55,4 +67,4 @@ def test_means_are_placed_where_readers_look_for_them(chunk, shape, edge, dtype,
 
 def test_slots_of_level_0():
     one = grid([-1], [1], [10.0])
-    assert root_slots(np.array([[-10.0], [-7.5], [-0.1]]), one, np.array([4])).tolist() == [0, 1, 3]
+    assert root_slots(np.array([[-10.0], [-7.5], [-0.1]]), np.zeros(3, int), one, np.array([4])).tolist() == [0, 1, 3]

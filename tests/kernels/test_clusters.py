@@ -33,7 +33,8 @@ def test_faces(drawn):
     for face, other in zip(drawn, turned.tolist(), strict=True):
         assert other[0] == min(face)
         assert other in [face[i:] + face[:i] for i in range(3)]
-    first = distinct_rows(rows)
-    seen = [i for i, face in enumerate(drawn) if face not in drawn[:i]]
-    assert first.tolist() == seen
+    for far in (0, 2**40):
+        assert distinct_rows(rows + far).tolist() == [
+            [c + far for c in face] for face in sorted(map(list, set(map(tuple, drawn))))
+        ]
     assert proper(rows).tolist() == [len(set(face)) == 3 for face in drawn]

@@ -1,6 +1,6 @@
 """The graph that builds levels: tasks that make chunks, chained on chunks, and one that publishes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from operator import itemgetter
@@ -10,6 +10,7 @@ import numpy as np
 from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.pyramid.bridges import bridge_part
+from zarr_vectors_lazy.access.pyramid.ends import written_links
 from zarr_vectors_lazy.access.pyramid.far import FarStep, far_part
 from zarr_vectors_lazy.access.pyramid.objects import index_shard, write_object_tables
 from zarr_vectors_lazy.access.pyramid.planning import UNKNOWN_ROWS, PlannedLevel
@@ -27,13 +28,6 @@ from zarr_vectors_lazy.plan.parts import cut_parts
 from zarr_vectors_lazy.types import IntArray
 
 MERGED = 64  # lists of records that one task joins
-SECOND: dict[str, Callable[..., Any]] = {
-    "paths": bridge_part,
-    "graph": remap_part,
-    "tree": remap_part,
-    "faces": remap_part,
-}
-"""What links vertices of different chunks, once all chunks of a level are made."""
 
 
 def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Sequence[LevelPlan]) -> DelayedPyramid:
@@ -101,7 +95,6 @@ class LevelTasks:
     records: list[Key] = field(default_factory=list)  # tasks that give all records
     slots: int = 1  # tasks that can run at once
     reaches: list[int] = field(default_factory=list)  # levels across which links are stored
-    links: list[Key] = field(default_factory=list)  # tasks that give those of links
     tables: Key | None = None  # the task that writes what is told of objects, after which a next level may begin
 
     def add(self) -> None:
@@ -109,18 +102,17 @@ class LevelTasks:
         shared = f"{self.name}-step"
         self.tasks[shared] = UnfusedTask(shared, same, self.planned.step)
         threshold = self._threshold()
-        parts = self._parts()
+        parts, links = self._parts(), self._links_below()
         for i, part in enumerate(parts):
             key = (self.name, i)
-            needs, links = self._needs(part), self._links_below()
+            needs = self._needs(part)
             self.tasks[key] = Task(
                 key, coarsen_part, self.step, part, TaskRef(self.begin), threshold, needs, links, self._after()
             )
             self.chunks += [key] * len(part)
             self.parts[key] = part
         first = self._merged(self.name, list(dict.fromkeys(self.chunks)))
-        self.links = self._links(parts, first)
-        self.records = [*first, *self.links]
+        self.records = [*first, *self._links(parts, first, links)]
         self.tables = self._tables(first)
 
     def add_far(self, delta: int) -> None:
@@ -197,11 +189,13 @@ class LevelTasks:
         """Paths and owners of the finer level are told by its manifests."""
         return TaskRef(self.below.tables) if self.below is not None and self.below.tables is not None else None
 
-    def _links_below(self) -> List | tuple[()]:
-        """Tasks that give the records of links to be carried."""
+    def _links_below(self) -> TaskRef | None:
+        """The task that tells which links of the finer level are to be carried, where it is made in the same graph."""
         if self.below is None or not self.planned.step.linked:
-            return ()
-        return references(self.below.links)
+            return None
+        key = f"{self.name}-below"
+        self.tasks[key] = Task(key, written_links, self.step, references(self.below.records))
+        return TaskRef(key)
 
     def _threshold(self) -> TaskRef | None:
         thinning = self.planned.step.thinning
@@ -215,15 +209,18 @@ class LevelTasks:
         )
         return TaskRef(key)
 
-    def _links(self, parts: Sequence[Part], records: list[Key]) -> list[Key]:
-        task = SECOND.get(self.planned.step.kind)
-        if task is None:
-            return []
-        keys: list[Key] = []
+    def _links(self, parts: Sequence[Part], records: list[Key], links: TaskRef | None) -> list[Key]:
+        """Add the tasks that link vertices of different chunks, once all chunks of the level are made."""
+        begun, made, keys = TaskRef(self.begin), references(records), []
         for i, part in enumerate(parts):
-            key = (f"{self.name}-links", i)
-            links, needs = self._links_below(), self._needs(part)
-            self.tasks[key] = Task(key, task, self.step, part, TaskRef(self.begin), references(records), links, needs)
+            key: Key = (f"{self.name}-links", i)
+            if self.planned.step.linked:
+                task = Task(key, remap_part, self.step, part, begun, links, self._needs(part), made)
+            elif self.planned.step.kind == "paths":
+                task = Task(key, bridge_part, self.step, part, begun, made)
+            else:
+                return []
+            self.tasks[key] = task
             keys.append(key)
         return self._merged(f"{self.name}-links", keys)
 

@@ -1,4 +1,4 @@
-"""Bins of a coarse chunk: which vertex lies in which, and back."""
+"""Bins of coarse chunks: which vertex lies in which, and back."""
 
 from dataclasses import dataclass
 
@@ -12,36 +12,36 @@ NUDGES = 4  # steps of one unit in the last place until a vertex on a face lies 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BinGrid:
-    """The bins of one coarse chunk; they tile it.
+    """The bins of some coarse chunks, which they tile; numbered chunk by chunk, in C order in each.
 
     Parameters
     ----------
-    first
-        (D,) bin coordinate of the chunk's lowest bin, signed.
+    chunks
+        (g, D) coordinates of the chunks.
     shape
-        (D,) bins along each axis.
-    edge
-        (D,) edge lengths of a bin.
-    chunk
-        (D,) coordinate of the chunk.
-    chunk_edge
-        (D,) edge lengths of the chunk.
+        (D,) bins of a chunk along each axis.
+    edge, chunk_edge
+        (D,) edge lengths of a bin, and of a chunk.
     """
 
-    first: IntArray
+    chunks: IntArray
     shape: IntArray
     edge: Floats
-    chunk: IntArray
     chunk_edge: Floats
 
     @property
     def cells(self) -> int:
-        """Bins of the chunk."""
+        """Bins of a chunk."""
         return int(np.prod(self.shape))
 
 
-def bins_of(positions: Vertices, grid: BinGrid) -> IntArray:
-    """(N,) bin of each vertex in C order; a quotient that rounding puts outside the chunk is put back.
+def bins_of(positions: Vertices, which: IntArray, grid: BinGrid) -> IntArray:
+    """(N,) bin of each vertex; a quotient that rounding puts outside its chunk is put back.
+
+    Parameters
+    ----------
+    which
+        (N,) chunk of each vertex.
 
     Raises
     ------
@@ -49,28 +49,30 @@ def bins_of(positions: Vertices, grid: BinGrid) -> IntArray:
         If a position is not finite.
     """
     index = np.zeros(len(positions), np.float64)
-    for axis, (first, count, edge) in enumerate(zip(grid.first, grid.shape, grid.edge, strict=True)):
+    for axis, (count, edge) in enumerate(zip(grid.shape.tolist(), grid.edge, strict=True)):
         column = positions[:, axis].astype(np.float64)
         column /= edge
         np.floor(column, out=column)
-        column -= first
+        column -= (grid.chunks[:, axis] * count).astype(np.float64)[which]
         np.clip(column, 0, count - 1, out=column)
         index *= count
         index += column
     if not np.isfinite(index).all():
         raise FormatError("a vertex has a coordinate that is not a number")
-    return index.astype(np.int64)
+    return index.astype(np.int64) + which * grid.cells
 
 
 def place_in_bins(means: Floats, bins: IntArray, grid: BinGrid, dtype: np.dtype[np.floating]) -> Vertices:
     """(C, D) means in the stored dtype, each inside its bin, so that every reader finds it in this chunk."""
     out = np.empty(means.shape, dtype)
-    local = np.unravel_index(bins, tuple(grid.shape.tolist()))
-    for axis in range(means.shape[1]):
-        lower = (grid.first[axis] + local[axis]) * grid.edge[axis]
-        upper = (grid.first[axis] + local[axis] + 1) * grid.edge[axis]
-        out[:, axis] = _inside(means[:, axis].astype(dtype), lower, upper)
-        _keep_in_chunk(out[:, axis], int(grid.chunk[axis]), float(grid.chunk_edge[axis]))
+    which, local = np.divmod(bins, grid.cells)
+    for axis in reversed(range(means.shape[1])):
+        local, along = np.divmod(local, grid.shape[axis])
+        chunk = grid.chunks[which, axis]
+        first = chunk * grid.shape[axis] + along
+        column = _inside(means[:, axis].astype(dtype), first * grid.edge[axis], (first + 1) * grid.edge[axis])
+        _keep_in_chunk(column, chunk, float(grid.chunk_edge[axis]))
+        out[:, axis] = column
     return out
 
 
@@ -83,18 +85,17 @@ def _inside(values: Vertices, lower: Floats, upper: Floats) -> Vertices:
     return np.where(values < low, low, np.where(values > high, high, values))
 
 
-def _keep_in_chunk(values: Vertices, chunk: int, edge: float) -> None:
+def _keep_in_chunk(values: Vertices, chunk: IntArray, edge: float) -> None:
     """Move values that division rounds into the next chunk by a unit in the last place, in place."""
     for _ in range(NUDGES):
         found = np.floor(values.astype(np.float64) / edge)
-        off = found != chunk
-        if not off.any():
+        off = np.flatnonzero(found != chunk)
+        if not len(off):
             return
-        towards = np.where(found[off] < chunk, np.inf, -np.inf).astype(values.dtype)
+        towards = np.where(found[off] < chunk[off], np.inf, -np.inf).astype(values.dtype)
         values[off] = np.nextafter(values[off], towards)
 
 
-def root_slots(positions: Vertices, grid: BinGrid, shape: IntArray) -> IntArray:
-    """(C,) bin of each vertex among ``shape`` (D,) bins of the chunk, in C order."""
-    edge = grid.chunk_edge / shape
-    return bins_of(positions, BinGrid(grid.chunk * shape, shape, edge, grid.chunk, grid.chunk_edge))
+def root_slots(positions: Vertices, which: IntArray, grid: BinGrid, shape: IntArray) -> IntArray:
+    """(C,) bin of each vertex among ``shape`` (D,) bins of a chunk, as `bins_of`."""
+    return bins_of(positions, which, BinGrid(grid.chunks, shape, grid.chunk_edge / shape, grid.chunk_edge))

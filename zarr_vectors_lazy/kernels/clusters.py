@@ -16,27 +16,35 @@ def components(n: int, edges: IntArray) -> IntArray:
         (E, 2) between them, in any direction.
     """
     root = np.arange(n, dtype=np.int64)
-    while len(edges):
-        ends = root[edges]
-        apart = ends[:, 0] != ends[:, 1]
-        edges = edges[apart]
-        if not len(edges):
-            break
-        low, high = ends[apart].min(axis=1), ends[apart].max(axis=1)
-        np.minimum.at(root, high, low)
+    one, other = edges[:, 0], edges[:, 1]
+    while True:
+        low, high = root[one], root[other]
+        apart = np.flatnonzero(low != high)
+        if not len(apart):
+            return root
+        one, other, low, high = one[apart], other[apart], low[apart], high[apart]
+        np.minimum.at(root, np.maximum(low, high), np.minimum(low, high))
         while not np.array_equal(above := root[root], root):
             root = above
-    return root
 
 
 def distinct_rows(rows: IntArray) -> IntArray:
-    """Numbers of the first of each of the different rows of (E, W) whole numbers, ascending."""
+    """Different rows of (E, W) whole numbers from 0 on, in lexicographic order."""
     if not len(rows):
-        return np.zeros(0, np.int64)
-    order = np.lexsort(rows.T[::-1])
-    ranked = rows[order]
-    first = np.concatenate([[True], (ranked[1:] != ranked[:-1]).any(axis=1)])
-    return np.sort(order[first])  # lexsort is stable: the first of equals comes first
+        return rows
+    bound = int(rows.max()) + 1
+    if float(bound) ** rows.shape[1] < 2.0**63:
+        key = rows[:, 0]
+        for column in rows.T[1:]:
+            key = key * bound + column
+        key = np.unique(key)
+        out = np.empty((len(key), rows.shape[1]), np.int64)
+        for at in reversed(range(rows.shape[1])):
+            key, out[:, at] = np.divmod(key, bound)
+        return out
+    ranked = rows[np.lexsort(rows.T[::-1])]
+    first: IntArray = ranked[np.concatenate([[True], (ranked[1:] != ranked[:-1]).any(axis=1)])]
+    return first
 
 
 def smallest_first(faces: IntArray) -> IntArray:
@@ -48,5 +56,7 @@ def smallest_first(faces: IntArray) -> IntArray:
 
 def proper(records: IntArray) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     """(E,) whether all ends of a record (E, W) differ."""
+    if records.shape[1] == 2:
+        return np.asarray(records[:, 0] != records[:, 1])
     ranked = np.sort(records, axis=1)
     return np.asarray((ranked[:, 1:] != ranked[:, :-1]).all(axis=1))

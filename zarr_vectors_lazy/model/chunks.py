@@ -75,6 +75,24 @@ class ChunkTable:
         return ChunkTable(self.coords[rows])
 
 
+def distinct_chunks(coords: ChunkCoords) -> tuple[ChunkTable, IntArray]:
+    """Table of the different ones of (n, K) coordinates, and (n,) the row of each in it."""
+    if not len(coords):
+        return ChunkTable(coords), np.zeros(0, np.int64)
+    corners = ChunkTable(np.unique([coords.min(axis=0), coords.max(axis=0)], axis=0))
+    packed = corners._pack(np.asarray(coords, np.int64))
+    cells = int(np.prod(corners._extent))
+    if cells <= 4 * len(packed) + 1024:
+        occupied = np.bincount(packed, minlength=cells) > 0
+        found, number = np.flatnonzero(occupied), (np.cumsum(occupied) - 1)[packed]
+    else:
+        found, number = np.unique(packed, return_inverse=True)
+    out = np.empty((len(found), coords.shape[1]), np.int64)
+    for axis in reversed(range(coords.shape[1])):
+        found, out[:, axis] = np.divmod(found, corners._extent[axis])
+    return ChunkTable(out + corners._lo), number.reshape(-1)
+
+
 def dotted(coord: Any) -> str:
     """Chunk coordinate as the format writes it, e.g. ``"3.0.-1"``."""
     return ".".join(str(int(c)) for c in coord)

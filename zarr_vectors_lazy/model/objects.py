@@ -1,5 +1,6 @@
 """Fragments of chunks, manifests of objects, groups."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -153,6 +154,62 @@ class Fragments:
                 f"fragments name row {top - 1 if top > n_rows else low}, the chunk has {n_rows} (by its stored count, "
                 "if the store has any: then run zvl.index)"
             )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FragmentRun:
+    """The fragments of several chunks, one chunk after another, whose rows are numbered through.
+
+    Parameters
+    ----------
+    fragments
+        All of them; rows of chunk c begin at ``starts[c]``.
+    bounds
+        (c + 1,) those of chunk c are ``bounds[c]:bounds[c + 1]``.
+    starts
+        (c + 1,) rows of chunk c are ``starts[c]:starts[c + 1]``.
+    """
+
+    fragments: Fragments
+    bounds: IntArray
+    starts: IntArray
+
+    def at(self, chunks: IntArray, fragments: IntArray) -> IntArray:
+        """Numbers in the run of fragments of its chunks; raises FormatError if one is not there."""
+        sizes = np.diff(self.bounds)[chunks]
+        wrong = (fragments < 0) | (fragments >= sizes)
+        if wrong.any():
+            raise FormatError(f"fragment {int(fragments[wrong][0])} is named, the chunk has {int(sizes[wrong][0])}")
+        numbers: IntArray = self.bounds[:-1][chunks] + fragments
+        return numbers
+
+    def outside(self) -> tuple[int, int] | None:
+        """Return a chunk and a row that its fragments name and that it does not have; None where all are there."""
+        fragments, totals = self.fragments, np.diff(self.starts)
+        chunk = np.repeat(np.arange(len(totals)), np.diff(self.bounds))
+        first, ranges = fragments.first - self.starts[:-1][chunk], (fragments.counts > 0) & ~fragments.explicit
+        wrong = np.flatnonzero(ranges & ((first < 0) | (first + fragments.counts > totals[chunk])))
+        if len(wrong):
+            at = wrong[0]
+            return int(chunk[at]), int(first[at] + fragments.counts[at] - 1 if first[at] >= 0 else first[at])
+        chunk = np.repeat(chunk[fragments.explicit], fragments.counts[fragments.explicit])
+        rows = fragments.listed - self.starts[:-1][chunk]
+        wrong = np.flatnonzero((rows < 0) | (rows >= totals[chunk]))
+        return (int(chunk[wrong[0]]), int(rows[wrong[0]])) if len(wrong) else None
+
+
+def join_fragments(parts: Sequence[Fragments], starts: IntArray) -> FragmentRun:
+    """Number the fragments of several chunks through, chunk c's rows beginning at ``starts[c]``; (c + 1,)."""
+    sizes = np.fromiter(map(len, parts), np.int64, len(parts))
+    listed = np.fromiter((len(part.listed) for part in parts), np.int64, len(parts))
+    empty = np.empty(0, np.int64)
+    first = np.concatenate([empty, *(part.first for part in parts)])
+    explicit = np.concatenate([np.empty(0, np.bool_), *(part.explicit for part in parts)])
+    first += np.where(explicit, np.repeat(np.cumsum(listed) - listed, sizes), np.repeat(starts[:-1], sizes))
+    rows = np.concatenate([empty, *(part.listed for part in parts)]) + np.repeat(starts[:-1], listed)
+    counts = np.concatenate([empty, *(part.counts for part in parts)])
+    bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    return FragmentRun(Fragments(first, counts, explicit, rows), bounds, starts)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,17 +5,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zarr_vectors_lazy.access.pyramid.read import FineRows
 from zarr_vectors_lazy.access.pyramid.step import EndSegment, Part, Step
 from zarr_vectors_lazy.access.read import read_batch, read_links
 from zarr_vectors_lazy.access.wanted import Wanted
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.writing import CURRENT
 from zarr_vectors_lazy.kernels.edges import implied_parents
-from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.model.chunks import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.links import LinkCoding
-from zarr_vectors_lazy.model.objects import Fragments
 from zarr_vectors_lazy.model.pyramid import ChunkRecord
 from zarr_vectors_lazy.model.writing import ArrayDraft
-from zarr_vectors_lazy.types import ChunkCoords, IntArray
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 INSIDE = "links/0/"
 
@@ -50,7 +51,7 @@ def _incident(offsets: IntArray, table: ChunkTable, chunks: ChunkCoords) -> Chun
 
 
 def written_links(step: Step, records: Sequence[Sequence[ChunkRecord]]) -> LinkIndex:
-    """Cells of links of the finer level, where the same build wrote it."""
+    """Task: cells of links of the finer level, where the same build wrote it."""
     chunks: dict[str, list[tuple[int, ...]]] = {}
     for group in records:
         for record in group:
@@ -80,75 +81,148 @@ class Ends:
     Parameters
     ----------
     chunks
-        (M, L, K) chunk of each end.
+        (m, K) the chunks of their ends, in lexicographic order.
+    at
+        (M, L) number of the chunk of each end.
     rows
         (M, L) row in that chunk.
     """
 
-    chunks: IntArray
+    chunks: ChunkCoords
+    at: IntArray
     rows: IntArray
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def take(self, which: IntArray) -> "Ends":
+    def take(self, which: IntArray | BoolArray) -> "Ends":
         """Some of them."""
-        return Ends(self.chunks[which], self.rows[which])
+        return Ends(self.chunks, self.at[which], self.rows[which])
 
 
-def read_ends(step: Step, part: Part, links: Sequence[Sequence[ChunkRecord]]) -> Ends:
-    """Stored links with an end in the finer chunks of a part: by segment, cell and record.
-
-    Raises
-    ------
-    CorruptChunkError
-        If a cell is missing or undecodable.
-    """
-    segments, cells = step.segments, part.cells
-    if links:
-        index = written_links(step, links)
-        segments, cells = index.segments, index.incident(part.fine)
-    wanted = [
-        Wanted(str(i), segment.spec, tuple(range(len(coords))), coords)
-        for i, (segment, coords) in enumerate(zip(segments, cells, strict=True))
-    ]
-    raws = read_batch(step.source, wanted)
-    chunks = [np.empty((0, step.width, step.rank), np.int64)]
-    rows = [np.empty((0, step.width), np.int64)]
-    for i, (segment, coords) in enumerate(zip(segments, cells, strict=True)):
-        offsets = np.concatenate([np.zeros((1, step.rank), np.int64), segment.offsets])
-        for row, coord in enumerate(coords.tolist()):
-            records = read_links(step.source, segment.spec, coord, raws[str(i), row], segment.coding)
-            chunks.append(offsets[records[:, 0]] + np.asarray(coord))
-            rows.append(records[:, 1])
-    return Ends(np.concatenate(chunks), np.concatenate(rows))
-
-
-def with_implied(fine: ChunkCoords, ends: Ends, fragments: Sequence[Fragments], counts: Sequence[int]) -> Ends:
-    """Edges [child, parent] of trees: stored ones, and of the other vertices the ones that fragments imply.
+@dataclass(frozen=True, slots=True, eq=False)
+class EndCells:
+    """Cells of links that may name a vertex of some chunks, those of a segment one after another.
 
     Parameters
     ----------
-    fine
-        (f, K) chunks.
-    fragments, counts
-        Of each of them.
+    segments
+        How they are read.
+    coords
+        For each segment (n, K) its cells.
+    chunks
+        (m, K) the chunks of all their ends.
+    ends
+        For each segment (n, L) the numbers of these.
     """
-    table, stored = ChunkTable(fine), _last_of_each_child(ends)
-    at = table.find(stored.chunks[:, 0])
-    of_chunk = np.where(at >= 0, table.order[at], -1)
-    chunks, rows = [stored.chunks], [stored.rows]
-    for i, (index, count) in enumerate(zip(fragments, counts, strict=True)):
-        parent = implied_parents(index, count)
-        parent[stored.rows[of_chunk == i, 0]] = -1
-        child = np.flatnonzero(parent >= 0)
-        rows.append(np.stack([child, parent[child]], axis=1))
-        chunks.append(np.broadcast_to(fine[i], (len(child), 2, fine.shape[1])))
-    return Ends(np.concatenate(chunks), np.concatenate(rows))
+
+    segments: tuple[EndSegment, ...]
+    coords: tuple[ChunkCoords, ...]
+    chunks: ChunkCoords
+    ends: tuple[IntArray, ...]
+
+    @classmethod
+    def of(cls, step: Step, part: Part, links: LinkIndex | None) -> "EndCells":
+        """Cells that concern a part; ``links`` are those of the finer level where the same build wrote it."""
+        segments, coords = step.segments, part.cells
+        if links is not None:
+            segments, coords = links.segments, links.incident(part.fine)
+        zero = np.zeros((1, step.rank), np.int64)
+        ends = [
+            (cells[:, None] + np.concatenate([zero, segment.offsets])).reshape(-1, step.rank)
+            for segment, cells in zip(segments, coords, strict=True)
+        ]
+        table, number = distinct_chunks(np.concatenate([np.empty((0, step.rank), np.int64), *ends]))
+        bounds = np.cumsum([len(found) for found in ends])
+        numbers = np.split(number, bounds[:-1]) if ends else []
+        return cls(segments, coords, table.coords, tuple(found.reshape(-1, step.width) for found in numbers))
+
+    def parted(self, table: ChunkTable) -> tuple["EndCells", "EndCells"]:
+        """The cells all of whose chunks are in a table, and the others."""
+        inside = table.find(self.chunks) >= 0
+        masks = [np.asarray(inside[ends].all(axis=1)) for ends in self.ends]
+        return self._take(masks), self._take([~mask for mask in masks])
+
+    def _take(self, masks: Sequence[BoolArray]) -> "EndCells":
+        coords = tuple(cells[mask] for cells, mask in zip(self.coords, masks, strict=True))
+        ends = tuple(found[mask] for found, mask in zip(self.ends, masks, strict=True))
+        return EndCells(self.segments, coords, self.chunks, ends)
+
+    def named(self) -> ChunkCoords:
+        """Chunks in which a record may have an end."""
+        used = np.zeros(len(self.chunks), np.bool_)
+        for ends in self.ends:
+            used[ends.reshape(-1)] = True
+        found: ChunkCoords = self.chunks[used]
+        return found
+
+    def read(self, step: Step) -> Ends:
+        """Their records, by segment, cell and record.
+
+        Raises
+        ------
+        CorruptChunkError
+            If a cell is missing or undecodable.
+        """
+        wanted = [
+            Wanted(str(i), segment.spec, tuple(range(len(cells))), cells)
+            for i, (segment, cells) in enumerate(zip(self.segments, self.coords, strict=True))
+        ]
+        raws = read_batch(step.source, wanted)
+        at, rows = [np.empty((0, step.width), np.int64)], [np.empty((0, step.width), np.int64)]
+        for i, (segment, cells, ends) in enumerate(zip(self.segments, self.coords, self.ends, strict=True)):
+            for row, coord in enumerate(cells.tolist()):
+                records = read_links(step.source, segment.spec, coord, raws[str(i), row], segment.coding)
+                at.append(ends[row][records[:, 0]])
+                rows.append(records[:, 1])
+        return Ends(self.chunks, np.concatenate(at), np.concatenate(rows))
 
 
-def _last_of_each_child(ends: Ends) -> Ends:
+def rows_of_ends(step: Step, fine: FineRows, ends: Ends) -> IntArray:
+    """(M, L) number of each end among the rows of some finer chunks, -1 where it lies in another.
+
+    Raises
+    ------
+    FormatError
+        If one names a row that its chunk does not have.
+    """
+    table = ChunkTable(fine.chunks)
+    found = table.find(ends.chunks)
+    slot = np.where(found >= 0, table.order[found], -1)
+    sizes = np.where(slot >= 0, np.diff(fine.starts)[slot], np.iinfo(np.int64).max)
+    wrong = (ends.rows < 0) | (ends.rows >= sizes[ends.at])
+    if wrong.any():
+        raise misplaced(step, int(ends.rows[wrong][0]))
+    first = np.where(slot >= 0, fine.starts[:-1][slot], -1)[ends.at]
+    return np.where(first >= 0, first + ends.rows, -1)
+
+
+def misplaced(step: Step, row: int) -> FormatError:
+    """What is wrong with a link to a row that is not there."""
+    return FormatError(
+        f"a link of level {step.source.level} names row {row} of a chunk that has fewer", where=step.source.spec.url
+    )
+
+
+def tree_edges(fine: FineRows, stored: IntArray) -> tuple[IntArray, BoolArray]:
+    """Edges [child, parent] of trees: stored ones, of a child the last, and of other rows those that fragments imply.
+
+    Parameters
+    ----------
+    stored
+        (M, 2) rows, -1 where they lie in other chunks.
+
+    Returns
+    -------
+    (E, 2) edges between the rows, and (N,) which rows have no parent.
+    """
+    assert fine.fragments is not None
+    parent = implied_parents(fine.fragments.fragments, len(fine))
+    mine = stored[stored[:, 0] >= 0]
+    parent[mine[:, 0]] = np.where(mine[:, 1] >= 0, mine[:, 1], -2)  # of several records the last is assigned last
+    child = np.flatnonzero(parent >= 0)
+    return np.stack([child, parent[child]], axis=1), np.asarray(parent == -1)
+
+
+def last_of_each_child(ends: Ends) -> Ends:
     """A vertex has one parent: the one that the last record of it names."""
-    child = np.concatenate([ends.chunks[:, 0], ends.rows[:, :1]], axis=1)[::-1]
-    _, last = np.unique(child, axis=0, return_index=True)
-    return ends.take(np.sort(len(ends) - 1 - last))
+    child = ends.at[:, 0] * (int(ends.rows.max(initial=0)) + 1) + ends.rows[:, 0]
+    _, last = np.unique(child[::-1], return_index=True)
+    return ends.take(np.sort(len(child) - 1 - last))

@@ -1,4 +1,4 @@
-"""Which rows of finer chunks become one, geometry by geometry."""
+"""Which rows of finer chunks become one, geometry by geometry, of several coarse chunks at once."""
 
 from dataclasses import dataclass
 
@@ -7,29 +7,31 @@ import numpy as np
 from zarr_vectors_lazy.access.pyramid.owners import Owned
 from zarr_vectors_lazy.access.pyramid.read import FineRows
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.kernels.bins import BinGrid, bins_of
 from zarr_vectors_lazy.kernels.clusters import components
 from zarr_vectors_lazy.kernels.groups import Groups, group_by
 from zarr_vectors_lazy.kernels.runs import cut_runs
-from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.model.pyramid import Pieces
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Joined:
-    """Rows that become the vertices of one coarse chunk.
+    """Rows that become the vertices of some coarse chunks.
 
     Parameters
     ----------
     members
         (M,) rows of the finer chunks, those of a group in canonical order; None: all, in order.
     groups
-        Of the members, numbered as the coarse rows.
+        Of the members, numbered as the coarse rows, chunk after chunk.
     bins
-        (C,) bin of each coarse row.
+        (C,) bin of each coarse row, as `kernels.bins.bins_of` numbers them.
+    rows
+        (g + 1,) coarse rows of chunk i are ``rows[i]:rows[i + 1]``.
     pieces
-        Fragments of the coarse rows.
+        Fragments of the coarse rows, chunk after chunk.
+    cuts
+        (g + 1,) those of chunk i are ``cuts[i]:cuts[i + 1]``.
     exact
         Coarse rows that are not means, and the finer rows where they lie; None where all are means.
     """
@@ -37,23 +39,69 @@ class Joined:
     members: IntArray | None
     groups: Groups
     bins: IntArray
+    rows: IntArray
     pieces: Pieces
+    cuts: IntArray
     exact: tuple[IntArray, IntArray] | None = None
 
-    def rows(self) -> IntArray:
-        """(M,) rows of the members."""
-        return np.arange(len(self.groups.labels)) if self.members is None else self.members
+    def chunk_pieces(self, i: int) -> Pieces:
+        """Pieces of one chunk, whose rows are numbered from 0."""
+        at, after = slice(self.cuts[i], self.cuts[i + 1]), self.cuts[i + 1] + 1
+        some = [
+            None if part is None else part[at] for part in (self.pieces.owners, self.pieces.first, self.pieces.last)
+        ]
+        return Pieces(self.pieces.starts[self.cuts[i] : after] - self.rows[i], *some)
+
+    @property
+    def became(self) -> tuple[IntArray, IntArray]:
+        """(M,) rows of the members, ascending, and what they became."""
+        labels, rows = self.groups.labels, self.members
+        if rows is None:
+            return np.arange(len(labels)), labels
+        if len(rows) and (np.diff(rows) < 0).any():
+            order = np.argsort(rows, kind="stable")
+            return rows[order], labels[order]
+        return rows, labels
 
 
-def join_points(fine: FineRows, grid: BinGrid, keep: BoolArray | None) -> Joined:
+@dataclass(frozen=True, slots=True, eq=False)
+class Binned:
+    """Rows of finer chunks and the bins in which they lie.
+
+    Parameters
+    ----------
+    fine
+        The rows.
+    bins
+        (N,) bin of each, numbered chunk by chunk.
+    cells
+        Bins of a coarse chunk.
+    """
+
+    fine: FineRows
+    bins: IntArray
+    cells: int
+
+    @property
+    def chunks(self) -> int:
+        """Coarse chunks."""
+        return len(self.fine.bounds) - 1
+
+    def bounds(self, ascending: IntArray, each: int) -> IntArray:
+        """(g + 1,) where the numbers of each chunk begin, which has ``each`` of them."""
+        return np.searchsorted(ascending, np.arange(self.chunks + 1) * each)
+
+
+def join_points(binned: Binned, keep: BoolArray | None) -> Joined:
     """All vertices of a bin become one, bins in C order."""
     members = None if keep is None or keep.all() else np.flatnonzero(keep)
-    positions = fine.positions if members is None else fine.positions[members]
-    groups, bins = group_by(bins_of(positions, grid), grid.cells)
-    return Joined(members, groups, bins, Pieces(np.asarray([0, groups.count], np.int64)))
+    bins = binned.bins if members is None else binned.bins[members]
+    groups, found = group_by(bins, binned.chunks * binned.cells)
+    rows = binned.bounds(found, binned.cells)
+    return Joined(members, groups, found, rows, Pieces(rows), np.arange(binned.chunks + 1))
 
 
-def join_sets(fine: FineRows, grid: BinGrid, owned: Owned, alone: IntArray) -> Joined:
+def join_sets(binned: Binned, owned: Owned, alone: IntArray) -> Joined:
     """All vertices of an object in a bin become one, by object and bin; each object is one piece.
 
     Parameters
@@ -61,61 +109,63 @@ def join_sets(fine: FineRows, grid: BinGrid, owned: Owned, alone: IntArray) -> J
     alone
         Rows that no object names; they stay together.
     """
-    rows, entries = member_rows(fine, owned)
+    cells = binned.cells
+    rows, entries = member_rows(binned.fine, owned)
     rows, objects = np.concatenate([alone, rows]), np.concatenate([np.full(len(alone), -1), owned.objects[entries]])
-    order = np.lexsort((rows, objects))
-    rows, objects = rows[order], objects[order]
-    present, local = np.unique(objects, return_inverse=True)
-    bins = bins_of(fine.positions[rows], grid)
-    groups, keys = group_by(local.reshape(-1) * grid.cells + bins, len(present) * grid.cells)
-    starts = np.searchsorted(keys // grid.cells, np.arange(len(present) + 1))
-    return Joined(rows, groups, keys % grid.cells, Pieces(starts, present))
+    if len(rows) and (np.diff(rows) < 0).any():
+        order = np.argsort(rows, kind="stable")
+        rows, objects = rows[order], objects[order]
+    present, local = _numbered(objects)
+    chunk, bins = np.divmod(binned.bins[rows], cells)
+    of_chunk = len(present) * cells
+    groups, keys = group_by(chunk * of_chunk + local * cells + bins, binned.chunks * of_chunk)
+    piece = keys // max(cells, 1)
+    begins = np.flatnonzero(np.diff(piece, prepend=-1))
+    pieces = Pieces(np.append(begins, len(keys)), present[piece[begins] % max(len(present), 1)])
+    bounds = binned.bounds(keys, of_chunk)
+    of_bins = keys // max(of_chunk, 1) * cells + keys % cells
+    return Joined(rows, groups, of_bins, bounds, pieces, np.searchsorted(begins, bounds))
 
 
-def join_paths(fine: FineRows, grid: BinGrid, owned: Owned, least: IntArray, lengths: IntArray) -> Joined:
+def join_paths(binned: Binned, owned: Owned, least: IntArray, lengths: IntArray) -> Joined:
     """Maximal runs of a path in one bin become one vertex; the ends of a path stay where they are.
 
     Parameters
     ----------
     owned
-        Entries of the chunks, sorted by object and place.
+        Entries of the chunks, sorted by coarse chunk, object and place.
     least
         (E,) coarse vertices that a piece that begins with this entry must keep.
     lengths
         (E,) entries that the object of each entry has in all chunks.
     """
+    fine = binned.fine
     rows, entries = member_rows(fine, owned)
-    used = np.bincount(entries, minlength=len(owned.objects)) > 0
     follows = np.zeros(len(owned.objects), np.bool_)
-    follows[1:] = (np.diff(owned.objects) == 0) & (np.diff(owned.ordinals) == 1)
-    piece_of_entry = np.cumsum(~follows) - 1
-    distinct, pieces = np.unique(piece_of_entry[entries], return_inverse=True)
-    pieces = pieces.reshape(-1)
-    heads = np.flatnonzero(~follows)[distinct]
-    tails = np.append(np.flatnonzero(~follows)[1:], len(follows))[distinct] - 1
-    bins = bins_of(fine.positions[rows], grid)
+    coarse = fine.coarse[owned.slots]
+    follows[1:] = (np.diff(owned.objects) == 0) & (np.diff(owned.ordinals) == 1) & (np.diff(coarse) == 0)
+    firsts = np.flatnonzero(~follows)
+    of_member = (np.cumsum(~follows) - 1)[entries]
+    changes = np.diff(of_member, prepend=-1) != 0  # a piece whose fragments are empty has no member
+    distinct, pieces = of_member[changes], np.cumsum(changes) - 1
+    heads, tails = firsts[distinct], np.append(firsts[1:], len(follows))[distinct] - 1
+    bins = binned.bins[rows]
     groups = cut_runs(bins, pieces, least[heads])
-    first_rows = groups.order[groups.starts]
+    first_rows = groups.starts
     starts = np.searchsorted(pieces[first_rows], np.arange(len(distinct) + 1))
-    begins = owned.ordinals[heads] == 0
-    ends = owned.ordinals[tails] == lengths[tails] - 1
-    at_begin, at_end = starts[:-1][begins], starts[1:][ends] - 1
-    bounds = np.searchsorted(pieces, np.arange(len(distinct) + 1))
+    begins, ends = owned.ordinals[heads] == 0, owned.ordinals[tails] == lengths[tails] - 1
+    bounds = np.append(np.flatnonzero(changes), len(rows))
     exact = (
-        np.concatenate([at_begin, at_end]),
+        np.concatenate([starts[:-1][begins], starts[1:][ends] - 1]),
         np.concatenate([rows[bounds[:-1][begins]], rows[bounds[1:][ends] - 1]]),
     )
-    assert used.any() or not len(rows)
-    return Joined(
-        rows,
-        groups,
-        bins[first_rows],
-        Pieces(starts, owned.objects[heads], owned.ordinals[heads], owned.ordinals[tails]),
-        exact,
-    )
+    found = bins[first_rows]
+    of_chunks = np.searchsorted(found // binned.cells, np.arange(binned.chunks + 1))
+    parts = Pieces(starts, owned.objects[heads], owned.ordinals[heads], owned.ordinals[tails])
+    return Joined(rows, groups, found, of_chunks, parts, np.searchsorted(starts[:-1], of_chunks), exact)
 
 
-def join_clusters(fine: FineRows, grid: BinGrid, owners: IntArray, edges: IntArray, roots: BoolArray | None) -> Joined:
+def join_clusters(binned: Binned, owners: IntArray, edges: IntArray, roots: BoolArray | None) -> Joined:
     """Connected vertices of one object in one bin become one, by object, bin and first member.
 
     Parameters
@@ -127,27 +177,43 @@ def join_clusters(fine: FineRows, grid: BinGrid, owners: IntArray, edges: IntArr
     roots
         (N,) vertices of trees that have no parent: what they become leads a piece of its own, as a root must.
     """
-    members = np.flatnonzero(owners >= -1)
-    local = np.full(len(owners), -1, np.int64)
-    local[members] = np.arange(len(members))
-    ends = local[edges]
-    ends = ends[(ends >= 0).all(axis=1)]
-    owner, bins = owners[members], bins_of(fine.positions[members], grid)
-    same = (owner[ends[:, 0]] == owner[ends[:, 1]]) & (bins[ends[:, 0]] == bins[ends[:, 1]])
-    root = components(len(members), ends[same])
-    first, labels = np.unique(root, return_inverse=True)
-    labels = labels.reshape(-1)
-    inner = np.ones(len(first), np.bool_)
+    dropped = owners < -1
+    one, other = edges[:, 0], edges[:, 1]
+    same = (binned.bins[one] == binned.bins[other]) & (owners[one] == owners[other])
+    root = components(len(owners), edges[same])
+    leads = root == np.arange(len(root))
+    members = None
+    if dropped.any():
+        leads &= ~dropped
+        members = np.flatnonzero(~dropped)
+        root = root[members]
+    first = np.flatnonzero(leads)
+    number = np.cumsum(leads) - 1
+    labels = number[root]
+    present, local = _numbered(owners[first])
+    inner = np.ones(len(first), np.int64)
     if roots is not None:
-        inner[labels[roots[members]]] = False
-    order = np.lexsort((first, bins[first], inner, owner[first]))
+        at = np.flatnonzero(roots if members is None else roots[members])
+        inner[labels[at]] = 0
+    chunk, bins = np.divmod(binned.bins[first], binned.cells)
+    piece = (chunk * len(present) + local) * 2 + inner
+    order = np.argsort(piece * binned.cells + bins, kind="stable")
     rank = np.empty_like(order)
     rank[order] = np.arange(len(order))
-    of, inner = owner[first][order], inner[order]
-    changes = np.concatenate([np.ones(min(1, len(of)), np.bool_), np.diff(of) != 0])
-    begins = np.flatnonzero(changes | ~inner if roots is not None else changes)
-    pieces = Pieces(np.append(begins, len(of)), of[begins])
-    return Joined(members, Groups(rank[labels], len(first)), bins[first][order], pieces)
+    piece = piece[order]
+    begins = np.flatnonzero((np.diff(piece >> 1, prepend=-1) != 0) | (piece & 1 == 0 if roots is not None else False))
+    rows = np.searchsorted(chunk[order], np.arange(binned.chunks + 1))
+    pieces = Pieces(np.append(begins, len(order)), owners[first][order][begins])
+    found = binned.bins[first][order]
+    return Joined(members, Groups(rank[labels], len(first)), found, rows, pieces, np.searchsorted(begins, rows))
+
+
+def _numbered(objects: IntArray) -> tuple[IntArray, IntArray]:
+    """Distinct objects, ascending, and the number of each among them."""
+    if len(objects) and (objects == objects[0]).all():
+        return objects[:1], np.zeros(len(objects), np.int64)
+    present, local = np.unique(objects, return_inverse=True)
+    return present, local.reshape(-1)
 
 
 def rows_alone(fine: FineRows, everything: Owned) -> IntArray:
@@ -166,8 +232,8 @@ def owners_of_rows(fine: FineRows, everything: Owned, kept: Owned) -> IntArray:
         If a row is of several objects.
     """
     owners = np.full(len(fine), -1, np.int64)
-    rows, _ = member_rows(fine, everything)
-    owners[rows] = -2
+    if everything is not kept:
+        owners[member_rows(fine, everything)[0]] = -2
     rows, entries = member_rows(fine, kept)
     owners[rows] = kept.objects[entries]
     if not np.array_equal(owners[rows], kept.objects[entries]):
@@ -177,16 +243,8 @@ def owners_of_rows(fine: FineRows, everything: Owned, kept: Owned) -> IntArray:
 
 def member_rows(fine: FineRows, owned: Owned) -> tuple[IntArray, IntArray]:
     """Rows that entries name, entry by entry, and the entry of each; (M,) both."""
-    counts = np.zeros(len(owned.objects), np.int64)
-    found: list[tuple[IntArray, IntArray]] = []
-    for slot, index in enumerate(fine.fragments):
-        entries = np.flatnonzero(owned.slots == slot)
-        named = owned.fragments[entries]
-        index.check(int(fine.starts[slot + 1] - fine.starts[slot]))
-        found.append((entries, index.rows(named) + fine.starts[slot]))
-        counts[entries] = index.counts[named]
-    begins = np.cumsum(counts) - counts
-    rows = np.empty(int(counts.sum()), np.int64)
-    for entries, named in found:
-        rows[np.repeat(begins[entries], counts[entries]) + ragged_arange(counts[entries])] = named
-    return rows, np.repeat(np.arange(len(counts)), counts)
+    run = fine.fragments
+    assert run is not None
+    numbers = run.at(owned.slots, owned.fragments)
+    counts = run.fragments.counts[numbers]
+    return run.fragments.rows(numbers), np.repeat(np.arange(len(counts)), counts)

@@ -10,9 +10,8 @@ import numpy as np
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
 from zarr_vectors_lazy.access.pyramid.step import Step, Thinning
 from zarr_vectors_lazy.kernels.hashing import kept_ids
-from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.model.chunks import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex, ragged_arange
-from zarr_vectors_lazy.model.pyramid import ChunkKey
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 KEPT = 4  # levels of which a process keeps the owners
@@ -58,34 +57,34 @@ class Owners:
         Chunks that manifests name.
     starts
         (n + 1,) entries of chunk i are ``starts[i]:starts[i + 1]``.
-    objects, ordinals, fragments
-        (E,) of each entry; within a chunk by object and place.
+    entries
+        (E,) manifest entries by chunk, within a chunk by object and place; entries are numbered by object and place.
+    owners, fragments, chunk_of
+        (E,) object, fragment, and number in ``table`` of the chunk, of each entry.
     offsets
-        (O + 1,) places of object o are 0 to ``offsets[o + 1] - offsets[o]`` - 1.
-    chunk_of
-        (E,) number in ``table`` of the chunk of each place, objects one after another.
+        (O + 1,) entries of object o are ``offsets[o]:offsets[o + 1]``.
     visits
         (O,) how often each object enters a coarse chunk.
     """
 
     table: ChunkTable
     starts: IntArray
-    objects: IntArray
-    ordinals: IntArray
+    entries: IntArray
+    owners: IntArray
     fragments: IntArray
-    offsets: IntArray
     chunk_of: IntArray
+    offsets: IntArray
     visits: IntArray
 
-    def of_chunks(self, chunks: tuple[ChunkKey, ...]) -> Owned:
-        """Entries of some chunks, sorted by object and place."""
-        at = self.table.find(np.asarray(chunks, np.int64))
+    def of_chunks(self, chunks: ChunkCoords, coarse: IntArray) -> Owned:
+        """Entries of some chunks, sorted by (n,) the coarse chunk in which each lies, object and place."""
+        at = self.table.find(chunks)
         counts = np.where(at >= 0, self.starts[at + 1] - self.starts[at], 0)
-        rows = np.repeat(np.where(at >= 0, self.starts[at], 0), counts) + ragged_arange(counts)
+        entries = self.entries[np.repeat(np.where(at >= 0, self.starts[at], 0), counts) + ragged_arange(counts)]
         slots = np.repeat(np.arange(len(chunks)), counts)
-        order = np.lexsort((self.ordinals[rows], self.objects[rows]))
-        rows = rows[order]
-        return Owned(self.objects[rows], self.ordinals[rows], slots[order], self.fragments[rows])
+        order = np.argsort(coarse[slots] * len(self.owners) + entries, kind="stable")
+        entries, objects = entries[order], self.owners[entries[order]]
+        return Owned(objects, entries - self.offsets[objects], slots[order], self.fragments[entries])
 
     @property
     def lengths(self) -> IntArray:
@@ -108,27 +107,24 @@ def read_owners(step: Step, build: str) -> Owners:
 
 def _sorted(step: Step, index: ObjectIndex) -> Owners:
     manifests = read_manifests(step.source, index)
-    distinct, chunk = np.unique(manifests.chunks, axis=0, return_inverse=True)
-    chunk = chunk.reshape(-1)
-    distinct = distinct.reshape(-1, index.rank)
-    order = np.argsort(chunk, kind="stable")
-    counts = np.bincount(chunk, minlength=len(distinct))
+    table, chunk = distinct_chunks(manifests.chunks)
+    counts = np.bincount(chunk, minlength=len(table))
+    small = chunk.astype(np.uint16) if len(table) <= 2**16 else chunk  # radix sort
     return Owners(
-        table=ChunkTable(distinct),
+        table=table,
         starts=np.concatenate([[0], np.cumsum(counts), [counts.sum()]]).astype(np.int64),
-        objects=manifests.owners[order],
-        ordinals=ragged_arange(np.diff(manifests.offsets))[order],
-        fragments=manifests.fragments[order],
-        offsets=manifests.offsets,
+        entries=np.argsort(small, kind="stable"),
+        owners=manifests.owners,
+        fragments=manifests.fragments,
         chunk_of=chunk,
-        visits=_visits(manifests, step.parent(distinct), chunk),
+        offsets=manifests.offsets,
+        visits=_visits(manifests, step.parent(table.coords), chunk),
     )
 
 
 def _visits(manifests: Manifests, coarse: ChunkCoords, chunk: IntArray) -> IntArray:
     """(O,) how often each object enters a coarse chunk; (n, K) those of the chunks, (E,) the chunk of each entry."""
-    _, number = np.unique(coarse, axis=0, return_inverse=True)
-    path, owners = number.reshape(-1)[chunk], manifests.owners
+    path, owners = distinct_chunks(coarse)[1][chunk], manifests.owners
     enters = np.ones(len(path), np.bool_)
     enters[1:] = (np.diff(path) != 0) | (np.diff(owners) != 0)
     return np.bincount(owners[enters], minlength=len(manifests))
@@ -160,10 +156,16 @@ def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:
     return mask
 
 
-def owned_by(step: Step, chunks: tuple[ChunkKey, ...], build: str) -> tuple[Owned, Owned] | None:
-    """Entries of all objects in some finer chunks, and of the kept ones; None where the level has no objects."""
+def owned_by(step: Step, chunks: ChunkCoords, coarse: IntArray, build: str) -> tuple[Owned, Owned] | None:
+    """Entries of all objects in some finer chunks, and of the kept ones; None where the level has no objects.
+
+    Parameters
+    ----------
+    chunks, coarse
+        (f, K) the finer chunks, and (f,) the coarse chunk of each.
+    """
     if step.index is None:
         return None
-    owned = read_owners(step, build).of_chunks(chunks)
+    owned = read_owners(step, build).of_chunks(chunks, coarse)
     mask = None if step.thinning is None else kept_objects(step.thinning, build)
     return owned, owned if mask is None else owned.take(mask[owned.objects])

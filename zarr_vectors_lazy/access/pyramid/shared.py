@@ -91,7 +91,7 @@ def shared_level(
     if below:
         coords = np.asarray(sorted(r.chunk for group in below for r in group if r.rows), np.int64)
     part = Part(chunks=coords[:1], fine=coords, bounds=np.asarray([0, len(coords)], np.int64), missing={})
-    fine = decode_rows(step, part, 0, fetch_part(step, part))
+    fine = decode_rows(step, part, fetch_part(step, part))
     rows, objects = _members(step, fine, begun)
     bins = share_bins(fine.positions.astype(np.float32), rows, step.bin_shape, step.chunk_shape)
     became = Became(coords, fine.starts, bins.parents)
@@ -110,13 +110,10 @@ def shared_level(
 def _members(step: Step, fine: FineRows, begun: Begun) -> tuple[IntArray, IntArray]:
     """Rows that count, each as often as kept objects name it, and the object of each; in path order."""
     if step.index is None:
-        parts = [
-            index.rows(np.arange(len(index))) + start
-            for index, start in zip(fine.fragments, fine.starts[:-1], strict=True)
-        ]
-        rows = np.concatenate(parts)
+        assert fine.fragments is not None
+        rows = fine.fragments.fragments.rows(np.arange(len(fine.fragments.fragments)))
         return rows, np.zeros(len(rows), np.int64)
-    owned: Owned = read_owners(step, begun.build).of_chunks(fine.chunks)
+    owned: Owned = read_owners(step, begun.build).of_chunks(fine.chunks, fine.coarse)
     if step.thinning is not None:
         mask = _drawn(step) if step.thinning.drawn else kept_objects(step.thinning, begun.build)
         owned = owned if mask is None else owned.take(mask[owned.objects])

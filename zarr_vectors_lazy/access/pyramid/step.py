@@ -155,26 +155,28 @@ class Step:
         """Whether edges or faces are carried."""
         return self.kind in ("graph", "tree", "faces")
 
+    def grid_of(self, level: int) -> Grid:
+        """Grid of the arrays written on one of the two levels."""
+        return self.grid if level == self.level else self.fine_grid
+
     @property
     def rank(self) -> int:
         """Components of a chunk coordinate."""
         return len(self.grid.origin)
 
-    def bin_grid(self, chunk: ChunkKey) -> BinGrid:
-        """Bins of a coarse chunk."""
-        at = np.asarray(chunk[-len(self.bins) :], np.int64)
-        return BinGrid(at * self.bins, self.bins, self.bin_shape, at, self.chunk_shape)
+    def bin_grid(self, chunks: ChunkCoords) -> BinGrid:
+        """Bins of some coarse chunks."""
+        return BinGrid(chunks[:, -len(self.bins) :], self.bins, self.bin_shape, self.chunk_shape)
 
     def parent(self, fine: ChunkCoords) -> ChunkCoords:
         """(n, K) coarse chunk of each finer one."""
         lead = fine.shape[1] - len(self.scale)
         return np.concatenate([fine[:, :lead], fine[:, lead:] // self.scale], axis=1)
 
-    def anchor(self, chunk: ChunkKey) -> ChunkKey:
-        """The finer chunk at the lower corner of a coarse one."""
-        lead = len(chunk) - len(self.scale)
-        corner = np.asarray(chunk[lead:], np.int64) * self.scale
-        return (*chunk[:lead], *corner.tolist())
+    def anchors(self, chunks: ChunkCoords) -> ChunkCoords:
+        """(n, K) the finer chunk at the lower corner of each coarse one."""
+        lead = chunks.shape[1] - len(self.scale)
+        return np.concatenate([chunks[:, :lead], chunks[:, lead:] * self.scale], axis=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,13 +1,14 @@
 """The task that makes the cells of some coarse chunks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from zarr_vectors_lazy.access.pyramid.cells import Outbox, encode, read_records, record_key
-from zarr_vectors_lazy.access.pyramid.ends import Ends, read_ends, with_implied
+from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read_records, record_key
+from zarr_vectors_lazy.access.pyramid.ends import EndCells, LinkIndex, rows_of_ends, tree_edges
 from zarr_vectors_lazy.access.pyramid.join import (
+    Binned,
     Joined,
     join_clusters,
     join_paths,
@@ -16,16 +17,17 @@ from zarr_vectors_lazy.access.pyramid.join import (
     owners_of_rows,
     rows_alone,
 )
-from zarr_vectors_lazy.access.pyramid.make import chunk_payloads, owner_payloads
+from zarr_vectors_lazy.access.pyramid.make import chunk_payloads, link_payloads
 from zarr_vectors_lazy.access.pyramid.maps import map_puts
 from zarr_vectors_lazy.access.pyramid.owners import owned_by, read_owners
 from zarr_vectors_lazy.access.pyramid.pieces import pieces_put
 from zarr_vectors_lazy.access.pyramid.read import FineRows, decode_rows, fetch_part
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
-from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.kernels.bins import bins_of
 from zarr_vectors_lazy.kernels.hashing import hash_rows
 from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.model.pyramid import ChunkKey, ChunkRecord
+from zarr_vectors_lazy.model.pyramid import ChunkRecord
+from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
@@ -55,7 +57,7 @@ def coarsen_part(
     begun: Begun,
     threshold: int | None,
     below: Sequence[Sequence[ChunkRecord]],
-    links: Sequence[Sequence[ChunkRecord]] = (),
+    links: LinkIndex | None = None,
     after: object = None,
 ) -> list[ChunkRecord]:
     """Make some coarse chunks: fetch all that they need at once, put their cells, leave a record of each.
@@ -65,7 +67,7 @@ def coarsen_part(
     threshold
         Largest hash of a vertex that is kept, where vertices are dropped one by one.
     below, links
-        Records of the tasks that made the finer chunks and their links, where these are made in the same graph.
+        Records of the tasks that made the finer chunks, and their links, where these are made in the same graph.
     after
         What must have been done before, beside these.
     """
@@ -73,15 +75,15 @@ def coarsen_part(
     keys = [part.key(i) for i in range(len(part))]
     journal = record_key(step.level, CELLS, keys[0])
     found = read_records(backend, journal) if begun.resumed else {}
+    if step.linked and not all(key in found for key in keys):
+        found = {}  # its links need all of them
     work = alive_part(part.take([i for i, key in enumerate(keys) if key not in found]), below)
-    raws = fetch_part(step, work) if len(work.fine) else {}
-    ends = read_ends(step, work, links) if step.linked else None
     outbox = Outbox(backend, journal, found)
     made = dict(found)
-    for i in range(len(work)):
-        key = work.key(i)
-        fine = decode_rows(step, work, i, raws) if work.below(i) else None
-        made[key] = _coarsen(step, key, fine, begun, threshold, ends, outbox)
+    if len(work):
+        for record, puts in _coarsen(step, work, begun, threshold, links):
+            made[record.chunk] = record
+            outbox.add(puts, record)
     outbox.flush()
     return [made[key] for key in keys]
 
@@ -105,77 +107,81 @@ def alive_part(part: Part, below: Sequence[Sequence[ChunkRecord]]) -> Part:
 
 
 def _coarsen(
-    step: Step,
-    key: ChunkKey,
-    fine: FineRows | None,
-    begun: Begun,
-    threshold: int | None,
-    ends: Ends | None,
-    outbox: Outbox,
-) -> ChunkRecord:
-    joined = None if fine is None else join(step, key, fine, begun, threshold, ends)
-    puts, cells = [], []
-    if step.linked and fine is not None and joined is not None:
-        became = np.full(len(fine), -1, np.int64)
-        became[joined.rows()] = joined.groups.labels
-        puts += map_puts(step, fine.chunks, fine.starts, became)
-    if fine is None or joined is None or not joined.groups.count:
-        record = ChunkRecord(key, 0)
-        outbox.add(puts, record)
-        return record
-    for payload in (*owner_payloads(step, key, joined), *chunk_payloads(step, key, fine, joined)):
-        put, cell = encode(payload, step.grid if payload.level == step.level else step.fine_grid, step.encoding)
-        puts.append(put)
-        cells.append(cell)
-    shards: tuple[int, ...] = ()
-    if joined.pieces.owners is not None and step.index is not None:
-        table, shards = pieces_put(step.level, key, joined.pieces, step.index.count)
-        puts.append(table)
-    record = ChunkRecord(key, joined.groups.count, tuple(cells), shards)
-    outbox.add(puts, record)
-    return record
-
-
-def join(step: Step, key: ChunkKey, fine: FineRows, begun: Begun, threshold: int | None, ends: Ends | None) -> Joined:
-    """Which rows become one, by the kind of geometry."""
-    grid = step.bin_grid(key)
-    owned = owned_by(step, fine.chunks, begun.build)
-    if step.kind == "points" or (owned is None and step.kind in ("sets", "faces")):
-        keep = None if threshold is None else _kept_rows(step, fine, threshold)
-        return join_points(fine, grid, keep)
-    if step.linked:  # what a row became must be one vertex
-        owners = np.zeros(len(fine), np.int64) if owned is None else owners_of_rows(fine, *owned)
-    if ends is not None and step.kind != "faces":
-        return join_clusters(fine, grid, owners, *_inner_edges(step, fine, ends))
-    assert owned is not None
-    if step.kind != "paths":
-        return join_sets(fine, grid, owned[1], rows_alone(fine, owned[0]))
-    assert step.index is not None
-    everything, objects = read_owners(step, begun.build), owned[1].objects
-    least = np.where(everything.visits[objects] < step.least, step.least, 1)
-    return join_paths(fine, grid, owned[1], least, everything.lengths[objects])
-
-
-def _inner_edges(step: Step, fine: FineRows, ends: Ends) -> tuple[IntArray, BoolArray | None]:
-    """Edges between rows of a coarse chunk's finer chunks, and, of trees, which rows have no parent."""
-    chunks = np.asarray(fine.chunks, np.int64)
-    sizes = np.diff(fine.starts).tolist()
-    if step.kind == "tree":
-        ends = with_implied(chunks, ends, fine.fragments, sizes)
-    at = ChunkTable(chunks).find(ends.chunks.reshape(-1, step.rank)).reshape(ends.rows.shape)
-    rows = np.where(at >= 0, fine.starts[at] + ends.rows, -1)
-    if (rows >= np.where(at >= 0, fine.starts[at + 1], 0)).any():
-        raise FormatError(f"a link of level {step.source.level} names a row that its chunk does not have")
+    step: Step, part: Part, begun: Begun, threshold: int | None, links: LinkIndex | None
+) -> Iterator[tuple[ChunkRecord, list[Put]]]:
+    """Records and puts of the chunks of a part."""
+    if not len(part.fine):
+        yield from ((ChunkRecord(part.key(i), 0), []) for i in range(len(part)))
+        return
+    fine = decode_rows(step, part, fetch_part(step, part))
+    puts: list[list[Put]] = [[] for _ in range(len(part))]
+    rows = None
+    if step.linked:
+        cells = EndCells.of(step, part, links)
+        inside, across = cells.parted(ChunkTable(part.fine))
+        rows = rows_of_ends(step, fine, (cells if step.kind == "tree" else inside).read(step))
     roots = None
     if step.kind == "tree":
-        roots = np.ones(len(fine), np.bool_)
-        roots[rows[rows[:, 0] >= 0, 0]] = False
-    return rows[(rows >= 0).all(axis=1)], roots
+        assert rows is not None
+        rows, roots = tree_edges(fine, rows)
+    joined = join(step, part, fine, begun, threshold, rows, roots)
+    inner: list[list[Payload]] = [[] for _ in range(len(part))]
+    if rows is not None:
+        inner = _inner_links(step, part, fine, joined, rows)
+        for i, put in map_puts(step, fine, joined, across.named()):
+            puts[i].append(put)
+    for i, payloads in enumerate(chunk_payloads(step, part.chunks, fine, joined, inner)):
+        key, made = part.key(i), [encode(p, step.grid_of(p.level), step.encoding) for p in payloads]
+        puts[i] += [put for put, _ in made]
+        shards: tuple[int, ...] = ()
+        if payloads and joined.pieces.owners is not None and step.index is not None:
+            table, shards = pieces_put(step.level, key, joined.chunk_pieces(i), step.index.count)
+            puts[i].append(table)
+        count = int(joined.rows[i + 1] - joined.rows[i])
+        yield ChunkRecord(key, count, tuple(record for _, record in made), shards), puts[i]
+
+
+def join(
+    step: Step,
+    part: Part,
+    fine: FineRows,
+    begun: Begun,
+    threshold: int | None,
+    edges: IntArray | None,
+    roots: BoolArray | None,
+) -> Joined:
+    """Which rows become one, by the kind of geometry."""
+    grid = step.bin_grid(part.chunks)
+    binned = Binned(fine, bins_of(fine.positions, fine.coarse_of_rows, grid), grid.cells)
+    owned = owned_by(step, fine.chunks, fine.coarse, begun.build)
+    if step.kind == "points" or (owned is None and step.kind in ("sets", "faces")):
+        return join_points(binned, None if threshold is None else _kept_rows(step, fine, threshold))
+    if step.linked:  # what a row became must be one vertex
+        owners = np.zeros(len(fine), np.int64) if owned is None else owners_of_rows(fine, *owned)
+    if step.kind in ("graph", "tree"):
+        assert edges is not None
+        return join_clusters(binned, owners, edges, roots)
+    assert owned is not None
+    if step.kind != "paths":
+        return join_sets(binned, owned[1], rows_alone(fine, owned[0]))
+    everything, objects = read_owners(step, begun.build), owned[1].objects
+    least = np.where(everything.visits[objects] < step.least, step.least, 1)
+    return join_paths(binned, owned[1], least, everything.lengths[objects])
+
+
+def _inner_links(step: Step, part: Part, fine: FineRows, joined: Joined, rows: IntArray) -> list[list[Payload]]:
+    """Payloads of each coarse chunk of the links inside a part, whose ends are (M, L) finer rows."""
+    became = np.full(len(fine), -1, np.int64)
+    members, labels = joined.became
+    became[members] = labels
+    ends = became[rows]
+    ends = ends[(ends >= 0).all(axis=1)]
+    return link_payloads(step, part.chunks, joined.rows, ends, range(len(part)), len(part))
 
 
 def _kept_rows(step: Step, fine: FineRows, threshold: int) -> BoolArray:
     assert step.thinning is not None
-    hashes = hash_rows(step.thinning.seed, step.level, np.asarray(fine.chunks), np.diff(fine.starts))
+    hashes = hash_rows(step.thinning.seed, step.level, fine.chunks, np.diff(fine.starts))
     return np.asarray(hashes <= np.uint64(threshold))
 
 
