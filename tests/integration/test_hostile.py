@@ -1,9 +1,12 @@
 """Metadata made to do harm: refused with an error that says where, before memory is taken."""
 
+import json
+import shutil
 import struct
 
 import dask
 import numcodecs.zstd
+import numpy as np
 import pytest
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
@@ -11,6 +14,7 @@ from zarr.storage import MemoryStore
 import zarr_vectors_lazy as zvl
 from tests.bounds import at_most
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.storage.counters import counting
 
 NAN, INF = float("nan"), float("inf")
 ARRAY = "0/vertex_attributes/arc_length"
@@ -181,3 +185,38 @@ def test_a_store_object_whose_listing_names_nonsense(goldens):
     store = Odd({key: buffer.from_bytes(data) for key, data in files.items()})
     with pytest.raises(FormatError, match="would lie elsewhere"):
         zvl.open_zv(store)
+
+
+def of_many_levels(tmp_path, consolidated):
+    where = tmp_path / "many"
+    zvl.write_points(where, np.eye(3) + 1, chunk_shape=5)
+    if consolidated:
+        zvl.consolidate(where)
+    document = json.loads((where / "zarr.json").read_text())
+    entry = document["attributes"]["multiscales"][0]["datasets"][0]
+    names = [{**entry, "path": str(level)} for level in range(10_000)]
+    document["attributes"]["multiscales"][0]["datasets"] = names
+    (where / "zarr.json").write_text(json.dumps(document))
+    return where
+
+
+@pytest.mark.parametrize("consolidated", [True, False])
+def test_a_root_that_names_very_many_levels_opens_in_few_requests(tmp_path, consolidated):
+    where = of_many_levels(tmp_path, consolidated)
+    with counting() as counts:
+        store = zvl.open_zv(where)
+    assert store.levels == [0]
+    assert counts.requests < 10
+    for level in range(1, 300):
+        shutil.copytree(where / "0", where / str(level))
+    with pytest.raises(FormatError, match="300 levels"):
+        zvl.open_zv(where, consolidated=False)
+
+
+def test_bounds_that_are_no_numbers_are_refused(tmp_path):
+    zvl.write_points(tmp_path / "a", np.eye(3) + 1, chunk_shape=5)
+    document = json.loads((tmp_path / "a/zarr.json").read_text())
+    document["attributes"]["zarr_vectors"]["bounds"][0][1] = float("nan")
+    (tmp_path / "a/zarr.json").write_text(json.dumps(document))
+    with pytest.raises(FormatError, match="bounds"):
+        zvl.open_zv(tmp_path / "a")

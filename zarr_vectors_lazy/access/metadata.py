@@ -203,6 +203,16 @@ class MetaTree:
                 elif isinstance(want, Node) and want.path not in self._found:
                     self._found[want.path] = self._parse(want.path, self._raw.get(want.path))
 
+    def listed(self, folder: str) -> tuple[str, ...] | None:
+        """Names in a folder as a listing shows them, whatever consolidated metadata say; None where there is none."""
+        if not self.complete and folder in self._names:
+            return self._names[folder]
+        (names,) = fetch(self.backend, [ListDir(folder, required=False)]) if self.backend.listable else (None,)
+        found = None if names is None else self._nodes(names)
+        if found is not None and not self.complete:
+            self._names[folder] = found
+        return found
+
     def prefetch(self, paths: Sequence[str], *, folder: str | None = None) -> None:
         """Fetch nodes, and the names in a folder if it can be listed; leave them unparsed until they are asked for."""
         if self.complete:

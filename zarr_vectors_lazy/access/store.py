@@ -18,6 +18,7 @@ from zarr_vectors_lazy.storage.spec import StoreSpec
 
 Told: TypeAlias = Mapping[str, tuple[np.dtype[Any], int | None]]
 """Dtype of attributes by name, and how many values a row has."""
+MOST_LEVELS = 256  # each at least twice as coarse as the one below
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +97,12 @@ def reopen(tree: MetaTree, told: Told | None = None) -> OpenStore:
 def _parse(tree: MetaTree, root: Found, told: Told) -> OpenStore:
     generation = generation_of(root, where=tree.url)
     meta = _placed(tree, root, generation, None)
-    nodes = {level: generation.level_nodes(level) for level in meta.level_names}
+    nodes = _there(tree, {level: generation.level_nodes(level) for level in meta.level_names})
     if tree.complete and any(node[0] not in tree.known for node in nodes.values()):
         tree.check_consolidated([node[0] for node in nodes.values()])
     tree.prefetch([path for node in nodes.values() for path in node], folder="")
     meta = replace(_placed(tree, root, generation, tree.children("", required=False)), told=told)
-    nodes = {level: generation.level_nodes(level) for level in meta.level_names}
+    nodes = _there(tree, {level: generation.level_nodes(level) for level in meta.level_names})
     tree.prefetch([path for node in nodes.values() for path in node])
     parsed: dict[int, LevelMeta] = {}
     digests: dict[int, str] = {}
@@ -119,6 +120,20 @@ def _parse(tree: MetaTree, root: Found, told: Told) -> OpenStore:
         raise type(error)(error.message, where=f"{tree.url}/{error.where}") from error
     levels = {level: LevelData(tree, generation, meta, one, digests[level]) for level, one in related.items()}
     return OpenStore(tree, generation, meta, levels, root.digest)
+
+
+def _there(tree: MetaTree, nodes: dict[int, tuple[str, ...]]) -> dict[int, tuple[str, ...]]:
+    """Nodes of levels, of more than can all be meant only those that a listing shows: no request for each."""
+    unknown = [level for level, (path, *_) in nodes.items() if path not in tree.known]
+    if len(unknown) <= MOST_LEVELS:
+        return nodes
+    names = tree.listed("")
+    if names is None:
+        raise FormatError(f"the root names {len(nodes)} levels, and the store cannot be listed", where=tree.url)
+    there = {level: node for level, node in nodes.items() if node[0] in tree.known or node[0].split("/")[0] in names}
+    if len(there) > MOST_LEVELS:
+        raise FormatError(f"the root names {len(there)} levels; more than {MOST_LEVELS} are not read", where=tree.url)
+    return there
 
 
 def _placed(tree: MetaTree, root: Found, generation: Generation, children: tuple[str, ...] | None) -> StoreMeta:

@@ -110,6 +110,8 @@ def numbers(value: Any, length: int, name: str, where: str, *, positive: bool = 
         array = np.asarray(value, np.float64)
     except OverflowError as error:
         raise FormatError(f"{name} must fit in 64 bits, found {value!r}", where=where) from error
+    if np.isnan(array).any():
+        raise FormatError(f"{name} must be numbers, found {value!r}", where=where)
     if positive and not (np.isfinite(array) & (array > 0)).all():
         raise FormatError(f"{name} must be positive, found {value!r}", where=where)
     return array
