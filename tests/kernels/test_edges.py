@@ -1,11 +1,10 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import fragment_index, thorough
 from zarr_vectors_lazy.format.fragments import decode_fragments
-from zarr_vectors_lazy.kernels.edges import consecutive, crossing, implied_parents
+from zarr_vectors_lazy.kernels.edges import crossing, implied_parents
 
 
 @st.composite
@@ -51,21 +50,3 @@ def test_parents_are_predecessors_in_read_order(case):
 def test_empty_fragments_begin_nothing():
     index = decode_fragments(fragment_index([(0, 0), (0, 2), [], (2, 1), (3, 0)]))
     assert implied_parents(index, 4).tolist() == [-1, 0, -1, -1]
-
-
-@thorough
-@given(st.lists(st.tuples(st.integers(-1, 5), st.booleans()), max_size=20))
-def test_consecutive_edges(path):
-    rows, first = [row for row, _ in path], [begins for _, begins in path]
-    expected = [
-        [rows[i - 1], rows[i]] for i in range(1, len(rows)) if not first[i] and rows[i - 1] >= 0 and rows[i] >= 0
-    ]
-    edges = consecutive(np.array(rows, np.int64), np.array(first, np.bool_))
-    assert edges.dtype == np.int64
-    assert edges.shape == (len(expected), 2)
-    assert edges.tolist() == expected
-
-
-@pytest.mark.parametrize("n", [0, 1])
-def test_no_edge_of_less_than_two_vertices(n):
-    assert consecutive(np.zeros(n, np.int64), np.zeros(n, np.bool_)).shape == (0, 2)

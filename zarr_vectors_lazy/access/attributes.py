@@ -1,6 +1,7 @@
 """What tasks run to give attribute values of one chunk."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +13,14 @@ from zarr_vectors_lazy.access.read import (
     read_attribute,
     read_categories,
     read_row_count,
+    read_row_run,
     read_text,
     refuse_floats,
 )
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.limits import check_array
 from zarr_vectors_lazy.model.arrays import CellSpec, float64_holds
-from zarr_vectors_lazy.types import Raw
+from zarr_vectors_lazy.types import ChunkCoords, IntArray, Raw
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -106,6 +109,36 @@ def _absent(column: Column, coord: tuple[int, ...], n: int) -> np.ndarray[Any, A
     if column.fill is not None:
         return np.full(shape, column.fill, column.dtype)
     return np.full(shape, missing_value(column.dtype), nullable(column.dtype))
+
+
+def column_run(
+    column: Column, coords: ChunkCoords, starts: IntArray, present: Sequence[bool], raws: Sequence[Raw]
+) -> np.ndarray[Any, Any]:
+    """Values of all rows of several chunks, one after another; (N, *row_shape).
+
+    Parameters
+    ----------
+    coords, starts
+        (c, K) the chunks, and (c + 1,) where each one's rows begin.
+    present, raws
+        Which chunks have a cell, and these cells, encoded.
+    """
+    counts = np.diff(starts)
+    spec = column.spec
+    plain = spec is not None and spec.dtype == column.dtype and spec.dictionary is None and not column.loose
+    if spec is not None and plain and all(present):
+        try:
+            values, _ = read_row_run(column.source, spec, coords, raws, column.row_shape, counts)
+        except FormatError:  # what follows says of which chunk, and why
+            pass
+        else:
+            return values
+    cells = iter(raws)
+    parts = [
+        column_values(column, tuple(coord), count, listed, next(cells) if listed else None, None)
+        for coord, count, listed in zip(coords.tolist(), counts.tolist(), present, strict=True)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:

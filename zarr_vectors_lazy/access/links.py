@@ -1,277 +1,467 @@
-"""What tasks run to turn link records into rows of a level."""
+"""What tasks run to turn link records into rows of a level, many cells of them at a time."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import placed, read_attribute, read_fragments, read_links
+from zarr_vectors_lazy.access.read import read_fragment_run, read_link_run, read_row_run
 from zarr_vectors_lazy.access.tables import Parents
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.kernels.edges import crossing, implied_parents
-from zarr_vectors_lazy.kernels.rows import Kept
+from zarr_vectors_lazy.kernels.rows import Chosen, Kept, row_table
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.links import LinkCoding
-from zarr_vectors_lazy.model.objects import Fragments
-from zarr_vectors_lazy.types import BoolArray, IntArray, Raw
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
 GARBLED = "zarr-vectors 0.2.0 garbled the links of objects that interleave (spec 0.7, 9.1)"
-Span = tuple[int, int]
-"""First row of a chunk among the level's rows, and the first of the next chunk."""
+Resolved = tuple[IntArray, BoolArray, IntArray]
+"""(M, L) rows of records, (M,) whether all of them are selected, and records of each cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LinkCell:
-    """One cell of link records.
+class LinkCells:
+    """Cells of link records, those of a segment next to each other.
 
     Parameters
     ----------
-    spec, coding
-        How it is read.
-    coord
-        Its chunk.
+    specs, codings
+        How the cells of each segment are read.
+    segments
+        (m,) segment of each cell.
+    coords
+        (m, K) its chunk.
     ends
-        For each slot the number of its chunk among those of the level, -1 where the level has no such chunk.
+        (m, L) for each slot the number of its chunk among those of the level, -1 where the level has no such chunk.
     """
 
-    spec: CellSpec
-    coding: LinkCoding
-    coord: tuple[int, ...]
-    ends: tuple[int, ...]
+    specs: tuple[CellSpec, ...]
+    codings: tuple[LinkCoding, ...]
+    segments: IntArray
+    coords: ChunkCoords
+    ends: IntArray
+
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """Segment, first cell and last but one of the cells of each segment."""
+        bounds = [0, *(np.flatnonzero(np.diff(self.segments)) + 1).tolist(), len(self.segments)]
+        for start, stop in pairwise(bounds if len(self.segments) else []):
+            yield int(self.segments[start]), start, stop
 
 
-def number_rows(counts: Sequence[int | Kept]) -> IntArray:
-    """(n + 1,) int64: rows of chunk i are ``[i]:[i + 1]`` of the level's rows."""
-    sizes = np.fromiter((count if isinstance(count, int) else len(count) for count in counts), np.int64, len(counts))
+@dataclass(frozen=True, slots=True, eq=False)
+class Records:
+    """Link records of several cells, one cell after another.
+
+    Parameters
+    ----------
+    rows
+        (M, L) rows in the chunks of their endpoints.
+    slots
+        (M, L) slot of the cell that each endpoint lies at; (1, L) where that is the same for all.
+    counts
+        (m,) records of each cell.
+    """
+
+    rows: IntArray
+    slots: IntArray
+    counts: IntArray
+
+    @property
+    def cells(self) -> IntArray:
+        """(M,) cell of each record."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def each(self, of_slots: IntArray) -> IntArray:
+        """(M, L) what belongs to each endpoint, of what (m, L) belongs to the slots of cells."""
+        if len(self.slots) == 1:
+            return np.repeat(of_slots[:, self.slots[0]], self.counts, axis=0)
+        at = self.cells * of_slots.shape[1]
+        found: IntArray = of_slots.reshape(-1)[at[:, None] + self.slots]
+        return found
+
+
+def number_rows(total: int, apart: IntArray, counts: Sequence[IntArray], chosen: IntArray, kept: Sequence[Kept]) -> Any:
+    """(n + 1,) int64: rows of chunk i are ``[i]:[i + 1]`` of the level's rows.
+
+    Parameters
+    ----------
+    total
+        Chunks, n.
+    apart, counts
+        Chunks of which all rows are selected, and how many they are.
+    chosen, kept
+        The other chunks, and their rows.
+    """
+    sizes = np.zeros(total, np.int64)
+    sizes[apart] = np.concatenate([np.empty(0, np.int64), *counts])
+    sizes[chosen] = np.fromiter(map(len, kept), np.int64, len(kept))
     return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def span_table(starts: IntArray, sizes: IntArray, chunks: IntArray) -> IntArray:
+    """First row and number of rows, (..., 2), of chunks; (0, -1) for chunk -1."""
+    known = chunks >= 0
+    return np.stack([np.where(known, starts[chunks], 0), np.where(known, sizes[chunks], -1)], axis=-1)
+
+
+def spans_of(starts: IntArray, chunks: IntArray) -> IntArray:
+    """Task: the same out of the row numbers of all chunks."""
+    return span_table(starts, np.append(np.diff(starts), -1), chunks)
+
+
+def read_records(source: Source, cells: LinkCells, parts: Sequence[Sequence[Raw]]) -> Records:
+    """Records of cells, of which ``parts`` are the encoded ones."""
+    width, raws = cells.ends.shape[1], [raw for part in parts for raw in part]
+    found = [
+        (
+            read_link_run(
+                source, cells.specs[segment], cells.coords[start:stop], raws[start:stop], cells.codings[segment]
+            )
+        )
+        for segment, start, stop in cells.runs()
+    ]
+    if not found:
+        none = np.empty((0, width), np.int64)
+        return Records(none, none, np.empty(0, np.int64))
+    if all(len(slots) == 1 and np.array_equal(slots, found[0][0]) for slots, _, _ in found):
+        slots = found[0][0]
+    else:
+        slots = np.concatenate([np.broadcast_to(slots, rows.shape) for slots, rows, _ in found])
+    return Records(
+        np.concatenate([rows for _, rows, _ in found]), slots, np.concatenate([counts for _, _, counts in found])
+    )
 
 
 def resolve_links(
     source: Source,
-    cell: LinkCell,
-    raw: Raw,
-    spans: Sequence[Span | None],
-    kept: Sequence[Kept | None],
-) -> tuple[IntArray, BoolArray]:
-    """Rows of the endpoints of a cell's records, and which records have all of them selected.
+    cells: LinkCells,
+    raws: Sequence[Sequence[Raw]],
+    here: IntArray,
+    there: IntArray | None,
+    kept: Mapping[int, Kept],
+) -> Resolved:
+    """Records of cells as rows.
 
     Parameters
     ----------
-    spans
-        For each slot the span of its chunk; None where the level has no such chunk.
+    raws
+        The encoded cells, in parts.
+    here, there
+        (m, L, 2) first row and number of rows of the chunk of each slot; of slots 1.. on another level where there is
+        ``there``.
     kept
-        For each slot the selected rows of its chunk; None for all.
-
-    Returns
-    -------
-    (M, L) int64 rows and (M,) bool.
+        Selected rows by number of a chunk of this level, where not all are.
 
     Raises
     ------
     CorruptChunkError
         If a record names a chunk or a row that is not there.
     """
-    records = read_links(source, cell.spec, cell.coord, raw, cell.coding)
-    slots, rows = records[:, 0], records[:, 1]
-    out = np.empty(rows.shape, np.int64)
-    valid = np.ones(rows.shape, np.bool_)
-    for slot, (span, choice) in enumerate(zip(spans, kept, strict=True)):
-        here = slots == slot
-        named = rows[here]
-        if not len(named):
-            continue
-        if span is None:
-            raise _dangling(source, cell, "names a chunk that the level does not list")
-        total = span[1] - span[0] if choice is None else choice.total
-        if named.min() < 0 or named.max() >= total:
-            raise _dangling(source, cell, f"names row {int(named.max())} of a chunk that has {total}")
-        at = named if choice is None else choice.renumber(named)
-        out[here] = at + span[0]
-        valid[here] = at >= 0
-    return out, np.asarray(valid.all(axis=1))
+    records = read_records(source, cells, raws)
+    mine, spans = cells.ends, here
+    if there is not None:
+        mine = np.where(np.arange(mine.shape[1]) == 0, mine, -1)  # no rows are chosen on the other level
+        spans = np.concatenate([here[:, :1], there[:, 1:]], axis=1)
+    chosen = Chosen(kept)
+    totals = chosen.totals(mine, spans[..., 1])
+    total = records.each(totals)
+    wrong = (records.rows < 0) | (records.rows >= total)
+    if wrong.any():
+        raise _misplaced(source, cells, records, totals, wrong)
+    rows = records.rows + records.each(spans[..., 0])
+    valid = np.ones(len(rows), np.bool_)
+    if kept:
+        chunks = records.each(mine)
+        at = chosen.renumber(chunks, records.rows)
+        valid = np.asarray((at >= 0).all(axis=1))
+        rows += at - records.rows
+    return rows, valid, records.counts
 
 
-def _dangling(source: Source, cell: LinkCell, reason: str) -> CorruptChunkError:
+def _misplaced(
+    source: Source, cells: LinkCells, records: Records, totals: IntArray, wrong: BoolArray
+) -> CorruptChunkError:
+    """What is wrong with the first record that names a row that is not there."""
+    at, column = np.argwhere(wrong)[0].tolist()
+    cell = int(records.cells[at])
+    slot = int(records.slots[at if len(records.slots) > 1 else 0, column])
+    if totals[cell, slot] < 0:
+        return _dangling(source, cells, cell, "names a chunk that the level does not list")
+    of_cell = records.cells == cell
+    slots = np.broadcast_to(records.slots, records.rows.shape)[of_cell]
+    named = records.rows[of_cell][slots == slot]
+    return _dangling(source, cells, cell, f"names row {int(named.max())} of a chunk that has {int(totals[cell, slot])}")
+
+
+def _dangling(source: Source, cells: LinkCells, cell: int, reason: str) -> CorruptChunkError:
+    path, coord = cells.specs[int(cells.segments[cell])].path, cells.coords[cell].tolist()
     return CorruptChunkError(
-        f"a link {reason}", level=source.level, array=cell.spec.path, chunk=dotted(cell.coord), url=source.spec.url
+        f"a link {reason}", level=source.level, array=path, chunk=dotted(coord), url=source.spec.url
     )
 
 
-def spans_of(starts: IntArray | Sequence[Span | None], ends: Sequence[int]) -> list[Span | None]:
-    """Spans of chunks: looked up in row numbers that the graph computed, or known beforehand."""
-    if not isinstance(starts, np.ndarray):
-        return list(starts)
-    return [None if end < 0 else (int(starts[end]), int(starts[end + 1])) for end in ends]
-
-
-def link_rows(
-    source: Source,
-    cell: LinkCell,
-    raw: Raw,
-    here: IntArray | Sequence[Span | None],
-    there: IntArray | Sequence[Span | None] | None,
-    kept: Sequence[Kept | None],
-) -> tuple[IntArray, BoolArray]:
-    """Records of one cell as rows; endpoints 1.. lie on this level, or on another one where ``there`` numbers it."""
-    if there is None:
-        spans = spans_of(here, cell.ends)
-    else:
-        spans = [*spans_of(here, cell.ends[:1])[:1], *spans_of(there, (-1, *cell.ends[1:]))[1:]]
-    return resolve_links(source, cell, raw, spans, kept)
-
-
-def selected_links(resolved: tuple[IntArray, BoolArray]) -> IntArray:
+def selected_links(resolved: Resolved) -> IntArray:
     """(m, L) rows of the records whose ends are all selected."""
-    rows, valid = resolved
+    rows, valid, _ = resolved
     return rows if valid.all() else rows[valid]
 
 
-def link_values(
-    source: Source,
-    spec: CellSpec | None,
-    coord: tuple[int, ...],
-    raw: Raw,
-    row_shape: tuple[int, ...],
-    dtype: np.dtype[Any],
-    resolved: tuple[IntArray, BoolArray],
-) -> np.ndarray[Any, Any]:
-    """Values of one cell's records, aligned with `selected_links`; NaN where none were stored (``spec`` None)."""
-    _, valid = resolved
-    if spec is None:
-        return np.full((int(valid.sum()), *row_shape), np.nan, dtype)
-    values = read_attribute(source, spec, coord, raw, row_shape, None)
-    if len(values) != len(valid):
-        raise FormatError(
-            f"chunk {dotted(coord)!r} of {spec.path!r} has {len(values)} values for {len(valid)} links",
-            where=source.spec.url,
-        )
-    return values.astype(dtype, copy=False)[valid]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TreeChunk:
-    """One chunk of a skeleton.
+class ValueCells:
+    """Cells of the values of link records, one for each cell of records.
 
     Parameters
     ----------
-    chunk
-        Its number among those of the level.
-    coord
-        Its coordinate.
+    specs
+        How those of each segment are read; None where it has none.
+    segments, coords
+        (m,) segment and (m, K) chunk of each.
+    present
+        (m,) whether there is one.
+    row_shape, dtype
+        Of a value.
+    """
+
+    specs: tuple[CellSpec | None, ...]
+    segments: IntArray
+    coords: ChunkCoords
+    present: BoolArray
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def read_link_values(
+    source: Source, cells: ValueCells, parts: Sequence[Sequence[Raw]], counts: IntArray
+) -> np.ndarray[Any, Any]:
+    """Values of all records of some cells; (M, *row_shape), NaN where none were stored.
+
+    Parameters
+    ----------
+    parts
+        The encoded cells that are present, in parts.
+    counts
+        (m,) records of each cell.
+
+    Raises
+    ------
+    FormatError
+        If a cell has not a value for each record.
+    """
+    out = np.full((int(counts.sum()), *cells.row_shape), np.nan if cells.dtype.kind in "fc" else 0, cells.dtype)
+    segments, coords, wanted = cells.segments[cells.present], cells.coords[cells.present], counts[cells.present]
+    raws, found = [raw for part in parts for raw in part], []
+    bounds = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(segments)]
+    for start, stop in pairwise(bounds if len(segments) else []):
+        spec = cells.specs[int(segments[start])]
+        assert spec is not None
+        values, starts = read_row_run(source, spec, coords[start:stop], raws[start:stop], cells.row_shape)
+        wrong = np.flatnonzero(np.diff(starts) != wanted[start:stop])
+        if len(wrong):
+            at = start + int(wrong[0])
+            raise FormatError(
+                f"chunk {dotted(coords[at].tolist())!r} of {spec.path!r} has {int(np.diff(starts)[wrong[0]])} values "
+                f"for {int(wanted[at])} links",
+                where=source.spec.url,
+            )
+        found.append(values.astype(cells.dtype, copy=False))
+    if found:
+        out[np.repeat(cells.present, counts)] = np.concatenate(found)
+    return out
+
+
+def missing_values(row_shape: tuple[int, ...], dtype: np.dtype[Any], resolved: Resolved) -> np.ndarray[Any, Any]:
+    """Values of records that have none, aligned with `selected_links`."""
+    return np.full((int(resolved[1].sum()), *row_shape), np.nan, dtype)
+
+
+def link_values(
+    source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], resolved: Resolved
+) -> np.ndarray[Any, Any]:
+    """Values of records, aligned with `selected_links`."""
+    _, valid, counts = resolved
+    return read_link_values(source, cells, raws, counts)[valid]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TreeRun:
+    """Neighbouring chunks of a skeleton.
+
+    Parameters
+    ----------
+    first
+        Number of the first among the chunks of the level.
+    coords
+        (c, K) the chunks.
     fragments
-        How its fragment index is read.
+        How their fragment indexes are read.
     cells
-        The cells that may hold records of its vertices, in canonical order.
+        The cells that may hold records of their vertices, in canonical order within a segment's own and others' cells.
     whole
         Whether the whole level is read: then every end must be there.
     parted
-        Whether records inside the chunk stay inside a fragment, and each vertex has one parent.
+        Whether records inside a chunk stay inside a fragment, and each vertex has one parent.
     """
 
-    chunk: int
-    coord: tuple[int, ...]
+    first: int
+    coords: ChunkCoords
     fragments: CellSpec
-    cells: tuple[LinkCell, ...]
+    cells: LinkCells
     whole: bool
     parted: bool = False
 
 
-def tree_edges(
-    source: Source,
-    tree: TreeChunk,
-    raw_fragments: Raw,
-    spans: dict[int, Span] | IntArray,
-    raws: Sequence[Raw],
-    kept: dict[int, Kept],
-    tabled: Parents | None = None,
-) -> IntArray:
-    """[child, parent] rows of the vertices of one chunk, by child (spec 0.9, 10, "Skeleton"; spec 0.7, 7.5).
+@dataclass(frozen=True, slots=True, eq=False)
+class Tree:
+    """Edges of some chunks of a skeleton.
 
     Parameters
     ----------
-    spans
-        Spans by chunk number, or the row numbers of all chunks.
+    edges
+        (E, 2) [child, parent] rows of the view, by child.
+    records
+        (E,) the record that says so, among those of the run's cells and after them those of the table; -1 for none.
+    counts
+        (m,) records of each cell.
+    """
+
+    edges: IntArray
+    records: IntArray
+    counts: IntArray
+
+
+def tree_edges(
+    source: Source,
+    tree: TreeRun,
+    raw_fragments: Sequence[Raw],
+    raws: Sequence[Sequence[Raw]],
+    spans: IntArray,
+    ends: IntArray,
+    kept: Mapping[int, Kept],
+    tabled: Parents | None = None,
+) -> Tree:
+    """Parents of the vertices of some chunks (spec 0.9, 10, "Skeleton"; spec 0.7, 7.5).
+
+    Parameters
+    ----------
     raws
-        Encoded link cells, in the order of ``tree.cells``.
+        Encoded link cells in the order of ``tree.cells``, in parts.
+    spans, ends
+        (c, 2) first row and number of rows of each chunk, and (m, L, 2) of the chunk of each cell's slots.
     kept
         Selected rows by chunk number, where not all are.
     tabled
         Stored parents that a table names.
     """
+    chosen, last = Chosen(kept), tree.first + len(tree.coords)
+    totals = chosen.totals(np.arange(tree.first, last), spans[:, 1])
+    starts = np.concatenate([[0], np.cumsum(totals)]).astype(np.int64)
+    index = read_fragment_run(source, tree.fragments, tree.coords, raw_fragments, starts)
+    table = row_table(starts, spans[:, 0], [kept.get(chunk) for chunk in range(tree.first, last)])
+    assert table is not None
+    local = implied_parents(index.fragments, len(table))
+    parent = np.where(local >= 0, table[local], -1)
+    record = np.full(len(table), -1, np.int64)
+    records = read_records(source, tree.cells, raws)
+    chunks, rows = records.each(tree.cells.ends), records.rows
+    mine = np.flatnonzero((chunks[:, 0] >= tree.first) & (chunks[:, 0] < last))
+    chunks, rows = chunks[mine], rows[mine]
+    sizes = records.each(chosen.totals(tree.cells.ends, ends[..., 1]))[mine]
+    wrong = (rows < 0) | ((rows >= sizes) & (chunks >= 0)) | ((chunks < 0) & tree.whole)
+    if wrong.any():
+        at = int(np.argmax(wrong.any(axis=1)))
+        reason = f"names row {int(rows[at].max())} of a shorter chunk"
+        if (chunks[at] < 0).any() and tree.whole:
+            reason = "names a chunk that the level does not list"
+        raise _dangling(source, tree.cells, int(records.cells[mine[at]]), reason)
+    parents = chosen.renumber(chunks[:, 1], rows[:, 1])
+    parents = np.where(parents >= 0, parents + records.each(ends[..., 0])[mine, 1], -1)
+    children = starts[chunks[:, 0] - tree.first] + rows[:, 0]
+    parent[children] = np.where(chunks[:, 1] >= 0, parents, -1)
+    record[children] = mine
+    others = [np.empty(0, np.int64)]
+    for chunk in range(tree.first, last):
+        if tabled is not None and chunk in tabled:
+            of_chunk, stored, numbers = tabled[chunk]
+            others.append(starts[chunk - tree.first] + of_chunk)
+            parent[others[-1]], record[others[-1]] = stored, len(records.rows) + numbers
+    if tree.parted:
+        inside = np.flatnonzero(chunks[:, 0] == chunks[:, 1])
+        joined = crossing(
+            index.fragments, len(table), children[inside], children[inside] + rows[inside, 1] - rows[inside, 0]
+        )
+        if joined.any():
+            cell = int(records.cells[mine[inside[np.argmax(joined)]]])
+            raise _dangling(source, tree.cells, cell, f"joins two objects of a chunk: {GARBLED}")
+        _check_single(source, tree, starts, np.concatenate([children, *others]))
+    found = (parent >= 0) & (table >= 0)
+    return Tree(np.stack([table[found], parent[found]], axis=1), record[found], records.counts)
 
-    def span(chunk: int) -> Span:
-        return (int(spans[chunk]), int(spans[chunk + 1])) if isinstance(spans, np.ndarray) else spans[chunk]
 
-    def total(chunk: int) -> int:
-        first, last = span(chunk)
-        return kept[chunk].total if chunk in kept else last - first
-
-    def number(chunk: int, rows: IntArray) -> IntArray:
-        at = kept[chunk].renumber(rows) if chunk in kept else rows
-        return np.where(at >= 0, at + span(chunk)[0], -1)
-
-    here, n_rows = tree.chunk, total(tree.chunk)
-    index = read_fragments(source, tree.fragments, tree.coord, raw_fragments)
-    with placed(source, tree.fragments, tree.coord):
-        index.check(n_rows)
-    local = implied_parents(index, n_rows)
-    parent = np.full(n_rows, -1, np.int64)
-    parent[local >= 0] = number(here, local[local >= 0])
-    stored: list[tuple[LinkCell | None, int, IntArray, IntArray]] = []
-    for cell, raw in zip(tree.cells, raws, strict=True):
-        records = read_links(source, cell.spec, cell.coord, raw, cell.coding)
-        ends = np.asarray(cell.ends)
-        mine = ends[records[:, 0, 0]] == here
-        children, slots, rows = records[mine, 1, 0], records[mine, 0, 1], records[mine, 1, 1]
-        for slot, chunk in enumerate(cell.ends):
-            of_slot = slots == slot
-            if not of_slot.any():
-                continue
-            if chunk < 0 and tree.whole:
-                raise _dangling(source, cell, "names a chunk that the level does not list")
-            named = rows[of_slot]
-            if children[of_slot].max() >= n_rows or (chunk >= 0 and named.max() >= total(chunk)) or named.min() < 0:
-                raise _dangling(source, cell, f"names row {int(max(named.max(), children.max()))} of a shorter chunk")
-            stored.append((cell, chunk, children[of_slot], named))
-            parent[children[of_slot]] = number(chunk, named) if chunk >= 0 else -1
-    if tabled is not None and here in tabled:
-        children, parents = tabled[here]
-        parent[children] = parents
-        stored.append((None, -1, children, parents))
-    _check_parted(source, tree, index, n_rows, stored if tree.parted else [])
-    child = number(here, np.arange(n_rows))
-    found = (parent >= 0) & (child >= 0)
-    return np.stack([child[found], parent[found]], axis=1)
+def _check_single(source: Source, tree: TreeRun, starts: IntArray, children: IntArray) -> None:
+    """Raise if two records give a vertex a parent."""
+    twice = np.flatnonzero(np.bincount(children, minlength=1) > 1)
+    if len(twice):
+        chunk = int(np.searchsorted(starts, twice[0], "right")) - 1
+        raise CorruptChunkError(
+            f"links give row {int(twice[0] - starts[chunk])} two parents: {GARBLED}",
+            level=source.level,
+            array=tree.fragments.path,
+            chunk=dotted(tree.coords[chunk].tolist()),
+            url=source.spec.url,
+        )
 
 
-def _check_parted(
+def tree_rows(tree: Tree) -> IntArray:
+    """(E, 2) its edges."""
+    return tree.edges
+
+
+def tree_values(
     source: Source,
-    tree: TreeChunk,
-    index: Fragments,
-    n_rows: int,
-    stored: Sequence[tuple[LinkCell | None, int, IntArray, IntArray]],
-) -> None:
-    """Raise if a record leaves a fragment inside the chunk, or two give a vertex a parent.
+    cells: ValueCells,
+    raws: Sequence[Sequence[Raw]],
+    table: np.ndarray[Any, Any] | None,
+    tree: Tree,
+) -> np.ndarray[Any, Any]:
+    """Values of the records that give edges of a skeleton, aligned with them; NaN where an edge is implied.
 
     Parameters
     ----------
-    stored
-        By cell of records and chunk of the parents: rows of children and parents.
+    raws
+        The encoded cells of values that are present, in parts.
+    table
+        Values of the records of the table, where there are any.
     """
-    if not stored:
-        return
-    for cell, chunk, children, parents in stored:
-        if cell is not None and chunk == tree.chunk and crossing(index, n_rows, children, parents).any():
-            raise _dangling(source, cell, f"joins two objects of a chunk: {GARBLED}")
-    rows, counts = np.unique(np.concatenate([children for _, _, children, _ in stored]), return_counts=True)
-    if (counts > 1).any():
-        raise CorruptChunkError(
-            f"links give row {int(rows[counts > 1][0])} two parents: {GARBLED}",
-            level=source.level,
-            array=tree.fragments.path,
-            chunk=dotted(tree.coord),
-            url=source.spec.url,
-        )
+    parts = [read_link_values(source, cells, raws, tree.counts)]
+    parts += [] if table is None else [table.astype(cells.dtype, copy=False)]
+    values = np.concatenate(parts)
+    out = np.full((len(tree.edges), *cells.row_shape), np.nan, cells.dtype)
+    stored = (tree.records >= 0) & (tree.records < len(values))
+    out[stored] = values[tree.records[stored]]
+    return out
+
+
+def sort_records(
+    links: Sequence[IntArray], values: Sequence[np.ndarray[Any, Any]], dtype: np.dtype[Any]
+) -> tuple[IntArray, np.ndarray[Any, Any]]:
+    """Task: records by their two ends, the smaller first, and their values; of those that say the same the first."""
+    ends, first = np.unique(np.sort(np.concatenate(links), axis=1), axis=0, return_index=True)
+    return ends, np.concatenate(values).astype(dtype, copy=False)[first]
+
+
+def values_of_edges(edges: IntArray, records: tuple[IntArray, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Task: values of the records (of `sort_records`) that join the same rows as edges; NaN where none does."""
+    ends, values = records
+    out = np.full((len(edges), *values.shape[1:]), np.nan, values.dtype)
+    if not len(ends) or not len(edges):
+        return out
+    wide = int(max(ends.max(), edges.max())) + 1
+    known, wanted = ends @ [wide, 1], np.sort(edges, axis=1) @ [wide, 1]
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    here = known[at] == wanted
+    out[here] = values[at[here]]
+    return out

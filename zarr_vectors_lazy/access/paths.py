@@ -1,148 +1,396 @@
-"""What tasks run to follow objects through chunks."""
+"""What tasks run to follow objects through chunks: each run of chunks is read once, for all objects that go through it.
+
+A manifest lists, in the order of an object's path, the fragments that it goes through: its entries. One task sorts the
+entries of all objects by run of chunks, one a run reads the rows that they name, one a block of objects puts them back
+into path order.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.access.attributes import Column, column_run
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.links import Span, spans_of
 from zarr_vectors_lazy.access.objects import read_manifests
-from zarr_vectors_lazy.access.read import read_fragments, read_vertices
-from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
-from zarr_vectors_lazy.kernels.edges import consecutive
-from zarr_vectors_lazy.kernels.paths import Paths, trace
-from zarr_vectors_lazy.kernels.rows import Kept
+from zarr_vectors_lazy.access.read import read_fragment_run, read_row_run
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.kernels.paths import fragment_edges, fragment_ends
+from zarr_vectors_lazy.kernels.rows import Kept, row_table
 from zarr_vectors_lazy.model.arrays import CellSpec
-from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
-from zarr_vectors_lazy.model.objects import ObjectIndex
-from zarr_vectors_lazy.types import ChunkCoords, IntArray, Raw, Vertices
+from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ragged_arange
+from zarr_vectors_lazy.types import ChunkCoords, IntArray, Raw
+
+Values = list[np.ndarray[Any, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PathBlock:
-    """Some objects and the chunks that they touch.
+class Router:
+    """Objects and the chunks that they go through.
 
     Parameters
     ----------
     source, index
         The level and where its manifests are.
-    fragments, vertices
-        How cells are read.
     objects
-        (o,) manifest rows of the objects, or a range of them.
-    chunks
-        (c,) numbers of the chunks among those of the view.
+        (o,) manifest rows, or a range of them.
+    cuts
+        (b + 1,) block k has the objects ``cuts[k]:cuts[k + 1]``.
     coords
-        (c, K) their coordinates.
+        (c, K) the chunks, ascending.
+    bounds
+        (r + 1,) run k has the chunks ``bounds[k]:bounds[k + 1]``.
     whole
         Whether all chunks of the level are in the view.
     """
 
     source: Source
     index: ObjectIndex
-    fragments: CellSpec
-    vertices: CellSpec
     objects: IntArray | range
-    chunks: IntArray
+    cuts: IntArray
     coords: ChunkCoords
+    bounds: IntArray
     whole: bool
 
+    def read(self) -> tuple[Manifests, IntArray]:
+        """Manifests of the objects, and (E,) the chunk of each entry, -1 where that is none of them."""
+        manifests = read_manifests(self.source, self.index, np.asarray(self.objects, np.int64))
+        at = ChunkTable(self.coords).find(manifests.chunks)
+        if self.whole:
+            refuse_unlisted(self.source, manifests, at)
+        return manifests, at
 
-def trace_paths(block: PathBlock, raws: Sequence[Raw]) -> Paths:
-    """Rows of the objects of a block, in path order; chunks are numbered within the block."""
-    objects = np.asarray(block.objects, np.int64)
-    manifests = read_manifests(block.source, block.index, objects)
-    table = ChunkTable(block.coords)
-    at = table.find(manifests.chunks)
-    if block.whole and (at < 0).any():
+    def failure(self, error: FormatError) -> FormatError:
+        """Say of an error of what manifests name where they are."""
+        return FormatError(f"manifests of level {self.source.level}: {error.message}", where=self.source.spec.url)
+
+
+def refuse_unlisted(source: Source, manifests: Manifests, at: IntArray) -> None:
+    """Raise FormatError if an entry lies in no chunk of the level, -1 in ``at`` (E,)."""
+    if (at < 0).any():
         coord = manifests.chunks[at < 0][0].tolist()
-        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=block.source.spec.url)
-    chunk = np.where(at >= 0, table.order[at], -1) if len(table) else at
-    indexes = [
-        read_fragments(block.source, block.fragments, tuple(coord), raw)
-        for coord, raw in zip(block.coords.tolist(), raws, strict=True)
-    ]
+        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=source.spec.url)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visits:
+    """Entries that lie in one run of chunks, in path order.
+
+    Parameters
+    ----------
+    chunks, fragments
+        (E,) chunk, numbered within the run, and fragment of each.
+    entries
+        (E,) its number among those of all objects.
+    owners
+        (E,) its object, numbered within its block.
+    cuts
+        (b + 1,) those of the objects of block k are ``cuts[k]:cuts[k + 1]``.
+    """
+
+    chunks: IntArray
+    fragments: IntArray
+    entries: IntArray
+    owners: IntArray
+    cuts: IntArray
+
+
+def route_paths(router: Router) -> list[Visits]:
+    """Entries by run of chunks."""
+    manifests, at = router.read()
+    owners = manifests.owners
+    cuts = manifests.offsets[router.cuts]  # in entries
+    if len(router.cuts) > 2:
+        owners = owners - np.repeat(router.cuts[:-1], np.diff(cuts))
+    entries = np.arange(len(at))
+    if len(router.bounds) > 2 or (at < 0).any():
+        run = np.searchsorted(router.bounds, at, "right") - 1
+        entries = np.argsort(run, kind="stable")[int((at < 0).sum()) :]
+        ends = np.searchsorted(run[entries], np.arange(len(router.bounds)))
+    else:
+        ends = np.asarray([0, len(at)])
+    found = []
+    for first, (start, stop) in zip(router.bounds.tolist(), pairwise(ends.tolist()), strict=False):
+        mine = entries[start:stop]
+        of_blocks = np.searchsorted(mine, cuts)
+        found.append(Visits(at[mine] - first, manifests.fragments[mine], mine, owners[mine], of_blocks))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PathReader:
+    """What is read of the vertices that objects go through; shared by tasks.
+
+    Parameters
+    ----------
+    source
+        The level.
+    fragments, vertices
+        How cells are read.
+    positions
+        Whether positions are wanted.
+    columns
+        Attributes that are wanted.
+    """
+
+    source: Source
+    fragments: CellSpec
+    vertices: CellSpec
+    positions: bool = False
+    columns: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """What some entries name, one after another.
+
+    Parameters
+    ----------
+    entries, owners, counts
+        (E,) as of `Visits`, and the rows that each names.
+    values
+        Of the rows: positions, rows of the view, attributes, as far as wanted.
+    """
+
+    entries: IntArray
+    owners: IntArray
+    counts: IntArray
+    values: Values
+
+
+def read_paths(
+    reader: PathReader,
+    coords: ChunkCoords,
+    counts: IntArray | None,
+    visits: Visits,
+    fragments: Sequence[Raw],
+    vertices: Sequence[Raw],
+    attributes: Sequence[tuple[Sequence[bool], Sequence[Raw]]],
+    numbers: IntArray | None,
+    kept: Sequence[Kept | None],
+) -> list[Piece]:
+    """What the objects of each block name in one run of chunks.
+
+    Parameters
+    ----------
+    coords, counts
+        (c, K) the chunks, and (c,) rows that the metadata promise for each, or None.
+    fragments, vertices
+        Encoded cells; of vertices none where neither positions are wanted nor the number of rows.
+    attributes
+        For each column: which chunks have a cell, and these cells, encoded.
+    numbers
+        (c, 2) first row in the view, and rows, of each chunk, where rows of the view are wanted; or None.
+    kept
+        Chosen rows of each chunk, where not all are; empty where all are of all.
+
+    Raises
+    ------
+    FormatError
+        If an entry names a fragment that its chunk does not have, or that a row.
+    """
+    values: Values = []
+    if len(vertices):
+        shape = reader.vertices.row_shape or ()
+        positions, starts = read_row_run(reader.source, reader.vertices, coords, vertices, shape, counts)
+        values += [positions] if reader.positions else []
+    elif counts is not None:
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    else:
+        assert numbers is not None
+        starts = _starts(numbers, kept)
+    index = read_fragment_run(reader.source, reader.fragments, coords, fragments, starts)
+    table = row_table(starts, None if numbers is None else numbers[:, 0], kept)
+    values += [] if numbers is None or table is None else [table]
+    for column, (present, raws) in zip(reader.columns, attributes, strict=True):
+        values.append(column_run(column, coords, starts, present, raws))
     try:
-        return trace(manifests, chunk, indexes)
+        named = index.at(visits.chunks, visits.fragments)
     except FormatError as error:
         raise FormatError(
-            f"manifests of level {block.source.level}: {error.message}", where=block.source.spec.url
+            f"manifests of level {reader.source.level}: {error.message}", where=reader.source.spec.url
         ) from error
+    lengths, rows = index.fragments.counts[named], index.fragments.rows(named)
+    if table is not None and kept:
+        selected = table[rows] >= 0
+        lengths = _sums(selected, lengths)
+        rows = rows[selected]
+    taken = [np.take(of_all, rows, axis=0) for of_all in values]
+    if len(visits.cuts) == 2:
+        return [Piece(visits.entries, visits.owners, lengths, taken)]
+    ends = np.concatenate([[0], np.cumsum(lengths)])[visits.cuts]
+    return [
+        Piece(
+            visits.entries[start:stop],
+            visits.owners[start:stop],
+            lengths[start:stop],
+            [of_all[first:last] for of_all in taken],
+        )
+        for (start, stop), (first, last) in zip(pairwise(visits.cuts.tolist()), pairwise(ends.tolist()), strict=True)
+    ]
 
 
-def path_edges(
-    block: PathBlock, paths: Paths, starts: IntArray | Sequence[Span | None], kept: Sequence[Kept | None]
-) -> IntArray:
-    """(E, 2) edges between consecutive vertices of each object, as rows of the view."""
-    return consecutive(_rows_of_view(block, paths, starts, kept), paths.begins)
+def _starts(numbers: IntArray, kept: Sequence[Kept | None]) -> IntArray:
+    """Where each chunk's rows begin among those of a run, all of them counted."""
+    totals = numbers[:, 1].copy()
+    for chunk, choice in enumerate(kept):
+        if choice is not None:
+            totals[chunk] = choice.total
+    return np.concatenate([[0], np.cumsum(totals)]).astype(np.int64)
 
 
-def path_rows(
-    block: PathBlock, paths: Paths, starts: IntArray | Sequence[Span | None], kept: Sequence[Kept | None]
-) -> tuple[IntArray, IntArray, IntArray]:
-    """Selected vertices of the objects, in path order.
+def _sums(values: np.ndarray[Any, Any], lengths: IntArray) -> IntArray:
+    """Sums of neighbouring values, so many of each."""
+    before = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    ends = np.cumsum(lengths)
+    sums: IntArray = before[ends] - before[ends - lengths]
+    return sums
+
+
+def piece_of(pieces: Sequence[Piece], block: int) -> Piece:
+    """One block's piece, apart from the memory of the others."""
+    piece = pieces[block]
+    if len(pieces) == 1:
+        return piece
+    return Piece(piece.entries.copy(), piece.owners.copy(), piece.counts, [values.copy() for values in piece.values])
+
+
+def join_paths(pieces: Sequence[Piece], objects: int) -> tuple[Values, IntArray, IntArray]:
+    """Put what runs of chunks gave back into the order of the objects' paths.
 
     Returns
     -------
-    (M,) rows of the view, (M,) the manifest entry of each, numbered within the block, and (o,) how many vertices each
-    object has.
+    values, entries, counts
+        Of the rows of all objects of a block, one after another; (M,) numbers that differ between neighbours of two
+        fragments of an object; (objects,) rows of each.
     """
-    rows = _rows_of_view(block, paths, starts, kept)
-    selected = rows >= 0
-    counts = np.bincount(paths.owners[selected], minlength=len(block.objects))
-    return rows[selected], paths.entries[selected], counts.astype(np.int64)
-
-
-def _rows_of_view(
-    block: PathBlock, paths: Paths, starts: IntArray | Sequence[Span | None], kept: Sequence[Kept | None]
-) -> IntArray:
-    """(M,) row of the view of each vertex, -1 where it is not selected."""
-    spans = spans_of(starts, block.chunks.tolist())
-    rows = np.empty(len(paths.rows), np.int64)
-    for chunk, (span, choice) in enumerate(zip(spans, kept, strict=True)):
-        here = paths.chunks == chunk
-        assert span is not None
-        total = span[1] - span[0] if choice is None else choice.total
-        _check_rows(block, chunk, paths.rows[here], total)
-        at = paths.rows[here] if choice is None else choice.renumber(paths.rows[here])
-        rows[here] = np.where(at >= 0, at + span[0], -1)
-    return rows
-
-
-def path_vertices(
-    block: PathBlock, paths: Paths, raws: Sequence[Raw], kept: Sequence[Kept | None]
-) -> tuple[Vertices, IntArray]:
-    """Positions of the selected vertices of the objects, in path order, and how many each object has; (M, D), (o,)."""
-    coords = [tuple(coord) for coord in block.coords.tolist()]
-    values = [
-        read_vertices(block.source, block.vertices, coord, raw, None) for coord, raw in zip(coords, raws, strict=True)
-    ]
-    selected = np.ones(len(paths.rows), np.bool_)
-    for chunk, choice in enumerate(kept):
-        here = paths.chunks == chunk
-        _check_rows(block, chunk, paths.rows[here], len(values[chunk]))
-        if choice is not None:
-            selected[here] = choice.renumber(paths.rows[here]) >= 0
-    shape = block.vertices.row_shape or ()
-    found = paths.gather(values, np.empty((0, *shape), block.vertices.dtype))
-    counts = np.bincount(paths.owners[selected], minlength=len(block.objects))
-    return found[selected], counts.astype(np.int64)
-
-
-def _check_rows(block: PathBlock, chunk: int, rows: IntArray, total: int) -> None:
-    """Raise if fragments name rows that their chunk does not have."""
-    if len(rows) and int(rows.max()) >= total:
-        raise CorruptChunkError(
-            f"fragments name row {int(rows.max())}, the chunk has {total} (by its stored count, if the store has any: "
-            "then run zvl.index)",
-            level=block.source.level,
-            array=block.fragments.path,
-            chunk=dotted(block.coords[chunk].tolist()),
-            url=block.source.spec.url,
+    if len(pieces) == 1:
+        (piece,) = pieces
+        entries, owners, lengths, values = piece.entries, piece.owners, piece.counts, piece.values
+    else:
+        entries, owners, lengths = (
+            np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("entries", "owners", "counts")
         )
+        values = [np.concatenate(of_pieces) for of_pieces in zip(*(piece.values for piece in pieces), strict=True)]
+        order = np.argsort(entries, kind="stable")
+        first = (np.cumsum(lengths) - lengths)[order]
+        entries, owners, lengths = entries[order], owners[order], lengths[order]
+        rows = np.repeat(first, lengths) + ragged_arange(lengths)
+        values = [np.take(of_all, rows, axis=0) for of_all in values]
+    counts = np.bincount(owners, weights=lengths, minlength=objects).astype(np.int64)
+    return values, np.repeat(entries, lengths), counts
 
 
 def offsets_of(counts: Sequence[IntArray]) -> IntArray:
     """Task: (O + 1,) offsets of all objects, from the vertex counts of all blocks."""
     return np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunOfPaths:
+    """Fragments of a run of chunks, and the row in the view of each of its rows (-1: not selected)."""
+
+    index: FragmentRun
+    table: IntArray
+
+
+Ends = tuple[IntArray, IntArray, IntArray, IntArray]
+"""Bounds of the fragments of each chunk of a run, and of each fragment its `kernels.paths.fragment_ends`."""
+
+
+def read_fragments_of_paths(
+    reader: PathReader,
+    coords: ChunkCoords,
+    fragments: Sequence[Raw],
+    numbers: IntArray,
+    kept: Sequence[Kept | None],
+) -> RunOfPaths:
+    """Fragments of a run of chunks; parameters as of `read_paths`."""
+    starts = _starts(numbers, kept)
+    index = read_fragment_run(reader.source, reader.fragments, coords, fragments, starts)
+    table = row_table(starts, numbers[:, 0], kept)
+    assert table is not None
+    return RunOfPaths(index, table)
+
+
+def ends_of(run: RunOfPaths) -> Ends:
+    """What of a run's fragments tells how they follow one another: all that need travel to who looks it up."""
+    return (run.index.bounds, *fragment_ends(run.index.fragments, run.table))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Named:
+    """What manifests make of the fragments of a run of chunks.
+
+    Parameters
+    ----------
+    times
+        (F,) how many objects' paths go through each, or None where it is one everywhere.
+    joins
+        (J, 2) edges that leave a fragment of the run for the next one of the object's path.
+    sources
+        (J,) the fragments that they leave, ascending.
+    """
+
+    times: IntArray | None
+    joins: IntArray
+    sources: IntArray
+
+
+def name_fragments(router: Router, runs: Sequence[Ends]) -> list[Named]:
+    """Look up in the manifests which fragments follow each other.
+
+    The manifests alone tell. Stored records of edges between chunks say the same only where their writer wrote all of
+    them, and they are a cell for each pair of neighbouring chunks, manifests one object for thousands of paths.
+    """
+    manifests, at = router.read()
+    sizes = np.concatenate([np.diff(of_run[0]) for of_run in runs])
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    counts, first, last = (np.concatenate([of_run[part] for of_run in runs]) for part in (1, 2, 3))
+    wrong = np.flatnonzero((at >= 0) & ((manifests.fragments < 0) | (manifests.fragments >= np.append(sizes, 0)[at])))
+    if len(wrong):
+        entry = wrong[0]
+        text = f"fragment {int(manifests.fragments[entry])} is named, the chunk has {int(sizes[at[entry]])}"
+        raise router.failure(FormatError(text))
+    # An entry of a chunk that is not in the view parts what is before it from what is after it.
+    paths = manifests.owners + np.cumsum(at < 0)
+    here = at >= 0
+    fragment = bounds[at[here]] + manifests.fragments[here]
+    times = np.bincount(fragment, minlength=len(counts))
+    visited = counts[fragment] > 0  # a fragment without rows parts nothing
+    fragment, paths = fragment[visited], paths[here][visited]
+    follows = np.flatnonzero(paths[1:] == paths[:-1])
+    source = fragment[follows]
+    joins = np.stack([last[source], first[fragment[follows + 1]]], axis=1)
+    joined = (joins >= 0).all(axis=1)
+    joins, source = joins[joined], source[joined]
+    order = np.argsort(source, kind="stable")
+    joins, source = joins[order], source[order]
+    of_runs = bounds[router.bounds]
+    cuts = np.searchsorted(source, of_runs)
+    once = bool((times == 1).all())
+    return [
+        Named(None if once else times[start:stop], joins[first_join:last_join], source[first_join:last_join] - start)
+        for (start, stop), (first_join, last_join) in zip(
+            pairwise(of_runs.tolist()), pairwise(cuts.tolist()), strict=True
+        )
+    ]
+
+
+def path_edges(run: RunOfPaths, named: Named, blocks: IntArray) -> list[IntArray]:
+    """(E, 2) edges of paths, as rows of the view, by the block that each begins in.
+
+    Parameters
+    ----------
+    blocks
+        (b + 1,) block k has the chunks ``blocks[k]:blocks[k + 1]`` of the run.
+    """
+    edges, owners = fragment_edges(run.index.fragments, run.table, named.times)
+    at = np.searchsorted(owners, named.sources, "right")  # behind those of the fragment, whatever blocks are
+    edges = np.insert(edges, at, named.joins, axis=0)
+    ends = run.index.bounds[blocks]
+    cuts = np.searchsorted(owners, ends) + np.searchsorted(named.sources, ends)
+    return [edges[start:stop] for start, stop in pairwise(cuts.tolist())]

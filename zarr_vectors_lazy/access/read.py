@@ -13,10 +13,11 @@ from zarr_vectors_lazy.access.talk import converse
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.chain import ChainLayout
-from zarr_vectors_lazy.format.fragments import decode_fragments
+from zarr_vectors_lazy.format.fragments import decode_fragments, decode_ranges
 from zarr_vectors_lazy.format.vectors import (
     decode_attribute,
     decode_categories,
+    decode_link_run,
     decode_links,
     decode_rows,
     decode_vertices,
@@ -25,11 +26,11 @@ from zarr_vectors_lazy.format.vectors import (
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.links import LinkCoding
-from zarr_vectors_lazy.model.objects import Fragments
+from zarr_vectors_lazy.model.objects import FragmentRun, Fragments, join_fragments
 from zarr_vectors_lazy.storage.arrays import zarr_cells
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.types import Blob, Buffer, IntArray, Raw, Vertices
+from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw, Vertices
 
 
 def read_batch(source: Source, wanted: Sequence[Wanted]) -> dict[tuple[str, int], Raw]:
@@ -110,6 +111,55 @@ def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw)
         return spec.layout.decode(raw)
 
 
+def read_payloads(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw]) -> list[Buffer]:
+    """Payloads of listed cells, (n, K); raises as `read_payload`."""
+    adopt_limits()
+    decode, direct, found = spec.layout.decode, spec.layout.direct, []
+    for row, raw in enumerate(raws):
+        if raw is None or isinstance(raw, Exception) or not direct:
+            found.append(read_payload(source, spec, coords[row].tolist(), raw))
+            continue
+        try:
+            found.append(decode(raw))
+        except FormatError as error:
+            raise _corrupt(source, spec, coords[row].tolist(), error.message) from error
+    return found
+
+
+def read_row_run(
+    source: Source,
+    spec: CellSpec,
+    coords: ChunkCoords,
+    raws: Sequence[Raw],
+    row_shape: tuple[int, ...],
+    counts: IntArray | None = None,
+) -> tuple[np.ndarray[Any, Any], IntArray]:
+    """Rows of several cells, one after another, and where each cell's begin.
+
+    Parameters
+    ----------
+    counts
+        (n,) rows that the metadata promise, or None.
+
+    Returns
+    -------
+    (N, *row_shape) read-only, and (n + 1,) int64.
+    """
+    payloads = read_payloads(source, spec, coords, raws)
+    nbytes = spec.dtype.itemsize * math.prod(row_shape)
+    sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
+    wrong = np.flatnonzero(sizes % nbytes) if nbytes else np.arange(min(len(sizes), 1))
+    if len(wrong):
+        with placed(source, spec, coords[wrong[0]].tolist()):
+            decode_rows(payloads[wrong[0]], spec.dtype, row_shape)
+    found = sizes // nbytes
+    if counts is not None and (found != counts).any():
+        at = int(np.flatnonzero(found != counts)[0])
+        check_count(source, spec, coords[at].tolist(), int(found[at]), int(counts[at]))
+    values = decode_rows(payloads[0] if len(payloads) == 1 else b"".join(payloads), spec.dtype, row_shape)
+    return values, np.concatenate([[0], np.cumsum(found)]).astype(np.int64)
+
+
 def read_vertices(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, count: int | None) -> Vertices:
     """Positions of one chunk; (N, D), rows as stored.
 
@@ -155,6 +205,12 @@ def read_row_count(source: Source, spec: CellSpec, coord: Sequence[int], raw: Ra
     payload = read_payload(source, spec, coord, raw)
     with placed(source, spec, coord):
         return len(decode_rows(payload, spec.dtype, spec.row_shape or ()))
+
+
+def count_rows(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw]) -> IntArray:
+    """(n,) rows of chunks, see `read_row_count`."""
+    counts = [read_row_count(source, spec, coord, raw) for coord, raw in zip(coords.tolist(), raws, strict=True)]
+    return np.asarray(counts, np.int64)
 
 
 def read_attribute(
@@ -218,6 +274,51 @@ def read_fragments(source: Source, spec: CellSpec, coord: Sequence[int], raw: Ra
     payload = read_payload(source, spec, coord, raw)
     with placed(source, spec, coord):
         return decode_fragments(payload)
+
+
+def read_fragment_run(
+    source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw], starts: IntArray
+) -> FragmentRun:
+    """Fragment indexes of several chunks, of which chunk c has the rows ``starts[c]:starts[c + 1]``.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a cell is missing or undecodable, or names rows that its chunk does not have.
+    """
+    payloads = read_payloads(source, spec, coords, raws)
+    run = decode_ranges(payloads, starts)
+    if run is None:
+        parts = []
+        for coord, payload in zip(coords.tolist(), payloads, strict=True):
+            with placed(source, spec, coord):
+                parts.append(decode_fragments(payload))
+        run = join_fragments(parts, starts)
+    wrong = run.outside()
+    if wrong is not None:
+        chunk, row = wrong
+        raise _corrupt(
+            source,
+            spec,
+            coords[chunk].tolist(),
+            f"fragments name row {row}, the chunk has {int(np.diff(starts)[chunk])} (by its stored count, if the store "
+            "has any: then run zvl.index)",
+        )
+    return run
+
+
+def read_link_run(
+    source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw], coding: LinkCoding
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Records of several cells, see `format.vectors.decode_link_run`."""
+    payloads = read_payloads(source, spec, coords, raws)
+    try:
+        return decode_link_run(payloads, coding)
+    except FormatError:
+        for coord, payload in zip(coords.tolist(), payloads, strict=True):
+            with placed(source, spec, coord):  # says which cell it is
+                decode_links(payload, coding)
+        raise
 
 
 def read_links(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, coding: LinkCoding) -> IntArray:

@@ -14,8 +14,9 @@ from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
-Parents = Mapping[int, tuple[IntArray, IntArray]]
-"""By chunk: rows of it that have a stored parent, and the parents' rows in the view, -1 where they are not in it."""
+Parents = Mapping[int, tuple[IntArray, IntArray, IntArray]]
+"""By chunk: rows of it that have a stored parent, the parents' rows in the view, -1 where they are not in it, and the
+records of the table that say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,8 +46,8 @@ class Table:
 
 def table_rows(
     table: Table, here: IntArray, there: IntArray | None, kept: Mapping[int, Kept]
-) -> tuple[IntArray, BoolArray]:
-    """Rows of the endpoints of all records, and which records have all of them selected; (R, L) and (R,).
+) -> tuple[IntArray, BoolArray, IntArray]:
+    """Rows of the endpoints of all records, which have all of them selected, and how many they are.
 
     Parameters
     ----------
@@ -68,7 +69,7 @@ def table_rows(
         else:
             columns.append(_number(table, records[:, end], table.here, here, kept, whole=table.whole)[1])
     rows = np.stack(columns, axis=1)
-    return rows, np.asarray((rows >= 0).all(axis=1))
+    return rows, np.asarray((rows >= 0).all(axis=1)), np.asarray([len(rows)])
 
 
 def table_parents(table: Table, starts: IntArray, kept: Mapping[int, Kept]) -> Parents:
@@ -80,11 +81,11 @@ def table_parents(table: Table, starts: IntArray, kept: Mapping[int, Kept]) -> P
     order = order[chunk[order] >= 0]
     named, firsts = np.unique(chunk[order], return_index=True)
     parts = zip(named.tolist(), np.split(order, firsts[1:]), strict=True) if len(named) else ()
-    return {number: (records[part, 0, -1], parents[part]) for number, part in parts}
+    return {number: (records[part, 0, -1], parents[part], part) for number, part in parts}
 
 
 def table_values(
-    source: Source, values: DenseArray, dtype: np.dtype[Any], resolved: tuple[IntArray, BoolArray]
+    source: Source, values: DenseArray, dtype: np.dtype[Any], resolved: tuple[IntArray, BoolArray, IntArray]
 ) -> np.ndarray[Any, Any]:
     """Values of a table's records whose ends are all selected."""
     return read_dense(source, values).astype(dtype, copy=False)[resolved[1]]

@@ -9,10 +9,13 @@ import numpy as np
 from zarr_vectors_lazy.api.keywords import Named
 from zarr_vectors_lazy.errors import NotFoundError, printable
 from zarr_vectors_lazy.graph.columns import attribute_array
+from zarr_vectors_lazy.graph.edges import edge_attribute_array
 from zarr_vectors_lazy.graph.links import link_attribute_array
+from zarr_vectors_lazy.graph.paths import path_arrays
 from zarr_vectors_lazy.graph.values import coding_of
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.types import IntArray
 
 
 class Attributes(Named[str, da.Array]):
@@ -87,6 +90,31 @@ class LinkAttributes(Named[str, da.Array]):
 
     def __len__(self) -> int:
         return len(self._view.data.link_attribute_names)
+
+
+class EdgeAttributes(LinkAttributes):
+    """The same, aligned with edges: NaN for those that are implied and have no record (for meshes with faces)."""
+
+    def __getitem__(self, name: str) -> da.Array:
+        return edge_attribute_array(self._view, name)
+
+
+class PathAttributes(Named[str, da.Array]):
+    """Vertex attributes along the path of an object by name."""
+
+    def __init__(self, view: LevelView, row: IntArray) -> None:
+        self._view = view
+        self._row = row
+
+    def __getitem__(self, name: str) -> da.Array:
+        require_attribute(self._view, name)
+        return path_arrays(self._view, self._row, positions=False, attributes=(name,)).attributes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._view.data.attribute_names)
+
+    def __len__(self) -> int:
+        return len(self._view.data.attribute_names)
 
 
 def require_attribute(view: LevelView, name: str) -> None:

@@ -7,7 +7,7 @@ import dask.array as da
 import numpy as np
 
 from zarr_vectors_lazy.api.arrays import ArraysMixin
-from zarr_vectors_lazy.api.columns import Attributes, Categories, LinkAttributes
+from zarr_vectors_lazy.api.columns import Attributes, Categories, EdgeAttributes, LinkAttributes
 from zarr_vectors_lazy.api.keywords import is_near
 from zarr_vectors_lazy.api.objects import Objects
 from zarr_vectors_lazy.api.outward import Outward
@@ -192,18 +192,27 @@ class ZVLevel(Outward, Stored, ArraysMixin):
         return LinkAttributes(self._view)
 
     @property
+    def edge_attributes(self) -> EdgeAttributes:
+        """Attributes of links, by name: (E,) or (E, C) arrays aligned with `edges`, NaN where an edge is implied.
+
+        Of meshes they are aligned with `faces`. Paths have no other edges than implied ones; a value that is stored for
+        the record of one, between chunks, is its value.
+        """
+        return EdgeAttributes(self._view)
+
+    @property
     def objects(self) -> Objects:
         """Objects by id, each its vertices in path order."""
         return Objects(self)
 
     @property
     def polylines(self) -> Polylines:
-        """Polylines by object id: (n, D) arrays."""
+        """Polylines by object id: (n, D) arrays, each with ``attributes``."""
         return Polylines(self)
 
     @property
     def skeletons(self) -> Skeletons:
-        """Skeletons by object id: ``vertices``, ``edges``, ``attributes``."""
+        """Skeletons by object id: ``vertices``, ``edges``, ``attributes``, ``edge_attributes``."""
         return Skeletons(self)
 
     @property

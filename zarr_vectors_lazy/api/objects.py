@@ -1,6 +1,6 @@
 """Objects of a level by id, their attributes and groups."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,13 @@ import numpy as np
 import xarray as xr
 
 from zarr_vectors_lazy.access.objects import read_groups, rows_of_ids
+from zarr_vectors_lazy.api.columns import PathAttributes, require_attribute
 from zarr_vectors_lazy.api.keywords import Named
 from zarr_vectors_lazy.convert.awkward import to_awkward
 from zarr_vectors_lazy.convert.dense import object_dataset
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, printable
 from zarr_vectors_lazy.graph.narrow import candidate_objects, require_objects
-from zarr_vectors_lazy.graph.paths import paths_array
+from zarr_vectors_lazy.graph.paths import path_arrays
 from zarr_vectors_lazy.types import IntArray
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ class Objects(Named[int, da.Array]):
             return rows
         # Which objects have a selected vertex is known only when rows have been chosen. A vertex that several share is
         # selected with any of them, so each must have one in the boxes that it had to touch.
-        every = dask.compute([paths_array(part, rows)[1] for part in (view, *view.touched)])[0]
+        every = dask.compute([path_arrays(part, rows).offsets for part in (view, *view.touched)])[0]
         found: IntArray = rows[np.logical_and.reduce([np.diff(offsets) > 0 for offsets in every])]
         return found
 
@@ -64,7 +65,11 @@ class Objects(Named[int, da.Array]):
         return self._view.object_ids[self.rows]
 
     def __getitem__(self, object_id: int) -> da.Array:
-        return paths_array(self._view, self._row(object_id))[0]
+        return path_arrays(self._view, self._row(object_id)).positions
+
+    def attributes_of(self, object_id: int) -> PathAttributes:
+        """Vertex attributes of one object by name, aligned with its vertices."""
+        return PathAttributes(self._view, self._row(object_id))
 
     def _row(self, object_id: int) -> IntArray:
         require_objects(self._view)
@@ -100,33 +105,61 @@ class Objects(Named[int, da.Array]):
         """Groups of objects by id and by name."""
         return Groups(self._level)
 
-    def ragged(self) -> "Ragged":
-        """All objects present, flat: ``(vertices, offsets)``; object k of `ids` is rows offsets[k]:offsets[k + 1]."""
-        return Ragged(*paths_array(self._view, self.rows))
+    def ragged(self, attributes: str | Sequence[str] = ()) -> "Ragged":
+        """All objects present, flat: ``(vertices, offsets)``; object k of `ids` is rows offsets[k]:offsets[k + 1].
 
-    def to_awkward(self) -> Any:
-        """All objects present, computed, as an awkward array of type ``objects * var * axes``; needs awkward."""
-        return self.ragged().to_awkward()
+        Parameters
+        ----------
+        attributes
+            Vertex attributes to read with them: names, or ``"all"``.
+
+        Returns
+        -------
+        Ragged
+            (M, D) vertices and (O + 1,) int64 offsets; its ``attributes`` are (M,) or (M, C) by name.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        """
+        if isinstance(attributes, str):
+            attributes = self._view.data.attribute_names if attributes == "all" else (attributes,)
+        for name in attributes:
+            require_attribute(self._view, name)
+        found = path_arrays(self._view, self.rows, attributes=tuple(attributes))
+        return Ragged(found.positions, found.offsets, found.attributes)
+
+    def to_awkward(self, attributes: str | Sequence[str] = ()) -> Any:
+        """All objects present, computed, as an awkward array, see `Ragged.to_awkward`; needs awkward."""
+        return self.ragged(attributes).to_awkward()
 
     def __repr__(self) -> str:
         return f"<objects of {self._level.index} at {self._view.data.tree.url}>"
 
 
 class Ragged(tuple[da.Array, da.Array]):
-    """(vertices, offsets) of objects one after another."""
+    """(vertices, offsets) of objects one after another, and ``attributes`` by name, aligned with the vertices."""
 
-    __slots__ = ()
+    attributes: dict[str, da.Array]
 
-    def __new__(cls, vertices: da.Array, offsets: da.Array) -> "Ragged":
+    def __new__(
+        cls, vertices: da.Array, offsets: da.Array, attributes: Mapping[str, da.Array] | None = None
+    ) -> "Ragged":
         """Make the pair."""
-        return super().__new__(cls, (vertices, offsets))
+        made = super().__new__(cls, (vertices, offsets))
+        made.attributes = dict(attributes or {})
+        return made
 
-    def __getnewargs__(self) -> tuple[da.Array, da.Array]:
-        return self[0], self[1]
+    def __getnewargs__(self) -> tuple[da.Array, da.Array, dict[str, da.Array]]:
+        return self[0], self[1], self.attributes
 
     def to_awkward(self) -> Any:
-        """Computed, as an awkward array of type ``objects * var * axes``; needs awkward."""
-        return to_awkward(*dask.compute(self[0], self[1]))
+        """Computed, as an awkward array of type ``objects * var * axes``; needs awkward.
+
+        With attributes it has records, ``objects * var * {vertices, name, ...}``.
+        """
+        return to_awkward(*dask.compute(self[0], self[1], self.attributes))
 
 
 class Groups(Named[int | str, IntArray]):

@@ -9,18 +9,23 @@ from zarr_vectors_lazy.api.keywords import Named
 from zarr_vectors_lazy.api.objects import Objects, whole_id
 
 if TYPE_CHECKING:
-    from zarr_vectors_lazy.api.columns import Attributes
+    from zarr_vectors_lazy.api.columns import Attributes, EdgeAttributes
     from zarr_vectors_lazy.api.level import ZVLevel
 
 
 class Polylines(Named[int, da.Array]):
-    """Polylines by object id: (n, D) Dask arrays, in path order."""
+    """Polylines by object id: (n, D) Dask arrays, in path order.
+
+    Each has ``attributes``, a mapping of its vertex attributes aligned with it; what is made of it has none.
+    """
 
     def __init__(self, level: "ZVLevel") -> None:
         self._objects = Objects(level)
 
     def __getitem__(self, object_id: int) -> da.Array:
-        return self._objects[object_id]
+        array = self._objects[object_id]
+        array.attributes = self._objects.attributes_of(object_id)  # type: ignore[attr-defined]
+        return array
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._objects)
@@ -56,6 +61,11 @@ class Skeleton(Piece):
     def edges(self) -> da.Array:
         """(e, 2) int64 ``[child, parent]`` rows of `vertices`."""
         return self._level.edges
+
+    @property
+    def edge_attributes(self) -> "EdgeAttributes":
+        """Link attributes by name, aligned with `edges`; NaN where an edge is implied."""
+        return self._level.edge_attributes
 
 
 class Mesh(Piece):

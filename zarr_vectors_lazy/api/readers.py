@@ -16,6 +16,7 @@ from zarr_vectors_lazy.api.select import select_by_values, whole_numbers
 from zarr_vectors_lazy.api.store import open_zv
 from zarr_vectors_lazy.api.walks import Walks, walk
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.graph.batches import batched
 from zarr_vectors_lazy.graph.narrow import select_chunks
 from zarr_vectors_lazy.plan.regions import parse_region
 from zarr_vectors_lazy.types import IntArray
@@ -78,7 +79,7 @@ def read_points(
     FormatError, StoreError
         As for `open_zv` and what is read.
     """
-    whole = open_zv(path, backend=backend, storage_options=storage_options, **backend_kwargs)[level]
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     names = _names(whole, attribute_names, ())
     ids = _ids(whole, object_ids, group_ids)
     part = _part(whole, bbox, ids, chunks, attribute_filter)
@@ -134,7 +135,7 @@ def read_polylines(
     NotFoundError, SelectionError, FormatError, StoreError
         As `read_points`.
     """
-    whole = open_zv(path, backend=backend, storage_options=storage_options, **backend_kwargs)[level]
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     found = _paths(
         whole, bbox, _ids(whole, object_ids, group_ids), chunks, attribute_filter, names=attribute_names
     ).longer(1)
@@ -181,7 +182,7 @@ def read_lines(
     NotFoundError, SelectionError, FormatError, StoreError
         As `read_points`.
     """
-    whole = open_zv(path, backend=backend, storage_options=storage_options, **backend_kwargs)[level]
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     found = _paths(whole, bbox, _ids(whole, object_ids, None), None, attribute_filter, names=attribute_names).longer(2)
     ends = np.stack([found.offsets[:-1], found.offsets[1:] - 1], axis=1)
     return {
@@ -224,7 +225,7 @@ def read_graph(
     NotFoundError, SelectionError, FormatError, StoreError
         As `read_points`.
     """
-    whole = open_zv(path, backend=backend, storage_options=storage_options, **backend_kwargs)[level]
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     part = _part(whole, bbox, _ids(whole, object_ids, None), chunks, attribute_filter)
     positions, edges, attributes = dask.compute(part.vertices, part.edges, _attributes(part, attribute_names))
     result = {"positions": positions, "edges": edges, "node_count": len(positions), "edge_count": len(edges)}
@@ -263,11 +264,17 @@ def read_mesh(
     NotFoundError, SelectionError, FormatError, StoreError
         As `read_points`.
     """
-    whole = open_zv(path, backend=backend, storage_options=storage_options, **backend_kwargs)[level]
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     part = _part(whole, bbox, _ids(whole, object_ids, None), chunks, attribute_filter)
     vertices, faces, attributes = dask.compute(part.vertices, part.faces, _attributes(part, attribute_names))
     result = {"vertices": vertices, "faces": faces, "vertex_count": len(vertices), "face_count": len(faces)}
     return result if attribute_names is None else result | {"vertex_attributes": attributes}
+
+
+def _opened(path: Any, level: int, **options: Any) -> ZVLevel:
+    """A level whose blocks are batches: what is computed at once needs no key a chunk."""
+    found = open_zv(path, **options)[level]
+    return ZVLevel(found.store, batched(found._view))
 
 
 def _ids(level: ZVLevel, object_ids: Ids, group_ids: Any) -> IntArray | None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.objects import rows_of_ids
 from zarr_vectors_lazy.graph.narrow import candidate_objects
-from zarr_vectors_lazy.graph.paths import path_rows_arrays
+from zarr_vectors_lazy.graph.paths import path_arrays
 from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.plan.regions import Region
 from zarr_vectors_lazy.types import IntArray, Vertices
@@ -56,6 +56,8 @@ class Walks:
 
     def take(self, objects: IntArray) -> "Walks":
         """Return some objects, by position, in the order given."""
+        if np.array_equal(objects, np.arange(len(self.ids))):
+            return self
         counts = self.counts[objects]
         at = np.repeat(self.offsets[:-1][objects], counts) + ragged_arange(counts)
         return Walks(
@@ -80,7 +82,8 @@ class Walks:
         begins = np.diff(self.entries, prepend=-1) != 0
         begins[self.offsets[:-1][self.counts > 0]] = True
         starts = np.flatnonzero(begins)
-        parts = np.split(self.vertices, starts[1:])
+        vertices = self.vertices
+        parts = [vertices[start:stop] for start, stop in pairwise([*starts.tolist(), len(vertices)])]
         cuts = np.searchsorted(starts, self.offsets).tolist()
         return [parts[first:last] for first, last in pairwise(cuts)]
 
@@ -103,7 +106,8 @@ def walk(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") -> Walk
     else:
         rows = candidate_objects(view)
     objects, order = np.unique(rows, return_inverse=True)
-    members = (level.vertices, {name: level.attributes[name] for name in names}, path_rows_arrays(view, objects))
-    vertices, attributes, (at, entries, offsets) = dask.compute(*members)
-    taken = {name: values[at] for name, values in attributes.items()}
-    return Walks(view.object_ids[objects], offsets, entries, vertices[at], taken).take(order.reshape(-1))
+    found = path_arrays(view, objects, attributes=names, whole=True)
+    members = (found.vertices, found.attributes, found.entries, found.offsets)
+    vertices, attributes, entries, offsets = dask.compute(*members)
+    walks = Walks(view.object_ids[objects], offsets, entries, vertices, attributes)
+    return walks.take(order.reshape(-1))

@@ -18,7 +18,7 @@ from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.narrow import candidate_objects
 from zarr_vectors_lazy.graph.numbering import sized
-from zarr_vectors_lazy.graph.paths import path_rows_arrays
+from zarr_vectors_lazy.graph.paths import path_arrays
 from zarr_vectors_lazy.graph.values import column_of
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.levels import StoreMeta
@@ -157,7 +157,8 @@ def ragged_index(view: LevelView) -> Variables:
         return {}
     whole = view.rows is None
     slots = np.flatnonzero(np.diff(view.manifests.offsets) > 0) if whole else candidate_objects(view)
-    rows, _, offsets = dask.compute(*path_rows_arrays(view, slots))
+    found = path_arrays(view, slots, positions=False, rows=True)
+    rows, offsets = dask.compute(found.rows, found.offsets)
     counts = np.zeros(len(view.manifests), np.int64)
     counts[slots] = np.diff(offsets)
     kept = np.arange(len(counts)) if whole else np.flatnonzero(counts)

@@ -13,7 +13,7 @@ from zarr_vectors_lazy.convert.frame_columns import FrameColumn, frame_columns, 
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.format.vectors import missing_codes
 from zarr_vectors_lazy.graph.parts import iterate_chunks
-from zarr_vectors_lazy.graph.paths import path_rows_arrays
+from zarr_vectors_lazy.graph.paths import path_arrays
 from zarr_vectors_lazy.kernels.trees import branches
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.world import unit_factors
@@ -222,9 +222,9 @@ class Outgoing:
 
     @cached_property
     def _rows(self) -> tuple[IntArray, IntArray]:
-        rows, _, offsets = path_rows_arrays(self.level._view, self.level.objects.rows)
-        found, starts = dask.compute(rows, offsets)
-        return found, starts
+        found = path_arrays(self.level._view, self.level.objects.rows, positions=False, rows=True, whole=True)
+        rows, offsets = dask.compute(found.rows, found.offsets)
+        return rows, offsets
 
     @cached_property
     def vertex_object_ids(self) -> IntArray | None:

@@ -1,15 +1,17 @@
 """Fragment index blobs, the same bytes in every generation (spec 0.9, 5.2; spec 0.7, 4.2)."""
 
 import struct
+from collections.abc import Sequence
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.model.objects import Fragments, ragged_arange
+from zarr_vectors_lazy.model.objects import FragmentRun, Fragments, ragged_arange
 from zarr_vectors_lazy.types import Buffer, IntArray
 
 MAGIC = 0x5A564647
 HEADER_NBYTES = 16
+_HEADER = struct.Struct("<IHHII")
 MAX_ROW = 2**62  # sums of two such are still int64
 
 
@@ -24,7 +26,7 @@ def decode_fragments(payload: Buffer) -> Fragments:
     view = memoryview(payload)
     if len(view) < HEADER_NBYTES:
         raise FormatError(f"{len(view)} bytes are no fragment index: its header alone has {HEADER_NBYTES}")
-    magic, version, _, total, n_ranges = struct.unpack_from("<IHHII", view)
+    magic, version, _, total, n_ranges = _HEADER.unpack_from(view)
     if magic != MAGIC or version != 1:
         raise FormatError(f"a fragment index starts with {MAGIC:#x} version 1, found {magic:#x} version {version}")
     if total == 0:
@@ -50,6 +52,43 @@ def decode_fragments(payload: Buffer) -> Fragments:
     first[~is_range], counts[~is_range] = offsets[:-1], lengths
     listed = np.frombuffer(view, "<i8", int(offsets[-1]), at_listed).astype(np.int64)
     return Fragments(first, counts, ~is_range, listed)
+
+
+def decode_ranges(payloads: Sequence[Buffer], starts: IntArray) -> FragmentRun | None:
+    """Decode the fragment indexes of several chunks whose fragments are all ranges, as most are.
+
+    Parameters
+    ----------
+    starts
+        (c + 1,) where the rows of each chunk begin.
+
+    Returns
+    -------
+    The run; None where `decode_fragments` of each has to tell what is in it, or what is wrong with it.
+    """
+    sizes, parts = np.empty(len(payloads), np.int64), []
+    for chunk, payload in enumerate(payloads):
+        view = memoryview(payload)
+        if len(view) < HEADER_NBYTES:
+            return None
+        magic, version, _, total, n_ranges = _HEADER.unpack_from(view)
+        body = HEADER_NBYTES + -(-total // 64) * 8
+        end = body + 16 * total
+        # Behind the ranges of a chunk are the offsets of its listed fragments: one of none.
+        plain = total and total == n_ranges and len(view) == end + 4 and not any(view[end:])
+        if magic != MAGIC or version != 1 or not (plain or (total == n_ranges == 0 and len(view) == HEADER_NBYTES)):
+            return None
+        if int.from_bytes(view[HEADER_NBYTES:body], "little") & ((1 << total) - 1) != (1 << total) - 1:
+            return None
+        sizes[chunk] = total
+        parts.append(view[body:end] if total else b"")
+    ranges = np.frombuffer(b"".join(parts), "<i8").reshape(-1, 2)
+    if bool(((ranges < 0) | (ranges >= MAX_ROW)).any()):
+        return None
+    first = ranges[:, 0] + np.repeat(starts[:-1], sizes)
+    bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    none = np.empty(0, np.int64)
+    return FragmentRun(Fragments(first, ranges[:, 1].copy(), np.zeros(len(first), np.bool_), none), bounds, starts)
 
 
 def _expect(condition: bool, view: memoryview, stated: str) -> None:

@@ -1,6 +1,9 @@
 """Payloads of vertices, attributes and links (spec 0.9, 5.1, 6 and 7.2)."""
 
 import math
+import struct
+from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,9 @@ from zarr_vectors_lazy.types import BoolArray, Buffer, IntArray, Vertices
 
 LOGICAL_DTYPE = "logical_dtype"
 """Of an array's attributes: the dtype of times that are stored as int64; other readers have the integers."""
+
+ONE_GROUP = struct.pack("<qq", 1, 0)  # the header that writers write
+MAX_TABLE_WIDTH = 5  # endpoints of which all permutations are tabled
 
 
 def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
@@ -138,25 +144,41 @@ def decode_links(payload: Buffer, coding: LinkCoding) -> IntArray:
     FormatError
         If the payload is no whole number of records, or its groups or permutations are impossible.
     """
+    slots, rows, _ = decode_link_run([payload], coding)
+    return np.stack([np.broadcast_to(slots, rows.shape), rows], axis=1)
+
+
+def decode_link_run(payloads: Sequence[Buffer], coding: LinkCoding) -> tuple[IntArray, IntArray, IntArray]:
+    """Decode the records of several cells, one after another, as `decode_links` does.
+
+    Returns
+    -------
+    slots, rows, counts
+        (M, L), or (1, L) where those of all records are the same; (M, L); and (cells,) records of each.
+    """
     columns = coding.width + coding.permuted
+    nbytes = columns * coding.dtype.itemsize
     if coding.grouped:
-        payload = _ungroup(payload, columns * coding.dtype.itemsize)
-    rows = decode_rows(payload, coding.dtype, (columns,)).astype(np.int64)
-    out = np.empty((len(rows), 2, coding.width), np.int64)
-    stored = rows[:, coding.permuted :]
+        payloads = [_ungroup(payload, nbytes) for payload in payloads]
+    sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
+    if (sizes % nbytes).any():
+        raise FormatError(f"{int(sizes[sizes % nbytes > 0][0])} bytes are not a whole number of rows of {nbytes} bytes")
+    rows = decode_rows(b"".join(payloads), coding.dtype, (columns,)).astype(np.int64, copy=False)
+    slots, found = np.arange(coding.width)[None], rows[:, coding.permuted :]
     if coding.permuted:
-        sigma = _permutations(rows[:, 0], coding.width)
-        at = np.arange(len(rows))[:, None]
-        out[at, 0, sigma] = np.arange(coding.width)
-        out[at, 1, sigma] = stored
-    else:
-        out[:, 0], out[:, 1] = np.arange(coding.width), stored
-    return out[:, :, ::-1].copy() if coding.reversed else out
+        # stored[k] = given[sigma[k]]: the endpoint given as number sigma[k] lies at slot k.
+        slots = np.argsort(_permutations(rows[:, 0], coding.width), axis=1)
+        found = np.take_along_axis(found, slots, axis=1)
+    if coding.reversed:
+        slots, found = slots[:, ::-1], found[:, ::-1]
+    return slots, found, sizes // nbytes
 
 
 def _ungroup(payload: Buffer, record_nbytes: int) -> Buffer:
     """Check and strip the header ``i64 G | i64 byte_offset[G]`` of a self-describing blob."""
     view = memoryview(payload)
+    if view[:16] == ONE_GROUP and (len(view) - 16) % record_nbytes == 0:
+        return view[16:]
     count = int(np.frombuffer(view[:8], "<i8")[0]) if len(view) >= 8 else -1
     if count < 0 or len(view) < 8 * (1 + count):
         raise FormatError(f"a link blob of {len(view)} bytes states {count} groups")
@@ -170,13 +192,25 @@ def _ungroup(payload: Buffer, record_nbytes: int) -> Buffer:
 
 def _permutations(codes: IntArray, width: int) -> IntArray:
     """(M, width) permutations of Lehmer codes (spec 0.9, 7.2)."""
+    wrong = (codes < 0) | (codes >= math.factorial(width))
+    if wrong.any():
+        raise FormatError(f"permutation code {int(codes[wrong][0])} for {width} endpoints")
+    if width <= MAX_TABLE_WIDTH:
+        return _table(width)[codes]
+    return _from_codes(codes, width)
+
+
+@cache
+def _table(width: int) -> IntArray:
+    return _from_codes(np.arange(math.factorial(width)), width)
+
+
+def _from_codes(codes: IntArray, width: int) -> IntArray:
     sigma = np.empty((len(codes), width), np.int64)
     unused = np.tile(np.arange(width), (len(codes), 1))
     digits, rest = np.empty_like(sigma), codes
     for base in range(1, width + 1):
         rest, digits[:, width - base] = np.divmod(rest, base)
-    if rest.any():
-        raise FormatError(f"permutation code {int(codes[rest != 0][0])} for {width} endpoints")
     for i, digit in enumerate(digits.T):
         sigma[:, i] = np.take_along_axis(unused, digit[:, None], 1)[:, 0]
         keep = np.arange(unused.shape[1]) != digit[:, None]

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import read_row_count
 from zarr_vectors_lazy.access.rows import Chooser, choose_rows, find_hits, find_owned
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef, task_over
@@ -100,39 +99,6 @@ def choice_graph(view: LevelView) -> Named | None:
     )
     name = f"zv-choose-{view.token}"
     return Named(name, view.graph(RecipeLayer(name, recipe, len(view)), *graphs))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CountRecipe:
-    """Makes the tasks that count the rows of chunks from the heads of their cells."""
-
-    source: Source
-    spec: CellSpec
-    reads: str
-    coords: ChunkCoords
-    counts: IntArray | None
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one chunk."""
-        if self.counts is not None:
-            return Task(key, int, int(self.counts[block]))
-        coord = tuple(self.coords[block].tolist())
-        return Task(key, read_row_count, self.source, self.spec, coord, TaskRef((cell_name(self.reads, HEADS), block)))
-
-
-def counts_graph(view: LevelView) -> Named:
-    """Layer of the rows of each chunk, before any selection."""
-    array = view.data.vertices
-    view.member(HEADS, array, head=True)
-    recipe = CountRecipe(
-        source=view.source,
-        spec=array.spec,
-        reads=view.reads.name,
-        coords=view.reads.coords,
-        counts=view.stored_counts,
-    )
-    name = f"zv-count-{view.token}"
-    return Named(name, view.graph(RecipeLayer(name, recipe, len(view)), view.read_graph()))
 
 
 def fragment_spec(view: LevelView) -> CellSpec:

@@ -10,7 +10,6 @@ from dask.highlevelgraph import HighLevelGraph
 from zarr_vectors_lazy.access.attributes import Column
 from zarr_vectors_lazy.access.blocks import Block, value_block, vertex_block
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.limits import block_nbytes
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef
@@ -18,7 +17,6 @@ from zarr_vectors_lazy.graph.reads import cell_name
 from zarr_vectors_lazy.graph.values import attribute_member, column_of
 from zarr_vectors_lazy.graph.view import HEADS, VERTICES, LevelView
 from zarr_vectors_lazy.model.arrays import CellSpec
-from zarr_vectors_lazy.plan.blocks import cut_blocks
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 
@@ -139,16 +137,12 @@ class ValueRecipe:
 def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
     """Blocks of a view, and the graphs that they need."""
     choice = choice_graph(view)
-    member, spec = view.vertex_member(), view.data.vertices.spec
-    rows = view.stored_counts if view.sizes is None else view.sizes  # of a selection as many at most
-    # Cut by the size of the positions, so that attributes have the same blocks.
-    estimates = member.nbytes if rows is None else rows * (spec.dtype.itemsize * float(np.prod(spec.row_shape or ())))
-    target = block_nbytes()
+    view.vertex_member()
     blocks = Blocks(
         reads=view.reads.name,
         coords=view.reads.coords,
         counts=view.sizes if not view.filters.any() else view.stored_counts,
-        bounds=cut_blocks(len(view), view.chunking, estimates, target),
+        bounds=view.bounds,
         choice=None if choice is None else choice.name,
         filters=view.filters,
     )

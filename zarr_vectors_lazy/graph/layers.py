@@ -3,7 +3,8 @@
 The one place that imports Dask's task classes, which have no public name.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 from weakref import WeakValueDictionary
 
@@ -13,12 +14,17 @@ from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from zarr_vectors_lazy.types import BoolArray
 
 __all__ = [
+    "BlockTasks",
     "CountedRecipe",
     "Dict",
+    "Each",
+    "Every",
     "GraphNode",
     "Key",
     "List",
     "Needs",
+    "OfBlock",
+    "Per",
     "Recipe",
     "RecipeLayer",
     "Task",
@@ -50,6 +56,66 @@ class CountedRecipe(Recipe, Protocol):
 
     def needs(self, blocks: BoolArray) -> Needs | None:
         """What the tasks of some blocks, a mask, need; None where only the tasks themselves tell."""
+
+
+class OfBlock(Protocol):
+    """What the task of a block is given, that of another block something else."""
+
+    def of(self, block: int) -> Any:
+        """Argument of one block's task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """The key of the same block of another layer."""
+
+    layer: str
+
+    def of(self, block: int) -> TaskRef:
+        """Reference to it."""
+        return TaskRef((self.layer, block))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Per:
+    """A value of its own for each block."""
+
+    values: Sequence[Any]
+
+    def of(self, block: int) -> Any:
+        """That value."""
+        return self.values[block]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Every:
+    """Several of them, as one list."""
+
+    parts: tuple[Any, ...]
+
+    def of(self, block: int) -> List:
+        """List of what each gives."""
+        return List(*(part.of(block) for part in self.parts))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockTasks:
+    """Recipe of tasks that run one function on the inputs of a block.
+
+    Parameters
+    ----------
+    function
+        A module's function.
+    inputs
+        Its arguments: what has ``of`` (see `OfBlock`) is asked for each block, anything else is given as it is.
+    """
+
+    function: Callable[..., Any]
+    inputs: tuple[Any, ...]
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        return Task(key, self.function, *(given.of(block) if hasattr(given, "of") else given for given in self.inputs))
 
 
 class WantedLayer(Layer):

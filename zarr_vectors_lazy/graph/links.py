@@ -1,5 +1,7 @@
-"""Link records of a view as Dask arrays, one block a cell."""
+"""Link records of a view as Dask arrays, blocks of many cells."""
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,22 +12,32 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.attributes import nullable
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.links import LinkCell, link_rows, link_values, selected_links
+from zarr_vectors_lazy.access.limits import block_nbytes
+from zarr_vectors_lazy.access.links import (
+    LinkCells,
+    ValueCells,
+    link_values,
+    missing_values,
+    resolve_links,
+    selected_links,
+)
 from zarr_vectors_lazy.access.probe import link_row_shape
 from zarr_vectors_lazy.access.tables import Table, table_rows, table_values
 from zarr_vectors_lazy.errors import CorruptChunkError
 from zarr_vectors_lazy.graph.array import NAN, empty_array, make_array
 from zarr_vectors_lazy.graph.choose import choice_graph
-from zarr_vectors_lazy.graph.layers import Dict, GraphNode, Key, List, RecipeLayer, Task, TaskRef
+from zarr_vectors_lazy.graph.layers import BlockTasks, Dict, Each, GraphNode, Key, List, RecipeLayer, Task, TaskRef
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
-from zarr_vectors_lazy.graph.reads import cell_name
+from zarr_vectors_lazy.graph.reads import Member, Reads, read_graph, shared_reads
+from zarr_vectors_lazy.graph.runs import cells_of, cut_evenly
 from zarr_vectors_lazy.graph.view import LevelView
-from zarr_vectors_lazy.model.arrays import CellSpec, DenseArray
+from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.chunks import dotted
-from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkValues
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 INTEGER = np.dtype(np.int64)
+TREE = "implicit_sequential_with_branches"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -117,16 +129,120 @@ def _anchor(coords: ChunkCoords, view: LevelView, other: LevelView) -> ChunkCoor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkRuns:
+    """The link cells of a view cut into runs of neighbours, and what the task of a run is given.
+
+    Parameters
+    ----------
+    family
+        The records.
+    cells
+        All of them.
+    bounds
+        (r + 1,) run k has the cells ``bounds[k]:bounds[k + 1]``.
+    reads
+        What fetches them.
+    apart
+        Whether they are numbered there as in ``cells``, so that no batch has cells of distant runs; else by chunk.
+    """
+
+    family: LinkFamily
+    cells: CellList
+    bounds: IntArray
+    reads: Reads
+    apart: bool
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def of(self, run: int) -> LinkCells:
+        """Cells of a run."""
+        return link_cells(self.family, self.cells, slice(int(self.bounds[run]), int(self.bounds[run + 1])))
+
+    def raws(self, run: int, group: str, present: BoolArray | None = None) -> List:
+        """References to the encoded cells of a run, in parts: of the records, or of what belongs to them."""
+        cells = np.arange(self.bounds[run], self.bounds[run + 1])
+        cells = cells if present is None else cells[present[cells]]
+        if self.apart:
+            return List(*([cells_of(self.reads.name, group, cells)] if len(cells) else []))
+        parts = np.split(cells, np.flatnonzero(np.diff(self.cells.segments[cells])) + 1) if len(cells) else []
+        segments = [self.family.segments[int(self.cells.segments[part[0]])].name for part in parts]
+        return List(
+            *(
+                cells_of(self.reads.name, f"{group}:{segment}", self.cells.sources[part])
+                for segment, part in zip(segments, parts, strict=True)
+            )
+        )
+
+
+def link_cells(family: LinkFamily, cells: CellList, taken: slice | IntArray) -> LinkCells:
+    """What tasks are told of some cells."""
+    return LinkCells(
+        specs=tuple(segment.array.spec for segment in family.segments),
+        codings=tuple(segment.coding for segment in family.segments),
+        segments=cells.segments[taken],
+        coords=cells.coords[taken],
+        ends=cells.ends[taken],
+    )
+
+
+def cut_cells(view: LevelView, family: LinkFamily, cells: CellList) -> IntArray:
+    """Bounds of the blocks of link cells: as many as the chunks have, or up to ``array.chunk-size`` each.
+
+    What lies inside chunks is taken to be most of it: how much a cell has, only its bytes tell.
+    """
+    inside = np.asarray([not segment.offsets.any() for segment in family.segments], np.bool_)
+    weights = np.where(inside[cells.segments], 16.0, 1.0)
+    blocks = len(view.bounds) - 1
+    if view.chunking == "auto":
+        total = family.stated or 2 * view.estimated_rows * len(view.data.vertices.chunks)
+        share = min(1.0, len(view) / len(view.data.vertices.chunks))
+        blocks = max(1, math.ceil(total * share * family.width * INTEGER.itemsize / block_nbytes()))
+    return cut_evenly(weights, blocks)
+
+
+def _link_runs(view: LevelView, family: LinkFamily, cells: CellList, other: LevelView | None) -> LinkRuns:
+    """Cut link cells and let them be fetched."""
+    tree = view.data.store.links_convention == TREE and other is None
+    reads = view.reads
+    if not tree:  # a skeleton's edges are asked for by chunk, and no cell is read twice
+        digests = [segment.array.digest for segment in family.segments]
+        token = tokenize(view.reads.name, family.delta, digests, cells.segments, cells.coords, other and other.token)
+        reads = shared_reads(f"zv-read-links-{token}", view.source, cells.coords)
+    runs = LinkRuns(family=family, cells=cells, bounds=cut_cells(view, family, cells), reads=reads, apart=not tree)
+    add_cells(view, runs, f"links:{family.delta}", {segment.name: segment.array for segment in family.segments})
+    return runs
+
+
+def add_cells(view: LevelView, runs: LinkRuns, group: str, arrays: Mapping[str, CellArray]) -> BoolArray:
+    """Let what belongs to link cells be fetched, as members of a group; (m,) for which of them it is there."""
+    names, cells, found = [], runs.cells, np.zeros(len(runs.cells), np.bool_)
+    for number, segment in enumerate(runs.family.segments):
+        array, mine = arrays.get(segment.name), cells.segments == number
+        if array is None or not mine.any():
+            continue
+        name = f"{group}:{segment.name}"
+        at = np.full(len(cells), -1, np.int64)
+        at[mine] = array.chunks.find(cells.coords[mine])
+        found |= at >= 0
+        if not runs.apart:
+            view.member(name, array)
+            continue
+        places = None if array.places is None else array.places.take(at)
+        nbytes = view.estimated_nbytes(array)
+        runs.reads.members[name] = Member(spec=array.spec, present=at >= 0, nbytes=nbytes, places=places)
+        names.append(name)
+    if runs.apart:
+        runs.reads.groups[group] = tuple(names)
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LinkRecipe:
-    """Makes the tasks that resolve link cells: (rows, which records are selected)."""
+    """Makes the tasks that resolve link cells: rows, which records are selected, and how many each cell has."""
 
     source: Source
-    specs: tuple[CellSpec, ...]
-    codings: tuple[LinkCoding, ...]
-    members: tuple[str, ...]
-    reads: str
-    coords: ChunkCoords
-    cells: CellList
+    runs: LinkRuns
     here: RowNumbers
     there: RowNumbers | None
     choice: str | None
@@ -134,60 +250,43 @@ class LinkRecipe:
     table: Table | None
 
     def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one cell; the last one is that of the table, where there is one."""
-        if self.table is not None and block == len(self.cells):
+        """Task of one run; the last one is that of the table, where there is one."""
+        if block == len(self.runs):
             there = None if self.there is None else self.there.all()
             return Task(key, table_rows, self.table, self.here.all(), there, kept_of(self.choice, self.filters))
-        segment, source = int(self.cells.segments[block]), int(self.cells.sources[block])
-        ends = tuple(self.cells.ends[block].tolist())
-        cell = LinkCell(
-            spec=self.specs[segment],
-            coding=self.codings[segment],
-            coord=tuple(self.cells.coords[block].tolist()),
-            ends=ends,
-        )
-        mine = len(ends) if self.there is None else 1
-        kept = [
-            TaskRef((self.choice, end)) if slot < mine and self.choice is not None and self.filters[end] else None
-            for slot, end in enumerate(ends)
-        ]
-        raw = TaskRef((cell_name(self.reads, self.members[segment]), source))
-        unknown = (-1,) * (len(ends) - mine)
-        here = self.here.argument((*ends[:mine], *unknown))
-        there = None if self.there is None else self.there.argument((-1, *ends[1:]))
-        return Task(key, link_rows, self.source, cell, raw, here, there, List(*kept))
+        cells = self.runs.of(block)
+        mine = cells.ends if self.there is None else cells.ends[:, :1]
+        chunks = np.unique(mine[mine >= 0])
+        there = None if self.there is None else self.there.of(np.where(_first_slot(cells.ends), -1, cells.ends))
+        here = self.here.of(cells.ends if self.there is None else np.where(_first_slot(cells.ends), cells.ends, -1))
+        kept = kept_of(self.choice, self.filters, chunks)
+        raws = self.runs.raws(block, f"links:{self.runs.family.delta}")
+        return Task(key, resolve_links, self.source, cells, raws, here, there, kept)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class EachRecipe:
-    """Makes tasks of one function over the blocks of another layer."""
-
-    function: Any
-    layer: str
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        return Task(key, self.function, TaskRef((self.layer, block)))
+def _first_slot(ends: IntArray) -> BoolArray:
+    return np.broadcast_to(np.arange(ends.shape[1]) == 0, ends.shape)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Resolved:
-    """A layer of resolved link cells: ``(rows, selected)`` by ``(name, block)``."""
+    """A layer of resolved link cells: keys ``(name, block)``, see `access.links.Resolved`."""
 
     name: str
-    cells: CellList
+    runs: LinkRuns
     graph: HighLevelGraph
     tabled: bool
 
     def __len__(self) -> int:
-        return len(self.cells) + self.tabled
+        return len(self.runs) + self.tabled
 
 
-def kept_of(choice: str | None, filters: BoolArray) -> Dict:
-    """References to the chosen rows of the chunks of which rows are chosen, by chunk."""
+def kept_of(choice: str | None, filters: BoolArray, chunks: IntArray | None = None) -> Dict:
+    """References to the chosen rows of the chunks of which rows are chosen, by chunk; of some chunks, or of all."""
     if choice is None:
         return Dict({})
-    return Dict({chunk: TaskRef((choice, chunk)) for chunk in np.flatnonzero(filters).tolist()})
+    every = np.flatnonzero(filters) if chunks is None else chunks[filters[chunks]]
+    return Dict({chunk: TaskRef((choice, chunk)) for chunk in every.tolist()})
 
 
 def table_of(view: LevelView, family: LinkFamily, other: LevelView | None = None) -> Table | None:
@@ -209,20 +308,13 @@ def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None)
     if not len(cells) and table is None:
         return None
     check_sources(view, family, cells)
-    names = tuple(f"links:{family.delta}:{segment.name}" for segment in family.segments)
-    for name, segment in zip(names, family.segments, strict=True):
-        view.member(name, segment.array)
+    runs = _link_runs(view, family, cells, other)
     here, here_graph = number_view(view)
     there, there_graph = (None, None) if other is None else number_view(other)
     choice = choice_graph(view)
     recipe = LinkRecipe(
         source=view.source,
-        specs=tuple(segment.array.spec for segment in family.segments),
-        codings=tuple(segment.coding for segment in family.segments),
-        members=names,
-        reads=view.reads.name,
-        coords=view.reads.coords,
-        cells=cells,
+        runs=runs,
         here=here,
         there=there,
         choice=None if choice is None else choice.name,
@@ -230,12 +322,11 @@ def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None)
         table=table,
     )
     digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
-    other_token = None if other is None else other.token
-    name = f"zv-resolve-{tokenize(view.token, family.delta, digests, other_token)}"
-    parts = (view.read_graph(), here_graph, there_graph, None if choice is None else choice.graph)
+    name = f"zv-resolve-{tokenize(view.token, family.delta, digests, other and other.token, runs.bounds)}"
+    parts = (read_graph(runs.reads), here_graph, there_graph, None if choice is None else choice.graph)
     graphs = [graph for graph in parts if graph is not None]
-    blocks = len(cells) + (table is not None)
-    return Resolved(name, cells, view.graph(RecipeLayer(name, recipe, blocks), *graphs), table is not None)
+    graph = view.graph(RecipeLayer(name, recipe, len(runs) + (table is not None)), *graphs)
+    return Resolved(name, runs, graph, table is not None)
 
 
 def links_array(view: LevelView, family: LinkFamily | None, other: LevelView | None = None) -> da.Array:
@@ -245,8 +336,17 @@ def links_array(view: LevelView, family: LinkFamily | None, other: LevelView | N
     if resolved is None:
         return empty_array((width,), INTEGER)
     name = resolved.name.replace("resolve", "links")
-    layer = RecipeLayer(name, EachRecipe(function=selected_links, layer=resolved.name), len(resolved), 1)
+    layer = RecipeLayer(name, BlockTasks(selected_links, (Each(resolved.name),)), len(resolved), 1)
     return make_array(view.graph(layer, resolved.graph), name, [NAN] * len(resolved), (width,), INTEGER)
+
+
+def value_cells(
+    family: LinkFamily, values: Mapping[str, CellArray], cells: CellList, taken: slice | IntArray, **about: Any
+) -> ValueCells:
+    """What tasks are told of the values of some link cells; ``about`` them: ``present``, ``row_shape``, ``dtype``."""
+    specs = tuple(values[s.name].spec if s.name in values else None for s in family.segments)
+    about["present"] = about["present"][taken]
+    return ValueCells(specs=specs, segments=cells.segments[taken], coords=cells.coords[taken], **about)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -254,68 +354,55 @@ class LinkValueRecipe:
     """Makes the tasks that give the values of link cells."""
 
     source: Source
-    specs: tuple[CellSpec | None, ...]
-    members: tuple[str, ...]
-    reads: str
-    coords: ChunkCoords
-    cells: CellList
+    runs: LinkRuns
+    group: str
+    values: LinkValues
     present: BoolArray
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     resolved: str
-    table: DenseArray | None
 
     def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one cell; the last one is that of the table, where there is one."""
-        resolved = TaskRef((self.resolved, block))
-        if block == len(self.cells):
-            if self.table is not None:
-                return Task(key, table_values, self.source, self.table, self.dtype, resolved)
-            return Task(key, link_values, self.source, None, (), None, self.row_shape, self.dtype, resolved)
-        segment, source = int(self.cells.segments[block]), int(self.cells.sources[block])
-        listed = bool(self.present[block])
-        raw: TaskRef | Raw = TaskRef((cell_name(self.reads, self.members[segment]), source)) if listed else None
-        spec = self.specs[segment] if listed else None
-        coord = tuple(self.coords[source].tolist())
-        return Task(key, link_values, self.source, spec, coord, raw, self.row_shape, self.dtype, resolved)
+        """Task of one run; the last one is that of the table, where there is one."""
+        resolved, runs = TaskRef((self.resolved, block)), self.runs
+        if block == len(runs) and self.values.table is not None:
+            return Task(key, table_values, self.source, self.values.table, self.dtype, resolved)
+        if block == len(runs):
+            return Task(key, missing_values, self.row_shape, self.dtype, resolved)
+        taken = slice(int(runs.bounds[block]), int(runs.bounds[block + 1]))
+        about = {"present": self.present, "row_shape": self.row_shape, "dtype": self.dtype}
+        cells = value_cells(runs.family, self.values.cells, runs.cells, taken, **about)
+        return Task(key, link_values, self.source, cells, runs.raws(block, self.group, self.present), resolved)
+
+
+def value_dtype(family: LinkFamily, values: LinkValues) -> np.dtype[Any]:
+    """Dtype of a link attribute, with a place for what is missing where some is."""
+    dtypes = [array.spec.dtype for array in values.cells.values()] + ([values.table.dtype] if values.table else [])
+    dtype = dtypes[0] if dtypes else np.dtype(np.float64)
+    return nullable(dtype) if _incomplete(family, values) else dtype
 
 
 def link_attribute_array(view: LevelView, family: LinkFamily, values: LinkValues, name: str) -> da.Array:
     """Values of a link attribute, aligned with ``links_array(view, family)``; never stored ones are NaN."""
-    arrays = values.cells
-    dtypes = [array.spec.dtype for array in arrays.values()] + ([values.table.dtype] if values.table else [])
-    row_shape = link_row_shape(view.data, family, values)
-    dtype = dtypes[0] if dtypes else np.dtype(np.float64)
-    if _incomplete(family, values):
-        dtype = nullable(dtype)
+    row_shape, dtype = link_row_shape(view.data, family, values), value_dtype(family, values)
     resolved = resolve(view, family)
     if resolved is None:
         return empty_array(row_shape, dtype)
-    members, present = [], np.zeros(len(resolved.cells), np.bool_)
-    for number, segment in enumerate(family.segments):
-        member = f"link_attributes:{name}:{segment.name}"
-        members.append(member)
-        array = arrays.get(segment.name)
-        if array is not None:
-            of_segment = resolved.cells.segments == number
-            listed = view.member(member, array).present
-            present[of_segment] = listed[resolved.cells.sources[of_segment]]
+    group = f"link_attributes:{name}"
+    present = add_cells(view, resolved.runs, group, values.cells)
     recipe = LinkValueRecipe(
         source=view.source,
-        specs=tuple(arrays[s.name].spec if s.name in arrays else None for s in family.segments),
-        members=tuple(members),
-        reads=view.reads.name,
-        coords=view.reads.coords,
-        cells=resolved.cells,
+        runs=resolved.runs,
+        group=group,
+        values=values,
         present=present,
         row_shape=row_shape,
         dtype=dtype,
         resolved=resolved.name,
-        table=values.table,
     )
-    label = f"zv-link-{name}-{tokenize(resolved.name, name, [array.digest for array in arrays.values()])}"
+    label = f"zv-link-{name}-{tokenize(resolved.name, name, [array.digest for array in values.cells.values()])}"
     layer = RecipeLayer(label, recipe, len(resolved), len(row_shape))
-    graph = view.graph(layer, resolved.graph, view.read_graph())
+    graph = view.graph(layer, resolved.graph, read_graph(resolved.runs.reads))
     return make_array(graph, label, [NAN] * len(resolved), row_shape, dtype)
 
 

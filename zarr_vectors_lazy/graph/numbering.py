@@ -1,19 +1,21 @@
 """Row numbers of chunks: what edges, faces and links are counted in."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dask
 import numpy as np
+from dask.base import tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.access.links import number_rows
+from zarr_vectors_lazy.access.links import number_rows, span_table, spans_of
+from zarr_vectors_lazy.access.read import count_rows
 from zarr_vectors_lazy.access.sizes import read_row_counts
-from zarr_vectors_lazy.graph.choose import choice_graph, counts_graph
-from zarr_vectors_lazy.graph.layers import List, Task, TaskRef, task_over
-from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.graph.choose import choice_graph
+from zarr_vectors_lazy.graph.layers import BlockTasks, List, RecipeLayer, Task, TaskRef, task_over
+from zarr_vectors_lazy.graph.runs import Runs, cut_runs
+from zarr_vectors_lazy.graph.view import HEADS, LevelView, Named
 from zarr_vectors_lazy.kernels.records import first_row_numbers
 from zarr_vectors_lazy.types import IntArray
 
@@ -36,13 +38,13 @@ class RowNumbers:
     starts: IntArray | None
     stops: IntArray | None = None
 
-    def argument(self, ends: Sequence[int]) -> Any:
-        """What a task is given: known spans of the chunks that it needs, or the row numbers of all chunks."""
+    def of(self, chunks: IntArray) -> Any:
+        """First row and number of rows, (..., 2), of some chunks, (0, -1) for chunk -1; or a task that does."""
         if self.starts is None:
-            return TaskRef((self.name,))
+            return Task(None, spans_of, TaskRef((self.name,)), chunks)
         starts = self.starts
-        stops = starts[1:] if self.stops is None else self.stops
-        return tuple(None if end < 0 else (int(starts[end]), int(stops[end])) for end in ends)
+        sizes = np.diff(starts) if self.stops is None else self.stops - starts[:-1]
+        return span_table(starts, sizes, chunks)
 
     def all(self) -> Any:
         """What a task is given that needs the row numbers of all chunks."""
@@ -57,12 +59,28 @@ def number_view(view: LevelView) -> tuple[RowNumbers, HighLevelGraph]:
         return RowNumbers(name, starts, starts[:-1] + view.apart), HighLevelGraph({}, {})
     if sizes is not None:
         return RowNumbers(name, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)), HighLevelGraph({}, {})
-    counts, chosen = counts_graph(view), choice_graph(view)
-    refs = [
-        TaskRef((chosen.name if chosen is not None and view.filters[i] else counts.name, i)) for i in range(len(view))
-    ]
-    task = Task((name,), number_rows, List(*refs))
-    return RowNumbers(name, None), task_over(name, task, counts.graph, *([] if chosen is None else [chosen.graph]))
+    apart, filtered, counts = np.flatnonzero(~view.filters), np.flatnonzero(view.filters), view.stored_counts
+    graphs: list[HighLevelGraph] = []
+    known: list[Any] = [] if counts is None else [counts[apart]]
+    if counts is None:
+        runs = cut_runs(view, apart)
+        counted = _counted(view, runs)
+        graphs.append(counted.graph)
+        known = [TaskRef((counted.name, run)) for run in range(len(runs))]
+    chosen = choice_graph(view)
+    kept = [] if chosen is None else [TaskRef((chosen.name, chunk)) for chunk in filtered.tolist()]
+    graphs += [] if chosen is None else [chosen.graph]
+    task = Task((name,), number_rows, len(view), apart, List(*known), filtered, List(*kept))
+    return RowNumbers(name, None), task_over(name, task, *graphs)
+
+
+def _counted(view: LevelView, runs: Runs) -> Named:
+    """Layer of the rows of each chunk of some runs, from the heads of their cells."""
+    view.member(HEADS, view.data.vertices, head=True)
+    name = f"zv-count-{tokenize(view.token, runs.bounds)}"
+    inputs = (view.source, view.data.vertices.spec, runs.coords(), runs.cells(HEADS))
+    layer = RecipeLayer(name, BlockTasks(count_rows, inputs), len(runs))
+    return Named(name, view.graph(layer, view.read_graph()))
 
 
 def row_sizes(view: LevelView) -> Delayed:

@@ -72,9 +72,10 @@ class Reads:
         self.source = source
         self.coords = coords
         self.members: dict[str, Member] = {}
+        self.groups: dict[str, tuple[str, ...]] = {}  # members of which each chunk has a cell of one
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _receive, (self.name, self.source, self.coords, dict(self.members))
+        return _receive, (self.name, self.source, self.coords, dict(self.members), dict(self.groups))
 
 
 _lock = threading.Lock()
@@ -90,9 +91,12 @@ def shared_reads(name: str, source: Source, coords: ChunkCoords) -> Reads:
         return found
 
 
-def _receive(name: str, source: Source, coords: ChunkCoords, members: dict[str, Member]) -> Reads:
+def _receive(
+    name: str, source: Source, coords: ChunkCoords, members: dict[str, Member], groups: dict[str, tuple[str, ...]]
+) -> Reads:
     reads = shared_reads(name, source, coords)
     reads.members.update(members)
+    reads.groups.update(groups)
     return reads
 
 
@@ -124,20 +128,21 @@ class Cut:
             chunks, members = self.chunks[start:stop], self.members[start:stop]
             yield {self.names[member]: chunks[members == member] for member in np.unique(members).tolist()}
 
-    def batch_of(self, member: str, n: int) -> list[int]:
+    def batch_of(self, member: str, n: int) -> IntArray:
         """(n,) number of the batch that has a chunk's cell of a member; -1 where none has."""
         found = np.full(n, -1)
         if member in self.names:
             mine = np.flatnonzero(self.members == self.names.index(member))
             found[self.chunks[mine]] = np.searchsorted(self.bounds, mine, "right") - 1
-        numbers: list[int] = found.tolist()
-        return numbers
+        return found
 
 
 class ReadLayer(WantedLayer):
     """Keys ``(cell_name(name, member), chunk)``: a cell's encoded bytes, picked from the batch that fetched it.
 
-    Keys ``(cell_name(name, member), start, stop)`` give a list of them, for blocks of several chunks.
+    Keys ``(cell_name(name, member), start, stop)`` give a list of them, for blocks of several chunks, and keys
+    ``(cell_name(name, member), packed_chunks(chunks))`` one for chunks in any order. In the place of a member may be a
+    group of them: cells of whichever has one.
 
     Parameters
     ----------
@@ -208,26 +213,29 @@ class ReadLayer(WantedLayer):
         return Cut(names=tuple(names), chunks=chunks, members=member, bounds=bounds)
 
     def _plan(self, keys: Collection[Key]) -> tuple[dict[Key, GraphNode], dict[Key, Any]]:
-        names = {cell_name(self.name, name): name for name in self.reads.members}
+        names: dict[str, tuple[str, ...]] = {cell_name(self.name, name): (name,) for name in self.reads.members}
+        names |= {cell_name(self.name, group): members for group, members in self.reads.groups.items()}
         mine = [(key, names[key[0]]) for key in keys if type(key) is tuple and key[0] in names]
         if not mine:
             return {}, {}
-        asked = {member: np.zeros(len(self.reads.coords), np.bool_) for member in {member for _, member in mine}}
-        for key, member in mine:
-            chunks = _chunks(key)
-            asked[member][chunks.start : chunks.stop] = True
+        every = {member for _, members in mine for member in members}
+        asked = {member: np.zeros(len(self.reads.coords), np.bool_) for member in every}
+        for key, members in mine:
+            for member in members:
+                asked[member][_chunks(key)] = True
+        for member in every:
+            asked[member] &= self.reads.members[member].present
         cut = self.cut(asked)
         batches = [self._batch(batch) for batch in cut.batches()]
         refs = [TaskRef(batch.key) for batch in batches]
-        numbers = {member: self._numbers(cut, member) for member in asked}
+        numbers = {members: self._numbers(cut, members) for members in {members for _, members in mine}}
         picks: dict[Key, Any] = {}
         for key, wanted in mine:
-            chunks = _chunks(key)
             members, of_chunk = numbers[wanted]
-            sources = [refs[number] for number in dict.fromkeys(of_chunk[chunks.start : chunks.stop])]
-            if len(key) == 2:
-                picks[key] = Task(key, pick, sources[0], members, key[1])
+            if len(key) == 2 and not isinstance(key[1], str):
+                picks[key] = Task(key, pick, refs[of_chunk[key[1]]], members, key[1])
             else:
+                sources = [refs[number] for number in np.unique(of_chunk[_chunks(key)]).tolist()]
                 picks[key] = Task(key, pick_run, List(*sources), members, *key[1:])
         return {batch.key: batch for batch in batches}, picks
 
@@ -240,13 +248,13 @@ class ReadLayer(WantedLayer):
         wants = tuple(_want(member, members[member], coords, chunks) for member, chunks in batch.items())
         return UnfusedTask((f"{self.name}-batch", digest.hexdigest()), read_batch, self.reads.source, wants)
 
-    def _numbers(self, cut: Cut, member: str) -> tuple[tuple[str, ...], list[int]]:
-        """Members of which one has a chunk's cell, and the batch that has it."""
-        own, whole = cut.batch_of(member, len(self.reads.coords)), self._whole(member)
-        if whole == member or whole not in cut.names:
-            return (member,), own
-        other = cut.batch_of(whole, len(self.reads.coords))
-        return (member, whole), [other[at] if number < 0 else number for at, number in enumerate(own)]
+    def _numbers(self, cut: Cut, members: tuple[str, ...]) -> tuple[tuple[str, ...], IntArray]:
+        """Members of which one has a chunk's cell, and (n,) the batch that has it."""
+        every = tuple(dict.fromkeys([*members, *map(self._whole, members)]))
+        found = np.full(len(self.reads.coords), -1)
+        for member in every:
+            found = np.where(found < 0, cut.batch_of(member, len(found)), found)
+        return every, found
 
     def _whole(self, member: str) -> str:
         head = self.reads.members[member]
@@ -281,11 +289,24 @@ def pick(batch: Fetched, members: Sequence[str], chunk: int) -> Raw:
     return next(batch[member, chunk] for member in members if (member, chunk) in batch)
 
 
-def pick_run(batches: Sequence[Fetched], members: Sequence[str], start: int, stop: int) -> list[Raw]:
-    """Bytes of the cells of neighbouring chunks out of the batches that have them."""
-    cells = (cell for batch in batches for cell in batch.items())
-    found = {chunk: raw for (member, chunk), raw in cells if member in members}
-    return [found[chunk] for chunk in range(start, stop)]
+def pick_run(batches: Sequence[Fetched], members: Sequence[str], *chunks: Any) -> list[Raw]:
+    """Bytes of the cells of several chunks, as a key names them, out of the batches that have them."""
+    found = batches[0] if len(batches) == 1 else {at: raw for batch in batches for at, raw in batch.items()}
+    wanted = range(*chunks) if len(chunks) == 2 else _unpacked(chunks[0]).tolist()
+    if len(members) == 1:
+        return [found[members[0], chunk] for chunk in wanted]
+    known = set(members)
+    cells = {chunk: raw for (member, chunk), raw in found.items() if member in known}
+    return [cells[chunk] for chunk in wanted]
+
+
+def packed_chunks(chunks: IntArray) -> str:
+    """Chunks as part of a key, which has text and numbers."""
+    return chunks.astype("<i4").tobytes().decode("latin-1")
+
+
+def _unpacked(chunks: str) -> IntArray:
+    return np.frombuffer(chunks.encode("latin-1"), "<i4").astype(np.int64)
 
 
 def cell_name(reads: str, member: str) -> str:
@@ -293,8 +314,11 @@ def cell_name(reads: str, member: str) -> str:
     return f"zv-{member}-{reads.rpartition('-')[2]}"
 
 
-def _chunks(key: Key) -> range:
-    return range(key[1], key[1] + 1 if len(key) == 2 else key[2])
+def _chunks(key: Key) -> Any:
+    """Index of the chunks that a key names."""
+    if len(key) == 3:
+        return slice(key[1], key[2])
+    return _unpacked(key[1]) if isinstance(key[1], str) else slice(key[1], key[1] + 1)
 
 
 def _compact(coords: ChunkCoords) -> IntArray:

@@ -9,6 +9,7 @@ from dask.base import tokenize
 from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.access.level import LevelData, Source
+from zarr_vectors_lazy.access.limits import block_nbytes
 from zarr_vectors_lazy.access.objects import read_ids, read_manifests
 from zarr_vectors_lazy.access.wanted import Role
 from zarr_vectors_lazy.errors import FormatError
@@ -17,7 +18,7 @@ from zarr_vectors_lazy.graph.reads import Member, Reads, read_graph, shared_read
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.model.objects import Manifests
-from zarr_vectors_lazy.plan.blocks import Chunking
+from zarr_vectors_lazy.plan.blocks import Chunking, cut_blocks
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
@@ -102,6 +103,20 @@ class LevelView:
         """(n,) rows of each chunk that the metadata promise, before any selection."""
         counts = self.data.vertices.counts
         return counts if counts is None or self.rows is None else counts[self.rows]
+
+    @property
+    def row_nbytes(self) -> int:
+        """Bytes of a position."""
+        spec = self.data.vertices.spec
+        return spec.dtype.itemsize * int(np.prod(spec.row_shape or ()))
+
+    @cached_property
+    def bounds(self) -> IntArray:
+        """(blocks + 1,) block k has the chunks ``bounds[k]:bounds[k + 1]``, of vertices, attributes and edges alike."""
+        rows = self.stored_counts if self.sizes is None else self.sizes  # of a selection as many at most
+        # Cut by the size of the positions, so that attributes have the same blocks.
+        estimates = self.vertex_member().nbytes if rows is None else rows * float(self.row_nbytes)
+        return cut_blocks(len(self), self.chunking, estimates, block_nbytes())
 
     @property
     def by_object(self) -> bool:
@@ -229,9 +244,13 @@ class LevelView:
 
     def estimated_nbytes(self, array: CellArray) -> float:
         """Bytes that a cell of an array may have, judged by the level's number of vertices."""
+        return self.estimated_rows * array.spec.dtype.itemsize * float(np.prod(array.spec.row_shape or ()))
+
+    @property
+    def estimated_rows(self) -> float:
+        """Vertices that a chunk of the level may have."""
         total = self.data.meta.vertex_count
-        rows = total / max(len(self.data.vertices.chunks), 1) if total else 4096.0
-        return rows * array.spec.dtype.itemsize * float(np.prod(array.spec.row_shape or ()))
+        return total / max(len(self.data.vertices.chunks), 1) if total else 4096.0
 
     def vertex_member(self) -> Member:
         """Let the positions be read."""
@@ -259,6 +278,11 @@ class LevelView:
     def manifests(self) -> Manifests:
         """Manifests of all object slots; read once."""
         return level_manifests(self.data)
+
+    @property
+    def has_manifests(self) -> bool:
+        """Whether `manifests` have been read."""
+        return MANIFESTS in self.data.__dict__
 
     def manifests_of(self, rows: IntArray) -> Manifests:
         """Manifests of some object rows, in the order given; only their stored chunks are read."""

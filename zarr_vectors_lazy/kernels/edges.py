@@ -29,23 +29,3 @@ def crossing(fragments: Fragments, n_rows: int, first: IntArray, second: IntArra
     every = np.arange(len(fragments))
     owner[fragments.rows(every)] = np.repeat(every, fragments.counts)
     return np.asarray(owner[first] != owner[second])
-
-
-def consecutive(path: IntArray, first: BoolArray) -> IntArray:
-    """Edges between consecutive rows of paths that stand one after another.
-
-    Parameters
-    ----------
-    path
-        (M,) rows, -1 where a vertex is not selected.
-    first
-        (M,) whether a path begins here.
-
-    Returns
-    -------
-    (E, 2) int64; an edge with an end that is not selected is left out.
-    """
-    if len(path) < 2:
-        return np.empty((0, 2), np.int64)
-    edges = np.stack([path[:-1], path[1:]], axis=1)
-    return edges[~first[1:] & (edges >= 0).all(axis=1)]

@@ -1,85 +1,54 @@
-"""Objects as paths through the rows of chunks."""
-
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+"""Objects as paths through the rows of fragments."""
 
 import numpy as np
 
-from zarr_vectors_lazy.model.objects import Fragments, Manifests, ragged_arange
-from zarr_vectors_lazy.types import BoolArray, IntArray
+from zarr_vectors_lazy.model.objects import Fragments
+from zarr_vectors_lazy.types import IntArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Paths:
-    """Vertices of some objects, one object after another, each in path order.
-
-    Parameters
-    ----------
-    owners
-        (M,) number of the object among those asked for.
-    chunks
-        (M,) number of the chunk among those given.
-    rows
-        (M,) row in that chunk's cell.
-    begins
-        (M,) whether a path begins here, or resumes after entries that were left out.
-    entries
-        (M,) number of the manifest entry among those of all these objects.
-    """
-
-    owners: IntArray
-    chunks: IntArray
-    rows: IntArray
-    begins: BoolArray
-    entries: IntArray
-
-    def gather(self, values: Sequence[np.ndarray[Any, Any]], empty: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """Return per-chunk rows in path order; (M, ...)."""
-        out = np.empty((len(self.rows), *empty.shape[1:]), empty.dtype)
-        for chunk, of_chunk in enumerate(values):
-            here = self.chunks == chunk
-            out[here] = of_chunk[self.rows[here]]
-        return out
-
-
-def trace(manifests: Manifests, chunk_of_entry: IntArray, fragments: Sequence[Fragments]) -> Paths:
-    """Rows of the vertices of objects.
+def fragment_ends(fragments: Fragments, table: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Rows of each fragment, and what a table says of the first and of the last of them; -1 for one without rows.
 
     Parameters
     ----------
-    manifests
-        Their manifests.
-    chunk_of_entry
-        (E,) for each manifest entry the number of its chunk in ``fragments``; -1 leaves it out.
-    fragments
-        Fragment indexes of the chunks.
-
-    Raises
-    ------
-    FormatError
-        If a manifest names a fragment that a chunk does not have.
+    table
+        (N,) what stands for each row.
     """
-    counts = np.zeros(len(chunk_of_entry), np.int64)
-    parts: list[tuple[IntArray, IntArray]] = []
-    order = np.argsort(chunk_of_entry, kind="stable")
-    bounds = np.searchsorted(chunk_of_entry[order], np.arange(len(fragments) + 1))
-    for chunk, index in enumerate(fragments):
-        entries = order[bounds[chunk] : bounds[chunk + 1]]
-        named = manifests.fragments[entries]
-        parts.append((entries, index.rows(named)))
-        counts[entries] = index.counts[named]
-    starts = np.cumsum(counts) - counts
-    total = int(counts.sum())
-    rows = np.empty(total, np.int64)
-    for entries, of_chunk in parts:
-        rows[np.repeat(starts[entries], counts[entries]) + ragged_arange(counts[entries])] = of_chunk
-    runs = np.repeat(manifests.owners + np.cumsum(chunk_of_entry < 0), counts)
-    begins = np.diff(runs, prepend=-1) != 0
-    return Paths(
-        owners=np.repeat(manifests.owners, counts),
-        chunks=np.repeat(chunk_of_entry, counts),
-        rows=rows,
-        begins=begins,
-        entries=np.repeat(np.arange(len(counts), dtype=np.int64), counts),
-    )
+    counts = fragments.counts
+    ends = []
+    for step in (np.zeros(len(counts), np.int64), counts - 1):
+        at = fragments.first + step
+        found = np.full(len(counts), -1, np.int64)
+        ranges = (counts > 0) & ~fragments.explicit
+        found[ranges] = table[at[ranges]]
+        listed = (counts > 0) & fragments.explicit
+        found[listed] = table[fragments.listed[at[listed]]]
+        ends.append(found)
+    return counts, ends[0], ends[1]
+
+
+def fragment_edges(fragments: Fragments, table: IntArray, times: IntArray | None) -> tuple[IntArray, IntArray]:
+    """Edges between consecutive rows of fragments.
+
+    Parameters
+    ----------
+    table
+        (N,) what stands for each row, -1 for one that is left out.
+    times
+        (F,) how often the edges of each fragment are to be there; None for once.
+
+    Returns
+    -------
+    (E, 2) int64, without those of which an end is left out, and (E,) the fragment of each, ascending.
+    """
+    named = np.arange(len(fragments)) if times is None else np.repeat(np.arange(len(fragments)), times)
+    counts = fragments.counts[named]
+    named, counts = named[counts > 1], counts[counts > 1]
+    rows = table[fragments.rows(named)]
+    inner = np.ones(len(rows), np.bool_)
+    inner[np.cumsum(counts) - counts] = False
+    at = np.flatnonzero(inner)
+    edges = np.stack([rows[at - 1], rows[at]], axis=1)
+    owners = np.repeat(named, counts - 1)
+    whole = (edges >= 0).all(axis=1)
+    return (edges, owners) if whole.all() else (edges[whole], owners[whole])

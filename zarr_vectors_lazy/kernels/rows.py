@@ -1,5 +1,6 @@
 """Row masks and row numbers of one chunk."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,81 @@ class Kept:
         at = np.full(self.total, -1, np.int64)
         at[self.rows] = np.arange(len(self.rows))
         return at[rows]
+
+
+class Chosen:
+    """Rows of chunks of which not all are selected, to look up those of many chunks at once.
+
+    Parameters
+    ----------
+    kept
+        Selected rows by number of the chunk.
+    """
+
+    def __init__(self, kept: Mapping[int, Kept]) -> None:
+        self._chunks = np.asarray(sorted(kept), np.int64)
+        ordered = [kept[chunk] for chunk in self._chunks.tolist()]
+        self._totals = np.asarray([choice.total for choice in ordered], np.int64)
+        self._begins = np.cumsum(self._totals) - self._totals
+        self._table = np.full(int(self._totals.sum()), -1, np.int64)
+        for begin, choice in zip(self._begins.tolist(), ordered, strict=True):
+            part = self._table[begin : begin + choice.total]
+            part[slice(None) if choice.rows is None else choice.rows] = np.arange(len(choice))
+
+    def _find(self, chunks: IntArray) -> tuple[IntArray, BoolArray]:
+        at = np.minimum(np.searchsorted(self._chunks, chunks), len(self._chunks) - 1)
+        return at, np.asarray(self._chunks[at] == chunks)
+
+    def totals(self, chunks: IntArray, sizes: IntArray) -> IntArray:
+        """Rows that chunks have, whether selected or not; ``sizes`` of them where all are."""
+        if not len(self._chunks):
+            return sizes
+        at, found = self._find(chunks)
+        return np.where(found, self._totals[at], sizes)
+
+    def renumber(self, chunks: IntArray, rows: IntArray) -> IntArray:
+        """Positions of rows of chunks among those that are selected, -1 where they are not."""
+        if not len(self._chunks):
+            return rows
+        at, found = self._find(chunks)
+        return np.where(found, self._table[np.where(found, self._begins[at] + rows, 0)], rows)
+
+
+def row_table(starts: IntArray, firsts: IntArray | None, kept: Sequence[Kept | None]) -> IntArray | None:
+    """For each row of a run of chunks its row in a view, -1 where it is not selected.
+
+    Parameters
+    ----------
+    starts
+        (c + 1,) chunk k has the rows ``starts[k]:starts[k + 1]`` of the run.
+    firsts
+        (c,) row of the view with which each chunk begins; None: only whether rows are selected matters.
+    kept
+        Chosen rows of each chunk, None for all; empty where all are of all.
+
+    Returns
+    -------
+    (N,) int64; None where all are selected and nothing else matters.
+
+    Raises
+    ------
+    FormatError
+        If rows were chosen of a chunk of another size.
+    """
+    if firsts is None and not any(choice is not None for choice in kept):
+        return None
+    offsets = np.zeros(len(starts) - 1, np.int64) if firsts is None else firsts - starts[:-1]
+    table = np.arange(starts[-1]) + np.repeat(offsets, np.diff(starts))
+    for chunk, choice in enumerate(kept):
+        if choice is None or choice.rows is None:
+            continue
+        start, stop = int(starts[chunk]), int(starts[chunk + 1])
+        if choice.total != stop - start:
+            raise FormatError(f"{stop - start} values for {choice.total} vertices of a chunk")
+        part = np.full(stop - start, -1, np.int64)
+        part[choice.rows] = np.arange(len(choice.rows)) + (0 if firsts is None else firsts[chunk])
+        table[start:stop] = part
+    return table
 
 
 def kept_of_mask(mask: BoolArray) -> Kept:

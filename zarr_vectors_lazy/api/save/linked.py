@@ -44,7 +44,7 @@ def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
 
 
 def _links(view: LevelView, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Links and their attributes by name, a block a cell; and stored records that have the values of some links.
+    """Links and their attributes by name, in the same blocks; and stored records that have the values of some links.
 
     The edges of a skeleton are not its records, some of which they imply: values then come with records.
     """
