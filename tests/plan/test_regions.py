@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from tests.format.encode import thorough
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.model.world import World
+from zarr_vectors_lazy.plan.bbox import Placement
 from zarr_vectors_lazy.plan.regions import Region, parse_region, rows_in_box
 
 floats = st.floats(width=32, allow_nan=False) | st.sampled_from([0.1, np.float32(0.1), np.inf, -np.inf])
@@ -165,3 +166,20 @@ def test_a_bad_box_says_what_is_wrong(bbox, match):
 def test_a_bad_slice_says_what_is_wrong(slices, match):
     with pytest.raises(SelectionError, match=match):
         parse_region(None, slices, AXES)
+
+
+@pytest.mark.parametrize("strays", [(), (np.full(3, 30.0),)], ids=["grid", "strays"])
+@pytest.mark.parametrize("known", [True, False])
+def test_chunks_of_several_boxes_are_those_of_each(strays, known):
+    coords = np.stack(np.meshgrid(*[np.arange(-3, 9)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    placement = Placement(chunk_shape=np.full(3, 10.0), bin_shape=np.full(3, 5.0), strays=strays, known=known)
+    rng = np.random.default_rng(0)
+    lo = rng.integers(-5, 10, (60, 3)) * 10.0  # on borders of chunks
+    lo[::7, 0] = -np.inf
+    hi = lo + rng.integers(0, 5, (60, 3)) * 10.0
+    each = [placement.meets(coords, box) for box in zip(lo, hi, strict=True)]
+    for found, expected in zip(Region(lo, hi).chunks(coords, placement), zip(*each, strict=True), strict=True):
+        assert found.tolist() == np.any(expected, axis=0).tolist()
+    touched, inside = Region(lo[:0], hi[:0]).chunks(coords, placement)
+    assert not touched.any()
+    assert not inside.any()

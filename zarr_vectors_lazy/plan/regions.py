@@ -1,7 +1,8 @@
 """Boxes that users type, in stored or in world coordinates: which chunks they need, which rows lie in them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -62,11 +63,15 @@ class Region:
 
     def chunks(self, coords: ChunkCoords, placement: Placement) -> tuple[BoolArray, BoolArray]:
         """Tell the chunks, (n, K), that may hold vertices of it, and those whose vertices must all lie in it."""
+        lo, hi = self.stored()
         touched, inside = np.zeros((2, len(coords)), np.bool_)
-        for box in zip(*self.stored(), strict=True):
-            meets, holds = placement.meets(coords, box)
-            touched |= meets
-            inside |= holds
+        slabs: Iterable[Any] = repeat(slice(None))
+        if len(lo) > 1 and placement.known:
+            slabs = _slabs(lo[:, 0], hi[:, 0], coords, placement)
+        for box, near in zip(zip(lo, hi, strict=True), slabs, strict=False):
+            meets, holds = placement.meets(coords[near], box)
+            touched[near] |= meets
+            inside[near] |= holds
         return touched, inside if self.world is None else np.zeros(len(coords), np.bool_)
 
     def __and__(self, other: "Region") -> "Region":
@@ -76,6 +81,17 @@ class Region:
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         world = self.world
         return ("region", self.lo, self.hi, world and (world.axes, world.offset, world.affine))
+
+
+def _slabs(
+    first: Floats, last: Floats, coords: ChunkCoords, placement: Placement
+) -> Iterator[np.ndarray[Any, np.dtype[np.intp]]]:
+    """Of many boxes the chunks that each has to look at: those about its stretch of the first axis."""
+    lower, upper = placement.bounds(coords)[:, :, 0].T
+    order, margin = np.argsort(lower, kind="stable"), 2 * (upper - lower).max(initial=0.0)
+    starts = np.searchsorted(lower[order], first - margin)
+    stops = np.searchsorted(lower[order], last + margin, side="right")
+    return (order[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True))
 
 
 def parse_region(

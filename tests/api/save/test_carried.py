@@ -189,6 +189,30 @@ def test_what_is_not_carried_is_named(source, tmp_path):
     assert "required_capabilities" not in zvl.open_zv(tmp_path / "new").attrs["zarr_vectors"]
 
 
+def test_what_is_no_json_of_the_standard_is_carried_as_zarr_writes_it(tmp_path):
+    points(tmp_path / "source.zv")
+    root = zarr.open_group(tmp_path / "source.zv", mode="r+")
+    root.create_group("headers").create_group("trk", attributes={"noise": float("nan")})
+    note(tmp_path / "source.zv", "", user_metadata={"far": float("inf")}, zarr_vectors={"crs": {"x": float("nan")}})
+    note(tmp_path / "source.zv", "0/vertex_attributes/fa", noise=float("nan"))
+    zvl.rechunk(tmp_path / "source.zv", tmp_path / "new", chunk_shape=30)
+    new = zvl.open_zv(tmp_path / "new")
+    found = [new.headers["trk"]["noise"], new.crs["x"], noted(tmp_path / "new", "0/vertex_attributes/fa")["noise"]]
+    assert np.isnan(found).all()
+    assert new.attrs["user_metadata"] == {"far": float("inf")}
+
+
+@pytest.mark.parametrize("wrong", [{"shape": "wide"}, {"chunk_grid": {}}, {"shape": [10**9, 10**9]}])
+def test_arrays_of_headers_that_are_none_are_refused(tmp_path, wrong):
+    points(tmp_path / "source.zv")
+    root = zarr.open_group(tmp_path / "source.zv", mode="r+")
+    root.create_group("headers").create_array("trk", data=CALIBRATION, chunks=(3, 4))
+    file = tmp_path / "source.zv" / "headers" / "trk" / "zarr.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
+    with pytest.raises(zvl.errors.FormatError, match=r"an array of headers has .*headers/trk"):
+        zvl.rechunk(tmp_path / "source.zv", tmp_path / "new", chunk_shape=30)
+
+
 def test_levels_that_are_built_keep_what_the_root_says(source):
     zvl.build_pyramid(source, factors=[2])
     store = zvl.open_zv(source)

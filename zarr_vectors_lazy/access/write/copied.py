@@ -1,6 +1,7 @@
 """What goes from a store into a copy of some of its levels besides rows: metadata, headers; and what does not go."""
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,18 +81,14 @@ def _object_keys(path: str, doc: Json) -> Iterator[str]:
     if doc.get("node_type") != "array":
         return iter(())
     try:
-        pieces = doc["chunk_grid"]["configuration"]["chunk_shape"]
-        counts = [-(-edge // piece) for edge, piece in zip(doc["shape"], pieces, strict=True)]
-        encoding = doc["chunk_key_encoding"]
+        pieces, encoding = doc["chunk_grid"]["configuration"]["chunk_shape"], doc["chunk_key_encoding"]
+        counts = [len(range(0, edge, piece)) for edge, piece in zip(doc["shape"], pieces, strict=True)]
         plain = encoding["name"] == "v2"
-        separator = encoding.get("configuration", {}).get("separator", "." if plain else "/")
-        total = 1
-        for count in counts:
-            total *= count
-    except (KeyError, TypeError, ValueError, AttributeError, ZeroDivisionError) as error:
+        separator = str(encoding.get("configuration", {}).get("separator", "." if plain else "/"))
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise FormatError("an array of headers has no regular chunk grid", where=path) from error
-    if total > MAX_OBJECTS:
-        raise FormatError(f"an array of headers has {total} objects", where=path)
+    if math.prod(counts) > MAX_OBJECTS:
+        raise FormatError(f"an array of headers has {math.prod(counts)} objects", where=path)
     indices = itertools.product(*map(range, counts))
     first = [] if plain else ["c"]
     return (f"{path}/{separator.join([*first, *map(str, index)]) or '0'}" for index in indices)
@@ -109,9 +106,10 @@ def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData
         found = kept(path, node.attributes) if node is not None else {}
         if found:
             nodes[f"{level}/{path}".rstrip("/")] = found
-    return Copied(
-        notes=Notes(root=store.attributes, nodes=nodes), source=tree.spec, documents=dict(_below(tree, [HEADERS]))
-    )
+    documents = dict(_below(tree, [HEADERS]))
+    for path, doc in documents.items():  # before anything is written
+        _object_keys(path, doc)
+    return Copied(notes=Notes(root=store.attributes, nodes=nodes), source=tree.spec, documents=documents)
 
 
 def _paths(data: LevelData) -> list[str]:

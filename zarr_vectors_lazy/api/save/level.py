@@ -38,7 +38,7 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
     (kind,) = kinds
     if kind not in GEOMETRIES:
         raise SelectionError(f"a level of {kind!r} cannot be saved; there are writers of {listed(GEOMETRIES)}")
-    common = {"axes": store.axes, "units": store.units, "crs": store.crs, **arguments}
+    common = {"axes": store.axes, "units": store.units, "crs": None, **arguments}  # it is carried as it stands
     done = save_lazily(level, path, kind, common)
     data, objects = level._view.data, level._view.data.object_index is not None
     names = left_out(data, [level.index, *remade], links=kind in LINKED, objects=objects)

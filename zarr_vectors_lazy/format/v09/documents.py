@@ -22,8 +22,8 @@ KEYS: Json = {"name": "default", "configuration": {"separator": "/"}}
 
 
 def dump(doc: Json) -> bytes:
-    """Bytes of a document."""
-    return json.dumps(doc, separators=(",", ":"), allow_nan=False).encode()
+    """Bytes of a document; a NaN that others have put in it stays, spelled as they and Zarr do."""
+    return json.dumps(doc, separators=(",", ":")).encode()
 
 
 def group_document(attributes: Json | None = None) -> bytes:

@@ -81,7 +81,8 @@ def root_with_notes(made: Json, notes: Notes) -> Json:
     (stated, *_), (first, *others) = source["multiscales"], made["multiscales"]
     multiscale = _beside(first, _without(stated, {"coordinateTransformations"}))
     multiscale["axes"] = [own | given for own, given in zip(first["axes"], stated["axes"], strict=True)]
-    multiscale["metadata"] = _beside(first["metadata"], stated.get("metadata") or {})
+    metadata = stated.get("metadata")
+    multiscale["metadata"] = _beside(first["metadata"], metadata) if isinstance(metadata, dict) else first["metadata"]
     multiscale["name"] = stated.get("name", first["name"])
     out["multiscales"] = [multiscale, *others]
     ome = source.get("ome")
