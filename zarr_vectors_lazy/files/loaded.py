@@ -162,7 +162,7 @@ class Joined:
             _check_alike(self._first, block, name)
             self._held.append(self._numbered(block, first, name, begins=number == 0))
             self._rows += len(block.positions)
-            self._nbytes += sum(_nbytes(values) for values in _arrays(block).values())
+            self._nbytes += _block_nbytes(block)
             if self._nbytes > (BLOCK_NBYTES if self._files else MEMORY_NBYTES):
                 self._spill()
         if self._several and self._objects == first:
@@ -198,19 +198,29 @@ class Joined:
         return replace(block, object_ids=ids, **changed)
 
     def _spill(self) -> None:
-        """Write the rows and links in memory to the folder, as a block."""
+        """Write the rows and links in memory to the folder, in blocks."""
+        held, run, nbytes = self._held, [], 0
+        self._held, self._nbytes = [], 0
+        held.reverse()
+        while held:
+            run.append(held.pop())
+            nbytes += _block_nbytes(run[-1])
+            if nbytes > BLOCK_NBYTES or not held:
+                self._write(concatenated(run))
+                run, nbytes = [], 0
+
+    def _write(self, block: Loaded) -> None:
+        """Write a block to the folder, a file an array."""
         where = dask.config.get("temporary-directory", None)
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="zvl-ingest-", dir=where))
-        whole = concatenated(self._held)
         written = {}
-        for number, (key, values) in enumerate(_arrays(whole).items()):
+        for number, (key, values) in enumerate(_arrays(block).items()):
             path = self._folder / f"{len(self._files)}-{number}.pickle"
             with path.open("wb") as file:
                 pickle.dump(values, file, protocol=5)
-            written[key] = (path, values[:0], len(values))
+            written[key] = (path, values[:0].copy(), len(values))  # a view would hold them all
         self._files.append(written)
-        self._rest.append(_with_arrays(whole, {key: values[:0] for key, values in _arrays(whole).items()}))
-        self._held, self._nbytes = [], 0
+        self._rest.append(_with_arrays(block, {key: like for key, (_, like, _) in written.items()}))
 
     def result(self) -> Loaded:
         """All of it; raises SelectionError if there is nothing."""
@@ -349,5 +359,6 @@ def _as_masked(values: Any, *, masked: bool) -> Any:
     return np.ma.MaskedArray(values) if masked else values
 
 
-def _nbytes(values: Any) -> int:
-    return int(values.nbytes) * (8 if values.dtype == object else 1)
+def _block_nbytes(block: Loaded) -> int:
+    """Bytes of the rows and links of a block; of text, about."""
+    return sum(int(values.nbytes) * (8 if values.dtype == object else 1) for values in _arrays(block).values())
