@@ -26,7 +26,7 @@ LOCKED = ("3.11", "3.12", "3.13")
 SMOKED = ("none", "obstore", "cloud", "all", "minimum")
 PARALLEL = ("-n", "2", "--dist", "loadfile")  # servers and clusters are shared by the tests of a file
 AZURITE = "azurite@3.35.0"  # for the tests
-FUZZED = ("tests/faults/test_fuzz_decoders.py", "tests/faults/test_fuzz_metadata.py")
+FUZZED = tuple(f"tests/faults/test_fuzz_{what}.py" for what in ("decoders", "files", "metadata"))
 DEVELOPED = ("--group", f"{ROOT / 'pyproject.toml'}:dev", "--editable", f"{ROOT}[all]")
 SOURCES = ("zarr_vectors_lazy", "tests", "benchmarks", "dev.py")
 
@@ -211,7 +211,7 @@ def browser(python: Python, rest: list[str]) -> None:
 
 
 def stress(python: Python, rest: list[str]) -> None:
-    """What takes long: 10,000 faults, 5,000 random inputs for each decoder (FAULTS, FUZZ and SEED say otherwise)."""
+    """What takes long: 10,000 faults, 5,000 inputs for each decoder and format; FAULTS, FUZZ, SEED say otherwise."""
     os.environ.setdefault("FUZZ", "5000")
     os.environ.setdefault("FAULTS", "10000")
     inside = full(python)

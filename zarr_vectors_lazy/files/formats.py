@@ -225,7 +225,10 @@ def relayed(path: Path, one: Format, done: str) -> Iterator[None]:
         raise error if str(path) in str(error) else FileError(f"{path}: {error}") from error
     except (ZVError, ImportError, MemoryError, Warning):  # warnings are errors where they are made so
         raise
-    except Exception as error:
+    except BaseException as error:
+        # A panic of a library in Rust is no Exception.
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         reason = str(error) or type(error).__name__
         raise FileError(f"{path} cannot be {done} as {one.name}: {reason}") from error
 

@@ -47,6 +47,7 @@ def system_of(crs: Any) -> Any:
 def load_las(path: Path, asked: Asked) -> Iterator[Loaded]:
     """Read LAS or LAZ in blocks: scaled coordinates in float64, and every other dimension of the point format."""
     laspy = library("laspy")
+    _check_counts(path)
     with laspy.open(path) as reader:
         header = reader.header
         names = [name for name in header.point_format.dimension_names if name not in ("X", "Y", "Z")]
@@ -72,6 +73,28 @@ def load_las(path: Path, asked: Asked) -> Iterator[Loaded]:
 
 
 load_laz = load_las
+
+
+def _check_counts(path: Path) -> None:
+    """Raise FileError if a file says of more records or chunks than it has bytes: its library believes what it says."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(375)
+        if head[:4] != b"LASF" or len(head) < 227:
+            raise FileError("this is no LAS file, which begins with 'LASF', or it is cut off")
+        start, records = np.frombuffer(head, "<u4", 2, 96).tolist()
+        more = int.from_bytes(head[243:247], "little") if head[25] > 3 else 0
+        said = {"records": (records, 54), "extended records": (more, 60)}
+        if head[104] & 128:  # compressed: the points begin with where the table of their chunks is
+            file.seek(start)
+            at = int.from_bytes(file.read(8), "little", signed=True)
+            file.seek(max(at if at >= 0 else size - 8, 0))
+            at = at if at >= 0 else int.from_bytes(file.read(8), "little", signed=True)
+            file.seek(max(at, 0) + 4)
+            said["chunks"] = (int.from_bytes(file.read(4), "little"), 1)
+    for what, (count, nbytes) in said.items():
+        if count * nbytes > size:
+            raise FileError(f"its header says {count} {what}, for which it is too short")
 
 
 def _system(header: Any) -> tuple[Any, tuple[str, ...]]:

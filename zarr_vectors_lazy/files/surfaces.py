@@ -1,5 +1,7 @@
 """Surfaces of brains: GIfTI and FreeSurfer's own files, by way of nibabel; millimetres."""
 
+import gzip
+import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,9 @@ POINTS, TRIANGLES, LABEL, NONE = (
     "NIFTI_INTENT_LABEL",
     "NIFTI_INTENT_NONE",
 )
+DIMENSIONALITY = re.compile(rb"""Dimensionality\s*=\s*["'](\d+)""")
+MAX_NDIM = 6
+TRIANGULAR = b"\xff\xff\xfe"  # how a FreeSurfer surface of triangles begins
 INFO = {"head": np.int64, "valid": str, "filename": str, "volume": np.int64} | dict.fromkeys(
     ("voxelsize", "xras", "yras", "zras", "cras"), np.float64
 )
@@ -29,7 +34,11 @@ INFO = {"head": np.int64, "valid": str, "filename": str, "volume": np.int64} | d
 def load_gifti(path: Path, asked: Asked) -> Loaded:
     """Read GIfTI: the surface, and every array that has a row for each of its vertices."""
     gifti = library("nibabel.gifti", "nibabel")
-    image = gifti.GiftiImage.from_filename(str(path))
+    data = path.read_bytes()
+    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    if any(int(found[1]) > MAX_NDIM for found in DIMENSIONALITY.finditer(data)):
+        raise FileError(f"an array of more than {MAX_NDIM} dimensions")  # which nibabel counts one by one
+    image = gifti.GiftiImage.from_bytes(data)
     points = image.get_arrays_from_intent(POINTS)
     triangles = image.get_arrays_from_intent(TRIANGLES)
     if not points:
@@ -155,6 +164,10 @@ def _array(gifti: Any, values: Array, intent: str, said: Mapping[str, Any]) -> A
 def load_freesurfer(path: Path, asked: Asked) -> Loaded:
     """Read a surface of FreeSurfer, in its own coordinates (surface RAS); what it says of its volume is its header."""
     surfaces = library("nibabel.freesurfer", "nibabel")
+    data = path.read_bytes()
+    begin = data.find(b"\n", data.find(b"\n") + 1) + 1
+    if data[:3] == TRIANGULAR and 12 * int(np.frombuffer(data, ">u4", 2, begin).sum(dtype=np.uint64)) > len(data):
+        raise FileError("it has fewer vertices and triangles than it says")  # nibabel would take memory for them
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that there is nothing said of the volume
         positions, faces, info, stamp = surfaces.read_geometry(str(path), read_metadata=True, read_stamp=True)
