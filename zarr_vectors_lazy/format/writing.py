@@ -16,7 +16,7 @@ from zarr_vectors_lazy.format.dictionary import (
 from zarr_vectors_lazy.format.encoding import MAX_PAYLOAD_NBYTES
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
 from zarr_vectors_lazy.format.v09.documents import cells_document, dump, group_document, marked_cells, root_attributes
-from zarr_vectors_lazy.format.v09.notes import kept, root_with_notes, with_notes
+from zarr_vectors_lazy.format.v09.notes import ANY, kept, root_with_notes, with_notes
 from zarr_vectors_lazy.format.v09.placement import MAX_PERMUTED, PlacedLinks, place_links
 from zarr_vectors_lazy.format.v09.reshard import (
     Resharding,
@@ -31,6 +31,7 @@ from zarr_vectors_lazy.format.v09.writing import Writing09
 from zarr_vectors_lazy.format.vectors import encode_rows, is_number, is_time, missing_codes
 
 __all__ = [
+    "ANY",
     "CURRENT",
     "MAX_PAYLOAD_NBYTES",
     "MAX_PERMUTED",

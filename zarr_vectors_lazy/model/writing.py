@@ -194,7 +194,7 @@ class Notes:
     root
         The source's root attributes; empty where there is no source.
     nodes
-        Attributes of the copy's other nodes by path that are not about layout.
+        Attributes of the copy's other nodes by path that are not about layout; the last part of a path may be ``*``.
     """
 
     root: Json = field(default_factory=dict)

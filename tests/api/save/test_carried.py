@@ -99,6 +99,8 @@ def source(request, tmp_path):
     )
     if request.param == "graph":
         note(path, "0/link_attributes/weight", **SAID)
+        for array in (path / "0/link_attributes/weight/0").glob("*/zarr.json"):
+            note(path, array.parent.relative_to(path), **SAID)
     doc = json.loads((path / "zarr.json").read_text())
     doc["attributes"]["multiscales"][0]["axes"][0]["long_name"] = "depth"
     doc["attributes"]["multiscales"][0]["name"] = "brain"
@@ -148,6 +150,9 @@ def test_all_that_is_said_is_carried(source, tmp_path):
         kept = [*ARRAYS, *(["link_attributes/weight"] if old.geometry_types == ("graph",) else [])]
         for array in kept:
             found = noted(out, f"0/{array}")
+            assert {key: found[key] for key in SAID} == SAID, (name, array)
+        for array in (out / "0/link_attributes/weight/0").glob("*/zarr.json"):
+            found = noted(out, array.parent.relative_to(out))
             assert {key: found[key] for key in SAID} == SAID, (name, array)
         rgb = noted(out, "0/vertex_attributes/rgb")
         assert rgb["channel_names"] == ["red", "green", "blue"]

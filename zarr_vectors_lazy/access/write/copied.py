@@ -11,7 +11,7 @@ from zarr_vectors_lazy.access.metadata import DOC, MetaTree
 from zarr_vectors_lazy.access.write.session import WriteSession
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found, Node
-from zarr_vectors_lazy.format.writing import dump, group_document, kept
+from zarr_vectors_lazy.format.writing import ANY, dump, group_document, kept
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.model.writing import Notes
 from zarr_vectors_lazy.requests import Get, Put
@@ -106,6 +106,8 @@ def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData
         found = kept(path, node.attributes) if node is not None else {}
         if found:
             nodes[f"{level}/{path}".rstrip("/")] = found
+    for level, of in levels.items():
+        nodes |= {f"{level}/{path}/{ANY}": said for path, said in _said_of_links(of) if said}
     documents = dict(_below(tree, [HEADERS]))
     for path, doc in documents.items():  # before anything is written
         _object_keys(path, doc)
@@ -123,6 +125,17 @@ def _paths(data: LevelData) -> list[str]:
     for name in data.link_attribute_names if data.deltas else ():
         found += [f"link_attributes/{name}", f"link_attributes/{name}/0"]
     return found
+
+
+def _said_of_links(data: LevelData) -> Iterator[tuple[str, Json]]:
+    """What the arrays of a link attribute say; a copy has others, cut by other offsets."""
+    family = data.links(0) if 0 in data.deltas and data.link_attribute_names else None
+    if family is None:
+        return
+    for name in data.link_attribute_names:
+        path, arrays = f"link_attributes/{name}/0", data.link_attribute(family, name).cells
+        if arrays:
+            yield path, kept(path, next(iter(arrays.values())).attributes)
 
 
 def _below(tree: MetaTree, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:

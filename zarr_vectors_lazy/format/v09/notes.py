@@ -33,6 +33,8 @@ CODED = frozenset({"encoding", "categories", "_FillValue"})
 DENSE = ("object_attributes/", "group_attributes/")
 STATED = ("channel_names", "ordered")
 """What writers state of an attribute and its source knows better."""
+ANY = "*"
+"""Name of whichever array there is in a folder, in the path of a note."""
 BLOCKS = ("zarr_vectors_level", OUR_KEY)
 OURS = ("aggregate",)
 """What we say of an attribute that is no stamp of its cells."""
@@ -53,7 +55,8 @@ def kept(path: str, attributes: Json) -> Json:
 def with_notes(put: Put, notes: Notes) -> Put:
     """Return the document of a node of a copy with what it keeps."""
     path, _, name = put.key.rpartition("/")
-    found = notes.nodes.get(path) if name == DOC else None
+    family = path.rpartition("/")[0]
+    found = notes.nodes.get(path) or notes.nodes.get(f"{family}/{ANY}") if name == DOC else None
     if not found:
         return put
     doc = json.loads(bytes(put.data))
