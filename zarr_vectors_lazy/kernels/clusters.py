@@ -1,8 +1,12 @@
 """Connected vertices."""
 
+from itertools import combinations
+
 import numpy as np
 
 from zarr_vectors_lazy.types import IntArray
+
+FEW_ENDS = 4  # of a record, which are compared pair by pair
 
 
 def components(n: int, edges: IntArray) -> IntArray:
@@ -56,7 +60,11 @@ def smallest_first(faces: IntArray) -> IntArray:
 
 def proper(records: IntArray) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     """(E,) whether all ends of a record (E, W) differ."""
-    if records.shape[1] == 2:
-        return np.asarray(records[:, 0] != records[:, 1])
+    width = records.shape[1]
+    if width <= FEW_ENDS:
+        found = np.ones(len(records), np.bool_)
+        for one, other in combinations(range(width), 2):
+            found &= records[:, one] != records[:, other]
+        return found
     ranked = np.sort(records, axis=1)
     return np.asarray((ranked[:, 1:] != ranked[:, :-1]).all(axis=1))

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+
 from zarr_vectors_lazy.types import IntArray, Json
 
 CrossStorage: TypeAlias = Literal["none", "implicit", "explicit"]
@@ -89,3 +91,19 @@ class Pieces:
     owners: IntArray | None = None
     first: IntArray | None = None
     last: IntArray | None = None
+
+    def bridges(self) -> IntArray:
+        """(B, 2) rows between which paths go from a piece to the next."""
+        assert self.owners is not None
+        assert self.first is not None
+        assert self.last is not None
+        one, other = following(self.owners, self.first, self.last)
+        return np.stack([self.starts[one + 1] - 1, self.starts[other]], axis=1)
+
+
+def following(owners: IntArray, first: IntArray, last: IntArray) -> tuple[IntArray, IntArray]:
+    """Pieces of which one follows the other on the path of an object: numbers of the one, and of the other."""
+    order = np.argsort(owners * (int(last.max(initial=0)) + 2) + first, kind="stable")
+    one, other = order[:-1], order[1:]
+    meet = np.flatnonzero((owners[one] == owners[other]) & (last[one] + 1 == first[other]))
+    return one[meet], other[meet]

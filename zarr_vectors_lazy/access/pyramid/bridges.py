@@ -4,98 +4,69 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zarr_vectors_lazy.access.pyramid.cells import Outbox, Payload, encode, read_records, record_key
+from zarr_vectors_lazy.access.pyramid.cells import Outbox, encode, read_records, record_key
+from zarr_vectors_lazy.access.pyramid.make import link_payloads
 from zarr_vectors_lazy.access.pyramid.owners import Owners, read_owners
 from zarr_vectors_lazy.access.pyramid.pieces import FIRST, LAST, OWNER, START, STOP, read_pieces
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
 from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun
-from zarr_vectors_lazy.format.writing import CURRENT, place_links
-from zarr_vectors_lazy.model.pyramid import ChunkKey, ChunkRecord
+from zarr_vectors_lazy.model.chunks import distinct_chunks
+from zarr_vectors_lazy.model.pyramid import ChunkRecord, following
 from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.types import ChunkCoords, IntArray
 
 
-def bridge_part(
-    step: Step, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]], *_: object
-) -> list[ChunkRecord]:
-    """Task: link the pieces of some coarse chunks to those that precede and follow them.
+def bridge_part(step: Step, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]]) -> list[ChunkRecord]:
+    """Task: link the pieces of some coarse chunks to those in later parts that precede and follow them.
 
-    A link is stored with the lower of its two chunks, and is written by the task of that chunk alone.
+    A link is stored with the lower of its two chunks, and parts are cut from the chunks in ascending order; the task
+    that made a part has linked what lies in it.
     """
-    assert step.index is not None
-    backend = connect(step.source.spec)
-    owners = read_owners(step, begun.build)
-    alive = {record.chunk for group in records for record in group if record.rows}
-    keys = [part.key(i) for i in range(len(part)) if part.key(i) in alive]
-    journal = record_key(step.level, LINKS, part.key(0))
+    backend, journal = connect(step.source.spec), record_key(step.level, LINKS, part.key(0))
     found = read_records(backend, journal) if begun.resumed else {}
-    outbox = Outbox(backend, journal, found)
-    todo = [key for key in keys if key not in found]
-    tables = dict(zip(todo, read_pieces(backend, step.level, todo), strict=True))
-    later = {key: _later(step, owners, key, tables[key]) & alive for key in todo}
-    others = sorted(set().union(*later.values()) - set(todo))
-    tables |= dict(zip(others, read_pieces(backend, step.level, others), strict=True))
-    made = dict(found)
-    for key in todo:
-        made[key] = _bridge(step, key, sorted(later[key]), tables, outbox)
+    alive = {record.chunk for group in records for record in group if record.rows}
+    keys = [key for i in range(len(part)) if (key := part.key(i)) in alive]
+    if not keys or all(key in found for key in keys):
+        return list(found.values())
+    tables = read_pieces(backend, step.level, keys)
+    later = [
+        key for key in _later(step, read_owners(step, begun.build), keys[-1], np.concatenate(tables)) if key in alive
+    ]
+    tables += read_pieces(backend, step.level, later)
+    coords = np.asarray([*keys, *later], np.int64)
+    sizes = [int(table[:, STOP].max(initial=0)) for table in tables]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    table = np.concatenate(tables)
+    chunk = np.repeat(np.arange(len(tables)), [len(found) for found in tables])
+    one, other = following(table[:, OWNER], table[:, FIRST], table[:, LAST])
+    across = (chunk[one] < len(keys)) != (chunk[other] < len(keys))
+    one, other = one[across], other[across]
+    ends = np.stack([starts[chunk[one]] + table[one, STOP] - 1, starts[chunk[other]] + table[other, START]], axis=1)
+    stored = [i if i < len(keys) else -1 for i in range(len(coords))]
+    payloads = link_payloads(step, coords, starts, ends, stored, len(keys))
+    outbox, made = Outbox(backend, journal, found), dict(found)
+    for key, of_chunk in zip(keys, payloads, strict=True):
+        if key not in found:
+            encoded = [encode(payload, step.grid, step.encoding) for payload in of_chunk]
+            made[key] = ChunkRecord(key, len(encoded), tuple(record for _, record in encoded))
+            outbox.add([put for put, _ in encoded], made[key])
     outbox.flush()
-    return [made[key] for key in keys]
+    return list(made.values())
 
 
-def _later(step: Step, owners: Owners, key: ChunkKey, mine: IntArray) -> set[ChunkKey]:
-    """Chunks above this one in which its paths go on, or come from."""
-    coarse = step.parent(owners.table.coords)
-    found: set[ChunkKey] = set()
+def _later(step: Step, owners: Owners, last: Sequence[int], mine: IntArray) -> list[tuple[int, ...]]:
+    """Chunks after a part's ``last`` in which its paths go on, or come from, ascending."""
+    entries = []
     for column, towards in ((LAST, 1), (FIRST, -1)):
         place = mine[:, column] + towards
         inside = (place >= 0) & (place < owners.lengths[mine[:, OWNER]])
-        entries = owners.offsets[mine[inside, OWNER]] + place[inside]
-        chunks = np.unique(owners.chunk_of[entries])
-        found |= {chunk for chunk in map(tuple, coarse[chunks].tolist()) if chunk > key}
-    return found
+        entries.append(owners.offsets[mine[inside, OWNER]] + place[inside])
+    used = np.zeros(len(owners.table), np.bool_)
+    used[owners.chunk_of[np.concatenate(entries)]] = True
+    return after(step.parent(owners.table.coords[used]), last)
 
 
-def _bridge(
-    step: Step, key: ChunkKey, later: list[ChunkKey], tables: dict[ChunkKey, IntArray], outbox: Outbox
-) -> ChunkRecord:
-    ends = [_meeting(tables[key], tables[chunk], number + 1) for number, chunk in enumerate(later)]
-    joined = np.concatenate([np.empty((0, 6), np.int64), *ends])
-    joined = joined[np.lexsort((joined[:, 1], joined[:, 0]))]
-    puts, cells = [], []
-    coords = np.asarray([key, *later], np.int64)
-    placed = place_links(joined[:, 2:4], joined[:, 4:6], coords)
-    for cell, segment in enumerate(placed.segments):
-        assert placed.sources[cell] == 0
-        count = int(placed.bounds[cell + 1] - placed.bounds[cell])
-        payload = Payload(step.level, CURRENT.link_path(0, segment), key, count, placed.payload(cell))
-        put, record = encode(payload, step.grid, step.encoding)
-        puts.append(put)
-        cells.append(record)
-    made = ChunkRecord(key, len(joined), tuple(cells))
-    outbox.add(puts, made)
-    return made
-
-
-def _meeting(mine: IntArray, other: IntArray, number: int) -> IntArray:
-    """Links of this chunk's pieces and those of chunk ``number``: object, place, both chunks, both rows; path order."""
-    onward = _pairs(mine[:, [OWNER, LAST]], other[:, [OWNER, FIRST]])
-    back = _pairs(other[:, [OWNER, LAST]], mine[:, [OWNER, FIRST]])
-    parts = []
-    for (left, right), (a, b), (one, two) in ((onward, (mine, other), (0, number)), (back, (other, mine), (number, 0))):
-        n = np.ones(len(left), np.int64)
-        rows = (a[left, OWNER], a[left, LAST], one * n, two * n, a[left, STOP] - 1, b[right, START])
-        parts.append(np.stack(rows, axis=1))
-    return np.concatenate(parts)
-
-
-def _pairs(ends: IntArray, begins: IntArray) -> tuple[IntArray, IntArray]:
-    """Rows of (object, last) and of (object, first) of which the second follows the first."""
-    span = max(int(ends[:, 1].max(initial=0)), int(begins[:, 1].max(initial=0))) + 2
-    wanted, there = ends[:, 0] * span + ends[:, 1] + 1, begins[:, 0] * span + begins[:, 1]
-    order = np.argsort(there, kind="stable")
-    at = np.searchsorted(there[order], wanted)
-    at[at == len(there)] = 0
-    if not len(there):
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    hit = there[order][at] == wanted
-    return np.flatnonzero(hit), order[at[hit]]
+def after(chunks: ChunkCoords, last: Sequence[int]) -> list[tuple[int, ...]]:
+    """Different ones of some chunks that come after ``last``, ascending."""
+    found = map(tuple, distinct_chunks(chunks)[0].coords.tolist())
+    return [key for key in found if key > tuple(last)]

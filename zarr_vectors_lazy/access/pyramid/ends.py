@@ -44,10 +44,10 @@ class LinkIndex:
 
 
 def _incident(offsets: IntArray, table: ChunkTable, chunks: ChunkCoords) -> ChunkCoords:
-    ends = [np.zeros((1, chunks.shape[1]), np.int64), offsets]
-    at = [table.find(chunks - offset) for offset in np.concatenate(ends)]
-    rows = np.unique(np.concatenate(at))
-    return table.coords[rows[rows >= 0]]
+    ends = np.concatenate([np.zeros((1, chunks.shape[1]), np.int64), offsets])
+    named = np.zeros(len(table) + 1, np.bool_)
+    named[table.find((chunks[None] - ends[:, None]).reshape(-1, chunks.shape[1]))] = True  # the last: no such cell
+    return table.coords[named[:-1]]
 
 
 def written_links(step: Step, records: Sequence[Sequence[ChunkRecord]]) -> LinkIndex:
@@ -139,6 +139,10 @@ class EndCells:
         inside = table.find(self.chunks) >= 0
         masks = [np.asarray(inside[ends].all(axis=1)) for ends in self.ends]
         return self._take(masks), self._take([~mask for mask in masks])
+
+    def without(self, chunks: BoolArray) -> "EndCells":
+        """Those that name none of some of the chunks; (m,) which."""
+        return self._take([~np.asarray(chunks[ends].any(axis=1)) for ends in self.ends])
 
     def _take(self, masks: Sequence[BoolArray]) -> "EndCells":
         coords = tuple(cells[mask] for cells, mask in zip(self.coords, masks, strict=True))

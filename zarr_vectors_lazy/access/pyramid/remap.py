@@ -18,7 +18,7 @@ from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun, alive_part
 from zarr_vectors_lazy.model.chunks import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.pyramid import ChunkRecord
 from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.types import ChunkCoords, IntArray
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 
 def remap_part(
@@ -46,6 +46,8 @@ def remap_part(
     work = alive_part(part, below)
     cells = EndCells.of(step, work, links)
     across = cells.parted(ChunkTable(work.fine))[1]
+    if not step.directed:  # stored with the lowest of their chunks, and parts are cut from these in ascending order
+        across = across.without(_before(step.parent(cells.chunks), part.chunks[:1]))
     if all(key in found for key in keys) or not len(across.named()):
         return list(found.values())
     ends = (cells if step.kind == "tree" else across).read(step)
@@ -66,6 +68,12 @@ def remap_part(
         outbox.add([put for put, _ in encoded], made[key])
     outbox.flush()
     return list(made.values())
+
+
+def _before(chunks: ChunkCoords, first: ChunkCoords) -> BoolArray:
+    """(n,) which chunks come before one."""
+    number = distinct_chunks(np.concatenate([first, chunks]))[1]
+    return np.asarray(number[1:] < number[0])
 
 
 def _coarse_ends(

@@ -196,8 +196,8 @@ def _delete_documents_first(backend: Backend, folder: str) -> None:
 def _delete_if_bare(backend: Backend, folder: str) -> None:
     """Delete a group in which nothing is left, and of which nothing is said."""
     key = f"{folder}/{DOC}"
-    sizes, raw = fetch(backend, [ListSizes(folder), Get(key)])
-    if raw is not None and set(sizes) == {key} and not json.loads(bytes(raw)).get("attributes"):
+    names, raw = fetch(backend, [ListDir(folder, required=False), Get(key)])
+    if raw is not None and set(names or ()) == {DOC} and not json.loads(bytes(raw)).get("attributes"):
         fetch(backend, [Delete((key,))])
 
 

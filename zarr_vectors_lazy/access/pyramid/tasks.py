@@ -75,8 +75,8 @@ def coarsen_part(
     keys = [part.key(i) for i in range(len(part))]
     journal = record_key(step.level, CELLS, keys[0])
     found = read_records(backend, journal) if begun.resumed else {}
-    if step.linked and not all(key in found for key in keys):
-        found = {}  # its links need all of them
+    if (step.linked or step.kind == "paths") and not all(key in found for key in keys):
+        found = {}  # links between them need all of them
     work = alive_part(part.take([i for i, key in enumerate(keys) if key not in found]), below)
     outbox = Outbox(backend, journal, found)
     made = dict(found)
@@ -126,6 +126,8 @@ def _coarsen(
         rows, roots = tree_edges(fine, rows)
     joined = join(step, part, fine, begun, threshold, rows, roots)
     inner: list[list[Payload]] = [[] for _ in range(len(part))]
+    if step.kind == "paths" and len(part) > 1:
+        inner = link_payloads(step, part.chunks, joined.rows, joined.pieces.bridges(), range(len(part)), len(part))
     if rows is not None:
         inner = _inner_links(step, part, fine, joined, rows)
         for i, put in map_puts(step, fine, joined, across.named()):

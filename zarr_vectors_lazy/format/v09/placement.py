@@ -116,18 +116,20 @@ def place_links(
 
 def _canonical(chunks: IntArray, rows: IntArray, inside: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
     """Endpoints sorted by (chunk, row), and the code of the permutation; records inside a chunk stay as given."""
-    width = chunks.shape[1]
-    sigma = np.lexsort((rows, chunks), axis=1)
-    sigma[inside] = np.arange(width)
-    codes = np.zeros(len(chunks), np.int64)
-    if not inside.all():
-        if width > MAX_PERMUTED:
-            raise SelectionError(
-                f"{(~inside).sum()} links of {width} ends lie in several chunks; the format has no order for more than "
-                f"{MAX_PERMUTED} ends: choose a larger chunk_shape"
-            )
-        codes[~inside] = lehmer_codes(sigma[~inside])
-    return np.take_along_axis(chunks, sigma, 1), np.take_along_axis(rows, sigma, 1), codes
+    width, codes, across = chunks.shape[1], np.zeros(len(chunks), np.int64), np.flatnonzero(~inside)
+    if not len(across):
+        return chunks, rows, codes
+    if width > MAX_PERMUTED:
+        raise SelectionError(
+            f"{len(across)} links of {width} ends lie in several chunks; the format has no order for more than "
+            f"{MAX_PERMUTED} ends: choose a larger chunk_shape"
+        )
+    chunks, rows = chunks.copy(), rows.copy()
+    sigma = np.lexsort((rows[across], chunks[across]), axis=1)
+    codes[across] = lehmer_codes(sigma)
+    for ends in (chunks, rows):
+        ends[across] = np.take_along_axis(ends[across], sigma, 1)
+    return chunks, rows, codes
 
 
 def lehmer_codes(sigma: IntArray) -> IntArray:
