@@ -7,7 +7,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.pyramid.read import FineRows
 from zarr_vectors_lazy.access.pyramid.step import EndSegment, Part, Step
-from zarr_vectors_lazy.access.read import read_batch, read_links
+from zarr_vectors_lazy.access.read import read_batch, read_link_run
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.writing import CURRENT
@@ -172,10 +172,11 @@ class EndCells:
         raws = read_batch(step.source, wanted)
         at, rows = [np.empty((0, step.width), np.int64)], [np.empty((0, step.width), np.int64)]
         for i, (segment, cells, ends) in enumerate(zip(self.segments, self.coords, self.ends, strict=True)):
-            for row, coord in enumerate(cells.tolist()):
-                records = read_links(step.source, segment.spec, coord, raws[str(i), row], segment.coding)
-                at.append(ends[row][records[:, 0]])
-                rows.append(records[:, 1])
+            mine = [raws[str(i), row] for row in range(len(cells))]
+            slots, found, counts = read_link_run(step.source, segment.spec, cells, mine, segment.coding)
+            chunk = np.repeat(ends, counts, axis=0)
+            at.append(chunk[:, slots[0]] if len(slots) == 1 else np.take_along_axis(chunk, slots, axis=1))
+            rows.append(found)
         return Ends(self.chunks, np.concatenate(at), np.concatenate(rows))
 
 

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.access.attributes import column_values
+from zarr_vectors_lazy.access.attributes import column_run
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
-from zarr_vectors_lazy.access.read import read_attribute, read_batch, read_fragments, read_vertices
+from zarr_vectors_lazy.access.read import read_batch, read_fragment_run, read_row_run
 from zarr_vectors_lazy.access.wanted import Wanted
-from zarr_vectors_lazy.errors import CorruptChunkError
 from zarr_vectors_lazy.model.arrays import CellSpec
-from zarr_vectors_lazy.model.chunks import dotted
-from zarr_vectors_lazy.model.objects import FragmentRun, join_fragments
+from zarr_vectors_lazy.model.objects import FragmentRun
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Raw, Vertices
 
 VERTICES, FRAGMENTS, WEIGHTS = "vertices", "fragments", "weights"
@@ -92,57 +90,27 @@ def decode_rows(step: Step, part: Part, raws: Mapping[tuple[str, int], Raw]) -> 
         If a cell is missing or undecodable, an attribute has another number of rows, or fragments name rows that are
         not there.
     """
-    source, keys = step.source, list(map(tuple, part.fine.tolist()))
-    positions = [read_vertices(source, step.vertices, key, raws[VERTICES, i], None) for i, key in enumerate(keys)]
-    counts = [len(found) for found in positions]
-    starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    weights = None
+    source, chunks, everything = step.source, part.fine, range(len(part.fine))
+    shape = step.vertices.row_shape
+    assert shape is not None
+    positions, starts = read_row_run(source, step.vertices, chunks, [raws[VERTICES, i] for i in everything], shape)
+    weights, fragments, values = None, None, {}
     if step.weights is not None:
-        weights = [
-            read_attribute(source, step.weights, key, raws[WEIGHTS, i], (), count)
-            for i, (key, count) in enumerate(zip(keys, counts, strict=True))
-        ]
-    values = {}
+        cells, counts = [raws[WEIGHTS, i] for i in everything], np.diff(starts)
+        weights = read_row_run(source, step.weights, chunks, cells, (), counts)[0].astype(np.int64, copy=False)
+    if step.fragments is not None:
+        fragments = read_fragment_run(source, step.fragments, chunks, [raws[FRAGMENTS, i] for i in everything], starts)
     for item in step.attributes:
         missing, member = part.missing.get(item.name), f"attribute:{item.name}"
-        values[item.name] = _joined(
-            [
-                column_values(item.column, key, n, missing is None or not missing[i], raws.get((member, i)), None)
-                for i, (key, n) in enumerate(zip(keys, counts, strict=True))
-            ]
-        )
+        present = (np.ones(len(chunks), np.bool_) if missing is None else ~missing).tolist()
+        listed = [raws[member, i] for i, there in enumerate(present) if there and (member, i) in raws]
+        values[item.name] = column_run(item.column, chunks, starts, present, listed)
     return FineRows(
-        chunks=part.fine,
+        chunks=chunks,
         bounds=part.bounds,
         starts=starts,
-        positions=_joined(positions),
-        weights=None if weights is None else _joined(weights).astype(np.int64, copy=False),
+        positions=positions,
+        weights=weights,
         values=values,
-        fragments=None if step.fragments is None else read_fragment_index(step, part.fine, raws, starts),
+        fragments=fragments,
     )
-
-
-def read_fragment_index(
-    step: Step, chunks: ChunkCoords, raws: Mapping[tuple[str, int], Raw], starts: IntArray
-) -> FragmentRun:
-    """Fragments of some finer chunks, whose rows begin at ``starts``."""
-    assert step.fragments is not None
-    parts = [
-        read_fragments(step.source, step.fragments, chunk, raws[FRAGMENTS, i])
-        for i, chunk in enumerate(chunks.tolist())
-    ]
-    run = join_fragments(parts, starts)
-    wrong = run.outside()
-    if wrong is not None:
-        raise CorruptChunkError(
-            f"fragments name row {wrong[1]}, which the chunk does not have",
-            level=step.source.level,
-            array=step.fragments.path,
-            chunk=dotted(chunks[wrong[0]]),
-            url=step.source.spec.url,
-        )
-    return run
-
-
-def _joined(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
