@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 
-from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.types import BoolArray, IntArray
 
 FEW_ENDS = 4  # of a record, which are compared pair by pair
 
@@ -41,7 +41,8 @@ def distinct_rows(rows: IntArray) -> IntArray:
         key = rows[:, 0]
         for column in rows.T[1:]:
             key = key * bound + column
-        key = np.unique(key)
+        key = np.sort(key)
+        key = key[np.concatenate([[True], key[1:] != key[:-1]])]
         out = np.empty((len(key), rows.shape[1]), np.int64)
         for at in reversed(range(rows.shape[1])):
             key, out[:, at] = np.divmod(key, bound)
@@ -51,6 +52,14 @@ def distinct_rows(rows: IntArray) -> IntArray:
     return first
 
 
+def every(mask: BoolArray) -> BoolArray:
+    """(E,) whether all of a few columns hold, (E, W); many times faster than NumPy's ``all`` along short rows."""
+    found = mask[:, 0].copy() if mask.shape[1] else np.ones(len(mask), np.bool_)
+    for column in mask.T[1:]:
+        found &= column
+    return found
+
+
 def smallest_first(faces: IntArray) -> IntArray:
     """Faces (F, W) rotated so that their smallest corner leads; winding kept."""
     width = faces.shape[1]
@@ -58,7 +67,7 @@ def smallest_first(faces: IntArray) -> IntArray:
     return np.take_along_axis(faces, (shift[:, None] + np.arange(width)) % width, axis=1)
 
 
-def proper(records: IntArray) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def proper(records: IntArray) -> BoolArray:
     """(E,) whether all ends of a record (E, W) differ."""
     width = records.shape[1]
     if width <= FEW_ENDS:

@@ -202,5 +202,5 @@ def one_of_each(step: Step, ids: IntArray) -> IntArray:
     if step.kind == "faces":
         ids = smallest_first(ids)
     elif step.kind == "graph" and not step.directed:
-        ids = np.stack([ids.min(axis=1, initial=2**62), ids.max(axis=1, initial=-1)], axis=1)
+        ids = np.stack([np.minimum(ids[:, 0], ids[:, 1]), np.maximum(ids[:, 0], ids[:, 1])], axis=1)
     return distinct_rows(ids)

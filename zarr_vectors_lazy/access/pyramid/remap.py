@@ -15,6 +15,7 @@ from zarr_vectors_lazy.access.pyramid.make import link_payloads
 from zarr_vectors_lazy.access.pyramid.maps import read_maps
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
 from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun, alive_part
+from zarr_vectors_lazy.kernels.clusters import every
 from zarr_vectors_lazy.model.chunks import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.pyramid import ChunkRecord
 from zarr_vectors_lazy.storage.connect import connect
@@ -50,11 +51,9 @@ def remap_part(
         across = across.without(_before(step.parent(cells.chunks), part.chunks[:1]))
     if all(key in found for key in keys) or not len(across.named()):
         return list(found.values())
-    ends = (cells if step.kind == "tree" else across).read(step)
+    ends = across.read(step)
     if step.kind == "tree":
         ends = last_of_each_child(ends)
-        mine = ChunkTable(work.fine).find(ends.chunks) >= 0
-        ends = ends.take(np.flatnonzero(~mine[ends.at].all(axis=1)))
     coords, starts, became = _coarse_ends(step, ends.chunks, ends.at, ends.rows)
     owners = ChunkTable(part.chunks).find(coords).tolist()
     payloads = link_payloads(step, coords, starts, became, owners, len(part))
@@ -94,5 +93,5 @@ def _coarse_ends(
     most = np.zeros(len(table), np.int64)
     np.maximum.at(most, number[used], [int(found.max(initial=-1)) + 1 for found in maps])
     starts = np.concatenate([[0], np.cumsum(most)])
-    kept = (row >= 0).all(axis=1)
+    kept = every(row >= 0)
     return table.coords, starts, starts[number[at[kept]]] + row[kept]

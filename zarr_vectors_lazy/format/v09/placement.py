@@ -91,13 +91,17 @@ def place_links(
         For ``delta != 0``: (C', K) chunks of the other level, and (C, K) where each chunk of this level lies there.
     """
     width, rank = chunks.shape[1], coords.shape[1]
-    inside = np.all(chunks == chunks[:, :1], axis=1) if delta == 0 else np.zeros(len(chunks), np.bool_)
+    inside = np.full(len(chunks), delta == 0)
+    for column in chunks.T[1:] if delta == 0 else ():
+        inside &= column == chunks[:, 0]
     codes = np.zeros(len(chunks), np.int64)
     if delta == 0 and not directed and width > 1:
         chunks, rows, codes = _canonical(chunks, rows, inside)
     group, first = _group(chunks, max(len(coords), 0 if other is None else len(other)))
-    order = np.argsort(group, kind="stable")
-    bounds = np.searchsorted(group[order], np.arange(len(first) + 1))
+    order = np.argsort(
+        group.astype(np.uint16) if len(first) <= 2**16 else group, kind="stable"
+    )  # the first: radix sort
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(first)))]).astype(np.int64)
     ends = chunks[first]
     base = coords if anchors is None else anchors
     offsets = (coords if other is None else other)[ends[:, 1:]] - base[ends[:, :1]]
@@ -144,12 +148,22 @@ def lehmer_codes(sigma: IntArray) -> IntArray:
 
 def _group(chunks: IntArray, total: int) -> tuple[IntArray, IntArray]:
     """Number of the combination of chunks of each record, lexicographic, and the first record of each."""
-    group = chunks[:, 0].astype(np.int64)
+    total = max(total, 1)
+    group, count = _ranked(chunks[:, 0].astype(np.int64), total)
     for column in chunks.T[1:]:
-        _, group = np.unique(group, return_inverse=True)
-        group = group.reshape(-1) * max(total, 1) + column
-    _, first, group = np.unique(group, return_index=True, return_inverse=True)
-    return group.reshape(-1), first
+        group, count = _ranked(group * total + column, count * total)
+    first = np.empty(count, np.int64)
+    first[group[::-1]] = np.arange(len(group))[::-1]  # of several the last to be assigned is the first
+    return group, first
+
+
+def _ranked(values: IntArray, bound: int) -> tuple[IntArray, int]:
+    """Rank of each of some numbers below ``bound`` among the different ones, and how many these are."""
+    if bound <= 4 * len(values) + 1024:
+        there = np.bincount(values, minlength=bound) > 0
+        return (np.cumsum(there) - 1)[values], int(there.sum())
+    found, rank = np.unique(values, return_inverse=True)
+    return rank.reshape(-1), len(found)
 
 
 def _names(offsets: IntArray, rank: int) -> list[str]:

@@ -86,11 +86,13 @@ class LocalBackend(Backend):
         for key in keys:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(self._path(key))
-        root = Path(self.url)
-        folders = {folder for key in keys for folder in (root / key).parents if folder.is_relative_to(root)} - {root}
-        for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
+        folders: set[str] = set()
+        for key in keys:
+            while (key := key.rpartition("/")[0]) and key not in folders:
+                folders.add(key)
+        for folder in sorted(folders, key=lambda name: name.count("/"), reverse=True):
             with contextlib.suppress(OSError):  # what is not empty stays
-                folder.rmdir()
+                os.rmdir(self._path(folder))
         record("delete", keys[0] if keys else "", 0)
 
     def _names(self, prefix: str) -> tuple[str, ...]:
@@ -102,12 +104,11 @@ class LocalBackend(Backend):
         return names
 
     def _sizes(self, prefix: str) -> dict[str, int]:
-        root = Path(self.url)
-        sizes = {
-            (file := Path(folder, name)).relative_to(root).as_posix(): file.stat().st_size
-            for folder, _, names in os.walk(root / prefix, onerror=_raise_unless_missing, followlinks=True)
-            for name in names
-        }
+        root, sizes = Path(self.url), {}
+        for folder, _, names in os.walk(root / prefix, onerror=_raise_unless_missing, followlinks=True):
+            below = Path(folder).relative_to(root).as_posix()
+            for name in names:
+                sizes[name if below == "." else f"{below}/{name}"] = os.stat(os.path.join(folder, name)).st_size
         record("list", prefix, 0)
         return sizes
 
