@@ -139,7 +139,7 @@ def test_all_that_is_said_is_carried(source, tmp_path):
         assert new.attrs["other"] == "thing"
         block, before = new.attrs["zarr_vectors"], old.attrs["zarr_vectors"]
         assert (block["new_field"], block["attribute_specs"]) == ({"deep": [1]}, before["attribute_specs"])
-        assert "shard_shape" not in block
+        assert block["shard_shape"] == 3  # of arrays that are added later
         multiscale, ome = new.attrs["multiscales"][0], new.attrs["ome"]
         assert (multiscale["name"], multiscale["axes"]) == ("brain", old.attrs["multiscales"][0]["axes"])
         assert (ome["publisher"], ome["nodes"][-1]["type"], ome["nodes"][0]) == (
@@ -216,6 +216,19 @@ def test_arrays_of_headers_that_are_none_are_refused(tmp_path, wrong):
     file.write_text(json.dumps(json.loads(file.read_text()) | wrong))
     with pytest.raises(zvl.errors.FormatError, match=r"an array of headers has .*headers/trk"):
         zvl.rechunk(tmp_path / "source.zv", tmp_path / "new", chunk_shape=30)
+
+
+def test_vertices_that_no_path_goes_through_are_named(tmp_path):
+    lines(tmp_path / "source.zv")
+    note(
+        tmp_path / "source.zv", "0/object_index", num_objects=8, num_present=8
+    )  # as an append leaves it that was killed
+    old = zvl.open_zv(tmp_path / "source.zv")[0]
+    assert zvl.rechunk(tmp_path / "source.zv", tmp_path / "new", chunk_shape=30)["left_out"] == [
+        "40 vertices of no object"
+    ]
+    assert old.sel(objects=[0, 3]).save(tmp_path / "part")["left_out"] == []
+    assert zvl.open_zv(tmp_path / "new")[0].objects.ids.tolist() == list(range(8))
 
 
 def test_levels_that_are_built_keep_what_the_root_says(source):

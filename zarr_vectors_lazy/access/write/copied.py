@@ -4,7 +4,6 @@ import itertools
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.metadata import DOC, MetaTree
@@ -170,8 +169,3 @@ def left_out(data: LevelData, levels: Iterable[int], *, links: bool, objects: bo
     if not links and 0 in data.deltas:
         found |= {f"{level}/link_attributes/{name}" for name in data.link_attribute_names}
     return sorted(found)
-
-
-def joined(summary: Mapping[Any, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Return what a writer returns, and what a copy left out."""
-    return {**summary, "left_out": list(names)}

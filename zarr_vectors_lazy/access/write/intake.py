@@ -36,6 +36,8 @@ class Block:
         (paths,) object id of each; None: as they come.
     along
         (n,) place of each row along all paths, where rows do not come path by path; ``owners`` are object ids then.
+    left
+        Rows of the input that no path goes through: they are not among these.
     """
 
     positions: Vertices
@@ -45,6 +47,7 @@ class Block:
     paths: int = 0
     ids: IntArray | None = None
     along: IntArray | None = None
+    left: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -71,6 +74,8 @@ class Tally:
         Attributes of text and whole numbers of which a value is missing.
     taken
         Attributes of whole numbers of which one is `missing_integer`.
+    left
+        Rows that no path goes through.
     """
 
     coords: ChunkCoords
@@ -85,6 +90,7 @@ class Tally:
     categories: Mapping[str, Mapping[int, np.ndarray[Any, Any]]]
     missing: frozenset[str]
     taken: frozenset[str]
+    left: int = 0
 
 
 Reader: TypeAlias = Callable[..., Block | None]
@@ -264,6 +270,7 @@ def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Flo
             if column.dictionary is not None and (column.dictionary.plain or (column.values < 0).any())
         ),
         taken=frozenset(name for name, column in block.attributes.items() if _has_fill(column)),
+        left=block.left,
     )
 
 
@@ -315,6 +322,7 @@ def merge_tallies(tallies: Sequence[Tally], paths: bool) -> Tally:
         categories=categories,
         missing=frozenset().union(*(tally.missing for tally in tallies)),
         taken=frozenset().union(*(tally.taken for tally in tallies)),
+        left=sum(tally.left for tally in tallies),
     )
 
 

@@ -97,6 +97,8 @@ class WriteJob:
         Whether to show a bar.
     copied
         What it has of a store that it is a copy of, besides rows.
+    left
+        Rows of the input that no path goes through.
     """
 
     spec: StoreSpec
@@ -113,6 +115,7 @@ class WriteJob:
     aggregate: dict[str, Rule | None] = field(default_factory=dict)
     progress: bool = False
     copied: Copied | None = None
+    left: int = 0
 
     @property
     def grid(self) -> Grid:

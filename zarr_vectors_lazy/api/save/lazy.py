@@ -3,7 +3,7 @@
 A path that the selection interrupts becomes one path for each run of its selected vertices.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,18 +12,20 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.access.objects import rows_of_ids
-from zarr_vectors_lazy.access.write.copied import read_copied
+from zarr_vectors_lazy.access.write.copied import left_out, read_copied
 from zarr_vectors_lazy.access.write.intake import Tally, layout
+from zarr_vectors_lazy.access.write.job import Prepared
 from zarr_vectors_lazy.api.save.linked import linked_level
 from zarr_vectors_lazy.api.save.rows import path_rows, point_rows
 from zarr_vectors_lazy.api.save.tables import object_tables
 from zarr_vectors_lazy.api.write import summaries
-from zarr_vectors_lazy.api.write.job import Options, Shape
+from zarr_vectors_lazy.api.write.job import Options, Shape, Summary
 from zarr_vectors_lazy.api.write.out_of_core import Source, Tables, write_source
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.kernels.intervals import ids_of_intervals
 from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.writing import LevelRecord
 from zarr_vectors_lazy.plan.blocks import UpTo
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
@@ -49,10 +51,15 @@ GIVEN = {
 }
 
 
-def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any]) -> Any:
+def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any], remade: Iterable[int]) -> Any:
     """Write a level; with ``compute=False`` return a Delayed that does.
 
-    The bytes are those that the writer of the geometry puts for the same rows in memory.
+    The bytes are those that the writer of the geometry puts for the same rows in memory, and besides what a copy has.
+
+    Parameters
+    ----------
+    remade
+        Other levels that are made anew.
 
     Raises
     ------
@@ -64,8 +71,8 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     if not len(view):
         raise SelectionError(NOTHING)
     options = _options(arguments)
+    owned = view.data.object_index is not None
     if kind == "point_cloud":
-        owned = view.data.object_index is not None
         shape = Shape(geometry=kind, kind="objects" if owned else "points")
         source, links = point_rows(view), None
         tables, summarise = partial(object_tables_of, view), summaries.of_points
@@ -81,8 +88,16 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
         tables = partial(path_tables, view, line)
         summarise = summaries.of_lines if line else summaries.of_polylines
     copied = read_copied(view.data.tree, view.data.store, {0: view.data})
+    names = left_out(view.data, [level.index, *remade], links=kind in LINKED, objects=owned)
+    said = partial(summary_of_copy, summarise, names)
     sized = _sized(source, view)
-    return write_source(path, sized, shape, options, tables, summarise=summarise, links=links, copied=copied)
+    return write_source(path, sized, shape, options, tables, summarise=said, links=links, copied=copied)
+
+
+def summary_of_copy(summarise: Summary, names: Sequence[str], whole: Prepared, done: LevelRecord) -> dict[str, Any]:
+    """What the writer of the geometry returns, and what was left out."""
+    lost = whole.job.left
+    return {**summarise(whole, done), "left_out": [*names, *([f"{lost} vertices of no object"] if lost else [])]}
 
 
 def _sized(source: Source, view: LevelView) -> Source:

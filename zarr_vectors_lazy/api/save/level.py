@@ -3,10 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-import dask
-
-from zarr_vectors_lazy.access.write.copied import joined, left_out
-from zarr_vectors_lazy.api.save.lazy import GEOMETRIES, LINKED, save_lazily
+from zarr_vectors_lazy.api.save.lazy import GEOMETRIES, save_lazily
 from zarr_vectors_lazy.errors import SelectionError, listed
 
 if TYPE_CHECKING:
@@ -39,7 +36,4 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
     if kind not in GEOMETRIES:
         raise SelectionError(f"a level of {kind!r} cannot be saved; there are writers of {listed(GEOMETRIES)}")
     common = {"axes": store.axes, "units": store.units, "crs": None, **arguments}  # it is carried as it stands
-    done = save_lazily(level, path, kind, common)
-    data, objects = level._view.data, level._view.data.object_index is not None
-    names = left_out(data, [level.index, *remade], links=kind in LINKED, objects=objects)
-    return joined(done, names) if common["compute"] else dask.delayed(joined, pure=False, name="save")(done, names)
+    return save_lazily(level, path, kind, common, remade)

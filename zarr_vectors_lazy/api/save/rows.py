@@ -108,4 +108,5 @@ def read_tracked(codings: Codings, positions: Any, *rest: Any) -> Block:
         attributes=columns_of(codings, [of_rows[rows] for of_rows in values], len(array)),
         owners=tracks[:, 1],
         along=tracks[:, 2],
+        left=len(positions) - len(np.unique(rows)),
     )

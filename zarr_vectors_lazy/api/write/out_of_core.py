@@ -274,6 +274,7 @@ def settle(
         store=replace(job.store, bounds=corners),
         attributes=attributes,
         objects=None if job.kind == "points" else _objects(tables, tally, ids, paths=paths),
+        left=tally.left,
     )
     check_cells(settled, tally.coords, tally.counts)
     return settled, ids

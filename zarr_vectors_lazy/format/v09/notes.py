@@ -12,7 +12,7 @@ ROOT = frozenset({"zarr_vectors", "multiscales", "ome", OUR_KEY, "shard_layout",
 BLOCK = frozenset({
     "zv_version", "chunk_shape", "bounds", "geometry_types", "links_convention", "object_index_convention",
     "cross_chunk_strategy", "base_bin_shape", "cross_level_depth", "cross_level_storage", "reduction_factor",
-    "format_capabilities", "required_capabilities", "manifest_layout", "shard_shape",
+    "format_capabilities", "required_capabilities", "manifest_layout",
 })  # fmt: skip
 """Members of ``zarr_vectors`` that are about layout, and so not those of a copy."""
 LEVEL_NODE = frozenset({"zarr_vectors_level", "zarr_vectors_presence", OUR_KEY})
