@@ -111,7 +111,7 @@ def route_paths(router: Router) -> list[Visits]:
         entries = np.argsort(run, kind="stable")[int((at < 0).sum()) :]
         ends = np.searchsorted(run[entries], np.arange(len(router.bounds)))
     else:
-        ends = np.asarray([0, len(at)])
+        ends = np.asarray([0, len(at)], np.int64)
     found = []
     for first, (start, stop) in zip(router.bounds.tolist(), pairwise(ends.tolist()), strict=False):
         mine = entries[start:stop]

@@ -69,7 +69,7 @@ def table_rows(
         else:
             columns.append(_number(table, records[:, end], table.here, here, kept, whole=table.whole)[1])
     rows = np.stack(columns, axis=1)
-    return rows, np.asarray((rows >= 0).all(axis=1)), np.asarray([len(rows)])
+    return rows, np.asarray((rows >= 0).all(axis=1)), np.asarray([len(rows)], np.int64)
 
 
 def table_parents(table: Table, starts: IntArray, kept: Mapping[int, Kept]) -> Parents:

@@ -136,7 +136,7 @@ def path_arrays(
         arrays = [empty_array(*shape) for shape in (*shapes, ((), INTEGER))]
         return _named(wish, arrays, da.zeros(len(objects) + 1, dtype=np.int64, chunks=-1))
     runs = cut_runs(view, chunks)
-    cuts = np.asarray([0, len(objects)]) if whole else _cut_objects(view, entries, shapes)
+    cuts = np.asarray([0, len(objects)], np.int64) if whole else _cut_objects(view, entries, shapes)
     token = tokenize(view.token, view.data.fragments.digest, objects, cuts, positions, rows, list(attributes))
     routed = Named(f"zv-route-{token}", _routed(view, objects, cuts, runs, f"zv-route-{token}"))
     read = _read(view, wish, runs, routed, f"zv-path-runs-{token}")
@@ -167,7 +167,7 @@ def path_edges_array(view: LevelView) -> da.Array:
     ends = f"{read}-ends"
     graph = view.graph(RecipeLayer(ends, BlockTasks(ends_of, (Each(read),)), len(runs)), graph)
     every = List(*(TaskRef((ends, run)) for run in range(len(runs))))
-    router = _router(view, objects, np.asarray([0, len(objects)]), runs)
+    router = _router(view, objects, np.asarray([0, len(objects)], np.int64), runs)
     graph = task_over(named, Task((named,), name_fragments, router, every), graph)
     picks = BlockTasks(_item, (TaskRef((named,)), Per(range(len(runs)))))
     graph = view.graph(RecipeLayer(f"{named}-runs", picks, len(runs)), graph)

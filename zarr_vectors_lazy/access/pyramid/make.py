@@ -188,7 +188,7 @@ def link_payloads(
         number, segment = int(placed.bounds[cell + 1] - placed.bounds[cell]), placed.segments[cell]
         found[owner].append(Payload(step.level, CURRENT.link_path(0, segment), key, number, placed.payload(cell)))
         if CURRENT.is_within(0, segment):
-            data = encode_tiling(np.asarray([number]))
+            data = encode_tiling(np.asarray([number], np.int64))
             found[owner].append(Payload(step.level, CURRENT.link_fragments, key, number, data))
     return found
 

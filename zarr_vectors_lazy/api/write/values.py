@@ -60,7 +60,9 @@ def attribute_values(value: Any, name: str) -> Values:
 def joined(parts: Sequence[Values]) -> Values:
     """Arrays one after another; masked if one of them is."""
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
-        return np.ma.concatenate(parts)  # type: ignore[no-untyped-call, no-any-return]
+        masked: Any = np.ma  # typed from NumPy 2.5 on only
+        whole: Values = masked.concatenate(parts)
+        return whole
     return np.concatenate(parts)
 
 
