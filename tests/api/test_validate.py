@@ -299,7 +299,7 @@ def test_object_ids_of_fragments(tmp_path, change, check, message):
     points = np.random.default_rng(0).uniform(0, 20, (200, 3))
     zvl.write_points(tmp_path, points, chunk_shape=10, object_ids=np.arange(200) % 7, compressor=None, checksum=False)
     assert not validated(tmp_path).findings
-    path = tmp_path / "0/fragment_attributes/object_id/c/0/0/0"
+    path = tmp_path / "0/fragment_attributes/segment_id/c/0/0/0"
     ids = np.frombuffer(path.read_bytes()[8:], "<i8")
     path.write_bytes(cell(np.ascontiguousarray(change(ids)).tobytes()))
     report = validated(tmp_path)

@@ -38,8 +38,8 @@ def test_ids_of_a_box(path, segments):
     with counting() as counts:
         ids = level.sel(bbox=BOX).objects.ids
     assert ids.tolist() == (3 * np.flatnonzero(inside(segments))).tolist()
-    assert "0/fragment_attributes/object_id/c/0/0" in counts.keys
-    owners = [key for key in counts.keys if key.startswith("0/fragment_attributes/object_id/c/")]
+    assert "0/fragment_attributes/segment_id/c/0/0" in counts.keys
+    owners = [key for key in counts.keys if key.startswith("0/fragment_attributes/segment_id/c/")]
     assert len(owners) == 1
 
 
@@ -85,7 +85,7 @@ def test_an_owner_that_is_no_object(tmp_path, segments):
     zvl.write_lines(tmp_path / "x", segments, chunk_shape=50, object_ids=3 * np.arange(COUNT), compressor=None)
     other = tmp_path / "y"
     zvl.write_lines(other, segments, chunk_shape=50, object_ids=3 * np.arange(COUNT) + 1, compressor=None)
-    cell = "0/fragment_attributes/object_id/c/0/0"
+    cell = "0/fragment_attributes/segment_id/c/0/0"
     (tmp_path / "x" / cell).write_bytes((other / cell).read_bytes())
     with pytest.raises(FormatError, match=r"fragments belong to object [0-9]+, which is not there"):
         zvl.open_zv(tmp_path / "x")[0].sel(bbox=BOX).objects.ids  # noqa: B018

@@ -187,8 +187,8 @@ class LevelData:
         if dtype is None:
             cells = "" if width is None else f"; its cells have {width:g} bytes a row"
             raise FormatError(
-                f"attribute {name!r} states no dtype{cells}. Pass attribute_dtypes={{{name!r}: 'float32'}}, or what it "
-                f"is, to open_zv, or ('float32', 3) for vectors",
+                f"attribute {name!r} states no dtype{cells}. Pass attribute_dtypes={{{name!r}: ...}} to open_zv: what "
+                "it is, such as 'int32', or ('float32', 3) for vectors",
                 where=array.spec.path,
             )
         if width is not None and (width % dtype.itemsize or values not in (None, width // dtype.itemsize)):

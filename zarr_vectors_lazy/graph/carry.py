@@ -94,7 +94,7 @@ def carry_store(opened: OpenStore, spec: StoreSpec, options: CarryOptions) -> An
     copied = read_copied(opened.tree, opened.meta, opened.levels)
     plans = [_LevelPlanner(opened, data, spec, options) for _, data in sorted(opened.levels.items())]
     root = RootDraft(
-        attributes=_root(opened, spec, copied.notes),
+        attributes=_root(opened, spec, copied.notes, plans[0].drafts if plans else ()),
         bins={data.meta.index: data.meta.bin_shape for data in opened.levels.values()},
         copied=copied,
     )
@@ -103,7 +103,7 @@ def carry_store(opened: OpenStore, spec: StoreSpec, options: CarryOptions) -> An
     return delayed(commit_store, pure=False)(session, root, records)
 
 
-def _root(opened: OpenStore, spec: StoreSpec, notes: Notes) -> Json:
+def _root(opened: OpenStore, spec: StoreSpec, notes: Notes, arrays: Sequence[ArrayDraft]) -> Json:
     meta = opened.meta
     made = root_attributes(
         StoreDraft(
@@ -117,7 +117,8 @@ def _root(opened: OpenStore, spec: StoreSpec, notes: Notes) -> Json:
             crs=meta.crs,
             bins_apart=True,
             name=spec.url.rpartition("/")[2],
-        )
+        ),
+        arrays,
     )
     block = meta.attributes["zarr_vectors"]
     true = {name: block[name] for name in ROOT if block.get(name) is not None}
@@ -157,8 +158,11 @@ class _LevelPlanner:
         shared = self.data.meta.attributes.get("zarr_vectors_level", {}).get("shared_fragments")
         if index is None or shared:
             return None
-        self.drafts.append(CURRENT.attribute("object_id", np.dtype(np.int64), of="fragment"))
+        self.drafts.append(CURRENT.fragment_owners(self._object_names()))
         return Tracker(source=self.data.source, index=index, coords=self.view.table.coords, whole=False)
+
+    def _object_names(self) -> list[str]:
+        return [name for name in self.data.object_attributes if name not in self.options.leave_out]
 
     def _own(self, name: str) -> bool:
         by = self.data.chunk_attribute
@@ -266,6 +270,7 @@ class _LevelPlanner:
             fragments=self.data.fragments.spec,
             attributes=tuple(self.attributes),
             families=tuple(carried for carried, _, _ in self.families),
+            owners=CURRENT.fragment_owners(self._object_names()).path,
         )
         finish = Finish(
             carry=carry,

@@ -67,6 +67,8 @@ class Carry:
         How they are read.
     attributes, families
         What is carried besides.
+    owners
+        Path of the ids of the objects of fragments.
     """
 
     source: Source
@@ -75,6 +77,7 @@ class Carry:
     fragments: CellSpec
     attributes: tuple[CarriedAttribute, ...]
     families: tuple[CarriedFamily, ...]
+    owners: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,7 +121,7 @@ def carry_chunks(
         found: list[tuple[str, Buffer]] = [("vertex_fragments", encode_fragments(index))]
         ids = fragment_owners((owners or {}).get(chunk), len(index))
         if ids is not None:
-            found.append((CURRENT.fragment_owners, encode_rows(ids)))
+            found.append((carry.owners, encode_rows(ids)))
         for attribute in carry.attributes:
             raw = raws.get((attribute.member, chunk))
             if raw is not None:
@@ -217,8 +220,9 @@ def finish_level(finish: Finish, done: Sequence[Carried], session: WriteSession)
         )
         for family in draft.families
     )
-    owned = any(CURRENT.fragment_owners in record.cells for record in records)
-    arrays = tuple(array for array in draft.arrays if owned or array.path != CURRENT.fragment_owners)
+    owners = finish.carry.owners
+    owned = any(owners in record.cells for record in records)
+    arrays = tuple(array for array in draft.arrays if owned or array.path != owners)
     whole = LevelDraft(
         level=draft.level, rank=draft.rank, arrays=arrays, families=families, attributes=draft.attributes
     )
@@ -233,6 +237,8 @@ def _object_puts(finish: Finish, coords: IntArray) -> list[Put]:
         manifests = _without(read_manifests(source, finish.objects), coords)
         ids = None if finish.objects.ids is None else read_ids(source, finish.objects)
         puts += CURRENT.object_puts(level, ids, manifests, finish.draft.rank, encoding)
+        names = [array.name for array in finish.dense.get("object_attributes", ())]
+        puts += CURRENT.segment_puts(level, ids, names, encoding)
     if finish.groups is not None:
         members = read_groups(source, finish.groups)
         ordered = [members[group] for group in range(finish.groups.count)]

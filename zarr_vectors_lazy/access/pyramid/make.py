@@ -85,9 +85,10 @@ def chunk_payloads(
             yield []
             continue
         found = []
-        if ids is not None and (pieces.owners is not None and pieces.owners[first:last].min() >= 0):
+        owned = ids is not None and pieces.owners is not None and pieces.owners[first:last].min() >= 0
+        if owned and ids is not None and step.owners is not None:
             owners = encode_rows(ids[first:last])
-            found.append(Payload(step.level, CURRENT.fragment_owners, key, last - first, owners))
+            found.append(Payload(step.level, step.owners.path, key, last - first, owners))
         tiling = encode_tiling(np.diff(pieces.starts[first : last + 1]))
         found.append(Payload(step.level, "vertex_fragments", key, hi - lo, tiling))
         for path, values in columns.items():

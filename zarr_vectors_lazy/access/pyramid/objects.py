@@ -86,6 +86,7 @@ def write_object_tables(step: Step, tables: ObjectTables, shards: Sequence[tuple
         step.level, ids, (len(here), count), content, rank=step.rank, encoding=step.encoding
     )
     puts += _attribute_puts(backend, step, tables, here)
+    puts += CURRENT.segment_puts(step.level, ids, tables.attributes, step.encoding)
     for folder in tables.carried:
         puts += _copied(backend, f"{tables.source.level}/{folder}", f"{step.level}/{folder}")
     fetch(backend, puts)

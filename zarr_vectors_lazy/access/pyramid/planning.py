@@ -253,6 +253,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: Asked, options: Option
         weight=name,
         weights=data.attribute(weight).spec if weight else None,
         index=data.object_index if kind != "points" and _has_manifests(data) else None,
+        owners=CURRENT.fragment_owners(data.object_attributes) if kind != "points" and _has_manifests(data) else None,
         thinning=thinning,
         segments=() if links is None else links.segments,
         width=2 if family is None else family.width,
@@ -421,6 +422,6 @@ def _arrays(step: Step, sources: Mapping[str, CellArray]) -> tuple[ArrayDraft, .
         if rule := stated_rule(sources[item.name].attributes):
             stated[OURS] = rule
         found.append(ArrayDraft(path=base.path, attributes=stated))
-    if step.index is not None:
-        found.append(CURRENT.attribute("object_id", np.dtype(np.int64), of="fragment"))
+    if step.owners is not None:
+        found.append(step.owners)
     return (*found, CURRENT.attribute(step.weight, np.dtype(np.int64)))

@@ -147,8 +147,8 @@ def left_out(data: LevelData, step: Step) -> list[str]:
     gone = joined | {step.weight if step.weights is not None else None, None if by is None else by[0]}
     found = [f"vertex_attributes/{name}" for name in data.attribute_names if name not in gone]
     fragments = data.tree.children(f"{level}/fragment_attributes", required=False) or ()
-    owned = CURRENT.fragment_owners if step.index is not None else None
-    found += [path for name in fragments if (path := f"fragment_attributes/{name}") != owned]
+    owned = CURRENT.owner_names if step.owners is not None else ()
+    found += [f"fragment_attributes/{name}" for name in fragments if name not in owned]
     found += [f"link_attributes/{name}" for name in data.link_attribute_names]
     if step.kind == "shared":
         found += ["links/0"] if data.links(0) is not None else []

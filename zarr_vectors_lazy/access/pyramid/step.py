@@ -13,7 +13,7 @@ from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.links import LinkCoding
 from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.model.pyramid import ChunkKey, CrossStorage, Kind
-from zarr_vectors_lazy.model.writing import Encoding, Grid
+from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, Floats, IntArray
 
 
@@ -124,6 +124,8 @@ class Step:
         Grids of the arrays written on the two levels.
     encoding
         How cells are stored.
+    owners
+        Ids of the objects of the coarser level's fragments, where there are objects.
     """
 
     source: Source
@@ -149,6 +151,7 @@ class Step:
     fine_grid: Grid
     grid: Grid
     encoding: Encoding
+    owners: ArrayDraft | None = None
 
     @property
     def linked(self) -> bool:

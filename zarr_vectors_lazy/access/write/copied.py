@@ -10,7 +10,7 @@ from zarr_vectors_lazy.access.metadata import DOC, MetaTree
 from zarr_vectors_lazy.access.write.session import WriteSession
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found, Node
-from zarr_vectors_lazy.format.writing import ANY, dump, group_document, kept
+from zarr_vectors_lazy.format.writing import ANY, CURRENT, dump, group_document, kept
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.model.writing import Notes
 from zarr_vectors_lazy.requests import Get, Put
@@ -22,7 +22,6 @@ from zarr_vectors_lazy.types import Json
 HEADERS = "headers"
 BATCH = 64  # objects that are in memory at once
 MAX_OBJECTS = 2**20  # of one array of headers
-OWNERS = "object_id"
 ROWS = ("vertices", "vertex_fragments", "vertex_attributes")
 LINKS = ("links", "link_fragments", "link_attributes", "cross_chunk_links", "cross_chunk_link_attributes")
 OBJECTS = ("object_index", "object_attributes", "groups", "group_attributes")
@@ -165,7 +164,7 @@ def left_out(data: LevelData, levels: Iterable[int], *, links: bool, objects: bo
     known = {*ROWS, *LINKS, *(OBJECTS if objects else ()), "fragment_attributes"}
     found |= {f"{level}/{name}" for name in tree.children(str(level), required=False) or () if name not in known}
     owners = tree.children(f"{level}/fragment_attributes", required=False) or ()
-    found |= {f"{level}/fragment_attributes/{name}" for name in owners if name != OWNERS}
+    found |= {f"{level}/fragment_attributes/{name}" for name in owners if name not in CURRENT.owner_names}
     if not links and 0 in data.deltas:
         found |= {f"{level}/link_attributes/{name}" for name in data.link_attribute_names}
     return sorted(found)

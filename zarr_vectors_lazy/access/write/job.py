@@ -10,7 +10,7 @@ import numpy as np
 from zarr_vectors_lazy.access.write.copied import Copied
 from zarr_vectors_lazy.access.write.session import Mode
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.format.writing import MAX_PAYLOAD_NBYTES, PlacedLinks, place_links
+from zarr_vectors_lazy.format.writing import CURRENT, MAX_PAYLOAD_NBYTES, PlacedLinks, place_links
 from zarr_vectors_lazy.kernels import arrange
 from zarr_vectors_lazy.kernels.arrange import Arranged, FragmentTable
 from zarr_vectors_lazy.kernels.groups import Rule
@@ -18,7 +18,7 @@ from zarr_vectors_lazy.kernels.routing import Routed, bins_in_chunk, route, stor
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.objects import Manifests
-from zarr_vectors_lazy.model.writing import Encoding, Grid, StoreDraft
+from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, StoreDraft
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Vertices
 
@@ -99,6 +99,8 @@ class WriteJob:
         What it has of a store that it is a copy of, besides rows.
     left
         Rows of the input that no path goes through.
+    owners
+        How the objects of fragments are told, where ``objects`` does not know all of them.
     """
 
     spec: StoreSpec
@@ -116,6 +118,14 @@ class WriteJob:
     progress: bool = False
     copied: Copied | None = None
     left: int = 0
+    owners: ArrayDraft | None = None
+
+    @property
+    def fragment_owners(self) -> ArrayDraft:
+        """Array of the ids of the objects of fragments."""
+        if self.owners is not None:
+            return self.owners
+        return CURRENT.fragment_owners(() if self.objects is None else self.objects.attributes)
 
     @property
     def grid(self) -> Grid:

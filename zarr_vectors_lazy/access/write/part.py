@@ -108,7 +108,8 @@ def make_plan(settle: Settle, dtype: np.dtype[np.void], parts: int, tally: Tally
 
 def without_tables(plan: Plan) -> Plan:
     """The plan as the parts need it: objects' attributes, groups and what is copied stay behind."""
-    return replace(plan, job=replace(plan.job, objects=None, copied=None))
+    job = replace(plan.job, objects=None, copied=None, owners=plan.job.fragment_owners)
+    return replace(plan, job=job)
 
 
 def begin(plan: Plan, write_id: str, *_checked: object) -> WriteSession:

@@ -21,7 +21,6 @@ from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json
 THREADS = min(4, os.cpu_count() or 1)
 BATCH_NBYTES = 4 * 1024**2  # of rows that a thread holds at once; it has them gathered, encoded and compressed
 CHUNK_NBYTES = 4 * 1024  # of the cells of a chunk beside its rows: coordinates, views, requests
-OBJECT_ID = "object_id"
 
 
 def write_store(job: WriteJob, summarise: Callable[[Prepared, LevelRecord], dict[str, Any]]) -> dict[str, Any]:
@@ -56,10 +55,11 @@ def finish(
     """Put what is left when cells are written: objects, metadata, what is copied, and the root last."""
     copied = prepared.job.copied
     notes = None if copied is None else copied.notes
-    done = writer.finish(level_draft(prepared), records, dense_puts(prepared), notes)
+    draft = level_draft(prepared)
+    done = writer.finish(draft, records, dense_puts(prepared), notes)
     if copied is not None:
         copied.put(session)
-    session.commit(CURRENT.root(prepared.job.store, notes))
+    session.commit(CURRENT.root(prepared.job.store, draft.arrays, notes))
     return done
 
 
@@ -138,7 +138,7 @@ def _add_rows(prepared: Prepared, out: _Payloads, coord: IntArray, part: Arrange
     for name, column in job.attributes.items():
         out.add(f"vertex_attributes/{name}", coord, encode_rows(take(column.values, part.rows)))
     if part.owners is not None and job.objects is not None:
-        out.add(f"fragment_attributes/{OBJECT_ID}", coord, encode_rows(job.objects.ids[part.owners]))
+        out.add(job.fragment_owners.path, coord, encode_rows(job.objects.ids[part.owners]))
 
 
 def _add_links(prepared: Prepared, out: _Payloads, coord: IntArray, chunk: int) -> None:
@@ -171,7 +171,7 @@ def level_draft(prepared: Prepared) -> LevelDraft:
         families = (LinkFamilyDraft(delta=0, width=width, directed=False, count=count, values=values),)
     present = []
     if job.objects is not None:
-        arrays.append(CURRENT.attribute(OBJECT_ID, np.dtype(np.int64), of="fragment"))
+        arrays.append(job.fragment_owners)
         parts = {
             "object_index": True,
             "object_attributes": job.objects.attributes,
@@ -193,6 +193,7 @@ def dense_puts(prepared: Prepared) -> list[Put]:
     ids = None if np.array_equal(objects.ids, np.arange(len(objects.ids))) else objects.ids
     puts = CURRENT.object_puts(0, ids, prepared.manifests, rank, encoding)
     puts += CURRENT.dense_puts(0, "object_attributes", objects.attributes, encoding)
+    puts += CURRENT.segment_puts(0, ids, objects.attributes, encoding)
     if objects.groups:
         puts += CURRENT.group_puts(0, objects.groups, objects.group_names, encoding)
         puts += CURRENT.dense_puts(0, "group_attributes", objects.group_attributes, encoding)

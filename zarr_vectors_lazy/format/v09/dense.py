@@ -106,9 +106,18 @@ def groups(level: int, members: Sequence[IntArray], names: Sequence[str] | None,
     return _vlen_array(f"{level}/groups", len(members), cells, encoding, attributes)
 
 
-def dense_attribute(level: int, family: str, name: str, values: np.ndarray[Any, Any], encoding: Encoding) -> list[Put]:
+def dense_attribute(
+    level: int,
+    family: str,
+    name: str,
+    values: np.ndarray[Any, Any],
+    encoding: Encoding,
+    *,
+    more: Json | None = None,
+) -> list[Put]:
     """One attribute of objects or groups; ``family`` is ``"object_attributes"`` or ``"group_attributes"``."""
     attributes: Json = {
+        **(more or {}),
         "zv_array": DENSE[family],
         "name": name,
         "dtype": dtype_name(values.dtype),

@@ -17,6 +17,8 @@ DOC = "zarr.json"
 OUR_KEY = "zarr_vectors_lazy"
 WRITING: Json = {OUR_KEY: {"state": "writing"}}
 """Attributes of an array whose cells are being written; for readers it is not there."""
+VERTEX, SEGMENTS = "attribute", "fragment_attributes/segment_id"
+LINKED: Json = {"zarr_vectors_tools": {"skeleton_layout": "linked_across_chunks"}}
 VLEN: Json = {"name": "vlen-bytes", "configuration": {}}
 KEYS: Json = {"name": "default", "configuration": {"separator": "/"}}
 
@@ -109,8 +111,8 @@ def marker_document(write_id: str, *, clearing: bool) -> bytes:
     )
 
 
-def root_attributes(store: StoreDraft) -> Json:
-    """Attributes of a root with level 0 alone (spec 0.9, 3.1 to 3.3)."""
+def root_attributes(store: StoreDraft, arrays: Sequence[ArrayDraft] = ()) -> Json:
+    """Attributes of a root with level 0 alone (spec 0.9, 3.1 to 3.3), whose arrays of cells are ``arrays``."""
     block: Json = {
         "zv_version": VERSION,
         "format_capabilities": [],
@@ -125,6 +127,11 @@ def root_attributes(store: StoreDraft) -> Json:
         block["base_bin_shape"] = store.bin_shape.tolist()
     if store.crs is not None:
         block["crs"] = store.crs
+    specs = {
+        a.attributes["name"]: {"dtype": a.attributes["dtype"]} for a in arrays if a.attributes["zv_array"] == VERTEX
+    }
+    if specs:
+        block["attribute_specs"] = {"vertex": specs}
     axes = [
         {"name": name, "type": "space"} | ({} if unit is None else {"unit": unit})
         for name, unit in zip(store.axes, store.units, strict=True)
@@ -139,7 +146,10 @@ def root_attributes(store: StoreDraft) -> Json:
     scene = {"coordinateSystems": [{"name": "world", "axes": axes}], "coordinateTransformations": []}
     ome = {"version": "0.6", "type": "collection", "name": store.name, "attributes": {"scene": scene}}
     nodes = [{"type": "zv:level", "name": "0"}]
-    return {"zarr_vectors": block, "multiscales": [multiscale], "ome": {**ome, "nodes": nodes}}
+    made = {"zarr_vectors": block, "multiscales": [multiscale], "ome": {**ome, "nodes": nodes}}
+    segments = any(array.path == SEGMENTS for array in arrays)
+    # A skeleton whose fragments name their objects is taken for pieces that nothing joins, unless this is said.
+    return made | (LINKED if segments and "skeleton" in store.geometry_types else {})
 
 
 def with_levels(attributes: Json, bins: Mapping[int, Floats], base: Floats, block: Json | None = None) -> Json:

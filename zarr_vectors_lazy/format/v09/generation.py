@@ -8,7 +8,7 @@ from zarr_vectors_lazy.format.families import NAMED, family_of
 from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.nodes import check_rank, find_headers
 from zarr_vectors_lazy.format.v09 import links, objects
-from zarr_vectors_lazy.format.v09.arrays import parse_cells
+from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, parse_cells
 from zarr_vectors_lazy.format.v09.levels import read_further, relate_levels
 from zarr_vectors_lazy.format.v09.presence import with_presence
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
@@ -31,6 +31,8 @@ CAPABILITIES = frozenset(
     }
 )
 FRAGMENT_OWNERS = "fragment_attributes/object_id"
+SEGMENT_ID = "segment_id"
+SEGMENTS = f"fragment_attributes/{SEGMENT_ID}"
 
 
 class Generation09:
@@ -94,7 +96,13 @@ class Generation09:
 
     def fragment_owners(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
         """Return the id of the object of each fragment (spec 0.9, 6); None where not all chunks have them."""
-        (node,) = yield [Node(f"{level.index}/{FRAGMENT_OWNERS}")]
+        node = None
+        if OUR_KEY in vertices.attributes:  # ours have ids where others have rows (spec next, 20): both are called so
+            (node,) = yield [Node(f"{level.index}/{SEGMENTS}")]
+            ours = {} if node is None else node.attributes.get(OUR_KEY)
+            node = node if isinstance(ours, dict) and ours.get("owners") == "ids" else None
+        if node is None:
+            (node,) = yield [Node(f"{level.index}/{FRAGMENT_OWNERS}")]
         if node is None or level.deferred or level.attributes["zarr_vectors_level"].get("shared_fragments"):
             return None
         array = check_rank(parse_cells(node, row_shape=()), vertices.chunks.rank)
@@ -155,8 +163,11 @@ class Generation09:
         return objects.find_index(level, vertices.chunks.rank)
 
     def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
-        """Per-object arrays by name."""
-        return objects.find_dense(level.index, "object_attributes")
+        """Per-object arrays by name, without those in which writers of ours repeat the ids for others."""
+        found = yield from objects.find_dense(level.index, "object_attributes")
+        ours = {name: array.attributes.get(OUR_KEY) for name, array in found.items()}
+        repeated = {name for name, said in ours.items() if isinstance(said, dict) and said.get("repeats")}
+        return {name: array for name, array in found.items() if name not in repeated}
 
     def groups(self, level: LevelMeta) -> MetaSteps[GroupIndex | None]:
         """Where the groups are; None where there are none."""

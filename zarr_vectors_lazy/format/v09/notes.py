@@ -81,6 +81,13 @@ def root_with_notes(made: Json, notes: Notes) -> Json:
         return made
     out = _beside(made, _without(source, ROOT))
     out["zarr_vectors"] = _beside(made["zarr_vectors"], _without(source["zarr_vectors"], BLOCK))
+    specs, own = source["zarr_vectors"].get("attribute_specs"), made["zarr_vectors"].get("attribute_specs")
+    if isinstance(specs, dict) and own:
+        told = specs["vertex"] if isinstance(specs.get("vertex"), dict) else {}
+        vertex = {
+            name: (told[name] if isinstance(told.get(name), dict) else {}) | of for name, of in own["vertex"].items()
+        }
+        out["zarr_vectors"]["attribute_specs"] = specs | {"vertex": vertex}
     (stated, *_), (first, *others) = source["multiscales"], made["multiscales"]
     multiscale = _beside(first, _without(stated, {"coordinateTransformations"}))
     multiscale["axes"] = [own | given for own, given in zip(first["axes"], stated["axes"], strict=True)]

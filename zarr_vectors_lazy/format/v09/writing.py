@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.v09 import dense, documents
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.format.v09.documents import DOC, OUR_KEY
-from zarr_vectors_lazy.format.v09.generation import FRAGMENT_OWNERS
+from zarr_vectors_lazy.format.v09.generation import SEGMENT_ID
 from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
 from zarr_vectors_lazy.format.v09.notes import root_with_notes
 from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, is_time
@@ -101,10 +101,30 @@ class Writing09:
         """Whether a segment's records lie inside one chunk of the level, and so have `link_fragments`."""
         return delta == 0 and segment != SELF and not set(segment) & set("+-")
 
-    @property
-    def fragment_owners(self) -> str:
-        """Path of the ids of the objects of fragments, below the level."""
-        return FRAGMENT_OWNERS
+    owner_names = ("object_id", SEGMENT_ID)
+    """Attributes of fragments that name their objects."""
+
+    def fragment_owners(self, object_attributes: Collection[str]) -> ArrayDraft:
+        """Ids of the objects of fragments, beside object attributes of these names.
+
+        Others colour and pick by ``segment_id``, which is the id where objects have one too (spec next, 20); where an
+        attribute of the objects is called so, it is something else.
+        """
+        if SEGMENT_ID in object_attributes:
+            return self.attribute("object_id", np.dtype(np.int64), of="fragment")
+        return self.attribute(SEGMENT_ID, np.dtype(np.uint64), of="fragment", ours={"owners": "ids"})
+
+    def segment_puts(
+        self, level: int, ids: IntArray | None, object_attributes: Collection[str], encoding: Encoding
+    ) -> list[Put]:
+        """Ids of objects as an attribute of theirs, for others; nothing where they are row numbers."""
+        if ids is None or SEGMENT_ID in object_attributes:
+            return []
+        family = "object_attributes"
+        made = dense.dense_attribute(
+            level, family, SEGMENT_ID, ids.astype(np.uint64), encoding, more={OUR_KEY: {"repeats": "ids"}}
+        )
+        return [Put(f"{level}/{family}/{DOC}", documents.group_document()), *made]
 
     @property
     def link_fragments(self) -> str:
@@ -285,9 +305,9 @@ class Writing09:
         """
         return Put(DOC, documents.marker_document(write_id, clearing=clearing))
 
-    def root(self, store: StoreDraft, notes: Notes | None = None) -> Put:
-        """The root of a finished store that has level 0 alone; ``notes`` where it is a copy."""
-        made = documents.root_attributes(store)
+    def root(self, store: StoreDraft, arrays: Sequence[ArrayDraft], notes: Notes | None = None) -> Put:
+        """The root of a finished store that has level 0 alone, with these arrays; ``notes`` where it is a copy."""
+        made = documents.root_attributes(store, arrays)
         return Put(DOC, documents.group_document(made if notes is None else root_with_notes(made, notes)))
 
     def root_with_levels(
