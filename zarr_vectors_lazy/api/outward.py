@@ -35,8 +35,11 @@ class Outward:
     _view: LevelView
 
     def to_xarray(self, *, objects: bool = False, edges: bool = False) -> xr.Dataset:
-        """Dataset of Dask arrays: ``vertices(vertex, axis)`` and the attributes beside it.
+        """Dataset of Dask arrays: ``vertices(vertex, axis)``, coordinates by axis name, attributes beside them.
 
+        ``dataset.sel(x=slice(0, 10), y=slice(20, 50))`` is exact and reads the positions of the chunks that may hold
+        such vertices, so does ``method="nearest"`` ; what else there is stays
+        lazy. Where there are objects, ``vertex_object_id`` is the one of each vertex, -1 where it has none.
         Xarray needs known sizes: where the store does not tell them, they are read here, as by `compute_chunk_sizes`.
         ``dataset.zv.sel(bbox=...)`` cuts boxes, ``dataset.zv.bin(resolution)`` gives images.
 

@@ -1,28 +1,20 @@
 """``dataset.zv``: boxes and grids of datasets over ``vertex``."""
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 import dask.array as da
 import numpy as np
 import xarray as xr
-from xarray.core import indexing
 
-from zarr_vectors_lazy.convert.lazy import SOURCE, LazyRows, LazySizes
+from zarr_vectors_lazy.convert.positions import index_of
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.bins import binned_array
-from zarr_vectors_lazy.graph.columns import vertices_array
-from zarr_vectors_lazy.graph.narrow import select_region
 from zarr_vectors_lazy.kernels.grid import Grid
-from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.plan.regions import Region, parse_region
-from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
+from zarr_vectors_lazy.types import BBox, IntArray
 
-ORIGIN = "zarr_vectors"
-BY_XARRAY = "open_dataset-"  # how xarray names the arrays that it makes of ours
 MOST_CELLS = 2**28
-
-Rows = TypeVar("Rows", xr.Dataset, xr.DataArray)
 
 
 @xr.register_dataset_accessor("zv")  # type: ignore[no-untyped-call]
@@ -41,8 +33,8 @@ class Accessor:
     def sel(self, bbox: Any = None, **axes: slice) -> xr.Dataset:
         """Rows in a box, with every variable over ``vertex``; edges, faces and object rows are renumbered.
 
-        Xarray wants to know how many rows there are, so positions are read here, of those chunks alone that a face of
-        the box cuts; where the dataset was changed since it was opened, of all.
+        As ``dataset.sel(x=slice(lo, hi), ...)`` of the coordinates, which takes no box and does not renumber. Positions
+        of the chunks that the box meets are read here; where the dataset lost its index over them, all.
 
         Parameters
         ----------
@@ -107,7 +99,7 @@ class Accessor:
         grid = make_grid(box, resolution, [names.index(name) for name in wanted])
         values = None if attribute is None else self._values(attribute)
         strict = "the bounds that the store states: give bbox=" if stated else ""
-        arrays = as_blocks(self._dataset["vertices"], values, None if stated else Region.of(box))
+        arrays = as_blocks(self._dataset, values, None if stated else Region.of(box))
         image = binned_array(*arrays, grid, strict=strict)
         coords = dict(zip(wanted, grid.centres, strict=True))
         label = "count" if attribute is None else attribute
@@ -131,9 +123,27 @@ class Accessor:
         return self._dataset[attribute]
 
 
-def remember(dataset: xr.Dataset, sizes: LazySizes) -> None:
-    """Note in a dataset which level its rows are, so that `Accessor.sel` can leave chunks out."""
-    dataset["vertices"].encoding[ORIGIN] = sizes
+@xr.register_datatree_accessor("zv")  # type: ignore[no-untyped-call]
+class TreeAccessor:
+    """Boxes of a tree whose nodes are levels; xarray's own ``tree.sel`` takes dimensions alone.
+
+    Parameters
+    ----------
+    tree
+        From ``xr.open_datatree(..., engine="zarr_vectors")`` or `ZVStore.to_datatree`.
+    """
+
+    def __init__(self, tree: xr.DataTree) -> None:
+        self._tree = tree
+
+    def sel(self, bbox: Any = None, **axes: slice) -> xr.DataTree:
+        """Rows in a box, of every level; as `Accessor.sel`."""
+        found = {
+            path: node.to_dataset(inherit=False).zv.sel(bbox, **axes) if "vertices" in node else node.to_dataset()
+            for path, node in self._tree.subtree_with_keys
+        }
+        tree: xr.DataTree = xr.DataTree.from_dict(found, name=self._tree.name)
+        return tree
 
 
 def one_box(bbox: Any, names: Sequence[str]) -> BBox:
@@ -162,56 +172,18 @@ def make_grid(box: BBox, resolution: Any, columns: list[int]) -> Grid:
 
 
 def rows_in(dataset: xr.Dataset, region: Region) -> IntArray:
-    """Rows of a dataset that lie in boxes, ascending."""
-    vertices = dataset["vertices"]
-    candidates = candidate_rows(vertices, region)
-    if candidates is None:
-        return np.flatnonzero(region.rows(vertices.values))
-    rows, sure = candidates
-    sure[~sure] = region.rows(isel_rows(vertices, rows[~sure]).values)
-    return rows[sure]
-
-
-def candidate_rows(vertices: xr.DataArray, region: Region) -> tuple[IntArray, BoolArray] | None:
-    """Rows of the chunks that boxes meet, and whether each is sure to lie in one; None where chunks are not known."""
-    origin = _origin(vertices)
-    if origin is None:
-        return None
-    view = origin.sized()
-    cut = select_region(view, region)
-    everything = np.arange(len(view)) if view.rows is None else view.rows
-    at = np.searchsorted(everything, np.arange(len(cut)) if cut.rows is None else cut.rows)
-    assert view.sizes is not None
-    starts = np.concatenate([[0], np.cumsum(view.sizes)])
-    counts = view.sizes[at]
-    return np.repeat(starts[at], counts) + ragged_arange(counts), np.repeat(cut.inside, counts)
-
-
-def isel_rows(data: Rows, rows: IntArray) -> Rows:
-    """``data.isel(vertex=rows)``; of Dask blocks that xarray made of ours only the chunks that have a row are read.
-
-    Such a block is a batch of chunks, which Dask would read whole.
-    """
-    out = data.isel(vertex=rows)
-    if isinstance(data, xr.DataArray):
-        own = _rows_of(data.variable)
-        return out if own is None else out.copy(data=own.pick(rows))
-    found = {name: own for name in out.data_vars if (own := _rows_of(data[name].variable)) is not None}
-    return out.assign({name: out[name].copy(data=own.pick(rows)) for name, own in found.items()})
-
-
-def _rows_of(variable: xr.Variable) -> LazyRows | None:
-    """What xarray made the Dask array of a variable of; None where it is something else."""
-    own: LazyRows | None = variable.encoding.get(SOURCE)
-    data: Any = variable._data
-    return own if isinstance(data, da.Array) and str(data.name).startswith(BY_XARRAY) else None
+    """Rows of a dataset that lie in boxes, ascending; of one that lost its index all positions are read."""
+    index = index_of(dataset)
+    if index is not None:
+        return index.inside(region)[0]
+    return np.flatnonzero(region.rows(dataset["vertices"].values))
 
 
 def take_rows(dataset: xr.Dataset, rows: IntArray) -> xr.Dataset:
     """Return some rows of a dataset; what counts in rows is renumbered, and cut to those whose rows are all there."""
     new = np.full(dataset.sizes["vertex"], -1, np.int64)
     new[rows] = np.arange(len(rows))
-    out = isel_rows(dataset, rows)
+    out = dataset.isel(vertex=rows)
     for name, dim in (("edges", "edge"), ("faces", "face")):
         if name in dataset:
             ends = new[dataset[name].values]
@@ -230,35 +202,17 @@ def take_rows(dataset: xr.Dataset, rows: IntArray) -> xr.Dataset:
 
 
 def as_blocks(
-    vertices: xr.DataArray, values: xr.DataArray | None, region: Region | None
+    dataset: xr.Dataset, values: xr.DataArray | None, region: Region | None
 ) -> tuple[da.Array, da.Array | None]:
-    """Dask arrays of positions and values, aligned along the rows; of boxes at least their rows."""
-    candidates = None if region is None else candidate_rows(vertices, region)
+    """Dask arrays of positions and values, aligned along the rows; of a box at least its rows."""
+    index, vertices = index_of(dataset), dataset["vertices"]
     if not vertices.chunks:
-        chunks = vertices.encoding["preferred_chunks"]["vertex"] if _origin(vertices) is not None else -1
+        whole = index is not None and [part.rows is None for part in index.parts] == [True]
+        chunks = vertices.encoding.get("preferred_chunks", {}).get("vertex", -1) if whole else -1
         vertices = vertices.chunk({"vertex": chunks, "axis": -1})
-    if candidates is not None:
-        vertices = isel_rows(vertices, candidates[0])
-        values = None if values is None else isel_rows(values, candidates[0])
+    if region is not None and index is not None:
+        near = index.near(region)
+        vertices = vertices.isel(vertex=near)
+        values = None if values is None else values.isel(vertex=near)
     positions = vertices.data.rechunk({1: -1})
     return positions, None if values is None else values.chunk({"vertex": positions.chunks[0]}).data
-
-
-def _origin(vertices: xr.DataArray) -> LazySizes | None:
-    """The level whose rows these are; None where they are no longer its rows, all and in its order."""
-    sizes: LazySizes | None = vertices.encoding.get(ORIGIN)
-    data: Any = vertices.variable._data
-    if sizes is None or vertices.dims != ("vertex", "axis"):
-        return None
-    if isinstance(data, da.Array):
-        ours = str(data.name).startswith(BY_XARRAY) or data.name == vertices_array(sizes.view).name
-        return sizes if ours else None
-    while not isinstance(data, LazyRows):
-        whole = not isinstance(data, indexing.LazilyIndexedArray) or all(
-            isinstance(key, slice) and range(*key.indices(size)) == range(size)
-            for key, size in zip(data.key.tuple, data.array.shape, strict=True)
-        )
-        if not whole or isinstance(data, np.ndarray) or not hasattr(data, "array"):
-            return None
-        data = data.array
-    return sizes

@@ -16,6 +16,7 @@ from zarr_vectors_lazy.format.limits import check_array
 from zarr_vectors_lazy.graph.array import make_array
 from zarr_vectors_lazy.graph.layers import Task
 from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.plan.names import column_names
 from zarr_vectors_lazy.types import IntArray
 
 
@@ -34,12 +35,12 @@ def object_dataset(
     An attribute that is called as ``dim`` gets ``_attribute`` at its end, as ``dim`` names the ids.
     """
     variables: dict[str, tuple[tuple[str, ...], Any]] = {}
+    labels = column_names(dict.fromkeys(arrays), (dim,))
     for name, array in arrays.items():
         check_rows(source, array, len(ids), dim)
         values = dense_array(source, array)
         dims = (dim, *(f"{name}_{axis}" for axis in range(1, len(array.shape))))
-        label = f"{name}_attribute" if name == dim else name
-        variables[label] = (dims, values if rows is None else values[rows])
+        variables[labels[name][0]] = (dims, values if rows is None else values[rows])
     return xr.Dataset(variables, coords={dim: ids if rows is None else ids[rows]})
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import dask.array as da
 import numpy as np
+import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
@@ -20,8 +21,8 @@ from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.types import IntArray
 
 Make = Callable[[LevelView], da.Array]
-SOURCE = "zarr_vectors_rows"
-"""Of a variable's encoding: the `LazyRows` that it was opened as."""
+SOURCE, CHUNKED = "zarr_vectors_rows", "zarr_vectors_chunked"
+"""Of a variable's encoding: the `LazyRows` that it was opened as, and the name of the Dask array made of it."""
 
 
 class LazySizes:
@@ -140,6 +141,37 @@ class LazyRows(BackendArray):
 def _computed(array: da.Array) -> np.ndarray[Any, Any]:
     """Computed values; xarray's own Dask tasks ask for a block at a time, which is one batch of requests."""
     return np.asarray(array.compute(scheduler="sync" if array.npartitions == 1 else None))
+
+
+class RowsVariable(xr.Variable):
+    """Variable over ``vertex`` that was opened as `LazyRows`.
+
+    Where it was cut into Dask blocks, each of which reads a batch of the store's chunks, picking rows reads the chunks
+    alone that have one of them.
+    """
+
+    __slots__ = ()
+
+    def chunk(self, *args: Any, **kwargs: Any) -> "RowsVariable":
+        """As of any variable; notes the name of the Dask array."""
+        out: RowsVariable = super().chunk(*args, **kwargs)
+        if self.chunks is None and SOURCE in out.encoding:
+            out.encoding[CHUNKED] = out.data.name
+        return out
+
+    def isel(self, indexers: Any = None, missing_dims: Any = "raise", **kwargs: Any) -> "RowsVariable":
+        """As of any variable; see above."""
+        wanted = dict(indexers or {}, **kwargs)
+        rows = wanted.get(self.dims[0])
+        whole = self.chunks is not None and self.encoding.get(CHUNKED) == self.data.name
+        if not whole or not isinstance(rows, np.ndarray) or rows.ndim != 1:
+            out: RowsVariable = super().isel(wanted, missing_dims)
+            return out
+        own: LazyRows = self.encoding[SOURCE]
+        picked = own.pick(np.flatnonzero(rows) if rows.dtype == np.bool_ else rows.astype(np.int64))
+        rest = {dim: key for dim, key in wanted.items() if dim != self.dims[0]}
+        found: RowsVariable = RowsVariable(self.dims, picked, self.attrs, self.encoding).isel(rest, missing_dims)
+        return found
 
 
 class PreferredChunks(Mapping[str, tuple[int, ...]]):

@@ -11,20 +11,24 @@ import numpy as np
 import xarray as xr
 from xarray.core import indexing
 
-from zarr_vectors_lazy.convert.accessor import remember
+from zarr_vectors_lazy.convert import accessor  # noqa: F401  registers ``dataset.zv``
 from zarr_vectors_lazy.convert.dense import check_rows, dense_array
-from zarr_vectors_lazy.convert.lazy import SOURCE, LazyDense, LazyRows, LazySizes, Make, PreferredChunks
+from zarr_vectors_lazy.convert.lazy import SOURCE, LazyDense, LazyRows, LazySizes, Make, PreferredChunks, RowsVariable
+from zarr_vectors_lazy.convert.positions import Part, PositionIndex
 from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.narrow import candidate_objects
 from zarr_vectors_lazy.graph.numbering import sized
 from zarr_vectors_lazy.graph.paths import path_arrays
+from zarr_vectors_lazy.graph.tracks import owners_array
 from zarr_vectors_lazy.graph.values import column_of
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.levels import StoreMeta
+from zarr_vectors_lazy.plan.names import column_names
 from zarr_vectors_lazy.types import Json
 
-OWN = frozenset({"vertices", "axis", "edges", "faces", "object_id", "object_rows", "row_size"})
+OWN = frozenset({"vertices", "axis", "edges", "faces", "object_id", "object_rows", "row_size", "vertex_object_id"})
+DIMS = frozenset({"vertex", "object", "object_vertex", "edge", "end", "face", "corner"})
 Variables = dict[str, xr.Variable]
 
 
@@ -47,7 +51,9 @@ def level_dataset(
     view = sized(view)
     rows = {name: xr.Variable(dims, make(view), _row_attrs(view, name)) for name, (dims, make) in _rows(view, drop)}
     dense = {} if view.rows is not None else _object_variables(view, lazy=False)
-    return _assemble(view, LazySizes(view), rows | dense, objects=objects, edges=edges, drop=drop)
+    sizes = LazySizes(view)
+    part = Part(sizes, int(sizes.starts()[-1]))
+    return _assemble(view, part, rows | dense, objects=objects, edges=edges, drop=drop)
 
 
 def lazy_level_dataset(
@@ -64,9 +70,9 @@ def lazy_level_dataset(
         like = make(view)
         data = LazyRows(sizes, make, (total, *like.shape[1:]), like.dtype)
         encoding = {"preferred_chunks": PreferredChunks(sizes, vertices_array), SOURCE: data}
-        rows[name] = xr.Variable(dims, indexing.LazilyIndexedArray(data), _row_attrs(view, name), encoding)
+        rows[name] = RowsVariable(dims, indexing.LazilyIndexedArray(data), _row_attrs(view, name), encoding)
     dense = _object_variables(view, lazy=True)
-    return _assemble(view, sizes, rows | dense, objects=objects, edges=edges, drop=drop)
+    return _assemble(view, Part(sizes, total), rows | dense, objects=objects, edges=edges, drop=drop)
 
 
 def _counted_rows(sizes: LazySizes) -> int:
@@ -80,36 +86,63 @@ def root_dataset(store: StoreMeta) -> xr.Dataset:
     return xr.Dataset(attrs=_store_attrs(store))
 
 
-def variable_name(name: str) -> str:
-    """Name of a vertex attribute's variable: its own, or with ``_attribute`` where a variable of ours has it."""
-    return f"{name}_attribute" if name in OWN else name
+def axis_coordinates(store: StoreMeta) -> dict[str, str]:
+    """Names of the coordinates of vertices, by axis: as the axes, but for names that are ours."""
+    names = column_names(dict.fromkeys(store.axes), OWN | DIMS, suffix="axis")
+    return {axis: names[axis][0] for axis in store.axes}
+
+
+def variable_names(view: LevelView) -> dict[str, str]:
+    """Names of vertex attributes' variables: their own, or with ``_attribute`` where a variable of ours has it."""
+    store = view.data.store
+    taken = OWN | DIMS | {*store.axes, *axis_coordinates(store).values()}
+    return {name: names[0] for name, names in column_names(dict.fromkeys(view.data.attribute_names), taken).items()}
 
 
 def _assemble(
-    view: LevelView, sizes: LazySizes, variables: Variables, *, objects: bool, edges: bool, drop: Collection[str]
+    view: LevelView, part: Part, variables: Variables, *, objects: bool, edges: bool, drop: Collection[str]
 ) -> xr.Dataset:
     if edges:
-        variables |= _joins(sizes.sized())
+        variables |= _joins(part.sizes.sized())
     if objects:
-        variables |= ragged_index(sizes.sized())
+        variables |= ragged_index(part.sizes.sized())
     axis = xr.Variable("axis", np.asarray(view.data.store.axes), _axis_attrs(view.data.store))
     kept = {name: variable for name, variable in variables.items() if name not in drop}
     coords = {name: kept.pop(name) for name in ("object_id",) if name in kept}
+    names = list(axis_coordinates(view.data.store).values())
+    places = {name: kept.pop(name) for name in names if name in kept}
     dataset = xr.Dataset(kept, coords={"axis": axis, **coords}, attrs=_level_attrs(view))
-    if "vertices" in kept:
-        remember(dataset, sizes)
-    return dataset
+    if len(places) < len(names):
+        return dataset.assign_coords(places)
+    index = PositionIndex([part], names, "vertex", view.data.vertices.spec.dtype)
+    return dataset.assign_coords(xr.Coordinates(places, indexes=dict.fromkeys(names, index)))
 
 
 def _rows(view: LevelView, drop: Collection[str]) -> list[tuple[str, tuple[tuple[str, ...], Make]]]:
     found: list[tuple[str, tuple[tuple[str, ...], Make]]] = [("vertices", (("vertex", "axis"), vertices_array))]
-    for attribute in view.data.attribute_names:
-        name = variable_name(attribute)
+    for axis, name in enumerate(axis_coordinates(view.data.store).values()):
+        found.append((name, (("vertex",), partial(axis_array, axis=axis))))
+    if view.data.object_index is not None:
+        found.append(("vertex_object_id", (("vertex",), owners_array)))
+    names = variable_names(view)
+    for attribute, name in names.items():
         if name not in drop:
             shape = column_of(view, attribute)[0].row_shape
-            dims = ("vertex", *(f"{name}_{axis}" for axis in range(1, len(shape) + 1)))
+            dims = ("vertex", *_own_dims(name, len(shape), names.values()))
             found.append((name, (dims, partial(attribute_array, name=attribute))))
     return [item for item in found if item[0] not in drop]
+
+
+def axis_array(view: LevelView, axis: int) -> da.Array:
+    """(N,) coordinates of one axis, blocks as those of `vertices_array`."""
+    column: da.Array = vertices_array(view)[:, axis]
+    return column
+
+
+def _own_dims(name: str, count: int, taken: Collection[str]) -> tuple[str, ...]:
+    """Dimensions of a variable's further axes, which no variable is called."""
+    own = {f"{name}_{k}": None for k in range(1, count + 1)}
+    return tuple(names[0] for names in column_names(own, taken, suffix="axis").values())
 
 
 def _object_variables(view: LevelView, *, lazy: bool) -> Variables:
@@ -118,10 +151,17 @@ def _object_variables(view: LevelView, *, lazy: bool) -> Variables:
     if index is None or view.rows is not None:
         return {}
     out: Variables = {}
-    for name, array in view.data.object_attributes.items():
+    arrays = view.data.object_attributes
+    taken = (
+        OWN
+        | DIMS
+        | {*view.data.store.axes, *axis_coordinates(view.data.store).values(), *variable_names(view).values()}
+    )
+    labels = {name: names[0] for name, names in column_names(dict.fromkeys(arrays), taken, suffix="of_object").items()}
+    for name, array in arrays.items():
         check_rows(source, array, index.count)
-        dims = ("object", *(f"{name}_{axis}" for axis in range(1, len(array.shape))))
-        label = name if name not in (*OWN, *map(variable_name, view.data.attribute_names)) else f"{name}_of_object"
+        label = labels[name]
+        dims = ("object", *_own_dims(label, len(array.shape) - 1, taken | {*labels.values()}))
         values = indexing.LazilyIndexedArray(LazyDense(source, array)) if lazy else dense_array(source, array)
         out[label] = xr.Variable(dims, values)
     if index.ids is None:
@@ -171,11 +211,19 @@ def ragged_index(view: LevelView) -> Variables:
 
 
 def _row_attrs(view: LevelView, name: str) -> Json:
-    if name != "vertices":
-        return {}
-    units = set(view.data.store.units)
-    common = units.pop() if len(units) == 1 else None
-    return {"long_name": "vertex positions", **({"units": common} if common else {})}
+    store = view.data.store
+    if name == "vertex_object_id":
+        return {"long_name": "object id of each vertex, -1 where it has none"}
+    of_axis = {coordinate: axis for axis, coordinate in axis_coordinates(store).items()}
+    if name in of_axis:
+        axis = of_axis[name]
+        unit = store.units[list(store.axes).index(axis)]
+        cf = {"axis": axis.upper()} if axis.upper() in ("X", "Y", "Z") else {}
+        return {"long_name": f"{axis} of vertices", **cf, **({"units": unit} if unit else {})}
+    units = set(store.units)
+    common = units.pop() if name == "vertices" and len(units) == 1 else None
+    positions = {"long_name": "vertex positions"} if name == "vertices" else {}
+    return {**positions, **({"units": common} if common else {})}
 
 
 def _axis_attrs(store: StoreMeta) -> Json:

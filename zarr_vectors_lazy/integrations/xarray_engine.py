@@ -9,6 +9,7 @@ from xarray.backends import BackendEntrypoint
 
 from zarr_vectors_lazy.api.store import ZVStore, open_zv
 from zarr_vectors_lazy.convert.xarray import lazy_level_dataset, root_dataset
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 
 SUFFIXES = (".zarrvectors", ".zv")
 
@@ -21,6 +22,7 @@ class ZarrVectorsEntrypoint(BackendEntrypoint):
         "filename_or_obj",
         "drop_variables",
         "level",
+        "group",
         "objects",
         "edges",
         "backend",
@@ -39,7 +41,8 @@ class ZarrVectorsEntrypoint(BackendEntrypoint):
         filename_or_obj: Any,
         *,
         drop_variables: str | Iterable[str] | None = None,
-        level: int | str = 0,
+        level: int | str | None = None,
+        group: str | None = None,
         objects: bool = False,
         edges: bool = False,
         backend: str | None = None,
@@ -54,15 +57,15 @@ class ZarrVectorsEntrypoint(BackendEntrypoint):
             URL or path, or a ``zarr.abc.store.Store``.
         drop_variables
             Names of variables to leave out.
-        level
-            Its number.
+        level, group
+            Its number, or ``"1"`` as nodes of `open_datatree` are called; one of the two.
         objects, edges
             Whether objects come as a CF ragged index, and edges or faces as rows; these read what tells their number.
         backend, consolidated, storage_options
             As for `open_zv`.
         """
         store = open_zv(filename_or_obj, backend=backend, consolidated=consolidated, storage_options=storage_options)
-        view = store[int(level)]._view
+        view = store[_level(level, group)]._view
         return lazy_level_dataset(view, objects=objects, edges=edges, drop=_names(drop_variables))
 
     def open_groups_as_dict(
@@ -90,6 +93,16 @@ def _nodes(store: ZVStore, *, objects: bool, edges: bool, drop: frozenset[str]) 
     for level in store:
         nodes[f"/{level.index}"] = lazy_level_dataset(level._view, objects=objects, edges=edges, drop=drop)
     return nodes
+
+
+def _level(level: int | str | None, group: str | None) -> int:
+    named = group.strip("/") if isinstance(group, str) else None
+    if level is not None and named is not None and str(level) != named:
+        raise SelectionError(f"level={level!r} and group={group!r} are two levels: give one of them")
+    wanted = named if level is None else str(level)
+    if wanted is not None and not wanted.isdecimal():
+        raise NotFoundError(f"no level {wanted!r}; levels are numbers, groups are named by them")
+    return int(wanted or 0)
 
 
 def _names(drop: str | Iterable[str] | None) -> frozenset[str]:

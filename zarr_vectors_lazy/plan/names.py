@@ -7,11 +7,12 @@ OBJECT_ID = "object_id"
 
 
 def column_names(
-    widths: Mapping[str, int | None], taken: Collection[str], known: Collection[str] = ()
+    widths: Mapping[str, int | None], taken: Collection[str], known: Collection[str] = (), suffix: str = "attribute"
 ) -> dict[str, tuple[str, ...]]:
     """Names of the columns of each attribute, no two alike.
 
-    An attribute of one value a row keeps its own name, unless that is taken: then it has ``_attribute`` behind it. A
+    An attribute of one value a row keeps its own name, unless that is taken: then it has ``_attribute`` (the suffix)
+    behind it. A
     vector's columns are ``name_0``, ``name_1``, ... What is made up so gives way to the names that attributes have, and
     to what came before it: with as many ``_`` behind it as it takes. So names depend neither on the order in which a
     store lists its attributes nor, but where two made-up names meet, on which of them are asked for.
@@ -34,7 +35,7 @@ def column_names(
     found: dict[str, tuple[str, ...]] = dict.fromkeys(widths, ())
     for name in sorted(widths):
         columns: list[str] = []
-        for wanted in _wanted(name, widths[name], taken):
+        for wanted in _wanted(name, widths[name], taken, suffix):
             free = (text for k in count() if (text := wanted + "_" * k) not in used)
             columns.append(wanted if wanted == name else next(free))
             used.add(columns[-1])
@@ -42,8 +43,8 @@ def column_names(
     return found
 
 
-def _wanted(name: str, width: int | None, taken: Collection[str]) -> Iterator[str]:
+def _wanted(name: str, width: int | None, taken: Collection[str], suffix: str) -> Iterator[str]:
     if width is None:
-        yield f"{name}_attribute" if name in taken else name
+        yield f"{name}_{suffix}" if name in taken else name
     for column in range(width or 0):
         yield f"{name}_{column}"
