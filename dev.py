@@ -26,6 +26,8 @@ LOCKED = ("3.11", "3.12", "3.13")
 SMOKED = ("none", "obstore", "cloud", "all", "minimum")
 PARALLEL = ("-n", "2", "--dist", "loadfile")  # servers and clusters are shared by the tests of a file
 AZURITE = "azurite@3.35.0"  # for the tests
+SAMPLED = ("laspy", "meshio", "navis", "nibabel", "plyfile", "trimesh", "trx-python")  # they ship files of the field
+WHEELS = ("navis",)  # whose source archive pip does not unpack
 FUZZED = tuple(f"tests/faults/test_fuzz_{what}.py" for what in ("decoders", "files", "metadata"))
 DEVELOPED = ("--group", f"{ROOT / 'pyproject.toml'}:dev", "--editable", f"{ROOT}[all]")
 SOURCES = ("zarr_vectors_lazy", "tests", "benchmarks", "dev.py")
@@ -219,6 +221,19 @@ def stress(python: Python, rest: list[str]) -> None:
     run(inside, "-m", "pytest", *FUZZED, *rest)
 
 
+def samples(python: Python, rest: list[str]) -> None:
+    """Fetch the source archives of the field's libraries, and read and write every file in them that we read."""
+    inside = full(python)
+    with tempfile.TemporaryDirectory() as temp:
+        for name in SAMPLED:
+            whole = [] if name in WHEELS else ["--no-binary", name]
+            quiet([inside, "-m", "pip", "download", "--quiet", "--no-deps", *whole, "--dest", temp, name])
+        for path in list(Path(temp).iterdir()):
+            shutil.unpack_archive(path, temp, "zip" if path.suffix == ".whl" else None)
+        os.environ["SAMPLES"] = temp
+        run(inside, "-m", "pytest", "-rs", "tests/files/test_samples.py", *rest)
+
+
 def bench(python: Python, rest: list[str]) -> None:
     """Benchmarks beside the reference package (about 12 minutes)."""
     run(full(python), "-m", "benchmarks", *rest)
@@ -274,7 +289,7 @@ def minimum_versions() -> list[str]:
     return [f"{match[1]}=={match[2]}" for match in found if match]
 
 
-WORDS = (setup, lock, test, lint, types, check, browser, stress, bench, docs, demo, extras)
+WORDS = (setup, lock, test, lint, types, check, browser, stress, samples, bench, docs, demo, extras)
 HABITS = {word.__name__: word for word in WORDS}
 
 

@@ -127,10 +127,12 @@ def _save(out: Outgoing, path: Path, *, compressed: bool) -> int:
     header = laspy.LasHeader(point_format=best, version="1.4" if best > 5 else "1.2")
     header.offsets, header.scales = _quanta(out, positions)
     system = system_of(out.crs)
-    if system is not None:
-        header.add_crs(system)
-    elif out.crs:
-        out.leave("crs")
+    try:
+        if system is not None:
+            header.add_crs(system)
+    except RuntimeError:  # older point formats know systems by their EPSG code only
+        system = None
+    out.leave(*(["crs"] if out.crs and system is None else []))
     extra = {name: values for name, values in attributes.items() if name not in own[best]}
     extra = {name: values for name, values in extra.items() if _fits_extra(out, name, values)}
     header.add_extra_dims([laspy.ExtraBytesParams(name, _extra_type(values)) for name, values in extra.items()])

@@ -38,7 +38,7 @@ def load_gifti(path: Path, asked: Asked) -> Loaded:
     data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     if any(int(found[1]) > MAX_NDIM for found in DIMENSIONALITY.finditer(data)):
         raise FileError(f"an array of more than {MAX_NDIM} dimensions")  # which nibabel counts one by one
-    image = gifti.GiftiImage.from_bytes(data)
+    image = gifti.GiftiImage.from_filename(str(path))  # not of the bytes: some name a file beside it
     points = image.get_arrays_from_intent(POINTS)
     triangles = image.get_arrays_from_intent(TRIANGLES)
     if not points:
