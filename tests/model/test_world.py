@@ -110,6 +110,11 @@ def test_positions_have_a_column_for_each_axis(positions):
         world("zyx").to_world(positions)
 
 
+def test_ragged_positions_are_refused():
+    with pytest.raises(SelectionError, match=r"world positions must be \(N, 2\) numbers"):
+        world("yx").from_world([[1, 2], [1]])
+
+
 @pytest.mark.parametrize("crs", [None, {"input_space": "voxmm", "affine": OBLIQUE.tolist()}], ids=["plain", "oblique"])
 def test_stored_boxes_hold_all_of_the_world_box(crs):
     rng = np.random.default_rng(1)

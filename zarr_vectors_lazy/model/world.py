@@ -216,7 +216,10 @@ def _dot(row: Floats, columns: Sequence[Floats]) -> Floats:
 
 
 def _columns(positions: Any, count: int, kind: str, names: Sequence[str]) -> np.ndarray[Any, Any]:
-    given = np.asarray(positions)
+    try:
+        given = np.asarray(positions)
+    except ValueError as error:
+        raise SelectionError(f"{kind} positions must be (N, {count}) numbers: {error}") from error
     if given.ndim == 0 or given.shape[-1] != count or given.dtype.kind not in "iufb":
         raise SelectionError(
             f"{kind} positions must be (N, {count}) numbers ({', '.join(names)}), "
