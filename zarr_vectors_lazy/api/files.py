@@ -103,7 +103,11 @@ def ingest(
         loaded = joined.result()
         options = {"chunk_shape": chunk_shape, "bin_shape": bin_shape, "axes": axes, "unit": unit}
         place = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
-        done = write_loaded(loaded, url, **options, mode="w" if overwrite else "w-", **place)
+        try:
+            done = write_loaded(loaded, url, **options, mode="w" if overwrite else "w-", **place)
+        except SelectionError as error:  # of what the files hold, most of them
+            error.add_note(f"of {paths[0]}" + (f" and {len(paths) - 1} more files" if len(paths) > 1 else ""))
+            raise
     return {**done, "files": [str(path) for path in paths], "left_out": list(loaded.left_out)}
 
 

@@ -223,7 +223,7 @@ def relayed(path: Path, one: Format, done: str) -> Iterator[None]:
         yield
     except FileError as error:
         raise error if str(path) in str(error) else FileError(f"{path}: {error}") from error
-    except (ZVError, ImportError, MemoryError, Warning):  # warnings are errors where they are made so
+    except (ZVError, ImportError, Warning):  # warnings are errors where they are made so
         raise
     except BaseException as error:
         # A panic of a library in Rust is no Exception.

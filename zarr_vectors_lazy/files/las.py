@@ -1,5 +1,6 @@
 """Points in LAS and LAZ, and reference systems as stores keep them: ``{"name": ..., "epsg": ..., "wkt": ...}``."""
 
+import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from zarr_vectors_lazy.files.loaded import Asked, Loaded, library
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.types import Vertices
 
+logging.getLogger("laspy").addHandler(logging.NullHandler())  # it says in lines of its own what it raises too
 POINTS = 250_000  # of a block
 FORMATS = (0, 1, 2, 3, 6, 7, 8)  # those without waveforms; of equals the first is taken
 MAGNITUDES = frozenset({"intensity", "red", "green", "blue", "nir"})

@@ -25,7 +25,7 @@ KINDS = {"point_cloud": "points", "streamline": "streamlines", "polyline": "poly
 
 def load_npz(path: Path, asked: Asked) -> Loaded:
     """Read what `save_npz` writes, or an archive of some of its arrays."""
-    with np.load(path, allow_pickle=False) as arrays:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # NumPy leaves a damaged one open
         found: dict[str, Values] = {name: arrays[name] for name in arrays.files}
     if "vertices" not in found:
         raise FileError(f"an array 'vertices' is wanted, found {sorted(found)}")
