@@ -123,7 +123,10 @@ def copies(path):
     yield "save", level.save
     yield "later", lambda out: level.save(out, compute=False).compute()
     yield "part", lambda out: level.sel(x=(-100, 20)).save(out)
-    yield "pyramid", lambda out: zvl.rechunk(path, out, chunk_shape=20, pyramid={"factors": [(2, 1)]})
+    yield (
+        "pyramid",
+        lambda out: zvl.rechunk(path, out, chunk_shape=20, pyramid={"factors": [2], "chunk_scale_factors": 2}),
+    )
 
 
 def test_all_that_is_said_is_carried(source, tmp_path):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from zarr_vectors_lazy.access.pyramid.prepare import Request
 from zarr_vectors_lazy.api.pyramid import whole_request
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed
 from zarr_vectors_lazy.plan.pyramid import LevelScale, next_scale
@@ -59,13 +60,13 @@ def stated_pyramid(
         if "method" not in given:
             found["method"] = _method(levels[1:])
         found |= {**_links(levels), **_rules(levels), **given}
-    whole_request(**found)
+    request = whole_request(**found)
     for name in found.get("aggregate") or {}:
         if name not in levels[0].attribute_names:
             raise NotFoundError.among("attribute", name, levels[0].attribute_names)
     told = len(levels) > 1 and "factors" not in given
-    growth = [_growth(*pair) for pair in pairwise(levels)] if told else [None] * len(found["factors"])
-    found["chunk_scale_factors"] = _scales(found, chunk_shape, bin_shape, growth)
+    growth = [_growth(*pair) for pair in pairwise(levels)] if told else [None] * len(request.factors)
+    found["chunk_scale_factors"] = _scales(request, chunk_shape, bin_shape, growth)
     return found
 
 
@@ -139,18 +140,15 @@ def _growth(fine: "ZVLevel", level: "ZVLevel") -> IntArray:
     return np.maximum(np.rint(level.chunk_shape / fine.chunk_shape), 1).astype(np.int64)
 
 
-def _scales(
-    found: Mapping[str, Any], chunk_shape: Floats, bin_shape: Floats, growth: Sequence[IntArray | None]
-) -> list[Any]:
+def _scales(request: Request, chunk_shape: Floats, bin_shape: Floats, growth: Sequence[IntArray | None]) -> list[Any]:
     """Chunk scale of each level: as given, else the least that tiles and holds the growth."""
-    must_tile = found.get("method") != "reference"
+    must_tile = request.method != "reference"
     ones = np.ones(len(chunk_shape), np.int64)
     at = LevelScale(
         level=0, bin_shape=bin_shape, chunk_shape=chunk_shape, ratio=ones, fold=bin_shape / bin_shape, keep=1.0
     )
-    given = found.get("chunk_scale_factors") or [None] * len(growth)
     scales = []
-    for level, (factor, grown, scale) in enumerate(zip(found["factors"], growth, given, strict=True), start=1):
+    for level, (factor, grown, scale) in enumerate(zip(request.factors, growth, request.scales, strict=True), start=1):
         least = next_scale(at, level, factor, scale, must_tile=must_tile)
         if scale is not None or grown is None:
             scales.append(scale)
