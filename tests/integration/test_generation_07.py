@@ -2,6 +2,7 @@
 
 import shutil
 import warnings
+from dataclasses import replace
 
 import dask
 import numpy as np
@@ -313,10 +314,22 @@ def test_an_attribute_without_a_dtype_is_refused(neuron07):
         level.attributes["radius"]
 
 
-def test_draco_is_refused(neuron07):
+def test_draco_is_decoded(neuron07):
+    draco = pytest.importorskip("DracoPy")
+    positions = zvl.open_zv(neuron07.path)[0].vertices.compute()[:30].astype("f4")
+    faces = np.arange(30).reshape(10, 3)
+    stream = draco.encode(positions, faces, quantization_bits=20)
     neuron07.edit(lambda doc: doc["attributes"].update(encoding="draco"), "0/vertices")
-    with pytest.raises(FormatError, match="draco"):
-        zvl.open_zv(neuron07.path)[0].vertices  # noqa: B018
+    level = zvl.open_zv(neuron07.path)[0]
+    with pytest.raises(CorruptChunkError, match="no Draco stream"):
+        level.vertices.compute()
+    rows = replace(level._view.data.vertices.spec.layout, inner=Plain()).decode(stream)
+    assert np.allclose(np.sort(np.frombuffer(rows, "f4")), np.sort(positions.ravel()), atol=0.5)
+
+
+class Plain:
+    def decode(self, raw):
+        return raw
 
 
 @pytest.mark.parametrize("version", ["0.8.0", "0.8.1", "0.6.0", "0.5.2"])

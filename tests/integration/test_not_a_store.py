@@ -177,7 +177,7 @@ ARRAYS = {
     "a chunk of words": (lambda doc: doc["attributes"]["nonempty_chunks"].append("a.b.c"), "chunk"),
     "an origin of two axes": (lambda doc: doc["attributes"].update(chunk_grid_origin=[0, 0]), "chunk_grid_origin"),
     "no dtype that is known": (lambda doc: doc["attributes"].update(dtype="float31"), "float31"),
-    "another encoding": (lambda doc: doc["attributes"].update(encoding="draco"), "draco"),
+    "another encoding": (lambda doc: doc["attributes"].update(encoding="other"), "other"),
     "a group": (lambda doc: doc.update(node_type="group"), "array"),
 }
 

@@ -13,6 +13,7 @@ from zarr_vectors_lazy.access.metadata import MetaTree
 from zarr_vectors_lazy.access.talk import converse
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError
 from zarr_vectors_lazy.format.base import Generation
+from zarr_vectors_lazy.format.draco import LOST, draco_links, is_draco
 from zarr_vectors_lazy.format.nodes import check_rank, parse_dtype
 from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
@@ -159,6 +160,8 @@ class LevelData:
 
     def _read_attribute(self, name: str) -> CellArray:
         array = self.tree.run(self.generation.attribute(self.meta, self.vertices, name))
+        if is_draco(self.vertices):
+            raise FormatError(f"{LOST}values of {name!r} cannot be told which they belong to", where=array.spec.path)
         given = self.store.told.get(name)
         if array.spec.dtype == UNTOLD:
             return self._told(name, array)
@@ -238,7 +241,7 @@ class LevelData:
         family = self.tree.run(self.generation.links(self.meta, self.store, delta))
         for segment in () if family is None else family.segments:
             check_rank(segment.array, self.vertices.chunks.rank)
-        return family
+        return draco_links(self.vertices, family) if is_draco(self.vertices) and not delta else family
 
     @cached_property
     def link_fragments(self) -> CellArray | None:
@@ -264,7 +267,8 @@ class LevelData:
     @cached_property
     def object_index(self) -> ObjectIndex | None:
         """Where the manifests are."""
-        return self.tree.run(self.generation.objects(self.meta, self.vertices))
+        index = self.tree.run(self.generation.objects(self.meta, self.vertices))
+        return replace(index, exclusive=True) if index is not None and is_draco(self.vertices) else index
 
     @cached_property
     def object_attributes(self) -> dict[str, DenseArray]:
@@ -307,5 +311,6 @@ class LevelData:
             chunk_shape=meta.chunk_shape,
             bin_shape=meta.bin_shape if meta.bins_tile else meta.chunk_shape,
             strays=meta.strays or (),
-            known=tiles and meta.strays is not None,
+            # Draco rounds positions, also out of their chunk: by how much only its streams tell.
+            known=tiles and meta.strays is not None and not is_draco(self.vertices),
         )

@@ -191,7 +191,7 @@ def _check_exclusive(source: Source, index: ObjectIndex, found: Manifests) -> No
         ids = read_ids(source, index)[owners[at : at + 2]].tolist()
         raise FormatError(
             f"objects {ids[0]} and {ids[1]} share fragment {fragments[at]} of chunk {dotted(chunks[at])} and the level "
-            "does not declare shared fragments; their paths were lost when it was rechunked",
+            "does not declare shared fragments; what is whose was lost when it was rechunked, or encoded with Draco",
             where=f"{source.spec.url}/{source.level}",
         )
 

@@ -192,7 +192,7 @@ def vertices(**attributes):
 def test_positions():
     array = ask(GENERATION.vertices(LEVEL, STORE), vertices())
     assert (array.spec.dtype, array.spec.row_shape, array.counts) == (np.float32, (2,), None)
-    for encoding in ("draco", "zip"):
+    for encoding in ("draco", "zip"):  # Draco's has three axes
         with pytest.raises(FormatError, match=encoding):
             ask(GENERATION.vertices(LEVEL, STORE), vertices(encoding=encoding))
     with pytest.raises(FormatError, match="no group 'vertices'"):

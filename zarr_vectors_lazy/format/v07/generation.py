@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import COMPLETE, Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.draco import draco_vertices
 from zarr_vectors_lazy.format.families import NAMED, family_of
 from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.nodes import check_rank, find_headers
@@ -85,8 +86,8 @@ class Generation07:
         if node is None:
             raise FormatError(f"level {level.index} has no group 'vertices'", where=path)
         encoding = node.attributes.get("encoding", "raw")
-        if encoding != "raw":
-            raise FormatError(f"vertices are encoded as {encoding!r}; only 'raw' can be read", where=path)
+        if encoding not in ("raw", "draco"):
+            raise FormatError(f"vertices are encoded as {encoding!r}; 'raw' and 'draco' can be read", where=path)
         _check_coarsening(level, finest)
         array = yield from find_cells(path, _ranks(level, store), dtype="float32", row_shape=(store.ndim,))
         assert array is not None  # its node is there
@@ -97,7 +98,7 @@ class Generation07:
         by = level.chunk_attribute
         if by is not None and ((array.chunks.coords[:, 0] < -1) | (array.chunks.coords[:, 0] >= len(by[1]))).any():
             raise FormatError(f"chunks have values of {by[0]!r} beyond the {len(by[1])} that are listed", where=path)
-        return _counted(array)
+        return _counted(array) if encoding == "raw" else draco_vertices(array)
 
     def fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray]:
         """The fragment indexes (spec 0.7, 4.2)."""

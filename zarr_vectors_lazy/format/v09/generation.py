@@ -4,6 +4,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.draco import draco_vertices
 from zarr_vectors_lazy.format.families import NAMED, family_of
 from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.nodes import check_rank, find_headers
@@ -78,12 +79,13 @@ class Generation09:
         if node is None:
             raise FormatError(f"level {level.index} has no array 'vertices'", where=path)
         encoding = node.attributes.get("encoding", "raw")
-        if encoding != "raw":
-            raise FormatError(f"vertices are encoded as {encoding!r}; only 'raw' can be read", where=path)
+        if encoding not in ("raw", "draco"):
+            raise FormatError(f"vertices are encoded as {encoding!r}; 'raw' and 'draco' can be read", where=path)
         array = parse_cells(node, row_shape=(store.ndim,))
         if array.spec.dtype.kind not in "fiu":
             raise FormatError(f"vertices must be numbers, found dtype {array.spec.dtype}", where=path)
-        return check_rank(array, store.ndim, store.ndim + 1)
+        check_rank(array, store.ndim, store.ndim + 1)
+        return array if encoding == "raw" else draco_vertices(array)
 
     def fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray]:
         """The fragment indexes (spec 0.9, 5.2)."""
