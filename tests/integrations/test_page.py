@@ -11,7 +11,7 @@ from matplotlib.image import imread
 
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
-from zarr_vectors_lazy.integrations.web.view import ViewServer
+from zarr_vectors_lazy.integrations.web.view import view_server
 
 pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
@@ -27,13 +27,12 @@ def browser():
 
 @contextmanager
 def page_of(path):
-    server = ViewServer(zvl.open_zv(path))
+    server = view_server(zvl.open_zv(path))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield server.url
     finally:
-        server.shutdown()
-        server.server_close()
+        server.close()
 
 
 @pytest.fixture

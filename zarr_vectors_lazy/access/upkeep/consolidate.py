@@ -36,8 +36,7 @@ def write_consolidated(spec: StoreSpec) -> int:
         raise StoreError("what cannot be listed cannot be consolidated: do it where the files are", where=tree.url)
     reopen(tree).refuse_deferred()
     nodes = read_nodes(tree)
-    inline = {"kind": "inline", "must_understand": False, "metadata": nodes, COMPLETE: {"complete": True}}
-    data = json.dumps({**root.doc, "consolidated_metadata": inline}, separators=(",", ":")).encode()
+    data = _document(root.doc, nodes)
     if len(data) > LARGE_NBYTES:
         warnings.warn(
             f"the root of {tree.url} now has {len(data) / 1e6:.0f} MB, which every open reads whole; "
@@ -51,6 +50,27 @@ def write_consolidated(spec: StoreSpec) -> int:
         raise FormatError("the root changed while its nodes were read; nothing was written", where=tree.url)
     fetch(backend, [Put(DOC, data)])
     return len(nodes)
+
+
+def with_consolidated(spec: StoreSpec) -> bytes | None:
+    """Root of a store as it would be with consolidated metadata, which nothing is written for.
+
+    None where it has some, or cannot have any: where it lies cannot be listed, or levels are still written.
+    """
+    tree = MetaTree(spec)
+    root = tree.read_root()
+    if root.doc.get("consolidated_metadata") is not None or not tree.backend.listable:
+        return None
+    try:
+        reopen(tree).refuse_deferred()
+    except FormatError:
+        return None
+    return _document(root.doc, read_nodes(tree))
+
+
+def _document(root: Json, nodes: dict[str, Json]) -> bytes:
+    inline = {"kind": "inline", "must_understand": False, "metadata": nodes, COMPLETE: {"complete": True}}
+    return json.dumps({**root, "consolidated_metadata": inline}, separators=(",", ":")).encode()
 
 
 def read_nodes(tree: MetaTree) -> dict[str, Json]:

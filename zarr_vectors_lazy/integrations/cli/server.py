@@ -2,15 +2,14 @@
 
 import sys
 import webbrowser
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.integrations.cli import options as given
-from zarr_vectors_lazy.integrations.web.objects import Server
-from zarr_vectors_lazy.integrations.web.view import ViewServer
+from zarr_vectors_lazy.integrations.web.server import Server
+from zarr_vectors_lazy.integrations.web.view import view_server
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
@@ -23,10 +22,17 @@ def register(app: typer.Typer) -> None:
     app.command("view")(view)
 
 
-def serve(store: given.Store, host: Host = "127.0.0.1", port: Port = 0) -> None:
-    """Serve a local store's objects over HTTP, byte ranges and other sites allowed, for viewers; Ctrl-C ends it."""
-    folder = given.opened(store, "local", None).url
-    run(Server(Path(folder), host=host, port=port))
+def serve(
+    store: given.Store,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    public: Annotated[bool, typer.Option("--public", help="No token in the address.")] = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+) -> None:
+    """Serve a store's objects over HTTP, byte ranges and other sites allowed, for viewers; Ctrl-C ends it."""
+    opened = given.opened(store, backend, option)
+    run(Server(opened._opened.tree.spec, host=host, port=port, public=public))
 
 
 def view(
@@ -41,18 +47,14 @@ def view(
     opened = given.opened(store, backend, option)
     if not len(opened):
         raise SelectionError(f"{opened.url} has no levels to draw")
-    server = ViewServer(opened, host=host, port=port)
+    server = view_server(opened, host=host, port=port)
     if not no_browser:
-        webbrowser.open(server.url)
+        webbrowser.open(f"{server.url}/")
     run(server)
 
 
 def run(server: Server) -> None:
-    """Say where it is, and serve until it is stopped."""
+    """Say where it is, and serve until Ctrl-C."""
     print(server.url, flush=True)
-    try:
-        server.serve_forever()
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-    finally:
-        server.server_close()
+    server.serve_forever()
+    print("stopped", file=sys.stderr)

@@ -3,7 +3,6 @@
 import json
 from http import HTTPStatus
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 import dask
@@ -13,14 +12,14 @@ from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.store import ZVStore
 from zarr_vectors_lazy.convert.plot import outlines
 from zarr_vectors_lazy.errors import NotFoundError, ZVError
-from zarr_vectors_lazy.integrations.web.objects import Handler, Server
+from zarr_vectors_lazy.integrations.web.server import Answer, Server
 
 MOST_VERTICES = 3_000_000
-PREFIX = "/view/"
+PREFIX = "view/"
 
 
-class ViewServer(Server):
-    """Serves the page and the rows of a store's levels; beside them a local store's objects.
+def view_server(store: ZVStore, *, host: str = "127.0.0.1", port: int = 0) -> Server:
+    """Server of the page and of the rows of a store's levels, which no page of another site gets; beside them objects.
 
     Parameters
     ----------
@@ -30,38 +29,31 @@ class ViewServer(Server):
         Where it listens; port 0 takes a free one.
     """
 
-    def __init__(self, store: ZVStore, *, host: str = "127.0.0.1", port: int = 0) -> None:
-        super().__init__(Path(store.url) if store.backend == "local" else None, host=host, port=port)
-        self.store = store
-
-    def answer(self, handler: Handler, path: str) -> bool:
-        """Answer for the page and its data."""
-        if path == "/":
+    def answer(path: str) -> Answer | None:
+        if path == "":
             page = files("zarr_vectors_lazy.integrations.web").joinpath("page.html").read_bytes()
-            handler.reply(HTTPStatus.OK, page, "text/html; charset=utf-8")
-        elif path == f"{PREFIX}store.json":
-            handler.reply(HTTPStatus.OK, json.dumps(described(self.store)).encode(), "application/json")
-        elif path.startswith(f"{PREFIX}level/"):
-            self._level(handler, path.removeprefix(f"{PREFIX}level/"))
-        else:
-            return False
-        return True
+            return Answer(HTTPStatus.OK, page, "text/html; charset=utf-8")
+        if path == f"{PREFIX}store.json":
+            return Answer(HTTPStatus.OK, json.dumps(described(store)).encode(), "application/json")
+        return rows(store, path.removeprefix(f"{PREFIX}level/")) if path.startswith(f"{PREFIX}level/") else None
 
-    def _level(self, handler: Handler, number: str) -> None:
-        try:
-            if not number.isdigit():
-                raise NotFoundError.among("level", number, self.store.levels)
-            body = packed(self.store[int(number)])
-        except NotFoundError as error:
-            handler.reply(HTTPStatus.NOT_FOUND, str(error).encode(), "text/plain; charset=utf-8")
-        except ZVError as error:  # the page shows it
-            handler.reply(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode(), "text/plain; charset=utf-8")
-        else:
-            if body is None:
-                reason = f"more than {MOST_VERTICES:,} vertices: too many for a page".encode()
-                handler.reply(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason, "text/plain; charset=utf-8")
-            else:
-                handler.reply(HTTPStatus.OK, body, "application/octet-stream")
+    return Server(store._opened.tree.spec, host=host, port=port, extra=answer)
+
+
+def rows(store: ZVStore, number: str) -> Answer:
+    """Answer with the rows of a level; with a reason where it has none, or too many for a page."""
+    try:
+        if not (number.isdecimal() and number.isascii() and len(number) < 10):
+            raise NotFoundError.among("level", number, store.levels)
+        body = packed(store[int(number)])
+    except NotFoundError as error:
+        return Answer(HTTPStatus.NOT_FOUND, str(error).encode())
+    except ZVError as error:  # the page shows it
+        return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode())
+    if body is None:
+        reason = f"more than {MOST_VERTICES:,} vertices: too many for a page"
+        return Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason.encode())
+    return Answer(HTTPStatus.OK, body, "application/octet-stream")
 
 
 def described(store: ZVStore) -> dict[str, Any]:
