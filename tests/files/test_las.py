@@ -13,7 +13,8 @@ from zarr_vectors_lazy.files import las, loaded
 def tile(path, *, point_format=6, count=300, epsg=32618, shift=0):
     """A file of points with values of each dimension, some of them zero throughout."""
     header = laspy.LasHeader(point_format=point_format, version="1.4" if point_format > 5 else "1.2")
-    header.offsets, header.scales = [440000.0, 4480000.0, 0.0], [0.01, 0.01, 0.001]
+    header.offsets, header.scales = [440000.5, 4480000.0, 0.0], [0.01, 0.025, 0.001]
+    header.system_identifier, header.file_source_id = "a lidar", 7
     if epsg:
         header.add_crs(pyproj.CRS.from_epsg(epsg))
     header.add_extra_dims([laspy.ExtraBytesParams("height", "f8"), laspy.ExtraBytesParams("normal", "3f4")])
@@ -39,7 +40,8 @@ def test_las_comes_back(tmp_path, suffix, point_format):
     assert store[0].to_file(tmp_path / f"b{suffix}")["left_out"] == []
     a, b = laspy.read(tmp_path / f"a{suffix}"), laspy.read(tmp_path / f"b{suffix}")
     assert b.header.parse_crs().to_epsg() == 32618
-    assert b.point_format.id == point_format
+    assert (b.point_format.id, b.header.system_identifier, b.header.file_source_id) == (point_format, "a lidar", 7)
+    assert np.array_equal(b.header.scales, a.header.scales)
     order, back = np.argsort(a.gps_time), np.argsort(b.gps_time)
     np.testing.assert_array_equal(np.asarray(b.xyz)[back], np.asarray(a.xyz)[order])
     for name in a.point_format.dimension_names:

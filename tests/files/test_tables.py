@@ -168,6 +168,14 @@ def test_missing_values_in_formats_without(tmp_path):
     assert done["left_out"] == ["attribute id (some are missing, and no float holds the others)"]
 
 
+def test_names_that_a_store_cannot_have(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y,a/b,a_b,.x,__z\n1,2,3,4,5,6\n")
+    done = zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5)
+    assert done["renamed"] == {"a/b": "a_b_", ".x": "_x", "__z": "_z"}
+    found = zvl.open_zv(tmp_path / "a.zv")[0].attributes
+    assert {name: values.compute().item() for name, values in found.items()} == {"_x": 5, "_z": 6, "a_b": 4, "a_b_": 3}
+
+
 def test_parquet_types(tmp_path):
     table = pa.table(
         {

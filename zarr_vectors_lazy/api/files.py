@@ -1,6 +1,7 @@
 """Files of the field into stores and out of them: ``ingest``, and what `ZVLevel.to_file` does."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.shapes import suggest_bin_shape, suggest_chunk_shape
+from zarr_vectors_lazy.api.write.args import storable_names
 from zarr_vectors_lazy.api.write.linked import write_graph, write_mesh
 from zarr_vectors_lazy.api.write.writers import write_points, write_polylines
 from zarr_vectors_lazy.errors import SelectionError
@@ -78,7 +80,7 @@ def ingest(
     -------
     dict
         What the writer of the geometry returns, with ``kind``, ``vertex_count``, ``files`` and ``left_out``: what the
-        files hold that the store has no place for.
+        files hold that the store has no place for; ``renamed``: names that a store cannot have, and those instead.
 
     Raises
     ------
@@ -122,6 +124,7 @@ def write_loaded(
     **options: Any,
 ) -> dict[str, Any]:
     """Write what files hold as a store; parameters as for `ingest`."""
+    loaded, renamed = _storable(loaded)
     count, ndim = loaded.positions.shape
     given: dict[str, Any] = {"axes": axes or loaded.axes, "units": unit or loaded.unit, "crs": loaded.crs, **options}
     given["headers"] = dict(loaded.header) or None
@@ -139,7 +142,20 @@ def write_loaded(
     if loaded.object_ids is not None or loaded.links is not None:
         tables = {"object_attributes": loaded.object_attributes, "groups": loaded.groups or None}
         given |= {**tables, "group_attributes": loaded.group_attributes or None}
-    return {"kind": loaded.kind, "vertex_count": count, **_write(loaded, url, given)}
+    return {"kind": loaded.kind, "vertex_count": count, **_write(loaded, url, given), "renamed": renamed}
+
+
+def _storable(loaded: Loaded) -> tuple[Loaded, dict[str, str]]:
+    """Contents whose names a store can have, and the names that those had that are others now."""
+    changed: dict[str, Any] = {}
+    renamed: dict[str, str] = {}
+    for part in ("attributes", "link_attributes", "object_attributes", "group_attributes"):
+        tables = getattr(loaded, part)
+        names = storable_names(tables)
+        changed[part] = {names[name]: values for name, values in tables.items()}
+        renamed |= {name: text for name, text in names.items() if text != name}
+    means = frozenset(renamed.get(name, name) for name in loaded.means)
+    return replace(loaded, means=means, **changed), renamed
 
 
 def _write(loaded: Loaded, url: Any, given: dict[str, Any]) -> dict[str, Any]:

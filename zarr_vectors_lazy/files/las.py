@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError
 from zarr_vectors_lazy.files.loaded import Asked, Loaded, library
 from zarr_vectors_lazy.files.outgoing import Outgoing
+from zarr_vectors_lazy.files.polygons import header_of
 from zarr_vectors_lazy.types import Vertices
 
 logging.getLogger("laspy").addHandler(logging.NullHandler())  # it says in lines of its own what it raises too
@@ -67,6 +69,7 @@ def load_las(path: Path, asked: Asked) -> Iterator[Loaded]:
                 unit=None if system is None else units_of(system),
                 crs=None if system is None else crs_of(system),
                 attributes={name: np.array(points[name]) for name in names},
+                header={"las": _said(header)},
                 means=MAGNITUDES.intersection(names),
                 left_out=left,
             )
@@ -75,6 +78,19 @@ def load_las(path: Path, asked: Asked) -> Iterator[Loaded]:
 
 
 load_laz = load_las
+
+
+def _said(header: Any) -> dict[str, Any]:
+    """What a file says of itself that is neither of its points nor of its layout, and how it rounds coordinates."""
+    made = header.creation_date
+    said = {"system_identifier": str(header.system_identifier), "generating_software": str(header.generating_software)}
+    return {name: text for name, text in said.items() if text} | {
+        "point_format": header.point_format.id,
+        "file_source_id": header.file_source_id,
+        "creation_date": None if made is None else made.isoformat(),
+        "scales": np.asarray(header.scales).tolist(),
+        "offsets": np.asarray(header.offsets).tolist(),
+    }
 
 
 def _check_counts(path: Path) -> None:
@@ -125,9 +141,12 @@ def _save(out: Outgoing, path: Path, *, compressed: bool) -> int:
     laspy = library("laspy")
     attributes, positions = out.attributes, np.asarray(out.positions, np.float64)
     own = {number: set(laspy.PointFormat(number).dimension_names) for number in FORMATS}
-    best = max(FORMATS, key=lambda number: (len(own[number] & attributes.keys()), -number))
+    said = header_of(out, "las")
+    stated = said.get("point_format")
+    best = max(FORMATS, key=lambda number: (len(own[number] & attributes.keys()), number == stated, -number))
     header = laspy.LasHeader(point_format=best, version="1.4" if best > 5 else "1.2")
-    header.offsets, header.scales = _quanta(out, positions)
+    _say(header, said)
+    header.offsets, header.scales = _quanta(out, positions, said)
     system = system_of(out.crs)
     try:
         if system is not None:
@@ -151,9 +170,26 @@ def _save(out: Outgoing, path: Path, *, compressed: bool) -> int:
     return len(positions)
 
 
-def _quanta(out: Outgoing, positions: Vertices) -> tuple[Vertices, Vertices]:
-    """Offsets and scales of axes: the coarsest power of ten that holds coordinates as they are, else the finest."""
+def _say(header: Any, said: Mapping[str, Any]) -> None:
+    """Write again what a file that became a store said of itself."""
+    for name in ("system_identifier", "generating_software", "file_source_id"):
+        if name in said:
+            setattr(header, name, said[name])
+    if said.get("creation_date"):
+        header.creation_date = date.fromisoformat(said["creation_date"])
+
+
+def _quanta(out: Outgoing, positions: Vertices, said: Mapping[str, Any]) -> tuple[Vertices, Vertices]:
+    """Offsets and scales of axes: those that a header states, or the coarsest power of ten, if they are exact.
+
+    Else the finest that holds the range, and what that rounds is said to be left out.
+    """
     offsets, scales = np.zeros(3), np.ones(3)
+    stated = np.asarray(said.get("offsets", ()), float), np.asarray(said.get("scales", ()), float)
+    if [part.shape for part in stated] == [(3,), (3,)] and (stated[1] > 0).all():
+        steps = np.round((positions - stated[0]) / stated[1])
+        if (np.abs(steps) < 2**31 - 1).all() and (steps * stated[1] + stated[0] == positions).all():
+            return stated
     for axis, column in enumerate(positions.T):
         if not len(column):
             continue

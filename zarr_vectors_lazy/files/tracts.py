@@ -18,6 +18,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FileError, SelectionError
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Asked, Loaded, library
 from zarr_vectors_lazy.files.outgoing import Outgoing, Paths
+from zarr_vectors_lazy.files.polygons import header_of
 
 UNIT = "millimeter"
 BLOCK_ROWS = 500_000
@@ -390,7 +391,8 @@ def save_tck(out: Outgoing, path: Path) -> int:
     paths, _ = _tracts(out)
     sequence = library("nibabel.streamlines.array_sequence", "nibabel").ArraySequence
     lines = _sequence(sequence, paths.vertices.astype(np.float32), paths)
-    tracts.TckFile(tracts.Tractogram(lines, affine_to_rasmm=np.eye(4))).save(str(path))
+    header = {key: str(value) for key, value in header_of(out, "tck").items()}
+    tracts.TckFile(tracts.Tractogram(lines, affine_to_rasmm=np.eye(4)), header).save(str(path))
     return len(paths.vertices)
 
 

@@ -284,6 +284,28 @@ def check_name(name: Any, what: str) -> None:
         )
 
 
+def storable_names(names: Iterable[str]) -> dict[str, str]:
+    """Names that `check_name` takes, by those given, which stay where they can: others have ``_`` for what cannot be.
+
+    Examples
+    --------
+    >>> storable_names(["fa", "a/b", "a_b", ".x"])
+    {'fa': 'fa', 'a/b': 'a_b_', 'a_b': 'a_b', '.x': '_x'}
+    """
+    given = dict.fromkeys(names)
+    found, used = {}, set(given)
+    for name in given:
+        text = _CONTROL.sub("_", name).strip()
+        text = re.sub(r"^(\.|_(?=_))+", "_" if text.startswith(".") else "", text) or "unnamed"
+        text = text.encode("utf-8", "replace")[:MAX_NAME].decode("utf-8", "ignore")
+        text = text.replace(".", "_") if text == "zarr.json" else text
+        while text != name and text in used:
+            text += "_"
+        found[name] = text
+        used.add(text)
+    return found
+
+
 def parse_ids(value: Any, rows: int, name: str = "object_ids") -> IntArray:
     """(rows,) int64 object ids.
 

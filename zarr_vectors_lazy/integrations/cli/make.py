@@ -105,6 +105,7 @@ def ingest(
             storage_options=given.storage_options(option),
         )
     given.say_left_out(done["left_out"])
+    given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
     if json:
         print_json(done)
     else:
@@ -146,6 +147,7 @@ def pyramid(
         )
     assert isinstance(done, dict)
     given.say_left_out(done["left_out"])
+    given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
     if json:
         print_json(done)
     else:

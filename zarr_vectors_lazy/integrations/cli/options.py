@@ -99,10 +99,10 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",")]
 
 
-def say_left_out(left_out: Sequence[str]) -> None:
+def say_left_out(left_out: Sequence[str], done: str = "left out") -> None:
     """Warn in one line of what had no place."""
     if left_out:
-        print(f"zvl: warning: left out: {', '.join(left_out)}", file=sys.stderr)
+        print(f"zvl: warning: {done}: {', '.join(left_out)}", file=sys.stderr)
 
 
 def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
