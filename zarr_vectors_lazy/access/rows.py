@@ -1,7 +1,7 @@
 """What tasks run to choose rows: masks of boxes, objects and conditions."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,8 +15,7 @@ from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.plan.bbox import Placement
-from zarr_vectors_lazy.plan.regions import Region
-from zarr_vectors_lazy.plan.selection import Condition
+from zarr_vectors_lazy.plan.selection import Area, Condition, Picks
 from zarr_vectors_lazy.types import BoolArray, IntArray, Raw, Vertices
 
 
@@ -41,9 +40,19 @@ class Chooser:
     source: Source
     vertices: CellSpec
     fragments: CellSpec | None
-    regions: tuple[Region, ...]
+    regions: tuple[Area, ...]
     conditions: tuple[Condition, ...]
     placement: Placement
+
+    def of(self, coord: tuple[int, ...]) -> "Chooser":
+        """Chooser of one chunk, without what it picks in others."""
+        if not any(isinstance(condition.test, Picks) for condition in self.conditions):
+            return self
+        own = (
+            replace(condition, test=condition.test.of(coord)) if isinstance(condition.test, Picks) else condition
+            for condition in self.conditions
+        )
+        return replace(self, conditions=tuple(own))
 
 
 Owned = Mapping[tuple[int, ...], IntArray]
@@ -177,6 +186,8 @@ def _touching(
 
 
 def _condition_mask(condition: Condition, values: list[np.ndarray[Any, Any]], count: int) -> BoolArray:
+    if isinstance(condition.test, Picks):
+        return condition.test(count)
     mask = np.asarray(condition.test(*values))
     if mask.shape != (count,) or mask.dtype != np.bool_:
         raise SelectionError(

@@ -9,7 +9,7 @@ import numpy as np
 from zarr_vectors_lazy.api.arrays import ArraysMixin
 from zarr_vectors_lazy.api.columns import Attributes, Categories, EdgeAttributes, LinkAttributes
 from zarr_vectors_lazy.api.keywords import is_near
-from zarr_vectors_lazy.api.objects import Objects
+from zarr_vectors_lazy.api.objects import Objects, is_whole
 from zarr_vectors_lazy.api.outward import Outward
 from zarr_vectors_lazy.api.pieces import Meshes, Polylines, Skeletons
 from zarr_vectors_lazy.api.select import parse_ids, select_by_values
@@ -20,9 +20,10 @@ from zarr_vectors_lazy.graph.columns import vertices_array
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.explain import Explanation, explain
 from zarr_vectors_lazy.graph.links import links_array
-from zarr_vectors_lazy.graph.narrow import select_objects, select_region, select_touching
+from zarr_vectors_lazy.graph.narrow import nearest_of_view, pick_rows, select_objects, select_region, select_touching
 from zarr_vectors_lazy.graph.numbering import sized
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.plan.nearest import Near, parse_points
 from zarr_vectors_lazy.plan.regions import parse_region
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.types import BoolArray, Floats, IntArray
@@ -287,6 +288,82 @@ class ZVLevel(Outward, Stored, ArraysMixin):
         if where is not None:
             view = select_by_values(view, where)
         return ZVLevel(self._store, view)
+
+    def nearest(self, points: Any, k: int = 1) -> tuple[IntArray, Floats]:
+        """Rows of `vertices` nearest to some points; read now, from the chunks that may have them.
+
+        Parameters
+        ----------
+        points
+            (n, D) in stored coordinates and units; (D,) is one point.
+        k
+            How many of each.
+
+        Returns
+        -------
+        rows
+            (n, k) int64, the nearest first, of equally far ones the least row; -1 where there are fewer.
+        distances
+            (n, k) float64 in stored units; infinite where there are fewer.
+
+        Raises
+        ------
+        SelectionError
+            If points are no finite numbers of D columns, or k no positive whole number.
+        """
+        wanted = parse_points(points, self._store.ndim)
+        if not is_whole(k) or k < 1:
+            raise SelectionError(f"k must be a positive whole number, found {k!r}")
+        return nearest_of_view(sized(self._view), wanted, int(k))
+
+    def within(self, points: Any, radius: float) -> "ZVLevel":
+        """Select what lies no farther than ``radius`` from one of some points: exact; other chunks are not read.
+
+        Parameters
+        ----------
+        points
+            (n, D) in stored coordinates and units; (D,) is one point.
+        radius
+            In stored units; as far away counts.
+
+        Raises
+        ------
+        SelectionError
+            If points are no finite numbers of D columns, or the radius is negative or no number.
+        """
+        wanted = parse_points(points, self._store.ndim)
+        given: Any = radius
+        if not isinstance(given, int | float | np.number) or not given >= 0:
+            raise SelectionError(f"radius must be a number from 0 on, found {radius!r}")
+        return ZVLevel(self._store, select_region(self._view, Near(wanted, float(radius))))
+
+    def sample(self, n: int, seed: int = 0) -> "ZVLevel":
+        """Select n rows at random, each as likely as any other; all of them where there are no more.
+
+        Reads what tells the number of rows, where that is not known; of a selection also which rows it has.
+
+        Parameters
+        ----------
+        n
+            How many.
+        seed
+            The same for the same rows.
+
+        Raises
+        ------
+        SelectionError
+            If n or the seed is no whole number from 0 on.
+        """
+        for name, value in (("n", n), ("seed", seed)):
+            if not is_whole(value) or value < 0:
+                raise SelectionError(f"{name} must be a whole number from 0 on, found {value!r}")
+        view = sized(self._view)
+        assert view.sizes is not None
+        total = int(view.sizes.sum())
+        if n >= total:
+            return ZVLevel(self._store, view)
+        rows = np.random.default_rng(int(seed)).choice(total, int(n), replace=False, shuffle=False)
+        return ZVLevel(self._store, pick_rows(view, np.sort(rows)))
 
     def explain(self, *members: str) -> Explanation:
         """Tell what computing members would fetch, before anything is fetched.

@@ -12,8 +12,8 @@ from xarray.core import indexing
 from zarr_vectors_lazy.convert.lazy import LazyRows, LazySizes
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.columns import vertices_array
-from zarr_vectors_lazy.kernels.nearest import Boxes, nearest_rows
 from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
 from zarr_vectors_lazy.plan.regions import Region, parse_region
 from zarr_vectors_lazy.types import IntArray, Vertices
 

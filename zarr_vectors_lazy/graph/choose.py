@@ -30,7 +30,7 @@ class ChoiceRecipe:
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one chunk."""
         count = None if self.counts is None else int(self.counts[block])
-        masked = bool(self.masked[block])
+        masked, coord = bool(self.masked[block]), tuple(self.coords[block].tolist())
         vertices = TaskRef((cell_name(self.reads, VERTICES), block)) if masked else None
         head = (
             TaskRef((cell_name(self.reads, HEADS), block)) if count is None and not masked and not self.values else None
@@ -39,8 +39,8 @@ class ChoiceRecipe:
         return Task(
             key,
             choose_rows,
-            self.chooser,
-            tuple(self.coords[block].tolist()),
+            self.chooser.of(coord),
+            coord,
             count,
             vertices,
             head,

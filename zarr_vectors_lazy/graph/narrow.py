@@ -3,21 +3,26 @@
 from dataclasses import replace
 from typing import Any
 
+import dask
 import numpy as np
+from dask.delayed import Delayed
 
 from zarr_vectors_lazy.access.objects import read_owners, rows_of_ids
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
+from zarr_vectors_lazy.graph.batches import batched
+from zarr_vectors_lazy.graph.choose import choice_graph
+from zarr_vectors_lazy.graph.columns import vertices_array
 from zarr_vectors_lazy.graph.values import column_of
 from zarr_vectors_lazy.graph.view import MANIFESTS, LevelView
-from zarr_vectors_lazy.model.objects import Manifests
+from zarr_vectors_lazy.model.objects import Manifests, ragged_arange
 from zarr_vectors_lazy.plan.conditions import AnyOf, Between, parse_test
-from zarr_vectors_lazy.plan.regions import Region
-from zarr_vectors_lazy.plan.selection import Condition
-from zarr_vectors_lazy.types import BoolArray, IntArray
+from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
+from zarr_vectors_lazy.plan.selection import Area, Condition, Picks
+from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
 
 
-def select_region(view: LevelView, region: Region) -> LevelView:
-    """Rows of a view that lie in boxes; only the chunks that they meet remain."""
+def select_region(view: LevelView, region: Area) -> LevelView:
+    """Rows of a view that lie in boxes, or near points; only the chunks that they meet remain."""
     selection = view.selection.with_region(region)
     keep, inside = region.chunks(view.table.coords, view.data.placement)
     return view.narrowed(keep, selection=selection, inside=view.inside & inside)
@@ -39,7 +44,7 @@ def select_objects(view: LevelView, ids: IntArray) -> LevelView:
     return view.narrowed(keep, selection=view.selection.with_objects(ids))
 
 
-def select_touching(view: LevelView, region: Region) -> LevelView:
+def select_touching(view: LevelView, region: Area) -> LevelView:
     """All rows of the objects that have a vertex in some boxes.
 
     The chunks that remain are those of every object with a fragment in a chunk that they meet; which of them have a
@@ -141,3 +146,40 @@ def select_chunks(view: LevelView, coords: IntArray) -> LevelView:
     at = view.table.find(coords)
     keep[at[at >= 0]] = True
     return view.narrowed(keep)
+
+
+def pick_rows(view: LevelView, rows: IntArray) -> LevelView:
+    """Some rows of a view of known sizes, (n,) ascending; where rows were chosen before, it is read which."""
+    assert view.sizes is not None
+    starts = np.concatenate([[0], np.cumsum(view.sizes)])
+    of_rows = np.searchsorted(starts, rows, "right") - 1
+    chunks, first, counts = np.unique(of_rows, return_index=True, return_counts=True)
+    picked = rows - starts[of_rows]
+    part = view.take(chunks)
+    chosen = choice_graph(part) if part.filters.any() else None
+    if chosen is not None:
+        keys = [Delayed((chosen.name, chunk), chosen.graph, layer=chosen.name) for chunk in range(len(part))]
+        for kept, start, count in zip(dask.compute(*keys), first.tolist(), counts.tolist(), strict=True):
+            if kept.rows is not None:
+                picked[start : start + count] = kept.rows[picked[start : start + count]]
+    picks = Picks(part.table.coords.astype(np.int64), np.concatenate([[0], np.cumsum(counts)]), picked)
+    keep = np.zeros(len(view), np.bool_)
+    keep[chunks] = True
+    selection = replace(view.selection, conditions=(Condition((), picks),))
+    return view.narrowed(keep, selection=selection).with_sizes(counts)
+
+
+def nearest_of_view(view: LevelView, points: Floats, k: int) -> tuple[IntArray, Floats]:
+    """Rows of a view of known sizes nearest to (n, D) points, and their distances, both (n, k); see `nearest_rows`."""
+    sizes = view.sizes
+    assert sizes is not None
+    starts = np.cumsum(sizes) - sizes
+    placement = view.data.placement
+    boxes = Boxes.of_chunks(placement.bounds(view.table.coords), sizes, known=placement.known)
+
+    def read(chunks: IntArray) -> tuple[IntArray, Vertices, IntArray]:
+        counts = sizes[chunks]
+        found: Vertices = vertices_array(batched(view.take(chunks))).compute()
+        return np.repeat(starts[chunks], counts) + ragged_arange(counts), found, counts
+
+    return nearest_rows(points, k, boxes, read)

@@ -3,13 +3,47 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.plan.conditions import Test
+from zarr_vectors_lazy.plan.nearest import Near
 from zarr_vectors_lazy.plan.regions import Region
-from zarr_vectors_lazy.types import BBox, BoolArray, IntArray
+from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, IntArray
+
+
+@dataclass(frozen=True, eq=False)
+class Picks:
+    """Rows of chunks by their numbers there; the test of a condition that reads no attribute.
+
+    Parameters
+    ----------
+    coords
+        (m, K) chunks, in lexicographic order.
+    starts
+        (m + 1,) where the rows of each begin.
+    rows
+        Their rows, ascending in each.
+    """
+
+    coords: ChunkCoords
+    starts: IntArray
+    rows: IntArray
+
+    def of(self, coord: tuple[int, ...]) -> "Picks":
+        """Those of one chunk."""
+        at = int(ChunkTable(self.coords).find(np.asarray([coord]))[0])
+        part = slice(self.starts[at], self.starts[at + 1]) if at >= 0 else slice(0)
+        rows = self.rows[part]
+        return Picks(np.asarray([coord]), np.array([0, len(rows)]), rows)
+
+    def __call__(self, count: int) -> BoolArray:
+        """(count,) mask of the rows of the one chunk that it is of."""
+        mask = np.zeros(count, np.bool_)
+        mask[self.rows] = True
+        return mask
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,8 +61,11 @@ class Condition:
     """
 
     names: tuple[str, ...]
-    test: Test | Callable[..., Any]
+    test: Test | Picks | Callable[..., Any]
     passes: BoolArray | None = None
+
+
+Area: TypeAlias = Region | Near
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,7 +82,7 @@ class Selection:
         Masks from attributes.
     """
 
-    regions: tuple[Region, ...] = ()
+    regions: tuple[Area, ...] = ()
     objects: IntArray | None = None
     conditions: tuple[Condition, ...] = ()
 
@@ -57,9 +94,9 @@ class Selection:
         lo, hi = zip(*(region.bounds for region in self.regions), strict=True)
         return np.max(lo, axis=0), np.min(hi, axis=0)
 
-    def with_region(self, region: Region) -> "Selection":
-        """Intersect with boxes; those that do not meet select nothing."""
-        boxes = [part for part in (*self.regions, region) if part.is_box]
+    def with_region(self, region: Area) -> "Selection":
+        """Intersect with boxes, or what is near points; those that do not meet select nothing."""
+        boxes = [part for part in (*self.regions, region) if isinstance(part, Region) and part.is_box]
         others = [part for part in (*self.regions, region) if not part.is_box]
         return replace(self, regions=(*([reduce(Region.__and__, boxes)] if boxes else ()), *others))
 

@@ -1,12 +1,14 @@
-"""The nearest of points that lie in boxes, of which only those are read that may have them."""
+"""What is near some points: the nearest of vertices, of which only the chunks are read that may have them; balls."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.plan.bbox import Placement
+from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats, IntArray, Vertices
 
 Reader: TypeAlias = Callable[[IntArray], tuple[IntArray, Vertices, IntArray]]
 """Gives of (m,) boxes, ascending, the rows of their points, (p, D) positions, and (m,) how many points each has."""
@@ -74,12 +76,12 @@ def nearest_rows(points: Floats, k: int, boxes: Boxes, read: Reader) -> tuple[In
     Boxes are read in two rounds, all of a round at once: those nearest that have k points, and those that may have
     nearer ones. Where there are fewer than k, the row is -1 and the distance infinite.
     """
-    rows, distances = np.full((len(points), k), -1, np.int64), np.full((len(points), k), np.inf)
+    rows, far = np.full((len(points), k), -1, np.int64), np.full((len(points), k), np.inf)
     step = max(1, MOST_PAIRS // max(len(boxes), 1))
     for start in range(0, len(points), step):
         part = slice(start, start + step)
-        rows[part], distances[part] = _nearest(points[part], k, boxes, read)
-    return rows, distances
+        rows[part], far[part] = _nearest(points[part], k, boxes, read)
+    return rows, far
 
 
 def _nearest(points: Floats, k: int, boxes: Boxes, read: Reader) -> tuple[IntArray, Floats]:
@@ -121,11 +123,11 @@ def _among(
 
 
 def _merged(
-    points: Floats, rows: IntArray, distances: Floats, others: IntArray, positions: Floats
+    points: Floats, rows: IntArray, far: Floats, others: IntArray, positions: Floats
 ) -> tuple[IntArray, Floats]:
     k = rows.shape[1]
-    between = np.sqrt(sum((points[:, d, None] - positions[:, d]) ** 2 for d in range(points.shape[1])))
-    every = np.concatenate([distances, between], axis=1)
+    between = distances(points, positions)
+    every = np.concatenate([far, between], axis=1)
     names = np.concatenate([rows, np.broadcast_to(others, between.shape)], axis=1)
     if every.shape[1] > 4 * k:  # all that are no farther than the k-th, among which rows decide
         limit = np.partition(every, k - 1, axis=1)[:, k - 1 : k]
@@ -134,3 +136,70 @@ def _merged(
         every, names = np.take_along_axis(every, kept, axis=1), np.take_along_axis(names, kept, axis=1)
     order = np.lexsort((names, every), axis=1)[:, :k]
     return np.take_along_axis(names, order, axis=1), np.take_along_axis(every, order, axis=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Near:
+    """What lies no farther than a distance from one of some points; a region, in stored coordinates.
+
+    Parameters
+    ----------
+    points
+        (n, D) float64.
+    radius
+        The distance.
+    """
+
+    points: Floats
+    radius: float
+    is_box: ClassVar[bool] = False
+
+    @property
+    def bounds(self) -> BBox:
+        """Box in stored coordinates that holds it."""
+        lo, hi = self.points.min(axis=0, initial=np.inf), self.points.max(axis=0, initial=-np.inf)
+        return lo - self.radius, hi + self.radius
+
+    def rows(self, vertices: Vertices) -> BoolArray:
+        """(N,) whether each stored position lies in it."""
+        mask = np.zeros(len(vertices), np.bool_)
+        if not len(vertices):
+            return mask
+        points = vertices.astype(np.float64, copy=False)
+        first, last = points.min(axis=0) - self.radius, points.max(axis=0) + self.radius
+        near = self.points[((self.points >= first) & (self.points <= last)).all(axis=1)]
+        step = max(1, MOST_PAIRS // len(points))
+        for start in range(0, len(near), step):
+            mask |= (distances(near[start : start + step], points) <= self.radius).any(axis=0)
+        return mask
+
+    def chunks(self, coords: ChunkCoords, placement: Placement) -> tuple[BoolArray, BoolArray]:
+        """Tell the chunks, (n, K), that may hold vertices of it; none is sure to lie in it wholly."""
+        boxes = Boxes.of_chunks(placement.bounds(coords), np.ones(len(coords), np.int64), known=placement.known)
+        touched = np.zeros(len(coords), np.bool_)
+        step = max(1, MOST_PAIRS // max(len(coords), 1))
+        for start in range(0, len(self.points), step):
+            touched |= (boxes.distances(self.points[start : start + step]) <= self.radius).any(axis=0)
+        return touched, np.zeros(len(coords), np.bool_)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("near", self.points, self.radius)
+
+
+def distances(points: Floats, others: Floats) -> Floats:
+    """(n, m) distances between two sets of points."""
+    squares = sum((points[:, d, None] - others[:, d]) ** 2 for d in range(points.shape[1]))
+    return np.asarray(np.sqrt(squares))
+
+
+def parse_points(value: Any, ndim: int) -> Floats:
+    """(n, D) points of a user, of one alone (1, D); raises SelectionError."""
+    try:
+        points = np.atleast_2d(np.asarray(value, np.float64))
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"points must be (n, {ndim}) numbers, found {value!r}") from error
+    if points.size == 0:
+        points = points.reshape(0, ndim)
+    if points.shape[1:] != (ndim,) or not np.isfinite(points).all():
+        raise SelectionError(f"points must be (n, {ndim}) finite numbers, found shape {np.shape(value)}")
+    return points

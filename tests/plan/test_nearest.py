@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zarr_vectors_lazy.kernels import nearest
-from zarr_vectors_lazy.kernels.nearest import Boxes, nearest_rows
+from zarr_vectors_lazy.plan import nearest
+from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
 
 
 def chunked(points, edge):
