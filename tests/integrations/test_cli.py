@@ -277,6 +277,11 @@ def test_a_store_with_other_chunks(zvl_run, cloud, tmp_path):
     code, _, said = zvl_run("rechunk", cloud, new, "--chunk-shape", "6000", "--pyramid", "--overwrite")
     assert (code, "2 levels built" in said, zvl.open_zv(new).levels) == (0, True, [0, 1, 2])
     assert zvl_run("rechunk", cloud, new)[0] == 2
+    odd = shutil.copytree(cloud, tmp_path / "odd.zv")
+    (odd / "parametric").mkdir()
+    (odd / "parametric" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+    code, _, said = zvl_run("rechunk", odd, new, "--chunk-shape", "9000", "--overwrite")
+    assert (code, "warning: left out: parametric" in said) == (0, True)
 
 
 @pytest.mark.parametrize(

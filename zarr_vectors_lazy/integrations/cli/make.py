@@ -182,6 +182,8 @@ def rechunk(
             backend=backend,
             storage_options=given.storage_options(option),
         )
+    levels = list(map(str, done["levels_left_out"]))
+    given.say_left_out([name for name in done["left_out"] if name not in levels])
     if json:
         print_json(done)
     else:
