@@ -88,8 +88,10 @@ def save_graphml(out: Outgoing, path: Path) -> int:
     directed = header_of(out, "graphml").get("directed") is True or out.geometry == "skeleton"
     graph = networkx.MultiDiGraph() if directed else networkx.MultiGraph()
     attributes = {name: values for name, values in out.exact.items() if values.dtype.kind not in "mM"}
-    names, told = _names(attributes.pop(ID, None), len(out.positions))
-    leave_rest(out, {*attributes, ID} if told else {*attributes})
+    names, told = _names(attributes.get(ID), len(out.positions))
+    leave_rest(out, {*attributes})
+    if told:
+        del attributes[ID]
     columns = dict(zip(AXES, out.positions.T, strict=True))
     if out.vertex_object_ids is not None and len(out.object_ids) > 1:
         columns[OBJECT] = out.vertex_object_ids
