@@ -121,12 +121,12 @@ def test_runs_give_blocks_of_objects_what_manifests_say(of_manifests, level):
         for block, size in enumerate(np.diff(blocks))
     ]
     expected = naive(*level[:4])
-    positions, rows = (np.concatenate([values[part] for values, _, _ in found]) for part in (0, 1))
+    positions, rows = (np.concatenate([joined.values[part] for joined in found]) for part in (0, 1))
     assert positions.dtype == np.float32
     assert positions[:, 0].tolist() == [2 * row + 1000 * at for _, at, row, _ in expected]
     assert rows.tolist() == view_rows(level)
     counts = np.bincount([owner for owner, *_ in expected], minlength=len(objects))
-    assert np.diff(paths.offsets_of([of_block for *_, of_block in found])).tolist() == counts.tolist()
+    assert np.diff(paths.offsets_of([joined.counts for joined in found])).tolist() == counts.tolist()
 
 
 @thorough

@@ -6,7 +6,7 @@ into path order.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -21,10 +21,11 @@ from zarr_vectors_lazy.kernels.paths import fragment_edges, fragment_ends
 from zarr_vectors_lazy.kernels.rows import Kept, row_table
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ragged_arange
-from zarr_vectors_lazy.types import ChunkCoords, IntArray, Raw
+from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ranges
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
 Values = list[np.ndarray[Any, Any]]
+SLAB = 2**17  # rows that are put in order at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -145,18 +146,21 @@ class PathReader:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """What some entries name, one after another.
+    """What some entries name.
 
     Parameters
     ----------
-    entries, owners, counts
-        (E,) as of `Visits`, and the rows that each names.
+    entries, owners
+        (E,) as of `Visits`.
+    first, counts
+        (E,) entry k names the values ``first[k]:first[k] + counts[k]``.
     values
-        Of the rows: positions, rows of the view, attributes, as far as wanted.
+        Positions, rows of the view, attributes, as far as wanted.
     """
 
     entries: IntArray
     owners: IntArray
+    first: IntArray
     counts: IntArray
     values: Values
 
@@ -213,23 +217,25 @@ def read_paths(
         raise FormatError(
             f"manifests of level {reader.source.level}: {error.message}", where=reader.source.spec.url
         ) from error
-    lengths, rows = index.fragments.counts[named], index.fragments.rows(named)
+    lengths = index.fragments.counts[named]
+    if len(visits.cuts) == 2 and not kept and not len(index.fragments.listed):
+        # One block has all of it: values are put in order once, there.
+        return [Piece(visits.entries, visits.owners, index.fragments.first[named], lengths, values)]
+    rows = index.fragments.rows(named)
     if table is not None and kept:
         selected = table[rows] >= 0
         lengths = _sums(selected, lengths)
         rows = rows[selected]
-    taken = [np.take(of_all, rows, axis=0) for of_all in values]
-    if len(visits.cuts) == 2:
-        return [Piece(visits.entries, visits.owners, lengths, taken)]
-    ends = np.concatenate([[0], np.cumsum(lengths)])[visits.cuts]
+    ends = np.concatenate([[0], np.cumsum(lengths)])
     return [
         Piece(
             visits.entries[start:stop],
             visits.owners[start:stop],
+            ends[start:stop] - ends[start],
             lengths[start:stop],
-            [of_all[first:last] for of_all in taken],
+            [np.take(of_all, rows[ends[start] : ends[stop]], axis=0) for of_all in values],
         )
-        for (start, stop), (first, last) in zip(pairwise(visits.cuts.tolist()), pairwise(ends.tolist()), strict=True)
+        for start, stop in pairwise(visits.cuts.tolist())
     ]
 
 
@@ -251,37 +257,69 @@ def _sums(values: np.ndarray[Any, Any], lengths: IntArray) -> IntArray:
 
 
 def piece_of(pieces: Sequence[Piece], block: int) -> Piece:
-    """One block's piece, apart from the memory of the others."""
-    piece = pieces[block]
-    if len(pieces) == 1:
-        return piece
-    return Piece(piece.entries.copy(), piece.owners.copy(), piece.counts, [values.copy() for values in piece.values])
+    """Task: one block's piece."""
+    return pieces[block]
 
 
-def join_paths(pieces: Sequence[Piece], objects: int) -> tuple[Values, IntArray, IntArray]:
-    """Put what runs of chunks gave back into the order of the objects' paths.
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """Objects of a block, one after another, each in path order.
 
-    Returns
-    -------
-    values, entries, counts
-        Of the rows of all objects of a block, one after another; (M,) numbers that differ between neighbours of two
-        fragments of an object; (objects,) rows of each.
+    Parameters
+    ----------
+    values
+        Of all rows.
+    lengths
+        (E,) how many rows each entry of the objects names.
+    counts
+        (o,) rows of each object.
     """
-    if len(pieces) == 1:
-        (piece,) = pieces
-        entries, owners, lengths, values = piece.entries, piece.owners, piece.counts, piece.values
-    else:
-        entries, owners, lengths = (
-            np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("entries", "owners", "counts")
-        )
-        values = [np.concatenate(of_pieces) for of_pieces in zip(*(piece.values for piece in pieces), strict=True)]
+
+    values: Values
+    lengths: IntArray
+    counts: IntArray
+
+
+def join_paths(pieces: Sequence[Piece], objects: int) -> Joined:
+    """Put what runs of chunks gave, for so many objects, back into the order of their paths."""
+    entries, owners, lengths = (
+        np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("entries", "owners", "counts")
+    )
+    sizes = [len(piece.values[0]) if piece.values else 0 for piece in pieces]
+    before = np.cumsum([0, *sizes[:-1]])
+    first = np.concatenate([piece.first + start for piece, start in zip(pieces, before.tolist(), strict=True)])
+    values = [
+        of_pieces[0] if len(pieces) == 1 else np.concatenate(of_pieces)
+        for of_pieces in zip(*(piece.values for piece in pieces), strict=True)
+    ]
+    if len(pieces) > 1:
         order = np.argsort(entries, kind="stable")
-        first = (np.cumsum(lengths) - lengths)[order]
-        entries, owners, lengths = entries[order], owners[order], lengths[order]
-        rows = np.repeat(first, lengths) + ragged_arange(lengths)
-        values = [np.take(of_all, rows, axis=0) for of_all in values]
+        owners, lengths, first = owners[order], lengths[order], first[order]
+    ends = np.cumsum(lengths)
+    if not np.array_equal(first, ends - lengths) or sum(sizes) != (ends[-1] if len(ends) else 0):
+        values = _gathered(values, first, ends, lengths)
     counts = np.bincount(owners, weights=lengths, minlength=objects).astype(np.int64)
-    return values, np.repeat(entries, lengths), counts
+    return Joined(values, lengths, counts)
+
+
+def begins_of(joined: Joined, _: int) -> BoolArray:
+    """Task: (M,) whether what an entry names begins at a row."""
+    ends = np.cumsum(joined.lengths)
+    begins = np.zeros(int(ends[-1]) if len(ends) else 0, np.bool_)
+    begins[(ends - joined.lengths)[joined.lengths > 0]] = True
+    return begins
+
+
+def _gathered(values: Values, first: IntArray, ends: IntArray, lengths: IntArray) -> Values:
+    """Rows that entries name, one after another, some at a time: row numbers of all would not fit in a cache."""
+    total = int(ends[-1]) if len(ends) else 0
+    out = [np.empty((total, *of_all.shape[1:]), of_all.dtype) for of_all in values]
+    cuts = np.unique([0, *np.searchsorted(ends, np.arange(SLAB, total, SLAB)).tolist(), len(ends)])
+    for start, stop in pairwise(cuts.tolist()):
+        rows, at = ranges(first[start:stop], lengths[start:stop]), int(ends[start] - lengths[start])
+        for of_all, into in zip(values, out, strict=True):
+            np.take(of_all, rows, axis=0, out=into[at : at + len(rows)], mode="clip")  # none is outside: no buffer
+    return out
 
 
 def offsets_of(counts: Sequence[IntArray]) -> IntArray:
@@ -291,10 +329,13 @@ def offsets_of(counts: Sequence[IntArray]) -> IntArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunOfPaths:
-    """Fragments of a run of chunks, and the row in the view of each of its rows (-1: not selected)."""
+    """Fragments of a run of chunks, and the row in the view of each of its rows (-1: not selected).
+
+    Without a table fragments are ranges of rows of the view.
+    """
 
     index: FragmentRun
-    table: IntArray
+    table: IntArray | None
 
 
 Ends = tuple[IntArray, IntArray, IntArray, IntArray]
@@ -311,9 +352,10 @@ def read_fragments_of_paths(
     """Fragments of a run of chunks; parameters as of `read_paths`."""
     starts = _starts(numbers, kept)
     index = read_fragment_run(reader.source, reader.fragments, coords, fragments, starts)
-    table = row_table(starts, numbers[:, 0], kept)
-    assert table is not None
-    return RunOfPaths(index, table)
+    if len(index.fragments.listed) or kept:
+        return RunOfPaths(index, row_table(starts, numbers[:, 0], kept))
+    of_chunks = np.repeat(numbers[:, 0] - starts[:-1], np.diff(index.bounds))
+    return RunOfPaths(replace(index, fragments=replace(index.fragments, first=index.fragments.first + of_chunks)), None)
 
 
 def ends_of(run: RunOfPaths) -> Ends:
@@ -388,9 +430,10 @@ def path_edges(run: RunOfPaths, named: Named, blocks: IntArray) -> list[IntArray
     blocks
         (b + 1,) block k has the chunks ``blocks[k]:blocks[k + 1]`` of the run.
     """
-    edges, owners = fragment_edges(run.index.fragments, run.table, named.times)
-    at = np.searchsorted(owners, named.sources, "right")  # behind those of the fragment, whatever blocks are
-    edges = np.insert(edges, at, named.joins, axis=0)
-    ends = run.index.bounds[blocks]
-    cuts = np.searchsorted(owners, ends) + np.searchsorted(named.sources, ends)
+    edges, counts = fragment_edges(run.index.fragments, run.table, named.times)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    # Behind those of the fragment, whatever blocks are.
+    edges = np.insert(edges, ends[named.sources + 1], named.joins, axis=0)
+    of_blocks = run.index.bounds[blocks]
+    cuts = ends[of_blocks] + np.searchsorted(named.sources, of_blocks)
     return [edges[start:stop] for start, stop in pairwise(cuts.tolist())]

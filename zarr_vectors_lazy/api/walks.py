@@ -12,7 +12,7 @@ from zarr_vectors_lazy.graph.narrow import candidate_objects
 from zarr_vectors_lazy.graph.paths import path_arrays
 from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.plan.regions import Region
-from zarr_vectors_lazy.types import IntArray, Vertices
+from zarr_vectors_lazy.types import BoolArray, IntArray, Vertices
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +30,8 @@ class Walks:
         (o,) object ids.
     offsets
         (o + 1,) vertices of object k are ``offsets[k]:offsets[k + 1]``.
-    entries
-        (M,) differ between neighbours of two fragments of an object.
+    begins
+        (M,) whether what an object has of one fragment begins here.
     vertices
         (M, D) positions.
     attributes
@@ -40,7 +40,7 @@ class Walks:
 
     ids: IntArray
     offsets: IntArray
-    entries: IntArray
+    begins: BoolArray
     vertices: Vertices
     attributes: dict[str, np.ndarray[Any, Any]]
 
@@ -63,7 +63,7 @@ class Walks:
         return Walks(
             self.ids[objects],
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            self.entries[at],
+            self.begins[at],
             self.vertices[at],
             {name: values[at] for name, values in self.attributes.items()},
         )
@@ -79,9 +79,7 @@ class Walks:
 
     def pieces(self) -> list[list[Vertices]]:
         """Positions of each object, cut where a fragment ends."""
-        begins = np.diff(self.entries, prepend=-1) != 0
-        begins[self.offsets[:-1][self.counts > 0]] = True
-        starts = np.flatnonzero(begins)
+        starts = np.flatnonzero(self.begins)
         vertices = self.vertices
         parts = [vertices[start:stop] for start, stop in pairwise([*starts.tolist(), len(vertices)])]
         cuts = np.searchsorted(starts, self.offsets).tolist()
@@ -107,7 +105,7 @@ def walk(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") -> Walk
         rows = candidate_objects(view)
     objects, order = np.unique(rows, return_inverse=True)
     found = path_arrays(view, objects, attributes=names, whole=True)
-    members = (found.vertices, found.attributes, found.entries, found.offsets)
-    vertices, attributes, entries, offsets = dask.compute(*members)
-    walks = Walks(view.object_ids[objects], offsets, entries, vertices, attributes)
+    members = (found.vertices, found.attributes, found.begins, found.offsets)
+    vertices, attributes, begins, offsets = dask.compute(*members)
+    walks = Walks(view.object_ids[objects], offsets, begins, vertices, attributes)
     return walks.take(order.reshape(-1))

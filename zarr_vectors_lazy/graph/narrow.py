@@ -129,8 +129,11 @@ def objects_of_chunks(view: LevelView) -> IntArray:
                 missing = int(ids[rows < 0][0])
                 raise FormatError(f"fragments belong to object {missing}, which is not there", where=view.data.url)
             return np.sort(rows)
-    at = view.table.find(view.manifests.chunks)
-    return np.unique(view.manifests.owners[at >= 0])
+    manifests = view.manifests
+    if view.rows is None:
+        return np.flatnonzero(np.diff(manifests.offsets))
+    at = view.table.find(manifests.chunks)
+    return np.flatnonzero(np.bincount(manifests.owners[at >= 0], minlength=len(manifests)))
 
 
 def _touched(view: LevelView, manifests: Manifests) -> BoolArray:

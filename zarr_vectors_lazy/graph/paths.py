@@ -13,9 +13,10 @@ from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 from zarr_vectors_lazy.access.attributes import Column
 from zarr_vectors_lazy.access.limits import block_nbytes
 from zarr_vectors_lazy.access.paths import (
+    Joined,
     PathReader,
     Router,
-    Values,
+    begins_of,
     ends_of,
     join_paths,
     name_fragments,
@@ -52,6 +53,7 @@ from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
 Shape = tuple[tuple[int, ...], np.dtype[Any]]
+BEGINS: Shape = ((), np.dtype(np.bool_))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,8 +64,8 @@ class PathArrays:
     ----------
     offsets
         (o + 1,) object k has the rows ``offsets[k]:offsets[k + 1]``.
-    entries
-        (M,) numbers that differ between neighbours of two fragments of an object.
+    begins
+        (M,) whether what an object names in one fragment begins here.
     vertices, rows
         (M, D) positions, and (M,) rows of the view, where asked for.
     attributes
@@ -71,7 +73,7 @@ class PathArrays:
     """
 
     offsets: da.Array
-    entries: da.Array
+    begins: da.Array
     vertices: da.Array | None
     rows: da.Array | None
     attributes: dict[str, da.Array]
@@ -133,7 +135,7 @@ def path_arrays(
     shapes = wish.shapes(view)
     chunks, entries = _visited(view, objects)
     if not len(chunks):
-        arrays = [empty_array(*shape) for shape in (*shapes, ((), INTEGER))]
+        arrays = [empty_array(*shape) for shape in (*shapes, BEGINS)]
         return _named(wish, arrays, da.zeros(len(objects) + 1, dtype=np.int64, chunks=-1))
     runs = cut_runs(view, chunks)
     cuts = np.asarray([0, len(objects)], np.int64) if whole else _cut_objects(view, entries, shapes)
@@ -314,9 +316,9 @@ def _joined(read: Named, wish: Wish, shapes: Sequence[Shape], *, sizes: IntArray
         tasks[key] = Task(key, join_paths, List(*(TaskRef(part.key) for part in parts)), int(sizes[block]))
     graph = _over(joined, tasks, read.graph)
     arrays = []
-    for item, (shape, dtype) in enumerate((*shapes, ((), INTEGER))):
+    for item, (shape, dtype) in enumerate((*shapes, BEGINS)):
         name = f"zv-path-{item}-{token}"
-        get = _value if item < len(shapes) else _entries
+        get = _value if item < len(shapes) else begins_of
         layer = RecipeLayer(name, BlockTasks(get, (Each(joined), item)), blocks, len(shape))
         arrays.append(make_array(_layer(layer, graph), name, [NAN] * blocks, shape, dtype))
     counts, offsets = f"zv-path-counts-{token}", f"zv-path-offsets-{token}"
@@ -336,7 +338,7 @@ def _layer(layer: RecipeLayer, below: HighLevelGraph) -> HighLevelGraph:
 
 
 def _named(wish: Wish, arrays: Sequence[da.Array], offsets: da.Array) -> PathArrays:
-    """Name arrays that come in the order of `Wish.shapes`, entries last."""
+    """Name arrays that come in the order of `Wish.shapes`, `BEGINS` last."""
     left = list(arrays)
     vertices = left.pop(0) if wish.positions else None
     rows = left.pop(0) if wish.rows else None
@@ -347,13 +349,9 @@ def _item(parts: Sequence[Any], at: int) -> Any:
     return parts[at]
 
 
-def _value(joined: tuple[Values, IntArray, IntArray], at: int) -> np.ndarray[Any, Any]:
-    return joined[0][at]
+def _value(joined: Joined, at: int) -> np.ndarray[Any, Any]:
+    return joined.values[at]
 
 
-def _entries(joined: tuple[Values, IntArray, IntArray], _: int) -> IntArray:
-    return joined[1]
-
-
-def _counts(joined: tuple[Values, IntArray, IntArray]) -> IntArray:
-    return joined[2]
+def _counts(joined: Joined) -> IntArray:
+    return joined.counts

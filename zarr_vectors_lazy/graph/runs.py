@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from dask.utils import parse_bytes
 
+from zarr_vectors_lazy.access.limits import block_nbytes
 from zarr_vectors_lazy.graph.layers import List, TaskRef
 from zarr_vectors_lazy.graph.reads import cell_name, packed_chunks
 from zarr_vectors_lazy.graph.view import LevelView
@@ -14,7 +15,7 @@ from zarr_vectors_lazy.plan.batches import cut_batches
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 
-RUN_BATCHES = 4  # batches of cells of an array that one task works on, where nothing else cuts runs
+RUN_BATCHES = 16  # batches of cells of an array that one task works on, where nothing else cuts runs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,8 +116,8 @@ def cut_runs(view: LevelView, chunks: IntArray) -> Runs:
     nbytes = np.full(len(chunks), view.vertex_member().nbytes)
     if counts is not None:
         nbytes = counts[chunks] * view.row_nbytes
-    cells, budget = RUN_BATCHES * int(setting("batch-chunks")), float(parse_bytes(setting("batch-bytes")))
-    return Runs(view, chunks, cut_batches(nbytes, slots=1, cells=cells, budget=budget))
+    cells, budget = RUN_BATCHES * int(setting("batch-chunks")), max(parse_bytes(setting("batch-bytes")), block_nbytes())
+    return Runs(view, chunks, cut_batches(nbytes, slots=1, cells=cells, budget=float(budget)))
 
 
 def cut_evenly(weights: Sequence[float] | np.ndarray[Any, Any], blocks: int) -> IntArray:

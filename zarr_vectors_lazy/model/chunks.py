@@ -8,6 +8,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.types import ChunkCoords, IntArray
 
 MAX_GRID_CELLS = 2**62
+DENSE_GRID = 2**20  # cells of a grid of which a table is kept, where many are looked up
 
 
 class ChunkTable:
@@ -26,7 +27,7 @@ class ChunkTable:
         (n,) positions in the input of the sorted rows.
     """
 
-    __slots__ = ("_extent", "_lo", "_scalar", "coords", "order")
+    __slots__ = ("_dense", "_extent", "_lo", "_scalar", "coords", "order")
 
     def __init__(self, coords: ChunkCoords) -> None:
         coords = np.ascontiguousarray(coords, np.int64)
@@ -39,6 +40,7 @@ class ChunkTable:
         self.order = np.argsort(scalar, kind="stable")
         self._scalar = scalar[self.order]
         self.coords = coords[self.order]
+        self._dense: IntArray | None = None
         if n > 1 and (self._scalar[1:] == self._scalar[:-1]).any():
             repeat = self.coords[1:][self._scalar[1:] == self._scalar[:-1]][0]
             raise FormatError(f"chunk {dotted(repeat)!r} is listed twice")
@@ -65,10 +67,28 @@ class ChunkTable:
         coords = np.asarray(coords, np.int64).reshape(-1, self.coords.shape[1])
         if not len(self):
             return np.full(len(coords), -1, np.int64)
-        inside = np.asarray(((coords >= self._lo) & (coords < self._lo + self._extent)).all(axis=1))
-        packed = np.where(inside, self._pack(np.where(inside[:, None], coords, self._lo)), -1)
-        at = np.minimum(np.searchsorted(self._scalar, packed), len(self) - 1)
-        return np.where(inside & (self._scalar[at] == packed), at, -1)
+        inside, packed = np.ones(len(coords), np.bool_), np.zeros(len(coords), np.int64)
+        for axis in range(coords.shape[1]):
+            column = coords[:, axis] - self._lo[axis]
+            inside &= column.view(np.uint64) < np.uint64(self._extent[axis])  # what is negative is large
+            packed *= self._extent[axis]
+            packed += column
+        every = bool(inside.all())
+        packed = packed if every else np.where(inside, packed, 0)
+        at = self._look_up(packed)
+        return at if every else np.where(inside, at, -1)
+
+    def _look_up(self, packed: IntArray) -> IntArray:
+        """Rows of cells of the grid, -1 where there is none."""
+        cells = int(np.prod(self._extent))
+        if cells > max(DENSE_GRID, 4 * len(self)) or len(packed) < cells // 8:
+            at = np.minimum(np.searchsorted(self._scalar, packed), len(self) - 1)
+            return np.where(self._scalar[at] == packed, at, -1)
+        if self._dense is None:
+            dense = np.full(cells, -1, np.int64)
+            dense[self._scalar] = np.arange(len(self))
+            self._dense = dense
+        return self._dense[packed]
 
     def take(self, rows: IntArray) -> "ChunkTable":
         """Return a table of some rows, ascending."""

@@ -98,6 +98,19 @@ def ragged_arange(counts: IntArray) -> IntArray:
     return np.arange(total, dtype=np.int64) - np.repeat(ends - counts, counts)
 
 
+def ranges(first: IntArray, counts: IntArray) -> IntArray:
+    """``first[k], first[k] + 1, ...``, so many of each, concatenated; (sum(counts),) int64."""
+    if not counts.all():
+        first, counts = first[counts > 0], counts[counts > 0]
+    out = np.ones(int(counts.sum()), np.int64)
+    if len(out):
+        starts = np.cumsum(counts[:-1])
+        out[0] = first[0]
+        out[starts] = first[1:] - first[:-1] - counts[:-1] + 1
+        np.cumsum(out, out=out)
+    return out
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fragments:
     """The fragments of one chunk: sets of rows of its cell.
@@ -137,7 +150,7 @@ class Fragments:
         total = float(counts.sum(dtype=np.float64))
         if total > MAX_ROWS:
             raise FormatError(f"{len(fragments)} fragments name {total:.0f} rows: no chunk has so many")
-        at = np.repeat(self.first[fragments], counts) + ragged_arange(counts)
+        at = ranges(self.first[fragments], counts)
         if not len(self.listed):
             return at
         listed = np.repeat(self.explicit[fragments], counts)
@@ -235,8 +248,10 @@ class Manifests:
 
     def take(self, rows: IntArray) -> "Manifests":
         """Manifests of some object rows, in the order given."""
+        if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
+            return self
         counts = np.diff(self.offsets)[rows]
-        at = np.repeat(self.offsets[:-1][rows], counts) + ragged_arange(counts)
+        at = ranges(self.offsets[:-1][rows], counts)
         return Manifests(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), self.chunks[at], self.fragments[at])
 
     @property
