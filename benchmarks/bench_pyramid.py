@@ -1,7 +1,9 @@
-"""Building two coarser levels: this package with one and two workers beside the reference.
+"""Building two coarser levels: this package with one worker, two threads and two workers beside the reference.
 
-``python -m benchmarks.bench_pyramid`` prints the table. Every measurement is a process of its own (two workers: two
-more, of one thread each), on a copy of a store of 512 chunks that is made before the clock starts; builders take turns.
+``python -m benchmarks.bench_pyramid`` prints the table; ``--linked`` that of every geometry over the same positions,
+``--growth`` the same with an eighth of the vertices in an eighth of the chunks too. Every measurement is a process
+of its own (two workers: two more, of one thread each), on a copy of a store that is made before the clock starts;
+builders take turns.
 """
 
 import argparse
@@ -22,33 +24,64 @@ from benchmarks.case import peak_rss, reset_peak
 from benchmarks.environment import CACHE, ROOT, clean_environment, reference_python
 from benchmarks.s3_server import running
 
-SIDE, CHUNK, BIN = 8, 100.0, 25.0
+SIDE, CHUNK, BIN = 8, 100.0, 25.0  # chunks along each axis, and edges
+FULL = 2000  # vertices of a chunk, of every geometry
 FACTORS = [(2, 1), (2, 1)]
 STEPS = 50  # vertices of a polyline
-BUILDERS = {"reference": 0, "ours, 1 worker": 1, "ours, 2 workers": 2}
+BUILDERS = {"reference": 0, "ours, 1 worker": 1, "ours, 2 threads": -2, "ours, 2 workers": 2}
+WALKED = ("walked points", "polylines", "skeletons", "graph", "mesh")
+"""Geometries over the same positions, those of random walks."""
 
 
-def ensure(work: str, rows: int, folder: Path) -> Path:
-    """Make the store once: uniform points with an attribute, or random walks."""
+def ensure(work: str, rows: int, folder: Path, side: int | None = None) -> Path:
+    """Make the store once: uniform points with an attribute, or a geometry over random walks."""
     import zarr_vectors_lazy as zvl  # noqa: PLC0415  the reference's environment has no such package
 
-    path = folder / f"{work}-{rows}.zarrvectors"
+    side = side or SIDE
+    path = folder / f"{work.replace(' ', '-')}-{rows}-{side}.zarrvectors"
     if path.exists():
         return path
-    random, unfinished = np.random.default_rng(0), folder / f"unfinished-{work}-{rows}"
+    random, unfinished = np.random.default_rng(0), folder / f"unfinished-{path.name}"
     shutil.rmtree(unfinished, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     options: dict[str, Any] = {"chunk_shape": CHUNK, "bin_shape": BIN, "compressor": None, "checksum": False}
     if work == "points":
-        positions = random.random((rows, 3), dtype=np.float32) * np.float32(SIDE * CHUNK)
+        positions = random.random((rows, 3), dtype=np.float32) * np.float32(side * CHUNK)
         values = {"intensity": random.random(rows, dtype=np.float32)}
         zvl.write_points(unfinished, positions, vertex_attributes=values, **options)
     else:
-        starts = random.random((rows // STEPS, 1, 3)) * SIDE * CHUNK
+        starts = random.random((rows // STEPS, 1, 3)) * side * CHUNK
         walks = starts + np.cumsum(random.normal(0, 8, (rows // STEPS, STEPS, 3)), axis=1)
-        zvl.write_polylines(unfinished, list(np.clip(walks, 0, SIDE * CHUNK - 0.1).astype("f4")), **options)
+        positions = np.clip(walks, 0, side * CHUNK - 0.1).astype("f4").reshape(-1, 3)
+        _write_walks(work, unfinished, positions, options)
     unfinished.rename(path)
     return path
+
+
+def _write_walks(work: str, path: Path, positions: Any, options: dict[str, Any]) -> None:
+    """Write walks of `STEPS` vertices as one geometry."""
+    import zarr_vectors_lazy as zvl  # noqa: PLC0415
+
+    row = np.arange(len(positions))
+    step = row % STEPS
+
+    def onward(*ahead: int) -> Any:
+        """Rows, and rows that are so many steps ahead in the same walk."""
+        first = row[step + max(ahead) < STEPS]
+        return np.stack([first, *(first + n for n in ahead)], axis=1)
+
+    if work == "walked points":
+        zvl.write_points(path, positions, **options)
+    elif work == "polylines":
+        zvl.write_polylines(path, (positions, np.arange(0, len(positions) + 1, STEPS)), **options)
+    elif work == "skeletons":
+        parents = row - np.minimum(np.random.default_rng(1).integers(1, 4, len(row)), step)
+        edges = np.stack([row, parents], axis=1)[step > 0]
+        zvl.write_graph(path, positions, edges, kind="skeleton", object_ids=row // STEPS, **options)
+    elif work == "graph":
+        zvl.write_graph(path, positions, np.concatenate([onward(1), onward(7)]), **options)
+    else:
+        zvl.write_mesh(path, positions, np.concatenate([onward(1, 2), onward(3, 1)]), **options)
 
 
 def measure(job: dict[str, Any]) -> dict[str, float]:
@@ -95,6 +128,8 @@ def _ours(path: str, workers: int) -> dict[str, float]:
         client = None
         if workers == 1:
             stack.enter_context(dask.config.set(scheduler="sync"))
+        elif workers < 0:
+            stack.enter_context(dask.config.set(scheduler="threads", num_workers=-workers))
         else:
             kinds = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
             client = stack.enter_context(Client(stack.enter_context(LocalCluster(**kinds))))
@@ -115,7 +150,7 @@ def _requests(client: Any, snapshot: Any) -> int:
 
 
 def run(
-    works: dict[str, list[int]],
+    works: list[tuple[str, int, int]],
     *,
     rounds: int,
     folder: Path,
@@ -127,24 +162,22 @@ def run(
     Parameters
     ----------
     works
-        Numbers of vertices, by kind of store.
+        Kind of store, number of vertices, and chunks along each axis, of each.
     delay_ms
         Of an S3 server that holds the store; None: on disk.
     pythons
         The Python that runs each builder.
     """
     rows = []
-    for work, sizes in works.items():
-        warm = ensure(work, 2000, folder)
-        for size in sizes:
-            store = ensure(work, size, folder)
-            samples: dict[str, list[dict[str, float]]] = {name: [] for name in pythons}
-            for _ in range(rounds):
-                for name, python in pythons.items():
-                    places = {"warm": str(warm), "store": str(store), "out": str(folder / "out")}
-                    job = {"workers": BUILDERS[name], "delay_ms": delay_ms, **places}
-                    samples[name].append(_apart(python, job))
-            rows += [{"work": work, "rows": size, "builder": name, "samples": found} for name, found in samples.items()]
+    for work, size, side in works:
+        warm, store = ensure(work, 2000, folder, 2), ensure(work, size, folder, side)
+        samples: dict[str, list[dict[str, float]]] = {name: [] for name in pythons}
+        for _ in range(rounds):
+            for name, python in pythons.items():
+                places = {"warm": str(warm), "store": str(store), "out": str(folder / "out")}
+                job = {"workers": BUILDERS[name], "delay_ms": delay_ms, **places}
+                samples[name].append(_apart(python, job))
+        rows += [{"work": work, "rows": size, "builder": name, "samples": found} for name, found in samples.items()]
     return rows
 
 
@@ -164,23 +197,27 @@ def _apart(python: Path, job: dict[str, Any]) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Medians, and how many times faster than the reference."""
+    """Medians, how many times faster than the reference, and of the best how many times that of points alone."""
     lines = [
-        "| work | vertices | builder | median s | min s | CPU s | peak MB | requests | times faster |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| work | vertices | builder | median s | min s | CPU s | peak MB | requests | times faster | times points |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     base: dict[tuple[str, int], float] = {}
+    points: dict[tuple[str, int], float] = {}
     for row in rows:
         median = {name: statistics.median(s[name] for s in row["samples"]) for name in row["samples"][0]}
         if row["builder"] == "reference":
             base[row["work"], row["rows"]] = median["seconds"]
         slowest = base.get((row["work"], row["rows"]))
         times = "" if slowest is None else f"{slowest / median['seconds']:.1f}"
+        best, of = min(s["seconds"] for s in row["samples"]), (row["builder"], row["rows"])
+        if row["work"] == "walked points":
+            points[of] = best
+        alone = f"{best / points[of]:.1f}" if of in points else ""
         requests = "" if np.isnan(median["requests"]) else f"{median['requests']:.0f}"
         lines.append(
             f"| {row['work']} | {row['rows']} | {row['builder']} | {median['seconds']:.2f} | "
-            f"{min(s['seconds'] for s in row['samples']):.2f} | {median['cpu_seconds']:.2f} | "
-            f"{median['peak_mb']:.0f} | {requests} | {times} |"
+            f"{best:.2f} | {median['cpu_seconds']:.2f} | {median['peak_mb']:.0f} | {requests} | {times} | {alone} |"
         )
     return "\n".join(lines)
 
@@ -191,6 +228,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--job", help="measure this in this process (JSON)")
     parser.add_argument("--points", type=int, nargs="*", default=[1_000_000, 10_000_000])
     parser.add_argument("--polylines", type=int, nargs="*", default=[1_000_000], help="numbers of vertices, 50 a line")
+    parser.add_argument("--linked", type=int, nargs="*", default=[], help="numbers of vertices of every geometry")
+    parser.add_argument("--growth", action="store_true", help="with --linked: an eighth in an eighth of the chunks too")
+    parser.add_argument("--side", type=int, default=0, help="chunks along each axis, of 100; 8 of points and polylines")
+    parser.add_argument("--builders", nargs="*", default=list(BUILDERS), choices=list(BUILDERS))
     parser.add_argument("--delay-ms", type=float, help="build in a bucket whose server answers so late, not on disk")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-reference", action="store_true")
@@ -200,10 +241,17 @@ def main(arguments: list[str] | None = None) -> None:
     if args.job:
         print(json.dumps(measure(json.loads(args.job))))
         return
-    pythons = {name: Path(sys.executable) for name in BUILDERS if name != "reference"}
-    if not args.no_reference:
+    pythons = {name: Path(sys.executable) for name in args.builders if name != "reference"}
+    if not args.no_reference and "reference" in args.builders:
         pythons = {"reference": args.reference_python or reference_python()} | pythons
-    works = {"points": args.points, "polylines": args.polylines}
+    works = []
+    for size in args.linked:
+        side = args.side or max(2, round((size / FULL) ** (1 / 3)))
+        sizes = [(size // 8, max(1, side // 2)), (size, side)] if args.growth else [(size, side)]
+        works += [(work, *of) for of in sizes for work in WALKED]
+    if not args.linked:
+        works += [("points", size, args.side or SIDE) for size in args.points]
+        works += [("polylines", size, args.side or SIDE) for size in args.polylines]
     rows = run(works, rounds=args.rounds, folder=args.folder.resolve(), pythons=pythons, delay_ms=args.delay_ms)
     print(table(rows))
 
