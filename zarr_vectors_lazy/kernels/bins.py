@@ -80,9 +80,12 @@ def _inside(values: Vertices, lower: Floats, upper: Floats) -> Vertices:
     """Values clamped to [lower, upper), in their own dtype."""
     dtype = values.dtype
     low, high = lower.astype(dtype), upper.astype(dtype)
+    off = np.flatnonzero((values <= low) | (values >= high))  # few
+    low, high, lower, upper = low[off], high[off], lower[off], upper[off]
     low = np.where(low.astype(np.float64) < lower, np.nextafter(low, dtype.type(np.inf)), low)
     high = np.where(high.astype(np.float64) >= upper, np.nextafter(high, dtype.type(-np.inf)), high)
-    return np.where(values < low, low, np.where(values > high, high, values))
+    values[off] = np.clip(values[off], low, high)
+    return values
 
 
 def _keep_in_chunk(values: Vertices, chunk: IntArray, edge: float) -> None:

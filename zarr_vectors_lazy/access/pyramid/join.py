@@ -58,10 +58,13 @@ class Joined:
         labels, rows = self.groups.labels, self.members
         if rows is None:
             return np.arange(len(labels)), labels
-        if len(rows) and (np.diff(rows) < 0).any():
-            order = np.argsort(rows, kind="stable")
-            return rows[order], labels[order]
-        return rows, labels
+        of_row = np.full(int(rows.max(initial=-1)) + 1, -1, np.int64)
+        of_row[rows] = labels
+        there = np.flatnonzero(of_row >= 0)
+        if len(there) == len(rows):
+            return there, of_row[there]
+        order = np.argsort(rows, kind="stable")  # several objects have some of them
+        return rows[order], labels[order]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

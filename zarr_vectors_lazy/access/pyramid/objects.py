@@ -66,7 +66,8 @@ def index_shard(step: Step, shard: int, records: Sequence[Sequence[ChunkRecord]]
     chunks = np.repeat(
         np.asarray([r.chunk for r in mine], np.int64).reshape(-1, step.rank), [len(t) for t in tables], axis=0
     )
-    order = np.lexsort((table[:, FIRST], table[:, OWNER]))  # stable: without places, chunks stay in order
+    span = int(table[:, FIRST].max(initial=0)) + 1
+    order = np.argsort(table[:, OWNER] * span + table[:, FIRST], kind="stable")  # without places, chunks stay in order
     counts = np.bincount(table[:, OWNER] - first, minlength=last - first)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     manifests = Manifests(offsets, chunks[order], table[order, FRAGMENT])
