@@ -11,7 +11,7 @@ from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
 from tests.format.encode import modest
-from tests.integration.pyramids import computed, traced, units_apart
+from tests.integration.pyramids import computed, files, traced, units_apart
 
 RANDOM = np.random.default_rng(8)
 steps = st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=12)
@@ -257,3 +257,21 @@ def test_what_is_not_carried_is_named(tmp_path):
     ]
     left = zvl.build_pyramid(tmp_path / "s", factors=[2], method="reference", overwrite=True)["left_out"]
     assert {"vertex_attributes/size", "links/0"} < set(left)
+
+
+@pytest.mark.parametrize("kind", ["skeleton", "graph", "mesh", "streamline"])
+def test_bytes_do_not_depend_on_how_chunks_are_dealt_out(tmp_path, monkeypatch, kind):
+    positions, edges, owners = forest()
+    options = {"chunk_shape": 10.0, "bin_shape": 2.5}
+    if kind == "mesh":
+        zvl.write_mesh(tmp_path / "whole", *sheet(), **options)
+    elif kind == "streamline":
+        zvl.write_polylines(tmp_path / "whole", [walk(60) for _ in range(20)], **options)
+    else:
+        zvl.write_graph(tmp_path / "whole", positions, edges, kind=kind, object_ids=owners, **options)
+    shutil.copytree(tmp_path / "whole", tmp_path / "cut")
+    for name, chunks in ("whole", 10**6), ("cut", 1):
+        monkeypatch.setattr("zarr_vectors_lazy.plan.parts.PART_CHUNKS", chunks)
+        monkeypatch.setattr("zarr_vectors_lazy.plan.parts.PARTS_A_SLOT", 1 if name == "whole" else 64)
+        zvl.build_pyramid(tmp_path / name, factors=[2, (1, 2), 2], chunk_scale_factors=[1, 1, 2])
+    assert files(tmp_path / "whole") == files(tmp_path / "cut")

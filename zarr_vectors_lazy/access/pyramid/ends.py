@@ -1,22 +1,23 @@
 """Edges and faces of the finer level that concern some chunks, by the chunks and rows of their ends."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from zarr_vectors_lazy.access.pyramid.read import FineRows
 from zarr_vectors_lazy.access.pyramid.step import EndSegment, Part, Step
-from zarr_vectors_lazy.access.read import read_batch, read_link_run
+from zarr_vectors_lazy.access.read import read_batch, read_link_run, read_payloads
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.vectors import decode_link_run
 from zarr_vectors_lazy.format.writing import CURRENT
 from zarr_vectors_lazy.kernels.edges import implied_parents
 from zarr_vectors_lazy.model.chunks import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.links import LinkCoding
 from zarr_vectors_lazy.model.pyramid import ChunkRecord
 from zarr_vectors_lazy.model.writing import ArrayDraft
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
 INSIDE = "links/0/"
 
@@ -158,7 +159,7 @@ class EndCells:
         return found
 
     def read(self, step: Step) -> Ends:
-        """Their records, by segment, cell and record.
+        """Their records, by coding, segment, cell and record.
 
         Raises
         ------
@@ -171,13 +172,30 @@ class EndCells:
         ]
         raws = read_batch(step.source, wanted)
         at, rows = [np.empty((0, step.width), np.int64)], [np.empty((0, step.width), np.int64)]
-        for i, (segment, cells, ends) in enumerate(zip(self.segments, self.coords, self.ends, strict=True)):
-            mine = [raws[str(i), row] for row in range(len(cells))]
-            slots, found, counts = read_link_run(step.source, segment.spec, cells, mine, segment.coding)
-            chunk = np.repeat(ends, counts, axis=0)
-            at.append(chunk[:, slots[0]] if len(slots) == 1 else np.take_along_axis(chunk, slots, axis=1))
+        for coding in dict.fromkeys(segment.coding for segment in self.segments):
+            alike = [i for i, segment in enumerate(self.segments) if segment.coding == coding]
+            slots, found, counts = self._records(step, coding, alike, raws)
+            ends = np.concatenate([self.ends[i] for i in alike])
+            base = np.repeat(np.arange(len(ends)) * step.width, counts)
+            at.append(ends.reshape(-1)[base[:, None] + slots])
             rows.append(found)
         return Ends(self.chunks, np.concatenate(at), np.concatenate(rows))
+
+    def _records(
+        self, step: Step, coding: LinkCoding, alike: Sequence[int], raws: Mapping[tuple[str, int], Raw]
+    ) -> tuple[IntArray, IntArray, IntArray]:
+        """Records of the cells of segments of one coding, see `format.vectors.decode_link_run`."""
+        cells = [
+            (self.segments[i].spec, self.coords[i], [raws[str(i), row] for row in range(len(self.coords[i]))])
+            for i in alike
+        ]
+        payloads = [payload for spec, at, mine in cells for payload in read_payloads(step.source, spec, at, mine)]
+        try:
+            return decode_link_run(payloads, coding)
+        except FormatError:
+            for spec, at, mine in cells:
+                read_link_run(step.source, spec, at, mine, coding)  # says which cell it is
+            raise
 
 
 def rows_of_ends(step: Step, fine: FineRows, ends: Ends) -> IntArray:
