@@ -76,6 +76,25 @@ def test_groups_that_share_vertices_are_numbers_of_faces(tmp_path):
     assert found.header["obj"]["group"] == ["a", "b"]
 
 
+def test_faces_that_join_objects_leave_vertices_to_theirs(tmp_path):
+    place = tmp_path / "a.zarrvectors"
+    zvl.write_mesh(place, np.eye(3), [[0, 1, 2]], chunk_shape=9, object_ids=[4, 4, 7])
+    zvl.open_zv(place)[0].to_file(tmp_path / "a.obj")
+    found = loaded(tmp_path / "a.obj")
+    assert sorted(found.object_ids.tolist()) == [0, 0, 1]
+    assert found.object_attributes["name"].tolist() == ["4", "7"]
+
+
+def test_objects_of_several_files_keep_their_names(tmp_path):
+    write(tmp_path, "o a\nv 0 0 0\nv 1 0 0\nv 0 1 0\nf 1 2 3\no b\nv 5 0 0\nv 6 0 0\nv 5 1 0\nf 4 5 6\n", "n0.obj")
+    write(tmp_path, "\ufeff# with a mark of its encoding\nv 0 0 9\nv 1 0 9\nv 0 1 9\nf 1 2 3\n", "n1.obj")
+    done = zvl.ingest(tmp_path / "n*.obj", tmp_path / "a.zarrvectors")
+    objects = zvl.open_zv(tmp_path / "a.zarrvectors")[0].objects
+    assert done["left_out"] == []
+    assert objects.attributes["name"].values.tolist() == ["a", "b", "n1.obj"]
+    assert objects.groups["n0.obj"].tolist() == [0, 1]
+
+
 def test_faces_of_several_sizes_become_triangles_or_are_refused(tmp_path):
     path = write(tmp_path, CUBE + "f 1 2 3\nf 1 2 3 4\n")
     with pytest.raises(FileError, match=r"a\.obj: faces of 3 to 4 corners.*--triangulate"):

@@ -124,7 +124,7 @@ def save_stl(out: Outgoing, path: Path) -> int:
 
 def load_off(path: Path, asked: Asked) -> Loaded:
     """Read OFF: vertices with colours, normals and texture coordinates, faces with colours."""
-    lines = [line.partition("#")[0] for line in path.read_bytes().decode("utf-8", "replace").splitlines()]
+    lines = [line.partition("#")[0] for line in path.read_bytes().decode("utf-8-sig", "replace").splitlines()]
     rows = [row for line in lines if (row := line.split())]
     kind = OFF.fullmatch(rows[0][0]) if rows else None
     if kind is None:

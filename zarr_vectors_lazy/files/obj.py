@@ -30,6 +30,7 @@ Array = np.ndarray[Any, Any]
 TEXTURE = ("s", "t", "r")
 CORNER = {"vt": ("texcoord", TEXTURE), "vn": ("normal", NORMAL_PARTS)}
 """Values that corners name: link attribute where a vertex has several, vertex attributes where it has one."""
+BOM = b"\xef\xbb\xbf"
 LABELS = {b"o": "object", b"g": "group", b"usemtl": "material", b"s": "smoothing"}
 SHIFT = 1  # numbers begin at one
 VERTEX, FACE, LINE = range(3)  # what a mark counts
@@ -63,7 +64,7 @@ class Statements:
     def read(cls, data: bytes) -> "Statements":
         """Sort the lines of a file by their first words."""
         found = cls()
-        for line in data.replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines():
+        for line in data.removeprefix(BOM).replace(b"\\\r\n", b" ").replace(b"\\\n", b" ").splitlines():
             word, *rest = line.partition(b"#")[0].split() or [b""]
             match word:
                 case b"v" | b"vt" | b"vn":
@@ -226,8 +227,10 @@ def _objects(
         codes = np.array([names.index(name) for *_, name in marks])
         of_face = _labels(marks, codes, kind, len(counts))
         owners = _labels(marks, codes, VERTEX, rows)
-        owners[corners] = np.repeat(of_face, counts)
-        apart = (owners[corners] == np.repeat(of_face, counts)).all()
+        told = word == b"o" and len(np.unique(owners)) == len(names) and (owners >= 0).all()
+        if not told:  # not every object has vertices of its own: those of its faces
+            owners[corners] = np.repeat(of_face, counts)
+        apart = told or (owners[corners] == np.repeat(of_face, counts)).all()
         if word == by and apart:
             used = np.unique(owners)
             labels = np.array([names[code] if code >= 0 else "" for code in used], object)

@@ -30,7 +30,7 @@ def load_swc(path: Path, asked: Asked) -> Loaded:
     SelectionError
         If vertices are joined to a cycle.
     """
-    lines = path.read_bytes().decode("latin-1").splitlines()
+    lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1").splitlines()
     comments = [line.lstrip()[1:].strip() for line in lines if line.lstrip().startswith("#")]
     table, more = _table([row for line in lines if (row := line.partition("#")[0].replace(",", " ").split())])
     ids, parents = table["id"], table["parent"].copy()
