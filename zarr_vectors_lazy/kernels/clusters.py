@@ -60,6 +60,13 @@ def every(mask: BoolArray) -> BoolArray:
     return found
 
 
+def whole(records: IntArray) -> IntArray:
+    """Records (E, W) all of whose ends are there: none is -1."""
+    mask = every(records >= 0)
+    found: IntArray = records if mask.all() else records[mask]
+    return found
+
+
 def smallest_first(faces: IntArray) -> IntArray:
     """Faces (F, W) rotated so that their smallest corner leads; winding kept."""
     width = faces.shape[1]

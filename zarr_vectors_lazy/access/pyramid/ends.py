@@ -214,6 +214,9 @@ def rows_of_ends(step: Step, fine: FineRows, ends: Ends) -> IntArray:
     if wrong.any():
         raise misplaced(step, int(ends.rows[wrong][0]))
     first = np.where(slot >= 0, fine.starts[:-1][slot], -1)[ends.at]
+    if (slot >= 0).all():
+        first += ends.rows
+        return first
     return np.where(first >= 0, first + ends.rows, -1)
 
 

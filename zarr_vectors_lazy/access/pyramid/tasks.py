@@ -24,7 +24,7 @@ from zarr_vectors_lazy.access.pyramid.pieces import pieces_put
 from zarr_vectors_lazy.access.pyramid.read import FineRows, decode_rows, fetch_part
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
 from zarr_vectors_lazy.kernels.bins import bins_of
-from zarr_vectors_lazy.kernels.clusters import every
+from zarr_vectors_lazy.kernels.clusters import whole
 from zarr_vectors_lazy.kernels.hashing import hash_rows
 from zarr_vectors_lazy.model.chunks import ChunkTable
 from zarr_vectors_lazy.model.pyramid import ChunkRecord
@@ -177,8 +177,7 @@ def _inner_links(step: Step, part: Part, fine: FineRows, joined: Joined, rows: I
     became = np.full(len(fine), -1, np.int64)
     members, labels = joined.became
     became[members] = labels
-    ends = became[rows[every(rows >= 0)]]
-    ends = ends[every(ends >= 0)]
+    ends = whole(became[whole(rows)])
     return link_payloads(step, part.chunks, joined.rows, ends, range(len(part)), len(part))
 
 
