@@ -115,7 +115,7 @@ def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData
 def _paths(data: LevelData) -> list[str]:
     """Nodes of a level that a copy has too, below it."""
     by = data.chunk_attribute
-    found = ["", *ROWS, *OBJECTS, *LINKS[::2]]
+    found = ["", *ROWS, *OBJECTS, "links", "link_attributes"]
     found += [f"vertex_attributes/{name}" for name in data.attribute_names if by is None or by[0] != name]
     found += [f"object_attributes/{name}" for name in data.object_attributes]
     found += [f"group_attributes/{name}" for name in data.group_attributes]
