@@ -147,7 +147,6 @@ def pyramid(
         )
     assert isinstance(done, dict)
     given.say_left_out(done["left_out"])
-    given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
     if json:
         print_json(done)
     else:
@@ -234,7 +233,7 @@ def parse_factor(text: str, sparsity: str = "1") -> tuple[list[float] | float, f
     """Pair (coarsening, sparsity) of ``"2"``, ``"2:4"`` or ``"2,2,1:4"``."""
     coarsening, _, own = text.partition(":")
     found = numbers(coarsening, "--factor")
-    kept = numbers(own or sparsity, "the sparsity of --factor COARSENING[:SPARSITY], or --sparsity")
+    kept = numbers(own or sparsity, "--sparsity, or that of --factor COARSENING:SPARSITY,")
     assert found is not None
     if not isinstance(kept, float):
         raise SelectionError(f"a sparsity is one number, found {own or sparsity!r}")
