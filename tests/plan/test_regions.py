@@ -89,7 +89,7 @@ def test_boxes_of_the_world_name_its_axes():
     region = parse_region(None, {"x": (0, 1), "Z": (2, 3)}, ("t", "Z", "y", "X"), world)
     assert region.lo.tolist() == [[0, -np.inf, 2]]
     assert region.hi.tolist() == [[1, np.inf, 3]]
-    with pytest.raises(SelectionError, match="no axis 't'; the axes are 'x', 'y', 'z'"):
+    with pytest.raises(SelectionError, match="no axis 't'; the axes of the world are 'x', 'y', 'z'"):
         parse_region(None, {"t": (0, 1)}, ("t", "Z", "y", "X"), world)
 
 

@@ -122,7 +122,8 @@ def parse_region(
     for name, part in slices.items():
         known = name.lower() if world is not None and name not in names else name
         if known not in names:
-            raise SelectionError(f"no axis {name!r}; the axes are {listed(names)}{meant(name, names)}")
+            of = "" if world is None else " of the world"
+            raise SelectionError(f"no axis {name!r}; the axes{of} are {listed(names)}{meant(name, names)}")
         axis, (first, last) = names.index(known), _ends(name, part)
         lo[:, axis], hi[:, axis] = np.maximum(lo[:, axis], first), np.minimum(hi[:, axis], last)
     if bbox is None and not slices:
