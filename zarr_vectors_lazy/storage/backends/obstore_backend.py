@@ -6,6 +6,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from zarr_vectors_lazy.errors import StoreError
@@ -20,6 +21,7 @@ from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, 
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 _runtime_of: int | None = None
+_ELSEWHERE = -1
 
 ONE_PUT_NBYTES = 16 * 1024**2
 PAGE = 1000  # names in one answer of S3 and Google's listing
@@ -276,13 +278,37 @@ def _check_fork(url: str) -> None:
     # obstore's runtime has threads that a forked child lacks: a request there would wait for ever.
     global _runtime_of  # noqa: PLW0603  the process in which the runtime was started, which the first request does
     if _runtime_of is None:
-        _runtime_of = os.getpid()
-    elif _runtime_of != os.getpid():
+        _runtime_of = _ELSEWHERE if stores.WAS_THERE and _is_copy_of_parent() else os.getpid()
+    if _runtime_of != os.getpid():
         raise StoreError(
             "obstore cannot be used in a process that was forked from one that had read with it; start processes with "
-            "'spawn' or 'forkserver', or choose backend='fsspec'",
+            "'spawn' or 'forkserver' (PyTorch: multiprocessing_context='spawn'), or choose backend='fsspec'",
             where=url,
         )
+
+
+def _is_copy_of_parent() -> bool:
+    """Whether this process was forked from one in which somebody else's code had started the runtime (on Linux)."""
+    parent = f"/proc/{os.getppid()}"
+    try:
+        same = Path("/proc/self/cmdline").read_bytes() == Path(parent, "cmdline").read_bytes()
+        return same and any("tokio" in name.read_text() for name in Path(parent).glob("task/*/comm"))
+    except OSError:  # not there, or not ours to see
+        return False
+
+
+def _remember_threads() -> None:
+    # Before a fork: the runtime may have been started by the user's own calls of obstore.
+    global _runtime_of  # noqa: PLW0603  see `_check_fork`
+    tasks = Path("/proc/self/task")
+    if _runtime_of is None and tasks.is_dir():
+        names = [name for name in tasks.glob("*/comm") if name.exists()]
+        if any("tokio" in name.read_text() for name in names):
+            _runtime_of = os.getpid()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_remember_threads)
 
 
 def _signs(head: Callable[[], Any]) -> bool:

@@ -1,6 +1,7 @@
 """obstore's own stores, made from our descriptions; the only module that imports obstore."""
 
 import re
+import sys
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from zarr_vectors_lazy.storage.secrets import QUERY, without_secrets
 from zarr_vectors_lazy.storage.signing import Way
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
+WAS_THERE = "obstore" in sys.modules  # somebody imported it before us, and may have used it
 try:
     from obstore import Bytes, exceptions, store
 except ImportError as error:
