@@ -36,7 +36,7 @@ def test_rows_in_any_order_ids_of_64_bits_several_roots_and_comments(tmp_path):
 
 def test_a_root_of_parent_zero_is_a_warning(tmp_path):
     path = write(tmp_path, "1 1 0 0 0 1 0\n2 3 1 0 0 1 1\n")
-    with pytest.warns(ZVWarning, match="1 roots have the parent 0"):
+    with pytest.warns(ZVWarning, match="the parent of 1 roots is 0"):
         found = loaded(path)
     assert found.edges.tolist() == [[1, 0]]
     of_zero = loaded(write(tmp_path, "0 1 0 0 0 1 -1\n1 3 1 0 0 1 0\n"))
@@ -96,6 +96,8 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
 def test_errors_name_the_file(tmp_path):
     with pytest.raises(FileError, match=r"a\.swc: "):
         loaded(write(tmp_path, "1 0 0 0\n"))
+    with pytest.raises(FileError, match=r"a\.swc: .*cycle"):
+        loaded(write(tmp_path, "1 1 0 0 0 1 2\n2 1 0 0 0 1 1\n"))
 
 
 def test_comments_of_several_files_are_kept_by_name(tmp_path):

@@ -318,11 +318,13 @@ def _held(out: Outgoing, name: str, values: Array) -> Array | None:
         return values.astype(np.uint8)
     if values.dtype.kind not in "iu":
         return None
-    if values.dtype.itemsize < 4 or values.dtype == np.uint32:
+    if values.dtype.itemsize < 4:
         return values
-    if not values.size or (values.min() >= 0 and values.max() < 2**32):
-        return values.astype(np.uint32)
-    return values.astype(np.float32) if np.abs(values).max() <= 2**24 else None
+    least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    for dtype in (np.uint16, np.int16):  # attributes of an application's own may not be of 32 bits (glTF 2.0, 3.7.2.1)
+        if np.iinfo(dtype).min <= least and most <= np.iinfo(dtype).max:
+            return values.astype(dtype)
+    return values.astype(np.float32) if max(-least, most) <= 2**24 else None
 
 
 def _objects(out: Outgoing, links: IntArray | None) -> Iterator[tuple[str, IntArray, IntArray | None]]:

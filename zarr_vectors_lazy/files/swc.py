@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError, ZVWarning
+from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning
 from zarr_vectors_lazy.files.loaded import Asked, Loaded
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.files.polygons import header_of, leave_rest, texts
@@ -26,9 +26,7 @@ def load_swc(path: Path, asked: Asked) -> Loaded:
     Raises
     ------
     FileError
-        If an id is there twice, or the parent of one is not there.
-    SelectionError
-        If vertices are joined to a cycle.
+        If an id is there twice, the parent of one is not there, or vertices are joined to a cycle.
     """
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1").splitlines()
     comments = [line.lstrip()[1:].strip() for line in lines if line.lstrip().startswith("#")]
@@ -41,7 +39,7 @@ def load_swc(path: Path, asked: Asked) -> Loaded:
     zero = (parents == 0) & ~(ids == 0).any()
     if zero.any():
         parents[zero] = ROOT
-        warnings.warn(f"{path}: {zero.sum()} roots have the parent 0, and not -1", ZVWarning, stacklevel=2)
+        warnings.warn(f"{path}: the parent of {zero.sum()} roots is 0, not -1 as in SWC", ZVWarning, stacklevel=2)
     children = np.flatnonzero(parents >= 0)
     at = np.minimum(np.searchsorted(ids[order], parents[children]), max(len(ids) - 1, 0))
     rows = order[at]
@@ -51,7 +49,10 @@ def load_swc(path: Path, asked: Asked) -> Loaded:
         raise FileError(f"the parent {parents[child]} of id {ids[child]} is not there")
     joined = np.full(len(ids), ROOT)
     joined[children] = rows
-    depth_first(joined, ids)
+    try:
+        depth_first(joined, ids)
+    except SelectionError as error:
+        raise FileError(error.message) from error
     return Loaded(
         kind="skeleton",
         positions=np.column_stack([table[axis] for axis in "xyz"]),
