@@ -275,3 +275,27 @@ def test_the_reference_reads_the_integers(written):
     found = reference.read_points(str(written), attribute_names=["root", "time", "small"])["vertex_attributes"]
     assert sorted(np.asarray(found["root"]).tolist()) == [-(2**63), 3, ID, ID + 1]
     assert np.asarray(found["time"]).dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", ["graph", "skeleton"])
+def test_links_whose_values_were_never_stored_are_masked_if_no_float_holds_them(tmp_path, kind):
+    points = np.stack([np.arange(6.0) * 2, np.zeros(6)], axis=1)
+    edges = [[1, 0], [2, 1], [3, 2], [4, 3], [5, 4]]
+    values = {"wide": ID + np.arange(5), "narrow": np.arange(5, dtype="i4")}
+    zvl.write_graph(tmp_path / "x", points, edges=edges, kind=kind, chunk_shape=4, link_attributes=values)
+    whole = zvl.open_zv(tmp_path / "x")[0].link_attributes["wide"].compute()
+    copy = Copy(tmp_path / "x")
+    for name in values:
+        for document in (tmp_path / "x/0/link_attributes" / name).rglob("zarr.json"):
+            node = document.parent.relative_to(tmp_path / "x").as_posix()
+            if copy.read(node)["node_type"] == "array" and len(copy.read(node)["attributes"]["nonempty_chunks"]) > 1:
+                copy.edit(lambda doc: doc["attributes"]["nonempty_chunks"].pop(), node)
+    level = zvl.open_zv(tmp_path / "x")[0]
+    wide, narrow = (level.link_attributes[name].compute() for name in ("wide", "narrow"))
+    assert np.ma.is_masked(wide)
+    assert np.ma.getmaskarray(wide).tolist() == np.isnan(narrow).tolist()
+    assert wide.compressed().tolist() == whole[~np.ma.getmaskarray(wide)].tolist()
+    of_edges = level.edge_attributes["wide"].compute()
+    assert set(of_edges.compressed().tolist()) <= set((ID + np.arange(5)).tolist())
+    with pytest.raises(SelectionError, match="'wide' has whole numbers that float64 does not hold"):
+        level.save(tmp_path / "y")

@@ -251,7 +251,8 @@ def read_link_values(
     FormatError
         If a cell has not a value for each record.
     """
-    out = np.full((int(counts.sum()), *cells.row_shape), np.nan if cells.dtype.kind in "fc" else 0, cells.dtype)
+    shape = (int(counts.sum()), *cells.row_shape)
+    out = np.empty(shape, cells.dtype) if cells.present.all() else blank(shape, cells.dtype)
     segments, coords, wanted = cells.segments[cells.present], cells.coords[cells.present], counts[cells.present]
     raws, found = [raw for part in parts for raw in part], []
     bounds = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(segments)]
@@ -275,7 +276,21 @@ def read_link_values(
 
 def missing_values(row_shape: tuple[int, ...], dtype: np.dtype[Any], resolved: Resolved) -> np.ndarray[Any, Any]:
     """Values of records that have none, aligned with `selected_links`."""
-    return np.full((int(resolved[1].sum()), *row_shape), np.nan, dtype)
+    return blank((int(resolved[1].sum()), *row_shape), dtype)
+
+
+def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Values all of which are missing: NaN, or masked where float64 might not hold those that are not."""
+    if dtype.kind in "iu":
+        return np.ma.masked_all(shape, dtype)  # type: ignore[no-untyped-call, no-any-return]
+    return np.full(shape, np.nan, dtype)
+
+
+def joined(parts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Arrays one after another; masked if one of them is."""
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        return np.ma.concatenate(parts)  # type: ignore[no-untyped-call, no-any-return]
+    return np.concatenate(parts)
 
 
 def link_values(
@@ -438,8 +453,8 @@ def tree_values(
     """
     parts = [read_link_values(source, cells, raws, tree.counts)]
     parts += [] if table is None else [table.astype(cells.dtype, copy=False)]
-    values = np.concatenate(parts)
-    out = np.full((len(tree.edges), *cells.row_shape), np.nan, cells.dtype)
+    values = joined(parts)
+    out = blank((len(tree.edges), *cells.row_shape), cells.dtype)
     stored = (tree.records >= 0) & (tree.records < len(values))
     out[stored] = values[tree.records[stored]]
     return out
@@ -450,13 +465,13 @@ def sort_records(
 ) -> tuple[IntArray, np.ndarray[Any, Any]]:
     """Task: records by their two ends, the smaller first, and their values; of those that say the same the first."""
     ends, first = np.unique(np.sort(np.concatenate(links), axis=1), axis=0, return_index=True)
-    return ends, np.concatenate(values).astype(dtype, copy=False)[first]
+    return ends, joined(values).astype(dtype, copy=False)[first]
 
 
 def values_of_edges(edges: IntArray, records: tuple[IntArray, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     """Task: values of the records (of `sort_records`) that join the same rows as edges; NaN where none does."""
     ends, values = records
-    out = np.full((len(edges), *values.shape[1:]), np.nan, values.dtype)
+    out = blank((len(edges), *values.shape[1:]), values.dtype)
     if not len(ends) or not len(edges):
         return out
     wide = int(max(ends.max(), edges.max())) + 1

@@ -189,7 +189,10 @@ class ZVLevel(Outward, Stored, ArraysMixin):
 
     @property
     def link_attributes(self) -> LinkAttributes:
-        """Attributes of the links inside this level, by name: (L,) or (L, C) arrays aligned with ``links(0)``."""
+        """Attributes of the links inside this level, by name: (L,) or (L, C) arrays aligned with ``links(0)``.
+
+        Values that were never stored are NaN; of whole numbers of 64 bits, which float64 might not hold, masked.
+        """
         return LinkAttributes(self._view)
 
     @property

@@ -11,7 +11,13 @@ NAN = float("nan")
 
 
 def make_array(
-    graph: HighLevelGraph, name: str, sizes: Sequence[float], row_shape: tuple[int, ...], dtype: np.dtype[Any]
+    graph: HighLevelGraph,
+    name: str,
+    sizes: Sequence[float],
+    row_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *,
+    masked: bool = False,
 ) -> da.Array:
     """Array whose blocks are the keys ``(name, block, 0, ...)``.
 
@@ -23,9 +29,12 @@ def make_array(
         Rows of each block, NaN where unknown.
     row_shape, dtype
         Of one row.
+    masked
+        Whether blocks may be masked arrays.
     """
     chunks = (tuple(sizes), *((edge,) for edge in row_shape))
     meta = np.empty((0,) * len(chunks), dtype)
+    meta = np.ma.MaskedArray(meta) if masked else meta
     if getattr(da, "ARRAY_EXPR_ENABLED", False):
         from zarr_vectors_lazy.graph.expression import expression_array  # noqa: PLC0415  fails in the other mode
 

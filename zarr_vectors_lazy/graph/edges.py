@@ -9,7 +9,6 @@ from dask.base import tokenize
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.access.attributes import nullable
 from zarr_vectors_lazy.access.links import (
     TreeRun,
     sort_records,
@@ -49,6 +48,7 @@ from zarr_vectors_lazy.graph.links import (
     table_of,
     value_cells,
     value_dtype,
+    with_missing,
 )
 from zarr_vectors_lazy.graph.numbering import RowNumbers, number_view
 from zarr_vectors_lazy.graph.paths import path_edges_array
@@ -271,7 +271,7 @@ def _halo(view: LevelView, family: LinkFamily, cells: CellList) -> tuple[Reads, 
 
 
 def edge_attribute_array(view: LevelView, name: str) -> da.Array:
-    """Values of a link attribute, aligned with `edges_array`; NaN for edges that are implied and have none.
+    """Values of a link attribute, aligned with `edges_array`; NaN for edges that are implied and have none, or masked.
 
     Raises
     ------
@@ -286,7 +286,7 @@ def edge_attribute_array(view: LevelView, name: str) -> da.Array:
     paths = bool(PATHS & set(data.store.geometry_types))
     if data.store.links_convention != TREE and not paths:
         return link_attribute_array(view, family, values, name)
-    row_shape, dtype = link_row_shape(data, family, values), nullable(value_dtype(family, values))
+    row_shape, dtype = link_row_shape(data, family, values), with_missing(value_dtype(family, values))
     if not len(view):
         return empty_array(row_shape, dtype)
     make = _tree_values if data.store.links_convention == TREE else _matched_values
@@ -320,7 +320,7 @@ def _tree_values(
     )
     label = f"zv-edge-{name}-{tokenize(trees.name, name, [array.digest for array in values.cells.values()])}"
     graph = view.graph(RecipeLayer(label, recipe, len(trees), len(row_shape)), trees.graph)
-    return make_array(graph, label, [NAN] * len(trees), row_shape, dtype)
+    return make_array(graph, label, [NAN] * len(trees), row_shape, dtype, masked=dtype.kind in "iu")
 
 
 def _matched_values(
@@ -337,4 +337,4 @@ def _matched_values(
     graph = task_over(found, Task((found,), sort_records, *parts, dtype), below)
     keys = Per([TaskRef(key) for key in flatten(edges.__dask_keys__())])
     layer = RecipeLayer(label, BlockTasks(values_of_edges, (keys, TaskRef((found,)))), blocks, len(row_shape))
-    return make_array(view.graph(layer, graph), label, [NAN] * blocks, row_shape, dtype)
+    return make_array(view.graph(layer, graph), label, [NAN] * blocks, row_shape, dtype, masked=dtype.kind in "iu")

@@ -376,14 +376,19 @@ class LinkValueRecipe:
 
 
 def value_dtype(family: LinkFamily, values: LinkValues) -> np.dtype[Any]:
-    """Dtype of a link attribute, with a place for what is missing where some is."""
+    """Dtype of a link attribute; float64 for whole numbers that it surely holds, where some are missing."""
     dtypes = [array.spec.dtype for array in values.cells.values()] + ([values.table.dtype] if values.table else [])
     dtype = dtypes[0] if dtypes else np.dtype(np.float64)
-    return nullable(dtype) if _incomplete(family, values) else dtype
+    return with_missing(dtype) if _incomplete(family, values) else dtype
+
+
+def with_missing(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Dtype of a link attribute of which values are missing; whole numbers of 64 bits are masked, and stay exact."""
+    return dtype if dtype.kind in "iu" and dtype.itemsize == 8 else nullable(dtype)
 
 
 def link_attribute_array(view: LevelView, family: LinkFamily, values: LinkValues, name: str) -> da.Array:
-    """Values of a link attribute, aligned with ``links_array(view, family)``; never stored ones are NaN."""
+    """Values of a link attribute, aligned with ``links_array(view, family)``; never stored ones are NaN, or masked."""
     row_shape, dtype = link_row_shape(view.data, family, values), value_dtype(family, values)
     resolved = resolve(view, family)
     if resolved is None:
@@ -403,7 +408,8 @@ def link_attribute_array(view: LevelView, family: LinkFamily, values: LinkValues
     label = f"zv-link-{name}-{tokenize(resolved.name, name, [array.digest for array in values.cells.values()])}"
     layer = RecipeLayer(label, recipe, len(resolved), len(row_shape))
     graph = view.graph(layer, resolved.graph, read_graph(resolved.runs.reads))
-    return make_array(graph, label, [NAN] * len(resolved), row_shape, dtype)
+    masked = dtype.kind in "iu" and _incomplete(family, values)
+    return make_array(graph, label, [NAN] * len(resolved), row_shape, dtype, masked=masked)
 
 
 def _incomplete(family: LinkFamily, values: LinkValues) -> bool:

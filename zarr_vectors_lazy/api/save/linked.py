@@ -17,10 +17,12 @@ from zarr_vectors_lazy.access.write.linked import LinkBlock, link_layout
 from zarr_vectors_lazy.api.save.rows import Owners, owned_rows
 from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, read_links
 from zarr_vectors_lazy.api.write.out_of_core import LinkSource, Source, aligned, block_keys, empty_rows, source_of
+from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.edges import edges_array, faces_array
 from zarr_vectors_lazy.graph.links import link_attribute_array, links_array
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
+from zarr_vectors_lazy.model.arrays import float64_holds
 
 
 def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
@@ -53,10 +55,24 @@ def _links(view: LevelView, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if family is None or not view.data.link_attribute_names:
         return joined, {}
     values = {
-        name: link_attribute_array(view, family, view.data.link_attribute(family, name), name)
+        name: _unmasked(link_attribute_array(view, family, view.data.link_attribute(family, name), name), name)
         for name in view.data.link_attribute_names
     }
     return (joined, {"links": links_array(view, family), **values}) if kind == "skeleton" else (joined | values, {})
+
+
+def _unmasked(array: Any, name: str) -> Any:
+    """Values some of which were never stored as floats, which have NaN."""
+    return array.map_blocks(_floats, name, dtype=np.float64) if isinstance(array._meta, np.ma.MaskedArray) else array
+
+
+def _floats(values: Any, name: str) -> Any:
+    if not float64_holds(np.ma.compressed(values)):
+        raise SelectionError(
+            f"the link attribute {name!r} has whole numbers that float64 does not hold, and some were never stored, "
+            "for which the format has no place beside whole numbers: it cannot be saved"
+        )
+    return np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
 
 
 def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, most: int | None) -> LinkSource:
