@@ -14,6 +14,7 @@ import zipfile
 import dask
 import numpy as np
 import pytest
+import zarr
 from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
@@ -377,6 +378,58 @@ def test_one_list_of_a_level_that_is_being_written(tmp_path):
         again = zvl.open_zv(path)[0]
     same(again.vertices.compute(), rows, "rows")
     assert len(again.edges.compute()) == len(level.edges.compute())
+
+
+def replaced(group, name, values):
+    """Write an array of a group anew, as long as its values are, with the attributes and chunks that it had."""
+    old = group[name]
+    attributes, chunks = dict(old.attrs), old.chunks
+    del group[name]
+    made = group.create_array(name, shape=values.shape, dtype=values.dtype, chunks=chunks, attributes=attributes)
+    made[:] = values
+
+
+def test_a_dense_index_that_was_patched():
+    """Spans out of order, blocks that no span names, rows past the end with no id."""
+    store = packed("n094-dense-manifests")
+    group = zarr.open_group(store, mode="r+")["0/object_index"]
+    spans, blocks = group["manifest_spans"][:], group["manifest_blocks"][:]
+    order = np.random.default_rng(0).permutation(len(spans))
+    counts = spans[order, 1]
+    starts = 7 + np.concatenate([[0], np.cumsum(counts + 2)[:-1]])
+    moved = np.full((int(starts[-1] + counts[-1]) + 5, blocks.shape[1]), 99, np.int64)
+    for row, start, count in zip(order, starts, counts, strict=True):
+        moved[start : start + count] = blocks[spans[row, 0] : spans[row, 0] + count]
+        spans[row, 0] = start if count else -7
+    spans = np.concatenate([spans, np.full((5, 2), 3)])
+    replaced(group, "manifest_spans", spans)
+    replaced(group, "manifest_blocks", moved)
+    replaced(group, "object_ids", np.concatenate([group["object_ids"][:], np.full(5, -1)]))
+    level, want = zvl.open_zv(store)[0], expected_of("n094-dense-manifests")
+    check_objects(level, {key.removeprefix("L0/"): value for key, value in want.items() if key.startswith("L0/")})
+    assert zvl.validate(store).ok
+
+
+def test_rows_past_the_committed_ones_of_either_layout():
+    store = packed("n093-additive-polylines")
+    edit(store, "2", lambda attributes: None)
+    full = zvl.open_zv(store)[2].objects
+    edit(store, "2/object_index", lambda attributes: attributes.update(num_objects=12))
+    level = zvl.open_zv(store)[2]
+    assert level.objects.slots.tolist() == full.slots[:12].tolist()
+    assert level.objects.ids.tolist() == [i for i in full.ids if i in full.slots[:12]]
+    assert {len(values) for values in level.objects.attributes.values()} == {12}
+
+
+def test_attributes_shorter_than_the_objects():
+    store = packed("n094-dense-manifests")
+    group = zarr.open_group(store, mode="r+")["0/object_attributes"]
+    whole = group["w"][:]
+    replaced(group, "w", whole[:25])
+    values = zvl.open_zv(store)[0].objects.attributes["w"].values
+    assert len(values) == len(whole)
+    assert np.array_equal(values[:25], whole[:25], equal_nan=True)
+    assert len(set(values[25:].tolist())) == 1 or np.isnan(values[25:]).all()
 
 
 def test_rows_that_are_missing_are_at_the_fill_value():
