@@ -15,19 +15,19 @@ SHARED = ("zarr", "numpy", "numcodecs", "dask", "obstore")  # the same versions 
 UNSET = ("PYTHONPATH", "PYTHONHOME", "ZARR_VECTORS_BACKEND")
 
 
-def reference_python(folder: Path = CACHE / "reference") -> Path:
-    """Python of the environment in which the reference package is installed; made on first use.
+def reference_python(folder: Path = CACHE / "reference", package: str = REFERENCE) -> Path:
+    """Python of the environment in which the reference package, or another, is installed; made on first use.
 
     It gets the versions of zarr, numpy, dask and obstore that this environment has: what differs is the reader.
     """
     python = folder / ("Scripts" if os.name == "nt" else "bin") / "python"
     pins = [f"{name}=={version(name)}" for name in SHARED]
-    wanted, stamp = "\n".join([REFERENCE, *pins]), folder / "installed.txt"
+    wanted, stamp = "\n".join([package, *pins]), folder / "installed.txt"
     if stamp.exists() and stamp.read_text() == wanted:
         return python
-    print(f"setting up {folder} (once): {REFERENCE}", file=sys.stderr)
+    print(f"setting up {folder} (once): {package}", file=sys.stderr)
     venv.create(folder, with_pip=True, clear=True)
-    subprocess.run([python, "-m", "pip", "install", "--quiet", REFERENCE, *pins], check=True, env=clean_environment())
+    subprocess.run([python, "-m", "pip", "install", "--quiet", package, *pins], check=True, env=clean_environment())
     stamp.write_text(wanted)
     return python
 

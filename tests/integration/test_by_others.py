@@ -460,3 +460,19 @@ def test_draco_meshes(monkeypatch):
     with pytest.raises(FormatError, match=r"pip install 'zarr-vectors-lazy\[draco\]' reads them"):
         open_store("q092-draco-mesh")[0].vertices  # noqa: B018
     _decoder.cache_clear()
+
+
+def test_units_and_descriptions_reach_xarray():
+    store = packed("n093-informational")
+    level = zvl.open_zv(store)[0]
+    told = {
+        name: {key: value for key, value in level._view.data.attribute(name).attributes.items() if key in TOLD}
+        for name in level.attribute_names
+    }
+    assert any(told.values())
+    dataset = level.to_xarray()
+    for name, said in told.items():
+        assert dataset[name].attrs == {TOLD[key]: value for key, value in said.items()}
+
+
+TOLD = {"unit": "units", "description": "description"}

@@ -113,3 +113,11 @@ def test_skeletons_say_that_their_pieces_are_linked(tmp_path):
     zvl.write_graph(tmp_path / "b", points, edges, kind="graph", object_ids=np.zeros(20, int), **WRITE)
     assert attributes(tmp_path / "a")["zarr_vectors_tools"] == {"skeleton_layout": "linked_across_chunks"}
     assert "zarr_vectors_tools" not in attributes(tmp_path / "b")
+    owners = tmp_path / "a/0/fragment_attributes/object_id"  # which the tools coarsen skeletons by, as rows
+    assert attributes(owners)["dtype"] == "uint64"
+    assert set(column(owners)) == {0}
+    assert column(tmp_path / "a/0/object_attributes/segment_id").tolist() == [0]
+    assert list(zvl.open_zv(tmp_path / "a")[0].objects.attributes) == []
+    zvl.write_graph(tmp_path / "c", points, edges, kind="skeleton", object_ids=np.full(20, 7), **WRITE)
+    assert not (tmp_path / "c/0/fragment_attributes/object_id").exists()
+    assert zvl.validate(tmp_path / "a").ok

@@ -34,14 +34,20 @@ def object_dataset(
 
     An attribute that is called as ``dim`` gets ``_attribute`` at its end, as ``dim`` names the ids.
     """
-    variables: dict[str, tuple[tuple[str, ...], Any]] = {}
+    variables: dict[str, tuple[tuple[str, ...], Any, dict[str, str]]] = {}
     labels = column_names(dict.fromkeys(arrays), (dim,))
     for name, array in arrays.items():
         check_rows(source, array, len(ids), dim)
         values = dense_array(source, array)
         dims = (dim, *(f"{name}_{axis}" for axis in range(1, len(array.shape))))
-        variables[labels[name][0]] = (dims, values if rows is None else values[rows])
+        variables[labels[name][0]] = (dims, values if rows is None else values[rows], described(array.attributes))
     return xr.Dataset(variables, coords={dim: ids if rows is None else ids[rows]})
+
+
+def described(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Unit and description of an array as xarray has them, where its metadata tell them (spec 0.9, 6)."""
+    named = {"units": attributes.get("unit"), "description": attributes.get("description")}
+    return {name: value for name, value in named.items() if isinstance(value, str) and value}
 
 
 def check_rows(source: Source, array: DenseArray, count: int, dim: str = "object") -> None:

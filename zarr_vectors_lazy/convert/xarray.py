@@ -12,7 +12,7 @@ import xarray as xr
 from xarray.core import indexing
 
 from zarr_vectors_lazy.convert import accessor  # noqa: F401  registers ``dataset.zv``
-from zarr_vectors_lazy.convert.dense import check_rows, dense_array
+from zarr_vectors_lazy.convert.dense import check_rows, dense_array, described
 from zarr_vectors_lazy.convert.lazy import SOURCE, LazyDense, LazyRows, LazySizes, Make, PreferredChunks, RowsVariable
 from zarr_vectors_lazy.convert.positions import Part, PositionIndex
 from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
@@ -64,7 +64,7 @@ def lazy_level_dataset(
     Nothing is read but metadata where the level states its number of vertices.
     """
     sizes = LazySizes(view)
-    total = view.data.meta.vertex_count or _counted_rows(sizes)
+    total = view.data.meta.vertex_count or _counted_rows(sizes)  # where it is wrong, reads say so
     rows: Variables = {}
     for name, (dims, make) in _rows(view, drop):
         like = make(view)
@@ -163,7 +163,7 @@ def _object_variables(view: LevelView, *, lazy: bool) -> Variables:
         label = labels[name]
         dims = ("object", *_own_dims(label, len(array.shape) - 1, taken | {*labels.values()}))
         values = indexing.LazilyIndexedArray(LazyDense(source, array)) if lazy else dense_array(source, array)
-        out[label] = xr.Variable(dims, values)
+        out[label] = xr.Variable(dims, values, described(array.attributes))
     if index.ids is None:
         ids: Any = np.arange(index.count, dtype=np.int64)
     else:
@@ -220,10 +220,20 @@ def _row_attrs(view: LevelView, name: str) -> Json:
         unit = store.units[list(store.axes).index(axis)]
         cf = {"axis": axis.upper()} if axis.upper() in ("X", "Y", "Z") else {}
         return {"long_name": f"{axis} of vertices", **cf, **({"units": unit} if unit else {})}
+    named = {variable: attribute for attribute, variable in variable_names(view).items()}
+    if name in named:
+        return _told_attrs(view, named[name])
     units = set(store.units)
     common = units.pop() if name == "vertices" and len(units) == 1 else None
     positions = {"long_name": "vertex positions"} if name == "vertices" else {}
     return {**positions, **({"units": common} if common else {})}
+
+
+def _told_attrs(view: LevelView, name: str) -> Json:
+    """Unit and description of a vertex attribute, by the array's own word or the root's (spec next, 10)."""
+    by = view.data.chunk_attribute
+    own = {} if by is not None and by[0] == name else view.data.attribute(name).attributes
+    return described(view.data.store.specified(name) | own)
 
 
 def _axis_attrs(store: StoreMeta) -> Json:

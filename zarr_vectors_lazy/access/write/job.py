@@ -118,14 +118,16 @@ class WriteJob:
     progress: bool = False
     copied: Copied | None = None
     left: int = 0
-    owners: ArrayDraft | None = None
+    owners: tuple[ArrayDraft, ...] | None = None
 
     @property
-    def fragment_owners(self) -> ArrayDraft:
-        """Array of the ids of the objects of fragments."""
-        if self.owners is not None:
-            return self.owners
-        return CURRENT.fragment_owners(() if self.objects is None else self.objects.attributes)
+    def fragment_owners(self) -> tuple[ArrayDraft, ...]:
+        """Arrays of the ids of the objects of fragments."""
+        if self.owners is not None or self.objects is None:
+            return self.owners or ()
+        found = CURRENT.fragment_owners(self.objects.attributes)
+        more = CURRENT.fragment_rows(self.objects.ids) if self.kind == "trees" else ()
+        return (found, *(draft for draft in more if draft.path != found.path))
 
     @property
     def grid(self) -> Grid:

@@ -138,7 +138,9 @@ def _add_rows(prepared: Prepared, out: _Payloads, coord: IntArray, part: Arrange
     for name, column in job.attributes.items():
         out.add(f"vertex_attributes/{name}", coord, encode_rows(take(column.values, part.rows)))
     if part.owners is not None and job.objects is not None:
-        out.add(job.fragment_owners.path, coord, encode_rows(job.objects.ids[part.owners]))
+        owners = encode_rows(job.objects.ids[part.owners])
+        for draft in job.fragment_owners:
+            out.add(draft.path, coord, owners)
 
 
 def _add_links(prepared: Prepared, out: _Payloads, coord: IntArray, chunk: int) -> None:
@@ -171,7 +173,7 @@ def level_draft(prepared: Prepared) -> LevelDraft:
         families = (LinkFamilyDraft(delta=0, width=width, directed=False, count=count, values=values),)
     present = []
     if job.objects is not None:
-        arrays.append(job.fragment_owners)
+        arrays += job.fragment_owners
         parts = {
             "object_index": True,
             "object_attributes": job.objects.attributes,
@@ -193,7 +195,8 @@ def dense_puts(prepared: Prepared) -> list[Put]:
     ids = None if np.array_equal(objects.ids, np.arange(len(objects.ids))) else objects.ids
     puts = CURRENT.object_puts(0, ids, prepared.manifests, rank, encoding)
     puts += CURRENT.dense_puts(0, "object_attributes", objects.attributes, encoding)
-    puts += CURRENT.segment_puts(0, ids, objects.attributes, encoding)
+    segments = objects.ids if job.kind == "trees" else ids  # those of skeletons are asked for, rows or not
+    puts += CURRENT.segment_puts(0, segments, objects.attributes, encoding)
     if objects.groups:
         puts += CURRENT.group_puts(0, objects.groups, objects.group_names, encoding)
         puts += CURRENT.dense_puts(0, "group_attributes", objects.group_attributes, encoding)

@@ -114,6 +114,14 @@ class Writing09:
             return self.attribute("object_id", np.dtype(np.int64), of="fragment")
         return self.attribute(SEGMENT_ID, np.dtype(np.uint64), of="fragment", ours={"owners": "ids"})
 
+    def fragment_rows(self, ids: IntArray) -> tuple[ArrayDraft, ...]:
+        """Ids of the objects of fragments once more, where they are the rows of the objects.
+
+        zarr-vectors-tools coarsens skeletons by ``object_id``, which it takes for a row, of uint64.
+        """
+        rows = np.array_equal(ids, np.arange(len(ids)))
+        return (self.attribute("object_id", np.dtype(np.uint64), of="fragment"),) if rows else ()
+
     def segment_puts(
         self, level: int, ids: IntArray | None, object_attributes: Collection[str], encoding: Encoding
     ) -> list[Put]:
