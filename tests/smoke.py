@@ -18,7 +18,7 @@ import xarray as xr
 import zarr_vectors_lazy as zvl
 
 CLOUD = {"s3fs", "gcsfs", "adlfs"}
-FILES = {"awkward", "laspy", "nibabel"}
+FILES = {"awkward", "laspy", "networkx", "nibabel"}
 INSTALLED = {  # of the optional packages
     "none": set(),
     "minimum": {"obstore"},

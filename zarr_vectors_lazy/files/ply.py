@@ -43,6 +43,7 @@ ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
 CORNERS = ("vertex_indices", "vertex_index")
 ENDS = (("vertex1", "vertex2"), ("vertex_1", "vertex_2"), ("source", "target"))
 OBJECT = "object_id"
+MAGNITUDES = (*CHANNELS, "intensity")  # also behind a word, as in diffuse_red
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ def load_ply(path: Path, asked: Asked) -> Loaded:
         object_ids=attributes.pop(OBJECT, None),
         attributes=attributes,
         header={"ply": said} if said else {},
-        means=frozenset(name for name in attributes if name in CHANNELS),
+        means=frozenset(name for name in attributes if name.rpartition("_")[2] in MAGNITUDES),
         left_out=tuple(left),
     )
 
