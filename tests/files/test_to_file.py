@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import trx.trx_file_memmap
+from pyarrow import parquet
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import SelectionError
@@ -91,3 +92,15 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tracts_level, cloud, tm
         with pytest.raises(SelectionError, match=message):
             level.to_file(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_row_groups_have_many_chunks(tmp_path):
+    positions = np.random.default_rng(0).random((2000, 3)).astype("f4") * 8
+    zvl.write_points(tmp_path / "x", positions, chunk_shape=(1.0, 1.0, 1.0))
+    level = zvl.open_zv(tmp_path / "x")[0]
+    level.to_file(tmp_path / "x.parquet")
+    found = parquet.ParquetFile(tmp_path / "x.parquet")
+    assert level.chunk_count > 400
+    assert found.num_row_groups == -(-level.chunk_count // 256)
+    columns = found.read().to_pandas()[["x", "y", "z"]].to_numpy()
+    assert np.array_equal(columns, level.vertices.compute())

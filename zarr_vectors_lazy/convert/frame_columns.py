@@ -122,9 +122,9 @@ def _array(view: LevelView, column: FrameColumn) -> Any:
     return owners_array(view) if column.part is None else vertices_array(view)
 
 
-def read_frame(columns: Sequence[FrameColumn], view: LevelView, number: int) -> tuple[Any, Any]:
-    """Pandas frame of the selected rows of one chunk, and their positions."""
-    arrays = source_arrays(view.chunk(number), columns)
+def read_frame(columns: Sequence[FrameColumn], view: LevelView) -> tuple[Any, Any]:
+    """Pandas frame of the selected rows of a view, and their positions."""
+    arrays = source_arrays(view, columns)
     blocks = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
     return make_frame(columns, None, None, *blocks.values()), blocks[None]
 

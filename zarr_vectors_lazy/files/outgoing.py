@@ -12,7 +12,8 @@ import numpy as np
 from zarr_vectors_lazy.convert.frame_columns import FrameColumn, frame_columns, make_frame, read_frame, source_arrays
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.format.vectors import missing_codes
-from zarr_vectors_lazy.graph.parts import iterate_chunks
+from zarr_vectors_lazy.graph.batches import batched
+from zarr_vectors_lazy.graph.parts import iterate_blocks
 from zarr_vectors_lazy.graph.paths import path_arrays
 from zarr_vectors_lazy.kernels.trees import branches
 from zarr_vectors_lazy.model.arrays import Dictionary
@@ -20,7 +21,7 @@ from zarr_vectors_lazy.model.world import unit_factors
 from zarr_vectors_lazy.types import IntArray, Vertices
 
 Values = np.ndarray[Any, Any]
-PREFETCH = 4  # chunks that are read ahead of the one that is written
+PREFETCH = 2  # blocks of chunks that are read ahead of the one that is written
 
 
 LINKS = {"mesh": "faces", "graph": "edges", "skeleton": "edges"} | dict.fromkeys(
@@ -84,6 +85,10 @@ class Outgoing:
     like: Path | None = None
     reference: Path | None = None
     left_out: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        # What is read at once needs no key a chunk.
+        self.level = type(self.level)(self.level.store, batched(self.level._view))
 
     def leave(self, *what: str) -> None:
         """Say what the format has no place for."""
@@ -231,10 +236,19 @@ class Outgoing:
         """(N,) object of each vertex, the least of several, -1 where there is none; None without objects."""
         if not self.has_objects:
             return None
+        return self._owners_of(0, len(self._read[None]))
+
+    @cached_property
+    def _owners(self) -> IntArray:
+        """(n,) object of each vertex up to the last that has one; otherwise as `vertex_object_ids`."""
         rows, offsets = self._rows
-        owner = np.full(len(self._read[None]), np.iinfo(np.int64).max)
+        owner = np.full(int(rows.max(initial=-1)) + 1, np.iinfo(np.int64).max)
         np.minimum.at(owner, rows, np.repeat(self.object_ids, np.diff(offsets)))
         return np.where(owner == np.iinfo(np.int64).max, -1, owner)
+
+    def _owners_of(self, start: int, stop: int) -> IntArray:
+        found = self._owners[start:stop]
+        return np.pad(found, (0, stop - start - len(found)), constant_values=-1)
 
     @cached_property
     def paths(self) -> Paths:
@@ -284,18 +298,20 @@ class Outgoing:
         return {str(name): np.asarray(values) for name, values in dataset.data_vars.items()}
 
     def frames(self) -> Iterator[Any]:
-        """Pandas frames of the chunks of a level, at least one: positions, attributes, and ``object_id`` of objects.
+        """Pandas frames of blocks of chunks, at least one: positions, attributes, and ``object_id`` of objects.
 
         A plane has two columns of positions, and further axes than x, y and z are columns as they are stored. An
         attribute whose name an axis or ``object_id`` has gets ``_attribute`` behind it.
         """
         view = self.level._view
-        owners, start = self.vertex_object_ids if self.has_objects else None, 0
-        for _, (frame, stored) in iterate_chunks(view, PREFETCH, partial(read_frame, self._columns)):
-            yield self._framed(frame, stored, None if owners is None else owners[start : start + len(frame)])
+        start = 0
+        for frame, stored in iterate_blocks(view, PREFETCH, partial(read_frame, self._columns)):
+            owners = self._owners_of(start, start + len(frame)) if self.has_objects else None
+            yield self._framed(frame, stored, owners)
             start += len(frame)
         if not len(view):
             arrays = dask.compute(*source_arrays(view, self._columns).values())
+            owners = np.empty(0, np.int64) if self.has_objects else None
             yield self._framed(make_frame(self._columns, None, None, *arrays), arrays[0], owners)
 
     def _framed(self, frame: Any, stored: Vertices, owners: IntArray | None) -> Any:

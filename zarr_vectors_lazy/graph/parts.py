@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import dask
 import dask.array as da
@@ -15,11 +15,13 @@ from dask.core import flatten
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
+from zarr_vectors_lazy.graph.batches import batched
 from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
 from zarr_vectors_lazy.graph.layers import GraphNode, Key, RecipeLayer, Task, TaskRef, layer_over
 from zarr_vectors_lazy.graph.view import LevelView
 
 Part = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -53,31 +55,40 @@ def delayed_parts(view: LevelView) -> list[Delayed]:
     return [Delayed((name, block), graph, layer=name) for block in range(len(keys[0]))]
 
 
-def iterate_chunks(
-    view: LevelView, prefetch: int, read: Callable[[LevelView, int], Any] | None = None
-) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """Chunks in order, with their rows, or what ``read`` makes of one; at most ``prefetch`` are read ahead."""
-    make = read or read_chunk
+def iterate_chunks(view: LevelView, prefetch: int) -> Iterator[tuple[tuple[int, ...], Part]]:
+    """Chunks in order, with their rows; at most ``prefetch`` are read ahead."""
     keys = (tuple(coord.tolist()) for coord in view.table.coords)
+    return zip(keys, _ahead(len(view), prefetch, lambda number: read_chunk(view, number)), strict=True)
+
+
+def iterate_blocks(view: LevelView, prefetch: int, read: Callable[[LevelView], T]) -> Iterator[T]:
+    """What ``read`` makes of blocks of many chunks, in order; at most ``prefetch`` are read ahead."""
+    blocks = batched(view)
+    bounds = blocks.bounds.tolist()
+    return _ahead(len(bounds) - 1, prefetch, lambda block: read(blocks.span(*bounds[block : block + 2])))
+
+
+def _ahead(count: int, prefetch: int, make: Callable[[int], T]) -> Iterator[T]:
+    """What is made of numbers, in order, at most ``prefetch`` of them beforehand."""
     if not prefetch:
-        yield from ((key, make(view, number)) for number, key in enumerate(keys))
+        yield from map(make, range(count))
         return
-    ahead: deque[Future[Any]] = deque()
+    ahead: deque[Future[T]] = deque()
     with ThreadPoolExecutor(prefetch, "zarr-vectors-prefetch") as threads:
-        numbers = iter(range(len(view)))
+        numbers = iter(range(count))
 
         def start() -> None:
             number = next(numbers, None)
             if number is not None:  # the context says which client or scheduler is active
-                ahead.append(threads.submit(copy_context().run, make, view, number))
+                ahead.append(threads.submit(copy_context().run, make, number))
 
         try:
             for _ in range(prefetch):
                 start()
-            for key in keys:
+            for _ in range(count):
                 part = ahead.popleft().result()
                 start()
-                yield key, part
+                yield part
         finally:
             for future in ahead:
                 future.cancel()
