@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zarr_vectors_lazy.access.pyramid.cells import Outbox, encode, read_records, record_key
+from zarr_vectors_lazy.access.pyramid.cells import Outbox, read_records, record_key
 from zarr_vectors_lazy.access.pyramid.make import link_payloads
 from zarr_vectors_lazy.access.pyramid.owners import Owners, read_owners
 from zarr_vectors_lazy.access.pyramid.pieces import FIRST, LAST, OWNER, START, STOP, read_pieces
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
-from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun
+from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun, put_links
 from zarr_vectors_lazy.model.chunks import distinct_chunks
 from zarr_vectors_lazy.model.pyramid import ChunkRecord, following
 from zarr_vectors_lazy.storage.connect import connect
@@ -44,14 +44,7 @@ def bridge_part(step: Step, part: Part, begun: Begun, records: Sequence[Sequence
     ends = np.stack([starts[chunk[one]] + table[one, STOP] - 1, starts[chunk[other]] + table[other, START]], axis=1)
     stored = [i if i < len(keys) else -1 for i in range(len(coords))]
     payloads = link_payloads(step, coords, starts, ends, stored, len(keys))
-    outbox, made = Outbox(backend, journal, found), dict(found)
-    for key, of_chunk in zip(keys, payloads, strict=True):
-        if key not in found:
-            encoded = [encode(payload, step.grid, step.encoding) for payload in of_chunk]
-            made[key] = ChunkRecord(key, len(encoded), tuple(record for _, record in encoded))
-            outbox.add([put for put, _ in encoded], made[key])
-    outbox.flush()
-    return list(made.values())
+    return put_links(step, Outbox(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
 
 
 def _later(step: Step, owners: Owners, last: Sequence[int], mine: IntArray) -> list[tuple[int, ...]]:

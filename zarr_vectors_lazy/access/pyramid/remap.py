@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from zarr_vectors_lazy.access.pyramid.cells import Outbox, encode, read_records, record_key
+from zarr_vectors_lazy.access.pyramid.cells import Outbox, read_records, record_key
 from zarr_vectors_lazy.access.pyramid.ends import EndCells, LinkIndex, last_of_each_child, misplaced
 from zarr_vectors_lazy.access.pyramid.make import link_payloads
 from zarr_vectors_lazy.access.pyramid.maps import read_maps
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
-from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun, alive_part
+from zarr_vectors_lazy.access.pyramid.tasks import LINKS, Begun, alive_part, put_links
 from zarr_vectors_lazy.kernels.clusters import every
 from zarr_vectors_lazy.model.chunks import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.pyramid import ChunkRecord
@@ -57,16 +57,7 @@ def remap_part(
     coords, starts, became = _coarse_ends(step, ends.chunks, ends.at, ends.rows)
     owners = ChunkTable(part.chunks).find(coords).tolist()
     payloads = link_payloads(step, coords, starts, became, owners, len(part))
-    outbox = Outbox(backend, journal, found)
-    made = dict(found)
-    for key, of_chunk in zip(keys, payloads, strict=True):
-        if key in found:
-            continue
-        encoded = [encode(payload, step.grid, step.encoding) for payload in of_chunk]
-        made[key] = ChunkRecord(key, len(encoded), tuple(record for _, record in encoded))
-        outbox.add([put for put, _ in encoded], made[key])
-    outbox.flush()
-    return list(made.values())
+    return put_links(step, Outbox(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
 
 
 def _before(chunks: ChunkCoords, first: ChunkCoords) -> BoolArray:

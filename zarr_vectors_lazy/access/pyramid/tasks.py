@@ -1,6 +1,6 @@
 """The task that makes the cells of some coarse chunks."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ from zarr_vectors_lazy.kernels.bins import bins_of
 from zarr_vectors_lazy.kernels.clusters import whole
 from zarr_vectors_lazy.kernels.hashing import hash_rows
 from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.model.pyramid import ChunkRecord
+from zarr_vectors_lazy.model.pyramid import ChunkKey, ChunkRecord
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.types import BoolArray, IntArray
@@ -179,6 +179,23 @@ def _inner_links(step: Step, part: Part, fine: FineRows, joined: Joined, rows: I
     became[members] = labels
     ends = whole(became[whole(rows)])
     return link_payloads(step, part.chunks, joined.rows, ends, range(len(part)), len(part))
+
+
+def put_links(
+    step: Step,
+    outbox: Outbox,
+    payloads: Mapping[ChunkKey, Sequence[Payload]],
+    found: Mapping[ChunkKey, ChunkRecord],
+) -> list[ChunkRecord]:
+    """Put the links that some coarse chunks store, but for those ``found`` to be there; return a record of each."""
+    made = dict(found)
+    for key, of_chunk in payloads.items():
+        if key not in found:
+            encoded = [encode(payload, step.grid, step.encoding) for payload in of_chunk]
+            made[key] = ChunkRecord(key, len(encoded), tuple(record for _, record in encoded))
+            outbox.add([put for put, _ in encoded], made[key])
+    outbox.flush()
+    return list(made.values())
 
 
 def _kept_rows(step: Step, fine: FineRows, threshold: int) -> BoolArray:
