@@ -25,6 +25,8 @@ def load_graphml(path: Path, asked: Asked) -> Loaded:
     """Read GraphML: nodes with values x, y and perhaps z, in any case; all others are attributes."""
     graph = library("networkx").read_graphml(str(path), force_multigraph=True)
     names = list(graph.nodes)
+    if not names:
+        return Loaded(kind="points", positions=np.empty((0, 3)))
     nodes = _columns([data for _, data in graph.nodes(data=True)])
     named = {name.lower(): name for name in nodes}
     axes = [named[axis] for axis in AXES if axis in named]
