@@ -16,7 +16,7 @@ def tile(path, *, point_format=6, count=300, epsg=32618, shift=0):
     header.offsets, header.scales = [440000.5, 4480000.0, 0.0], [0.01, 0.025, 0.001]
     header.system_identifier, header.file_source_id = "a lidar", 7
     if epsg:
-        header.add_crs(pyproj.CRS.from_epsg(epsg))
+        header.add_crs(pyproj.CRS.from_user_input(f"EPSG:{epsg}"))
     header.add_extra_dims([laspy.ExtraBytesParams("height", "f8"), laspy.ExtraBytesParams("normal", "3f4")])
     cloud = laspy.LasData(header)
     random = np.random.default_rng(1)
@@ -89,6 +89,15 @@ def test_attributes_that_las_has_no_place_for(tmp_path):
         "attribute classification (LAS holds other numbers by this name)",
         "attribute intensity (LAS holds other numbers by this name)",
     ]
+
+
+def test_a_reference_system_with_heights(tmp_path):
+    tile(tmp_path / "a.las", epsg="32618+5703")
+    zvl.ingest(tmp_path / "a.las", tmp_path / "a.zv", chunk_shape=25)
+    store = zvl.open_zv(tmp_path / "a.zv")
+    assert (store.crs["epsg"], store.units) == (32618, ("metre",) * 3)
+    store[0].to_file(tmp_path / "b.las")
+    assert len(laspy.read(tmp_path / "b.las").header.parse_crs().sub_crs_list) == 2
 
 
 def test_columns_and_damaged_files(tmp_path):

@@ -12,6 +12,7 @@ from nibabel.streamlines import TckFile, Tractogram, TrkFile
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning
+from zarr_vectors_lazy.files import loaded, tracts
 
 AFFINE = np.array([[-1.25, 0, 0, 90], [0, 1.25, 0, -126], [0, 0, 1.25, -72], [0, 0, 0, 1.0]])
 LINES = [np.array([[1, 2, 3], [4, 5, 6], [7, 8, 10.0]], "f4"), np.array([[0, 0, 0], [10, 0, 0.0]], "f4")]
@@ -91,14 +92,14 @@ def test_a_voxel_order_that_is_not_the_affines(tmp_path, order):
 def test_trx_keeps_groups_and_values(grouped):
     left, found = back(grouped, "a.trx")
     assert left == ["attribute side (TRX holds numbers)"]
-    loaded = trx.trx_file_memmap.load(grouped.store.url.replace("g.zv", "a.trx").removeprefix("file://"))
+    stored = trx.trx_file_memmap.load(grouped.store.url.replace("g.zv", "a.trx").removeprefix("file://"))
     try:
-        assert {name: lines.tolist() for name, lines in loaded.groups.items()} == {"AF": [0, 2], "CST": [1]}
-        assert loaded.data_per_streamline["id"].ravel().tolist() == [2**53 + 1, 5, 6]
-        assert loaded.data_per_group["CST"]["colour"].tolist() == [[4, 5, 6]]
-        assert np.array_equal(np.asarray(loaded.streamlines[2]), [[5, 5, 5], [9, 9, 9]])
+        assert {name: lines.tolist() for name, lines in stored.groups.items()} == {"AF": [0, 2], "CST": [1]}
+        assert stored.data_per_streamline["id"].ravel().tolist() == [2**53 + 1, 5, 6]
+        assert stored.data_per_group["CST"]["colour"].tolist() == [[4, 5, 6]]
+        assert np.array_equal(np.asarray(stored.streamlines[2]), [[5, 5, 5], [9, 9, 9]])
     finally:
-        loaded.close()
+        stored.close()
     assert {name: found.objects.groups[name].tolist() for name in found.objects.groups.names} == {
         "AF": [0, 2],
         "CST": [1],
@@ -197,6 +198,28 @@ def test_a_space_from_another_file(trk, tmp_path):
     assert zvl.open_zv(tmp_path / "b.zv").crs["dimensions"] == [145, 174, 145]
     with pytest.raises(SelectionError, match="no space of streamlines in"):
         level.to_file(tmp_path / "e.trk", reference=tmp_path / "a.tck")
+
+
+@pytest.mark.parametrize("kind", [TrkFile, TckFile])
+def test_blocks_that_wait_on_disk(tmp_path, monkeypatch, kind):
+    for module, name, value in (
+        (loaded, "MEMORY_NBYTES", 0), (loaded, "BLOCK_NBYTES", 2000), (tracts, "BLOCK_NBYTES", 1000),
+        (tracts, "BLOCK_ROWS", 50),
+    ):  # fmt: skip
+        monkeypatch.setattr(module, name, value)
+    random = np.random.default_rng(0)
+    lines = [random.uniform(0, 50, (int(n), 3)).astype("f4") for n in random.integers(1, 20, 60)]
+    weights, order = np.arange(60, dtype="f4")[:, None], [np.arange(len(line), dtype="f4")[:, None] for line in lines]
+    given = {"data_per_streamline": {"w": weights}, "data_per_point": {"k": order}} if kind is TrkFile else {}
+    kind(Tractogram(lines, **given, affine_to_rasmm=np.eye(4))).save(str(tmp_path / "a.t"))
+    zvl.ingest(tmp_path / "a.t", tmp_path / "a.zv", chunk_shape=25, format="trk" if given else "tck")
+    level = zvl.open_zv(tmp_path / "a.zv")[0]
+    level.to_file(tmp_path / "b.trx")
+    zvl.ingest(tmp_path / "b.trx", tmp_path / "b.zv", chunk_shape=25)
+    for found in (level, zvl.open_zv(tmp_path / "b.zv")[0]):
+        for number, line in enumerate(lines):
+            np.testing.assert_allclose(found.objects[number].compute(), line, rtol=0, atol=1e-5)
+        assert not given or found.objects.attributes["w"].values.tolist() == list(range(60))
 
 
 def test_damaged_tractograms_are_named(trk, grouped, tmp_path):

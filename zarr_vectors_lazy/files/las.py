@@ -22,8 +22,9 @@ Values = np.ndarray[Any, Any]
 
 
 def crs_of(system: Any) -> dict[str, Any]:
-    """Reference system of pyproj as a store keeps it."""
-    return {"name": system.name, "epsg": system.to_epsg(), "wkt": system.to_wkt()}
+    """Reference system of pyproj as a store keeps it; of one of several parts the code is that of the plane."""
+    codes = (part.to_epsg() for part in (system, *system.sub_crs_list))
+    return {"name": system.name, "epsg": next((code for code in codes if code), None), "wkt": system.to_wkt()}
 
 
 def units_of(system: Any) -> tuple[str | None, ...] | None:
