@@ -121,3 +121,28 @@ def test_skeletons_say_that_their_pieces_are_linked(tmp_path):
     zvl.write_graph(tmp_path / "c", points, edges, kind="skeleton", object_ids=np.full(20, 7), **WRITE)
     assert not (tmp_path / "c/0/fragment_attributes/object_id").exists()
     assert zvl.validate(tmp_path / "a").ok
+
+
+@pytest.mark.parametrize("said", [-1, -2])
+def test_owners_of_others_may_be_nobody_or_several(tmp_path, said):
+    """What the reference's index says of fragments that no object names, or several do."""
+    ids = np.arange(17000) * 2  # so many manifests that the column is fewer requests
+    write(tmp_path, ids)
+    old, new = (tmp_path / "0/fragment_attributes" / name for name in ("segment_id", "object_id"))
+    old.rename(new)
+    node = new / "zarr.json"
+    doc = json.loads(node.read_text())
+    doc["attributes"] |= {"name": "object_id", "dtype": "int64"}
+    node.write_text(json.dumps(doc))
+    box = ([0, 0, 0], [19, 19, 19])
+    inside = ((cloud(len(ids)) >= box[0]) & (cloud(len(ids)) <= box[1])).all(axis=1)
+    cells = zarr.open_array(new, mode="r+")
+    whole = np.frombuffer(bytes(cells[0:1, 0:1, 0:1].ravel()[0]), "i8").copy()
+    named = whole[0]
+    whole[0] = said
+    changed = np.empty((1, 1, 1), object)
+    changed[0, 0, 0] = whole.tobytes()
+    cells[0:1, 0:1, 0:1] = changed
+    found = zvl.open_zv(tmp_path)[0].sel(bbox=box).objects.ids
+    expected = set(ids[inside].tolist())
+    assert set(found.tolist()) == (expected if said == -2 else expected - {int(named)})

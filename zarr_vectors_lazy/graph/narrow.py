@@ -20,6 +20,8 @@ from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
 from zarr_vectors_lazy.plan.selection import Area, Condition, Picks
 from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
 
+NOBODY, SEVERAL = -1, -2  # in place of the id of the object of a fragment (spec next, 20)
+
 
 def select_region(view: LevelView, region: Area) -> LevelView:
     """Rows of a view that lie in boxes, or near points; only the chunks that they meet remain."""
@@ -125,10 +127,11 @@ def objects_of_chunks(view: LevelView) -> IntArray:
         if MANIFESTS not in view.data.__dict__ and owners.spec.layout.requests(view.table.coords) < stored:
             ids = read_owners(view.source, owners, view.table.coords)
             rows = rows_of_ids(view.object_ids, ids)
-            if (rows < 0).any():
-                missing = int(ids[rows < 0][0])
-                raise FormatError(f"fragments belong to object {missing}, which is not there", where=view.data.url)
-            return np.sort(rows)
+            missing = ids[(rows < 0) & (ids != NOBODY)].tolist()
+            if missing and missing[0] != SEVERAL:
+                raise FormatError(f"fragments belong to object {missing[0]}, which is not there", where=view.data.url)
+            if not missing:  # else only manifests tell which
+                return np.sort(rows[rows >= 0])
     manifests = view.manifests
     if view.rows is None:
         return np.flatnonzero(np.diff(manifests.offsets))

@@ -13,7 +13,8 @@ REPLACE, ADD = "replace", "add"
 
 
 LOST = "the store was rechunked by zarr-vectors, which dropped its links and the order of its vertices"
-SPACE = "spatial"
+UNSAID = ("spatial", "object_id")
+"""First chunk axes whose bins would be taken for something else: one for all, and ranges of ids."""
 PRESENCE, DEFERRED = "zarr_vectors_presence", "deferred"
 
 
@@ -34,7 +35,7 @@ def read_further(meta: LevelMeta, store: StoreMeta) -> LevelMeta:
     return replace(
         meta,
         chunk_attribute=known,
-        chunk_bins=dims[0] if by is None and dims[0] != SPACE else "",
+        chunk_bins=dims[0] if by is None and dims[0] not in UNSAID else "",
         chunk_lost=lost,
         edges_lost=LOST if kinds else "",
         objects_lost=LOST if kinds - {"graph", "mesh"} else "",
