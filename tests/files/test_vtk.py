@@ -88,6 +88,14 @@ def test_graphs_points_and_objects_come_back(tmp_path, suffix):
     assert found.object_ids.tolist() == [3, 3, 3, 5, 5, 5]
 
 
+@pytest.mark.parametrize("suffix", [".vtk", ".vtp"])
+def test_paths_that_are_cut_are_lines(tmp_path, suffix):
+    zvl.write_polylines(tmp_path / "a.zarrvectors", [np.arange(12.0).reshape(4, 3)], chunk_shape=99)
+    zvl.open_zv(tmp_path / "a.zarrvectors")[0].sel(x=slice(0, 7)).to_file(tmp_path / f"a{suffix}")
+    found = loaded(tmp_path / f"a{suffix}")
+    assert found.positions[found.edges][:, :, 0].tolist() == [[0, 3], [3, 6]]
+
+
 def test_an_unstructured_grid_of_surfaces(tmp_path):
     cells = "CELLS 3 13\n3 0 1 2\n4 0 1 3 2\n3 0 1 2\nCELL_TYPES 3\n5 8 5\n"
     cells += "CELL_DATA 3\nSCALARS a int\nLOOKUP_TABLE default\n7 8 9\n"

@@ -436,9 +436,10 @@ class _Going:
 
 
 def _going(out: Outgoing) -> _Going:
-    """Faces, paths, lines or points of a level."""
+    """Faces, whole paths, lines (those of paths that are cut too) or points of a level."""
     attributes, count = dict(out.attributes), len(out.positions)
-    if out.geometry in ("polyline", "streamline", "line"):
+    selection = out.level._view.selection
+    if out.geometry in ("polyline", "streamline", "line") and selection.box is None and not selection.conditions:
         paths = out.paths
         lengths = np.diff(paths.offsets)
         of = {OBJECT: paths.ids} | {
