@@ -143,6 +143,13 @@ def test_tokens_tell_selections_apart(open_at):
         level.sel(where={"index": (0, 6)}),
         level.sel(where=lambda index: index > 2),
         level.sel(where=lambda index: index > 3),
+        level.sel(where={"index": [0, 5]}),
+        level.sel(where={"index": [0, 6]}),
+        level.sel(where={"index": None}),
+        level.within((lo + hi) / 2, 3),
+        level.within(np.nextafter((lo + hi) / 2, np.inf), 3),
+        level.sample(2000, 0),
+        level.sample(2000, 1),
     ]
     assert len({tokenize(part) for part in parts}) == len(parts)
     assert len({part.vertices.name for part in parts}) == len(parts)

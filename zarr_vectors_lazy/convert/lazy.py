@@ -7,6 +7,7 @@ from typing import Any
 import dask.array as da
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
@@ -85,7 +86,7 @@ class LazyRows(BackendArray):
         self.dtype = dtype
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return ("LazyRows", self.sizes, self.make, self.shape)
+        return ("LazyRows", tokenize(self.sizes, self.make), self.shape)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
+from dask.base import tokenize
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
@@ -338,7 +339,7 @@ class LazyColumn(BackendArray):
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         parts = tuple((part.sizes, part.rows, part.length) for part in self.index.parts)
-        return ("LazyColumn", parts, self.axis)
+        return ("LazyColumn", tokenize(parts), self.axis)
 
     def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)

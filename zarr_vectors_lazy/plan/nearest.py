@@ -183,7 +183,7 @@ class Near:
         return touched, np.zeros(len(coords), np.bool_)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return ("near", self.points, self.radius)
+        return ("near", self.points.tolist(), self.radius)
 
 
 def distances(points: Floats, others: Floats) -> Floats:

@@ -79,8 +79,13 @@ class Region:
         return Region(np.maximum(self.lo, other.lo), np.minimum(self.hi, other.hi))
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        world = self.world
-        return ("region", self.lo, self.hi, world and (world.axes, world.offset, world.affine))
+        # As lists: Dask takes the text of what is given here, and that of an array rounds.
+        world = None if self.world is None else (self.world.axes, *map(_listed, (self.world.offset, self.world.affine)))
+        return ("region", self.lo.tolist(), self.hi.tolist(), world)
+
+
+def _listed(array: Floats | None) -> list[Any] | None:
+    return None if array is None else array.tolist()
 
 
 def _slabs(
