@@ -1,5 +1,6 @@
 """Many stores, many keys, few files: what a process holds does not grow with what it opened."""
 
+import shutil
 import subprocess
 import sys
 
@@ -54,7 +55,23 @@ def many(s3, tmp_path_factory):
 
 @pytest.mark.parametrize("backend", ["obstore", "fsspec", "local"])
 def test_opening_stores_again_and_again_takes_no_more(many, s3, backend):
-    first, *_, last = passes(many if backend == "local" else s3.url, backend, 40, 4, "one")
+    within_a_tenth(passes(many if backend == "local" else s3.url, backend, 40, 4, "one"))
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("backend", ["obstore", "fsspec", "local"])
+def test_a_thousand_opens_of_two_hundred_stores(many, s3, backend):
+    folder = many.parent / "growth-200"
+    for i in range(0 if folder.exists() else 200):
+        shutil.copytree(many / "0", folder / str(i))
+    s3.upload(folder, "growth")
+    within_a_tenth(passes(folder if backend == "local" else s3.url, backend, 200, 5, "one"))
+
+
+def within_a_tenth(passes):
+    first, *_, last = passes
+    for name, before, after in zip(("bytes", "files", "threads"), first, last, strict=True):
+        print(f"{name}: {before:,} after the first pass, {after:,} after the last")
     assert last[0] < 1.1 * first[0]
     assert last[1] <= first[1] + 4
     assert last[2] <= first[2] + 4
