@@ -163,6 +163,35 @@ def test_plot_leaves_a_picture(zvl_run, tracts, tmp_path):
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_files_in_and_out(zvl_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for number in range(3):
+        (tmp_path / f"n{number}.swc").write_text(f"1 1 {number} 0 0 1 -1\n2 3 {number} 5 0 1 1\n")
+    code, _, err = zvl_run("ingest", "n*.swc", "n.zv", "--unit", "um", "--chunk-shape", "50")
+    assert (code, err.splitlines()[-1]) == (0, "n.zv: 6 vertices of skeleton in 1 chunks")
+    assert zvl.open_zv("n.zv")[0].objects.attributes["name"].values.tolist() == ["n0.swc", "n1.swc", "n2.swc"]
+    done = json.loads(zvl_run("read", "n.zv", "n.csv", "--json", "--columns", "radius")[1])
+    assert done["left_out"] == ["edges", "object attribute name"]
+    code, _, err = zvl_run("read", "n.zv", "n.csv")
+    assert (code, err) == (2, "zvl: 'n.csv' is there: --overwrite replaces it\n")
+    code, _, err = zvl_run("read", "n.zv", "n.csv", "--overwrite", "--stored")
+    assert (code, err.splitlines()[0]) == (0, "zvl: warning: left out: edges, object attribute name")
+    code, _, err = zvl_run("ingest", "n.csv", "n0.swc", "two.zv")
+    assert code == 2
+    assert "one store holds files of one kind" in err
+    (tmp_path / "bad.trk").write_bytes(b"TRACK")
+    code, _, err = zvl_run("ingest", "bad.trk", "bad.zv")
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert err.startswith("zvl: bad.trk")
+
+
+def test_a_file_to_standard_output(tracts):
+    words = [sys.executable, "-m", "zarr_vectors_lazy.integrations.cli.main", "read", str(tracts), "-", "-b", BOX]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    head, *lines = done.stdout.splitlines()
+    assert (head.split(",")[:3], len(lines)) == (["x", "y", "z"], 244)
+
+
 def test_sketch_shows_where_chunks_are(tracts):
     level = zvl.open_zv(tracts)[0]
     lines = sketch(level).splitlines()

@@ -8,6 +8,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
 from zarr_vectors_lazy.files.loaded import Asked, Loaded, library
 from zarr_vectors_lazy.files.outgoing import Outgoing
+from zarr_vectors_lazy.files.polygons import flat_columns
 from zarr_vectors_lazy.files.tables import OBJECT
 
 PLACES = ("spatial", "X_spatial", "spatial3d", "X_umap", "X_tsne")
@@ -115,11 +116,7 @@ def _gene(matrix: Any, column: int, rows: int) -> Values:
 
 def save_h5ad(out: Outgoing, path: Path) -> int:
     """Write cells without genes: ``obs``, and positions as ``obsm/spatial``."""
-    values: dict[str, Any] = {}
-    for name, array in out.exact.items():
-        parts = [array] if array.ndim == 1 else array.T
-        labels = [name] if array.ndim == 1 else [f"{name}_{part}" for part in range(len(parts))]
-        values |= dict(zip(labels, parts, strict=True))
+    values: dict[str, Any] = flat_columns(out.exact, (OBJECT,) if out.has_objects else ())
     if out.has_objects:
         values[OBJECT] = out.vertex_object_ids
     count = len(out.flat)
