@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from tests.format.encode import damaged, fragment_index, modest, outcome, refused, thorough, unhex
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.fragments import decode_fragments
-from zarr_vectors_lazy.model.objects import Fragments
+from zarr_vectors_lazy.format.fragments import decode_fragments, decode_ranges
+from zarr_vectors_lazy.model.objects import Fragments, join_fragments
 
 EXAMPLE = """4746565a 0100 0000 04000000 02000000 05 00000000000000
     0000000000000000 0200000000000000 0200000000000000 0200000000000000
@@ -138,3 +138,40 @@ def test_contradictions_are_refused_before_memory_is_taken(raw):
 def test_a_range_of_10_to_the_12_rows_fails_the_check_without_memory():
     index = decode_fragments(fragment_index([(0, 10**12), (5, 1)]))
     refused(index.check, 1000, match="row 999999999999")
+
+
+@thorough
+@given(st.lists(st.lists(ranges, max_size=80) | fragment_lists, min_size=1, max_size=4), st.data())
+def test_several_chunks_are_numbered_through(chunks, data):
+    sizes = data.draw(st.lists(st.integers(0, 50), min_size=len(chunks), max_size=len(chunks)))
+    starts = np.cumsum([0, *sizes])
+    blobs = [fragment_index(fragments) for fragments in chunks]
+    plain = decode_ranges(blobs, starts)
+    joined = join_fragments([decode_fragments(blob) for blob in blobs], starts)
+    assert (plain is not None) == all(isinstance(f, tuple) for fragments in chunks for f in fragments)
+    for run in (joined, *([] if plain is None else [plain])):
+        assert run.bounds.tolist() == np.cumsum([0, *map(len, chunks)]).tolist()
+        expected = [
+            [row + start for row in rows_of(f)]
+            for fragments, start in zip(chunks, starts.tolist(), strict=False)
+            for f in fragments
+        ]
+        assert decoded(run.fragments) == expected
+        beyond = any(
+            row >= size for fragments, size in zip(chunks, sizes, strict=True) for f in fragments for row in rows_of(f)
+        )
+        assert (run.outside() is not None) == beyond
+
+
+@thorough
+@given(st.lists(ranges, max_size=80), st.data())
+def test_damage_is_left_to_who_names_it(fragments, data):
+    blob = damaged(fragment_index(fragments), data, st)
+    run = decode_ranges([blob], np.array([0, 9]))
+    if run is not None:
+        index = decode_fragments(blob)
+        assert not index.explicit.any()
+        assert (run.fragments.first.tolist(), run.fragments.counts.tolist()) == (
+            index.first.tolist(),
+            index.counts.tolist(),
+        )

@@ -21,7 +21,7 @@ from zarr_vectors_lazy.kernels.paths import fragment_edges, fragment_ends
 from zarr_vectors_lazy.kernels.rows import Kept, row_table
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ranges
+from zarr_vectors_lazy.model.objects import MAX_ROWS, FragmentRun, Manifests, ObjectIndex, ranges
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
 Values = list[np.ndarray[Any, Any]]
@@ -218,6 +218,9 @@ def read_paths(
             f"manifests of level {reader.source.level}: {error.message}", where=reader.source.spec.url
         ) from error
     lengths = index.fragments.counts[named]
+    if (total := float(lengths.sum(dtype=np.float64))) > MAX_ROWS:
+        text = f"{len(named)} entries of manifests name {total:.0f} rows of {len(coords)} chunks: they have not so many"
+        raise FormatError(text, where=reader.source.spec.url)
     if len(visits.cuts) == 2 and not kept and not len(index.fragments.listed):
         # One block has all of it: values are put in order once, there.
         return [Piece(visits.entries, visits.owners, index.fragments.first[named], lengths, values)]
