@@ -12,7 +12,7 @@ from zarr_vectors_lazy.access.read import read_fragment_run, read_link_run, read
 from zarr_vectors_lazy.access.tables import Parents
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.kernels.edges import crossing, implied_parents
-from zarr_vectors_lazy.kernels.rows import Chosen, Kept, row_table
+from zarr_vectors_lazy.kernels.rows import Chosen, Kept, joined, row_table
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.links import LinkCoding
@@ -286,13 +286,6 @@ def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     return np.full(shape, np.nan, dtype)
 
 
-def joined(parts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
-    """Arrays one after another; masked if one of them is."""
-    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
-        return np.ma.concatenate(parts)  # type: ignore[no-untyped-call, no-any-return]
-    return np.concatenate(parts)
-
-
 def link_values(
     source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], resolved: Resolved
 ) -> np.ndarray[Any, Any]:
@@ -405,11 +398,11 @@ def tree_edges(
             parent[others[-1]], record[others[-1]] = stored, len(records.rows) + numbers
     if tree.parted:
         inside = np.flatnonzero(chunks[:, 0] == chunks[:, 1])
-        joined = crossing(
+        apart = crossing(
             index.fragments, len(table), children[inside], children[inside] + rows[inside, 1] - rows[inside, 0]
         )
-        if joined.any():
-            cell = int(records.cells[mine[inside[np.argmax(joined)]]])
+        if apart.any():
+            cell = int(records.cells[mine[inside[np.argmax(apart)]]])
             raise _dangling(source, tree.cells, cell, f"joins two objects of a chunk: {GARBLED}")
         _check_single(source, tree, starts, np.concatenate([children, *others]))
     found = (parent >= 0) & (table >= 0)

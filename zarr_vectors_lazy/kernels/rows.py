@@ -128,3 +128,10 @@ def kept_of_mask(mask: BoolArray) -> Kept:
     """Rows where a mask is true."""
     rows = np.flatnonzero(mask)
     return Kept(len(mask), None if len(rows) == len(mask) else rows)
+
+
+def joined(parts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Arrays one after another; masked if one of them is."""
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        return np.ma.concatenate(parts)  # type: ignore[no-untyped-call, no-any-return]
+    return np.concatenate(parts)

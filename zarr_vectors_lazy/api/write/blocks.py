@@ -12,9 +12,9 @@ from zarr_vectors_lazy.access.write.intake import Block
 from zarr_vectors_lazy.api.write import args
 from zarr_vectors_lazy.api.write.out_of_core import Source, array_source
 from zarr_vectors_lazy.api.write.paths import check_lines, flat_attributes, flat_lines, flat_paths
-from zarr_vectors_lazy.api.write.values import joined
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.graph.write.spilled import Blocks, optimized
+from zarr_vectors_lazy.kernels.rows import joined
 
 NAN = float("nan")
 BLOCK_NBYTES = 32 * 1024**2

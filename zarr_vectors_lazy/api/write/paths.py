@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.api.write.values import as_array, attribute_values, by_name, joined
+from zarr_vectors_lazy.api.write.values import as_array, attribute_values, by_name
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.kernels.rows import joined
 from zarr_vectors_lazy.types import IntArray, Vertices
 
 Arrays = Sequence[np.ndarray[Any, Any]]

@@ -1,7 +1,7 @@
 """Arrays that writers are given."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,15 +55,6 @@ def attribute_values(value: Any, name: str) -> Values:
     text = array.data.astype(object)
     text[np.ma.getmaskarray(array)] = None
     return np.asarray(text)
-
-
-def joined(parts: Sequence[Values]) -> Values:
-    """Arrays one after another; masked if one of them is."""
-    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
-        masked: Any = np.ma  # typed from NumPy 2.5 on only
-        whole: Values = masked.concatenate(parts)
-        return whole
-    return np.concatenate(parts)
 
 
 def _given(value: Any, name: str) -> Values:
