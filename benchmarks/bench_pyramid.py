@@ -197,13 +197,15 @@ def _apart(python: Path, job: dict[str, Any]) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Medians, how many times faster than the reference, and of the best how many times that of points alone."""
+    """Medians; how many times faster than the reference; the best in times of points; CPU in times of an eighth."""
     lines = [
-        "| work | vertices | builder | median s | min s | CPU s | peak MB | requests | times faster | times points |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| work | vertices | builder | median s | min s | CPU s | peak MB | requests | times faster | times points | "
+        "CPU growth |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     base: dict[tuple[str, int], float] = {}
     points: dict[tuple[str, int], float] = {}
+    cpu = {(row["work"], row["builder"], row["rows"]): min(s["cpu_seconds"] for s in row["samples"]) for row in rows}
     for row in rows:
         median = {name: statistics.median(s[name] for s in row["samples"]) for name in row["samples"][0]}
         if row["builder"] == "reference":
@@ -213,11 +215,14 @@ def table(rows: list[dict[str, Any]]) -> str:
         best, of = min(s["seconds"] for s in row["samples"]), (row["builder"], row["rows"])
         if row["work"] == "walked points":
             points[of] = best
+        eighth = cpu.get((row["work"], row["builder"], row["rows"] // 8))
+        grown = "" if eighth is None else f"{cpu[row['work'], row['builder'], row['rows']] / eighth:.1f}"
         alone = f"{best / points[of]:.1f}" if of in points else ""
         requests = "" if np.isnan(median["requests"]) else f"{median['requests']:.0f}"
         lines.append(
             f"| {row['work']} | {row['rows']} | {row['builder']} | {median['seconds']:.2f} | "
-            f"{best:.2f} | {median['cpu_seconds']:.2f} | {median['peak_mb']:.0f} | {requests} | {times} | {alone} |"
+            f"{best:.2f} | {median['cpu_seconds']:.2f} | {median['peak_mb']:.0f} | {requests} | {times} | {alone} | "
+            f"{grown} |"
         )
     return "\n".join(lines)
 

@@ -61,7 +61,8 @@ def build_pyramid(
         Chunks of each level in units of those of the level before: for each level a whole number, or one for each axis,
         at which bins tile chunks; or one number for all levels: 1 keeps the chunks. None: a chunk grows by its level's
         coarsening, so that it has as many bins on each level, but not where the fullest would hold more than 4 times
-        what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the least scale that tiles.
+        what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the least scale that tiles. With
+        ``method="reference"`` None keeps the chunks, as the reference does.
     method
         ``"aggregate"``: weighted means of what lies in a bin, object by object; ``"reference"``: what the reference
         package's ``per_object`` gives.
