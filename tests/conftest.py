@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.services.fixtures import *  # noqa: F403  the services, for tests of every folder
+from zarr_vectors_lazy.access import fresh
 
 DATA = Path(__file__).parent / "data"
 STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DATA.glob("*/*.zarrvectors.zip"))}
@@ -42,6 +43,9 @@ os.environ |= {
 MEMORY = Path("/dev/shm")
 if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2**31:
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
+fresh.PAUSE = 60.0  # a loaded machine makes pauses: requests would not be the same in every run
 
 
 @pytest.fixture(autouse=True)

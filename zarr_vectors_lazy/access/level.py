@@ -34,11 +34,14 @@ class Source:
     spec
         The store.
     level
-        The level, for errors.
+        The level.
+    content
+        What its node told of its data when it was opened (`access.fresh`); empty where it tells nothing.
     """
 
     spec: StoreSpec
     level: int
+    content: str = ""
 
 
 class LevelData:
@@ -77,7 +80,7 @@ class LevelData:
     @property
     def source(self) -> Source:
         """What tasks need."""
-        return Source(self.tree.spec, self.meta.index)
+        return Source(self.tree.spec, self.meta.index, self.meta.content)
 
     @property
     def url(self) -> str:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from zarr_vectors_lazy.access.fresh import read_level
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.limits import adopt_limits
 from zarr_vectors_lazy.access.read import placed, read_batch, read_payload
-from zarr_vectors_lazy.access.talk import converse
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.codecs import Pipeline
@@ -60,9 +60,10 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
     check_array(nbytes, f"{stop - start} rows of {array.path!r}", source.spec.url)
     if array.stored is None:
         check = Pipeline(array.codecs).check_expansion
+        read_level(source, [])
         return np.asarray(zarr_array(connect(source.spec), array.path, start, stop, check, version=array.digest))
     try:
-        (values,) = converse(connect(source.spec), [array.stored.read()])
+        (values,) = read_level(source, [array.stored.read()])
     except FormatError as error:
         raise FormatError(error.message, where=f"{source.spec.url}/{error.where}") from error
     return values[start:stop]

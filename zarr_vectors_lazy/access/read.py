@@ -7,9 +7,9 @@ from typing import Any, NoReturn
 import numpy as np
 
 from zarr_vectors_lazy.access.agree import check_rows
+from zarr_vectors_lazy.access.fresh import read_level
 from zarr_vectors_lazy.access.level import Source
 from zarr_vectors_lazy.access.limits import adopt_limits
-from zarr_vectors_lazy.access.talk import converse
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.chain import ChainLayout
@@ -35,14 +35,13 @@ from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw, Ve
 
 def read_batch(source: Source, wanted: Sequence[Wanted]) -> dict[tuple[str, int], Raw]:
     """Fetch cells of one or several arrays, all concurrently; encoded bytes by (member, row)."""
-    backend = connect(source.spec)
     direct = [want for want in wanted if want.spec.layout.direct]
     out: dict[tuple[str, int], Raw] = {}
-    for want, raws in zip(direct, converse(backend, [want.steps() for want in direct]), strict=True):
+    for want, raws in zip(direct, read_level(source, [want.steps() for want in direct]), strict=True):
         out.update(((want.member, row), raw) for row, raw in zip(want.rows, raws, strict=True))
     for want in wanted:
         if not want.spec.layout.direct:
-            cells = _read_through_zarr(backend, want)
+            cells = _read_through_zarr(connect(source.spec), want)
             out.update(((want.member, row), raw) for row, raw in zip(want.rows, cells, strict=True))
     check_rows(wanted, out)
     return out

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from zarr_vectors_lazy.access import fresh
 from zarr_vectors_lazy.access.chain import ChainData
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.metadata import MetaTree
@@ -83,7 +84,9 @@ def open_tree(spec: StoreSpec, consolidated: bool | None, told: Told | None = No
     root = tree.read_root()
     generation = generation_of(root, where=tree.url)
     tree.use_consolidated(root, wanted=consolidated, trusted=generation.trusts_consolidated)
-    return _parse(tree, root, told or {})
+    store = _parse(tree, root, told or {})
+    fresh.opened(data.source for data in store.levels.values() if data.meta.content)
+    return store
 
 
 def reopen(tree: MetaTree, told: Told | None = None) -> OpenStore:

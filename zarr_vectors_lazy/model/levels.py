@@ -64,6 +64,13 @@ class StoreMeta:
         return World(axes=self.axes, units=self.units, offset=self.coordinate_offset, crs=self.crs)
 
 
+def content_of(attributes: Json) -> str:
+    """Digest of a level's data that its node carries, where it was written here."""
+    ours = attributes.get("zarr_vectors_lazy")
+    found = ours.get("content") if isinstance(ours, dict) else None
+    return found if isinstance(found, str) else ""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LevelMeta:
     """One level, without its arrays.
@@ -120,6 +127,11 @@ class LevelMeta:
         """Rows that the metadata state, right or wrong; None where they do not."""
         count: int | None = self.attributes.get("zarr_vectors_level", {}).get("vertex_count")
         return count
+
+    @property
+    def content(self) -> str:
+        """What tells the data of the level from others at the same place; empty where the store does not say."""
+        return content_of(self.attributes)
 
     @cached_property
     def bins_tile(self) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from zarr_vectors_lazy.access import fresh
 from zarr_vectors_lazy.access.metadata import DOC
 from zarr_vectors_lazy.access.pyramid.cells import JOURNAL
 from zarr_vectors_lazy.access.pyramid.tasks import Begun
@@ -212,6 +213,7 @@ def publish(session: Session, arrays: Sequence[Put], nodes: Sequence[Put]) -> No
         write_consolidated(session.spec)
     backend.opened.clear()
     fetch(backend, session.journal("published"))
+    fresh.replaced()
     _sweep(backend, session.levels)
 
 

@@ -126,7 +126,7 @@ class LevelWriter:
             If a put fails, or another write has taken the place.
         """
         joined = merge_records(records)
-        made = [*puts, *CURRENT.level_puts(draft, joined, self.grid, self.encoding)]
+        made = [*puts, *CURRENT.level_puts(draft, joined, self.grid, self.encoding, beside=puts)]
         *arrays, node = made if notes is None else (with_notes(put, notes) for put in made)
         self._put(arrays)
         self._put([node])

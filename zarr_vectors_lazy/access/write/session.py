@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from zarr_vectors_lazy.access import fresh
 from zarr_vectors_lazy.access.metadata import DOC
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, UnsupportedVersionError, listed
 from zarr_vectors_lazy.format.base import Found
@@ -100,6 +101,7 @@ class WriteSession:
             If another write has taken the place, or the put fails.
         """
         _swap(connect(self.spec), root, self.marker)
+        fresh.replaced()
 
 
 def check_mode(mode: object) -> None:
@@ -168,6 +170,7 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
     if bytes(root) != clearing.data:
         _check_replaced(backend, bytes(root), names or (), mode)
         _swap(backend, clearing, bytes(root))
+    fresh.replaced()
     delete_below(backend, keep={DOC}, before_each=WriteSession(spec, bytes(clearing.data)).check)
     _swap(backend, marker, bytes(clearing.data))
     return replace(session, start=new_write_id())

@@ -1,5 +1,6 @@
 """Generation 0.9.2 behind the interface of ``format.writing``."""
 
+import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -168,8 +169,14 @@ class Writing09:
             puts.append(Put(prefix + "/".join(map(str, index)), data, unread=True, array=array))
         return puts
 
-    def level_puts(self, draft: LevelDraft, record: LevelRecord, grid: Grid, encoding: Encoding) -> list[Put]:
-        """Metadata of a level and its arrays of cells, from what its tasks wrote; the level's own node is the last."""
+    def level_puts(
+        self, draft: LevelDraft, record: LevelRecord, grid: Grid, encoding: Encoding, beside: Sequence[Put] = ()
+    ) -> list[Put]:
+        """Metadata of a level and its arrays of cells, from what its tasks wrote; the level's own node is the last.
+
+        That tells the level's content: a digest of the documents, which tell that of cells and manifests, and of what
+        is put ``beside`` them.
+        """
         drafts = {array.path: array for array in draft.arrays}
         groups: dict[str, Json] = {}
         for family in draft.families:
@@ -187,9 +194,9 @@ class Writing09:
             for depth in range(1, len(parts) + 1):
                 groups.setdefault("/".join(parts[:depth]), {})
         found += [Put(f"{draft.level}/{path}/{DOC}", documents.group_document(groups[path])) for path in sorted(groups)]
-        return [*found, Put(f"{draft.level}/{DOC}", self._level_document(draft, record))]
+        return [*found, Put(f"{draft.level}/{DOC}", self._level_document(draft, record, [*found, *beside]))]
 
-    def _level_document(self, draft: LevelDraft, record: LevelRecord) -> bytes:
+    def _level_document(self, draft: LevelDraft, record: LevelRecord, puts: Sequence[Put]) -> bytes:
         present = {path.partition("/")[0] for path in record.cells} | set(draft.attributes.get("arrays_present", ()))
         block: Json = {
             "level": draft.level,
@@ -200,7 +207,9 @@ class Writing09:
             **draft.attributes,
             "arrays_present": sorted(present),
         }
-        return documents.group_document({"zarr_vectors_level": block})
+        told = [documents.dump(block).decode(), *sorted(f"{put.key}:{dense.put_digest(put)}" for put in puts)]
+        content = hashlib.blake2b("\n".join(told).encode(), digest_size=8).hexdigest()
+        return documents.group_document({"zarr_vectors_level": block, OUR_KEY: {"content": content}})
 
     def _family_groups(self, family: LinkFamilyDraft, rank: int) -> dict[str, Json]:
         delta = format_delta(family.delta)

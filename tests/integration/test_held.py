@@ -1,0 +1,197 @@
+"""A level that is held while its store is replaced gives what it was opened as, or an error: never another's values."""
+
+import json
+import pickle
+import shutil
+import time
+
+import dask
+import dask.array as da
+import fsspec
+import numpy as np
+import pytest
+from zarr.storage import MemoryStore
+
+import zarr_vectors_lazy as zvl
+from tests.integration.generations import copy_of
+from zarr_vectors_lazy.access import fresh
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.testing import counting
+
+REPLACED = "replaced since it was opened.*open the store again"
+
+
+def points(seed=0, n=200):
+    return np.random.default_rng(seed).uniform(-3, 3, (n, 2))
+
+
+def write(path, seed=0, **options):
+    """Write a store; of every seed chunks, counts and dtypes are the same, and values differ."""
+    positions = points()
+    values = np.random.default_rng(seed).uniform(0, 1, len(positions))
+    ids = np.arange(len(positions)) % 3
+    given = {"vertex_attributes": {"n": values}, "object_ids": ids, "object_attributes": {"w": values[:3]}}
+    zvl.write_points(path, positions, chunk_shape=3, mode="w", **given, **options)
+
+
+def content(path, level=0):
+    return json.loads((path / str(level) / "zarr.json").read_text())["attributes"]["zarr_vectors_lazy"]["content"]
+
+
+@pytest.fixture
+def later(monkeypatch):
+    """Every read comes after a pause."""
+    monkeypatch.setattr(fresh, "PAUSE", -1.0)
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Writes are of another process: this one does not hear of them."""
+    monkeypatch.setattr(fresh, "replaced", lambda: None)
+
+
+@pytest.fixture(
+    params=[
+        "local",
+        "memory",
+        "zarr",
+        pytest.param("obstore-s3", marks=pytest.mark.emulator),
+        pytest.param("fsspec-s3", marks=pytest.mark.emulator),
+    ]
+)
+def place(request, tmp_path):
+    name, _, where = request.param.partition("-")
+    if where:
+        url, options = request.getfixturevalue("s3").options(name, f"held/{name}")
+        return url, {"backend": name, "storage_options": options}
+    fsspec.filesystem("memory").store.clear() if name == "memory" else None
+    return {"local": tmp_path / "x", "memory": "memory://held/x", "zarr": MemoryStore()}[name], {}
+
+
+def test_replaced_by_other_data(place, elsewhere, monkeypatch):
+    path, options = place
+    write(path, **options)
+    level = zvl.open_zv(path, **options)[0]
+    parts = {
+        "vertices": level.vertices,
+        "attribute": level.attributes["n"],
+        "box": level.sel(x=slice(0, 2)).vertices,
+        "travelled": pickle.loads(pickle.dumps(level)).vertices,
+        "objects": level.objects.attributes["w"],
+    }
+    before = {name: np.asarray(part.compute()) for name, part in parts.items()}
+    write(path, **options)
+    monkeypatch.setattr(fresh, "PAUSE", -1.0)
+    for name, part in parts.items():
+        np.testing.assert_array_equal(part.compute(), before[name], err_msg=name)
+    write(path, 1, **options)
+    for part in [*parts.values(), *parts.values()]:
+        with pytest.raises(FormatError, match=REPLACED):
+            part.compute()
+    again = zvl.open_zv(path, **options)[0]
+    assert again.attributes["n"].name != level.attributes["n"].name
+    assert not np.array_equal(again.attributes["n"].compute(), before["attribute"])
+
+
+def test_a_write_of_this_process_is_known_at_once(tmp_path):
+    write(tmp_path)
+    values = zvl.open_zv(tmp_path)[0].attributes["n"]
+    values.compute()
+    write(tmp_path, 1)
+    with pytest.raises(FormatError, match=REPLACED):
+        values.compute()
+
+
+def test_gone(tmp_path, later):
+    write(tmp_path / "x")
+    level = zvl.open_zv(tmp_path / "x")[0]
+    shutil.rmtree(tmp_path / "x" / "0")
+    with pytest.raises(FormatError, match="gone since it was opened"):
+        level.vertices.compute()
+
+
+def looks(counts):
+    return [key for key in counts.keys if key.endswith("zarr.json")]
+
+
+def test_a_look_costs_one_request_after_a_pause(tmp_path, monkeypatch):
+    write(tmp_path)
+    with dask.config.set({"zarr_vectors_lazy.batch-chunks": 1}):
+        level = zvl.open_zv(tmp_path)[0]
+        for pause, expected in ((fresh.PAUSE, []), (0.05, ["0/zarr.json"]), (fresh.PAUSE, [])):
+            monkeypatch.setattr(fresh, "PAUSE", pause)
+            time.sleep(0.1)
+            with counting() as counts:
+                level.vertices.compute(scheduler="sync")
+            assert looks(counts) == expected
+            assert counts.requests == level.chunk_count + len(expected)
+        monkeypatch.setattr(fresh, "LONGEST", 0.05)
+        time.sleep(0.1)
+        with counting() as counts:
+            level.vertices.compute(scheduler="sync")
+        assert looks(counts)
+
+
+def test_stores_that_tell_nothing_cost_nothing(golden, tmp_path, later):
+    level = zvl.open_zv(copy_of(golden, tmp_path).path)[0]
+    with counting() as counts:
+        level.vertices.compute()
+    assert "0/zarr.json" not in counts.keys
+
+
+def test_what_leaves_the_data_alone_leaves_the_level_readable(tmp_path, later):
+    write(tmp_path)
+    level, stamp = zvl.open_zv(tmp_path)[0], content(tmp_path)
+    values = level.attributes["n"].compute()
+    level.write_attribute("twice", level.attributes["n"] * 2)
+    node = tmp_path / "0" / "zarr.json"
+    doc = json.loads(node.read_text())
+    doc["attributes"]["mine"] = 1
+    node.write_text(json.dumps(doc))
+    zvl.index(tmp_path)
+    zvl.build_pyramid(tmp_path, factors=[2.0])
+    zvl.consolidate(tmp_path)
+    np.testing.assert_array_equal(level.attributes["n"].compute(), values)
+    zvl.shard(tmp_path, shard_shape=2)
+    assert content(tmp_path) == stamp
+    np.testing.assert_array_equal(zvl.open_zv(tmp_path)[0].attributes["n"].compute(), values)
+
+
+def test_levels_of_pyramids_tell_their_content(tmp_path, later):
+    write(tmp_path)
+    zvl.build_pyramid(tmp_path, factors=[2.0])
+    coarse = zvl.open_zv(tmp_path)[1].vertices
+    coarse.compute()
+    zvl.build_pyramid(tmp_path, factors=[2.0], overwrite=True)  # its cells have other keys
+    with pytest.raises(FormatError, match=REPLACED):
+        coarse.compute()
+
+
+def test_content_is_that_of_the_data(tmp_path):
+    write(tmp_path / "a")
+    for scheduler in ("sync", "threads"):
+        with dask.config.set(scheduler=scheduler):
+            given = da.from_array(points(), chunks=(60, 2))
+            zvl.write_points(tmp_path / scheduler, given, chunk_shape=3)
+    zvl.write_points(tmp_path / "memory", points(), chunk_shape=3)
+    assert content(tmp_path / "memory") == content(tmp_path / "sync") == content(tmp_path / "threads")
+    write(tmp_path / "b", 1)
+    assert len({content(tmp_path / name) for name in ("a", "b", "memory")}) == 3
+    level = zvl.open_zv(tmp_path / "a")[0]
+    level.save(tmp_path / "copy")
+    level.sel(x=slice(0, 1)).save(tmp_path / "part")
+    assert content(tmp_path / "part") != content(tmp_path / "copy")
+
+
+@pytest.mark.distributed
+def test_workers_look_for_themselves(tmp_path, client):
+    write(tmp_path)
+    values = zvl.open_zv(tmp_path)[0].attributes["n"]
+    client.compute(values).result()
+    time.sleep(2.1)  # the pause of workers
+    write(tmp_path)
+    client.compute(values + 0).result()
+    time.sleep(2.1)
+    write(tmp_path, 1)
+    with pytest.raises(FormatError, match=REPLACED):
+        client.compute(values + 1).result()
