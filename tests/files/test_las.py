@@ -112,3 +112,9 @@ def test_columns_and_damaged_files(tmp_path):
         (tmp_path / "b.las").write_bytes(raw[:cut])
         with pytest.raises(FileError, match=r"b\.las"):
             zvl.ingest(tmp_path / "b.las", tmp_path / "b.zv", chunk_shape=25)
+
+
+def test_a_file_without_points_says_so(tmp_path):
+    laspy.LasData(laspy.LasHeader(point_format=6, version="1.4")).write(tmp_path / "a.las")
+    with pytest.raises(FileError, match=r"a\.las: there are no vertices in it"):
+        zvl.ingest(tmp_path / "a.las", tmp_path / "a.zv")

@@ -60,6 +60,8 @@ def test_graphs_without_cycles_and_paths_are_trees(tmp_path):
     zvl.write_polylines(place, [positions[:2], positions[2:]], chunk_shape=50, mode="w")
     zvl.open_zv(place)[0].to_file(tmp_path / "b.swc")
     assert len(loaded(tmp_path / "b.swc").edges) == 3
+    table = [line.split() for line in (tmp_path / "b.swc").read_text().splitlines() if line[0] != "#"]
+    assert [float(row[2]) for row in table if row[6] == "-1"] == [0, 6], "a path begins at its root"
 
 
 def test_what_is_no_tree_is_refused(tmp_path):

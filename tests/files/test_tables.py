@@ -128,6 +128,15 @@ def test_what_is_no_table_of_points_is_named(tmp_path, text, message):
     assert not (tmp_path / "a.zv").exists()
 
 
+@pytest.mark.parametrize("separator", ["\t", ";"])
+def test_a_line_of_names_without_commas_tells_what_separates(tmp_path, separator):
+    lines = ["X,Y,name", '1,2,"a b"', "", "4,5,c"]
+    (tmp_path / "a.csv").write_text("\n".join(lines).replace(",", separator))
+    zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=50)
+    found = rows(zvl.open_zv(tmp_path / "a.zv")[0])
+    assert (found["vertices"].tolist(), found["name"].tolist()) == ([[1, 2], [4, 5]], ["a b", "c"])
+
+
 def test_a_column_that_is_not_there(tmp_path):
     (tmp_path / "a.csv").write_text("x,y,v\n1,2,3\n")
     for options in ({"columns": ["w"]}, {"object_ids": "w"}):
@@ -184,12 +193,16 @@ def test_parquet_types(tmp_path):
             "rgb": pa.array([[1, 2, 3], [4, 5, 6]], pa.list_(pa.uint8(), 3)),
             "name": pa.array(["a", None]).dictionary_encode(),
             "deep": pa.array([{"a": 1}, {"a": 2}]),
+            "list": pa.array([[0.5, 1], [2, 3]]),  # as pandas writes them
+            "ragged": pa.array([[1], [2, 3]]),
+            "few": pa.array([[1, 2], None]),
         }
     )
     pa.parquet.write_table(table, tmp_path / "a.parquet")
     done = zvl.ingest(tmp_path / "a.parquet", tmp_path / "a.zv", chunk_shape=5)
     found = rows(zvl.open_zv(tmp_path / "a.zv")[0])
-    assert done["left_out"] == ["column deep of struct<a: int64>"]
+    assert [text.partition(" of ")[0] for text in done["left_out"]] == ["column deep", "column ragged", "column few"]
+    assert found["list"].tolist() == [[0.5, 1], [2, 3]]
     assert (found["vertices"].dtype, found["rgb"].tolist()) == (np.float32, [[1, 2, 3], [4, 5, 6]])
     assert found["name"].tolist() == ["a", ""]
 
@@ -244,6 +257,16 @@ def test_npz_has_all_that_a_level_has(tmp_path):
     assert found[0].objects.groups["g"].tolist() == [BIG]
     assert found[0].objects.groups.attributes["n"].values.tolist() == [5]
     assert len(found[0].edges.compute()) == 2
+
+
+def test_arrays_of_a_row_for_each_vertex_are_attributes(tmp_path):
+    np.savez(
+        tmp_path / "a.npz", vertices=np.eye(3), fa=np.arange(3.0), kind_of=np.array(list("abc")), other=np.arange(5)
+    )
+    done = zvl.ingest(tmp_path / "a.npz", tmp_path / "a.zv", chunk_shape=50)
+    assert done["left_out"] == ["array other"]
+    found = rows(zvl.open_zv(tmp_path / "a.zv")[0])
+    assert (found["fa"].tolist(), found["kind_of"].tolist()) == ([0, 1, 2], ["a", "b", "c"])
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,8 @@ def test_trx_folders_float16_and_members_that_no_store_has(grouped, tmp_path):
     assert done["left_out"] == ["member extra/note.uint8"]
     assert (found.vertices.dtype, found.objects[1].compute().tolist()) == (np.float32, [[2, 2, 2], [3, 3, 3]])
     shutil.rmtree(tmp_path / "b.trx/dpg")
+    shutil.copytree(tmp_path / "b.trx", tmp_path / "folder")  # of any name
+    assert zvl.ingest(tmp_path / "folder", tmp_path / "d.zv", chunk_shape=5)["kind"] == "streamlines"
     zvl.ingest([tmp_path / "a.trx", tmp_path / "b.trx"], tmp_path / "c.zv", chunk_shape=5)
     two = zvl.open_zv(tmp_path / "c.zv")[0]
     groups = {name: two.objects.groups[name].tolist() for name in two.objects.groups.names}

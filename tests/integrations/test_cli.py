@@ -7,8 +7,10 @@ import sys
 import tomllib
 from pathlib import Path
 
+import nibabel.streamlines
 import numpy as np
 import pytest
+from nibabel.streamlines import Tractogram
 
 import zarr_vectors_lazy as zvl
 from tests.integration.generations import Copy
@@ -42,6 +44,15 @@ def test_info_tells_what_metadata_tell(zvl_run, golden):
     for level in zvl.open_zv(golden.path):
         assert f"{level.vertex_count:,}" in out
     assert "occupied chunks" in out
+
+
+def test_an_empty_tractogram_is_a_store_that_info_shows(zvl_run, tmp_path):
+    nothing = Tractogram([], affine_to_rasmm=np.eye(4))
+    nibabel.streamlines.save(nothing, tmp_path / "a.tck")
+    assert zvl_run("ingest", tmp_path / "a.tck", tmp_path / "a.zv")[0] == 0
+    code, out, _ = zvl_run("info", tmp_path / "a.zv")
+    assert (code, "no chunks" in out) == (0, True)
+    assert "left out" not in zvl_run("read", tmp_path / "a.zv", tmp_path / "b.tck")[2], "a TCK is in RAS mm"
 
 
 def test_json_is_json(zvl_run, tracts):

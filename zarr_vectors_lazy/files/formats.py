@@ -29,7 +29,7 @@ NAMED = LINKED | {"object_attributes"}  # those that are not written the saver n
 ALL = NAMED | {"groups", "group_attributes", "crs"}
 FACES = frozenset({"links", "link_attributes"})
 TINTED = ROWS | FACES
-TRACT = frozenset({"objects", "links"})
+TRACT = frozenset({"objects", "links", "crs"})
 MM = "millimeter"
 SURFACES = (".white", ".pial", ".inflated", ".smoothwm", ".sphere", ".sphere.reg")
 
@@ -109,6 +109,8 @@ def format_of(path: Path, name: str | None, part: str) -> Format:
     lower = path.name.lower()
     ends = [suffix for suffix in BY_SUFFIX if lower.endswith(suffix)]
     found = BY_NAME.get(name.lower().lstrip(".")) if name else BY_SUFFIX[max(ends, key=len)] if ends else None
+    if name is None and _is_trx(path):  # a folder of any name
+        found = BY_NAME["trx"]
     if found is None or not getattr(found, part):
         what = f"format {name or path.suffix!r} for {path.name!r}"
         raise SelectionError(
@@ -143,12 +145,13 @@ def load(path: Path, name: str | None = None, asked: Asked | None = None) -> Ite
         raise SelectionError(f"no file {str(path)!r}")
     with relayed(path, one, "read"):
         found = _function(one, "load")(path, asked or Asked())
-        rows = 0
+        rows, paths = 0, False
         for block in (found,) if isinstance(found, Loaded) else found:
             rows += len(block.positions)
+            paths = block.offsets is not None
             _check(block)
             yield block
-        if not rows and block.offsets is None:
+        if not rows and not paths:
             raise FileError("there are no vertices in it")
 
 

@@ -3,7 +3,8 @@
 ``vertices``; ``edges``, ``faces``, or ``offsets`` of paths, whose vertices are in path order; ``object_ids`` of
 vertices, or of paths. Named ones are ``attribute:NAME``, ``link_attribute:NAME``, ``object_attribute:NAME`` (in the
 order of the ids), ``group:NAME``, ``group_attribute:NAME``; ``missing:attribute:NAME`` says where values are missing.
-``kind``, ``axes``, ``units`` and ``crs`` (JSON) tell of the store. All but ``vertices`` may be left out.
+``kind``, ``axes``, ``units`` and ``crs`` (JSON) tell of the store. All but ``vertices`` may be left out; other arrays
+of a row for each vertex are attributes too.
 """
 
 import json
@@ -31,11 +32,16 @@ def load_npz(path: Path, asked: Asked) -> Loaded:
         raise FileError(f"an array 'vertices' is wanted, found {sorted(found)}")
     tables: dict[str, dict[str, Any]] = {part: {} for part in NAMED}
     left = []
+    rows = len(np.atleast_1d(found["vertices"]))
     for key, values in found.items():
         part, colon, name = key.partition(":")
         if colon and part in NAMED:
             tables[part][name] = values
-        elif key not in PLAIN:
+        elif key in PLAIN:
+            continue
+        elif values.ndim in (1, 2) and len(values) == rows and f"attribute:{key}" not in found:
+            tables["attribute"][key] = values
+        else:
             left.append(f"array {key}")
     for key, missing in tables.pop("missing").items():
         part, _, name = key.partition(":")

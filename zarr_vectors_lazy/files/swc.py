@@ -108,6 +108,8 @@ def save_swc(out: Outgoing, path: Path) -> int:
     """
     positions, edges, attributes = out.positions, out.edges, out.attributes
     assert edges is not None
+    if out.geometry not in ("skeleton", "graph"):  # a path begins at its root
+        edges = edges[:, ::-1]
     parents = parents_of(edges, len(positions))
     order = np.empty(len(parents), np.int64)
     order[depth_first(parents)] = np.arange(len(parents))

@@ -27,7 +27,7 @@ Values = np.ndarray[Any, Any]
 
 
 def load_csv(path: Path, asked: Asked) -> Iterator[Loaded]:
-    """Read text with a line of names, separated by commas, or by tabs where the suffix says so; twice, for types."""
+    """Read text with a line of names, separated by commas, or else by tabs or semicolons; twice, for types."""
     types: dict[str, Any] = {}
     batches = 0
     for batch in _csv_batches(path):
@@ -46,10 +46,13 @@ def _csv_batches(path: Path) -> Iterator[Any]:
     arrow, csv = library("pyarrow"), library("pyarrow.csv", "pyarrow")
     tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
     kind = "gzip" if path.name.lower().endswith(".gz") else None
-    parse = csv.ParseOptions(delimiter="\t" if tabs else ",", newlines_in_values=True)
     read = csv.ReadOptions(block_size=BLOCK_NBYTES)
-    with arrow.input_stream(str(path), compression=kind) as file:
-        head = csv.open_csv(file, read, parse).schema.names
+    for delimiter in "\t,;" if tabs else ",\t;":
+        parse = csv.ParseOptions(delimiter=delimiter, newlines_in_values=True)
+        with arrow.input_stream(str(path), compression=kind) as file:
+            head = csv.open_csv(file, read, parse).schema.names
+        if len(head) > 1:
+            break
     twice = sorted({name for name in head if head.count(name) > 1})
     if twice:
         raise FileError(f"columns {listed(twice)} are there more than once")
@@ -120,16 +123,35 @@ def load_parquet(path: Path, asked: Asked) -> Iterator[Loaded]:
     parquet = library("pyarrow.parquet", "pyarrow")
     with parquet.ParquetFile(path) as file:
         geo = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
-        rows = 0
+        rows, vectors = 0, _vectors(file)
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             rows += batch.num_rows
             columns = dict(zip(batch.schema.names, batch.columns, strict=True))
+            columns |= {name: columns[name].cast(kind) for name, kind in vectors.items()}
             yield points_of(columns, asked) if geo is None or asked.axes else _geometries(columns, geo, asked)
         if not rows:
             raise FileError("there are no vertices in it")
 
 
 load_geoparquet = load_parquet
+
+
+def _vectors(file: Any) -> dict[str, Any]:
+    """Types of lists of one length, by the names of the columns whose lists all have the same one."""
+    arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
+    schema, found = file.schema_arrow, {}
+    for one in schema:
+        if not (arrow.types.is_list(one.type) or arrow.types.is_large_list(one.type)):
+            continue
+        lengths: set[int | None] = set()
+        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[one.name]):
+            lengths |= set(compute.unique(compute.list_value_length(batch.column(0))).to_pylist())
+            if len(lengths) > 1:
+                break
+        length = lengths.pop() if len(lengths) == 1 else None
+        if length:
+            found[one.name] = arrow.list_(one.type.value_type, length)
+    return found
 
 
 def points_of(columns: Mapping[str, Any], asked: Asked) -> Loaded:

@@ -388,7 +388,8 @@ def save_trk(out: Outgoing, path: Path) -> int:
 def save_tck(out: Outgoing, path: Path) -> int:
     """Write MRtrix streamlines."""
     tracts = library("nibabel.streamlines", "nibabel")
-    paths, _ = _tracts(out)
+    paths, stated = _tracts(out)
+    out.leave(*(["crs"] if out.crs and not stated.items() <= _space(None).items() else []))
     sequence = library("nibabel.streamlines.array_sequence", "nibabel").ArraySequence
     lines = _sequence(sequence, paths.vertices.astype(np.float32), paths)
     header = {key: str(value) for key, value in header_of(out, "tck").items()}

@@ -83,12 +83,12 @@ def description(store: ZVStore) -> dict[str, Any]:
 
 def sketch(level: ZVLevel) -> str:
     """Lines that show where the level is occupied: the first two axes, darker where more chunks lie behind."""
-    spatial = np.asarray(level.chunk_keys, np.int64).reshape(level.chunk_count, -1)[:, -level.store.ndim :]
+    if not level.chunk_count:
+        return "no chunks"
+    spatial = np.asarray(level.chunk_keys, np.int64)[:, -level.store.ndim :]
     flat = spatial[:, [0, min(1, spatial.shape[1] - 1)]]
     if spatial.shape[1] == 1:
         flat[:, 1] = 0
-    if not len(flat):
-        return "no chunks"
     extent = np.ptp(flat, axis=0) + 1
     together = -(-int(extent[0]) // WIDTH)
     at = (flat - flat.min(axis=0)) // together
