@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.attributes import Column, column_values
 from zarr_vectors_lazy.access.level import Source
-from zarr_vectors_lazy.access.read import placed, read_vertices
+from zarr_vectors_lazy.access.read import placed, read_row_run, read_vertices
 from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.types import ChunkCoords, Raw, Vertices
@@ -47,6 +47,9 @@ def vertex_block(
     kept
         Chosen rows of each chunk; empty where all are selected.
     """
+    if not kept and len(block.coords) > 1:
+        counts = None if block.counts is None else np.asarray(block.counts, np.int64)
+        return read_row_run(source, spec, block.coords, _listed(raws), spec.row_shape or (), counts)[0]
     return _joined(
         [
             _taken(read_vertices(source, spec, coord, raw, count), choice, source, spec, coord)

@@ -24,7 +24,7 @@ from zarr_vectors_lazy.model.objects import (
     Manifests,
     ObjectIndex,
     concatenate_manifests,
-    ragged_arange,
+    ranges,
 )
 from zarr_vectors_lazy.storage.arrays import zarr_array
 from zarr_vectors_lazy.storage.connect import connect
@@ -151,7 +151,7 @@ def _dense_manifests(source: Source, index: ObjectIndex, rows: IntArray | None) 
         reason = f"a span names blocks that are not there: there are {total}"
         raise CorruptChunkError(reason, level=source.level, array=index.spans.path, url=source.spec.url)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    blocks = _rows_of(source, index.blocks, index.digest, np.repeat(starts, counts) + ragged_arange(counts))
+    blocks = _rows_of(source, index.blocks, index.digest, ranges(starts, counts))
     return Manifests(offsets, blocks[:, :-1], blocks[:, -1])
 
 

@@ -157,7 +157,8 @@ class ZVLevel(Outward, Stored, ArraysMixin):
         """(E, 2) int64 rows of `vertices`: every edge, inside chunks and across (FORMAT 0.9, 10).
 
         Polylines, streamlines and lines: consecutive vertices of each object. Skeletons: ``[child, parent]``.
-        Graphs: the stored records. Of a selection, the edges whose ends are both selected.
+        Graphs: the stored records. Of a selection, the edges whose ends are both selected. Those of paths come by chunk
+        and fragment of their first vertex, of skeletons by child, of graphs as the records are stored.
         """
         return edges_array(self._view)
 

@@ -10,7 +10,7 @@ import numpy as np
 from zarr_vectors_lazy.access.objects import rows_of_ids
 from zarr_vectors_lazy.graph.narrow import candidate_objects
 from zarr_vectors_lazy.graph.paths import path_arrays
-from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.plan.regions import Region
 from zarr_vectors_lazy.types import BoolArray, IntArray, Vertices
 
@@ -59,7 +59,7 @@ class Walks:
         if np.array_equal(objects, np.arange(len(self.ids))):
             return self
         counts = self.counts[objects]
-        at = np.repeat(self.offsets[:-1][objects], counts) + ragged_arange(counts)
+        at = ranges(self.offsets[:-1][objects], counts)
         return Walks(
             self.ids[objects],
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),

@@ -13,7 +13,7 @@ from xarray.core import indexing
 from zarr_vectors_lazy.convert.lazy import LazyRows, LazySizes
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.graph.columns import vertices_array
-from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
 from zarr_vectors_lazy.plan.regions import Region, parse_region
 from zarr_vectors_lazy.types import IntArray, Vertices
@@ -68,7 +68,7 @@ class Part:
         starts = self.sizes.starts()
         if self.rows is None:
             counts = starts[chunks + 1] - starts[chunks]
-            return np.repeat(starts[chunks], counts) + ragged_arange(counts)
+            return ranges(starts[chunks], counts)
         met = np.zeros(len(starts), np.bool_)
         met[chunks] = True
         return np.flatnonzero(met[np.searchsorted(starts, self.rows, "right") - 1])

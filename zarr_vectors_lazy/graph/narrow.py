@@ -14,7 +14,7 @@ from zarr_vectors_lazy.graph.choose import choice_graph
 from zarr_vectors_lazy.graph.columns import vertices_array
 from zarr_vectors_lazy.graph.values import column_of
 from zarr_vectors_lazy.graph.view import MANIFESTS, LevelView
-from zarr_vectors_lazy.model.objects import Manifests, ragged_arange
+from zarr_vectors_lazy.model.objects import Manifests, ranges
 from zarr_vectors_lazy.plan.conditions import AnyOf, Between, parse_test
 from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
 from zarr_vectors_lazy.plan.selection import Area, Condition, Picks
@@ -186,6 +186,6 @@ def nearest_of_view(view: LevelView, points: Floats, k: int) -> tuple[IntArray, 
     def read(chunks: IntArray) -> tuple[IntArray, Vertices, IntArray]:
         counts = sizes[chunks]
         found: Vertices = vertices_array(batched(view.take(chunks))).compute()
-        return np.repeat(starts[chunks], counts) + ragged_arange(counts), found, counts
+        return ranges(starts[chunks], counts), found, counts
 
     return nearest_rows(points, k, boxes, read)

@@ -24,7 +24,7 @@ from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.kernels.intervals import ids_of_intervals
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
-from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.writing import LevelRecord
 from zarr_vectors_lazy.plan.blocks import UpTo
 from zarr_vectors_lazy.settings import setting
@@ -240,7 +240,7 @@ def _renaming(old: IntArray, new: IntArray) -> Callable[[IntArray], IntArray]:
     def of(wanted: IntArray) -> IntArray:
         first, last = (np.searchsorted(known, wanted, side) for side in ("left", "right"))
         counts = last - first
-        found: IntArray = renamed[np.repeat(first, counts) + ragged_arange(counts)]
+        found: IntArray = renamed[ranges(first, counts)]
         return found
 
     return of
