@@ -126,6 +126,10 @@ def test_bins_that_make_levels_of_use():
     assert suggest_bin_shape(positions[:1], 100) == (50,) * 3
     survey = positions * (1, 1, 0.1) + (4e5, 4e6, 0)  # far from the origin, where float32 has steps of 0.25
     assert suggest_bin_shape(survey, 50) == (50 / 64,) * 3
+    with pytest.raises(
+        SelectionError, match=r"chunk_shape \[50.0, 50.0\] is absurdly small for positions up to 1e\+300"
+    ):
+        suggest_bin_shape(np.array([[0, 0], [1e300, 1]]), 50)
 
 
 def test_bins_of_many_vertices_are_told_by_some_chunks(monkeypatch):

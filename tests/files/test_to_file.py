@@ -9,7 +9,7 @@ import trx.trx_file_memmap
 from pyarrow import parquet
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import FileError, SelectionError
 
 BOX = ([84, 100, 78], [92, 112, 88])
 
@@ -92,6 +92,9 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tracts_level, cloud, tm
         with pytest.raises(SelectionError, match=message):
             level.to_file(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "folder.csv").mkdir()
+    with pytest.raises(FileError, match=r"folder\.csv cannot be written as CSV"):
+        tracts_level.to_file(tmp_path / "folder.csv", overwrite=True)
 
 
 def test_row_groups_have_many_chunks(tmp_path):

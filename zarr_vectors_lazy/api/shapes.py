@@ -15,6 +15,7 @@ from zarr_vectors_lazy.plan.shapes import bins_along, even_edge, filled_edge
 from zarr_vectors_lazy.types import Floats, Vertices
 
 SAMPLE = 500_000  # vertices that are looked at
+MOST_CHUNKS = 2.0**56  # from the origin: numbers of their bins, 64 along each, are still int64
 PARTS = 8  # of the sample that are compressed
 EVEN_RATIO = 0.8  # of compressed to raw bytes where no positions tell it
 
@@ -69,7 +70,9 @@ def suggest_chunk_shape(
     else:
         sample, total = _sample(data)
         share = len(sample) / total
-        edge = filled_edge(sample, ratios, share * target / (row * _ratio(sample.astype(dtype), row, target)))
+        with np.errstate(over="ignore"):  # only how well they compress is asked of them
+            stored = sample.astype(dtype)
+        edge = filled_edge(sample, ratios, share * target / (row * _ratio(stored, row, target)))
     shape = edge * ratios
     if bin_shape is not None:
         bins = _edges(bin_shape, ndim, "bin_shape")
@@ -104,7 +107,12 @@ def suggest_bin_shape(data: Any, chunk_shape: Any) -> tuple[float, ...]:
     """
     ndim = _rows(data)[1]
     chunk = _edges(np.broadcast_to(chunk_shape, (ndim,)).tolist(), ndim, "chunk_shape")
-    return tuple((chunk / bins_along(_of_some_chunks(data, chunk), chunk)).tolist())
+    found = _of_some_chunks(data, chunk)
+    if not (np.abs(found / chunk) < MOST_CHUNKS).all():
+        raise SelectionError(
+            f"chunk_shape {chunk.tolist()} is absurdly small for positions up to {np.abs(found).max()}"
+        )
+    return tuple((chunk / bins_along(found, chunk)).tolist())
 
 
 def _of_some_chunks(data: Any, chunk_shape: Floats) -> Vertices:

@@ -203,10 +203,10 @@ def save(level: Outgoing, path: Path, one: Format) -> int:
     try:
         with relayed(path, one, "written"):
             count = int(_function(one, "save")(level, unfinished))
-        if packed:
-            with unfinished.open("rb") as plain, gzip.open(whole, "wb") as file:
-                shutil.copyfileobj(plain, file)
-        whole.replace(path)
+            if packed:
+                with unfinished.open("rb") as plain, gzip.open(whole, "wb") as file:
+                    shutil.copyfileobj(plain, file)
+            whole.replace(path)
     finally:
         unfinished.unlink(missing_ok=True)
         whole.unlink(missing_ok=True)
