@@ -1,12 +1,15 @@
 """Files of the field as stores: what is written is what the file holds."""
 
 import laspy
+import nibabel.streamlines
 import numpy as np
 import pytest
+from nibabel.streamlines import Tractogram
 
 import zarr_vectors_lazy as zvl
 from tests.integration.collect import row_bytes
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.files import loaded
 
 
 @pytest.fixture
@@ -128,3 +131,30 @@ def test_what_is_not_what_its_suffix_says_is_named(tmp_path, name, text, message
     with pytest.raises(SelectionError, match=message):
         zvl.ingest(tmp_path / name, tmp_path / "a.zarrvectors")
     assert not (tmp_path / "a.zarrvectors").exists()
+
+
+@pytest.mark.parametrize("limit", [None, 1])
+def test_whole_numbers_and_others_of_several_files_are_one_type_where_it_holds_both(tmp_path, monkeypatch, limit):
+    if limit:
+        monkeypatch.setattr(loaded, "MEMORY_NBYTES", limit)
+        monkeypatch.setattr(loaded, "BLOCK_NBYTES", limit)
+    for name, value in ("a", "4"), ("b", "8.5"), ("c", str(2**53 + 1)), ("d", ""):
+        (tmp_path / f"{name}.csv").write_text(f"x,y,v,i\n1,2,{value},5\n3,4,{value},\n")
+    zvl.ingest([tmp_path / f"{name}.csv" for name in "abd"], tmp_path / "a.zv", chunk_shape=50)
+    level = zvl.open_zv(tmp_path / "a.zv")[0]
+    found = level.attributes["v"].compute()
+    np.testing.assert_array_equal(found, [4, 4, 8.5, 8.5, np.nan, np.nan])
+    with pytest.raises(SelectionError, match=r"'v' is of '.*', which no one type holds exactly"):
+        zvl.ingest([tmp_path / f"{name}.csv" for name in "bc"], tmp_path / "b.zv", chunk_shape=50)
+
+
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_an_empty_tractogram_beside_others_tells_no_attributes(tmp_path, names):
+    lines = [np.eye(3, dtype="f4")]
+    full = Tractogram(lines, data_per_point={"fa": [np.ones((3, 1), "f4")]}, affine_to_rasmm=np.eye(4))
+    for name, tractogram in ("a", full), ("b", Tractogram([], affine_to_rasmm=np.eye(4))):
+        nibabel.streamlines.save(tractogram, tmp_path / f"{name}.trk")
+    zvl.ingest([tmp_path / f"{name}.trk" for name in names], tmp_path / "a.zv", chunk_shape=50)
+    level = zvl.open_zv(tmp_path / "a.zv")[0]
+    assert level.attributes["fa"].compute().tolist() == [1, 1, 1]
+    assert {name: level.objects.groups[name].tolist() for name in ("a.trk", "b.trk")} == {"a.trk": [0], "b.trk": []}

@@ -1,5 +1,7 @@
 """Levels as files of the field, read back with the field's own libraries."""
 
+import gzip
+
 import dask
 import nibabel.streamlines
 import numpy as np
@@ -107,3 +109,13 @@ def test_row_groups_have_many_chunks(tmp_path):
     assert found.num_row_groups == -(-level.chunk_count // 256)
     columns = found.read().to_pandas()[["x", "y", "z"]].to_numpy()
     assert np.array_equal(columns, level.vertices.compute())
+
+
+def test_a_suffix_as_the_format_says_tabs_and_gzip(tracts_level, tmp_path):
+    level = tracts_level.sel(objects=[0, 1])
+    for name, expected in ("tsv", b"x\ty\tz"), ("csv", b"x,y,z"), (".CSV.GZ", b"x,y,z"):
+        level.to_file(tmp_path / name, format=name, attributes=[])
+        found = (tmp_path / name).read_bytes()
+        assert (gzip.decompress(found) if name == ".CSV.GZ" else found).startswith(expected)
+    level.to_file(tmp_path / "a.gz", format="csv", attributes=[])
+    assert (tmp_path / "a.gz").read_bytes().startswith(b"x,y,z")

@@ -231,7 +231,7 @@ def write_file(
         like=None if like is None else Path(like).expanduser(),
         reference=None if reference is None else Path(reference).expanduser(),
     )
-    count = save(out, target, one)
+    count = save(out, target, one, format)
     return {
         "path": str(target),
         "format": one.name,

@@ -183,10 +183,11 @@ def _check(block: Loaded) -> None:
                 )
 
 
-def save(level: Outgoing, path: Path, one: Format) -> int:
+def save(level: Outgoing, path: Path, one: Format, name: str | None = None) -> int:
     """Write a level or a selection to a file; returns the number of vertices written.
 
-    The file is written beside its place and moved there when it is whole.
+    The file is written beside its place and moved there when it is whole. ``name`` of the format, where it is given,
+    may be a suffix such as ``csv.gz``, which says more than the format.
 
     Raises
     ------
@@ -197,8 +198,9 @@ def save(level: Outgoing, path: Path, one: Format) -> int:
     """
     if level.geometry not in one.holds:
         raise SelectionError(f"{one.name} holds {', '.join(sorted(one.holds))}; the store is of {level.geometry}")
-    packed = path.name.lower().endswith(".gz")
-    unfinished = path.with_name(f".unfinished-{path.name[:-3] if packed else path.name}")
+    said = f"{path.name}.{name.lower().lstrip('.')}" if name else path.name
+    packed = said.lower().endswith(".gz")
+    unfinished = path.with_name(f".unfinished-{said[:-3] if packed else said}")
     whole = path.with_name(f"{unfinished.name}.gz") if packed else unfinished
     try:
         with relayed(path, one, "written"):

@@ -143,7 +143,7 @@ class Joined:
         self._first: Loaded | None = None
         self._held: list[Loaded] = []
         self._rest: list[Loaded] = []  # of the blocks in the folder what is not of rows or links
-        self._files: list[dict[str, tuple[Path, Any, int]]] = []
+        self._files: list[dict[str, tuple[Path, Any, int, bool]]] = []
         self._folder: Path | None = None
         self._nbytes = self._rows = self._objects = 0
 
@@ -158,14 +158,15 @@ class Joined:
         """Add the blocks of a file; raises SelectionError if they are of another kind than those before."""
         first = self._objects
         for number, block in enumerate(blocks):
-            self._first = self._first or block
+            if self._first is None or not len(self._first.positions):
+                self._first = block
             _check_alike(self._first, block, name)
             self._held.append(self._numbered(block, first, name, begins=number == 0))
             self._rows += len(block.positions)
             self._nbytes += _block_nbytes(block)
             if self._nbytes > (BLOCK_NBYTES if self._files else MEMORY_NBYTES):
                 self._spill()
-        if self._several and self._objects == first:
+        if self._several and self._objects == first and block.offsets is None:
             self._objects += 1
 
     def _numbered(self, block: Loaded, first: int, name: str, *, begins: bool) -> Loaded:
@@ -218,9 +219,9 @@ class Joined:
             path = self._folder / f"{len(self._files)}-{number}.pickle"
             with path.open("wb") as file:
                 pickle.dump(values, file, protocol=5)
-            written[key] = (path, values[:0].copy(), len(values))  # a view would hold them all
+            written[key] = (path, values[:0].copy(), len(values), _in_floats(values))  # a view would hold them all
         self._files.append(written)
-        self._rest.append(_with_arrays(block, {key: like for key, (_, like, _) in written.items()}))
+        self._rest.append(_with_arrays(block, {key: like for key, (_, like, *_) in written.items()}))
 
     def result(self) -> Loaded:
         """All of it; raises SelectionError if there is nothing."""
@@ -232,20 +233,23 @@ class Joined:
             self._spill()
         per_path = ("offsets", "object_ids") if "offsets" in self._files[0] else ()
         arrays = {
-            key: _lazy(key, [block[key] for block in self._files], whole=key in per_path) for key in self._files[0]
+            key: _lazy(key, [block[key] for block in self._files if key in block], whole=key in per_path)
+            for key in dict.fromkeys(key for block in self._files for key in block)
         }
         return _with_arrays(concatenated(self._rest), arrays)
 
 
 def _check_alike(first: Loaded, block: Loaded, name: str) -> None:
-    for what, one, other in (
+    facts = [
         ("holds", first.kind, block.kind),
         ("has axes", first.axes, block.axes),
         ("has columns", first.positions.shape[1], block.positions.shape[1]),
         ("is in", first.unit, block.unit),
-        ("has attributes", sorted(first.attributes), sorted(block.attributes)),
-        ("has link attributes", sorted(first.link_attributes), sorted(block.link_attributes)),
-    ):
+    ]
+    if len(block.positions):  # an empty tractogram tells no attributes
+        facts.append(("has attributes", sorted(first.attributes), sorted(block.attributes)))
+        facts.append(("has link attributes", sorted(first.link_attributes), sorted(block.link_attributes)))
+    for what, one, other in facts:
         if one != other:
             raise SelectionError(f"{name} {what} {other}, the files before it {one}: one store holds files of one kind")
 
@@ -276,7 +280,8 @@ def _with_arrays(block: Loaded, arrays: Mapping[str, Array]) -> Loaded:
 def concatenated(blocks: Sequence[Loaded]) -> Loaded:
     """Join blocks whose rows and objects are counted from the first on."""
     parts = [_arrays(block) for block in blocks]
-    arrays = {key: _stacked(key, [part[key] for part in parts]) for key in parts[0]}
+    keys = dict.fromkeys(key for part in parts for key in part)  # of blocks without rows one may have none
+    arrays = {key: _stacked(key, [part[key] for part in parts if key in part]) for key in keys}
     names = dict.fromkeys(name for block in blocks for name in block.groups)
     members = {name: [np.asarray(b.groups[name], np.int64) for b in blocks if name in b.groups] for name in names}
     tables = [block.object_attributes for block in blocks if block.object_attributes]
@@ -319,33 +324,40 @@ def _headers(headers: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list
 
 
 def _stacked(key: str, parts: Sequence[Any]) -> Any:
-    dtype = _common(key, parts)
+    dtype = _common(key, parts, floats=all(map(_in_floats, parts)))
     join = np.ma.concatenate if any(isinstance(part, np.ma.MaskedArray) for part in parts) else np.concatenate
     return parts[0] if len(parts) == 1 else join([part.astype(dtype, copy=False) for part in parts])
 
 
-def _common(key: str, parts: Sequence[Any]) -> np.dtype[Any]:
-    """Return a dtype that holds the values of all parts exactly."""
+def _in_floats(values: Any) -> bool:
+    """Whether float64 holds them exactly."""
+    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8:
+        return True
+    return bool(((values <= 2**53) & (values >= -(2**53))).all())
+
+
+def _common(key: str, parts: Sequence[Any], *, floats: bool) -> np.dtype[Any]:
+    """Return a dtype that holds the values of all parts exactly; ``floats``: float64 does, whatever they are."""
     name, dtypes = key.rpartition("/")[2], {part.dtype for part in parts}
     if len({part.shape[1:] for part in parts}) > 1:
         raise SelectionError(f"{name!r} has rows of several shapes: {listed({part.shape[1:] for part in parts})}")
     text = {dtype.kind in "OUT" for dtype in dtypes}
     found = np.dtype(object) if True in text else np.result_type(*dtypes)
-    if len(text) > 1 or (found.kind == "f" and any(d.kind in "iu" and d.itemsize == 8 for d in dtypes)):
+    if len(text) > 1 or (not floats and found.kind == "f" and any(d.kind in "iu" and d.itemsize == 8 for d in dtypes)):
         raise SelectionError(f"{name!r} is of {listed(map(str, dtypes))}, which no one type holds exactly")
     return found
 
 
-def _lazy(key: str, blocks: Sequence[tuple[Path, Any, int]], *, whole: bool) -> Array:
+def _lazy(key: str, blocks: Sequence[tuple[Path, Any, int, bool]], *, whole: bool) -> Array:
     """Dask array of a block a file; in memory what there is one of for each path."""
-    dtype = _common(key, [like for _, like, _ in blocks])
-    masked = any(isinstance(like, np.ma.MaskedArray) for _, like, _ in blocks)
+    dtype = _common(key, [like for _, like, *_ in blocks], floats=all(floats for *_, floats in blocks))
+    masked = any(isinstance(like, np.ma.MaskedArray) for _, like, *_ in blocks)
     if whole:
-        return np.concatenate([_unpickled(path, dtype, masked=False) for path, _, _ in blocks])
+        return np.concatenate([_unpickled(path, dtype, masked=False) for path, *_ in blocks])
     read = dask.delayed(partial(_unpickled, masked=masked), pure=True)
     meta = _as_masked(blocks[0][1].astype(dtype), masked=masked)
     return da.concatenate(
-        [da.from_delayed(read(path, dtype), (rows, *meta.shape[1:]), dtype, meta=meta) for path, _, rows in blocks]
+        [da.from_delayed(read(path, dtype), (rows, *meta.shape[1:]), dtype, meta=meta) for path, _, rows, _ in blocks]
     )
 
 
