@@ -10,6 +10,7 @@ from numpy.dtypes import StringDType
 
 import zarr_vectors_lazy as zvl
 from tests.integration.written import ENCODINGS, GEOMETRIES, check_reference, read_points, reference, rows
+from zarr_vectors_lazy.errors import SelectionError
 
 DTYPES = ["f4", "f8"]
 AXES = [2, 3, 4]
@@ -92,13 +93,15 @@ def test_text_that_is_missing(tmp_path, texts):
         chunk_shape=1,
         vertex_attributes=values,
         object_ids=[0, 1, 2],
-        object_attributes=values,
     )
     check_reference(tmp_path / "x")
     level = zvl.open_zv(tmp_path / "x")[0]
     assert level.attributes["n"].compute().tolist() == ["a", "", "bb"]
     assert level.codes["n"].compute().tolist() == [0, -1, 1]
-    assert level.objects.attributes["n"].values.tolist() == ["a", "", "bb"]
+    with pytest.raises(SelectionError, match="does not tell from empty text"):  # of objects there are no codes
+        zvl.write_points(
+            tmp_path / "y", np.zeros((3, 2)), chunk_shape=1, object_ids=[0, 1, 2], object_attributes=values
+        )
 
 
 def test_faces_of_many_corners(tmp_path):

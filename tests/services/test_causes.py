@@ -32,6 +32,7 @@ def once():
 def failure(url, backend, **options):
     with pytest.raises(StoreError) as caught:
         fetch(connect(resolve(url, backend=backend, **options)), [Get("x")])
+    assert caught.value.__cause__ is not caught.value
     arrived = pickle.loads(pickle.dumps(caught.value))
     assert str(arrived) == str(caught.value)
     assert "<" not in str(arrived)

@@ -71,13 +71,14 @@ def frame_columns(
     NotFoundError
         If there is no such attribute.
     """
-    axes, known = view.data.store.axes, view.data.attribute_names
+    axes, known = view.data.store.axes, _Known(view)
     objects = (OBJECT_ID,) if view.data.object_index is not None else ()
     asked = bool(objects) and (attributes is None or OBJECT_ID in attributes)
-    wanted = [name for name in (known if attributes is None else attributes) if name in known or name not in objects]
+    wanted = list(view.data.attribute_names if attributes is None else attributes)
+    wanted = [name for name in wanted if name not in objects or name in known]
     for name in wanted:
-        if not view.data.has_attribute(name):
-            raise NotFoundError.among("attribute", name, known, where=view.data.url)
+        if name not in known:
+            raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
     parts = {name: _attribute_column(view, name) for name in wanted}
     widths = {name: int(np.prod(shape)) if shape else None for name, (shape, _) in parts.items()}
     names = column_names(widths, (*axes, *objects) if taken is None else taken, known)
@@ -92,6 +93,16 @@ def frame_columns(
     if asked:
         found.append(FrameColumn(name=OBJECT_ID, attribute=None, part=None, dtype=np.dtype(np.int64)))
     return found
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Names of a level's attributes, of which only those that are asked for are looked up."""
+
+    view: LevelView
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.view.data.has_attribute(name)
 
 
 def _attribute_column(view: LevelView, name: str) -> tuple[tuple[int, ...], FrameColumn]:

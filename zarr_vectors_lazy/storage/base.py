@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.home import LOST, this_process
@@ -54,6 +54,12 @@ class Backend(ABC):
         """Return the error to raise ``from error``: what failed, where, and why, without secrets."""
         text = without_secrets(reason(error), self.spec.options) or type(error).__name__
         return StoreError(f"{describe(request)} failed: {text[:600]}{hint}", where=self.url)
+
+    def fail(self, request: Request, error: BaseException, hint: str = "") -> NoReturn:
+        """Raise the `failure` from what a client raised; an error of ours as it is."""
+        if isinstance(error, StoreError):
+            raise error
+        raise self.failure(request, error, hint) from error
 
     @property
     def told_unsigned(self) -> bool:

@@ -89,7 +89,7 @@ def write(spec, mode="w-", encoding=Encoding()):  # noqa: B008  frozen
     puts += CURRENT.dense_puts(0, "object_attributes", {"size": np.array([3, 3])}, encoding)
     puts += CURRENT.group_puts(0, [np.array([9]), np.array([4, 9])], ["one", "all"], encoding)
     record = writer.finish(draft, records, puts)
-    session.commit(CURRENT.root(STORE))
+    session.commit(CURRENT.root(STORE, draft.arrays))
     return record
 
 
@@ -167,8 +167,8 @@ def test_of_two_writes_one_gives_up(spec):
     first = begin_write(spec, "w-")
     second = begin_write(spec, "w")
     with pytest.raises(StoreError, match="another write took this place"):
-        first.commit(CURRENT.root(STORE))
-    second.commit(CURRENT.root(STORE))
+        first.commit(CURRENT.root(STORE, ()))
+    second.commit(CURRENT.root(STORE, ()))
     (root,) = fetch(connect(spec), [Get("zarr.json")])
     assert b"0.9.2" in bytes(root)
 

@@ -133,7 +133,7 @@ class FsspecBackend(Backend):
         hint = ""
         if found.verdict:
             hint = refusals.hint(self._scheme, "fsspec", text, unsigned=found.unsigned, told=self.told_unsigned)
-        raise self._failed(request, found.error, hint) from found.error
+        return self.fail(request, found.error, hint)
 
     def _verdict(self, error: BaseException) -> signing.Verdict:
         return (
@@ -296,11 +296,11 @@ class FsspecBackend(Backend):
                 record("get" if request.start is None else "range", request.key, 0)
                 return None
             if isinstance(request, Put | Delete):
-                raise self._failed(request, error) from error
+                return self.fail(request, error)
             record("list", request.prefix, 0)
             return () if isinstance(request, ListDir) else {}
         except systems.failures() as error:
-            raise self._failed(request, error) from error
+            return self.fail(request, error)
 
     def _dispatch(self, system: Any, request: Request) -> Result:
         match request:
@@ -397,9 +397,6 @@ class FsspecBackend(Backend):
                 way = await self._connected(signed=True, **({} if found is None else {"credential": found}))
                 self._signing.instance = None if way.unsigned else way
             return self._signing.instance
-
-    def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
-        return error if isinstance(error, StoreError) else self.failure(request, error, hint)
 
 
 async def _body(answer: Any, key: str) -> bytes:

@@ -74,7 +74,7 @@ class ObstoreBackend(Backend):
         hint = ""
         if found.verdict:
             hint = refusals.hint(self._scheme, "obstore", text, unsigned=found.unsigned, told=self.told_unsigned)
-        raise self._failed(request, found.error, hint) from found.error
+        return self.fail(request, found.error, hint)
 
     def _verdict(self, error: BaseException) -> signing.Verdict:
         text = stores.first_line(error)
@@ -267,11 +267,6 @@ class ObstoreBackend(Backend):
                     client = stores.with_metadata(self.spec, self._region, probe=False)
                     self._signing.instance = signing.Way(client, unsigned=False)
             return self._signing.instance
-
-    def _failed(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
-        if isinstance(error, StoreError):
-            return error
-        return self.failure(request, error, hint)
 
 
 def _check_fork(url: str) -> None:
