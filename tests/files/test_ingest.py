@@ -148,6 +148,13 @@ def test_whole_numbers_and_others_of_several_files_are_one_type_where_it_holds_b
         zvl.ingest([tmp_path / f"{name}.csv" for name in "bc"], tmp_path / "b.zv", chunk_shape=50)
 
 
+def test_files_with_and_without_object_ids_are_not_alike(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y\n1,2\n")
+    (tmp_path / "b.csv").write_text("x,y,object_id\n1,2,7\n")
+    with pytest.raises(SelectionError, match=r"b\.csv has object ids: True, the files before it False"):
+        zvl.ingest(tmp_path / "*.csv", tmp_path / "b.zv", chunk_shape=50)
+
+
 @pytest.mark.parametrize("names", ["ab", "ba"])
 def test_an_empty_tractogram_beside_others_tells_no_attributes(tmp_path, names):
     lines = [np.eye(3, dtype="f4")]

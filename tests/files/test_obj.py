@@ -148,3 +148,13 @@ def test_what_is_wrong_is_named(tmp_path, text, message):
     with pytest.raises(SelectionError, match=message):
         zvl.ingest(write(tmp_path, text), tmp_path / "a.zarrvectors")
     assert not (tmp_path / "a.zarrvectors").exists()
+
+
+def test_objects_of_points_come_back(tmp_path):
+    (tmp_path / "a.obj").write_text("o one\nv 0 0 0\nv 1 0 0\no two\nv 5 5 5\n")
+    zvl.ingest(tmp_path / "a.obj", tmp_path / "a.zv", chunk_shape=50)
+    level = zvl.open_zv(tmp_path / "a.zv")[0]
+    assert level.objects.attributes["name"].values.tolist() == ["one", "two"]
+    assert {number: len(rows.compute()) for number, rows in level.objects.items()} == {0: 2, 1: 1}
+    level.to_file(tmp_path / "b.obj")
+    assert (tmp_path / "b.obj").read_text() == (tmp_path / "a.obj").read_text()

@@ -119,3 +119,13 @@ def test_a_suffix_as_the_format_says_tabs_and_gzip(tracts_level, tmp_path):
         assert (gzip.decompress(found) if name == ".CSV.GZ" else found).startswith(expected)
     level.to_file(tmp_path / "a.gz", format="csv", attributes=[])
     assert (tmp_path / "a.gz").read_bytes().startswith(b"x,y,z")
+
+
+def test_objects_that_own_no_vertex_are_left_out(cloud, tmp_path):
+    level = zvl.open_zv(cloud)[1]
+    owners = level.to_dask_dataframe().compute()["object_id"].unique()
+    done = level.to_file(tmp_path / "a.npz")
+    zvl.ingest(tmp_path / "a.npz", tmp_path / "a.zv")
+    found = zvl.open_zv(tmp_path / "a.zv")[0].objects
+    assert found.ids.tolist() == sorted(owners)
+    assert ("objects that share all their vertices" in done["left_out"]) == (len(owners) < len(level.objects.ids))

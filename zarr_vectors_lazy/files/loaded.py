@@ -239,12 +239,18 @@ class Joined:
         return _with_arrays(concatenated(self._rest), arrays)
 
 
+def _has_ids(block: Loaded) -> bool:
+    """Whether it says the object of each vertex, by ids that other files may have too."""
+    return block.object_ids is not None and block.offsets is None and not block.local_ids
+
+
 def _check_alike(first: Loaded, block: Loaded, name: str) -> None:
     facts = [
         ("holds", first.kind, block.kind),
         ("has axes", first.axes, block.axes),
         ("has columns", first.positions.shape[1], block.positions.shape[1]),
         ("is in", first.unit, block.unit),
+        ("has object ids:", _has_ids(first), _has_ids(block)),
     ]
     if len(block.positions):  # an empty tractogram tells no attributes
         facts.append(("has attributes", sorted(first.attributes), sorted(block.attributes)))

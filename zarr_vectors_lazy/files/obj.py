@@ -124,8 +124,11 @@ def load_obj(path: Path, asked: Asked) -> Loaded:
         counts = np.array([max(len(line) - 1, 0) for line in found.lines])
         given = {"kind": "graph", "edges": ends}
         given |= _objects(found, ends.reshape(-1), counts * 2, len(positions), header=header, kind=LINE)
-    elif found.numbers["vn"] and len(found.numbers["vn"]) == len(positions):
-        attributes |= dict(zip(NORMAL_PARTS, _table("vn", found.numbers["vn"], (3,)).T, strict=True))
+    else:
+        none = np.empty(0, np.int64)
+        given |= _objects(found, none, none, len(positions), header=header, kind=VERTEX)
+        if found.numbers["vn"] and len(found.numbers["vn"]) == len(positions):
+            attributes |= dict(zip(NORMAL_PARTS, _table("vn", found.numbers["vn"], (3,)).T, strict=True))
     return Loaded(
         **given,
         positions=positions,

@@ -222,8 +222,11 @@ class Outgoing:
 
     @cached_property
     def object_ids(self) -> IntArray:
-        """(o,) ids of the objects that are there, ascending in the store's order."""
-        return np.asarray(self.level.objects.ids)
+        """(o,) ids of the objects that are there, ascending; where they are no paths, of those that own a vertex."""
+        ids = np.asarray(self.level.objects.ids)
+        owning = ids if LINKS.get(self.geometry) == LINKS["line"] else ids[np.isin(ids, self._owners)]
+        self.leave(*(["objects that share all their vertices"] if len(owning) < len(ids) else []))
+        return owning
 
     @cached_property
     def _rows(self) -> tuple[IntArray, IntArray]:
@@ -243,7 +246,7 @@ class Outgoing:
         """(n,) object of each vertex up to the last that has one; otherwise as `vertex_object_ids`."""
         rows, offsets = self._rows
         owner = np.full(int(rows.max(initial=-1)) + 1, np.iinfo(np.int64).max)
-        np.minimum.at(owner, rows, np.repeat(self.object_ids, np.diff(offsets)))
+        np.minimum.at(owner, rows, np.repeat(np.asarray(self.level.objects.ids), np.diff(offsets)))
         return np.where(owner == np.iinfo(np.int64).max, -1, owner)
 
     def _owners_of(self, start: int, stop: int) -> IntArray:
