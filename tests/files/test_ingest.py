@@ -165,3 +165,11 @@ def test_an_empty_tractogram_beside_others_tells_no_attributes(tmp_path, names):
     level = zvl.open_zv(tmp_path / "a.zv")[0]
     assert level.attributes["fa"].compute().tolist() == [1, 1, 1]
     assert {name: level.objects.groups[name].tolist() for name in ("a.trk", "b.trk")} == {"a.trk": [0], "b.trk": []}
+
+
+@pytest.mark.parametrize("shape", ["chunk_shape", "bin_shape"])
+@pytest.mark.parametrize("value", [(1, 2), "a", 0, float("nan"), (1, 2, 3, 4)])
+def test_shapes_that_are_none_are_named(tmp_path, shape, value):
+    (tmp_path / "a.csv").write_text("x,y,z\n1,2,3\n4,5,6\n")
+    with pytest.raises(SelectionError, match=f"{shape}=? must be 3 positive numbers"):
+        zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", **{shape: value})

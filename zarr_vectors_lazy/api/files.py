@@ -11,7 +11,7 @@ import numpy as np
 
 from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.shapes import suggest_bin_shape, suggest_chunk_shape
-from zarr_vectors_lazy.api.write.args import storable_names
+from zarr_vectors_lazy.api.write.args import parse_shape, storable_names
 from zarr_vectors_lazy.api.write.linked import write_graph, write_mesh
 from zarr_vectors_lazy.api.write.writers import write_points, write_polylines
 from zarr_vectors_lazy.errors import SelectionError
@@ -133,7 +133,7 @@ def write_loaded(
             raise SelectionError("there are no vertices in the file")
         given |= {"bounds": (np.zeros(ndim), np.zeros(ndim)), "dtype": loaded.positions.dtype}
     if chunk_shape is None:
-        bins = None if bin_shape is None else np.broadcast_to(np.asarray(bin_shape, float), (ndim,)).tolist()
+        bins = None if bin_shape is None else parse_shape(bin_shape, ndim, "bin_shape").tolist()
         chunk_shape = suggest_chunk_shape(loaded.positions, bin_shape=bins) if count else 1.0
     if bin_shape is None and count:
         bin_shape = suggest_bin_shape(loaded.positions, chunk_shape)

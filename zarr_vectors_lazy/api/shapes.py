@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from dask.utils import parse_bytes
 
+from zarr_vectors_lazy.api.write.args import parse_shape
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.plan.shapes import bins_along, even_edge, filled_edge
 from zarr_vectors_lazy.types import Floats, Vertices
@@ -106,7 +107,7 @@ def suggest_bin_shape(data: Any, chunk_shape: Any) -> tuple[float, ...]:
         If an argument has another form.
     """
     ndim = _rows(data)[1]
-    chunk = _edges(np.broadcast_to(chunk_shape, (ndim,)).tolist(), ndim, "chunk_shape")
+    chunk = parse_shape(chunk_shape, ndim, "chunk_shape")
     found = _of_some_chunks(data, chunk)
     if not (np.abs(found / chunk) < MOST_CHUNKS).all():
         raise SelectionError(

@@ -16,6 +16,7 @@ import dask.array as da
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.model.arrays import float64_holds
 from zarr_vectors_lazy.types import IntArray
 
 Kind = Literal["points", "polylines", "streamlines", "skeleton", "graph", "mesh"]
@@ -219,7 +220,7 @@ class Joined:
             path = self._folder / f"{len(self._files)}-{number}.pickle"
             with path.open("wb") as file:
                 pickle.dump(values, file, protocol=5)
-            written[key] = (path, values[:0].copy(), len(values), _in_floats(values))  # a view would hold them all
+            written[key] = (path, values[:0].copy(), len(values), float64_holds(values))  # a view would hold them all
         self._files.append(written)
         self._rest.append(_with_arrays(block, {key: like for key, (_, like, *_) in written.items()}))
 
@@ -330,16 +331,9 @@ def _headers(headers: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list
 
 
 def _stacked(key: str, parts: Sequence[Any]) -> Any:
-    dtype = _common(key, parts, floats=all(map(_in_floats, parts)))
+    dtype = _common(key, parts, floats=all(map(float64_holds, parts)))
     join = np.ma.concatenate if any(isinstance(part, np.ma.MaskedArray) for part in parts) else np.concatenate
     return parts[0] if len(parts) == 1 else join([part.astype(dtype, copy=False) for part in parts])
-
-
-def _in_floats(values: Any) -> bool:
-    """Whether float64 holds them exactly."""
-    if values.dtype.kind not in "iu" or values.dtype.itemsize < 8:
-        return True
-    return bool(((values <= 2**53) & (values >= -(2**53))).all())
 
 
 def _common(key: str, parts: Sequence[Any], *, floats: bool) -> np.dtype[Any]:
