@@ -118,3 +118,12 @@ def test_a_file_without_points_says_so(tmp_path):
     laspy.LasData(laspy.LasHeader(point_format=6, version="1.4")).write(tmp_path / "a.las")
     with pytest.raises(FileError, match=r"a\.las: there are no vertices in it"):
         zvl.ingest(tmp_path / "a.las", tmp_path / "a.zv")
+
+
+def test_attributes_called_as_positions_do_not_take_their_place(tmp_path):
+    values = {"X": np.arange(3.0), "scales": np.arange(3.0) + 5, "half": np.arange(3, dtype=np.float16)}
+    zvl.write_points(tmp_path / "a.zv", np.eye(3), chunk_shape=5, vertex_attributes=values)
+    assert zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / "a.las")["left_out"] == []
+    cloud = laspy.read(tmp_path / "a.las")
+    assert np.array_equal(cloud.xyz, np.eye(3))
+    assert np.array_equal([cloud["X_attribute"], cloud["scales_attribute"], cloud["half"]], list(values.values()))

@@ -35,7 +35,7 @@ def load_h5ad(path: Path, asked: Asked) -> Loaded:
         else:
             positions = np.asarray(file["obsm"][place])
         owner = asked.object_ids or (OBJECT if OBJECT in order else None)
-        attributes, left = _attributes(file, order, {place, owner, *(asked.axes or ())}, asked)
+        attributes, left = _attributes(file, order, {owner, *(asked.axes or ())}, place, asked)
         return Loaded(
             kind="points",
             positions=positions,
@@ -45,10 +45,13 @@ def load_h5ad(path: Path, asked: Asked) -> Loaded:
         )
 
 
-def _attributes(file: Any, order: list[str], used: set[Any], asked: Asked) -> tuple[dict[str, Any], list[str]]:
+def _attributes(
+    file: Any, order: list[str], used: set[Any], place: str | None, asked: Asked
+) -> tuple[dict[str, Any], list[str]]:
+    """Columns that are not used, and vectors but that of the positions; what is left out."""
     obs, vectors = file["obs"], file.get("obsm", {})
     columns = [name for name in order if name not in used]
-    shown = [name for name, values in vectors.items() if name not in used and len(getattr(values, "shape", ())) == 2]
+    shown = [name for name, values in vectors.items() if name != place and len(getattr(values, "shape", ())) == 2]
     small = [name for name in shown if vectors[name].shape[1] <= 3]
     genes = _names(file["var"]) if "var" in file else []
     found: dict[str, Any] = {}
@@ -63,7 +66,7 @@ def _attributes(file: Any, order: list[str], used: set[Any], asked: Asked) -> tu
             found[name] = np.array(_names(obs), object)
         else:
             raise NotFoundError.among("column", name, [*columns, *shown, NAMES, *genes])
-    left = [f"obsm {name}" for name in vectors if name not in used and name not in found]
+    left = [f"obsm {name}" for name in vectors if name != place and name not in found]
     if asked.columns is None:
         left += [NAMES, *(name for name in ("X", "layers", "obsp", "uns") if name in file and len(file[name]))]
     return found, left

@@ -12,6 +12,7 @@ from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError
 from zarr_vectors_lazy.files.loaded import Asked, Loaded, library
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.files.polygons import header_of
+from zarr_vectors_lazy.plan.names import column_names
 from zarr_vectors_lazy.types import Vertices
 
 logging.getLogger("laspy").addHandler(logging.NullHandler())  # it says in lines of its own what it raises too
@@ -140,7 +141,7 @@ def save_laz(out: Outgoing, path: Path) -> int:
 
 def _save(out: Outgoing, path: Path, *, compressed: bool) -> int:
     laspy = library("laspy")
-    attributes, positions = out.attributes, np.asarray(out.positions, np.float64)
+    positions, attributes = np.asarray(out.positions, np.float64), _named(out.attributes)
     own = {number: set(laspy.PointFormat(number).dimension_names) for number in FORMATS}
     said = header_of(out, "las")
     stated = said.get("point_format")
@@ -169,6 +170,13 @@ def _save(out: Outgoing, path: Path, *, compressed: bool) -> int:
     with path.open("wb") as file:
         cloud.write(file, do_compress=compressed)
     return len(positions)
+
+
+def _named(attributes: Mapping[str, Values]) -> dict[str, Values]:
+    """Attributes by names that LAS, or laspy, has not for positions; float16, which it has not, as float32."""
+    names = column_names(dict.fromkeys(attributes), (*"xyz", *"XYZ", "offsets", "scales"))
+    half = np.dtype(np.float16)
+    return {names[n][0]: v.astype(np.float32) if v.dtype == half else v for n, v in attributes.items()}
 
 
 def _say(header: Any, said: Mapping[str, Any]) -> None:
@@ -212,7 +220,7 @@ def _quanta(out: Outgoing, positions: Vertices, said: Mapping[str, Any]) -> tupl
 
 
 def _fits_extra(out: Outgoing, name: str, values: Values) -> bool:
-    if values.dtype.kind not in "biuf" or values.dtype == np.float16:
+    if values.dtype.kind not in "biuf":
         out.leave(f"attribute {name} (LAS holds numbers)")
     elif values.ndim > 1 and values.shape[1] > 3:
         out.leave(f"attribute {name} (LAS holds three numbers of a name)")
