@@ -343,6 +343,19 @@ def test_what_the_user_said_travels():
     assert level.attributes["i8"].compute().dtype == np.int64
 
 
+@pytest.mark.parametrize(("name", "said"), [
+    ("q092-vlen-residue-v1", "3 rows past num_objects 9"),
+    ("n094-dense-stale-layout", "layout states 'vlen_manifests_v1'"),
+    ("n094-dense-manifests", None),
+])  # fmt: skip
+def test_what_is_passed_over_of_an_object_index_is_a_warning(name, said):
+    report = zvl.validate(packed(name))
+    assert report.ok
+    found = [finding.message for finding in report.warnings if finding.check == "manifests"]
+    assert len(found) == (said is not None)
+    assert said is None or said in found[0]
+
+
 @pytest.mark.parametrize("name", ["n093-deferred-unsharded", "n093-deferred-sharded"])
 def test_a_level_that_is_being_written(name, tmp_path):
     path = unpacked(name, tmp_path)

@@ -39,6 +39,8 @@ class ObjectIndex:
         Whether two objects that name one fragment cannot be told apart.
     lost
         Why objects cannot be told at all; empty where they can.
+    remarks
+        What the metadata say that the arrays do not bear out, and readers pass over.
     """
 
     count: int
@@ -53,6 +55,7 @@ class ObjectIndex:
     parts: "tuple[tuple[int, ObjectIndex], ...]" = ()
     exclusive: bool = False
     lost: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def has_manifests(self) -> bool:

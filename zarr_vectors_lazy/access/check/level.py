@@ -193,6 +193,8 @@ def _manifests(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severi
     index = check.objects
     if index is None:
         return
+    for remark in index.remarks:
+        yield "manifests", "warning", remark
     ids = read_ids(check.source, index)
     if len(np.unique(ids)) != len(ids):
         yield "manifests", "error", f"{len(ids) - len(np.unique(ids))} object ids are there twice"

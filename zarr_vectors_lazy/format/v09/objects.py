@@ -65,7 +65,19 @@ def find_index(level: LevelMeta, rank: int) -> MetaSteps[ObjectIndex | None]:
         digest=group.digest + "".join(digests),
         exclusive=rank > len(level.chunk_shape),
         lost=level.objects_lost,
+        remarks=_remarks(first.shape[0], total, layout if dense else DENSE),
     )
+
+
+def _remarks(rows: int, total: int, layout: str) -> tuple[str, ...]:
+    """What is odd about an index and harms no reader of ours; ``layout`` is what a dense one states."""
+    found = []
+    if rows > total:
+        text = f"{rows - total} rows past num_objects {total}, of a killed append or reserved: they are no objects"
+        found.append(text)
+    if layout != DENSE:
+        found.append(f"the index is dense and its layout states {layout!r}: readers that trust it find no objects")
+    return tuple(found)
 
 
 def _vlen(node: Found | None) -> DenseArray:
