@@ -129,3 +129,21 @@ def test_objects_that_own_no_vertex_are_left_out(cloud, tmp_path):
     found = zvl.open_zv(tmp_path / "a.zv")[0].objects
     assert found.ids.tolist() == sorted(owners)
     assert ("objects that share all their vertices" in done["left_out"]) == (len(owners) < len(level.objects.ids))
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet", "npz", "h5ad", "las", "ply", "vtk", "vtp", "glb", "graphml"])
+def test_attributes_take_no_other_place_whatever_they_are_called(tmp_path, suffix):
+    names = ["x", "X", "Y", "z", "object_id", "id", "name", "spatial", "scales", "vertex", "position", "a b"]
+    values = {name: np.arange(6) + number * 10 for number, name in enumerate(names)}
+    positions, owners = np.arange(18.0).reshape(6, 3), [3, 3, 3, 8, 8, 8]
+    zvl.write_points(tmp_path / "a.zv", positions, chunk_shape=100, vertex_attributes=values, object_ids=owners)
+    left = zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / f"a.{suffix}")["left_out"]
+    assert left == (["object ids"] if suffix == "las" else [])
+    zvl.ingest(tmp_path / f"a.{suffix}", tmp_path / "b.zv", chunk_shape=100)
+    level = zvl.open_zv(tmp_path / "b.zv")[0]
+    order = np.argsort(level.vertices.compute()[:, 0])
+    np.testing.assert_array_equal(level.vertices.compute()[order], positions)
+    found = [level.attributes[name].compute()[order].tolist() for name in level.attribute_names]
+    assert [name for name, array in values.items() if array.tolist() not in found] == []
+    if suffix not in ("las", "glb"):
+        assert level.to_dask_dataframe().compute().sort_values(level.store.axes[0])["object_id"].tolist() == owners

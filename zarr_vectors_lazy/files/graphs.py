@@ -28,7 +28,7 @@ def load_graphml(path: Path, asked: Asked) -> Loaded:
     if not names:
         return Loaded(kind="points", positions=np.empty((0, 3)))
     nodes = _columns([data for _, data in graph.nodes(data=True)])
-    named = {name.lower(): name for name in nodes}
+    named = {name.lower(): name for name in sorted(nodes)}  # small letters are the last
     axes = [named[axis] for axis in AXES if axis in named]
     if [name.lower() for name in axes] not in (["x", "y"], ["x", "y", "z"]):
         raise FileError(f"nodes with the values x, y and z are wanted, found {listed(nodes)}")

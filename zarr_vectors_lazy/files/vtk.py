@@ -21,6 +21,7 @@ from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.files.polygons import CHANNELS, Polygons, check_rows, leave_rest, strips, triangles_of
 from zarr_vectors_lazy.format.writing import is_number
 from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.plan.names import column_names
 from zarr_vectors_lazy.types import IntArray
 
 Array = np.ndarray[Any, Any]
@@ -435,6 +436,12 @@ class _Going:
     rows: dict[str, Array]
 
 
+def _with_ids(values: Mapping[str, Array], ids: IntArray) -> dict[str, Array]:
+    """Object ids, and values whose names are others."""
+    names = column_names(dict.fromkeys(values), (OBJECT,))
+    return {OBJECT: ids} | {names[name][0]: array for name, array in values.items()}
+
+
 def _going(out: Outgoing) -> _Going:
     """Faces, whole paths, lines (those of paths that are cut too) or points of a level."""
     attributes, count = dict(out.attributes), len(out.positions)
@@ -442,9 +449,8 @@ def _going(out: Outgoing) -> _Going:
     if out.geometry in ("polyline", "streamline", "line") and selection.box is None and not selection.conditions:
         paths = out.paths
         lengths = np.diff(paths.offsets)
-        of = {OBJECT: paths.ids} | {
-            name: values for name, values in out.object_attributes.items() if len(values) == len(lengths)
-        }
+        of = {name: values for name, values in out.object_attributes.items() if len(values) == len(lengths)}
+        of = _with_ids(of, paths.ids)
         going = _Going(paths.vertices, LINES, lengths, np.arange(len(paths.vertices)), dict(paths.attributes), of)
     else:
         out.leave(*(f"object attribute {name}" for name in out.object_attributes))
@@ -458,7 +464,7 @@ def _going(out: Outgoing) -> _Going:
         else:
             going = _Going(out.positions, VERTS, np.ones(count, np.int64), np.arange(count), attributes, {})
         if out.vertex_object_ids is not None and len(out.object_ids) > 1:
-            going.points[OBJECT] = out.vertex_object_ids
+            going.points = _with_ids(going.points, out.vertex_object_ids)
     leave_rest(out, {name for name, values in out.attributes.items() if is_number(values.dtype)})
     out.leave(*(f"values {name}" for name, values in going.rows.items() if not is_number(values.dtype)))
     for values in (going.points, going.rows):
