@@ -1,5 +1,6 @@
 """A new attribute beside the data: aligned with the vertices, read by both packages, visible only when it is whole."""
 
+import json
 import shutil
 import warnings
 
@@ -86,6 +87,25 @@ def test_the_first_attribute_of_a_level_and_consolidated_metadata(path):
     level.write_attribute("first", np.arange(level.vertex_count))
     assert zvl.open_zv(path, consolidated=True)[1].attribute_names == ("first",)
     assert len(read(path, "first", 1)) == level.vertex_count
+
+
+def test_the_root_names_it_where_it_names_the_others(tmp_path, path):
+    def specs(store):
+        block = json.loads((store / "zarr.json").read_bytes())["attributes"]["zarr_vectors"]
+        return block.get("attribute_specs", {}).get("vertex")
+
+    made = tmp_path / "made"
+    zvl.write_points(made, np.arange(60.0).reshape(20, 3), chunk_shape=30)
+    zvl.consolidate(made)
+    for name, dtype in (("a", "float32"), ("b", "int64")):
+        zvl.open_zv(made)[0].write_attribute(name, np.arange(20, dtype=dtype))
+    assert specs(made) == {"a": {"dtype": "float32"}, "b": {"dtype": "int64"}}
+    assert zvl.open_zv(made, consolidated=True)[0].attribute_names == ("a", "b")
+    assert not zvl.validate(made).findings
+    assert specs(path) is None
+    assert zvl.open_zv(path)[0].attribute_names
+    zvl.open_zv(path)[0].write_attribute("new", np.arange(zvl.open_zv(path)[0].vertex_count))
+    assert specs(path) is None
 
 
 def test_blocks_of_another_length_leave_nothing_visible(path):

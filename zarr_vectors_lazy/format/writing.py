@@ -26,7 +26,7 @@ from zarr_vectors_lazy.format.v09.reshard import (
     plan_resharding,
     stale_prefix,
 )
-from zarr_vectors_lazy.format.v09.stamps import with_counts, with_total, without_counts
+from zarr_vectors_lazy.format.v09.stamps import with_counts, with_spec, with_total, without_counts
 from zarr_vectors_lazy.format.v09.writing import Writing09
 from zarr_vectors_lazy.format.vectors import encode_rows, is_number, is_time, missing_codes
 
@@ -64,6 +64,7 @@ __all__ = [
     "taken",
     "with_counts",
     "with_notes",
+    "with_spec",
     "with_total",
     "without_counts",
 ]

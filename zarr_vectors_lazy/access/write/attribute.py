@@ -11,8 +11,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.access.metadata import DOC
+from zarr_vectors_lazy.access.metadata import DOC, MetaTree
 from zarr_vectors_lazy.access.upkeep.consolidate import renew_consolidated
+from zarr_vectors_lazy.access.upkeep.index import put_unchanged
 from zarr_vectors_lazy.access.write.level import content_of
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.base import Found
@@ -27,6 +28,7 @@ from zarr_vectors_lazy.format.writing import (
     marked_cells,
     parse_text,
     taken,
+    with_spec,
 )
 from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing, missing_integer
@@ -57,6 +59,8 @@ class NewAttribute:
         As the level's vertices have them.
     rule
         How values are joined on coarser levels, where that is said.
+    beside
+        Names of the other attributes.
     """
 
     spec: StoreSpec
@@ -67,6 +71,7 @@ class NewAttribute:
     grid: Grid
     encoding: Encoding
     rule: Rule | None = None
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -188,7 +193,8 @@ def write_values(
 def finish_attribute(new: NewAttribute, written: Sequence[Written], dictionary: Dictionary | None, begun: bytes) -> int:
     """Put the document that makes the attribute visible; return how many chunks have values.
 
-    The root's consolidated metadata, where it has some, are then written again.
+    Before, the root names one of level 0, if it names the others; after, its consolidated metadata, where it has some,
+    are written again.
 
     Parameters
     ----------
@@ -199,6 +205,8 @@ def finish_attribute(new: NewAttribute, written: Sequence[Written], dictionary: 
     ------
     StoreError
         If another write of the attribute has begun meanwhile, or a put fails.
+    FormatError
+        If the root changed meanwhile.
     """
     draft = _draft(new, dictionary)
     rank = len(new.grid.origin)
@@ -211,6 +219,12 @@ def finish_attribute(new: NewAttribute, written: Sequence[Written], dictionary: 
         raise StoreError(
             f"another write of the attribute {new.name!r} began meanwhile; this one is given up", where=backend.url
         )
+    if new.level == 0:  # a declaration, not proof of presence: first, so that a write that fails here is run again
+        tree = MetaTree(new.spec)
+        root = tree.read_root()
+        told = with_spec(root.doc, draft, new.beside)
+        if told is not None:
+            put_unchanged(tree, root, told)
     fetch(backend, [Put(_key(new), doc)])
     renew_consolidated(new.spec)
     return len(coords)

@@ -1,9 +1,12 @@
-"""Counts of vertices by chunk, added to the metadata of a store (what `arrays` reads back)."""
+"""What is added to the documents of a store: counts of vertices by chunk (what `arrays` reads back), dtypes."""
+
+from collections.abc import Collection
 
 import numpy as np
 
 from zarr_vectors_lazy.format.v09.arrays import OUR_KEY
 from zarr_vectors_lazy.format.v09.documents import dump
+from zarr_vectors_lazy.model.writing import ArrayDraft
 from zarr_vectors_lazy.types import IntArray, Json
 
 COUNTS = "vertex_counts"
@@ -43,3 +46,18 @@ def with_total(doc: Json, total: int) -> bytes:
     attributes = doc["attributes"]
     block = {**attributes["zarr_vectors_level"], "vertex_count": total}
     return dump({**doc, "attributes": {**attributes, "zarr_vectors_level": block}})
+
+
+def with_spec(doc: Json, draft: ArrayDraft, beside: Collection[str]) -> bytes | None:
+    """Root that names a new vertex attribute too; None where it does not name those that are there.
+
+    Viewers show what it names and nothing else (spec 0.9, 3.1).
+    """
+    attributes = doc["attributes"]
+    specs = attributes["zarr_vectors"].get("attribute_specs", {})
+    vertex = specs.get("vertex", {}) if isinstance(specs, dict) else None
+    if not isinstance(vertex, dict) or not vertex.keys() >= set(beside):
+        return None
+    told = {**vertex, draft.attributes["name"]: {"dtype": draft.attributes["dtype"]}}
+    block = {**attributes["zarr_vectors"], "attribute_specs": {**specs, "vertex": told}}
+    return dump({**doc, "attributes": {**attributes, "zarr_vectors": block}})

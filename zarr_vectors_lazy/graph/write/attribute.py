@@ -69,6 +69,7 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
         grid=grid,
         encoding=encoding,
         rule=rule,
+        beside=data.attribute_names,
     )
     blocks = array.to_delayed().reshape(-1).tolist() if len(counts) else []
     dictionary = None
