@@ -23,6 +23,7 @@ from tests.conftest import DATA
 from zarr_vectors_lazy.errors import (
     CorruptChunkError,
     FormatError,
+    NotFoundError,
     SelectionError,
     UnsupportedCapabilityError,
     UnsupportedVersionError,
@@ -341,6 +342,23 @@ def test_a_cell_of_another_size_is_found():
 def test_what_the_user_said_travels():
     level = pickle.loads(pickle.dumps(open_store("q092-dtypeless-attributes", attribute_dtypes=DTYPES)))[0]
     assert level.attributes["i8"].compute().dtype == np.int64
+
+
+def test_rows_in_segment_id_are_not_taken_for_ids(tmp_path):
+    path, want = unpacked("t030-streamline-rdp", tmp_path), expected_of("t030-streamline-rdp")
+    stored = zarr.open_array(path / "0/object_index/object_ids", mode="r+")
+    ids = np.array([1, 2, 3, 900_000, 2**40, 2**52 + 7, *(2**53 + np.arange(stored.shape[0] - 6))])
+    stored[:] = ids
+    level, offsets = zvl.open_zv(path)[0], want["L0/objects/offsets"]
+    same(level.objects.ids, ids, "ids")
+    for row, number in enumerate(ids.tolist()):
+        rows = want["L0/objects/vertices"][slice(*offsets[row : row + 2])]
+        same(level.objects[number].compute(), rows, number)
+        found = level.sel(objects=[number]).vertices.compute()
+        same(found[by_place(found)], rows[by_place(rows)], number)
+    with pytest.raises(NotFoundError, match="no object 0"):
+        level.objects[0].compute()
+    assert zvl.validate(path).ok
 
 
 @pytest.mark.parametrize(("name", "said"), [
