@@ -68,3 +68,14 @@ def test_means_are_placed_where_readers_look_for_them(chunk, shape, edge, dtype,
 def test_slots_of_level_0():
     one = grid([-1], [1], [10.0])
     assert root_slots(np.array([[-10.0], [-7.5], [-0.1]]), np.zeros(3, int), one, np.array([4])).tolist() == [0, 1, 3]
+
+
+@pytest.mark.parametrize("dtype", ["f4", "f8"])
+def test_more_means_than_bins_are_placed_as_each_alone(dtype):
+    some = BinGrid(np.array([[-2, 0], [3, 1]]), np.array([2, 3]), np.array([0.1, 7.3]), np.array([0.2, 21.9]))
+    bins = np.arange(48) % 12
+    which, local = np.divmod(bins, 6)
+    inner = np.stack(np.divmod(local, 3), axis=1) + np.repeat([0, 0.5, 0.999999999, 1], 12)[:, None]
+    means = (some.chunks[which] * some.shape + inner) * some.edge
+    alone = [place_in_bins(means[i : i + 1], bins[i : i + 1], some, np.dtype(dtype)) for i in range(len(bins))]
+    assert np.array_equal(place_in_bins(means, bins, some, np.dtype(dtype)), np.concatenate(alone))

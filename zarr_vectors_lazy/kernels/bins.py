@@ -64,24 +64,26 @@ def bins_of(positions: Vertices, which: IntArray, grid: BinGrid) -> IntArray:
 
 def place_in_bins(means: Floats, bins: IntArray, grid: BinGrid, dtype: np.dtype[np.floating]) -> Vertices:
     """(C, D) means in the stored dtype, each inside its bin, so that every reader finds it in this chunk."""
-    out = np.empty(means.shape, dtype)
-    which, local = np.divmod(bins, grid.cells)
+    out, every = np.empty(means.shape, dtype), len(grid.chunks) * grid.cells
+    named, rows = (np.arange(every), bins) if every < len(bins) else (bins, np.arange(len(bins)))  # faces once a bin
+    which, local = np.divmod(named, grid.cells)
     for axis in reversed(range(means.shape[1])):
         local, along = np.divmod(local, grid.shape[axis])
         chunk = grid.chunks[which, axis]
         first = chunk * grid.shape[axis] + along
-        column = _inside(means[:, axis].astype(dtype), first * grid.edge[axis], (first + 1) * grid.edge[axis])
-        _keep_in_chunk(column, chunk, float(grid.chunk_edge[axis]))
+        column = _inside(means[:, axis].astype(dtype), first * grid.edge[axis], (first + 1) * grid.edge[axis], rows)
+        _keep_in_chunk(column, chunk[rows], float(grid.chunk_edge[axis]))
         out[:, axis] = column
     return out
 
 
-def _inside(values: Vertices, lower: Floats, upper: Floats) -> Vertices:
-    """Values clamped to [lower, upper), in their own dtype."""
+def _inside(values: Vertices, lower: Floats, upper: Floats, rows: IntArray) -> Vertices:
+    """Values clamped to [lower, upper), in their own dtype; ``rows`` (N,) tells which of the bounds are each's."""
     dtype = values.dtype
     low, high = lower.astype(dtype), upper.astype(dtype)
-    off = np.flatnonzero((values <= low) | (values >= high))  # few
-    low, high, lower, upper = low[off], high[off], lower[off], upper[off]
+    off = np.flatnonzero((values <= low[rows]) | (values >= high[rows]))  # few
+    rows = rows[off]
+    low, high, lower, upper = low[rows], high[rows], lower[rows], upper[rows]
     low = np.where(low.astype(np.float64) < lower, np.nextafter(low, dtype.type(np.inf)), low)
     high = np.where(high.astype(np.float64) >= upper, np.nextafter(high, dtype.type(-np.inf)), high)
     values[off] = np.clip(values[off], low, high)

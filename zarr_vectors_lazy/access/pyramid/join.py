@@ -148,19 +148,20 @@ def join_paths(binned: Binned, owned: Owned, least: IntArray, lengths: IntArray)
     coarse = fine.coarse[owned.slots]
     follows[1:] = (np.diff(owned.objects) == 0) & (np.diff(owned.ordinals) == 1) & (np.diff(coarse) == 0)
     firsts = np.flatnonzero(~follows)
-    of_member = (np.cumsum(~follows) - 1)[entries]
-    changes = np.diff(of_member, prepend=-1) != 0  # a piece whose fragments are empty has no member
-    distinct, pieces = of_member[changes], np.cumsum(changes) - 1
+    counts = np.bincount(entries, minlength=len(follows))
+    bounds = np.concatenate([[0], np.cumsum(counts)])[np.append(firsts, len(follows))]
+    sizes = np.diff(bounds)
+    distinct = np.flatnonzero(sizes)  # a piece whose fragments are empty has no member
+    pieces = np.repeat(np.arange(len(distinct)), sizes[distinct])
     heads, tails = firsts[distinct], np.append(firsts[1:], len(follows))[distinct] - 1
     bins = binned.bins[rows]
     groups = cut_runs(bins, pieces, least[heads])
     first_rows = groups.starts
     starts = np.searchsorted(pieces[first_rows], np.arange(len(distinct) + 1))
     begins, ends = owned.ordinals[heads] == 0, owned.ordinals[tails] == lengths[tails] - 1
-    bounds = np.append(np.flatnonzero(changes), len(rows))
     exact = (
         np.concatenate([starts[:-1][begins], starts[1:][ends] - 1]),
-        np.concatenate([rows[bounds[:-1][begins]], rows[bounds[1:][ends] - 1]]),
+        np.concatenate([rows[bounds[:-1][distinct][begins]], rows[bounds[1:][distinct][ends] - 1]]),
     )
     found = bins[first_rows]
     of_chunks = np.searchsorted(found // binned.cells, np.arange(binned.chunks + 1))
