@@ -84,7 +84,7 @@ def arrays_of(level, plain, levels):
     for delta in level.deltas:
         yield f"links {delta}", partial(plain.links, delta, levels[level.index + delta]), level.links(delta).compute
     if "object_index" in group:
-        yield "object ids", lambda: list(plain.objects()), lambda: objects.ids
+        yield "object ids", lambda: np.asarray(list(plain.objects()), np.int64), lambda: objects.ids
         yield "objects", lambda: flat(plain.objects()), lambda: flat({i: objects[i].compute() for i in objects})
     for name in names(group, "object_attributes"):
         array = group["object_attributes"][name]
