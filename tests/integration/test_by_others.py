@@ -344,6 +344,19 @@ def test_what_the_user_said_travels():
     assert level.attributes["i8"].compute().dtype == np.int64
 
 
+def test_objects_of_a_level_without_chunks_are_refused(tmp_path):
+    zvl.write_polylines(tmp_path, [np.ones((3, 3)), np.zeros((2, 3))], chunk_shape=10, checksum=False)
+    for path in (tmp_path / "0").glob("**/zarr.json"):
+        doc = json.loads(path.read_bytes())
+        if "nonempty_chunks" in doc["attributes"]:
+            doc["attributes"] |= {"nonempty_chunks": [], "zarr_vectors_lazy": {}}
+            path.write_text(json.dumps(doc))
+    level = zvl.open_zv(tmp_path)[0]
+    for read in (lambda: level.objects[0], level.objects.ragged):
+        with pytest.raises(FormatError, match="a manifest names chunk"):
+            read()
+
+
 def test_rows_in_segment_id_are_not_taken_for_ids(tmp_path):
     path, want = unpacked("t030-streamline-rdp", tmp_path), expected_of("t030-streamline-rdp")
     stored = zarr.open_array(path / "0/object_index/object_ids", mode="r+")

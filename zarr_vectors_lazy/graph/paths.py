@@ -208,7 +208,7 @@ def _of_objects(view: LevelView, objects: IntArray) -> LevelView:
 
 def _visited(view: LevelView, objects: IntArray) -> tuple[IntArray, IntArray]:
     """Chunks of the view that objects go through, ascending, and (o,) how often each object enters one."""
-    if not len(objects) or not len(view):
+    if not len(objects) or (not len(view) and view.rows is not None):  # manifests may name what a level lacks
         return np.empty(0, np.int64), np.zeros(len(objects), np.int64)
     manifests = view.manifests_of(objects)
     at = view.table.find(manifests.chunks)
