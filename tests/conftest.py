@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.services.fixtures import *  # noqa: F403  the services, for tests of every folder
-from zarr_vectors_lazy.access import fresh
+from zarr_vectors_lazy.access import fresh as freshness  # not the fixture
 
 DATA = Path(__file__).parent / "data"
 STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DATA.glob("*/*.zarrvectors.zip"))}
@@ -45,7 +45,7 @@ if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
 
 
-fresh.PAUSE = 60.0  # a loaded machine makes pauses: requests would not be the same in every run
+freshness.PAUSE = 60.0  # a loaded machine makes pauses: requests would not be the same in every run
 
 
 @pytest.fixture(autouse=True)

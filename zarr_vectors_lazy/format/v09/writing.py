@@ -207,7 +207,11 @@ class Writing09:
             **draft.attributes,
             "arrays_present": sorted(present),
         }
-        told = [documents.dump(block).decode(), *sorted(f"{put.key}:{dense.put_digest(put)}" for put in puts)]
+        # Not the manifests, which others may have put and whose digest their document tells, nor names of groups, which
+        # notes bring where the store is a copy.
+        kept = [put for put in puts if put.key.endswith(DOC) or "/object_index/" not in put.key]
+        kept = [put for put in kept if put.key != f"{draft.level}/groups/{DOC}"]
+        told = [documents.dump(block).decode(), *sorted(f"{put.key}:{dense.put_digest(put)}" for put in kept)]
         content = hashlib.blake2b("\n".join(told).encode(), digest_size=8).hexdigest()
         return documents.group_document({"zarr_vectors_level": block, OUR_KEY: {"content": content}})
 
