@@ -282,7 +282,9 @@ def missing_values(row_shape: tuple[int, ...], dtype: np.dtype[Any], resolved: R
 def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
     """Values all of which are missing: NaN, or masked where float64 might not hold those that are not."""
     if dtype.kind in "iu":
-        return np.ma.masked_all(shape, dtype)  # type: ignore[no-untyped-call, no-any-return]
+        masked: Any = np.ma  # typed from NumPy 2.5 on alone
+        found: np.ndarray[Any, Any] = masked.masked_all(shape, dtype)
+        return found
     return np.full(shape, np.nan, dtype)
 
 

@@ -133,5 +133,7 @@ def kept_of_mask(mask: BoolArray) -> Kept:
 def joined(parts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
     """Arrays one after another; masked if one of them is."""
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
-        return np.ma.concatenate(parts)  # type: ignore[no-untyped-call, no-any-return]
+        masked: Any = np.ma  # typed from NumPy 2.5 on alone
+        found: np.ndarray[Any, Any] = masked.concatenate(parts)
+        return found
     return np.concatenate(parts)
