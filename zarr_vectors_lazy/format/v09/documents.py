@@ -9,12 +9,12 @@ import numpy as np
 
 from zarr_vectors_lazy.format.encoding import byte_codecs, shard_codecs
 from zarr_vectors_lazy.format.keys import format_chunk_keys
+from zarr_vectors_lazy.format.v09.arrays import OUR_KEY
 from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, StoreDraft
 from zarr_vectors_lazy.types import ChunkCoords, Floats, Json
 
 VERSION = "0.9.2"
 DOC = "zarr.json"
-OUR_KEY = "zarr_vectors_lazy"
 WRITING: Json = {OUR_KEY: {"state": "writing"}}
 """Attributes of an array whose cells are being written; for readers it is not there."""
 VERTEX, SEGMENTS = "attribute", "fragment_attributes/segment_id"
