@@ -1,6 +1,7 @@
 """Coordinates of vertices in xarray: ``ds.sel(x=slice(0, 10))`` and the nearest vertex, against brute force."""
 
 import pickle
+import warnings
 
 import dask
 import numpy as np
@@ -216,6 +217,37 @@ def test_a_tree_is_selected_level_by_level(path):
     assert ids(found["0"]) == np.flatnonzero(INSIDE).tolist()
     coarse = zvl.open_zv(path)[1]
     assert found["1"].sizes["vertex"] == len(coarse.sel(**BOX).vertices.compute())
+    mapped = tree.map_over_datasets(lambda dataset: dataset.sel(BOX) if "x" in dataset.coords else dataset)
+    assert ids(mapped["0"]) == ids(found["0"])
+    with counting() as counts:
+        near = tree.zv.sel(x=50, y=50, z=50, method="nearest", tolerance=50)
+    assert int(near["0"]["i"]) == np.argmin(np.linalg.norm(POINTS - 50, axis=1))
+    assert len(cells(counts)) <= 16  # of both levels
+    with pytest.raises(SelectionError, match="no nearest"):
+        tree.zv.sel([[0] * 3, [9] * 3], method="nearest")
+    with pytest.raises(KeyError, match="no vertex within"):
+        tree.zv.sel(x=500, y=50, z=50, method="nearest", tolerance=50)
+
+
+def test_the_index_stays_through_a_plain_concat_and_a_tree_of_it(dataset):
+    joined = xr.concat([dataset, dataset.isel(vertex=slice(1000))], "vertex")
+    with counting() as counts:
+        found = joined.sel(BOX)
+    assert len(cells(counts)) <= 2 * 12
+    assert ids(found) == sorted([*np.flatnonzero(INSIDE).tolist(), *ids(dataset.isel(vertex=slice(1000)).sel(BOX))])
+    tree = xr.DataTree.from_dict({"both": joined, "one": dataset})
+    assert ids(tree.zv.sel(**BOX)["both"]) == ids(found)
+
+
+def test_uneven_chunks_become_even_ones_in_zarr(dataset, tmp_path):
+    plain = dataset.drop_vars(["vertex_object_id", "object_id"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zarr's, of consolidated metadata
+        plain.chunk(vertex=1000).to_zarr(tmp_path / "x.zarr")
+    again = xr.open_zarr(tmp_path / "x.zarr")
+    assert again["i"].chunks == ((1000,) * 3,)
+    assert np.array_equal(again["y"].values, POINTS[again["i"].values, 1])
+    assert again["y"].attrs == dataset["y"].attrs
 
 
 def test_selections_of_a_level_have_an_index_too(path):

@@ -30,7 +30,7 @@ class Accessor:
     def __init__(self, dataset: xr.Dataset) -> None:
         self._dataset = dataset
 
-    def sel(self, bbox: Any = None, **axes: slice) -> xr.Dataset:
+    def sel(self, bbox: Any = None, *, method: str | None = None, tolerance: Any = None, **axes: Any) -> xr.Dataset:
         """Rows in a box, with every variable over ``vertex``; edges, faces and object rows are renumbered.
 
         As ``dataset.sel(x=slice(lo, hi), ...)`` of the coordinates, which takes no box and does not renumber. Positions
@@ -40,6 +40,8 @@ class Accessor:
         ----------
         bbox
             (lo, hi), inclusive on both faces, compared in float64; or several boxes, of depth 3: their union.
+        method, tolerance
+            ``"nearest"``, and how far the vertex may be: as ``dataset.sel``, with a value of each axis.
         **axes
             ``x=slice(100, 300)`` by axis name.
 
@@ -48,6 +50,12 @@ class Accessor:
         SelectionError
             If there is no box, or it is malformed.
         """
+        if method is not None or tolerance is not None:
+            if bbox is not None:
+                raise SelectionError(
+                    "a box has no nearest vertex: give method= and tolerance= with a value of each axis"
+                )
+            return self._dataset.sel(axes, method=method, tolerance=tolerance)
         region = parse_region(bbox, axes, self._axes())
         if region is None:
             raise SelectionError("sel() needs a box: bbox=(lo, hi), or slices by axis name")
@@ -136,10 +144,10 @@ class TreeAccessor:
     def __init__(self, tree: xr.DataTree) -> None:
         self._tree = tree
 
-    def sel(self, bbox: Any = None, **axes: slice) -> xr.DataTree:
-        """Rows in a box, of every level; as `Accessor.sel`."""
+    def sel(self, bbox: Any = None, **options: Any) -> xr.DataTree:
+        """Rows in a box, or the nearest vertex, of every level; as `Accessor.sel`."""
         found = {
-            path: node.to_dataset(inherit=False).zv.sel(bbox, **axes) if "vertices" in node else node.to_dataset()
+            path: node.to_dataset(inherit=False).zv.sel(bbox, **options) if "vertices" in node else node.to_dataset()
             for path, node in self._tree.subtree_with_keys
         }
         tree: xr.DataTree = xr.DataTree.from_dict(found, name=self._tree.name)

@@ -8,6 +8,7 @@ import numpy as np
 from zarr_vectors_lazy.access.write.session import Mode
 from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.write import args, summaries
+from zarr_vectors_lazy.api.write.datasets import taking_datasets
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects, run_job
 from zarr_vectors_lazy.api.write.lazy_linked import EDGE_WIDTHS, FACE_WIDTHS, write_lazy_graph, write_lazy_mesh
 from zarr_vectors_lazy.api.write.out_of_core import Tables, is_lazy
@@ -17,6 +18,7 @@ from zarr_vectors_lazy.model.writing import Compressor
 
 
 @suggesting
+@taking_datasets
 def write_graph(
     path: Any,
     positions: Any,
@@ -116,6 +118,7 @@ def write_graph(
 
 
 @suggesting
+@taking_datasets
 def write_mesh(
     path: Any,
     vertices: Any,

@@ -9,6 +9,7 @@ import numpy as np
 from zarr_vectors_lazy.access.write.session import Mode
 from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.write import args, summaries
+from zarr_vectors_lazy.api.write.datasets import taking_datasets
 from zarr_vectors_lazy.api.write.frames import take_frame
 from zarr_vectors_lazy.api.write.job import Options, Shape, make_job, make_objects, run_job
 from zarr_vectors_lazy.api.write.lazy import refuse_mixed, write_lazy_lines, write_lazy_paths, write_lazy_points
@@ -21,6 +22,7 @@ from zarr_vectors_lazy.model.writing import Compressor
 
 
 @suggesting
+@taking_datasets
 def write_points(
     path: Any,
     positions: Any,
@@ -59,7 +61,8 @@ def write_points(
     positions
         (N, D) numbers, finite, D from 2 to 4; an array in memory or memory-mapped, or a Dask array; then attributes and
         object ids are Dask arrays too. Or a data frame, Dask's or pandas': columns x, y, z, w or those named by
-        ``axes``, all others attributes.
+        ``axes``, all others attributes. Or an `xarray.Dataset`, of a level or with such variables, which also tells
+        units, objects and, of a level, ``chunk_shape``; so do the other writers take one.
     chunk_shape
         (D,) edge lengths of a chunk, or one for all axes.
     bin_shape
@@ -139,6 +142,7 @@ def write_points(
 
 
 @suggesting
+@taking_datasets
 def write_lines(
     path: Any,
     endpoints: Any,
@@ -225,6 +229,7 @@ def write_lines(
 
 
 @suggesting
+@taking_datasets
 def write_polylines(
     path: Any,
     polylines: Any,
