@@ -9,7 +9,8 @@ import numpy as np
 
 from zarr_vectors_lazy.format.encoding import LITTLE, byte_codecs, encode_bytes, encode_vlen
 from zarr_vectors_lazy.format.manifests import encode_manifests
-from zarr_vectors_lazy.format.v09.documents import DOC, OUR_KEY, VLEN, WRITING, array_document, group_document
+from zarr_vectors_lazy.format.v09.arrays import OUR_KEY
+from zarr_vectors_lazy.format.v09.documents import DOC, VLEN, WRITING, array_document, group_document
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.requests import Put

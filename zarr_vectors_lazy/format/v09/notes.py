@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from zarr_vectors_lazy.format.v09.documents import DOC, OUR_KEY, dump, foreign_nodes
+from zarr_vectors_lazy.format.v09.arrays import OUR_KEY
+from zarr_vectors_lazy.format.v09.documents import DOC, dump, foreign_nodes
 from zarr_vectors_lazy.model.writing import Notes
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.types import Json

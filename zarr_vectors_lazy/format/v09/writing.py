@@ -13,8 +13,8 @@ from zarr_vectors_lazy.format.dictionary import dictionary_attributes
 from zarr_vectors_lazy.format.encoding import encode_cell, encode_shard
 from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.v09 import dense, documents
-from zarr_vectors_lazy.format.v09.arrays import parse_cells
-from zarr_vectors_lazy.format.v09.documents import DOC, OUR_KEY
+from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, parse_cells
+from zarr_vectors_lazy.format.v09.documents import DOC
 from zarr_vectors_lazy.format.v09.generation import SEGMENT_ID
 from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
 from zarr_vectors_lazy.format.v09.notes import root_with_notes
