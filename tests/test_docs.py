@@ -45,13 +45,19 @@ def name(page):
     return str(page.relative_to(ROOT))
 
 
+@pytest.fixture(scope="module")
+def examples(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("examples")
+    return [zvl.example(name, folder / f"{name}.zarrvectors") for name in zvl.example()]
+
+
 @pytest.mark.parametrize("page", RUNNABLE, ids=name)
-def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch, goldens):
+def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch, examples):
     (tmp_path / "tests").symlink_to(ROOT / "tests")
-    for store in ("tracts", "neuron", "surface", "cloud"):
-        if "extractall" not in page.read_text():
-            (tmp_path / f"{store}.zarrvectors").symlink_to(goldens[f"{store}-0.9"].path)
+    for store in examples if "zvl.example(" not in page.read_text() else ():
+        (tmp_path / store.name).symlink_to(store)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     names = {"__name__": "__main__"}
     for block in blocks(page):
         output = io.StringIO()
@@ -73,7 +79,7 @@ def test_pages_say_where_their_stores_come_from():
     uses = re.compile(r"[\"(](tracts|neuron|surface|cloud)\.zarrvectors")
     for page in sorted((ROOT / "docs").rglob("*.md")):
         text = "".join(block.code for block in blocks(page))
-        if uses.search(text) and "extractall" not in text:
+        if uses.search(text) and "zvl.example(" not in text:
             assert "index.md#the-stores-of-these-pages" in page.read_text(), name(page)
 
 

@@ -68,7 +68,7 @@ def test_lock_is_of_exact_versions_and_of_no_index(number):
 
 def test_public_names_are_those_of_the_contract():
     names = """
-        ZVLevel ZVStore build_pyramid coarsen_level consolidate cors errors index ingest migrate
+        ZVLevel ZVStore build_pyramid coarsen_level consolidate cors errors example index ingest migrate
         open_store open_zv read_graph read_lines read_mesh read_points read_polylines
         rechunk shard suggest_chunk_shape testing validate write_graph write_lines
         write_mesh write_points write_polylines

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.api.validate import validate
     from zarr_vectors_lazy.api.write.linked import write_graph, write_mesh
     from zarr_vectors_lazy.api.write.writers import write_lines, write_points, write_polylines
+    from zarr_vectors_lazy.examples import example
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "consolidate",
     "cors",
     "errors",
+    "example",
     "index",
     "ingest",
     "migrate",
@@ -65,6 +67,7 @@ _MODULES = {
     "api.validate": "validate",
     "api.write.linked": "write_graph write_mesh",
     "api.write.writers": "write_lines write_points write_polylines",
+    "examples": "example",
 }
 _SUBMODULES = ("errors", "testing")
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

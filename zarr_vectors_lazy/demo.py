@@ -1,14 +1,12 @@
 """The main job in a minute, on real tractography: a store, its pyramid, an exact box, requests, a picture.
 
-``python -m zarr_vectors_lazy.demo [STORE] [PICTURE]``; without a store, one is written from the streamlines in the
-checkout's ``tests/data``.
+``python -m zarr_vectors_lazy.demo [STORE] [PICTURE]``; without a store, one is written from the streamlines of
+``zvl.example("tracts")``.
 """
 
 import argparse
 import logging
 import sys
-import tempfile
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,9 +25,7 @@ try:
 except ImportError as error:
     sys.exit(f"the demo draws: pip install 'zarr-vectors-lazy[obstore,plot]' ({error})")
 
-CHECKOUT = Path(__file__).resolve().parents[1]
-PACKED = CHECKOUT / "tests" / "data" / "0.9-by-zarr-vectors-0.9.2" / "tracts-0.9.zarrvectors.zip"
-OUT = CHECKOUT / "demo-out"
+OUT = Path("demo-out")
 FACTORS = [(2, 1), (2, 2)]
 """A level each: bins twice as large; of the last, half of the streamlines."""
 SHOWN = 3  # levels, the finest ones
@@ -44,15 +40,10 @@ Box = tuple[Floats, Floats]
 log = logging.getLogger("zarr_vectors_lazy.demo")
 
 
-def embedded_store() -> Path:
-    """Write the streamlines of ``tests/data`` as a store, build its pyramid, and return its path."""
-    if not PACKED.exists():
-        raise SystemExit(f"{PACKED} is not there: run this from a checkout, or name a store")
+def example_store() -> Path:
+    """Write the streamlines of the example as a store, build its pyramid, and return its path."""
     path = OUT / "tracts.zarrvectors"
-    with tempfile.TemporaryDirectory() as folder:
-        with zipfile.ZipFile(PACKED) as packed:
-            packed.extractall(folder)
-        streamlines = dask.compute(*zvl.open_zv(folder)[0].objects.ragged())
+    streamlines = dask.compute(*zvl.open_zv(zvl.example("tracts"))[0].objects.ragged())
     written = zvl.write_polylines(path, streamlines, chunk_shape=12.0, bin_shape=1.5, units="mm", mode="w")
     zvl.build_pyramid(path, factors=FACTORS)
     log.info("%d streamlines written, %d levels built", written["polyline_count"], len(FACTORS))
@@ -154,12 +145,12 @@ def show(url: str, picture: Path) -> None:
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description="The main job of zarr_vectors_lazy in a minute.")
-    parser.add_argument("store", nargs="?", help="URL or path; the tractography in tests/data where none is given")
+    parser.add_argument("store", nargs="?", help="URL or path; one of zvl.example's streamlines where none is given")
     parser.add_argument("picture", nargs="?", type=Path, default=OUT / "levels.png", help="PNG to leave")
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)
-    show(given.store or str(embedded_store()), given.picture)
+    show(given.store or str(example_store()), given.picture)
 
 
 if __name__ == "__main__":

@@ -246,6 +246,13 @@ def test_cost_and_cors(zvl_run, tracts):
     assert zvl_run("cors", "ftp")[0] == 2
 
 
+def test_example_copies_a_store_or_lists_them(zvl_run, tmp_path):
+    assert [line.split()[0] for line in zvl_run("example")[1].splitlines()] == zvl.example()
+    code, out, _ = zvl_run("example", "cloud", tmp_path / "mine")
+    assert (code, out.strip()) == (0, str(tmp_path / "mine"))
+    assert zvl_run("info", tmp_path / "mine")[0] == 0
+
+
 def test_index_stamps_counts(zvl_run, tmp_path, goldens):
     copy = Copy.of(goldens["tracts-0.9"], tmp_path)
     assert json.loads(zvl_run("index", copy.path, "--json")[1]) == {"0": 5261, "1": 141, "2": 40}

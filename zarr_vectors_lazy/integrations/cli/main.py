@@ -21,7 +21,7 @@ WORDS = {  # by module, in the order of the help; only the module of the word th
     "inspect": ("info", "ls", "explain"),
     "read": ("read",),
     "make": ("ingest", "pyramid", "rechunk", "migrate"),
-    "tools": ("validate", "cost", "cors", "index", "consolidate", "shard"),
+    "tools": ("validate", "cost", "cors", "index", "consolidate", "shard", "example"),
     "picture": ("plot",),
     "server": ("serve", "view"),
 }

@@ -1,4 +1,4 @@
-"""Words for what is done to whole stores."""
+"""Words for what is done to whole stores, and for the stores that the package ships."""
 
 import sys
 from dataclasses import asdict
@@ -10,19 +10,25 @@ from zarr_vectors_lazy.api import tools
 from zarr_vectors_lazy.api.cors import cors as cors_rules
 from zarr_vectors_lazy.api.validate import validate as validated
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.examples import EXAMPLES
+from zarr_vectors_lazy.examples import example as copied
 from zarr_vectors_lazy.integrations.cli import options as given
-from zarr_vectors_lazy.integrations.cli.output import print_json
+from zarr_vectors_lazy.integrations.cli.output import print_json, print_pairs
 
 Service = Annotated[str, typer.Argument(metavar="SERVICE", help="s3, gcs or azure.", show_default=False)]
 Origins = Annotated[list[str] | None, typer.Option("--origin", help="Site that may read; by default any.")]
 Shape = Annotated[str | None, typer.Option("--shape", metavar="N,N,N", help="Chunks along each axis in a shard.")]
 Unpack = Annotated[bool, typer.Option("--unpack", help="An object for each cell again.")]
+Example = Annotated[str | None, typer.Argument(metavar="NAME", help="Which; else all are listed.", show_default=False)]
+Target = Annotated[
+    str | None, typer.Argument(metavar="STORE", help="Path of the copy; else in the user's cache.", show_default=False)
+]
 Price = Annotated[float, typer.Option(help="Price, in a currency of your own.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the words."""
-    for word in (validate, cost, cors, index, consolidate, shard):
+    for word in (validate, cost, cors, index, consolidate, shard, example):
         app.command(word.__name__)(word)
 
 
@@ -119,3 +125,11 @@ def cost(
 def cors(service: Service, origin: Origins = None) -> None:
     """Print the configuration that lets viewers in a browser read a bucket, as JSON for the service's own tool."""
     print_json(cors_rules(service, origins=origin or ("*",)))  # type: ignore[arg-type]  # it names the services
+
+
+def example(name: Example = None, store: Target = None) -> None:
+    """Copy a small real store that comes with the package, and print where it is; without a name, list them."""
+    if name is None:
+        print_pairs(EXAMPLES)
+    else:
+        print(copied(name, store))
