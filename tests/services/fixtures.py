@@ -1,5 +1,6 @@
 """Fixtures over the services; `tests.conftest` gives them to every test."""
 
+from contextlib import ExitStack
 from functools import cache
 from uuid import uuid4
 
@@ -63,6 +64,30 @@ def http_host():
 def https_host():
     with object_server(authority=trustme.CA()) as server:
         yield server
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Give what runs a machine's metadata address, which answers by a rule, where each cloud's clients look for it."""
+    with ExitStack() as running:
+
+        def begin(rule):
+            server = running.enter_context(object_server(rule))
+            host = server.url.partition("://")[2]
+            monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
+            monkeypatch.setenv("AWS_METADATA_ENDPOINT", server.url)  # object_store's name
+            monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.url)  # botocore's
+            monkeypatch.setenv("NO_GCE_CHECK", "false")
+            for name in ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"):
+                monkeypatch.setenv(name, host)
+            # Both are read when it is imported.
+            monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", host)
+            monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", False)
+            monkeypatch.setenv("AZURE_MSI_ENDPOINT", f"{server.url}/metadata/identity/oauth2/token")
+            monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", server.url)
+            return server
+
+        yield begin
 
 
 @pytest.fixture(scope="session")

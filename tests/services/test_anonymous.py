@@ -146,7 +146,7 @@ def test_refused_credentials_say_how_to_go_without(way, serve):
 
 
 @pytest.fixture
-def metadata(monkeypatch):
+def metadata(machine):
     """Give the paths that the instance's metadata were asked for, which hold credentials of every cloud."""
     aws = {"Code": "Success", "Type": "AWS-HMAC", "AccessKeyId": "AKID", "SecretAccessKey": "secret", "Token": "t"}
     aws |= {"LastUpdated": "2026-01-01T00:00:00Z", "Expiration": "2099-01-01T00:00:00Z"}
@@ -167,20 +167,7 @@ def metadata(monkeypatch):
             return Answer(200, "", google, text=json.dumps(token))
         return Answer(200, "", google, text=json.dumps(account if "service-accounts" in path else {}))
 
-    with object_server(answer) as server:
-        host = server.url.partition("://")[2]
-        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "false")
-        monkeypatch.setenv("AWS_METADATA_ENDPOINT", server.url)  # object_store's name
-        monkeypatch.setenv("AWS_EC2_METADATA_SERVICE_ENDPOINT", server.url)  # botocore's
-        monkeypatch.setenv("NO_GCE_CHECK", "false")
-        for name in ("GCE_METADATA_HOST", "GCE_METADATA_ROOT", "GCE_METADATA_IP"):
-            monkeypatch.setenv(name, host)
-        # Both are read when it is imported.
-        monkeypatch.setattr("google.auth.compute_engine._metadata._GCE_METADATA_HOST", host)
-        monkeypatch.setattr("google.auth.compute_engine._metadata._NO_GCE_CHECK", False)
-        monkeypatch.setenv("AZURE_MSI_ENDPOINT", f"{server.url}/metadata/identity/oauth2/token")
-        monkeypatch.setenv("AZURE_POD_IDENTITY_AUTHORITY_HOST", server.url)
-        yield server.asked
+    return machine(answer).asked
 
 
 def test_metadata_is_asked_only_after_a_refusal(way, serve, metadata):

@@ -15,6 +15,7 @@ from zarr_vectors_lazy.settings import setting
 T = TypeVar("T")
 
 CONNECT_S = 5.0
+INSTANCE_S = 4.0  # in which a machine's metadata address answers, or has no credentials
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 

@@ -59,14 +59,17 @@ class FsspecBackend(Backend):
             self._lend = self._lent if self._scheme in SHARED else Lender(self._another, self._fs).lend
         self._root = systems.root_of(spec, way.client)
 
-    async def _connected(self, *, anew: bool = False, signed: bool = False, **found: Any) -> signing.Way:
+    async def _connected(self, *, anew: bool = False) -> signing.Way:
         # One client for all stores of the same options. Made on the loop that it will live on; its session too, before
         # many requests would each make one.
         limits = Patience.of_settings(), threads.request_width()
-        key = None if signed else (self._scheme, self.spec.options, credentials.seen(self._scheme), limits)
-        if key is not None and not anew and (there := _clients.get(key)) is not None:
+        key = self._scheme, self.spec.options, credentials.seen(self._scheme), limits
+        if not anew and (there := _clients.get(key)) is not None:
             return there
-        way = systems.make(self.spec, signed=signed, **found)
+        _clients[key] = way = await self._opened(systems.make(self.spec))
+        return way
+
+    async def _opened(self, way: signing.Way) -> signing.Way:
         try:
             opened = await systems.connections(way.client)
         except systems.failures() as error:
@@ -75,8 +78,6 @@ class FsspecBackend(Backend):
         if opened:
             weakref.finalize(way.client, _close, opened, os.getpid())
             _register_end()
-        if key is not None:
-            _clients[key] = way
         return way
 
     def _another(self) -> Any:
@@ -391,11 +392,8 @@ class FsspecBackend(Backend):
             return None
         async with self._changing:
             if self._signing.instance is None:
-                found = await systems.azure_instance() if self._scheme in AZURE else None
-                if self._scheme in AZURE and found is None:
-                    return None
-                way = await self._connected(signed=True, **({} if found is None else {"credential": found}))
-                self._signing.instance = None if way.unsigned else way
+                way = await systems.of_the_machine(self.spec)
+                self._signing.instance = None if way is None else await self._opened(way)
             return self._signing.instance
 
 

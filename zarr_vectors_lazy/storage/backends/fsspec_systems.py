@@ -17,14 +17,13 @@ from zarr_vectors_lazy.storage import credentials
 from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED
 from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of, with_query
 from zarr_vectors_lazy.storage.loop import event_loop
-from zarr_vectors_lazy.storage.patience import CONNECT_S, Patience
+from zarr_vectors_lazy.storage.patience import CONNECT_S, INSTANCE_S, Patience
 from zarr_vectors_lazy.storage.secrets import QUERY, clean_url, without_secrets
 from zarr_vectors_lazy.storage.signing import Way
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.storage.threads import request_width
 from zarr_vectors_lazy.types import Buffer
 
-INSTANCE_S = 5.0
 _STAND_IN = "zarr-vectors-lazy"
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
 EXTRAS |= dict.fromkeys(AZURE, "adlfs")
@@ -160,6 +159,21 @@ async def azure_instance() -> Any:
         await credential.close()
         return None
     return credential
+
+
+async def of_the_machine(spec: StoreSpec) -> Way | None:
+    """Return the file system that signs with the credentials of the machine that this runs on; None without any."""
+    scheme = scheme_of(spec.url)
+    if scheme in AZURE:
+        credential = await azure_instance()
+        return None if credential is None else make(spec, signed=True, credential=credential)
+    if scheme != "gs":
+        return make(spec, signed=True)
+    try:  # gcsfs asks while it is made, and blocks meanwhile
+        way = await asyncio.wait_for(asyncio.to_thread(make, spec, signed=True), INSTANCE_S)
+    except TimeoutError:
+        return None
+    return None if way.unsigned else way
 
 
 def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> Way:

@@ -12,6 +12,7 @@ from zarr_vectors_lazy.errors import StoreError, meant
 from zarr_vectors_lazy.storage import credentials
 from zarr_vectors_lazy.storage.backends.obstore_options import arguments, bare_names, with_patience
 from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of, with_query
+from zarr_vectors_lazy.storage.patience import INSTANCE_S
 from zarr_vectors_lazy.storage.secrets import QUERY, without_secrets
 from zarr_vectors_lazy.storage.signing import Way
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -74,7 +75,6 @@ _KNOWN = {
     },
 }
 _CLASSES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore", "abfs": "AzureStore"}
-_PROBE = {"max_retries": 0, "retry_timeout": timedelta(seconds=3)}
 
 
 def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -132,7 +132,10 @@ def make(spec: StoreSpec, region: str | None = None) -> Way:
 def with_metadata(spec: StoreSpec, region: str | None = None, *, probe: bool) -> ObjectStore:
     """Return the store that signs with the instance's credentials; as a probe, one that gives up within seconds."""
     config = {"region": region} if region else {}
-    return build(spec, config, retry_config=_PROBE, timeout=timedelta(seconds=3)) if probe else build(spec, config)
+    if not probe:
+        return build(spec, config)
+    soon = timedelta(seconds=INSTANCE_S)
+    return build(spec, config, retry_config={"max_retries": 0, "retry_timeout": soon}, timeout=soon)
 
 
 def build(
