@@ -102,6 +102,69 @@ def test_a_write_of_this_process_is_known_at_once(tmp_path):
         values.compute()
 
 
+def test_files_of_another_store_are_known_at_once(tmp_path):
+    write(tmp_path / "x")
+    write(tmp_path / "y", 1)
+    values = zvl.open_zv(tmp_path / "x")[0].attributes["n"]
+    values.compute()
+    shutil.rmtree(tmp_path / "x")
+    shutil.copytree(tmp_path / "y", tmp_path / "x")
+    with pytest.raises(FormatError, match=REPLACED):
+        values.compute()
+
+
+def mean_of(level):
+    with dask.config.set(scheduler="sync"):
+        return float(level.attributes["n"].mean().compute())
+
+
+WAYS_OUT = {"level": lambda store: store[0], "box": lambda store: store[0].sel(x=slice(-3, 3)), "store": lambda s: s}
+
+
+def level_of(held):
+    return held[0] if isinstance(held, zvl.ZVStore) else held
+
+
+@pytest.mark.parametrize("consolidated", [False, True])
+@pytest.mark.parametrize("held", list(WAYS_OUT))
+def test_pickled_before_and_read_after(tmp_path, consolidated, held):
+    write(tmp_path)
+    if consolidated:
+        zvl.consolidate(tmp_path)
+    packed = pickle.dumps(WAYS_OUT[held](zvl.open_zv(tmp_path)))
+    write(tmp_path, 1)
+    again = pickle.dumps(pickle.loads(packed))  # as from one worker to another
+    for one in (packed, again):
+        with pytest.raises(FormatError, match=REPLACED):
+            mean_of(level_of(pickle.loads(one)))
+
+
+def run_mean(packed):
+    return mean_of(level_of(pickle.loads(packed)))
+
+
+@pytest.mark.distributed
+@pytest.mark.parametrize("consolidated", [False, True])
+def test_sent_to_workers_before_and_read_after(tmp_path, consolidated, client):
+    write(tmp_path)
+    if consolidated:
+        zvl.consolidate(tmp_path)
+    store = zvl.open_zv(tmp_path)
+    right = mean_of(store[0])
+    packed = {name: pickle.dumps(out(store)) for name, out in WAYS_OUT.items()}
+    for one in packed.values():
+        assert list(client.run(run_mean, one).values()) == [right, right]
+    (there,) = client.scatter([store[0]], broadcast=True)
+    write(tmp_path, 1)
+    for one in packed.values():
+        with pytest.raises(FormatError, match=REPLACED):
+            client.run(run_mean, one)
+    with pytest.raises(FormatError, match=REPLACED):
+        client.submit(mean_of, there, pure=False).result()
+    with client.as_current(), pytest.raises(FormatError, match=REPLACED):
+        store[0].attributes["n"].mean().compute()
+
+
 def test_gone(tmp_path, later):
     write(tmp_path / "x")
     level = zvl.open_zv(tmp_path / "x")[0]

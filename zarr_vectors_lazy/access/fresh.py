@@ -2,14 +2,15 @@
 
 The node of a level that is written here tells its content, a digest of all that was written of it. Whoever reads the
 level asks for the node again with the first requests after a pause: once a computation, at the cost of no round trip.
-What is in use without a pause is asked for each `LONGEST`. Levels of others tell nothing, and cost nothing.
+What is in use without a pause is asked for each `LONGEST`, and a file as soon as it is another. Levels of others tell
+nothing, and cost nothing.
 """
 
 import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, TypeVar
 
 from zarr_vectors_lazy.access.level import Source
@@ -28,15 +29,16 @@ LONGEST = 60.0  # seconds
 KEPT = 4096  # levels
 
 _lock = threading.Lock()
-_seen: OrderedDict[Any, tuple[float, float]] = OrderedDict()  # when each level was looked at, and when it was read
+_seen: OrderedDict[Any, tuple[float, float, Hashable]] = OrderedDict()  # when each was looked at, and read; its stamp
 
 
 def opened(sources: Iterable[Source]) -> None:
     """Note that the nodes of levels were read just now."""
     now = time.monotonic()
+    stamped = [(source, _stamp(source)) for source in sources]
     with _lock:
-        for source in sources:
-            _note(source, now, now)
+        for source, stamp in stamped:
+            _note(source, now, now, stamp)
 
 
 def replaced() -> None:
@@ -68,22 +70,31 @@ def read_level(source: Source, steps: Sequence[Steps[T]]) -> list[T]:
         raise
     with _lock:
         if (key := _key(source)) in _seen:
-            _note(source, _seen[key][0], time.monotonic())
+            looked, _, stamp = _seen[key]
+            _note(source, looked, time.monotonic(), stamp)
     return found[len(look) :]
 
 
 def _is_due(source: Source) -> bool:
     """Whether the node is to be read; whoever is told so does it, and others need not."""
-    now = time.monotonic()
+    now, stamp = time.monotonic(), _stamp(source)
     with _lock:
-        looked, read = _seen.get(_key(source), (-math.inf, -math.inf))
-        due = now - read > PAUSE or now - looked > LONGEST
-        _note(source, now if due else looked, now)
+        looked, read, before = _seen.get(_key(source), (-math.inf, -math.inf, None))
+        due = now - read > PAUSE or now - looked > LONGEST or stamp != before
+        _note(source, now if due else looked, now, stamp)
     return due
 
 
-def _note(source: Source, looked: float, read: float) -> None:
-    _seen[_key(source)] = looked, read
+def _stamp(source: Source) -> Hashable:
+    return connect(source.spec).stamp(_node(source))
+
+
+def _node(source: Source) -> str:
+    return f"{source.level}/{DOC}"
+
+
+def _note(source: Source, looked: float, read: float, stamp: Hashable) -> None:
+    _seen[_key(source)] = looked, read, stamp
     _seen.move_to_end(_key(source))
     if len(_seen) > KEPT:
         _seen.popitem(last=False)
@@ -95,7 +106,7 @@ def _key(source: Source) -> Any:
 
 
 def _look(source: Source) -> Steps[Any]:
-    (raw,) = yield [Get(f"{source.level}/{DOC}")]
+    (raw,) = yield [Get(_node(source))]
     where = f"{source.spec.url}/{source.level}"
     if raw is None:
         text = "the level is gone since it was opened, or is being replaced: open the store again"

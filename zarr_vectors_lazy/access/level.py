@@ -53,14 +53,25 @@ class LevelData:
         The store's nodes, the generation that reads them, and what was read at opening.
     digest
         Changes when the metadata of store or level change.
+    content
+        What its node told of its data when it was opened, where that was elsewhere; else what it tells now.
     """
 
-    def __init__(self, tree: MetaTree, generation: Generation, store: StoreMeta, meta: LevelMeta, digest: str) -> None:
+    def __init__(
+        self,
+        tree: MetaTree,
+        generation: Generation,
+        store: StoreMeta,
+        meta: LevelMeta,
+        digest: str,
+        content: str | None = None,
+    ) -> None:
         self.tree = tree
         self.generation = generation
         self.store = store
         self.meta = meta
         self.digest = digest
+        self.content = meta.content if content is None else content
         self._attributes: dict[str, CellArray] = {}
         self._families: dict[int, LinkFamily | None] = {}
         self._link_attributes: dict[str, LinkValues] = {}
@@ -75,12 +86,12 @@ class LevelData:
         return value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LevelData, (self.tree, self.generation, self.store, self.meta, self.digest)
+        return LevelData, (self.tree, self.generation, self.store, self.meta, self.digest, self.content)
 
     @property
     def source(self) -> Source:
         """What tasks need."""
-        return Source(self.tree.spec, self.meta.index, self.meta.content)
+        return Source(self.tree.spec, self.meta.index, self.content)
 
     @property
     def url(self) -> str:

@@ -84,20 +84,23 @@ def open_tree(spec: StoreSpec, consolidated: bool | None, told: Told | None = No
     root = tree.read_root()
     generation = generation_of(root, where=tree.url)
     tree.use_consolidated(root, wanted=consolidated, trusted=generation.trusts_consolidated)
-    store = _parse(tree, root, told or {})
-    fresh.opened(data.source for data in store.levels.values() if data.meta.content)
+    store = _parse(tree, root, told or {}, {})
+    fresh.opened(data.source for data in store.levels.values() if data.content)
     return store
 
 
-def reopen(tree: MetaTree, told: Told | None = None) -> OpenStore:
-    """Open again from a tree that travelled; reads only what did not."""
+def reopen(tree: MetaTree, told: Told | None = None, contents: Mapping[int, str] | None = None) -> OpenStore:
+    """Open again from a tree that travelled; reads only what did not.
+
+    ``contents``: what the levels' nodes told of their data, which may have been replaced since.
+    """
     root = tree.node("")
     if root is None:
         raise FormatError("the root is gone", where=tree.url)
-    return _parse(tree, root, told or {})
+    return _parse(tree, root, told or {}, contents or {})
 
 
-def _parse(tree: MetaTree, root: Found, told: Told) -> OpenStore:
+def _parse(tree: MetaTree, root: Found, told: Told, contents: Mapping[int, str]) -> OpenStore:
     generation = generation_of(root, where=tree.url)
     meta = _placed(tree, root, generation, None)
     nodes = _there(tree, {level: generation.level_nodes(level) for level in meta.level_names})
@@ -121,7 +124,10 @@ def _parse(tree: MetaTree, root: Found, told: Told) -> OpenStore:
         related = generation.relate(parsed, meta)
     except FormatError as error:
         raise type(error)(error.message, where=f"{tree.url}/{error.where}") from error
-    levels = {level: LevelData(tree, generation, meta, one, digests[level]) for level, one in related.items()}
+    levels = {
+        level: LevelData(tree, generation, meta, one, digests[level], contents.get(level))
+        for level, one in related.items()
+    }
     return OpenStore(tree, generation, meta, levels, root.digest)
 
 

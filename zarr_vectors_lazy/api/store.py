@@ -85,7 +85,8 @@ class ZVStore:
         self._warned: set[int] = set()  # levels of which it was said that they are still being written
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrive, (self._opened.tree, self._chunking, self._opened.meta.told)
+        contents = {level: data.content for level, data in self._opened.levels.items() if data.content}
+        return _arrive, (self._opened.tree, self._chunking, self._opened.meta.told, contents)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
         return ("ZVStore", self._opened.tree.spec, self._opened.digest, self._chunking, sorted(self._opened.meta.told))
@@ -348,8 +349,8 @@ class ZVStore:
         return text.store_html(self)
 
 
-def _arrive(tree: MetaTree, chunking: Chunking, told: Told) -> ZVStore:
-    return ZVStore(reopen(tree, told), chunking)
+def _arrive(tree: MetaTree, chunking: Chunking, told: Told, contents: Mapping[int, str]) -> ZVStore:
+    return ZVStore(reopen(tree, told, contents), chunking)
 
 
 def parse_told(given: Any) -> Told:

@@ -1,7 +1,7 @@
 """What every backend is: an open connection to one store."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, NoReturn, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError
@@ -66,6 +66,10 @@ class Backend(ABC):
         """Whether an option says not to sign."""
         names = ("skip_signature", "aws_skip_signature", "google_skip_signature", "azure_skip_signature", "anon")
         return any(str(self.spec.options.get(name)).lower() == "true" for name in names)
+
+    def stamp(self, key: str) -> Hashable:
+        """What is another when an object is, where that costs no request; else None."""
+        return None
 
     def tidy(self, keys: Sequence[str]) -> None:  # noqa: B027  most stores have nothing to do
         """Remove the folders of deleted objects that are empty now, where the store has folders and leaves them."""

@@ -3,7 +3,7 @@
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,13 @@ class LocalBackend(Backend):
                     return None
         except (OSError, ValueError) as error:  # ValueError: a name with a zero byte
             raise self.failure(request, error) from error
+
+    def stamp(self, key: str) -> Hashable:  # noqa: D102  inherited
+        try:
+            found = os.stat(self._path(key))
+        except (OSError, ValueError):
+            return None
+        return found.st_mtime_ns, found.st_size, found.st_ino
 
     def _path(self, key: str) -> str:
         return f"{self.url}/{key}" if key else self.url
