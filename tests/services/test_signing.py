@@ -76,7 +76,7 @@ def test_a_refused_read_leaves_listings_unsigned(metadata, name, status):
             assert fetch(there, [ListDir("")]) == [()]
 
 
-@pytest.mark.parametrize("status", (200, 401, 403, 404, "silence"))
+@pytest.mark.parametrize("status", [200, 401, 403, 404, "silence"])
 def test_adlfs_finds_no_credentials_in_refusals_or_silence(metadata, status):
     metadata(status)
     assert run(fsspec_systems.azure_instance()) is None
