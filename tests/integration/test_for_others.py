@@ -3,6 +3,7 @@
 import json
 
 import dask
+import dask.array as da
 import numpy as np
 import pytest
 import zarr
@@ -11,6 +12,7 @@ import zarr_vectors_lazy as zvl
 from tests.reference.decode import rows
 
 WRITE = {"chunk_shape": 20.0, "bounds": ([0, 0, 0], [100, 100, 100])}
+LARGE = {**WRITE, "chunk_shape": 40.0}
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +53,7 @@ def test_attributes_are_declared(tmp_path):
 def test_ids_that_are_rows_need_no_column_of_objects(tmp_path):
     write(tmp_path, np.arange(60) % 4)
     assert set(column(tmp_path / "0/fragment_attributes/segment_id")) == {0, 1, 2, 3}
-    assert not (tmp_path / "0/object_attributes").exists()
+    assert not (tmp_path / "0/object_attributes/segment_id").exists()
 
 
 def test_other_ids_are_told_of_fragments_and_objects(tmp_path):
@@ -146,3 +148,99 @@ def test_owners_of_others_may_be_nobody_or_several(tmp_path, said):
     found = zvl.open_zv(tmp_path)[0].sel(bbox=box).objects.ids
     expected = set(ids[inside].tolist())
     assert set(found.tolist()) == (expected if said == -2 else expected - {int(named)})
+
+
+def shapes(path, ids):
+    """The same walks and cloud as stores of every kind of objects, under these ids."""
+    n, rows, owners = len(ids), 30 * len(ids), np.repeat(ids, 30)
+    steps = np.random.default_rng(3).normal(0, 6, (n, 30, 3))
+    walks = np.clip(np.cumsum(steps, axis=1) + 50, 0, 100).astype("f4")
+    flat, number = walks.reshape(-1, 3), np.arange(rows)
+    edges = np.stack([number[1:], number[:-1]], axis=1)[number[1:] % 30 > 0]
+    zvl.write_points(path / "points", cloud(rows), object_ids=owners, **LARGE)
+    zvl.write_polylines(path / "paths", list(walks), object_ids=ids, **LARGE)
+    zvl.write_graph(path / "graph", flat, edges, object_ids=owners, **LARGE)
+    zvl.write_graph(path / "skeleton", flat, edges, kind="skeleton", object_ids=owners, **LARGE)
+    zvl.write_mesh(path / "mesh", cloud(rows), number.reshape(-1, 3), object_ids=owners, **LARGE)
+    return ["points", "paths", "graph", "skeleton", "mesh"]
+
+
+def check_counts(path):
+    """Every level says how many vertices its objects have, and readers of ours do not see it."""
+    store = zvl.open_zv(path)
+    for level in store:
+        counts = {i: len(level.objects[i].compute()) for i in level.objects}
+        stored = column(path / f"{level.index}/object_attributes/vertex_count")
+        node = attributes(path / f"{level.index}/object_attributes/vertex_count")
+        assert (stored.dtype, node["dtype"]) == (np.dtype("u4"), "uint32")
+        assert stored.tolist() == [counts.get(i, 0) for i in level.objects.slots.tolist()]
+        assert "vertex_count" not in level.objects.attributes
+        assert "object_attributes" in attributes(path / str(level.index))["zarr_vectors_level"]["arrays_present"]
+    assert not zvl.validate(path).findings
+    return store
+
+
+def test_vertices_of_objects_are_counted_on_every_level(tmp_path):
+    ids = np.array([5, 6, 900, 2**40])
+    for name in shapes(tmp_path, ids):
+        zvl.build_pyramid(tmp_path / name, factors=[(2, 1), (2, 2)])
+        store = check_counts(tmp_path / name)
+        assert store.levels == [0, 1, 2]
+        zvl.rechunk(tmp_path / name, tmp_path / f"{name}-rechunked", chunk_shape=80, pyramid=True)
+        check_counts(tmp_path / f"{name}-rechunked")
+        store[0].sel(objects=ids[1:3]).save(tmp_path / f"{name}-some")
+        check_counts(tmp_path / f"{name}-some")
+        if name in ("points", "graph"):
+            store[0].sel(x=slice(20, 70)).save(tmp_path / f"{name}-cut")
+            check_counts(tmp_path / f"{name}-cut")
+
+
+def test_vertices_are_counted_as_the_reference_coarsens_too(tmp_path):
+    shapes(tmp_path, np.arange(4))
+    check_counts(tmp_path / "paths")
+    zvl.build_pyramid(tmp_path / "paths", factors=[(2, 1)], method="reference")
+    level = zvl.open_zv(tmp_path / "paths")[1]
+    stored = column(tmp_path / "paths/1/object_attributes/vertex_count")
+    assert stored.tolist() == [len(level.objects[i].compute()) for i in level.objects.slots.tolist()]
+
+
+def test_vertices_are_counted_out_of_core(tmp_path):
+    points, ids = cloud(200), np.arange(200) % 7
+    write(tmp_path / "a", ids)
+    zvl.write_points(tmp_path / "b", da.from_array(points, 50), object_ids=da.from_array(ids, 50), **WRITE)
+    assert column(tmp_path / "b/0/object_attributes/vertex_count").tolist() == np.bincount(ids).tolist()
+
+
+def test_a_count_that_others_wrote_is_made_anew(tmp_path):
+    """As tools write it on ingest; it stays an attribute, and is right where the objects of a level are fewer rows."""
+    counts = np.array([75, 75, 75, 9], "u4")
+    write(tmp_path / "a", np.arange(300) % 4, object_attributes={"vertex_count": counts, "w": [1.0, 2, 3, 4]})
+    (said,) = zvl.validate(tmp_path / "a").warnings
+    assert said.message.endswith("such as 9 of object 3, not 75")
+    zvl.build_pyramid(tmp_path / "a", factors=[(4, 1)])
+    zvl.rechunk(tmp_path / "a", tmp_path / "b", chunk_shape=40, pyramid=True)
+    zvl.open_zv(tmp_path / "a")[0].sel(objects=[1, 3], x=slice(0, 50)).save(tmp_path / "c")
+    for path, levels in (("a", [1]), ("b", [0, 1]), ("c", [0])):
+        for index in levels:
+            level = zvl.open_zv(tmp_path / path)[index]
+            stored = level.objects.attributes["vertex_count"].values
+            assert stored.dtype == np.dtype("u4")
+            assert stored.tolist() == [len(level.objects[i].compute()) for i in level.objects.slots.tolist()]
+    assert not zvl.validate(tmp_path / "b").findings
+
+
+def test_counts_that_are_wrong_are_found(tmp_path):
+    write(tmp_path, np.array([5, 900, 2**40])[np.arange(60) % 3])
+    for name, said in (("vertex_count", 7), ("segment_id", 6)):
+        zarr.open_array(tmp_path / f"0/object_attributes/{name}", mode="r+")[1] = said
+        assert any(f"{name} of 1 objects" in error.message for error in zvl.validate(tmp_path).errors)
+    assert len(zvl.open_zv(tmp_path)[0].objects[900].compute()) == 20
+
+
+def test_a_measure_called_vertex_count_is_the_users(tmp_path):
+    write(tmp_path / "a", np.arange(60) % 4, object_attributes={"vertex_count": [0.5, 1.5, 2.5, 3.5]})
+    zvl.rechunk(tmp_path / "a", tmp_path / "b", chunk_shape=50)
+    for name in "ab":
+        values = zvl.open_zv(tmp_path / name)[0].objects.attributes["vertex_count"].values
+        assert values.tolist() == [0.5, 1.5, 2.5, 3.5]
+        assert not zvl.validate(tmp_path / name).findings

@@ -285,9 +285,14 @@ class LevelData:
         return replace(index, exclusive=True) if index is not None and is_draco(self.vertices) else index
 
     @cached_property
+    def object_arrays(self) -> dict[str, DenseArray]:
+        """Per-object arrays as they are stored, also those that repeat for others what manifests tell."""
+        return self.tree.run(self.generation.object_attributes(self.meta))
+
+    @cached_property
     def object_attributes(self) -> dict[str, DenseArray]:
         """Per-object arrays, a row for each object; without an object index as many as the longest has."""
-        arrays = self.tree.run(self.generation.object_attributes(self.meta))
+        arrays = {name: array for name, array in self.object_arrays.items() if not array.repeats}
         index = self.object_index
         rows = max((array.shape[0] for array in arrays.values()), default=0) if index is None else index.count
         return {name: array.fit(rows) for name, array in arrays.items()}

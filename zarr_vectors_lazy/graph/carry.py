@@ -249,7 +249,7 @@ class _LevelPlanner:
         present = {
             "object_index": self.data.object_index,
             "groups": self.data.group_index,
-            "object_attributes": self.data.object_attributes,
+            "object_attributes": self.data.object_attributes or self.data.object_index,
             "group_attributes": self.data.group_attributes,
         }
         attributes["arrays_present"] = [name for name, value in present.items() if value]
@@ -271,6 +271,7 @@ class _LevelPlanner:
             attributes=tuple(self.attributes),
             families=tuple(carried for carried, _, _ in self.families),
             owners=CURRENT.fragment_owners(self._object_names()).path,
+            owned=self.data.object_index is not None,
         )
         finish = Finish(
             carry=carry,

@@ -10,7 +10,8 @@ from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import MaterializedLayer
 
 from zarr_vectors_lazy.access.check.chunk import CellCheck, LevelCheck, check_chunks
-from zarr_vectors_lazy.access.check.level import FamilyCheck, WholeCheck, check_level, join_summaries
+from zarr_vectors_lazy.access.check.level import FamilyCheck, WholeCheck, check_level, counts_vertices, join_summaries
+from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.graph.batches import chunk_runs, wanted_of
@@ -18,7 +19,7 @@ from zarr_vectors_lazy.graph.layers import List, Task, TaskRef, layer_over, task
 from zarr_vectors_lazy.graph.links import list_cells
 from zarr_vectors_lazy.graph.values import PATHS
 from zarr_vectors_lazy.graph.view import LevelView
-from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.findings import Check, Finding, Severity
 from zarr_vectors_lazy.model.links import LinkFamily
@@ -82,7 +83,7 @@ class _Planner:
         families = [self._family(delta) for delta in self._attempt("metadata", level, lambda: data.deltas) or ()]
         objects = self._attempt("metadata", f"{level}/object_index", lambda: data.object_index)
         groups = self._attempt("metadata", f"{level}/groups", lambda: data.group_index)
-        dense = self._attempt("metadata", f"{level}/object_attributes", lambda: data.object_attributes) or {}
+        dense = self._attempt("metadata", f"{level}/object_attributes", lambda: _object_arrays(data)) or {}
         group_dense = self._attempt("metadata", f"{level}/group_attributes", lambda: data.group_attributes) or {}
         whole = WholeCheck(
             source=data.source,
@@ -188,6 +189,11 @@ class _Planner:
                 self._add(check, array)
 
 
+def _object_arrays(data: LevelData) -> dict[str, DenseArray]:
+    """Arrays of objects, also those that repeat for others what manifests tell."""
+    return data.object_attributes | {name: array for name, array in data.object_arrays.items() if array.repeats}
+
+
 def level_findings(plans: Mapping[int, LevelPlan]) -> list[Delayed]:
     """One Delayed list of findings a level."""
     summaries = {index: _summary(plan) for index, plan in plans.items()}
@@ -204,6 +210,7 @@ def _summary(plan: LevelPlan) -> Delayed:
         placement=data.placement,
         bounds=data.store.bounds,
         tiles=data.meta.fragments_tile,
+        counted=any(map(counts_vertices, plan.whole.dense)),
     )
     batches = list(_batches(plan))
     # Not `delayed` for each: it would look into every number of every batch.

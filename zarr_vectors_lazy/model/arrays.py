@@ -245,6 +245,8 @@ class DenseArray:
         The array's own attributes.
     present
         Rows that are stored, the rest of ``shape`` being at the fill value; None: all.
+    repeats
+        What writers of ours repeat in it for others, ``"ids"`` or ``"vertices"``; empty where it is an attribute.
     """
 
     path: str
@@ -258,6 +260,7 @@ class DenseArray:
     digest: str = ""
     attributes: Json = field(default_factory=dict)
     present: int | None = None
+    repeats: str = ""
 
     def fit(self, rows: int) -> "DenseArray":
         """Array of so many rows: what is stored beyond them is residue, what is missing is at the fill value."""

@@ -69,6 +69,8 @@ class Carry:
         What is carried besides.
     owners
         Path of the ids of the objects of fragments.
+    owned
+        Whether there are objects, whose vertices are counted.
     """
 
     source: Source
@@ -78,14 +80,16 @@ class Carry:
     attributes: tuple[CarriedAttribute, ...]
     families: tuple[CarriedFamily, ...]
     owners: str
+    owned: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Carried:
-    """What a task carried: what it wrote, None for nothing, and link records by delta."""
+    """What a task carried: what it wrote, None for nothing, link records by delta, rows of each chunk's fragments."""
 
     record: LevelRecord | None
     links: dict[int, int]
+    sizes: tuple[IntArray, ...] = ()
 
 
 def carry_chunks(
@@ -109,7 +113,7 @@ def carry_chunks(
     raws = read_batch(carry.source, wanted)
     coords = {row: tuple(coord) for want in wanted for row, coord in zip(want.rows, want.coords.tolist(), strict=True)}
     payloads: dict[str, list[tuple[int, Buffer]]] = {}
-    rows = {}
+    rows, sizes = {}, []
     counts = {family.delta: 0 for family in carry.families}
     for chunk in sorted(coords):
         coord = coords[chunk]
@@ -118,6 +122,7 @@ def carry_chunks(
             continue
         rows[chunk] = vertices
         index = _fragments(carry, coord, raws, chunk, len(vertices))
+        sizes += [index.counts] if carry.owned else []
         found: list[tuple[str, Buffer]] = [("vertex_fragments", encode_fragments(index))]
         ids = fragment_owners((owners or {}).get(chunk), len(index))
         if ids is not None:
@@ -140,7 +145,7 @@ def carry_chunks(
         Cells(path=path, coords=places[np.searchsorted(at, [c for c, _ in items])], payloads=[p for _, p in items])
         for path, items in payloads.items()
     ]
-    return Carried(carry.writer.under(session).write(places, list(rows.values()), cells), counts)
+    return Carried(carry.writer.under(session).write(places, list(rows.values()), cells), counts, tuple(sizes))
 
 
 def _fragments(
@@ -227,25 +232,42 @@ def finish_level(finish: Finish, done: Sequence[Carried], session: WriteSession)
         level=draft.level, rank=draft.rank, arrays=arrays, families=families, attributes=draft.attributes
     )
     coords = np.concatenate([record.coords for record in records])
-    return writer.finish(whole, records, _object_puts(finish, coords), finish.notes)
+    sizes = [rows for carried in done for rows in carried.sizes]
+    return writer.finish(whole, records, _object_puts(finish, coords, sizes), finish.notes)
 
 
-def _object_puts(finish: Finish, coords: IntArray) -> list[Put]:
+def _object_puts(finish: Finish, coords: IntArray, sizes: Sequence[IntArray]) -> list[Put]:
+    """Puts of what is told of objects; ``sizes`` are the rows of the fragments of each chunk of ``coords``."""
     source, level, encoding = finish.carry.source, finish.draft.level, finish.carry.writer.encoding
     puts: list[Put] = []
+    values = {family: {a.name: read_dense(source, a) for a in arrays} for family, arrays in finish.dense.items()}
     if finish.objects is not None:
         manifests = _without(read_manifests(source, finish.objects), coords)
         ids = None if finish.objects.ids is None else read_ids(source, finish.objects)
         puts += CURRENT.object_puts(level, ids, manifests, finish.draft.rank, encoding)
-        names = [array.name for array in finish.dense.get("object_attributes", ())]
-        puts += CURRENT.segment_puts(level, ids, names, encoding)
+        vertices = _count_vertices(manifests, coords, sizes)
+        values["object_attributes"] = CURRENT.recounted(values["object_attributes"], vertices)
+        puts += CURRENT.told_puts(level, ids, vertices, values["object_attributes"], encoding)
     if finish.groups is not None:
         members = read_groups(source, finish.groups)
         ordered = [members[group] for group in range(finish.groups.count)]
         puts += CURRENT.group_puts(level, ordered, finish.groups.names or None, encoding)
-    for family, arrays in finish.dense.items():
-        puts += CURRENT.dense_puts(level, family, {a.name: read_dense(source, a) for a in arrays}, encoding)
+    for family, arrays in values.items():
+        puts += CURRENT.dense_puts(level, family, arrays, encoding)
     return puts
+
+
+def _count_vertices(manifests: Manifests, coords: IntArray, sizes: Sequence[IntArray]) -> IntArray:
+    """(O,) rows that the manifests name."""
+    chunk = ChunkTable(coords).find(manifests.chunks)
+    totals = np.fromiter(map(len, sizes), np.int64, len(sizes))
+    wrong = np.flatnonzero((manifests.fragments < 0) | (manifests.fragments >= totals[chunk]))
+    if len(wrong):
+        at = int(wrong[0])
+        raise FormatError(f"fragment {manifests.fragments[at]} is named, the chunk has {totals[chunk[at]]}")
+    first = np.cumsum(totals) - totals
+    rows = np.concatenate([np.empty(0, np.int64), *sizes])[first[chunk] + manifests.fragments]
+    return np.bincount(manifests.owners, weights=rows, minlength=len(manifests)).astype(np.int64)
 
 
 def _without(manifests: Manifests, coords: IntArray) -> Manifests:

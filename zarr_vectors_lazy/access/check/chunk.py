@@ -67,6 +67,8 @@ class LevelCheck:
         That the store states.
     tiles
         Whether fragments are said to partition the rows.
+    counted
+        Whether the vertices of objects are stated, and so the rows of each fragment are kept.
     """
 
     source: Source
@@ -74,6 +76,7 @@ class LevelCheck:
     placement: Placement
     bounds: BBox
     tiles: bool
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,6 +91,8 @@ class Summary:
         By member and chunk number: records, and for each slot the largest row that is named, -1 for none.
     owners
         By chunk number the object id that each fragment is said to have.
+    sizes
+        By chunk number the rows of each fragment, where they are kept.
     strays
         By chunk number, where rows may lie outside their chunk: how many do, and how far.
     findings
@@ -98,6 +103,7 @@ class Summary:
     fragments: dict[int, int] = field(default_factory=dict)
     links: dict[tuple[str, int], tuple[int, tuple[int, ...]]] = field(default_factory=dict)
     owners: dict[int, IntArray] = field(default_factory=dict)
+    sizes: dict[int, IntArray] = field(default_factory=dict)
     strays: dict[int, tuple[int, float]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
 
@@ -188,6 +194,8 @@ class _Chunk:
 
     def _fragments(self, index: Fragments) -> Iterator[tuple[Check, Severity, str]]:
         self.summary.fragments[self.chunk] = len(index)
+        if self.check.counted:
+            self.summary.sizes[self.chunk] = index.counts
         if self.rows == UNKNOWN:
             return
         index.check(self.rows)

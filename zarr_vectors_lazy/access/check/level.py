@@ -14,7 +14,7 @@ from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
 from zarr_vectors_lazy.model.findings import Check, Finding, Severity
 from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex
-from zarr_vectors_lazy.types import ChunkCoords, IntArray
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,7 +64,7 @@ class WholeCheck:
     objects, groups
         Where manifests and groups are.
     dense
-        Arrays of which a row belongs to each object.
+        Arrays of which a row belongs to each object, also those that repeat what manifests tell.
     group_dense
         Arrays of which a row belongs to each group.
     """
@@ -89,6 +89,7 @@ def join_summaries(summaries: Sequence[Summary]) -> Summary:
         joined.fragments.update(summary.fragments)
         joined.links.update(summary.links)
         joined.owners.update(summary.owners)
+        joined.sizes.update(summary.sizes)
         joined.strays.update(summary.strays)
         joined.findings.extend(summary.findings)
     return joined
@@ -218,23 +219,57 @@ def _manifests(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severi
                 f"of chunk {dotted(manifests.chunks[at])}, which has {fragments[at]}"
             ),
         )
-    yield from _owners(check, here, manifests, chunk, ids)
-
-
-def _owners(
-    check: WholeCheck, here: Summary, manifests: Manifests, chunk: IntArray, ids: IntArray
-) -> Iterator[tuple[Check, Severity, str]]:
-    """Hold the object ids of fragments against the manifests that name the fragments."""
-    counts = np.zeros(len(check.coords) + 1, np.int64)
-    for number, owners in here.owners.items():
-        counts[number] = len(owners)
-    starts = np.cumsum(counts) - counts
-    flat = np.concatenate([np.empty(0, np.int64), *(here.owners[number] for number in sorted(here.owners))])
-    known = (manifests.fragments >= 0) & (manifests.fragments < counts[chunk])
-    stated = flat[(starts[chunk] + manifests.fragments)[known]]
+    stated, known = _of_fragments(here.owners, len(check.coords), manifests, chunk)
     wrong = int((stated != ids[manifests.owners[known]]).sum())
     if wrong:
         yield "manifests", "error", f"{wrong} fragments are said to belong to other objects than those that name them"
+    yield from _told(check, here, manifests, chunk, ids)
+
+
+def _of_fragments(
+    values: Mapping[int, IntArray], chunks: int, manifests: Manifests, chunk: IntArray
+) -> tuple[IntArray, BoolArray]:
+    """Values, by chunk and fragment, of the fragments that manifest entries name; (E,) for which there are any."""
+    counts = np.zeros(chunks + 1, np.int64)
+    for number, of_chunk in values.items():
+        counts[number] = len(of_chunk)
+    starts = np.cumsum(counts) - counts
+    flat = np.concatenate([np.empty(0, np.int64), *(values[number] for number in sorted(values))])
+    known = np.asarray((manifests.fragments >= 0) & (manifests.fragments < counts[chunk]))
+    return flat[(starts[chunk] + manifests.fragments)[known]], known
+
+
+def _told(
+    check: WholeCheck, here: Summary, manifests: Manifests, chunk: IntArray, ids: IntArray
+) -> Iterator[tuple[Check, Severity, str]]:
+    """Hold what is told of objects for those who do not read manifests against these."""
+    sizes, known = _of_fragments(here.sizes, len(check.coords), manifests, chunk)
+    rows = np.bincount(manifests.owners[known], weights=sizes, minlength=len(manifests)).astype(np.int64)
+    whole = np.bincount(manifests.owners[~known], minlength=len(manifests)) == 0  # of others it is not known
+    for array in check.dense:
+        if not counts_vertices(array) and array.repeats != "ids":
+            continue
+        right = ids if array.repeats == "ids" else rows
+        stated = read_dense(check.source, array)[: len(ids)]
+        n = len(stated)
+        # Who was there before us leaves absent objects at the fill value, or at what they had on a finer level.
+        held = whole[:n] if array.repeats else whole[:n] & (rows[:n] > 0)
+        wrong = np.flatnonzero((stated.astype(np.int64) != right[:n]) & held)
+        if len(wrong):
+            at = int(wrong[0])
+            yield (
+                "counts",
+                "error" if array.repeats else "warning",
+                f"{array.name} of {len(wrong)} objects is not what their manifests tell, such as {stated[at]} of "
+                f"object {ids[at]}, not {right[at]}",
+            )
+
+
+def counts_vertices(array: DenseArray) -> bool:
+    """Whether an array of objects states how many vertices they have, as viewers read it."""
+    return array.repeats == "vertices" or (
+        array.name == "vertex_count" and array.dtype.kind in "iu" and len(array.shape) == 1
+    )
 
 
 def _groups(check: WholeCheck) -> Iterator[tuple[Check, Severity, str]]:

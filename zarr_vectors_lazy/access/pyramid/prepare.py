@@ -286,7 +286,7 @@ def _level_attributes(opened: OpenStore, data: LevelData, request: Request, plan
         found["chunk_shape"] = step.chunk_shape.tolist()
     if step.index is not None:
         found |= {"preserves_object_ids": True, "inherited_num_objects": step.index.count}
-        found["arrays_present"] = ["object_index"]
+        found["arrays_present"] = ["object_index", "object_attributes"]
     block = data.meta.attributes.get("zarr_vectors_level", {})
     return found | {name: block[name] for name in CHUNKING if name in block}
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from zarr_vectors_lazy.access.pyramid.cells import JOURNAL, Outbox, Payload, encode
 from zarr_vectors_lazy.access.pyramid.join import member_rows
+from zarr_vectors_lazy.access.pyramid.objects import Shard
 from zarr_vectors_lazy.access.pyramid.owners import Owned, kept_objects, read_owners
 from zarr_vectors_lazy.access.pyramid.read import FineRows, decode_rows, fetch_part
 from zarr_vectors_lazy.access.pyramid.step import Part, Step
@@ -30,7 +31,7 @@ from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
-Shards = list[tuple[BoolArray, str]]
+Shards = list[Shard]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,7 +76,7 @@ def shared_level(
     reaches: Sequence[Reach],
     after: object = None,
 ) -> tuple[list[ChunkRecord], Shards]:
-    """Task: make a level; give the records of its chunks, and of its objects which are present.
+    """Task: make a level; give the records of its chunks, and how many vertices its objects have.
 
     Parameters
     ----------
@@ -221,7 +222,7 @@ def _manifests(step: Step, backend: Backend, bins: SharedBins, objects: IntArray
         part = whole.take(np.arange(first, min(first + size, count), dtype=np.int64))
         put = CURRENT.manifest_put(step.level, shard, part, count, step.encoding)
         fetch(backend, [put])
-        shards.append((np.diff(part.offsets) > 0, CURRENT.digest(put)))
+        shards.append((np.diff(part.offsets), CURRENT.digest(put)))  # each fragment is a vertex
     return shards
 
 
@@ -247,7 +248,7 @@ def _unpacked(backend: Backend, level: int) -> Became:
 def _summary(records: Sequence[ChunkRecord], shards: Shards) -> bytes:
     doc = {
         "records": [record.to_json() for record in records],
-        "shards": [[present.astype(int).tolist(), digest] for present, digest in shards],
+        "shards": [[vertices.tolist(), digest] for vertices, digest in shards],
     }
     return json.dumps(doc, separators=(",", ":")).encode()
 
@@ -257,5 +258,5 @@ def _finished(backend: Backend, step: Step) -> tuple[list[ChunkRecord], Shards] 
     if raw is None:
         return None
     doc: Any = json.loads(bytes(raw))
-    shards = [(np.asarray(present, np.bool_), str(digest)) for present, digest in doc["shards"]]
+    shards = [(np.asarray(vertices, np.int64), str(digest)) for vertices, digest in doc["shards"]]
     return [ChunkRecord.from_json(record) for record in doc["records"]], shards

@@ -176,7 +176,7 @@ def level_draft(prepared: Prepared) -> LevelDraft:
         arrays += job.fragment_owners
         parts = {
             "object_index": True,
-            "object_attributes": job.objects.attributes,
+            "object_attributes": True,
             "groups": job.objects.groups,
             "group_attributes": job.objects.group_attributes,
         }
@@ -194,9 +194,13 @@ def dense_puts(prepared: Prepared) -> list[Put]:
     rank, encoding = len(job.grid.shape), job.encoding
     ids = None if np.array_equal(objects.ids, np.arange(len(objects.ids))) else objects.ids
     puts = CURRENT.object_puts(0, ids, prepared.manifests, rank, encoding)
-    puts += CURRENT.dense_puts(0, "object_attributes", objects.attributes, encoding)
+    table = prepared.fragments
+    vertices = np.bincount(table.owners, weights=table.counts, minlength=len(objects.ids)).astype(np.int64)
+    copied = job.copied is not None and job.copied.is_store
+    attributes = CURRENT.recounted(objects.attributes, vertices) if copied else objects.attributes
+    puts += CURRENT.dense_puts(0, "object_attributes", attributes, encoding)
     segments = objects.ids if job.kind == "trees" else ids  # those of skeletons are asked for, rows or not
-    puts += CURRENT.segment_puts(0, segments, objects.attributes, encoding)
+    puts += CURRENT.told_puts(0, segments, vertices, attributes, encoding)
     if objects.groups:
         puts += CURRENT.group_puts(0, objects.groups, objects.group_names, encoding)
         puts += CURRENT.dense_puts(0, "group_attributes", objects.group_attributes, encoding)

@@ -1,5 +1,7 @@
 """Generation 0.9 behind the interface of ``format.base``."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
@@ -32,7 +34,7 @@ CAPABILITIES = frozenset(
     }
 )
 FRAGMENT_OWNERS = "fragment_attributes/object_id"
-SEGMENT_ID = "segment_id"
+SEGMENT_ID, VERTEX_COUNT = "segment_id", "vertex_count"
 SEGMENTS = f"fragment_attributes/{SEGMENT_ID}"
 
 
@@ -165,11 +167,11 @@ class Generation09:
         return objects.find_index(level, vertices.chunks.rank)
 
     def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
-        """Per-object arrays by name, without those in which writers of ours repeat the ids for others."""
+        """Per-object arrays by name, and whether writers of ours repeat in them for others what manifests tell."""
         found = yield from objects.find_dense(level.index, "object_attributes")
         ours = {name: array.attributes.get(OUR_KEY) for name, array in found.items()}
-        repeated = {name for name, said in ours.items() if isinstance(said, dict) and said.get("repeats")}
-        return {name: array for name, array in found.items() if name not in repeated}
+        told = {name: str(said.get("repeats") or "") for name, said in ours.items() if isinstance(said, dict)}
+        return {name: replace(array, repeats=told.get(name, "")) for name, array in found.items()}
 
     def groups(self, level: LevelMeta) -> MetaSteps[GroupIndex | None]:
         """Where the groups are; None where there are none."""

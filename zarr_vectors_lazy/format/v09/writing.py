@@ -4,7 +4,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.v09 import dense, documents
 from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, parse_cells
 from zarr_vectors_lazy.format.v09.documents import DOC
-from zarr_vectors_lazy.format.v09.generation import SEGMENT_ID
+from zarr_vectors_lazy.format.v09.generation import SEGMENT_ID, VERTEX_COUNT
 from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
 from zarr_vectors_lazy.format.v09.notes import root_with_notes
 from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, is_time
@@ -36,6 +36,7 @@ from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.types import Floats, IntArray, Json
 
 LINK = "int64"
+Values: TypeAlias = np.ndarray[Any, Any]
 
 
 class Writing09:
@@ -123,17 +124,41 @@ class Writing09:
         rows = np.array_equal(ids, np.arange(len(ids)))
         return (self.attribute("object_id", np.dtype(np.uint64), of="fragment"),) if rows else ()
 
-    def segment_puts(
-        self, level: int, ids: IntArray | None, object_attributes: Collection[str], encoding: Encoding
+    def told_puts(
+        self,
+        level: int,
+        ids: IntArray | None,
+        vertices: IntArray,
+        object_attributes: Collection[str],
+        encoding: Encoding,
     ) -> list[Put]:
-        """Ids of objects as an attribute of theirs, for others; nothing where they are row numbers."""
-        if ids is None or SEGMENT_ID in object_attributes:
-            return []
+        """What others want to know of objects without their manifests, as attributes beside ``object_attributes``.
+
+        Parameters
+        ----------
+        ids
+            (O,) of the objects; None where they are row numbers and need not be told.
+        vertices
+            (O,) that their manifests name, on this level.
+        """
         family = "object_attributes"
-        made = dense.dense_attribute(
-            level, family, SEGMENT_ID, ids.astype(np.uint64), encoding, more={OUR_KEY: {"repeats": "ids"}}
-        )
-        return [Put(f"{level}/{family}/{DOC}", documents.group_document()), *made]
+        wide = np.uint32 if vertices.max(initial=0) < 2**32 else np.uint64
+        told = {} if ids is None else {SEGMENT_ID: (ids.astype(np.uint64), "ids")}
+        told[VERTEX_COUNT] = vertices.astype(wide), "vertices"
+        puts = [] if object_attributes else [Put(f"{level}/{family}/{DOC}", documents.group_document())]
+        for name, (values, what) in told.items():
+            if name not in object_attributes:
+                said = {OUR_KEY: {"repeats": what}}
+                puts += dense.dense_attribute(level, family, name, values, encoding, more=said)
+        return puts
+
+    def recounted(self, attributes: Mapping[str, Values], vertices: IntArray) -> dict[str, Values]:
+        """Attributes of the objects of a copy: the count of vertices that others keep among them is made anew."""
+        old = attributes.get(VERTEX_COUNT)
+        if old is None or old.dtype.kind not in "iu" or old.ndim > 1:
+            return dict(attributes)
+        dtype = np.result_type(old.dtype, np.min_scalar_type(int(vertices.max(initial=0))))
+        return {**attributes, VERTEX_COUNT: vertices.astype(dtype)}
 
     @property
     def link_fragments(self) -> str:
