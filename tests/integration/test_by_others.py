@@ -266,6 +266,17 @@ def test_links_without_vertices():
     assert not zvl.validate(packed("q092-links-without-vertices")).ok
 
 
+def test_groups_of_links_that_do_not_follow_fragments_are_found(tmp_path):
+    assert not zvl.validate(packed("n093-fragment-link-groups")).findings
+    (error,) = zvl.validate(packed("n093-fragment-link-groups-false-claim")).findings
+    assert error.message == "fragment_link_groups is stated, and 27 records do not lie in the fragment of their group"
+    store = unpacked("n093-fragment-link-groups", tmp_path)
+    edit(store, "0/link_fragments", lambda attributes: attributes["nonempty_chunks"].remove("1.1.1"))
+    assert any("have no groups" in str(error) for error in zvl.validate(store).errors)
+    shutil.rmtree(store / "0/link_fragments")
+    assert any("links have no groups" in str(error) for error in zvl.validate(store).errors)
+
+
 def test_object_attributes_without_an_index():
     level = open_store("q092-object-attributes-no-index")[0]
     assert level.objects.slots.tolist() == list(range(6))

@@ -97,6 +97,7 @@ def parse_level(node: Found, store: StoreMeta, level: int) -> LevelMeta:
         vertex_count=count,
         chunk_attribute=_chunk_attribute(block, node.path),
         fragments_tile=bool(block.get("fragments_tile", False)),
+        link_groups=bool(block.get("fragment_link_groups", False)),
         attributes=node.attributes,
     )
 

@@ -9,7 +9,7 @@ from dask.base import tokenize
 from dask.delayed import Delayed, delayed
 from dask.highlevelgraph import MaterializedLayer
 
-from zarr_vectors_lazy.access.check.chunk import CellCheck, LevelCheck, check_chunks
+from zarr_vectors_lazy.access.check.chunk import GROUPED, CellCheck, LevelCheck, check_chunks
 from zarr_vectors_lazy.access.check.level import FamilyCheck, WholeCheck, check_level, counts_vertices, join_summaries
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.wanted import Wanted
@@ -177,6 +177,9 @@ class _Planner:
         if array is not None and inside:
             check = CellCheck(member="link_fragments", kind="link_fragments", spec=array.spec, of=members[inside[0]])
             self._add(check, array)
+        elif inside and data.meta.link_groups:
+            text = f"{GROUPED}, and links have no groups"
+            self.findings.append(Finding("links", "error", f"{data.meta.index}/link_fragments", text))
 
     def _link_attributes(self, family: LinkFamily, members: Mapping[str, str]) -> None:
         data, level = self.data, self.data.meta.index
@@ -211,6 +214,7 @@ def _summary(plan: LevelPlan) -> Delayed:
         bounds=data.store.bounds,
         tiles=data.meta.fragments_tile,
         counted=any(map(counts_vertices, plan.whole.dense)),
+        grouped=data.meta.link_groups,
     )
     batches = list(_batches(plan))
     # Not `delayed` for each: it would look into every number of every batch.

@@ -104,6 +104,8 @@ class LevelMeta:
         Whether it is still being written: arrays may list no chunks yet.
     chain
         Levels whose content together is that of this one, it first; empty: it alone.
+    link_groups
+        Whether groups of link records inside chunks are said to be those of the fragments of vertices.
     """
 
     index: int
@@ -121,6 +123,7 @@ class LevelMeta:
     deferred: bool = False
     strays: tuple[Floats, ...] | None = ()
     chain: tuple[int, ...] = ()
+    link_groups: bool = False
 
     @property
     def stated_count(self) -> int | None:

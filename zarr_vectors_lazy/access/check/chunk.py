@@ -11,6 +11,7 @@ from zarr_vectors_lazy.access.read import read_batch, read_fragments, read_links
 from zarr_vectors_lazy.access.wanted import Wanted
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.vectors import decode_rows, missing_codes
+from zarr_vectors_lazy.kernels.edges import follow_fragments
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.chunks import dotted
 from zarr_vectors_lazy.model.findings import Check, Finding, Severity
@@ -21,6 +22,7 @@ from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw, Vertices
 
 Kind: TypeAlias = Literal["vertices", "fragments", "owners", "attribute", "links", "link_fragments", "link_attribute"]
 UNKNOWN = -1
+GROUPED = "fragment_link_groups is stated"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -69,6 +71,8 @@ class LevelCheck:
         Whether fragments are said to partition the rows.
     counted
         Whether the vertices of objects are stated, and so the rows of each fragment are kept.
+    grouped
+        Whether groups of links are said to follow the fragments of vertices.
     """
 
     source: Source
@@ -77,6 +81,7 @@ class LevelCheck:
     bounds: BBox
     tiles: bool
     counted: bool = False
+    grouped: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,10 +137,14 @@ class _Chunk:
     def __init__(self, check: LevelCheck, chunk: int, coord: tuple[int, ...], summary: Summary) -> None:
         self.check, self.chunk, self.coord, self.summary = check, chunk, coord, summary
         self.rows = UNKNOWN
+        self.index: Fragments | None = None
+        self.links: dict[str, IntArray] = {}
 
     def run(self, raws: Mapping[tuple[str, int], Raw], count: int | None) -> None:
         for cell in self.check.cells:
             if (cell.member, self.chunk) not in raws:
+                if cell.kind == "link_fragments" and self.check.grouped and self._records(cell.of) > 0:
+                    self._add("links", "error", cell, f"{GROUPED}, and the links of the chunk have no groups")
                 continue
             raw = raws[cell.member, self.chunk]
             try:
@@ -166,10 +175,7 @@ class _Chunk:
                 assert cell.coding is not None
                 self._links(cell, read_links(source, cell.spec, coord, raw, cell.coding))
             case "link_fragments":
-                index = read_fragments(source, cell.spec, coord, raw)
-                records = self._records(cell.of)
-                if records != UNKNOWN:
-                    index.check(records)
+                yield from self._link_fragments(cell, read_fragments(source, cell.spec, coord, raw))
             case "link_attribute":
                 yield from self._attribute(cell, raw, self._records(cell.of), "links", "links")
 
@@ -193,6 +199,7 @@ class _Chunk:
             yield "structure", "warning", f"{beyond} vertices lie outside the bounds of the store"
 
     def _fragments(self, index: Fragments) -> Iterator[tuple[Check, Severity, str]]:
+        self.index = index
         self.summary.fragments[self.chunk] = len(index)
         if self.check.counted:
             self.summary.sizes[self.chunk] = index.counts
@@ -218,8 +225,20 @@ class _Chunk:
         width = records.shape[2]
         tops = tuple(int(rows[slots == slot].max(initial=UNKNOWN)) for slot in range(width))
         self.summary.links[cell.member, self.chunk] = len(records), tops
+        self.links[cell.member] = rows
         if len(records) and rows.min() < 0:
             raise FormatError(f"a record names row {int(rows.min())}")
+
+    def _link_fragments(self, cell: CellCheck, groups: Fragments) -> Iterator[tuple[Check, Severity, str]]:
+        records = self._records(cell.of)
+        if records == UNKNOWN:
+            return
+        groups.check(records)
+        rows = self.links[cell.of]
+        if self.check.grouped and self.index is not None and int(rows.max(initial=UNKNOWN)) < self.rows:
+            why = follow_fragments(groups, rows, self.index, self.rows)
+            if why:
+                yield "links", "error", f"{GROUPED}, and {why}"
 
     def _records(self, member: str) -> int:
         return self.summary.links.get((member, self.chunk), (UNKNOWN, ()))[0]
