@@ -1,5 +1,7 @@
 """Objects and bytes of stores by family, what they cost, and chunk shapes that make fewer of them."""
 
+import re
+
 import dask.array as da
 import numpy as np
 import pytest
@@ -51,13 +53,17 @@ def test_prices(goldens):
 
 def test_prints_as_a_table(goldens):
     cost = zvl.open_zv(goldens["cloud-0.9"].path).cost()
-    title, head, *rows, rates = repr(cost).splitlines()
+    title, sums, prices, rates, _, head, *rows = repr(cost).splitlines()
     assert "cloud-0.9" in title
+    assert sums.startswith("434 objects (69 of them metadata), 392.4 kB, 904 B an object")
+    assert prices == "0.00000902 USD a month, 0.00217 USD to write once, 0.000209 USD to read once"
+    assert "0.023 USD a GB-month" in rates
     assert head.split()[:3] == ["level", "family", "objects"]
-    assert len(rows) == len(cost.rows) + 1
-    assert rows[-1].split()[:2] == ["total", f"{cost.objects:,}"]
-    assert "0.023 a GB" in rates
-    assert cost._repr_html_().count("<tr>") == len(cost.rows) + 2
+    assert sum(int(re.search(r" ([\d,]+) +[\d.]+ k?B ", row)[1]) for row in rows) == cost.objects
+    assert len(rows) == len({(row.level, row.family.partition("/")[0]) for row in cost.rows})
+    assert max(map(len, (sums, prices, rates, head, *rows))) <= 80
+    assert cost._repr_html_().count("<tr>") == len(rows) + 1
+    assert "12 EUR" in repr(zvl.open_zv(goldens["cloud-0.9"].path).cost(storage=12, currency="EUR"))
 
 
 def test_what_cannot_be_listed_is_an_error(goldens, monkeypatch):

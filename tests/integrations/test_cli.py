@@ -224,6 +224,23 @@ def test_help_names_every_word(zvl_run):
         assert f"  {word} " in out
 
 
+def test_summaries_are_whole_at_80_columns(zvl_run, tracts, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in (["--help"], ["info", tracts], ["ls", tracts], ["cost", tracts], ["validate", tracts]):
+        lines = zvl_run(*words)[1].splitlines()
+        assert [line for line in lines[1:] if line.endswith("...") or "…" in line] == []
+        assert [line for line in lines if len(line) > 80 and str(tracts) not in line] == []
+
+
+def test_info_keeps_digits_and_units(zvl_run, tmp_path):
+    corners = np.array([[500012.25, 4212345.75], [500013.5, 4212346.25]])
+    zvl.write_points(tmp_path / "s", corners, chunk_shape=50, axes=("x", "y"), units="metre", dtype="float64")
+    out = zvl_run("info", tmp_path / "s")[1]
+    assert "x  500012.25 to 500013.5 metre" in out
+    assert "y  4212345.75 to 4212346.25 metre" in out
+    assert "chunk shape     50, 50 metre" in out
+
+
 def test_validate_ends_with_what_it_found(zvl_run, tmp_path, goldens):
     copy = Copy.of(goldens["tracts-0.9"], tmp_path)
     assert zvl_run("validate", copy.path)[0] == 0

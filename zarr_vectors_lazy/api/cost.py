@@ -2,21 +2,13 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from zarr_vectors_lazy.access.upkeep.inventory import Kept
 from zarr_vectors_lazy.api.show.table import html_table, nbytes_text, text_table
 from zarr_vectors_lazy.errors import SelectionError
 
-HEAD = (
-    "level",
-    "family",
-    "objects",
-    "of them metadata",
-    "stored",
-    "mean object",
-    "a month",
-    "written once",
-    "read once",
-)
+HEAD = ("level", "family", "objects", "stored", "a month", "written once", "read once")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,29 +23,34 @@ class Rates:
         Of 1000 requests that write, and that read.
     transfer
         Of 10^9 bytes that leave it.
+    currency
+        Their name, such as USD.
     """
 
     storage: float
     put: float
     get: float
     transfer: float
+    currency: str
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
+        for name in ("storage", "put", "get", "transfer"):
             if not getattr(self, name) >= 0:
                 raise SelectionError(f"{name}= must be a price, 0 or more, found {getattr(self, name)!r}")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cost:
-    """Objects and bytes of a store by level and family of arrays, and what they cost; prints as a table.
+    """Objects and bytes of a store by level and family of arrays, and what they cost.
+
+    It prints its sums, and a table by level and kind of array; ``rows`` has each array.
 
     Parameters
     ----------
     url
         The store.
     rows
-        One a family.
+        One an array or group: ``level``, ``family``, ``objects``, ``documents`` (metadata among them), ``nbytes``.
     rates
         Prices.
     """
@@ -101,34 +98,36 @@ class Cost:
         return objects / 1000 * self.rates.get + nbytes / 1e9 * self.rates.transfer
 
     def _cells(self) -> list[tuple[str, ...]]:
-        rows = [
-            ("" if row.level is None else str(row.level), row.family or "(own document)", *self._numbers(row))
-            for row in self.rows
-        ]
+        kinds: dict[tuple[str, str], list[Kept]] = {}
+        for row in self.rows:
+            level = "" if row.level is None else str(row.level)
+            kinds.setdefault((level, row.family.partition("/")[0] or "(own document)"), []).append(row)
+        return [(*kind, *self._numbers(rows)) for kind, rows in kinds.items()]
+
+    def _numbers(self, rows: list[Kept]) -> tuple[str, ...]:
+        objects, nbytes = sum(row.objects for row in rows), sum(row.nbytes for row in rows)
+        prices = (self._month(nbytes), self._write(objects), self._read(objects, nbytes))
+        return (f"{objects:,}", nbytes_text(nbytes), *(f"{price:.3g}" for price in prices))
+
+    def _sums(self) -> list[str]:
+        money, rates = self.rates.currency, self.rates
         documents = sum(row.documents for row in self.rows)
-        total = Kept(level=None, family="", objects=self.objects, documents=documents, nbytes=self.nbytes)
-        return [*rows, ("", "total", *self._numbers(total))]
-
-    def _numbers(self, row: Kept) -> tuple[str, ...]:
-        return (
-            f"{row.objects:,}",
-            f"{row.documents:,}",
-            nbytes_text(row.nbytes),
-            nbytes_text(row.nbytes / max(row.objects, 1)),
-            f"{self._month(row.nbytes):.3g}",
-            f"{self._write(row.objects):.3g}",
-            f"{self._read(row.objects, row.nbytes):.3g}",
-        )
-
-    def _rates(self) -> str:
-        rates = self.rates
-        return (
-            f"at {rates.storage:g} a GB and month, {rates.put:g} and {rates.get:g} a 1000 puts and gets, "
-            f"{rates.transfer:g} a GB transferred"
-        )
+        mean = nbytes_text(self.nbytes / max(self.objects, 1))
+        return [
+            f"{self.objects:,} objects ({documents:,} of them metadata), {nbytes_text(self.nbytes)}, {mean} an object",
+            f"{_price(self.month)} {money} a month, {_price(self.write)} {money} to write once, "
+            f"{_price(self.read)} {money} to read once",
+            f"at {rates.storage:g} {money} a GB-month, {rates.put:g} and {rates.get:g} a 1000 puts and gets, "
+            f"{rates.transfer:g} a GB out",
+        ]
 
     def __repr__(self) -> str:
-        return f"<Cost of {self.url}>\n{text_table(HEAD, self._cells(), left=2)}\n{self._rates()}"
+        return "\n".join([f"<Cost of {self.url}>", *self._sums(), "", text_table(HEAD, self._cells(), left=2)])
 
     def _repr_html_(self) -> str:
-        return html_table(f"Cost of {self.url}, {self._rates()}", HEAD, self._cells(), left=2)
+        return html_table(f"Cost of {self.url}: {'; '.join(self._sums())}", HEAD, self._cells(), left=2)
+
+
+def _price(value: float) -> str:
+    """Price of three digits, none of them an exponent."""
+    return np.format_float_positional(float(f"{value:.3g}"), trim="-")

@@ -306,7 +306,15 @@ class ZVStore:
         return chosen if bbox is None else chosen.sel(bbox)
 
     @suggesting
-    def cost(self, *, storage: float = 0.023, put: float = 0.005, get: float = 0.0004, transfer: float = 0.09) -> Cost:
+    def cost(
+        self,
+        *,
+        storage: float = 0.023,
+        put: float = 0.005,
+        get: float = 0.0004,
+        transfer: float = 0.09,
+        currency: str = "USD",
+    ) -> Cost:
         """Count objects and stored bytes by level and family of arrays, from one listing, and price them.
 
         Parameters
@@ -317,11 +325,13 @@ class ZVStore:
             Price of 1000 requests that write, and that read.
         transfer
             Price of 10^9 bytes that leave the store. The defaults are list prices of S3 in dollars; set your own.
+        currency
+            Of the prices, for what is printed.
 
         Returns
         -------
         Cost
-            Prints as a table; ``rows``, ``objects``, ``nbytes``, ``month``, ``write`` and ``read`` are its numbers.
+            Prints sums and a table; ``rows``, ``objects``, ``nbytes``, ``month``, ``write``, ``read`` are its numbers.
 
         Raises
         ------
@@ -330,7 +340,7 @@ class ZVStore:
         SelectionError
             If a price is negative.
         """
-        rates = Rates(storage=storage, put=put, get=get, transfer=transfer)
+        rates = Rates(storage=storage, put=put, get=get, transfer=transfer, currency=currency)
         return Cost(self.url, read_inventory(self._opened.tree, self._opened.generation), rates)
 
     def to_datatree(self) -> xr.DataTree:

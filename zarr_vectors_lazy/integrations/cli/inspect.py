@@ -24,18 +24,18 @@ def register(app: typer.Typer) -> None:
 def info(
     store: given.Store, backend: given.Backend = None, option: given.Options = None, json: given.AsJson = False
 ) -> None:
-    """Tell what a store is: geometry, levels, attributes, where it is occupied. Reads metadata only."""
+    """Tell what a store is. Reads metadata only: geometry, levels, attributes, where it is occupied."""
     found = given.opened(store, backend, option)
     if json:
         print_json(description(found))
         return
     facts = description(found)
     levels = facts.pop("levels")
-    lo, hi = found.bounds
-    facts |= {"bounds": f"{_numbers(lo)} to {_numbers(hi)}"}
-    facts |= {name: _numbers(facts[name]) for name in ("chunk_shape", "bin_shape")}
-    facts |= {"geometry_types": ", ".join(found.geometry_types), "axes": ", ".join(found.axes)}
-    facts |= {"units": ", ".join(unit or "-" for unit in found.units)}
+    units = [f" {unit}" if unit else "" for unit in found.units]
+    along = zip(found.axes, *map(_digits, found.bounds), units, strict=True)
+    facts |= {"bounds": "\n".join(f"{axis}  {lo} to {hi}{unit}" for axis, lo, hi, unit in along)}
+    facts |= {name: _lengths(facts[name], units) for name in ("chunk_shape", "bin_shape")}
+    facts |= {"geometry_types": ", ".join(found.geometry_types), "axes": None, "units": None}
     print_pairs({name.replace("_", " "): value for name, value in facts.items() if value is not None})
     print()
     rows = [
@@ -43,12 +43,12 @@ def info(
             str(level["level"]),
             _count(level["vertices"]),
             f"{level['chunks']:,}",
-            _numbers(level["bin_shape"]),
+            _lengths(level["bin_shape"], units),
             ", ".join(level["attributes"]) or "-",
         ]
         for level in levels
     ]
-    print_table(["level", "vertices", "chunks", "bin shape", "attributes"], rows)
+    print_table(["level", "vertices", "chunks", "bin shape", "attributes"], rows, right=(1, 2))
     if len(found):
         print(f"\n{sketch(found[found.levels[0]])}")
 
@@ -108,7 +108,7 @@ def ls(
     option: given.Options = None,
     json: given.AsJson = False,
 ) -> None:
-    """List the members of a level: arrays with shape and dtype, objects, groups."""
+    """List a level's arrays, with shape and dtype, objects, groups."""
     found = given.opened(store, backend, option).query(level=level)
     members = {name: (array.shape, array.dtype) for name, array in arrays_of(found).items()}
     objects = found.objects
@@ -122,10 +122,10 @@ def ls(
     rows = [
         [name, str(dtype), " x ".join(_count(_known(n)) for n in shape)] for name, (shape, dtype) in members.items()
     ]
-    print_table(["array", "dtype", "shape"], rows, left=2)
+    print_table(["array", "dtype", "shape"], rows, right=(2,))
     print(f"\n{len(objects):,} objects")
     if groups:
-        print_table(["group", "objects"], [[name, f"{count:,}"] for name, count in groups.items()])
+        print_table(["group", "objects"], [[name, f"{count:,}"] for name, count in groups.items()], right=(1,))
 
 
 def arrays_of(level: ZVLevel) -> dict[str, Any]:
@@ -182,5 +182,13 @@ def _count(size: int | None) -> str:
     return "?" if size is None else f"{size:,}"
 
 
-def _numbers(values: Any) -> str:
-    return ", ".join(f"{value:g}" for value in values)
+def _digits(values: Any) -> list[str]:
+    """Numbers with the digits that a map grid needs: 4212345.75, not 4.21235e+06."""
+    return [f"{value:.10g}" for value in values]
+
+
+def _lengths(values: Any, units: list[str]) -> str:
+    """Lengths along the axes, with their unit once where they have one in common."""
+    if len(set(units)) == 1:
+        return ", ".join(_digits(values)) + units[0]
+    return ", ".join(f"{length}{unit}" for length, unit in zip(_digits(values), units, strict=True))

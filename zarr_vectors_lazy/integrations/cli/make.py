@@ -82,7 +82,7 @@ def ingest(
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
-    """Write files of the field as a new store: each of several is an object of its name."""
+    """Write files of the field as a new store. Each of several is an object of its name."""
     *sources, store = files
     if not sources:
         raise SelectionError(f"files and then a store are wanted, found only {store!r}")
@@ -130,7 +130,7 @@ def pyramid(
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
-    """Build coarser levels, each from the one before; an interrupted build goes on where it ended."""
+    """Build coarser levels, each from the one before. An interrupted build goes on where it ended."""
     with given.computing(scheduler, client):
         done = build_pyramid(
             store,
@@ -168,7 +168,7 @@ def rechunk(
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
-    """Write a level of a store as a new one with other chunks and bins."""
+    """Write a level as a new store with other chunks and bins."""
     with given.computing(scheduler, client):
         done = rechunked(
             old,
@@ -202,7 +202,7 @@ def migrate(
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
-    """Write a store of format 0.7 as a new one of format 0.9; the old one stays as it is."""
+    """Write a store of format 0.7 as a new one of format 0.9. The old one stays as it is."""
     with given.computing(scheduler, client):
         counts = migrated(
             old,

@@ -1,6 +1,7 @@
 """What ``zvl`` prints: tables and JSON on standard output, bars on standard error."""
 
 import json
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from zarr_vectors_lazy.errors import printable
 
 
 def console() -> Console:
-    """Standard output; plain, and as wide as it needs, where it is no terminal."""
-    return Console(highlight=False, markup=False, emoji=False, width=None if sys.stdout.isatty() else 10_000)
+    """Standard output; plain where it is no terminal, and then as wide as it needs where COLUMNS does not say."""
+    wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, markup=False, emoji=False, width=10_000 if wide else None)
 
 
 def print_json(value: Any) -> None:
@@ -34,18 +36,17 @@ def _plain(value: Any) -> Any:
 
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
-    """Print names and values, one a line."""
+    """Print names and values, one a line; further lines of a value stand below its first."""
     width = max(map(len, pairs), default=0)
-    out = console()
     for name, value in pairs.items():
-        out.print(printable(f"{name:<{width}}  {value}"))
+        print(printable(f"{name:<{width}}  {value}".replace("\n", f"\n{'':{width}}  ")))
 
 
-def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> None:
-    """Print a table: the first ``left`` columns to the left, the others to the right."""
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int]) -> None:
+    """Print a table, columns ``right`` aligned to the right; what is too wide goes on below, in the last column."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, name in enumerate(head):
-        table.add_column(name, justify="left" if number < left else "right", no_wrap=number < len(head) - 1)
+        table.add_column(name, justify="right" if number in right else "left", no_wrap=number < len(head) - 1)
     for row in rows:
         table.add_row(*map(printable, row))
     console().print(table)

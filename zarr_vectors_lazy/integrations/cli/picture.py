@@ -41,7 +41,7 @@ def plot(
     client: given.Client = None,
     overwrite: Replace = False,
 ) -> None:
-    """Draw a level, or what is selected of it; a level finer than pixels is drawn from a coarser one."""
+    """Draw a level, or what is selected of it. A level finer than pixels is drawn from a coarser one."""
     check_out(out, overwrite)
     part = given.selected(
         given.opened(store, backend, option),

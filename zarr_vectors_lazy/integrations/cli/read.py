@@ -48,7 +48,7 @@ def read(
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
-    """Write a level, or what is selected of it, to a file in the format that its suffix says."""
+    """Write a level, or what is selected of it, to a file. Its suffix says the format."""
     part = given.selected(
         given.opened(store, backend, option),
         level=level,

@@ -30,7 +30,7 @@ def serve(
     backend: given.Backend = None,
     option: given.Options = None,
 ) -> None:
-    """Serve a store's objects over HTTP, byte ranges and other sites allowed, for viewers; Ctrl-C ends it."""
+    """Serve a store's objects over HTTP, for viewers. Byte ranges and other sites are allowed; Ctrl-C ends it."""
     opened = given.opened(store, backend, option)
     run(Server(opened._opened.tree.spec, host=host, port=port, public=public))
 
@@ -43,7 +43,7 @@ def view(
     backend: given.Backend = None,
     option: given.Options = None,
 ) -> None:
-    """Open a page that draws a store level by level; a local store's objects are served too. Ctrl-C ends it."""
+    """Open a page that draws a store level by level. A local store's objects are served too; Ctrl-C ends it."""
     opened = given.opened(store, backend, option)
     if not len(opened):
         raise SelectionError(f"{opened.url} has no levels to draw")

@@ -23,7 +23,11 @@ Example = Annotated[str | None, typer.Argument(metavar="NAME", help="Which; else
 Target = Annotated[
     str | None, typer.Argument(metavar="STORE", help="Path of the copy; else in the user's cache.", show_default=False)
 ]
-Price = Annotated[float, typer.Option(help="Price, in a currency of your own.")]
+StoragePrice = Annotated[float, typer.Option("--storage", metavar="PRICE", help="Of a GB for a month.")]
+PutPrice = Annotated[float, typer.Option("--put", metavar="PRICE", help="Of 1000 requests that write.")]
+GetPrice = Annotated[float, typer.Option("--get", metavar="PRICE", help="Of 1000 requests that read.")]
+OutPrice = Annotated[float, typer.Option("--transfer", metavar="PRICE", help="Of a GB that leaves the store.")]
+Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Of the prices.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def consolidate(store: given.Store, backend: given.Backend = None, option: given.Options = None) -> None:
-    """Write the metadata of all nodes into the root, so that one request opens the store."""
+    """Make one request enough to open a store. The metadata of all nodes are written into the root."""
     tools.consolidate(store, backend=backend, storage_options=given.storage_options(option))
     print(f"{store}: one request opens it now", file=sys.stderr)
 
@@ -41,7 +45,7 @@ def consolidate(store: given.Store, backend: given.Backend = None, option: given
 def index(
     store: given.Store, backend: given.Backend = None, option: given.Options = None, json: given.AsJson = False
 ) -> None:
-    """Count the vertices of every chunk and stamp the counts into the store, so that every open knows them."""
+    """Stamp the vertex count of every chunk into the store. Every open then knows them."""
     counts = tools.index(store, backend=backend, storage_options=given.storage_options(option))
     if json:
         print_json(counts)
@@ -60,7 +64,7 @@ def shard(
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
-    """Put the cells of every array together into shards, in place: fewer objects, the same bytes."""
+    """Put the cells of every array into shards, in place. Fewer objects, the same bytes."""
     if (shape is None) != unpack:
         raise SelectionError("give --shape N, or one number for each axis, or --unpack")
     sizes = None if shape is None else [whole(part) for part in shape.split(",")]
@@ -105,30 +109,32 @@ def validate(
 
 def cost(
     store: given.Store,
-    storage: Price = 0.023,
-    put: Price = 0.005,
-    get: Price = 0.0004,
-    transfer: Price = 0.09,
+    storage: StoragePrice = 0.023,
+    put: PutPrice = 0.005,
+    get: GetPrice = 0.0004,
+    transfer: OutPrice = 0.09,
+    currency: Currency = "USD",
     backend: given.Backend = None,
     option: given.Options = None,
     json: given.AsJson = False,
 ) -> None:
-    """Count objects and bytes, and price them: a GB and month, 1000 puts and gets, a GB transferred."""
-    found = given.opened(store, backend, option).cost(storage=storage, put=put, get=get, transfer=transfer)
+    """Count objects and bytes, and price them. The default prices are list prices of S3."""
+    prices = {"storage": storage, "put": put, "get": get, "transfer": transfer}
+    found = given.opened(store, backend, option).cost(**prices, currency=currency)
     if json:
         totals = {name: getattr(found, name) for name in ("url", "objects", "nbytes", "month", "write", "read")}
-        print_json(totals | {"rows": [asdict(row) for row in found.rows]})
+        print_json(totals | {"currency": currency} | {"rows": [asdict(row) for row in found.rows]})
     else:
         print(found)
 
 
 def cors(service: Service, origin: Origins = None) -> None:
-    """Print the configuration that lets viewers in a browser read a bucket, as JSON for the service's own tool."""
+    """Print the rules that let a browser read a bucket. They are JSON for the service's own tool."""
     print_json(cors_rules(service, origins=origin or ("*",)))  # type: ignore[arg-type]  # it names the services
 
 
 def example(name: Example = None, store: Target = None) -> None:
-    """Copy a small real store that comes with the package, and print where it is; without a name, list them."""
+    """Copy a small store of real data that comes with the package. Without a name, they are listed."""
     if name is None:
         print_pairs(EXAMPLES)
     else:
