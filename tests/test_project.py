@@ -70,7 +70,7 @@ def test_public_names_are_those_of_the_contract():
     names = """
         ZVLevel ZVStore build_pyramid coarsen_level consolidate cors errors example index ingest migrate
         open_store open_zv read_graph read_lines read_mesh read_points read_polylines
-        rechunk shard suggest_chunk_shape testing validate write_graph write_lines
+        rechunk recompress shard suggest_chunk_shape testing validate write_graph write_lines
         write_mesh write_points write_polylines
     """
     assert sorted(zarr_vectors_lazy.__all__) == names.split()

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.api.pyramid import build_pyramid, coarsen_level
     from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
     from zarr_vectors_lazy.api.save.rechunk import rechunk
+    from zarr_vectors_lazy.api.save.recompress import recompress
     from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
     from zarr_vectors_lazy.api.store import ZVStore, open_zv
     from zarr_vectors_lazy.api.tools import consolidate, index, shard
@@ -42,6 +43,7 @@ __all__ = [
     "read_points",
     "read_polylines",
     "rechunk",
+    "recompress",
     "shard",
     "suggest_chunk_shape",
     "testing",
@@ -61,6 +63,7 @@ _MODULES = {
     "api.pyramid": "build_pyramid coarsen_level",
     "api.readers": "read_graph read_lines read_mesh read_points read_polylines",
     "api.save.rechunk": "rechunk",
+    "api.save.recompress": "recompress",
     "api.shapes": "suggest_chunk_shape",
     "api.store": "ZVStore open_zv",
     "api.tools": "consolidate index shard",

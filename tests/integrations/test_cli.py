@@ -330,6 +330,19 @@ def test_a_store_is_sharded_and_unpacked(zvl_run, goldens, tmp_path):
         assert zvl_run("shard", copy, *words)[0] == 2
 
 
+def test_a_store_with_other_codecs(zvl_run, tracts, tmp_path):
+    copy = tmp_path / "copy.zarrvectors"
+    code, _, said = zvl_run("recompress", tracts, copy, "--codec", "none", "--no-checksum", "--shard", "2")
+    assert (code, "cells in" in said) == (0, True)
+    assert zvl.open_store(copy).zarr_group["0/vertices"].shards == (2, 2, 2)
+    code, out, _ = zvl_run("recompress", tracts, copy, "--profile", "viewer", "--overwrite", "--json")
+    assert json.loads(out)["left_out"] == []
+    assert zvl.open_store(copy).zarr_group["0/vertices"].shards is None
+    assert zvl_run("recompress", tracts, copy)[0] == 3
+    assert zvl_run("recompress", tracts, copy, "--shard", "half")[0] == 2
+    assert zvl_run("recompress", tracts, copy, "--codec", "lz4", "--overwrite")[0] == 2
+
+
 def test_a_store_with_other_chunks(zvl_run, cloud, tmp_path):
     new = tmp_path / "new.zarrvectors"
     code, _, said = zvl_run("rechunk", cloud, new, "--chunk-shape", "9000", "--bin-shape", "3000")

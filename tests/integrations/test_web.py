@@ -1,55 +1,29 @@
 """A store over HTTP: objects, byte ranges, other sites, folders, and the rows that the page draws."""
 
-import http.client
 import json
 import os
 import socket
-import threading
 import time
 import urllib.parse
-from contextlib import contextmanager
 from html.parser import HTMLParser
 
 import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from tests.integrations.served import asked, running, serving
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.integrations.web.server import Server, byte_range
+from zarr_vectors_lazy.integrations.web.answers import byte_range
+from zarr_vectors_lazy.integrations.web.server import Server
 from zarr_vectors_lazy.integrations.web.view import view_server
 from zarr_vectors_lazy.storage.resolve import resolve
 
 pytestmark = pytest.mark.emulator
 
 
-@contextmanager
-def running(server):
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.close()
-        thread.join(5)
-
-
-def serving(where, **options):
-    return running(Server(resolve(where), **options))
-
-
 @pytest.fixture
 def ask():
-    def ask(server, path, method="GET", **headers):
-        place = urllib.parse.urlsplit(server.url)
-        connection = http.client.HTTPConnection(place.hostname, place.port, timeout=20)
-        try:
-            connection.request(method, f"{place.path}{path}", headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read(), answer.headers
-        finally:
-            connection.close()
-
-    return ask
+    return asked
 
 
 @pytest.mark.parametrize(

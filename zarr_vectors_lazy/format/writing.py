@@ -16,6 +16,7 @@ from zarr_vectors_lazy.format.dictionary import (
 from zarr_vectors_lazy.format.encoding import MAX_PAYLOAD_NBYTES
 from zarr_vectors_lazy.format.fragments import encode_fragments, encode_tiling
 from zarr_vectors_lazy.format.v09.documents import cells_document, dump, group_document, marked_cells, root_attributes
+from zarr_vectors_lazy.format.v09.layout import GridLayout
 from zarr_vectors_lazy.format.v09.notes import ANY, kept, root_with_notes, with_notes
 from zarr_vectors_lazy.format.v09.placement import MAX_PERMUTED, PlacedLinks, place_links
 from zarr_vectors_lazy.format.v09.reshard import (
@@ -36,6 +37,7 @@ __all__ = [
     "MAX_PAYLOAD_NBYTES",
     "MAX_PERMUTED",
     "MISSING",
+    "GridLayout",
     "PlacedLinks",
     "Resharding",
     "array_form",

@@ -10,7 +10,7 @@ from zarr_vectors_lazy.access.store import OpenStore
 from zarr_vectors_lazy.access.upkeep.consolidate import drop_consolidated, read_nodes, write_consolidated
 from zarr_vectors_lazy.access.upkeep.shard import Sharded, change_array, delete_left_over, pack_cells
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.format.writing import Resharding, is_cell_array, plan_resharding, stale_prefix
+from zarr_vectors_lazy.format.writing import GridLayout, Resharding, is_cell_array, plan_resharding, stale_prefix
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import ChunkCoords
@@ -40,11 +40,11 @@ def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
             continue
         node = tree.node(path)
         assert node is not None
-        change = plan_resharding(node, _shape(shard_shape, len(doc["shape"]), opened.meta.ndim, path))
+        change = plan_resharding(node, shape_of_shards(shard_shape, len(doc["shape"]), opened.meta.ndim, path))
         if change is None:
             done.append(clear(spec, path, stale_prefix(node)))
             continue
-        packed = [pack(spec, change, coords, start) for coords in _runs(change)]
+        packed = [pack(spec, change, coords, start) for coords in shard_runs(change.array.chunks.coords, change.layout)]
         done.append(change_over(spec, node, tree.raw(path), change, packed))
     return delayed(_finish, pure=False)(spec, consolidated, done)
 
@@ -59,7 +59,8 @@ def _finish(spec: StoreSpec, consolidated: bool, done: list[Sharded | int]) -> d
     return {change.path: change.objects for change in done if isinstance(change, Sharded)}
 
 
-def _shape(wanted: tuple[int, ...] | None, rank: int, ndim: int, path: str) -> tuple[int, ...] | None:
+def shape_of_shards(wanted: tuple[int, ...] | None, rank: int, ndim: int, path: str) -> tuple[int, ...] | None:
+    """Cells of a shard along each axis of an array, from one number for all, or one for each axis of positions."""
     if wanted is None:
         return None
     if len(wanted) == 1:
@@ -71,9 +72,8 @@ def _shape(wanted: tuple[int, ...] | None, rank: int, ndim: int, path: str) -> t
     return wanted
 
 
-def _runs(change: Resharding) -> Iterator[ChunkCoords]:
-    """Coordinates of the cells of each task: whole shards, about as many cells as a batch has."""
-    coords, layout = change.array.chunks.coords, change.layout
+def shard_runs(coords: ChunkCoords, layout: GridLayout) -> Iterator[ChunkCoords]:
+    """Coordinates of the cells of each task: whole shards of the layout, about as many cells as a batch has."""
     if not len(coords):
         return
     shape = np.ones(coords.shape[1], np.int64) if layout.shards is None else np.asarray(layout.shards.shape)

@@ -1,13 +1,14 @@
 """Consolidated metadata: every node of a store in its root (Zarr's inline form)."""
 
-import json
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from zarr_vectors_lazy.access.metadata import DOC, MetaTree
 from zarr_vectors_lazy.access.store import reopen
 from zarr_vectors_lazy.errors import FormatError, StoreError, ZVWarning
 from zarr_vectors_lazy.format.base import COMPLETE, Children, Node
+from zarr_vectors_lazy.format.writing import dump
 from zarr_vectors_lazy.requests import Get, Put
 from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.fetch import fetch
@@ -36,7 +37,7 @@ def write_consolidated(spec: StoreSpec) -> int:
         raise StoreError("what cannot be listed cannot be consolidated: do it where the files are", where=tree.url)
     reopen(tree).refuse_deferred()
     nodes = read_nodes(tree)
-    data = _document(root.doc, nodes)
+    data = dump(with_nodes(root.doc, nodes))
     if len(data) > LARGE_NBYTES:
         warnings.warn(
             f"the root of {tree.url} now has {len(data) / 1e6:.0f} MB, which every open reads whole; "
@@ -52,7 +53,7 @@ def write_consolidated(spec: StoreSpec) -> int:
     return len(nodes)
 
 
-def with_consolidated(spec: StoreSpec) -> bytes | None:
+def with_consolidated(spec: StoreSpec) -> Json | None:
     """Root of a store as it would be with consolidated metadata, which nothing is written for.
 
     None where it has some, or cannot have any: where it lies cannot be listed, or levels are still written.
@@ -65,12 +66,13 @@ def with_consolidated(spec: StoreSpec) -> bytes | None:
         reopen(tree).refuse_deferred()
     except FormatError:
         return None
-    return _document(root.doc, read_nodes(tree))
+    return with_nodes(root.doc, read_nodes(tree))
 
 
-def _document(root: Json, nodes: dict[str, Json]) -> bytes:
+def with_nodes(root: Json, nodes: Mapping[str, Json]) -> Json:
+    """Root that carries the documents of all nodes, by path."""
     inline = {"kind": "inline", "must_understand": False, "metadata": nodes, COMPLETE: {"complete": True}}
-    return json.dumps({**root, "consolidated_metadata": inline}, separators=(",", ":")).encode()
+    return {**root, "consolidated_metadata": inline}
 
 
 def read_nodes(tree: MetaTree) -> dict[str, Json]:
@@ -115,7 +117,7 @@ def drop_consolidated(spec: StoreSpec) -> None:
     root = tree.read_root()
     if root.doc.get("consolidated_metadata") is None:
         return
-    data = json.dumps(_bare(root.doc), separators=(",", ":")).encode()
+    data = dump(_bare(root.doc))
     backend = connect(spec)
     (now,) = fetch(backend, [Get(DOC)])
     if now is None or bytes(now) != tree.raw(""):

@@ -1,15 +1,14 @@
 """What goes from a store into a copy of some of its levels besides rows: metadata, headers; and what does not go."""
 
 import itertools
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from zarr_vectors_lazy.access.level import LevelData
 from zarr_vectors_lazy.access.metadata import DOC, MetaTree
 from zarr_vectors_lazy.access.write.session import WriteSession
-from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Found, Node
+from zarr_vectors_lazy.format.recode import stored_keys
 from zarr_vectors_lazy.format.writing import ANY, CURRENT, dump, group_document, kept
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.model.writing import Notes
@@ -21,7 +20,6 @@ from zarr_vectors_lazy.types import Json
 
 HEADERS = "headers"
 BATCH = 64  # objects that are in memory at once
-MAX_OBJECTS = 2**20  # of one array of headers
 ROWS = ("vertices", "vertex_fragments", "vertex_attributes")
 LINKS = ("links", "link_fragments", "link_attributes", "cross_chunk_links", "cross_chunk_link_attributes")
 OBJECTS = ("object_index", "object_attributes", "groups", "group_attributes")
@@ -64,12 +62,19 @@ class Copied:
         if docs:
             docs.setdefault(HEADERS, group_document())
         session.put([Put(f"{path}/{DOC}", data) for path, data in docs.items()])
-        backend = connect(self.source)
         for path, doc in self.documents.items():
-            keys = _object_keys(path, doc)
-            while part := list(itertools.islice(keys, BATCH)):
-                found = zip(part, fetch(backend, [Get(key) for key in part]), strict=True)
-                session.put([Put(key, bytes(data), array=docs[path]) for key, data in found if data is not None])
+            copy_objects(self.source, stored_keys(path, doc, "an array of headers"), docs[path], session)
+
+
+def copy_objects(source: StoreSpec, keys: Iterator[str], array: bytes, session: WriteSession) -> tuple[int, int]:
+    """Put objects of an array, whose document is ``array``, as they are; return how many there are, and their bytes."""
+    backend, objects, nbytes = connect(source), 0, 0
+    while part := list(itertools.islice(keys, BATCH)):
+        found = zip(part, fetch(backend, [Get(key) for key in part]), strict=True)
+        puts = [Put(key, bytes(data), array=array) for key, data in found if data is not None]
+        session.put(puts)
+        objects, nbytes = objects + len(puts), nbytes + sum(len(put.data) for put in puts)
+    return objects, nbytes
 
 
 def copied_headers(headers: Mapping[str, Json], target: StoreSpec) -> Copied | None:
@@ -77,24 +82,6 @@ def copied_headers(headers: Mapping[str, Json], target: StoreSpec) -> Copied | N
     group = {"zarr_format": 3, "node_type": "group"}
     documents = {f"{HEADERS}/{name}": {**group, "attributes": dict(of)} for name, of in headers.items()}
     return Copied(notes=Notes(), source=target, documents=documents) if documents else None
-
-
-def _object_keys(path: str, doc: Json) -> Iterator[str]:
-    """Keys of all objects that a Zarr array may have."""
-    if doc.get("node_type") != "array":
-        return iter(())
-    try:
-        pieces, encoding = doc["chunk_grid"]["configuration"]["chunk_shape"], doc["chunk_key_encoding"]
-        counts = [len(range(0, edge, piece)) for edge, piece in zip(doc["shape"], pieces, strict=True)]
-        plain = encoding["name"] == "v2"
-        separator = str(encoding.get("configuration", {}).get("separator", "." if plain else "/"))
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        raise FormatError("an array of headers has no regular chunk grid", where=path) from error
-    if math.prod(counts) > MAX_OBJECTS:
-        raise FormatError(f"an array of headers has {math.prod(counts)} objects", where=path)
-    indices = itertools.product(*map(range, counts))
-    first = [] if plain else ["c"]
-    return (f"{path}/{separator.join([*first, *map(str, index)]) or '0'}" for index in indices)
 
 
 def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData]) -> Copied:
@@ -113,7 +100,7 @@ def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData
         nodes |= {f"{level}/{path}/{ANY}": said for path, said in _said_of_links(of) if said}
     documents = dict(_below(tree, [HEADERS]))
     for path, doc in documents.items():  # before anything is written
-        _object_keys(path, doc)
+        stored_keys(path, doc, "an array of headers")
     return Copied(notes=Notes(root=store.attributes, nodes=nodes), source=tree.spec, documents=documents)
 
 

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from zarr_vectors_lazy.model.arrays import float64_holds
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 
+Profile: TypeAlias = Literal["viewer"] | None
 AXES = ("x", "y", "z", "w")
 MAX_BINS = 2**23  # of a chunk: an index of 128 MiB
 MAX_NAME = 200
@@ -161,14 +162,17 @@ def check_json(value: Any, name: str) -> None:
         raise SelectionError(f"{name} must be what JSON can hold: {error}") from error
 
 
-def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int) -> Encoding:
-    """How cells are stored.
+def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int, profile: Any = None) -> Encoding:
+    """How cells are stored; ``profile="viewer"``: raw, an object each.
 
     Raises
     ------
     SelectionError
-        If the compressor is unknown, or the shard shape is no whole number of chunks.
+        If the compressor or the profile is unknown, the shard shape is no whole number of chunks, or the profile is
+        given beside what it excludes.
     """
+    if profile not in ("viewer", None):
+        raise SelectionError(f"profile must be 'viewer' or None, found {profile!r}")
     if compressor not in ("zstd", "blosc", None):
         raise SelectionError(f"compressor must be 'zstd', 'blosc' or None, found {compressor!r}")
     if shard_shape is not None:
@@ -180,7 +184,13 @@ def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int) 
             raise SelectionError(f"shard_shape {shard_shape} makes shards of an absurd number of chunks")
     if not isinstance(checksum, bool | np.bool_):
         raise SelectionError(f"checksum must be True or False, found {checksum!r}")
-    return Encoding(compressor=compressor, checksum=bool(checksum), shard_shape=shard_shape)
+    if profile is None:
+        return Encoding(compressor=compressor, checksum=bool(checksum), shard_shape=shard_shape)
+    if compressor == "blosc" or shard_shape is not None:
+        raise SelectionError(
+            "profile='viewer' writes raw cells, an object each: no compressor, no shard_shape beside it"
+        )
+    return Encoding(compressor=None, checksum=False)
 
 
 def check_progress(progress: bool) -> None:

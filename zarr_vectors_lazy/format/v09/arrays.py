@@ -94,7 +94,7 @@ def parse_layout(node: Found, origin: tuple[int, ...]) -> GridLayout:
     shards: Shards | None = None
     if plain and [codec["name"] for codec in codecs] == ["sharding_indexed"]:
         configuration = codecs[0]["configuration"]
-        shards = _parse_shards(configuration, chunk_shape, node.path)
+        shards = parse_shards(configuration, chunk_shape, node.path)
         inner = parse_codecs(configuration.get("codecs"), node.path)
         pipeline = parse_pipeline(inner, "vlen-bytes") if shards else None
         codecs = [*codecs, *inner]
@@ -107,7 +107,8 @@ def parse_layout(node: Found, origin: tuple[int, ...]) -> GridLayout:
     return GridLayout(path=node.path, origin=origin, separator=separator, pipeline=pipeline, shards=shards)
 
 
-def _parse_shards(configuration: Json, shard_shape: tuple[int, ...], where: str) -> Shards | None:
+def parse_shards(configuration: Json, shard_shape: tuple[int, ...], where: str) -> Shards | None:
+    """Shards of so many cells along each axis; None where their index is none that is read here."""
     if math.prod(shard_shape) > MAX_SHARD_CELLS:
         raise FormatError(f"chunk_grid {list(shard_shape)} makes shards of absurd size", where=where)
     index = parse_codecs(configuration.get("index_codecs"), where)

@@ -20,7 +20,7 @@ EXITS = "Exits: 0 done, 1 the store is not as it should be, 2 wrong arguments, 3
 WORDS = {  # by module, in the order of the help; only the module of the word that is given is imported
     "inspect": ("info", "ls", "explain"),
     "read": ("read",),
-    "make": ("ingest", "pyramid", "rechunk", "migrate"),
+    "make": ("ingest", "pyramid", "rechunk", "recompress", "migrate"),
     "tools": ("validate", "cost", "cors", "index", "consolidate", "shard", "example"),
     "picture": ("plot",),
     "server": ("serve", "view"),

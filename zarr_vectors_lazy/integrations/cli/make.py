@@ -1,14 +1,16 @@
-"""``zvl ingest``, ``pyramid`` and ``migrate``: words that write stores."""
+"""``zvl ingest``, ``pyramid``, ``rechunk``, ``recompress`` and ``migrate``: words that write stores."""
 
 import sys
 from typing import Annotated, Any
 
 import typer
+from dask.utils import format_bytes
 
 from zarr_vectors_lazy.api.files import ingest as ingested
 from zarr_vectors_lazy.api.migrate import migrate as migrated
 from zarr_vectors_lazy.api.pyramid import build_pyramid
 from zarr_vectors_lazy.api.save.rechunk import rechunk as rechunked
+from zarr_vectors_lazy.api.save.recompress import recompress as recompressed
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.files.formats import suffixes
 from zarr_vectors_lazy.integrations.cli import options as given
@@ -53,13 +55,17 @@ Links = Annotated[
 ]
 Depth = Annotated[int, typer.Option(help="Levels that links reach across; -1 for all.")]
 Method = Annotated[str, typer.Option(help="aggregate, or reference: as the reference package does it.")]
+Codec = Annotated[str, typer.Option("--codec", metavar="CODEC", help="zstd, blosc or none.")]
+NoChecksum = Annotated[bool, typer.Option("--no-checksum", help="No crc32c behind each cell.")]
+Shards = Annotated[str | None, typer.Option("--shard", metavar="N,N,N", help="Chunks in a shard; by default none.")]
+Profiles = Annotated[str | None, typer.Option("--profile", help="viewer: no codec, no checksum, no shards.")]
 Levels = Annotated[bool, typer.Option("--pyramid", help="Build the coarser levels anew, as those of OLD are.")]
 Anew = Annotated[bool, typer.Option("--overwrite", help="Replace levels that are there.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the words."""
-    for word in (ingest, pyramid, rechunk, migrate):
+    for word in (ingest, pyramid, rechunk, recompress, migrate):
         app.command(word.__name__)(word)
 
 
@@ -190,6 +196,41 @@ def rechunk(
         built = f"; {done['pyramid']['levels_created']} levels built" if "pyramid" in done else ""
         said = left if done["levels_left_out"] else built
         print(f"{store}: {done['chunk_count']:,} chunks{said}", file=sys.stderr)
+
+
+def recompress(
+    old: Source,
+    store: New,
+    codec: Codec = "zstd",
+    no_checksum: NoChecksum = False,
+    shard: Shards = None,
+    profile: Profiles = None,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Copy a store cell by cell with another codec, in shards or out of them; what is in cells stays as it is."""
+    with given.computing(scheduler, client):
+        done = recompressed(
+            old,
+            store,
+            compressor=None if codec == "none" else codec,  # type: ignore[arg-type]  # it names what there is
+            checksum=not no_checksum,
+            shard_shape=given.shard_shape(shard, "--shard"),
+            profile=profile,  # type: ignore[arg-type]
+            mode="w" if overwrite else "w-",
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    given.say_left_out(done["left_out"])
+    if json:
+        print_json(done)
+    else:
+        sizes = f"{format_bytes(done['source_nbytes'])} are {format_bytes(done['nbytes'])} now"
+        print(f"{store}: {done['cell_count']:,} cells in {done['object_count']:,} objects, {sizes}", file=sys.stderr)
 
 
 def migrate(

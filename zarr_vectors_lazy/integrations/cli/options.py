@@ -55,6 +55,16 @@ def opened(store: str, backend: str | None, options: Sequence[str] | None, chunk
     return open_zv(store, backend=backend, storage_options=storage_options(options), chunks=chunks)
 
 
+def shard_shape(text: str | None, name: str) -> int | list[int] | None:
+    """Chunks of a shard, of ``"4"`` or ``"4,4,1"``."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise SelectionError(f"{name} is whole numbers, found {text!r}")
+    return int(parts[0]) if len(parts) == 1 else list(map(int, parts))
+
+
 def storage_options(options: Sequence[str] | None) -> dict[str, Any]:
     """Mapping of ``KEY=VALUE``; a value that is JSON (true, 3, {...}) is taken as such."""
     found: dict[str, Any] = {}

@@ -12,7 +12,8 @@ from zarr_vectors_lazy.api.level import ZVLevel
 from zarr_vectors_lazy.api.store import ZVStore
 from zarr_vectors_lazy.convert.plot import outlines
 from zarr_vectors_lazy.errors import NotFoundError, ZVError
-from zarr_vectors_lazy.integrations.web.server import Answer, Server
+from zarr_vectors_lazy.integrations.web.answers import Answer
+from zarr_vectors_lazy.integrations.web.server import Server
 
 MOST_VERTICES = 3_000_000
 PREFIX = "view/"
