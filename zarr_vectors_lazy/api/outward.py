@@ -11,13 +11,13 @@ from zarr_vectors_lazy.api.files import write_file
 from zarr_vectors_lazy.api.keywords import suggesting
 from zarr_vectors_lazy.api.objects import is_whole
 from zarr_vectors_lazy.convert.dataframe import dataframe
-from zarr_vectors_lazy.convert.neuroglancer import view_in_neuroglancer
 from zarr_vectors_lazy.convert.plot import fitting, panels_of, plot_view
 from zarr_vectors_lazy.convert.xarray import level_dataset
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.graph.narrow import select_region
 from zarr_vectors_lazy.graph.parts import delayed_parts, iterate_chunks
 from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.integrations.web.precomputed import open_viewer
 
 if TYPE_CHECKING:
     import dask.dataframe as dd
@@ -205,18 +205,18 @@ class Outward:
 
     @suggesting
     def view(self) -> Any:
-        """Open the points, or the lines that join vertices, in Neuroglancer: a `neuroglancer.Viewer`, shown by its URL.
+        """Open what is selected in Neuroglancer: a `neuroglancer.Viewer`, shown by its URL.
 
-        They are in world coordinates, as `ZVStore.to_world` gives them.
+        Points, lines, skeletons and meshes are read when the viewer asks for them, cell by cell and object by object,
+        from a server in this process; of any size. They are in world coordinates and units, as `ZVStore.to_world`
+        gives them; lengths of a unit that is none, or not known, are taken as nanometres.
 
         Raises
         ------
-        SelectionError
-            If there are more than 200,000 of them.
         ImportError
             If Neuroglancer's package is not installed.
         """
-        return view_in_neuroglancer(self._view)
+        return open_viewer(self._view)
 
     def _coarser(self) -> list[LevelView]:
         views = [self._store[index]._view for index in self._store.levels if index > self._view.data.meta.index]

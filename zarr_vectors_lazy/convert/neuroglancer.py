@@ -1,75 +1,60 @@
-"""Levels in Neuroglancer, through its Python package."""
+"""What Neuroglancer is told to show of a level, its sources being served somewhere."""
 
-import importlib
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping
 from typing import Any
+from urllib.parse import quote
 
-from zarr_vectors_lazy.convert.plot import read_drawing
-from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.graph.view import LevelView
-from zarr_vectors_lazy.model.world import metres
+from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 
-MOST_SHAPES = 200_000
-SECONDS = ("s", "second", "seconds")
-SHADER = """
-void main() {
-  setColor(vec3(0.55, 0.78, 1.0));
-  setPointMarkerSize(3.0);
-  setPointMarkerBorderWidth(0.0);
-  setEndpointMarkerSize(0.0);
-  setEndpointMarkerBorderWidth(0.0);
+FOLDER = "precomputed"  # of a server
+CLIENT = "https://neuroglancer-demo.appspot.com/"
+MOST_SEGMENTS = 100  # that are shown to begin with, of what shows nothing else
+MOST_VERTICES = 1_000_000  # of a level that is shown to begin with, if there is such
+SHADERS = {
+    "points": "void main() {\n  setColor(defaultColor());\n  setPointMarkerSize(3.0);\n"
+    "  setPointMarkerBorderWidth(0.0);\n}\n",
+    "lines": "void main() {\n  setColor(defaultColor());\n  setLineWidth(1.0);\n  setEndpointMarkerSize(0.0);\n"
+    "  setEndpointMarkerBorderWidth(0.0);\n}\n",
 }
-"""
+SPACING = 0.1  # pixels: what was fetched is drawn
+COLOURS = {"points": "#8cc7ff", "lines": "#ffc04c"}
 
 
-def view_in_neuroglancer(view: LevelView) -> Any:
-    """Viewer with the points of a view, or with the lines that join its vertices.
-
-    Raises
-    ------
-    SelectionError
-        If there are more than a viewer takes.
-    ImportError
-        If Neuroglancer's package is not installed.
-    """
-    try:
-        neuroglancer = importlib.import_module("neuroglancer")
-    except ImportError as error:
-        raise ImportError("view() needs Neuroglancer: pip install 'zarr-vectors-lazy[view]'") from error
-    drawing = read_drawing(view, None)
-    positions, segments = drawing.positions, drawing.segments
-    shapes = len(segments) or len(positions)
-    if shapes > MOST_SHAPES:
-        raise SelectionError(f"{shapes:,} shapes are too many for a viewer: select a box, or take a coarser level")
-    _, names, units = view.data.store.world.shown
-    space = coordinate_space(neuroglancer, names, units)
-    if len(segments):
-        ends = positions[segments].tolist()
-        marks = [neuroglancer.LineAnnotation(id=str(i), point_a=a, point_b=b) for i, (a, b) in enumerate(ends)]
-    else:
-        marks = [neuroglancer.PointAnnotation(id=str(i), point=point) for i, point in enumerate(positions.tolist())]
-    viewer = neuroglancer.Viewer()
-    with viewer.txn() as state:
-        state.dimensions = space
-        state.layers[f"level {view.data.meta.index}"] = neuroglancer.LocalAnnotationLayer(
-            space, annotations=marks, shader=SHADER
-        )
-        state.layout = "3d" if positions.shape[1] > 2 else "xy"
-        state.show_slices = False
-        if len(positions):
-            lo, hi = positions.min(axis=0), positions.max(axis=0)
-            state.position = ((lo + hi) / 2).tolist()
-            state.projection_scale = float((hi - lo).max() * 1.3) or 1.0
-    return viewer
+def source_url(url: str, level: int, kind: str) -> str:
+    """What Neuroglancer calls a source of a level, of a store that is served at ``url``."""
+    return f"precomputed://{url}/{FOLDER}/{level}/{kind}"
 
 
-def coordinate_space(neuroglancer: Any, axes: Sequence[str], units: Sequence[str | None]) -> Any:
-    """Neuroglancer's space of the store's axes; units that it does not know are left out."""
-    lengths = [metres(unit) for unit in units]
-    known = [
-        ("m", float(length)) if length else ("s" if unit in SECONDS else "", 1.0)
-        for unit, length in zip(units, lengths, strict=True)
-    ]
-    return neuroglancer.CoordinateSpace(
-        names=list(axes), units=[unit for unit, _ in known], scales=[scale for _, scale in known]
-    )
+def shown_level(levels: Mapping[int, PrecomputedLevel]) -> PrecomputedLevel | None:
+    """Finest level that a viewer shows quickly, else the coarsest; None of none."""
+    every = [levels[index] for index in sorted(levels)]
+    light = (level for level in every if (level.data.meta.vertex_count or 0) <= MOST_VERTICES)
+    return next(light, every[-1] if every else None)
+
+
+def viewer_state(level: PrecomputedLevel, url: str) -> dict[str, Any]:
+    """State of a viewer that shows a level: what it draws of it, seen whole."""
+    lo, hi = level.seen
+    return {
+        "dimensions": {name: list(scale) for name, scale in level.dimensions.items()},
+        "position": ((lo + hi) / 2).tolist(),
+        "projectionScale": float((hi - lo)[:3].max() * 1.3) or 1.0,
+        "layers": [_layer(level, url, kind) for kind in level.kinds if kind != "points" or level.kinds[0] == "points"],
+        "layout": "3d" if len(lo) > 2 else "xy",
+        "showSlices": False,
+    }
+
+
+def _layer(level: PrecomputedLevel, url: str, kind: str) -> dict[str, Any]:
+    layer: dict[str, Any] = {"name": f"{kind} of level {level.index}", "source": source_url(url, level.index, kind)}
+    if kind in SHADERS:
+        layer |= {"annotationColor": COLOURS[kind], "projectionAnnotationSpacing": SPACING}
+        return {**layer, "type": "annotation", "shader": SHADERS[kind]}
+    chosen = level.segments[1][:MOST_SEGMENTS].tolist() if level.kinds[0] == kind else []
+    return {**layer, "type": "segmentation", "segments": list(map(str, chosen))}
+
+
+def state_link(level: PrecomputedLevel, url: str) -> str:
+    """Link that opens the public viewer on a level."""
+    return f"{CLIENT}#!{quote(json.dumps(viewer_state(level, url), separators=(',', ':')))}"

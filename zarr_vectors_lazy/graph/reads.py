@@ -245,7 +245,7 @@ class ReadLayer(WantedLayer):
         for member, chunks in batch.items():
             digest.update(f"{member} {len(chunks)} ".encode() + chunks.astype("<i8").tobytes())
         members, coords = self.reads.members, self.reads.coords
-        wants = tuple(_want(member, members[member], coords, chunks) for member, chunks in batch.items())
+        wants = tuple(wanted_cells(member, members[member], coords, chunks) for member, chunks in batch.items())
         return UnfusedTask((f"{self.name}-batch", digest.hexdigest()), read_batch, self.reads.source, wants)
 
     def _numbers(self, cut: Cut, members: tuple[str, ...]) -> tuple[tuple[str, ...], IntArray]:
@@ -266,7 +266,8 @@ class ReadLayer(WantedLayer):
         return next(whole, member)
 
 
-def _want(name: str, member: Member, coords: ChunkCoords, chunks: IntArray) -> Wanted:
+def wanted_cells(name: str, member: Member, coords: ChunkCoords, chunks: IntArray) -> Wanted:
+    """Cells of some chunks, by their numbers among ``coords``, as `read_batch` fetches them."""
     return Wanted(
         member=name,
         spec=member.spec,

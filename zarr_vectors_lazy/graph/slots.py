@@ -38,7 +38,9 @@ def on_cluster() -> bool:
 
 def _client() -> Any:
     distributed = sys.modules.get("distributed")
-    if distributed is None:
+    if distributed is None or not hasattr(
+        distributed, "default_client"
+    ):  # not imported, or another thread is just importing it
         return None
     try:
         return distributed.default_client()

@@ -2,12 +2,16 @@
 
 import sys
 import webbrowser
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
+from zarr_vectors_lazy.convert.neuroglancer import FOLDER, shown_level, source_url, state_link
+from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.integrations.cli import options as given
+from zarr_vectors_lazy.integrations.web.precomputed import Precomputed
 from zarr_vectors_lazy.integrations.web.server import Server
 from zarr_vectors_lazy.integrations.web.view import view_server
 
@@ -30,9 +34,29 @@ def serve(
     backend: given.Backend = None,
     option: given.Options = None,
 ) -> None:
-    """Serve a store's objects over HTTP, for viewers. Byte ranges and other sites are allowed; Ctrl-C ends it."""
+    """Serve a store over HTTP, for viewers: its objects, and what Neuroglancer draws of it; Ctrl-C ends it."""
     opened = given.opened(store, backend, option)
-    run(Server(opened._opened.tree.spec, host=host, port=port, public=public))
+    levels = {level.index: PrecomputedLevel(level._view) for level in opened}
+    views = {FOLDER: Precomputed(levels)}
+    server = Server(opened._opened.tree.spec, host=host, port=port, public=public, views=views)
+    print(server.url, flush=True)
+    say_links(levels, server.url)
+    server.serve_forever()
+    print("stopped", file=sys.stderr)
+
+
+def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
+    """Print what Neuroglancer is given: a link that shows a level, and the sources of every level."""
+    shown = shown_level(levels)
+    if shown is None:
+        return
+    print(f"\nNeuroglancer, level {shown.index}: {state_link(shown, url)}")
+    for index, level in levels.items():
+        for kind in level.kinds:
+            print(f"level {index}, {kind}: {source_url(url, index, kind)}")
+    if shown.unitless:
+        print("the store states no unit of length: 1 is shown as 1 nm", file=sys.stderr)
+    sys.stdout.flush()
 
 
 def view(

@@ -1,16 +1,16 @@
 """A store's objects over HTTP, for viewers: byte ranges, folders, consolidated metadata, behind a token in the path.
 
 The server is waitress: slow clients cost no thread, and are given up after a while. Objects may be read by pages of
-other sites, which viewers are; what `extra` answers may not. What is in ``VIEWS`` is seen below a path of its own.
+other sites, which viewers are; what `extra` answers may not. Each of `views` is seen below a path of its own.
 """
 
 import hmac
 import logging
 import secrets
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -36,8 +36,6 @@ EXPOSED = "Accept-Ranges, Content-Length, Content-Range, ETag"
 PIECE = 2**18
 LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 Start: TypeAlias = Callable[[str, list[tuple[str, str]]], Any]
-VIEWS: dict[str, Callable[[StoreSpec, Objects], Objects]] = {"raw": Raw}
-"""What is served besides the objects as they are, by the first part of the path."""
 
 
 @dataclass
@@ -54,17 +52,20 @@ class StoreApp:
         Asked first, with the path behind the token; None where it does not answer. Other sites' pages get nothing then.
     hosts
         Names by which the server may be called then; empty: any.
+    views
+        What is served besides the objects as they are, and as they would be if they were raw, by first part of a path.
     """
 
     spec: StoreSpec
     token: str = ""
     extra: Callable[[str], Answer | None] | None = None
     hosts: frozenset[str] = frozenset()
+    views: Mapping[str, Objects] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         local = self.spec.backend == "local"
         self.objects: Objects = Folder(Path(self.spec.url)) if local else Bucket(self.spec)
-        self.views = {name: view(self.spec, self.objects) for name, view in VIEWS.items()}
+        self.views = {"raw": Raw(self.spec, self.objects), **self.views}
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
         """Answer a request."""
@@ -143,7 +144,7 @@ class Server:
         Where it listens; port 0 takes a free one.
     public
         Answer without a token in the path.
-    extra
+    extra, views
         As for `StoreApp`.
 
     Raises
@@ -160,6 +161,7 @@ class Server:
         port: int = 0,
         public: bool = False,
         extra: Callable[[str], Answer | None] | None = None,
+        views: Mapping[str, Objects] | None = None,
     ) -> None:
         try:
             import waitress  # noqa: PLC0415  optional
@@ -168,7 +170,7 @@ class Server:
         shown = f"[{host}]" if ":" in host else host
         hosts = LOCAL_NAMES | {shown} if shown in LOCAL_NAMES else frozenset()
         token = "" if public else secrets.token_urlsafe(12)
-        app = StoreApp(spec, token, extra, hosts)
+        app = StoreApp(spec, token, extra, hosts, views or {})
         limits = {"threads": 8, "channel_timeout": 30, "cleanup_interval": 5, "max_request_body_size": 2**16}
         # A client of ours has some hundred requests in flight, and keeps its connections: at waitress's limit of 100
         # it would wait for its own to be given up.

@@ -1,0 +1,504 @@
+"""Neuroglancer's precomputed formats: arrays to bytes and documents, no I/O.
+
+Annotations (v1), skeletons, legacy meshes, segment properties, and the shards of all of them; little-endian throughout.
+"""
+
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.kernels.hashing import hash_ids
+from zarr_vectors_lazy.model.objects import ranges
+from zarr_vectors_lazy.types import Floats, IntArray
+
+Kind: TypeAlias = Literal["point", "line", "polyline"]
+Array: TypeAlias = np.ndarray[Any, Any]
+SMALL = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32")
+WORDS = re.compile(
+    "attribute|bool|break|const|continue|discard|do|double|else|false|float|for|if|in|inout|int|invariant|lowp|mat[234]|"
+    "mediump|out|precision|return|sampler2d|struct|tangent|true|uint|uniform|varying|vec[234]|void|while"
+)
+"""Words of the shader's language, which no property may be called, and ``tangent``."""
+MOST_TAGS = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Property:
+    """A property of annotations, or a vertex attribute of skeletons.
+
+    Parameters
+    ----------
+    id
+        Name in the viewer, see `property_ids`.
+    dtype
+        One of `SMALL`.
+    name
+        What it is called in the store, the viewer's description.
+    labels
+        Names of the values 0, 1, ...; empty where there are none.
+    components
+        Numbers of each vertex of a skeleton.
+    """
+
+    id: str
+    dtype: np.dtype[Any]
+    name: str = ""
+    labels: tuple[str, ...] = ()
+    components: int = 1
+
+    def annotation(self) -> dict[str, Any]:
+        """Its entry in the ``info`` of annotations."""
+        out: dict[str, Any] = {"id": self.id, "type": self.dtype.name, "description": self.name}
+        return out | (
+            {"enum_values": list(range(len(self.labels))), "enum_labels": list(self.labels)} if self.labels else {}
+        )
+
+    def attribute(self) -> dict[str, Any]:
+        """Its entry in the ``info`` of skeletons."""
+        return {"id": self.id, "data_type": self.dtype.name, "num_components": self.components}
+
+
+def small_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """Dtype in which the viewer takes values; float32 for those of 64 bits; None for what are no numbers."""
+    if dtype.kind == "b":
+        return np.dtype("u1")
+    if dtype.kind not in "iuf":
+        return None
+    found = dtype.newbyteorder("=")
+    return found.newbyteorder("<") if found.name in SMALL else np.dtype("<f4")
+
+
+def property_ids(names: Sequence[str]) -> list[str]:
+    """Names that shaders can call, ``^[a-z][a-zA-Z0-9_]*$``, each different."""
+    out: list[str] = []
+    for name in names:
+        plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
+        plain = plain[:1].lower() + plain[1:]
+        if not plain[:1].islower() or WORDS.fullmatch(plain):
+            plain = f"p_{plain}"
+        number = 1
+        while (found := plain if number == 1 else f"{plain}_{number}") in out:
+            number += 1
+        out.append(found)
+    return out
+
+
+def dump(document: Mapping[str, Any]) -> bytes:
+    """Bytes of a document."""
+    return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
+
+
+# ---- annotations
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Grid:
+    """A level of a spatial index.
+
+    Parameters
+    ----------
+    key
+        Its folder.
+    shape
+        (D,) cells along each axis.
+    size
+        (D,) edge lengths of a cell.
+    limit
+        Most annotations of a cell, about.
+    sharding
+        How its cells are put into shards, or None.
+    """
+
+    key: str
+    shape: tuple[int, ...]
+    size: Floats
+    limit: int
+    sharding: "Sharding | None" = None
+
+    def info(self) -> dict[str, Any]:
+        """Its entry in the ``info``."""
+        out = {"key": self.key, "grid_shape": list(self.shape), "chunk_size": self.size.tolist(), "limit": self.limit}
+        return out if self.sharding is None else out | {"sharding": self.sharding.info()}
+
+    def cells(self, positions: Floats, lower: Floats) -> IntArray:
+        """(N, D) cell of each of (N, D) positions; what lies outside belongs to the nearest."""
+        at = np.floor((positions - lower) / self.size)
+        found: IntArray = np.clip(np.nan_to_num(at), 0, np.asarray(self.shape) - 1).astype(np.int64)
+        return found
+
+    def morton(self, cells: IntArray) -> IntArray:
+        """Compressed Morton codes of cells, (n, D), by which shards know them: the bits of all axes by turns."""
+        bits = [max(n - 1, 0).bit_length() for n in self.shape]
+        if sum(bits) > 63:
+            raise SelectionError(f"a grid of {self.shape} cells is too large for shards")
+        out, place = np.zeros(len(cells), np.int64), 0
+        for bit in range(max(bits, default=0)):
+            for axis, wide in enumerate(bits):
+                if bit < wide:
+                    out |= ((cells[:, axis] >> bit) & 1) << place
+                    place += 1
+        return out
+
+
+def cell_key(cell: Sequence[int]) -> str:
+    """Name of a cell's file."""
+    return "_".join(map(str, cell))
+
+
+def annotation_info(
+    kind: Kind,
+    dimensions: Mapping[str, tuple[float, str]],
+    bounds: tuple[Floats, Floats],
+    grids: Sequence[Grid],
+    *,
+    properties: Sequence[Property] = (),
+    relationships: Sequence[str] = (),
+    by_id: "Sharding | None" = None,
+) -> dict[str, Any]:
+    """Document ``info`` of annotations.
+
+    Parameters
+    ----------
+    dimensions
+        Scale and unit of each axis.
+    bounds
+        (lo, hi): the grids reach from one to the other.
+    grids
+        Levels of the spatial index, the coarsest first: what they hold adds up.
+    properties
+        In the order of `packing_order`.
+    relationships
+        Names; the index of each is a folder of the same name.
+    by_id
+        How single annotations are put into shards, or None.
+    """
+    lower, upper = bounds
+    return {
+        "@type": "neuroglancer_annotations_v1",
+        "dimensions": {name: list(scale) for name, scale in dimensions.items()},
+        "lower_bound": lower.tolist(),
+        "upper_bound": upper.tolist(),
+        "annotation_type": kind,
+        "properties": [each.annotation() for each in properties],
+        "relationships": [{"id": name, "key": name} for name in relationships],
+        "by_id": {"key": "by_id"} | ({} if by_id is None else {"sharding": by_id.info()}),
+        "spatial": [grid.info() for grid in grids],
+    }
+
+
+def packing_order(properties: Sequence[Property]) -> list[Property]:
+    """Properties as records have them: those of four bytes first, then of two, then of one."""
+    return sorted(properties, key=lambda each: -each.dtype.itemsize)
+
+
+def pack_properties(values: Sequence[Array], count: int) -> Array:
+    """(N, w) uint32 words: the properties of N annotations, in the order of `packing_order`, padded."""
+    size = sum(each.dtype.itemsize for each in values)
+    words = -(-size // 4)
+    out = np.zeros((count, 4 * words), np.uint8)
+    at = 0
+    for each in values:
+        width = each.dtype.itemsize
+        out[:, at : at + width] = (
+            np.ascontiguousarray(each.astype(each.dtype.newbyteorder("<"))).view(np.uint8).reshape(count, width)
+        )
+        at += width
+    return out.view("<u4")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Annotations:
+    """Encoded annotations, one after another.
+
+    Parameters
+    ----------
+    words
+        Records, as uint32.
+    offsets
+        (N + 1,) words of annotation k are ``offsets[k]:offsets[k + 1]``.
+    ids
+        (N,) int64, not negative.
+    width
+        Words of each, where all have as many; else 0.
+    """
+
+    words: Array
+    offsets: IntArray
+    ids: IntArray
+    width: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, rows: IntArray) -> "Annotations":
+        """Some of them, in the order given."""
+        if self.width:
+            words = self.words.reshape(-1, self.width)[rows].reshape(-1)
+            return Annotations(words, np.arange(len(rows) + 1) * self.width, self.ids[rows], self.width)
+        counts = np.diff(self.offsets)[rows]
+        words = self.words[ranges(self.offsets[:-1][rows], counts)]
+        return Annotations(words, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), self.ids[rows])
+
+    def cell(self) -> bytes:
+        """Bytes of a cell: how many, the records, the ids."""
+        return struct.pack("<Q", len(self)) + self.words.tobytes() + self.ids.astype("<u8").tobytes()
+
+    def shuffled(self, seed: int) -> "Annotations":
+        """Return the same in random order: the viewer draws the first ones where it is not to draw all."""
+        return self.take(np.random.default_rng(seed).permutation(len(self)))
+
+    def single(self, row: int, related: Sequence[Sequence[int]] = ()) -> bytes:
+        """Bytes of one annotation by itself, and of the segments that it belongs to, a list a relationship."""
+        parts = [self.words[self.offsets[row] : self.offsets[row + 1]].tobytes()]
+        parts += [struct.pack("<I", len(ids)) + np.asarray(ids, "<u8").tobytes() for ids in related]
+        return b"".join(parts)
+
+
+def encode_shapes(coordinates: Floats, ids: IntArray, properties: Sequence[Array] = ()) -> Annotations:
+    """Encode points, (N, D), or lines, (N, 2 D): both ends.
+
+    Parameters
+    ----------
+    properties
+        (N,) values of each, of a dtype of `SMALL`, in the order of `packing_order`.
+    """
+    count = len(ids)
+    geometry = np.ascontiguousarray(coordinates, "<f4").view("<u4").reshape(count, coordinates.shape[1])
+    words = np.concatenate([geometry, pack_properties(properties, count)], axis=1)
+    width = words.shape[1]
+    return Annotations(words.reshape(-1), np.arange(count + 1) * width, ids, width)
+
+
+def encode_polylines(
+    positions: Floats, counts: IntArray, ids: IntArray, properties: Sequence[Array] = ()
+) -> Annotations:
+    """Encode polylines, of which ``positions``, (M, D), has so many vertices each, (N,), one polyline after another."""
+    rank, packed = positions.shape[1], pack_properties(properties, len(ids))
+    points = np.ascontiguousarray(positions, "<f4").view("<u4").reshape(-1)
+    sizes = 1 + counts * rank + packed.shape[1]
+    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+    out = np.empty(int(offsets[-1]), "<u4")
+    out[offsets[:-1]] = counts
+    out[ranges(offsets[:-1] + 1, counts * rank)] = points
+    if packed.shape[1]:
+        out[(offsets[1:, None] - packed.shape[1] + np.arange(packed.shape[1]))] = packed
+    return Annotations(out, offsets, ids)
+
+
+def decode_ids(cell: bytes) -> IntArray:
+    """(N,) ids of the annotations of a cell."""
+    (count,) = struct.unpack_from("<Q", cell)
+    return np.frombuffer(cell, "<u8", count, len(cell) - 8 * count).astype(np.int64)
+
+
+# ---- skeletons, meshes, properties of segments
+
+
+def skeleton_info(
+    scales: Sequence[float], properties: Sequence[Property], sharding: "Sharding | None" = None, described: bool = True
+) -> dict[str, Any]:
+    """Document ``info`` of skeletons; nanometres in a unit of each of three axes."""
+    out: dict[str, Any] = {
+        "@type": "neuroglancer_skeletons",
+        "transform": [*(scales[0], 0, 0, 0), *(0, scales[1], 0, 0), *(0, 0, scales[2], 0)],
+        "vertex_attributes": [each.attribute() for each in properties],
+    }
+    out |= {"segment_properties": "props"} if described else {}
+    return out if sharding is None else out | {"sharding": sharding.info()}
+
+
+def encode_skeleton(positions: Floats, edges: IntArray, attributes: Sequence[Array] = ()) -> bytes:
+    """Encode (N, 3) positions, (E, 2) rows, and of each attribute (N,) or (N, C) values."""
+    head = np.array([len(positions), len(edges)], "<u4").tobytes()
+    parts = [head, np.asarray(positions, "<f4").tobytes(), np.asarray(edges, "<u4").tobytes()]
+    parts += [each.astype(each.dtype.newbyteorder("<"), copy=False).tobytes() for each in attributes]
+    return b"".join(parts)
+
+
+def mesh_info(described: bool = True) -> dict[str, Any]:
+    """Document ``info`` of legacy meshes, whose vertices are in nanometres."""
+    return {"@type": "neuroglancer_legacy_mesh"} | ({"segment_properties": "props"} if described else {})
+
+
+def encode_mesh(positions: Floats, faces: IntArray) -> bytes:
+    """Encode (N, 3) positions in nanometres, and (F, W) corners of faces, which are cut into triangles."""
+    return (
+        np.array([len(positions)], "<u4").tobytes()
+        + np.asarray(positions, "<f4").tobytes()
+        + triangles(faces).astype("<u4").tobytes()
+    )
+
+
+def triangles(faces: IntArray) -> IntArray:
+    """(F (W - 2), 3) triangles of (F, W) faces, fans about the first corner; corners that are repeated give none."""
+    if faces.shape[1] == 3:
+        return faces
+    fans = np.stack([faces[:, [0, corner, corner + 1]] for corner in range(1, faces.shape[1] - 1)], axis=1)
+    found = fans.reshape(-1, 3)
+    real = (found >= 0).all(axis=1) & (found[:, 0] != found[:, 1]) & (found[:, 1] != found[:, 2])
+    out: IntArray = found[real & (found[:, 0] != found[:, 2])]
+    return out
+
+
+def properties_info(
+    ids: IntArray, values: Mapping[str, Array], groups: Mapping[str, IntArray], *, labels: str = ""
+) -> dict[str, Any]:
+    """Document ``info`` of the properties of segments.
+
+    Parameters
+    ----------
+    ids
+        (n,) segments.
+    values
+        (n,) by name: numbers stay numbers where the viewer has their dtype, or float32 holds all of them.
+    groups
+        Segments by name of a group, which become tags.
+    labels
+        The one of ``values`` that names segments; empty: none.
+    """
+    found: list[dict[str, Any]] = []
+    for name, each in values.items():
+        dtype = small_dtype(each.dtype)
+        about = {"id": name, "description": name}
+        whole = dtype is not None and dtype.kind == "f" and each.dtype.kind in "iu"
+        lost = whole and bool((np.abs(each.astype(np.float64)) > 2**24).any())
+        if name == labels or dtype is None or lost or not np.isfinite(each.astype(dtype)).all():
+            found.append({**about, "type": "label" if name == labels else "string", "values": [_text(v) for v in each]})
+        else:
+            found.append({**about, "type": "number", "data_type": dtype.name, "values": each.astype(dtype).tolist()})
+    if groups:
+        tags = sorted(groups)[:MOST_TAGS]
+        member = np.stack([np.isin(ids, groups[tag]) for tag in tags])
+        rows, at = np.nonzero(member.T)
+        parts = np.split(at, np.searchsorted(rows, np.arange(1, len(ids))))
+        plain = [re.sub(r"\s+", "_", tag) for tag in tags]
+        found.append({"id": "groups", "type": "tags", "tags": plain, "values": [part.tolist() for part in parts]})
+    inline = {"ids": [str(each) for each in ids.tolist()], "properties": found}
+    return {"@type": "neuroglancer_segment_properties", "inline": inline}
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or (isinstance(value, float | np.floating) and math.isnan(value)) else str(value)
+
+
+# ---- shards
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding:
+    """How keys are put into shards: ``neuroglancer_uint64_sharded_v1``, identity hash, nothing compressed.
+
+    A key's lowest ``preshift`` bits are left out, the next ``minishard_bits`` tell its minishard, the next
+    ``shard_bits`` its shard.
+    """
+
+    preshift: int
+    minishard_bits: int
+    shard_bits: int
+
+    @classmethod
+    def of(cls, largest: int, *, a_minishard: int = 512, minishards: int = 64) -> "Sharding":
+        """Sharding of keys up to ``largest``, so many of neighbouring keys in a minishard, so many of these a shard."""
+        bits = max(int(largest), 1).bit_length()
+        preshift = min((a_minishard - 1).bit_length(), bits)
+        mini = min((minishards - 1).bit_length(), bits - preshift)
+        return cls(preshift, mini, bits - preshift - mini)
+
+    def info(self) -> dict[str, Any]:
+        """Its document."""
+        return {
+            "@type": "neuroglancer_uint64_sharded_v1",
+            "preshift_bits": self.preshift,
+            "hash": "identity",
+            "minishard_bits": self.minishard_bits,
+            "shard_bits": self.shard_bits,
+            "minishard_index_encoding": "raw",
+            "data_encoding": "raw",
+        }
+
+    def shards(self, keys: IntArray) -> IntArray:
+        """Shard of each key."""
+        return (keys >> (self.preshift + self.minishard_bits)) & ((1 << self.shard_bits) - 1)
+
+    def name(self, shard: int) -> str:
+        """Name of a shard's file."""
+        return f"{shard:0{-(-self.shard_bits // 4)}x}.shard" if self.shard_bits else "0.shard"
+
+    def encode(self, keys: IntArray, data: bytes, sizes: IntArray) -> bytes:
+        """Bytes of a shard.
+
+        Parameters
+        ----------
+        keys
+            (n,) its keys, ascending.
+        data, sizes
+            What is stored of each, one after another, and (n,) how long each is.
+        """
+        mini = (keys >> self.preshift) & ((1 << self.minishard_bits) - 1)
+        order = np.argsort(mini, kind="stable")
+        bounds = np.searchsorted(mini[order], np.arange((1 << self.minishard_bits) + 1))
+        starts = np.cumsum(sizes) - sizes
+        indexes, places, at = [], np.zeros((1 << self.minishard_bits, 2), "<u8"), len(data)
+        for number in np.flatnonzero(np.diff(bounds)).tolist():
+            rows = order[bounds[number] : bounds[number + 1]]
+            # Keys and starts are told as steps: starts from where what is before ends.
+            ends = starts[rows] + sizes[rows]
+            index = np.stack(
+                [
+                    np.diff(keys[rows], prepend=0),
+                    starts[rows] - np.concatenate([[0], ends[:-1]]),
+                    sizes[rows],
+                ]
+            ).astype("<u8")
+            indexes.append(index.tobytes())
+            places[number] = at, at + index.nbytes
+            at += index.nbytes
+        return places.tobytes() + data + b"".join(indexes)
+
+
+def read_shard(shard: bytes, sharding: Sharding, key: int) -> bytes | None:
+    """What a shard stores of a key; None where that is nothing."""
+    mini = (key >> sharding.preshift) & ((1 << sharding.minishard_bits) - 1)
+    base = 16 << sharding.minishard_bits
+    start, stop = np.frombuffer(shard, "<u8", 2, 16 * mini).tolist()
+    index = np.frombuffer(shard[base + start : base + stop], "<u8").reshape(3, -1).astype(np.int64)
+    found = np.flatnonzero(np.cumsum(index[0]) == key)
+    if not len(found):
+        return None
+    at = int(found[0])
+    first = base + int(index[1, : at + 1].sum() + index[2, :at].sum())
+    return shard[first : first + int(index[2, at])]
+
+
+# ---- the additive rule
+
+
+def thresholds(counts: Sequence[IntArray], limit: int) -> Floats:
+    """(L,) up to which random number in [0, 1) an annotation belongs to a level, the coarsest first; the last is 1.
+
+    A level takes of what the coarser ones left as much as fills its fullest cell to ``limit``, the same share
+    everywhere: so each level is a fair sample.
+
+    Parameters
+    ----------
+    counts
+        By level all annotations of each cell.
+    """
+    left, out = 1.0, []
+    for of_level in counts:
+        fullest = float(of_level.max(initial=0)) * left
+        left -= left * min(1.0, limit / fullest if fullest else 1.0)
+        out.append(1.0 - left)
+    return np.asarray([*out[:-1], 1.0])
+
+
+def uniform(ids: IntArray) -> Floats:
+    """(N,) a random number in [0, 1) of each id, the same whenever it is asked."""
+    return (hash_ids(0, ids) >> np.uint64(11)).astype(np.float64) / 2.0**53
