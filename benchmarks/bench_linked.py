@@ -212,7 +212,7 @@ def measure(job: Data) -> Data:
 def _requests(job: Data) -> int:
     if job["reader"] != "ours":
         return 0
-    from zarr_vectors_lazy.storage.counters import snapshot  # noqa: PLC0415
+    from zarr_vectors_lazy.storage.requests import snapshot  # noqa: PLC0415
 
     return snapshot().requests
 
@@ -376,7 +376,7 @@ def large(bench: Bench) -> str:
 def measure_large(work: str, url: str) -> Data:
     """One step on the store of 10^6 streamlines of 10 vertices, once; the result tells what came of it."""
     import zarr_vectors_lazy as zvl  # noqa: PLC0415
-    from zarr_vectors_lazy.storage.counters import snapshot  # noqa: PLC0415
+    from zarr_vectors_lazy.storage.requests import snapshot  # noqa: PLC0415
 
     if work == "write":
         random = np.random.default_rng(2)

@@ -122,7 +122,7 @@ def _ours(path: str, workers: int) -> dict[str, float]:
     from distributed import Client, LocalCluster  # noqa: PLC0415
 
     import zarr_vectors_lazy as zvl  # noqa: PLC0415
-    from zarr_vectors_lazy.storage.counters import snapshot  # noqa: PLC0415
+    from zarr_vectors_lazy.storage.requests import snapshot  # noqa: PLC0415
 
     with ExitStack() as stack:
         client = None

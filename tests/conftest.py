@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.services.fixtures import *  # noqa: F403  the services, for tests of every folder
-from zarr_vectors_lazy.access import fresh as freshness  # not the fixture
+from zarr_vectors_lazy.read import level as freshness  # not the fixture
 
 DATA = Path(__file__).parent / "data"
 STORES = {path.name.removesuffix(".zarrvectors.zip"): path for path in sorted(DATA.glob("*/*.zarrvectors.zip"))}

@@ -5,22 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy import errors, testing
-    from zarr_vectors_lazy.api.cors import cors
-    from zarr_vectors_lazy.api.files import ingest
-    from zarr_vectors_lazy.api.level import ZVLevel
-    from zarr_vectors_lazy.api.migrate import migrate
-    from zarr_vectors_lazy.api.plain import open_store
-    from zarr_vectors_lazy.api.pyramid import build_pyramid, coarsen_level
-    from zarr_vectors_lazy.api.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
-    from zarr_vectors_lazy.api.save.rechunk import rechunk
-    from zarr_vectors_lazy.api.save.recompress import recompress
-    from zarr_vectors_lazy.api.shapes import suggest_chunk_shape
-    from zarr_vectors_lazy.api.store import ZVStore, open_zv
-    from zarr_vectors_lazy.api.tools import consolidate, index, shard
-    from zarr_vectors_lazy.api.validate import validate
-    from zarr_vectors_lazy.api.write.linked import write_graph, write_mesh
-    from zarr_vectors_lazy.api.write.writers import write_lines, write_points, write_polylines
+    from zarr_vectors_lazy.check.report import validate
+    from zarr_vectors_lazy.copy.recompress import recompress
+    from zarr_vectors_lazy.cost import cors
     from zarr_vectors_lazy.examples import example
+    from zarr_vectors_lazy.interchange import ingest, suggest_chunk_shape
+    from zarr_vectors_lazy.level import ZVLevel
+    from zarr_vectors_lazy.maintenance import consolidate, index, migrate, rechunk, shard
+    from zarr_vectors_lazy.pyramid.build import build_pyramid, coarsen_level
+    from zarr_vectors_lazy.readers import read_graph, read_lines, read_mesh, read_points, read_polylines
+    from zarr_vectors_lazy.store import ZVStore, open_store, open_zv
+    from zarr_vectors_lazy.write.writers import write_graph, write_lines, write_mesh, write_points, write_polylines
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -55,22 +50,17 @@ __all__ = [
     "write_polylines",
 ]
 _MODULES = {
-    "api.cors": "cors",
-    "api.files": "ingest",
-    "api.level": "ZVLevel",
-    "api.migrate": "migrate",
-    "api.plain": "open_store",
-    "api.pyramid": "build_pyramid coarsen_level",
-    "api.readers": "read_graph read_lines read_mesh read_points read_polylines",
-    "api.save.rechunk": "rechunk",
-    "api.save.recompress": "recompress",
-    "api.shapes": "suggest_chunk_shape",
-    "api.store": "ZVStore open_zv",
-    "api.tools": "consolidate index shard",
-    "api.validate": "validate",
-    "api.write.linked": "write_graph write_mesh",
-    "api.write.writers": "write_lines write_points write_polylines",
+    "check.report": "validate",
+    "copy.recompress": "recompress",
+    "cost": "cors",
     "examples": "example",
+    "interchange": "ingest suggest_chunk_shape",
+    "level": "ZVLevel",
+    "maintenance": "consolidate index migrate rechunk shard",
+    "pyramid.build": "build_pyramid coarsen_level",
+    "readers": "read_graph read_lines read_mesh read_points read_polylines",
+    "store": "ZVStore open_store open_zv",
+    "write.writers": "write_graph write_lines write_mesh write_points write_polylines",
 }
 _SUBMODULES = ("errors", "testing")
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -4,7 +4,7 @@ import numpy as np
 
 import zarr_vectors_lazy as zvl
 from benchmarks.readers import Job
-from zarr_vectors_lazy.storage import counters
+from zarr_vectors_lazy.storage import requests
 
 
 def read(job: Job) -> np.ndarray:
@@ -17,4 +17,4 @@ def read(job: Job) -> np.ndarray:
 
 def own_requests() -> int:
     """Requests that the package says it made."""
-    return counters.snapshot().requests
+    return requests.snapshot().requests

@@ -9,7 +9,7 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
 from zarr_vectors_lazy.errors import NotFoundError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 
 @pytest.fixture

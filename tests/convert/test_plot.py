@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.convert import plot
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import pytest
 import xarray as xr
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.convert.positions import index_of
+from zarr_vectors_lazy.convert.index import index_of
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 POINTS = np.random.default_rng(0).uniform(0, 100, (3000, 3))
 EVERY = np.arange(3000)

@@ -8,7 +8,7 @@ import xarray as xr
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 STORES = ["tracts-0.9", "cloud-0.7", "neuron-0.9", "surface-0.9"]
 

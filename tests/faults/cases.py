@@ -14,8 +14,8 @@ import zarr_vectors_lazy as zvl
 from tests.bounds import within
 from tests.conftest import DATA
 from tests.faults.server import Rule
-from zarr_vectors_lazy.access import objects
 from zarr_vectors_lazy.errors import ZVError
+from zarr_vectors_lazy.read import objects
 from zarr_vectors_lazy.testing import Fault, FaultyStore
 
 SUFFIX = ".zarrvectors.zip"

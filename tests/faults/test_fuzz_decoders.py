@@ -22,22 +22,18 @@ from tests.format.encode import cell, fragment_index, manifest
 from tests.format.v07.nodes import ZSTD, blob, read
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format import manifests
+from zarr_vectors_lazy.format.base import LIMITS
 from zarr_vectors_lazy.format.codecs import Pipeline, decode_single_vlen
-from zarr_vectors_lazy.format.fragments import decode_fragments
 from zarr_vectors_lazy.format.keys import parse_chunk_keys
-from zarr_vectors_lazy.format.limits import LIMITS
-from zarr_vectors_lazy.format.manifests import decode_manifests
-from zarr_vectors_lazy.format.nodes import parse_json
-from zarr_vectors_lazy.format.v07.blobs import decode_blob, fetch_blobs
-from zarr_vectors_lazy.format.v07.layout import BlobLayout
-from zarr_vectors_lazy.format.v07.stored import DenseBlob, RaggedBlob
-from zarr_vectors_lazy.format.v09.layout import GridLayout, Shards
+from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests
+from zarr_vectors_lazy.format.metadata import parse_json
+from zarr_vectors_lazy.format.v07.cells import BlobLayout, DenseBlob, RaggedBlob, decode_blob, fetch_blobs
+from zarr_vectors_lazy.format.v09.arrays import GridLayout, Shards
 from zarr_vectors_lazy.format.vectors import decode_attribute, decode_categories, decode_links, decode_rows
-from zarr_vectors_lazy.kernels.edges import implied_parents
+from zarr_vectors_lazy.kernels.trees import implied_parents
 from zarr_vectors_lazy.model import objects
-from zarr_vectors_lazy.model.arrays import Dictionary, Pack, Places
-from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.model.links import LinkCoding
+from zarr_vectors_lazy.model.arrays import Dictionary, LinkCoding, Pack, Places
+from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.types import Blob
 
 MIB = 2**20

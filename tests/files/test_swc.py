@@ -6,7 +6,7 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.files.rounds import assert_same, back, loaded
 from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning
-from zarr_vectors_lazy.files.swc import parents_of
+from zarr_vectors_lazy.files.graphs import parents_of
 
 BIG = 720575940631797753
 TEXT = (

@@ -9,8 +9,8 @@ import pytest
 
 from tests.bounds import at_most
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.base import LIMITS, RATIO
 from zarr_vectors_lazy.format.codecs import ZSTD_MAGIC, Pipeline, check_foreign
-from zarr_vectors_lazy.format.limits import LIMITS, RATIO
 
 MIB = 2**20
 ZEROS = bytes(4 * MIB)

@@ -11,22 +11,14 @@ from hypothesis import strategies as st
 
 from tests.format.encode import drive, entries, fragment_index, lehmer, manifest, modest
 from zarr_vectors_lazy.errors import FormatError, SelectionError
-from zarr_vectors_lazy.format import encoding as encoding_module
+from zarr_vectors_lazy.format import codecs as encoding_module
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.codecs import decode_single_vlen, parse_pipeline
-from zarr_vectors_lazy.format.encoding import byte_codecs, encode_cell, encode_vlen
-from zarr_vectors_lazy.format.fragments import decode_fragments
-from zarr_vectors_lazy.format.manifests import decode_manifests, encode_manifests
+from zarr_vectors_lazy.format.codecs import byte_codecs, decode_single_vlen, encode_cell, encode_vlen, parse_pipeline
+from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests, encode_manifests
+from zarr_vectors_lazy.format.registry import CURRENT, encode_categories, encode_fragments, encode_rows, encode_tiling
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
-from zarr_vectors_lazy.format.v09.placement import lehmer_codes
+from zarr_vectors_lazy.format.v09.links import lehmer_codes
 from zarr_vectors_lazy.format.vectors import decode_categories, decode_rows
-from zarr_vectors_lazy.format.writing import (
-    CURRENT,
-    encode_categories,
-    encode_fragments,
-    encode_rows,
-    encode_tiling,
-)
 from zarr_vectors_lazy.model.objects import Fragments, Manifests
 from zarr_vectors_lazy.model.writing import Cells, Encoding, Grid, LevelDraft, LevelRecord
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.format.encode import damaged, fragment_index, modest, outcome, refused, thorough, unhex
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.fragments import decode_fragments, decode_ranges
+from zarr_vectors_lazy.format.manifests import decode_fragments, decode_ranges
 from zarr_vectors_lazy.model.objects import Fragments, join_fragments
 
 EXAMPLE = """4746565a 0100 0000 04000000 02000000 05 00000000000000

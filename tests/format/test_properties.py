@@ -9,12 +9,11 @@ from hypothesis import strategies as st
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import Pipeline, decode_single_vlen
-from zarr_vectors_lazy.format.fragments import decode_fragments
 from zarr_vectors_lazy.format.keys import parse_chunk_keys
-from zarr_vectors_lazy.format.manifests import decode_manifests
+from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests
 from zarr_vectors_lazy.format.vectors import decode_links
-from zarr_vectors_lazy.model.chunks import ChunkTable
-from zarr_vectors_lazy.model.links import LinkCoding
+from zarr_vectors_lazy.model.arrays import LinkCoding
+from zarr_vectors_lazy.model.levels import ChunkTable
 
 few = settings(max_examples=150, deadline=None, derandomize=True)
 coordinate = st.integers(-(2**40), 2**40)

@@ -10,14 +10,13 @@ import pytest
 from zarr_vectors_lazy.errors import FormatError, UnsupportedVersionError
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.codecs import Pipeline, decode_single_vlen
-from zarr_vectors_lazy.format.fragments import decode_fragments
 from zarr_vectors_lazy.format.keys import parse_chunk_keys
-from zarr_vectors_lazy.format.manifests import decode_manifests
+from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests
 from zarr_vectors_lazy.format.registry import generation_of
-from zarr_vectors_lazy.format.v09.layout import GridLayout, Shards
+from zarr_vectors_lazy.format.v09.arrays import GridLayout, Shards
 from zarr_vectors_lazy.format.v09.links import parse_offsets
 from zarr_vectors_lazy.format.vectors import decode_links, decode_vertices
-from zarr_vectors_lazy.model.links import LinkCoding
+from zarr_vectors_lazy.model.arrays import LinkCoding
 
 CELL = bytes.fromhex("0100000010000000 0000803f 00000040 00004040 00008040".replace(" ", ""))
 FRAGMENTS = bytes.fromhex(

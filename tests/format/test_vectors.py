@@ -15,8 +15,7 @@ from zarr_vectors_lazy.format.vectors import (
     decode_rows,
     decode_vertices,
 )
-from zarr_vectors_lazy.model.arrays import Dictionary
-from zarr_vectors_lazy.model.links import LinkCoding
+from zarr_vectors_lazy.model.arrays import Dictionary, LinkCoding
 
 
 def coding(width, *, dtype="<i8", grouped=True, permuted=False, backwards=False):

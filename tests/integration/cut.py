@@ -4,7 +4,7 @@ import threading
 from contextlib import contextmanager
 
 from zarr_vectors_lazy.requests import Delete, Put
-from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import connect
 
 
 class Killed(BaseException):

@@ -11,9 +11,9 @@ import zarr_vectors_lazy as zvl
 from tests.integration.collect import collect, compute_together, differing
 from tests.integration.generations import copy_of
 from tests.servers import file_server
-from zarr_vectors_lazy.access.upkeep import consolidate
 from zarr_vectors_lazy.errors import FormatError, StoreError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
+from zarr_vectors_lazy.write import consolidate
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import zarr_vectors_lazy as zvl
 from tests.integration.collect import same_bytes
 from tests.integration.generations import STAMPED
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, ZVError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 ZSTD = {"name": "zstd", "configuration": {"level": 0, "checksum": False}}
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from zarr_vectors_lazy.integrations.xarray_engine import ZarrVectorsEntrypoint
+from zarr_vectors_lazy.xarray_engine import ZarrVectorsEntrypoint
 
 pytestmark = pytest.mark.distributed
 NAME = "tracts-0.9"

@@ -9,7 +9,7 @@ import zarr_vectors_lazy as zvl
 from tests.integration.collect import LINKED, boxes_of, same_bytes
 from tests.integration.generations import STAMPED
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 
 @pytest.mark.parametrize("chunks", [0, -1, 1.5, "all", True, (2,)])

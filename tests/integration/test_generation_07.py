@@ -14,10 +14,10 @@ from tests.integration.collect import boxes_of, collect, compute_together, diffe
 from tests.integration.generations import COPIES_07
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, StoreError, UnsupportedVersionError
-from zarr_vectors_lazy.format.fragments import decode_fragments
+from zarr_vectors_lazy.format.manifests import decode_fragments
 from zarr_vectors_lazy.requests import ListDir
-from zarr_vectors_lazy.storage.counters import counting
 from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.requests import counting
 
 ACROSS = "0/cross_chunk_links/0/data"
 
@@ -68,7 +68,7 @@ def test_arrays_are_listed_at_once(tamper, monkeypatch):
         return fetch(backend, requests)
 
     _ = level.vertices
-    monkeypatch.setattr("zarr_vectors_lazy.access.metadata.fetch", counted)
+    monkeypatch.setattr("zarr_vectors_lazy.read.metadata.fetch", counted)
     arrays = dict(level.attributes.items())
     assert [listed for listed in rounds if listed] == [[f"0/vertex_attributes/{name}" for name in names]]
     assert list(arrays) == list(names)
@@ -149,7 +149,7 @@ def test_a_store_that_refuses_to_be_listed(neuron07, monkeypatch, results):
         answers = iter(fetch(backend, [r for r, one in zip(requests, lists, strict=True) if not one]))
         return [None if one else next(answers) for one in lists]
 
-    monkeypatch.setattr("zarr_vectors_lazy.access.metadata.fetch", refusing)
+    monkeypatch.setattr("zarr_vectors_lazy.read.metadata.fetch", refusing)
     level = zvl.open_zv(neuron07.path)[0]
     with pytest.raises(StoreError, match=r"zvl\.consolidate"):
         level.vertices  # noqa: B018

@@ -10,7 +10,7 @@ import zarr_vectors_lazy as zvl
 from tests.integration.collect import boxes_of, collect, compute_together, differing, picked
 from tests.integration.generations import GOLDEN
 from tests.integration.processes import run_python
-from zarr_vectors_lazy.storage.counters import counting, snapshot
+from zarr_vectors_lazy.storage.requests import counting, snapshot
 
 FORMATS = {"zarr-vectors 0.9.2": "0.9.2", "zarr-vectors 0.2.0": "0.7.0"}
 

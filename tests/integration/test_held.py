@@ -14,8 +14,8 @@ from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
 from tests.integration.generations import copy_of
-from zarr_vectors_lazy.access import fresh
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.read import level as fresh
 from zarr_vectors_lazy.testing import counting
 
 REPLACED = "replaced since it was opened.*open the store again"

@@ -14,7 +14,7 @@ from zarr.storage import MemoryStore
 import zarr_vectors_lazy as zvl
 from tests.bounds import at_most
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 NAN, INF = float("nan"), float("inf")
 ARRAY = "0/vertex_attributes/arc_length"

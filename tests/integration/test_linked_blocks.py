@@ -6,7 +6,7 @@ import pytest
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import NotFoundError
-from zarr_vectors_lazy.graph import reads
+from zarr_vectors_lazy.read import layers
 
 CHUNKS = (1.0, 1.0, 1.0)
 
@@ -79,13 +79,13 @@ def test_tasks_of_objects_and_edges_grow_with_blocks(tracts):
 @pytest.mark.parametrize("size", ["128 MiB", "1 MiB"])
 def test_objects_read_no_cell_twice(tracts, monkeypatch, size):
     path, paths = tracts
-    read, known = [], reads.read_batch
+    read, known = [], layers.read_batch
 
     def counted(source, wanted):
         read.extend((want.spec.path, *coord) for want in wanted for coord in want.coords.tolist())
         return known(source, wanted)
 
-    monkeypatch.setattr(reads, "read_batch", counted)
+    monkeypatch.setattr(layers, "read_batch", counted)
     with dask.config.set({"array.chunk-size": size}):
         level = zvl.open_zv(path, chunks="auto")[0]
         vertices, offsets = dask.compute(*level.objects.ragged())

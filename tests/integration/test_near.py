@@ -5,7 +5,7 @@ import pytest
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 POINTS = np.random.default_rng(0).uniform(0, 100, (3000, 3)).astype("f4")
 

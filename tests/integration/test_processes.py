@@ -20,7 +20,7 @@ from tests.integration.collect import boxes_of, same_bytes
 from tests.integration.generations import CELLS, GOLDEN, write_grid_store
 from tests.integration.processes import run_python
 from zarr_vectors_lazy.errors import ZVError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 STORE_NBYTES = 64 * 1024
 GRAPH_NBYTES = 200_000

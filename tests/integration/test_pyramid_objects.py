@@ -271,7 +271,7 @@ def test_bytes_do_not_depend_on_how_chunks_are_dealt_out(tmp_path, monkeypatch, 
         zvl.write_graph(tmp_path / "whole", positions, edges, kind=kind, object_ids=owners, **options)
     shutil.copytree(tmp_path / "whole", tmp_path / "cut")
     for name, chunks in ("whole", 10**6), ("cut", 1):
-        monkeypatch.setattr("zarr_vectors_lazy.plan.parts.PART_CHUNKS", chunks)
-        monkeypatch.setattr("zarr_vectors_lazy.plan.parts.PARTS_A_SLOT", 1 if name == "whole" else 64)
+        monkeypatch.setattr("zarr_vectors_lazy.plan.blocks.PART_CHUNKS", chunks)
+        monkeypatch.setattr("zarr_vectors_lazy.plan.blocks.PARTS_A_SLOT", 1 if name == "whole" else 64)
         zvl.build_pyramid(tmp_path / name, factors=[2, (1, 2), 2], chunk_scale_factors=[1, 1, 2])
     assert files(tmp_path / "whole") == files(tmp_path / "cut")

@@ -13,12 +13,12 @@ from zarr.storage import MemoryStore
 import zarr_vectors_lazy as zvl
 from tests.format.encode import modest
 from tests.integration.pyramids import by_bin, computed, traced, units_apart
-from zarr_vectors_lazy.access.pyramid.make import TIES, joined_values
-from zarr_vectors_lazy.access.pyramid.step import Aggregated
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, StoreError, ZVWarning
 from zarr_vectors_lazy.kernels.groups import Groups
-from zarr_vectors_lazy.kernels.hashing import hash_rows
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.kernels.records import hash_rows
+from zarr_vectors_lazy.pyramid.coarsen import TIES, joined_values
+from zarr_vectors_lazy.pyramid.step import Aggregated
+from zarr_vectors_lazy.storage.requests import counting
 
 RANDOM = np.random.default_rng(6)
 

@@ -18,8 +18,8 @@ from tests.integration.processes import ROOT
 from tests.integration.pyramids import files
 from zarr_vectors_lazy.errors import StoreError, ZVError
 from zarr_vectors_lazy.requests import Put
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.fetch import connect
+from zarr_vectors_lazy.storage.requests import counting
 from zarr_vectors_lazy.storage.resolve import resolve
 
 FACTORS = [(2, 1), (2, 2)]

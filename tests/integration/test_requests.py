@@ -8,9 +8,9 @@ import zarr_vectors_lazy as zvl
 from tests.integration.collect import LINKED, boxes_of, same_bytes
 from tests.integration.generations import copy_of
 from tests.servers import file_server
-from zarr_vectors_lazy.access.read import read_batch
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.read.cells import read_batch
+from zarr_vectors_lazy.storage.requests import counting
 
 
 def data_of(counts):
@@ -204,7 +204,7 @@ def batches(monkeypatch):
             return read_batch(source, wanted)
 
         with monkeypatch.context() as patch:
-            patch.setattr("zarr_vectors_lazy.graph.reads.read_batch", spy)
+            patch.setattr("zarr_vectors_lazy.read.layers.read_batch", spy)
             dask.compute(*arrays)
         return len(calls), sum(calls)
 

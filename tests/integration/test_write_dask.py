@@ -23,10 +23,10 @@ from tests.integration.out_of_core import (
     paths,
     points,
 )
-from zarr_vectors_lazy.access.write import job as jobs
-from zarr_vectors_lazy.access.write import part as parts
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
+from zarr_vectors_lazy.write import job as jobs
+from zarr_vectors_lazy.write import part as parts
 
 CASES = {
     "plain": {},

@@ -18,10 +18,10 @@ from tests.integration.out_of_core import (
     lazily,
     links,
 )
-from zarr_vectors_lazy.access.write import exchange
-from zarr_vectors_lazy.api.write import out_of_core
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
+from zarr_vectors_lazy.write import links as exchange
+from zarr_vectors_lazy.write import out_of_core
 
 LINKS = 450
 CASES = {

@@ -10,10 +10,10 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.integration.cut import Killed, held, killed_after
 from tests.integration.pyramids import files
-from zarr_vectors_lazy.access.write.session import begin_write
 from zarr_vectors_lazy.errors import FormatError, StoreError
 from zarr_vectors_lazy.requests import Delete, Put
 from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.write.session import begin_write
 
 RANDOM = np.random.default_rng(8)
 OLD, NEW, OTHER = (RANDOM.uniform(0, 2, (n, 2)).astype(dtype) for n, dtype in ((12, "f4"), (15, "f8"), (15, "f8")))

@@ -15,8 +15,8 @@ from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
 from tests.integration.killed import ROWS, write
-from zarr_vectors_lazy.access import objects
 from zarr_vectors_lazy.errors import FormatError, StoreError
+from zarr_vectors_lazy.read import objects
 from zarr_vectors_lazy.testing import counting
 
 KILLED = Path(__file__).with_name("killed.py")

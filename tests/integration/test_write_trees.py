@@ -7,9 +7,9 @@ import pytest
 
 import zarr_vectors_lazy as zvl
 from tests.integration.out_of_core import BLOCK, ROWS, SMALL, assert_same_files, lazily, trees, write_trees
-from zarr_vectors_lazy.access.write import exchange
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
+from zarr_vectors_lazy.write import links
 
 EDGES = 80
 
@@ -108,8 +108,8 @@ def test_a_write_that_fails_is_unfinished(tmp_path, monkeypatch, lost):
         found = received(folder, what, *args)
         return found[1:] if what.name.startswith(lost) else found
 
-    received = exchange.receive
-    monkeypatch.setattr(exchange, "receive", receive)
+    received = links.receive
+    monkeypatch.setattr(links, "receive", receive)
     with pytest.raises(StoreError, match=r"lost .*on (their|its) way"):
         write_trees(tmp_path / "x", lazy_trees(trees()))
     if lost == "nodes":  # seen before the first put

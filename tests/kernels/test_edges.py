@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import fragment_index, thorough
-from zarr_vectors_lazy.format.fragments import decode_fragments
-from zarr_vectors_lazy.kernels.edges import crossing, implied_parents
+from zarr_vectors_lazy.format.manifests import decode_fragments
+from zarr_vectors_lazy.kernels.trees import crossing, implied_parents
 
 
 @st.composite

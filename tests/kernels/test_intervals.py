@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from zarr_vectors_lazy.kernels.intervals import ids_of_intervals, intervals_of, join_intervals
+from zarr_vectors_lazy.kernels.rows import ids_of_intervals, intervals_of, join_intervals
 
 
 def by_hand(places):

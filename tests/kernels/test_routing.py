@@ -5,15 +5,19 @@ import pytest
 
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.kernels import routing
-from zarr_vectors_lazy.kernels.arrange import (
+from zarr_vectors_lazy.kernels.routing import (
     arrange_bins,
     arrange_objects,
     arrange_runs,
     arrange_trees,
+    bins_in_chunk,
+    extent,
     fragment_table,
     places_of,
+    route,
+    stable_order,
+    take,
 )
-from zarr_vectors_lazy.kernels.routing import bins_in_chunk, extent, route, stable_order, take
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.writing import Grid
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.format.encode import thorough
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.model.chunks import ChunkTable, dotted
+from zarr_vectors_lazy.model.levels import ChunkTable, dotted
 
 reach = st.integers(-5, 5) | st.integers(-(2**19), 2**19)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import thorough
-from zarr_vectors_lazy.plan.batches import cut_batches
+from zarr_vectors_lazy.plan.blocks import cut_batches
 
 
 @thorough

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.plan.conditions import missing_in, parse_test
+from zarr_vectors_lazy.plan.selection import missing_in, parse_test
 
 ID = 720575940631797753
 LARGE = np.array([ID - 1, ID, ID + 1, ID + 246, -ID, 0])

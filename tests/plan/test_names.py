@@ -1,6 +1,6 @@
 import pytest
 
-from zarr_vectors_lazy.plan.names import column_names
+from zarr_vectors_lazy.plan.selection import column_names
 
 TAKEN = ("x", "y", "z", "object_id")
 

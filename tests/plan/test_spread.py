@@ -1,7 +1,7 @@
 import numpy as np
 
 from zarr_vectors_lazy.model.writing import Encoding, Grid
-from zarr_vectors_lazy.plan.spread import shard_of, spread_chunks
+from zarr_vectors_lazy.plan.blocks import shard_of, spread_chunks
 
 GRID = Grid(origin=(-3, -3), shape=(8, 8))
 COORDS = np.stack(np.meshgrid(np.arange(-3, 5), np.arange(-3, 5), indexing="ij"), axis=-1).reshape(-1, 2)

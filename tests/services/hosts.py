@@ -20,7 +20,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from tests.servers import ENVIRONMENT, free_port, wait_for
-from zarr_vectors_lazy.storage.loop import run
+from zarr_vectors_lazy.storage.io import run
 
 ROOT = Path(__file__).parents[2]
 ACCOUNT = "devstoreaccount1"

@@ -9,8 +9,7 @@ import zarr_vectors_lazy as zvl
 from tests.services.catalogue import SERVICES, Place
 from tests.services.fixtures import params
 from zarr_vectors_lazy.errors import FormatError, StoreError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import delete_below, fetch
+from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch
 from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Put
 from zarr_vectors_lazy.storage.resolve import resolve
 

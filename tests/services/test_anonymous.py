@@ -10,8 +10,7 @@ from google.oauth2.credentials import Credentials
 
 from tests.services.object_server import Answer, object_server
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get, ListDir
 from zarr_vectors_lazy.storage.resolve import resolve
 

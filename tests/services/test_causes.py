@@ -11,9 +11,8 @@ import pytest
 
 from tests.services.object_server import Answer, object_server
 from zarr_vectors_lazy.errors import StoreError, ZVWarning
-from zarr_vectors_lazy.storage import loop, threads
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage import io
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve
 
@@ -142,8 +141,8 @@ def test_answers_are_decoded_and_have_a_bound(backend, odd):
 
 @both
 def test_silence_is_told_within_ten_seconds(backend, monkeypatch):
-    assert threads.SILENCE_S < 10
-    for module in (threads, loop):
+    assert io.SILENCE_S < 10
+    for module in (io, io):
         monkeypatch.setattr(module, "SILENCE_S", 0.2)
     with object_server(lambda _: time.sleep(1)) as server:
         server.store["p/x"] = b"data"

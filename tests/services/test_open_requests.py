@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.storage.counters import counting
+from zarr_vectors_lazy.storage.requests import counting
 
 DOC = Path(__file__).parents[2] / "docs" / "how_to" / "consolidate.md"
 

@@ -20,8 +20,7 @@ from tests.services.hosts import ACCOUNT
 from tests.services.object_server import Answer, object_server
 from tests.services.test_anonymous import only_signed
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get, ListDir
 from zarr_vectors_lazy.storage.resolve import resolve
 
@@ -188,7 +187,7 @@ def test_a_public_container_of_azurite(backend, azure_host):
 CHILD = """
 import sys
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve

@@ -15,10 +15,8 @@ from tests.conftest import DATA
 from tests.services.catalogue import BUCKET
 from tests.services.fixtures import consolidated
 from zarr_vectors_lazy.errors import StoreError, ZVError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.counters import counting
-from zarr_vectors_lazy.storage.fetch import fetch
-from zarr_vectors_lazy.storage.requests import Put
+from zarr_vectors_lazy.storage.fetch import connect, fetch
+from zarr_vectors_lazy.storage.requests import Put, counting
 from zarr_vectors_lazy.storage.resolve import resolve
 
 NAME = "tracts-0.9"

@@ -14,8 +14,7 @@ from tests.services.object_server import Answer, object_server
 from tests.services.test_anonymous import WAYS
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.backends import fsspec_systems, obstore_stores
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch, run
+from zarr_vectors_lazy.storage.fetch import connect, fetch, run
 from zarr_vectors_lazy.storage.requests import Get, ListDir
 from zarr_vectors_lazy.storage.resolve import resolve
 

@@ -11,14 +11,13 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.services.catalogue import SERVICES
 from tests.services.fixtures import params
-from zarr_vectors_lazy.access.write import session
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.format.writing import CURRENT
+from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.model.writing import Cells, Encoding, Grid
 from zarr_vectors_lazy.requests import Get, Put
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.write import session
 
 POINTS = np.random.default_rng(0).uniform(-2, 2, (40, 2))
 PATHS = [POINTS[:25], POINTS[25:]]

@@ -7,7 +7,7 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, WrapperStore
 
 from tests.servers import file_server, keep_off_the_network
-from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.resolve import resolve
 
 keep_off_the_network()

@@ -5,9 +5,8 @@ from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 from zarr.storage import LocalStore, MemoryStore
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.counters import counting
-from zarr_vectors_lazy.storage.fetch import zarr_array, zarr_cells
+from zarr_vectors_lazy.storage.fetch import connect, zarr_array, zarr_cells
+from zarr_vectors_lazy.storage.requests import counting
 from zarr_vectors_lazy.storage.resolve import resolve
 
 pytestmark = pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning")

@@ -8,9 +8,8 @@ import pytest
 
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
 from zarr_vectors_lazy.storage.credentials import aws_config
-from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get, ListDir
 from zarr_vectors_lazy.storage.resolve import resolve
 

@@ -5,8 +5,7 @@ import pytest
 
 from tests.faults.server import LASTING, SILENT, TRANSIENT, Rule, fault_server
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get, ListDir
 from zarr_vectors_lazy.storage.resolve import resolve
 

@@ -12,10 +12,8 @@ from dask.sizeof import sizeof
 from tests.servers import file_server
 from tests.storage.conftest import OBJECTS, UNLISTABLE
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.counters import counting
-from zarr_vectors_lazy.storage.fetch import fetch
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes
+from zarr_vectors_lazy.storage.fetch import connect, fetch
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, counting
 from zarr_vectors_lazy.storage.resolve import resolve
 
 BIG = "0/a/c/0/0"

@@ -13,12 +13,11 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.api.progress import computing
 from zarr_vectors_lazy.errors import FormatError, StoreError
+from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.requests import Get, ListDir, Put
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.counters import counting
-from zarr_vectors_lazy.storage.fetch import fetch, run
+from zarr_vectors_lazy.storage.fetch import connect, fetch, run
+from zarr_vectors_lazy.storage.requests import counting
 from zarr_vectors_lazy.storage.resolve import resolve
 
 RANDOM = np.random.default_rng(4)

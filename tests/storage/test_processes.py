@@ -9,8 +9,7 @@ import pytest
 
 from tests.storage.conftest import KINDS
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve
 
@@ -67,7 +66,7 @@ def test_distributed(spec, client):
 AT_EXIT = """
 import atexit, pickle, sys, threading
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve
@@ -92,7 +91,7 @@ def test_at_the_end_of_the_interpreter(spec):
 
 
 AZURE = """
-from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.resolve import resolve
 account = "AccountName=devstoreaccount1;AccountKey=a2V5;BlobEndpoint=http://127.0.0.1:9/devstoreaccount1"
 connect(resolve("az://cont/a", backend="fsspec", connection_string=f"DefaultEndpointsProtocol=http;{account}"))

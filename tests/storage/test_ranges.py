@@ -6,12 +6,11 @@ from zarr.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore, WrapperStore
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch
-from zarr_vectors_lazy.storage.patience import Patience, persist
-from zarr_vectors_lazy.storage.ranges import check_length, of_range
+from zarr_vectors_lazy.storage.base import check_length, of_range
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.storage.retry import Patience, persist
 from zarr_vectors_lazy.testing import Fault, FaultyStore
 
 DATA = bytes(range(100))

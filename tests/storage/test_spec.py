@@ -11,8 +11,7 @@ from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore
 
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.storage.spec import StoreSpec

@@ -6,15 +6,15 @@ import threading
 import dask
 import pytest
 
-from zarr_vectors_lazy.storage import threads
+from zarr_vectors_lazy.storage import io
 
 
 @pytest.fixture
 def width():
     """Three threads, of a pool of this test's own."""
     with dask.config.set({"zarr_vectors_lazy.max-requests": 3}):
-        threads.current_pool().close()
-        threads._pools.clear()
+        io.current_pool().close()
+        io._pools.clear()
         yield 3
 
 
@@ -31,9 +31,9 @@ def together(n):
 
 @pytest.mark.usefixtures("width")
 def test_as_many_run_at_once_as_the_pool_is_wide():
-    assert threads.gather(together(3), range(6)) == [0, 10, 20, 30, 40, 50]
+    assert io.gather(together(3), range(6)) == [0, 10, 20, 30, 40, 50]
     with pytest.raises(threading.BrokenBarrierError):
-        threads.gather(lambda _: threading.Barrier(1).wait() or threading.Barrier(4).wait(timeout=0.1), range(4))
+        io.gather(lambda _: threading.Barrier(1).wait() or threading.Barrier(4).wait(timeout=0.1), range(4))
 
 
 @pytest.mark.usefixtures("width")
@@ -45,22 +45,22 @@ def test_the_first_failure_is_raised_and_what_has_not_begun_is_left():
         raise OSError(f"number {item}")
 
     with pytest.raises(OSError, match="number"):
-        threads.gather(call, range(100))
-    threads.current_pool().wait()
+        io.gather(call, range(100))
+    io.current_pool().wait()
     assert len(begun) <= 3
 
 
 @pytest.mark.usefixtures("width")
 def test_fewer_threads_than_wanted_do_the_work(monkeypatch):
-    start, started = threads._thread.start_new_thread, []
+    start, started = io._thread.start_new_thread, []
 
     def one(*args):
         if started:
             raise RuntimeError("can't start new thread")
         started.append(start(*args))
 
-    monkeypatch.setattr(threads._thread, "start_new_thread", one)
-    assert threads.gather(lambda item: -item, range(5)) == [0, -1, -2, -3, -4]
+    monkeypatch.setattr(io._thread, "start_new_thread", one)
+    assert io.gather(lambda item: -item, range(5)) == [0, -1, -2, -3, -4]
 
 
 @pytest.mark.usefixtures("width")
@@ -70,20 +70,20 @@ def test_without_threads_the_caller_does_the_work(monkeypatch, how):
         raise RuntimeError("can't start new thread")
 
     if how == "closed":
-        threads.current_pool().close()
+        io.current_pool().close()
     else:
-        monkeypatch.setattr(threads._thread, "start_new_thread", none)
+        monkeypatch.setattr(io._thread, "start_new_thread", none)
     me = threading.get_ident()
-    assert threads.gather(lambda _: threading.get_ident(), range(5)) == [me] * 5
+    assert io.gather(lambda _: threading.get_ident(), range(5)) == [me] * 5
 
 
 def test_a_pool_that_is_replaced_ends_what_it_has():
     release = threading.Event()
     with dask.config.set({"zarr_vectors_lazy.max-requests": 2}):
-        old = threads.current_pool()
+        old = io.current_pool()
         old.submit(release.wait)
     with dask.config.set({"zarr_vectors_lazy.max-requests": 3}):
-        assert threads.current_pool() is not old
+        assert io.current_pool() is not old
     with pytest.raises(RuntimeError, match="closed"):
         old.submit(release.wait)
     release.set()
@@ -92,7 +92,7 @@ def test_a_pool_that_is_replaced_ends_what_it_has():
 
 def test_a_coroutine_waits_for_a_thread():
     async def ask():
-        return await asyncio.gather(*(threads.on_thread(call, item) for item in (1, 2)), return_exceptions=True)
+        return await asyncio.gather(*(io.on_thread(call, item) for item in (1, 2)), return_exceptions=True)
 
     def call(item):
         if item == 2:

@@ -7,10 +7,8 @@ import pytest
 from zarr.storage import FsspecStore, LocalStore, MemoryStore, ObjectStore, ZipStore
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.connect import connect
-from zarr_vectors_lazy.storage.counters import counting
-from zarr_vectors_lazy.storage.fetch import delete_below, fetch
-from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put
+from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, counting
 from zarr_vectors_lazy.storage.resolve import resolve
 
 WRITABLE = ["local", "obstore-file", "fsspec-file", "obstore-s3", "fsspec-s3", "memory", "zarr"]

@@ -17,10 +17,10 @@ from dask.dataframe.dask_expr._reductions import Len
 from dask.dataframe.dask_expr.io.io import IO
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.convert.frame_columns import FrameColumn, make_frame, source_arrays
-from zarr_vectors_lazy.graph.columns import vertices_array
-from zarr_vectors_lazy.graph.layers import GraphNode, Key, Task, TaskRef
-from zarr_vectors_lazy.graph.view import LevelView
+from zarr_vectors_lazy.convert.frames import FrameColumn, make_frame, source_arrays
+from zarr_vectors_lazy.read.columns import vertices_array
+from zarr_vectors_lazy.read.layers import GraphNode, Key, Task, TaskRef
+from zarr_vectors_lazy.read.view import LevelView
 
 
 class FrameSource:

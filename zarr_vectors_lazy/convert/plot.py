@@ -10,11 +10,11 @@ import dask
 import numpy as np
 
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
-from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
-from zarr_vectors_lazy.graph.edges import edges_array, faces_array
-from zarr_vectors_lazy.graph.values import column_of
-from zarr_vectors_lazy.graph.view import LevelView
 from zarr_vectors_lazy.model.levels import StoreMeta
+from zarr_vectors_lazy.read.choose import column_of
+from zarr_vectors_lazy.read.columns import attribute_array, vertices_array
+from zarr_vectors_lazy.read.edges import edges_array, faces_array
+from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import Floats, IntArray
 
 if TYPE_CHECKING:

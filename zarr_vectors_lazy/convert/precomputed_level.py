@@ -14,11 +14,6 @@ import dask
 import dask.array as da
 import numpy as np
 
-from zarr_vectors_lazy.access.attributes import Column, column_run
-from zarr_vectors_lazy.access.chain import ChainData
-from zarr_vectors_lazy.access.objects import read_dense, read_groups, rows_of_ids
-from zarr_vectors_lazy.access.paths import PathReader, Visits, join_paths, read_paths, refuse_unlisted
-from zarr_vectors_lazy.access.read import read_batch, read_fragment_run, read_row_run
 from zarr_vectors_lazy.convert.precomputed import (
     Annotations,
     Array,
@@ -39,19 +34,21 @@ from zarr_vectors_lazy.convert.precomputed import (
     small_dtype,
 )
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.graph.choose import fragment_spec
-from zarr_vectors_lazy.graph.columns import attribute_array, vertices_array
-from zarr_vectors_lazy.graph.edges import edges_array, faces_array
-from zarr_vectors_lazy.graph.links import list_cells
-from zarr_vectors_lazy.graph.narrow import candidate_objects, select_objects
-from zarr_vectors_lazy.graph.numbering import sized
-from zarr_vectors_lazy.graph.reads import wanted_cells
-from zarr_vectors_lazy.graph.values import attribute_member, column_of
-from zarr_vectors_lazy.graph.view import FRAGMENTS, VERTICES, LevelView
 from zarr_vectors_lazy.model.arrays import Dictionary
-from zarr_vectors_lazy.model.chunks import ChunkTable, distinct_chunks
+from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import metres
+from zarr_vectors_lazy.read.cells import read_batch, read_fragment_run, read_row_run
+from zarr_vectors_lazy.read.choose import attribute_member, column_of, fragment_spec
+from zarr_vectors_lazy.read.columns import attribute_array, candidate_objects, select_objects, vertices_array
+from zarr_vectors_lazy.read.edges import edges_array, faces_array
+from zarr_vectors_lazy.read.layers import wanted_cells
+from zarr_vectors_lazy.read.links import list_cells, sized
+from zarr_vectors_lazy.read.objects import read_dense, read_groups, rows_of_ids
+from zarr_vectors_lazy.read.paths import PathReader, Visits, join_paths, read_paths, refuse_unlisted
+from zarr_vectors_lazy.read.rows import Column, column_run
+from zarr_vectors_lazy.read.store import ChainData
+from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
 from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw
 
 PATHS = {"line", "polyline", "streamline"}

@@ -7,8 +7,8 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
 from zarr_vectors_lazy.files.loaded import Asked, Loaded, library
+from zarr_vectors_lazy.files.meshes import flat_columns
 from zarr_vectors_lazy.files.outgoing import Outgoing
-from zarr_vectors_lazy.files.polygons import flat_columns
 from zarr_vectors_lazy.files.tables import OBJECT
 
 PLACES = ("spatial", "X_spatial", "spatial3d", "X_umap", "X_tsne")

@@ -10,9 +10,9 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError
 from zarr_vectors_lazy.files.loaded import Asked, Loaded, library
+from zarr_vectors_lazy.files.meshes import header_of
 from zarr_vectors_lazy.files.outgoing import Outgoing
-from zarr_vectors_lazy.files.polygons import header_of
-from zarr_vectors_lazy.plan.names import column_names
+from zarr_vectors_lazy.plan.selection import column_names
 from zarr_vectors_lazy.types import Vertices
 
 logging.getLogger("laspy").addHandler(logging.NullHandler())  # it says in lines of its own what it raises too

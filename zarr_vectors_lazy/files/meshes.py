@@ -1,30 +1,212 @@
-"""Meshes in STL and OFF."""
+"""Meshes in STL and OFF, surfaces of brains, and faces of any number of corners."""
 
+import gzip
 import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError
-from zarr_vectors_lazy.files.loaded import NAME, Asked, Loaded
+from zarr_vectors_lazy.errors import FileError, SelectionError
+from zarr_vectors_lazy.files.loaded import NAME, Asked, Loaded, library
 from zarr_vectors_lazy.files.outgoing import Outgoing
-from zarr_vectors_lazy.files.polygons import (
-    CHANNELS,
-    NORMAL_PARTS,
-    Polygons,
-    colours_of,
-    header_of,
-    leave_rest,
-    normals_of,
-    single,
-    texts,
-    triangles_of,
-)
+from zarr_vectors_lazy.format.registry import is_number
+from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.plan.selection import column_names
 from zarr_vectors_lazy.types import IntArray
 
+# Faces of any number of corners, as files have them; colours, names and numbers as all formats of meshes have them.
+
 Array = np.ndarray[Any, Any]
+COLOURS = ("color", "colour", "colors", "colours", "rgb", "rgba", "RGB", "RGBA", "Colors")
+CHANNELS = ("red", "green", "blue", "alpha")
+NORMALS = ("normal", "normals", "Normals")
+NORMAL_PARTS = ("nx", "ny", "nz")
+NAMES = ("name", "names", "label")
+
+
+@dataclass(slots=True, eq=False)
+class Polygons:
+    """Faces one after another.
+
+    Parameters
+    ----------
+    counts
+        (F,) corners of each.
+    corners
+        (T,) their rows.
+    values
+        (F,) or (F, C) by name.
+    """
+
+    counts: IntArray
+    corners: IntArray
+    values: dict[str, Array] = field(default_factory=dict)
+
+    def table(self, rows: int, *, triangulate: bool) -> tuple[IntArray, dict[str, Array]]:
+        """(F, W) faces and their values; fans of triangles where there are larger faces and ``triangulate``.
+
+        Raises
+        ------
+        FileError
+            If a face has fewer than three corners, or one that is no row; or they are of several sizes.
+        """
+        if not len(self.counts):
+            return np.empty((0, 3), np.int64), {}
+        least, most = int(self.counts.min()), int(self.counts.max())
+        if least < 3:
+            raise FileError(f"face {int(np.argmin(self.counts)) + 1} has {least} corners; three are the least")
+        check_rows(self.corners, rows, "faces")
+        if not triangulate or most == 3:
+            if least != most:
+                raise FileError(
+                    f"faces of {least} to {most} corners; a store holds faces of one number: triangulate=True "
+                    "(--triangulate) makes triangles of them"
+                )
+            return self.corners.reshape(-1, most), self.values
+        fans = self.counts - 2
+        face = np.repeat(np.arange(len(fans)), fans)
+        first, step = (np.cumsum(self.counts) - self.counts)[face], ragged_arange(fans)
+        triangles = self.corners[np.column_stack([first, first + step + 1, first + step + 2])]
+        return triangles, {name: values[face] for name, values in self.values.items()}
+
+
+def check_rows(found: IntArray, rows: int, what: str) -> None:
+    """Raise FileError if there are no such rows."""
+    if found.size and (int(found.min()) < 0 or int(found.max()) >= rows):
+        wrong = int(found.min()) if found.min() < 0 else int(found.max())
+        raise FileError(f"{what} name vertex {wrong} (from 0 on); there are {rows}")
+
+
+def strips(counts: IntArray, corners: IntArray) -> IntArray:
+    """(F, 3) triangles of strips, each other one turned; those that have a corner twice are none."""
+    fans = np.maximum(counts - 2, 0)
+    first = np.repeat(np.cumsum(counts) - counts, fans) + ragged_arange(fans)
+    triangles = corners[first[:, None] + np.arange(3)]
+    odd = ragged_arange(fans) % 2 == 1
+    triangles[odd] = triangles[odd][:, [1, 0, 2]]
+    same = (triangles == np.roll(triangles, 1, axis=1)).any(axis=1)
+    return np.asarray(triangles[~same], np.int64)
+
+
+def triangles_of(out: Outgoing, what: str) -> tuple[IntArray, dict[str, Array]]:
+    """(F, 3) faces of a level and their values, for a format of triangles.
+
+    Raises
+    ------
+    SelectionError
+        If faces have more corners, and may not become triangles.
+    """
+    faces = out.faces if out.faces is not None else np.empty((0, 3), np.int64)
+    if faces.shape[1] > 3 and not out.triangulate:
+        raise SelectionError(
+            f"{what} holds triangles, the store faces of {faces.shape[1]} corners: triangulate=True (--triangulate) "
+            "makes triangles of them"
+        )
+    width = faces.shape[1]
+    found = Polygons(np.full(len(faces), width), faces.reshape(-1), out.link_attributes)
+    return (faces, out.link_attributes) if width == 3 else found.table(len(out.positions), triangulate=True)
+
+
+def colour_values(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
+    """(N, 3) or (N, 4) numbers that are colours, as they are, and the names of their attributes; None: no colours.
+
+    They are an attribute called color or rgb, or red, green, blue and, where there is one, alpha.
+    """
+    vectors = [name for name in COLOURS if name in attributes and attributes[name].shape[1:] in ((3,), (4,))]
+    parts = [name for name in CHANNELS if name in attributes and attributes[name].ndim == 1]
+    if vectors:
+        values, names = attributes[vectors[0]], vectors[:1]
+    elif parts[:3] == list(CHANNELS[:3]):
+        values, names = np.column_stack([attributes[name] for name in parts]), parts
+    else:
+        return None, set()
+    return (values, set(names)) if values.dtype.kind in "iuf" else (None, set())
+
+
+def colours_of(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
+    """`colour_values` from 0 to 1, in float64."""
+    values, names = colour_values(attributes)
+    if values is None or values.dtype.kind == "f":
+        return values, names
+    return values / np.iinfo(values.dtype).max, names
+
+
+def normals_of(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
+    """(N, 3) normals, and the names of the attributes that they are."""
+    for name in NORMALS:
+        if name in attributes and attributes[name].shape[1:] == (3,) and attributes[name].dtype.kind == "f":
+            return attributes[name], {name}
+    if all(name in attributes and attributes[name].ndim == 1 for name in NORMAL_PARTS):
+        return np.column_stack([attributes[name] for name in NORMAL_PARTS]), set(NORMAL_PARTS)
+    return None, set()
+
+
+def leave_rest(out: Outgoing, written: set[str]) -> None:
+    """Say which vertex attributes were not written."""
+    out.leave(*(f"attribute {name}" for name in out.attribute_names if name not in written))
+
+
+def object_names(out: Outgoing) -> list[str]:
+    """Name of each object: its attribute ``name``, else its id."""
+    found = next((out.object_attributes[name] for name in NAMES if name in out.object_attributes), None)
+    if found is None or found.dtype.kind not in "UTO":
+        found = np.full(len(out.object_ids), "")
+    return [str(name) or str(number) for name, number in zip(found.tolist(), out.object_ids.tolist(), strict=True)]
+
+
+def texts(columns: Sequence[Array]) -> list[str]:
+    """Lines of the shortest numbers that say the same, separated by blanks; (N,) or (N, C) columns."""
+    parts = [column[:, None] if column.ndim == 1 else column for column in columns]
+    written = [_text(part) for part in parts if part.shape[1]]
+    return [" ".join(row) for row in zip(*(column for part in written for column in part), strict=True)]
+
+
+def _text(values: Array) -> list[list[str]]:
+    """Columns of a table, as text."""
+    if values.dtype.kind == "f" and values.dtype.itemsize < 8:
+        return [
+            _short(column) for column in values.astype("U32").T
+        ]  # of single precision only NumPy knows the shortest
+    if values.dtype.kind == "b":
+        values = values.astype(np.uint8)
+    return [_short([repr(value) for value in column]) for column in values.T.tolist()]
+
+
+def _short(column: Any) -> list[str]:
+    return [text.removesuffix(".0") for text in column]
+
+
+def header_of(out: Outgoing, name: str) -> dict[str, Any]:
+    """What a file of the format said of itself, where the store keeps it."""
+    found = out.level.store.headers.get(name, {})
+    return dict(found) if isinstance(found, Mapping) else {}
+
+
+def flat_columns(attributes: Mapping[str, Array], taken: Sequence[str] = ()) -> dict[str, Array]:
+    """(N,) columns by the names of `column_names`."""
+    widths = {name: int(np.prod(v.shape[1:])) if v.ndim > 1 else None for name, v in attributes.items()}
+    found: dict[str, Array] = {}
+    for name, labels in column_names(widths, taken).items():
+        parts = attributes[name].reshape(len(attributes[name]), len(labels)).T
+        found |= dict(zip(labels, parts, strict=True))
+    return found
+
+
+def single(out: Outgoing, values: Array, what: str) -> Array:
+    """Values in single precision; says where digits are left out."""
+    found = values.astype(np.float32)
+    if values.dtype.itemsize > 4 and not np.array_equal(found, values, equal_nan=values.dtype.kind == "f"):
+        out.leave(f"digits of {what} beyond single precision")
+    return found
+
+
+# Meshes in STL and OFF.
+
 FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
 BEGIN = 84  # of the facets: a header of 80 bytes, and how many there are
 WORDS = {b"facet", b"normal", b"outer", b"loop", b"vertex", b"endloop", b"endfacet"}
@@ -217,3 +399,191 @@ def _off_colours(attributes: Any) -> tuple[Array | None, set[str]]:
     colours, names = colours_of(attributes)
     bytes_ = colours is not None and all(attributes[name].dtype == np.uint8 for name in names)
     return (np.rint(colours * 255).astype(np.uint8) if colours is not None and bytes_ else colours), names
+
+
+# Surfaces of brains: GIfTI and FreeSurfer's own files, by way of nibabel; millimetres.
+
+POINTS, TRIANGLES, LABEL, NONE = (
+    "NIFTI_INTENT_POINTSET",
+    "NIFTI_INTENT_TRIANGLE",
+    "NIFTI_INTENT_LABEL",
+    "NIFTI_INTENT_NONE",
+)
+DIMENSIONALITY = re.compile(rb"""Dimensionality\s*=\s*["'](\d+)""")
+MAX_NDIM = 6
+TRIANGULAR = b"\xff\xff\xfe"  # how a FreeSurfer surface of triangles begins
+INFO = {"head": np.int64, "valid": str, "filename": str, "volume": np.int64} | dict.fromkeys(
+    ("voxelsize", "xras", "yras", "zras", "cras"), np.float64
+)
+"""What FreeSurfer says of the volume of a surface, and its types."""
+
+
+def load_gifti(path: Path, asked: Asked) -> Loaded:
+    """Read GIfTI: the surface, and every array that has a row for each of its vertices."""
+    gifti = library("nibabel.gifti", "nibabel")
+    data = path.read_bytes()
+    data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
+    if any(int(found[1]) > MAX_NDIM for found in DIMENSIONALITY.finditer(data)):
+        raise FileError(f"an array of more than {MAX_NDIM} dimensions")  # which nibabel counts one by one
+    image = gifti.GiftiImage.from_filename(str(path))  # not of the bytes: some name a file beside it
+    points = image.get_arrays_from_intent(POINTS)
+    triangles = image.get_arrays_from_intent(TRIANGLES)
+    if not points:
+        raise FileError("it holds values but no surface: an array of NIFTI_INTENT_POINTSET is wanted")
+    positions = np.asarray(points[0].data)
+    if positions.ndim != 2 or positions.shape[1] != 3:
+        raise FileError(f"its points have the shape {positions.shape}, (N, 3) is wanted")
+    faces = np.asarray(triangles[0].data).reshape(-1, 3).astype(np.int64) if triangles else None
+    if faces is not None:
+        check_rows(faces, len(positions), "triangles")
+    attributes: dict[str, Array] = {}
+    intents: dict[str, str] = {}
+    left = [f"another array of {what}" for what, arrays in (("points", points), ("triangles", triangles)) if arrays[1:]]
+    names = library("nibabel.nifti1", "nibabel").intent_codes
+    for one in image.darrays:
+        intent = names.niistring[one.intent]
+        if intent in (POINTS, TRIANGLES):
+            continue
+        name = _unused(_name(one, intent), attributes)
+        if one.data is None or one.data.ndim > 2 or len(one.data) != len(positions):
+            left.append(f"array {name}, whose rows are not the vertices")
+        else:
+            attributes[name], intents[name] = np.asarray(one.data), intent
+    header = {
+        "meta": dict(image.meta),
+        "points": _described(points[0]),
+        "triangles": _described(triangles[0]) if triangles else {},
+        "intents": intents,
+        "labels": [[label.key, label.label, *_rgba(label)] for label in image.labeltable.labels],
+    }
+    return Loaded(
+        kind="points" if faces is None else "mesh",
+        positions=positions,
+        unit="millimeter",
+        faces=faces,
+        attributes=attributes,
+        header={"gifti": {key: value for key, value in header.items() if value}},
+        left_out=tuple(left),
+    )
+
+
+def _name(one: Any, intent: str) -> str:
+    """Name of an array, else what it is meant to be; without what a store's names may not have."""
+    name = str(one.meta.get("Name") or intent.removeprefix("NIFTI_INTENT_").lower())
+    return "".join("_" if letter in "/\\" or ord(letter) < 32 else letter for letter in name).strip(" .") or "values"
+
+
+def _unused(name: str, used: Mapping[str, Any]) -> str:
+    return next(text for k in range(len(used) + 2) if (text := f"{name}_{k}" if k else name) not in used)
+
+
+def _described(one: Any) -> dict[str, Any]:
+    """What an array says of itself, and of its space."""
+    space = one.coordsys
+    return {
+        "meta": dict(one.meta),
+        "dataspace": int(space.dataspace),
+        "xformspace": int(space.xformspace),
+        "xform": np.asarray(space.xform, np.float64).tolist(),
+    }
+
+
+def _rgba(label: Any) -> list[float]:
+    return [float(part) for part in label.rgba if part is not None]
+
+
+def save_gifti(out: Outgoing, path: Path) -> int:
+    """Write GIfTI: the surface, and an array for each attribute of its vertices; text as labels."""
+    gifti = library("nibabel.gifti", "nibabel")
+    said = header_of(out, "gifti")
+    image = gifti.GiftiImage(meta=gifti.GiftiMetaData(said.get("meta", {})))
+    arrays = [(single(out, out.positions, "positions"), POINTS, "points")]
+    if out.faces is not None:
+        faces, of_faces = triangles_of(out, "GIfTI")
+        arrays.append((faces.astype(np.int32), TRIANGLES, "triangles"))
+        out.leave(*(f"link attribute {name}" for name in of_faces))
+    for values, intent, what in arrays:
+        image.add_gifti_data_array(_array(gifti, values, intent, said.get(what, {})))
+    written = set()
+    intents, labels = said.get("intents", {}), said.get("labels", [])
+    for name, values in out.attributes.items():
+        intent = intents.get(name, NONE)
+        held = _held(out, name, values)
+        if held is None and values.dtype.kind in "UTO" and not labels:
+            texts, codes = np.unique(values.astype(str), return_inverse=True)
+            labels, held, intent = [[k, text] for k, text in enumerate(texts.tolist())], codes.astype(np.int32), LABEL
+        if held is not None:
+            image.add_gifti_data_array(_array(gifti, held, intent, {"meta": {"Name": name}}))
+            written.add(name)
+    for key, text, *colour in labels:
+        label = gifti.GiftiLabel(key, *(colour or (1.0, 1.0, 1.0, 1.0)))
+        label.label = text
+        image.labeltable.labels.append(label)
+    leave_rest(out, written)
+    path.write_bytes(image.to_bytes())
+    return len(out.positions)
+
+
+def _held(out: Outgoing, name: str, values: Array) -> Array | None:
+    """Values in a type that GIfTI has; None where none holds them."""
+    if not is_number(values.dtype):
+        return None
+    if values.dtype.kind == "f":
+        return single(out, values, f"attribute {name}")
+    if values.dtype.kind == "b" or values.dtype == np.uint8:
+        return values.astype(np.uint8)
+    bounds = np.iinfo(np.int32)
+    fits = not values.size or (values.min() >= bounds.min and values.max() <= bounds.max)
+    return values.astype(np.int32) if fits else None
+
+
+def _array(gifti: Any, values: Array, intent: str, said: Mapping[str, Any]) -> Any:
+    space = None
+    if "xform" in said:
+        space = gifti.GiftiCoordSystem(said["dataspace"], said["xformspace"], np.array(said["xform"]))
+    name = {"uint8": "NIFTI_TYPE_UINT8", "int32": "NIFTI_TYPE_INT32", "float32": "NIFTI_TYPE_FLOAT32"}[
+        str(values.dtype)
+    ]
+    meta = gifti.GiftiMetaData(said.get("meta", {}))
+    return gifti.GiftiDataArray(values, intent=intent, datatype=name, coordsys=space, meta=meta)
+
+
+def load_freesurfer(path: Path, asked: Asked) -> Loaded:
+    """Read a surface of FreeSurfer, in its own coordinates (surface RAS); what it says of its volume is its header."""
+    surfaces = library("nibabel.freesurfer", "nibabel")
+    data = path.read_bytes()
+    begin = data.find(b"\n", data.find(b"\n") + 1) + 1
+    if data[:3] == TRIANGULAR and 12 * int(np.frombuffer(data, ">u4", 2, begin).sum(dtype=np.uint64)) > len(data):
+        raise FileError("it has fewer vertices and triangles than it says")  # nibabel would take memory for them
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that there is nothing said of the volume
+        positions, faces, info, stamp = surfaces.read_geometry(str(path), read_metadata=True, read_stamp=True)
+    check_rows(faces, len(positions), "triangles")
+    said = {key: np.asarray(value).tolist() for key, value in dict(info or {}).items()}
+    return Loaded(
+        kind="mesh",
+        positions=positions.astype(np.float32),
+        unit="millimeter",
+        faces=faces.astype(np.int64),
+        header={"freesurfer": {"stamp": str(stamp), "volume_info": said}},
+    )
+
+
+def save_freesurfer(out: Outgoing, path: Path) -> int:
+    """Write a surface of FreeSurfer: triangles in single precision."""
+    surfaces = library("nibabel.freesurfer", "nibabel")
+    faces, values = triangles_of(out, "FreeSurfer")
+    out.leave(*(f"link attribute {name}" for name in values))
+    said = header_of(out, "freesurfer")
+    volume = said.get("volume_info", {})
+    info = {
+        key: np.asarray(volume[key], dtype) if dtype is not str else volume[key]
+        for key, dtype in INFO.items()
+        if key in volume
+    }
+    positions = single(out, out.positions, "positions")
+    stamp = str(said.get("stamp") or "zarr-vectors-lazy")
+    surfaces.write_geometry(
+        str(path), positions, faces, create_stamp=stamp, volume_info=info if len(info) == len(INFO) else None
+    )
+    return len(positions)

@@ -10,8 +10,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FileError
 from zarr_vectors_lazy.files.loaded import NAME, Asked, Loaded
-from zarr_vectors_lazy.files.outgoing import Outgoing
-from zarr_vectors_lazy.files.polygons import (
+from zarr_vectors_lazy.files.meshes import (
     CHANNELS,
     NORMAL_PARTS,
     Polygons,
@@ -24,6 +23,7 @@ from zarr_vectors_lazy.files.polygons import (
     texts,
     triangles_of,
 )
+from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.types import IntArray
 
 Array = np.ndarray[Any, Any]

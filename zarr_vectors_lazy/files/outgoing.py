@@ -9,15 +9,15 @@ from typing import Any
 import dask
 import numpy as np
 
-from zarr_vectors_lazy.convert.frame_columns import FrameColumn, frame_columns, make_frame, read_frame, source_arrays
+from zarr_vectors_lazy.convert.frames import FrameColumn, frame_columns, make_frame, read_frame, source_arrays
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.format.vectors import missing_codes
-from zarr_vectors_lazy.graph.batches import batched
-from zarr_vectors_lazy.graph.parts import iterate_blocks
-from zarr_vectors_lazy.graph.paths import path_arrays
 from zarr_vectors_lazy.kernels.trees import branches
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.world import unit_factors
+from zarr_vectors_lazy.read.batches import batched
+from zarr_vectors_lazy.read.parts import iterate_blocks
+from zarr_vectors_lazy.read.paths import path_arrays
 from zarr_vectors_lazy.types import IntArray, Vertices
 
 Values = np.ndarray[Any, Any]

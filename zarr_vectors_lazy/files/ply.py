@@ -11,16 +11,8 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, listed
 from zarr_vectors_lazy.files.loaded import Asked, Loaded
+from zarr_vectors_lazy.files.meshes import CHANNELS, Polygons, check_rows, flat_columns, header_of, strips, triangles_of
 from zarr_vectors_lazy.files.outgoing import Outgoing
-from zarr_vectors_lazy.files.polygons import (
-    CHANNELS,
-    Polygons,
-    check_rows,
-    flat_columns,
-    header_of,
-    strips,
-    triangles_of,
-)
 from zarr_vectors_lazy.types import IntArray
 
 Array = np.ndarray[Any, Any]

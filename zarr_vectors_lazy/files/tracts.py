@@ -17,8 +17,8 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, SelectionError
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Asked, Loaded, library
+from zarr_vectors_lazy.files.meshes import header_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, Paths
-from zarr_vectors_lazy.files.polygons import header_of
 
 UNIT = "millimeter"
 BLOCK_ROWS = 500_000

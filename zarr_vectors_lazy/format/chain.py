@@ -12,7 +12,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Dictionary, Places
-from zarr_vectors_lazy.model.chunks import ChunkTable
+from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.requests import Elements, Steps, together
 from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw
 

@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.model.arrays import CellArray, Layout, Places
-from zarr_vectors_lazy.model.chunks import dotted
-from zarr_vectors_lazy.model.links import LinkCoding, LinkFamily, LinkSegment
+from zarr_vectors_lazy.model.arrays import CellArray, Layout, LinkCoding, LinkFamily, LinkSegment, Places
+from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw
 

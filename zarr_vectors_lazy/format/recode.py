@@ -14,11 +14,17 @@ import numpy as np
 from numcodecs.vlen import VLenBytes
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.codecs import DIRECT, Pipeline, decode_single_vlen
-from zarr_vectors_lazy.format.encoding import LITTLE, byte_codecs, encode_vlen, shard_codecs
-from zarr_vectors_lazy.format.limits import LIMITS
-from zarr_vectors_lazy.format.nodes import (
+from zarr_vectors_lazy.format.base import LIMITS, Found
+from zarr_vectors_lazy.format.codecs import (
+    DIRECT,
+    LITTLE,
+    Pipeline,
+    byte_codecs,
+    decode_single_vlen,
+    encode_vlen,
+    shard_codecs,
+)
+from zarr_vectors_lazy.format.metadata import (
     VLEN_TYPES,
     parse_chunk_shape,
     parse_codecs,
@@ -26,10 +32,8 @@ from zarr_vectors_lazy.format.nodes import (
     parse_integers,
     parse_named,
 )
-from zarr_vectors_lazy.format.v09.arrays import parse_cells, parse_shards
-from zarr_vectors_lazy.format.v09.documents import KEYS, VLEN
-from zarr_vectors_lazy.format.v09.layout import GridLayout
-from zarr_vectors_lazy.format.v09.reshard import is_cell_array
+from zarr_vectors_lazy.format.v09.arrays import GridLayout, parse_cells, parse_shards
+from zarr_vectors_lazy.format.v09.documents import KEYS, VLEN, is_cell_array
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json

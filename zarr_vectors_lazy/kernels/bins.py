@@ -1,11 +1,14 @@
-"""Bins of coarse chunks: which vertex lies in which, and back."""
+"""Bins and grids: which vertex lies in which."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.types import Floats, IntArray, Vertices
+from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices
+
+# Bins of coarse chunks: which vertex lies in which, and back.
 
 NUDGES = 4  # steps of one unit in the last place until a vertex on a face lies inside
 
@@ -104,3 +107,157 @@ def _keep_in_chunk(values: Vertices, chunk: IntArray, edge: float) -> None:
 def root_slots(positions: Vertices, which: IntArray, grid: BinGrid, shape: IntArray) -> IntArray:
     """(C,) bin of each vertex among ``shape`` (D,) bins of a chunk, as `bins_of`."""
     return bins_of(positions, which, BinGrid(grid.chunks, shape, grid.chunk_edge / shape, grid.chunk_edge))
+
+
+# Rows counted in the cells of a regular grid.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Grid:
+    """Cells of equal size.
+
+    Parameters
+    ----------
+    lower, upper
+        (D,) corners of the box that rows must lie in, both inclusive; what is on the upper face is in the last cell.
+    columns
+        (d,) coordinate columns that the axes of the grid are.
+    edges
+        (d,) edge lengths of a cell.
+    shape
+        (d,) number of cells.
+    """
+
+    lower: Floats
+    upper: Floats
+    columns: tuple[int, ...]
+    edges: Floats
+    shape: tuple[int, ...]
+
+    @property
+    def centres(self) -> list[Floats]:
+        """Centres of the cells along each axis."""
+        lower = self.lower[list(self.columns)]
+        return [low + (np.arange(n) + 0.5) * edge for low, edge, n in zip(lower, self.edges, self.shape, strict=True)]
+
+    def cells(self, positions: Vertices) -> IntArray:
+        """(n,) flat number of the cell that each of (n, D) positions lies in, -1 outside."""
+        points, columns = np.asarray(positions, np.float64), list(self.columns)
+        inside = np.asarray(((points >= self.lower) & (points <= self.upper)).all(axis=1))
+        at = np.floor((points[:, columns] - self.lower[columns]) / self.edges)
+        at = np.minimum(np.where(inside[:, None], at, 0), np.asarray(self.shape) - 1).astype(np.int64)
+        return np.where(inside, np.ravel_multi_index(tuple(at.T), self.shape), -1)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binned:
+    """Rows by cell, only cells that have any.
+
+    Parameters
+    ----------
+    cells
+        (c,) flat numbers, ascending.
+    counts
+        (c,) rows in each.
+    sums
+        (c,) sum of their values, zeros where none are given.
+    outside
+        Rows in no cell.
+    """
+
+    cells: IntArray
+    counts: IntArray
+    sums: Floats
+    outside: int
+
+
+def bin_rows(grid: Grid, positions: Vertices, values: np.ndarray[Any, Any] | None) -> Binned:
+    """Count rows, and sum their values, by cell."""
+    flat = grid.cells(positions)
+    inside = flat >= 0
+    cells, at = np.unique(flat[inside], return_inverse=True)
+    weights = np.zeros(len(at)) if values is None else np.asarray(values, np.float64)[inside]
+    return Binned(
+        cells=cells,
+        counts=np.bincount(at, minlength=len(cells)).astype(np.int64),
+        sums=np.bincount(at, weights, minlength=len(cells)).astype(np.float64),
+        outside=int(np.count_nonzero(~inside)),
+    )
+
+
+def merge_binned(parts: list[Binned]) -> Binned:
+    """Add parts up, in their order."""
+    cells, at = np.unique(np.concatenate([part.cells for part in parts]), return_inverse=True)
+    counts = np.zeros(len(cells), np.int64)
+    np.add.at(counts, at, np.concatenate([part.counts for part in parts]))
+    sums = np.bincount(at, np.concatenate([part.sums for part in parts]), minlength=len(cells)).astype(np.float64)
+    return Binned(cells, counts, sums, sum(part.outside for part in parts))
+
+
+def dense_grid(grid: Grid, binned: Binned, *, mean: bool) -> np.ndarray[Any, Any]:
+    """Array of the grid's shape: counts (int64), or means of values (float64), NaN where there are no rows."""
+    if mean:
+        out = np.full(int(np.prod(grid.shape)), np.nan)
+        out[binned.cells] = binned.sums / binned.counts
+    else:
+        out = np.zeros(int(np.prod(grid.shape)), np.int64)
+        out[binned.cells] = binned.counts
+    return out.reshape(grid.shape)
+
+
+# Bins of a whole level, shared by all objects: the arithmetic of the reference package's ``per_object``.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedBins:
+    """The vertices of a level, one for each bin that a member lies in; numbered by chunk.
+
+    Parameters
+    ----------
+    chunks, starts
+        (n, K) chunks, and (n + 1,) the numbers of their vertices.
+    positions
+        (C, D) float32.
+    members
+        (M,) vertex of each member.
+    parents
+        (N,) vertex of each row, also of those that are no members; -1 where the bin has none.
+    """
+
+    chunks: ChunkCoords
+    starts: IntArray
+    positions: Vertices
+    members: IntArray
+    parents: IntArray
+
+
+def share_bins(positions: Vertices, rows: IntArray, bin_shape: Floats, chunk_shape: Floats) -> SharedBins:
+    """Unweighted means of the members of each bin.
+
+    Parameters
+    ----------
+    positions
+        (N, D) float32.
+    rows
+        (M,) members: rows, as often as they count.
+    """
+    bins = np.floor(positions / bin_shape).astype(np.int64)
+    # Bins are ordered as their little-endian bytes are, axis by axis.
+    swapped = np.ascontiguousarray(bins).view(np.uint64).byteswap().reshape(bins.shape)
+    _, number = np.unique(swapped, axis=0, return_inverse=True)
+    number = number.reshape(-1)
+    used = np.zeros(int(number.max(initial=-1)) + 1, np.bool_)
+    used[number[rows]] = True
+    rank = np.where(used, np.cumsum(used) - 1, -1)
+    members, total = rank[number[rows]], int(used.sum())
+    counts = np.bincount(members, minlength=total)
+    sums = [np.bincount(members, column[rows].astype(np.float64), total) for column in positions.T]
+    means = (np.stack(sums, axis=1) / counts[:, None]).astype(np.float32)
+    home = np.floor(means / chunk_shape).astype(np.int64)
+    chunks, chunk = np.unique(home, axis=0, return_inverse=True)
+    order = np.argsort(chunk.reshape(-1), kind="stable")
+    place = np.empty(total + 1, np.int64)
+    place[order] = np.arange(total)
+    place[-1] = -1  # of rows whose bin has no member
+    starts = np.concatenate([[0], np.cumsum(np.bincount(chunk.reshape(-1), minlength=len(chunks)))]).astype(np.int64)
+    return SharedBins(chunks, starts, means[order], place[members], place[rank[number]])

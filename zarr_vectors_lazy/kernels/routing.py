@@ -1,13 +1,16 @@
-"""Which chunk and which bin each row belongs to, and the rows of each chunk (spec 0.9, 4.2 and 5.1)."""
+"""Which chunk, bin, place and fragment each row belongs to, and the order of a chunk's rows."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices
+from zarr_vectors_lazy.kernels.records import block_of, row_in_block
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, Floats, IntArray, Vertices
+
+# Which chunk and which bin each row belongs to, and the rows of each chunk (spec 0.9, 4.2 and 5.1).
 
 BLOCK = 2**18  # rows worked on at once: temporaries stay in the cache, and float64 copies small
 TABLE = 2**24  # grid cells for which a table of all is kept
@@ -204,3 +207,234 @@ def _threaded(work: Any, parts: list[slice], threads: int) -> list[Any]:
         return [work(part) for part in parts]
     with ThreadPoolExecutor(threads) as pool:
         return list(pool.map(work, parts))
+
+
+# The order of a chunk's rows and the fragments that they make (spec 0.9, 5.1 and 10).
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arranged:
+    """Rows of one chunk as they are stored; its fragments, in order, partition them.
+
+    Parameters
+    ----------
+    rows
+        (n,) row numbers in the input.
+    counts
+        (F,) rows of each fragment.
+    owners
+        (F,) number of the object of each fragment; None where there are no objects.
+    """
+
+    rows: IntArray
+    counts: IntArray
+    owners: IntArray | None = None
+
+
+Arrange: TypeAlias = Callable[[IntArray], Arranged]
+"""Gives the arrangement of a chunk from its (n,) rows, ascending."""
+
+
+def arrange_whole(rows: IntArray) -> Arranged:
+    """One fragment."""
+    return Arranged(rows, np.asarray([len(rows)], np.int64))
+
+
+def arrange_bins(rows: IntArray, bins: IntArray, total: int) -> Arranged:
+    """A fragment a bin, empty ones too, in the order of the bins; ``bins`` (n,) of each row, below ``total``."""
+    order = np.argsort(bins.astype(np.uint16) if total <= 2**16 else bins, kind="stable")
+    return Arranged(rows[order], np.bincount(bins, minlength=total))
+
+
+def arrange_runs(rows: IntArray, owners: IntArray, numbers: IntArray | None = None) -> Arranged:
+    """A fragment for each run of consecutive rows of one object.
+
+    Parameters
+    ----------
+    owners, numbers
+        (N,) object of each row, and by what rows are consecutive; None: themselves.
+    """
+    of_row = owners[rows]
+    starts = (np.diff(rows if numbers is None else numbers[rows], prepend=-2) != 1) | (np.diff(of_row, prepend=-1) != 0)
+    return cut(rows, of_row, starts)
+
+
+def arrange_objects(rows: IntArray, owners: IntArray) -> Arranged:
+    """A fragment an object, ascending; ``owners`` (N,) of all rows."""
+    of_row = owners[rows]
+    order = np.argsort(of_row, kind="stable")
+    of_row = of_row[order]
+    return cut(rows[order], of_row, np.diff(of_row, prepend=-1) != 0)
+
+
+def arrange_trees(rows: IntArray, owners: IntArray, position: IntArray, roots: BoolArray) -> Arranged:
+    """Fragments of trees in depth-first order: a root is the first of its fragment.
+
+    Parameters
+    ----------
+    owners, position, roots
+        (N,) object of each row, its place in depth-first order, and whether it is a root.
+    """
+    order = np.lexsort((position[rows], owners[rows]))
+    rows = rows[order]
+    of_row = owners[rows]
+    return cut(rows, of_row, (np.diff(of_row, prepend=-1) != 0) | roots[rows])
+
+
+def cut(rows: IntArray, owners: IntArray, starts: BoolArray) -> Arranged:
+    """Fragments that begin where ``starts`` (n,) says."""
+    at = np.flatnonzero(starts)
+    return Arranged(rows, np.diff(at, append=len(rows)), owners[at])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Places:
+    """Where each row of the input is stored.
+
+    Parameters
+    ----------
+    chunks
+        (N,) number of its chunk.
+    rows
+        (N,) row in it.
+    """
+
+    chunks: IntArray
+    rows: IntArray
+
+
+def places_of(routed: Routed, arranged: list[Arranged]) -> Places:
+    """Return the inverse of the arrangement of all chunks."""
+    rows = np.empty(len(routed.order), np.int64)
+    for chunk in arranged:
+        rows[chunk.rows] = np.arange(len(chunk.rows))
+    return Places(routed.chunk_of_row(), rows)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FragmentTable:
+    """Fragments of many chunks.
+
+    Parameters
+    ----------
+    chunks, fragments
+        (E,) number of the chunk, and of the fragment in it.
+    owners
+        (E,) number of the object.
+    rows
+        (E,) first row in the input.
+    starts, counts
+        (E,) first row in the chunk, and rows.
+    """
+
+    chunks: IntArray
+    fragments: IntArray
+    owners: IntArray
+    rows: IntArray
+    starts: IntArray
+    counts: IntArray
+
+    def take(self, at: IntArray) -> "FragmentTable":
+        """Some fragments, in the order given."""
+        return FragmentTable(*(getattr(self, name)[at] for name in self.__slots__))
+
+
+def fragment_table(arranged: list[Arranged]) -> FragmentTable:
+    """All fragments, those of one chunk after another; every one must have an owner."""
+    none = np.empty(0, np.int64)
+    parts: list[tuple[IntArray, ...]] = [(none,) * 6]
+    for chunk, part in enumerate(arranged):
+        assert part.owners is not None
+        starts = np.cumsum(part.counts) - part.counts
+        fragments = np.arange(len(part.counts))
+        parts.append((np.full(len(fragments), chunk), fragments, part.owners, part.rows[starts], starts, part.counts))
+    return FragmentTable(*(np.concatenate(column).astype(np.int64) for column in zip(*parts, strict=True)))
+
+
+# Where rows are stored, and which task knows it: what the ends of links are resolved by, out of core.
+#
+# A place is the number of a chunk and a row in it, in one integer: places sort as the format sorts the ends of a
+# link. Rows are dealt to homes in stripes, so that any number of rows spreads evenly over a fixed number of homes.
+
+ROW_BITS = 32  # a cell ends at 4 GiB
+STRIPE = 256
+UNKNOWN = -1
+PLACE = np.dtype([("row", "<i8"), ("place", "<i8")])
+
+
+def pack_places(chunks: IntArray, rows: IntArray) -> IntArray:
+    """Places of rows of chunks."""
+    found: IntArray = (chunks << ROW_BITS) | rows
+    return found
+
+
+def chunk_of_places(places: IntArray) -> IntArray:
+    """Number of the chunk of each place."""
+    found: IntArray = places >> ROW_BITS
+    return found
+
+
+def row_of_places(places: IntArray) -> IntArray:
+    """Row in its chunk of each place."""
+    found: IntArray = places & ((1 << ROW_BITS) - 1)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Homes:
+    """Which task knows where a row is stored.
+
+    Parameters
+    ----------
+    count
+        Number of such tasks.
+    apart
+        Whether rows are named by their block and the row in it (`kernels.records.row_numbers`); else they are counted
+        from block to block.
+    """
+
+    count: int
+    apart: bool = False
+
+    def of(self, rows: IntArray) -> IntArray:
+        """Home of each row."""
+        found: IntArray = (block_of(rows) if self.apart else rows // STRIPE) % self.count
+        return found
+
+    def names(self, numbers: IntArray, firsts: IntArray) -> IntArray:
+        """By what rows are named whose numbers are given; ``firsts`` (B,) rows before each block."""
+        return numbers if self.apart else firsts[block_of(numbers)] + row_in_block(numbers)
+
+    def look_up(self, rows: IntArray, values: IntArray, wanted: IntArray, sizes: IntArray) -> IntArray:
+        """Values of wanted rows of one home, `UNKNOWN` for those that are not there.
+
+        Parameters
+        ----------
+        rows, values
+            (n,) rows of the home and their values, 0 or more, in any order.
+        wanted
+            Rows of the same home.
+        sizes
+            (B,) rows of each block.
+        """
+        seats, asked = self._seats(rows, sizes), self._seats(wanted, sizes)
+        table = np.full(max(seats.max(initial=-1), asked.max(initial=-1)) + 2, UNKNOWN)  # the last for what is nowhere
+        table[seats] = values
+        found: IntArray = table[asked]
+        return found
+
+    def _seats(self, rows: IntArray, sizes: IntArray) -> IntArray:
+        """Number of each row among those of its home, without gaps where all are there; -1 if its block is shorter."""
+        if not self.apart:
+            found: IntArray = rows // (STRIPE * self.count) * STRIPE + rows % STRIPE
+            return found
+        block, row = block_of(rows), row_in_block(rows)
+        return np.where(row < sizes[block], self._before(sizes)[block] + row, -1)
+
+    def _before(self, sizes: IntArray) -> IntArray:
+        """(B,) rows of the blocks before each one that have the same home."""
+        table = np.zeros(-(-len(sizes) // self.count) * self.count, np.int64)
+        table[: len(sizes)] = sizes
+        rounds = table.reshape(-1, self.count)
+        before: IntArray = (np.cumsum(rounds, axis=0) - rounds).reshape(-1)[: len(sizes)]
+        return before

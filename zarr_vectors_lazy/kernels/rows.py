@@ -1,4 +1,4 @@
-"""Row masks and row numbers of one chunk."""
+"""Rows of one chunk, and paths through them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.kernels.groups import Groups
+from zarr_vectors_lazy.model.objects import Fragments, ranges
 from zarr_vectors_lazy.types import BoolArray, IntArray
+
+# Row masks and row numbers of one chunk.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,3 +141,139 @@ def joined(parts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
         found: np.ndarray[Any, Any] = masked.concatenate(parts)
         return found
     return np.concatenate(parts)
+
+
+# Objects as paths through the rows of fragments.
+
+
+def fragment_ends(fragments: Fragments, table: IntArray | None) -> tuple[IntArray, IntArray, IntArray]:
+    """Rows of each fragment, and what a table says of the first and of the last of them; -1 for one without rows.
+
+    Parameters
+    ----------
+    table
+        (N,) what stands for each row; None: itself.
+    """
+    counts = fragments.counts
+    if table is None:
+        last = fragments.first + counts - 1
+        return counts, np.where(counts > 0, fragments.first, -1), np.where(counts > 0, last, -1)
+    ends = []
+    for step in (np.zeros(len(counts), np.int64), counts - 1):
+        at = fragments.first + step
+        found = np.full(len(counts), -1, np.int64)
+        ranges = (counts > 0) & ~fragments.explicit
+        found[ranges] = table[at[ranges]]
+        listed = (counts > 0) & fragments.explicit
+        found[listed] = table[fragments.listed[at[listed]]]
+        ends.append(found)
+    return counts, ends[0], ends[1]
+
+
+def fragment_edges(fragments: Fragments, table: IntArray | None, times: IntArray | None) -> tuple[IntArray, IntArray]:
+    """Edges between consecutive rows of fragments.
+
+    Parameters
+    ----------
+    table
+        (N,) what stands for each row, -1 for one that is left out; None: itself, and all fragments are ranges.
+    times
+        (F,) how often the edges of each fragment are to be there; None for once.
+
+    Returns
+    -------
+    (E, 2) int64, fragment by fragment, without those of which an end is left out, and (F,) how many each has.
+    """
+    lengths = np.maximum(fragments.counts - 1, 0)
+    if table is None and times is None:
+        rows = ranges(fragments.first, lengths)
+        edges = np.empty((len(rows), 2), np.int64)
+        edges[:, 0] = rows
+        np.add(rows, 1, out=edges[:, 1])
+        return edges, lengths
+    named = np.repeat(np.arange(len(fragments)), 1 if times is None else times)
+    named = named[lengths[named] > 0]
+    counts, rows = fragments.counts[named], fragments.rows(named)
+    rows = rows if table is None else table[rows]
+    inner = np.ones(len(rows), np.bool_)
+    inner[np.cumsum(counts) - counts] = False
+    at = np.flatnonzero(inner)
+    edges, owners = np.stack([rows[at - 1], rows[at]], axis=1), np.repeat(named, counts - 1)
+    whole = (edges >= 0).all(axis=1)
+    return edges[whole], np.bincount(owners[whole], minlength=len(fragments))
+
+
+# Paths cut into runs that stay in one bin.
+
+
+def cut_runs(bins: IntArray, pieces: IntArray, least: IntArray) -> Groups:
+    """Maximal runs of vertices of one piece in one bin, and more where a piece would keep too few.
+
+    Parameters
+    ----------
+    bins
+        (M,) bin of each vertex, pieces one after another, each in path order.
+    pieces
+        (M,) piece of each vertex, ascending from 0 without gaps.
+    least
+        (P,) runs that each piece must have, if it has so many vertices: its last ones then become runs of their own.
+
+    Returns
+    -------
+    Groups in path order.
+    """
+    begins = _begins(bins, pieces)
+    if not len(begins):
+        return Groups(np.zeros(0, np.int64), 0)
+    runs = np.bincount(pieces[begins], minlength=len(least))
+    lack = np.minimum(least, np.bincount(pieces, minlength=len(least))) - runs
+    if (lack > 0).any():
+        inner = np.cumsum(~begins)
+        ends = np.append(np.flatnonzero(np.diff(pieces)), len(pieces) - 1)
+        from_end = inner[ends][pieces] - inner
+        begins |= ~begins & (from_end < lack[pieces])
+    labels = np.cumsum(begins) - 1
+    return Groups(labels, int(labels[-1]) + 1)
+
+
+def _begins(bins: IntArray, pieces: IntArray) -> BoolArray:
+    changes = (np.diff(bins) != 0) | (np.diff(pieces) != 0)
+    return np.concatenate([np.ones(min(1, len(bins)), np.bool_), changes])
+
+
+# Paths as intervals of consecutive places along them.
+
+INTERVAL = 3  # columns: first place, one past the last, owner
+
+
+def join_intervals(intervals: IntArray) -> IntArray:
+    """(R, 3) intervals by ascending place, those of one owner that meet made one.
+
+    Parameters
+    ----------
+    intervals
+        (n, 3) first place, one past the last, and owner of each; no two share a place.
+    """
+    ordered = intervals[np.argsort(intervals[:, 0], kind="stable")]
+    start, stop, owner = ordered.T
+    apart = (start[1:] != stop[:-1]) | (owner[1:] != owner[:-1])
+    begins = np.concatenate([np.ones(min(1, len(ordered)), np.bool_), apart])
+    ends = np.concatenate([apart, np.ones(min(1, len(ordered)), np.bool_)])
+    return np.stack([start[begins], stop[ends], owner[begins]], axis=1)
+
+
+def intervals_of(places: IntArray, owners: IntArray) -> IntArray:
+    """(R, 3) intervals that places, (M,) all different, and their owners make."""
+    return join_intervals(np.stack([places, places + 1, owners], axis=1))
+
+
+def ids_of_intervals(owners: IntArray, largest: int) -> IntArray:
+    """(R,) an id for each interval: its owner's for the first of an owner, for others new ones above ``largest``.
+
+    Parameters
+    ----------
+    owners
+        (R,) of the intervals, those of one owner after another.
+    """
+    again = np.concatenate([np.zeros(min(1, len(owners)), np.bool_), owners[1:] == owners[:-1]])
+    return np.where(again, largest + np.cumsum(again), owners)

@@ -1,1 +1,1 @@
-"""From a selection to the chunks that it needs."""
+"""What a user asks for, as plain values: boxes, conditions, blocks, shapes."""

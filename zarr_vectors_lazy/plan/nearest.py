@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.plan.bbox import Placement
+from zarr_vectors_lazy.plan.boxes import Placement
 from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats, IntArray, Vertices
 
 Reader: TypeAlias = Callable[[IntArray], tuple[IntArray, Vertices, IntArray]]

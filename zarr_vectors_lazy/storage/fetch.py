@@ -1,11 +1,28 @@
 """Bytes and names of many objects at once: the door through which everything above reads and writes."""
 
-from collections.abc import Callable, Collection, Sequence
+import asyncio
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Hashable, Sequence
+from functools import partial
+from typing import Any, TypeAlias
 
-from zarr_vectors_lazy.storage.arrays import zarr_array, zarr_cells
+from zarr.abc.store import Store
+from zarr.storage import LocalStore
+
+from zarr_vectors_lazy.storage.backends.fsspec_backend import FsspecBackend
+from zarr_vectors_lazy.storage.backends.local import LocalBackend
+from zarr_vectors_lazy.storage.backends.zarr_backend import IcechunkBackend, ZarrBackend
 from zarr_vectors_lazy.storage.base import Backend, Result
-from zarr_vectors_lazy.storage.loop import run
-from zarr_vectors_lazy.storage.requests import Delete, ListSizes, Request
+from zarr_vectors_lazy.storage.credentials import seen
+from zarr_vectors_lazy.storage.io import run
+from zarr_vectors_lazy.storage.requests import Delete, ListSizes, Put, Request
+from zarr_vectors_lazy.storage.spec import StoreSpec, is_icechunk
+from zarr_vectors_lazy.storage.url import scheme_of
+from zarr_vectors_lazy.storage.zarr import BackendStore, zarr_array, zarr_cells
+
+# Bytes and names of many objects at once: the door through which everything above reads and writes.
 
 ROUND = 256  # requests that delete, at once
 __all__ = ["delete_below", "fetch", "run", "zarr_array", "zarr_cells"]
@@ -67,3 +84,119 @@ def delete_below(
         fetch(backend, deletes[i : i + ROUND])
     backend.tidy(keys)
     return len(keys)
+
+
+# Open connections of this process, one for each description.
+
+KEPT = 32
+_BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "fsspec": FsspecBackend, "zarr": ZarrBackend}
+
+_lock = threading.Lock()
+_Key: TypeAlias = tuple[StoreSpec, Hashable]  # another connection once environment or profile files say something else
+_open: OrderedDict[_Key, Backend] = OrderedDict()
+_opening: dict[_Key, threading.Lock] = {}
+_inherited: list[Backend] = []  # the parent's, in a forked child: to close them would cut the parent's connections
+
+
+def _forked() -> None:
+    global _lock  # noqa: PLW0603  a thread that the child does not have may have held it
+    _lock = threading.Lock()
+    _inherited.extend(_open.values())
+    _open.clear()
+    _opening.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def connect(spec: StoreSpec) -> Backend:
+    """Return the open connection to ``spec``, made on first use in this process; the last 32 are kept.
+
+    Raises
+    ------
+    StoreError
+        If the backend is not installed here, or refuses the URL or the options.
+    """
+    if spec.carried is not None:
+        # Kept with the object itself, so that it can be forgotten with it.
+        backend: Backend = spec.carried.memo.get("backend") or spec.carried.memo.setdefault("backend", _opened(spec))
+        return backend
+    key = spec, seen(scheme_of(spec.url)) if spec.backend != "local" else None
+    with _lock:
+        found = _open.get(key)
+        if found is not None:
+            _open.move_to_end(key)
+            return found
+        turn = _opening.setdefault(key, threading.Lock())
+    with turn:  # not under the one lock: to read credentials may take long, which others need not wait for
+        with _lock:
+            found = _open.get(key)
+        made = found or _opened(spec)
+        with _lock:
+            _open[key] = made
+            _opening.pop(key, None)
+            if len(_open) > KEPT:
+                _open.popitem(last=False)
+        return made
+
+
+def _opened(spec: StoreSpec) -> Backend:
+    if spec.backend == "obstore":
+        from zarr_vectors_lazy.storage.backends.obstore_backend import ObstoreBackend  # noqa: PLC0415  optional
+
+        return ObstoreBackend(spec)
+    if spec.backend == "zarr" and is_icechunk(spec.instance):
+        return IcechunkBackend(spec)
+    return _BACKENDS[spec.backend](spec)
+
+
+# A description of a store as a zarr store of its own, for who works with zarr beside us.
+
+DOC = "zarr.json"
+
+
+def zarr_store(spec: StoreSpec, *, writable: bool = False) -> Store:
+    """Zarr store that reaches what we reach: the user's own object, a folder, or our connection.
+
+    Raises
+    ------
+    StoreError
+        If it is to be writable and is not.
+    """
+    if writable:
+        connect(spec).check_writable(Put(DOC, b""))
+    if spec.instance is not None:
+        return spec.instance
+    if spec.backend == "local":
+        return LocalStore(spec.url, read_only=not writable)
+    return ConnectedStore(spec, read_only=not writable)
+
+
+class ConnectedStore(BackendStore):
+    """Our connection on any event loop: each request waits on a thread.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    read_only
+        Whether it refuses to write.
+    """
+
+    def __init__(self, spec: StoreSpec, *, read_only: bool = True) -> None:
+        super().__init__(connect(spec), read_only=read_only)
+        self._spec = spec
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(ConnectedStore, read_only=self.read_only), (self._spec,)
+
+    def with_read_only(self, read_only: bool = False) -> "ConnectedStore":
+        return ConnectedStore(self._spec, read_only=read_only)
+
+    async def _ask(self, request: Request) -> Result:
+        return (await asyncio.to_thread(_fetch, self._backend, request))[0]
+
+
+def _fetch(backend: Backend, request: Request) -> list[Result]:
+    return backend.fetch([request])

@@ -1,6 +1,6 @@
 """What downstream tests need too: counts of the requests that this process makes, and stores that fail."""
 
-from zarr_vectors_lazy.storage.counters import Counts, counting, reset, snapshot
+from zarr_vectors_lazy.storage.requests import Counts, counting, reset, snapshot
 from zarr_vectors_lazy.testing.faults import KINDS, Fault, FaultyStore, Kind, kinds_happened
 
 __all__ = ["KINDS", "Counts", "Fault", "FaultyStore", "Kind", "counting", "kinds_happened", "reset", "snapshot"]

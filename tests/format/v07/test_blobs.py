@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.format.encode import modest, thorough
 from tests.format.v07.nodes import ZSTD, blob, blob_doc, found, read
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.v07.blobs import MAX_NBYTES, decode_blob, fetch_blobs, fetch_sizes, parse_blob
+from zarr_vectors_lazy.format.v07.cells import MAX_NBYTES, decode_blob, fetch_blobs, fetch_sizes, parse_blob
 from zarr_vectors_lazy.types import Blob
 
 FLETCHER = {"name": "numcodecs.fletcher32", "configuration": {}}

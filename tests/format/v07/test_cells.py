@@ -20,8 +20,7 @@ from tests.format.v07.nodes import (
     root_doc,
 )
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.v07.cells import find_cells
-from zarr_vectors_lazy.format.v07.layout import BlobLayout
+from zarr_vectors_lazy.format.v07.cells import BlobLayout, find_cells
 from zarr_vectors_lazy.model.arrays import UNTOLD
 
 GROUP = group_doc({"zv_array": "attribute", "dtype": "int16"})

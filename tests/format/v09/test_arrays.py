@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.format.encode import outcome, thorough
 from tests.format.v09.nodes import array_doc, changed, dense_doc, found, group_doc, places
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.nodes import parse_dense, parse_dtype
+from zarr_vectors_lazy.format.metadata import parse_dense, parse_dtype
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 

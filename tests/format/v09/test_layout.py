@@ -18,9 +18,9 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import HEAD_NBYTES
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.requests import Get
-from zarr_vectors_lazy.storage.arrays import zarr_cells
-from zarr_vectors_lazy.storage.connect import connect
+from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.storage.zarr import zarr_cells
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::zarr.errors.UnstableSpecificationWarning", "ignore:Numcodecs codecs are not in the Zarr version 3"

@@ -9,7 +9,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.v09.links import format_delta, parse_offsets
 from zarr_vectors_lazy.format.vectors import decode_links
-from zarr_vectors_lazy.model.links import LinkFamily
+from zarr_vectors_lazy.model.arrays import LinkFamily
 
 
 def store_of(**block):

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import modest
+from zarr_vectors_lazy.format.registry import CURRENT, place_links
 from zarr_vectors_lazy.format.v09.links import parse_offsets
 from zarr_vectors_lazy.format.vectors import decode_links
-from zarr_vectors_lazy.format.writing import CURRENT, place_links
-from zarr_vectors_lazy.model.links import LinkCoding
+from zarr_vectors_lazy.model.arrays import LinkCoding
 from zarr_vectors_lazy.model.writing import LevelDraft, LinkFamilyDraft
 
 COORDS = np.array([(-1, 0), (-1, 10), (0, -2), (0, 0), (3, 1)])

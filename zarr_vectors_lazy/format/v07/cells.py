@@ -1,20 +1,330 @@
-"""Arrays of cells: a group whose children are named by chunk (spec 0.7, 3.1, 3.2 and 3.4)."""
+"""Cells of format 0.7: blobs, where they are, and arrays of them (spec 0.7, 3)."""
 
 import hashlib
+import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.base import LIMITS, Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.codecs import Pipeline, check_foreign, fetch_ranges, parse_pipeline, part
 from zarr_vectors_lazy.format.keys import parse_chunk_keys
-from zarr_vectors_lazy.format.nodes import chunk_table, parse_dictionary, parse_dtype, parse_integers
-from zarr_vectors_lazy.format.v07.blobs import parse_blob
-from zarr_vectors_lazy.format.v07.layout import BlobLayout
+from zarr_vectors_lazy.format.metadata import (
+    chunk_table,
+    parse_chunk_shape,
+    parse_codecs,
+    parse_dictionary,
+    parse_dtype,
+    parse_integers,
+    parse_json,
+    parse_named,
+)
 from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Pack, Places
-from zarr_vectors_lazy.types import Json
+from zarr_vectors_lazy.model.levels import dotted
+from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
+from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Json, Raw
+
+# Blobs: one-dimensional arrays of bytes that hold one byte string each (spec 0.7, 3.1).
+
+KEY = "c/0"
+MAX_NBYTES = 2**33  # of a blob, as of a cell in 0.9
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobMeta:
+    """What the ``zarr.json`` of a blob says.
+
+    Parameters
+    ----------
+    nbytes
+        Size of the blob.
+    stored
+        Size of what the codecs give, at least ``nbytes``.
+    codecs
+        Bytes-to-bytes codecs; None where only zarr can decode it.
+    key
+        Of its one object, below the array's path.
+    fill
+        Value of bytes that were never stored.
+    """
+
+    nbytes: int
+    stored: int
+    codecs: tuple[str, ...] | None
+    key: str
+    fill: object
+
+    @property
+    def may_be_left_out(self) -> bool:
+        """Whether a writer leaves out the object of a blob of zeros: zarr does, the bulk writer does not."""
+        return self.codecs != () and self.fill == 0
+
+
+def parse_blob(node: Found) -> BlobMeta:
+    """Read the metadata of a blob.
+
+    Raises
+    ------
+    FormatError
+        If they are not those of a one-dimensional array of bytes in one chunk.
+    """
+    doc = node.doc
+    shape = parse_integers(doc.get("shape"), "shape", node.path)
+    if doc.get("node_type") != "array" or doc.get("data_type") != "uint8" or len(shape) != 1 or shape[0] < 0:
+        kind = f"{doc.get('node_type')!r} of {doc.get('data_type')!r} and shape {list(shape)}"
+        raise FormatError(f"a blob is a one-dimensional array of uint8, found {kind}", where=node.path)
+    (stored,) = parse_chunk_shape(node, 1)
+    if stored < shape[0]:
+        raise FormatError(f"a blob of {shape[0]} bytes lies in chunks of {stored}, expected one", where=node.path)
+    if stored > MAX_NBYTES:
+        raise FormatError(f"a blob of {stored} bytes is larger than any writer makes", where=node.path)
+    encoding = parse_named(doc.get("chunk_key_encoding"), "chunk_key_encoding", node.path)
+    separator = str(encoding["configuration"].get("separator", "/" if encoding["name"] == "default" else "."))
+    if separator not in ("/", "."):
+        raise FormatError(f"the separator of chunk keys must be '/' or '.', found {separator!r}", where=node.path)
+    codecs = parse_codecs(doc.get("codecs"), node.path)
+    pipeline = None if doc.get("storage_transformers") else parse_pipeline(codecs, "bytes")
+    if pipeline is None:
+        check_foreign(codecs, node.path)
+        if not codecs or codecs[0]["name"].startswith("vlen"):
+            raise FormatError(f"codecs {codecs!r} cannot give an array of uint8", where=node.path)
+    return BlobMeta(
+        nbytes=shape[0],
+        stored=stored,
+        codecs=None if pipeline is None else pipeline.names,
+        key=f"c{separator}0" if encoding["name"] == "default" else "0",
+        fill=doc.get("fill_value"),
+    )
+
+
+def parse_raw(raw: Buffer, path: str) -> BlobMeta:
+    """Read the metadata of a blob from the bytes of its ``zarr.json``; errors as `parse_blob`."""
+    return parse_blob(Found(path, parse_json(raw, path), ""))
+
+
+def fetch_blobs(paths: Sequence[str], *, headed: bool) -> Steps[list[Raw]]:
+    """Fetch blobs and their metadata, all at once.
+
+    Parameters
+    ----------
+    headed
+        Whether blobs begin with a header: then none is all zeros.
+
+    Returns
+    -------
+    For each path a `Blob`; None where there is no such object; what went wrong with it alone.
+    """
+    answers = yield [Get(f"{path}/{name}") for path in paths for name in ("zarr.json", KEY)]
+    out: list[Raw] = [None] * len(paths)
+    metas: dict[int, BlobMeta] = {}
+    for at, path in enumerate(paths):
+        if answers[2 * at] is not None:
+            try:
+                metas[at] = parse_raw(answers[2 * at], path)
+            except FormatError as error:
+                out[at] = error
+    bodies = {at: answers[2 * at + 1] for at in metas}
+    elsewhere = {at: Get(f"{paths[at]}/{meta.key}") for at, meta in metas.items() if meta.key != KEY and meta.nbytes}
+    if elsewhere:
+        bodies.update(zip(elsewhere, (yield list[Request | Elements](elsewhere.values())), strict=True))
+    foreign = {at: Elements(paths[at]) for at, meta in metas.items() if meta.codecs is None and bodies[at] is not None}
+    decoded = dict(zip(foreign, (yield list[Request | Elements](foreign.values())), strict=True)) if foreign else {}
+    for at, meta in metas.items():
+        out[at] = decoded[at] if isinstance(decoded.get(at), Exception) else _blob(meta, bodies, decoded, at, headed)
+    return out
+
+
+def _blob(meta: BlobMeta, bodies: dict[int, Buffer], decoded: dict[int, Buffer], at: int, headed: bool) -> Raw:
+    if not meta.nbytes:
+        return Blob(0, 0, (), b"")
+    if at in decoded:
+        return Blob(meta.nbytes, meta.nbytes, (), decoded[at])
+    if bodies[at] is None:
+        return absent_blob(meta, headed=headed)
+    return Blob(meta.nbytes, meta.stored, meta.codecs or (), bodies[at])
+
+
+def absent_blob(meta: BlobMeta, *, headed: bool) -> Raw:
+    """A blob without an object: all zeros, or None where it must have one (spec 0.7, 3.1)."""
+    if headed or not meta.may_be_left_out:
+        return None
+    if meta.nbytes > LIMITS.cell_nbytes:
+        return FormatError(f"{meta.nbytes} zeros of which nothing is stored: too many to believe")
+    return Blob(meta.nbytes, meta.nbytes, (), bytes(meta.nbytes))
+
+
+def fetch_sizes(paths: Sequence[str]) -> Steps[list[Raw]]:
+    """Fetch the metadata of blobs alone; `Blob` without a body for each."""
+    answers = yield [Get(f"{path}/zarr.json") for path in paths]
+    return [None if raw is None else _size(raw, path) for raw, path in zip(answers, paths, strict=True)]
+
+
+def _size(raw: Buffer, path: str) -> Raw:
+    try:
+        meta = parse_raw(raw, path)
+    except FormatError as error:
+        return error
+    return Blob(meta.nbytes, meta.stored, (), None)
+
+
+def decode_blob(blob: Blob) -> Buffer:
+    """Payload of a blob.
+
+    Raises
+    ------
+    FormatError
+        If a codec refuses the bytes, or they are not as many as its metadata say.
+    """
+    assert blob.body is not None
+    data = Pipeline(blob.codecs).decode(blob.body)
+    if len(data) != blob.stored:
+        raise FormatError(f"{len(data)} bytes, its metadata say {blob.stored}: truncated or overlong")
+    return data if blob.stored == blob.nbytes else np.frombuffer(data, np.uint8)[: blob.nbytes].data
+
+
+# Where the cells of an array are: each a blob of its own, or part of a packed one (spec 0.7, 3.1 and 3.4).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobLayout:
+    """Cells of one array, one a chunk.
+
+    Parameters
+    ----------
+    path
+        Path of the group that holds them.
+    headed
+        Whether cells begin with a header: then none is all zeros.
+    """
+
+    path: str
+    headed: bool
+
+    @property
+    def direct(self) -> bool:
+        """True: what is not decoded here is asked of zarr cell by cell."""
+        return True
+
+    def zarr_indices(self, coords: ChunkCoords) -> IntArray:
+        """The coordinates: no zarr array holds the cells of all chunks."""
+        return np.asarray(coords, np.int64)
+
+    def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
+        """Two requests a cell, of which one tells its size; packed cells, one an object at most for each."""
+        if places is None:
+            return len(coords) * (1 if head else 2)
+        alone = int((places.pack < 0).sum())
+        if head:
+            return alone
+        plain = np.asarray([pack.codecs == () for pack in places.packs], np.bool_)
+        packed = places.pack[places.pack >= 0]
+        return 2 * alone + int(plain[packed].sum()) + len(np.unique(packed[~plain[packed]]))
+
+    def request_count_is_exact(self) -> bool:
+        """Whether every cell costs what `requests` says: neighbours in a pack share a request."""
+        return True
+
+    def fetch(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
+        """Encoded bytes of the cells; None where there is no object."""
+        out: list[Raw] = [None] * len(coords)
+        alone = self._alone(len(coords), places)
+        blobs = yield from fetch_blobs(self._paths(coords, alone), headed=self.headed)
+        for at, blob in zip(alone, blobs, strict=True):
+            out[at] = blob
+        if places is not None:
+            yield from self._fetch_packed(places, out)
+        return out
+
+    def fetch_heads(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
+        """Sizes of the cells."""
+        out: list[Raw] = [None] * len(coords)
+        if places is not None:
+            sizes = (places.stops - places.starts).tolist()
+            out = [Blob(size, size, (), None) for size in sizes]
+        alone = self._alone(len(coords), places)
+        blobs = yield from fetch_sizes(self._paths(coords, alone))
+        for at, blob in zip(alone, blobs, strict=True):
+            out[at] = blob
+        return out
+
+    def decode(self, raw: Buffer | Blob) -> Buffer:
+        """Payload of an encoded cell."""
+        return decode_blob(raw) if isinstance(raw, Blob) else raw
+
+    def head_nbytes(self, raw: Buffer | Blob) -> int | None:
+        """Payload size of a cell."""
+        return raw.nbytes if isinstance(raw, Blob) else len(raw)
+
+    def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
+        """None: only its own metadata tell how a cell is stored."""
+        return None
+
+    def object_keys(self, coords: ChunkCoords) -> set[str] | None:
+        """None: a chunk is there because it is stored."""
+        return None
+
+    def plain_nbytes(self, stored: int) -> int:
+        """The same."""
+        return stored
+
+    @staticmethod
+    def _alone(n: int, places: Places | None) -> list[int]:
+        return list(range(n)) if places is None else np.flatnonzero(places.pack < 0).tolist()
+
+    def _paths(self, coords: ChunkCoords, rows: list[int]) -> list[str]:
+        return [f"{self.path}/{dotted(coord)}" for coord in np.asarray(coords)[rows].tolist()]
+
+    def _fetch_packed(self, places: Places, out: list[Raw]) -> Steps[None]:
+        """Byte ranges of plain packs, other packs whole."""
+        cells: dict[int, list[int]] = {}
+        for at in np.flatnonzero(places.pack >= 0).tolist():
+            cells.setdefault(int(places.pack[at]), []).append(at)
+        starts, stops = places.starts.tolist(), places.stops.tolist()
+        ranges = [
+            (at, f"{pack.path}/{pack.key}", starts[at], stops[at])
+            for number, pack in enumerate(places.packs)
+            for at in cells.get(number, [])
+            if pack.codecs == () and stops[at] > starts[at]
+        ]
+        yield from fetch_ranges(ranges, out)
+        for at, _, start, stop in ranges:
+            raw = out[at]
+            out[at] = raw if raw is None or isinstance(raw, Exception) else Blob(stop - start, stop - start, (), raw)  # type: ignore[arg-type]
+        whole = [number for number, pack in enumerate(places.packs) if pack.codecs != () and number in cells]
+        asked: list[Request | Elements] = []
+        for number in whole:
+            pack = places.packs[number]
+            asked.append(Get(f"{pack.path}/{pack.key}") if pack.codecs is not None else Elements(pack.path))
+        answers = (yield asked) if asked else []
+        for number, raw in zip(whole, answers, strict=True):
+            decoded = self._decode_pack(places.packs[number], raw)
+            for at in cells[number]:
+                size = stops[at] - starts[at]
+                failed = decoded is None or isinstance(decoded, Exception)
+                out[at] = decoded if failed else Blob(size, size, (), part(decoded, starts[at], stops[at]))  # type: ignore[arg-type]
+        for members in cells.values():
+            for at in members:
+                if starts[at] == stops[at]:
+                    out[at] = Blob(0, 0, (), b"")
+
+    def _decode_pack(self, pack: Pack, raw: Raw) -> Raw:
+        if raw is None and pack.stored > LIMITS.cell_nbytes:
+            return FormatError(f"{pack.stored} zeros of which nothing is stored: too many to believe")
+        if raw is None:
+            return None if self.headed else bytes(pack.stored)
+        if isinstance(raw, Exception) or pack.codecs is None:
+            return raw
+        try:
+            return decode_blob(Blob(pack.stored, pack.stored, pack.codecs, raw))  # type: ignore[arg-type]
+        except FormatError as error:
+            return error
+
+
+# Arrays of cells: a group whose children are named by chunk (spec 0.7, 3.1, 3.2 and 3.4).
 
 _PACK = re.compile(r"__shard_[0-9]{6,}")
 
@@ -127,3 +437,136 @@ def _places(nodes: Sequence[Found], index: dict[str, tuple[int, int, int]], keys
         number = int(table[beyond][0, 0])
         raise FormatError(f"'shard_index' names bytes beyond the {sizes[number]} there are", where=packs[number].path)
     return Places(packs, table[:, 0], table[:, 1], table[:, 2])
+
+
+# Arrays of objects and groups, and tables of links: blobs that are read whole (spec 0.7, 4.5, 4.7 and 4.8).
+
+
+def missing_value(dtype: np.dtype[Any]) -> Any:
+    """Value of absent rows, as 0.9 fills them: NaN, the least integer, the largest unsigned one, ``""``."""
+    if dtype.kind in "iu":
+        return np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max
+    return np.nan if dtype.kind in "fc" else dtype.type()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DenseBlob:
+    """Rows of numbers or of text of one width (spec 0.7, 4.8), or a table of links (4.5).
+
+    Parameters
+    ----------
+    path
+        Path of the blob.
+    dtype, shape
+        Of the array.
+    mask
+        Path of the blob that tells which rows are there; None where all are.
+    never_zeros
+        Whether the bytes cannot all be zero: then a missing object is damage.
+    """
+
+    path: str
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    mask: str | None = None
+    never_zeros: bool = False
+
+    @property
+    def requests(self) -> int:
+        """Two a blob: its metadata and its bytes."""
+        return 2 if self.mask is None else 4
+
+    def read(self) -> Steps[np.ndarray[Any, Any]]:
+        """The whole array, absent rows at `missing_value`."""
+        paths = [self.path, *([self.mask] if self.mask else [])]
+        blobs = yield from fetch_blobs(paths, headed=self.never_zeros)
+        payloads = [_decoded(blob, path) for blob, path in zip(blobs, paths, strict=True)]
+        nbytes = self.dtype.itemsize * math.prod(self.shape)
+        if len(payloads[0]) != nbytes:
+            raise FormatError(
+                f"{len(payloads[0])} bytes, {nbytes} are stated: {self.dtype} of {self.shape}", where=self.path
+            )
+        values = np.frombuffer(payloads[0], self.dtype).reshape(self.shape)
+        if self.mask is None:
+            return values
+        if len(payloads[1]) != self.shape[0]:
+            raise FormatError(f"{len(payloads[1])} marks for {self.shape[0]} rows", where=self.mask)
+        absent = np.frombuffer(payloads[1], np.uint8) == 0
+        values = values.copy()
+        values[absent] = missing_value(self.dtype)
+        return values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RaggedBlob:
+    """Byte strings, one after another, and where each begins (spec 0.7, 4.7 and 4.8).
+
+    Parameters
+    ----------
+    path
+        Path of the group of ``data`` and ``offsets``.
+    count
+        Number of strings.
+    """
+
+    path: str
+    count: int
+
+    @property
+    def requests(self) -> int:
+        """Two a blob: its metadata and its bytes."""
+        return 4 if self.count else 0
+
+    def read(self) -> Steps[np.ndarray[Any, Any]]:
+        """(count,) of bytes."""
+        paths = [f"{self.path}/data", f"{self.path}/offsets"]
+        if not self.count:
+            return np.empty(0, object)
+        blobs = yield from fetch_blobs(paths, headed=False)
+        data, raw = (_decoded(blob, path) for blob, path in zip(blobs, paths, strict=True))
+        if len(raw) != 8 * self.count:
+            raise FormatError(f"{len(raw)} bytes of offsets for {self.count} rows", where=paths[1])
+        return _split(data, np.append(np.frombuffer(raw, "<i8"), len(data)), paths[1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LostColumn:
+    """A column of Python objects, of which the writer stored memory addresses (spec 0.7, 4.8).
+
+    Parameters
+    ----------
+    path
+        Path of its group.
+    """
+
+    path: str
+
+    @property
+    def requests(self) -> int:
+        """None."""
+        return 0
+
+    def read(self) -> Steps[np.ndarray[Any, Any]]:
+        """Raise FormatError: the values are not there."""
+        yield from ()
+        raise FormatError(
+            "zarr-vectors 0.2.0 wrote memory addresses in place of objects: its values are lost", where=self.path
+        )
+
+
+def _split(data: Buffer, bounds: IntArray, where: str) -> np.ndarray[Any, Any]:
+    if bounds[0] < 0 or (np.diff(bounds) < 0).any():
+        raise FormatError(f"offsets must ascend within {len(data)} bytes, found {bounds[:5].tolist()}", where=where)
+    view = memoryview(data)
+    out = np.empty(len(bounds) - 1, object)
+    out[:] = [bytes(view[start:stop]) for start, stop in zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)]
+    return out
+
+
+def _decoded(blob: object, path: str) -> Buffer:
+    if isinstance(blob, Blob):
+        try:
+            return decode_blob(blob)
+        except FormatError as error:
+            raise FormatError(error.message, where=path) from error
+    raise FormatError("its object is not there" if blob is None else str(blob), where=path)

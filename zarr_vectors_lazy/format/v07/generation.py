@@ -6,14 +6,12 @@ from dataclasses import replace
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import COMPLETE, Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.draco import draco_vertices
-from zarr_vectors_lazy.format.families import NAMED, family_of
-from zarr_vectors_lazy.format.metadata import parse_level, parse_root
-from zarr_vectors_lazy.format.nodes import check_rank, find_headers
-from zarr_vectors_lazy.format.v07 import links, objects
+from zarr_vectors_lazy.format.metadata import NAMED, check_rank, family_of, find_headers, parse_level, parse_root
+from zarr_vectors_lazy.format.v07 import objects
+from zarr_vectors_lazy.format.v07 import objects as links
 from zarr_vectors_lazy.format.v07.cells import find_cells
-from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkFamily, LinkValues
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
-from zarr_vectors_lazy.model.links import LinkFamily, LinkValues
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.types import Json
 

@@ -1,17 +1,25 @@
-"""The ``zarr.json`` of groups and arrays of cells (spec 0.9, 3, 4.1 and 7.1)."""
+"""The ``zarr.json`` of groups and arrays, as written and as changed (spec 0.9, 3, 4.1 and 7.1)."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.format.encoding import byte_codecs, shard_codecs
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.codecs import byte_codecs, encode_shard, shard_codecs
 from zarr_vectors_lazy.format.keys import format_chunk_keys
-from zarr_vectors_lazy.format.v09.arrays import OUR_KEY
-from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, StoreDraft
-from zarr_vectors_lazy.types import ChunkCoords, Floats, Json
+from zarr_vectors_lazy.format.metadata import parse_codecs
+from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, GridLayout, parse_cells, parse_layout
+from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, Notes, StoreDraft
+from zarr_vectors_lazy.requests import Put
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json
+
+# The ``zarr.json`` of groups and arrays of cells (spec 0.9, 3, 4.1 and 7.1).
 
 VERSION = "0.9.2"
 DOC = "zarr.json"
@@ -195,3 +203,264 @@ def _dataset(level: int, bin_shape: Floats, base: Floats) -> Json:
     translation = (np.asarray(bin_shape) / 2).tolist()
     transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
     return {"path": str(level), "coordinateTransformations": transforms}
+
+
+# What is added to the documents of a store: counts of vertices by chunk (what `arrays` reads back), dtypes.
+
+COUNTS = "vertex_counts"
+
+
+def without_counts(doc: Json) -> Json:
+    """Document of an array as it is without counts."""
+    attributes = doc.get("attributes")
+    ours = attributes.get(OUR_KEY) if isinstance(attributes, dict) else None
+    if not isinstance(attributes, dict) or not isinstance(ours, dict) or COUNTS not in ours:
+        return doc
+    rest = {name: value for name, value in ours.items() if name != COUNTS}
+    bare = {name: value for name, value in attributes.items() if name != OUR_KEY}
+    return {**doc, "attributes": bare | ({OUR_KEY: rest} if rest else {})}
+
+
+def with_counts(doc: Json, order: IntArray, counts: IntArray) -> bytes:
+    """Document of an array of vertices with the rows of each chunk.
+
+    Parameters
+    ----------
+    order
+        (n,) position of each chunk in the document's own list.
+    counts
+        (n,) rows of each chunk.
+    """
+    listed = np.empty(len(counts), np.int64)
+    listed[order] = counts
+    attributes = doc["attributes"]
+    ours = attributes.get(OUR_KEY)
+    stamp = {**(ours if isinstance(ours, dict) else {}), COUNTS: listed.tolist()}
+    return dump({**doc, "attributes": {**attributes, OUR_KEY: stamp}})
+
+
+def with_total(doc: Json, total: int) -> bytes:
+    """Document of a level with its number of vertices."""
+    attributes = doc["attributes"]
+    block = {**attributes["zarr_vectors_level"], "vertex_count": total}
+    return dump({**doc, "attributes": {**attributes, "zarr_vectors_level": block}})
+
+
+def with_spec(doc: Json, draft: ArrayDraft, beside: Collection[str]) -> bytes | None:
+    """Root that names a new vertex attribute too; None where it does not name those that are there.
+
+    Viewers show what it names and nothing else (spec 0.9, 3.1).
+    """
+    attributes = doc["attributes"]
+    specs = attributes["zarr_vectors"].get("attribute_specs", {})
+    vertex = specs.get("vertex", {}) if isinstance(specs, dict) else None
+    if not isinstance(vertex, dict) or not vertex.keys() >= set(beside):
+        return None
+    told = {**vertex, draft.attributes["name"]: {"dtype": draft.attributes["dtype"]}}
+    block = {**attributes["zarr_vectors"], "attribute_specs": {**specs, "vertex": told}}
+    return dump({**doc, "attributes": {**attributes, "zarr_vectors": block}})
+
+
+# What a copy keeps of a store's metadata besides what its writer states: all but layout (spec 0.9, 2; next, 2, 10).
+
+ROOT = frozenset({"zarr_vectors", "multiscales", "ome", OUR_KEY, "shard_layout", "shard_size"})
+BLOCK = frozenset({
+    "zv_version", "chunk_shape", "bounds", "geometry_types", "links_convention", "object_index_convention",
+    "cross_chunk_strategy", "base_bin_shape", "cross_level_depth", "cross_level_storage", "reduction_factor",
+    "format_capabilities", "required_capabilities", "manifest_layout",
+})  # fmt: skip
+"""Members of ``zarr_vectors`` that are about layout, and so not those of a copy."""
+LEVEL_NODE = frozenset({"zarr_vectors_level", "zarr_vectors_presence", OUR_KEY})
+LEVEL = frozenset({
+    "level", "vertex_count", "arrays_present", "object_sparsity", "coarsening_method", "parent_level", "chunk_shape",
+    "chunk_dims", "chunk_attribute_name", "chunk_attribute_values", "preserves_object_ids", "inherited_num_objects",
+    "shared_fragments", "fragments_tile", "bin_shape", "bin_ratio", "refinement", "fragment_link_groups",
+    "zarr_vectors_presence", OUR_KEY,
+})  # fmt: skip
+ARRAY = frozenset({
+    "zv_array", "zvf_array", "name", "dtype", "logical_dtype", "row_shape", "shape", "num_channels", "nonempty_chunks",
+    "chunk_grid_origin", "shard_index", "cell_codec", "offsets", "has_perm", "link_width", "level_delta", "num_links",
+    "num_physical_records", "directed", "store", "sid_ndim", "num_groups", "group_ranges", "num_objects",
+    "num_present", "layout", "object_ids_sorted", "fill_sentinel_meaning", "has_present_mask", OUR_KEY,
+})  # fmt: skip
+CODED = frozenset({"encoding", "categories", "_FillValue"})
+"""Of cells: writers state them. Of rows of objects and groups, which are carried as they are stored, they are kept."""
+DENSE = ("object_attributes/", "group_attributes/")
+STATED = ("channel_names", "ordered")
+"""What writers state of an attribute and its source knows better."""
+ANY = "*"
+"""Name of whichever array there is in a folder, in the path of a note."""
+BLOCKS = ("zarr_vectors_level", OUR_KEY)
+OURS = ("aggregate",)
+"""What we say of an attribute that is no stamp of its cells."""
+
+
+def kept(path: str, attributes: Json) -> Json:
+    """Attributes of the node at ``path`` below a level, ``""`` for the level's own, that are not about layout."""
+    if not path:
+        block = attributes.get("zarr_vectors_level")
+        own = _without(block, LEVEL) if isinstance(block, dict) else {}
+        return _without(attributes, LEVEL_NODE) | ({"zarr_vectors_level": own} if own else {})
+    found = _without(attributes, ARRAY if path.startswith(DENSE) else ARRAY | CODED)
+    ours = attributes.get(OUR_KEY)
+    said = {name: ours[name] for name in OURS if name in ours} if isinstance(ours, dict) else {}
+    return found | ({OUR_KEY: said} if said else {})
+
+
+def with_notes(put: Put, notes: Notes) -> Put:
+    """Return the document of a node of a copy with what it keeps."""
+    path, _, name = put.key.rpartition("/")
+    family = path.rpartition("/")[0]
+    found = notes.nodes.get(path) or notes.nodes.get(f"{family}/{ANY}") if name == DOC else None
+    if not found:
+        return put
+    doc = json.loads(bytes(put.data))
+    return Put(put.key, dump({**doc, "attributes": _joined(found, doc["attributes"])}), array=put.array)
+
+
+def _joined(source: Json, made: Json) -> Json:
+    stated = {name: made[name] for name in STATED if name in made}
+    known = {name: source[name] for name in stated if name in source and _alike(source[name], stated[name])}
+    out = _beside(made, source) | known
+    return out | {name: _beside(made[name], source[name]) for name in BLOCKS if name in made and name in source}
+
+
+def _alike(source: Any, made: Any) -> bool:
+    return type(source) is type(made) and (not isinstance(made, list) or len(source) == len(made))
+
+
+def root_with_notes(made: Json, notes: Notes) -> Json:
+    """Attributes of a copy's root: what its writer states, and what the source's states that is not about layout."""
+    source = notes.root
+    if not source:
+        return made
+    out = _beside(made, _without(source, ROOT))
+    out["zarr_vectors"] = _beside(made["zarr_vectors"], _without(source["zarr_vectors"], BLOCK))
+    specs, own = source["zarr_vectors"].get("attribute_specs"), made["zarr_vectors"].get("attribute_specs")
+    if isinstance(specs, dict) and own:
+        told = specs["vertex"] if isinstance(specs.get("vertex"), dict) else {}
+        vertex = {
+            name: (told[name] if isinstance(told.get(name), dict) else {}) | of for name, of in own["vertex"].items()
+        }
+        out["zarr_vectors"]["attribute_specs"] = specs | {"vertex": vertex}
+    (stated, *_), (first, *others) = source["multiscales"], made["multiscales"]
+    multiscale = _beside(first, _without(stated, {"coordinateTransformations"}))
+    multiscale["axes"] = [own | given for own, given in zip(first["axes"], stated["axes"], strict=True)]
+    metadata = stated.get("metadata")
+    multiscale["metadata"] = _beside(first["metadata"], metadata) if isinstance(metadata, dict) else first["metadata"]
+    multiscale["name"] = stated.get("name", first["name"])
+    out["multiscales"] = [multiscale, *others]
+    ome = source.get("ome")
+    if isinstance(ome, dict):
+        own = {"name": made["ome"]["name"], "nodes": [*made["ome"]["nodes"], *foreign_nodes(ome)]}
+        out["ome"] = made["ome"] | ome | own
+    return out
+
+
+def _beside(made: Json, source: Json) -> Json:
+    """Members of both, those that are made first and as they are."""
+    return {**made, **_without(source, made)}
+
+
+def _without(attributes: Json, names: Any) -> Json:
+    return {name: value for name, value in attributes.items() if name not in names}
+
+
+# Cells of an array put together into other objects, their bytes as they are (spec 0.9, 4.1 and 4.3).
+#
+# The new objects have keys that no old one has: `c.0.0` beside `c/0/0`. So they can be written while the old ones are
+# read, and one put of the array's document changes from these to those.
+
+OTHER = {"/": ".", ".": "/"}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Resharding:
+    """An array as it is and as it will be.
+
+    Parameters
+    ----------
+    array
+        As it is.
+    layout
+        Of its cells as they will be.
+    doc
+        The document that says so.
+    """
+
+    array: CellArray
+    layout: GridLayout
+    doc: bytes
+
+
+def is_cell_array(doc: Json) -> bool:
+    """Whether a document is that of an array of cells."""
+    attributes = doc.get("attributes")
+    return doc.get("node_type") == "array" and isinstance(attributes, dict) and "nonempty_chunks" in attributes
+
+
+def stale_prefix(node: Found) -> str:
+    """Beginning of the keys that cells of an array would have in its other form, and do not have."""
+    layout = parse_cells(node).spec.layout
+    assert isinstance(layout, GridLayout)
+    return f"{node.path}/c{OTHER[layout.separator]}"
+
+
+def plan_resharding(node: Found, shard_shape: tuple[int, ...] | None) -> Resharding | None:
+    """How the cells of an array come into shards of that shape, or each into an object; None where they are there.
+
+    Raises
+    ------
+    FormatError
+        If its cells cannot be told apart without decoding them.
+    """
+    array = parse_cells(node)
+    layout = array.spec.layout
+    assert isinstance(layout, GridLayout)
+    codecs = parse_codecs(node.doc.get("codecs"), node.path)
+    inner = codecs
+    if [codec["name"] for codec in codecs] == ["sharding_indexed"]:
+        if layout.shards is None:
+            raise FormatError("its shards are none that can be cut without decoding them", where=node.path)
+        inner = parse_codecs(codecs[0]["configuration"].get("codecs"), node.path)
+    if (None if layout.shards is None else layout.shards.shape) == shard_shape:
+        return None
+    rank = len(layout.origin)
+    doc = {
+        **node.doc,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(shard_shape or (1,) * rank)}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": OTHER[layout.separator]}},
+        "codecs": inner if shard_shape is None else shard_codecs(Encoding(), rank, inner),
+    }
+    return Resharding(array, parse_layout(Found(node.path, doc, ""), layout.origin), dump(doc))
+
+
+def pack_puts(layout: GridLayout, coords: ChunkCoords, raws: Sequence[Buffer]) -> list[Put]:
+    """Objects that hold encoded cells; with shards, all cells of each shard must be among them."""
+    if layout.shards is None:
+        keys = map(layout.object_key, layout.zarr_indices(coords))
+        return [Put(key, bytes(raw)) for key, raw in zip(keys, raws, strict=True)]
+    shape = np.asarray(layout.shards.shape, np.int64)
+    indices = layout.zarr_indices(coords)
+    at = np.ravel_multi_index(tuple((indices % shape).T), layout.shards.shape)
+    shards, member = np.unique(indices // shape, axis=0, return_inverse=True)
+    puts = []
+    for shard, index in enumerate(shards):
+        mine = np.flatnonzero(member.reshape(-1) == shard)
+        mine = mine[np.argsort(at[mine], kind="stable")]
+        data = encode_shard([bytes(raws[i]) for i in mine.tolist()], at[mine], layout.shards.cells)
+        puts.append(Put(layout.object_key(index), data))
+    return puts
+
+
+def array_form(node: Found) -> tuple[Grid, Encoding]:
+    """Grid of an array of cells, and how a new array beside it is best stored: as it is, if we write such cells."""
+    layout = parse_cells(node).spec.layout
+    assert isinstance(layout, GridLayout)
+    shape = None if layout.shards is None else layout.shards.shape
+    names = () if layout.pipeline is None else layout.pipeline.names
+    compressor = names[0] if names and names[0] != "crc32c" else None
+    grid = Grid(origin=layout.origin, shape=tuple(node.doc["shape"]))
+    if layout.pipeline is None or compressor not in ("zstd", "blosc", None):
+        return grid, Encoding(shard_shape=shape)
+    return grid, Encoding(compressor=compressor, checksum="crc32c" in names, shard_shape=shape)  # type: ignore[arg-type]

@@ -9,16 +9,14 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.dictionary import dictionary_attributes
-from zarr_vectors_lazy.format.encoding import encode_cell, encode_shard
+from zarr_vectors_lazy.format.codecs import encode_cell, encode_shard
 from zarr_vectors_lazy.format.keys import format_delta
-from zarr_vectors_lazy.format.v09 import dense, documents
+from zarr_vectors_lazy.format.v09 import documents, objects
 from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, parse_cells
-from zarr_vectors_lazy.format.v09.documents import DOC
+from zarr_vectors_lazy.format.v09.documents import DOC, root_with_notes
 from zarr_vectors_lazy.format.v09.generation import SEGMENT_ID, VERTEX_COUNT
 from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
-from zarr_vectors_lazy.format.v09.notes import root_with_notes
-from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, is_time
+from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, dictionary_attributes, is_time
 from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary, missing_integer
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import (
@@ -68,7 +66,7 @@ class Writing09:
     ) -> ArrayDraft:
         """An attribute of vertices, or of fragments: ``of="fragment"`` (spec 0.9, 6); ``ours`` is what we say of it."""
         kind = "attribute" if of == "vertex" else "fragment_attribute"
-        attributes: Json = {"zv_array": kind, "name": name, "dtype": dense.dtype_name(dtype)}
+        attributes: Json = {"zv_array": kind, "name": name, "dtype": objects.dtype_name(dtype)}
         if row_shape:
             attributes["channel_names"] = [f"ch{i}" for i in range(math.prod(row_shape))]
         attributes["row_shape"] = list(row_shape)
@@ -149,7 +147,7 @@ class Writing09:
         for name, (values, what) in told.items():
             if name not in object_attributes:
                 said = {OUR_KEY: {"repeats": what}}
-                puts += dense.dense_attribute(level, family, name, values, encoding, more=said)
+                puts += objects.dense_attribute(level, family, name, values, encoding, more=said)
         return puts
 
     def recounted(self, attributes: Mapping[str, Values], vertices: IntArray) -> dict[str, Values]:
@@ -236,7 +234,7 @@ class Writing09:
         # notes bring where the store is a copy.
         kept = [put for put in puts if put.key.endswith(DOC) or "/object_index/" not in put.key]
         kept = [put for put in kept if put.key != f"{draft.level}/groups/{DOC}"]
-        told = [documents.dump(block).decode(), *sorted(f"{put.key}:{dense.put_digest(put)}" for put in kept)]
+        told = [documents.dump(block).decode(), *sorted(f"{put.key}:{objects.put_digest(put)}" for put in kept)]
         content = hashlib.blake2b("\n".join(told).encode(), digest_size=8).hexdigest()
         return documents.group_document({"zarr_vectors_level": block, OUR_KEY: {"content": content}})
 
@@ -283,7 +281,7 @@ class Writing09:
         attributes = {
             "zv_array": "link_attribute",
             "name": parts[1],
-            "dtype": dense.dtype_name(dtype),
+            "dtype": objects.dtype_name(dtype),
             "offsets": offsets.tolist(),
             "level_delta": family.delta,
             "row_shape": list(row_shape),
@@ -294,7 +292,7 @@ class Writing09:
         self, level: int, ids: IntArray | None, manifests: Manifests, rank: int, encoding: Encoding
     ) -> list[Put]:
         """The object index; ``ids`` (O,) ascending, None where they are row numbers (spec 0.9, 8)."""
-        return dense.object_index(level, ids, manifests, rank, encoding)
+        return objects.object_index(level, ids, manifests, rank, encoding)
 
     def object_documents(
         self,
@@ -307,28 +305,28 @@ class Writing09:
         encoding: Encoding,
     ) -> list[Put]:
         """The object index but its manifests; ``content`` tells what these are (spec 0.9, 8)."""
-        return dense.object_documents(level, ids, count, content, rank=rank, encoding=encoding)
+        return objects.object_documents(level, ids, count, content, rank=rank, encoding=encoding)
 
-    shard_rows = dense.MANIFEST_ROWS
+    shard_rows = objects.MANIFEST_ROWS
     """Objects whose manifests share a stored chunk."""
 
     def manifest_put(self, level: int, shard: int, manifests: Manifests, rows: int, encoding: Encoding) -> Put:
         """Manifests of the objects of one shard, of ``rows`` objects in all (spec 0.9, 8)."""
-        return dense.manifest_shard(level, shard, manifests, rows, encoding)
+        return objects.manifest_shard(level, shard, manifests, rows, encoding)
 
     def digest(self, put: Put) -> str:
         """Text that changes with a put's bytes."""
-        return dense.put_digest(put)
+        return objects.put_digest(put)
 
     def fill_value(self, dtype: np.dtype[Any]) -> Any:
         """Value of absent rows of an object attribute (spec 0.9, 8)."""
-        return dense.fill_value(dtype)
+        return objects.fill_value(dtype)
 
     def group_puts(
         self, level: int, members: Sequence[IntArray], names: Sequence[str] | None, encoding: Encoding
     ) -> list[Put]:
         """Groups of object ids, by group number (spec 0.9, 8)."""
-        return dense.groups(level, members, names, encoding)
+        return objects.groups(level, members, names, encoding)
 
     def dense_puts(
         self, level: int, family: str, values: Mapping[str, np.ndarray[Any, Any]], encoding: Encoding
@@ -336,7 +334,7 @@ class Writing09:
         """Rows of ``"object_attributes"`` (aligned with manifests) or ``"group_attributes"``, by name (spec 0.9, 8)."""
         if not values:
             return []
-        puts = [put for name in values for put in dense.dense_attribute(level, family, name, values[name], encoding)]
+        puts = [put for name in values for put in objects.dense_attribute(level, family, name, values[name], encoding)]
         return [Put(f"{level}/{family}/{DOC}", documents.group_document()), *puts]
 
     def marker(self, write_id: str, *, clearing: bool = False) -> Put:

@@ -15,19 +15,16 @@ from typing import Any
 from urllib.parse import quote
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage import credentials, refusals, signing, threads
+from zarr_vectors_lazy.storage import credentials, io, retry
+from zarr_vectors_lazy.storage import credentials as signing
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
-from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED, Lender
-from zarr_vectors_lazy.storage.backends.fsspec_swaps import swap
-from zarr_vectors_lazy.storage.base import Backend, Result
-from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.location import AZURE, BUCKETS, CLOUD, scheme_of
-from zarr_vectors_lazy.storage.loop import Slot, gather, post, run
-from zarr_vectors_lazy.storage.patience import Patience, persist
-from zarr_vectors_lazy.storage.ranges import check_length, check_size, of_range, plain
-from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
-from zarr_vectors_lazy.storage.secrets import QUERY, without_secrets
+from zarr_vectors_lazy.storage.backends.fsspec_systems import SHARED, Lender, swap
+from zarr_vectors_lazy.storage.base import Backend, Result, check_length, check_size, of_range, plain
+from zarr_vectors_lazy.storage.io import Slot, gather_async, post, run
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, record
+from zarr_vectors_lazy.storage.retry import Patience, persist
 from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.storage.url import AZURE, BUCKETS, CLOUD, QUERY, scheme_of, without_secrets
 
 PERSISTENT = {"s3", "http", "https"}
 SSH = {"sftp", "ssh"}
@@ -62,7 +59,7 @@ class FsspecBackend(Backend):
     async def _connected(self, *, anew: bool = False) -> signing.Way:
         # One client for all stores of the same options. Made on the loop that it will live on; its session too, before
         # many requests would each make one.
-        limits = Patience.of_settings(), threads.request_width()
+        limits = Patience.of_settings(), io.request_width()
         key = self._scheme, self.spec.options, credentials.seen(self._scheme), limits
         if not anew and (there := _clients.get(key)) is not None:
             return there
@@ -89,13 +86,13 @@ class FsspecBackend(Backend):
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         if self._asynchronous:
-            return run(gather(self.fetch_one, requests), self.url)
-        return threads.gather(self._answer, requests, self.url)
+            return run(gather_async(self.fetch_one, requests), self.url)
+        return io.gather(self._answer, requests, self.url)
 
     async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
         self.check_writable(request)
         if not self._asynchronous:
-            return await threads.on_thread(self._answer, request)
+            return await io.on_thread(self._answer, request)
         async with Slot():
             return await self._attempt(request)
 
@@ -133,13 +130,13 @@ class FsspecBackend(Backend):
         text = f"{found.error} {found.error.__cause__}"
         hint = ""
         if found.verdict:
-            hint = refusals.hint(self._scheme, "fsspec", text, unsigned=found.unsigned, told=self.told_unsigned)
+            hint = retry.hint(self._scheme, "fsspec", text, unsigned=found.unsigned, told=self.told_unsigned)
         return self.fail(request, found.error, hint)
 
     def _verdict(self, error: BaseException) -> signing.Verdict:
         return (
             "expired"
-            if refusals.has_expired(f"{error} {error.__cause__}")
+            if retry.has_expired(f"{error} {error.__cause__}")
             else "refused"
             if systems.refused(error)
             else ""

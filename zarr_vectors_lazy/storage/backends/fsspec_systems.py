@@ -1,28 +1,79 @@
-"""fsspec's file systems, made from our descriptions: known options, known failures, unsigned where nobody signs."""
+"""fsspec's file systems, made from our descriptions, lent out and asked to compare and swap."""
 
 import asyncio
 import importlib
 import inspect
 import sys
+import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from zarr_vectors_lazy.errors import StoreError, listed, meant
 from zarr_vectors_lazy.storage import credentials
-from zarr_vectors_lazy.storage.backends.fsspec_lending import SHARED
-from zarr_vectors_lazy.storage.location import AZURE, CLOUD, local_path, parse, scheme_of, with_query
-from zarr_vectors_lazy.storage.loop import event_loop
-from zarr_vectors_lazy.storage.patience import CONNECT_S, INSTANCE_S, Patience
-from zarr_vectors_lazy.storage.secrets import QUERY, clean_url, without_secrets
-from zarr_vectors_lazy.storage.signing import Way
+from zarr_vectors_lazy.storage.credentials import Way
+from zarr_vectors_lazy.storage.io import event_loop, request_width
+from zarr_vectors_lazy.storage.retry import CONNECT_S, INSTANCE_S, Patience
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.threads import request_width
+from zarr_vectors_lazy.storage.url import (
+    AZURE,
+    CLOUD,
+    QUERY,
+    clean_url,
+    local_path,
+    parse,
+    scheme_of,
+    with_query,
+    without_secrets,
+)
 from zarr_vectors_lazy.types import Buffer
+
+# File systems that only one thread at a time may use: a few connections, each lent to one request.
+
+CONNECTIONS = 4  # an SSH server begins to refuse at 10 that have not logged in yet
+SHARED = frozenset({"file", "local", "memory"})
+
+
+class Lender:
+    """Connections of one kind; paramiko's, shared by threads, wait for ever for answers that others took.
+
+    Parameters
+    ----------
+    make
+        Opens another one.
+    first
+        One that is open.
+    """
+
+    def __init__(self, make: Callable[[], Any], first: object) -> None:
+        self._make = make
+        self._idle = [first]
+        self._free = threading.BoundedSemaphore(CONNECTIONS)
+
+    @contextmanager
+    def lend(self) -> Iterator[Any]:
+        """Give one that nobody else has; after a failure it is not used again."""
+        with self._free:
+            try:
+                system = self._idle.pop()
+            except IndexError:
+                system = self._make()
+            try:
+                yield system
+            except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError):
+                self._idle.append(system)
+                raise
+            else:
+                self._idle.append(system)
+
+
+# fsspec's file systems, made from our descriptions: known options, known failures, unsigned where nobody signs.
 
 _STAND_IN = "zarr-vectors-lazy"
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
@@ -349,3 +400,79 @@ def pause_after_failure(error: BaseException) -> float | None:
         return (float(after) if after.isdecimal() else 0.0) if status in _PASSING else None
     names = {base.__name__ for kind in (type(error), type(cause)) for base in kind.__mro__}
     return 0.0 if names & _CUT else None
+
+
+# Puts in place of what is there and of nothing else, with the clients of fsspec's clouds; it has no mode for it.
+
+
+async def swap(system: Any, scheme: str, path: str, old: bytes, new: bytes) -> bool:
+    """Put ``new`` in place of ``old``; whether ``new`` is there now.
+
+    Raises
+    ------
+    Whatever the client does but for a condition that was not met.
+    """
+    read, put = (_read_azure, _put_azure) if scheme in AZURE else (_read_s3, _put_s3) if scheme == "s3" else _GOOGLE
+    now, version = await read(system, path)
+    if now == old:
+        if await put(system, path, new, version):
+            return True
+        now, _ = await read(system, path)  # it may have been sent again, after a lost answer
+    return now == new
+
+
+async def _read_s3(system: Any, path: str) -> tuple[bytes, str]:
+    bucket, key, _ = system.split_path(path)
+    answer = await system._call_s3("get_object", Bucket=bucket, Key=key)
+    async with answer["Body"] as body:
+        return await body.read(), answer["ETag"]
+
+
+async def _put_s3(system: Any, path: str, new: bytes, version: str) -> bool:
+    bucket, key, _ = system.split_path(path)
+    try:
+        await system._call_s3("put_object", Bucket=bucket, Key=key, Body=new, IfMatch=version)
+    except OSError as error:
+        if "PreconditionFailed" not in f"{error} {error.__cause__}":
+            raise
+        return False
+    return True
+
+
+async def _read_google(system: Any, path: str) -> tuple[bytes, str]:
+    bucket, key, _ = system.split_path(path)
+    told = await system._call("GET", "b/{}/o/{}", bucket, key, json_out=True)
+    return await system._cat_file(path), told["generation"]
+
+
+async def _put_google(system: Any, path: str, new: bytes, version: str) -> bool:
+    bucket, key, _ = system.split_path(path)
+    where = f"{system._location}/upload/storage/v1/b/{quote(bucket)}/o"
+    how = {"uploadType": "media", "name": key, "ifGenerationMatch": version}
+    try:
+        await system._call("POST", where, data=new, headers={"Content-Type": "application/octet-stream"}, **how)
+    except FileExistsError:  # gcsfs's 412
+        return False
+    return True
+
+
+async def _read_azure(system: Any, path: str) -> tuple[bytes, str]:
+    container, blob, _ = system.split_path(path)
+    async with system.service_client.get_blob_client(container, blob) as client:
+        stream = await client.download_blob()
+        return await stream.readall(), stream.properties.etag
+
+
+async def _put_azure(system: Any, path: str, new: bytes, version: str) -> bool:
+    core = importlib.import_module("azure.core")
+    container, blob, _ = system.split_path(path)
+    condition = {"etag": version, "match_condition": core.MatchConditions.IfNotModified}
+    async with system.service_client.get_blob_client(container, blob) as client:
+        try:
+            await client.upload_blob(new, overwrite=True, **condition)
+        except core.exceptions.ResourceModifiedError:
+            return False
+    return True
+
+
+_GOOGLE = (_read_google, _put_google)

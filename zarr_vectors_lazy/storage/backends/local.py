@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zarr_vectors_lazy.storage.base import Backend, Result
-from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, record
 from zarr_vectors_lazy.types import Buffer
 
 fcntl: Any

@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage import credentials, refusals, signing, threads
+from zarr_vectors_lazy.storage import credentials, io, retry
+from zarr_vectors_lazy.storage import credentials as signing
 from zarr_vectors_lazy.storage.backends import obstore_stores as stores
-from zarr_vectors_lazy.storage.backends.s3_region import is_elsewhere, region_of
-from zarr_vectors_lazy.storage.base import Backend, Result
-from zarr_vectors_lazy.storage.counters import record
-from zarr_vectors_lazy.storage.location import BUCKETS, parse, scheme_of
-from zarr_vectors_lazy.storage.ranges import check_size, plain
-from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request
+from zarr_vectors_lazy.storage.backends.obstore_stores import is_elsewhere, region_of
+from zarr_vectors_lazy.storage.base import Backend, Result, check_size, plain
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, record
 from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.storage.url import BUCKETS, parse, scheme_of
 
 _runtime_of: int | None = None
 _ELSEWHERE = -1
@@ -48,10 +47,10 @@ class ObstoreBackend(Backend):
         self.swaps = self._scheme in BUCKETS
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
-        return threads.gather(self._answer, requests, self.url)
+        return io.gather(self._answer, requests, self.url)
 
     async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
-        return await threads.on_thread(self._answer, request)
+        return await io.on_thread(self._answer, request)
 
     def _answer(self, request: Request) -> Result:
         _check_fork(self.url)
@@ -73,14 +72,14 @@ class ObstoreBackend(Backend):
         text = stores.first_line(found.error)
         hint = ""
         if found.verdict:
-            hint = refusals.hint(self._scheme, "obstore", text, unsigned=found.unsigned, told=self.told_unsigned)
+            hint = retry.hint(self._scheme, "obstore", text, unsigned=found.unsigned, told=self.told_unsigned)
         return self.fail(request, found.error, hint)
 
     def _verdict(self, error: BaseException) -> signing.Verdict:
         text = stores.first_line(error)
         if self._scheme == "s3" and is_elsewhere(text):
             return "elsewhere"
-        return "expired" if refusals.has_expired(text) else "refused" if stores.is_refused(error) else ""
+        return "expired" if retry.has_expired(text) else "refused" if stores.is_refused(error) else ""
 
     def _dispatch(self, store: stores.ObjectStore, request: Request) -> Result:
         match request:

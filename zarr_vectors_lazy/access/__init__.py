@@ -1,1 +1,0 @@
-"""What joins formats to stores: metadata on demand, and what tasks run."""

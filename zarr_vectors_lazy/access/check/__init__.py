@@ -1,1 +1,0 @@
-"""What tasks run to check a store."""

@@ -1,1 +1,0 @@
-"""What tasks run to make a coarser level from a finer one."""

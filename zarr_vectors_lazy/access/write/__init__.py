@@ -1,1 +1,0 @@
-"""What tasks run to write a store, whole or in parts."""

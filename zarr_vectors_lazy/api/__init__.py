@@ -1,1 +1,0 @@
-"""The public objects: stores, levels, objects."""

@@ -1,1 +1,0 @@
-"""Levels written as stores of their own."""

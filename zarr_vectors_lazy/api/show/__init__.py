@@ -1,1 +1,0 @@
-"""Stores and levels as text, HTML and drawings."""

@@ -1,1 +1,0 @@
-"""The writers: arguments checked, and written from memory or out of core."""

@@ -1,0 +1,389 @@
+"""Whether a store is what its format says, and what is wrong with it if not."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+import dask
+from dask.base import tokenize
+from dask.delayed import Delayed, delayed
+from dask.highlevelgraph import MaterializedLayer
+
+from zarr_vectors_lazy.check.chunk import GROUPED, CellCheck, LevelCheck, check_chunks
+from zarr_vectors_lazy.check.level import (
+    FamilyCheck,
+    WholeCheck,
+    check_additive,
+    check_consolidated,
+    check_level,
+    check_root,
+    check_stray,
+    counts_vertices,
+    join_summaries,
+    vertices_or_finding,
+)
+from zarr_vectors_lazy.display import html_table, text_table
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.keywords import suggesting
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkFamily
+from zarr_vectors_lazy.model.levels import CHECKS, Check, Finding, Severity, dotted
+from zarr_vectors_lazy.plan.selection import Selection
+from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.read.batches import chunk_runs, wanted_of
+from zarr_vectors_lazy.read.cells import Wanted
+from zarr_vectors_lazy.read.choose import PATHS
+from zarr_vectors_lazy.read.layers import List, Task, TaskRef, layer_over, task_over
+from zarr_vectors_lazy.read.level import LevelData
+from zarr_vectors_lazy.read.links import list_cells
+from zarr_vectors_lazy.read.store import open_tree
+from zarr_vectors_lazy.read.view import LevelView
+from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+# Checks of a store as a Dask graph: each chunk is read once, by one task, for all checks.
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LevelPlan:
+    """What the tasks of a level check, and what its metadata alone tell.
+
+    Parameters
+    ----------
+    view
+        The level, whole.
+    cells
+        Its arrays of cells and how they are checked.
+    whole
+        What is checked when its chunks are known.
+    findings
+        Found already.
+    """
+
+    view: LevelView
+    cells: tuple[tuple[CellCheck, CellArray], ...]
+    whole: WholeCheck
+    findings: list[Finding]
+
+
+def plan_level(view: LevelView, others: Mapping[int, LevelView]) -> LevelPlan:
+    """Look at the metadata of a level; what cannot be parsed is a finding and is not checked further.
+
+    Raises
+    ------
+    FormatError
+        If there are no vertices that could be read.
+    """
+    return _Planner(view, others).plan()
+
+
+class _Planner:
+    def __init__(self, view: LevelView, others: Mapping[int, LevelView]) -> None:
+        self.view, self.data, self.others = view, view.data, others
+        self.vertices = view.data.vertices
+        self.findings: list[Finding] = []
+        self.cells: list[tuple[CellCheck, CellArray]] = []
+
+    def plan(self) -> LevelPlan:
+        data = self.data
+        level = str(data.meta.index)
+        self._add(CellCheck(member="vertices", kind="vertices", spec=self.vertices.spec), self.vertices)
+        fragments = self._attempt("structure", level, lambda: data.fragments)
+        if fragments is not None:
+            self._add(CellCheck(member="fragments", kind="fragments", spec=fragments.spec), fragments)
+            self._compare(fragments, "error", "error")
+        owners = self._attempt("metadata", f"{level}/fragment_attributes", lambda: data.fragment_owners)
+        if owners is not None:
+            self._add(CellCheck(member="owners", kind="owners", spec=owners.spec), owners)
+        for name in self._attempt("metadata", level, lambda: data.attribute_names) or ():
+            self._attribute(name)
+        families = [self._family(delta) for delta in self._attempt("metadata", level, lambda: data.deltas) or ()]
+        objects = self._attempt("metadata", f"{level}/object_index", lambda: data.object_index)
+        groups = self._attempt("metadata", f"{level}/groups", lambda: data.group_index)
+        dense = self._attempt("metadata", f"{level}/object_attributes", lambda: _object_arrays(data)) or {}
+        group_dense = self._attempt("metadata", f"{level}/group_attributes", lambda: data.group_attributes) or {}
+        whole = WholeCheck(
+            source=data.source,
+            coords=self.vertices.chunks.coords,
+            stated=data.meta.stated_count,
+            sure=data.meta.count_is_sure and self.vertices.counts is not None,
+            families=tuple(family for family in families if family is not None),
+            objects=objects,
+            groups=groups,
+            dense=tuple(dense.values()),
+            group_dense=tuple(group_dense.values()),
+            tables={index: other.table.coords for index, other in self.others.items()},
+        )
+        return LevelPlan(self.view, tuple(self.cells), whole, self.findings)
+
+    def _add(self, check: CellCheck, array: CellArray) -> None:
+        self.cells.append((check, array))
+
+    def _attempt(self, check: Check, where: str, make: Callable[[], T]) -> T | None:
+        try:
+            return make()
+        except FormatError as error:
+            self.findings.append(Finding(check, "error", where, error.message))
+            return None
+
+    def _compare(self, array: CellArray, missing: Severity | None, extra: Severity) -> None:
+        """Hold the chunks of an array against those of the vertices."""
+        here, there = self.vertices.chunks, array.chunks
+        for severity, coords, of, text in (
+            (missing, here.coords, there, "chunks have vertices and no cell here"),
+            (extra, there.coords, here, "cells are listed for chunks without vertices"),
+        ):
+            lost = coords[of.find(coords) < 0]
+            if len(lost) and severity is not None:
+                message = f"{len(lost)} {text}, such as {dotted(lost[0])}"
+                self.findings.append(Finding("structure", severity, array.spec.path, message))
+
+    def _attribute(self, name: str) -> None:
+        by = self.data.chunk_attribute
+        if by is not None and by[0] == name:
+            return
+        where = f"{self.data.meta.index}/vertex_attributes/{name}"
+        array = self._attempt("metadata", where, lambda: self.data.attribute(name))
+        if array is None:
+            return
+        geometries = set(self.data.store.geometry_types)
+        spec = array.spec
+        if spec.dictionary is None and "categories" in array.attributes:
+            text = "categories are stated without encoding: values are given as they are stored"
+            self.findings.append(Finding("metadata", "warning", where, text))
+        if spec.row_shape is None and geometries == {"point_cloud"}:
+            spec = replace(spec, row_shape=())  # as it is read
+        loose = spec.dtype.kind == "U" and spec.dictionary is None and bool(PATHS & geometries)
+        self._add(CellCheck(member=f"attribute:{name}", kind="attribute", spec=spec, loose=loose), array)
+        self._compare(array, "warning", "error")
+
+    def _family(self, delta: int) -> FamilyCheck | None:
+        data, level = self.data, self.data.meta.index
+        path = f"{level}/links/{delta:+d}" if delta else f"{level}/links/0"
+        family = self._attempt("metadata", path, lambda: data.links(delta))
+        if family is None:
+            return None
+        if delta and level + delta not in self.others:
+            text = "links lead to a level that is not there, and are ignored"
+            self.findings.append(Finding("structure", "warning", path, text))
+            return None
+        members = tuple(f"links:{delta}:{segment.name}" for segment in family.segments)
+        for member, segment in zip(members, family.segments, strict=True):
+            check = CellCheck(member=member, kind="links", spec=segment.array.spec, coding=segment.coding)
+            self._add(check, segment.array)
+            self._compare(segment.array, None, "error")
+        if delta == 0:
+            self._link_fragments(family, members)
+            self._link_attributes(family, dict(zip((s.name for s in family.segments), members, strict=True)))
+        cells = list_cells(self.view, family, self.others[level + delta] if delta else None)
+        return FamilyCheck(
+            path=path,
+            other=level + delta if delta else None,
+            stated=family.stated,
+            members=members,
+            segments=cells.segments,
+            sources=cells.sources,
+            ends=cells.ends,
+            table=None if family.table is None else family.table.records,
+        )
+
+    def _link_fragments(self, family: LinkFamily, members: tuple[str, ...]) -> None:
+        data = self.data
+        array = self._attempt("metadata", f"{data.meta.index}/link_fragments", lambda: data.link_fragments)
+        inside = [at for at, segment in enumerate(family.segments) if not segment.offsets.any()]
+        if array is not None and inside:
+            check = CellCheck(member="link_fragments", kind="link_fragments", spec=array.spec, of=members[inside[0]])
+            self._add(check, array)
+        elif inside and data.meta.link_groups:
+            text = f"{GROUPED}, and links have no groups"
+            self.findings.append(Finding("links", "error", f"{data.meta.index}/link_fragments", text))
+
+    def _link_attributes(self, family: LinkFamily, members: Mapping[str, str]) -> None:
+        data, level = self.data, self.data.meta.index
+        for name in self._attempt("metadata", f"{level}/link_attributes", lambda: data.link_attribute_names) or ():
+            where = f"{level}/link_attributes/{name}"
+            values = self._attempt("metadata", where, partial(data.link_attribute, family, name))
+            for segment, array in (values.cells if values is not None else {}).items():
+                member = f"link_attribute:{name}:{segment}"
+                check = CellCheck(member=member, kind="link_attribute", spec=array.spec, of=members[segment])
+                self._add(check, array)
+
+
+def _object_arrays(data: LevelData) -> dict[str, DenseArray]:
+    """Arrays of objects, also those that repeat for others what manifests tell."""
+    return data.object_attributes | {name: array for name, array in data.object_arrays.items() if array.repeats}
+
+
+def level_findings(plans: Mapping[int, LevelPlan]) -> list[Delayed]:
+    """One Delayed list of findings a level."""
+    summaries = {index: _summary(plan) for index, plan in plans.items()}
+    finish = delayed(check_level, pure=True)
+    return [finish(plan.whole, {i: summaries[i] for i in _needed(plan, index)}) for index, plan in plans.items()]
+
+
+def _summary(plan: LevelPlan) -> Delayed:
+    """What the tasks of a level's chunks find, joined."""
+    data = plan.view.data
+    shared = LevelCheck(
+        source=data.source,
+        cells=tuple(cell for cell, _ in plan.cells),
+        placement=data.placement,
+        bounds=data.store.bounds,
+        tiles=data.meta.fragments_tile,
+        counted=any(map(counts_vertices, plan.whole.dense)),
+        grouped=data.meta.link_groups,
+    )
+    batches = list(_batches(plan))
+    # Not `delayed` for each: it would look into every number of every batch.
+    token = tokenize(plan.view.token, shared, [array.digest for _, array in plan.cells], len(batches))
+    name, joined = f"zv-check-{token}", f"zv-checked-{token}"
+    tasks = {(name, run): Task((name, run), check_chunks, shared, *batch) for run, batch in enumerate(batches)}
+    join = Task((joined,), join_summaries, List(*map(TaskRef, tasks)))
+    graph = task_over(joined, join, layer_over(name, MaterializedLayer(tasks), ()))
+    return Delayed((joined,), graph, layer=joined)
+
+
+def _needed(plan: LevelPlan, index: int) -> set[int]:
+    return {index, *(family.other for family in plan.whole.families if family.other is not None)}
+
+
+def _batches(plan: LevelPlan) -> Iterator[tuple[list[Wanted], dict[int, int]]]:
+    """What each task reads, and the rows that the metadata promise of its chunks."""
+    arrays = [(check.member, array) for check, array in plan.cells]
+    runs = chunk_runs(plan.view, arrays)
+    counts = plan.view.data.vertices.counts
+    for chunks, wanted in zip(runs, wanted_of(plan.view, arrays, runs), strict=True):
+        yield wanted, {} if counts is None else dict(zip(chunks.tolist(), counts[chunks].tolist(), strict=True))
+
+
+# Whether a store is what its format says, and what is wrong with it if not.
+
+SHOWN = 50
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Report:
+    """What was found; prints as a table and a list.
+
+    Parameters
+    ----------
+    url
+        The store.
+    findings
+        Errors first, then by check and place.
+    """
+
+    url: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether there are no errors."""
+        return not self.errors
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        """Findings that contradict the format."""
+        return tuple(finding for finding in self.findings if finding.severity == "error")
+
+    @property
+    def warnings(self) -> tuple[Finding, ...]:
+        """Findings that are legal and likely not meant."""
+        return tuple(finding for finding in self.findings if finding.severity == "warning")
+
+    def _table(self) -> list[list[str]]:
+        return [[check, *(str(self._count(check, severity)) for severity in ("error", "warning"))] for check in CHECKS]
+
+    def _count(self, check: Check, severity: str) -> int:
+        return sum(finding.check == check and finding.severity == severity for finding in self.findings)
+
+    def __repr__(self) -> str:
+        more = len(self.findings) - SHOWN
+        lines = [
+            f"<Report on {self.url}: {'ok' if self.ok else 'not ok'}>",
+            text_table(("check", "errors", "warnings"), self._table()),
+            *map(str, self.findings[:SHOWN]),
+            *([f"... and {more} more"] if more > 0 else []),
+        ]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        head = ("severity", "check", "where", "message")
+        rows = [(f.severity, f.check, f.where, f.message) for f in self.findings[:SHOWN]]
+        title = f"Report on {self.url}: {'ok' if self.ok else 'not ok'}"
+        summary = html_table(title, ("check", "errors", "warnings"), self._table())
+        return summary + (html_table("Findings", head, rows, left=4) if rows else "")
+
+
+@suggesting
+def validate(
+    path: Any,
+    *,
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Check a whole store: its structure, metadata, counts, fragments, links and manifests.
+
+    Every chunk is read once, by one task, on whatever Dask scheduler is active; memory holds some chunks a task and a
+    few numbers for each chunk of the store.
+
+    Parameters
+    ----------
+    path
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    compute
+        False: return a Delayed of the report.
+    progress
+        Show a bar.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`.
+
+    Returns
+    -------
+    Report
+        ``ok``, ``errors``, ``warnings``: each finding has a check, a severity, a place and a message.
+
+    Raises
+    ------
+    StoreError
+        If the store cannot be reached. What contradicts the format is a finding, also that there is no store.
+    """
+    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
+    known, parts = _plan(spec)
+    report = dask.delayed(_report, pure=True)(spec.url, tuple(known), parts)
+    if not compute:
+        return report
+    with computing("validate", shown=progress):
+        return dask.compute(report)[0]
+
+
+def _plan(spec: StoreSpec) -> tuple[list[Finding], list[Any]]:
+    """Findings of metadata alone, and the tasks of the rest."""
+    try:
+        opened = open_tree(spec, False)
+    except FormatError as error:
+        return [Finding("structure", "error", "", error.message)], []
+    known = [*check_root(opened), *check_additive(opened), *check_consolidated(opened)]
+    views = {}
+    for index, data in sorted(opened.levels.items()):
+        vertices = vertices_or_finding(data)
+        if isinstance(vertices, Finding):
+            known.append(vertices)
+        else:
+            views[index] = LevelView(data, Selection(), None)
+    plans = {index: plan_level(view, views) for index, view in views.items()}
+    for plan in plans.values():
+        known += plan.findings
+        known += check_stray(plan.view.data, [array for _, array in plan.cells])
+    return known, level_findings(plans)
+
+
+def _report(url: str, known: tuple[Finding, ...], parts: list[list[Finding]]) -> Report:
+    found = [*known, *(finding for part in parts for finding in part)]
+    found.sort(key=lambda f: (f.severity != "error", CHECKS.index(f.check), f.where))
+    return Report(url, tuple(found))

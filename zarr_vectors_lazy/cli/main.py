@@ -1,0 +1,124 @@
+"""The command ``zvl``: its words, and how errors end it."""
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Annotated, Any
+
+from zarr_vectors_lazy import __version__
+from zarr_vectors_lazy.errors import NOTHING, FormatError, NotFoundError, SelectionError, StoreError, ZVError, printable
+
+try:
+    import typer
+except ImportError as error:  # the script is installed with the package, its libraries with an extra
+    sys.exit(f"zvl needs its libraries: pip install 'zarr-vectors-lazy[cli]' ({error})")
+
+
+EXITS = "Exits: 0 done, 1 the store is not as it should be, 2 wrong arguments, 3 the store cannot be reached."
+WORDS = {  # by module, in the order of the help; only the module of the word that is given is imported
+    "inspect": ("info", "ls", "explain"),
+    "read": ("read",),
+    "make": ("ingest", "pyramid", "rechunk", "recompress", "migrate"),
+    "tools": ("validate", "cost", "cors", "index", "consolidate", "shard", "example"),
+    "picture": ("plot",),
+    "server": ("serve", "view"),
+}
+WrongUse: Any = typer.BadParameter.__mro__[2]  # ClickException, of click itself or of typer's own copy
+SAME = (
+    *("backend", "bbox", "bin_shape", "chunk_shape", "color", "columns", "format", "get", "level", "overwrite"),
+    *("projection", "put", "pyramid", "reference", "resolution", "storage", "transfer", "triangulate", "where"),
+    "whole_objects",
+)
+OPTIONS = {  # of the command line, by the keyword of Python that a message names
+    **{name: f"--{name.replace('_', '-')}" for name in SAME},
+    "factors": "--factor",
+    "groups": "--group",
+    "objects": "--object",
+    "origins": "--origin",
+    "shard_shape": "--shape",
+}
+_KEYWORD = re.compile(rf"(?<![^\s(,])({'|'.join(OPTIONS)})=(?:True\b|'([^']*)'|)(?=(.?))")
+
+
+def application(first: str = "") -> typer.Typer:
+    """Command line that has the module of a word, or all words where ``first`` is none of them."""
+    app = typer.Typer(
+        name="zvl",
+        help=f"Look at Zarr Vectors stores, on disk or in a bucket. {EXITS}",
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(about)
+    wanted = [module for module, words in WORDS.items() if first in words]
+    for module in wanted or ([] if first == "--version" else WORDS):
+        import_module(f"zarr_vectors_lazy.cli.{module}").register(app)
+    return app
+
+
+def about(version: Annotated[bool, typer.Option("--version", help="Print the version, and end.")] = False) -> None:
+    """Options that go without a word."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; an error of ours, a wrong argument and a warning are one line each on standard error."""
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if given == ["--version"]:
+        print(f"zvl {__version__}")
+        sys.exit(0)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = say
+            code = application(given[0])(given, prog_name="zvl", standalone_mode=False)
+    except WrongUse as error:
+        path = error.ctx.command_path if getattr(error, "ctx", None) else "zvl"
+        fail(f"{error.format_message()} ({path} -h tells what there is)", 2)
+    except typer.Abort:
+        fail("stopped", 130)
+    except ZVError as error:
+        fail(spoken("; ".join([str(error), *getattr(error, "__notes__", ())])), exit_code(error))
+    except ImportError as error:
+        fail(str(error), 2)
+    except BrokenPipeError:  # the reader of our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    else:
+        sys.exit(code if isinstance(code, int) else 0)
+
+
+def spoken(message: str) -> str:
+    """Message that names options of the command line where it named keywords of Python."""
+
+    def option(found: re.Match[str]) -> str:
+        value = f" {found[2]}" if found[2] else " " if found[3] in {"[", "{", "("} else ""
+        return f"{OPTIONS[found[1]]}{value}"
+
+    text = _KEYWORD.sub(option, message.replace("mode='w'", "--overwrite"))
+    return re.sub(r"(--[a-z-]+) \(\1\)", r"\1", text)
+
+
+def say(message: Warning | str, *_: Any, **__: Any) -> None:
+    """Say a warning in one line."""
+    print(f"zvl: warning: {' '.join(spoken(str(message)).split())}", file=sys.stderr)
+
+
+def fail(message: str, code: int) -> None:
+    """Say what is wrong in one line, and end."""
+    print(printable(f"zvl: {' '.join(message.split())}"), file=sys.stderr)
+    sys.exit(code)
+
+
+def exit_code(error: ZVError) -> int:
+    """Exit code of an error."""
+    if isinstance(error, StoreError):
+        return 3
+    if isinstance(error, NotFoundError | SelectionError) or error.message.startswith(NOTHING):
+        return 2
+    assert isinstance(error, FormatError) or type(error) is ZVError
+    return 1
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""``zvl ingest``, ``pyramid``, ``rechunk``, ``recompress`` and ``migrate``: words that write stores."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from dask.utils import format_bytes
+
+from zarr_vectors_lazy.cli import options as given
+from zarr_vectors_lazy.cli.options import print_json
+from zarr_vectors_lazy.copy.recompress import recompress as recompressed
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.files.formats import suffixes
+from zarr_vectors_lazy.interchange import ingest as ingested
+from zarr_vectors_lazy.maintenance import migrate as migrated
+from zarr_vectors_lazy.maintenance import rechunk as rechunked
+from zarr_vectors_lazy.pyramid.build import build_pyramid
+
+Files = Annotated[
+    list[str],
+    typer.Argument(metavar="FILES... STORE", help=f"Files, folders, patterns ({', '.join(suffixes('reads'))}); a URL."),
+]
+Named = Annotated[str | None, typer.Option("--format", help="Of the files; else as their suffixes say.")]
+Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes wanted; else all.")]
+Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y,Z", help="Columns of positions, or names of axes.")]
+Owner = Annotated[str | None, typer.Option("--object-ids", metavar="COLUMN", help="That says the object of a row.")]
+New = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of the new store.", show_default=False)]
+Old = Annotated[str, typer.Argument(metavar="OLD", help="Store of format 0.7.", show_default=False)]
+Source = Annotated[str, typer.Argument(metavar="OLD", help="URL or path of a store.", show_default=False)]
+NewEdges = Annotated[str, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk of the new store.")]
+Edges = Annotated[str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk; else suggested.")]
+Bins = Annotated[str | None, typer.Option("--bin-shape", metavar="X,Y,Z", help="Of a bin, a part of a chunk.")]
+Units = Annotated[str | None, typer.Option("--unit", help="Unit of the coordinates.")]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, if it is a Zarr Vectors store.")]
+Factors = Annotated[
+    list[str],
+    typer.Option("--factor", "-f", metavar="COARSENING[:SPARSITY]", help="Of a level; repeated, one for each level."),
+]
+Scales = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--chunk-scale",
+        metavar="N",
+        help="Chunks of a level in those of the one before: for all levels, or repeated; 1 keeps them, else they grow.",
+    ),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option("--aggregate", metavar="NAME=RULE", help="mean, min, max, sum, mode, first, or none: leave it out."),
+]
+Sparsity = Annotated[str, typer.Option(metavar="N", help="One in N is kept at each level that says no other.")]
+Seed = Annotated[int, typer.Option("--seed", help="Of the hash by which objects or vertices are kept.")]
+Links = Annotated[
+    str, typer.Option(help="Links between levels: none, implicit (from the finer), explicit (both ways).")
+]
+Depth = Annotated[int, typer.Option(help="Levels that links reach across; -1 for all.")]
+Method = Annotated[str, typer.Option(help="aggregate, or reference: as the reference package does it.")]
+Codec = Annotated[str, typer.Option("--codec", metavar="CODEC", help="zstd, blosc or none.")]
+NoChecksum = Annotated[bool, typer.Option("--no-checksum", help="No crc32c behind each cell.")]
+Shards = Annotated[str | None, typer.Option("--shard", metavar="N,N,N", help="Chunks in a shard; by default none.")]
+Profiles = Annotated[str | None, typer.Option("--profile", help="viewer: no codec, no checksum, no shards.")]
+Levels = Annotated[bool, typer.Option("--pyramid", help="Build the coarser levels anew, as those of OLD are.")]
+Anew = Annotated[bool, typer.Option("--overwrite", help="Replace levels that are there.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the words."""
+    for word in (ingest, pyramid, rechunk, recompress, migrate):
+        app.command(word.__name__)(word)
+
+
+def ingest(
+    files: Files,
+    format: Named = None,  # noqa: A002  the option's name
+    chunk_shape: Edges = None,
+    bin_shape: Bins = None,
+    axes: Axes = None,
+    unit: Units = None,
+    columns: Columns = None,
+    object_ids: Owner = None,
+    like: given.Like = None,
+    reference: given.Reference = None,
+    triangulate: given.Triangulate = False,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Write files of the field as a new store. Each of several is an object of its name."""
+    *sources, store = files
+    if not sources:
+        raise SelectionError(f"files and then a store are wanted, found only {store!r}")
+    with given.computing(scheduler, client):
+        done = ingested(
+            sources,
+            store,
+            format=format,
+            chunk_shape=numbers(chunk_shape, "--chunk-shape"),
+            bin_shape=numbers(bin_shape, "--bin-shape"),
+            axes=given.names(axes),
+            unit=unit,
+            columns=given.names(columns),
+            object_ids=object_ids,
+            like=like,
+            reference=reference,
+            triangulate=triangulate,
+            overwrite=overwrite,
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    given.say_left_out(done["left_out"])
+    given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
+    if json:
+        print_json(done)
+    else:
+        what = f"{done['vertex_count']:,} vertices of {done['kind']} in {done['chunk_count']:,} chunks"
+        print(f"{store}: {what}", file=sys.stderr)
+
+
+def pyramid(
+    store: given.Store,
+    factor: Factors,
+    chunk_scale: Scales = None,
+    aggregate: Rules = None,
+    sparsity: Sparsity = "1",
+    seed: Seed = 0,
+    links: Links = "explicit",
+    depth: Depth = 1,
+    method: Method = "aggregate",
+    overwrite: Anew = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Build coarser levels, each from the one before. An interrupted build goes on where it ended."""
+    with given.computing(scheduler, client):
+        done = build_pyramid(
+            store,
+            factors=[parse_factor(text, sparsity) for text in factor],
+            chunk_scale_factors=parse_scales(chunk_scale),
+            aggregate=dict(map(parse_rule, aggregate or ())),
+            sparsity_seed=seed,
+            cross_level_storage=links,  # type: ignore[arg-type]  # it names what there is
+            cross_level_depth=depth,
+            method=method,  # type: ignore[arg-type]
+            overwrite=overwrite,
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    assert isinstance(done, dict)
+    given.say_left_out(done["left_out"])
+    if json:
+        print_json(done)
+    else:
+        counts = ", ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
+        print(f"{store}: {done['levels_created']} levels of {counts} vertices", file=sys.stderr)
+
+
+def rechunk(
+    old: Source,
+    store: New,
+    chunk_shape: NewEdges,
+    bin_shape: Bins = None,
+    level: given.Level = None,
+    pyramid: Levels = False,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Write a level as a new store with other chunks and bins."""
+    with given.computing(scheduler, client):
+        done = rechunked(
+            old,
+            store,
+            chunk_shape=numbers(chunk_shape, "--chunk-shape"),
+            bin_shape=numbers(bin_shape, "--bin-shape"),
+            level=level or 0,
+            pyramid=pyramid,
+            mode="w" if overwrite else "w-",
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    levels = list(map(str, done["levels_left_out"]))
+    given.say_left_out([name for name in done["left_out"] if name not in levels])
+    if json:
+        print_json(done)
+    else:
+        left = f"; levels {done['levels_left_out']} are not carried, --pyramid builds them"
+        built = f"; {done['pyramid']['levels_created']} levels built" if "pyramid" in done else ""
+        said = left if done["levels_left_out"] else built
+        print(f"{store}: {done['chunk_count']:,} chunks{said}", file=sys.stderr)
+
+
+def recompress(
+    old: Source,
+    store: New,
+    codec: Codec = "zstd",
+    no_checksum: NoChecksum = False,
+    shard: Shards = None,
+    profile: Profiles = None,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Copy a store cell by cell with another codec, in shards or out of them; what is in cells stays as it is."""
+    with given.computing(scheduler, client):
+        done = recompressed(
+            old,
+            store,
+            compressor=None if codec == "none" else codec,  # type: ignore[arg-type]  # it names what there is
+            checksum=not no_checksum,
+            shard_shape=given.shard_shape(shard, "--shard"),
+            profile=profile,  # type: ignore[arg-type]
+            mode="w" if overwrite else "w-",
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    given.say_left_out(done["left_out"])
+    if json:
+        print_json(done)
+    else:
+        sizes = f"{format_bytes(done['source_nbytes'])} are {format_bytes(done['nbytes'])} now"
+        print(f"{store}: {done['cell_count']:,} cells in {done['object_count']:,} objects, {sizes}", file=sys.stderr)
+
+
+def migrate(
+    old: Old,
+    store: New,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Write a store of format 0.7 as a new one of format 0.9. The old one stays as it is."""
+    with given.computing(scheduler, client):
+        counts = migrated(
+            old,
+            store,
+            mode="w" if overwrite else "w-",
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    if json:
+        print_json(counts)
+    else:
+        for level, count in counts.items():
+            print(f"level {level}: {count:,} vertices", file=sys.stderr)
+
+
+def numbers(text: str | None, name: str) -> list[float] | float | None:
+    """Edges of ``"10,10,10"``, or of ``"10"`` for all axes."""
+    if text is None:
+        return None
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError as error:
+        raise SelectionError(f"{name} is a number, or one for each axis, found {text!r}") from error
+    return found[0] if len(found) == 1 else found
+
+
+def parse_factor(text: str, sparsity: str = "1") -> tuple[list[float] | float, float]:
+    """Pair (coarsening, sparsity) of ``"2"``, ``"2:4"`` or ``"2,2,1:4"``."""
+    coarsening, _, own = text.partition(":")
+    found = numbers(coarsening, "--factor")
+    kept = numbers(own or sparsity, "--sparsity, or that of --factor COARSENING:SPARSITY,")
+    assert found is not None
+    if not isinstance(kept, float):
+        raise SelectionError(f"a sparsity is one number, found {own or sparsity!r}")
+    return found, kept
+
+
+def parse_scales(texts: list[str] | None) -> Any:
+    """Chunk scale of all levels, or of each; each may be one number or one for each axis."""
+    found = [numbers(text, "--chunk-scale") for text in texts or ()]
+    return None if not found else found[0] if len(found) == 1 and isinstance(found[0], float) else found
+
+
+def parse_rule(text: str) -> tuple[str, Any]:
+    """Attribute and rule of ``"name=rule"``."""
+    name, equals, rule = text.rpartition("=")
+    if not equals:
+        raise SelectionError(f"--aggregate is NAME=RULE, found {text!r}")
+    return name, None if rule == "none" else rule

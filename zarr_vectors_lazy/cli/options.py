@@ -1,0 +1,268 @@
+"""Arguments that several words of ``zvl`` share, and what is printed."""
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+import dask
+import numpy as np
+import typer
+from dask.callbacks import Callback
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from zarr_vectors_lazy.errors import SelectionError, printable
+from zarr_vectors_lazy.level import ZVLevel
+from zarr_vectors_lazy.objects import value_dtype
+from zarr_vectors_lazy.store import ZVStore, open_zv
+
+# What ``zvl`` prints: tables and JSON on standard output, bars on standard error.
+
+
+def console() -> Console:
+    """Standard output; plain where it is no terminal, and then as wide as it needs where COLUMNS does not say."""
+    wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, markup=False, emoji=False, width=10_000 if wide else None)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, arrays as lists."""
+    print(printable(json.dumps(value, indent=2, default=_plain, ensure_ascii=False)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)
+
+
+def print_pairs(pairs: Mapping[str, Any]) -> None:
+    """Print names and values, one a line; further lines of a value stand below its first."""
+    width = max(map(len, pairs), default=0)
+    for name, value in pairs.items():
+        print(printable(f"{name:<{width}}  {value}".replace("\n", f"\n{'':{width}}  ")))
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int]) -> None:
+    """Print a table, columns ``right`` aligned to the right; what is too wide goes on below, in the last column."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for number, name in enumerate(head):
+        table.add_column(name, justify="right" if number in right else "left", no_wrap=number < len(head) - 1)
+    for row in rows:
+        table.add_row(*map(printable, row))
+    console().print(table)
+
+
+def bar(*, unit: str) -> Progress:
+    """Bar of things done, on standard error; nothing where that is no terminal."""
+    shown = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeElapsedColumn(),
+    )
+    return Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
+
+
+@contextmanager
+def task_bar() -> Iterator[None]:
+    """Bar of the tasks of each Dask computation on a local scheduler."""
+    with bar(unit="tasks") as progress, _Tasks(progress):
+        yield
+
+
+class _Tasks(Callback):
+    """Tells a bar how many tasks there are and have run."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._progress = progress
+        self._current: Any = None
+
+    def _start_state(self, dsk: Any, state: Mapping[str, Any]) -> None:
+        total = sum(len(state[part]) for part in ("ready", "waiting", "running", "finished"))
+        self._current = self._progress.add_task("computing", total=total)
+
+    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
+        self._progress.advance(self._current)
+
+    def _finish(self, dsk: Any, state: Any, failed: bool) -> None:
+        self._progress.remove_task(self._current)
+
+
+# Arguments that several words of ``zvl`` share, and what they become.
+
+Store = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of a store.", show_default=False)]
+Backend = Annotated[str | None, typer.Option("--backend", help="obstore, fsspec or local.")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--option", "-o", metavar="KEY=VALUE", help="Option of the storage backend; may be repeated."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Level = Annotated[int | None, typer.Option("--level", "-l", help="Level; by default the finest.")]
+Resolution = Annotated[
+    float | None, typer.Option("--resolution", "-r", help="The coarsest level whose bins are no larger than this.")
+]
+Box = Annotated[
+    str | None,
+    typer.Option("--bbox", "-b", metavar="LO,LO,LO,HI,HI,HI", help="Box, both faces inclusive; as -b=-1,0,0,... too."),
+]
+Objects = Annotated[list[int] | None, typer.Option("--object", help="Object id; may be repeated.")]
+Groups = Annotated[list[str] | None, typer.Option("--group", help="Group, by name or id; may be repeated.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--where",
+        metavar="NAME=LO:HI",
+        help="Values of an attribute: a range, both ends in it (LO: or :HI leaves one open), NAME=VALUE, "
+        "NAME=VALUE,VALUE, NAME=null for what is missing; with a comma or colon in a value, JSON: "
+        """'NAME=["a,b"]'. May be repeated.""",
+    ),
+]
+Whole = Annotated[bool, typer.Option("--whole-objects", help="All of every object with a vertex in the box.")]
+Triangulate = Annotated[bool, typer.Option("--triangulate", help="Cut faces of more corners into triangles.")]
+Like = Annotated[str | None, typer.Option("--like", metavar="FILE", help="Tractogram whose space is taken.")]
+Reference = Annotated[str | None, typer.Option("--reference", metavar="IMAGE", help="Image whose space is taken.")]
+Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Dask's threads, processes or sync.")]
+Client = Annotated[str | None, typer.Option("--client", metavar="ADDRESS", help="Dask cluster to compute on.")]
+
+
+def opened(store: str, backend: str | None, options: Sequence[str] | None, chunks: Any = None) -> ZVStore:
+    """Open what the command line names."""
+    return open_zv(store, backend=backend, storage_options=storage_options(options), chunks=chunks)
+
+
+def shard_shape(text: str | None, name: str) -> int | list[int] | None:
+    """Chunks of a shard, of ``"4"`` or ``"4,4,1"``."""
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts):
+        raise SelectionError(f"{name} is whole numbers, found {text!r}")
+    return int(parts[0]) if len(parts) == 1 else list(map(int, parts))
+
+
+def storage_options(options: Sequence[str] | None) -> dict[str, Any]:
+    """Mapping of ``KEY=VALUE``; a value that is JSON (true, 3, {...}) is taken as such."""
+    found: dict[str, Any] = {}
+    for option in options or ():
+        key, equals, value = option.partition("=")
+        if not equals or not key:
+            raise SelectionError(f"an option is KEY=VALUE, found {option.partition('=')[0]!r}")
+        try:
+            found[key] = json.loads(value)
+        except json.JSONDecodeError:
+            found[key] = value
+    return found
+
+
+def selected(
+    store: ZVStore,
+    *,
+    level: int | None = None,
+    resolution: float | None = None,
+    bbox: str | None = None,
+    objects: Sequence[int] | None = None,
+    groups: Sequence[str] | None = None,
+    where: Sequence[str] | None = None,
+    whole_objects: bool = False,
+) -> ZVLevel:
+    """Select what the command line describes."""
+    chosen = store.query(resolution=resolution, level=level)
+    box = None if bbox is None else parse_corners(bbox, store.ndim)
+    if box is None and not (objects or groups or where or whole_objects):
+        return chosen
+    named = [int(group) if group.lstrip("-").isdigit() else group for group in groups or ()]
+    part = chosen.sel(
+        box, objects=list(objects) if objects else None, groups=named or None, whole_objects=whole_objects
+    )
+    for text in where or ():
+        part = part.sel(where=parse_where(part, text))
+    return part
+
+
+def names(text: str | None) -> list[str] | None:
+    """Names of ``"a,b"``."""
+    return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def say_left_out(left_out: Sequence[str], done: str = "left out") -> None:
+    """Warn in one line of what had no place."""
+    if left_out:
+        print(f"zvl: warning: {done}: {', '.join(left_out)}", file=sys.stderr)
+
+
+def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
+    """(lo, hi) of ``"0,0,0,10,10,10"``."""
+    try:
+        numbers = [float(number) for number in text.replace(":", ",").split(",")]
+    except ValueError as error:
+        raise SelectionError(f"--bbox is {2 * ndim} numbers, found {text!r}") from error
+    if len(numbers) != 2 * ndim:
+        raise SelectionError(f"--bbox is {2 * ndim} numbers, lower corner first, found {len(numbers)}: {text!r}")
+    return numbers[:ndim], numbers[ndim:]
+
+
+def parse_where(level: ZVLevel, text: str) -> dict[str, Any]:
+    """Values by name, as `ZVLevel.sel` takes them, of ``"fa=0.2:0.5"``, ``"type=L4,Sst"``, ``"id=7"``, ``"id=null"``.
+
+    A value that begins with ``[`` or ``"`` is JSON. Numbers of a text attribute are text.
+    """
+    name, equals, value = text.partition("=")
+    if not equals or not name or not value:
+        raise SelectionError(f"--where is NAME=LO:HI, NAME=VALUE or NAME=VALUE,VALUE; found {text!r}")
+    if value[0] in '["':
+        try:
+            return {name: json.loads(value)}
+        except json.JSONDecodeError as error:
+            raise SelectionError(f"--where {text}: a value that begins with {value[0]} is JSON: {error}") from error
+    if value == "null":
+        return {name: None}
+    is_text = value_dtype(level._view, name).kind in "UmM"
+    lo, colon, hi = value.partition(":")
+    if not colon:
+        values = [part if is_text else _number(part, text) for part in value.split(",")]
+        return {name: values if len(values) > 1 else values[0]}
+    if ":" in hi or "," in value:
+        raise SelectionError(f"--where {text}: a value with comma or colon is JSON: {name}={json.dumps([value])}")
+    return {name: tuple(None if not end else end if is_text else _number(end, text) for end in (lo, hi))}
+
+
+def _number(value: str, text: str) -> int | float | bool:
+    if value in ("true", "false"):
+        return value == "true"
+    for kind in (int, float):
+        try:
+            return kind(value)
+        except ValueError:
+            continue
+    raise SelectionError(f"--where {text}: the attribute has numbers, found {value!r}")
+
+
+@contextmanager
+def computing(scheduler: str | None, client: str | None) -> Iterator[None]:
+    """Compute on a scheduler or a cluster, with a bar of the tasks on a terminal."""
+    if client is not None:
+        try:
+            from distributed import Client as Cluster  # noqa: PLC0415  optional
+        except ImportError as error:
+            raise ImportError("--client needs: pip install 'zarr-vectors-lazy[distributed]'") from error
+        try:
+            connected = Cluster(client, timeout="20s")
+        except (OSError, ValueError) as error:
+            raise SelectionError(f"no Dask cluster answers at {client!r}: {error}") from error
+        with connected:
+            yield
+        return
+    if scheduler not in {None, "threads", "processes", "sync"}:
+        raise SelectionError(f"--scheduler is threads, processes or sync, found {scheduler!r}")
+    with dask.config.set({"scheduler": scheduler} if scheduler else {}), task_bar():
+        yield

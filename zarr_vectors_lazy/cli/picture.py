@@ -1,0 +1,76 @@
+"""``zvl plot``: a picture of a level."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from zarr_vectors_lazy.cli import options as given
+from zarr_vectors_lazy.errors import SelectionError, meant
+
+Picture = Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write: .png, .svg, .pdf.", show_default=False)]
+Color = Annotated[str | None, typer.Option("--color", "-c", help="Attribute that says the colour.")]
+Projection = Annotated[
+    str | None, typer.Option("--projection", "-p", help="Two axes, such as xz; by default all pairs.")
+]
+
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the picture that is there.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the word."""
+    app.command("plot")(plot)
+
+
+def plot(
+    store: given.Store,
+    out: Picture,
+    color: Color = None,
+    projection: Projection = None,
+    level: given.Level = None,
+    resolution: given.Resolution = None,
+    bbox: given.Box = None,
+    objects: given.Objects = None,
+    group: given.Groups = None,
+    where: given.Where = None,
+    whole_objects: given.Whole = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    overwrite: Replace = False,
+) -> None:
+    """Draw a level, or what is selected of it. A level finer than pixels is drawn from a coarser one."""
+    check_out(out, overwrite)
+    part = given.selected(
+        given.opened(store, backend, option),
+        level=level,
+        resolution=resolution,
+        bbox=bbox,
+        objects=objects,
+        groups=group,
+        where=where,
+        whole_objects=whole_objects,
+    )
+    with given.computing(scheduler, client):
+        figure = part.plot(color=color, projection=projection, exact=level is not None)
+    try:
+        figure.savefig(out)
+    except OSError as error:
+        raise SelectionError(f"{out} cannot be written: {error.strerror}") from error
+    print(f"{out}: {figure.get_suptitle()}", file=sys.stderr)
+
+
+def check_out(out: Path, overwrite: bool) -> None:
+    """Raise SelectionError where no picture can be written, before one is drawn."""
+    from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415  optional
+
+    kinds = sorted(FigureCanvasBase.get_supported_filetypes())
+    kind = out.suffix.removeprefix(".").lower()
+    if kind not in kinds:
+        raise SelectionError(f"{out}: a picture is one of .{', .'.join(kinds)}{meant(kind, kinds)}")
+    if not out.parent.is_dir():
+        raise SelectionError(f"no folder {str(out.parent)!r}")
+    if out.exists() and not overwrite:
+        raise SelectionError(f"{str(out)!r} is there: --overwrite replaces it")

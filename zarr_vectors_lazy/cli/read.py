@@ -1,0 +1,83 @@
+"""``zvl read``: a level or a selection into a file."""
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from zarr_vectors_lazy.cli import options as given
+from zarr_vectors_lazy.cli.options import print_json
+from zarr_vectors_lazy.files.formats import suffixes
+
+OUT = f"File to write ({', '.join(suffixes('writes'))}), or - for standard output, as --format says (csv)."
+Out = Annotated[str, typer.Argument(metavar="OUT", help=OUT, show_default=False)]
+Named = Annotated[str | None, typer.Option("--format", help="Of the file; else as its suffix says.")]
+Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes wanted; else all.")]
+Stored = Annotated[bool, typer.Option("--stored", help="Coordinates as they are stored, not world coordinates.")]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the word."""
+    app.command("read")(read)
+
+
+def read(
+    store: given.Store,
+    out: Out,
+    level: given.Level = None,
+    resolution: given.Resolution = None,
+    bbox: given.Box = None,
+    objects: given.Objects = None,
+    group: given.Groups = None,
+    where: given.Where = None,
+    whole_objects: given.Whole = False,
+    format: Named = None,  # noqa: A002  the option's name
+    columns: Columns = None,
+    stored: Stored = False,
+    triangulate: given.Triangulate = False,
+    like: given.Like = None,
+    reference: given.Reference = None,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Write a level, or what is selected of it, to a file. Its suffix says the format."""
+    part = given.selected(
+        given.opened(store, backend, option),
+        level=level,
+        resolution=resolution,
+        bbox=bbox,
+        objects=objects,
+        groups=group,
+        where=where,
+        whole_objects=whole_objects,
+    )
+    how: dict[str, Any] = {"attributes": given.names(columns), "world": not stored, "triangulate": triangulate}
+    how |= {"like": like, "reference": reference}
+    with given.computing(scheduler, client):
+        if out == "-":
+            to_standard_output(part, format or "csv", how)
+            return
+        done = part.to_file(out, format=format, overwrite=overwrite, **how)
+    given.say_left_out(done["left_out"])
+    if json:
+        print_json(done)
+    else:
+        print(f"{out}: {done['vertices']:,} vertices of level {part.index}, {done['bytes']:,} bytes", file=sys.stderr)
+
+
+def to_standard_output(part: Any, name: str, how: dict[str, Any]) -> None:
+    """Write a file by way of a scratch folder: some formats are written from their ends."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "out"
+        given.say_left_out(part.to_file(file, format=name, **how)["left_out"])
+        with file.open("rb") as source:
+            shutil.copyfileobj(source, sys.stdout.buffer)
+        sys.stdout.buffer.flush()

@@ -1,0 +1,84 @@
+"""``zvl serve`` and ``zvl view``: a store over HTTP, and the page that draws it."""
+
+import sys
+import webbrowser
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from zarr_vectors_lazy.cli import options as given
+from zarr_vectors_lazy.cli.page import view_server
+from zarr_vectors_lazy.convert.neuroglancer import FOLDER, shown_level, source_url, state_link
+from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.web.precomputed import Precomputed
+from zarr_vectors_lazy.web.server import Server
+
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only say where the page is.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the words."""
+    app.command("serve")(serve)
+    app.command("view")(view)
+
+
+def serve(
+    store: given.Store,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    public: Annotated[bool, typer.Option("--public", help="No token in the address.")] = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+) -> None:
+    """Serve a store over HTTP, for viewers: its objects, and what Neuroglancer draws of it; Ctrl-C ends it."""
+    opened = given.opened(store, backend, option)
+    levels = {level.index: PrecomputedLevel(level._view) for level in opened}
+    views = {FOLDER: Precomputed(levels)}
+    server = Server(opened._opened.tree.spec, host=host, port=port, public=public, views=views)
+    print(server.url, flush=True)
+    say_links(levels, server.url)
+    server.serve_forever()
+    print("stopped", file=sys.stderr)
+
+
+def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
+    """Print what Neuroglancer is given: a link that shows a level, and the sources of every level."""
+    shown = shown_level(levels)
+    if shown is None:
+        return
+    print(f"\nNeuroglancer, level {shown.index}: {state_link(shown, url)}")
+    for index, level in levels.items():
+        for kind in level.kinds:
+            print(f"level {index}, {kind}: {source_url(url, index, kind)}")
+    if shown.unitless:
+        print("the store states no unit of length: 1 is shown as 1 nm", file=sys.stderr)
+    sys.stdout.flush()
+
+
+def view(
+    store: given.Store,
+    host: Host = "127.0.0.1",
+    port: Port = 0,
+    no_browser: NoBrowser = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+) -> None:
+    """Open a page that draws a store level by level. A local store's objects are served too; Ctrl-C ends it."""
+    opened = given.opened(store, backend, option)
+    if not len(opened):
+        raise SelectionError(f"{opened.url} has no levels to draw")
+    server = view_server(opened, host=host, port=port)
+    if not no_browser:
+        webbrowser.open(f"{server.url}/")
+    run(server)
+
+
+def run(server: Server) -> None:
+    """Say where it is, and serve until Ctrl-C."""
+    print(server.url, flush=True)
+    server.serve_forever()
+    print("stopped", file=sys.stderr)

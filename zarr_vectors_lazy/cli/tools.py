@@ -1,0 +1,134 @@
+"""Words for what is done to whole stores, and for the stores that the package ships."""
+
+import sys
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from zarr_vectors_lazy import maintenance
+from zarr_vectors_lazy.check.report import validate as validated
+from zarr_vectors_lazy.cli import options as given
+from zarr_vectors_lazy.cli.options import print_json, print_pairs
+from zarr_vectors_lazy.cost import cors as cors_rules
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.examples import EXAMPLES
+from zarr_vectors_lazy.examples import example as copied
+
+Service = Annotated[str, typer.Argument(metavar="SERVICE", help="s3, gcs or azure.", show_default=False)]
+Origins = Annotated[list[str] | None, typer.Option("--origin", help="Site that may read; by default any.")]
+Shape = Annotated[str | None, typer.Option("--shape", metavar="N,N,N", help="Chunks along each axis in a shard.")]
+Unpack = Annotated[bool, typer.Option("--unpack", help="An object for each cell again.")]
+Example = Annotated[str | None, typer.Argument(metavar="NAME", help="Which; else all are listed.", show_default=False)]
+Target = Annotated[
+    str | None, typer.Argument(metavar="STORE", help="Path of the copy; else in the user's cache.", show_default=False)
+]
+StoragePrice = Annotated[float, typer.Option("--storage", metavar="PRICE", help="Of a GB for a month.")]
+PutPrice = Annotated[float, typer.Option("--put", metavar="PRICE", help="Of 1000 requests that write.")]
+GetPrice = Annotated[float, typer.Option("--get", metavar="PRICE", help="Of 1000 requests that read.")]
+OutPrice = Annotated[float, typer.Option("--transfer", metavar="PRICE", help="Of a GB that leaves the store.")]
+Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Of the prices.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the words."""
+    for word in (validate, cost, cors, index, consolidate, shard, example):
+        app.command(word.__name__)(word)
+
+
+def consolidate(store: given.Store, backend: given.Backend = None, option: given.Options = None) -> None:
+    """Make one request enough to open a store. The metadata of all nodes are written into the root."""
+    maintenance.consolidate(store, backend=backend, storage_options=given.storage_options(option))
+    print(f"{store}: one request opens it now", file=sys.stderr)
+
+
+def index(
+    store: given.Store, backend: given.Backend = None, option: given.Options = None, json: given.AsJson = False
+) -> None:
+    """Stamp the vertex count of every chunk into the store. Every open then knows them."""
+    counts = maintenance.index(store, backend=backend, storage_options=given.storage_options(option))
+    if json:
+        print_json(counts)
+    else:
+        for level, count in counts.items():
+            print(f"level {level}: {count:,} vertices", file=sys.stderr)
+
+
+def shard(
+    store: given.Store,
+    shape: Shape = None,
+    unpack: Unpack = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Put the cells of every array into shards, in place. Fewer objects, the same bytes."""
+    if (shape is None) != unpack:
+        raise SelectionError("give --shape N, or one number for each axis, or --unpack")
+    with given.computing(scheduler, client):
+        done = maintenance.shard(
+            store,
+            shard_shape=given.shard_shape(shape, "--shape"),
+            backend=backend,
+            storage_options=given.storage_options(option),
+        )
+    if json:
+        print_json(done)
+    else:
+        for array, objects in done.items():
+            print(f"{array}: {objects:,} objects", file=sys.stderr)
+
+
+def validate(
+    store: given.Store,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Check a whole store; exit 1 where it contradicts the format."""
+    with given.computing(scheduler, client):
+        report = validated(store, backend=backend, storage_options=given.storage_options(option))
+    if json:
+        print_json({"url": report.url, "ok": report.ok, "findings": [asdict(one) for one in report.findings]})
+    else:
+        print(report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def cost(
+    store: given.Store,
+    storage: StoragePrice = 0.023,
+    put: PutPrice = 0.005,
+    get: GetPrice = 0.0004,
+    transfer: OutPrice = 0.09,
+    currency: Currency = "USD",
+    backend: given.Backend = None,
+    option: given.Options = None,
+    json: given.AsJson = False,
+) -> None:
+    """Count objects and bytes, and price them. The default prices are list prices of S3."""
+    prices = {"storage": storage, "put": put, "get": get, "transfer": transfer}
+    found = given.opened(store, backend, option).cost(**prices, currency=currency)
+    if json:
+        totals = {name: getattr(found, name) for name in ("url", "objects", "nbytes", "month", "write", "read")}
+        print_json(totals | {"currency": currency} | {"rows": [asdict(row) for row in found.rows]})
+    else:
+        print(found)
+
+
+def cors(service: Service, origin: Origins = None) -> None:
+    """Print the rules that let a browser read a bucket. They are JSON for the service's own tool."""
+    print_json(cors_rules(service, origins=origin or ("*",)))  # type: ignore[arg-type]  # it names the services
+    print("the bucket must let anybody read too, and list: viewers find attributes in no other way", file=sys.stderr)
+
+
+def example(name: Example = None, store: Target = None) -> None:
+    """Copy a small store of real data that comes with the package. Without a name, they are listed."""
+    if name is None:
+        print_pairs(EXAMPLES)
+    else:
+        print(copied(name, store))

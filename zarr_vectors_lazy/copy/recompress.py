@@ -1,0 +1,331 @@
+"""A store with other codecs or without shards, cell by cell."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask
+from dask.delayed import delayed
+
+from zarr_vectors_lazy.copy.shard import shape_of_shards, shard_runs
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
+from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.codecs import encode_bytes, encode_cell
+from zarr_vectors_lazy.format.recode import (
+    PLAIN,
+    StoredArray,
+    parse_stored,
+    plain_document,
+    recoded,
+    stored_keys,
+    with_specs,
+)
+from zarr_vectors_lazy.format.registry import dump, pack_puts
+from zarr_vectors_lazy.keywords import suggesting
+from zarr_vectors_lazy.model.levels import dotted
+from zarr_vectors_lazy.model.writing import Compressor, Encoding
+from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.read.level import converse
+from zarr_vectors_lazy.read.metadata import DOC, MetaTree
+from zarr_vectors_lazy.read.store import OpenStore, open_tree
+from zarr_vectors_lazy.requests import Put
+from zarr_vectors_lazy.storage.fetch import connect, zarr_array, zarr_cells
+from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json
+from zarr_vectors_lazy.write.arguments import Profile, parse_encoding
+from zarr_vectors_lazy.write.consolidate import read_nodes, with_nodes
+from zarr_vectors_lazy.write.session import Mode, WriteSession, begin_write, check_apart, check_mode, copy_objects
+
+# What reads an array's pieces with their codecs undone, and writes them with others into another store.
+
+
+@dataclass(frozen=True, slots=True)
+class Recoded:
+    """What a task copied: pieces, objects that they are in now, and bytes as they were and are stored."""
+
+    pieces: int = 0
+    objects: int = 0
+    before: int = 0
+    nbytes: int = 0
+
+    def __add__(self, other: "Recoded") -> "Recoded":
+        """Both."""
+        return Recoded(
+            self.pieces + other.pieces,
+            self.objects + other.objects,
+            self.before + other.before,
+            self.nbytes + other.nbytes,
+        )
+
+
+def read_pieces(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> list[tuple[Buffer | None, int]]:
+    """Pieces of an array, not encoded, and how many bytes each took; None where there is no object.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a piece cannot be decoded.
+    StoreError
+        If the store cannot be read.
+    """
+    if array.layout.pipeline is None:
+        return [(piece, 0 if piece is None else len(piece)) for piece in _through_zarr(spec, array, indices)]
+    (raws,) = converse(connect(spec), [array.layout.fetch(indices)])
+    found: list[tuple[Buffer | None, int]] = []
+    for index, raw in zip(indices, raws, strict=True):
+        if raw is None:
+            found.append((None, 0))
+            continue
+        try:
+            if isinstance(raw, FormatError):
+                raise raw
+            found.append((array.decode(raw), len(raw)))  # type: ignore[arg-type]
+        except FormatError as error:
+            raise corrupt(spec, array, index, error.message) from error
+    return found
+
+
+def corrupt(spec: StoreSpec, array: StoredArray, index: IntArray, reason: str) -> CorruptChunkError:
+    """Error about a piece."""
+    return CorruptChunkError(reason, array=array.path, chunk=dotted(array.chunk(index)), url=spec.url)
+
+
+def _through_zarr(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> list[bytes | None]:
+    backend = connect(spec)
+    if array.is_cells:
+        cells = zarr_cells(backend, array.path, indices)
+        return [encode_cell(cell, PLAIN) if cell else None for cell in cells]
+    step, rows = array.piece[0], array.shape[0]
+    starts = (indices[:, 0] * step).tolist()
+    return [array.encode_rows(zarr_array(backend, array.path, at, min(at + step, rows))) for at in starts]
+
+
+def copy_pieces(
+    spec: StoreSpec,
+    array: StoredArray,
+    target: StoredArray,
+    encoding: Encoding,
+    indices: ChunkCoords,
+    session: WriteSession,
+) -> Recoded:
+    """Write pieces of an array into another store; with shards, all of each that is written.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a listed cell is not there, or a piece cannot be decoded.
+    """
+    pieces = read_pieces(spec, array, indices)
+    kept = [at for at, (piece, _) in enumerate(pieces) if piece is not None]
+    if array.is_cells and len(kept) < len(indices):
+        missing = next(at for at, (piece, _) in enumerate(pieces) if piece is None)
+        raise corrupt(spec, array, indices[missing], "it is listed and there is no such object")
+    encoded = [encode_bytes(piece, encoding) for piece, _ in pieces if piece is not None]
+    doc = dump(target.doc)
+    puts = [replace(put, array=doc) for put in pack_puts(target.layout, indices[kept], encoded)]
+    session.put(puts)
+    return Recoded(len(kept), len(puts), sum(size for _, size in pieces), sum(len(put.data) for put in puts))
+
+
+def copy_whole(spec: StoreSpec, path: str, doc: Json, session: WriteSession) -> Recoded:
+    """Write the objects of an array as they are: only its own codecs make sense of them."""
+    objects, nbytes = copy_objects(spec, stored_keys(path, doc), dump(doc), session)
+    return Recoded(objects, objects, nbytes, nbytes)
+
+
+def put_documents(session: WriteSession, root: Json, nodes: Mapping[str, Json], done: Sequence[Recoded]) -> Recoded:
+    """Write the documents of a copy, the root last of all."""
+    session.put([Put(f"{path}/{DOC}", dump(doc)) for path, doc in nodes.items()])
+    session.commit(Put(DOC, dump(root)))
+    return sum(done, Recoded())
+
+
+def plain_root(spec: StoreSpec) -> Json:
+    """Root of a store as it is where codecs and shards are undone, with the documents of all nodes if these are known.
+
+    They are not where the store cannot be listed, or levels are still written.
+
+    Raises
+    ------
+    FormatError, StoreError
+        As `open_tree`.
+    """
+    opened = open_tree(spec, None)
+    tree, root = opened.tree, opened.tree.node("")
+    assert root is not None
+    bare = {name: value for name, value in root.doc.items() if name != "consolidated_metadata"}
+    if not (tree.complete or tree.backend.listable) or any(data.meta.deferred for data in opened.levels.values()):
+        return bare
+    nodes = {path: plain_document(Found(path, doc, "")) for path, doc in read_nodes(tree).items()}
+    return with_nodes(with_specs(bare, nodes), nodes)
+
+
+# A store's arrays copied piece by piece with other codecs, as a Dask graph: nothing is decoded further than that.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Recompression:
+    """A copy to be.
+
+    Parameters
+    ----------
+    job
+        Delayed sum of what its tasks copied.
+    left_out
+        Paths of what is no array or group of the store, or is being written.
+    """
+
+    job: Any
+    left_out: list[str]
+
+
+def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, mode: Mode) -> Recompression:
+    """Copy every node of a store, the pieces of its arrays encoded anew.
+
+    Parameters
+    ----------
+    encoding
+        Of pieces; its shards are chunks along each axis of positions.
+
+    Raises
+    ------
+    SelectionError
+        If the shape of shards has another number of axes than an array.
+    FormatError
+        If an array's document is none.
+    """
+    tree, spec = opened.tree, opened.tree.spec
+    nodes = read_nodes(tree)
+    session = delayed(begin_write, pure=False)(target, mode)
+    pieces, whole = delayed(copy_pieces, pure=False), delayed(copy_whole, pure=False)
+    done, docs = [], dict(nodes)
+    for path, doc in nodes.items():
+        node = Found(path, doc, "")
+        if node.unfinished:
+            del docs[path]
+        elif doc.get("node_type") == "array":
+            array = parse_stored(node)
+            if array is None:
+                done.append(whole(spec, path, doc, session))
+                continue
+            wanted = encoding.shard_shape if array.is_cells else None
+            shape = shape_of_shards(wanted, len(array.shape), opened.meta.ndim, path)
+            made = replace(encoding, shard_shape=shape)
+            copy = recoded(array, made)
+            docs[path] = copy.doc
+            runs = shard_runs(array.indices(), copy.layout)
+            done += [pieces(spec, array, copy, made, indices, session) for indices in runs]
+    root = tree.node("")
+    assert root is not None
+    bare = with_specs({name: value for name, value in root.doc.items() if name != "consolidated_metadata"}, docs)
+    consolidated = root.doc.get("consolidated_metadata") is not None
+    finish = delayed(put_documents, pure=False)
+    job = finish(session, with_nodes(bare, docs) if consolidated else bare, docs, done)
+    return Recompression(job, _left_out(tree, docs, list(opened.levels)))
+
+
+def _left_out(tree: MetaTree, docs: Mapping[str, Json], levels: list[int]) -> list[str]:
+    """Paths of what lies in the root, or in a level, and is not copied."""
+    found = [f"{folder}/{name}".lstrip("/") for folder in ("", *map(str, levels)) for name in tree.listed(folder) or ()]
+    return sorted(path for path in found if path not in docs)
+
+
+# A store with other codecs, or in other objects.
+
+
+@suggesting
+def recompress(
+    src: Any,
+    dst: Any,
+    *,
+    compressor: Compressor = "zstd",
+    checksum: bool = True,
+    shard_shape: Any = None,
+    profile: Profile = None,
+    mode: Mode = "w-",
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    dst_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Copy a store of format 0.9 cell by cell, encoded otherwise: other codecs, in shards or out of them.
+
+    What is in a cell is not looked into, so everything is the same: every level, links, objects, groups, headers, and
+    what this package does not know. `rechunk` is for other chunks, `shard` for other objects in place.
+
+    Parameters
+    ----------
+    src, dst
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    compressor, checksum, shard_shape
+        Of the copy, as for `write_points`: by default each cell is an object, in zstd with a checksum. Rows of objects
+        and groups are never in shards.
+    profile
+        ``"viewer"``: ``compressor=None, checksum=False, shard_shape=None``, for viewers that read raw cells.
+    mode, compute, progress
+        As for `write_points`.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`, of ``src``, and of ``dst`` where ``dst_options`` is None.
+    dst_options
+        Options of ``dst`` alone, ``backend`` among them.
+
+    Returns
+    -------
+    dict
+        ``cell_count``: stored pieces of arrays; ``object_count``: objects that they are in now; ``source_nbytes`` and
+        ``nbytes``: their bytes there and here; ``left_out``: paths of what is no part of a Zarr tree, or was being
+        written.
+
+    Raises
+    ------
+    SelectionError
+        If ``src`` and ``dst`` are one place, or an argument is malformed.
+    FormatError
+        If there is no store, it is of format 0.7 (`migrate` takes ``compressor=`` too), or levels are being written.
+    CorruptChunkError
+        If a listed cell is missing, or one cannot be decoded; there is no store at ``dst`` then.
+    StoreError
+        If a store cannot be reached, or there is something at ``dst``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import zarr_vectors_lazy as zvl
+    >>> folder = tempfile.mkdtemp()
+    >>> _ = zvl.write_points(f"{folder}/a.zarrvectors", [[1.0, 2.0], [3.0, 4.0]], chunk_shape=10)
+    >>> done = zvl.recompress(f"{folder}/a.zarrvectors", f"{folder}/b.zarrvectors", compressor="blosc")
+    >>> done["cell_count"], done["left_out"]
+    (2, [])
+    """
+    check_mode(mode)
+    options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
+    source = resolve(src, **options)
+    target = resolve(dst, **(options if dst_options is None else dst_options))
+    check_apart(source, target)
+    opened = open_tree(source, None)
+    encoding = parse_encoding(compressor, checksum, shard_shape, opened.meta.ndim, profile)
+    if not opened.generation.changeable:
+        raise FormatError(
+            f"stores of format {opened.meta.version} are not recompressed: zvl.migrate, which takes compressor= and "
+            "checksum= too, makes a new store of one",
+            where=source.url,
+        )
+    opened.refuse_deferred()
+    made = recompress_store(opened, target, encoding, mode)
+    if not compute:
+        return dask.delayed(_summary, pure=False, name="recompress")(made.job, made.left_out)
+    with computing("recompress", shown=progress):
+        return _summary(dask.compute(made.job)[0], made.left_out)
+
+
+def _summary(done: Recoded, left_out: list[str]) -> dict[str, Any]:
+    return {
+        "cell_count": done.pieces,
+        "object_count": done.objects,
+        "source_nbytes": done.before,
+        "nbytes": done.nbytes,
+        "left_out": left_out,
+    }

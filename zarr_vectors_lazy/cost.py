@@ -1,0 +1,193 @@
+"""What a store costs to keep, to write and to read; what its bucket must allow for viewers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from zarr_vectors_lazy.display import html_table, nbytes_text, text_table
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.write.consolidate import Kept
+
+# What a store costs to keep, to write and to read.
+
+HEAD = ("level", "family", "objects", "stored", "a month", "written once", "read once")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rates:
+    """Prices of an object store, in one currency.
+
+    Parameters
+    ----------
+    storage
+        Of 10^9 bytes for a month.
+    put, get
+        Of 1000 requests that write, and that read.
+    transfer
+        Of 10^9 bytes that leave it.
+    currency
+        Their name, such as USD.
+    """
+
+    storage: float
+    put: float
+    get: float
+    transfer: float
+    currency: str
+
+    def __post_init__(self) -> None:
+        for name in ("storage", "put", "get", "transfer"):
+            if not getattr(self, name) >= 0:
+                raise SelectionError(f"{name}= must be a price, 0 or more, found {getattr(self, name)!r}")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cost:
+    """Objects and bytes of a store by level and family of arrays, and what they cost.
+
+    It prints its sums, and a table by level and kind of array; ``rows`` has each array.
+
+    Parameters
+    ----------
+    url
+        The store.
+    rows
+        One an array or group: ``level``, ``family``, ``objects``, ``documents`` (metadata among them), ``nbytes``.
+    rates
+        Prices.
+    """
+
+    url: str
+    rows: tuple[Kept, ...]
+    rates: Rates
+
+    @property
+    def objects(self) -> int:
+        """Objects of the store."""
+        return sum(row.objects for row in self.rows)
+
+    @property
+    def nbytes(self) -> int:
+        """Stored bytes of the store."""
+        return sum(row.nbytes for row in self.rows)
+
+    @property
+    def month(self) -> float:
+        """Price of keeping it for a month."""
+        return self._month(self.nbytes)
+
+    @property
+    def write(self) -> float:
+        """Price of the requests that write every object once."""
+        return self._write(self.objects)
+
+    @property
+    def read(self) -> float:
+        """Price of reading every object once, whole, from outside."""
+        return self._read(self.objects, self.nbytes)
+
+    def level(self, index: int | None) -> "Cost":
+        """Only the rows of one level; None for what lies outside levels."""
+        return Cost(self.url, tuple(row for row in self.rows if row.level == index), self.rates)
+
+    def _month(self, nbytes: int) -> float:
+        return nbytes / 1e9 * self.rates.storage
+
+    def _write(self, objects: int) -> float:
+        return objects / 1000 * self.rates.put
+
+    def _read(self, objects: int, nbytes: int) -> float:
+        return objects / 1000 * self.rates.get + nbytes / 1e9 * self.rates.transfer
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        kinds: dict[tuple[str, str], list[Kept]] = {}
+        for row in self.rows:
+            level = "" if row.level is None else str(row.level)
+            kinds.setdefault((level, row.family.partition("/")[0] or "(own document)"), []).append(row)
+        return [(*kind, *self._numbers(rows)) for kind, rows in kinds.items()]
+
+    def _numbers(self, rows: list[Kept]) -> tuple[str, ...]:
+        objects, nbytes = sum(row.objects for row in rows), sum(row.nbytes for row in rows)
+        prices = (self._month(nbytes), self._write(objects), self._read(objects, nbytes))
+        return (f"{objects:,}", nbytes_text(nbytes), *(f"{price:.3g}" for price in prices))
+
+    def _sums(self) -> list[str]:
+        money, rates = self.rates.currency, self.rates
+        documents = sum(row.documents for row in self.rows)
+        mean = nbytes_text(self.nbytes / max(self.objects, 1))
+        return [
+            f"{self.objects:,} objects ({documents:,} of them metadata), {nbytes_text(self.nbytes)}, {mean} an object",
+            f"{_price(self.month)} {money} a month, {_price(self.write)} {money} to write once, "
+            f"{_price(self.read)} {money} to read once",
+            f"at {rates.storage:g} {money} a GB-month, {rates.put:g} and {rates.get:g} a 1000 puts and gets, "
+            f"{rates.transfer:g} a GB out",
+        ]
+
+    def __repr__(self) -> str:
+        return "\n".join([f"<Cost of {self.url}>", *self._sums(), "", text_table(HEAD, self._cells(), left=2)])
+
+    def _repr_html_(self) -> str:
+        return html_table(f"Cost of {self.url}: {'; '.join(self._sums())}", HEAD, self._cells(), left=2)
+
+
+def _price(value: float) -> str:
+    """Price of three digits, none of them an exponent."""
+    return np.format_float_positional(float(f"{value:.3g}"), trim="-")
+
+
+# What a bucket must allow for viewers in a browser, such as Neuroglancer.
+
+METHODS = ["GET", "HEAD"]
+EXPOSED = ["Accept-Ranges", "Content-Encoding", "Content-Length", "Content-Range", "Content-Type", "ETag"]
+SECONDS = 3600
+
+
+def cors(service: Literal["s3", "gcs", "azure"], *, origins: Sequence[str] = ("*",)) -> Any:
+    """Return the cross-origin configuration that lets a viewer in a browser read a bucket, byte ranges included.
+
+    Parameters
+    ----------
+    service
+        ``"s3"``: what S3's PutBucketCors takes. ``"gcs"``: what Google's buckets take as ``cors``. ``"azure"``: what
+        the blob service of a storage account takes as ``cors``.
+    origins
+        Sites that may read; by default any.
+
+    Returns
+    -------
+    dict or list
+        In the service's own form; ``json.dumps`` makes a file of it that the service's command line tool takes.
+
+    Raises
+    ------
+    SelectionError
+        If the service is another one, or an origin is no text.
+    """
+    if isinstance(origins, str) or not all(isinstance(origin, str) for origin in origins) or not origins:
+        raise SelectionError(f"origins= must be a list of sites like 'https://example.org', found {origins!r}")
+    allowed = list(origins)
+    match service:
+        case "s3":
+            rule = {
+                "AllowedOrigins": allowed,
+                "AllowedMethods": [*METHODS],
+                "AllowedHeaders": ["*"],
+                "ExposeHeaders": [*EXPOSED],
+                "MaxAgeSeconds": SECONDS,
+            }
+            return {"CORSRules": [rule]}
+        case "gcs":  # Google names the headers that a request may carry and those that a page may see in one list
+            headers = [*EXPOSED, "Authorization", "Range"]
+            return [{"origin": allowed, "method": [*METHODS], "responseHeader": headers, "maxAgeSeconds": SECONDS}]
+        case "azure":
+            azure = {
+                "allowedOrigins": allowed,
+                "allowedMethods": [*METHODS, "OPTIONS"],
+                "allowedHeaders": ["*"],
+                "exposedHeaders": ["*"],
+                "maxAgeInSeconds": SECONDS,
+            }
+            return {"corsRules": [azure]}
+    raise SelectionError(f"service must be 's3', 'gcs' or 'azure', found {service!r}")

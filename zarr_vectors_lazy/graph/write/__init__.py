@@ -1,1 +1,0 @@
-"""Writes as Dask graphs."""

@@ -1,1 +1,0 @@
-"""Entry points: what other programs and the shell start from."""

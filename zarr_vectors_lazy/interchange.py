@@ -1,0 +1,400 @@
+"""Files of the field into stores and out of them, and chunk shapes that suit them."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numcodecs.zstd
+import numpy as np
+import numpy.typing as npt
+from dask.utils import parse_bytes
+
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.files.formats import format_of, found_files, load, save
+from zarr_vectors_lazy.files.loaded import Asked, Joined, Loaded
+from zarr_vectors_lazy.files.outgoing import Outgoing
+from zarr_vectors_lazy.keywords import suggesting
+from zarr_vectors_lazy.plan.blocks import bins_along, even_edge, filled_edge
+from zarr_vectors_lazy.types import Floats, Vertices
+from zarr_vectors_lazy.write.arguments import parse_shape, storable_names
+from zarr_vectors_lazy.write.writers import write_graph, write_mesh, write_points, write_polylines
+
+if TYPE_CHECKING:
+    from zarr_vectors_lazy.level import ZVLevel
+
+# A chunk shape that makes chunks neither tiny nor huge.
+
+SAMPLE = 500_000  # vertices that are looked at
+MOST_CHUNKS = 2.0**56  # from the origin: numbers of their bins, 64 along each, are still int64
+PARTS = 8  # of the sample that are compressed
+EVEN_RATIO = 0.8  # of compressed to raw bytes where no positions tell it
+
+
+def suggest_chunk_shape(
+    data: Any,
+    *,
+    least: int | str = "100 kB",
+    dtype: npt.DTypeLike = np.float32,
+    aspect: Sequence[float] | None = None,
+    bin_shape: Sequence[float] | None = None,
+) -> tuple[float, ...]:
+    """Suggest a chunk shape whose chunks of positions have at least 100 kB, compressed.
+
+    Smaller objects cost a request each and little else; larger ones make small boxes read much that they do not need.
+
+    Parameters
+    ----------
+    data
+        (N, D) positions, NumPy or Dask; or ``((lo, hi), count)``: so many vertices spread evenly over a box.
+    least
+        Stored bytes that a chunk should have.
+    dtype
+        Of stored positions.
+    aspect
+        (D,) edges relative to one another; by default a chunk is a cube.
+    bin_shape
+        (D,) edges of a bin; those of a chunk are then whole multiples.
+
+    Returns
+    -------
+    tuple of float
+        (D,) edges, round numbers unless ``bin_shape`` makes them otherwise. Nine vertices of ten lie in chunks of that
+        size; where there are too few for that, nearly all lie in one chunk.
+
+    Raises
+    ------
+    SelectionError
+        If an argument has another form.
+    """
+    even = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], int | np.integer)
+    ndim = len(data[0][0]) if even else _rows(data)[1]
+    ratios = _edges(aspect, ndim, "aspect")
+    row = np.dtype(dtype).itemsize * ndim
+    target = parse_bytes(least)
+    if even:
+        (lo, hi), count = data
+        corners = np.asarray(lo, np.float64), np.asarray(hi, np.float64)
+        if not (corners[0] <= corners[1]).all() or count < 1:
+            raise SelectionError(f"expected ((lo, hi), count) with lo <= hi and a count, found {data!r}")
+        edge = even_edge(*corners, float(count), ratios, target / (row * EVEN_RATIO))
+    else:
+        sample, total = _sample(data)
+        share = len(sample) / total
+        with np.errstate(over="ignore"):  # only how well they compress is asked of them
+            stored = sample.astype(dtype)
+        edge = filled_edge(sample, ratios, share * target / (row * _ratio(stored, row, target)))
+    shape = edge * ratios
+    if bin_shape is not None:
+        bins = _edges(bin_shape, ndim, "bin_shape")
+        shape = np.ceil(shape / bins - 1e-9) * bins
+    return tuple(shape.tolist())
+
+
+def suggest_bin_shape(data: Any, chunk_shape: Any) -> tuple[float, ...]:
+    """Suggest bins with which a pyramid over chunks of that shape is of use; `zvl.ingest` takes them.
+
+    A power of two of them makes a chunk along each axis, 8 to 64: the least with at most 4 vertices an occupied bin,
+    and no more bins than 8 times the vertices of a chunk, as each bin of a chunk of points is a fragment and costs
+    bytes: about half a byte of its index where 2 bins of 3 are empty, so that 8 bins a vertex make a store of positions
+    alone a fifth larger.
+
+    Parameters
+    ----------
+    data
+        (N, D) positions, NumPy or Dask.
+    chunk_shape
+        (D,) edges of a chunk, or one for all axes.
+
+    Returns
+    -------
+    tuple of float
+        (D,) edges.
+
+    Raises
+    ------
+    SelectionError
+        If an argument has another form.
+    """
+    ndim = _rows(data)[1]
+    chunk = parse_shape(chunk_shape, ndim, "chunk_shape")
+    found = _of_some_chunks(data, chunk)
+    if not (np.abs(found / chunk) < MOST_CHUNKS).all():
+        raise SelectionError(
+            f"chunk_shape {chunk.tolist()} is absurdly small for positions up to {np.abs(found).max()}"
+        )
+    return tuple((chunk / bins_along(found, chunk)).tolist())
+
+
+def _of_some_chunks(data: Any, chunk_shape: Floats) -> Vertices:
+    """All vertices of so many chunks, evenly chosen, as have about `SAMPLE` of them."""
+    sample, total = _sample(data)
+    if len(sample) == total:
+        return sample
+    chunks = np.unique(np.floor(sample / chunk_shape), axis=0)
+    chosen = chunks[np.linspace(0, len(chunks) - 1, max(1, len(chunks) * SAMPLE // total)).astype(int)]
+    blocks = data.to_delayed().reshape(-1) if dask.is_dask_collection(data) else [data]
+    return np.concatenate(dask.compute(*(dask.delayed(_within)(block, chunk_shape, chosen) for block in blocks)))
+
+
+def _within(positions: Vertices, chunk_shape: Floats, chosen: Floats) -> Vertices:
+    """Vertices of some chunks."""
+    both = np.concatenate([chosen, np.floor(positions / chunk_shape)])
+    number = np.unique(both, axis=0, return_inverse=True)[1].reshape(-1)
+    return positions[np.isin(number[len(chosen) :], number[: len(chosen)])]
+
+
+def _rows(data: Any) -> tuple[int, int]:
+    shape = getattr(data, "shape", None) or np.shape(data)
+    if len(shape) != 2 or math.isnan(shape[0]) or shape[0] < 1:
+        raise SelectionError(f"expected (N, D) positions of known number, or ((lo, hi), count), found shape {shape}")
+    return int(shape[0]), int(shape[1])
+
+
+def _edges(value: Sequence[float] | None, ndim: int, name: str) -> Floats:
+    edges = np.ones(ndim) if value is None else np.asarray(value, np.float64)
+    if edges.shape != (ndim,) or not (np.isfinite(edges) & (edges > 0)).all():
+        raise SelectionError(f"{name}= must be {ndim} positive numbers, found {value!r}")
+    return edges
+
+
+def _sample(data: Any) -> tuple[Vertices, int]:
+    total = _rows(data)[0]
+    (sample,) = dask.compute(data[:: max(1, -(-total // SAMPLE))])
+    found = np.asarray(sample)
+    if not np.isfinite(found).all():
+        raise SelectionError("positions must be finite")
+    return found, total
+
+
+def _ratio(sample: Vertices, row: int, target: int) -> float:
+    """Compressed to raw bytes, of parts of the sample whose vertices lie near one another."""
+    near = sample[np.lexsort(sample.T[::-1])]
+    rows = max(1, target // row)
+    parts = [near[at : at + rows].tobytes() for at in np.linspace(0, max(0, len(near) - rows), PARTS).astype(int)]
+    return float(sum(len(numcodecs.zstd.compress(part, 3)) for part in parts) / sum(map(len, parts)))
+
+
+# Files of the field into stores and out of them: ``ingest``, and what `ZVLevel.to_file` does.
+
+
+@suggesting
+def ingest(
+    files: Any,
+    url: Any,
+    *,
+    format: str | None = None,  # noqa: A002  as NumPy's and pandas' own
+    chunk_shape: Any = None,
+    bin_shape: Any = None,
+    axes: Sequence[str] | None = None,
+    unit: str | None = None,
+    columns: Sequence[str] | None = None,
+    object_ids: str | None = None,
+    like: Any = None,
+    reference: Any = None,
+    triangulate: bool = False,
+    overwrite: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> dict[str, Any]:
+    """Write files of the field as a new store.
+
+    Several files become one store, and each an object that keeps its name as the object attribute ``name``; of
+    streamlines, and of files that tell objects themselves, each becomes a group of that name. Files are read one after
+    another, and what exceeds 64 MiB waits on disk: memory does not follow them.
+
+    Parameters
+    ----------
+    files
+        A path, a folder, a pattern such as ``"neurons/*.swc"``, or several of these.
+    url
+        URL or path of the new store.
+    format
+        Name or suffix of the format; None: as the suffix of each file says.
+    chunk_shape, bin_shape
+        (D,) edge lengths, or one for all axes; None: suggested.
+    axes
+        Of tables the columns that are positions; else the names of the axes. None: x, y, z, w, in capitals too.
+    unit
+        Of the positions, where the file does not tell it.
+    columns
+        Of tables and point clouds the attributes wanted; None: all.
+    object_ids
+        Of tables the column that says the object of each row; None: ``object_id``, where it is there.
+    like, reference
+        A tractogram, or an image, that says the space of streamlines.
+    triangulate
+        Make triangles of faces that have several numbers of corners, or more than three.
+    overwrite
+        Replace what is at ``url``, if it is a Zarr Vectors store.
+    backend, storage_options, **backend_kwargs
+        As `open_zv`.
+
+    Returns
+    -------
+    dict
+        What the writer of the geometry returns, with ``kind``, ``vertex_count``, ``files`` and ``left_out``: what the
+        files hold that the store has no place for; ``renamed``: names that a store cannot have, and those instead.
+
+    Raises
+    ------
+    SelectionError
+        If there is no such file or format, files are of several kinds, or an argument is wrong.
+    FileError
+        If a file is damaged, empty, or not what its suffix says.
+    StoreError
+        If something is at ``url`` that may not be replaced, or a request fails.
+    """
+    asked = Asked(
+        axes=None if axes is None else tuple(axes),
+        columns=None if columns is None else tuple(columns),
+        object_ids=object_ids,
+        reference=None if like is None and reference is None else Path(like or reference).expanduser(),
+        triangulate=triangulate,
+    )
+    paths = found_files(files, format)
+    with Joined(several=len(paths) > 1) as joined:
+        for path in paths:
+            joined.add(load(path, format, asked), path.name)
+        loaded = joined.result()
+        options = {"chunk_shape": chunk_shape, "bin_shape": bin_shape, "axes": axes, "unit": unit}
+        place = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
+        try:
+            done = write_loaded(loaded, url, **options, mode="w" if overwrite else "w-", **place)
+        except SelectionError as error:  # of what the files hold, most of them
+            error.add_note(f"of {paths[0]}" + (f" and {len(paths) - 1} more files" if len(paths) > 1 else ""))
+            raise
+    return {**done, "files": [str(path) for path in paths], "left_out": list(loaded.left_out)}
+
+
+def write_loaded(
+    loaded: Loaded,
+    url: Any,
+    *,
+    chunk_shape: Any = None,
+    bin_shape: Any = None,
+    axes: Sequence[str] | None = None,
+    unit: str | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """Write what files hold as a store; parameters as for `ingest`."""
+    loaded, renamed = _storable(loaded)
+    count, ndim = loaded.positions.shape
+    given: dict[str, Any] = {"axes": axes or loaded.axes, "units": unit or loaded.unit, "crs": loaded.crs, **options}
+    given["headers"] = dict(loaded.header) or None
+    if not count:
+        if loaded.offsets is None:
+            raise SelectionError("there are no vertices in the file")
+        given |= {"bounds": (np.zeros(ndim), np.zeros(ndim)), "dtype": loaded.positions.dtype}
+    if chunk_shape is None:
+        bins = None if bin_shape is None else parse_shape(bin_shape, ndim, "bin_shape").tolist()
+        chunk_shape = suggest_chunk_shape(loaded.positions, bin_shape=bins) if count else 1.0
+    if bin_shape is None and count:
+        bin_shape = suggest_bin_shape(loaded.positions, chunk_shape)
+    given |= {"chunk_shape": chunk_shape, "bin_shape": bin_shape}
+    given["aggregate"] = {name: "mean" for name in sorted(loaded.means) if name in loaded.attributes}
+    if loaded.object_ids is not None or loaded.links is not None:
+        tables = {"object_attributes": loaded.object_attributes, "groups": loaded.groups or None}
+        given |= {**tables, "group_attributes": loaded.group_attributes or None}
+    return {"kind": loaded.kind, "vertex_count": count, **_write(loaded, url, given), "renamed": renamed}
+
+
+def _storable(loaded: Loaded) -> tuple[Loaded, dict[str, str]]:
+    """Contents whose names a store can have, and the names that those had that are others now."""
+    changed: dict[str, Any] = {}
+    renamed: dict[str, str] = {}
+    for part in ("attributes", "link_attributes", "object_attributes", "group_attributes"):
+        tables = getattr(loaded, part)
+        names = storable_names(tables)
+        changed[part] = {names[name]: values for name, values in tables.items()}
+        renamed |= {name: text for name, text in names.items() if text != name}
+    means = frozenset(renamed.get(name, name) for name in loaded.means)
+    return replace(loaded, means=means, **changed), renamed
+
+
+def _write(loaded: Loaded, url: Any, given: dict[str, Any]) -> dict[str, Any]:
+    done: dict[str, Any]
+    positions = loaded.positions
+    if loaded.offsets is not None:
+        kind = "streamline" if loaded.kind == "streamlines" else "polyline"
+        return dict(write_polylines(url, geometry_type=kind, **_paths(loaded), **given))  # type: ignore[arg-type]
+    given |= {"vertex_attributes": loaded.attributes, "object_ids": loaded.object_ids}
+    links = loaded.link_attributes or None
+    match loaded.kind:
+        case "points":
+            done = write_points(url, positions, **given)
+        case "mesh":
+            done = write_mesh(url, positions, loaded.faces, link_attributes=links, **given)
+        case _:
+            kind = "skeleton" if loaded.kind == "skeleton" else "graph"
+            done = write_graph(url, positions, loaded.edges, kind=kind, link_attributes=links, **given)  # type: ignore[arg-type]
+    return done
+
+
+def _paths(loaded: Loaded) -> dict[str, Any]:
+    """What `write_polylines` takes them as: whole, or an iterator of blocks."""
+    if not dask.is_dask_collection(loaded.positions):
+        attributes = dict(loaded.attributes) or None
+        return {
+            "polylines": (loaded.positions, loaded.offsets),
+            "vertex_attributes": attributes,
+            "object_ids": loaded.object_ids,
+        }
+    return {"polylines": _blocks(loaded), "object_ids": loaded.object_ids}
+
+
+def _blocks(loaded: Loaded) -> Iterator[dict[str, Any]]:
+    """Blocks of paths, each of whole ones."""
+    starts = np.searchsorted(loaded.offsets, np.cumsum([0, *loaded.positions.chunks[0]]))
+    starts[-1] = len(loaded.offsets) - 1  # paths without vertices at the end too
+    for number, (start, stop) in enumerate(pairwise(starts)):
+        parts = [array.blocks[number] for array in (loaded.positions, *loaded.attributes.values())]
+        positions, *values = dask.compute(*parts)
+        offsets = loaded.offsets[start : stop + 1] - loaded.offsets[start]
+        yield {
+            "polylines": (positions, offsets),
+            "vertex_attributes": dict(zip(loaded.attributes, values, strict=True)),
+        }
+
+
+def write_file(
+    level: "ZVLevel",
+    path: Any,
+    *,
+    format: str | None = None,  # noqa: A002
+    attributes: Sequence[str] | None = None,
+    world: bool = True,
+    triangulate: bool = False,
+    like: Any = None,
+    reference: Any = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a level or a selection to a file; parameters as for `ZVLevel.to_file`."""
+    target = Path(path).expanduser()
+    one = format_of(target, format, "writes")
+    if not target.parent.is_dir():
+        raise SelectionError(f"no folder {str(target.parent)!r}")
+    if target.exists() and not overwrite:
+        raise SelectionError(f"{str(target)!r} is there: overwrite=True (--overwrite) replaces it")
+    out = Outgoing(
+        level=level,
+        names=attributes,
+        world=world,
+        unit=one.unit,
+        triangulate=triangulate,
+        like=None if like is None else Path(like).expanduser(),
+        reference=None if reference is None else Path(reference).expanduser(),
+    )
+    count = save(out, target, one, format)
+    return {
+        "path": str(target),
+        "format": one.name,
+        "level": level.index,
+        "vertices": count,
+        "bytes": target.stat().st_size,
+        "left_out": out.left_out,
+    }

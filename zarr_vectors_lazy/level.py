@@ -1,0 +1,912 @@
+"""A level, whole or selected: arrays that read when they are computed, and ways out of it."""
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, fields
+from functools import reduce
+from typing import TYPE_CHECKING, Any, cast
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+from dask.base import DaskMethodsMixin
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+from dask.threaded import get
+
+from zarr_vectors_lazy import display
+from zarr_vectors_lazy.convert.frames import frame_columns
+from zarr_vectors_lazy.convert.plot import fitting, panels_of, plot_view
+from zarr_vectors_lazy.convert.xarray import level_dataset
+from zarr_vectors_lazy.copy.save import save_level
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, meant
+from zarr_vectors_lazy.interchange import write_file
+from zarr_vectors_lazy.kernels.groups import Rule
+from zarr_vectors_lazy.keywords import is_near, suggesting
+from zarr_vectors_lazy.model.writing import Compressor
+from zarr_vectors_lazy.objects import (
+    Attributes,
+    Categories,
+    EdgeAttributes,
+    LinkAttributes,
+    Meshes,
+    Objects,
+    Polylines,
+    Skeletons,
+    is_whole,
+    parse_ids,
+    select_by_values,
+)
+from zarr_vectors_lazy.plan.boxes import parse_region
+from zarr_vectors_lazy.plan.nearest import Near, parse_points
+from zarr_vectors_lazy.plan.selection import Selection
+from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.read.columns import (
+    nearest_of_view,
+    pick_rows,
+    select_objects,
+    select_region,
+    select_touching,
+    vertices_array,
+)
+from zarr_vectors_lazy.read.edges import edges_array, faces_array
+from zarr_vectors_lazy.read.explain import Explanation, explain
+from zarr_vectors_lazy.read.links import links_array, sized
+from zarr_vectors_lazy.read.parts import delayed_parts, iterate_chunks
+from zarr_vectors_lazy.read.view import LevelView
+from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.types import BoolArray, Floats, IntArray
+from zarr_vectors_lazy.web.precomputed import open_viewer
+from zarr_vectors_lazy.write.arguments import attribute_values, check_name
+from zarr_vectors_lazy.write.attribute import add_attribute
+from zarr_vectors_lazy.write.session import Mode, check_apart
+
+if TYPE_CHECKING:
+    import dask.dataframe as dd
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from zarr_vectors_lazy.store import ZVStore
+
+# A level as one Dask collection: what ``dask.compute(level)`` and ``persist`` give.
+
+Arrays = Sequence[da.Array]
+
+
+class ArraysMixin(DaskMethodsMixin):
+    """Dask's protocol for what is made of several Dask arrays."""
+
+    def _parts(self) -> dict[str, Any]:
+        """Members by name: Dask arrays, mappings of them, None."""
+        raise NotImplementedError
+
+    def _rebuild(self) -> Callable[[list[Any]], Any]:
+        return Rebuild(self._parts())
+
+    def __dask_graph__(self) -> HighLevelGraph | None:
+        arrays = leaves(self._parts())
+        return HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays)) if arrays else None
+
+    def __dask_keys__(self) -> list[Any]:
+        return [array.__dask_keys__() for array in leaves(self._parts())]
+
+    def __dask_layers__(self) -> tuple[str, ...]:
+        return tuple(name for array in leaves(self._parts()) for name in array.__dask_layers__())
+
+    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        made = [array.__dask_postcompute__() for array in leaves(self._parts())]
+        return finish_computed, (self._rebuild(), made)
+
+    def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        made = [array.__dask_postpersist__() for array in leaves(self._parts())]
+        return finish_persisted, (self._rebuild(), made)
+
+    # The very one of arrays: what is computed beside an array is optimised with it, and shares its reads.
+    __dask_optimize__ = da.Array.__dict__["__dask_optimize__"]
+    __dask_scheduler__ = staticmethod(get)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LevelArrays(ArraysMixin):
+    """The rows of a level and what joins them: NumPy arrays where computed, Dask arrays where persisted.
+
+    Parameters
+    ----------
+    index
+        Number of the level.
+    vertices
+        (N, D).
+    attributes
+        (N,) or (N, C) by name.
+    edges
+        (E, 2) rows; None for point clouds and meshes.
+    faces
+        (F, W) rows; None but for meshes.
+    """
+
+    index: int
+    vertices: Any
+    attributes: Mapping[str, Any]
+    edges: Any = None
+    faces: Any = None
+
+    def _parts(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class Rebuild:
+    """Puts arrays in the places of others, as `LevelArrays`."""
+
+    def __init__(self, parts: Mapping[str, Any]) -> None:
+        self.index = parts["index"]
+        self.names = tuple(parts["attributes"])
+        self.others = tuple(name for name in ("edges", "faces") if parts[name] is not None)
+
+    def __call__(self, arrays: Sequence[Any]) -> LevelArrays:
+        """Make it of the arrays in the order of `leaves`."""
+        vertices, *rest = arrays
+        attributes = dict(zip(self.names, rest, strict=False))
+        others = dict(zip(self.others, rest[len(self.names) :], strict=True))
+        return LevelArrays(index=self.index, vertices=vertices, attributes=attributes, **others)
+
+
+def leaves(parts: Mapping[str, Any]) -> list[da.Array]:
+    """Arrays of a level in a fixed order: vertices, attributes, edges, faces."""
+    joins = [parts[name] for name in ("edges", "faces") if parts[name] is not None]
+    return [
+        array for array in (parts["vertices"], *parts["attributes"].values(), *joins) if isinstance(array, da.Array)
+    ]
+
+
+def finish_computed(results: Sequence[Any], rebuild: Rebuild, made: Sequence[Any]) -> LevelArrays:
+    """Arrays out of their blocks."""
+    return rebuild([finish(blocks, *rest) for blocks, (finish, rest) in zip(results, made, strict=True)])
+
+
+def finish_persisted(
+    graph: Mapping[Any, Any], rebuild: Rebuild, made: Sequence[Any], *, rename: Mapping[str, str] | None = None
+) -> LevelArrays:
+    """Dask arrays over a graph of results."""
+    renamed = {} if rename is None else {"rename": rename}
+    return rebuild([finish(graph, *rest, **renamed) for finish, rest in made])
+
+
+# A level into a store: attributes beside its data, and what is selected as a store of its own.
+
+
+class Stored:
+    """What a level writes; `ZVLevel` has these methods."""
+
+    _store: "ZVStore"
+    _view: LevelView
+
+    def write_attribute(
+        self,
+        name: str,
+        values: Any,
+        *,
+        aggregate: Rule | None = None,
+        compute: bool = True,
+        progress: bool = False,
+    ) -> Any:
+        """Write a new vertex attribute beside the data of a level, chunk by chunk; open the store anew to read it.
+
+        Parameters
+        ----------
+        name
+            Of the attribute; the level has none of that name.
+        values
+            (N,) or (N, C) NumPy or Dask array aligned with `vertices`, such as one computed from them and other
+            attributes, or a pandas or Arrow column: numbers, truth values, times, or (N,) text, which is
+            dictionary-encoded. What is masked or None is missing. Where chunk sizes are unknown it has a block for each
+            chunk.
+        aggregate
+            How `build_pyramid` is to join the values, ``"mean"`` for instance; it is kept with the attribute. None: by
+            default.
+        compute
+            False: return a Delayed that does it.
+        progress
+            Show a bar.
+
+        Returns
+        -------
+        int
+            How many chunks have values.
+
+        Raises
+        ------
+        SelectionError
+            If the level is a selection, has such an attribute, or the values are not aligned with it.
+        FormatError
+            If the store is of format 0.7 (`migrate` it first).
+        StoreError
+            If a put fails, or another write of the attribute began meanwhile; it is not there then, for readers and
+            for the next write of it.
+        """
+        check_name(name, "attribute")
+        values = values if dask.is_dask_collection(values) else attribute_values(values, "values")
+        job = add_attribute(self._view, name, values, aggregate)
+        if not compute:
+            return job
+        with computing(f"write {name}", shown=progress):
+            return dask.compute(job)[0]
+
+    @suggesting
+    def save(
+        self,
+        path: Any,
+        *,
+        chunk_shape: Any = None,
+        bin_shape: Any = None,
+        compressor: Compressor = "zstd",
+        checksum: bool = True,
+        shard_shape: Any = None,
+        mode: Mode = "w-",
+        compute: bool = True,
+        progress: bool = False,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        **backend_kwargs: Any,
+    ) -> Any:
+        """Write what is selected as a new store of format 0.9, as its level 0.
+
+        Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups;
+        axes, units, reference system and offset; headers; ``user_metadata``, units and descriptions of attributes, and
+        whatever else metadata say that is not about layout. ``left_out`` in what is returned names what is not.
+
+        All is written out of core: as a Dask graph that reads each chunk once, whose memory is that of the geometry's
+        writer from Dask arrays, and beside it that of all manifests. The fragment indexes of paths are read twice;
+        chunk sizes of graphs, skeletons and meshes that the store does not state are read before this returns, with
+        ``compute=False`` too.
+
+        A path that the selection interrupts becomes several objects: the first run keeps the id, further ones get new
+        ids, and the attributes and groups of the object are theirs too. So no edge joins what was not joined.
+
+        Parameters
+        ----------
+        path
+            Where to; URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+        chunk_shape, bin_shape
+            Of the new store; by default those of the level.
+        compressor, checksum, shard_shape, mode, compute, progress
+            As `write_points`.
+        backend, storage_options, **backend_kwargs
+            Of the new store, as for `open_zv`.
+
+        Returns
+        -------
+        dict
+            What the writer of the geometry returns, and ``left_out``: paths in the store of what the new one does not
+            have, such as other levels, parametric objects, and arrays that this package does not know.
+
+        Raises
+        ------
+        SelectionError
+            If ``path`` is the store's own place or lies in it, nothing is selected, vertices belong to several objects
+            (coarse levels of the reference), a line is cut in two, or an argument is malformed.
+        StoreError
+            If there is something at ``path``, or a put fails.
+        """
+        options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
+        check_apart(self._view.data.tree.spec, resolve(path, **options))
+        arguments = {
+            "chunk_shape": self._view.data.meta.chunk_shape if chunk_shape is None else chunk_shape,
+            "bin_shape": bin_shape,
+            "compressor": compressor,
+            "checksum": checksum,
+            "shard_shape": shard_shape,
+            "mode": mode,
+            "compute": compute,
+            "progress": progress,
+            **options,
+        }
+        if bin_shape is None and chunk_shape is None and self._view.data.meta.bins_tile:
+            arguments["bin_shape"] = self._view.data.meta.bin_shape
+        return save_level(cast("ZVLevel", self), path, arguments)
+
+
+# Levels as Dask data frames: a partition a block, a column an axis or an attribute, only the columns that are used.
+
+
+def dataframe(view: LevelView, attributes: Collection[str] | None) -> Any:
+    """Dask data frame of a view; see `frame_columns`.
+
+    Raises
+    ------
+    ImportError
+        If ``dask.dataframe`` is not installed.
+    """
+    try:
+        from zarr_vectors_lazy.convert.frame_expression import level_frame  # noqa: PLC0415  optional
+    except ImportError as error:
+        raise ImportError(f"data frames need: pip install 'zarr-vectors-lazy[dataframe]' ({error})") from error
+    return level_frame(view, frame_columns(view, attributes))
+
+
+# A level out into the ecosystem: xarray, data frames, delayed values, chunks one by one, pictures.
+
+
+class Outward:
+    """What a level becomes elsewhere; `ZVLevel` has these methods."""
+
+    _store: "ZVStore"
+    _view: LevelView
+
+    def to_xarray(self, *, objects: bool = False, edges: bool = False) -> xr.Dataset:
+        """Dataset of Dask arrays: ``vertices(vertex, axis)``, coordinates by axis name, attributes beside them.
+
+        ``dataset.sel(x=slice(0, 10), y=slice(20, 50))`` is exact and reads the positions of the chunks that may hold
+        such vertices, so does ``method="nearest"`` ; what else there is stays
+        lazy. Where there are objects, ``vertex_object_id`` is the one of each vertex, -1 where it has none.
+        Xarray needs known sizes: where the store does not tell them, they are read here, as by `compute_chunk_sizes`.
+        ``dataset.zv.sel(bbox=...)`` cuts boxes, ``dataset.zv.bin(resolution)`` gives images.
+
+        Parameters
+        ----------
+        objects
+            Add objects as a CF ragged index: ``object_rows(object_vertex)``, the rows of ``vertex`` in path order, and
+            ``row_size(object)``; reads manifests and fragment indexes.
+        edges
+            Add ``edges(edge, end)``, or ``faces(face, corner)`` of a mesh; reads what tells how many there are.
+        """
+        return level_dataset(self._view, objects=objects, edges=edges)
+
+    def to_dask_dataframe(self, attributes: Sequence[str] | None = None) -> "dd.DataFrame":
+        """Dask data frame: a partition a block, columns by axis name and attribute.
+
+        A column that a computation does not use is not fetched. Dictionary-encoded attributes are categoricals, whole
+        numbers and bool of which some are missing have pandas' nullable dtypes. Where there are objects, ``object_id``
+        is the one of each vertex: int64, -1 where none has it, the least id where several do. The index counts rows of
+        the level where sizes are known, else of each partition.
+
+        No column hides another: an attribute keeps its own name, unless an axis or ``object_id`` has it (then
+        ``name_attribute``); vectors become ``name_0``, ``name_1``, ...; made-up names have ``_`` behind them
+        where an attribute is called so.
+
+        Parameters
+        ----------
+        attributes
+            Names of those wanted, ``"object_id"`` may be among them; None for all.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If ``dask.dataframe`` is not installed.
+        """
+        frame: dd.DataFrame = dataframe(self._view, attributes)
+        return frame
+
+    @suggesting
+    def to_file(
+        self,
+        path: Any,
+        *,
+        format: str | None = None,  # noqa: A002  as NumPy's and pandas' own
+        attributes: Sequence[str] | None = None,
+        world: bool = True,
+        triangulate: bool = False,
+        like: Any = None,
+        reference: Any = None,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Write what is selected to a file of the field, as ``zvl read`` does.
+
+        Parameters
+        ----------
+        path
+            The file; it is whole when it is there.
+        format
+            Name or suffix of the format; None: as the suffix of ``path`` says, in capitals too.
+        attributes
+            Names of the vertex attributes wanted; None for all.
+        world
+            Positions in world coordinates (`ZVStore.to_world`) and in the format's unit; False: as stored.
+        triangulate
+            Cut faces of more than three corners where the format has only triangles.
+        like, reference
+            A tractogram, or an image, whose space a tractogram is written in; None: as the store says.
+        overwrite
+            Replace a file that is there.
+
+        Returns
+        -------
+        dict with ``path``, ``format``, ``level``, ``vertices``, ``bytes`` and ``left_out``: what the format has no
+        place for.
+
+        Raises
+        ------
+        SelectionError
+            If there is no such format, what is selected does not fit it, or a file is there.
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If the library that writes it is not installed.
+        """
+        options: dict[str, Any] = {"world": world, "triangulate": triangulate, "like": like, "reference": reference}
+        return write_file(
+            cast("ZVLevel", self), path, format=format, attributes=attributes, overwrite=overwrite, **options
+        )
+
+    def to_delayed(self) -> list[Delayed]:
+        """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``."""
+        return delayed_parts(self._view)
+
+    def iter_chunks(self, prefetch: int = 4) -> Iterator[tuple[tuple[int, ...], dict[str, Any]]]:
+        """Chunks in the order of `chunk_keys`, each ``(chunk_key, {"vertices": ..., "attributes": {...}})``.
+
+        Parameters
+        ----------
+        prefetch
+            Chunks that are read ahead while one is worked on; no more than that are in memory beside it.
+
+        Raises
+        ------
+        SelectionError
+            If ``prefetch`` is no whole number, or negative.
+        """
+        if not is_whole(prefetch) or prefetch < 0:
+            raise SelectionError(f"prefetch must be a whole number, 0 or more; found {prefetch!r}")
+        return iterate_chunks(self._view, prefetch)
+
+    @suggesting
+    def plot(
+        self,
+        *,
+        color: str | None = None,
+        projection: str | Sequence[str] | None = None,
+        exact: bool = False,
+        cmap: str | None = None,
+        size: float | None = None,
+        ax: "Axes | None" = None,
+    ) -> "Figure":
+        """Draw points, polylines, edges or outlines of faces, in up to three projections.
+
+        Of a level that is finer than the picture's pixels, the coarsest level is read whose bins are no larger than a
+        pixel; objects and conditions are always drawn on the level itself.
+
+        Parameters
+        ----------
+        color
+            Vertex attribute that says the colour.
+        projection
+            Two axes, such as ``"xy"``; by default each pair of the first three of `ZVStore.to_world`, a panel each.
+            All is drawn in world coordinates; axes that these have not can be named too.
+        exact
+            Draw this level, however fine.
+        cmap, size
+            Matplotlib's colour map; area of points or width of lines, in its points.
+        ax
+            Matplotlib axes to draw into; needs a ``projection`` where there are more than two axes.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Shows itself in a notebook; ``savefig(path)`` writes it.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        SelectionError
+            If an argument is of a wrong kind.
+        ImportError
+            If Matplotlib is not installed.
+        """
+        panels = panels_of(self._view.data.store, projection)
+        if ax is not None and len(panels) > 1:
+            raise SelectionError("ax= holds one projection: name it, as in projection='xy'")
+        plain = not self._view.by_object and not self._view.selection.conditions
+        views = [self._view, *(self._coarser() if plain and not exact else ())]
+        return plot_view(fitting(views, panels, color), panels=panels, color=color, cmap=cmap, size=size, ax=ax)
+
+    @suggesting
+    def view(self) -> Any:
+        """Open what is selected in Neuroglancer: a `neuroglancer.Viewer`, shown by its URL.
+
+        Points, lines, skeletons and meshes are read when the viewer asks for them, cell by cell and object by object,
+        from a server in this process; of any size. They are in world coordinates and units, as `ZVStore.to_world`
+        gives them; lengths of a unit that is none, or not known, are taken as nanometres.
+
+        Raises
+        ------
+        ImportError
+            If Neuroglancer's package is not installed.
+        """
+        return open_viewer(self._view)
+
+    def _coarser(self) -> list[LevelView]:
+        views = [self._store[index]._view for index in self._store.levels if index > self._view.data.meta.index]
+        return [reduce(select_region, self._view.selection.regions, view) for view in views]
+
+
+# A level, whole or selected: arrays that read when they are computed.
+
+SELECTING = ("bbox", "objects", "groups", "where", "whole_objects", "world")
+
+
+class ZVLevel(Outward, Stored, ArraysMixin):
+    """One level of a store, or a selection of it; `ZVStore` gives it.
+
+    It is a Dask collection of its vertices, attributes, and edges or faces: ``dask.compute(level)`` and
+    ``level.compute()`` read them in one pass into a `LevelArrays` of NumPy arrays, ``persist`` into one of Dask arrays.
+    Given to ``dask.delayed``, as any collection, it is computed first.
+    """
+
+    def __init__(self, store: "ZVStore", view: LevelView) -> None:
+        self._store = store
+        self._view = view
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("ZVLevel", self._view.token, self._view.chunking)
+
+    @property
+    def store(self) -> "ZVStore":
+        """The store that it is a level of."""
+        return self._store
+
+    @property
+    def index(self) -> int:
+        """Number of the level."""
+        return self._view.data.meta.index
+
+    @property
+    def own(self) -> "ZVLevel":
+        """The whole level with only what it stores itself: less than all of it where it refines coarser ones.
+
+        Everything else of such a level (``refinement: "add"``) is complete: what it stores, and what the levels that it
+        refines do; its `chunk_keys` have the level that stores a chunk before the chunk's own coordinate.
+        """
+        data = self._store._opened.levels[self.index]
+        return ZVLevel(self._store, LevelView(data, Selection(), self._view.chunking))
+
+    @property
+    def vertex_count(self) -> int | None:
+        """Number of selected vertices; None where the store does not know, and for selections until sized."""
+        sizes = self._view.sizes
+        if sizes is not None:
+            return int(sizes.sum())
+        if self._view.rows is not None:
+            return None
+        stated = self._view.data.meta.vertex_count
+        # Streaming writers leave 0, and a listed chunk has vertices: then the store does not know.
+        return None if stated == 0 and len(self._view) else stated
+
+    @property
+    def chunk_keys(self) -> list[tuple[int, ...]]:
+        """Coordinates of the chunks that may hold selected vertices, in lexicographic order."""
+        return [tuple(coord) for coord in self._view.table.coords.tolist()]
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of those chunks."""
+        return len(self._view)
+
+    @property
+    def chunk_shape(self) -> Floats:
+        """(D,) edge lengths of a chunk at this level."""
+        return self._view.data.meta.chunk_shape
+
+    @property
+    def bin_shape(self) -> Floats:
+        """(D,) edge lengths of a bin at this level."""
+        return self._view.data.meta.bin_shape
+
+    @property
+    def bounds(self) -> tuple[Floats, Floats]:
+        """(lo, hi) corners: the store's, cut by the box of a selection."""
+        lo, hi = self._view.data.store.bounds
+        box = self._view.selection.box
+        return (lo, hi) if box is None else (np.maximum(lo, box[0]), np.minimum(hi, box[1]))
+
+    @property
+    def chunk_bounds(self) -> Floats:
+        """(n, 2, D) lower and upper corner of the region in which the vertices of each chunk lie.
+
+        The chunk's own, but for coarse levels whose rows may lie outside their chunk (zarr-vectors-tools 0.3.0).
+        """
+        return self._view.data.placement.bounds(self._view.table.coords)
+
+    @property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Names of the vertex attributes, sorted."""
+        return self._view.data.attribute_names
+
+    @property
+    def deltas(self) -> tuple[int, ...]:
+        """Deltas of the link families whose target level is there, ascending."""
+        opened = self._store._opened
+        leads = {level - self.index for level, data in opened.levels.items() if not data.meta.chain} | {0}
+        return tuple(delta for delta in self._view.data.deltas if delta in leads)
+
+    @property
+    def vertices(self) -> da.Array:
+        """(N, D) positions, stored dtype; one block a chunk, in the order of `chunk_keys`, rows as stored."""
+        return vertices_array(self._view)
+
+    @property
+    def attributes(self) -> Attributes:
+        """Vertex attributes by name: (N,) or (N, C) arrays aligned with `vertices`.
+
+        Missing values are NaN, NaT or ``""``. Whole numbers some of which are missing become float64; computing those
+        that it does not hold exactly raises FormatError: `codes` has them, or a data frame.
+        """
+        return Attributes(self._view, decode=True)
+
+    @property
+    def codes(self) -> Attributes:
+        """Stored codes of dictionary-encoded attributes, and integers some of which are missing, by name."""
+        return Attributes(self._view, decode=False)
+
+    @property
+    def categories(self) -> Categories:
+        """Categories of dictionary-encoded attributes, by name."""
+        return Categories(self._view)
+
+    @property
+    def edges(self) -> da.Array:
+        """(E, 2) int64 rows of `vertices`: every edge, inside chunks and across (FORMAT 0.9, 10).
+
+        Polylines, streamlines and lines: consecutive vertices of each object. Skeletons: ``[child, parent]``.
+        Graphs: the stored records. Of a selection, the edges whose ends are both selected. Those of paths come by chunk
+        and fragment of their first vertex, of skeletons by child, of graphs as the records are stored.
+        """
+        return edges_array(self._view)
+
+    @property
+    def faces(self) -> da.Array:
+        """(F, W) int64 rows of `vertices`: every face of a mesh, winding kept."""
+        return faces_array(self._view)
+
+    def links(self, delta: int = 0) -> da.Array:
+        """(L, W) int64 rows of the stored link records, in the format's canonical order.
+
+        Parameters
+        ----------
+        delta
+            0: inside this level. Otherwise the first column has rows of this level, the others rows of the whole
+            level ``index + delta``.
+
+        Raises
+        ------
+        NotFoundError
+            If there are no such links.
+        """
+        if delta == 0:
+            return links_array(self._view, self._view.data.links(0))
+        if delta not in self.deltas:
+            raise NotFoundError.among("link delta", delta, self.deltas, where=self._view.data.url)
+        other = self._store[self.index + delta]._view
+        return links_array(self._view, self._view.data.links(delta), other)
+
+    @property
+    def link_attributes(self) -> LinkAttributes:
+        """Attributes of the links inside this level, by name: (L,) or (L, C) arrays aligned with ``links(0)``.
+
+        Values that were never stored are NaN; of whole numbers of 64 bits, which float64 might not hold, masked.
+        """
+        return LinkAttributes(self._view)
+
+    @property
+    def edge_attributes(self) -> EdgeAttributes:
+        """Attributes of links, by name: (E,) or (E, C) arrays aligned with `edges`, NaN where an edge is implied.
+
+        Of meshes they are aligned with `faces`. Paths have no other edges than implied ones; a value that is stored for
+        the record of one, between chunks, is its value.
+        """
+        return EdgeAttributes(self._view)
+
+    @property
+    def objects(self) -> Objects:
+        """Objects by id, each its vertices in path order."""
+        return Objects(self)
+
+    @property
+    def polylines(self) -> Polylines:
+        """Polylines by object id: (n, D) arrays, each with ``attributes``."""
+        return Polylines(self)
+
+    @property
+    def skeletons(self) -> Skeletons:
+        """Skeletons by object id: ``vertices``, ``edges``, ``attributes``, ``edge_attributes``."""
+        return Skeletons(self)
+
+    @property
+    def meshes(self) -> Meshes:
+        """Meshes by object id: ``vertices``, ``faces``, ``attributes``."""
+        return Meshes(self)
+
+    def compute_chunk_sizes(self) -> "ZVLevel":
+        """Return the same level with known chunk sizes; reads as little as the store allows, once.
+
+        A whole level: sizes from a listing where cells are uncompressed, else the head of each cell. A selection: what
+        choosing its rows needs.
+        """
+        return ZVLevel(self._store, sized(self._view))
+
+    def sel(
+        self,
+        bbox: Any = None,
+        *,
+        objects: int | Sequence[int] | Set[int] | IntArray | BoolArray | None = None,
+        groups: int | str | Sequence[int | str] | None = None,
+        where: Mapping[str, Any] | Callable[..., Any] | None = None,
+        whole_objects: bool = False,
+        world: bool = False,
+        **axes: slice | tuple[float | None, float | None],
+    ) -> "ZVLevel":
+        """Select rows; what is selected is a level again, and nothing is read but ids where objects are named.
+
+        Parameters
+        ----------
+        bbox
+            (lo, hi), inclusive on both faces, compared in float64; or several boxes, of depth 3, (n, 2, D): their
+            union.
+        objects, groups
+            Ids of objects, or truth values that go with ``.objects.slots``; ids or names of groups.
+        where
+            Values by attribute, all of which must hold: ``(lo, hi)`` or ``slice(lo, hi)``, a range with both ends in it
+            (None leaves one open; text goes by code points); a list, set or array: any of its values; one number, text
+            or bool: this value; None: what is missing. Integers are compared as integers, exactly. Or a callable whose
+            parameter names are the attributes that it reads and that gives a mask of the rows of a chunk.
+        whole_objects
+            All rows of every object that has a vertex in the box.
+        world
+            Boxes, and ``x=``, ``y=``, ``z=``, are in world coordinates: exactly the rows whose `ZVStore.to_world` lies
+            in them.
+        **axes
+            ``x=slice(100, 300)`` or ``x=(100, 300)`` by axis name.
+
+        Raises
+        ------
+        SelectionError
+            If the box is malformed, an axis unknown, or an argument of a wrong kind.
+        NotFoundError
+            If there is no such object, group or attribute.
+        TypeError
+            If a keyword is no axis and spelt nearly as another argument is.
+        """
+        view = self._view
+        root = view.data.store
+        for name in sorted(axes.keys() - {*root.axes, *root.world.names}):
+            if is_near(name, SELECTING):
+                raise TypeError(f"sel() takes no argument {name!r}{meant(name, SELECTING)}")
+        region = parse_region(bbox, axes, root.axes, root.world if world else None)
+        if region is None and (whole_objects or world):
+            raise SelectionError(f"{'whole_objects' if whole_objects else 'world'}=True needs a box")
+        if world:
+            root.world.warn()
+        if objects is not None or groups is not None:
+            view = select_objects(view, parse_ids(self.objects, objects, groups))
+        if region is not None:
+            view = select_touching(view, region) if whole_objects else select_region(view, region)
+        if where is not None:
+            view = select_by_values(view, where)
+        return ZVLevel(self._store, view)
+
+    def nearest(self, points: Any, k: int = 1) -> tuple[IntArray, Floats]:
+        """Rows of `vertices` nearest to some points; read now, from the chunks that may have them.
+
+        Parameters
+        ----------
+        points
+            (n, D) in stored coordinates and units; (D,) is one point.
+        k
+            How many of each.
+
+        Returns
+        -------
+        rows
+            (n, k) int64, the nearest first, of equally far ones the least row; -1 where there are fewer.
+        distances
+            (n, k) float64 in stored units; infinite where there are fewer.
+
+        Raises
+        ------
+        SelectionError
+            If points are no finite numbers of D columns, or k no positive whole number.
+        """
+        wanted = parse_points(points, self._store.ndim)
+        if not is_whole(k) or k < 1:
+            raise SelectionError(f"k must be a positive whole number, found {k!r}")
+        return nearest_of_view(sized(self._view), wanted, int(k))
+
+    def within(self, points: Any, radius: float) -> "ZVLevel":
+        """Select what lies no farther than ``radius`` from one of some points: exact; other chunks are not read.
+
+        Parameters
+        ----------
+        points
+            (n, D) in stored coordinates and units; (D,) is one point.
+        radius
+            In stored units; as far away counts.
+
+        Raises
+        ------
+        SelectionError
+            If points are no finite numbers of D columns, or the radius is negative or no number.
+        """
+        wanted = parse_points(points, self._store.ndim)
+        given: Any = radius
+        if not isinstance(given, int | float | np.number) or not given >= 0:
+            raise SelectionError(f"radius must be a number from 0 on, found {radius!r}")
+        return ZVLevel(self._store, select_region(self._view, Near(wanted, float(radius))))
+
+    def sample(self, n: int, seed: int = 0) -> "ZVLevel":
+        """Select n rows at random, each as likely as any other; all of them where there are no more.
+
+        Reads what tells the number of rows, where that is not known; of a selection also which rows it has.
+
+        Parameters
+        ----------
+        n
+            How many.
+        seed
+            The same for the same rows.
+
+        Raises
+        ------
+        SelectionError
+            If n or the seed is no whole number from 0 on.
+        """
+        for name, value in (("n", n), ("seed", seed)):
+            if not is_whole(value) or value < 0:
+                raise SelectionError(f"{name} must be a whole number from 0 on, found {value!r}")
+        view = sized(self._view)
+        assert view.sizes is not None
+        total = int(view.sizes.sum())
+        if n >= total:
+            return ZVLevel(self._store, view)
+        rows = np.random.default_rng(int(seed)).choice(total, int(n), replace=False, shuffle=False)
+        return ZVLevel(self._store, pick_rows(view, np.sort(rows)))
+
+    def explain(self, *members: str) -> Explanation:
+        """Tell what computing members would fetch, before anything is fetched.
+
+        Parameters
+        ----------
+        *members
+            ``"vertices"`` (the default), ``"edges"``, ``"faces"``, ``"links"``, ``"attributes"`` (all), ``"objects"``
+            or names of attributes.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such member.
+        """
+        arrays: list[da.Array] = []
+        for member in members or ("vertices",):
+            arrays += self._member(member)
+        return explain(self._view, members or ("vertices",), arrays)
+
+    def _parts(self) -> dict[str, Any]:
+        kinds = set(self._store.geometry_types)
+        return {
+            "index": self.index,
+            "vertices": self.vertices,
+            "attributes": dict(self.attributes),
+            "edges": self.edges if kinds - {"point_cloud", "mesh"} else None,
+            "faces": self.faces if "mesh" in kinds else None,
+        }
+
+    def _member(self, member: str) -> list[da.Array]:
+        if member == "attributes":
+            return list(self.attributes.values())
+        if member in ("vertices", "edges", "faces"):
+            array: da.Array = getattr(self, member)
+            return [array]
+        if member == "links":
+            return [self.links()]
+        if member == "objects":
+            return list(self.objects.ragged())
+        if self._view.data.has_attribute(member):
+            return [self.attributes[member]]
+        known = ("vertices", "edges", "faces", "links", "attributes", "objects", *self.attribute_names)
+        raise NotFoundError.among("member", member, known, where=self._view.data.url)
+
+    def __repr__(self) -> str:
+        return display.level_text(self)
+
+    def _repr_html_(self) -> str:
+        return display.level_html(self)

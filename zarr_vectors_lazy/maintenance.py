@@ -1,0 +1,533 @@
+"""Functions on whole stores, given by path: consolidate, index, shard, migrate, rechunk."""
+
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import signature
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import dask
+import numpy as np
+
+from zarr_vectors_lazy.copy.levels import CarryOptions, carry_store
+from zarr_vectors_lazy.copy.save import save_level
+from zarr_vectors_lazy.copy.shard import shard_store
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, ZVWarning, listed
+from zarr_vectors_lazy.keywords import suggesting
+from zarr_vectors_lazy.model.writing import Compressor, Encoding
+from zarr_vectors_lazy.plan.levels import LevelScale, next_scale
+from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.pyramid.build import build_pyramid, whole_request
+from zarr_vectors_lazy.pyramid.prepare import Request
+from zarr_vectors_lazy.read.store import open_tree
+from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.store import open_zv
+from zarr_vectors_lazy.types import Floats, IntArray, Json
+from zarr_vectors_lazy.write.arguments import parse_bins, parse_shape
+from zarr_vectors_lazy.write.consolidate import open_to_change, write_consolidated, write_counts
+from zarr_vectors_lazy.write.session import Mode, check_apart, check_mode, check_place, left_out
+
+if TYPE_CHECKING:
+    from zarr_vectors_lazy.level import ZVLevel
+    from zarr_vectors_lazy.store import ZVStore
+
+# Functions on whole stores, given by path.
+
+
+@suggesting
+def consolidate(
+    path: Any,
+    *,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> None:
+    """Write the metadata of all nodes of a store into its root (Zarr v3's inline form), so that one request opens it.
+
+    Reads every node, and writes the root in one put: who opens the store meanwhile sees the old root or the new one.
+    Do it again when a level or an attribute is added. A root over 20 MB is warned of.
+
+    Parameters
+    ----------
+    path
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`.
+
+    Raises
+    ------
+    FormatError
+        If there is no finished Zarr Vectors store of a known generation, or the root changed meanwhile.
+    StoreError
+        If it cannot be reached, listed or written.
+    """
+    write_consolidated(resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs))
+
+
+@suggesting
+def index(
+    path: Any,
+    *,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> dict[int, int]:
+    """Count the vertices of every chunk of a store and stamp the counts into it, so that every open knows chunk sizes.
+
+    For stores that somebody else wrote; ours have them. It reads the heads of cells, or a listing where cells are
+    uncompressed, and adds one attribute to the ``vertices`` array of each level, in one put; a wrong ``vertex_count``
+    of a level is set right. Consolidated metadata are written again, where there are some. Other readers mind none of
+    it.
+
+    Parameters
+    ----------
+    path
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`.
+
+    Returns
+    -------
+    dict
+        Vertices by level.
+
+    Raises
+    ------
+    FormatError
+        If there is no store, it is of format 0.7 (`migrate` it first), or a document changed meanwhile.
+    CorruptChunkError
+        If a listed chunk is missing or undecodable.
+    StoreError
+        If it cannot be reached or written.
+    """
+    return write_counts(resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs))
+
+
+@suggesting
+def shard(
+    path: Any,
+    *,
+    shard_shape: int | Sequence[int] | None,
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Put the cells of every array of a store together into shards, in place: fewer objects, the same bytes.
+
+    Cells are not decoded, and keep their compressor and checksum. An array's shards are written beside its cells, under
+    other keys; one put of its document changes it over; only then are the old objects deleted. Whenever it stops, every
+    array has all of its cells, in the old form or in the new one, and it can be run again. Who has the store open
+    meanwhile opens it anew: a read of a deleted object is an error. Consolidated metadata are taken away first and
+    written again at the end.
+
+    Parameters
+    ----------
+    path
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    shard_shape
+        Chunks along each axis that share an object: one number for all, or one for each. None: each cell an object.
+    compute
+        False: return a Delayed that does it.
+    progress
+        Show a bar.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`.
+
+    Returns
+    -------
+    dict
+        By array that was changed: how many objects its cells are in now.
+
+    Raises
+    ------
+    SelectionError
+        If the shape is none.
+    FormatError
+        If there is no store, it is of format 0.7 (`migrate` it first), or a document changed meanwhile.
+    CorruptChunkError
+        If a listed cell is missing; its array stays as it was.
+    StoreError
+        If it cannot be reached, listed or written.
+    """
+    shape = _shard_shape(shard_shape)
+    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
+    job = shard_store(open_to_change(spec), shape)
+    if not compute:
+        return job
+    with computing("shard", shown=progress):
+        return dask.compute(job)[0]
+
+
+def _shard_shape(value: Any) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    shape = tuple(np.atleast_1d(np.asarray(value)).tolist())
+    if not shape or not all(isinstance(edge, int) and not isinstance(edge, bool) and edge >= 1 for edge in shape):
+        raise SelectionError(f"shard_shape= must be whole numbers from 1, found {value!r}")
+    return shape
+
+
+# A store of the old format as a new store of the written one.
+
+
+@suggesting
+def migrate(
+    src: Any,
+    dst: Any,
+    *,
+    leave_out: Collection[str] = (),
+    compressor: Compressor = "zstd",
+    checksum: bool = True,
+    mode: Mode = "w-",
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    dst_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Write a store of format 0.7 as a new one of format 0.9; the old one is left as it is.
+
+    Carried are every level with its positions, fragments, attributes, links and links between levels, objects, groups
+    and their attributes, headers, and what metadata say that is not about layout. Rows keep their order and objects
+    their ids. Left out are the link records that the old writer garbled, inside levels of polylines and lines: what
+    they say is in the objects.
+
+    Parameters
+    ----------
+    src, dst
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``; there must be no store at ``dst``.
+    leave_out
+        Names of attributes that are not to be carried, and ``"parametric"``.
+    compressor, checksum
+        Of the new store's cells.
+    mode
+        ``"w-"``: refuse what is at ``dst``; ``"w"``: replace a store.
+    compute
+        False: return a Delayed that does it.
+    progress
+        Show a bar.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`, of ``src``, and of ``dst`` where ``dst_options`` is None.
+    dst_options
+        Options of ``dst`` alone, ``backend`` among them.
+
+    Returns
+    -------
+    dict
+        Vertices by level.
+
+    Raises
+    ------
+    FormatError
+        If ``src`` is no store of format 0.7, or has what cannot be carried: the message names it.
+    SelectionError
+        If ``src`` and ``dst`` are one place, or an argument is malformed.
+    StoreError
+        If a store cannot be reached, or there is something at ``dst``.
+
+    Warns
+    -----
+    ZVWarning
+        If there are groups or arrays that this package does not know, which are not carried.
+    """
+    check_mode(mode)
+    options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
+    source = resolve(src, **options)
+    target = resolve(dst, **(options if dst_options is None else dst_options))
+    check_apart(source, target)
+    opened = open_tree(source, None)
+    if opened.generation.changeable:
+        raise FormatError(f"the store is of format {opened.meta.version} already", where=source.url)
+    lost = {path for data in opened.levels.values() for path in left_out(data, opened.levels, links=True, objects=True)}
+    if lost := lost - set(leave_out):
+        warnings.warn(f"not carried: {listed(sorted(lost))}", ZVWarning, stacklevel=2)
+    encoding = Encoding(compressor=compressor, checksum=checksum)
+    job = carry_store(opened, target, CarryOptions(encoding=encoding, mode=mode, leave_out=frozenset(leave_out)))
+    if not compute:
+        return job
+    with computing("migrate", shown=progress):
+        return dask.compute(job)[0]
+
+
+# The pyramid of a store as arguments of `build_pyramid`, told from what its levels state.
+
+METHODS = {"aggregate": "aggregate", "per_object": "reference"}  # by the name that levels state
+CLOSE = 1e-9
+
+
+def stated_pyramid(
+    store: "ZVStore", chunk_shape: Floats, bin_shape: Floats, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Arguments of `build_pyramid` that make a store's coarse levels anew from a level 0 with other chunks.
+
+    Levels keep their bins, and their chunks grow as they do in the store, further where bins would not tile them.
+
+    Parameters
+    ----------
+    chunk_shape, bin_shape
+        (D,) edges of the new level 0.
+    given
+        Arguments that are not to be told from the store.
+
+    Returns
+    -------
+    dict
+        Empty where there is nothing to build: level 0 alone, and no factors given.
+
+    Raises
+    ------
+    SelectionError
+        If the store does not tell one of them, one is wrong, or there are no such levels over these chunks and bins.
+    NotFoundError
+        If ``aggregate`` names an attribute that the store does not have.
+    """
+    known = set(signature(whole_request).parameters) - {"overwrite", "resume"}
+    if not known.issuperset(given):
+        raise SelectionError(f"pyramid has {listed(sorted(set(given) - known))}; it takes {listed(sorted(known))}")
+    levels = list(store)
+    if len(levels) < 2 and "factors" not in given:
+        return {}
+    found = dict(given)
+    if len(levels) > 1:
+        if "factors" not in given:
+            found["factors"] = _factors(levels, bin_shape)
+        if "method" not in given:
+            found["method"] = _method(levels[1:])
+        found |= {**_links(levels), **_rules(levels), **given}
+    request = whole_request(**found)
+    for name in found.get("aggregate") or {}:
+        if name not in levels[0].attribute_names:
+            raise NotFoundError.among("attribute", name, levels[0].attribute_names)
+    told = len(levels) > 1 and "factors" not in given
+    growth = [_growth(*pair) for pair in pairwise(levels)] if told else [None] * len(request.factors)
+    found["chunk_scale_factors"] = _scales(request, chunk_shape, bin_shape, growth)
+    return found
+
+
+def _block(level: "ZVLevel") -> Json:
+    found: Json = level._view.data.meta.attributes.get("zarr_vectors_level", {})
+    return found
+
+
+def _ours(level: "ZVLevel") -> Json:
+    found: Json = _block(level).get("zarr_vectors_lazy") or {}
+    return found
+
+
+def _method(coarse: Sequence["ZVLevel"]) -> str:
+    stated = {str(_block(level).get("coarsening_method")) for level in coarse}
+    if len(stated) == 1 and stated.issubset(METHODS):
+        return METHODS[stated.pop()]
+    raise SelectionError(
+        f"levels {[level.index for level in coarse]} were made by {listed(sorted(stated))}, which build_pyramid does "
+        "not do; choose with pyramid={'method': 'aggregate'}"
+    )
+
+
+def _factors(levels: Sequence["ZVLevel"], bin_shape: Floats) -> list[tuple[Any, float]]:
+    """(coarsening, sparsity) of each coarse level."""
+    indices = [level.index for level in levels]
+    if indices != list(range(len(levels))):
+        raise SelectionError(f"levels are {indices}, not one after another; say pyramid={{'factors': [...]}}")
+    bins = [bin_shape, *(level.bin_shape for level in levels[1:])]
+    found = []
+    for level, (fine, edges), finer in zip(levels[1:], pairwise(bins), levels, strict=False):
+        coarsening = edges / fine
+        if (coarsening < 1 - CLOSE).any():
+            raise SelectionError(
+                f"level {level.index} has bins of {edges.tolist()}, smaller than those of {fine.tolist()} below it; "
+                "choose a smaller bin_shape, or say pyramid={'factors': [...]}"
+            )
+        found.append((_plain(np.maximum(coarsening, 1)), _sparsity(level, finer)))
+    return found
+
+
+def _sparsity(level: "ZVLevel", finer: "ZVLevel") -> float:
+    keep, before = (float(_block(of).get("object_sparsity") or 1) for of in (level, finer))
+    if keep != 1 and "weight" not in _ours(level):  # then it may be relative to either level
+        raise SelectionError(
+            f"level {level.index} states an object_sparsity of {keep}, and not of what and by which seed; say "
+            "pyramid={'factors': [...]}, and sparsity_strategy and sparsity_seed where they matter"
+        )
+    return float(_plain(np.asarray([before / keep])))
+
+
+def _links(levels: Sequence["ZVLevel"]) -> dict[str, Any]:
+    deltas = {delta for level in levels for delta in level.deltas if delta}
+    storage = "explicit" if min(deltas, default=0) < 0 else "implicit" if deltas else "none"
+    return {"cross_level_storage": storage, "cross_level_depth": max(map(abs, deltas), default=0)}
+
+
+def _rules(levels: Sequence["ZVLevel"]) -> dict[str, Any]:
+    """How attributes were joined and objects chosen, as far as it is not as by default."""
+    first = _ours(levels[1])
+    if "weight" not in first:  # made by the reference's method, or by somebody else
+        return {}
+    seeds = [rule["seed"] for level in levels if (rule := _ours(level).get("sparsity"))]
+    gone = set(levels[0].attribute_names) - set(levels[1].attribute_names)
+    found = {"aggregate": dict.fromkeys(sorted(gone)) | first.get("aggregate", {})}
+    found |= {"sparsity_seed": seeds[0]} if seeds else {}
+    return found | ({"min_vertices": first["min_vertices"]} if "min_vertices" in first else {})
+
+
+def _growth(fine: "ZVLevel", level: "ZVLevel") -> IntArray:
+    return np.maximum(np.rint(level.chunk_shape / fine.chunk_shape), 1).astype(np.int64)
+
+
+def _scales(request: Request, chunk_shape: Floats, bin_shape: Floats, growth: Sequence[IntArray | None]) -> list[Any]:
+    """Chunk scale of each level: as given, else the least that tiles and holds the growth."""
+    must_tile = request.method != "reference"
+    ones = np.ones(len(chunk_shape), np.int64)
+    at = LevelScale(
+        level=0, bin_shape=bin_shape, chunk_shape=chunk_shape, ratio=ones, fold=bin_shape / bin_shape, keep=1.0
+    )
+    scales = []
+    for level, (factor, grown, scale) in enumerate(zip(request.factors, growth, request.scales, strict=True), start=1):
+        least = next_scale(at, level, factor, scale, must_tile=must_tile)
+        if scale is not None or grown is None:
+            scales.append(scale)
+            at = least
+        else:
+            scales.append(_plain(np.lcm(least.ratio // at.ratio, grown)))
+            at = next_scale(at, level, factor, scales[-1], must_tile=must_tile)
+    return scales
+
+
+def _plain(values: Any) -> Any:
+    """Numbers by axis as Python's; one where all are the same, whole ones as int."""
+    numbers = [int(value) if value == int(value) else float(value) for value in np.round(values, 9).tolist()]
+    return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
+
+
+# A store with other chunks.
+
+
+@suggesting
+def rechunk(
+    src: Any,
+    dst: Any,
+    *,
+    chunk_shape: Any,
+    bin_shape: Any = None,
+    level: int = 0,
+    pyramid: bool | Mapping[str, Any] = False,
+    compressor: Compressor = "zstd",
+    checksum: bool = True,
+    shard_shape: Any = None,
+    mode: Mode = "w-",
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    dst_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Any:
+    """Write a level of a store, of either format, as a new store with other chunks and bins.
+
+    All that `ZVLevel.save` carries, out of core as it does. Coarser levels are not carried, nor links
+    between levels: with ``pyramid`` they are made anew from the new level 0, else the summary names them.
+
+    Parameters
+    ----------
+    src, dst
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    chunk_shape, bin_shape
+        (D,) edges of a chunk and of a bin, or one number for all.
+    level
+        Which level becomes level 0.
+    pyramid
+        True: build the coarser levels, too, with the bins, sparsity, method, rules and links that those of ``src``
+        state; ``bin_shape`` is theirs then by default. Arguments of `build_pyramid`, such as ``{"factors": [(2, 1)]}``:
+        the same, but for these.
+    compressor, checksum, shard_shape, mode, compute, progress
+        As for `write_points`.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`, of ``src``, and of ``dst`` where ``dst_options`` is None.
+    dst_options
+        Options of ``dst`` alone, ``backend`` among them.
+
+    Returns
+    -------
+    dict
+        What `ZVLevel.save` returns, ``left_out`` in it, ``levels_left_out``: the levels of ``src`` that were not
+        carried, and ``pyramid``: what `build_pyramid` returns, where it was run.
+
+    Raises
+    ------
+    SelectionError
+        If ``src`` and ``dst`` are one place, ``pyramid`` cannot be told from ``src``, goes with another level than 0 or
+        with ``compute=False``, or as `ZVLevel.save` and `build_pyramid`.
+    FormatError, NotFoundError, StoreError
+        As for `open_zv` and `ZVLevel.save`.
+    """
+    check_mode(mode)
+    options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
+    target = options if dst_options is None else dict(dst_options)
+    check_apart(resolve(src, **options), resolve(dst, **target))
+    arguments = {
+        "chunk_shape": chunk_shape,
+        "bin_shape": bin_shape,
+        "compressor": compressor,
+        "checksum": checksum,
+        "shard_shape": shard_shape,
+        "mode": mode,
+        "compute": compute,
+        "progress": progress,
+        **target,
+    }
+    store = open_zv(src, **options)
+    store._opened.refuse_additive("rechunk")
+    left = [index for index in store.levels if index != level]
+    if pyramid is not False:
+        return _with_pyramid(store[level], dst, {} if pyramid is True else pyramid, arguments, target)
+    done = save_level(store[level], dst, arguments)
+    return naming(done, left) if compute else dask.delayed(naming, pure=False, name="rechunk")(done, left)
+
+
+def naming(summary: Mapping[str, Any], left: list[int]) -> dict[str, Any]:
+    """Return a writer's summary, and the levels that were not carried."""
+    return {**summary, "levels_left_out": left}
+
+
+def _with_pyramid(
+    level: "ZVLevel", dst: Any, given: Any, arguments: dict[str, Any], target: Mapping[str, Any]
+) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise SelectionError(f"pyramid must be True, False or arguments of build_pyramid, found {given!r}")
+    if level.index:
+        raise SelectionError(f"pyramid= builds on level 0: the vertices of level {level.index} are means already")
+    chunks = parse_shape(arguments["chunk_shape"], level.store.ndim, "chunk_shape")
+    stated = level.bin_shape if len(level.store) > 1 else None
+    bins = parse_bins(stated if arguments["bin_shape"] is None else arguments["bin_shape"], chunks)
+    build = stated_pyramid(level.store, chunks, bins, given)
+    if not arguments["compute"]:
+        raise SelectionError(
+            f"pyramid= does not go with compute=False; leave it out, say bin_shape={bins.tolist()}, and call "
+            f"{_call(dst, build)} when level 0 is written"
+        )
+    with _telling(dst, build):
+        check_place(resolve(dst, **target), arguments["mode"])
+    done = save_level(level, dst, {**arguments, "bin_shape": bins}, level.store.levels if build else ())
+    if not build:
+        return naming(done, [])
+    with _telling(dst, build):
+        built = build_pyramid(dst, progress=arguments["progress"], **build, **target)
+    return {**naming(done, []), "pyramid": built}
+
+
+@contextmanager
+def _telling(dst: Any, build: Mapping[str, Any]) -> Iterator[None]:
+    """Let an error say how to go on."""
+    try:
+        yield
+    except BaseException as error:
+        error.add_note(f"if its level 0 was written to the end, this builds the others: {_call(dst, build)}")
+        raise
+
+
+def _call(dst: Any, build: Mapping[str, Any]) -> str:
+    return f"zvl.build_pyramid({str(dst)!r}, {', '.join(f'{name}={value!r}' for name, value in build.items())})"

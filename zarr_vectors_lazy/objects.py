@@ -1,0 +1,647 @@
+"""Objects of a level by id, and attributes by name."""
+
+import inspect
+from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import dask
+import dask.array as da
+import numpy as np
+import xarray as xr
+
+from zarr_vectors_lazy.convert.frames import to_awkward
+from zarr_vectors_lazy.convert.xarray import object_dataset
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, printable
+from zarr_vectors_lazy.keywords import Named
+from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.objects import ranges
+from zarr_vectors_lazy.plan.boxes import Region
+from zarr_vectors_lazy.plan.selection import Condition
+from zarr_vectors_lazy.read.choose import coding_of
+from zarr_vectors_lazy.read.columns import (
+    attribute_array,
+    candidate_objects,
+    require_objects,
+    select_values,
+    select_where,
+)
+from zarr_vectors_lazy.read.edges import edge_attribute_array
+from zarr_vectors_lazy.read.links import link_attribute_array
+from zarr_vectors_lazy.read.objects import read_groups, rows_of_ids
+from zarr_vectors_lazy.read.paths import path_arrays
+from zarr_vectors_lazy.read.view import LevelView
+from zarr_vectors_lazy.types import BoolArray, IntArray, Vertices
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from zarr_vectors_lazy.level import ZVLevel
+
+# Attributes of vertices and links by name.
+
+
+class Attributes(Named[str, da.Array]):
+    """Vertex attributes of a level by name: decoded, or their stored codes."""
+
+    def __init__(self, view: LevelView, *, decode: bool) -> None:
+        self._view = view
+        self._decode = decode
+
+    def __getitem__(self, name: str) -> da.Array:
+        if not self._decode:
+            require_coding(self._view, name)
+        require_attribute(self._view, name)
+        return attribute_array(self._view, name, decode=self._decode)
+
+    def __iter__(self) -> Iterator[str]:
+        names = self._view.data.attribute_names
+        return iter(names if self._decode else [name for name in names if coding_of(self._view, name)])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def items(self) -> ItemsView[str, da.Array]:
+        """Names and arrays; the metadata of all of them are read at once."""
+        self._view.data.load_attributes()
+        return super().items()
+
+    def values(self) -> ValuesView[da.Array]:
+        """Arrays, by name; the metadata of all of them are read at once."""
+        self._view.data.load_attributes()
+        return super().values()
+
+    def __repr__(self) -> str:
+        return printable(f"<{len(self)} vertex attributes: {', '.join(self)}>")
+
+
+class Categories(Named[str, np.ndarray[Any, Any]]):
+    """Categories of dictionary-encoded attributes by name."""
+
+    def __init__(self, view: LevelView) -> None:
+        self._view = view
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        found = require_coding(self._view, name)
+        if found.plain:
+            raise NotFoundError(f"the codes of {name!r} are its values, {found.fill} is missing: it has no categories")
+        return found.categories
+
+    def __iter__(self) -> Iterator[str]:
+        codings = {name: coding_of(self._view, name) for name in self._view.data.attribute_names}
+        return iter([name for name, found in codings.items() if found is not None and not found.plain])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+class LinkAttributes(Named[str, da.Array]):
+    """Attributes of the links inside a level by name."""
+
+    def __init__(self, view: LevelView) -> None:
+        self._view = view
+
+    def __getitem__(self, name: str) -> da.Array:
+        data = self._view.data
+        family = data.links(0)
+        if family is None or name not in data.link_attribute_names:
+            raise NotFoundError.among("link attribute", name, data.link_attribute_names, where=data.url)
+        return link_attribute_array(self._view, family, data.link_attribute(family, name), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._view.data.link_attribute_names)
+
+    def __len__(self) -> int:
+        return len(self._view.data.link_attribute_names)
+
+
+class EdgeAttributes(LinkAttributes):
+    """The same, aligned with edges: NaN for those that are implied and have no record (for meshes with faces)."""
+
+    def __getitem__(self, name: str) -> da.Array:
+        return edge_attribute_array(self._view, name)
+
+
+class PathAttributes(Named[str, da.Array]):
+    """Vertex attributes along the path of an object by name."""
+
+    def __init__(self, view: LevelView, row: IntArray) -> None:
+        self._view = view
+        self._row = row
+
+    def __getitem__(self, name: str) -> da.Array:
+        require_attribute(self._view, name)
+        return path_arrays(self._view, self._row, positions=False, attributes=(name,)).attributes[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._view.data.attribute_names)
+
+    def __len__(self) -> int:
+        return len(self._view.data.attribute_names)
+
+
+def require_attribute(view: LevelView, name: str) -> None:
+    """Raise NotFoundError if the level has no such vertex attribute."""
+    if not view.data.has_attribute(name):
+        raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
+
+
+def value_dtype(view: LevelView, name: str) -> np.dtype[Any]:
+    """Dtype of an attribute's values: of its categories where it has a dictionary; raises NotFoundError."""
+    require_attribute(view, name)
+    by = view.data.chunk_attribute
+    if by is not None and by[0] == name:
+        dtype: np.dtype[Any] = by[1].dtype
+        return dtype
+    spec = view.data.attribute(name).spec
+    return spec.dtype if spec.dictionary is None else spec.dictionary.categories.dtype
+
+
+def require_coding(view: LevelView, name: str) -> Dictionary:
+    """What an attribute's stored integers stand for; raises NotFoundError where that is nothing else."""
+    require_attribute(view, name)
+    found = coding_of(view, name)
+    if found is None:
+        coded = [known for known in view.data.attribute_names if coding_of(view, known)]
+        raise NotFoundError.among("attribute with codes", name, coded, where=view.data.url)
+    return found
+
+
+# Objects of a level by id, their attributes and groups.
+
+OFFERED = 1000  # ids on Tab
+
+
+class Objects(Named[int, da.Array]):
+    """Objects of a level by id: the ordered vertices of each, as a Dask array that reads only the chunks it touches.
+
+    Of a selection, objects are cut to it.
+    """
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._level = level
+        self._view = level._view
+
+    @cached_property
+    def slots(self) -> IntArray:
+        """(O,) all ids, also of objects that have no vertices here; of a selection, `ids`."""
+        if self._view.data.object_index is None:
+            return np.arange(self._view.data.object_rows, dtype=np.int64)
+        return self._view.object_ids if self._view.rows is None else self.ids
+
+    @cached_property
+    def rows(self) -> IntArray:
+        """(o,) manifest rows of `ids`."""
+        if self._view.data.object_index is None:
+            return np.empty(0, np.int64)
+        view = self._view
+        if view.rows is None:
+            return np.flatnonzero(np.diff(view.manifests.offsets) > 0)
+        rows = candidate_objects(view)
+        if not view.filters.any() or not len(rows):
+            return rows
+        # Which objects have a selected vertex is known only when rows have been chosen. A vertex that several share is
+        # selected with any of them, so each must have one in the boxes that it had to touch.
+        every = dask.compute([path_arrays(part, rows).offsets for part in (view, *view.touched)])[0]
+        found: IntArray = rows[np.logical_and.reduce([np.diff(offsets) > 0 for offsets in every])]
+        return found
+
+    @cached_property
+    def ids(self) -> IntArray:
+        """(o,) int64 ids of the objects present; of a box, those with a vertex in it (its chunks are then read)."""
+        return self._view.object_ids[self.rows]
+
+    def __getitem__(self, object_id: int) -> da.Array:
+        return path_arrays(self._view, self._row(object_id)).positions
+
+    def attributes_of(self, object_id: int) -> PathAttributes:
+        """Vertex attributes of one object by name, aligned with its vertices."""
+        return PathAttributes(self._view, self._row(object_id))
+
+    def _row(self, object_id: int) -> IntArray:
+        require_objects(self._view)
+        row = rows_of_ids(self._view.object_ids, np.asarray([whole_id(object_id)], np.int64))
+        if row[0] < 0:
+            raise NotFoundError.among("object", object_id, self.slots.tolist(), where=self._view.data.url)
+        return row
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.ids.tolist())
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __contains__(self, object_id: object) -> bool:
+        return bool(np.isin(object_id, self.ids).all()) if isinstance(object_id, int | np.integer) else False
+
+    def _ipython_key_completions_(self) -> list[int]:
+        view = self._view  # objects that chunks may have: Tab reads no chunk
+        known = view.object_ids if view.rows is None else view.object_ids[candidate_objects(view)]
+        return known[:OFFERED].tolist() if view.data.object_index is not None else []
+
+    @property
+    def attributes(self) -> xr.Dataset:
+        """Attributes of all `slots` over ``object``; absent objects are at the fill value."""
+        whole = self._view.rows is None or self._view.data.object_index is None
+        known = self.slots if whole else self._view.object_ids
+        rows = None if whole else rows_of_ids(known, self.slots)
+        return object_dataset(self._view.source, self._view.data.object_attributes, known, rows)
+
+    @property
+    def groups(self) -> "Groups":
+        """Groups of objects by id and by name."""
+        return Groups(self._level)
+
+    def ragged(self, attributes: str | Sequence[str] = ()) -> "Ragged":
+        """All objects present, flat: ``(vertices, offsets)``; object k of `ids` is rows offsets[k]:offsets[k + 1].
+
+        Parameters
+        ----------
+        attributes
+            Vertex attributes to read with them: names, or ``"all"``.
+
+        Returns
+        -------
+        Ragged
+            (M, D) vertices and (O + 1,) int64 offsets; its ``attributes`` are (M,) or (M, C) by name.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        """
+        if isinstance(attributes, str):
+            attributes = self._view.data.attribute_names if attributes == "all" else (attributes,)
+        for name in attributes:
+            require_attribute(self._view, name)
+        found = path_arrays(self._view, self.rows, attributes=tuple(attributes))
+        return Ragged(found.positions, found.offsets, found.attributes)
+
+    def to_awkward(self, attributes: str | Sequence[str] = ()) -> Any:
+        """All objects present, computed, as an awkward array, see `Ragged.to_awkward`; needs awkward."""
+        return self.ragged(attributes).to_awkward()
+
+    def __repr__(self) -> str:
+        return f"<objects of {self._level.index} at {self._view.data.tree.url}>"
+
+
+class Ragged(tuple[da.Array, da.Array]):
+    """(vertices, offsets) of objects one after another, and ``attributes`` by name, aligned with the vertices."""
+
+    attributes: dict[str, da.Array]
+
+    def __new__(
+        cls, vertices: da.Array, offsets: da.Array, attributes: Mapping[str, da.Array] | None = None
+    ) -> "Ragged":
+        """Make the pair."""
+        made = super().__new__(cls, (vertices, offsets))
+        made.attributes = dict(attributes or {})
+        return made
+
+    def __getnewargs__(self) -> tuple[da.Array, da.Array, dict[str, da.Array]]:
+        return self[0], self[1], self.attributes
+
+    def to_awkward(self) -> Any:
+        """Computed, as an awkward array of type ``objects * var * axes``; needs awkward.
+
+        With attributes it has records, ``objects * var * {vertices, name, ...}``.
+        """
+        return to_awkward(*dask.compute(self[0], self[1], self.attributes))
+
+
+class Groups(Named[int | str, IntArray]):
+    """Object ids of groups, by group id, and by name where the store names its groups."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._data = level._view.data
+
+    @cached_property
+    def _members(self) -> dict[int, IntArray]:
+        index = self._data.group_index
+        return {} if index is None else read_groups(self._data.source, index)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names by group id; empty where the store names none."""
+        return () if self._data.group_index is None else self._data.group_index.names
+
+    def __getitem__(self, group: int | str) -> IntArray:
+        number = self.names.index(group) if isinstance(group, str) and group in self.names else group
+        if not is_whole(number) or number not in self._members:
+            raise NotFoundError.among("group", group, [*self._members, *self.names], where=self._data.url)
+        return self._members[int(number)]
+
+    def __iter__(self) -> Iterator[int | str]:
+        return iter(self._members)
+
+    def _ipython_key_completions_(self) -> list[int | str]:
+        return [*self.names] or [*self._members]
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    @property
+    def attributes(self) -> xr.Dataset:
+        """Attributes of the groups over ``group``."""
+        ids = np.arange(len(self), dtype=np.int64)
+        return object_dataset(self._data.source, self._data.group_attributes, ids, None, dim="group")
+
+    def __repr__(self) -> str:
+        return printable(f"<{len(self)} groups: {', '.join(self.names) or ', '.join(map(str, self._members))}>")
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is a whole number, which True is not."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def whole_id(object_id: Any) -> int:
+    """Return an object id, or raise SelectionError if it is no whole number."""
+    if not is_whole(object_id):
+        raise SelectionError(f"an object id is a whole number, found {object_id!r}")
+    return int(object_id)
+
+
+# Views of a level by kind of geometry: polylines, skeletons, meshes, one object at a time.
+
+
+class Polylines(Named[int, da.Array]):
+    """Polylines by object id: (n, D) Dask arrays, in path order.
+
+    Each has ``attributes``, a mapping of its vertex attributes aligned with it; what is made of it has none.
+    """
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._objects = Objects(level)
+
+    def __getitem__(self, object_id: int) -> da.Array:
+        array = self._objects[object_id]
+        array.attributes = self._objects.attributes_of(object_id)  # type: ignore[attr-defined]
+        return array
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._objects)
+
+    def __len__(self) -> int:
+        return len(self._objects)
+
+    def _ipython_key_completions_(self) -> list[int]:
+        return self._objects._ipython_key_completions_()
+
+
+class Piece:
+    """One object as a level of its own: its vertices in storage order, and what joins them."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._level = level
+
+    @property
+    def vertices(self) -> da.Array:
+        """(n, D) positions."""
+        return self._level.vertices
+
+    @property
+    def attributes(self) -> "Attributes":
+        """Vertex attributes by name, aligned with `vertices`."""
+        return self._level.attributes
+
+
+class Skeleton(Piece):
+    """One skeleton."""
+
+    @property
+    def edges(self) -> da.Array:
+        """(e, 2) int64 ``[child, parent]`` rows of `vertices`."""
+        return self._level.edges
+
+    @property
+    def edge_attributes(self) -> "EdgeAttributes":
+        """Link attributes by name, aligned with `edges`; NaN where an edge is implied."""
+        return self._level.edge_attributes
+
+
+class Mesh(Piece):
+    """One mesh."""
+
+    @property
+    def faces(self) -> da.Array:
+        """(f, W) int64 rows of `vertices`."""
+        return self._level.faces
+
+
+class Skeletons(Named[int, Skeleton]):
+    """Skeletons by object id."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._level = level
+
+    def __getitem__(self, object_id: int) -> Skeleton:
+        return Skeleton(self._level.sel(objects=whole_id(object_id)))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._level.objects)
+
+    def __len__(self) -> int:
+        return len(self._level.objects)
+
+    def _ipython_key_completions_(self) -> list[int]:
+        return self._level.objects._ipython_key_completions_()
+
+
+class Meshes(Named[int, Mesh]):
+    """Meshes by object id."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._level = level
+
+    def __getitem__(self, object_id: int) -> Mesh:
+        return Mesh(self._level.sel(objects=whole_id(object_id)))
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._level.objects)
+
+    def __len__(self) -> int:
+        return len(self._level.objects)
+
+    def _ipython_key_completions_(self) -> list[int]:
+        return self._level.objects._ipython_key_completions_()
+
+
+# Objects as rows of a level: what is computed once and cut into pieces, lines and vertices of objects.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Walks:
+    """Vertices of objects, one object after another, each in path order, computed.
+
+    Parameters
+    ----------
+    ids
+        (o,) object ids.
+    offsets
+        (o + 1,) vertices of object k are ``offsets[k]:offsets[k + 1]``.
+    begins
+        (M,) whether what an object has of one fragment begins here.
+    vertices
+        (M, D) positions.
+    attributes
+        (M,) or (M, C) by name.
+    """
+
+    ids: IntArray
+    offsets: IntArray
+    begins: BoolArray
+    vertices: Vertices
+    attributes: dict[str, np.ndarray[Any, Any]]
+
+    @property
+    def counts(self) -> IntArray:
+        """(o,) vertices of each."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> IntArray:
+        """(M,) object id of each vertex."""
+        return np.repeat(self.ids, self.counts)
+
+    def take(self, objects: IntArray) -> "Walks":
+        """Return some objects, by position, in the order given."""
+        if np.array_equal(objects, np.arange(len(self.ids))):
+            return self
+        counts = self.counts[objects]
+        at = ranges(self.offsets[:-1][objects], counts)
+        return Walks(
+            self.ids[objects],
+            np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            self.begins[at],
+            self.vertices[at],
+            {name: values[at] for name, values in self.attributes.items()},
+        )
+
+    def longer(self, least: int) -> "Walks":
+        """Objects of at least so many vertices."""
+        return self.take(np.flatnonzero(self.counts >= least))
+
+    def touching(self, region: Region) -> "Walks":
+        """Objects that have a vertex in some boxes."""
+        inside = np.concatenate([[0], np.cumsum(region.rows(self.vertices))])
+        return self.take(np.flatnonzero(np.diff(inside[self.offsets]) > 0))
+
+    def pieces(self) -> list[list[Vertices]]:
+        """Positions of each object, cut where a fragment ends."""
+        starts = np.flatnonzero(self.begins)
+        vertices = self.vertices
+        parts = [vertices[start:stop] for start, stop in pairwise([*starts.tolist(), len(vertices)])]
+        cuts = np.searchsorted(starts, self.offsets).tolist()
+        return [parts[first:last] for first, last in pairwise(cuts)]
+
+
+def walk(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") -> Walks:
+    """Compute the objects of a level, cut to its selection, in one go.
+
+    Parameters
+    ----------
+    ids
+        Objects, in the order wanted; None for all that the selection may touch, in the order of their manifests.
+    names
+        Attributes wanted.
+    """
+    view = level._view
+    if view.data.object_index is None:
+        rows = np.empty(0, np.int64)
+    elif ids is not None:
+        rows = rows_of_ids(view.object_ids, ids)
+    else:
+        rows = candidate_objects(view)
+    objects, order = np.unique(rows, return_inverse=True)
+    found = path_arrays(view, objects, attributes=names, whole=True)
+    members = (found.vertices, found.attributes, found.begins, found.offsets)
+    vertices, attributes, begins, offsets = dask.compute(*members)
+    walks = Walks(view.object_ids[objects], offsets, begins, vertices, attributes)
+    return walks.take(order.reshape(-1))
+
+
+# Arguments of ``sel`` that name objects, groups and attributes.
+
+
+def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
+    """Object ids that ``objects=`` and ``groups=`` both name.
+
+    Raises
+    ------
+    SelectionError
+        If ids are no whole numbers.
+    NotFoundError
+        If there is no such group.
+    """
+    chosen: IntArray | None = None
+    if ids is not None:
+        chosen = np.unique(_masked(ids, objects) if is_mask(ids) else whole_numbers(ids, "objects"))
+    if groups is not None:
+        names: list[Any] = list(groups) if isinstance(groups, Iterable) and not isinstance(groups, str) else [groups]
+        members = [objects.groups[name] for name in names]
+        of_groups = np.unique(np.concatenate([np.empty(0, np.int64), *members]))
+        chosen = of_groups if chosen is None else np.intersect1d(chosen, of_groups)
+    assert chosen is not None
+    return chosen
+
+
+def is_mask(ids: Any) -> bool:
+    """Whether ``objects=`` is truth values; an xarray ``level.objects.attributes["length"] > 3`` is."""
+    return not isinstance(ids, Set) and np.asarray(ids).dtype == np.bool_
+
+
+def _masked(mask: Any, objects: "Objects") -> IntArray:
+    slots, chosen = objects.slots, np.asarray(mask)
+    if chosen.shape != slots.shape:
+        raise SelectionError(
+            f"a mask objects= goes with .objects.slots, {len(slots)} of them, found {chosen.shape} truth values"
+        )
+    found: IntArray = slots[chosen]
+    return found
+
+
+def whole_numbers(value: Any, name: str) -> IntArray:
+    """(n,) int64 of one id or several."""
+    array = np.atleast_1d(np.asarray(list(value) if isinstance(value, Set) else value))
+    if array.size == 0:
+        return np.empty(0, np.int64)
+    if array.dtype.kind not in "iu" or array.ndim != 1:
+        raise SelectionError(f"{name}= must be whole numbers, found {value!r}")
+    return array.astype(np.int64)
+
+
+def select_by_values(view: LevelView, where: Mapping[str, Any] | Callable[..., Any], what: str = "where") -> LevelView:
+    """Rows of a view that meet ``where=`` or ``attribute_filter=``.
+
+    Raises
+    ------
+    SelectionError
+        If it is neither values by name nor a callable with named parameters, or values are of another kind.
+    NotFoundError
+        If there is no such attribute.
+    """
+    if isinstance(where, Mapping):
+        for name, wanted in where.items():
+            require_attribute(view, name)
+            try:
+                view = select_values(view, name, wanted)
+            except SelectionError as error:
+                raise SelectionError(f"{what}={error.message}") from error
+        return view
+    if not callable(where):
+        raise SelectionError(f"{what}= must be {{name: (lo, hi)}} or a callable of attributes, found {where!r}")
+    names = _parameters(where)
+    for name in names:
+        require_attribute(view, name)
+    return select_where(view, Condition(names, where))
+
+
+def _parameters(where: Callable[..., Any]) -> tuple[str, ...]:
+    parameters = inspect.signature(where).parameters.values()
+    plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if not parameters or any(parameter.kind not in plain for parameter in parameters):
+        raise SelectionError("a callable where= must name the attributes that it reads as plain parameters")
+    return tuple(parameter.name for parameter in parameters if parameter.default is inspect.Parameter.empty)

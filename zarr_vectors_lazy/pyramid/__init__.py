@@ -1,0 +1,1 @@
+"""A coarser level is made from a finer one."""

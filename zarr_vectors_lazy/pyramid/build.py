@@ -1,0 +1,639 @@
+"""Coarser levels of a store, built from finer ones: the public functions and their graph."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from operator import itemgetter
+from typing import Any, Literal, get_args
+
+import dask
+import numpy as np
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from zarr_vectors_lazy.errors import SelectionError, ZVWarning
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.kernels.groups import Rule
+from zarr_vectors_lazy.keywords import suggesting
+from zarr_vectors_lazy.model.writing import CrossStorage
+from zarr_vectors_lazy.plan.blocks import cut_parts
+from zarr_vectors_lazy.plan.levels import factor_pairs, scale_list
+from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.pyramid.coarsen import coarsen_part, gathered, row_threshold
+from zarr_vectors_lazy.pyramid.finer import written_links
+from zarr_vectors_lazy.pyramid.links import FarStep, bridge_part, far_part, remap_part
+from zarr_vectors_lazy.pyramid.planning import UNKNOWN_ROWS, PlannedLevel
+from zarr_vectors_lazy.pyramid.prepare import Request, prepare
+from zarr_vectors_lazy.pyramid.reference import Reach, shared_level
+from zarr_vectors_lazy.pyramid.session import (
+    LevelPlan,
+    Session,
+    begin_build,
+    finish_build,
+    index_shard,
+    publish_levels,
+    write_object_tables,
+)
+from zarr_vectors_lazy.pyramid.step import Part
+from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask, task_slots
+from zarr_vectors_lazy.read.store import open_tree
+from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.types import IntArray, Json
+
+# A build that has not run, and what it will do.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What a build will do, before anything is done; at most that much, as chunks may turn out to be empty.
+
+    Parameters
+    ----------
+    levels
+        Levels that it makes.
+    chunks
+        Chunks of these.
+    tasks
+        Tasks of the graph.
+    reads, writes
+        Requests for cells and for puts; metadata aside.
+    nbytes
+        Bytes of the rows of the level that is there, to be decoded; None where their number is not known.
+    """
+
+    levels: tuple[int, ...]
+    chunks: int
+    tasks: int
+    reads: int
+    writes: int
+    nbytes: int | None
+
+    @property
+    def requests(self) -> int:
+        """Requests of both kinds."""
+        return self.reads + self.writes
+
+    def __str__(self) -> str:
+        nbytes = "unknown" if self.nbytes is None else f"{self.nbytes:,}"
+        rows = [
+            ("levels", ", ".join(map(str, self.levels))),
+            ("chunks", f"{self.chunks:,}"),
+            ("tasks", f"{self.tasks:,}"),
+            ("requests", f"{self.requests:,} ({self.reads:,} reads, {self.writes:,} writes)"),
+            ("bytes", nbytes),
+        ]
+        return "\n".join(f"{name:<9} {value}" for name, value in rows)
+
+    __repr__ = __str__
+
+
+class DelayedPyramid(Delayed):
+    """A build that `compute` runs; ``figures`` tells what it will do."""
+
+    __slots__ = ("figures",)
+
+    def __init__(self, key: Key, graph: HighLevelGraph, figures: Figures) -> None:
+        super().__init__(key, graph, layer=None)  # type: ignore[no-untyped-call]
+        object.__setattr__(self, "figures", figures)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return DelayedPyramid, (self.key, self.dask, self.figures)
+
+
+def figures_of(levels: Sequence[PlannedLevel], tasks: int, parts: int) -> Figures:
+    """Count what the tasks of some levels do; ``parts`` of them make chunks, and note which."""
+    reads, writes = 0, parts
+    for planned in levels:
+        step, fine, coarse = planned.step, planned.fine, len(planned.coords)
+        specs = [step.vertices, step.fragments, step.weights, *(item.column.spec for item in step.attributes)]
+        reads += sum(spec.layout.requests(fine) for spec in specs if spec is not None)
+        links = {"none": 0, "implicit": 1, "explicit": 2}[step.cross]
+        writes += coarse * len(planned.arrays) + links * len(fine)
+    counts = levels[0].counts if levels else None
+    nbytes = None if counts is None else int(counts.sum()) * levels[0].row_nbytes
+    return Figures(
+        levels=tuple(planned.step.level for planned in levels),
+        chunks=sum(len(planned.coords) for planned in levels),
+        tasks=tasks,
+        reads=reads,
+        writes=writes,
+        nbytes=nbytes,
+    )
+
+
+# The graph that builds levels: tasks that make chunks, chained on chunks, and one that publishes.
+
+MERGED = 64  # lists of records that one task joins
+
+
+def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Sequence[LevelPlan]) -> DelayedPyramid:
+    """Graph of a build; its one key gives the summary."""
+    name = f"zv-pyramid-{session.build}"
+    if session.published:
+        specs = [plan.spec for plan in plans if plan.arrays]
+        graph = HighLevelGraph.from_collections(name, {name: UnfusedTask(name, finish_build, session, specs)}, [])
+        return DelayedPyramid(name, graph, figures_of([], 1, 0))
+    begin = f"{name}-begin"
+    tasks: dict[Key, GraphNode] = {begin: UnfusedTask(begin, begin_build, session)}
+    made: list[LevelTasks] = []
+    for planned in levels:
+        of = SharedTasks if planned.step.kind == "shared" else LevelTasks
+        level = of(tasks, f"{name}-{planned.step.level}", begin, planned, made[-1] if made else None)
+        level.slots = session.slots
+        level.reaches = [delta for delta in range(1, len(made) + 2) if session.reaches(delta)]
+        level.add()
+        made.append(level)
+        for delta in level.reaches[1:]:
+            level.add_far(delta)
+    records = references(key for level in made for key in level.records)
+    tables = references(level.tables for level in made if level.tables is not None)
+    tasks[name] = UnfusedTask(name, publish_levels, session, tuple(plans), records, tables)
+    graph = HighLevelGraph.from_collections(name, tasks, dependencies=[])
+    parts = sum(len(level.parts) for level in made)
+    return DelayedPyramid(name, graph, figures_of(levels, len(tasks), parts))
+
+
+def same(value: Any) -> Any:
+    """Task: a value that several tasks share."""
+    return value
+
+
+def references(keys: Any) -> List:
+    """List of what tasks give."""
+    return List(*map(TaskRef, keys))
+
+
+@dataclass(eq=False)
+class LevelTasks:
+    """Tasks of one level.
+
+    Parameters
+    ----------
+    tasks
+        The graph, to which they are added.
+    name
+        First part of their keys.
+    begin
+        The task that begins the build.
+    planned
+        The level.
+    below
+        Tasks of the finer level, where it is built in the same graph.
+    """
+
+    tasks: dict[Key, GraphNode]
+    name: str
+    begin: Key
+    planned: PlannedLevel
+    below: "LevelTasks | None"
+    chunks: list[Key] = field(default_factory=list)  # the task that makes each chunk
+    parts: dict[Key, Part] = field(default_factory=dict)  # what each of these is told
+    records: list[Key] = field(default_factory=list)  # tasks that give all records
+    slots: int = 1  # tasks that can run at once
+    reaches: list[int] = field(default_factory=list)  # levels across which links are stored
+    tables: Key | None = None  # the task that writes what is told of objects, after which a next level may begin
+
+    def add(self) -> None:
+        """Add all of them."""
+        shared = f"{self.name}-step"
+        self.tasks[shared] = UnfusedTask(shared, same, self.planned.step)
+        threshold = self._threshold()
+        parts, links = self._parts(), self._links_below()
+        for i, part in enumerate(parts):
+            key = (self.name, i)
+            needs = self._needs(part)
+            self.tasks[key] = Task(
+                key, coarsen_part, self.step, part, TaskRef(self.begin), threshold, needs, links, self._after()
+            )
+            self.chunks += [key] * len(part)
+            self.parts[key] = part
+        first = self._merged(self.name, list(dict.fromkeys(self.chunks)))
+        self.records = [*first, *self._links(parts, first, links)]
+        self.tables = self._tables(first)
+
+    def add_far(self, delta: int) -> None:
+        """Add the tasks that write links across ``delta`` levels, after those across fewer."""
+        assert self.below is not None
+        finest = self._finest(delta)
+        base, step = finest.planned.step, self.planned.step
+        far = FarStep(
+            step=step,
+            level=base.source.level,
+            grid=base.fine_grid,
+            scale=self._scale_to(finest),
+            last=step.scale,
+        )
+        name = f"{self.name}-far{delta}"
+        keys: list[Key] = []
+        for i, (key, part) in enumerate(self.parts.items()):
+            chunks, at = part.fine, self.below
+            for _ in range(delta - 1):
+                chunks = at.planned.chunks_below(chunks)
+                at = at.below if at.below is not None else at
+            lower = dict.fromkeys(self.below.far_key(delta - 1, k) for k in self._keys_below(part))
+            self.tasks[name, i] = Task(
+                (name, i),
+                far_part,
+                far,
+                [part.key(j) for j in range(len(part))],
+                chunks,
+                TaskRef(self.begin),
+                references([key]),
+                references(lower),
+            )
+            keys.append((name, i))
+        self.records += self._merged(name, keys)
+
+    def _scale_to(self, finest: "LevelTasks") -> IntArray:
+        """(D,) chunks of the level below ``finest`` that a chunk of this one has along each axis."""
+        return self.planned.scale.ratio * finest.planned.step.scale // finest.planned.scale.ratio
+
+    def _finest(self, delta: int) -> "LevelTasks":
+        """Tasks of the first level above the one that ``delta`` levels lead down to."""
+        finest = self
+        for _ in range(delta - 1):
+            assert finest.below is not None
+            finest = finest.below
+        return finest
+
+    def far_key(self, delta: int, key: Key) -> Key:
+        """The task that writes links across ``delta`` levels of the chunks that the task ``key`` makes."""
+        return key if delta == 1 else (f"{self.name}-far{delta}", key[1])
+
+    def _keys_below(self, part: Part) -> list[Key]:
+        assert self.below is not None
+        return list(dict.fromkeys(self.below.chunks[i] for i in self.below.planned.table.find(part.fine).tolist()))
+
+    @property
+    def step(self) -> TaskRef:
+        """What they share."""
+        return TaskRef(f"{self.name}-step")
+
+    def _parts(self) -> list[Part]:
+        planned = self.planned
+        rows = float(np.mean(planned.counts)) if planned.counts is not None else UNKNOWN_ROWS
+        cuts = cut_parts(planned.bounds, rows * planned.row_nbytes, self.slots).tolist()
+        return [part_of(planned, first, last) for first, last in pairwise(cuts)]
+
+    def _needs(self, part: Part) -> List | tuple[()]:
+        """Tasks that make the finer chunks of a part."""
+        if self.below is None:
+            return ()
+        return references(self._keys_below(part))
+
+    def _after(self) -> TaskRef | None:
+        """Paths and owners of the finer level are told by its manifests."""
+        return TaskRef(self.below.tables) if self.below is not None and self.below.tables is not None else None
+
+    def _links_below(self) -> TaskRef | None:
+        """The task that tells which links of the finer level are to be carried, where it is made in the same graph."""
+        if self.below is None or not self.planned.step.linked:
+            return None
+        key = f"{self.name}-below"
+        self.tasks[key] = Task(key, written_links, self.step, references(self.below.records))
+        return TaskRef(key)
+
+    def _threshold(self) -> TaskRef | None:
+        thinning = self.planned.step.thinning
+        if thinning is None or thinning.index is not None:
+            return None
+        key, planned = f"{self.name}-threshold", self.planned
+        coords = planned.fine if self.below is None else planned.fine[:0]
+        needs = references(() if self.below is None else self.below.records)
+        self.tasks[key] = Task(
+            key, row_threshold, self.step, thinning, coords, planned.counts, needs, TaskRef(self.begin)
+        )
+        return TaskRef(key)
+
+    def _links(self, parts: Sequence[Part], records: list[Key], links: TaskRef | None) -> list[Key]:
+        """Add the tasks that link vertices of different chunks, once all chunks of the level are made."""
+        begun, made, keys = TaskRef(self.begin), references(records), []
+        for i, part in enumerate(parts):
+            key: Key = (f"{self.name}-links", i)
+            if self.planned.step.linked:
+                task = Task(key, remap_part, self.step, part, begun, links, self._needs(part), made)
+            elif self.planned.step.kind == "paths":
+                task = Task(key, bridge_part, self.step, part, begun, made)
+            else:
+                return []
+            self.tasks[key] = task
+            keys.append(key)
+        return self._merged(f"{self.name}-links", keys)
+
+    def _tables(self, records: list[Key]) -> Key | None:
+        index, tables = self.planned.step.index, self.planned.tables
+        if tables is None or index is None:
+            return None
+        shards: list[Key] = []
+        for shard in range(-(-index.count // CURRENT.shard_rows)):
+            key = (f"{self.name}-manifests", shard)
+            self.tasks[key] = Task(key, index_shard, self.step, shard, references(records))
+            shards.append(key)
+        last = f"{self.name}-objects"
+        self.tasks[last] = UnfusedTask(last, write_object_tables, self.step, tables, references(shards))
+        return last
+
+    def _merged(self, name: str, keys: list[Key]) -> list[Key]:
+        """Join lists of records, so that no task has too many to wait for."""
+        found: list[Key] = []
+        for i in range(0, len(keys), MERGED):
+            key = (f"{name}-records", i // MERGED)
+            self.tasks[key] = Task(key, gathered, references(keys[i : i + MERGED]))
+            found.append(key)
+        return found
+
+
+class SharedTasks(LevelTasks):
+    """Tasks of a level that is made as a whole."""
+
+    def add(self) -> None:
+        """Add all of them."""
+        self.tasks[self.step.key] = UnfusedTask(self.step.key, same, self.planned.step)
+        key, records, shards = f"{self.name}-level", f"{self.name}-records", f"{self.name}-shards"
+        below = references(() if self.below is None else self.below.records)
+        reaches = []
+        for delta in self.reaches if self.planned.step.cross != "none" else []:
+            finest = self._finest(delta)
+            step = finest.planned.step
+            reaches.append(Reach(level=step.source.level, grid=step.fine_grid, scale=self._scale_to(finest)))
+        coords, begin = self.planned.fine, TaskRef(self.begin)
+        self.tasks[key] = Task(key, shared_level, self.step, coords, begin, below, tuple(reaches), self._after())
+        self.tasks[records] = UnfusedTask(records, itemgetter(0), TaskRef(key))
+        self.records = [records]
+        if self.planned.tables is not None:
+            self.tasks[shards] = UnfusedTask(shards, itemgetter(1), TaskRef(key))
+            self.tables = f"{self.name}-objects"
+            self.tasks[self.tables] = UnfusedTask(
+                self.tables, write_object_tables, self.step, self.planned.tables, TaskRef(shards)
+            )
+
+    def add_far(self, delta: int) -> None:
+        """Nothing: they are written with the level."""
+
+
+def part_of(planned: PlannedLevel, first: int, last: int) -> Part:
+    """What the task of the coarse chunks ``first`` to ``last`` - 1 is told."""
+    fine = planned.order[planned.bounds[first] : planned.bounds[last]]
+    return Part(
+        chunks=planned.coords[first:last].copy(),
+        fine=planned.fine[fine],
+        bounds=planned.bounds[first : last + 1] - planned.bounds[first],
+        missing={name: mask[fine] for name, mask in planned.missing.items() if mask[fine].any()},
+        cells=() if planned.links is None else planned.links.incident(planned.fine[fine]),
+    )
+
+
+# Coarser levels of a store, built from finer ones.
+
+METHODS = ("aggregate", "reference")
+STRATEGIES = ("hash", "random")
+SMALL = 100  # vertices: a level of fewer is hardly of use
+
+
+@suggesting
+def build_pyramid(
+    path: Any,
+    *,
+    factors: Sequence[Any],
+    chunk_scale_factors: Any = None,
+    method: Literal["aggregate", "reference"] = "aggregate",
+    sparsity_strategy: Literal["hash", "random"] = "hash",
+    sparsity_seed: int = 0,
+    cross_level_depth: int = 1,
+    cross_level_storage: CrossStorage = "explicit",
+    aggregate: Mapping[str, Rule | None] | None = None,
+    min_vertices: int = 2,
+    overwrite: bool = False,
+    resume: bool = True,
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Json | DelayedPyramid:
+    """Build levels 1, 2, ... of a store, each from the one before, on whatever Dask scheduler is active.
+
+    Parameters
+    ----------
+    path
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    factors
+        For each level a pair (coarsening, sparsity), or a number for (number, 1). Bins are ``coarsening`` times as
+        large as those of the level before, along all axes or by axis; of the objects of level 0, or of the vertices of
+        the level before where there are no objects, one in ``sparsity`` is kept.
+    chunk_scale_factors
+        Chunks of each level in units of those of the level before: for each level a whole number, or one for each axis,
+        at which bins tile chunks; or one number for all levels: 1 keeps the chunks. None: a chunk grows by its level's
+        coarsening, so that it has as many bins on each level, but not where the fullest would hold more than 4 times
+        what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the least scale that tiles. With
+        ``method="reference"`` None keeps the chunks, as the reference does.
+    method
+        ``"aggregate"``: weighted means of what lies in a bin, object by object; ``"reference"``: what the reference
+        package's ``per_object`` gives.
+    sparsity_strategy, sparsity_seed
+        Which objects are kept: by a hash of seed and id, or (``method="reference"``) by NumPy's generator.
+    cross_level_depth
+        Levels that links reach across: 0 for none, N, or -1 for all.
+    cross_level_storage
+        ``"none"``, ``"implicit"`` (from finer to coarser) or ``"explicit"`` (both ways).
+    aggregate
+        How an attribute's values are joined, by name: ``"mean"``, ``"min"``, ``"max"``, ``"sum"``, ``"mode"``,
+        ``"first"``, or None to leave it out. Others: as the attribute states (what writers were given as
+        ``aggregate=``), else the mean of real numbers and the mode of the rest, the most frequent value; a tie goes to
+        the value of the vertex that a hash of (level, chunk, row) picks. Means of whole numbers are rounded.
+    min_vertices
+        Vertices that a path keeps at least, if it has so many; at least 2.
+    overwrite
+        Replace levels that are there, or give up another unfinished build.
+    resume
+        Go on where an interrupted build with the same parameters ended.
+    compute
+        False: return a `dask.delayed.Delayed` whose ``figures`` tell what it will do.
+    progress
+        Show a bar.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`.
+
+    Returns
+    -------
+    A summary: ``levels_created``, ``level_specs``, ``method``, ``cross_level_depth``, ``cross_level_storage``, and
+    ``left_out``: what of the level that is there coarse levels do not have, such as ``"link_attributes/weight"``. A
+    level of fewer than 100 vertices is a `ZVWarning`.
+
+    Raises
+    ------
+    SelectionError
+        If an argument is wrong, or bins do not tile chunks.
+    StoreError
+        If levels are there already, the store cannot be written, or it is of format 0.7: migrate it first.
+    FormatError
+        If there is no finished Zarr Vectors store.
+    """
+    request = whole_request(
+        factors=factors,
+        chunk_scale_factors=chunk_scale_factors,
+        method=method,
+        sparsity_strategy=sparsity_strategy,
+        sparsity_seed=sparsity_seed,
+        cross_level_depth=cross_level_depth,
+        cross_level_storage=cross_level_storage,
+        aggregate=aggregate,
+        min_vertices=min_vertices,
+        overwrite=overwrite,
+        resume=resume,
+    )
+    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
+    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request, task_slots()))
+    return run(delayed, progress=progress) if compute else delayed
+
+
+def whole_request(
+    *,
+    factors: Sequence[Any],
+    chunk_scale_factors: Any = None,
+    method: str = "aggregate",
+    sparsity_strategy: str = "hash",
+    sparsity_seed: int = 0,
+    cross_level_depth: int = 1,
+    cross_level_storage: CrossStorage = "explicit",
+    aggregate: Mapping[str, Rule | None] | None = None,
+    min_vertices: int = 2,
+    overwrite: bool = False,
+    resume: bool = True,
+) -> Request:
+    """Check the arguments of `build_pyramid`; raises SelectionError if one is wrong."""
+    pairs = factor_pairs(factors)
+    scales = scale_list(chunk_scale_factors, len(pairs))
+    _check_choices(method, sparsity_strategy, cross_level_storage)
+    _check_numbers(sparsity_seed, cross_level_depth, min_vertices)
+    return Request(
+        source=0,
+        levels=tuple(range(1, len(pairs) + 1)),
+        factors=pairs,
+        scales=scales,
+        whole=True,
+        method=method,
+        strategy=sparsity_strategy,
+        seed=int(sparsity_seed),
+        depth=int(cross_level_depth),
+        storage=cross_level_storage,
+        aggregate=dict(aggregate or {}),
+        min_vertices=min_vertices,
+        overwrite=overwrite,
+        resume=resume,
+    )
+
+
+@suggesting
+def coarsen_level(
+    path: Any,
+    source_level: int,
+    target_level: int,
+    coarsen_factor: Any = 1.0,
+    sparsity_factor: float = 1.0,
+    *,
+    chunk_scale_factor: Any = None,
+    method: Literal["aggregate", "reference"] = "aggregate",
+    sparsity_strategy: Literal["hash", "random"] = "hash",
+    sparsity_seed: int = 0,
+    cross_level_storage: CrossStorage = "none",
+    aggregate: Mapping[str, Rule | None] | None = None,
+    min_vertices: int = 2,
+    overwrite: bool = False,
+    resume: bool = True,
+    compute: bool = True,
+    progress: bool = False,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> Json | DelayedPyramid:
+    """Build one level from a finer one; levels besides it stay as they are.
+
+    Parameters
+    ----------
+    path
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    source_level, target_level
+        A level that is there, and a greater index.
+    coarsen_factor, sparsity_factor, chunk_scale_factor
+        As one entry of the ``factors`` and ``chunk_scale_factors`` of `build_pyramid`.
+    cross_level_storage
+        Links between the two levels: ``"none"``, ``"implicit"`` or ``"explicit"``.
+    method, sparsity_strategy, sparsity_seed, aggregate, min_vertices, overwrite, resume, compute, progress
+        As for `build_pyramid`.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`.
+
+    Returns
+    -------
+    The summary that `build_pyramid` gives, of one level.
+
+    Raises
+    ------
+    SelectionError, StoreError, FormatError
+        As `build_pyramid`.
+    NotFoundError
+        If there is no such source level.
+    """
+    _check_choices(method, sparsity_strategy, cross_level_storage)
+    _check_numbers(sparsity_seed, 1, min_vertices)
+    if target_level <= source_level:
+        raise SelectionError(f"target_level must be greater than source_level {source_level}, found {target_level!r}")
+    request = Request(
+        source=source_level,
+        levels=(target_level,),
+        factors=[(coarsen_factor, sparsity_factor)],
+        scales=[chunk_scale_factor],
+        whole=False,
+        method=method,
+        strategy=sparsity_strategy,
+        seed=int(sparsity_seed),
+        depth=1,
+        storage=cross_level_storage,
+        aggregate=dict(aggregate or {}),
+        min_vertices=min_vertices,
+        overwrite=overwrite,
+        resume=resume,
+    )
+    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
+    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request, task_slots()))
+    return run(delayed, progress=progress) if compute else delayed
+
+
+def run(delayed: DelayedPyramid, *, progress: bool) -> Json:
+    """Compute a build, with a bar if that is asked for."""
+    with computing("building levels", shown=progress):
+        (summary,) = dask.compute(delayed)
+    found: Json = summary
+    for spec in found["level_specs"]:
+        if spec.get("vertex_count", SMALL) < SMALL:
+            warnings.warn(
+                f"level {spec['level']} has {spec['vertex_count']} vertices: bins of {spec['bin_shape']} are large for "
+                "these data; coarsen less, or begin with smaller bins (bin_shape of level 0)",
+                ZVWarning,
+                stacklevel=4,
+            )
+    return found
+
+
+def _check_choices(method: str, strategy: str, storage: str) -> None:
+    """Raise SelectionError for a wrong name."""
+    if method not in METHODS:
+        raise SelectionError(f"method must be one of {METHODS}, found {method!r}")
+    if strategy not in STRATEGIES or (strategy == "random" and method != "reference"):
+        raise SelectionError(
+            f"sparsity_strategy must be 'hash', or 'random' with method='reference'; found {strategy!r}"
+        )
+    if storage not in get_args(CrossStorage):
+        raise SelectionError(f"cross_level_storage must be one of {get_args(CrossStorage)}, found {storage!r}")
+
+
+def _check_numbers(seed: Any, depth: Any, min_vertices: Any) -> None:
+    """Raise SelectionError for a wrong number."""
+    if not isinstance(depth, int | np.integer) or isinstance(depth, bool) or depth < -1:
+        raise SelectionError(f"cross_level_depth must be a whole number of at least -1, found {depth!r}")
+    if not isinstance(min_vertices, int) or min_vertices < 2:
+        raise SelectionError(f"min_vertices must be a whole number of at least 2, found {min_vertices!r}")
+    if not isinstance(seed, int | np.integer):
+        raise SelectionError(f"sparsity_seed must be a whole number, found {seed!r}")

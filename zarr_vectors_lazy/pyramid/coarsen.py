@@ -1,0 +1,501 @@
+"""The task that makes the cells of some coarse chunks."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.format.keys import format_deltas
+from zarr_vectors_lazy.format.registry import CURRENT, encode_rows, encode_tiling, place_links
+from zarr_vectors_lazy.kernels.bins import bins_of, place_in_bins, root_slots
+from zarr_vectors_lazy.kernels.groups import (
+    NUMBERS,
+    Groups,
+    aggregate,
+    distinct_rows,
+    proper,
+    smallest_first,
+    sums,
+    weighted_means,
+    whole,
+)
+from zarr_vectors_lazy.kernels.records import Hashes, hash_rows
+from zarr_vectors_lazy.model.levels import ChunkTable
+from zarr_vectors_lazy.model.writing import ChunkKey, ChunkRecord, Pieces
+from zarr_vectors_lazy.pyramid.finer import (
+    EndCells,
+    FineRows,
+    LinkIndex,
+    decode_rows,
+    fetch_part,
+    owned_by,
+    read_owners,
+    rows_of_ends,
+    tree_edges,
+)
+from zarr_vectors_lazy.pyramid.merge import (
+    Binned,
+    Joined,
+    join_clusters,
+    join_paths,
+    join_points,
+    join_sets,
+    map_puts,
+    owners_of_rows,
+    pieces_put,
+    rows_alone,
+)
+from zarr_vectors_lazy.pyramid.step import (
+    Aggregated,
+    Outbox,
+    Part,
+    Payload,
+    Step,
+    Thinning,
+    encode,
+    read_records,
+    record_key,
+)
+from zarr_vectors_lazy.read.cells import Wanted, read_batch, read_row_count
+from zarr_vectors_lazy.read.objects import read_ids
+from zarr_vectors_lazy.requests import Put
+from zarr_vectors_lazy.storage.fetch import connect
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Vertices
+
+# The cells of some coarse chunks, from the rows that become their vertices.
+
+TIES = 0x71E5  # seed of the hash by which ties among most frequent values end; another than that of thinning
+
+
+def coarse_positions(step: Step, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> Vertices:
+    """(C, D) positions of the coarse rows."""
+    groups, members = joined.groups, joined.members
+    positions = fine.positions if members is None else fine.positions[members]
+    means = weighted_means(groups, positions, taken(fine.weights, joined))
+    out = place_in_bins(means, joined.bins, step.bin_grid(chunks), position_dtype(positions.dtype))
+    if joined.exact is not None:
+        coarse, rows = joined.exact
+        out[coarse] = fine.positions[rows]
+    return out
+
+
+def position_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Dtype of coarse positions: the finer level's, but means of whole numbers are none."""
+    return dtype if dtype.kind == "f" else np.dtype(np.float64)
+
+
+def taken(values: np.ndarray[Any, Any] | None, joined: Joined) -> np.ndarray[Any, Any] | None:
+    """Values of the members."""
+    return values if values is None or joined.members is None else values[joined.members]
+
+
+def by_root_bins(step: Step, chunks: ChunkCoords, positions: Vertices, joined: Joined) -> tuple[Vertices, Joined]:
+    """Coarse rows by the bins of level 0, a fragment for each of these: the reference's boxes count on that."""
+    assert step.root_bins is not None
+    which, each = np.repeat(np.arange(len(chunks)), np.diff(joined.rows)), int(np.prod(step.root_bins))
+    slots = root_slots(positions, which, step.bin_grid(chunks), step.root_bins)
+    order = np.argsort(slots, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    pieces = Pieces(np.searchsorted(slots[order], np.arange(len(chunks) * each + 1)))
+    groups, cuts = Groups(rank[joined.groups.labels], joined.groups.count), np.arange(len(chunks) + 1) * each
+    return positions[order], Joined(joined.members, groups, joined.bins[order], joined.rows, pieces, cuts)
+
+
+def chunk_payloads(
+    step: Step, chunks: ChunkCoords, fine: FineRows, joined: Joined, links: Sequence[Sequence[Payload]]
+) -> Iterator[list[Payload]]:
+    """Payloads of each of some coarse chunks; none of one that has no vertices.
+
+    Parameters
+    ----------
+    chunks
+        (g, K) the coarse chunks.
+    links
+        Of each the payloads of links inside the level.
+    """
+    if not joined.groups.count:
+        yield from ([] for _ in chunks)
+        return
+    positions = coarse_positions(step, chunks, fine, joined)
+    if step.root_bins is not None:
+        positions, joined = by_root_bins(step, chunks, positions, joined)
+    columns = dict(_columns(step, fine, joined))
+    ids = _owner_ids(step, joined)
+    between = _between(step, chunks, fine, joined)
+    pieces, rows, cuts = joined.pieces, joined.rows.tolist(), joined.cuts.tolist()
+    for i, key in enumerate(map(tuple, chunks.tolist())):
+        (lo, hi), (first, last) = rows[i : i + 2], cuts[i : i + 2]
+        if lo == hi:
+            yield []
+            continue
+        found = []
+        owned = ids is not None and pieces.owners is not None and pieces.owners[first:last].min() >= 0
+        if owned and ids is not None and step.owners is not None:
+            owners = encode_rows(ids[first:last])
+            found.append(Payload(step.level, step.owners.path, key, last - first, owners))
+        tiling = encode_tiling(np.diff(pieces.starts[first : last + 1]))
+        found.append(Payload(step.level, "vertex_fragments", key, hi - lo, tiling))
+        for path, values in columns.items():
+            found.append(Payload(step.level, path, key, hi - lo, encode_rows(values[lo:hi])))
+        found += [*between[i], *links[i]]
+        found.append(Payload(step.level, "vertices", key, hi - lo, encode_rows(positions[lo:hi])))
+        yield found
+
+
+def _columns(step: Step, fine: FineRows, joined: Joined) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+    """Values of the coarse rows, by the array's path: the attributes, and the weight."""
+    groups, weights, picks = joined.groups, taken(fine.weights, joined), None
+    if any(item.rule == "mode" for item in step.attributes):
+        picks = taken(hash_rows(TIES, step.source.level, fine.chunks, np.diff(fine.starts)), joined)
+    for item in step.attributes:
+        values = taken(fine.values[item.name], joined)
+        assert values is not None
+        yield f"vertex_attributes/{item.name}", joined_values(groups, values, weights, item, picks)
+    counted = groups.sizes if weights is None else sums(groups, weights)
+    yield f"vertex_attributes/{step.weight}", counted.astype(np.int64)
+
+
+def joined_values(
+    groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None, item: Aggregated, picks: Hashes | None
+) -> np.ndarray[Any, Any]:
+    """Values of the coarse rows; where a number stands for what is missing, it enters no mean, extreme or sum."""
+    if item.fill is None or item.rule not in NUMBERS or (there := values != item.fill).all():
+        return aggregate(groups, values, weights, item.rule, picks)
+    labels, kept = np.unique(groups.labels[there], return_inverse=True), None if weights is None else weights[there]
+    found = np.full((groups.count, *values.shape[1:]), item.fill, item.dtype)
+    found[labels[0]] = aggregate(Groups(labels[1].reshape(-1), len(labels[0])), values[there], kept, item.rule)
+    return found
+
+
+def _owner_ids(step: Step, joined: Joined) -> IntArray | None:
+    """(F,) ids of the objects of the fragments, which spare readers the manifests; those of no object are of no use."""
+    owners = joined.pieces.owners
+    if step.index is None or owners is None:
+        return None
+    return read_ids(step.source, step.index)[owners]
+
+
+def _between(step: Step, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> list[list[Payload]]:
+    """Of each coarse chunk the links between its rows and those below, for each finer chunk by its rows."""
+    found: list[list[Payload]] = [[] for _ in range(len(chunks))]
+    if step.cross == "none":
+        return found
+    coarse, delta = fine.coarse, step.level - step.source.level
+    zero = CURRENT.link_path(delta, ".".join("0" * step.rank))
+    segments = format_deltas(fine.chunks - step.anchors(chunks)[coarse])
+    rows, labels = joined.became
+    bounds = np.searchsorted(rows, fine.starts)
+    counts = np.diff(bounds)
+    up = np.empty((len(rows) + len(counts), 2), "<i8")  # before the records of each cell the header of their one group
+    heads = bounds[:-1] + np.arange(len(counts))
+    up[heads] = (1, 0)
+    inner = np.ones(len(up), np.bool_)
+    inner[heads] = False
+    up[inner, 0] = rows - np.repeat(fine.starts[:-1], counts)
+    up[inner, 1] = labels - np.repeat(joined.rows[coarse], counts)
+    down = up[:, ::-1].copy()
+    down[heads] = (1, 0)
+    keys, parents = list(map(tuple, fine.chunks.tolist())), list(map(tuple, chunks.tolist()))
+    for i, (parent, count, head) in enumerate(zip(coarse.tolist(), counts.tolist(), heads.tolist(), strict=True)):
+        if not count:
+            continue
+        cell = slice(head, head + count + 1)
+        found[parent].append(Payload(step.source.level, zero, keys[i], count, encode_rows(up[cell])))
+        if step.cross == "explicit":
+            path = CURRENT.link_path(-delta, segments[i])
+            found[parent].append(Payload(step.level, path, parents[parent], count, encode_rows(down[cell])))
+    return found
+
+
+def link_payloads(
+    step: Step, coords: ChunkCoords, starts: IntArray, ends: IntArray, owners: Sequence[int], count: int
+) -> list[list[Payload]]:
+    """Payloads of the links inside a level that each of some chunks stores.
+
+    Parameters
+    ----------
+    coords, starts
+        (n, K) the chunks in which ends lie, in lexicographic order, and (n + 1,) the numbers of their rows.
+    ends
+        (M, L) rows; links that collapsed, and copies, are left out.
+    owners, count
+        Which of ``count`` chunks each of these is, -1 for none: what that one stores is not wanted.
+    """
+    found: list[list[Payload]] = [[] for _ in range(count)]
+    ends = one_of_each(step, ends)
+    chunk = np.searchsorted(starts[1:], ends, side="right")
+    placed = place_links(chunk, ends - starts[chunk], coords, directed=step.directed)
+    for cell, source in enumerate(placed.sources.tolist()):
+        owner = owners[source]
+        if owner < 0:
+            continue
+        key = tuple(coords[source].tolist())
+        number, segment = int(placed.bounds[cell + 1] - placed.bounds[cell]), placed.segments[cell]
+        found[owner].append(Payload(step.level, CURRENT.link_path(0, segment), key, number, placed.payload(cell)))
+        if CURRENT.is_within(0, segment):
+            data = encode_tiling(np.asarray([number], np.int64))
+            found[owner].append(Payload(step.level, CURRENT.link_fragments, key, number, data))
+    return found
+
+
+def one_of_each(step: Step, ids: IntArray) -> IntArray:
+    """Records without copies and without those that collapsed, ascending; faces turned alike.
+
+    Edges of no direction lead from the lower end; those of trees, and of directed graphs, keep theirs.
+    """
+    ids = ids[proper(ids)]
+    if step.kind == "faces":
+        ids = smallest_first(ids)
+    elif step.kind == "graph" and not step.directed:
+        ids = np.stack([np.minimum(ids[:, 0], ids[:, 1]), np.maximum(ids[:, 0], ids[:, 1])], axis=1)
+    return distinct_rows(ids)
+
+
+# The task that makes the cells of some coarse chunks.
+
+CELLS, LINKS = "cells", "links"
+"""Stages of which the journal keeps records."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A build that may write.
+
+    Parameters
+    ----------
+    build
+        Names it, for what processes keep while it runs.
+    resumed
+        Whether an earlier run may have finished chunks.
+    """
+
+    build: str
+    resumed: bool
+
+
+def coarsen_part(
+    step: Step,
+    part: Part,
+    begun: Begun,
+    threshold: int | None,
+    below: Sequence[Sequence[ChunkRecord]],
+    links: LinkIndex | None = None,
+    after: object = None,
+) -> list[ChunkRecord]:
+    """Make some coarse chunks: fetch all that they need at once, put their cells, leave a record of each.
+
+    Parameters
+    ----------
+    threshold
+        Largest hash of a vertex that is kept, where vertices are dropped one by one.
+    below, links
+        Records of the tasks that made the finer chunks, and their links, where these are made in the same graph.
+    after
+        What must have been done before, beside these.
+    """
+    backend = connect(step.source.spec)
+    keys = [part.key(i) for i in range(len(part))]
+    journal = record_key(step.level, CELLS, keys[0])
+    found = read_records(backend, journal) if begun.resumed else {}
+    if (step.linked or step.kind == "paths") and not all(key in found for key in keys):
+        found = {}  # links between them need all of them
+    work = alive_part(part.take([i for i, key in enumerate(keys) if key not in found]), below)
+    outbox = Outbox(backend, journal, found)
+    made = dict(found)
+    if len(work):
+        for record, puts in _coarsen(step, work, begun, threshold, links):
+            made[record.chunk] = record
+            outbox.add(puts, record)
+    outbox.flush()
+    return [made[key] for key in keys]
+
+
+def alive_part(part: Part, below: Sequence[Sequence[ChunkRecord]]) -> Part:
+    """Leave out finer chunks that turned out to be empty."""
+    if not below:
+        return part
+    rows = {record.chunk: record.rows for group in below for record in group}
+    alive = np.asarray([rows[tuple(key)] > 0 for key in part.fine.tolist()], np.bool_)
+    if alive.all():
+        return part
+    kept = np.concatenate([[0], np.cumsum(alive)])
+    return Part(
+        chunks=part.chunks,
+        fine=part.fine[alive],
+        bounds=kept[part.bounds].astype(np.int64),
+        missing={name: mask[alive] for name, mask in part.missing.items()},
+        cells=part.cells,
+    )
+
+
+def _coarsen(
+    step: Step, part: Part, begun: Begun, threshold: int | None, links: LinkIndex | None
+) -> Iterator[tuple[ChunkRecord, list[Put]]]:
+    """Records and puts of the chunks of a part."""
+    if not len(part.fine):
+        yield from ((ChunkRecord(part.key(i), 0), []) for i in range(len(part)))
+        return
+    fine = decode_rows(step, part, fetch_part(step, part))
+    puts: list[list[Put]] = [[] for _ in range(len(part))]
+    rows = None
+    if step.linked:
+        cells = EndCells.of(step, part, links)
+        inside, across = cells.parted(ChunkTable(part.fine))
+        rows = rows_of_ends(step, fine, (cells if step.kind == "tree" else inside).read(step))
+    roots = None
+    if step.kind == "tree":
+        assert rows is not None
+        rows, roots = tree_edges(fine, rows)
+    joined = join(step, part, fine, begun, threshold, rows, roots)
+    inner: list[list[Payload]] = [[] for _ in range(len(part))]
+    if step.kind == "paths" and len(part) > 1:
+        inner = link_payloads(step, part.chunks, joined.rows, joined.pieces.bridges(), range(len(part)), len(part))
+    if rows is not None:
+        inner = _inner_links(step, part, fine, joined, rows)
+        for i, put in map_puts(step, fine, joined, across.named()):
+            puts[i].append(put)
+    for i, payloads in enumerate(chunk_payloads(step, part.chunks, fine, joined, inner)):
+        key, made = part.key(i), [encode(p, step.grid_of(p.level), step.encoding) for p in payloads]
+        puts[i] += [put for put, _ in made]
+        shards: tuple[int, ...] = ()
+        if payloads and joined.pieces.owners is not None and step.index is not None:
+            table, shards = pieces_put(step.level, key, joined.chunk_pieces(i), step.index.count)
+            puts[i].append(table)
+        count = int(joined.rows[i + 1] - joined.rows[i])
+        yield ChunkRecord(key, count, tuple(record for _, record in made), shards), puts[i]
+
+
+def join(
+    step: Step,
+    part: Part,
+    fine: FineRows,
+    begun: Begun,
+    threshold: int | None,
+    edges: IntArray | None,
+    roots: BoolArray | None,
+) -> Joined:
+    """Which rows become one, by the kind of geometry."""
+    grid = step.bin_grid(part.chunks)
+    binned = Binned(fine, bins_of(fine.positions, fine.coarse_of_rows, grid), grid.cells)
+    owned = owned_by(step, fine.chunks, fine.coarse, begun.build)
+    if step.kind == "points" or (owned is None and step.kind in ("sets", "faces")):
+        return join_points(binned, None if threshold is None else _kept_rows(step, fine, threshold))
+    if step.linked:  # what a row became must be one vertex
+        owners = np.zeros(len(fine), np.int64) if owned is None else owners_of_rows(fine, *owned)
+    if step.kind in ("graph", "tree"):
+        assert edges is not None
+        return join_clusters(binned, owners, edges, roots)
+    assert owned is not None
+    if step.kind != "paths":
+        return join_sets(binned, owned[1], rows_alone(fine, owned[0]))
+    everything, objects = read_owners(step, begun.build), owned[1].objects
+    least = np.where(everything.visits[objects] < step.least, step.least, 1)
+    return join_paths(binned, owned[1], least, everything.lengths[objects])
+
+
+def _inner_links(step: Step, part: Part, fine: FineRows, joined: Joined, rows: IntArray) -> list[list[Payload]]:
+    """Payloads of each coarse chunk of the links inside a part, whose ends are (M, L) finer rows."""
+    became = np.full(len(fine), -1, np.int64)
+    members, labels = joined.became
+    became[members] = labels
+    ends = whole(became[whole(rows)])
+    return link_payloads(step, part.chunks, joined.rows, ends, range(len(part)), len(part))
+
+
+def put_links(
+    step: Step,
+    outbox: Outbox,
+    payloads: Mapping[ChunkKey, Sequence[Payload]],
+    found: Mapping[ChunkKey, ChunkRecord],
+) -> list[ChunkRecord]:
+    """Put the links that some coarse chunks store, but for those ``found`` to be there; return a record of each."""
+    made = dict(found)
+    for key, of_chunk in payloads.items():
+        if key not in found:
+            encoded = [encode(payload, step.grid, step.encoding) for payload in of_chunk]
+            made[key] = ChunkRecord(key, len(encoded), tuple(record for _, record in encoded))
+            outbox.add([put for put, _ in encoded], made[key])
+    outbox.flush()
+    return list(made.values())
+
+
+def _kept_rows(step: Step, fine: FineRows, threshold: int) -> BoolArray:
+    assert step.thinning is not None
+    hashes = hash_rows(step.thinning.seed, step.level, fine.chunks, np.diff(fine.starts))
+    return np.asarray(hashes <= np.uint64(threshold))
+
+
+def gathered(parts: Iterable[list[ChunkRecord]]) -> list[ChunkRecord]:
+    """Task: records of several tasks in one list."""
+    return [record for part in parts for record in part]
+
+
+# Which vertices of a level without objects are kept: those of smallest hash, up to a threshold found by counting.
+
+BITS = 16  # of a hash, by which a first pass counts
+ROWS = 2**20  # that are hashed at once
+BATCH = 1024  # heads of cells fetched at once
+
+
+def row_threshold(
+    step: Step,
+    thinning: Thinning,
+    coords: ChunkCoords,
+    counts: IntArray | None,
+    below: list[list[ChunkRecord]],
+    begun: Begun,
+) -> int:
+    """Largest hash of a vertex that is kept.
+
+    Parameters
+    ----------
+    coords, counts
+        Chunks of the finer level and their rows, where these are known beforehand.
+    below
+        Records of the tasks that made the finer level, where it is made in the same graph.
+    begun
+        The build that has begun.
+    """
+    if below:
+        records = sorted((r for group in below for r in group if r.rows), key=lambda record: record.chunk)
+        coords = np.asarray([record.chunk for record in records], np.int64)
+        counts = np.asarray([record.rows for record in records], np.int64)
+    elif counts is None:
+        counts = _read_counts(step, coords)
+    total = int(counts.sum())
+    keep = min(total, max(1, round(total * thinning.keep)))
+    shift = np.uint64(64 - BITS)
+    table = np.zeros(2**BITS, np.int64)
+    for some in _some(counts):
+        table += np.bincount(
+            hash_rows(thinning.seed, step.level, coords[some], counts[some]) >> shift, minlength=2**BITS
+        )
+    below_bucket = np.cumsum(table) - table
+    bucket = np.uint64(np.searchsorted(below_bucket, keep) - 1)
+    near = [np.zeros(0, np.uint64)]
+    for some in _some(counts):
+        hashes = hash_rows(thinning.seed, step.level, coords[some], counts[some])
+        near.append(hashes[hashes >> shift == bucket])
+    found = np.sort(np.concatenate(near))
+    return int(found[keep - int(below_bucket[int(bucket)]) - 1]) if len(found) else 0
+
+
+def _some(counts: IntArray) -> Iterator[slice]:
+    """Runs of chunks that have about `ROWS` rows, at least one chunk each."""
+    turns = np.flatnonzero(np.diff(np.cumsum(counts) // ROWS, prepend=0))
+    for first, last in pairwise(np.unique([0, *turns, len(counts)]).tolist()):
+        yield slice(first, last)
+
+
+def _read_counts(step: Step, coords: ChunkCoords) -> IntArray:
+    found = []
+    for start in range(0, len(coords), BATCH):
+        part = coords[start : start + BATCH]
+        raws = read_batch(step.source, [Wanted("", step.vertices, tuple(range(len(part))), part, head=True)])
+        found += [
+            read_row_count(step.source, step.vertices, coord, raws["", i]) for i, coord in enumerate(part.tolist())
+        ]
+    return np.asarray(found, np.int64)

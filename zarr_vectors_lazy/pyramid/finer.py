@@ -1,0 +1,530 @@
+"""What the finer level gives: rows, links and owners of the chunks of a coarse one."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.format.vectors import decode_link_run
+from zarr_vectors_lazy.kernels.records import kept_ids
+from zarr_vectors_lazy.kernels.trees import implied_parents
+from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
+from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
+from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ragged_arange
+from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkRecord
+from zarr_vectors_lazy.pyramid.step import EndSegment, Part, Step, Thinning
+from zarr_vectors_lazy.read.cells import (
+    Wanted,
+    read_batch,
+    read_fragment_run,
+    read_link_run,
+    read_payloads,
+    read_row_run,
+)
+from zarr_vectors_lazy.read.objects import read_ids, read_manifests
+from zarr_vectors_lazy.read.rows import column_run
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw, Vertices
+
+# The rows of the finer chunks of coarse chunks, fetched in one go, one chunk after another.
+
+VERTICES, FRAGMENTS, WEIGHTS = "vertices", "fragments", "weights"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FineRows:
+    """Rows of the finer chunks of some coarse chunks, one finer chunk after another.
+
+    Parameters
+    ----------
+    chunks
+        (f, K) the finer chunks; those of a coarse chunk follow one another, in lexicographic order.
+    bounds
+        (g + 1,) those of coarse chunk i are ``bounds[i]:bounds[i + 1]``.
+    starts
+        (f + 1,) rows of finer chunk i are ``starts[i]:starts[i + 1]``.
+    positions
+        (N, D).
+    weights
+        (N,) vertices of level 0 that each stands for; None: one.
+    values
+        (N, ...) attributes by name.
+    fragments
+        Of the finer chunks, where there are any.
+    """
+
+    chunks: ChunkCoords
+    bounds: IntArray
+    starts: IntArray
+    positions: Vertices
+    weights: IntArray | None
+    values: dict[str, np.ndarray[Any, Any]]
+    fragments: FragmentRun | None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def coarse(self) -> IntArray:
+        """(f,) coarse chunk of each finer one."""
+        return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.bounds))
+
+    @property
+    def coarse_of_rows(self) -> IntArray:
+        """(N,) coarse chunk of each row."""
+        return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.starts[self.bounds]))
+
+
+def fetch_part(step: Step, part: Part) -> Mapping[tuple[str, int], Raw]:
+    """Encoded cells of all that `decode_rows` needs, all concurrently."""
+    everything = np.arange(len(part.fine))
+    wanted = [_wanted(VERTICES, step.vertices, part, everything)]
+    if step.fragments is not None:
+        wanted.append(_wanted(FRAGMENTS, step.fragments, part, everything))
+    if step.weights is not None:
+        wanted.append(_wanted(WEIGHTS, step.weights, part, everything))
+    for item in step.attributes:
+        if item.column.spec is not None:
+            missing = part.missing.get(item.name)
+            rows = everything if missing is None else np.flatnonzero(~missing)
+            wanted.append(_wanted(f"attribute:{item.name}", item.column.spec, part, rows))
+    return read_batch(step.source, wanted)
+
+
+def _wanted(member: str, spec: CellSpec, part: Part, rows: IntArray) -> Wanted:
+    return Wanted(member, spec, tuple(rows.tolist()), part.fine[rows])
+
+
+def decode_rows(step: Step, part: Part, raws: Mapping[tuple[str, int], Raw]) -> FineRows:
+    """Decode the rows of the finer chunks of a part.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a cell is missing or undecodable, an attribute has another number of rows, or fragments name rows that are
+        not there.
+    """
+    source, chunks, everything = step.source, part.fine, range(len(part.fine))
+    shape = step.vertices.row_shape
+    assert shape is not None
+    positions, starts = read_row_run(source, step.vertices, chunks, [raws[VERTICES, i] for i in everything], shape)
+    weights, fragments, values = None, None, {}
+    if step.weights is not None:
+        cells, counts = [raws[WEIGHTS, i] for i in everything], np.diff(starts)
+        weights = read_row_run(source, step.weights, chunks, cells, (), counts)[0].astype(np.int64, copy=False)
+    if step.fragments is not None:
+        fragments = read_fragment_run(source, step.fragments, chunks, [raws[FRAGMENTS, i] for i in everything], starts)
+    for item in step.attributes:
+        missing, member = part.missing.get(item.name), f"attribute:{item.name}"
+        present = (np.ones(len(chunks), np.bool_) if missing is None else ~missing).tolist()
+        listed = [raws[member, i] for i, there in enumerate(present) if there and (member, i) in raws]
+        values[item.name] = column_run(item.column, chunks, starts, present, listed)
+    return FineRows(
+        chunks=chunks,
+        bounds=part.bounds,
+        starts=starts,
+        positions=positions,
+        weights=weights,
+        values=values,
+        fragments=fragments,
+    )
+
+
+# Edges and faces of the finer level that concern some chunks, by the chunks and rows of their ends.
+
+INSIDE = "links/0/"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LinkIndex:
+    """Cells of links that a level has.
+
+    Parameters
+    ----------
+    segments
+        How they are read.
+    tables
+        Chunks of the cells of each.
+    """
+
+    segments: tuple[EndSegment, ...]
+    tables: tuple[ChunkTable, ...]
+
+    def incident(self, chunks: ChunkCoords) -> tuple[ChunkCoords, ...]:
+        """For each segment the cells that may name a vertex of some chunks, in lexicographic order."""
+        return tuple(
+            _incident(segment.offsets, table, chunks) for segment, table in zip(self.segments, self.tables, strict=True)
+        )
+
+
+def _incident(offsets: IntArray, table: ChunkTable, chunks: ChunkCoords) -> ChunkCoords:
+    ends = np.concatenate([np.zeros((1, chunks.shape[1]), np.int64), offsets])
+    named = np.zeros(len(table) + 1, np.bool_)
+    named[table.find((chunks[None] - ends[:, None]).reshape(-1, chunks.shape[1]))] = True  # the last: no such cell
+    return table.coords[named[:-1]]
+
+
+def written_links(step: Step, records: Sequence[Sequence[ChunkRecord]]) -> LinkIndex:
+    """Task: cells of links of the finer level, where the same build wrote it."""
+    chunks: dict[str, list[tuple[int, ...]]] = {}
+    for group in records:
+        for record in group:
+            for cell in record.cells:
+                if cell.level == step.source.level and cell.path.startswith(INSIDE):
+                    chunks.setdefault(cell.path, []).append(cell.chunk)
+    paths = sorted(chunks)
+    return LinkIndex(
+        tuple(_written(step, path) for path in paths),
+        tuple(ChunkTable(np.asarray(chunks[path], np.int64)) for path in paths),
+    )
+
+
+def _written(step: Step, path: str) -> EndSegment:
+    draft = ArrayDraft(path=path, attributes={"dtype": "int64", "row_shape": []})
+    offsets = CURRENT.offsets(path.removeprefix(INSIDE), step.width, step.rank)
+    across = bool(offsets.any())
+    coding = LinkCoding(width=step.width, dtype=np.dtype("<i8"), grouped=across, permuted=across and not step.directed)
+    spec = CURRENT.cell_spec(step.source.level, draft, step.fine_grid, step.encoding)
+    return EndSegment(spec=spec, coding=coding, offsets=offsets)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ends:
+    """Edges or faces.
+
+    Parameters
+    ----------
+    chunks
+        (m, K) the chunks of their ends, in lexicographic order.
+    at
+        (M, L) number of the chunk of each end.
+    rows
+        (M, L) row in that chunk.
+    """
+
+    chunks: ChunkCoords
+    at: IntArray
+    rows: IntArray
+
+    def take(self, which: IntArray | BoolArray) -> "Ends":
+        """Some of them."""
+        return Ends(self.chunks, self.at[which], self.rows[which])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EndCells:
+    """Cells of links that may name a vertex of some chunks, those of a segment one after another.
+
+    Parameters
+    ----------
+    segments
+        How they are read.
+    coords
+        For each segment (n, K) its cells.
+    chunks
+        (m, K) the chunks of all their ends.
+    ends
+        For each segment (n, L) the numbers of these.
+    """
+
+    segments: tuple[EndSegment, ...]
+    coords: tuple[ChunkCoords, ...]
+    chunks: ChunkCoords
+    ends: tuple[IntArray, ...]
+
+    @classmethod
+    def of(cls, step: Step, part: Part, links: LinkIndex | None) -> "EndCells":
+        """Cells that concern a part; ``links`` are those of the finer level where the same build wrote it."""
+        segments, coords = step.segments, part.cells
+        if links is not None:
+            segments, coords = links.segments, links.incident(part.fine)
+        zero = np.zeros((1, step.rank), np.int64)
+        ends = [
+            (cells[:, None] + np.concatenate([zero, segment.offsets])).reshape(-1, step.rank)
+            for segment, cells in zip(segments, coords, strict=True)
+        ]
+        table, number = distinct_chunks(np.concatenate([np.empty((0, step.rank), np.int64), *ends]))
+        bounds = np.cumsum([len(found) for found in ends])
+        numbers = np.split(number, bounds[:-1]) if ends else []
+        return cls(segments, coords, table.coords, tuple(found.reshape(-1, step.width) for found in numbers))
+
+    def parted(self, table: ChunkTable) -> tuple["EndCells", "EndCells"]:
+        """The cells all of whose chunks are in a table, and the others."""
+        inside = table.find(self.chunks) >= 0
+        masks = [np.asarray(inside[ends].all(axis=1)) for ends in self.ends]
+        return self._take(masks), self._take([~mask for mask in masks])
+
+    def without(self, chunks: BoolArray) -> "EndCells":
+        """Those that name none of some of the chunks; (m,) which."""
+        return self._take([~np.asarray(chunks[ends].any(axis=1)) for ends in self.ends])
+
+    def _take(self, masks: Sequence[BoolArray]) -> "EndCells":
+        coords = tuple(cells[mask] for cells, mask in zip(self.coords, masks, strict=True))
+        ends = tuple(found[mask] for found, mask in zip(self.ends, masks, strict=True))
+        return EndCells(self.segments, coords, self.chunks, ends)
+
+    def named(self) -> ChunkCoords:
+        """Chunks in which a record may have an end."""
+        used = np.zeros(len(self.chunks), np.bool_)
+        for ends in self.ends:
+            used[ends.reshape(-1)] = True
+        found: ChunkCoords = self.chunks[used]
+        return found
+
+    def read(self, step: Step) -> Ends:
+        """Their records, by coding, segment, cell and record.
+
+        Raises
+        ------
+        CorruptChunkError
+            If a cell is missing or undecodable.
+        """
+        wanted = [
+            Wanted(str(i), segment.spec, tuple(range(len(cells))), cells)
+            for i, (segment, cells) in enumerate(zip(self.segments, self.coords, strict=True))
+        ]
+        raws = read_batch(step.source, wanted)
+        at, rows = [np.empty((0, step.width), np.int64)], [np.empty((0, step.width), np.int64)]
+        for coding in dict.fromkeys(segment.coding for segment in self.segments):
+            alike = [i for i, segment in enumerate(self.segments) if segment.coding == coding]
+            slots, found, counts = self._records(step, coding, alike, raws)
+            ends = np.concatenate([self.ends[i] for i in alike])
+            base = np.repeat(np.arange(len(ends)) * step.width, counts)
+            at.append(ends.reshape(-1)[base[:, None] + slots])
+            rows.append(found)
+        return Ends(self.chunks, np.concatenate(at), np.concatenate(rows))
+
+    def _records(
+        self, step: Step, coding: LinkCoding, alike: Sequence[int], raws: Mapping[tuple[str, int], Raw]
+    ) -> tuple[IntArray, IntArray, IntArray]:
+        """Records of the cells of segments of one coding, see `format.vectors.decode_link_run`."""
+        cells = [
+            (self.segments[i].spec, self.coords[i], [raws[str(i), row] for row in range(len(self.coords[i]))])
+            for i in alike
+        ]
+        payloads = [payload for spec, at, mine in cells for payload in read_payloads(step.source, spec, at, mine)]
+        try:
+            return decode_link_run(payloads, coding)
+        except FormatError:
+            for spec, at, mine in cells:
+                read_link_run(step.source, spec, at, mine, coding)  # says which cell it is
+            raise
+
+
+def rows_of_ends(step: Step, fine: FineRows, ends: Ends) -> IntArray:
+    """(M, L) number of each end among the rows of some finer chunks, -1 where it lies in another.
+
+    Raises
+    ------
+    FormatError
+        If one names a row that its chunk does not have.
+    """
+    table = ChunkTable(fine.chunks)
+    found = table.find(ends.chunks)
+    slot = np.where(found >= 0, table.order[found], -1)
+    sizes = np.where(slot >= 0, np.diff(fine.starts)[slot], np.iinfo(np.int64).max)
+    wrong = (ends.rows < 0) | (ends.rows >= sizes[ends.at])
+    if wrong.any():
+        raise misplaced(step, int(ends.rows[wrong][0]))
+    first = np.where(slot >= 0, fine.starts[:-1][slot], -1)[ends.at]
+    if (slot >= 0).all():
+        first += ends.rows
+        return first
+    return np.where(first >= 0, first + ends.rows, -1)
+
+
+def misplaced(step: Step, row: int) -> FormatError:
+    """What is wrong with a link to a row that is not there."""
+    return FormatError(
+        f"a link of level {step.source.level} names row {row} of a chunk that has fewer", where=step.source.spec.url
+    )
+
+
+def tree_edges(fine: FineRows, stored: IntArray) -> tuple[IntArray, BoolArray]:
+    """Edges [child, parent] of trees: stored ones, of a child the last, and of other rows those that fragments imply.
+
+    Parameters
+    ----------
+    stored
+        (M, 2) rows, -1 where they lie in other chunks.
+
+    Returns
+    -------
+    (E, 2) edges between the rows, and (N,) which rows have no parent.
+    """
+    assert fine.fragments is not None
+    parent = implied_parents(fine.fragments.fragments, len(fine))
+    mine = stored[stored[:, 0] >= 0]
+    parent[mine[:, 0]] = np.where(mine[:, 1] >= 0, mine[:, 1], -2)  # of several records the last is assigned last
+    child = np.flatnonzero(parent >= 0)
+    return np.stack([child, parent[child]], axis=1), np.asarray(parent == -1)
+
+
+def last_of_each_child(ends: Ends) -> Ends:
+    """A vertex has one parent: the one that the last record of it names."""
+    child = ends.at[:, 0] * (int(ends.rows.max(initial=0)) + 1) + ends.rows[:, 0]
+    _, last = np.unique(child[::-1], return_index=True)
+    return ends.take(np.sort(len(child) - 1 - last))
+
+
+# Which object each fragment of a level belongs to, and which objects are kept; worked out once per process.
+
+KEPT = 4  # levels of which a process keeps the owners
+
+_lock = threading.Lock()
+_owners: OrderedDict[tuple[Any, ...], "Owners"] = OrderedDict()
+_masks: OrderedDict[tuple[Any, ...], BoolArray] = OrderedDict()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Owned:
+    """Manifest entries that name fragments of some chunks.
+
+    Parameters
+    ----------
+    objects
+        (E,) manifest row.
+    ordinals
+        (E,) place in the object's manifest.
+    slots
+        (E,) number of the chunk among those asked for.
+    fragments
+        (E,) fragment of that chunk.
+    """
+
+    objects: IntArray
+    ordinals: IntArray
+    slots: IntArray
+    fragments: IntArray
+
+    def take(self, rows: IntArray | BoolArray) -> "Owned":
+        """Some entries."""
+        return Owned(self.objects[rows], self.ordinals[rows], self.slots[rows], self.fragments[rows])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Owners:
+    """All manifest entries of a level, by chunk.
+
+    Parameters
+    ----------
+    table
+        Chunks that manifests name.
+    starts
+        (n + 1,) entries of chunk i are ``starts[i]:starts[i + 1]``.
+    entries
+        (E,) manifest entries by chunk, within a chunk by object and place; entries are numbered by object and place.
+    owners, fragments, chunk_of
+        (E,) object, fragment, and number in ``table`` of the chunk, of each entry.
+    offsets
+        (O + 1,) entries of object o are ``offsets[o]:offsets[o + 1]``.
+    visits
+        (O,) how often each object enters a coarse chunk.
+    """
+
+    table: ChunkTable
+    starts: IntArray
+    entries: IntArray
+    owners: IntArray
+    fragments: IntArray
+    chunk_of: IntArray
+    offsets: IntArray
+    visits: IntArray
+
+    def of_chunks(self, chunks: ChunkCoords, coarse: IntArray) -> Owned:
+        """Entries of some chunks, sorted by (n,) the coarse chunk in which each lies, object and place."""
+        at = self.table.find(chunks)
+        counts = np.where(at >= 0, self.starts[at + 1] - self.starts[at], 0)
+        entries = self.entries[np.repeat(np.where(at >= 0, self.starts[at], 0), counts) + ragged_arange(counts)]
+        slots = np.repeat(np.arange(len(chunks)), counts)
+        order = np.argsort(coarse[slots] * len(self.owners) + entries, kind="stable")
+        entries, objects = entries[order], self.owners[entries[order]]
+        return Owned(objects, entries - self.offsets[objects], slots[order], self.fragments[entries])
+
+    @property
+    def lengths(self) -> IntArray:
+        """(O,) entries of each object."""
+        return np.diff(self.offsets)
+
+
+def read_owners(step: Step, build: str) -> Owners:
+    """Manifest entries of the finer level by chunk; kept by this process as long as the build runs."""
+    assert step.index is not None
+    key = (step.source, build)
+    with _lock:  # one thread sorts, the others wait for it
+        found = _owners.get(key)
+        if found is None:
+            found = _owners[key] = _sorted(step, step.index)
+            while len(_owners) > KEPT:
+                _owners.popitem(last=False)
+        return found
+
+
+def _sorted(step: Step, index: ObjectIndex) -> Owners:
+    manifests = read_manifests(step.source, index)
+    table, chunk = distinct_chunks(manifests.chunks)
+    counts = np.bincount(chunk, minlength=len(table))
+    small = chunk.astype(np.uint16) if len(table) <= 2**16 else chunk  # radix sort
+    return Owners(
+        table=table,
+        starts=np.concatenate([[0], np.cumsum(counts), [counts.sum()]]).astype(np.int64),
+        entries=np.argsort(small, kind="stable"),
+        owners=manifests.owners,
+        fragments=manifests.fragments,
+        chunk_of=chunk,
+        offsets=manifests.offsets,
+        visits=_visits(manifests, step.parent(table.coords), chunk),
+    )
+
+
+def _visits(manifests: Manifests, coarse: ChunkCoords, chunk: IntArray) -> IntArray:
+    """(O,) how often each object enters a coarse chunk; (n, K) those of the chunks, (E,) the chunk of each entry."""
+    path, owners = distinct_chunks(coarse)[1][chunk], manifests.owners
+    enters = np.ones(len(path), np.bool_)
+    enters[1:] = (np.diff(path) != 0) | (np.diff(owners) != 0)
+    return np.bincount(owners[enters], minlength=len(manifests))
+
+
+def kept_objects(thinning: Thinning, build: str) -> BoolArray | None:
+    """(O,) whether the object of a manifest row is kept; None: all are.
+
+    The number kept is a fraction of the objects that the base level has, and which ones depends on their ids alone.
+    """
+    if thinning.index is None or thinning.keep >= 1:
+        return None
+    key = (thinning.base, thinning.seed, thinning.keep, build)
+    with _lock:
+        found = _masks.get(key)
+        if found is None:
+            found = _masks[key] = _mask(thinning, thinning.index)
+            while len(_masks) > 4 * KEPT:
+                _masks.popitem(last=False)
+        return found
+
+
+def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:
+    ids = read_ids(thinning.base, index)
+    present = np.flatnonzero(np.diff(read_manifests(thinning.base, index).offsets) > 0)
+    mask = np.zeros(len(ids), np.bool_)
+    keep = max(1, round(len(present) * thinning.keep))
+    mask[present[kept_ids(thinning.seed, ids[present], keep)]] = True
+    return mask
+
+
+def owned_by(step: Step, chunks: ChunkCoords, coarse: IntArray, build: str) -> tuple[Owned, Owned] | None:
+    """Entries of all objects in some finer chunks, and of the kept ones; None where the level has no objects.
+
+    Parameters
+    ----------
+    chunks, coarse
+        (f, K) the finer chunks, and (f,) the coarse chunk of each.
+    """
+    if step.index is None:
+        return None
+    owned = read_owners(step, build).of_chunks(chunks, coarse)
+    mask = None if step.thinning is None else kept_objects(step.thinning, build)
+    return owned, owned if mask is None else owned.take(mask[owned.objects])

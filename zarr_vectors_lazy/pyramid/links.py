@@ -1,0 +1,274 @@
+"""Links of a coarse level: within a part, between parts, and across levels."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zarr_vectors_lazy.format.keys import format_deltas
+from zarr_vectors_lazy.format.registry import CURRENT, encode_rows
+from zarr_vectors_lazy.kernels.groups import every
+from zarr_vectors_lazy.model.arrays import LinkCoding
+from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
+from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkKey, ChunkRecord, Grid, following
+from zarr_vectors_lazy.pyramid.coarsen import LINKS, Begun, alive_part, link_payloads, put_links
+from zarr_vectors_lazy.pyramid.finer import EndCells, LinkIndex, Owners, last_of_each_child, misplaced, read_owners
+from zarr_vectors_lazy.pyramid.merge import FIRST, LAST, OWNER, START, STOP, read_maps, read_pieces
+from zarr_vectors_lazy.pyramid.step import Outbox, Part, Payload, Step, encode, read_records, record_key
+from zarr_vectors_lazy.read.cells import Wanted, read_batch, read_links
+from zarr_vectors_lazy.read.level import Source
+from zarr_vectors_lazy.storage.fetch import connect
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
+
+# Links across more than one level: what the levels between lead to.
+
+CODING = LinkCoding(width=2, dtype=np.dtype("<i8"), grouped=True, permuted=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FarStep:
+    """Links from a level to one that is made from one that is made from it, and so on.
+
+    Parameters
+    ----------
+    step
+        The last step, which makes the coarsest level.
+    level, grid
+        The finest level, and the grid of its links.
+    scale, last
+        (D,) finest chunks, and chunks of the level before the coarsest, of a coarse chunk along each axis.
+    """
+
+    step: Step
+    level: int
+    grid: Grid
+    scale: IntArray
+    last: IntArray
+
+    @property
+    def delta(self) -> int:
+        """Levels that the links reach across."""
+        return self.step.level - self.level
+
+    @property
+    def stage(self) -> str:
+        """Under which the journal keeps records."""
+        return f"far{self.delta}"
+
+
+def far_part(
+    far: FarStep,
+    keys: Sequence[ChunkKey],
+    finest: ChunkCoords,
+    begun: Begun,
+    upper: Sequence[Sequence[ChunkRecord]],
+    lower: Sequence[Sequence[ChunkRecord]],
+) -> list[ChunkRecord]:
+    """Task: write the links of some coarse chunks to a level far below, and back.
+
+    Parameters
+    ----------
+    keys
+        The coarse chunks.
+    finest
+        (f, K) the chunks of the finest level below them, in lexicographic order.
+    upper, lower
+        Records of the tasks that wrote the links from the level before the coarsest, and to it.
+    """
+    step, backend = far.step, connect(far.step.source.spec)
+    journal = record_key(step.level, far.stage, keys[0])
+    found = read_records(backend, journal) if begun.resumed else {}
+    onward = _read(far, step.source.level, 1, step.fine_grid, upper)
+    first = _read(far, far.level, far.delta - 1, far.grid, lower)
+    coarse, middle = _divided(finest, far.scale), _divided(finest, far.scale // far.last)
+    outbox = Outbox(backend, journal, found)
+    made = dict(found)
+    for key in keys:
+        if key in found:
+            continue
+        mine = (coarse == np.asarray(key)).all(axis=1)
+        payloads: list[Payload] = []
+        for chunk, through in zip(finest[mine].tolist(), middle[mine].tolist(), strict=True):
+            pairs = _composed(first.get(tuple(chunk)), onward.get(tuple(through)))
+            payloads += _payloads(far, key, tuple(chunk), pairs)
+        encoded = [
+            encode(payload, step.grid if payload.level == step.level else far.grid, step.encoding)
+            for payload in payloads
+        ]
+        made[key] = ChunkRecord(key, len(payloads), tuple(record for _, record in encoded))
+        outbox.add([put for put, _ in encoded], made[key])
+    outbox.flush()
+    return [made[key] for key in keys]
+
+
+def _divided(chunks: ChunkCoords, scale: IntArray) -> ChunkCoords:
+    lead = chunks.shape[1] - len(scale)
+    return np.concatenate([chunks[:, :lead], chunks[:, lead:] // scale], axis=1)
+
+
+def _path(delta: int, rank: int) -> str:
+    return CURRENT.link_path(delta, ".".join("0" * rank))
+
+
+def _read(
+    far: FarStep, level: int, delta: int, grid: Grid, records: Sequence[Sequence[ChunkRecord]]
+) -> dict[ChunkKey, IntArray]:
+    """Pairs (row, row of the coarser level) of the cells that were written, by chunk."""
+    path, source = _path(delta, far.step.rank), Source(far.step.source.spec, level)
+    keys = sorted({c.chunk for group in records for r in group for c in r.cells if c.level == level and c.path == path})
+    draft = ArrayDraft(path=path, attributes={"dtype": "int64", "row_shape": []})
+    spec = CURRENT.cell_spec(level, draft, grid, far.step.encoding)
+    coords = np.asarray(keys, np.int64).reshape(-1, far.step.rank)
+    raws = read_batch(source, [Wanted("", spec, tuple(range(len(keys))), coords)])
+    return {key: read_links(source, spec, key, raws["", i], CODING)[:, 1] for i, key in enumerate(keys)}
+
+
+def _composed(first: IntArray | None, onward: IntArray | None) -> IntArray:
+    """Pairs that lead over a row of the level between; (n, 2), by first row."""
+    if first is None or onward is None:
+        return np.empty((0, 2), np.int64)
+    begins = np.searchsorted(onward[:, 0], first[:, 1], side="left")
+    counts = np.searchsorted(onward[:, 0], first[:, 1], side="right") - begins
+    at = np.repeat(begins, counts) + ragged_arange(counts)
+    return np.stack([np.repeat(first[:, 0], counts), onward[at, 1]], axis=1)
+
+
+def _payloads(far: FarStep, key: ChunkKey, chunk: ChunkKey, pairs: IntArray) -> list[Payload]:
+    if not len(pairs):
+        return []
+    step, head = far.step, np.asarray([[1, 0]], np.int64)
+    n, rank = len(pairs), step.rank
+    found = [Payload(far.level, _path(far.delta, rank), chunk, n, encode_rows(np.concatenate([head, pairs])))]
+    if step.cross == "explicit":
+        lead = rank - len(far.scale)
+        corner = np.concatenate([np.asarray(key[:lead], np.int64), np.asarray(key[lead:], np.int64) * far.scale])
+        (segment,) = format_deltas((np.asarray(chunk) - corner)[None])
+        back = encode_rows(np.concatenate([head, pairs[:, ::-1]]))
+        found.append(Payload(step.level, CURRENT.link_path(-far.delta, segment), key, n, back))
+    return found
+
+
+# Edges and faces of a coarse level: those of the finer one, between the vertices that its vertices became.
+#
+# Those inside a part are written by its own task, which has all that they need; those across by a second task, which
+# asks the journal what vertices of other parts became. Which chunk stores one depends on its ends alone, so that all
+# its copies meet there and become one.
+
+
+def remap_part(
+    step: Step,
+    part: Part,
+    begun: Begun,
+    links: LinkIndex | None,
+    below: Sequence[Sequence[ChunkRecord]],
+    after: object = None,
+) -> list[ChunkRecord]:
+    """Task: write the edges or faces that some coarse chunks store and that lead out of their part.
+
+    Parameters
+    ----------
+    links, below
+        The links of the finer level, and records of the tasks that wrote its chunks, where these are made in the same
+        graph.
+    after
+        The tasks that made the chunks of this level.
+    """
+    backend = connect(step.source.spec)
+    journal = record_key(step.level, LINKS, part.key(0))
+    found = read_records(backend, journal) if begun.resumed else {}
+    keys = [part.key(i) for i in range(len(part))]
+    work = alive_part(part, below)
+    cells = EndCells.of(step, work, links)
+    across = cells.parted(ChunkTable(work.fine))[1]
+    if not step.directed:  # stored with the lowest of their chunks, and parts are cut from these in ascending order
+        across = across.without(_before(step.parent(cells.chunks), part.chunks[:1]))
+    if all(key in found for key in keys) or not len(across.named()):
+        return list(found.values())
+    ends = across.read(step)
+    if step.kind == "tree":
+        ends = last_of_each_child(ends)
+    coords, starts, became = _coarse_ends(step, ends.chunks, ends.at, ends.rows)
+    owners = ChunkTable(part.chunks).find(coords).tolist()
+    payloads = link_payloads(step, coords, starts, became, owners, len(part))
+    return put_links(step, Outbox(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
+
+
+def _before(chunks: ChunkCoords, first: ChunkCoords) -> BoolArray:
+    """(n,) which chunks come before one."""
+    number = distinct_chunks(np.concatenate([first, chunks]))[1]
+    return np.asarray(number[1:] < number[0])
+
+
+def _coarse_ends(
+    step: Step, chunks: ChunkCoords, at: IntArray, rows: IntArray
+) -> tuple[ChunkCoords, IntArray, IntArray]:
+    """Coarse chunks, the numbers of their rows, and (M, L) rows that ends became; what was dropped is left out."""
+    used = np.zeros(len(chunks), np.bool_)
+    used[at.reshape(-1)] = True
+    maps = read_maps(connect(step.source.spec), step, chunks[used])
+    sizes = np.zeros(len(chunks), np.int64)
+    sizes[used] = [len(found) for found in maps]
+    wrong = (rows < 0) | (rows >= sizes[at])
+    if wrong.any():
+        raise misplaced(step, int(rows[wrong][0]))
+    became = np.concatenate([np.empty(0, np.int64), *maps])
+    row = became[(np.cumsum(sizes) - sizes)[at] + rows]
+    table, number = distinct_chunks(step.parent(chunks))
+    most = np.zeros(len(table), np.int64)
+    np.maximum.at(most, number[used], [int(found.max(initial=-1)) + 1 for found in maps])
+    starts = np.concatenate([[0], np.cumsum(most)])
+    kept = every(row >= 0)
+    return table.coords, starts, starts[number[at[kept]]] + row[kept]
+
+
+# Links between the pieces of paths that go on in another chunk.
+
+
+def bridge_part(step: Step, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]]) -> list[ChunkRecord]:
+    """Task: link the pieces of some coarse chunks to those in later parts that precede and follow them.
+
+    A link is stored with the lower of its two chunks, and parts are cut from the chunks in ascending order; the task
+    that made a part has linked what lies in it.
+    """
+    backend, journal = connect(step.source.spec), record_key(step.level, LINKS, part.key(0))
+    found = read_records(backend, journal) if begun.resumed else {}
+    alive = {record.chunk for group in records for record in group if record.rows}
+    keys = [key for i in range(len(part)) if (key := part.key(i)) in alive]
+    if not keys or all(key in found for key in keys):
+        return list(found.values())
+    tables = read_pieces(backend, step.level, keys)
+    later = [
+        key for key in _later(step, read_owners(step, begun.build), keys[-1], np.concatenate(tables)) if key in alive
+    ]
+    tables += read_pieces(backend, step.level, later)
+    coords = np.asarray([*keys, *later], np.int64)
+    sizes = [int(table[:, STOP].max(initial=0)) for table in tables]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    table = np.concatenate(tables)
+    chunk = np.repeat(np.arange(len(tables)), [len(found) for found in tables])
+    one, other = following(table[:, OWNER], table[:, FIRST], table[:, LAST])
+    across = (chunk[one] < len(keys)) != (chunk[other] < len(keys))
+    one, other = one[across], other[across]
+    ends = np.stack([starts[chunk[one]] + table[one, STOP] - 1, starts[chunk[other]] + table[other, START]], axis=1)
+    stored = [i if i < len(keys) else -1 for i in range(len(coords))]
+    payloads = link_payloads(step, coords, starts, ends, stored, len(keys))
+    return put_links(step, Outbox(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
+
+
+def _later(step: Step, owners: Owners, last: Sequence[int], mine: IntArray) -> list[tuple[int, ...]]:
+    """Chunks after a part's ``last`` in which its paths go on, or come from, ascending."""
+    entries = []
+    for column, towards in ((LAST, 1), (FIRST, -1)):
+        place = mine[:, column] + towards
+        inside = (place >= 0) & (place < owners.lengths[mine[:, OWNER]])
+        entries.append(owners.offsets[mine[inside, OWNER]] + place[inside])
+    used = np.zeros(len(owners.table), np.bool_)
+    used[owners.chunk_of[np.concatenate(entries)]] = True
+    return after(step.parent(owners.table.coords[used]), last)
+
+
+def after(chunks: ChunkCoords, last: Sequence[int]) -> list[tuple[int, ...]]:
+    """Different ones of some chunks that come after ``last``, ascending."""
+    found = map(tuple, distinct_chunks(chunks)[0].coords.tolist())
+    return [key for key in found if key > tuple(last)]

@@ -1,0 +1,442 @@
+"""Which finer rows become one, their attributes, and what the journal keeps of it."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError, NotFoundError
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.kernels.groups import Groups, Rule, check_rule, components, group_by
+from zarr_vectors_lazy.kernels.rows import cut_runs
+from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.levels import ChunkTable, dotted
+from zarr_vectors_lazy.model.writing import ChunkKey, Pieces
+from zarr_vectors_lazy.pyramid.finer import FineRows, Owned
+from zarr_vectors_lazy.pyramid.step import JOURNAL, Aggregated, Step
+from zarr_vectors_lazy.read.cells import vertex_row_shape
+from zarr_vectors_lazy.read.level import LevelData
+from zarr_vectors_lazy.read.rows import Column
+from zarr_vectors_lazy.requests import Get, Put
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Json
+
+# Which rows of finer chunks become one, geometry by geometry, of several coarse chunks at once.
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """Rows that become the vertices of some coarse chunks.
+
+    Parameters
+    ----------
+    members
+        (M,) rows of the finer chunks, those of a group in canonical order; None: all, in order.
+    groups
+        Of the members, numbered as the coarse rows, chunk after chunk.
+    bins
+        (C,) bin of each coarse row, as `kernels.bins.bins_of` numbers them.
+    rows
+        (g + 1,) coarse rows of chunk i are ``rows[i]:rows[i + 1]``.
+    pieces
+        Fragments of the coarse rows, chunk after chunk.
+    cuts
+        (g + 1,) those of chunk i are ``cuts[i]:cuts[i + 1]``.
+    exact
+        Coarse rows that are not means, and the finer rows where they lie; None where all are means.
+    """
+
+    members: IntArray | None
+    groups: Groups
+    bins: IntArray
+    rows: IntArray
+    pieces: Pieces
+    cuts: IntArray
+    exact: tuple[IntArray, IntArray] | None = None
+
+    def chunk_pieces(self, i: int) -> Pieces:
+        """Pieces of one chunk, whose rows are numbered from 0."""
+        at, after = slice(self.cuts[i], self.cuts[i + 1]), self.cuts[i + 1] + 1
+        some = [
+            None if part is None else part[at] for part in (self.pieces.owners, self.pieces.first, self.pieces.last)
+        ]
+        return Pieces(self.pieces.starts[self.cuts[i] : after] - self.rows[i], *some)
+
+    @property
+    def became(self) -> tuple[IntArray, IntArray]:
+        """(M,) rows of the members, ascending, and what they became."""
+        labels, rows = self.groups.labels, self.members
+        if rows is None:
+            return np.arange(len(labels)), labels
+        of_row = np.full(int(rows.max(initial=-1)) + 1, -1, np.int64)
+        of_row[rows] = labels
+        there = np.flatnonzero(of_row >= 0)
+        if len(there) == len(rows):
+            return there, of_row[there]
+        order = np.argsort(rows, kind="stable")  # several objects have some of them
+        return rows[order], labels[order]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Binned:
+    """Rows of finer chunks and the bins in which they lie.
+
+    Parameters
+    ----------
+    fine
+        The rows.
+    bins
+        (N,) bin of each, numbered chunk by chunk.
+    cells
+        Bins of a coarse chunk.
+    """
+
+    fine: FineRows
+    bins: IntArray
+    cells: int
+
+    @property
+    def chunks(self) -> int:
+        """Coarse chunks."""
+        return len(self.fine.bounds) - 1
+
+    def bounds(self, ascending: IntArray, each: int) -> IntArray:
+        """(g + 1,) where the numbers of each chunk begin, which has ``each`` of them."""
+        return np.searchsorted(ascending, np.arange(self.chunks + 1) * each)
+
+
+def join_points(binned: Binned, keep: BoolArray | None) -> Joined:
+    """All vertices of a bin become one, bins in C order."""
+    members = None if keep is None or keep.all() else np.flatnonzero(keep)
+    bins = binned.bins if members is None else binned.bins[members]
+    groups, found = group_by(bins, binned.chunks * binned.cells)
+    rows = binned.bounds(found, binned.cells)
+    return Joined(members, groups, found, rows, Pieces(rows), np.arange(binned.chunks + 1))
+
+
+def join_sets(binned: Binned, owned: Owned, alone: IntArray) -> Joined:
+    """All vertices of an object in a bin become one, by object and bin; each object is one piece.
+
+    Parameters
+    ----------
+    alone
+        Rows that no object names; they stay together.
+    """
+    cells = binned.cells
+    rows, entries = member_rows(binned.fine, owned)
+    rows, objects = np.concatenate([alone, rows]), np.concatenate([np.full(len(alone), -1), owned.objects[entries]])
+    if len(rows) and (np.diff(rows) < 0).any():
+        order = np.argsort(rows, kind="stable")
+        rows, objects = rows[order], objects[order]
+    present, local = _numbered(objects)
+    chunk, bins = np.divmod(binned.bins[rows], cells)
+    of_chunk = len(present) * cells
+    groups, keys = group_by(chunk * of_chunk + local * cells + bins, binned.chunks * of_chunk)
+    piece = keys // max(cells, 1)
+    begins = np.flatnonzero(np.diff(piece, prepend=-1))
+    pieces = Pieces(np.append(begins, len(keys)), present[piece[begins] % max(len(present), 1)])
+    bounds = binned.bounds(keys, of_chunk)
+    of_bins = keys // max(of_chunk, 1) * cells + keys % cells
+    return Joined(rows, groups, of_bins, bounds, pieces, np.searchsorted(begins, bounds))
+
+
+def join_paths(binned: Binned, owned: Owned, least: IntArray, lengths: IntArray) -> Joined:
+    """Maximal runs of a path in one bin become one vertex; the ends of a path stay where they are.
+
+    Parameters
+    ----------
+    owned
+        Entries of the chunks, sorted by coarse chunk, object and place.
+    least
+        (E,) coarse vertices that a piece that begins with this entry must keep.
+    lengths
+        (E,) entries that the object of each entry has in all chunks.
+    """
+    fine = binned.fine
+    rows, entries = member_rows(fine, owned)
+    follows = np.zeros(len(owned.objects), np.bool_)
+    coarse = fine.coarse[owned.slots]
+    follows[1:] = (np.diff(owned.objects) == 0) & (np.diff(owned.ordinals) == 1) & (np.diff(coarse) == 0)
+    firsts = np.flatnonzero(~follows)
+    counts = np.bincount(entries, minlength=len(follows))
+    bounds = np.concatenate([[0], np.cumsum(counts)])[np.append(firsts, len(follows))]
+    sizes = np.diff(bounds)
+    distinct = np.flatnonzero(sizes)  # a piece whose fragments are empty has no member
+    pieces = np.repeat(np.arange(len(distinct)), sizes[distinct])
+    heads, tails = firsts[distinct], np.append(firsts[1:], len(follows))[distinct] - 1
+    bins = binned.bins[rows]
+    groups = cut_runs(bins, pieces, least[heads])
+    first_rows = groups.starts
+    starts = np.searchsorted(pieces[first_rows], np.arange(len(distinct) + 1))
+    begins, ends = owned.ordinals[heads] == 0, owned.ordinals[tails] == lengths[tails] - 1
+    exact = (
+        np.concatenate([starts[:-1][begins], starts[1:][ends] - 1]),
+        np.concatenate([rows[bounds[:-1][distinct][begins]], rows[bounds[1:][distinct][ends] - 1]]),
+    )
+    found = bins[first_rows]
+    of_chunks = np.searchsorted(found // binned.cells, np.arange(binned.chunks + 1))
+    parts = Pieces(starts, owned.objects[heads], owned.ordinals[heads], owned.ordinals[tails])
+    return Joined(rows, groups, found, of_chunks, parts, np.searchsorted(starts[:-1], of_chunks), exact)
+
+
+def join_clusters(binned: Binned, owners: IntArray, edges: IntArray, roots: BoolArray | None) -> Joined:
+    """Connected vertices of one object in one bin become one, by object, bin and first member.
+
+    Parameters
+    ----------
+    owners
+        (N,) object of each row, -1 for none, -2 where it is dropped.
+    edges
+        (E, 2) rows that are joined.
+    roots
+        (N,) vertices of trees that have no parent: what they become leads a piece of its own, as a root must.
+    """
+    dropped = owners < -1
+    one, other = edges[:, 0], edges[:, 1]
+    same = (binned.bins[one] == binned.bins[other]) & (owners[one] == owners[other])
+    root = components(len(owners), edges[same])
+    leads = root == np.arange(len(root))
+    members = None
+    if dropped.any():
+        leads &= ~dropped
+        members = np.flatnonzero(~dropped)
+        root = root[members]
+    first = np.flatnonzero(leads)
+    number = np.cumsum(leads) - 1
+    labels = number[root]
+    present, local = _numbered(owners[first])
+    inner = np.ones(len(first), np.int64)
+    if roots is not None:
+        at = np.flatnonzero(roots if members is None else roots[members])
+        inner[labels[at]] = 0
+    chunk, bins = np.divmod(binned.bins[first], binned.cells)
+    piece = (chunk * len(present) + local) * 2 + inner
+    order = np.argsort(piece * binned.cells + bins, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    piece = piece[order]
+    begins = np.flatnonzero((np.diff(piece >> 1, prepend=-1) != 0) | (piece & 1 == 0 if roots is not None else False))
+    rows = np.searchsorted(chunk[order], np.arange(binned.chunks + 1))
+    pieces = Pieces(np.append(begins, len(order)), owners[first][order][begins])
+    found = binned.bins[first][order]
+    return Joined(members, Groups(rank[labels], len(first)), found, rows, pieces, np.searchsorted(begins, rows))
+
+
+def _numbered(objects: IntArray) -> tuple[IntArray, IntArray]:
+    """Distinct objects, ascending, and the number of each among them."""
+    if len(objects) and (objects == objects[0]).all():
+        return objects[:1], np.zeros(len(objects), np.int64)
+    present, local = np.unique(objects, return_inverse=True)
+    return present, local.reshape(-1)
+
+
+def rows_alone(fine: FineRows, everything: Owned) -> IntArray:
+    """Rows that no object names, ascending."""
+    named = np.zeros(len(fine), np.bool_)
+    named[member_rows(fine, everything)[0]] = True
+    return np.flatnonzero(~named)
+
+
+def owners_of_rows(fine: FineRows, everything: Owned, kept: Owned) -> IntArray:
+    """(N,) object of each row: -1 where no object names it, -2 where its object is dropped.
+
+    Raises
+    ------
+    FormatError
+        If a row is of several objects.
+    """
+    owners = np.full(len(fine), -1, np.int64)
+    if everything is not kept:
+        owners[member_rows(fine, everything)[0]] = -2
+    rows, entries = member_rows(fine, kept)
+    owners[rows] = kept.objects[entries]
+    if not np.array_equal(owners[rows], kept.objects[entries]):
+        raise FormatError("a vertex is of several objects, which only points and paths can be")
+    return owners
+
+
+def member_rows(fine: FineRows, owned: Owned) -> tuple[IntArray, IntArray]:
+    """Rows that entries name, entry by entry, and the entry of each; (M,) both."""
+    run = fine.fragments
+    assert run is not None
+    numbers = run.at(owned.slots, owned.fragments)
+    counts = run.fragments.counts[numbers]
+    return run.fragments.rows(numbers), np.repeat(np.arange(len(counts)), counts)
+
+
+# How each vertex attribute is read and joined.
+
+OURS = "zarr_vectors_lazy"
+
+
+def plan_attributes(
+    data: LevelData, aggregate: Mapping[str, Rule | None], weight: str | None
+) -> tuple[list[Aggregated], dict[str, BoolArray]]:
+    """Attributes to be joined, and which chunks have no values of some.
+
+    Raises
+    ------
+    NotFoundError
+        If ``aggregate`` names an attribute that the level does not have.
+    SelectionError
+        If a rule does not suit its attribute.
+    """
+    by = data.chunk_attribute
+    names = [name for name in data.attribute_names if name != weight and (by is None or name != by[0])]
+    for name in aggregate:
+        if name not in names:
+            raise NotFoundError.among("attribute", name, names, where=data.url)
+    items: list[Aggregated] = []
+    missing = {}
+    for name in names:
+        array = data.attribute(name)
+        rule = _rule(array, name, aggregate, data.url)
+        if rule is None:
+            continue
+        absent = array.chunks.find(data.vertices.chunks.coords) < 0
+        if absent.any():
+            missing[name] = absent
+        fill = array.attributes.get("_FillValue") if array.spec.dtype.kind in "iu" else None
+        column = _column(data, array, name, bool(absent.any()))
+        items.append(Aggregated(name=name, column=column, rule=rule, fill=fill if isinstance(fill, int) else None))
+    return items, missing
+
+
+def _column(data: LevelData, array: CellArray, name: str, holes: bool) -> Column:
+    spec = array.spec
+    if holes and (spec.dtype.kind in "iub" or spec.dictionary is not None):
+        raise FormatError(
+            f"attribute {name!r} has no values in some chunks, and {spec.dtype} cannot say so: leave it out with "
+            f"aggregate={{{name!r}: None}}",
+            where=data.url,
+        )
+    loose = spec.dtype.kind == "U" and spec.dictionary is None
+    return Column(
+        source=data.source,
+        spec=spec,
+        vertices=data.vertices.spec,
+        row_shape=(spec.row_shape or ()) if loose else vertex_row_shape(data, array),
+        dtype=spec.dtype,
+        decode=False,
+        loose=loose,
+    )
+
+
+def _rule(array: CellArray, name: str, aggregate: Mapping[str, Rule | None], where: str) -> Rule | None:
+    """The rule that is asked for, else the one that the attribute states, else the mean of real numbers or the mode."""
+    coded, dtype = array.spec.dictionary is not None, array.spec.dtype
+    stated = stated_rule(array.attributes)
+    rule: Rule | None = "mean" if dtype.kind == "f" and not coded else "mode"
+    if name in aggregate:
+        rule, what = aggregate[name], f"aggregate[{name!r}]"
+    elif stated:
+        rule, what = stated["aggregate"], f"the rule that the attribute {name!r} states"
+    else:
+        return rule
+    if rule is not None:
+        check_rule(rule, dtype, what, coded=coded)
+    return rule
+
+
+def stated_rule(attributes: Json) -> Json:
+    """What is stated of how the values of an attribute's array are joined: ``{"aggregate": rule}``, or nothing."""
+    ours = attributes.get(OURS)
+    return {"aggregate": ours["aggregate"]} if isinstance(ours, dict) and "aggregate" in ours else {}
+
+
+# What the rows of finer chunks became: the journal keeps it where links lead there from elsewhere.
+
+
+def map_key(level: int, chunk: ChunkKey) -> str:
+    """Key of what the rows of a finer chunk became."""
+    return f"{JOURNAL}/{level}/maps/{dotted(chunk)}"
+
+
+def map_puts(step: Step, fine: FineRows, joined: Joined, named: ChunkCoords) -> Iterator[tuple[int, Put]]:
+    """Puts that note the coarse row of each row of the finer chunks that are named, -1 for none; and whose they are."""
+    became = np.full(len(fine), -1, np.int64)
+    rows, labels = joined.became
+    became[rows] = labels - joined.rows[fine.coarse_of_rows[rows]]
+    wanted = np.zeros(len(fine.chunks), np.bool_)
+    at = ChunkTable(named).find(fine.chunks) if len(named) else np.full(len(fine.chunks), -1)
+    wanted[at >= 0] = True
+    coarse = fine.coarse
+    for i in np.flatnonzero(wanted).tolist():
+        data = became[fine.starts[i] : fine.starts[i + 1]].astype("<i8").tobytes()
+        yield int(coarse[i]), Put(map_key(step.level, tuple(fine.chunks[i].tolist())), data)
+
+
+def read_maps(backend: Backend, step: Step, chunks: ChunkCoords) -> list[IntArray]:
+    """Coarse row of each row of some finer chunks.
+
+    Raises
+    ------
+    FormatError
+        If there is none of a chunk: links lead to one that is not there.
+    """
+    keys = list(map(tuple, chunks.tolist()))
+    raws = fetch(backend, [Get(map_key(step.level, key)) for key in keys])
+    for key, raw in zip(keys, raws, strict=True):
+        if raw is None:
+            raise FormatError(
+                f"a link of level {step.source.level} leads to chunk {dotted(key)!r}, which the level does not list",
+                where=backend.url,
+            )
+    return [np.frombuffer(raw, "<i8").astype(np.int64) for raw in raws]
+
+
+# Tables of pieces: which fragment of a coarse chunk is of which object; the journal keeps them.
+
+OWNER, FRAGMENT, FIRST, LAST, START, STOP = range(6)
+"""Columns: object, fragment, first and last place on the finer level, rows of the chunk."""
+COLUMNS = 6
+
+
+def pieces_key(level: int, chunk: ChunkKey) -> str:
+    """Key of a chunk's table."""
+    return f"{JOURNAL}/{level}/pieces/{dotted(chunk)}"
+
+
+def pieces_put(level: int, chunk: ChunkKey, pieces: Pieces, objects: int) -> tuple[Put, tuple[int, ...]]:
+    """Put of a chunk's table, and (shards + 1,) where the objects of each shard end in it."""
+    assert pieces.owners is not None
+    number = np.arange(len(pieces.owners))
+    zero = np.zeros_like(number)
+    columns = (
+        pieces.owners,
+        number,
+        zero if pieces.first is None else pieces.first,
+        zero if pieces.last is None else pieces.last,
+        pieces.starts[:-1],
+        pieces.starts[1:],
+    )
+    table = np.stack(columns, axis=1)[pieces.owners >= 0].astype("<i8")
+    ends = np.minimum(np.arange(0, objects + CURRENT.shard_rows, CURRENT.shard_rows), objects)
+    bounds = np.searchsorted(table[:, OWNER], ends)
+    return Put(pieces_key(level, chunk), table.tobytes()), tuple(bounds.tolist())
+
+
+def read_pieces(
+    backend: Backend, level: int, chunks: Sequence[ChunkKey], spans: Sequence[tuple[int, int]] | None = None
+) -> list[IntArray]:
+    """Tables (F, 6) of some chunks, or rows [start, stop) of each.
+
+    Raises
+    ------
+    FormatError
+        If a table is not there.
+    """
+    keys = [pieces_key(level, chunk) for chunk in chunks]
+    row = 8 * COLUMNS
+    gets = (
+        [Get(key) for key in keys]
+        if spans is None
+        else [Get(key, start * row, stop * row) for key, (start, stop) in zip(keys, spans, strict=True)]
+    )
+    found = []
+    for key, raw in zip(keys, fetch(backend, gets), strict=True):
+        if raw is None or len(raw) % row:
+            raise FormatError(f"the journal has no table {key!r}; build again with overwrite=True", where=backend.url)
+        found.append(np.frombuffer(raw, "<i8").astype(np.int64).reshape(-1, COLUMNS))
+    return found

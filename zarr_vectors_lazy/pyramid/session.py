@@ -1,0 +1,481 @@
+"""A build from its first put to its last: what is there is unpublished first, and levels appear at the end."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError, StoreError
+from zarr_vectors_lazy.format.keys import format_delta, parse_deltas
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex
+from zarr_vectors_lazy.model.writing import (
+    ArrayDraft,
+    CellRecord,
+    ChunkRecord,
+    Encoding,
+    Grid,
+    LevelDraft,
+    LevelRecord,
+    LinkFamilyDraft,
+)
+from zarr_vectors_lazy.pyramid.coarsen import Begun
+from zarr_vectors_lazy.pyramid.merge import FIRST, FRAGMENT, OWNER, START, STOP, read_pieces
+from zarr_vectors_lazy.pyramid.step import JOURNAL, Step
+from zarr_vectors_lazy.read import level as fresh
+from zarr_vectors_lazy.read.level import Source
+from zarr_vectors_lazy.read.metadata import DOC
+from zarr_vectors_lazy.read.objects import read_dense, read_ids
+from zarr_vectors_lazy.requests import Delete, Get, ListDir, ListSizes, Put
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import Floats, IntArray, Json
+from zarr_vectors_lazy.write.consolidate import write_consolidated
+
+# A build from its first put to its last: what is there is unpublished first, and levels appear at once at the end.
+
+_CELL = re.compile(r"/c/([0-9]+)(?:/|$)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Session:
+    """What beginning and publishing a build need; small.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    build
+        Names this run.
+    source, levels
+        The level that is there, and those to be built from it.
+    parameters
+        All that the result depends on, and a fingerprint of the source; what a second run must agree with.
+    resumed, published
+        Whether an earlier run's journal is continued, and whether all is done but to delete it.
+    replaced
+        Levels that are there and go, ascending.
+    kept
+        Levels that are there and stay.
+    root
+        Attributes of the root, as they are before.
+    bins, base
+        Bin shapes of the levels above 0 when all is done, and of level 0.
+    block
+        Members of the root's ``zarr_vectors`` to set.
+    consolidated
+        Whether the root carries consolidated metadata, which are then renewed.
+    shift
+        How far cells are moved along the first axis, to keys that no earlier cell had.
+    depth
+        Levels that links reach across, -1 for all; 0 where none is stored.
+    slots
+        Tasks that can run at once, by which chunks are dealt out to tasks; a second run deals them out alike.
+    summary
+        What the caller is told beside the levels.
+    """
+
+    spec: StoreSpec
+    build: str
+    source: int
+    levels: tuple[int, ...]
+    parameters: Json
+    resumed: bool
+    published: bool
+    replaced: tuple[int, ...]
+    kept: tuple[int, ...]
+    root: Json
+    bins: dict[int, Floats]
+    base: Floats
+    block: Json
+    consolidated: bool
+    shift: int
+    depth: int
+    slots: int
+    summary: Json
+
+    def journal(self, state: Literal["clearing", "building", "published"]) -> list[Put]:
+        """Puts that note the state of every level."""
+        doc = {
+            "state": state,
+            "build": self.build,
+            "shift": self.shift,
+            "slots": self.slots,
+            "consolidated": self.consolidated,
+            "parameters": self.parameters,
+        }
+        data = json.dumps(doc, separators=(",", ":"), sort_keys=True).encode()
+        return [Put(journal_key(level), data) for level in self.levels]
+
+    def reaches(self, delta: int) -> bool:
+        """Whether links across ``delta`` levels are stored."""
+        return self.depth == -1 or delta <= self.depth
+
+    def families(self) -> list[str]:
+        """Folders of the links from levels that stay to those that are built or go."""
+        gone = {*self.levels, *self.replaced}
+        return [f"{level}/links/{format_delta(other - level)}" for level in self.kept for other in sorted(gone)]
+
+
+def journal_key(level: int) -> str:
+    """Key of a level's journal."""
+    return f"{JOURNAL}/{level}/journal.json"
+
+
+def read_journals(backend: Backend) -> dict[int, Json]:
+    """Journals of unfinished builds, by level."""
+    (names,) = fetch(backend, [ListDir(JOURNAL, required=False)])
+    levels = sorted(int(name) for name in names or () if name.isdecimal())
+    raws = fetch(backend, [Get(journal_key(level)) for level in levels])
+    found: dict[int, Json] = {}
+    for level, raw in zip(levels, raws, strict=True):
+        try:
+            doc = json.loads(bytes(raw)) if raw is not None else {}
+        except ValueError:
+            doc = {}  # another journal than ours
+        found[level] = doc if isinstance(doc, dict) else {}
+    return found
+
+
+def continues(journals: dict[int, Json], levels: Sequence[int], parameters: Json) -> bool:
+    """Whether journals are those of an earlier run of the same build."""
+    ours = all(doc.get("parameters") == parameters for doc in journals.values())
+    return ours and bool(journals) and set(journals) <= set(levels)
+
+
+def is_published(journals: dict[int, Json]) -> bool:
+    """Whether an earlier run has published all levels, and only its journal is left."""
+    return any(doc.get("state") == "published" for doc in journals.values())
+
+
+def find_shift(backend: Backend, folders: Sequence[str]) -> int:
+    """First index along the first axis that no cell below some folders has."""
+    sizes = fetch(backend, [ListSizes(folder) for folder in folders])
+    found = [int(match[1]) for keys in sizes for key in keys if (match := _CELL.search(key))]
+    return max(found, default=-1) + 1
+
+
+def begin_build(session: Session) -> Begun:
+    """Task: take the place of what was there; done again, it changes nothing that has been built since.
+
+    Raises
+    ------
+    StoreError
+        If another build has begun here meanwhile.
+    """
+    backend = connect(session.spec)
+    backend.opened.clear()  # arrays as they were before
+    journals = read_journals(backend)
+    ours = continues(journals, session.levels, session.parameters)
+    states = {doc.get("state") for doc in journals.values()}
+    mine = {doc.get("build") for doc in journals.values()} == {session.build}
+    if ours and set(journals) == set(session.levels) and states == {"building"} and (mine or session.resumed):
+        return Begun(session.build, resumed=True)
+    if session.resumed and not ours:
+        raise StoreError("another build took this place meanwhile; this one is given up", where=session.spec.url)
+    for level in sorted(set(journals) - set(session.levels)):
+        delete_below(backend, f"{JOURNAL}/{level}")
+    fetch(backend, session.journal("clearing"))
+    _clear(backend, session)
+    fetch(backend, session.journal("building"))
+    return Begun(session.build, resumed=False)
+
+
+def _clear(backend: Backend, session: Session) -> None:
+    if session.replaced:
+        bins = {level: shape for level, shape in session.bins.items() if level in session.kept}
+        fetch(backend, [CURRENT.root_with_levels(session.root, bins, session.base)])
+        for level in sorted(session.replaced, reverse=True):
+            fetch(backend, [Delete((f"{level}/{DOC}",))])
+    for folder in session.families():
+        _delete_documents_first(backend, folder)
+    for level in session.kept:
+        _delete_if_bare(backend, f"{level}/links")
+    for level in sorted({*session.replaced, *session.levels}, reverse=True):
+        _delete_documents_first(backend, str(level))
+    for level in session.levels:
+        delete_below(backend, f"{JOURNAL}/{level}", keep={journal_key(level)})
+
+
+def _delete_documents_first(backend: Backend, folder: str) -> None:
+    """Delete a folder; no array is left whose cells are gone."""
+    (sizes,) = fetch(backend, [ListSizes(folder)])
+    documents = tuple(key for key in sizes if key.endswith(f"/{DOC}"))
+    if documents:
+        fetch(backend, [Delete(documents)])
+    if sizes:
+        delete_below(backend, folder)
+
+
+def _delete_if_bare(backend: Backend, folder: str) -> None:
+    """Delete a group in which nothing is left, and of which nothing is said."""
+    key = f"{folder}/{DOC}"
+    names, raw = fetch(backend, [ListDir(folder, required=False), Get(key)])
+    if raw is not None and set(names or ()) == {DOC} and not json.loads(bytes(raw)).get("attributes"):
+        fetch(backend, [Delete((key,))])
+
+
+def publish(session: Session, arrays: Sequence[Put], nodes: Sequence[Put]) -> None:
+    """Put arrays' metadata, then the root, then the node of each level; then renew what is derived from them."""
+    backend = connect(session.spec)
+    fetch(backend, arrays)
+    fetch(backend, [CURRENT.root_with_levels(session.root, session.bins, session.base, session.block)])
+    for node in nodes:
+        fetch(backend, [node])
+    if session.consolidated:
+        write_consolidated(session.spec)
+    backend.opened.clear()
+    fetch(backend, session.journal("published"))
+    fresh.replaced()
+    _sweep(backend, session.levels)
+
+
+def _sweep(backend: Backend, levels: Sequence[int]) -> None:
+    """Delete the journal of levels that are published, what says so last."""
+    for level in levels:
+        delete_below(backend, f"{JOURNAL}/{level}", keep={journal_key(level)})
+    for level in levels:
+        fetch(backend, [Delete((journal_key(level),))])
+
+
+def finish_build(session: Session, specs: Sequence[Json]) -> Json:
+    """Task: do what an earlier run, which published all levels, left undone."""
+    _sweep(connect(session.spec), session.levels)
+    return {"levels_created": len(specs), "level_specs": list(specs), **session.summary}
+
+
+def describe_parameters(options: Json, fingerprint: str) -> Json:
+    """Parameters as a journal keeps them: plain JSON values."""
+    plain: Any = json.loads(json.dumps({**options, "fingerprint": fingerprint}, sort_keys=True))
+    found: Json = plain
+    return found
+
+
+# The last task of a build: metadata of all that was written, from the records of all tasks.
+
+VERTICES = "vertices"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LevelPlan:
+    """What is told of a level when it is published.
+
+    Parameters
+    ----------
+    level, ndim
+        Its index, and the axes of the store.
+    arrays
+        Its own arrays of cells; none for the level that was there.
+    grid, encoding
+        Of all arrays written on it.
+    attributes
+        Members of ``zarr_vectors_level``.
+    directed, width
+        Of the links inside the level, where it has any.
+    summary
+        What the caller is told of the level beside its size.
+    """
+
+    level: int
+    ndim: int
+    arrays: tuple[ArrayDraft, ...]
+    grid: Grid
+    encoding: Encoding
+    attributes: Json = field(default_factory=dict)
+    directed: bool = False
+    width: int = 2
+    summary: Json = field(default_factory=dict)
+
+    @property
+    def spec(self) -> Json:
+        """What the caller is told of the level, before its size is known."""
+        return {"level": self.level, **self.summary}
+
+
+def publish_levels(
+    session: Session, plans: Sequence[LevelPlan], records: Iterable[Sequence[ChunkRecord]], objects: Sequence[int]
+) -> Json:
+    """Task: make levels of what all tasks wrote; return a summary."""
+    by_level: dict[int, list[CellRecord]] = {plan.level: [] for plan in plans}
+    for group in records:
+        for record in group:
+            for cell in record.cells:
+                by_level[cell.level].append(cell)
+    arrays: list[Put] = []
+    nodes: list[Put] = []
+    counts: dict[int, int] = {}
+    for plan in plans:
+        *documents, node = level_puts(plan, by_level[plan.level])
+        if plan.arrays:
+            nodes.append(node)
+            counts[plan.level] = sum(cell.count for cell in by_level[plan.level] if cell.path == VERTICES)
+        arrays += documents if plan.arrays else _added(session, plan, documents)
+    publish(session, arrays, nodes)
+    specs = [{**plan.spec, "vertex_count": counts[plan.level]} for plan in plans if plan.arrays]
+    for spec, count in zip(specs, objects, strict=False):
+        spec["objects_kept"] = count
+    return {"levels_created": len(specs), "level_specs": specs, **session.summary}
+
+
+def _added(session: Session, plan: LevelPlan, documents: Sequence[Put]) -> list[Put]:
+    """Documents of a level that was there, less that of its group of links, if it has one."""
+    key = f"{plan.level}/links/{DOC}"
+    (raw,) = fetch(connect(session.spec), [Get(key)])
+    return [put for put in documents if raw is None or put.key != key]
+
+
+def level_puts(plan: LevelPlan, cells: Sequence[CellRecord]) -> list[Put]:
+    """Metadata of a level and all its arrays; its own node is the last."""
+    by_path: dict[str, list[CellRecord]] = {}
+    for cell in cells:
+        by_path.setdefault(cell.path, []).append(cell)
+    rank = len(plan.grid.origin)
+    empty = np.empty((0, rank), np.int64)
+    coords = {path: np.asarray([cell.chunk for cell in found], np.int64) for path, found in by_path.items()}
+    for array in plan.arrays:
+        coords.setdefault(array.path, empty)
+    content = {path: sum(cell.content for cell in by_path.get(path, ())) % 2**64 for path in coords}
+    record = LevelRecord(
+        cells=coords,
+        coords=coords.get(VERTICES, empty),
+        counts=np.asarray([cell.count for cell in by_path.get(VERTICES, ())], np.int64),
+        lo=np.full(plan.ndim, np.inf),
+        hi=np.full(plan.ndim, -np.inf),
+        content=content,
+    )
+    draft = LevelDraft(
+        level=plan.level,
+        rank=rank,
+        arrays=plan.arrays,
+        families=tuple(_families(plan, by_path)),
+        attributes=plan.attributes,
+    )
+    return CURRENT.level_puts(draft, record, plan.grid, plan.encoding)
+
+
+def _families(plan: LevelPlan, by_path: dict[str, list[CellRecord]]) -> Iterable[LinkFamilyDraft]:
+    counts: dict[int, int] = {}
+    for path, found in by_path.items():
+        if path.startswith("links/"):
+            (delta,) = parse_deltas([path.split("/")[1]])
+            counts[delta] = counts.get(delta, 0) + sum(cell.count for cell in found)
+    for delta, count in sorted(counts.items()):
+        inside = delta == 0
+        yield LinkFamilyDraft(
+            delta=delta, width=plan.width if inside else 2, directed=plan.directed if inside else True, count=count
+        )
+
+
+# What a coarse level tells of objects: manifests, shard by shard, attributes and groups.
+
+CARRIED = ("groups", "group_attributes")
+FAMILY = "object_attributes"
+Shard: TypeAlias = tuple[IntArray, str]
+"""(o,) vertices of the objects of a shard on the level, and a digest of their manifests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ObjectTables:
+    """What is told of objects on the level that is there, and is carried to coarser ones.
+
+    Parameters
+    ----------
+    source, index
+        The level and its object index.
+    attributes
+        Of its objects.
+    carried
+        Folders that are copied as they are.
+    """
+
+    source: Source
+    index: ObjectIndex
+    attributes: dict[str, DenseArray]
+    carried: tuple[str, ...] = CARRIED
+
+
+def index_shard(step: Step, shard: int, records: Sequence[Sequence[ChunkRecord]]) -> Shard:
+    """Task: write the manifests of the objects of one shard; return their vertices, 0 for absent ones, and a digest.
+
+    The result depends on the set of records only: pieces are put in the order of the paths, or of the chunks.
+    """
+    assert step.index is not None
+    backend = connect(step.source.spec)
+    total, size = step.index.count, CURRENT.shard_rows
+    first, last = shard * size, min((shard + 1) * size, total)
+    mine = sorted(
+        (r for group in records for r in group if r.shards and r.shards[shard + 1] > r.shards[shard]),
+        key=lambda record: record.chunk,
+    )
+    tables = read_pieces(
+        backend, step.level, [r.chunk for r in mine], [(r.shards[shard], r.shards[shard + 1]) for r in mine]
+    )
+    table = np.concatenate([np.empty((0, 6), np.int64), *tables])
+    chunks = np.repeat(
+        np.asarray([r.chunk for r in mine], np.int64).reshape(-1, step.rank), [len(t) for t in tables], axis=0
+    )
+    span = int(table[:, FIRST].max(initial=0)) + 1
+    order = np.argsort(table[:, OWNER] * span + table[:, FIRST], kind="stable")  # without places, chunks stay in order
+    counts = np.bincount(table[:, OWNER] - first, minlength=last - first)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    manifests = Manifests(offsets, chunks[order], table[order, FRAGMENT])
+    put = CURRENT.manifest_put(step.level, shard, manifests, total, step.encoding)
+    fetch(backend, [put])
+    vertices = np.bincount(table[:, OWNER] - first, weights=table[:, STOP] - table[:, START], minlength=last - first)
+    return vertices.astype(np.int64), CURRENT.digest(put)
+
+
+def write_object_tables(step: Step, tables: ObjectTables, shards: Sequence[Shard]) -> int:
+    """Task: write the rest of what a level tells of objects; return how many are present."""
+    backend = connect(step.source.spec)
+    vertices = np.concatenate([np.empty(0, np.int64), *(counts for counts, _ in shards)])
+    here = np.asarray(vertices > 0)
+    ids = None if tables.index.ids is None else read_ids(tables.source, tables.index)
+    count = int(here.sum())
+    content = [digest for _, digest in shards]
+    puts = CURRENT.object_documents(
+        step.level, ids, (len(here), count), content, rank=step.rank, encoding=step.encoding
+    )
+    puts += _attribute_puts(backend, step, tables, vertices)
+    puts += CURRENT.told_puts(step.level, ids, vertices, tables.attributes, step.encoding)
+    for folder in tables.carried:
+        puts += _copied(backend, f"{tables.source.level}/{folder}", f"{step.level}/{folder}")
+    fetch(backend, puts)
+    return count
+
+
+def _attribute_puts(backend: Backend, step: Step, tables: ObjectTables, vertices: IntArray) -> list[Put]:
+    """Attributes of the objects; absent ones are at the fill value, the rest as they are, but a count of vertices."""
+    puts: list[Put] = []
+    here = np.asarray(vertices > 0)
+    for name, array in tables.attributes.items():
+        values = read_dense(tables.source, array)
+        values = values.astype(np.str_) if values.dtype.hasobject else values.copy()
+        if len(values) != len(here):
+            raise FormatError(f"{array.path} has {len(values)} rows for {len(here)} objects", where=backend.url)
+        values[~here] = CURRENT.fill_value(values.dtype)
+        made = CURRENT.dense_puts(step.level, FAMILY, CURRENT.recounted({name: values}, vertices), step.encoding)
+        (old,) = fetch(backend, [Get(f"{array.path}/{DOC}")])
+        puts += [_with_attributes(put, old) if put.key.endswith(f"/{name}/{DOC}") else put for put in made]
+    return puts
+
+
+def _with_attributes(put: Put, old: bytes | None) -> Put:
+    """Document with what else was said of the array that it continues."""
+    doc, before = json.loads(bytes(put.data)), json.loads(bytes(old)) if old is not None else {}
+    attributes: Json = {**before.get("attributes", {}), **doc["attributes"]}
+    return Put(put.key, json.dumps({**doc, "attributes": attributes}, separators=(",", ":")).encode())
+
+
+def _copied(backend: Backend, old: str, new: str) -> list[Put]:
+    (sizes,) = fetch(backend, [ListSizes(old)])
+    keys = sorted(sizes)
+    raws = fetch(backend, [Get(key) for key in keys])
+    return [
+        Put(new + key.removeprefix(old), bytes(raw)) for key, raw in zip(keys, raws, strict=True) if raw is not None
+    ]

@@ -1,0 +1,359 @@
+"""What the tasks of one level share, and the cells and journal that they put."""
+
+import hashlib
+import json
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.kernels.bins import BinGrid
+from zarr_vectors_lazy.kernels.groups import Rule, aggregated_dtype
+from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
+from zarr_vectors_lazy.model.levels import dotted
+from zarr_vectors_lazy.model.objects import ObjectIndex
+from zarr_vectors_lazy.model.writing import (
+    ArrayDraft,
+    CellRecord,
+    Cells,
+    ChunkKey,
+    ChunkRecord,
+    CrossStorage,
+    Encoding,
+    Grid,
+    Kind,
+)
+from zarr_vectors_lazy.read.level import Source
+from zarr_vectors_lazy.read.rows import Column
+from zarr_vectors_lazy.requests import Get, Put
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.types import BoolArray, Buffer, ChunkCoords, Floats, IntArray
+
+# What the tasks of one level share, and what each of them is told.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Aggregated:
+    """A vertex attribute and how values become one.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    column
+        How the finer level's values are read; codes stay codes.
+    rule
+        How they are joined.
+    fill
+        The whole number that stands for a missing value, where there is one.
+    """
+
+    name: str
+    column: Column
+    rule: Rule
+    fill: int | None = None
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of the joined values."""
+        return aggregated_dtype(self.column.dtype, self.rule)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Thinning:
+    """Which objects or vertices of the finer level are kept.
+
+    Parameters
+    ----------
+    seed
+        Of the hash.
+    keep
+        Fraction of the objects of ``base`` that is kept, or of the finer level's vertices where there are no objects.
+    base, index
+        The level that fractions refer to, and its objects.
+    drawn
+        Whether NumPy's generator draws the objects, instead of the hash.
+    """
+
+    seed: int
+    keep: float
+    base: Source
+    index: ObjectIndex | None
+    drawn: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class EndSegment:
+    """Link records of the finer level at the same relative offsets.
+
+    Parameters
+    ----------
+    spec, coding
+        How cells are read.
+    offsets
+        (L - 1, K) chunk offsets of endpoints 1.. relative to endpoint 0.
+    """
+
+    spec: CellSpec
+    coding: LinkCoding
+    offsets: IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Step:
+    """How one level is made from the one below.
+
+    Parameters
+    ----------
+    source
+        The finer level.
+    level
+        The coarser one.
+    kind
+        How vertices are joined.
+    vertices, fragments
+        How the finer level's cells are read; fragments only where there are objects or trees.
+    attributes
+        What is joined beside the positions.
+    weight, weights
+        Name of the attribute that counts vertices, and how the finer level's is read; None: each vertex is one.
+    index
+        Objects of the finer level.
+    thinning
+        What is dropped, or None.
+    segments
+        Link records of the finer level, for graphs and meshes.
+    width, directed
+        Ends of a link, and whether their order has a meaning.
+    least
+        Vertices that a path keeps.
+    scale, bins
+        (D,) finer chunks of a coarser one, and bins of it, along each axis.
+    bin_shape, chunk_shape
+        (D,) edges at the coarser level.
+    root_bins
+        (D,) level-0 bins of a chunk where fragments are to be these bins, else None.
+    cross
+        Which links between levels are stored.
+    fine_grid, grid
+        Grids of the arrays written on the two levels.
+    encoding
+        How cells are stored.
+    owners
+        Ids of the objects of the coarser level's fragments, where there are objects.
+    """
+
+    source: Source
+    level: int
+    kind: Kind
+    vertices: CellSpec
+    fragments: CellSpec | None
+    attributes: tuple[Aggregated, ...]
+    weight: str
+    weights: CellSpec | None
+    index: ObjectIndex | None
+    thinning: Thinning | None
+    segments: tuple[EndSegment, ...]
+    width: int
+    directed: bool
+    least: int
+    scale: IntArray
+    bins: IntArray
+    bin_shape: Floats
+    chunk_shape: Floats
+    root_bins: IntArray | None
+    cross: CrossStorage
+    fine_grid: Grid
+    grid: Grid
+    encoding: Encoding
+    owners: ArrayDraft | None = None
+
+    @property
+    def linked(self) -> bool:
+        """Whether edges or faces are carried."""
+        return self.kind in ("graph", "tree", "faces")
+
+    def grid_of(self, level: int) -> Grid:
+        """Grid of the arrays written on one of the two levels."""
+        return self.grid if level == self.level else self.fine_grid
+
+    @property
+    def rank(self) -> int:
+        """Components of a chunk coordinate."""
+        return len(self.grid.origin)
+
+    def bin_grid(self, chunks: ChunkCoords) -> BinGrid:
+        """Bins of some coarse chunks."""
+        return BinGrid(chunks[:, -len(self.bins) :], self.bins, self.bin_shape, self.chunk_shape)
+
+    def parent(self, fine: ChunkCoords) -> ChunkCoords:
+        """(n, K) coarse chunk of each finer one."""
+        lead = fine.shape[1] - len(self.scale)
+        return np.concatenate([fine[:, :lead], fine[:, lead:] // self.scale], axis=1)
+
+    def anchors(self, chunks: ChunkCoords) -> ChunkCoords:
+        """(n, K) the finer chunk at the lower corner of each coarse one."""
+        lead = chunks.shape[1] - len(self.scale)
+        return np.concatenate([chunks[:, :lead], chunks[:, lead:] * self.scale], axis=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """Coarse chunks that one task makes.
+
+    Parameters
+    ----------
+    chunks
+        (g, K) their coordinates.
+    fine
+        (f, K) the finer chunks below them, those of one after those of another, each in lexicographic order.
+    bounds
+        (g + 1,) finer chunks of coarse chunk i are ``bounds[i]:bounds[i + 1]``.
+    missing
+        Attributes of which some of the finer chunks have no cell, and (f,) which.
+    cells
+        For each segment of links the chunks of the cells that may concern these chunks.
+    """
+
+    chunks: ChunkCoords
+    fine: ChunkCoords
+    bounds: IntArray
+    missing: dict[str, BoolArray]
+    cells: tuple[ChunkCoords, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.chunks)
+
+    def key(self, i: int) -> ChunkKey:
+        """Coordinate of one of its coarse chunks."""
+        return tuple(self.chunks[i].tolist())
+
+    def below(self, i: int) -> range:
+        """Finer chunks of one of its coarse chunks."""
+        return range(int(self.bounds[i]), int(self.bounds[i + 1]))
+
+    def take(self, keep: list[int]) -> "Part":
+        """Some of its coarse chunks."""
+        rows = np.concatenate([np.zeros(0, np.int64), *(np.asarray(self.below(i), np.int64) for i in keep)])
+        sizes = np.diff(self.bounds)[keep]
+        return Part(
+            chunks=self.chunks[keep],
+            fine=self.fine[rows],
+            bounds=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            missing={name: mask[rows] for name, mask in self.missing.items()},
+            cells=self.cells,
+        )
+
+
+# Payloads put as cells, and the journal that tells which coarse chunks are finished.
+
+JOURNAL = "_building"
+FLUSHED_NBYTES = 16 * 2**20  # encoded bytes that a task holds before it puts them
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Payload:
+    """What a cell is to hold.
+
+    Parameters
+    ----------
+    level, path, chunk
+        The cell's level, the array's path below it, and its chunk.
+    count
+        Vertices or records in it.
+    data
+        Not encoded.
+    """
+
+    level: int
+    path: str
+    chunk: ChunkKey
+    count: int
+    data: Buffer
+
+
+def encode(payload: Payload, grid: Grid, encoding: Encoding) -> tuple[Put, CellRecord]:
+    """Put of a cell, and what the journal tells of it."""
+    cells = Cells(path=payload.path, coords=np.asarray([payload.chunk], np.int64), payloads=[payload.data])
+    (put,) = CURRENT.cell_puts(payload.level, cells, grid, encoding)
+    content = cell_content(put, encoding)
+    return put, CellRecord(payload.level, payload.path, payload.chunk, payload.count, content)
+
+
+def cell_content(put: Put, encoding: Encoding) -> int:
+    """Number that changes with a stored cell."""
+    check = struct.unpack("<I", put.data[-4:])[0] if encoding.checksum else zlib.crc32(put.data)
+    digest = hashlib.blake2b(f"{put.key}:{check}:{len(put.data)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+def record_key(level: int, stage: str, first: ChunkKey) -> str:
+    """Key of the records of a task's finished chunks; the task is known by the first of its chunks."""
+    return f"{JOURNAL}/{level}/{stage}/{dotted(first)}"
+
+
+class Outbox:
+    """Puts of some chunks, made when they are large enough; what is told of finished chunks follows their cells.
+
+    Parameters
+    ----------
+    backend
+        An open connection.
+    key
+        Under which records are kept, see `record_key`.
+    found
+        Records of chunks that were finished before.
+    """
+
+    def __init__(self, backend: Backend, key: str, found: Mapping[ChunkKey, ChunkRecord]) -> None:
+        self._backend = backend
+        self._key = key
+        self._records = list(found.values())
+        self._puts: list[Put] = []
+        self._nbytes = 0
+        self._noted = len(self._records)
+
+    def add(self, puts: Sequence[Put], record: ChunkRecord) -> None:
+        """Queue a finished chunk."""
+        self._puts += puts
+        self._records.append(record)
+        self._nbytes += sum(len(put.data) for put in puts)
+        if self._nbytes > FLUSHED_NBYTES:
+            self.flush()
+
+    def put(self, put: Put) -> None:
+        """Queue a cell that belongs to the record that was last."""
+        self._puts.append(put)
+        self._nbytes += len(put.data)
+
+    def flush(self) -> None:
+        """Put what is queued: first all cells, then the records."""
+        fetch(self._backend, self._puts)
+        if len(self._records) > self._noted:
+            plain = [record.to_json() for record in self._records]
+            fetch(self._backend, [Put(self._key, json.dumps(plain, separators=(",", ":")).encode())])
+        self._puts, self._nbytes, self._noted = [], 0, len(self._records)
+
+
+def read_records(backend: Backend, key: str) -> dict[ChunkKey, ChunkRecord]:
+    """Records of the chunks that an earlier run of a task finished.
+
+    Raises
+    ------
+    FormatError
+        If they are not readable.
+    """
+    (raw,) = fetch(backend, [Get(key)])
+    if raw is None:
+        return {}
+    try:
+        found = [ChunkRecord.from_json(record) for record in json.loads(bytes(raw))]
+    except (ValueError, KeyError, TypeError) as error:
+        raise FormatError(f"the journal entry {key!r} is damaged: {error}", where=backend.url) from error
+    return {record.chunk: record for record in found}

@@ -1,0 +1,1 @@
+"""A selection becomes Dask arrays: metadata on demand, chunks chosen, cells fetched and decoded."""

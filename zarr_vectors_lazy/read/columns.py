@@ -1,0 +1,356 @@
+"""Vertices and attributes of a view as Dask arrays; the chunks that a selection may touch."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.delayed import Delayed
+from dask.highlevelgraph import HighLevelGraph
+
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
+from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.model.objects import Manifests, ranges
+from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
+from zarr_vectors_lazy.plan.selection import AnyOf, Area, Between, Condition, Picks, parse_test
+from zarr_vectors_lazy.read.batches import NAN, batched, empty_array, make_array
+from zarr_vectors_lazy.read.choose import attribute_member, choice_graph, column_of
+from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef, cell_name
+from zarr_vectors_lazy.read.level import Source
+from zarr_vectors_lazy.read.objects import read_owners, rows_of_ids
+from zarr_vectors_lazy.read.rows import Block, Column, value_block, vertex_block
+from zarr_vectors_lazy.read.view import HEADS, MANIFESTS, VERTICES, LevelView
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, Floats, IntArray, Vertices
+
+# Vertices and attributes of a view as Dask arrays, one block a chunk or several.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Blocks:
+    """Chunks of a view cut into blocks, and how their rows are chosen.
+
+    Parameters
+    ----------
+    reads
+        Name of the reads.
+    coords, counts
+        Coordinates and promised rows of the chunks.
+    bounds
+        (b + 1,) block k has chunks ``bounds[k]:bounds[k + 1]``.
+    choice
+        Name of the layer that chooses rows, or None.
+    filters
+        (n,) chunks of which rows are chosen.
+    """
+
+    reads: str
+    coords: ChunkCoords
+    counts: IntArray | None
+    bounds: IntArray
+    choice: str | None
+    filters: BoolArray
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def chunks(self, block: int) -> range:
+        """Chunks of a block."""
+        return range(int(self.bounds[block]), int(self.bounds[block + 1]))
+
+    def described(self, block: int) -> Block:
+        """What a task is told of a block."""
+        part = slice(int(self.bounds[block]), int(self.bounds[block + 1]))
+        counts = None if self.counts is None else tuple(self.counts[part].tolist())
+        return Block(coords=self.coords[part], counts=counts)
+
+    def kept(self, block: int) -> List | tuple[()]:
+        """References to the chosen rows of a block's chunks; none where all rows are selected."""
+        choice, filters = self.choice, self.filters
+        if choice is None:
+            return ()
+        return List(*(TaskRef((choice, c)) if filters[c] else None for c in self.chunks(block)))
+
+    def cells(self, member: str, block: int) -> TaskRef:
+        """Reference to the encoded cells of a block's chunks: one cell, or a list of them."""
+        chunks = self.chunks(block)
+        span = (chunks[0],) if len(chunks) == 1 else (chunks[0], chunks[-1] + 1)
+        return TaskRef((cell_name(self.reads, member), *span))
+
+    def needs(self, blocks: BoolArray) -> tuple[BoolArray, Needs]:
+        """(n,) chunks of some blocks, and what choosing their rows needs."""
+        chunks = np.repeat(blocks, np.diff(self.bounds))
+        return chunks, {} if self.choice is None else {self.choice: chunks & self.filters}
+
+    def rows(self, sizes: IntArray | None) -> list[float]:
+        """Rows of each block, NaN where unknown."""
+        return [NAN] * len(self) if sizes is None else np.add.reduceat(sizes, self.bounds[:-1]).tolist()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class VertexRecipe:
+    """Makes the tasks that decode positions, one a block."""
+
+    source: Source
+    spec: CellSpec
+    blocks: Blocks
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        blocks = self.blocks
+        cells = blocks.cells(VERTICES, block)
+        return Task(key, vertex_block, self.source, self.spec, blocks.described(block), cells, blocks.kept(block))
+
+    def needs(self, blocks: BoolArray) -> Needs:
+        """Every cell, and the choices of rows."""
+        chunks, chosen = self.blocks.needs(blocks)
+        return {cell_name(self.blocks.reads, VERTICES): chunks, **chosen}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ValueRecipe:
+    """Makes the tasks that decode an attribute, one a block."""
+
+    column: Column
+    member: str
+    present: BoolArray
+    blocks: Blocks
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        blocks, chunks = self.blocks, self.blocks.chunks(block)
+        present = tuple(self.present[chunks[0] : chunks[-1] + 1].tolist())
+        described, kept = blocks.described(block), blocks.kept(block)
+        if all(present) and not self.column.sized:
+            return Task(key, value_block, self.column, described, present, blocks.cells(self.member, block), (), kept)
+        cells, heads = cell_name(blocks.reads, self.member), cell_name(blocks.reads, HEADS)
+        raws = [TaskRef((cells, chunk)) if here else None for chunk, here in zip(chunks, present, strict=True)]
+        missing = [
+            None if (here and not self.column.sized) or blocks.counts is not None else TaskRef((heads, c))
+            for c, here in zip(chunks, present, strict=True)
+        ]
+        return Task(key, value_block, self.column, described, present, List(*raws), List(*missing), kept)
+
+    def needs(self, blocks: BoolArray) -> Needs:
+        """Every cell that there is, heads where nothing else tells the number of rows, and the choices of rows."""
+        chunks, chosen = self.blocks.needs(blocks)
+        counted = self.blocks.counts is not None
+        heads = chunks & ((~self.present | self.column.sized) & (not counted))
+        cells, heads_name = cell_name(self.blocks.reads, self.member), cell_name(self.blocks.reads, HEADS)
+        return {cells: chunks & self.present, heads_name: heads, **chosen}
+
+
+def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
+    """Blocks of a view, and the graphs that they need."""
+    choice = choice_graph(view)
+    view.vertex_member()
+    blocks = Blocks(
+        reads=view.reads.name,
+        coords=view.reads.coords,
+        counts=view.sizes if not view.filters.any() else view.stored_counts,
+        bounds=view.bounds,
+        choice=None if choice is None else choice.name,
+        filters=view.filters,
+    )
+    return blocks, [view.read_graph(), *([] if choice is None else [choice.graph])]
+
+
+def vertices_array(view: LevelView) -> da.Array:
+    """Positions of the selected rows; (N, D), stored dtype."""
+    spec = view.data.vertices.spec
+    assert spec.row_shape is not None
+    if not len(view):
+        return empty_array(spec.row_shape, spec.dtype)
+    blocks, graphs = cut(view)
+    name = f"zv-vertices-{tokenize(view.token, blocks.bounds)}"
+    recipe = VertexRecipe(source=view.source, spec=spec, blocks=blocks)
+    graph = view.graph(RecipeLayer(name, recipe, len(blocks), 1), *graphs)
+    return make_array(graph, name, blocks.rows(view.sizes), spec.row_shape, spec.dtype)
+
+
+def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Array:
+    """Values of a vertex attribute for the selected rows; (N,) or (N, C), aligned with `vertices_array`."""
+    column, array = column_of(view, name, decode=decode)
+    if not len(view):
+        return empty_array(column.row_shape, column.dtype)
+    member, present = attribute_member(view, array, name, sized=column.sized)
+    blocks, graphs = cut(view)
+    digest = None if array is None else array.digest
+    label = f"zv-attribute:{name}-{tokenize(view.token, blocks.bounds, name, decode, digest)}"
+    recipe = ValueRecipe(column=column, member=member, present=present, blocks=blocks)
+    graph = view.graph(RecipeLayer(label, recipe, len(blocks), len(column.row_shape)), *graphs)
+    return make_array(graph, label, blocks.rows(view.sizes), column.row_shape, column.dtype)
+
+
+# Selections of a view: the chunks that they may touch, worked out before any task is made.
+
+NOBODY, SEVERAL = -1, -2  # in place of the id of the object of a fragment (spec next, 20)
+
+
+def select_region(view: LevelView, region: Area) -> LevelView:
+    """Rows of a view that lie in boxes, or near points; only the chunks that they meet remain."""
+    selection = view.selection.with_region(region)
+    keep, inside = region.chunks(view.table.coords, view.data.placement)
+    return view.narrowed(keep, selection=selection, inside=view.inside & inside)
+
+
+def select_objects(view: LevelView, ids: IntArray) -> LevelView:
+    """Rows of a view that belong to some objects; only the chunks that they touch remain.
+
+    Raises
+    ------
+    NotFoundError
+        If the level has no such object.
+    """
+    require_objects(view)
+    rows = rows_of_ids(view.object_ids, ids)
+    if (rows < 0).any():
+        raise NotFoundError.among("object", int(ids[rows < 0][0]), present_ids(view).tolist(), where=view.data.url)
+    keep = _touched(view, view.manifests_of(rows))
+    return view.narrowed(keep, selection=view.selection.with_objects(ids))
+
+
+def select_touching(view: LevelView, region: Area) -> LevelView:
+    """All rows of the objects that have a vertex in some boxes.
+
+    The chunks that remain are those of every object with a fragment in a chunk that they meet; which of them have a
+    vertex in one is seen when the graph runs.
+    """
+    require_objects(view)
+    touched = select_region(view, region)
+    objects = candidate_objects(touched)
+    selection = view.selection
+    if len(objects) < len(view.object_ids):  # then tasks need not read the manifests of the others
+        selection = selection.with_objects(view.object_ids[objects])
+    keep = _touched(view, view.manifests_of(objects))
+    return view.narrowed(keep, selection=selection, touched=(*view.touched, touched))
+
+
+def select_where(view: LevelView, condition: Condition) -> LevelView:
+    """Rows of a view that meet a condition; no chunk can be left out beforehand."""
+    selection = replace(view.selection, conditions=(*view.selection.conditions, condition))
+    return view.narrowed(np.ones(len(view), np.bool_), selection=selection)
+
+
+def select_values(view: LevelView, name: str, wanted: Any) -> LevelView:
+    """Rows of a view by the values of an attribute, as `parse_test` takes them; codes are compared, not decoded.
+
+    Whole chunks are left out where the level is cut by the attribute.
+
+    Raises
+    ------
+    SelectionError
+        If the values cannot be compared with the attribute's.
+    """
+    by = view.data.chunk_attribute
+    if by is not None and by[0] == name:
+        test = parse_test(name, wanted, by[1].dtype)
+        passes = np.append(test.among(by[1]), test.missing)  # a bin -1 holds what has no value (spec 0.7, 3.2)
+        return view.narrowed(passes[view.table.coords[:, 0]])
+    spec = view.data.attribute(name).spec
+    if spec.dictionary is None or spec.dictionary.plain:
+        test = parse_test(name, wanted, spec.dtype, None if spec.dictionary is None else spec.dictionary.fill)
+        shape = () if isinstance(test, Between) else column_of(view, name)[0].row_shape
+        if shape:
+            raise SelectionError(f"{{{name!r}: ...}}: there are {shape[0]} values a vertex: they take a range (lo, hi)")
+        return select_where(view, Condition((name,), test))
+    categories = spec.dictionary.categories
+    test = parse_test(name, wanted, categories.dtype) if len(categories) else AnyOf(categories, wanted is None)
+    return select_where(view, Condition((name,), AnyOf(np.ones(1), test.missing), test.among(categories)))
+
+
+def require_objects(view: LevelView) -> None:
+    """Raise NotFoundError if the level has no object index."""
+    if view.data.object_index is None:
+        raise NotFoundError("the level has no objects", where=view.data.url)
+
+
+def present_ids(view: LevelView) -> IntArray:
+    """Ids of the objects that have a manifest on the whole level."""
+    return view.object_ids[np.diff(view.manifests.offsets) > 0]
+
+
+def candidate_objects(view: LevelView) -> IntArray:
+    """Manifest rows of the objects that may have selected rows."""
+    selection = view.selection
+    hit = np.zeros(len(view.object_ids), np.bool_)
+    hit[objects_of_chunks(view)] = True
+    if selection.objects is not None:
+        hit &= np.isin(view.object_ids, selection.objects)
+    return np.flatnonzero(hit)
+
+
+def objects_of_chunks(view: LevelView) -> IntArray:
+    """Manifest rows of the objects that have a fragment in the view's chunks, ascending, selected or not."""
+    owners = view.data.fragment_owners
+    index = view.data.object_index
+    assert index is not None
+    if owners is not None and index.has_manifests:
+        # A cell for each chunk instead of every manifest, where that is fewer requests.
+        stored = -(-index.count // index.stored_rows)
+        if MANIFESTS not in view.data.__dict__ and owners.spec.layout.requests(view.table.coords) < stored:
+            ids = read_owners(view.source, owners, view.table.coords)
+            rows = rows_of_ids(view.object_ids, ids)
+            missing = ids[(rows < 0) & (ids != NOBODY)].tolist()
+            if missing and missing[0] != SEVERAL:
+                raise FormatError(f"fragments belong to object {missing[0]}, which is not there", where=view.data.url)
+            if not missing:  # else only manifests tell which
+                return np.sort(rows[rows >= 0])
+    manifests = view.manifests
+    if view.rows is None:
+        return np.flatnonzero(np.diff(manifests.offsets))
+    at = view.table.find(manifests.chunks)
+    return np.flatnonzero(np.bincount(manifests.owners[at >= 0], minlength=len(manifests)))
+
+
+def _touched(view: LevelView, manifests: Manifests) -> BoolArray:
+    keep = np.zeros(len(view), np.bool_)
+    at = view.table.find(manifests.chunks)
+    keep[at[at >= 0]] = True
+    return keep
+
+
+def select_chunks(view: LevelView, coords: IntArray) -> LevelView:
+    """Rows of a view that lie in some chunks, (n, K) coordinates; those that the level does not list are empty."""
+    keep = np.zeros(len(view), np.bool_)
+    at = view.table.find(coords)
+    keep[at[at >= 0]] = True
+    return view.narrowed(keep)
+
+
+def pick_rows(view: LevelView, rows: IntArray) -> LevelView:
+    """Some rows of a view of known sizes, (n,) ascending; where rows were chosen before, it is read which."""
+    assert view.sizes is not None
+    starts = np.concatenate([[0], np.cumsum(view.sizes)])
+    of_rows = np.searchsorted(starts, rows, "right") - 1
+    chunks, first, counts = np.unique(of_rows, return_index=True, return_counts=True)
+    picked = rows - starts[of_rows]
+    part = view.take(chunks)
+    chosen = choice_graph(part) if part.filters.any() else None
+    if chosen is not None:
+        keys = [Delayed((chosen.name, chunk), chosen.graph, layer=chosen.name) for chunk in range(len(part))]
+        for kept, start, count in zip(dask.compute(*keys), first.tolist(), counts.tolist(), strict=True):
+            if kept.rows is not None:
+                picked[start : start + count] = kept.rows[picked[start : start + count]]
+    picks = Picks(part.table.coords.astype(np.int64), np.concatenate([[0], np.cumsum(counts)]), picked)
+    keep = np.zeros(len(view), np.bool_)
+    keep[chunks] = True
+    selection = replace(view.selection, conditions=(Condition((), picks),))
+    return view.narrowed(keep, selection=selection).with_sizes(counts)
+
+
+def nearest_of_view(view: LevelView, points: Floats, k: int) -> tuple[IntArray, Floats]:
+    """Rows of a view of known sizes nearest to (n, D) points, and their distances, both (n, k); see `nearest_rows`."""
+    sizes = view.sizes
+    assert sizes is not None
+    starts = np.cumsum(sizes) - sizes
+    placement = view.data.placement
+    boxes = Boxes.of_chunks(placement.bounds(view.table.coords), sizes, known=placement.known)
+
+    def read(chunks: IntArray) -> tuple[IntArray, Vertices, IntArray]:
+        counts = sizes[chunks]
+        found: Vertices = vertices_array(batched(view.take(chunks))).compute()
+        return ranges(starts[chunks], counts), found, counts
+
+    return nearest_rows(points, k, boxes, read)

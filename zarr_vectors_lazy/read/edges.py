@@ -1,0 +1,342 @@
+"""Edges and faces of a view."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.core import flatten
+from dask.highlevelgraph import HighLevelGraph
+
+from zarr_vectors_lazy.errors import FormatError, NotFoundError
+from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily, LinkValues
+from zarr_vectors_lazy.model.levels import ChunkTable
+from zarr_vectors_lazy.read.batches import NAN, Runs, cells_of, empty_array, make_array
+from zarr_vectors_lazy.read.cells import link_row_shape
+from zarr_vectors_lazy.read.choose import choice_graph, fragment_spec
+from zarr_vectors_lazy.read.layers import (
+    BlockTasks,
+    Each,
+    GraphNode,
+    Key,
+    List,
+    Member,
+    Per,
+    Reads,
+    RecipeLayer,
+    Task,
+    TaskRef,
+    read_graph,
+    shared_reads,
+    task_over,
+)
+from zarr_vectors_lazy.read.links import (
+    INTEGER,
+    TREE,
+    CellList,
+    RowNumbers,
+    check_sources,
+    kept_of,
+    link_attribute_array,
+    link_cells,
+    links_array,
+    list_cells,
+    number_view,
+    table_of,
+    value_cells,
+    value_dtype,
+    with_missing,
+)
+from zarr_vectors_lazy.read.objects import read_dense
+from zarr_vectors_lazy.read.paths import path_edges_array
+from zarr_vectors_lazy.read.records import (
+    TreeRun,
+    sort_records,
+    table_parents,
+    tree_edges,
+    tree_rows,
+    tree_values,
+    values_of_edges,
+)
+from zarr_vectors_lazy.read.view import FRAGMENTS, LevelView
+from zarr_vectors_lazy.types import BoolArray, IntArray
+
+PATHS = {"line", "polyline", "streamline"}
+
+
+def edges_array(view: LevelView) -> da.Array:
+    """Every edge of the view; (E, 2) int64 rows (spec 0.9, 10)."""
+    store = view.data.store
+    check_edges(view)
+    if store.links_convention == TREE:
+        return tree_edges_array(view, view.data.links(0))
+    if PATHS & set(store.geometry_types):
+        return path_edges_array(view)
+    family = view.data.links(0)
+    return links_array(view, family if family is not None and family.width == 2 else None)
+
+
+def faces_array(view: LevelView) -> da.Array:
+    """Every face of the view; (F, W) int64 rows, W >= 3."""
+    check_edges(view)
+    family = view.data.links(0)
+    if family is None or family.width < 3:
+        return empty_array((3,), INTEGER)
+    return links_array(view, family)
+
+
+def check_edges(view: LevelView) -> None:
+    """Raise FormatError where the level does not tell its edges and faces."""
+    data = view.data
+    if data.meta.edges_lost:
+        raise FormatError(data.meta.edges_lost, where=data.url)
+    if len(data.store.geometry_types) > 1:
+        _ = data.vertices  # refuses a level that keeps each geometry apart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TreeCells:
+    """The link cells of skeletons by the chunks of a view that may hold children of their records.
+
+    Parameters
+    ----------
+    view, family, cells
+        The records.
+    order, bounds
+        Cells by chunk: those of chunk i are ``order[bounds[i]:bounds[i + 1]]``.
+    halo, halo_rows
+        Name of the reads of the cells that lie in chunks outside the view, and each cell's chunk among theirs.
+    """
+
+    view: LevelView
+    family: LinkFamily
+    cells: CellList
+    order: IntArray
+    bounds: IntArray
+    halo: str
+    halo_rows: IntArray
+
+    def of(self, first: int, last: int) -> IntArray:
+        """Cells of some neighbouring chunks: in canonical order, but of each segment the view's own first."""
+        mine = np.unique(self.order[self.bounds[first] : self.bounds[last]])
+        outside = self.cells.sources[mine] < 0
+        return mine[np.lexsort((mine, outside, self.cells.segments[mine]))]
+
+    def raws(self, cells: IntArray, prefix: str, present: BoolArray | None = None) -> List:
+        """References to encoded cells in parts, of the records or of what belongs to them."""
+        cells = cells if present is None else cells[present[cells]]
+        sources, segments = self.cells.sources[cells], self.cells.segments[cells]
+        cuts = np.flatnonzero((np.diff(segments) != 0) | (np.diff(sources < 0) != 0)) + 1
+        parts = []
+        for part in np.split(cells, cuts) if len(cells) else ():
+            member = f"{prefix}:{self.family.segments[int(self.cells.segments[part[0]])].name}"
+            inside = bool(self.cells.sources[part[0]] >= 0)
+            rows = self.cells.sources[part] if inside else self.halo_rows[part]
+            parts.append(cells_of(self.view.reads.name if inside else self.halo, member, rows))
+        return List(*parts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TreeRecipe:
+    """Makes the tasks that give the edges of a skeleton, one a block of chunks."""
+
+    fragments: CellSpec
+    runs: Runs
+    trees: TreeCells
+    rows: RowNumbers
+    choice: str | None
+    parents: str | None
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        view, chunks = self.trees.view, self.runs.of(block)
+        first, last = int(chunks[0]), int(chunks[-1]) + 1
+        mine = self.trees.of(first, last)
+        cells = link_cells(self.trees.family, self.trees.cells, mine)
+        tree = TreeRun(
+            first=first,
+            coords=view.reads.coords[chunks].astype(np.int64),
+            fragments=self.fragments,
+            cells=cells,
+            whole=view.rows is None,
+            parted=self.trees.family.parted,
+        )
+        ends = np.unique(np.concatenate([chunks, cells.ends[cells.ends >= 0]]))
+        raws = self.trees.raws(mine, "links:0")
+        kept = kept_of(self.choice, view.filters, ends)
+        parents = None if self.parents is None else TaskRef((self.parents,))
+        spans = self.rows.of(chunks), self.rows.of(cells.ends)
+        fragments = cells_of(view.reads.name, FRAGMENTS, chunks)
+        return Task(key, tree_edges, view.source, tree, fragments, raws, *spans, kept, parents)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TreeValueRecipe:
+    """Makes the tasks that give the values of a skeleton's edges."""
+
+    recipe: TreeRecipe
+    trees: str
+    prefix: str
+    values: LinkValues
+    present: BoolArray
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        trees, chunks = self.recipe.trees, self.recipe.runs.of(block)
+        mine = trees.of(int(chunks[0]), int(chunks[-1]) + 1)
+        about = {"present": self.present, "row_shape": self.row_shape, "dtype": self.dtype}
+        cells = value_cells(trees.family, self.values.cells, trees.cells, mine, **about)
+        table = None
+        if self.values.table is not None:
+            table = Task(None, read_dense, trees.view.source, self.values.table)
+        raws = trees.raws(mine, self.prefix, self.present)
+        return Task(key, tree_values, trees.view.source, cells, raws, table, TaskRef((self.trees, block)))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trees:
+    """A layer of the edges of skeletons: keys ``(name, block)``, see `access.links.Tree`."""
+
+    name: str
+    recipe: TreeRecipe
+    graph: HighLevelGraph
+    halo: Reads
+
+    def __len__(self) -> int:
+        return len(self.recipe.runs)
+
+
+def _trees(view: LevelView, family: LinkFamily) -> Trees:
+    fragments = fragment_spec(view)
+    cells = list_cells(view, family, cut=True)
+    for segment in family.segments:
+        view.member(f"links:0:{segment.name}", segment.array)
+    halo, halo_rows = _halo(view, family, cells)
+    # A cell belongs to every chunk that one of its ends lies in: the child may be any of them.
+    chunk = cells.ends.reshape(-1)
+    cell = np.repeat(np.arange(len(cells)), family.width)
+    order = np.lexsort((cell, chunk))[int((chunk < 0).sum()) :]
+    rows, row_graph = number_view(view)
+    choice = choice_graph(view)
+    digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
+    graphs = [view.read_graph(), read_graph(halo), row_graph, *([] if choice is None else [choice.graph])]
+    table = table_of(view, family)
+    parents = None if table is None else f"zv-parents-{tokenize(view.token, digests)}"
+    if parents is not None:
+        kept = kept_of(None if choice is None else choice.name, view.filters)
+        graphs.append(task_over(parents, Task((parents,), table_parents, table, rows.all(), kept), *graphs))
+    trees = TreeCells(
+        view=view,
+        family=family,
+        cells=cells,
+        order=cell[order],
+        bounds=np.searchsorted(chunk[order], np.arange(len(view) + 1)),
+        halo=halo.name,
+        halo_rows=halo_rows,
+    )
+    recipe = TreeRecipe(
+        fragments=fragments,
+        runs=Runs(view, np.arange(len(view)), view.bounds),
+        trees=trees,
+        rows=rows,
+        choice=None if choice is None else choice.name,
+        parents=parents,
+    )
+    name = f"zv-trees-{tokenize(view.token, digests, view.bounds)}"
+    return Trees(name, recipe, view.graph(RecipeLayer(name, recipe, len(recipe.runs)), *graphs), halo)
+
+
+def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
+    """[child, parent] edges of skeletons, by child."""
+    family = family or LinkFamily(delta=0, width=2, directed=False, segments=())
+    check_sources(view, family, list_cells(view, family, cut=True))
+    if not len(view):
+        return empty_array((2,), INTEGER)
+    trees = _trees(view, family)
+    name = trees.name.replace("trees", "edges")
+    layer = RecipeLayer(name, BlockTasks(tree_rows, (Each(trees.name),)), len(trees), 1)
+    return make_array(view.graph(layer, trees.graph), name, [NAN] * len(trees), (2,), INTEGER)
+
+
+def _halo(view: LevelView, family: LinkFamily, cells: CellList) -> tuple[Reads, IntArray]:
+    """Reads of the cells that lie in chunks outside the view, and for each cell its chunk among theirs."""
+    table = ChunkTable(np.unique(cells.coords[cells.sources < 0], axis=0))
+    reads = shared_reads(f"zv-read-halo-{tokenize(view.reads.name, table.coords)}", view.source, table.coords)
+    for segment in family.segments:
+        present = segment.array.chunks.find(table.coords) >= 0
+        spec, name = segment.array.spec, f"links:0:{segment.name}"
+        reads.members.setdefault(name, Member(spec=spec, present=present, nbytes=4096.0))
+    return reads, table.find(cells.coords)
+
+
+def edge_attribute_array(view: LevelView, name: str) -> da.Array:
+    """Values of a link attribute, aligned with `edges_array`; NaN for edges that are implied and have none, or masked.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such attribute.
+    """
+    data, family = view.data, view.data.links(0)
+    if family is None or name not in data.link_attribute_names:
+        raise NotFoundError.among("link attribute", name, data.link_attribute_names, where=data.url)
+    values = data.link_attribute(family, name)
+    check_edges(view)
+    paths = bool(PATHS & set(data.store.geometry_types))
+    if data.store.links_convention != TREE and not paths:
+        return link_attribute_array(view, family, values, name)
+    row_shape, dtype = link_row_shape(data, family, values), with_missing(value_dtype(family, values))
+    if not len(view):
+        return empty_array(row_shape, dtype)
+    make = _tree_values if data.store.links_convention == TREE else _matched_values
+    return make(view, family, name, row_shape, dtype)
+
+
+def _tree_values(
+    view: LevelView, family: LinkFamily, name: str, row_shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> da.Array:
+    values = view.data.link_attribute(family, name)
+    trees = _trees(view, family)
+    cells, prefix = trees.recipe.trees.cells, f"link_attributes:{name}"
+    present = np.zeros(len(cells), np.bool_)
+    for number, segment in enumerate(family.segments):
+        array, mine = values.cells.get(segment.name), cells.segments == number
+        if array is None:
+            continue
+        member = f"{prefix}:{segment.name}"
+        view.member(member, array)
+        here = array.chunks.find(trees.halo.coords) >= 0
+        trees.halo.members.setdefault(member, Member(spec=array.spec, present=here, nbytes=4096.0))
+        present[mine] = array.chunks.find(cells.coords[mine]) >= 0
+    recipe = TreeValueRecipe(
+        recipe=trees.recipe,
+        trees=trees.name,
+        prefix=prefix,
+        values=values,
+        present=present,
+        row_shape=row_shape,
+        dtype=dtype,
+    )
+    label = f"zv-edge-{name}-{tokenize(trees.name, name, [array.digest for array in values.cells.values()])}"
+    graph = view.graph(RecipeLayer(label, recipe, len(trees), len(row_shape)), trees.graph)
+    return make_array(graph, label, [NAN] * len(trees), row_shape, dtype, masked=dtype.kind in "iu")
+
+
+def _matched_values(
+    view: LevelView, family: LinkFamily, name: str, row_shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> da.Array:
+    """Values of the stored records that say what is implied: one task looks up the edges of each block among them."""
+    values = view.data.link_attribute(family, name)
+    edges, links = path_edges_array(view), links_array(view, family)
+    stored = link_attribute_array(view, family, values, name)
+    label = f"zv-edge-{name}-{tokenize(edges.name, stored.name)}"
+    found, blocks = f"{label}-records", edges.numblocks[0]
+    below = HighLevelGraph.merge(*(array.__dask_graph__() for array in (edges, links, stored)))
+    parts = [List(*map(TaskRef, flatten(array.__dask_keys__()))) for array in (links, stored)]
+    graph = task_over(found, Task((found,), sort_records, *parts, dtype), below)
+    keys = Per([TaskRef(key) for key in flatten(edges.__dask_keys__())])
+    layer = RecipeLayer(label, BlockTasks(values_of_edges, (keys, TaskRef((found,)))), blocks, len(row_shape))
+    return make_array(view.graph(layer, graph), label, [NAN] * blocks, row_shape, dtype, masked=dtype.kind in "iu")

@@ -1,0 +1,650 @@
+"""Layers that make a task only when its key is wanted, and the one that reads."""
+
+import hashlib
+import sys
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Protocol, runtime_checkable
+from weakref import WeakValueDictionary
+
+import dask.config
+import dask.system
+import numpy as np
+from dask._task_spec import Dict, GraphNode, List, Task, TaskRef
+from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
+from dask.utils import parse_bytes
+
+from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.model.arrays import CellSpec, Places
+from zarr_vectors_lazy.plan.blocks import cut_batches
+from zarr_vectors_lazy.read.cells import Role, Wanted, read_batch
+from zarr_vectors_lazy.read.level import Source
+from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+
+# Layers that make a task only when its key is wanted.
+#
+# The one place that imports Dask's task classes, which have no public name.
+
+__all__ = [
+    "BlockTasks",
+    "CountedRecipe",
+    "Dict",
+    "Each",
+    "Every",
+    "GraphNode",
+    "Key",
+    "List",
+    "Needs",
+    "OfBlock",
+    "Per",
+    "Recipe",
+    "RecipeLayer",
+    "Task",
+    "TaskRef",
+    "UnfusedTask",
+    "WantedLayer",
+    "culled_before",
+    "layer_over",
+    "task_over",
+]
+
+Key = Any
+
+
+class Recipe(Protocol):
+    """Makes the tasks of one array, a small picklable description."""
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+
+
+Needs = Mapping[str, BoolArray]
+"""Keys that tasks need: by first part of the key a mask over the second, which numbers blocks or chunks."""
+
+
+@runtime_checkable
+class CountedRecipe(Recipe, Protocol):
+    """A recipe that tells what its tasks need without making them."""
+
+    def needs(self, blocks: BoolArray) -> Needs | None:
+        """What the tasks of some blocks, a mask, need; None where only the tasks themselves tell."""
+
+
+class OfBlock(Protocol):
+    """What the task of a block is given, that of another block something else."""
+
+    def of(self, block: int) -> Any:
+        """Argument of one block's task."""
+
+
+@dataclass(frozen=True, slots=True)
+class Each:
+    """The key of the same block of another layer."""
+
+    layer: str
+
+    def of(self, block: int) -> TaskRef:
+        """Reference to it."""
+        return TaskRef((self.layer, block))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Per:
+    """A value of its own for each block."""
+
+    values: Sequence[Any]
+
+    def of(self, block: int) -> Any:
+        """That value."""
+        return self.values[block]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Every:
+    """Several of them, as one list."""
+
+    parts: tuple[Any, ...]
+
+    def of(self, block: int) -> List:
+        """List of what each gives."""
+        return List(*(part.of(block) for part in self.parts))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BlockTasks:
+    """Recipe of tasks that run one function on the inputs of a block.
+
+    Parameters
+    ----------
+    function
+        A module's function.
+    inputs
+        Its arguments: what has ``of`` (see `OfBlock`) is asked for each block, anything else is given as it is.
+    """
+
+    function: Callable[..., Any]
+    inputs: tuple[Any, ...]
+
+    def task(self, key: Key, block: int) -> GraphNode:
+        """Task of one block."""
+        return Task(key, self.function, *(given.of(block) if hasattr(given, "of") else given for given in self.inputs))
+
+
+class WantedLayer(Layer):
+    """A layer that knows its keys without making tasks."""
+
+    name: str
+    _made: tuple[int, dict[Key, GraphNode]] | None = None
+
+    @property
+    def has_legacy_tasks(self) -> bool:
+        """False: all tasks are of Dask's task classes."""
+        return False
+
+    def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
+        """Tasks that give the keys of this layer among ``keys``."""
+        raise NotImplementedError
+
+    def is_materialized(self) -> bool:
+        """False."""
+        return False
+
+    def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
+        """Make the tasks of the keys that are wanted, and no others."""
+        layer = Culled(self.wanted(keys), annotations=self.annotations)
+        needed = {key: set(task.dependencies) for key, task in layer.tasks.items()}
+        if needed:
+            needed[next(iter(needed))].add(layer.ticket)
+        return layer, needed
+
+    @property
+    def _all(self) -> dict[Key, GraphNode]:
+        if self._made is None or self._made[0] != self._version():
+            self._made = self._version(), self.wanted(self.get_output_keys())
+        return self._made[1]
+
+    def _version(self) -> int:
+        """Changes when the set of keys does."""
+        return 0
+
+    def __getitem__(self, key: Key) -> GraphNode:
+        return self._all[key]
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+class Culled(MaterializedLayer):
+    """Tasks made a moment ago, in which a layer below may still replace references.
+
+    Dask culls a graph from its results to its sources. What fetches knows only at the end which cells share a task;
+    it then puts that task in the place of the cells that were asked for, which saves a task for each of them. The
+    ticket travels with the wanted keys and leads to the tasks.
+    """
+
+    def __init__(self, mapping: dict[Key, GraphNode], annotations: Any = None) -> None:
+        super().__init__(mapping, annotations=annotations)
+        self.tasks = mapping
+        self.ticket: Key = (TICKET, id(self))
+        _open[self.ticket] = self
+
+
+TICKET = "zv-ticket"
+_open: WeakValueDictionary[Key, Culled] = WeakValueDictionary()
+
+
+def culled_before(keys: Collection[Key]) -> list[Culled]:
+    """Layers whose tickets are among wanted keys."""
+    tickets = (key for key in keys if type(key) is tuple and key[0] == TICKET)
+    return [layer for ticket in tickets if (layer := _open.get(ticket)) is not None]
+
+
+class RecipeLayer(WantedLayer):
+    """One task a block, made by a recipe.
+
+    Parameters
+    ----------
+    name
+        First part of the keys.
+    recipe
+        Makes the tasks.
+    blocks
+        Number of blocks.
+    trailing
+        Further array axes, of one block each: keys are ``(name, block, 0, ...)``.
+    """
+
+    def __init__(self, name: str, recipe: Recipe, blocks: int, trailing: int = 0) -> None:
+        super().__init__()
+        self.name = name
+        self.recipe = recipe
+        self.blocks = blocks
+        self.trailing = trailing
+
+    def get_output_keys(self) -> set[Key]:
+        """All keys."""
+        zeros = (0,) * self.trailing
+        return {(self.name, block, *zeros) for block in range(self.blocks)}
+
+    def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
+        """Tasks of the wanted blocks."""
+        return {key: self.recipe.task(key, key[1]) for key in keys if type(key) is tuple and key[0] == self.name}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (RecipeLayer, self.name, self.recipe, self.blocks, self.trailing, self.annotations)
+
+
+def _rebuild(cls: type[RecipeLayer], *args: Any) -> RecipeLayer:
+    layer = cls(*args[:-1])
+    layer.annotations = args[-1]
+    return layer
+
+
+def layer_over(name: str, layer: Layer, dependencies: Iterable[HighLevelGraph]) -> HighLevelGraph:
+    """Graph of a layer over others."""
+    merged = HighLevelGraph.merge(*dependencies)
+    return HighLevelGraph({**merged.layers, name: layer}, {**merged.dependencies, name: set(merged.layers)})
+
+
+def task_over(name: str, task: GraphNode, *dependencies: HighLevelGraph) -> HighLevelGraph:
+    """Graph of one task over others; its key is ``(name,)``."""
+    return layer_over(name, MaterializedLayer({task.key: task}), dependencies)
+
+
+class UnfusedTask(Task):
+    """A task that Dask leaves alone.
+
+    On a cluster keys outlive a computation; a key that is fused in one and not in another contradicts itself there.
+    """
+
+    __slots__ = ()
+
+    @property
+    def block_fusion(self) -> bool:
+        """True."""
+        return True
+
+
+# How many tasks can run at once: what batches are spread over.
+
+
+def task_slots() -> int:
+    """Task slots of the scheduler that would run a graph now.
+
+    ``zarr_vectors_lazy.workers`` where it is set; else the threads of the cluster of an active ``distributed.Client``;
+    else Dask's ``num_workers`` or the number of cores.
+    """
+    fixed = int(setting("workers"))
+    if fixed > 0:
+        return fixed
+    client = _client()
+    if client is not None:
+        # What the client last heard. Asking the scheduler instead deadlocks while a graph is being pickled, and there
+        # is no public name for it.
+        threads = (getattr(client, "_scheduler_identity", None) or {}).get("total_threads", 0)
+        if threads:
+            return int(threads)
+    scheduler = dask.config.get("scheduler", None)
+    if scheduler in ("sync", "synchronous", "single-threaded"):
+        return 1
+    return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
+
+
+def on_cluster() -> bool:
+    """Whether a graph computed now runs on a cluster of ``distributed``."""
+    return _client() is not None and dask.config.get("scheduler", None) in (None, "dask.distributed", "distributed")
+
+
+def _client() -> Any:
+    distributed = sys.modules.get("distributed")
+    if distributed is None or not hasattr(
+        distributed, "default_client"
+    ):  # not imported, or another thread is just importing it
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:  # there is none
+        return None
+
+
+# The layer that reads: per-cell keys that share fetching tasks.
+#
+# A task that fetches one cell waits one round trip; as many are in flight as there are threads. So a task fetches
+# many cells concurrently, and which ones is decided when Dask culls the graph and the wanted keys are known.
+
+Batch = dict[str, IntArray]
+"""Chunks by member."""
+Fetched = dict[tuple[str, int], Raw]
+"""What a batch gave, by member and chunk."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Member:
+    """One array of a set of reads.
+
+    Parameters
+    ----------
+    spec
+        How its cells are read.
+    present
+        (n,) whether the chunk has a cell.
+    nbytes
+        Estimated stored bytes of a cell.
+    head
+        Whether the head of a cell is enough.
+    places
+        (n,) of the cells, where some share objects.
+    role
+        As in `access.read.Wanted`.
+    """
+
+    spec: CellSpec
+    present: BoolArray
+    nbytes: float
+    head: bool = False
+    places: Places | None = None
+    role: Role = ""
+
+
+class Reads:
+    """The cells of some chunks of one level, of any of its arrays; members join as they are asked for.
+
+    Vertices and attributes of the same chunks belong to the same reads, so that what is computed together is fetched
+    together, whichever collection came first.
+    """
+
+    def __init__(self, name: str, source: Source, coords: ChunkCoords) -> None:
+        self.name = name
+        self.source = source
+        self.coords = coords
+        self.members: dict[str, Member] = {}
+        self.groups: dict[str, tuple[str, ...]] = {}  # members of which each chunk has a cell of one
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _receive, (self.name, self.source, self.coords, dict(self.members), dict(self.groups))
+
+
+_lock = threading.Lock()
+_known: WeakValueDictionary[str, Reads] = WeakValueDictionary()
+
+
+def shared_reads(name: str, source: Source, coords: ChunkCoords) -> Reads:
+    """Return the one `Reads` of that name in this process; a name stands for one source and set of chunks."""
+    with _lock:
+        found = _known.get(name)
+        if found is None:
+            found = _known[name] = Reads(name, source, _compact(coords))
+        return found
+
+
+def _receive(
+    name: str, source: Source, coords: ChunkCoords, members: dict[str, Member], groups: dict[str, tuple[str, ...]]
+) -> Reads:
+    reads = shared_reads(name, source, coords)
+    reads.members.update(members)
+    reads.groups.update(groups)
+    return reads
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Cut:
+    """Cells to fetch, in the order of their chunks, then members, cut into batches.
+
+    Parameters
+    ----------
+    names
+        The members.
+    chunks, members
+        (m,) chunk of each cell, and its member among ``names``.
+    bounds
+        (batches + 1,) batch b has cells ``bounds[b]:bounds[b + 1]``.
+    """
+
+    names: tuple[str, ...]
+    chunks: IntArray
+    members: IntArray
+    bounds: IntArray
+
+    def __len__(self) -> int:
+        return len(self.bounds) - 1
+
+    def batches(self) -> Iterator[Batch]:
+        """Each batch as its chunks by member."""
+        for start, stop in pairwise(self.bounds.tolist()):
+            chunks, members = self.chunks[start:stop], self.members[start:stop]
+            yield {self.names[member]: chunks[members == member] for member in np.unique(members).tolist()}
+
+    def batch_of(self, member: str, n: int) -> IntArray:
+        """(n,) number of the batch that has a chunk's cell of a member; -1 where none has."""
+        found = np.full(n, -1)
+        if member in self.names:
+            mine = np.flatnonzero(self.members == self.names.index(member))
+            found[self.chunks[mine]] = np.searchsorted(self.bounds, mine, "right") - 1
+        return found
+
+
+class ReadLayer(WantedLayer):
+    """Keys ``(cell_name(name, member), chunk)``: a cell's encoded bytes, picked from the batch that fetched it.
+
+    Keys ``(cell_name(name, member), start, stop)`` give a list of them, for blocks of several chunks, and keys
+    ``(cell_name(name, member), packed_chunks(chunks))`` one for chunks in any order. In the place of a member may be a
+    group of them: cells of whichever has one.
+
+    Parameters
+    ----------
+    reads
+        What can be read.
+    slots
+        Task slots to spread batches over; asked for when the tasks are made, or when the graph leaves for a scheduler.
+    """
+
+    def __init__(self, reads: Reads, slots: int | None = None) -> None:
+        super().__init__()
+        self.reads = reads
+        self.name = reads.name
+        self.slots = slots
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild_reads, (self.reads, self.slots or task_slots(), self.annotations)
+
+    def get_output_keys(self) -> set[Key]:
+        """All keys of single cells."""
+        members = self.reads.members.items()
+        return {
+            (cell_name(self.name, name), i) for name, member in members for i in np.flatnonzero(member.present).tolist()
+        }
+
+    def _version(self) -> int:
+        return len(self.reads.members)
+
+    def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
+        """Batches that fetch the wanted keys, and a task that picks each."""
+        batches, picks = self._plan(keys)
+        return batches | picks
+
+    def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
+        """Batches that fetch the wanted keys; picking from them becomes part of the tasks that asked."""
+        batches, picks = self._plan(keys)
+        placed: set[Key] = set()
+        for layer in culled_before(keys):
+            for key, task in layer.tasks.items():
+                mine = task.dependencies & picks.keys()
+                if mine:
+                    layer.tasks[key] = task.substitute(picks)
+                    placed |= mine
+        tasks = batches | {key: task for key, task in picks.items() if key not in placed}
+        needed: dict[Key, set[Key]] = {key: set(task.dependencies) for key, task in tasks.items()}
+        return MaterializedLayer(tasks, annotations=self.annotations), needed | {key: set() for key in placed}
+
+    def cut(self, asked: Mapping[str, BoolArray]) -> "Cut":
+        """Batches of the cells that are asked for.
+
+        Parameters
+        ----------
+        asked
+            By member, (n,) chunks of which a cell is asked for.
+        """
+        members = self.reads.members
+        names = sorted(asked)
+        # A whole cell that is fetched anyway has its head in it.
+        spared = {name: asked[whole] for name in names if (whole := self._whole(name)) != name and whole in asked}
+        fetched = np.stack([asked[name] & ~spared[name] if name in spared else asked[name] for name in names], axis=1)
+        chunks, member = np.nonzero(fetched)
+        bounds = cut_batches(
+            np.array([members[name].nbytes for name in names])[member],
+            slots=self.slots or task_slots(),
+            cells=int(setting("batch-chunks")),
+            budget=float(parse_bytes(setting("batch-bytes"))),
+        )
+        return Cut(names=tuple(names), chunks=chunks, members=member, bounds=bounds)
+
+    def _plan(self, keys: Collection[Key]) -> tuple[dict[Key, GraphNode], dict[Key, Any]]:
+        names: dict[str, tuple[str, ...]] = {cell_name(self.name, name): (name,) for name in self.reads.members}
+        names |= {cell_name(self.name, group): members for group, members in self.reads.groups.items()}
+        mine = [(key, names[key[0]]) for key in keys if type(key) is tuple and key[0] in names]
+        if not mine:
+            return {}, {}
+        every = {member for _, members in mine for member in members}
+        asked = {member: np.zeros(len(self.reads.coords), np.bool_) for member in every}
+        for key, members in mine:
+            for member in members:
+                asked[member][_chunks(key)] = True
+        for member in every:
+            asked[member] &= self.reads.members[member].present
+        cut = self.cut(asked)
+        batches = [self._batch(batch) for batch in cut.batches()]
+        refs = [TaskRef(batch.key) for batch in batches]
+        numbers = {members: self._numbers(cut, members) for members in {members for _, members in mine}}
+        picks: dict[Key, Any] = {}
+        for key, wanted in mine:
+            members, of_chunk = numbers[wanted]
+            if len(key) == 2 and not isinstance(key[1], str):
+                picks[key] = Task(key, pick, refs[of_chunk[key[1]]], members, key[1])
+            else:
+                sources = [refs[number] for number in np.unique(of_chunk[_chunks(key)]).tolist()]
+                picks[key] = Task(key, pick_run, List(*sources), members, *key[1:])
+        return {batch.key: batch for batch in batches}, picks
+
+    def _batch(self, batch: Batch) -> GraphNode:
+        """Task that fetches a batch, named by what it fetches."""
+        digest = hashlib.blake2b(digest_size=12)
+        for member, chunks in batch.items():
+            digest.update(f"{member} {len(chunks)} ".encode() + chunks.astype("<i8").tobytes())
+        members, coords = self.reads.members, self.reads.coords
+        wants = tuple(wanted_cells(member, members[member], coords, chunks) for member, chunks in batch.items())
+        return UnfusedTask((f"{self.name}-batch", digest.hexdigest()), read_batch, self.reads.source, wants)
+
+    def _numbers(self, cut: Cut, members: tuple[str, ...]) -> tuple[tuple[str, ...], IntArray]:
+        """Members of which one has a chunk's cell, and (n,) the batch that has it."""
+        every = tuple(dict.fromkeys([*members, *map(self._whole, members)]))
+        found = np.full(len(self.reads.coords), -1)
+        for member in every:
+            found = np.where(found < 0, cut.batch_of(member, len(found)), found)
+        return every, found
+
+    def _whole(self, member: str) -> str:
+        head = self.reads.members[member]
+        if not head.head:
+            return member
+        whole = (
+            name for name, other in self.reads.members.items() if other.spec.path == head.spec.path and not other.head
+        )
+        return next(whole, member)
+
+
+def wanted_cells(name: str, member: Member, coords: ChunkCoords, chunks: IntArray) -> Wanted:
+    """Cells of some chunks, by their numbers among ``coords``, as `read_batch` fetches them."""
+    return Wanted(
+        member=name,
+        spec=member.spec,
+        rows=tuple(chunks.tolist()),
+        coords=coords[chunks],
+        head=member.head,
+        places=None if member.places is None else member.places.take(chunks),
+        role=member.role,
+    )
+
+
+def _rebuild_reads(reads: Reads, slots: int, annotations: Any) -> ReadLayer:
+    layer = ReadLayer(reads, slots)
+    layer.annotations = annotations
+    return layer
+
+
+def pick(batch: Fetched, members: Sequence[str], chunk: int) -> Raw:
+    """One cell's bytes out of a batch, of whichever of some members has it."""
+    return next(batch[member, chunk] for member in members if (member, chunk) in batch)
+
+
+def pick_run(batches: Sequence[Fetched], members: Sequence[str], *chunks: Any) -> list[Raw]:
+    """Bytes of the cells of several chunks, as a key names them, out of the batches that have them."""
+    found = batches[0] if len(batches) == 1 else {at: raw for batch in batches for at, raw in batch.items()}
+    wanted = range(*chunks) if len(chunks) == 2 else _unpacked(chunks[0]).tolist()
+    if len(members) == 1:
+        return [found[members[0], chunk] for chunk in wanted]
+    known = set(members)
+    cells = {chunk: raw for (member, chunk), raw in found.items() if member in known}
+    return [cells[chunk] for chunk in wanted]
+
+
+def packed_chunks(chunks: IntArray) -> str:
+    """Chunks as part of a key, which has text and numbers."""
+    return chunks.astype("<i4").tobytes().decode("latin-1")
+
+
+def _unpacked(chunks: str) -> IntArray:
+    return np.frombuffer(chunks.encode("latin-1"), "<i4").astype(np.int64)
+
+
+def cell_name(reads: str, member: str) -> str:
+    """First part of the keys of a member's cells; ``reads`` is the name of the reads."""
+    return f"zv-{member}-{reads.rpartition('-')[2]}"
+
+
+def _chunks(key: Key) -> Any:
+    """Index of the chunks that a key names."""
+    if len(key) == 3:
+        return slice(key[1], key[2])
+    return _unpacked(key[1]) if isinstance(key[1], str) else slice(key[1], key[1] + 1)
+
+
+def _compact(coords: ChunkCoords) -> IntArray:
+    """Return the same coordinates in the smallest signed integers that hold them."""
+    top = int(np.abs(coords).max(initial=0))
+    dtype = next(t for t in (np.int8, np.int16, np.int32, np.int64) if top <= np.iinfo(t).max)
+    return coords.astype(dtype)
+
+
+def read_graph(reads: Reads) -> HighLevelGraph:
+    """Graph of reads alone."""
+    return HighLevelGraph({reads.name: ReadLayer(reads)}, {reads.name: set()})
+
+
+# Whether a task runs where its graph was made for: one machine, or a cluster.
+
+
+def check_worker(*, wanted: bool) -> None:
+    """Raise StoreError if the task runs on a worker of ``distributed`` and is not to, or the other way round."""
+    if _on_worker() is not wanted:
+        made, needed = ("with", "Dask's shuffle") if wanted else ("without", "files of one machine")
+        raise StoreError(
+            f"this write was made {made} a distributed Client, through {needed}, and is computed elsewhere: "
+            "make it (compute=False) under the scheduler that shall compute it"
+        )
+
+
+def _on_worker() -> bool:
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except ValueError:  # there is none
+        return False
+    return True

@@ -1,0 +1,511 @@
+"""One level's arrays: what the store's metadata say, read on first use, and whether they still hold."""
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, cached_property
+from typing import Any, TypeVar
+
+import dask.config
+import numpy as np
+from dask.utils import parse_bytes
+
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError
+from zarr_vectors_lazy.format.base import LIMITS, Found, Generation
+from zarr_vectors_lazy.format.draco import LOST, draco_links, is_draco
+from zarr_vectors_lazy.format.metadata import check_rank, parse_dtype, parse_json
+from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, DenseArray, LinkFamily, LinkValues
+from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta, content_of
+from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
+from zarr_vectors_lazy.plan.boxes import Placement
+from zarr_vectors_lazy.read.metadata import DOC, MetaTree
+from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
+from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.fetch import connect, fetch, zarr_array
+from zarr_vectors_lazy.storage.spec import StoreSpec
+
+# The limits of this process, from its settings.
+
+
+def adopt_limits() -> None:
+    """Let what decodes know the settings as they are now."""
+    LIMITS.cell_nbytes = _nbytes(setting("max-cell-bytes"))
+    LIMITS.array_nbytes = _nbytes(setting("max-array-bytes"))
+
+
+def block_nbytes() -> int:
+    """Bytes of a block of a Dask array: its setting ``array.chunk-size``."""
+    return _nbytes(dask.config.get("array.chunk-size"))
+
+
+@cache
+def _nbytes(value: int | str) -> int:
+    return int(parse_bytes(value))
+
+
+# Joins code that knows a layout to a store that answers.
+
+T = TypeVar("T")
+
+
+def converse(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
+    """Run several conversations at once, each round of all of them in one concurrent fetch.
+
+    Returns
+    -------
+    The results, in the order of ``steps``.
+
+    Raises
+    ------
+    StoreError
+        If a request fails.
+    """
+    adopt_limits()
+    results: dict[int, T] = {}
+    asked = {i: request for i, step in enumerate(steps) if (request := _advance(i, step, None, results)) is not None}
+    while asked:
+        answers = iter(_answers(backend, [request for requests in asked.values() for request in requests]))
+        given = {i: [next(answers) for _ in requests] for i, requests in asked.items()}
+        asked = {i: request for i, got in given.items() if (request := _advance(i, steps[i], got, results)) is not None}
+    return [results[i] for i in range(len(steps))]
+
+
+def _answers(backend: Backend, requests: list[Request | Elements]) -> list[Any]:
+    plain = iter(fetch(backend, [request for request in requests if not isinstance(request, Elements)]))
+    return [_elements(backend, request) if isinstance(request, Elements) else next(plain) for request in requests]
+
+
+def _elements(backend: Backend, request: Elements) -> Any:
+    try:
+        return zarr_array(backend, request.path, 0, None)
+    except FormatError as error:
+        return error
+
+
+def _advance(
+    i: int, steps: Steps[T], answers: list[Any] | None, results: dict[int, T]
+) -> list[Request | Elements] | None:
+    try:
+        return steps.send(answers) if answers is not None else next(steps)
+    except StopIteration as stop:
+        results[i] = stop.value
+        return None
+
+
+# One level's arrays: what the store's metadata say, read on first use.
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a task needs to reach one level's bytes.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    level
+        The level.
+    content
+        What its node told of its data when it was opened (`access.fresh`); empty where it tells nothing.
+    """
+
+    spec: StoreSpec
+    level: int
+    content: str = ""
+
+
+class LevelData:
+    """Metadata of one level, each part read once.
+
+    Parameters
+    ----------
+    tree, generation, store, meta
+        The store's nodes, the generation that reads them, and what was read at opening.
+    digest
+        Changes when the metadata of store or level change.
+    content
+        What its node told of its data when it was opened, where that was elsewhere; else what it tells now.
+    """
+
+    def __init__(
+        self,
+        tree: MetaTree,
+        generation: Generation,
+        store: StoreMeta,
+        meta: LevelMeta,
+        digest: str,
+        content: str | None = None,
+    ) -> None:
+        self.tree = tree
+        self.generation = generation
+        self.store = store
+        self.meta = meta
+        self.digest = digest
+        self.content = meta.content if content is None else content
+        self._attributes: dict[str, CellArray] = {}
+        self._families: dict[int, LinkFamily | None] = {}
+        self._link_attributes: dict[str, LinkValues] = {}
+        self._lock = threading.RLock()
+        self.row_shapes: dict[str, tuple[int, ...]] = {}  # of attributes by path, where cells had to tell
+
+    def _once(self, cache: dict, key: object, make: Callable[[], T]) -> T:  # type: ignore[type-arg]
+        with self._lock:  # parsing an array's chunks takes long where there are many
+            if key not in cache:
+                cache[key] = make()
+        value: T = cache[key]
+        return value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return LevelData, (self.tree, self.generation, self.store, self.meta, self.digest, self.content)
+
+    @property
+    def source(self) -> Source:
+        """What tasks need."""
+        return Source(self.tree.spec, self.meta.index, self.content)
+
+    @property
+    def url(self) -> str:
+        """The store's URL and the level, for errors."""
+        return f"{self.tree.url}/{self.meta.index}"
+
+    @cached_property
+    def vertices(self) -> CellArray:
+        """The positions."""
+        array = self.tree.run(self.generation.vertices(self.meta, self.store))
+        stated = self.meta.vertex_count if self.meta.count_is_sure else None
+        if array.counts is not None and stated not in (None, 0, int(array.counts.sum())):
+            raise FormatError(
+                f"vertex_counts sum to {int(array.counts.sum())}, the level states {stated}; run zvl.index",
+                where=self.url,
+            )
+        return array
+
+    @cached_property
+    def fragments(self) -> CellArray:
+        """The fragment indexes."""
+        return self.tree.run(self.generation.fragments(self.meta, self.vertices))
+
+    @cached_property
+    def fragment_owners(self) -> CellArray | None:
+        """The object of each fragment, where the store tells."""
+        return self.tree.run(self.generation.fragment_owners(self.meta, self.vertices))
+
+    @cached_property
+    def attribute_names(self) -> tuple[str, ...]:
+        """Stored vertex attributes, and the one that chunks are cut by."""
+        names = set(self.tree.run(self.generation.attribute_names(self.meta)))
+        if self.chunk_attribute is not None:
+            names.add(self.chunk_attribute[0])
+        return tuple(sorted(names))
+
+    @cached_property
+    def chunk_attribute(self) -> tuple[str, np.ndarray[Any, Any]] | None:
+        """Name of the attribute that chunks are cut by, and its values by first component of a chunk.
+
+        Where chunks are cut by something that is no attribute: the number of the bin (spec next, 16).
+        """
+        meta, chunks = self.meta, self.vertices.chunks
+        if chunks.rank == self.store.ndim or not len(chunks):
+            return meta.chunk_attribute if not len(chunks) else None
+        bins = int(chunks.coords[:, 0].max()) + 1
+        if meta.chunk_attribute is not None:
+            return meta.chunk_attribute if bins <= len(meta.chunk_attribute[1]) else None
+        known = not meta.chunk_bins or meta.chunk_bins in self.tree.run(self.generation.attribute_names(meta))
+        if known or chunks.coords[:, 0].min() < 0:
+            return None
+        return meta.chunk_bins, np.arange(bins, dtype=np.int64)
+
+    @property
+    def known_attribute_names(self) -> tuple[str, ...] | None:
+        """The same where that asks nothing of the store, else None."""
+        return self.attribute_names if self.tree.complete or "attribute_names" in self.__dict__ else None
+
+    def has_attribute(self, name: str) -> bool:
+        """Whether ``name`` is one of `attribute_names`, without the documents of the others.
+
+        Raises
+        ------
+        FormatError
+            If chunks were binned by it and its values are lost.
+        """
+        meta = self.meta
+        by = self.chunk_attribute if meta.chunk_attribute is not None or meta.chunk_bins else None
+        lost = meta.chunk_lost or ("" if by or meta.chunk_attribute is None else meta.chunk_attribute[0])
+        if lost and name == lost:
+            text = f"chunks are binned by {name!r}; the bins' limits were not stored, and so no value of it"
+            raise FormatError(text, where=self.url)
+        if "attribute_names" in self.__dict__:
+            return name in self.attribute_names
+        return (by is not None and by[0] == name) or self.tree.run(self.generation.has_attribute(meta, name))
+
+    def attribute(self, name: str) -> CellArray:
+        """Return a stored vertex attribute."""
+        return self._once(self._attributes, name, lambda: self._read_attribute(name))
+
+    def _read_attribute(self, name: str) -> CellArray:
+        array = self.tree.run(self.generation.attribute(self.meta, self.vertices, name))
+        if is_draco(self.vertices):
+            raise FormatError(f"{LOST}values of {name!r} cannot be told which they belong to", where=array.spec.path)
+        given = self.store.told.get(name)
+        if array.spec.dtype == UNTOLD:
+            return self._told(name, array)
+        if given is not None and given[0] != array.spec.dtype:
+            text = f"attribute {name!r} states dtype {array.spec.dtype}, attribute_dtypes= says {given[0]}"
+            raise SelectionError(text, where=self.url)
+        return array
+
+    def _told(self, name: str, array: CellArray) -> CellArray:
+        """The array of an attribute that states no dtype, with what the root or the user says (spec next, 13).
+
+        Raises
+        ------
+        FormatError
+            If neither says what it is.
+        """
+        width = self._row_nbytes(array)
+        if width is not None and width != int(width):
+            reason = f"the first cell has {width:g} bytes for each vertex of its chunk"
+            raise CorruptChunkError(reason, level=self.meta.index, array=array.spec.path, url=self.tree.url)
+        dtype, values, specified = None, None, self.store.specified(name).get("dtype")
+        if specified is not None:
+            dtype = parse_dtype(specified, self.url)
+        if dtype is None or (width is not None and width % dtype.itemsize):
+            dtype, values = self.store.told.get(name, (None, None))
+        if dtype is None:
+            cells = "" if width is None else f"; its cells have {width:g} bytes a row"
+            raise FormatError(
+                f"attribute {name!r} states no dtype{cells}. Pass attribute_dtypes={{{name!r}: ...}} to open_zv: what "
+                "it is, such as 'int32', or ('float32', 3) for vectors",
+                where=array.spec.path,
+            )
+        if width is not None and (width % dtype.itemsize or values not in (None, width // dtype.itemsize)):
+            of = str(dtype) if values is None else f"{values} of {dtype}"
+            text = f"attribute {name!r} has {width:g} bytes a row, which are no {of}: change attribute_dtypes="
+            raise FormatError(text, where=array.spec.path)
+        if values is None and width is not None:
+            values = int(width // dtype.itemsize)
+        shape = None if values is None else () if values == 1 else (values,)
+        digest = f"{array.digest}:{dtype}:{values}"
+        return replace(array, spec=replace(array.spec, dtype=dtype, row_shape=shape), digest=digest, told=True)
+
+    def _row_nbytes(self, array: CellArray) -> float | None:
+        """Bytes a row of the first cell of an attribute, where the heads of cells tell."""
+        both = np.flatnonzero(self.vertices.chunks.find(array.chunks.coords) >= 0)[:1]
+        if not len(both) or not (array.spec.layout.direct and self.vertices.spec.layout.direct):
+            return None
+        coords, nbytes = array.chunks.coords[both], []
+        steps = []
+        for one in (array, self.vertices):
+            places = None if one.places is None else one.places.take(one.chunks.find(coords))
+            steps.append(one.spec.layout.fetch_heads(coords, places))
+        for one, (head,) in zip((array, self.vertices), converse(self.tree.backend, steps), strict=True):
+            if head is None or isinstance(head, Exception):
+                return None
+            nbytes.append(one.spec.layout.head_nbytes(head))
+        row = self.vertices.spec.dtype.itemsize * math.prod(self.vertices.spec.row_shape or ())
+        return None if not nbytes[0] or not nbytes[1] else nbytes[0] / (nbytes[1] / row)
+
+    def load_attributes(self) -> None:
+        """Read what the metadata say of all vertex attributes, concurrently."""
+        by = self.chunk_attribute
+        names = [name for name in self.attribute_names if name not in self._attributes and (not by or name != by[0])]
+        if len(names) > 1:
+            self.tree.anticipate([self.generation.attribute(self.meta, self.vertices, name) for name in names])
+
+    @cached_property
+    def deltas(self) -> tuple[int, ...]:
+        """Deltas of the link families."""
+        return self.tree.run(self.generation.deltas(self.meta))
+
+    def links(self, delta: int) -> LinkFamily | None:
+        """Return a link family; None where there is none."""
+        return self._once(self._families, delta, lambda: self._read_links(delta))
+
+    def _read_links(self, delta: int) -> LinkFamily | None:
+        family = self.tree.run(self.generation.links(self.meta, self.store, delta))
+        for segment in () if family is None else family.segments:
+            check_rank(segment.array, self.vertices.chunks.rank)
+        return draco_links(self.vertices, family) if is_draco(self.vertices) and not delta else family
+
+    @cached_property
+    def link_fragments(self) -> CellArray | None:
+        """The fragment indexes of the links inside chunks; None where there are none."""
+        return self.tree.run(self.generation.link_fragments(self.meta, self.vertices))
+
+    @cached_property
+    def link_attribute_names(self) -> tuple[str, ...]:
+        """Attributes of the links inside this level."""
+        return self.tree.run(self.generation.link_attribute_names(self.meta, 0))
+
+    def link_attribute(self, family: LinkFamily, name: str) -> LinkValues:
+        """Return an attribute of the links inside this level."""
+        return self._once(self._link_attributes, name, lambda: self._read_link_attribute(family, name))
+
+    def _read_link_attribute(self, family: LinkFamily, name: str) -> LinkValues:
+        values = self.tree.run(self.generation.link_attribute(self.meta, family, name))
+        for array in values.cells.values():
+            if array.spec.dtype == UNTOLD:
+                raise FormatError("it states no dtype: what its bytes are cannot be known", where=array.spec.path)
+        return values
+
+    @cached_property
+    def object_index(self) -> ObjectIndex | None:
+        """Where the manifests are."""
+        index = self.tree.run(self.generation.objects(self.meta, self.vertices))
+        return replace(index, exclusive=True) if index is not None and is_draco(self.vertices) else index
+
+    @cached_property
+    def object_arrays(self) -> dict[str, DenseArray]:
+        """Per-object arrays as they are stored, also those that repeat for others what manifests tell."""
+        return self.tree.run(self.generation.object_attributes(self.meta))
+
+    @cached_property
+    def object_attributes(self) -> dict[str, DenseArray]:
+        """Per-object arrays, a row for each object; without an object index as many as the longest has."""
+        arrays = {name: array for name, array in self.object_arrays.items() if not array.repeats}
+        index = self.object_index
+        rows = max((array.shape[0] for array in arrays.values()), default=0) if index is None else index.count
+        return {name: array.fit(rows) for name, array in arrays.items()}
+
+    @property
+    def object_rows(self) -> int:
+        """Rows of per-object arrays on a level without an object index (spec next, 17)."""
+        return next((array.shape[0] for array in self.object_attributes.values()), 0)
+
+    @cached_property
+    def group_index(self) -> GroupIndex | None:
+        """Where the groups are."""
+        return self.tree.run(self.generation.groups(self.meta))
+
+    @cached_property
+    def group_attributes(self) -> dict[str, DenseArray]:
+        """Per-group arrays."""
+        return self.tree.run(self.generation.group_attributes(self.meta))
+
+    @property
+    def state(self) -> str:
+        """What is to be added to an error about cells that are missing."""
+        return ": the level is still being written" if self.meta.deferred else ""
+
+    @cached_property
+    def placement(self) -> Placement:
+        """Where the vertices of a chunk lie.
+
+        Level 0 is cut by bins, and bins that do not tile chunks break the rule there. Pyramid builders place the
+        vertices of coarser levels by the chunk alone.
+        """
+        meta = self.meta
+        tiles = meta.index > 0 or meta.bins_tile or bool(np.all(meta.bin_shape >= meta.chunk_shape))
+        return Placement(
+            chunk_shape=meta.chunk_shape,
+            bin_shape=meta.bin_shape if meta.bins_tile else meta.chunk_shape,
+            strays=meta.strays or (),
+            # Draco rounds positions, also out of their chunk: by how much only its streams tell.
+            known=tiles and meta.strays is not None and not is_draco(self.vertices),
+        )
+
+
+# Whether a level still is what it was opened as: a store may be replaced while a level of it is held.
+#
+# The node of a level that is written here tells its content, a digest of all that was written of it. Whoever reads
+# the level asks for the node again with the first requests after a pause: once a computation, at the cost of no round
+# trip. What is in use without a pause is asked for each `LONGEST`, and a file as soon as it is another. Levels of
+# others tell nothing, and cost nothing.
+
+PAUSE = 2.0  # seconds without a read, after which another computation may have begun
+LONGEST = 60.0  # seconds
+KEPT = 4096  # levels
+
+_lock = threading.Lock()
+_seen: OrderedDict[Any, tuple[float, float, Hashable]] = OrderedDict()  # when each was looked at, and read; its stamp
+
+
+def opened(sources: Iterable[Source]) -> None:
+    """Note that the nodes of levels were read just now."""
+    now = time.monotonic()
+    stamped = [(source, _stamp(source)) for source in sources]
+    with _lock:
+        for source, stamp in stamped:
+            _note(source, now, now, stamp)
+
+
+def replaced() -> None:
+    """Look at every level again before more of it is read: this process has changed a store."""
+    with _lock:
+        _seen.clear()
+
+
+def read_level(source: Source, steps: Sequence[Steps[T]]) -> list[T]:
+    """Run conversations about what a level stores, see `converse`; where it is due, one about its node with them.
+
+    Raises
+    ------
+    FormatError
+        If the level is another than was opened.
+    StoreError
+        If a request fails.
+    """
+    backend = connect(source.spec)
+    if not source.content:
+        return converse(backend, steps)
+    look = [_look(source)] if _is_due(source) else []
+    try:
+        found: list[Any] = converse(backend, [*look, *steps])
+    except BaseException:
+        if look:
+            with _lock:
+                _seen.pop(_key(source), None)
+        raise
+    with _lock:
+        if (key := _key(source)) in _seen:
+            looked, _, stamp = _seen[key]
+            _note(source, looked, time.monotonic(), stamp)
+    return found[len(look) :]
+
+
+def _is_due(source: Source) -> bool:
+    """Whether the node is to be read; whoever is told so does it, and others need not."""
+    now, stamp = time.monotonic(), _stamp(source)
+    with _lock:
+        looked, read, before = _seen.get(_key(source), (-math.inf, -math.inf, None))
+        due = now - read > PAUSE or now - looked > LONGEST or stamp != before
+        _note(source, now if due else looked, now, stamp)
+    return due
+
+
+def _stamp(source: Source) -> Hashable:
+    return connect(source.spec).stamp(_node(source))
+
+
+def _node(source: Source) -> str:
+    return f"{source.level}/{DOC}"
+
+
+def _note(source: Source, looked: float, read: float, stamp: Hashable) -> None:
+    _seen[_key(source)] = looked, read, stamp
+    _seen.move_to_end(_key(source))
+    if len(_seen) > KEPT:
+        _seen.popitem(last=False)
+
+
+def _key(source: Source) -> Any:
+    carried = source.spec.carried  # an object of the user, which is not to be kept here
+    return source.spec if carried is None else carried.token, source.level, source.content
+
+
+def _look(source: Source) -> Steps[Any]:
+    (raw,) = yield [Get(_node(source))]
+    where = f"{source.spec.url}/{source.level}"
+    if raw is None:
+        text = "the level is gone since it was opened, or is being replaced: open the store again"
+        raise FormatError(text, where=where)
+    if content_of(Found("", parse_json(bytes(raw), where), "").attributes) != source.content:
+        raise FormatError(
+            "the level was replaced since it was opened, and has other data now: open the store again (if that does "
+            "not help, consolidated metadata are older than the level: zvl.consolidate)",
+            where=where,
+        )

@@ -1,0 +1,290 @@
+"""The nodes of a store's tree, read when they are asked for and once."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias, TypeVar
+
+from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError
+from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.keys import is_name
+from zarr_vectors_lazy.format.metadata import parse_json
+from zarr_vectors_lazy.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.fetch import connect, fetch
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import Json
+
+T = TypeVar("T")
+Wanted: TypeAlias = Node | Children | Get | ListSizes
+DOC = "zarr.json"
+SHIPPED_NBYTES = 64 * 1024  # larger documents are read again where a pickled tree arrives
+SHIPPED_NAMES = 4096  # longer listings too
+
+
+class MetaTree:
+    """The metadata of one store.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    """
+
+    def __init__(self, spec: StoreSpec) -> None:
+        self.spec = spec
+        self.complete = False
+        self._raw: dict[str, bytes | None] = {}
+        self._found: dict[str, Found | None] = {}
+        self._names: dict[str, tuple[str, ...]] = {}
+        self._lock = threading.RLock()
+
+    def __getstate__(self) -> Json:
+        small = {path: raw for path, raw in self._raw.items() if raw is None or len(raw) <= SHIPPED_NBYTES}
+        names = {path: below for path, below in self._names.items() if self.complete or len(below) <= SHIPPED_NAMES}
+        return {"spec": self.spec, "complete": self.complete, "_raw": small, "_names": names}
+
+    def __setstate__(self, state: Json) -> None:
+        self.__dict__.update(state, _found={}, _lock=threading.RLock())
+
+    @property
+    def backend(self) -> Backend:
+        """The open connection of this process."""
+        return connect(self.spec)
+
+    @property
+    def url(self) -> str:
+        """The store's URL, for errors."""
+        return self.spec.url
+
+    def read_root(self) -> Found:
+        """Read the root; raises FormatError if there is none."""
+        (raw,) = fetch(self.backend, [Get(DOC)])
+        if raw is None:
+            raise self._not_there()
+        if not len(raw):
+            raise FormatError("unfinished write: the root is empty", where=self.url)
+        self._raw[""] = bytes(raw)
+        root = self.node("")
+        assert root is not None
+        return root
+
+    def use_consolidated(self, root: Found, *, wanted: bool | None, trusted: Callable[[Json], bool]) -> None:
+        """Take the whole tree from the consolidated metadata of the root, where it carries them.
+
+        Parameters
+        ----------
+        wanted
+            None: use them where they are there and trusted; False: ignore them; True: demand them.
+        trusted
+            Whether they name every node of the store.
+
+        Raises
+        ------
+        FormatError
+            If they are demanded, and not there or not complete.
+        """
+        inline = root.doc.get("consolidated_metadata")
+        entries = inline.get("metadata") if isinstance(inline, dict) else None
+        if wanted is False or not isinstance(inline, dict) or not isinstance(entries, dict):
+            if wanted:
+                raise FormatError("the root carries no consolidated metadata", where=self.url)
+            return
+        if trusted(inline):
+            self._take_consolidated(entries, root.digest)
+        elif wanted:
+            raise FormatError(
+                "the root's consolidated metadata leave out nodes of this format; zvl.consolidate writes complete ones",
+                where=self.url,
+            )
+
+    def raw(self, path: str) -> bytes | None:
+        """Bytes of a node's document, as they were read."""
+        return self._raw.get(path)
+
+    def take(self, node: Found, raw: bytes | None = None) -> None:
+        """Let a node be what it is said to be, and have been read as these bytes, whatever the store has."""
+        self._found[node.path] = node
+        if raw is not None:
+            self._raw[node.path] = raw
+
+    @property
+    def known(self) -> set[str]:
+        """Paths of the nodes that consolidated metadata name."""
+        return set(self._names) if self.complete else set()
+
+    def check_consolidated(self, paths: Sequence[str]) -> None:
+        """Drop consolidated metadata that lack nodes which are there: they are older than the store."""
+        missing = [path for path in paths if path not in self._names]
+        if any(raw is not None for raw in self._fetch([Get(f"{path}/{DOC}") for path in missing])):
+            self.complete = False
+            self._found, self._names = {"": self._found[""]}, {}
+
+    def node(self, path: str) -> Found | None:
+        """Return one node; None where there is none."""
+        self.load([Node(path)])
+        return self._found[path]
+
+    def children(self, path: str, *, required: bool = True) -> tuple[str, ...] | None:
+        """Names of the nodes below a path; None where the store cannot list and that is not required."""
+        if path not in self._names and not required:
+            if not self.backend.listable:
+                return None
+            (names,) = fetch(self.backend, [ListDir(path, required=False)])
+            if names is None:
+                return None
+            self._names[path] = self._nodes(names)
+        self.load([Children(path)])
+        return self._names[path]
+
+    def run(self, steps: MetaSteps[T]) -> T:
+        """Hold a generation's conversation about metadata."""
+        with self._lock:
+            answers: list[Any] | None = None
+            while True:
+                try:
+                    wanted = next(steps) if answers is None else steps.send(answers)
+                except StopIteration as stop:
+                    result: T = stop.value
+                    return result
+                except FormatError as error:
+                    if self.url in str(error):
+                        raise
+                    raise type(error)(error.message, where=self._at(error.where)) from error
+                self.load(wanted)
+                answers = self._answers(wanted)
+
+    def anticipate(self, conversations: Sequence[MetaSteps[Any]]) -> None:
+        """Read what several conversations will ask for, each round of all of them in one concurrent fetch.
+
+        What is wrong with one of them is left to its `run`.
+        """
+        with self._lock:
+            live: list[tuple[MetaSteps[Any], list[Any] | None]] = [(steps, None) for steps in conversations]
+            while live:
+                asking = [(steps, wanted) for steps, got in live if (wanted := _advance(steps, got)) is not None]
+                try:
+                    self.load([want for _, wanted in asking for want in wanted])
+                except FormatError:
+                    return
+                live = [(steps, self._answers(wanted)) for steps, wanted in asking]
+
+    def _answers(self, wanted: Sequence[Wanted]) -> list[Any]:
+        asked: list[Request] = [w for w in wanted if isinstance(w, Get | ListSizes)]
+        if any(isinstance(w, ListSizes) for w in asked) and not self.backend.listable:
+            asked = [w for w in asked if not isinstance(w, ListSizes)]
+        given = dict(zip(asked, self._fetch(asked), strict=True)) if asked else {}
+        return [given.get(w) if isinstance(w, Get | ListSizes) else self._known(w) for w in wanted]
+
+    def _known(self, wanted: Node | Children) -> Any:
+        return self._found[wanted.path] if isinstance(wanted, Node) else self._names[wanted.path]
+
+    def load(self, wanted: Sequence[Wanted]) -> None:
+        """Read the nodes and names that are wanted and not yet known, in one concurrent fetch."""
+        with self._lock:
+            missing: dict[Node | Children, Request] = {}
+            for want in wanted:
+                if isinstance(want, Node) and want.path not in self._found and want.path not in self._raw:
+                    missing[want] = Get(f"{want.path}/{DOC}" if want.path else DOC)
+                elif isinstance(want, Children) and want.path not in self._names:
+                    missing[want] = ListDir(want.path)
+            if self.complete:  # what they do not name is not there
+                known = self._names
+                missing = {w: ask for w, ask in missing.items() if isinstance(w, Node) and w.path in known}
+            for want, answer in zip(missing, self._fetch(list(missing.values())), strict=True):
+                if isinstance(want, Node):
+                    self._raw[want.path] = None if answer is None else bytes(answer)
+                else:
+                    self._names[want.path] = self._nodes(answer)
+            for want in wanted:
+                if isinstance(want, Children):
+                    self._names.setdefault(want.path, ())
+                elif isinstance(want, Node) and want.path not in self._found:
+                    self._found[want.path] = self._parse(want.path, self._raw.get(want.path))
+
+    def listed(self, folder: str) -> tuple[str, ...] | None:
+        """Names in a folder as a listing shows them, whatever consolidated metadata say; None where there is none."""
+        if not self.complete and folder in self._names:
+            return self._names[folder]
+        (names,) = fetch(self.backend, [ListDir(folder, required=False)]) if self.backend.listable else (None,)
+        found = None if names is None else self._nodes(names)
+        if found is not None and not self.complete:
+            self._names[folder] = found
+        return found
+
+    def prefetch(self, paths: Sequence[str], *, folder: str | None = None) -> None:
+        """Fetch nodes, and the names in a folder if it can be listed; leave them unparsed until they are asked for."""
+        if self.complete:
+            return
+        wanted = [path for path in paths if path not in self._raw and path not in self._found]
+        requests: list[Request] = [Get(f"{path}/{DOC}") for path in wanted]
+        listing = folder is not None and folder not in self._names and self.backend.listable
+        if listing and folder is not None:
+            requests.append(ListDir(folder, required=False))
+        answers = self._fetch(requests)
+        for path, raw in zip(wanted, answers, strict=False):
+            self._raw[path] = None if raw is None else bytes(raw)
+        if listing and folder is not None and answers[-1] is not None:
+            self._names[folder] = self._nodes(answers[-1])
+
+    def _fetch(self, requests: list[Request]) -> list[Any]:
+        try:
+            return fetch(self.backend, requests)
+        except StoreError as error:
+            folders = [request.prefix for request in requests if isinstance(request, ListDir) and request.required]
+            if self.backend.listable and not (folders and self._refuses_to_list(folders[0])):
+                raise
+            hint = "the store cannot be listed: only consolidated metadata tells what is in it (zvl.consolidate)"
+            raise StoreError(f"{error.message}; {hint}", where=self.url) from error
+
+    def _refuses_to_list(self, folder: str) -> bool:
+        (names,) = fetch(self.backend, [ListDir(folder, required=False)])
+        return names is None
+
+    def _parse(self, path: str, raw: bytes | None) -> Found | None:
+        if raw is None:
+            return None
+        doc = parse_json(raw, self._at(path))
+        return Found(path, doc, hashlib.blake2b(raw, digest_size=16).hexdigest())
+
+    def _take_consolidated(self, entries: Json, digest: str) -> None:
+        names: dict[str, set[str]] = {"": set()}
+        for entry, doc in entries.items():
+            if not isinstance(doc, dict):
+                raise FormatError(f"consolidated metadata of {entry!r} must be an object", where=self.url)
+            path = entry.strip("/")
+            self._found[path] = Found(path, doc, f"{digest}:{path}")
+            names.setdefault(path, set())
+            parts = path.split("/")
+            if path and not all(map(is_name, parts)):
+                raise FormatError(
+                    f"consolidated metadata name a node {entry!r}: it would lie elsewhere", where=self.url
+                )
+            for depth, name in enumerate(parts):
+                names.setdefault("/".join(parts[:depth]), set()).add(name)
+        self._names = {path: tuple(sorted(below)) for path, below in names.items()}
+        self.complete = True
+
+    def _at(self, path: str) -> str:
+        return f"{self.url}/{path}" if path else self.url
+
+    def _not_there(self) -> FormatError:
+        (names,) = fetch(self.backend, [ListDir("", required=False)])
+        if not names:
+            return FormatError(f"{NOTHING}: a Zarr Vectors store has a zarr.json at its root", where=self.url)
+        return FormatError(f"no zarr.json at the root; found {', '.join(names[:20])}", where=self.url)
+
+    def _nodes(self, names: tuple[str, ...]) -> tuple[str, ...]:
+        found = tuple(name for name in names if name != DOC and not name.startswith("."))  # of file managers
+        if not all(map(is_name, found)):
+            name = next(name for name in found if not is_name(name))
+            raise FormatError(f"a listing names a node {name!r}: it would lie elsewhere", where=self.url)
+        return found
+
+
+def _advance(steps: MetaSteps[Any], answers: list[Any] | None) -> Sequence[Wanted] | None:
+    """What a conversation asks for next; None where it has ended or failed."""
+    try:
+        return next(steps) if answers is None else steps.send(answers)
+    except (StopIteration, FormatError):
+        return None

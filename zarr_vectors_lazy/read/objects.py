@@ -1,0 +1,261 @@
+"""Manifests and ids of objects, read by client and workers alike, each stored chunk of them once per process."""
+
+import math
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
+from zarr_vectors_lazy.format.base import check_array
+from zarr_vectors_lazy.format.codecs import Pipeline
+from zarr_vectors_lazy.format.manifests import decode_manifests
+from zarr_vectors_lazy.format.vectors import decode_rows
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
+from zarr_vectors_lazy.model.levels import dotted
+from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex, concatenate_manifests, ranges
+from zarr_vectors_lazy.read.cells import Wanted, placed, read_batch, read_payload
+from zarr_vectors_lazy.read.level import Source, adopt_limits, read_level
+from zarr_vectors_lazy.storage.fetch import connect
+from zarr_vectors_lazy.storage.zarr import zarr_array
+from zarr_vectors_lazy.types import ChunkCoords, IntArray
+
+KEPT_ENTRIES = 8_000_000  # manifest entries that a process keeps, about 40 bytes each
+
+_lock = threading.Lock()
+_kept: OrderedDict[tuple[Any, ...], Manifests] = OrderedDict()
+_kept_ids: OrderedDict[tuple[Any, ...], IntArray] = OrderedDict()
+
+
+def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | None = None) -> np.ndarray[Any, Any]:
+    """Rows [start, stop) of a dense array, absent ones at its fill value.
+
+    Raises
+    ------
+    FormatError
+        If zarr cannot decode them.
+    StoreError
+        If they cannot be reached.
+    """
+    stop = array.shape[0] if stop is None else stop
+    if stop <= start:
+        return np.empty((0, *array.shape[1:]), array.dtype)
+    if array.present is not None and stop > array.present:
+        stored = read_dense(source, array, start, min(max(start, array.present), stop))
+        lost = stop - start - len(stored)
+        check_array(lost * array.dtype.itemsize * math.prod(array.shape[1:]), f"{lost} absent rows", source.spec.url)
+        return np.concatenate([stored, np.full((lost, *array.shape[1:]), array.missing, array.dtype)])
+    adopt_limits()
+    nbytes = (stop - start) * array.dtype.itemsize * math.prod(array.shape[1:])
+    check_array(nbytes, f"{stop - start} rows of {array.path!r}", source.spec.url)
+    if array.stored is None:
+        check = Pipeline(array.codecs).check_expansion
+        read_level(source, [])
+        return np.asarray(zarr_array(connect(source.spec), array.path, start, stop, check, version=array.digest))
+    try:
+        (values,) = read_level(source, [array.stored.read()])
+    except FormatError as error:
+        raise FormatError(error.message, where=f"{source.spec.url}/{error.where}") from error
+    return values[start:stop]
+
+
+def read_ids(source: Source, index: ObjectIndex) -> IntArray:
+    """(O,) int64 object id of each manifest row (spec 0.9, 8); read once per process, and kept."""
+    if index.ids is None:
+        adopt_limits()
+        check_array(8 * index.count, f"ids of {index.count} objects", source.spec.url)
+        return np.arange(index.count, dtype=np.int64)
+    return _kept_rows((source, index.ids.path, index.digest), source, index.ids, 0, index.count)
+
+
+def forget(source: Source) -> None:
+    """Let ids and manifests that this process has read be read again."""
+    with _lock:
+        for kept in (_kept, _kept_ids):
+            for key in [key for key in kept if key[0] == source]:
+                del kept[key]
+
+
+def read_owners(source: Source, owners: CellArray, coords: ChunkCoords) -> IntArray:
+    """Ids of the objects that have a fragment in some chunks, ascending.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a cell is missing or undecodable.
+    """
+    wanted = Wanted("owners", owners.spec, tuple(range(len(coords))), coords)
+    raws = read_batch(source, [wanted])
+    parts = [np.empty(0, np.int64)]
+    for row, coord in enumerate(coords.tolist()):
+        payload = read_payload(source, owners.spec, coord, raws["owners", row])
+        with placed(source, owners.spec, coord):
+            parts.append(np.unique(decode_rows(payload, owners.spec.dtype, ())).astype(np.int64))
+    return np.unique(np.concatenate(parts))
+
+
+def read_manifests(source: Source, index: ObjectIndex, rows: IntArray | None = None) -> Manifests:
+    """Manifests of some object rows, in the order given, or of all.
+
+    Only the stored chunks of manifests that hold these rows are read, and kept.
+
+    Raises
+    ------
+    FormatError
+        If the level does not tell its objects, or two of them share a fragment where that loses what is whose.
+    """
+    if index.lost:
+        raise FormatError(index.lost, where=f"{source.spec.url}/{source.level}")
+    if index.exclusive and rows is not None:
+        return read_manifests(source, index).take(rows)  # who else names a fragment, only all manifests tell
+    if index.parts:
+        return _chained_manifests(source, index, rows)
+    found = _dense_manifests(source, index, rows) if index.spans is not None else _vlen_manifests(source, index, rows)
+    if index.exclusive:
+        _check_exclusive(source, index, found)
+    return found
+
+
+def _vlen_manifests(source: Source, index: ObjectIndex, rows: IntArray | None) -> Manifests:
+    if index.manifests is None:
+        return concatenate_manifests([], index.rank)
+    size = index.manifests.chunk_rows
+    wanted = range(-(-index.count // size)) if rows is None else np.unique(rows // size).tolist()
+    parts = [_manifest_chunk(source, index, chunk) for chunk in wanted]
+    joined = parts[0] if len(parts) == 1 else concatenate_manifests(parts, index.rank)
+    if rows is None:
+        return joined
+    first = np.full(-(-index.count // size) + 1, -1, np.int64)
+    first[list(wanted)] = np.cumsum([0, *map(len, parts)])[:-1]
+    return joined.take(first[rows // size] + rows % size)
+
+
+def _dense_manifests(source: Source, index: ObjectIndex, rows: IntArray | None) -> Manifests:
+    """Manifests as rows of two arrays (spec next, 5)."""
+    assert index.spans is not None
+    assert index.blocks is not None
+    spans = _rows_of(source, index.spans, index.digest, np.arange(index.count) if rows is None else rows)
+    starts, counts = spans[:, 0], spans[:, 1]
+    used, total = counts > 0, index.blocks.shape[0]
+    if (counts < 0).any() or (starts[used] < 0).any() or (starts[used] > total - counts[used]).any():
+        reason = f"a span names blocks that are not there: there are {total}"
+        raise CorruptChunkError(reason, level=source.level, array=index.spans.path, url=source.spec.url)
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    blocks = _rows_of(source, index.blocks, index.digest, ranges(starts, counts))
+    return Manifests(offsets, blocks[:, :-1], blocks[:, -1])
+
+
+def _rows_of(source: Source, array: DenseArray, digest: str, rows: IntArray) -> IntArray:
+    """Some rows of an array of whole numbers; its stored chunks that hold them are read, and kept."""
+    chunks, at = np.unique(rows // array.chunk_rows, return_inverse=True)
+    parts, firsts = [np.empty((0, *array.shape[1:]), np.int64)], [0]
+    for chunk in chunks.tolist():
+        first, last = chunk * array.chunk_rows, min((chunk + 1) * array.chunk_rows, array.shape[0])
+        parts.append(_kept_rows((source, array.path, digest, chunk), source, array, first, last))
+        firsts.append(firsts[-1] + last - first)
+    found: IntArray = np.concatenate(parts)[np.asarray(firsts, np.int64)[at] + rows % array.chunk_rows]
+    return found
+
+
+def _kept_rows(key: tuple[Any, ...], source: Source, array: DenseArray, start: int, stop: int) -> IntArray:
+    with _lock:
+        found = _kept_ids.get(key)
+        if found is not None:
+            _kept_ids.move_to_end(key)
+            return found
+    made = read_dense(source, array, start, stop).astype(np.int64)
+    made.flags.writeable = False
+    with _lock:
+        _kept_ids[key] = made
+        while len(_kept_ids) > 1 and sum(part.size for part in _kept_ids.values()) > KEPT_ENTRIES:
+            _kept_ids.popitem(last=False)
+    return made
+
+
+def _check_exclusive(source: Source, index: ObjectIndex, found: Manifests) -> None:
+    """Raise FormatError if two objects name one fragment (spec next, 16): what is whose of it is not stored."""
+    order = np.lexsort((found.fragments, *found.chunks.T[::-1]))
+    chunks, fragments, owners = found.chunks[order], found.fragments[order], found.owners[order]
+    alike = (chunks[1:] == chunks[:-1]).all(axis=1) & (fragments[1:] == fragments[:-1]) & (owners[1:] != owners[:-1])
+    if alike.any():
+        at = int(np.argmax(alike))
+        ids = read_ids(source, index)[owners[at : at + 2]].tolist()
+        raise FormatError(
+            f"objects {ids[0]} and {ids[1]} share fragment {fragments[at]} of chunk {dotted(chunks[at])} and the level "
+            "does not declare shared fragments; what is whose was lost when it was rechunked, or encoded with Draco",
+            where=f"{source.spec.url}/{source.level}",
+        )
+
+
+def _chained_manifests(source: Source, index: ObjectIndex, rows: IntArray | None) -> Manifests:
+    """Manifests of objects, each from the first of several levels that has it (spec next, 4.3)."""
+    ids = read_ids(source, index)
+    wanted = ids if rows is None else ids[rows]
+    missing = np.ones(len(wanted), np.bool_)
+    owners, chunks, fragments = [np.empty(0, np.int64)], [np.empty((0, index.rank), np.int64)], [np.empty(0, np.int64)]
+    for first, part in index.parts:
+        at = rows_of_ids(read_ids(source, part), wanted)
+        asked = np.flatnonzero((at >= 0) & missing)
+        found = read_manifests(source, part, at[asked])
+        missing[asked[np.diff(found.offsets) > 0]] = False
+        owners.append(asked[found.owners])
+        chunks.append(np.insert(found.chunks, 0, first, axis=1))
+        fragments.append(found.fragments)
+    order = np.argsort(np.concatenate(owners), kind="stable")
+    counts = np.bincount(np.concatenate(owners), minlength=len(wanted))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return Manifests(offsets, np.concatenate(chunks)[order], np.concatenate(fragments)[order])
+
+
+def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
+    """Object rows of ids; -1 where there is none."""
+    if not len(known):
+        return np.full(len(ids), -1, np.int64)
+    order = np.argsort(known, kind="stable")
+    at = np.minimum(np.searchsorted(known[order], ids), len(known) - 1)
+    return np.where(known[order][at] == ids, order[at], -1)
+
+
+def _manifest_chunk(source: Source, index: ObjectIndex, chunk: int) -> Manifests:
+    assert index.manifests is not None
+    key = (source, index.manifests.path, index.digest, chunk)
+    with _lock:
+        found = _kept.get(key)
+        if found is not None:
+            _kept.move_to_end(key)
+            return found
+    size = index.manifests.chunk_rows
+    blobs = read_dense(source, index.manifests, chunk * size, min((chunk + 1) * size, index.count))
+    try:
+        made = _decoded(index, [bytes(blob) for blob in blobs.tolist()])
+    except FormatError as error:
+        raise FormatError(f"{index.manifests.path}: {error.message}", where=source.spec.url) from error
+    with _lock:
+        _kept[key] = made
+        while len(_kept) > 1 and sum(len(part.fragments) for part in _kept.values()) > KEPT_ENTRIES:
+            _kept.popitem(last=False)
+    return made
+
+
+def _decoded(index: ObjectIndex, blobs: list[bytes]) -> Manifests:
+    if index.blank_is_lost and b"" in blobs:
+        raise FormatError("a manifest has no bytes: the object that held it is not there")
+    return decode_manifests(blobs, index.rank)
+
+
+def read_groups(source: Source, groups: GroupIndex) -> dict[int, IntArray]:
+    """Object ids of every group, as stored (spec 0.9, 8)."""
+    blobs = read_dense(source, groups.members).tolist() if groups.members is not None else []
+    members: dict[int, IntArray] = {}
+    for group in range(groups.count):
+        if group in groups.ranges:
+            start, stop = groups.ranges[group]
+            check_array(8 * (stop - start), f"group {group} of {stop - start} objects", source.spec.url)
+            members[group] = np.arange(*groups.ranges[group], dtype=np.int64)
+            continue
+        blob = bytes(blobs[group])
+        if len(blob) % 8:
+            raise FormatError(f"group {group} has {len(blob)} bytes, no whole number of ids", where=source.spec.url)
+        members[group] = np.frombuffer(blob, "<i8").astype(np.int64)
+    return members

@@ -1,0 +1,774 @@
+"""Objects as paths through chunks, each read once, as Dask arrays."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import dask.array as da
+import numpy as np
+from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.kernels.rows import Kept, fragment_edges, fragment_ends, row_table
+from zarr_vectors_lazy.model.arrays import CellSpec
+from zarr_vectors_lazy.model.levels import ChunkTable
+from zarr_vectors_lazy.model.objects import MAX_ROWS, FragmentRun, Manifests, ObjectIndex, ranges
+from zarr_vectors_lazy.plan.selection import Selection
+from zarr_vectors_lazy.read.batches import NAN, Runs, cells_of, cut_evenly, cut_runs, empty_array, make_array
+from zarr_vectors_lazy.read.cells import read_fragment_run, read_row_run
+from zarr_vectors_lazy.read.choose import attribute_member, choice_graph, column_of, fragment_spec
+from zarr_vectors_lazy.read.columns import objects_of_chunks
+from zarr_vectors_lazy.read.layers import (
+    BlockTasks,
+    Each,
+    Every,
+    Key,
+    List,
+    Per,
+    RecipeLayer,
+    Task,
+    TaskRef,
+    layer_over,
+    task_over,
+)
+from zarr_vectors_lazy.read.level import Source, block_nbytes
+from zarr_vectors_lazy.read.links import INTEGER, number_view
+from zarr_vectors_lazy.read.objects import read_manifests
+from zarr_vectors_lazy.read.rows import Column, column_run
+from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView, Named
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+
+# What tasks run to follow objects through chunks: each run of chunks is read once, for all objects that go through
+# it.
+#
+# A manifest lists, in the order of an object's path, the fragments that it goes through: its entries. One task sorts
+# the entries of all objects by run of chunks, one a run reads the rows that they name, one a block of objects puts
+# them back into path order.
+
+Values = list[np.ndarray[Any, Any]]
+SLAB = 2**17  # rows that are put in order at a time
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Router:
+    """Objects and the chunks that they go through.
+
+    Parameters
+    ----------
+    source, index
+        The level and where its manifests are.
+    objects
+        (o,) manifest rows, or a range of them.
+    cuts
+        (b + 1,) block k has the objects ``cuts[k]:cuts[k + 1]``.
+    coords
+        (c, K) the chunks, ascending.
+    bounds
+        (r + 1,) run k has the chunks ``bounds[k]:bounds[k + 1]``.
+    whole
+        Whether all chunks of the level are in the view.
+    """
+
+    source: Source
+    index: ObjectIndex
+    objects: IntArray | range
+    cuts: IntArray
+    coords: ChunkCoords
+    bounds: IntArray
+    whole: bool
+
+    def read(self) -> tuple[Manifests, IntArray]:
+        """Manifests of the objects, and (E,) the chunk of each entry, -1 where that is none of them."""
+        manifests = read_manifests(self.source, self.index, np.asarray(self.objects, np.int64))
+        at = ChunkTable(self.coords).find(manifests.chunks)
+        if self.whole:
+            refuse_unlisted(self.source, manifests, at)
+        return manifests, at
+
+    def failure(self, error: FormatError) -> FormatError:
+        """Say of an error of what manifests name where they are."""
+        return FormatError(f"manifests of level {self.source.level}: {error.message}", where=self.source.spec.url)
+
+
+def refuse_unlisted(source: Source, manifests: Manifests, at: IntArray) -> None:
+    """Raise FormatError if an entry lies in no chunk of the level, -1 in ``at`` (E,)."""
+    if (at < 0).any():
+        coord = manifests.chunks[at < 0][0].tolist()
+        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=source.spec.url)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Visits:
+    """Entries that lie in one run of chunks, in path order.
+
+    Parameters
+    ----------
+    chunks, fragments
+        (E,) chunk, numbered within the run, and fragment of each.
+    entries
+        (E,) its number among those of all objects.
+    owners
+        (E,) its object, numbered within its block.
+    cuts
+        (b + 1,) those of the objects of block k are ``cuts[k]:cuts[k + 1]``.
+    """
+
+    chunks: IntArray
+    fragments: IntArray
+    entries: IntArray
+    owners: IntArray
+    cuts: IntArray
+
+
+def route_paths(router: Router) -> list[Visits]:
+    """Entries by run of chunks."""
+    manifests, at = router.read()
+    owners = manifests.owners
+    cuts = manifests.offsets[router.cuts]  # in entries
+    if len(router.cuts) > 2:
+        owners = owners - np.repeat(router.cuts[:-1], np.diff(cuts))
+    entries = np.arange(len(at))
+    if len(router.bounds) > 2 or (at < 0).any():
+        run = np.searchsorted(router.bounds, at, "right") - 1
+        entries = np.argsort(run, kind="stable")[int((at < 0).sum()) :]
+        ends = np.searchsorted(run[entries], np.arange(len(router.bounds)))
+    else:
+        ends = np.asarray([0, len(at)], np.int64)
+    found = []
+    for first, (start, stop) in zip(router.bounds.tolist(), pairwise(ends.tolist()), strict=False):
+        mine = entries[start:stop]
+        of_blocks = np.searchsorted(mine, cuts)
+        found.append(Visits(at[mine] - first, manifests.fragments[mine], mine, owners[mine], of_blocks))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PathReader:
+    """What is read of the vertices that objects go through; shared by tasks.
+
+    Parameters
+    ----------
+    source
+        The level.
+    fragments, vertices
+        How cells are read.
+    positions
+        Whether positions are wanted.
+    columns
+        Attributes that are wanted.
+    """
+
+    source: Source
+    fragments: CellSpec
+    vertices: CellSpec
+    positions: bool = False
+    columns: tuple[Column, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """What some entries name.
+
+    Parameters
+    ----------
+    entries, owners
+        (E,) as of `Visits`.
+    first, counts
+        (E,) entry k names the values ``first[k]:first[k] + counts[k]``.
+    values
+        Positions, rows of the view, attributes, as far as wanted.
+    """
+
+    entries: IntArray
+    owners: IntArray
+    first: IntArray
+    counts: IntArray
+    values: Values
+
+
+def read_paths(
+    reader: PathReader,
+    coords: ChunkCoords,
+    counts: IntArray | None,
+    visits: Visits,
+    fragments: Sequence[Raw],
+    vertices: Sequence[Raw],
+    attributes: Sequence[tuple[Sequence[bool], Sequence[Raw]]],
+    numbers: IntArray | None,
+    kept: Sequence[Kept | None],
+) -> list[Piece]:
+    """What the objects of each block name in one run of chunks.
+
+    Parameters
+    ----------
+    coords, counts
+        (c, K) the chunks, and (c,) rows that the metadata promise for each, or None.
+    fragments, vertices
+        Encoded cells; of vertices none where neither positions are wanted nor the number of rows.
+    attributes
+        For each column: which chunks have a cell, and these cells, encoded.
+    numbers
+        (c, 2) first row in the view, and rows, of each chunk, where rows of the view are wanted; or None.
+    kept
+        Chosen rows of each chunk, where not all are; empty where all are of all.
+
+    Raises
+    ------
+    FormatError
+        If an entry names a fragment that its chunk does not have, or that a row.
+    """
+    values: Values = []
+    if len(vertices):
+        shape = reader.vertices.row_shape or ()
+        positions, starts = read_row_run(reader.source, reader.vertices, coords, vertices, shape, counts)
+        values += [positions] if reader.positions else []
+    elif counts is not None:
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    else:
+        assert numbers is not None
+        starts = _starts(numbers, kept)
+    index = read_fragment_run(reader.source, reader.fragments, coords, fragments, starts)
+    table = row_table(starts, None if numbers is None else numbers[:, 0], kept)
+    values += [] if numbers is None or table is None else [table]
+    for column, (present, raws) in zip(reader.columns, attributes, strict=True):
+        values.append(column_run(column, coords, starts, present, raws))
+    try:
+        named = index.at(visits.chunks, visits.fragments)
+    except FormatError as error:
+        raise FormatError(
+            f"manifests of level {reader.source.level}: {error.message}", where=reader.source.spec.url
+        ) from error
+    lengths = index.fragments.counts[named]
+    if (total := float(lengths.sum(dtype=np.float64))) > MAX_ROWS:
+        text = f"{len(named)} entries of manifests name {total:.0f} rows of {len(coords)} chunks: they have not so many"
+        raise FormatError(text, where=reader.source.spec.url)
+    if len(visits.cuts) == 2 and not kept and not len(index.fragments.listed):
+        # One block has all of it: values are put in order once, there.
+        return [Piece(visits.entries, visits.owners, index.fragments.first[named], lengths, values)]
+    rows = index.fragments.rows(named)
+    if table is not None and kept:
+        selected = table[rows] >= 0
+        lengths = _sums(selected, lengths)
+        rows = rows[selected]
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    return [
+        Piece(
+            visits.entries[start:stop],
+            visits.owners[start:stop],
+            ends[start:stop] - ends[start],
+            lengths[start:stop],
+            [np.take(of_all, rows[ends[start] : ends[stop]], axis=0) for of_all in values],
+        )
+        for start, stop in pairwise(visits.cuts.tolist())
+    ]
+
+
+def _starts(numbers: IntArray, kept: Sequence[Kept | None]) -> IntArray:
+    """Where each chunk's rows begin among those of a run, all of them counted."""
+    totals = numbers[:, 1].copy()
+    for chunk, choice in enumerate(kept):
+        if choice is not None:
+            totals[chunk] = choice.total
+    return np.concatenate([[0], np.cumsum(totals)]).astype(np.int64)
+
+
+def _sums(values: np.ndarray[Any, Any], lengths: IntArray) -> IntArray:
+    """Sums of neighbouring values, so many of each."""
+    before = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
+    ends = np.cumsum(lengths)
+    sums: IntArray = before[ends] - before[ends - lengths]
+    return sums
+
+
+def piece_of(pieces: Sequence[Piece], block: int) -> Piece:
+    """Task: one block's piece."""
+    return pieces[block]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Joined:
+    """Objects of a block, one after another, each in path order.
+
+    Parameters
+    ----------
+    values
+        Of all rows.
+    lengths
+        (E,) how many rows each entry of the objects names.
+    counts
+        (o,) rows of each object.
+    """
+
+    values: Values
+    lengths: IntArray
+    counts: IntArray
+
+
+def join_paths(pieces: Sequence[Piece], objects: int) -> Joined:
+    """Put what runs of chunks gave, for so many objects, back into the order of their paths."""
+    entries, owners, lengths = (
+        np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("entries", "owners", "counts")
+    )
+    sizes = [len(piece.values[0]) if piece.values else 0 for piece in pieces]
+    before = np.cumsum([0, *sizes[:-1]])
+    first = np.concatenate([piece.first + start for piece, start in zip(pieces, before.tolist(), strict=True)])
+    values = [
+        of_pieces[0] if len(pieces) == 1 else np.concatenate(of_pieces)
+        for of_pieces in zip(*(piece.values for piece in pieces), strict=True)
+    ]
+    if len(pieces) > 1:
+        order = np.argsort(entries, kind="stable")
+        owners, lengths, first = owners[order], lengths[order], first[order]
+    ends = np.cumsum(lengths)
+    if not np.array_equal(first, ends - lengths) or sum(sizes) != (ends[-1] if len(ends) else 0):
+        values = _gathered(values, first, ends, lengths)
+    counts = np.bincount(owners, weights=lengths, minlength=objects).astype(np.int64)
+    return Joined(values, lengths, counts)
+
+
+def begins_of(joined: Joined, _: int) -> BoolArray:
+    """Task: (M,) whether what an entry names begins at a row."""
+    ends = np.cumsum(joined.lengths)
+    begins = np.zeros(int(ends[-1]) if len(ends) else 0, np.bool_)
+    begins[(ends - joined.lengths)[joined.lengths > 0]] = True
+    return begins
+
+
+def _gathered(values: Values, first: IntArray, ends: IntArray, lengths: IntArray) -> Values:
+    """Rows that entries name, one after another, some at a time: row numbers of all would not fit in a cache."""
+    total = int(ends[-1]) if len(ends) else 0
+    out = [np.empty((total, *of_all.shape[1:]), of_all.dtype) for of_all in values]
+    cuts = np.unique([0, *np.searchsorted(ends, np.arange(SLAB, total, SLAB)).tolist(), len(ends)])
+    for start, stop in pairwise(cuts.tolist()):
+        rows, at = ranges(first[start:stop], lengths[start:stop]), int(ends[start] - lengths[start])
+        for of_all, into in zip(values, out, strict=True):
+            np.take(of_all, rows, axis=0, out=into[at : at + len(rows)], mode="clip")  # none is outside: no buffer
+    return out
+
+
+def offsets_of(counts: Sequence[IntArray]) -> IntArray:
+    """Task: (O + 1,) offsets of all objects, from the vertex counts of all blocks."""
+    return np.concatenate([[0], np.cumsum(np.concatenate(counts))]).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunOfPaths:
+    """Fragments of a run of chunks, and the row in the view of each of its rows (-1: not selected).
+
+    Without a table fragments are ranges of rows of the view.
+    """
+
+    index: FragmentRun
+    table: IntArray | None
+
+
+Ends = tuple[IntArray, IntArray, IntArray, IntArray]
+"""Bounds of the fragments of each chunk of a run, and of each fragment its `kernels.paths.fragment_ends`."""
+
+
+def read_fragments_of_paths(
+    reader: PathReader,
+    coords: ChunkCoords,
+    fragments: Sequence[Raw],
+    numbers: IntArray,
+    kept: Sequence[Kept | None],
+) -> RunOfPaths:
+    """Fragments of a run of chunks; parameters as of `read_paths`."""
+    starts = _starts(numbers, kept)
+    index = read_fragment_run(reader.source, reader.fragments, coords, fragments, starts)
+    if len(index.fragments.listed) or kept:
+        return RunOfPaths(index, row_table(starts, numbers[:, 0], kept))
+    of_chunks = np.repeat(numbers[:, 0] - starts[:-1], np.diff(index.bounds))
+    return RunOfPaths(replace(index, fragments=replace(index.fragments, first=index.fragments.first + of_chunks)), None)
+
+
+def ends_of(run: RunOfPaths) -> Ends:
+    """What of a run's fragments tells how they follow one another: all that need travel to who looks it up."""
+    return (run.index.bounds, *fragment_ends(run.index.fragments, run.table))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NamedFragments:
+    """What manifests make of the fragments of a run of chunks.
+
+    Parameters
+    ----------
+    times
+        (F,) how many objects' paths go through each, or None where it is one everywhere.
+    joins
+        (J, 2) edges that leave a fragment of the run for the next one of the object's path.
+    sources
+        (J,) the fragments that they leave, ascending.
+    """
+
+    times: IntArray | None
+    joins: IntArray
+    sources: IntArray
+
+
+def name_fragments(router: Router, runs: Sequence[Ends]) -> list[NamedFragments]:
+    """Look up in the manifests which fragments follow each other.
+
+    The manifests alone tell. Stored records of edges between chunks say the same only where their writer wrote all of
+    them, and they are a cell for each pair of neighbouring chunks, manifests one object for thousands of paths.
+    """
+    manifests, at = router.read()
+    sizes = np.concatenate([np.diff(of_run[0]) for of_run in runs])
+    bounds = np.concatenate([[0], np.cumsum(sizes)])
+    counts, first, last = (np.concatenate([of_run[part] for of_run in runs]) for part in (1, 2, 3))
+    wrong = np.flatnonzero((at >= 0) & ((manifests.fragments < 0) | (manifests.fragments >= np.append(sizes, 0)[at])))
+    if len(wrong):
+        entry = wrong[0]
+        text = f"fragment {int(manifests.fragments[entry])} is named, the chunk has {int(sizes[at[entry]])}"
+        raise router.failure(FormatError(text))
+    # An entry of a chunk that is not in the view parts what is before it from what is after it.
+    paths = manifests.owners + np.cumsum(at < 0)
+    here = at >= 0
+    fragment = bounds[at[here]] + manifests.fragments[here]
+    times = np.bincount(fragment, minlength=len(counts))
+    visited = counts[fragment] > 0  # a fragment without rows parts nothing
+    fragment, paths = fragment[visited], paths[here][visited]
+    follows = np.flatnonzero(paths[1:] == paths[:-1])
+    source = fragment[follows]
+    joins = np.stack([last[source], first[fragment[follows + 1]]], axis=1)
+    joined = (joins >= 0).all(axis=1)
+    joins, source = joins[joined], source[joined]
+    order = np.argsort(source, kind="stable")
+    joins, source = joins[order], source[order]
+    of_runs = bounds[router.bounds]
+    cuts = np.searchsorted(source, of_runs)
+    once = bool((times == 1).all())
+    return [
+        NamedFragments(
+            None if once else times[start:stop], joins[first_join:last_join], source[first_join:last_join] - start
+        )
+        for (start, stop), (first_join, last_join) in zip(
+            pairwise(of_runs.tolist()), pairwise(cuts.tolist()), strict=True
+        )
+    ]
+
+
+def path_edges(run: RunOfPaths, named: NamedFragments, blocks: IntArray) -> list[IntArray]:
+    """(E, 2) edges of paths, as rows of the view, by the block that each begins in.
+
+    Parameters
+    ----------
+    blocks
+        (b + 1,) block k has the chunks ``blocks[k]:blocks[k + 1]`` of the run.
+    """
+    edges, counts = fragment_edges(run.index.fragments, run.table, named.times)
+    ends = np.concatenate([[0], np.cumsum(counts)])
+    # Behind those of the fragment, whatever blocks are.
+    edges = np.insert(edges, ends[named.sources + 1], named.joins, axis=0)
+    of_blocks = run.index.bounds[blocks]
+    cuts = ends[of_blocks] + np.searchsorted(named.sources, of_blocks)
+    return [edges[start:stop] for start, stop in pairwise(cuts.tolist())]
+
+
+# Objects of a view as Dask arrays: what their paths go through, and their edges.
+
+Shape = tuple[tuple[int, ...], np.dtype[Any]]
+BEGINS: Shape = ((), np.dtype(np.bool_))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PathArrays:
+    """What objects go through, one object after another, each in path order.
+
+    Parameters
+    ----------
+    offsets
+        (o + 1,) object k has the rows ``offsets[k]:offsets[k + 1]``.
+    begins
+        (M,) whether what an object names in one fragment begins here.
+    vertices, rows
+        (M, D) positions, and (M,) rows of the view, where asked for.
+    attributes
+        (M,) or (M, C) by name.
+    """
+
+    offsets: da.Array
+    begins: da.Array
+    vertices: da.Array | None
+    rows: da.Array | None
+    attributes: dict[str, da.Array]
+
+    @property
+    def positions(self) -> da.Array:
+        """The vertices, which were asked for."""
+        assert self.vertices is not None
+        return self.vertices
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Wish:
+    """What of the rows of objects is wanted: positions, rows of the view, attributes."""
+
+    positions: bool
+    rows: bool
+    columns: dict[str, Column]
+    members: dict[str, tuple[str, BoolArray]]
+
+    def shapes(self, view: LevelView) -> list[Shape]:
+        """Shape and dtype of one row of each, in this order."""
+        spec = view.data.vertices.spec
+        found: list[Shape] = [(spec.row_shape or (), spec.dtype)] if self.positions else []
+        found += [((), INTEGER)] if self.rows else []
+        return found + [(column.row_shape, column.dtype) for column in self.columns.values()]
+
+
+def path_arrays(
+    view: LevelView,
+    objects: IntArray,
+    *,
+    positions: bool = True,
+    rows: bool = False,
+    attributes: Sequence[str] = (),
+    whole: bool = False,
+) -> PathArrays:
+    """What objects go through, as far as it is selected; every cell is read once, whatever the number of blocks.
+
+    Parameters
+    ----------
+    objects
+        (o,) manifest rows, in the order wanted.
+    positions, rows, attributes
+        What of it is wanted.
+    whole
+        Whether all objects are to be one block, whatever their size.
+    """
+    view = view if rows else _of_objects(view, objects)
+    found = {name: column_of(view, name) for name in attributes}
+    wish = Wish(
+        positions=positions,
+        rows=rows,
+        columns={name: column for name, (column, _) in found.items()},
+        members={
+            name: attribute_member(view, array, name, sized=column.sized) for name, (column, array) in found.items()
+        },
+    )
+    shapes = wish.shapes(view)
+    chunks, entries = _visited(view, objects)
+    if not len(chunks):
+        arrays = [empty_array(*shape) for shape in (*shapes, BEGINS)]
+        return _named(wish, arrays, da.zeros(len(objects) + 1, dtype=np.int64, chunks=-1))
+    runs = cut_runs(view, chunks)
+    cuts = np.asarray([0, len(objects)], np.int64) if whole else _cut_objects(view, entries, shapes)
+    token = tokenize(view.token, view.data.fragments.digest, objects, cuts, positions, rows, list(attributes))
+    routed = Named(f"zv-route-{token}", _routed(view, objects, cuts, runs, f"zv-route-{token}"))
+    read = _read(view, wish, runs, routed, f"zv-path-runs-{token}")
+    return _joined(read, wish, shapes, sizes=np.diff(cuts), runs=len(runs), token=token)
+
+
+def path_edges_array(view: LevelView) -> da.Array:
+    """Edges between consecutive vertices of each object; (E, 2) int64, in the block of their first vertex.
+
+    Inside fragments they follow from the fragments, between them from the manifests (`access.paths.name_fragments`).
+    """
+    if view.data.object_index is None or not len(view):
+        return empty_array((2,), INTEGER)
+    # Not only the selected objects: others may go through the same rows where objects share fragments.
+    objects = np.arange(len(view.manifests)) if view.rows is None else objects_of_chunks(view)
+    if not len(objects):
+        return empty_array((2,), INTEGER)
+    reader = PathReader(source=view.source, fragments=fragment_spec(view), vertices=view.data.vertices.spec)
+    runs = _runs_of_blocks(view)
+    rows, row_graph = number_view(view)
+    choice = choice_graph(view)
+    chosen = None if choice is None else choice.name
+    token = tokenize(view.token, view.data.fragments.digest, view.bounds)
+    read, named, name = f"zv-path-fragments-{token}", f"zv-path-named-{token}", f"zv-path-edges-{token}"
+    inputs = (reader, runs.coords(), runs.cells(FRAGMENTS), runs.spans(rows), runs.kept(chosen))
+    graphs = [view.read_graph(), row_graph, *([] if choice is None else [choice.graph])]
+    graph = view.graph(RecipeLayer(read, BlockTasks(read_fragments_of_paths, inputs), len(runs)), *graphs)
+    ends = f"{read}-ends"
+    graph = view.graph(RecipeLayer(ends, BlockTasks(ends_of, (Each(read),)), len(runs)), graph)
+    every = List(*(TaskRef((ends, run)) for run in range(len(runs))))
+    router = _router(view, objects, np.asarray([0, len(objects)], np.int64), runs)
+    graph = task_over(named, Task((named,), name_fragments, router, every), graph)
+    picks = BlockTasks(_item, (TaskRef((named,)), Per(range(len(runs)))))
+    graph = view.graph(RecipeLayer(f"{named}-runs", picks, len(runs)), graph)
+    first = np.searchsorted(view.bounds, runs.bounds)
+    inner = [view.bounds[start : stop + 1] - view.bounds[start] for start, stop in pairwise(first.tolist())]
+    edges = BlockTasks(path_edges, (Each(read), Each(f"{named}-runs"), Per(inner)))
+    graph = view.graph(RecipeLayer(f"{name}-runs", edges, len(runs)), graph)
+    run_of = np.repeat(np.arange(len(runs)), np.diff(first))
+    places = [(int(run), block - int(first[run])) for block, run in enumerate(run_of)]
+    refs = Per([TaskRef((f"{name}-runs", run)) for run, _ in places])
+    picks = BlockTasks(_item, (refs, Per([at for _, at in places])))
+    graph = view.graph(RecipeLayer(name, picks, len(places), 1), graph)
+    return make_array(graph, name, [NAN] * len(places), (2,), INTEGER)
+
+
+def _runs_of_blocks(view: LevelView) -> Runs:
+    """Runs of whole blocks of the view's chunks."""
+    every = np.arange(len(view))
+    cuts = np.searchsorted(view.bounds, cut_runs(view, every).bounds)
+    return Runs(view, every, np.unique(view.bounds[cuts]))
+
+
+def _of_objects(view: LevelView, objects: IntArray) -> LevelView:
+    """Return a view of the same chunks without a choice of rows where it chose but objects, and all of these.
+
+    What objects go through is selected with them.
+    """
+    selection = view.selection
+    ids = selection.objects
+    if ids is None or view.touched or selection.regions or selection.conditions:
+        return view
+    if not np.isin(view.object_ids[objects], ids).all():
+        return view
+    return view.narrowed(np.ones(len(view), np.bool_), selection=Selection())
+
+
+def _visited(view: LevelView, objects: IntArray) -> tuple[IntArray, IntArray]:
+    """Chunks of the view that objects go through, ascending, and (o,) how often each object enters one."""
+    if not len(objects) or (not len(view) and view.rows is not None):  # manifests may name what a level lacks
+        return np.empty(0, np.int64), np.zeros(len(objects), np.int64)
+    manifests = view.manifests_of(objects)
+    at = view.table.find(manifests.chunks)
+    if view.rows is None:
+        refuse_unlisted(view.source, manifests, at)
+    return np.flatnonzero(np.bincount(at[at >= 0], minlength=len(view))), np.diff(manifests.offsets)
+
+
+def _cut_objects(view: LevelView, entries: IntArray, shapes: Sequence[Shape]) -> IntArray:
+    """Bounds of the blocks of objects: up to ``array.chunk-size`` each, or as many as the chunks have."""
+    if isinstance(view.chunking, int):
+        blocks = len(view.bounds) - 1
+    else:
+        row = sum(dtype.itemsize * int(np.prod(shape, dtype=np.int64)) for shape, dtype in shapes) or 8
+        share = float(entries.sum()) / max(len(view.manifests.fragments) if view.has_manifests else entries.sum(), 1)
+        rows = view.estimated_rows * len(view.data.vertices.chunks) * min(share, 1.0)
+        blocks = max(1, int(np.ceil(rows * row / block_nbytes())))
+    return cut_evenly(entries + 1, min(blocks, len(entries)))
+
+
+def _router(view: LevelView, objects: IntArray, cuts: IntArray, runs: Runs) -> Router:
+    index = view.data.object_index
+    assert index is not None
+    is_run = len(objects) > 1 and bool((np.diff(objects) == 1).all())
+    return Router(
+        source=view.source,
+        index=index,
+        objects=range(int(objects[0]), int(objects[-1]) + 1) if is_run else objects,
+        cuts=cuts,
+        coords=view.reads.coords[runs.chunks],
+        bounds=runs.bounds,
+        whole=view.rows is None,
+    )
+
+
+def _routed(view: LevelView, objects: IntArray, cuts: IntArray, runs: Runs, name: str) -> HighLevelGraph:
+    """Layer of the entries of each run."""
+    router, every = _router(view, objects, cuts, runs), f"{name}-all"
+    graph = task_over(every, Task((every,), route_paths, router))
+    picks = BlockTasks(_item, (TaskRef((every,)), Per(range(len(runs)))))
+    return view.graph(RecipeLayer(name, picks, len(runs)), graph)
+
+
+def _read(view: LevelView, wish: Wish, runs: Runs, routed: Named, name: str) -> Named:
+    """Layer of what each run gives the blocks of objects."""
+    reader = PathReader(
+        source=view.source,
+        fragments=fragment_spec(view),
+        vertices=view.data.vertices.spec,
+        positions=wish.positions,
+        columns=tuple(wish.columns.values()),
+    )
+    choice = choice_graph(view)
+    graphs = [view.read_graph(), routed.graph, *([] if choice is None else [choice.graph])]
+    numbers: Any = None
+    if wish.rows:
+        rows, graph = number_view(view)
+        numbers = runs.spans(rows)
+        graphs.append(graph)
+    view.vertex_member()
+    counted = wish.positions or (not wish.rows and view.stored_counts is None)  # the rows of chunks must be known
+    attributes = [_AttributeOfRuns(runs, member, present) for member, present in wish.members.values()]
+    inputs = (
+        reader,
+        runs.coords(),
+        runs.counts(view.stored_counts),
+        Each(routed.name),
+        runs.cells(FRAGMENTS),
+        runs.cells(VERTICES) if counted else (),
+        Every(tuple(attributes)),
+        numbers,
+        runs.kept(None if choice is None else choice.name),
+    )
+    return Named(name, view.graph(RecipeLayer(name, BlockTasks(read_paths, inputs), len(runs)), *graphs))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _AttributeOfRuns:
+    """Cells of an attribute of the chunks of a run, as `read_paths` takes them."""
+
+    runs: Runs
+    member: str
+    present: BoolArray
+
+    def of(self, run: int) -> List:
+        """Of one run: which chunks have a cell, and the cells."""
+        chunks = self.runs.of(run)
+        here = self.present[chunks]
+        if not here.any():
+            return List(here.tolist(), [])
+        return List(here.tolist(), cells_of(self.runs.view.reads.name, self.member, chunks[here]))
+
+
+def _joined(read: Named, wish: Wish, shapes: Sequence[Shape], *, sizes: IntArray, runs: int, token: str) -> PathArrays:
+    """Arrays out of what runs give the blocks of objects, of which each has ``sizes`` objects."""
+    blocks, joined = len(sizes), f"zv-path-blocks-{token}"
+    tasks: dict[Key, Task] = {}
+    for block in range(blocks):
+        # A task of its own picks what a run has for a block: all that it has would wait for the last block.
+        parts = [
+            Task((f"{joined}-parts", run, block), piece_of, TaskRef((read.name, run)), block) for run in range(runs)
+        ]
+        tasks |= {part.key: part for part in parts}
+        key = (joined, block)
+        tasks[key] = Task(key, join_paths, List(*(TaskRef(part.key) for part in parts)), int(sizes[block]))
+    graph = _over(joined, tasks, read.graph)
+    arrays = []
+    for item, (shape, dtype) in enumerate((*shapes, BEGINS)):
+        name = f"zv-path-{item}-{token}"
+        get = _value if item < len(shapes) else begins_of
+        layer = RecipeLayer(name, BlockTasks(get, (Each(joined), item)), blocks, len(shape))
+        arrays.append(make_array(_layer(layer, graph), name, [NAN] * blocks, shape, dtype))
+    counts, offsets = f"zv-path-counts-{token}", f"zv-path-offsets-{token}"
+    graph = _layer(RecipeLayer(counts, BlockTasks(_counts, (Each(joined),)), blocks), graph)  # they alone travel
+    last_key: Key = (offsets, 0)
+    last = Task(last_key, offsets_of, List(*(TaskRef((counts, block)) for block in range(blocks))))
+    graph = _over(offsets, {last_key: last}, graph)
+    return _named(wish, arrays, make_array(graph, offsets, [int(sizes.sum()) + 1], (), INTEGER))
+
+
+def _over(name: str, tasks: dict[Key, Task], below: HighLevelGraph) -> HighLevelGraph:
+    return layer_over(name, MaterializedLayer(tasks), [below])
+
+
+def _layer(layer: RecipeLayer, below: HighLevelGraph) -> HighLevelGraph:
+    return layer_over(layer.name, layer, [below])
+
+
+def _named(wish: Wish, arrays: Sequence[da.Array], offsets: da.Array) -> PathArrays:
+    """Name arrays that come in the order of `Wish.shapes`, `BEGINS` last."""
+    left = list(arrays)
+    vertices = left.pop(0) if wish.positions else None
+    rows = left.pop(0) if wish.rows else None
+    return PathArrays(offsets, left[-1], vertices, rows, dict(zip(wish.columns, left, strict=False)))
+
+
+def _item(parts: Sequence[Any], at: int) -> Any:
+    return parts[at]
+
+
+def _value(joined: Joined, at: int) -> np.ndarray[Any, Any]:
+    return joined.values[at]
+
+
+def _counts(joined: Joined) -> IntArray:
+    return joined.counts

@@ -1,0 +1,599 @@
+"""Link records as rows of a level, many cells of them at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
+from zarr_vectors_lazy.kernels.rows import Chosen, Kept, joined, row_table
+from zarr_vectors_lazy.kernels.trees import crossing, implied_parents
+from zarr_vectors_lazy.model.arrays import CellSpec, DenseArray, LinkCoding
+from zarr_vectors_lazy.model.levels import ChunkTable, dotted
+from zarr_vectors_lazy.read.cells import read_fragment_run, read_link_run, read_row_run
+from zarr_vectors_lazy.read.level import Source
+from zarr_vectors_lazy.read.objects import read_dense
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+
+# What tasks run to turn a table of links, whose records name their chunks, into rows of a level (spec 0.7, 4.5).
+
+Parents = Mapping[int, tuple[IntArray, IntArray, IntArray]]
+"""By chunk: rows of it that have a stored parent, the parents' rows in the view, -1 where they are not in it, and the
+records of the table that say so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Table:
+    """A table of links and the chunks that its records may lead to.
+
+    Parameters
+    ----------
+    source
+        The level.
+    records
+        (R, L, K + 1) int64.
+    here
+        (n, K) chunks of the view, ascending.
+    there
+        (m, K) chunks of the level of endpoints 1.., where that is another one.
+    whole
+        Whether all chunks of the level are in the view.
+    """
+
+    source: Source
+    records: DenseArray
+    here: ChunkCoords
+    there: ChunkCoords | None
+    whole: bool
+
+
+def table_rows(
+    table: Table, here: IntArray, there: IntArray | None, kept: Mapping[int, Kept]
+) -> tuple[IntArray, BoolArray, IntArray]:
+    """Rows of the endpoints of all records, which have all of them selected, and how many they are.
+
+    Parameters
+    ----------
+    here, there
+        (n + 1,) row numbers of the chunks of the view, and of those of the other level.
+    kept
+        Selected rows by chunk of the view, where not all are.
+
+    Raises
+    ------
+    FormatError
+        If a record names a chunk or a row that is not there.
+    """
+    records = read_dense(table.source, table.records)
+    columns = []
+    for end in range(records.shape[1]):
+        if end and table.there is not None and there is not None:
+            columns.append(_number(table, records[:, end], table.there, there, {}, whole=True)[1])
+        else:
+            columns.append(_number(table, records[:, end], table.here, here, kept, whole=table.whole)[1])
+    rows = np.stack(columns, axis=1)
+    return rows, np.asarray((rows >= 0).all(axis=1)), np.asarray([len(rows)], np.int64)
+
+
+def table_parents(table: Table, starts: IntArray, kept: Mapping[int, Kept]) -> Parents:
+    """Records of a skeleton, (child, parent), by the chunk of the child; parameters and errors as `table_rows`."""
+    records = read_dense(table.source, table.records)
+    chunk, _ = _number(table, records[:, 0], table.here, starts, kept, whole=table.whole)
+    _, parents = _number(table, records[:, 1], table.here, starts, kept, whole=table.whole)
+    order = np.argsort(chunk, kind="stable")
+    order = order[chunk[order] >= 0]
+    named, firsts = np.unique(chunk[order], return_index=True)
+    parts = zip(named.tolist(), np.split(order, firsts[1:]), strict=True) if len(named) else ()
+    return {number: (records[part, 0, -1], parents[part], part) for number, part in parts}
+
+
+def table_values(
+    source: Source, values: DenseArray, dtype: np.dtype[Any], resolved: tuple[IntArray, BoolArray, IntArray]
+) -> np.ndarray[Any, Any]:
+    """Values of a table's records whose ends are all selected."""
+    return read_dense(source, values).astype(dtype, copy=False)[resolved[1]]
+
+
+def _number(
+    table: Table,
+    named: IntArray,
+    coords: ChunkCoords,
+    starts: IntArray,
+    kept: Mapping[int, Kept],
+    *,
+    whole: bool,
+) -> tuple[IntArray, IntArray]:
+    """Chunk and row in the view of one endpoint of each record; -1 where it is not in the view."""
+    chunk = ChunkTable(coords).find(named[:, :-1])
+    rows = named[:, -1]
+    if whole and (chunk < 0).any():
+        raise _dangling_record(
+            table, f"names chunk {dotted(named[chunk < 0][0, :-1])!r}, which the level does not have"
+        )
+    totals = np.append(np.diff(starts), 0)  # the last for chunk -1
+    for number, choice in kept.items():
+        totals[number] = choice.total
+    wrong = (chunk >= 0) & ((rows < 0) | (rows >= totals[chunk]))
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        where = f"row {int(rows[at])} of chunk {dotted(named[at, :-1])!r}, which has {int(totals[chunk[at]])}"
+        raise _dangling_record(table, f"names {where}")
+    out = np.where(chunk >= 0, starts[chunk] + rows, -1)
+    order = np.argsort(chunk, kind="stable")
+    bounds = np.searchsorted(
+        chunk[order], np.asarray([[number, number + 1] for number in kept], np.int64).reshape(-1, 2)
+    )
+    for (number, choice), (first, last) in zip(kept.items(), bounds.tolist(), strict=True):
+        part = order[first:last]
+        at_rows = choice.renumber(rows[part])
+        out[part] = np.where(at_rows >= 0, at_rows + starts[number], -1)
+    return chunk, out
+
+
+def _dangling_record(table: Table, reason: str) -> FormatError:
+    return FormatError(f"a link of {table.records.path!r} {reason}", where=table.source.spec.url)
+
+
+# What tasks run to turn link records into rows of a level, many cells of them at a time.
+
+GARBLED = "zarr-vectors 0.2.0 garbled the links of objects that interleave (spec 0.7, 9.1)"
+Resolved = tuple[IntArray, BoolArray, IntArray]
+"""(M, L) rows of records, (M,) whether all of them are selected, and records of each cell."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkCells:
+    """Cells of link records, those of a segment next to each other.
+
+    Parameters
+    ----------
+    specs, codings
+        How the cells of each segment are read.
+    segments
+        (m,) segment of each cell.
+    coords
+        (m, K) its chunk.
+    ends
+        (m, L) for each slot the number of its chunk among those of the level, -1 where the level has no such chunk.
+    """
+
+    specs: tuple[CellSpec, ...]
+    codings: tuple[LinkCoding, ...]
+    segments: IntArray
+    coords: ChunkCoords
+    ends: IntArray
+
+    def runs(self) -> Iterator[tuple[int, int, int]]:
+        """Segment, first cell and last but one of the cells of each segment."""
+        bounds = [0, *(np.flatnonzero(np.diff(self.segments)) + 1).tolist(), len(self.segments)]
+        for start, stop in pairwise(bounds if len(self.segments) else []):
+            yield int(self.segments[start]), start, stop
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Records:
+    """Link records of several cells, one cell after another.
+
+    Parameters
+    ----------
+    rows
+        (M, L) rows in the chunks of their endpoints.
+    slots
+        (M, L) slot of the cell that each endpoint lies at; (1, L) where that is the same for all.
+    counts
+        (m,) records of each cell.
+    """
+
+    rows: IntArray
+    slots: IntArray
+    counts: IntArray
+
+    @property
+    def cells(self) -> IntArray:
+        """(M,) cell of each record."""
+        return np.repeat(np.arange(len(self.counts)), self.counts)
+
+    def each(self, of_slots: IntArray) -> IntArray:
+        """(M, L) what belongs to each endpoint, of what (m, L) belongs to the slots of cells."""
+        if len(self.slots) == 1:
+            return np.repeat(of_slots[:, self.slots[0]], self.counts, axis=0)
+        at = self.cells * of_slots.shape[1]
+        found: IntArray = of_slots.reshape(-1)[at[:, None] + self.slots]
+        return found
+
+
+def number_rows(total: int, apart: IntArray, counts: Sequence[IntArray], chosen: IntArray, kept: Sequence[Kept]) -> Any:
+    """(n + 1,) int64: rows of chunk i are ``[i]:[i + 1]`` of the level's rows.
+
+    Parameters
+    ----------
+    total
+        Chunks, n.
+    apart, counts
+        Chunks of which all rows are selected, and how many they are.
+    chosen, kept
+        The other chunks, and their rows.
+    """
+    sizes = np.zeros(total, np.int64)
+    sizes[apart] = np.concatenate([np.empty(0, np.int64), *counts])
+    sizes[chosen] = np.fromiter(map(len, kept), np.int64, len(kept))
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
+def span_table(starts: IntArray, sizes: IntArray, chunks: IntArray) -> IntArray:
+    """First row and number of rows, (..., 2), of chunks; (0, -1) for chunk -1."""
+    known = chunks >= 0
+    return np.stack([np.where(known, starts[chunks], 0), np.where(known, sizes[chunks], -1)], axis=-1)
+
+
+def spans_of(starts: IntArray, chunks: IntArray) -> IntArray:
+    """Task: the same out of the row numbers of all chunks."""
+    return span_table(starts, np.append(np.diff(starts), -1), chunks)
+
+
+def read_records(source: Source, cells: LinkCells, parts: Sequence[Sequence[Raw]]) -> Records:
+    """Records of cells, of which ``parts`` are the encoded ones."""
+    width, raws = cells.ends.shape[1], [raw for part in parts for raw in part]
+    found = [
+        (
+            read_link_run(
+                source, cells.specs[segment], cells.coords[start:stop], raws[start:stop], cells.codings[segment]
+            )
+        )
+        for segment, start, stop in cells.runs()
+    ]
+    if not found:
+        none = np.empty((0, width), np.int64)
+        return Records(none, none, np.empty(0, np.int64))
+    if all(len(slots) == 1 and np.array_equal(slots, found[0][0]) for slots, _, _ in found):
+        slots = found[0][0]
+    else:
+        slots = np.concatenate([np.broadcast_to(slots, rows.shape) for slots, rows, _ in found])
+    return Records(
+        np.concatenate([rows for _, rows, _ in found]), slots, np.concatenate([counts for _, _, counts in found])
+    )
+
+
+def resolve_links(
+    source: Source,
+    cells: LinkCells,
+    raws: Sequence[Sequence[Raw]],
+    here: IntArray,
+    there: IntArray | None,
+    kept: Mapping[int, Kept],
+) -> Resolved:
+    """Records of cells as rows.
+
+    Parameters
+    ----------
+    raws
+        The encoded cells, in parts.
+    here, there
+        (m, L, 2) first row and number of rows of the chunk of each slot; of slots 1.. on another level where there is
+        ``there``.
+    kept
+        Selected rows by number of a chunk of this level, where not all are.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a record names a chunk or a row that is not there.
+    """
+    records = read_records(source, cells, raws)
+    mine, spans = cells.ends, here
+    if there is not None:
+        mine = np.where(np.arange(mine.shape[1]) == 0, mine, -1)  # no rows are chosen on the other level
+        spans = np.concatenate([here[:, :1], there[:, 1:]], axis=1)
+    chosen = Chosen(kept)
+    totals = chosen.totals(mine, spans[..., 1])
+    total = records.each(totals)
+    wrong = (records.rows < 0) | (records.rows >= total)
+    if wrong.any():
+        raise _misplaced(source, cells, records, totals, wrong)
+    rows = records.rows + records.each(spans[..., 0])
+    valid = np.ones(len(rows), np.bool_)
+    if kept:
+        chunks = records.each(mine)
+        at = chosen.renumber(chunks, records.rows)
+        valid = np.asarray((at >= 0).all(axis=1))
+        rows += at - records.rows
+    return rows, valid, records.counts
+
+
+def _misplaced(
+    source: Source, cells: LinkCells, records: Records, totals: IntArray, wrong: BoolArray
+) -> CorruptChunkError:
+    """What is wrong with the first record that names a row that is not there."""
+    at, column = np.argwhere(wrong)[0].tolist()
+    cell = int(records.cells[at])
+    slot = int(records.slots[at if len(records.slots) > 1 else 0, column])
+    if totals[cell, slot] < 0:
+        return _dangling_link(source, cells, cell, "names a chunk that the level does not list")
+    of_cell = records.cells == cell
+    slots = np.broadcast_to(records.slots, records.rows.shape)[of_cell]
+    named = records.rows[of_cell][slots == slot]
+    return _dangling_link(
+        source, cells, cell, f"names row {int(named.max())} of a chunk that has {int(totals[cell, slot])}"
+    )
+
+
+def _dangling_link(source: Source, cells: LinkCells, cell: int, reason: str) -> CorruptChunkError:
+    path, coord = cells.specs[int(cells.segments[cell])].path, cells.coords[cell].tolist()
+    return CorruptChunkError(
+        f"a link {reason}", level=source.level, array=path, chunk=dotted(coord), url=source.spec.url
+    )
+
+
+def selected_links(resolved: Resolved) -> IntArray:
+    """(m, L) rows of the records whose ends are all selected."""
+    rows, valid, _ = resolved
+    return rows if valid.all() else rows[valid]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ValueCells:
+    """Cells of the values of link records, one for each cell of records.
+
+    Parameters
+    ----------
+    specs
+        How those of each segment are read; None where it has none.
+    segments, coords
+        (m,) segment and (m, K) chunk of each.
+    present
+        (m,) whether there is one.
+    row_shape, dtype
+        Of a value.
+    """
+
+    specs: tuple[CellSpec | None, ...]
+    segments: IntArray
+    coords: ChunkCoords
+    present: BoolArray
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def read_link_values(
+    source: Source, cells: ValueCells, parts: Sequence[Sequence[Raw]], counts: IntArray
+) -> np.ndarray[Any, Any]:
+    """Values of all records of some cells; (M, *row_shape), NaN where none were stored.
+
+    Parameters
+    ----------
+    parts
+        The encoded cells that are present, in parts.
+    counts
+        (m,) records of each cell.
+
+    Raises
+    ------
+    FormatError
+        If a cell has not a value for each record.
+    """
+    shape = (int(counts.sum()), *cells.row_shape)
+    out = np.empty(shape, cells.dtype) if cells.present.all() else blank(shape, cells.dtype)
+    segments, coords, wanted = cells.segments[cells.present], cells.coords[cells.present], counts[cells.present]
+    raws, found = [raw for part in parts for raw in part], []
+    bounds = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(segments)]
+    for start, stop in pairwise(bounds if len(segments) else []):
+        spec = cells.specs[int(segments[start])]
+        assert spec is not None
+        values, starts = read_row_run(source, spec, coords[start:stop], raws[start:stop], cells.row_shape)
+        wrong = np.flatnonzero(np.diff(starts) != wanted[start:stop])
+        if len(wrong):
+            at = start + int(wrong[0])
+            raise FormatError(
+                f"chunk {dotted(coords[at].tolist())!r} of {spec.path!r} has {int(np.diff(starts)[wrong[0]])} values "
+                f"for {int(wanted[at])} links",
+                where=source.spec.url,
+            )
+        found.append(values.astype(cells.dtype, copy=False))
+    if found:
+        out[np.repeat(cells.present, counts)] = np.concatenate(found)
+    return out
+
+
+def missing_values(row_shape: tuple[int, ...], dtype: np.dtype[Any], resolved: Resolved) -> np.ndarray[Any, Any]:
+    """Values of records that have none, aligned with `selected_links`."""
+    return blank((int(resolved[1].sum()), *row_shape), dtype)
+
+
+def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    """Values all of which are missing: NaN, or masked where float64 might not hold those that are not."""
+    if dtype.kind in "iu":
+        masked: Any = np.ma  # typed from NumPy 2.5 on alone
+        found: np.ndarray[Any, Any] = masked.masked_all(shape, dtype)
+        return found
+    return np.full(shape, np.nan, dtype)
+
+
+def link_values(
+    source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], resolved: Resolved
+) -> np.ndarray[Any, Any]:
+    """Values of records, aligned with `selected_links`."""
+    _, valid, counts = resolved
+    return read_link_values(source, cells, raws, counts)[valid]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TreeRun:
+    """Neighbouring chunks of a skeleton.
+
+    Parameters
+    ----------
+    first
+        Number of the first among the chunks of the level.
+    coords
+        (c, K) the chunks.
+    fragments
+        How their fragment indexes are read.
+    cells
+        The cells that may hold records of their vertices, in canonical order within a segment's own and others' cells.
+    whole
+        Whether the whole level is read: then every end must be there.
+    parted
+        Whether records inside a chunk stay inside a fragment, and each vertex has one parent.
+    """
+
+    first: int
+    coords: ChunkCoords
+    fragments: CellSpec
+    cells: LinkCells
+    whole: bool
+    parted: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tree:
+    """Edges of some chunks of a skeleton.
+
+    Parameters
+    ----------
+    edges
+        (E, 2) [child, parent] rows of the view, by child.
+    records
+        (E,) the record that says so, among those of the run's cells and after them those of the table; -1 for none.
+    counts
+        (m,) records of each cell.
+    """
+
+    edges: IntArray
+    records: IntArray
+    counts: IntArray
+
+
+def tree_edges(
+    source: Source,
+    tree: TreeRun,
+    raw_fragments: Sequence[Raw],
+    raws: Sequence[Sequence[Raw]],
+    spans: IntArray,
+    ends: IntArray,
+    kept: Mapping[int, Kept],
+    tabled: Parents | None = None,
+) -> Tree:
+    """Parents of the vertices of some chunks (spec 0.9, 10, "Skeleton"; spec 0.7, 7.5).
+
+    Parameters
+    ----------
+    raws
+        Encoded link cells in the order of ``tree.cells``, in parts.
+    spans, ends
+        (c, 2) first row and number of rows of each chunk, and (m, L, 2) of the chunk of each cell's slots.
+    kept
+        Selected rows by chunk number, where not all are.
+    tabled
+        Stored parents that a table names.
+    """
+    chosen, last = Chosen(kept), tree.first + len(tree.coords)
+    totals = chosen.totals(np.arange(tree.first, last), spans[:, 1])
+    starts = np.concatenate([[0], np.cumsum(totals)]).astype(np.int64)
+    index = read_fragment_run(source, tree.fragments, tree.coords, raw_fragments, starts)
+    table = row_table(starts, spans[:, 0], [kept.get(chunk) for chunk in range(tree.first, last)])
+    assert table is not None
+    local = implied_parents(index.fragments, len(table))
+    parent = np.where(local >= 0, table[local], -1)
+    record = np.full(len(table), -1, np.int64)
+    records = read_records(source, tree.cells, raws)
+    chunks, rows = records.each(tree.cells.ends), records.rows
+    mine = np.flatnonzero((chunks[:, 0] >= tree.first) & (chunks[:, 0] < last))
+    chunks, rows = chunks[mine], rows[mine]
+    sizes = records.each(chosen.totals(tree.cells.ends, ends[..., 1]))[mine]
+    wrong = (rows < 0) | ((rows >= sizes) & (chunks >= 0)) | ((chunks < 0) & tree.whole)
+    if wrong.any():
+        at = int(np.argmax(wrong.any(axis=1)))
+        reason = f"names row {int(rows[at].max())} of a shorter chunk"
+        if (chunks[at] < 0).any() and tree.whole:
+            reason = "names a chunk that the level does not list"
+        raise _dangling_link(source, tree.cells, int(records.cells[mine[at]]), reason)
+    parents = chosen.renumber(chunks[:, 1], rows[:, 1])
+    parents = np.where(parents >= 0, parents + records.each(ends[..., 0])[mine, 1], -1)
+    children = starts[chunks[:, 0] - tree.first] + rows[:, 0]
+    parent[children] = np.where(chunks[:, 1] >= 0, parents, -1)
+    record[children] = mine
+    others = [np.empty(0, np.int64)]
+    for chunk in range(tree.first, last):
+        if tabled is not None and chunk in tabled:
+            of_chunk, stored, numbers = tabled[chunk]
+            others.append(starts[chunk - tree.first] + of_chunk)
+            parent[others[-1]], record[others[-1]] = stored, len(records.rows) + numbers
+    if tree.parted:
+        inside = np.flatnonzero(chunks[:, 0] == chunks[:, 1])
+        apart = crossing(
+            index.fragments, len(table), children[inside], children[inside] + rows[inside, 1] - rows[inside, 0]
+        )
+        if apart.any():
+            cell = int(records.cells[mine[inside[np.argmax(apart)]]])
+            raise _dangling_link(source, tree.cells, cell, f"joins two objects of a chunk: {GARBLED}")
+        _check_single(source, tree, starts, np.concatenate([children, *others]))
+    found = (parent >= 0) & (table >= 0)
+    return Tree(np.stack([table[found], parent[found]], axis=1), record[found], records.counts)
+
+
+def _check_single(source: Source, tree: TreeRun, starts: IntArray, children: IntArray) -> None:
+    """Raise if two records give a vertex a parent."""
+    twice = np.flatnonzero(np.bincount(children, minlength=1) > 1)
+    if len(twice):
+        chunk = int(np.searchsorted(starts, twice[0], "right")) - 1
+        raise CorruptChunkError(
+            f"links give row {int(twice[0] - starts[chunk])} two parents: {GARBLED}",
+            level=source.level,
+            array=tree.fragments.path,
+            chunk=dotted(tree.coords[chunk].tolist()),
+            url=source.spec.url,
+        )
+
+
+def tree_rows(tree: Tree) -> IntArray:
+    """(E, 2) its edges."""
+    return tree.edges
+
+
+def tree_values(
+    source: Source,
+    cells: ValueCells,
+    raws: Sequence[Sequence[Raw]],
+    table: np.ndarray[Any, Any] | None,
+    tree: Tree,
+) -> np.ndarray[Any, Any]:
+    """Values of the records that give edges of a skeleton, aligned with them; NaN where an edge is implied.
+
+    Parameters
+    ----------
+    raws
+        The encoded cells of values that are present, in parts.
+    table
+        Values of the records of the table, where there are any.
+    """
+    parts = [read_link_values(source, cells, raws, tree.counts)]
+    parts += [] if table is None else [table.astype(cells.dtype, copy=False)]
+    values = joined(parts)
+    out = blank((len(tree.edges), *cells.row_shape), cells.dtype)
+    stored = (tree.records >= 0) & (tree.records < len(values))
+    out[stored] = values[tree.records[stored]]
+    return out
+
+
+def sort_records(
+    links: Sequence[IntArray], values: Sequence[np.ndarray[Any, Any]], dtype: np.dtype[Any]
+) -> tuple[IntArray, np.ndarray[Any, Any]]:
+    """Task: records by their two ends, the smaller first, and their values; of those that say the same the first."""
+    ends, first = np.unique(np.sort(np.concatenate(links), axis=1), axis=0, return_index=True)
+    return ends, joined(values).astype(dtype, copy=False)[first]
+
+
+def values_of_edges(edges: IntArray, records: tuple[IntArray, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Task: values of the records (of `sort_records`) that join the same rows as edges; NaN where none does."""
+    ends, values = records
+    out = blank((len(edges), *values.shape[1:]), values.dtype)
+    if not len(ends) or not len(edges):
+        return out
+    wide = int(max(ends.max(), edges.max())) + 1
+    known, wanted = ends @ [wide, 1], np.sort(edges, axis=1) @ [wide, 1]
+    at = np.minimum(np.searchsorted(known, wanted), len(known) - 1)
+    here = known[at] == wanted
+    out[here] = values[at[here]]
+    return out

@@ -1,0 +1,341 @@
+"""Whole reads in one line: a store's geometry as NumPy arrays.
+
+Names, arguments and results are those of the reference package's functions. Every array of a result is computed at
+once, so that what lies in the same chunks is fetched together.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import dask
+import numpy as np
+
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.keywords import suggesting
+from zarr_vectors_lazy.level import ZVLevel
+from zarr_vectors_lazy.objects import Walks, select_by_values, walk, whole_numbers
+from zarr_vectors_lazy.plan.boxes import parse_region
+from zarr_vectors_lazy.read.batches import batched
+from zarr_vectors_lazy.read.columns import select_chunks
+from zarr_vectors_lazy.store import open_zv
+from zarr_vectors_lazy.types import IntArray
+
+Ids: TypeAlias = Sequence[int] | IntArray | None
+Names: TypeAlias = str | Sequence[str] | None
+Filter: TypeAlias = Mapping[str, Any] | None
+
+
+@suggesting
+def read_points(
+    path: Any,
+    *,
+    level: int = 0,
+    bbox: Any = None,
+    object_ids: Ids = None,
+    group_ids: Ids = None,
+    chunks: Any = None,
+    attribute_names: Names = None,
+    attribute_filter: Filter = None,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> dict[str, Any]:
+    """Read the vertices of a level.
+
+    Parameters
+    ----------
+    path
+        URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+    level
+        Which level.
+    bbox
+        (lo, hi), inclusive on both faces; or several boxes, of depth 3: their union.
+    object_ids, group_ids
+        Objects, and groups of objects by id or name; given both, the objects that are in these groups.
+    chunks
+        Coordinates of the chunks to read.
+    attribute_names
+        Attributes to read: names, ``"all"``, or None for none.
+    attribute_filter
+        Vertices whose attributes have these values: as ``where`` of `ZVLevel.sel`.
+    backend, storage_options, **backend_kwargs
+        As for `open_zv`.
+
+    Returns
+    -------
+    dict
+        ``positions`` (N, D) in the stored dtype; ``vertex_attributes`` by name, (N,) or (N, C); ``vertex_count``; and
+        ``object_ids`` (N,) int64 where objects or groups were asked for. Vertices are in storage order; those of
+        objects follow the ids as given (of groups: ascending), each object in its own order, and one that two of the
+        objects share is there for both.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such level, object, group or attribute.
+    SelectionError
+        If an argument is malformed.
+    FormatError, StoreError
+        As for `open_zv` and what is read.
+    """
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
+    names = _names(whole, attribute_names, ())
+    ids = _ids(whole, object_ids, group_ids)
+    part = _part(whole, bbox, ids, chunks, attribute_filter)
+    if ids is None:
+        positions, attributes = dask.compute(part.vertices, {name: part.attributes[name] for name in names})
+        return {"positions": positions, "vertex_attributes": attributes, "vertex_count": len(positions)}
+    found = walk(part, ids, names)
+    return {
+        "positions": found.vertices,
+        "object_ids": found.owners,
+        "vertex_attributes": found.attributes,
+        "vertex_count": len(found.vertices),
+    }
+
+
+@suggesting
+def read_polylines(
+    path: Any,
+    *,
+    level: int = 0,
+    object_ids: Ids = None,
+    group_ids: Ids = None,
+    bbox: Any = None,
+    chunks: Any = None,
+    attribute_names: Names = "all",
+    attribute_filter: Filter = None,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> dict[str, Any]:
+    """Read polylines or streamlines.
+
+    Parameters
+    ----------
+    bbox
+        (lo, hi), inclusive on both faces: polylines that have a vertex in it, whole.
+    chunks
+        Coordinates of chunks: polylines are cut to them.
+    attribute_names
+        Attributes to read: names, ``"all"``, or None for none.
+    path, level, object_ids, group_ids, attribute_filter, backend, storage_options, **backend_kwargs
+        As for `read_points`.
+
+    Returns
+    -------
+    dict
+        ``polylines``: for each polyline the list of its pieces, (n, D) arrays, one a fragment; ``object_ids``, a list,
+        one a polyline; ``vertex_attributes`` by name, rows of all polylines one after another; ``ndim``,
+        ``polyline_count``, ``vertex_count``. Polylines without a vertex are left out.
+
+    Raises
+    ------
+    NotFoundError, SelectionError, FormatError, StoreError
+        As `read_points`.
+    """
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
+    found = _paths(
+        whole, bbox, _ids(whole, object_ids, group_ids), chunks, attribute_filter, names=attribute_names
+    ).longer(1)
+    return {
+        "polylines": found.pieces(),
+        "object_ids": found.ids.tolist(),
+        "vertex_attributes": found.attributes,
+        "ndim": whole.store.ndim,
+        "polyline_count": len(found.ids),
+        "vertex_count": len(found.vertices),
+    }
+
+
+@suggesting
+def read_lines(
+    path: Any,
+    *,
+    level: int = 0,
+    object_ids: Ids = None,
+    bbox: Any = None,
+    attribute_names: Names = "all",
+    attribute_filter: Filter = None,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> dict[str, Any]:
+    """Read lines of two ends.
+
+    Parameters
+    ----------
+    bbox
+        (lo, hi), inclusive on both faces: lines that have an end in it, whole.
+    path, level, object_ids, attribute_names, attribute_filter, backend, storage_options, **backend_kwargs
+        As for `read_polylines`.
+
+    Returns
+    -------
+    dict
+        ``endpoints`` (M, 2, D) in the stored dtype; ``vertex_attributes`` by name, (2M,) or (2M, C), aligned with the
+        ends; ``line_count``. Lines with fewer than two vertices are left out.
+
+    Raises
+    ------
+    NotFoundError, SelectionError, FormatError, StoreError
+        As `read_points`.
+    """
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
+    found = _paths(whole, bbox, _ids(whole, object_ids, None), None, attribute_filter, names=attribute_names).longer(2)
+    ends = np.stack([found.offsets[:-1], found.offsets[1:] - 1], axis=1)
+    return {
+        "endpoints": found.vertices[ends],
+        "vertex_attributes": {name: values[ends.reshape(-1)] for name, values in found.attributes.items()},
+        "line_count": len(ends),
+    }
+
+
+@suggesting
+def read_graph(
+    path: Any,
+    *,
+    level: int = 0,
+    object_ids: Ids = None,
+    bbox: Any = None,
+    chunks: Any = None,
+    attribute_names: Names = None,
+    attribute_filter: Filter = None,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> dict[str, Any]:
+    """Read a graph or a skeleton.
+
+    Parameters
+    ----------
+    path, level, object_ids, bbox, chunks, attribute_names, attribute_filter, backend, storage_options, **backend_kwargs
+        As for `read_points`.
+
+    Returns
+    -------
+    dict
+        ``positions`` (N, D) in storage order; ``edges`` (E, 2) int64 rows of them, ``[child, parent]`` of skeletons,
+        those whose ends are both there; ``node_count``, ``edge_count``; and ``vertex_attributes`` where some were
+        asked for.
+
+    Raises
+    ------
+    NotFoundError, SelectionError, FormatError, StoreError
+        As `read_points`.
+    """
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
+    part = _part(whole, bbox, _ids(whole, object_ids, None), chunks, attribute_filter)
+    positions, edges, attributes = dask.compute(part.vertices, part.edges, _attributes(part, attribute_names))
+    result = {"positions": positions, "edges": edges, "node_count": len(positions), "edge_count": len(edges)}
+    return result if attribute_names is None else result | {"vertex_attributes": attributes}
+
+
+@suggesting
+def read_mesh(
+    path: Any,
+    *,
+    level: int = 0,
+    bbox: Any = None,
+    object_ids: Ids = None,
+    chunks: Any = None,
+    attribute_names: Names = None,
+    attribute_filter: Filter = None,
+    backend: str | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+    **backend_kwargs: Any,
+) -> dict[str, Any]:
+    """Read a mesh.
+
+    Parameters
+    ----------
+    path, level, bbox, object_ids, chunks, attribute_names, attribute_filter, backend, storage_options, **backend_kwargs
+        As for `read_points`.
+
+    Returns
+    -------
+    dict
+        ``vertices`` (N, D) in storage order; ``faces`` (F, W) int64 rows of them, winding kept, those whose corners are
+        all there; ``vertex_count``, ``face_count``; and ``vertex_attributes`` where some were asked for.
+
+    Raises
+    ------
+    NotFoundError, SelectionError, FormatError, StoreError
+        As `read_points`.
+    """
+    whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
+    part = _part(whole, bbox, _ids(whole, object_ids, None), chunks, attribute_filter)
+    vertices, faces, attributes = dask.compute(part.vertices, part.faces, _attributes(part, attribute_names))
+    result = {"vertices": vertices, "faces": faces, "vertex_count": len(vertices), "face_count": len(faces)}
+    return result if attribute_names is None else result | {"vertex_attributes": attributes}
+
+
+def _opened(path: Any, level: int, **options: Any) -> ZVLevel:
+    """A level whose blocks are batches: what is computed at once needs no key a chunk."""
+    found = open_zv(path, **options)[level]
+    return ZVLevel(found.store, batched(found._view))
+
+
+def _ids(level: ZVLevel, object_ids: Ids, group_ids: Any) -> IntArray | None:
+    """Objects asked for, in the order wanted; None for all."""
+    ids = None if object_ids is None else whole_numbers(object_ids, "object_ids")
+    if group_ids is None:
+        return ids
+    groups: list[Any] = (
+        [group_ids] if isinstance(group_ids, str | int | np.integer) else _several(group_ids, "group_ids")
+    )
+    members = np.unique(np.concatenate([np.empty(0, np.int64), *(level.objects.groups[group] for group in groups)]))
+    if ids is None:
+        return members
+    level.sel(objects=ids)  # an unknown one is an error, in the groups or not
+    return ids[np.isin(ids, members)]
+
+
+def _names(level: ZVLevel, names: Names, default: tuple[str, ...]) -> tuple[str, ...]:
+    """Attributes asked for."""
+    if names is None:
+        return default
+    if isinstance(names, str):
+        return tuple(level.attribute_names) if names == "all" else (names,)
+    return tuple(_several(names, "attribute_names"))
+
+
+def _several(values: Any, name: str) -> list[Any]:
+    if not isinstance(values, Iterable):
+        raise SelectionError(f"{name}= must be a sequence, found {values!r}")
+    return list(values)
+
+
+def _attributes(level: ZVLevel, names: Names) -> dict[str, Any]:
+    return {name: level.attributes[name] for name in _names(level, names, ())}
+
+
+def _part(
+    level: ZVLevel, bbox: Any, ids: IntArray | None, chunks: Any, values: Filter, *, whole_objects: bool = False
+) -> ZVLevel:
+    """Rows of a level that meet all that was asked for."""
+    view = level._view
+    if chunks is not None:
+        view = select_chunks(view, _coords(chunks, view.table.rank))
+    if values is not None:
+        view = select_by_values(view, values, "attribute_filter")
+    return ZVLevel(level.store, view).sel(bbox, objects=ids, whole_objects=whole_objects)
+
+
+def _coords(chunks: Any, rank: int) -> IntArray:
+    coords = np.asarray(chunks)
+    if not coords.size:
+        return np.empty((0, rank), np.int64)
+    if coords.dtype.kind not in "iu" or coords.ndim != 2 or coords.shape[1] != rank:
+        raise SelectionError(f"chunks= must be coordinates of {rank} whole numbers each, found {chunks!r}")
+    return coords.astype(np.int64)
+
+
+def _paths(level: ZVLevel, bbox: Any, ids: IntArray | None, chunks: Any, values: Filter, *, names: Names) -> Walks:
+    """Objects cut to chunks and values, and of these the ones that have a vertex in a box."""
+    region = parse_region(bbox, {}, level.store.axes)
+    joined = level._view.data.object_index is not None
+    part = _part(level, bbox if joined else None, ids, chunks, values, whole_objects=region is not None and joined)
+    found = walk(part, ids, _names(level, names, ()))
+    # Objects may share vertices: those of one in the box do not bring the other in.
+    return found if region is None else found.touching(region)

@@ -1,0 +1,185 @@
+"""How long requests that fail are made again, and what the error of one says."""
+
+import asyncio
+import itertools
+import random
+import re
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+from dask.utils import parse_timedelta
+
+from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.storage.url import AZURE, BUCKETS
+
+# How long requests that fail are made again: the same limits for every backend.
+
+T = TypeVar("T")
+
+CONNECT_S = 5.0
+INSTANCE_S = 4.0  # in which a machine's metadata address answers, or has no credentials
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Limits as the settings are now.
+
+    Parameters
+    ----------
+    retries
+        How often a request is made again.
+    total_s
+        Seconds after which it is not made again.
+    silence_s
+        Seconds without a byte after which an attempt is given up.
+    """
+
+    retries: int
+    total_s: float
+    silence_s: float
+
+    @classmethod
+    def of_settings(cls) -> "Patience":
+        """Read the settings ``retries``, ``retry-timeout`` and ``read-timeout``."""
+        total, silence = (float(parse_timedelta(setting(name))) for name in ("retry-timeout", "read-timeout"))
+        return cls(int(setting("retries")), total, silence)
+
+
+async def persist(
+    attempt: Callable[[], Awaitable[T]],
+    patience: Patience,
+    failures: tuple[type[BaseException], ...],
+    pause_after: Callable[[BaseException], float | None],
+) -> T:
+    """Await an attempt; after a failure that may pass another one, with growing pauses between them.
+
+    Parameters
+    ----------
+    failures
+        What an attempt may raise.
+    pause_after
+        Seconds to wait at least after a failure; None where it would only fail again.
+
+    Raises
+    ------
+    BaseException
+        The last failure, when patience is over.
+    """
+    begin = time.monotonic()
+    for number in itertools.count():
+        try:
+            return await attempt()
+        except failures as error:
+            least = pause_after(error)
+            if least is None or number >= patience.retries:
+                raise
+            pause = max(least, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**number) * random.uniform(0.5, 1))
+            if time.monotonic() - begin + pause > patience.total_s:
+                raise
+        await asyncio.sleep(pause)
+    raise AssertionError("the loop has no end")
+
+
+# What the error of a request says: the cause, why a bucket may have refused it, and what to try.
+
+_UNSIGNED = "; it was sent unsigned, as no credentials were found in options, environment and profile files"
+_AS_TOLD = "; it was sent unsigned, as {public} says: the bucket is not public, or not for this"
+_SIGNED = "; the credentials were refused ({public} reads a public bucket)"
+_EXPIRED = "; the credentials have expired: renew them{provider}"
+_HAS_EXPIRED = re.compile(
+    r"Expired ?Token|RequestExpired|TokenRefreshRequired|Signature expired|not valid in the specified time frame|"
+    r"(token|signature|credentials|session)( included in the request)? (has|is|was|have)? ?expired",
+    re.IGNORECASE,
+)
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
+_XML = re.compile(r"(<\?xml|<Error>|<!DOCTYPE|<html).*", re.IGNORECASE | re.DOTALL)
+_TAG = re.compile(r"<(Code|Message)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
+_CAUSES = {  # by what Rust and Python say below the first line
+    "the host is not known": r"lookup address|Name or service not known|name resolution|getaddrinfo failed",
+    "the connection is refused": r"Connection ?[Rr]efused|Connect call failed",
+    "the certificate is signed by nobody who is trusted here": r"UnknownIssuer|issuer cert|self.signed cert",
+    "the certificate is for another host": r"NotValidForName|[Hh]ostname mismatch",
+    "the certificate has expired": r"CertExpired|certificate has expired",
+    "the server speaks http, not https": r"InvalidContentType|WRONG_VERSION_NUMBER|record layer failure",
+    "the server hung up without an answer (https:// may be meant)": r"IncompleteMessage|Server disconnected",
+    "http:// is not allowed here (allow_http=True allows it)": r"URL scheme is not allowed|BadScheme",
+    "the network is unreachable": r"Network ?(is )?[Uu]nreachable",
+    "the connection was reset": r"Connection ?[Rr]eset",
+    "the answer has no stated length, which backend='fsspec' can read": r"MissingContentLength",
+    "no answer came in time": r"TimedOut|[Tt]imed out|TimeoutError",
+}
+_ADDRESS = re.compile(r"ConnectError\(\s*\"[^\"]*\",\s*([0-9a-f.:\[\]]+:\d+)")
+
+
+def hint(scheme: str, backend: str, text: str, *, unsigned: bool, told: bool = False) -> str:
+    """Text to append, which begins with a semicolon or is empty.
+
+    Parameters
+    ----------
+    scheme
+        Of the URL.
+    backend
+        ``"obstore"`` or ``"fsspec"``.
+    text
+        What the server, or the backend's package, said.
+    unsigned
+        Whether the request carried no credentials.
+    told
+        Whether an option says so.
+    """
+    if scheme not in BUCKETS or _NO_BUCKET.search(text):
+        return ""
+    if told:
+        return _AS_TOLD.format(public=_public(scheme, backend))
+    if has_expired(text):
+        return _EXPIRED.format(provider=", or give a credential_provider= that does" if backend == "obstore" else "")
+    if unsigned:
+        return _UNSIGNED
+    return _SIGNED.format(public=_public(scheme, backend))
+
+
+def has_expired(text: str) -> bool:
+    """Whether a server says that credentials were good once."""
+    return _HAS_EXPIRED.search(text) is not None
+
+
+def reason(error: BaseException) -> str:
+    """What a client's error says, in one line: a missing bucket first, the cause last, no XML, no Rust structures."""
+    chain = list(_chain(error))
+    first, _, below = str(error).partition("Debug source:")
+    everything = "\n".join([below or first, *(f"{type(one).__name__}: {one}" for one in chain[1:])])
+    text = " ".join(_plain(first).split())
+    if _NO_BUCKET.search(f"{first}\n{everything}"):
+        text = f"there is no such bucket: {text}"
+    causes = [words for words, pattern in _CAUSES.items() if re.search(pattern, everything)]
+    said = [cause for cause in causes[:2] if cause not in text]
+    if said and (address := _ADDRESS.search(everything)):
+        said[0] += f" by {address[1]}" if "refused" in said[0] else ""
+    return f"{text}: {', '.join(said)}" if said else text
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _plain(text: str) -> str:
+    """``text`` with what matters of a server's XML or HTML in its place."""
+    found = _XML.search(text)
+    if found is None:
+        return text
+    parts = [value.strip() for _, value in _TAG.findall(found[0])]
+    return text[: found.start()] + ": ".join(dict.fromkeys(parts))
+
+
+def _public(scheme: str, backend: str) -> str:
+    if backend == "obstore":
+        return "skip_signature=True"
+    return "anon=True" if scheme == "s3" or scheme in AZURE else "token='anon'"

@@ -1,0 +1,72 @@
+"""``/raw/`` of a served store: the same tree with codecs and shards undone, for viewers that read raw cells."""
+
+import re
+import time
+from functools import lru_cache
+from http import HTTPStatus
+
+import numpy as np
+
+from zarr_vectors_lazy.copy.recompress import plain_root, read_pieces
+from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.metadata import parse_json
+from zarr_vectors_lazy.format.recode import StoredArray, parse_stored, plain_document
+from zarr_vectors_lazy.format.registry import dump
+from zarr_vectors_lazy.read.metadata import DOC
+from zarr_vectors_lazy.requests import Get
+from zarr_vectors_lazy.storage.fetch import connect
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.web.answers import Answer, Environ, Objects, is_in_array, of_bytes, refusal
+
+FRESH_S = 2.0  # for so long an array is taken to be stored as it was; its pieces are read anew each time
+PIECE = re.compile(r"(.+)/c((?:/(?:0|[1-9][0-9]{0,17}))+)")
+
+
+class Raw:
+    """Objects of a store as they would be if it had been written raw, with an object for each piece.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    stored
+        Its objects as they are: what cannot be undone is served so.
+    """
+
+    def __init__(self, spec: StoreSpec, stored: Objects) -> None:
+        self.spec, self.stored = spec, stored
+        self._array = lru_cache(4096)(self._read_array)
+
+    def get(self, key: str, environ: Environ) -> Answer:
+        """Answer a GET or HEAD of an object."""
+        if key == DOC:
+            return of_bytes(dump(plain_root(self.spec)), key, environ)
+        if key.endswith(f"/{DOC}"):
+            node = self._node(key.removesuffix(f"/{DOC}"))
+            return _nothing() if node is None else of_bytes(dump(plain_document(node)), key, environ)
+        found = PIECE.fullmatch(key)
+        array = self._array(found[1], int(time.monotonic() / FRESH_S)) if found else None
+        if found is None or array is None:
+            return self.stored.get(key, environ)
+        index = np.asarray(found[2].split("/")[1:], np.int64)
+        if len(index) != len(array.shape) or (index >= array.grid).any():
+            return _nothing()
+        ((piece, _),) = read_pieces(self.spec, array, index[None])
+        piece = array.filler() if piece is None else piece
+        return _nothing() if piece is None else of_bytes(bytes(piece), key, environ)
+
+    def names(self, folder: str) -> list[str] | None:
+        """Names in a folder; None for those of pieces, which nobody lists."""
+        return None if is_in_array(self.spec, folder) else self.stored.names(folder)
+
+    def _node(self, path: str) -> Found | None:
+        (raw,) = connect(self.spec).fetch([Get(f"{path}/{DOC}")])
+        return None if raw is None else Found(path, parse_json(raw, f"{self.spec.url}/{path}"), "")
+
+    def _read_array(self, path: str, _period: int) -> StoredArray | None:
+        node = self._node(path)
+        return None if node is None or node.doc.get("node_type") != "array" else parse_stored(node)
+
+
+def _nothing() -> Answer:
+    return refusal(HTTPStatus.NOT_FOUND, "no such object")

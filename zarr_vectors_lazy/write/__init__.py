@@ -1,0 +1,1 @@
+"""Arrays become a store, or change one."""

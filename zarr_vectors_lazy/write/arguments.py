@@ -1,0 +1,859 @@
+"""What the writers are given: options, bounds and arrays, checked before the first byte is put."""
+
+import importlib
+import importlib.util
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import dask
+import numpy as np
+import xarray as xr
+
+from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.format.registry import encode_categories, encode_integers, is_number, is_time, parse_text
+from zarr_vectors_lazy.kernels.groups import Rule, check_rule
+from zarr_vectors_lazy.kernels.routing import extent
+from zarr_vectors_lazy.model.arrays import float64_holds
+from zarr_vectors_lazy.model.writing import Encoding
+from zarr_vectors_lazy.types import Floats, IntArray, Vertices
+from zarr_vectors_lazy.write.job import Column, Values
+from zarr_vectors_lazy.write.links import joins_objects
+
+# Bounds of a store that is written: as given, or the corners of the positions.
+
+MAX_INDEX = 2**62
+
+
+def parse_bounds(
+    bounds: Any, positions: Vertices, dtype: np.dtype[Any], chunk_shape: Floats, *, name: str, threads: int
+) -> tuple[Floats, Floats]:
+    """(lo, hi) of the store: as given, or those of the positions.
+
+    Raises
+    ------
+    SelectionError
+        If a position is NaN or infinite, lies outside, or the grid of chunks is absurd.
+    """
+    lo, hi, bad = extent(positions, dtype, threads)
+    if bad >= 0:
+        raise SelectionError(
+            f"{name} must be finite as {dtype.name}; row {bad} is {np.asarray(positions[bad]).tolist()}"
+        )
+    exact = extent(positions, positions.dtype)[:2] if bounds is not None and len(positions) else (lo, hi)
+    return settle_bounds(bounds, (lo, hi), exact, chunk_shape, name=name)
+
+
+def settle_bounds(
+    bounds: Any, stored: tuple[Floats, Floats], exact: tuple[Floats, Floats], chunk_shape: Floats, *, name: str
+) -> tuple[Floats, Floats]:
+    """(lo, hi) of the store: as given, or the corners of the positions.
+
+    Parameters
+    ----------
+    stored, exact
+        Corners of the positions as stored and as given, inf and -inf where there are none: storing them may round them
+        outward.
+
+    Raises
+    ------
+    SelectionError
+        As `parse_bounds`, but for NaN and infinite positions.
+    """
+    lo, hi = stored
+    if bounds is not None:
+        lo, hi = _given_bounds(bounds, lo, hi, exact)
+    elif (lo > hi).any():
+        raise SelectionError(f"there are no {name}: give bounds=(lo, hi)")
+    edges = np.abs(np.stack([lo, hi]) / chunk_shape)
+    if not (edges < MAX_INDEX).all() or np.prod((hi - lo) / chunk_shape + 2) > MAX_INDEX:
+        raise SelectionError(f"chunk_shape {chunk_shape.tolist()} is absurdly small for {lo.tolist()} to {hi.tolist()}")
+    return lo, hi
+
+
+def _given_bounds(bounds: Any, lo: Floats, hi: Floats, exact: tuple[Floats, Floats]) -> tuple[Floats, Floats]:
+    ndim = len(lo)
+    try:
+        given = np.asarray(bounds, np.float64)
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"bounds must be (lo, hi), {ndim} numbers each; found {bounds!r}") from error
+    if given.shape != (2, ndim) or not np.isfinite(given).all() or (given[0] > given[1]).any():
+        raise SelectionError(f"bounds must be (lo, hi), {ndim} finite numbers each, lo <= hi; found {bounds!r}")
+    outside = (exact[0] < given[0]) | (exact[1] > given[1])
+    if outside.any():
+        axis = int(np.argmax(outside))
+        raise SelectionError(
+            f"bounds leave data out: on axis {axis} it goes from {exact[0][axis]:g} to {exact[1][axis]:g}, "
+            f"the bounds from {given[0][axis]:g} to {given[1][axis]:g}"
+        )
+    return np.minimum(given[0], lo), np.maximum(given[1], hi)
+
+
+# Arrays that writers are given.
+
+
+def as_array(value: Any, name: str) -> Values:
+    """An array of what was given, no value of it missing but NaN; memory-mapped it stays.
+
+    Raises
+    ------
+    SelectionError
+        If it is a Dask collection, its rows differ in length, or values are masked or missing where a dtype has no NaN.
+    """
+    if type(value) is np.ndarray:  # most are, of paths a million
+        return value
+    array = _given(value, name)
+    if isinstance(array, np.ma.MaskedArray):
+        if np.ma.is_masked(array):
+            raise SelectionError(f"{name} has masked values, or missing ones: here none may be")
+        return np.asarray(array.data)
+    return array
+
+
+def attribute_values(value: Any, name: str) -> Values:
+    """An array of values some of which may be missing; memory-mapped it stays.
+
+    Returns
+    -------
+    Of whole numbers and truth values a masked array, if some are missing or the given type says that they may be. Of
+    other numbers and times with NaN and NaT, of text with None where a value is missing.
+
+    Raises
+    ------
+    SelectionError
+        If it is a Dask collection, or its rows differ in length.
+    """
+    array = value if type(value) is np.ndarray else _given(value, name)
+    if array.dtype == object and array.ndim == 1:
+        array = _whole(array)
+    if not isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "iub":
+        return array
+    if array.dtype.kind in "fcmM":
+        gone: Any = np.array("NaT", array.dtype) if array.dtype.kind in "mM" else np.nan
+        return np.asarray(array.filled(gone))
+    text = array.data.astype(object)
+    text[np.ma.getmaskarray(array)] = None
+    return np.asarray(text)
+
+
+def _given(value: Any, name: str) -> Values:
+    if dask.is_dask_collection(value):
+        raise SelectionError(f"{name} is a Dask collection, and must be in memory here: compute it first")
+    if is_column(value):
+        return column_values(value, name)
+    if is_arrow(value):
+        return arrow_values(value, name)
+    try:
+        array: Values = np.asanyarray(value)
+        if array.dtype.kind == "U" and not hasattr(value, "dtype"):  # a list, in which NumPy makes text of numbers
+            array = np.asarray(value, object)
+    except ValueError as error:
+        raise SelectionError(f"{name} must be one array: {error}") from error
+    return array
+
+
+def _whole(items: Values) -> Values:
+    """Whole numbers or truth values that are objects because some are None, as a masked array; others as they are."""
+    kinds = set(map(type, items))
+    known = kinds - {type(None)}
+    if kinds == known or not known or not (known == {bool} or known <= {int, *_INTEGERS}):
+        return items
+    missing = np.asarray(items == None, np.bool_)  # noqa: E711  elementwise
+    try:
+        values = np.asarray(np.where(missing, False if known == {bool} else 0, items).tolist())
+    except OverflowError:
+        return items
+    return items if values.dtype.kind not in "iub" else np.ma.MaskedArray(values, missing)
+
+
+_INTEGERS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint32, np.uint64)
+
+
+def is_column(value: Any) -> bool:
+    """Whether it is a pandas series, index or extension array."""
+    kind = type(value)  # not the object, of which a Dask Delayed has every attribute
+    return hasattr(kind, "isna") and hasattr(kind, "to_numpy") and not hasattr(kind, "columns")
+
+
+def is_arrow(value: Any) -> bool:
+    """Whether it is a column of Arrow's memory format: of pyarrow, polars and others."""
+    kind = type(value)
+    speaks = any(hasattr(kind, name) for name in ("__arrow_c_array__", "__arrow_c_stream__"))
+    return speaks and not issubclass(kind, xr.DataArray)  # which speaks it as a table of its coordinates
+
+
+def column_values(column: Any, name: str) -> Values:
+    """Values of a pandas column: as `attribute_values`, whole numbers and truth values masked if the dtype is nullable.
+
+    Raises
+    ------
+    SelectionError
+        If it has times of a zone, which is not stored.
+    """
+    dtype = column.dtype
+    if isinstance(dtype, np.dtype) and dtype.kind != "O":
+        return np.asarray(column)
+    if getattr(dtype, "tz", None) is not None:
+        raise SelectionError(f"{name} has times of zone {dtype.tz}, which is not stored: use .dt.tz_convert(None)")
+    missing = np.asarray(column.isna(), np.bool_)
+    categories = getattr(dtype, "categories", None)
+    if categories is not None and isinstance(categories.dtype, np.dtype) and categories.dtype.kind in "biufc":
+        codes = np.asarray(getattr(column, "cat", column).codes, np.int64)
+        known = np.asarray(categories) if len(categories) else np.zeros(1, categories.dtype)
+        return _masked(known[np.where(missing, 0, codes)], missing)
+    plain: Any = getattr(dtype, "numpy_dtype", dtype)
+    if isinstance(plain, np.dtype) and plain.kind in "iub":
+        return np.ma.MaskedArray(column.to_numpy(plain, na_value=plain.type(0)), missing)
+    if isinstance(plain, np.dtype) and plain.kind != "O":
+        gone = np.array("NaT", plain)[()] if plain.kind in "mM" else np.nan
+        values: Values = column.to_numpy(plain, na_value=gone) if missing.any() else column.to_numpy(plain)
+        return values
+    values = np.array(column.astype(object), object)
+    values[missing] = None
+    return values
+
+
+def arrow_values(value: Any, name: str) -> Values:
+    """Values of an Arrow column, as `column_values`; of lists of one length (N, C).
+
+    Raises
+    ------
+    SelectionError
+        If it has times of a zone, lists of several lengths, or lists of which some are missing.
+    """
+    pa = pyarrow()
+    whole = pa.array(value) if hasattr(type(value), "__arrow_c_array__") else pa.chunked_array(value)
+    column = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
+    kind, types = column.type, pa.types
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+        column = column if _is_text(types, kind) else column.dictionary_decode()
+    if types.is_timestamp(kind) and kind.tz is not None:
+        raise SelectionError(f"{name} has times of the zone {kind.tz}, which is not stored: cast them first")
+    if types.is_fixed_size_list(kind):
+        if column.null_count:
+            raise SelectionError(f"{name} has lists of which some are missing: fill them")
+        return attribute_values(column.flatten(), name).reshape(-1, kind.list_size)
+    missing = np.asarray(column.is_null())
+    if types.is_integer(kind) or types.is_boolean(kind):
+        filled = column.fill_null(False if types.is_boolean(kind) else 0) if column.null_count else column
+        return np.ma.MaskedArray(filled.to_numpy(zero_copy_only=False), missing)
+    if types.is_floating(kind) or types.is_temporal(kind) or types.is_null(kind):
+        found: Values = column.to_numpy(zero_copy_only=False)
+        return found
+    if _is_text(types, kind):
+        return np.array(column.to_pylist(), object)
+    raise SelectionError(f"{name} has values of the Arrow type {kind}; stored are numbers, bool, text and times")
+
+
+def _is_text(types: Any, kind: Any) -> bool:
+    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
+
+
+def _masked(values: Values, missing: Values) -> Values:
+    """Values with those masked that are missing; of floats NaN."""
+    if values.dtype.kind in "iub":
+        return np.ma.MaskedArray(values, missing)
+    values[missing] = np.nan
+    return values
+
+
+def by_name(values: Any, what: str) -> Mapping[str, Any]:
+    """Arrays by name, none where nothing was given: of a mapping, a dataset, or the columns of a table.
+
+    Of a table about objects a column ``object_id`` says whose the rows are.
+
+    Raises
+    ------
+    SelectionError
+        If it is something else.
+    """
+    if values is None or isinstance(values, Mapping):
+        return values or {}
+    table = as_table(values)
+    if not is_frame(table) or dask.is_dask_collection(table):
+        raise SelectionError(f"{what} must be arrays by name, found {type(values).__name__}")
+    names = list(table.columns)
+    if what == "object_attributes" and "object_id" in names:
+        ids = as_array(table["object_id"], f"column 'object_id' of {what}")
+        return {name: Labelled(table[name], ids) for name in names if name != "object_id"}
+    return {name: table[name] for name in names}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelled:
+    """Values, and the label of each."""
+
+    values: Any
+    index: Values
+
+
+class ArrowFrame:
+    """A table of Arrow's memory format, with what writers use of a data frame."""
+
+    iloc = None
+
+    def __init__(self, table: Any) -> None:
+        self._table = table
+        self.columns: list[str] = list(table.column_names)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._table.column(self.columns.index(name))
+
+
+def is_frame(value: Any) -> bool:
+    """Whether it is a data frame: pandas', Dask's, or an `ArrowFrame`."""
+    kind = type(value)  # not the object, of which a Dask Delayed has every attribute
+    return kind is ArrowFrame or (hasattr(kind, "columns") and hasattr(kind, "iloc"))
+
+
+def as_table(value: Any) -> Any:
+    """An `ArrowFrame` of a table of another library: polars, pyarrow, whatever speaks Arrow or ``__dataframe__``.
+
+    Data frames of pandas and Dask, columns and arrays are given back as they are.
+    """
+    kind = type(value)
+    speaks = [hasattr(kind, name) for name in ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")]
+    if (
+        not any(speaks)
+        or is_frame(value)
+        or is_column(value)
+        or isinstance(value, xr.DataArray)
+        or dask.is_dask_collection(value)
+    ):
+        return value
+    pa = pyarrow()
+    if not speaks[0] and not speaks[1]:
+        return ArrowFrame(importlib.import_module("pyarrow.interchange").from_dataframe(value))
+    if isinstance(value, pa.RecordBatch):
+        return ArrowFrame(pa.Table.from_batches([value]))
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return value
+    try:
+        return ArrowFrame(pa.table(value))
+    except (TypeError, ValueError):  # of which Arrow's own errors are: a column, or a stream of columns
+        return value
+
+
+def pyarrow() -> Any:
+    """Import pyarrow; raises ImportError that says how it is installed."""
+    try:
+        return importlib.import_module("pyarrow")
+    except ImportError as error:
+        raise ImportError(
+            "tables and columns of Arrow need pyarrow: pip install 'zarr-vectors-lazy[dataframe]'"
+        ) from error
+
+
+def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
+    """Values of a Series, a DataArray or `Labelled` in the order of ``labels``; others as they are.
+
+    An index that is a plain range from 0 counts rows, and so is no label. Any other must be exactly the labels, in any
+    order.
+
+    Parameters
+    ----------
+    labels
+        (n,) distinct labels; of vertices the index of their data frame, or how many there are: 0, 1, ...
+    name, what
+        Of the values, and what labels are of, for errors.
+
+    Raises
+    ------
+    SelectionError
+        If a label is missing, there twice, or none of those.
+    """
+    index = _index_of(value)
+    if index is None:
+        return value
+    named = isinstance(value, Labelled)
+    found = attribute_values(value.values if named else value, name)
+    given = _comparable(index)
+    if not named and given.dtype.kind == "i" and np.array_equal(given, np.arange(len(given))):
+        return found
+    wanted = _comparable(np.arange(labels) if isinstance(labels, int) else labels)
+    if np.array_equal(given, wanted):
+        return found
+    if given.dtype.kind != wanted.dtype.kind:
+        raise SelectionError(
+            f"{name} is labelled by {given.dtype}, {what} are {wanted.dtype}: drop the index, or mend it"
+        )
+    order = np.argsort(given, kind="stable")
+    for these, whose in ((given[order], "its index has"), (np.sort(wanted), f"{what} have")):
+        twice = these[1:][these[1:] == these[:-1]]
+        if len(twice):
+            raise SelectionError(f"{name} is taken by its labels, and {whose} {listed(twice.tolist())} twice")
+    at = np.searchsorted(given, wanted, sorter=order)
+    there = np.zeros(len(wanted), np.bool_)
+    there[at < len(given)] = given[order[at[at < len(given)]]] == wanted[at < len(given)]
+    if not there.all():
+        raise SelectionError(f"{name} is labelled, and lacks the {what} {listed(wanted[~there].tolist())}")
+    if len(given) > len(wanted):
+        more = np.setdiff1d(given, wanted)
+        raise SelectionError(f"{name} is labelled with {listed(more.tolist())}, which are none of the {what}")
+    rows = order[at]
+    return found[rows]
+
+
+def _index_of(value: Any) -> Any:
+    """Labels of values; None where they have none."""
+    if isinstance(value, Labelled):
+        return value.index
+    if isinstance(value, xr.DataArray):
+        return value.indexes.get(value.dims[0]) if value.dims else None
+    return value.index if is_column(value) and hasattr(type(value), "iloc") else None
+
+
+def _comparable(labels: Any) -> Values:
+    """Labels as an array that sorts: whole numbers as int64, text as such."""
+    array = np.asarray(labels)
+    if array.dtype.kind == "O" and all(isinstance(label, str) for label in array):
+        return array.astype(np.str_)
+    return array.astype(np.int64) if array.dtype.kind in "iu" else array
+
+
+# Arguments of the writers, checked before the first byte is put.
+
+Profile: TypeAlias = Literal["viewer"] | None
+AXES = ("x", "y", "z", "w")
+MAX_BINS = 2**23  # of a chunk: an index of 128 MiB
+MAX_NAME = 200
+MAX_SHARD_CHUNKS = 2**22  # an index of 64 MiB
+_CONTROL = re.compile(r"[\x00-\x1f/\\]")
+TOLERANCE = 1e-9
+
+
+def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Vertices, np.dtype[Any]]:
+    """(N, D) positions, and the dtype in which they are stored.
+
+    Raises
+    ------
+    SelectionError
+        If they are no numbers in 2 to 4 axes, or the dtype is neither float32 nor float64.
+    """
+    table = as_table(value)
+    if is_frame(table):
+        columns, _ = axes_among(list(table.columns))
+        others = [column for column in table.columns if column not in columns]
+        if others:
+            raise SelectionError(f"{name} has columns {listed(others)} beside {listed(columns)}: they are no positions")
+        table = np.stack([as_array(table[column], f"column {column!r}") for column in columns], axis=1)
+    array = as_array(table, name)
+    check_positions(array, name)
+    if array.dtype.kind in "iu" and not float64_holds(array):
+        raise SelectionError(f"{name} has whole numbers beyond 2**53, which float64 does not hold: subtract an origin")
+    if dtype is not None:
+        stored = _dtype(dtype)
+    elif array.dtype.kind == "f":
+        stored = np.dtype("f8") if array.dtype.itemsize > 4 else np.dtype("f4")
+    else:
+        stored = np.dtype(np.float64)
+    return array, stored
+
+
+def axes_among(columns: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[str, ...]]:
+    """Columns that are axes, in the order x, y, z, w, and their names; raises SelectionError if there is one."""
+    spelled = {axis: next((name for name in (axis, axis.upper()) if name in columns), None) for axis in AXES}
+    found = {axis: name for axis, name in spelled.items() if name is not None}
+    if len(found) < 2:
+        raise SelectionError(f"no axes among the columns {listed(columns)}: name them by axes=")
+    return tuple(found.values()), tuple(found)
+
+
+def labels_of(positions: Any) -> Any:
+    """Index of a pandas frame of positions; None of anything else."""
+    return getattr(positions, "index", None) if is_frame(positions) else None
+
+
+def check_positions(array: Any, name: str) -> None:
+    """Raise SelectionError if an array, in memory or of Dask, is no (N, D) numbers."""
+    if array.ndim != 2 or not 2 <= array.shape[1] <= len(AXES) or array.dtype.kind not in "fiu":
+        raise SelectionError(f"{name} must be (N, D) numbers, D from 2 to 4; found shape {array.shape}, {array.dtype}")
+
+
+def _dtype(value: Any) -> np.dtype[Any]:
+    try:
+        dtype = np.dtype(value)
+    except TypeError as error:
+        raise SelectionError(f"dtype must be 'float32' or 'float64', found {value!r}") from error
+    if dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise SelectionError(f"dtype must be 'float32' or 'float64', found {value!r}")
+    named: np.dtype[Any] = dtype.newbyteorder("=")
+    return named
+
+
+def parse_shape(value: Any, ndim: int, name: str) -> Floats:
+    """(D,) positive edge lengths; a single number is that of all axes.
+
+    Raises
+    ------
+    SelectionError
+        If it is something else.
+    """
+    try:
+        given = np.asarray(value)
+        shape = np.broadcast_to(given.astype(np.float64), (ndim,)).copy()
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"{name} must be {ndim} positive numbers, found {value!r}") from error
+    if given.dtype.kind not in "iuf" or not (np.isfinite(shape) & (shape > 0)).all():
+        raise SelectionError(f"{name} must be {ndim} positive numbers, found {value!r}")
+    return shape
+
+
+def parse_bins(bin_shape: Any, chunk_shape: Floats) -> Floats:
+    """(D,) edge lengths of bins; the chunk's where there are none.
+
+    Raises
+    ------
+    SelectionError
+        If no whole number of bins makes a chunk.
+    """
+    if bin_shape is None:
+        return chunk_shape
+    bins = parse_shape(bin_shape, len(chunk_shape), "bin_shape")
+    ratio = chunk_shape / bins
+    if (np.rint(ratio) < 1).any() or (np.abs(ratio - np.rint(ratio)) > TOLERANCE * ratio).any():
+        raise SelectionError(
+            f"bin_shape must divide chunk_shape: {bins.tolist()} in {chunk_shape.tolist()} are {ratio.tolist()} bins"
+        )
+    return bins
+
+
+def check_bin_count(bins: Floats, chunk_shape: Floats) -> None:
+    """Raise SelectionError if the bins of a chunk of points, each of which is a fragment, are absurdly many."""
+    total = float(np.prod(np.rint(chunk_shape / bins)))
+    if total > MAX_BINS:
+        raise SelectionError(
+            f"bin_shape {bins.tolist()} makes {total:.0f} bins of each chunk, and 16 bytes a bin in its index; at most "
+            f"{MAX_BINS} are written: choose larger bins or smaller chunks"
+        )
+
+
+def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
+    """Names and units of the axes; x, y, z, w without units where none are given.
+
+    Raises
+    ------
+    SelectionError
+        If there is not one for each axis, or a name is there twice.
+    """
+    names = AXES[:ndim] if axes is None else _several(axes)
+    if len(names) != ndim or len(set(names)) != ndim or not all(isinstance(name, str) and name for name in names):
+        raise SelectionError(f"axes must be {ndim} names, each once; found {axes!r}")
+    of_axes = (units,) * ndim if units is None or isinstance(units, str) else _several(units)
+    if len(of_axes) != ndim or not all(unit is None or (isinstance(unit, str) and unit) for unit in of_axes):
+        raise SelectionError(f"units must be one name, or {ndim} names or None; found {units!r}")
+    return names, of_axes
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, Iterable) else ()
+
+
+def check_json(value: Any, name: str) -> None:
+    """Raise SelectionError if ``value`` is not what JSON can hold."""
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise SelectionError(f"{name} must be what JSON can hold: {error}") from error
+
+
+def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int, profile: Any = None) -> Encoding:
+    """How cells are stored; ``profile="viewer"``: raw, an object each.
+
+    Raises
+    ------
+    SelectionError
+        If the compressor or the profile is unknown, the shard shape is no whole number of chunks, or the profile is
+        given beside what it excludes.
+    """
+    if profile not in ("viewer", None):
+        raise SelectionError(f"profile must be 'viewer' or None, found {profile!r}")
+    if compressor not in ("zstd", "blosc", None):
+        raise SelectionError(f"compressor must be 'zstd', 'blosc' or None, found {compressor!r}")
+    if shard_shape is not None:
+        shape = np.asarray(shard_shape)
+        if shape.dtype.kind not in "iu" or shape.shape not in ((), (ndim,)) or (shape < 1).any():
+            raise SelectionError(f"shard_shape must be {ndim} whole numbers of chunks, found {shard_shape!r}")
+        shard_shape = tuple(np.broadcast_to(shape, (ndim,)).tolist())
+        if np.prod(np.asarray(shard_shape, np.float64)) > MAX_SHARD_CHUNKS:
+            raise SelectionError(f"shard_shape {shard_shape} makes shards of an absurd number of chunks")
+    if not isinstance(checksum, bool | np.bool_):
+        raise SelectionError(f"checksum must be True or False, found {checksum!r}")
+    if profile is None:
+        return Encoding(compressor=compressor, checksum=bool(checksum), shard_shape=shard_shape)
+    if compressor == "blosc" or shard_shape is not None:
+        raise SelectionError(
+            "profile='viewer' writes raw cells, an object each: no compressor, no shard_shape beside it"
+        )
+    return Encoding(compressor=None, checksum=False)
+
+
+def check_progress(progress: bool) -> None:
+    """Raise SelectionError if there is nothing that shows a bar."""
+    if progress and not any(importlib.util.find_spec(name) for name in ("rich", "tqdm")):
+        raise SelectionError("progress=True needs rich or tqdm: pip install 'zarr_vectors_lazy[cli]'")
+
+
+def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str, labels: Any = None) -> dict[str, Column]:
+    """Attributes as they are stored, rows checked, in the order of ``labels``; text becomes codes.
+
+    Raises
+    ------
+    SelectionError
+        If a name is no path segment, or an array has another number of rows or a dtype that is not stored.
+    """
+    found = {}
+    for name, value in by_name(values, what).items():
+        array = _array(name, value, rows, what, labels)
+        try:
+            found[name] = _column(array)
+        except SelectionError as error:
+            raise SelectionError(f"{what}[{name!r}]: {error.message}") from error
+    return found
+
+
+def _column(array: Values) -> Column:
+    masked = isinstance(array, np.ma.MaskedArray)
+    if masked and array.dtype.kind in "iu":
+        return Column(*encode_integers(np.ma.asarray(array)))
+    if not masked and (is_number(array.dtype) or is_time(array.dtype)):
+        return Column(array)
+    if array.ndim > 1:
+        raise SelectionError(f"it has shape {array.shape}; text, or bool with missing ones, has one value a row")
+    return Column(*encode_categories(array))
+
+
+def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str, labels: Any) -> dict[str, Values]:
+    """Attributes of objects or groups, in the order of ``labels``; text stays text.
+
+    Raises
+    ------
+    SelectionError
+        As `parse_columns`.
+    """
+    found = {}
+    for name, value in by_name(values, what).items():
+        array = _array(name, value, rows, what, labels)
+        try:
+            found[name] = _dense(array)
+        except SelectionError as error:
+            raise SelectionError(f"{what}[{name!r}]: {error.message}") from error
+    return found
+
+
+def _dense(array: Values) -> Values:
+    """Numbers, missing ones as the array's fill value, which absent rows have; or text as ``<U..``."""
+    if isinstance(array, np.ma.MaskedArray):
+        if array.dtype.kind == "b" and np.ma.is_masked(array):
+            raise SelectionError("it has truth values of which some are missing, which is stored of vertices alone")
+        return np.asarray(array.data) if array.dtype.kind == "b" else encode_integers(array)[0]
+    if is_number(array.dtype):
+        return array
+    if is_time(array.dtype):
+        raise SelectionError(f"it has values of {array.dtype}, which are stored of vertices alone: give numbers")
+    text, missing = parse_text(array)
+    if missing.any():
+        raise SelectionError(
+            "it has text of which some is missing, which the format does not tell from empty text: "
+            "give '' or another word for it"
+        )
+    return text if text.dtype.itemsize else text.astype("<U1")
+
+
+def _array(name: Any, value: Any, rows: int, what: str, labels: Any = None) -> Values:
+    check_name(name, what)
+    label = f"{what}[{name!r}]"
+    kind = "groups" if what.startswith("group") else "object ids" if what.startswith("object") else "row labels"
+    array = attribute_values(by_labels(value, rows if labels is None else labels, label, kind), label)
+    if not is_number(array.dtype) and not is_time(array.dtype) and array.dtype.kind not in "UTO":
+        raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; stored are numbers, bool, text and times")
+    if array.ndim not in (1, 2) or len(array) != rows or 0 in array.shape[1:]:
+        raise SelectionError(f"{what}[{name!r}] must be ({rows},) or ({rows}, C), found shape {array.shape}")
+    return array
+
+
+def check_name(name: Any, what: str) -> None:
+    """Raise SelectionError if ``name`` is no segment of a path in a store."""
+    if (
+        not isinstance(name, str)
+        or not name
+        or name.startswith((".", "__"))
+        or name == "zarr.json"
+        or name != name.strip()
+        or _CONTROL.search(name)
+        or len(name.encode("utf-8", "replace")) > MAX_NAME
+    ):
+        raise SelectionError(
+            f"{what}: a name must be a segment of a path, of at most {MAX_NAME} bytes, without '/', '\\', control "
+            f"characters, spaces around it, leading '.' and '__', and not 'zarr.json'; found {name!r}"
+        )
+
+
+def storable_names(names: Iterable[str]) -> dict[str, str]:
+    """Names that `check_name` takes, by those given, which stay where they can: others have ``_`` for what cannot be.
+
+    Examples
+    --------
+    >>> storable_names(["fa", "a/b", "a_b", ".x"])
+    {'fa': 'fa', 'a/b': 'a_b_', 'a_b': 'a_b', '.x': '_x'}
+    """
+    given = dict.fromkeys(names)
+    found, used = {}, set(given)
+    for name in given:
+        text = _CONTROL.sub("_", name).strip()
+        text = re.sub(r"^(\.|_(?=_))+", "_" if text.startswith(".") else "", text) or "unnamed"
+        text = text.encode("utf-8", "replace")[:MAX_NAME].decode("utf-8", "ignore")
+        text = text.replace(".", "_") if text == "zarr.json" else text
+        while text != name and text in used:
+            text += "_"
+        found[name] = text
+        used.add(text)
+    return found
+
+
+def parse_ids(value: Any, rows: int, name: str = "object_ids") -> IntArray:
+    """(rows,) int64 object ids.
+
+    Raises
+    ------
+    SelectionError
+        If they are no whole numbers, or another number of them.
+    """
+    array = as_array(value, name)
+    if not array.size and not hasattr(value, "dtype"):  # of an empty list NumPy makes floats
+        array = array.astype(np.int64)
+    if array.shape != (rows,) or array.dtype.kind not in "iu":
+        raise SelectionError(f"{name} must be ({rows},) whole numbers, found shape {array.shape} of {array.dtype}")
+    if array.dtype.kind == "u" and len(array) and int(array.max()) > np.iinfo(np.int64).max:
+        raise SelectionError(f"{name} must be below 2**63, found {int(array.max())}")
+    return array.astype(np.int64)
+
+
+def parse_links(value: Any, widths: Sequence[int], rows: int | None, name: str) -> IntArray:
+    """(M, L) int64 rows; ``rows`` is None where their number is not known yet.
+
+    Raises
+    ------
+    SelectionError
+        If it is no table of so many columns, or names a row that is not there.
+    """
+    array = as_array(value, name)
+    if array.size == 0 and array.ndim != 2:
+        array = np.empty((0, widths[0]), np.int64)
+    if array.ndim != 2 or array.shape[1] not in widths or (array.dtype.kind not in "iu" and array.size):
+        shapes = f"{widths[0]} to {widths[-1]}" if len(widths) > 1 else str(widths[0])
+        raise SelectionError(
+            f"{name} must be (M, L) whole numbers, L {shapes}; found shape {array.shape} of {array.dtype}"
+        )
+    lowest, highest = (int(array.min()), int(array.max())) if array.size else (0, -1)
+    if lowest < 0 or highest >= (np.iinfo(np.int64).max if rows is None else rows):
+        there = "rows are numbered from 0 on" if rows is None else f"there are {rows}"
+        raise SelectionError(f"{name} name row {lowest if lowest < 0 else highest}; {there}")
+    return array.astype(np.int64)
+
+
+def parse_groups(
+    groups: Mapping[Any, Any] | None, ids: IntArray
+) -> tuple[tuple[IntArray, ...], tuple[str, ...] | None]:
+    """Members by group number, and names where groups are given by name.
+
+    Raises
+    ------
+    SelectionError
+        If numbers are not 0, 1, 2, ..., names and numbers are mixed, or a member is no object.
+    """
+    if groups is not None and not isinstance(groups, Mapping):
+        raise SelectionError(f"groups must be object ids by group name or number, found {type(groups).__name__}")
+    if not groups:
+        return (), None
+    named = all(isinstance(key, str) for key in groups)
+    if not named and sorted(groups, key=str) != sorted(range(len(groups)), key=str):
+        raise SelectionError(f"groups must be given by name, or by number from 0 on; found {listed(groups)}")
+    keys = list(groups) if named else list(range(len(groups)))
+    members = []
+    for key in keys:
+        found = _members(groups[key], f"groups[{key!r}]")
+        unknown = found[~np.isin(found, ids)]
+        if len(unknown):
+            raise SelectionError(f"groups[{key!r}] has objects that are not there: {listed(unknown.tolist())}")
+        members.append(found)
+    return tuple(members), tuple(map(str, keys)) if named else None
+
+
+def _members(value: Any, name: str) -> IntArray:
+    if isinstance(value, str | bytes) or not isinstance(value, Iterable):
+        raise SelectionError(f"{name} must be object ids, found {value!r}")
+    wanted = list(value)
+    return parse_ids(wanted or np.empty(0, np.int64), len(wanted), name)
+
+
+def parse_path_ids(value: Any, paths: int) -> IntArray:
+    """(paths,) int64 ids; 0, 1, ... where none are given."""
+    return np.arange(paths, dtype=np.int64) if value is None else parse_ids(value, paths)
+
+
+def parse_numbers(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[str, Values]:
+    """Numbers by name, rows checked; raises SelectionError as `parse_columns`, and for text."""
+    found = {name: _array(name, value, rows, what) for name, value in by_name(values, what).items()}
+    for name, array in found.items():
+        if not is_number(array.dtype) or isinstance(array, np.ma.MaskedArray):
+            kind = "missing values" if isinstance(array, np.ma.MaskedArray) else f"dtype {array.dtype}"
+            raise SelectionError(f"{what}[{name!r}] has {kind}; links have numbers and bool")
+    return found
+
+
+def parse_headers(headers: Any) -> dict[str, Any]:
+    """Headers by name; raises SelectionError if one is no mapping that JSON can hold, or its name no path segment."""
+    found = dict(by_name(headers, "headers"))
+    for name, of in found.items():
+        check_name(name, "headers")
+        if not isinstance(of, Mapping):
+            raise SelectionError(f"headers[{name!r}] must be a mapping, found {type(of).__name__}")
+        check_json(of, f"headers[{name!r}]")
+    return found
+
+
+def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | None]:
+    """How values are joined on coarser levels, by attribute.
+
+    Raises
+    ------
+    SelectionError
+        If an attribute is not there, or a rule does not suit its values.
+    """
+    found = dict(by_name(rules, "aggregate"))
+    for name, rule in found.items():
+        if name not in columns:
+            raise SelectionError(f"aggregate has {name!r}, which is no vertex attribute; there is {listed(columns)}")
+        if rule is not None:
+            column = columns[name]
+            check_rule(rule, column.values.dtype, f"aggregate[{name!r}]", coded=column.dictionary is not None)
+    return found
+
+
+def refuse_links(link_attributes: Mapping[str, Any] | None, what: str) -> None:
+    """Raise SelectionError if there are attributes of links that a geometry does not have."""
+    if link_attributes:
+        raise SelectionError(f"{what} have no links: link_attributes {listed(link_attributes)} have nothing to go with")
+
+
+def refuse_tables(*tables: Mapping[Any, Any] | None) -> None:
+    """Raise SelectionError if there is anything about objects where there are none."""
+    if any(table is not None and len(table) for table in tables):
+        raise SelectionError("object_attributes, groups and group_attributes need object_ids")
+
+
+def check_trees(edges: IntArray, owners: IntArray) -> None:
+    """Raise SelectionError if a child has two parents, or a parent of another object; ``owners`` (N,) of all rows."""
+    children, counts = np.unique(edges[:, 0], return_counts=True)
+    if (counts > 1).any():
+        raise SelectionError(
+            f"the edges of a skeleton are [child, parent], one for each child; vertex {int(children[counts > 1][0])} "
+            f"has {int(counts.max())} parents"
+        )
+    apart = owners[edges[:, 0]] != owners[edges[:, 1]]
+    if apart.any():
+        raise SelectionError(joins_objects(*edges[apart][0].tolist()))

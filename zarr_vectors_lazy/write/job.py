@@ -1,0 +1,276 @@
+"""What a writer was given, checked; and what follows from it before the first byte is put."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.format.registry import CURRENT, MAX_PAYLOAD_NBYTES, PlacedLinks, place_links
+from zarr_vectors_lazy.kernels import routing
+from zarr_vectors_lazy.kernels.groups import Rule
+from zarr_vectors_lazy.kernels.routing import Arranged, FragmentTable, Routed, bins_in_chunk, route, stored, take
+from zarr_vectors_lazy.kernels.trees import depth_first
+from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.objects import Manifests
+from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, StoreDraft
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import ChunkCoords, IntArray, Vertices
+from zarr_vectors_lazy.write.session import Copied, Mode
+
+Values: TypeAlias = np.ndarray[Any, Any]
+Kind: TypeAlias = Literal["points", "objects", "paths", "trees"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Column:
+    """Values of an attribute as they are stored: numbers, or codes of a dictionary.
+
+    Parameters
+    ----------
+    values
+        Rows.
+    dictionary
+        What the codes stand for.
+    whole
+        Whether that holds for all of the store, and not for one block of its input.
+    """
+
+    values: Values
+    dictionary: Dictionary | None = None
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ObjectTable:
+    """Objects of a level.
+
+    Parameters
+    ----------
+    owners
+        (N,) number of the object of each row.
+    ids
+        (O,) id of each object, ascending.
+    attributes
+        Rows aligned with ``ids``.
+    groups, group_names
+        Ids of the members by group number, and their names, where they have any.
+    group_attributes
+        Rows aligned with ``groups``.
+    """
+
+    owners: IntArray
+    ids: IntArray
+    attributes: dict[str, Values] = field(default_factory=dict)
+    groups: tuple[IntArray, ...] = ()
+    group_names: tuple[str, ...] | None = None
+    group_attributes: dict[str, Values] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WriteJob:
+    """A store to be written from arrays in memory or memory-mapped.
+
+    Parameters
+    ----------
+    spec, mode, store, encoding
+        Where, over what, the root, how cells are stored.
+    kind
+        How rows make fragments: bins, objects, runs of paths, depth-first trees.
+    positions, dtype
+        (N, D), finite, and the dtype in which they are stored.
+    attributes
+        Rows aligned with ``positions``.
+    objects
+        None where there are none.
+    links
+        (M, L) rows of ``positions``; for trees (M, 2) child and parent; None where the geometry has none.
+    link_values
+        Rows aligned with ``links``.
+    aggregate
+        How values of some attributes are joined on coarser levels, which is kept with them.
+    progress
+        Whether to show a bar.
+    copied
+        What it has of a store that it is a copy of, besides rows.
+    left
+        Rows of the input that no path goes through.
+    owners
+        How the objects of fragments are told, where ``objects`` does not know all of them.
+    """
+
+    spec: StoreSpec
+    mode: Mode
+    store: StoreDraft
+    encoding: Encoding
+    kind: Kind
+    positions: Vertices
+    dtype: np.dtype[Any]
+    attributes: dict[str, Column] = field(default_factory=dict)
+    objects: ObjectTable | None = None
+    links: IntArray | None = None
+    link_values: dict[str, Values] = field(default_factory=dict)
+    aggregate: dict[str, Rule | None] = field(default_factory=dict)
+    progress: bool = False
+    copied: Copied | None = None
+    left: int = 0
+    owners: tuple[ArrayDraft, ...] | None = None
+
+    @property
+    def fragment_owners(self) -> tuple[ArrayDraft, ...]:
+        """Arrays of the ids of the objects of fragments."""
+        if self.owners is not None or self.objects is None:
+            return self.owners or ()
+        found = CURRENT.fragment_owners(self.objects.attributes)
+        more = CURRENT.fragment_rows(self.objects.ids) if self.kind == "trees" else ()
+        return (found, *(draft for draft in more if draft.path != found.path))
+
+    @property
+    def grid(self) -> Grid:
+        """The chunk grid."""
+        return Grid.of_bounds(*self.store.bounds, self.store.chunk_shape)
+
+    @property
+    def row_nbytes(self) -> int:
+        """Stored bytes of a row, without compression."""
+        sizes = [column.values.dtype.itemsize * column.values[:1].size for column in self.attributes.values()]
+        return int(self.dtype.itemsize * self.positions.shape[1] + sum(sizes))
+
+
+def check_cells(job: WriteJob, coords: ChunkCoords, counts: IntArray) -> None:
+    """Raise SelectionError if a chunk has more rows than the format can state, before anything is put.
+
+    Parameters
+    ----------
+    coords, counts
+        Chunks, and rows of each.
+    """
+    if not len(counts):
+        return
+    widths = {"vertices": job.dtype.itemsize * job.positions.shape[1]}
+    for name, column in job.attributes.items():
+        widths[name] = column.values.dtype.itemsize * int(np.prod(column.values.shape[1:]))
+    widest, most = max(widths, key=widths.__getitem__), int(np.argmax(counts))
+    nbytes = int(counts[most]) * widths[widest]
+    if nbytes > MAX_PAYLOAD_NBYTES:
+        raise SelectionError(
+            f"chunk {coords[most].tolist()} has {counts[most]} rows, {nbytes} bytes of {widest}: the format ends at "
+            "4 GiB; choose a smaller chunk_shape"
+        )
+
+
+class Prepared:
+    """Rows by chunk, fragments, manifests and cells of links of a job; nothing has been put yet.
+
+    Parameters
+    ----------
+    job
+        What to write.
+    threads
+        That sort rows.
+    """
+
+    def __init__(self, job: WriteJob, threads: int) -> None:
+        self.job = job
+        grid = job.grid
+        origin, shape = np.asarray(grid.origin, np.int64), np.asarray(grid.shape, np.int64)
+        self.routed: Routed = route(job.positions, job.dtype, job.store.chunk_shape, origin, shape, threads=threads)
+        self._arranged: list[Arranged] | None = None
+        if job.objects is not None:
+            make = self._maker()
+            self._arranged = [make(self.routed.rows(chunk)) for chunk in range(len(self.routed))]
+        self.placed: PlacedLinks | None = self._place()
+
+    def arranged(self, chunk: int) -> Arranged:
+        """Rows and fragments of a chunk."""
+        if self._arranged is not None:
+            return self._arranged[chunk]
+        rows = self.routed.rows(chunk)
+        ratio = np.rint(self.job.store.chunk_shape / self.job.store.bin_shape).astype(np.int64)
+        if (ratio == 1).all():
+            return routing.arrange_whole(rows)
+        positions = stored(take(self.job.positions, rows), self.job.dtype)
+        bins = bins_in_chunk(positions, self.routed.coords[chunk], self.job.store.bin_shape, ratio)
+        return routing.arrange_bins(rows, bins, int(np.prod(ratio)))
+
+    def _maker(self) -> Callable[[IntArray], Arranged]:
+        assert self.job.objects is not None
+        owners = self.job.objects.owners
+        match self.job.kind:
+            case "paths":
+                return partial(routing.arrange_runs, owners=owners)
+            case "trees":
+                position = depth_first(self.parents)
+                roots = np.asarray(self.parents < 0)
+                return partial(routing.arrange_trees, owners=owners, position=position, roots=roots)
+        return partial(routing.arrange_objects, owners=owners)
+
+    @property
+    def given_links(self) -> int:
+        """Links that were given."""
+        return 0 if self.job.links is None else len(self.job.links)
+
+    @property
+    def link_counts(self) -> tuple[int, int] | None:
+        """Stored records inside chunks, and across; None where there is no family of links."""
+        return None if self.placed is None else self.placed.counts
+
+    @cached_property
+    def parents(self) -> IntArray:
+        """(N,) parent of each row of trees, -1 for roots."""
+        parents = np.full(len(self.job.positions), -1, np.int64)
+        if self.job.links is not None:
+            parents[self.job.links[:, 0]] = self.job.links[:, 1]
+        return parents
+
+    @cached_property
+    def fragments(self) -> FragmentTable:
+        """All fragments of objects, in the order of their objects' manifests."""
+        table = routing.fragment_table(self._arranged or [])
+        along = table.rows if self.job.kind == "paths" else table.chunks
+        return table.take(np.lexsort((table.fragments, along, table.owners)))
+
+    @property
+    def manifests(self) -> Manifests:
+        """Of all objects."""
+        assert self.job.objects is not None
+        counts = np.bincount(self.fragments.owners, minlength=len(self.job.objects.ids))
+        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        return Manifests(offsets, self.routed.coords[self.fragments.chunks], self.fragments.fragments)
+
+    @cached_property
+    def link_rows(self) -> IntArray | None:
+        """Which of the job's links are stored; None where all are, or others."""
+        if self.job.kind != "trees" or self.job.links is None or self.job.link_values:
+            return None  # values of an edge need its record
+        assert self._arranged is not None
+        implied = np.full(len(self.parents), -1, np.int64)
+        for part in self._arranged:
+            inner = np.ones(len(part.rows), np.bool_)
+            inner[np.cumsum(part.counts) - part.counts] = False
+            at = np.flatnonzero(inner)
+            implied[part.rows[at]] = part.rows[at - 1]
+        child, parent = self.job.links.T
+        return np.flatnonzero(implied[child] != parent)
+
+    def _place(self) -> PlacedLinks | None:
+        if self.job.kind == "paths":
+            return self._bridges()
+        if self.job.links is None:
+            return None
+        assert self._arranged is not None
+        links = self.job.links if self.link_rows is None else self.job.links[self.link_rows]
+        places = routing.places_of(self.routed, self._arranged)
+        return place_links(places.chunks[links], places.rows[links], self.routed.coords)
+
+    def _bridges(self) -> PlacedLinks | None:
+        """Records from the last row of each fragment of a path to the first of the next (spec 0.9, 10)."""
+        table = self.fragments
+        at = np.flatnonzero(table.owners[:-1] == table.owners[1:])
+        if not len(at):
+            return None
+        chunks = np.stack([table.chunks[at], table.chunks[at + 1]], axis=1)
+        rows = np.stack([table.starts[at] + table.counts[at] - 1, table.starts[at + 1]], axis=1)
+        return place_links(chunks, rows, self.routed.coords)

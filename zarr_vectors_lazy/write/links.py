@@ -1,0 +1,761 @@
+"""Links and trees of rows that no task has all of."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.format.registry import MAX_PERMUTED, place_links
+from zarr_vectors_lazy.kernels import routing
+from zarr_vectors_lazy.kernels.records import (
+    GAP,
+    Records,
+    attribute_field,
+    block_of,
+    hash_ids,
+    in_order,
+    link_dtype,
+    pack,
+    rename_rows,
+    row_in_block,
+    row_numbers,
+)
+from zarr_vectors_lazy.kernels.routing import (
+    PLACE,
+    UNKNOWN,
+    Arranged,
+    Homes,
+    Routed,
+    chunk_of_places,
+    mixed,
+    pack_places,
+    row_of_places,
+    stable_order,
+)
+from zarr_vectors_lazy.kernels.trees import depth_first
+from zarr_vectors_lazy.model.writing import LevelRecord, merge_records
+from zarr_vectors_lazy.plan.blocks import shard_of, spread_chunks
+from zarr_vectors_lazy.read.layers import check_worker
+from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.write.job import Prepared
+from zarr_vectors_lazy.write.part import (
+    Part,
+    PartRecord,
+    Plan,
+    Summary,
+    Whole,
+    batches_of,
+    commit_write,
+    empty_record,
+    spilled_rows,
+    write_arranged,
+    write_links,
+)
+from zarr_vectors_lazy.write.records import Intake, SpillFolder, Taken, Tally, described, flat, take_block
+from zarr_vectors_lazy.write.session import WriteSession
+
+# Records from many tasks to many others: each task sends what it has to the tasks that need it.
+#
+# On one machine through files, one a sending task, sorted by receiver; a receiver reads its run of each. What tasks
+# do is the same where records travel otherwise.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """Records of one dtype on their way.
+
+    Parameters
+    ----------
+    name
+        Tells it from others of the same write.
+    dtype
+        Of the records, packed, a whole number of 8-byte words.
+    receivers
+        Number of tasks that records go to.
+    to_rows
+        Whether they go where the rows of their chunk go.
+    """
+
+    name: str
+    dtype: np.dtype[np.void]
+    receivers: int
+    to_rows: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Mail:
+    """Records, and the (n,) number of the receiver of each."""
+
+    records: Records
+    to: IntArray
+
+
+Work: TypeAlias = Callable[..., tuple[tuple[Mail, ...], Any]]
+"""What a task does: of what it received, and other arguments, it makes mail for each exchange, and a result."""
+
+
+def send(folder: SpillFolder, exchange: Exchange, sender: int, mail: Mail) -> None:
+    """Keep what one task sends in a file."""
+    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    order = stable_order(mail.to, exchange.receivers)
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(mail.to, minlength=exchange.receivers))]).astype(np.int64)
+    with (folder.path / f"{exchange.name}.{sender}").open("wb") as file:
+        bounds.tofile(file)
+        mail.records.take(order).tofile(file)
+
+
+def receive(folder: SpillFolder, exchange: Exchange, senders: int, receiver: int) -> Records:
+    """Return what all tasks sent to one, in the order of the senders.
+
+    Raises
+    ------
+    StoreError
+        If a file is short.
+    """
+    parts = [np.empty(0, exchange.dtype)]
+    head = 8 * (exchange.receivers + 1)
+    for sender in range(senders):
+        with (folder.path / f"{exchange.name}.{sender}").open("rb") as file:
+            file.seek(8 * receiver)
+            start, stop = np.fromfile(file, np.int64, 2).tolist()
+            file.seek(head + start * exchange.dtype.itemsize)
+            found = np.fromfile(file, exchange.dtype, stop - start)
+        if len(found) != stop - start:
+            raise StoreError(f"a temporary file is short: {stop - start} records expected, {len(found)} there")
+        parts.append(found)
+    return np.concatenate(parts)
+
+
+def drop(folder: SpillFolder, exchange: Exchange, senders: int, *_done: object) -> None:
+    """Delete the files of an exchange that all have received."""
+    for sender in range(senders):
+        (folder.path / f"{exchange.name}.{sender}").unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileStep:
+    """One of the tasks that send and receive through files.
+
+    Parameters
+    ----------
+    folder
+        Of the files.
+    work
+        What it does.
+    number
+        Its number among senders and among receivers.
+    takes
+        What it receives, and from how many.
+    sends
+        What it sends.
+    has_rows
+        Whether it receives the rows of a part too, before all else; the plan is then its first argument.
+    """
+
+    folder: SpillFolder
+    work: Work
+    number: int
+    takes: Sequence[tuple[Exchange, int]] = ()
+    sends: Sequence[Exchange] = ()
+    has_rows: bool = False
+
+
+def run_step(step: FileStep, _ready: object, *args: Any) -> Any:
+    """Receive, work and send; return the work's result."""
+    check_worker(wanted=False)
+    received = [receive(step.folder, exchange, senders, step.number) for exchange, senders in step.takes]
+    if step.has_rows:
+        received.insert(0, spilled_rows(args[0], step.folder, step.number))
+    mail, result = step.work(*received, *args)
+    for exchange, one in zip(step.sends, mail, strict=True):
+        send(step.folder, exchange, step.number, one)
+    return result
+
+
+# What tasks run to write links of rows that no task has all of: ends are resolved to places, then links are placed.
+#
+# A link names rows of the whole input. It travels to the home of its first end, which knows where that row is stored,
+# then to the home of the next, and at last to the part of the chunk in which the format stores it.
+
+NO_ROW = (-1, 0, 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkBlock:
+    """Links of one input block, checked.
+
+    Parameters
+    ----------
+    links
+        (n, L) rows of all positions.
+    values
+        Rows aligned with ``links``.
+    """
+
+    links: IntArray
+    values: Mapping[str, np.ndarray[Any, Any]]
+
+
+LinkReader: TypeAlias = Callable[..., LinkBlock]
+"""Checks the arrays of one input block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkIntake:
+    """How input blocks of links become records.
+
+    Parameters
+    ----------
+    read
+        Makes a `LinkBlock` of what Dask computed.
+    name
+        Of the argument that holds the links, for errors.
+    dtype
+        Of the records, that of the first block; others must have the same.
+    homes
+        Which tasks know where rows are stored.
+    counted
+        Whether links name rows counted from block to block, and not a block and a row in it.
+    """
+
+    read: LinkReader
+    name: str
+    dtype: np.dtype[np.void]
+    homes: Homes
+    counted: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkTally:
+    """What was seen of some input blocks of links.
+
+    Parameters
+    ----------
+    count
+        Links.
+    highest
+        Highest row that one names, and the block and the row in it that do.
+    """
+
+    count: int
+    highest: tuple[int, int, int] = NO_ROW
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkPlan:
+    """What is known once every input block was seen.
+
+    Parameters
+    ----------
+    plan
+        Of the rows, without tables.
+    parts
+        (C,) part that writes the links of each chunk.
+    count
+        Links that were given.
+    implied
+        Whether some of them are implied by the order of rows: the parts of the rows then tell how many are stored.
+    gaps
+        Whether some have no values: those of whole numbers are then stored as float64, NaN where there are none.
+    """
+
+    plan: Plan
+    parts: IntArray
+    count: int
+    implied: bool = False
+    gaps: bool = False
+
+    def value_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
+        """Dtype in which values of ``dtype`` are stored."""
+        return np.dtype(np.float64) if self.gaps and dtype.kind not in "fc" else dtype
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkRecord:
+    """What one part of the links wrote: cells, stored records inside chunks and across; ``start`` as `PartRecord`."""
+
+    record: LevelRecord
+    within: int
+    across: int
+    start: str | None = None
+
+
+def link_layout(block: LinkBlock) -> np.dtype[np.void]:
+    """Dtype of a block's records."""
+    return link_dtype(
+        block.links.shape[1], {name: (values.dtype, values.shape[1:]) for name, values in block.values.items()}
+    )
+
+
+def take_links(intake: LinkIntake, number: int, *parts: Any) -> tuple[tuple[Mail], LinkTally]:
+    """`link_records` of an input block, for the homes of their first ends."""
+    records, tally = link_records(intake, number, *parts)
+    return (Mail(records, intake.homes.of(records["ends"][:, 0])),), tally
+
+
+def link_records(intake: LinkIntake, number: int, *parts: Any) -> tuple[Records, LinkTally]:
+    """Records of an input block, and its tally.
+
+    Raises
+    ------
+    SelectionError
+        If the block's arrays do not go together, or with the first block's.
+    """
+    block = intake.read(*parts)
+    if link_layout(block) != intake.dtype:
+        raise SelectionError(
+            f"block {number} has {described(link_layout(block), 'ends', intake.name)}, the first block "
+            f"{described(intake.dtype, 'ends', intake.name)}; give all blocks one dtype"
+        )
+    rows = len(block.links)
+    columns = {attribute_field(name): values for name, values in block.values.items()}
+    records = pack(intake.dtype, {"number": row_numbers(number, rows), "ends": block.links, **columns}, rows)
+    highest = NO_ROW
+    if rows:
+        at = int(np.argmax(block.links))
+        highest = (int(block.links.flat[at]), number, at // block.links.shape[1])
+    return records, LinkTally(count=rows, highest=highest)
+
+
+def merge_link_tallies(tallies: Sequence[LinkTally]) -> LinkTally:
+    """All that several tallies say; there must be one at least."""
+    return LinkTally(
+        count=sum(tally.count for tally in tallies),
+        highest=max((tally.highest for tally in tallies), key=lambda found: (found[0], -found[1])),
+    )
+
+
+def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int, implied: bool) -> LinkPlan:
+    """Plan the links, when every input block was seen.
+
+    Raises
+    ------
+    SelectionError
+        If one names a row that is not there, or they have more ends than the format can put in order and there are
+        several chunks: whether they cross chunks is known too late, when the old store is gone.
+    """
+    width, chunks = intake.dtype["ends"].shape[0], len(plan.coords)
+    if tally.count and width > MAX_PERMUTED and chunks > 1:
+        raise SelectionError(
+            f"out of core, {intake.name} of more than {MAX_PERMUTED} ends go into a store of one chunk; these have "
+            f"{width}, and there are {chunks} chunks: choose a larger chunk_shape"
+        )
+    rows, (row, block, at) = int(plan.counts.sum()), tally.highest
+    if row >= rows and intake.counted:
+        raise SelectionError(f"{intake.name} name row {row}, at row {at} of block {block}; there are {rows}")
+    spread = spread_chunks(plan.coords, plan.counts, plan.job.grid, plan.job.encoding, parts)
+    return LinkPlan(plan=plan, parts=spread, count=tally.count, implied=implied)
+
+
+def write_rows(records: Records, plan: Plan, begun: WriteSession, homes: Homes) -> tuple[tuple[Mail], PartRecord]:
+    """Write the chunks of a part; tell the homes of its rows where they are stored."""
+    if not len(records):
+        return (no_mail(PLACE),), PartRecord(empty_record(plan.coords.shape[1]), None)
+    part = Part(plan, in_order(records))
+    done = write_arranged(plan, part, begun)
+    places = places_of_part(plan, part, homes)
+    return (Mail(places, homes.of(places["row"])),), done
+
+
+def no_mail(dtype: np.dtype[np.void]) -> Mail:
+    """Nothing to send."""
+    return Mail(np.empty(0, dtype), np.empty(0, np.int64))
+
+
+def places_of_part(plan: Plan, part: Part, homes: Homes) -> Records:
+    """Places of the rows of a part, chunk by chunk as they are stored."""
+    grid = plan.job.grid
+    chunks = np.searchsorted(flat(plan.coords, grid), flat(part.routed.coords, grid))
+    arranged = [part.arranged(chunk) for chunk in range(len(chunks))]
+    counts = part.routed.counts
+    numbers = part.numbers[np.concatenate([chunk.rows for chunk in arranged])]
+    rows = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
+    columns = {
+        "row": homes.names(numbers, plan.firsts),
+        "place": pack_places(np.repeat(chunks, counts), rows),
+    }
+    return pack(PLACE, columns, len(numbers))
+
+
+def resolve_ends(
+    places: Records, links: Records, plan: LinkPlan, slot: int, homes: Homes
+) -> tuple[tuple[Mail, ...], None]:
+    """Replace end ``slot`` of links by its place; they go on to the home of the next, after the last to a part.
+
+    Places are sent on too, to the same home: none waits in memory until it is asked again.
+
+    Raises
+    ------
+    StoreError
+        If a row is not there: it was lost on its way.
+    """
+    links = links.copy()
+    ends = links["ends"]
+    sizes = np.diff(plan.plan.firsts, append=plan.plan.counts.sum())
+    found = homes.look_up(places["row"], places["place"], ends[:, slot], sizes)
+    if (found == UNKNOWN).any():
+        row = int(ends[found == UNKNOWN, slot][0])
+        raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
+    ends[:, slot] = found
+    if slot + 1 < ends.shape[1]:
+        return (Mail(links, homes.of(ends[:, slot + 1])), Mail(places, homes.of(places["row"]))), None
+    return (Mail(links, plan.parts[chunk_of_places(ends).min(axis=1)]),), None
+
+
+class LinkPart(Prepared):
+    """Links whose records lie in some chunks, in the order of the input."""
+
+    def __init__(self, of_links: LinkPlan, links: Records) -> None:
+        plan, ends = of_links.plan, links["ends"]
+        values = {name: _stored_values(of_links, links, name) for name in plan.job.link_values}
+        self.job = replace(plan.job, links=ends, link_values=values)
+        self.routed = Routed(plan.coords, np.empty(0, np.int64), np.empty(0, np.uint32))
+        self._arranged = None
+        self.placed = place_links(chunk_of_places(ends), row_of_places(ends), plan.coords)
+
+    @property
+    def link_rows(self) -> None:
+        """None: all links are stored."""
+        return
+
+
+def _stored_values(plan: LinkPlan, links: Records, name: str) -> np.ndarray[Any, Any]:
+    values: np.ndarray[Any, Any] = links[attribute_field(name)]
+    if not plan.gaps:
+        return values
+    out = values.astype(plan.value_dtype(values.dtype))
+    out[links[GAP]] = np.nan
+    return out
+
+
+def write_link_part(links: Records, plan: LinkPlan, begun: WriteSession) -> tuple[tuple[()], LinkRecord]:
+    """Encode and put the cells of the links of a part."""
+    of_rows = plan.plan
+    nothing = empty_record(of_rows.coords.shape[1])
+    if not len(links):
+        return (), LinkRecord(record=nothing, within=0, across=0)
+    part = LinkPart(plan, in_order(links))
+    assert part.placed is not None
+    chunks, first = np.unique(part.placed.sources, return_index=True)
+    nbytes = np.diff(part.placed.bounds[first], append=len(links)) * links.dtype.itemsize
+    written = [
+        write_links(part, of_rows.writer(begun), chunks[at])
+        for at in batches_of(part.job, of_rows.coords[chunks], nbytes)
+    ]
+    within, across = part.placed.counts
+    return (), LinkRecord(record=merge_records([nothing, *written]), within=within, across=across, start=begun.start)
+
+
+class LinkedWhole(Whole):
+    """All fragments of a store whose rows and links are written."""
+
+    def __init__(
+        self, plan: Plan, parts: Sequence[PartRecord], of_links: LinkPlan, links: Sequence[LinkRecord]
+    ) -> None:
+        super().__init__(plan, parts)
+        values = {
+            name: values.astype(of_links.value_dtype(values.dtype)) for name, values in self.job.link_values.items()
+        }
+        self.job = replace(self.job, link_values=values)
+        self._given = of_links.count
+        self._counts = (sum(part.within for part in links), sum(part.across for part in links))
+
+    def _place(self) -> None:
+        return None
+
+    @property
+    def given_links(self) -> int:
+        """Links that were given."""
+        return self._given
+
+    @property
+    def link_counts(self) -> tuple[int, int]:
+        """Stored records inside chunks, and across."""
+        return self._counts
+
+
+def finish_linked(
+    plan: Plan,
+    links: LinkPlan,
+    session: WriteSession,
+    summarise: Summary,
+    parts: Sequence[PartRecord],
+    link_parts: Sequence[LinkRecord],
+    folder: SpillFolder | None,
+    *_dropped: object,
+) -> dict[str, Any]:
+    """Put objects and metadata, the root last; return ``summarise`` of it all.
+
+    Raises
+    ------
+    StoreError
+        If links were lost, a put fails, another write took the place, or this one began anew.
+    """
+    starts = [*(part.start for part in parts), *(part.start for part in link_parts)]
+    session.check_start(start for start in starts if start is not None)
+    whole = LinkedWhole(plan, parts, links, link_parts)
+    if sum(whole.link_counts) != (sum(part.links for part in parts) if links.implied else links.count):
+        raise StoreError("links were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
+    records = [part.record for part in parts] + [part.record for part in link_parts]
+    return commit_write(plan, session, summarise, whole, records, folder)
+
+
+# What tasks run to write skeletons whose nodes no task has all of: trees by object, then chunks in depth-first order.
+#
+# A node travels to its home, where the edge to its parent meets it; then to the task that has all nodes of its object
+# and finds their order; then to the part that writes its chunk. There it is seen which edges the order implies; the
+# others go the way of all links, their first end resolved already.
+
+NONE = -1
+ATTRIBUTE = attribute_field("")
+EDGE = link_dtype(2, {})
+RANK = np.dtype([("number", "<i8"), ("along", "<i8"), ("parent", "<i8"), ("edge", "<i8")])
+
+
+def node_dtype(ndim: int) -> np.dtype[np.void]:
+    """Dtype of a node on its way home: number, object, chunk."""
+    return np.dtype([("number", "<i8"), ("owner", "<i8"), ("chunk", "<i8", (ndim,))])
+
+
+def tree_dtype(ndim: int) -> np.dtype[np.void]:
+    """Dtype of a node that knows its parent and the number of the edge to it; both `NONE` for roots."""
+    return np.dtype([*node_dtype(ndim).descr, ("parent", "<i8"), ("edge", "<i8")])
+
+
+def nodes_of(taken: Taken, homes: Homes) -> Mail:
+    """Nodes of an input block, for their homes."""
+    records, routed = taken.records, taken.routed
+    columns = {
+        "number": records["number"],
+        "owner": records["owner"],
+        "chunk": np.repeat(routed.coords, routed.counts, axis=0),
+    }
+    return Mail(pack(node_dtype(routed.coords.shape[1]), columns, len(records)), homes.of(records["number"]))
+
+
+def spill_nodes(
+    intake: Intake, folder: SpillFolder, homes: Homes, number: int, *parts: Any
+) -> tuple[tuple[Mail], Tally]:
+    """Keep the rows of an input block in a file, send its nodes home."""
+    taken = take_block(intake, number, *parts)
+    folder.write(number, taken.records, taken.routed.coords, taken.routed.bounds)
+    return (nodes_of(taken, homes),), taken.tally
+
+
+def take_edges(
+    intake: LinkIntake, firsts: IntArray | None, valued: bool, number: int, *parts: Any
+) -> tuple[tuple[Mail, ...], LinkTally]:
+    """Send edges to the homes of their children; and again, if ``valued``, as links that are stored.
+
+    Parameters
+    ----------
+    firsts
+        (B,) rows before each block, where the edges count rows from block to block.
+    """
+    records, tally = link_records(intake, number, *parts)
+    return _edge_mail(intake, records, firsts, valued), tally
+
+
+def hold_edges(intake: LinkIntake, receivers: int, number: int, *parts: Any) -> tuple[tuple[Mail], LinkTally]:
+    """Keep edges until it is known how many rows each block has."""
+    records, tally = link_records(intake, number, *parts)
+    return (Mail(records, np.full(len(records), number % receivers)),), tally
+
+
+def name_edges(records: Records, plan: LinkPlan, intake: LinkIntake, valued: bool) -> tuple[tuple[Mail, ...], None]:
+    """`take_edges` of edges that were kept."""
+    return _edge_mail(intake, records, plan.plan.firsts, valued), None
+
+
+def _edge_mail(intake: LinkIntake, records: Records, firsts: IntArray | None, valued: bool) -> tuple[Mail, ...]:
+    if firsts is not None:
+        records = records.copy()
+        records["ends"] = rename_rows(records["ends"], firsts)
+    to = intake.homes.of(records["ends"][:, 0])
+    edges = pack(EDGE, {"number": records["number"], "ends": records["ends"]}, len(records))
+    return (Mail(edges, to), Mail(records, to)) if valued else (Mail(edges, to),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Valued:
+    """Stored records that have the values of some edges.
+
+    Parameters
+    ----------
+    intake
+        How input blocks of them become records.
+    links
+        Dtype of edges with their values.
+    """
+
+    intake: LinkIntake
+    links: np.dtype[np.void]
+
+
+def join_values(
+    nodes: Records, edges: Records, values: Records, plan: LinkPlan, groups: int, valued: Valued
+) -> tuple[tuple[Mail, Mail], int]:
+    """`join_parents`, and edges with their values for the homes of their children; how many have none."""
+    mail, _ = join_parents(nodes, edges, plan, groups)
+    values = in_order(values)
+    home = in_order(nodes)["number"]
+    record = np.full(len(home) + 1, NONE, np.int64)  # the last for what is not there
+    record[_find(home, values["ends"][:, 0])] = np.arange(len(values))
+    found = record[_find(home, edges["ends"][:, 0])]
+    names = [name for name in values.dtype.names or () if name.startswith(ATTRIBUTE)] if len(values) else []
+    columns: dict[str, Any] = {name: values[name][found] for name in names}
+    columns |= {"number": edges["number"], "ends": edges["ends"], GAP: found == NONE}
+    links = pack(valued.links, columns, len(edges))
+    to = valued.intake.homes.of(edges["ends"][:, 0])
+    return (*mail, Mail(links, to)), int((found == NONE).sum())
+
+
+def with_gaps(plan: LinkPlan, gaps: Sequence[int]) -> LinkPlan:
+    """The plan, when it is known how many edges have no values."""
+    return replace(plan, gaps=sum(gaps) > 0)
+
+
+def _find(numbers: IntArray, wanted: IntArray) -> IntArray:
+    """Positions in ascending numbers, the last one plus one for those that are not there."""
+    at = np.searchsorted(numbers, wanted)
+    there = at < len(numbers)
+    there[there] = numbers[at[there]] == wanted[there]
+    return np.where(there, at, len(numbers))
+
+
+def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) -> tuple[tuple[Mail], None]:
+    """Tell nodes their parents; they go on to the tasks that have all nodes of their objects.
+
+    Raises
+    ------
+    SelectionError
+        If a child has two parents.
+    StoreError
+        If a node was lost on its way.
+    """
+    nodes = in_order(nodes)
+    children = edges["ends"][:, 0]
+    at = _find(nodes["number"], children)
+    if (at == len(nodes)).any():
+        row = int(counted(children[at == len(nodes)][:1], plan.plan)[0])
+        raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
+    named, counts = np.unique(at, return_counts=True)
+    if (counts > 1).any():
+        vertex = int(counted(nodes["number"][named[counts > 1][:1]], plan.plan)[0])
+        raise SelectionError(
+            f"the edges of a skeleton are [child, parent], one for each child; vertex {vertex} has "
+            f"{int(counts.max())} parents"
+        )
+    parents, numbers = (np.full(len(nodes), NONE, np.int64) for _ in range(2))
+    parents[at], numbers[at] = edges["ends"][:, 1], edges["number"]
+    columns = {name: nodes[name] for name in nodes.dtype.names or ()} | {"parent": parents, "edge": numbers}
+    trees = pack(tree_dtype(nodes.dtype["chunk"].shape[0]), columns, len(nodes))
+    return (Mail(trees, (hash_ids(0, nodes["owner"]) % np.uint64(groups)).astype(np.int64)),), None
+
+
+def counted(numbers: IntArray, plan: Plan) -> IntArray:
+    """Rows as they are counted from block to block."""
+    found: IntArray = plan.firsts[block_of(numbers)] + row_in_block(numbers)
+    return found
+
+
+def rank_trees(trees: Records, plan: LinkPlan, hashed: bool) -> tuple[tuple[Mail], None]:
+    """Find the depth-first order of the nodes of some objects; they go to the parts that write their chunks.
+
+    Parameters
+    ----------
+    hashed
+        Whether rows go to parts by a hash of their chunk, not as the plan says.
+
+    Raises
+    ------
+    SelectionError
+        If an edge joins two objects, or following parents does not end.
+    """
+    trees = in_order(trees)
+    numbers, owners, parents = trees["number"], trees["owner"], trees["parent"]
+    inner = np.flatnonzero(parents != NONE)
+    above = np.minimum(np.searchsorted(numbers, parents[inner]), max(len(trees) - 1, 0))
+    apart = (numbers[above] != parents[inner]) | (owners[above] != owners[inner])
+    if apart.any():
+        at = inner[apart][0]
+        raise SelectionError(joins_objects(*counted(np.stack([numbers[at], parents[at]]), plan.plan).tolist()))
+    rows = np.full(len(trees), NONE, np.int64)
+    rows[inner] = above
+    along = depth_first(rows, counted(numbers, plan.plan))
+    ranks = pack(RANK, {"number": numbers, "along": along, "parent": parents, "edge": trees["edge"]}, len(trees))
+    return (Mail(ranks, _parts(plan.plan, trees["chunk"], hashed)),), None
+
+
+def joins_objects(child: int, parent: int) -> str:
+    """What is wrong with an edge between objects."""
+    return f"the edges of a skeleton lie inside objects; the edge from vertex {child} to {parent} joins two"
+
+
+def _parts(plan: Plan, coords: IntArray, hashed: bool) -> IntArray:
+    grid, shards = plan.job.grid, plan.job.encoding.shard_shape
+    if hashed:
+        return mixed(coords if shards is None else shard_of(coords, grid.origin, shards))
+    return plan.parts[np.searchsorted(flat(plan.coords, grid), flat(coords, grid))]
+
+
+class TreePart(Part):
+    """All nodes of some chunks, with their places in depth-first order."""
+
+    def __init__(self, plan: Plan, records: Records, ranks: Records) -> None:
+        self.ranks = ranks
+        super().__init__(plan, records)
+
+    def _maker(self) -> Any:
+        assert self.job.objects is not None
+        roots = self.ranks["parent"] == NONE
+        return partial(routing.arrange_trees, owners=self.job.objects.owners, position=self.ranks["along"], roots=roots)
+
+    def arranged_chunks(self) -> Sequence[Arranged]:
+        """Rows and fragments of each chunk."""
+        return self._arranged or []
+
+
+def write_tree_rows(
+    rows: Records, ranks: Records, plan: Plan, begun: WriteSession, homes: Homes, valued: bool
+) -> tuple[tuple[Mail, ...], PartRecord]:
+    """Write the chunks of a part; tell the homes of its nodes where they are stored.
+
+    If links are ``valued``, all are stored, and both of their ends are asked for. Else the edges that the order does
+    not imply are sent on from here.
+
+    Raises
+    ------
+    StoreError
+        If a node was lost on its way.
+    """
+    if not len(rows):
+        nothing = PartRecord(empty_record(plan.coords.shape[1]), None)
+        return (no_mail(PLACE),) if valued else (no_mail(PLACE), no_mail(EDGE)), nothing
+    rows, ranks = in_order(rows), in_order(ranks)
+    if not np.array_equal(rows["number"], ranks["number"]):
+        raise StoreError("nodes were lost on their way; the write is unfinished", where=plan.job.spec.url)
+    part = TreePart(plan, rows, ranks)
+    done = write_arranged(plan, part, begun)
+    places = places_of_part(plan, part, homes)
+    mail = Mail(places, homes.of(places["row"]))
+    if valued:
+        return (mail,), done
+    edges = _stored_edges(part, places)
+    return (mail, Mail(edges, homes.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
+
+
+def _stored_edges(part: TreePart, places: Records) -> Records:
+    """Edges whose parent is not the row before in the fragment: the place of the child, and the parent's number."""
+    chunks = part.arranged_chunks()
+    order = np.concatenate([chunk.rows for chunk in chunks])
+    counts = np.concatenate([chunk.counts for chunk in chunks])
+    implied = np.roll(part.ranks["number"][order], 1)
+    implied[np.cumsum(counts) - counts] = NONE
+    parents = part.ranks["parent"][order]
+    at = np.flatnonzero(parents != implied)
+    columns = {"number": part.ranks["edge"][order[at]], "ends": np.stack([places["place"][at], parents[at]], axis=1)}
+    return pack(EDGE, columns, len(at))

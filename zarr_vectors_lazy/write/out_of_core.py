@@ -1,0 +1,389 @@
+"""Writers of Dask collections: what they hold is checked block by block, and written without ever being in memory."""
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import dask
+import dask.array as da
+import numpy as np
+from dask.utils import parse_bytes
+
+from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.format.registry import MISSING, code_dtype, taken
+from zarr_vectors_lazy.kernels.records import link_dtype
+from zarr_vectors_lazy.kernels.routing import PLACE, Homes
+from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing
+from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.read.layers import on_cluster
+from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.write import arguments
+from zarr_vectors_lazy.write.arguments import settle_bounds
+from zarr_vectors_lazy.write.exchange import Blocks, FileCarrier, Writing, optimized, spilled_write
+from zarr_vectors_lazy.write.job import Column, ObjectTable, WriteJob, check_cells
+from zarr_vectors_lazy.write.linked import Linking, Trees, linked_write, tree_write
+from zarr_vectors_lazy.write.links import LinkBlock, LinkIntake, LinkReader, Valued, link_layout, tree_dtype
+from zarr_vectors_lazy.write.part import Settle, Summary
+from zarr_vectors_lazy.write.records import Block, Intake, Reader, SpillFolder, Tally, is_coded, layout
+from zarr_vectors_lazy.write.run import Options, Shape, make_job, make_objects
+from zarr_vectors_lazy.write.session import Copied, check_place
+
+MOST_GUESSED = 1024  # tasks that exchange records; each opens a file of each other
+EXTRA = "zarr-vectors-lazy[dataframe]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tables:
+    """What is given for all objects at once, in memory.
+
+    Parameters
+    ----------
+    ids
+        (O,) of paths, in the order of the input, or of the runs of a tally; None: as the blocks say.
+    attributes, groups, group_attributes
+        As the writers take them.
+    """
+
+    ids: Any = None
+    attributes: Mapping[str, Any] | None = None
+    groups: Mapping[Any, Any] | None = None
+    group_attributes: Mapping[str, Any] | None = None
+
+    def refuse(self) -> None:
+        """Raise SelectionError if there are any: for rows without objects."""
+        arguments.refuse_tables(self.attributes, self.groups, self.group_attributes)
+
+
+TablesOf = Tables | Callable[[Tally], Tables]
+"""Tables, or what makes them once all blocks were seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """Blocks that Dask computes, and how they are read.
+
+    Parameters
+    ----------
+    blocks
+        Their keys.
+    read
+        Makes a `Block` of one.
+    sample
+        A block without rows, or the first one: all have its dtypes.
+    nbytes
+        Of all, NaN where it is not known.
+    """
+
+    blocks: Blocks
+    read: Reader
+    sample: Block
+    nbytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkSource:
+    """Links in blocks that Dask computes, and how they are read.
+
+    Parameters
+    ----------
+    keys
+        Of the parts of each block.
+    read
+        Makes a `LinkBlock` of one.
+    name
+        Of the argument that holds them, for errors.
+    sample
+        A block without links: all have its dtypes.
+    nbytes
+        Of all, NaN where it is not known.
+    apart
+        Whether links name a block and a row in it, not rows counted from block to block.
+    sizes
+        (B,) rows of each block of rows, where they are known.
+    values
+        Links that have the values of some of these, where they do not come with them.
+    """
+
+    keys: Sequence[tuple[Any, ...]]
+    read: LinkReader
+    name: str
+    sample: LinkBlock
+    nbytes: float
+    apart: bool = False
+    sizes: IntArray | None = None
+    values: "LinkSource | None" = None
+
+
+def make_linking(source: Source, links: LinkSource, job: WriteJob) -> Linking:
+    """How links are written: as many homes as places and links need, as many parts as links do."""
+    rows = source.nbytes / layout(source.sample).itemsize
+    blocks = max(len(source.blocks.keys), len(links.keys))
+    trees = job.kind == "trees"
+    count = max(tasks_for(nbytes, blocks) for nbytes in (rows * PLACE.itemsize, links.nbytes))  # either may be NaN
+    homes = Homes(count, links.apart or trees)
+    intake = _link_intake(links, homes)
+    ndim = job.positions.shape[1]
+    return Linking(
+        intake=intake,
+        keys=links.keys,
+        parts=tasks_for(links.nbytes, blocks),
+        trees=make_trees(links, ndim, homes, tasks_for(rows * tree_dtype(ndim).itemsize, blocks)) if trees else None,
+    )
+
+
+def make_trees(links: LinkSource, ndim: int, homes: Homes, groups: int) -> Trees:
+    """How nodes are put in order."""
+    firsts = None if links.apart or links.sizes is None else np.cumsum(links.sizes) - links.sizes
+    if links.values is None:
+        return Trees(ndim=ndim, groups=groups, firsts=firsts)
+    values = links.values.sample.values
+    columns = {name: (array.dtype, array.shape[1:]) for name, array in values.items()}
+    valued = Valued(intake=_link_intake(links.values, homes), links=link_dtype(2, columns, gaps=True))
+    return Trees(ndim=ndim, groups=groups, firsts=firsts, valued=valued, keys=links.values.keys)
+
+
+def _link_intake(links: LinkSource, homes: Homes) -> LinkIntake:
+    dtype = link_layout(links.sample)
+    return LinkIntake(read=links.read, name=links.name, dtype=dtype, homes=homes, counted=not links.apart)
+
+
+def tasks_for(nbytes: float, blocks: int) -> int:
+    """Tasks for so many bytes; where that is not known, by the blocks that they come in."""
+    return min(blocks, MOST_GUESSED) if np.isnan(nbytes) else int(nbytes // part_nbytes()) + 1
+
+
+def write_source(
+    path: Any,
+    source: Source,
+    shape: Shape,
+    options: Options,
+    tables: TablesOf,
+    *,
+    summarise: Summary,
+    links: LinkSource | None = None,
+    copied: Copied | None = None,
+) -> Any:
+    """Write, and return the summary; with ``compute=False`` a Delayed that does.
+
+    Parameters
+    ----------
+    links
+        Of the rows, where the geometry has any; ``source.blocks`` has their graphs.
+    copied
+        What the store has of one that it is a copy of, besides rows.
+
+    Raises
+    ------
+    SelectionError, StoreError
+        As the writers.
+    """
+    job = template(path, source.sample, shape, options)
+    job = replace(job, copied=copied or job.copied)
+    if links is not None:
+        values = (links if links.values is None else links.values).sample.values
+        job = replace(job, links=links.sample.links, link_values=dict(values))
+    check_place(job.spec, job.mode)
+    blocks = len(source.blocks.keys)
+    writing = Writing(
+        intake=make_intake(job, shape, source.sample, source.read),
+        settle=make_settle(job, shape, options, tables),
+        summarise=summarise,
+        paths=shape.kind == "paths",
+        parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
+    )
+    folder = SpillFolder()
+    delayed = _delayed(writing, source, job, options, folder=folder, links=links)
+    if not options.compute:
+        return delayed
+    with folder, computing("writing", shown=options.progress):
+        return dask.compute(delayed)[0]
+
+
+def _delayed(
+    writing: Writing, source: Source, job: WriteJob, options: Options, *, folder: SpillFolder, links: LinkSource | None
+) -> Any:
+    shuffling = (writing, source.blocks, job.encoding.shard_shape, options.bounds)
+    if links is None:
+        return _shuffled("shuffled_write")(*shuffling) if on_cluster() else spilled_write(*shuffling[:2], folder)
+    carrier = _shuffled("FrameCarrier")(*shuffling) if on_cluster() else FileCarrier(*shuffling[:2], folder)
+    linking = make_linking(source, links, job)
+    if linking.trees is not None:
+        return tree_write(writing, linking, linking.trees, carrier)
+    return linked_write(writing, linking, carrier)
+
+
+def make_intake(job: WriteJob, shape: Shape, sample: Block, read: Reader) -> Intake:
+    """How the blocks of a job are read."""
+    return Intake(read=read, name=shape.name, chunk_shape=job.store.chunk_shape, dtype=layout(sample))
+
+
+def make_settle(job: WriteJob, shape: Shape, options: Options, tables: TablesOf) -> Settle:
+    """What completes a job once all blocks were seen."""
+    return partial(settle, job, shape, options.bounds, tables)
+
+
+def part_nbytes() -> int:
+    """Bytes of rows that a task writes."""
+    return max(1, int(parse_bytes(setting("write-bytes"))))
+
+
+def _shuffled(name: str) -> Any:
+    missing = [name for name in ("pandas", "pyarrow") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise StoreError(f"Dask's shuffle needs {' and '.join(missing)}, which is not installed: pip install '{EXTRA}'")
+
+    return getattr(frames, name)
+
+
+def template(path: Any, sample: Block, shape: Shape, options: Options) -> WriteJob:
+    """Job without rows, all arguments checked that do not depend on them."""
+    ndim = sample.positions.shape[1]
+    none = (np.zeros(ndim), np.zeros(ndim)) if options.bounds is None else None
+    columns = {name: replace(column, values=column.values[:0]) for name, column in sample.attributes.items()}
+    stated = replace(options, dtype=sample.dtype)
+    return make_job(path, sample.positions[:0], shape, stated, columns=columns, bounds=none)
+
+
+def settle(
+    job: WriteJob, shape: Shape, bounds: Any, tables: TablesOf, tally: Tally
+) -> tuple[WriteJob, IntArray | None]:
+    """Complete a job without rows by what all blocks say; and object ids of paths, None where they are numbers.
+
+    Raises
+    ------
+    SelectionError
+        If bounds leave rows out, objects and their tables do not go together, or a cell has 4 GiB or more.
+    """
+    tables = tables(tally) if callable(tables) else tables
+    edges = job.store.chunk_shape
+    corners = settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, edges, name=shape.name)
+    attributes = {name: _with_categories(name, column, tally) for name, column in job.attributes.items()}
+    paths = job.kind == "paths"
+    ids = _path_ids(tables, tally) if paths else None
+    settled = replace(
+        job,
+        store=replace(job.store, bounds=corners),
+        attributes=attributes,
+        objects=None if job.kind == "points" else _objects(tables, tally, ids, paths=paths),
+        left=tally.left,
+    )
+    check_cells(settled, tally.coords, tally.counts)
+    return settled, ids
+
+
+def _with_categories(name: str, column: Column, tally: Tally) -> Column:
+    if not is_coded(column):
+        dtype = column.values.dtype
+        if column.whole or name not in tally.missing:
+            return column
+        if name in tally.taken:
+            raise SelectionError(f"vertex_attributes[{name!r}]: {taken(dtype)}")
+        return Column(column.values, integers_with_missing(dtype))
+    known = np.unique(np.concatenate([own for _, own in sorted(tally.categories[name].items())]))
+    missing = name in tally.missing
+    values = np.empty(0, code_dtype(len(known), missing=missing))
+    return Column(values, Dictionary(categories=known, fill=MISSING) if missing else Dictionary(categories=known))
+
+
+def _path_ids(tables: Tables, tally: Tally) -> IntArray | None:
+    paths = _count_paths(tally)
+    if len(tally.owners) not in (0, paths):
+        raise SelectionError(
+            f"object_ids must come with all blocks or with none: {len(tally.owners)} for {paths} paths"
+        )
+    if len(tally.owners):
+        return tally.owners
+    return None if tables.ids is None else arguments.parse_ids(tables.ids, paths)
+
+
+def _count_paths(tally: Tally) -> int:
+    return sum(tally.paths.values()) + len(tally.runs)
+
+
+def _objects(tables: Tables, tally: Tally, ids: IntArray | None, *, paths: bool) -> ObjectTable:
+    return make_objects(
+        np.empty(0, np.int64) if paths else tally.owners,
+        ids=arguments.parse_path_ids(ids, _count_paths(tally)) if paths else None,
+        attributes=tables.attributes,
+        groups=tables.groups,
+        group_attributes=tables.group_attributes,
+    )
+
+
+def is_lazy(*values: Any) -> bool:
+    """Whether any of them, or of the values of a mapping among them, is a Dask collection."""
+    inner = [item for value in values for item in (value.values() if isinstance(value, Mapping) else [value])]
+    return any(dask.is_dask_collection(item) for item in inner)
+
+
+def array_source(arrays: Mapping[str, Any], read: Callable[..., Block]) -> Source:
+    """Blocks of Dask arrays that are cut alike along their first axis.
+
+    Parameters
+    ----------
+    arrays
+        By the name of the argument; all are parts of a block, in this order, and are cut as the first is.
+
+    Raises
+    ------
+    SelectionError
+        If one is no Dask array, or cut otherwise where sizes are not known.
+    """
+    return source_of(optimized(*aligned(arrays)), read)
+
+
+def source_of(computed: Sequence[Any], read: Callable[..., Block]) -> Source:
+    """Blocks of optimized arrays that are cut alike."""
+    sample = read(*empty_rows(computed))
+    nbytes = float(layout(sample).itemsize * computed[0].shape[0])
+    return Source(blocks=Blocks(block_keys(computed), computed), read=read, sample=sample, nbytes=nbytes)
+
+
+def block_keys(computed: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Keys of the parts of each block of arrays that are cut alike."""
+    return [
+        tuple((array.name, block, *(0,) * (array.ndim - 1)) for array in computed)
+        for block in range(computed[0].numblocks[0])
+    ]
+
+
+def empty_rows(computed: Sequence[Any]) -> list[Any]:
+    """Return arrays of no rows."""
+    return [np.empty((0, *array.shape[1:]), array.dtype) for array in computed]
+
+
+def aligned(arrays: Mapping[str, Any]) -> list[Any]:
+    """Arrays cut as the first one is; raises SelectionError as `array_source`."""
+    rows = next(iter(arrays))
+    _check_array(rows, arrays[rows], rows)
+    return [_aligned(name, array, arrays[rows], rows) for name, array in arrays.items()]
+
+
+def _check_array(name: str, array: Any, rows: str) -> None:
+    if not (isinstance(array, da.Array) and array.ndim):
+        raise SelectionError(
+            f"{name} must be a Dask array, found {type(array).__name__}: where one argument is a Dask collection, all "
+            f"that go with {rows} are; dask.array.from_array makes one of an array in memory"
+        )
+    if any(np.isnan(edge) for edge in array.shape[1:]):
+        raise SelectionError(f"{name} must have rows of known shape, found {array.shape}")
+
+
+def _aligned(name: str, array: Any, like: Any, rows: str) -> Any:
+    _check_array(name, array, rows)
+    if array.chunks[0] != like.chunks[0]:
+        unknown = np.isnan([*array.chunks[0], *like.chunks[0]]).any()
+        if unknown and array.numblocks[0] != like.numblocks[0]:
+            raise SelectionError(
+                f"{name} has {array.numblocks[0]} blocks and {rows} {like.numblocks[0]}, of unknown sizes: they must "
+                "be cut alike"
+            )
+        if not unknown and array.shape[0] != like.shape[0]:
+            raise SelectionError(f"{name} must have {like.shape[0]} rows as {rows}, found {array.shape[0]}")
+        if not unknown:
+            array = array.rechunk({0: like.chunks[0]})
+    whole = all(len(edges) == 1 for edges in array.chunks[1:])
+    return array if whole else array.rechunk(dict.fromkeys(range(1, array.ndim), -1))

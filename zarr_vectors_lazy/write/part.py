@@ -1,0 +1,677 @@
+"""The cells of a level, written whole, in parts or from a stream."""
+
+import hashlib
+import os
+import struct
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import Any, Self
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.format.registry import CURRENT, MISSING, encode_rows, encode_tiling, with_notes
+from zarr_vectors_lazy.kernels import routing
+from zarr_vectors_lazy.kernels.records import Records, attribute_field, block_of
+from zarr_vectors_lazy.kernels.routing import Arranged, FragmentTable, Routed, corners, stored, take
+from zarr_vectors_lazy.model.writing import (
+    ArrayDraft,
+    Cells,
+    Encoding,
+    Grid,
+    LevelDraft,
+    LevelRecord,
+    LinkFamilyDraft,
+    Notes,
+    merge_records,
+)
+from zarr_vectors_lazy.plan.blocks import spread_chunks
+from zarr_vectors_lazy.progress import progress_bar
+from zarr_vectors_lazy.requests import Put
+from zarr_vectors_lazy.storage.fetch import connect, fetch
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, Vertices
+from zarr_vectors_lazy.write.job import ObjectTable, Prepared, WriteJob, check_cells
+from zarr_vectors_lazy.write.records import Intake, SpillFolder, Tally, flat, merge_tallies, spill_block
+from zarr_vectors_lazy.write.session import WriteSession, begin_write, new_write_id
+
+# What tasks run to write the cells of a level, and the step that makes it a level when all are written.
+
+VERTICES = "vertices"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelWriter:
+    """Writes one level: small and picklable, so that tasks carry it.
+
+    Each task calls `write` with the cells of one or some chunks for all arrays, and returns the record; `finish`
+    makes the level's metadata from all records. Without it there is no level: the store's root, which makes it a
+    store, is put by `access.write.session`.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    level
+        Index of the level.
+    grid
+        Chunk grid of all its arrays.
+    encoding
+        How cells are stored. With shards, one call of `write` must have all chunks of each shard that it touches.
+    session
+        The write that the level is part of, once that has begun: it replaces no object of another one.
+    """
+
+    spec: StoreSpec
+    level: int
+    grid: Grid
+    encoding: Encoding
+    session: WriteSession | None = None
+
+    def under(self, session: WriteSession) -> Self:
+        """Return the same for tasks of a write that has begun."""
+        return replace(self, session=session)
+
+    def _put(self, puts: Sequence[Put]) -> None:
+        if self.session is None:
+            fetch(connect(self.spec), puts)
+        else:
+            self.session.put(puts)
+
+    def write(self, coords: ChunkCoords, vertices: Sequence[Vertices], cells: Iterable[Cells] = ()) -> LevelRecord:
+        """Encode and put cells, all puts concurrently; return what was written.
+
+        Parameters
+        ----------
+        coords
+            (n, K) chunks; none without rows.
+        vertices
+            (N, D) positions of each chunk, in the dtype of the draft.
+        cells
+            Payloads of the other arrays.
+
+        Raises
+        ------
+        StoreError
+            If a put fails, or another write has taken the place.
+        SelectionError
+            If a cell is 4 GiB or larger.
+        """
+        positions = Cells(path=VERTICES, coords=coords, payloads=[encode_rows(rows) for rows in vertices])
+        puts: list[Put] = []
+        written: dict[str, ChunkCoords] = {}
+        content: dict[str, int] = {}
+        for array in (positions, *cells):
+            if not len(array.coords):
+                continue
+            made = CURRENT.cell_puts(self.level, array, self.grid, self.encoding)
+            written[array.path] = array.coords
+            content[array.path] = sum(content_of(put, checked=self.encoding.checksum) for put in made) % 2**64
+            puts += made
+        self._put(puts)
+        far = np.full(coords.shape[1], np.inf)  # without vertices: links alone
+        extents = [corners(rows) for rows in vertices] or [(far, -far)]
+        return LevelRecord(
+            cells=written,
+            coords=coords,
+            counts=np.fromiter(map(len, vertices), np.int64, len(vertices)),
+            lo=np.stack([lo for lo, _ in extents]).min(axis=0),
+            hi=np.stack([hi for _, hi in extents]).max(axis=0),
+            content=content,
+        )
+
+    def finish(
+        self,
+        draft: LevelDraft,
+        records: Sequence[LevelRecord],
+        puts: Sequence[Put] = (),
+        notes: Notes | None = None,
+    ) -> LevelRecord:
+        """Put the metadata of the level's arrays and ``puts`` (objects, groups), then the level's own node.
+
+        Parameters
+        ----------
+        notes
+            What these documents have besides, where the store is a copy.
+
+        Returns
+        -------
+        All records joined.
+
+        Raises
+        ------
+        StoreError
+            If a put fails, or another write has taken the place.
+        """
+        joined = merge_records(records)
+        made = [*puts, *CURRENT.level_puts(draft, joined, self.grid, self.encoding, beside=puts)]
+        *arrays, node = made if notes is None else (with_notes(put, notes) for put in made)
+        self._put(arrays)
+        self._put([node])
+        return joined
+
+
+def content_of(put: Put, *, checked: bool) -> int:
+    """Number that changes with a stored object."""
+    sum_of_bytes = struct.unpack("<I", put.data[-4:])[0] if checked else zlib.crc32(put.data)
+    digest = hashlib.blake2b(f"{put.key}:{sum_of_bytes}:{len(put.data)}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little")
+
+
+# A whole store from arrays: chunks encoded and put by a few threads, metadata last.
+
+THREADS = min(4, os.cpu_count() or 1)
+BATCH_NBYTES = 4 * 1024**2  # of rows that a thread holds at once; it has them gathered, encoded and compressed
+CHUNK_NBYTES = 4 * 1024  # of the cells of a chunk beside its rows: coordinates, views, requests
+
+
+def write_store(job: WriteJob, summarise: Callable[[Prepared, LevelRecord], dict[str, Any]]) -> dict[str, Any]:
+    """Write a store; return ``summarise`` of what was written.
+
+    Raises
+    ------
+    SelectionError
+        If a cell would have 4 GiB or more; nothing has been put then.
+    StoreError
+        If what is there may not be replaced, or a request fails; the store then says that its write is unfinished.
+    """
+    prepared = Prepared(job, THREADS)
+    check_cells(job, prepared.routed.coords, prepared.routed.counts)
+    session = begin_write(job.spec, job.mode)
+    writer = LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding, session=session)
+    records = [empty_record(job.positions.shape[1])]
+    with (
+        ThreadPoolExecutor(THREADS) as pool,
+        progress_bar("writing", len(prepared.routed), shown=job.progress) as advance,
+    ):
+        parts = list(batches(prepared))
+        for part, record in zip(parts, pool.map(lambda part: write_chunks(prepared, writer, part), parts), strict=True):
+            records.append(record)
+            advance(len(part))
+    return summarise(prepared, finish(prepared, writer, session, records))
+
+
+def finish(
+    prepared: Prepared, writer: LevelWriter, session: WriteSession, records: Sequence[LevelRecord]
+) -> LevelRecord:
+    """Put what is left when cells are written: objects, metadata, what is copied, and the root last."""
+    copied = prepared.job.copied
+    notes = None if copied is None else copied.notes
+    draft = level_draft(prepared)
+    done = writer.finish(draft, records, dense_puts(prepared), notes)
+    if copied is not None:
+        copied.put(session)
+    session.commit(CURRENT.root(prepared.job.store, draft.arrays, notes))
+    return done
+
+
+def empty_record(ndim: int) -> LevelRecord:
+    """Record of nothing, so that a store without chunks has one."""
+    none = np.empty((0, ndim), np.int64)
+    far = np.full(ndim, np.inf)
+    return LevelRecord(cells={}, coords=none, counts=np.empty(0, np.int64), lo=far, hi=-far)
+
+
+def batches(prepared: Prepared) -> Iterator[IntArray]:
+    """Numbers of the chunks that are written at once: about `BATCH_NBYTES`, and whole shards."""
+    return batches_of(prepared.job, prepared.routed.coords, prepared.routed.counts * prepared.job.row_nbytes)
+
+
+def batches_of(job: WriteJob, coords: ChunkCoords, nbytes: IntArray) -> Iterator[IntArray]:
+    """Numbers in ``coords`` of the chunks that are written at once, ``nbytes`` of each."""
+    order, units = np.arange(len(coords)), np.arange(len(coords))
+    if job.encoding.shard_shape is not None and len(coords):
+        shards = (coords - np.asarray(job.grid.origin)) // np.asarray(job.encoding.shard_shape)
+        _, units = np.unique(shards, axis=0, return_inverse=True)
+        order = np.argsort(units.reshape(-1), kind="stable")
+        units = units.reshape(-1)[order]
+    ends = np.flatnonzero(np.diff(units, append=-1)) + 1
+    sizes = np.cumsum(nbytes[order] + CHUNK_NBYTES)
+    start = 0
+    while start < len(order):
+        full = np.searchsorted(sizes[ends - 1], (sizes[start - 1] if start else 0) + BATCH_NBYTES, side="right")
+        stop = int(max(ends[max(int(full) - 1, 0)], ends[np.searchsorted(ends, start, side="right")]))
+        yield order[start:stop]
+        start = stop
+
+
+class _Payloads:
+    """Cells of several chunks, by path."""
+
+    def __init__(self) -> None:
+        self._cells: dict[str, tuple[list[IntArray], list[Buffer]]] = {}
+
+    def add(self, path: str, coord: IntArray, payload: Buffer) -> None:
+        coords, payloads = self._cells.setdefault(path, ([], []))
+        coords.append(coord)
+        payloads.append(payload)
+
+    def cells(self) -> list[Cells]:
+        return [
+            Cells(path=path, coords=np.stack(coords), payloads=payloads)
+            for path, (coords, payloads) in self._cells.items()
+        ]
+
+
+def write_chunks(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> LevelRecord:
+    """Write the cells of some chunks for all arrays."""
+    job = prepared.job
+    out = _Payloads()
+    vertices = []
+    for chunk in chunks.tolist():
+        coord, part = prepared.routed.coords[chunk], prepared.arranged(chunk)
+        vertices.append(stored(take(job.positions, part.rows), job.dtype))
+        _add_rows(prepared, out, coord, part)
+        _add_links(prepared, out, coord, chunk)
+    return writer.write(prepared.routed.coords[chunks], vertices, out.cells())
+
+
+def write_links(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> LevelRecord:
+    """Write the cells of the links of some chunks, whose other cells are written already."""
+    out = _Payloads()
+    for chunk in chunks.tolist():
+        _add_links(prepared, out, prepared.routed.coords[chunk], chunk)
+    return writer.write(prepared.routed.coords[:0], [], out.cells())
+
+
+def _add_rows(prepared: Prepared, out: _Payloads, coord: IntArray, part: Arranged) -> None:
+    job = prepared.job
+    out.add("vertex_fragments", coord, encode_tiling(part.counts))
+    for name, column in job.attributes.items():
+        out.add(f"vertex_attributes/{name}", coord, encode_rows(take(column.values, part.rows)))
+    if part.owners is not None and job.objects is not None:
+        owners = encode_rows(job.objects.ids[part.owners])
+        for draft in job.fragment_owners:
+            out.add(draft.path, coord, owners)
+
+
+def _add_links(prepared: Prepared, out: _Payloads, coord: IntArray, chunk: int) -> None:
+    placed, which = prepared.placed, prepared.link_rows
+    if placed is None:
+        return
+    for cell in range(*np.searchsorted(placed.sources, [chunk, chunk + 1]).tolist()):
+        segment, members = placed.segments[cell], placed.members(cell)
+        out.add(CURRENT.link_path(0, segment), coord, placed.payload(cell))
+        if CURRENT.is_within(0, segment):
+            out.add(CURRENT.link_fragments, coord, encode_tiling(np.asarray([len(members)], np.int64)))
+        for name, values in prepared.job.link_values.items():
+            rows = members if which is None else which[members]
+            out.add(CURRENT.link_attribute_path(name, 0, segment), coord, encode_rows(values[rows]))
+
+
+def level_draft(prepared: Prepared) -> LevelDraft:
+    """Arrays and families of the level."""
+    job = prepared.job
+    arrays: list[ArrayDraft] = [CURRENT.vertices(job.dtype), CURRENT.fragments()]
+    for name, column in job.attributes.items():
+        shape = column.values.shape[1:]
+        said: Json | None = {"aggregate": job.aggregate[name]} if name in job.aggregate else None
+        arrays.append(CURRENT.attribute(name, column.values.dtype, shape, dictionary=column.dictionary, ours=said))
+    families: tuple[LinkFamilyDraft, ...] = ()
+    width = 2 if job.links is None else job.links.shape[1]
+    if prepared.link_counts is not None:
+        values = {name: (array.dtype, array.shape[1:]) for name, array in job.link_values.items()}
+        count = sum(prepared.link_counts)
+        families = (LinkFamilyDraft(delta=0, width=width, directed=False, count=count, values=values),)
+    present = []
+    if job.objects is not None:
+        arrays += job.fragment_owners
+        parts = {
+            "object_index": True,
+            "object_attributes": True,
+            "groups": job.objects.groups,
+            "group_attributes": job.objects.group_attributes,
+        }
+        present = [name for name, part in parts.items() if part]
+    attributes = {"fragments_tile": True, "arrays_present": present}
+    rank = len(job.grid.shape)
+    return LevelDraft(level=0, rank=rank, arrays=tuple(arrays), families=families, attributes=attributes)
+
+
+def dense_puts(prepared: Prepared) -> list[Put]:
+    """Objects, groups and their attributes."""
+    job, objects = prepared.job, prepared.job.objects
+    if objects is None:
+        return []
+    rank, encoding = len(job.grid.shape), job.encoding
+    ids = None if np.array_equal(objects.ids, np.arange(len(objects.ids))) else objects.ids
+    puts = CURRENT.object_puts(0, ids, prepared.manifests, rank, encoding)
+    table = prepared.fragments
+    vertices = np.bincount(table.owners, weights=table.counts, minlength=len(objects.ids)).astype(np.int64)
+    copied = job.copied is not None and job.copied.is_store
+    attributes = CURRENT.recounted(objects.attributes, vertices) if copied else objects.attributes
+    puts += CURRENT.dense_puts(0, "object_attributes", attributes, encoding)
+    segments = objects.ids if job.kind == "trees" else ids  # those of skeletons are asked for, rows or not
+    puts += CURRENT.told_puts(0, segments, vertices, attributes, encoding)
+    if objects.groups:
+        puts += CURRENT.group_puts(0, objects.groups, objects.group_names, encoding)
+        puts += CURRENT.dense_puts(0, "group_attributes", objects.group_attributes, encoding)
+    return puts
+
+
+# A store written in parts: each task has all rows of some chunks, the last one puts links, objects and metadata.
+
+Settle = Callable[[Tally], tuple[WriteJob, IntArray | None]]
+"""Completes a job by what all blocks say; and (paths,) object id of each path, None where it is its number."""
+Summary = Callable[[Prepared, LevelRecord], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Plan:
+    """What is known once every input block was seen, before the first byte is put.
+
+    Parameters
+    ----------
+    job
+        What to write, without rows.
+    dtype
+        Of the records.
+    coords, counts, parts
+        (C, D) chunks in lexicographic order, the rows of each, and the part that writes it.
+    blocks
+        Numbers of the input blocks.
+    starts, firsts
+        Paths and rows before each input block.
+    runs
+        Ascending places where paths begin, where rows come with their place along all of them.
+    ids
+        Object id of each path; None: its number.
+    codes
+        By attribute and block: codes of the store's categories for the block's own.
+    """
+
+    job: WriteJob
+    dtype: np.dtype[np.void]
+    coords: ChunkCoords
+    counts: IntArray
+    parts: IntArray
+    blocks: tuple[int, ...]
+    starts: IntArray
+    firsts: IntArray
+    runs: IntArray
+    ids: IntArray | None
+    codes: Mapping[str, Mapping[int, IntArray]]
+
+    def writer(self, begun: WriteSession) -> LevelWriter:
+        """Of level 0, in the write that has begun."""
+        job = self.job
+        return LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding, session=begun)
+
+
+def make_plan(settle: Settle, dtype: np.dtype[np.void], parts: int, tally: Tally) -> Plan:
+    """Plan the write, when every input block was seen.
+
+    Raises
+    ------
+    SelectionError
+        If what all blocks together say is wrong: bounds, objects, a cell of 4 GiB or more.
+    """
+    job, ids = settle(tally)
+    blocks = tuple(sorted(tally.paths))
+    paths, rows = (np.asarray([of[block] for block in blocks], np.int64) for of in (tally.paths, tally.rows))
+    categories = {name: column.dictionary.categories for name, column in job.attributes.items() if column.dictionary}
+    return Plan(
+        job=job,
+        dtype=dtype,
+        coords=tally.coords,
+        counts=tally.counts,
+        parts=spread_chunks(tally.coords, tally.counts, job.grid, job.encoding, parts),
+        blocks=blocks,
+        starts=np.cumsum(paths) - paths,
+        firsts=np.cumsum(rows) - rows,
+        runs=tally.runs[:, 0],
+        ids=ids,
+        codes={
+            name: {block: np.searchsorted(categories[name], own) for block, own in of_blocks.items()}
+            for name, of_blocks in tally.categories.items()
+        },
+    )
+
+
+def without_tables(plan: Plan) -> Plan:
+    """The plan as the parts need it: objects' attributes, groups and what is copied stay behind."""
+    job = replace(plan.job, objects=None, copied=None, owners=plan.job.fragment_owners)
+    return replace(plan, job=job)
+
+
+def begin(plan: Plan, write_id: str, *_checked: object) -> WriteSession:
+    """Put the root that says "writing"; again, if this write has put it already."""
+    return begin_write(plan.job.spec, plan.job.mode, write_id)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PartRecord:
+    """What one part wrote.
+
+    Parameters
+    ----------
+    record
+        Its cells.
+    fragments
+        With numbers of the plan's chunks, object ids for owners and row numbers; None where there are no objects.
+    links
+        Links that it found and sent on.
+    start
+        Of the write, as it was then; None where nothing was put.
+    """
+
+    record: LevelRecord
+    fragments: FragmentTable | None
+    links: int = 0
+    start: str | None = None
+
+
+class Part(Prepared):
+    """All rows of some chunks; links between chunks are for when all fragments are known."""
+
+    def __init__(self, plan: Plan, records: Records) -> None:
+        self.numbers: IntArray = records["along" if is_tracked(plan) else "number"]
+        attributes = {
+            name: replace(column, values=_values(plan, name, records)) for name, column in plan.job.attributes.items()
+        }
+        objects = None
+        if plan.job.kind != "points":
+            ids, owners = np.unique(_owners(plan, records), return_inverse=True)
+            objects = ObjectTable(owners=owners.reshape(-1), ids=ids)
+        job = replace(plan.job, positions=records["positions"], attributes=attributes, objects=objects)
+        super().__init__(job, threads=1)
+
+    def _maker(self) -> Callable[[IntArray], Arranged]:
+        if self.job.kind == "paths" and self.job.objects is not None:
+            return partial(routing.arrange_runs, owners=self.job.objects.owners, numbers=self.numbers)
+        return super()._maker()
+
+    def _place(self) -> None:
+        return None
+
+    def table(self, plan: Plan) -> FragmentTable | None:
+        """Fragments as `PartRecord` has them."""
+        if self.job.objects is None or self._arranged is None:
+            return None
+        found = routing.fragment_table(self._arranged)
+        grid = plan.job.grid
+        chunks = np.searchsorted(flat(plan.coords, grid), flat(self.routed.coords, grid))
+        return replace(
+            found,
+            chunks=chunks[found.chunks],
+            owners=self.job.objects.ids[found.owners],
+            rows=self.numbers[found.rows],
+        )
+
+
+def is_tracked(plan: Plan) -> bool:
+    """Whether rows come with their place along all paths."""
+    return "along" in (plan.dtype.names or ())
+
+
+def _owners(plan: Plan, records: Records) -> IntArray:
+    """(n,) object id of each row."""
+    if is_tracked(plan):
+        assert plan.ids is not None
+        return plan.ids[np.searchsorted(plan.runs, records["along"], side="right") - 1]
+    owners: IntArray = records["owner"]
+    if plan.job.kind != "paths":
+        return owners
+    numbers = plan.starts[np.searchsorted(plan.blocks, block_of(records["number"]))] + owners
+    return numbers if plan.ids is None else plan.ids[numbers]
+
+
+def _values(plan: Plan, name: str, records: Records) -> np.ndarray[Any, Any]:
+    values: np.ndarray[Any, Any] = records[attribute_field(name)]
+    if name not in plan.codes:
+        return values
+    nothing = np.empty(0, np.int64)
+    tables = [plan.codes[name].get(block, nothing) for block in plan.blocks]
+    sizes = np.asarray([len(table) for table in tables], np.int64)
+    first = (np.cumsum(sizes) - sizes)[np.searchsorted(plan.blocks, block_of(records["number"]))]
+    known = np.concatenate([*tables, [MISSING]]).astype(np.int64)
+    at = np.where(values < 0, len(known) - 1, first + values)
+    return known[at].astype(plan.job.attributes[name].values.dtype)
+
+
+def write_part(plan: Plan, records: Records, begun: WriteSession) -> PartRecord:
+    """Encode and put the chunks whose rows are given, those of a chunk in the order of the input."""
+    if not len(records):
+        return PartRecord(empty_record(plan.coords.shape[1]), None)
+    if is_tracked(plan):
+        records = records.take(np.argsort(records["along"], kind="stable"))
+    return write_arranged(plan, Part(plan, records), begun)
+
+
+def write_arranged(plan: Plan, part: Part, begun: WriteSession) -> PartRecord:
+    """Encode and put the chunks of a part."""
+    written = [write_chunks(part, plan.writer(begun), chunks) for chunks in batches(part)]
+    done = merge_records([empty_record(plan.coords.shape[1]), *written])
+    _check_rows(plan, done)
+    return PartRecord(done, part.table(plan), start=begun.start)
+
+
+def _check_rows(plan: Plan, done: LevelRecord) -> None:
+    """Raise StoreError if rows were lost or doubled on their way, or the rows of a chunk came apart."""
+    grid = plan.job.grid
+    at = np.searchsorted(flat(plan.coords, grid), flat(done.coords, grid))
+    wrong = np.flatnonzero(plan.counts[at] != done.counts)
+    if len(wrong):
+        chunk = int(wrong[0])
+        raise StoreError(
+            f"chunk {done.coords[chunk].tolist()} has {plan.counts[at[chunk]]} rows, but {done.counts[chunk]} arrived; "
+            "the write is unfinished",
+            where=plan.job.spec.url,
+        )
+
+
+def write_spilled(plan: Plan, folder: SpillFolder, part: int, begun: WriteSession) -> PartRecord:
+    """Write a part whose rows are in files."""
+    return write_part(plan, spilled_rows(plan, folder, part), begun)
+
+
+def spilled_rows(plan: Plan, folder: SpillFolder, part: int) -> Records:
+    """Rows of a part from files, in the order of the input."""
+    grid = plan.job.grid
+    known = flat(plan.coords, grid)
+
+    def part_of(coords: ChunkCoords) -> IntArray:
+        return plan.parts[np.searchsorted(known, flat(coords, grid))]
+
+    return folder.read(part, plan.blocks, part_of, plan.dtype)
+
+
+class Whole(Prepared):
+    """All fragments of a store whose parts are written."""
+
+    def __init__(self, plan: Plan, parts: Sequence[PartRecord]) -> None:
+        self.job = plan.job
+        bounds = np.concatenate([[0], np.cumsum(plan.counts)]).astype(np.int64)
+        self.routed = Routed(plan.coords, bounds, np.empty(0, np.uint32))
+        self._arranged = None
+        tables = [part.fragments for part in parts if part.fragments is not None]
+        none = np.empty(0, np.int64)
+        columns = [
+            np.concatenate([none, *(getattr(table, name) for table in tables)]) for name in FragmentTable.__slots__
+        ]
+        self._table = FragmentTable(*columns)
+        self.placed = self._place()
+
+    @cached_property
+    def fragments(self) -> FragmentTable:
+        """All fragments of objects, in the order of their objects' manifests."""
+        assert self.job.objects is not None
+        table = replace(self._table, owners=np.searchsorted(self.job.objects.ids, self._table.owners))
+        along = table.rows if self.job.kind == "paths" else table.chunks
+        return table.take(np.lexsort((table.fragments, along, table.owners)))
+
+
+def finish_write(
+    plan: Plan, session: WriteSession, summarise: Summary, parts: Sequence[PartRecord], folder: SpillFolder | None
+) -> dict[str, Any]:
+    """Put links, objects and metadata, the root last; return ``summarise`` of it all.
+
+    Raises
+    ------
+    StoreError
+        If a put fails, another write took the place, or this one began anew.
+    """
+    session.check_start(part.start for part in parts if part.start is not None)
+    whole = Whole(plan, parts)
+    records = [part.record for part in parts]
+    if whole.placed is not None:
+        records += [write_links(whole, plan.writer(session), chunks) for chunks in batches(whole)]
+    return commit_write(plan, session, summarise, whole, records, folder)
+
+
+def commit_write(
+    plan: Plan,
+    session: WriteSession,
+    summarise: Summary,
+    whole: Prepared,
+    written: Sequence[LevelRecord],
+    folder: SpillFolder | None,
+) -> dict[str, Any]:
+    """Put objects and metadata of what was ``written``, the root last; return ``summarise`` of it all."""
+    records = [empty_record(plan.coords.shape[1]), *written]
+    if sum(record.vertex_count for record in records) != int(plan.counts.sum()):
+        raise StoreError("rows were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
+    done = finish(whole, plan.writer(session), session, records)
+    if folder is not None:
+        folder.remove()
+    return summarise(whole, done)
+
+
+# A store written from an iterator: its blocks go to files one after another, then a few threads write the chunks.
+
+
+def write_stream(
+    intake: Intake, settle: Settle, summarise: Summary, blocks: Iterable[Any], *, part_nbytes: int, progress: bool
+) -> dict[str, Any]:
+    """Write a store of paths; return ``summarise`` of what was written.
+
+    Parameters
+    ----------
+    blocks
+        Each is what ``intake.read`` takes.
+    part_nbytes
+        Of rows that a thread writes at once.
+
+    Raises
+    ------
+    SelectionError
+        If a block is wrong; nothing has been put then.
+    StoreError
+        If a request fails; the store then says that its write is unfinished.
+    """
+    with SpillFolder() as folder:
+        tallies = [spill_block(intake, folder, number, block) for number, block in enumerate(blocks)]
+        tally = merge_tallies(tallies, paths=True)
+        parts = int(tally.counts.sum()) * intake.dtype.itemsize // part_nbytes + 1
+        plan = make_plan(settle, intake.dtype, parts, tally)
+        session = begin(plan, new_write_id())
+        brief = without_tables(plan)
+        with ThreadPoolExecutor(THREADS) as pool, progress_bar("writing", parts, shown=progress) as advance:
+            done = []
+            for part in pool.map(partial(write_spilled, brief, folder, begun=session), range(parts)):
+                done.append(part)
+                advance(1)
+        return finish_write(plan, session, summarise, done, folder)

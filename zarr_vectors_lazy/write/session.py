@@ -1,0 +1,382 @@
+"""A write from its first put to its last, and what goes into a copy besides rows."""
+
+import itertools
+import json
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal, TypeAlias
+
+from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, UnsupportedVersionError, listed
+from zarr_vectors_lazy.format.base import Found, Node
+from zarr_vectors_lazy.format.recode import stored_keys
+from zarr_vectors_lazy.format.registry import ANY, CURRENT, dump, generation_of, group_document, kept
+from zarr_vectors_lazy.model.levels import StoreMeta
+from zarr_vectors_lazy.model.writing import Notes
+from zarr_vectors_lazy.read import level
+from zarr_vectors_lazy.read.level import LevelData
+from zarr_vectors_lazy.read.metadata import DOC, MetaTree
+from zarr_vectors_lazy.requests import Get, ListDir, Put
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.storage.url import overlap
+from zarr_vectors_lazy.types import Buffer, Json
+
+# A write from its first put to its last: no reader sees a half-written store, and of two at once one gives up.
+#
+# The root says which write has the place. What a write puts besides replaces nothing, where the backend has such a
+# put. So whoever comes late, to a place that another write has taken, meets what that has put and reads in the root
+# that it has lost. The other meets what came late before it had put the same itself, and replaces it.
+
+Mode: TypeAlias = Literal["w-", "w"]
+MODES = ("w-", "w")
+UNFINISHED = "an unfinished write"
+_PART = re.compile(r"\.zarr\.json\.[0-9a-f]{16}|zarr\.json#[0-9]+")  # of a first put that was killed
+
+
+@dataclass(frozen=True, slots=True)
+class WriteSession:
+    """A write that has begun: the root says "writing" until `commit`.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    marker
+        The root's bytes meanwhile, not those of any other write.
+    start
+        Another for each time that the write began with nothing of its own there; empty where it goes on.
+    """
+
+    spec: StoreSpec
+    marker: bytes
+    start: str = field(default="", compare=False)
+
+    def check_start(self, starts: Iterable[str]) -> None:
+        """Raise StoreError if what was put since some ``starts`` was deleted again.
+
+        A task that is run again after the end of the write, as its worker was lost, finds a store to be replaced: its
+        own.
+        """
+        if self.start and any(start != self.start for start in starts):
+            raise StoreError("a lost task began this write anew after its end; write again", where=self.spec.url)
+
+    def put(self, puts: Sequence[Put]) -> None:
+        """Put objects of the write, concurrently, none in place of another write's; again, if it has put them already.
+
+        Raises
+        ------
+        StoreError
+            If another write has taken the place, or a put fails.
+        """
+        backend = connect(self.spec)
+        if not backend.creates:
+            self.check()
+            fetch(backend, puts)
+            return
+        # The look costs no time here; whoever meets nothing hears of the other by it.
+        root, *made = fetch(
+            backend, [Get(DOC), *(Put(put.key, put.data, create=True, unread=True, array=put.array) for put in puts)]
+        )
+        self._check_is(root)
+        met = [put for put, new in zip(puts, made, strict=True) if not new]
+        if met:  # a task that ran twice, or was killed in a put, or another write
+            there = fetch(backend, [Get(put.key) for put in met])
+            self.check()
+            fetch(backend, [put for put, old in zip(met, there, strict=True) if old is None or bytes(old) != put.data])
+
+    def check(self) -> None:
+        """Raise StoreError if another write has taken the place."""
+        (now,) = fetch(connect(self.spec), [Get(DOC)])
+        self._check_is(now)
+
+    def _check_is(self, now: Buffer | None) -> None:
+        if now is None or bytes(now) != self.marker:
+            raise _lost(self.spec.url)
+
+    def commit(self, root: Put) -> None:
+        """Put the real root, the last put of a write.
+
+        Raises
+        ------
+        StoreError
+            If another write has taken the place, or the put fails.
+        """
+        _swap(connect(self.spec), root, self.marker)
+        level.replaced()
+
+
+def check_mode(mode: object) -> None:
+    """Raise SelectionError if ``mode`` is none of ``"w-"`` and ``"w"``."""
+    if mode not in MODES:
+        raise SelectionError(f"mode must be 'w-' (refuse what is there) or 'w' (replace a store), found {mode!r}")
+
+
+def new_write_id() -> str:
+    """What tells one write from every other."""
+    return secrets.token_hex(8)
+
+
+def check_place(spec: StoreSpec, mode: Mode) -> None:
+    """Raise StoreError where `begin_write` would, without a put."""
+    backend = connect(spec)
+    root, names = fetch(backend, [Get(DOC), ListDir("", required=False)])
+    if root is None:
+        _refuse_others(backend, names or ())
+    else:
+        _check_replaced(backend, bytes(root), names or (), mode)
+
+
+def check_apart(source: StoreSpec, target: StoreSpec) -> None:
+    """Raise SelectionError if a store would be written over the one that it is made from, or into it."""
+    if overlap(source.url, target.url):
+        raise SelectionError(
+            f"a store is written from another place: {source.url} and {target.url} are one place, or one lies in the "
+            "other"
+        )
+
+
+def _check_replaced(backend: Backend, root: bytes, names: tuple[str, ...], mode: Mode) -> None:
+    if not root:  # of a first put that was cut off, where files appear before their bytes
+        _refuse_others(backend, names)
+    what = _describe(root, backend.url)
+    if mode == "w-":
+        raise StoreError(f"{what} is here already; mode='w' replaces it", where=backend.url)
+
+
+def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession:
+    """Put a root that says "writing", and delete the store that was there (``mode="w"``).
+
+    With a ``write_id`` (`new_write_id`) a write that has begun already goes on: a task may run twice.
+
+    Raises
+    ------
+    StoreError
+        If something is there that may not be replaced: a store (``"w-"``), or what is no Zarr Vectors store (both).
+    """
+    backend = connect(spec)
+    write_id = write_id or new_write_id()
+    marker = CURRENT.marker(write_id)
+    session = WriteSession(spec, bytes(marker.data))
+    root, names = fetch(backend, [Get(DOC), ListDir("", required=False)])
+    if root is None:
+        _refuse_others(backend, names or ())
+        (made,) = fetch(backend, [Put(DOC, marker.data, create=True)])
+        if not made:
+            _check_won(backend, session)
+            return session
+        return replace(session, start=new_write_id())
+    if bytes(root) == session.marker:
+        return session
+    clearing = CURRENT.marker(write_id, clearing=True)  # a second run must know whether all was deleted
+    if bytes(root) != clearing.data:
+        _check_replaced(backend, bytes(root), names or (), mode)
+        _swap(backend, clearing, bytes(root))
+    level.replaced()
+    delete_below(backend, keep={DOC}, before_each=WriteSession(spec, bytes(clearing.data)).check)
+    _swap(backend, marker, bytes(clearing.data))
+    return replace(session, start=new_write_id())
+
+
+def _swap(backend: Backend, new: Put, old: bytes) -> None:
+    """Put a root in place of another; raise StoreError if that is gone, as far as the backend can tell."""
+    if backend.swaps:
+        (done,) = fetch(backend, [replace(new, match=old)])
+        if not done:
+            raise _lost(backend.url)
+    else:
+        (now,) = fetch(backend, [Get(DOC)])
+        if now is None or bytes(now) not in (old, new.data):
+            raise _lost(backend.url)
+        fetch(backend, [new])
+
+
+def _lost(url: str) -> StoreError:
+    return StoreError("another write took this place meanwhile; this one is given up", where=url)
+
+
+def _refuse_others(backend: Backend, names: tuple[str, ...]) -> None:
+    # A root that was not there a moment ago is another write's: the create-only put will meet it.
+    others = [name for name in names if name != DOC and not _PART.fullmatch(name)]
+    if others:
+        raise StoreError(
+            f"something that is no Zarr Vectors store is here, which is never replaced: {listed(others)}",
+            where=backend.url,
+        )
+
+
+def _check_won(backend: Backend, session: WriteSession) -> None:
+    # A put that was repeated after a lost answer finds its own object.
+    (now,) = fetch(backend, [Get(DOC)])
+    if now is None or bytes(now) != session.marker:
+        raise StoreError("another write began here at the same time; this one is given up", where=backend.url)
+
+
+def _describe(raw: bytes, url: str) -> str:
+    """What a root is that may be replaced; raises StoreError if it may not."""
+    if not raw:
+        return UNFINISHED
+    try:
+        doc = json.loads(raw)
+    except ValueError as error:
+        raise StoreError(f"a {DOC} that is no JSON is here, which is never replaced", where=url) from error
+    root = Found("", doc if isinstance(doc, dict) else {}, "")
+    if root.unfinished:
+        return UNFINISHED
+    try:
+        generation_of(root, where=url)
+    except UnsupportedVersionError:
+        return "a Zarr Vectors store of another version"
+    except FormatError as error:
+        raise StoreError(
+            f"something that is no Zarr Vectors store is here, which is never replaced: {error.message}", where=url
+        ) from error
+    return "a Zarr Vectors store"
+
+
+# What goes from a store into a copy of some of its levels besides rows: metadata, headers; and what does not go.
+
+HEADERS = "headers"
+BATCH = 64  # objects that are in memory at once
+ROWS = ("vertices", "vertex_fragments", "vertex_attributes")
+LINKS = ("links", "link_fragments", "link_attributes", "cross_chunk_links", "cross_chunk_link_attributes")
+OBJECTS = ("object_index", "object_attributes", "groups", "group_attributes")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Copied:
+    """What a copy has of its source besides rows; travels to the task that ends the write.
+
+    Parameters
+    ----------
+    notes
+        Metadata.
+    source
+        The store.
+    documents
+        Nodes below ``headers``, by path.
+    """
+
+    notes: Notes
+    source: StoreSpec
+    documents: Mapping[str, Json] = field(default_factory=dict)
+
+    @property
+    def is_store(self) -> bool:
+        """Whether what is copied is a store, and not the headers of files."""
+        return bool(self.notes.root)
+
+    def put(self, session: WriteSession) -> None:
+        """Put the headers: groups and arrays, bytes as they are.
+
+        Raises
+        ------
+        StoreError
+            If an object cannot be read or put.
+        FormatError
+            If an array has absurdly many objects.
+        """
+        docs = {path: dump(doc) for path, doc in self.documents.items()}
+        if docs:
+            docs.setdefault(HEADERS, group_document())
+        session.put([Put(f"{path}/{DOC}", data) for path, data in docs.items()])
+        for path, doc in self.documents.items():
+            copy_objects(self.source, stored_keys(path, doc, "an array of headers"), docs[path], session)
+
+
+def copy_objects(source: StoreSpec, keys: Iterator[str], array: bytes, session: WriteSession) -> tuple[int, int]:
+    """Put objects of an array, whose document is ``array``, as they are; return how many there are, and their bytes."""
+    backend, objects, nbytes = connect(source), 0, 0
+    while part := list(itertools.islice(keys, BATCH)):
+        found = zip(part, fetch(backend, [Get(key) for key in part]), strict=True)
+        puts = [Put(key, bytes(data), array=array) for key, data in found if data is not None]
+        session.put(puts)
+        objects, nbytes = objects + len(puts), nbytes + sum(len(put.data) for put in puts)
+    return objects, nbytes
+
+
+def copied_headers(headers: Mapping[str, Json], target: StoreSpec) -> Copied | None:
+    """What a new store has of the files that it is of: their headers by name; None where there are none."""
+    group = {"zarr_format": 3, "node_type": "group"}
+    documents = {f"{HEADERS}/{name}": {**group, "attributes": dict(of)} for name, of in headers.items()}
+    return Copied(notes=Notes(), source=target, documents=documents) if documents else None
+
+
+def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData]) -> Copied:
+    """Read what a copy of a store has of it whose levels, by their new index, are ``levels``."""
+    places = {
+        (level, path): f"{of.meta.index}/{path}".rstrip("/") for level, of in levels.items() for path in _paths(of)
+    }
+    tree.load([Node(place) for place in places.values()])
+    nodes = {}
+    for (level, path), place in places.items():
+        node = tree.node(place)
+        found = kept(path, node.attributes) if node is not None else {}
+        if found:
+            nodes[f"{level}/{path}".rstrip("/")] = found
+    for level, of in levels.items():
+        nodes |= {f"{level}/{path}/{ANY}": said for path, said in _said_of_links(of) if said}
+    documents = dict(_below(tree, [HEADERS]))
+    for path, doc in documents.items():  # before anything is written
+        stored_keys(path, doc, "an array of headers")
+    return Copied(notes=Notes(root=store.attributes, nodes=nodes), source=tree.spec, documents=documents)
+
+
+def _paths(data: LevelData) -> list[str]:
+    """Nodes of a level that a copy has too, below it."""
+    by = data.chunk_attribute
+    found = ["", *ROWS, *OBJECTS, "links", "link_attributes"]
+    found += [f"vertex_attributes/{name}" for name in data.attribute_names if by is None or by[0] != name]
+    found += [f"object_attributes/{name}" for name in data.object_attributes]
+    found += [f"group_attributes/{name}" for name in data.group_attributes]
+    found += [f"links/{delta:+d}" if delta else "links/0" for delta in data.deltas]
+    for name in data.link_attribute_names if data.deltas else ():
+        found += [f"link_attributes/{name}", f"link_attributes/{name}/0"]
+    return found
+
+
+def _said_of_links(data: LevelData) -> Iterator[tuple[str, Json]]:
+    """What the arrays of a link attribute say; a copy has others, cut by other offsets."""
+    family = data.links(0) if 0 in data.deltas and data.link_attribute_names else None
+    if family is None:
+        return
+    for name in data.link_attribute_names:
+        path, arrays = f"link_attributes/{name}/0", data.link_attribute(family, name).cells
+        if arrays:
+            yield path, kept(path, next(iter(arrays.values())).attributes)
+
+
+def _below(tree: MetaTree, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
+    """Documents of nodes and of all below them, by path."""
+    while paths:
+        tree.load([Node(path) for path in paths])
+        found: list[Found] = [node for path in paths if (node := tree.node(path)) is not None]
+        for node in found:
+            yield node.path, {name: value for name, value in node.doc.items() if name != "consolidated_metadata"}
+        arrays = {node.path for node in found if node.doc.get("node_type") == "array"}
+        folders = [path for path in paths if path not in arrays]
+        paths = [f"{path}/{name}" for path in folders for name in tree.children(path, required=False) or ()]
+
+
+def left_out(data: LevelData, levels: Iterable[int], *, links: bool, objects: bool) -> list[str]:
+    """Paths of what a store has, a copy of a level of it does not have, and is not made anew.
+
+    Parameters
+    ----------
+    levels
+        Those that the copy has, or whose like it has.
+    links, objects
+        Whether it has the links inside the level, and its objects.
+    """
+    tree, level = data.tree, data.meta.index
+    there = {str(index) for index in levels} | {HEADERS, DOC}
+    found = {name for name in tree.children("", required=False) or () if name not in there}
+    known = {*ROWS, *LINKS, *(OBJECTS if objects else ()), "fragment_attributes"}
+    found |= {f"{level}/{name}" for name in tree.children(str(level), required=False) or () if name not in known}
+    owners = tree.children(f"{level}/fragment_attributes", required=False) or ()
+    found |= {f"{level}/fragment_attributes/{name}" for name in owners if name not in CURRENT.owner_names}
+    if not links and 0 in data.deltas:
+        found |= {f"{level}/link_attributes/{name}" for name in data.link_attribute_names}
+    return sorted(found)
