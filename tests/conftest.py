@@ -6,6 +6,7 @@ import shutil
 import threading
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -110,3 +111,18 @@ def surface(goldens) -> Path:
 @pytest.fixture(scope="session")
 def cloud(goldens) -> Path:
     return goldens["cloud-0.9"].path
+
+
+@pytest.fixture(scope="session")
+def variety(tmp_path_factory):
+    """Give the path of a store of the varieties, by name."""
+    where = tmp_path_factory.mktemp("variety")
+
+    @cache
+    def unpacked(name):
+        (packed,) = DATA.glob(f"*-variety/stores/{name}.zarrvectors.zip")
+        with zipfile.ZipFile(packed) as files:
+            files.extractall(where / name)
+        return where / name
+
+    return unpacked

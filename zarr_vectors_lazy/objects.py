@@ -36,8 +36,6 @@ from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import BoolArray, IntArray, Vertices
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from zarr_vectors_lazy.level import ZVLevel
 
 # Attributes of vertices and links by name.

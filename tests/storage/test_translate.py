@@ -91,10 +91,7 @@ def test_what_cannot_be_names_what_does_it(url, backend, given, said):
 @pytest.mark.parametrize("names", ["obstore", "fsspec"])
 @pytest.mark.parametrize("loose", [True, False])
 def test_either_names_reach_the_bucket(s3, backend, names, loose):
-    from zarr_vectors_lazy.storage.fetch import (
-        connect,
-        fetch,
-    )
+    from zarr_vectors_lazy.storage.fetch import connect, fetch  # noqa: PLC0415
     from zarr_vectors_lazy.storage.requests import Get  # noqa: PLC0415
 
     s3.put({"k": b"data"}, "translated")

@@ -339,9 +339,9 @@ def check_additive(opened: OpenStore) -> Iterator[Finding]:
     adding = sorted(level for level, data in opened.levels.items() if data.meta.chain)
     if not adding:
         return
-    for field in ("required_capabilities", "format_capabilities"):
-        if ADDITIVE not in (opened.meta.attributes["zarr_vectors"].get(field) or []):
-            verb = "requires" if field.startswith("required") else "states"
+    for stated in ("required_capabilities", "format_capabilities"):
+        if ADDITIVE not in (opened.meta.attributes["zarr_vectors"].get(stated) or []):
+            verb = "requires" if stated.startswith("required") else "states"
             text = (
                 f"levels {adding} refine others and the root {verb} no {ADDITIVE!r}: readers take a part for the whole"
             )

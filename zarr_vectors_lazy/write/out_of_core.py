@@ -234,8 +234,9 @@ def _shuffled(name: str) -> Any:
     missing = [name for name in ("pandas", "pyarrow") if importlib.util.find_spec(name) is None]
     if missing:
         raise StoreError(f"Dask's shuffle needs {' and '.join(missing)}, which is not installed: pip install '{EXTRA}'")
+    from zarr_vectors_lazy.write import shuffle  # noqa: PLC0415  optional
 
-    return getattr(frames, name)
+    return getattr(shuffle, name)
 
 
 def template(path: Any, sample: Block, shape: Shape, options: Options) -> WriteJob:

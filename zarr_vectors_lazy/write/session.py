@@ -14,8 +14,7 @@ from zarr_vectors_lazy.format.recode import stored_keys
 from zarr_vectors_lazy.format.registry import ANY, CURRENT, dump, generation_of, group_document, kept
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.model.writing import Notes
-from zarr_vectors_lazy.read import level
-from zarr_vectors_lazy.read.level import LevelData
+from zarr_vectors_lazy.read.level import LevelData, replaced
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.requests import Get, ListDir, Put
 from zarr_vectors_lazy.storage.base import Backend
@@ -105,7 +104,7 @@ class WriteSession:
             If another write has taken the place, or the put fails.
         """
         _swap(connect(self.spec), root, self.marker)
-        level.replaced()
+        replaced()
 
 
 def check_mode(mode: object) -> None:
@@ -174,7 +173,7 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
     if bytes(root) != clearing.data:
         _check_replaced(backend, bytes(root), names or (), mode)
         _swap(backend, clearing, bytes(root))
-    level.replaced()
+    replaced()
     delete_below(backend, keep={DOC}, before_each=WriteSession(spec, bytes(clearing.data)).check)
     _swap(backend, marker, bytes(clearing.data))
     return replace(session, start=new_write_id())
