@@ -234,6 +234,12 @@ def samples(python: Python, rest: list[str]) -> None:
         run(inside, "-m", "pytest", "-rs", "tests/files/test_samples.py", *rest)
 
 
+def neighbours(python: Python, rest: list[str]) -> None:
+    """Tests of what levels become in other libraries, in an environment that has the heavy ones too."""
+    heavy = ("--group", f"{ROOT / 'pyproject.toml'}:test", "--editable", f"{ROOT}[all,neurons,spatialdata]")
+    run(environment("-neighbours", python, *heavy), "-m", "pytest", "-rs", "tests/files/test_neighbours.py", *rest)
+
+
 def bench(python: Python, rest: list[str]) -> None:
     """Benchmarks beside the reference package (about 12 minutes)."""
     run(full(python), "-m", "benchmarks", *rest)
@@ -289,13 +295,13 @@ def minimum_versions() -> list[str]:
     return [f"{match[1]}=={match[2]}" for match in found if match]
 
 
-WORDS = (setup, lock, test, lint, types, check, browser, stress, samples, bench, docs, demo, extras)
+WORDS = (setup, lock, test, lint, types, check, browser, stress, samples, neighbours, bench, docs, demo, extras)
 HABITS = {word.__name__: word for word in WORDS}
 
 
 def main() -> None:
     """Run the habit that the command line names; what follows it goes to the tool."""
-    listed = "\n".join(f"  {name:8}{(habit.__doc__ or '').splitlines()[0]}" for name, habit in HABITS.items())
+    listed = "\n".join(f"  {name:11}{(habit.__doc__ or '').splitlines()[0]}" for name, habit in HABITS.items())
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog=f"words:\n{listed}\n\nWhat follows is passed on, as in: python3 dev.py test -k box",

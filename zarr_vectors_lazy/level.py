@@ -20,6 +20,8 @@ from zarr_vectors_lazy.convert.plot import fitting, panels_of, plot_view
 from zarr_vectors_lazy.convert.xarray import level_dataset
 from zarr_vectors_lazy.copy.save import save_level
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, meant
+from zarr_vectors_lazy.files import neighbours
+from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.interchange import write_file
 from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.keywords import is_near, suggesting
@@ -428,6 +430,208 @@ class Outward:
         return write_file(
             cast("ZVLevel", self), path, format=format, attributes=attributes, overwrite=overwrite, **options
         )
+
+    @suggesting
+    def to_arrow(self, attributes: Sequence[str] | None = None, *, world: bool = True, geometry: bool = False) -> Any:
+        """`pyarrow.Table`: columns by axis name, attribute, and ``object_id`` where there are objects.
+
+        Columns are as in `to_dask_dataframe`; dictionary-encoded attributes are dictionaries, what is missing is null,
+        units are in the metadata of the axes' fields. Who speaks Arrow takes the level itself, block by block:
+        ``polars.DataFrame(level)``, ``pyarrow.RecordBatchReader.from_stream(level)``.
+
+        Parameters
+        ----------
+        attributes
+            Names of the vertex attributes wanted; None for all.
+        world
+            Positions in world coordinates (`ZVStore.to_world`); False: as stored. So for all that follow.
+        geometry
+            Positions as GeoArrow, in a column ``geometry``; rows are those of `to_geopandas`.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If pyarrow is not installed.
+        """
+        return neighbours.to_arrow(self._outgoing(attributes, world=world), geometry=geometry)
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Stream of `to_arrow` for other libraries, read block by block (Arrow's PyCapsule interface)."""
+        return neighbours.arrow_reader(self._outgoing(None, world=True)).__arrow_c_stream__(requested_schema)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """(N, D) positions in world coordinates for other array libraries, as in ``torch.from_dlpack(level)``."""
+        return self._outgoing((), world=True).flat.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Device of `__dlpack__`: main memory."""
+        return (1, 0)
+
+    @suggesting
+    def to_geopandas(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`geopandas.GeoDataFrame`: a row a point, a line an object, an edge of a graph, or a polygon a face.
+
+        Points have their attributes and ``object_id``; lines, of skeletons with a part for each branch, the attributes
+        of their objects, and those of vertices as lists along them; edges and faces link attributes. Edges too are what
+        a box or a condition leaves of lines. A line of one vertex goes from it to itself. The reference system is the
+        store's, where pyproj knows it.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If GeoPandas is not installed.
+        """
+        return neighbours.to_geopandas(self._outgoing(attributes, world=world))
+
+    @suggesting
+    def to_dask_geopandas(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`dask_geopandas.GeoDataFrame`, lazily: a partition is a block of points, or some lines or skeletons.
+
+        Its ``spatial_partitions`` are the bounds of the chunks, in world coordinates, so that ``cx`` and joins read
+        what they must.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        SelectionError
+            If it is a graph or a mesh.
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If dask-geopandas is not installed.
+        """
+        return neighbours.to_dask_geopandas(self, attributes, world=world)
+
+    @suggesting
+    def to_spatialdata(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`spatialdata.SpatialData` with points ``vertices``, lazily, or shapes ``faces``, a polygon a face of a mesh.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        SelectionError
+            If it has lines, for which SpatialData has no place.
+        ImportError
+            If spatialdata is not installed.
+        """
+        return neighbours.to_spatialdata(self, attributes, world=world)
+
+    @suggesting
+    def to_anndata(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`anndata.AnnData`: a row a vertex, positions in ``obsm``, attributes in ``obs``, edges in ``obsp``.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        SelectionError
+            If it is a mesh.
+        ImportError
+            If anndata is not installed.
+        """
+        return neighbours.to_anndata(self._outgoing(attributes, world=world))
+
+    @suggesting
+    def to_pyvista(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`pyvista.PolyData`: vertices, polylines of objects, edges or faces, with attributes of points and cells.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        ImportError
+            If PyVista is not installed.
+        """
+        return neighbours.to_pyvista(self._outgoing(attributes, world=world))
+
+    @suggesting
+    def to_trimesh(
+        self, attributes: Sequence[str] | None = None, *, world: bool = True, triangulate: bool = False
+    ) -> Any:
+        """`trimesh.Trimesh` of a mesh, vertices as they are; a PointCloud of points, a Path3D of what has lines.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+        triangulate
+            Cut faces of more than three corners.
+
+        Raises
+        ------
+        SelectionError
+            If faces have more corners, and are not to be cut.
+        ImportError
+            If trimesh is not installed.
+        """
+        return neighbours.to_trimesh(self._outgoing(attributes, world=world, triangulate=triangulate))
+
+    @suggesting
+    def to_networkx(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`networkx.Graph`: nodes are rows of `vertices`, each with ``pos`` and its attributes; edges with theirs.
+
+        Of skeletons, and of graphs that are directed, a DiGraph, ``child -> parent``; where edges are parallel a
+        MultiGraph.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        SelectionError
+            If it is a mesh.
+        ImportError
+            If NetworkX is not installed.
+        """
+        return neighbours.to_networkx(self._outgoing(attributes, world=world))
+
+    @suggesting
+    def adjacency(self, weight: str | None = None) -> Any:
+        """`scipy.sparse.csr_array`, (N, N), of edges between rows of `vertices`; symmetric if undirected.
+
+        Parameters
+        ----------
+        weight
+            Name of the link attribute that values are; None: 1 for each edge. Those of parallel edges are added.
+
+        Raises
+        ------
+        SelectionError
+            If it has no edges, or an edge no such number.
+        NotFoundError
+            If there is no such link attribute.
+        ImportError
+            If SciPy is not installed.
+        """
+        return neighbours.adjacency(self, weight)
+
+    def _outgoing(self, attributes: Sequence[str] | None, **options: Any) -> Outgoing:
+        return Outgoing(self, attributes, **options)
 
     def to_delayed(self) -> list[Delayed]:
         """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``."""

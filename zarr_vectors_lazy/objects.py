@@ -15,6 +15,8 @@ import xarray as xr
 from zarr_vectors_lazy.convert.frames import to_awkward
 from zarr_vectors_lazy.convert.xarray import object_dataset
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, printable
+from zarr_vectors_lazy.files import neighbours
+from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.keywords import Named
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.objects import ranges
@@ -280,6 +282,47 @@ class Objects(Named[int, da.Array]):
     def to_awkward(self, attributes: str | Sequence[str] = ()) -> Any:
         """All objects present, computed, as an awkward array, see `Ragged.to_awkward`; needs awkward."""
         return self.ragged(attributes).to_awkward()
+
+    def to_navis(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`navis.NeuronList`, each object a neuron: trees as TreeNeuron, meshes as MeshNeuron; units are the store's.
+
+        Attributes of vertices are columns of the table of nodes, those of objects attributes of the neuron. Paths are
+        trees that begin where they do; graphs must have no cycle.
+
+        Parameters
+        ----------
+        attributes
+            Names of the vertex attributes wanted; None for all.
+        world
+            Positions in world coordinates (`ZVStore.to_world`); False: as stored.
+
+        Raises
+        ------
+        SelectionError
+            If they are points, or edges make a cycle.
+        ImportError
+            If navis is not installed.
+        """
+        return neighbours.to_navis(Outgoing(self._level, attributes, world))
+
+    def to_cloudvolume(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> dict[int, Any]:
+        """Each object as a Skeleton or a Mesh of CloudVolume, by id; in nanometres.
+
+        Radii and types are CloudVolume's own, other numbers extra attributes of a skeleton.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_navis`.
+
+        Raises
+        ------
+        SelectionError
+            If they are points.
+        ImportError
+            If CloudVolume is not installed.
+        """
+        return neighbours.to_cloudvolume(Outgoing(self._level, attributes, world))
 
     def __repr__(self) -> str:
         return f"<objects of {self._level.index} at {self._view.data.tree.url}>"

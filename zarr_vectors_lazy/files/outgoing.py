@@ -106,12 +106,13 @@ class Outgoing:
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
-        """Vertex attributes wanted; raises NotFoundError if there is no such."""
+        """Vertex attributes wanted, less ``object_id``, which is always told; raises NotFoundError if one is none."""
         known = self.level.attribute_names
-        for name in self.names or ():
+        names = [name for name in self.names or () if name in known or name != "object_id" or not self.has_objects]
+        for name in names:
             if name not in known:
                 raise NotFoundError.among("attribute", name, known, where=self.level.store.url)
-        return tuple(known if self.names is None else self.names)
+        return tuple(known if self.names is None else names)
 
     @cached_property
     def _columns(self) -> list[FrameColumn]:
@@ -229,7 +230,8 @@ class Outgoing:
         return owning
 
     @cached_property
-    def _rows(self) -> tuple[IntArray, IntArray]:
+    def object_rows(self) -> tuple[IntArray, IntArray]:
+        """Rows of the objects that are there, one after another in path order, and the (o + 1,) first of each."""
         found = path_arrays(self.level._view, self.level.objects.rows, positions=False, rows=True, whole=True)
         rows, offsets = dask.compute(found.rows, found.offsets)
         return rows, offsets
@@ -244,7 +246,7 @@ class Outgoing:
     @cached_property
     def _owners(self) -> IntArray:
         """(n,) object of each vertex up to the last that has one; otherwise as `vertex_object_ids`."""
-        rows, offsets = self._rows
+        rows, offsets = self.object_rows
         owner = np.full(int(rows.max(initial=-1)) + 1, np.iinfo(np.int64).max)
         np.minimum.at(owner, rows, np.repeat(np.asarray(self.level.objects.ids), np.diff(offsets)))
         return np.where(owner == np.iinfo(np.int64).max, -1, owner)
@@ -253,13 +255,18 @@ class Outgoing:
         found = self._owners[start:stop]
         return np.pad(found, (0, stop - start - len(found)), constant_values=-1)
 
+    @property
+    def cut(self) -> bool:
+        """Whether what is selected may have some vertices of an object and not others."""
+        selection = self.level._view.selection
+        return selection.box is not None or bool(selection.conditions)
+
     @cached_property
     def paths(self) -> Paths:
         """Objects in path order, and the branches of skeletons; raises SelectionError if what is selected cuts them."""
-        selection = self.level._view.selection
-        if selection.box is not None or selection.conditions:
+        if self.cut:
             raise SelectionError("streamlines are written whole: use --whole-objects with a box, and no --where")
-        rows, offsets = self._rows
+        rows, offsets = self.object_rows
         ids = self.object_ids
         if self.geometry == "skeleton":
             edges = self._read["/edges"]
@@ -321,9 +328,7 @@ class Outgoing:
         """Frame with positions as they are written, and objects."""
         placed = self._moved(stored)
         if placed is not stored:
-            frame = frame.drop(columns=list(self.level.store.axes))
-            for at, name in enumerate(self.axes):
-                frame.insert(at, name, placed[:, at])
+            frame = placed_frame(frame, self.level.store.axes, self.axes, placed)
         if owners is not None:
             frame["object_id"] = owners
         return frame
@@ -351,6 +356,21 @@ class Outgoing:
 
     def _names(self, what: str) -> list[str]:
         return list(getattr(self.level._view.data, what))
+
+
+def at_least_two(offsets: IntArray) -> tuple[IntArray, IntArray]:
+    """Vertices of paths, and how many each has: one that is a path of its own is there twice, as no line has one."""
+    counts = np.diff(offsets)
+    twice = np.where(counts == 1, 2, 1)
+    return np.repeat(np.arange(int(offsets[-1])), np.repeat(twice, counts)), counts * twice
+
+
+def placed_frame(frame: Any, axes: Sequence[str], names: Sequence[str], placed: Vertices) -> Any:
+    """Pandas frame with other positions, (N, C), first, in the place of the columns of the stored axes."""
+    frame = frame.drop(columns=list(axes))
+    for at, name in enumerate(names):
+        frame.insert(at, name, placed[:, at])
+    return frame
 
 
 def _exact(values: Values, dictionary: Dictionary | None) -> Values:

@@ -11,7 +11,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
 from zarr_vectors_lazy.files.las import crs_of, system_of, units_of
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Asked, Kind, Loaded, library
-from zarr_vectors_lazy.files.outgoing import Outgoing
+from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two
 
 # Rows as tables: CSV and Parquet, with positions in columns or as GeoParquet's geometries.
 #
@@ -123,7 +123,7 @@ def load_parquet(path: Path, asked: Asked) -> Iterator[Loaded]:
     """Read Parquet, in batches of rows; of GeoParquet the points, or the lines, of its primary column."""
     parquet = library("pyarrow.parquet", "pyarrow")
     with parquet.ParquetFile(path) as file:
-        geo = json.loads((file.schema_arrow.metadata or {}).get(b"geo", b"null"))
+        geo = json.loads((file.metadata.metadata or {}).get(b"geo", b"null"))
         rows, vectors = 0, _vectors(file)
         for batch in file.iter_batches(batch_size=BATCH_ROWS):
             rows += batch.num_rows
@@ -251,7 +251,8 @@ def _geometries(columns: Mapping[str, Any], geo: Mapping[str, Any], asked: Asked
     system = None if system is None else library("pyproj").CRS.from_user_input(system)
     positions, lengths = _geometry(columns[primary], stated["encoding"])
     units = None if system is None else units_of(system)
-    others = {name: column for name, column in columns.items() if name != primary}
+    covering = {path[0] for path in stated.get("covering", {}).get(BBOX, {}).values()}  # says nothing that is not told
+    others = {name: column for name, column in columns.items() if name != primary and name not in covering}
     owner = None if asked.object_ids is None and OBJECT not in columns else asked.object_ids or OBJECT
     attributes, left = _attributes({name: c for name, c in others.items() if name != owner}, asked)
     ids = None if owner is None else _whole(owner, columns[owner])
@@ -293,6 +294,7 @@ def _geometry(column: Any, encoding: str) -> tuple[Values, Values | None]:
     return _words(raw, np.repeat(starts + 9, lengths) + within * 8 * axes, "<f8", axes), lengths
 
 
+BBOX = "bbox"
 WKB = {1: (False, 2), 1001: (False, 3), 2: (True, 2), 1002: (True, 3)}
 """Whether a type of geometry is a line, and its axes, by ISO WKB's number."""
 
@@ -346,7 +348,10 @@ def save_parquet(out: Outgoing, path: Path) -> int:
     return _write_parquet(out, path, lambda table: table)
 
 
-def _write_parquet(out: Outgoing, path: Path, changed: Callable[[Any], Any]) -> int:
+def _write_parquet(
+    out: Outgoing, path: Path, changed: Callable[[Any], Any], said: Callable[[], Mapping[str, str]] = dict
+) -> int:
+    """Write rows; ``said`` is asked at the end what the file is to say of itself."""
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
     count, writer = 0, None
     try:
@@ -355,6 +360,8 @@ def _write_parquet(out: Outgoing, path: Path, changed: Callable[[Any], Any]) -> 
             writer = writer or parquet.ParquetWriter(path, table.schema)
             writer.write_table(table.cast(writer.schema))
             count += len(table)
+        if writer is not None:
+            writer.add_key_value_metadata(dict(said()))
     finally:
         if writer is not None:
             writer.close()
@@ -368,35 +375,85 @@ def save_geoparquet(out: Outgoing, path: Path) -> int:
         out.leave("crs")
     if out.geometry == "point_cloud":
         out.leave(*(f"object attribute {name}" for name in out.object_attributes))
-        names = out.level._view.data.store.world.names[:3] if out.world else out.level.store.axes[:3]
-        return _write_parquet(out, path, lambda table: _with_points(table, list(names), system))
+        names = list(out.level._view.data.store.world.names[:3] if out.world else out.level.store.axes[:3])
+        geo = _Geo("Point", names, system, [*names, *(column.name for column in out._columns)])
+        return _write_parquet(out, path, geo.points, geo.said)
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
     paths = out.paths
     tables = out.of_paths(out.object_attributes)
     flat = {name: values for name, values in tables.items() if values.ndim == 1}
     out.leave(*(f"attribute {name}" for name in out.attribute_names))
     out.leave(*(f"object attribute {name}" for name in tables if name not in flat))
-    geometry = _wkb(paths.vertices, np.diff(paths.offsets))
-    table = arrow.table({OBJECT: paths.ids, **flat, "geometry": geometry})
-    parquet.write_table(_geo_table(table, "LineString", paths.vertices.shape[1], system), path)
+    geo = _Geo("LineString", list("xyz"[: paths.vertices.shape[1]]), system, list(flat))
+    at, counts = at_least_two(paths.offsets)
+    table = geo.framed(arrow.table({OBJECT: paths.ids, **flat}), paths.vertices[at], counts)
+    parquet.write_table(table.replace_schema_metadata(geo.said()), path)
     return len(paths.vertices)
 
 
-def _with_points(table: Any, names: list[str], system: Any) -> Any:
-    positions = np.column_stack([np.asarray(table[name], np.float64) for name in names])
-    geometry = _wkb(positions, None)
-    return _geo_table(table.drop_columns(names).append_column("geometry", geometry), "Point", len(names), system)
+class _Geo:
+    """GeoParquet 1.1 of one kind of geometry: WKB, the bounds of each row in a column, and those of the file.
 
+    Parameters
+    ----------
+    kind
+        ``"Point"`` or ``"LineString"``.
+    names
+        Columns of positions.
+    system
+        Reference system, of pyproj, or None.
+    taken
+        Names of other columns.
+    """
 
-def _geo_table(table: Any, kind: str, axes: int, system: Any) -> Any:
-    """Table with GeoParquet's metadata."""
-    about = {
-        "encoding": "WKB",
-        "geometry_types": [f"{kind} Z" if axes > 2 else kind],
-        "crs": None if system is None else system.to_json_dict(),
-    }
-    geo = {"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}}
-    return table.replace_schema_metadata({**(table.schema.metadata or {}), b"geo": json.dumps(geo).encode()})
+    def __init__(self, kind: str, names: list[str], system: Any, taken: list[str]) -> None:
+        self._kind, self._names, self._system = kind, names, system
+        self._column = BBOX if BBOX not in taken else f"{BBOX}_"
+        self._lo, self._hi = np.full(len(names), np.inf), np.full(len(names), -np.inf)
+
+    def points(self, table: Any) -> Any:
+        """Table with geometry in the place of the columns of positions."""
+        positions = np.column_stack([np.asarray(table[name], np.float64) for name in self._names])
+        return self.framed(table.drop_columns(self._names), positions, None)
+
+    def framed(self, table: Any, positions: Values, lengths: Values | None) -> Any:
+        """Table with geometry, of points, or of lines that have so many vertices each, and the bounds of each row."""
+        arrow = library("pyarrow")
+        lo, hi = positions, positions
+        if lengths is not None:
+            starts = np.cumsum(lengths) - lengths
+            lo, hi = (
+                part.reduceat(positions, starts) if len(starts) else positions for part in (np.minimum, np.maximum)
+            )
+        self._lo, self._hi = (
+            np.minimum(self._lo, lo.min(axis=0, initial=np.inf)),
+            np.maximum(self._hi, hi.max(axis=0, initial=-np.inf)),
+        )
+        below, above = (
+            lo.astype(np.float32),
+            hi.astype(np.float32),
+        )  # single precision, no narrower than what they bound
+        below = np.where(below > lo, np.nextafter(below, np.float32(-np.inf)), below)
+        above = np.where(above < hi, np.nextafter(above, np.float32(np.inf)), above)
+        bounds = arrow.StructArray.from_arrays([*map(arrow.array, (*below.T, *above.T))], names=self._ends)
+        return table.append_column("geometry", _wkb(positions, lengths)).append_column(self._column, bounds)
+
+    @property
+    def _ends(self) -> list[str]:
+        axes = "xyz"[: len(self._names)]
+        return [f"{axis}{end}" for end in ("min", "max") for axis in axes]
+
+    def said(self) -> dict[str, str]:
+        """GeoParquet's metadata."""
+        about: dict[str, Any] = {
+            "encoding": "WKB",
+            "geometry_types": [f"{self._kind} Z" if len(self._names) > 2 else self._kind],
+            "crs": None if self._system is None else self._system.to_json_dict(),
+            "covering": {BBOX: {end: [self._column, end] for end in self._ends}},
+        }
+        if (self._lo <= self._hi).all():
+            about["bbox"] = [*self._lo.tolist(), *self._hi.tolist()]
+        return {"geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}})}
 
 
 def _wkb(positions: Values, lengths: Values | None) -> Any:
@@ -507,10 +564,8 @@ def _with_missing(values: Values, missing: Values) -> Any:
 
 def save_npz(out: Outgoing, path: Path) -> int:
     """Write a compressed archive; paths that a selection cuts as vertices and edges."""
-    selection = out.level._view.selection
-    cut = selection.box is not None or bool(selection.conditions)
-    as_paths = out.geometry in PATHS and not cut
-    kind = "graph" if out.geometry in PATHS and cut else KINDS.get(out.geometry, out.geometry)
+    as_paths = out.geometry in PATHS and not out.cut
+    kind = "graph" if out.geometry in PATHS and out.cut else KINDS.get(out.geometry, out.geometry)
     arrays: dict[str, Any] = {"kind": kind}
     if as_paths:
         paths = out.paths

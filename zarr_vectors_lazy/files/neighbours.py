@@ -1,0 +1,598 @@
+"""Levels as objects of other libraries: tables, geometries, meshes, graphs, neurons; as files, in world coordinates."""
+
+import importlib
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, pairwise
+from typing import Any
+
+import dask
+import numpy as np
+
+from zarr_vectors_lazy.convert.frames import FrameColumn, frame_columns, read_frame
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning, listed
+from zarr_vectors_lazy.files.formats import CLOUDS, MESHES, PATHS, TREES
+from zarr_vectors_lazy.files.graphs import KINDS, RADII, parents_of
+from zarr_vectors_lazy.files.las import system_of
+from zarr_vectors_lazy.files.meshes import NAMES, colours_of, flat_columns, header_of, triangles_of
+from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two, placed_frame
+from zarr_vectors_lazy.kernels.trees import depth_first
+from zarr_vectors_lazy.model.objects import ranges
+from zarr_vectors_lazy.model.world import World, metres, unit_factors
+from zarr_vectors_lazy.read.batches import batched
+from zarr_vectors_lazy.read.links import sized
+from zarr_vectors_lazy.types import Floats, IntArray, Json
+
+Values = np.ndarray[Any, Any]
+GEOMETRY, OBJECT = "geometry", "object_id"
+MANY_OBJECTS = 1000  # of a partition of lines
+NANOMETER = "nanometer"
+LINES = TREES - {"graph"}
+
+
+def load(name: str, extra: str, package: str = "") -> Any:
+    """Import a library of an extra; raises ImportError that says how it is installed."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        wanted = package or name.partition(".")[0]
+        raise ImportError(f"this needs {wanted}: pip install 'zarr-vectors-lazy[{extra}]' ({error})") from error
+
+
+def check_holds(out: Outgoing, what: str, kinds: Iterable[str], instead: str) -> None:
+    """Raise SelectionError if a library has no place for a geometry."""
+    if out.geometry not in kinds:
+        raise SelectionError(f"{what} has no place for a {out.geometry}, only for {listed(sorted(kinds))}: {instead}")
+
+
+def about(out: Outgoing) -> Json:
+    """What is known of the positions: axes, their units, the reference system; of what JSON can hold."""
+    told = {"axes": list(out.axes), "units": list(out.units), "geometry": out.geometry}
+    return told | ({"crs": out.crs} if out.crs else {})
+
+
+def tables(out: Outgoing) -> dict[str, Any]:
+    """Ids and attributes of objects, and groups, where there are any."""
+    if not out.has_objects:
+        return {}
+    found: dict[str, Any] = {"objects": {OBJECT: out.object_ids, **out.object_attributes}}
+    return found | ({"groups": out.groups} if out.groups else {})
+
+
+def told(out: Outgoing, made: Any) -> Any:
+    """What was made; a warning says which values that were asked for have no place in it."""
+    if out.left_out:
+        warnings.warn(f"no place for {', '.join(out.left_out)}", ZVWarning, stacklevel=4)
+    return made
+
+
+def with_owners(out: Outgoing, attributes: dict[str, Values]) -> dict[str, Any]:
+    """Attributes of vertices, and ``object_id`` where there are objects."""
+    return attributes | ({OBJECT: out.vertex_object_ids} if out.has_objects else {})
+
+
+# Arrow, and geometries in Arrow's memory
+
+
+def arrow_reader(out: Outgoing) -> Any:
+    """`pyarrow.RecordBatchReader` of positions, attributes and ``object_id``, read block by block."""
+    arrow = load("pyarrow", "formats")
+    frames = out.frames()
+    first = arrow.Table.from_pandas(next(frames), preserve_index=False)
+    units = dict(zip(out.axes, out.units, strict=True))
+    schema = arrow.schema([_with_unit(field, units.get(field.name)) for field in first.schema], first.schema.metadata)
+    later = (arrow.Table.from_pandas(frame, preserve_index=False) for frame in frames)
+    parts = (table.cast(schema).to_batches() for table in chain([first], later))
+    return arrow.RecordBatchReader.from_batches(schema, chain.from_iterable(parts))
+
+
+def _with_unit(field: Any, unit: str | None) -> Any:
+    return field.with_metadata({"units": unit}) if unit else field
+
+
+def to_arrow(out: Outgoing, *, geometry: bool) -> Any:
+    """`pyarrow.Table`: a row a vertex; with ``geometry`` as `geo_table`."""
+    return geo_table(out) if geometry else arrow_reader(out).read_all()
+
+
+def geo_table(out: Outgoing) -> Any:
+    """`pyarrow.Table` with a column ``geometry`` of GeoArrow: points, lines of objects, edges or faces."""
+    arrow = load("pyarrow", "formats")
+    if out.geometry in CLOUDS:
+        table = arrow_reader(out).read_all()
+        names = list(out.axes[:3])
+        positions = np.column_stack([np.asarray(table[name], np.float64) for name in names])
+        return _with_geometry(out, table.drop_columns(names), "point", positions, ())
+    positions = np.asarray(out.flat[:, :3], np.float64)
+    out.leave(*(f"axis {name}" for name in out.axes[3:]))
+    if out.geometry in LINES and not out.cut:
+        return _lines_table(out, positions)
+    rows = out.faces if out.geometry in MESHES else out.edges
+    assert rows is not None
+    columns = flat_columns(out.link_attributes, (OBJECT, GEOMETRY))
+    if out.has_objects:
+        columns[OBJECT] = out.vertex_object_ids[rows[:, 0]]  # type: ignore[index]
+    out.leave(*(f"attribute {name}" for name in out.attribute_names if out.names is not None))
+    table = arrow.table({name: arrow_column(values) for name, values in columns.items()})
+    if out.geometry not in MESHES:
+        ends = np.arange(0, rows.size + 1, 2)
+        return _with_geometry(out, table, "linestring", positions[rows.reshape(-1)], (ends,))
+    rings = np.column_stack([rows, rows[:, :1]])
+    ends = np.arange(0, rings.size + 1, rings.shape[1])
+    return _with_geometry(out, table, "polygon", positions[rings.reshape(-1)], (ends, np.arange(len(rows) + 1)))
+
+
+def _lines_table(out: Outgoing, positions: Floats) -> Any:
+    """A row an object: its line, or of a skeleton its branches; vertex attributes are lists along them."""
+    arrow, paths = load("pyarrow", "formats"), out.paths
+    at, counts = at_least_two(paths.offsets)
+    rows, ends = paths.rows[at], np.concatenate([[0], np.cumsum(counts)])
+    ids, outer = paths.ids, np.arange(len(paths.ids) + 1)
+    if out.geometry == "skeleton":
+        ids, first = np.unique(paths.ids, return_index=True)
+        outer = np.append(first, len(paths.ids))
+    at = np.searchsorted(out.object_ids, ids) if out.has_objects else np.empty(0, np.int64)
+    of_objects = {name: values[at] for name, values in out.object_attributes.items()}
+    attributes = flat_columns({name: values[rows] for name, values in out.exact.items()}, (OBJECT, GEOMETRY))
+    columns = flat_columns(of_objects, (OBJECT, GEOMETRY, *attributes))
+    found = {OBJECT: arrow_column(ids)} if out.has_objects else {}
+    found |= {name: arrow_column(values) for name, values in columns.items()}
+    starts = arrow.array(ends[outer], arrow.int32())
+    lists = {name: arrow.ListArray.from_arrays(starts, arrow_column(v)) for name, v in attributes.items()}
+    branching = out.geometry == "skeleton"
+    kind, offsets = ("multilinestring", (ends, outer)) if branching else ("linestring", (ends,))
+    return _with_geometry(out, arrow.table(found | lists), kind, positions[rows], offsets)
+
+
+def _with_geometry(out: Outgoing, table: Any, kind: str, positions: Floats, offsets: Sequence[IntArray]) -> Any:
+    """Table with a column of GeoArrow's separated coordinates, and what is known of its reference system."""
+    arrow = load("pyarrow", "formats")
+    fields = [arrow.field(name, arrow.float64(), nullable=False) for name in "xyz"[: positions.shape[1]]]
+    parts = [arrow.array(np.ascontiguousarray(part)) for part in positions.T]
+    column = arrow.StructArray.from_arrays(parts, fields=fields)
+    for ends in offsets:
+        column = arrow.ListArray.from_arrays(arrow.array(ends, arrow.int32()), column)
+    system = system_of(out.crs) if out.crs else None
+    extension = {} if system is None else {"crs": system.to_json_dict(), "crs_type": "projjson"}
+    metadata = {"ARROW:extension:name": f"geoarrow.{kind}", "ARROW:extension:metadata": json.dumps(extension)}
+    return table.append_column(arrow.field(GEOMETRY, column.type, metadata=metadata), column)
+
+
+def arrow_column(values: Values) -> Any:
+    """Arrow array of values; what is masked or None is null."""
+    arrow = load("pyarrow", "formats")
+    if isinstance(values, np.ma.MaskedArray):
+        return arrow.array(values.data, mask=np.ma.getmaskarray(values))
+    return arrow.array(values.tolist() if values.dtype.kind in "UO" else values)
+
+
+# Geometries
+
+
+def to_geopandas(out: Outgoing) -> Any:
+    """`geopandas.GeoDataFrame`: points, lines of objects, edges, or faces as polygons."""
+    geopandas = load("geopandas", "geo")
+    frame = geopandas.GeoDataFrame.from_arrow(geo_table(out))
+    frame.attrs |= {key: value for key, value in about(out).items() if key != "crs"}
+    return told(out, frame)
+
+
+def to_dask_geopandas(level: Any, attributes: Sequence[str] | None, *, world: bool) -> Any:
+    """`dask_geopandas.GeoDataFrame`: partitions are blocks of points, or objects; bounds those of their chunks."""
+    dask_geopandas, geopandas = load("dask_geopandas", "geo", "dask-geopandas"), load("geopandas", "geo")
+    frames = importlib.import_module("dask.dataframe")
+    out, view = Outgoing(level, attributes, world), level._view
+    check_holds(out, "dask-geopandas", CLOUDS | LINES, "level.to_geopandas() has a row for each edge or face")
+    parts: _PointParts | _ObjectParts
+    if out.geometry in CLOUDS:
+        parts = _PointParts(out, level)
+        keys: list[Any] = list(range(max(1, len(view.bounds) - 1)))
+        boxes, first, meta = level.chunk_bounds, view.bounds[:-1], parts.meta
+    else:
+        parts = _ObjectParts(level, attributes, world=world)
+        ids, manifests = level.objects.ids, view.manifests.take(level.objects.rows)
+        starts = list(range(0, len(ids), MANY_OBJECTS)) or [0]
+        keys, meta = [ids[at : at + MANY_OBJECTS] for at in starts], parts(ids[:1]).iloc[:0]
+        boxes, first = view.data.placement.bounds(manifests.chunks), manifests.offsets[starts]
+    with dask.config.set({"dataframe.convert-string": False}):  # lists are no text
+        made = frames.from_map(parts, keys, meta=meta)
+    if len(boxes) and np.isfinite(boxes).all():
+        lo, hi = _moved_boxes(view.data.store.world if world else None, boxes)
+        lo, hi = np.minimum.reduceat(lo, first), np.maximum.reduceat(hi, first)
+        shapely = importlib.import_module("shapely")
+        crs = made._meta.crs
+        made.spatial_partitions = geopandas.GeoSeries(shapely.box(*lo[:, :2].T, *hi[:, :2].T), crs=crs)
+    assert isinstance(made, dask_geopandas.GeoDataFrame)
+    return made
+
+
+class _PointParts:
+    """Points of a level as frames, by the number of the block; each reads its own chunks alone, however it is asked."""
+
+    def __init__(self, out: Outgoing, level: Any) -> None:
+        self._view, self._columns = level._view, _columns(out, level)
+        self._world = level._view.data.store.world if out.world else None
+        self._axes, self._names = level.store.axes, out.axes
+        self._crs = system_of(out.crs) if out.crs else None
+        self.meta = self._made(placed_dask_frame(out, level)[0]._meta)
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("PointParts", self._view.token, self._view.chunking, self._columns, self._names, self._world is None)
+
+    def __call__(self, block: int) -> Any:
+        bounds = self._view.bounds
+        view = batched(self._view.span(int(bounds[block]), int(bounds[min(block + 1, len(bounds) - 1)])))
+        with dask.config.set(scheduler="sync"):  # inside a task
+            frame, _ = read_frame(self._columns, view)
+        return self._made(_place(frame, self._world, self._axes, self._names))
+
+    def _made(self, frame: Any) -> Any:
+        geopandas, names = load("geopandas", "geo"), list(self._names[:3])
+        points = geopandas.points_from_xy(*(frame[name].to_numpy(np.float64) for name in names), crs=self._crs)
+        return geopandas.GeoDataFrame(frame.drop(columns=names), geometry=points)
+
+
+class _ObjectParts:
+    """Objects of a level as a frame, by their ids; Dask takes it for no collection, as it would the level."""
+
+    def __init__(self, level: Any, attributes: Sequence[str] | None, *, world: bool) -> None:
+        self._level, self._attributes, self._world = level, attributes, world
+
+    def __dask_tokenize__(self) -> tuple[Any, ...]:
+        return ("ObjectParts", self._level._view.token, self._attributes, self._world)
+
+    def __call__(self, ids: IntArray) -> Any:
+        with dask.config.set(scheduler="sync"):  # inside a task
+            return to_geopandas(Outgoing(self._level.sel(objects=ids), self._attributes, self._world))
+
+
+def _columns(out: Outgoing, level: Any) -> list[FrameColumn]:
+    """Columns of a frame of the vertices, as stored."""
+    objects = [OBJECT] if out.has_objects else []
+    taken = (*level.store.axes, *out.axes, GEOMETRY, *objects)
+    return frame_columns(level._view, [*out.attribute_names, *objects], taken=taken)
+
+
+def placed_dask_frame(out: Outgoing, level: Any) -> tuple[Any, tuple[str, ...]]:
+    """Dask frame of the vertices, positions as they leave the store, a partition a block; names of their columns."""
+    expression = load("zarr_vectors_lazy.convert.frame_expression", "dataframe", "dask[dataframe]")
+    frame, world = expression.level_frame(level._view, _columns(out, level)), level._view.data.store.world
+    if not out.world or world.plain:
+        return frame, out.axes
+    given = (world, level.store.axes, out.axes)
+    return frame.map_partitions(_place, *given, meta=_place(frame._meta, *given)), out.axes
+
+
+def _place(frame: Any, world: World | None, axes: tuple[str, ...], names: tuple[str, ...]) -> Any:
+    if world is None or world.plain:
+        return frame
+    return placed_frame(frame, axes, names, world.show(frame[list(axes)].to_numpy(np.float64)))
+
+
+def _moved_boxes(world: World | None, boxes: Floats) -> tuple[Floats, Floats]:
+    """(K, C) lower and upper corners of boxes, (K, 2, D), in world coordinates."""
+    if world is None:
+        return boxes[:, 0], boxes[:, 1]
+    ndim = boxes.shape[2]
+    ends = np.array(list(np.ndindex(*(2,) * ndim)))
+    moved = world.to_world(boxes[:, ends, np.arange(ndim)])
+    return moved.min(axis=1), moved.max(axis=1)
+
+
+# Cells
+
+
+def to_spatialdata(level: Any, attributes: Sequence[str] | None, *, world: bool) -> Any:
+    """`spatialdata.SpatialData` with the points ``vertices``, lazily, or the shapes ``faces``."""
+    spatialdata, models = load("spatialdata", "spatialdata"), load("spatialdata.models", "spatialdata")
+    out = Outgoing(level, attributes, world)
+    check_holds(out, "SpatialData", CLOUDS | MESHES, "level.to_geopandas() has lines")
+    if out.geometry in MESHES:
+        faces = to_geopandas(out)
+        if not len(faces):
+            raise SelectionError("SpatialData has no shapes without a row, and no face is selected")
+        made = spatialdata.SpatialData(shapes={"faces": models.ShapesModel.parse(faces)})
+    else:
+        frame, names = placed_dask_frame(out, level)
+        points = models.PointsModel.parse(frame, coordinates=dict(zip("xyz", names, strict=False)))
+        made = spatialdata.SpatialData(points={"vertices": points})
+    made.attrs["zarr_vectors"] = about(out)
+    return made
+
+
+def to_anndata(out: Outgoing) -> Any:
+    """`anndata.AnnData`: ``obs``, positions as ``obsm["spatial"]``, what joins them as ``obsp["connectivities"]``."""
+    anndata = load("anndata", "cells")
+    check_holds(out, "AnnData", CLOUDS | TREES, "level.to_trimesh() and level.to_pyvista() have meshes")
+    pandas = load("pandas", "formats")
+    frames = pandas.concat(list(out.frames()), ignore_index=True)
+    positions = frames[list(out.axes)].to_numpy()
+    obs = frames.drop(columns=list(out.axes))
+    obs.index = obs.index.astype(str)
+    pairs = {} if out.edges is None else {"connectivities": _matrix(out, out.edges, len(positions), None)}
+    return anndata.AnnData(obs=obs, obsm={"spatial": positions}, obsp=pairs, uns={"zarr_vectors": about(out)})
+
+
+# Meshes
+
+
+def to_pyvista(out: Outgoing) -> Any:
+    """`pyvista.PolyData`: vertices, lines of objects, edges or faces as cells."""
+    pyvista, positions = load("pyvista", "meshes"), out.positions
+    cells: dict[str, Values] = dict(out.link_attributes)
+    if out.geometry in PATHS and not out.cut:
+        paths = out.paths
+        made = pyvista.PolyData(positions, lines=_cells(paths.rows, np.diff(paths.offsets)))
+        cells = out.of_paths(out.object_attributes) | {OBJECT: paths.ids}
+    elif out.geometry in CLOUDS:
+        made = pyvista.PolyData(positions)
+    else:
+        rows = out.faces if out.geometry in MESHES else out.edges
+        assert rows is not None
+        joined = {
+            "faces" if out.geometry in MESHES else "lines": _cells(rows.reshape(-1), np.full(len(rows), rows.shape[1]))
+        }
+        made = pyvista.PolyData(positions, **(joined if len(rows) else {}))
+    for name, values in with_owners(out, out.attributes).items() if len(positions) else ():
+        made.point_data[name] = values
+    for name, values in cells.items() if made.n_cells else ():
+        made.cell_data[name] = values
+    made.user_dict["zarr_vectors"] = about(out)
+    return told(out, made)
+
+
+def _cells(rows: IntArray, counts: IntArray) -> IntArray:
+    """VTK's flat list of cells: the number of corners, and the corners, one cell after another."""
+    return np.insert(rows, np.cumsum(counts) - counts, counts)
+
+
+def to_trimesh(out: Outgoing) -> Any:
+    """`trimesh.Trimesh`, of points a `trimesh.PointCloud`, of lines a `trimesh.path.Path3D`."""
+    trimesh, positions = load("trimesh", "meshes"), out.positions
+    attributes = with_owners(out, out.attributes)
+    colours, _ = colours_of(attributes)
+    metadata = {**about(out), **tables(out)}
+    if out.geometry in MESHES:
+        faces, values = triangles_of(out, "a Trimesh")
+        made = trimesh.Trimesh(
+            positions,
+            faces,
+            process=False,
+            vertex_colors=colours,
+            metadata=metadata,
+            vertex_attributes=attributes,
+            face_attributes=values,
+        )
+    elif out.geometry in CLOUDS:
+        made = trimesh.PointCloud(positions, colors=colours, metadata=metadata | {"vertex_attributes": attributes})
+    else:
+        paths = load("trimesh.path", "meshes", "trimesh")
+        whole = out.geometry in PATHS and not out.cut
+        lines: Any = np.split(out.paths.rows, out.paths.offsets[1:-1]) if whole else out.edges
+        more = {"vertex_attributes": attributes, "edge_attributes": out.link_attributes}
+        entities = [paths.entities.Line(rows) for rows in lines if len(rows)]
+        made = paths.Path3D(entities, positions, process=False, metadata=metadata | more)
+    unit = out.units[0]
+    made.units = unit if unit and metres(unit) else None
+    return told(out, made)
+
+
+# Graphs
+
+
+def is_directed(out: Outgoing) -> bool:
+    """Whether edges have a direction: those of skeletons, and of graphs whose file said so."""
+    return out.geometry == "skeleton" or header_of(out, "graphml").get("directed") is True
+
+
+def to_networkx(out: Outgoing) -> Any:
+    """NetworkX's graph: nodes are rows, ``pos`` the position of each; a multigraph where edges are parallel."""
+    networkx = load("networkx", "graphs")
+    check_holds(out, "NetworkX", TREES | CLOUDS, "level.to_trimesh().vertex_adjacency_graph is that of a mesh")
+    edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges
+    directed = is_directed(out)
+    pairs = edges if directed else np.sort(edges, axis=1)
+    parallel = len(np.unique(pairs, axis=0)) < len(pairs)
+    name = f"{'Multi' if parallel else ''}{'Di' if directed else ''}Graph"
+    graph = getattr(networkx, name)(**{**about(out), **tables(out)})
+    columns = with_owners(out, dict(out.exact))
+    places = map(tuple, out.flat.tolist())
+    nodes = _rows(columns, len(out.flat))
+    graph.add_nodes_from(
+        (row, {"pos": at, **values}) for row, (at, values) in enumerate(zip(places, nodes, strict=True))
+    )
+    values = _rows(out.link_attributes if len(edges) else {}, len(edges))
+    graph.add_edges_from((a, b, value) for (a, b), value in zip(edges.tolist(), values, strict=True))
+    return graph
+
+
+def _rows(columns: dict[str, Values], count: int) -> Iterator[dict[str, Any]]:
+    """Rows of columns, in Python's own types, without what is missing."""
+    lists = [values.tolist() for values in columns.values()]
+    for row in zip(*lists, strict=True) if lists else ((),) * count:
+        yield {name: value for name, value in zip(columns, row, strict=True) if value is not None}
+
+
+def adjacency(level: Any, weight: str | None) -> Any:
+    """(N, N) `scipy.sparse.csr_array`: how many edges join two rows, or the sum of a link attribute."""
+    out = Outgoing(level, ())
+    check_holds(out, "an adjacency matrix", TREES, "a mesh has faces, points have no edges")
+    level = type(level)(level.store, sized(level._view))
+    weights = None
+    if weight is not None:
+        named = level.link_attributes if out.geometry == "graph" else level.edge_attributes
+        if weight not in named:
+            raise NotFoundError.among("link attribute", weight, list(named), where=level.store.url)
+        weights = named[weight]
+    edges, weights = dask.compute(level.edges, weights)
+    if weights is not None and (weights.ndim > 1 or np.ma.is_masked(weights)):
+        raise SelectionError(f"weight {weight!r} must be one number for each edge")
+    return _matrix(out, edges, level.vertex_count, weights)
+
+
+def _matrix(out: Outgoing, edges: IntArray, count: int, weights: Values | None) -> Any:
+    sparse = load("scipy.sparse", "graphs", "scipy")
+    values = np.ones(len(edges), np.int64) if weights is None else weights
+    if not is_directed(out):
+        loops = edges[:, 0] == edges[:, 1]
+        edges, values = np.concatenate([edges, edges[~loops, ::-1]]), np.concatenate([values, values[~loops]])
+    return sparse.coo_array((values, (edges[:, 0], edges[:, 1])), shape=(count, count)).tocsr()
+
+
+# Neurons
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Piece:
+    """An object of a level.
+
+    Parameters
+    ----------
+    id
+        Of the object.
+    rows
+        (n,) its vertices, rows of the level, ascending.
+    links
+        (m, W) edges or faces whose ends it has, as rows of ``rows``.
+    """
+
+    id: int
+    rows: IntArray
+    links: IntArray
+
+
+def pieces(out: Outgoing, links: IntArray) -> Iterator[Piece]:
+    """Objects, each with its edges or faces; a vertex that several share is one of each."""
+    count = len(out.flat)
+    if not out.has_objects:
+        yield Piece(0, np.arange(count), links)
+        return
+    rows, offsets = out.object_rows
+    ids = np.asarray(out.level.objects.ids)
+    keys = np.unique(np.repeat(np.arange(len(ids)), np.diff(offsets)) * count + rows)  # object by object
+    owners, rows = np.divmod(keys, max(count, 1))
+    starts = np.searchsorted(owners, np.arange(len(ids) + 1))
+    order = np.argsort(rows, kind="stable")
+    first = np.searchsorted(rows[order], links[:, 0])
+    shared = np.searchsorted(rows[order], links[:, 0], "right") - first
+    link = np.repeat(np.arange(len(links)), shared)
+    owner = owners[order][ranges(first, shared)]
+    wanted = owner[:, None] * count + links[link]
+    at = np.minimum(np.searchsorted(keys, wanted), max(len(keys) - 1, 0))
+    kept = (keys[at] == wanted).all(axis=1) if len(keys) else np.zeros(0, np.bool_)
+    owner, local = owner[kept], at[kept] - starts[owner[kept]][:, None]
+    by_owner = np.argsort(owner, kind="stable")
+    ends = np.searchsorted(owner[by_owner], np.arange(len(ids) + 1))
+    local = local[by_owner]
+    for number, ((a, b), (c, d)) in enumerate(zip(pairwise(starts.tolist()), pairwise(ends.tolist()), strict=True)):
+        yield Piece(int(ids[number]), rows[a:b], local[c:d])
+
+
+def to_navis(out: Outgoing) -> Any:
+    """`navis.NeuronList` of an object each: trees, or meshes."""
+    check_holds(out, "navis", TREES | MESHES, "level.to_anndata() or level.to_dask_dataframe() have points")
+    navis, unit = load("navis", "neurons"), out.units[0]
+    units = f"1 {unit}" if unit and metres(unit) else None
+    details = _details(out, navis.TreeNeuron, navis.MeshNeuron)
+    if out.geometry in MESHES:
+        faces, _ = triangles_of(out, "navis")
+        made = [
+            navis.MeshNeuron((out.positions[one.rows], one.links), units=units, process=False, **details(one))
+            for one in pieces(out, faces)
+        ]
+        return told(out, navis.NeuronList(made))
+    nodes, edges = _nodes(out), _child_parent(out)
+    made = []
+    for one in pieces(out, edges):
+        parents = np.full(len(one.rows), -1)
+        parents[one.links[:, 0]] = one.links[:, 1]
+        own = nodes.iloc[one.rows].reset_index(drop=True).assign(node_id=np.arange(len(parents)), parent_id=parents)
+        made.append(navis.TreeNeuron(own, units=units, **details(one)))
+    return told(out, navis.NeuronList(made))
+
+
+def _details(out: Outgoing, *kinds: type) -> Any:
+    """Function that gives the id, the name and the attributes of an object; these hide none of a neuron's own."""
+    known = out.object_attributes
+    taken = {name: any(hasattr(kind, name) for kind in kinds) for name in known}
+    number = {one: at for at, one in enumerate(out.object_ids.tolist())} if out.has_objects else {}
+    label = next((name for name in NAMES if name in known), None)
+
+    def details(one: Piece) -> dict[str, Any]:
+        at = number.get(one.id)
+        if at is None:
+            return {"id": one.id}
+        own = {f"{name}_of_object" if taken[name] else name: v[at] for name, v in known.items()}
+        return {**own, "id": one.id, **({"name": str(known[label][at])} if label else {})}
+
+    return details
+
+
+def _child_parent(out: Outgoing) -> IntArray:
+    """(M, 2) edges as [child, parent]: a path begins at its root, a graph at its least row."""
+    edges = out.edges
+    assert edges is not None
+    if out.geometry == "skeleton":
+        return edges
+    parents = parents_of(edges[:, ::-1] if out.geometry != "graph" else edges, len(out.flat))
+    depth_first(parents)  # raises where there is a cycle
+    children = np.flatnonzero(parents >= 0)
+    return np.column_stack([children, parents[children]])
+
+
+def _radius_and_kind(out: Outgoing) -> tuple[str | None, str | None]:
+    """Names of the attributes that are radii, and kinds of compartments."""
+    radius, kind = (next((name for name in names if name in out.attributes), None) for names in (RADII, KINDS))
+    return radius, kind
+
+
+def _nodes(out: Outgoing) -> Any:
+    """Table of all vertices with the columns that navis has."""
+    radius, kind = _radius_and_kind(out)
+    columns: dict[str, Any] = {"node_id": np.arange(len(out.positions)), "parent_id": -1}
+    columns |= dict(zip("xyz", out.positions.T, strict=True))
+    columns["radius"] = 0.0 if radius is None else out.attributes[radius]
+    columns["label"] = 0 if kind is None else out.attributes[kind]
+    rest = {name: values for name, values in out.attributes.items() if name not in (radius, kind)}
+    return load("pandas", "formats").DataFrame(columns | flat_columns(rest, tuple(columns)))
+
+
+def to_cloudvolume(out: Outgoing) -> dict[int, Any]:
+    """CloudVolume's skeletons, or meshes, by object id; in nanometres."""
+    check_holds(out, "CloudVolume", TREES | MESHES, "level.to_dask_dataframe() has points")
+    library = load("cloudvolume", "neurons", "cloud-volume")
+    positions = out.positions * unit_factors((*out.units, *out.units[-1:] * 3)[:3], NANOMETER)
+    if out.geometry in MESHES:
+        faces, _ = triangles_of(out, "CloudVolume")
+        return {
+            one.id: library.Mesh(
+                positions[one.rows].astype(np.float32), one.links.astype(np.uint32), None, segid=one.id
+            )
+            for one in pieces(out, faces)
+        }
+    values = {name: v for name, v in out.attributes.items() if v.dtype.kind in "fiu"}
+    out.leave(*(f"attribute {name}" for name in out.attribute_names if name not in values))
+    radius, kind = _radius_and_kind(out)
+    extra = {name: v for name, v in values.items() if name not in (radius, kind)}
+    stated = [
+        {"id": name, "data_type": v.dtype.name, "num_components": int(np.prod(v.shape[1:]))}
+        for name, v in extra.items()
+    ]
+    assert out.edges is not None
+    made: dict[int, Any] = {}
+    for one in pieces(out, out.edges):
+        made[one.id] = library.Skeleton(
+            positions[one.rows],
+            one.links.astype(np.uint32),
+            None if radius is None else values[radius][one.rows],
+            None if kind is None else values[kind][one.rows],
+            segid=one.id,
+            space="physical",
+            extra_attributes=stated,
+        )
+        for name, v in extra.items():
+            setattr(made[one.id], name, v[one.rows])
+    found: dict[int, Any] = told(out, made)
+    return found
