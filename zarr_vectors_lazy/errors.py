@@ -35,7 +35,8 @@ class ZVError(Exception):
     __str__ = Exception.__str__  # KeyError would print the message in quotes
 
     def __init__(self, message: str, *, where: str = "") -> None:
-        super().__init__(printable(f"{message} (at {where})" if where else message))
+        at = where.replace("\n", "\\n")
+        super().__init__(printable(f"{message} (at {at})" if where else message))
         self.message = message
         self.where = where
 

@@ -50,6 +50,19 @@ class ListSizes:
 
 
 @dataclass(frozen=True, slots=True)
+class Size:
+    """The size of one object in bytes, None where there is no such object; its bytes are not read.
+
+    Parameters
+    ----------
+    key
+        Object key relative to the store.
+    """
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
 class Put:
     """Write one object, in place of what was there; readers see the old one or the new one whole.
 
@@ -109,7 +122,7 @@ class Elements:
     path: str
 
 
-Request: TypeAlias = Get | ListDir | ListSizes | Put | Delete
+Request: TypeAlias = Get | ListDir | ListSizes | Size | Put | Delete
 T = TypeVar("T")
 Steps: TypeAlias = Generator[list[Request | Elements], list[Any], T]
 """A layout's conversation with a store; see the module's docstring."""

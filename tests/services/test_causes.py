@@ -10,6 +10,7 @@ import dask
 import pytest
 
 from tests.services.object_server import Answer, object_server
+from tests.services.test_anonymous import WAYS
 from zarr_vectors_lazy.errors import StoreError, ZVWarning
 from zarr_vectors_lazy.storage import io
 from zarr_vectors_lazy.storage.fetch import connect, fetch
@@ -137,6 +138,23 @@ def test_answers_are_decoded_and_have_a_bound(backend, odd):
         pytest.raises(StoreError, match="max-array-bytes"),
     ):
         fetch(there, [Get("gzip/c/0")])
+
+
+@pytest.mark.parametrize("name", list(WAYS))
+def test_answers_of_clouds_have_a_bound(name, odd):
+    way = WAYS[name]
+    there = connect(resolve(way.url, backend=way.backend, storage_options=way.to(odd)))
+    encoded, length = "max-metadata-bytes", "max-metadata-bytes" if way.backend == "fsspec" else "no stated length"
+    if name == "az-fsspec":
+        encoded, length = "content encoding 'gzip', which backend='obstore' can read", "without its length"
+        with pytest.raises(StoreError, match=encoded):
+            fetch(there, [Get("gzip/small/zarr.json")])
+    else:
+        assert bytes(fetch(there, [Get("gzip/small/zarr.json")])[0]) == b"data" * 10
+    with dask.config.set({"zarr_vectors_lazy.max-metadata-bytes": "1 MiB"}):
+        for key, said in {"gzip": encoded, "endless": length}.items():
+            with pytest.raises(StoreError, match=said):
+                fetch(there, [Get(f"{key}/zarr.json")])
 
 
 @both

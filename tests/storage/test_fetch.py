@@ -13,7 +13,7 @@ from tests.servers import file_server
 from tests.storage.conftest import OBJECTS, UNLISTABLE
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.fetch import connect, fetch
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, counting
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Size, counting
 from zarr_vectors_lazy.storage.resolve import resolve
 
 BIG = "0/a/c/0/0"
@@ -60,6 +60,21 @@ def test_order_is_that_of_the_requests(backend):
     keys = [f"many/{i:04d}" for i in range(0, 1203, 4)]
     assert [bytes(data) for data in fetch(backend, [Get(key) for key in keys])] == [OBJECTS[key] for key in keys]
     assert fetch(backend, []) == []
+
+
+def test_the_size_of_an_object(backend, kind):
+    if kind in UNLISTABLE:  # web servers need not know HEAD
+        return
+    with counting() as counts:
+        assert fetch(backend, [Size(BIG), Size(EMPTY), Size("many/0001"), Size("no/such"), Size("many")]) == [
+            len(WHOLE),
+            0,
+            1,
+            None,
+            None,
+        ]
+    assert counts.by_kind == {"head": 5}
+    assert counts.bytes == 0
 
 
 def test_listing_is_paged_and_sorted(backend, kind):

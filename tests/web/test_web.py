@@ -14,7 +14,9 @@ from tests.integrations.served import asked, running, serving
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.cli.page import view_server
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.storage.requests import counting
 from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.web import server as web
 from zarr_vectors_lazy.web.answers import byte_range
 from zarr_vectors_lazy.web.server import Server
 
@@ -182,6 +184,19 @@ def test_a_served_store_opens_like_the_store(goldens, name):
         assert list(served[0].objects.attributes) == list(local[0].objects.attributes)
 
 
+def test_consolidated_metadata_are_made_once_for_a_while(own, ask, monkeypatch):
+    with serving(own) as server:
+        first = ask(server, "/zarr.json")[1]
+        assert "consolidated_metadata" in json.loads(first)
+        with counting() as counts:
+            assert ask(server, "/zarr.json")[1] == first
+        assert counts.requests == 0
+        level = zvl.open_zv(own)[0]
+        level.write_attribute("later", level.vertices[:, 0])
+        monkeypatch.setattr(web, "MADE_S", 0.0)
+        assert b"vertex_attributes/later" in ask(server, "/zarr.json")[1]
+
+
 @pytest.mark.parametrize("backend", ["obstore", "fsspec"])
 def test_a_store_in_a_bucket_is_served(s3, own, ask, backend):
     s3.upload(own, f"served-{backend}")
@@ -190,6 +205,12 @@ def test_a_store_in_a_bucket_is_served(s3, own, ask, backend):
         cell = (own / CELL.strip("/")).read_bytes()
         assert ask(server, CELL)[:2] == (200, cell)
         assert ask(server, CELL, Range="bytes=2-5")[:2] == (206, cell[2:6])
+        with counting() as counts:
+            status, body, headers = ask(server, CELL, "HEAD")
+        assert (status, body, headers["Content-Length"]) == (200, b"", str(len(cell)))
+        assert counts.bytes == 0
+        assert ask(server, CELL, "HEAD", Range="bytes=2-5")[2]["Content-Length"] == "4"
+        assert ask(server, "/0/no", "HEAD")[0] == 404
         assert Links(ask(server, "/0/vertex_attributes/")[1].decode()).found == ["I [a.u.]/", "zarr.json"]
         assert np.array_equal(zvl.open_zv(server.url)[0].vertices.compute(), zvl.open_zv(own)[0].vertices.compute())
 

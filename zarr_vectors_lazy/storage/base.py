@@ -11,7 +11,7 @@ from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.settings import setting
-from zarr_vectors_lazy.storage.requests import Delete, Get, Put, Request
+from zarr_vectors_lazy.storage.requests import Delete, Get, Put, Request, Size
 from zarr_vectors_lazy.storage.retry import reason
 from zarr_vectors_lazy.storage.spec import LOST, StoreSpec, this_process
 from zarr_vectors_lazy.storage.url import without_secrets
@@ -20,7 +20,7 @@ from zarr_vectors_lazy.types import Buffer
 # What every backend is: an open connection to one store.
 
 Result: TypeAlias = Any
-"""Buffer or None (Get), names or None (ListDir), sizes (ListSizes), whether it was written (Put)."""
+"""Buffer or None (Get), names or None (ListDir), sizes (ListSizes), size or None (Size), whether it was put (Put)."""
 
 
 class Backend(ABC):
@@ -112,7 +112,7 @@ def describe(request: Request) -> str:
     if isinstance(request, Delete):
         more = f" and {len(request.keys) - 1} more" if len(request.keys) > 1 else ""
         return f"deleting {', '.join(map(repr, request.keys[:1]))}{more}"
-    return f"reading {request.key!r}" if isinstance(request, Get) else f"listing {request.prefix!r}"
+    return f"reading {request.key!r}" if isinstance(request, Get | Size) else f"listing {request.prefix!r}"
 
 
 # Whether an answer is what was asked for, and no more than is let in: not every client looks.

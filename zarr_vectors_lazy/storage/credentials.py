@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError, listed
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request, Size
 
 # Credentials that nobody gave as options, of environment and profile files; found without asking the network.
 
@@ -455,4 +455,6 @@ class Signing:
 
 
 def _kind(request: Request) -> str:
-    return "read" if isinstance(request, Get) else "list" if isinstance(request, ListDir | ListSizes) else "write"
+    return (
+        "read" if isinstance(request, Get | Size) else "list" if isinstance(request, ListDir | ListSizes) else "write"
+    )

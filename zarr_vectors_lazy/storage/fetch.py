@@ -16,7 +16,7 @@ from zarr_vectors_lazy.storage.backends.local import LocalBackend
 from zarr_vectors_lazy.storage.backends.zarr_backend import IcechunkBackend, ZarrBackend
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.credentials import seen
-from zarr_vectors_lazy.storage.io import run
+from zarr_vectors_lazy.storage.io import kept_clients, run
 from zarr_vectors_lazy.storage.requests import Delete, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec, is_icechunk
 from zarr_vectors_lazy.storage.url import scheme_of
@@ -40,9 +40,10 @@ def fetch(backend: Backend, requests: Sequence[Request]) -> list[Result]:
 
     Returns
     -------
-    In the order of ``requests``. `Get`: a read-only buffer, or ``None`` where there is no such object. `ListDir`:
-    sorted names, ``()`` where there is nothing, ``None`` where listing was refused and was not required. `ListSizes`:
-    ``{key: nbytes}``. `Put`: whether it was written, False only for ``create``. `Delete`: ``None``.
+    In the order of ``requests``. `Get`: a read-only buffer, or ``None`` where there is no such object. `Size`: bytes of
+    an object, or ``None``. `ListDir`: sorted names, ``()`` where there is nothing, ``None`` where listing was refused
+    and was not required. `ListSizes`: ``{key: nbytes}``. `Put`: whether it was written, False only for ``create``.
+    `Delete`: ``None``.
 
     Raises
     ------
@@ -111,7 +112,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def connect(spec: StoreSpec) -> Backend:
-    """Return the open connection to ``spec``, made on first use in this process; the last 32 are kept.
+    """Return the open connection to ``spec``, made on first use in this process; the last ones are kept.
 
     Raises
     ------
@@ -136,9 +137,16 @@ def connect(spec: StoreSpec) -> Backend:
         with _lock:
             _open[key] = made
             _opening.pop(key, None)
-            if len(_open) > KEPT:
-                _open.popitem(last=False)
+            _forget_oldest()
         return made
+
+
+def _forget_oldest() -> None:
+    alone = [key for key in _open if key[0].backend == "obstore"]  # each has a client of its own
+    for key in alone[: max(0, len(alone) - kept_clients(KEPT))]:
+        del _open[key]
+    if len(_open) > KEPT:
+        _open.popitem(last=False)
 
 
 def _opened(spec: StoreSpec) -> Backend:

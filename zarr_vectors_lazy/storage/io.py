@@ -176,7 +176,14 @@ def request_width() -> int:
 def idle_width() -> int:
     """Connections that one client keeps for the next requests: several clients have them at a time."""
     width = request_width()
-    return width if resource is None else min(width, max(2, (_open_files() - RESERVED) // 8))
+    return width if resource is None else min(width, max(2, (_open_files() - RESERVED) // 16))
+
+
+def kept_clients(most: int) -> int:
+    """Clients with connections of their own that are kept: those, and the requests in flight, fit in the open files."""
+    if resource is None:
+        return most
+    return max(2, min(most, (_open_files() - RESERVED - request_width()) // idle_width() - 2))
 
 
 def _open_files() -> int:

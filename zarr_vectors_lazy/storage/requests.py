@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from zarr_vectors_lazy.requests import Delete, Get, ListDir, ListSizes, Put, Request
+from zarr_vectors_lazy.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size
 
 # The requests that `fetch` answers; they live below this layer, where pure code can make them.
 
-__all__ = ["Delete", "Get", "ListDir", "ListSizes", "Put", "Request"]
+__all__ = ["Delete", "Get", "ListDir", "ListSizes", "Put", "Request", "Size"]
 
 
 # Counts of requests made and bytes received by this process, to hold against what was planned.

@@ -15,7 +15,7 @@ from urllib.parse import quote
 from zarr_vectors_lazy.format.metadata import parse_json
 from zarr_vectors_lazy.read.metadata import DOC
 from zarr_vectors_lazy.storage.fetch import connect
-from zarr_vectors_lazy.storage.requests import Get, ListDir
+from zarr_vectors_lazy.storage.requests import Get, ListDir, Size
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})$")
@@ -122,7 +122,13 @@ class Bucket:
     def get(self, key: str, environ: Environ) -> Answer:  # noqa: D102  inherited
         if not key:
             return refusal(HTTPStatus.NOT_FOUND, "no such object")
-        (data,) = connect(self.spec).fetch([Get(key)])
+        backend = connect(self.spec)
+        if environ["REQUEST_METHOD"] == "HEAD" and backend.listable:  # web servers may not know the size
+            (size,) = backend.fetch([Size(key)])
+            if size is None:
+                return refusal(HTTPStatus.NOT_FOUND, "no such object")
+            return in_part(environ, size, "", kind_of(key), {})
+        (data,) = backend.fetch([Get(key)])
         if data is None:
             return refusal(HTTPStatus.NOT_FOUND, "no such object")
         return of_bytes(bytes(data), key, environ)

@@ -6,8 +6,11 @@ other sites, which viewers are; what `extra` answers may not. Each of `views` is
 
 import hmac
 import logging
+import math
 import secrets
 import socket
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -25,6 +28,7 @@ from zarr_vectors_lazy.write.consolidate import with_consolidated
 
 EXPOSED = "Accept-Ranges, Content-Length, Content-Range, ETag"
 PIECE = 2**18
+MADE_S = 2.0  # seconds for which consolidated metadata that nobody stored are those of the store
 LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 Start: TypeAlias = Callable[[str, list[tuple[str, str]]], Any]
 
@@ -56,6 +60,8 @@ class StoreApp:
     def __post_init__(self) -> None:
         local = self.spec.backend == "local"
         self.objects: Objects = Folder(Path(self.spec.url)) if local else Bucket(self.spec)
+        self._making = threading.Lock()
+        self._made: tuple[float, bytes | None] = -math.inf, None
         self.views = {"raw": Raw(self.spec, self.objects), **self.views}
 
     def __call__(self, environ: Environ, start: Start) -> Iterable[bytes]:
@@ -105,11 +111,21 @@ class StoreApp:
         named = not self.hosts or host.rpartition(":")[0] in self.hosts or host in self.hosts
         return not named or origin not in {None, f"{environ['wsgi.url_scheme']}://{host}"}
 
+    def _consolidated(self) -> bytes | None:
+        """Root with consolidated metadata that are made for it, or None; made anew at most each `MADE_S`."""
+        with self._making:
+            made, document = self._made
+            if time.monotonic() - made > MADE_S:
+                found = with_consolidated(self.spec)
+                document = None if found is None else dump(found)
+                self._made = time.monotonic(), document
+            return document
+
     def _object(self, path: str, environ: Environ) -> Answer:
         if path == DOC:
-            document = with_consolidated(self.spec)
+            document = self._consolidated()
             if document is not None:
-                return of_bytes(dump(document), DOC, environ)
+                return of_bytes(document, DOC, environ)
         first, slash, below = path.partition("/")
         objects, path = (self.views[first], below) if slash and first in self.views else (self.objects, path)
         return objects.get(path, environ) if path and not path.endswith("/") else of_folder(objects, path)

@@ -21,7 +21,7 @@ from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_systems import SHARED, Lender, swap
 from zarr_vectors_lazy.storage.base import Backend, Result, check_length, check_size, of_range, plain
 from zarr_vectors_lazy.storage.io import Slot, gather_async, post, run
-from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, record
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.retry import Patience, persist
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.storage.url import AZURE, BUCKETS, CLOUD, QUERY, scheme_of, without_secrets
@@ -30,6 +30,7 @@ PERSISTENT = {"s3", "http", "https"}
 SSH = {"sftp", "ssh"}
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 PAGE = 1000  # keys in one request that deletes
+PIECE = 2**20
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
 _BEYOND_END = re.compile(r"not satisfiable|InvalidRange|\b416\b", re.IGNORECASE)
 
@@ -168,6 +169,8 @@ class FsspecBackend(Backend):
                     found = {}
                 record("list", prefix, 0)
                 return self._sizes(found)
+            case Size(key):
+                return await self._size(fs, key)
             case Put():
                 return await self._put_async(fs, request)
             case Delete(keys):
@@ -217,8 +220,9 @@ class FsspecBackend(Backend):
         if start == stop:
             return b""
         if start < 0 and self._scheme in AZURE:  # Azure knows no suffixes
-            stop = (await fs._info(self._path(request.key)))["size"]
-            record("head", request.key, 0)
+            stop = await self._size(fs, request.key)
+            if stop is None:
+                raise FileNotFoundError(request.key)
             start = max(0, stop + start)
         try:
             data = check_length(await self._read(fs, request.key, start, stop), start, stop)
@@ -233,6 +237,8 @@ class FsspecBackend(Backend):
     async def _read(self, fs: Any, key: str, start: int | None, stop: int | None) -> bytes:
         if self._scheme == "s3":
             return await self._get_s3(fs, Get(key, start, stop))
+        if self._scheme in AZURE:
+            return await self._get_azure(fs, Get(key, start, stop))
         data: bytes = await fs._cat_file(self._path(key), start=start, end=stop)
         return data
 
@@ -252,7 +258,7 @@ class FsspecBackend(Backend):
             if answer.status == 416 and start is not None:
                 return b""
             answer.raise_for_status()
-            data = await _body(answer, request.key)
+            data = await systems.joined(answer.content.iter_any(), request.key)
             told = answer.headers.get("Content-Range") if answer.status == 206 else None
         return data if start is None else of_range(data, told, start, stop)
 
@@ -266,10 +272,38 @@ class FsspecBackend(Backend):
         answer = await fs._call_s3("get_object", **asked)
         check_size(answer.get("ContentLength") or 0, key)
         async with answer["Body"] as body:
-            data: bytes = await body.read()
+            data = await systems.joined(body.iter_chunks(PIECE), key)
         if start is None:
             return bytes(plain(data, answer.get("ContentEncoding"), key))
         return of_range(data, answer.get("ContentRange"), start, stop)
+
+    async def _get_azure(self, fs: Any, request: Get) -> bytes:
+        # adlfs itself reads, and unpacks, whatever comes.
+        start, stop = request.start, request.stop
+        container, blob, version = fs.split_path(self._path(request.key))
+        wanted = {"offset": start, "length": None if stop is None else stop - (start or 0), "version_id": version}
+        async with fs.service_client.get_blob_client(container=container, blob=blob) as client:
+            try:
+                found = await client.download_blob(
+                    **wanted, raw_response_hook=systems.check_azure(request.key), **fs._timeout_kwargs
+                )
+            except systems.failures() as error:
+                if type(error).__name__ != "ResourceNotFoundError":
+                    raise
+                raise FileNotFoundError(request.key) from error
+            check_size(found.size, request.key)
+            data: bytes = await found.readall()
+        return data
+
+    async def _size(self, fs: Any, key: str) -> int | None:
+        record("head", key, 0)
+        try:
+            found = await fs._info(self._path(key))
+        except MISSING as error:
+            if _NO_BUCKET.search(f"{error} {error.__cause__}"):
+                raise StoreError(f"no such bucket: {error}", where=self.url) from error
+            return None
+        return int(found["size"]) if found["type"] == "file" and found["size"] is not None else None
 
     async def _names(self, fs: Any, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable and not request.required:
@@ -292,6 +326,7 @@ class FsspecBackend(Backend):
         except MISSING as error:
             if isinstance(request, Get):
                 record("get" if request.start is None else "range", request.key, 0)
+            if isinstance(request, Get | Size):
                 return None
             if isinstance(request, Put | Delete):
                 return self.fail(request, error)
@@ -315,6 +350,10 @@ class FsspecBackend(Backend):
                 names: Result = self._children(path, system.ls(path, detail=True))
             case ListSizes(prefix):
                 names = self._sizes(system.find(self._path(prefix), detail=True))
+            case Size(key):
+                record("head", key, 0)
+                found = system.info(self._path(key))
+                return found["size"] if found["type"] == "file" else None
             case Put():
                 return self._put(system, request)
             case Delete(keys):
@@ -392,16 +431,6 @@ class FsspecBackend(Backend):
                 way = await systems.of_the_machine(self.spec)
                 self._signing.instance = None if way is None else await self._opened(way)
             return self._signing.instance
-
-
-async def _body(answer: Any, key: str) -> bytes:
-    """Body of an answer of aiohttp, decoded; one that is larger than is let in, or never ends, is not read further."""
-    parts, nbytes = [], 0
-    async for part in answer.content.iter_any():
-        nbytes += len(part)
-        check_size(nbytes, key)
-        parts.append(part)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _limits(start: int, stop: int | None) -> str:

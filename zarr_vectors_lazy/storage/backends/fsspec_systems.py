@@ -6,17 +6,18 @@ import inspect
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeAlias
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 import fsspec
 from fsspec.asyn import AsyncFileSystem
 
 from zarr_vectors_lazy.errors import StoreError, listed, meant
 from zarr_vectors_lazy.storage import credentials
+from zarr_vectors_lazy.storage.base import check_size
 from zarr_vectors_lazy.storage.credentials import Way
 from zarr_vectors_lazy.storage.io import event_loop, request_width
 from zarr_vectors_lazy.storage.retry import CONNECT_S, INSTANCE_S, Patience
@@ -248,10 +249,7 @@ def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> Way:
     unsigned = not signed and _unsigned(scheme, options)
     if unsigned:
         options |= {"token": "anon"} if scheme == "gs" else {"anon": True}
-    if scheme == "s3":
-        options = _for_s3(options)
-    if scheme in {"http", "https"}:
-        options["client_kwargs"] = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
+    options = _bounded(scheme, options)
     if asynchronous:
         options |= {"asynchronous": True, "skip_instance_cache": True}
         cls = _on_our_loop(cls) if scheme in AZURE else cls
@@ -297,6 +295,17 @@ def _service_models() -> Any:
     return importlib.import_module("botocore.session").Session().get_component("data_loader")
 
 
+def _bounded(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Options with our limits of time and size, where they say nothing else."""
+    if scheme == "s3":
+        return _for_s3(options)
+    if scheme == "gs":
+        options["session_kwargs"] = {"response_class": bounded_response(), **(options.get("session_kwargs") or {})}
+    if scheme in {"http", "https"}:
+        options["client_kwargs"] = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
+    return options
+
+
 def _for_s3(options: dict[str, Any]) -> dict[str, Any]:
     session = options.get("session") or _s3_session(options.pop("profile", None))
     return {**options, "session": session, "config_kwargs": {**_s3_config(), **options.get("config_kwargs", {})}}
@@ -316,6 +325,55 @@ def _s3_config() -> dict[str, Any]:
         "read_timeout": Patience.of_settings().silence_s,
         "retries": {"mode": "standard", "total_max_attempts": 1},
     }
+
+
+async def joined(pieces: AsyncIterator[bytes], key: str) -> bytes:
+    """Body of an answer; one that is larger than is let in, or never ends, is not read further."""
+    parts, nbytes = [], 0
+    async for part in pieces:
+        nbytes += len(part)
+        check_size(nbytes, key)
+        parts.append(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+@cache
+def bounded_response() -> Any:
+    """Answer of aiohttp with a bound on what is read of it, for file systems that read it themselves."""
+    answers = importlib.import_module("aiohttp").ClientResponse
+
+    async def read(answer: Any) -> bytes:
+        if answer._body is None:
+            try:
+                answer._body = await joined(answer.content.iter_any(), unquote(answer.url.path).rpartition("/")[2])
+            except BaseException:
+                answer.close()
+                raise
+        data: bytes = await answers.read(answer)
+        return data
+
+    return type("BoundedResponse", (answers,), {"read": read})
+
+
+def check_azure(key: str) -> Callable[[Any], None]:
+    """Return what Azure's package calls with each answer before its body: one that has no bound is refused.
+
+    It unpacks what is encoded, which grows without a bound then.
+    """
+
+    def check(answer: Any) -> None:
+        found = answer.http_response
+        if found.status_code not in {200, 206}:
+            return
+        nbytes, encoding = found.headers.get("Content-Length"), found.headers.get("Content-Encoding", "identity")
+        if nbytes is None or encoding != "identity":
+            found.internal_response.close()
+            if nbytes is None:
+                raise StoreError(f"{key!r} comes without its length")
+            raise StoreError(f"{key!r} comes with the content encoding {encoding!r}, which backend='obstore' can read")
+        check_size(int(nbytes), key)
+
+    return check
 
 
 def _http_timeout() -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from zarr_vectors_lazy.storage.base import Backend, Result
-from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, record
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.types import Buffer
 
 fcntl: Any
@@ -43,6 +43,9 @@ class LocalBackend(Backend):
                     return self._names(prefix)
                 case ListSizes(prefix):
                     return self._sizes(prefix)
+                case Size(key):
+                    record("head", key, 0)
+                    return os.stat(self._path(key)).st_size if os.path.isfile(self._path(key)) else None
                 case Put():
                     return self._write(request)
                 case Delete(keys):

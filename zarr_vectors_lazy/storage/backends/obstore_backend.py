@@ -15,7 +15,7 @@ from zarr_vectors_lazy.storage import credentials as signing
 from zarr_vectors_lazy.storage.backends import obstore_stores as stores
 from zarr_vectors_lazy.storage.backends.obstore_stores import is_elsewhere, region_of
 from zarr_vectors_lazy.storage.base import Backend, Result, check_size, plain
-from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, record
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.storage.url import BUCKETS, parse, scheme_of
 
@@ -89,6 +89,8 @@ class ObstoreBackend(Backend):
                 return self._names(store, request)
             case ListSizes(prefix):
                 return self._sizes(store, prefix)
+            case Size(key):
+                return self._size(store, key)
             case Put():
                 return self._put(store, request)
             case Delete(keys):
@@ -195,9 +197,18 @@ class ObstoreBackend(Backend):
     def _range_of_whole(self, store: stores.ObjectStore, key: str, start: int, stop: int | None) -> Result:
         if start >= 0 or self._scheme not in {"az", "abfs"}:
             return self._whole(store, key)[start:stop]
-        size = store.head(key)["size"]
-        record("head", key, 0)
+        size = self._size(store, key)
         return store.get(key, options={"range": (max(0, size + start), size)}).bytes() if size else b""
+
+    def _size(self, store: stores.ObjectStore, key: str) -> int | None:
+        record("head", key, 0)
+        try:
+            size: int = store.head(key)["size"]
+        except FileNotFoundError as error:
+            if _NO_BUCKET.search(str(error)):
+                raise
+            return None
+        return size
 
     def _names(self, store: stores.ObjectStore, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable:

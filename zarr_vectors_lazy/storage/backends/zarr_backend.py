@@ -18,7 +18,7 @@ from zarr_vectors_lazy.settings import temporary_folder
 from zarr_vectors_lazy.storage.backends.local import LocalBackend
 from zarr_vectors_lazy.storage.base import Backend, Result, check_length
 from zarr_vectors_lazy.storage.io import Slot, gather_async, lock, run
-from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, record
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 # Any store object of the user's, awaited on our loop.
@@ -65,6 +65,9 @@ class ZarrBackend(Backend):
                 return await self._names(request)
             case ListSizes(prefix):
                 return await self._sizes(prefix)
+            case Size(key):
+                record("head", key, 0)
+                return await self._store.getsize(key) if await self._store.exists(key) else None
             case Put():
                 return await (self._create(request) if request.create else self._put(request))
             case Delete(keys):
@@ -226,7 +229,7 @@ def _is_document(request: Request) -> bool:
 
 def _is_aside(request: Request) -> bool:
     match request:
-        case Get(key) | Put(key):
+        case Get(key) | Size(key) | Put(key):
             return key.startswith(ASIDE)
         case ListDir(prefix) | ListSizes(prefix):
             return prefix.startswith(ASIDE)
