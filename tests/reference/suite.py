@@ -1,11 +1,14 @@
 """``python -m tests.reference.suite``: run the tests of zarr-vectors 0.9.2, keep its stores, compare every array.
 
 Makes an environment of its own (in ``benchmarks/.cache``) and fetches the package's source, which ships the tests. Not
-part of CI: it takes ten minutes or more. ``--stores DIR`` compares stores that are there already.
+part of CI: it takes ten minutes or more; ``--minutes N`` stops the tests after N and compares what they wrote so far.
+``--stores DIR`` compares stores that are there already. Prints what does not agree by kind, with how often and where
+first, ``--verbose`` every array of it, and counts at the end.
 """
 
 import argparse
 import collections
+import re
 import subprocess
 import sys
 import tarfile
@@ -26,8 +29,8 @@ SOURCE = "zarr-vectors==0.9.2"
 AGREE, REFUSED, BROKEN, DIFFERENT = "agree", "refused", "not decodable by the plain decoder", "DIFFERENT"
 
 
-def keep_stores(folder):
-    """Run the reference's own tests; what they write stays below ``folder``."""
+def keep_stores(folder, minutes):
+    """Run the reference's own tests, so long at most; what they write stays below ``folder``."""
     python = reference_python()
     run = [python, "-m", "pip", "install", "--quiet", "pytest", "hypothesis", "pytest-timeout"]
     subprocess.run(run, check=True, env=clean_environment())
@@ -39,7 +42,11 @@ def keep_stores(folder):
         archive.extractall(fetched, filter="data")
     keep = ["--basetemp", folder, "-o", "tmp_path_retention_policy=all", "--timeout=300", "-p", "no:cacheprovider"]
     tests = packed.with_name(packed.name.removesuffix(".tar.gz"))
-    subprocess.run([python, "-m", "pytest", "-q", *keep, "tests"], cwd=tests, check=False, env=clean_environment())
+    run = [python, "-m", "pytest", "-q", *keep, "tests"]
+    try:
+        subprocess.run(run, cwd=tests, check=False, env=clean_environment(), timeout=minutes and 60 * minutes)
+    except subprocess.TimeoutExpired:
+        print(f"stopped after {minutes} minutes; what is there is compared", file=sys.stderr)
 
 
 def find_stores(folder):
@@ -82,7 +89,7 @@ def arrays_of(level, plain, levels):
         coded = group["vertex_attributes"][name].attrs.get("encoding") == "dictionary"
         yield f"attribute {name}", partial(plain.attribute, name), partial(attribute, level, name, coded)
     for delta in level.deltas:
-        yield f"links {delta}", partial(plain.links, delta, levels[level.index + delta]), level.links(delta).compute
+        yield f"links {delta}", partial(plain.links, delta, levels[level.index + delta]), partial(links, level, delta)
     if "object_index" in group:
         yield "object ids", lambda: np.asarray(list(plain.objects()), np.int64), lambda: objects.ids
         yield "objects", lambda: flat(plain.objects()), lambda: flat({i: objects[i].compute() for i in objects})
@@ -101,6 +108,11 @@ def names(group, family):
 def attribute(level, name, coded):
     """What we read of a vertex attribute: codes where it has a dictionary."""
     return (level.codes if coded else level.attributes)[name].compute()
+
+
+def links(level, delta):
+    """What we read of a link family."""
+    return level.links(delta).compute()
 
 
 def object_attribute(level, name):
@@ -139,15 +151,33 @@ def compare(path):
     return found
 
 
+def kind(state, what):
+    """What a disagreement has in common with others: numbers, names and places left out."""
+    known = re.sub(r"\(at [^)]*\)|'[^']*'|\[[^]]*\]|\([\d, ]*\)", "*", what)
+    known = re.sub(r"level \*?\d+, array \*, chunk \*: ", "", re.sub(r"^level \d+ ", "", known))
+    known = re.sub(r"(attribute|links) [^\s:]+:", r"\1:", known)
+    return f"{state}: {re.sub(r'-?[0-9]+([.][0-9]+)*', 'N', known)}".strip(" *")
+
+
+def by_kind(named):
+    """Lines that tell the kinds of (path, state, what), each with its number and the first of it, most first."""
+    kinds = collections.defaultdict(list)
+    for path, state, what in named:
+        kinds[kind(state, what)].append(f"{path}: {what}")
+    ordered = sorted(kinds.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [f"{len(found)} x {text}\n      first: {found[0]}" for text, found in ordered]
+
+
 def main(arguments=None):
     """Exit code 1 if an array differs."""
     parser = argparse.ArgumentParser(prog="python -m tests.reference.suite", description=__doc__)
     parser.add_argument("--stores", type=Path, help="folder with stores, in place of those of the reference's tests")
-    parser.add_argument("--verbose", action="store_true", help="name what is refused, too")
+    parser.add_argument("--minutes", type=float, help="stop the reference's tests after so many, compare what is there")
+    parser.add_argument("--verbose", action="store_true", help="name every array that does not agree")
     args = parser.parse_args(arguments)
     folder = args.stores or CACHE / "suite"
     if args.stores is None:
-        keep_stores(folder)
+        keep_stores(folder, args.minutes)
     warnings.simplefilter("ignore")
     counts, whole, named = collections.Counter(), collections.Counter(), []
     with dask.config.set(scheduler="sync"):
@@ -156,9 +186,10 @@ def main(arguments=None):
             counts.update(state for state, _ in states)
             worst = max((state for state, _ in states), key=[AGREE, REFUSED, BROKEN, DIFFERENT].index, default=AGREE)
             whole[worst] += 1
-            shown = (DIFFERENT, BROKEN, REFUSED) if args.verbose else (DIFFERENT, BROKEN)
-            named += [f"{path.relative_to(folder)}: {state}: {what}" for state, what in states if state in shown]
-    print("\n".join(named))
+            named += [(path.relative_to(folder), state, what) for state, what in states if state != AGREE]
+    if args.verbose:
+        print("\n".join(f"{path}: {state}: {what}" for path, state, what in named))
+    print("\n".join(by_kind(named)))
     print(f"{sum(whole.values())} stores: {dict(whole)}; {sum(counts.values())} arrays: {dict(counts)}")
     return int(bool(counts[DIFFERENT]))
 
