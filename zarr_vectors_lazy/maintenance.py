@@ -13,7 +13,7 @@ import numpy as np
 from zarr_vectors_lazy.copy.levels import CarryOptions, carry_store
 from zarr_vectors_lazy.copy.save import save_level
 from zarr_vectors_lazy.copy.shard import shard_store
-from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, ZVWarning, listed
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning, listed
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.plan.levels import LevelScale, next_scale
@@ -223,9 +223,9 @@ def migrate(
     Raises
     ------
     FormatError
-        If ``src`` is no store of format 0.7, or has what cannot be carried: the message names it.
+        If ``src`` is no store, or has what cannot be carried: the message names it.
     SelectionError
-        If ``src`` and ``dst`` are one place, or an argument is malformed.
+        If ``src`` is of format 0.9 already, ``src`` and ``dst`` are one place, or an argument is malformed.
     StoreError
         If a store cannot be reached, or there is something at ``dst``.
 
@@ -241,7 +241,9 @@ def migrate(
     check_apart(source, target)
     opened = open_tree(source, None)
     if opened.generation.changeable:
-        raise FormatError(f"the store is of format {opened.meta.version} already", where=source.url)
+        raise SelectionError(
+            f"{source.url} is of format {opened.meta.version} already: nothing is to be migrated, rechunk makes copies"
+        )
     lost = {path for data in opened.levels.values() for path in left_out(data, opened.levels, links=True, objects=True)}
     if lost := lost - set(leave_out):
         warnings.warn(f"not carried: {listed(sorted(lost))}", ZVWarning, stacklevel=2)

@@ -89,12 +89,13 @@ def rows_of(part):
 
 
 def by_edge(edges, records, values):
-    """Values of records by edge; where some have none, as float64 with NaN."""
+    """Values of records by edge; those of the others masked, or NaN."""
     known = {child: row for row, child in enumerate(records[:, 0].tolist())}
     at = np.array([known.get(child, -1) for child in edges[:, 0].tolist()])
     if (at >= 0).all():
         return {name: of[at] for name, of in values.items()}
-    return {name: np.where(at >= 0, of[at], np.nan) for name, of in values.items()}
+    found = {name: np.ma.array(of[at], mask=np.ma.getmaskarray(of)[at] | (at < 0)) for name, of in values.items()}
+    return {name: of if of.dtype.kind in "iu" else of.filled(np.nan) for name, of in found.items()}
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,8 @@ def test_rechunk_and_back(level, tmp_path):
     found, expected = rows_of(new), rows_of(level)
     for given in (found, expected):
         rows, ends = (given[name] for name in (("vertices", "faces") if "faces" in given else ("positions", "edges")))
-        columns = [rows[ends].reshape(len(ends), -1), *given["link_attributes"].values()]
+        values = [np.ma.filled(np.ma.asarray(of, float), np.nan) for of in given["link_attributes"].values()]
+        columns = [rows[ends].reshape(len(ends), -1), *values]
         given["ends"] = sorted(map(repr, np.column_stack(columns).tolist()))  # NaN is as good as NaN
         given["rows"] = sorted(rows.tolist())
     assert found["ends"] == expected["ends"]

@@ -73,3 +73,15 @@ def test_files_that_are_none(cells, tmp_path):
     for name, message in (("b", "b.h5ad cannot be read"), ("c", "no 'obs'"), ("a", "positions are wanted in obsm")):
         with pytest.raises(FileError, match=message):
             zvl.ingest(tmp_path / f"{name}.h5ad", tmp_path / "b.zv", chunk_shape=5)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_anndata_reads_what_is_written(cells):
+    path, frame = cells
+    with h5py.File(path, "r+") as file:
+        del file["X"], file["obsm/X_pca"]
+    found = pytest.importorskip("anndata").read_h5ad(path)
+    assert found.obsm["spatial"].tolist() == frame[["x", "y"]].to_numpy().tolist()
+    for name in ("root", "kind", "depth", "good"):
+        assert found.obs[name].isna().tolist() == frame[name].isna().tolist(), name
+        assert found.obs[name].dropna().tolist() == frame[name].dropna().tolist(), name

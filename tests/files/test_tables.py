@@ -169,6 +169,19 @@ def test_what_is_missing_stays_missing(tmp_path, suffix):
         assert again.dropna().tolist() == values.dropna().tolist(), name
 
 
+def test_times_of_parquet(tmp_path):
+    times = pd.to_datetime(["2020-01-01T00:00", None, "2021-07-01T12:00"])
+    lengths = pd.to_timedelta([1, None, 3], unit="s")
+    frame = pd.DataFrame({"x": np.arange(3.0), "y": 0.0, "length": lengths, "utc": times.tz_localize("UTC")})
+    frame["berlin"] = frame["utc"].dt.tz_convert("Europe/Berlin")
+    frame.to_parquet(tmp_path / "a.parquet")
+    done = zvl.ingest(tmp_path / "a.parquet", tmp_path / "a.zv", chunk_shape=5)
+    assert done["left_out"] == ["zone Europe/Berlin of column berlin (times are in UTC)"]
+    found = zvl.open_zv(tmp_path / "a.zv")[0].to_dask_dataframe().compute()
+    assert found["length"].tolist() == lengths.tolist()
+    assert found["utc"].tolist() == found["berlin"].tolist() == times.tolist()
+
+
 def test_missing_values_in_formats_without(tmp_path):
     ids = pd.array([BIG, None], dtype="Int64")
     small = pd.array([7, None], dtype="Int64")

@@ -117,6 +117,9 @@ def test_a_suffix_as_the_format_says_tabs_and_gzip(tracts_level, tmp_path):
         level.to_file(tmp_path / name, format=name, attributes=[])
         found = (tmp_path / name).read_bytes()
         assert (gzip.decompress(found) if name == ".CSV.GZ" else found).startswith(expected)
+    for name in ("csv", "CSV"):
+        level.to_file(tmp_path / "b.csv.gz", format=name, attributes=[], overwrite=True)
+        assert gzip.decompress((tmp_path / "b.csv.gz").read_bytes()).startswith(b"x,y,z")
     level.to_file(tmp_path / "a.gz", format="csv", attributes=[])
     assert (tmp_path / "a.gz").read_bytes().startswith(b"x,y,z")
 

@@ -248,3 +248,23 @@ def test_damaged_tractograms_are_named(trk, grouped, tmp_path):
         with pytest.raises(FileError, match=r"bad\.trx"):
             zvl.ingest(tmp_path / "bad.trx", tmp_path / "bad.zv", chunk_shape=5)
     assert not (tmp_path / "bad.zv").exists()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("suffix", [".trk", ".trx"])
+@pytest.mark.parametrize("bare", [False, True])
+def test_dipy_loads_what_is_written_with_its_defaults(trk, tmp_path, suffix, bare):
+    from dipy.io.streamline import load_tractogram  # noqa: PLC0415  it takes a second
+
+    if bare:
+        zvl.write_polylines(tmp_path / "a.zv", LINES, chunk_shape=5, units="mm", geometry_type="streamline")
+    else:
+        zvl.ingest(trk, tmp_path / "a.zv")
+    zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / f"b{suffix}")
+    found = load_tractogram(str(tmp_path / f"b{suffix}"), "same")
+    assert all(np.allclose(x, y, atol=1e-4) for x, y in zip(found.streamlines, LINES, strict=True))
+    if not bare:
+        source = load_tractogram(str(trk), "same")
+        assert found.data_per_point.keys() == source.data_per_point.keys()
+        assert np.allclose(found.affine, source.affine)
+        assert found.dimensions.tolist() == source.dimensions.tolist()

@@ -1,5 +1,8 @@
 """Missing values and integers of 64 bits: into a store and out of it."""
 
+import json
+from functools import partial
+
 import dask
 import dask.array as da
 import dask.dataframe as dd
@@ -135,6 +138,7 @@ GIVEN = {
     "masked": np.ma.masked_equal([ID, 7, ID + 1, 2], 7),
     "objects": [ID, None, ID + 1, 2],
     "categories": pd.Categorical.from_codes([0, -1, 1, 2], [ID, ID + 1, 2]),
+    "nullable categories": pd.Categorical.from_codes([0, -1, 1, 2], pd.array([ID, ID + 1, 2], dtype="UInt64")),
     "index": pd.Index([ID, None, ID + 1, 2], dtype="Int64"),
 }
 
@@ -297,5 +301,101 @@ def test_links_whose_values_were_never_stored_are_masked_if_no_float_holds_them(
     assert wide.compressed().tolist() == whole[~np.ma.getmaskarray(wide)].tolist()
     of_edges = level.edge_attributes["wide"].compute()
     assert set(of_edges.compressed().tolist()) <= set((ID + np.arange(5)).tolist())
-    with pytest.raises(SelectionError, match="'wide' has whole numbers that float64 does not hold"):
-        level.save(tmp_path / "y")
+    level.save(tmp_path / "y")
+    found = zvl.open_zv(tmp_path / "y")[0]
+    copied = found.edge_attributes["wide"].compute()
+    assert sorted(copied.compressed().tolist()) == sorted(of_edges.compressed().tolist())
+    assert [str(found.edge_attributes[name].dtype) for name in values] == ["int64", "float64"]
+
+
+LINKED = {
+    "wide": np.ma.masked_equal([ID, 7, ID + 1, 2], 7),
+    "large": np.ma.masked_equal(np.array([2**64 - 2, 7, 2**63, 2], "u8"), 7),
+    "short": np.ma.masked_equal(np.array([1, 7, 3, 4], "i2"), 7),
+    "pair": np.ma.array([[ID, 1], [2, 3], [4, ID + 1], [5, 6]], mask=[[0, 1], [0, 0], [0, 0], [1, 1]]),
+}
+
+
+def write_linked(path, kind, as_given, values):
+    points = np.array([[0.0, 0, 0], [1, 0, 0], [0, 1, 0], [9, 9, 9], [9, 9, 8]])
+    given = {"chunk_shape": 4, "link_attributes": {name: as_given(value) for name, value in values.items()}}
+    if kind == "mesh":
+        zvl.write_mesh(
+            path, as_given(points), as_given(np.array([[0, 1, 2], [1, 2, 3], [2, 3, 4], [0, 3, 4]])), **given
+        )
+    else:
+        zvl.write_graph(
+            path, as_given(points), as_given(np.array([[1, 0], [2, 1], [3, 2], [4, 3]])), kind=kind, **given
+        )
+
+
+def linked_values(path, box=None):
+    """Values of each attribute by the places of the ends of its link, None where one is missing."""
+    level = zvl.open_zv(path)[0] if box is None else zvl.open_zv(path)[0].sel(box)
+    links = level.faces if level.store.geometry_types[0] == "mesh" else level.edges
+    of = level.edge_attributes if level.store.geometry_types[0] == "skeleton" else level.link_attributes
+    at = [frozenset(map(tuple, corners)) for corners in level.vertices.compute()[links.compute()].tolist()]
+    found = {name: np.ma.masked_invalid(of[name].compute()).tolist() for name in of}
+    return {name: dict(zip(at, values, strict=True)) for name, values in found.items()}
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+@pytest.mark.parametrize("kind", ["graph", "skeleton", "mesh"])
+def test_missing_values_of_links(tmp_path, kind, lazy):
+    write_linked(tmp_path / "x", kind, partial(da.from_array, chunks=2) if lazy else np.ma.asarray, LINKED)
+    found = linked_values(tmp_path / "x")
+    assert {name: len(values) for name, values in found.items()} == dict.fromkeys(LINKED, 4)
+    for name, given in LINKED.items():
+        assert sorted(found[name].values(), key=str) == sorted(given.tolist(), key=str)
+    dtypes = {name: zvl.open_zv(tmp_path / "x")[0].link_attributes[name].dtype for name in LINKED}
+    assert dtypes == {"wide": "i8", "large": "u8", "short": "f8", "pair": "i8"}
+    assert zvl.validate(tmp_path / "x").ok
+    level = zvl.open_zv(tmp_path / "x")[0]
+    level.save(tmp_path / "saved")
+    zvl.rechunk(tmp_path / "x", tmp_path / "cut", chunk_shape=3)
+    level.to_file(tmp_path / "x.npz")
+    zvl.ingest(tmp_path / "x.npz", tmp_path / "npz", chunk_shape=4)
+    for copy in ("saved", "cut", "npz"):
+        assert linked_values(tmp_path / copy) == found, copy
+    nodes = map(json.loads, (f.read_text() for f in (tmp_path / "saved/0/link_attributes/short/0").rglob("zarr.json")))
+    stored = [node["attributes"] for node in nodes if node["node_type"] == "array"]
+    assert {(of["dtype"], of["_FillValue"]) for of in stored} == {("int16", -32768)}
+    box = ((0, 0, 0), (1, 9, 9))
+    level.sel(box).save(tmp_path / "part")
+    assert linked_values(tmp_path / "part") == linked_values(tmp_path / "x", box)
+
+
+@pytest.mark.parametrize("as_given", [np.ma.asarray, partial(da.from_array, chunks=2)])
+def test_links_whose_missing_values_nothing_can_stand_for_are_refused(tmp_path, as_given):
+    least = np.ma.array([-(2**63), 0, 1, 2], mask=[0, 1, 0, 0])
+    with pytest.raises(SelectionError, match=r"link_attributes\['a'\]: .*choose a wider dtype"):
+        write_linked(tmp_path / "x", "graph", as_given, {"a": least})
+    with pytest.raises(SelectionError, match="truth values of which some are missing"):
+        write_linked(tmp_path / "x", "graph", as_given, {"a": least.astype(bool)})
+
+
+def test_dask_arrays_that_do_not_say_that_values_are_missing(tmp_path):
+    def masked(block):
+        return np.ma.masked_equal(block, 2)
+
+    def given(values):
+        array = da.from_array(values, chunks=2)
+        return array if values.ndim > 1 else array.map_blocks(masked, dtype=values.dtype, meta=np.empty(0, "i8"))
+
+    with pytest.raises(SelectionError, match="make it of masked arrays"):
+        write_linked(tmp_path / "x", "graph", given, {"a": np.arange(4)})
+
+
+@pytest.mark.parametrize(
+    ("suffix", "left"),
+    [(".vtp", True), (".ply", True), (".graphml", False), (".edgelist", False)],
+)
+def test_missing_values_of_links_in_files(tmp_path, suffix, left):
+    write_linked(tmp_path / "x", "graph", np.ma.asarray, {"wide": LINKED["wide"], "short": LINKED["short"]})
+    level = zvl.open_zv(tmp_path / "x")[0]
+    done = level.to_file(tmp_path / f"x{suffix}")
+    level.to_file(tmp_path / "x.nodes.csv")
+    assert ("link attribute wide (some are missing, and no float holds the others)" in done["left_out"]) == left
+    zvl.ingest(tmp_path / f"x{suffix}", tmp_path / "y", chunk_shape=4)
+    found, wanted = linked_values(tmp_path / "y"), linked_values(tmp_path / "x")
+    assert found == {name: wanted[name] for name in (["short"] if left else ["wide", "short"])}

@@ -1,6 +1,7 @@
 import numpy as np
+import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from zarr_vectors_lazy.errors import SelectionError
@@ -90,6 +91,12 @@ def test_of_times():
     assert rows(times, (np.datetime64("2026-01-01"), np.datetime64("2026-02-01"))) == [0]
     assert rows(times, ["2026-03-01"]) == rows(times, times[2:]) == [2]
     assert rows(times, None) == [1]
+    fine = np.array(["2026-01-01T00:00:00.000000001"], "M8[ns]")
+    assert rows(fine, pd.Timestamp(fine[0])) == rows(fine, fine[0]) == [0]
+    assert rows(np.array([1, 2], "m8[s]"), pd.Timedelta(2, "s")) == [1]
+    for wanted in (5, 5.0, (1, 2), pd.Timestamp("2026-01-01", tz="UTC")):
+        with pytest.raises(SelectionError, match="cannot be compared"):
+            rows(times, wanted)
 
 
 def test_a_stored_integer_may_say_that_a_value_is_missing():
@@ -147,6 +154,7 @@ def test_a_long_list_does_not_fill_the_message():
 whole = st.integers(-(2**63), 2**63 - 1)
 
 
+@settings(deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])  # on loaded machines
 @given(st.lists(whole, min_size=1), st.lists(whole, max_size=5), whole, whole)
 def test_against_python(values, some, a, b):
     lo, hi = min(a, b), max(a, b)

@@ -419,6 +419,7 @@ def finish_level(finish: Finish, done: Sequence[Carried], session: WriteSession)
             directed=family.directed,
             count=sum(carried.links[family.delta] for carried in done),
             values=family.values,
+            fills=family.fills,
         )
         for family in draft.families
     )

@@ -202,6 +202,8 @@ class _LevelPlanner:
         if segment is not None:
             self.arrays.append((member, segment.array))
         values = self._link_values(family) if delta == 0 else {}
+        stated = {name: self.data.link_attribute(family, name).fill for name in values}
+        fills = {name: fill for name, fill in stated.items() if fill is not None}
         carried = CarriedFamily(
             delta=delta,
             member=member,
@@ -216,6 +218,7 @@ class _LevelPlanner:
             directed=delta != 0,
             count=0,
             values={name: kind for name, (_, kind) in values.items()},
+            fills=fills,
         )
         self.families.append((carried, draft, family))
 

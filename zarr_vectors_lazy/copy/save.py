@@ -11,8 +11,8 @@ from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.format.registry import MISSING, code_dtype, missing_codes
-from zarr_vectors_lazy.kernels.rows import ids_of_intervals
-from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary, float64_holds
+from zarr_vectors_lazy.kernels.rows import ids_of_intervals, joined
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.writing import LevelRecord
 from zarr_vectors_lazy.plan.blocks import UpTo
@@ -29,7 +29,7 @@ from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write import arguments, run
 from zarr_vectors_lazy.write.exchange import Blocks, optimized
 from zarr_vectors_lazy.write.job import Column, Prepared
-from zarr_vectors_lazy.write.lazy import EDGE_WIDTHS, FACE_WIDTHS, labelled, read_links
+from zarr_vectors_lazy.write.lazy import EDGE_WIDTHS, FACE_WIDTHS, empty_links, labelled, read_links
 from zarr_vectors_lazy.write.links import LinkBlock, link_layout
 from zarr_vectors_lazy.write.out_of_core import (
     LinkSource,
@@ -38,7 +38,6 @@ from zarr_vectors_lazy.write.out_of_core import (
     aligned,
     array_source,
     block_keys,
-    empty_rows,
     source_of,
     write_source,
 )
@@ -180,24 +179,10 @@ def _links(view: LevelView, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     if family is None or not view.data.link_attribute_names:
         return joined, {}
     values = {
-        name: _unmasked(link_attribute_array(view, family, view.data.link_attribute(family, name), name), name)
+        name: link_attribute_array(view, family, view.data.link_attribute(family, name), name, exact=True)
         for name in view.data.link_attribute_names
     }
     return (joined, {"links": links_array(view, family), **values}) if kind == "skeleton" else (joined | values, {})
-
-
-def _unmasked(array: Any, name: str) -> Any:
-    """Values some of which were never stored as floats, which have NaN."""
-    return array.map_blocks(_floats, name, dtype=np.float64) if isinstance(array._meta, np.ma.MaskedArray) else array
-
-
-def _floats(values: Any, name: str) -> Any:
-    if not float64_holds(np.ma.compressed(values)):
-        raise SelectionError(
-            f"the link attribute {name!r} has whole numbers that float64 does not hold, and some were never stored, "
-            "for which the format has no place beside whole numbers: it cannot be saved"
-        )
-    return np.ma.filled(np.ma.asarray(values).astype(np.float64), np.nan)
 
 
 def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, most: int | None) -> LinkSource:
@@ -207,7 +192,7 @@ def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, 
     cells = block_keys(computed)
     size = max(-(-len(cells) // max(blocks, 1)), 1)
     read = partial(read_cells, tuple(attributes), widths, name)
-    sample = read(*empty_rows(computed))
+    sample = read(*empty_links(computed))
     return LinkSource(
         keys=[tuple(key for cell in cells[at : at + size] for key in cell) for at in range(0, len(cells), size)],
         read=read,
@@ -221,7 +206,7 @@ def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, 
 def read_cells(names: Sequence[str], widths: Sequence[int], name: str, *parts: Any) -> LinkBlock:
     """Block of links from some cells: of each the links, then its values in the order of ``names``."""
     each = len(names) + 1
-    return read_links(names, widths, name, *(np.concatenate(parts[at::each]) for at in range(each)))
+    return read_links(names, widths, name, *(joined(parts[at::each]) for at in range(each)))
 
 
 # A level written as a store of its own without ever being in memory.

@@ -198,7 +198,9 @@ def save(level: Outgoing, path: Path, one: Format, name: str | None = None) -> i
     """
     if level.geometry not in one.holds:
         raise SelectionError(f"{one.name} holds {', '.join(sorted(one.holds))}; the store is of {level.geometry}")
-    said = f"{path.name}.{name.lower().lstrip('.')}" if name else path.name
+    named = f".{(name or '').lower().lstrip('.')}"
+    said_by = tuple(suffix for suffix in one.suffixes if suffix.startswith(named) or named not in one.suffixes)
+    said = path.name if path.name.lower().endswith(said_by) else f"{path.name}{named}"
     packed = said.lower().endswith(".gz")
     unfinished = path.with_name(f".unfinished-{said[:-3] if packed else said}")
     whole = path.with_name(f"{unfinished.name}.gz") if packed else unfinished

@@ -1,6 +1,7 @@
 """Graphs and skeletons: GraphML, lists of edges, SWC."""
 
 import ast
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -21,9 +22,9 @@ from zarr_vectors_lazy.types import IntArray
 
 Array = np.ndarray[Any, Any]
 AXES, ID, OBJECT = ("x", "y", "z"), "id", "object_id"
-EXACT = 2**53
 WEIGHT = "weight"
 BESIDE = ".nodes.csv"
+_NO_LITERAL = re.compile(r"(?<=: )(?:nan|(-?)inf)(?=[,}])")  # floats as Python shows and does not read them
 
 
 def load_graphml(path: Path, asked: Asked) -> Loaded:
@@ -78,15 +79,13 @@ def _column(values: Sequence[Any]) -> Any:
 
 
 def _of_links(columns: dict[str, Any]) -> tuple[dict[str, Array], list[str]]:
-    """Values of edges that a store holds: numbers; missing ones are NaN where that rounds none."""
-    found, left = {}, []
-    for name, values in columns.items():
-        masked = isinstance(values, np.ma.MaskedArray)
-        if values.dtype == object or (masked and (values.dtype == bool or (np.abs(values.data) > EXACT).any())):
-            left.append(f"value {name} of edges")
-        else:
-            found[name] = values.astype(np.float64).filled(np.nan) if masked else values
-    return found, left
+    """Values of edges that a store holds: numbers, and truth values of which none is missing."""
+    held = {
+        name: not (values.dtype == object or (values.dtype == bool and isinstance(values, np.ma.MaskedArray)))
+        for name, values in columns.items()
+    }
+    found = {name: values for name, values in columns.items() if held[name]}
+    return found, [f"value {name} of edges" for name in columns if not held[name]]
 
 
 def save_graphml(out: Outgoing, path: Path) -> int:
@@ -105,7 +104,7 @@ def save_graphml(out: Outgoing, path: Path) -> int:
     columns |= flat_columns(attributes, tuple(columns))
     graph.add_nodes_from(zip(names, _rows(columns, len(names)), strict=True))
     edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges
-    values = flat_columns(out.link_attributes) if len(edges) else {}
+    values = flat_columns(out.exact_links) if len(edges) else {}
     ends = ([names[row] for row in column] for column in edges.T.tolist())
     graph.add_edges_from(zip(*ends, _rows(values, len(edges)), strict=True))
     networkx.write_graphml_xml(graph, str(path), named_key_ids=False)
@@ -169,11 +168,16 @@ def load_edgelist(path: Path, asked: Asked) -> Loaded:
 def _data(text: str) -> dict[str, Any]:
     """Values of an edge by name: of a mapping as Python writes it, else numbers."""
     if text.lstrip().startswith("{"):
-        found = ast.literal_eval(text.strip())
+        found = ast.literal_eval(_literal(text.strip()))
         return {str(name): value for name, value in found.items()}
     words = text.split()
     names = [WEIGHT] if len(words) == 1 else [f"value_{k}" for k in range(len(words))]
     return {name: _number(word) for name, word in zip(names, words, strict=True)}
+
+
+def _literal(text: str) -> str:
+    """Mapping as `ast.literal_eval` reads it: without NaN, and infinity as a number that no float holds."""
+    return _NO_LITERAL.sub(lambda match: "None" if match[0] == "nan" else f"{match[1]}1e999", text)
 
 
 def _number(word: str) -> Any:
@@ -187,10 +191,12 @@ def save_edgelist(out: Outgoing, path: Path) -> int:
     table = path.name.removeprefix(".unfinished-").rpartition(".")[0] + BESIDE
     out.leave(f"positions (they are a table's: {table})")
     leave_rest(out, {ID} if told else set())
-    values = flat_columns(out.link_attributes) if len(edges) else {}
+    values = flat_columns(out.exact_links) if len(edges) else {}
     with path.open("w", encoding="utf-8") as file:
         for (a, b), row in zip(edges.tolist(), _rows(values, len(edges)), strict=True):
-            file.write(f"{names[a]} {names[b]} {row}\n" if row else f"{names[a]} {names[b]}\n")
+            known = {name: value for name, value in row.items() if value == value}  # noqa: PLR0124  NaN
+            text = f" {_literal(str(known))}" if known else ""
+            file.write(f"{names[a]} {names[b]}{text}\n")
     return len(names)
 
 

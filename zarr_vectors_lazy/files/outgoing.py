@@ -13,7 +13,7 @@ from zarr_vectors_lazy.convert.frames import FrameColumn, frame_columns, make_fr
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.format.vectors import missing_codes
 from zarr_vectors_lazy.kernels.trees import branches
-from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.arrays import Dictionary, float64_holds
 from zarr_vectors_lazy.model.world import unit_factors
 from zarr_vectors_lazy.read.batches import batched
 from zarr_vectors_lazy.read.parts import iterate_blocks
@@ -183,16 +183,20 @@ class Outgoing:
     @cached_property
     def attributes(self) -> dict[str, Values]:
         """As `exact`, for formats without missing values: numbers with NaN, text ``""``, or named as left out."""
+        return self._without_missing(self.exact, "attribute")
+
+    def _without_missing(self, exact: Mapping[str, Values], what: str) -> dict[str, Values]:
         found = {}
-        for name, values in self.exact.items():
+        for name, values in exact.items():
             if values.dtype.kind in "mM":
-                self.leave(f"attribute {name} (times)")
+                self.leave(f"{what} {name} (times)")
             elif isinstance(values, np.ma.MaskedArray):
-                known = values.compressed()
-                if len(known) and (known.max() > 2**53 or known.min() < -(2**53)):
-                    self.leave(f"attribute {name} (some are missing, and no float holds the others)")
-                else:
+                if not np.ma.is_masked(values):
+                    found[name] = np.asarray(values.data)
+                elif float64_holds(values.compressed()):
                     found[name] = np.where(np.ma.getmaskarray(values), np.nan, values.data)
+                else:
+                    self.leave(f"{what} {name} (some are missing, and no float holds the others)")
             elif values.dtype == object:
                 found[name] = np.where(values == None, "", values).astype(np.str_)  # noqa: E711  elementwise
             else:
@@ -211,7 +215,12 @@ class Outgoing:
 
     @cached_property
     def link_attributes(self) -> dict[str, Values]:
-        """(E,), (F,) or of several columns by name, aligned with edges or faces."""
+        """As `exact_links`, for formats without missing values: as `attributes`."""
+        return self._without_missing(self.exact_links, "link attribute")
+
+    @cached_property
+    def exact_links(self) -> dict[str, Values]:
+        """(E,), (F,) or of several columns by name, aligned with edges or faces; masked where some are missing."""
         aligned = self.geometry in ("mesh", "graph")  # what joins their vertices is what is stored
         found = self.level.link_attributes if aligned else getattr(self.level, "edge_attributes", None) or {}
         return dict(zip(found, dask.compute(*found.values()), strict=True))

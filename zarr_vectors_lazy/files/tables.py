@@ -20,6 +20,7 @@ from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two
 # apart from what is empty.
 
 AXES, OBJECT = ("x", "y", "z", "w"), "object_id"
+UTC = "UTC"
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "<NA>", "null", "NULL", "None")
 """What says in a CSV column of numbers that one is missing; in one of text an empty field does, unless in quotes."""
 MOST_EXACT = 2**53
@@ -190,7 +191,12 @@ def _attributes(columns: Mapping[str, Any], asked: Asked) -> tuple[dict[str, Any
             raise NotFoundError.among("column", name, columns)
     values = {name: arrow_values(columns[name]) for name in wanted}
     kept = {name: array for name, array in values.items() if array is not None}
-    return kept, tuple(f"column {name} of {columns[name].type}" for name in wanted if name not in kept)
+    left = [f"column {name} of {columns[name].type}" for name in wanted if name not in kept]
+    zones = {name: getattr(columns[name].type, "tz", None) for name in kept}
+    left += [
+        f"zone {zone} of column {name} (times are in UTC)" for name, zone in zones.items() if zone not in {None, UTC}
+    ]
+    return kept, tuple(left)
 
 
 def _positions(columns: Sequence[tuple[str, Any]]) -> Values:
@@ -238,7 +244,10 @@ def arrow_values(column: Any) -> Any:
     text = types.is_string(kind) or types.is_large_string(kind)
     if types.is_date(kind):
         column = column.cast(arrow.timestamp("s"))
-    if text or types.is_floating(kind) or types.is_date(kind) or (types.is_timestamp(kind) and kind.tz is None):
+    if types.is_timestamp(kind) and kind.tz is not None:
+        column = column.cast(arrow.timestamp(kind.unit))  # the same instants, in UTC
+    times = types.is_date(kind) or types.is_timestamp(kind) or types.is_duration(kind)
+    if text or times or types.is_floating(kind):
         return np.asarray(column.to_numpy(zero_copy_only=False), object if text else None)
     return None
 
@@ -577,7 +586,7 @@ def save_npz(out: Outgoing, path: Path) -> int:
         rows = dict(out.exact)
     arrays |= {f"attribute:{name}": values for name, values in rows.items()}
     if not as_paths:
-        arrays |= {f"link_attribute:{name}": values for name, values in out.link_attributes.items()}
+        arrays |= {f"link_attribute:{name}": values for name, values in out.exact_links.items()}
     if out.has_objects:
         arrays |= {f"object_attribute:{name}": values for name, values in out.object_attributes.items()}
         arrays |= {f"group:{name}": values for name, values in out.groups.items()}

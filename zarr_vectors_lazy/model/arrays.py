@@ -363,6 +363,12 @@ class LinkValues:
     cells: dict[str, CellArray]
     table: DenseArray | None = None
 
+    @property
+    def fill(self) -> int | None:
+        """The stored integer that says that there is no value; None where none does."""
+        codings = (array.spec.dictionary for array in self.cells.values())
+        return next((coding.fill for coding in codings if coding is not None and coding.plain), None)
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinkFamily:

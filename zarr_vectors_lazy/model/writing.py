@@ -153,6 +153,8 @@ class LinkFamilyDraft:
         Records.
     values
         Dtype and row shape of each link attribute, by name.
+    fills
+        The integer that says that there is no value, of those that have one.
     """
 
     delta: int
@@ -160,6 +162,7 @@ class LinkFamilyDraft:
     directed: bool
     count: int
     values: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = field(default_factory=dict)
+    fills: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

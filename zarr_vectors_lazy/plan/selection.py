@@ -151,9 +151,9 @@ def _checked(name: str, wanted: Any, value: Any, dtype: np.dtype[Any]) -> Any:
     if isinstance(value, np.bool_ | np.integer):
         value = value.item()
     number = isinstance(value, bool | int | float | np.floating) or (dtype.kind == "c" and isinstance(value, complex))
-    if dtype.kind in "mM" and not number:
+    if dtype.kind in "mM":
         try:
-            value = np.datetime64(value) if dtype.kind == "M" else np.timedelta64(value)
+            value = _time(value, dtype)
         except (TypeError, ValueError) as error:
             raise _refused(name, wanted, f"values of {dtype} cannot be compared with {value!r}") from error
     elif (dtype.kind == "U") != isinstance(value, str) or not (number or isinstance(value, str)):
@@ -162,6 +162,16 @@ def _checked(name: str, wanted: Any, value: Any, dtype: np.dtype[Any]) -> Any:
     if not isinstance(value, str) and value != value:  # noqa: PLR0124  NaN and NaT
         raise _refused(name, wanted, "it has NaN; what is missing is None")
     return value
+
+
+def _time(value: Any, dtype: np.dtype[Any]) -> Any:
+    """A time as NumPy has it; raises TypeError or ValueError if it is none, or has a zone, as stored ones have not."""
+    if np.asarray(value).dtype.kind in "biufc":
+        raise TypeError(value)
+    if getattr(value, "tzinfo", None) is not None:
+        raise ValueError(value)
+    known = getattr(value, "to_datetime64" if dtype.kind == "M" else "to_timedelta64", None)  # pandas', of nanoseconds
+    return known() if known is not None else np.datetime64(value) if dtype.kind == "M" else np.timedelta64(value)
 
 
 def _column(values: list[Any], dtype: np.dtype[Any]) -> Column:

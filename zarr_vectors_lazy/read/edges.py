@@ -187,7 +187,7 @@ class TreeValueRecipe:
         """Task of one block."""
         trees, chunks = self.recipe.trees, self.recipe.runs.of(block)
         mine = trees.of(int(chunks[0]), int(chunks[-1]) + 1)
-        about = {"present": self.present, "row_shape": self.row_shape, "dtype": self.dtype}
+        about = {"present": self.present, "row_shape": self.row_shape, "dtype": self.dtype, "fill": self.values.fill}
         cells = value_cells(trees.family, self.values.cells, trees.cells, mine, **about)
         table = None
         if self.values.table is not None:

@@ -446,7 +446,7 @@ def links_array(view: LevelView, family: LinkFamily | None, other: LevelView | N
 def value_cells(
     family: LinkFamily, values: Mapping[str, CellArray], cells: CellList, taken: slice | IntArray, **about: Any
 ) -> ValueCells:
-    """What tasks are told of the values of some link cells; ``about`` them: ``present``, ``row_shape``, ``dtype``."""
+    """What tasks are told of the values of some link cells; ``about`` them: fields of `ValueCells`."""
     specs = tuple(values[s.name].spec if s.name in values else None for s in family.segments)
     about["present"] = about["present"][taken]
     return ValueCells(specs=specs, segments=cells.segments[taken], coords=cells.coords[taken], **about)
@@ -473,16 +473,19 @@ class LinkValueRecipe:
         if block == len(runs):
             return Task(key, missing_values, self.row_shape, self.dtype, resolved)
         taken = slice(int(runs.bounds[block]), int(runs.bounds[block + 1]))
-        about = {"present": self.present, "row_shape": self.row_shape, "dtype": self.dtype}
+        about = {"present": self.present, "row_shape": self.row_shape, "dtype": self.dtype, "fill": self.values.fill}
         cells = value_cells(runs.family, self.values.cells, runs.cells, taken, **about)
         return Task(key, link_values, self.source, cells, runs.raws(block, self.group, self.present), resolved)
 
 
-def value_dtype(family: LinkFamily, values: LinkValues) -> np.dtype[Any]:
-    """Dtype of a link attribute; float64 for whole numbers that it surely holds, where some are missing."""
+def value_dtype(family: LinkFamily, values: LinkValues, *, exact: bool = False) -> np.dtype[Any]:
+    """Dtype of a link attribute; float64 for whole numbers that it surely holds, where some are missing.
+
+    ``exact``: not where they are stored beside an integer that says which are missing.
+    """
     dtypes = [array.spec.dtype for array in values.cells.values()] + ([values.table.dtype] if values.table else [])
     dtype = dtypes[0] if dtypes else np.dtype(np.float64)
-    return with_missing(dtype) if _incomplete(family, values) else dtype
+    return with_missing(dtype) if _incomplete(family, values) and not (exact and values.fill is not None) else dtype
 
 
 def with_missing(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -490,9 +493,11 @@ def with_missing(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype if dtype.kind in "iu" and dtype.itemsize == 8 else nullable(dtype)
 
 
-def link_attribute_array(view: LevelView, family: LinkFamily, values: LinkValues, name: str) -> da.Array:
-    """Values of a link attribute, aligned with ``links_array(view, family)``; never stored ones are NaN, or masked."""
-    row_shape, dtype = link_row_shape(view.data, family, values), value_dtype(family, values)
+def link_attribute_array(
+    view: LevelView, family: LinkFamily, values: LinkValues, name: str, *, exact: bool = False
+) -> da.Array:
+    """Values of a link attribute, aligned with ``links_array(view, family)``; missing ones are NaN, or masked."""
+    row_shape, dtype = link_row_shape(view.data, family, values), value_dtype(family, values, exact=exact)
     resolved = resolve(view, family)
     if resolved is None:
         return empty_array(row_shape, dtype)
@@ -508,7 +513,7 @@ def link_attribute_array(view: LevelView, family: LinkFamily, values: LinkValues
         dtype=dtype,
         resolved=resolved.name,
     )
-    label = f"zv-link-{name}-{tokenize(resolved.name, name, [array.digest for array in values.cells.values()])}"
+    label = f"zv-link-{name}-{tokenize(resolved.name, name, dtype, [array.digest for array in values.cells.values()])}"
     layer = RecipeLayer(label, recipe, len(resolved), len(row_shape))
     graph = view.graph(layer, resolved.graph, read_graph(resolved.runs.reads))
     masked = dtype.kind in "iu" and _incomplete(family, values)
@@ -516,7 +521,9 @@ def link_attribute_array(view: LevelView, family: LinkFamily, values: LinkValues
 
 
 def _incomplete(family: LinkFamily, values: LinkValues) -> bool:
-    """Whether some records have no values."""
+    """Whether some records have no values, or may have none."""
+    if values.fill is not None:
+        return True
     if family.table is not None and values.table is None:
         return True
     for segment in family.segments:

@@ -346,6 +346,8 @@ class ValueCells:
         (m,) whether there is one.
     row_shape, dtype
         Of a value.
+    fill
+        The stored integer that says that there is none.
     """
 
     specs: tuple[CellSpec | None, ...]
@@ -354,12 +356,13 @@ class ValueCells:
     present: BoolArray
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    fill: int | None = None
 
 
 def read_link_values(
     source: Source, cells: ValueCells, parts: Sequence[Sequence[Raw]], counts: IntArray
 ) -> np.ndarray[Any, Any]:
-    """Values of all records of some cells; (M, *row_shape), NaN where none were stored.
+    """Values of all records of some cells; (M, *row_shape), NaN or masked where there are none.
 
     Parameters
     ----------
@@ -374,7 +377,8 @@ def read_link_values(
         If a cell has not a value for each record.
     """
     shape = (int(counts.sum()), *cells.row_shape)
-    out = np.empty(shape, cells.dtype) if cells.present.all() else blank(shape, cells.dtype)
+    whole = cells.fill is None and cells.present.all()
+    out = np.empty(shape, cells.dtype) if whole else blank(shape, cells.dtype)
     segments, coords, wanted = cells.segments[cells.present], cells.coords[cells.present], counts[cells.present]
     raws, found = [raw for part in parts for raw in part], []
     bounds = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), len(segments)]
@@ -390,9 +394,15 @@ def read_link_values(
                 f"for {int(wanted[at])} links",
                 where=source.spec.url,
             )
-        found.append(values.astype(cells.dtype, copy=False))
+        found.append(values if cells.fill is not None else values.astype(cells.dtype, copy=False))
     if found:
-        out[np.repeat(cells.present, counts)] = np.concatenate(found)
+        stored = np.concatenate(found)
+        there = np.repeat(cells.present, counts)
+        if cells.fill is not None:
+            there = there.reshape(-1, *[1] * len(cells.row_shape)) & np.ones(shape, np.bool_)
+            there[there] = stored.reshape(-1) != cells.fill
+            stored = stored[stored != cells.fill]
+        out[there] = stored
     return out
 
 

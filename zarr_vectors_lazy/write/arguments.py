@@ -198,10 +198,11 @@ def column_values(column: Any, name: str) -> Values:
     if getattr(dtype, "tz", None) is not None:
         raise SelectionError(f"{name} has times of zone {dtype.tz}, which is not stored: use .dt.tz_convert(None)")
     missing = np.asarray(column.isna(), np.bool_)
-    categories = getattr(dtype, "categories", None)
-    if categories is not None and isinstance(categories.dtype, np.dtype) and categories.dtype.kind in "biufc":
+    categories: Any = getattr(dtype, "categories", None)
+    of: Any = None if categories is None else getattr(categories.dtype, "numpy_dtype", categories.dtype)
+    if isinstance(of, np.dtype) and of.kind in "biufcmM":
         codes = np.asarray(getattr(column, "cat", column).codes, np.int64)
-        known = np.asarray(categories) if len(categories) else np.zeros(1, categories.dtype)
+        known = categories.to_numpy(of) if len(categories) else np.zeros(1, of)
         return _masked(known[np.where(missing, 0, codes)], missing)
     plain: Any = getattr(dtype, "numpy_dtype", dtype)
     if isinstance(plain, np.dtype) and plain.kind in "iub":
@@ -253,10 +254,10 @@ def _is_text(types: Any, kind: Any) -> bool:
 
 
 def _masked(values: Values, missing: Values) -> Values:
-    """Values with those masked that are missing; of floats NaN."""
+    """Values with those masked that are missing; of floats NaN, of times NaT."""
     if values.dtype.kind in "iub":
         return np.ma.MaskedArray(values, missing)
-    values[missing] = np.nan
+    values[missing] = np.array("NaT", values.dtype) if values.dtype.kind in "mM" else np.nan
     return values
 
 
@@ -795,14 +796,44 @@ def parse_path_ids(value: Any, paths: int) -> IntArray:
     return np.arange(paths, dtype=np.int64) if value is None else parse_ids(value, paths)
 
 
-def parse_numbers(values: Mapping[str, Any] | None, rows: int, what: str) -> dict[str, Values]:
-    """Numbers by name, rows checked; raises SelectionError as `parse_columns`, and for text."""
+def parse_numbers(values: Mapping[str, Any] | None, rows: int) -> dict[str, Values]:
+    """Link attributes by name, rows checked, whole numbers masked where they may be missing.
+
+    Raises
+    ------
+    SelectionError
+        As `parse_columns`; or if one has text, times, or truth values of which some are missing.
+    """
+    what = "link_attributes"
     found = {name: _array(name, value, rows, what) for name, value in by_name(values, what).items()}
     for name, array in found.items():
-        if not is_number(array.dtype) or isinstance(array, np.ma.MaskedArray):
-            kind = "missing values" if isinstance(array, np.ma.MaskedArray) else f"dtype {array.dtype}"
-            raise SelectionError(f"{what}[{name!r}] has {kind}; links have numbers and bool")
+        if not is_number(array.dtype):
+            raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; links have numbers and bool")
+        if isinstance(array, np.ma.MaskedArray) and array.dtype.kind == "b":
+            if np.ma.is_masked(array):
+                raise SelectionError(f"{what}[{name!r}] has truth values of which some are missing: give numbers")
+            found[name] = np.asarray(array.data)
     return found
+
+
+def fill_numbers(values: Mapping[str, Values]) -> tuple[dict[str, Values], dict[str, int]]:
+    """What `parse_numbers` gave as it is stored, and the integers that stand for what is missing.
+
+    Raises
+    ------
+    SelectionError
+        If that integer is one of the others.
+    """
+    found, fills = dict(values), {}
+    for name, array in values.items():
+        if isinstance(array, np.ma.MaskedArray):
+            try:
+                found[name], coding = encode_integers(array)
+            except SelectionError as error:
+                raise SelectionError(f"link_attributes[{name!r}]: {error.message}") from error
+            if coding is not None and coding.fill is not None:
+                fills[name] = coding.fill
+    return found, fills
 
 
 def parse_headers(headers: Any) -> dict[str, Any]:

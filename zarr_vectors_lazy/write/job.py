@@ -89,6 +89,8 @@ class WriteJob:
         (M, L) rows of ``positions``; for trees (M, 2) child and parent; None where the geometry has none.
     link_values
         Rows aligned with ``links``.
+    link_fills
+        The integer that stands for what is missing, of those in which something may be.
     aggregate
         How values of some attributes are joined on coarser levels, which is kept with them.
     progress
@@ -112,6 +114,7 @@ class WriteJob:
     objects: ObjectTable | None = None
     links: IntArray | None = None
     link_values: dict[str, Values] = field(default_factory=dict)
+    link_fills: dict[str, int] = field(default_factory=dict)
     aggregate: dict[str, Rule | None] = field(default_factory=dict)
     progress: bool = False
     copied: Copied | None = None

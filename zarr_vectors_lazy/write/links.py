@@ -1,14 +1,14 @@
 """Links and trees of rows that no task has all of."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError, StoreError
-from zarr_vectors_lazy.format.registry import MAX_PERMUTED, place_links
+from zarr_vectors_lazy.format.registry import MAX_PERMUTED, place_links, taken
 from zarr_vectors_lazy.kernels import routing
 from zarr_vectors_lazy.kernels.records import (
     GAP,
@@ -36,6 +36,7 @@ from zarr_vectors_lazy.kernels.routing import (
     stable_order,
 )
 from zarr_vectors_lazy.kernels.trees import depth_first
+from zarr_vectors_lazy.model.arrays import missing_integer
 from zarr_vectors_lazy.model.writing import LevelRecord, merge_records
 from zarr_vectors_lazy.plan.blocks import shard_of, spread_chunks
 from zarr_vectors_lazy.read.layers import check_worker
@@ -192,7 +193,7 @@ class LinkBlock:
     links
         (n, L) rows of all positions.
     values
-        Rows aligned with ``links``.
+        Rows aligned with ``links``; masked, if they are whole numbers that may be missing.
     """
 
     links: IntArray
@@ -219,6 +220,8 @@ class LinkIntake:
         Which tasks know where rows are stored.
     counted
         Whether links name rows counted from block to block, and not a block and a row in it.
+    fills
+        The integer that stands for what is missing, of attributes in which something may be.
     """
 
     read: LinkReader
@@ -226,6 +229,7 @@ class LinkIntake:
     dtype: np.dtype[np.void]
     homes: Homes
     counted: bool = True
+    fills: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,10 +242,13 @@ class LinkTally:
         Links.
     highest
         Highest row that one names, and the block and the row in it that do.
+    missing
+        Attributes of which some values are.
     """
 
     count: int
     highest: tuple[int, int, int] = NO_ROW
+    missing: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -259,7 +266,10 @@ class LinkPlan:
     implied
         Whether some of them are implied by the order of rows: the parts of the rows then tell how many are stored.
     gaps
-        Whether some have no values: those of whole numbers are then stored as float64, NaN where there are none.
+        Whether some have no values: whole numbers of 64 bits are then stored beside one that says so, shorter ones and
+        truth values as float64, NaN where there are none.
+    missing
+        Attributes of which some values are missing.
     """
 
     plan: Plan
@@ -267,10 +277,28 @@ class LinkPlan:
     count: int
     implied: bool = False
     gaps: bool = False
+    missing: frozenset[str] = frozenset()
 
     def value_dtype(self, dtype: np.dtype[Any]) -> np.dtype[Any]:
         """Dtype in which values of ``dtype`` are stored."""
-        return np.dtype(np.float64) if self.gaps and dtype.kind not in "fc" else dtype
+        return np.dtype(np.float64) if self.gaps and dtype.kind not in "fc" and dtype.itemsize < 8 else dtype
+
+    @property
+    def fills(self) -> dict[str, int]:
+        """The integer that stands for what is missing, of attributes in which something is."""
+        dtypes = {name: values.dtype for name, values in self.plan.job.link_values.items()}
+        lacking = self.missing | {name for name, dtype in dtypes.items() if self.gaps and is_long(dtype)}
+        return {name: missing_integer(dtypes[name]) for name in dtypes if name in lacking}
+
+
+def is_long(dtype: np.dtype[Any]) -> bool:
+    """Whether it is of integers that float64 may not hold."""
+    return dtype.kind in "iu" and dtype.itemsize == 8
+
+
+def link_fills(values: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, int]:
+    """The integer that stands for what is missing, of attributes in which something may be."""
+    return {name: missing_integer(v.dtype) for name, v in values.items() if isinstance(v, np.ma.MaskedArray)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -311,13 +339,27 @@ def link_records(intake: LinkIntake, number: int, *parts: Any) -> tuple[Records,
             f"{described(intake.dtype, 'ends', intake.name)}; give all blocks one dtype"
         )
     rows = len(block.links)
-    columns = {attribute_field(name): values for name, values in block.values.items()}
+    columns = {attribute_field(n): _filled(n, values, intake.fills.get(n)) for n, values in block.values.items()}
     records = pack(intake.dtype, {"number": row_numbers(number, rows), "ends": block.links, **columns}, rows)
     highest = NO_ROW
     if rows:
         at = int(np.argmax(block.links))
         highest = (int(block.links.flat[at]), number, at // block.links.shape[1])
-    return records, LinkTally(count=rows, highest=highest)
+    missing = frozenset(name for name, values in block.values.items() if np.ma.is_masked(values))
+    return records, LinkTally(count=rows, highest=highest, missing=missing)
+
+
+def _filled(name: str, values: np.ndarray[Any, Any], fill: int | None) -> np.ndarray[Any, Any]:
+    """Values as they are stored; raises SelectionError if some are missing and nothing can say so."""
+    missing = np.ma.getmaskarray(values)
+    if fill is None and missing.any():
+        raise SelectionError(
+            f"link_attributes[{name!r}] has missing values, and its array's meta none: make it of masked arrays"
+        )
+    plain = np.asarray(np.ma.getdata(values))
+    if fill is not None and (plain[~missing] == fill).any():
+        raise SelectionError(f"link_attributes[{name!r}]: {taken(plain.dtype)}")
+    return np.where(missing, plain.dtype.type(fill or 0), plain) if missing.any() else plain
 
 
 def merge_link_tallies(tallies: Sequence[LinkTally]) -> LinkTally:
@@ -325,6 +367,7 @@ def merge_link_tallies(tallies: Sequence[LinkTally]) -> LinkTally:
     return LinkTally(
         count=sum(tally.count for tally in tallies),
         highest=max((tally.highest for tally in tallies), key=lambda found: (found[0], -found[1])),
+        missing=frozenset().union(*(tally.missing for tally in tallies)),
     )
 
 
@@ -347,7 +390,7 @@ def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int, imp
     if row >= rows and intake.counted:
         raise SelectionError(f"{intake.name} name row {row}, at row {at} of block {block}; there are {rows}")
     spread = spread_chunks(plan.coords, plan.counts, plan.job.grid, plan.job.encoding, parts)
-    return LinkPlan(plan=plan, parts=spread, count=tally.count, implied=implied)
+    return LinkPlan(plan=plan, parts=spread, count=tally.count, implied=implied, missing=tally.missing)
 
 
 def write_rows(records: Records, plan: Plan, begun: WriteSession, homes: Homes) -> tuple[tuple[Mail], PartRecord]:
@@ -427,7 +470,7 @@ def _stored_values(plan: LinkPlan, links: Records, name: str) -> np.ndarray[Any,
     if not plan.gaps:
         return values
     out = values.astype(plan.value_dtype(values.dtype))
-    out[links[GAP]] = np.nan
+    out[links[GAP]] = plan.fills.get(name, np.nan)
     return out
 
 
@@ -459,7 +502,7 @@ class LinkedWhole(Whole):
         values = {
             name: values.astype(of_links.value_dtype(values.dtype)) for name, values in self.job.link_values.items()
         }
-        self.job = replace(self.job, link_values=values)
+        self.job = replace(self.job, link_values=values, link_fills=of_links.fills)
         self._given = of_links.count
         self._counts = (sum(part.within for part in links), sum(part.across for part in links))
 
@@ -595,10 +638,19 @@ class Valued:
     links: np.dtype[np.void]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lack:
+    """Whether edges have no values; attributes of which some are missing, and those that hold what would say so."""
+
+    gaps: bool
+    missing: frozenset[str]
+    taken: frozenset[str]
+
+
 def join_values(
     nodes: Records, edges: Records, values: Records, plan: LinkPlan, groups: int, valued: Valued
-) -> tuple[tuple[Mail, Mail], int]:
-    """`join_parents`, and edges with their values for the homes of their children; how many have none."""
+) -> tuple[tuple[Mail, Mail], Lack]:
+    """`join_parents`, and edges with their values for the homes of their children; what lacks values."""
     mail, _ = join_parents(nodes, edges, plan, groups)
     values = in_order(values)
     home = in_order(nodes)["number"]
@@ -610,12 +662,24 @@ def join_values(
     columns |= {"number": edges["number"], "ends": edges["ends"], GAP: found == NONE}
     links = pack(valued.links, columns, len(edges))
     to = valued.intake.homes.of(edges["ends"][:, 0])
-    return (*mail, Mail(links, to)), int((found == NONE).sum())
+    return (*mail, Mail(links, to)), _lack(valued, {name: values[name] for name in names}, found)
 
 
-def with_gaps(plan: LinkPlan, gaps: Sequence[int]) -> LinkPlan:
-    """The plan, when it is known how many edges have no values."""
-    return replace(plan, gaps=sum(gaps) > 0)
+def _lack(valued: Valued, columns: Mapping[str, Any], found: IntArray) -> Lack:
+    named = {name.removeprefix(ATTRIBUTE): of for name, of in columns.items() if of.dtype.kind in "iu"}
+    fills = frozenset(name for name, of in named.items() if (of == missing_integer(of.dtype)).any())
+    told = valued.intake.fills.keys()
+    return Lack(gaps=bool((found == NONE).any()), missing=fills & told, taken=fills - told)
+
+
+def with_gaps(plan: LinkPlan, lacks: Sequence[Lack]) -> LinkPlan:
+    """The plan, when it is known which edges have no values; raises SelectionError if nothing can say so."""
+    gaps = any(lack.gaps for lack in lacks)
+    missing = frozenset().union(*(lack.missing for lack in lacks))
+    found = replace(plan, gaps=gaps, missing=missing)
+    for name in sorted(frozenset().union(*(lack.taken for lack in lacks)) & found.fills.keys()):
+        raise SelectionError(f"link attribute {name!r}: {taken(plan.plan.job.link_values[name].dtype)}")
+    return found
 
 
 def _find(numbers: IntArray, wanted: IntArray) -> IntArray:

@@ -25,7 +25,7 @@ from zarr_vectors_lazy.write.arguments import settle_bounds
 from zarr_vectors_lazy.write.exchange import Blocks, FileCarrier, Writing, optimized, spilled_write
 from zarr_vectors_lazy.write.job import Column, ObjectTable, WriteJob, check_cells
 from zarr_vectors_lazy.write.linked import Linking, Trees, linked_write, tree_write
-from zarr_vectors_lazy.write.links import LinkBlock, LinkIntake, LinkReader, Valued, link_layout, tree_dtype
+from zarr_vectors_lazy.write.links import LinkBlock, LinkIntake, LinkReader, Valued, link_fills, link_layout, tree_dtype
 from zarr_vectors_lazy.write.part import Settle, Summary
 from zarr_vectors_lazy.write.records import Block, Intake, Reader, SpillFolder, Tally, is_coded, layout
 from zarr_vectors_lazy.write.run import Options, Shape, make_job, make_objects
@@ -147,7 +147,8 @@ def make_trees(links: LinkSource, ndim: int, homes: Homes, groups: int) -> Trees
 
 def _link_intake(links: LinkSource, homes: Homes) -> LinkIntake:
     dtype = link_layout(links.sample)
-    return LinkIntake(read=links.read, name=links.name, dtype=dtype, homes=homes, counted=not links.apart)
+    fills = link_fills(links.sample.values)
+    return LinkIntake(read=links.read, name=links.name, dtype=dtype, homes=homes, counted=not links.apart, fills=fills)
 
 
 def tasks_for(nbytes: float, blocks: int) -> int:
@@ -184,7 +185,8 @@ def write_source(
     job = replace(job, copied=copied or job.copied)
     if links is not None:
         values = (links if links.values is None else links.values).sample.values
-        job = replace(job, links=links.sample.links, link_values=dict(values))
+        plain = {name: np.asarray(array) for name, array in values.items()}
+        job = replace(job, links=links.sample.links, link_values=plain)
     check_place(job.spec, job.mode)
     blocks = len(source.blocks.keys)
     writing = Writing(

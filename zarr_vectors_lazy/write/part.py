@@ -315,7 +315,9 @@ def level_draft(prepared: Prepared) -> LevelDraft:
     if prepared.link_counts is not None:
         values = {name: (array.dtype, array.shape[1:]) for name, array in job.link_values.items()}
         count = sum(prepared.link_counts)
-        families = (LinkFamilyDraft(delta=0, width=width, directed=False, count=count, values=values),)
+        families = (
+            LinkFamilyDraft(delta=0, width=width, directed=False, count=count, values=values, fills=job.link_fills),
+        )
     present = []
     if job.objects is not None:
         arrays += job.fragment_owners

@@ -113,6 +113,7 @@ def make_job(
         args.check_bin_count(bin_shape, chunk_shape)
     axes, units = args.parse_axes(options.axes, options.units, ndim)
     args.check_json(options.crs, "crs")
+    values, fills = args.fill_numbers(link_values or {})
     spec = resolve(
         path, backend=options.backend, storage_options=options.storage_options, **dict(options.backend_kwargs)
     )
@@ -139,7 +140,8 @@ def make_job(
         attributes=dict(columns),
         objects=objects,
         links=links,
-        link_values=dict(link_values or {}),
+        link_values=values,
+        link_fills=fills,
         aggregate=args.parse_rules(options.aggregate, columns),
         copied=copied_headers(args.parse_headers(options.headers), spec),
         progress=options.progress,

@@ -391,8 +391,8 @@ def write_graph(
     vertex_attributes, object_ids, object_attributes, groups, group_attributes
         As `write_points`; without ``object_ids`` all nodes are object 0.
     link_attributes
-        (M,) or (M, C) numbers by name, cut as ``edges`` where those are a Dask array. Those of a
-        skeleton make it store every edge.
+        (M,) or (M, C) numbers by name, whole ones perhaps masked, cut as ``edges`` where those are a Dask array. Those
+        of a skeleton make it store every edge.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
     mode, compute, progress
@@ -433,7 +433,7 @@ def write_graph(
     columns = arguments.parse_columns(vertex_attributes, rows, "vertex_attributes", labels)
     if kind == "skeleton":
         arguments.check_trees(links, objects.owners)
-    values = arguments.parse_numbers(link_attributes, len(links), "link_attributes")
+    values = arguments.parse_numbers(link_attributes, len(links))
     shape = Shape(geometry=kind, kind="trees" if kind == "skeleton" else "objects")
     job = make_job(path, positions, shape, options, columns=columns, objects=objects, links=links, link_values=values)
     return run_job(job, run.of_graph, options)
@@ -486,7 +486,7 @@ def write_mesh(
     vertex_attributes, object_ids, object_attributes, groups, group_attributes
         As `write_points`; without ``object_ids`` all vertices are object 0.
     link_attributes
-        (F,) or (F, C) numbers by name, cut as ``faces`` where those are a Dask array.
+        (F,) or (F, C) numbers by name, whole ones perhaps masked, cut as ``faces`` where those are a Dask array.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
     mode, compute, progress
@@ -523,7 +523,7 @@ def write_mesh(
         group_attributes=group_attributes,
     )
     columns = arguments.parse_columns(vertex_attributes, rows, "vertex_attributes", labels)
-    values = arguments.parse_numbers(link_attributes, len(links), "link_attributes")
+    values = arguments.parse_numbers(link_attributes, len(links))
     shape = Shape(geometry="mesh", kind="objects", name="vertices")
     job = make_job(path, vertices, shape, options, columns=columns, objects=objects, links=links, link_values=values)
     return run_job(job, run.of_mesh, options)

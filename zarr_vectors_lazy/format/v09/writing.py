@@ -286,6 +286,8 @@ class Writing09:
             "level_delta": family.delta,
             "row_shape": list(row_shape),
         }
+        if parts[1] in family.fills:
+            attributes["_FillValue"] = family.fills[parts[1]]
         return ArrayDraft(path=path, attributes=attributes)
 
     def object_puts(
