@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from functools import reduce
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import dask
 import dask.array as da
@@ -173,143 +173,6 @@ def finish_persisted(
     return rebuild([finish(graph, *rest, **renamed) for finish, rest in made])
 
 
-# A level into a store: attributes beside its data, and what is selected as a store of its own.
-
-
-class Stored:
-    """What a level writes; `ZVLevel` has these methods."""
-
-    _store: "ZVStore"
-    _view: LevelView
-
-    def write_attribute(
-        self,
-        name: str,
-        values: Any,
-        *,
-        aggregate: Rule | None = None,
-        compute: bool = True,
-        progress: bool = False,
-    ) -> Any:
-        """Write a new vertex attribute beside the data of a level, chunk by chunk; open the store anew to read it.
-
-        Parameters
-        ----------
-        name
-            Of the attribute; the level has none of that name.
-        values
-            (N,) or (N, C) NumPy or Dask array aligned with `vertices`, such as one computed from them and other
-            attributes, or a pandas or Arrow column: numbers, truth values, times, or (N,) text, which is
-            dictionary-encoded. What is masked or None is missing. Where chunk sizes are unknown it has a block for each
-            chunk.
-        aggregate
-            How `build_pyramid` is to join the values, ``"mean"`` for instance; it is kept with the attribute. None: by
-            default.
-        compute
-            False: return a Delayed that does it.
-        progress
-            Show a bar.
-
-        Returns
-        -------
-        int
-            How many chunks have values.
-
-        Raises
-        ------
-        SelectionError
-            If the level is a selection, has such an attribute, or the values are not aligned with it.
-        FormatError
-            If the store is of format 0.7 (`migrate` it first).
-        StoreError
-            If a put fails, or another write of the attribute began meanwhile; it is not there then, for readers and
-            for the next write of it.
-        """
-        check_name(name, "attribute")
-        values = values if dask.is_dask_collection(values) else attribute_values(values, "values")
-        job = add_attribute(self._view, name, values, aggregate)
-        if not compute:
-            return job
-        with computing(f"write {name}", shown=progress):
-            return dask.compute(job)[0]
-
-    @suggesting
-    def save(
-        self,
-        path: Any,
-        *,
-        chunk_shape: Any = None,
-        bin_shape: Any = None,
-        compressor: Compressor = "zstd",
-        checksum: bool = True,
-        shard_shape: Any = None,
-        mode: Mode = "w-",
-        compute: bool = True,
-        progress: bool = False,
-        backend: str | None = None,
-        storage_options: Mapping[str, Any] | None = None,
-        **backend_kwargs: Any,
-    ) -> Any:
-        """Write what is selected as a new store of format 0.9, as its level 0.
-
-        Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups;
-        axes, units, reference system and offset; headers; ``user_metadata``, units and descriptions of attributes, and
-        whatever else metadata say that is not about layout. ``left_out`` in what is returned names what is not.
-
-        All is written out of core: as a Dask graph that reads each chunk once, whose memory is that of the geometry's
-        writer from Dask arrays, and beside it that of all manifests. The fragment indexes of paths are read twice;
-        chunk sizes of graphs, skeletons and meshes that the store does not state are read before this returns, with
-        ``compute=False`` too.
-
-        A path that the selection interrupts becomes several objects: the first run keeps the id, further ones get new
-        ids, and the attributes and groups of the object are theirs too. So no edge joins what was not joined.
-
-        Parameters
-        ----------
-        path
-            Where to; URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
-        chunk_shape, bin_shape
-            Of the new store; by default those of the level.
-        compressor, checksum, shard_shape, mode, compute, progress
-            As `write_points`.
-        backend, storage_options, **backend_kwargs
-            Of the new store, as for `open_zv`.
-
-        Returns
-        -------
-        dict
-            What the writer of the geometry returns, and ``left_out``: paths in the store of what the new one does not
-            have, such as other levels, parametric objects, and arrays that this package does not know.
-
-        Raises
-        ------
-        SelectionError
-            If ``path`` is the store's own place or lies in it, nothing is selected, vertices belong to several objects
-            (coarse levels of the reference), a line is cut in two, or an argument is malformed.
-        StoreError
-            If there is something at ``path``, or a put fails.
-        """
-        options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
-        check_apart(self._view.data.tree.spec, resolve(path, **options))
-        arguments = {
-            "chunk_shape": self._view.data.meta.chunk_shape if chunk_shape is None else chunk_shape,
-            "bin_shape": bin_shape,
-            "compressor": compressor,
-            "checksum": checksum,
-            "shard_shape": shard_shape,
-            "mode": mode,
-            "compute": compute,
-            "progress": progress,
-            **options,
-        }
-        if bin_shape is None and chunk_shape is None and self._view.data.meta.bins_tile:
-            arguments["bin_shape"] = self._view.data.meta.bin_shape
-        return save_level(cast("ZVLevel", self), path, arguments)
-
-
-# Levels as Dask data frames: a partition a block, a column an axis or an attribute, only the columns that are used.
-
-
 def dataframe(view: LevelView, attributes: Collection[str] | None) -> Any:
     """Dask data frame of a view; see `frame_columns`.
 
@@ -325,412 +188,10 @@ def dataframe(view: LevelView, attributes: Collection[str] | None) -> Any:
     return level_frame(view, frame_columns(view, attributes))
 
 
-# A level out into the ecosystem: xarray, data frames, delayed values, chunks one by one, pictures.
-
-
-class Outward:
-    """What a level becomes elsewhere; `ZVLevel` has these methods."""
-
-    _store: "ZVStore"
-    _view: LevelView
-
-    def to_xarray(self, *, objects: bool = False, edges: bool = False) -> xr.Dataset:
-        """Dataset of Dask arrays: ``vertices(vertex, axis)``, coordinates by axis name, attributes beside them.
-
-        ``dataset.sel(x=slice(0, 10), y=slice(20, 50))`` is exact and reads the positions of the chunks that may hold
-        such vertices, so does ``method="nearest"`` ; what else there is stays
-        lazy. Where there are objects, ``vertex_object_id`` is the one of each vertex, -1 where it has none.
-        Xarray needs known sizes: where the store does not tell them, they are read here, as by `compute_chunk_sizes`.
-        ``dataset.zv.sel(bbox=...)`` cuts boxes, ``dataset.zv.bin(resolution)`` gives images.
-
-        Parameters
-        ----------
-        objects
-            Add objects as a CF ragged index: ``object_rows(object_vertex)``, the rows of ``vertex`` in path order, and
-            ``row_size(object)``; reads manifests and fragment indexes.
-        edges
-            Add ``edges(edge, end)``, or ``faces(face, corner)`` of a mesh; reads what tells how many there are.
-        """
-        return level_dataset(self._view, objects=objects, edges=edges)
-
-    def to_dask_dataframe(self, attributes: Sequence[str] | None = None) -> "dd.DataFrame":
-        """Dask data frame: a partition a block, columns by axis name and attribute.
-
-        A column that a computation does not use is not fetched. Dictionary-encoded attributes are categoricals, whole
-        numbers and bool of which some are missing have pandas' nullable dtypes. Where there are objects, ``object_id``
-        is the one of each vertex: int64, -1 where none has it, the least id where several do. The index counts rows of
-        the level where sizes are known, else of each partition.
-
-        No column hides another: an attribute keeps its own name, unless an axis or ``object_id`` has it (then
-        ``name_attribute``); vectors become ``name_0``, ``name_1``, ...; made-up names have ``_`` behind them
-        where an attribute is called so.
-
-        Parameters
-        ----------
-        attributes
-            Names of those wanted, ``"object_id"`` may be among them; None for all.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such attribute.
-        ImportError
-            If ``dask.dataframe`` is not installed.
-        """
-        frame: dd.DataFrame = dataframe(self._view, attributes)
-        return frame
-
-    @suggesting
-    def to_file(
-        self,
-        path: Any,
-        *,
-        format: str | None = None,  # noqa: A002  as NumPy's and pandas' own
-        attributes: Sequence[str] | None = None,
-        world: bool = True,
-        triangulate: bool = False,
-        like: Any = None,
-        reference: Any = None,
-        overwrite: bool = False,
-    ) -> dict[str, Any]:
-        """Write what is selected to a file of the field, as ``zvl read`` does.
-
-        Parameters
-        ----------
-        path
-            The file; it is whole when it is there.
-        format
-            Name or suffix of the format; None: as the suffix of ``path`` says, in capitals too.
-        attributes
-            Names of the vertex attributes wanted; None for all.
-        world
-            Positions in world coordinates (`ZVStore.to_world`) and in the format's unit; False: as stored.
-        triangulate
-            Cut faces of more than three corners where the format has only triangles.
-        like, reference
-            A tractogram, or an image, whose space a tractogram is written in; None: as the store says.
-        overwrite
-            Replace a file that is there.
-
-        Returns
-        -------
-        dict with ``path``, ``format``, ``level``, ``vertices``, ``bytes`` and ``left_out``: what the format has no
-        place for.
-
-        Raises
-        ------
-        SelectionError
-            If there is no such format, what is selected does not fit it, or a file is there.
-        NotFoundError
-            If there is no such attribute.
-        ImportError
-            If the library that writes it is not installed.
-        """
-        options: dict[str, Any] = {"world": world, "triangulate": triangulate, "like": like, "reference": reference}
-        return write_file(
-            cast("ZVLevel", self), path, format=format, attributes=attributes, overwrite=overwrite, **options
-        )
-
-    @suggesting
-    def to_arrow(self, attributes: Sequence[str] | None = None, *, world: bool = True, geometry: bool = False) -> Any:
-        """`pyarrow.Table`: columns by axis name, attribute, and ``object_id`` where there are objects.
-
-        Columns are as in `to_dask_dataframe`; dictionary-encoded attributes are dictionaries, what is missing is null,
-        units are in the metadata of the axes' fields. Who speaks Arrow takes the level itself, block by block:
-        ``polars.DataFrame(level)``, ``pyarrow.RecordBatchReader.from_stream(level)``.
-
-        Parameters
-        ----------
-        attributes
-            Names of the vertex attributes wanted; None for all.
-        world
-            Positions in world coordinates (`ZVStore.to_world`); False: as stored. So for all that follow.
-        geometry
-            Positions as GeoArrow, in a column ``geometry``; rows are those of `to_geopandas`.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such attribute.
-        ImportError
-            If pyarrow is not installed.
-        """
-        return neighbours.to_arrow(self._outgoing(attributes, world=world), geometry=geometry)
-
-    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """Stream of `to_arrow` for other libraries, read block by block (Arrow's PyCapsule interface)."""
-        return neighbours.arrow_reader(self._outgoing(None, world=True)).__arrow_c_stream__(requested_schema)
-
-    def __dlpack__(self, **options: Any) -> Any:
-        """(N, D) positions in world coordinates for other array libraries, as in ``torch.from_dlpack(level)``."""
-        return self._outgoing((), world=True).flat.__dlpack__(**options)
-
-    def __dlpack_device__(self) -> tuple[int, int]:
-        """Device of `__dlpack__`: main memory."""
-        return (1, 0)
-
-    @suggesting
-    def to_geopandas(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`geopandas.GeoDataFrame`: a row a point, a line an object, an edge of a graph, or a polygon a face.
-
-        Points have their attributes and ``object_id``; lines, of skeletons with a part for each branch, the attributes
-        of their objects, and those of vertices as lists along them; edges and faces link attributes. Edges too are what
-        a box or a condition leaves of lines. A line of one vertex goes from it to itself. The reference system is the
-        store's, where pyproj knows it.
-
-        Parameters
-        ----------
-        attributes, world
-            As for `to_arrow`.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such attribute.
-        ImportError
-            If GeoPandas is not installed.
-        """
-        return neighbours.to_geopandas(self._outgoing(attributes, world=world))
-
-    @suggesting
-    def to_dask_geopandas(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`dask_geopandas.GeoDataFrame`, lazily: a partition is a block of points, or some lines or skeletons.
-
-        Its ``spatial_partitions`` are the bounds of the chunks, in world coordinates, so that ``cx`` and joins read
-        what they must.
-
-        Parameters
-        ----------
-        attributes, world
-            As for `to_arrow`.
-
-        Raises
-        ------
-        SelectionError
-            If it is a graph or a mesh.
-        NotFoundError
-            If there is no such attribute.
-        ImportError
-            If dask-geopandas is not installed.
-        """
-        return neighbours.to_dask_geopandas(self, attributes, world=world)
-
-    @suggesting
-    def to_spatialdata(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`spatialdata.SpatialData` with points ``vertices``, lazily, or shapes ``faces``, a polygon a face of a mesh.
-
-        Parameters
-        ----------
-        attributes, world
-            As for `to_arrow`.
-
-        Raises
-        ------
-        SelectionError
-            If it has lines, for which SpatialData has no place.
-        ImportError
-            If spatialdata is not installed.
-        """
-        return neighbours.to_spatialdata(self, attributes, world=world)
-
-    @suggesting
-    def to_anndata(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`anndata.AnnData`: a row a vertex, positions in ``obsm``, attributes in ``obs``, edges in ``obsp``.
-
-        Parameters
-        ----------
-        attributes, world
-            As for `to_arrow`.
-
-        Raises
-        ------
-        SelectionError
-            If it is a mesh.
-        ImportError
-            If anndata is not installed.
-        """
-        return neighbours.to_anndata(self._outgoing(attributes, world=world))
-
-    @suggesting
-    def to_pyvista(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`pyvista.PolyData`: vertices, polylines of objects, edges or faces, with attributes of points and cells.
-
-        Parameters
-        ----------
-        attributes, world
-            As for `to_arrow`.
-
-        Raises
-        ------
-        ImportError
-            If PyVista is not installed.
-        """
-        return neighbours.to_pyvista(self._outgoing(attributes, world=world))
-
-    @suggesting
-    def to_trimesh(
-        self, attributes: Sequence[str] | None = None, *, world: bool = True, triangulate: bool = False
-    ) -> Any:
-        """`trimesh.Trimesh` of a mesh, vertices as they are; a PointCloud of points, a Path3D of what has lines.
-
-        Parameters
-        ----------
-        attributes, world
-            As for `to_arrow`.
-        triangulate
-            Cut faces of more than three corners.
-
-        Raises
-        ------
-        SelectionError
-            If faces have more corners, and are not to be cut.
-        ImportError
-            If trimesh is not installed.
-        """
-        return neighbours.to_trimesh(self._outgoing(attributes, world=world, triangulate=triangulate))
-
-    @suggesting
-    def to_networkx(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`networkx.Graph`: nodes are rows of `vertices`, each with ``pos`` and its attributes; edges with theirs.
-
-        Of skeletons, and of graphs that are directed, a DiGraph, ``child -> parent``; where edges are parallel a
-        MultiGraph.
-
-        Parameters
-        ----------
-        attributes, world
-            As for `to_arrow`.
-
-        Raises
-        ------
-        SelectionError
-            If it is a mesh.
-        ImportError
-            If NetworkX is not installed.
-        """
-        return neighbours.to_networkx(self._outgoing(attributes, world=world))
-
-    @suggesting
-    def adjacency(self, weight: str | None = None) -> Any:
-        """`scipy.sparse.csr_array`, (N, N), of edges between rows of `vertices`; symmetric if undirected.
-
-        Parameters
-        ----------
-        weight
-            Name of the link attribute that values are; None: 1 for each edge. Those of parallel edges are added.
-
-        Raises
-        ------
-        SelectionError
-            If it has no edges, or an edge no such number.
-        NotFoundError
-            If there is no such link attribute.
-        ImportError
-            If SciPy is not installed.
-        """
-        return neighbours.adjacency(self, weight)
-
-    def _outgoing(self, attributes: Sequence[str] | None, **options: Any) -> Outgoing:
-        return Outgoing(self, attributes, **options)
-
-    def to_delayed(self) -> list[Delayed]:
-        """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``."""
-        return delayed_parts(self._view)
-
-    def iter_chunks(self, prefetch: int = 4) -> Iterator[tuple[tuple[int, ...], dict[str, Any]]]:
-        """Chunks in the order of `chunk_keys`, each ``(chunk_key, {"vertices": ..., "attributes": {...}})``.
-
-        Parameters
-        ----------
-        prefetch
-            Chunks that are read ahead while one is worked on; no more than that are in memory beside it.
-
-        Raises
-        ------
-        SelectionError
-            If ``prefetch`` is no whole number, or negative.
-        """
-        if not is_whole(prefetch) or prefetch < 0:
-            raise SelectionError(f"prefetch must be a whole number, 0 or more; found {prefetch!r}")
-        return iterate_chunks(self._view, prefetch)
-
-    @suggesting
-    def plot(
-        self,
-        *,
-        color: str | None = None,
-        projection: str | Sequence[str] | None = None,
-        exact: bool = False,
-        cmap: str | None = None,
-        size: float | None = None,
-        ax: "Axes | None" = None,
-    ) -> "Figure":
-        """Draw points, polylines, edges or outlines of faces, in up to three projections.
-
-        Of a level that is finer than the picture's pixels, the coarsest level is read whose bins are no larger than a
-        pixel; objects and conditions are always drawn on the level itself.
-
-        Parameters
-        ----------
-        color
-            Vertex attribute that says the colour.
-        projection
-            Two axes, such as ``"xy"``; by default each pair of the first three of `ZVStore.to_world`, a panel each.
-            All is drawn in world coordinates; axes that these have not can be named too.
-        exact
-            Draw this level, however fine.
-        cmap, size
-            Matplotlib's colour map; area of points or width of lines, in its points.
-        ax
-            Matplotlib axes to draw into; needs a ``projection`` where there are more than two axes.
-
-        Returns
-        -------
-        matplotlib.figure.Figure
-            Shows itself in a notebook; ``savefig(path)`` writes it.
-
-        Raises
-        ------
-        NotFoundError
-            If there is no such attribute.
-        SelectionError
-            If an argument is of a wrong kind.
-        ImportError
-            If Matplotlib is not installed.
-        """
-        panels = panels_of(self._view.data.store, projection)
-        if ax is not None and len(panels) > 1:
-            raise SelectionError("ax= holds one projection: name it, as in projection='xy'")
-        plain = not self._view.by_object and not self._view.selection.conditions
-        views = [self._view, *(self._coarser() if plain and not exact else ())]
-        return plot_view(fitting(views, panels, color), panels=panels, color=color, cmap=cmap, size=size, ax=ax)
-
-    @suggesting
-    def view(self) -> Any:
-        """Open what is selected in Neuroglancer: a `neuroglancer.Viewer`, shown by its URL.
-
-        Points, lines, skeletons and meshes are read when the viewer asks for them, cell by cell and object by object,
-        from a server in this process; of any size. They are in world coordinates and units, as `ZVStore.to_world`
-        gives them; lengths of a unit that is none, or not known, are taken as nanometres.
-
-        Raises
-        ------
-        ImportError
-            If Neuroglancer's package is not installed.
-        """
-        return open_viewer(self._view)
-
-    def _coarser(self) -> list[LevelView]:
-        views = [self._store[index]._view for index in self._store.levels if index > self._view.data.meta.index]
-        return [reduce(select_region, self._view.selection.regions, view) for view in views]
-
-
-# A level, whole or selected: arrays that read when they are computed.
-
 SELECTING = ("bbox", "objects", "groups", "where", "whole_objects", "world")
 
 
-class ZVLevel(Outward, Stored, ArraysMixin):
+class ZVLevel(ArraysMixin):
     """One level of a store, or a selection of it; `ZVStore` gives it.
 
     It is a Dask collection of its vertices, attributes, and edges or faces: ``dask.compute(level)`` and
@@ -1114,3 +575,519 @@ class ZVLevel(Outward, Stored, ArraysMixin):
 
     def _repr_html_(self) -> str:
         return display.level_html(self)
+
+    # Into a store: attributes beside its data, and what is selected as a store of its own.
+
+    def write_attribute(
+        self,
+        name: str,
+        values: Any,
+        *,
+        aggregate: Rule | None = None,
+        compute: bool = True,
+        progress: bool = False,
+    ) -> Any:
+        """Write a new vertex attribute beside the data of a level, chunk by chunk; open the store anew to read it.
+
+        Parameters
+        ----------
+        name
+            Of the attribute; the level has none of that name.
+        values
+            (N,) or (N, C) NumPy or Dask array aligned with `vertices`, such as one computed from them and other
+            attributes, or a pandas or Arrow column: numbers, truth values, times, or (N,) text, which is
+            dictionary-encoded. What is masked or None is missing. Where chunk sizes are unknown it has a block for each
+            chunk.
+        aggregate
+            How `build_pyramid` is to join the values, ``"mean"`` for instance; it is kept with the attribute. None: by
+            default.
+        compute
+            False: return a Delayed that does it.
+        progress
+            Show a bar.
+
+        Returns
+        -------
+        int
+            How many chunks have values.
+
+        Raises
+        ------
+        SelectionError
+            If the level is a selection, has such an attribute, or the values are not aligned with it.
+        FormatError
+            If the store is of format 0.7 (`migrate` it first).
+        StoreError
+            If a put fails, or another write of the attribute began meanwhile; it is not there then, for readers and
+            for the next write of it.
+        """
+        check_name(name, "attribute")
+        values = values if dask.is_dask_collection(values) else attribute_values(values, "values")
+        job = add_attribute(self._view, name, values, aggregate)
+        if not compute:
+            return job
+        with computing(f"write {name}", shown=progress):
+            return dask.compute(job)[0]
+
+    @suggesting
+    def save(
+        self,
+        path: Any,
+        *,
+        chunk_shape: Any = None,
+        bin_shape: Any = None,
+        compressor: Compressor = "zstd",
+        checksum: bool = True,
+        shard_shape: Any = None,
+        mode: Mode = "w-",
+        compute: bool = True,
+        progress: bool = False,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+        **backend_kwargs: Any,
+    ) -> Any:
+        """Write what is selected as a new store of format 0.9, as its level 0.
+
+        Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups;
+        axes, units, reference system and offset; headers; ``user_metadata``, units and descriptions of attributes, and
+        whatever else metadata say that is not about layout. ``left_out`` in what is returned names what is not.
+
+        All is written out of core: as a Dask graph that reads each chunk once, whose memory is that of the geometry's
+        writer from Dask arrays, and beside it that of all manifests. The fragment indexes of paths are read twice;
+        chunk sizes of graphs, skeletons and meshes that the store does not state are read before this returns, with
+        ``compute=False`` too.
+
+        A path that the selection interrupts becomes several objects: the first run keeps the id, further ones get new
+        ids, and the attributes and groups of the object are theirs too. So no edge joins what was not joined.
+
+        Parameters
+        ----------
+        path
+            Where to; URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+        chunk_shape, bin_shape
+            Of the new store; by default those of the level.
+        compressor, checksum, shard_shape, mode, compute, progress
+            As `write_points`.
+        backend, storage_options, **backend_kwargs
+            Of the new store, as for `open_zv`.
+
+        Returns
+        -------
+        dict
+            What the writer of the geometry returns, and ``left_out``: paths in the store of what the new one does not
+            have, such as other levels, parametric objects, and arrays that this package does not know.
+
+        Raises
+        ------
+        SelectionError
+            If ``path`` is the store's own place or lies in it, nothing is selected, vertices belong to several objects
+            (coarse levels of the reference), a line is cut in two, or an argument is malformed.
+        StoreError
+            If there is something at ``path``, or a put fails.
+        """
+        options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
+        check_apart(self._view.data.tree.spec, resolve(path, **options))
+        arguments = {
+            "chunk_shape": self._view.data.meta.chunk_shape if chunk_shape is None else chunk_shape,
+            "bin_shape": bin_shape,
+            "compressor": compressor,
+            "checksum": checksum,
+            "shard_shape": shard_shape,
+            "mode": mode,
+            "compute": compute,
+            "progress": progress,
+            **options,
+        }
+        if bin_shape is None and chunk_shape is None and self._view.data.meta.bins_tile:
+            arguments["bin_shape"] = self._view.data.meta.bin_shape
+        return save_level(self, path, arguments)
+
+    # Out into the ecosystem: xarray, data frames, delayed values, chunks one by one, pictures.
+
+    def to_xarray(self, *, objects: bool = False, edges: bool = False) -> xr.Dataset:
+        """Dataset of Dask arrays: ``vertices(vertex, axis)``, coordinates by axis name, attributes beside them.
+
+        ``dataset.sel(x=slice(0, 10), y=slice(20, 50))`` is exact and reads the positions of the chunks that may hold
+        such vertices, so does ``method="nearest"`` ; what else there is stays
+        lazy. Where there are objects, ``vertex_object_id`` is the one of each vertex, -1 where it has none.
+        Xarray needs known sizes: where the store does not tell them, they are read here, as by `compute_chunk_sizes`.
+        ``dataset.zv.sel(bbox=...)`` cuts boxes, ``dataset.zv.bin(resolution)`` gives images.
+
+        Parameters
+        ----------
+        objects
+            Add objects as a CF ragged index: ``object_rows(object_vertex)``, the rows of ``vertex`` in path order, and
+            ``row_size(object)``; reads manifests and fragment indexes.
+        edges
+            Add ``edges(edge, end)``, or ``faces(face, corner)`` of a mesh; reads what tells how many there are.
+        """
+        return level_dataset(self._view, objects=objects, edges=edges)
+
+    def to_dask_dataframe(self, attributes: Sequence[str] | None = None) -> "dd.DataFrame":
+        """Dask data frame: a partition a block, columns by axis name and attribute.
+
+        A column that a computation does not use is not fetched. Dictionary-encoded attributes are categoricals, whole
+        numbers and bool of which some are missing have pandas' nullable dtypes. Where there are objects, ``object_id``
+        is the one of each vertex: int64, -1 where none has it, the least id where several do. The index counts rows of
+        the level where sizes are known, else of each partition.
+
+        No column hides another: an attribute keeps its own name, unless an axis or ``object_id`` has it (then
+        ``name_attribute``); vectors become ``name_0``, ``name_1``, ...; made-up names have ``_`` behind them
+        where an attribute is called so.
+
+        Parameters
+        ----------
+        attributes
+            Names of those wanted, ``"object_id"`` may be among them; None for all.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If ``dask.dataframe`` is not installed.
+        """
+        frame: dd.DataFrame = dataframe(self._view, attributes)
+        return frame
+
+    @suggesting
+    def to_file(
+        self,
+        path: Any,
+        *,
+        format: str | None = None,  # noqa: A002  as NumPy's and pandas' own
+        attributes: Sequence[str] | None = None,
+        world: bool = True,
+        triangulate: bool = False,
+        like: Any = None,
+        reference: Any = None,
+        overwrite: bool = False,
+    ) -> dict[str, Any]:
+        """Write what is selected to a file of the field, as ``zvl read`` does.
+
+        Parameters
+        ----------
+        path
+            The file; it is whole when it is there.
+        format
+            Name or suffix of the format; None: as the suffix of ``path`` says, in capitals too.
+        attributes
+            Names of the vertex attributes wanted; None for all.
+        world
+            Positions in world coordinates (`ZVStore.to_world`) and in the format's unit; False: as stored.
+        triangulate
+            Cut faces of more than three corners where the format has only triangles.
+        like, reference
+            A tractogram, or an image, whose space a tractogram is written in; None: as the store says.
+        overwrite
+            Replace a file that is there.
+
+        Returns
+        -------
+        dict with ``path``, ``format``, ``level``, ``vertices``, ``bytes`` and ``left_out``: what the format has no
+        place for.
+
+        Raises
+        ------
+        SelectionError
+            If there is no such format, what is selected does not fit it, or a file is there.
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If the library that writes it is not installed.
+        """
+        options: dict[str, Any] = {"world": world, "triangulate": triangulate, "like": like, "reference": reference}
+        return write_file(self, path, format=format, attributes=attributes, overwrite=overwrite, **options)
+
+    @suggesting
+    def to_arrow(self, attributes: Sequence[str] | None = None, *, world: bool = True, geometry: bool = False) -> Any:
+        """`pyarrow.Table`: columns by axis name, attribute, and ``object_id`` where there are objects.
+
+        Columns are as in `to_dask_dataframe`; dictionary-encoded attributes are dictionaries, what is missing is null,
+        units are in the metadata of the axes' fields. Who speaks Arrow takes the level itself, block by block:
+        ``polars.DataFrame(level)``, ``pyarrow.RecordBatchReader.from_stream(level)``.
+
+        Parameters
+        ----------
+        attributes
+            Names of the vertex attributes wanted; None for all.
+        world
+            Positions in world coordinates (`ZVStore.to_world`); False: as stored. So for all that follow.
+        geometry
+            Positions as GeoArrow, in a column ``geometry``; rows are those of `to_geopandas`.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If pyarrow is not installed.
+        """
+        return neighbours.to_arrow(self._outgoing(attributes, world=world), geometry=geometry)
+
+    def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
+        """Stream of `to_arrow` for other libraries, read block by block (Arrow's PyCapsule interface)."""
+        return neighbours.arrow_reader(self._outgoing(None, world=True)).__arrow_c_stream__(requested_schema)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        """(N, D) positions in world coordinates for other array libraries, as in ``torch.from_dlpack(level)``."""
+        return self._outgoing((), world=True).flat.__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        """Device of `__dlpack__`: main memory."""
+        return (1, 0)
+
+    @suggesting
+    def to_geopandas(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`geopandas.GeoDataFrame`: a row a point, a line an object, an edge of a graph, or a polygon a face.
+
+        Points have their attributes and ``object_id``; lines, of skeletons with a part for each branch, the attributes
+        of their objects, and those of vertices as lists along them; edges and faces link attributes. Edges too are what
+        a box or a condition leaves of lines. A line of one vertex goes from it to itself. The reference system is the
+        store's, where pyproj knows it.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If GeoPandas is not installed.
+        """
+        return neighbours.to_geopandas(self._outgoing(attributes, world=world))
+
+    @suggesting
+    def to_dask_geopandas(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`dask_geopandas.GeoDataFrame`, lazily: a partition is a block of points, or some lines or skeletons.
+
+        Its ``spatial_partitions`` are the bounds of the chunks, in world coordinates, so that ``cx`` and joins read
+        what they must.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        SelectionError
+            If it is a graph or a mesh.
+        NotFoundError
+            If there is no such attribute.
+        ImportError
+            If dask-geopandas is not installed.
+        """
+        return neighbours.to_dask_geopandas(self, attributes, world=world)
+
+    @suggesting
+    def to_spatialdata(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`spatialdata.SpatialData` with points ``vertices``, lazily, or shapes ``faces``, a polygon a face of a mesh.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        SelectionError
+            If it has lines, for which SpatialData has no place.
+        ImportError
+            If spatialdata is not installed.
+        """
+        return neighbours.to_spatialdata(self, attributes, world=world)
+
+    @suggesting
+    def to_anndata(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`anndata.AnnData`: a row a vertex, positions in ``obsm``, attributes in ``obs``, edges in ``obsp``.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        SelectionError
+            If it is a mesh.
+        ImportError
+            If anndata is not installed.
+        """
+        return neighbours.to_anndata(self._outgoing(attributes, world=world))
+
+    @suggesting
+    def to_pyvista(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`pyvista.PolyData`: vertices, polylines of objects, edges or faces, with attributes of points and cells.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        ImportError
+            If PyVista is not installed.
+        """
+        return neighbours.to_pyvista(self._outgoing(attributes, world=world))
+
+    @suggesting
+    def to_trimesh(
+        self, attributes: Sequence[str] | None = None, *, world: bool = True, triangulate: bool = False
+    ) -> Any:
+        """`trimesh.Trimesh` of a mesh, vertices as they are; a PointCloud of points, a Path3D of what has lines.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+        triangulate
+            Cut faces of more than three corners.
+
+        Raises
+        ------
+        SelectionError
+            If faces have more corners, and are not to be cut.
+        ImportError
+            If trimesh is not installed.
+        """
+        return neighbours.to_trimesh(self._outgoing(attributes, world=world, triangulate=triangulate))
+
+    @suggesting
+    def to_networkx(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
+        """`networkx.Graph`: nodes are rows of `vertices`, each with ``pos`` and its attributes; edges with theirs.
+
+        Of skeletons, and of graphs that are directed, a DiGraph, ``child -> parent``; where edges are parallel a
+        MultiGraph.
+
+        Parameters
+        ----------
+        attributes, world
+            As for `to_arrow`.
+
+        Raises
+        ------
+        SelectionError
+            If it is a mesh.
+        ImportError
+            If NetworkX is not installed.
+        """
+        return neighbours.to_networkx(self._outgoing(attributes, world=world))
+
+    @suggesting
+    def adjacency(self, weight: str | None = None) -> Any:
+        """`scipy.sparse.csr_array`, (N, N), of edges between rows of `vertices`; symmetric if undirected.
+
+        Parameters
+        ----------
+        weight
+            Name of the link attribute that values are; None: 1 for each edge. Those of parallel edges are added.
+
+        Raises
+        ------
+        SelectionError
+            If it has no edges, or an edge no such number.
+        NotFoundError
+            If there is no such link attribute.
+        ImportError
+            If SciPy is not installed.
+        """
+        return neighbours.adjacency(self, weight)
+
+    def _outgoing(self, attributes: Sequence[str] | None, **options: Any) -> Outgoing:
+        return Outgoing(self, attributes, **options)
+
+    def to_delayed(self) -> list[Delayed]:
+        """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``."""
+        return delayed_parts(self._view)
+
+    def iter_chunks(self, prefetch: int = 4) -> Iterator[tuple[tuple[int, ...], dict[str, Any]]]:
+        """Chunks in the order of `chunk_keys`, each ``(chunk_key, {"vertices": ..., "attributes": {...}})``.
+
+        Parameters
+        ----------
+        prefetch
+            Chunks that are read ahead while one is worked on; no more than that are in memory beside it.
+
+        Raises
+        ------
+        SelectionError
+            If ``prefetch`` is no whole number, or negative.
+        """
+        if not is_whole(prefetch) or prefetch < 0:
+            raise SelectionError(f"prefetch must be a whole number, 0 or more; found {prefetch!r}")
+        return iterate_chunks(self._view, prefetch)
+
+    @suggesting
+    def plot(
+        self,
+        *,
+        color: str | None = None,
+        projection: str | Sequence[str] | None = None,
+        exact: bool = False,
+        cmap: str | None = None,
+        size: float | None = None,
+        ax: "Axes | None" = None,
+    ) -> "Figure":
+        """Draw points, polylines, edges or outlines of faces, in up to three projections.
+
+        Of a level that is finer than the picture's pixels, the coarsest level is read whose bins are no larger than a
+        pixel; objects and conditions are always drawn on the level itself.
+
+        Parameters
+        ----------
+        color
+            Vertex attribute that says the colour.
+        projection
+            Two axes, such as ``"xy"``; by default each pair of the first three of `ZVStore.to_world`, a panel each.
+            All is drawn in world coordinates; axes that these have not can be named too.
+        exact
+            Draw this level, however fine.
+        cmap, size
+            Matplotlib's colour map; area of points or width of lines, in its points.
+        ax
+            Matplotlib axes to draw into; needs a ``projection`` where there are more than two axes.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+            Shows itself in a notebook; ``savefig(path)`` writes it.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such attribute.
+        SelectionError
+            If an argument is of a wrong kind.
+        ImportError
+            If Matplotlib is not installed.
+        """
+        panels = panels_of(self._view.data.store, projection)
+        if ax is not None and len(panels) > 1:
+            raise SelectionError("ax= holds one projection: name it, as in projection='xy'")
+        plain = not self._view.by_object and not self._view.selection.conditions
+        views = [self._view, *(self._coarser() if plain and not exact else ())]
+        return plot_view(fitting(views, panels, color), panels=panels, color=color, cmap=cmap, size=size, ax=ax)
+
+    @suggesting
+    def view(self) -> Any:
+        """Open what is selected in Neuroglancer: a `neuroglancer.Viewer`, shown by its URL.
+
+        Points, lines, skeletons and meshes are read when the viewer asks for them, cell by cell and object by object,
+        from a server in this process; of any size. They are in world coordinates and units, as `ZVStore.to_world`
+        gives them; lengths of a unit that is none, or not known, are taken as nanometres.
+
+        Raises
+        ------
+        ImportError
+            If Neuroglancer's package is not installed.
+        """
+        return open_viewer(self._view)
+
+    def _coarser(self) -> list[LevelView]:
+        views = [self._store[index]._view for index in self._store.levels if index > self._view.data.meta.index]
+        return [reduce(select_region, self._view.selection.regions, view) for view in views]
