@@ -60,7 +60,7 @@ _MODULES = {
     "pyramid.build": "build_pyramid coarsen_level",
     "readers": "read_graph read_lines read_mesh read_points read_polylines",
     "store": "ZVStore open_store open_zv",
-    "write.writers": "write_graph write_lines write_mesh write_points write_polylines",
+    "writers": "write_graph write_lines write_mesh write_points write_polylines",
 }
 _SUBMODULES = ("errors", "testing")
 _HOMES = {name: module for module, names in _MODULES.items() for name in names.split()}

@@ -7,10 +7,10 @@ import zipfile
 import dask
 import numpy as np
 import pytest
-from tests.api.test_shard import assert_same, given, objects, reference_agrees
 
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
+from tests.copy.test_shard import assert_same, given, objects, reference_agrees
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError, StoreError
 from zarr_vectors_lazy.write.session import WriteSession
 

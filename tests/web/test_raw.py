@@ -8,11 +8,11 @@ import zipfile
 import numcodecs
 import numpy as np
 import pytest
-from tests.api.test_shard import assert_same, given
-from tests.integrations.served import asked, running, serving
 
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
+from tests.copy.test_shard import assert_same, given
+from tests.web.served import asked, running, serving
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.web.server import Server
 

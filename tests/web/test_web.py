@@ -9,9 +9,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from tests.integrations.served import asked, running, serving
 
 import zarr_vectors_lazy as zvl
+from tests.web.served import asked, running, serving
 from zarr_vectors_lazy.cli.page import view_server
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.storage.requests import counting

@@ -225,6 +225,7 @@ GIVEN = {
     "headers": None,
     "backend": None,
     "storage_options": None,
+    "profile": None,
     "progress": False,
     "mode": "w-",
 }

@@ -154,12 +154,12 @@ def scale_of(opened: OpenStore, data: LevelData) -> LevelScale:
 
 
 def encoding_of(data: LevelData) -> Encoding:
-    """Store coarse cells as the level's own are, with a checksum in any case."""
+    """Store coarse cells as the level's own are, where they are of codecs that we write."""
     pipeline = getattr(data.vertices.spec.layout, "pipeline", None)
     names = ("zstd",) if pipeline is None else pipeline.names
     known = [name for name in names if name != "crc32c"]
     compressor: Any = known[0] if known in (["zstd"], ["blosc"]) else "zstd" if known else None
-    return Encoding(compressor=compressor)
+    return Encoding(compressor=compressor, checksum=pipeline is None or "crc32c" in names)
 
 
 def grid_of(coords: ChunkCoords, shift: int) -> Grid:

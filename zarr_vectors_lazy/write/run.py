@@ -10,6 +10,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.model.writing import LevelRecord, StoreDraft
+from zarr_vectors_lazy.plan.blocks import bins_along
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import Floats, IntArray
 from zarr_vectors_lazy.write import arguments as args
@@ -20,6 +21,9 @@ from zarr_vectors_lazy.write.session import Mode, check_mode, copied_headers
 
 # From checked arguments of a writer to a job, and from a job to a store or a Delayed.
 
+UNSEEN_BINS = (
+    8  # of a chunk along each axis, for viewers, where no positions are in memory that tell how many are of use
+)
 Summary = Callable[[Prepared, LevelRecord], dict[str, Any]]
 CONVENTIONS = {
     "points": "implicit_sequential",
@@ -45,6 +49,7 @@ class Options:
     compressor: Any
     checksum: bool
     shard_shape: Any
+    profile: Any
     mode: Mode
     compute: bool
     progress: bool
@@ -109,6 +114,9 @@ def make_job(
     ndim = array.shape[1]
     chunk_shape = args.parse_shape(options.chunk_shape, ndim, "chunk_shape")
     bin_shape = args.parse_bins(options.bin_shape, chunk_shape)
+    bounds = bounds or parse_bounds(options.bounds, array, dtype, chunk_shape, name=shape.name, threads=THREADS)
+    if options.profile is not None and options.bin_shape is None:
+        bin_shape = chunk_shape / (bins_along(array, chunk_shape) if len(array) else UNSEEN_BINS)
     if shape.kind == "points":
         args.check_bin_count(bin_shape, chunk_shape)
     axes, units = args.parse_axes(options.axes, options.units, ndim)
@@ -120,7 +128,7 @@ def make_job(
     store = StoreDraft(
         chunk_shape=chunk_shape,
         bin_shape=bin_shape,
-        bounds=bounds or parse_bounds(options.bounds, array, dtype, chunk_shape, name=shape.name, threads=THREADS),
+        bounds=bounds,
         geometry_types=(shape.geometry,),
         links_convention=CONVENTIONS[shape.kind],
         axes=axes,
@@ -133,7 +141,7 @@ def make_job(
         spec=spec,
         mode=options.mode,
         store=store,
-        encoding=args.parse_encoding(options.compressor, options.checksum, options.shard_shape, ndim),
+        encoding=args.parse_encoding(options.compressor, options.checksum, options.shard_shape, ndim, options.profile),
         kind=shape.kind,
         positions=array,
         dtype=dtype,

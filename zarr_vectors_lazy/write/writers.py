@@ -11,7 +11,7 @@ from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import Compressor
 from zarr_vectors_lazy.write import arguments, run
-from zarr_vectors_lazy.write.arguments import as_table, is_frame
+from zarr_vectors_lazy.write.arguments import Profile, as_table, is_frame
 from zarr_vectors_lazy.write.datasets import taking_datasets
 from zarr_vectors_lazy.write.lazy import (
     EDGE_WIDTHS,
@@ -58,6 +58,7 @@ def write_points(
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
+    profile: Profile = None,
     mode: Mode = "w-",
     compute: bool = True,
     progress: bool = False,
@@ -112,6 +113,10 @@ def write_points(
         How cells are stored, see `how_to/write`.
     shard_shape
         Chunks along each axis that share an object.
+    profile
+        ``"viewer"``: for viewers that read raw cells, see `how_to/viewers`: no compressor, checksum or shards; bins
+        with which levels are of use, where ``bin_shape`` gives none; and these levels, each with bins and chunks twice
+        as large as the one before, which ``pyramid`` of the result tells of. With ``compute=False``, level 0 alone.
     mode
         ``"w-"`` refuses what is there; ``"w"`` replaces a Zarr Vectors store, and nothing else.
     compute
@@ -178,6 +183,7 @@ def write_lines(
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
+    profile: Profile = None,
     mode: Mode = "w-",
     compute: bool = True,
     progress: bool = False,
@@ -205,7 +211,7 @@ def write_lines(
         As `write_points`.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
-    mode, compute, progress
+    profile, mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
         As `open_zv`.
@@ -266,6 +272,7 @@ def write_polylines(
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
+    profile: Profile = None,
     mode: Mode = "w-",
     compute: bool = True,
     progress: bool = False,
@@ -297,7 +304,7 @@ def write_polylines(
         As `write_points`.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
-    mode, compute, progress
+    profile, mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
         As `open_zv`.
@@ -365,6 +372,7 @@ def write_graph(
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
+    profile: Profile = None,
     mode: Mode = "w-",
     compute: bool = True,
     progress: bool = False,
@@ -395,7 +403,7 @@ def write_graph(
         of a skeleton make it store every edge.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
-    mode, compute, progress
+    profile, mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
         As `open_zv`.
@@ -464,6 +472,7 @@ def write_mesh(
     compressor: Compressor = "zstd",
     checksum: bool = True,
     shard_shape: Any = None,
+    profile: Profile = None,
     mode: Mode = "w-",
     compute: bool = True,
     progress: bool = False,
@@ -489,7 +498,7 @@ def write_mesh(
         (F,) or (F, C) numbers by name, whole ones perhaps masked, cut as ``faces`` where those are a Dask array.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
-    mode, compute, progress
+    profile, mode, compute, progress
         As `write_points`.
     backend, storage_options, **backend_kwargs
         As `open_zv`.
