@@ -54,7 +54,12 @@ class FsspecBackend(Backend):
         else:
             way = systems.make(spec)
             self._fs = way.client
-            self._lend = self._lent if self._scheme in SHARED else Lender(self._another, self._fs).lend
+            if self._scheme in SHARED:
+                self._lend = self._lent
+            else:
+                lender = Lender(partial(_another, spec), self._fs)
+                self._lend = lender.lend
+                weakref.finalize(self, lender.close).atexit = False
         self._root = systems.root_of(spec, way.client)
 
     async def _connected(self, *, anew: bool = False) -> signing.Way:
@@ -77,9 +82,6 @@ class FsspecBackend(Backend):
             weakref.finalize(way.client, _close, opened, os.getpid())
             _register_end()
         return way
-
-    def _another(self) -> Any:
-        return systems.make(self.spec).client
 
     @contextlib.contextmanager
     def _lent(self) -> Iterator[Any]:
@@ -372,8 +374,8 @@ class FsspecBackend(Backend):
             return
         folders = {folder for key in keys for folder in PurePosixPath(key).parents} - {PurePosixPath()}
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-            with contextlib.suppress(OSError, NotImplementedError):  # what is not empty stays
-                self._fs.rmdir(self._path(str(folder)))
+            with contextlib.suppress(OSError, NotImplementedError), self._lend() as system:  # what is not empty stays
+                system.rmdir(self._path(str(folder)))
 
     def _put(self, system: Any, request: Put) -> bool:
         path = self._path(request.key)
@@ -431,6 +433,10 @@ class FsspecBackend(Backend):
                 way = await systems.of_the_machine(self.spec)
                 self._signing.instance = None if way is None else await self._opened(way)
             return self._signing.instance
+
+
+def _another(spec: StoreSpec) -> Any:
+    return systems.make(spec).client
 
 
 def _limits(start: int, stop: int | None) -> str:

@@ -59,7 +59,7 @@ class Lender:
 
     @contextmanager
     def lend(self) -> Iterator[Any]:
-        """Give one that nobody else has; after a failure it is not used again."""
+        """Give one that nobody else has; after a failure it is closed."""
         with self._free:
             try:
                 system = self._idle.pop()
@@ -70,8 +70,22 @@ class Lender:
             except (FileNotFoundError, FileExistsError, NotADirectoryError, IsADirectoryError):
                 self._idle.append(system)
                 raise
+            except BaseException:
+                _close(system)
+                raise
             else:
                 self._idle.append(system)
+
+    def close(self) -> None:
+        """Close those that nobody has."""
+        while self._idle:
+            _close(self._idle.pop())
+
+
+def _close(system: Any) -> None:
+    client = getattr(system, "client", None)  # paramiko's, whose threads would go on for ever
+    if hasattr(client, "close"):
+        client.close()
 
 
 # fsspec's file systems, made from our descriptions: known options, known failures, unsigned where nobody signs.
