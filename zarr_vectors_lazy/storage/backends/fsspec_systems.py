@@ -84,7 +84,7 @@ class Lender:
 
 def _close(system: Any) -> None:
     client = getattr(system, "client", None)  # paramiko's, whose threads would go on for ever
-    if hasattr(client, "close"):
+    if client is not None and hasattr(client, "close"):
         client.close()
 
 
