@@ -59,8 +59,8 @@ def many(host_of, tmp_path_factory):
 
 @pytest.mark.parametrize("service", params(WHERE))
 def test_opening_stores_again_and_again_takes_no_more(many, service):
-    place = many(service, 20)
-    within_a_tenth(passes(place.path, place.options, 20, 3))
+    place = many(service, 36)  # more than are kept open
+    within_a_tenth(passes(place.path, place.options, 36, 3))
 
 
 @pytest.mark.stress
@@ -75,7 +75,7 @@ def within_a_tenth(passes):
     for name, before, after in zip(("bytes", "files", "threads"), first, last, strict=True):
         print(f"{name}: {before:,} after the first pass, {after:,} after the last")
     assert last[0] < 1.1 * first[0]
-    assert last[1] <= 1.1 * first[1] + 4  # connections that the last requests left idle
+    assert last[1] <= max(1.1 * first[1] + 4, 110)  # three for each connection that is kept: some are idle
     assert last[2] <= 1.1 * first[2] + 4
 
 
