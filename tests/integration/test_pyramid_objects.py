@@ -3,6 +3,7 @@
 import shutil
 from itertools import groupby, pairwise
 
+import dask
 import numpy as np
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from zarr.storage import MemoryStore
 import zarr_vectors_lazy as zvl
 from tests.format.encode import modest
 from tests.integration.pyramids import computed, files, traced, units_apart
+from zarr_vectors_lazy.storage.requests import counting
 
 RANDOM = np.random.default_rng(8)
 steps = st.lists(st.tuples(st.integers(-3, 3), st.integers(-3, 3)), min_size=1, max_size=12)
@@ -275,3 +277,13 @@ def test_bytes_do_not_depend_on_how_chunks_are_dealt_out(tmp_path, monkeypatch, 
         monkeypatch.setattr("zarr_vectors_lazy.plan.blocks.PARTS_A_SLOT", 1 if name == "whole" else 64)
         zvl.build_pyramid(tmp_path / name, factors=[2, (1, 2), 2], chunk_scale_factors=[1, 1, 2])
     assert files(tmp_path / "whole") == files(tmp_path / "cut")
+
+
+def test_what_vertices_became_is_noted_once_a_coarse_chunk(tmp_path):
+    positions, edges, owners = forest()
+    zvl.write_graph(tmp_path / "s", positions, edges, chunk_shape=5.0, bin_shape=2.5, object_ids=owners)
+    with dask.config.set({"zarr_vectors_lazy.workers": 8}), counting() as counts:
+        zvl.build_pyramid(tmp_path / "s", factors=[2])
+    fine, coarse = (len(zvl.open_zv(tmp_path / "s")[level].vertices.chunks[0]) for level in (0, 1))
+    noted = {key for key in counts.keys if "/maps/" in key}
+    assert 0 < len(noted) <= coarse < fine

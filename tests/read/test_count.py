@@ -1,4 +1,5 @@
 import dask
+import numpy as np
 import pytest
 from dask.array.optimization import optimize
 from dask.core import flatten
@@ -67,3 +68,22 @@ def test_explaining_many_chunks_makes_no_task(tmp_path, monkeypatch):
     assert (explained.chunks, explained.requests, explained.blocks) == (30**3,) * 3
     with pytest.raises(TypeError):
         level.vertices.__dask_graph__().cull(set(flatten(level.vertices.__dask_keys__())))
+
+
+def test_choosing_rows_takes_a_task_a_block(tmp_path):
+    random = np.random.default_rng(3)
+    corners = np.stack(np.meshgrid(*[np.arange(10)] * 3, indexing="ij"), axis=-1).reshape(-1, 3)
+    positions = (corners.repeat(3, axis=0) + random.random((3000, 3))).astype("f4")
+    values = {"weight": random.random(3000), "size": random.random(3000)}
+    options = {"chunk_shape": 1.0, "compressor": None, "object_ids": np.arange(3000) % 7}
+    zvl.write_points(tmp_path / "s", positions, vertex_attributes=values, **options)
+    level = zvl.open_zv(tmp_path / "s", chunks="auto")[0]
+    expected = ((values["weight"] < 0.5) & (values["size"] < 0.5)).sum()
+    where = {"weight": (0, 0.5), "size": (0, 0.5)}
+    box = {"x": slice(0.5, 9.5)}
+    parts = [level.sel(where=where), level.sel(**box, where=where)]
+    for part in [*parts, level.sel(objects=[1, 3]), level.sel(**box, whole_objects=True)]:
+        for array in (part.vertices, part.attributes["weight"]):
+            keys = list(flatten(array.__dask_keys__()))
+            assert len(optimize(array.__dask_graph__(), keys)) <= 80  # of 1,000 chunks
+    assert len(level.sel(where=where).vertices.compute(scheduler="sync")) == expected

@@ -265,8 +265,9 @@ def every(mask: BoolArray) -> BoolArray:
 
 def whole(records: IntArray) -> IntArray:
     """Records (E, W) all of whose ends are there: none is -1."""
-    mask = every(records >= 0)
-    found: IntArray = records if mask.all() else records[mask]
+    if records.min(initial=0) >= 0:
+        return records
+    found: IntArray = records[every(records >= 0)]
     return found
 
 

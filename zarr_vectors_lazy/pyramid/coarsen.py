@@ -32,7 +32,6 @@ from zarr_vectors_lazy.pyramid.finer import (
     fetch_part,
     owned_by,
     read_owners,
-    rows_of_ends,
     tree_edges,
 )
 from zarr_vectors_lazy.pyramid.merge import (
@@ -344,7 +343,7 @@ def _coarsen(
     if step.linked:
         cells = EndCells.of(step, part, links)
         inside, across = cells.parted(ChunkTable(part.fine))
-        rows = rows_of_ends(step, fine, (cells if step.kind == "tree" else inside).read(step))
+        rows = (cells if step.kind == "tree" else inside).rows(step, fine)
     roots = None
     if step.kind == "tree":
         assert rows is not None
@@ -355,7 +354,7 @@ def _coarsen(
         inner = link_payloads(step, part.chunks, joined.rows, joined.pieces.bridges(), range(len(part)), len(part))
     if rows is not None:
         inner = _inner_links(step, part, fine, joined, rows)
-        for i, put in map_puts(step, fine, joined, across.named()):
+        for i, put in map_puts(step, part, fine, joined, across.named()):
             puts[i].append(put)
     for i, payloads in enumerate(chunk_payloads(step, part.chunks, fine, joined, inner)):
         key, made = part.key(i), [encode(p, step.grid_of(p.level), step.encoding) for p in payloads]

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -283,20 +283,54 @@ class EndCells:
         CorruptChunkError
             If a cell is missing or undecodable.
         """
+        at, rows = [np.empty((0, step.width), np.int64)], [np.empty((0, step.width), np.int64)]
+        for ends, slots, found, counts in self._runs(step):
+            base = np.repeat(np.arange(len(ends)) * step.width, counts)
+            at.append(ends.reshape(-1)[base[:, None] + slots])
+            rows.append(found)
+        return Ends(self.chunks, np.concatenate(at), np.concatenate(rows))
+
+    def rows(self, step: Step, fine: FineRows) -> IntArray:
+        """(M, L) number of each end among the rows of some finer chunks, -1 where it lies in another; as `read`.
+
+        Raises
+        ------
+        CorruptChunkError
+            If a cell is missing or undecodable.
+        FormatError
+            If one names a row that its chunk does not have.
+        """
+        table = ChunkTable(fine.chunks)
+        at = table.find(self.chunks)
+        slot = np.where(at >= 0, table.order[at], -1)
+        first = np.where(slot >= 0, fine.starts[:-1][slot], -1)
+        sizes = np.where(slot >= 0, np.diff(fine.starts)[slot], np.iinfo(np.int64).max)
+        numbers = [np.empty((0, step.width), np.int64)]
+        for ends, slots, rows, counts in self._runs(step):
+            if len(slots) == 1:  # ends of all records of a cell lie in the same chunks
+                of = ends[:, slots[0]]
+                begin, most = np.repeat(first[of], counts, axis=0), np.repeat(sizes[of], counts, axis=0)
+            else:
+                base = np.repeat(np.arange(len(ends)) * step.width, counts)
+                of = ends.reshape(-1)[base[:, None] + slots]
+                begin, most = first[of], sizes[of]
+            wrong = rows.view(np.uint64) >= most.view(np.uint64)  # what is negative is large
+            if wrong.any():
+                raise misplaced(step, int(rows[wrong][0]))
+            inside = (slot >= 0).all()
+            numbers.append(np.add(begin, rows, out=begin) if inside else np.where(begin >= 0, begin + rows, -1))
+        return np.concatenate(numbers)
+
+    def _runs(self, step: Step) -> Iterator[tuple[IntArray, IntArray, IntArray, IntArray]]:
+        """For segments of one coding (n, L) the chunks of the cells' ends, and the records of these cells."""
         wanted = [
             Wanted(str(i), segment.spec, tuple(range(len(cells))), cells)
             for i, (segment, cells) in enumerate(zip(self.segments, self.coords, strict=True))
         ]
         raws = read_batch(step.source, wanted)
-        at, rows = [np.empty((0, step.width), np.int64)], [np.empty((0, step.width), np.int64)]
         for coding in dict.fromkeys(segment.coding for segment in self.segments):
             alike = [i for i, segment in enumerate(self.segments) if segment.coding == coding]
-            slots, found, counts = self._records(step, coding, alike, raws)
-            ends = np.concatenate([self.ends[i] for i in alike])
-            base = np.repeat(np.arange(len(ends)) * step.width, counts)
-            at.append(ends.reshape(-1)[base[:, None] + slots])
-            rows.append(found)
-        return Ends(self.chunks, np.concatenate(at), np.concatenate(rows))
+            yield np.concatenate([self.ends[i] for i in alike]), *self._records(step, coding, alike, raws)
 
     def _records(
         self, step: Step, coding: LinkCoding, alike: Sequence[int], raws: Mapping[tuple[str, int], Raw]
@@ -313,28 +347,6 @@ class EndCells:
             for spec, at, mine in cells:
                 read_link_run(step.source, spec, at, mine, coding)  # says which cell it is
             raise
-
-
-def rows_of_ends(step: Step, fine: FineRows, ends: Ends) -> IntArray:
-    """(M, L) number of each end among the rows of some finer chunks, -1 where it lies in another.
-
-    Raises
-    ------
-    FormatError
-        If one names a row that its chunk does not have.
-    """
-    table = ChunkTable(fine.chunks)
-    found = table.find(ends.chunks)
-    slot = np.where(found >= 0, table.order[found], -1)
-    sizes = np.where(slot >= 0, np.diff(fine.starts)[slot], np.iinfo(np.int64).max)
-    wrong = (ends.rows < 0) | (ends.rows >= sizes[ends.at])
-    if wrong.any():
-        raise misplaced(step, int(ends.rows[wrong][0]))
-    first = np.where(slot >= 0, fine.starts[:-1][slot], -1)[ends.at]
-    if (slot >= 0).all():
-        first += ends.rows
-        return first
-    return np.where(first >= 0, first + ends.rows, -1)
 
 
 def misplaced(step: Step, row: int) -> FormatError:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -10,10 +11,10 @@ from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.groups import Groups, Rule, check_rule, components, group_by
 from zarr_vectors_lazy.kernels.rows import cut_runs
 from zarr_vectors_lazy.model.arrays import CellArray
-from zarr_vectors_lazy.model.levels import ChunkTable, dotted
+from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks, dotted
 from zarr_vectors_lazy.model.writing import ChunkKey, Pieces
 from zarr_vectors_lazy.pyramid.finer import FineRows, Owned
-from zarr_vectors_lazy.pyramid.step import JOURNAL, Aggregated, Step
+from zarr_vectors_lazy.pyramid.step import JOURNAL, Aggregated, Part, Step
 from zarr_vectors_lazy.read.cells import vertex_row_shape
 from zarr_vectors_lazy.read.level import LevelData
 from zarr_vectors_lazy.read.rows import Column
@@ -349,22 +350,26 @@ def stated_rule(attributes: Json) -> Json:
 
 
 def map_key(level: int, chunk: ChunkKey) -> str:
-    """Key of what the rows of a finer chunk became."""
+    """Key of what the rows of the finer chunks of a coarse one became."""
     return f"{JOURNAL}/{level}/maps/{dotted(chunk)}"
 
 
-def map_puts(step: Step, fine: FineRows, joined: Joined, named: ChunkCoords) -> Iterator[tuple[int, Put]]:
-    """Puts that note the coarse row of each row of the finer chunks that are named, -1 for none; and whose they are."""
+def map_puts(step: Step, part: Part, fine: FineRows, joined: Joined, named: ChunkCoords) -> Iterator[tuple[int, Put]]:
+    """For coarse chunks below which a chunk is named, puts of the coarse row of each row there, -1 for none.
+
+    Each is a table: how many finer chunks are named, their coordinates, how many rows they have, and these.
+    """
+    wanted = np.flatnonzero(ChunkTable(named).find(fine.chunks) >= 0) if len(named) else np.zeros(0, np.int64)
     became = np.full(len(fine), -1, np.int64)
     rows, labels = joined.became
     became[rows] = labels - joined.rows[fine.coarse_of_rows[rows]]
-    wanted = np.zeros(len(fine.chunks), np.bool_)
-    at = ChunkTable(named).find(fine.chunks) if len(named) else np.full(len(fine.chunks), -1)
-    wanted[at >= 0] = True
-    coarse = fine.coarse
-    for i in np.flatnonzero(wanted).tolist():
-        data = became[fine.starts[i] : fine.starts[i + 1]].astype("<i8").tobytes()
-        yield int(coarse[i]), Put(map_key(step.level, tuple(fine.chunks[i].tolist())), data)
+    bounds, starts = np.searchsorted(wanted, fine.bounds).tolist(), fine.starts.tolist()
+    for i, (first, last) in enumerate(pairwise(bounds)):
+        if last > first:
+            mine = wanted[first:last]
+            parts = [became[starts[at] : starts[at + 1]] for at in mine.tolist()]
+            head = [[len(mine)], fine.chunks[mine].reshape(-1), np.diff(fine.starts)[mine]]
+            yield i, Put(map_key(step.level, part.key(i)), np.concatenate([*head, *parts]).astype("<i8").tobytes())
 
 
 def read_maps(backend: Backend, step: Step, chunks: ChunkCoords) -> list[IntArray]:
@@ -375,15 +380,21 @@ def read_maps(backend: Backend, step: Step, chunks: ChunkCoords) -> list[IntArra
     FormatError
         If there is none of a chunk: links lead to one that is not there.
     """
-    keys = list(map(tuple, chunks.tolist()))
-    raws = fetch(backend, [Get(map_key(step.level, key)) for key in keys])
-    for key, raw in zip(keys, raws, strict=True):
-        if raw is None:
+    parents = distinct_chunks(step.parent(chunks))[0].coords.tolist()
+    maps: dict[ChunkKey, IntArray] = {}
+    for raw in fetch(backend, [Get(map_key(step.level, tuple(parent))) for parent in parents]):
+        table = np.frombuffer(raw if raw is not None else b"", "<i8").astype(np.int64)
+        n = int(table[0]) if len(table) else 0
+        keys, head = table[1 : 1 + n * step.rank].reshape(n, step.rank), 1 + n * (step.rank + 1)
+        ends = head + np.cumsum(table[head - n : head])
+        maps |= zip(map(tuple, keys.tolist()), np.split(table[head:], ends[:-1] - head), strict=True) if n else {}
+    for key in map(tuple, chunks.tolist()):
+        if key not in maps:
             raise FormatError(
                 f"a link of level {step.source.level} leads to chunk {dotted(key)!r}, which the level does not list",
                 where=backend.url,
             )
-    return [np.frombuffer(raw, "<i8").astype(np.int64) for raw in raws]
+    return [maps[key] for key in map(tuple, chunks.tolist())]
 
 
 # Tables of pieces: which fragment of a coarse chunk is of which object; the journal keeps them.

@@ -12,7 +12,7 @@ from dask.utils import parse_bytes
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.plan.blocks import UpTo, cut_batches
 from zarr_vectors_lazy.read.cells import Wanted
-from zarr_vectors_lazy.read.layers import List, TaskRef, cell_name, packed_chunks
+from zarr_vectors_lazy.read.layers import TaskRef, cell_name, packed_chunks
 from zarr_vectors_lazy.read.level import block_nbytes
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.settings import setting
@@ -163,8 +163,8 @@ class Runs:
         """Encoded cells of a run's chunks, a list."""
         return Given(self, _cells, member)
 
-    def kept(self, choice: str | None) -> "Given":
-        """Chosen rows of a run's chunks, None where all are; empty where they are of all."""
+    def kept(self, choice: Any) -> "Given":
+        """Chosen rows of a run's chunks; ``choice`` as `read.choose.Choice`, None where all are selected."""
         return Given(self, _kept, choice)
 
     def spans(self, rows: Any) -> "Given":
@@ -197,10 +197,8 @@ def _cells(view: LevelView, chunks: IntArray, member: str) -> Any:
     return cells_of(view.reads.name, member, chunks)
 
 
-def _kept(view: LevelView, chunks: IntArray, choice: str | None) -> Any:
-    if choice is None or not view.filters[chunks].any():
-        return ()
-    return List(*(TaskRef((choice, chunk)) if view.filters[chunk] else None for chunk in chunks.tolist()))
+def _kept(view: LevelView, chunks: IntArray, choice: Any) -> Any:
+    return () if choice is None else choice.run(chunks)
 
 
 def _spans(view: LevelView, chunks: IntArray, rows: Any) -> Any:

@@ -1,9 +1,12 @@
 """Rows chosen in each chunk, and the values that conditions ask for."""
 
 from dataclasses import dataclass, replace
+from operator import getitem
+from typing import Any
 
 import numpy as np
 from dask.base import tokenize
+from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Dictionary, integers_with_missing
@@ -24,14 +27,14 @@ from zarr_vectors_lazy.read.rows import (
 from zarr_vectors_lazy.read.view import FRAGMENTS, HEADS, VERTICES, LevelView, Named
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
-# How attributes are read, and layers of their values before any selection, for conditions on them.
+# How attributes are read, and their values before any selection, for conditions on them.
 
 PATHS = {"polyline", "streamline"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WholeValueRecipe:
-    """Makes the tasks that decode an attribute, one a chunk."""
+class WholeValues:
+    """Parts of tasks that decode an attribute of a chunk, whatever is selected."""
 
     column: Column
     reads: str
@@ -40,20 +43,20 @@ class WholeValueRecipe:
     counts: IntArray | None
     present: BoolArray
 
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one chunk."""
-        count = None if self.counts is None else int(self.counts[block])
-        listed = bool(self.present[block])
-        raw = TaskRef((cell_name(self.reads, self.member), block)) if listed else None
+    def of(self, chunk: int) -> GraphNode:
+        """Values of one chunk."""
+        count = None if self.counts is None else int(self.counts[chunk])
+        listed = bool(self.present[chunk])
+        raw = TaskRef((cell_name(self.reads, self.member), chunk)) if listed else None
         counted = count is not None or (listed and not self.column.sized)
-        head = None if counted else TaskRef((cell_name(self.reads, HEADS), block))
-        return Task(key, column_values, self.column, tuple(self.coords[block].tolist()), count, listed, raw, head)
+        head = None if counted else TaskRef((cell_name(self.reads, HEADS), chunk))
+        return Task(None, column_values, self.column, tuple(self.coords[chunk].tolist()), count, listed, raw, head)
 
-    def needs(self, blocks: BoolArray) -> Needs:
-        """Every cell that there is, and heads where nothing else tells the number of rows."""
+    def needs(self, chunks: BoolArray) -> Needs:
+        """Every cell that some chunks have, and heads where nothing else tells the number of rows."""
         counted = self.counts is not None
-        heads = blocks & ((~self.present | self.column.sized) & (not counted))
-        return {cell_name(self.reads, self.member): blocks & self.present, cell_name(self.reads, HEADS): heads}
+        heads = chunks & ((~self.present | self.column.sized) & (not counted))
+        return {cell_name(self.reads, self.member): chunks & self.present, cell_name(self.reads, HEADS): heads}
 
 
 def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Column, CellArray | None]:
@@ -134,8 +137,8 @@ def attribute_member(view: LevelView, array: CellArray | None, name: str, *, siz
     return member, present
 
 
-def tested_graph(view: LevelView, name: str, condition: Condition) -> Named:
-    """Layer of an attribute's values for every row of the view's chunks, as a condition takes them.
+def tested_values(view: LevelView, name: str, condition: Condition) -> WholeValues:
+    """An attribute's values for every row of the view's chunks, as a condition takes them.
 
     Its test takes what is stored, which no hole makes floats of; or of a dictionary whether a category passes.
     """
@@ -149,7 +152,7 @@ def tested_graph(view: LevelView, name: str, condition: Condition) -> Named:
         else:
             column = replace(column, dtype=spec.dtype, decode=False)
     member, present = attribute_member(view, array, name, sized=column.sized)
-    recipe = WholeValueRecipe(
+    return WholeValues(
         column=column,
         reads=view.reads.name,
         member=member,
@@ -157,16 +160,55 @@ def tested_graph(view: LevelView, name: str, condition: Condition) -> Named:
         counts=view.stored_counts,
         present=present,
     )
-    layer = f"zv-values-{tokenize(view.reads.name, name, condition.passes, array.digest if array else None)}"
-    return Named(layer, view.graph(RecipeLayer(layer, recipe, len(view)), view.read_graph()))
 
 
 # Layers that choose and count the rows of chunks.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Choice:
+    """Chosen rows of a view's chunks, by block: each gives a list, None of a chunk whose rows are all selected.
+
+    Parameters
+    ----------
+    name
+        Of the layer that chooses.
+    bounds
+        (b + 1,) block k has the chunks ``bounds[k]:bounds[k + 1]``.
+    filters
+        (n,) chunks of which rows are chosen.
+    """
+
+    name: str
+    bounds: IntArray
+    filters: BoolArray
+
+    def each(self, chunks: IntArray) -> list[Any]:
+        """What a task is given of each of some chunks."""
+        block = np.searchsorted(self.bounds, chunks, "right") - 1
+        at = (chunks - self.bounds[block]).tolist()
+        return [
+            Task(None, getitem, TaskRef((self.name, number)), i) if chosen else None
+            for number, i, chosen in zip(block.tolist(), at, self.filters[chunks].tolist(), strict=True)
+        ]
+
+    def run(self, chunks: IntArray) -> Any:
+        """What a task is given of a run of chunks: a list, or nothing where all rows of all are selected."""
+        if not self.filters[chunks].any():
+            return ()
+        block = int(np.searchsorted(self.bounds, chunks[0], "right")) - 1
+        if np.array_equal(chunks, np.arange(self.bounds[block], self.bounds[block + 1])):
+            return TaskRef((self.name, block))
+        return List(*self.each(chunks))
+
+    def needs(self, chunks: BoolArray) -> Needs:
+        """Blocks that choose rows of some chunks, a mask."""
+        return {self.name: np.logical_or.reduceat(chunks & self.filters, self.bounds[:-1])}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChoiceRecipe:
-    """Makes the tasks that choose rows, one a chunk."""
+    """Makes the tasks that choose rows, one a block."""
 
     chooser: Chooser
     reads: str
@@ -174,19 +216,26 @@ class ChoiceRecipe:
     counts: IntArray | None
     masked: BoolArray
     owned: str | None
-    values: tuple[str, ...]
+    values: tuple[WholeValues, ...]
+    bounds: IntArray
+    filters: BoolArray
 
     def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one chunk."""
-        count = None if self.counts is None else int(self.counts[block])
-        masked, coord = bool(self.masked[block]), tuple(self.coords[block].tolist())
-        vertices = TaskRef((cell_name(self.reads, VERTICES), block)) if masked else None
+        """Task of one block."""
+        chunks = range(int(self.bounds[block]), int(self.bounds[block + 1]))
+        return Task(key, list, List(*(self._chosen(chunk) if self.filters[chunk] else None for chunk in chunks)))
+
+    def _chosen(self, chunk: int) -> GraphNode:
+        """Part of a task that chooses the rows of one chunk."""
+        count = None if self.counts is None else int(self.counts[chunk])
+        masked, coord = bool(self.masked[chunk]), tuple(self.coords[chunk].tolist())
+        vertices = TaskRef((cell_name(self.reads, VERTICES), chunk)) if masked else None
         head = (
-            TaskRef((cell_name(self.reads, HEADS), block)) if count is None and not masked and not self.values else None
+            TaskRef((cell_name(self.reads, HEADS), chunk)) if count is None and not masked and not self.values else None
         )
-        fragments = None if self.owned is None else TaskRef((cell_name(self.reads, FRAGMENTS), block))
+        fragments = None if self.owned is None else TaskRef((cell_name(self.reads, FRAGMENTS), chunk))
         return Task(
-            key,
+            None,
             choose_rows,
             self.chooser.of(coord),
             coord,
@@ -195,7 +244,7 @@ class ChoiceRecipe:
             head,
             fragments,
             None if self.owned is None else TaskRef((self.owned,)),
-            List(*(TaskRef((name, block)) for name in self.values)),
+            List(*(values.of(chunk) for values in self.values)),
             masked,
         )
 
@@ -203,16 +252,20 @@ class ChoiceRecipe:
         """Cells where a box cuts, heads where nothing else tells the number of rows, values for conditions."""
         if self.owned is not None:
             return None
+        chunks = np.repeat(blocks, np.diff(self.bounds)) & self.filters
         counted = self.counts is not None or bool(self.values)
         cells, heads = cell_name(self.reads, VERTICES), cell_name(self.reads, HEADS)
-        values = dict.fromkeys(self.values, blocks)
-        return {cells: blocks & self.masked, heads: blocks & (~self.masked & (not counted)), **values}
+        found = {cells: chunks & self.masked, heads: chunks & (~self.masked & (not counted))}
+        for values in self.values:
+            for name, mask in values.needs(chunks).items():
+                found[name] = found[name] | mask if name in found else mask
+        return found
 
 
-def choice_graph(view: LevelView) -> Named | None:
-    """Layer of the chosen rows of each chunk (`kernels.rows.Kept`); None where every row is selected."""
+def choice_graph(view: LevelView) -> tuple[Choice | None, list[HighLevelGraph]]:
+    """Layer of the chosen rows of the view's blocks (`kernels.rows.Kept`); None where every row is selected."""
     if not view.filters.any():
-        return None
+        return None, []
     selection = view.selection
     view.vertex_member()
     view.member(HEADS, view.data.vertices, head=True)
@@ -224,12 +277,6 @@ def choice_graph(view: LevelView) -> Named | None:
         owner = _owned_graph(view)
         owned = owner.name
         graphs.append(owner.graph)
-    values = []
-    for condition in selection.conditions:
-        for name in condition.names:
-            layer = tested_graph(view, name, condition)
-            values.append(layer.name)
-            graphs.append(layer.graph)
     recipe = ChoiceRecipe(
         chooser=Chooser(
             source=view.source,
@@ -244,10 +291,15 @@ def choice_graph(view: LevelView) -> Named | None:
         counts=view.stored_counts,
         masked=~view.inside if selection.regions else np.zeros(len(view), np.bool_),
         owned=owned,
-        values=tuple(values),
+        values=tuple(
+            tested_values(view, name, condition) for condition in selection.conditions for name in condition.names
+        ),
+        bounds=view.bounds,
+        filters=view.filters,
     )
-    name = f"zv-choose-{view.token}"
-    return Named(name, view.graph(RecipeLayer(name, recipe, len(view)), *graphs))
+    name = f"zv-choose-{tokenize(view.token, view.bounds)}"
+    graph = view.graph(RecipeLayer(name, recipe, len(view.bounds) - 1), *graphs)
+    return Choice(name=name, bounds=view.bounds, filters=view.filters), [graph]
 
 
 def fragment_spec(view: LevelView) -> CellSpec:
@@ -269,7 +321,7 @@ def _owned_graph(view: LevelView) -> Named:
     for touched in view.touched:
         layer = _hits_graph(touched)
         graphs.append(layer.graph)
-        per_view.append(List(*(TaskRef((layer.name, chunk)) for chunk in range(len(touched)))))
+        per_view.append(List(*(TaskRef((layer.name, block)) for block in range(len(touched.bounds) - 1))))
     name = f"zv-owned-{view.token}"
     task = Task((name,), find_owned, view.source, index, view.selection.objects, List(*per_view))
     return Named(name, task_over(name, task, *graphs))
@@ -277,36 +329,39 @@ def _owned_graph(view: LevelView) -> Named:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class HitRecipe:
-    """Makes the tasks that find fragments with a selected row, one a chunk."""
+    """Makes the tasks that find fragments with a selected row, one a block."""
 
     source: Source
     fragments: CellSpec
     reads: str
     coords: ChunkCoords
-    choice: str | None
-    filters: BoolArray
+    choice: Choice | None
+    bounds: IntArray
 
     def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one chunk."""
-        kept = TaskRef((self.choice, block)) if self.choice is not None and self.filters[block] else None
-        coord = tuple(self.coords[block].tolist())
-        return Task(
-            key, find_hits, self.source, self.fragments, coord, TaskRef((cell_name(self.reads, FRAGMENTS), block)), kept
+        """Task of one block."""
+        chunks = np.arange(self.bounds[block], self.bounds[block + 1])
+        kept = [None] * len(chunks) if self.choice is None else self.choice.each(chunks)
+        name, coords = cell_name(self.reads, FRAGMENTS), map(tuple, self.coords[chunks].tolist())
+        found = (
+            Task(None, find_hits, self.source, self.fragments, coord, TaskRef((name, chunk)), rows)
+            for chunk, coord, rows in zip(chunks.tolist(), coords, kept, strict=True)
         )
+        return Task(key, list, List(*found))
 
 
 def _hits_graph(touched: LevelView) -> Named:
-    """Layer of the fragments that have a row in a view, by chunk."""
+    """Layer of the fragments that have a row in a view, by block and chunk."""
     fragments = fragment_spec(touched)
-    choice = choice_graph(touched)
+    choice, graphs = choice_graph(touched)
     recipe = HitRecipe(
         source=touched.source,
         fragments=fragments,
         reads=touched.reads.name,
         coords=touched.reads.coords,
-        choice=None if choice is None else choice.name,
-        filters=touched.filters,
+        choice=choice,
+        bounds=touched.bounds,
     )
-    name = f"zv-hit-{touched.token}"
-    graphs = [touched.read_graph(), *([] if choice is None else [choice.graph])]
-    return Named(name, touched.graph(RecipeLayer(name, recipe, len(touched)), *graphs))
+    name = f"zv-hit-{tokenize(touched.token, touched.bounds)}"
+    layer = RecipeLayer(name, recipe, len(touched.bounds) - 1)
+    return Named(name, touched.graph(layer, touched.read_graph(), *graphs))

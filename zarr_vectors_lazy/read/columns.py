@@ -1,6 +1,7 @@
 """Vertices and attributes of a view as Dask arrays; the chunks that a selection may touch."""
 
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import dask
@@ -16,7 +17,7 @@ from zarr_vectors_lazy.model.objects import Manifests, ranges
 from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
 from zarr_vectors_lazy.plan.selection import AnyOf, Area, Between, Condition, Picks, parse_test
 from zarr_vectors_lazy.read.batches import NAN, batched, empty_array, make_array
-from zarr_vectors_lazy.read.choose import attribute_member, choice_graph, column_of
+from zarr_vectors_lazy.read.choose import Choice, attribute_member, choice_graph, column_of
 from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef, cell_name
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.objects import read_owners, rows_of_ids
@@ -40,17 +41,14 @@ class Blocks:
     bounds
         (b + 1,) block k has chunks ``bounds[k]:bounds[k + 1]``.
     choice
-        Name of the layer that chooses rows, or None.
-    filters
-        (n,) chunks of which rows are chosen.
+        How rows are chosen, or None.
     """
 
     reads: str
     coords: ChunkCoords
     counts: IntArray | None
     bounds: IntArray
-    choice: str | None
-    filters: BoolArray
+    choice: Choice | None
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -65,12 +63,9 @@ class Blocks:
         counts = None if self.counts is None else tuple(self.counts[part].tolist())
         return Block(coords=self.coords[part], counts=counts)
 
-    def kept(self, block: int) -> List | tuple[()]:
+    def kept(self, block: int) -> Any:
         """References to the chosen rows of a block's chunks; none where all rows are selected."""
-        choice, filters = self.choice, self.filters
-        if choice is None:
-            return ()
-        return List(*(TaskRef((choice, c)) if filters[c] else None for c in self.chunks(block)))
+        return () if self.choice is None else self.choice.run(np.asarray(self.chunks(block)))
 
     def cells(self, member: str, block: int) -> TaskRef:
         """Reference to the encoded cells of a block's chunks: one cell, or a list of them."""
@@ -81,7 +76,7 @@ class Blocks:
     def needs(self, blocks: BoolArray) -> tuple[BoolArray, Needs]:
         """(n,) chunks of some blocks, and what choosing their rows needs."""
         chunks = np.repeat(blocks, np.diff(self.bounds))
-        return chunks, {} if self.choice is None else {self.choice: chunks & self.filters}
+        return chunks, {} if self.choice is None else self.choice.needs(chunks)
 
     def rows(self, sizes: IntArray | None) -> list[float]:
         """Rows of each block, NaN where unknown."""
@@ -143,17 +138,16 @@ class ValueRecipe:
 
 def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
     """Blocks of a view, and the graphs that they need."""
-    choice = choice_graph(view)
+    choice, graphs = choice_graph(view)
     view.vertex_member()
     blocks = Blocks(
         reads=view.reads.name,
         coords=view.reads.coords,
         counts=view.sizes if not view.filters.any() else view.stored_counts,
         bounds=view.bounds,
-        choice=None if choice is None else choice.name,
-        filters=view.filters,
+        choice=choice,
     )
-    return blocks, [view.read_graph(), *([] if choice is None else [choice.graph])]
+    return blocks, [view.read_graph(), *graphs]
 
 
 def vertices_array(view: LevelView) -> da.Array:
@@ -327,11 +321,12 @@ def pick_rows(view: LevelView, rows: IntArray) -> LevelView:
     chunks, first, counts = np.unique(of_rows, return_index=True, return_counts=True)
     picked = rows - starts[of_rows]
     part = view.take(chunks)
-    chosen = choice_graph(part) if part.filters.any() else None
-    if chosen is not None:
-        keys = [Delayed((chosen.name, chunk), chosen.graph, layer=chosen.name) for chunk in range(len(part))]
-        for kept, start, count in zip(dask.compute(*keys), first.tolist(), counts.tolist(), strict=True):
-            if kept.rows is not None:
+    choice, graphs = choice_graph(part)
+    if choice is not None:
+        blocks = [Delayed((choice.name, block), graphs[0], layer=choice.name) for block in range(len(part.bounds) - 1)]
+        every = chain.from_iterable(dask.compute(*blocks))
+        for kept, start, count in zip(every, first.tolist(), counts.tolist(), strict=True):
+            if kept is not None and kept.rows is not None:
                 picked[start : start + count] = kept.rows[picked[start : start + count]]
     picks = Picks(part.table.coords.astype(np.int64), np.concatenate([[0], np.cumsum(counts)]), picked)
     keep = np.zeros(len(view), np.bool_)

@@ -14,7 +14,7 @@ from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily, LinkValues
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.read.batches import NAN, Runs, cells_of, empty_array, make_array
 from zarr_vectors_lazy.read.cells import link_row_shape
-from zarr_vectors_lazy.read.choose import choice_graph, fragment_spec
+from zarr_vectors_lazy.read.choose import Choice, choice_graph, fragment_spec
 from zarr_vectors_lazy.read.layers import (
     BlockTasks,
     Each,
@@ -145,7 +145,7 @@ class TreeRecipe:
     runs: Runs
     trees: TreeCells
     rows: RowNumbers
-    choice: str | None
+    choice: Choice | None
     parents: str | None
 
     def task(self, key: Key, block: int) -> GraphNode:
@@ -164,7 +164,7 @@ class TreeRecipe:
         )
         ends = np.unique(np.concatenate([chunks, cells.ends[cells.ends >= 0]]))
         raws = self.trees.raws(mine, "links:0")
-        kept = kept_of(self.choice, view.filters, ends)
+        kept = kept_of(self.choice, ends)
         parents = None if self.parents is None else TaskRef((self.parents,))
         spans = self.rows.of(chunks), self.rows.of(cells.ends)
         fragments = cells_of(view.reads.name, FRAGMENTS, chunks)
@@ -220,13 +220,13 @@ def _trees(view: LevelView, family: LinkFamily) -> Trees:
     cell = np.repeat(np.arange(len(cells)), family.width)
     order = np.lexsort((cell, chunk))[int((chunk < 0).sum()) :]
     rows, row_graph = number_view(view)
-    choice = choice_graph(view)
+    choice, chosen = choice_graph(view)
     digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
-    graphs = [view.read_graph(), read_graph(halo), row_graph, *([] if choice is None else [choice.graph])]
+    graphs = [view.read_graph(), read_graph(halo), row_graph, *chosen]
     table = table_of(view, family)
     parents = None if table is None else f"zv-parents-{tokenize(view.token, digests)}"
     if parents is not None:
-        kept = kept_of(None if choice is None else choice.name, view.filters)
+        kept = kept_of(choice)
         graphs.append(task_over(parents, Task((parents,), table_parents, table, rows.all(), kept), *graphs))
     trees = TreeCells(
         view=view,
@@ -242,7 +242,7 @@ def _trees(view: LevelView, family: LinkFamily) -> Trees:
         runs=Runs(view, np.arange(len(view)), view.bounds),
         trees=trees,
         rows=rows,
-        choice=None if choice is None else choice.name,
+        choice=choice,
         parents=parents,
     )
     name = f"zv-trees-{tokenize(view.token, digests, view.bounds)}"

@@ -18,7 +18,7 @@ from zarr_vectors_lazy.model.arrays import CellArray, LinkFamily, LinkValues
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.read.batches import NAN, Runs, cells_of, cut_evenly, cut_runs, empty_array, make_array
 from zarr_vectors_lazy.read.cells import count_rows, link_row_shape
-from zarr_vectors_lazy.read.choose import choice_graph
+from zarr_vectors_lazy.read.choose import Choice, choice_graph
 from zarr_vectors_lazy.read.layers import (
     BlockTasks,
     Dict,
@@ -104,9 +104,9 @@ def number_view(view: LevelView) -> tuple[RowNumbers, HighLevelGraph]:
         counted = _counted(view, runs)
         graphs.append(counted.graph)
         known = [TaskRef((counted.name, run)) for run in range(len(runs))]
-    chosen = choice_graph(view)
-    kept = [] if chosen is None else [TaskRef((chosen.name, chunk)) for chunk in filtered.tolist()]
-    graphs += [] if chosen is None else [chosen.graph]
+    choice, chosen = choice_graph(view)
+    kept = [] if choice is None else choice.each(filtered)
+    graphs += chosen
     task = Task((name,), number_rows, len(view), apart, List(*known), filtered, List(*kept))
     return RowNumbers(name, None), task_over(name, task, *graphs)
 
@@ -348,21 +348,20 @@ class LinkRecipe:
     runs: LinkRuns
     here: RowNumbers
     there: RowNumbers | None
-    choice: str | None
-    filters: BoolArray
+    choice: Choice | None
     table: Table | None
 
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one run; the last one is that of the table, where there is one."""
         if block == len(self.runs):
             there = None if self.there is None else self.there.all()
-            return Task(key, table_rows, self.table, self.here.all(), there, kept_of(self.choice, self.filters))
+            return Task(key, table_rows, self.table, self.here.all(), there, kept_of(self.choice))
         cells = self.runs.of(block)
         mine = cells.ends if self.there is None else cells.ends[:, :1]
         chunks = np.unique(mine[mine >= 0])
         there = None if self.there is None else self.there.of(np.where(_first_slot(cells.ends), -1, cells.ends))
         here = self.here.of(cells.ends if self.there is None else np.where(_first_slot(cells.ends), cells.ends, -1))
-        kept = kept_of(self.choice, self.filters, chunks)
+        kept = kept_of(self.choice, chunks)
         raws = self.runs.raws(block, f"links:{self.runs.family.delta}")
         return Task(key, resolve_links, self.source, cells, raws, here, there, kept)
 
@@ -384,12 +383,12 @@ class Resolved:
         return len(self.runs) + self.tabled
 
 
-def kept_of(choice: str | None, filters: BoolArray, chunks: IntArray | None = None) -> Dict:
+def kept_of(choice: Choice | None, chunks: IntArray | None = None) -> Dict:
     """References to the chosen rows of the chunks of which rows are chosen, by chunk; of some chunks, or of all."""
     if choice is None:
         return Dict({})
-    every = np.flatnonzero(filters) if chunks is None else chunks[filters[chunks]]
-    return Dict({chunk: TaskRef((choice, chunk)) for chunk in every.tolist()})
+    every = np.flatnonzero(choice.filters) if chunks is None else chunks[choice.filters[chunks]]
+    return Dict(dict(zip(every.tolist(), choice.each(every), strict=True)))
 
 
 def table_of(view: LevelView, family: LinkFamily, other: LevelView | None = None) -> Table | None:
@@ -414,19 +413,18 @@ def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None)
     runs = _link_runs(view, family, cells, other)
     here, here_graph = number_view(view)
     there, there_graph = (None, None) if other is None else number_view(other)
-    choice = choice_graph(view)
+    choice, chosen = choice_graph(view)
     recipe = LinkRecipe(
         source=view.source,
         runs=runs,
         here=here,
         there=there,
-        choice=None if choice is None else choice.name,
-        filters=view.filters,
+        choice=choice,
         table=table,
     )
     digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
     name = f"zv-resolve-{tokenize(view.token, family.delta, digests, other and other.token, runs.bounds)}"
-    parts = (read_graph(runs.reads), here_graph, there_graph, None if choice is None else choice.graph)
+    parts = (read_graph(runs.reads), here_graph, there_graph, *chosen)
     graphs = [graph for graph in parts if graph is not None]
     graph = view.graph(RecipeLayer(name, recipe, len(runs) + (table is not None)), *graphs)
     return Resolved(name, runs, graph, table is not None)

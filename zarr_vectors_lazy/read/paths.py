@@ -576,12 +576,11 @@ def path_edges_array(view: LevelView) -> da.Array:
     reader = PathReader(source=view.source, fragments=fragment_spec(view), vertices=view.data.vertices.spec)
     runs = _runs_of_blocks(view)
     rows, row_graph = number_view(view)
-    choice = choice_graph(view)
-    chosen = None if choice is None else choice.name
+    choice, chosen = choice_graph(view)
     token = tokenize(view.token, view.data.fragments.digest, view.bounds)
     read, named, name = f"zv-path-fragments-{token}", f"zv-path-named-{token}", f"zv-path-edges-{token}"
-    inputs = (reader, runs.coords(), runs.cells(FRAGMENTS), runs.spans(rows), runs.kept(chosen))
-    graphs = [view.read_graph(), row_graph, *([] if choice is None else [choice.graph])]
+    inputs = (reader, runs.coords(), runs.cells(FRAGMENTS), runs.spans(rows), runs.kept(choice))
+    graphs = [view.read_graph(), row_graph, *chosen]
     graph = view.graph(RecipeLayer(read, BlockTasks(read_fragments_of_paths, inputs), len(runs)), *graphs)
     ends = f"{read}-ends"
     graph = view.graph(RecipeLayer(ends, BlockTasks(ends_of, (Each(read),)), len(runs)), graph)
@@ -678,8 +677,8 @@ def _read(view: LevelView, wish: Wish, runs: Runs, routed: Named, name: str) -> 
         positions=wish.positions,
         columns=tuple(wish.columns.values()),
     )
-    choice = choice_graph(view)
-    graphs = [view.read_graph(), routed.graph, *([] if choice is None else [choice.graph])]
+    choice, chosen = choice_graph(view)
+    graphs = [view.read_graph(), routed.graph, *chosen]
     numbers: Any = None
     if wish.rows:
         rows, graph = number_view(view)
@@ -697,7 +696,7 @@ def _read(view: LevelView, wish: Wish, runs: Runs, routed: Named, name: str) -> 
         runs.cells(VERTICES) if counted else (),
         Every(tuple(attributes)),
         numbers,
-        runs.kept(None if choice is None else choice.name),
+        runs.kept(choice),
     )
     return Named(name, view.graph(RecipeLayer(name, BlockTasks(read_paths, inputs), len(runs)), *graphs))
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -160,7 +161,7 @@ def find_owned(
     source: Source,
     index: ObjectIndex,
     ids: IntArray | None,
-    hits: Sequence[Sequence[tuple[tuple[int, ...], IntArray]]],
+    hits: Sequence[Sequence[Sequence[tuple[tuple[int, ...], IntArray]]]],
 ) -> Owned:
     """Fragments of the selected objects by chunk.
 
@@ -169,13 +170,15 @@ def find_owned(
     ids
         Objects, or None for those that the hits name.
     hits
-        For each box that objects must touch: the fragments hit, by chunk.
+        For each box that objects must touch: the fragments hit, by block and chunk.
     """
     rows = np.arange(index.count) if ids is None else rows_of_ids(read_ids(source, index), ids)
     manifests = read_manifests(source, index, None if ids is None else rows)
     for of_box in hits:
         keep = np.flatnonzero(
-            _touching(manifests.chunks, manifests.fragments, manifests.owners, len(manifests), of_box)
+            _touching(
+                manifests.chunks, manifests.fragments, manifests.owners, len(manifests), [*chain.from_iterable(of_box)]
+            )
         )
         manifests = manifests.take(keep)
     if not len(manifests.fragments):
