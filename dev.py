@@ -275,6 +275,48 @@ def extras(python: Python, rest: list[str]) -> None:
     sys.exit(bool(failed))
 
 
+def release(python: Python, rest: list[str]) -> None:
+    """Build wheel and sdist into dist/, check them, and use each as a new user would, in fresh environments."""
+    version = re.search(r'^__version__ = "(.+)"$', (ROOT / "zarr_vectors_lazy" / "__init__.py").read_text(), re.M)[1]
+    for name, stated in (
+        ("CHANGELOG.md", f"## {version}"),
+        ("CITATION.cff", f"version: {version}\n"),
+        ("docs/release.md", f"`{version}`"),
+    ):
+        if stated not in (ROOT / name).read_text():
+            sys.exit(f"{name} does not say {stated.strip()!r}: write down what {version} is")
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    with tempfile.TemporaryDirectory() as temp:
+        builder = make_venv(python, Path(temp, "build"), [])
+        quiet([builder, "-m", "pip", "install", "--quiet", "build", "twine"])
+        print(quiet([builder, "-m", "build", "--outdir", dist, ROOT]).splitlines()[-1])
+        built = sorted(dist.iterdir())
+        print(quiet([builder, "-m", "twine", "check", "--strict", *built]).strip())
+        for path in built:
+            inside = make_venv(python, Path(temp, path.name), [])
+            quiet([inside, "-m", "pip", "install", "--quiet", f"{path}[cli]"])
+            print(f"{path.name}, {path.stat().st_size:,} bytes: {first_use(inside, Path(temp), version)}", flush=True)
+    print(f"dist/ is fit to be uploaded: {', '.join(path.name for path in built)}")
+
+
+def first_use(inside: Path, temp: Path, version: str) -> str:
+    """Run what a new user runs, outside the checkout: the command, an example, a read."""
+    command, store = inside.with_name("zvl"), temp / f"{inside.parents[1].name}.zarrvectors"
+    said = quiet([command, "--version"], cwd=temp).strip()
+    if said != f"zvl {version}":
+        raise RuntimeError(f"zvl --version says {said!r}")
+    quiet([command, "example", "tracts", store], cwd=temp)
+    quiet([command, "validate", store], cwd=temp)
+    code = (
+        f"import zarr_vectors_lazy as zvl; print(len(zvl.open_zv({str(store)!r})[0].vertices.compute()), zvl.__file__)"
+    )
+    rows, file = quiet([inside, "-c", code], cwd=temp).split()
+    if not Path(file).is_relative_to(temp) or not Path(file).with_name("py.typed").exists():
+        raise RuntimeError(f"{file} is not what was installed, or has no py.typed")
+    return f"{said}, {int(rows):,} vertices read"
+
+
 def smoke(python: Python, temp: Path, wheel: Path, name: str) -> str:
     """Install the wheel with one extra in a fresh environment, and run the smoke test in it."""
     start = time.perf_counter()
@@ -295,7 +337,23 @@ def minimum_versions() -> list[str]:
     return [f"{match[1]}=={match[2]}" for match in found if match]
 
 
-WORDS = (setup, lock, test, lint, types, check, browser, stress, samples, neighbours, bench, docs, demo, extras)
+WORDS = (
+    setup,
+    lock,
+    test,
+    lint,
+    types,
+    check,
+    browser,
+    stress,
+    samples,
+    neighbours,
+    bench,
+    docs,
+    demo,
+    extras,
+    release,
+)
 HABITS = {word.__name__: word for word in WORDS}
 
 

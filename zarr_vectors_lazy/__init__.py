@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.store import ZVStore, open_store, open_zv
     from zarr_vectors_lazy.write.writers import write_graph, write_lines, write_mesh, write_points, write_polylines
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
 __all__ = [
     "ZVLevel",
     "ZVStore",

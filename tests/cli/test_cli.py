@@ -15,7 +15,9 @@ from nibabel.streamlines import Tractogram
 import zarr_vectors_lazy as zvl
 from tests.integration.generations import Copy
 from zarr_vectors_lazy.cli import main as cli
+from zarr_vectors_lazy.cli import make, options, tools
 from zarr_vectors_lazy.cli.inspect import sketch
+from zarr_vectors_lazy.cli.options import new_place
 from zarr_vectors_lazy.storage.requests import counting
 
 ROOT = Path(__file__).parents[2]
@@ -84,7 +86,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
     ("words", "code", "message"),
     [
         (["info", "{folder}/nothing"], 2, "nothing is here"),
-        (["info", "{tracts}", "--backend", "carrier-pigeon"], 3, "carrier-pigeon"),
+        (["info", "{tracts}", "--backend", "carrier-pigeon"], 2, "'carrier-pigeon' is not one of 'obstore'"),
         (["info", "{tracts}", "-o", "novalue"], 2, "KEY=VALUE"),
         (["ls", "{tracts}", "--level", "7"], 2, "no level 7"),
         (["explain", "{tracts}", "weight"], 2, "arc_length"),
@@ -99,7 +101,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["explain", "{tracts}", "--level", "1", "--resolution", "3"], 2, "not both"),
         (["read", "{tracts}", "{folder}/out.xyz"], 2, "no format '.xyz'"),
         (["read", "{tracts}", "{folder}/missing/out.csv"], 2, "no folder"),
-        (["read", "{tracts}", "{folder}/out.csv", "--scheduler", "many"], 2, "threads, processes or sync"),
+        (["read", "{tracts}", "{folder}/out.csv", "--scheduler", "many"], 2, "'threads', 'processes', 'sync'"),
         (["frobnicate"], 2, "frobnicate"),
         (["infos", "{tracts}"], 2, "Did you mean 'info'?"),
         (["info"], 2, "Missing argument 'STORE'. (zvl info -h tells what there is)"),
@@ -343,10 +345,69 @@ def test_a_store_with_other_codecs(zvl_run, tracts, tmp_path):
     assert zvl_run("recompress", tracts, copy, "--codec", "lz4", "--overwrite")[0] == 2
 
 
+def test_a_selection_becomes_a_store(zvl_run, tracts, tmp_path):
+    code, _, err = zvl_run("save", tracts, tmp_path / "short.zv", "--group", "short", "--where", "arc_length=5:")
+    assert (code, "coarser levels (1, 2) are not carried, zvl pyramid builds them" in err) == (0, True)
+    saved, level = zvl.open_zv(tmp_path / "short.zv")[0], zvl.open_zv(tracts)[0]
+    expected = level.sel(groups=["short"], where={"arc_length": (5, None)}).vertices.compute()
+    assert len(saved.vertices.compute()) == len(expected)
+    assert zvl_run("save", tracts, tmp_path / "short.zv")[0] == 3, "it is there"
+    assert zvl_run("save", tracts, tmp_path / "short.zv", "--overwrite", "--level", "2", "--json")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "own", "expected"),
+    [
+        ("s3://a/b", "here.zv", None, {}),
+        ("s3://a/b", "s3://c/d", None, {"backend": "obstore", "storage_options": {"region": "x"}}),
+        ("a.zv", "s3://c/d", ["region=y"], {"storage_options": {"region": "y"}}),
+    ],
+)
+def test_options_go_where_they_belong(old, new, own, expected):
+    assert new_place(old, new, "obstore", ["region=x"], own) == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "left"),
+    [
+        (["save", "{tracts}", "{new}"], (zvl.ZVLevel, "save"), "nothing was written to {new}"),
+        (["rechunk", "{tracts}", "{there}", "--chunk-shape", "9"], (make, "rechunked"), "{there} opens, with level 0"),
+        (
+            ["ingest", "{tracts}", "{half}"],
+            (make, "ingested"),
+            "{half} is unfinished and does not open: run it again with --overwrite",
+        ),
+        (
+            ["pyramid", "{there}", "-f", "2"],
+            (make, "build_pyramid"),
+            "the levels that were finished: run it again to go on",
+        ),
+        (["shard", "{there}", "--shape", "2"], (tools.maintenance, "shard"), "{there} is whole"),
+        (["info", "{there}"], (options, "open_zv"), "stopped: nothing was written"),
+    ],
+)
+def test_an_interruption_tells_what_is_left(zvl_run, tracts, tmp_path, monkeypatch, words, place, left):  # noqa: PLR0917
+    paths = {"tracts": tracts, "new": tmp_path / "new", "there": tmp_path / "there", "half": tmp_path / "half"}
+    zvl.write_points(paths["there"], np.zeros((1, 3)), chunk_shape=5)
+    zvl.write_points(paths["half"], np.zeros((1, 3)), chunk_shape=5)
+    root = json.loads((paths["half"] / "zarr.json").read_text())
+    root["attributes"] = {"zarr_vectors_lazy": {"state": "writing"}}
+    (paths["half"] / "zarr.json").write_text(json.dumps(root))
+
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(*place, interrupted)
+    code, _, err = zvl_run(*(word.format(**paths) for word in words))
+    assert code == 130
+    assert left.format(**paths) in err
+    assert err.strip().count("\n") == 0
+
+
 def test_a_store_with_other_chunks(zvl_run, cloud, tmp_path):
     new = tmp_path / "new.zarrvectors"
     code, _, said = zvl_run("rechunk", cloud, new, "--chunk-shape", "9000", "--bin-shape", "3000")
-    assert (code, "levels [1, 2] are not carried" in said) == (0, True)
+    assert (code, "coarser levels (1, 2) are not carried" in said) == (0, True)
     assert zvl.open_zv(new).chunk_shape.tolist() == [9000, 9000, 9000]
     assert zvl.open_zv(new)[0].vertices.compute().shape == (4946, 3)
     code, _, said = zvl_run("rechunk", cloud, new, "--chunk-shape", "6000", "--pyramid")

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 from zarr_vectors_lazy import __version__
+from zarr_vectors_lazy.cli import Stopped
 from zarr_vectors_lazy.errors import NOTHING, FormatError, NotFoundError, SelectionError, StoreError, ZVError, printable
 
 try:
@@ -21,11 +22,12 @@ EXITS = "Exits: 0 done, 1 the store is not as it should be, 2 wrong arguments, 3
 WORDS = {  # by module, in the order of the help; only the module of the word that is given is imported
     "inspect": ("info", "ls", "explain"),
     "read": ("read",),
-    "make": ("ingest", "pyramid", "rechunk", "recompress", "migrate"),
+    "make": ("ingest", "pyramid", "save", "rechunk", "recompress", "migrate"),
     "tools": ("validate", "cost", "cors", "index", "consolidate", "shard", "example"),
     "picture": ("plot",),
     "server": ("serve", "view"),
 }
+STOPPED = 130  # what a shell says of a process that SIGINT has ended
 WrongUse: Any = typer.BadParameter.__mro__[2]  # ClickException, of click itself or of typer's own copy
 SAME = (
     *("backend", "bbox", "bin_shape", "chunk_shape", "color", "columns", "format", "get", "level", "overwrite"),
@@ -75,9 +77,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = application(given[0])(given, prog_name="zvl", standalone_mode=False)
     except WrongUse as error:
         path = error.ctx.command_path if getattr(error, "ctx", None) else "zvl"
-        fail(f"{error.format_message()} ({path} -h tells what there is)", 2)
+        fail(f"{error.format_message().replace('Value error, ', '')} ({path} -h tells what there is)", 2)
+    except Stopped as stop:
+        fail(f"stopped: {stop}", STOPPED)
     except typer.Abort:
-        fail("stopped", 130)
+        fail("stopped: nothing was written", STOPPED)
     except ZVError as error:
         fail(spoken("; ".join([str(error), *getattr(error, "__notes__", ())])), exit_code(error))
     except ImportError as error:
@@ -85,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
+        if code == STOPPED:
+            fail("stopped: nothing was written", STOPPED)
         sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -1,7 +1,7 @@
-"""``zvl ingest``, ``pyramid``, ``rechunk``, ``recompress`` and ``migrate``: words that write stores."""
+"""``zvl ingest``, ``pyramid``, ``save``, ``rechunk``, ``recompress`` and ``migrate``: words that write stores."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from dask.utils import format_bytes
@@ -29,6 +29,7 @@ Old = Annotated[str, typer.Argument(metavar="OLD", help="Store of format 0.7.", 
 Source = Annotated[str, typer.Argument(metavar="OLD", help="URL or path of a store.", show_default=False)]
 NewEdges = Annotated[str, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk of the new store.")]
 Edges = Annotated[str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk; else suggested.")]
+Kept = Annotated[str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk; else as it is.")]
 Bins = Annotated[str | None, typer.Option("--bin-shape", metavar="X,Y,Z", help="Of a bin, a part of a chunk.")]
 Units = Annotated[str | None, typer.Option("--unit", help="Unit of the coordinates.")]
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, if it is a Zarr Vectors store.")]
@@ -51,21 +52,24 @@ Rules = Annotated[
 Sparsity = Annotated[str, typer.Option(metavar="N", help="One in N is kept at each level that says no other.")]
 Seed = Annotated[int, typer.Option("--seed", help="Of the hash by which objects or vertices are kept.")]
 Links = Annotated[
-    str, typer.Option(help="Links between levels: none, implicit (from the finer), explicit (both ways).")
+    Literal["none", "implicit", "explicit"],
+    typer.Option(help="Between levels: from the finer (implicit), both ways (explicit)."),
 ]
 Depth = Annotated[int, typer.Option(help="Levels that links reach across; -1 for all.")]
-Method = Annotated[str, typer.Option(help="aggregate, or reference: as the reference package does it.")]
-Codec = Annotated[str, typer.Option("--codec", metavar="CODEC", help="zstd, blosc or none.")]
+Method = Annotated[Literal["aggregate", "reference"], typer.Option(help="reference: as the reference package does it.")]
+Codec = Annotated[Literal["zstd", "blosc", "none"], typer.Option("--codec", help="Of cells.")]
 NoChecksum = Annotated[bool, typer.Option("--no-checksum", help="No crc32c behind each cell.")]
 Shards = Annotated[str | None, typer.Option("--shard", metavar="N,N,N", help="Chunks in a shard; by default none.")]
-Profiles = Annotated[str | None, typer.Option("--profile", help="viewer: no codec, no checksum, no shards.")]
+Profiles = Annotated[
+    Literal["viewer"] | None, typer.Option("--profile", help="viewer: no codec, no checksum, no shards.")
+]
 Levels = Annotated[bool, typer.Option("--pyramid", help="Build the coarser levels anew, as those of OLD are.")]
 Anew = Annotated[bool, typer.Option("--overwrite", help="Replace levels that are there.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the words."""
-    for word in (ingest, pyramid, rechunk, recompress, migrate):
+    for word in (ingest, pyramid, save, rechunk, recompress, migrate):
         app.command(word.__name__)(word)
 
 
@@ -92,7 +96,8 @@ def ingest(
     *sources, store = files
     if not sources:
         raise SelectionError(f"files and then a store are wanted, found only {store!r}")
-    with given.computing(scheduler, client):
+    new = given.new_place("", store, backend, option, option)
+    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
         done = ingested(
             sources,
             store,
@@ -137,16 +142,17 @@ def pyramid(
     json: given.AsJson = False,
 ) -> None:
     """Build coarser levels, each from the one before. An interrupted build goes on where it ended."""
-    with given.computing(scheduler, client):
+    left = f"{store} opens, with the levels that were finished: run it again to go on"
+    with given.leaving(left), given.computing(scheduler, client):
         done = build_pyramid(
             store,
             factors=[parse_factor(text, sparsity) for text in factor],
             chunk_scale_factors=parse_scales(chunk_scale),
             aggregate=dict(map(parse_rule, aggregate or ())),
             sparsity_seed=seed,
-            cross_level_storage=links,  # type: ignore[arg-type]  # it names what there is
+            cross_level_storage=links,
             cross_level_depth=depth,
-            method=method,  # type: ignore[arg-type]
+            method=method,
             overwrite=overwrite,
             backend=backend,
             storage_options=given.storage_options(option),
@@ -170,12 +176,14 @@ def rechunk(
     overwrite: Replace = False,
     backend: given.Backend = None,
     option: given.Options = None,
+    new_option: given.NewOptions = None,
     scheduler: given.Scheduler = None,
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
     """Write a level as a new store with other chunks and bins."""
-    with given.computing(scheduler, client):
+    new = given.new_place(old, store, backend, option, new_option)
+    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
         done = rechunked(
             old,
             store,
@@ -186,16 +194,69 @@ def rechunk(
             mode="w" if overwrite else "w-",
             backend=backend,
             storage_options=given.storage_options(option),
+            dst_options=new,
         )
     levels = list(map(str, done["levels_left_out"]))
     given.say_left_out([name for name in done["left_out"] if name not in levels])
     if json:
         print_json(done)
     else:
-        left = f"; levels {done['levels_left_out']} are not carried, --pyramid builds them"
         built = f"; {done['pyramid']['levels_created']} levels built" if "pyramid" in done else ""
-        said = left if done["levels_left_out"] else built
-        print(f"{store}: {done['chunk_count']:,} chunks{said}", file=sys.stderr)
+        print(f"{store}: {done['chunk_count']:,} chunks{not_carried(levels, '--pyramid') or built}", file=sys.stderr)
+
+
+def save(
+    old: Source,
+    store: New,
+    level: given.Level = None,
+    resolution: given.Resolution = None,
+    bbox: given.Box = None,
+    objects: given.Objects = None,
+    group: given.Groups = None,
+    where: given.Where = None,
+    whole_objects: given.Whole = False,
+    chunk_shape: Kept = None,
+    bin_shape: Bins = None,
+    overwrite: Replace = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    new_option: given.NewOptions = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Write a level, or what is selected of it, as a new store."""
+    part = given.selected(
+        given.opened(old, backend, option),
+        level=level,
+        resolution=resolution,
+        bbox=bbox,
+        objects=objects,
+        groups=group,
+        where=where,
+        whole_objects=whole_objects,
+    )
+    new = given.new_place(old, store, backend, option, new_option)
+    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
+        done = part.save(
+            store,
+            chunk_shape=numbers(chunk_shape, "--chunk-shape"),
+            bin_shape=numbers(bin_shape, "--bin-shape"),
+            mode="w" if overwrite else "w-",
+            **new,
+        )
+    levels = [name for name in done["left_out"] if name.isdigit()]
+    given.say_left_out([name for name in done["left_out"] if name not in levels])
+    if json:
+        print_json(done)
+    else:
+        said = f"{store}: {done['vertex_count']:,} vertices in {done['chunk_count']:,} chunks"
+        print(f"{said}{not_carried(levels, 'zvl pyramid')}", file=sys.stderr)
+
+
+def not_carried(levels: list[str], builder: str) -> str:
+    """End of a sentence that tells which levels a new store does not have."""
+    return f"; coarser levels ({', '.join(levels)}) are not carried, {builder} builds them" if levels else ""
 
 
 def recompress(
@@ -208,22 +269,25 @@ def recompress(
     overwrite: Replace = False,
     backend: given.Backend = None,
     option: given.Options = None,
+    new_option: given.NewOptions = None,
     scheduler: given.Scheduler = None,
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
-    """Copy a store cell by cell with another codec, in shards or out of them; what is in cells stays as it is."""
-    with given.computing(scheduler, client):
+    """Copy a store with another codec, in shards or out of them. What is in cells stays as it is."""
+    new = given.new_place(old, store, backend, option, new_option)
+    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
         done = recompressed(
             old,
             store,
-            compressor=None if codec == "none" else codec,  # type: ignore[arg-type]  # it names what there is
+            compressor=None if codec == "none" else codec,
             checksum=not no_checksum,
             shard_shape=given.shard_shape(shard, "--shard"),
-            profile=profile,  # type: ignore[arg-type]
+            profile=profile,
             mode="w" if overwrite else "w-",
             backend=backend,
             storage_options=given.storage_options(option),
+            dst_options=new,
         )
     given.say_left_out(done["left_out"])
     if json:
@@ -239,18 +303,21 @@ def migrate(
     overwrite: Replace = False,
     backend: given.Backend = None,
     option: given.Options = None,
+    new_option: given.NewOptions = None,
     scheduler: given.Scheduler = None,
     client: given.Client = None,
     json: given.AsJson = False,
 ) -> None:
     """Write a store of format 0.7 as a new one of format 0.9. The old one stays as it is."""
-    with given.computing(scheduler, client):
+    new = given.new_place(old, store, backend, option, new_option)
+    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
         counts = migrated(
             old,
             store,
             mode="w" if overwrite else "w-",
             backend=backend,
             storage_options=given.storage_options(option),
+            dst_options=new,
         )
     if json:
         print_json(counts)

@@ -3,9 +3,9 @@
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import dask
 import numpy as np
@@ -15,7 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from zarr_vectors_lazy.errors import SelectionError, printable
+from zarr_vectors_lazy.cli import Stopped
+from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError, StoreError, printable
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.objects import value_dtype
 from zarr_vectors_lazy.store import ZVStore, open_zv
@@ -101,10 +102,20 @@ class _Tasks(Callback):
 # Arguments that several words of ``zvl`` share, and what they become.
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of a store.", show_default=False)]
-Backend = Annotated[str | None, typer.Option("--backend", help="obstore, fsspec or local.")]
+Backend = Annotated[
+    Literal["obstore", "fsspec", "local"] | None, typer.Option("--backend", help="By default as the URL.")
+]
 Options = Annotated[
     list[str] | None,
     typer.Option("--option", "-o", metavar="KEY=VALUE", help="Option of the storage backend; may be repeated."),
+]
+NewOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--new-option",
+        metavar="KEY=VALUE",
+        help="Option of the new store's backend; by default those of -o, where both URLs are of one kind.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Level = Annotated[int | None, typer.Option("--level", "-l", help="Level; by default the finest.")]
@@ -131,7 +142,9 @@ Whole = Annotated[bool, typer.Option("--whole-objects", help="All of every objec
 Triangulate = Annotated[bool, typer.Option("--triangulate", help="Cut faces of more corners into triangles.")]
 Like = Annotated[str | None, typer.Option("--like", metavar="FILE", help="Tractogram whose space is taken.")]
 Reference = Annotated[str | None, typer.Option("--reference", metavar="IMAGE", help="Image whose space is taken.")]
-Scheduler = Annotated[str | None, typer.Option("--scheduler", help="Dask's threads, processes or sync.")]
+Scheduler = Annotated[
+    Literal["threads", "processes", "sync"] | None, typer.Option("--scheduler", help="Of Dask; by default threads.")
+]
 Client = Annotated[str | None, typer.Option("--client", metavar="ADDRESS", help="Dask cluster to compute on.")]
 
 
@@ -164,6 +177,16 @@ def storage_options(options: Sequence[str] | None) -> dict[str, Any]:
     return found
 
 
+def new_place(
+    old: str, new: str, backend: str | None, option: Sequence[str] | None, new_option: Sequence[str] | None
+) -> dict[str, Any]:
+    """Backend and options of a new store: its own, else those of the old one if both URLs have one scheme."""
+    if new_option:
+        return {"storage_options": storage_options(new_option)}
+    here, there = (url.partition("://")[0] if "://" in url else "" for url in (old, new))
+    return {"backend": backend, "storage_options": storage_options(option)} if here == there else {}
+
+
 def selected(
     store: ZVStore,
     *,
@@ -187,6 +210,32 @@ def selected(
     for text in where or ():
         part = part.sel(where=parse_where(part, text))
     return part
+
+
+@contextmanager
+def leaving(left: str | Callable[[], str]) -> Iterator[None]:
+    """Let an interruption tell what it left; ``left`` may be asked then."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:  # which typer would turn into an exit code without a word
+        raise Stopped(left if isinstance(left, str) else left()) from stop
+
+
+def new_store(store: str, **options: Any) -> Callable[[], str]:
+    """Tell what an interrupted write of a new store left where that store would be."""
+
+    def left() -> str:
+        try:
+            levels = open_zv(store, **options).levels
+        except FormatError as error:
+            if error.message.startswith(NOTHING):
+                return f"nothing was written to {store}"
+            return f"{store} is unfinished and does not open: run it again with --overwrite, or delete it"
+        except StoreError as error:
+            return f"what was written to {store} cannot be told: {error}"
+        return f"{store} opens, with level{'s' * (len(levels) != 1)} {', '.join(map(str, levels))}"
+
+    return left
 
 
 def names(text: str | None) -> list[str] | None:
@@ -262,7 +311,5 @@ def computing(scheduler: str | None, client: str | None) -> Iterator[None]:
         with connected:
             yield
         return
-    if scheduler not in {None, "threads", "processes", "sync"}:
-        raise SelectionError(f"--scheduler is threads, processes or sync, found {scheduler!r}")
     with dask.config.set({"scheduler": scheduler} if scheduler else {}), task_bar():
         yield

@@ -34,7 +34,7 @@ def serve(
     backend: given.Backend = None,
     option: given.Options = None,
 ) -> None:
-    """Serve a store over HTTP, for viewers: its objects, and what Neuroglancer draws of it; Ctrl-C ends it."""
+    """Serve a store over HTTP, for viewers. Served are its objects, and what Neuroglancer draws; Ctrl-C ends it."""
     opened = given.opened(store, backend, option)
     levels = {level.index: PrecomputedLevel(level._view) for level in opened}
     views = {FOLDER: Precomputed(levels)}

@@ -2,7 +2,7 @@
 
 import sys
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -15,7 +15,9 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.examples import EXAMPLES
 from zarr_vectors_lazy.examples import example as copied
 
-Service = Annotated[str, typer.Argument(metavar="SERVICE", help="s3, gcs or azure.", show_default=False)]
+Service = Annotated[
+    Literal["s3", "gcs", "azure"], typer.Argument(metavar="SERVICE", help="s3, gcs or azure.", show_default=False)
+]
 Origins = Annotated[list[str] | None, typer.Option("--origin", help="Site that may read; by default any.")]
 Shape = Annotated[str | None, typer.Option("--shape", metavar="N,N,N", help="Chunks along each axis in a shard.")]
 Unpack = Annotated[bool, typer.Option("--unpack", help="An object for each cell again.")]
@@ -38,7 +40,8 @@ def register(app: typer.Typer) -> None:
 
 def consolidate(store: given.Store, backend: given.Backend = None, option: given.Options = None) -> None:
     """Make one request enough to open a store. The metadata of all nodes are written into the root."""
-    maintenance.consolidate(store, backend=backend, storage_options=given.storage_options(option))
+    with given.leaving(f"{store} is as it was, or done: run it again to be sure"):
+        maintenance.consolidate(store, backend=backend, storage_options=given.storage_options(option))
     print(f"{store}: one request opens it now", file=sys.stderr)
 
 
@@ -46,7 +49,8 @@ def index(
     store: given.Store, backend: given.Backend = None, option: given.Options = None, json: given.AsJson = False
 ) -> None:
     """Stamp the vertex count of every chunk into the store. Every open then knows them."""
-    counts = maintenance.index(store, backend=backend, storage_options=given.storage_options(option))
+    with given.leaving(f"{store} opens as before, perhaps with the counts of some levels: run it again to finish"):
+        counts = maintenance.index(store, backend=backend, storage_options=given.storage_options(option))
     if json:
         print_json(counts)
     else:
@@ -67,7 +71,8 @@ def shard(
     """Put the cells of every array into shards, in place. Fewer objects, the same bytes."""
     if (shape is None) != unpack:
         raise SelectionError("give --shape N, or one number for each axis, or --unpack")
-    with given.computing(scheduler, client):
+    left = f"{store} is whole, with the cells of some arrays in shards: run it again to finish"
+    with given.leaving(left), given.computing(scheduler, client):
         done = maintenance.shard(
             store,
             shard_shape=given.shard_shape(shape, "--shape"),
@@ -122,7 +127,7 @@ def cost(
 
 def cors(service: Service, origin: Origins = None) -> None:
     """Print the rules that let a browser read a bucket. They are JSON for the service's own tool."""
-    print_json(cors_rules(service, origins=origin or ("*",)))  # type: ignore[arg-type]  # it names the services
+    print_json(cors_rules(service, origins=origin or ("*",)))
     print("the bucket must let anybody read too, and list: viewers find attributes in no other way", file=sys.stderr)
 
 
