@@ -110,3 +110,24 @@ def test_a_process_that_may_open_few_files(http_host, tmp_path, backend):
     *rows, files = map(int, done.stdout.split())
     assert rows == [1000] * 4
     assert files < 200
+
+
+MANY_STORES = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
+import zarr_vectors_lazy as zvl
+for i in range(20):
+    print(len(zvl.open_zv(f"{sys.argv[1]}/{i}", backend=sys.argv[2])[0].vertices.compute()))
+open("/dev/null").close()
+"""
+
+
+@pytest.mark.parametrize("backend", ["obstore", "fsspec"])
+def test_many_stores_in_a_process_that_may_open_few_files(http_host, tmp_path, backend):
+    zvl.write_points(tmp_path / "a", np.indices((5, 5, 5)).reshape(3, -1).T + 0.5, chunk_shape=1)
+    zvl.consolidate(tmp_path / "a")
+    for i in range(20):
+        http_host.put(f"stores/{i}", objects_in(tmp_path / "a"))
+    command = [sys.executable, "-c", MANY_STORES, f"{http_host.url}/stores", backend]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["125"] * 20
