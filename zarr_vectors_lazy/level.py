@@ -831,7 +831,7 @@ class ZVLevel(ArraysMixin):
 
     def __dlpack__(self, **options: Any) -> Any:
         """(N, D) positions in world coordinates for other array libraries, as in ``torch.from_dlpack(level)``."""
-        return self._outgoing((), world=True).flat.__dlpack__(**options)
+        return neighbours.positions_of(self._outgoing((), world=True)).__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """Device of `__dlpack__`: main memory."""

@@ -17,7 +17,7 @@ from zarr_vectors_lazy.convert.xarray import object_dataset
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, printable
 from zarr_vectors_lazy.files import neighbours
 from zarr_vectors_lazy.files.outgoing import Outgoing
-from zarr_vectors_lazy.keywords import Named
+from zarr_vectors_lazy.keywords import Named, suggesting
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.plan.boxes import Region
@@ -283,6 +283,7 @@ class Objects(Named[int, da.Array]):
         """All objects present, computed, as an awkward array, see `Ragged.to_awkward`; needs awkward."""
         return self.ragged(attributes).to_awkward()
 
+    @suggesting
     def to_navis(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
         """`navis.NeuronList`, each object a neuron: trees as TreeNeuron, meshes as MeshNeuron; units are the store's.
 
@@ -305,6 +306,7 @@ class Objects(Named[int, da.Array]):
         """
         return neighbours.to_navis(Outgoing(self._level, attributes, world))
 
+    @suggesting
     def to_cloudvolume(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> dict[int, Any]:
         """Each object as a Skeleton or a Mesh of CloudVolume, by id; in nanometres.
 

@@ -331,7 +331,7 @@ def test_trimesh(level, geometry):
     assert made.units == "micrometer"
     attributes = made.vertex_attributes if geometry == "mesh" else made.metadata["vertex_attributes"]
     same_vertices(made.vertices, attributes["i"])
-    assert made.metadata["axes"] == ["x", "y", "z"]
+    assert made.metadata["zarr_vectors"]["axes"] == ["x", "y", "z"]
     if geometry == "mesh":
         assert isinstance(made, trimesh.Trimesh)
         assert np.array_equal(attributes["i"][made.faces], FACES[made.face_attributes["f"].astype(int)])
@@ -587,3 +587,65 @@ def test_axes_of_other_names_and_more(tmp_path):
     lazy = level.to_dask_geopandas().compute()
     assert np.array_equal(lazy.geometry.z, frame.geometry.z)
     assert np.array_equal(np.from_dlpack(level)[:, 3], ROWS[frame["i"]])
+
+
+def test_units_that_differ(tmp_path):
+    library("trimesh")
+    zvl.write_mesh(tmp_path / "a.zv", POINTS, FACES, chunk_shape=50, units=["nm", "nm", "um"])
+    level = zvl.open_zv(tmp_path / "a.zv")[0]
+    mesh = level.to_trimesh()
+    assert mesh.units == "nm"
+    assert np.isclose(np.ptp(mesh.vertices[:, 2]), 1000 * np.ptp(POINTS[:, 2]))
+    assert level.to_trimesh(world=False).units in (None, "none")
+    assert np.isclose(np.ptp(level.to_trimesh(world=False).vertices[:, 2]), np.ptp(POINTS[:, 2]))
+
+
+def test_attributes_called_as_our_columns(tmp_path):
+    geopandas = library("geopandas")
+    names = ("geometry", "bbox", "object_id", "x")
+    values = {name: ROWS + 1000 * at for at, name in enumerate(names)}
+    zvl.write_points(tmp_path / "a.zv", POINTS, chunk_shape=50, vertex_attributes=values, object_ids=OWNERS)
+    level = zvl.open_zv(tmp_path / "a.zv")[0]
+    level.to_file(tmp_path / "a.geoparquet")
+    library("dask_geopandas")
+    for frame in (level.to_geopandas(), level.to_dask_geopandas().compute()):
+        assert np.array_equal(frame["geometry_attribute"], frame["bbox"] - 1000)
+        assert np.array_equal(frame["object_id_attribute"], frame["bbox"] + 1000)
+        assert np.array_equal(frame["object_id"], OWNERS[frame["geometry_attribute"]])
+        assert frame.geometry.name == "geometry"
+    frame = geopandas.read_parquet(tmp_path / "a.geoparquet", bbox=(0, 0, 20, 20))
+    assert frame.geometry.name == "geometry_"
+    assert np.array_equal(frame["geometry"], frame["bbox"] - 1000)
+    zvl.ingest(tmp_path / "a.geoparquet", tmp_path / "b.zv", chunk_shape=50)
+    again = zvl.open_zv(tmp_path / "b.zv")[0]
+    assert set(again.attribute_names) == {"geometry", "bbox", "object_id_attribute", "x_attribute"}
+
+
+def test_only_what_is_kept_is_read(level):
+    library("geopandas")
+    for geometry, read in (
+        ("mesh", lambda level: level.to_geopandas()),
+        ("graph", lambda level: level.to_geopandas()),
+        ("graph", lambda level: level.adjacency()),
+        ("mesh", np.from_dlpack),
+        ("streamline", np.from_dlpack),
+    ):
+        with counting() as counts:
+            read(level(geometry))
+        assert not [key for key in counts.keys if "/vertex_attributes/" in key and "/c/" in key]
+    assert not [key for key in counts.keys if "/c/" in key and "/vertices/" not in key]
+    with counting() as counts:
+        level("streamline").to_dask_geopandas()
+    assert len({key for key in counts.keys if "/vertices/c/" in key}) <= 1  # which tells how wide an attribute is
+    with pytest.warns(ZVWarning, match="no place for attribute i"):
+        level("mesh").to_geopandas(["i"])
+
+
+def test_cloudvolume_precomputed(level):
+    cloudvolume = library("cloudvolume")
+    one = level("skeleton").objects.to_cloudvolume()[4]
+    again = cloudvolume.Skeleton.from_precomputed(one.to_precomputed(), segid=4, vertex_attributes=one.extra_attributes)
+    assert np.allclose(again.vertices, one.vertices, rtol=1e-6)
+    assert np.allclose(again.radius, POINTS[one.i, 0])
+    assert np.array_equal(again.i, one.i)
+    assert one.cable_length() == pytest.approx(again.cable_length(), rel=1e-4)

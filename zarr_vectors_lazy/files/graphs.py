@@ -88,10 +88,15 @@ def _of_links(columns: dict[str, Any]) -> tuple[dict[str, Array], list[str]]:
     return found, [f"value {name} of edges" for name in columns if not held[name]]
 
 
+def is_directed(out: Outgoing) -> bool:
+    """Whether edges have a direction: those of skeletons, and of graphs whose file said so."""
+    return out.geometry == "skeleton" or header_of(out, "graphml").get("directed") is True
+
+
 def save_graphml(out: Outgoing, path: Path) -> int:
     """Write GraphML: nodes with x, y and z, and the values of nodes and edges."""
     networkx = library("networkx")
-    directed = header_of(out, "graphml").get("directed") is True or out.geometry == "skeleton"
+    directed = is_directed(out)
     graph = networkx.MultiDiGraph() if directed else networkx.MultiGraph()
     attributes = {name: values for name, values in out.exact.items() if values.dtype.kind not in "mM"}
     names, told = _names(attributes.get(ID), len(out.positions))
@@ -102,11 +107,11 @@ def save_graphml(out: Outgoing, path: Path) -> int:
     if out.vertex_object_ids is not None and len(out.object_ids) > 1:
         columns[OBJECT] = out.vertex_object_ids
     columns |= flat_columns(attributes, tuple(columns))
-    graph.add_nodes_from(zip(names, _rows(columns, len(names)), strict=True))
+    graph.add_nodes_from(zip(names, rows_of(columns, len(names)), strict=True))
     edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges
     values = flat_columns(out.exact_links) if len(edges) else {}
     ends = ([names[row] for row in column] for column in edges.T.tolist())
-    graph.add_edges_from(zip(*ends, _rows(values, len(edges)), strict=True))
+    graph.add_edges_from(zip(*ends, rows_of(values, len(edges)), strict=True))
     networkx.write_graphml_xml(graph, str(path), named_key_ids=False)
     return len(names)
 
@@ -117,7 +122,7 @@ def _names(ids: Any, count: int) -> tuple[list[str], bool]:
     return [str(name) for name in (ids.tolist() if told else range(count))], told
 
 
-def _rows(columns: Mapping[str, Array], count: int) -> Iterable[dict[str, Any]]:
+def rows_of(columns: Mapping[str, Array], count: int) -> Iterable[dict[str, Any]]:
     """Rows of columns, in Python's own types; without what is missing."""
     lists = [values.tolist() for values in columns.values()]
     for row in zip(*lists, strict=True) if lists else ((),) * count:
@@ -193,7 +198,7 @@ def save_edgelist(out: Outgoing, path: Path) -> int:
     leave_rest(out, {ID} if told else set())
     values = flat_columns(out.exact_links) if len(edges) else {}
     with path.open("w", encoding="utf-8") as file:
-        for (a, b), row in zip(edges.tolist(), _rows(values, len(edges)), strict=True):
+        for (a, b), row in zip(edges.tolist(), rows_of(values, len(edges)), strict=True):
             known = {name: value for name, value in row.items() if value == value}  # noqa: PLR0124  NaN
             text = f" {_literal(str(known))}" if known else ""
             file.write(f"{names[a]} {names[b]}{text}\n")

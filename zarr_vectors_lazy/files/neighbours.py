@@ -14,9 +14,9 @@ import numpy as np
 from zarr_vectors_lazy.convert.frames import FrameColumn, frame_columns, read_frame
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning, listed
 from zarr_vectors_lazy.files.formats import CLOUDS, MESHES, PATHS, TREES
-from zarr_vectors_lazy.files.graphs import KINDS, RADII, parents_of
+from zarr_vectors_lazy.files.graphs import KINDS, RADII, is_directed, parents_of, rows_of
 from zarr_vectors_lazy.files.las import system_of
-from zarr_vectors_lazy.files.meshes import NAMES, colours_of, flat_columns, header_of, triangles_of
+from zarr_vectors_lazy.files.meshes import NAMES, colours_of, flat_columns, triangles_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two, placed_frame
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.objects import ranges
@@ -53,6 +53,18 @@ def about(out: Outgoing) -> Json:
     return told | ({"crs": out.crs} if out.crs else {})
 
 
+def single_unit(out: Outgoing) -> str | None:
+    """Unit of length of all axes, for who has one; where units differ, positions are converted to the first's."""
+    units = out.units[:3]
+    if not all(map(metres, units)):
+        return None
+    if len(set(units)) > 1:
+        if not out.world:
+            return None
+        out.unit = units[0]
+    return units[0]
+
+
 def tables(out: Outgoing) -> dict[str, Any]:
     """Ids and attributes of objects, and groups, where there are any."""
     if not out.has_objects:
@@ -64,8 +76,14 @@ def tables(out: Outgoing) -> dict[str, Any]:
 def told(out: Outgoing, made: Any) -> Any:
     """What was made; a warning says which values that were asked for have no place in it."""
     if out.left_out:
-        warnings.warn(f"no place for {', '.join(out.left_out)}", ZVWarning, stacklevel=4)
+        warnings.warn(f"no place for {', '.join(out.left_out)}", ZVWarning, stacklevel=5)
     return made
+
+
+def without_attributes(out: Outgoing) -> None:
+    """Read no attributes of vertices; those that were asked for have no place."""
+    out.leave(*(f"attribute {name}" for name in out.attribute_names if out.names is not None))
+    out.names = ()
 
 
 def with_owners(out: Outgoing, attributes: dict[str, Values]) -> dict[str, Any]:
@@ -92,9 +110,14 @@ def _with_unit(field: Any, unit: str | None) -> Any:
     return field.with_metadata({"units": unit}) if unit else field
 
 
+def positions_of(out: Outgoing) -> Any:
+    """(N, D) positions as they leave the store; nothing else is read."""
+    return out.moved(dask.compute(out.level.vertices)[0])
+
+
 def to_arrow(out: Outgoing, *, geometry: bool) -> Any:
     """`pyarrow.Table`: a row a vertex; with ``geometry`` as `geo_table`."""
-    return geo_table(out) if geometry else arrow_reader(out).read_all()
+    return told(out, geo_table(out)) if geometry else arrow_reader(out).read_all()
 
 
 def geo_table(out: Outgoing) -> Any:
@@ -102,19 +125,20 @@ def geo_table(out: Outgoing) -> Any:
     arrow = load("pyarrow", "formats")
     if out.geometry in CLOUDS:
         table = arrow_reader(out).read_all()
+        table = table.rename_columns([f"{name}_attribute" if name == GEOMETRY else name for name in table.column_names])
         names = list(out.axes[:3])
         positions = np.column_stack([np.asarray(table[name], np.float64) for name in names])
         return _with_geometry(out, table.drop_columns(names), "point", positions, ())
-    positions = np.asarray(out.flat[:, :3], np.float64)
     out.leave(*(f"axis {name}" for name in out.axes[3:]))
     if out.geometry in LINES and not out.cut:
-        return _lines_table(out, positions)
+        return _lines_table(out, np.asarray(out.flat[:, :3], np.float64))
+    without_attributes(out)
+    positions = np.asarray(out.flat[:, :3], np.float64)
     rows = out.faces if out.geometry in MESHES else out.edges
     assert rows is not None
     columns = flat_columns(out.link_attributes, (OBJECT, GEOMETRY))
     if out.has_objects:
         columns[OBJECT] = out.vertex_object_ids[rows[:, 0]]  # type: ignore[index]
-    out.leave(*(f"attribute {name}" for name in out.attribute_names if out.names is not None))
     table = arrow.table({name: arrow_column(values) for name, values in columns.items()})
     if out.geometry not in MESHES:
         ends = np.arange(0, rows.size + 1, 2)
@@ -165,7 +189,7 @@ def arrow_column(values: Values) -> Any:
     arrow = load("pyarrow", "formats")
     if isinstance(values, np.ma.MaskedArray):
         return arrow.array(values.data, mask=np.ma.getmaskarray(values))
-    return arrow.array(values.tolist() if values.dtype.kind in "UO" else values)
+    return arrow.array(values.tolist(), arrow.string()) if values.dtype.kind in "UO" else arrow.array(values)
 
 
 # Geometries
@@ -194,7 +218,7 @@ def to_dask_geopandas(level: Any, attributes: Sequence[str] | None, *, world: bo
         parts = _ObjectParts(level, attributes, world=world)
         ids, manifests = level.objects.ids, view.manifests.take(level.objects.rows)
         starts = list(range(0, len(ids), MANY_OBJECTS)) or [0]
-        keys, meta = [ids[at : at + MANY_OBJECTS] for at in starts], parts(ids[:1]).iloc[:0]
+        keys, meta = [ids[at : at + MANY_OBJECTS] for at in starts], parts(ids[:0])
         boxes, first = view.data.placement.bounds(manifests.chunks), manifests.offsets[starts]
     with dask.config.set({"dataframe.convert-string": False}):  # lists are no text
         made = frames.from_map(parts, keys, meta=meta)
@@ -252,7 +276,7 @@ def _columns(out: Outgoing, level: Any) -> list[FrameColumn]:
     """Columns of a frame of the vertices, as stored."""
     objects = [OBJECT] if out.has_objects else []
     taken = (*level.store.axes, *out.axes, GEOMETRY, *objects)
-    return frame_columns(level._view, [*out.attribute_names, *objects], taken=taken)
+    return frame_columns(level._view, list(dict.fromkeys([*out.attribute_names, *objects])), taken=taken)
 
 
 def placed_dask_frame(out: Outgoing, level: Any) -> tuple[Any, tuple[str, ...]]:
@@ -311,7 +335,8 @@ def to_anndata(out: Outgoing) -> Any:
     positions = frames[list(out.axes)].to_numpy()
     obs = frames.drop(columns=list(out.axes))
     obs.index = obs.index.astype(str)
-    pairs = {} if out.edges is None else {"connectivities": _matrix(out, out.edges, len(positions), None)}
+    edges = None if out.geometry in CLOUDS else dask.compute(out.level.edges)[0]
+    pairs = {} if edges is None else {"connectivities": _matrix(out, edges, len(positions), None)}
     return anndata.AnnData(obs=obs, obsm={"spatial": positions}, obsp=pairs, uns={"zarr_vectors": about(out)})
 
 
@@ -350,10 +375,11 @@ def _cells(rows: IntArray, counts: IntArray) -> IntArray:
 
 def to_trimesh(out: Outgoing) -> Any:
     """`trimesh.Trimesh`, of points a `trimesh.PointCloud`, of lines a `trimesh.path.Path3D`."""
-    trimesh, positions = load("trimesh", "meshes"), out.positions
+    trimesh, unit = load("trimesh", "meshes"), single_unit(out)
+    positions = out.positions
     attributes = with_owners(out, out.attributes)
     colours, _ = colours_of(attributes)
-    metadata = {**about(out), **tables(out)}
+    metadata = {"zarr_vectors": about(out), **tables(out)}
     if out.geometry in MESHES:
         faces, values = triangles_of(out, "a Trimesh")
         made = trimesh.Trimesh(
@@ -374,17 +400,12 @@ def to_trimesh(out: Outgoing) -> Any:
         more = {"vertex_attributes": attributes, "edge_attributes": out.link_attributes}
         entities = [paths.entities.Line(rows) for rows in lines if len(rows)]
         made = paths.Path3D(entities, positions, process=False, metadata=metadata | more)
-    unit = out.units[0]
-    made.units = unit if unit and metres(unit) else None
+    if unit:
+        made.units = unit
     return told(out, made)
 
 
 # Graphs
-
-
-def is_directed(out: Outgoing) -> bool:
-    """Whether edges have a direction: those of skeletons, and of graphs whose file said so."""
-    return out.geometry == "skeleton" or header_of(out, "graphml").get("directed") is True
 
 
 def to_networkx(out: Outgoing) -> Any:
@@ -399,20 +420,13 @@ def to_networkx(out: Outgoing) -> Any:
     graph = getattr(networkx, name)(**{**about(out), **tables(out)})
     columns = with_owners(out, dict(out.exact))
     places = map(tuple, out.flat.tolist())
-    nodes = _rows(columns, len(out.flat))
+    nodes = rows_of(columns, len(out.flat))
     graph.add_nodes_from(
         (row, {"pos": at, **values}) for row, (at, values) in enumerate(zip(places, nodes, strict=True))
     )
-    values = _rows(out.link_attributes if len(edges) else {}, len(edges))
+    values = rows_of(out.link_attributes if len(edges) else {}, len(edges))
     graph.add_edges_from((a, b, value) for (a, b), value in zip(edges.tolist(), values, strict=True))
     return graph
-
-
-def _rows(columns: dict[str, Values], count: int) -> Iterator[dict[str, Any]]:
-    """Rows of columns, in Python's own types, without what is missing."""
-    lists = [values.tolist() for values in columns.values()]
-    for row in zip(*lists, strict=True) if lists else ((),) * count:
-        yield {name: value for name, value in zip(columns, row, strict=True) if value is not None}
 
 
 def adjacency(level: Any, weight: str | None) -> Any:
@@ -493,10 +507,11 @@ def pieces(out: Outgoing, links: IntArray) -> Iterator[Piece]:
 def to_navis(out: Outgoing) -> Any:
     """`navis.NeuronList` of an object each: trees, or meshes."""
     check_holds(out, "navis", TREES | MESHES, "level.to_anndata() or level.to_dask_dataframe() have points")
-    navis, unit = load("navis", "neurons"), out.units[0]
-    units = f"1 {unit}" if unit and metres(unit) else None
+    navis, unit = load("navis", "neurons"), single_unit(out)
+    units = None if unit is None else f"1 {unit}"
     details = _details(out, navis.TreeNeuron, navis.MeshNeuron)
     if out.geometry in MESHES:
+        without_attributes(out)
         faces, _ = triangles_of(out, "navis")
         made = [
             navis.MeshNeuron((out.positions[one.rows], one.links), units=units, process=False, **details(one))
@@ -563,36 +578,36 @@ def to_cloudvolume(out: Outgoing) -> dict[int, Any]:
     """CloudVolume's skeletons, or meshes, by object id; in nanometres."""
     check_holds(out, "CloudVolume", TREES | MESHES, "level.to_dask_dataframe() has points")
     library = load("cloudvolume", "neurons", "cloud-volume")
+    if out.geometry in MESHES:
+        without_attributes(out)
+    made: dict[int, Any] = {}
     positions = out.positions * unit_factors((*out.units, *out.units[-1:] * 3)[:3], NANOMETER)
     if out.geometry in MESHES:
         faces, _ = triangles_of(out, "CloudVolume")
-        return {
-            one.id: library.Mesh(
-                positions[one.rows].astype(np.float32), one.links.astype(np.uint32), None, segid=one.id
-            )
-            for one in pieces(out, faces)
-        }
+        for one in pieces(out, faces):
+            corners, rows = positions[one.rows].astype(np.float32), one.links.astype(np.uint32)
+            made[one.id] = library.Mesh(corners, rows, None, segid=one.id)
+        return dict(told(out, made))
     values = {name: v for name, v in out.attributes.items() if v.dtype.kind in "fiu"}
     out.leave(*(f"attribute {name}" for name in out.attribute_names if name not in values))
     radius, kind = _radius_and_kind(out)
-    extra = {name: v for name, v in values.items() if name not in (radius, kind)}
+    rest = {name: v for name, v in values.items() if name not in (radius, kind)}
+    extra = {f"{name}_attribute" if hasattr(library.Skeleton, name) else name: v for name, v in rest.items()}
     stated = [
         {"id": name, "data_type": v.dtype.name, "num_components": int(np.prod(v.shape[1:]))}
         for name, v in extra.items()
     ]
     assert out.edges is not None
-    made: dict[int, Any] = {}
     for one in pieces(out, out.edges):
         made[one.id] = library.Skeleton(
             positions[one.rows],
             one.links.astype(np.uint32),
-            None if radius is None else values[radius][one.rows],
+            None if radius is None else values[radius][one.rows].astype(np.float32),
             None if kind is None else values[kind][one.rows],
             segid=one.id,
             space="physical",
-            extra_attributes=stated,
         )
+        made[one.id].extra_attributes += stated  # beside radius and kind
         for name, v in extra.items():
             setattr(made[one.id], name, v[one.rows])
-    found: dict[int, Any] = told(out, made)
-    return found
+    return dict(told(out, made))

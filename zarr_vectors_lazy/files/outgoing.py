@@ -148,7 +148,7 @@ class Outgoing:
         first = (self.unit,) * len(world.names) if self.unit else world.world_units
         return (*first, *(world.units[axis] for axis in self._extra_axes)) if self.world else world.units
 
-    def _moved(self, positions: Vertices) -> Vertices:
+    def moved(self, positions: Vertices) -> Vertices:
         """(N, D) world coordinates in the file's unit, then axes that these tell nothing of; or what is stored.
 
         The very same array where coordinates stay as they are.
@@ -165,7 +165,7 @@ class Outgoing:
     @cached_property
     def flat(self) -> Vertices:
         """(N, D) positions as they are written, all axes; those that stay as they are keep their dtype."""
-        return self._moved(self._read[None])
+        return self.moved(self._read[None])
 
     @cached_property
     def positions(self) -> Vertices:
@@ -335,7 +335,7 @@ class Outgoing:
 
     def _framed(self, frame: Any, stored: Vertices, owners: IntArray | None) -> Any:
         """Frame with positions as they are written, and objects."""
-        placed = self._moved(stored)
+        placed = self.moved(stored)
         if placed is not stored:
             frame = placed_frame(frame, self.level.store.axes, self.axes, placed)
         if owners is not None:

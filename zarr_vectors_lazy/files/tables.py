@@ -303,7 +303,7 @@ def _geometry(column: Any, encoding: str) -> tuple[Values, Values | None]:
     return _words(raw, np.repeat(starts + 9, lengths) + within * 8 * axes, "<f8", axes), lengths
 
 
-BBOX = "bbox"
+BBOX, GEOMETRY = "bbox", "geometry"
 WKB = {1: (False, 2), 1001: (False, 3), 2: (True, 2), 1002: (True, 3)}
 """Whether a type of geometry is a line, and its axes, by ISO WKB's number."""
 
@@ -417,7 +417,7 @@ class _Geo:
 
     def __init__(self, kind: str, names: list[str], system: Any, taken: list[str]) -> None:
         self._kind, self._names, self._system = kind, names, system
-        self._column = BBOX if BBOX not in taken else f"{BBOX}_"
+        self._column, self._primary = (name if name not in taken else f"{name}_" for name in (BBOX, GEOMETRY))
         self._lo, self._hi = np.full(len(names), np.inf), np.full(len(names), -np.inf)
 
     def points(self, table: Any) -> Any:
@@ -445,7 +445,7 @@ class _Geo:
         below = np.where(below > lo, np.nextafter(below, np.float32(-np.inf)), below)
         above = np.where(above < hi, np.nextafter(above, np.float32(np.inf)), above)
         bounds = arrow.StructArray.from_arrays([*map(arrow.array, (*below.T, *above.T))], names=self._ends)
-        return table.append_column("geometry", _wkb(positions, lengths)).append_column(self._column, bounds)
+        return table.append_column(self._primary, _wkb(positions, lengths)).append_column(self._column, bounds)
 
     @property
     def _ends(self) -> list[str]:
@@ -462,7 +462,8 @@ class _Geo:
         }
         if (self._lo <= self._hi).all():
             about["bbox"] = [*self._lo.tolist(), *self._hi.tolist()]
-        return {"geo": json.dumps({"version": "1.1.0", "primary_column": "geometry", "columns": {"geometry": about}})}
+        geo = {"version": "1.1.0", "primary_column": self._primary, "columns": {self._primary: about}}
+        return {"geo": json.dumps(geo)}
 
 
 def _wkb(positions: Values, lengths: Values | None) -> Any:
