@@ -258,6 +258,12 @@ def _canonical(chunks: IntArray, rows: IntArray, inside: BoolArray) -> tuple[Int
             f"{MAX_PERMUTED} ends: choose a larger chunk_shape"
         )
     chunks, rows = chunks.copy(), rows.copy()
+    if width == 2:  # their one permutation has the code 1
+        turned = across[chunks[across, 0] > chunks[across, 1]]
+        codes[turned] = 1
+        for ends in (chunks, rows):
+            ends[turned] = ends[turned, ::-1]
+        return chunks, rows, codes
     sigma = np.lexsort((rows[across], chunks[across]), axis=1)
     codes[across] = lehmer_codes(sigma)
     for ends in (chunks, rows):
