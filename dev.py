@@ -208,7 +208,7 @@ def check(python: Python, rest: list[str]) -> None:
 
 
 def browser(python: Python, rest: list[str]) -> None:
-    """Tests of the page of `zvl view` in Chromium, which must be on the PATH; not part of check."""
+    """The page of `zvl view` and Neuroglancer in Chromium, which must be on the PATH; not part of check."""
     run(full(python), "-m", "pytest", "-m", "browser", *rest)
 
 

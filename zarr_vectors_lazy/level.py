@@ -17,6 +17,8 @@ from dask.threaded import get
 from zarr_vectors_lazy import display
 from zarr_vectors_lazy.convert.frames import frame_columns
 from zarr_vectors_lazy.convert.plot import fitting, panels_of, plot_view
+from zarr_vectors_lazy.convert.precomputed_export import LIMIT, Export, export_level
+from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.convert.xarray import level_dataset
 from zarr_vectors_lazy.copy.save import save_level
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, meant
@@ -1000,6 +1002,59 @@ class ZVLevel(ArraysMixin):
 
     def _outgoing(self, attributes: Sequence[str] | None, **options: Any) -> Outgoing:
         return Outgoing(self, attributes, **options)
+
+    @suggesting
+    def to_precomputed(
+        self,
+        path: Any,
+        kind: str,
+        *,
+        sharded: bool = False,
+        limit: int = LIMIT,
+        overwrite: bool = False,
+        backend: str | None = None,
+        storage_options: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """Write what is selected as files that Neuroglancer reads from any web server or bucket.
+
+        Parameters
+        ----------
+        path
+            Folder, or URL, that is written to; ``info`` comes last.
+        kind
+            ``"points"`` or ``"lines"``, drawn at once, in levels that add up, each a fair sample; ``"skeletons"`` or
+            ``"mesh"``, drawn by object id.
+        sharded
+            Cells and segments share files, which are then read by byte ranges. Single annotations, which a viewer asks
+            for on a click, always do.
+        limit
+            Annotations of a cell, about.
+        overwrite
+            Write in place of what is there.
+        backend, storage_options
+            As for `open_zv`, of the target.
+
+        Returns
+        -------
+        dict with ``kind``, ``count`` of annotations or segments, ``levels`` of the spatial index, ``files`` and
+        ``bytes``.
+
+        Raises
+        ------
+        SelectionError
+            If there is nothing of this kind, or an ``info`` is there already.
+        FormatError
+            If an object's id is negative.
+
+        Examples
+        --------
+        >>> level.to_precomputed("tracts_ng", "skeletons", sharded=True)  # doctest: +SKIP
+        """
+        if not is_whole(limit) or limit < 1:
+            raise SelectionError(f"limit must be a whole number from 1 on, found {limit!r}")
+        target = resolve(path, backend=backend, storage_options=storage_options)
+        export = Export(PrecomputedLevel(self._view), kind, target, sharded, int(limit))
+        return export_level(export, overwrite)
 
     def to_delayed(self) -> list[Delayed]:
         """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``."""

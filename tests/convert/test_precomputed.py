@@ -324,7 +324,7 @@ def test_the_level_that_is_shown_first_is_light(cloud, monkeypatch):
 def test_shards_give_back_what_was_put_in(largest):
     rng = np.random.default_rng(3)
     keys = np.unique(rng.integers(0, largest + 1, 300))
-    sharding = pc.Sharding.of(largest, a_minishard=8, minishards=4)
+    sharding = pc.Sharding.of(largest, len(keys), 8, 4)
     info = sharding.info()
     assert info["preshift_bits"] + info["minishard_bits"] + info["shard_bits"] >= int(largest).bit_length()
     for shard in np.unique(sharding.shards(keys)).tolist():

@@ -1,4 +1,4 @@
-"""``zvl read``: a level or a selection into a file."""
+"""``zvl read`` and ``zvl export``: a level or a selection into a file, or into files for a viewer."""
 
 import shutil
 import sys
@@ -10,6 +10,7 @@ import typer
 
 from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.cli.options import print_json
+from zarr_vectors_lazy.convert.precomputed_export import LIMIT
 from zarr_vectors_lazy.files.formats import suffixes
 
 OUT = f"File to write ({', '.join(suffixes('writes'))}), or - for standard output, as --format says (csv)."
@@ -17,12 +18,18 @@ Out = Annotated[str, typer.Argument(metavar="OUT", help=OUT, show_default=False)
 Named = Annotated[str | None, typer.Option("--format", help="Of the file; else as its suffix says.")]
 Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes wanted; else all.")]
 Stored = Annotated[bool, typer.Option("--stored", help="Coordinates as they are stored, not world coordinates.")]
+Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder or URL to write to.", show_default=False)]
+Source = Annotated[str, typer.Option("--precomputed", metavar="KIND", help="points, lines, skeletons or mesh.")]
+Sharded = Annotated[bool, typer.Option("--sharded", help="Cells and segments share files.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Annotations of a cell, about.")]
+Anew = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")]
 
 
 def register(app: typer.Typer) -> None:
-    """Add the word."""
+    """Add the words."""
     app.command("read")(read)
+    app.command("export")(export)
 
 
 def read(
@@ -81,3 +88,43 @@ def to_standard_output(part: Any, name: str, how: dict[str, Any]) -> None:
         with file.open("rb") as source:
             shutil.copyfileobj(source, sys.stdout.buffer)
         sys.stdout.buffer.flush()
+
+
+def export(
+    store: given.Store,
+    folder: Folder,
+    kind: Source,
+    level: given.Level = None,
+    resolution: given.Resolution = None,
+    bbox: given.Box = None,
+    objects: given.Objects = None,
+    group: given.Groups = None,
+    where: given.Where = None,
+    whole_objects: given.Whole = False,
+    sharded: Sharded = False,
+    limit: Limit = LIMIT,
+    overwrite: Anew = False,
+    backend: given.Backend = None,
+    option: given.Options = None,
+    scheduler: given.Scheduler = None,
+    client: given.Client = None,
+    json: given.AsJson = False,
+) -> None:
+    """Write what is selected as files for Neuroglancer. Any web server or bucket may have them."""
+    part = given.selected(
+        given.opened(store, backend, option),
+        level=level,
+        resolution=resolution,
+        bbox=bbox,
+        objects=objects,
+        groups=group,
+        where=where,
+        whole_objects=whole_objects,
+    )
+    with given.computing(scheduler, client):
+        done = part.to_precomputed(folder, kind, sharded=sharded, limit=limit, overwrite=overwrite)
+    if json:
+        print_json(done)
+    else:
+        text = f"{done['count']:,} {kind} in {done['files']:,} files, {done['bytes']:,} bytes"
+        print(f"{folder}: {text}", file=sys.stderr)

@@ -160,7 +160,7 @@ def annotation_info(
     *,
     properties: Sequence[Property] = (),
     relationships: Sequence[str] = (),
-    by_id: "Sharding | None" = None,
+    index: "Sharding | None" = None,
 ) -> dict[str, Any]:
     """Document ``info`` of annotations.
 
@@ -176,10 +176,11 @@ def annotation_info(
         In the order of `packing_order`.
     relationships
         Names; the index of each is a folder of the same name.
-    by_id
-        How single annotations are put into shards, or None.
+    index
+        How single annotations, and those of segments, are put into shards, or None.
     """
     lower, upper = bounds
+    sharded = {} if index is None else {"sharding": index.info()}
     return {
         "@type": "neuroglancer_annotations_v1",
         "dimensions": {name: list(scale) for name, scale in dimensions.items()},
@@ -187,8 +188,8 @@ def annotation_info(
         "upper_bound": upper.tolist(),
         "annotation_type": kind,
         "properties": [each.annotation() for each in properties],
-        "relationships": [{"id": name, "key": name} for name in relationships],
-        "by_id": {"key": "by_id"} | ({} if by_id is None else {"sharding": by_id.info()}),
+        "relationships": [{"id": name, "key": name, **sharded} for name in relationships],
+        "by_id": {"key": "by_id", **sharded},
         "spatial": [grid.info() for grid in grids],
     }
 
@@ -404,12 +405,14 @@ class Sharding:
     shard_bits: int
 
     @classmethod
-    def of(cls, largest: int, *, a_minishard: int = 512, minishards: int = 64) -> "Sharding":
-        """Sharding of keys up to ``largest``, so many of neighbouring keys in a minishard, so many of these a shard."""
+    def of(cls, largest: int, count: int, a_minishard: int = 64, minishards: int = 64) -> "Sharding":
+        """Sharding of ``count`` keys up to ``largest``: about so many in a minishard, and so many of these a shard."""
         bits = max(int(largest), 1).bit_length()
-        preshift = min((a_minishard - 1).bit_length(), bits)
-        mini = min((minishards - 1).bit_length(), bits - preshift)
-        return cls(preshift, mini, bits - preshift - mini)
+        shards = max(-(-count // (a_minishard * minishards)) - 1, 0).bit_length()
+        mini = max(-(-min(count, a_minishard * minishards) // a_minishard) - 1, 0).bit_length()
+        shards = min(shards, bits)
+        mini = min(mini, bits - shards)
+        return cls(bits - shards - mini, mini, shards)
 
     def info(self) -> dict[str, Any]:
         """Its document."""
@@ -426,6 +429,11 @@ class Sharding:
     def shards(self, keys: IntArray) -> IntArray:
         """Shard of each key."""
         return (keys >> (self.preshift + self.minishard_bits)) & ((1 << self.shard_bits) - 1)
+
+    def span(self, shard: int) -> tuple[int, int]:
+        """First and last key that a shard may hold."""
+        bits = self.preshift + self.minishard_bits
+        return shard << bits, ((shard + 1) << bits) - 1
 
     def name(self, shard: int) -> str:
         """Name of a shard's file."""

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import dask
@@ -19,6 +20,7 @@ from zarr_vectors_lazy.convert.precomputed import (
     Array,
     Grid,
     Property,
+    Sharding,
     annotation_info,
     cell_key,
     dump,
@@ -38,6 +40,7 @@ from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import metres
+from zarr_vectors_lazy.read.batches import cut_evenly
 from zarr_vectors_lazy.read.cells import read_batch, read_fragment_run, read_row_run
 from zarr_vectors_lazy.read.choose import attribute_member, column_of, fragment_spec
 from zarr_vectors_lazy.read.columns import attribute_array, candidate_objects, select_objects, vertices_array
@@ -179,7 +182,7 @@ class PrecomputedLevel:
         if kind in {"skeletons", "mesh"}:
             return self._described_segment(kind, key)
         if key == "info":
-            return dump(self.point_info() if kind == "points" else self.line_info())
+            return dump(self.annotation_info(kind))
         folder, _, name = key.partition("/")
         if folder == "by_id":
             number = _number(name)
@@ -409,14 +412,90 @@ class PrecomputedLevel:
         given = [each.values(found) for each, found in zip(attributes, values, strict=True)]
         return vertices, given, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
-    # ---- points
+    # ---- annotations
 
-    def point_info(self) -> dict[str, Any]:
-        """Document ``points/info``."""
-        properties = [each for each, _, _ in self._packed]
+    def annotation_info(
+        self,
+        kind: str,
+        bounds: BBox | None = None,
+        grids: Sequence[Grid] | None = None,
+        index: Sharding | None = None,
+    ) -> dict[str, Any]:
+        """Document ``info`` of points or lines, by default with the spatial index that `get` answers for."""
+        paths = kind == "lines" and self.whole_paths
+        if grids is None:
+            grids = [cells.grid for cells in self.cells]
+            if kind == "lines":
+                grids = [replace(grid, limit=1) for grid in grids]  # all lines of a cell are to be drawn
+        properties = [
+            each for each, *_ in (self._packed if kind == "points" else self._line_properties if paths else ())
+        ]
         return annotation_info(
-            "point", self.dimensions, self.bounds, [cells.grid for cells in self.cells], properties=properties
+            "point" if kind == "points" else "polyline" if paths else "line",
+            self.dimensions,
+            self.bounds if bounds is None else bounds,
+            grids,
+            properties=properties,
+            relationships=("object",) if paths else (),
+            index=index,
         )
+
+    def parts(self, kind: str, rows: int) -> tuple[list[IntArray], float]:
+        """Chunks, of paths objects, in parts of about so many vertices; and about how many annotations there are."""
+        if kind == "lines" and self.whole_paths:
+            objects, _ = self.segments
+            entries = np.diff(self.view.manifests.offsets)[objects]
+            vertices = self.view.estimated_rows * len(self.view.data.vertices.chunks)
+            bounds = cut_evenly(entries, int(np.ceil(vertices / rows)))
+            return [objects[start:stop] for start, stop in pairwise(bounds.tolist())], float(len(objects))
+        sizes = np.full(len(self.view), self.view.estimated_rows) if self.sizes is None else self.sizes.astype(float)
+        bounds = cut_evenly(sizes + 1, int(np.ceil(sizes.sum() / rows)))
+        return [np.arange(start, stop) for start, stop in pairwise(bounds.tolist())], float(sizes.sum())
+
+    def annotations(self, kind: str, part: IntArray) -> tuple[Annotations, Floats, IntArray]:
+        """Annotations of a part, (n, D) where their vertices are, and (n,) the annotation of each of these."""
+        if kind == "points":
+            found, positions = self._points(part)
+        elif not self.whole_paths:
+            found, positions = self._edges_of(part)
+        else:
+            found, positions = self.object_lines(part)
+            return found, positions, np.repeat(np.arange(len(found)), found.words[found.offsets[:-1]].astype(np.int64))
+        return found, positions, np.arange(len(found))
+
+    def largest_id(self, kind: str) -> int:
+        """At least the largest id of an annotation."""
+        if kind == "lines":
+            return int(self.segments[1].max(initial=0)) if self.whole_paths else len(self.view) << APART
+        return int(self.starts[-1])
+
+    def index_shards(self, kind: str, sharding: Sharding) -> list[tuple[str, int]]:
+        """Folders of indexes, and shards of each that may hold annotations."""
+        if kind == "lines" and self.whole_paths:
+            shards = np.unique(sharding.shards(self.segments[1]))
+            return [(folder, shard) for folder in ("by_id", "object") for shard in shards.tolist()]
+        starts = self._numbers(kind)
+        first, last = sharding.shards(starts[:-1]), sharding.shards(np.maximum(starts[1:] - 1, starts[:-1]))
+        return [("by_id", shard) for shard in np.unique(ranges(first, last - first + 1)).tolist()]
+
+    def _numbers(self, kind: str) -> IntArray:
+        """(n + 1,) first id of the annotations of each chunk."""
+        return self.starts if kind == "points" else np.arange(len(self.view) + 1, dtype=np.int64) << APART
+
+    def numbered(self, kind: str, sharding: Sharding, shard: int) -> Annotations:
+        """Annotations of a shard, by ascending id."""
+        if kind == "lines" and self.whole_paths:
+            rows, segments = self.segments
+            mine = rows[sharding.shards(segments) == shard]
+        else:
+            first, last = sharding.span(shard)
+            starts = self._numbers(kind)
+            mine = np.flatnonzero((starts[:-1] <= last) & (starts[1:] > first))
+        found, _, _ = self.annotations(kind, mine)
+        rows = np.flatnonzero(sharding.shards(found.ids) == shard)
+        return found.take(rows[np.argsort(found.ids[rows], kind="stable")])
+
+    # ---- points
 
     def points_of(self, cells: Cells, cell: Sequence[int]) -> Annotations:
         """Vertices in a cell."""
@@ -482,13 +561,9 @@ class PrecomputedLevel:
         return None if at < 0 else int(rows[at])
 
     def _described_segment(self, kind: str, key: str) -> bytes | None:
-        described = self._described
+        described = self.described
         if key == "info":
-            properties = [each.for_skeletons for each in self.attributes] if kind == "skeletons" else []
-            about = (
-                mesh_info(described) if kind == "mesh" else skeleton_info(self.nanometres, properties, None, described)
-            )
-            return dump(about)
+            return dump(self.segment_info(kind))
         if key == "props/info":
             return dump(self.property_info()) if described else None
         name, colon, rest = key.partition(":")
@@ -496,11 +571,19 @@ class PrecomputedLevel:
         if row is None or (kind == "mesh") != bool(colon):
             return None
         if kind == "skeletons":
-            return self.skeleton(row)
+            return self.skeletons(np.asarray([row]))[0]
         return dump({"fragments": [f"{name}:0:0"]}) if rest == "0" else self.mesh(row) if rest == "0:0" else None
 
+    def segment_info(self, kind: str, sharding: Sharding | None = None) -> dict[str, Any]:
+        """Document ``info`` of skeletons or meshes."""
+        if kind == "mesh":
+            return mesh_info(self.described)
+        properties = [each.for_skeletons for each in self.attributes]
+        return skeleton_info(self.nanometres, properties, sharding, self.described)
+
     @cached_property
-    def _described(self) -> bool:
+    def described(self) -> bool:
+        """Whether there are properties of segments, `property_info`."""
         index = self.data.object_index
         return index is not None and index.count <= MOST_DESCRIBED
 
@@ -521,14 +604,21 @@ class PrecomputedLevel:
                 groups[name] = segments[np.isin(known, ids)]
         return properties_info(segments, values, groups, labels=labels)
 
-    def skeleton(self, row: int) -> bytes:
-        """Bytes of the skeleton of an object."""
-        if self.whole_paths:
-            vertices, values, _ = self.walk(np.asarray([row]))
-            first = np.arange(len(vertices) - 1)
-            edges = np.stack([first, first + 1], axis=1) if len(vertices) else np.empty((0, 2), np.int64)
-        else:
-            vertices, values, edges = self._object(row, edges_array)
+    def skeletons(self, rows: IntArray) -> list[bytes]:
+        """Bytes of the skeletons of some objects."""
+        if not self.whole_paths:
+            found = [self._object(row, edges_array) for row in rows.tolist()]
+            return [self._skeleton(vertices, edges, values) for vertices, values, edges in found]
+        vertices, values, counts = self.walk(rows)
+        ends = np.cumsum(counts).tolist()
+        steps = np.arange(int(counts.max(initial=1)) - 1)
+        edges = np.stack([steps, steps + 1], axis=1)
+        return [
+            self._skeleton(vertices[start:end], edges[: max(end - start - 1, 0)], [each[start:end] for each in values])
+            for start, end in pairwise([0, *ends])
+        ]
+
+    def _skeleton(self, vertices: Array, edges: IntArray, values: Sequence[Array]) -> bytes:
         return encode_skeleton(self._in_space(vertices), edges, [each.astype("<f4") for each in values])
 
     def mesh(self, row: int) -> bytes:
@@ -636,15 +726,6 @@ class PrecomputedLevel:
         chunk = np.where(segments[owners] >= 0, chunk, -1)
         order = np.argsort(chunk, kind="stable")
         return chunk, owners, segments, order, np.searchsorted(chunk[order], np.arange(len(self.view) + 1))
-
-    def line_info(self) -> dict[str, Any]:
-        """Document ``lines/info``."""
-        grids = [replace(cells.grid, limit=1) for cells in self.cells]  # all lines of a cell are to be drawn
-        place = self.dimensions, self.bounds, grids
-        if not self.whole_paths:
-            return annotation_info("line", *place)
-        properties = [each for each, _ in self._line_properties]
-        return annotation_info("polyline", *place, properties=properties, relationships=("object",))
 
     def lines_of(self, cells: Cells, cell: Sequence[int]) -> Annotations:
         """Lines of a cell: what objects have in it and the way to the next vertex, or edges that begin in it."""
