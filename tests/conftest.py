@@ -115,12 +115,12 @@ def cloud(goldens) -> Path:
 
 @pytest.fixture(scope="session")
 def variety(tmp_path_factory):
-    """Give the path of a store of the varieties, by name."""
+    """Give the path of a store of the varieties, or of others, by name."""
     where = tmp_path_factory.mktemp("variety")
 
     @cache
     def unpacked(name):
-        (packed,) = DATA.glob(f"*-variety/stores/{name}.zarrvectors.zip")
+        (packed,) = DATA.glob(f"*/stores/{name}.zarrvectors.zip")
         with zipfile.ZipFile(packed) as files:
             files.extractall(where / name)
         return where / name

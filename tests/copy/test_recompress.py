@@ -2,14 +2,12 @@
 
 import json
 import shutil
-import zipfile
 
 import dask
 import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
-from tests.conftest import DATA
 from tests.copy.test_shard import assert_same, given, objects, reference_agrees
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError, StoreError
 from zarr_vectors_lazy.write.session import WriteSession
@@ -29,17 +27,6 @@ def without_coding(docs):
     return found
 
 
-@pytest.fixture
-def unpacked(tmp_path):
-    def unpack(name):
-        (packed,) = DATA.glob(f"*/**/{name}.zarrvectors.zip")
-        with zipfile.ZipFile(packed) as files:
-            files.extractall(tmp_path / name)
-        return tmp_path / name
-
-    return unpack
-
-
 @pytest.mark.parametrize(
     ("name", "options"),
     [
@@ -55,8 +42,8 @@ def unpacked(tmp_path):
         ("graph-with-parametric", RAW),
     ],
 )
-def test_the_copy_is_the_store(unpacked, tmp_path, name, options):
-    where, copy = unpacked(name), tmp_path / "copy.zv"
+def test_the_copy_is_the_store(variety, tmp_path, name, options):
+    where, copy = variety(name), tmp_path / "copy.zv"
     done = zvl.recompress(where, copy, **options)
     assert done["left_out"] == []
     assert without_coding(documents(copy)) == without_coding(documents(where))
@@ -70,8 +57,8 @@ def test_the_copy_is_the_store(unpacked, tmp_path, name, options):
     assert done["nbytes"] == sum(file.stat().st_size for file in stored)
 
 
-def test_the_reference_reads_the_copy(unpacked, tmp_path):
-    where = unpacked("points-sharded-blosc")
+def test_the_reference_reads_the_copy(variety, tmp_path):
+    where = variety("points-sharded-blosc")
     zvl.recompress(where, tmp_path / "copy.zv", profile="viewer")
     np.testing.assert_array_equal(reference_agrees(tmp_path / "copy.zv"), reference_agrees(where))
 
@@ -87,8 +74,8 @@ def test_there_and_back_is_the_same_to_the_byte(goldens, tmp_path):
     assert all((there / file).read_bytes() == (back / file).read_bytes() for file in files)
 
 
-def test_consolidated_stays_so(unpacked, tmp_path):
-    where = unpacked("paths-attributes")
+def test_consolidated_stays_so(variety, tmp_path):
+    where = shutil.copytree(variety("paths-attributes"), tmp_path / "own.zv")
     zvl.consolidate(where)
     zvl.recompress(where, tmp_path / "copy.zv", **RAW)
     inline = documents(tmp_path / "copy.zv")["."]["consolidated_metadata"]["metadata"]
@@ -96,8 +83,8 @@ def test_consolidated_stays_so(unpacked, tmp_path):
     assert_same(given(tmp_path / "copy.zv"), given(where))
 
 
-def test_what_is_not_known_goes_along(unpacked, tmp_path):
-    where = unpacked("points-2d")
+def test_what_is_not_known_goes_along(variety, tmp_path):
+    where = shutil.copytree(variety("points-2d"), tmp_path / "own.zv")
     group = zvl.open_store(where, mode="r+").zarr_group
     image = group.create_array("headers/picture", shape=(5, 7), chunks=(2, 3), dtype="f4", shards=(4, 6))
     image[:] = np.arange(35).reshape(5, 7)
@@ -109,8 +96,8 @@ def test_what_is_not_known_goes_along(unpacked, tmp_path):
     assert (copied.shards, copied.compressors) == (None, ())
 
 
-def test_an_array_of_codecs_that_make_no_bytes_of_ours_goes_as_it_is(unpacked, tmp_path):
-    where = unpacked("points-2d")
+def test_an_array_of_codecs_that_make_no_bytes_of_ours_goes_as_it_is(variety, tmp_path):
+    where = shutil.copytree(variety("points-2d"), tmp_path / "own.zv")
     group = zvl.open_store(where, mode="r+").zarr_group
     texts = group.create_array("headers/v2", shape=(3, 2), chunks=(2, 2), dtype="i4", chunk_key_encoding={"name": "v2"})
     texts[:] = np.arange(6).reshape(3, 2)

@@ -3,14 +3,12 @@
 import itertools
 import json
 import shutil
-import zipfile
 
 import numcodecs
 import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
-from tests.conftest import DATA
 from tests.copy.test_shard import assert_same, given
 from tests.web.served import asked, running, serving
 from zarr_vectors_lazy.storage.resolve import resolve
@@ -30,17 +28,6 @@ VARIETY = [
 ]
 
 
-@pytest.fixture
-def unpacked(tmp_path):
-    def unpack(name):
-        (packed,) = DATA.glob(f"*/stores/{name}.zarrvectors.zip")
-        with zipfile.ZipFile(packed) as files:
-            files.extractall(tmp_path / name)
-        return tmp_path / name
-
-    return unpack
-
-
 def same_objects(a, b):
     """Whether attributes of objects and groups are the same."""
     for level, other in zip(zvl.open_zv(a), zvl.open_zv(b), strict=True):
@@ -52,8 +39,8 @@ def same_objects(a, b):
 
 
 @pytest.mark.parametrize("name", VARIETY)
-def test_the_raw_tree_is_the_store(unpacked, name):
-    where = unpacked(name)
+def test_the_raw_tree_is_the_store(variety, name):
+    where = variety(name)
     with serving(where) as server:
         raw = f"{server.url}/raw"
         assert_same(given(raw), given(where))
@@ -133,12 +120,14 @@ def test_all_arrays_are_raw(tmp_path):
         assert b"zarr.json" in asked(server, "/raw/0/vertex_attributes/c/")[1]
         assert asked(server, "/raw/0/vertex_attributes/c/c/")[0] == 404
         assert asked(server, "/raw/0/")[1] == asked(server, "/0/")[1]
+        status, _, headers = asked(server, "/raw")
+        assert (status, headers["Location"]) == (308, "raw/")
         assert asked(server, "/raw/nothing/zarr.json")[0] == 404
         assert asked(server, "/raw/0/zarr.json")[0] == 200
 
 
-def test_a_root_that_names_no_attributes_does(unpacked):
-    where = unpacked("points-attributes")
+def test_a_root_that_names_no_attributes_does(variety):
+    where = variety("points-attributes")
     with serving(where) as server:
         root = json.loads(asked(server, "/raw/zarr.json")[1])
     specs = root["attributes"]["zarr_vectors"]["attribute_specs"]["vertex"]

@@ -39,7 +39,8 @@ def serve(
     levels = {level.index: PrecomputedLevel(level._view) for level in opened}
     views = {FOLDER: Precomputed(levels)}
     server = Server(opened._opened.tree.spec, host=host, port=port, public=public, views=views)
-    print(server.url, flush=True)
+    print(server.url)
+    print(f"raw cells: {server.url}/raw/", flush=True)
     say_links(levels, server.url)
     server.serve_forever()
     print("stopped", file=sys.stderr)

@@ -127,6 +127,8 @@ class StoreApp:
             if document is not None:
                 return of_bytes(document, DOC, environ)
         first, slash, below = path.partition("/")
+        if not slash and first in self.views:
+            return Answer(HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{first}/"})
         objects, path = (self.views[first], below) if slash and first in self.views else (self.objects, path)
         return objects.get(path, environ) if path and not path.endswith("/") else of_folder(objects, path)
 
