@@ -12,6 +12,7 @@ from zarr_vectors_lazy.convert import precomputed as pc
 from zarr_vectors_lazy.convert.neuroglancer import shown_level, viewer_state
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.testing import counting
 
 SIZES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2}
 
@@ -347,3 +348,40 @@ def test_each_level_of_the_additive_rule_fills_its_fullest_cell():
         assert abs(most - 500) < 5 * np.sqrt(500)
     assert ends[-1] == 1
     assert level.max() == 4
+
+
+def test_a_key_costs_the_cells_that_it_needs(tmp_path):
+    points = np.random.default_rng(0).uniform(0, 40, (4000, 3))
+    depth = {"depth": points[:, 2].copy()}
+    zvl.write_points(tmp_path / "p.zv", points, chunk_shape=10, vertex_attributes=depth)
+    level = sources(zvl.open_zv(tmp_path / "p.zv")[0])
+    level.get("points/info")
+    with counting() as counts:
+        level.get("points/cells/1_1_1")
+    assert counts.requests == 2  # positions and an attribute
+    path = np.stack([np.linspace(1, 39, 100), np.full(100, 5.0), np.full(100, 5.0)], axis=1)
+    zvl.write_polylines(tmp_path / "l.zv", [path] * 3, chunk_shape=10, geometry_type="streamline")
+    level = sources(zvl.open_zv(tmp_path / "l.zv")[0])
+    level.get("lines/info"), level.get("skeletons/info"), level.get("skeletons/0")
+    for key, requests in (
+        ("skeletons/1", 8),
+        ("lines/cells/0_0_0", 4),
+        ("lines/cells/1_0_0", 4),
+        ("lines/cells/0_0_0", 2),
+    ):
+        with counting() as counts:
+            assert level.get(key)
+        assert counts.requests == requests  # of each chunk positions and fragments; of the next one once
+
+
+@pytest.mark.parametrize(
+    "codec", [{"compressor": None, "checksum": False}, {"compressor": "blosc"}, {"shard_shape": 4}]
+)
+def test_every_codec_gives_the_same_bytes(tmp_path, codec):
+    paths = [np.random.default_rng(i).uniform(0, 40, (20, 3)) for i in range(9)]
+    zvl.write_polylines(tmp_path / "a.zv", paths, chunk_shape=10, geometry_type="streamline")
+    zvl.write_polylines(tmp_path / "b.zv", paths, chunk_shape=10, geometry_type="streamline", **codec)
+    one, other = (sources(zvl.open_zv(tmp_path / name)[0]) for name in ("a.zv", "b.zv"))
+    keys = [f"{kind}/cells/{i}_{j}_{k}" for kind in ("points", "lines") for i, j, k in np.ndindex(4, 4, 4)]
+    for key in [*keys, "skeletons/3", "points/info", "lines/info", "skeletons/props/info", "lines/by_id/7"]:
+        assert one.get(key) == other.get(key)

@@ -16,7 +16,10 @@ import pytest
 from matplotlib.image import imread
 
 import zarr_vectors_lazy as zvl
+from tests.web.served import serving
 from tests.web.test_page import BROWSERS
+from zarr_vectors_lazy.convert.neuroglancer import viewer_state
+from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 
 pytestmark = pytest.mark.browser
 FLAGS = (
@@ -44,6 +47,13 @@ def screenshot(viewer, folder):
         child.terminate()
         child.wait(20)
     return answers[0].screenshot.image
+
+
+def look_at(picture, name):
+    """Pixels of a picture that are not black."""
+    if folder := os.environ.get("PICTURES"):
+        Path(folder, f"{name}.png").write_bytes(picture)
+    return int((imread(io.BytesIO(picture))[..., :3].max(axis=2) > 40 / 255).sum())
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -118,8 +128,21 @@ def test_the_viewer_draws_a_store(kind, place, tmp_path, s3):
     if kind == "skeletons":
         state["layers"][0]["segments"] = ["4", "5", "6"]
     viewer.set_state(state)
-    picture = screenshot(viewer, tmp_path / "browser")
-    if folder := os.environ.get("PICTURES"):
-        Path(folder, f"{kind}-{place}.png").write_bytes(picture)
-    seen = imread(io.BytesIO(picture))[..., :3].max(axis=2) > 40 / 255
-    assert seen.sum() > LEAST
+    assert look_at(screenshot(viewer, tmp_path / "browser"), f"{kind}-{place}") > LEAST
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_the_viewer_draws_an_export(kind, tmp_path):
+    SHAPES[kind](tmp_path / "store.zv")
+    level = zvl.open_zv(tmp_path / "store.zv")[0]
+    level.to_precomputed(tmp_path / "out", kind, sharded=kind != "mesh", **({"limit": 500} if kind == "points" else {}))
+    source = PrecomputedLevel(level._view)
+    with serving(tmp_path / "out") as server:
+        state = viewer_state(source, "")
+        (layer,) = (layer for layer in state["layers"] if layer["name"].startswith(kind))
+        layer["source"] = f"precomputed://{server.url}"
+        if kind == "skeletons":
+            layer["segments"] = ["4", "5", "6"]
+        viewer = neuroglancer.Viewer()
+        viewer.set_state({**state, "layers": [layer]})
+        assert look_at(screenshot(viewer, tmp_path / "browser"), f"{kind}-export") > LEAST
