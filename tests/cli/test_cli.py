@@ -508,3 +508,19 @@ def test_texts_of_a_store_move_no_cursor(hostile):
         store.cost(),
     ]
     assert not [text for text in map(repr, texts) if "\x1b" in text or "\x9b" in text]
+
+
+def test_export_writes_what_is_selected_for_neuroglancer(zvl_run, tracts, tmp_path):
+    out = tmp_path / "out"
+    code, _, err = zvl_run("export", tracts, out, "--precomputed", "skeletons", "--sharded", "--scheduler", "sync")
+    assert (code, err) == (0, f"{out}: 110 skeletons in 3 files, 217,251 bytes\n")
+    assert zvl_run("export", tracts, out, "--precomputed", "skeletons") == (
+        2,
+        "",
+        f"zvl: {out} has an info already: --overwrite replaces it\n",
+    )
+    code, text, _ = zvl_run("export", tracts, out, "--precomputed", "lines", "--object", 3, "--overwrite", "--json")
+    assert (code, json.loads(text)["count"]) == (0, 1)
+    assert json.loads((out / "info").read_text())["annotation_type"] == "polyline"
+    code, _, err = zvl_run("export", tracts, tmp_path / "other", "--precomputed", "mesh")
+    assert (code, err) == (2, "zvl: level 0 has no mesh: it has lines, skeletons, points\n")

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from tests.integration.test_additive import WRITE, stacked
+from tests.integration.test_additive import cloud as cloud_of
 from zarr_vectors_lazy.convert import precomputed as pc
 from zarr_vectors_lazy.convert.neuroglancer import shown_level, viewer_state
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
@@ -385,3 +387,31 @@ def test_every_codec_gives_the_same_bytes(tmp_path, codec):
     keys = [f"{kind}/cells/{i}_{j}_{k}" for kind in ("points", "lines") for i, j, k in np.ndindex(4, 4, 4)]
     for key in [*keys, "skeletons/3", "points/info", "lines/info", "skeletons/props/info", "lines/by_id/7"]:
         assert one.get(key) == other.get(key)
+
+
+def test_levels_that_refine_others_are_levels_of_the_index(tmp_path):
+    rng = np.random.default_rng(7)
+    parts = [cloud_of(rng, n) for n in (400, 60)]
+    for number, points in enumerate(parts):
+        zvl.write_points(tmp_path / f"{number}.zv", points, **WRITE)
+    level = zvl.open_zv(stacked(tmp_path, [tmp_path / "0.zv", tmp_path / "1.zv"]))[0]
+    found = sources(level)
+    assert [grid["key"] for grid in document(found, "points/info")["spatial"]] == ["cells1", "cells0"]
+    drawn = [positions for _, _, _, (positions, _, _) in cells_of(found, "points")]
+    assert sorted(map(tuple, np.concatenate(drawn))) == sorted(map(tuple, np.concatenate(parts)))
+
+
+def test_graphs_of_two_axes_are_flat_lines(tmp_path):
+    rng = np.random.default_rng(8)
+    vertices, edges = rng.uniform(0, 40, (60, 2)), rng.integers(0, 60, (80, 2))
+    edges = edges[edges[:, 0] != edges[:, 1]]
+    zvl.write_graph(tmp_path / "g.zv", vertices, edges, chunk_shape=10, axes=("x", "y"))
+    level = zvl.open_zv(tmp_path / "g.zv")[0]
+    found = sources(level)
+    assert found.kinds[0] == "lines"
+    assert viewer_state(found, "http://here")["layout"] == "xy"
+    drawn = np.concatenate([np.reshape(shapes, (-1, 4)) for _, _, _, (shapes, _, _) in cells_of(found, "lines")])
+    expected = level.vertices.compute().astype("f4")[level.edges.compute()].reshape(-1, 4)
+    assert sorted(map(tuple, np.sort(drawn.view("f4")))) == sorted(map(tuple, np.sort(expected)))
+    number = next(int(ids[0]) for _, _, _, (_, _, ids) in cells_of(found, "lines") if len(ids))
+    assert len(found.get(f"lines/by_id/{number}")) == 16

@@ -11,7 +11,7 @@ from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.cli.page import view_server
 from zarr_vectors_lazy.convert.neuroglancer import FOLDER, shown_level, source_url, state_link
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import SelectionError, ZVError
 from zarr_vectors_lazy.web.precomputed import Precomputed
 from zarr_vectors_lazy.web.server import Server
 
@@ -51,13 +51,19 @@ def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
     shown = shown_level(levels)
     if shown is None:
         return
-    print(f"\nNeuroglancer, level {shown.index}: {state_link(shown, url)}")
-    for index, level in levels.items():
-        for kind in level.kinds:
-            print(f"level {index}, {kind}: {source_url(url, index, kind)}")
+    try:
+        lines = [f"\nNeuroglancer, level {shown.index}: {state_link(shown, url)}"]
+        lines += [
+            f"level {index}, {kind}: {source_url(url, index, kind)}"
+            for index, level in levels.items()
+            for kind in level.kinds
+        ]
+    except ZVError as error:  # the objects are served all the same
+        print(f"zvl: warning: nothing for Neuroglancer: {error}", file=sys.stderr)
+        return
+    print("\n".join(lines), flush=True)
     if shown.unitless:
         print("the store states no unit of length: 1 is shown as 1 nm", file=sys.stderr)
-    sys.stdout.flush()
 
 
 def view(

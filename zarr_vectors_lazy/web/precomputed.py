@@ -15,7 +15,7 @@ from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.web.answers import Answer, Environ, of_bytes, refusal
 from zarr_vectors_lazy.web.server import Server
 
-LARGE = 2**16  # bytes of a document that is sent compressed
+LARGE = 2**14  # bytes of a document that is sent compressed
 
 
 class Precomputed:
