@@ -262,7 +262,7 @@ def ingest(
             joined.add(load(path, format, asked), path.name)
         loaded = joined.result()
         options = {"chunk_shape": chunk_shape, "bin_shape": bin_shape, "axes": axes, "unit": unit}
-        place = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
+        place: dict[str, Any] = {"backend": backend, "storage_options": {**(storage_options or {}), **backend_kwargs}}
         try:
             done = write_loaded(loaded, url, **options, mode="w" if overwrite else "w-", **place)
         except SelectionError as error:  # of what the files hold, most of them
@@ -375,6 +375,8 @@ def write_file(
 ) -> dict[str, Any]:
     """Write a level or a selection to a file; parameters as for `ZVLevel.to_file`."""
     target = Path(path).expanduser()
+    if "://" in str(path):
+        raise SelectionError(f"a file is written to disk, found a URL: {str(path)!r}")
     one = format_of(target, format, "writes")
     if not target.parent.is_dir():
         raise SelectionError(f"no folder {str(target.parent)!r}")

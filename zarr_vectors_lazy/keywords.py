@@ -3,7 +3,7 @@
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from zarr_vectors_lazy.errors import meant, near
 from zarr_vectors_lazy.storage.resolve import is_option
@@ -12,6 +12,16 @@ P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K")
 V_co = TypeVar("V_co", covariant=True)
+ALSO = {  # what other libraries call it, and is spelt like nothing here
+    "attrs": "vertex_attributes",
+    "bins": "bin_shape",
+    "exist_ok": "mode",
+    "mode": "overwrite",
+    "names": "attribute_names",
+    "overwrite": "mode",
+    "spacing": "chunk_shape",
+}
+MANY = 1000  # keys of a mapping that are looked through
 NEARER = 0.7  # than names of attributes: what is not near goes on to a backend, which has names of its own
 
 
@@ -24,8 +34,10 @@ def suggesting(function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in sorted(kwargs.keys() - known):
-            if not open_ended or (is_near(name, names) and not is_option(name)):
-                raise TypeError(f"{function.__name__}() takes no argument {name!r}{meant(name, names)}")
+            other = ALSO.get(name) if ALSO.get(name) in known else None
+            if not open_ended or ((other or is_near(name, names)) and not is_option(name)):
+                hint = f"; did you mean {other!r}?" if other else meant(name, names)
+                raise TypeError(f"{function.__name__}() takes no argument {name!r}{hint}")
         return function(*args, **kwargs)
 
     return checked
@@ -36,8 +48,30 @@ def is_near(name: str, names: Iterable[str]) -> bool:
     return bool(near(name, names, cutoff=NEARER))
 
 
-class Named(Mapping[K, V_co]):
+class Suggesting:
+    """Object whose unknown attributes are told with what they may be meant for."""
+
+    if not TYPE_CHECKING:  # a type checker would take every name for one of Any
+
+        def __getattr__(self, name: str) -> Any:
+            kind = type(self)
+            if name.startswith("_") or hasattr(kind, name):  # a property that failed: its own error
+                return object.__getattribute__(self, name)
+            public = [each for each in dir(kind) if not each.startswith("_")]
+            hint = self._elsewhere(name) or meant(name, public)
+            raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}{hint}", name=name)
+
+    def _elsewhere(self, name: str) -> str:
+        """End of the message, where the name is one of something else."""
+        return ""
+
+
+class Named(Suggesting, Mapping[K, V_co]):
     """Mapping whose keys IPython and Jupyter offer on Tab."""
+
+    def _elsewhere(self, name: str) -> str:
+        keys = {key for key, _ in zip(self, range(MANY), strict=False)}
+        return f"; did you mean [{name!r}]?" if name in keys else ""
 
     def _ipython_key_completions_(self) -> list[Any]:
         return list(self)

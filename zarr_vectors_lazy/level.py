@@ -26,7 +26,7 @@ from zarr_vectors_lazy.files import neighbours
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.interchange import write_file
 from zarr_vectors_lazy.kernels.groups import Rule
-from zarr_vectors_lazy.keywords import is_near, suggesting
+from zarr_vectors_lazy.keywords import Suggesting, is_near, suggesting
 from zarr_vectors_lazy.model.writing import Compressor
 from zarr_vectors_lazy.objects import (
     Attributes,
@@ -193,7 +193,7 @@ def dataframe(view: LevelView, attributes: Collection[str] | None) -> Any:
 SELECTING = ("bbox", "objects", "groups", "where", "whole_objects", "world")
 
 
-class ZVLevel(ArraysMixin):
+class ZVLevel(Suggesting, ArraysMixin):
     """One level of a store, or a selection of it; `ZVStore` gives it.
 
     It is a Dask collection of its vertices, attributes, and edges or faces: ``dask.compute(level)`` and
@@ -556,6 +556,9 @@ class ZVLevel(ArraysMixin):
             "edges": self.edges if kinds - {"point_cloud", "mesh"} else None,
             "faces": self.faces if "mesh" in kinds else None,
         }
+
+    def _elsewhere(self, name: str) -> str:
+        return f"; did you mean .attributes[{name!r}]?" if name in self.attribute_names else ""
 
     def _member(self, member: str) -> list[da.Array]:
         if member == "attributes":

@@ -1,6 +1,7 @@
 """Objects of a level by id, and attributes by name."""
 
 import inspect
+import operator
 from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Sequence, Set, ValuesView
 from dataclasses import dataclass
 from functools import cached_property
@@ -334,6 +335,8 @@ class Ragged(tuple[da.Array, da.Array]):
     """(vertices, offsets) of objects one after another, and ``attributes`` by name, aligned with the vertices."""
 
     attributes: dict[str, da.Array]
+    vertices = property(operator.itemgetter(0), doc="(M, D) vertices.")
+    offsets = property(operator.itemgetter(1), doc="(O + 1,) int64: where each object begins, and the last ends.")
 
     def __new__(
         cls, vertices: da.Array, offsets: da.Array, attributes: Mapping[str, da.Array] | None = None
@@ -403,7 +406,7 @@ def is_whole(value: object) -> bool:
 def whole_id(object_id: Any) -> int:
     """Return an object id, or raise SelectionError if it is no whole number."""
     if not is_whole(object_id):
-        raise SelectionError(f"an object id is a whole number, found {object_id!r}")
+        raise SelectionError(f"an object id is a whole number, found {object_id!r}; several: level.sel(objects=[...])")
     return int(object_id)
 
 

@@ -1,53 +1,110 @@
-"""Bars that show how far a computation is."""
+"""Bars that show how far a computation is: one line of text on standard error, in terminals and in Jupyter alike."""
 
-import importlib
+import shutil
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from dask.callbacks import Callback
+from dask.utils import format_bytes
 
-from zarr_vectors_lazy.errors import SelectionError, StoreError
-
-# A progress bar of rich or tqdm, whichever is installed.
+from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage.requests import counting
 
 Advance = Callable[[int], None]
+EVERY = 0.1  # seconds between two drawings
+WIDTH = 24  # of the bar itself, in letters
+
+
+class Bar:
+    """A line that shows what share is done, the rate, and the time that is left; threads may share it.
+
+    Where standard error is neither a terminal nor Jupyter's, such as a file, only the last state is written.
+
+    Parameters
+    ----------
+    label
+        What is done.
+    total
+        Steps; may grow.
+    fleeting
+        Whether the line is gone at the end.
+    """
+
+    def __init__(self, label: str, total: int = 0, *, fleeting: bool = False) -> None:
+        self.total = total
+        self._label = label
+        self._done = 0
+        self._rate = ""
+        self._fleeting = fleeting
+        self._begun = time.monotonic()
+        self._drawn = 0.0
+        self._written = 0
+        self._lock = threading.Lock()
+        self._live = is_live()
+
+    def advance(self, steps: int) -> None:
+        """Say that so many steps more are done."""
+        self.show(self._done + steps)
+
+    def show(self, done: int, rate: str = "") -> None:
+        """Say how many steps are done, and how fast, where that is not told in steps."""
+        with self._lock:
+            self._done, self._rate = done, rate
+            if self._live and time.monotonic() - self._drawn >= EVERY:
+                self._draw()
+
+    def close(self) -> None:
+        """Draw for the last time; a fleeting bar is wiped away."""
+        with self._lock:
+            if not self._fleeting:
+                self._draw()
+                print(file=sys.stderr, flush=True)
+            elif self._written:
+                self._write("")
+
+    def _draw(self) -> None:
+        self._drawn = time.monotonic()
+        took = max(self._drawn - self._begun, 1e-9)
+        done = min(self._done, self.total)
+        share = done / max(self.total, 1)
+        marks = "#" * int(share * WIDTH)
+        rate = self._rate or f"{self._done / took:,.3g}/s"
+        end = f"{clock(took * (1 - share) / share)} left" if 0 < share < 1 else clock(took)
+        self._write(f"{self._label}: {share:4.0%} [{marks:.<{WIDTH}}] {done:,} of {self.total:,}, {rate}, {end}")
+
+    def _write(self, line: str) -> None:
+        line = line[: shutil.get_terminal_size().columns - 1]
+        print(f"\r{line:<{self._written}}", end="" if line else "\r", file=sys.stderr, flush=True)
+        self._written = len(line)
+
+
+def is_live() -> bool:
+    """Whether a line on standard error can be written over: on a terminal, and in Jupyter, without any widget."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
+
+
+def clock(seconds: float) -> str:
+    """Time as minutes and seconds, with hours where there are some."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 @contextmanager
 def progress_bar(label: str, total: int, *, shown: bool) -> Iterator[Advance]:
-    """Give a function that moves the bar by so many of ``total`` steps; without ``shown`` it does nothing.
-
-    Raises
-    ------
-    SelectionError
-        If neither rich nor tqdm is installed.
-    """
+    """Give a function that moves the bar by so many of ``total`` steps; without ``shown`` it does nothing."""
     if not shown:
         yield lambda _: None
         return
+    bar = Bar(label, total)
     try:
-        rich = importlib.import_module("rich.progress")
-    except ImportError:
-        with _tqdm(label, total) as advance:
-            yield advance
-        return
-    with rich.Progress() as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda steps: bar.advance(task, steps)
-
-
-@contextmanager
-def _tqdm(label: str, total: int) -> Iterator[Advance]:
-    try:
-        tqdm = importlib.import_module("tqdm").tqdm
-    except ImportError as error:
-        raise SelectionError("progress=True needs rich or tqdm: pip install 'zarr_vectors_lazy[cli]'") from error
-    with tqdm(desc=label, total=total) as bar:
-        yield bar.update
-
-
-# A bar that shows how far a Dask computation is, on the local schedulers; a cluster has its dashboard.
+        yield bar.advance
+    finally:
+        bar.close()
 
 
 @contextmanager
@@ -56,13 +113,11 @@ def computing(label: str, *, shown: bool) -> Iterator[None]:
 
     Raises
     ------
-    SelectionError
-        If neither rich nor tqdm is installed.
     StoreError
         If the store is of a kind that does not reach the workers of a cluster, in place of distributed's TypeError.
     """
     try:
-        with _bar(label) if shown else nullcontext():
+        with task_bar(Bar(label)) if shown else nullcontext():
             yield
     except TypeError as error:
         reason = _store_error(error)
@@ -79,16 +134,29 @@ def _store_error(error: BaseException | None) -> StoreError | None:
 
 
 @contextmanager
-def _bar(label: str) -> Iterator[None]:
-    advance: list[Callable[[int], None]] = []
-    with ExitStack() as stack:
+def task_bar(bar: Bar) -> Iterator[None]:
+    """Count the tasks of all computations inside on one bar, on local schedulers; a cluster has its dashboard."""
 
-        def start(_graph: Any, state: Mapping[str, Any]) -> None:
-            total = len(state["waiting"]) + len(state["ready"])
-            advance.append(stack.enter_context(progress_bar(label, total, shown=True)))
+    def start(_graph: Any, state: Mapping[str, Any]) -> None:
+        bar.total += len(state["waiting"]) + len(state["ready"])
 
-        def done(*_: Any) -> None:
-            advance[-1](1)
-
-        with Callback(start_state=start, posttask=done):
+    try:
+        with Callback(start_state=start, posttask=lambda *_: bar.advance(1)):
             yield
+    finally:
+        bar.close()
+
+
+@contextmanager
+def request_bar(bar: Bar) -> Iterator[None]:
+    """Count the requests of all computations inside on one bar, whose total says how many there will be, and bytes."""
+    begun = time.monotonic()
+
+    def show(*_: Any) -> None:
+        bar.show(counts.requests, f"{format_bytes(int(counts.bytes / max(time.monotonic() - begun, 1e-9)))}/s")
+
+    try:
+        with counting() as counts, Callback(posttask=show):
+            yield
+    finally:
+        bar.close()

@@ -15,7 +15,7 @@ from zarr_vectors_lazy import display
 from zarr_vectors_lazy.convert.xarray import root_dataset
 from zarr_vectors_lazy.cost import Cost, Rates
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning
-from zarr_vectors_lazy.keywords import suggesting
+from zarr_vectors_lazy.keywords import Suggesting, suggesting
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.objects import is_whole
 from zarr_vectors_lazy.plan.blocks import Chunking, check_chunking
@@ -80,7 +80,7 @@ def open_zv(
     return ZVStore(open_tree(spec, consolidated, parse_told(attribute_dtypes)), chunking)
 
 
-class ZVStore:
+class ZVStore(Suggesting):
     """A Zarr Vectors store, opened by `open_zv`; its metadata, and its levels by index."""
 
     def __init__(self, opened: OpenStore, chunking: Chunking = None) -> None:
@@ -284,7 +284,9 @@ class ZVStore:
         try:
             wanted = np.broadcast_to(np.asarray(resolution, np.float64), (self.ndim,))
         except (TypeError, ValueError) as error:
-            raise SelectionError(f"resolution must be a number or {self.ndim}, found {resolution!r}") from error
+            raise SelectionError(
+                f"resolution must be a number, or one for each of {self.ndim} axes, found {resolution!r}"
+            ) from error
         if not (wanted > 0).all():
             raise SelectionError(f"resolution must be positive, found {resolution!r}")
         fits = [i for i in self.levels if (self._opened.levels[i].meta.bin_shape <= wanted).all()]
@@ -346,6 +348,9 @@ class ZVStore:
         """
         rates = Rates(storage=storage, put=put, get=get, transfer=transfer, currency=currency)
         return Cost(self.url, read_inventory(self._opened.tree, self._opened.generation), rates)
+
+    def _elsewhere(self, name: str) -> str:
+        return f"; a level has it: store[0].{name}" if hasattr(ZVLevel, name) else ""
 
     def to_datatree(self) -> xr.DataTree:
         """Tree of `ZVLevel.to_xarray` of all levels, nodes ``"0"``, ``"1"``, ..., below one that tells of the store."""

@@ -288,7 +288,7 @@ def test_it_is_a_graph(goldens):
 
 def test_progress_shows_a_bar(goldens, capsys):
     assert zvl.validate(goldens["cloud-0.9"].path, progress=True).ok
-    assert "100%" in capsys.readouterr().out
+    assert "100%" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("change", "check", "message"), [

@@ -1,6 +1,7 @@
 """The command ``zvl``: what its words print, and how they end."""
 
 import json
+import resource
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,23 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["read", "{tracts}", "{folder}/missing/out.csv"], 2, "no folder"),
         (["read", "{tracts}", "{folder}/out.csv", "--scheduler", "many"], 2, "'threads', 'processes', 'sync'"),
         (["frobnicate"], 2, "frobnicate"),
+        (["info", "{folder}/note.txt"], 2, "this is a file: zvl ingest"),
+        (["info", "{tracts}/0"], 1, "the store is the folder above"),
+        (["explain", "{tracts}", "--object", "4,x"], 2, "--object is whole numbers, found '4,x'"),
+        (["explain", "{tracts}", "--where", "arc_length=10:5"], 2, "--where arc_length=10:5: the range ends below"),
+        (["ls", "{tracts}", "--level", "1.5"], 2, "a whole number is wanted"),
+        (["read", "{tracts}", "{folder}"], 2, "is a folder: name a file in it"),
+        (["read", "{tracts}", "{folder}/out"], 2, "has no suffix that says what is to be written; there is .csv"),
+        (["read", "{tracts}", "s3://bucket/out.csv"], 2, "a file is written to disk, found a URL"),
+        (
+            ["read", "{tracts}", "{folder}/out.las"],
+            2,
+            "LAS holds point_cloud; the store is of streamline, for which there is CSV",
+        ),
+        (["ingest", "{tracts}", "{folder}/new"], 2, "files come first, then a store"),
+        (["ingest", "{folder}/note.csv", "{folder}/new", "--chunk-shape", "0"], 2, "--chunk-shape must be 3 positive"),
+        (["ingest", "{folder}/note.csv", "{folder}/new", "--axes", "a,b,c"], 2, "--axes names others"),
+        (["pyramid", "{tracts}", "-f", "2", "--links", "all"], 2, "'all' is not one of 'none'"),
         (["infos", "{tracts}"], 2, "Did you mean 'info'?"),
         (["info"], 2, "Missing argument 'STORE'. (zvl info -h tells what there is)"),
         (["info", "{tracts}", "--level", "0"], 2, "--level"),
@@ -117,6 +135,8 @@ def test_explain_prints_its_table(zvl_run, tracts):
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(zvl_run, tracts, tmp_path, words, code, message):  # noqa: PLR0917
+    (tmp_path / "note.txt").write_text("a note")
+    (tmp_path / "note.csv").write_text("x,y,z\n1,2,3\n")
     found, out, err = zvl_run(*(word.format(tracts=tracts, folder=tmp_path) for word in words))
     assert found == code
     assert message in err
@@ -139,6 +159,7 @@ def test_messages_speak_of_options(tmp_path):
     assert cli.spoken("is here; mode='w' replaces it") == "is here; --overwrite replaces it"
     assert cli.spoken("it is there: overwrite=True (--overwrite) replaces it") == "it is there: --overwrite replaces it"
     assert cli.spoken("give bbox=(lo, hi), or objects=") == "give --bbox (lo, hi), or --object"
+    assert cli.spoken("aggregate['fa'] must be None") == "--aggregate fa= must be None"
     assert cli.spoken("as in projection='xy'") == "as in --projection xy"
     assert cli.spoken("at https://host/x?level=3&where=a") == "at https://host/x?level=3&where=a"
 
@@ -148,6 +169,28 @@ def test_version_costs_no_import_of_what_reads_stores():
     code += "except SystemExit: print(sorted({'numpy', 'dask', 'zarr', 'xarray', 'rich'} & sys.modules.keys()))"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.splitlines() == [f"zvl {zvl.__version__}", "[]"]
+
+
+@pytest.mark.parametrize("box", [BOX, BOX.replace(",", " "), "(84, 100, 78), (92, 112, 88)", "84,100,78:92,112,88"])
+def test_a_box_is_read_as_people_write_it(zvl_run, tracts, box):
+    assert "3 of 16" in zvl_run("explain", tracts, "--bbox", box)[1]
+
+
+def test_ids_may_be_joined(zvl_run, tracts):
+    joined = zvl_run("explain", tracts, "--object", "4,5")[1]
+    assert joined == zvl_run("explain", tracts, "--object", "4", "--object", "5")[1]
+
+
+def test_version_costs_little():
+    """CPU of the whole process, the interpreter's start with it; the least of some, as machines are shared."""
+    took = []
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        words = [sys.executable, "-m", "zarr_vectors_lazy.cli.main", "--version"]
+        subprocess.run(words, check=True, capture_output=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(took) <= 0.3
 
 
 def test_each_word_is_found_in_its_module(zvl_run):

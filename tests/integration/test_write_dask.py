@@ -361,7 +361,7 @@ def test_input_is_computed_once(tmp_path):
 def test_a_bar_is_shown(tmp_path, capsys):
     zvl.write_points(tmp_path / "x", lazily(points()["positions"]), chunk_shape=CHUNK, progress=True)
     zvl.write_polylines(tmp_path / "y", iter(paths()), chunk_shape=CHUNK, progress=True)
-    assert capsys.readouterr().out.count("100%") == 2
+    assert capsys.readouterr().err.count("100%") == 2
 
 
 def test_into_a_zarr_store_object():

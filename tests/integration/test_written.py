@@ -246,4 +246,4 @@ def test_delayed(tmp_path):
 
 def test_progress(tmp_path, capsys):
     zvl.write_points(tmp_path / "x", np.zeros((3, 2)), chunk_shape=1, progress=True)
-    assert "writing" in capsys.readouterr().out
+    assert "writing" in capsys.readouterr().err

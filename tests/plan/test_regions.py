@@ -151,7 +151,7 @@ def test_a_bad_box_says_what_is_wrong(bbox, match):
     ("slices", "match"),
     [
         ({"t": slice(0, 1)}, "no axis 't'; the axes are 'x', 'y', 'z'"),
-        ({"x": 3}, r"x= must be slice\(lo, hi\), found 3"),
+        ({"x": 3}, r"x= must be slice\(lo, hi\) or \(lo, hi\), found 3"),
         ({"x": (0, 1, 2)}, "must be slice"),
         ({"x": "ab"}, "must be slice"),
         ({"x": slice(0, 1, 2)}, "must be slice"),

@@ -1,12 +1,16 @@
 """What is typed wrong, and what is typed by Tab."""
 
+import copy
 import inspect
+import pickle
+import re
 
 import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, StoreError, meant
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError, meant
+from zarr_vectors_lazy.keywords import Suggesting
 from zarr_vectors_lazy.testing import counting
 
 
@@ -29,6 +33,9 @@ CALLS = {
     "objects": lambda path: zvl.open_zv(path)[0].sel(object=3),
     "where": lambda path: zvl.open_zv(path)[0].sel(wher={"intensity": 1}),
     "resolution": lambda path: zvl.open_zv(path).query(resolutoin=3),
+    "bin_shape": lambda path: zvl.write_points(path / "new", np.eye(3), chunk_shape=5, bins=1),
+    "mode": lambda path: zvl.write_points(path / "new", np.eye(3), chunk_shape=5, overwrite=True),
+    "overwrite": lambda path: zvl.ingest(path / "points.csv", path / "new", mode="w"),
     "color": lambda path: zvl.open_zv(path)[0].plot(colour="intensity"),
 }
 
@@ -81,6 +88,48 @@ def test_names_that_are_not_there_suggest_what_is(path):
         level.sel(xx=(0, 1))
     with pytest.raises(AttributeError, match="did you mean 'open_zv'"):
         zvl.open_vz  # noqa: B018
+
+
+def test_attributes_that_are_not_there_suggest_what_is(path):
+    store = zvl.open_zv(path)
+    for call, hint in [
+        (lambda: store.vertices, "; a level has it: store[0].vertices"),
+        (lambda: store.axess, "; did you mean 'axes'?"),
+        (lambda: store[0].vertexes, "; did you mean 'vertices' or 'vertex_count'?"),
+        (lambda: store[0].intensity, "; did you mean .attributes['intensity']?"),
+        (lambda: store[0].attributes.intensity, r"; did you mean ['intensity']?"),
+        (lambda: store[0].objects.idz, "; did you mean 'ids'?"),
+    ]:
+        with pytest.raises(AttributeError, match=f"{re.escape(hint)}$"):
+            call()
+    assert not hasattr(store, "_ipython_display_")
+    assert pickle.loads(pickle.dumps(store)).axes == copy.copy(store).axes
+
+
+def test_a_property_that_fails_says_why():
+    class Failing(Suggesting):
+        @property
+        def broken(self):
+            return self.nowhere_else
+
+    with pytest.raises(AttributeError, match="'nowhere_else'"):
+        Failing().broken  # noqa: B018
+
+
+def test_what_is_in_the_wrong_order_or_place_is_told(path, tmp_path):
+    with pytest.raises(SelectionError, match="found object, no array; the path of the store comes first"):
+        zvl.write_points(np.eye(3), str(tmp_path / "new"), chunk_shape=5)
+    with pytest.raises(SelectionError, match="are axes and rows exchanged"):
+        zvl.write_points(tmp_path / "new", np.zeros((3, 50)), chunk_shape=5)
+    with pytest.raises(SelectionError, match=r"several: level.sel\(objects="):
+        zvl.open_zv(path)[0].objects[[3, 4]]
+    (tmp_path / "file.csv").write_text("x,y,z")
+    with pytest.raises(FormatError, match=r"nothing is here.*this is a file"):
+        zvl.open_zv(tmp_path / "file.csv")
+    with pytest.raises(FormatError, match=r"nothing is here.*did you mean 'stores'"):
+        zvl.open_zv((path.rename(tmp_path / "stores")).with_name("storez"))
+    with pytest.raises(FormatError, match="the store is the folder above"):
+        zvl.open_zv(tmp_path / "stores" / "0")
 
 
 def test_nothing_is_suggested_for_what_is_like_nothing():

@@ -1,5 +1,6 @@
 """The command ``zvl``: its words, and how errors end it."""
 
+import functools
 import os
 import re
 import sys
@@ -30,12 +31,15 @@ WORDS = {  # by module, in the order of the help; only the module of the word th
 STOPPED = 130  # what a shell says of a process that SIGINT has ended
 WrongUse: Any = typer.BadParameter.__mro__[2]  # ClickException, of click itself or of typer's own copy
 SAME = (
-    *("backend", "bbox", "bin_shape", "chunk_shape", "color", "columns", "format", "get", "level", "overwrite"),
-    *("projection", "put", "pyramid", "reference", "resolution", "storage", "transfer", "triangulate", "where"),
-    "whole_objects",
+    *("aggregate", "axes", "backend", "bbox", "bin_shape", "chunk_shape", "color", "columns", "format", "get", "level"),
+    *("object_ids", "overwrite", "projection", "put", "pyramid", "reference", "resolution", "storage", "transfer"),
+    *("triangulate", "unit", "where", "whole_objects"),
 )
 OPTIONS = {  # of the command line, by the keyword of Python that a message names
     **{name: f"--{name.replace('_', '-')}" for name in SAME},
+    "chunk_scale_factors": "--chunk-scale",
+    "cross_level_depth": "--depth",
+    "cross_level_storage": "--links",
     "factors": "--factor",
     "groups": "--group",
     "objects": "--object",
@@ -43,6 +47,15 @@ OPTIONS = {  # of the command line, by the keyword of Python that a message name
     "shard_shape": "--shape",
 }
 _KEYWORD = re.compile(rf"(?<![^\s(,])({'|'.join(OPTIONS)})=(?:True\b|'([^']*)'|)(?=(.?))")
+
+
+_BARE = re.compile(rf"\b({'|'.join(name for name in OPTIONS if '_' in name)})\b")
+_RULE = re.compile(r"aggregate\['([^']*)'\]")
+PLAIN = {  # for what typer says of an argument
+    "Value error, ": "",
+    "Input should be a valid integer, unable to parse string as an integer": "a whole number is wanted",
+    "Input should be a valid number, unable to parse string as a number": "a number is wanted",
+}
 
 
 def application(first: str = "") -> typer.Typer:
@@ -77,13 +90,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
             code = application(given[0])(given, prog_name="zvl", standalone_mode=False)
     except WrongUse as error:
         path = error.ctx.command_path if getattr(error, "ctx", None) else "zvl"
-        fail(f"{error.format_message().replace('Value error, ', '')} ({path} -h tells what there is)", 2)
+        said = functools.reduce(lambda text, name: text.replace(name, PLAIN[name]), PLAIN, error.format_message())
+        fail(f"{said} ({path} -h tells what there is)", 2)
     except Stopped as stop:
         fail(f"stopped: {stop}", STOPPED)
     except typer.Abort:
         fail("stopped: nothing was written", STOPPED)
     except ZVError as error:
-        fail(spoken("; ".join([str(error), *getattr(error, "__notes__", ())])), exit_code(error))
+        text = spoken("; ".join([str(error), *getattr(error, "__notes__", ())]))
+        fail(
+            _BARE.sub(lambda name: OPTIONS[name[1]], text) if isinstance(error, SelectionError) else text,
+            exit_code(error),
+        )
     except ImportError as error:
         fail(str(error), 2)
     except BrokenPipeError:  # the reader of our output has seen enough
@@ -101,7 +119,7 @@ def spoken(message: str) -> str:
         value = f" {found[2]}" if found[2] else " " if found[3] in {"[", "{", "("} else ""
         return f"{OPTIONS[found[1]]}{value}"
 
-    text = _KEYWORD.sub(option, message.replace("mode='w'", "--overwrite"))
+    text = _KEYWORD.sub(option, _RULE.sub(r"--aggregate \1=", message.replace("mode='w'", "--overwrite")))
     return re.sub(r"(--[a-z-]+) \(\1\)", r"\1", text)
 
 

@@ -163,7 +163,8 @@ def pyramid(
         print_json(done)
     else:
         counts = ", ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
-        print(f"{store}: {done['levels_created']} levels of {counts} vertices", file=sys.stderr)
+        levels = "1 level" if done["levels_created"] == 1 else f"{done['levels_created']} levels"
+        print(f"{store}: {levels} of {counts} vertices", file=sys.stderr)
 
 
 def rechunk(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -10,15 +11,14 @@ from typing import Annotated, Any, Literal
 import dask
 import numpy as np
 import typer
-from dask.callbacks import Callback
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from zarr_vectors_lazy.cli import Stopped
 from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError, StoreError, printable
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.objects import value_dtype
+from zarr_vectors_lazy.progress import Bar, request_bar, task_bar
 from zarr_vectors_lazy.store import ZVStore, open_zv
 
 # What ``zvl`` prints: tables and JSON on standard output, bars on standard error.
@@ -60,45 +60,6 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Se
     console().print(table)
 
 
-def bar(*, unit: str) -> Progress:
-    """Bar of things done, on standard error; nothing where that is no terminal."""
-    shown = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(unit),
-        TimeElapsedColumn(),
-    )
-    return Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
-
-
-@contextmanager
-def task_bar() -> Iterator[None]:
-    """Bar of the tasks of each Dask computation on a local scheduler."""
-    with bar(unit="tasks") as progress, _Tasks(progress):
-        yield
-
-
-class _Tasks(Callback):
-    """Tells a bar how many tasks there are and have run."""
-
-    def __init__(self, progress: Progress) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._progress = progress
-        self._current: Any = None
-
-    def _start_state(self, dsk: Any, state: Mapping[str, Any]) -> None:
-        total = sum(len(state[part]) for part in ("ready", "waiting", "running", "finished"))
-        self._current = self._progress.add_task("computing", total=total)
-
-    def _posttask(self, key: Any, result: Any, dsk: Any, state: Any, worker: Any) -> None:
-        self._progress.advance(self._current)
-
-    def _finish(self, dsk: Any, state: Any, failed: bool) -> None:
-        self._progress.remove_task(self._current)
-
-
 # Arguments that several words of ``zvl`` share, and what they become.
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of a store.", show_default=False)]
@@ -126,7 +87,7 @@ Box = Annotated[
     str | None,
     typer.Option("--bbox", "-b", metavar="LO,LO,LO,HI,HI,HI", help="Box, both faces inclusive; as -b=-1,0,0,... too."),
 ]
-Objects = Annotated[list[int] | None, typer.Option("--object", help="Object id; may be repeated.")]
+Objects = Annotated[list[str] | None, typer.Option("--object", metavar="ID,ID", help="Object ids; may be repeated.")]
 Groups = Annotated[list[str] | None, typer.Option("--group", help="Group, by name or id; may be repeated.")]
 Where = Annotated[
     list[str] | None,
@@ -193,7 +154,7 @@ def selected(
     level: int | None = None,
     resolution: float | None = None,
     bbox: str | None = None,
-    objects: Sequence[int] | None = None,
+    objects: Sequence[str] | None = None,
     groups: Sequence[str] | None = None,
     where: Sequence[str] | None = None,
     whole_objects: bool = False,
@@ -204,9 +165,7 @@ def selected(
     if box is None and not (objects or groups or where or whole_objects):
         return chosen
     named = [int(group) if group.lstrip("-").isdigit() else group for group in groups or ()]
-    part = chosen.sel(
-        box, objects=list(objects) if objects else None, groups=named or None, whole_objects=whole_objects
-    )
+    part = chosen.sel(box, objects=object_ids(objects), groups=named or None, whole_objects=whole_objects)
     for text in where or ():
         part = part.sel(where=parse_where(part, text))
     return part
@@ -238,6 +197,14 @@ def new_store(store: str, **options: Any) -> Callable[[], str]:
     return left
 
 
+def object_ids(texts: Sequence[str] | None) -> list[int] | None:
+    """Ids of ``["4,5", "7"]``; None where there are none."""
+    try:
+        return [int(part) for text in texts or () for part in text.split(",")] or None
+    except ValueError as error:
+        raise SelectionError(f"--object is whole numbers, found {' '.join(texts or ())!r}") from error
+
+
 def names(text: str | None) -> list[str] | None:
     """Names of ``"a,b"``."""
     return None if text is None else [name.strip() for name in text.split(",")]
@@ -252,7 +219,7 @@ def say_left_out(left_out: Sequence[str], done: str = "left out") -> None:
 def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
     """(lo, hi) of ``"0,0,0,10,10,10"``."""
     try:
-        numbers = [float(number) for number in text.replace(":", ",").split(",")]
+        numbers = [float(number) for number in re.split(r"[\s,;:()\[\]]+", text.strip(" ()[]"))]
     except ValueError as error:
         raise SelectionError(f"--bbox is {2 * ndim} numbers, found {text!r}") from error
     if len(numbers) != 2 * ndim:
@@ -282,7 +249,10 @@ def parse_where(level: ZVLevel, text: str) -> dict[str, Any]:
         return {name: values if len(values) > 1 else values[0]}
     if ":" in hi or "," in value:
         raise SelectionError(f"--where {text}: a value with comma or colon is JSON: {name}={json.dumps([value])}")
-    return {name: tuple(None if not end else end if is_text else _number(end, text) for end in (lo, hi))}
+    first, last = (None if not end else end if is_text else _number(end, text) for end in (lo, hi))
+    if first is not None and last is not None and first > last:  # type: ignore[operator]  # both text or both numbers
+        raise SelectionError(f"--where {text}: the range ends below where it begins")
+    return {name: (first, last)}
 
 
 def _number(value: str, text: str) -> int | float | bool:
@@ -297,8 +267,10 @@ def _number(value: str, text: str) -> int | float | bool:
 
 
 @contextmanager
-def computing(scheduler: str | None, client: str | None) -> Iterator[None]:
-    """Compute on a scheduler or a cluster, with a bar of the tasks on a terminal."""
+def computing(
+    scheduler: str | None, client: str | None, requests: Callable[[], int | None] = lambda: None
+) -> Iterator[None]:
+    """Compute on a scheduler or a cluster, with one bar on a terminal: of the requests, where so many are said."""
     if client is not None:
         try:
             from distributed import Client as Cluster  # noqa: PLC0415  optional
@@ -311,5 +283,12 @@ def computing(scheduler: str | None, client: str | None) -> Iterator[None]:
         with connected:
             yield
         return
-    with dask.config.set({"scheduler": scheduler} if scheduler else {}), task_bar():
-        yield
+    with dask.config.set({"scheduler": scheduler} if scheduler else {}):
+        if not sys.stderr.isatty():
+            yield
+        elif total := requests():
+            with request_bar(Bar("reading, requests", total, fleeting=True)):
+                yield
+        else:
+            with task_bar(Bar("computing, tasks", fleeting=True)):
+                yield

@@ -68,7 +68,8 @@ def read(
     )
     how: dict[str, Any] = {"attributes": given.names(columns), "world": not stored, "triangulate": triangulate}
     how |= {"like": like, "reference": reference}
-    with given.computing(scheduler, client):
+    wanted = ("vertices", *(how["attributes"] or ["attributes"]))
+    with given.computing(scheduler, client, lambda: part.explain(*wanted).requests):
         if out == "-":
             to_standard_output(part, format or "csv", how)
             return

@@ -269,7 +269,9 @@ def make_grid(box: BBox, resolution: Any, columns: list[int]) -> Grid:
     try:
         edges = np.broadcast_to(np.asarray(resolution, np.float64), (len(columns),)).copy()
     except (TypeError, ValueError) as error:
-        raise SelectionError(f"resolution must be a number or {len(columns)}, found {resolution!r}") from error
+        raise SelectionError(
+            f"resolution must be a number, or one for each of {len(columns)} axes, found {resolution!r}"
+        ) from error
     if not (edges > 0).all() or not np.isfinite(extent).all():
         raise SelectionError(f"resolution must be positive and the box finite, found {resolution!r} over {extent}")
     shape = np.maximum(np.ceil(np.round(extent / edges, 6)), 1)

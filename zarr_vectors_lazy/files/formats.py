@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError, SelectionError, ZVError, listed
+from zarr_vectors_lazy.errors import FileError, SelectionError, ZVError
 from zarr_vectors_lazy.files.loaded import Asked, Loaded
 from zarr_vectors_lazy.files.outgoing import Outgoing
 
@@ -112,10 +112,12 @@ def format_of(path: Path, name: str | None, part: str) -> Format:
     if name is None and _is_trx(path):  # a folder of any name
         found = BY_NAME["trx"]
     if found is None or not getattr(found, part):
-        what = f"format {name or path.suffix!r} for {path.name!r}"
-        raise SelectionError(
-            f"no {what} that can be {'read' if part == 'reads' else 'written'}; there is {listed(suffixes(part))}"
-        )
+        if path.is_dir() and part == "writes":
+            raise SelectionError(f"{str(path)!r} is a folder: name a file in it")
+        known = suffixes(part)
+        asked = name or path.suffix
+        what = f"no format {asked!r} that can be" if asked else f"{path.name!r} has no suffix that says what is to be"
+        raise SelectionError(f"{what} {'read' if part == 'reads' else 'written'}; there is {', '.join(known)}")
     return found
 
 
@@ -197,7 +199,9 @@ def save(level: Outgoing, path: Path, one: Format, name: str | None = None) -> i
         If the library that writes it is not installed.
     """
     if level.geometry not in one.holds:
-        raise SelectionError(f"{one.name} holds {', '.join(sorted(one.holds))}; the store is of {level.geometry}")
+        others = ", ".join(each.name for each in FORMATS if each.writes and level.geometry in each.holds)
+        held = ", ".join(sorted(one.holds))
+        raise SelectionError(f"{one.name} holds {held}; the store is of {level.geometry}, for which there is {others}")
     named = f".{(name or '').lower().lstrip('.')}"
     said_by = tuple(suffix for suffix in one.suffixes if suffix.startswith(named) or named not in one.suffixes)
     said = path.name if path.name.lower().endswith(said_by) else f"{path.name}{named}"
@@ -261,7 +265,9 @@ def _expanded(path: Path, name: str | None) -> Sequence[Path]:
         known = tuple(suffixes("reads"))
         parts = sorted(one for one in path.iterdir() if one.name.lower().endswith(known) or (name and one.is_file()))
         if not parts:
-            raise SelectionError(f"no files that can be read in folder {str(path)!r}; there is {listed(known)}")
+            if (path / "zarr.json").is_file():
+                raise SelectionError(f"{str(path)!r} is a store, or another Zarr group: files come first, then a store")
+            raise SelectionError(f"no files that can be read in folder {str(path)!r}; there is {', '.join(known)}")
         return parts
     if path.exists() or not any(letter in str(path) for letter in "*?["):
         return [path]

@@ -329,7 +329,7 @@ def _ends(name: str, part: Any) -> tuple[float, float]:
     if isinstance(part, tuple | list) and len(part) == 2:
         part = slice(*part)
     if not isinstance(part, slice) or part.step is not None:
-        raise SelectionError(f"{name}= must be slice(lo, hi), found {part!r}")
+        raise SelectionError(f"{name}= must be slice(lo, hi) or (lo, hi), found {part!r}")
     first, last = _end(part.start, -np.inf, name), _end(part.stop, np.inf, name)
     if first > last:
         raise SelectionError(f"{name}=slice({first:g}, {last:g}) has its lower end above its upper end")
@@ -342,7 +342,7 @@ def _end(value: Any, default: float, name: str) -> float:
     try:
         number = float(value)
     except (TypeError, ValueError, OverflowError) as error:
-        raise SelectionError(f"{name}= must be slice(lo, hi) of numbers, found {value!r}") from error
+        raise SelectionError(f"{name}= must be slice(lo, hi) or (lo, hi) of numbers, found {value!r}") from error
     if np.isnan(number):
         raise SelectionError(f"{name}= has NaN")
     return number

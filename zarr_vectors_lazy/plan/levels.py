@@ -153,7 +153,9 @@ def factor_pairs(factors: Any) -> list[tuple[Any, Any]]:
         If there are none, or one is neither.
     """
     if not isinstance(factors, Sequence | np.ndarray) or isinstance(factors, str) or not len(factors):
-        raise SelectionError(f"factors must list (coarsening, sparsity) for each level to build, found {factors!r}")
+        raise SelectionError(
+            f"factors must list a number, or (coarsening, sparsity), for each level to build, found {factors!r}"
+        )
     pairs = [(item, 1) if _is_number(item) else item for item in factors]
     for pair in pairs:
         if not isinstance(pair, tuple | list) or len(pair) != 2:

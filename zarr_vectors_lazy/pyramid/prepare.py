@@ -194,7 +194,9 @@ def _refuse(opened: OpenStore, request: Request, journals: dict[int, Json], repl
             where=opened.tree.url,
         )
     if replaced:
-        raise StoreError(f"levels {list(replaced)} are there; overwrite=True replaces them", where=opened.tree.url)
+        raise StoreError(
+            f"levels {', '.join(map(str, replaced))} are there; overwrite=True replaces them", where=opened.tree.url
+        )
     folders = fetch(opened.tree.backend, [ListDir(str(level), required=False) for level in request.levels])
     left = [level for level, names in zip(request.levels, folders, strict=True) if names]
     if left:

@@ -1,11 +1,13 @@
 """The nodes of a store's tree, read when they are asked for and once."""
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError
+from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError, meant
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.keys import is_name
 from zarr_vectors_lazy.format.metadata import parse_json
@@ -271,7 +273,9 @@ class MetaTree:
     def _not_there(self) -> FormatError:
         (names,) = fetch(self.backend, [ListDir("", required=False)])
         if not names:
-            return FormatError(f"{NOTHING}: a Zarr Vectors store has a zarr.json at its root", where=self.url)
+            return FormatError(
+                f"{NOTHING}: a Zarr Vectors store has a zarr.json at its root{_nearby(self.url)}", where=self.url
+            )
         return FormatError(f"no zarr.json at the root; found {', '.join(names[:20])}", where=self.url)
 
     def _nodes(self, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -280,6 +284,16 @@ class MetaTree:
             name = next(name for name in found if not is_name(name))
             raise FormatError(f"a listing names a node {name!r}: it would lie elsewhere", where=self.url)
         return found
+
+
+def _nearby(url: str) -> str:
+    """End of a message about a place on disk without a store: that it is a file, or what beside it is spelt so."""
+    path = Path(url)
+    if "://" in url or not path.parent.is_dir() or not os.access(path.parent, os.R_OK):
+        return ""
+    if path.is_file():
+        return "; this is a file: zvl ingest (zvl.ingest) writes files of many formats as a store"
+    return meant(path.name, set(os.listdir(path.parent)) - {path.name})
 
 
 def _advance(steps: MetaSteps[Any], answers: list[Any] | None) -> Sequence[Wanted] | None:

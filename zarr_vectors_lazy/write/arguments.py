@@ -471,7 +471,12 @@ def labels_of(positions: Any) -> Any:
 def check_positions(array: Any, name: str) -> None:
     """Raise SelectionError if an array, in memory or of Dask, is no (N, D) numbers."""
     if array.ndim != 2 or not 2 <= array.shape[1] <= len(AXES) or array.dtype.kind not in "fiu":
-        raise SelectionError(f"{name} must be (N, D) numbers, D from 2 to 4; found shape {array.shape}, {array.dtype}")
+        turned = array.ndim == 2 and 2 <= array.shape[0] <= len(AXES)
+        found = f"found shape {array.shape}, {array.dtype}" if array.ndim else f"found {array.dtype.name}, no array"
+        hint = (
+            "; are axes and rows exchanged?" if turned else "" if array.ndim else "; the path of the store comes first"
+        )
+        raise SelectionError(f"{name} must be (N, D) numbers, D from 2 to 4; {found}{hint}")
 
 
 def _dtype(value: Any) -> np.dtype[Any]:
@@ -590,12 +595,6 @@ def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int, 
             "profile='viewer' writes raw cells, an object each: no compressor, no shard_shape beside it"
         )
     return Encoding(compressor=None, checksum=False)
-
-
-def check_progress(progress: bool) -> None:
-    """Raise SelectionError if there is nothing that shows a bar."""
-    if progress and not any(importlib.util.find_spec(name) for name in ("rich", "tqdm")):
-        raise SelectionError("progress=True needs rich or tqdm: pip install 'zarr_vectors_lazy[cli]'")
 
 
 def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str, labels: Any = None) -> dict[str, Column]:

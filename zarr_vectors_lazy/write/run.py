@@ -109,7 +109,6 @@ def make_job(
         If the path or a backend option is.
     """
     check_mode(options.mode)
-    args.check_progress(options.progress)
     array, dtype = args.parse_positions(positions, options.dtype, shape.name)
     ndim = array.shape[1]
     chunk_shape = args.parse_shape(options.chunk_shape, ndim, "chunk_shape")
