@@ -16,7 +16,7 @@ from dask.threaded import get
 
 from zarr_vectors_lazy import display
 from zarr_vectors_lazy.convert.frames import frame_columns
-from zarr_vectors_lazy.convert.plot import fitting, panels_of, plot_view
+from zarr_vectors_lazy.convert.plot import Style, fitting, panels_of, plot_view
 from zarr_vectors_lazy.convert.precomputed_export import LIMIT, Export, export_level
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.convert.xarray import level_dataset
@@ -1087,11 +1087,13 @@ class ZVLevel(Suggesting, ArraysMixin):
         color: str | None = None,
         projection: str | Sequence[str] | None = None,
         exact: bool = False,
-        cmap: str | None = None,
+        robust: bool = False,
+        density: bool | None = None,
+        cmap: Any = None,
         size: float | None = None,
         ax: "Axes | None" = None,
     ) -> "Figure":
-        """Draw points, polylines, edges or outlines of faces, in up to three projections.
+        """Draw points, polylines, edges or outlines of faces, in up to three projections to one scale.
 
         Of a level that is finer than the picture's pixels, the coarsest level is read whose bins are no larger than a
         pixel; objects and conditions are always drawn on the level itself.
@@ -1099,14 +1101,21 @@ class ZVLevel(Suggesting, ArraysMixin):
         Parameters
         ----------
         color
-            Vertex attribute that says the colour.
+            What says the colour: a vertex attribute, ``"object_id"``, or else an attribute of objects. Text, truth
+            values, objects, and integers of at most 20 values are categories, each of a colour of its own and named in
+            a legend; grey is none. An edge has its child's colour, on paths that of the vertex where it begins.
         projection
             Two axes, such as ``"xy"``; by default each pair of the first three of `ZVStore.to_world`, a panel each.
             All is drawn in world coordinates; axes that these have not can be named too.
         exact
             Draw this level, however fine.
+        robust
+            Colours range from the 2nd to the 98th percentile of a quantity, whatever lies beyond.
+        density
+            Count vertices in hexagons, or take the mean of a quantity there, instead of drawing each; by default where
+            there are more than 100,000 points of one colour.
         cmap, size
-            Matplotlib's colour map; area of points or width of lines, in its points.
+            Matplotlib's colour map, for categories too; area of points or width of lines, in its points.
         ax
             Matplotlib axes to draw into; needs a ``projection`` where there are more than two axes.
 
@@ -1118,18 +1127,25 @@ class ZVLevel(Suggesting, ArraysMixin):
         Raises
         ------
         NotFoundError
-            If there is no such attribute.
+            If there is no such attribute or colour map.
         SelectionError
             If an argument is of a wrong kind.
         ImportError
             If Matplotlib is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> level.plot(color="length", robust=True, projection="xz").get_suptitle()  # doctest: +SKIP
+        'tracts.zarrvectors, level 0: 5,261 vertices'
         """
         panels = panels_of(self._view.data.store, projection)
         if ax is not None and len(panels) > 1:
             raise SelectionError("ax= holds one projection: name it, as in projection='xy'")
         plain = not self._view.by_object and not self._view.selection.conditions
-        views = [self._view, *(self._coarser() if plain and not exact else ())]
-        return plot_view(fitting(views, panels, color), panels=panels, color=color, cmap=cmap, size=size, ax=ax)
+        views = [self._view, *(self._coarser() if plain and not exact and not density else ())]
+        style = Style(cmap=cmap, size=size, robust=robust, density=density)
+        return plot_view(fitting(views, panels, color), panels=panels, color=color, style=style, ax=ax)
 
     @suggesting
     def view(self) -> Any:

@@ -112,3 +112,141 @@ def test_pictures_are_in_world_coordinates(tmp_path):
     seen = np.asarray(drawn(axes, PathCollection).get_offsets())
     stored = level.vertices.compute()[:, [3, 0]]
     assert np.array_equal(seen[np.lexsort(seen.T)], stored[np.lexsort(stored.T)])
+
+
+# Colours: categories, objects, quantities.
+
+
+@pytest.fixture
+def made(tmp_path):
+    """Write points with attributes, and give their level."""
+
+    def write(positions, **attributes):
+        path = tmp_path / "made.zarrvectors"
+        zvl.write_points(path, np.asarray(positions, float), chunk_shape=50, vertex_attributes=attributes, mode="w")
+        return zvl.open_zv(path)[0]
+
+    return write
+
+
+def legend_of(figure):
+    (legend,) = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    patches = zip(legend.get_patches(), legend.get_texts(), strict=True)
+    return {text.get_text(): plot._part("colors").to_hex(patch.get_facecolor()) for patch, text in patches}
+
+
+def colours_of(artist):
+    artist.update_scalarmappable()
+    to_hex = plot._part("colors").to_hex
+    drawn = artist.get_facecolor() if isinstance(artist, PathCollection) else artist.get_edgecolor()
+    return [to_hex(colour) for colour in drawn]
+
+
+NAMES = np.array(["", *(f"kind {letter}" for letter in "abcdefghijklmnop")])
+
+
+@pytest.mark.parametrize(
+    ("values", "shown"),
+    [
+        (NAMES[np.arange(60) % 17], NAMES[np.arange(60) % 17]),
+        (np.arange(60) % 2 == 0, [str(k % 2 == 0) for k in range(60)]),
+        (np.arange(60) % 12 - 3, [str(k % 12 - 3) for k in range(60)]),
+        (np.array([f"k{k:02}" for k in range(60)]), [f"k{k:02}" for k in range(60)]),
+    ],
+    ids=["text", "truth", "classes", "many"],
+)
+def test_each_category_has_a_colour_and_its_name(made, values, shown):
+    positions = np.column_stack([np.arange(60.0), np.arange(60.0), np.zeros(60)])
+    figure = made(positions, kind=values).plot(color="kind", projection="xy")
+    points = drawn(panels(figure)[0], PathCollection)
+    legend = legend_of(figure)
+    of_row = dict(zip(points.get_offsets()[:, 0].astype(int).tolist(), colours_of(points), strict=True))
+    wanted = {name: {of_row[k] for k in range(60) if shown[k] == name} for name in set(shown)}
+    assert all(len(colours) == 1 for colours in wanted.values())
+    assert len(set().union(*wanted.values())) == len(wanted)
+    named = {name: colour for name, colour in legend.items() if "more" not in name}
+    assert all(wanted["" if name == "none" else name] == {colour} for name, colour in named.items())
+    assert len(named) == min(len(wanted), plot.MOST_LABELS)
+    if "" in wanted:
+        assert wanted[""] == {plot.NONE}
+
+
+def test_integers_of_many_values_and_numbers_are_quantities(made):
+    positions = np.random.default_rng(0).uniform(0, 50, (60, 3))
+    level = made(positions, count=np.arange(60), weight=np.append(np.nan, np.arange(59.0)))
+    assert level.plot(color="count", projection="xy").axes[-1].get_ylabel() == "count"
+    figure = level.plot(color="weight", projection="xy")
+    assert plot.NONE in colours_of(drawn(panels(figure)[0], PathCollection))
+    assert list(legend_of(figure)) == ["none"]
+
+
+def test_robust_colours_leave_out_what_is_far_off(made):
+    values = np.append(np.linspace(0, 1, 99), 1e6)
+    level = made(np.random.default_rng(0).uniform(0, 50, (100, 3)), weight=values)
+    for robust, most in ((False, 1e6), (True, 2)):
+        points = drawn(panels(level.plot(color="weight", robust=robust, projection="xy"))[0], PathCollection)
+        assert most / 4 <= points.get_clim()[1] <= most
+
+
+def test_an_edge_has_the_colour_of_its_child(neuron):
+    level = zvl.open_zv(neuron)[0]
+    lines = drawn(panels(level.plot(color="radius", projection="xy"))[0], LineCollection)
+    vertices, edges, radius = (part.compute() for part in (level.vertices, level.edges, level.attributes["radius"]))
+    depth = np.argsort(vertices[edges][:, :, 2].astype(float).mean(axis=1), kind="stable")
+    assert np.array_equal(lines.get_array(), radius[edges[depth, 0]])
+
+
+def test_colour_by_object_and_by_what_objects_have(level):
+    part = level.sel(objects=[3, 5, 8])
+    figure = part.plot(color="object_id", projection="xy")
+    assert list(legend_of(figure)) == ["3", "5", "8"]
+    assert len(set(colours_of(drawn(panels(figure)[0], LineCollection)))) == 3
+    lengths = level.objects.attributes["length"].values[[3, 5, 8]]
+    lines = drawn(panels(part.plot(color="length", projection="xy"))[0], LineCollection)
+    assert np.allclose(np.unique(lines.get_array()), np.sort(lengths))
+
+
+def test_many_points_are_counted_in_hexagons(made, monkeypatch):
+    monkeypatch.setattr(plot, "DENSE", 500)
+    level = made(np.random.default_rng(0).uniform(0, 50, (600, 3)), kind=np.arange(600) % 3)
+    figure = level.plot()
+    for axes in panels(figure)[:3]:
+        assert axes.collections[0].get_array().sum() == 600
+    assert figure.axes[-1].get_ylabel() == "vertices in a hexagon"
+    assert drawn(panels(level.plot(density=False))[0], PathCollection)
+    with pytest.raises(SelectionError, match="has categories"):
+        level.plot(color="kind", density=True)
+
+
+def test_panels_are_to_one_scale_and_have_a_bar_of_it(level):
+    figure = level.plot()
+    scales = []
+    for axes in panels(figure):
+        place = axes.get_position()
+        scales += [place.width * figure.get_figwidth() / np.ptp(axes.get_xlim())]
+        scales += [place.height * figure.get_figheight() / np.ptp(axes.get_ylim())]
+        assert "5" in [text.get_text() for text in axes.findobj(plot._part("text").Text)]
+        assert len(axes.get_xticks()) >= 2
+    assert np.allclose(scales, scales[0])
+
+
+@pytest.mark.parametrize("most", [0.3, 1, 4.9, 5, 7e5])
+def test_lengths_of_bars_are_round(most):
+    found = plot.nice_length(most)
+    assert most / 2.5 <= found <= most
+    assert f"{found:e}"[0] in "125"
+
+
+def test_one_vertex_is_seen_in_the_middle(made):
+    figure = made([[1e5, 2, 3]]).plot()
+    assert figure.get_suptitle() == "made.zarrvectors, level 0: 1 vertex"
+    axes = panels(figure)[0]
+    assert np.mean(axes.get_xlim()) == 1e5
+    assert np.ptp(axes.get_xlim()) > 1
+
+
+def test_colour_maps_are_matplotlibs(level):
+    assert "cividis" in drawn(panels(level.plot(color="arc_length", cmap="cividis"))[0], LineCollection).get_cmap().name
+    with pytest.raises(NotFoundError, match="did you mean 'viridis'"):
+        level.plot(cmap="viridiss")
+    assert plot.category_colours(3, "Set1") == ["#e41a1c", "#377eb8", "#4daf4a"]

@@ -10,11 +10,13 @@ from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.errors import SelectionError, meant
 
 Picture = Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write: .png, .svg, .pdf.", show_default=False)]
-Color = Annotated[str | None, typer.Option("--color", "-c", help="Attribute that says the colour.")]
+Color = Annotated[str | None, typer.Option("--color", "-c", help="Attribute of vertices or objects, or object_id.")]
 Projection = Annotated[
     str | None, typer.Option("--projection", "-p", help="Two axes, such as xz; by default all pairs.")
 ]
 
+Robust = Annotated[bool, typer.Option("--robust", help="Colours from the 2nd to the 98th percentile.")]
+Density = Annotated[bool, typer.Option("--density", help="Count vertices in hexagons.")]
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the picture that is there.")]
 
 
@@ -28,6 +30,8 @@ def plot(
     out: Picture,
     color: Color = None,
     projection: Projection = None,
+    robust: Robust = False,
+    density: Density = False,
     level: given.Level = None,
     resolution: given.Resolution = None,
     bbox: given.Box = None,
@@ -54,7 +58,9 @@ def plot(
         whole_objects=whole_objects,
     )
     with given.computing(scheduler, client):
-        figure = part.plot(color=color, projection=projection, exact=level is not None)
+        figure = part.plot(
+            color=color, projection=projection, robust=robust, density=density or None, exact=level is not None
+        )
     try:
         figure.savefig(out)
     except OSError as error:

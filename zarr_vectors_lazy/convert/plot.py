@@ -1,19 +1,22 @@
-"""Pictures of levels: points, lines and outlines, projected along the axes."""
+"""Pictures of levels: points, lines and outlines, projected along the axes; and the colours of what is drawn."""
 
 import importlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import dask
 import numpy as np
 
+from zarr_vectors_lazy.convert.xarray import object_dataset, told_attrs
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.model.levels import StoreMeta
-from zarr_vectors_lazy.read.choose import column_of
+from zarr_vectors_lazy.plan.selection import OBJECT_ID, missing_in
+from zarr_vectors_lazy.read.choose import coding_of, column_of
 from zarr_vectors_lazy.read.columns import attribute_array, vertices_array
 from zarr_vectors_lazy.read.edges import edges_array, faces_array
+from zarr_vectors_lazy.read.tracks import owners_array
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import Floats, IntArray
 
@@ -21,9 +24,38 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-PLAIN = "#33638d"
+PLAIN, NONE = "#33638d", "#c4c4c4"
 PANEL_INCHES = 4.2
+LEFT, RIGHT, BOTTOM, TOP = 0.8, 0.2, 0.55, 0.6  # inches about a panel
 DPI = 120
+MOST_CLASSES = 20  # integers of more values than that are quantities
+MOST_LABELS = 24  # in a legend
+DENSE = 100_000  # points of one colour from which on they are counted, not drawn one over the other
+MANY = 20_000  # marks that a drawing of vectors holds as pixels
+
+# What is drawn, read: positions, lines, and the values or categories that say the colour.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Shade:
+    """What says the colour of vertices.
+
+    Parameters
+    ----------
+    name
+        Of the attribute, with its unit.
+    values
+        (N,) float64: quantities, or numbers of the labels; NaN where there is none.
+    labels
+        Names of categories; None for quantities.
+    dates
+        Whether quantities are days since 1970.
+    """
+
+    name: str
+    values: Floats
+    labels: tuple[str, ...] | None = None
+    dates: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -35,17 +67,21 @@ class Drawing:
     positions
         (N, D), as `World.show` gives them.
     segments
-        (E, 2) rows joined by a line; empty where points are drawn.
-    values
-        (N,) numbers that say the colour, or None.
-    labels
-        Names of categories that the numbers stand for.
+        (E, 2) rows joined by a line, of which the first says the colour; empty where points are drawn.
+    shade
+        What says the colour, or None.
     """
 
-    positions: np.ndarray[Any, Any]
+    positions: Floats
     segments: IntArray
-    values: np.ndarray[Any, Any] | None
-    labels: tuple[str, ...] = ()
+    shade: Shade | None
+
+
+def has_color(view: LevelView, color: str) -> bool:
+    """Whether a level has what is to say the colour: a vertex attribute, objects, or an attribute of these."""
+    data = view.data
+    objects = data.object_index is not None
+    return data.has_attribute(color) or (objects and (color == OBJECT_ID or color in data.object_attributes))
 
 
 def read_drawing(view: LevelView, color: str | None) -> Drawing:
@@ -58,24 +94,91 @@ def read_drawing(view: LevelView, color: str | None) -> Drawing:
     SelectionError
         If a vertex has several numbers of it.
     """
-    if color is not None:
-        if not view.data.has_attribute(color):
-            raise NotFoundError.among("attribute", color, view.data.attribute_names, where=view.data.url)
-        shape = column_of(view, color)[0].row_shape
-        if shape:
-            raise SelectionError(f"a colour needs one number a vertex, {color!r} has {shape}")
+    said = None if color is None else _said(view, color)
     kinds = set(view.data.store.geometry_types)
     joins = faces_array(view) if "mesh" in kinds else edges_array(view) if kinds - {"point_cloud"} else None
-    values = None if color is None else attribute_array(view, color)
-    positions, joined, numbers = dask.compute(vertices_array(view), joins, values)
+    positions, joined, found = dask.compute(vertices_array(view), joins, said)
     world = view.data.store.world
     world.warn()
-    shown = world.show(positions)
     segments = np.empty((0, 2), np.int64) if joined is None else outlines(joined) if "mesh" in kinds else joined
-    if numbers is not None and numbers.dtype.kind == "U":
-        labels, numbers = np.unique(numbers, return_inverse=True)
-        return Drawing(positions=shown, segments=segments, values=numbers, labels=tuple(labels.tolist()))
-    return Drawing(positions=shown, segments=segments, values=numbers)
+    shade = None if color is None else _shade(view, color, *found)
+    return Drawing(positions=world.show(positions), segments=segments, shade=shade)
+
+
+def _said(view: LevelView, color: str) -> tuple[Any, Any]:
+    """Arrays that say the colour: values of the vertices, or their objects and the values of these."""
+    data = view.data
+    if not has_color(view, color):
+        known = [*data.attribute_names, *([OBJECT_ID, *data.object_attributes] if data.object_index else [])]
+        raise NotFoundError.among("attribute of vertices or objects", color, known, where=data.url)
+    if data.has_attribute(color):
+        shape, values, owners = column_of(view, color)[0].row_shape, attribute_array(view, color), None
+    else:
+        owners, values, shape = owners_array(view), None, ()
+        if color != OBJECT_ID:
+            array = data.object_attributes[color]
+            dataset = object_dataset(view.source, {"of": array}, view.object_ids, None)
+            values, shape = dataset["of"].data, array.shape[1:]
+    if shape:
+        raise SelectionError(f"a colour needs one number a vertex, {color!r} has {shape}")
+    return values, owners
+
+
+def _shade(view: LevelView, color: str, values: np.ndarray[Any, Any] | None, owners: IntArray | None) -> Shade:
+    if owners is None:
+        assert values is not None
+        coding, units = coding_of(view, color), told_attrs(view, color).get("units")
+        named = coding is not None and not coding.plain
+        return shaded(color, values, missing_in(values), units=units, named=named, whole=coding is not None)
+    if values is None:
+        return shaded(color, owners, owners < 0, named=True)
+    ids = view.object_ids
+    order = np.argsort(ids, kind="stable")
+    rows = order[np.minimum(np.searchsorted(ids, owners, sorter=order), max(len(ids) - 1, 0))]
+    units = view.data.object_attributes[color].attributes.get("unit")
+    found = np.asarray(values)[rows]
+    return shaded(color, found, missing_in(found) | (owners < 0), units=units)
+
+
+def shaded(
+    name: str,
+    values: np.ndarray[Any, Any],
+    missing: np.ndarray[Any, Any],
+    *,
+    units: Any = None,
+    named: bool = False,
+    whole: bool = False,
+) -> Shade:
+    """Tell categories, which are text, truth values and integers of few values, from quantities.
+
+    Parameters
+    ----------
+    values, missing
+        (N,) of any dtype, and whether they are none.
+    units
+        Of a quantity, where they are told.
+    named
+        Whether they are categories, whatever their dtype.
+    whole
+        Whether they are whole numbers, made floats of because some are missing.
+    """
+    kind = values.dtype.kind
+    if kind == "c":
+        raise SelectionError(f"a colour needs one real number a vertex, {name!r} is of {values.dtype}")
+    found = np.full(len(values), np.nan)
+    if named or whole or kind in "OUbiu":
+        known, codes = np.unique(values[~missing], return_inverse=True)
+        if named or kind in "OUb" or len(known) <= MOST_CLASSES:
+            found[~missing] = codes
+            integers = kind == "f" and bool((known == np.floor(known)).all())
+            return Shade(name=name, values=found, labels=tuple(str(int(v) if integers else v) for v in known.tolist()))
+    if kind == "m":
+        values, units = values / np.timedelta64(1, "s"), "s"
+    elif kind == "M":
+        values = (values - np.datetime64(0, "D")) / np.timedelta64(1, "D")
+    found[~missing] = values[~missing]
+    found[np.isinf(found)] = np.nan
+    return Shade(name=f"{name} ({units})" if units else name, values=found, dates=kind == "M")
 
 
 def outlines(faces: IntArray) -> IntArray:
@@ -122,8 +225,21 @@ def fitting(views: Sequence[LevelView], panels: Sequence[tuple[int, int]], color
     drawn = sorted({columns[axis] for pair in panels for axis in pair})
     pixel = float((hi - lo)[drawn].max()) / (PANEL_INCHES * DPI)
     fine = [view for view in views if bool((view.data.meta.bin_shape[drawn] <= pixel).all())]
-    fine = [view for view in fine if color is None or view.data.has_attribute(color)]
+    fine = [view for view in fine if color is None or has_color(view, color)]
     return fine[-1] if fine else wanted
+
+
+# Matplotlib's part.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Style:
+    """How it is drawn; see `ZVLevel.plot`."""
+
+    cmap: Any = None
+    size: float | None = None
+    robust: bool = False
+    density: bool | None = None
 
 
 def plot_view(
@@ -131,35 +247,84 @@ def plot_view(
     *,
     panels: Sequence[tuple[int, int]],
     color: str | None,
-    cmap: str | None,
-    size: float | None,
+    style: Style,
     ax: "Axes | None",
 ) -> "Figure":
     """Draw a view, a panel a projection; into ``ax`` where it is given, else into a new figure."""
     drawing = read_drawing(view, color)
-    _, names, units = view.data.store.world.shown
+    shade, store = drawing.shade, view.data.store
+    if style.density and shade is not None and shade.labels is not None:
+        raise SelectionError(f"density= counts vertices, or takes means of a quantity: {shade.name!r} has categories")
+    _, names, units = store.world.shown
+    lo, hi = _extent(drawing, store)
     figure: Any
-    figure, spots = (ax.figure, [ax]) if ax is not None else _new_figure(drawing, panels)
-    artists = [_panel(spot, drawing, pair, cmap, size) for spot, pair in zip(spots, panels, strict=True)]
+    dense = style.density
+    if dense is None:
+        dense = shade is None and not len(drawing.segments) and len(drawing.positions) > DENSE
+    style = replace(style, density=dense and len(drawing.positions) > 0)
+    words = [] if shade is None else [shade.name, *(shade.labels or ())]
+    barred = bool(style.density) or (shade is not None and shade.labels is None)
+    figure, spots = (ax.figure, [ax]) if ax is not None else _new_figure(lo, hi, panels, words, barred=barred)
+    colours = _colours(shade, style)
+    artists = [_panel(spot, drawing, pair, colours, style) for spot, pair in zip(spots, panels, strict=True)]
+    for spot, pair in zip(spots, panels, strict=True):
+        _frame(spot, lo, hi, pair, own=ax is None)
     for spot, pair in zip(spots, panels, strict=True):
         _label(spot, pair, names, units)
+        if units[pair[0]] == units[pair[1]]:
+            _scale_bar(spot, min(float(np.ptp(each.get_xlim())) for each in spots) / 4, units[pair[0]])
+        if not len(drawing.positions):
+            spot.text(0.5, 0.5, "no vertices", transform=spot.transAxes, ha="center", va="center", color="#777777")
     if ax is None:
-        title = f"level {view.data.meta.index}: {len(drawing.positions):,} vertices"
-        figure.suptitle(title, fontsize=10)
-    if drawing.values is not None and len(drawing.positions):
-        _colour_bar(figure, artists[-1], list(spots), color or "", drawing.labels)
+        name = store_name(view.data.tree.url)
+        count = len(drawing.positions)
+        title = f"{name}, level {view.data.meta.index}: {count:,} {'vertex' if count == 1 else 'vertices'}"
+        figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight(), va="top")
+    _tell_colours(spots, artists, drawing, colours, style, own=ax is None)
     found: Figure = figure
     return found
 
 
-def _new_figure(drawing: Drawing, panels: Sequence[tuple[int, int]]) -> tuple[Any, list[Any]]:
-    extent = np.ptp(drawing.positions, axis=0) if len(drawing.positions) else np.ones(drawing.positions.shape[1])
-    extent = np.maximum(extent, extent.max() * 0.05 or 1.0)
-    widths = [float(extent[pair[0]] / extent.max()) for pair in panels]
-    tall = max(float(extent[pair[1]] / extent.max()) for pair in panels)
-    inches = (PANEL_INCHES * sum(widths) + 0.8 * len(panels) + 0.9, PANEL_INCHES * tall + 1.0)
-    figure = picture(figsize=inches, dpi=DPI, layout="constrained")
-    return figure, list(np.atleast_1d(figure.subplots(1, len(panels), width_ratios=widths)))
+def store_name(url: str) -> str:
+    """Last part of a URL or path; of a store inside an archive or a bucket too."""
+    return url.rstrip("/").rpartition("/")[2] or url
+
+
+def _extent(drawing: Drawing, store: StoreMeta) -> tuple[Floats, Floats]:
+    """Corners of what is drawn, of the store where nothing is; none of whose edges is short beside the longest."""
+    shown = drawing.positions[np.isfinite(drawing.positions).all(axis=1)]
+    if not len(shown):
+        columns = store.world.shown[0]
+        shown = np.stack(store.bounds)[:, list(columns)].astype(np.float64)
+        shown = shown if np.isfinite(shown).all() else np.stack([np.zeros(len(columns)), np.ones(len(columns))])
+    lo, hi = shown.min(axis=0), shown.max(axis=0)
+    edges = hi - lo
+    least = 0.15 * edges.max() if edges.max() > 0 else max(1.0, float(np.abs(lo).max()) * 1e-3)
+    middle, half = (lo + hi) / 2, np.maximum(edges, least) / 2 * 1.06
+    return middle - half, middle + half
+
+
+def _new_figure(
+    lo: Floats, hi: Floats, panels: Sequence[tuple[int, int]], words: Sequence[str], *, barred: bool
+) -> tuple[Any, list[Any]]:
+    """Figure of panels, all to one scale, with room for a bar, or for a legend of a title and labels."""
+    edges = hi - lo
+    scale = PANEL_INCHES / max(float(edges[axis]) for pair in panels for axis in pair)
+    sizes = [(edges[a] * scale, 0.5 if a == b else edges[b] * scale) for a, b in panels]
+    tall = max(height for _, height in sizes)
+    right = RIGHT
+    if barred:
+        right = 1.05
+    elif words:
+        right = 0.6 + 0.075 * min(max(map(len, words)), 40)
+        tall = max(tall, 0.17 * (min(len(words), MOST_LABELS + 2) + 1) - BOTTOM)
+    width, height = sum(w for w, _ in sizes) + LEFT * len(panels) + right, tall + BOTTOM + TOP
+    figure = picture(figsize=(width, height), dpi=DPI)
+    left, spots = LEFT, []
+    for w, h in sizes:
+        spots.append(figure.add_axes((left / width, (BOTTOM + tall - h) / height, w / width, h / height)))
+        left += w + LEFT
+    return figure, spots
 
 
 def picture(**options: Any) -> Any:
@@ -170,70 +335,199 @@ def picture(**options: Any) -> Any:
     ImportError
         If Matplotlib is not installed.
     """
+    return type("Picture", (_part("figure").Figure,), {"_repr_png_": _as_png})(**options)
+
+
+def _part(name: str) -> Any:
+    """A module of Matplotlib, or ``""``: Matplotlib itself."""
     try:
-        figures = importlib.import_module("matplotlib.figure")
+        return importlib.import_module(f"matplotlib.{name}".rstrip("."))
     except ImportError as error:
         raise ImportError("plot() needs Matplotlib: pip install 'zarr-vectors-lazy[plot]'") from error
-
-    return type("Picture", (figures.Figure,), {"_repr_png_": _as_png})(**options)
 
 
 def _as_png(figure: Any) -> bytes:
     import io  # noqa: PLC0415
 
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI * 0.6)  # notebooks keep what they show
+    figure.savefig(out, format="png", dpi=DPI * 0.75)  # notebooks keep what they show
     return out.getvalue()
 
 
-def _panel(spot: Any, drawing: Drawing, pair: tuple[int, int], cmap: str | None, size: float | None) -> Any:
-    """Draw one projection, what is nearer last."""
-    positions, values = drawing.positions, drawing.values
+def _colours(shade: Shade | None, style: Style) -> dict[str, Any]:
+    """Colour map and limits, the same in every panel: ``cmap`` and ``clim``."""
+    maps = _part("").colormaps
+    if isinstance(style.cmap, str) and style.cmap not in maps:
+        raise NotFoundError.among("colour map", style.cmap, maps)
+    if shade is None or shade.labels is None:
+        given = maps[style.cmap or "viridis"] if isinstance(style.cmap or "", str) else style.cmap
+        finite = np.empty(0) if shade is None else shade.values[np.isfinite(shade.values)]
+        limits = np.percentile(finite, [2, 98] if style.robust else [0, 100]) if len(finite) else (0, 1)
+        return {"cmap": given.with_extremes(bad=NONE), "clim": tuple(limits)}
+    colours = category_colours(len(shade.labels), style.cmap)
+    listed = _part("colors").ListedColormap(colours or [NONE]).with_extremes(bad=NONE)
+    return {"cmap": listed, "clim": (-0.5, max(len(colours), 1) - 0.5)}
+
+
+def category_colours(count: int, cmap: Any = None) -> list[str]:
+    """Colours of categories, all different: of tab10 or tab20 without their greys, which are for none, else turbo's.
+
+    A colour map of few colours gives its first ones, any other is cut evenly.
+    """
+    maps, to_hex = _part("").colormaps, _part("colors").to_hex
+    if cmap is None:
+        greys = {"#7f7f7f", "#c7c7c7"}
+        few = ([c for c in map(to_hex, maps[name].colors) if c not in greys] for name in ("tab10", "tab20"))
+        chosen = next((colours for colours in few if len(colours) >= count), None)
+        if chosen is not None:
+            return chosen[:count]
+    found = maps["turbo" if cmap is None else cmap] if isinstance(cmap, str | None) else cmap
+    if count <= found.N < 256:
+        return [to_hex(found(at)) for at in range(count)]
+    return [to_hex(found(at)) for at in np.linspace(0.02, 0.98, count)]
+
+
+def _panel(spot: Any, drawing: Drawing, pair: tuple[int, int], colours: dict[str, Any], style: Style) -> Any:
+    """Draw one projection, what is nearer last; return what has the colours."""
+    positions, shade = drawing.positions, drawing.shade
     flat = positions.shape[1] == 1
     seen = np.column_stack([positions[:, 0], np.zeros(len(positions))]) if flat else positions[:, list(pair)]
     hidden = [axis for axis in range(positions.shape[1]) if axis not in pair]
-    shade = {} if values is None else {"cmap": cmap or ("tab10" if drawing.labels else "viridis")}
+    if style.density:
+        return _hexagons(spot, seen, shade, colours["cmap"])
+    lone = np.ones(len(positions), np.bool_)
+    lone[drawing.segments] = False
+    rows = np.flatnonzero(lone) if len(drawing.segments) else np.arange(len(positions))
+    if hidden:
+        rows = rows[np.argsort(positions[rows, hidden[0]], kind="stable")]
+    artist = _points(spot, seen[rows], None if shade is None else shade.values[rows], style) if len(rows) else None
     if len(drawing.segments):
-        artist = _lines(spot, drawing, seen, hidden, size=size, **shade)
-    else:
-        order = np.argsort(positions[:, hidden[0]], kind="stable") if hidden else np.arange(len(positions))
-        colours = {"c": values[order]} if values is not None else {"color": PLAIN}
-        points = size or float(np.clip(6000 / max(len(positions), 1), 0.3, 12))
-        artist = spot.scatter(*seen[order].T, s=points, linewidths=0, **colours, **shade)
-    spot.set_aspect("equal", adjustable="datalim" if flat else "box")
-    spot.margins(0.03)
+        artist = _lines(spot, drawing, seen, hidden, style)
+    if artist is not None and shade is not None:
+        for drawn in spot.collections:
+            drawn.set(**colours)
     return artist
 
 
-def _lines(
-    spot: Any, drawing: Drawing, seen: Floats, hidden: list[int], *, size: float | None, cmap: str | None = None
-) -> Any:
-    collections = importlib.import_module("matplotlib.collections")
+def _points(spot: Any, seen: Floats, values: Floats | None, style: Style) -> Any:
+    said = {"color": PLAIN} if values is None else {"c": values, "plotnonfinite": True}
+    area = style.size or float(np.clip(6000 / len(seen), 0.3, 12))
+    return spot.scatter(*seen.T, s=area, linewidths=0, rasterized=len(seen) > MANY, **said)
+
+
+def _hexagons(spot: Any, seen: Floats, shade: Shade | None, cmap: Any) -> Any:
+    """Vertices counted in hexagons, or the mean of their values."""
+    edges = np.maximum(np.ptp(seen, axis=0), np.ptp(seen, axis=0).max() * 0.02 or 1.0)
+    across = np.maximum((PANEL_INCHES * DPI / 4 * edges / edges.max()).astype(int), 4)
+    known = np.ones(len(seen), np.bool_) if shade is None else np.isfinite(shade.values)
+    values = {} if shade is None else {"C": shade.values[known]}
+    grid = (int(across[0]), max(int(across[1] / np.sqrt(3)), 2))
+    return spot.hexbin(*seen[known].T, gridsize=grid, mincnt=1, linewidths=0.1, cmap=cmap, rasterized=True, **values)
+
+
+def _lines(spot: Any, drawing: Drawing, seen: Floats, hidden: list[int], style: Style) -> Any:
     segments = drawing.segments
     if hidden:
         depth = drawing.positions[segments][:, :, hidden[0]].mean(axis=1)
         segments = segments[np.argsort(depth, kind="stable")]
-    width = size or float(np.clip(2500 / len(segments), 0.25, 1.2))
-    colours = {"color": PLAIN} if drawing.values is None else {"array": drawing.values[segments].mean(axis=1)}
-    artist = collections.LineCollection(seen[segments], linewidths=width, capstyle="round", cmap=cmap, **colours)
+    width = style.size or float(np.clip(2500 / len(segments), 0.25, 1.2))
+    shade = drawing.shade
+    # An edge of a skeleton is [child, parent], and has its child's colour.
+    said = {"color": PLAIN} if shade is None else {"array": np.ma.masked_invalid(shade.values[segments[:, 0]])}
+    options = {"linewidths": width, "capstyle": "round", "rasterized": len(segments) > MANY}
+    artist = _part("collections").LineCollection(seen[segments], **options, **said)
     spot.add_collection(artist)
-    spot.autoscale_view()
     return artist
+
+
+def _frame(spot: Any, lo: Floats, hi: Floats, pair: tuple[int, int], *, own: bool) -> None:
+    """Set limits and aspect; of axes that are given, so that what is there stays seen."""
+    flat = len(lo) == 1
+    spot.set_aspect("auto" if flat and own else "equal", adjustable="datalim" if flat else "box")
+    if own:
+        spot.set_xlim(lo[pair[0]], hi[pair[0]])
+        spot.set_ylim(*((-1, 1) if flat else (lo[pair[1]], hi[pair[1]])))
+    else:
+        spot.margins(0.03)
+        spot.autoscale_view()
 
 
 def _label(spot: Any, pair: tuple[int, int], axes: Sequence[str], units: Sequence[str | None]) -> None:
     names = [f"{axes[axis]} ({units[axis]})" if units[axis] else axes[axis] for axis in pair]
-    spot.set_xlabel(names[0])
+    spot.set_xlabel(names[0], fontsize=9)
     if len(axes) == 1:
         spot.set_yticks([])
     else:
-        spot.set_ylabel(names[1])
+        spot.set_ylabel(names[1], fontsize=9)
     spot.tick_params(labelsize=8)
-    width = float(np.ptp(spot.get_position().intervalx)) * spot.figure.get_figwidth()
-    spot.locator_params(axis="x", nbins=max(int(2 * width), 2))
+    spot.ticklabel_format(useOffset=False)
+    for axis, part in (("x", "width"), ("y", "height")):
+        inches = getattr(spot.get_position(), part) * getattr(spot.figure, f"get_fig{part}")()
+        if len(axes) > 1 or axis == "x":
+            spot.locator_params(axis=axis, nbins=max(int(2 * inches), 2))
 
 
-def _colour_bar(figure: Any, artist: Any, spots: list[Any], name: str, labels: tuple[str, ...]) -> None:
-    bar = figure.colorbar(artist, ax=spots, label=name, shrink=0.8, pad=0.02)
-    if labels:
-        bar.set_ticks(range(len(labels)), labels=labels)
+def _scale_bar(spot: Any, most: float, unit: str | None) -> None:
+    """A bar of 1, 2 or 5 units times a power of ten, over the upper right corner."""
+    length = nice_length(most)
+    bars = importlib.import_module("mpl_toolkits.axes_grid1.anchored_artists")
+    height = float(np.ptp(spot.get_ylim())) * 0.03 / max(spot.get_position().height * spot.figure.get_figheight(), 0.1)
+    place = {"bbox_to_anchor": (1, 1), "bbox_transform": spot.transAxes, "loc": "lower right", "label_top": True}
+    look = {"frameon": False, "pad": 0.1, "borderpad": 0.2, "sep": 2, "size_vertical": height, "color": "#444444"}
+    font = _part("font_manager").FontProperties(size=8)
+    label = f"{length:g} {unit}" if unit else f"{length:g}"
+    spot.add_artist(bars.AnchoredSizeBar(spot.transData, length, label, fontproperties=font, **place, **look))
+
+
+def nice_length(most: float) -> float:
+    """Largest of 1, 2 and 5 times a power of ten that is no more."""
+    power = float(10.0 ** np.floor(np.log10(most)))
+    return next(step * power for step in (5, 2, 1) if step * power <= most * (1 + 1e-9))
+
+
+def _tell_colours(
+    spots: list[Any], artists: list[Any], drawing: Drawing, colours: dict[str, Any], style: Style, *, own: bool
+) -> None:
+    """A legend of categories, or a bar of quantities or counts, beside the last panel."""
+    shade, spot, figure = drawing.shade, spots[-1], spots[-1].figure
+    if not len(drawing.positions) or (shade is None and not style.density):
+        return
+    if style.density:
+        found = np.concatenate([np.ma.compressed(artist.get_array()) for artist in artists])
+        limits = np.percentile(found, [2, 98] if style.robust else [0, 100]) if len(found) else (0, 1)
+        norm = _part("colors").LogNorm(1, max(float(found.max()), 2)) if shade is None else None
+        for artist in artists:
+            artist.set(**({"norm": norm} if norm else {"clim": tuple(limits)}))
+    none = shade is not None and not np.isfinite(shade.values).all()
+    patch = _part("patches").Patch
+    if shade is not None and shade.labels is not None:
+        counts = np.bincount(shade.values[np.isfinite(shade.values)].astype(int), minlength=len(shade.labels))
+        told = np.sort(np.argsort(-counts, kind="stable")[:MOST_LABELS])
+        handles = [patch(color=colours["cmap"](int(at)), label=shade.labels[at]) for at in told]
+        rest = len(shade.labels) - len(told)
+        handles += [patch(color=NONE, label="none")] if none else []
+        handles += [patch(alpha=0, label=f"and {rest:,} more")] if rest else []
+        place = {"loc": "upper left", "bbox_to_anchor": (1.0, 1.0), "borderaxespad": 0.5, "frameon": False}
+        spot.legend(handles=handles, title=shade.name, fontsize=8, title_fontsize=9, handlelength=1.1, **place)
+        return
+    name = "vertices in a hexagon" if shade is None else shade.name
+    dated = shade is not None and shade.dates
+    ticks = _part("dates").AutoDateLocator() if dated else None
+    said = {"ticks": ticks, "format": _part("dates").ConciseDateFormatter(ticks)} if dated else {}
+    extend = "both" if style.robust and shade is not None else "neither"
+    bar = figure.colorbar(artists[-1], **_beside(spot, own=own), extend=extend, **said)
+    bar.set_label(name, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+    if none:
+        place = {"loc": "upper left", "bbox_to_anchor": (0, -0.02), "frameon": False, "borderaxespad": 0}
+        bar.ax.legend(handles=[patch(color=NONE, label="none")], fontsize=8, handlelength=1.1, **place)
+
+
+def _beside(spot: Any, *, own: bool) -> dict[str, Any]:
+    """Where a colour bar goes: taken from axes that are given, else to the right of a panel, 1.8 inches at least."""
+    if not own:
+        return {"ax": spot, "pad": 0.02}
+    place, figure = spot.get_position(), spot.figure
+    inch, up = 1 / figure.get_figwidth(), 1 / figure.get_figheight()
+    height = min(max(place.height, 1.8 * up), place.y1 - BOTTOM * up)
+    return {"cax": figure.add_axes((place.x1 + 0.15 * inch, place.y1 - height, 0.14 * inch, height))}

@@ -525,14 +525,14 @@ def _row_attrs(view: LevelView, name: str) -> Json:
         return {"long_name": f"{axis} of vertices", **cf, **({"units": unit} if unit else {})}
     named = {variable: attribute for attribute, variable in variable_names(view).items()}
     if name in named:
-        return _told_attrs(view, named[name])
+        return told_attrs(view, named[name])
     units = set(store.units)
     common = units.pop() if name == "vertices" and len(units) == 1 else None
     positions = {"long_name": "vertex positions"} if name == "vertices" else {}
     return {**positions, **({"units": common} if common else {})}
 
 
-def _told_attrs(view: LevelView, name: str) -> Json:
+def told_attrs(view: LevelView, name: str) -> Json:
     """Unit and description of a vertex attribute, by the array's own word or the root's (spec next, 10)."""
     by = view.data.chunk_attribute
     own = {} if by is not None and by[0] == name else view.data.attribute(name).attributes
