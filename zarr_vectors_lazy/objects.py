@@ -289,7 +289,7 @@ class Objects(Named[int, da.Array]):
         """`navis.NeuronList`, each object a neuron: trees as TreeNeuron, meshes as MeshNeuron; units are the store's.
 
         Attributes of vertices are columns of the table of nodes, those of objects attributes of the neuron. Paths are
-        trees that begin where they do; graphs must have no cycle.
+        trees that begin where they do; graphs must have no cycle; faces become triangles.
 
         Parameters
         ----------
@@ -311,7 +311,7 @@ class Objects(Named[int, da.Array]):
     def to_cloudvolume(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> dict[int, Any]:
         """Each object as a Skeleton or a Mesh of CloudVolume, by id; in nanometres.
 
-        Radii and types are CloudVolume's own, other numbers extra attributes of a skeleton.
+        Radii and types are CloudVolume's own, other numbers extra attributes of a skeleton; faces become triangles.
 
         Parameters
         ----------

@@ -649,3 +649,37 @@ def test_cloudvolume_precomputed(level):
     assert np.allclose(again.radius, POINTS[one.i, 0])
     assert np.array_equal(again.i, one.i)
     assert one.cable_length() == pytest.approx(again.cable_length(), rel=1e-4)
+
+
+def test_vtk_has_no_half_floats_and_ascii_alone(tmp_path):
+    library("pyvista")
+    values = {
+        "half": POINTS[:, 0].astype("f2"),
+        "plain": np.array(["a", "b", ""] * 100),
+        "greek": np.array(["\N{GREEK SMALL LETTER BETA}"] * 300),
+    }
+    zvl.write_points(tmp_path / "a.zv", POINTS, chunk_shape=50, vertex_attributes=values)
+    with pytest.warns(ZVWarning, match="no place for attribute greek"):
+        made = zvl.open_zv(tmp_path / "a.zv")[0].to_pyvista()
+    assert np.array_equal(made.point_data["half"], made.points[:, 0].astype("f2").astype("f4"))
+    assert set(made.point_data.keys()) == {"half", "plain"}
+
+
+def test_neurons_of_larger_faces(tmp_path):
+    zvl.write_mesh(tmp_path / "a.zv", POINTS[:4], [[0, 1, 2, 3]], chunk_shape=200, units="nm")
+    objects = zvl.open_zv(tmp_path / "a.zv")[0].objects
+    library("cloudvolume")
+    assert len(objects.to_cloudvolume()[0].faces) == 2
+    library("navis")
+    assert len(objects.to_navis()[0].faces) == 2
+
+
+def test_neurons_of_lines_that_share_vertices(tracts):
+    navis = library("navis")
+    objects = zvl.open_zv(tracts)[2].objects
+    flat, offsets = (each.compute() for each in objects.ragged())
+    made = objects.to_navis()
+    assert isinstance(made, navis.NeuronList)
+    for one, path in zip(made, np.split(flat, offsets[1:-1]), strict=True):
+        assert np.array_equal(one.nodes[["x", "y", "z"]].to_numpy(np.float32), path)
+        assert one.nodes["parent_id"].tolist() == [-1, *range(len(path) - 1)]

@@ -346,7 +346,7 @@ def to_anndata(out: Outgoing) -> Any:
 def to_pyvista(out: Outgoing) -> Any:
     """`pyvista.PolyData`: vertices, lines of objects, edges or faces as cells."""
     pyvista, positions = load("pyvista", "meshes"), out.positions
-    cells: dict[str, Values] = dict(out.link_attributes)
+    cells: dict[str, Values] = {}
     if out.geometry in PATHS and not out.cut:
         paths = out.paths
         made = pyvista.PolyData(positions, lines=_cells(paths.rows, np.diff(paths.offsets)))
@@ -360,12 +360,22 @@ def to_pyvista(out: Outgoing) -> Any:
             "faces" if out.geometry in MESHES else "lines": _cells(rows.reshape(-1), np.full(len(rows), rows.shape[1]))
         }
         made = pyvista.PolyData(positions, **(joined if len(rows) else {}))
-    for name, values in with_owners(out, out.attributes).items() if len(positions) else ():
-        made.point_data[name] = values
-    for name, values in cells.items() if made.n_cells else ():
-        made.cell_data[name] = values
+        cells = dict(out.link_attributes) if len(rows) else {}
+    if len(positions):
+        _add(out, made.point_data, with_owners(out, out.attributes))
+    if made.n_cells:
+        _add(out, made.cell_data, cells)
     made.user_dict["zarr_vectors"] = about(out)
     return told(out, made)
+
+
+def _add(out: Outgoing, data: Any, arrays: dict[str, Any]) -> None:
+    """Add arrays to data of PyVista; VTK has no floats of 16 bits, and of text ASCII."""
+    for name, values in arrays.items():
+        if values.dtype.kind == "U" and not all(map(str.isascii, np.unique(values))):
+            out.leave(f"attribute {name} (text beyond ASCII)")
+        else:
+            data[name] = values.astype(np.float32) if values.dtype == np.float16 else values
 
 
 def _cells(rows: IntArray, counts: IntArray) -> IntArray:
@@ -467,7 +477,7 @@ class Piece:
     id
         Of the object.
     rows
-        (n,) its vertices, rows of the level, ascending.
+        (n,) its vertices, rows of the level: of a path in its order, else ascending.
     links
         (m, W) edges or faces whose ends it has, as rows of ``rows``.
     """
@@ -478,13 +488,22 @@ class Piece:
 
 
 def pieces(out: Outgoing, links: IntArray) -> Iterator[Piece]:
-    """Objects, each with its edges or faces; a vertex that several share is one of each."""
+    """Objects, each with its edges or faces; a vertex that several share is one of each.
+
+    Of whole paths edges are those from a vertex to the one before it, whatever ``links`` has, and a vertex that a path
+    comes to again is another one.
+    """
     count = len(out.flat)
     if not out.has_objects:
         yield Piece(0, np.arange(count), links)
         return
     rows, offsets = out.object_rows
     ids = np.asarray(out.level.objects.ids)
+    if out.geometry in PATHS and not out.cut:
+        for number, (start, stop) in enumerate(pairwise(offsets.tolist())):
+            steps = np.arange(1, stop - start)
+            yield Piece(int(ids[number]), rows[start:stop], np.column_stack([steps, steps - 1]))
+        return
     keys = np.unique(np.repeat(np.arange(len(ids)), np.diff(offsets)) * count + rows)  # object by object
     owners, rows = np.divmod(keys, max(count, 1))
     starts = np.searchsorted(owners, np.arange(len(ids) + 1))
@@ -512,6 +531,7 @@ def to_navis(out: Outgoing) -> Any:
     details = _details(out, navis.TreeNeuron, navis.MeshNeuron)
     if out.geometry in MESHES:
         without_attributes(out)
+        out.triangulate = True
         faces, _ = triangles_of(out, "navis")
         made = [
             navis.MeshNeuron((out.positions[one.rows], one.links), units=units, process=False, **details(one))
@@ -546,12 +566,12 @@ def _details(out: Outgoing, *kinds: type) -> Any:
 
 
 def _child_parent(out: Outgoing) -> IntArray:
-    """(M, 2) edges as [child, parent]: a path begins at its root, a graph at its least row."""
+    """(M, 2) edges as [child, parent]: a path begins at its root, each tree of a graph at its least row."""
     edges = out.edges
     assert edges is not None
-    if out.geometry == "skeleton":
-        return edges
-    parents = parents_of(edges[:, ::-1] if out.geometry != "graph" else edges, len(out.flat))
+    if out.geometry != "graph":
+        return edges if out.geometry == "skeleton" else edges[:, ::-1]
+    parents = parents_of(edges, len(out.flat))
     depth_first(parents)  # raises where there is a cycle
     children = np.flatnonzero(parents >= 0)
     return np.column_stack([children, parents[children]])
@@ -580,6 +600,7 @@ def to_cloudvolume(out: Outgoing) -> dict[int, Any]:
     library = load("cloudvolume", "neurons", "cloud-volume")
     if out.geometry in MESHES:
         without_attributes(out)
+        out.triangulate = True
     made: dict[int, Any] = {}
     positions = out.positions * unit_factors((*out.units, *out.units[-1:] * 3)[:3], NANOMETER)
     if out.geometry in MESHES:
