@@ -7,7 +7,7 @@ from typing import Any
 import dask
 from dask.delayed import delayed
 
-from zarr_vectors_lazy.copy.shard import shape_of_shards, shard_runs
+from zarr_vectors_lazy.copy.shard import shape_of_shards, shard_runs, shared
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.codecs import encode_bytes, encode_cell
@@ -35,7 +35,15 @@ from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json
 from zarr_vectors_lazy.write.arguments import Profile, parse_encoding
 from zarr_vectors_lazy.write.consolidate import read_nodes, with_nodes
-from zarr_vectors_lazy.write.session import Mode, WriteSession, begin_write, check_apart, check_mode, copy_objects
+from zarr_vectors_lazy.write.session import (
+    Mode,
+    WriteSession,
+    begin_write,
+    check_apart,
+    check_mode,
+    copy_objects,
+    new_write_id,
+)
 
 # What reads an array's pieces with their codecs undone, and writes them with others into another store.
 
@@ -101,14 +109,27 @@ def _through_zarr(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> 
     return [array.encode_rows(zarr_array(backend, array.path, at, min(at + step, rows))) for at in starts]
 
 
-def copy_pieces(
-    spec: StoreSpec,
-    array: StoredArray,
-    target: StoredArray,
-    encoding: Encoding,
-    indices: ChunkCoords,
-    session: WriteSession,
-) -> Recoded:
+@dataclass(frozen=True, slots=True, eq=False)
+class ArrayCopy:
+    """How an array is copied; its tasks share it.
+
+    Parameters
+    ----------
+    source, target
+        As it is stored and will be.
+    encoding
+        Of the target's pieces.
+    unfinished
+        The target's document without its attributes, which list as many chunks as there may be.
+    """
+
+    source: StoredArray
+    target: StoredArray
+    encoding: Encoding
+    unfinished: bytes
+
+
+def copy_pieces(spec: StoreSpec, copy: ArrayCopy, indices: ChunkCoords, session: WriteSession) -> Recoded:
     """Write pieces of an array into another store; with shards, all of each that is written.
 
     Raises
@@ -116,14 +137,14 @@ def copy_pieces(
     CorruptChunkError
         If a listed cell is not there, or a piece cannot be decoded.
     """
+    array = copy.source
     pieces = read_pieces(spec, array, indices)
     kept = [at for at, (piece, _) in enumerate(pieces) if piece is not None]
     if array.is_cells and len(kept) < len(indices):
         missing = next(at for at, (piece, _) in enumerate(pieces) if piece is None)
         raise corrupt(spec, array, indices[missing], "it is listed and there is no such object")
-    encoded = [encode_bytes(piece, encoding) for piece, _ in pieces if piece is not None]
-    doc = dump(target.doc)
-    puts = [replace(put, array=doc) for put in pack_puts(target.layout, indices[kept], encoded)]
+    encoded = [encode_bytes(piece, copy.encoding) for piece, _ in pieces if piece is not None]
+    puts = [replace(put, array=copy.unfinished) for put in pack_puts(copy.target.layout, indices[kept], encoded)]
     session.put(puts)
     return Recoded(len(kept), len(puts), sum(size for _, size in pieces), sum(len(put.data) for put in puts))
 
@@ -197,7 +218,7 @@ def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, m
     """
     tree, spec = opened.tree, opened.tree.spec
     nodes = read_nodes(tree)
-    session = delayed(begin_write, pure=False)(target, mode)
+    session = delayed(begin_write, pure=False)(target, mode, new_write_id())
     pieces, whole = delayed(copy_pieces, pure=False), delayed(copy_whole, pure=False)
     done, docs = [], dict(nodes)
     for path, doc in nodes.items():
@@ -207,21 +228,22 @@ def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, m
         elif doc.get("node_type") == "array":
             array = parse_stored(node)
             if array is None:
-                done.append(whole(spec, path, doc, session))
+                done.append(whole(spec, path, shared(doc), session))
                 continue
             wanted = encoding.shard_shape if array.is_cells else None
             shape = shape_of_shards(wanted, len(array.shape), opened.meta.ndim, path)
             made = replace(encoding, shard_shape=shape)
             copy = recoded(array, made)
             docs[path] = copy.doc
+            plan = shared(ArrayCopy(array, copy, made, dump({**copy.doc, "attributes": {}})))
             runs = shard_runs(array.indices(), copy.layout)
-            done += [pieces(spec, array, copy, made, indices, session) for indices in runs]
+            done += [pieces(spec, plan, indices, session) for indices in runs]
     root = tree.node("")
     assert root is not None
     bare = with_specs({name: value for name, value in root.doc.items() if name != "consolidated_metadata"}, docs)
     consolidated = root.doc.get("consolidated_metadata") is not None
     finish = delayed(put_documents, pure=False)
-    job = finish(session, with_nodes(bare, docs) if consolidated else bare, docs, done)
+    job = finish(session, shared(with_nodes(bare, docs) if consolidated else bare), shared(docs), done)
     return Recompression(job, _left_out(tree, docs, list(opened.levels)))
 
 

@@ -126,9 +126,15 @@ def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
         if change is None:
             done.append(clear(spec, path, stale_prefix(node)))
             continue
-        packed = [pack(spec, change, coords, start) for coords in shard_runs(change.array.chunks.coords, change.layout)]
-        done.append(change_over(spec, node, tree.raw(path), change, packed))
+        plan = shared(change)
+        packed = [pack(spec, plan, coords, start) for coords in shard_runs(change.array.chunks.coords, change.layout)]
+        done.append(change_over(spec, shared(node), tree.raw(path), plan, packed))
     return delayed(_finish, pure=False)(spec, consolidated, done)
+
+
+def shared(value: Any) -> Any:
+    """Delayed value that tasks name and do not hold; Dask does not look into it, which took most of a copy's time."""
+    return delayed(value, traverse=False, pure=False)
 
 
 def _pack(spec: StoreSpec, change: Resharding, coords: ChunkCoords, _started: object) -> int:
