@@ -40,7 +40,7 @@ def test_all_extra_is_the_union_of_the_others():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     (everything,) = extras.pop("all")
-    for heavy in ("neurons", "spatialdata"):  # which `dev.py neighbours` tests in an environment of their own
+    for heavy in ("neurons", "spatialdata", "napari"):  # see pyproject.toml
         del extras[heavy]
     assert everything == f"{project['name']}[{','.join(extras)}]"
 
