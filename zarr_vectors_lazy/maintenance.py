@@ -19,7 +19,7 @@ from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.plan.levels import LevelScale, next_scale
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.pyramid.build import build_pyramid, whole_request
-from zarr_vectors_lazy.pyramid.prepare import Request
+from zarr_vectors_lazy.pyramid.prepare import METHOD, Request
 from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.store import open_zv
@@ -257,7 +257,6 @@ def migrate(
 
 # The pyramid of a store as arguments of `build_pyramid`, told from what its levels state.
 
-METHODS = {"aggregate": "aggregate", "per_object": "reference"}  # by the name that levels state
 CLOSE = 1e-9
 
 
@@ -298,7 +297,7 @@ def stated_pyramid(
         if "factors" not in given:
             found["factors"] = _factors(levels, bin_shape)
         if "method" not in given:
-            found["method"] = _method(levels[1:])
+            _check_method(levels[1:])
         found |= {**_links(levels), **_rules(levels), **given}
     request = whole_request(**found)
     for name in found.get("aggregate") or {}:
@@ -320,13 +319,13 @@ def _ours(level: "ZVLevel") -> Json:
     return found
 
 
-def _method(coarse: Sequence["ZVLevel"]) -> str:
+def _check_method(coarse: Sequence["ZVLevel"]) -> None:
     stated = {str(_block(level).get("coarsening_method")) for level in coarse}
-    if len(stated) == 1 and stated.issubset(METHODS):
-        return METHODS[stated.pop()]
+    if stated == {METHOD}:
+        return
     raise SelectionError(
         f"levels {[level.index for level in coarse]} were made by {listed(sorted(stated))}, which build_pyramid does "
-        "not do; choose with pyramid={'method': 'aggregate'}"
+        "not do; choose its own with pyramid={'method': 'aggregate'}"
     )
 
 
@@ -382,20 +381,19 @@ def _growth(fine: "ZVLevel", level: "ZVLevel") -> IntArray:
 
 def _scales(request: Request, chunk_shape: Floats, bin_shape: Floats, growth: Sequence[IntArray | None]) -> list[Any]:
     """Chunk scale of each level: as given, else the least that tiles and holds the growth."""
-    must_tile = request.method != "reference"
     ones = np.ones(len(chunk_shape), np.int64)
     at = LevelScale(
         level=0, bin_shape=bin_shape, chunk_shape=chunk_shape, ratio=ones, fold=bin_shape / bin_shape, keep=1.0
     )
     scales = []
     for level, (factor, grown, scale) in enumerate(zip(request.factors, growth, request.scales, strict=True), start=1):
-        least = next_scale(at, level, factor, scale, must_tile=must_tile)
+        least = next_scale(at, level, factor, scale)
         if scale is not None or grown is None:
             scales.append(scale)
             at = least
         else:
             scales.append(_plain(np.lcm(least.ratio // at.ratio, grown)))
-            at = next_scale(at, level, factor, scales[-1], must_tile=must_tile)
+            at = next_scale(at, level, factor, scales[-1])
     return scales
 
 

@@ -353,7 +353,7 @@ def test_levels_as_the_options_say(zvl_run, tmp_path):
     assert (built.attribute_names, built.deltas) == (("count",), ())
     assert (built.chunk_shape / level.chunk_shape).tolist() == [2, 2, 4]
     assert built.attributes["count"].compute().sum() == round(level.vertex_count / 2)
-    for wrong in (["--aggregate", "mean"], ["--links", "all"], ["--method", "best"], ["-f", "2:1,2"]):
+    for wrong in (["--aggregate", "mean"], ["--links", "all"], ["-f", "2:1,2"]):
         assert zvl_run("pyramid", store, "-f", "2", "--overwrite", *wrong)[0] == 2
 
 

@@ -195,15 +195,6 @@ def test_vertices_of_objects_are_counted_on_every_level(tmp_path):
             check_counts(tmp_path / f"{name}-cut")
 
 
-def test_vertices_are_counted_as_the_reference_coarsens_too(tmp_path):
-    shapes(tmp_path, np.arange(4))
-    check_counts(tmp_path / "paths")
-    zvl.build_pyramid(tmp_path / "paths", factors=[(2, 1)], method="reference")
-    level = zvl.open_zv(tmp_path / "paths")[1]
-    stored = column(tmp_path / "paths/1/object_attributes/vertex_count")
-    assert stored.tolist() == [len(level.objects[i].compute()) for i in level.objects.slots.tolist()]
-
-
 def test_vertices_are_counted_out_of_core(tmp_path):
     points, ids = cloud(200), np.arange(200) % 7
     write(tmp_path / "a", ids)

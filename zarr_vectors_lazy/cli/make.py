@@ -56,7 +56,6 @@ Links = Annotated[
     typer.Option(help="Between levels: from the finer (implicit), both ways (explicit)."),
 ]
 Depth = Annotated[int, typer.Option(help="Levels that links reach across; -1 for all.")]
-Method = Annotated[Literal["aggregate", "reference"], typer.Option(help="reference: as the reference package does it.")]
 Codec = Annotated[Literal["zstd", "blosc", "none"], typer.Option("--codec", help="Of cells.")]
 NoChecksum = Annotated[bool, typer.Option("--no-checksum", help="No crc32c behind each cell.")]
 Shards = Annotated[str | None, typer.Option("--shard", metavar="N,N,N", help="Chunks in a shard; by default none.")]
@@ -133,7 +132,6 @@ def pyramid(
     seed: Seed = 0,
     links: Links = "explicit",
     depth: Depth = 1,
-    method: Method = "aggregate",
     overwrite: Anew = False,
     backend: given.Backend = None,
     option: given.Options = None,
@@ -152,7 +150,6 @@ def pyramid(
             sparsity_seed=seed,
             cross_level_storage=links,
             cross_level_depth=depth,
-            method=method,
             overwrite=overwrite,
             backend=backend,
             storage_options=given.storage_options(option),

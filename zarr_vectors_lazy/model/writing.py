@@ -243,7 +243,7 @@ class StoreDraft:
 # What building a pyramid leaves behind, task by task.
 
 CrossStorage: TypeAlias = Literal["none", "implicit", "explicit"]
-Kind: TypeAlias = Literal["points", "sets", "paths", "graph", "tree", "faces", "shared"]
+Kind: TypeAlias = Literal["points", "sets", "paths", "graph", "tree", "faces"]
 """How vertices are joined: all of a bin; those of an object in a bin (points with objects); runs of a path; connected
 ones, without and with a direction; those of an object in a bin, with faces; all of a bin, as the reference does."""
 

@@ -45,9 +45,7 @@ class LevelScale:
         return np.maximum(np.rint(self.chunk_shape / self.bin_shape), 1).astype(np.int64)
 
 
-def next_scale(
-    fine: LevelScale, level: int, factor: tuple[Any, Any], chunk_scale: Any, *, must_tile: bool = True
-) -> LevelScale:
+def next_scale(fine: LevelScale, level: int, factor: tuple[Any, Any], chunk_scale: Any) -> LevelScale:
     """Grid of the level that is made from ``fine``.
 
     Parameters
@@ -56,8 +54,6 @@ def next_scale(
         (coarsening, sparsity), both at least 1; the coarsening one number or one for each axis.
     chunk_scale
         Chunk edges in units of those of ``fine``, a whole number or one for each axis; None: the least that tiles.
-    must_tile
-        Whether a scale at which bins do not tile chunks is refused.
 
     Raises
     ------
@@ -68,14 +64,12 @@ def next_scale(
     coarsen = _factors(factor[0], ndim, "the coarsening factor")
     sparsity = float(_factors(factor[1], 1, "the sparsity factor")[0])
     bin_shape = fine.bin_shape * coarsen
-    least = None
-    if must_tile or chunk_scale is None:
-        least = [_least(chunk, edge) for chunk, edge in zip(fine.chunk_shape, bin_shape, strict=True)]
+    least = [_least(chunk, edge) for chunk, edge in zip(fine.chunk_shape, bin_shape, strict=True)]
     if chunk_scale is None:
-        scale = np.ones(ndim, np.int64) if not must_tile else _found(least, bin_shape, fine)
+        scale = _found(least, bin_shape, fine)
     else:
         scale = _scales(chunk_scale, ndim)
-        if must_tile and (scale % (needed := _found(least, bin_shape, fine))).any():
+        if (scale % (needed := _found(least, bin_shape, fine))).any():
             raise SelectionError(
                 f"level {level}: chunks {scale.tolist()} times those of level {fine.level} are not tiled by bins of "
                 f"{bin_shape.tolist()}; the least chunk scale that is: {needed.tolist()}"

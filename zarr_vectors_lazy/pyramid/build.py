@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from operator import itemgetter
 from typing import Any, Literal, get_args
 
 import dask
@@ -24,8 +23,7 @@ from zarr_vectors_lazy.pyramid.coarsen import coarsen_part, gathered, row_thresh
 from zarr_vectors_lazy.pyramid.finer import written_links
 from zarr_vectors_lazy.pyramid.links import FarStep, bridge_part, far_part, remap_part
 from zarr_vectors_lazy.pyramid.planning import UNKNOWN_ROWS, PlannedLevel
-from zarr_vectors_lazy.pyramid.prepare import Request, prepare
-from zarr_vectors_lazy.pyramid.reference import Reach, shared_level
+from zarr_vectors_lazy.pyramid.prepare import METHOD, STRATEGY, Request, prepare
 from zarr_vectors_lazy.pyramid.session import (
     LevelPlan,
     Session,
@@ -138,8 +136,7 @@ def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Seque
     tasks: dict[Key, GraphNode] = {begin: UnfusedTask(begin, begin_build, session)}
     made: list[LevelTasks] = []
     for planned in levels:
-        of = SharedTasks if planned.step.kind == "shared" else LevelTasks
-        level = of(tasks, f"{name}-{planned.step.level}", begin, planned, made[-1] if made else None)
+        level = LevelTasks(tasks, f"{name}-{planned.step.level}", begin, planned, made[-1] if made else None)
         level.slots = session.slots
         level.reaches = [delta for delta in range(1, len(made) + 2) if session.reaches(delta)]
         level.add()
@@ -344,34 +341,6 @@ class LevelTasks:
         return found
 
 
-class SharedTasks(LevelTasks):
-    """Tasks of a level that is made as a whole."""
-
-    def add(self) -> None:
-        """Add all of them."""
-        self.tasks[self.step.key] = UnfusedTask(self.step.key, same, self.planned.step)
-        key, records, shards = f"{self.name}-level", f"{self.name}-records", f"{self.name}-shards"
-        below = references(() if self.below is None else self.below.records)
-        reaches = []
-        for delta in self.reaches if self.planned.step.cross != "none" else []:
-            finest = self._finest(delta)
-            step = finest.planned.step
-            reaches.append(Reach(level=step.source.level, grid=step.fine_grid, scale=self._scale_to(finest)))
-        coords, begin = self.planned.fine, TaskRef(self.begin)
-        self.tasks[key] = Task(key, shared_level, self.step, coords, begin, below, tuple(reaches), self._after())
-        self.tasks[records] = UnfusedTask(records, itemgetter(0), TaskRef(key))
-        self.records = [records]
-        if self.planned.tables is not None:
-            self.tasks[shards] = UnfusedTask(shards, itemgetter(1), TaskRef(key))
-            self.tables = f"{self.name}-objects"
-            self.tasks[self.tables] = UnfusedTask(
-                self.tables, write_object_tables, self.step, self.planned.tables, TaskRef(shards)
-            )
-
-    def add_far(self, delta: int) -> None:
-        """Nothing: they are written with the level."""
-
-
 def part_of(planned: PlannedLevel, first: int, last: int) -> Part:
     """What the task of the coarse chunks ``first`` to ``last`` - 1 is told."""
     fine = planned.order[planned.bounds[first] : planned.bounds[last]]
@@ -386,8 +355,6 @@ def part_of(planned: PlannedLevel, first: int, last: int) -> Part:
 
 # Coarser levels of a store, built from finer ones.
 
-METHODS = ("aggregate", "reference")
-STRATEGIES = ("hash", "random")
 SMALL = 100  # vertices: a level of fewer is hardly of use
 
 
@@ -397,8 +364,8 @@ def build_pyramid(
     *,
     factors: Sequence[Any],
     chunk_scale_factors: Any = None,
-    method: Literal["aggregate", "reference"] = "aggregate",
-    sparsity_strategy: Literal["hash", "random"] = "hash",
+    method: Literal["aggregate"] = METHOD,
+    sparsity_strategy: Literal["hash"] = STRATEGY,
     sparsity_seed: int = 0,
     cross_level_depth: int = 1,
     cross_level_storage: CrossStorage = "explicit",
@@ -426,13 +393,11 @@ def build_pyramid(
         Chunks of each level in units of those of the level before: for each level a whole number, or one for each axis,
         at which bins tile chunks; or one number for all levels: 1 keeps the chunks. None: a chunk grows by its level's
         coarsening, so that it has as many bins on each level, but not where the fullest would hold more than 4 times
-        what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the least scale that tiles. With
-        ``method="reference"`` None keeps the chunks, as the reference does.
+        what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the least scale that tiles.
     method
-        ``"aggregate"``: weighted means of what lies in a bin, object by object; ``"reference"``: what the reference
-        package's ``per_object`` gives.
+        ``"aggregate"``: weighted means of what lies in a bin, object by object.
     sparsity_strategy, sparsity_seed
-        Which objects are kept: by a hash of seed and id, or (``method="reference"``) by NumPy's generator.
+        Which objects are kept: ``"hash"``, by a hash of seed and id.
     cross_level_depth
         Levels that links reach across: 0 for none, N, or -1 for all.
     cross_level_storage
@@ -492,8 +457,8 @@ def whole_request(
     *,
     factors: Sequence[Any],
     chunk_scale_factors: Any = None,
-    method: str = "aggregate",
-    sparsity_strategy: str = "hash",
+    method: str = METHOD,
+    sparsity_strategy: str = STRATEGY,
     sparsity_seed: int = 0,
     cross_level_depth: int = 1,
     cross_level_storage: CrossStorage = "explicit",
@@ -513,8 +478,6 @@ def whole_request(
         factors=pairs,
         scales=scales,
         whole=True,
-        method=method,
-        strategy=sparsity_strategy,
         seed=int(sparsity_seed),
         depth=int(cross_level_depth),
         storage=cross_level_storage,
@@ -534,8 +497,8 @@ def coarsen_level(
     sparsity_factor: float = 1.0,
     *,
     chunk_scale_factor: Any = None,
-    method: Literal["aggregate", "reference"] = "aggregate",
-    sparsity_strategy: Literal["hash", "random"] = "hash",
+    method: Literal["aggregate"] = METHOD,
+    sparsity_strategy: Literal["hash"] = STRATEGY,
     sparsity_seed: int = 0,
     cross_level_storage: CrossStorage = "none",
     aggregate: Mapping[str, Rule | None] | None = None,
@@ -586,8 +549,6 @@ def coarsen_level(
         factors=[(coarsen_factor, sparsity_factor)],
         scales=[chunk_scale_factor],
         whole=False,
-        method=method,
-        strategy=sparsity_strategy,
         seed=int(sparsity_seed),
         depth=1,
         storage=cross_level_storage,
@@ -619,12 +580,10 @@ def run(delayed: DelayedPyramid, *, progress: bool) -> Json:
 
 def _check_choices(method: str, strategy: str, storage: str) -> None:
     """Raise SelectionError for a wrong name."""
-    if method not in METHODS:
-        raise SelectionError(f"method must be one of {METHODS}, found {method!r}")
-    if strategy not in STRATEGIES or (strategy == "random" and method != "reference"):
-        raise SelectionError(
-            f"sparsity_strategy must be 'hash', or 'random' with method='reference'; found {strategy!r}"
-        )
+    if method != METHOD:
+        raise SelectionError(f"method must be {METHOD!r}, found {method!r}")
+    if strategy != STRATEGY:
+        raise SelectionError(f"sparsity_strategy must be {STRATEGY!r}, found {strategy!r}")
     if storage not in get_args(CrossStorage):
         raise SelectionError(f"cross_level_storage must be one of {get_args(CrossStorage)}, found {storage!r}")
 

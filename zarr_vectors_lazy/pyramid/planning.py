@@ -48,7 +48,6 @@ class Options:
     least: int
     shift: int
     build: str
-    drawn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

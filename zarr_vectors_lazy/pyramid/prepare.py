@@ -4,7 +4,7 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -14,9 +14,7 @@ from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.writing import CrossStorage
 from zarr_vectors_lazy.pyramid.planning import Asked, Options, PlannedLevel, plan_first, plan_next, settle_scales
-from zarr_vectors_lazy.pyramid.reference import plan_shared
 from zarr_vectors_lazy.pyramid.session import (
-    CARRIED,
     LevelPlan,
     Session,
     continues,
@@ -33,6 +31,8 @@ from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import Json
 
+METHOD: Literal["aggregate"] = "aggregate"
+STRATEGY: Literal["hash"] = "hash"
 OURS = ("preserved_object_ids", "shared_fragments", "multiscale_links")
 CHUNKING = ("chunk_dims", "chunk_attribute_name", "chunk_attribute_values")
 
@@ -56,8 +56,6 @@ class Request:
     factors: Sequence[tuple[Any, Any]]
     scales: Sequence[Any]
     whole: bool
-    method: str
-    strategy: str
     seed: int
     depth: int
     storage: CrossStorage
@@ -96,8 +94,7 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
     if data is None:
         raise NotFoundError.among("level", request.source, sorted(opened.levels), where=opened.tree.url)
     backend = opened.tree.backend
-    if request.method != "reference":
-        request = replace(request, scales=settle_scales(opened, data, request.asked))
+    request = replace(request, scales=settle_scales(opened, data, request.asked))
     parameters = describe_parameters(_stated(request), fingerprint(opened, data))
     journals = read_journals(backend)
     resumed = bool(journals) and continues(journals, request.levels, parameters) and request.resume
@@ -131,7 +128,7 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
         depth=request.depth if request.storage != "none" else 0,
         slots=int(journal.get("slots", slots)),
         summary={
-            "method": request.method,
+            "method": METHOD,
             "cross_level_depth": request.depth,
             "cross_level_storage": request.storage,
             "left_out": left_out(data, levels[0].step),
@@ -150,9 +147,6 @@ def left_out(data: LevelData, step: Step) -> list[str]:
     owned = CURRENT.owner_names if step.owners is not None else ()
     found += [f"fragment_attributes/{name}" for name in fragments if name not in owned]
     found += [f"link_attributes/{name}" for name in data.link_attribute_names]
-    if step.kind == "shared":
-        found += ["links/0"] if data.links(0) is not None else []
-        found += [name for name in CARRIED if data.tree.node(f"{level}/{name}") is not None]
     return found
 
 
@@ -176,7 +170,7 @@ def _is_stored(data: LevelData, name: str) -> bool:
 
 
 def _stated(request: Request) -> Json:
-    names = ("source", "levels", "scales", "whole", "method", "strategy", "seed", "depth", "storage", "min_vertices")
+    names = ("source", "levels", "scales", "whole", "seed", "depth", "storage", "min_vertices")
     factors = [[np.asarray(value, np.float64).tolist() for value in pair] for pair in request.factors]
     scales = [None if scale is None else np.asarray(scale).tolist() for scale in request.scales]
     stated = {name: getattr(request, name) for name in names}
@@ -219,13 +213,10 @@ def plan_levels(opened: OpenStore, data: LevelData, request: Request, shift: int
         least=request.min_vertices,
         shift=shift,
         build=build,
-        drawn=request.strategy == "random",
     )
-    asked = request.asked
-    if request.method == "reference":
-        return plan_shared(opened, data, asked, options)
-    planned = [plan_first(opened, data, asked[0], options)]
-    for item in asked[1:]:
+    first, *others = request.asked
+    planned = [plan_first(opened, data, first, options)]
+    for item in others:
         planned.append(plan_next(opened, planned[-1], item, options))
     return planned
 
@@ -235,8 +226,6 @@ def _block(opened: OpenStore, request: Request, levels: Sequence[PlannedLevel]) 
     capabilities = [name for name in known if name not in OURS or not request.whole]
     if levels[0].step.index is not None:
         capabilities.append("preserved_object_ids")
-    if request.method == "reference":
-        capabilities.append("shared_fragments")
     if request.storage != "none" and request.depth:
         capabilities.append("multiscale_links")
     found: Json = {"format_capabilities": list(dict.fromkeys(capabilities))}
@@ -262,9 +251,9 @@ def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequenc
                 directed=step.directed,
                 attributes=_level_attributes(opened, data, request, planned),
                 summary={
-                    "method": request.method,
+                    "method": METHOD,
                     "preserves_object_ids": step.index is not None,
-                    "shared_fragments": step.kind == "shared",
+                    "shared_fragments": False,
                     "bin_shape": step.bin_shape.tolist(),
                     "chunk_shape": step.chunk_shape.tolist(),
                 },
@@ -276,14 +265,10 @@ def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequenc
 def _level_attributes(opened: OpenStore, data: LevelData, request: Request, planned: PlannedLevel) -> Json:
     step = planned.step
     found: Json = {"parent_level": step.source.level, "fragments_tile": True}
-    if step.kind == "shared":
-        keep = 1 if step.thinning is None else step.thinning.keep
-        found |= {"coarsening_method": "per_object", "object_sparsity": keep, "shared_fragments": True}
-    else:
-        found |= {"coarsening_method": request.method, "object_sparsity": planned.scale.keep}
-        rules: Json = {"aggregate": dict(request.aggregate)} if request.aggregate else {}
-        rules |= {"min_vertices": request.min_vertices} if request.min_vertices > 2 else {}
-        found["zarr_vectors_lazy"] = {"weight": step.weight, **rules, **_sparsity_rule(request, planned)}
+    found |= {"coarsening_method": METHOD, "object_sparsity": planned.scale.keep}
+    rules: Json = {"aggregate": dict(request.aggregate)} if request.aggregate else {}
+    rules |= {"min_vertices": request.min_vertices} if request.min_vertices > 2 else {}
+    found["zarr_vectors_lazy"] = {"weight": step.weight, **rules, **_sparsity_rule(request, planned)}
     if not np.array_equal(step.chunk_shape, opened.meta.chunk_shape):
         found["chunk_shape"] = step.chunk_shape.tolist()
     if step.index is not None:
@@ -297,4 +282,4 @@ def _sparsity_rule(request: Request, planned: PlannedLevel) -> Json:
     if planned.scale.keep >= 1:
         return {}
     of = "objects" if planned.step.index is not None else "vertices"
-    return {"sparsity": {"strategy": "hash", "seed": request.seed, "of": of, "nested": of == "objects"}}
+    return {"sparsity": {"strategy": STRATEGY, "seed": request.seed, "of": of, "nested": of == "objects"}}

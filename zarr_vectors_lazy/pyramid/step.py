@@ -77,15 +77,12 @@ class Thinning:
         Fraction of the objects of ``base`` that is kept, or of the finer level's vertices where there are no objects.
     base, index
         The level that fractions refer to, and its objects.
-    drawn
-        Whether NumPy's generator draws the objects, instead of the hash.
     """
 
     seed: int
     keep: float
     base: Source
     index: ObjectIndex | None
-    drawn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
