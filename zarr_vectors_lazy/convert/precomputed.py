@@ -293,12 +293,6 @@ def encode_polylines(
     return Annotations(out, offsets, ids)
 
 
-def decode_ids(cell: bytes) -> IntArray:
-    """(N,) ids of the annotations of a cell."""
-    (count,) = struct.unpack_from("<Q", cell)
-    return np.frombuffer(cell, "<u8", count, len(cell) - 8 * count).astype(np.int64)
-
-
 # ---- skeletons, meshes, properties of segments
 
 

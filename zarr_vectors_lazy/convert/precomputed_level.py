@@ -35,9 +35,9 @@ from zarr_vectors_lazy.convert.precomputed import (
     skeleton_info,
     small_dtype,
 )
+from zarr_vectors_lazy.convert.precomputed_cells import Cells, linear, spatial_cells
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import Dictionary
-from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import metres
 from zarr_vectors_lazy.read.batches import cut_evenly
@@ -50,7 +50,6 @@ from zarr_vectors_lazy.read.links import list_cells, sized
 from zarr_vectors_lazy.read.objects import read_dense, read_groups, rows_of_ids
 from zarr_vectors_lazy.read.paths import PathReader, Visits, join_paths, read_paths, refuse_unlisted
 from zarr_vectors_lazy.read.rows import Column, column_run
-from zarr_vectors_lazy.read.store import ChainData
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
 from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw
 
@@ -100,32 +99,6 @@ class Given:
             with np.errstate(over="ignore"):
                 return found.astype(dtype)
         return np.nan_to_num(found).astype(dtype) if found.dtype.kind == "f" else found.astype(dtype)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Cells:
-    """A level of the spatial index, and the chunks that its cells have rows of.
-
-    Parameters
-    ----------
-    grid
-        The level.
-    table, bounds, chunks
-        Cells that have any; those of cell i are ``chunks[bounds[i]:bounds[i + 1]]``.
-    cut
-        Whether a chunk may have rows of several cells.
-    """
-
-    grid: Grid
-    table: ChunkTable
-    bounds: IntArray
-    chunks: IntArray
-    cut: bool
-
-    def of(self, cell: Sequence[int]) -> IntArray:
-        """Numbers of the chunks, ascending."""
-        (at,) = self.table.find(np.asarray([cell], np.int64)).tolist()
-        return self.chunks[:0] if at < 0 else np.sort(self.chunks[self.bounds[at] : self.bounds[at + 1]])
 
 
 class PrecomputedLevel:
@@ -233,44 +206,9 @@ class PrecomputedLevel:
 
     @cached_property
     def _grids(self) -> tuple[tuple[Cells, ...], BBox]:
-        data, coords = self.data, self.view.table.coords
-        parts = data.parts if isinstance(data, ChainData) else (data,)
-        of_part = [coords[:, 0] == part.meta.index for part in parts] if len(parts) > 1 else [slice(None)]
-        numbers = [np.arange(len(coords))[mine] for mine in of_part]
-        scale, shift = self._linear
-        straight = self._is_straight(scale) and bool(len(coords)) and self._nested([p.meta.chunk_shape for p in parts])
-        sizes = self.sizes
-        counts = np.full(len(coords), 4 * self.view.estimated_rows) if sizes is None else sizes
-        rank = data.store.ndim
-        if not straight:
-            bounds, shape, size, chunks, cells = _crossing(data.placement.bounds(coords), scale, shift)
-            return (_indexed("cells", shape, size, chunks=chunks, cells=cells, counts=counts, cut=True),), bounds
-        axes = np.argmax(np.abs(scale), axis=1)
-        signs = scale[np.arange(rank), axes]
-        coarse = np.max([part.meta.chunk_shape for part in parts], axis=0)
-        spatial = coords[:, coords.shape[1] - rank :]
-        ratios = [np.rint(coarse / part.meta.chunk_shape).astype(np.int64) for part in parts]
-        low = np.min(
-            [(spatial[at] // ratio).min(axis=0) for at, ratio in zip(numbers, ratios, strict=True) if len(at)], axis=0
-        )
-        high = (
-            np.max(
-                [(spatial[at] // ratio).max(axis=0) for at, ratio in zip(numbers, ratios, strict=True) if len(at)],
-                axis=0,
-            )
-            + 1
-        )
-        ends = np.stack([low * coarse, high * coarse])[:, axes] * signs + shift
-        lower, upper = ends.min(axis=0), ends.max(axis=0)
-        found = []
-        for part, at, ratio in reversed(list(zip(parts, numbers, ratios, strict=True))):
-            extent = ((high - low) * ratio)[axes]
-            cells = (spatial[at] - low * ratio)[:, axes]
-            cells = np.where(signs > 0, cells, extent - 1 - cells)
-            size = np.abs(signs) * part.meta.chunk_shape[axes]
-            key = "cells" if len(parts) == 1 else f"cells{part.meta.index}"
-            found.append(_indexed(key, extent, size, chunks=at, cells=cells, counts=counts, cut=False))
-        return tuple(found), (lower, upper)
+        view = self.view
+        counts = np.full(len(view), 4 * view.estimated_rows) if self.sizes is None else self.sizes
+        return spatial_cells(view, counts)
 
     @property
     def cells(self) -> tuple[Cells, ...]:
@@ -289,25 +227,9 @@ class PrecomputedLevel:
         whole = self.view.rows is None and bool(np.isfinite([lo, hi]).all())
         if not whole:
             return self.bounds
-        scale, shift = self._linear
+        scale, shift = linear(self.world)
         ends = np.stack([lo, hi])[:, None, :] * scale
         return ends.min(axis=0).sum(axis=1) + shift, ends.max(axis=0).sum(axis=1) + shift
-
-    @cached_property
-    def _linear(self) -> tuple[Floats, Floats]:
-        """(C, D) and (C,): shown coordinates are the one times stored ones plus the other."""
-        shift = self.world.show(np.zeros((1, self.data.store.ndim)))[0]
-        return (self.world.show(np.eye(self.data.store.ndim)) - shift).T, shift
-
-    @staticmethod
-    def _is_straight(scale: Floats) -> bool:
-        there = np.abs(scale) > 1e-9 * np.abs(scale).max()
-        return bool((there.sum(axis=0) == 1).all() and (there.sum(axis=1) == 1).all())
-
-    @staticmethod
-    def _nested(shapes: Sequence[Floats]) -> bool:
-        ratios = np.max(shapes, axis=0) / np.asarray(shapes)
-        return bool((np.abs(ratios - np.rint(ratios)) < 1e-9 * ratios).all())
 
     @cached_property
     def sizes(self) -> IntArray | None:
@@ -898,39 +820,3 @@ def _number(text: str) -> int | None:
     """A whole number in its usual spelling; None: it is none."""
     plain = text.isascii() and text.isdecimal() and (text == "0" or text[0] != "0") and len(text) <= 20
     return int(text) if plain else None
-
-
-def _indexed(
-    key: str, shape: IntArray, size: Floats, *, chunks: IntArray, cells: IntArray, counts: Array, cut: bool
-) -> Cells:
-    """Level of an index: (m,) chunks, and (m, D) cells that have rows of them; ``counts`` rows of each chunk."""
-    table, number = distinct_chunks(cells)
-    order = np.argsort(number, kind="stable")
-    limit = np.bincount(number, weights=counts[chunks]).max(initial=1.0)
-    grid = Grid(key, tuple(shape.tolist()), size, int(np.ceil(limit)))
-    return Cells(grid, table, np.searchsorted(number[order], np.arange(len(table) + 1)), chunks[order], cut)
-
-
-def _crossing(boxes: Floats, scale: Floats, shift: Floats) -> tuple[BBox, IntArray, Floats, IntArray, IntArray]:
-    """Grid over the boxes that stored ones, (n, 2, D), become, as fine as the largest; its cells that each meets.
-
-    Returns
-    -------
-    Its bounds, shape and size; and (m,) boxes with (m, D) the cells that they meet.
-    """
-    ends = boxes[:, :, None, :] * scale  # (n, 2, C, D)
-    lo, hi = ends.min(axis=1).sum(axis=2) + shift, ends.max(axis=1).sum(axis=2) + shift
-    if not len(boxes):
-        one = np.ones(len(shift))
-        return (shift, shift + 1), one.astype(np.int64), one, np.empty(0, np.int64), np.empty((0, len(shift)), np.int64)
-    lower, size = lo.min(axis=0), (hi - lo).max(axis=0)
-    shape = np.maximum(np.ceil((hi.max(axis=0) - lower) / size - 1e-9), 1).astype(np.int64)
-    first = np.clip(np.floor((lo - lower) / size), 0, shape - 1).astype(np.int64)
-    last = np.clip(np.floor((hi - lower) / size), 0, shape - 1).astype(np.int64)
-    spans = last - first + 1
-    totals = spans.prod(axis=1)
-    chunks = np.repeat(np.arange(len(boxes)), totals)
-    left, cells = ranges(np.zeros(len(totals), np.int64), totals), np.empty((len(chunks), len(shift)), np.int64)
-    for axis in range(len(shift)):
-        left, cells[:, axis] = np.divmod(left, spans[chunks, axis])
-    return (lower, lower + shape * size), shape, size, chunks, cells + first[chunks]
