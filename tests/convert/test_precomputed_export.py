@@ -180,3 +180,28 @@ def test_it_is_the_same_on_every_scheduler(cloud, tmp_path):
         level.to_precomputed(tmp_path / "b", "points", limit=300)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
     assert all((tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes() for file in files)
+
+
+@pytest.mark.parametrize("kind", ["skeletons", "mesh"])
+def test_many_objects_at_once_are_each_as_alone(tmp_path, kind):
+    rng = np.random.default_rng(5)
+    ids = np.repeat([9, 2, 70], 12)
+    vertices, depth = rng.uniform(0, 40, (36, 3)), {"depth": np.arange(36, dtype="f4")}
+    rows = np.arange(36).reshape(3, 12)
+    if kind == "mesh":
+        faces = np.concatenate([np.stack([row[:-2], row[1:-1], row[2:]], 1) for row in rows])
+        zvl.write_mesh(tmp_path / "s.zv", vertices, faces, chunk_shape=10, object_ids=ids)
+    else:
+        edges = np.concatenate([np.stack([row[1:], row[:-1]], 1) for row in rows])
+        zvl.write_graph(
+            *(tmp_path / "s.zv", vertices, edges),
+            chunk_shape=10,
+            object_ids=ids,
+            kind="skeleton",
+            vertex_attributes=depth,
+        )
+    level = zvl.open_zv(tmp_path / "s.zv")[0]
+    level.to_precomputed(tmp_path / "out", kind)
+    for number in (9, 2, 70):
+        key = f"{number}:0:0" if kind == "mesh" else f"{number}"
+        assert (tmp_path / "out" / key).read_bytes() == sources(level).get(f"{kind}/{key}")

@@ -129,11 +129,9 @@ def write_segments(export: Export, rows: IntArray, segments: IntArray, sharding:
     """Task: write some segments, into one shard or a file for each."""
     level = export.level
     if export.kind == "mesh":
-        objects = []
-        for row, segment in zip(rows.tolist(), segments.tolist(), strict=True):
-            fragment = f"{segment}:0:0"
-            objects += [(f"{segment}:0", dump({"fragments": [fragment]})), (fragment, level.mesh(row))]
-        return export.put(objects)
+        names = [f"{segment}:0" for segment in segments.tolist()]
+        fragments = [(f"{name}:0", data) for name, data in zip(names, level.meshes(rows), strict=True)]
+        return export.put([*fragments, *((name, dump({"fragments": [f"{name}:0"]})) for name in names)])
     found = level.skeletons(rows)
     if sharding is None:
         return export.put([(str(segment), data) for segment, data in zip(segments.tolist(), found, strict=True)])

@@ -50,6 +50,7 @@ from zarr_vectors_lazy.read.links import list_cells, sized
 from zarr_vectors_lazy.read.objects import read_dense, read_groups, rows_of_ids
 from zarr_vectors_lazy.read.paths import PathReader, Visits, join_paths, read_paths, refuse_unlisted
 from zarr_vectors_lazy.read.rows import Column, column_run
+from zarr_vectors_lazy.read.tracks import owners_array, tracks_array
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
 from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw
 
@@ -494,7 +495,13 @@ class PrecomputedLevel:
             return None
         if kind == "skeletons":
             return self.skeletons(np.asarray([row]))[0]
-        return dump({"fragments": [f"{name}:0:0"]}) if rest == "0" else self.mesh(row) if rest == "0:0" else None
+        return (
+            dump({"fragments": [f"{name}:0:0"]})
+            if rest == "0"
+            else self.meshes(np.asarray([row]))[0]
+            if rest == "0:0"
+            else None
+        )
 
     def segment_info(self, kind: str, sharding: Sharding | None = None) -> dict[str, Any]:
         """Document ``info`` of skeletons or meshes."""
@@ -529,7 +536,7 @@ class PrecomputedLevel:
     def skeletons(self, rows: IntArray) -> list[bytes]:
         """Bytes of the skeletons of some objects."""
         if not self.whole_paths:
-            found = [self._object(row, edges_array) for row in rows.tolist()]
+            found = self._objects(rows, edges_array, self.attributes)
             return [self._skeleton(vertices, edges, values) for vertices, values, edges in found]
         vertices, values, counts = self.walk(rows)
         ends = np.cumsum(counts).tolist()
@@ -543,21 +550,40 @@ class PrecomputedLevel:
     def _skeleton(self, vertices: Array, edges: IntArray, values: Sequence[Array]) -> bytes:
         return encode_skeleton(self._in_space(vertices), edges, [each.astype("<f4") for each in values])
 
-    def mesh(self, row: int) -> bytes:
-        """Bytes of the mesh of an object; of all faces where the level has no objects."""
-        vertices, _, faces = self._object(row, faces_array, attributes=())
-        return encode_mesh(self._in_space(vertices) * self.nanometres, faces)
+    def meshes(self, rows: IntArray) -> list[bytes]:
+        """Bytes of the meshes of some objects; one of all faces where the level has no objects."""
+        found = self._objects(rows, faces_array, ())
+        return [encode_mesh(self._in_space(vertices) * self.nanometres, faces) for vertices, _, faces in found]
 
-    def _object(
-        self, row: int, joins: Callable[[LevelView], Any], attributes: Sequence[Given] | None = None
-    ) -> tuple[Array, list[Array], IntArray]:
+    def _objects(
+        self, rows: IntArray, joins: Callable[[LevelView], Any], attributes: Sequence[Given]
+    ) -> list[tuple[Array, list[Array], IntArray]]:
+        """Vertices, values, and edges or faces of objects, each as `ZVLevel.sel` of it alone gives them."""
         index, view = self.data.object_index, self.view
-        if index is not None and index.has_manifests:
-            view = select_objects(view, view.object_ids[[row]])
-        wanted = self.attributes if attributes is None else attributes
-        arrays = [attribute_array(view, each.name, decode=each.coding is None) for each in wanted]
-        vertices, joined, *values = dask.compute(vertices_array(view), joins(view), *arrays, scheduler="sync")
-        return vertices, [each.values(found) for each, found in zip(wanted, values, strict=True)], joined
+        owned = index is not None and index.has_manifests
+        if owned:
+            view = select_objects(view, view.object_ids[rows])
+        arrays = [attribute_array(view, each.name, decode=each.coding is None) for each in attributes]
+        together = owned and len(rows) > 1
+        told = (owners_array(view), tracks_array(view, along=False)) if together else ()
+        vertices, joined, arrays, told = dask.compute(vertices_array(view), joins(view), arrays, told, scheduler="sync")
+        values = [each.values(found) for each, found in zip(attributes, arrays, strict=True)]
+        if not together:
+            return [(vertices, values, joined)]
+        owners, tracks = told
+        if len(tracks) != len(owners):  # objects share vertices
+            return [self._objects(rows[[at]], joins, attributes)[0] for at in range(len(rows))]
+        ids = self.view.object_ids[rows]
+        order, joined_order = np.argsort(owners, kind="stable"), np.argsort(owners[joined[:, 0]], kind="stable")
+        of_rows, of_joined = owners[order], owners[joined[joined_order, 0]]
+        place = np.empty(len(order), np.int64)
+        place[order] = np.arange(len(order)) - np.searchsorted(of_rows, of_rows)
+        out = []
+        for number in ids.tolist():
+            mine = order[slice(*np.searchsorted(of_rows, [number, number + 1]))]
+            own = joined_order[slice(*np.searchsorted(of_joined, [number, number + 1]))]
+            out.append((vertices[mine], [each[mine] for each in values], place[joined[own]]))
+        return out
 
     def _in_space(self, vertices: Array) -> Floats:
         """(N, 3) world positions; a third axis that the store has not is 0."""
