@@ -164,6 +164,12 @@ def cors(service: Literal["s3", "gcs", "azure"], *, origins: Sequence[str] = ("*
     ------
     SelectionError
         If the service is another one, or an origin is no text.
+
+    Examples
+    --------
+    >>> rules = zvl.cors("s3", origins=["https://example.org"])
+    >>> rules["CORSRules"][0]["AllowedOrigins"]
+    ['https://example.org']
     """
     if isinstance(origins, str) or not all(isinstance(origin, str) for origin in origins) or not origins:
         raise SelectionError(f"origins= must be a list of sites like 'https://example.org', found {origins!r}")

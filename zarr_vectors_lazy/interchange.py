@@ -69,6 +69,14 @@ def suggest_chunk_shape(
     ------
     SelectionError
         If an argument has another form.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).uniform(0, 1000, (300_000, 3))
+    >>> zvl.suggest_chunk_shape(points)
+    (500.0, 500.0, 500.0)
+    >>> zvl.suggest_chunk_shape((([0, 0, 0], [1000, 1000, 1000]), 300_000))
+    (400.0, 400.0, 400.0)
     """
     even = isinstance(data, tuple) and len(data) == 2 and isinstance(data[1], int | np.integer)
     ndim = len(data[0][0]) if even else _rows(data)[1]
@@ -201,7 +209,7 @@ def ingest(
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> dict[str, Any]:
-    """Write files of the field as a new store.
+    r"""Write files of the field as a new store.
 
     Several files become one store, and each an object that keeps its name as the object attribute ``name``; of
     streamlines, and of files that tell objects themselves, each becomes a group of that name. Files are read one after
@@ -248,6 +256,14 @@ def ingest(
         If a file is damaged, empty, or not what its suffix says.
     StoreError
         If something is at ``url`` that may not be replaced, or a request fails.
+
+    Examples
+    --------
+    >>> with open("points.csv", "w") as file:
+    ...     _ = file.write("x,y,z,mass\n1,2,3,0.5\n4,5,6,0.7\n")
+    >>> done = zvl.ingest("points.csv", "points.zarrvectors", unit="mm")
+    >>> done["vertex_count"], zvl.open_zv("points.zarrvectors")[0].attribute_names
+    (2, ('mass',))
     """
     asked = Asked(
         axes=None if axes is None else tuple(axes),

@@ -199,6 +199,14 @@ class ZVLevel(Suggesting, ArraysMixin):
     It is a Dask collection of its vertices, attributes, and edges or faces: ``dask.compute(level)`` and
     ``level.compute()`` read them in one pass into a `LevelArrays` of NumPy arrays, ``persist`` into one of Dask arrays.
     Given to ``dask.delayed``, as any collection, it is computed first.
+
+    Examples
+    --------
+    >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+    >>> level.vertex_count, level.attribute_names, level.chunk_count
+    (5261, ('arc_length', 'index'), 16)
+    >>> level.vertices[:2].compute().shape
+    (2, 3)
     """
 
     def __init__(self, store: "ZVStore", view: LevelView) -> None:
@@ -339,6 +347,12 @@ class ZVLevel(Suggesting, ArraysMixin):
         ------
         NotFoundError
             If there are no such links.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> level.links().compute().shape, level.links(1).compute().shape
+        ((379, 2), (5261, 2))
         """
         if delta == 0:
             return links_array(self._view, self._view.data.links(0))
@@ -389,6 +403,13 @@ class ZVLevel(Suggesting, ArraysMixin):
 
         A whole level: sizes from a listing where cells are uncompressed, else the head of each cell. A selection: what
         choosing its rows needs.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> box = level.sel(x=(84, 92))
+        >>> box.compute_chunk_sizes().vertices.shape
+        (4523, 3)
         """
         return ZVLevel(self._store, sized(self._view))
 
@@ -433,6 +454,14 @@ class ZVLevel(Suggesting, ArraysMixin):
             If there is no such object, group or attribute.
         TypeError
             If a keyword is no axis and spelt nearly as another argument is.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> level.sel(x=(84, 92), y=(100, 112), z=(78, 88)).vertices.compute().shape
+        (244, 3)
+        >>> level.sel(groups="short", where={"arc_length": (5, None)}).vertices.compute().shape
+        (1040, 3)
         """
         view = self._view
         root = view.data.store
@@ -473,6 +502,13 @@ class ZVLevel(Suggesting, ArraysMixin):
         ------
         SelectionError
             If points are no finite numbers of D columns, or k no positive whole number.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> rows, distances = level.nearest([[90, 100, 80]], k=2)
+        >>> rows.shape, distances.round(1)
+        ((1, 2), array([[8.9, 8.9]]))
         """
         wanted = parse_points(points, self._store.ndim)
         if not is_whole(k) or k < 1:
@@ -493,6 +529,12 @@ class ZVLevel(Suggesting, ArraysMixin):
         ------
         SelectionError
             If points are no finite numbers of D columns, or the radius is negative or no number.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> level.within([[90, 100, 80]], 12).vertices.compute().shape
+        (1056, 3)
         """
         wanted = parse_points(points, self._store.ndim)
         given: Any = radius
@@ -516,6 +558,12 @@ class ZVLevel(Suggesting, ArraysMixin):
         ------
         SelectionError
             If n or the seed is no whole number from 0 on.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> level.sample(100, seed=1).vertices.compute().shape
+        (100, 3)
         """
         for name, value in (("n", n), ("seed", seed)):
             if not is_whole(value) or value < 0:
@@ -541,6 +589,13 @@ class ZVLevel(Suggesting, ArraysMixin):
         ------
         NotFoundError
             If there is no such member.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> plan = level.sel(x=(84, 92)).explain("vertices", "arc_length")
+        >>> plan.chunks, plan.chunks_total, plan.requests
+        (5, 16, 10)
         """
         arrays: list[da.Array] = []
         for member in members or ("vertices",):
@@ -625,6 +680,15 @@ class ZVLevel(Suggesting, ArraysMixin):
         StoreError
             If a put fails, or another write of the attribute began meanwhile; it is not there then, for readers and
             for the next write of it.
+
+        Examples
+        --------
+        >>> path = zvl.example("cloud", "cloud.zarrvectors")
+        >>> level = zvl.open_zv(path)[0]
+        >>> level.write_attribute("depth", level.vertices[:, 2] - level.bounds[0][2])
+        26
+        >>> zvl.open_zv(path)[0].attributes["depth"].shape
+        (4946,)
         """
         check_name(name, "attribute")
         values = values if dask.is_dask_collection(values) else attribute_values(values, "values")
@@ -689,6 +753,13 @@ class ZVLevel(Suggesting, ArraysMixin):
             (coarse levels of the reference), a line is cut in two, or an argument is malformed.
         StoreError
             If there is something at ``path``, or a put fails.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> done = level.sel(groups="short").save("short.zarrvectors")
+        >>> done["polyline_count"], done["vertex_count"]
+        (37, 1262)
         """
         options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
         check_apart(self._view.data.tree.spec, resolve(path, **options))
@@ -725,6 +796,13 @@ class ZVLevel(Suggesting, ArraysMixin):
             ``row_size(object)``; reads manifests and fragment indexes.
         edges
             Add ``edges(edge, end)``, or ``faces(face, corner)`` of a mesh; reads what tells how many there are.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> dataset = level.to_xarray()
+        >>> dataset["vertices"].shape, sorted(dataset.coords)
+        ((5261, 3), ['axis', 'object_id', 'x', 'y', 'z'])
         """
         return level_dataset(self._view, objects=objects, edges=edges)
 
@@ -751,6 +829,13 @@ class ZVLevel(Suggesting, ArraysMixin):
             If there is no such attribute.
         ImportError
             If ``dask.dataframe`` is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> frame = level.to_dask_dataframe()
+        >>> list(frame.columns), len(frame)
+        (['x', 'y', 'z', 'arc_length', 'index', 'object_id'], 5261)
         """
         frame: dd.DataFrame = dataframe(self._view, attributes)
         return frame
@@ -800,6 +885,13 @@ class ZVLevel(Suggesting, ArraysMixin):
             If there is no such attribute.
         ImportError
             If the library that writes it is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> done = level.sel(groups="short").to_file("short.trk")
+        >>> done["vertices"], done["left_out"]
+        (1262, ['object ids', 'groups'])
         """
         options: dict[str, Any] = {"world": world, "triangulate": triangulate, "like": like, "reference": reference}
         return write_file(self, path, format=format, attributes=attributes, overwrite=overwrite, **options)
@@ -827,6 +919,12 @@ class ZVLevel(Suggesting, ArraysMixin):
             If there is no such attribute.
         ImportError
             If pyarrow is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> level.to_arrow().shape
+        (5261, 6)
         """
         return neighbours.to_arrow(self._outgoing(attributes, world=world), geometry=geometry)
 
@@ -862,6 +960,12 @@ class ZVLevel(Suggesting, ArraysMixin):
             If there is no such attribute.
         ImportError
             If GeoPandas is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("cloud"))[0]
+        >>> level.to_geopandas().shape
+        (4946, 7)
         """
         return neighbours.to_geopandas(self._outgoing(attributes, world=world))
 
@@ -885,6 +989,12 @@ class ZVLevel(Suggesting, ArraysMixin):
             If there is no such attribute.
         ImportError
             If dask-geopandas is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("cloud"))[0]
+        >>> level.to_dask_geopandas().npartitions
+        26
         """
         return neighbours.to_dask_geopandas(self, attributes, world=world)
 
@@ -903,6 +1013,11 @@ class ZVLevel(Suggesting, ArraysMixin):
             If it has lines, for which SpatialData has no place.
         ImportError
             If spatialdata is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("cloud"))[0]
+        >>> data = level.to_spatialdata()  # doctest: +SKIP
         """
         return neighbours.to_spatialdata(self, attributes, world=world)
 
@@ -921,6 +1036,12 @@ class ZVLevel(Suggesting, ArraysMixin):
             If it is a mesh.
         ImportError
             If anndata is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("cloud"))[0]
+        >>> level.to_anndata().n_obs
+        4946
         """
         return neighbours.to_anndata(self._outgoing(attributes, world=world))
 
@@ -937,6 +1058,12 @@ class ZVLevel(Suggesting, ArraysMixin):
         ------
         ImportError
             If PyVista is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("surface"))[0]
+        >>> level.to_pyvista().n_points
+        2562
         """
         return neighbours.to_pyvista(self._outgoing(attributes, world=world))
 
@@ -959,6 +1086,12 @@ class ZVLevel(Suggesting, ArraysMixin):
             If faces have more corners, and are not to be cut.
         ImportError
             If trimesh is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("surface"))[0]
+        >>> level.to_trimesh().faces.shape
+        (5120, 3)
         """
         return neighbours.to_trimesh(self._outgoing(attributes, world=world, triangulate=triangulate))
 
@@ -980,6 +1113,12 @@ class ZVLevel(Suggesting, ArraysMixin):
             If it is a mesh.
         ImportError
             If NetworkX is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("neuron"))[2]
+        >>> level.to_networkx().number_of_nodes()
+        689
         """
         return neighbours.to_networkx(self._outgoing(attributes, world=world))
 
@@ -1000,6 +1139,12 @@ class ZVLevel(Suggesting, ArraysMixin):
             If there is no such link attribute.
         ImportError
             If SciPy is not installed.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("neuron"))[0]
+        >>> level.adjacency().shape
+        (8515, 8515)
         """
         return neighbours.adjacency(self, weight)
 
@@ -1060,7 +1205,15 @@ class ZVLevel(Suggesting, ArraysMixin):
         return export_level(export, overwrite)
 
     def to_delayed(self) -> list[Delayed]:
-        """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``."""
+        """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> blocks = level.to_delayed()
+        >>> len(blocks)
+        16
+        """
         return delayed_parts(self._view)
 
     def iter_chunks(self, prefetch: int = 4) -> Iterator[tuple[tuple[int, ...], dict[str, Any]]]:
@@ -1075,6 +1228,12 @@ class ZVLevel(Suggesting, ArraysMixin):
         ------
         SelectionError
             If ``prefetch`` is no whole number, or negative.
+
+        Examples
+        --------
+        >>> level = zvl.open_zv(zvl.example("tracts"))[0]
+        >>> sum(len(rows["vertices"]) for _, rows in level.iter_chunks())
+        5261
         """
         if not is_whole(prefetch) or prefetch < 0:
             raise SelectionError(f"prefetch must be a whole number, 0 or more; found {prefetch!r}")
@@ -1136,7 +1295,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         Examples
         --------
         >>> level = zvl.open_zv(zvl.example("tracts"))[0]
-        >>> level.plot(color="length", robust=True, projection="xz").get_suptitle()  # doctest: +SKIP
+        >>> level.plot(color="length", robust=True, projection="xz").get_suptitle()
         'tracts.zarrvectors, level 0: 5,261 vertices'
         """
         panels = panels_of(self._view.data.store, projection)
@@ -1159,6 +1318,10 @@ class ZVLevel(Suggesting, ArraysMixin):
         ------
         ImportError
             If Neuroglancer's package is not installed.
+
+        Examples
+        --------
+        >>> level.view()  # a page of Neuroglancer's  # doctest: +SKIP
         """
         return open_viewer(self._view)
 

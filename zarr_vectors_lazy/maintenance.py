@@ -61,6 +61,15 @@ def consolidate(
         If there is no finished Zarr Vectors store of a known generation, or the root changed meanwhile.
     StoreError
         If it cannot be reached, listed or written.
+
+    Examples
+    --------
+    >>> path = zvl.example("cloud", "cloud.zarrvectors")
+    >>> zvl.consolidate(path)
+    >>> with zvl.testing.counting() as counts:
+    ...     _ = zvl.open_zv(path)
+    >>> counts.requests
+    1
     """
     write_consolidated(resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs))
 
@@ -100,6 +109,11 @@ def index(
         If a listed chunk is missing or undecodable.
     StoreError
         If it cannot be reached or written.
+
+    Examples
+    --------
+    >>> zvl.index(zvl.example("cloud", "cloud.zarrvectors"))
+    {0: 4946, 1: 364, 2: 150}
     """
     return write_counts(resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs))
 
@@ -151,6 +165,12 @@ def shard(
         If a listed cell is missing; its array stays as it was.
     StoreError
         If it cannot be reached, listed or written.
+
+    Examples
+    --------
+    >>> path = zvl.example("cloud", "cloud.zarrvectors")
+    >>> zvl.shard(path, shard_shape=4)["0/vertices"]  # objects now
+    6
     """
     shape = _shard_shape(shard_shape)
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
@@ -233,6 +253,11 @@ def migrate(
     -----
     ZVWarning
         If there are groups or arrays that this package does not know, which are not carried.
+
+    Examples
+    --------
+    >>> zvl.migrate("old.zarrvectors", "new.zarrvectors")  # doctest: +SKIP
+    {0: 4115, 1: 148, 2: 44}
     """
     check_mode(mode)
     options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
@@ -463,6 +488,12 @@ def rechunk(
         with ``compute=False``, or as `ZVLevel.save` and `build_pyramid`.
     FormatError, NotFoundError, StoreError
         As for `open_zv` and `ZVLevel.save`.
+
+    Examples
+    --------
+    >>> done = zvl.rechunk(zvl.example("cloud"), "coarser.zarrvectors", chunk_shape=6000)
+    >>> done["chunk_count"], done["levels_left_out"]
+    (11, [1, 2])
     """
     check_mode(mode)
     options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}

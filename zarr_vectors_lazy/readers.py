@@ -77,6 +77,13 @@ def read_points(
         If an argument is malformed.
     FormatError, StoreError
         As for `open_zv` and what is read.
+
+    Examples
+    --------
+    >>> box = ([1000, 1500, 1000], [2000, 2500, 2000])
+    >>> found = zvl.read_points(zvl.example("cloud"), bbox=box, attribute_names="all")
+    >>> found["positions"].shape, sorted(found["vertex_attributes"])
+    ((299, 3), ['confidence', 'to_node', 'type'])
     """
     whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     names = _names(whole, attribute_names, ())
@@ -133,6 +140,12 @@ def read_polylines(
     ------
     NotFoundError, SelectionError, FormatError, StoreError
         As `read_points`.
+
+    Examples
+    --------
+    >>> found = zvl.read_polylines(zvl.example("tracts"), object_ids=[0, 5])
+    >>> found["polyline_count"], [len(pieces) for pieces in found["polylines"]]
+    (2, [7, 5])
     """
     whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     found = _paths(
@@ -180,6 +193,13 @@ def read_lines(
     ------
     NotFoundError, SelectionError, FormatError, StoreError
         As `read_points`.
+
+    Examples
+    --------
+    >>> ends = np.array([[[0, 0, 0], [9, 0, 0]], [[1, 2, 3], [4, 5, 6]]], float)
+    >>> _ = zvl.write_lines("lines.zarrvectors", ends, chunk_shape=10)
+    >>> zvl.read_lines("lines.zarrvectors")["endpoints"].shape
+    (2, 2, 3)
     """
     whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     found = _paths(whole, bbox, _ids(whole, object_ids, None), None, attribute_filter, names=attribute_names).longer(2)
@@ -223,6 +243,12 @@ def read_graph(
     ------
     NotFoundError, SelectionError, FormatError, StoreError
         As `read_points`.
+
+    Examples
+    --------
+    >>> found = zvl.read_graph(zvl.example("neuron"))
+    >>> found["positions"].shape, found["edges"].shape
+    ((8515, 3), (8511, 2))
     """
     whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     part = _part(whole, bbox, _ids(whole, object_ids, None), chunks, attribute_filter)
@@ -262,6 +288,12 @@ def read_mesh(
     ------
     NotFoundError, SelectionError, FormatError, StoreError
         As `read_points`.
+
+    Examples
+    --------
+    >>> found = zvl.read_mesh(zvl.example("surface"))
+    >>> found["vertices"].shape, found["faces"].shape
+    ((2562, 3), (5120, 3))
     """
     whole = _opened(path, level, backend=backend, storage_options=storage_options, **backend_kwargs)
     part = _part(whole, bbox, _ids(whole, object_ids, None), chunks, attribute_filter)

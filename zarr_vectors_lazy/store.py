@@ -74,6 +74,14 @@ def open_zv(
         If it cannot be reached, or a name, an option or the URL is wrong.
     SelectionError
         If ``chunks`` is no way to cut blocks, or ``attribute_dtypes`` names no dtypes.
+
+    Examples
+    --------
+    >>> store = zvl.open_zv(zvl.example("tracts"))
+    >>> store.levels, store.geometry_types, store.axes
+    ([0, 1, 2], ('streamline',), ('x', 'y', 'z'))
+    >>> store[0].vertices.shape
+    (5261, 3)
     """
     chunking = check_chunking(chunks)
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
@@ -81,7 +89,14 @@ def open_zv(
 
 
 class ZVStore(Suggesting):
-    """A Zarr Vectors store, opened by `open_zv`; its metadata, and its levels by index."""
+    """A Zarr Vectors store, opened by `open_zv`; its metadata, and its levels by index.
+
+    Examples
+    --------
+    >>> store = zvl.open_zv(zvl.example("tracts"))
+    >>> len(store), store.units, store[-1].vertex_count
+    (3, ('mm', 'mm', 'mm'), 534)
+    """
 
     def __init__(self, opened: OpenStore, chunking: Chunking = None) -> None:
         self._opened = opened
@@ -219,6 +234,12 @@ class ZVStore(Suggesting):
         -----
         ZVWarning
             If ``crs`` names another space than those that `to_world` knows.
+
+        Examples
+        --------
+        >>> store = zvl.open_zv(zvl.example("tracts"))
+        >>> store.from_world([[84, 100, 78]])
+        array([[ 84., 100.,  78.]])
         """
         world = self._opened.meta.world
         world.warn()
@@ -236,7 +257,14 @@ class ZVStore(Suggesting):
 
     @cached_property
     def headers(self) -> dict[str, Json]:
-        """Opaque headers by format name; read on first use."""
+        """Opaque headers by format name; read on first use.
+
+        Examples
+        --------
+        >>> store = zvl.open_zv(zvl.example("tracts"))
+        >>> dict(store.headers)
+        {}
+        """
         return self._opened.tree.run(self._opened.generation.headers())
 
     @property
@@ -276,6 +304,12 @@ class ZVStore(Suggesting):
         ------
         SelectionError
             If it is not positive, or not one number or one for each axis.
+
+        Examples
+        --------
+        >>> store = zvl.open_zv(zvl.example("tracts"))
+        >>> store.level_for(3).index
+        1
         """
         if not self.levels:
             raise NotFoundError("the store has no levels", where=self.url)
@@ -305,6 +339,13 @@ class ZVStore(Suggesting):
             If both ``resolution`` and ``level`` are given, or the box is malformed.
         NotFoundError
             If there is no such level.
+
+        Examples
+        --------
+        >>> store = zvl.open_zv(zvl.example("tracts"))
+        >>> part = store.query(([84, 100, 78], [92, 112, 88]), resolution=3)
+        >>> part.index, part.vertices.compute().shape
+        (1, (91, 3))
         """
         if resolution is not None and level is not None:
             raise SelectionError(f"give resolution or level, not both: resolution={resolution!r}, level={level!r}")
@@ -345,6 +386,13 @@ class ZVStore(Suggesting):
             If the store cannot be listed.
         SelectionError
             If a price is negative.
+
+        Examples
+        --------
+        >>> store = zvl.open_zv(zvl.example("tracts"))
+        >>> cost = store.cost(storage=0.02, currency="EUR")
+        >>> cost.objects, cost.level(2).objects
+        (291, 55)
         """
         rates = Rates(storage=storage, put=put, get=get, transfer=transfer, currency=currency)
         return Cost(self.url, read_inventory(self._opened.tree, self._opened.generation), rates)
@@ -353,12 +401,26 @@ class ZVStore(Suggesting):
         return f"; a level has it: store[0].{name}" if hasattr(ZVLevel, name) else ""
 
     def to_datatree(self) -> xr.DataTree:
-        """Tree of `ZVLevel.to_xarray` of all levels, nodes ``"0"``, ``"1"``, ..., below one that tells of the store."""
+        """Tree of `ZVLevel.to_xarray` of all levels, nodes ``"0"``, ``"1"``, ..., below one that tells of the store.
+
+        Examples
+        --------
+        >>> store = zvl.open_zv(zvl.example("tracts"))
+        >>> sorted(store.to_datatree().children)
+        ['0', '1', '2']
+        """
         nodes = {"/": root_dataset(self._opened.meta)}
         return xr.DataTree.from_dict(nodes | {f"/{level.index}": level.to_xarray() for level in self})
 
     def consolidate(self) -> None:
-        """Write the metadata of all nodes into the root, so that one request opens the store; see `consolidate`."""
+        """Write the metadata of all nodes into the root, so that one request opens the store; see `consolidate`.
+
+        Examples
+        --------
+        >>> zvl.open_zv(zvl.example("cloud", "cloud.zarrvectors")).consolidate()
+        >>> zvl.open_zv("cloud.zarrvectors", consolidated=True).levels
+        [0, 1, 2]
+        """
         write_consolidated(self._opened.tree.spec)
 
     def __repr__(self) -> str:
@@ -446,8 +508,10 @@ def open_store(
 
     Examples
     --------
-    >>> root = zvl.open_store("tracts.zarrvectors", mode="r+")
-    >>> zarr.consolidate_metadata(root.zarr_group.store)  # an open is one request now
+    >>> root = zvl.open_store(zvl.example("tracts", "tracts.zarrvectors"), mode="r+")
+    >>> root.zarr_group["0/vertices"].shape  # chunks along each axis
+    (5, 4, 3)
+    >>> zarr.consolidate_metadata(root.zarr_group.store)  # doctest: +SKIP
 
     Notes
     -----

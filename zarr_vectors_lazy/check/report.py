@@ -352,6 +352,12 @@ def validate(
     ------
     StoreError
         If the store cannot be reached. What contradicts the format is a finding, also that there is no store.
+
+    Examples
+    --------
+    >>> report = zvl.validate(zvl.example("surface"))
+    >>> report.ok, report.findings
+    (True, ())
     """
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
     known, parts = _plan(spec)

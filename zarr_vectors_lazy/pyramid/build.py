@@ -434,6 +434,15 @@ def build_pyramid(
         If levels are there already, the store cannot be written, or it is of format 0.7: migrate it first.
     FormatError
         If there is no finished Zarr Vectors store.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).uniform(0, 100, (5000, 3))
+    >>> _ = zvl.write_points("points.zarrvectors", points, chunk_shape=50, bin_shape=5)
+    >>> zvl.build_pyramid("points.zarrvectors", factors=[2, 2])["levels_created"]
+    2
+    >>> [level.vertex_count for level in zvl.open_zv("points.zarrvectors")]
+    [5000, 987, 125]
     """
     request = whole_request(
         factors=factors,
@@ -538,6 +547,14 @@ def coarsen_level(
         As `build_pyramid`.
     NotFoundError
         If there is no such source level.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).uniform(0, 100, (5000, 3))
+    >>> _ = zvl.write_points("points.zarrvectors", points, chunk_shape=50, bin_shape=5)
+    >>> _ = zvl.coarsen_level("points.zarrvectors", 0, 1, (10, 10, 10))
+    >>> zvl.open_zv("points.zarrvectors")[1].vertex_count
+    8
     """
     _check_choices(method, sparsity_strategy, cross_level_storage)
     _check_numbers(sparsity_seed, 1, min_vertices)

@@ -136,6 +136,14 @@ def write_points(
         If an argument is wrong; nothing has been put then.
     StoreError
         If something is there that may not be replaced, a request fails, or on a cluster pandas or pyarrow is missing.
+
+    Examples
+    --------
+    >>> points = np.random.default_rng(0).uniform(0, 100, (1000, 3))
+    >>> mass = {"mass": np.ones(1000)}
+    >>> done = zvl.write_points("points.zarrvectors", points, chunk_shape=50, bin_shape=10, vertex_attributes=mass)
+    >>> done["vertex_count"], done["chunk_count"]
+    (1000, 8)
     """
     options = Options.of(locals())
     arguments.refuse_links(link_attributes, "points")
@@ -226,6 +234,12 @@ def write_lines(
         If an argument is wrong; nothing has been put then.
     StoreError
         If something is there that may not be replaced, or a request fails.
+
+    Examples
+    --------
+    >>> ends = np.array([[[0, 0, 0], [9, 0, 0]], [[1, 2, 3], [4, 5, 6]]], float)  # (2, 2, 3)
+    >>> zvl.write_lines("lines.zarrvectors", ends, chunk_shape=10)["line_count"]
+    2
     """
     options = Options.of(locals())
     arguments.refuse_links(link_attributes, "lines")
@@ -319,6 +333,15 @@ def write_polylines(
         If an argument is wrong; nothing has been put then.
     StoreError
         If something is there that may not be replaced, or a request fails.
+
+    Examples
+    --------
+    >>> paths = [np.array([[0, 0, 0], [1, 1, 0], [2, 1, 1]], float), np.array([[5, 5, 5], [6, 5, 5]], float)]
+    >>> done = zvl.write_polylines("paths.zarrvectors", paths, chunk_shape=10, groups={"left": [0]})
+    >>> done["polyline_count"], done["vertex_count"]
+    (2, 5)
+    >>> zvl.open_zv("paths.zarrvectors")[0].objects[1].compute().shape
+    (2, 3)
     """
     options = Options.of(locals())
     if geometry_type not in ("polyline", "streamline"):
@@ -419,6 +442,15 @@ def write_graph(
         If an argument is wrong, or a block of a Dask array; nothing has been put then.
     StoreError
         If something is there that may not be replaced, or a request fails.
+
+    Examples
+    --------
+    >>> nodes = np.array([[0, 0, 0], [1, 0, 0], [2, 1, 0], [2, -1, 0]], float)
+    >>> edges = np.array([[1, 0], [2, 1], [3, 1]])  # child, parent
+    >>> ids = [7, 7, 7, 7]
+    >>> _ = zvl.write_graph("tree.zarrvectors", nodes, edges, chunk_shape=10, kind="skeleton", object_ids=ids)
+    >>> zvl.open_zv("tree.zarrvectors")[0].skeletons[7].edges.compute().shape
+    (3, 2)
     """
     options = Options.of(locals())
     if kind not in ("graph", "skeleton"):
@@ -514,6 +546,13 @@ def write_mesh(
         If an argument is wrong, or a block of a Dask array; nothing has been put then.
     StoreError
         If something is there that may not be replaced, or a request fails.
+
+    Examples
+    --------
+    >>> corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1]], float)
+    >>> faces = np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]])
+    >>> zvl.write_mesh("solid.zarrvectors", corners, faces, chunk_shape=10)["face_count"]
+    4
     """
     options = Options.of(locals())
     if is_lazy(vertices, faces, vertex_attributes, object_ids, link_attributes):
