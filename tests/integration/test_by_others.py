@@ -30,6 +30,7 @@ from zarr_vectors_lazy.errors import (
     ZVWarning,
 )
 from zarr_vectors_lazy.format.draco import _decoder
+from zarr_vectors_lazy.storage.requests import counting
 
 STORES = DATA / "0.9-by-others" / "stores"
 NAMES = sorted(path.name.removesuffix(".zarrvectors.zip") for path in STORES.glob("*.zip"))
@@ -275,6 +276,44 @@ def test_groups_of_links_that_do_not_follow_fragments_are_found():
     assert any("links of the chunk have no groups" in str(error) for error in zvl.validate(store).errors)
     del store._store_dict["0/link_fragments/zarr.json"]
     assert any("stated, and links have no groups" in str(error) for error in zvl.validate(store).errors)
+
+
+def many_in_a_chunk():
+    """A mesh of 300 objects in four chunks that states that links follow fragments, which they do not."""
+    rng, n, each = np.random.default_rng(13), 300, 8
+    corners = rng.uniform(0, 20, (n, 1, 3)) * [1, 1, 0.4] + rng.uniform(0, 1, (n, each, 3))
+    faces = rng.permuted(np.tile(np.arange(each), (n, 12, 1)), axis=2)[..., :3] + np.arange(n)[:, None, None] * each
+    store, owners = MemoryStore(), np.repeat(np.arange(n), each)
+    faces = rng.permutation(faces.reshape(-1, 3))
+    zvl.write_mesh(store, corners.reshape(-1, 3), faces, object_ids=owners, chunk_shape=(10, 10, 10))
+    edit(store, "0", lambda attributes: attributes["zarr_vectors_level"].update(fragment_link_groups=True))
+    return store
+
+
+@pytest.mark.parametrize("claim", ["", "-false-claim", None])
+def test_faces_of_objects_are_the_same_whatever_is_claimed_of_their_groups(claim):
+    store = many_in_a_chunk() if claim is None else packed(f"n093-fragment-link-groups{claim}")
+    level = zvl.open_zv(store)[0]
+    assert level._view.data.meta.link_groups
+    positions, faces = (np.asarray(part.compute()) for part in (level.vertices, level.faces))
+    place = {position.tobytes(): row for row, position in enumerate(positions)}
+    assert len(place) == len(positions)
+    ids = level.objects.ids.tolist()
+    for chosen in ([ids[0]], [ids[-1]], ids[1::3], ids):
+        part = level.sel(objects=chosen)
+        rows = np.array([place[position.tobytes()] for position in part.vertices.compute()])
+        expected = np.full(len(positions), -1)
+        expected[rows] = np.arange(len(rows))
+        expected = expected[faces]
+        with counting() as counts:
+            found = part.faces.compute()
+        same(found, expected[(expected >= 0).all(axis=1)], chosen)
+        assert len(found)
+        keys = [key for key in counts.keys if "/c/" in key]
+        assert len(set(keys)) == len(keys)
+        assert not any("link_fragments" in key for key in counts.keys)
+    mesh = level.meshes[ids[-1]]
+    same(mesh.faces.compute(), level.sel(objects=ids[-1]).faces.compute(), ids[-1])
 
 
 def test_object_attributes_without_an_index():

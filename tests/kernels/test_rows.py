@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import modest, thorough
-from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask
+from zarr_vectors_lazy.kernels.rows import Chosen, Kept, kept_of_mask
 from zarr_vectors_lazy.plan.boxes import outside_chunk
 
 masks = st.lists(st.booleans(), max_size=30).map(lambda mask: np.array(mask, np.bool_))
@@ -22,6 +22,18 @@ def test_kept_rows_are_taken_and_renumbered(mask, data):
         rows = data.draw(st.lists(st.lists(st.integers(0, len(mask) - 1), min_size=2, max_size=2), min_size=1))
         expected = [[chosen.index(row) if row in chosen else -1 for row in pair] for pair in rows]
         assert kept.renumber(np.array(rows)).tolist() == expected
+
+
+@thorough
+@given(st.dictionaries(st.integers(0, 6), masks.filter(len), max_size=4), st.data())
+def test_rows_of_many_chunks_are_renumbered_at_once(by_chunk, data):
+    kept = {chunk: kept_of_mask(mask) for chunk, mask in by_chunk.items()}
+    named = [(c, data.draw(st.integers(0, len(by_chunk.get(c, range(9))) - 1))) for c in range(-1, 8) for _ in range(2)]
+    chunks, rows = np.array(named).T
+    chosen = Chosen(kept)
+    found = chosen.renumber(chosen.places(chunks), rows)
+    assert found.tolist() == [int(kept[c].renumber(np.array([r]))[0]) if c in kept else r for c, r in named]
+    assert chosen.totals(chunks, chunks + 100).tolist() == [kept[c].total if c in kept else c + 100 for c in chunks]
 
 
 def test_all_rows_need_no_list():

@@ -164,7 +164,8 @@ def decode_link_run(payloads: Sequence[Buffer], coding: LinkCoding) -> tuple[Int
     sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
     if (sizes % nbytes).any():
         raise FormatError(f"{int(sizes[sizes % nbytes > 0][0])} bytes are not a whole number of rows of {nbytes} bytes")
-    rows = decode_rows(b"".join(payloads), coding.dtype, (columns,)).astype(np.int64, copy=False)
+    payload = payloads[0] if len(payloads) == 1 else b"".join(payloads)
+    rows = decode_rows(payload, coding.dtype, (columns,)).astype(np.int64, copy=False)
     slots, found = np.arange(coding.width)[None], rows[:, coding.permuted :]
     if coding.permuted:
         # stored[k] = given[sigma[k]]: the endpoint given as number sigma[k] lies at slot k.

@@ -72,23 +72,27 @@ class Chosen:
             part = self._table[begin : begin + choice.total]
             part[slice(None) if choice.rows is None else choice.rows] = np.arange(len(choice))
 
-    def _find(self, chunks: IntArray) -> tuple[IntArray, BoolArray]:
+    def _of(self, values: IntArray, chunks: IntArray, otherwise: IntArray) -> IntArray:
+        if not len(self._chunks):
+            return otherwise
         at = np.minimum(np.searchsorted(self._chunks, chunks), len(self._chunks) - 1)
-        return at, np.asarray(self._chunks[at] == chunks)
+        return np.where(self._chunks[at] == chunks, values[at], otherwise)
 
     def totals(self, chunks: IntArray, sizes: IntArray) -> IntArray:
         """Rows that chunks have, whether selected or not; ``sizes`` of them where all are."""
-        if not len(self._chunks):
-            return sizes
-        at, found = self._find(chunks)
-        return np.where(found, self._totals[at], sizes)
+        return self._of(self._totals, chunks, sizes)
 
-    def renumber(self, chunks: IntArray, rows: IntArray) -> IntArray:
-        """Positions of rows of chunks among those that are selected, -1 where they are not."""
-        if not len(self._chunks):
-            return rows
-        at, found = self._find(chunks)
-        return np.where(found, self._table[np.where(found, self._begins[at] + rows, 0)], rows)
+    def places(self, chunks: IntArray) -> IntArray:
+        """Where chunks are looked up, as `renumber` takes it."""
+        return self._of(self._begins, chunks, np.full(chunks.shape, -1, np.int64))
+
+    def renumber(self, places: IntArray, rows: IntArray) -> IntArray:
+        """Positions of rows among those that are selected, -1 where they are not; ``places`` of the chunk of each."""
+        some = places >= 0
+        if some.all():
+            found: IntArray = self._table[places + rows]
+            return found
+        return np.where(some, self._table[np.where(some, places + rows, 0)] if some.any() else rows, rows)
 
 
 def row_table(starts: IntArray, firsts: IntArray | None, kept: Sequence[Kept | None]) -> IntArray | None:

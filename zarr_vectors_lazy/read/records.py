@@ -52,7 +52,7 @@ class Table:
 def table_rows(
     table: Table, here: IntArray, there: IntArray | None, kept: Mapping[int, Kept]
 ) -> tuple[IntArray, BoolArray, IntArray]:
-    """Rows of the endpoints of all records, which have all of them selected, and how many they are.
+    """Rows of the records of which all ends are selected, which these are, and how many there are.
 
     Parameters
     ----------
@@ -74,7 +74,8 @@ def table_rows(
         else:
             columns.append(_number(table, records[:, end], table.here, here, kept, whole=table.whole)[1])
     rows = np.stack(columns, axis=1)
-    return rows, np.asarray((rows >= 0).all(axis=1)), np.asarray([len(rows)], np.int64)
+    valid = np.asarray((rows >= 0).all(axis=1))
+    return rows[valid], valid, np.asarray([len(rows)], np.int64)
 
 
 def table_parents(table: Table, starts: IntArray, kept: Mapping[int, Kept]) -> Parents:
@@ -140,7 +141,7 @@ def _dangling_record(table: Table, reason: str) -> FormatError:
 
 GARBLED = "zarr-vectors 0.2.0 garbled the links of objects that interleave (spec 0.7, 9.1)"
 Resolved = tuple[IntArray, BoolArray, IntArray]
-"""(M, L) rows of records, (M,) whether all of them are selected, and records of each cell."""
+"""(S, L) rows of the records of which all ends are selected, (M,) which records these are, and records of each cell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -197,6 +198,8 @@ class Records:
 
     def each(self, of_slots: IntArray) -> IntArray:
         """(M, L) what belongs to each endpoint, of what (m, L) belongs to the slots of cells."""
+        if of_slots.size and (of_slots == of_slots[0, 0]).all():  # one chunk's own, such as a mesh of many objects
+            return np.broadcast_to(of_slots[0, 0], self.rows.shape)
         if len(self.slots) == 1:
             return np.repeat(of_slots[:, self.slots[0]], self.counts, axis=0)
         at = self.cells * of_slots.shape[1]
@@ -264,7 +267,7 @@ def resolve_links(
     there: IntArray | None,
     kept: Mapping[int, Kept],
 ) -> Resolved:
-    """Records of cells as rows.
+    """Records of cells as rows; those of which an end is not selected are left out.
 
     Parameters
     ----------
@@ -288,18 +291,22 @@ def resolve_links(
         spans = np.concatenate([here[:, :1], there[:, 1:]], axis=1)
     chosen = Chosen(kept)
     totals = chosen.totals(mine, spans[..., 1])
-    total = records.each(totals)
-    wrong = (records.rows < 0) | (records.rows >= total)
-    if wrong.any():
-        raise _misplaced(source, cells, records, totals, wrong)
-    rows = records.rows + records.each(spans[..., 0])
-    valid = np.ones(len(rows), np.bool_)
-    if kept:
-        chunks = records.each(mine)
-        at = chosen.renumber(chunks, records.rows)
-        valid = np.asarray((at >= 0).all(axis=1))
-        rows += at - records.rows
-    return rows, valid, records.counts
+    if len(records.rows) and int(records.rows.view(np.uint64).max()) >= totals.min():  # -1 is large there
+        wrong = (records.rows < 0) | (records.rows >= records.each(totals))
+        if wrong.any():
+            raise _misplaced(source, cells, records, totals, wrong)
+    rows, starts = records.rows, records.each(spans[..., 0])
+    if not kept:
+        return rows + starts, np.ones(len(rows), np.bool_), records.counts
+    # One object has few of a chunk's records: only those of which the first end is selected are looked at further.
+    places = records.each(chosen.places(mine))
+    near = np.flatnonzero(chosen.renumber(places[:, 0], rows[:, 0]) >= 0)
+    rows = chosen.renumber(places[near], rows[near])
+    whole = (rows >= 0).all(axis=1)
+    near, rows = near[whole], rows[whole]
+    valid = np.zeros(len(places), np.bool_)
+    valid[near] = True
+    return rows + starts[near], valid, records.counts
 
 
 def _misplaced(
@@ -327,9 +334,8 @@ def _dangling_link(source: Source, cells: LinkCells, cell: int, reason: str) -> 
 
 
 def selected_links(resolved: Resolved) -> IntArray:
-    """(m, L) rows of the records whose ends are all selected."""
-    rows, valid, _ = resolved
-    return rows if valid.all() else rows[valid]
+    """(S, L) rows of the records whose ends are all selected."""
+    return resolved[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -519,7 +525,7 @@ def tree_edges(
         if (chunks[at] < 0).any() and tree.whole:
             reason = "names a chunk that the level does not list"
         raise _dangling_link(source, tree.cells, int(records.cells[mine[at]]), reason)
-    parents = chosen.renumber(chunks[:, 1], rows[:, 1])
+    parents = chosen.renumber(records.each(chosen.places(tree.cells.ends))[mine, 1], rows[:, 1])
     parents = np.where(parents >= 0, parents + records.each(ends[..., 0])[mine, 1], -1)
     children = starts[chunks[:, 0] - tree.first] + rows[:, 0]
     parent[children] = np.where(chunks[:, 1] >= 0, parents, -1)
