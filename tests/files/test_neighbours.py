@@ -683,3 +683,11 @@ def test_neurons_of_lines_that_share_vertices(tracts):
     for one, path in zip(made, np.split(flat, offsets[1:-1]), strict=True):
         assert np.array_equal(one.nodes[["x", "y", "z"]].to_numpy(np.float32), path)
         assert one.nodes["parent_id"].tolist() == [-1, *range(len(path) - 1)]
+
+
+def test_times_along_lines_are_kept(tmp_path):
+    library("geopandas")
+    when = ROWS.astype("M8[s]")
+    zvl.write_polylines(tmp_path / "a.zv", (POINTS, [0, 100, 300]), chunk_shape=50, vertex_attributes={"when": when})
+    found = zvl.open_zv(tmp_path / "a.zv")[0].to_geopandas()
+    assert np.concatenate(found["when"].tolist()).astype("M8[s]").tolist() == when.tolist()

@@ -61,6 +61,11 @@ def test_streamlines_of_a_level(tracts, tmp_path):
     zvl.write_polylines(tmp_path / "b.zv", dataset)
     again = same(tmp_path / "b.zv", level)
     assert again.objects.ids.tolist() == level.objects.ids.tolist()
+    middle = float(level.vertices[:, 0].mean())
+    with pytest.raises(SelectionError, match=r"dataset\.zv\.sel renumbers"):
+        zvl.write_polylines(tmp_path / "c.zv", dataset.sel(x=slice(middle, None)))
+    zvl.write_polylines(tmp_path / "c.zv", dataset.zv.sel(x=slice(middle, None)))
+    assert len(zvl.open_zv(tmp_path / "c.zv")[0].vertices.compute()) == (level.vertices[:, 0] >= middle).sum().compute()
     for one in level.objects.ids[[0, 7, -1]].tolist():
         assert np.array_equal(again.objects[one].compute(), level.objects[one].compute())
     assert np.array_equal(

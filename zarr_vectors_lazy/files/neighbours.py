@@ -150,13 +150,12 @@ def geo_table(out: Outgoing) -> Any:
 
 def _lines_table(out: Outgoing, positions: Floats) -> Any:
     """A row an object: its line, or of a skeleton its branches; vertex attributes are lists along them."""
-    arrow, paths = load("pyarrow", "formats"), out.paths
-    at, counts = at_least_two(paths.offsets)
-    rows, ends = paths.rows[at], np.concatenate([[0], np.cumsum(counts)])
-    ids, outer = paths.ids, np.arange(len(paths.ids) + 1)
+    arrow, (ids, offsets, rows) = load("pyarrow", "formats"), out.path_rows
+    at, counts = at_least_two(offsets)
+    rows, ends, outer = rows[at], np.concatenate([[0], np.cumsum(counts)]), np.arange(len(ids) + 1)
     if out.geometry == "skeleton":
-        ids, first = np.unique(paths.ids, return_index=True)
-        outer = np.append(first, len(paths.ids))
+        outer = np.append(np.unique(ids, return_index=True)[1], len(ids))
+        ids = np.unique(ids)
     at = np.searchsorted(out.object_ids, ids) if out.has_objects else np.empty(0, np.int64)
     of_objects = {name: values[at] for name, values in out.object_attributes.items()}
     attributes = flat_columns({name: values[rows] for name, values in out.exact.items()}, (OBJECT, GEOMETRY))
@@ -166,8 +165,8 @@ def _lines_table(out: Outgoing, positions: Floats) -> Any:
     starts = arrow.array(ends[outer], arrow.int32())
     lists = {name: arrow.ListArray.from_arrays(starts, arrow_column(v)) for name, v in attributes.items()}
     branching = out.geometry == "skeleton"
-    kind, offsets = ("multilinestring", (ends, outer)) if branching else ("linestring", (ends,))
-    return _with_geometry(out, arrow.table(found | lists), kind, positions[rows], offsets)
+    kind, parts = ("multilinestring", (ends, outer)) if branching else ("linestring", (ends,))
+    return _with_geometry(out, arrow.table(found | lists), kind, positions[rows], parts)
 
 
 def _with_geometry(out: Outgoing, table: Any, kind: str, positions: Floats, offsets: Sequence[IntArray]) -> Any:
@@ -348,19 +347,19 @@ def to_pyvista(out: Outgoing) -> Any:
     pyvista, positions = load("pyvista", "meshes"), out.positions
     cells: dict[str, Values] = {}
     if out.geometry in PATHS and not out.cut:
-        paths = out.paths
-        made = pyvista.PolyData(positions, lines=_cells(paths.rows, np.diff(paths.offsets)))
-        cells = out.of_paths(out.object_attributes) | {OBJECT: paths.ids}
+        ids, offsets, rows = out.path_rows
+        made = pyvista.PolyData(positions, lines=_cells(rows, np.diff(offsets)))
+        cells = out.of_paths(out.object_attributes) | {OBJECT: ids}
     elif out.geometry in CLOUDS:
         made = pyvista.PolyData(positions)
     else:
-        rows = out.faces if out.geometry in MESHES else out.edges
-        assert rows is not None
-        joined = {
-            "faces" if out.geometry in MESHES else "lines": _cells(rows.reshape(-1), np.full(len(rows), rows.shape[1]))
-        }
-        made = pyvista.PolyData(positions, **(joined if len(rows) else {}))
-        cells = dict(out.link_attributes) if len(rows) else {}
+        links = out.faces if out.geometry in MESHES else out.edges
+        assert links is not None
+        joined = _cells(links.reshape(-1), np.full(len(links), links.shape[1]))
+        made = pyvista.PolyData(
+            positions, **({"faces" if out.geometry in MESHES else "lines": joined} if len(links) else {})
+        )
+        cells = dict(out.link_attributes) if len(links) else {}
     if len(positions):
         _add(out, made.point_data, with_owners(out, out.attributes))
     if made.n_cells:
@@ -406,7 +405,7 @@ def to_trimesh(out: Outgoing) -> Any:
     else:
         paths = load("trimesh.path", "meshes", "trimesh")
         whole = out.geometry in PATHS and not out.cut
-        lines: Any = np.split(out.paths.rows, out.paths.offsets[1:-1]) if whole else out.edges
+        lines: Any = np.split(out.path_rows[2], out.path_rows[1][1:-1]) if whole else out.edges
         more = {"vertex_attributes": attributes, "edge_attributes": out.link_attributes}
         entities = [paths.entities.Line(rows) for rows in lines if len(rows)]
         made = paths.Path3D(entities, positions, process=False, metadata=metadata | more)

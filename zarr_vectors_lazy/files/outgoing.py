@@ -271,27 +271,33 @@ class Outgoing:
         return selection.box is not None or bool(selection.conditions)
 
     @cached_property
-    def paths(self) -> Paths:
-        """Objects in path order, and the branches of skeletons; raises SelectionError if what is selected cuts them."""
+    def path_rows(self) -> tuple[IntArray, IntArray, IntArray]:
+        """Ids, offsets and rows of `paths`; raises SelectionError if what is selected cuts them."""
         if self.cut:
             raise SelectionError("streamlines are written whole: use --whole-objects with a box, and no --where")
         rows, offsets = self.object_rows
         ids = self.object_ids
         if self.geometry == "skeleton":
             edges = self._read["/edges"]
-            parents = np.full(len(self.positions), -1)
+            parents = np.full(len(self._read[None]), -1)
             parents[edges[:, 0]] = edges[:, 1]
             rows, offsets = branches(parents)
             owners = self.vertex_object_ids
             ids = np.zeros(len(offsets) - 1, np.int64) if owners is None else owners[rows[offsets[:-1]]]
             order = np.argsort(ids, kind="stable")
             rows, offsets, ids = _reordered(rows, offsets, order), np.cumsum([0, *np.diff(offsets)[order]]), ids[order]
+        return ids, offsets, rows
+
+    @cached_property
+    def paths(self) -> Paths:
+        """Objects in path order, and the branches of skeletons; raises SelectionError if what is selected cuts them."""
+        ids, offsets, rows = self.path_rows
         attributes = {name: values[rows] for name, values in self.attributes.items()}
         return Paths(ids=ids, offsets=offsets, rows=rows, vertices=self.positions[rows], attributes=attributes)
 
     def of_paths(self, tables: Mapping[str, Values]) -> dict[str, Values]:
         """Tables of objects as tables of `paths`."""
-        at = np.searchsorted(self.object_ids, self.paths.ids)
+        at = np.searchsorted(self.object_ids, self.path_rows[0])
         return {name: values[at] for name, values in tables.items()}
 
     @cached_property

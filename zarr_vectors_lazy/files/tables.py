@@ -388,16 +388,16 @@ def save_geoparquet(out: Outgoing, path: Path) -> int:
         geo = _Geo("Point", names, system, [*names, *(column.name for column in out._columns)])
         return _write_parquet(out, path, geo.points, geo.said)
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
-    paths = out.paths
+    ids, offsets, rows = out.path_rows
     tables = out.of_paths(out.object_attributes)
     flat = {name: values for name, values in tables.items() if values.ndim == 1}
     out.leave(*(f"attribute {name}" for name in out.attribute_names))
     out.leave(*(f"object attribute {name}" for name in tables if name not in flat))
-    geo = _Geo("LineString", list("xyz"[: paths.vertices.shape[1]]), system, list(flat))
-    at, counts = at_least_two(paths.offsets)
-    table = geo.framed(arrow.table({OBJECT: paths.ids, **flat}), paths.vertices[at], counts)
+    geo = _Geo("LineString", list("xyz"), system, list(flat))
+    at, counts = at_least_two(offsets)
+    table = geo.framed(arrow.table({OBJECT: ids, **flat}), out.positions[rows[at]], counts)
     parquet.write_table(table.replace_schema_metadata(geo.said()), path)
-    return len(paths.vertices)
+    return len(rows)
 
 
 class _Geo:

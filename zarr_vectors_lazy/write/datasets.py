@@ -188,8 +188,13 @@ class _Given:
                 "objects are wanted as a ragged array: to_xarray(objects=True), or a variable of counts whose "
                 f"attribute sample_dimension is {str(self.dim)!r}"
             )
-        rows = self.dataset[ROWS].values if ROWS in self.dataset else slice(None)
         positions, attributes = dask.compute(self.positions(), self.attributes())
+        rows = self.dataset[ROWS].values if ROWS in self.dataset else np.arange(len(positions))
+        if rows.max(initial=-1) >= len(positions):
+            raise SelectionError(
+                f"{ROWS} name row {rows.max()} of {len(positions)} vertices: dataset.zv.sel renumbers, where "
+                "dataset.sel does not"
+            )
         positions, attributes = positions[rows], {name: values[rows] for name, values in attributes.items()}
         lengths, ids = np.asarray(counts.values, np.int64), self.ids(counts)
         lengths, ids = lengths[lengths > 0], ids[lengths > 0]
