@@ -1,14 +1,17 @@
-"""Python blocks of README and docs run, page by page, and print what the page says they print."""
+"""Blocks of Python and of the command `zvl` in README and docs run, page by page, and print what the page says."""
 
 import contextlib
+import glob
 import io
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.cli import main as cli
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -19,8 +22,9 @@ FENCE = re.compile(
 
 @dataclass(frozen=True)
 class Block:
-    """A Python block, the line it begins on, and what the page says it prints (None: nothing is said)."""
+    """A block of Python or of commands, the line it begins on, and what the page says it prints (None: nothing)."""
 
+    language: str
     line: int
     code: str
     printed: str | None
@@ -31,11 +35,22 @@ def blocks(page: Path) -> list[Block]:
     found = list(FENCE.finditer(text))
     result = []
     for match, following in zip(found, [*found, None][1:], strict=True):
-        if match["language"] != "python" or match["reason"]:
+        if match["language"] not in ("python", "sh") or match["reason"]:
             continue
         printed = following["code"] if following and following["language"] == "text" else None
-        result.append(Block(text[: match.start("code")].count("\n"), match["code"], printed))
+        result.append(Block(match["language"], text[: match.start("code")].count("\n"), match["code"], printed))
     return result
+
+
+def run_commands(code):
+    """Run lines of ``zvl`` in this process: a new one each would take seconds."""
+    for line in code.splitlines():
+        word, *words = shlex.split(line, comments=True)
+        assert word == "zvl", f"{line!r}: say why it is not run: <!-- not run: reason -->"
+        words = [each for part in words for each in (sorted(glob.glob(part)) if "*" in part else [part])]
+        with pytest.raises(SystemExit) as ended:
+            cli.main(words)
+        assert not ended.value.code, line
 
 
 RUNNABLE = [page for page in PAGES if blocks(page)]
@@ -60,12 +75,15 @@ def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch, ex
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     names = {"__name__": "__main__"}
     for block in blocks(page):
-        output = io.StringIO()
-        code = compile("\n" * block.line + block.code, str(page), "exec")  # errors name the page's own line
+        output = io.TextIOWrapper(io.BytesIO(), newline="")  # what a file to standard output wants
         with contextlib.redirect_stdout(output):
-            exec(code, names)
+            if block.language == "sh":
+                run_commands(block.code)
+            else:  # errors name the page's own line
+                exec(compile("\n" * block.line + block.code, str(page), "exec"), names)
+        output.flush()
         if block.printed is not None:
-            assert output.getvalue() == block.printed, f"{name(page)}, line {block.line}"
+            assert output.buffer.getvalue().decode() == block.printed, f"{name(page)}, line {block.line}"
 
 
 def test_every_block_of_a_page_is_closed_and_named():
@@ -78,7 +96,7 @@ def test_every_block_of_a_page_is_closed_and_named():
 def test_pages_say_where_their_stores_come_from():
     uses = re.compile(r"[\"(](tracts|neuron|surface|cloud)\.zarrvectors")
     for page in sorted((ROOT / "docs").rglob("*.md")):
-        text = "".join(block.code for block in blocks(page))
+        text = "".join(block.code for block in blocks(page) if block.language == "python")
         if uses.search(text) and "zvl.example(" not in text:
             assert "index.md#the-stores-of-these-pages" in page.read_text(), name(page)
 

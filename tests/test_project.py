@@ -5,6 +5,7 @@ import importlib
 import pkgutil
 import re
 import tomllib
+import zlib
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,17 @@ def test_public_names_are_those_of_the_contract():
         write_mesh write_points write_polylines
     """
     assert sorted(zarr_vectors_lazy.__all__) == names.split()
+
+
+def test_the_wheel_stays_small_and_has_what_it_needs():
+    package = Path(zarr_vectors_lazy.__file__).parent
+    files = [path for path in package.rglob("*") if path.is_file() and path.suffix != ".pyc"]
+    assert sum(len(zlib.compress(path.read_bytes())) for path in files) < 1_600_000
+    assert {"py.typed", "tracts.tar.zst", "page.html"} <= {path.name for path in files}
+
+
+def test_one_version_is_told_everywhere():
+    version = zarr_vectors_lazy.__version__
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert f"`{version}`" in (ROOT / "docs" / "release.md").read_text()
+    assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
