@@ -1,24 +1,27 @@
 """Stores and levels as text, HTML and drawings."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import printable
+from zarr_vectors_lazy.plan.nearest import Near
+from zarr_vectors_lazy.plan.selection import AnyOf, Area, Between, Condition, Picks
 from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.level import ZVLevel
+    from zarr_vectors_lazy.read.view import LevelView
     from zarr_vectors_lazy.store import ZVStore
 
 # Drawings of occupied chunks, for HTML representations.
 
 SIDE = 132.0  # pixels of the longer edge of a panel
 MOST = 40  # cells drawn along an axis, at most; more are drawn together
-GAP = 34.0
+GAP, MARGIN = 14.0, 40.0
 REST, CHOSEN, BOX = "#8a94a6", "#2f7ed8", "#e0592a"
 
 
@@ -47,19 +50,37 @@ def chunks_svg(
     if not len(coords):
         return ""
     shown = list(combinations(range(min(len(axes), 3)), 2)) or [(0, 0)]
+    drawn = sorted({axis for pair in shown for axis in pair})
+    scale = SIDE / float(((np.ptp(coords, axis=0) + 1) * chunk_shape)[drawn].max())
     panels, left, height = [], 0.0, 0.0
     for pair in shown:
-        body, size = _panel(coords[:, list(pair)], chosen, chunk_shape[list(pair)], _part(box, pair), len(axes) == 1)
-        names = [html.escape(axes[axis]) for axis in pair]
-        label = f"{names[0]} &#8594;" + ("" if len(axes) == 1 else f"&#160; {names[1]} &#8593;")
-        text = f"<text x='0' y='{size[1] + 15:.0f}' font-size='11' fill='currentColor'>{label}</text>"
-        panels.append(f"<g transform='translate({left + 4:.0f},4)'>{body}{text}</g>")
-        left += max(size[0], 60) + GAP
+        cells, edges, flat = coords[:, list(pair)], chunk_shape[list(pair)], len(axes) == 1
+        body, size = _panel(cells, chosen, edges, _part(box, pair), scale, flat=flat)
+        ends = np.stack([cells.min(axis=0), cells.max(axis=0) + 1]) * edges
+        ticks = _ticks([axes[axis] for axis in pair], ends, size, flat=flat)
+        panels.append(f"<g transform='translate({left + MARGIN:.0f},6)'>{body}{ticks}</g>")
+        left += max(size[0], 60) + GAP + MARGIN
         height = max(height, size[1])
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{left:.0f}' height='{height + 26:.0f}' "
+        f"<svg xmlns='http://www.w3.org/2000/svg' width='{left:.0f}' height='{height + 40:.0f}' "
         f"role='img' aria-label='occupied chunks' style='font-family:sans-serif'>{''.join(panels)}</svg>"
     )
+
+
+def _ticks(names: Sequence[str], ends: Floats, size: tuple[float, float], *, flat: bool) -> str:
+    """Where a panel begins and ends along its axes, and their names."""
+    (x0, y0), (x1, y1) = ((f"{value:g}" for value in row) for row in ends.tolist())
+    width, height, label = size[0], size[1], html.escape(names[0])
+    wide = width >= 7 * (len(x0) + len(x1))
+    marks = [(0.0, height + 12, "start", x0 if wide else f"{x0} to {x1}")]
+    marks += [(width, height + 12, "end", x1)] if wide else []
+    if not flat:
+        marks += [(-4, height, "end", y0), (-4, 8, "end", y1)]
+        label += f" &#8594;&#160; {html.escape(names[1])} &#8593;"
+    lines = f"<path d='M0 0V{height:.1f}H{width:.1f}' fill='none' stroke='currentColor' stroke-opacity='0.5'/>"
+    texts = [f"<text x='{x:.0f}' y='{y:.0f}' text-anchor='{anchor}'>{text}</text>" for x, y, anchor, text in marks]
+    name = f"<text x='0' y='{height + 28:.0f}' font-size='11'>{label}</text>"
+    return f"{lines}<g font-size='9' fill='currentColor'>{''.join(texts)}{name}</g>"
 
 
 def _part(box: BBox | None, pair: tuple[int, int]) -> BBox | None:
@@ -67,7 +88,7 @@ def _part(box: BBox | None, pair: tuple[int, int]) -> BBox | None:
 
 
 def _panel(
-    coords: ChunkCoords, chosen: BoolArray, edges: Floats, box: BBox | None, flat: bool
+    coords: ChunkCoords, chosen: BoolArray, edges: Floats, box: BBox | None, scale: float, *, flat: bool
 ) -> tuple[str, tuple[float, float]]:
     """Squares of one projection, and the size of the panel."""
     coords = np.where([False, flat], 0, coords)
@@ -79,7 +100,6 @@ def _panel(
     cells = np.stack(np.unravel_index(occupied, shape), axis=1)
     depth = counts[occupied] / counts.max()
     picked = np.bincount(at, chosen)[occupied] > 0
-    scale = SIDE / (extent * edges).max()
     step = together * edges * scale
     if flat:
         step[1] = 14.0
@@ -133,6 +153,40 @@ def html_table(title: str, head: Cells, rows: Sequence[Cells], *, left: int = 1)
 
     body = "".join(row(cells, "td") for cells in rows)
     return f"<b>{html.escape(title)}</b><table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>"
+
+
+MOST_ROWS = 50  # of a table; more are counted
+
+
+def some(values: Sequence[object], most: int = 6) -> str:
+    """Return the first of some values, and how many more there are."""
+    more = f", ... {len(values):,} in all" if len(values) > most else ""
+    return ", ".join(map(str, values[:most])) + more
+
+
+def _array_cells(arrays: Mapping[str, Any], extra: Mapping[str, Mapping[str, str]]) -> tuple[list[str], list[Cells]]:
+    """Head and rows of a table of arrays: shape, dtype and bytes of each, and what else is told by name."""
+    rows: list[Cells] = []
+    for name, array in list(arrays.items())[:MOST_ROWS]:
+        known = not any(np.isnan(side) for side in array.shape)
+        shape = " x ".join("n" if np.isnan(side) else f"{side:,}" for side in array.shape)
+        size = nbytes_text(array.nbytes) if known else ""
+        rows.append([name, shape, str(array.dtype), size, *(told[name] for told in extra.values())])
+    return ["name", "shape", "dtype", "bytes", *extra], rows
+
+
+def arrays_text(title: str, arrays: Mapping[str, Any]) -> str:
+    """Return a line an array: name, shape, dtype and bytes."""
+    head, rows = _array_cells(arrays, {})
+    return f"<{title}>\n" + text_table(head, rows)
+
+
+def arrays_html(title: str, arrays: Mapping[str, Any], extra: Mapping[str, Mapping[str, str]] | None = None) -> str:
+    """Return the same as an HTML table, with further columns by name of the array; n is known when it is computed."""
+    extra = {name: told for name, told in (extra or {}).items() if any(told.values())}
+    count = len(arrays)
+    more = f", {count:,} of them" if count > MOST_ROWS else ""
+    return html_table(title + more, *_array_cells(arrays, extra)) if count else f"<b>{html.escape(title)}</b>: none"
 
 
 def nbytes_text(nbytes: float) -> str:
@@ -195,10 +249,84 @@ def _store_rows(store: "ZVStore") -> Rows:
     ]
 
 
+def objects_text(level: "ZVLevel", kind: str) -> str:
+    """One line: which objects."""
+    return printable(f"<{kind} of level {level.index} of {level.store.url}: {_object_count(level)}>")
+
+
+def objects_html(level: "ZVLevel", kind: str) -> str:
+    """Return a table of how many objects there are, their ids, attributes and groups; no chunk is read."""
+    data = level._view.data
+    rows: Rows = [("of", f"level {level.index} of {level.store.url}"), ("count", _object_count(level))]
+    if level._view.rows is None and data.object_index is not None:
+        rows.append(("ids", some(level.objects.ids.tolist())))
+    rows += _selected(level._view)
+    specs = [f"{name} ({array.dtype})" for name, array in data.object_attributes.items()]
+    rows.append(("attributes", ", ".join(specs) or "none"))
+    groups = data.group_index
+    names = () if groups is None else groups.names
+    rows.append(("groups", some(names) or ("none" if groups is None else "not named")))
+    return _page(kind, _table(rows), "")
+
+
+def _object_count(level: "ZVLevel") -> str:
+    """How many objects there are; of a selection, at most."""
+    data = level._view.data
+    if level._view.rows is None:
+        return f"{len(level.objects.slots if data.object_index is None else level.objects.ids):,}"
+    chosen = level._view.selection.objects
+    return "selected" if chosen is None else f"at most {len(chosen):,}"
+
+
+def _selected(view: "LevelView") -> Rows:
+    """What rows of a selection must meet."""
+    selection = view.selection
+    rows: Rows = [("selected box", _region_text(region)) for region in selection.regions]
+    rows += [("objects in", _region_text(part.selection.regions[-1])) for part in view.touched]
+    if selection.objects is not None and not view.touched:
+        rows.append(("objects", some(selection.objects.tolist())))
+    return rows + [("where", _condition_text(view, condition)) for condition in selection.conditions]
+
+
+def _region_text(region: Area) -> str:
+    if isinstance(region, Near):
+        return f"within {region.radius:g} of {len(region.points):,} point{'s'[: len(region.points) != 1]}"
+    where = " in world coordinates" if region.world is not None else ""
+    if not region.is_box:
+        return f"any of {len(region.lo):,} boxes{where}"
+    return f"{_numbers(region.lo[0])} to {_numbers(region.hi[0])}{where}"
+
+
+def _condition_text(view: "LevelView", condition: Condition) -> str:
+    """A condition as one would say it: ``0 <= radius <= 3``."""
+    test, names = condition.test, ", ".join(condition.names)
+    if condition.passes is not None:
+        coding = view.data.attribute(condition.names[0]).spec.dictionary
+        assert coding is not None
+        return f"{names} in [{some(coding.categories[condition.passes].tolist())}]" + _or_missing(test)
+    if isinstance(test, Between):
+        ends = (f"{test.lo} <= " if test.lo is not None else "", f" <= {test.hi}" if test.hi is not None else "")
+        return f"{ends[0]}{names}{ends[1]}" if any(ends) else f"{names} is there"
+    if isinstance(test, AnyOf):
+        return (
+            f"{names} in [{some(test.values.tolist())}]" + _or_missing(test)
+            if len(test.values)
+            else f"{names} is missing"
+        )
+    if isinstance(test, Picks):
+        return f"{len(test.rows):,} rows"
+    return f"{getattr(test, '__name__', 'function').replace('<lambda>', 'function')}({names})"
+
+
+def _or_missing(test: object) -> str:
+    return " or missing" if isinstance(test, AnyOf) and test.missing else ""
+
+
 def _level_rows(level: "ZVLevel") -> Rows:
     lo, hi = level.bounds
     spec = level._view.data.vertices.spec
     return [
+        *_selected(level._view),
         ("vertices", _vertices(level)),
         ("dtype", f"{spec.dtype} ({level.store.ndim} axes)"),
         ("chunks", f"{level.chunk_count:,} of {len(level._view.data.vertices.chunks):,}"),
@@ -213,7 +341,10 @@ def _count(level: "ZVLevel") -> str:
 
 
 def _vertices(level: "ZVLevel") -> str:
-    return "unknown until computed" if level.vertex_count is None else f"{level.vertex_count:,}"
+    if level.vertex_count is not None:
+        return f"{level.vertex_count:,}"
+    counts = level._view.stored_counts
+    return "counted when computed" if counts is None else f"at most {int(counts.sum()):,}"
 
 
 def _numbers(values: object) -> str:

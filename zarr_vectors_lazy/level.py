@@ -110,7 +110,7 @@ class ArraysMixin(DaskMethodsMixin):
     __dask_scheduler__ = staticmethod(get)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LevelArrays(ArraysMixin):
     """The rows of a level and what joins them: NumPy arrays where computed, Dask arrays where persisted.
 
@@ -136,6 +136,16 @@ class LevelArrays(ArraysMixin):
 
     def _parts(self) -> dict[str, Any]:
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def _arrays(self) -> dict[str, Any]:
+        joins = {name: array for name in ("edges", "faces") if (array := getattr(self, name)) is not None}
+        return {"vertices": self.vertices, **joins, **self.attributes}
+
+    def __repr__(self) -> str:
+        return display.arrays_text(f"LevelArrays of level {self.index}", self._arrays())
+
+    def _repr_html_(self) -> str:
+        return display.arrays_html(f"LevelArrays of level {self.index}", self._arrays())
 
 
 class Rebuild:

@@ -6,15 +6,16 @@ from collections.abc import Callable, ItemsView, Iterable, Iterator, Mapping, Se
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import dask
 import dask.array as da
 import numpy as np
 import xarray as xr
 
+from zarr_vectors_lazy import display
 from zarr_vectors_lazy.convert.frames import to_awkward
-from zarr_vectors_lazy.convert.xarray import object_dataset
+from zarr_vectors_lazy.convert.xarray import object_dataset, told_attrs
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, printable
 from zarr_vectors_lazy.files import neighbours
 from zarr_vectors_lazy.files.outgoing import Outgoing
@@ -44,7 +45,19 @@ if TYPE_CHECKING:
 # Attributes of vertices and links by name.
 
 
-class Attributes(Named[str, da.Array]):
+class NamedArrays(Named[str, da.Array]):
+    """Lazy arrays by name, which show themselves as a table."""
+
+    kind = "vertex attributes"
+
+    def __repr__(self) -> str:
+        return printable(f"<{len(self)} {self.kind}: {', '.join(self)}>")
+
+    def _repr_html_(self) -> str:
+        return display.arrays_html(self.kind, self)
+
+
+class Attributes(NamedArrays):
     """Vertex attributes of a level by name: decoded, or their stored codes."""
 
     def __init__(self, view: LevelView, *, decode: bool) -> None:
@@ -74,8 +87,9 @@ class Attributes(Named[str, da.Array]):
         self._view.data.load_attributes()
         return super().values()
 
-    def __repr__(self) -> str:
-        return printable(f"<{len(self)} vertex attributes: {', '.join(self)}>")
+    def _repr_html_(self) -> str:
+        units = {name: told_attrs(self._view, name).get("units", "") for name in self}
+        return display.arrays_html(self.kind, self, {"unit": units})
 
 
 class Categories(Named[str, np.ndarray[Any, Any]]):
@@ -98,8 +112,10 @@ class Categories(Named[str, np.ndarray[Any, Any]]):
         return sum(1 for _ in self)
 
 
-class LinkAttributes(Named[str, da.Array]):
+class LinkAttributes(NamedArrays):
     """Attributes of the links inside a level by name."""
+
+    kind = "link attributes"
 
     def __init__(self, view: LevelView) -> None:
         self._view = view
@@ -121,11 +137,13 @@ class LinkAttributes(Named[str, da.Array]):
 class EdgeAttributes(LinkAttributes):
     """The same, aligned with edges: NaN for those that are implied and have no record (for meshes with faces)."""
 
+    kind = "edge attributes"
+
     def __getitem__(self, name: str) -> da.Array:
         return edge_attribute_array(self._view, name)
 
 
-class PathAttributes(Named[str, da.Array]):
+class PathAttributes(NamedArrays):
     """Vertex attributes along the path of an object by name."""
 
     def __init__(self, view: LevelView, row: IntArray) -> None:
@@ -328,7 +346,10 @@ class Objects(Named[int, da.Array]):
         return neighbours.to_cloudvolume(Outgoing(self._level, attributes, world))
 
     def __repr__(self) -> str:
-        return f"<objects of {self._level.index} at {self._view.data.tree.url}>"
+        return display.objects_text(self._level, "objects")
+
+    def _repr_html_(self) -> str:
+        return display.objects_html(self._level, "objects")
 
 
 class Ragged(tuple[da.Array, da.Array]):
@@ -397,6 +418,16 @@ class Groups(Named[int | str, IntArray]):
     def __repr__(self) -> str:
         return printable(f"<{len(self)} groups: {', '.join(self.names) or ', '.join(map(str, self._members))}>")
 
+    def _repr_html_(self) -> str:
+        names = dict(enumerate(self.names))
+        rows = [
+            [str(group), names.get(group, ""), f"{len(ids):,}", display.some(ids.tolist())]
+            for group, ids in list(self._members.items())[: display.MOST_ROWS]
+        ]
+        more = f", the first {display.MOST_ROWS}" if len(self) > display.MOST_ROWS else ""
+        title = f"{len(self):,} groups of objects{more}"
+        return display.html_table(title, ["group", "name", "objects", "ids"], rows, left=2)
+
 
 def is_whole(value: object) -> bool:
     """Whether a value is a whole number, which True is not."""
@@ -413,28 +444,42 @@ def whole_id(object_id: Any) -> int:
 # Views of a level by kind of geometry: polylines, skeletons, meshes, one object at a time.
 
 
-class Polylines(Named[int, da.Array]):
+T = TypeVar("T")
+
+
+class PerObject(Named[int, T]):
+    """One of something for each object of a level, by object id."""
+
+    def __init__(self, level: "ZVLevel") -> None:
+        self._level = level
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._level.objects)
+
+    def __len__(self) -> int:
+        return len(self._level.objects)
+
+    def _ipython_key_completions_(self) -> list[int]:
+        return self._level.objects._ipython_key_completions_()
+
+    def __repr__(self) -> str:
+        return display.objects_text(self._level, type(self).__name__.lower())
+
+    def _repr_html_(self) -> str:
+        return display.objects_html(self._level, type(self).__name__.lower())
+
+
+class Polylines(PerObject[da.Array]):
     """Polylines by object id: (n, D) Dask arrays, in path order.
 
     Each has ``attributes``, a mapping of its vertex attributes aligned with it; what is made of it has none.
     """
 
-    def __init__(self, level: "ZVLevel") -> None:
-        self._objects = Objects(level)
-
     def __getitem__(self, object_id: int) -> da.Array:
-        array = self._objects[object_id]
-        array.attributes = self._objects.attributes_of(object_id)  # type: ignore[attr-defined]
+        objects = self._level.objects
+        array = objects[object_id]
+        array.attributes = objects.attributes_of(object_id)  # type: ignore[attr-defined]
         return array
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._objects)
-
-    def __len__(self) -> int:
-        return len(self._objects)
-
-    def _ipython_key_completions_(self) -> list[int]:
-        return self._objects._ipython_key_completions_()
 
 
 class Piece:
@@ -453,6 +498,15 @@ class Piece:
         """Vertex attributes by name, aligned with `vertices`."""
         return self._level.attributes
 
+    def _arrays(self) -> dict[str, da.Array]:
+        return {"vertices": self.vertices, **self.attributes}
+
+    def __repr__(self) -> str:
+        return printable(f"<{type(self).__name__}: {', '.join(self._arrays())}>")
+
+    def _repr_html_(self) -> str:
+        return display.arrays_html(type(self).__name__, self._arrays())
+
 
 class Skeleton(Piece):
     """One skeleton."""
@@ -467,6 +521,9 @@ class Skeleton(Piece):
         """Link attributes by name, aligned with `edges`; NaN where an edge is implied."""
         return self._level.edge_attributes
 
+    def _arrays(self) -> dict[str, da.Array]:
+        return {"vertices": self.vertices, "edges": self.edges, **self.attributes}
+
 
 class Mesh(Piece):
     """One mesh."""
@@ -476,43 +533,22 @@ class Mesh(Piece):
         """(f, W) int64 rows of `vertices`."""
         return self._level.faces
 
+    def _arrays(self) -> dict[str, da.Array]:
+        return {"vertices": self.vertices, "faces": self.faces, **self.attributes}
 
-class Skeletons(Named[int, Skeleton]):
+
+class Skeletons(PerObject[Skeleton]):
     """Skeletons by object id."""
-
-    def __init__(self, level: "ZVLevel") -> None:
-        self._level = level
 
     def __getitem__(self, object_id: int) -> Skeleton:
         return Skeleton(self._level.sel(objects=whole_id(object_id)))
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._level.objects)
 
-    def __len__(self) -> int:
-        return len(self._level.objects)
-
-    def _ipython_key_completions_(self) -> list[int]:
-        return self._level.objects._ipython_key_completions_()
-
-
-class Meshes(Named[int, Mesh]):
+class Meshes(PerObject[Mesh]):
     """Meshes by object id."""
-
-    def __init__(self, level: "ZVLevel") -> None:
-        self._level = level
 
     def __getitem__(self, object_id: int) -> Mesh:
         return Mesh(self._level.sel(objects=whole_id(object_id)))
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._level.objects)
-
-    def __len__(self) -> int:
-        return len(self._level.objects)
-
-    def _ipython_key_completions_(self) -> list[int]:
-        return self._level.objects._ipython_key_completions_()
 
 
 # Objects as rows of a level: what is computed once and cut into pieces, lines and vertices of objects.

@@ -70,7 +70,7 @@ def test_any_number_of_axes(ndim):
     box = (np.zeros(ndim), np.full(ndim, 2.5))
     drawing = chunks_svg(coords, np.array([True, False, True]), np.full(ndim, 2.0), list("xyzt")[:ndim], box)
     check(drawing)
-    assert drawing.count("<g ") == {1: 1, 2: 1, 4: 3}[ndim]
+    assert drawing.count("<g transform") == {1: 1, 2: 1, 4: 3}[ndim]
     assert chunks_svg(coords[:0], np.ones(0, bool), np.ones(ndim), list("xyzt")[:ndim]) == ""
 
 
@@ -79,3 +79,55 @@ def test_attributes_are_named_where_they_are_known(tracts):
     assert "arc_length" not in level._repr_html_()
     assert "arc_length" in level.attribute_names
     assert "arc_length" in level._repr_html_()
+
+
+def test_selections_say_what_they_select(tracts):
+    level = zvl.open_zv(tracts)[0]
+    part = level.sel(bbox=([84, 100, 78], [92, 112, 88]), objects=[3, 5], where={"arc_length": (3, None)})
+    for text in (repr(part), html.unescape(part._repr_html_())):
+        assert "(84, 100, 78) to (92, 112, 88)" in text
+        assert "3, 5" in text
+        assert "3 <= arc_length" in text
+        assert "counted when computed" in text
+        assert "unknown" not in text
+    assert "index in [1, 2]" in repr(level.sel(where={"index": [1, 2]}))
+    assert "function(index)" in repr(level.sel(where=lambda index: index > 3))
+    assert "objects in:" in repr(level.sel(bbox=([84, 100, 78], [92, 112, 88]), whole_objects=True))
+    assert "any of 2 boxes" in repr(level.sel(bbox=np.array([[[84, 100, 78], [92, 112, 88]]] * 2)))
+
+
+def test_conditions_on_categories_name_them(tmp_path):
+    names = np.array(["soma", "axon", ""])[np.arange(9) % 3]
+    zvl.write_points(tmp_path / "p.zv", np.zeros((9, 3)), chunk_shape=5, vertex_attributes={"kind": names})
+    level = zvl.open_zv(tmp_path / "p.zv")[0]
+    assert "kind in [soma]" in repr(level.sel(where={"kind": "soma"}))
+    assert "kind in [soma] or missing" in repr(level.sel(where={"kind": ["soma", None]}))
+
+
+def test_what_levels_give_has_tables(tracts, neuron, surface):
+    level, trees, mesh = (zvl.open_zv(path)[0] for path in (tracts, neuron, surface))
+    part = level.sel(objects=[3, 5])
+    shown = {
+        "count": [level.objects, part.objects, level.polylines, trees.skeletons, mesh.meshes],
+        "arc_length": [level.attributes, part.compute(), level.polylines[3].attributes],
+        "edges": [trees.skeletons[1], part.compute()],
+        "none": [level.link_attributes, trees.edge_attributes],
+        "middle": [level.objects.groups, level.objects],
+    }
+    for word, things in shown.items():
+        for thing in things:
+            check(thing._repr_html_())
+            assert word in thing._repr_html_()
+            assert len(repr(thing)) < 1000
+    assert "110" in repr(level.polylines)
+    assert "at most 2" in repr(part.objects)
+
+
+def test_panels_are_to_one_scale_and_tell_where_they_end(tracts):
+    coords = np.array([[0, 0, 0], [3, 1, 0]])
+    drawing = chunks_svg(coords, np.ones(2, bool), np.full(3, 10.0), "xyz")
+    check(drawing)
+    widths = [float(w) for w in re.findall(r"<rect [^>]*width='([\d.]+)'", drawing)]
+    assert len(set(widths)) == 1  # cells of a cube are squares of one size in every panel
+    assert ">40</text>" in drawing
+    assert ">20</text>" in drawing
