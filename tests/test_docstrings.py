@@ -50,3 +50,14 @@ def test_examples_run(name, tmp_path, monkeypatch):
     said = []
     doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(finder, out=said.append)
     assert not said, "".join(said)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "kind"),
+    [(("path", "url", "src", "dst"), "Path"), (("chunk_shape", "bin_shape"), "Lengths"), (("bbox",), "Box")],
+)
+def test_paths_boxes_and_lengths_have_types(parameters, kind):
+    for name, function in CALLED.items():
+        for each in set(parameters) & inspect.signature(function).parameters.keys():
+            said = str(inspect.signature(function).parameters[each].annotation)
+            assert said != "typing.Any", f"{name}({each}): a {kind} of zarr_vectors_lazy.types"

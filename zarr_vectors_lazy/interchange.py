@@ -19,7 +19,7 @@ from zarr_vectors_lazy.files.loaded import Asked, Joined, Loaded
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.plan.blocks import bins_along, even_edge, filled_edge
-from zarr_vectors_lazy.types import Floats, Vertices
+from zarr_vectors_lazy.types import FilePath, Floats, Lengths, StorePath, Vertices
 from zarr_vectors_lazy.write.arguments import parse_shape, storable_names
 from zarr_vectors_lazy.write.writers import write_graph, write_mesh, write_points, write_polylines
 
@@ -192,11 +192,11 @@ def _ratio(sample: Vertices, row: int, target: int) -> float:
 @suggesting
 def ingest(
     files: Any,
-    url: Any,
+    url: StorePath,
     *,
     format: str | None = None,  # noqa: A002  as NumPy's and pandas' own
-    chunk_shape: Any = None,
-    bin_shape: Any = None,
+    chunk_shape: Lengths | None = None,
+    bin_shape: Lengths | None = None,
     axes: Sequence[str] | None = None,
     unit: str | None = None,
     columns: Sequence[str] | None = None,
@@ -277,7 +277,7 @@ def ingest(
         for path in paths:
             joined.add(load(path, format, asked), path.name)
         loaded = joined.result()
-        options = {"chunk_shape": chunk_shape, "bin_shape": bin_shape, "axes": axes, "unit": unit}
+        options: dict[str, Any] = {"chunk_shape": chunk_shape, "bin_shape": bin_shape, "axes": axes, "unit": unit}
         place: dict[str, Any] = {"backend": backend, "storage_options": {**(storage_options or {}), **backend_kwargs}}
         try:
             done = write_loaded(loaded, url, **options, mode="w" if overwrite else "w-", **place)
@@ -289,10 +289,10 @@ def ingest(
 
 def write_loaded(
     loaded: Loaded,
-    url: Any,
+    url: StorePath,
     *,
-    chunk_shape: Any = None,
-    bin_shape: Any = None,
+    chunk_shape: Lengths | None = None,
+    bin_shape: Lengths | None = None,
     axes: Sequence[str] | None = None,
     unit: str | None = None,
     **options: Any,
@@ -379,7 +379,7 @@ def _blocks(loaded: Loaded) -> Iterator[dict[str, Any]]:
 
 def write_file(
     level: "ZVLevel",
-    path: Any,
+    path: FilePath,
     *,
     format: str | None = None,  # noqa: A002
     attributes: Sequence[str] | None = None,

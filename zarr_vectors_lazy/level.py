@@ -59,7 +59,7 @@ from zarr_vectors_lazy.read.links import links_array, sized
 from zarr_vectors_lazy.read.parts import delayed_parts, iterate_chunks
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.storage.resolve import resolve
-from zarr_vectors_lazy.types import BoolArray, Floats, IntArray
+from zarr_vectors_lazy.types import BoolArray, Box, FilePath, Floats, IntArray, Lengths, StorePath
 from zarr_vectors_lazy.web.precomputed import open_viewer
 from zarr_vectors_lazy.write.arguments import attribute_values, check_name
 from zarr_vectors_lazy.write.attribute import add_attribute
@@ -425,7 +425,7 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     def sel(
         self,
-        bbox: Any = None,
+        bbox: Box | None = None,
         *,
         objects: int | Sequence[int] | Set[int] | IntArray | BoolArray | None = None,
         groups: int | str | Sequence[int | str] | None = None,
@@ -711,10 +711,10 @@ class ZVLevel(Suggesting, ArraysMixin):
     @suggesting
     def save(
         self,
-        path: Any,
+        path: StorePath,
         *,
-        chunk_shape: Any = None,
-        bin_shape: Any = None,
+        chunk_shape: Lengths | None = None,
+        bin_shape: Lengths | None = None,
         compressor: Compressor = "zstd",
         checksum: bool = True,
         shard_shape: Any = None,
@@ -853,7 +853,7 @@ class ZVLevel(Suggesting, ArraysMixin):
     @suggesting
     def to_file(
         self,
-        path: Any,
+        path: FilePath,
         *,
         format: str | None = None,  # noqa: A002  as NumPy's and pandas' own
         attributes: Sequence[str] | None = None,
@@ -1164,7 +1164,7 @@ class ZVLevel(Suggesting, ArraysMixin):
     @suggesting
     def to_precomputed(
         self,
-        path: Any,
+        path: StorePath,
         kind: str,
         *,
         sharded: bool = False,

@@ -23,7 +23,7 @@ from zarr_vectors_lazy.pyramid.prepare import METHOD, Request
 from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.store import open_zv
-from zarr_vectors_lazy.types import Floats, IntArray, Json
+from zarr_vectors_lazy.types import Floats, IntArray, Json, Lengths, StorePath
 from zarr_vectors_lazy.write.arguments import parse_bins, parse_shape
 from zarr_vectors_lazy.write.consolidate import open_to_change, write_consolidated, write_counts
 from zarr_vectors_lazy.write.session import Mode, check_apart, check_mode, check_place, left_out
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 @suggesting
 def consolidate(
-    path: Any,
+    path: StorePath,
     *,
     backend: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -76,7 +76,7 @@ def consolidate(
 
 @suggesting
 def index(
-    path: Any,
+    path: StorePath,
     *,
     backend: str | None = None,
     storage_options: Mapping[str, Any] | None = None,
@@ -120,7 +120,7 @@ def index(
 
 @suggesting
 def shard(
-    path: Any,
+    path: StorePath,
     *,
     shard_shape: int | Sequence[int] | None,
     compute: bool = True,
@@ -195,8 +195,8 @@ def _shard_shape(value: Any) -> tuple[int, ...] | None:
 
 @suggesting
 def migrate(
-    src: Any,
-    dst: Any,
+    src: StorePath,
+    dst: StorePath,
     *,
     leave_out: Collection[str] = (),
     compressor: Compressor = "zstd",
@@ -433,11 +433,11 @@ def _plain(values: Any) -> Any:
 
 @suggesting
 def rechunk(
-    src: Any,
-    dst: Any,
+    src: StorePath,
+    dst: StorePath,
     *,
-    chunk_shape: Any,
-    bin_shape: Any = None,
+    chunk_shape: Lengths,
+    bin_shape: Lengths | None = None,
     level: int = 0,
     pyramid: bool | Mapping[str, Any] = False,
     compressor: Compressor = "zstd",

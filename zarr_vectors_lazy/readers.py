@@ -18,7 +18,7 @@ from zarr_vectors_lazy.plan.boxes import parse_region
 from zarr_vectors_lazy.read.batches import batched
 from zarr_vectors_lazy.read.columns import select_chunks
 from zarr_vectors_lazy.store import open_zv
-from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.types import Box, IntArray, StorePath
 
 Ids: TypeAlias = Sequence[int] | IntArray | None
 Names: TypeAlias = str | Sequence[str] | None
@@ -27,10 +27,10 @@ Filter: TypeAlias = Mapping[str, Any] | None
 
 @suggesting
 def read_points(
-    path: Any,
+    path: StorePath,
     *,
     level: int = 0,
-    bbox: Any = None,
+    bbox: Box | None = None,
     object_ids: Ids = None,
     group_ids: Ids = None,
     chunks: Any = None,
@@ -103,12 +103,12 @@ def read_points(
 
 @suggesting
 def read_polylines(
-    path: Any,
+    path: StorePath,
     *,
     level: int = 0,
     object_ids: Ids = None,
     group_ids: Ids = None,
-    bbox: Any = None,
+    bbox: Box | None = None,
     chunks: Any = None,
     attribute_names: Names = "all",
     attribute_filter: Filter = None,
@@ -163,11 +163,11 @@ def read_polylines(
 
 @suggesting
 def read_lines(
-    path: Any,
+    path: StorePath,
     *,
     level: int = 0,
     object_ids: Ids = None,
-    bbox: Any = None,
+    bbox: Box | None = None,
     attribute_names: Names = "all",
     attribute_filter: Filter = None,
     backend: str | None = None,
@@ -213,11 +213,11 @@ def read_lines(
 
 @suggesting
 def read_graph(
-    path: Any,
+    path: StorePath,
     *,
     level: int = 0,
     object_ids: Ids = None,
-    bbox: Any = None,
+    bbox: Box | None = None,
     chunks: Any = None,
     attribute_names: Names = None,
     attribute_filter: Filter = None,
@@ -259,10 +259,10 @@ def read_graph(
 
 @suggesting
 def read_mesh(
-    path: Any,
+    path: StorePath,
     *,
     level: int = 0,
-    bbox: Any = None,
+    bbox: Box | None = None,
     object_ids: Ids = None,
     chunks: Any = None,
     attribute_names: Names = None,

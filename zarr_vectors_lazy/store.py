@@ -25,7 +25,7 @@ from zarr_vectors_lazy.read.store import OpenStore, Told, open_tree, reopen
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.storage.fetch import zarr_store
 from zarr_vectors_lazy.storage.resolve import resolve
-from zarr_vectors_lazy.types import Floats, Json
+from zarr_vectors_lazy.types import Box, Floats, Json, StorePath
 from zarr_vectors_lazy.write.consolidate import open_to_change, read_inventory, write_consolidated
 
 # A store: what ``open_zv`` gives.
@@ -33,7 +33,7 @@ from zarr_vectors_lazy.write.consolidate import open_to_change, read_inventory, 
 
 @suggesting
 def open_zv(
-    path: Any,
+    path: StorePath,
     *,
     chunks: Chunking | Mapping[Any, Any] = None,
     consolidated: bool | None = None,
@@ -329,7 +329,7 @@ class ZVStore(Suggesting):
 
     @suggesting
     def query(
-        self, bbox: Any = None, *, resolution: float | tuple[float, ...] | None = None, level: int | None = None
+        self, bbox: Box | None = None, *, resolution: float | tuple[float, ...] | None = None, level: int | None = None
     ) -> ZVLevel:
         """Select a box at the level that a resolution asks for, or at a given one.
 
@@ -475,7 +475,7 @@ class PlainStore:
 
 @suggesting
 def open_store(
-    path: Any,
+    path: StorePath,
     *,
     mode: Literal["r", "r+"] = "r",
     backend: str | None = None,

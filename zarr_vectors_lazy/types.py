@@ -1,10 +1,24 @@
 """What travels between layers: aliases that state shapes, and encoded cells."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from os import PathLike
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+FilePath: TypeAlias = str | PathLike[str]
+"""A file on disk."""
+StorePath: TypeAlias = "FilePath | Store"
+"""Where a store is: a URL, a path, or a zarr store object."""
+Lengths: TypeAlias = float | Sequence[float] | npt.NDArray[Any]
+"""(D,) edge lengths of a chunk or a bin, in the store's units, or one for all axes."""
+Box: TypeAlias = Sequence[Any] | npt.NDArray[Any]
+"""(lo, hi), each (D,), as (2, D) too, inclusive on both faces; (n, 2, D): several of these."""
 
 Vertices: TypeAlias = npt.NDArray[Any]
 """(N, D) positions, stored dtype, in the units of the store's axes."""

@@ -40,6 +40,7 @@ from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import StorePath
 
 # Checks of a store as a Dask graph: each chunk is read once, by one task, for all checks.
 
@@ -319,7 +320,7 @@ class Report:
 
 @suggesting
 def validate(
-    path: Any,
+    path: StorePath,
     *,
     compute: bool = True,
     progress: bool = False,

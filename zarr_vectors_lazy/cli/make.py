@@ -180,12 +180,14 @@ def rechunk(
     json: given.AsJson = False,
 ) -> None:
     """Write a level as a new store with other chunks and bins."""
+    edges = numbers(chunk_shape, "--chunk-shape")
+    assert edges is not None
     new = given.new_place(old, store, backend, option, new_option)
     with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
         done = rechunked(
             old,
             store,
-            chunk_shape=numbers(chunk_shape, "--chunk-shape"),
+            chunk_shape=edges,
             bin_shape=numbers(bin_shape, "--bin-shape"),
             level=level or 0,
             pyramid=pyramid,

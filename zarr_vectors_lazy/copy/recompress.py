@@ -32,7 +32,7 @@ from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.fetch import connect, zarr_array, zarr_cells
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, StorePath
 from zarr_vectors_lazy.write.arguments import Profile, parse_encoding
 from zarr_vectors_lazy.write.consolidate import read_nodes, with_nodes
 from zarr_vectors_lazy.write.session import (
@@ -258,8 +258,8 @@ def _left_out(tree: MetaTree, docs: Mapping[str, Json], levels: list[int]) -> li
 
 @suggesting
 def recompress(
-    src: Any,
-    dst: Any,
+    src: StorePath,
+    dst: StorePath,
     *,
     compressor: Compressor = "zstd",
     checksum: bool = True,

@@ -37,7 +37,7 @@ from zarr_vectors_lazy.pyramid.step import Part
 from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask, task_slots
 from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.storage.resolve import resolve
-from zarr_vectors_lazy.types import IntArray, Json
+from zarr_vectors_lazy.types import IntArray, Json, StorePath
 
 # A build that has not run, and what it will do.
 
@@ -360,7 +360,7 @@ SMALL = 100  # vertices: a level of fewer is hardly of use
 
 @suggesting
 def build_pyramid(
-    path: Any,
+    path: StorePath,
     *,
     factors: Sequence[Any],
     chunk_scale_factors: Any = None,
@@ -499,7 +499,7 @@ def whole_request(
 
 @suggesting
 def coarsen_level(
-    path: Any,
+    path: StorePath,
     source_level: int,
     target_level: int,
     coarsen_factor: Any = 1.0,

@@ -10,6 +10,7 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import Compressor
+from zarr_vectors_lazy.types import Lengths, StorePath
 from zarr_vectors_lazy.write import arguments, run
 from zarr_vectors_lazy.write.arguments import Profile, as_table, is_frame
 from zarr_vectors_lazy.write.datasets import taking_datasets
@@ -37,11 +38,11 @@ from zarr_vectors_lazy.write.session import Mode
 @suggesting
 @taking_datasets
 def write_points(
-    path: Any,
+    path: StorePath,
     positions: Any,
     *,
-    chunk_shape: Any,
-    bin_shape: Any = None,
+    chunk_shape: Lengths,
+    bin_shape: Lengths | None = None,
     vertex_attributes: Mapping[str, Any] | None = None,
     object_ids: Any = None,
     object_attributes: Mapping[str, Any] | None = None,
@@ -170,11 +171,11 @@ def write_points(
 @suggesting
 @taking_datasets
 def write_lines(
-    path: Any,
+    path: StorePath,
     endpoints: Any,
     *,
-    chunk_shape: Any,
-    bin_shape: Any = None,
+    chunk_shape: Lengths,
+    bin_shape: Lengths | None = None,
     vertex_attributes: Mapping[str, Any] | None = None,
     object_ids: Any = None,
     object_attributes: Mapping[str, Any] | None = None,
@@ -264,12 +265,12 @@ def write_lines(
 @suggesting
 @taking_datasets
 def write_polylines(
-    path: Any,
+    path: StorePath,
     polylines: Any,
     *,
     geometry_type: Literal["polyline", "streamline"] = "streamline",
-    chunk_shape: Any,
-    bin_shape: Any = None,
+    chunk_shape: Lengths,
+    bin_shape: Lengths | None = None,
     vertex_attributes: Mapping[str, Any] | None = None,
     object_ids: Any = None,
     object_attributes: Mapping[str, Any] | None = None,
@@ -372,13 +373,13 @@ def write_polylines(
 @suggesting
 @taking_datasets
 def write_graph(
-    path: Any,
+    path: StorePath,
     positions: Any,
     edges: Any,
     *,
     kind: Literal["graph", "skeleton"] = "graph",
-    chunk_shape: Any,
-    bin_shape: Any = None,
+    chunk_shape: Lengths,
+    bin_shape: Lengths | None = None,
     vertex_attributes: Mapping[str, Any] | None = None,
     object_ids: Any = None,
     object_attributes: Mapping[str, Any] | None = None,
@@ -482,12 +483,12 @@ def write_graph(
 @suggesting
 @taking_datasets
 def write_mesh(
-    path: Any,
+    path: StorePath,
     vertices: Any,
     faces: Any,
     *,
-    chunk_shape: Any,
-    bin_shape: Any = None,
+    chunk_shape: Lengths,
+    bin_shape: Lengths | None = None,
     vertex_attributes: Mapping[str, Any] | None = None,
     object_ids: Any = None,
     object_attributes: Mapping[str, Any] | None = None,
