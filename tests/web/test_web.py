@@ -1,10 +1,14 @@
 """A store over HTTP: objects, byte ranges, other sites, folders, and the rows that the page draws."""
 
+import http.server
 import json
 import os
 import socket
+import threading
 import time
 import urllib.parse
+from contextlib import contextmanager
+from functools import partial
 from html.parser import HTMLParser
 
 import numpy as np
@@ -13,7 +17,8 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.web.served import asked, running, serving
 from zarr_vectors_lazy.cli.page import view_server
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.read.metadata import linked_names
 from zarr_vectors_lazy.storage.requests import counting
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.web import server as web
@@ -83,7 +88,7 @@ def test_objects_are_served_whole_and_in_part(own, ask):
         status, _, headers = ask(server, CELL, method="OPTIONS")
         assert (status, headers["Access-Control-Allow-Headers"]) == (204, "*")
         assert ask(server, "/nothing")[0] == 404
-        assert ask(server, "/0")[0] == 404
+        assert ask(server, "/0")[0] == 308
         assert ask(server, f"/{'n' * 300}")[0] == 404
         assert ask(server, CELL, method="PUT")[0] == 405
 
@@ -164,6 +169,8 @@ class Links(HTMLParser):
 
 def test_folders_are_listed(own, ask):
     with serving(own) as server:
+        status, _, headers = ask(server, "/0/vertex_attributes/I%20%5Ba.u.%5D")
+        assert (status, headers["Location"]) == (308, "I%20%5Ba.u.%5D/")
         for folder, _, _ in os.walk(own):
             path = os.path.relpath(folder, own)
             path = "/" if path == "." else f"/{urllib.parse.quote(path)}/"
@@ -195,6 +202,59 @@ def test_consolidated_metadata_are_made_once_for_a_while(own, ask, monkeypatch):
         level.write_attribute("later", level.vertices[:, 0])
         monkeypatch.setattr(web, "MADE_S", 0.0)
         assert b"vertex_attributes/later" in ask(server, "/zarr.json")[1]
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+class Unlisted(Quiet):
+    def list_directory(self, _path):
+        self.send_error(404)
+
+
+@contextmanager
+def plain_server(folder, handler=Quiet):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(handler, directory=folder)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize("backend", ["obstore", "fsspec"])
+@pytest.mark.parametrize("tree", ["", "/raw", "plain"])
+def test_pages_of_folders_tell_what_consolidated_metadata_would(own, tree, backend):
+    local = zvl.open_zv(own)
+    with serving(own) as ours, plain_server(own) as plain:
+        served = zvl.open_zv(plain if tree == "plain" else ours.url + tree, consolidated=False, backend=backend)
+        assert served.levels == local.levels
+        assert served[0].attribute_names == local[0].attribute_names
+        assert list(served[0].objects.attributes) == list(local[0].objects.attributes)
+        assert served.headers == local.headers == {}
+        name = local[0].attribute_names[0]
+        assert np.array_equal(served[0].attributes[name].compute(), local[0].attributes[name].compute())
+
+
+def test_without_pages_there_are_no_names(own):
+    with plain_server(own, Unlisted) as url:
+        served = zvl.open_zv(url)
+        assert served[0].vertices.compute().shape == (900, 3)
+        with pytest.raises(StoreError, match=r"no pages of what is in its folders; .*zvl\.consolidate"):
+            _ = served[0].attribute_names
+
+
+@pytest.mark.parametrize(
+    ("page", "names"),
+    [
+        (b'<!DOCTYPE html><a href="./a%20b/">x</a><A HREF="c?C=M;O=A">y</A><a name="d">', ("a b", "c")),
+        (b'<html><a href="../">up</a><a href="/else/">e</a><a href="https://example.org/f/">f</a>', None),
+        (b"{}", None),
+        (None, None),
+    ],
+)
+def test_names_of_a_page(page, names):
+    assert linked_names(page) == names
 
 
 @pytest.mark.parametrize("backend", ["obstore", "fsspec"])

@@ -4,8 +4,10 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
+from urllib.parse import unquote
 
 from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError, meant
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
@@ -230,14 +232,35 @@ class MetaTree:
             self._names[folder] = self._nodes(answers[-1])
 
     def _fetch(self, requests: list[Request]) -> list[Any]:
+        folders = [request.prefix for request in requests if isinstance(request, ListDir) and request.required]
         try:
+            if folders and not self.backend.listable:
+                return self._fetch_pages(requests)
             return fetch(self.backend, requests)
         except StoreError as error:
-            folders = [request.prefix for request in requests if isinstance(request, ListDir) and request.required]
             if self.backend.listable and not (folders and self._refuses_to_list(folders[0])):
                 raise
             hint = "the store cannot be listed: only consolidated metadata tells what is in it (zvl.consolidate)"
             raise StoreError(f"{error.message}; {hint}", where=self.url) from error
+
+    def _fetch_pages(self, requests: list[Request]) -> list[Any]:
+        """Answers of a web server, which may have pages of links to what is in its folders."""
+        pages = [Get(asked.prefix) if isinstance(asked, ListDir) else asked for asked in requests]
+        return [
+            self._linked(asked.prefix, answer) if isinstance(asked, ListDir) else answer
+            for asked, answer in zip(requests, fetch(self.backend, pages), strict=True)
+        ]
+
+    def _linked(self, folder: str, page: Any) -> tuple[str, ...]:
+        """Names that the page of a folder links to; none if the page of the folder above does not link to that."""
+        names = linked_names(page)
+        above, _, name = folder.rpartition("/")
+        if not names and name:
+            beside = linked_names(fetch(self.backend, [Get(above)])[0])
+            names = () if beside and name not in beside else None
+        if names is None:
+            raise StoreError("this server shows no pages of what is in its folders", where=self._at(folder))
+        return names
 
     def _refuses_to_list(self, folder: str) -> bool:
         (names,) = fetch(self.backend, [ListDir(folder, required=False)])
@@ -294,6 +317,27 @@ def _nearby(url: str) -> str:
     if path.is_file():
         return "; this is a file: zvl ingest (zvl.ingest) writes files of many formats as a store"
     return meant(path.name, set(os.listdir(path.parent)) - {path.name})
+
+
+class _Links(HTMLParser):
+    """Collects what a page links to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
+
+
+def linked_names(page: Any) -> tuple[str, ...] | None:
+    """Names of what lies in a folder, from the page of links that web servers show of one; None where it is no page."""
+    if page is None or not bytes(page[:512]).lstrip().lower().startswith((b"<!doctype html", b"<html")):
+        return None
+    links = _Links()
+    links.feed(bytes(page).decode("utf-8", "replace"))
+    names = [unquote(link.partition("?")[0].partition("#")[0].removeprefix("./").rstrip("/")) for link in links.found]
+    return tuple(sorted({name for name in names if name and "/" not in name and name != ".."})) or None
 
 
 def _advance(steps: MetaSteps[Any], answers: list[Any] | None) -> Sequence[Wanted] | None:

@@ -147,6 +147,12 @@ def is_in_array(spec: StoreSpec, folder: str) -> bool:
     return raw is not None and parse_json(raw, folder).get("node_type") == "array"
 
 
+def is_folder(objects: Objects, path: str) -> bool:
+    """Whether there is such a folder; no look is taken for what may be a piece of an array, which viewers ask for."""
+    maybe = path.rpartition("/")[2] != DOC and not CELLS.fullmatch(path)
+    return maybe and bool(objects.names(path))
+
+
 def of_folder(objects: Objects, folder: str) -> Answer:
     """Answer with a page of links to what is in a folder."""
     names = objects.names(folder)

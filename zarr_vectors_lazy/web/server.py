@@ -17,12 +17,23 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import quote
 
 from zarr_vectors_lazy.errors import SelectionError, ZVError
 from zarr_vectors_lazy.format.registry import dump
 from zarr_vectors_lazy.read.metadata import DOC
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.web.answers import Answer, Bucket, Environ, Folder, Objects, of_bytes, of_folder, refusal
+from zarr_vectors_lazy.web.answers import (
+    Answer,
+    Bucket,
+    Environ,
+    Folder,
+    Objects,
+    is_folder,
+    of_bytes,
+    of_folder,
+    refusal,
+)
 from zarr_vectors_lazy.web.raw import Raw
 from zarr_vectors_lazy.write.consolidate import with_consolidated
 
@@ -130,7 +141,12 @@ class StoreApp:
         if not slash and first in self.views:
             return Answer(HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{first}/"})
         objects, path = (self.views[first], below) if slash and first in self.views else (self.objects, path)
-        return objects.get(path, environ) if path and not path.endswith("/") else of_folder(objects, path)
+        if not path or path.endswith("/"):
+            return of_folder(objects, path)
+        answer = objects.get(path, environ)
+        if answer.status is HTTPStatus.NOT_FOUND and is_folder(objects, path):
+            return Answer(HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{quote(path.rpartition('/')[2])}/"})
+        return answer
 
 
 SHARED = {
