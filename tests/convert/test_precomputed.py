@@ -90,7 +90,11 @@ def test_a_polyline_is_its_length_its_points_its_properties():
     found = pc.encode_polylines(points, np.array([2, 3]), np.array([7, 9]), [np.array([1, 2], "<u2")])
     expected = struct.pack("<I6fHxx", 2, *range(6), 1) + struct.pack("<I9fHxx", 3, *range(6, 15), 2)
     assert found.cell() == struct.pack("<Q", 2) + expected + struct.pack("<2Q", 7, 9)
-    assert found.single(1, [[9]]) == expected[32:] + struct.pack("<IQ", 1, 9)
+    assert found.take(np.array([1])).singles(related=True)[0] == expected[32:] + struct.pack("<IQ", 1, 9)
+    data, sizes = found.singles(related=False)
+    assert (data, sizes.tolist()) == (expected, [32, 44])
+    one, other = (found.take(np.array([row])).cell() for row in (0, 1))
+    assert found.cells()[0] == one + other
     assert found.take(np.array([1])).words.tobytes() == expected[32:]
 
 

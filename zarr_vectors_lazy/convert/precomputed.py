@@ -255,11 +255,34 @@ class Annotations:
         """Return the same in random order: the viewer draws the first ones where it is not to draw all."""
         return self.take(np.random.default_rng(seed).permutation(len(self)))
 
-    def single(self, row: int, related: Sequence[Sequence[int]] = ()) -> bytes:
-        """Bytes of one annotation by itself, and of the segments that it belongs to, a list a relationship."""
-        parts = [self.words[self.offsets[row] : self.offsets[row + 1]].tobytes()]
-        parts += [struct.pack("<I", len(ids)) + np.asarray(ids, "<u8").tobytes() for ids in related]
-        return b"".join(parts)
+    def singles(self, *, related: bool) -> tuple[bytes, IntArray]:
+        """Bytes of each annotation by itself, one after another, and (N,) how many.
+
+        Parameters
+        ----------
+        related
+            Whether there is a relationship, in which each belongs to the segment of its own id.
+        """
+        ids = self.ids.astype("<u8").view("<u4").reshape(-1, 2)
+        after = np.concatenate([np.ones((len(ids), 1), "<u4"), ids], axis=1) if related else ids[:, :0]
+        return self._framed(ids[:, :0], after)
+
+    def cells(self) -> tuple[bytes, IntArray]:
+        """Bytes of cells with an annotation each, one after another, and (N,) how many."""
+        return self._framed(
+            np.tile(np.array([1, 0], "<u4"), (len(self), 1)), self.ids.astype("<u8").view("<u4").reshape(-1, 2)
+        )
+
+    def _framed(self, before: Array, after: Array) -> tuple[bytes, IntArray]:
+        """Records with (N, a) words before each and (N, b) behind it."""
+        counts = np.diff(self.offsets)
+        sizes = counts + before.shape[1] + after.shape[1]
+        ends = np.cumsum(sizes)
+        out = np.empty(int(sizes.sum()), "<u4")
+        out[(ends - sizes)[:, None] + np.arange(before.shape[1])] = before
+        out[ranges(ends - sizes + before.shape[1], counts)] = self.words
+        out[ends[:, None] - after.shape[1] + np.arange(after.shape[1])] = after
+        return out.tobytes(), 4 * sizes
 
 
 def encode_shapes(coordinates: Floats, ids: IntArray, properties: Sequence[Array] = ()) -> Annotations:

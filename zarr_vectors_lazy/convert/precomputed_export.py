@@ -135,7 +135,7 @@ def write_segments(export: Export, rows: IntArray, segments: IntArray, sharding:
     found = level.skeletons(rows)
     if sharding is None:
         return export.put([(str(segment), data) for segment, data in zip(segments.tolist(), found, strict=True)])
-    return export.put([_shard("", sharding, segments, found)])
+    return export.put([_shard("", sharding, segments, *_joined(found))])
 
 
 # ---- annotations
@@ -184,13 +184,14 @@ def _export_annotations(export: Export) -> tuple[dict[str, Any], int, list[Writt
         _, number, shard, _ = key.split("/")
         groups.setdefault((int(number), int(shard)), []).append(key)
     gather, index = delayed(gather_cells, pure=False), delayed(write_index, pure=False)
-    by_id = Sharding.of(int(level.largest_id(kind)), sum(number for _, number in counted))
+    total = sum(number for _, number in counted)
+    by_id = Sharding.of(level.largest_id(kind), total, 256, 256)
     tasks = [gather(export, spread[number], keys) for (number, _), keys in groups.items()]
     tasks += [index(export, folder, by_id, shard) for folder, shard in level.index_shards(kind, by_id)]
     (done,) = dask.compute(tasks)
     delete_below(connect(export.target), SCRATCH)
     shown = spread if export.sharded else [replace(grid, sharding=None) for grid in spread]
-    return level.annotation_info(kind, (lower, upper), shown, by_id), sum(number for _, number in counted), done
+    return level.annotation_info(kind, (lower, upper), shown, by_id), total, done
 
 
 def nested_grids(lower: Floats, upper: Floats, cells: float) -> tuple[Grid, ...]:
@@ -216,8 +217,8 @@ def count_cells(
     found, positions, owners = export.level.annotations(export.kind, part)
     counts = []
     for grid in grids:
-        _, cells = _crossed(grid.cells(positions, lower), owners)
-        counts.append(np.unique(grid.morton(cells), return_counts=True))
+        *_, codes = _crossed(grid, grid.cells(positions, lower), owners)
+        counts.append(np.unique(codes, return_counts=True))
     return counts, len(found)
 
 
@@ -227,10 +228,19 @@ def _totals(parts: Sequence[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntAr
     return codes, np.bincount(at.reshape(-1), weights=weights, minlength=len(codes)).astype(np.int64)
 
 
-def _crossed(cells: IntArray, owners: IntArray) -> tuple[IntArray, IntArray]:
-    """(m,) annotations, ascending, and (m, D) the cells that each has a vertex in, of (n, D) cells of its vertices."""
-    pairs = np.unique(np.concatenate([owners[:, None], cells], axis=1), axis=0)
-    return pairs[:, 0], pairs[:, 1:]
+def _crossed(grid: Grid, cells: IntArray, owners: IntArray) -> tuple[IntArray, IntArray, IntArray]:
+    """(m,) annotations, ascending, with (m, D) the cells that each has a vertex in, and the numbers of these.
+
+    Parameters
+    ----------
+    cells, owners
+        (n, D) cell and (n,) annotation of each vertex.
+    """
+    codes = grid.morton(cells)
+    order = np.lexsort((codes, owners))
+    first = (np.diff(owners[order], prepend=-1) != 0) | (np.diff(codes[order], prepend=-1) != 0)
+    kept = order[first]
+    return owners[kept], cells[kept], codes[kept]
 
 
 def spread_annotations(export: Export, part: IntArray, run: int, plan: Plan) -> list[str]:
@@ -240,8 +250,7 @@ def spread_annotations(export: Export, part: IntArray, run: int, plan: Plan) -> 
     written = []
     for number, grid in enumerate(plan.grids):
         mine = of_each[owners] == number
-        rows, cells = _crossed(grid.cells(positions[mine], plan.lower), owners[mine])
-        codes = grid.morton(cells)
+        rows, cells, codes = _crossed(grid, grid.cells(positions[mine], plan.lower), owners[mine])
         assert grid.sharding is not None
         shards = grid.sharding.shards(codes)
         for shard in np.unique(shards).tolist():
@@ -274,14 +283,17 @@ def gather_cells(export: Export, grid: Grid, keys: Sequence[str]) -> Written:
     if not export.sharded:
         names = [f"{grid.key}/{cell_key(cell)}" for cell in first.tolist()]
         return export.put(list(zip(names, parts, strict=True)))
-    return export.put([_shard(grid.key, grid.sharding, keys_of_cells, parts)])
+    return export.put([_shard(grid.key, grid.sharding, keys_of_cells, *_joined(parts))])
 
 
-def _shard(folder: str, sharding: Sharding, keys: IntArray, parts: Sequence[bytes]) -> tuple[str, bytes]:
+def _joined(parts: Sequence[bytes]) -> tuple[bytes, IntArray]:
+    return b"".join(parts), np.fromiter(map(len, parts), np.int64, len(parts))
+
+
+def _shard(folder: str, sharding: Sharding, keys: IntArray, data: bytes, sizes: IntArray) -> tuple[str, bytes]:
     """Key and bytes of a shard of some keys, ascending."""
-    sizes = np.fromiter(map(len, parts), np.int64, len(parts))
     name = sharding.name(int(sharding.shards(keys[:1])[0]))
-    return f"{folder}/{name}" if folder else name, sharding.encode(keys, b"".join(parts), sizes)
+    return f"{folder}/{name}" if folder else name, sharding.encode(keys, data, sizes)
 
 
 def write_index(export: Export, folder: str, sharding: Sharding, shard: int) -> Written:
@@ -290,8 +302,5 @@ def write_index(export: Export, folder: str, sharding: Sharding, shard: int) -> 
     if not len(found):
         return 0, 0
     related = export.kind == "lines" and export.level.whole_paths
-    if folder == "by_id":
-        parts = [found.single(row, [[number]] if related else ()) for row, number in enumerate(found.ids.tolist())]
-    else:
-        parts = [found.take(np.array([row])).cell() for row in range(len(found))]
-    return export.put([_shard(folder, sharding, found.ids, parts)])
+    found_of = found.singles(related=related) if folder == "by_id" else found.cells()
+    return export.put([_shard(folder, sharding, found.ids, *found_of)])

@@ -448,7 +448,7 @@ class PrecomputedLevel:
         chunk = int(np.searchsorted(self.starts, number, "right")) - 1
         found, _ = self._points(np.asarray([chunk]))
         row = number - int(self.starts[chunk])
-        return found.single(row) if row < len(found) else None
+        return found.take(np.asarray([row])).singles(related=False)[0] if row < len(found) else None
 
     # ---- objects
 
@@ -774,13 +774,13 @@ class PrecomputedLevel:
         if self.whole_paths:
             row = self._row_of(str(number))
             found = None if row is None else self.object_lines(np.asarray([row]))[0]
-            return found.single(0, [[number]]) if found is not None and len(found) else None
+            return found.singles(related=True)[0] if found is not None and len(found) else None
         chunk = number >> APART
         if chunk >= len(self.view):
             return None
         found, _ = self._edges_of(np.asarray([chunk]))
         at = number & (2**APART - 1)
-        return found.single(at) if at < len(found) else None
+        return found.take(np.asarray([at])).singles(related=False)[0] if at < len(found) else None
 
     # ---- edges
 
