@@ -379,10 +379,47 @@ def test_the_root_may_say_what_the_array_does_not():
         level.attributes["u2"]
 
 
+@pytest.mark.parametrize("stated", ["no dtype", 5, "float64"])
+def test_the_user_is_asked_where_the_root_says_what_cannot_be(stated):
+    store = packed("q092-dtypeless-attributes")
+    specs = {"vertex": {"i4": {"dtype": stated}}}
+    edit(store, "", lambda attributes: attributes["zarr_vectors"].update(attribute_specs=specs))
+    with pytest.raises(FormatError, match=r"none that NumPy knows|states no dtype"):
+        zvl.open_zv(store)[0].attributes["i4"]
+    assert zvl.open_zv(store, attribute_dtypes={"i4": "int32"})[0].attributes["i4"].compute().dtype == np.int32
+
+
+def test_the_user_and_the_root_agree():
+    store = packed("q092-dtypeless-attributes")
+    specs = {"vertex": {"i4": {"dtype": "int16"}}}
+    edit(store, "", lambda attributes: attributes["zarr_vectors"].update(attribute_specs=specs))
+    with pytest.raises(SelectionError, match="root say that 'i4' is int16, attribute_dtypes= says int32"):
+        zvl.open_zv(store, attribute_dtypes={"i4": "int32"})[0].attributes["i4"]
+    assert zvl.open_zv(store, attribute_dtypes={"i4": ("int16", 2)})[0].attributes["i4"].compute().shape[1] == 2
+    with pytest.raises(FormatError, match="4 bytes a row, which are no 3 of int16"):
+        zvl.open_zv(store, attribute_dtypes={"i4": ("int16", 3)})[0].attributes["i4"]
+
+
+@pytest.mark.parametrize("name", ["q092-rechunk-group", "n093-fragment-link-groups"])
+def test_names_of_chunk_axes_in_another_order(name):
+    store = packed(name)
+    right = zvl.open_zv(packed(name))[0].vertices.compute()
+    dims = ["z", "y", "x", "group"] if "rechunk" in name else ["z", "y", "x"]
+    edit(store, "0", lambda attributes: attributes["zarr_vectors_level"].update(chunk_dims=dims))
+    level = zvl.open_zv(store)[0]
+    assert not {"x", "y", "z"} & set(level.attribute_names)
+    same(level.vertices.compute(), right, name)
+    low, high = right.min(axis=0), np.median(right, axis=0)
+    inside = right[((right >= low) & (right <= high)).all(axis=1)]
+    same(level.sel(bbox=(low, high)).vertices.compute(), inside, name)
+    assert any("chunk_dims are ['z', 'y', 'x'" in str(found) for found in zvl.validate(store).findings)
+    assert not any("chunk_dims" in str(found) for found in zvl.validate(packed(name)).findings)
+
+
 def test_a_cell_of_another_size_is_found():
     store = packed("q092-dtypeless-attributes")
     keys = sorted(key for key in store._store_dict if key.startswith("0/vertex_attributes/i4/c/"))
-    for number, match in ((0, "bytes for each vertex of its chunk"), (-1, "rows")):
+    for number, match in ((0, r"chunk '0\.0\.0': .* bytes for each vertex of its chunk"), (-1, "rows")):
         broken = packed("q092-dtypeless-attributes")
         broken._store_dict[keys[number]] = store._store_dict[keys[1]]
         with pytest.raises(CorruptChunkError, match=match):

@@ -90,6 +90,7 @@ class _Planner:
     def plan(self) -> LevelPlan:
         data = self.data
         level = str(data.meta.index)
+        self._chunk_dims()
         self._add(CellCheck(member="vertices", kind="vertices", spec=self.vertices.spec), self.vertices)
         fragments = self._attempt("structure", level, lambda: data.fragments)
         if fragments is not None:
@@ -118,6 +119,18 @@ class _Planner:
             tables={index: other.table.coords for index, other in self.others.items()},
         )
         return LevelPlan(self.view, tuple(self.cells), whole, self.findings)
+
+    def _chunk_dims(self) -> None:
+        """Hold the names of the chunks' axes, which readers need not heed, against the axes."""
+        block, axes = self.data.meta.attributes.get("zarr_vectors_level"), list(self.data.store.axes)
+        dims = block.get("chunk_dims") if isinstance(block, dict) else None
+        rank = self.vertices.chunks.rank
+        named = isinstance(dims, list) and len(dims) == rank and dims[rank - len(axes) :] == axes
+        if dims is not None and not (named and (rank == len(axes) or dims[0] not in axes)):
+            text = (
+                f"chunk_dims are {dims!r}; chunks are read as {'[..., ' if rank > len(axes) else '['}{', '.join(axes)}]"
+            )
+            self.findings.append(Finding("metadata", "warning", str(self.data.meta.index), text))
 
     def _add(self, check: CellCheck, array: CellArray) -> None:
         self.cells.append((check, array))

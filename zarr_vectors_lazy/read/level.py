@@ -18,7 +18,7 @@ from zarr_vectors_lazy.format.base import LIMITS, Found, Generation
 from zarr_vectors_lazy.format.draco import LOST, draco_links, is_draco
 from zarr_vectors_lazy.format.metadata import check_rank, parse_dtype, parse_json
 from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, DenseArray, LinkFamily, LinkValues
-from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta, content_of
+from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta, content_of, dotted
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.plan.boxes import Placement
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
@@ -267,14 +267,8 @@ class LevelData:
             If neither says what it is.
         """
         width = self._row_nbytes(array)
-        if width is not None and width != int(width):
-            reason = f"the first cell has {width:g} bytes for each vertex of its chunk"
-            raise CorruptChunkError(reason, level=self.meta.index, array=array.spec.path, url=self.tree.url)
-        dtype, values, specified = None, None, self.store.specified(name).get("dtype")
-        if specified is not None:
-            dtype = parse_dtype(specified, self.url)
-        if dtype is None or (width is not None and width % dtype.itemsize):
-            dtype, values = self.store.told.get(name, (None, None))
+        given, values = self.store.told.get(name, (None, None))
+        dtype = self._specified(name, width, given)
         if dtype is None:
             cells = "" if width is None else f"; its cells have {width:g} bytes a row"
             raise FormatError(
@@ -292,8 +286,30 @@ class LevelData:
         digest = f"{array.digest}:{dtype}:{values}"
         return replace(array, spec=replace(array.spec, dtype=dtype, row_shape=shape), digest=digest, told=True)
 
+    def _specified(self, name: str, width: float | None, given: np.dtype[Any] | None) -> np.dtype[Any] | None:
+        """Dtype that the root states of an attribute, where it fits rows of ``width`` bytes; else the user's."""
+        stated = self.store.specified(name).get("dtype")
+        try:
+            dtype = None if stated is None else parse_dtype(stated, self.url)
+        except FormatError:
+            if given is None:
+                raise
+            dtype = None
+        if dtype is None or (width is not None and width % dtype.itemsize):
+            return given
+        if given not in (None, dtype):
+            text = f"attribute_specs of the root say that {name!r} is {dtype}, attribute_dtypes= says {given}"
+            raise SelectionError(text, where=self.url)
+        return dtype
+
     def _row_nbytes(self, array: CellArray) -> float | None:
-        """Bytes a row of the first cell of an attribute, where the heads of cells tell."""
+        """Bytes a row of the first cell of an attribute, where the heads of cells tell.
+
+        Raises
+        ------
+        CorruptChunkError
+            If they are no whole number.
+        """
         both = np.flatnonzero(self.vertices.chunks.find(array.chunks.coords) >= 0)[:1]
         if not len(both) or not (array.spec.layout.direct and self.vertices.spec.layout.direct):
             return None
@@ -307,7 +323,15 @@ class LevelData:
                 return None
             nbytes.append(one.spec.layout.head_nbytes(head))
         row = self.vertices.spec.dtype.itemsize * math.prod(self.vertices.spec.row_shape or ())
-        return None if not nbytes[0] or not nbytes[1] else nbytes[0] / (nbytes[1] / row)
+        if not nbytes[0] or not nbytes[1]:
+            return None
+        width, chunk = nbytes[0] / (nbytes[1] / row), dotted(coords[0].tolist())
+        if width != int(width):
+            reason = f"the cell has {width:g} bytes for each vertex of its chunk"
+            raise CorruptChunkError(
+                reason, level=self.meta.index, array=array.spec.path, chunk=chunk, url=self.tree.url
+            )
+        return width
 
     def load_attributes(self) -> None:
         """Read what the metadata say of all vertex attributes, concurrently."""

@@ -46,7 +46,7 @@ def read_further(meta: LevelMeta, store: StoreMeta) -> LevelMeta:
     return replace(
         meta,
         chunk_attribute=known,
-        chunk_bins=dims[0] if by is None and dims[0] not in UNSAID else "",
+        chunk_bins=dims[0] if by is None and dims[0] not in (*UNSAID, *store.axes) else "",
         chunk_lost=lost,
         edges_lost=LOST if kinds else "",
         objects_lost=LOST if kinds - {"graph", "mesh"} else "",
