@@ -220,7 +220,7 @@ def to_dask_geopandas(level: Any, attributes: Sequence[str] | None, *, world: bo
         keys, meta = [ids[at : at + MANY_OBJECTS] for at in starts], parts(ids[:0])
         boxes, first = view.data.placement.bounds(manifests.chunks), manifests.offsets[starts]
     with dask.config.set({"dataframe.convert-string": False}):  # lists are no text
-        made = frames.from_map(parts, keys, meta=meta)
+        made = frames.from_map(parts, keys, meta=meta, label="zv-geometries")
     if len(boxes) and np.isfinite(boxes).all():
         lo, hi = _moved_boxes(view.data.store.world if world else None, boxes)
         lo, hi = np.minimum.reduceat(lo, first), np.maximum.reduceat(hi, first)
