@@ -169,6 +169,10 @@ def test_a_damaged_cell_is_no_raw_cell(tmp_path):
         status, body, _ = asked(server, "/raw/0/vertices/c/0/0/0")
         assert status == 502
         assert b"crc32c" in body
+        cell.unlink()
+        status, body, _ = asked(server, "/raw/0/vertices/c/0/0/0")
+        assert status == 502
+        assert b"it is listed" in body
 
 
 def test_what_was_replaced_is_served_anew(tmp_path, monkeypatch):

@@ -35,6 +35,7 @@ from zarr_vectors_lazy.format.metadata import (
 from zarr_vectors_lazy.format.v09.arrays import GridLayout, parse_cells, parse_shards
 from zarr_vectors_lazy.format.v09.documents import KEYS, VLEN, is_cell_array
 from zarr_vectors_lazy.model.arrays import DenseArray
+from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json
 
@@ -77,6 +78,10 @@ class StoredArray:
         """Chunk of the cell at an index; the index itself where pieces are none of chunks."""
         origin = self.doc["attributes"].get("chunk_grid_origin", 0) if self.is_cells else 0
         return (np.asarray(index) + origin).tolist()  # type: ignore[no-any-return]
+
+    def lists(self, index: IntArray) -> bool:
+        """Whether the document says that there is such a cell."""
+        return self.is_cells and dotted(self.chunk(index)) in self.doc["attributes"]["nonempty_chunks"]
 
     @property
     def grid(self) -> tuple[int, ...]:
