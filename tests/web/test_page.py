@@ -1,9 +1,14 @@
 """The page of ``zvl view`` in a real browser, compared with a picture of it that was looked at."""
 
+import html
+import json
+import re
 import shutil
 import subprocess
 import threading
 from contextlib import contextmanager
+from importlib.resources import files
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +16,12 @@ from matplotlib.image import imread
 
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
+from zarr_vectors_lazy.cli import page
 from zarr_vectors_lazy.cli.page import view_server
 
 pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
-PANEL = 115  # rows of pixels that the text takes, in whatever font there is
+PICTURE = slice(215, 590)  # rows of pixels without text, in whatever font there is
 
 
 @pytest.fixture(scope="module")
@@ -40,17 +46,20 @@ def look(browser, tmp_path):
     """Run the browser on a page; give what it prints."""
 
     def look(url, *words):
-        quiet = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path}/user"]
+        drawn = ["--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--enable-logging=stderr"]
+        quiet = ["--headless", "--no-sandbox", *drawn, "--hide-scrollbars", f"--user-data-dir={tmp_path}/user"]
         waits = ["--virtual-time-budget=10000", "--window-size=900,640", "--force-device-scale-factor=1"]
         command = [browser, *quiet, *waits, *words, url]
-        return subprocess.run(command, capture_output=True, text=True, timeout=90, check=True).stdout
+        done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+        assert not [line for line in done.stderr.splitlines() if "CONSOLE" in line]  # nothing missing, no error
+        return done.stdout
 
     return look
 
 
 def screenshot(look, url, path):
     look(url, f"--screenshot={path}")
-    return imread(path)[PANEL:, :, :3]
+    return imread(path)[PICTURE, :, :3]
 
 
 def share_that_differs(a, b):
@@ -59,7 +68,7 @@ def share_that_differs(a, b):
 
 
 def test_the_page_looks_as_it_did(look, tracts, tmp_path):
-    known = imread(DATA / "pages" / "tracts-0.9-level-0.png")[PANEL:, :, :3]
+    known = imread(DATA / "pages" / "tracts-0.9-level-0.png")[PICTURE, :, :3]
     with page_of(tracts) as url:
         fine = screenshot(look, f"{url}/#level=0", tmp_path / "fine.png")
         coarse = screenshot(look, f"{url}/#level=2", tmp_path / "coarse.png")
@@ -71,7 +80,7 @@ def test_the_page_says_what_it_draws(look, tracts):
     with page_of(tracts) as url:
         text = look(f"{url}/#level=1", "--dump-dom")
         assert "level 1: 141 vertices" in text
-        assert text.count("<button") == 3
+        assert text.count("<button") == 4  # level by zoom, and three levels
         assert 'data-ready="1"' in text
 
 
@@ -83,3 +92,88 @@ def test_the_page_says_what_went_wrong(look, tracts, tmp_path):
         text = look(f"{url}/#level=1", "--dump-dom")
     assert "there is no such object" in text
     assert "data-ready" not in text
+
+
+@pytest.fixture
+def acting(look, monkeypatch):
+    """Open the page of a store, let a script do what hands do, and give what it leaves as ``data-found``."""
+
+    def acting(path, script, fragment="", *words):
+        plain = files("zarr_vectors_lazy.cli").joinpath("page.html").read_text()
+        wait = "const wait = ms => new Promise(done => setTimeout(done, ms));"
+        ready = "while (!document.body.dataset.ready) await wait(50); await wait(400);"
+        keep = "document.body.dataset.found = JSON.stringify(found);"
+        acts = f"const found = await (async () => {{ {script} }})(); {keep}"
+        added = f"<script>(async () => {{ {wait} {ready} {acts} }})()</script>"
+        changed = SimpleNamespace(joinpath=lambda _: SimpleNamespace(read_bytes=(plain + added).encode))
+        monkeypatch.setattr(page, "files", lambda _: changed)
+        with page_of(path) as url:
+            text = look(f"{url}/{fragment}", "--dump-dom", *words)
+        return json.loads(html.unescape(re.search('data-found="([^"]*)"', text)[1]))
+
+    return acting
+
+
+def test_the_wheel_zooms_to_the_pointer_and_asks_for_the_level_that_fits(acting, tracts):
+    script = """
+      const before = shown.index, middle = [innerWidth / 2, innerHeight / 2];
+      const where = [600, 200].map((p, d) => (p - middle[d] - pan[d]) / scale());
+      for (let k = 0; k < 9; k++)
+        canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: 200, clientX: 600, clientY: 200, cancelable: true }));
+      await wait(600);
+      const far = shown.index;
+      for (let k = 0; k < 16; k++)
+        canvas.dispatchEvent(new WheelEvent("wheel", { deltaY: -200, clientX: 600, clientY: 200, cancelable: true }));
+      await wait(600);
+      const after = where.map((p, d) => middle[d] + pan[d] + p * scale());
+      render(performance.now());
+      return { before, far, near: shown.index, after, bar: $("scale").textContent };
+    """
+    found = acting(tracts, script)
+    assert np.allclose(found["after"], [600, 200], atol=0.01)
+    assert (found["before"], found["far"], found["near"]) == (0, 2, 0)
+    assert found["bar"].strip() == "1"
+
+
+def test_the_page_tells_the_object_under_the_pointer(acting, tracts):
+    script = """
+      const [a, b] = rows(), p = shown.points.slice(3 * 40, 3 * 41);
+      const dot = r => r[0] * p[0] + r[1] * p[1] + r[2] * p[2];
+      tell(innerWidth / 2 + pan[0] + dot(a) * scale(), innerHeight / 2 + pan[1] - dot(b) * scale());
+      return { tip: $("tip").textContent, hidden: $("tip").hidden, legend: $("legend").textContent };
+    """
+    found = acting(tracts, script, "#level=0&color=length")
+    assert not found["hidden"]
+    assert re.search(r"object \d+\nlength: [\d.]+\nx [\d.]+\ny [\d.]+\nz [\d.]+", found["tip"])
+    assert found["legend"].startswith("length")
+
+
+def test_hands_turn_move_and_show_all(acting, tracts):
+    script = """
+      const drag = (options, dx, dy) => {
+        const at = { pointerId: 1, pointerType: "mouse", clientX: 400, clientY: 300, ...options };
+        canvas.setPointerCapture = () => {};
+        canvas.dispatchEvent(new PointerEvent("pointerdown", at));
+        canvas.dispatchEvent(new PointerEvent("pointermove", { ...at, clientX: 400 + dx, clientY: 300 + dy }));
+        canvas.dispatchEvent(new PointerEvent("pointerup", at));
+      };
+      const was = turn;
+      drag({ buttons: 1 }, 100, 0);
+      const turned = turn - was;
+      drag({ buttons: 2 }, 30, -20);
+      const moved = [...pan];
+      canvas.dispatchEvent(new KeyboardEvent("keydown", { key: "+", cancelable: true }));
+      const larger = zoom;
+      canvas.dispatchEvent(new MouseEvent("dblclick"));
+      return { turned, moved, larger, zoom, pan };
+    """
+    found = acting(tracts, script)
+    assert found == {"turned": pytest.approx(0.8), "moved": [30, -20], "larger": 1.25, "zoom": 1, "pan": [0, 0]}
+
+
+def test_nothing_lies_beside_a_narrow_page(acting, tracts):
+    script = """
+      const ids = ["panel", "legend", "scale"].map(id => $(id).getBoundingClientRect());
+      return ids.map(box => box.left >= 0 && box.right <= innerWidth && box.bottom <= innerHeight);
+    """
+    assert all(acting(tracts, script, "#color=object_id", "--window-size=390,780"))

@@ -1,14 +1,14 @@
 """The page that draws a store level by level; the server decodes rows through the reader and sends them plain."""
 
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 from importlib.resources import files
 from typing import Any
 
-import dask
 import numpy as np
 
-from zarr_vectors_lazy.convert.plot import outlines
+from zarr_vectors_lazy.convert.plot import color_names, read_drawing, read_shade
 from zarr_vectors_lazy.errors import NotFoundError, ZVError
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.store import ZVStore
@@ -36,17 +36,20 @@ def view_server(store: ZVStore, *, host: str = "127.0.0.1", port: int = 0) -> Se
             return Answer(HTTPStatus.OK, page, "text/html; charset=utf-8")
         if path == f"{PREFIX}store.json":
             return Answer(HTTPStatus.OK, json.dumps(described(store)).encode(), "application/json")
-        return rows(store, path.removeprefix(f"{PREFIX}level/")) if path.startswith(f"{PREFIX}level/") else None
+        if path.startswith(f"{PREFIX}level/"):
+            return answered(lambda: packed(asked_level(store, path.removeprefix(f"{PREFIX}level/"))))
+        if path.startswith(f"{PREFIX}color/"):
+            number, _, color = path.removeprefix(f"{PREFIX}color/").partition("/")
+            return answered(lambda: packed_shade(asked_level(store, number), color))
+        return None
 
     return Server(store._opened.tree.spec, host=host, port=port, extra=answer)
 
 
-def rows(store: ZVStore, number: str) -> Answer:
-    """Answer with the rows of a level; with a reason where it has none, or too many for a page."""
+def answered(make: Callable[[], bytes | None]) -> Answer:
+    """Answer with what is made of a level; with a reason where that fails, or where it has too many rows for a page."""
     try:
-        if not (number.isdecimal() and number.isascii() and len(number) < 10):
-            raise NotFoundError.among("level", number, store.levels)
-        body = packed(store[int(number)])
+        body = make()
     except NotFoundError as error:
         return Answer(HTTPStatus.NOT_FOUND, str(error).encode())
     except ZVError as error:  # the page shows it
@@ -57,11 +60,26 @@ def rows(store: ZVStore, number: str) -> Answer:
     return Answer(HTTPStatus.OK, body, "application/octet-stream")
 
 
+def asked_level(store: ZVStore, number: str) -> ZVLevel:
+    """Return the level of a path."""
+    if not (number.isdecimal() and number.isascii() and len(number) < 10):
+        raise NotFoundError.among("level", number, store.levels)
+    return store[int(number)]
+
+
 def described(store: ZVStore) -> dict[str, Any]:
     """What the page needs to know of a store; names, units and bounds of world coordinates, filled to three."""
     world = store._opened.meta.world
     lo, hi = (np.pad(corner, (0, 3 - len(corner))).tolist() for corner in world.world_bounds(store.bounds))
-    levels = [{"index": level.index, "vertices": level.vertex_count, "chunks": level.chunk_count} for level in store]
+    levels = [
+        {
+            "index": level.index,
+            "vertices": level.vertex_count,
+            "bin": float(level.bin_shape.max()),
+            "colors": color_names(level._view),
+        }
+        for level in store
+    ]
     missing = 3 - len(world.names)
     return {
         "url": store.url,
@@ -71,6 +89,7 @@ def described(store: ZVStore) -> dict[str, Any]:
         "units": [*world.world_units, *[None] * missing],
         "lower": lo,
         "upper": hi,
+        "most": MOST_VERTICES,
         "levels": levels,
     }
 
@@ -78,18 +97,27 @@ def described(store: ZVStore) -> dict[str, Any]:
 def packed(level: ZVLevel) -> bytes | None:
     """Rows of a level for the page: counts N and E, then (N, 3) float32, then (E, 2) uint32, little-endian.
 
-    Positions are in world coordinates, as `ZVStore.to_world` gives them; two axes have a third of 0.
-    None where there are more vertices than a page can draw.
+    Positions are world coordinates less the middle of the store's, so that float32 holds them; two axes have a third
+    of 0. An edge begins with the vertex that has its colour. None where there are more vertices than a page can draw.
     """
     if (level.vertex_count or 0) > MOST_VERTICES:
         return None
-    kinds = set(level.store.geometry_types)
-    joins = level.faces if "mesh" in kinds else level.edges if kinds - {"point_cloud"} else None
-    vertices, joined = dask.compute(level.vertices, joins)
-    if len(vertices) > MOST_VERTICES:
+    drawing = read_drawing(level._view, None)
+    if len(drawing.positions) > MOST_VERTICES:
         return None
-    edges = np.empty((0, 2), np.int64) if joined is None else outlines(joined) if "mesh" in kinds else joined
-    positions = level.store.to_world(vertices)
+    world = level._view.data.store.world
+    positions = drawing.positions[:, : len(world.names)] - np.mean(world.world_bounds(level.store.bounds), axis=0)
     positions = np.pad(positions, ((0, 0), (0, 3 - positions.shape[1])))
-    counts = np.array([len(positions), len(edges)], "<u4")
-    return counts.tobytes() + positions.astype("<f4").tobytes() + edges.astype("<u4").tobytes()
+    counts = np.array([len(positions), len(drawing.segments)], "<u4")
+    return counts.tobytes() + positions.astype("<f4").tobytes() + drawing.segments.astype("<u4").tobytes()
+
+
+def packed_shade(level: ZVLevel, color: str) -> bytes:
+    """What says the colour of the rows: bytes of a JSON text, uint32, the text, then (N,) float32, little-endian.
+
+    Numbers are quantities, or places among ``labels``; NaN where there is none.
+    """
+    shade = read_shade(level._view, color)
+    text = json.dumps({"name": shade.name, "labels": shade.labels, "dates": shade.dates}).encode()
+    text += b" " * (-len(text) % 4)
+    return len(text).to_bytes(4, "little") + text + shade.values.astype("<f4").tobytes()

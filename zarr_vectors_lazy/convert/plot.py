@@ -84,6 +84,24 @@ def has_color(view: LevelView, color: str) -> bool:
     return data.has_attribute(color) or (objects and (color == OBJECT_ID or color in data.object_attributes))
 
 
+def color_names(view: LevelView) -> list[str]:
+    """What can say the colour: vertex attributes of one real number, objects, and attributes of these."""
+    data = view.data
+    data.load_attributes()
+    columns = {name: column_of(view, name)[0] for name in data.attribute_names}
+    found = [name for name, column in columns.items() if not column.row_shape and column.dtype.kind != "c"]
+    if data.object_index is not None:
+        arrays = data.object_attributes
+        found += [OBJECT_ID, *(name for name, array in arrays.items() if len(array.shape) == 1 and name not in columns)]
+    return found
+
+
+def read_shade(view: LevelView, color: str) -> Shade:
+    """Read what says the colour of the rows of a view; raises as `read_drawing` does."""
+    values, owners = dask.compute(*_said(view, color))
+    return _shade(view, color, values, owners)
+
+
 def read_drawing(view: LevelView, color: str | None) -> Drawing:
     """Read what is drawn of a view, in one pass.
 
