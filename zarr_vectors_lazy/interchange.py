@@ -14,7 +14,7 @@ import numpy.typing as npt
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.files.formats import format_of, found_files, load, save
+from zarr_vectors_lazy.files.formats import check_has_space, format_of, found_files, load, save
 from zarr_vectors_lazy.files.loaded import Asked, Joined, Loaded
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.keywords import suggesting
@@ -398,6 +398,8 @@ def write_file(
         raise SelectionError(f"no folder {str(target.parent)!r}")
     if target.exists() and not overwrite:
         raise SelectionError(f"{str(target)!r} is there: overwrite=True (--overwrite) replaces it")
+    if like is not None or reference is not None:
+        check_has_space(one)
     out = Outgoing(
         level=level,
         names=attributes,

@@ -660,7 +660,7 @@ def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
     """
     chosen: IntArray | None = None
     if ids is not None:
-        chosen = np.unique(_masked(ids, objects) if is_mask(ids) else whole_numbers(ids, "objects"))
+        chosen = np.unique(asked_ids(ids, objects, "objects"))
     if groups is not None:
         names: list[Any] = list(groups) if isinstance(groups, Iterable) and not isinstance(groups, str) else [groups]
         members = [objects.groups[name] for name in names]
@@ -673,6 +673,11 @@ def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
 def is_mask(ids: Any) -> bool:
     """Whether ``objects=`` is truth values; an xarray ``level.objects.attributes["length"] > 3`` is."""
     return not isinstance(ids, Set) and np.asarray(ids).dtype == np.bool_
+
+
+def asked_ids(ids: Any, objects: "Objects", name: str) -> IntArray:
+    """Ids of an argument: numbers, or truth values, one for each of ``objects.slots``."""
+    return _masked(ids, objects) if is_mask(ids) else whole_numbers(ids, name)
 
 
 def _masked(mask: Any, objects: "Objects") -> IntArray:

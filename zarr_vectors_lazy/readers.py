@@ -13,7 +13,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.level import ZVLevel
-from zarr_vectors_lazy.objects import Walks, select_by_values, walk, whole_numbers
+from zarr_vectors_lazy.objects import Walks, asked_ids, select_by_values, walk
 from zarr_vectors_lazy.plan.boxes import parse_region
 from zarr_vectors_lazy.read.batches import batched
 from zarr_vectors_lazy.read.columns import select_chunks
@@ -310,7 +310,7 @@ def _opened(path: Any, level: int, **options: Any) -> ZVLevel:
 
 def _ids(level: ZVLevel, object_ids: Ids, group_ids: Any) -> IntArray | None:
     """Objects asked for, in the order wanted; None for all."""
-    ids = None if object_ids is None else whole_numbers(object_ids, "object_ids")
+    ids = None if object_ids is None else asked_ids(object_ids, level.objects, "object_ids")
     if group_ids is None:
         return ids
     groups: list[Any] = (

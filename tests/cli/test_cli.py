@@ -104,6 +104,10 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["read", "{tracts}", "{folder}/missing/out.csv"], 2, "no folder"),
         (["read", "{tracts}", "{folder}/out.csv", "--scheduler", "many"], 2, "'threads', 'processes', 'sync'"),
         (["frobnicate"], 2, "frobnicate"),
+        (["validate", "{folder}/nothing"], 2, "nothing is here"),
+        (["ingest", "{folder}/note.csv", "{folder}/new", "--like", "x.trk"], 2, "--like and --reference say the space"),
+        (["read", "{tracts}", "{folder}/out.csv", "--reference", "x.nii"], 2, "of a tractogram, and CSV is none"),
+        (["ingest", "{folder}/note.csv", "{folder}/note.txt"], 3, "a file is where a folder would be"),
         (["info", "{folder}/note.txt"], 2, "this is a file: zvl ingest"),
         (["info", "{tracts}/0"], 1, "the store is the folder above"),
         (["explain", "{tracts}", "--object", "4,x"], 2, "--object is whole numbers, found '4,x'"),
@@ -131,7 +135,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["shard", "{tracts}", "--shape", "0"], 2, "--shape must be"),
         (["plot", "{tracts}", "{folder}/missing/a.png"], 2, "no folder"),
         (["plot", "{tracts}", "{folder}/a.pgn"], 2, "did you mean 'png'"),
-        (["plot", "{tracts}", "{folder}/a.png", "--color", "arclength"], 2, "did you mean 'arc_length'?"),
+        (["plot", "{tracts}", "{folder}/a.png", "--color", "arclength"], 2, "did you mean 'arc_length'"),
     ],
 )
 def test_errors_are_one_line_and_an_exit_code(zvl_run, tracts, tmp_path, words, code, message):  # noqa: PLR0917

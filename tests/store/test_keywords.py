@@ -164,7 +164,9 @@ def test_what_is_typed_shortly_is_meant(path):
         store[-3]
     level = store[0]
     assert level.vertices.numblocks == zvl.open_zv(path)[0].vertices.numblocks
-    assert len(level.sel(x=(0.5, 1)).vertices.compute()) == 1
+    for ends in ((0.5, 1), [0.5, 1], np.array([0.5, 1]), slice(0.5, 1)):
+        assert len(level.sel(x=ends).vertices.compute()) == 1
+    assert zvl.read_points(path, object_ids=level.objects.slots > 3)["vertex_count"] == 2
     assert level.sel(objects={3, 5}).objects.ids.tolist() == [3, 5]
     assert level.sel(objects=level.objects.slots > 3).objects.ids.tolist() == [4, 5]
     assert level.sel(objects=level.objects.attributes["weight"] < 2).objects.ids.tolist() == [3]

@@ -31,9 +31,22 @@ WORDS = {  # by module, in the order of the help; only the module of the word th
 STOPPED = 130  # what a shell says of a process that SIGINT has ended
 WrongUse: Any = typer.BadParameter.__mro__[2]  # ClickException, of click itself or of typer's own copy
 SAME = (
-    *("aggregate", "axes", "backend", "bbox", "bin_shape", "chunk_shape", "color", "columns", "format", "get", "level"),
+    *(
+        "aggregate",
+        "axes",
+        "backend",
+        "bbox",
+        "bin_shape",
+        "chunk_shape",
+        "color",
+        "columns",
+        "format",
+        "get",
+        "level",
+        "like",
+    ),
     *("object_ids", "overwrite", "projection", "put", "pyramid", "reference", "resolution", "storage", "transfer"),
-    *("triangulate", "unit", "where", "whole_objects"),
+    *("like", "triangulate", "unit", "where", "whole_objects"),
 )
 OPTIONS = {  # of the command line, by the keyword of Python that a message names
     **{name: f"--{name.replace('_', '-')}" for name in SAME},
@@ -119,8 +132,9 @@ def spoken(message: str) -> str:
         value = f" {found[2]}" if found[2] else " " if found[3] in {"[", "{", "("} else ""
         return f"{OPTIONS[found[1]]}{value}"
 
+    message, call, rest = message.partition("zvl.build_pyramid(")  # to be typed in Python, and left as it is
     text = _KEYWORD.sub(option, _RULE.sub(r"--aggregate \1=", message.replace("mode='w'", "--overwrite")))
-    return re.sub(r"(--[a-z-]+) \(\1\)", r"\1", text)
+    return re.sub(r"(--[a-z-]+) \(\1\)", r"\1", text) + call + rest
 
 
 def say(message: Warning | str, *_: Any, **__: Any) -> None:

@@ -190,7 +190,7 @@ def rechunk(
             chunk_shape=edges,
             bin_shape=numbers(bin_shape, "--bin-shape"),
             level=level or 0,
-            pyramid=pyramid,
+            pyramid={"method": "aggregate"} if pyramid else False,  # whatever made the old levels
             mode="w" if overwrite else "w-",
             backend=backend,
             storage_options=given.storage_options(option),

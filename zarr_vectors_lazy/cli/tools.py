@@ -11,7 +11,7 @@ from zarr_vectors_lazy.check.report import validate as validated
 from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.cli.options import print_json, print_pairs
 from zarr_vectors_lazy.cost import cors as cors_rules
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError
 from zarr_vectors_lazy.examples import EXAMPLES
 from zarr_vectors_lazy.examples import example as copied
 
@@ -97,6 +97,8 @@ def validate(
     """Check a whole store; exit 1 where it contradicts the format."""
     with given.computing(scheduler, client):
         report = validated(store, backend=backend, storage_options=given.storage_options(option))
+    if report.errors and report.errors[0].message.startswith(NOTHING):  # no store that something is wrong with
+        raise FormatError(report.errors[0].message, where=report.url)
     if json:
         print_json({"url": report.url, "ok": report.ok, "findings": [asdict(one) for one in report.findings]})
     else:

@@ -67,7 +67,7 @@ def example(name: str | None = None, path: str | PathLike[str] | None = None) ->
         if path is not None:
             raise SelectionError(f"which example is wanted at {os.fspath(path)!r}? There is {', '.join(EXAMPLES)}")
         return list(EXAMPLES)
-    if name not in EXAMPLES:
+    if name not in list(EXAMPLES):  # a list has no hash
         raise NotFoundError.among("example", name, EXAMPLES)
     packed = Path(__file__).with_name(f"{name}.tar.zst").read_bytes()
     files = _unpacked(packed)

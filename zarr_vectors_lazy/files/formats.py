@@ -121,6 +121,12 @@ def format_of(path: Path, name: str | None, part: str) -> Format:
     return found
 
 
+def check_has_space(one: Format) -> None:
+    """Raise SelectionError where like= or reference= would be left aside."""
+    if one.module != "tracts":
+        raise SelectionError(f"like= and reference= say the space of a tractogram, and {one.name} is none")
+
+
 def load(path: Path, name: str | None = None, asked: Asked | None = None) -> Iterator[Loaded]:
     """Blocks of a file of the field.
 
@@ -145,6 +151,8 @@ def load(path: Path, name: str | None = None, asked: Asked | None = None) -> Ite
     one = format_of(path, name, "reads")
     if not path.exists():
         raise SelectionError(f"no file {str(path)!r}")
+    if asked is not None and asked.reference is not None:
+        check_has_space(one)
     with relayed(path, one, "read"):
         found = _function(one, "load")(path, asked or Asked())
         rows, paths = 0, False

@@ -326,7 +326,7 @@ def _corners(bbox: Any, names: Sequence[str]) -> tuple[Floats, Floats]:
 
 def _ends(name: str, part: Any) -> tuple[float, float]:
     """Ends of ``x=slice(lo, hi)``."""
-    if isinstance(part, tuple | list) and len(part) == 2:
+    if isinstance(part, tuple | list | np.ndarray) and len(part) == 2:
         part = slice(*part)
     if not isinstance(part, slice) or part.step is not None:
         raise SelectionError(f"{name}= must be slice(lo, hi) or (lo, hi), found {part!r}")

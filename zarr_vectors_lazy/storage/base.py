@@ -61,6 +61,8 @@ class Backend(ABC):
     def failure(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         """Return the error to raise ``from error``: what failed, where, and why, without secrets."""
         text = without_secrets(reason(error), self.spec.options) or type(error).__name__
+        if isinstance(error, NotADirectoryError):  # its text names a scratch file of ours
+            text = "a file is where a folder would be"
         return StoreError(f"{describe(request)} failed: {text[:600]}{hint}", where=self.url)
 
     def fail(self, request: Request, error: BaseException, hint: str = "") -> NoReturn:
