@@ -83,3 +83,16 @@ def test_links_are_printed_for_every_level(tracts, surface, tmp_path, capsys):
     assert "nothing for Neuroglancer: object -1 cannot be shown" in capsys.readouterr().err
     say_links({}, "http://here")
     assert capsys.readouterr().out == ""
+
+
+def test_files_go_to_a_bucket_too(tracts, s3, tmp_path):
+    level = zvl.open_zv(tracts)[0]
+    url, options = s3.obstore("precomputed/tracts")
+    done = level.to_precomputed(url, "lines", sharded=True, limit=40, backend="obstore", storage_options=options)
+    assert level.to_precomputed(tmp_path / "out", "lines", sharded=True, limit=40) == done
+    files = {path.relative_to(tmp_path / "out"): path for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    store = s3.native()
+    keys = {meta["path"] for batch in store.list("precomputed/tracts") for meta in batch}
+    assert keys == {f"precomputed/tracts/{name.as_posix()}" for name in files}
+    for name, path in files.items():
+        assert bytes(store.get(f"precomputed/tracts/{name.as_posix()}").bytes()) == path.read_bytes()
