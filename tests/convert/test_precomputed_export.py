@@ -205,3 +205,12 @@ def test_many_objects_at_once_are_each_as_alone(tmp_path, kind):
     for number in (9, 2, 70):
         key = f"{number}:0:0" if kind == "mesh" else f"{number}"
         assert (tmp_path / "out" / key).read_bytes() == sources(level).get(f"{kind}/{key}")
+
+
+@pytest.mark.parametrize("kind", ["points", "lines", "skeletons"])
+def test_nothing_is_exported_as_nothing(tracts, tmp_path, kind):
+    nothing = zvl.open_zv(tracts)[0].sel(bbox=([0, 0, 0], [1, 1, 1]))
+    done = nothing.to_precomputed(tmp_path / "out", kind, sharded=True)
+    assert done["count"] == 0
+    assert json.loads((tmp_path / "out" / "info").read_text())["@type"].startswith("neuroglancer_")
+    assert sources(nothing).get(f"{kind}/info")

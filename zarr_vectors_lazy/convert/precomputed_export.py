@@ -223,8 +223,9 @@ def count_cells(
 
 
 def _totals(parts: Sequence[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntArray]:
-    codes, at = np.unique(np.concatenate([codes for codes, _ in parts]), return_inverse=True)
-    weights = np.concatenate([counts for _, counts in parts])
+    none = np.empty(0, np.int64)
+    codes, at = np.unique(np.concatenate([none, *(codes for codes, _ in parts)]), return_inverse=True)
+    weights = np.concatenate([none, *(counts for _, counts in parts)])
     return codes, np.bincount(at.reshape(-1), weights=weights, minlength=len(codes)).astype(np.int64)
 
 
