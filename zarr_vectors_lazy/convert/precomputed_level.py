@@ -163,7 +163,7 @@ class PrecomputedLevel:
             return None if number is None else (self._point if kind == "points" else self._line)(number)
         if folder == "object" and kind == "lines" and self.whole_paths:
             row = self._row_of(name)
-            return None if row is None else self.object_lines(np.asarray([row]))[0].cell()
+            return None if row is None else self.object_lines(np.asarray([row], np.int64))[0].cell()
         return self._cell(kind, folder, name)
 
     def _cell(self, kind: str, folder: str, name: str) -> bytes | None:
@@ -446,9 +446,9 @@ class PrecomputedLevel:
         if number >= self.starts[-1]:
             return None
         chunk = int(np.searchsorted(self.starts, number, "right")) - 1
-        found, _ = self._points(np.asarray([chunk]))
+        found, _ = self._points(np.asarray([chunk], np.int64))
         row = number - int(self.starts[chunk])
-        return found.take(np.asarray([row])).singles(related=False)[0] if row < len(found) else None
+        return found.take(np.asarray([row], np.int64)).singles(related=False)[0] if row < len(found) else None
 
     # ---- objects
 
@@ -494,11 +494,11 @@ class PrecomputedLevel:
         if row is None or (kind == "mesh") != bool(colon):
             return None
         if kind == "skeletons":
-            return self.skeletons(np.asarray([row]))[0]
+            return self.skeletons(np.asarray([row], np.int64))[0]
         return (
             dump({"fragments": [f"{name}:0:0"]})
             if rest == "0"
-            else self.meshes(np.asarray([row]))[0]
+            else self.meshes(np.asarray([row], np.int64))[0]
             if rest == "0:0"
             else None
         )
@@ -773,12 +773,12 @@ class PrecomputedLevel:
     def _line(self, number: int) -> bytes | None:
         if self.whole_paths:
             row = self._row_of(str(number))
-            found = None if row is None else self.object_lines(np.asarray([row]))[0]
+            found = None if row is None else self.object_lines(np.asarray([row], np.int64))[0]
             return found.singles(related=True)[0] if found is not None and len(found) else None
         chunk = number >> APART
         if chunk >= len(self.view):
             return None
-        found, _ = self._edges_of(np.asarray([chunk]))
+        found, _ = self._edges_of(np.asarray([chunk], np.int64))
         at = number & (2**APART - 1)
         return found.take(np.asarray([at])).singles(related=False)[0] if at < len(found) else None
 
