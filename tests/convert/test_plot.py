@@ -180,6 +180,20 @@ def test_integers_of_many_values_and_numbers_are_quantities(made):
     assert list(legend_of(figure)) == ["none"]
 
 
+def test_truth_values_some_of_which_are_missing_are_named(made):
+    values = np.ma.masked_array(np.arange(60) % 2 == 0, np.arange(60) % 5 == 0)
+    figure = made(np.random.default_rng(0).uniform(0, 50, (60, 3)), flag=values).plot(color="flag", projection="xy")
+    assert list(legend_of(figure)) == ["False", "True", "none"]
+
+
+def test_a_level_without_vertices_is_drawn(tmp_path):
+    bounds = ([0, 0, 0], [5, 5, 5])
+    zvl.write_points(tmp_path / "p.zv", np.zeros((0, 3)), chunk_shape=5, bounds=bounds, vertex_attributes={"q": []})
+    figure = zvl.open_zv(tmp_path / "p.zv")[0].plot(color="q")
+    assert figure.get_suptitle() == "p.zv, level 0: 0 vertices"
+    assert "no vertices" in [text.get_text() for text in panels(figure)[0].texts]
+
+
 def test_robust_colours_leave_out_what_is_far_off(made):
     values = np.append(np.linspace(0, 1, 99), 1e6)
     level = made(np.random.default_rng(0).uniform(0, 50, (100, 3)), weight=values)

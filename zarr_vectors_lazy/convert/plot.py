@@ -147,7 +147,10 @@ def _shade(view: LevelView, color: str, values: np.ndarray[Any, Any] | None, own
         assert values is not None
         coding, units = coding_of(view, color), told_attrs(view, color).get("units")
         named = coding is not None and not coding.plain
-        return shaded(color, values, missing_in(values), units=units, named=named, whole=coding is not None)
+        missing = missing_in(values)
+        if coding is not None and coding.categories.dtype.kind == "b":  # floats where some are missing
+            values = np.where(missing, 0, values).astype(np.bool_)
+        return shaded(color, values, missing, units=units, named=named, whole=coding is not None)
     if values is None:
         return shaded(color, owners, owners < 0, named=True)
     ids = view.object_ids
