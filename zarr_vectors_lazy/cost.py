@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zarr_vectors_lazy.display import html_table, nbytes_text, text_table
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import SelectionError, in_line
 from zarr_vectors_lazy.write.consolidate import Kept
 
 # What a store costs to keep, to write and to read.
@@ -126,7 +126,7 @@ class Cost:
         ]
 
     def __repr__(self) -> str:
-        return "\n".join([f"<Cost of {self.url}>", *self._sums(), "", text_table(HEAD, self._cells(), left=2)])
+        return "\n".join([f"<Cost of {in_line(self.url)}>", *self._sums(), "", text_table(HEAD, self._cells(), left=2)])
 
     def _repr_html_(self) -> str:
         return html_table(f"Cost of {self.url}: {'; '.join(self._sums())}", HEAD, self._cells(), left=2)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import printable
+from zarr_vectors_lazy.errors import in_line
 from zarr_vectors_lazy.plan.nearest import Near
 from zarr_vectors_lazy.plan.selection import AnyOf, Area, Between, Condition, Picks
 from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats
@@ -70,13 +70,13 @@ def chunks_svg(
 def _ticks(names: Sequence[str], ends: Floats, size: tuple[float, float], *, flat: bool) -> str:
     """Where a panel begins and ends along its axes, and their names."""
     (x0, y0), (x1, y1) = ((f"{value:g}" for value in row) for row in ends.tolist())
-    width, height, label = size[0], size[1], html.escape(names[0])
+    width, height, label = size[0], size[1], escaped(names[0])
     wide = width >= 7 * (len(x0) + len(x1))
     marks = [(0.0, height + 12, "start", x0 if wide else f"{x0} to {x1}")]
     marks += [(width, height + 12, "end", x1)] if wide else []
     if not flat:
         marks += [(-4, height, "end", y0), (-4, 8, "end", y1)]
-        label += f" &#8594;&#160; {html.escape(names[1])} &#8593;"
+        label += f" &#8594;&#160; {escaped(names[1])} &#8593;"
     lines = f"<path d='M0 0V{height:.1f}H{width:.1f}' fill='none' stroke='currentColor' stroke-opacity='0.5'/>"
     texts = [f"<text x='{x:.0f}' y='{y:.0f}' text-anchor='{anchor}'>{text}</text>" for x, y, anchor, text in marks]
     name = f"<text x='0' y='{height + 28:.0f}' font-size='11'>{label}</text>"
@@ -128,9 +128,14 @@ def _outline(box: BBox | None, origin: Floats, scale: float, size: tuple[float, 
 Cells: TypeAlias = Sequence[str]
 
 
+def escaped(text: str) -> str:
+    """HTML of a text; control characters are shown, as are those that turn the direction of what is written."""
+    return html.escape(in_line(text))
+
+
 def text_table(head: Cells, rows: Sequence[Cells], *, left: int = 1) -> str:
     """Lines of aligned columns: the first ``left`` to the left, numbers to the right."""
-    head, *rows = ([printable(cell) for cell in cells] for cells in (head, *rows))
+    head, *rows = ([in_line(cell) for cell in cells] for cells in (head, *rows))
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
     def line(cells: Cells) -> str:
@@ -148,11 +153,11 @@ def html_table(title: str, head: Cells, rows: Sequence[Cells], *, left: int = 1)
 
     def row(cells: Cells, tag: str) -> str:
         sides = ["left" if at < left else "right" for at in range(len(cells))]
-        parts = [f"<{tag} style='text-align:{s}'>{html.escape(c)}</{tag}>" for c, s in zip(cells, sides, strict=True)]
+        parts = [f"<{tag} style='text-align:{s}'>{escaped(c)}</{tag}>" for c, s in zip(cells, sides, strict=True)]
         return f"<tr>{''.join(parts)}</tr>"
 
     body = "".join(row(cells, "td") for cells in rows)
-    return f"<b>{html.escape(title)}</b><table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>"
+    return f"<b>{escaped(title)}</b><table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
 MOST_ROWS = 50  # of a table; more are counted
@@ -178,7 +183,7 @@ def _array_cells(arrays: Mapping[str, Any], extra: Mapping[str, Mapping[str, str
 def arrays_text(title: str, arrays: Mapping[str, Any]) -> str:
     """Return a line an array: name, shape, dtype and bytes."""
     head, rows = _array_cells(arrays, {})
-    return f"<{title}>\n" + text_table(head, rows)
+    return f"<{in_line(title)}>\n" + text_table(head, rows)
 
 
 def arrays_html(title: str, arrays: Mapping[str, Any], extra: Mapping[str, Mapping[str, str]] | None = None) -> str:
@@ -186,7 +191,7 @@ def arrays_html(title: str, arrays: Mapping[str, Any], extra: Mapping[str, Mappi
     extra = {name: told for name, told in (extra or {}).items() if any(told.values())}
     count = len(arrays)
     more = f", {count:,} of them" if count > MOST_ROWS else ""
-    return html_table(title + more, *_array_cells(arrays, extra)) if count else f"<b>{html.escape(title)}</b>: none"
+    return html_table(title + more, *_array_cells(arrays, extra)) if count else f"<b>{escaped(title)}</b>: none"
 
 
 def nbytes_text(nbytes: float) -> str:
@@ -206,7 +211,7 @@ Rows = list[tuple[str, str]]
 def store_text(store: "ZVStore") -> str:
     """Several lines: where, what, and a line a level."""
     levels = [f"  {level.index:>3}  {_count(level)}" for level in store]
-    return "\n".join([f"<ZVStore {store.url}>", *_lines(_store_rows(store)), "  levels:", *levels])
+    return "\n".join([f"<ZVStore {in_line(store.url)}>", *_lines(_store_rows(store)), "  levels:", *levels])
 
 
 def store_html(store: "ZVStore") -> str:
@@ -222,7 +227,7 @@ def store_html(store: "ZVStore") -> str:
 
 def level_text(level: "ZVLevel") -> str:
     """Several lines about a level or a selection."""
-    return "\n".join([f"<ZVLevel {level.index} of {level.store.url}>", *_lines(_level_rows(level))])
+    return "\n".join([f"<ZVLevel {level.index} of {in_line(level.store.url)}>", *_lines(_level_rows(level))])
 
 
 def level_html(level: "ZVLevel") -> str:
@@ -251,7 +256,7 @@ def _store_rows(store: "ZVStore") -> Rows:
 
 def objects_text(level: "ZVLevel", kind: str) -> str:
     """One line: which objects."""
-    return printable(f"<{kind} of level {level.index} of {level.store.url}: {_object_count(level)}>")
+    return in_line(f"<{kind} of level {level.index} of {level.store.url}: {_object_count(level)}>")
 
 
 def objects_html(level: "ZVLevel", kind: str) -> str:
@@ -352,7 +357,7 @@ def _numbers(values: object) -> str:
 
 
 def _lines(rows: Rows) -> list[str]:
-    return [f"  {name + ':':<13} {printable(value)}" for name, value in rows]
+    return [f"  {name + ':':<13} {in_line(value)}" for name, value in rows]
 
 
 def _drawing(level: "ZVLevel") -> str:
@@ -368,20 +373,19 @@ def _drawing(level: "ZVLevel") -> str:
 
 def _table(rows: Rows) -> str:
     cells = "".join(
-        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-        f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+        f"<tr><th style='text-align:left'>{escaped(name)}</th><td style='text-align:left'>{escaped(value)}</td></tr>"
         for name, value in rows
     )
     return f"<table>{cells}</table>"
 
 
 def _grid(head: list[str], rows: list[list[str]]) -> str:
-    titles = "".join(f"<th>{html.escape(title)}</th>" for title in head)
-    lines = "".join(f"<tr>{''.join(f'<td>{html.escape(value)}</td>' for value in row)}</tr>" for row in rows)
+    titles = "".join(f"<th>{escaped(title)}</th>" for title in head)
+    lines = "".join(f"<tr>{''.join(f'<td>{escaped(value)}</td>' for value in row)}</tr>" for row in rows)
     return f"<table style='text-align:right'><tr>{titles}</tr>{lines}</table>"
 
 
 def _page(title: str, tables: str, drawing: str) -> str:
     side = f"<div style='padding-top:4px'>{drawing}</div>" if drawing else ""
     row = "display:flex;flex-wrap:wrap;gap:28px;align-items:flex-start"
-    return f"<div><b>{html.escape(title)}</b><div style='{row}'><div>{tables}</div>{side}</div></div>"
+    return f"<div><b>{escaped(title)}</b><div style='{row}'><div>{tables}</div>{side}</div></div>"

@@ -116,6 +116,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
+def in_line(text: str) -> str:
+    r"""Show line breaks too, as ``\n``: a name that has one is no second line."""
+    return printable(text).replace("\n", "\\n")
+
+
 def _shown(letter: str) -> str:
     plain = letter.isprintable() or letter == "\n"
     return letter if plain else letter.encode("unicode_escape").decode()

@@ -11,7 +11,7 @@ from typing import Any
 from dask.callbacks import Callback
 from dask.utils import format_bytes
 
-from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.errors import StoreError, in_line
 from zarr_vectors_lazy.storage.requests import counting
 
 Advance = Callable[[int], None]
@@ -36,7 +36,7 @@ class Bar:
 
     def __init__(self, label: str, total: int = 0, *, fleeting: bool = False) -> None:
         self.total = total
-        self._label = label
+        self._label = in_line(label)
         self._done = 0
         self._rate = ""
         self._fleeting = fleeting

@@ -1,6 +1,7 @@
 """The command ``zvl``: what its words print, and how they end."""
 
 import json
+import re
 import resource
 import shutil
 import subprocess
@@ -504,16 +505,17 @@ def test_where(zvl_run, tmp_path, words, rows):
         assert sorted(found["vertices"][:, 0].tolist()) == [2.0 * row for row in rows]
 
 
-HOSTILE = "\x1b[31mred\x9b2J [b]"
+HOSTILE = "\x1b[31mred\x9b2J\x7f\u202e<b>\n [b]"
+MOVING = "\x1b\x9b\x7f\u202e"
 
 
 @pytest.fixture
 def hostile(tmp_path):
     """Give a store whose names would move a terminal's cursor."""
-    where = tmp_path / "h.zarrvectors"
+    where = tmp_path / "h\x1b[2J\u202e.zarrvectors"
     attributes = {"I [a.u.]": [1.0, 2.0], "I [red]": [3.0, 4.0], "evil": [5.0, 6.0]}
     groups = {"left [/b]": [0], "evil": [1]}
-    axes = ("x", "y", "evil")
+    axes = ("evil", "y", "x")
     zvl.write_points(
         where,
         np.zeros((2, 3)),
@@ -532,15 +534,22 @@ def hostile(tmp_path):
     return where
 
 
-@pytest.mark.parametrize("word", [["info"], ["ls"], ["ls", "--json"], ["explain"], ["validate"], ["cost"]], ids=str)
+SHOWING = [["info"], ["ls"], ["explain"], ["explain", HOSTILE], ["validate"], ["cost"]]
+WORDS = [*SHOWING, *([*words, "--json"] for words in SHOWING), ["index"], ["consolidate"]]
+
+
+@pytest.mark.parametrize("word", WORDS, ids=" ".join)
 def test_names_in_a_store_are_letters(hostile, zvl_run, word):
     _, out, error = zvl_run(word[0], hostile, *word[1:])
-    assert not any(letter in out + error for letter in "\x1b\x9b")
+    assert not any(letter in out + error for letter in MOVING)
+    assert " [b]" not in {line[:4] for line in out.splitlines()}, "a name is one line"
+    if "--json" in word:
+        assert json.loads(out)
     if word == ["ls"]:
         assert "I [a.u.]" in out
         assert "I [red]" in out
         assert "left [/b]" in out
-        assert "\\x1b[31mred\\x9b2J [b]" in out
+        assert "\\x1b[31mred\\x9b2J\\x7f\\u202e<b>\\n [b]" in out
 
 
 def test_texts_of_a_store_move_no_cursor(hostile):
@@ -553,8 +562,24 @@ def test_texts_of_a_store_move_no_cursor(hostile):
         store[0].objects.groups,
         zvl.validate(hostile),
         store.cost(),
+        store[0].explain(HOSTILE),
+        store[0].attributes[HOSTILE],
     ]
-    assert not [text for text in map(repr, texts) if "\x1b" in text or "\x9b" in text]
+    assert not [text for text in map(repr, texts) if any(letter in text for letter in MOVING)]
+    pages = [each._repr_html_() for each in texts if hasattr(each, "_repr_html_")][:-1]  # the last is Dask's
+    assert len(pages) == len(texts) - 1
+    assert not [page for page in pages if "<b>\\n" in page or any(letter in page for letter in MOVING)]
+
+
+def test_only_one_function_prints_names():
+    """Every other `print` of the command line would let control characters through."""
+    printing = [
+        line.strip()
+        for file in (ROOT / "zarr_vectors_lazy/cli").glob("*.py")
+        for line in file.read_text().splitlines()
+        if re.search(r"(?<![\w.])print\(|echo\(", line) and "printable(" not in line
+    ]
+    assert printing == ['print(f"zvl {__version__}")']
 
 
 def test_export_writes_what_is_selected_for_neuroglancer(zvl_run, tracts, tmp_path):

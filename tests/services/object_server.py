@@ -65,13 +65,13 @@ class ObjectServer:
 
 
 @contextmanager
-def object_server(rule=None, *, authority=None):
+def object_server(rule=None, *, authority=None, names=("127.0.0.1", "localhost"), **validity):
     """Run an `ObjectServer`; with TLS where ``authority`` (of trustme) signs its certificate."""
     server = ObjectServer(rule)
     listener = _Listener(("127.0.0.1", 0), type("Handler", (_Handler,), {"objects": server}))
     if authority is not None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+        authority.issue_cert(*names, **validity).configure_cert(context)
         listener.socket = context.wrap_socket(listener.socket, server_side=True, do_handshake_on_connect=False)
         server.certificate = authority.cert_pem.bytes()
     server.url = f"{'https' if authority else 'http'}://127.0.0.1:{listener.server_port}"

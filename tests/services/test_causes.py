@@ -4,10 +4,13 @@ import gzip
 import pickle
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import dask
+import distributed  # noqa: F401  pickles causes too, from when it is imported
 import pytest
+import trustme
 
 from tests.services.object_server import Answer, object_server
 from tests.services.test_anonymous import WAYS
@@ -84,6 +87,67 @@ def test_no_hint_that_was_followed(backend):
         text = failure("s3://b/p", backend, **{END[backend]: server.url}, **public)
     assert "sent unsigned, as" in text
     assert "reads a public bucket" not in text
+
+
+@both
+@pytest.mark.parametrize("status", [204, 300, 302, 304, 307])
+def test_an_answer_without_an_object_is_no_empty_object(backend, status):
+    with object_server(lambda _: Answer(status)) as server:
+        failure(f"{server.url}/p", backend)
+
+
+@both
+@pytest.mark.parametrize("page", ["<p>teapot</p>", "<!DOCTYPE html><html>", "<ListBucketResult xmlns='x'>", "<br/>"])
+def test_no_page_is_shown(backend, page):
+    with object_server(lambda _: Answer(418, text=page)) as server:
+        assert "418" in failure(f"{server.url}/p", backend)
+
+
+@both
+@pytest.mark.parametrize(
+    ("words", "given"), [("has expired", ("127.0.0.1", -3)), ("is for another host", ("example.org", 3))]
+)
+def test_certificates_that_do_not_fit(backend, words, given, monkeypatch, tmp_path):
+    authority, (name, days) = trustme.CA(), given
+    until = datetime.now(UTC) + timedelta(days=days)
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca.pem"))
+    with object_server(authority=authority, names=[name], not_after=until) as server:
+        said = failure("s3://b/p", backend, storage_options={END[backend]: server.url, **KEYS[backend]})
+    assert f"the certificate {words}" in said
+
+
+@both
+def test_proxies_of_the_environment(backend, monkeypatch):
+    with object_server() as server:
+        server.store["b/p/x"] = b"data"
+        options = {END[backend]: server.url, **KEYS[backend]}
+        for variable, value in {"HTTP_PROXY": "http://127.0.0.1:9", "NO_PROXY": "127.0.0.1"}.items():
+            for name in (variable, variable.lower()):
+                monkeypatch.setenv(name, value)
+            there = connect(resolve("s3://b/p", backend=backend, storage_options=options))
+            if variable == "HTTP_PROXY":
+                with pytest.raises(StoreError, match="refused"):
+                    fetch(there, [Get("x")])
+            else:
+                assert bytes(fetch(there, [Get("x")])[0]) == b"data"
+
+
+@both
+def test_redirects(backend):
+    secret = {"Authorization": "Basic c2VjcmV0", "Cookie": "id=1"}
+    given = {"obstore": {"client_options": {"default_headers": secret}}, "fsspec": {"headers": secret}}[backend]
+    with object_server() as elsewhere, object_server(lambda asked: Answer(302, headers=where)) as server:
+        elsewhere.store["p/x"] = b"data"
+        where = {"Location": f"{elsewhere.url.replace('127.0.0.1', 'localhost')}/p/x"}
+        there = connect(resolve(f"{server.url}/p", backend=backend, storage_options=given))
+        assert bytes(fetch(there, [Get("x")])[0]) == b"data"
+        assert server.asked[0].headers["authorization"] == secret["Authorization"]
+        assert not {"authorization", "cookie"} & set(elsewhere.asked[0].headers)
+        where = {"Location": "/p/x"}
+        assert "in a circle" in failure(f"{server.url}/p", backend)
+        where = {"Location": "file:///etc/passwd"}
+        assert "root:" not in failure(f"{server.url}/p", backend)
 
 
 class Odd(BaseHTTPRequestHandler):

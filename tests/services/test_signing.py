@@ -187,6 +187,41 @@ def test_a_credential_process_that_fails_is_an_error_of_ours(backend, monkeypatc
         fetch(opened(server, backend, profile="lab"), [Get("x")])
 
 
+KEYS = '"AccessKeyId": "LAB", "SecretAccessKey": "B", "Version": 1'
+ODD_PROFILES = {
+    "a list": ("credential_process = echo '[1]'", ""),
+    "a quote": ("credential_process = echo 'x", ""),
+    "no program": ("credential_process = /no/such/helper", "No such file"),
+    "half a key": ("aws_access_key_id = LAB", "aws_secret_access_key"),
+    "services": ("services = nowhere", "nowhere"),
+    "endpoint": ("aws_access_key_id = LAB\naws_secret_access_key = B\nendpoint_url = not a url", "not a url"),
+    "no text": ("\xff", ""),
+}
+
+
+@both
+@pytest.mark.parametrize("what", list(ODD_PROFILES))
+def test_odd_profiles_are_errors_of_ours(backend, what, monkeypatch, tmp_path, capfd):
+    line, said = ODD_PROFILES[what]
+    end = "" if what == "endpoint" else "endpoint_url = http://127.0.0.1:9\n"
+    (tmp_path / "config").write_bytes(f"[profile lab]\nregion = eu-west-3\n{end}{line}\n".encode("latin-1"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with pytest.raises(StoreError, match=said or None) as caught:
+        fetch(connect(resolve("s3://bucket/p", backend=backend, profile="lab")), [Get("x")])
+    assert "skip_signature" not in str(caught.value)
+    assert "panicked" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("until", ["2040-01-01T00:00:00", "2040-01-01T00:00:00Z"])
+def test_a_helper_that_tells_no_time_zone_means_utc(until, monkeypatch, tmp_path):
+    (tmp_path / "keys").write_text(f'{{{KEYS}, "Expiration": "{until}"}}')
+    (tmp_path / "config").write_text(f"[profile lab]\ncredential_process = cat {tmp_path / 'keys'}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    with object_server(accepting(["LAB"])) as server:
+        server.store["bucket/p/x"] = b"data"
+        assert bytes(fetch(opened(server, "obstore", profile="lab"), [Get("x")])[0]) == b"data"
+
+
 PROFILES = {
     "endpoint_url": "[profile lab]\nregion = eu-west-3\nendpoint_url = URL\n",
     "services": "[profile lab]\nregion = eu-west-3\nservices = here\n[services here]\ns3 =\n  endpoint_url = URL\n",

@@ -112,6 +112,32 @@ def test_nothing_outside_the_folder_is_served(tmp_path, ask):
             assert ask(server, path)[0] == 404, path
 
 
+UP = ["..", "%2e%2e", ".%2e", "./..", "0/../..", "/..", "..%5c..", "%252e%252e"]
+
+
+@pytest.mark.parametrize("where", ["local", "obstore", "fsspec"])
+def test_nothing_beside_the_store_is_served(tmp_path, ask, http_host, where):
+    for name in ("store", "beside"):
+        zvl.write_points(tmp_path / name, np.eye(3), chunk_shape=5)
+    if where == "local":
+        (tmp_path / "store/away").symlink_to(tmp_path / "beside")
+        (tmp_path / "store/round").symlink_to(tmp_path / "store/round")
+        spec = resolve(tmp_path / "store")
+    else:
+        files = [file for file in tmp_path.rglob("*") if file.is_file()]
+        http_host.put(where, {file.relative_to(tmp_path).as_posix(): file.read_bytes() for file in files})
+        spec = resolve(f"{http_host.url}/{where}/store", backend=where)
+    http_host.asked.clear()
+    with running(Server(spec)) as server:
+        for tree in ("", "/raw"):
+            for key in ("zarr.json", "0/vertices/zarr.json", CELL.strip("/"), "0/vertices/c/", ""):
+                for path in [*(f"{tree}/{up}/beside/{key}" for up in UP), f"{tree}/away/{key}", f"{tree}/round/{key}"]:
+                    assert ask(server, path)[0] == 404, path
+            assert ask(server, f"{tree}/a%1b%5b31m%0a")[0] == 404
+        assert ask(server, f"/raw{CELL}")[0] == 200
+    assert not [one.path for one in http_host.asked if not one.path.startswith(f"{where}/store")]
+
+
 def test_a_file_that_may_not_be_read(own, ask, monkeypatch):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")

@@ -24,7 +24,7 @@ from zarr_vectors_lazy.check.level import (
     vertices_or_finding,
 )
 from zarr_vectors_lazy.display import html_table, text_table
-from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.errors import FormatError, in_line
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkFamily
 from zarr_vectors_lazy.model.levels import CHECKS, Check, Finding, Severity, dotted
@@ -316,7 +316,7 @@ class Report:
     def __repr__(self) -> str:
         more = len(self.findings) - SHOWN
         lines = [
-            f"<Report on {self.url}: {'ok' if self.ok else 'not ok'}>",
+            f"<Report on {in_line(self.url)}: {'ok' if self.ok else 'not ok'}>",
             text_table(("check", "errors", "warnings"), self._table()),
             *map(str, self.findings[:SHOWN]),
             *([f"... and {more} more"] if more > 0 else []),

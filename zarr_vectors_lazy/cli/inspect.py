@@ -6,7 +6,8 @@ import numpy as np
 import typer
 
 from zarr_vectors_lazy.cli import options as given
-from zarr_vectors_lazy.cli.options import console, print_json, print_pairs, print_table
+from zarr_vectors_lazy.cli.options import print_json, print_pairs, print_table
+from zarr_vectors_lazy.errors import in_line
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.store import ZVStore
 
@@ -31,13 +32,13 @@ def info(
         return
     facts = description(found)
     levels = facts.pop("levels")
-    units = [f" {unit}" if unit else "" for unit in found.units]
-    along = zip(found.axes, *map(_digits, found.bounds), units, strict=True)
+    units = [f" {in_line(unit)}" if unit else "" for unit in found.units]
+    along = zip(map(in_line, found.axes), *map(_digits, found.bounds), units, strict=True)
     facts |= {"bounds": "\n".join(f"{axis}  {lo} to {hi}{unit}" for axis, lo, hi, unit in along)}
     facts |= {name: _lengths(facts[name], units) for name in ("chunk_shape", "bin_shape")}
     facts |= {"geometry_types": ", ".join(found.geometry_types), "axes": None, "units": None}
     print_pairs({name.replace("_", " "): value for name, value in facts.items() if value is not None})
-    print()
+    given.say()
     rows = [
         [
             str(level["level"]),
@@ -50,7 +51,7 @@ def info(
     ]
     print_table(["level", "vertices", "chunks", "bin shape", "attributes"], rows, right=(1, 2))
     if len(found):
-        print(f"\n{sketch(found[found.levels[0]])}")
+        given.say(f"\n{sketch(found[found.levels[0]])}")
 
 
 def description(store: ZVStore) -> dict[str, Any]:
@@ -96,7 +97,7 @@ def sketch(level: ZVLevel) -> str:
     np.add.at(grid, tuple(at.T), 1)
     shade = np.ceil(grid / grid.max() * (len(SHADES) - 1)).astype(int)
     lines = ["".join(SHADES[cell] * 2 for cell in column) for column in shade.T[::-1].tolist()]
-    axes = level.store.axes
+    axes = [in_line(name) for name in level.store.axes]
     legend = f"occupied chunks: {axes[0]} to the right" + (f", {axes[1]} up" if len(axes) > 1 else "")
     return "\n".join([*lines, legend])
 
@@ -123,7 +124,7 @@ def ls(
         [name, str(dtype), " x ".join(_count(_known(n)) for n in shape)] for name, (shape, dtype) in members.items()
     ]
     print_table(["array", "dtype", "shape"], rows, right=(2,))
-    print(f"\n{len(objects):,} objects")
+    given.say(f"\n{len(objects):,} objects")
     if groups:
         print_table(["group", "objects"], [[name, f"{count:,}"] for name, count in groups.items()], right=(1,))
 
@@ -171,7 +172,7 @@ def explain(
     if json:
         print_json({name: getattr(plan, name) for name in plan.__slots__})
     else:
-        console().print(str(plan))
+        given.say(plan)
 
 
 def _known(size: Any) -> int | None:

@@ -139,7 +139,7 @@ def spoken(message: str) -> str:
 
 def say(message: Warning | str, *_: Any, **__: Any) -> None:
     """Say a warning in one line."""
-    print(f"zvl: warning: {' '.join(spoken(str(message)).split())}", file=sys.stderr)
+    print(printable(f"zvl: warning: {' '.join(spoken(str(message)).split())}"), file=sys.stderr)
 
 
 def fail(message: str, code: int) -> None:

@@ -1,6 +1,5 @@
 """``zvl ingest``, ``pyramid``, ``save``, ``rechunk``, ``recompress`` and ``migrate``: words that write stores."""
 
-import sys
 from typing import Annotated, Any, Literal
 
 import typer
@@ -120,7 +119,7 @@ def ingest(
         print_json(done)
     else:
         what = f"{done['vertex_count']:,} vertices of {done['kind']} in {done['chunk_count']:,} chunks"
-        print(f"{store}: {what}", file=sys.stderr)
+        given.say(f"{store}: {what}", error=True)
 
 
 def pyramid(
@@ -161,7 +160,7 @@ def pyramid(
     else:
         counts = ", ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
         levels = "1 level" if done["levels_created"] == 1 else f"{done['levels_created']} levels"
-        print(f"{store}: {levels} of {counts} vertices", file=sys.stderr)
+        given.say(f"{store}: {levels} of {counts} vertices", error=True)
 
 
 def rechunk(
@@ -202,7 +201,7 @@ def rechunk(
         print_json(done)
     else:
         built = f"; {done['pyramid']['levels_created']} levels built" if "pyramid" in done else ""
-        print(f"{store}: {done['chunk_count']:,} chunks{not_carried(levels, '--pyramid') or built}", file=sys.stderr)
+        given.say(f"{store}: {done['chunk_count']:,} chunks{not_carried(levels, '--pyramid') or built}", error=True)
 
 
 def save(
@@ -251,7 +250,7 @@ def save(
         print_json(done)
     else:
         said = f"{store}: {done['vertex_count']:,} vertices in {done['chunk_count']:,} chunks"
-        print(f"{said}{not_carried(levels, 'zvl pyramid')}", file=sys.stderr)
+        given.say(f"{said}{not_carried(levels, 'zvl pyramid')}", error=True)
 
 
 def not_carried(levels: list[str], builder: str) -> str:
@@ -294,7 +293,7 @@ def recompress(
         print_json(done)
     else:
         sizes = f"{format_bytes(done['source_nbytes'])} are {format_bytes(done['nbytes'])} now"
-        print(f"{store}: {done['cell_count']:,} cells in {done['object_count']:,} objects, {sizes}", file=sys.stderr)
+        given.say(f"{store}: {done['cell_count']:,} cells in {done['object_count']:,} objects, {sizes}", error=True)
 
 
 def migrate(
@@ -323,7 +322,7 @@ def migrate(
         print_json(counts)
     else:
         for level, count in counts.items():
-            print(f"level {level}: {count:,} vertices", file=sys.stderr)
+            given.say(f"level {level}: {count:,} vertices", error=True)
 
 
 def numbers(text: str | None, name: str) -> list[float] | float | None:

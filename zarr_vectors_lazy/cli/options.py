@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zarr_vectors_lazy.cli import Stopped
-from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError, StoreError, printable
+from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError, StoreError, in_line, printable
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.objects import value_dtype
 from zarr_vectors_lazy.progress import Bar, request_bar, task_bar
@@ -32,7 +32,14 @@ def console() -> Console:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, arrays as lists."""
-    print(printable(json.dumps(value, indent=2, default=_plain, ensure_ascii=False)))
+    text = json.dumps(value, indent=2, default=_plain, ensure_ascii=False)
+    shown = (letter if letter.isprintable() or letter == "\n" else json.dumps(letter)[1:-1] for letter in text)
+    say(text if text.isprintable() else "".join(shown))
+
+
+def say(text: object = "", *, error: bool = False) -> None:
+    """Print what may hold names, with control characters shown; on standard error if it is no result."""
+    print(printable(str(text)), file=sys.stderr if error else None, flush=True)
 
 
 def _plain(value: Any) -> Any:
@@ -47,7 +54,7 @@ def print_pairs(pairs: Mapping[str, Any]) -> None:
     """Print names and values, one a line; further lines of a value stand below its first."""
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
-        print(printable(f"{name:<{width}}  {value}".replace("\n", f"\n{'':{width}}  ")))
+        say(f"{name:<{width}}  {value}".replace("\n", f"\n{'':{width}}  "))
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int]) -> None:
@@ -56,7 +63,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Se
     for number, name in enumerate(head):
         table.add_column(name, justify="right" if number in right else "left", no_wrap=number < len(head) - 1)
     for row in rows:
-        table.add_row(*map(printable, row))
+        table.add_row(*map(in_line, row))
     console().print(table)
 
 
@@ -213,7 +220,7 @@ def names(text: str | None) -> list[str] | None:
 def say_left_out(left_out: Sequence[str], done: str = "left out") -> None:
     """Warn in one line of what had no place."""
     if left_out:
-        print(f"zvl: warning: {done}: {', '.join(left_out)}", file=sys.stderr)
+        say(f"zvl: warning: {done}: {', '.join(left_out)}", error=True)
 
 
 def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:

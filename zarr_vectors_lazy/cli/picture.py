@@ -1,6 +1,5 @@
 """``zvl plot``: a picture of a level."""
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -65,7 +64,7 @@ def plot(
         figure.savefig(out)
     except OSError as error:
         raise SelectionError(f"{out} cannot be written: {error.strerror}") from error
-    print(f"{out}: {figure.get_suptitle()}", file=sys.stderr)
+    given.say(f"{out}: {figure.get_suptitle()}", error=True)
 
 
 def check_out(out: Path, overwrite: bool) -> None:

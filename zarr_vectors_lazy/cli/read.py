@@ -78,7 +78,7 @@ def read(
     if json:
         print_json(done)
     else:
-        print(f"{out}: {done['vertices']:,} vertices of level {part.index}, {done['bytes']:,} bytes", file=sys.stderr)
+        given.say(f"{out}: {done['vertices']:,} vertices of level {part.index}, {done['bytes']:,} bytes", error=True)
 
 
 def to_standard_output(part: Any, name: str, how: dict[str, Any]) -> None:
@@ -128,4 +128,4 @@ def export(
         print_json(done)
     else:
         text = f"{done['count']:,} {kind} in {done['files']:,} files, {done['bytes']:,} bytes"
-        print(f"{folder}: {text}", file=sys.stderr)
+        given.say(f"{folder}: {text}", error=True)

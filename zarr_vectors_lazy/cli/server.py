@@ -1,6 +1,5 @@
 """``zvl serve`` and ``zvl view``: a store over HTTP, and the page that draws it."""
 
-import sys
 import webbrowser
 from collections.abc import Mapping
 from typing import Annotated
@@ -39,11 +38,11 @@ def serve(
     levels = {level.index: PrecomputedLevel(level._view) for level in opened}
     views = {FOLDER: Precomputed(levels)}
     server = Server(opened._opened.tree.spec, host=host, port=port, public=public, views=views)
-    print(server.url)
-    print(f"raw cells: {server.url}/raw/", flush=True)
+    given.say(server.url)
+    given.say(f"raw cells: {server.url}/raw/")
     say_links(levels, server.url)
     server.serve_forever()
-    print("stopped", file=sys.stderr)
+    given.say("stopped", error=True)
 
 
 def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
@@ -59,11 +58,11 @@ def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
             for kind in level.kinds
         ]
     except ZVError as error:  # the objects are served all the same
-        print(f"zvl: warning: nothing for Neuroglancer: {error}", file=sys.stderr)
+        given.say(f"zvl: warning: nothing for Neuroglancer: {error}", error=True)
         return
-    print("\n".join(lines), flush=True)
+    given.say("\n".join(lines))
     if shown.unitless:
-        print("the store states no unit of length: 1 is shown as 1 nm", file=sys.stderr)
+        given.say("the store states no unit of length: 1 is shown as 1 nm", error=True)
 
 
 def view(
@@ -86,6 +85,6 @@ def view(
 
 def run(server: Server) -> None:
     """Say where it is, and serve until Ctrl-C."""
-    print(server.url, flush=True)
+    given.say(server.url)
     server.serve_forever()
-    print("stopped", file=sys.stderr)
+    given.say("stopped", error=True)

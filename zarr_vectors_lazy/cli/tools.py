@@ -1,6 +1,5 @@
 """Words for what is done to whole stores, and for the stores that the package ships."""
 
-import sys
 from dataclasses import asdict
 from typing import Annotated, Literal
 
@@ -42,7 +41,7 @@ def consolidate(store: given.Store, backend: given.Backend = None, option: given
     """Make one request enough to open a store. The metadata of all nodes are written into the root."""
     with given.leaving(f"{store} is as it was, or done: run it again to be sure"):
         maintenance.consolidate(store, backend=backend, storage_options=given.storage_options(option))
-    print(f"{store}: one request opens it now", file=sys.stderr)
+    given.say(f"{store}: one request opens it now", error=True)
 
 
 def index(
@@ -55,7 +54,7 @@ def index(
         print_json(counts)
     else:
         for level, count in counts.items():
-            print(f"level {level}: {count:,} vertices", file=sys.stderr)
+            given.say(f"level {level}: {count:,} vertices", error=True)
 
 
 def shard(
@@ -83,7 +82,7 @@ def shard(
         print_json(done)
     else:
         for array, objects in done.items():
-            print(f"{array}: {objects:,} objects", file=sys.stderr)
+            given.say(f"{array}: {objects:,} objects", error=True)
 
 
 def validate(
@@ -102,7 +101,7 @@ def validate(
     if json:
         print_json({"url": report.url, "ok": report.ok, "findings": [asdict(one) for one in report.findings]})
     else:
-        print(report)
+        given.say(report)
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -124,13 +123,13 @@ def cost(
         totals = {name: getattr(found, name) for name in ("url", "objects", "nbytes", "month", "write", "read")}
         print_json(totals | {"currency": currency} | {"rows": [asdict(row) for row in found.rows]})
     else:
-        print(found)
+        given.say(found)
 
 
 def cors(service: Service, origin: Origins = None) -> None:
     """Print the rules that let a browser read a bucket. They are JSON for the service's own tool."""
     print_json(cors_rules(service, origins=origin or ("*",)))
-    print("the bucket must let anybody read too, and list: viewers find attributes in no other way", file=sys.stderr)
+    given.say("the bucket must let anybody read too, and list: viewers find attributes in no other way", error=True)
 
 
 def example(name: Example = None, store: Target = None) -> None:
@@ -138,4 +137,4 @@ def example(name: Example = None, store: Target = None) -> None:
     if name is None:
         print_pairs(EXAMPLES)
     else:
-        print(copied(name, store))
+        given.say(copied(name, store))

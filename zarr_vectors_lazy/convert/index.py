@@ -12,7 +12,7 @@ from dask.base import tokenize
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, in_line
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.plan.boxes import Region, parse_region
@@ -332,7 +332,7 @@ class PositionIndex(xr.Index):
         return sum(part.length for part in self.parts)
 
     def __repr__(self) -> str:
-        return f"<PositionIndex of {len(self)} vertices over {', '.join(map(str, self.names))}>"
+        return in_line(f"<PositionIndex of {len(self)} vertices over {', '.join(map(str, self.names))}>")
 
     def _repr_inline_(self, max_width: int) -> str:
         return repr(self)[:max_width]

@@ -7,7 +7,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FormatError, printable
+from zarr_vectors_lazy.errors import FormatError, in_line
 from zarr_vectors_lazy.model.world import World
 from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Json
 
@@ -289,4 +289,4 @@ class Finding:
     message: str
 
     def __str__(self) -> str:
-        return printable(f"{self.severity} in {self.check}, {self.where}: {self.message}")
+        return in_line(f"{self.severity} in {self.check}, {self.where}: {self.message}")

@@ -11,7 +11,7 @@ from dask.base import tokenize
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, in_line
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.objects import Manifests, ranges
 from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
@@ -171,7 +171,7 @@ def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Ar
     member, present = attribute_member(view, array, name, sized=column.sized)
     blocks, graphs = cut(view)
     digest = None if array is None else array.digest
-    label = f"zv-attribute:{name}-{tokenize(view.token, blocks.bounds, name, decode, digest)}"
+    label = f"zv-attribute:{in_line(name)}-{tokenize(view.token, blocks.bounds, name, decode, digest)}"
     recipe = ValueRecipe(column=column, member=member, present=present, blocks=blocks)
     graph = view.graph(RecipeLayer(label, recipe, len(blocks), len(column.row_shape)), *graphs)
     return make_array(graph, label, blocks.rows(view.sizes), column.row_shape, column.dtype)

@@ -1,5 +1,6 @@
 """What a computation would fetch, before anything is fetched."""
 
+import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -11,6 +12,7 @@ import numpy as np
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, Layer
 
+from zarr_vectors_lazy.errors import in_line
 from zarr_vectors_lazy.format.codecs import HEAD_NBYTES
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.read.cells import read_batch
@@ -194,13 +196,14 @@ class Explanation:
         ]
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<9} {value}" for name, value in self._rows())
+        return "\n".join(f"{name:<9} {in_line(value)}" for name, value in self._rows())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{value}</td></tr>" for name, value in self._rows()
+            f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(in_line(value))}</td></tr>"
+            for name, value in self._rows()
         )
         return f"<table>{cells}</table>"
 

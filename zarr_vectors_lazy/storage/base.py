@@ -12,7 +12,7 @@ from dask.utils import parse_bytes
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage.requests import Delete, Get, Put, Request, Size
-from zarr_vectors_lazy.storage.retry import reason
+from zarr_vectors_lazy.storage.retry import reason, travelling
 from zarr_vectors_lazy.storage.spec import LOST, StoreSpec, this_process
 from zarr_vectors_lazy.storage.url import without_secrets
 from zarr_vectors_lazy.types import Buffer
@@ -69,7 +69,7 @@ class Backend(ABC):
         """Raise the `failure` from what a client raised; an error of ours as it is."""
         if isinstance(error, StoreError):
             raise error
-        raise self.failure(request, error, hint) from error
+        raise self.failure(request, error, hint) from travelling(error)
 
     @property
     def told_unsigned(self) -> bool:

@@ -38,11 +38,12 @@ _AZURE_WORDS = ("KEY", "TOKEN", "SAS", "CLIENT_ID", "CLIENT_SECRET", "SKIP_SIGNA
 _RENEWED_AFTER = timedelta(minutes=5)
 _PROCESS_S = 60
 _BOTOCORE_KNOWS = {"role_arn", "sso_session", "sso_start_url", "web_identity_token_file", "login_session"}
+_PROXIES = tuple(f"{kind}_PROXY" for kind in ("HTTP", "HTTPS", "ALL", "NO"))
 _PREFIXES = {
     "s3": ("AWS_",),
     "gs": ("GOOGLE_", "CLOUDSDK_", "GCS", "STORAGE_EMULATOR_HOST"),
     **dict.fromkeys(("az", "abfs", "abfss", "adl"), ("AZURE_", "IDENTITY_", "MSI_")),
-    **dict.fromkeys(("http", "https"), ("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy")),
+    **dict.fromkeys(("http", "https"), ()),
 }
 
 Provider = Callable[[], dict[str, Any]]
@@ -89,9 +90,9 @@ def metadata_allowed(scheme: str) -> bool:
 
 def seen(scheme: str) -> Hashable:
     """Return what environment and profile files say about a cloud now: another value once a key was set or renewed."""
-    prefixes = _PREFIXES.get(scheme)
-    if prefixes is None:
+    if scheme not in _PREFIXES:
         return None
+    prefixes = (*_PREFIXES[scheme], *_PROXIES, *map(str.lower, _PROXIES))
     variables = tuple((name, value) for name, value in sorted(os.environ.items()) if name.startswith(prefixes))
     files = _profile_files() if scheme == "s3" else [_google_file()] if scheme == "gs" else []
     return variables, tuple(map(_changed_at, files))
@@ -225,7 +226,7 @@ def aws_config(profile: str | None = None) -> AwsConfig:
     files = configparser.ConfigParser(interpolation=None, strict=False, delimiters=("=",))
     try:
         read = files.read(_profile_files())
-    except configparser.Error:
+    except (configparser.Error, UnicodeError):
         raise StoreError("an AWS profile file cannot be parsed") from None  # its text quotes the line
     values: dict[str, str] = {}
     sections = [section for section in (f"profile {name}", name) if files.has_section(section)]
@@ -243,6 +244,8 @@ def aws_config(profile: str | None = None) -> AwsConfig:
         for line in files[services].get("s3", "").splitlines():
             key, _, value = line.partition("=")
             values[f"s3.{key.strip()}"] = value.strip()
+    elif "services" in values:
+        raise StoreError(f"AWS profile {name!r} names services {values['services']!r}, which are in no profile file")
     return AwsConfig(name, bool(named), values)
 
 
@@ -258,12 +261,12 @@ def _of_process(command: str, profile: str) -> dict[str, Any]:
     try:
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=_PROCESS_S, check=True)
         found = json.loads(done.stdout)
-        expires = found.get("Expiration")
+        expires = found.get("Expiration") and datetime.fromisoformat(found["Expiration"])
         return {
             "access_key_id": found["AccessKeyId"],
             "secret_access_key": found["SecretAccessKey"],
             "token": found.get("SessionToken"),
-            "expires_at": datetime.fromisoformat(expires) if expires else None,
+            "expires_at": expires.replace(tzinfo=expires.tzinfo or UTC) if expires else None,
         }
     except subprocess.CalledProcessError as error:
         raise StoreError(f"{what} ended with {error.returncode}: {str(error.stderr).strip()[-300:]}") from None
@@ -271,7 +274,7 @@ def _of_process(command: str, profile: str) -> dict[str, Any]:
         raise StoreError(f"{what} did not end within {_PROCESS_S} s") from None
     except OSError as error:
         raise StoreError(f"{what} cannot be run: {error}") from None
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, AttributeError, TypeError):
         raise StoreError(f"{what} printed no JSON with AccessKeyId and SecretAccessKey") from None
 
 

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dask.utils import parse_timedelta
 
@@ -96,17 +96,19 @@ _HAS_EXPIRED = re.compile(
     re.IGNORECASE,
 )
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
-_XML = re.compile(r"(<\?xml|<Error>|<!DOCTYPE|<html).*", re.IGNORECASE | re.DOTALL)
+_XML = re.compile(r"<(\?xml|!DOCTYPE|[a-z][a-z0-9]*[\s/>]).*", re.IGNORECASE | re.DOTALL)
+_PROVIDER = "credential provider: "  # what failed on this machine; nobody refused anything
 _TAG = re.compile(r"<(Code|Message)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _CAUSES = {  # by what Rust and Python say below the first line
     "the host is not known": r"lookup address|Name or service not known|name resolution|getaddrinfo failed",
     "the connection is refused": r"Connection ?[Rr]efused|Connect call failed",
     "the certificate is signed by nobody who is trusted here": r"UnknownIssuer|issuer cert|self.signed cert",
-    "the certificate is for another host": r"NotValidForName|[Hh]ostname mismatch",
-    "the certificate has expired": r"CertExpired|certificate has expired",
+    "the certificate is for another host": r"NotValidForName|([Hh]ostname|IP address) mismatch",
+    "the certificate has expired": r"CertExpired|ExpiredContext|certificate has expired",
     "the server speaks http, not https": r"InvalidContentType|WRONG_VERSION_NUMBER|record layer failure",
     "the server hung up without an answer (https:// may be meant)": r"IncompleteMessage|Server disconnected",
     "http:// is not allowed here (allow_http=True allows it)": r"URL scheme is not allowed|BadScheme",
+    "the server sends the request around in a circle": r"TooManyRedirects|following redirect",
     "the network is unreachable": r"Network ?(is )?[Uu]nreachable",
     "the connection was reset": r"Connection ?[Rr]eset",
     "the answer has no stated length, which backend='fsspec' can read": r"MissingContentLength",
@@ -131,7 +133,7 @@ def hint(scheme: str, backend: str, text: str, *, unsigned: bool, told: bool = F
     told
         Whether an option says so.
     """
-    if scheme not in BUCKETS or _NO_BUCKET.search(text):
+    if scheme not in BUCKETS or _NO_BUCKET.search(text) or _PROVIDER in text:
         return ""
     if told:
         return _AS_TOLD.format(public=_public(scheme, backend))
@@ -151,7 +153,9 @@ def reason(error: BaseException) -> str:
     """What a client's error says, in one line: a missing bucket first, the cause last, no XML, no Rust structures."""
     chain = list(_chain(error))
     first, _, below = str(error).partition("Debug source:")
-    everything = "\n".join([below or first, *(f"{type(one).__name__}: {one}" for one in chain[1:])])
+    everything = "\n".join(
+        [below or f"{type(error).__name__}: {first}", *(f"{type(one).__name__}: {one}" for one in chain[1:])]
+    )
     text = " ".join(_plain(first).split())
     if _NO_BUCKET.search(f"{first}\n{everything}"):
         text = f"there is no such bucket: {text}"
@@ -168,6 +172,17 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
         seen.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
+
+
+def travelling(error: BaseException) -> BaseException:
+    """Take from an error, and those below it, what no pickle holds and nobody should see: aiohttp keeps all headers."""
+    for one in _chain(error):
+        info: Any = getattr(one, "request_info", None)
+        if info is not None:
+            info = info._replace(headers={})
+            one.__dict__.update(request_info=info, headers=None, history=())
+            one.args = (info, ())
+    return error
 
 
 def _plain(text: str) -> str:

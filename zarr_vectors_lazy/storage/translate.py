@@ -227,7 +227,9 @@ def _translated(
             _merge(found, rules[name_of(name)](value))
         except StoreError as error:
             raise StoreError(f"the backend {backend!r} takes no option {name!r}: {error.message}") from None
-        except (OSError, ValueError, TypeError, AttributeError) as error:
+        except OSError as error:
+            raise StoreError(f"option {name!r} names a file that cannot be read: {error}") from None
+        except (ValueError, TypeError, AttributeError) as error:
             raise StoreError(f"option {name!r} is not as it should be: {type(error).__name__}") from None
     _merge(found, own)  # a name of the backend's own goes before
     return found

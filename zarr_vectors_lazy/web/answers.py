@@ -19,6 +19,7 @@ from zarr_vectors_lazy.storage.requests import Get, ListDir, Size
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
 CELLS = re.compile(r"(.+)/c(?:/[0-9]+)*")
 TEXT = "text/plain; charset=utf-8"
 Environ: TypeAlias = Mapping[str, Any]
@@ -64,6 +65,12 @@ class Objects(Protocol):
         """Names in a folder, folders with a slash behind; None where there is no such folder."""
 
 
+def is_key(path: str) -> bool:
+    """Whether a path, with a slash behind where it is a folder, can only be something below a store's root."""
+    parts = path.removesuffix("/").split("/")
+    return not path or not any(part in {"", ".", ".."} or _CONTROL.search(part) for part in parts)
+
+
 class Folder:
     """Objects that are files of this machine.
 
@@ -77,9 +84,9 @@ class Folder:
         self.root = root.resolve()
 
     def get(self, key: str, environ: Environ) -> Answer:  # noqa: D102  inherited
+        file = self.inside(key)
         try:
-            file = (self.root / key).resolve()
-            if not file.is_relative_to(self.root) or not file.is_file():
+            if file is None or not file.is_file():
                 return refusal(HTTPStatus.NOT_FOUND, "no such object")
             found = file.stat()
             etag = f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
@@ -98,13 +105,21 @@ class Folder:
         return Answer(answer.status, opened, answer.kind, answer.headers, answer.nbytes)
 
     def names(self, folder: str) -> list[str] | None:  # noqa: D102  inherited
+        path = self.inside(folder)
+        if path is None:
+            return None
         try:
-            path = (self.root / folder).resolve()
-            if not path.is_relative_to(self.root):
-                return None
             return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in path.iterdir())
         except (OSError, ValueError):
             return None
+
+    def inside(self, key: str) -> Path | None:
+        """File or folder of a key; None where links lead out of the root, or in circles."""
+        try:
+            path = (self.root / key).resolve()
+        except (OSError, ValueError, RuntimeError):  # RuntimeError: links in a circle, until Python 3.13
+            return None
+        return path if path.is_relative_to(self.root) else None
 
 
 class Bucket:

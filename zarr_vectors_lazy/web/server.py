@@ -30,6 +30,7 @@ from zarr_vectors_lazy.web.answers import (
     Folder,
     Objects,
     is_folder,
+    is_key,
     of_bytes,
     of_folder,
     refusal,
@@ -138,9 +139,14 @@ class StoreApp:
             if document is not None:
                 return of_bytes(document, DOC, environ)
         first, slash, below = path.partition("/")
+        objects, below = (self.views[first], below) if slash and first in self.views else (self.objects, path)
+        # Views read files by themselves.
+        leads_out = isinstance(self.objects, Folder) and self.objects.inside(below) is None
+        if leads_out or not is_key(path):
+            return refusal(HTTPStatus.NOT_FOUND, "no such object")
         if not slash and first in self.views:
             return Answer(HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{first}/"})
-        objects, path = (self.views[first], below) if slash and first in self.views else (self.objects, path)
+        path = below
         if not path or path.endswith("/"):
             return of_folder(objects, path)
         answer = objects.get(path, environ)

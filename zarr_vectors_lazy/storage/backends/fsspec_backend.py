@@ -34,6 +34,8 @@ PIECE = 2**20
 _NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
 _BEYOND_END = re.compile(r"not satisfiable|InvalidRange|\b416\b", re.IGNORECASE)
 
+_ODD: tuple[type[BaseException], ...] = (AttributeError,)  # botocore's, of a credential_process that prints a list
+
 
 class FsspecBackend(Backend):
     """A place that an fsspec file system reaches."""
@@ -75,7 +77,7 @@ class FsspecBackend(Backend):
     async def _opened(self, way: signing.Way) -> signing.Way:
         try:
             opened = await systems.connections(way.client)
-        except systems.failures() as error:
+        except (*systems.failures(), *_ODD) as error:
             reason = without_secrets(" ".join(str(error).split()), self.spec.options) or type(error).__name__
             raise StoreError(f"no connection: {reason}", where=self.url) from error
         if opened:
@@ -260,6 +262,10 @@ class FsspecBackend(Backend):
             if answer.status == 416 and start is not None:
                 return b""
             answer.raise_for_status()
+            if answer.status not in {200, 203, 206}:  # an answer without the object, whose body would be taken for it
+                raise StoreError(
+                    f"reading {request.key!r} failed: the server answered {answer.status} without an object"
+                )
             data = await systems.joined(answer.content.iter_any(), request.key)
             told = answer.headers.get("Content-Range") if answer.status == 206 else None
         return data if start is None else of_range(data, told, start, stop)

@@ -192,7 +192,9 @@ def _check_url(name: str, value: str) -> None:
     usable = urlsplit(value).scheme in {"http", "https"} and urlsplit(value).netloc and value.isascii()
     if not usable or any(char.isspace() for char in value):
         shown = "***" if is_secret(name) else repr(value)
-        raise StoreError(f"option {name!r} of obstore takes a URL that begins with http:// or https://, not {shown}")
+        raise StoreError(
+            f"{name!r} (of options, environment, profiles) is a URL that begins with http:// or https://, not {shown}"
+        )
 
 
 def _is_http(value: object) -> bool:
@@ -356,6 +358,8 @@ def build(
     if config:
         kept = {name: value for name, value in given.get("config", {}).items() if _last(name) not in config}
         given["config"] = {**kept, **config}
+        if "endpoint" in config:
+            _check_url("endpoint", str(config["endpoint"]))
         if str(config.get("endpoint", "")).startswith("http://"):
             given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
     if timeout is not None:
