@@ -432,6 +432,7 @@ def test_options_go_where_they_belong(old, new, own, expected):
         ),
         (["shard", "{there}", "--shape", "2"], (tools.maintenance, "shard"), "{there} is whole"),
         (["info", "{there}"], (options, "open_zv"), "stopped: nothing was written"),
+        (["info", "{there}"], (cli, "application"), "stopped: nothing was written"),
     ],
 )
 def test_an_interruption_tells_what_is_left(zvl_run, tracts, tmp_path, monkeypatch, words, place, left):  # noqa: PLR0917

@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         fail(f"{said} ({path} -h tells what there is)", 2)
     except Stopped as stop:
         fail(f"stopped: {stop}", STOPPED)
-    except typer.Abort:
+    except (typer.Abort, KeyboardInterrupt):  # while modules are imported, too
         fail("stopped: nothing was written", STOPPED)
     except ZVError as error:
         text = spoken("; ".join([str(error), *getattr(error, "__notes__", ())]))
