@@ -101,6 +101,8 @@ class Pipeline:
         FormatError
             If a codec refuses the bytes, or they expand to more than their number allows (see `format.limits`).
         """
+        if not self.names:
+            return raw
         limit = LIMITS.of_cell(len(raw))
         for name in reversed(self.names):
             try:

@@ -171,9 +171,8 @@ def decode_manifests(blobs: Sequence[bytes], rank: int) -> Manifests:
 def _gather(data: np.ndarray[tuple[int], np.dtype[np.uint8]], at: IntArray, blocks: IntArray, rank: int) -> Manifests:
     size = 8 * rank + 9
     rows = np.lib.stride_tricks.sliding_window_view(data, size)[at] if len(at) else np.empty((0, size), np.uint8)
-    chunks = np.ascontiguousarray(rows[:, : 8 * rank]).view("<i8").reshape(-1, rank).astype(np.int64)
-    fragments = np.ascontiguousarray(rows[:, 8 * rank + 1 :]).view("<i8").reshape(-1).astype(np.int64)
-    return Manifests(_offsets(blocks), chunks, fragments)
+    fields = rows.view([("chunk", "<i8", (rank,)), ("mode", "u1"), ("fragment", "<i8")])[:, 0]
+    return Manifests(_offsets(blocks), fields["chunk"].astype(np.int64), fields["fragment"].astype(np.int64))
 
 
 def _walk(

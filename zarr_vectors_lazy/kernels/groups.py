@@ -267,7 +267,7 @@ def whole(records: IntArray) -> IntArray:
     """Records (E, W) all of whose ends are there: none is -1."""
     if records.min(initial=0) >= 0:
         return records
-    found: IntArray = records[every(records >= 0)]
+    found: IntArray = records.take(np.flatnonzero(every(records >= 0)), axis=0)
     return found
 
 

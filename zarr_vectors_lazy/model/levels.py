@@ -105,7 +105,9 @@ def distinct_chunks(coords: ChunkCoords) -> tuple[ChunkTable, IntArray]:
     """Table of the different ones of (n, K) coordinates, and (n,) the row of each in it."""
     if not len(coords):
         return ChunkTable(coords), np.zeros(0, np.int64)
-    corners = ChunkTable(np.unique([coords.min(axis=0), coords.max(axis=0)], axis=0))
+    columns = list(coords.T)  # one by one: across short rows NumPy takes ten times as long
+    ends = [[column.min() for column in columns], [column.max() for column in columns]]
+    corners = ChunkTable(np.unique(np.asarray(ends, np.int64), axis=0))
     packed = corners._pack(np.asarray(coords, np.int64))
     cells = int(np.prod(corners._extent))
     if cells <= 4 * len(packed) + 1024:

@@ -71,7 +71,7 @@ TIES = 0x71E5  # seed of the hash by which ties among most frequent values end; 
 def coarse_positions(step: Step, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> Vertices:
     """(C, D) positions of the coarse rows."""
     groups, members = joined.groups, joined.members
-    positions = fine.positions if members is None else fine.positions[members]
+    positions = fine.positions if members is None else fine.positions.take(members, axis=0)  # faster than an index
     means = weighted_means(groups, positions, taken(fine.weights, joined))
     out = place_in_bins(means, joined.bins, step.bin_grid(chunks), position_dtype(positions.dtype))
     if joined.exact is not None:
@@ -245,7 +245,7 @@ def one_of_each(step: Step, ids: IntArray) -> IntArray:
 
     Edges of no direction lead from the lower end; those of trees, and of directed graphs, keep theirs.
     """
-    ids = ids[proper(ids)]
+    ids = ids.take(np.flatnonzero(proper(ids)), axis=0)
     if step.kind == "faces":
         ids = smallest_first(ids)
     elif step.kind == "graph" and not step.directed:
@@ -400,7 +400,7 @@ def _inner_links(step: Step, part: Part, fine: FineRows, joined: Joined, rows: I
     became = np.full(len(fine), -1, np.int64)
     members, labels = joined.became
     became[members] = labels
-    ends = whole(became[whole(rows)])
+    ends = whole(became.take(whole(rows)))
     return link_payloads(step, part.chunks, joined.rows, ends, range(len(part)), len(part))
 
 

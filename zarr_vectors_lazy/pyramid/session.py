@@ -423,7 +423,7 @@ def index_shard(step: Step, shard: int, records: Sequence[Sequence[ChunkRecord]]
     order = np.argsort(table[:, OWNER] * span + table[:, FIRST], kind="stable")  # without places, chunks stay in order
     counts = np.bincount(table[:, OWNER] - first, minlength=last - first)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    manifests = Manifests(offsets, chunks[order], table[order, FRAGMENT])
+    manifests = Manifests(offsets, chunks.take(order, axis=0), table[order, FRAGMENT])
     put = CURRENT.manifest_put(step.level, shard, manifests, total, step.encoding)
     fetch(backend, [put])
     vertices = np.bincount(table[:, OWNER] - first, weights=table[:, STOP] - table[:, START], minlength=last - first)

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
+from itertools import islice
 from typing import Any, TypeVar
 
 import dask.config
@@ -69,13 +70,17 @@ def converse(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
     asked = {i: request for i, step in enumerate(steps) if (request := _advance(i, step, None, results)) is not None}
     while asked:
         answers = iter(_answers(backend, [request for requests in asked.values() for request in requests]))
-        given = {i: [next(answers) for _ in requests] for i, requests in asked.items()}
+        given = {i: list(islice(answers, len(requests))) for i, requests in asked.items()}
         asked = {i: request for i, got in given.items() if (request := _advance(i, steps[i], got, results)) is not None}
     return [results[i] for i in range(len(steps))]
 
 
 def _answers(backend: Backend, requests: list[Request | Elements]) -> list[Any]:
-    plain = iter(fetch(backend, [request for request in requests if not isinstance(request, Elements)]))
+    several = [request for request in requests if not isinstance(request, Elements)]
+    found = fetch(backend, several)
+    if len(several) == len(requests):
+        return found
+    plain = iter(found)
     return [_elements(backend, request) if isinstance(request, Elements) else next(plain) for request in requests]
 
 

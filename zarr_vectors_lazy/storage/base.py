@@ -92,9 +92,11 @@ class Backend(ABC):
         StoreError
             If it is, and ``request`` would.
         """
+        if not isinstance(request, Put | Delete):
+            return
         away = self.spec.home and self.spec.home != this_process()
         reason = LOST if away else self._read_only()
-        if reason and isinstance(request, Put | Delete):
+        if reason:
             raise StoreError(f"{describe(request)} refused: {reason}", where=self.url)
 
     def _read_only(self) -> str:
