@@ -13,7 +13,7 @@ from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import credentials, io, retry
 from zarr_vectors_lazy.storage import credentials as signing
 from zarr_vectors_lazy.storage.backends import obstore_stores as stores
-from zarr_vectors_lazy.storage.backends.obstore_stores import is_elsewhere, region_of
+from zarr_vectors_lazy.storage.backends.obstore_options import is_elsewhere, region_of
 from zarr_vectors_lazy.storage.base import Backend, Result, check_size, plain
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.spec import StoreSpec
