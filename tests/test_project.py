@@ -4,6 +4,8 @@ import ast
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 import tomllib
 import zlib
 from pathlib import Path
@@ -91,3 +93,23 @@ def test_one_version_is_told_everywhere():
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
     assert f"`{version}`" in (ROOT / "docs" / "release.md").read_text()
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_it_imports_and_reads_without_optional_packages():
+    hidden = [
+        "obstore",
+        "s3fs",
+        "gcsfs",
+        "adlfs",
+        "distributed",
+        "pyarrow",
+        "matplotlib",
+        "nibabel",
+        "laspy",
+        "networkx",
+        "awkward",
+    ]
+    code = f"import sys; sys.modules.update(dict.fromkeys({hidden}))\n"
+    code += "import zarr_vectors_lazy as zvl; print(len(zvl.open_zv(zvl.example('cloud'))[0].vertices.compute()))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "4946", done.stderr
