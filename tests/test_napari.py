@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import npe2
 import numpy as np
 import pytest
 
@@ -11,7 +12,6 @@ import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy import napari as reader
 from zarr_vectors_lazy.errors import FormatError, SelectionError, ZVWarning
 
-npe2 = pytest.importorskip("npe2")
 MANIFEST = Path(zvl.__file__).with_name("napari.yaml")
 
 

@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 
+import distributed
 import pytest
 
 from tests.storage.conftest import KINDS
@@ -13,7 +14,6 @@ from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve
 
-distributed = pytest.importorskip("distributed")
 KEY = "zarr.json"
 HANGS_S = 120  # on a busy machine a process takes long to begin
 # One of each way of reading: in the calling thread, on threads, on the loop, by the user's own object.
