@@ -15,7 +15,7 @@ from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.files.formats import check_has_space, format_of, found_files, load, save
-from zarr_vectors_lazy.files.loaded import Asked, Joined, Loaded
+from zarr_vectors_lazy.files.loaded import Joined, Loaded, LoadOptions
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.plan.blocks import bins_along, even_edge, filled_edge
@@ -265,7 +265,7 @@ def ingest(
     >>> done["vertex_count"], zvl.open_zv("points.zarrvectors")[0].attribute_names
     (2, ('mass',))
     """
-    asked = Asked(
+    asked = LoadOptions(
         axes=None if axes is None else tuple(axes),
         columns=None if columns is None else tuple(columns),
         object_ids=object_ids,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
-from zarr_vectors_lazy.copy.levels import CarryOptions, carry_store
+from zarr_vectors_lazy.copy.levels import CopyOptions, copy_store
 from zarr_vectors_lazy.copy.save import save_level
 from zarr_vectors_lazy.copy.shard import shard_store
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning, listed
@@ -19,7 +19,7 @@ from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.plan.levels import LevelScale, next_scale
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.pyramid.build import build_pyramid, whole_request
-from zarr_vectors_lazy.pyramid.prepare import METHOD, Request
+from zarr_vectors_lazy.pyramid.planning import METHOD, Request
 from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.store import open_zv
@@ -273,7 +273,7 @@ def migrate(
     if lost := lost - set(leave_out):
         warnings.warn(f"not carried: {listed(sorted(lost))}", ZVWarning, stacklevel=2)
     encoding = Encoding(compressor=compressor, checksum=checksum)
-    job = carry_store(opened, target, CarryOptions(encoding=encoding, mode=mode, leave_out=frozenset(leave_out)))
+    job = copy_store(opened, target, CopyOptions(encoding=encoding, mode=mode, leave_out=frozenset(leave_out)))
     if not compute:
         return job
     with computing("migrate", shown=progress):

@@ -555,7 +555,7 @@ class Meshes(PerObject[Mesh]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Walks:
+class ObjectRows:
     """Vertices of objects, one object after another, each in path order, computed.
 
     Parameters
@@ -588,13 +588,13 @@ class Walks:
         """(M,) object id of each vertex."""
         return np.repeat(self.ids, self.counts)
 
-    def take(self, objects: IntArray) -> "Walks":
+    def take(self, objects: IntArray) -> "ObjectRows":
         """Return some objects, by position, in the order given."""
         if np.array_equal(objects, np.arange(len(self.ids))):
             return self
         counts = self.counts[objects]
         at = ranges(self.offsets[:-1][objects], counts)
-        return Walks(
+        return ObjectRows(
             self.ids[objects],
             np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
             self.begins[at],
@@ -602,11 +602,11 @@ class Walks:
             {name: values[at] for name, values in self.attributes.items()},
         )
 
-    def longer(self, least: int) -> "Walks":
+    def longer(self, least: int) -> "ObjectRows":
         """Objects of at least so many vertices."""
         return self.take(np.flatnonzero(self.counts >= least))
 
-    def touching(self, region: Region) -> "Walks":
+    def touching(self, region: Region) -> "ObjectRows":
         """Objects that have a vertex in some boxes."""
         inside = np.concatenate([[0], np.cumsum(region.rows(self.vertices))])
         return self.take(np.flatnonzero(np.diff(inside[self.offsets]) > 0))
@@ -620,7 +620,7 @@ class Walks:
         return [parts[first:last] for first, last in pairwise(cuts)]
 
 
-def walk(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") -> Walks:
+def object_rows(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") -> ObjectRows:
     """Compute the objects of a level, cut to its selection, in one go.
 
     Parameters
@@ -641,7 +641,7 @@ def walk(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") -> Walk
     found = path_arrays(view, objects, attributes=names, whole=True)
     members = (found.vertices, found.attributes, found.begins, found.offsets)
     vertices, attributes, begins, offsets = dask.compute(*members)
-    walks = Walks(view.object_ids[objects], offsets, begins, vertices, attributes)
+    walks = ObjectRows(view.object_ids[objects], offsets, begins, vertices, attributes)
     return walks.take(order.reshape(-1))
 
 

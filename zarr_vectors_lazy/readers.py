@@ -13,7 +13,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.level import ZVLevel
-from zarr_vectors_lazy.objects import Walks, asked_ids, select_by_values, walk
+from zarr_vectors_lazy.objects import ObjectRows, asked_ids, object_rows, select_by_values
 from zarr_vectors_lazy.plan.boxes import parse_region
 from zarr_vectors_lazy.read.batches import batched
 from zarr_vectors_lazy.read.columns import select_chunks
@@ -92,7 +92,7 @@ def read_points(
     if ids is None:
         positions, attributes = dask.compute(part.vertices, {name: part.attributes[name] for name in names})
         return {"positions": positions, "vertex_attributes": attributes, "vertex_count": len(positions)}
-    found = walk(part, ids, names)
+    found = object_rows(part, ids, names)
     return {
         "positions": found.vertices,
         "object_ids": found.owners,
@@ -363,11 +363,11 @@ def _coords(chunks: Any, rank: int) -> IntArray:
     return coords.astype(np.int64)
 
 
-def _paths(level: ZVLevel, bbox: Any, ids: IntArray | None, chunks: Any, values: Filter, *, names: Names) -> Walks:
+def _paths(level: ZVLevel, bbox: Any, ids: IntArray | None, chunks: Any, values: Filter, *, names: Names) -> ObjectRows:
     """Objects cut to chunks and values, and of these the ones that have a vertex in a box."""
     region = parse_region(bbox, {}, level.store.axes)
     joined = level._view.data.object_index is not None
     part = _part(level, bbox if joined else None, ids, chunks, values, whole_objects=region is not None and joined)
-    found = walk(part, ids, _names(level, names, ()))
+    found = object_rows(part, ids, _names(level, names, ()))
     # Objects may share vertices: those of one in the box do not bring the other in.
     return found if region is None else found.touching(region)

@@ -6,12 +6,12 @@ import numpy as np
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.files.formats import load
-from zarr_vectors_lazy.files.loaded import Asked, concatenated
+from zarr_vectors_lazy.files.loaded import LoadOptions, concatenated
 
 
 def loaded(path, **asked):
     """All of a file."""
-    return concatenated(list(load(Path(path), None, Asked(**asked))))
+    return concatenated(list(load(Path(path), None, LoadOptions(**asked))))
 
 
 def in_order(table):

@@ -162,9 +162,9 @@ def test_levels_that_are_there_are_not_touched_unless_asked(tmp_path, sources):
     path = tmp_path / "s"
     shutil.copytree(sources / "cloud-built", path)
     before = files(path)
-    with pytest.raises(StoreError, match=r"levels \[1, 2\] are there; overwrite=True replaces them"):
+    with pytest.raises(StoreError, match="levels 1, 2 are there; overwrite=True replaces what is there"):
         zvl.build_pyramid(path, factors=[(4, 1)])
-    with pytest.raises(StoreError, match=r"levels \[2\] are there"):
+    with pytest.raises(StoreError, match="level 2 is there"):
         zvl.coarsen_level(path, 0, 2)
     assert files(path) == before
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zarr_vectors_lazy.kernels.records import row_numbers
-from zarr_vectors_lazy.kernels.routing import UNKNOWN, Homes, chunk_of_places, pack_places, row_of_places
+from zarr_vectors_lazy.kernels.routing import UNKNOWN, RowOwners, chunk_of_places, pack_places, row_of_places
 
 SIZES = np.array([2_000, 0, 3_000, 1, 4_000, 999])
 
@@ -13,7 +13,7 @@ SIZES = np.array([2_000, 0, 3_000, 1, 4_000, 999])
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_homes_hold_every_row_once(count, apart):
     numbers = np.concatenate([row_numbers(block, size) for block, size in enumerate(SIZES.tolist())])
-    homes = Homes(count, apart)
+    homes = RowOwners(count, apart)
     rows = homes.names(numbers, np.cumsum(SIZES) - SIZES)
     assert apart or np.array_equal(rows, np.arange(10_000))
     of = homes.of(rows)
@@ -26,8 +26,8 @@ def test_homes_hold_every_row_once(count, apart):
 @pytest.mark.parametrize(("apart", "row"), [(False, 5), (True, 1), (True, 2**39)])
 def test_rows_that_are_nowhere(apart, row):
     one = np.array([0])
-    assert Homes(1, apart).look_up(one, one, np.array([row]), np.array([1, 9])).tolist() == [UNKNOWN]
-    assert Homes(1, apart).look_up(one[:0], one[:0], one, np.array([1])).tolist() == [UNKNOWN]
+    assert RowOwners(1, apart).look_up(one, one, np.array([row]), np.array([1, 9])).tolist() == [UNKNOWN]
+    assert RowOwners(1, apart).look_up(one[:0], one[:0], one, np.array([1])).tolist() == [UNKNOWN]
 
 
 def test_places_sort_by_chunk_then_row():

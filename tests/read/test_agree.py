@@ -6,7 +6,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import Pipeline
 from zarr_vectors_lazy.format.v09.arrays import GridLayout
 from zarr_vectors_lazy.model.arrays import CellSpec
-from zarr_vectors_lazy.read.cells import Wanted, check_rows
+from zarr_vectors_lazy.read.cells import Requested, check_rows
 
 LAYOUT = GridLayout(path="a", origin=(0,), separator="/", pipeline=Pipeline(()), shards=None)
 CHUNKS = (4, 5)
@@ -14,7 +14,7 @@ CHUNKS = (4, 5)
 
 def wanted(member, role, dtype, row_shape, *, head=False):
     spec = CellSpec(path=f"0/{member}", dtype=np.dtype(dtype), row_shape=row_shape, layout=LAYOUT)
-    return Wanted(member, spec, CHUNKS, np.asarray([[4], [5]]), head=head, role=role)
+    return Requested(member, spec, CHUNKS, np.asarray([[4], [5]]), head=head, role=role)
 
 
 def checked(values, nbytes, *, head=False):

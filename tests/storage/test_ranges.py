@@ -10,7 +10,7 @@ from zarr_vectors_lazy.storage.base import check_length, of_range
 from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve
-from zarr_vectors_lazy.storage.retry import Patience, persist
+from zarr_vectors_lazy.storage.retry import RetryPolicy, persist
 from zarr_vectors_lazy.testing import Fault, FaultyStore
 
 DATA = bytes(range(100))
@@ -94,8 +94,8 @@ def attempts(patience, *pauses):
 
 
 def test_patience_ends():
-    assert attempts(Patience(5, 60, 1)) == 1
-    assert attempts(Patience(5, 60, 1), 0) == 2
-    assert attempts(Patience(1, 60, 1), 0, 0, 0) == 2
-    assert attempts(Patience(5, 60, 1), 61) == 1  # told to wait longer than there is patience
-    assert attempts(Patience(5, 0.01, 1), 0) == 1
+    assert attempts(RetryPolicy(5, 60, 1)) == 1
+    assert attempts(RetryPolicy(5, 60, 1), 0) == 2
+    assert attempts(RetryPolicy(1, 60, 1), 0, 0, 0) == 2
+    assert attempts(RetryPolicy(5, 60, 1), 61) == 1  # told to wait longer than there is patience
+    assert attempts(RetryPolicy(5, 0.01, 1), 0) == 1

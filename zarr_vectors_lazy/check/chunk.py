@@ -13,7 +13,7 @@ from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import Check, Finding, Severity, dotted
 from zarr_vectors_lazy.model.objects import Fragments
 from zarr_vectors_lazy.plan.boxes import Placement
-from zarr_vectors_lazy.read.cells import Wanted, read_batch, read_fragments, read_links, read_payload, read_vertices
+from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragments, read_links, read_payload, read_vertices
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw, Vertices
 
@@ -110,7 +110,7 @@ class Summary:
     findings: list[Finding] = field(default_factory=list)
 
 
-def check_chunks(check: LevelCheck, wanted: Sequence[Wanted], counts: Mapping[int, int]) -> Summary:
+def check_chunks(check: LevelCheck, wanted: Sequence[Requested], counts: Mapping[int, int]) -> Summary:
     """Read the cells of some chunks and check them.
 
     Parameters

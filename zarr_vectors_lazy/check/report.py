@@ -30,8 +30,8 @@ from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkFamily
 from zarr_vectors_lazy.model.levels import CHECKS, Check, Finding, Severity, dotted
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.progress import computing
-from zarr_vectors_lazy.read.batches import chunk_runs, wanted_of
-from zarr_vectors_lazy.read.cells import Wanted
+from zarr_vectors_lazy.read.batches import chunk_runs, requested_of
+from zarr_vectors_lazy.read.cells import Requested
 from zarr_vectors_lazy.read.choose import PATHS
 from zarr_vectors_lazy.read.layers import List, Task, TaskRef, layer_over, task_over
 from zarr_vectors_lazy.read.level import LevelData
@@ -263,12 +263,12 @@ def _needed(plan: LevelPlan, index: int) -> set[int]:
     return {index, *(family.other for family in plan.whole.families if family.other is not None)}
 
 
-def _batches(plan: LevelPlan) -> Iterator[tuple[list[Wanted], dict[int, int]]]:
+def _batches(plan: LevelPlan) -> Iterator[tuple[list[Requested], dict[int, int]]]:
     """What each task reads, and the rows that the metadata promise of its chunks."""
     arrays = [(check.member, array) for check, array in plan.cells]
     runs = chunk_runs(plan.view, arrays)
     counts = plan.view.data.vertices.counts
-    for chunks, wanted in zip(runs, wanted_of(plan.view, arrays, runs), strict=True):
+    for chunks, wanted in zip(runs, requested_of(plan.view, arrays, runs), strict=True):
         yield wanted, {} if counts is None else dict(zip(chunks.tolist(), counts[chunks].tolist(), strict=True))
 
 

@@ -13,8 +13,8 @@ from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex
 from zarr_vectors_lazy.model.writing import Cells, LevelDraft, LevelRecord, LinkFamilyDraft, Notes
 from zarr_vectors_lazy.read.cells import (
-    Wanted,
-    placed,
+    Requested,
+    error_context,
     read_batch,
     read_fragments,
     read_links,
@@ -33,7 +33,7 @@ from zarr_vectors_lazy.write.session import Copied, WriteSession
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CarriedFamily:
+class CopiedFamily:
     """A link family.
 
     Parameters
@@ -129,7 +129,7 @@ def split_table(
 
 def link_parts(
     source: Source,
-    family: CarriedFamily,
+    family: CopiedFamily,
     chunk: int,
     coord: tuple[int, ...],
     raws: Mapping[tuple[str, int], Raw],
@@ -148,7 +148,7 @@ def link_parts(
 
 def _within(
     source: Source,
-    family: CarriedFamily,
+    family: CopiedFamily,
     chunk: int,
     coord: tuple[int, ...],
     raws: Mapping[tuple[str, int], Raw],
@@ -169,7 +169,7 @@ def _within(
 
 
 def _across(
-    family: CarriedFamily, coord: tuple[int, ...], own: IntArray | None, table: IntArray | None
+    family: CopiedFamily, coord: tuple[int, ...], own: IntArray | None, table: IntArray | None
 ) -> list[LinkPart]:
     assert family.scale is not None
     here = np.asarray(coord, np.int64)
@@ -226,7 +226,7 @@ VERTICES, FRAGMENTS = "vertices", "fragments"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CarriedAttribute:
+class CopiedAttribute:
     """A vertex attribute.
 
     Parameters
@@ -251,7 +251,7 @@ class CarriedAttribute:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Carry:
+class CopyPlan:
     """How the chunks of a level are carried; shared by its tasks.
 
     Parameters
@@ -274,14 +274,14 @@ class Carry:
     writer: LevelWriter
     vertices: CellSpec
     fragments: CellSpec
-    attributes: tuple[CarriedAttribute, ...]
-    families: tuple[CarriedFamily, ...]
+    attributes: tuple[CopiedAttribute, ...]
+    families: tuple[CopiedFamily, ...]
     owners: str
     owned: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Carried:
+class CopiedCells:
     """What a task carried: what it wrote, None for nothing, link records by delta, rows of each chunk's fragments."""
 
     record: LevelRecord | None
@@ -289,13 +289,13 @@ class Carried:
     sizes: tuple[IntArray, ...] = ()
 
 
-def carry_chunks(
-    carry: Carry,
-    wanted: Sequence[Wanted],
+def copy_chunks(
+    carry: CopyPlan,
+    wanted: Sequence[Requested],
     tables: Sequence[TablePart | None],
     owners: Mapping[int, Track] | None,
     session: WriteSession,
-) -> Carried:
+) -> CopiedCells:
     """Read the cells of some chunks and write them; chunks without rows are left out.
 
     Parameters
@@ -335,28 +335,28 @@ def carry_chunks(
         for path, payload in found:
             payloads.setdefault(path, []).append((chunk, payload))
     if not rows:
-        return Carried(None, counts)
+        return CopiedCells(None, counts)
     at = np.asarray(list(rows))
     places = np.asarray([coords[chunk] for chunk in rows], np.int64)
     cells = [
         Cells(path=path, coords=places[np.searchsorted(at, [c for c, _ in items])], payloads=[p for _, p in items])
         for path, items in payloads.items()
     ]
-    return Carried(carry.writer.under(session).write(places, list(rows.values()), cells), counts, tuple(sizes))
+    return CopiedCells(carry.writer.under(session).write(places, list(rows.values()), cells), counts, tuple(sizes))
 
 
 def _fragments(
-    carry: Carry, coord: tuple[int, ...], raws: Mapping[tuple[str, int], Raw], chunk: int, n_rows: int
+    carry: CopyPlan, coord: tuple[int, ...], raws: Mapping[tuple[str, int], Raw], chunk: int, n_rows: int
 ) -> Fragments:
     index = read_fragments(carry.source, carry.fragments, coord, raws.get((FRAGMENTS, chunk)))
-    with placed(carry.source, carry.fragments, coord):
+    with error_context(carry.source, carry.fragments, coord):
         index.check(n_rows)
     return index
 
 
-def _values(carry: Carry, attribute: CarriedAttribute, coord: tuple[int, ...], raw: Raw, n_rows: int) -> Buffer:
+def _values(carry: CopyPlan, attribute: CopiedAttribute, coord: tuple[int, ...], raw: Raw, n_rows: int) -> Buffer:
     payload = read_payload(carry.source, attribute.spec, coord, raw)
-    with placed(carry.source, attribute.spec, coord):
+    with error_context(carry.source, attribute.spec, coord):
         size = n_rows * int(np.prod(attribute.row_shape, dtype=np.int64))
         if not size or len(payload) % size:
             raise FormatError(f"{len(payload)} bytes are no values of {n_rows} rows")
@@ -368,7 +368,7 @@ def _values(carry: Carry, attribute: CarriedAttribute, coord: tuple[int, ...], r
         return encode_rows(np.frombuffer(payload, stored).astype(attribute.dtype, copy=False))
 
 
-def _link_cells(family: CarriedFamily, parts: Sequence[LinkPart]) -> list[tuple[str, Buffer]]:
+def _link_cells(family: CopiedFamily, parts: Sequence[LinkPart]) -> list[tuple[str, Buffer]]:
     """Payloads of the records that begin in a chunk, by path."""
     found: list[tuple[str, Buffer]] = []
     for part in parts:
@@ -400,7 +400,7 @@ class Finish:
         What the documents have besides.
     """
 
-    carry: Carry
+    carry: CopyPlan
     draft: LevelDraft
     objects: ObjectIndex | None
     groups: GroupIndex | None
@@ -408,7 +408,7 @@ class Finish:
     notes: Notes
 
 
-def finish_level(finish: Finish, done: Sequence[Carried], session: WriteSession) -> LevelRecord:
+def finish_level(finish: Finish, done: Sequence[CopiedCells], session: WriteSession) -> LevelRecord:
     """Write objects, groups and metadata of a level; return what was written of it in all."""
     writer, draft = finish.carry.writer.under(session), finish.draft
     records = [carried.record for carried in done if carried.record is not None] or [_nothing(draft.rank, finish)]

@@ -10,13 +10,13 @@ from dask.delayed import delayed
 from zarr_vectors_lazy.copy.cells import (
     FRAGMENTS,
     VERTICES,
-    CarriedAttribute,
-    CarriedFamily,
-    Carry,
+    CopiedAttribute,
+    CopiedFamily,
+    CopyPlan,
     Finish,
     RootDraft,
-    carry_chunks,
     commit_store,
+    copy_chunks,
     finish_level,
     place_table,
     split_owners,
@@ -28,7 +28,7 @@ from zarr_vectors_lazy.model.arrays import CellArray, LinkFamily
 from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, LevelDraft, LinkFamilyDraft, Notes, StoreDraft
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.pyramid.merge import stated_rule
-from zarr_vectors_lazy.read.batches import chunk_runs, wanted_of
+from zarr_vectors_lazy.read.batches import chunk_runs, requested_of
 from zarr_vectors_lazy.read.cells import link_row_shape, vertex_row_shape
 from zarr_vectors_lazy.read.choose import PATHS
 from zarr_vectors_lazy.read.level import LevelData
@@ -59,7 +59,7 @@ UNSURE = PATHS | {"line"}  # their records inside a level say what the manifests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CarryOptions:
+class CopyOptions:
     """How the new store is written, and what is not carried.
 
     Parameters
@@ -77,7 +77,7 @@ class CarryOptions:
     leave_out: Collection[str] = ()
 
 
-def carry_store(opened: OpenStore, spec: StoreSpec, options: CarryOptions) -> Any:
+def copy_store(opened: OpenStore, spec: StoreSpec, options: CopyOptions) -> Any:
     """Delayed vertices by level of a store that is carried whole.
 
     Raises
@@ -128,7 +128,7 @@ def _root(opened: OpenStore, spec: StoreSpec, notes: Notes, arrays: Sequence[Arr
 class _LevelPlanner:
     """What is carried of one level."""
 
-    def __init__(self, opened: OpenStore, data: LevelData, spec: StoreSpec, options: CarryOptions) -> None:
+    def __init__(self, opened: OpenStore, data: LevelData, spec: StoreSpec, options: CopyOptions) -> None:
         self.opened, self.data, self.options = opened, data, options
         self.view = LevelView(data, Selection(), None)
         self.level = data.meta.index
@@ -141,7 +141,7 @@ class _LevelPlanner:
         self.attributes = [
             self._attribute(name) for name in data.attribute_names if name not in options.leave_out and self._own(name)
         ]
-        self.families: list[tuple[CarriedFamily, LinkFamilyDraft, LinkFamily]] = []
+        self.families: list[tuple[CopiedFamily, LinkFamilyDraft, LinkFamily]] = []
         for delta in data.deltas:
             self._family(delta)
 
@@ -177,7 +177,7 @@ class _LevelPlanner:
             lo[0], hi[0] = 0, len(self.data.chunk_attribute[1]) - 1
         return Grid(origin=tuple(lo.tolist()), shape=tuple((hi - lo + 1).tolist()))
 
-    def _attribute(self, name: str) -> CarriedAttribute:
+    def _attribute(self, name: str) -> CopiedAttribute:
         array = self.data.attribute(name)
         spec, member = array.spec, f"attribute:{name}"
         loose = spec.dtype.kind == "U" and spec.dictionary is None
@@ -188,7 +188,7 @@ class _LevelPlanner:
             name, dtype, row_shape, dictionary=spec.dictionary, ours=stated_rule(array.attributes)
         )
         self.drafts.append(draft)
-        return CarriedAttribute(member=member, path=draft.path, spec=spec, row_shape=row_shape, dtype=dtype)
+        return CopiedAttribute(member=member, path=draft.path, spec=spec, row_shape=row_shape, dtype=dtype)
 
     def _family(self, delta: int) -> None:
         data = self.data
@@ -204,7 +204,7 @@ class _LevelPlanner:
         values = self._link_values(family) if delta == 0 else {}
         stated = {name: self.data.link_attribute(family, name).fill for name in values}
         fills = {name: fill for name, fill in stated.items() if fill is not None}
-        carried = CarriedFamily(
+        carried = CopiedFamily(
             delta=delta,
             member=member,
             spec=None if segment is None else segment.array.spec,
@@ -266,7 +266,7 @@ class _LevelPlanner:
         runs = chunk_runs(self.view, self.arrays, self._shards())
         tables = [self._tables(carried, family, runs) for carried, _, family in self.families]
         owners = None if self.owners is None else delayed(split_owners, pure=False)(self.owners, runs)
-        carry = Carry(
+        carry = CopyPlan(
             source=self.data.source,
             writer=self.writer,
             vertices=self.data.vertices.spec,
@@ -290,7 +290,7 @@ class _LevelPlanner:
             },
             notes=notes,
         )
-        task = delayed(carry_chunks, pure=False)
+        task = delayed(copy_chunks, pure=False)
         done = [
             task(
                 carry,
@@ -299,7 +299,7 @@ class _LevelPlanner:
                 None if owners is None else owners[run],
                 session,
             )
-            for run, wanted in enumerate(wanted_of(self.view, self.arrays, runs))
+            for run, wanted in enumerate(requested_of(self.view, self.arrays, runs))
         ]
         return delayed(finish_level, pure=False)(finish, done, session)
 
@@ -310,7 +310,7 @@ class _LevelPlanner:
         index = (self.view.table.coords - np.asarray(self.writer.grid.origin)) // np.asarray(shape)
         return np.unique(index, axis=0, return_inverse=True)[1].reshape(-1)
 
-    def _tables(self, carried: CarriedFamily, family: LinkFamily, runs: Sequence[IntArray]) -> Any:
+    def _tables(self, carried: CopiedFamily, family: LinkFamily, runs: Sequence[IntArray]) -> Any:
         if family.table is None:
             return None
         coords, records = self.view.table.coords, family.table.records

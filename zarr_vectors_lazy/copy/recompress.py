@@ -25,7 +25,7 @@ from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.progress import computing
-from zarr_vectors_lazy.read.level import converse
+from zarr_vectors_lazy.read.level import drive
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.read.store import OpenStore, open_tree
 from zarr_vectors_lazy.requests import Put
@@ -79,7 +79,7 @@ def read_pieces(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> li
     """
     if array.layout.pipeline is None:
         return [(piece, 0 if piece is None else len(piece)) for piece in _through_zarr(spec, array, indices)]
-    (raws,) = converse(connect(spec), [array.layout.fetch(indices)])
+    (raws,) = drive(connect(spec), [array.layout.fetch(indices)])
     found: list[tuple[Buffer | None, int]] = []
     for index, raw in zip(indices, raws, strict=True):
         if raw is None:

@@ -41,8 +41,8 @@ from zarr_vectors_lazy.write.out_of_core import (
     source_of,
     write_source,
 )
-from zarr_vectors_lazy.write.records import Block, Tally, layout
-from zarr_vectors_lazy.write.run import Options, Shape, Summary
+from zarr_vectors_lazy.write.records import Block, BlockStatistics, layout
+from zarr_vectors_lazy.write.run import Shape, Summary, WriteOptions
 from zarr_vectors_lazy.write.session import left_out, read_copied
 
 if TYPE_CHECKING:
@@ -334,20 +334,20 @@ def _stored_attributes(view: LevelView) -> list[CellArray]:
     return [view.data.attribute(name) for name in view.data.attribute_names if by is None or name != by[0]]
 
 
-def _options(arguments: Mapping[str, Any]) -> Options:
-    named = {field.name for field in fields(Options)} - {"backend_kwargs"}
+def _options(arguments: Mapping[str, Any]) -> WriteOptions:
+    named = {field.name for field in fields(WriteOptions)} - {"backend_kwargs"}
     known = {name: value for name, value in arguments.items() if name in named}
     rest = {name: value for name, value in arguments.items() if name not in named}
-    return Options(**{**GIVEN, **known}, backend_kwargs=rest)
+    return WriteOptions(**{**GIVEN, **known}, backend_kwargs=rest)
 
 
-def object_tables_of(view: LevelView, tally: Tally) -> Tables:
+def object_tables_of(view: LevelView, tally: BlockStatistics) -> Tables:
     """Attributes and groups of the objects that were seen; raises SelectionError if no row was."""
     _check_rows(tally)
     return Tables() if view.data.object_index is None else _tables(view, tally.owners, tally.owners)
 
 
-def path_tables(view: LevelView, line: bool, tally: Tally) -> Tables:
+def path_tables(view: LevelView, line: bool, tally: BlockStatistics) -> Tables:
     """Ids, attributes and groups of the runs that were seen.
 
     Raises
@@ -365,7 +365,7 @@ def path_tables(view: LevelView, line: bool, tally: Tally) -> Tables:
     return _tables(view, owners, ids_of_intervals(owners, largest))
 
 
-def _check_rows(tally: Tally) -> None:
+def _check_rows(tally: BlockStatistics) -> None:
     if not len(tally.counts):
         raise SelectionError(NOTHING)
 

@@ -18,7 +18,7 @@ from zarr_vectors_lazy.format.registry import (
     stale_prefix,
 )
 from zarr_vectors_lazy.model.levels import dotted
-from zarr_vectors_lazy.read.level import converse
+from zarr_vectors_lazy.read.level import drive
 from zarr_vectors_lazy.read.metadata import MetaTree
 from zarr_vectors_lazy.read.store import OpenStore
 from zarr_vectors_lazy.requests import Delete, ListSizes
@@ -53,7 +53,7 @@ def pack_cells(spec: StoreSpec, change: Resharding, coords: ChunkCoords) -> int:
         If a listed cell is not there.
     """
     backend = connect(spec)
-    (raws,) = converse(backend, [change.array.spec.layout.fetch(coords)])
+    (raws,) = drive(backend, [change.array.spec.layout.fetch(coords)])
     found: list[Buffer] = []
     for coord, raw in zip(coords.tolist(), raws, strict=True):
         if raw is None or isinstance(raw, Exception):

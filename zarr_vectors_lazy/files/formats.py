@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, SelectionError, ZVError
-from zarr_vectors_lazy.files.loaded import Asked, Loaded
+from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions
 from zarr_vectors_lazy.files.outgoing import Outgoing
 
 PATHS = frozenset({"streamline", "polyline", "line"})
@@ -47,7 +47,7 @@ class Format:
     module
         Below this package; it is imported when a file is read or written.
     word
-        Of its functions: ``load_WORD`` takes a path and an `Asked`, and gives a `Loaded` or an iterator of its blocks;
+        Of its functions: ``load_WORD`` takes a path and `LoadOptions`, and gives a `Loaded` or an iterator of its blocks;
         ``save_WORD`` takes an `Outgoing` and a path, writes, and gives the number of vertices.
     holds
         Geometries of stores that it can hold.
@@ -127,7 +127,7 @@ def check_has_space(one: Format) -> None:
         raise SelectionError(f"like= and reference= say the space of a tractogram, and {one.name} is none")
 
 
-def load(path: Path, name: str | None = None, asked: Asked | None = None) -> Iterator[Loaded]:
+def load(path: Path, name: str | None = None, asked: LoadOptions | None = None) -> Iterator[Loaded]:
     """Blocks of a file of the field.
 
     Parameters
@@ -154,7 +154,7 @@ def load(path: Path, name: str | None = None, asked: Asked | None = None) -> Ite
     if asked is not None and asked.reference is not None:
         check_has_space(one)
     with relayed(path, one, "read"):
-        found = _function(one, "load")(path, asked or Asked())
+        found = _function(one, "load")(path, asked or LoadOptions())
         rows, paths = 0, False
         for block in (found,) if isinstance(found, Loaded) else found:
             rows += len(block.positions)

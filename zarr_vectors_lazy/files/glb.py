@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, listed
-from zarr_vectors_lazy.files.loaded import NAME, Asked, Loaded
+from zarr_vectors_lazy.files.loaded import NAME, Loaded, LoadOptions
 from zarr_vectors_lazy.files.meshes import (
     CHANNELS,
     NORMAL_PARTS,
@@ -150,7 +150,7 @@ def _matrix(node: Mapping[str, Any]) -> Array:
     return matrix
 
 
-def load_glb(path: Path, asked: Asked) -> Loaded:
+def load_glb(path: Path, asked: LoadOptions) -> Loaded:
     """Read GLB: a mesh where triangles are drawn, a graph where lines are, else points; each node is an object."""
     scene = _Scene(path.read_bytes())
     left = [what for what in OTHERS if scene.tree.get(what)]

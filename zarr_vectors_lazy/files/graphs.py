@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning, listed
-from zarr_vectors_lazy.files.loaded import Asked, Loaded, concatenated, library
+from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, concatenated, library
 from zarr_vectors_lazy.files.meshes import flat_columns, header_of, leave_rest, texts
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.files.tables import load_csv
@@ -27,7 +27,7 @@ BESIDE = ".nodes.csv"
 _NO_LITERAL = re.compile(r"(?<=: )(?:nan|(-?)inf)(?=[,}])")  # floats as Python shows and does not read them
 
 
-def load_graphml(path: Path, asked: Asked) -> Loaded:
+def load_graphml(path: Path, asked: LoadOptions) -> Loaded:
     """Read GraphML: nodes with values x, y and perhaps z, in any case; all others are attributes."""
     graph = library("networkx").read_graphml(str(path), force_multigraph=True)
     names = list(graph.nodes)
@@ -129,7 +129,7 @@ def rows_of(columns: Mapping[str, Array], count: int) -> Iterable[dict[str, Any]
         yield {name: value for name, value in zip(columns, row, strict=True) if value is not None}
 
 
-def load_edgelist(path: Path, asked: Asked) -> Loaded:
+def load_edgelist(path: Path, asked: LoadOptions) -> Loaded:
     """Read a list of edges: two nodes a line, and numbers or ``{'name': value}`` behind them.
 
     A table NAME.nodes.csv beside it has their coordinates, and says in a column ``id`` which is which; without it they
@@ -214,7 +214,7 @@ KINDS = ("type", "label", "compartment")  # attributes that SWC's structure iden
 RADII = ("radius", "radii")
 
 
-def load_swc(path: Path, asked: Asked) -> Loaded:
+def load_swc(path: Path, asked: LoadOptions) -> Loaded:
     """Read SWC: one skeleton of any number of trees, with ``type``, ``radius`` and ``id``; comments are its header.
 
     Raises

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
-from zarr_vectors_lazy.files.loaded import Asked, Loaded, library
+from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.meshes import flat_columns
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.files.tables import OBJECT
@@ -17,7 +17,7 @@ NAMES = "obs_names"
 Values = np.ndarray[Any, Any]
 
 
-def load_h5ad(path: Path, asked: Asked) -> Loaded:
+def load_h5ad(path: Path, asked: LoadOptions) -> Loaded:
     """Read cells: columns of ``obs``, vectors of ``obsm`` of up to three numbers, and genes of ``X`` in ``columns``.
 
     ``axes`` names columns of ``obs`` that are positions; else they are in ``obsm``.
@@ -46,7 +46,7 @@ def load_h5ad(path: Path, asked: Asked) -> Loaded:
 
 
 def _attributes(
-    file: Any, order: list[str], used: set[Any], place: str | None, asked: Asked
+    file: Any, order: list[str], used: set[Any], place: str | None, asked: LoadOptions
 ) -> tuple[dict[str, Any], list[str]]:
     """Columns that are not used, and vectors but that of the positions; what is left out."""
     obs, vectors = file["obs"], file.get("obsm", {})

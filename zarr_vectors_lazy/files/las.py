@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError
-from zarr_vectors_lazy.files.loaded import Asked, Loaded, library
+from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.meshes import header_of
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.plan.selection import column_names
@@ -50,7 +50,7 @@ def system_of(crs: Any) -> Any:
     return None
 
 
-def load_las(path: Path, asked: Asked) -> Iterator[Loaded]:
+def load_las(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     """Read LAS or LAZ in blocks: scaled coordinates in float64, and every other dimension of the point format."""
     laspy = library("laspy")
     _check_counts(path)

@@ -96,7 +96,7 @@ class Loaded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class LoadOptions:
     """How a file is to be read, where that is not as it says itself.
 
     Parameters

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, SelectionError
-from zarr_vectors_lazy.files.loaded import NAME, Asked, Loaded, library
+from zarr_vectors_lazy.files.loaded import NAME, Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.format.registry import is_number
 from zarr_vectors_lazy.model.objects import ragged_arange
@@ -214,7 +214,7 @@ SOLID = re.compile(rb"^[ \t]*solid\b[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNOREC
 OFF = re.compile(r"(ST)?(C)?(N)?(4)?(n)?OFF\b")
 
 
-def load_stl(path: Path, asked: Asked) -> Loaded:
+def load_stl(path: Path, asked: LoadOptions) -> Loaded:
     """Read STL, binary or text: corners that are the same are one vertex; solids of text are objects."""
     data = path.read_bytes()
     count = int.from_bytes(data[80:BEGIN], "little")
@@ -304,7 +304,7 @@ def save_stl(out: Outgoing, path: Path) -> int:
     return len(out.positions)
 
 
-def load_off(path: Path, asked: Asked) -> Loaded:
+def load_off(path: Path, asked: LoadOptions) -> Loaded:
     """Read OFF: vertices with colours, normals and texture coordinates, faces with colours."""
     lines = [line.partition("#")[0] for line in path.read_bytes().decode("utf-8-sig", "replace").splitlines()]
     rows = [row for line in lines if (row := line.split())]
@@ -418,7 +418,7 @@ INFO = {"head": np.int64, "valid": str, "filename": str, "volume": np.int64} | d
 """What FreeSurfer says of the volume of a surface, and its types."""
 
 
-def load_gifti(path: Path, asked: Asked) -> Loaded:
+def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
     """Read GIfTI: the surface, and every array that has a row for each of its vertices."""
     gifti = library("nibabel.gifti", "nibabel")
     data = path.read_bytes()
@@ -548,7 +548,7 @@ def _array(gifti: Any, values: Array, intent: str, said: Mapping[str, Any]) -> A
     return gifti.GiftiDataArray(values, intent=intent, datatype=name, coordsys=space, meta=meta)
 
 
-def load_freesurfer(path: Path, asked: Asked) -> Loaded:
+def load_freesurfer(path: Path, asked: LoadOptions) -> Loaded:
     """Read a surface of FreeSurfer, in its own coordinates (surface RAS); what it says of its volume is its header."""
     surfaces = library("nibabel.freesurfer", "nibabel")
     data = path.read_bytes()

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError
-from zarr_vectors_lazy.files.loaded import NAME, Asked, Loaded
+from zarr_vectors_lazy.files.loaded import NAME, Loaded, LoadOptions
 from zarr_vectors_lazy.files.meshes import (
     CHANNELS,
     NORMAL_PARTS,
@@ -106,7 +106,7 @@ class Statements:
             self.others[word.decode("utf-8", "replace")[:20]] = None
 
 
-def load_obj(path: Path, asked: Asked) -> Loaded:
+def load_obj(path: Path, asked: LoadOptions) -> Loaded:
     """Read Wavefront OBJ: a mesh where there are faces, a graph where there are lines, else points."""
     found = Statements.read(path.read_bytes())
     positions, attributes, left = _vertices(found.numbers["v"])
@@ -169,7 +169,7 @@ def _corners(words: Sequence[bytes], part: int) -> IntArray:
 
 
 def _mesh(
-    found: Statements, rows: int, asked: Asked, header: dict[str, Any], left: list[str]
+    found: Statements, rows: int, asked: LoadOptions, header: dict[str, Any], left: list[str]
 ) -> tuple[dict[str, Any], dict[str, Array]]:
     """Faces with their objects and attributes, and attributes of the vertices that corners state."""
     words = list(chain(*found.faces))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, listed
-from zarr_vectors_lazy.files.loaded import Asked, Loaded
+from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions
 from zarr_vectors_lazy.files.meshes import CHANNELS, Polygons, check_rows, flat_columns, header_of, strips, triangles_of
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.types import IntArray
@@ -73,7 +73,7 @@ class Lists:
 Columns = dict[str, Array | Lists]
 
 
-def load_ply(path: Path, asked: Asked) -> Loaded:
+def load_ply(path: Path, asked: LoadOptions) -> Loaded:
     """Read PLY: a mesh where there are faces, a graph where there are edges, else points."""
     data = path.read_bytes()
     style, elements, said, start = _header(data)
@@ -264,7 +264,7 @@ def _plain(columns: Columns, element: str, left: list[str]) -> dict[str, Array]:
     return found
 
 
-def _faces(found: dict[str, Columns], rows: int, asked: Asked, left: list[str]) -> dict[str, Any]:
+def _faces(found: dict[str, Columns], rows: int, asked: LoadOptions, left: list[str]) -> dict[str, Any]:
     """Faces, of strips too, and their attributes; nothing where there are none."""
     strip = next((v for v in found.pop("tristrips", {}).values() if isinstance(v, Lists)), None)
     columns = found.pop("face", {})

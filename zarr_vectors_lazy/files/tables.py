@@ -10,7 +10,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
 from zarr_vectors_lazy.files.las import crs_of, system_of, units_of
-from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Asked, Kind, Loaded, library
+from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Kind, Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two
 
 # Rows as tables: CSV and Parquet, with positions in columns or as GeoParquet's geometries.
@@ -28,7 +28,7 @@ BATCH_ROWS = 250_000
 Values = np.ndarray[Any, Any]
 
 
-def load_csv(path: Path, asked: Asked) -> Iterator[Loaded]:
+def load_csv(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     """Read text with a line of names, separated by commas, or else by tabs or semicolons; twice, for types."""
     types: dict[str, Any] = {}
     batches = 0
@@ -120,7 +120,7 @@ def _typed(column: Any, kind: Any) -> Any:
     return values.cast(kind)
 
 
-def load_parquet(path: Path, asked: Asked) -> Iterator[Loaded]:
+def load_parquet(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     """Read Parquet, in batches of rows; of GeoParquet the points, or the lines, of its primary column."""
     parquet = library("pyarrow.parquet", "pyarrow")
     with parquet.ParquetFile(path) as file:
@@ -156,7 +156,7 @@ def _vectors(file: Any) -> dict[str, Any]:
     return found
 
 
-def points_of(columns: Mapping[str, Any], asked: Asked) -> Loaded:
+def points_of(columns: Mapping[str, Any], asked: LoadOptions) -> Loaded:
     """Points of Arrow's columns by name."""
     axes = _axes_of(list(columns), asked)
     owner = asked.object_ids or (OBJECT if OBJECT in columns else None)
@@ -173,7 +173,7 @@ def points_of(columns: Mapping[str, Any], asked: Asked) -> Loaded:
     )
 
 
-def _axes_of(names: Sequence[str], asked: Asked) -> list[str]:
+def _axes_of(names: Sequence[str], asked: LoadOptions) -> list[str]:
     """Columns that are positions: those asked for, else x, y, ... as they are, else in capitals."""
     lower = {name.lower(): name for name in reversed(names)}
     wanted = asked.axes or [axis for axis in AXES if axis in lower]
@@ -184,7 +184,7 @@ def _axes_of(names: Sequence[str], asked: Asked) -> list[str]:
     return [name for name in found if name is not None]
 
 
-def _attributes(columns: Mapping[str, Any], asked: Asked) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _attributes(columns: Mapping[str, Any], asked: LoadOptions) -> tuple[dict[str, Any], tuple[str, ...]]:
     wanted = list(columns) if asked.columns is None else list(asked.columns)
     for name in wanted:
         if name not in columns:
@@ -252,7 +252,7 @@ def arrow_values(column: Any) -> Any:
     return None
 
 
-def _geometries(columns: Mapping[str, Any], geo: Mapping[str, Any], asked: Asked) -> Loaded:
+def _geometries(columns: Mapping[str, Any], geo: Mapping[str, Any], asked: LoadOptions) -> Loaded:
     """Points, or lines, each an object, of GeoParquet's primary column (specification 1.1)."""
     primary = geo["primary_column"]
     stated = geo["columns"][primary]
@@ -502,7 +502,7 @@ PATHS = ("line", "polyline", "streamline")
 KINDS = {"point_cloud": "points", "streamline": "streamlines", "polyline": "polylines", "line": "polylines"}
 
 
-def load_npz(path: Path, asked: Asked) -> Loaded:
+def load_npz(path: Path, asked: LoadOptions) -> Loaded:
     """Read what `save_npz` writes, or an archive of some of its arrays."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # NumPy leaves a damaged one open
         found: dict[str, Values] = {name: arrays[name] for name in arrays.files}

@@ -16,7 +16,7 @@ from typing import IO, Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, SelectionError
-from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Asked, Loaded, library
+from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.meshes import header_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, Paths
 
@@ -28,7 +28,7 @@ MEMBER = re.compile(r"(.+?)(?:\.(\d+))?\.(u?int(?:8|16|32|64)|float(?:16|32|64)|
 Values = np.ndarray[Any, Any]
 
 
-def load_trk(path: Path, asked: Asked) -> Iterator[Loaded]:
+def load_trk(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     """Read TrackVis streamlines in blocks, with what is stored for each point and each streamline."""
     library("nibabel")
     trk = library("nibabel.streamlines.trk", "nibabel")
@@ -128,7 +128,7 @@ def _records(
     return numbers[rows[:, None] + np.arange(width)], numbers[tails[:, None] + np.arange(properties)]
 
 
-def load_tck(path: Path, asked: Asked) -> Iterator[Loaded]:
+def load_tck(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     """Read MRtrix streamlines in blocks."""
     library("nibabel")
     file = library("nibabel.streamlines", "nibabel").TckFile.load(str(path), lazy_load=True)
@@ -290,7 +290,7 @@ def _trx_space(header: Mapping[str, Any]) -> dict[str, Any]:
     return _made_space(header["VOXEL_TO_RASMM"], header["DIMENSIONS"])
 
 
-def load_trx(path: Path, asked: Asked) -> Iterator[Loaded]:
+def load_trx(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     """Read TRX, an archive or a folder: values of vertices, streamlines and groups, and groups."""
     parts = TrxParts(path)
     rows, count = int(parts.header["NB_VERTICES"]), int(parts.header["NB_STREAMLINES"])

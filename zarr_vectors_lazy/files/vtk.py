@@ -16,7 +16,7 @@ import numpy as np
 from numcodecs.lz4 import decompress as lz4_decompress
 
 from zarr_vectors_lazy.errors import FileError
-from zarr_vectors_lazy.files.loaded import Asked, Loaded
+from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions
 from zarr_vectors_lazy.files.meshes import CHANNELS, Polygons, check_rows, leave_rest, strips, triangles_of
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.format.registry import is_number
@@ -85,7 +85,7 @@ class Cells:
             parts[:] = [parts[at] for at in by]
 
 
-def _loaded(cells: Cells, asked: Asked) -> Loaded:
+def _loaded(cells: Cells, asked: LoadOptions) -> Loaded:
     """A mesh where there are faces, else polylines or a graph where there are lines, else points."""
     empty, positions = [np.empty(0, np.int64)], cells.positions
     types, counts, corners = (np.concatenate(part or empty) for part in (cells.types, cells.counts, cells.corners))
@@ -209,7 +209,7 @@ class _Legacy:
         return found.astype(dtype)
 
 
-def load_vtk(path: Path, asked: Asked) -> Loaded:
+def load_vtk(path: Path, asked: LoadOptions) -> Loaded:
     """Read a legacy VTK file."""
     file, cells = _Legacy(path.read_bytes()), Cells()
     current, rows = cells.rows, 0
@@ -385,7 +385,7 @@ class _Xml:
         return found
 
 
-def load_vtp(path: Path, asked: Asked) -> Loaded:
+def load_vtp(path: Path, asked: LoadOptions) -> Loaded:
     """Read XML PolyData, of one piece or several."""
     file, cells = _Xml(path.read_bytes()), Cells()
     positions: list[Array] = []

@@ -381,7 +381,7 @@ def row_of_places(places: IntArray) -> IntArray:
 
 
 @dataclass(frozen=True, slots=True)
-class Homes:
+class RowOwners:
     """Which task knows where a row is stored.
 
     Parameters

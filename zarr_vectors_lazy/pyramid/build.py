@@ -22,8 +22,7 @@ from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.pyramid.coarsen import coarsen_part, gathered, row_threshold
 from zarr_vectors_lazy.pyramid.finer import written_links
 from zarr_vectors_lazy.pyramid.links import FarStep, bridge_part, far_part, remap_part
-from zarr_vectors_lazy.pyramid.planning import UNKNOWN_ROWS, PlannedLevel
-from zarr_vectors_lazy.pyramid.prepare import METHOD, STRATEGY, Request, prepare
+from zarr_vectors_lazy.pyramid.planning import METHOD, STRATEGY, UNKNOWN_ROWS, PlannedLevel, Request, prepare
 from zarr_vectors_lazy.pyramid.session import (
     LevelPlan,
     Session,

@@ -48,16 +48,16 @@ from zarr_vectors_lazy.pyramid.merge import (
 )
 from zarr_vectors_lazy.pyramid.step import (
     Aggregated,
-    Outbox,
+    BuildWriter,
+    LevelBuild,
     Part,
     Payload,
-    Step,
     Thinning,
     encode,
     read_records,
     record_key,
 )
-from zarr_vectors_lazy.read.cells import Wanted, read_batch, read_row_count
+from zarr_vectors_lazy.read.cells import Requested, read_batch, read_row_count
 from zarr_vectors_lazy.read.objects import read_ids
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.fetch import connect
@@ -68,7 +68,7 @@ from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Vertices
 TIES = 0x71E5  # seed of the hash by which ties among most frequent values end; another than that of thinning
 
 
-def coarse_positions(step: Step, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> Vertices:
+def coarse_positions(step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> Vertices:
     """(C, D) positions of the coarse rows."""
     groups, members = joined.groups, joined.members
     positions = fine.positions if members is None else fine.positions.take(members, axis=0)  # faster than an index
@@ -90,7 +90,7 @@ def taken(values: np.ndarray[Any, Any] | None, joined: Joined) -> np.ndarray[Any
     return values if values is None or joined.members is None else values[joined.members]
 
 
-def by_root_bins(step: Step, chunks: ChunkCoords, positions: Vertices, joined: Joined) -> tuple[Vertices, Joined]:
+def by_root_bins(step: LevelBuild, chunks: ChunkCoords, positions: Vertices, joined: Joined) -> tuple[Vertices, Joined]:
     """Coarse rows by the bins of level 0, a fragment for each of these: the reference's boxes count on that."""
     assert step.root_bins is not None
     which, each = np.repeat(np.arange(len(chunks)), np.diff(joined.rows)), int(np.prod(step.root_bins))
@@ -104,7 +104,7 @@ def by_root_bins(step: Step, chunks: ChunkCoords, positions: Vertices, joined: J
 
 
 def chunk_payloads(
-    step: Step, chunks: ChunkCoords, fine: FineRows, joined: Joined, links: Sequence[Sequence[Payload]]
+    step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Joined, links: Sequence[Sequence[Payload]]
 ) -> Iterator[list[Payload]]:
     """Payloads of each of some coarse chunks; none of one that has no vertices.
 
@@ -144,7 +144,7 @@ def chunk_payloads(
         yield found
 
 
-def _columns(step: Step, fine: FineRows, joined: Joined) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
+def _columns(step: LevelBuild, fine: FineRows, joined: Joined) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     """Values of the coarse rows, by the array's path: the attributes, and the weight."""
     groups, weights, picks = joined.groups, taken(fine.weights, joined), None
     if any(item.rule == "mode" for item in step.attributes):
@@ -169,7 +169,7 @@ def joined_values(
     return found
 
 
-def _owner_ids(step: Step, joined: Joined) -> IntArray | None:
+def _owner_ids(step: LevelBuild, joined: Joined) -> IntArray | None:
     """(F,) ids of the objects of the fragments, which spare readers the manifests; those of no object are of no use."""
     owners = joined.pieces.owners
     if step.index is None or owners is None:
@@ -177,7 +177,7 @@ def _owner_ids(step: Step, joined: Joined) -> IntArray | None:
     return read_ids(step.source, step.index)[owners]
 
 
-def _between(step: Step, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> list[list[Payload]]:
+def _between(step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> list[list[Payload]]:
     """Of each coarse chunk the links between its rows and those below, for each finer chunk by its rows."""
     found: list[list[Payload]] = [[] for _ in range(len(chunks))]
     if step.cross == "none":
@@ -210,7 +210,7 @@ def _between(step: Step, chunks: ChunkCoords, fine: FineRows, joined: Joined) ->
 
 
 def link_payloads(
-    step: Step, coords: ChunkCoords, starts: IntArray, ends: IntArray, owners: Sequence[int], count: int
+    step: LevelBuild, coords: ChunkCoords, starts: IntArray, ends: IntArray, owners: Sequence[int], count: int
 ) -> list[list[Payload]]:
     """Payloads of the links inside a level that each of some chunks stores.
 
@@ -240,7 +240,7 @@ def link_payloads(
     return found
 
 
-def one_of_each(step: Step, ids: IntArray) -> IntArray:
+def one_of_each(step: LevelBuild, ids: IntArray) -> IntArray:
     """Records without copies and without those that collapsed, ascending; faces turned alike.
 
     Edges of no direction lead from the lower end; those of trees, and of directed graphs, keep theirs.
@@ -276,7 +276,7 @@ class Begun:
 
 
 def coarsen_part(
-    step: Step,
+    step: LevelBuild,
     part: Part,
     begun: Begun,
     threshold: int | None,
@@ -302,7 +302,7 @@ def coarsen_part(
     if (step.linked or step.kind == "paths") and not all(key in found for key in keys):
         found = {}  # links between them need all of them
     work = alive_part(part.take([i for i, key in enumerate(keys) if key not in found]), below)
-    outbox = Outbox(backend, journal, found)
+    outbox = BuildWriter(backend, journal, found)
     made = dict(found)
     if len(work):
         for record, puts in _coarsen(step, work, begun, threshold, links):
@@ -331,7 +331,7 @@ def alive_part(part: Part, below: Sequence[Sequence[ChunkRecord]]) -> Part:
 
 
 def _coarsen(
-    step: Step, part: Part, begun: Begun, threshold: int | None, links: LinkIndex | None
+    step: LevelBuild, part: Part, begun: Begun, threshold: int | None, links: LinkIndex | None
 ) -> Iterator[tuple[ChunkRecord, list[Put]]]:
     """Records and puts of the chunks of a part."""
     if not len(part.fine):
@@ -368,7 +368,7 @@ def _coarsen(
 
 
 def join(
-    step: Step,
+    step: LevelBuild,
     part: Part,
     fine: FineRows,
     begun: Begun,
@@ -395,7 +395,7 @@ def join(
     return join_paths(binned, owned[1], least, everything.lengths[objects])
 
 
-def _inner_links(step: Step, part: Part, fine: FineRows, joined: Joined, rows: IntArray) -> list[list[Payload]]:
+def _inner_links(step: LevelBuild, part: Part, fine: FineRows, joined: Joined, rows: IntArray) -> list[list[Payload]]:
     """Payloads of each coarse chunk of the links inside a part, whose ends are (M, L) finer rows."""
     became = np.full(len(fine), -1, np.int64)
     members, labels = joined.became
@@ -405,8 +405,8 @@ def _inner_links(step: Step, part: Part, fine: FineRows, joined: Joined, rows: I
 
 
 def put_links(
-    step: Step,
-    outbox: Outbox,
+    step: LevelBuild,
+    outbox: BuildWriter,
     payloads: Mapping[ChunkKey, Sequence[Payload]],
     found: Mapping[ChunkKey, ChunkRecord],
 ) -> list[ChunkRecord]:
@@ -421,7 +421,7 @@ def put_links(
     return list(made.values())
 
 
-def _kept_rows(step: Step, fine: FineRows, threshold: int) -> BoolArray:
+def _kept_rows(step: LevelBuild, fine: FineRows, threshold: int) -> BoolArray:
     assert step.thinning is not None
     hashes = hash_rows(step.thinning.seed, step.level, fine.chunks, np.diff(fine.starts))
     return np.asarray(hashes <= np.uint64(threshold))
@@ -440,7 +440,7 @@ BATCH = 1024  # heads of cells fetched at once
 
 
 def row_threshold(
-    step: Step,
+    step: LevelBuild,
     thinning: Thinning,
     coords: ChunkCoords,
     counts: IntArray | None,
@@ -489,11 +489,11 @@ def _some(counts: IntArray) -> Iterator[slice]:
         yield slice(first, last)
 
 
-def _read_counts(step: Step, coords: ChunkCoords) -> IntArray:
+def _read_counts(step: LevelBuild, coords: ChunkCoords) -> IntArray:
     found = []
     for start in range(0, len(coords), BATCH):
         part = coords[start : start + BATCH]
-        raws = read_batch(step.source, [Wanted("", step.vertices, tuple(range(len(part))), part, head=True)])
+        raws = read_batch(step.source, [Requested("", step.vertices, tuple(range(len(part))), part, head=True)])
         found += [
             read_row_count(step.source, step.vertices, coord, raws["", i]) for i, coord in enumerate(part.tolist())
         ]

@@ -17,9 +17,9 @@ from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ragged_arange
 from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkRecord
-from zarr_vectors_lazy.pyramid.step import EndSegment, Part, Step, Thinning
+from zarr_vectors_lazy.pyramid.step import EndSegment, LevelBuild, Part, Thinning
 from zarr_vectors_lazy.read.cells import (
-    Wanted,
+    Requested,
     read_batch,
     read_fragment_run,
     read_link_run,
@@ -79,7 +79,7 @@ class FineRows:
         return np.repeat(np.arange(len(self.bounds) - 1), np.diff(self.starts[self.bounds]))
 
 
-def fetch_part(step: Step, part: Part) -> Mapping[tuple[str, int], Raw]:
+def fetch_part(step: LevelBuild, part: Part) -> Mapping[tuple[str, int], Raw]:
     """Encoded cells of all that `decode_rows` needs, all concurrently."""
     everything = np.arange(len(part.fine))
     wanted = [_wanted(VERTICES, step.vertices, part, everything)]
@@ -95,11 +95,11 @@ def fetch_part(step: Step, part: Part) -> Mapping[tuple[str, int], Raw]:
     return read_batch(step.source, wanted)
 
 
-def _wanted(member: str, spec: CellSpec, part: Part, rows: IntArray) -> Wanted:
-    return Wanted(member, spec, tuple(rows.tolist()), part.fine[rows])
+def _wanted(member: str, spec: CellSpec, part: Part, rows: IntArray) -> Requested:
+    return Requested(member, spec, tuple(rows.tolist()), part.fine[rows])
 
 
-def decode_rows(step: Step, part: Part, raws: Mapping[tuple[str, int], Raw]) -> FineRows:
+def decode_rows(step: LevelBuild, part: Part, raws: Mapping[tuple[str, int], Raw]) -> FineRows:
     """Decode the rows of the finer chunks of a part.
 
     Raises
@@ -168,7 +168,7 @@ def _incident(offsets: IntArray, table: ChunkTable, chunks: ChunkCoords) -> Chun
     return table.coords[named[:-1]]
 
 
-def written_links(step: Step, records: Sequence[Sequence[ChunkRecord]]) -> LinkIndex:
+def written_links(step: LevelBuild, records: Sequence[Sequence[ChunkRecord]]) -> LinkIndex:
     """Task: cells of links of the finer level, where the same build wrote it."""
     chunks: dict[str, list[tuple[int, ...]]] = {}
     for group in records:
@@ -183,7 +183,7 @@ def written_links(step: Step, records: Sequence[Sequence[ChunkRecord]]) -> LinkI
     )
 
 
-def _written(step: Step, path: str) -> EndSegment:
+def _written(step: LevelBuild, path: str) -> EndSegment:
     draft = ArrayDraft(path=path, attributes={"dtype": "int64", "row_shape": []})
     offsets = CURRENT.offsets(path.removeprefix(INSIDE), step.width, step.rank)
     across = bool(offsets.any())
@@ -237,7 +237,7 @@ class EndCells:
     ends: tuple[IntArray, ...]
 
     @classmethod
-    def of(cls, step: Step, part: Part, links: LinkIndex | None) -> "EndCells":
+    def of(cls, step: LevelBuild, part: Part, links: LinkIndex | None) -> "EndCells":
         """Cells that concern a part; ``links`` are those of the finer level where the same build wrote it."""
         segments, coords = step.segments, part.cells
         if links is not None:
@@ -275,7 +275,7 @@ class EndCells:
         found: ChunkCoords = self.chunks[used]
         return found
 
-    def read(self, step: Step) -> Ends:
+    def read(self, step: LevelBuild) -> Ends:
         """Their records, by coding, segment, cell and record.
 
         Raises
@@ -290,7 +290,7 @@ class EndCells:
             rows.append(found)
         return Ends(self.chunks, np.concatenate(at), np.concatenate(rows))
 
-    def rows(self, step: Step, fine: FineRows) -> IntArray:
+    def rows(self, step: LevelBuild, fine: FineRows) -> IntArray:
         """(M, L) number of each end among the rows of some finer chunks, -1 where it lies in another; as `read`.
 
         Raises
@@ -321,10 +321,10 @@ class EndCells:
             numbers.append(np.add(begin, rows, out=begin) if inside else np.where(begin >= 0, begin + rows, -1))
         return np.concatenate(numbers)
 
-    def _runs(self, step: Step) -> Iterator[tuple[IntArray, IntArray, IntArray, IntArray]]:
+    def _runs(self, step: LevelBuild) -> Iterator[tuple[IntArray, IntArray, IntArray, IntArray]]:
         """For segments of one coding (n, L) the chunks of the cells' ends, and the records of these cells."""
         wanted = [
-            Wanted(str(i), segment.spec, tuple(range(len(cells))), cells)
+            Requested(str(i), segment.spec, tuple(range(len(cells))), cells)
             for i, (segment, cells) in enumerate(zip(self.segments, self.coords, strict=True))
         ]
         raws = read_batch(step.source, wanted)
@@ -333,7 +333,7 @@ class EndCells:
             yield np.concatenate([self.ends[i] for i in alike]), *self._records(step, coding, alike, raws)
 
     def _records(
-        self, step: Step, coding: LinkCoding, alike: Sequence[int], raws: Mapping[tuple[str, int], Raw]
+        self, step: LevelBuild, coding: LinkCoding, alike: Sequence[int], raws: Mapping[tuple[str, int], Raw]
     ) -> tuple[IntArray, IntArray, IntArray]:
         """Records of the cells of segments of one coding, see `format.vectors.decode_link_run`."""
         cells = [
@@ -349,7 +349,7 @@ class EndCells:
             raise
 
 
-def misplaced(step: Step, row: int) -> FormatError:
+def misplaced(step: LevelBuild, row: int) -> FormatError:
     """What is wrong with a link to a row that is not there."""
     return FormatError(
         f"a link of level {step.source.level} names row {row} of a chunk that has fewer", where=step.source.spec.url
@@ -463,7 +463,7 @@ class Owners:
         return np.diff(self.offsets)
 
 
-def read_owners(step: Step, build: str) -> Owners:
+def read_owners(step: LevelBuild, build: str) -> Owners:
     """Manifest entries of the finer level by chunk; kept by this process as long as the build runs."""
     assert step.index is not None
     key = (step.source, build)
@@ -476,7 +476,7 @@ def read_owners(step: Step, build: str) -> Owners:
         return found
 
 
-def _sorted(step: Step, index: ObjectIndex) -> Owners:
+def _sorted(step: LevelBuild, index: ObjectIndex) -> Owners:
     manifests = read_manifests(step.source, index)
     table, chunk = distinct_chunks(manifests.chunks)
     counts = np.bincount(chunk, minlength=len(table))
@@ -527,7 +527,7 @@ def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:
     return mask
 
 
-def owned_by(step: Step, chunks: ChunkCoords, coarse: IntArray, build: str) -> tuple[Owned, Owned] | None:
+def owned_by(step: LevelBuild, chunks: ChunkCoords, coarse: IntArray, build: str) -> tuple[Owned, Owned] | None:
     """Entries of all objects in some finer chunks, and of the kept ones; None where the level has no objects.
 
     Parameters

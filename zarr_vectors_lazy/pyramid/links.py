@@ -15,8 +15,8 @@ from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkKey, ChunkRecord, G
 from zarr_vectors_lazy.pyramid.coarsen import LINKS, Begun, alive_part, link_payloads, put_links
 from zarr_vectors_lazy.pyramid.finer import EndCells, LinkIndex, Owners, last_of_each_child, misplaced, read_owners
 from zarr_vectors_lazy.pyramid.merge import FIRST, LAST, OWNER, START, STOP, read_maps, read_pieces
-from zarr_vectors_lazy.pyramid.step import Outbox, Part, Payload, Step, encode, read_records, record_key
-from zarr_vectors_lazy.read.cells import Wanted, read_batch, read_links
+from zarr_vectors_lazy.pyramid.step import BuildWriter, LevelBuild, Part, Payload, encode, read_records, record_key
+from zarr_vectors_lazy.read.cells import Requested, read_batch, read_links
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
@@ -40,7 +40,7 @@ class FarStep:
         (D,) finest chunks, and chunks of the level before the coarsest, of a coarse chunk along each axis.
     """
 
-    step: Step
+    step: LevelBuild
     level: int
     grid: Grid
     scale: IntArray
@@ -82,7 +82,7 @@ def far_part(
     onward = _read(far, step.source.level, 1, step.fine_grid, upper)
     first = _read(far, far.level, far.delta - 1, far.grid, lower)
     coarse, middle = _divided(finest, far.scale), _divided(finest, far.scale // far.last)
-    outbox = Outbox(backend, journal, found)
+    outbox = BuildWriter(backend, journal, found)
     made = dict(found)
     for key in keys:
         if key in found:
@@ -120,7 +120,7 @@ def _read(
     draft = ArrayDraft(path=path, attributes={"dtype": "int64", "row_shape": []})
     spec = CURRENT.cell_spec(level, draft, grid, far.step.encoding)
     coords = np.asarray(keys, np.int64).reshape(-1, far.step.rank)
-    raws = read_batch(source, [Wanted("", spec, tuple(range(len(keys))), coords)])
+    raws = read_batch(source, [Requested("", spec, tuple(range(len(keys))), coords)])
     return {key: read_links(source, spec, key, raws["", i], CODING)[:, 1] for i, key in enumerate(keys)}
 
 
@@ -157,7 +157,7 @@ def _payloads(far: FarStep, key: ChunkKey, chunk: ChunkKey, pairs: IntArray) -> 
 
 
 def remap_part(
-    step: Step,
+    step: LevelBuild,
     part: Part,
     begun: Begun,
     links: LinkIndex | None,
@@ -191,7 +191,7 @@ def remap_part(
     coords, starts, became = _coarse_ends(step, ends.chunks, ends.at, ends.rows)
     owners = ChunkTable(part.chunks).find(coords).tolist()
     payloads = link_payloads(step, coords, starts, became, owners, len(part))
-    return put_links(step, Outbox(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
+    return put_links(step, BuildWriter(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
 
 
 def _before(chunks: ChunkCoords, first: ChunkCoords) -> BoolArray:
@@ -201,7 +201,7 @@ def _before(chunks: ChunkCoords, first: ChunkCoords) -> BoolArray:
 
 
 def _coarse_ends(
-    step: Step, chunks: ChunkCoords, at: IntArray, rows: IntArray
+    step: LevelBuild, chunks: ChunkCoords, at: IntArray, rows: IntArray
 ) -> tuple[ChunkCoords, IntArray, IntArray]:
     """Coarse chunks, the numbers of their rows, and (M, L) rows that ends became; what was dropped is left out."""
     used = np.zeros(len(chunks), np.bool_)
@@ -225,7 +225,9 @@ def _coarse_ends(
 # Links between the pieces of paths that go on in another chunk.
 
 
-def bridge_part(step: Step, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]]) -> list[ChunkRecord]:
+def bridge_part(
+    step: LevelBuild, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]]
+) -> list[ChunkRecord]:
     """Task: link the pieces of some coarse chunks to those in later parts that precede and follow them.
 
     A link is stored with the lower of its two chunks, and parts are cut from the chunks in ascending order; the task
@@ -253,10 +255,10 @@ def bridge_part(step: Step, part: Part, begun: Begun, records: Sequence[Sequence
     ends = np.stack([starts[chunk[one]] + table[one, STOP] - 1, starts[chunk[other]] + table[other, START]], axis=1)
     stored = [i if i < len(keys) else -1 for i in range(len(coords))]
     payloads = link_payloads(step, coords, starts, ends, stored, len(keys))
-    return put_links(step, Outbox(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
+    return put_links(step, BuildWriter(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
 
 
-def _later(step: Step, owners: Owners, last: Sequence[int], mine: IntArray) -> list[tuple[int, ...]]:
+def _later(step: LevelBuild, owners: Owners, last: Sequence[int], mine: IntArray) -> list[tuple[int, ...]]:
     """Chunks after a part's ``last`` in which its paths go on, or come from, ascending."""
     entries = []
     for column, towards in ((LAST, 1), (FIRST, -1)):

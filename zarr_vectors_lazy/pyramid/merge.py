@@ -14,7 +14,7 @@ from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks, dotted
 from zarr_vectors_lazy.model.writing import ChunkKey, Pieces
 from zarr_vectors_lazy.pyramid.finer import FineRows, Owned
-from zarr_vectors_lazy.pyramid.step import JOURNAL, Aggregated, Part, Step
+from zarr_vectors_lazy.pyramid.step import JOURNAL, Aggregated, LevelBuild, Part
 from zarr_vectors_lazy.read.cells import vertex_row_shape
 from zarr_vectors_lazy.read.level import LevelData
 from zarr_vectors_lazy.read.rows import Column
@@ -354,7 +354,9 @@ def map_key(level: int, chunk: ChunkKey) -> str:
     return f"{JOURNAL}/{level}/maps/{dotted(chunk)}"
 
 
-def map_puts(step: Step, part: Part, fine: FineRows, joined: Joined, named: ChunkCoords) -> Iterator[tuple[int, Put]]:
+def map_puts(
+    step: LevelBuild, part: Part, fine: FineRows, joined: Joined, named: ChunkCoords
+) -> Iterator[tuple[int, Put]]:
     """For coarse chunks below which a chunk is named, puts of the coarse row of each row there, -1 for none.
 
     Each is a table: how many finer chunks are named, their coordinates, how many rows they have, and these.
@@ -372,7 +374,7 @@ def map_puts(step: Step, part: Part, fine: FineRows, joined: Joined, named: Chun
             yield i, Put(map_key(step.level, part.key(i)), np.concatenate([*head, *parts]).astype("<i8").tobytes())
 
 
-def read_maps(backend: Backend, step: Step, chunks: ChunkCoords) -> list[IntArray]:
+def read_maps(backend: Backend, step: LevelBuild, chunks: ChunkCoords) -> list[IntArray]:
     """Coarse row of each row of some finer chunks.
 
     Raises

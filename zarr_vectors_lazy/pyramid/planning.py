@@ -1,12 +1,15 @@
-"""From a store's metadata to the steps that build its levels; no cell is read but to learn a shape."""
+"""From what a caller asks to planned levels: refuses what cannot be, and writes nothing."""
 
+import hashlib
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FormatError, SelectionError
+from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError
+from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.groups import Rule
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
@@ -18,11 +21,25 @@ from zarr_vectors_lazy.plan.levels import LevelScale, grown, next_scale
 from zarr_vectors_lazy.pyramid.coarsen import position_dtype
 from zarr_vectors_lazy.pyramid.finer import LinkIndex
 from zarr_vectors_lazy.pyramid.merge import OURS, plan_attributes, stated_rule
-from zarr_vectors_lazy.pyramid.session import ObjectTables
-from zarr_vectors_lazy.pyramid.step import EndSegment, Step, Thinning
+from zarr_vectors_lazy.pyramid.session import (
+    LevelPlan,
+    ObjectTables,
+    Session,
+    continues,
+    describe_parameters,
+    find_shift,
+    is_published,
+    read_journals,
+)
+from zarr_vectors_lazy.pyramid.step import EndSegment, LevelBuild, Thinning
 from zarr_vectors_lazy.read.level import LevelData, Source, block_nbytes
 from zarr_vectors_lazy.read.store import OpenStore
+from zarr_vectors_lazy.requests import ListDir
+from zarr_vectors_lazy.storage.base import Backend
+from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json
+
+# From a store's metadata to the steps that build its levels; no cell is read but to learn a shape.
 
 KINDS: dict[str, Kind] = {
     "point_cloud": "points",
@@ -39,7 +56,7 @@ PLACED = ("nonempty_chunks", "chunk_grid_origin", OURS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
+class PyramidOptions:
     """How levels are built, as checked; see `zvl.build_pyramid`."""
 
     seed: int
@@ -51,7 +68,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class LevelRequest:
     """One level as the caller asks for it."""
 
     level: int
@@ -89,7 +106,7 @@ class PlannedLevel:
         What is carried of objects, or None where there are none.
     """
 
-    step: Step
+    step: LevelBuild
     scale: LevelScale
     coords: ChunkCoords
     order: IntArray
@@ -170,7 +187,7 @@ def grid_of(coords: ChunkCoords, shift: int) -> Grid:
     return Grid(origin=tuple(origin.tolist()), shape=tuple(shape.tolist()))
 
 
-def settle_scales(opened: OpenStore, data: LevelData, asked: Sequence[Asked]) -> list[Any]:
+def settle_scales(opened: OpenStore, data: LevelData, asked: Sequence[LevelRequest]) -> list[Any]:
     """Chunk scale of each level, of those that leave it open too.
 
     A chunk grows by its level's coarsening, so that it has as many bins on each level; not where the fullest would hold
@@ -211,7 +228,7 @@ def _rows_by_chunk(data: LevelData) -> IntArray:
     return np.full(len(data.vertices.chunks), UNKNOWN_ROWS, np.int64) if counts is None else counts
 
 
-def plan_first(opened: OpenStore, data: LevelData, asked: Asked, options: Options) -> PlannedLevel:
+def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options: PyramidOptions) -> PlannedLevel:
     """Plan the level that is made from one that is there.
 
     Raises
@@ -240,7 +257,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: Asked, options: Option
     coords, order, bounds = chunks_below(table.coords, scale.ratio // fine.ratio)
     links, family = _link_index(data, kind), data.links(0) if kind not in ("points", "sets") else None
     name = weight or ("zv_count" if "count" in data.attribute_names else "count")
-    step = Step(
+    step = LevelBuild(
         source=data.source,
         level=asked.level,
         kind=kind,
@@ -284,7 +301,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: Asked, options: Option
     )
 
 
-def plan_next(opened: OpenStore, below: PlannedLevel, asked: Asked, options: Options) -> PlannedLevel:
+def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, options: PyramidOptions) -> PlannedLevel:
     """Plan the level that is made from one that is planned; errors as `plan_first`."""
     old = below.step
     scale = next_scale(below.scale, asked.level, asked.factor, asked.chunk_scale)
@@ -362,14 +379,14 @@ def moved_index(index: ObjectIndex, level: int, build: str) -> ObjectIndex:
     )
 
 
-def drop_objects(base: LevelData, options: Options, scale: LevelScale) -> Thinning | None:
+def drop_objects(base: LevelData, options: PyramidOptions, scale: LevelScale) -> Thinning | None:
     """Which of the base level's objects are dropped; None: none is."""
     if scale.keep >= 1:
         return None
     return Thinning(seed=options.seed, keep=scale.keep, base=base.source, index=base.object_index)
 
 
-def drop_rows(source: Source, options: Options, asked: Asked) -> Thinning | None:
+def drop_rows(source: Source, options: PyramidOptions, asked: LevelRequest) -> Thinning | None:
     """Which of the finer level's vertices are dropped; None: none is."""
     sparsity = float(asked.factor[1])
     return None if sparsity <= 1 else Thinning(seed=options.seed, keep=1 / sparsity, base=source, index=None)
@@ -400,14 +417,14 @@ def _root_bins(opened: OpenStore, kind: Kind, scale: LevelScale) -> IntArray | N
     return bins
 
 
-def _row_nbytes(step: Step) -> int:
+def _row_nbytes(step: LevelBuild) -> int:
     nbytes = step.vertices.dtype.itemsize * len(step.bins)
     for item in step.attributes:
         nbytes += item.column.dtype.itemsize * int(np.prod(item.column.row_shape, dtype=np.int64))
     return nbytes + (8 if step.weights is not None else 0)
 
 
-def _arrays(step: Step, sources: Mapping[str, CellArray]) -> tuple[ArrayDraft, ...]:
+def _arrays(step: LevelBuild, sources: Mapping[str, CellArray]) -> tuple[ArrayDraft, ...]:
     """Arrays of cells of a coarse level, attributes described as on the finer one."""
     found = [CURRENT.vertices(position_dtype(step.vertices.dtype)), CURRENT.fragments()]
     for item in step.attributes:
@@ -422,3 +439,261 @@ def _arrays(step: Step, sources: Mapping[str, CellArray]) -> tuple[ArrayDraft, .
     if step.owners is not None:
         found.append(step.owners)
     return (*found, CURRENT.attribute(step.weight, np.dtype(np.int64)))
+
+
+# From what a caller asks to a session and planned levels: refuses what cannot be, and writes nothing.
+
+METHOD: Literal["aggregate"] = "aggregate"
+STRATEGY: Literal["hash"] = "hash"
+CAPABILITIES = ("preserved_object_ids", "shared_fragments", "multiscale_links")
+CHUNKING = ("chunk_dims", "chunk_attribute_name", "chunk_attribute_values")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Request:
+    """What is to be built, checked as far as that needs no store.
+
+    Parameters
+    ----------
+    source, levels
+        The level that is there, and those to be made, each from the one before.
+    factors, scales
+        Of each of these.
+    whole
+        Whether these levels are to be all that there are beside level 0.
+    """
+
+    source: int
+    levels: tuple[int, ...]
+    factors: Sequence[tuple[Any, Any]]
+    scales: Sequence[Any]
+    whole: bool
+    seed: int
+    depth: int
+    storage: CrossStorage
+    aggregate: Mapping[str, Rule | None]
+    min_vertices: int
+    overwrite: bool
+    resume: bool
+
+    @property
+    def asked(self) -> list[LevelRequest]:
+        """What is asked of each level."""
+        return [
+            LevelRequest(level=level, factor=factor, chunk_scale=scale)
+            for level, factor, scale in zip(self.levels, self.factors, self.scales, strict=True)
+        ]
+
+
+def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, list[PlannedLevel], list[LevelPlan]]:
+    """Plan a build for ``slots`` tasks at once.
+
+    Raises
+    ------
+    StoreError
+        If the store is of a generation that is not written, or levels or another build are in the way.
+    NotFoundError, SelectionError, FormatError
+        If levels cannot be built as asked.
+    """
+    if opened.generation.name != CURRENT.name:
+        raise StoreError(
+            f"stores of format {opened.meta.version} are not written to; migrate it first: zvl.migrate(src, dst)",
+            where=opened.tree.url,
+        )
+    opened.refuse_additive("a pyramid")
+    opened.refuse_deferred()
+    data = opened.levels.get(request.source)
+    if data is None:
+        raise NotFoundError.among("level", request.source, sorted(opened.levels), where=opened.tree.url)
+    backend = opened.tree.backend
+    request = replace(request, scales=settle_scales(opened, data, request.asked))
+    parameters = describe_parameters(_stated(request), fingerprint(opened, data))
+    journals = read_journals(backend)
+    resumed = bool(journals) and continues(journals, request.levels, parameters) and request.resume
+    replaced = tuple(sorted(level for level in opened.levels if level in request.levels or (request.whole and level)))
+    if not resumed:
+        _refuse(opened, request, journals, replaced)
+    kept = tuple(level for level in sorted(opened.levels) if level not in replaced)
+    journal = next(iter(journals.values())) if resumed else {}
+    shift = int(journal.get("shift", 0)) if resumed else _shift(backend, request, kept, replaced)
+    build = uuid.uuid4().hex
+    levels = plan_levels(opened, data, request, shift, build)
+    root = opened.tree.node("")
+    assert root is not None
+    session = Session(
+        spec=opened.tree.spec,
+        build=build,
+        source=request.source,
+        levels=request.levels,
+        parameters=parameters,
+        resumed=resumed,
+        published=resumed and is_published(journals),
+        replaced=replaced,
+        kept=kept,
+        root=root.attributes,
+        bins={level: opened.levels[level].meta.bin_shape for level in kept if level}
+        | {planned.step.level: planned.step.bin_shape for planned in levels},
+        base=opened.levels[0].meta.bin_shape if 0 in opened.levels else opened.meta.bin_shape,
+        block=_block(opened, request, levels),
+        consolidated=bool(journal.get("consolidated")) or root.doc.get("consolidated_metadata") is not None,
+        shift=shift,
+        depth=request.depth if request.storage != "none" else 0,
+        slots=int(journal.get("slots", slots)),
+        summary={
+            "method": METHOD,
+            "cross_level_depth": request.depth,
+            "cross_level_storage": request.storage,
+            "left_out": left_out(data, levels[0].step),
+        },
+    )
+    return session, levels, _plans(opened, data, request, levels)
+
+
+def left_out(data: LevelData, step: LevelBuild) -> list[str]:
+    """What coarse levels do not get from the level that is there: paths below it, of attributes, links and groups."""
+    level, joined = data.meta.index, {item.name for item in step.attributes}
+    by = data.chunk_attribute
+    gone = joined | {step.weight if step.weights is not None else None, None if by is None else by[0]}
+    found = [f"vertex_attributes/{name}" for name in data.attribute_names if name not in gone]
+    fragments = data.tree.children(f"{level}/fragment_attributes", required=False) or ()
+    owned = CURRENT.owner_names if step.owners is not None else ()
+    found += [f"fragment_attributes/{name}" for name in fragments if name not in owned]
+    found += [f"link_attributes/{name}" for name in data.link_attribute_names]
+    return found
+
+
+def fingerprint(opened: OpenStore, data: LevelData) -> str:
+    """Digest of the metadata of all that a build reads; they change when the source is written anew."""
+    block = {
+        name: value
+        for name, value in opened.meta.attributes["zarr_vectors"].items()
+        if not name.startswith("cross_level") and name != "format_capabilities"
+    }
+    parts = [repr(sorted(block.items())), data.vertices.digest]
+    parts += [data.attribute(name).digest for name in data.attribute_names if _is_stored(data, name)]
+    parts += [] if data.object_index is None else [data.object_index.digest]
+    family = data.links(0)
+    parts += [] if family is None else [segment.array.digest for segment in family.segments]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
+
+
+def _is_stored(data: LevelData, name: str) -> bool:
+    return data.chunk_attribute is None or data.chunk_attribute[0] != name
+
+
+def _stated(request: Request) -> Json:
+    names = ("source", "levels", "scales", "whole", "seed", "depth", "storage", "min_vertices")
+    factors = [[np.asarray(value, np.float64).tolist() for value in pair] for pair in request.factors]
+    scales = [None if scale is None else np.asarray(scale).tolist() for scale in request.scales]
+    stated = {name: getattr(request, name) for name in names}
+    return {**stated, "factors": factors, "scales": scales, "aggregate": dict(request.aggregate)}
+
+
+def _refuse(opened: OpenStore, request: Request, journals: dict[int, Json], replaced: tuple[int, ...]) -> None:
+    """Refuse to take a place that is not free."""
+    if request.overwrite:
+        return
+    if journals:
+        raise StoreError(
+            f"levels {sorted(journals)} are being built, or their build was interrupted, with other parameters or from "
+            "another source; overwrite=True gives that up",
+            where=opened.tree.url,
+        )
+    if replaced:
+        raise StoreError(
+            f"level{'s' if len(replaced) > 1 else ''} {', '.join(map(str, replaced))} "
+            f"{'are' if len(replaced) > 1 else 'is'} there; overwrite=True replaces what is there",
+            where=opened.tree.url,
+        )
+    folders = fetch(opened.tree.backend, [ListDir(str(level), required=False) for level in request.levels])
+    left = [level for level, names in zip(request.levels, folders, strict=True) if names]
+    if left:
+        raise StoreError(f"folders {left} hold files of no level; overwrite=True deletes them", where=opened.tree.url)
+
+
+def _shift(backend: Backend, request: Request, kept: tuple[int, ...], replaced: tuple[int, ...]) -> int:
+    gone = sorted({*request.levels, *replaced})
+    folders = [str(level) for level in gone]
+    folders += [f"{level}/links/{format_delta(other - level)}" for level in kept for other in gone]
+    return find_shift(backend, folders) if request.overwrite else 0
+
+
+def plan_levels(opened: OpenStore, data: LevelData, request: Request, shift: int, build: str) -> list[PlannedLevel]:
+    """Plan all levels, each from the one before."""
+    options = PyramidOptions(
+        seed=request.seed,
+        storage=request.storage if request.depth else "none",
+        aggregate=request.aggregate,
+        least=request.min_vertices,
+        shift=shift,
+        build=build,
+    )
+    first, *others = request.asked
+    planned = [plan_first(opened, data, first, options)]
+    for item in others:
+        planned.append(plan_next(opened, planned[-1], item, options))
+    return planned
+
+
+def _block(opened: OpenStore, request: Request, levels: Sequence[PlannedLevel]) -> Json:
+    known = opened.meta.attributes["zarr_vectors"].get("format_capabilities") or []
+    capabilities = [name for name in known if name not in CAPABILITIES or not request.whole]
+    if levels[0].step.index is not None:
+        capabilities.append("preserved_object_ids")
+    if request.storage != "none" and request.depth:
+        capabilities.append("multiscale_links")
+    found: Json = {"format_capabilities": list(dict.fromkeys(capabilities))}
+    return found | (
+        {"cross_level_depth": request.depth, "cross_level_storage": request.storage} if request.whole else {}
+    )
+
+
+def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequence[PlannedLevel]) -> list[LevelPlan]:
+    first = levels[0].step
+    ndim = opened.meta.ndim
+    plans = [LevelPlan(level=request.source, ndim=ndim, arrays=(), grid=first.fine_grid, encoding=first.encoding)]
+    for planned in levels:
+        step = planned.step
+        plans.append(
+            LevelPlan(
+                level=step.level,
+                ndim=ndim,
+                arrays=planned.arrays,
+                grid=step.grid,
+                encoding=step.encoding,
+                width=step.width,
+                directed=step.directed,
+                attributes=_level_attributes(opened, data, request, planned),
+                summary={
+                    "method": METHOD,
+                    "preserves_object_ids": step.index is not None,
+                    "shared_fragments": False,
+                    "bin_shape": step.bin_shape.tolist(),
+                    "chunk_shape": step.chunk_shape.tolist(),
+                },
+            )
+        )
+    return plans
+
+
+def _level_attributes(opened: OpenStore, data: LevelData, request: Request, planned: PlannedLevel) -> Json:
+    step = planned.step
+    found: Json = {"parent_level": step.source.level, "fragments_tile": True}
+    found |= {"coarsening_method": METHOD, "object_sparsity": planned.scale.keep}
+    rules: Json = {"aggregate": dict(request.aggregate)} if request.aggregate else {}
+    rules |= {"min_vertices": request.min_vertices} if request.min_vertices > 2 else {}
+    found["zarr_vectors_lazy"] = {"weight": step.weight, **rules, **_sparsity_rule(request, planned)}
+    if not np.array_equal(step.chunk_shape, opened.meta.chunk_shape):
+        found["chunk_shape"] = step.chunk_shape.tolist()
+    if step.index is not None:
+        found |= {"preserves_object_ids": True, "inherited_num_objects": step.index.count}
+        found["arrays_present"] = ["object_index", "object_attributes"]
+    block = data.meta.attributes.get("zarr_vectors_level", {})
+    return found | {name: block[name] for name in CHUNKING if name in block}
+
+
+def _sparsity_rule(request: Request, planned: PlannedLevel) -> Json:
+    if planned.scale.keep >= 1:
+        return {}
+    of = "objects" if planned.step.index is not None else "vertices"
+    return {"sparsity": {"strategy": STRATEGY, "seed": request.seed, "of": of, "nested": of == "objects"}}

@@ -25,7 +25,7 @@ from zarr_vectors_lazy.model.writing import (
 )
 from zarr_vectors_lazy.pyramid.coarsen import Begun
 from zarr_vectors_lazy.pyramid.merge import FIRST, FRAGMENT, OWNER, START, STOP, read_pieces
-from zarr_vectors_lazy.pyramid.step import JOURNAL, Step
+from zarr_vectors_lazy.pyramid.step import JOURNAL, LevelBuild
 from zarr_vectors_lazy.read import level as fresh
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.metadata import DOC
@@ -399,7 +399,7 @@ class ObjectTables:
     carried: tuple[str, ...] = CARRIED
 
 
-def index_shard(step: Step, shard: int, records: Sequence[Sequence[ChunkRecord]]) -> Shard:
+def index_shard(step: LevelBuild, shard: int, records: Sequence[Sequence[ChunkRecord]]) -> Shard:
     """Task: write the manifests of the objects of one shard; return their vertices, 0 for absent ones, and a digest.
 
     The result depends on the set of records only: pieces are put in the order of the paths, or of the chunks.
@@ -430,7 +430,7 @@ def index_shard(step: Step, shard: int, records: Sequence[Sequence[ChunkRecord]]
     return vertices.astype(np.int64), CURRENT.digest(put)
 
 
-def write_object_tables(step: Step, tables: ObjectTables, shards: Sequence[Shard]) -> int:
+def write_object_tables(step: LevelBuild, tables: ObjectTables, shards: Sequence[Shard]) -> int:
     """Task: write the rest of what a level tells of objects; return how many are present."""
     backend = connect(step.source.spec)
     vertices = np.concatenate([np.empty(0, np.int64), *(counts for counts, _ in shards)])
@@ -449,7 +449,7 @@ def write_object_tables(step: Step, tables: ObjectTables, shards: Sequence[Shard
     return count
 
 
-def _attribute_puts(backend: Backend, step: Step, tables: ObjectTables, vertices: IntArray) -> list[Put]:
+def _attribute_puts(backend: Backend, step: LevelBuild, tables: ObjectTables, vertices: IntArray) -> list[Put]:
     """Attributes of the objects; absent ones are at the fill value, the rest as they are, but a count of vertices."""
     puts: list[Put] = []
     here = np.asarray(vertices > 0)

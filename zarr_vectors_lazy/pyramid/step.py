@@ -103,7 +103,7 @@ class EndSegment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Step:
+class LevelBuild:
     """How one level is made from the one below.
 
     Parameters
@@ -295,7 +295,7 @@ def record_key(level: int, stage: str, first: ChunkKey) -> str:
     return f"{JOURNAL}/{level}/{stage}/{dotted(first)}"
 
 
-class Outbox:
+class BuildWriter:
     """Puts of some chunks, made when they are large enough; what is told of finished chunks follows their cells.
 
     Parameters

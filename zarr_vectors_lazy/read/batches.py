@@ -11,7 +11,7 @@ from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.plan.blocks import UpTo, cut_batches
-from zarr_vectors_lazy.read.cells import Wanted
+from zarr_vectors_lazy.read.cells import Requested
 from zarr_vectors_lazy.read.layers import TaskRef, cell_name, packed_chunks
 from zarr_vectors_lazy.read.level import block_nbytes
 from zarr_vectors_lazy.read.view import LevelView
@@ -96,7 +96,7 @@ def batched(view: LevelView) -> LevelView:
     return view.with_chunking(UpTo(nbytes, int(setting("batch-chunks"))))
 
 
-def wanted_of(view: LevelView, arrays: Arrays, runs: Sequence[IntArray]) -> Iterator[list[Wanted]]:
+def requested_of(view: LevelView, arrays: Arrays, runs: Sequence[IntArray]) -> Iterator[list[Requested]]:
     """What each run reads."""
     coords = view.table.coords
     at = [array.chunks.find(coords) for _, array in arrays]
@@ -107,7 +107,7 @@ def wanted_of(view: LevelView, arrays: Arrays, runs: Sequence[IntArray]) -> Iter
             if len(here):
                 places = None if array.places is None else array.places.take(rows[here])
                 wanted.append(
-                    Wanted(
+                    Requested(
                         member=member,
                         spec=array.spec,
                         rows=tuple(here.tolist()),

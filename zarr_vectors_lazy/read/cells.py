@@ -35,7 +35,7 @@ Role: TypeAlias = Literal["", "rows", "values"]
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class Requested:
     """Cells of one array that a batch fetches.
 
     Parameters
@@ -73,7 +73,7 @@ class Wanted:
 # Whether cells of one chunk that were fetched together have as many rows as each other.
 
 
-def check_rows(wanted: Sequence[Wanted], out: dict[tuple[str, int], Raw]) -> None:
+def check_rows(wanted: Sequence[Requested], out: dict[tuple[str, int], Raw]) -> None:
     """Put an error in the place of each cell of values that cannot belong to the positions fetched with it.
 
     Only the sizes that cells state are looked at; where they do not tell, the tasks that decode find out, if they know
@@ -115,7 +115,7 @@ def _nbytes(spec: CellSpec, raw: Raw) -> int | None:
 # What tasks run: fetch the cells of a batch, decode a cell, with the place in every error.
 
 
-def read_batch(source: Source, wanted: Sequence[Wanted]) -> dict[tuple[str, int], Raw]:
+def read_batch(source: Source, wanted: Sequence[Requested]) -> dict[tuple[str, int], Raw]:
     """Fetch cells of one or several arrays, all concurrently; encoded bytes by (member, row)."""
     direct = [want for want in wanted if want.spec.layout.direct]
     out: dict[tuple[str, int], Raw] = {}
@@ -129,7 +129,7 @@ def read_batch(source: Source, wanted: Sequence[Wanted]) -> dict[tuple[str, int]
     return out
 
 
-def _read_through_zarr(backend: Backend, want: Wanted) -> list[Raw]:
+def _read_through_zarr(backend: Backend, want: Requested) -> list[Raw]:
     """Payloads, and for a cell that zarr cannot decode its error: one bad cell leaves the others readable."""
     indices = want.spec.layout.zarr_indices(want.coords)
     cells: list[Raw] = [None] * len(indices)
@@ -149,7 +149,7 @@ def _read_through_zarr(backend: Backend, want: Wanted) -> list[Raw]:
     return cells
 
 
-class placed:
+class error_context:
     """Turn a FormatError about bytes into a CorruptChunkError that names the place."""
 
     __slots__ = ("coord", "source", "spec")
@@ -188,7 +188,7 @@ def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw)
         assert not isinstance(raw, Blob)
         return raw
     adopt_limits()
-    with placed(source, spec, coord):
+    with error_context(source, spec, coord):
         return spec.layout.decode(raw)
 
 
@@ -231,7 +231,7 @@ def read_row_run(
     sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
     wrong = np.flatnonzero(sizes % nbytes) if nbytes else np.arange(min(len(sizes), 1))
     if len(wrong):
-        with placed(source, spec, coords[wrong[0]].tolist()):
+        with error_context(source, spec, coords[wrong[0]].tolist()):
             decode_rows(payloads[wrong[0]], spec.dtype, row_shape)
     found = sizes // nbytes
     if counts is not None and (found != counts).any():
@@ -257,7 +257,7 @@ def read_vertices(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw
         If the metadata promise another count.
     """
     payload = read_payload(source, spec, coord, raw)
-    with placed(source, spec, coord):
+    with error_context(source, spec, coord):
         assert spec.row_shape is not None
         found = decode_vertices(payload, spec.dtype, spec.row_shape[0])
     check_count(source, spec, coord, len(found), count)
@@ -282,9 +282,9 @@ def read_row_count(source: Source, spec: CellSpec, coord: Sequence[int], raw: Ra
             return nbytes // row
         if isinstance(raw, Blob):
             raise _corrupt(source, spec, coord, f"{nbytes} bytes are not a whole number of rows of {row} bytes")
-        (raw,) = read_batch(source, [Wanted("cell", spec, (0,), np.asarray([coord], np.int64))]).values()
+        (raw,) = read_batch(source, [Requested("cell", spec, (0,), np.asarray([coord], np.int64))]).values()
     payload = read_payload(source, spec, coord, raw)
-    with placed(source, spec, coord):
+    with error_context(source, spec, coord):
         return len(decode_rows(payload, spec.dtype, spec.row_shape or ()))
 
 
@@ -299,7 +299,7 @@ def read_attribute(
 ) -> np.ndarray[Any, Any]:
     """Stored rows of a vertex attribute of one chunk; codes where it is dictionary-encoded."""
     payload = read_payload(source, spec, coord, raw)
-    with placed(source, spec, coord):
+    with error_context(source, spec, coord):
         values = decode_attribute(payload, spec.dtype, row_shape, None)
         if count is not None and len(values) != count:
             raise FormatError(
@@ -314,7 +314,7 @@ def read_text(
 ) -> np.ndarray[Any, Any]:
     """Stored text of one chunk, as wide as its bytes make it for that many rows."""
     payload = read_payload(source, spec, coord, raw)
-    with placed(source, spec, coord):
+    with error_context(source, spec, coord):
         values = int(np.prod(shape, dtype=np.int64))
         width = len(payload) // (4 * values) if values else 0
         if not width or len(payload) != 4 * values * width:
@@ -335,7 +335,7 @@ def read_categories(
     assert spec.dictionary is not None
     if codes.dtype.kind in "iu" and not decodes_exactly(codes, spec.dictionary):
         refuse_floats(source, spec)
-    with placed(source, spec, coord):
+    with error_context(source, spec, coord):
         return decode_categories(codes, spec.dictionary)
 
 
@@ -353,7 +353,7 @@ def refuse_floats(source: Source, spec: CellSpec) -> NoReturn:
 def read_fragments(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw) -> Fragments:
     """Fragment index of one chunk."""
     payload = read_payload(source, spec, coord, raw)
-    with placed(source, spec, coord):
+    with error_context(source, spec, coord):
         return decode_fragments(payload)
 
 
@@ -372,7 +372,7 @@ def read_fragment_run(
     if run is None:
         parts = []
         for coord, payload in zip(coords.tolist(), payloads, strict=True):
-            with placed(source, spec, coord):
+            with error_context(source, spec, coord):
                 parts.append(decode_fragments(payload))
         run = join_fragments(parts, starts)
     wrong = run.outside()
@@ -397,7 +397,7 @@ def read_link_run(
         return decode_link_run(payloads, coding)
     except FormatError:
         for coord, payload in zip(coords.tolist(), payloads, strict=True):
-            with placed(source, spec, coord):  # says which cell it is
+            with error_context(source, spec, coord):  # says which cell it is
                 decode_links(payload, coding)
         raise
 
@@ -405,7 +405,7 @@ def read_link_run(
 def read_links(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, coding: LinkCoding) -> IntArray:
     """Records of one cell; (M, 2, L), see `format.vectors.decode_links`."""
     payload = read_payload(source, spec, coord, raw)
-    with placed(source, spec, coord):
+    with error_context(source, spec, coord):
         return decode_links(payload, coding)
 
 
@@ -468,7 +468,7 @@ def _ratio(data: LevelData, rows: CellArray, values: CellArray, coords: IntArray
     at = tuple(range(len(coords)))
     arrays = {"rows": rows, "values": values}
     wanted = [
-        Wanted(
+        Requested(
             member=name,
             spec=array.spec,
             rows=at,

@@ -19,7 +19,7 @@ from dask.utils import parse_bytes
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.model.arrays import CellSpec, Places
 from zarr_vectors_lazy.plan.blocks import cut_batches
-from zarr_vectors_lazy.read.cells import Role, Wanted, read_batch
+from zarr_vectors_lazy.read.cells import Requested, Role, read_batch
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
@@ -42,10 +42,10 @@ __all__ = [
     "Per",
     "Recipe",
     "RecipeLayer",
+    "RequestedLayer",
     "Task",
     "TaskRef",
     "UnfusedTask",
-    "WantedLayer",
     "culled_before",
     "layer_over",
     "task_over",
@@ -133,7 +133,7 @@ class BlockTasks:
         return Task(key, self.function, *(given.of(block) if hasattr(given, "of") else given for given in self.inputs))
 
 
-class WantedLayer(Layer):
+class RequestedLayer(Layer):
     """A layer that knows its keys without making tasks."""
 
     name: str
@@ -205,7 +205,7 @@ def culled_before(keys: Collection[Key]) -> list[Culled]:
     return [layer for ticket in tickets if (layer := _open.get(ticket)) is not None]
 
 
-class RecipeLayer(WantedLayer):
+class RecipeLayer(RequestedLayer):
     """One task a block, made by a recipe.
 
     Parameters
@@ -429,7 +429,7 @@ class Cut:
         return found
 
 
-class ReadLayer(WantedLayer):
+class ReadLayer(RequestedLayer):
     """Keys ``(cell_name(name, member), chunk)``: a cell's encoded bytes, picked from the batch that fetched it.
 
     Keys ``(cell_name(name, member), start, stop)`` give a list of them, for blocks of several chunks, and keys
@@ -558,9 +558,9 @@ class ReadLayer(WantedLayer):
         return next(whole, member)
 
 
-def wanted_cells(name: str, member: Member, coords: ChunkCoords, chunks: IntArray) -> Wanted:
+def wanted_cells(name: str, member: Member, coords: ChunkCoords, chunks: IntArray) -> Requested:
     """Cells of some chunks, by their numbers among ``coords``, as `read_batch` fetches them."""
-    return Wanted(
+    return Requested(
         member=name,
         spec=member.spec,
         rows=tuple(chunks.tolist()),

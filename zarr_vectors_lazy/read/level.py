@@ -53,7 +53,7 @@ def _nbytes(value: int | str) -> int:
 T = TypeVar("T")
 
 
-def converse(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
+def drive(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
     """Run several conversations at once, each round of all of them in one concurrent fetch.
 
     Returns
@@ -323,7 +323,7 @@ class LevelData:
         for one in (array, self.vertices):
             places = None if one.places is None else one.places.take(one.chunks.find(coords))
             steps.append(one.spec.layout.fetch_heads(coords, places))
-        for one, (head,) in zip((array, self.vertices), converse(self.tree.backend, steps), strict=True):
+        for one, (head,) in zip((array, self.vertices), drive(self.tree.backend, steps), strict=True):
             if head is None or isinstance(head, Exception):
                 return None
             nbytes.append(one.spec.layout.head_nbytes(head))
@@ -469,7 +469,7 @@ def replaced() -> None:
 
 
 def read_level(source: Source, steps: Sequence[Steps[T]]) -> list[T]:
-    """Run conversations about what a level stores, see `converse`; where it is due, one about its node with them.
+    """Run conversations about what a level stores, see `drive`; where it is due, one about its node with them.
 
     Raises
     ------
@@ -480,10 +480,10 @@ def read_level(source: Source, steps: Sequence[Steps[T]]) -> list[T]:
     """
     backend = connect(source.spec)
     if not source.content:
-        return converse(backend, steps)
+        return drive(backend, steps)
     look = [_look(source)] if _is_due(source) else []
     try:
-        found: list[Any] = converse(backend, [*look, *steps])
+        found: list[Any] = drive(backend, [*look, *steps])
     except BaseException:
         if look:
             with _lock:

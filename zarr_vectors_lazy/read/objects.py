@@ -15,7 +15,7 @@ from zarr_vectors_lazy.format.vectors import decode_rows
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex, concatenate_manifests, ranges
-from zarr_vectors_lazy.read.cells import Wanted, placed, read_batch, read_payload
+from zarr_vectors_lazy.read.cells import Requested, error_context, read_batch, read_payload
 from zarr_vectors_lazy.read.level import Source, adopt_limits, read_level
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.zarr import zarr_array
@@ -85,12 +85,12 @@ def read_owners(source: Source, owners: CellArray, coords: ChunkCoords) -> IntAr
     CorruptChunkError
         If a cell is missing or undecodable.
     """
-    wanted = Wanted("owners", owners.spec, tuple(range(len(coords))), coords)
+    wanted = Requested("owners", owners.spec, tuple(range(len(coords))), coords)
     raws = read_batch(source, [wanted])
     parts = [np.empty(0, np.int64)]
     for row, coord in enumerate(coords.tolist()):
         payload = read_payload(source, owners.spec, coord, raws["owners", row])
-        with placed(source, owners.spec, coord):
+        with error_context(source, owners.spec, coord):
             parts.append(np.unique(decode_rows(payload, owners.spec.dtype, ())).astype(np.int64))
     return np.unique(np.concatenate(parts))
 

@@ -17,8 +17,8 @@ from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.plan.boxes import Placement
 from zarr_vectors_lazy.plan.selection import Area, Condition, Picks
 from zarr_vectors_lazy.read.cells import (
-    Wanted,
-    placed,
+    Requested,
+    error_context,
     read_attribute,
     read_batch,
     read_categories,
@@ -122,7 +122,7 @@ def choose_rows(
         mine = np.zeros(count, np.bool_)
         named = owned.get(coord)
         if named is not None:
-            with placed(chooser.source, chooser.fragments, coord):
+            with error_context(chooser.source, chooser.fragments, coord):
                 index.check(count)
                 mine[index.rows(named)] = True
         mask &= mine
@@ -300,7 +300,7 @@ def column_values(
 def _absent(column: Column, coord: tuple[int, ...], n: int) -> np.ndarray[Any, Any]:
     if column.constants is not None:
         return np.full(n, column.constants[coord[0]], column.dtype)
-    with placed(column.source, column.spec or column.vertices, coord):
+    with error_context(column.source, column.spec or column.vertices, coord):
         check_array(n * math.prod(column.row_shape) * column.dtype.itemsize, f"{n} missing values")
     shape = (n, *column.row_shape)
     if column.fill is not None:
@@ -438,7 +438,7 @@ def _taken(
         return values
     if spec is None:
         return kept.take(values)
-    with placed(source, spec, coord):
+    with error_context(source, spec, coord):
         return kept.take(values)
 
 
@@ -483,7 +483,7 @@ def read_row_counts(data: LevelData, rows: IntArray | None) -> IntArray:
         counts = [_rows(data, sizes.get(name), coord) for name, coord in zip(names, coords, strict=True)]
         return np.asarray(counts, np.int64)
     places = None if array.places is None else array.places.take(at)
-    wanted = Wanted(member="", spec=spec, rows=tuple(range(len(at))), coords=coords, head=True, places=places)
+    wanted = Requested(member="", spec=spec, rows=tuple(range(len(at))), coords=coords, head=True, places=places)
     raws = read_batch(data.source, [wanted])
     counts = [read_row_count(data.source, spec, coord, raws["", i]) for i, coord in enumerate(coords.tolist())]
     return np.asarray(counts, np.int64)
@@ -504,7 +504,7 @@ def read_text_width(data: LevelData, array: CellArray, row_shape: tuple[int, ...
     coords = array.chunks.coords
     at = data.vertices.chunks.find(coords)
     rows = read_row_counts(data, at) * int(np.prod(row_shape, dtype=np.int64))
-    wanted = Wanted("", array.spec, tuple(range(len(coords))), coords, head=True, places=array.places)
+    wanted = Requested("", array.spec, tuple(range(len(coords))), coords, head=True, places=array.places)
     raws = read_batch(data.source, [wanted])
     plain = replace(array.spec, dtype=np.dtype("<U1"), row_shape=())
     counts = [read_row_count(data.source, plain, coord, raws["", i]) for i, coord in enumerate(coords.tolist())]

@@ -16,8 +16,8 @@ from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex
-from zarr_vectors_lazy.read.batches import NAN, chunk_runs, empty_array, make_array, wanted_of
-from zarr_vectors_lazy.read.cells import Wanted, placed, read_batch, read_fragments
+from zarr_vectors_lazy.read.batches import NAN, chunk_runs, empty_array, make_array, requested_of
+from zarr_vectors_lazy.read.cells import Requested, error_context, read_batch, read_fragments
 from zarr_vectors_lazy.read.choose import fragment_spec
 from zarr_vectors_lazy.read.columns import Blocks, cut, vertices_array
 from zarr_vectors_lazy.read.layers import (
@@ -89,7 +89,7 @@ class Tracker:
     ends: bool = False
 
 
-def read_lengths(source: Source, spec: CellSpec, wanted: Sequence[Wanted]) -> list[IntArray]:
+def read_lengths(source: Source, spec: CellSpec, wanted: Sequence[Requested]) -> list[IntArray]:
     """Rows of each fragment of some chunks, an array a chunk."""
     raws = read_batch(source, wanted)
     return [
@@ -178,7 +178,7 @@ def track_block(
     for (coord, count), track, raw, choice in zip(block, tracks, raws, chosen, strict=True):
         index = read_fragments(source, spec, coord, raw)
         total = count if choice is None else choice.total
-        with placed(source, spec, coord):
+        with error_context(source, spec, coord):
             if total is not None:
                 index.check(total)
             rows = index.rows(track.fragments)
@@ -317,7 +317,7 @@ def _lengths(view: LevelView, spec: CellSpec, token: str) -> tuple[list[HighLeve
     """Read apart from all other cells of the chunks: those would wait in memory until every length is known."""
     arrays = [(FRAGMENTS, view.data.fragments)]
     name = f"zv-lengths-{token}"
-    wanted = wanted_of(view, arrays, chunk_runs(view, arrays))
+    wanted = requested_of(view, arrays, chunk_runs(view, arrays))
     tasks = {
         (name, run): Task((name, run), read_lengths, view.source, spec, tuple(of_run))
         for run, of_run in enumerate(wanted)

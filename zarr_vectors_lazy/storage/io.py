@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar
 
 from zarr_vectors_lazy.errors import ZVWarning
 from zarr_vectors_lazy.settings import setting
-from zarr_vectors_lazy.storage.retry import Patience
+from zarr_vectors_lazy.storage.retry import RetryPolicy
 
 # Blocking requests on threads: the pool's size is the number of requests in flight.
 #
@@ -193,7 +193,7 @@ def _open_files() -> int:
 
 def warn_of_silence(where: str) -> None:
     """Say that nothing has come yet, and what is done about it."""
-    patience = Patience.of_settings()
+    patience = RetryPolicy.of_settings()
     warnings.warn(
         f"no answer from {where} for {SILENCE_S:g} s; what fails is tried again, for up to {patience.total_s:g} s "
         "(settings zarr_vectors_lazy.retries, retry-timeout, read-timeout)",

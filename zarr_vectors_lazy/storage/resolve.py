@@ -15,7 +15,7 @@ from zarr_vectors_lazy.errors import StoreError, meant
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_systems import canonical, system_class
 from zarr_vectors_lazy.storage.backends.obstore_options import CLIENT, RETRY
-from zarr_vectors_lazy.storage.spec import Options, StoreSpec, this_process
+from zarr_vectors_lazy.storage.spec import StorageOptions, StoreSpec, this_process
 from zarr_vectors_lazy.storage.translate import for_fsspec, for_obstore
 from zarr_vectors_lazy.storage.url import CLOUD, check_slashes, local_path, parse, scheme_of, with_query
 
@@ -50,7 +50,7 @@ def _of_fsspec(store: FsspecStore) -> StoreSpec | None:
         return None
     options = {name: value for name, value in fs.storage_options.items() if name not in _OF_THE_LOOP}
     url, options = canonical(fs.unstrip_protocol(store.path), options)
-    return StoreSpec("fsspec", url, Options(options))
+    return StoreSpec("fsspec", url, StorageOptions(options))
 
 
 def _of_obstore(native: Native) -> StoreSpec | None:
@@ -64,14 +64,14 @@ def _of_obstore(native: Native) -> StoreSpec | None:
     }
     if kind == "HTTPStore":
         place = parse(native.url, {})
-        return StoreSpec("obstore", place.url, Options(with_query(place, options, "")))
+        return StoreSpec("obstore", place.url, StorageOptions(with_query(place, options, "")))
     if kind not in _SCHEMES:
         return None
     config = dict(native.config)
     bucket = config.pop(_NAMES[kind], "")
     account = f"{config['account_name']}/" if kind == "AzureStore" else ""
     url = f"{_SCHEMES[kind]}://{account}{bucket}/{native.prefix or ''}".rstrip("/")
-    return StoreSpec("obstore", url, Options({**options, **config}))
+    return StoreSpec("obstore", url, StorageOptions({**options, **config}))
 
 
 # What users type (paths, URLs, store objects, options) -> a description of the store.
@@ -117,14 +117,14 @@ def resolve(
             from zarr_vectors_lazy.storage.backends import obstore_stores as stores  # noqa: PLC0415  optional
 
             url, options = stores.canonical(url, for_obstore(scheme_of(url), options))
-            spec = StoreSpec("obstore", url, Options(options))
+            spec = StoreSpec("obstore", url, StorageOptions(options))
             stores.build(spec)  # it refuses what it does not know now, not in some task
             return spec
         case _:
             url, options = systems.canonical(url, for_fsspec(scheme_of(url), options))
             systems.check_options(scheme_of(url), options)
             home = this_process() if scheme_of(url) == "memory" else ""
-            return StoreSpec("fsspec", url, Options(options), home=home)
+            return StoreSpec("fsspec", url, StorageOptions(options), home=home)
 
 
 @cache

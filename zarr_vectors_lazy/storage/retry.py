@@ -25,7 +25,7 @@ LONGEST_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class RetryPolicy:
     """Limits as the settings are now.
 
     Parameters
@@ -43,7 +43,7 @@ class Patience:
     silence_s: float
 
     @classmethod
-    def of_settings(cls) -> "Patience":
+    def of_settings(cls) -> "RetryPolicy":
         """Read the settings ``retries``, ``retry-timeout`` and ``read-timeout``."""
         total, silence = (float(parse_timedelta(setting(name))) for name in ("retry-timeout", "read-timeout"))
         return cls(int(setting("retries")), total, silence)
@@ -51,7 +51,7 @@ class Patience:
 
 async def persist(
     attempt: Callable[[], Awaitable[T]],
-    patience: Patience,
+    patience: RetryPolicy,
     failures: tuple[type[BaseException], ...],
     pause_after: Callable[[BaseException], float | None],
 ) -> T:

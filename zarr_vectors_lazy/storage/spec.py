@@ -138,7 +138,7 @@ Value: TypeAlias = Any
 _PLAIN = (str, bytes, int, float, bool, type(None), timedelta)
 
 
-class Options(Mapping[str, Any]):
+class StorageOptions(Mapping[str, Any]):
     """Options in the backend's own names; nested mappings are options too.
 
     Parameters
@@ -164,7 +164,7 @@ class Options(Mapping[str, Any]):
         return len(self._items)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Options) and self._items == other._items
+        return isinstance(other, StorageOptions) and self._items == other._items
 
     def __hash__(self) -> int:
         return hash(tuple(self._items))
@@ -173,10 +173,10 @@ class Options(Mapping[str, Any]):
         return f"Options({', '.join(f'{name}={self.shown(name)!r}' for name in self)})"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Options._thawed, (self._items,)
+        return StorageOptions._thawed, (self._items,)
 
     @classmethod
-    def _thawed(cls, items: dict[str, Any]) -> "Options":
+    def _thawed(cls, items: dict[str, Any]) -> "StorageOptions":
         options = cls()
         options._items = items
         return options
@@ -194,19 +194,19 @@ class Options(Mapping[str, Any]):
 
     def plain(self) -> dict[str, Any]:
         """Return the options as a dictionary of dictionaries, for the backend's constructor."""
-        return {name: value.plain() if isinstance(value, Options) else value for name, value in self.items()}
+        return {name: value.plain() if isinstance(value, StorageOptions) else value for name, value in self.items()}
 
 
 def _frozen(value: object) -> Value:
     if isinstance(value, Mapping):
-        return value if isinstance(value, Options) else Options(value)
+        return value if isinstance(value, StorageOptions) else StorageOptions(value)
     if isinstance(value, list | tuple) and type(value) in {list, tuple}:  # not named tuples, as aiohttp.BasicAuth
         return tuple(_frozen(item) for item in value)
     return value if isinstance(value, (*_PLAIN, Carried)) else carried(value)
 
 
 def _token(name: str, value: object) -> Value:
-    if isinstance(value, Options):
+    if isinstance(value, StorageOptions):
         return value.token()
     if name == QUERY:  # it may say which of several stores is meant
         return fingerprint(value)
@@ -243,7 +243,7 @@ class StoreSpec:
 
     backend: BackendName
     url: str
-    options: Options = field(default_factory=Options)
+    options: StorageOptions = field(default_factory=StorageOptions)
     carried: Carried | None = None
     read_only: bool = False
     home: str = ""

@@ -7,11 +7,19 @@ from typing import Any, Protocol
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.kernels.routing import Homes
+from zarr_vectors_lazy.kernels.routing import RowOwners
 from zarr_vectors_lazy.read.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.write.links import Exchange, FileStep, Work, drop, run_step, spill_nodes
-from zarr_vectors_lazy.write.part import Settle, Summary, begin, finish_write, make_plan, without_tables, write_spilled
-from zarr_vectors_lazy.write.records import Intake, SpillFolder, merge_tallies, spill_block
+from zarr_vectors_lazy.write.part import (
+    Finalise,
+    Summary,
+    begin,
+    finish_write,
+    make_plan,
+    without_tables,
+    write_spilled,
+)
+from zarr_vectors_lazy.write.records import BlockReader, SpillFolder, merge_tallies, spill_block
 from zarr_vectors_lazy.write.session import new_write_id
 
 # A store written from blocks that Dask computes: each block routed to chunks, each chunk put by one task, root last.
@@ -39,8 +47,8 @@ class Writing:
         Of this write and no other.
     """
 
-    intake: Intake
-    settle: Settle
+    intake: BlockReader
+    settle: Finalise
     summarise: Summary
     paths: bool
     parts: int
@@ -140,7 +148,7 @@ def finish_task(writing: Writing, parts: Sequence[Key], folder: SpillFolder | No
 # How records travel between the tasks of a write: the rules, and through files of one machine.
 
 
-class Carrier(Protocol):
+class RecordExchange(Protocol):
     """Adds the tasks of a write that send and receive records.
 
     Senders of an exchange are added before it is closed, receivers after.
@@ -158,7 +166,7 @@ class Carrier(Protocol):
     hashed: bool
     """Whether rows go to parts by a hash of their chunk, not as the plan says."""
 
-    def add_rows(self, nodes: Exchange | None = None, homes: Homes | None = None) -> list[Key]:
+    def add_rows(self, nodes: Exchange | None = None, homes: RowOwners | None = None) -> list[Key]:
         """Add the tasks that take input blocks of rows, and send ``nodes`` home; keys of their tallies."""
 
     def add_part(
@@ -190,7 +198,7 @@ class Carrier(Protocol):
         """All of it, with the task ``key`` last."""
 
 
-class FileCarrier:
+class FileExchange:
     """Records travel through files.
 
     Parameters
@@ -211,7 +219,7 @@ class FileCarrier:
         self._files = folder
         self._senders: dict[str, list[Key]] = {}
 
-    def add_rows(self, nodes: Exchange | None = None, homes: Homes | None = None) -> list[Key]:
+    def add_rows(self, nodes: Exchange | None = None, homes: RowOwners | None = None) -> list[Key]:
         """Tasks that keep records in files."""
         if nodes is None:
             return add_spills(self.tasks, self.writing, self.blocks, self._files)

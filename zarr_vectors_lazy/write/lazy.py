@@ -28,8 +28,8 @@ from zarr_vectors_lazy.write.out_of_core import (
     block_keys,
     empty_rows,
     is_lazy,
-    make_intake,
-    make_settle,
+    make_finaliser,
+    make_reader,
     part_nbytes,
     source_of,
     template,
@@ -37,7 +37,7 @@ from zarr_vectors_lazy.write.out_of_core import (
 )
 from zarr_vectors_lazy.write.part import write_stream
 from zarr_vectors_lazy.write.records import Block
-from zarr_vectors_lazy.write.run import Options, Shape
+from zarr_vectors_lazy.write.run import Shape, WriteOptions
 from zarr_vectors_lazy.write.session import check_place
 
 # Lines and polylines as writers take them, one after another.
@@ -351,7 +351,7 @@ def write_lazy_graph(
     attributes: Attributes,
     object_ids: Any,
     tables: Tables,
-    options: Options,
+    options: WriteOptions,
 ) -> Any:
     """`write_graph` of Dask arrays."""
     rows = {"positions": positions, **labelled(attributes["vertex"])}
@@ -371,7 +371,7 @@ def write_lazy_mesh(
     attributes: Attributes,
     object_ids: Any,
     tables: Tables,
-    options: Options,
+    options: WriteOptions,
 ) -> Any:
     """`write_mesh` of Dask arrays."""
     rows = {"vertices": vertices, **labelled(attributes["vertex"])}
@@ -557,7 +557,7 @@ def write_lazy_points(
     object_ids: Any,
     *,
     tables: Tables,
-    options: Options,
+    options: WriteOptions,
 ) -> Any:
     """`write_points` of Dask arrays, or of a Dask data frame."""
     shape = Shape(geometry="point_cloud", kind="points" if object_ids is None else "objects")
@@ -585,7 +585,7 @@ def write_lazy_lines(
     object_ids: Any,
     *,
     tables: Tables,
-    options: Options,
+    options: WriteOptions,
 ) -> Any:
     """`write_lines` of Dask arrays."""
     source = lines_source(endpoints, attributes, object_ids, options.dtype)
@@ -594,7 +594,13 @@ def write_lazy_lines(
 
 
 def write_lazy_paths(
-    path: Any, polylines: Any, geometry: str, attributes: Mapping[str, Any] | None, *, tables: Tables, options: Options
+    path: Any,
+    polylines: Any,
+    geometry: str,
+    attributes: Mapping[str, Any] | None,
+    *,
+    tables: Tables,
+    options: WriteOptions,
 ) -> Any:
     """`write_polylines` of a Dask bag, or of an iterator."""
     refuse_mixed(object_ids=tables.ids)
@@ -609,7 +615,7 @@ def write_lazy_paths(
     return _write_iterator(path, polylines, shape, options, tables)
 
 
-def _write_iterator(path: Any, polylines: Iterator[Any], shape: Shape, options: Options, tables: Tables) -> Any:
+def _write_iterator(path: Any, polylines: Iterator[Any], shape: Shape, options: WriteOptions, tables: Tables) -> Any:
     if not options.compute:
         raise SelectionError("an iterator can be read only now: compute=False needs a Dask bag, or a list")
     blocks = streamed(polylines)
@@ -625,8 +631,8 @@ def _write_iterator(path: Any, polylines: Iterator[Any], shape: Shape, options: 
     job = template(path, sample, shape, options)
     check_place(job.spec, job.mode)
     return write_stream(
-        make_intake(job, shape, sample, partial(read_paths, options.dtype)),
-        make_settle(job, shape, options, tables),
+        make_reader(job, shape, sample, partial(read_paths, options.dtype)),
+        make_finaliser(job, shape, options, tables),
         run.of_polylines,
         chain(first, blocks),
         part_nbytes=part_nbytes(),

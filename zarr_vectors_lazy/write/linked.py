@@ -10,12 +10,12 @@ from zarr_vectors_lazy.kernels.records import attribute_field
 from zarr_vectors_lazy.kernels.routing import PLACE
 from zarr_vectors_lazy.read.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.types import IntArray
-from zarr_vectors_lazy.write.exchange import Carrier, Writing, add_joins, add_plan
+from zarr_vectors_lazy.write.exchange import RecordExchange, Writing, add_joins, add_plan
 from zarr_vectors_lazy.write.links import (
     EDGE,
     RANK,
     Exchange,
-    LinkIntake,
+    LinkBlockReader,
     Valued,
     Work,
     finish_linked,
@@ -79,7 +79,7 @@ class Linking:
         Of skeletons, how their nodes are put in order; None: of what has no order.
     """
 
-    intake: LinkIntake
+    intake: LinkBlockReader
     keys: Sequence[tuple[Key, ...]]
     parts: int
     trees: Trees | None = None
@@ -118,7 +118,7 @@ class Linking:
         ]
 
 
-def linked_write(writing: Writing, linking: Linking, carrier: Carrier) -> Delayed:
+def linked_write(writing: Writing, linking: Linking, carrier: RecordExchange) -> Delayed:
     """Write rows and links."""
     places = linking.places
     tallies = carrier.add_rows()
@@ -133,7 +133,7 @@ def linked_write(writing: Writing, linking: Linking, carrier: Carrier) -> Delaye
     return add_links(writing, linking, carrier, parts, last=last, plan=writing.key("link-plan"))
 
 
-def _add_takes(writing: Writing, linking: Linking, carrier: Carrier) -> list[Key]:
+def _add_takes(writing: Writing, linking: Linking, carrier: RecordExchange) -> list[Key]:
     return [
         carrier.add_step(
             writing.key("take-links", number),
@@ -148,7 +148,7 @@ def _add_takes(writing: Writing, linking: Linking, carrier: Carrier) -> list[Key
     ]
 
 
-def add_link_plan(writing: Writing, linking: Linking, carrier: Carrier, taken: Sequence[Key]) -> Key:
+def add_link_plan(writing: Writing, linking: Linking, carrier: RecordExchange, taken: Sequence[Key]) -> Key:
     """Plan the links when all were tallied; key of the plan."""
     key, brief = writing.key("link-plan"), TaskRef(writing.key("brief"))
     tally = TaskRef(add_joins(carrier.tasks, writing, "link-tally", taken, merge_link_tallies))
@@ -156,13 +156,13 @@ def add_link_plan(writing: Writing, linking: Linking, carrier: Carrier, taken: S
     return key
 
 
-def add_rounds(writing: Writing, linking: Linking, carrier: Carrier, *, first: int) -> list[Key]:
+def add_rounds(writing: Writing, linking: Linking, carrier: RecordExchange, *, first: int) -> list[Key]:
     """Resolve the ends of all links from slot ``first`` on; keys of tasks that must run before the last one."""
     slots = range(first, len(linking.places))
     return [key for slot in slots for key in _add_round(writing, linking, carrier, slot)]
 
 
-def _add_round(writing: Writing, linking: Linking, carrier: Carrier, slot: int) -> list[Key]:
+def _add_round(writing: Writing, linking: Linking, carrier: RecordExchange, slot: int) -> list[Key]:
     places, homes = linking.places, linking.intake.homes
     last = slot + 1 == len(places)
     sends = [linking.complete] if last else [linking.ends(slot + 1), places[slot + 1]]
@@ -180,7 +180,7 @@ def _add_round(writing: Writing, linking: Linking, carrier: Carrier, slot: int) 
 
 
 def add_links(
-    writing: Writing, linking: Linking, carrier: Carrier, parts: Sequence[Key], *, last: Sequence[Key], plan: Key
+    writing: Writing, linking: Linking, carrier: RecordExchange, parts: Sequence[Key], *, last: Sequence[Key], plan: Key
 ) -> Delayed:
     """Write links whose ends are known, as a plan says, then the end of the write, after the tasks ``last``."""
     whole, link_plan, begun = TaskRef(writing.key("plan")), TaskRef(plan), TaskRef(writing.key("begin"))
@@ -200,7 +200,7 @@ def add_links(
 # Skeletons written from blocks that Dask computes: before rows are written, trees are put in order.
 
 
-def tree_write(writing: Writing, linking: Linking, trees: Trees, carrier: Carrier) -> Delayed:
+def tree_write(writing: Writing, linking: Linking, trees: Trees, carrier: RecordExchange) -> Delayed:
     """Write nodes and edges of skeletons."""
     homes, places = linking.intake.homes, linking.places
     nodes = Exchange(name="nodes", dtype=node_dtype(trees.ndim), receivers=homes.count)
@@ -226,7 +226,7 @@ def tree_write(writing: Writing, linking: Linking, trees: Trees, carrier: Carrie
     return add_links(writing, linking, carrier, parts, last=last, plan=plan)
 
 
-def _add_values(writing: Writing, trees: Trees, carrier: Carrier) -> list[Exchange]:
+def _add_values(writing: Writing, trees: Trees, carrier: RecordExchange) -> list[Exchange]:
     """Send the values of edges home, where they come apart from the edges."""
     if trees.valued is None:
         return []
@@ -239,7 +239,7 @@ def _add_values(writing: Writing, trees: Trees, carrier: Carrier) -> list[Exchan
 
 
 def _add_edges(
-    writing: Writing, linking: Linking, trees: Trees, carrier: Carrier, sends: Sequence[Exchange]
+    writing: Writing, linking: Linking, trees: Trees, carrier: RecordExchange, sends: Sequence[Exchange]
 ) -> list[Key]:
     """Send edges home, when it is known which block has the rows that they name."""
     valued = len(sends) > 1
@@ -280,7 +280,7 @@ def _add_edges(
 
 
 def _add_ranks(
-    writing: Writing, linking: Linking, trees: Trees, carrier: Carrier, takes: Sequence[Exchange]
+    writing: Writing, linking: Linking, trees: Trees, carrier: RecordExchange, takes: Sequence[Exchange]
 ) -> tuple[list[Key], Exchange, list[Key]]:
     """Join nodes and parents, then put trees in order; keys of the tasks that do, what they send, and what must run."""
     whole = Exchange(name="trees", dtype=tree_dtype(trees.ndim), receivers=trees.groups)

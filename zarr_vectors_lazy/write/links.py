@@ -27,8 +27,8 @@ from zarr_vectors_lazy.kernels.routing import (
     PLACE,
     UNKNOWN,
     Arranged,
-    Homes,
     Routed,
+    RowOwners,
     chunk_of_places,
     mixed,
     pack_places,
@@ -55,7 +55,15 @@ from zarr_vectors_lazy.write.part import (
     write_arranged,
     write_links,
 )
-from zarr_vectors_lazy.write.records import Intake, SpillFolder, Taken, Tally, described, flat, take_block
+from zarr_vectors_lazy.write.records import (
+    BlockReader,
+    BlockStatistics,
+    SpillFolder,
+    Taken,
+    described,
+    flat,
+    take_block,
+)
 from zarr_vectors_lazy.write.session import WriteSession
 
 # Records from many tasks to many others: each task sends what it has to the tasks that need it.
@@ -87,18 +95,18 @@ class Exchange:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Mail:
+class LinkBatch:
     """Records, and the (n,) number of the receiver of each."""
 
     records: Records
     to: IntArray
 
 
-Work: TypeAlias = Callable[..., tuple[tuple[Mail, ...], Any]]
+Work: TypeAlias = Callable[..., tuple[tuple[LinkBatch, ...], Any]]
 """What a task does: of what it received, and other arguments, it makes mail for each exchange, and a result."""
 
 
-def send(folder: SpillFolder, exchange: Exchange, sender: int, mail: Mail) -> None:
+def send(folder: SpillFolder, exchange: Exchange, sender: int, mail: LinkBatch) -> None:
     """Keep what one task sends in a file."""
     folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
     order = stable_order(mail.to, exchange.receivers)
@@ -205,7 +213,7 @@ LinkReader: TypeAlias = Callable[..., LinkBlock]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LinkIntake:
+class LinkBlockReader:
     """How input blocks of links become records.
 
     Parameters
@@ -227,13 +235,13 @@ class LinkIntake:
     read: LinkReader
     name: str
     dtype: np.dtype[np.void]
-    homes: Homes
+    homes: RowOwners
     counted: bool = True
     fills: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkTally:
+class LinkStatistics:
     """What was seen of some input blocks of links.
 
     Parameters
@@ -318,13 +326,13 @@ def link_layout(block: LinkBlock) -> np.dtype[np.void]:
     )
 
 
-def take_links(intake: LinkIntake, number: int, *parts: Any) -> tuple[tuple[Mail], LinkTally]:
+def take_links(intake: LinkBlockReader, number: int, *parts: Any) -> tuple[tuple[LinkBatch], LinkStatistics]:
     """`link_records` of an input block, for the homes of their first ends."""
     records, tally = link_records(intake, number, *parts)
-    return (Mail(records, intake.homes.of(records["ends"][:, 0])),), tally
+    return (LinkBatch(records, intake.homes.of(records["ends"][:, 0])),), tally
 
 
-def link_records(intake: LinkIntake, number: int, *parts: Any) -> tuple[Records, LinkTally]:
+def link_records(intake: LinkBlockReader, number: int, *parts: Any) -> tuple[Records, LinkStatistics]:
     """Records of an input block, and its tally.
 
     Raises
@@ -346,7 +354,7 @@ def link_records(intake: LinkIntake, number: int, *parts: Any) -> tuple[Records,
         at = int(np.argmax(block.links))
         highest = (int(block.links.flat[at]), number, at // block.links.shape[1])
     missing = frozenset(name for name, values in block.values.items() if np.ma.is_masked(values))
-    return records, LinkTally(count=rows, highest=highest, missing=missing)
+    return records, LinkStatistics(count=rows, highest=highest, missing=missing)
 
 
 def _filled(name: str, values: np.ndarray[Any, Any], fill: int | None) -> np.ndarray[Any, Any]:
@@ -362,16 +370,16 @@ def _filled(name: str, values: np.ndarray[Any, Any], fill: int | None) -> np.nda
     return np.where(missing, plain.dtype.type(fill or 0), plain) if missing.any() else plain
 
 
-def merge_link_tallies(tallies: Sequence[LinkTally]) -> LinkTally:
+def merge_link_tallies(tallies: Sequence[LinkStatistics]) -> LinkStatistics:
     """All that several tallies say; there must be one at least."""
-    return LinkTally(
+    return LinkStatistics(
         count=sum(tally.count for tally in tallies),
         highest=max((tally.highest for tally in tallies), key=lambda found: (found[0], -found[1])),
         missing=frozenset().union(*(tally.missing for tally in tallies)),
     )
 
 
-def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int, implied: bool) -> LinkPlan:
+def plan_links(plan: Plan, tally: LinkStatistics, intake: LinkBlockReader, parts: int, implied: bool) -> LinkPlan:
     """Plan the links, when every input block was seen.
 
     Raises
@@ -393,22 +401,24 @@ def plan_links(plan: Plan, tally: LinkTally, intake: LinkIntake, parts: int, imp
     return LinkPlan(plan=plan, parts=spread, count=tally.count, implied=implied, missing=tally.missing)
 
 
-def write_rows(records: Records, plan: Plan, begun: WriteSession, homes: Homes) -> tuple[tuple[Mail], PartRecord]:
+def write_rows(
+    records: Records, plan: Plan, begun: WriteSession, homes: RowOwners
+) -> tuple[tuple[LinkBatch], PartRecord]:
     """Write the chunks of a part; tell the homes of its rows where they are stored."""
     if not len(records):
-        return (no_mail(PLACE),), PartRecord(empty_record(plan.coords.shape[1]), None)
+        return (no_links(PLACE),), PartRecord(empty_record(plan.coords.shape[1]), None)
     part = Part(plan, in_order(records))
     done = write_arranged(plan, part, begun)
     places = places_of_part(plan, part, homes)
-    return (Mail(places, homes.of(places["row"])),), done
+    return (LinkBatch(places, homes.of(places["row"])),), done
 
 
-def no_mail(dtype: np.dtype[np.void]) -> Mail:
+def no_links(dtype: np.dtype[np.void]) -> LinkBatch:
     """Nothing to send."""
-    return Mail(np.empty(0, dtype), np.empty(0, np.int64))
+    return LinkBatch(np.empty(0, dtype), np.empty(0, np.int64))
 
 
-def places_of_part(plan: Plan, part: Part, homes: Homes) -> Records:
+def places_of_part(plan: Plan, part: Part, homes: RowOwners) -> Records:
     """Places of the rows of a part, chunk by chunk as they are stored."""
     grid = plan.job.grid
     chunks = np.searchsorted(flat(plan.coords, grid), flat(part.routed.coords, grid))
@@ -424,8 +434,8 @@ def places_of_part(plan: Plan, part: Part, homes: Homes) -> Records:
 
 
 def resolve_ends(
-    places: Records, links: Records, plan: LinkPlan, slot: int, homes: Homes
-) -> tuple[tuple[Mail, ...], None]:
+    places: Records, links: Records, plan: LinkPlan, slot: int, homes: RowOwners
+) -> tuple[tuple[LinkBatch, ...], None]:
     """Replace end ``slot`` of links by its place; they go on to the home of the next, after the last to a part.
 
     Places are sent on too, to the same home: none waits in memory until it is asked again.
@@ -444,8 +454,8 @@ def resolve_ends(
         raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
     ends[:, slot] = found
     if slot + 1 < ends.shape[1]:
-        return (Mail(links, homes.of(ends[:, slot + 1])), Mail(places, homes.of(places["row"]))), None
-    return (Mail(links, plan.parts[chunk_of_places(ends).min(axis=1)]),), None
+        return (LinkBatch(links, homes.of(ends[:, slot + 1])), LinkBatch(places, homes.of(places["row"]))), None
+    return (LinkBatch(links, plan.parts[chunk_of_places(ends).min(axis=1)]),), None
 
 
 class LinkPart(Prepared):
@@ -568,7 +578,7 @@ def tree_dtype(ndim: int) -> np.dtype[np.void]:
     return np.dtype([*node_dtype(ndim).descr, ("parent", "<i8"), ("edge", "<i8")])
 
 
-def nodes_of(taken: Taken, homes: Homes) -> Mail:
+def nodes_of(taken: Taken, homes: RowOwners) -> LinkBatch:
     """Nodes of an input block, for their homes."""
     records, routed = taken.records, taken.routed
     columns = {
@@ -576,12 +586,12 @@ def nodes_of(taken: Taken, homes: Homes) -> Mail:
         "owner": records["owner"],
         "chunk": np.repeat(routed.coords, routed.counts, axis=0),
     }
-    return Mail(pack(node_dtype(routed.coords.shape[1]), columns, len(records)), homes.of(records["number"]))
+    return LinkBatch(pack(node_dtype(routed.coords.shape[1]), columns, len(records)), homes.of(records["number"]))
 
 
 def spill_nodes(
-    intake: Intake, folder: SpillFolder, homes: Homes, number: int, *parts: Any
-) -> tuple[tuple[Mail], Tally]:
+    intake: BlockReader, folder: SpillFolder, homes: RowOwners, number: int, *parts: Any
+) -> tuple[tuple[LinkBatch], BlockStatistics]:
     """Keep the rows of an input block in a file, send its nodes home."""
     taken = take_block(intake, number, *parts)
     folder.write(number, taken.records, taken.routed.coords, taken.routed.bounds)
@@ -589,8 +599,8 @@ def spill_nodes(
 
 
 def take_edges(
-    intake: LinkIntake, firsts: IntArray | None, valued: bool, number: int, *parts: Any
-) -> tuple[tuple[Mail, ...], LinkTally]:
+    intake: LinkBlockReader, firsts: IntArray | None, valued: bool, number: int, *parts: Any
+) -> tuple[tuple[LinkBatch, ...], LinkStatistics]:
     """Send edges to the homes of their children; and again, if ``valued``, as links that are stored.
 
     Parameters
@@ -599,27 +609,33 @@ def take_edges(
         (B,) rows before each block, where the edges count rows from block to block.
     """
     records, tally = link_records(intake, number, *parts)
-    return _edge_mail(intake, records, firsts, valued), tally
+    return _edge_batches(intake, records, firsts, valued), tally
 
 
-def hold_edges(intake: LinkIntake, receivers: int, number: int, *parts: Any) -> tuple[tuple[Mail], LinkTally]:
+def hold_edges(
+    intake: LinkBlockReader, receivers: int, number: int, *parts: Any
+) -> tuple[tuple[LinkBatch], LinkStatistics]:
     """Keep edges until it is known how many rows each block has."""
     records, tally = link_records(intake, number, *parts)
-    return (Mail(records, np.full(len(records), number % receivers)),), tally
+    return (LinkBatch(records, np.full(len(records), number % receivers)),), tally
 
 
-def name_edges(records: Records, plan: LinkPlan, intake: LinkIntake, valued: bool) -> tuple[tuple[Mail, ...], None]:
+def name_edges(
+    records: Records, plan: LinkPlan, intake: LinkBlockReader, valued: bool
+) -> tuple[tuple[LinkBatch, ...], None]:
     """`take_edges` of edges that were kept."""
-    return _edge_mail(intake, records, plan.plan.firsts, valued), None
+    return _edge_batches(intake, records, plan.plan.firsts, valued), None
 
 
-def _edge_mail(intake: LinkIntake, records: Records, firsts: IntArray | None, valued: bool) -> tuple[Mail, ...]:
+def _edge_batches(
+    intake: LinkBlockReader, records: Records, firsts: IntArray | None, valued: bool
+) -> tuple[LinkBatch, ...]:
     if firsts is not None:
         records = records.copy()
         records["ends"] = rename_rows(records["ends"], firsts)
     to = intake.homes.of(records["ends"][:, 0])
     edges = pack(EDGE, {"number": records["number"], "ends": records["ends"]}, len(records))
-    return (Mail(edges, to), Mail(records, to)) if valued else (Mail(edges, to),)
+    return (LinkBatch(edges, to), LinkBatch(records, to)) if valued else (LinkBatch(edges, to),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -634,7 +650,7 @@ class Valued:
         Dtype of edges with their values.
     """
 
-    intake: LinkIntake
+    intake: LinkBlockReader
     links: np.dtype[np.void]
 
 
@@ -649,7 +665,7 @@ class Lack:
 
 def join_values(
     nodes: Records, edges: Records, values: Records, plan: LinkPlan, groups: int, valued: Valued
-) -> tuple[tuple[Mail, Mail], Lack]:
+) -> tuple[tuple[LinkBatch, LinkBatch], Lack]:
     """`join_parents`, and edges with their values for the homes of their children; what lacks values."""
     mail, _ = join_parents(nodes, edges, plan, groups)
     values = in_order(values)
@@ -662,7 +678,7 @@ def join_values(
     columns |= {"number": edges["number"], "ends": edges["ends"], GAP: found == NONE}
     links = pack(valued.links, columns, len(edges))
     to = valued.intake.homes.of(edges["ends"][:, 0])
-    return (*mail, Mail(links, to)), _lack(valued, {name: values[name] for name in names}, found)
+    return (*mail, LinkBatch(links, to)), _lack(valued, {name: values[name] for name in names}, found)
 
 
 def _lack(valued: Valued, columns: Mapping[str, Any], found: IntArray) -> Lack:
@@ -690,7 +706,7 @@ def _find(numbers: IntArray, wanted: IntArray) -> IntArray:
     return np.where(there, at, len(numbers))
 
 
-def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) -> tuple[tuple[Mail], None]:
+def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) -> tuple[tuple[LinkBatch], None]:
     """Tell nodes their parents; they go on to the tasks that have all nodes of their objects.
 
     Raises
@@ -717,7 +733,7 @@ def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) ->
     parents[at], numbers[at] = edges["ends"][:, 1], edges["number"]
     columns = {name: nodes[name] for name in nodes.dtype.names or ()} | {"parent": parents, "edge": numbers}
     trees = pack(tree_dtype(nodes.dtype["chunk"].shape[0]), columns, len(nodes))
-    return (Mail(trees, (hash_ids(0, nodes["owner"]) % np.uint64(groups)).astype(np.int64)),), None
+    return (LinkBatch(trees, (hash_ids(0, nodes["owner"]) % np.uint64(groups)).astype(np.int64)),), None
 
 
 def counted(numbers: IntArray, plan: Plan) -> IntArray:
@@ -726,7 +742,7 @@ def counted(numbers: IntArray, plan: Plan) -> IntArray:
     return found
 
 
-def rank_trees(trees: Records, plan: LinkPlan, hashed: bool) -> tuple[tuple[Mail], None]:
+def rank_trees(trees: Records, plan: LinkPlan, hashed: bool) -> tuple[tuple[LinkBatch], None]:
     """Find the depth-first order of the nodes of some objects; they go to the parts that write their chunks.
 
     Parameters
@@ -751,7 +767,7 @@ def rank_trees(trees: Records, plan: LinkPlan, hashed: bool) -> tuple[tuple[Mail
     rows[inner] = above
     along = depth_first(rows, counted(numbers, plan.plan))
     ranks = pack(RANK, {"number": numbers, "along": along, "parent": parents, "edge": trees["edge"]}, len(trees))
-    return (Mail(ranks, _parts(plan.plan, trees["chunk"], hashed)),), None
+    return (LinkBatch(ranks, _parts(plan.plan, trees["chunk"], hashed)),), None
 
 
 def joins_objects(child: int, parent: int) -> str:
@@ -784,8 +800,8 @@ class TreePart(Part):
 
 
 def write_tree_rows(
-    rows: Records, ranks: Records, plan: Plan, begun: WriteSession, homes: Homes, valued: bool
-) -> tuple[tuple[Mail, ...], PartRecord]:
+    rows: Records, ranks: Records, plan: Plan, begun: WriteSession, homes: RowOwners, valued: bool
+) -> tuple[tuple[LinkBatch, ...], PartRecord]:
     """Write the chunks of a part; tell the homes of its nodes where they are stored.
 
     If links are ``valued``, all are stored, and both of their ends are asked for. Else the edges that the order does
@@ -798,18 +814,18 @@ def write_tree_rows(
     """
     if not len(rows):
         nothing = PartRecord(empty_record(plan.coords.shape[1]), None)
-        return (no_mail(PLACE),) if valued else (no_mail(PLACE), no_mail(EDGE)), nothing
+        return (no_links(PLACE),) if valued else (no_links(PLACE), no_links(EDGE)), nothing
     rows, ranks = in_order(rows), in_order(ranks)
     if not np.array_equal(rows["number"], ranks["number"]):
         raise StoreError("nodes were lost on their way; the write is unfinished", where=plan.job.spec.url)
     part = TreePart(plan, rows, ranks)
     done = write_arranged(plan, part, begun)
     places = places_of_part(plan, part, homes)
-    mail = Mail(places, homes.of(places["row"]))
+    mail = LinkBatch(places, homes.of(places["row"]))
     if valued:
         return (mail,), done
     edges = _stored_edges(part, places)
-    return (mail, Mail(edges, homes.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
+    return (mail, LinkBatch(edges, homes.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
 
 
 def _stored_edges(part: TreePart, places: Records) -> Records:

@@ -14,7 +14,7 @@ from dask.utils import parse_bytes
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.registry import MISSING, code_dtype, taken
 from zarr_vectors_lazy.kernels.records import link_dtype
-from zarr_vectors_lazy.kernels.routing import PLACE, Homes
+from zarr_vectors_lazy.kernels.routing import PLACE, RowOwners
 from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.read.layers import on_cluster
@@ -22,13 +22,21 @@ from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write import arguments
 from zarr_vectors_lazy.write.arguments import settle_bounds
-from zarr_vectors_lazy.write.exchange import Blocks, FileCarrier, Writing, optimized, spilled_write
+from zarr_vectors_lazy.write.exchange import Blocks, FileExchange, Writing, optimized, spilled_write
 from zarr_vectors_lazy.write.job import Column, ObjectTable, WriteJob, check_cells
 from zarr_vectors_lazy.write.linked import Linking, Trees, linked_write, tree_write
-from zarr_vectors_lazy.write.links import LinkBlock, LinkIntake, LinkReader, Valued, link_fills, link_layout, tree_dtype
-from zarr_vectors_lazy.write.part import Settle, Summary
-from zarr_vectors_lazy.write.records import Block, Intake, Reader, SpillFolder, Tally, is_coded, layout
-from zarr_vectors_lazy.write.run import Options, Shape, make_job, make_objects
+from zarr_vectors_lazy.write.links import (
+    LinkBlock,
+    LinkBlockReader,
+    LinkReader,
+    Valued,
+    link_fills,
+    link_layout,
+    tree_dtype,
+)
+from zarr_vectors_lazy.write.part import Finalise, Summary
+from zarr_vectors_lazy.write.records import Block, BlockReader, BlockStatistics, Reader, SpillFolder, is_coded, layout
+from zarr_vectors_lazy.write.run import Shape, WriteOptions, make_job, make_objects
 from zarr_vectors_lazy.write.session import Copied, check_place
 
 MOST_GUESSED = 1024  # tasks that exchange records; each opens a file of each other
@@ -57,7 +65,7 @@ class Tables:
         arguments.refuse_tables(self.attributes, self.groups, self.group_attributes)
 
 
-TablesOf = Tables | Callable[[Tally], Tables]
+TablesOf = Tables | Callable[[BlockStatistics], Tables]
 """Tables, or what makes them once all blocks were seen."""
 
 
@@ -123,8 +131,8 @@ def make_linking(source: Source, links: LinkSource, job: WriteJob) -> Linking:
     blocks = max(len(source.blocks.keys), len(links.keys))
     trees = job.kind == "trees"
     count = max(tasks_for(nbytes, blocks) for nbytes in (rows * PLACE.itemsize, links.nbytes))  # either may be NaN
-    homes = Homes(count, links.apart or trees)
-    intake = _link_intake(links, homes)
+    homes = RowOwners(count, links.apart or trees)
+    intake = _link_reader(links, homes)
     ndim = job.positions.shape[1]
     return Linking(
         intake=intake,
@@ -134,21 +142,23 @@ def make_linking(source: Source, links: LinkSource, job: WriteJob) -> Linking:
     )
 
 
-def make_trees(links: LinkSource, ndim: int, homes: Homes, groups: int) -> Trees:
+def make_trees(links: LinkSource, ndim: int, homes: RowOwners, groups: int) -> Trees:
     """How nodes are put in order."""
     firsts = None if links.apart or links.sizes is None else np.cumsum(links.sizes) - links.sizes
     if links.values is None:
         return Trees(ndim=ndim, groups=groups, firsts=firsts)
     values = links.values.sample.values
     columns = {name: (array.dtype, array.shape[1:]) for name, array in values.items()}
-    valued = Valued(intake=_link_intake(links.values, homes), links=link_dtype(2, columns, gaps=True))
+    valued = Valued(intake=_link_reader(links.values, homes), links=link_dtype(2, columns, gaps=True))
     return Trees(ndim=ndim, groups=groups, firsts=firsts, valued=valued, keys=links.values.keys)
 
 
-def _link_intake(links: LinkSource, homes: Homes) -> LinkIntake:
+def _link_reader(links: LinkSource, homes: RowOwners) -> LinkBlockReader:
     dtype = link_layout(links.sample)
     fills = link_fills(links.sample.values)
-    return LinkIntake(read=links.read, name=links.name, dtype=dtype, homes=homes, counted=not links.apart, fills=fills)
+    return LinkBlockReader(
+        read=links.read, name=links.name, dtype=dtype, homes=homes, counted=not links.apart, fills=fills
+    )
 
 
 def tasks_for(nbytes: float, blocks: int) -> int:
@@ -160,7 +170,7 @@ def write_source(
     path: Any,
     source: Source,
     shape: Shape,
-    options: Options,
+    options: WriteOptions,
     tables: TablesOf,
     *,
     summarise: Summary,
@@ -190,8 +200,8 @@ def write_source(
     check_place(job.spec, job.mode)
     blocks = len(source.blocks.keys)
     writing = Writing(
-        intake=make_intake(job, shape, source.sample, source.read),
-        settle=make_settle(job, shape, options, tables),
+        intake=make_reader(job, shape, source.sample, source.read),
+        settle=make_finaliser(job, shape, options, tables),
         summarise=summarise,
         paths=shape.kind == "paths",
         parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
@@ -205,26 +215,32 @@ def write_source(
 
 
 def _delayed(
-    writing: Writing, source: Source, job: WriteJob, options: Options, *, folder: SpillFolder, links: LinkSource | None
+    writing: Writing,
+    source: Source,
+    job: WriteJob,
+    options: WriteOptions,
+    *,
+    folder: SpillFolder,
+    links: LinkSource | None,
 ) -> Any:
     shuffling = (writing, source.blocks, job.encoding.shard_shape, options.bounds)
     if links is None:
         return _shuffled("shuffled_write")(*shuffling) if on_cluster() else spilled_write(*shuffling[:2], folder)
-    carrier = _shuffled("FrameCarrier")(*shuffling) if on_cluster() else FileCarrier(*shuffling[:2], folder)
+    carrier = _shuffled("ShuffleExchange")(*shuffling) if on_cluster() else FileExchange(*shuffling[:2], folder)
     linking = make_linking(source, links, job)
     if linking.trees is not None:
         return tree_write(writing, linking, linking.trees, carrier)
     return linked_write(writing, linking, carrier)
 
 
-def make_intake(job: WriteJob, shape: Shape, sample: Block, read: Reader) -> Intake:
+def make_reader(job: WriteJob, shape: Shape, sample: Block, read: Reader) -> BlockReader:
     """How the blocks of a job are read."""
-    return Intake(read=read, name=shape.name, chunk_shape=job.store.chunk_shape, dtype=layout(sample))
+    return BlockReader(read=read, name=shape.name, chunk_shape=job.store.chunk_shape, dtype=layout(sample))
 
 
-def make_settle(job: WriteJob, shape: Shape, options: Options, tables: TablesOf) -> Settle:
+def make_finaliser(job: WriteJob, shape: Shape, options: WriteOptions, tables: TablesOf) -> Finalise:
     """What completes a job once all blocks were seen."""
-    return partial(settle, job, shape, options.bounds, tables)
+    return partial(finalise, job, shape, options.bounds, tables)
 
 
 def part_nbytes() -> int:
@@ -241,7 +257,7 @@ def _shuffled(name: str) -> Any:
     return getattr(shuffle, name)
 
 
-def template(path: Any, sample: Block, shape: Shape, options: Options) -> WriteJob:
+def template(path: Any, sample: Block, shape: Shape, options: WriteOptions) -> WriteJob:
     """Job without rows, all arguments checked that do not depend on them."""
     ndim = sample.positions.shape[1]
     none = (np.zeros(ndim), np.zeros(ndim)) if options.bounds is None else None
@@ -250,8 +266,8 @@ def template(path: Any, sample: Block, shape: Shape, options: Options) -> WriteJ
     return make_job(path, sample.positions[:0], shape, stated, columns=columns, bounds=none)
 
 
-def settle(
-    job: WriteJob, shape: Shape, bounds: Any, tables: TablesOf, tally: Tally
+def finalise(
+    job: WriteJob, shape: Shape, bounds: Any, tables: TablesOf, tally: BlockStatistics
 ) -> tuple[WriteJob, IntArray | None]:
     """Complete a job without rows by what all blocks say; and object ids of paths, None where they are numbers.
 
@@ -277,7 +293,7 @@ def settle(
     return settled, ids
 
 
-def _with_categories(name: str, column: Column, tally: Tally) -> Column:
+def _with_categories(name: str, column: Column, tally: BlockStatistics) -> Column:
     if not is_coded(column):
         dtype = column.values.dtype
         if column.whole or name not in tally.missing:
@@ -291,7 +307,7 @@ def _with_categories(name: str, column: Column, tally: Tally) -> Column:
     return Column(values, Dictionary(categories=known, fill=MISSING) if missing else Dictionary(categories=known))
 
 
-def _path_ids(tables: Tables, tally: Tally) -> IntArray | None:
+def _path_ids(tables: Tables, tally: BlockStatistics) -> IntArray | None:
     paths = _count_paths(tally)
     if len(tally.owners) not in (0, paths):
         raise SelectionError(
@@ -302,11 +318,11 @@ def _path_ids(tables: Tables, tally: Tally) -> IntArray | None:
     return None if tables.ids is None else arguments.parse_ids(tables.ids, paths)
 
 
-def _count_paths(tally: Tally) -> int:
+def _count_paths(tally: BlockStatistics) -> int:
     return sum(tally.paths.values()) + len(tally.runs)
 
 
-def _objects(tables: Tables, tally: Tally, ids: IntArray | None, *, paths: bool) -> ObjectTable:
+def _objects(tables: Tables, tally: BlockStatistics, ids: IntArray | None, *, paths: bool) -> ObjectTable:
     return make_objects(
         np.empty(0, np.int64) if paths else tally.owners,
         ids=arguments.parse_path_ids(ids, _count_paths(tally)) if paths else None,

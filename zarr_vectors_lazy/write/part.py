@@ -35,7 +35,7 @@ from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, Vertices
 from zarr_vectors_lazy.write.job import ObjectTable, Prepared, WriteJob, check_cells
-from zarr_vectors_lazy.write.records import Intake, SpillFolder, Tally, flat, merge_tallies, spill_block
+from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, SpillFolder, flat, merge_tallies, spill_block
 from zarr_vectors_lazy.write.session import WriteSession, begin_write, new_write_id
 
 # What tasks run to write the cells of a level, and the step that makes it a level when all are written.
@@ -356,7 +356,7 @@ def dense_puts(prepared: Prepared) -> list[Put]:
 
 # A store written in parts: each task has all rows of some chunks, the last one puts links, objects and metadata.
 
-Settle = Callable[[Tally], tuple[WriteJob, IntArray | None]]
+Finalise = Callable[[BlockStatistics], tuple[WriteJob, IntArray | None]]
 """Completes a job by what all blocks say; and (paths,) object id of each path, None where it is its number."""
 Summary = Callable[[Prepared, LevelRecord], dict[str, Any]]
 
@@ -403,7 +403,7 @@ class Plan:
         return LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding, session=begun)
 
 
-def make_plan(settle: Settle, dtype: np.dtype[np.void], parts: int, tally: Tally) -> Plan:
+def make_plan(settle: Finalise, dtype: np.dtype[np.void], parts: int, tally: BlockStatistics) -> Plan:
     """Plan the write, when every input block was seen.
 
     Raises
@@ -646,7 +646,13 @@ def commit_write(
 
 
 def write_stream(
-    intake: Intake, settle: Settle, summarise: Summary, blocks: Iterable[Any], *, part_nbytes: int, progress: bool
+    intake: BlockReader,
+    settle: Finalise,
+    summarise: Summary,
+    blocks: Iterable[Any],
+    *,
+    part_nbytes: int,
+    progress: bool,
 ) -> dict[str, Any]:
     """Write a store of paths; return ``summarise`` of what was written.
 

@@ -63,7 +63,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Tally:
+class BlockStatistics:
     """What was seen of some input blocks: small, so that one can gather all of them.
 
     Parameters
@@ -110,7 +110,7 @@ Reader: TypeAlias = Callable[..., Block | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Intake:
+class BlockReader:
     """How input blocks become records.
 
     Parameters
@@ -137,7 +137,7 @@ class Taken:
 
     records: Records
     routed: Routed
-    tally: Tally
+    tally: BlockStatistics
 
 
 def layout(block: Block) -> np.dtype[np.void]:
@@ -155,7 +155,7 @@ def layout(block: Block) -> np.dtype[np.void]:
     )
 
 
-def take_block(intake: Intake, number: int, *parts: Any) -> Taken:
+def take_block(intake: BlockReader, number: int, *parts: Any) -> Taken:
     """Records of an input block by chunk.
 
     Raises
@@ -182,14 +182,14 @@ def take_block(intake: Intake, number: int, *parts: Any) -> Taken:
     origin = first.astype(np.int64)
     routed = route(block.positions, block.dtype, intake.chunk_shape, origin, last.astype(np.int64) - origin + 1)
     records = _records(intake, block, number).take(routed.order)  # ten times faster than by index
-    return Taken(records, routed, _tally(block, number, routed, (lo, hi)))
+    return Taken(records, routed, _statistics(block, number, routed, (lo, hi)))
 
 
-def _nothing(intake: Intake, number: int) -> Taken:
+def _nothing(intake: BlockReader, number: int) -> Taken:
     ndim = intake.dtype["positions"].shape[0]
     none = np.empty((0, ndim), np.int64)
     far = np.full(ndim, np.inf)
-    tally = Tally(
+    tally = BlockStatistics(
         coords=none,
         counts=np.empty(0, np.int64),
         lo=far,
@@ -218,14 +218,14 @@ def described(records: np.dtype[np.void], first: str, name: str = "") -> str:
     )
 
 
-def _read(intake: Intake, number: int, parts: tuple[Any, ...]) -> Block | None:
+def _read(intake: BlockReader, number: int, parts: tuple[Any, ...]) -> Block | None:
     try:
         return intake.read(*parts)
     except SelectionError as error:
         raise SelectionError(f"block {number}: {error.message}") from error
 
 
-def corners_of(intake: Intake, number: int, *parts: Any) -> tuple[Floats, Floats]:
+def corners_of(intake: BlockReader, number: int, *parts: Any) -> tuple[Floats, Floats]:
     """Corners of an input block's positions as stored; raises SelectionError if one is not finite."""
     block = _read(intake, number, parts)
     if block is None:
@@ -234,7 +234,7 @@ def corners_of(intake: Intake, number: int, *parts: Any) -> tuple[Floats, Floats
     return _corners(intake, block, number)
 
 
-def _corners(intake: Intake, block: Block, number: int) -> tuple[Floats, Floats]:
+def _corners(intake: BlockReader, block: Block, number: int) -> tuple[Floats, Floats]:
     lo, hi, bad = extent(block.positions, block.dtype)
     if bad >= 0:
         raise SelectionError(
@@ -244,7 +244,7 @@ def _corners(intake: Intake, block: Block, number: int) -> tuple[Floats, Floats]
     return lo, hi
 
 
-def _records(intake: Intake, block: Block, number: int) -> Records:
+def _records(intake: BlockReader, block: Block, number: int) -> Records:
     rows = len(block.positions)
     columns: dict[str, np.ndarray[Any, Any]] = {
         "number": row_numbers(number, rows),
@@ -258,10 +258,10 @@ def _records(intake: Intake, block: Block, number: int) -> Records:
     return pack(intake.dtype, columns, rows)
 
 
-def _tally(block: Block, number: int, routed: Routed, corners: tuple[Floats, Floats]) -> Tally:
+def _statistics(block: Block, number: int, routed: Routed, corners: tuple[Floats, Floats]) -> BlockStatistics:
     exact = extent(block.positions, block.positions.dtype)[:2] if block.positions.dtype != block.dtype else corners
     owners, runs = _objects(block)
-    return Tally(
+    return BlockStatistics(
         coords=routed.coords,
         counts=routed.counts,
         lo=corners[0],
@@ -299,7 +299,7 @@ def _has_fill(column: Column) -> bool:
 
 
 def _objects(block: Block) -> tuple[IntArray, IntArray]:
-    """Owners and runs as a `Tally` has them."""
+    """Owners and runs as a `BlockStatistics` has them."""
     owners, runs = np.empty(0, np.int64), np.empty((0, INTERVAL), np.int64)
     if block.ids is not None:
         return block.ids, runs
@@ -310,7 +310,7 @@ def _objects(block: Block) -> tuple[IntArray, IntArray]:
     return np.unique(block.owners), runs
 
 
-def merge_tallies(tallies: Sequence[Tally], paths: bool) -> Tally:
+def merge_tallies(tallies: Sequence[BlockStatistics], paths: bool) -> BlockStatistics:
     """All that several tallies say, in their order; there must be one at least."""
     coords, counts = _merge_counts([tally.coords for tally in tallies], [tally.counts for tally in tallies])
     categories: dict[str, dict[int, np.ndarray[Any, Any]]] = {}
@@ -318,7 +318,7 @@ def merge_tallies(tallies: Sequence[Tally], paths: bool) -> Tally:
         for name, of_blocks in tally.categories.items():
             categories.setdefault(name, {}).update(of_blocks)
     owners = np.concatenate([tally.owners for tally in tallies])
-    return Tally(
+    return BlockStatistics(
         coords=coords,
         counts=counts,
         lo=np.stack([tally.lo for tally in tallies]).min(axis=0),
@@ -453,7 +453,7 @@ def flat(coords: ChunkCoords, grid: Grid) -> IntArray:
     return found
 
 
-def spill_block(intake: Intake, folder: SpillFolder, number: int, *parts: Any) -> Tally:
+def spill_block(intake: BlockReader, folder: SpillFolder, number: int, *parts: Any) -> BlockStatistics:
     """Keep an input block's records in a file.
 
     Raises

@@ -34,7 +34,7 @@ CONVENTIONS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Options:
+class WriteOptions:
     """What all writers take, as given."""
 
     chunk_shape: Any
@@ -58,7 +58,7 @@ class Options:
     backend_kwargs: Mapping[str, Any]
 
     @classmethod
-    def of(cls, arguments: Mapping[str, Any]) -> "Options":
+    def of(cls, arguments: Mapping[str, Any]) -> "WriteOptions":
         """Pick them from a writer's arguments."""
         return cls(**{field.name: arguments[field.name] for field in fields(cls)})
 
@@ -86,7 +86,7 @@ def make_job(
     path: Any,
     positions: Any,
     shape: Shape,
-    options: Options,
+    options: WriteOptions,
     *,
     columns: Mapping[str, Column],
     objects: ObjectTable | None = None,
@@ -155,7 +155,7 @@ def make_job(
     )
 
 
-def run_job(job: WriteJob, summarise: Summary, options: Options) -> Any:
+def run_job(job: WriteJob, summarise: Summary, options: WriteOptions) -> Any:
     """Write, and return the summary; with ``compute=False`` a Delayed that does."""
     write = partial(write_store, job, summarise)
     return write() if options.compute else dask.delayed(write, pure=False, name="write_store")()

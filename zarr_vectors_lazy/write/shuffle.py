@@ -14,15 +14,15 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
 
 from zarr_vectors_lazy.kernels.records import Records, from_words, in_order, words
-from zarr_vectors_lazy.kernels.routing import Homes, mixed
+from zarr_vectors_lazy.kernels.routing import RowOwners, mixed
 from zarr_vectors_lazy.model.writing import Grid
 from zarr_vectors_lazy.plan.blocks import shard_of
 from zarr_vectors_lazy.read.layers import Key, List, Task, TaskRef, check_worker
 from zarr_vectors_lazy.types import Floats, IntArray
 from zarr_vectors_lazy.write.exchange import Blocks, Tasks, Writing, add_plan, finish_task
-from zarr_vectors_lazy.write.links import Exchange, Mail, Work, nodes_of
+from zarr_vectors_lazy.write.links import Exchange, LinkBatch, Work, nodes_of
 from zarr_vectors_lazy.write.part import PartRecord, Plan, write_part
-from zarr_vectors_lazy.write.records import Intake, Taken, Tally, corners_of, take_block
+from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, Taken, corners_of, take_block
 from zarr_vectors_lazy.write.session import WriteSession
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def shuffled_write(writing: Writing, blocks: Blocks, shards: tuple[int, ...] | N
     bounds
         That the store shall have; None: those of the data.
     """
-    carrier = FrameCarrier(writing, blocks, shards, bounds)
+    carrier = ShuffleExchange(writing, blocks, shards, bounds)
     add_plan(carrier.tasks, writing, carrier.add_rows())
     carrier.close_rows()
     parts = [carrier.add_part(part, write_sent_rows) for part in range(writing.parts)]
@@ -124,7 +124,7 @@ def shuffled_write(writing: Writing, blocks: Blocks, shards: tuple[int, ...] | N
     return Delayed(key, carrier.graph(key), layer=key)
 
 
-class FrameCarrier:
+class ShuffleExchange:
     """Records travel by Dask's shuffle, as data frames of integers.
 
     Parameters
@@ -148,7 +148,7 @@ class FrameCarrier:
         self._received: dict[str, list[Key]] = {}
         self._sending: set[str] = set()
 
-    def add_rows(self, nodes: Exchange | None = None, homes: Homes | None = None) -> list[Key]:
+    def add_rows(self, nodes: Exchange | None = None, homes: RowOwners | None = None) -> list[Key]:
         """Tasks that make data frames."""
         grid = None
         if self._shards is not None:
@@ -286,9 +286,9 @@ def write_sent_rows(rows: Records, plan: Plan, begun: WriteSession) -> tuple[tup
 
 
 def take_framed(
-    intake: Intake, shards: Shards | None, homes: Homes | None, number: int, *parts: Any
-) -> tuple[tuple[Mail, ...], Tally]:
+    intake: BlockReader, shards: Shards | None, homes: RowOwners | None, number: int, *parts: Any
+) -> tuple[tuple[LinkBatch, ...], BlockStatistics]:
     """Rows of an input block, for their parts; with ``homes`` its nodes for their homes, too."""
     taken = take_block(intake, number, *parts)
-    rows = Mail(taken.records, units_of(taken, shards))
+    rows = LinkBatch(taken.records, units_of(taken, shards))
     return (rows,) if homes is None else (rows, nodes_of(taken, homes)), taken.tally

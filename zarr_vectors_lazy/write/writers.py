@@ -29,7 +29,7 @@ from zarr_vectors_lazy.write.lazy import (
     write_lazy_points,
 )
 from zarr_vectors_lazy.write.out_of_core import Tables, is_lazy
-from zarr_vectors_lazy.write.run import Options, Shape, make_job, make_objects, run_job
+from zarr_vectors_lazy.write.run import Shape, WriteOptions, make_job, make_objects, run_job
 from zarr_vectors_lazy.write.session import Mode
 
 # Writers of points, lines and polylines.
@@ -146,7 +146,7 @@ def write_points(
     >>> done["vertex_count"], done["chunk_count"]
     (1000, 8)
     """
-    options = Options.of(locals())
+    options = WriteOptions.of(locals())
     arguments.refuse_links(link_attributes, "points")
     positions = as_table(positions)
     if is_lazy(positions, vertex_attributes, object_ids):
@@ -242,7 +242,7 @@ def write_lines(
     >>> zvl.write_lines("lines.zarrvectors", ends, chunk_shape=10)["line_count"]
     2
     """
-    options = Options.of(locals())
+    options = WriteOptions.of(locals())
     arguments.refuse_links(link_attributes, "lines")
     if is_lazy(endpoints, vertex_attributes, object_ids):
         tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
@@ -344,7 +344,7 @@ def write_polylines(
     >>> zvl.open_zv("paths.zarrvectors")[0].objects[1].compute().shape
     (2, 3)
     """
-    options = Options.of(locals())
+    options = WriteOptions.of(locals())
     if geometry_type not in ("polyline", "streamline"):
         raise SelectionError(f"geometry_type must be 'polyline' or 'streamline', found {geometry_type!r}")
     arguments.refuse_links(link_attributes, "polylines")
@@ -453,7 +453,7 @@ def write_graph(
     >>> zvl.open_zv("tree.zarrvectors")[0].skeletons[7].edges.compute().shape
     (3, 2)
     """
-    options = Options.of(locals())
+    options = WriteOptions.of(locals())
     if kind not in ("graph", "skeleton"):
         raise SelectionError(f"kind must be 'graph' or 'skeleton', found {kind!r}")
     if is_lazy(positions, edges, vertex_attributes, object_ids, link_attributes):
@@ -555,7 +555,7 @@ def write_mesh(
     >>> zvl.write_mesh("solid.zarrvectors", corners, faces, chunk_shape=10)["face_count"]
     4
     """
-    options = Options.of(locals())
+    options = WriteOptions.of(locals())
     if is_lazy(vertices, faces, vertex_attributes, object_ids, link_attributes):
         tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
         given = {"object_ids": object_ids, "tables": tables, "options": options}

@@ -18,11 +18,11 @@ from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import credentials, io, retry
 from zarr_vectors_lazy.storage import credentials as signing
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
-from zarr_vectors_lazy.storage.backends.fsspec_systems import SHARED, Lender, swap
+from zarr_vectors_lazy.storage.backends.fsspec_systems import SHARED, ClientPool, swap
 from zarr_vectors_lazy.storage.base import Backend, Result, check_length, check_size, of_range, plain
 from zarr_vectors_lazy.storage.io import Slot, gather_async, post, run
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
-from zarr_vectors_lazy.storage.retry import Patience, persist
+from zarr_vectors_lazy.storage.retry import RetryPolicy, persist
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.storage.url import AZURE, BUCKETS, CLOUD, QUERY, scheme_of, without_secrets
 
@@ -59,7 +59,7 @@ class FsspecBackend(Backend):
             if self._scheme in SHARED:
                 self._lend = self._lent
             else:
-                lender = Lender(partial(_another, spec), self._fs)
+                lender = ClientPool(partial(_another, spec), self._fs)
                 self._lend = lender.lend
                 weakref.finalize(self, lender.close).atexit = False
         self._root = systems.root_of(spec, way.client)
@@ -67,7 +67,7 @@ class FsspecBackend(Backend):
     async def _connected(self, *, anew: bool = False) -> signing.Way:
         # One client for all stores of the same options. Made on the loop that it will live on; its session too, before
         # many requests would each make one.
-        limits = Patience.of_settings(), io.request_width()
+        limits = RetryPolicy.of_settings(), io.request_width()
         key = self._scheme, self.spec.options, credentials.seen(self._scheme), limits
         if not anew and (there := _clients.get(key)) is not None:
             return there
@@ -152,7 +152,7 @@ class FsspecBackend(Backend):
         alone = isinstance(request, Put) and request.create and not request.unread
         if self._scheme not in PERSISTENT or alone:
             return await self._answer_async(fs, request)
-        patience = Patience.of_settings()
+        patience = RetryPolicy.of_settings()
         return await persist(
             lambda: self._answer_async(fs, request), patience, systems.failures(), systems.pause_after_failure
         )

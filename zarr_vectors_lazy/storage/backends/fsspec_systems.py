@@ -20,7 +20,7 @@ from zarr_vectors_lazy.storage import credentials
 from zarr_vectors_lazy.storage.base import check_size
 from zarr_vectors_lazy.storage.credentials import Way
 from zarr_vectors_lazy.storage.io import event_loop, request_width
-from zarr_vectors_lazy.storage.retry import CONNECT_S, INSTANCE_S, Patience
+from zarr_vectors_lazy.storage.retry import CONNECT_S, INSTANCE_S, RetryPolicy
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.storage.url import (
     AZURE,
@@ -41,7 +41,7 @@ CONNECTIONS = 4  # an SSH server begins to refuse at 10 that have not logged in 
 SHARED = frozenset({"file", "local", "memory"})
 
 
-class Lender:
+class ClientPool:
     """Connections of one kind; paramiko's, shared by threads, wait for ever for answers that others took.
 
     Parameters
@@ -336,7 +336,7 @@ def _s3_config() -> dict[str, Any]:
     return {
         "max_pool_connections": request_width(),
         "connect_timeout": CONNECT_S,
-        "read_timeout": Patience.of_settings().silence_s,
+        "read_timeout": RetryPolicy.of_settings().silence_s,
         "retries": {"mode": "standard", "total_max_attempts": 1},
     }
 
@@ -392,7 +392,7 @@ def check_azure(key: str) -> Callable[[Any], None]:
 
 def _http_timeout() -> Any:
     aiohttp = importlib.import_module("aiohttp")  # fsspec's own file system for HTTP needs it
-    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=Patience.of_settings().silence_s)
+    return aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=RetryPolicy.of_settings().silence_s)
 
 
 def _unsigned(scheme: str, options: Mapping[str, Any]) -> bool:

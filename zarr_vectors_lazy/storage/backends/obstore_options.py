@@ -11,10 +11,8 @@ from urllib.parse import urlsplit
 
 from zarr_vectors_lazy.errors import StoreError, listed, meant
 from zarr_vectors_lazy.storage.io import idle_width
-from zarr_vectors_lazy.storage.retry import CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, Patience
-from zarr_vectors_lazy.storage.url import (
-    is_secret,
-)
+from zarr_vectors_lazy.storage.retry import CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, RetryPolicy
+from zarr_vectors_lazy.storage.url import is_secret
 
 IDLE_S = 10.0  # after which a connection that nobody uses is closed
 CLIENT = frozenset(
@@ -111,14 +109,14 @@ def _client_environment(scheme: str) -> dict[str, str]:
 
 def _client_limits() -> dict[str, Any]:
     # A limit for the whole answer, obstore's default, would end large ones that 256 requests at once make slow.
-    silence = timedelta(seconds=Patience.of_settings().silence_s)
+    silence = timedelta(seconds=RetryPolicy.of_settings().silence_s)
     idle = {"pool_max_idle_per_host": str(idle_width()), "pool_idle_timeout": timedelta(seconds=IDLE_S)}
     limits = {"connect_timeout": timedelta(seconds=CONNECT_S), "read_timeout": silence, "timeout": timedelta(hours=6)}
     return limits | idle
 
 
 def _retries() -> dict[str, Any]:
-    patience = Patience.of_settings()
+    patience = RetryPolicy.of_settings()
     backoff = {  # each pause is drawn from all between the first and four times the one before
         "init_backoff": timedelta(seconds=FIRST_PAUSE_S),
         "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
