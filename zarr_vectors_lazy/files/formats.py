@@ -47,7 +47,7 @@ class Format:
     module
         Below this package; it is imported when a file is read or written.
     word
-        Of its functions: ``load_WORD`` takes a path and `LoadOptions`, and gives a `Loaded` or an iterator of its blocks;
+        Of its functions: ``load_WORD`` takes a path and `LoadOptions`, and gives a `Loaded`, or blocks of it;
         ``save_WORD`` takes an `Outgoing` and a path, writes, and gives the number of vertices.
     holds
         Geometries of stores that it can hold.
