@@ -165,7 +165,7 @@ def test_mean_of_an_attribute_in_a_box(tracts_level):
         (lambda zv: zv.sel(), SelectionError, "needs a box"),
         (lambda zv: zv.sel(w=slice(0, 1)), SelectionError, "no axis 'w'"),
         (lambda zv: zv.bin(0), SelectionError, "positive"),
-        (lambda zv: zv.bin((1, 2)), SelectionError, "a number or 3"),
+        (lambda zv: zv.bin((1, 2)), SelectionError, "one for each of 3 axes"),
         (lambda zv: zv.bin(1e-6), SelectionError, "too many"),
         (lambda zv: zv.bin(1, "weight"), NotFoundError, "arc_length"),
         (lambda zv: zv.bin(1, "tangent"), NotFoundError, "one number a vertex"),

@@ -128,7 +128,7 @@ def read_member(root, array):
 
 
 # Of programs of others; ours read `objects.ids`.
-UNREAD = {"0/link_fragments", "0/object_attributes/segment_id"}
+UNREAD = {"0/link_fragments", "0/object_attributes/segment_id", "0/object_attributes/vertex_count"}
 
 
 def check_flips(root, count, seed):
@@ -193,8 +193,9 @@ def test_on_every_backend(place):
     level = zvl.open_zv(path, **options)[0]
     assert np.array_equal(level.vertices.compute(), POINTS[level.attributes["n"].compute()])
     assert len(level.objects.ids) == 3
-    # A put for each chunk of 4 arrays, their documents and 5 of groups, the root twice, and manifests with document.
-    assert counts.by_kind["put"] == 4 * level.chunk_count + 4 + 4 + 2 + 2
+    # A put for each chunk of 4 arrays, their documents and those of groups, the root twice, and manifests and counts of
+    # objects' vertices, each with its document.
+    assert counts.by_kind["put"] == 4 * level.chunk_count + 4 + 5 + 2 + 2 + 2
     # The place is looked at and listed, and its root read with each of three batches of puts, and for the last.
     assert counts.by_kind.total() - counts.by_kind["put"] == 2 + 1 + 2 + 1
     with pytest.raises(StoreError, match="a Zarr Vectors store is here already"):
