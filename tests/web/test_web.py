@@ -354,4 +354,4 @@ def test_the_page_gets_world_coordinates(tmp_path, ask):
         found = facts["axes"], facts["units"], facts["lower"], facts["upper"]
         assert found == (["x", "y", ""], ["um", "um", None], [20, 30, 0], [60, 40, 0])
         points = np.frombuffer(ask(server, "/view/level/0")[1], "<f4", 6, 8).reshape(-1, 3)
-        assert (points + [40, 35, 0]).tolist() == [[20, 30, 0], [60, 40, 0]]
+        assert (points + np.array([40, 35, 0])).tolist() == [[20, 30, 0], [60, 40, 0]]
