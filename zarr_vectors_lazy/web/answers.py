@@ -114,12 +114,13 @@ class Folder:
             return None
 
     def inside(self, key: str) -> Path | None:
-        """File or folder of a key; None where there is none, and where links lead out of the root or in circles."""
+        """File or folder of a key; None where links lead out of the root or in circles, and for absurd names."""
         try:
-            path = (self.root / key).resolve(strict=True)
-        except (OSError, ValueError, RuntimeError):  # links in a circle: RuntimeError until Python 3.13
+            path = (self.root / key).resolve()
+            circular = any(part.is_symlink() for part in (path, *path.parents))  # what Python 3.13 leaves of a circle
+        except (OSError, ValueError, RuntimeError):  # links in a circle, until Python 3.13
             return None
-        return path if path.is_relative_to(self.root) else None
+        return path if path.is_relative_to(self.root) and not circular else None
 
 
 class Bucket:
