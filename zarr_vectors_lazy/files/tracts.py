@@ -24,7 +24,6 @@ UNIT = "millimeter"
 BLOCK_ROWS = 500_000
 TRK_VALUES = 10  # names of values a point, and of values a streamline
 TRK_NAME = 20
-MEMBER = re.compile(r"(.+?)(?:\.(\d+))?\.(u?int(?:8|16|32|64)|float(?:16|32|64)|bool|bit)")
 Values = np.ndarray[Any, Any]
 
 

@@ -1,6 +1,6 @@
 """Which chunk, bin, place and fragment each row belongs to, and the order of a chunk's rows."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -229,10 +229,6 @@ class Arranged:
     rows: IntArray
     counts: IntArray
     owners: IntArray | None = None
-
-
-Arrange: TypeAlias = Callable[[IntArray], Arranged]
-"""Gives the arrangement of a chunk from its (n,) rows, ascending."""
 
 
 def arrange_whole(rows: IntArray) -> Arranged:
