@@ -8,6 +8,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask
 import pytest
 
 import zarr_vectors_lazy as zvl
@@ -76,7 +77,8 @@ def test_blocks_run_and_print_what_the_page_says(page, tmp_path, monkeypatch, ex
     names = {"__name__": "__main__"}
     for block in blocks(page):
         output = io.TextIOWrapper(io.BytesIO(), newline="")  # what a file to standard output wants
-        with contextlib.redirect_stdout(output):
+        two_cores = dask.config.set({"zarr_vectors_lazy.workers": 2})  # the pages' task counts are those of two
+        with contextlib.redirect_stdout(output), two_cores:
             if block.language == "sh":
                 run_commands(block.code)
             else:  # errors name the page's own line

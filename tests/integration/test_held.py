@@ -7,7 +7,6 @@ import time
 
 import dask
 import dask.array as da
-import fsspec
 import numpy as np
 import pytest
 from zarr.storage import MemoryStore
@@ -64,8 +63,7 @@ def place(request, tmp_path):
     if where:
         url, options = request.getfixturevalue("s3").options(name, f"held/{name}")
         return url, {"backend": name, "storage_options": options}
-    fsspec.filesystem("memory").store.clear() if name == "memory" else None
-    return {"local": tmp_path / "x", "memory": "memory://held/x", "zarr": MemoryStore()}[name], {}
+    return {"local": tmp_path / "x", "memory": f"memory:/{tmp_path}/x", "zarr": MemoryStore()}[name], {}
 
 
 def test_replaced_by_other_data(place, elsewhere, monkeypatch):

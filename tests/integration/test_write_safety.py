@@ -7,7 +7,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 import zarr
@@ -181,8 +180,7 @@ def place(request, tmp_path):
     if where:
         url, options = request.getfixturevalue("s3").options(name, f"written/{request.node.name}")
         return url, {"backend": name, "storage_options": options}
-    fsspec.filesystem("memory").store.clear() if name == "memory" else None
-    return {"local": tmp_path / "x", "memory": "memory://written/x", "zarr": MemoryStore()}[name], {}
+    return {"local": tmp_path / "x", "memory": f"memory:/{tmp_path}/x", "zarr": MemoryStore()}[name], {}
 
 
 def test_on_every_backend(place):
