@@ -282,7 +282,7 @@ def release(python: Python, rest: list[str]) -> None:
     for name, stated in (
         ("CHANGELOG.md", f"## {version}"),
         ("CITATION.cff", f"version: {version}\n"),
-        ("docs/release.md", f"`{version}`"),
+        ("docs/contributors/release.md", f"`{version}`"),
     ):
         if stated not in (ROOT / name).read_text():
             sys.exit(f"{name} does not say {stated.strip()!r}: write down what {version} is")

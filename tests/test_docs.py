@@ -100,7 +100,7 @@ def test_pages_say_where_their_stores_come_from():
     for page in sorted((ROOT / "docs").rglob("*.md")):
         text = "".join(block.code for block in blocks(page) if block.language == "python")
         if uses.search(text) and "zvl.example(" not in text:
-            assert "index.md#the-stores-of-these-pages" in page.read_text(), name(page)
+            assert "start/example_data.md" in page.read_text(), name(page)
 
 
 def test_links_between_pages_lead_somewhere():

@@ -91,7 +91,7 @@ def test_the_wheel_stays_small_and_has_what_it_needs():
 def test_one_version_is_told_everywhere():
     version = zarr_vectors_lazy.__version__
     assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
-    assert f"`{version}`" in (ROOT / "docs" / "release.md").read_text()
+    assert f"`{version}`" in (ROOT / "docs" / "contributors" / "release.md").read_text()
     assert f"\n## {version}" in (ROOT / "CHANGELOG.md").read_text()
 
 

@@ -111,11 +111,11 @@ def write_points(
     headers
         What files that this is of say of themselves, by name of their format: mappings that JSON can hold.
     compressor, checksum
-        How cells are stored, see `how_to/write`.
+        How cells are stored, see the page "Write a store".
     shard_shape
         Chunks along each axis that share an object.
     profile
-        ``"viewer"``: for viewers that read raw cells, see `how_to/viewers`: no compressor, checksum or shards; bins
+        ``"viewer"``: for viewers that read raw cells, see the page "Viewers": no compressor, checksum or shards; bins
         with which levels are of use, where ``bin_shape`` gives none; and these levels, each with bins and chunks twice
         as large as the one before, which ``pyramid`` of the result tells of. With ``compute=False``, level 0 alone.
     mode
