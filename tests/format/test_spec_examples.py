@@ -14,7 +14,7 @@ from zarr_vectors_lazy.format.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests
 from zarr_vectors_lazy.format.registry import generation_of
 from zarr_vectors_lazy.format.v09.arrays import GridLayout, Shards
-from zarr_vectors_lazy.format.v09.links import parse_offsets
+from zarr_vectors_lazy.format.v09.generation import parse_offsets
 from zarr_vectors_lazy.format.vectors import decode_links, decode_vertices
 from zarr_vectors_lazy.model.arrays import LinkCoding
 

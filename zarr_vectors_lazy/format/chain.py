@@ -106,10 +106,6 @@ class ChainLayout:
         """Sum of those of the parts."""
         return sum(part.spec.layout.requests(coords[at, 1:], head=head) for part, at in self._split(coords))
 
-    def request_count_is_exact(self) -> bool:
-        """Whether those of all parts are."""
-        return all(part.spec.layout.request_count_is_exact() for part in self.parts)
-
     def place(self, coord: Sequence[int]) -> tuple[int, str, tuple[int, ...]]:
         """Level, array and chunk of a cell as they are stored."""
         spec = next((part.spec for part in self.parts if part.level == coord[0]), self.parts[0].spec)

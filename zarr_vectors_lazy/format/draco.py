@@ -84,10 +84,6 @@ class DracoLayout:
         """Those of whole cells."""
         return self.inner.requests(coords, places)
 
-    def request_count_is_exact(self) -> bool:
-        """Whether that of the streams is."""
-        return self.inner.request_count_is_exact()
-
 
 class _Decoder:
     """DracoPy, whose errors are ours."""

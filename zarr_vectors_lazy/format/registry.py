@@ -30,8 +30,7 @@ from zarr_vectors_lazy.format.v09.documents import (
     without_counts,
 )
 from zarr_vectors_lazy.format.v09.generation import Generation09
-from zarr_vectors_lazy.format.v09.links import MAX_PERMUTED, PlacedLinks, place_links
-from zarr_vectors_lazy.format.v09.writing import Writing09
+from zarr_vectors_lazy.format.v09.writing import MAX_PERMUTED, PlacedLinks, Writing09, place_links
 from zarr_vectors_lazy.format.vectors import (
     MISSING,
     code_dtype,
@@ -102,11 +101,6 @@ def _check_required(required: object, generation: Generation, where: str) -> Non
         raise UnsupportedCapabilityError(
             f"the store requires {listed(unknown)}, which is not read here; these are: {known}", where=where
         )
-
-
-def by_name(name: str) -> Generation:
-    """Return the generation of that name; tasks carry the name."""
-    return next(generation for generation in ALL if generation.name == name)
 
 
 # The generation that stores are written in; what is above speaks to `CURRENT` and names none.

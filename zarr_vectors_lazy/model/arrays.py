@@ -49,9 +49,6 @@ class Layout(Protocol):
     def requests(self, coords: ChunkCoords, places: "Places | None" = None, *, head: bool = False) -> int:
         """How many requests `fetch` or `fetch_heads` makes for (n, K) cells."""
 
-    def request_count_is_exact(self) -> bool:
-        """Whether `requests` is more than an estimate."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pack:

@@ -6,10 +6,10 @@ import numpy as np
 from numcodecs.zstd import Zstd
 
 from tests.format.v09.nodes import ask, dense_doc, found, group_doc, level_doc, root_doc
-from zarr_vectors_lazy.format.registry import by_name
+from zarr_vectors_lazy.format.v07.generation import Generation07
 from zarr_vectors_lazy.requests import Elements
 
-GENERATION = by_name("0.7")
+GENERATION = Generation07()
 STORE = GENERATION.parse_store(found(root_doc(zv_version="0.7.0"), ""), None)
 LEVEL = GENERATION.parse_level(found(level_doc(), "0"), STORE, 0)
 ZSTD = {"name": "zstd", "configuration": {"level": 0, "checksum": False}}

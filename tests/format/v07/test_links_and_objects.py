@@ -10,7 +10,7 @@ from tests.format.v07.nodes import GENERATION, LEVEL, STORE, ZSTD, ask, blob, bl
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests
 from zarr_vectors_lazy.format.v07.cells import DenseBlob, LostColumn, RaggedBlob, missing_value
-from zarr_vectors_lazy.format.v07.objects import INSIDE
+from zarr_vectors_lazy.format.v07.generation import INSIDE
 from zarr_vectors_lazy.format.vectors import decode_links
 
 WITHIN = {"0/links/0": group_doc({"dtype": "int64", "link_width": 2}), "0/links/0/1.2": blob_doc(32)}

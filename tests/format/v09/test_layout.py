@@ -117,7 +117,6 @@ def test_what_only_zarr_can_decode_is_left_to_it(codecs, shards):
     assert not layout.direct
     assert layout.head_nbytes(bytes(40)) is None
     assert layout.plain_keys(COORDS) is None
-    assert not layout.request_count_is_exact()
     assert through_zarr(store, array, COORDS) == [payload(i, j) for i, j in INDICES]
 
 
@@ -166,7 +165,6 @@ def test_requests_are_counted_beforehand(shards, location):
     for count in (1, 2, 7, len(COORDS)):
         _, rounds = drive(layout.fetch(COORDS[:count]), data)
         assert sum(map(len, rounds)) == layout.requests(COORDS[:count])
-    assert layout.request_count_is_exact() == (shards is None)
 
 
 def test_few_cells_of_a_shard_are_ranges_and_most_are_all_of_it():

@@ -224,10 +224,6 @@ class BlobLayout:
         packed = places.pack[places.pack >= 0]
         return 2 * alone + int(plain[packed].sum()) + len(np.unique(packed[~plain[packed]]))
 
-    def request_count_is_exact(self) -> bool:
-        """Whether every cell costs what `requests` says: neighbours in a pack share a request."""
-        return True
-
     def fetch(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
         """Encoded bytes of the cells; None where there is no object."""
         out: list[Raw] = [None] * len(coords)

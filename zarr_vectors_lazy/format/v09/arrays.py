@@ -113,10 +113,6 @@ class GridLayout:
         _, wanted = np.unique(flat, return_counts=True)
         return int(np.where(_whole(wanted, self.shards), 1, 2).sum())
 
-    def request_count_is_exact(self) -> bool:
-        """Whether every cell is one object."""
-        return self.shards is None and self.direct
-
     def fetch(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
         """Encoded bytes of the cells; None where there is no object."""
         if self.shards is not None:

@@ -1,20 +1,32 @@
 """Generation 0.9 behind the interface of ``format.base``, and what levels say of each other."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
 from zarr_vectors_lazy.format.draco import draco_vertices
-from zarr_vectors_lazy.format.metadata import NAMED, check_rank, family_of, find_headers, parse_level, parse_root
-from zarr_vectors_lazy.format.v09 import links, objects
+from zarr_vectors_lazy.format.keys import MAX_DIGITS, format_delta, parse_deltas
+from zarr_vectors_lazy.format.metadata import (
+    MAX_INDEX,
+    NAMED,
+    check_rank,
+    family_of,
+    find_headers,
+    parse_dense,
+    parse_level,
+    parse_root,
+)
 from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, parse_cells, with_presence
-from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkFamily, LinkValues
+from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkCoding, LinkFamily, LinkSegment, LinkValues
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
-from zarr_vectors_lazy.types import Floats, Json
+from zarr_vectors_lazy.requests import together
+from zarr_vectors_lazy.types import Floats, IntArray, Json
 
 # What levels say beyond their fields: how they were chunked, and of each other (spec next, 4, 14 and 16).
 
@@ -116,6 +128,12 @@ def _chain(index: int, levels: Mapping[int, LevelMeta]) -> tuple[int, ...]:
 # Generation 0.9 behind the interface of ``format.base``.
 
 FAMILIES = {**NAMED, "links": 3, "link_attributes": 4}
+
+SELF = "self"
+MAX_WIDTH = 64
+_SEGMENT = re.compile(r"self|[-+0-9][-+0-9._]*")
+LAYOUTS = ("vlen_manifests_v1", "vlen_manifests_v2")
+DENSE = "dense_manifests_v1"
 
 CAPABILITIES = frozenset(
     {
@@ -236,12 +254,60 @@ class Generation09:
         return check_rank(parse_cells(node, default_dtype=""), vertices.chunks.rank)
 
     def deltas(self, level: LevelMeta) -> MetaSteps[tuple[int, ...]]:
-        """Deltas of the link families, ascending."""
-        return links.find_deltas(level.index)
+        """Deltas of a level's families, ascending (spec 0.9, 7.1)."""
+        (names,) = yield [Children(f"{level.index}/links")]
+        return tuple(sorted(parse_deltas(names)))
 
     def links(self, level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
-        """Return a link family; None where there is none."""
-        return links.find_family(level, store, delta)
+        """Read a family's policy and its segments; None where there is no usable one (spec 0.9, 7.1)."""
+        path = f"{level.index}/links/{format_delta(delta)}"
+        group, names = yield [Node(path), Children(path)]
+        if group is None and names:
+            raise FormatError("a family of links has segments and no zarr.json of its own", where=path)
+        if group is None or "link_width" not in group.attributes or "sid_ndim" not in group.attributes:
+            return None
+        width, rank = _small(group, "link_width"), _small(group, "sid_ndim")
+        if rank not in (store.ndim, store.ndim + 1):
+            raise FormatError(f"sid_ndim is {rank}, a store of {store.ndim} axes has no such chunks", where=group.path)
+        directed, duplicate = (
+            bool(group.attributes.get("directed", False)),
+            group.attributes.get("store") == "duplicate",
+        )
+        nodes = yield [Node(f"{path}/{name}") for name in sorted(names)]
+        if level.deferred:
+            nodes = yield from together([with_presence(node, level) for node in nodes])
+        segments = []
+        for name, node in zip(sorted(names), nodes, strict=True):
+            if node is None and _SEGMENT.fullmatch(name):
+                raise FormatError("it is listed and has no zarr.json", where=f"{path}/{name}")
+            if node is None or node.doc.get("node_type") != "array":
+                continue
+            offsets = parse_offsets(name, width, rank, node.path)
+            if duplicate and not _leads(offsets):
+                continue  # a copy: the one led by its lowest chunk is kept
+            intra = not offsets.any()
+            permuted = not intra and delta == 0 and (duplicate or not directed)
+            array = check_rank(parse_cells(node, default_dtype="int64", row_shape=()), rank)
+            coding = LinkCoding(
+                width=width,
+                dtype=array.spec.dtype,
+                grouped=not intra or delta != 0,
+                permuted=bool(node.attributes.get("has_perm", permuted)),
+                reversed=directed and not intra and delta == 0 and "skeleton" in store.geometry_types,
+            )
+            if array.spec.dtype.kind not in "iu":
+                raise FormatError(f"links must be integers, found dtype {array.spec.dtype}", where=node.path)
+            segments.append(
+                LinkSegment(array=array, name=name, offsets=offsets, listed=_string_order(array), coding=coding)
+            )
+        stated = group.attributes.get("num_links")
+        return LinkFamily(
+            delta=delta,
+            width=width,
+            directed=directed,
+            segments=tuple(segments),
+            stated=stated if isinstance(stated, int) else None,
+        )
 
     def link_fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
         """The fragment indexes of the links inside chunks; None where there are none (spec 0.9, 5.2)."""
@@ -250,28 +316,204 @@ class Generation09:
         return None if node is None else parse_cells(node, default_dtype="uint8", row_shape=())
 
     def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
-        """Names of the attributes of a link family, sorted."""
-        return links.find_attribute_names(level.index, delta)
+        """Names of the attributes of a family, sorted (spec 0.9, 7.5)."""
+        (names,) = yield [Children(f"{level.index}/link_attributes")]
+        if not names:
+            return ()
+        families = yield [Node(f"{level.index}/link_attributes/{name}/{format_delta(delta)}") for name in names]
+        return tuple(sorted(name for name, family in zip(names, families, strict=True) if family is not None))
 
     def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
-        """Return an attribute of a link family, by segment name."""
-        return links.find_attribute(level, family, name)
+        """Cells of an attribute by segment name; segments without values are left out (spec 0.9, 7.5)."""
+        path = f"{level.index}/link_attributes/{name}/{format_delta(family.delta)}"
+        nodes = yield [Node(f"{path}/{segment.name}") for segment in family.segments]
+        if level.deferred:
+            nodes = yield from together([with_presence(node, level) for node in nodes])
+        found = zip(family.segments, nodes, strict=True)
+        return LinkValues(cells={segment.name: parse_cells(node) for segment, node in found if node is not None})
 
     def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
-        """Where the manifests are; None where the level has no objects."""
-        return objects.find_index(level, vertices.chunks.rank)
+        """Read where a level's manifests are (spec 0.9, 8; spec next, 5 and 6).
+
+        Raises
+        ------
+        FormatError
+            If the layout is unknown or an array of it is missing.
+        """
+        path, rank = f"{level.index}/object_index", vertices.chunks.rank
+        group, manifests, ids = yield [Node(path), Node(f"{path}/manifests"), Node(f"{path}/object_ids")]
+        if group is None:
+            if manifests is not None or ids is not None:
+                raise FormatError("an object index has arrays and no zarr.json of its own", where=path)
+            return None
+        layout = group.attributes.get("layout", LAYOUTS[0])
+        if layout not in (*LAYOUTS, DENSE):
+            raise FormatError(f"object index layout must be one of {(*LAYOUTS, DENSE)}, found {layout!r}", where=path)
+        declared = group.attributes.get("sid_ndim", rank)
+        if declared != rank:
+            raise FormatError(f"manifests have {declared!r} chunk components, the vertices {rank}", where=path)
+        nodes: list[Found | None] = [None, None]
+        if layout == DENSE or manifests is None:  # a dense index may say that it is another: its arrays are the truth
+            nodes = yield [Node(f"{path}/manifest_spans"), Node(f"{path}/manifest_blocks")]
+        count, present = group.attributes.get("num_objects"), group.attributes.get("num_present")
+        if nodes[0] is None and manifests is None and layout != DENSE:
+            if count:
+                raise FormatError(f"the index states {count} objects and has no manifests", where=path)
+            return ObjectIndex(count=0, rank=rank, manifests=None, ids=None, digest=group.digest)
+        dense = nodes[0] is not None or layout == DENSE
+        rows = _spans(nodes, rank) if dense else {"manifests": _vlen(manifests)}
+        first = next(iter(rows.values()))
+        total = _committed(count, first.shape[0], path)
+        if layout == LAYOUTS[1] and ids is None and not dense:
+            raise FormatError(f"layout {layout!r} needs the array 'object_ids'", where=path)
+        id_rows = parse_dense(ids, "object_ids") if ids is not None and (dense or layout == LAYOUTS[1]) else None
+        if id_rows is not None and (
+            id_rows.shape[0] < total or len(id_rows.shape) != 1 or id_rows.dtype.kind not in "iu"
+        ):
+            raise FormatError(f"object_ids {id_rows.shape} of {id_rows.dtype} for {total} objects", where=path)
+        digests = [node.digest for node in (manifests, *nodes, ids) if node is not None]
+        return ObjectIndex(
+            count=total,
+            rank=rank,
+            manifests=None if dense else replace(first, shape=(total,)),
+            spans=replace(first, shape=(total, 2)) if dense else None,
+            blocks=rows.get("blocks"),
+            ids=None if id_rows is None else replace(id_rows, shape=(total,)),
+            present=present if isinstance(present, int) else None,
+            digest=group.digest + "".join(digests),
+            exclusive=rank > len(level.chunk_shape),
+            lost=level.objects_lost,
+            remarks=_remarks(first.shape[0], total, layout if dense else DENSE),
+        )
 
     def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
         """Per-object arrays by name, and whether writers of ours repeat in them for others what manifests tell."""
-        found = yield from objects.find_dense(level.index, "object_attributes")
+        found = yield from _find_dense(level.index, "object_attributes")
         ours = {name: array.attributes.get(OUR_KEY) for name, array in found.items()}
         told = {name: str(said.get("repeats") or "") for name, said in ours.items() if isinstance(said, dict)}
         return {name: replace(array, repeats=told.get(name, "")) for name, array in found.items()}
 
     def groups(self, level: LevelMeta) -> MetaSteps[GroupIndex | None]:
-        """Where the groups are; None where there are none."""
-        return objects.find_groups(level.index)
+        """Where a level's groups are; None where there are none (spec 0.9, 8)."""
+        (node,) = yield [Node(f"{level.index}/groups")]
+        if node is None:
+            return None
+        members = parse_dense(node, "groups")
+        names = node.attributes.get("group_names") or []
+        ranges = node.attributes.get("group_ranges") or {}
+        if not isinstance(names, list) or not isinstance(ranges, dict):
+            raise FormatError(f"group_names must be a list, group_ranges an object; found {names!r}", where=node.path)
+        return GroupIndex(
+            members=members,
+            count=members.shape[0],
+            names=tuple(str(name) for name in names),
+            ranges={_group(group, node.path): _range(bounds, node.path) for group, bounds in ranges.items()},
+        )
 
     def group_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
         """Per-group arrays by name."""
-        return objects.find_dense(level.index, "group_attributes")
+        return _find_dense(level.index, "group_attributes")
+
+
+# Link families and their attributes (spec 0.9, 7).
+
+
+def parse_offsets(segment: str, width: int, rank: int, where: str) -> IntArray:
+    """(width - 1, rank) chunk offsets that a segment's name states (spec 0.9, 7.1).
+
+    Raises
+    ------
+    FormatError
+        If the name has another number of offsets or components.
+    """
+    if segment == SELF and width == 1:
+        return np.empty((0, rank), np.int64)
+    try:
+        offsets = [[int(part) for part in offset.split(".")] for offset in segment.split("_")]
+    except ValueError as error:
+        raise FormatError(f"{segment!r} states no chunk offsets", where=where) from error
+    if len(offsets) != width - 1 or any(len(offset) != rank for offset in offsets):
+        raise FormatError(f"{segment!r} must state {width - 1} offsets of {rank} components", where=where)
+    if any(abs(part) > MAX_INDEX for offset in offsets for part in offset):
+        raise FormatError(f"{segment!r} states absurd offsets", where=where)
+    return np.asarray(offsets, np.int64).reshape(width - 1, rank)
+
+
+def _leads(offsets: IntArray) -> bool:
+    """Whether endpoint 0 lies in the lowest chunk of the record."""
+    first = [next((int(part) for part in offset if part), 0) for offset in offsets]
+    return all(part >= 0 for part in first)
+
+
+def _string_order(array: CellArray) -> IntArray:
+    """Rows of the table in the string order of their dotted keys (spec 0.9, 7.6)."""
+    keys = [".".join(map(str, coord)) for coord in array.chunks.coords.tolist()]
+    return np.asarray(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+
+
+def _small(group: Found, name: str) -> int:
+    value = group.attributes[name]
+    if not isinstance(value, int) or not 1 <= value <= MAX_WIDTH:
+        raise FormatError(f"{name} must be a number from 1 to {MAX_WIDTH}, found {value!r}", where=group.path)
+    return value
+
+
+# Object index, object attributes and groups (spec 0.9, 8).
+
+
+def _remarks(rows: int, total: int, layout: str) -> tuple[str, ...]:
+    """What is odd about an index and harms no reader of ours; ``layout`` is what a dense one states."""
+    found = []
+    if rows > total:
+        text = f"{rows - total} rows past num_objects {total}, of a killed append or reserved: they are no objects"
+        found.append(text)
+    if layout != DENSE:
+        found.append(f"the index is dense and its layout states {layout!r}: readers that trust it find no objects")
+    return tuple(found)
+
+
+def _vlen(node: Found | None) -> DenseArray:
+    rows = parse_dense(node, "manifests")
+    if not rows.dtype.hasobject or len(rows.shape) != 1:
+        raise FormatError(f"manifests must be bytes, found {rows.shape} of {rows.dtype}", where=rows.path)
+    return rows
+
+
+def _spans(nodes: Sequence[Found | None], rank: int) -> dict[str, DenseArray]:
+    spans, blocks = parse_dense(nodes[0], "manifest_spans"), parse_dense(nodes[1], "manifest_blocks")
+    for array, width in ((spans, 2), (blocks, rank + 1)):
+        if array.dtype.kind not in "iu" or array.shape[1:] != (width,):
+            text = f"{array.name} must be whole numbers, {width} a row, found {array.shape} of {array.dtype}"
+            raise FormatError(text, where=array.path)
+    return {"spans": spans, "blocks": blocks}
+
+
+def _committed(count: Any, rows: int, where: str) -> int:
+    """Rows that are objects: those past ``num_objects`` are what a killed append left, or reserved."""
+    if count is None:
+        return rows
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= rows:
+        raise FormatError(f"num_objects is {count!r}, the index has {rows} rows", where=where)
+    return count
+
+
+def _find_dense(level: int, family: str) -> MetaSteps[dict[str, DenseArray]]:
+    """Dense arrays below ``<level>/<family>``, by name, sorted."""
+    (names,) = yield [Children(f"{level}/{family}")]
+    nodes = yield [Node(f"{level}/{family}/{name}") for name in names]
+    found = zip(names, nodes, strict=True)
+    return {name: parse_dense(node, name) for name, node in found if node and node.doc.get("node_type") == "array"}
+
+
+def _group(name: str, where: str) -> int:
+    if not name.isdecimal() or len(name) > MAX_DIGITS:
+        raise FormatError(f"group_ranges names the group {name!r}, expected its number", where=where)
+    return int(name)
+
+
+def _range(bounds: Any, where: str) -> tuple[int, int]:
+    if not isinstance(bounds, list) or len(bounds) != 2 or not all(isinstance(b, int) for b in bounds):
+        raise FormatError(f"a group range must be [start, stop], found {bounds!r}", where=where)
+    if not -MAX_INDEX <= bounds[0] <= bounds[1] <= MAX_INDEX:
+        raise FormatError(f"a group range must ascend, found {bounds!r}", where=where)
+    return bounds[0], bounds[1]

@@ -1,21 +1,25 @@
-"""Generation 0.9.2 behind the interface of ``format.writing``."""
+"""Generation 0.9.2 as it is written: documents, cells, where link records go, the object index (spec 0.9)."""
 
 import hashlib
 import json
 import math
+import struct
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import factorial
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.base import Found
-from zarr_vectors_lazy.format.codecs import encode_cell, encode_shard
-from zarr_vectors_lazy.format.keys import format_delta
-from zarr_vectors_lazy.format.v09 import documents, objects
+from zarr_vectors_lazy.format.codecs import LITTLE, byte_codecs, encode_bytes, encode_cell, encode_shard, encode_vlen
+from zarr_vectors_lazy.format.keys import format_delta, format_deltas
+from zarr_vectors_lazy.format.manifests import encode_manifests
+from zarr_vectors_lazy.format.v09 import documents
 from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, parse_cells
-from zarr_vectors_lazy.format.v09.documents import DOC, root_with_notes
-from zarr_vectors_lazy.format.v09.generation import SEGMENT_ID, VERTEX_COUNT
-from zarr_vectors_lazy.format.v09.links import SELF, parse_offsets
+from zarr_vectors_lazy.format.v09.documents import DOC, VLEN, WRITING, array_document, group_document, root_with_notes
+from zarr_vectors_lazy.format.v09.generation import SEGMENT_ID, SELF, VERTEX_COUNT, parse_offsets
 from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, dictionary_attributes, is_time
 from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary, missing_integer
 from zarr_vectors_lazy.model.objects import Manifests
@@ -31,10 +35,16 @@ from zarr_vectors_lazy.model.writing import (
     StoreDraft,
 )
 from zarr_vectors_lazy.requests import Put
-from zarr_vectors_lazy.types import Floats, IntArray, Json
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, Floats, IntArray, Json
 
 LINK = "int64"
 Values: TypeAlias = np.ndarray[Any, Any]
+MAX_PERMUTED = 20
+"""Ends whose permutations an int64 numbers."""
+MANIFEST_ROWS = 16384
+DENSE_ROWS = 65536
+Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
+KINDS = {"object_attributes": "object_attribute", "group_attributes": "groupings_attribute"}
 
 
 class Writing09:
@@ -66,7 +76,7 @@ class Writing09:
     ) -> ArrayDraft:
         """An attribute of vertices, or of fragments: ``of="fragment"`` (spec 0.9, 6); ``ours`` is what we say of it."""
         kind = "attribute" if of == "vertex" else "fragment_attribute"
-        attributes: Json = {"zv_array": kind, "name": name, "dtype": objects.dtype_name(dtype)}
+        attributes: Json = {"zv_array": kind, "name": name, "dtype": dtype_name(dtype)}
         if row_shape:
             attributes["channel_names"] = [f"ch{i}" for i in range(math.prod(row_shape))]
         attributes["row_shape"] = list(row_shape)
@@ -102,7 +112,7 @@ class Writing09:
         return delta == 0 and segment != SELF and not set(segment) & set("+-")
 
     owner_names = ("object_id", SEGMENT_ID)
-    """Attributes of fragments that name their objects."""
+    """Attributes of fragments that name their """
 
     def fragment_owners(self, object_attributes: Collection[str]) -> ArrayDraft:
         """Ids of the objects of fragments, beside object attributes of these names.
@@ -147,7 +157,7 @@ class Writing09:
         for name, (values, what) in told.items():
             if name not in object_attributes:
                 said = {OUR_KEY: {"repeats": what}}
-                puts += objects.dense_attribute(level, family, name, values, encoding, more=said)
+                puts += self._dense_attribute(level, family, name, values, encoding, more=said)
         return puts
 
     def recounted(self, attributes: Mapping[str, Values], vertices: IntArray) -> dict[str, Values]:
@@ -234,7 +244,7 @@ class Writing09:
         # notes bring where the store is a copy.
         kept = [put for put in puts if put.key.endswith(DOC) or "/object_index/" not in put.key]
         kept = [put for put in kept if put.key != f"{draft.level}/groups/{DOC}"]
-        told = [documents.dump(block).decode(), *sorted(f"{put.key}:{objects.put_digest(put)}" for put in kept)]
+        told = [documents.dump(block).decode(), *sorted(f"{put.key}:{self.digest(put)}" for put in kept)]
         content = hashlib.blake2b("\n".join(told).encode(), digest_size=8).hexdigest()
         return documents.group_document({"zarr_vectors_level": block, OUR_KEY: {"content": content}})
 
@@ -281,7 +291,7 @@ class Writing09:
         attributes = {
             "zv_array": "link_attribute",
             "name": parts[1],
-            "dtype": objects.dtype_name(dtype),
+            "dtype": dtype_name(dtype),
             "offsets": offsets.tolist(),
             "level_delta": family.delta,
             "row_shape": list(row_shape),
@@ -293,8 +303,23 @@ class Writing09:
     def object_puts(
         self, level: int, ids: IntArray | None, manifests: Manifests, rank: int, encoding: Encoding
     ) -> list[Put]:
-        """The object index; ``ids`` (O,) ascending, None where they are row numbers (spec 0.9, 8)."""
-        return objects.object_index(level, ids, manifests, rank, encoding)
+        """The object index of a level.
+
+        Parameters
+        ----------
+        ids
+            (O,) ids, ascending, of the manifests; None where ids are row numbers.
+        manifests
+            Of all objects; those without entries are absent.
+        rank
+            Components of a chunk coordinate, K.
+        """
+        rows = len(manifests)
+        present = int((np.diff(manifests.offsets) > 0).sum())
+        parts = [np.arange(i, min(i + MANIFEST_ROWS, rows), dtype=np.int64) for i in range(0, rows, MANIFEST_ROWS)]
+        cells = [self.manifest_put(level, i, manifests.take(part), rows, encoding) for i, part in enumerate(parts)]
+        content = [self.digest(put) for put in cells]
+        return [*self.object_documents(level, ids, (rows, present), content, rank=rank, encoding=encoding), *cells]
 
     def object_documents(
         self,
@@ -306,29 +331,75 @@ class Writing09:
         rank: int,
         encoding: Encoding,
     ) -> list[Put]:
-        """The object index but its manifests; ``content`` tells what these are (spec 0.9, 8)."""
-        return objects.object_documents(level, ids, count, content, rank=rank, encoding=encoding)
+        """The object index of a level but its manifests, which `manifest_put` makes.
 
-    shard_rows = objects.MANIFEST_ROWS
+        Parameters
+        ----------
+        count
+            Objects, and how many of them are present.
+        content
+            `digest` of each shard, in order.
+        """
+        path = f"{level}/object_index"
+        rows, present = count
+        attributes: Json = {
+            "zv_array": "object_index",
+            "num_objects": rows,
+            "num_present": present,
+            "sid_ndim": rank,
+            "layout": "vlen_manifests_v1" if ids is None else "vlen_manifests_v2",
+        }
+        if ids is not None:
+            attributes["object_ids_sorted"] = bool((np.diff(ids) > 0).all())
+        found = _vlen_array(f"{path}/manifests", rows, [], encoding, {})
+        if ids is not None:
+            found += dense_array(f"{path}/object_ids", ids, encoding, {}, fill=0, chunk_rows=MANIFEST_ROWS)
+        # Of what is in no document, so that a cache can tell two indexes apart.
+        digest = hashlib.blake2b("".join([*content, *map(self.digest, found)]).encode(), digest_size=8)
+        attributes[OUR_KEY] = {"content": digest.hexdigest()}
+        return [Put(f"{path}/{DOC}", group_document(attributes)), *found]
+
+    shard_rows = MANIFEST_ROWS
     """Objects whose manifests share a stored chunk."""
 
     def manifest_put(self, level: int, shard: int, manifests: Manifests, rows: int, encoding: Encoding) -> Put:
-        """Manifests of the objects of one shard, of ``rows`` objects in all (spec 0.9, 8)."""
-        return objects.manifest_shard(level, shard, manifests, rows, encoding)
+        """Manifests of the objects of one stored chunk, `MANIFEST_ROWS` of all the ``rows``."""
+        data, offsets = encode_manifests(manifests)
+        chunk = max(1, min(MANIFEST_ROWS, rows))
+        path = f"{level}/object_index/manifests"
+        (unfinished,) = _vlen_array(path, rows, [], encoding, WRITING)
+        return replace(_vlen_cell(path, shard, (data, offsets), chunk, encoding), array=bytes(unfinished.data))
 
     def digest(self, put: Put) -> str:
         """Text that changes with a put's bytes."""
-        return objects.put_digest(put)
+        return hashlib.blake2b(put.data, digest_size=8).hexdigest()
 
     def fill_value(self, dtype: np.dtype[Any]) -> Any:
         """Value of absent rows of an object attribute (spec 0.9, 8)."""
-        return objects.fill_value(dtype)
+        match dtype.kind:
+            case "f" | "c":
+                return dtype.type(np.nan)
+            case "i":
+                return np.iinfo(dtype).min
+            case "u":
+                return np.iinfo(dtype).max
+            case "b":
+                return False
+        return ""
 
     def group_puts(
         self, level: int, members: Sequence[IntArray], names: Sequence[str] | None, encoding: Encoding
     ) -> list[Put]:
-        """Groups of object ids, by group number (spec 0.9, 8)."""
-        return objects.groups(level, members, names, encoding)
+        """Groups of object ids, by group number."""
+        sizes = np.fromiter(map(len, members), np.int64, len(members))
+        data = np.concatenate([np.empty(0, np.int64), *members]).astype("<i8").view(np.uint8)
+        offsets = np.concatenate([[0], 8 * np.cumsum(sizes)]).astype(np.int64)
+        attributes: Json = {"zv_array": "groups", "num_groups": len(members)}
+        if names is not None:
+            attributes["group_names"] = list(names)
+        parts = range(0, len(members), MANIFEST_ROWS)
+        cells = [(data, offsets[start : start + MANIFEST_ROWS + 1]) for start in parts]
+        return _vlen_array(f"{level}/groups", len(members), cells, encoding, attributes)
 
     def dense_puts(
         self, level: int, family: str, values: Mapping[str, np.ndarray[Any, Any]], encoding: Encoding
@@ -336,8 +407,30 @@ class Writing09:
         """Rows of ``"object_attributes"`` (aligned with manifests) or ``"group_attributes"``, by name (spec 0.9, 8)."""
         if not values:
             return []
-        puts = [put for name in values for put in objects.dense_attribute(level, family, name, values[name], encoding)]
+        puts = [put for name in values for put in self._dense_attribute(level, family, name, values[name], encoding)]
         return [Put(f"{level}/{family}/{DOC}", documents.group_document()), *puts]
+
+    def _dense_attribute(
+        self,
+        level: int,
+        family: str,
+        name: str,
+        values: np.ndarray[Any, Any],
+        encoding: Encoding,
+        *,
+        more: Json | None = None,
+    ) -> list[Put]:
+        """One attribute of objects or groups; ``family`` is ``"object_attributes"`` or ``"group_attributes"``."""
+        attributes: Json = {
+            **(more or {}),
+            "zv_array": KINDS[family],
+            "name": name,
+            "dtype": dtype_name(values.dtype),
+            "shape": list(values.shape),
+        }
+        if family == "object_attributes":
+            attributes["fill_sentinel_meaning"] = "absent"
+        return dense_array(f"{level}/{family}/{name}", values, encoding, attributes, fill=self.fill_value(values.dtype))
 
     def marker(self, write_id: str, *, clearing: bool = False) -> Put:
         """A root that says that the store is being written; ``write_id`` tells one write from another.
@@ -361,3 +454,241 @@ class Writing09:
     ) -> Put:
         """Return the root ``attributes`` with other levels above 0; see `documents.with_levels`."""
         return Put(DOC, documents.group_document(documents.with_levels(attributes, bins, base, block)))
+
+
+# Where link records are stored (spec 0.9, 7.2 to 7.4).
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PlacedLinks:
+    """Link records cut into cells, those of one source chunk one after another.
+
+    Parameters
+    ----------
+    segments
+        Name of each cell's segment, e.g. ``"0.0.+1"``.
+    sources
+        (cells,) number of the chunk of stored endpoint 0, ascending.
+    bounds
+        (cells + 1,) records of cell i are ``bounds[i]:bounds[i + 1]``.
+    records
+        (M, columns) int64 as stored: permutation, where there is one, and rows.
+    order
+        (M,) which of the records given each is; attributes are taken by it.
+    headed
+        (cells,) whether the payload begins with a header of groups.
+    permuted
+        (cells,) whether the first column is the permutation.
+    """
+
+    segments: Sequence[str]
+    sources: IntArray
+    bounds: IntArray
+    records: IntArray
+    order: IntArray
+    headed: BoolArray
+    permuted: BoolArray
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """Records inside chunks, and across."""
+        counts = np.diff(self.bounds)
+        return int(counts[~self.headed].sum()), int(counts[self.headed].sum())
+
+    def payload(self, cell: int) -> bytes:
+        """Payload of one cell."""
+        rows = self.records[self.bounds[cell] : self.bounds[cell + 1], 0 if self.permuted[cell] else 1 :]
+        head = struct.pack("<qq", 1, 0) if self.headed[cell] else b""
+        return head + np.ascontiguousarray(rows, "<i8").tobytes()
+
+    def members(self, cell: int) -> IntArray:
+        """Which of the records given are in a cell, in stored order."""
+        return self.order[self.bounds[cell] : self.bounds[cell + 1]]
+
+
+def place_links(
+    chunks: IntArray,
+    rows: IntArray,
+    coords: ChunkCoords,
+    *,
+    directed: bool = False,
+    delta: int = 0,
+    other: ChunkCoords | None = None,
+    anchors: ChunkCoords | None = None,
+) -> PlacedLinks:
+    """Cut link records into the cells in which a canonical family stores them.
+
+    Parameters
+    ----------
+    chunks
+        (M, L) number in ``coords`` of the chunk of each endpoint; with ``other``, that of endpoints 1.. in it.
+    rows
+        (M, L) rows in these chunks.
+    coords
+        (C, K) chunks of this level, in lexicographic order.
+    directed
+        Whether endpoints keep the order given; others are sorted, and a permutation restores them.
+    delta
+        Level of endpoints 1.. minus this one.
+    other, anchors
+        For ``delta != 0``: (C', K) chunks of the other level, and (C, K) where each chunk of this level lies there.
+    """
+    width, rank = chunks.shape[1], coords.shape[1]
+    inside = np.full(len(chunks), delta == 0)
+    for column in chunks.T[1:] if delta == 0 else ():
+        inside &= column == chunks[:, 0]
+    codes = np.zeros(len(chunks), np.int64)
+    if delta == 0 and not directed and width > 1:
+        chunks, rows, codes = _canonical(chunks, rows, inside)
+    group, first = _group(chunks, max(len(coords), 0 if other is None else len(other)))
+    order = np.argsort(
+        group.astype(np.uint16) if len(first) <= 2**16 else group, kind="stable"
+    )  # the first: radix sort
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(group, minlength=len(first)))]).astype(np.int64)
+    ends = chunks[first]
+    base = coords if anchors is None else anchors
+    offsets = (coords if other is None else other)[ends[:, 1:]] - base[ends[:, :1]]
+    within = ~offsets.any(axis=(1, 2)) if width > 1 else np.ones(len(first), np.bool_)
+    headed = ~within if delta == 0 else np.ones(len(first), np.bool_)
+    return PlacedLinks(
+        segments=_names(offsets, rank),
+        sources=ends[:, 0],
+        bounds=bounds,
+        records=np.concatenate([codes[:, None], rows], axis=1)[order],
+        order=order,
+        headed=np.asarray(headed),
+        permuted=np.asarray(headed & (delta == 0) & (not directed)),
+    )
+
+
+def _canonical(chunks: IntArray, rows: IntArray, inside: BoolArray) -> tuple[IntArray, IntArray, IntArray]:
+    """Endpoints sorted by (chunk, row), and the code of the permutation; records inside a chunk stay as given."""
+    width, codes, across = chunks.shape[1], np.zeros(len(chunks), np.int64), np.flatnonzero(~inside)
+    if not len(across):
+        return chunks, rows, codes
+    if width > MAX_PERMUTED:
+        raise SelectionError(
+            f"{len(across)} links of {width} ends lie in several chunks; the format has no order for more than "
+            f"{MAX_PERMUTED} ends: choose a larger chunk_shape"
+        )
+    chunks, rows = chunks.copy(), rows.copy()
+    if width == 2:  # their one permutation has the code 1
+        turned = across[chunks[across, 0] > chunks[across, 1]]
+        codes[turned] = 1
+        for ends in (chunks, rows):
+            ends[turned] = ends[turned, ::-1]
+        return chunks, rows, codes
+    sigma = np.lexsort((rows[across], chunks[across]), axis=1)
+    codes[across] = lehmer_codes(sigma)
+    for ends in (chunks, rows):
+        ends[across] = np.take_along_axis(ends[across], sigma, 1)
+    return chunks, rows, codes
+
+
+def lehmer_codes(sigma: IntArray) -> IntArray:
+    """(M,) codes of (M, L) permutations (spec 0.9, 7.2)."""
+    width = sigma.shape[1]
+    codes = np.zeros(len(sigma), np.int64)
+    for i in range(width - 1):
+        digit = (sigma[:, i + 1 :] < sigma[:, i : i + 1]).sum(axis=1)
+        codes += digit * factorial(width - 1 - i)
+    return codes
+
+
+def _group(chunks: IntArray, total: int) -> tuple[IntArray, IntArray]:
+    """Number of the combination of chunks of each record, lexicographic, and the first record of each."""
+    total = max(total, 1)
+    group, count = _ranked(chunks[:, 0].astype(np.int64), total)
+    for column in chunks.T[1:]:
+        group, count = _ranked(group * total + column, count * total)
+    first = np.empty(count, np.int64)
+    first[group[::-1]] = np.arange(len(group))[::-1]  # of several the last to be assigned is the first
+    return group, first
+
+
+def _ranked(values: IntArray, bound: int) -> tuple[IntArray, int]:
+    """Rank of each of some numbers below ``bound`` among the different ones, and how many these are."""
+    if bound <= 4 * len(values) + 1024:
+        there = np.bincount(values, minlength=bound) > 0
+        return (np.cumsum(there) - 1)[values], int(there.sum())
+    found, rank = np.unique(values, return_inverse=True)
+    return rank.reshape(-1), len(found)
+
+
+def _names(offsets: IntArray, rank: int) -> list[str]:
+    each = offsets.shape[1]
+    if not each:
+        return [SELF] * len(offsets)
+    parts = format_deltas(offsets.reshape(-1, rank))
+    return ["_".join(parts[i : i + each]) for i in range(0, len(parts), each)]
+
+
+# Object index, groups and dense arrays as puts of whole documents and chunks (spec 0.9, 8).
+
+
+def dense_array(
+    path: str,
+    values: np.ndarray[Any, Any],
+    encoding: Encoding,
+    attributes: Json,
+    *,
+    fill: Any,
+    chunk_rows: int = DENSE_ROWS,
+) -> list[Put]:
+    """An ordinary array, cut along its rows."""
+    values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    chunk_shape = (max(1, min(chunk_rows, len(values))), *values.shape[1:])
+    codecs = [LITTLE, *byte_codecs(encoding)]
+    doc = array_document(
+        values.shape, data_type(values.dtype), chunk_shape, codecs, fill=json_fill(fill), attributes=attributes
+    )
+    found = [Put(f"{path}/{DOC}", doc)]
+    tail = "/0" * (values.ndim - 1)
+    for chunk, start in enumerate(range(0, len(values), chunk_shape[0])):
+        part = values[start : start + chunk_shape[0]]
+        if len(part) < chunk_shape[0]:  # stored chunks are whole
+            whole = np.full(chunk_shape, fill, values.dtype)
+            whole[: len(part)] = part
+            part = whole
+        found.append(Put(f"{path}/c/{chunk}{tail}", encode_bytes(part.tobytes(), encoding)))
+    return found
+
+
+def _vlen_array(
+    path: str, rows: int, cells: Sequence[tuple[Bytes, IntArray]], encoding: Encoding, attributes: Json
+) -> list[Put]:
+    """One-dimensional array of bytes; each cell is its elements and their offsets."""
+    chunk = max(1, min(MANIFEST_ROWS, rows))
+    codecs = [VLEN, *byte_codecs(encoding)]
+    doc = array_document([rows], "variable_length_bytes", [chunk], codecs, fill="", attributes=attributes)
+    found = [Put(f"{path}/{DOC}", doc)]
+    return [*found, *(_vlen_cell(path, i, cell, chunk, encoding) for i, cell in enumerate(cells))]
+
+
+def _vlen_cell(path: str, i: int, cell: tuple[Bytes, IntArray], chunk: int, encoding: Encoding) -> Put:
+    data, offsets = cell
+    whole = np.pad(offsets, (0, chunk + 1 - len(offsets)), mode="edge")  # stored chunks are whole
+    return Put(f"{path}/c/{i}", encode_bytes(encode_vlen(data, whole), encoding))
+
+
+def dtype_name(dtype: np.dtype[Any]) -> str:
+    """Dtype as attributes name it."""
+    if dtype.kind in "mM":
+        return "int64"
+    return str(dtype.newbyteorder("=")) if dtype.kind != "U" else dtype.newbyteorder("<").str
+
+
+def data_type(dtype: np.dtype[Any]) -> Any:
+    """Dtype as ``zarr.json`` names it."""
+    if dtype.kind == "U":
+        return {"name": "fixed_length_utf32", "configuration": {"length_bytes": dtype.itemsize}}
+    return dtype.name
+
+
+def json_fill(value: Any) -> Any:
+    """Fill value as ``zarr.json`` writes it."""
+    if isinstance(value, np.complexfloating):
+        return [json_fill(value.real), json_fill(value.imag)]
+    if isinstance(value, float | np.floating):
+        return "NaN" if np.isnan(value) else float(value)
+    return value
