@@ -13,23 +13,45 @@ import numpy as np
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
+from zarr_vectors_lazy.read import direct
 from zarr_vectors_lazy.testing import counting
 
 KEYS = 150  # of each kind, about
+Array = np.ndarray
 Keys = Callable[[PrecomputedLevel], Sequence[str]]
 
 
-def write(folder: Path, points: int, paths: int) -> tuple[Path, Path]:
-    """Write points of 2,000 rows a chunk with one attribute, and streamlines of 50 vertices."""
+def write(folder: Path, points: int, paths: int, objects: int) -> dict[str, Path]:
+    """Write points of 2,000 rows a chunk with one attribute, streamlines of 50 vertices; skeletons, a graph, meshes."""
     random = np.random.default_rng(0)
     positions = random.uniform(0, 100, (points, 3)).astype("f4")
     edge = 100 / max(round((points / 2000) ** (1 / 3)), 1)
     depth = {"depth": positions[:, 2].copy()}
-    zvl.write_points(folder / "points.zv", positions, chunk_shape=edge, vertex_attributes=depth)
+    found = {name: folder / f"{name}.zv" for name in ("points", "paths", "trees", "graph", "meshes")}
+    zvl.write_points(found["points"], positions, chunk_shape=edge, vertex_attributes=depth)
     walks = random.uniform(20, 80, (paths, 1, 3)) + random.normal(0, 0.5, (paths, 50, 3)).cumsum(axis=1)
     lines = list(walks.astype("f4"))
-    zvl.write_polylines(folder / "paths.zv", lines, chunk_shape=12.5, geometry_type="streamline")
-    return folder / "points.zv", folder / "paths.zv"
+    zvl.write_polylines(found["paths"], lines, chunk_shape=12.5, geometry_type="streamline")
+    parents = np.stack([np.arange(1, 3000), np.arange(2999) - np.arange(2999) % 50 // 49 * 20], axis=1)
+    vertices, edges, ids = _many(random, random.normal(0, 0.3, (3000, 3)).cumsum(axis=0), parents, objects)
+    kept = {"object_ids": ids, "chunk_shape": 25}
+    zvl.write_graph(found["trees"], vertices, edges, kind="skeleton", **kept)
+    zvl.write_graph(found["graph"], vertices, edges, **kept)
+    u, v = np.meshgrid(np.linspace(0, np.pi, 50), np.linspace(0, 2 * np.pi, 60), indexing="ij")
+    ball = 12 * np.stack([np.sin(u) * np.cos(v), np.sin(u) * np.sin(v), np.cos(u)], axis=-1).reshape(-1, 3)
+    corner = (np.arange(49)[:, None] * 60 + np.arange(59)).reshape(-1)
+    faces = np.stack([corner, corner + 60, corner + 61, corner, corner + 61, corner + 1], axis=1).reshape(-1, 3)
+    vertices, faces, ids = _many(random, ball, faces, objects)
+    zvl.write_mesh(found["meshes"], vertices, faces, object_ids=ids, chunk_shape=25)
+    return found
+
+
+def _many(random: np.random.Generator, shape: Array, joins: Array, objects: int) -> tuple[Array, Array, Array]:
+    """Vertices, edges or faces, and object ids of a shape that is put in many places."""
+    places = random.uniform(20, 80, (objects, 1, 3))
+    each = np.arange(objects)
+    vertices = (shape + places).reshape(-1, 3).astype("f4")
+    return vertices, (joins + each[:, None, None] * len(shape)).reshape(-1, joins.shape[1]), each.repeat(len(shape))
 
 
 def cells(kind: str) -> Keys:
@@ -43,10 +65,14 @@ def cells(kind: str) -> Keys:
     return found
 
 
-def skeletons(level: PrecomputedLevel) -> list[str]:
-    """Keys of some skeletons."""
-    segments = level.segments[1]
-    return [f"skeletons/{segment}" for segment in segments[:: max(len(segments) // KEYS, 1)].tolist()]
+def segments(key: str) -> Keys:
+    """Keys of some segments, of which ``key`` has the number in the place of braces."""
+
+    def found(level: PrecomputedLevel) -> list[str]:
+        every = level.segments[1]
+        return [key.format(segment) for segment in every[:: max(len(every) // KEYS, 1)].tolist()]
+
+    return found
 
 
 def measure(path: Path, keys: Keys, rounds: int) -> dict[str, float]:
@@ -77,32 +103,40 @@ def measure(path: Path, keys: Keys, rounds: int) -> dict[str, float]:
 
 def _fetching(level: PrecomputedLevel, keys: Sequence[str]) -> float:
     """CPU seconds that fetching the cells takes, while keys are answered."""
-    spent, raws = 0.0, level._raws
+    spent, read = 0.0, direct.read_batch
 
     def timed(*args: object) -> object:
         nonlocal spent
         start = time.process_time()
-        found = raws(*args)  # type: ignore[arg-type]
+        found = read(*args)  # type: ignore[arg-type]
         spent += time.process_time() - start
         return found
 
-    level._raws = timed  # type: ignore[method-assign,assignment]
+    direct.read_batch = timed  # type: ignore[assignment]
     try:
         for key in keys:
             level.get(key)
     finally:
-        del level._raws  # type: ignore[method-assign]
+        direct.read_batch = read
     return spent
 
 
-def run(folder: Path, points: int = 200_000, paths: int = 20_000, rounds: int = 5) -> dict[str, dict[str, float]]:
+def run(
+    folder: Path, points: int = 200_000, paths: int = 20_000, objects: int = 40, rounds: int = 5
+) -> dict[str, dict[str, float]]:
     """Measure every kind of key."""
-    cloud, lines = write(folder, points, paths)
-    return {
-        "cell of points": measure(cloud, cells("points"), rounds),
-        "cell of lines": measure(lines, cells("lines"), rounds),
-        "skeleton": measure(lines, skeletons, rounds),
+    found = write(folder, points, paths, objects)
+    wanted = {
+        "cell of points": ("points", cells("points")),
+        "cell of lines": ("paths", cells("lines")),
+        "cell of edges, graph": ("graph", cells("lines")),
+        "cell of edges, skeletons": ("trees", cells("lines")),
+        "skeleton of a streamline": ("paths", segments("skeletons/{}")),
+        "skeleton with branches": ("trees", segments("skeletons/{}")),
+        "skeleton of a graph": ("graph", segments("skeletons/{}")),
+        "mesh": ("meshes", segments("mesh/{}:0:0")),
     }
+    return {name: measure(found[store], keys, rounds) for name, (store, keys) in wanted.items()}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -378,6 +378,43 @@ def test_a_key_costs_the_cells_that_it_needs(tmp_path):
         assert counts.requests == requests  # of each chunk positions and fragments; of the next one once
 
 
+def test_a_key_of_linked_rows_costs_the_chunks_that_it_reaches(tmp_path):
+    """Of each chunk positions, of objects and trees fragments, and the links between those chunks; nothing else."""
+    row = np.stack([np.linspace(1, 39, 40), np.full(40, 5.0), np.full(40, 5.0)], axis=1)
+    vertices, along = np.concatenate([row, row + np.array([0, 20, 0])]), np.arange(39)
+    steps = np.concatenate([np.stack([along, along + 1], axis=1) + start for start in (0, 40)])
+    rows = {"object_ids": np.repeat([1, 2], 40), "chunk_shape": 10}
+    zvl.write_graph(tmp_path / "graph.zv", vertices, steps, **rows)
+    zvl.write_graph(tmp_path / "trees.zv", vertices, steps[:, ::-1], kind="skeleton", **rows)
+    faces = np.stack([along, along + 1, along + 40], axis=1)
+    zvl.write_mesh(tmp_path / "mesh.zv", vertices[:, :3], faces, chunk_shape=40, object_ids=np.full(80, 7))
+    for name, keys in {
+        "graph": {"lines/cells/1_0_0": 3 + 3, "skeletons/1": 8 + 7},
+        "trees": {"lines/cells/1_0_0": 3 + 1 + 2, "skeletons/1": 8 + 3},
+        "mesh": {"mesh/7:0:0": 2 + 1},
+    }.items():
+        level = sources(zvl.open_zv(tmp_path / f"{name}.zv")[0])
+        for key, requests in keys.items():
+            level.get(f"{key.partition('/')[0]}/info"), level.get(key)
+            with counting() as counts:
+                assert level.get(key)
+            assert counts.requests == requests, (name, key)
+
+
+def test_objects_together_are_the_same_as_each_alone(variety):
+    for name in ("skeleton", "graph-sparse-ids", "mesh-objects", "mesh-objects-0.7"):
+        level = zvl.open_zv(variety(name))[0]
+        found = sources(level)
+        rows, _ = found.segments
+        for joins in ("edges", "faces"):
+            together = found._objects(rows, joins, found.attributes)
+            for row, (vertices, values, joined) in zip(rows.tolist(), together, strict=True):
+                part = level.sel(objects=[int(level.objects.ids[row])])
+                assert np.array_equal(vertices, part.vertices.compute())
+                assert joined.tolist() == getattr(part, joins).compute().tolist()
+                assert all(len(each) == len(vertices) for each in values)
+
+
 @pytest.mark.parametrize(
     "codec", [{"compressor": None, "checksum": False}, {"compressor": "blosc"}, {"shard_shape": 4}]
 )

@@ -4,15 +4,12 @@ Nothing is kept but metadata, manifests and the first vertex of each fragment. W
 Dask, by the functions that its tasks run; what depends on a selection of rows, or on links, through it.
 """
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
-import dask
-import dask.array as da
 import numpy as np
 
 from zarr_vectors_lazy.convert.precomputed import (
@@ -35,31 +32,152 @@ from zarr_vectors_lazy.convert.precomputed import (
     skeleton_info,
     small_dtype,
 )
-from zarr_vectors_lazy.convert.precomputed_cells import Cells, linear, spatial_cells
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import Dictionary
+from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import ranges
-from zarr_vectors_lazy.model.world import metres
+from zarr_vectors_lazy.model.world import World, metres
 from zarr_vectors_lazy.read.batches import cut_evenly
-from zarr_vectors_lazy.read.cells import read_batch, read_fragment_run, read_row_run
-from zarr_vectors_lazy.read.choose import attribute_member, column_of, fragment_spec
-from zarr_vectors_lazy.read.columns import attribute_array, candidate_objects, select_objects, vertices_array
-from zarr_vectors_lazy.read.edges import edges_array, faces_array
-from zarr_vectors_lazy.read.layers import wanted_cells
-from zarr_vectors_lazy.read.links import list_cells, sized
-from zarr_vectors_lazy.read.objects import read_dense, read_groups, rows_of_ids
-from zarr_vectors_lazy.read.paths import PathReader, Visits, join_paths, read_paths, refuse_unlisted
-from zarr_vectors_lazy.read.rows import Column, column_run
-from zarr_vectors_lazy.read.tracks import owners_array, tracks_array
-from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
-from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw
+from zarr_vectors_lazy.read.columns import candidate_objects
+from zarr_vectors_lazy.read.direct import ChunkReader, ColumnCells, Joins
+from zarr_vectors_lazy.read.edges import PATHS
+from zarr_vectors_lazy.read.links import sized
+from zarr_vectors_lazy.read.objects import read_dense, read_groups
+from zarr_vectors_lazy.read.paths import refuse_unlisted
+from zarr_vectors_lazy.read.store import ChainData
+from zarr_vectors_lazy.read.view import LevelView
+from zarr_vectors_lazy.types import BBox, BoolArray, Floats, IntArray
 
-PATHS = {"line", "polyline", "streamline"}
 SECONDS = {"s", "second", "seconds"}
 MOST_PROPERTIES = 8  # numbers of each annotation or vertex: every one is a cell more to read
 MOST_DESCRIBED = 200_000  # segments whose properties are given: they are one document
 MOST_SIZED = 4096  # chunks that are asked how many rows they have, where metadata do not tell
 APART = 32  # bits of the row in the number of a vertex, where sizes of chunks are unknown
+
+SLANT = 1e-6  # of what an axis contributes to another one, that rounding may leave
+
+
+# ---- the spatial index: cells that are chunks, in world coordinates
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Cells:
+    """A level of the spatial index, and the chunks that its cells have rows of.
+
+    Parameters
+    ----------
+    grid
+        The level.
+    table, bounds, chunks
+        Cells that have any; those of cell i are ``chunks[bounds[i]:bounds[i + 1]]``.
+    cut
+        Whether a chunk may have rows of several cells.
+    """
+
+    grid: Grid
+    table: ChunkTable
+    bounds: IntArray
+    chunks: IntArray
+    cut: bool
+
+    def of(self, cell: Sequence[int]) -> IntArray:
+        """Numbers of the chunks, ascending."""
+        (at,) = self.table.find(np.asarray([cell], np.int64)).tolist()
+        return self.chunks[:0] if at < 0 else np.sort(self.chunks[self.bounds[at] : self.bounds[at + 1]])
+
+
+def linear(world: World) -> tuple[Floats, Floats]:
+    """(C, D) and (C,): shown coordinates are the one times stored ones plus the other."""
+    rank = len(world.axes)
+    shift = world.show(np.zeros((1, rank)))[0]
+    return (world.show(np.eye(rank)) - shift).T, shift
+
+
+def spatial_cells(view: LevelView, counts: Array) -> tuple[tuple[Cells, ...], BBox]:
+    """Levels of a spatial index, the coarsest first, and their bounds.
+
+    The chunks are its cells; of a level that refines others, those of each. Where axes are turned, or levels do not
+    nest, cells of one level are as large as the largest chunk, and a chunk has rows of several.
+
+    Parameters
+    ----------
+    counts
+        (n,) rows of each chunk.
+    """
+    data, coords = view.data, view.table.coords
+    scale, shift = linear(data.store.world)
+    parts = data.parts if isinstance(data, ChainData) else (data,)
+    shapes = np.asarray([part.meta.chunk_shape for part in parts])
+    ratios = shapes.max(axis=0) / shapes
+    whole = np.rint(ratios).astype(np.int64)
+    nested = bool((np.abs(ratios - whole) < 1e-9 * ratios).all())
+    if not (len(coords) and nested and _is_straight(scale)):
+        bounds, shape, size, chunks, cells = _crossing(data.placement.bounds(coords), scale, shift)
+        return (_indexed("cells", shape, size, chunks=chunks, cells=cells, counts=counts, cut=True),), bounds
+    axes = np.argmax(np.abs(scale), axis=1)
+    signs = scale[np.arange(len(axes)), axes]
+    part_of = np.searchsorted([part.meta.index for part in parts], coords[:, 0]) if len(parts) > 1 else None
+    ratio = whole[0 if part_of is None else part_of]
+    spatial = coords[:, coords.shape[1] - len(axes) :]
+    low, high = (spatial // ratio).min(axis=0), (spatial // ratio).max(axis=0) + 1  # in chunks of the coarsest
+    ends = np.stack([low, high]) * shapes.max(axis=0)
+    ends = ends[:, axes] * signs + shift
+    extents = (high - low) * whole
+    cells = (spatial - low * ratio)[:, axes]
+    found = []
+    for number, part in reversed(list(enumerate(parts))):
+        mine = np.arange(len(coords)) if part_of is None else np.flatnonzero(part_of == number)
+        extent = extents[number][axes]
+        of_part = np.where(signs > 0, cells[mine], extent - 1 - cells[mine])
+        key = "cells" if part_of is None else f"cells{part.meta.index}"
+        size = np.abs(signs) * shapes[number][axes]
+        found.append(_indexed(key, extent, size, chunks=mine, cells=of_part, counts=counts, cut=False))
+    return tuple(found), (ends.min(axis=0), ends.max(axis=0))
+
+
+def _is_straight(scale: Floats) -> bool:
+    """Whether each shown axis is a stored one, as long or longer, or turned round."""
+    there = np.abs(scale) > SLANT * np.abs(scale).max()
+    return bool((there.sum(axis=0) == 1).all() and (there.sum(axis=1) == 1).all())
+
+
+def _indexed(
+    key: str, shape: IntArray, size: Floats, *, chunks: IntArray, cells: IntArray, counts: Array, cut: bool
+) -> Cells:
+    """Level of an index: (m,) chunks, and (m, D) cells that have rows of them; ``counts`` rows of each chunk."""
+    table, number = distinct_chunks(cells)
+    order = np.argsort(number, kind="stable")
+    limit = np.bincount(number, weights=counts[chunks]).max(initial=1.0)
+    grid = Grid(key, tuple(shape.tolist()), size, int(np.ceil(limit)))
+    return Cells(grid, table, np.searchsorted(number[order], np.arange(len(table) + 1)), chunks[order], cut)
+
+
+def _crossing(boxes: Floats, scale: Floats, shift: Floats) -> tuple[BBox, IntArray, Floats, IntArray, IntArray]:
+    """Grid over the boxes that stored ones, (n, 2, D), become, as fine as the largest; its cells that each meets.
+
+    Returns
+    -------
+    Its bounds, shape and size; and (m,) boxes with (m, D) the cells that they meet.
+    """
+    ends = boxes[:, :, None, :] * scale  # (n, 2, C, D)
+    lo, hi = ends.min(axis=1).sum(axis=2) + shift, ends.max(axis=1).sum(axis=2) + shift
+    if not len(boxes):
+        one = np.ones(len(shift))
+        return (shift, shift + 1), one.astype(np.int64), one, np.empty(0, np.int64), np.empty((0, len(shift)), np.int64)
+    lower, size = lo.min(axis=0), (hi - lo).max(axis=0)
+    shape = np.maximum(np.ceil((hi.max(axis=0) - lower) / size - 1e-9), 1).astype(np.int64)
+    first = np.clip(np.floor((lo - lower) / size), 0, shape - 1).astype(np.int64)
+    last = np.clip(np.floor((hi - lower) / size), 0, shape - 1).astype(np.int64)
+    spans = last - first + 1
+    totals = spans.prod(axis=1)
+    chunks = np.repeat(np.arange(len(boxes)), totals)
+    left, cells = ranges(np.zeros(len(totals), np.int64), totals), np.empty((len(chunks), len(shift)), np.int64)
+    for axis in range(len(shift)):
+        left, cells[:, axis] = np.divmod(left, spans[chunks, axis])
+    return (lower, lower + shape * size), shape, size, chunks, cells + first[chunks]
+
+
+# ---- sources
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,8 +186,8 @@ class Given:
 
     Parameters
     ----------
-    column, member, present
-        How it is read; (n,) which chunks have a cell of it.
+    cells
+        How it is read.
     name
         In the store.
     coding
@@ -78,9 +196,7 @@ class Given:
         As annotations have it.
     """
 
-    column: Column
-    member: str
-    present: Array
+    cells: ColumnCells
     name: str
     coding: Dictionary | None
     shown: Property
@@ -102,6 +218,31 @@ class Given:
         return np.nan_to_num(found).astype(dtype) if found.dtype.kind == "f" else found.astype(dtype)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Entries:
+    """Entries of the manifests of a level, E.
+
+    Parameters
+    ----------
+    chunks, owners
+        (E,) chunk of each, -1 where it is not shown, and manifest row.
+    follows
+        (E,) the next one of the same object; -1 where there is none that is shown.
+    order, bounds
+        Those of chunk i are ``order[bounds[i]:bounds[i + 1]]``.
+    firsts, known
+        (E, D) first vertex of each, NaN where it has none, and (n,) of which chunks they have been read.
+    """
+
+    chunks: IntArray
+    owners: IntArray
+    follows: IntArray
+    order: IntArray
+    bounds: IntArray
+    firsts: Floats
+    known: BoolArray
+
+
 class PrecomputedLevel:
     """Sources of a level, or of a selection of it.
 
@@ -119,8 +260,7 @@ class PrecomputedLevel:
         self.view = view
         self.data = view.data
         self.world = view.data.store.world
-        self._firsts: dict[int, Floats] = {}
-        self._lock = threading.Lock()
+        self._readers: dict[Joins, ChunkReader] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
         return PrecomputedLevel, (self.view,)
@@ -262,21 +402,18 @@ class PrecomputedLevel:
         return tuple(found)
 
     def _given(self, name: str, label: str) -> Given | None:
-        column, array = column_of(self.view, name)
-        coding = None if column.spec is None else column.spec.dictionary
+        cells = ColumnCells.of(self.view, name)
+        coding = None if cells.column.spec is None else cells.column.spec.dictionary
         if coding is not None and coding.categories.dtype.kind == "U" and not coding.plain:
-            column, array = column_of(self.view, name, decode=False)
+            cells = ColumnCells.of(self.view, name, decode=False)
             last = len(coding.categories)
             labels = (*map(str, coding.categories.tolist()), "(none)")
             dtype = np.dtype("u1" if last < 2**8 else "<u2" if last < 2**16 else "<u4")
-            shown = Property(label, dtype, name, labels)
-        else:
-            small, coding = small_dtype(column.dtype), None
-            if small is None or len(column.row_shape) > 1:
-                return None
-            shown = Property(label, small, name, components=int(np.prod(column.row_shape, dtype=int)))
-        member, present = attribute_member(self.view, array, name, sized=column.sized)
-        return Given(column, member, present, name, coding, shown)
+            return Given(cells, name, coding, Property(label, dtype, name, labels))
+        small, shape = small_dtype(cells.column.dtype), cells.column.row_shape
+        if small is None or len(shape) > 1:
+            return None
+        return Given(cells, name, None, Property(label, small, name, components=int(np.prod(shape, dtype=int))))
 
     @cached_property
     def _packed(self) -> list[tuple[Property, int, int | None]]:
@@ -284,7 +421,7 @@ class PrecomputedLevel:
         every: list[tuple[Property, int, int | None]] = []
         for at, given in enumerate(self.attributes):
             each = given.shown
-            if not given.column.row_shape:
+            if not given.cells.column.row_shape:
                 every.append((each, at, None))
                 continue
             every += [
@@ -295,45 +432,12 @@ class PrecomputedLevel:
 
     # ---- rows
 
-    def _raws(self, chunks: IntArray, members: Sequence[str]) -> dict[tuple[str, int], Raw]:
-        """Encoded cells of some chunks, by member and position among them."""
-        reads = self.view.reads
-        wanted = []
-        for name in members:
-            member = reads.members[name]
-            here = chunks[member.present[chunks]]
-            if len(here):
-                wanted.append(wanted_cells(name, member, self.view.table.coords, here))
-        return read_batch(self.view.source, wanted) if wanted else {}
-
-    def _rows(self, chunks: IntArray, attributes: Sequence[Given]) -> tuple[Array, list[Array], IntArray]:
-        """Stored positions and values of all rows of some chunks, and (c + 1,) where those of each begin."""
-        view = self.view
-        if view.filters[chunks].any():
-            return self._selected(chunks, attributes)
-        view.vertex_member()
-        raws = self._raws(chunks, [VERTICES, *(each.member for each in attributes)])
-        numbers, spec = chunks.tolist(), self.data.vertices.spec
-        coords, counts = view.table.coords[chunks], view.stored_counts
-        cells = [raws[VERTICES, chunk] for chunk in numbers]
-        promised = None if counts is None else counts[chunks]
-        vertices, starts = read_row_run(view.source, spec, coords, cells, spec.row_shape or (), promised)
-        values = [self._values(each, chunks, starts, raws) for each in attributes]
-        return vertices, values, starts
-
-    def _values(self, given: Given, chunks: IntArray, starts: IntArray, raws: Mapping[tuple[str, int], Raw]) -> Array:
-        present = given.present[chunks].tolist()
-        cells = [raws[given.member, chunk] for chunk in chunks[given.present[chunks]].tolist()]
-        return given.values(column_run(given.column, self.view.table.coords[chunks], starts, present, cells))
-
-    def _selected(self, chunks: IntArray, attributes: Sequence[Given]) -> tuple[Array, list[Array], IntArray]:
-        """The same of the selected rows, through Dask."""
-        part = self.view.take(chunks).with_chunking(None)
-        arrays = [attribute_array(part, each.name, decode=each.coding is None) for each in attributes]
-        positions = vertices_array(part)
-        vertices, counts, *values = dask.compute(positions, _counted(positions), *arrays, scheduler="sync")
-        given = [each.values(found) for each, found in zip(attributes, values, strict=True)]
-        return vertices, given, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    def _reader(self, joins: Joins = "") -> ChunkReader:
+        """What reads chunks, by what of their edges or faces is wanted with them."""
+        found = self._readers.get(joins)
+        if found is None:
+            found = self._readers[joins] = ChunkReader(self.view, joins)
+        return found
 
     # ---- annotations
 
@@ -429,17 +533,12 @@ class PrecomputedLevel:
         return found.take(np.flatnonzero(mine))
 
     def _points(self, chunks: IntArray) -> tuple[Annotations, Floats]:
-        if not len(chunks):
-            vertices, values, starts = np.empty((0, self.data.store.ndim)), None, np.zeros(1, np.int64)
-        else:
-            vertices, values, starts = self._rows(chunks, self.attributes)
-        first = self.starts[chunks]
-        ids = ranges(first, np.diff(starts)) if len(chunks) else np.empty(0, np.int64)
-        positions = self.world.show(vertices)
-        packed = [
-            np.empty(0, each.dtype) if values is None else values[at] if i is None else values[at][:, i]
-            for each, at, i in self._packed
-        ]
+        read = self._reader().read(chunks, [each.cells for each in self.attributes])
+        read = read.take(read.selected)
+        values = [given.values(found) for given, found in zip(self.attributes, read.values, strict=True)]
+        ids = ranges(self.starts[chunks], np.diff(read.starts))
+        positions = self.world.show(read.vertices)
+        packed = [values[at] if i is None else values[at][:, i] for _, at, i in self._packed]
         return encode_shapes(positions, ids, packed), positions
 
     def _point(self, number: int) -> bytes | None:
@@ -475,13 +574,20 @@ class PrecomputedLevel:
             raise FormatError(f"object {negative} cannot be shown: segments are not negative", where=self.data.url)
         return rows, ids[rows]
 
-    def _row_of(self, name: str) -> int | None:
+    @cached_property
+    def _by_segment(self) -> tuple[IntArray, IntArray]:
+        """Segments, ascending, and the manifest row of each."""
         rows, ids = self.segments
+        order = np.argsort(ids, kind="stable")
+        return ids[order], rows[order]
+
+    def _row_of(self, name: str) -> int | None:
+        ids, rows = self._by_segment
         segment = _number(name)
         if segment is None or segment >= 2**63:
             return None
-        (at,) = rows_of_ids(ids, np.asarray([segment], np.int64)).tolist()
-        return None if at < 0 else int(rows[at])
+        at = int(np.searchsorted(ids, segment))
+        return int(rows[at]) if at < len(ids) and ids[at] == segment else None
 
     def _described_segment(self, kind: str, key: str) -> bytes | None:
         described = self.described
@@ -536,7 +642,7 @@ class PrecomputedLevel:
     def skeletons(self, rows: IntArray) -> list[bytes]:
         """Bytes of the skeletons of some objects."""
         if not self.whole_paths:
-            found = self._objects(rows, edges_array, self.attributes)
+            found = self._objects(rows, "edges", self.attributes)
             return [self._skeleton(vertices, edges, values) for vertices, values, edges in found]
         vertices, values, counts = self.walk(rows)
         ends = np.cumsum(counts).tolist()
@@ -552,37 +658,54 @@ class PrecomputedLevel:
 
     def meshes(self, rows: IntArray) -> list[bytes]:
         """Bytes of the meshes of some objects; one of all faces where the level has no objects."""
-        found = self._objects(rows, faces_array, ())
+        found = self._objects(rows, "faces", ())
         return [encode_mesh(self._in_space(vertices) * self.nanometres, faces) for vertices, _, faces in found]
 
+    def _entries_of(self, rows: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+        """Of the manifests of objects: chunks, ascending; of each entry its chunk's place there, fragment and owner."""
+        manifests = self.view.manifests_of(rows)
+        at = self.view.table.find(manifests.chunks)
+        here = at >= 0
+        if self.view.rows is None:
+            refuse_unlisted(self.view.source, manifests, at)
+        chunks, mine = np.unique(at[here], return_inverse=True)
+        return chunks, mine.reshape(-1), manifests.fragments[here], manifests.owners[here]
+
     def _objects(
-        self, rows: IntArray, joins: Callable[[LevelView], Any], attributes: Sequence[Given]
+        self, rows: IntArray, joins: Joins, attributes: Sequence[Given]
     ) -> list[tuple[Array, list[Array], IntArray]]:
         """Vertices, values, and edges or faces of objects, each as `ZVLevel.sel` of it alone gives them."""
-        index, view = self.data.object_index, self.view
-        owned = index is not None and index.has_manifests
-        if owned:
-            view = select_objects(view, view.object_ids[rows])
-        arrays = [attribute_array(view, each.name, decode=each.coding is None) for each in attributes]
-        together = owned and len(rows) > 1
-        told = (owners_array(view), tracks_array(view, along=False)) if together else ()
-        vertices, joined, arrays, told = dask.compute(vertices_array(view), joins(view), arrays, told, scheduler="sync")
-        values = [each.values(found) for each, found in zip(attributes, arrays, strict=True)]
-        if not together:
-            return [(vertices, values, joined)]
-        owners, tracks = told
-        if len(tracks) != len(owners):  # objects share vertices
+        index, reader, columns = self.data.object_index, self._reader(joins), [each.cells for each in attributes]
+        if index is None or not index.has_manifests:
+            read = reader.read(np.arange(len(self.view)), columns)
+            read = read.take(read.selected)
+            values = [each.values(found) for each, found in zip(attributes, read.values, strict=True)]
+            return [(read.vertices, values, read.joins)]
+        chunks, mine, fragments, owners = self._entries_of(rows)
+        read = reader.read(chunks, columns, fragments=True)
+        named, counts = read.rows_of(mine, fragments)
+        owner, owners = np.full(len(read.vertices), -1), np.repeat(owners, counts)
+        owner[named] = owners
+        if (owner[named] != owners).any():  # objects share vertices
             return [self._objects(rows[[at]], joins, attributes)[0] for at in range(len(rows))]
-        ids = self.view.object_ids[rows]
-        order, joined_order = np.argsort(owners, kind="stable"), np.argsort(owners[joined[:, 0]], kind="stable")
-        of_rows, of_joined = owners[order], owners[joined[joined_order, 0]]
-        place = np.empty(len(order), np.int64)
-        place[order] = np.arange(len(order)) - np.searchsorted(of_rows, of_rows)
+        if read.selected is not None:
+            owner[~read.selected] = -1
+        own, joined = np.flatnonzero(owner >= 0), read.joins
+        if len(own) < len(owner):
+            joined = joined[owner[joined[:, 0]] >= 0]
+        joined = joined[(owner[joined] == owner[joined[:, :1]]).all(axis=1)]
+        order, joined_order = (np.argsort(each, kind="stable") for each in (owner[own], owner[joined[:, 0]]))
+        order, joined = own[order], joined[joined_order]
+        bounds, joined_bounds = (
+            np.searchsorted(owner[each], np.arange(len(rows) + 1)) for each in (order, joined[:, 0])
+        )
+        place = np.empty(len(owner), np.int64)
+        place[order] = np.arange(len(order)) - bounds[owner[order]]
+        values = [each.values(found) for each, found in zip(attributes, read.values, strict=True)]
         out = []
-        for number in ids.tolist():
-            mine = order[slice(*np.searchsorted(of_rows, [number, number + 1]))]
-            own = joined_order[slice(*np.searchsorted(of_joined, [number, number + 1]))]
-            out.append((vertices[mine], [each[mine] for each in values], place[joined[own]]))
+        for span, joined_span in zip(pairwise(bounds.tolist()), pairwise(joined_bounds.tolist()), strict=True):
+            own, edges = order[slice(*span)], joined[slice(*joined_span)]
+            out.append((read.vertices[own], [each[own] for each in values], place[edges]))
         return out
 
     def _in_space(self, vertices: Array) -> Floats:
@@ -599,46 +722,13 @@ class PrecomputedLevel:
         cut = bool(selection.regions or selection.conditions or self.view.touched)
         return "skeletons" in self.kinds and not cut and set(self.data.store.geometry_types) <= PATHS
 
-    @cached_property
-    def _reader(self) -> PathReader:
-        columns = tuple(each.column for each in self.attributes)
-        spec = self.data.vertices.spec
-        self.view.vertex_member()
-        return PathReader(
-            source=self.view.source, fragments=fragment_spec(self.view), vertices=spec, positions=True, columns=columns
-        )
-
     def walk(self, rows: IntArray) -> tuple[Array, list[Array], IntArray]:
         """Positions and values of whole paths of some objects, one after another, and (o,) vertices of each."""
-        view, reader = self.view, self._reader
-        manifests = view.manifests_of(rows)
-        at = view.table.find(manifests.chunks)
-        if view.rows is None or (at < 0).any():
-            refuse_unlisted(view.source, manifests, at)
-        chunks, mine = np.unique(at, return_inverse=True)
-        numbers, counts = chunks.tolist(), view.stored_counts
-        raws = self._raws(chunks, [VERTICES, FRAGMENTS, *(each.member for each in self.attributes)])
-        visits = Visits(
-            mine.reshape(-1), manifests.fragments, np.arange(len(at)), manifests.owners, np.array([0, len(at)])
-        )
-        attributes = [
-            (given.present[chunks].tolist(), [raws[given.member, c] for c in chunks[given.present[chunks]].tolist()])
-            for given in self.attributes
-        ]
-        pieces = read_paths(
-            reader,
-            view.table.coords[chunks],
-            None if counts is None else counts[chunks],
-            visits,
-            [raws[FRAGMENTS, chunk] for chunk in numbers],
-            [raws[VERTICES, chunk] for chunk in numbers],
-            attributes,
-            None,
-            (),
-        )
-        found = join_paths(pieces, len(rows))
-        vertices, *values = found.values
-        return vertices, [each.values(v) for each, v in zip(self.attributes, values, strict=True)], found.counts
+        chunks, mine, fragments, owners = self._entries_of(rows)
+        read = self._reader().read(chunks, [each.cells for each in self.attributes], fragments=True)
+        named, counts = read.rows_of(mine, fragments)
+        values = [given.values(found[named]) for given, found in zip(self.attributes, read.values, strict=True)]
+        return read.vertices[named], values, np.bincount(owners, counts, len(rows)).astype(np.int64)
 
     @cached_property
     def _line_properties(self) -> list[tuple[Property, Array]]:
@@ -657,23 +747,32 @@ class PrecomputedLevel:
         return sorted(found, key=lambda item: order.index(item[0]))
 
     @cached_property
-    def _entries(self) -> tuple[IntArray, IntArray, IntArray, IntArray, IntArray]:
-        """Entries of the manifests.
+    def _segment_of_row(self) -> IntArray:
+        """(O,) segment of each manifest row, -1 where it is not shown."""
+        found = np.full(len(self.view.manifests), -1, np.int64)
+        found[self.segments[0]] = self.segments[1]
+        return found
 
-        Of each its chunk, -1 where it is not shown, and object row; the segment of each object; entries by chunk: those
-        of chunk i are the fourth's ``fifth[i]:fifth[i + 1]``.
-        """
+    @cached_property
+    def _entries(self) -> Entries:
         manifests = self.view.manifests
-        chunk = self.view.table.find(manifests.chunks)
+        chunks = self.view.table.find(manifests.chunks)
         if self.view.rows is None:
-            refuse_unlisted(self.view.source, manifests, chunk)
-        rows, ids = self.segments
-        segments = np.full(len(manifests), -1, np.int64)
-        segments[rows] = ids
+            refuse_unlisted(self.view.source, manifests, chunks)
         owners = manifests.owners
-        chunk = np.where(segments[owners] >= 0, chunk, -1)
-        order = np.argsort(chunk, kind="stable")
-        return chunk, owners, segments, order, np.searchsorted(chunk[order], np.arange(len(self.view) + 1))
+        chunks = np.where(self._segment_of_row[owners] >= 0, chunks, -1)
+        follows = np.full(len(chunks), -1, np.int64)
+        some = np.flatnonzero((owners[1:] == owners[:-1]) & (chunks[1:] >= 0))
+        follows[some] = some + 1
+        return Entries(
+            chunks=chunks,
+            owners=owners,
+            follows=follows,
+            order=np.argsort(chunks, kind="stable"),
+            bounds=np.searchsorted(np.sort(chunks), np.arange(len(self.view) + 1)),
+            firsts=np.full((len(chunks), self.data.store.ndim), np.nan),
+            known=np.zeros(len(self.view), np.bool_),
+        )
 
     def lines_of(self, cells: Cells, cell: Sequence[int]) -> Annotations:
         """Lines of a cell: what objects have in it and the way to the next vertex, or edges that begin in it."""
@@ -689,77 +788,49 @@ class PrecomputedLevel:
 
     def _pieces_of(self, chunks: IntArray) -> tuple[Annotations, Floats]:
         """Pieces of paths in some chunks, and (n, D) where each begins."""
-        of_entry, owners, _, order, bounds = self._entries
-        entries = np.sort(order[ranges(bounds[chunks], bounds[chunks + 1] - bounds[chunks])])
-        if not len(entries):
-            return self._polylines(np.empty((0, self.data.store.ndim)), np.empty(0, np.int64), np.empty(0, np.int64))
-        run, vertices = self._fragments_of(chunks)
-        manifests = self.view.manifests
-        named = run.at(np.searchsorted(chunks, of_entry[entries]), manifests.fragments[entries])
-        rows, counts = run.fragments.rows(named), run.fragments.counts[named]
+        entries, vertices, counts = self._fragments_of(chunks)
         follows = self._following(entries)
         reached = np.isfinite(follows).all(axis=1)
         sizes = counts + reached
         positions = np.empty((int(sizes.sum()), vertices.shape[1]), np.float64)
         firsts = np.cumsum(sizes) - sizes
-        positions[ranges(firsts, counts)] = vertices[rows]
+        positions[ranges(firsts, counts)] = vertices
         positions[(firsts + counts)[reached]] = follows[reached]
         drawn = sizes > 1
         kept = np.repeat(drawn, sizes)
-        return self._polylines(positions[kept], sizes[drawn], owners[entries][drawn])
+        return self._polylines(positions[kept], sizes[drawn], self._entries.owners[entries[drawn]])
 
-    def _fragments_of(self, chunks: IntArray) -> tuple[Any, Array]:
-        """Fragments and positions of some chunks; where each fragment begins is kept."""
-        view, spec = self.view, self.data.vertices.spec
-        reader = self._reader
-        raws = self._raws(chunks, [VERTICES, FRAGMENTS])
-        numbers, coords, counts = chunks.tolist(), view.table.coords[chunks], view.stored_counts
-        promised = None if counts is None else counts[chunks]
-        cells = [raws[VERTICES, chunk] for chunk in numbers]
-        vertices, starts = read_row_run(view.source, spec, coords, cells, spec.row_shape or (), promised)
-        cells = [raws[FRAGMENTS, chunk] for chunk in numbers]
-        run = read_fragment_run(view.source, reader.fragments, coords, cells, starts)
-        fragments, listed = run.fragments, run.fragments.listed
-        some = fragments.counts > 0
-        at = fragments.first[some]
-        if len(listed):
-            at = np.where(fragments.explicit[some], listed[np.where(fragments.explicit[some], at, 0)], at)
-        firsts = np.full((len(fragments), vertices.shape[1]), np.nan)
-        firsts[some] = vertices[at]
-        with self._lock:
-            for number, chunk in enumerate(numbers):
-                self._firsts[chunk] = firsts[run.bounds[number] : run.bounds[number + 1]]
-        return run, vertices
+    def _fragments_of(self, chunks: IntArray) -> tuple[IntArray, Array, IntArray]:
+        """Entries of some chunks, the vertices that they name, and of each how many; the first ones are kept."""
+        known = self._entries
+        entries = known.order[ranges(known.bounds[chunks], known.bounds[chunks + 1] - known.bounds[chunks])]
+        read = self._reader().read(chunks, fragments=True)
+        at = np.searchsorted(chunks, known.chunks[entries])
+        rows, counts = read.rows_of(at, self.view.manifests.fragments[entries])
+        vertices, some = read.vertices[rows], counts > 0
+        known.firsts[entries[some]] = vertices[(np.cumsum(counts) - counts)[some]]
+        known.known[chunks] = True
+        return entries, vertices, counts
 
     def _following(self, entries: IntArray) -> Floats:
         """(e, D) the vertex that follows each entry on the path of its object; NaN where none does."""
-        of_entry, owners, *_ = self._entries
-        fragments = self.view.manifests.fragments
-        found = np.full((len(entries), self.data.store.ndim), np.nan)
-        left, after = np.arange(len(entries)), entries + 1
-        while True:
-            there = after < len(owners)
-            there[there] = (owners[after[there]] == owners[entries[left[there]]]) & (of_entry[after[there]] >= 0)
-            left, after = left[there], after[there]
-            if not len(left):
-                return found
-            unknown = np.asarray([c for c in np.unique(of_entry[after]).tolist() if c not in self._firsts], np.int64)
-            if len(unknown):
-                self._fragments_of(unknown)
-            for chunk in np.unique(of_entry[after]).tolist():
-                mine = of_entry[after] == chunk
-                wanted = fragments[after[mine]]
-                if len(wanted) and int(wanted.max()) >= len(self._firsts[chunk]):
-                    text = f"fragment {int(wanted.max())} is named, the chunk has {len(self._firsts[chunk])}"
-                    raise FormatError(text, where=self.data.url)
-                found[left[mine]] = self._firsts[chunk][wanted]
-            empty = np.isnan(found[left]).any(axis=1)  # a fragment without rows: the next one follows
-            left, after = left[empty], after[empty] + 1
+        known, found = self._entries, np.full((len(entries), self.data.store.ndim), np.nan)
+        after = known.follows[entries]
+        left = np.flatnonzero(after >= 0)
+        while len(left):
+            chunks = known.chunks[after[left]]
+            if not known.known[chunks].all():
+                self._fragments_of(np.unique(chunks[~known.known[chunks]]))
+            found[left] = known.firsts[after[left]]
+            left = left[np.isnan(found[left]).any(axis=1)]  # a fragment without rows: the next one follows
+            after[left] = known.follows[after[left]]
+            left = left[after[left] >= 0]
+        return found
 
     def _polylines(self, positions: Array, sizes: IntArray, owners: IntArray) -> tuple[Annotations, Floats]:
         values = [of_all[owners] for _, of_all in self._line_properties]
         shown = self.world.show(positions)
-        segments = self._entries[2][owners]
+        segments = self._segment_of_row[owners]
         return encode_polylines(shown, sizes, segments, values), shown[np.cumsum(sizes) - sizes]
 
     def object_lines(self, rows: IntArray) -> tuple[Annotations, Floats]:
@@ -786,60 +857,16 @@ class PrecomputedLevel:
 
     def _edges_of(self, chunks: IntArray) -> tuple[Annotations, Floats]:
         """Edges whose first end lies in some chunks, and where that is."""
-        parts = [self._edges_of_chunk(chunk) for chunk in chunks.tolist()]
-        rank = self.data.store.ndim
-        ends = np.concatenate([np.empty((0, 2, len(self.world.shown[0]))), *(shown for shown, _ in parts)])
-        ids = np.concatenate([np.empty(0, np.int64), *(numbers for _, numbers in parts)])
+        reader, rank = self._reader("edges"), self.data.store.ndim
+        around = reader.with_neighbours(chunks)
+        read = reader.read(around, own=chunks)
+        read = read.take(read.selected)
+        at = np.searchsorted(read.starts, read.joins[:, 0], "right") - 1
+        order = np.argsort(at, kind="stable")
+        at, edges = at[order], read.joins[order]
+        ends = self.world.show(read.vertices)[edges]
+        ids = (around[at] << APART) + np.arange(len(at)) - np.searchsorted(at, at)
         return encode_shapes(ends.reshape(-1, 2 * rank), ids), ends[:, 0]
-
-    def _edges_of_chunk(self, chunk: int) -> tuple[Floats, IntArray]:
-        involved = self._involved(chunk)
-        part = self.view.take(involved).with_chunking(None)
-        positions = vertices_array(part)
-        vertices, counts, edges = dask.compute(positions, _counted(positions), edges_array(part), scheduler="sync")
-        starts = np.concatenate([[0], np.cumsum(counts)])
-        at = int(np.searchsorted(involved, chunk))
-        mine = edges[(edges[:, 0] >= starts[at]) & (edges[:, 0] < starts[at + 1])]
-        shown = self.world.show(vertices)[mine]
-        return shown, (chunk << APART) + np.arange(len(mine))
-
-    def _involved(self, chunk: int) -> IntArray:
-        """Chunks that the edges which begin in a chunk reach, and itself."""
-        if self._reaches is None:
-            return np.arange(len(self.view))
-        order, bounds, ends = self._reaches
-        found = ends[order[bounds[chunk] : bounds[chunk + 1]]].reshape(-1)
-        return np.unique(np.append(found[found >= 0], chunk))
-
-    @cached_property
-    def _reaches(self) -> tuple[IntArray, IntArray, IntArray] | None:
-        """Groups of chunks that edges join, by chunk; None where any chunk may be joined with any."""
-        if set(self.data.store.geometry_types) & PATHS:
-            manifests = self.view.manifests
-            at = self.view.table.find(manifests.chunks)
-            ends = np.stack([at[:-1], at[1:]], axis=1)[np.diff(manifests.owners) == 0]
-            ends = np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0)
-        else:
-            family = self.data.links(0)
-            if family is not None and family.table is not None:
-                return None
-            ends = np.empty((0, 2), np.int64) if family is None else list_cells(self.view, family, cut=True).ends
-        chunk = ends.reshape(-1)
-        number = np.repeat(np.arange(len(ends)), ends.shape[1])
-        order = np.argsort(chunk, kind="stable")
-        bounds = np.searchsorted(chunk[order], np.arange(len(self.view) + 1))
-        return number[order], bounds, ends
-
-
-def _counted(positions: da.Array) -> da.Array:
-    """Rows of each block."""
-    chunks = ((1,) * positions.numblocks[0],)
-    counts: da.Array = da.map_blocks(_rows_of_block, positions, drop_axis=1, chunks=chunks, dtype=np.int64)
-    return counts
-
-
-def _rows_of_block(block: Array) -> IntArray:
-    return np.array([len(block)])
 
 
 def _number(text: str) -> int | None:

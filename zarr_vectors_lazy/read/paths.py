@@ -87,9 +87,10 @@ class Router:
             refuse_unlisted(self.source, manifests, at)
         return manifests, at
 
-    def failure(self, error: FormatError) -> FormatError:
-        """Say of an error of what manifests name where they are."""
-        return FormatError(f"manifests of level {self.source.level}: {error.message}", where=self.source.spec.url)
+
+def manifest_error(source: Source, reason: str) -> FormatError:
+    """Say of what is wrong with what manifests name where they are."""
+    return FormatError(f"manifests of level {source.level}: {reason}", where=source.spec.url)
 
 
 def refuse_unlisted(source: Source, manifests: Manifests, at: IntArray) -> None:
@@ -237,9 +238,7 @@ def read_paths(
     try:
         named = index.at(visits.chunks, visits.fragments)
     except FormatError as error:
-        raise FormatError(
-            f"manifests of level {reader.source.level}: {error.message}", where=reader.source.spec.url
-        ) from error
+        raise manifest_error(reader.source, error.message) from error
     lengths = index.fragments.counts[named]
     if (total := float(lengths.sum(dtype=np.float64))) > MAX_ROWS:
         text = f"{len(named)} entries of manifests name {total:.0f} rows of {len(coords)} chunks: they have not so many"
@@ -414,7 +413,13 @@ def name_fragments(router: Router, runs: Sequence[Ends]) -> list[NamedFragments]
     The manifests alone tell. Stored records of edges between chunks say the same only where their writer wrote all of
     them, and they are a cell for each pair of neighbouring chunks, manifests one object for thousands of paths.
     """
-    manifests, at = router.read()
+    return follow_fragments(router.source, *router.read(), router.bounds, runs)
+
+
+def follow_fragments(
+    source: Source, manifests: Manifests, at: IntArray, chunks: IntArray, runs: Sequence[Ends]
+) -> list[NamedFragments]:
+    """The same of manifests, (E,) the chunk of each entry, -1 for none, and (r + 1,) which chunks the runs have."""
     sizes = np.concatenate([np.diff(of_run[0]) for of_run in runs])
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     counts, first, last = (np.concatenate([of_run[part] for of_run in runs]) for part in (1, 2, 3))
@@ -422,7 +427,7 @@ def name_fragments(router: Router, runs: Sequence[Ends]) -> list[NamedFragments]
     if len(wrong):
         entry = wrong[0]
         text = f"fragment {int(manifests.fragments[entry])} is named, the chunk has {int(sizes[at[entry]])}"
-        raise router.failure(FormatError(text))
+        raise manifest_error(source, text)
     # An entry of a chunk that is not in the view parts what is before it from what is after it.
     paths = manifests.owners + np.cumsum(at < 0)
     here = at >= 0
@@ -431,18 +436,18 @@ def name_fragments(router: Router, runs: Sequence[Ends]) -> list[NamedFragments]
     visited = counts[fragment] > 0  # a fragment without rows parts nothing
     fragment, paths = fragment[visited], paths[here][visited]
     follows = np.flatnonzero(paths[1:] == paths[:-1])
-    source = fragment[follows]
-    joins = np.stack([last[source], first[fragment[follows + 1]]], axis=1)
+    left = fragment[follows]
+    joins = np.stack([last[left], first[fragment[follows + 1]]], axis=1)
     joined = (joins >= 0).all(axis=1)
-    joins, source = joins[joined], source[joined]
-    order = np.argsort(source, kind="stable")
-    joins, source = joins[order], source[order]
-    of_runs = bounds[router.bounds]
-    cuts = np.searchsorted(source, of_runs)
+    joins, left = joins[joined], left[joined]
+    order = np.argsort(left, kind="stable")
+    joins, left = joins[order], left[order]
+    of_runs = bounds[chunks]
+    cuts = np.searchsorted(left, of_runs)
     once = bool((times == 1).all())
     return [
         NamedFragments(
-            None if once else times[start:stop], joins[first_join:last_join], source[first_join:last_join] - start
+            None if once else times[start:stop], joins[first_join:last_join], left[first_join:last_join] - start
         )
         for (start, stop), (first_join, last_join) in zip(
             pairwise(of_runs.tolist()), pairwise(cuts.tolist()), strict=True

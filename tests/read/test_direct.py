@@ -1,0 +1,38 @@
+"""What is read of chunks at once is what a view's arrays are, whole, in a box, chunk by chunk and object by object."""
+
+import numpy as np
+import pytest
+
+import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.read.direct import ChunkReader
+
+STORES = (
+    *("graph", "graph-sharded", "graph-2d-f64", "graph-values-across-0.7", "links-self", "links-triples-directed"),
+    *("skeleton", "skeleton-explicit", "skeleton-gaps-0.7", "packed-skeleton-0.7", "mesh", "mesh-quads-0.7"),
+    *("mesh-objects", "lines-across", "paths-sharded", "paths-there-and-back", "n093-additive-polylines"),
+)
+
+
+def ordered(rows):
+    return rows[np.lexsort(rows.T)] if rows.size else rows
+
+
+@pytest.mark.parametrize("joins", ["edges", "faces"])
+@pytest.mark.parametrize("name", STORES)
+def test_rows_and_what_joins_them(variety, name, joins):
+    level = zvl.open_zv(variety(name))[0]
+    lo, hi = level.bounds
+    for part in (level, level.sel(bbox=(lo, lo + 0.6 * (hi - lo)))):
+        view = part._view
+        reader, chunks = ChunkReader(view, joins), np.arange(len(view))
+        read = reader.read(chunks)
+        read = read.take(read.selected)
+        assert np.array_equal(read.vertices, part.vertices.compute())
+        assert read.joins.tolist() == getattr(part, joins).compute().tolist()
+        wide, found = reader.width * read.vertices.shape[1], []
+        for chunk in chunks.tolist():
+            own = np.array([chunk])
+            one = reader.read(reader.with_neighbours(own), own=own)
+            one = one.take(one.selected)
+            found.append(one.vertices[one.joins].reshape(-1, wide))
+        assert np.array_equal(ordered(np.concatenate(found)), ordered(read.vertices[read.joins].reshape(-1, wide)))

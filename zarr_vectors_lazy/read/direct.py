@@ -1,0 +1,398 @@
+"""Chunks of a view read at once by the functions that its tasks run, without a graph: for servers, a key a request.
+
+Only which rows a selection chooses is asked of its graph.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Literal, TypeAlias
+
+import dask
+import numpy as np
+from dask.base import tokenize
+from dask.delayed import Delayed
+
+from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.kernels.rows import row_table
+from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily
+from zarr_vectors_lazy.model.objects import FragmentRun
+from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_row_run
+from zarr_vectors_lazy.read.choose import attribute_member, choice_graph, column_of, fragment_spec
+from zarr_vectors_lazy.read.edges import PATHS, check_edges
+from zarr_vectors_lazy.read.layers import List, Task, task_over, wanted_cells
+from zarr_vectors_lazy.read.level import Source
+from zarr_vectors_lazy.read.links import TREE, CellList, check_sources, link_cells, list_cells
+from zarr_vectors_lazy.read.objects import read_dense, rows_of_ids
+from zarr_vectors_lazy.read.paths import RunOfPaths, ends_of, follow_fragments, manifest_error, path_edges
+from zarr_vectors_lazy.read.records import (
+    Table,
+    TreeRun,
+    resolve_links,
+    span_table,
+    table_parents,
+    table_rows,
+    tree_edges,
+)
+from zarr_vectors_lazy.read.rows import Column, column_run
+from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+
+Array: TypeAlias = np.ndarray[Any, Any]
+Joins: TypeAlias = Literal["", "edges", "faces"]
+Raws: TypeAlias = dict[tuple[str, int], Raw]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ColumnCells:
+    """A vertex attribute to be read: how, under which name its cells are fetched, and (n,) which chunks have one."""
+
+    column: Column
+    member: str
+    present: BoolArray
+
+    @classmethod
+    def of(cls, view: LevelView, name: str, *, decode: bool = True) -> "ColumnCells":
+        """Those of an attribute of a view."""
+        column, array = column_of(view, name, decode=decode)
+        return cls(column, *attribute_member(view, array, name, sized=column.sized))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ChunkRows:
+    """Rows of some chunks, all of them, one chunk after another.
+
+    Parameters
+    ----------
+    source
+        The level.
+    vertices, values
+        (N, D) positions as stored, and of each attribute that was asked for (N,) or (N, C).
+    starts
+        (c + 1,) those of chunk k are ``starts[k]:starts[k + 1]``.
+    joins
+        (E, W) rows of edges or faces, in canonical order.
+    selected
+        (N,) which rows the view has; None for all.
+    fragments
+        Of the chunks, where they were asked for.
+    """
+
+    source: Source
+    vertices: Array
+    values: list[Array]
+    starts: IntArray
+    joins: IntArray
+    selected: BoolArray | None
+    fragments: FragmentRun | None
+
+    def take(self, mask: BoolArray | None) -> "ChunkRows":
+        """Some rows alone, and what joins them."""
+        if mask is None:
+            return self
+        number = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)
+        joins = self.joins[mask[self.joins].all(axis=1)]
+        values = [each[mask] for each in self.values]
+        return ChunkRows(
+            self.source, self.vertices[mask], values, number[self.starts], number[joins], None, self.fragments
+        )
+
+    def rows_of(self, chunks: IntArray, fragments: IntArray) -> tuple[IntArray, IntArray]:
+        """Rows of (e,) entries of manifests, one after another, and (e,) how many each names.
+
+        Parameters
+        ----------
+        chunks, fragments
+            Position of each entry's chunk, and its fragment.
+
+        Raises
+        ------
+        FormatError
+            If an entry names a fragment that its chunk does not have.
+        """
+        run = self.fragments
+        assert run is not None
+        try:
+            named = run.at(chunks, fragments)
+            return run.fragments.rows(named), run.fragments.counts[named]
+        except FormatError as error:
+            raise manifest_error(self.source, error.message) from error
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reaches:
+    """Which chunks the links of a view join, by chunk.
+
+    Parameters
+    ----------
+    ends
+        (B, L) chunks that may be joined, -1 for those outside the view; those of link cells first.
+    order, bounds
+        Those that chunk i is among are ``order[bounds[i]:bounds[i + 1]]``.
+    cells, places
+        The link cells, and (m,) where each is among those of its array.
+    """
+
+    ends: IntArray
+    order: IntArray
+    bounds: IntArray
+    cells: CellList | None = None
+    places: IntArray | None = None
+
+    @classmethod
+    def of(
+        cls, ends: IntArray, chunks: int, cells: CellList | None = None, places: IntArray | None = None
+    ) -> "Reaches":
+        """Sort what is joined by chunk."""
+        number = np.repeat(np.arange(len(ends)), ends.shape[1])
+        order = np.argsort(ends.reshape(-1), kind="stable")
+        bounds = np.searchsorted(ends.reshape(-1)[order], np.arange(chunks + 1))
+        return cls(ends, number[order], bounds, cells, places)
+
+    def near(self, chunks: IntArray) -> IntArray:
+        """Numbers of what some chunks are among, ascending."""
+        spans = zip(self.bounds[chunks].tolist(), self.bounds[chunks + 1].tolist(), strict=True)
+        return np.unique(np.concatenate([self.order[:0], *(self.order[start:stop] for start, stop in spans)]))
+
+
+class ChunkReader:
+    """Reads chunks of a view; nothing is kept but what the metadata and manifests say.
+
+    Parameters
+    ----------
+    view
+        What is read.
+    joins
+        Whether edges or faces are wanted as well.
+    """
+
+    def __init__(self, view: LevelView, joins: Joins = "") -> None:
+        self.view = view
+        self.joins = joins
+        if joins:
+            check_edges(view)
+        view.vertex_member()
+
+    @cached_property
+    def _fragments(self) -> CellSpec:
+        return fragment_spec(self.view)
+
+    @cached_property
+    def _follows(self) -> Literal["", "tree", "path"]:
+        """Whether edges follow from fragments, and how."""
+        store = self.view.data.store
+        if self.joins != "edges":
+            return ""
+        tree = store.links_convention == TREE
+        return "tree" if tree else "path" if PATHS & set(store.geometry_types) else ""
+
+    @cached_property
+    def _family(self) -> LinkFamily | None:
+        """The records that edges or faces come from; None where there are none."""
+        if not self.joins or self._follows == "path":
+            return None
+        found = self.view.data.links(0)
+        if self._follows == "tree":
+            return found or LinkFamily(delta=0, width=2, directed=False, segments=())
+        fits = found is not None and (found.width > 2 if self.joins == "faces" else found.width == 2)
+        return found if fits else None
+
+    @cached_property
+    def width(self) -> int:
+        """Ends of what joins rows."""
+        return 2 if self.joins != "faces" else 3 if self._family is None else self._family.width
+
+    @cached_property
+    def reaches(self) -> Reaches:
+        """Which chunks are joined."""
+        view, family = self.view, self._family
+        if self._follows == "path" and view.data.object_index is not None:
+            manifests = view.manifests
+            at = view.table.find(manifests.chunks)
+            ends = np.stack([at[:-1], at[1:]], axis=1)[np.diff(manifests.owners) == 0]
+            return Reaches.of(np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0), len(view))
+        if family is None:
+            return Reaches.of(np.empty((0, self.width), np.int64), len(view))
+        cells = list_cells(view, family, cut=True)
+        check_sources(view, family, cells)
+        ends, places = cells.ends, np.empty(len(cells), np.int64)
+        for number, segment in enumerate(family.segments):
+            mine = cells.segments == number
+            places[mine] = segment.array.chunks.find(cells.coords[mine])
+        if family.table is not None:
+            named = read_dense(view.source, family.table.records)[:, :, :-1]
+            of_table = view.table.find(named.reshape(-1, named.shape[2])).reshape(named.shape[:2])
+            ends = np.concatenate([ends, np.unique(of_table, axis=0)])
+        return Reaches.of(ends, len(view), cells, places)
+
+    def with_neighbours(self, chunks: IntArray) -> IntArray:
+        """Some chunks and those that edges or faces join with them, ascending."""
+        found = self.reaches.ends[self.reaches.near(chunks)].reshape(-1)
+        return np.unique(np.concatenate([chunks, found[found >= 0]]))
+
+    def read(
+        self,
+        chunks: IntArray,
+        columns: Sequence[ColumnCells] = (),
+        *,
+        own: IntArray | None = None,
+        fragments: bool = False,
+    ) -> ChunkRows:
+        """Read chunks.
+
+        Parameters
+        ----------
+        chunks
+            (c,) numbers among those of the view, ascending.
+        columns
+            Attributes that are wanted.
+        own
+            Those of them of which edges and faces are wanted that begin there; None: all.
+        fragments
+            Whether these are wanted.
+
+        Raises
+        ------
+        CorruptChunkError
+            If a cell cannot be read.
+        FormatError
+            If cells, or cells and metadata, contradict each other.
+        """
+        view, coords = self.view, self.view.table.coords[chunks]
+        own = chunks if own is None else own
+        near = self._near(chunks, own)
+        indexed = chunks if fragments or self._follows == "path" else own if self._follows else chunks[:0]
+        raws = self._fetch(chunks, indexed, columns, near)
+        spec, stored = view.data.vertices.spec, view.stored_counts
+        counts = None if stored is None else stored[chunks]
+        cells = [raws[VERTICES, chunk] for chunk in chunks.tolist()]
+        vertices, starts = read_row_run(view.source, spec, coords, cells, spec.row_shape or (), counts)
+        values = [self._values(each, chunks, starts, raws) for each in columns]
+        run = self._run(indexed, chunks, starts, raws) if fragments or self._follows == "path" else None
+        joins = np.empty((0, self.width), np.int64)
+        if self._follows == "tree":
+            at = np.searchsorted(chunks, own)
+            parts = np.split(at, np.flatnonzero(np.diff(at) != 1) + 1) if len(at) else []
+            joins = np.concatenate([joins, *(self._tree_edges(part, chunks, starts, near, raws) for part in parts)])
+        elif self._follows == "path" and run is not None:
+            joins = self._path_edges(run, chunks)
+        elif self._family is not None:
+            joins = self._links(self._family, chunks, starts, near, raws)
+        if len(own) < len(chunks) and len(joins):
+            joins = joins[np.isin(chunks, own)[np.searchsorted(starts, joins[:, 0], "right") - 1]]
+        return ChunkRows(view.source, vertices, values, starts, joins, self._selected(chunks, starts), run)
+
+    def _near(self, chunks: IntArray, own: IntArray) -> IntArray:
+        """Link cells to be read; of those of trees, whose ends may be outside, the view's own first in each segment."""
+        if self._family is None:
+            return chunks[:0]
+        cells, near = self.reaches.cells, self.reaches.near(own)
+        assert cells is not None
+        near = near[near < len(cells)]
+        if self._follows == "tree":
+            return near[np.lexsort((near, ~np.isin(cells.sources[near], chunks), cells.segments[near]))]
+        ends = cells.ends[near]
+        return near[np.isin(ends, chunks).all(axis=1)]
+
+    def _fetch(self, chunks: IntArray, indexed: IntArray, columns: Sequence[ColumnCells], near: IntArray) -> Raws:
+        """Every encoded cell that is needed, at once; by member and chunk, those of links by number."""
+        reads, wanted = self.view.reads, list[Requested]()
+        members = [(VERTICES, chunks), *((each.member, chunks[each.present[chunks]]) for each in columns)]
+        if len(indexed):
+            members.append((FRAGMENTS, indexed))
+            _ = self._fragments
+        for name, here in members:
+            if len(here):
+                wanted.append(wanted_cells(name, reads.members[name], self.view.table.coords, here))
+        cells, places = self.reaches.cells if len(near) else None, self.reaches.places if len(near) else None
+        if self._family is not None and cells is not None and places is not None:
+            for number in np.unique(cells.segments[near]).tolist():
+                mine, array = near[cells.segments[near] == number], self._family.segments[number].array
+                shared = None if array.places is None else array.places.take(places[mine])
+                wanted.append(Requested("links", array.spec, tuple(mine.tolist()), cells.coords[mine], places=shared))
+        return read_batch(self.view.source, wanted) if wanted else {}
+
+    def _values(self, given: ColumnCells, chunks: IntArray, starts: IntArray, raws: Raws) -> Array:
+        here = given.present[chunks]
+        cells = [raws[given.member, chunk] for chunk in chunks[here].tolist()]
+        return column_run(given.column, self.view.table.coords[chunks], starts, here.tolist(), cells)
+
+    def _run(self, indexed: IntArray, chunks: IntArray, starts: IntArray, raws: Raws) -> FragmentRun:
+        cells = [raws[FRAGMENTS, chunk] for chunk in indexed.tolist()]
+        return read_fragment_run(self.view.source, self._fragments, self._coords(chunks), cells, starts)
+
+    def _coords(self, chunks: IntArray) -> ChunkCoords:
+        return self.view.table.coords[chunks].astype(np.int64, copy=False)
+
+    def _ends(self, near: IntArray, chunks: IntArray) -> IntArray:
+        """(b, L) positions of what link cells join among some chunks; -1 for others."""
+        cells = self.reaches.cells
+        assert cells is not None
+        ends = cells.ends[near]
+        return rows_of_ids(chunks, ends.reshape(-1)).reshape(ends.shape)
+
+    def _table(self, family: LinkFamily, chunks: IntArray) -> Table | None:
+        if family.table is None:
+            return None
+        records = family.table.records
+        return Table(source=self.view.source, records=records, here=self._coords(chunks), there=None, whole=False)
+
+    def _links(self, family: LinkFamily, chunks: IntArray, starts: IntArray, near: IntArray, raws: Raws) -> IntArray:
+        source, parts = self.view.source, [np.empty((0, family.width), np.int64)]
+        if len(near) and self.reaches.cells is not None:
+            cells = replace(link_cells(family, self.reaches.cells, near), ends=self._ends(near, chunks))
+            spans = span_table(starts, np.diff(starts), cells.ends)
+            found = [raws["links", cell] for cell in near.tolist()]
+            parts.append(resolve_links(source, cells, [found], spans, None, {})[0])
+        table = self._table(family, chunks)
+        parts += [] if table is None else [table_rows(table, starts, None, {})[0]]
+        return parts[1] if len(parts) == 2 else np.concatenate(parts)
+
+    def _tree_edges(self, part: IntArray, chunks: IntArray, starts: IntArray, near: IntArray, raws: Raws) -> IntArray:
+        """Edges of neighbouring chunks, by their positions."""
+        view, family, cells = self.view, self._family, self.reaches.cells
+        assert family is not None
+        assert cells is not None
+        of_cells = replace(link_cells(family, cells, near), ends=self._ends(near, chunks))
+        run = TreeRun(
+            first=int(part[0]),
+            coords=self._coords(chunks[part]),
+            fragments=self._fragments,
+            cells=of_cells,
+            whole=False,
+            parted=family.parted,
+        )
+        table, sizes = self._table(family, chunks), np.diff(starts)
+        parents = None if table is None else table_parents(table, starts, {})
+        fragments = [raws[FRAGMENTS, chunk] for chunk in chunks[part].tolist()]
+        spans = span_table(starts, sizes, part), span_table(starts, sizes, of_cells.ends)
+        links = [raws["links", cell] for cell in near.tolist()]
+        return tree_edges(view.source, run, fragments, [links], *spans, {}, parents).edges
+
+    def _path_edges(self, run: FragmentRun, chunks: IntArray) -> IntArray:
+        view = self.view
+        if view.data.object_index is None:
+            return np.empty((0, 2), np.int64)
+        manifests = view.manifests
+        at = rows_of_ids(chunks, view.table.find(manifests.chunks))
+        touched = np.unique(manifests.owners[at >= 0])
+        manifests = manifests.take(touched)
+        at = rows_of_ids(chunks, view.table.find(manifests.chunks))
+        paths = RunOfPaths(run, np.arange(run.starts[-1]))
+        every = np.asarray([0, len(chunks)], np.int64)
+        (named,) = follow_fragments(view.source, manifests, at, every, [ends_of(paths)])
+        (edges,) = path_edges(paths, named, every)
+        return edges
+
+    def _selected(self, chunks: IntArray, starts: IntArray) -> BoolArray | None:
+        """(N,) which rows the view has, as its graph tells; None for all."""
+        if not self.view.filters[chunks].any():
+            return None
+        part = self.view.take(chunks).with_chunking(None)
+        choice, graphs = choice_graph(part)
+        assert choice is not None
+        name = f"zv-chosen-{tokenize(part.token)}"
+        task = Task((name,), list, List(*choice.each(np.arange(len(part)))))
+        (kept,) = dask.compute(Delayed((name,), task_over(name, task, *graphs), layer=name), scheduler="sync")
+        table = row_table(starts, None, kept)
+        return None if table is None else table >= 0
