@@ -62,7 +62,7 @@ def test_blocks_and_batches_are_what_dask_is_given(goldens):
 
 def test_explaining_many_chunks_makes_no_task(tmp_path, monkeypatch):
     level = zvl.open_zv(write_grid_store(tmp_path / "grid.zarr", 30))[0]
-    monkeypatch.setattr("zarr_vectors_lazy.read.columns.Task", None)
+    monkeypatch.setattr("zarr_vectors_lazy.read.layers.BlockTasks.task", None)
     monkeypatch.setattr("zarr_vectors_lazy.read.layers.UnfusedTask", None)
     explained = level.explain()
     assert (explained.chunks, explained.requests, explained.blocks) == (30**3,) * 3

@@ -123,7 +123,7 @@ def test_one_task_over_others():
     graph = task_over("sum", Task(("sum",), np.add, TaskRef(("a",)), 4), below)
     assert dask.get(graph, ("sum",)) == 7
     assert graph.dependencies == {"a": set(), "sum": {"a"}}
-    named = layer_over("s", RecipeLayer("s", Sums("a"), 2), [graph])
+    named = layer_over("s", RecipeLayer("s", Sums("a"), 2), graph)
     assert named.dependencies["s"] == {"a", "sum"}
 
 

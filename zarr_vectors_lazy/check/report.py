@@ -8,7 +8,6 @@ from typing import Any, TypeVar
 import dask
 from dask.base import tokenize
 from dask.delayed import Delayed, delayed
-from dask.highlevelgraph import MaterializedLayer
 
 from zarr_vectors_lazy.check.chunk import GROUPED, CellCheck, LevelCheck, check_chunks
 from zarr_vectors_lazy.check.level import (
@@ -33,7 +32,7 @@ from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.read.batches import chunk_runs, requested_of
 from zarr_vectors_lazy.read.cells import Requested
 from zarr_vectors_lazy.read.choose import PATHS
-from zarr_vectors_lazy.read.layers import List, Task, TaskRef, layer_over, task_over
+from zarr_vectors_lazy.read.layers import List, Task, TaskRef, task_over, tasks_over
 from zarr_vectors_lazy.read.level import LevelData
 from zarr_vectors_lazy.read.links import list_cells
 from zarr_vectors_lazy.read.store import open_tree
@@ -255,7 +254,7 @@ def _summary(plan: LevelPlan) -> Delayed:
     name, joined = f"zv-check-{token}", f"zv-checked-{token}"
     tasks = {(name, run): Task((name, run), check_chunks, shared, *batch) for run, batch in enumerate(batches)}
     join = Task((joined,), join_summaries, List(*map(TaskRef, tasks)))
-    graph = task_over(joined, join, layer_over(name, MaterializedLayer(tasks), ()))
+    graph = task_over(joined, join, tasks_over(name, tasks))
     return Delayed((joined,), graph, layer=joined)
 
 

@@ -12,11 +12,12 @@ from dask.utils import parse_bytes
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.plan.blocks import UpTo, cut_batches
 from zarr_vectors_lazy.read.cells import Requested
-from zarr_vectors_lazy.read.layers import TaskRef, cell_name, packed_chunks
+from zarr_vectors_lazy.read.layers import Needs, Recipe, TaskRef, blocks_over, cell_name, packed_chunks
 from zarr_vectors_lazy.read.level import block_nbytes
+from zarr_vectors_lazy.read.rows import Block
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.settings import setting
-from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 # Dask arrays out of graphs, in the classic and in the expression mode of Dask.
 
@@ -53,6 +54,20 @@ def make_array(
 
         return expression_array(graph, name, chunks, meta)
     return da.Array(graph, name, chunks, dtype=dtype, meta=meta)
+
+
+def array_over(
+    name: str,
+    recipe: Recipe,
+    sizes: Sequence[float],
+    row_shape: tuple[int, ...],
+    dtype: np.dtype[Any],
+    *below: HighLevelGraph,
+    masked: bool = False,
+) -> da.Array:
+    """Array of which a recipe makes the blocks, over other graphs; see `make_array`."""
+    graph = blocks_over(name, recipe, len(sizes), *below, trailing=len(row_shape))
+    return make_array(graph, name, sizes, row_shape, dtype, masked=masked)
 
 
 def empty_array(row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> da.Array:
@@ -123,86 +138,92 @@ def requested_of(view: LevelView, arrays: Arrays, runs: Sequence[IntArray]) -> I
 RUN_BATCHES = 16  # batches of cells of an array that one task works on, where nothing else cuts runs
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Runs:
-    """Some chunks of a view, cut into runs.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Blocks:
+    """Chunks of a view cut into blocks that one task each works on, and what such a task is given.
 
     Parameters
     ----------
-    view
-        The view.
-    chunks
-        (c,) numbers of the chunks, in the order in which they are worked on.
+    reads
+        Name of the reads.
+    coords, counts
+        (n, K) coordinates and (n,) promised rows of all chunks of the view; None where nothing promises them.
     bounds
-        (r + 1,) run k has ``chunks[bounds[k]:bounds[k + 1]]``.
+        (b + 1,) block k has the chunks ``bounds[k]:bounds[k + 1]``.
+    choice
+        How rows are chosen, as `read.choose.Choice`; None where all are selected.
+    chunks
+        (c,) the chunks, in the order in which they are worked on, where these are not all of the view's.
     """
 
-    view: LevelView
-    chunks: IntArray
+    reads: str
+    coords: ChunkCoords
+    counts: IntArray | None
     bounds: IntArray
+    choice: Any = None
+    chunks: IntArray | None = None
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
 
-    def __iter__(self) -> Iterator[IntArray]:
-        return (self.of(run) for run in range(len(self)))
+    def of(self, block: int) -> IntArray:
+        """Chunks of a block."""
+        first, last = int(self.bounds[block]), int(self.bounds[block + 1])
+        return np.arange(first, last) if self.chunks is None else self.chunks[first:last]
 
-    def of(self, run: int) -> IntArray:
-        """Chunks of a run."""
-        return self.chunks[self.bounds[run] : self.bounds[run + 1]]
+    def coords_of(self, block: int) -> IntArray:
+        """(c, K) coordinates of a block's chunks."""
+        return self.coords[self.of(block)].astype(np.int64)
 
-    def coords(self) -> "Given":
-        """(c, K) coordinates of a run's chunks."""
-        return Given(self, _coords)
+    def counts_of(self, block: int) -> IntArray | None:
+        """(c,) promised rows of a block's chunks."""
+        return None if self.counts is None else self.counts[self.of(block)]
 
-    def counts(self, counts: IntArray | None) -> "Given":
-        """(c,) promised rows of a run's chunks; None where nothing promises them."""
-        return Given(self, _taken, counts)
+    def described(self, block: int) -> Block:
+        """What a task is told of a block of neighbours."""
+        part = slice(int(self.bounds[block]), int(self.bounds[block + 1]))
+        counts = None if self.counts is None else tuple(self.counts[part].tolist())
+        return Block(coords=self.coords[part], counts=counts)
 
-    def cells(self, member: str) -> "Given":
-        """Encoded cells of a run's chunks, a list."""
-        return Given(self, _cells, member)
+    def kept(self, block: int) -> Any:
+        """References to the chosen rows of a block's chunks; none where all rows are selected."""
+        return () if self.choice is None else self.choice.run(self.of(block))
 
-    def kept(self, choice: Any) -> "Given":
-        """Chosen rows of a run's chunks; ``choice`` as `read.choose.Choice`, None where all are selected."""
-        return Given(self, _kept, choice)
+    def cells(self, member: str, block: int) -> TaskRef:
+        """Reference to the encoded cells of a block's chunks, a list; of a member, or a group of them."""
+        return cells_of(self.reads, member, self.of(block))
 
-    def spans(self, rows: Any) -> "Given":
-        """(c, 2) first row and number of rows of a run's chunks; ``rows`` as `graph.numbering.RowNumbers`."""
-        return Given(self, _spans, rows)
+    def cell(self, member: str, block: int) -> TaskRef:
+        """The same; of one chunk its cell alone."""
+        first, last = int(self.bounds[block]), int(self.bounds[block + 1])
+        return TaskRef((cell_name(self.reads, member), *((first,) if last - first == 1 else (first, last))))
 
+    def spans(self, rows: Any, block: int) -> Any:
+        """(c, 2) first row and number of rows of a block's chunks; ``rows`` as `read.links.RowNumbers`."""
+        return rows.of(self.of(block))
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Given:
-    """Input of the tasks of runs, see `graph.layers.OfBlock`."""
+    def needs(self, blocks: BoolArray) -> tuple[BoolArray, Needs]:
+        """(n,) chunks of some blocks, and what choosing their rows needs."""
+        chunks = np.repeat(blocks, np.diff(self.bounds))
+        return chunks, {} if self.choice is None else self.choice.needs(chunks)
 
-    runs: Runs
-    make: Any
-    argument: Any = None
-
-    def of(self, block: int) -> Any:
-        """What the task of one run is given."""
-        return self.make(self.runs.view, self.runs.of(block), self.argument)
-
-
-def _coords(view: LevelView, chunks: IntArray, _: None) -> Any:
-    return view.reads.coords[chunks].astype(np.int64)
-
-
-def _taken(view: LevelView, chunks: IntArray, counts: IntArray | None) -> Any:
-    return None if counts is None else counts[chunks]
+    def rows(self, sizes: IntArray | None) -> list[float]:
+        """Rows of each block, NaN where unknown."""
+        return [NAN] * len(self) if sizes is None else np.add.reduceat(sizes, self.bounds[:-1]).tolist()
 
 
-def _cells(view: LevelView, chunks: IntArray, member: str) -> Any:
-    return cells_of(view.reads.name, member, chunks)
-
-
-def _kept(view: LevelView, chunks: IntArray, choice: Any) -> Any:
-    return () if choice is None else choice.run(chunks)
-
-
-def _spans(view: LevelView, chunks: IntArray, rows: Any) -> Any:
-    return rows.of(chunks)
+def blocks_of(
+    view: LevelView, bounds: IntArray | None = None, chunks: IntArray | None = None, choice: Any = None
+) -> Blocks:
+    """Blocks of a view, or others of its chunks."""
+    return Blocks(
+        reads=view.reads.name,
+        coords=view.reads.coords,
+        counts=view.stored_counts,
+        bounds=view.bounds if bounds is None else bounds,
+        choice=choice,
+        chunks=chunks,
+    )
 
 
 def cells_of(reads: str, member: str, chunks: IntArray) -> TaskRef:
@@ -213,14 +234,14 @@ def cells_of(reads: str, member: str, chunks: IntArray) -> TaskRef:
     return TaskRef((name, packed_chunks(chunks)))
 
 
-def cut_runs(view: LevelView, chunks: IntArray) -> Runs:
+def cut_runs(view: LevelView, chunks: IntArray, choice: Any = None) -> Blocks:
     """Cut chunks into runs of what a few batches fetch: nothing is known of what their rows will be used for."""
     counts = view.stored_counts
     nbytes = np.full(len(chunks), view.vertex_member().nbytes)
     if counts is not None:
         nbytes = counts[chunks] * view.row_nbytes
     cells, budget = RUN_BATCHES * int(setting("batch-chunks")), max(parse_bytes(setting("batch-bytes")), block_nbytes())
-    return Runs(view, chunks, cut_batches(nbytes, slots=1, cells=cells, budget=float(budget)))
+    return blocks_of(view, cut_batches(nbytes, slots=1, cells=cells, budget=float(budget)), chunks, choice)
 
 
 def cut_evenly(weights: Sequence[float] | np.ndarray[Any, Any], blocks: int) -> IntArray:

@@ -1,6 +1,7 @@
 """Rows chosen in each chunk, and the values that conditions ask for."""
 
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import getitem
 from typing import Any
 
@@ -11,8 +12,21 @@ from dask.highlevelgraph import HighLevelGraph
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Dictionary, integers_with_missing
 from zarr_vectors_lazy.plan.selection import Condition, Test
+from zarr_vectors_lazy.read.batches import Blocks, blocks_of
 from zarr_vectors_lazy.read.cells import vertex_row_shape
-from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef, cell_name, task_over
+from zarr_vectors_lazy.read.layers import (
+    BlockTasks,
+    GraphNode,
+    Key,
+    List,
+    Needs,
+    Task,
+    TaskRef,
+    blocks_over,
+    cell_name,
+    read_graph,
+    task_over,
+)
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.rows import (
     Chooser,
@@ -25,38 +39,23 @@ from zarr_vectors_lazy.read.rows import (
     nullable,
 )
 from zarr_vectors_lazy.read.view import FRAGMENTS, HEADS, VERTICES, LevelView, Named
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
+from zarr_vectors_lazy.types import BoolArray, IntArray
 
 # How attributes are read, and their values before any selection, for conditions on them.
 
 PATHS = {"polyline", "streamline"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class WholeValues:
-    """Parts of tasks that decode an attribute of a chunk, whatever is selected."""
+Values = tuple[Column, str, BoolArray]
+"""How an attribute is read, the name of its cells, and (n,) which chunks of the view have one."""
 
-    column: Column
-    reads: str
-    member: str
-    coords: ChunkCoords
-    counts: IntArray | None
-    present: BoolArray
 
-    def of(self, chunk: int) -> GraphNode:
-        """Values of one chunk."""
-        count = None if self.counts is None else int(self.counts[chunk])
-        listed = bool(self.present[chunk])
-        raw = TaskRef((cell_name(self.reads, self.member), chunk)) if listed else None
-        counted = count is not None or (listed and not self.column.sized)
-        head = None if counted else TaskRef((cell_name(self.reads, HEADS), chunk))
-        return Task(None, column_values, self.column, tuple(self.coords[chunk].tolist()), count, listed, raw, head)
-
-    def needs(self, chunks: BoolArray) -> Needs:
-        """Every cell that some chunks have, and heads where nothing else tells the number of rows."""
-        counted = self.counts is not None
-        heads = chunks & ((~self.present | self.column.sized) & (not counted))
-        return {cell_name(self.reads, self.member): chunks & self.present, cell_name(self.reads, HEADS): heads}
+def cell_needs(
+    reads: str, member: str, chunks: BoolArray, listed: BoolArray, column: Column, counts: IntArray | None
+) -> dict[str, BoolArray]:
+    """Every cell of an attribute that some chunks have, and heads where nothing else tells the number of rows."""
+    heads = chunks & ((~listed | column.sized) & (counts is None))
+    return {cell_name(reads, member): chunks & listed, cell_name(reads, HEADS): heads}
 
 
 def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Column, CellArray | None]:
@@ -137,7 +136,7 @@ def attribute_member(view: LevelView, array: CellArray | None, name: str, *, siz
     return member, present
 
 
-def tested_values(view: LevelView, name: str, condition: Condition) -> WholeValues:
+def tested_values(view: LevelView, name: str, condition: Condition) -> Values:
     """An attribute's values for every row of the view's chunks, as a condition takes them.
 
     Its test takes what is stored, which no hole makes floats of; or of a dictionary whether a category passes.
@@ -151,15 +150,7 @@ def tested_values(view: LevelView, name: str, condition: Condition) -> WholeValu
             column = replace(column, spec=spec, dtype=np.dtype(np.float64))
         else:
             column = replace(column, dtype=spec.dtype, decode=False)
-    member, present = attribute_member(view, array, name, sized=column.sized)
-    return WholeValues(
-        column=column,
-        reads=view.reads.name,
-        member=member,
-        coords=view.reads.coords,
-        counts=view.stored_counts,
-        present=present,
-    )
+    return column, *attribute_member(view, array, name, sized=column.sized)
 
 
 # Layers that choose and count the rows of chunks.
@@ -211,53 +202,53 @@ class ChoiceRecipe:
     """Makes the tasks that choose rows, one a block."""
 
     chooser: Chooser
-    reads: str
-    coords: ChunkCoords
-    counts: IntArray | None
+    blocks: Blocks
     masked: BoolArray
     owned: str | None
-    values: tuple[WholeValues, ...]
-    bounds: IntArray
+    values: tuple[Values, ...]
     filters: BoolArray
 
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one block."""
-        chunks = range(int(self.bounds[block]), int(self.bounds[block + 1]))
+        chunks = self.blocks.of(block).tolist()
         return Task(key, list, List(*(self._chosen(chunk) if self.filters[chunk] else None for chunk in chunks)))
 
     def _chosen(self, chunk: int) -> GraphNode:
         """Part of a task that chooses the rows of one chunk."""
-        count = None if self.counts is None else int(self.counts[chunk])
-        masked, coord = bool(self.masked[chunk]), tuple(self.coords[chunk].tolist())
-        vertices = TaskRef((cell_name(self.reads, VERTICES), chunk)) if masked else None
-        head = (
-            TaskRef((cell_name(self.reads, HEADS), chunk)) if count is None and not masked and not self.values else None
-        )
-        fragments = None if self.owned is None else TaskRef((cell_name(self.reads, FRAGMENTS), chunk))
-        return Task(
-            None,
-            choose_rows,
-            self.chooser.of(coord),
-            coord,
-            count,
-            vertices,
-            head,
-            fragments,
-            None if self.owned is None else TaskRef((self.owned,)),
-            List(*(values.of(chunk) for values in self.values)),
-            masked,
-        )
+        reads, counts = self.blocks.reads, self.blocks.counts
+        count = None if counts is None else int(counts[chunk])
+        masked, coord = bool(self.masked[chunk]), tuple(self.blocks.coords[chunk].tolist())
+        vertices = TaskRef((cell_name(reads, VERTICES), chunk)) if masked else None
+        told = count is not None or masked or self.values
+        head = None if told else TaskRef((cell_name(reads, HEADS), chunk))
+        fragments = owned = None
+        if self.owned is not None:
+            fragments, owned = TaskRef((cell_name(reads, FRAGMENTS), chunk)), TaskRef((self.owned,))
+        values = List(*(self._values(chunk, coord, count, *values) for values in self.values))
+        own = (vertices, head, fragments, owned, values, masked)
+        return Task(None, choose_rows, self.chooser.of(coord), coord, count, *own)
 
-    def needs(self, blocks: BoolArray) -> Needs | None:
+    def _values(
+        self, chunk: int, coord: tuple[int, ...], count: int | None, column: Column, member: str, present: BoolArray
+    ) -> GraphNode:
+        """Part of a task that decodes an attribute of one chunk, whatever is selected."""
+        listed, reads = bool(present[chunk]), self.blocks.reads
+        raw = TaskRef((cell_name(reads, member), chunk)) if listed else None
+        counted = count is not None or (listed and not column.sized)
+        head = None if counted else TaskRef((cell_name(reads, HEADS), chunk))
+        return Task(None, column_values, column, coord, count, listed, raw, head)
+
+    def needs(self, wanted: BoolArray) -> Needs | None:
         """Cells where a box cuts, heads where nothing else tells the number of rows, values for conditions."""
         if self.owned is not None:
             return None
-        chunks = np.repeat(blocks, np.diff(self.bounds)) & self.filters
-        counted = self.counts is not None or bool(self.values)
-        cells, heads = cell_name(self.reads, VERTICES), cell_name(self.reads, HEADS)
+        reads, counts = self.blocks.reads, self.blocks.counts
+        chunks = self.blocks.needs(wanted)[0] & self.filters
+        counted = counts is not None or bool(self.values)
+        cells, heads = cell_name(reads, VERTICES), cell_name(reads, HEADS)
         found = {cells: chunks & self.masked, heads: chunks & (~self.masked & (not counted))}
-        for values in self.values:
-            for name, mask in values.needs(chunks).items():
+        for column, member, present in self.values:
+            for name, mask in cell_needs(reads, member, chunks, present, column, counts).items():
                 found[name] = found[name] | mask if name in found else mask
         return found
 
@@ -269,7 +260,7 @@ def choice_graph(view: LevelView) -> tuple[Choice | None, list[HighLevelGraph]]:
     selection = view.selection
     view.vertex_member()
     view.member(HEADS, view.data.vertices, head=True)
-    graphs = [view.read_graph()]
+    graphs = [read_graph(view.reads)]
     fragments: CellSpec | None = None
     owned: str | None = None
     if view.by_object:
@@ -286,19 +277,14 @@ def choice_graph(view: LevelView) -> tuple[Choice | None, list[HighLevelGraph]]:
             conditions=selection.conditions,
             placement=view.data.placement,
         ),
-        reads=view.reads.name,
-        coords=view.reads.coords,
-        counts=view.stored_counts,
+        blocks=blocks_of(view),
         masked=~view.inside if selection.regions else np.zeros(len(view), np.bool_),
         owned=owned,
-        values=tuple(
-            tested_values(view, name, condition) for condition in selection.conditions for name in condition.names
-        ),
-        bounds=view.bounds,
+        values=tuple(tested_values(view, name, one) for one in selection.conditions for name in one.names),
         filters=view.filters,
     )
     name = f"zv-choose-{tokenize(view.token, view.bounds)}"
-    graph = view.graph(RecipeLayer(name, recipe, len(view.bounds) - 1), *graphs)
+    graph = blocks_over(name, recipe, len(view.bounds) - 1, *graphs)
     return Choice(name=name, bounds=view.bounds, filters=view.filters), [graph]
 
 
@@ -316,7 +302,7 @@ def _owned_graph(view: LevelView) -> Named:
     """One task: the fragments of the selected objects, by chunk."""
     index = view.data.object_index
     assert index is not None
-    graphs = [view.read_graph()]
+    graphs = [read_graph(view.reads)]
     per_view = []
     for touched in view.touched:
         layer = _hits_graph(touched)
@@ -327,41 +313,23 @@ def _owned_graph(view: LevelView) -> Named:
     return Named(name, task_over(name, task, *graphs))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class HitRecipe:
-    """Makes the tasks that find fragments with a selected row, one a block."""
-
-    source: Source
-    fragments: CellSpec
-    reads: str
-    coords: ChunkCoords
-    choice: Choice | None
-    bounds: IntArray
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        chunks = np.arange(self.bounds[block], self.bounds[block + 1])
-        kept = [None] * len(chunks) if self.choice is None else self.choice.each(chunks)
-        name, coords = cell_name(self.reads, FRAGMENTS), map(tuple, self.coords[chunks].tolist())
-        found = (
-            Task(None, find_hits, self.source, self.fragments, coord, TaskRef((name, chunk)), rows)
-            for chunk, coord, rows in zip(chunks.tolist(), coords, kept, strict=True)
-        )
-        return Task(key, list, List(*found))
+def _hit_inputs(source: Source, fragments: CellSpec, blocks: Blocks, block: int) -> tuple[Any, ...]:
+    """Parts of a task that find the fragments with a selected row, one a chunk."""
+    chunks = blocks.of(block)
+    kept = [None] * len(chunks) if blocks.choice is None else blocks.choice.each(chunks)
+    name, coords = cell_name(blocks.reads, FRAGMENTS), map(tuple, blocks.coords[chunks].tolist())
+    found = (
+        Task(None, find_hits, source, fragments, coord, TaskRef((name, chunk)), rows)
+        for chunk, coord, rows in zip(chunks.tolist(), coords, kept, strict=True)
+    )
+    return (List(*found),)
 
 
 def _hits_graph(touched: LevelView) -> Named:
     """Layer of the fragments that have a row in a view, by block and chunk."""
     fragments = fragment_spec(touched)
     choice, graphs = choice_graph(touched)
-    recipe = HitRecipe(
-        source=touched.source,
-        fragments=fragments,
-        reads=touched.reads.name,
-        coords=touched.reads.coords,
-        choice=choice,
-        bounds=touched.bounds,
-    )
+    blocks = blocks_of(touched, choice=choice)
+    recipe = BlockTasks(list, partial(_hit_inputs, touched.source, fragments, blocks))
     name = f"zv-hit-{tokenize(touched.token, touched.bounds)}"
-    layer = RecipeLayer(name, recipe, len(touched.bounds) - 1)
-    return Named(name, touched.graph(layer, touched.read_graph(), *graphs))
+    return Named(name, blocks_over(name, recipe, len(blocks), read_graph(touched.reads), *graphs))

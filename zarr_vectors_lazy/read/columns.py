@@ -1,6 +1,7 @@
 """Vertices and attributes of a view as Dask arrays; the chunks that a selection may touch."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -12,142 +13,54 @@ from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, in_line
-from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.objects import Manifests, ranges
 from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
 from zarr_vectors_lazy.plan.selection import AnyOf, Area, Between, Condition, Picks, parse_test
-from zarr_vectors_lazy.read.batches import NAN, batched, empty_array, make_array
-from zarr_vectors_lazy.read.choose import Choice, attribute_member, choice_graph, column_of
-from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Needs, RecipeLayer, Task, TaskRef, cell_name
-from zarr_vectors_lazy.read.level import Source
+from zarr_vectors_lazy.read.batches import Blocks, array_over, batched, blocks_of, empty_array
+from zarr_vectors_lazy.read.choose import attribute_member, cell_needs, choice_graph, column_of
+from zarr_vectors_lazy.read.layers import BlockTasks, List, Needs, Of, TaskRef, cell_name, read_graph
 from zarr_vectors_lazy.read.objects import read_owners, rows_of_ids
-from zarr_vectors_lazy.read.rows import Block, Column, value_block, vertex_block
+from zarr_vectors_lazy.read.rows import Column, value_block, vertex_block
 from zarr_vectors_lazy.read.view import HEADS, MANIFESTS, VERTICES, LevelView
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, Floats, IntArray, Vertices
+from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
 
 # Vertices and attributes of a view as Dask arrays, one block a chunk or several.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Blocks:
-    """Chunks of a view cut into blocks, and how their rows are chosen.
-
-    Parameters
-    ----------
-    reads
-        Name of the reads.
-    coords, counts
-        Coordinates and promised rows of the chunks.
-    bounds
-        (b + 1,) block k has chunks ``bounds[k]:bounds[k + 1]``.
-    choice
-        How rows are chosen, or None.
-    """
-
-    reads: str
-    coords: ChunkCoords
-    counts: IntArray | None
-    bounds: IntArray
-    choice: Choice | None
-
-    def __len__(self) -> int:
-        return len(self.bounds) - 1
-
-    def chunks(self, block: int) -> range:
-        """Chunks of a block."""
-        return range(int(self.bounds[block]), int(self.bounds[block + 1]))
-
-    def described(self, block: int) -> Block:
-        """What a task is told of a block."""
-        part = slice(int(self.bounds[block]), int(self.bounds[block + 1]))
-        counts = None if self.counts is None else tuple(self.counts[part].tolist())
-        return Block(coords=self.coords[part], counts=counts)
-
-    def kept(self, block: int) -> Any:
-        """References to the chosen rows of a block's chunks; none where all rows are selected."""
-        return () if self.choice is None else self.choice.run(np.asarray(self.chunks(block)))
-
-    def cells(self, member: str, block: int) -> TaskRef:
-        """Reference to the encoded cells of a block's chunks: one cell, or a list of them."""
-        chunks = self.chunks(block)
-        span = (chunks[0],) if len(chunks) == 1 else (chunks[0], chunks[-1] + 1)
-        return TaskRef((cell_name(self.reads, member), *span))
-
-    def needs(self, blocks: BoolArray) -> tuple[BoolArray, Needs]:
-        """(n,) chunks of some blocks, and what choosing their rows needs."""
-        chunks = np.repeat(blocks, np.diff(self.bounds))
-        return chunks, {} if self.choice is None else self.choice.needs(chunks)
-
-    def rows(self, sizes: IntArray | None) -> list[float]:
-        """Rows of each block, NaN where unknown."""
-        return [NAN] * len(self) if sizes is None else np.add.reduceat(sizes, self.bounds[:-1]).tolist()
+def _vertex_needs(blocks: Blocks, wanted: BoolArray) -> Needs:
+    """Every cell, and the choices of rows."""
+    chunks, chosen = blocks.needs(wanted)
+    return {cell_name(blocks.reads, VERTICES): chunks, **chosen}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class VertexRecipe:
-    """Makes the tasks that decode positions, one a block."""
-
-    source: Source
-    spec: CellSpec
-    blocks: Blocks
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        blocks = self.blocks
-        cells = blocks.cells(VERTICES, block)
-        return Task(key, vertex_block, self.source, self.spec, blocks.described(block), cells, blocks.kept(block))
-
-    def needs(self, blocks: BoolArray) -> Needs:
-        """Every cell, and the choices of rows."""
-        chunks, chosen = self.blocks.needs(blocks)
-        return {cell_name(self.blocks.reads, VERTICES): chunks, **chosen}
+def _value_inputs(column: Column, member: str, listed: BoolArray, blocks: Blocks, block: int) -> tuple[Any, ...]:
+    """What the task is given that decodes an attribute of a block."""
+    chunks = blocks.of(block)
+    here = tuple(listed[chunks].tolist())
+    described, kept = blocks.described(block), blocks.kept(block)
+    if all(here) and not column.sized:
+        return column, described, here, blocks.cell(member, block), (), kept
+    cells, heads = cell_name(blocks.reads, member), cell_name(blocks.reads, HEADS)
+    numbered = list(zip(chunks.tolist(), here, strict=True))
+    raws = [TaskRef((cells, chunk)) if there else None for chunk, there in numbered]
+    counted = blocks.counts is not None
+    sizes = [None if counted or (there and not column.sized) else TaskRef((heads, chunk)) for chunk, there in numbered]
+    return column, described, here, List(*raws), List(*sizes), kept
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ValueRecipe:
-    """Makes the tasks that decode an attribute, one a block."""
-
-    column: Column
-    member: str
-    present: BoolArray
-    blocks: Blocks
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        blocks, chunks = self.blocks, self.blocks.chunks(block)
-        present = tuple(self.present[chunks[0] : chunks[-1] + 1].tolist())
-        described, kept = blocks.described(block), blocks.kept(block)
-        if all(present) and not self.column.sized:
-            return Task(key, value_block, self.column, described, present, blocks.cells(self.member, block), (), kept)
-        cells, heads = cell_name(blocks.reads, self.member), cell_name(blocks.reads, HEADS)
-        raws = [TaskRef((cells, chunk)) if here else None for chunk, here in zip(chunks, present, strict=True)]
-        missing = [
-            None if (here and not self.column.sized) or blocks.counts is not None else TaskRef((heads, c))
-            for c, here in zip(chunks, present, strict=True)
-        ]
-        return Task(key, value_block, self.column, described, present, List(*raws), List(*missing), kept)
-
-    def needs(self, blocks: BoolArray) -> Needs:
-        """Every cell that there is, heads where nothing else tells the number of rows, and the choices of rows."""
-        chunks, chosen = self.blocks.needs(blocks)
-        counted = self.blocks.counts is not None
-        heads = chunks & ((~self.present | self.column.sized) & (not counted))
-        cells, heads_name = cell_name(self.blocks.reads, self.member), cell_name(self.blocks.reads, HEADS)
-        return {cells: chunks & self.present, heads_name: heads, **chosen}
+def _value_needs(column: Column, member: str, listed: BoolArray, blocks: Blocks, wanted: BoolArray) -> Needs:
+    """Every cell that there is, heads where nothing else tells the number of rows, and the choices of rows."""
+    chunks, chosen = blocks.needs(wanted)
+    return {**cell_needs(blocks.reads, member, chunks, listed, column, blocks.counts), **chosen}
 
 
 def cut(view: LevelView) -> tuple[Blocks, list[HighLevelGraph]]:
     """Blocks of a view, and the graphs that they need."""
     choice, graphs = choice_graph(view)
     view.vertex_member()
-    blocks = Blocks(
-        reads=view.reads.name,
-        coords=view.reads.coords,
-        counts=view.sizes if not view.filters.any() else view.stored_counts,
-        bounds=view.bounds,
-        choice=choice,
-    )
-    return blocks, [view.read_graph(), *graphs]
+    blocks = blocks_of(view, choice=choice)
+    blocks = blocks if view.filters.any() else replace(blocks, counts=view.sizes)
+    return blocks, [read_graph(view.reads), *graphs]
 
 
 def vertices_array(view: LevelView) -> da.Array:
@@ -157,10 +70,10 @@ def vertices_array(view: LevelView) -> da.Array:
     if not len(view):
         return empty_array(spec.row_shape, spec.dtype)
     blocks, graphs = cut(view)
+    inputs = (view.source, spec, Of(blocks.described), Of(partial(blocks.cell, VERTICES)), Of(blocks.kept))
+    recipe = BlockTasks(vertex_block, inputs, partial(_vertex_needs, blocks))
     name = f"zv-vertices-{tokenize(view.token, blocks.bounds)}"
-    recipe = VertexRecipe(source=view.source, spec=spec, blocks=blocks)
-    graph = view.graph(RecipeLayer(name, recipe, len(blocks), 1), *graphs)
-    return make_array(graph, name, blocks.rows(view.sizes), spec.row_shape, spec.dtype)
+    return array_over(name, recipe, blocks.rows(view.sizes), spec.row_shape, spec.dtype, *graphs)
 
 
 def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Array:
@@ -172,9 +85,9 @@ def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Ar
     blocks, graphs = cut(view)
     digest = None if array is None else array.digest
     label = f"zv-attribute:{in_line(name)}-{tokenize(view.token, blocks.bounds, name, decode, digest)}"
-    recipe = ValueRecipe(column=column, member=member, present=present, blocks=blocks)
-    graph = view.graph(RecipeLayer(label, recipe, len(blocks), len(column.row_shape)), *graphs)
-    return make_array(graph, label, blocks.rows(view.sizes), column.row_shape, column.dtype)
+    of_values = (column, member, present, blocks)
+    recipe = BlockTasks(value_block, partial(_value_inputs, *of_values), partial(_value_needs, *of_values))
+    return array_over(label, recipe, blocks.rows(view.sizes), column.row_shape, column.dtype, *graphs)
 
 
 # Selections of a view: the chunks that they may touch, worked out before any task is made.

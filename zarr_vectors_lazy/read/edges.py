@@ -1,6 +1,7 @@
 """Edges and faces of a view."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dask.array as da
@@ -12,21 +13,19 @@ from dask.highlevelgraph import HighLevelGraph
 from zarr_vectors_lazy.errors import FormatError, NotFoundError
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily, LinkValues
 from zarr_vectors_lazy.model.levels import ChunkTable
-from zarr_vectors_lazy.read.batches import NAN, Runs, cells_of, empty_array, make_array
+from zarr_vectors_lazy.read.batches import NAN, Blocks, array_over, blocks_of, cells_of, empty_array
 from zarr_vectors_lazy.read.cells import link_row_shape
 from zarr_vectors_lazy.read.choose import Choice, choice_graph, fragment_spec
 from zarr_vectors_lazy.read.layers import (
     BlockTasks,
     Each,
-    GraphNode,
-    Key,
     List,
     Member,
     Per,
     Reads,
-    RecipeLayer,
     Task,
     TaskRef,
+    blocks_over,
     read_graph,
     shared_reads,
     task_over,
@@ -103,6 +102,8 @@ class TreeCells:
     ----------
     view, family, cells
         The records.
+    blocks
+        The view's chunks, a task for each block of them.
     order, bounds
         Cells by chunk: those of chunk i are ``order[bounds[i]:bounds[i + 1]]``.
     halo, halo_rows
@@ -112,6 +113,7 @@ class TreeCells:
     view: LevelView
     family: LinkFamily
     cells: CellList
+    blocks: Blocks
     order: IntArray
     bounds: IntArray
     halo: str
@@ -137,76 +139,51 @@ class TreeCells:
         return List(*parts)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TreeRecipe:
-    """Makes the tasks that give the edges of a skeleton, one a block of chunks."""
-
-    fragments: CellSpec
-    runs: Runs
-    trees: TreeCells
-    rows: RowNumbers
-    choice: Choice | None
-    parents: str | None
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        view, chunks = self.trees.view, self.runs.of(block)
-        first, last = int(chunks[0]), int(chunks[-1]) + 1
-        mine = self.trees.of(first, last)
-        cells = link_cells(self.trees.family, self.trees.cells, mine)
-        tree = TreeRun(
-            first=first,
-            coords=view.reads.coords[chunks].astype(np.int64),
-            fragments=self.fragments,
-            cells=cells,
-            whole=view.rows is None,
-            parted=self.trees.family.parted,
-        )
-        ends = np.unique(np.concatenate([chunks, cells.ends[cells.ends >= 0]]))
-        raws = self.trees.raws(mine, "links:0")
-        kept = kept_of(self.choice, ends)
-        parents = None if self.parents is None else TaskRef((self.parents,))
-        spans = self.rows.of(chunks), self.rows.of(cells.ends)
-        fragments = cells_of(view.reads.name, FRAGMENTS, chunks)
-        return Task(key, tree_edges, view.source, tree, fragments, raws, *spans, kept, parents)
+def _tree_inputs(
+    trees: TreeCells, fragments: CellSpec, rows: RowNumbers, choice: Choice | None, parents: str | None, block: int
+) -> tuple[Any, ...]:
+    """What the task is given that makes the edges of a block of chunks."""
+    view, chunks = trees.view, trees.blocks.of(block)
+    first, last = int(chunks[0]), int(chunks[-1]) + 1
+    mine = trees.of(first, last)
+    cells = link_cells(trees.family, trees.cells, mine)
+    tree = TreeRun(
+        first=first,
+        coords=trees.blocks.coords_of(block),
+        fragments=fragments,
+        cells=cells,
+        whole=view.rows is None,
+        parted=trees.family.parted,
+    )
+    ends = np.unique(np.concatenate([chunks, cells.ends[cells.ends >= 0]]))
+    raws, kept = trees.raws(mine, "links:0"), kept_of(choice, ends)
+    spans = rows.of(chunks), rows.of(cells.ends)
+    named = None if parents is None else TaskRef((parents,))
+    return view.source, tree, trees.blocks.cells(FRAGMENTS, block), raws, *spans, kept, named
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TreeValueRecipe:
-    """Makes the tasks that give the values of a skeleton's edges."""
-
-    recipe: TreeRecipe
-    trees: str
-    prefix: str
-    values: LinkValues
-    present: BoolArray
-    row_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        trees, chunks = self.recipe.trees, self.recipe.runs.of(block)
-        mine = trees.of(int(chunks[0]), int(chunks[-1]) + 1)
-        about = {"present": self.present, "row_shape": self.row_shape, "dtype": self.dtype, "fill": self.values.fill}
-        cells = value_cells(trees.family, self.values.cells, trees.cells, mine, **about)
-        table = None
-        if self.values.table is not None:
-            table = Task(None, read_dense, trees.view.source, self.values.table)
-        raws = trees.raws(mine, self.prefix, self.present)
-        return Task(key, tree_values, trees.view.source, cells, raws, table, TaskRef((self.trees, block)))
+def _tree_value_inputs(
+    trees: TreeCells, edges: str, prefix: str, values: LinkValues, about: dict[str, Any], block: int
+) -> tuple[Any, ...]:
+    """What the task is given that gives the values of a block's edges; ``about``: fields of `ValueCells`."""
+    chunks, source = trees.blocks.of(block), trees.view.source
+    mine = trees.of(int(chunks[0]), int(chunks[-1]) + 1)
+    cells = value_cells(trees.family, values.cells, trees.cells, mine, **about)
+    table = None if values.table is None else Task(None, read_dense, source, values.table)
+    return source, cells, trees.raws(mine, prefix, about["present"]), table, TaskRef((edges, block))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trees:
-    """A layer of the edges of skeletons: keys ``(name, block)``, see `access.links.Tree`."""
+    """A layer of the edges of skeletons: keys ``(name, block)``, see `read.records.Tree`."""
 
     name: str
-    recipe: TreeRecipe
+    cells: TreeCells
     graph: HighLevelGraph
     halo: Reads
 
     def __len__(self) -> int:
-        return len(self.recipe.runs)
+        return len(self.cells.blocks)
 
 
 def _trees(view: LevelView, family: LinkFamily) -> Trees:
@@ -222,7 +199,7 @@ def _trees(view: LevelView, family: LinkFamily) -> Trees:
     rows, row_graph = number_view(view)
     choice, chosen = choice_graph(view)
     digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
-    graphs = [view.read_graph(), read_graph(halo), row_graph, *chosen]
+    graphs = [read_graph(view.reads), read_graph(halo), row_graph, *chosen]
     table = table_of(view, family)
     parents = None if table is None else f"zv-parents-{tokenize(view.token, digests)}"
     if parents is not None:
@@ -232,21 +209,15 @@ def _trees(view: LevelView, family: LinkFamily) -> Trees:
         view=view,
         family=family,
         cells=cells,
+        blocks=blocks_of(view),
         order=cell[order],
         bounds=np.searchsorted(chunk[order], np.arange(len(view) + 1)),
         halo=halo.name,
         halo_rows=halo_rows,
     )
-    recipe = TreeRecipe(
-        fragments=fragments,
-        runs=Runs(view, np.arange(len(view)), view.bounds),
-        trees=trees,
-        rows=rows,
-        choice=choice,
-        parents=parents,
-    )
+    recipe = BlockTasks(tree_edges, partial(_tree_inputs, trees, fragments, rows, choice, parents))
     name = f"zv-trees-{tokenize(view.token, digests, view.bounds)}"
-    return Trees(name, recipe, view.graph(RecipeLayer(name, recipe, len(recipe.runs)), *graphs), halo)
+    return Trees(name, trees, blocks_over(name, recipe, len(trees.blocks), *graphs), halo)
 
 
 def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
@@ -257,8 +228,8 @@ def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
         return empty_array((2,), INTEGER)
     trees = _trees(view, family)
     name = trees.name.replace("trees", "edges")
-    layer = RecipeLayer(name, BlockTasks(tree_rows, (Each(trees.name),)), len(trees), 1)
-    return make_array(view.graph(layer, trees.graph), name, [NAN] * len(trees), (2,), INTEGER)
+    recipe = BlockTasks(tree_rows, (Each(trees.name),))
+    return array_over(name, recipe, [NAN] * len(trees), (2,), INTEGER, trees.graph)
 
 
 def _halo(view: LevelView, family: LinkFamily, cells: CellList) -> tuple[Reads, IntArray]:
@@ -300,7 +271,7 @@ def _tree_values(
 ) -> da.Array:
     values = view.data.link_attribute(family, name)
     trees = _trees(view, family)
-    cells, prefix = trees.recipe.trees.cells, f"link_attributes:{name}"
+    cells, prefix = trees.cells.cells, f"link_attributes:{name}"
     present = np.zeros(len(cells), np.bool_)
     for number, segment in enumerate(family.segments):
         array, mine = values.cells.get(segment.name), cells.segments == number
@@ -311,18 +282,11 @@ def _tree_values(
         here = array.chunks.find(trees.halo.coords) >= 0
         trees.halo.members.setdefault(member, Member(spec=array.spec, present=here, nbytes=4096.0))
         present[mine] = array.chunks.find(cells.coords[mine]) >= 0
-    recipe = TreeValueRecipe(
-        recipe=trees.recipe,
-        trees=trees.name,
-        prefix=prefix,
-        values=values,
-        present=present,
-        row_shape=row_shape,
-        dtype=dtype,
-    )
+    about = {"present": present, "row_shape": row_shape, "dtype": dtype, "fill": values.fill}
+    recipe = BlockTasks(tree_values, partial(_tree_value_inputs, trees.cells, trees.name, prefix, values, about))
     label = f"zv-edge-{name}-{tokenize(trees.name, name, [array.digest for array in values.cells.values()])}"
-    graph = view.graph(RecipeLayer(label, recipe, len(trees), len(row_shape)), trees.graph)
-    return make_array(graph, label, [NAN] * len(trees), row_shape, dtype, masked=dtype.kind in "iu")
+    masked = dtype.kind in "iu"
+    return array_over(label, recipe, [NAN] * len(trees), row_shape, dtype, trees.graph, masked=masked)
 
 
 def _matched_values(
@@ -338,5 +302,5 @@ def _matched_values(
     parts = [List(*map(TaskRef, flatten(array.__dask_keys__()))) for array in (links, stored)]
     graph = task_over(found, Task((found,), sort_records, *parts, dtype), below)
     keys = Per([TaskRef(key) for key in flatten(edges.__dask_keys__())])
-    layer = RecipeLayer(label, BlockTasks(values_of_edges, (keys, TaskRef((found,)))), blocks, len(row_shape))
-    return make_array(view.graph(layer, graph), label, [NAN] * blocks, row_shape, dtype, masked=dtype.kind in "iu")
+    recipe = BlockTasks(values_of_edges, (keys, TaskRef((found,))))
+    return array_over(label, recipe, [NAN] * blocks, row_shape, dtype, graph, masked=dtype.kind in "iu")

@@ -16,7 +16,7 @@ from zarr_vectors_lazy.errors import in_line
 from zarr_vectors_lazy.format.codecs import HEAD_NBYTES
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.read.cells import read_batch
-from zarr_vectors_lazy.read.layers import CountedRecipe, Cut, GraphNode, ReadLayer, RecipeLayer, Task, cell_name
+from zarr_vectors_lazy.read.layers import Cut, GraphNode, ReadLayer, RecipeLayer, Task, cell_name
 from zarr_vectors_lazy.read.records import Table
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
@@ -105,9 +105,9 @@ def count_layers(graph: HighLevelGraph, arrays: Sequence[da.Array]) -> Count | N
             cells, batches = _count_reads(layer, wanted)
             fetched += cells
             tasks += batches
-        elif isinstance(layer, RecipeLayer) and isinstance(layer.recipe, CountedRecipe):
+        elif isinstance(layer, RecipeLayer) and (needs_of := getattr(layer.recipe, "needs", None)) is not None:
             blocks = wanted.get(layer.name)
-            needs = {} if blocks is None else layer.recipe.needs(blocks)
+            needs = {} if blocks is None else needs_of(blocks)
             if needs is None:
                 return None
             for name, mask in needs.items():

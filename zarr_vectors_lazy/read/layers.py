@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 import dask.config
@@ -28,28 +28,7 @@ from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 #
 # The one place that imports Dask's task classes, which have no public name.
 
-__all__ = [
-    "BlockTasks",
-    "CountedRecipe",
-    "Dict",
-    "Each",
-    "Every",
-    "GraphNode",
-    "Key",
-    "List",
-    "Needs",
-    "OfBlock",
-    "Per",
-    "Recipe",
-    "RecipeLayer",
-    "RequestedLayer",
-    "Task",
-    "TaskRef",
-    "UnfusedTask",
-    "culled_before",
-    "layer_over",
-    "task_over",
-]
+__all__ = ["Dict", "GraphNode", "List", "Task", "TaskRef"]
 
 Key = Any
 
@@ -65,23 +44,18 @@ Needs = Mapping[str, BoolArray]
 """Keys that tasks need: by first part of the key a mask over the second, which numbers blocks or chunks."""
 
 
-@runtime_checkable
-class CountedRecipe(Recipe, Protocol):
-    """A recipe that tells what its tasks need without making them."""
-
-    def needs(self, blocks: BoolArray) -> Needs | None:
-        """What the tasks of some blocks, a mask, need; None where only the tasks themselves tell."""
-
-
-class OfBlock(Protocol):
+class OfBlock:
     """What the task of a block is given, that of another block something else."""
+
+    __slots__ = ()
 
     def of(self, block: int) -> Any:
         """Argument of one block's task."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
-class Each:
+class Each(OfBlock):
     """The key of the same block of another layer."""
 
     layer: str
@@ -92,7 +66,7 @@ class Each:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Per:
+class Per(OfBlock):
     """A value of its own for each block."""
 
     values: Sequence[Any]
@@ -103,14 +77,14 @@ class Per:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Every:
-    """Several of them, as one list."""
+class Of(OfBlock):
+    """What a function tells of each block."""
 
-    parts: tuple[Any, ...]
+    function: Callable[[int], Any]
 
-    def of(self, block: int) -> List:
-        """List of what each gives."""
-        return List(*(part.of(block) for part in self.parts))
+    def of(self, block: int) -> Any:
+        """What it tells of that block."""
+        return self.function(block)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,15 +96,25 @@ class BlockTasks:
     function
         A module's function.
     inputs
-        Its arguments: what has ``of`` (see `OfBlock`) is asked for each block, anything else is given as it is.
+        Its arguments: an `OfBlock` gives each block another one, anything else is given as it is. Or a
+        function that gives all of them for a block.
+    needs
+        Tells what the tasks of some blocks, a mask, need, without making them; None where only the tasks tell.
+    kind
+        Class of the tasks.
     """
 
     function: Callable[..., Any]
-    inputs: tuple[Any, ...]
+    inputs: tuple[Any, ...] | Callable[[int], Iterable[Any]]
+    needs: Callable[[BoolArray], Needs | None] | None = None
+    kind: type[Task] = Task
 
     def task(self, key: Key, block: int) -> GraphNode:
         """Task of one block."""
-        return Task(key, self.function, *(given.of(block) if hasattr(given, "of") else given for given in self.inputs))
+        if callable(self.inputs):
+            return self.kind(key, self.function, *self.inputs(block))
+        each = (given.of(block) if isinstance(given, OfBlock) else given for given in self.inputs)
+        return self.kind(key, self.function, *each)
 
 
 class RequestedLayer(Layer):
@@ -246,15 +230,25 @@ def _rebuild(cls: type[RecipeLayer], *args: Any) -> RecipeLayer:
     return layer
 
 
-def layer_over(name: str, layer: Layer, dependencies: Iterable[HighLevelGraph]) -> HighLevelGraph:
+def layer_over(name: str, layer: Layer, *below: HighLevelGraph) -> HighLevelGraph:
     """Graph of a layer over others."""
-    merged = HighLevelGraph.merge(*dependencies)
+    merged = HighLevelGraph.merge(*below)
     return HighLevelGraph({**merged.layers, name: layer}, {**merged.dependencies, name: set(merged.layers)})
 
 
-def task_over(name: str, task: GraphNode, *dependencies: HighLevelGraph) -> HighLevelGraph:
+def blocks_over(name: str, recipe: Recipe, blocks: int, *below: HighLevelGraph, trailing: int = 0) -> HighLevelGraph:
+    """Graph of a task a block over others; see `RecipeLayer`."""
+    return layer_over(name, RecipeLayer(name, recipe, blocks, trailing), *below)
+
+
+def tasks_over(name: str, tasks: dict[Key, Any], *below: HighLevelGraph) -> HighLevelGraph:
+    """Graph of tasks that are made already over others."""
+    return layer_over(name, MaterializedLayer(tasks), *below)
+
+
+def task_over(name: str, task: GraphNode, *below: HighLevelGraph) -> HighLevelGraph:
     """Graph of one task over others; its key is ``(name,)``."""
-    return layer_over(name, MaterializedLayer({task.key: task}), dependencies)
+    return tasks_over(name, {task.key: task}, *below)
 
 
 class UnfusedTask(Task):

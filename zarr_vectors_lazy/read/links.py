@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import dask
@@ -16,7 +17,7 @@ from zarr_vectors_lazy.errors import CorruptChunkError
 from zarr_vectors_lazy.kernels.records import first_row_numbers
 from zarr_vectors_lazy.model.arrays import CellArray, LinkFamily, LinkValues
 from zarr_vectors_lazy.model.levels import dotted
-from zarr_vectors_lazy.read.batches import NAN, Runs, cells_of, cut_evenly, cut_runs, empty_array, make_array
+from zarr_vectors_lazy.read.batches import NAN, array_over, cells_of, cut_evenly, cut_runs, empty_array
 from zarr_vectors_lazy.read.cells import count_rows, link_row_shape
 from zarr_vectors_lazy.read.choose import Choice, choice_graph
 from zarr_vectors_lazy.read.layers import (
@@ -27,10 +28,11 @@ from zarr_vectors_lazy.read.layers import (
     Key,
     List,
     Member,
+    Of,
     Reads,
-    RecipeLayer,
     Task,
     TaskRef,
+    blocks_over,
     read_graph,
     shared_reads,
     task_over,
@@ -51,7 +53,7 @@ from zarr_vectors_lazy.read.records import (
     table_values,
 )
 from zarr_vectors_lazy.read.rows import nullable, read_row_counts
-from zarr_vectors_lazy.read.view import HEADS, LevelView, Named
+from zarr_vectors_lazy.read.view import HEADS, LevelView
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 # Row numbers of chunks: what edges, faces and links are counted in.
@@ -101,23 +103,16 @@ def number_view(view: LevelView) -> tuple[RowNumbers, HighLevelGraph]:
     known: list[Any] = [] if counts is None else [counts[apart]]
     if counts is None:
         runs = cut_runs(view, apart)
-        counted = _counted(view, runs)
-        graphs.append(counted.graph)
-        known = [TaskRef((counted.name, run)) for run in range(len(runs))]
+        view.member(HEADS, view.data.vertices, head=True)
+        counted = f"zv-count-{tokenize(view.token, runs.bounds)}"
+        inputs = (view.source, view.data.vertices.spec, Of(runs.coords_of), Of(partial(runs.cells, HEADS)))
+        graphs.append(blocks_over(counted, BlockTasks(count_rows, inputs), len(runs), read_graph(view.reads)))
+        known = [TaskRef((counted, run)) for run in range(len(runs))]
     choice, chosen = choice_graph(view)
     kept = [] if choice is None else choice.each(filtered)
     graphs += chosen
     task = Task((name,), number_rows, len(view), apart, List(*known), filtered, List(*kept))
     return RowNumbers(name, None), task_over(name, task, *graphs)
-
-
-def _counted(view: LevelView, runs: Runs) -> Named:
-    """Layer of the rows of each chunk of some runs, from the heads of their cells."""
-    view.member(HEADS, view.data.vertices, head=True)
-    name = f"zv-count-{tokenize(view.token, runs.bounds)}"
-    inputs = (view.source, view.data.vertices.spec, runs.coords(), runs.cells(HEADS))
-    layer = RecipeLayer(name, BlockTasks(count_rows, inputs), len(runs))
-    return Named(name, view.graph(layer, view.read_graph()))
 
 
 def row_sizes(view: LevelView) -> Delayed:
@@ -340,7 +335,7 @@ def add_cells(view: LevelView, runs: LinkRuns, group: str, arrays: Mapping[str, 
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class LinkRecipe:
     """Makes the tasks that resolve link cells: rows, which records are selected, and how many each cell has."""
 
@@ -414,19 +409,12 @@ def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None)
     here, here_graph = number_view(view)
     there, there_graph = (None, None) if other is None else number_view(other)
     choice, chosen = choice_graph(view)
-    recipe = LinkRecipe(
-        source=view.source,
-        runs=runs,
-        here=here,
-        there=there,
-        choice=choice,
-        table=table,
-    )
+    recipe = LinkRecipe(view.source, runs, here, there, choice, table)
     digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
     name = f"zv-resolve-{tokenize(view.token, family.delta, digests, other and other.token, runs.bounds)}"
     parts = (read_graph(runs.reads), here_graph, there_graph, *chosen)
     graphs = [graph for graph in parts if graph is not None]
-    graph = view.graph(RecipeLayer(name, recipe, len(runs) + (table is not None)), *graphs)
+    graph = blocks_over(name, recipe, len(runs) + (table is not None), *graphs)
     return Resolved(name, runs, graph, table is not None)
 
 
@@ -437,8 +425,8 @@ def links_array(view: LevelView, family: LinkFamily | None, other: LevelView | N
     if resolved is None:
         return empty_array((width,), INTEGER)
     name = resolved.name.replace("resolve", "links")
-    layer = RecipeLayer(name, BlockTasks(selected_links, (Each(resolved.name),)), len(resolved), 1)
-    return make_array(view.graph(layer, resolved.graph), name, [NAN] * len(resolved), (width,), INTEGER)
+    recipe = BlockTasks(selected_links, (Each(resolved.name),))
+    return array_over(name, recipe, [NAN] * len(resolved), (width,), INTEGER, resolved.graph)
 
 
 def value_cells(
@@ -446,11 +434,11 @@ def value_cells(
 ) -> ValueCells:
     """What tasks are told of the values of some link cells; ``about`` them: fields of `ValueCells`."""
     specs = tuple(values[s.name].spec if s.name in values else None for s in family.segments)
-    about["present"] = about["present"][taken]
+    about["present"] = about["present"][taken]  # of its own: keywords
     return ValueCells(specs=specs, segments=cells.segments[taken], coords=cells.coords[taken], **about)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class LinkValueRecipe:
     """Makes the tasks that give the values of link cells."""
 
@@ -501,21 +489,11 @@ def link_attribute_array(
         return empty_array(row_shape, dtype)
     group = f"link_attributes:{name}"
     present = add_cells(view, resolved.runs, group, values.cells)
-    recipe = LinkValueRecipe(
-        source=view.source,
-        runs=resolved.runs,
-        group=group,
-        values=values,
-        present=present,
-        row_shape=row_shape,
-        dtype=dtype,
-        resolved=resolved.name,
-    )
+    recipe = LinkValueRecipe(view.source, resolved.runs, group, values, present, row_shape, dtype, resolved.name)
     label = f"zv-link-{name}-{tokenize(resolved.name, name, dtype, [array.digest for array in values.cells.values()])}"
-    layer = RecipeLayer(label, recipe, len(resolved), len(row_shape))
-    graph = view.graph(layer, resolved.graph, read_graph(resolved.runs.reads))
+    below = (resolved.graph, read_graph(resolved.runs.reads))
     masked = dtype.kind in "iu" and _incomplete(family, values)
-    return make_array(graph, label, [NAN] * len(resolved), row_shape, dtype, masked=masked)
+    return array_over(label, recipe, [NAN] * len(resolved), row_shape, dtype, *below, masked=masked)
 
 
 def _incomplete(family: LinkFamily, values: LinkValues) -> bool:

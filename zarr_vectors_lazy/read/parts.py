@@ -4,7 +4,6 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import dask
@@ -13,31 +12,19 @@ import numpy as np
 from dask.base import tokenize
 from dask.core import flatten
 from dask.delayed import Delayed
-from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.kernels.bins import Binned, Grid, bin_rows, dense_grid, merge_binned
 from zarr_vectors_lazy.read.batches import batched, make_array
 from zarr_vectors_lazy.read.columns import attribute_array, vertices_array
-from zarr_vectors_lazy.read.layers import GraphNode, Key, List, RecipeLayer, Task, TaskRef, layer_over
+from zarr_vectors_lazy.read.layers import BlockTasks, GraphNode, Key, List, Per, Task, TaskRef, blocks_over, tasks_over
 from zarr_vectors_lazy.read.view import LevelView
 
 # A level in parts: delayed values of its blocks, and its chunks one after another.
 
 Part = dict[str, Any]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class JoinRecipe:
-    """Makes the tasks that put the arrays of a block together."""
-
-    names: tuple[str, ...]
-    keys: tuple[tuple[Key, ...], ...]
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        return Task(key, joined_part, self.names, *(TaskRef(keys[block]) for keys in self.keys))
 
 
 def joined_part(names: tuple[str, ...], vertices: Any, *attributes: Any) -> Part:
@@ -51,12 +38,12 @@ def delayed_parts(view: LevelView) -> list[Delayed]:
     arrays: list[da.Array] = [vertices_array(view), *(attribute_array(view, name) for name in names)]
     if not len(view):
         return []
-    keys = tuple(tuple(flatten(array.__dask_keys__())) for array in arrays)
     name = f"zv-part-{tokenize(*(array.name for array in arrays))}"
     below = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
-    layer = RecipeLayer(name, JoinRecipe(names=names, keys=keys), len(keys[0]))
-    graph = layer_over(name, layer, [below])
-    return [Delayed((name, block), graph, layer=name) for block in range(len(keys[0]))]
+    refs = tuple(Per([TaskRef(key) for key in flatten(array.__dask_keys__())]) for array in arrays)
+    blocks = len(refs[0].values)
+    graph = blocks_over(name, BlockTasks(joined_part, (names, *refs)), blocks, below)
+    return [Delayed((name, block), graph, layer=name) for block in range(blocks)]
 
 
 def iterate_chunks(view: LevelView, prefetch: int) -> Iterator[tuple[tuple[int, ...], Part]]:
@@ -111,20 +98,6 @@ def read_chunk(view: LevelView, number: int) -> Part:
 MERGED = 16  # parts that one task adds up
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class BinRecipe:
-    """Makes the tasks that bin rows, one a block."""
-
-    grid: Grid
-    vertices: tuple[Key, ...]
-    values: tuple[Key, ...] | None
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        values = None if self.values is None else TaskRef(self.values[block])
-        return Task(key, bin_rows, self.grid, TaskRef(self.vertices[block]), values)
-
-
 def binned_array(vertices: da.Array, values: da.Array | None, grid: Grid, *, strict: str = "") -> da.Array:
     """Counts of rows on a grid, or means of their values; one block.
 
@@ -136,15 +109,14 @@ def binned_array(vertices: da.Array, values: da.Array | None, grid: Grid, *, str
         What is to be said in the error where a row lies outside the grid; empty to leave such rows out.
     """
     arrays = [vertices] if values is None else [vertices, values]
-    keys = [tuple(flatten(array.__dask_keys__())) for array in arrays]
+    refs = [Per([TaskRef(key) for key in flatten(array.__dask_keys__())]) for array in arrays]
     name = f"zv-bins-{tokenize(*(array.name for array in arrays), grid.columns, grid.lower, grid.upper, grid.edges)}"
-    recipe = BinRecipe(grid=grid, vertices=keys[0], values=keys[1] if values is not None else None)
-    below = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays))
-    graph = layer_over(f"{name}-parts", RecipeLayer(f"{name}-parts", recipe, len(keys[0])), [below])
+    recipe, parts, blocks = BlockTasks(bin_rows, (grid, *refs)), f"{name}-parts", len(refs[0].values)
+    graph = blocks_over(parts, recipe, blocks, *(array.dask for array in arrays))
     last = (name, *(0,) * len(grid.shape))
-    tasks, root = _tree(f"{name}-sums", [(f"{name}-parts", block) for block in range(len(keys[0]))])
+    tasks, root = _tree(f"{name}-sums", [(parts, block) for block in range(blocks)])
     tasks[last] = Task(last, _finish, grid, TaskRef(root), values is not None, strict)
-    graph = layer_over(name, MaterializedLayer(tasks), [graph])
+    graph = tasks_over(name, tasks, graph)
     dtype = np.dtype(np.int64 if values is None else np.float64)
     return make_array(graph, name, [grid.shape[0]], grid.shape[1:], dtype)
 

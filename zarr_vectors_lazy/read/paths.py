@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.kernels.rows import Kept, fragment_edges, fragment_ends, row_table
@@ -16,22 +17,33 @@ from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import MAX_ROWS, FragmentRun, Manifests, ObjectIndex, ranges
 from zarr_vectors_lazy.plan.selection import Selection
-from zarr_vectors_lazy.read.batches import NAN, Runs, cells_of, cut_evenly, cut_runs, empty_array, make_array
+from zarr_vectors_lazy.read.batches import (
+    NAN,
+    Blocks,
+    array_over,
+    blocks_of,
+    cells_of,
+    cut_evenly,
+    cut_runs,
+    empty_array,
+    make_array,
+)
 from zarr_vectors_lazy.read.cells import read_fragment_run, read_row_run
 from zarr_vectors_lazy.read.choose import attribute_member, choice_graph, column_of, fragment_spec
 from zarr_vectors_lazy.read.columns import objects_of_chunks
 from zarr_vectors_lazy.read.layers import (
     BlockTasks,
     Each,
-    Every,
     Key,
     List,
+    Of,
     Per,
-    RecipeLayer,
     Task,
     TaskRef,
-    layer_over,
+    blocks_over,
+    read_graph,
     task_over,
+    tasks_over,
 )
 from zarr_vectors_lazy.read.level import Source, block_nbytes
 from zarr_vectors_lazy.read.links import INTEGER, number_view
@@ -579,38 +591,32 @@ def path_edges_array(view: LevelView) -> da.Array:
     if not len(objects):
         return empty_array((2,), INTEGER)
     reader = PathReader(source=view.source, fragments=fragment_spec(view), vertices=view.data.vertices.spec)
-    runs = _runs_of_blocks(view)
     rows, row_graph = number_view(view)
     choice, chosen = choice_graph(view)
+    cuts = np.searchsorted(view.bounds, cut_runs(view, np.arange(len(view))).bounds)
+    runs = blocks_of(view, np.unique(view.bounds[cuts]), choice=choice)  # of whole blocks
     token = tokenize(view.token, view.data.fragments.digest, view.bounds)
     read, named, name = f"zv-path-fragments-{token}", f"zv-path-named-{token}", f"zv-path-edges-{token}"
-    inputs = (reader, runs.coords(), runs.cells(FRAGMENTS), runs.spans(rows), runs.kept(choice))
-    graphs = [view.read_graph(), row_graph, *chosen]
-    graph = view.graph(RecipeLayer(read, BlockTasks(read_fragments_of_paths, inputs), len(runs)), *graphs)
+    spans = Of(partial(runs.spans, rows))
+    inputs = (reader, Of(runs.coords_of), Of(partial(runs.cells, FRAGMENTS)), spans, Of(runs.kept))
+    graphs = [read_graph(view.reads), row_graph, *chosen]
+    graph = blocks_over(read, BlockTasks(read_fragments_of_paths, inputs), len(runs), *graphs)
     ends = f"{read}-ends"
-    graph = view.graph(RecipeLayer(ends, BlockTasks(ends_of, (Each(read),)), len(runs)), graph)
+    graph = blocks_over(ends, BlockTasks(ends_of, (Each(read),)), len(runs), graph)
     every = List(*(TaskRef((ends, run)) for run in range(len(runs))))
     router = _router(view, objects, np.asarray([0, len(objects)], np.int64), runs)
     graph = task_over(named, Task((named,), name_fragments, router, every), graph)
     picks = BlockTasks(_item, (TaskRef((named,)), Per(range(len(runs)))))
-    graph = view.graph(RecipeLayer(f"{named}-runs", picks, len(runs)), graph)
+    graph = blocks_over(f"{named}-runs", picks, len(runs), graph)
     first = np.searchsorted(view.bounds, runs.bounds)
     inner = [view.bounds[start : stop + 1] - view.bounds[start] for start, stop in pairwise(first.tolist())]
     edges = BlockTasks(path_edges, (Each(read), Each(f"{named}-runs"), Per(inner)))
-    graph = view.graph(RecipeLayer(f"{name}-runs", edges, len(runs)), graph)
+    graph = blocks_over(f"{name}-runs", edges, len(runs), graph)
     run_of = np.repeat(np.arange(len(runs)), np.diff(first))
     places = [(int(run), block - int(first[run])) for block, run in enumerate(run_of)]
     refs = Per([TaskRef((f"{name}-runs", run)) for run, _ in places])
     picks = BlockTasks(_item, (refs, Per([at for _, at in places])))
-    graph = view.graph(RecipeLayer(name, picks, len(places), 1), graph)
-    return make_array(graph, name, [NAN] * len(places), (2,), INTEGER)
-
-
-def _runs_of_blocks(view: LevelView) -> Runs:
-    """Runs of whole blocks of the view's chunks."""
-    every = np.arange(len(view))
-    cuts = np.searchsorted(view.bounds, cut_runs(view, every).bounds)
-    return Runs(view, every, np.unique(view.bounds[cuts]))
+    return array_over(name, picks, [NAN] * len(places), (2,), INTEGER, graph)
 
 
 def _of_objects(view: LevelView, objects: IntArray) -> LevelView:
@@ -650,7 +656,7 @@ def _cut_objects(view: LevelView, entries: IntArray, shapes: Sequence[Shape]) ->
     return cut_evenly(entries + 1, min(blocks, len(entries)))
 
 
-def _router(view: LevelView, objects: IntArray, cuts: IntArray, runs: Runs) -> Router:
+def _router(view: LevelView, objects: IntArray, cuts: IntArray, runs: Blocks) -> Router:
     index = view.data.object_index
     assert index is not None
     is_run = len(objects) > 1 and bool((np.diff(objects) == 1).all())
@@ -659,21 +665,21 @@ def _router(view: LevelView, objects: IntArray, cuts: IntArray, runs: Runs) -> R
         index=index,
         objects=range(int(objects[0]), int(objects[-1]) + 1) if is_run else objects,
         cuts=cuts,
-        coords=view.reads.coords[runs.chunks],
+        coords=runs.coords if runs.chunks is None else runs.coords[runs.chunks],
         bounds=runs.bounds,
         whole=view.rows is None,
     )
 
 
-def _routed(view: LevelView, objects: IntArray, cuts: IntArray, runs: Runs, name: str) -> HighLevelGraph:
+def _routed(view: LevelView, objects: IntArray, cuts: IntArray, runs: Blocks, name: str) -> HighLevelGraph:
     """Layer of the entries of each run."""
     router, every = _router(view, objects, cuts, runs), f"{name}-all"
     graph = task_over(every, Task((every,), route_paths, router))
     picks = BlockTasks(_item, (TaskRef((every,)), Per(range(len(runs)))))
-    return view.graph(RecipeLayer(name, picks, len(runs)), graph)
+    return blocks_over(name, picks, len(runs), graph)
 
 
-def _read(view: LevelView, wish: Wish, runs: Runs, routed: Named, name: str) -> Named:
+def _read(view: LevelView, wish: Wish, runs: Blocks, routed: Named, name: str) -> Named:
     """Layer of what each run gives the blocks of objects."""
     reader = PathReader(
         source=view.source,
@@ -683,44 +689,36 @@ def _read(view: LevelView, wish: Wish, runs: Runs, routed: Named, name: str) -> 
         columns=tuple(wish.columns.values()),
     )
     choice, chosen = choice_graph(view)
-    graphs = [view.read_graph(), routed.graph, *chosen]
+    runs = replace(runs, choice=choice)
+    graphs = [read_graph(view.reads), routed.graph, *chosen]
     numbers: Any = None
     if wish.rows:
         rows, graph = number_view(view)
-        numbers = runs.spans(rows)
+        numbers = Of(partial(runs.spans, rows))
         graphs.append(graph)
     view.vertex_member()
     counted = wish.positions or (not wish.rows and view.stored_counts is None)  # the rows of chunks must be known
-    attributes = [_AttributeOfRuns(runs, member, present) for member, present in wish.members.values()]
     inputs = (
         reader,
-        runs.coords(),
-        runs.counts(view.stored_counts),
+        Of(runs.coords_of),
+        Of(runs.counts_of),
         Each(routed.name),
-        runs.cells(FRAGMENTS),
-        runs.cells(VERTICES) if counted else (),
-        Every(tuple(attributes)),
+        Of(partial(runs.cells, FRAGMENTS)),
+        Of(partial(runs.cells, VERTICES)) if counted else (),
+        Of(partial(_attribute_cells, runs, tuple(wish.members.values()))),
         numbers,
-        runs.kept(choice),
+        Of(runs.kept),
     )
-    return Named(name, view.graph(RecipeLayer(name, BlockTasks(read_paths, inputs), len(runs)), *graphs))
+    return Named(name, blocks_over(name, BlockTasks(read_paths, inputs), len(runs), *graphs))
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _AttributeOfRuns:
-    """Cells of an attribute of the chunks of a run, as `read_paths` takes them."""
-
-    runs: Runs
-    member: str
-    present: BoolArray
-
-    def of(self, run: int) -> List:
-        """Of one run: which chunks have a cell, and the cells."""
-        chunks = self.runs.of(run)
-        here = self.present[chunks]
-        if not here.any():
-            return List(here.tolist(), [])
-        return List(here.tolist(), cells_of(self.runs.view.reads.name, self.member, chunks[here]))
+def _attribute_cells(runs: Blocks, members: Sequence[tuple[str, BoolArray]], run: int) -> List:
+    """Of each attribute which chunks of a run have a cell, and the cells, as `read_paths` takes them."""
+    chunks, found = runs.of(run), []
+    for member, present in members:
+        here = present[chunks]
+        found.append(List(here.tolist(), cells_of(runs.reads, member, chunks[here]) if here.any() else []))
+    return List(*found)
 
 
 def _joined(read: Named, wish: Wish, shapes: Sequence[Shape], *, sizes: IntArray, runs: int, token: str) -> PathArrays:
@@ -735,27 +733,19 @@ def _joined(read: Named, wish: Wish, shapes: Sequence[Shape], *, sizes: IntArray
         tasks |= {part.key: part for part in parts}
         key = (joined, block)
         tasks[key] = Task(key, join_paths, List(*(TaskRef(part.key) for part in parts)), int(sizes[block]))
-    graph = _over(joined, tasks, read.graph)
+    graph = tasks_over(joined, tasks, read.graph)
     arrays = []
     for item, (shape, dtype) in enumerate((*shapes, BEGINS)):
         name = f"zv-path-{item}-{token}"
         get = _value if item < len(shapes) else begins_of
-        layer = RecipeLayer(name, BlockTasks(get, (Each(joined), item)), blocks, len(shape))
-        arrays.append(make_array(_layer(layer, graph), name, [NAN] * blocks, shape, dtype))
+        recipe = BlockTasks(get, (Each(joined), item))
+        arrays.append(array_over(name, recipe, [NAN] * blocks, shape, dtype, graph))
     counts, offsets = f"zv-path-counts-{token}", f"zv-path-offsets-{token}"
-    graph = _layer(RecipeLayer(counts, BlockTasks(_counts, (Each(joined),)), blocks), graph)  # they alone travel
+    graph = blocks_over(counts, BlockTasks(_counts, (Each(joined),)), blocks, graph)  # they alone travel
     last_key: Key = (offsets, 0)
     last = Task(last_key, offsets_of, List(*(TaskRef((counts, block)) for block in range(blocks))))
-    graph = _over(offsets, {last_key: last}, graph)
+    graph = tasks_over(offsets, {last_key: last}, graph)
     return _named(wish, arrays, make_array(graph, offsets, [int(sizes.sum()) + 1], (), INTEGER))
-
-
-def _over(name: str, tasks: dict[Key, Task], below: HighLevelGraph) -> HighLevelGraph:
-    return layer_over(name, MaterializedLayer(tasks), [below])
-
-
-def _layer(layer: RecipeLayer, below: HighLevelGraph) -> HighLevelGraph:
-    return layer_over(layer.name, layer, [below])
 
 
 def _named(wish: Wish, arrays: Sequence[da.Array], offsets: da.Array) -> PathArrays:

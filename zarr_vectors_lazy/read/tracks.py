@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from operator import getitem
 from typing import Any
@@ -9,27 +10,28 @@ from typing import Any
 import dask.array as da
 import numpy as np
 from dask.base import tokenize
-from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex
-from zarr_vectors_lazy.read.batches import NAN, chunk_runs, empty_array, make_array, requested_of
+from zarr_vectors_lazy.read.batches import NAN, array_over, chunk_runs, empty_array, requested_of
 from zarr_vectors_lazy.read.cells import Requested, error_context, read_batch, read_fragments
 from zarr_vectors_lazy.read.choose import fragment_spec
-from zarr_vectors_lazy.read.columns import Blocks, cut, vertices_array
+from zarr_vectors_lazy.read.columns import cut, vertices_array
 from zarr_vectors_lazy.read.layers import (
-    GraphNode,
-    Key,
+    BlockTasks,
+    Each,
     List,
-    RecipeLayer,
+    Of,
     Task,
     TaskRef,
     UnfusedTask,
-    layer_over,
+    blocks_over,
     task_over,
+    tasks_over,
 )
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
@@ -239,40 +241,9 @@ def least_owners(tracks: IntArray, rows: int | np.ndarray[Any, Any]) -> IntArray
 # Which objects go through the rows of a view, block by block.
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PickRecipe:
-    """Makes the tasks that pick what one task found for the chunks of a block."""
-
-    found: str
-    bounds: IntArray
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        return UnfusedTask(key, getitem, TaskRef((self.found,)), slice(*self.bounds[block : block + 2].tolist()))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TrackRecipe:
-    """Makes the tasks that give the tracks of a block."""
-
-    source: Source
-    spec: CellSpec
-    blocks: Blocks
-    tracks: str
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        cells = self.blocks.cells(FRAGMENTS, block)
-        return Task(
-            key,
-            track_block,
-            self.source,
-            self.spec,
-            self.blocks.described(block),
-            TaskRef((self.tracks, block)),
-            cells if len(self.blocks.chunks(block)) > 1 else List(cells),
-            self.blocks.kept(block),
-        )
+def _picked(found: str, bounds: IntArray, block: int) -> tuple[Any, ...]:
+    """What a task is given that picks of what one task found for all chunks that of a block."""
+    return TaskRef((found,)), slice(*bounds[block : block + 2].tolist())
 
 
 def tracks_array(view: LevelView, *, along: bool, ends: bool = False) -> da.Array:
@@ -307,10 +278,11 @@ def tracks_array(view: LevelView, *, along: bool, ends: bool = False) -> da.Arra
     found, of_blocks = f"zv-tracks-of-level-{token}", tokenize(token, blocks.bounds)
     picked, name = f"zv-tracks-of-blocks-{of_blocks}", f"zv-tracks-{of_blocks}"
     whole = task_over(found, Task((found,), find_tracks, tracker, lengths), *graphs)
-    parts = view.graph(RecipeLayer(picked, PickRecipe(found=found, bounds=blocks.bounds), len(blocks)), whole)
-    recipe = TrackRecipe(source=view.source, spec=spec, blocks=blocks, tracks=picked)
-    graph = view.graph(RecipeLayer(name, recipe, len(blocks), 1), parts, *reads)
-    return make_array(graph, name, [NAN] * len(blocks), (TRACK,), np.dtype(np.int64))
+    picks = BlockTasks(getitem, partial(_picked, found, blocks.bounds), kind=UnfusedTask)
+    parts = blocks_over(picked, picks, len(blocks), whole)
+    cells = Of(partial(blocks.cells, FRAGMENTS))
+    recipe = BlockTasks(track_block, (view.source, spec, Of(blocks.described), Each(picked), cells, Of(blocks.kept)))
+    return array_over(name, recipe, [NAN] * len(blocks), (TRACK,), np.dtype(np.int64), parts, *reads)
 
 
 def _lengths(view: LevelView, spec: CellSpec, token: str) -> tuple[list[HighLevelGraph], List]:
@@ -322,22 +294,13 @@ def _lengths(view: LevelView, spec: CellSpec, token: str) -> tuple[list[HighLeve
         (name, run): Task((name, run), read_lengths, view.source, spec, tuple(of_run))
         for run, of_run in enumerate(wanted)
     }
-    return [layer_over(name, MaterializedLayer(tasks), ())], List(*map(TaskRef, tasks))
+    return [tasks_over(name, tasks)], List(*map(TaskRef, tasks))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class OwnerRecipe:
-    """Makes the tasks that tell the object of each row of a block."""
-
-    tracks: str
-    vertices: str
-    sizes: tuple[float, ...]
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
-        size = self.sizes[block]
-        rows = TaskRef((self.vertices, block, 0)) if np.isnan(size) else int(size)
-        return Task(key, least_owners, TaskRef((self.tracks, block, 0)), rows)
+def _owner_inputs(tracks: str, vertices: str, sizes: tuple[float, ...], block: int) -> tuple[Any, ...]:
+    """What the task is given that tells the object of each row of a block."""
+    size = sizes[block]
+    return TaskRef((tracks, block, 0)), TaskRef((vertices, block, 0)) if np.isnan(size) else int(size)
 
 
 def owners_array(view: LevelView) -> da.Array:
@@ -351,6 +314,6 @@ def owners_array(view: LevelView) -> da.Array:
         return empty_array((), np.dtype(np.int64))
     sizes = vertices.chunks[0]
     name = f"zv-owners-{tokenize(tracks.name, vertices.name)}"
-    recipe = OwnerRecipe(tracks=tracks.name, vertices=vertices.name, sizes=sizes)
+    recipe = BlockTasks(least_owners, partial(_owner_inputs, tracks.name, vertices.name, sizes))
     graphs = [tracks.dask, *([vertices.dask] if any(np.isnan(size) for size in sizes) else [])]
-    return make_array(view.graph(RecipeLayer(name, recipe, len(sizes)), *graphs), name, sizes, (), np.dtype(np.int64))
+    return array_over(name, recipe, sizes, (), np.dtype(np.int64), *graphs)

@@ -15,7 +15,7 @@ from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.plan.blocks import Chunking, cut_blocks
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.read.cells import Role
-from zarr_vectors_lazy.read.layers import Member, Reads, RecipeLayer, layer_over, read_graph, shared_reads
+from zarr_vectors_lazy.read.layers import Member, Reads, shared_reads
 from zarr_vectors_lazy.read.level import LevelData, Source, block_nbytes
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
 from zarr_vectors_lazy.types import BoolArray, IntArray
@@ -257,14 +257,6 @@ class LevelView:
     def fragment_member(self) -> Member:
         """Let the fragment indexes be read."""
         return self.member(FRAGMENTS, self.data.fragments)
-
-    def read_graph(self) -> HighLevelGraph:
-        """Graph of the reads alone."""
-        return read_graph(self.reads)
-
-    def graph(self, layer: RecipeLayer, *dependencies: HighLevelGraph) -> HighLevelGraph:
-        """Graph of a layer over others."""
-        return layer_over(layer.name, layer, dependencies)
 
     @cached_property
     def object_ids(self) -> IntArray:
