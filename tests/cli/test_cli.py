@@ -488,6 +488,7 @@ def test_a_store_with_other_chunks(zvl_run, cloud, tmp_path):
         (["fa=0.2:", "fa=:0.7"], [1]),
         (["fa=0.2:", "type=Sst"], [1]),
         (["on=true"], [0, 2]),
+        (["on=False"], [1, 3]),
         (["code=5"], [1]),
     ],
 )

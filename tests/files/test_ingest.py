@@ -148,6 +148,22 @@ def test_whole_numbers_and_others_of_several_files_are_one_type_where_it_holds_b
         zvl.ingest([tmp_path / f"{name}.csv" for name in "bc"], tmp_path / "b.zv", chunk_shape=50)
 
 
+@pytest.mark.parametrize("limit", [None, 1])
+def test_a_column_that_is_empty_in_a_file_has_the_type_of_the_others(tmp_path, monkeypatch, limit):
+    if limit:
+        monkeypatch.setattr(loaded, "MEMORY_NBYTES", limit)
+        monkeypatch.setattr(loaded, "BLOCK_NBYTES", limit)
+    root = 720575940631797753
+    rows = {"a": "0,0,,,,", "b": f"1,1,{root},x,true,2020-01-01", "c": "2,2,,,,"}
+    for name, row in rows.items():
+        (tmp_path / f"{name}.csv").write_text(f"x,y,root,text,flag,day\n{row}\n")
+    zvl.ingest(tmp_path / "*.csv", tmp_path / "a.zv", chunk_shape=50)
+    found = zvl.open_zv(tmp_path / "a.zv")[0].to_dask_dataframe().compute().sort_values("x")
+    for name, value in ("root", root), ("text", "x"), ("flag", True), ("day", np.datetime64("2020-01-01")):
+        assert found[name].isna().tolist() == [True, False, True], name
+        assert found[name].iloc[1] == value
+
+
 def test_files_with_and_without_object_ids_are_not_alike(tmp_path):
     (tmp_path / "a.csv").write_text("x,y\n1,2\n")
     (tmp_path / "b.csv").write_text("x,y,object_id\n1,2,7\n")

@@ -180,6 +180,8 @@ def test_times_of_parquet(tmp_path):
     found = zvl.open_zv(tmp_path / "a.zv")[0].to_dask_dataframe().compute()
     assert found["length"].tolist() == lengths.tolist()
     assert found["utc"].tolist() == found["berlin"].tolist() == times.tolist()
+    done = zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / "a.csv")
+    assert done["left_out"] == ["unit of times length (us)"]
 
 
 def test_missing_values_in_formats_without(tmp_path):

@@ -400,3 +400,12 @@ def test_missing_values_of_links_in_files(tmp_path, suffix, left):
     zvl.ingest(tmp_path / f"x{suffix}", tmp_path / "y", chunk_shape=4)
     found, wanted = linked_values(tmp_path / "y"), linked_values(tmp_path / "x")
     assert found == {name: wanted[name] for name in (["short"] if left else ["wide", "short"])}
+
+
+def test_truth_values_of_which_blocks_lack_some(tmp_path):
+    flags = np.ma.MaskedArray([True, True, False, True, False, True], [0, 0, 0, 1, 0, 0])
+    at = da.from_array(np.arange(12.0).reshape(6, 2), chunks=(2, 2))
+    zvl.write_points(tmp_path / "x", at, chunk_shape=5, vertex_attributes={"a": da.from_array(flags, chunks=2)})
+    found = zvl.open_zv(tmp_path / "x")[0].to_dask_dataframe().compute().sort_values("x")["a"]
+    assert found.isna().tolist() == [False] * 3 + [True, False, False]
+    assert found.dropna().tolist() == [True, True, False, False, True]

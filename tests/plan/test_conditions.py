@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -35,6 +36,7 @@ def rows(column, wanted, fill=None):
         (np.array([1.0, 4.5, np.inf]), [0]),
         (range(2, 4), [1, 2]),
         ({2: "a"}.keys(), [1]),
+        (pa.array([2, None]), [1]),
         ([], []),
         (2, [1]),
         (np.uint8(2), [1]),

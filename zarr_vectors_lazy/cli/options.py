@@ -263,14 +263,14 @@ def parse_where(level: ZVLevel, text: str) -> dict[str, Any]:
 
 
 def _number(value: str, text: str) -> int | float | bool:
-    if value in ("true", "false"):
-        return value == "true"
+    if value.lower() in ("true", "false"):
+        return value.lower() == "true"
     for kind in (int, float):
         try:
             return kind(value)
         except ValueError:
             continue
-    raise SelectionError(f"--where {text}: the attribute has numbers, found {value!r}")
+    raise SelectionError(f"--where {text}: numbers, true or false are wanted, found {value!r}")
 
 
 @contextmanager

@@ -29,7 +29,7 @@ from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write import arguments, run
 from zarr_vectors_lazy.write.exchange import Blocks, optimized
 from zarr_vectors_lazy.write.job import Column, Prepared
-from zarr_vectors_lazy.write.lazy import EDGE_WIDTHS, FACE_WIDTHS, empty_links, labelled, read_links
+from zarr_vectors_lazy.write.lazy import EDGE_WIDTHS, FACE_WIDTHS, labelled, read_links
 from zarr_vectors_lazy.write.links import LinkBlock, link_layout
 from zarr_vectors_lazy.write.out_of_core import (
     LinkSource,
@@ -38,6 +38,7 @@ from zarr_vectors_lazy.write.out_of_core import (
     aligned,
     array_source,
     block_keys,
+    empty_rows,
     source_of,
     write_source,
 )
@@ -192,7 +193,7 @@ def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, 
     cells = block_keys(computed)
     size = max(-(-len(cells) // max(blocks, 1)), 1)
     read = partial(read_cells, tuple(attributes), widths, name)
-    sample = read(*empty_links(computed))
+    sample = read(*empty_rows(computed))
     return LinkSource(
         keys=[tuple(key for cell in cells[at : at + size] for key in cell) for at in range(0, len(cells), size)],
         read=read,

@@ -144,7 +144,7 @@ class Joined:
         self._first: Loaded | None = None
         self._held: list[Loaded] = []
         self._rest: list[Loaded] = []  # of the blocks in the folder what is not of rows or links
-        self._files: list[dict[str, tuple[Path, Any, int, bool]]] = []
+        self._files: list[dict[str, _Stored]] = []
         self._folder: Path | None = None
         self._nbytes = self._rows = self._objects = 0
 
@@ -220,9 +220,10 @@ class Joined:
             path = self._folder / f"{len(self._files)}-{number}.pickle"
             with path.open("wb") as file:
                 pickle.dump(values, file, protocol=5)
-            written[key] = (path, values[:0].copy(), len(values), float64_holds(values))  # a view would hold them all
+            like = values[:0].copy()  # a view would hold them all
+            written[key] = _Stored(path, like, len(values), float64_holds(values), _says_nothing(values))
         self._files.append(written)
-        self._rest.append(_with_arrays(block, {key: like for key, (_, like, *_) in written.items()}))
+        self._rest.append(_with_arrays(block, {key: stored.like for key, stored in written.items()}))
 
     def result(self) -> Loaded:
         """All of it; raises SelectionError if there is nothing."""
@@ -238,6 +239,17 @@ class Joined:
             for key in dict.fromkeys(key for block in self._files for key in block)
         }
         return _with_arrays(concatenated(self._rest), arrays)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Stored:
+    """An array in the folder: its file, none of its rows, their number, whether float64 holds them, or all are NaN."""
+
+    path: Path
+    like: Any
+    rows: int
+    floats: bool
+    blank: bool
 
 
 def _has_ids(block: Loaded) -> bool:
@@ -331,14 +343,35 @@ def _headers(headers: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list
 
 
 def _stacked(key: str, parts: Sequence[Any]) -> Any:
-    dtype = _common(key, parts, floats=all(map(float64_holds, parts)))
+    if len(parts) == 1:
+        return parts[0]
+    dtype = _common(key, parts, list(map(_says_nothing, parts)), floats=all(map(float64_holds, parts)))
+    parts = [_as_type(part, dtype) for part in parts]
     join = np.ma.concatenate if any(isinstance(part, np.ma.MaskedArray) for part in parts) else np.concatenate
-    return parts[0] if len(parts) == 1 else join([part.astype(dtype, copy=False) for part in parts])
+    return join(parts)
 
 
-def _common(key: str, parts: Sequence[Any], *, floats: bool) -> np.dtype[Any]:
-    """Return a dtype that holds the values of all parts exactly; ``floats``: float64 does, whatever they are."""
-    name, dtypes = key.rpartition("/")[2], {part.dtype for part in parts}
+def _says_nothing(values: Any) -> bool:
+    """Whether values are NaN throughout, as a reader has it where a column is empty: of any type, all missing."""
+    return bool(values.dtype.kind == "f" and np.isnan(values).all())
+
+
+def _as_type(values: Any, dtype: np.dtype[Any]) -> Any:
+    """Values as another type that holds them; those that say nothing as what is missing in it."""
+    if dtype.kind in "fc" or not _says_nothing(values):
+        return values.astype(dtype, copy=False)
+    if dtype.kind in "iub":
+        return np.ma.MaskedArray(np.zeros(values.shape, dtype), mask=True)
+    return np.full(values.shape, None if dtype.kind == "O" else np.array("NaT", dtype), dtype)
+
+
+def _common(key: str, parts: Sequence[Any], blank: Sequence[bool], *, floats: bool) -> np.dtype[Any]:
+    """Return a dtype that holds the values of all parts exactly; ``floats``: float64 does, whatever they are.
+
+    Parts that are ``blank`` say nothing of it, but where all are.
+    """
+    name = key.rpartition("/")[2]
+    dtypes = {part.dtype for part, nothing in zip(parts, blank, strict=True) if not nothing or all(blank)}
     if len({part.shape[1:] for part in parts}) > 1:
         raise SelectionError(f"{name!r} has rows of several shapes: {listed({part.shape[1:] for part in parts})}")
     text = {dtype.kind in "OUT" for dtype in dtypes}
@@ -348,23 +381,24 @@ def _common(key: str, parts: Sequence[Any], *, floats: bool) -> np.dtype[Any]:
     return found
 
 
-def _lazy(key: str, blocks: Sequence[tuple[Path, Any, int, bool]], *, whole: bool) -> Array:
+def _lazy(key: str, blocks: Sequence[_Stored], *, whole: bool) -> Array:
     """Dask array of a block a file; in memory what there is one of for each path."""
-    dtype = _common(key, [like for _, like, *_ in blocks], floats=all(floats for *_, floats in blocks))
-    masked = any(isinstance(like, np.ma.MaskedArray) for _, like, *_ in blocks)
+    likes, blank = [block.like for block in blocks], [block.blank for block in blocks]
+    dtype = _common(key, likes, blank, floats=all(block.floats for block in blocks))
+    masked = any(isinstance(like, np.ma.MaskedArray) for like in likes) or (any(blank) and dtype.kind in "iub")
     if whole:
-        return np.concatenate([_unpickled(path, dtype, masked=False) for path, *_ in blocks])
+        return np.concatenate([_unpickled(block.path, dtype, masked=False) for block in blocks])
     read = dask.delayed(partial(_unpickled, masked=masked), pure=True)
-    meta = _as_masked(blocks[0][1].astype(dtype), masked=masked)
+    meta = _as_masked(np.empty((0, *likes[0].shape[1:]), dtype), masked=masked)
     return da.concatenate(
-        [da.from_delayed(read(path, dtype), (rows, *meta.shape[1:]), dtype, meta=meta) for path, _, rows, _ in blocks]
+        [da.from_delayed(read(one.path, dtype), (one.rows, *meta.shape[1:]), dtype, meta=meta) for one in blocks]
     )
 
 
 def _unpickled(path: Path, dtype: np.dtype[Any], *, masked: bool) -> Any:
     """Rows of a file that `Joined` wrote in a folder of its own."""
     with path.open("rb") as file:
-        return _as_masked(pickle.load(file).astype(dtype, copy=False), masked=masked)
+        return _as_masked(_as_type(pickle.load(file), dtype), masked=masked)
 
 
 def _as_masked(values: Any, *, masked: bool) -> Any:

@@ -25,6 +25,7 @@ MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "<NA>", "null", "NULL"
 """What says in a CSV column of numbers that one is missing; in one of text an empty field does, unless in quotes."""
 MOST_EXACT = 2**53
 BATCH_ROWS = 250_000
+LINES = 50_000  # of CSV that are text at once
 Values = np.ndarray[Any, Any]
 
 
@@ -324,9 +325,11 @@ def save_csv(out: Outgoing, path: Path) -> int:
             table = arrow.Table.from_pandas(frame, preserve_index=False)
             if not number:
                 names = arrow.chunked_array([table.schema.names])
+                times = [one for one in table.schema if arrow.types.is_duration(one.type)]
+                out.leave(*(f"unit of times {one.name} ({one.type.unit})" for one in times))
                 file.write(separator.join(_quoted(names, separator).to_pylist()) + "\n")
-            if len(table):
-                file.write("\n".join(_lines(table, separator).to_pylist()) + "\n")
+            for batch in table.to_batches(LINES):
+                file.write("\n".join(_lines(batch, separator).to_pylist()) + "\n")
             count += len(table)
     return count
 

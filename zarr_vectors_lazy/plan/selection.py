@@ -143,6 +143,8 @@ def _items(name: str, wanted: Any) -> list[Any]:
             raise _refused(name, wanted, f"values must be in one dimension, found {wanted.ndim}")
         # A time of nanoseconds would be given as an integer.
         return list(np.atleast_1d(wanted)) if wanted.dtype.kind in "mM" else np.atleast_1d(wanted).tolist()
+    if hasattr(wanted, "to_pylist"):  # Arrow's, whose values are no Python numbers
+        return list(wanted.to_pylist())
     return list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes) else [wanted]
 
 

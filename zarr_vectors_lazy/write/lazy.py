@@ -414,7 +414,7 @@ def linked_sources(
     names, link_names = (tuple(attributes[of] or ()) for of in ("vertex", "link"))
     source = source_of(of_rows, partial(read_owned_rows, names, dtype, object_ids is not None, name))
     read = partial(read_links, link_names, widths, link_name)
-    sample = read(*empty_links(of_links))
+    sample = read(*empty_rows(of_links))
     return (
         Source(
             blocks=Blocks(source.blocks.keys, computed), read=source.read, sample=source.sample, nbytes=source.nbytes
@@ -440,12 +440,6 @@ def read_links(names: Sequence[str], widths: Sequence[int], name: str, links: An
     """Block of links: rows, and attributes in the order of ``names``."""
     array = arguments.parse_links(links, widths, None, name)
     return LinkBlock(links=array, values=arguments.parse_numbers(dict(zip(names, values, strict=True)), len(array)))
-
-
-def empty_links(computed: Sequence[Any]) -> list[Any]:
-    """Return arrays of no rows, masked where values may be missing."""
-    masked = [isinstance(array._meta, np.ma.MaskedArray) for array in computed]
-    return [np.ma.asarray(none) if some else none for none, some in zip(empty_rows(computed), masked, strict=True)]
 
 
 # Points in a data frame, Dask's or pandas': some columns are the axes, one the objects, all others attributes.

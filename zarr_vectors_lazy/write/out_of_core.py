@@ -370,8 +370,9 @@ def block_keys(computed: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 
 def empty_rows(computed: Sequence[Any]) -> list[Any]:
-    """Return arrays of no rows."""
-    return [np.empty((0, *array.shape[1:]), array.dtype) for array in computed]
+    """Return arrays of no rows, masked where values may be missing."""
+    empty = [(np.empty((0, *array.shape[1:]), array.dtype), array) for array in computed]
+    return [np.ma.asarray(none) if isinstance(array._meta, np.ma.MaskedArray) else none for none, array in empty]
 
 
 def aligned(arrays: Mapping[str, Any]) -> list[Any]:
