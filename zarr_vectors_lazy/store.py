@@ -516,6 +516,8 @@ def open_store(
     Notes
     -----
     Whoever changes cells or documents so answers for what our readers are told elsewhere (``nonempty_chunks``, counts).
+    With ``"r+"`` the group shows documents as they are; with ``"r"`` what the root's consolidated metadata say, where
+    there are some: after a change, consolidate again.
     """
     if mode not in {"r", "r+"}:
         raise SelectionError(
@@ -523,5 +525,7 @@ def open_store(
         )
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
     opened = open_tree(spec, None) if mode == "r" else open_to_change(spec)
-    group = zarr.open_group(zarr_store(spec, writable=mode == "r+"), mode=mode, zarr_format=3)
+    consolidated = None if mode == "r" and opened.tree.complete else False  # as zarr does, but for stale ones
+    where = zarr_store(spec, writable=mode == "r+")
+    group = zarr.open_group(where, mode=mode, zarr_format=3, use_consolidated=consolidated)
     return PlainStore(opened.tree.url, group)

@@ -1,11 +1,13 @@
 """Errors say the cause, and what fits: no XML, no hint that was followed already; answers have a bound."""
 
+import contextlib
 import gzip
 import pickle
 import threading
 import time
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import dask
 import distributed  # noqa: F401  pickles causes too, from when it is imported
@@ -118,6 +120,61 @@ def test_certificates_that_do_not_fit(backend, words, given, monkeypatch, tmp_pa
 
 
 @both
+@pytest.mark.parametrize("text", [None, "no certificate"])
+def test_certificates_that_are_none_are_named(backend, text, monkeypatch, tmp_path):
+    bundle = tmp_path / "ca.pem"
+    if text is not None:
+        bundle.write_text(text)
+    monkeypatch.setenv("AWS_CA_BUNDLE", str(bundle))
+    with pytest.raises(StoreError, match=r"ca\.pem.*cannot be read"):
+        fetch(connect(resolve("s3://b/p", backend=backend, **{END[backend]: "https://127.0.0.1:9"})), [Get("x")])
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+MALFORMED = {
+    "is no HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "header of the answer is malformed": OK + b"no colon here\r\n\r\n",
+    "headers of the answer are too large": OK + b"X: " + b"y" * 10**6 + b"\r\n\r\n",
+    "ended early": OK + b"Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\nContent-Length: 50\r\n\r\nx",
+}
+
+
+class Raw(BaseRequestHandler):
+    """Says what it was given to say."""
+
+    def handle(self):
+        self.request.recv(2**16)
+        with contextlib.suppress(OSError):
+            self.request.sendall(self.server.said)
+
+
+@both
+@pytest.mark.parametrize("words", list(MALFORMED))
+def test_what_is_wrong_with_an_answer_is_said(backend, words):
+    with ThreadingTCPServer(("127.0.0.1", 0), Raw) as server:
+        server.said = MALFORMED[words]
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        text = failure(f"http://127.0.0.1:{server.server_address[1]}/p", backend)
+        server.shutdown()
+    assert words in text
+
+
+@both
+def test_a_range_longer_than_it_is_said_to_be_is_not_read_on(backend):
+    announced = {"Content-Range": "bytes 0-9/100", "Content-Length": str(2**40), "Connection": "close"}
+    announced["Last-Modified"] = "Wed, 01 Jan 2025 00:00:00 GMT"
+    begin = b"HTTP/1.1 206 Partial Content\r\n" + "".join(f"{n}: {v}\r\n" for n, v in announced.items()).encode()
+    limits = {"zarr_vectors_lazy.max-array-bytes": "1 MiB", "zarr_vectors_lazy.max-cell-bytes": "1 MiB"}
+    with ThreadingTCPServer(("127.0.0.1", 0), Raw) as server, dask.config.set(limits):
+        server.said = begin + b"\r\n" + bytes(2**24)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        there = connect(resolve(f"http://127.0.0.1:{server.server_address[1]}/p", backend=backend))
+        with pytest.raises(StoreError, match=r"arrived where 10 were announced|max-array-bytes"):
+            fetch(there, [Get("x", 0, 10)])
+        server.shutdown()
+
+
+@both
 def test_proxies_of_the_environment(backend, monkeypatch):
     with object_server() as server:
         server.store["b/p/x"] = b"data"
@@ -127,8 +184,9 @@ def test_proxies_of_the_environment(backend, monkeypatch):
                 monkeypatch.setenv(name, value)
             there = connect(resolve("s3://b/p", backend=backend, storage_options=options))
             if variable == "HTTP_PROXY":
-                with pytest.raises(StoreError, match="refused"):
+                with pytest.raises(StoreError, match="refused") as caught:
                     fetch(there, [Get("x")])
+                assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
             else:
                 assert bytes(fetch(there, [Get("x")])[0]) == b"data"
 
@@ -163,6 +221,10 @@ class Odd(BaseHTTPRequestHandler):
         self.send_header("ETag", '"1"')
         self.send_header("Last-Modified", "Wed, 01 Jan 2025 00:00:00 GMT")
         packed = gzip.compress(b"data" * 10 if "small" in self.path else bytes(2**27))
+        if "parts" in self.path:
+            packed *= 2
+        if "cut" in self.path:
+            packed = packed[:-9]
         if "gzip" in self.path:
             self.send_header("Content-Encoding", "gzip")
             self.send_header("Content-Length", str(len(packed)))
@@ -191,6 +253,9 @@ def odd():
 def test_answers_are_decoded_and_have_a_bound(backend, odd):
     there = connect(resolve(odd, backend=backend))
     assert bytes(fetch(there, [Get("gzip/small/zarr.json")])[0]) == b"data" * 10
+    assert bytes(fetch(there, [Get("gzip/small/parts/zarr.json")])[0]) == b"data" * 20
+    with pytest.raises(StoreError, match="content encoding 'gzip' that it is said to have"):
+        fetch(there, [Get("gzip/small/cut/zarr.json")])
     with dask.config.set({"zarr_vectors_lazy.max-metadata-bytes": "1 MiB"}):
         with pytest.raises(StoreError, match="max-metadata-bytes"):
             fetch(there, [Get("gzip/zarr.json")])

@@ -354,3 +354,5 @@ def change_and_consolidate(where, options):
     same(store[0].vertices.compute(), right)
     zvl.coarsen_level(where, 0, 3, coarsen_factor=2, **options)  # what changes a store renews them, zarr's own too
     assert zvl.open_zv(where, consolidated=True, **options).levels == [0, 1, 2, 3]
+    zvl.open_store(where, mode="r+", **options).zarr_group.create_group("headers/later")
+    assert "later" in zvl.open_store(where, mode="r+", **options).zarr_group["headers"]  # as it is: not consolidated

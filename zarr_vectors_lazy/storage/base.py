@@ -1,5 +1,7 @@
 """What every backend is, and what its answers must be."""
 
+import gzip
+import io
 import re
 import zlib
 from abc import ABC, abstractmethod
@@ -193,18 +195,30 @@ def plain(data: Buffer, encoding: str | None, key: str) -> Buffer:
     Raises
     ------
     StoreError
-        If it is damaged, grows past what is let in, or has an encoding that is not known here.
+        If it is damaged, ends early, grows past what is let in, or has an encoding that is not known here.
     """
-    if not encoding or encoding == "identity":
+    if not encoding or encoding.lower() == "identity":
         return data
-    if encoding not in {"gzip", "x-gzip", "deflate"}:
-        raise StoreError(f"{key!r} comes with the content encoding {encoding!r}; backend='fsspec' may read it")
+    if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:
+        raise StoreError(f"{key!r} comes with the content encoding {encoding!r}; only gzip and deflate are read")
     most, _ = most_bytes(key)
     try:
-        found = zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(data, most + 1)
-    except zlib.error as error:
+        found = (_inflated if encoding.lower() == "deflate" else _unzipped)(data, most + 1)
+    except (zlib.error, EOFError, OSError) as error:
         raise StoreError(
             f"{key!r} is not in the content encoding {encoding!r} that it is said to have: {error}"
         ) from error
     check_size(len(found), key)
+    return found
+
+
+def _unzipped(data: Buffer, most: int) -> bytes:
+    return gzip.GzipFile(fileobj=io.BytesIO(data)).read(most)
+
+
+def _inflated(data: Buffer, most: int) -> bytes:
+    stream = zlib.decompressobj()
+    found = stream.decompress(data, most)
+    if not stream.eof and len(found) < most:
+        raise EOFError("it ends early")
     return found

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import shlex
+import ssl
 import subprocess
 import time
 from collections.abc import Callable, Collection, Generator, Hashable, Mapping
@@ -139,9 +140,15 @@ class AwsConfig:
         endpoint = self._endpoint()
         if endpoint and not {"endpoint", "endpoint_url", "endpoint_url_s3"} & set(given):
             said["endpoint"] = endpoint
-        bundle = os.environ.get("AWS_CA_BUNDLE") or self.values.get("ca_bundle")
-        client = {} if not bundle or "root_certificate" in given else {"root_certificate": _text(bundle)}
+        client = (
+            {} if not self.bundle or "root_certificate" in given else {"root_certificate": certificates(self.bundle)}
+        )
         return said, client
+
+    @property
+    def bundle(self) -> str | None:
+        """File of the certificates that are trusted."""
+        return os.environ.get("AWS_CA_BUNDLE") or self.values.get("ca_bundle")
 
     def _endpoint(self) -> str | None:
         for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
@@ -278,13 +285,17 @@ def _of_process(command: str, profile: str) -> dict[str, Any]:
         raise StoreError(f"{what} printed no JSON with AccessKeyId and SecretAccessKey") from None
 
 
-def _text(file: str) -> str:
+def certificates(file: str) -> str:
+    """Text of a file of certificates; a StoreError that names it where it has none."""
     try:
-        return Path(file).expanduser().read_text()
-    except OSError as error:
+        text = Path(file).expanduser().read_text()
+        ssl.create_default_context(cadata=text)
+    except (OSError, ValueError) as error:
         raise StoreError(
-            f"the certificates that AWS_CA_BUNDLE or a profile's ca_bundle names cannot be read: {error}"
+            f"the certificates in {file!r}, which AWS_CA_BUNDLE, a profile's ca_bundle or verify= names, cannot be "
+            f"read: {error}"
         ) from None
+    return text
 
 
 def _profile_files() -> list[Path]:

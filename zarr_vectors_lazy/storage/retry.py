@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import pickle
 import random
 import re
 import time
@@ -113,7 +114,12 @@ _CAUSES = {  # by what Rust and Python say below the first line
     "the connection was reset": r"Connection ?[Rr]eset",
     "the answer has no stated length, which backend='fsspec' can read": r"MissingContentLength",
     "no answer came in time": r"TimedOut|[Tt]imed out|TimeoutError",
+    "the answer is no HTTP": r"Parse\(\s*(Version|Status|Method|Uri)|Bad status line",
+    "a header of the answer is malformed": r"Parse\(\s*Header|Invalid header|Content-Length:\\n",
+    "the headers of the answer are too large": r"Parse\(\s*TooLarge|Got more than \d+ bytes when reading",
+    "the answer ended early": r"IncompleteBody|Not enough data|IncompleteReadError",
 }
+_REPR = re.compile(r": <\w+: .*>$")  # aiohttp's, of the error below
 _ADDRESS = re.compile(r"ConnectError\(\s*\"[^\"]*\",\s*([0-9a-f.:\[\]]+:\d+)")
 
 
@@ -156,7 +162,7 @@ def reason(error: BaseException) -> str:
     everything = "\n".join(
         [below or f"{type(error).__name__}: {first}", *(f"{type(one).__name__}: {one}" for one in chain[1:])]
     )
-    text = " ".join(_plain(first).split())
+    text = _REPR.sub("", " ".join(_plain(first).split()))
     if _NO_BUCKET.search(f"{first}\n{everything}"):
         text = f"there is no such bucket: {text}"
     causes = [words for words, pattern in _CAUSES.items() if re.search(pattern, everything)]
@@ -176,13 +182,25 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 def travelling(error: BaseException) -> BaseException:
     """Take from an error, and those below it, what no pickle holds and nobody should see: aiohttp keeps all headers."""
-    for one in _chain(error):
+    above: BaseException | None = None
+    for one in reversed(list(_chain(error))):
         info: Any = getattr(one, "request_info", None)
         if info is not None:
             info = info._replace(headers={})
             one.__dict__.update(request_info=info, headers=None, history=())
             one.args = (info, ())
-    return error
+        if above is not None:
+            one.__cause__ = above
+        above = one if _pickles(one) else OSError(f"{type(one).__name__}: {one}")
+    return above or error
+
+
+def _pickles(error: BaseException) -> bool:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except (TypeError, ValueError, AttributeError, LookupError, pickle.PickleError):  # it holds a context of TLS
+        return False
+    return True
 
 
 def _plain(text: str) -> str:

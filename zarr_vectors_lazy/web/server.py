@@ -120,7 +120,8 @@ class StoreApp:
     def _is_foreign(self, environ: Environ) -> bool:
         """Whether a page of another site asks, or one that calls this server by a name which is not its own."""
         host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
-        named = not self.hosts or host.rpartition(":")[0] in self.hosts or host in self.hosts
+        name, _, port = host.rpartition(":")
+        named = not self.hosts or host in self.hosts or (name in self.hosts and port.isdecimal())
         return not named or origin not in {None, f"{environ['wsgi.url_scheme']}://{host}"}
 
     def _consolidated(self) -> bytes | None:
@@ -140,8 +141,10 @@ class StoreApp:
                 return of_bytes(document, DOC, environ)
         first, slash, below = path.partition("/")
         objects, below = (self.views[first], below) if slash and first in self.views else (self.objects, path)
-        # Views read files by themselves.
-        leads_out = isinstance(self.objects, Folder) and self.objects.inside(below) is None
+        # Views read files by themselves; a folder looks where links lead when it is asked.
+        leads_out = (
+            objects is not self.objects and isinstance(self.objects, Folder) and self.objects.inside(below) is None
+        )
         if leads_out or not is_key(path):
             return refusal(HTTPStatus.NOT_FOUND, "no such object")
         if not slash and first in self.views:

@@ -108,7 +108,8 @@ class FsspecBackend(Backend):
             while True:
                 step = steps.send(await self._carry_out(step, request))
         except StopIteration as done:
-            return self._result(request, done.value)
+            found = done.value
+        return self._result(request, found)  # not above: what is raised would travel with the step's own error
 
     async def _carry_out(self, step: signing.Step, request: Request) -> Any:
         match step:
@@ -253,9 +254,10 @@ class FsspecBackend(Backend):
             return b""
         session = await fs.set_session()
         options = dict(fs.kwargs)
+        wanted = {"Accept-Encoding": "gzip, deflate"}
         if start is not None:
-            ranged = {"Range": f"bytes={_limits(start, stop)}", "Accept-Encoding": "identity"}
-            options["headers"] = {**options.get("headers", {}), **ranged}
+            wanted = {"Range": f"bytes={_limits(start, stop)}", "Accept-Encoding": "identity"}
+        options["headers"] = {**options.get("headers", {}), **wanted}
         async with session.get(fs.encode_url(self._web_address(request.key)), **options) as answer:
             if answer.status in {404, 410}:
                 raise FileNotFoundError(request.key)
@@ -268,6 +270,8 @@ class FsspecBackend(Backend):
                 )
             data = await systems.joined(answer.content.iter_any(), request.key)
             told = answer.headers.get("Content-Range") if answer.status == 206 else None
+            if told is None:
+                data = bytes(plain(data, answer.headers.get("Content-Encoding"), request.key))
         return data if start is None else of_range(data, told, start, stop)
 
     async def _get_s3(self, fs: Any, request: Get) -> bytes:

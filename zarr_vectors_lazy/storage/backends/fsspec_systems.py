@@ -17,7 +17,7 @@ from fsspec.asyn import AsyncFileSystem
 
 from zarr_vectors_lazy.errors import StoreError, listed, meant
 from zarr_vectors_lazy.storage import credentials
-from zarr_vectors_lazy.storage.base import check_size
+from zarr_vectors_lazy.storage.base import check_size, plain
 from zarr_vectors_lazy.storage.credentials import Way
 from zarr_vectors_lazy.storage.io import event_loop, request_width
 from zarr_vectors_lazy.storage.retry import CONNECT_S, INSTANCE_S, RetryPolicy
@@ -314,14 +314,20 @@ def _bounded(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
     if scheme == "s3":
         return _for_s3(options)
     if scheme == "gs":
-        options["session_kwargs"] = {"response_class": bounded_response(), **(options.get("session_kwargs") or {})}
+        ours = {"response_class": bounded_response(), "auto_decompress": False}
+        options["session_kwargs"] = {**(options.get("session_kwargs") or {}), **ours}
     if scheme in {"http", "https"}:
-        options["client_kwargs"] = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
+        ours = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
+        options["client_kwargs"] = {**ours, "auto_decompress": False}  # aiohttp takes what ends early for the whole
     return options
 
 
 def _for_s3(options: dict[str, Any]) -> dict[str, Any]:
-    session = options.get("session") or _s3_session(options.pop("profile", None))
+    profile, verify = options.pop("profile", None), (options.get("client_kwargs") or {}).get("verify")
+    bundle = credentials.aws_config(profile).bundle if verify is None and not options.get("session") else verify
+    if isinstance(bundle, str):
+        credentials.certificates(bundle)  # aiobotocore's own error does not name the file
+    session = options.get("session") or _s3_session(profile)
     return {**options, "session": session, "config_kwargs": {**_s3_config(), **options.get("config_kwargs", {})}}
 
 
@@ -359,7 +365,10 @@ def bounded_response() -> Any:
     async def read(answer: Any) -> bytes:
         if answer._body is None:
             try:
-                answer._body = await joined(answer.content.iter_any(), unquote(answer.url.path).rpartition("/")[2])
+                name = unquote(answer.url.path).rpartition("/")[2]
+                body = await joined(answer.content.iter_any(), name)
+                encoding = None if answer.status == 206 else answer.headers.get("Content-Encoding")
+                answer._body = bytes(plain(body, encoding, name))
             except BaseException:
                 answer.close()
                 raise
