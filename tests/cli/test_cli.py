@@ -403,6 +403,16 @@ def test_a_selection_becomes_a_store(zvl_run, tracts, tmp_path):
     assert zvl_run("save", tracts, tmp_path / "short.zv", "--overwrite", "--level", "2", "--json")[0] == 0
 
 
+def test_save_counts_what_every_geometry_has(zvl_run, neuron, tmp_path):
+    ends = np.arange(12.0).reshape(2, 2, 3)
+    zvl.write_lines(tmp_path / "lines.zv", ends, chunk_shape=50)
+    zvl.write_mesh(tmp_path / "mesh.zv", ends.reshape(4, 3), [[0, 1, 2], [1, 2, 3]], chunk_shape=50)
+    for path, said in ((neuron, "vertices"), (tmp_path / "lines.zv", "2 lines"), (tmp_path / "mesh.zv", "4 vertices")):
+        code, _, err = zvl_run("save", path, tmp_path / f"saved-{path.name}")
+        assert code == 0
+        assert said in err
+
+
 @pytest.mark.parametrize(
     ("old", "new", "own", "expected"),
     [

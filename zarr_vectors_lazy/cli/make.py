@@ -249,7 +249,9 @@ def save(
     if json:
         print_json(done)
     else:
-        said = f"{store}: {done['vertex_count']:,} vertices in {done['chunk_count']:,} chunks"
+        counts = {"vertex_count": "vertices", "node_count": "vertices", "line_count": "lines"}
+        counted = next(name for name in counts if name in done)  # each geometry counts its own
+        said = f"{store}: {done[counted]:,} {counts[counted]} in {done['chunk_count']:,} chunks"
         given.say(f"{said}{not_carried(levels, 'zvl pyramid')}", error=True)
 
 

@@ -92,7 +92,9 @@ Resolution = Annotated[
 ]
 Box = Annotated[
     str | None,
-    typer.Option("--bbox", "-b", metavar="LO,LO,LO,HI,HI,HI", help="Box, both faces inclusive; as -b=-1,0,0,... too."),
+    typer.Option(
+        "--bbox", "-b", metavar="LO,LO,LO,HI,HI,HI", help="Box: lower corner, upper corner; both faces are in it."
+    ),
 ]
 Objects = Annotated[list[str] | None, typer.Option("--object", metavar="ID,ID", help="Object ids; may be repeated.")]
 Groups = Annotated[list[str] | None, typer.Option("--group", help="Group, by name or id; may be repeated.")]
