@@ -15,6 +15,7 @@ DEFAULTS: dict[str, int | str] = {
     "batch-chunks": 256,  # cells that one task fetches, at most
     "batch-bytes": "64 MiB",  # stored bytes that one task fetches, at most (estimated)
     "write-bytes": "16 MiB",  # of rows that one task of a write out of core has (estimated)
+    "scratch": "",  # folder or URL where records of a write out of core wait; empty: in the store
     "max-cell-bytes": "256 MiB",  # decoded size of a cell that is believed however few bytes are stored
     "max-array-bytes": "4 GiB",  # size of an array of objects, of missing values or of decoded texts
     "max-metadata-bytes": "1 GiB",  # decoded size of a document (zarr.json) that is let in

@@ -143,6 +143,11 @@ def save_box(folder):
     zvl.open_zv(folder / "paths")[0].sel(([-3.0] * 3, [3.0] * 3)).save(folder / "part")
 
 
+def waited(counts):
+    """Objects in which records waited for the tasks of a write."""
+    return len({key for key in counts.keys if key.startswith("_scratch/") and key.count("/") == 3})
+
+
 @contextlib.contextmanager
 def cluster(workers):
     with (

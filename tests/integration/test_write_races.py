@@ -70,15 +70,33 @@ def test_killed_at_each_put(tmp_path, writer, before):
         return path, state(path)
 
     timed, _ = begin("timed")
-    total = count_puts(timed, lambda: writer(timed, NEW))
-    for moment in range(total):
+    asked = []
+    with held(resolve(timed), asked.append):
+        writer(timed, NEW)
+    begun = next(i for i, request in enumerate(asked) if isinstance(request, Put) and request.key == "zarr.json")
+    assert all(request.key.startswith("_scratch/") for request in asked[:begun])
+    for moment in range(len(asked)):
         path, old = begin(str(moment))
         with killed_after(resolve(path), moment), pytest.raises(Killed):
             writer(path, NEW)
-        assert state(path) == (old if moment == 0 else "unfinished write")
+        if before == "nothing" and 0 < moment <= begun:
+            old = "no zarr.json"
+        assert state(path) == (old if moment <= begun else "unfinished write")
         writer(path, NEW)
         assert files(path) == files(timed)
-    assert total > 12
+    assert len(asked) > 12
+
+
+def test_what_a_killed_write_left_to_wait_goes_with_the_next(tmp_path):
+    """Where nothing else is, nothing has to be replaced, and a write from memory sees to it, too."""
+    for name, writer in (("memory", write), ("dask", write_lazily)):
+        path = tmp_path / name / "s"
+        with killed_after(resolve(path), 3), pytest.raises(Killed):
+            write_lazily(path, OTHER, mode="w-")
+        assert set(files(path))
+        writer(path, NEW, mode="w-")
+        assert not (path / "_scratch").exists()
+        assert state(path)[0][0]
 
 
 @pytest.mark.stress

@@ -1,6 +1,6 @@
 """A write out of core gives the same bytes as one from memory, whatever the scheduler."""
 
-import importlib.util
+import sys
 
 import dask
 import pytest
@@ -8,14 +8,18 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.integration.out_of_core import (
     CHUNK,
+    SMALL,
     assert_same_files,
     cluster,
+    files_of,
     lazily,
     points,
     write_examples,
     write_expected,
+    write_trees,
 )
-from zarr_vectors_lazy.errors import StoreError
+from tests.integration.out_of_core import trees as skeletons
+from zarr_vectors_lazy.errors import SelectionError, StoreError
 
 NAMES = {"points", "paths", "part", "mesh", "trees"}
 
@@ -32,28 +36,76 @@ def expected(tmp_path_factory):
 def test_schedulers_of_one_machine(tmp_path, expected, scheduler):
     with dask.config.set(scheduler=scheduler, num_workers=2, temporary_directory=str(tmp_path / "temporary")):
         write_examples(tmp_path)
-    assert list((tmp_path / "temporary").iterdir()) == []
+    assert not (tmp_path / "temporary").exists()
     for name in NAMES:
         assert_same_files(tmp_path / name, expected / name)
+
+
+def write_later(folder):
+    """A Delayed of points, and one of skeletons."""
+    given, trees = lazily(points()), lazily(skeletons(), 200)
+    with dask.config.set(SMALL):
+        return [
+            zvl.write_points(
+                folder / "points",
+                given.pop("positions"),
+                chunk_shape=CHUNK,
+                shard_shape=2,
+                compute=False,
+                **given,
+            ),
+            write_trees(folder / "trees", trees, shard_shape=2, compute=False),
+        ]
 
 
 @pytest.mark.distributed
 @pytest.mark.parametrize("workers", [1, 2])
-def test_clusters(tmp_path, expected, monkeypatch, workers):
-    given = lazily(points())
-    local = zvl.write_points(tmp_path / "local", given["positions"], chunk_shape=CHUNK, compute=False)
+def test_clusters(tmp_path, expected, workers):
+    local = write_later(tmp_path / "local")
     with cluster(workers):
         write_examples(tmp_path)
-        if workers == 1:
-            with pytest.raises(StoreError, match=r"made without a distributed Client.*computed elsewhere"):
-                local.compute()
-            shuffled = zvl.write_points(tmp_path / "shuffled", given["positions"], chunk_shape=CHUNK, compute=False)
-            monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pyarrow" else name)
-            with pytest.raises(StoreError, match=r"pyarrow.*pip install 'zarr-vectors-lazy\[dataframe\]'"):
-                zvl.write_points(tmp_path / "x", given["positions"], chunk_shape=CHUNK, checksum=False)
+        dask.compute(local)
+        made_there = write_later(tmp_path / "there")
+    with dask.config.set(scheduler="sync"):
+        dask.compute(made_there)
     for name in NAMES:
         assert_same_files(tmp_path / name, expected / name)
-    assert not (tmp_path / "local").exists()
-    if workers == 1:
-        with dask.config.set(scheduler="sync"), pytest.raises(StoreError, match="made with a distributed Client"):
-            shuffled.compute()
+    for folder in ("local", "there"):
+        for name in ("points", "trees"):
+            assert_same_files(tmp_path / folder / name, expected / name)
+
+
+def test_a_write_out_of_core_needs_no_data_frames(tmp_path, expected, monkeypatch):
+    for name in ("pandas", "pyarrow", "dask.dataframe"):
+        monkeypatch.setitem(sys.modules, name, None)
+    dask.compute(write_later(tmp_path), scheduler="sync")
+    for name in ("points", "trees"):
+        assert_same_files(tmp_path / name, expected / name)
+
+
+@pytest.mark.parametrize("place", ["in the store", "elsewhere"])
+def test_nothing_stays_of_what_waited(tmp_path, expected, place):
+    """Of a write that ends, is refused when all input was seen, or was killed before: by the next one."""
+    x, elsewhere, given = tmp_path / "points", tmp_path / "elsewhere", lazily(points())
+    options = {"chunk_shape": CHUNK, "shard_shape": 2, "object_ids": given["object_ids"]}
+    options["vertex_attributes"] = given["vertex_attributes"]
+    settings = {**SMALL, "scheduler": "sync"} | (
+        {"zarr_vectors_lazy.scratch": str(elsewhere)} if "else" in place else {}
+    )
+    with dask.config.set(settings):
+        later = zvl.write_points(x, given["positions"], compute=False, **options)
+        tasks = dict(later.__dask_graph__())
+        dask.get(tasks, [key for key in tasks if str(key).startswith("('zv-rows")])
+        left = files_of(elsewhere if "else" in place else x)
+        assert left
+        assert all("/rows/" in name for name in left)
+        with pytest.raises(SelectionError, match="bounds leave data out"):
+            zvl.write_points(x, given["positions"], bounds=([-1] * 3, [1] * 3), **options)
+        assert files_of(elsewhere if "else" in place else x) == left
+        zvl.write_points(x, given["positions"], **options)
+        assert files_of(elsewhere) == {}
+        assert_same_files(x, expected / "points")
+        with pytest.raises(StoreError, match="a Zarr Vectors store is here already"):
+            later.compute()
+        assert_same_files(x, expected / "points")
+        assert files_of(elsewhere) == {}

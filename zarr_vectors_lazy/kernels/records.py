@@ -106,19 +106,9 @@ def block_of(numbers: IntArray) -> IntArray:
     return found
 
 
-def words(records: Records) -> IntArray:
-    """(n, W) the same bytes as integers, in C order; a view."""
-    return records.view(np.int64).reshape(len(records), records.dtype.itemsize // WORD)
-
-
 def in_order(records: Records) -> Records:
     """Return the records by their number."""
     return records.take(np.argsort(records["number"], kind="stable"))
-
-
-def from_words(columns: IntArray, dtype: np.dtype[np.void]) -> Records:
-    """Return the inverse of `words`."""
-    return np.ascontiguousarray(columns).view(dtype).reshape(-1)
 
 
 # Numbers that look random and depend on nothing but their key.

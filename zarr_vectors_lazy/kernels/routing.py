@@ -101,14 +101,6 @@ def extent(positions: Vertices, dtype: np.dtype[Any], threads: int = 1) -> tuple
     return lo, hi, bad
 
 
-def mixed(coords: ChunkCoords) -> IntArray:
-    """(n,) one number for each row of integers; different ones seldom share it."""
-    found = np.zeros(len(coords), np.int64)
-    for column in coords.T:
-        found = found * 1_000_003 + column
-    return found
-
-
 def bins_in_chunk(positions: Vertices, coord: IntArray, bin_shape: Floats, ratio: IntArray) -> IntArray:
     """(N,) bin of each position in its chunk, in C order over the chunk's bins.
 

@@ -16,7 +16,6 @@ from dask._task_spec import Dict, GraphNode, List, Task, TaskRef
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 from dask.utils import parse_bytes
 
-from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.model.arrays import CellSpec, Places
 from zarr_vectors_lazy.plan.blocks import cut_batches
 from zarr_vectors_lazy.read.cells import Requested, Role, read_batch
@@ -288,11 +287,6 @@ def task_slots() -> int:
     if scheduler in ("sync", "synchronous", "single-threaded"):
         return 1
     return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
-
-
-def on_cluster() -> bool:
-    """Whether a graph computed now runs on a cluster of ``distributed``."""
-    return _client() is not None and dask.config.get("scheduler", None) in (None, "dask.distributed", "distributed")
 
 
 def _client() -> Any:
@@ -618,27 +612,3 @@ def _compact(coords: ChunkCoords) -> IntArray:
 def read_graph(reads: Reads) -> HighLevelGraph:
     """Graph of reads alone."""
     return HighLevelGraph({reads.name: ReadLayer(reads)}, {reads.name: set()})
-
-
-# Whether a task runs where its graph was made for: one machine, or a cluster.
-
-
-def check_worker(*, wanted: bool) -> None:
-    """Raise StoreError if the task runs on a worker of ``distributed`` and is not to, or the other way round."""
-    if _on_worker() is not wanted:
-        made, needed = ("with", "Dask's shuffle") if wanted else ("without", "files of one machine")
-        raise StoreError(
-            f"this write was made {made} a distributed Client, through {needed}, and is computed elsewhere: "
-            "make it (compute=False) under the scheduler that shall compute it"
-        )
-
-
-def _on_worker() -> bool:
-    distributed = sys.modules.get("distributed")
-    if distributed is None:
-        return False
-    try:
-        distributed.get_worker()
-    except ValueError:  # there is none
-        return False
-    return True

@@ -36,6 +36,8 @@ class Backend(ABC):
 
     listable: bool = True
     """Whether the store can list at all (plain HTTP cannot)."""
+    deletes: bool = True
+    """Whether objects can be deleted."""
     creates: bool = False
     """Whether a create-only put is exact among all processes, and one request."""
     swaps: bool = False

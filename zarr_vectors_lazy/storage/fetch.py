@@ -58,6 +58,7 @@ def delete_below(
     prefix: str = "",
     *,
     keep: Collection[str] = (),
+    spare: str | None = None,
     before_each: Callable[[], None] = lambda: None,
 ) -> int:
     """Delete every object below a prefix; return how many there were.
@@ -68,6 +69,8 @@ def delete_below(
         Folder, ``""`` for the whole store.
     keep
         Keys to leave.
+    spare
+        Prefix of keys to leave, too.
     before_each
         Called before each round of requests; it raises where no more is to be deleted.
 
@@ -77,7 +80,7 @@ def delete_below(
         If the store cannot be listed, or a deletion fails.
     """
     (sizes,) = fetch(backend, [ListSizes(prefix)])
-    keys = [key for key in sizes if key not in keep]
+    keys = [key for key in sizes if key not in keep and not (spare and key.startswith(spare))]
     step = backend.deletes_at_once
     deletes = [Delete(tuple(keys[i : i + step])) for i in range(0, len(keys), step)]
     for i in range(0, len(deletes), ROUND):

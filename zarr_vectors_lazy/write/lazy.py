@@ -625,6 +625,7 @@ def _write_iterator(path: Any, polylines: Iterator[Any], shape: Shape, options: 
     job = template(path, sample, shape, options)
     check_place(job.spec, job.mode)
     return write_stream(
+        job.spec,
         make_reader(job, shape, sample, partial(read_paths, options.dtype)),
         make_finaliser(job, shape, options, tables),
         run.of_polylines,

@@ -8,16 +8,14 @@ from dask.delayed import Delayed
 
 from zarr_vectors_lazy.kernels.records import attribute_field
 from zarr_vectors_lazy.kernels.routing import PLACE
-from zarr_vectors_lazy.read.layers import Key, List, Task, TaskRef
+from zarr_vectors_lazy.read.layers import Key, List, TaskRef
 from zarr_vectors_lazy.types import IntArray
-from zarr_vectors_lazy.write.exchange import RecordExchange, Writing, add_joins, add_plan
+from zarr_vectors_lazy.write.exchange import RecordExchange
 from zarr_vectors_lazy.write.links import (
     EDGE,
     RANK,
-    Exchange,
     LinkBlockReader,
     Valued,
-    Work,
     finish_linked,
     hold_edges,
     join_parents,
@@ -36,6 +34,7 @@ from zarr_vectors_lazy.write.links import (
     write_rows,
     write_tree_rows,
 )
+from zarr_vectors_lazy.write.scratch import Exchange, Work
 
 # A store with links written from blocks that Dask computes: rows first, then links, which name rows of all blocks.
 
@@ -118,136 +117,116 @@ class Linking:
         ]
 
 
-def linked_write(writing: Writing, linking: Linking, carrier: RecordExchange) -> Delayed:
+def linked_write(linking: Linking, exchange: RecordExchange) -> Delayed:
     """Write rows and links."""
-    places = linking.places
-    tallies = carrier.add_rows()
-    taken = _add_takes(writing, linking, carrier)
-    add_plan(carrier.tasks, writing, tallies, [add_link_plan(writing, linking, carrier, taken)])
+    places, writing = linking.places, exchange.writing
+    tallies = exchange.add_rows()
+    taken = _add_takes("take-links", linking.intake, linking.keys, linking.ends(0), exchange)
+    exchange.add_plan(tallies, [add_link_plan(linking, exchange, taken)])
     homes = linking.intake.homes
-    carrier.close_rows()
-    parts = [carrier.add_part(part, write_rows, homes, sends=places[:1]) for part in range(writing.parts)]
-    carrier.close(places[0])
-    carrier.close(linking.ends(0), after=parts)
-    last = add_rounds(writing, linking, carrier, first=0)
-    return add_links(writing, linking, carrier, parts, last=last, plan=writing.key("link-plan"))
+    parts = [exchange.add_part(part, write_rows, homes, sends=places[:1]) for part in range(writing.parts)]
+    exchange.close(places[0], linking.ends(0))
+    add_rounds(linking, exchange, first=0)
+    return add_links(linking, exchange, parts, plan=writing.key("link-plan"))
 
 
-def _add_takes(writing: Writing, linking: Linking, carrier: RecordExchange) -> list[Key]:
+def _add_takes(
+    name: str, intake: LinkBlockReader, blocks: Sequence[tuple[Key, ...]], to: Exchange, exchange: RecordExchange
+) -> list[Key]:
+    """Send links home to their first ends; keys of their tallies."""
     return [
-        carrier.add_step(
-            writing.key("take-links", number),
+        exchange.add_step(
+            exchange.writing.key(name, number),
             take_links,
-            linking.intake,
+            intake,
             number,
             *map(TaskRef, keys),
             number=number,
-            sends=[linking.ends(0)],
+            sends=[to],
         )
-        for number, keys in enumerate(linking.keys)
+        for number, keys in enumerate(blocks)
     ]
 
 
-def add_link_plan(writing: Writing, linking: Linking, carrier: RecordExchange, taken: Sequence[Key]) -> Key:
+def add_link_plan(linking: Linking, exchange: RecordExchange, taken: Sequence[Key]) -> Key:
     """Plan the links when all were tallied; key of the plan."""
-    key, brief = writing.key("link-plan"), TaskRef(writing.key("brief"))
-    tally = TaskRef(add_joins(carrier.tasks, writing, "link-tally", taken, merge_link_tallies))
-    carrier.tasks[key] = Task(key, plan_links, brief, tally, linking.intake, linking.parts, linking.implied)
-    return key
+    brief = TaskRef(exchange.writing.key("brief"))
+    tally = TaskRef(exchange.add_joins("link-tally", taken, merge_link_tallies))
+    return exchange.add_checked("link-plan", plan_links, brief, tally, linking.intake, linking.parts, linking.implied)
 
 
-def add_rounds(writing: Writing, linking: Linking, carrier: RecordExchange, *, first: int) -> list[Key]:
-    """Resolve the ends of all links from slot ``first`` on; keys of tasks that must run before the last one."""
-    slots = range(first, len(linking.places))
-    return [key for slot in slots for key in _add_round(writing, linking, carrier, slot)]
+def add_rounds(linking: Linking, exchange: RecordExchange, *, first: int) -> None:
+    """Resolve the ends of all links from slot ``first`` on."""
+    places, homes, writing = linking.places, linking.intake.homes, exchange.writing
+    for slot in range(first, len(places)):
+        last = slot + 1 == len(places)
+        sends = [linking.complete] if last else [linking.ends(slot + 1), places[slot + 1]]
+        takes = [places[slot], linking.ends(slot)]
+        args = (TaskRef(writing.key("link-plan")), slot, homes)
+        for home in range(homes.count):
+            key = writing.key(f"resolve-{slot}", home)
+            exchange.add_step(key, resolve_ends, *args, number=home, takes=takes, sends=sends)
+        exchange.close(*sends)
 
 
-def _add_round(writing: Writing, linking: Linking, carrier: RecordExchange, slot: int) -> list[Key]:
-    places, homes = linking.places, linking.intake.homes
-    last = slot + 1 == len(places)
-    sends = [linking.complete] if last else [linking.ends(slot + 1), places[slot + 1]]
-    takes = [places[slot], linking.ends(slot)]
-    args = (TaskRef(writing.key("link-plan")), slot, homes)
-    keys = [
-        carrier.add_step(
-            writing.key(f"resolve-{slot}", home), resolve_ends, *args, number=home, takes=takes, sends=sends
-        )
-        for home in range(homes.count)
-    ]
-    for exchange in sends:
-        carrier.close(exchange)
-    return [key for exchange in takes for key in carrier.received(exchange, keys)]
-
-
-def add_links(
-    writing: Writing, linking: Linking, carrier: RecordExchange, parts: Sequence[Key], *, last: Sequence[Key], plan: Key
-) -> Delayed:
-    """Write links whose ends are known, as a plan says, then the end of the write, after the tasks ``last``."""
+def add_links(linking: Linking, exchange: RecordExchange, parts: Sequence[Key], *, plan: Key) -> Delayed:
+    """Write links whose ends are known, as a plan says, then the end of the write."""
+    writing = exchange.writing
     whole, link_plan, begun = TaskRef(writing.key("plan")), TaskRef(plan), TaskRef(writing.key("begin"))
     links = [
-        carrier.add_step(
+        exchange.add_step(
             writing.key("links", part), write_link_part, link_plan, begun, number=part, takes=[linking.complete]
         )
         for part in range(linking.parts)
     ]
-    key = writing.key("finish")
     records = [List(*map(TaskRef, keys)) for keys in (parts, links)]
-    args = (whole, link_plan, begun, writing.summarise, *records, carrier.folder)
-    carrier.tasks[key] = Task(key, finish_linked, *args, *map(TaskRef, last))
-    return Delayed(key, carrier.graph(key), layer=key)
+    return exchange.finish(finish_linked, whole, link_plan, begun, writing.summarise, *records, exchange.scratch)
 
 
 # Skeletons written from blocks that Dask computes: before rows are written, trees are put in order.
 
 
-def tree_write(writing: Writing, linking: Linking, trees: Trees, carrier: RecordExchange) -> Delayed:
+def tree_write(linking: Linking, trees: Trees, exchange: RecordExchange) -> Delayed:
     """Write nodes and edges of skeletons."""
-    homes, places = linking.intake.homes, linking.places
+    homes, places, writing = linking.intake.homes, linking.places, exchange.writing
     nodes = Exchange(name="nodes", dtype=node_dtype(trees.ndim), receivers=homes.count)
     parents = Exchange(name="parents", dtype=EDGE, receivers=homes.count)
-    tallies = carrier.add_rows(nodes, homes)
+    tallies = exchange.add_rows(nodes, homes)
     sends = [parents, linking.ends(0)] if linking.valued and trees.valued is None else [parents]
-    last = _add_edges(writing, linking, trees, carrier, sends)
-    takes = [nodes, parents, *_add_values(writing, trees, carrier)]
-    for exchange in takes:
-        carrier.close(exchange)
-    ranked, ranks, more = _add_ranks(writing, linking, trees, carrier, takes)
-    add_plan(carrier.tasks, writing, tallies, [writing.key("link-plan"), *ranked])
-    carrier.close_rows(after=ranked)
+    _add_edges(linking, trees, exchange, sends)
+    takes = [nodes, parents, *_add_values(trees, exchange)]
+    exchange.close(*takes)
+    ranked, ranks = _add_ranks(linking, trees, exchange, takes)
+    exchange.add_plan(tallies, [writing.key("link-plan"), *ranked])
     asked = places[:1] if linking.valued else [places[1], linking.ends(1)]
     parts = [
-        carrier.add_part(part, write_tree_rows, homes, linking.valued, takes=[ranks], sends=asked)
+        exchange.add_part(part, write_tree_rows, homes, linking.valued, takes=[ranks], sends=asked)
         for part in range(writing.parts)
     ]
-    carrier.close(asked[0])
-    carrier.close(linking.ends(0 if linking.valued else 1), after=parts)
-    last += [*more, *carrier.received(ranks, parts), *add_rounds(writing, linking, carrier, first=not linking.valued)]
+    exchange.close(asked[0], linking.ends(0 if linking.valued else 1))
+    add_rounds(linking, exchange, first=not linking.valued)
     plan = writing.key("link-plan" if trees.valued is None else "full-link-plan")
-    return add_links(writing, linking, carrier, parts, last=last, plan=plan)
+    return add_links(linking, exchange, parts, plan=plan)
 
 
-def _add_values(writing: Writing, trees: Trees, carrier: RecordExchange) -> list[Exchange]:
+def _add_values(trees: Trees, exchange: RecordExchange) -> list[Exchange]:
     """Send the values of edges home, where they come apart from the edges."""
     if trees.valued is None:
         return []
     intake = trees.valued.intake
     values = Exchange(name="values", dtype=intake.dtype, receivers=intake.homes.count)
-    for number, keys in enumerate(trees.keys):
-        key, refs = writing.key("take-values", number), map(TaskRef, keys)
-        carrier.add_step(key, take_links, intake, number, *refs, number=number, sends=[values])
+    _add_takes("take-values", intake, trees.keys, values, exchange)
     return [values]
 
 
-def _add_edges(
-    writing: Writing, linking: Linking, trees: Trees, carrier: RecordExchange, sends: Sequence[Exchange]
-) -> list[Key]:
+def _add_edges(linking: Linking, trees: Trees, exchange: RecordExchange, sends: Sequence[Exchange]) -> None:
     """Send edges home, when it is known which block has the rows that they name."""
-    valued = len(sends) > 1
+    writing, valued = exchange.writing, len(sends) > 1
     waits = linking.intake.counted and trees.firsts is None
     held = Exchange(name="edges", dtype=linking.intake.dtype, receivers=linking.parts)
     work, args = (hold_edges, (held.receivers,)) if waits else (take_edges, (trees.firsts, valued))
     taken = [
-        carrier.add_step(
+        exchange.add_step(
             writing.key("take-links", number),
             work,
             linking.intake,
@@ -259,52 +238,38 @@ def _add_edges(
         )
         for number, keys in enumerate(linking.keys)
     ]
-    plan = TaskRef(add_link_plan(writing, linking, carrier, taken))
+    more = (TaskRef(add_link_plan(linking, exchange, taken)), linking.intake, valued)
     if not waits:
-        return []
-    carrier.close(held)
-    keys = [
-        carrier.add_step(
-            writing.key("name-links", number),
-            name_edges,
-            plan,
-            linking.intake,
-            valued,
-            number=number,
-            takes=[held],
-            sends=sends,
-        )
-        for number in range(held.receivers)
-    ]
-    return list(carrier.received(held, keys))
+        return
+    exchange.close(held)
+    for number in range(held.receivers):
+        key = writing.key("name-links", number)
+        exchange.add_step(key, name_edges, *more, number=number, takes=[held], sends=sends)
 
 
 def _add_ranks(
-    writing: Writing, linking: Linking, trees: Trees, carrier: RecordExchange, takes: Sequence[Exchange]
-) -> tuple[list[Key], Exchange, list[Key]]:
-    """Join nodes and parents, then put trees in order; keys of the tasks that do, what they send, and what must run."""
+    linking: Linking, trees: Trees, exchange: RecordExchange, takes: Sequence[Exchange]
+) -> tuple[list[Key], Exchange]:
+    """Join nodes and parents, then put trees in order; keys of the tasks that do, and what they send."""
+    writing = exchange.writing
     whole = Exchange(name="trees", dtype=tree_dtype(trees.ndim), receivers=trees.groups)
-    ranks = Exchange(name="ranks", dtype=RANK, receivers=writing.parts, to_rows=True)
+    ranks = Exchange(name="ranks", dtype=RANK, receivers=writing.parts)
     plan = TaskRef(writing.key("link-plan"))
     work: Work = join_parents if trees.valued is None else join_values
     more = [] if trees.valued is None else [trees.valued]
     sends = [whole] if trees.valued is None else [whole, linking.ends(0)]
     joined = [
-        carrier.add_step(
+        exchange.add_step(
             writing.key("parents", home), work, plan, trees.groups, *more, number=home, takes=takes, sends=sends
         )
         for home in range(linking.intake.homes.count)
     ]
-    carrier.close(whole)
+    exchange.close(whole)
     if trees.valued is not None:
-        key = writing.key("full-link-plan")
-        carrier.tasks[key] = Task(key, with_gaps, plan, List(*map(TaskRef, joined)))
+        exchange.add("full-link-plan", with_gaps, plan, List(*map(TaskRef, joined)))
     ranked = [
-        carrier.add_step(
-            writing.key("ranks", group), rank_trees, plan, carrier.hashed, number=group, takes=[whole], sends=[ranks]
-        )
+        exchange.add_step(writing.key("ranks", group), rank_trees, plan, number=group, takes=[whole], sends=[ranks])
         for group in range(trees.groups)
     ]
-    carrier.close(ranks)
-    last = [key for exchange in takes for key in carrier.received(exchange, joined)]
-    return ranked, ranks, last + list(carrier.received(whole, ranked))
+    exchange.close(ranks)
+    return ranked, ranks

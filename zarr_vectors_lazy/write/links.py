@@ -30,16 +30,13 @@ from zarr_vectors_lazy.kernels.routing import (
     Routed,
     RowOwners,
     chunk_of_places,
-    mixed,
     pack_places,
     row_of_places,
-    stable_order,
 )
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.arrays import missing_integer
 from zarr_vectors_lazy.model.writing import LevelRecord, merge_records
-from zarr_vectors_lazy.plan.blocks import shard_of, spread_chunks
-from zarr_vectors_lazy.read.layers import check_worker
+from zarr_vectors_lazy.plan.blocks import spread_chunks
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write.job import Prepared
 from zarr_vectors_lazy.write.part import (
@@ -51,138 +48,19 @@ from zarr_vectors_lazy.write.part import (
     batches_of,
     commit_write,
     empty_record,
-    spilled_rows,
     write_arranged,
     write_links,
 )
 from zarr_vectors_lazy.write.records import (
     BlockReader,
     BlockStatistics,
-    SpillFolder,
     Taken,
     described,
     flat,
     take_block,
 )
+from zarr_vectors_lazy.write.scratch import RecordBatch, Runs, Scratch
 from zarr_vectors_lazy.write.session import WriteSession
-
-# Records from many tasks to many others: each task sends what it has to the tasks that need it.
-#
-# On one machine through files, one a sending task, sorted by receiver; a receiver reads its run of each. What tasks
-# do is the same where records travel otherwise.
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
-    """Records of one dtype on their way.
-
-    Parameters
-    ----------
-    name
-        Tells it from others of the same write.
-    dtype
-        Of the records, packed, a whole number of 8-byte words.
-    receivers
-        Number of tasks that records go to.
-    to_rows
-        Whether they go where the rows of their chunk go.
-    """
-
-    name: str
-    dtype: np.dtype[np.void]
-    receivers: int
-    to_rows: bool = False
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LinkBatch:
-    """Records, and the (n,) number of the receiver of each."""
-
-    records: Records
-    to: IntArray
-
-
-Work: TypeAlias = Callable[..., tuple[tuple[LinkBatch, ...], Any]]
-"""What a task does: of what it received, and other arguments, it makes mail for each exchange, and a result."""
-
-
-def send(folder: SpillFolder, exchange: Exchange, sender: int, mail: LinkBatch) -> None:
-    """Keep what one task sends in a file."""
-    folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    order = stable_order(mail.to, exchange.receivers)
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(mail.to, minlength=exchange.receivers))]).astype(np.int64)
-    with (folder.path / f"{exchange.name}.{sender}").open("wb") as file:
-        bounds.tofile(file)
-        mail.records.take(order).tofile(file)
-
-
-def receive(folder: SpillFolder, exchange: Exchange, senders: int, receiver: int) -> Records:
-    """Return what all tasks sent to one, in the order of the senders.
-
-    Raises
-    ------
-    StoreError
-        If a file is short.
-    """
-    parts = [np.empty(0, exchange.dtype)]
-    head = 8 * (exchange.receivers + 1)
-    for sender in range(senders):
-        with (folder.path / f"{exchange.name}.{sender}").open("rb") as file:
-            file.seek(8 * receiver)
-            start, stop = np.fromfile(file, np.int64, 2).tolist()
-            file.seek(head + start * exchange.dtype.itemsize)
-            found = np.fromfile(file, exchange.dtype, stop - start)
-        if len(found) != stop - start:
-            raise StoreError(f"a temporary file is short: {stop - start} records expected, {len(found)} there")
-        parts.append(found)
-    return np.concatenate(parts)
-
-
-def drop(folder: SpillFolder, exchange: Exchange, senders: int, *_done: object) -> None:
-    """Delete the files of an exchange that all have received."""
-    for sender in range(senders):
-        (folder.path / f"{exchange.name}.{sender}").unlink(missing_ok=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FileStep:
-    """One of the tasks that send and receive through files.
-
-    Parameters
-    ----------
-    folder
-        Of the files.
-    work
-        What it does.
-    number
-        Its number among senders and among receivers.
-    takes
-        What it receives, and from how many.
-    sends
-        What it sends.
-    has_rows
-        Whether it receives the rows of a part too, before all else; the plan is then its first argument.
-    """
-
-    folder: SpillFolder
-    work: Work
-    number: int
-    takes: Sequence[tuple[Exchange, int]] = ()
-    sends: Sequence[Exchange] = ()
-    has_rows: bool = False
-
-
-def run_step(step: FileStep, _ready: object, *args: Any) -> Any:
-    """Receive, work and send; return the work's result."""
-    check_worker(wanted=False)
-    received = [receive(step.folder, exchange, senders, step.number) for exchange, senders in step.takes]
-    if step.has_rows:
-        received.insert(0, spilled_rows(args[0], step.folder, step.number))
-    mail, result = step.work(*received, *args)
-    for exchange, one in zip(step.sends, mail, strict=True):
-        send(step.folder, exchange, step.number, one)
-    return result
-
 
 # What tasks run to write links of rows that no task has all of: ends are resolved to places, then links are placed.
 #
@@ -326,10 +204,10 @@ def link_layout(block: LinkBlock) -> np.dtype[np.void]:
     )
 
 
-def take_links(intake: LinkBlockReader, number: int, *parts: Any) -> tuple[tuple[LinkBatch], LinkStatistics]:
+def take_links(intake: LinkBlockReader, number: int, *parts: Any) -> tuple[tuple[RecordBatch], LinkStatistics]:
     """`link_records` of an input block, for the homes of their first ends."""
     records, tally = link_records(intake, number, *parts)
-    return (LinkBatch(records, intake.homes.of(records["ends"][:, 0])),), tally
+    return (RecordBatch(records, intake.homes.of(records["ends"][:, 0])),), tally
 
 
 def link_records(intake: LinkBlockReader, number: int, *parts: Any) -> tuple[Records, LinkStatistics]:
@@ -403,19 +281,19 @@ def plan_links(plan: Plan, tally: LinkStatistics, intake: LinkBlockReader, parts
 
 def write_rows(
     records: Records, plan: Plan, begun: WriteSession, homes: RowOwners
-) -> tuple[tuple[LinkBatch], PartRecord]:
+) -> tuple[tuple[RecordBatch], PartRecord]:
     """Write the chunks of a part; tell the homes of its rows where they are stored."""
     if not len(records):
         return (no_links(PLACE),), PartRecord(empty_record(plan.coords.shape[1]), None)
     part = Part(plan, in_order(records))
     done = write_arranged(plan, part, begun)
     places = places_of_part(plan, part, homes)
-    return (LinkBatch(places, homes.of(places["row"])),), done
+    return (RecordBatch(places, homes.of(places["row"])),), done
 
 
-def no_links(dtype: np.dtype[np.void]) -> LinkBatch:
+def no_links(dtype: np.dtype[np.void]) -> RecordBatch:
     """Nothing to send."""
-    return LinkBatch(np.empty(0, dtype), np.empty(0, np.int64))
+    return RecordBatch(np.empty(0, dtype), np.empty(0, np.int64))
 
 
 def places_of_part(plan: Plan, part: Part, homes: RowOwners) -> Records:
@@ -435,7 +313,7 @@ def places_of_part(plan: Plan, part: Part, homes: RowOwners) -> Records:
 
 def resolve_ends(
     places: Records, links: Records, plan: LinkPlan, slot: int, homes: RowOwners
-) -> tuple[tuple[LinkBatch, ...], None]:
+) -> tuple[tuple[RecordBatch, ...], None]:
     """Replace end ``slot`` of links by its place; they go on to the home of the next, after the last to a part.
 
     Places are sent on too, to the same home: none waits in memory until it is asked again.
@@ -454,8 +332,8 @@ def resolve_ends(
         raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
     ends[:, slot] = found
     if slot + 1 < ends.shape[1]:
-        return (LinkBatch(links, homes.of(ends[:, slot + 1])), LinkBatch(places, homes.of(places["row"]))), None
-    return (LinkBatch(links, plan.parts[chunk_of_places(ends).min(axis=1)]),), None
+        return (RecordBatch(links, homes.of(ends[:, slot + 1])), RecordBatch(places, homes.of(places["row"]))), None
+    return (RecordBatch(links, plan.parts[chunk_of_places(ends).min(axis=1)]),), None
 
 
 class LinkPart(Prepared):
@@ -537,8 +415,7 @@ def finish_linked(
     summarise: Summary,
     parts: Sequence[PartRecord],
     link_parts: Sequence[LinkRecord],
-    folder: SpillFolder | None,
-    *_dropped: object,
+    scratch: Scratch,
 ) -> dict[str, Any]:
     """Put objects and metadata, the root last; return ``summarise`` of it all.
 
@@ -553,7 +430,7 @@ def finish_linked(
     if sum(whole.link_counts) != (sum(part.links for part in parts) if links.implied else links.count):
         raise StoreError("links were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
     records = [part.record for part in parts] + [part.record for part in link_parts]
-    return commit_write(plan, session, summarise, whole, records, folder)
+    return commit_write(plan, session, summarise, whole, records, scratch)
 
 
 # What tasks run to write skeletons whose nodes no task has all of: trees by object, then chunks in depth-first order.
@@ -578,7 +455,7 @@ def tree_dtype(ndim: int) -> np.dtype[np.void]:
     return np.dtype([*node_dtype(ndim).descr, ("parent", "<i8"), ("edge", "<i8")])
 
 
-def nodes_of(taken: Taken, homes: RowOwners) -> LinkBatch:
+def nodes_of(taken: Taken, homes: RowOwners) -> RecordBatch:
     """Nodes of an input block, for their homes."""
     records, routed = taken.records, taken.routed
     columns = {
@@ -586,21 +463,20 @@ def nodes_of(taken: Taken, homes: RowOwners) -> LinkBatch:
         "owner": records["owner"],
         "chunk": np.repeat(routed.coords, routed.counts, axis=0),
     }
-    return LinkBatch(pack(node_dtype(routed.coords.shape[1]), columns, len(records)), homes.of(records["number"]))
+    return RecordBatch(pack(node_dtype(routed.coords.shape[1]), columns, len(records)), homes.of(records["number"]))
 
 
-def spill_nodes(
-    intake: BlockReader, folder: SpillFolder, homes: RowOwners, number: int, *parts: Any
-) -> tuple[tuple[LinkBatch], BlockStatistics]:
-    """Keep the rows of an input block in a file, send its nodes home."""
+def take_nodes(
+    intake: BlockReader, homes: RowOwners, number: int, *parts: Any
+) -> tuple[tuple[Runs, RecordBatch], BlockStatistics]:
+    """Send the rows of an input block to the parts that write their chunks, its nodes home."""
     taken = take_block(intake, number, *parts)
-    folder.write(number, taken.records, taken.routed.coords, taken.routed.bounds)
-    return (nodes_of(taken, homes),), taken.tally
+    return (taken.rows, nodes_of(taken, homes)), taken.tally
 
 
 def take_edges(
     intake: LinkBlockReader, firsts: IntArray | None, valued: bool, number: int, *parts: Any
-) -> tuple[tuple[LinkBatch, ...], LinkStatistics]:
+) -> tuple[tuple[RecordBatch, ...], LinkStatistics]:
     """Send edges to the homes of their children; and again, if ``valued``, as links that are stored.
 
     Parameters
@@ -614,28 +490,28 @@ def take_edges(
 
 def hold_edges(
     intake: LinkBlockReader, receivers: int, number: int, *parts: Any
-) -> tuple[tuple[LinkBatch], LinkStatistics]:
+) -> tuple[tuple[RecordBatch], LinkStatistics]:
     """Keep edges until it is known how many rows each block has."""
     records, tally = link_records(intake, number, *parts)
-    return (LinkBatch(records, np.full(len(records), number % receivers)),), tally
+    return (RecordBatch(records, np.full(len(records), number % receivers)),), tally
 
 
 def name_edges(
     records: Records, plan: LinkPlan, intake: LinkBlockReader, valued: bool
-) -> tuple[tuple[LinkBatch, ...], None]:
+) -> tuple[tuple[RecordBatch, ...], None]:
     """`take_edges` of edges that were kept."""
     return _edge_batches(intake, records, plan.plan.firsts, valued), None
 
 
 def _edge_batches(
     intake: LinkBlockReader, records: Records, firsts: IntArray | None, valued: bool
-) -> tuple[LinkBatch, ...]:
+) -> tuple[RecordBatch, ...]:
     if firsts is not None:
         records = records.copy()
         records["ends"] = rename_rows(records["ends"], firsts)
     to = intake.homes.of(records["ends"][:, 0])
     edges = pack(EDGE, {"number": records["number"], "ends": records["ends"]}, len(records))
-    return (LinkBatch(edges, to), LinkBatch(records, to)) if valued else (LinkBatch(edges, to),)
+    return (RecordBatch(edges, to), RecordBatch(records, to)) if valued else (RecordBatch(edges, to),)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -665,7 +541,7 @@ class Lack:
 
 def join_values(
     nodes: Records, edges: Records, values: Records, plan: LinkPlan, groups: int, valued: Valued
-) -> tuple[tuple[LinkBatch, LinkBatch], Lack]:
+) -> tuple[tuple[RecordBatch, RecordBatch], Lack]:
     """`join_parents`, and edges with their values for the homes of their children; what lacks values."""
     mail, _ = join_parents(nodes, edges, plan, groups)
     values = in_order(values)
@@ -678,7 +554,7 @@ def join_values(
     columns |= {"number": edges["number"], "ends": edges["ends"], GAP: found == NONE}
     links = pack(valued.links, columns, len(edges))
     to = valued.intake.homes.of(edges["ends"][:, 0])
-    return (*mail, LinkBatch(links, to)), _lack(valued, {name: values[name] for name in names}, found)
+    return (*mail, RecordBatch(links, to)), _lack(valued, {name: values[name] for name in names}, found)
 
 
 def _lack(valued: Valued, columns: Mapping[str, Any], found: IntArray) -> Lack:
@@ -706,7 +582,7 @@ def _find(numbers: IntArray, wanted: IntArray) -> IntArray:
     return np.where(there, at, len(numbers))
 
 
-def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) -> tuple[tuple[LinkBatch], None]:
+def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) -> tuple[tuple[RecordBatch], None]:
     """Tell nodes their parents; they go on to the tasks that have all nodes of their objects.
 
     Raises
@@ -733,7 +609,7 @@ def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) ->
     parents[at], numbers[at] = edges["ends"][:, 1], edges["number"]
     columns = {name: nodes[name] for name in nodes.dtype.names or ()} | {"parent": parents, "edge": numbers}
     trees = pack(tree_dtype(nodes.dtype["chunk"].shape[0]), columns, len(nodes))
-    return (LinkBatch(trees, (hash_ids(0, nodes["owner"]) % np.uint64(groups)).astype(np.int64)),), None
+    return (RecordBatch(trees, (hash_ids(0, nodes["owner"]) % np.uint64(groups)).astype(np.int64)),), None
 
 
 def counted(numbers: IntArray, plan: Plan) -> IntArray:
@@ -742,13 +618,8 @@ def counted(numbers: IntArray, plan: Plan) -> IntArray:
     return found
 
 
-def rank_trees(trees: Records, plan: LinkPlan, hashed: bool) -> tuple[tuple[LinkBatch], None]:
+def rank_trees(trees: Records, plan: LinkPlan) -> tuple[tuple[RecordBatch], None]:
     """Find the depth-first order of the nodes of some objects; they go to the parts that write their chunks.
-
-    Parameters
-    ----------
-    hashed
-        Whether rows go to parts by a hash of their chunk, not as the plan says.
 
     Raises
     ------
@@ -767,19 +638,12 @@ def rank_trees(trees: Records, plan: LinkPlan, hashed: bool) -> tuple[tuple[Link
     rows[inner] = above
     along = depth_first(rows, counted(numbers, plan.plan))
     ranks = pack(RANK, {"number": numbers, "along": along, "parent": parents, "edge": trees["edge"]}, len(trees))
-    return (LinkBatch(ranks, _parts(plan.plan, trees["chunk"], hashed)),), None
+    return (RecordBatch(ranks, plan.plan.parts_of(trees["chunk"])),), None
 
 
 def joins_objects(child: int, parent: int) -> str:
     """What is wrong with an edge between objects."""
     return f"the edges of a skeleton lie inside objects; the edge from vertex {child} to {parent} joins two"
-
-
-def _parts(plan: Plan, coords: IntArray, hashed: bool) -> IntArray:
-    grid, shards = plan.job.grid, plan.job.encoding.shard_shape
-    if hashed:
-        return mixed(coords if shards is None else shard_of(coords, grid.origin, shards))
-    return plan.parts[np.searchsorted(flat(plan.coords, grid), flat(coords, grid))]
 
 
 class TreePart(Part):
@@ -801,7 +665,7 @@ class TreePart(Part):
 
 def write_tree_rows(
     rows: Records, ranks: Records, plan: Plan, begun: WriteSession, homes: RowOwners, valued: bool
-) -> tuple[tuple[LinkBatch, ...], PartRecord]:
+) -> tuple[tuple[RecordBatch, ...], PartRecord]:
     """Write the chunks of a part; tell the homes of its nodes where they are stored.
 
     If links are ``valued``, all are stored, and both of their ends are asked for. Else the edges that the order does
@@ -821,11 +685,11 @@ def write_tree_rows(
     part = TreePart(plan, rows, ranks)
     done = write_arranged(plan, part, begun)
     places = places_of_part(plan, part, homes)
-    mail = LinkBatch(places, homes.of(places["row"]))
+    mail = RecordBatch(places, homes.of(places["row"]))
     if valued:
         return (mail,), done
     edges = _stored_edges(part, places)
-    return (mail, LinkBatch(edges, homes.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
+    return (mail, RecordBatch(edges, homes.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
 
 
 def _stored_edges(part: TreePart, places: Records) -> Records:

@@ -1,6 +1,5 @@
 """Writers of Dask collections: what they hold is checked block by block, and written without ever being in memory."""
 
-import importlib.util
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -9,20 +8,20 @@ from typing import Any
 import dask
 import dask.array as da
 import numpy as np
+from dask.delayed import Delayed
 from dask.utils import parse_bytes
 
-from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.registry import MISSING, code_dtype, taken
 from zarr_vectors_lazy.kernels.records import link_dtype
 from zarr_vectors_lazy.kernels.routing import PLACE, RowOwners
 from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing
 from zarr_vectors_lazy.progress import computing
-from zarr_vectors_lazy.read.layers import on_cluster
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write import arguments
 from zarr_vectors_lazy.write.arguments import settle_bounds
-from zarr_vectors_lazy.write.exchange import Blocks, FileExchange, Writing, optimized, spilled_write
+from zarr_vectors_lazy.write.exchange import Blocks, RecordExchange, Writing, optimized, rows_write
 from zarr_vectors_lazy.write.job import Column, ObjectTable, WriteJob, check_cells
 from zarr_vectors_lazy.write.linked import Linking, Trees, linked_write, tree_write
 from zarr_vectors_lazy.write.links import (
@@ -35,12 +34,12 @@ from zarr_vectors_lazy.write.links import (
     tree_dtype,
 )
 from zarr_vectors_lazy.write.part import Finalise, Summary
-from zarr_vectors_lazy.write.records import Block, BlockReader, BlockStatistics, Reader, SpillFolder, is_coded, layout
+from zarr_vectors_lazy.write.records import Block, BlockReader, BlockStatistics, Reader, is_coded, layout
 from zarr_vectors_lazy.write.run import Shape, WriteOptions, make_job, make_objects
+from zarr_vectors_lazy.write.scratch import Scratch
 from zarr_vectors_lazy.write.session import Copied, check_place
 
-MOST_GUESSED = 1024  # tasks that exchange records; each opens a file of each other
-EXTRA = "zarr-vectors-lazy[dataframe]"
+MOST_GUESSED = 1024  # tasks that exchange records; each has runs of each other
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -206,31 +205,19 @@ def write_source(
         paths=shape.kind == "paths",
         parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
     )
-    folder = SpillFolder()
-    delayed = _delayed(writing, source, job, options, folder=folder, links=links)
+    scratch = Scratch.of(job.spec, writing.write_id)
+    exchange = RecordExchange(writing, source.blocks, scratch)
+    delayed = rows_write(exchange) if links is None else _linked(exchange, make_linking(source, links, job))
     if not options.compute:
         return delayed
-    with folder, computing("writing", shown=options.progress):
+    with scratch, computing("writing", shown=options.progress):
         return dask.compute(delayed)[0]
 
 
-def _delayed(
-    writing: Writing,
-    source: Source,
-    job: WriteJob,
-    options: WriteOptions,
-    *,
-    folder: SpillFolder,
-    links: LinkSource | None,
-) -> Any:
-    shuffling = (writing, source.blocks, job.encoding.shard_shape, options.bounds)
-    if links is None:
-        return _shuffled("shuffled_write")(*shuffling) if on_cluster() else spilled_write(*shuffling[:2], folder)
-    carrier = _shuffled("ShuffleExchange")(*shuffling) if on_cluster() else FileExchange(*shuffling[:2], folder)
-    linking = make_linking(source, links, job)
-    if linking.trees is not None:
-        return tree_write(writing, linking, linking.trees, carrier)
-    return linked_write(writing, linking, carrier)
+def _linked(exchange: RecordExchange, linking: Linking) -> Delayed:
+    if linking.trees is None:
+        return linked_write(linking, exchange)
+    return tree_write(linking, linking.trees, exchange)
 
 
 def make_reader(job: WriteJob, shape: Shape, sample: Block, read: Reader) -> BlockReader:
@@ -246,15 +233,6 @@ def make_finaliser(job: WriteJob, shape: Shape, options: WriteOptions, tables: T
 def part_nbytes() -> int:
     """Bytes of rows that a task writes."""
     return max(1, int(parse_bytes(setting("write-bytes"))))
-
-
-def _shuffled(name: str) -> Any:
-    missing = [name for name in ("pandas", "pyarrow") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise StoreError(f"Dask's shuffle needs {' and '.join(missing)}, which is not installed: pip install '{EXTRA}'")
-    from zarr_vectors_lazy.write import shuffle  # noqa: PLC0415  optional
-
-    return getattr(shuffle, name)
 
 
 def template(path: Any, sample: Block, shape: Shape, options: WriteOptions) -> WriteJob:

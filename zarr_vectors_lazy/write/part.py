@@ -35,7 +35,8 @@ from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, Vertices
 from zarr_vectors_lazy.write.job import ObjectTable, Prepared, WriteJob, check_cells
-from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, SpillFolder, flat, merge_tallies, spill_block
+from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, flat, merge_tallies, take_rows
+from zarr_vectors_lazy.write.scratch import Exchange, Scratch, Step, index_runs, run_step
 from zarr_vectors_lazy.write.session import WriteSession, begin_write, new_write_id
 
 # What tasks run to write the cells of a level, and the step that makes it a level when all are written.
@@ -397,6 +398,12 @@ class Plan:
     ids: IntArray | None
     codes: Mapping[str, Mapping[int, IntArray]]
 
+    def parts_of(self, coords: ChunkCoords) -> IntArray:
+        """(n,) part that writes each of (n, D) chunks."""
+        grid = self.job.grid
+        found: IntArray = self.parts[np.searchsorted(flat(self.coords, grid), flat(coords, grid))]
+        return found
+
     def writer(self, begun: WriteSession) -> LevelWriter:
         """Of level 0, in the write that has begun."""
         job = self.job
@@ -439,9 +446,11 @@ def without_tables(plan: Plan) -> Plan:
     return replace(plan, job=job)
 
 
-def begin(plan: Plan, write_id: str, *_checked: object) -> WriteSession:
+def begin(plan: Plan, scratch: Scratch, *_checked: object) -> WriteSession:
     """Put the root that says "writing"; again, if this write has put it already."""
-    return begin_write(plan.job.spec, plan.job.mode, write_id)
+    session = begin_write(plan.job.spec, plan.job.mode, scratch.write_id)
+    scratch.remove_others()
+    return session
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -543,6 +552,16 @@ def write_part(plan: Plan, records: Records, begun: WriteSession) -> PartRecord:
     return write_arranged(plan, Part(plan, records), begun)
 
 
+def write_sent(rows: Records, plan: Plan, begun: WriteSession) -> tuple[tuple[()], PartRecord]:
+    """Write the chunks of a part whose rows were received."""
+    return (), write_part(plan, rows, begun)
+
+
+def index_rows(scratch: Scratch, rows: Exchange, plan: Plan) -> None:
+    """Put an index of all rows that were sent, when it is known which part writes each chunk."""
+    index_runs(scratch, rows, len(plan.blocks), plan.parts_of, plan.coords.shape[1])
+
+
 def write_arranged(plan: Plan, part: Part, begun: WriteSession) -> PartRecord:
     """Encode and put the chunks of a part."""
     written = [write_chunks(part, plan.writer(begun), chunks) for chunks in batches(part)]
@@ -563,22 +582,6 @@ def _check_rows(plan: Plan, done: LevelRecord) -> None:
             "the write is unfinished",
             where=plan.job.spec.url,
         )
-
-
-def write_spilled(plan: Plan, folder: SpillFolder, part: int, begun: WriteSession) -> PartRecord:
-    """Write a part whose rows are in files."""
-    return write_part(plan, spilled_rows(plan, folder, part), begun)
-
-
-def spilled_rows(plan: Plan, folder: SpillFolder, part: int) -> Records:
-    """Rows of a part from files, in the order of the input."""
-    grid = plan.job.grid
-    known = flat(plan.coords, grid)
-
-    def part_of(coords: ChunkCoords) -> IntArray:
-        return plan.parts[np.searchsorted(known, flat(coords, grid))]
-
-    return folder.read(part, plan.blocks, part_of, plan.dtype)
 
 
 class Whole(Prepared):
@@ -607,7 +610,7 @@ class Whole(Prepared):
 
 
 def finish_write(
-    plan: Plan, session: WriteSession, summarise: Summary, parts: Sequence[PartRecord], folder: SpillFolder | None
+    plan: Plan, session: WriteSession, summarise: Summary, parts: Sequence[PartRecord], scratch: Scratch
 ) -> dict[str, Any]:
     """Put links, objects and metadata, the root last; return ``summarise`` of it all.
 
@@ -621,7 +624,7 @@ def finish_write(
     records = [part.record for part in parts]
     if whole.placed is not None:
         records += [write_links(whole, plan.writer(session), chunks) for chunks in batches(whole)]
-    return commit_write(plan, session, summarise, whole, records, folder)
+    return commit_write(plan, session, summarise, whole, records, scratch)
 
 
 def commit_write(
@@ -630,22 +633,21 @@ def commit_write(
     summarise: Summary,
     whole: Prepared,
     written: Sequence[LevelRecord],
-    folder: SpillFolder | None,
+    scratch: Scratch,
 ) -> dict[str, Any]:
     """Put objects and metadata of what was ``written``, the root last; return ``summarise`` of it all."""
     records = [empty_record(plan.coords.shape[1]), *written]
     if sum(record.vertex_count for record in records) != int(plan.counts.sum()):
         raise StoreError("rows were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
-    done = finish(whole, plan.writer(session), session, records)
-    if folder is not None:
-        folder.remove()
-    return summarise(whole, done)
+    scratch.remove()  # while the root says "writing": no store that is whole has any
+    return summarise(whole, finish(whole, plan.writer(session), session, records))
 
 
-# A store written from an iterator: its blocks go to files one after another, then a few threads write the chunks.
+# A store written from an iterator: its blocks wait one after another, then a few threads write the chunks.
 
 
 def write_stream(
+    spec: StoreSpec,
     intake: BlockReader,
     settle: Finalise,
     summarise: Summary,
@@ -658,6 +660,8 @@ def write_stream(
 
     Parameters
     ----------
+    spec
+        The store.
     blocks
         Each is what ``intake.read`` takes.
     part_nbytes
@@ -670,16 +674,26 @@ def write_stream(
     StoreError
         If a request fails; the store then says that its write is unfinished.
     """
-    with SpillFolder() as folder:
-        tallies = [spill_block(intake, folder, number, block) for number, block in enumerate(blocks)]
+    with Scratch.of(spec, new_write_id()) as scratch:
+        rows, tallies = Exchange(name="rows", dtype=intake.dtype, receivers=0), []
+        for number, block in enumerate(blocks):
+            step = Step(scratch=scratch, work=take_rows, number=number, sends=[rows])
+            tallies.append(run_step(step, None, intake, number, block))
         tally = merge_tallies(tallies, paths=True)
         parts = int(tally.counts.sum()) * intake.dtype.itemsize // part_nbytes + 1
         plan = make_plan(settle, intake.dtype, parts, tally)
-        session = begin(plan, new_write_id())
-        brief = without_tables(plan)
+        session = begin(plan, scratch)
+        brief, rows = without_tables(plan), replace(rows, receivers=parts)
+        index_rows(scratch, rows, brief)
+
+        def write(part: int) -> PartRecord:
+            step = Step(scratch=scratch, work=write_sent, number=part, takes=[rows])
+            done: PartRecord = run_step(step, None, brief, session)
+            return done
+
         with ThreadPoolExecutor(THREADS) as pool, progress_bar("writing", parts, shown=progress) as advance:
             done = []
-            for part in pool.map(partial(write_spilled, brief, folder, begun=session), range(parts)):
+            for part in pool.map(write, range(parts)):
                 done.append(part)
                 advance(1)
-        return finish_write(plan, session, summarise, done, folder)
+        return finish_write(plan, session, summarise, done, scratch)

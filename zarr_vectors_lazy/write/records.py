@@ -1,30 +1,20 @@
-"""Blocks of an input as records by chunk, kept until the task that writes the chunk fetches them."""
+"""Blocks of an input as records by chunk, and what all of them together say before the first byte is put."""
 
-import shutil
-import threading
-import uuid
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
-from operator import itemgetter
-from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.kernels.records import Records, attribute_field, pack, record_dtype, row_numbers
 from zarr_vectors_lazy.kernels.routing import Routed, extent, route, stored
 from zarr_vectors_lazy.kernels.rows import INTERVAL, intervals_of, join_intervals
 from zarr_vectors_lazy.model.arrays import missing_integer
 from zarr_vectors_lazy.model.writing import Grid
-from zarr_vectors_lazy.read.layers import check_worker
-from zarr_vectors_lazy.settings import temporary_folder
 from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices
 from zarr_vectors_lazy.write.job import Column
-
-# Blocks of a Dask input as records by chunk, and what all of them together say before the first byte is put.
+from zarr_vectors_lazy.write.scratch import Runs
 
 CODES = np.dtype("<i4")  # of the categories of one block
 MAX_CELLS = 2**62
@@ -139,6 +129,11 @@ class Taken:
     routed: Routed
     tally: BlockStatistics
 
+    @property
+    def rows(self) -> Runs:
+        """The rows of each chunk, as they are sent."""
+        return Runs(self.records, np.concatenate([self.routed.coords, self.routed.bounds[1:, None]], axis=1))
+
 
 def layout(block: Block) -> np.dtype[np.void]:
     """Dtype of a block's records."""
@@ -223,15 +218,6 @@ def _read(intake: BlockReader, number: int, parts: tuple[Any, ...]) -> Block | N
         return intake.read(*parts)
     except SelectionError as error:
         raise SelectionError(f"block {number}: {error.message}") from error
-
-
-def corners_of(intake: BlockReader, number: int, *parts: Any) -> tuple[Floats, Floats]:
-    """Corners of an input block's positions as stored; raises SelectionError if one is not finite."""
-    block = _read(intake, number, parts)
-    if block is None:
-        far = np.full(intake.dtype["positions"].shape[0], np.inf)
-        return far, -far
-    return _corners(intake, block, number)
 
 
 def _corners(intake: BlockReader, block: Block, number: int) -> tuple[Floats, Floats]:
@@ -348,102 +334,6 @@ def _merge_counts(coords: Sequence[ChunkCoords], counts: Sequence[IntArray]) -> 
     return every[starts], np.add.reduceat(rows, starts)
 
 
-# Records of input blocks in files of this machine, by chunk, until the tasks that write chunks fetch them.
-
-RUNS = "runs.npy"
-PartOf: TypeAlias = Callable[[ChunkCoords], IntArray]
-_lock = threading.Lock()
-
-
-class SpillFolder:
-    """A folder below Dask's ``temporary-directory``, made on first use.
-
-    It goes at the end of a ``with``, or with the object that was made first, not its pickled copies: with the graph
-    that names it.
-    """
-
-    def __init__(self) -> None:
-        self.path = temporary_folder()
-        self._gone = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
-
-    def remove(self) -> None:
-        """Delete the files."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.remove()
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _copy, (self.path,)
-
-    def __dask_tokenize__(self) -> tuple[str, str]:
-        return ("SpillFolder", str(self.path))
-
-    def write(self, number: int, records: Records, coords: ChunkCoords, bounds: IntArray) -> None:
-        """Keep the records of an input block; rows ``bounds[i]:bounds[i + 1]`` are those of chunk ``coords[i]``."""
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        (self.path / RUNS).unlink(missing_ok=True)  # of a computation that failed
-        records.tofile(self.path / f"{number}.rows")
-        np.save(self.path / f"{number}.npy", np.concatenate([coords, bounds[1:, None]], axis=1))
-
-    def read(self, part: int, blocks: Sequence[int], part_of: PartOf, dtype: np.dtype[np.void]) -> Records:
-        """Records of the chunks of a part, an input block after another, in lexicographic order in each.
-
-        Parameters
-        ----------
-        blocks
-            All input blocks, in their order.
-        part_of
-            Gives (n,) the part of each of (n, D) chunks.
-        """
-        runs = self._runs(part, blocks, part_of)
-        found = np.empty(int((runs[2] - runs[1]).sum()), dtype)
-        raw, at = found.view(np.uint8).data, 0
-        for block, of_block in groupby(runs.T.tolist(), itemgetter(0)):
-            with (self.path / f"{block}.rows").open("rb") as file:
-                for _, start, stop in of_block:
-                    file.seek(start * dtype.itemsize)
-                    nbytes = (stop - start) * dtype.itemsize
-                    if file.readinto(raw[at : at + nbytes]) != nbytes:
-                        raise StoreError(f"a temporary file is short: rows {start} to {stop} expected", where=file.name)
-                    at += nbytes
-        return found
-
-    def _runs(self, part: int, blocks: Sequence[int], part_of: PartOf) -> IntArray:
-        """(3, R) block, first row and one past the last row of the runs of rows that a part has."""
-        index = self.path / RUNS
-        with _lock:
-            if not index.exists():
-                self._write_runs(index, blocks, part_of)
-        found = np.load(index, mmap_mode="r")
-        first, last = np.searchsorted(found[0], [part, part + 1])
-        return np.array(found[1:, first:last])
-
-    def _write_runs(self, index: Path, blocks: Sequence[int], part_of: PartOf) -> None:
-        """Join what the blocks have of each part, so that a part need not look into all of them."""
-        found = [np.empty((4, 0), np.int64)]
-        for block in blocks:
-            known = np.load(self.path / f"{block}.npy")
-            parts = part_of(known[:, :-1])
-            last = np.flatnonzero(np.diff(parts, append=-1))
-            stops = known[last, -1]
-            starts = np.concatenate([[0], stops])[:-1]
-            found.append(np.stack([parts[last], np.full(len(last), block), starts, stops]))
-        runs = np.concatenate(found, axis=1)
-        new = index.with_name(f"{uuid.uuid4().hex}.npy")  # other processes may be at it, too
-        np.save(new, runs[:, np.argsort(runs[0], kind="stable")])
-        new.replace(index)
-
-
-def _copy(path: Path) -> SpillFolder:
-    folder = SpillFolder.__new__(SpillFolder)
-    folder.path = path
-    return folder
-
-
 def flat(coords: ChunkCoords, grid: Grid) -> IntArray:
     """(n,) number of chunks in the grid, ascending as they are."""
     local = coords - np.asarray(grid.origin, np.int64)
@@ -453,17 +343,7 @@ def flat(coords: ChunkCoords, grid: Grid) -> IntArray:
     return found
 
 
-def spill_block(intake: BlockReader, folder: SpillFolder, number: int, *parts: Any) -> BlockStatistics:
-    """Keep an input block's records in a file.
-
-    Raises
-    ------
-    SelectionError
-        As `take_block`.
-    StoreError
-        If this is a worker of a cluster, whose machine others cannot see.
-    """
-    check_worker(wanted=False)
+def take_rows(intake: BlockReader, number: int, *parts: Any) -> tuple[tuple[Runs], BlockStatistics]:
+    """Send the rows of an input block to the parts that write their chunks; raises SelectionError as `take_block`."""
     taken = take_block(intake, number, *parts)
-    folder.write(number, taken.records, taken.routed.coords, taken.routed.bounds)
-    return taken.tally
+    return (taken.rows,), taken.tally

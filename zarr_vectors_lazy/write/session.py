@@ -32,6 +32,7 @@ from zarr_vectors_lazy.types import Buffer, Json
 Mode: TypeAlias = Literal["w-", "w"]
 MODES = ("w-", "w")
 UNFINISHED = "an unfinished write"
+SCRATCH = "_scratch"  # folder of what waits for the tasks of a write, each write in a folder of its own id
 _PART = re.compile(r"\.zarr\.json\.[0-9a-f]{16}|zarr\.json#[0-9]+")  # of a first put that was killed
 
 
@@ -146,7 +147,7 @@ def _check_replaced(backend: Backend, root: bytes, names: tuple[str, ...], mode:
 
 
 def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession:
-    """Put a root that says "writing", and delete the store that was there (``mode="w"``).
+    """Put a root that says "writing", and delete the store that was there (``mode="w"``), and what other writes left.
 
     With a ``write_id`` (`new_write_id`) a write that has begun already goes on: a task may run twice.
 
@@ -158,7 +159,7 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
     backend = connect(spec)
     write_id = write_id or new_write_id()
     marker = CURRENT.marker(write_id)
-    session = WriteSession(spec, bytes(marker.data))
+    session, own = WriteSession(spec, bytes(marker.data)), f"{SCRATCH}/{write_id}/"
     root, names = fetch(backend, [Get(DOC), ListDir("", required=False)])
     if root is None:
         _refuse_others(backend, names or ())
@@ -166,6 +167,8 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
         if not made:
             _check_won(backend, session)
             return session
+        if SCRATCH in (names or ()):
+            delete_below(backend, SCRATCH, spare=own, before_each=session.check)
         return replace(session, start=new_write_id())
     if bytes(root) == session.marker:
         return session
@@ -174,7 +177,7 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
         _check_replaced(backend, bytes(root), names or (), mode)
         _swap(backend, clearing, bytes(root))
     replaced()
-    delete_below(backend, keep={DOC}, before_each=WriteSession(spec, bytes(clearing.data)).check)
+    delete_below(backend, keep={DOC}, spare=own, before_each=WriteSession(spec, bytes(clearing.data)).check)
     _swap(backend, marker, bytes(clearing.data))
     return replace(session, start=new_write_id())
 
@@ -198,7 +201,7 @@ def _lost(url: str) -> StoreError:
 
 def _refuse_others(backend: Backend, names: tuple[str, ...]) -> None:
     # A root that was not there a moment ago is another write's: the create-only put will meet it.
-    others = [name for name in names if name != DOC and not _PART.fullmatch(name)]
+    others = [name for name in names if name not in (DOC, SCRATCH) and not _PART.fullmatch(name)]
     if others:
         raise StoreError(
             f"something that is no Zarr Vectors store is here, which is never replaced: {listed(others)}",
@@ -370,7 +373,7 @@ def left_out(data: LevelData, levels: Iterable[int], *, links: bool, objects: bo
         Whether it has the links inside the level, and its objects.
     """
     tree, level = data.tree, data.meta.index
-    there = {str(index) for index in levels} | {HEADERS, DOC}
+    there = {str(index) for index in levels} | {HEADERS, DOC, SCRATCH}
     found = {name for name in tree.children("", required=False) or () if name not in there}
     known = {*ROWS, *LINKS, *(OBJECTS if objects else ()), "fragment_attributes"}
     found |= {f"{level}/{name}" for name in tree.children(str(level), required=False) or () if name not in known}

@@ -36,6 +36,7 @@ class ZarrBackend(Backend):
         self._opening = asyncio.Lock()
         self._opened = False
         self.listable = self._store.supports_listing
+        self.deletes = self._store.supports_deletes
         self.failures: tuple[type[BaseException], ...] = FAILURES
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited

@@ -1,0 +1,257 @@
+"""Records on their way between the tasks of a write: sorted runs in objects of a scratch place."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, TypeAlias
+
+import numpy as np
+
+from zarr_vectors_lazy.errors import StoreError, ZVError
+from zarr_vectors_lazy.kernels.records import Records
+from zarr_vectors_lazy.kernels.routing import stable_order
+from zarr_vectors_lazy.requests import Get, Put
+from zarr_vectors_lazy.settings import setting, temporary_folder
+from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch
+from zarr_vectors_lazy.storage.resolve import resolve
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.write.session import SCRATCH
+
+# A task that sends puts its records, sorted by where they go, and a table of where each run ends. When all have sent,
+# one task joins the tables to an index by receiver. A receiver asks the index for its runs, then for the runs. So a
+# graph is the same on every scheduler, no task has more than its own records, and one that runs again puts the same.
+
+AT_ONCE = 256  # objects that a task asks for at once
+RUN = np.dtype([("sender", "<i8"), ("start", "<i8"), ("stop", "<i8")])
+_closed: set[str] = set()  # scratch places whose write has failed, of which tasks of this process may still run
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Where the records of one write wait; small.
+
+    Parameters
+    ----------
+    spec
+        What holds them: the store itself, below `SCRATCH`, where no reader looks; else what the setting ``scratch``
+        names, or, for a store that deletes nothing (a zip file), a folder below Dask's ``temporary-directory``.
+    folder
+        Of all writes of the same store.
+    write_id
+        Of this one.
+    """
+
+    spec: StoreSpec
+    folder: str
+    write_id: str
+
+    @classmethod
+    def of(cls, store: StoreSpec, write_id: str) -> Self:
+        """Choose where the records of a write of ``store`` wait."""
+        place = str(setting("scratch") or "")
+        if not place and connect(store).deletes:
+            return cls(store, SCRATCH, write_id)
+        name = hashlib.blake2b(store.url.encode(), digest_size=8).hexdigest()
+        return cls(resolve(place or temporary_folder()), f"zarr-vectors-lazy-{name}", write_id)
+
+    @property
+    def prefix(self) -> str:
+        """Of the keys of this write."""
+        return f"{self.folder}/{self.write_id}"
+
+    def put(self, objects: Mapping[str, bytes | memoryview]) -> None:
+        """Put objects by name, in place of what an earlier run of the same task has put."""
+        puts = [Put(f"{self.prefix}/{name}", data, unread=True) for name, data in objects.items()]
+        fetch(connect(self.spec), puts)
+        if self.prefix in _closed:
+            self.remove()
+
+    def get(self, ranges: Sequence[tuple[str, int, int] | str]) -> Iterator[Any]:
+        """Bytes of objects, or of ranges of them, in turn.
+
+        Raises
+        ------
+        StoreError
+            If one is gone, or short.
+        """
+        backend = connect(self.spec)
+        for at in range(0, len(ranges), AT_ONCE):
+            asked = [(each, None, None) if isinstance(each, str) else each for each in ranges[at : at + AT_ONCE]]
+            requests = [Get(f"{self.prefix}/{name}", start, stop) for name, start, stop in asked]
+            for (name, start, stop), found in zip(asked, fetch(backend, requests), strict=True):
+                if found is None or (start is not None and len(found) != (stop or 0) - start):
+                    raise StoreError(
+                        f"{self.prefix}/{name} is {'gone' if found is None else 'short'}: another write took this "
+                        "place meanwhile, or this one was over already; this one is given up",
+                        where=self.spec.url,
+                    )
+                yield found
+
+    def remove(self) -> None:
+        """Delete all that waits."""
+        delete_below(connect(self.spec), self.prefix)
+
+    def remove_others(self) -> None:
+        """Delete what writes of the same store left that were killed, and waits elsewhere than in the store."""
+        if self.folder != SCRATCH:
+            delete_below(connect(self.spec), self.folder, spare=f"{self.prefix}/")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            _closed.add(self.prefix)
+            with contextlib.suppress(StoreError):  # the error is told already
+                self.remove()
+
+
+def guarded(scratch: Scratch, work: Callable[..., Any], *args: Any) -> Any:
+    """Task: ``work``, for which all senders have run; if the write is refused, nothing stays of it."""
+    try:
+        return work(*args)
+    except ZVError:
+        scratch.remove()
+        raise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """Records of one dtype on their way.
+
+    Parameters
+    ----------
+    name
+        Tells it from others of the same write.
+    dtype
+        Of the records, packed, a whole number of 8-byte words.
+    receivers
+        Number of tasks that records go to.
+    """
+
+    name: str
+    dtype: np.dtype[np.void]
+    receivers: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runs:
+    """Records in runs, and the (n, K + 1) K numbers of each run, and one past its last record."""
+
+    records: Records
+    table: IntArray
+
+    def runs(self, _receivers: int) -> "Runs":
+        """Themselves."""
+        return self
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecordBatch:
+    """Records, and the (n,) number of the receiver of each."""
+
+    records: Records
+    to: IntArray
+
+    def runs(self, receivers: int) -> Runs:
+        """A run for each receiver that is sent any."""
+        counts = np.bincount(self.to, minlength=receivers)
+        some = np.flatnonzero(counts)
+        table = np.stack([some, np.cumsum(counts)[some]], axis=1).astype(np.int64)
+        return Runs(self.records.take(stable_order(self.to, receivers)), table)
+
+
+Work: TypeAlias = Callable[..., tuple[tuple[RecordBatch | Runs, ...], Any]]
+"""What a task does: of what it received, and other arguments, it makes what it sends on each exchange, and a result."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One of the tasks that send and receive.
+
+    Parameters
+    ----------
+    scratch
+        Where records wait.
+    work
+        What it does.
+    number
+        Its number among senders and among receivers.
+    takes, sends
+        What it receives and sends.
+    """
+
+    scratch: Scratch
+    work: Work
+    number: int
+    takes: Sequence[Exchange] = ()
+    sends: Sequence[Exchange] = ()
+
+
+def run_step(step: Step, _ready: object, *args: Any) -> Any:
+    """Task: receive, work and send; return the work's result."""
+    received = [receive(step.scratch, exchange, step.number) for exchange in step.takes]
+    batches, result = step.work(*received, *args)
+    for exchange, batch in zip(step.sends, batches, strict=True):
+        send(step.scratch, exchange, step.number, batch.runs(exchange.receivers))
+    return result
+
+
+def send(scratch: Scratch, exchange: Exchange, sender: int, sent: Runs) -> None:
+    """Put what one task sends."""
+    objects: dict[str, bytes | memoryview] = {f"{exchange.name}/{sender}.runs": sent.table.tobytes()}
+    if len(sent.records):
+        objects[f"{exchange.name}/{sender}"] = np.ascontiguousarray(sent.records).view(np.uint8).data
+    scratch.put(objects)
+
+
+def index_runs(
+    scratch: Scratch, exchange: Exchange, senders: int, receivers_of: Callable[[IntArray], IntArray], width: int = 1
+) -> None:
+    """Put an index of what all tasks have sent: for each receiver its runs, in the order of the senders.
+
+    Parameters
+    ----------
+    receivers_of
+        Gives (n,) the receiver of the (n, width) numbers of runs.
+    """
+    receivers, found = [np.empty(0, np.int64)], [np.empty(0, RUN)]
+    for sender, raw in enumerate(scratch.get([f"{exchange.name}/{sender}.runs" for sender in range(senders)])):
+        table = np.frombuffer(raw, np.int64).reshape(-1, width + 1)
+        to = receivers_of(table[:, :-1])
+        last = np.flatnonzero(np.diff(to, append=-1))
+        runs = np.empty(len(last), RUN)
+        runs["sender"], runs["stop"] = sender, table[last, -1]
+        runs["start"] = np.concatenate([[0], runs["stop"]])[:-1]
+        receivers.append(to[last])
+        found.append(runs)
+    to, runs = np.concatenate(receivers), np.concatenate(found)
+    order = np.argsort(to, kind="stable")
+    bounds = np.searchsorted(to[order], np.arange(exchange.receivers + 1))
+    scratch.put({f"{exchange.name}/index": bounds.astype(np.int64).tobytes() + runs[order].tobytes()})
+
+
+def receive(scratch: Scratch, exchange: Exchange, receiver: int) -> Records:
+    """Return what all tasks sent to one, in the order of the senders.
+
+    Raises
+    ------
+    StoreError
+        If it is gone.
+    """
+    index, head = f"{exchange.name}/index", 8 * (exchange.receivers + 1)
+    (raw,) = scratch.get([(index, 8 * receiver, 8 * receiver + 16)])
+    first, last = np.frombuffer(raw, np.int64).tolist()
+    if first == last:
+        return np.empty(0, exchange.dtype)
+    (raw,) = scratch.get([(index, head + first * RUN.itemsize, head + last * RUN.itemsize)])
+    runs, size = np.frombuffer(raw, RUN), exchange.dtype.itemsize
+    found = np.empty(int((runs["stop"] - runs["start"]).sum()), exchange.dtype)
+    into, at = found.view(np.uint8), 0
+    wanted = [(f"{exchange.name}/{sender}", start * size, stop * size) for sender, start, stop in runs.tolist()]
+    for part in scratch.get(wanted):
+        into[at : at + len(part)] = np.frombuffer(part, np.uint8)
+        at += len(part)
+    return found
