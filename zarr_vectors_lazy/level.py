@@ -252,11 +252,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         sizes = self._view.sizes
         if sizes is not None:
             return int(sizes.sum())
-        if self._view.rows is not None:
-            return None
-        stated = self._view.data.meta.vertex_count
-        # Streaming writers leave 0, and a listed chunk has vertices: then the store does not know.
-        return None if stated == 0 and len(self._view) else stated
+        return None if self._view.rows is not None else self._view.data.row_count
 
     @property
     def chunk_keys(self) -> list[tuple[int, ...]]:

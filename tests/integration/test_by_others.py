@@ -317,6 +317,48 @@ def test_faces_of_objects_are_the_same_whatever_is_claimed_of_their_groups(claim
     same(mesh.faces.compute(), level.sel(objects=ids[-1]).faces.compute(), ids[-1])
 
 
+@pytest.mark.parametrize(
+    ("stated", "shown"), [(100, 100), (1, None), (0, None), (-1, None), ("3", None), (7.5, None), (True, None)]
+)
+def test_a_stated_count_is_no_size(stated, shown):
+    store, positions = MemoryStore(), np.random.default_rng(0).uniform(0, 30, (50, 3))
+    zvl.write_points(store, positions, chunk_shape=10)
+    edit(store, "0", lambda attributes: attributes["zarr_vectors_level"].update(vertex_count=stated))
+    edit(store, "0/vertices", lambda attributes: attributes.pop("zarr_vectors_lazy"))
+    level = zvl.open_zv(store)[0]
+    assert level.vertex_count == shown
+    assert len(level.vertices.compute()) == 50
+    assert level.compute_chunk_sizes().vertex_count == 50
+    (warning,) = zvl.validate(store).findings
+    assert warning.message == f"vertex_count states {stated!r}, its chunks have 50"
+
+
+def test_a_level_that_lists_no_chunk_has_no_vertices_whatever_it_states():
+    store = packed("n093-additive-points")
+    right = sum(len(zvl.open_zv(store)[level].own.vertices.compute()) for level in (1, 2))
+    for array in ("vertices", "vertex_fragments", "vertex_attributes/a"):
+        if f"0/{array}/zarr.json" in store._store_dict:
+            edit(store, f"0/{array}", lambda attributes: attributes.update(nonempty_chunks=[]))
+    opened = zvl.open_zv(store)
+    assert opened[0].own.vertex_count == 0
+    assert opened[0].vertex_count in (None, right)
+    assert len(opened[0].vertices.compute()) == right
+
+
+def test_tools_that_refuse_levels_that_refine_others_name_the_way_out(tmp_path):
+    path = unpacked("n093-additive-polylines", tmp_path)
+    with pytest.raises(
+        FormatError, match=r"rechunk would break levels \[0, 1\].*open_zv\(...\)\[0\].save\(...\), which is complete"
+    ):
+        zvl.rechunk(path, tmp_path / "new", chunk_shape=50)
+    whole = zvl.open_zv(path)[0]
+    whole.save(tmp_path / "whole")
+    zvl.rechunk(tmp_path / "whole", tmp_path / "new", chunk_shape=50)
+    found = zvl.open_zv(tmp_path / "new")[0].vertices.compute()
+    positions = whole.vertices.compute()
+    same(found[by_place(found)], positions[by_place(positions)], "positions")
+
+
 def test_object_attributes_without_an_index():
     level = open_store("q092-object-attributes-no-index")[0]
     assert level.objects.slots.tolist() == list(range(6))
@@ -496,6 +538,22 @@ def test_a_level_that_is_being_written(name, tmp_path):
         level.attributes["a"]
 
 
+def test_files_that_are_no_cells_of_a_level_that_is_being_written(tmp_path):
+    path = unpacked("n093-deferred-unsharded", tmp_path)
+    right = expected_of("n093-deferred-unsharded")["L0/positions"]
+    for name in ("c/0/0/1.5f3a.partial", "c/note.txt", "c/0/.lock"):
+        (path / "0/vertices" / name).parent.mkdir(parents=True, exist_ok=True)
+        (path / "0/vertices" / name).write_bytes(b"a part")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ZVWarning)
+        assert len(zvl.open_zv(path)[0].vertices.compute()) == len(right)
+        for name in ("c/7", "c/0/0/" + "9" * 40):
+            (path / "0/vertices" / name).write_bytes(b"a part")
+            with pytest.raises(FormatError, match="is no cell of an array of rank 3"):
+                zvl.open_zv(path)[0].vertices.compute()
+            (path / "0/vertices" / name).unlink()
+
+
 def test_one_list_of_a_level_that_is_being_written(tmp_path):
     """The rebuild writes one list after another: what is listed is the truth."""
     path = unpacked("n093-deferred-unsharded", tmp_path)
@@ -551,6 +609,30 @@ def test_rows_past_the_committed_ones_of_either_layout():
     assert level.objects.slots.tolist() == full.slots[:12].tolist()
     assert level.objects.ids.tolist() == [i for i in full.ids if i in full.slots[:12]]
     assert {len(values) for values in level.objects.attributes.values()} == {12}
+
+
+def test_the_number_of_present_objects_of_more_rows_than_are_committed():
+    store = packed("q092-vlen-residue-v1")
+    edit(store, "0/object_index", lambda attributes: attributes.update(num_present=12))
+    assert len(zvl.open_zv(store)[0].objects.ids) == 9
+
+
+def test_manifests_of_chunks_that_are_not_there_are_no_empty_selection():
+    level = open_store("n094-dense-manifests")[0]
+    lost, box = level.objects.ids[0], (level.vertices.compute().min(axis=0), [30, 30, 30])
+    store = packed("n094-dense-manifests")
+    group = zarr.open_group(store, mode="r+")
+    start, count = group["0/object_index/manifest_spans"][int(np.flatnonzero(level.objects.slots == lost)[0])]
+    group["0/object_index/manifest_blocks"][start : start + count, 0] = -7
+    level = zvl.open_zv(store)[0]
+    for wrong in (
+        lambda: level.sel(objects=[lost]),
+        lambda: level.sel(bbox=box).objects.ids,
+        lambda: level.objects[lost],
+    ):
+        with pytest.raises(FormatError, match=r"a manifest names chunk .*, the level does not list it"):
+            wrong()
+    assert len(level.sel(objects=level.objects.ids[1:3]).vertices.compute())
 
 
 def test_attributes_shorter_than_the_objects():

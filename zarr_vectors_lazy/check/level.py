@@ -141,7 +141,7 @@ def _totals(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severity,
         yield (
             "counts",
             "error" if check.sure and check.stated else "warning",
-            (f"vertex_count states {check.stated}, its chunks have {total}"),
+            (f"vertex_count states {check.stated!r}, its chunks have {total}"),
         )
     strays = sum(count for count, _ in here.strays.values())
     if strays:

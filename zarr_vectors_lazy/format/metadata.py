@@ -323,8 +323,8 @@ def parse_level(node: Found, store: StoreMeta, level: int) -> LevelMeta:
     if bin_shape is None:
         bin_shape = _legacy_bin(block, store, node.path)
     count = block.get("vertex_count")
-    if count is not None and (not isinstance(count, int) or not 0 <= count <= MAX_INDEX):
-        raise FormatError(f"vertex_count must be a whole number, found {count!r}", where=node.path)
+    if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_INDEX:
+        count = None  # it is shown, and nothing is read by it (spec next, 15): validate tells what is stated
     return LevelMeta(
         index=level,
         chunk_shape=chunk_shape,

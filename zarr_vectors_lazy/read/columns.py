@@ -207,15 +207,30 @@ def objects_of_chunks(view: LevelView) -> IntArray:
     manifests = view.manifests
     if view.rows is None:
         return np.flatnonzero(np.diff(manifests.offsets))
-    at = view.table.find(manifests.chunks)
+    at = _slots(view, manifests)
     return np.flatnonzero(np.bincount(manifests.owners[at >= 0], minlength=len(manifests)))
 
 
 def _touched(view: LevelView, manifests: Manifests) -> BoolArray:
     keep = np.zeros(len(view), np.bool_)
-    at = view.table.find(manifests.chunks)
+    at = _slots(view, manifests)
     keep[at[at >= 0]] = True
     return keep
+
+
+def _slots(view: LevelView, manifests: Manifests) -> IntArray:
+    """(E,) chunk of the view of each entry, -1 where it is another of the level."""
+    at = view.table.find(manifests.chunks)
+    others = manifests.chunks[at < 0]
+    refuse_unlisted(view.source, others, view.data.vertices.chunks.find(others))
+    return at
+
+
+def refuse_unlisted(source: Source, coords: ChunkCoords, at: IntArray) -> None:
+    """Raise FormatError if one of the chunks that manifests name, (E, K), is none of the level: -1 in ``at`` (E,)."""
+    if (at < 0).any():
+        coord = coords[at < 0][0].tolist()
+        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=source.spec.url)
 
 
 def select_chunks(view: LevelView, coords: IntArray) -> LevelView:

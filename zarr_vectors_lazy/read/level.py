@@ -177,6 +177,17 @@ class LevelData:
         """The store's URL and the level, for errors."""
         return f"{self.tree.url}/{self.meta.index}"
 
+    @property
+    def row_count(self) -> int | None:
+        """Rows by the metadata; None where these do not tell, as after streaming: a listed chunk has rows."""
+        stated = self.meta.vertex_count or 0
+        if self.meta.deferred:
+            return None
+        if stated and not self.meta.count_is_sure:
+            return stated
+        chunks = len(self.vertices.chunks)
+        return (stated if stated >= chunks else None) if chunks else 0
+
     @cached_property
     def vertices(self) -> CellArray:
         """The positions."""

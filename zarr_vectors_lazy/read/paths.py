@@ -30,7 +30,7 @@ from zarr_vectors_lazy.read.batches import (
 )
 from zarr_vectors_lazy.read.cells import read_fragment_run, read_row_run
 from zarr_vectors_lazy.read.choose import attribute_member, choice_graph, column_of, fragment_spec
-from zarr_vectors_lazy.read.columns import objects_of_chunks
+from zarr_vectors_lazy.read.columns import objects_of_chunks, refuse_unlisted
 from zarr_vectors_lazy.read.layers import (
     BlockTasks,
     Each,
@@ -96,20 +96,13 @@ class Router:
         manifests = read_manifests(self.source, self.index, np.asarray(self.objects, np.int64))
         at = ChunkTable(self.coords).find(manifests.chunks)
         if self.whole:
-            refuse_unlisted(self.source, manifests, at)
+            refuse_unlisted(self.source, manifests.chunks, at)
         return manifests, at
 
 
 def manifest_error(source: Source, reason: str) -> FormatError:
     """Say of what is wrong with what manifests name where they are."""
     return FormatError(f"manifests of level {source.level}: {reason}", where=source.spec.url)
-
-
-def refuse_unlisted(source: Source, manifests: Manifests, at: IntArray) -> None:
-    """Raise FormatError if an entry lies in no chunk of the level, -1 in ``at`` (E,)."""
-    if (at < 0).any():
-        coord = manifests.chunks[at < 0][0].tolist()
-        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=source.spec.url)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -640,7 +633,7 @@ def _visited(view: LevelView, objects: IntArray) -> tuple[IntArray, IntArray]:
     manifests = view.manifests_of(objects)
     at = view.table.find(manifests.chunks)
     if view.rows is None:
-        refuse_unlisted(view.source, manifests, at)
+        refuse_unlisted(view.source, manifests.chunks, at)
     return np.flatnonzero(np.bincount(at[at >= 0], minlength=len(view))), np.diff(manifests.offsets)
 
 

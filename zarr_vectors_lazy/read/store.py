@@ -40,10 +40,10 @@ class ChainData(LevelData):
     """
 
     def __init__(self, parts: Sequence[LevelData]) -> None:
-        first, counts = parts[0], [part.meta.vertex_count for part in parts]
+        first = parts[0]
         meta = replace(
             first.meta,
-            vertex_count=sum(count or 0 for count in counts) if all(counts) else None,
+            vertex_count=None,
             chunk_attribute=None,
             chunk_bins="",
             fragments_tile=all(part.meta.fragments_tile for part in parts),
@@ -55,6 +55,12 @@ class ChainData(LevelData):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ChainData, (self.parts,)
+
+    @property
+    def row_count(self) -> int | None:
+        """Rows of all of them by the metadata; None where those of one do not tell."""
+        counts = [part.row_count for part in self.parts]
+        return None if None in counts else sum(filter(None, counts))
 
     @cached_property
     def vertices(self) -> CellArray:
@@ -326,7 +332,8 @@ class OpenStore:
         if adding:
             raise FormatError(
                 f"{what} would break levels {adding}, each of which holds only what the next coarser one does not "
-                "(refinement 'add')",
+                f"(refinement 'add'): save a level, such as open_zv(...)[{adding[0]}].save(...), which is complete, "
+                "and go on from that store",
                 where=self.tree.url,
             )
 

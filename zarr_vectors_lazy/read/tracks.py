@@ -20,7 +20,7 @@ from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex
 from zarr_vectors_lazy.read.batches import NAN, array_over, chunk_runs, empty_array, requested_of
 from zarr_vectors_lazy.read.cells import Requested, error_context, read_batch, read_fragments
 from zarr_vectors_lazy.read.choose import fragment_spec
-from zarr_vectors_lazy.read.columns import cut, vertices_array
+from zarr_vectors_lazy.read.columns import cut, refuse_unlisted, vertices_array
 from zarr_vectors_lazy.read.layers import (
     BlockTasks,
     Each,
@@ -118,9 +118,8 @@ def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) 
     ids = read_ids(tracker.source, tracker.index)[manifests.owners]
     table = ChunkTable(tracker.coords)
     at = table.find(manifests.chunks)
-    if tracker.whole and (at < 0).any():
-        coord = manifests.chunks[at < 0][0].tolist()
-        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=tracker.source.spec.url)
+    if tracker.whole:
+        refuse_unlisted(tracker.source, manifests.chunks, at)
     mine = at >= 0 if tracker.objects is None else (at >= 0) & np.isin(ids, tracker.objects)
     chunk = np.where(mine, table.order[at], -1) if len(table) else at
     along = np.zeros(len(at), np.int64)

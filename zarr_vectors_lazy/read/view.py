@@ -247,7 +247,7 @@ class LevelView:
     @property
     def estimated_rows(self) -> float:
         """Vertices that a chunk of the level may have."""
-        total = self.data.meta.vertex_count
+        total = self.data.row_count
         return total / max(len(self.data.vertices.chunks), 1) if total else 4096.0
 
     def vertex_member(self) -> Member:

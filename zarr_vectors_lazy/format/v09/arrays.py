@@ -17,7 +17,7 @@ from zarr_vectors_lazy.format.codecs import (
     parse_pipeline,
     part,
 )
-from zarr_vectors_lazy.format.keys import parse_chunk_keys
+from zarr_vectors_lazy.format.keys import MAX_DIGITS, parse_chunk_keys
 from zarr_vectors_lazy.format.metadata import (
     VLEN_TYPES,
     chunk_table,
@@ -378,8 +378,15 @@ def with_presence(node: Found | None, level: LevelMeta) -> MetaSteps[Found | Non
         text = f"level {level.index} is still being written: its presence is deferred, and this store cannot be listed"
         raise FormatError(text, where=node.path)
     prefix = layout.object_key(np.empty(0, np.int64))
-    keys = sorted(key for key in sizes if key.startswith(prefix) and sizes[key])
-    indices = np.asarray([_index(key, prefix, layout, len(shape)) for key in keys], np.int64).reshape(-1, len(shape))
+    found = {key: key.removeprefix(prefix).split(layout.separator) for key in sizes if key.startswith(prefix)}
+    # What is not called by numbers is no cell of Zarr, such as the files that it renames when they are whole.
+    keys = sorted(key for key, parts in found.items() if sizes[key] and all(map(str.isdecimal, parts)))
+    wrong = next(
+        (key for key in keys if len(found[key]) != len(shape) or len(max(found[key], key=len)) > MAX_DIGITS), None
+    )
+    if wrong is not None:
+        raise FormatError(f"object {wrong!r} is no cell of an array of rank {len(shape)}", where=layout.path)
+    indices = np.asarray([list(map(int, found[key])) for key in keys], np.int64).reshape(-1, len(shape))
     if layout.shards is not None:
         cells, nbytes, gets = yield from _cells_of_shards(layout, keys, indices)
     else:
@@ -393,13 +400,6 @@ def with_presence(node: Found | None, level: LevelMeta) -> MetaSteps[Found | Non
     doc = {**node.doc, "attributes": {**node.attributes, LISTED: listed}}
     digest = hashlib.blake2b(" ".join(listed).encode(), digest_size=16).hexdigest()
     return replace(node, doc=doc, digest=node.digest + digest)
-
-
-def _index(key: str, prefix: str, layout: GridLayout, rank: int) -> list[int]:
-    parts = key.removeprefix(prefix).split(layout.separator)
-    if len(parts) != rank or not all(part.isdecimal() for part in parts):
-        raise FormatError(f"object {key!r} is no cell of an array of rank {rank}", where=layout.path)
-    return [int(part) for part in parts]
 
 
 def _cells_of_shards(

@@ -379,7 +379,7 @@ class Generation09:
             spans=replace(first, shape=(total, 2)) if dense else None,
             blocks=rows.get("blocks"),
             ids=None if id_rows is None else replace(id_rows, shape=(total,)),
-            present=present if isinstance(present, int) else None,
+            present=present if isinstance(present, int) and present <= total else None,
             digest=group.digest + "".join(digests),
             exclusive=rank > len(level.chunk_shape),
             lost=level.objects_lost,
