@@ -222,15 +222,15 @@ def _slots(view: LevelView, manifests: Manifests) -> IntArray:
     """(E,) chunk of the view of each entry, -1 where it is another of the level."""
     at = view.table.find(manifests.chunks)
     others = manifests.chunks[at < 0]
-    refuse_unlisted(view.source, others, view.data.vertices.chunks.find(others))
+    refuse_unlisted(view.source.spec.url, others, view.data.vertices.chunks.find(others))
     return at
 
 
-def refuse_unlisted(source: Source, coords: ChunkCoords, at: IntArray) -> None:
+def refuse_unlisted(url: str, coords: IntArray, at: IntArray) -> None:
     """Raise FormatError if one of the chunks that manifests name, (E, K), is none of the level: -1 in ``at`` (E,)."""
     if (at < 0).any():
         coord = coords[at < 0][0].tolist()
-        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=source.spec.url)
+        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=url)
 
 
 def select_chunks(view: LevelView, coords: IntArray) -> LevelView:

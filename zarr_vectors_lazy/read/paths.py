@@ -96,7 +96,7 @@ class Router:
         manifests = read_manifests(self.source, self.index, np.asarray(self.objects, np.int64))
         at = ChunkTable(self.coords).find(manifests.chunks)
         if self.whole:
-            refuse_unlisted(self.source, manifests.chunks, at)
+            refuse_unlisted(self.source.spec.url, manifests.chunks, at)
         return manifests, at
 
 
@@ -633,7 +633,7 @@ def _visited(view: LevelView, objects: IntArray) -> tuple[IntArray, IntArray]:
     manifests = view.manifests_of(objects)
     at = view.table.find(manifests.chunks)
     if view.rows is None:
-        refuse_unlisted(view.source, manifests.chunks, at)
+        refuse_unlisted(view.source.spec.url, manifests.chunks, at)
     return np.flatnonzero(np.bincount(at[at >= 0], minlength=len(view))), np.diff(manifests.offsets)
 
 

@@ -119,7 +119,7 @@ def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) 
     table = ChunkTable(tracker.coords)
     at = table.find(manifests.chunks)
     if tracker.whole:
-        refuse_unlisted(tracker.source, manifests.chunks, at)
+        refuse_unlisted(tracker.source.spec.url, manifests.chunks, at)
     mine = at >= 0 if tracker.objects is None else (at >= 0) & np.isin(ids, tracker.objects)
     chunk = np.where(mine, table.order[at], -1) if len(table) else at
     along = np.zeros(len(at), np.int64)
