@@ -401,6 +401,23 @@ def test_attributes_without_a_dtype():
     assert not zvl.validate(packed("q092-dtypeless-attributes")).ok
 
 
+def test_attributes_of_links_without_a_dtype():
+    store, rng = MemoryStore(), np.random.default_rng(1)
+    edges, values = np.stack([np.arange(19), np.arange(1, 20)], axis=1), {"len": np.arange(19, dtype=np.int32)}
+    zvl.write_graph(store, rng.uniform(0, 30, (20, 3)), edges, chunk_shape=15, link_attributes=values)
+    assert zvl.open_zv(store)[0].link_attributes["len"].dtype == np.int32
+    for key in [
+        key for key in store._store_dict if key.startswith("0/link_attributes/len/0/") and key.endswith(".json")
+    ]:
+        edit(store, key.removesuffix("/zarr.json"), lambda attributes: attributes.pop("dtype", None))
+    level = zvl.open_zv(store)[0]
+    assert len(level.edges.compute()) == 19
+    for attributes in (level.link_attributes, level.edge_attributes):
+        with pytest.raises(FormatError, match=r"it states no dtype.*, unless 'dtype' is added to its attributes"):
+            attributes["len"]
+    assert not zvl.validate(store).ok
+
+
 @pytest.mark.parametrize("given", [None, "text", ("float32", 0), "<U3", "f4,i4", 7])
 def test_dtypes_that_are_none(given):
     with pytest.raises(SelectionError, match="attribute_dtypes="):

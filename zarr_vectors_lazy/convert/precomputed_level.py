@@ -38,12 +38,11 @@ from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import World, metres
 from zarr_vectors_lazy.read.batches import cut_evenly
-from zarr_vectors_lazy.read.columns import candidate_objects
+from zarr_vectors_lazy.read.columns import candidate_objects, refuse_unlisted
 from zarr_vectors_lazy.read.direct import ChunkReader, ColumnCells, Joins
 from zarr_vectors_lazy.read.edges import PATHS
 from zarr_vectors_lazy.read.links import sized
 from zarr_vectors_lazy.read.objects import read_dense, read_groups
-from zarr_vectors_lazy.read.paths import refuse_unlisted
 from zarr_vectors_lazy.read.store import ChainData
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import BBox, BoolArray, Floats, IntArray
@@ -667,7 +666,7 @@ class PrecomputedLevel:
         at = self.view.table.find(manifests.chunks)
         here = at >= 0
         if self.view.rows is None:
-            refuse_unlisted(self.view.source, manifests, at)
+            refuse_unlisted(self.view.source.spec.url, manifests.chunks, at)
         chunks, mine = np.unique(at[here], return_inverse=True)
         return chunks, mine.reshape(-1), manifests.fragments[here], manifests.owners[here]
 
@@ -758,7 +757,7 @@ class PrecomputedLevel:
         manifests = self.view.manifests
         chunks = self.view.table.find(manifests.chunks)
         if self.view.rows is None:
-            refuse_unlisted(self.view.source, manifests, chunks)
+            refuse_unlisted(self.view.source.spec.url, manifests.chunks, chunks)
         owners = manifests.owners
         chunks = np.where(self._segment_of_row[owners] >= 0, chunks, -1)
         follows = np.full(len(chunks), -1, np.int64)

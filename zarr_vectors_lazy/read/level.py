@@ -389,7 +389,10 @@ class LevelData:
         values = self.tree.run(self.generation.link_attribute(self.meta, family, name))
         for array in values.cells.values():
             if array.spec.dtype == UNTOLD:
-                raise FormatError("it states no dtype: what its bytes are cannot be known", where=array.spec.path)
+                text = (
+                    "it states no dtype: what its bytes are cannot be known, unless 'dtype' is added to its attributes"
+                )
+                raise FormatError(text, where=array.spec.path)
         return values
 
     @cached_property

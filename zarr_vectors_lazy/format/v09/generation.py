@@ -330,7 +330,9 @@ class Generation09:
         if level.deferred:
             nodes = yield from together([with_presence(node, level) for node in nodes])
         found = zip(family.segments, nodes, strict=True)
-        return LinkValues(cells={segment.name: parse_cells(node) for segment, node in found if node is not None})
+        return LinkValues(
+            cells={at.name: parse_cells(node, default_dtype="") for at, node in found if node is not None}
+        )
 
     def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
         """Read where a level's manifests are (spec 0.9, 8; spec next, 5 and 6).
