@@ -1,6 +1,7 @@
 """Levels as files of the field, read back with the field's own libraries."""
 
 import gzip
+import zipfile
 
 import dask
 import nibabel.streamlines
@@ -12,6 +13,7 @@ from pyarrow import parquet
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import FileError, SelectionError
+from zarr_vectors_lazy.files.outgoing import Outgoing
 
 BOX = ([84, 100, 78], [92, 112, 88])
 
@@ -150,3 +152,69 @@ def test_attributes_take_no_other_place_whatever_they_are_called(tmp_path, suffi
     assert [name for name, array in values.items() if array.tolist() not in found] == []
     if suffix not in ("las", "glb"):
         assert level.to_dask_dataframe().compute().sort_values(level.store.axes[0])["object_id"].tolist() == owners
+
+
+ID = 720575940631797753
+
+
+@pytest.fixture
+def lacking(tmp_path):
+    """Streamlines of which an object and a group lack a whole number; others have the number that stands for it."""
+    zvl.write_polylines(
+        tmp_path / "whole.zv",
+        [np.eye(3), np.eye(3) + 1, np.eye(3) + 2],
+        chunk_shape=3,
+        geometry_type="streamline",
+        units="mm",
+        object_attributes={"id": pd.array([ID, None, 3], dtype="Int64"), "n": pd.array([1, None, 3], dtype="Int8")}
+        | {"full": np.array([255, 0, 1], "u1")},
+        groups={"a": [0], "b": [1, 2]},
+        group_attributes={"root": pd.array([None, ID], dtype="Int64"), "red": np.array([255, 0], "u1")},
+    )
+    return zvl.open_zv(tmp_path / "whole.zv")[0]
+
+
+def missing_of(level):
+    """Values of objects and groups as a file's writer is told them, None where one is missing."""
+    out = Outgoing(level=level)
+    return {name: np.ma.asarray(values).tolist() for name, values in (out.exact_objects | out.exact_groups).items()}
+
+
+def test_what_objects_and_groups_lack_is_no_number(lacking, tmp_path):
+    expected = {"full": [255, 0, 1], "id": [ID, None, 3], "n": [1, None, 3], "red": [255, 0], "root": [None, ID]}
+    assert missing_of(lacking) == expected
+    zvl.rechunk(tmp_path / "whole.zv", tmp_path / "copy.zv", chunk_shape=5)
+    lacking.save(tmp_path / "saved.zv")
+    assert lacking.to_file(tmp_path / "a.npz")["left_out"] == []
+    zvl.ingest(tmp_path / "a.npz", tmp_path / "npz.zv")
+    for name in ("copy", "saved", "npz"):
+        assert missing_of(zvl.open_zv(tmp_path / f"{name}.zv")[0]) == expected, name
+    lacking.to_file(tmp_path / "a.geoparquet")
+    assert parquet.read_table(tmp_path / "a.geoparquet")["id"].to_pylist() == [ID, None, 3]
+    too_large = "(some are missing, and no float holds the others)"
+    assert lacking.to_file(tmp_path / "a.trx")["left_out"] == [
+        f"object attribute id {too_large}",
+        f"group attribute root {too_large}",
+    ]
+    zvl.ingest(tmp_path / "a.trx", tmp_path / "trx.zv")
+    found = zvl.open_zv(tmp_path / "trx.zv")[0].objects
+    np.testing.assert_array_equal(found.attributes["n"], [1, np.nan, 3])
+    assert found.groups.attributes["red"].values.tolist() == [255, 0]
+
+
+def test_groups_of_trx_that_lack_a_whole_number(lacking, tmp_path):
+    lacking.to_file(tmp_path / "a.trx")
+    with zipfile.ZipFile(tmp_path / "a.trx", "a") as file:
+        file.writestr("dpg/b/cell.int64", np.array([ID]).tobytes())
+    zvl.ingest(tmp_path / "a.trx", tmp_path / "trx.zv")
+    assert missing_of(zvl.open_zv(tmp_path / "trx.zv")[0])["cell"] == [None, ID]
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".geoparquet", ".vtk", ".graphml", ".ply", ".las"])
+def test_complex_numbers_are_said_to_be_left_out(tmp_path, suffix):
+    values = {"c": [1 + 2j, 3, 4], "n": [1, 2, 3]}
+    zvl.write_points(tmp_path / "a.zv", np.eye(3), chunk_shape=3, vertex_attributes=values)
+    done = zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / f"a{suffix}")
+    assert [text.split()[1] for text in done["left_out"]] == ["c"]
+    zvl.ingest(tmp_path / f"a{suffix}", tmp_path / "b.zv")
+    assert "n" in zvl.open_zv(tmp_path / "b.zv")[0].attribute_names

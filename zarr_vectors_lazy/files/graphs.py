@@ -98,7 +98,7 @@ def save_graphml(out: Outgoing, path: Path) -> int:
     networkx = library("networkx")
     directed = is_directed(out)
     graph = networkx.MultiDiGraph() if directed else networkx.MultiGraph()
-    attributes = {name: values for name, values in out.exact.items() if values.dtype.kind not in "mM"}
+    attributes = {name: values for name, values in out.exact.items() if values.dtype.kind not in "mMc"}
     names, told = _names(attributes.get(ID), len(out.positions))
     leave_rest(out, {*attributes})
     if told:

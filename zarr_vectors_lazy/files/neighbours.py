@@ -18,6 +18,7 @@ from zarr_vectors_lazy.files.graphs import KINDS, RADII, is_directed, parents_of
 from zarr_vectors_lazy.files.las import system_of
 from zarr_vectors_lazy.files.meshes import NAMES, colours_of, flat_columns, triangles_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two, placed_frame
+from zarr_vectors_lazy.files.tables import arrow_column
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import World, metres, unit_factors
@@ -157,7 +158,7 @@ def _lines_table(out: Outgoing, positions: Floats) -> Any:
         outer = np.append(np.unique(ids, return_index=True)[1], len(ids))
         ids = np.unique(ids)
     at = np.searchsorted(out.object_ids, ids) if out.has_objects else np.empty(0, np.int64)
-    of_objects = {name: values[at] for name, values in out.object_attributes.items()}
+    of_objects = {name: values[at] for name, values in out.exact_objects.items()}
     attributes = flat_columns({name: values[rows] for name, values in out.exact.items()}, (OBJECT, GEOMETRY))
     columns = flat_columns(of_objects, (OBJECT, GEOMETRY, *attributes))
     found = {OBJECT: arrow_column(ids)} if out.has_objects else {}
@@ -181,14 +182,6 @@ def _with_geometry(out: Outgoing, table: Any, kind: str, positions: Floats, offs
     extension = {} if system is None else {"crs": system.to_json_dict(), "crs_type": "projjson"}
     metadata = {"ARROW:extension:name": f"geoarrow.{kind}", "ARROW:extension:metadata": json.dumps(extension)}
     return table.append_column(arrow.field(GEOMETRY, column.type, metadata=metadata), column)
-
-
-def arrow_column(values: Values) -> Any:
-    """Arrow array of values; what is masked or None is null."""
-    arrow = load("pyarrow", "formats")
-    if isinstance(values, np.ma.MaskedArray):
-        return arrow.array(values.data, mask=np.ma.getmaskarray(values))
-    return arrow.array(values.tolist(), arrow.string()) if values.dtype.kind in "UO" else arrow.array(values)
 
 
 # Geometries

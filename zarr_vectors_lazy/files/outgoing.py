@@ -13,7 +13,7 @@ from zarr_vectors_lazy.convert.frames import FrameColumn, frame_columns, make_fr
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.format.vectors import missing_codes
 from zarr_vectors_lazy.kernels.trees import branches
-from zarr_vectors_lazy.model.arrays import Dictionary, float64_holds
+from zarr_vectors_lazy.model.arrays import DenseArray, Dictionary, float64_holds
 from zarr_vectors_lazy.model.world import unit_factors
 from zarr_vectors_lazy.read.batches import batched
 from zarr_vectors_lazy.read.parts import iterate_blocks
@@ -21,6 +21,7 @@ from zarr_vectors_lazy.read.paths import path_arrays
 from zarr_vectors_lazy.types import IntArray, Vertices
 
 Values = np.ndarray[Any, Any]
+FILL = "_FillValue"  # which of the whole numbers of objects or groups means that one is missing
 PREFETCH = 2  # blocks of chunks that are read ahead of the one that is written
 
 
@@ -91,8 +92,10 @@ class Outgoing:
         self.level = type(self.level)(self.level.store, batched(self.level._view))
 
     def leave(self, *what: str) -> None:
-        """Say what the format has no place for."""
-        self.left_out += [text for text in what if text not in self.left_out]
+        """Say what the format has no place for, unless it is said, perhaps with a reason behind it."""
+        for text in what:
+            if not any(said == text or said.startswith(f"{text} (") for said in self.left_out):
+                self.left_out.append(text)
 
     @property
     def geometry(self) -> str:
@@ -188,8 +191,8 @@ class Outgoing:
     def _without_missing(self, exact: Mapping[str, Values], what: str) -> dict[str, Values]:
         found = {}
         for name, values in exact.items():
-            if values.dtype.kind in "mM":
-                self.leave(f"{what} {name} (times)")
+            if values.dtype.kind in "mMc":
+                self.leave(f"{what} {name} ({'complex numbers' if values.dtype.kind == 'c' else 'times'})")
             elif isinstance(values, np.ma.MaskedArray):
                 if not np.ma.is_masked(values):
                     found[name] = np.asarray(values.data)
@@ -301,13 +304,18 @@ class Outgoing:
         return {name: values[at] for name, values in tables.items()}
 
     @cached_property
-    def object_attributes(self) -> dict[str, Values]:
-        """(o,) or (o, C) by name, aligned with `object_ids`."""
+    def exact_objects(self) -> dict[str, Values]:
+        """(o,) or (o, C) by name, aligned with `object_ids`; masked where a writer said that some are missing."""
         if not self.has_objects:
             return {}
-        dataset = self.level.objects.attributes
         at = np.searchsorted(self.level.objects.slots, self.object_ids)
-        return {str(name): np.asarray(values)[at] for name, values in dataset.data_vars.items()}
+        found = _told(self.level.objects.attributes, self.level._view.data.object_attributes)
+        return {name: values[at] for name, values in found.items()}
+
+    @cached_property
+    def object_attributes(self) -> dict[str, Values]:
+        """As `exact_objects`, for formats without missing values: as `attributes`."""
+        return self._without_missing(self.exact_objects, "object attribute")
 
     @cached_property
     def groups(self) -> dict[str, IntArray]:
@@ -317,10 +325,14 @@ class Outgoing:
         return {name: ids[np.isin(ids, self.object_ids)] for name, ids in members}
 
     @cached_property
+    def exact_groups(self) -> dict[str, Values]:
+        """(G,) or (G, C) by name, in the order of `groups`; as `exact_objects`."""
+        return _told(self.level.objects.groups.attributes, self.level._view.data.group_attributes)
+
+    @cached_property
     def group_attributes(self) -> dict[str, Values]:
-        """(G,) or (G, C) by name, in the order of `groups`."""
-        dataset = self.level.objects.groups.attributes
-        return {str(name): np.asarray(values) for name, values in dataset.data_vars.items()}
+        """As `exact_groups`, for formats without missing values: as `attributes`."""
+        return self._without_missing(self.exact_groups, "group attribute")
 
     def frames(self) -> Iterator[Any]:
         """Pandas frames of blocks of chunks, at least one: positions, attributes, and ``object_id`` of objects.
@@ -328,16 +340,19 @@ class Outgoing:
         A plane has two columns of positions, and further axes than x, y and z are columns as they are stored. An
         attribute whose name an axis or ``object_id`` has gets ``_attribute`` behind it.
         """
-        view = self.level._view
-        start = 0
-        for frame, stored in iterate_blocks(view, PREFETCH, partial(read_frame, self._columns)):
+        view, start = self.level._view, 0
+        self.leave(*(f"attribute {one.attribute} (complex numbers)" for one in self._columns if one.dtype.kind == "c"))
+        columns = [column for column in self._columns if column.dtype.kind != "c"]
+        width = sum(column.dtype.itemsize for column in columns)
+        blocks = batched(view, width / (len(view.data.store.axes) * columns[0].dtype.itemsize))
+        for frame, stored in iterate_blocks(blocks, PREFETCH, partial(read_frame, columns)):
             owners = self._owners_of(start, start + len(frame)) if self.has_objects else None
             yield self._framed(frame, stored, owners)
             start += len(frame)
         if not len(view):
-            arrays = dask.compute(*source_arrays(view, self._columns).values())
+            arrays = dask.compute(*source_arrays(view, columns).values())
             owners = np.empty(0, np.int64) if self.has_objects else None
-            yield self._framed(make_frame(self._columns, None, None, *arrays), arrays[0], owners)
+            yield self._framed(make_frame(columns, None, None, *arrays), arrays[0], owners)
 
     def _framed(self, frame: Any, stored: Vertices, owners: IntArray | None) -> Any:
         """Frame with positions as they are written, and objects."""
@@ -386,6 +401,16 @@ def placed_frame(frame: Any, axes: Sequence[str], names: Sequence[str], placed: 
     for at, name in enumerate(names):
         frame.insert(at, name, placed[:, at])
     return frame
+
+
+def _told(dataset: Any, arrays: Mapping[str, DenseArray]) -> dict[str, Values]:
+    """Values of objects or groups, whole numbers masked that their array says to mean that one is missing."""
+    found = {}
+    for (name, array), values in zip(arrays.items(), dataset.data_vars.values(), strict=True):
+        table, fill = np.asarray(values), array.attributes.get(FILL)
+        missing = table == fill if fill is not None and table.dtype.kind in "iu" else np.False_
+        found[name] = np.ma.MaskedArray(table, missing) if missing.any() else table
+    return found
 
 
 def _exact(values: Values, dictionary: Dictionary | None) -> Values:

@@ -253,6 +253,14 @@ def arrow_values(column: Any) -> Any:
     return None
 
 
+def arrow_column(values: Values) -> Any:
+    """Arrow array of values; what is masked or None is null."""
+    arrow = library("pyarrow")
+    if isinstance(values, np.ma.MaskedArray):
+        return arrow.array(values.data, mask=np.ma.getmaskarray(values))
+    return arrow.array(values.tolist(), arrow.string()) if values.dtype.kind in "UO" else arrow.array(values)
+
+
 def _geometries(columns: Mapping[str, Any], geo: Mapping[str, Any], asked: LoadOptions) -> Loaded:
     """Points, or lines, each an object, of GeoParquet's primary column (specification 1.1)."""
     primary = geo["primary_column"]
@@ -392,8 +400,8 @@ def save_geoparquet(out: Outgoing, path: Path) -> int:
         return _write_parquet(out, path, geo.points, geo.said)
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
     ids, offsets, rows = out.path_rows
-    tables = out.of_paths(out.object_attributes)
-    flat = {name: values for name, values in tables.items() if values.ndim == 1}
+    tables = out.of_paths(out.exact_objects)
+    flat = {name: arrow_column(values) for name, values in tables.items() if values.ndim == 1}
     out.leave(*(f"attribute {name}" for name in out.attribute_names))
     out.leave(*(f"object attribute {name}" for name in tables if name not in flat))
     geo = _Geo("LineString", list("xyz"), system, list(flat))
@@ -592,9 +600,9 @@ def save_npz(out: Outgoing, path: Path) -> int:
     if not as_paths:
         arrays |= {f"link_attribute:{name}": values for name, values in out.exact_links.items()}
     if out.has_objects:
-        arrays |= {f"object_attribute:{name}": values for name, values in out.object_attributes.items()}
+        arrays |= {f"object_attribute:{name}": values for name, values in out.exact_objects.items()}
         arrays |= {f"group:{name}": values for name, values in out.groups.items()}
-        arrays |= {f"group_attribute:{name}": values for name, values in out.group_attributes.items()}
+        arrays |= {f"group_attribute:{name}": values for name, values in out.exact_groups.items()}
     units = np.array([unit or "" for unit in out.units])
     crs = json.dumps(out.crs) if out.crs else None
     arrays |= {"axes": np.array(out.axes), "units": units if any(out.units) else None, "crs": crs}

@@ -343,7 +343,7 @@ def _taken(file: IO[bytes], name: str, rows: int) -> Values:
 
 
 def _trx_groups(parts: TrxParts, count: int) -> tuple[dict[str, Values], dict[str, Values]]:
-    """Streamlines of each group, and (G,) or (G, C) values by name, NaN of groups without."""
+    """Streamlines of each group, and (G,) or (G, C) values by name; NaN, or masked, of groups without."""
     members = {_split(name)[0]: parts.whole(name) for name in parts.below("groups").values()}
     for name, lines in members.items():
         if len(lines) and (lines.min() < 0 or lines.max() >= count):
@@ -355,9 +355,12 @@ def _trx_groups(parts: TrxParts, count: int) -> tuple[dict[str, Values], dict[st
     tables = {}
     for name, values in found.items():
         like = next(iter(values.values()))
-        missing = np.full(len(like), np.nan)
-        table = np.stack([np.asarray(values.get(group, missing)) for group in members])
-        tables[name] = _narrow(table)
+        lacking = np.array([group not in values for group in members])
+        whole = like.dtype.kind in "iu"  # exact where a float is not
+        none = np.full(len(like), 0 if whole else np.nan, like.dtype if whole else np.float64)
+        table = np.stack([np.asarray(values.get(group, none)) for group in members])
+        mask = np.broadcast_to(lacking[:, None], table.shape)
+        tables[name] = _narrow(np.ma.MaskedArray(table, mask) if whole and lacking.any() else table)
     return {name: np.unique(lines.astype(np.int64)) for name, lines in members.items()}, tables
 
 

@@ -105,9 +105,9 @@ def chunk_runs(view: LevelView, arrays: Arrays, shard_of: IntArray | None = None
     return runs
 
 
-def batched(view: LevelView) -> LevelView:
-    """View whose blocks have as many chunks as one batch fetches of one array."""
-    nbytes = min(parse_bytes(setting("batch-bytes")), block_nbytes())
+def batched(view: LevelView, times: float = 1) -> LevelView:
+    """View whose blocks have as many chunks as one batch fetches of arrays so many times as wide as positions."""
+    nbytes = min(parse_bytes(setting("batch-bytes")), block_nbytes()) / times
     return view.with_chunking(UpTo(nbytes, int(setting("batch-chunks"))))
 
 

@@ -16,7 +16,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.kernels.bins import Binned, Grid, bin_rows, dense_grid, merge_binned
-from zarr_vectors_lazy.read.batches import batched, make_array
+from zarr_vectors_lazy.read.batches import make_array
 from zarr_vectors_lazy.read.columns import attribute_array, vertices_array
 from zarr_vectors_lazy.read.layers import BlockTasks, GraphNode, Key, List, Per, Task, TaskRef, blocks_over, tasks_over
 from zarr_vectors_lazy.read.view import LevelView
@@ -52,9 +52,8 @@ def iterate_chunks(view: LevelView, prefetch: int) -> Iterator[tuple[tuple[int, 
     return zip(keys, _ahead(len(view), prefetch, lambda number: read_chunk(view, number)), strict=True)
 
 
-def iterate_blocks(view: LevelView, prefetch: int, read: Callable[[LevelView], T]) -> Iterator[T]:
-    """What ``read`` makes of blocks of many chunks, in order; at most ``prefetch`` are read ahead."""
-    blocks = batched(view)
+def iterate_blocks(blocks: LevelView, prefetch: int, read: Callable[[LevelView], T]) -> Iterator[T]:
+    """What ``read`` makes of a view's blocks, in order; at most ``prefetch`` are read ahead."""
     bounds = blocks.bounds.tolist()
     return _ahead(len(bounds) - 1, prefetch, lambda block: read(blocks.span(*bounds[block : block + 2])))
 

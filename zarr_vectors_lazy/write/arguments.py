@@ -645,11 +645,13 @@ def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str, labels: 
 
 
 def _dense(array: Values) -> Values:
-    """Numbers, missing ones as the array's fill value, which absent rows have; or text as ``<U..``."""
+    """Numbers, missing ones masked and the array's fill value, which absent rows have; or text as ``<U..``."""
     if isinstance(array, np.ma.MaskedArray):
         if array.dtype.kind == "b" and np.ma.is_masked(array):
             raise SelectionError("it has truth values of which some are missing, which is stored of vertices alone")
-        return np.asarray(array.data) if array.dtype.kind == "b" else encode_integers(array)[0]
+        missing = np.ma.getmaskarray(array)
+        stored = np.asarray(array.data) if array.dtype.kind == "b" else encode_integers(array)[0]
+        return np.ma.MaskedArray(stored, missing) if missing.any() else stored
     if is_number(array.dtype):
         return array
     if is_time(array.dtype):

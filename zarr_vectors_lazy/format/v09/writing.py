@@ -420,7 +420,10 @@ class Writing09:
         *,
         more: Json | None = None,
     ) -> list[Put]:
-        """One attribute of objects or groups; ``family`` is ``"object_attributes"`` or ``"group_attributes"``."""
+        """One attribute of objects or groups; ``family`` is ``"object_attributes"`` or ``"group_attributes"``.
+
+        Of a masked array the metadata say which number means that one is missing, beside rows that are absent.
+        """
         attributes: Json = {
             **(more or {}),
             "zv_array": KINDS[family],
@@ -430,7 +433,10 @@ class Writing09:
         }
         if family == "object_attributes":
             attributes["fill_sentinel_meaning"] = "absent"
-        return dense_array(f"{level}/{family}/{name}", values, encoding, attributes, fill=self.fill_value(values.dtype))
+        if isinstance(values, np.ma.MaskedArray):
+            attributes["_FillValue"] = self.fill_value(values.dtype)
+        plain = np.asarray(values)
+        return dense_array(f"{level}/{family}/{name}", plain, encoding, attributes, fill=self.fill_value(values.dtype))
 
     def marker(self, write_id: str, *, clearing: bool = False) -> Put:
         """A root that says that the store is being written; ``write_id`` tells one write from another.
