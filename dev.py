@@ -235,10 +235,11 @@ def samples(python: Python, rest: list[str]) -> None:
 
 
 def neighbours(python: Python, rest: list[str]) -> None:
-    """Tests of what levels become in other libraries, in an environment that has the heavy ones too."""
+    """Tests of what levels become in other libraries and in napari, in an environment that has the heavy ones too."""
     old = "setuptools<81"  # the last with pkg_resources, which SpatialData's xarray-schema imports
-    heavy = ("--group", f"{ROOT / 'pyproject.toml'}:test", "--editable", f"{ROOT}[all,neurons,spatialdata]", old)
-    run(environment("-neighbours", python, *heavy), "-m", "pytest", "-rs", "tests/files/test_neighbours.py", *rest)
+    heavy = ("--group", f"{ROOT / 'pyproject.toml'}:test", "--editable", f"{ROOT}[all,neurons,spatialdata,napari]", old)
+    tests = ("tests/files/test_neighbours.py", "tests/test_napari.py")
+    run(environment("-neighbours", python, *heavy), "-m", "pytest", "-rs", *tests, *rest)
 
 
 def bench(python: Python, rest: list[str]) -> None:

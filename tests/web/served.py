@@ -34,3 +34,18 @@ def asked(server, path, method="GET", **headers):
         return answer.status, answer.read(), answer.headers
     finally:
         connection.close()
+
+
+def called(app, path, method="GET", **headers):
+    """The same of an application that is called without a server."""
+    said = {f"HTTP_{name.upper()}": value for name, value in headers.items()}
+    answered = []
+    environ = {"PATH_INFO": path, "REQUEST_METHOD": method, "wsgi.file_wrapper": read_file, **said}
+    body = b"".join(app(environ, lambda status, fields: answered.append((int(status[:3]), dict(fields)))))
+    ((status, fields),) = answered
+    return status, body, fields
+
+
+def read_file(file, _size):
+    with file:
+        return [file.read()]

@@ -94,6 +94,15 @@ def read_pieces(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> li
     return found
 
 
+def piece_nbytes(spec: StoreSpec, array: StoredArray, index: IntArray) -> int | None:
+    """Bytes of a cell that is not encoded, as its head tells; None where that does not, or there is none."""
+    if not array.is_cells or array.layout.pipeline is None:
+        return None
+    ((raw,),) = drive(connect(spec), [array.layout.fetch_heads(index[None])])
+    nbytes = None if raw is None or isinstance(raw, Exception) else array.layout.head_nbytes(raw)
+    return None if nbytes is None else len(encode_cell(b"", PLAIN)) + nbytes
+
+
 def corrupt(spec: StoreSpec, array: StoredArray, index: IntArray, reason: str) -> CorruptChunkError:
     """Error about a piece."""
     return CorruptChunkError(reason, array=array.path, chunk=dotted(array.chunk(index)), url=spec.url)

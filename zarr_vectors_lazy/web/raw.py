@@ -7,7 +7,7 @@ from http import HTTPStatus
 
 import numpy as np
 
-from zarr_vectors_lazy.copy.recompress import corrupt, plain_root, read_pieces
+from zarr_vectors_lazy.copy.recompress import corrupt, piece_nbytes, plain_root, read_pieces
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.metadata import parse_json
 from zarr_vectors_lazy.format.recode import StoredArray, parse_stored, plain_document
@@ -16,7 +16,7 @@ from zarr_vectors_lazy.read.metadata import DOC
 from zarr_vectors_lazy.requests import Get
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.web.answers import Answer, Environ, Objects, is_in_array, of_bytes, refusal
+from zarr_vectors_lazy.web.answers import Answer, Environ, Objects, in_part, is_in_array, kind_of, of_bytes, refusal
 
 FRESH_S = 2.0  # for so long metadata are taken to be as they were; pieces are read anew each time
 PIECE = re.compile(r"(.+)/c((?:/(?:0|[1-9][0-9]{0,17}))+)")
@@ -52,6 +52,8 @@ class Raw:
         index = np.asarray(found[2].split("/")[1:], np.int64)
         if len(index) != len(array.shape) or (index >= array.grid).any():
             return _nothing()
+        if environ["REQUEST_METHOD"] == "HEAD" and (size := piece_nbytes(self.spec, array, index)) is not None:
+            return in_part(environ, size, "", kind_of(key), {})  # no ETag: it is made of all bytes
         ((piece, _),) = read_pieces(self.spec, array, index[None])
         if piece is None and array.lists(index):
             raise corrupt(self.spec, array, index, "it is listed and there is no such object")
