@@ -239,12 +239,53 @@ def test_the_index_stays_through_a_plain_concat_and_a_tree_of_it(dataset):
     assert ids(tree.zv.sel(**BOX)["both"]) == ids(found)
 
 
-def test_uneven_chunks_become_even_ones_in_zarr(dataset, tmp_path):
-    plain = dataset.drop_vars(["vertex_object_id", "object_id"])
+def plain_copy(dataset, folder):
+    """The same, written by xarray and opened without the index."""
+    plain = dataset.drop_vars(["vertex_object_id", "object_id"]).chunk(vertex=1000)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zarr's, of consolidated metadata
-        plain.chunk(vertex=1000).to_zarr(tmp_path / "x.zarr")
-    again = xr.open_zarr(tmp_path / "x.zarr")
+        plain.to_zarr(folder / "x.zarr")
+    return xr.open_zarr(folder / "x.zarr")
+
+
+CHANGES = {
+    "none": lambda whole, _: whole,
+    "isel": lambda whole, _: whole.isel(vertex=slice(None, 100, -3)),
+    "concat": lambda whole, _: xr.concat([whole.isel(vertex=slice(900)), whole.sel(z=slice(70, None))], "vertex"),
+    "merge": lambda whole, _: xr.merge([whole[["i"]], whole[["v"]].rename(v="w")]),
+    "to_zarr": plain_copy,
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_random_boxes_and_nearest_vertices(path, tmp_path, change):
+    """Whatever became of a dataset: rows, in order, as brute force finds them."""
+    rng, found = np.random.default_rng(7), CHANGES[change](WAYS["lazy"](path), tmp_path)
+    kept = found["i"].values
+    for _ in range(10):
+        lo, hi = np.sort(rng.uniform(-10, 110, (2, 3)), axis=0)
+        ranges = {axis: slice(lo[at], hi[at]) for at, axis in enumerate("xyz") if rng.random() < 0.7} or {
+            "x": slice(lo[0], hi[0])
+        }
+        inside = np.logical_and.reduce(
+            [
+                (POINTS[kept, "xyz".index(axis)] >= r.start) & (POINTS[kept, "xyz".index(axis)] <= r.stop)
+                for axis, r in ranges.items()
+            ]
+        )
+        select = found.zv.sel if change == "to_zarr" else found.sel
+        assert select(**ranges)["i"].values.tolist() == kept[inside].tolist()
+        if change == "to_zarr":  # the index stayed behind
+            continue
+        away = np.linalg.norm(POINTS[kept] - hi, axis=1)
+        nearest = {"x": hi[0], "y": hi[1], "z": hi[2], "method": "nearest"}
+        assert int(found.sel(**nearest, tolerance=away.min() * 1.001)["i"]) == kept[np.argmin(away)]
+        with pytest.raises(NotFoundError):
+            found.sel(**nearest, tolerance=away.min() * 0.999)
+
+
+def test_uneven_chunks_become_even_ones_in_zarr(dataset, tmp_path):
+    again = plain_copy(dataset, tmp_path)
     assert again["i"].chunks == ((1000,) * 3,)
     assert np.array_equal(again["y"].values, POINTS[again["i"].values, 1])
     assert again["y"].attrs == dataset["y"].attrs

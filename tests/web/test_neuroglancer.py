@@ -66,6 +66,7 @@ def on_loopback():
     neuroglancer.stop()
 
 
+@pytest.mark.filterwarnings("ignore:Numcodecs codecs")
 @pytest.mark.parametrize("place", ["disk", "bucket"])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_the_viewer_draws_a_store(shape, place, tmp_path, s3):
