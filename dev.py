@@ -239,7 +239,8 @@ def neighbours(python: Python, rest: list[str]) -> None:
     old = "setuptools<81"  # the last with pkg_resources, which SpatialData's xarray-schema imports
     heavy = ("--group", f"{ROOT / 'pyproject.toml'}:test", "--editable", f"{ROOT}[all,neurons,spatialdata,napari]", old)
     tests = ("tests/files/test_neighbours.py", "tests/test_napari.py")
-    run(environment("-neighbours", python, *heavy), "-m", "pytest", "-rs", *tests, *rest)
+    quiet = ("-p", "no:napari", "-W", "ignore:`json_encoders` is deprecated")  # napari's plugin, and its pydantic
+    run(environment("-neighbours", python, *heavy), "-m", "pytest", "-rs", *quiet, *tests, *rest)
 
 
 def bench(python: Python, rest: list[str]) -> None:

@@ -1,10 +1,12 @@
 """CPU time and requests of what a viewer asks of ``/precomputed/``, key by key.
 
-``python -m benchmarks.bench_precomputed`` writes its stores to memory (``/dev/shm``) where there is such.
+``python -m benchmarks.bench_precomputed`` writes its stores to memory (``/dev/shm``) where there is such. With
+``--draw`` Neuroglancer draws 10^6 points and 10^5 streamlines of 30 vertices in headless Chromium instead.
 """
 
 import argparse
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,9 +14,13 @@ from pathlib import Path
 import numpy as np
 
 import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.convert.neuroglancer import FOLDER, viewer_state
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.read import direct
 from zarr_vectors_lazy.testing import counting
+from zarr_vectors_lazy.web.answers import Answer, Environ
+from zarr_vectors_lazy.web.precomputed import Precomputed
+from zarr_vectors_lazy.web.server import Server
 
 KEYS = 150  # of each kind, about
 Array = np.ndarray
@@ -139,13 +145,58 @@ def run(
     return {name: measure(found[store], keys, rounds) for name, (store, keys) in wanted.items()}
 
 
+def draw(folder: Path, points: int = 10**6, paths: int = 10**5) -> list[tuple[str, int, int, float, float]]:
+    """What is drawn, with requests, bytes, seconds until it is, and the CPU seconds that answering took."""
+    import neuroglancer  # noqa: PLC0415  optional
+
+    from tests.web.test_neuroglancer import screenshot  # noqa: PLC0415  it needs a browser
+
+    random, rows = np.random.default_rng(0), []
+    positions = random.normal(50, 12, (points, 3)).astype("f4")
+    zvl.write_points(folder / "points", positions, chunk_shape=10)
+    walks = random.uniform(20, 80, (paths, 1, 3)) + random.normal(0, 1, (paths, 30, 3)).cumsum(axis=1)
+    zvl.write_polylines(folder / "lines", list(walks.astype("f4")), chunk_shape=15, geometry_type="streamline")
+    neuroglancer.set_server_bind_address("127.0.0.1", 0)
+    for kind in ("points", "lines"):
+        level = PrecomputedLevel(zvl.open_zv(folder / kind)[0]._view)
+        asked: list[tuple[int, float]] = []
+
+        class Counted(Precomputed):
+            def get(self, key: str, environ: Environ) -> Answer:
+                start = time.thread_time()
+                answer = super().get(key, environ)
+                asked.append((len(answer.body), time.thread_time() - start))  # noqa: B023
+                return answer
+
+        server = Server(level.view.source.spec, public=True, views={FOLDER: Counted({0: level})})
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        state = viewer_state(level, server.url)
+        layer = next(layer for layer in state["layers"] if layer["name"].startswith(kind))
+        viewer = neuroglancer.Viewer()
+        viewer.set_state({**state, "layers": [layer]})
+        start = time.perf_counter()
+        picture = screenshot(viewer, folder / f"browser-{kind}", patience=600)
+        seconds = time.perf_counter() - start
+        server.close()
+        Path(tempfile.gettempdir(), f"zvl-{kind}.png").write_bytes(picture)
+        sizes, cpu = zip(*asked, strict=True)
+        rows.append((kind, len(asked), sum(sizes), seconds, sum(cpu)))
+    return rows
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_precomputed", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--draw", action="store_true", help="let Neuroglancer draw what is large")
     given = parser.parse_args(arguments)
     memory = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
+        if given.draw:
+            print("| drawn | requests | bytes | seconds | of which answers, CPU |\n| --- | --: | --: | --: | --: |")
+            for kind, requests, nbytes, seconds, cpu in draw(Path(folder)):
+                print(f"| {kind} | {requests} | {nbytes:,} | {seconds:.0f} | {cpu:.2f} |")
+            return
         found = run(Path(folder), rounds=given.rounds)
     print("| key | bytes | requests | first, CPU | each, CPU | of which I/O |\n| --- | --: | --: | --: | --: | --: |")
     for name, row in found.items():

@@ -33,7 +33,9 @@ def _trees(n):
     branch = spiral(1, n)
     vertices = np.concatenate([branch * scale for scale in (1, 0.95, 0.8)])
     rows = np.arange(len(vertices)).reshape(3, n)
-    edges = np.concatenate([np.stack([row[1:], row[:-1]], axis=1) for row in rows])
+    before = np.arange(n - 1)
+    before[n // 2 - 1] = n // 4  # a branch
+    edges = np.concatenate([np.stack([row[1:], row[before]], axis=1) for row in rows])
     return vertices, edges, np.repeat([4, 5, 6], n)
 
 

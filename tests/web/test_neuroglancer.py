@@ -34,7 +34,7 @@ KINDS = {"graph": "lines"}  # what shows a shape, where that is not its name
 SEGMENTS = {"skeletons": ["4", "5", "6"], "mesh": ["1", "2"]}
 
 
-def screenshot(viewer, folder):
+def screenshot(viewer, folder, patience=PATIENCE):
     """PNG of a viewer in a browser that is started for it, once all is drawn."""
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
     assert found, "no Chromium on the PATH: apt-get install chromium, or whatever this system calls it"
@@ -45,7 +45,7 @@ def screenshot(viewer, folder):
     try:
         drawn, answers = threading.Event(), []
         viewer.async_screenshot(lambda answer: (answers.append(answer), drawn.set()))
-        assert drawn.wait(PATIENCE), "not drawn: a source failed, or the browser did"
+        assert drawn.wait(patience), "not drawn: a source failed, or the browser did"
     finally:
         child.terminate()
         child.wait(20)

@@ -177,3 +177,26 @@ def test_nothing_lies_beside_a_narrow_page(acting, tracts):
       return ids.map(box => box.left >= 0 && box.right <= innerWidth && box.bottom <= innerHeight);
     """
     assert all(acting(tracts, script, "#color=object_id", "--window-size=390,780"))
+
+
+def test_fingers_move_zoom_and_ask(acting, tracts):
+    script = """
+      canvas.setPointerCapture = () => {};
+      const touch = (kind, pointerId, clientX, clientY) => canvas.dispatchEvent(
+        new PointerEvent(`pointer${kind}`, { pointerId, pointerType: "touch", clientX, clientY, buttons: 1 }));
+      touch("down", 1, 300, 300), touch("down", 2, 400, 300);
+      for (let y = 302; y <= 350; y += 2) touch("move", 1, 300, y), touch("move", 2, 400, y);
+      const moved = [zoom, ...pan];
+      touch("move", 2, 500, 350);
+      const larger = zoom / moved[0];
+      touch("up", 1, 300, 350), touch("up", 2, 500, 350);
+      all();
+      const [a, b] = rows(), p = shown.points.slice(0, 3), dot = r => r[0] * p[0] + r[1] * p[1] + r[2] * p[2];
+      const at = [innerWidth / 2 + dot(a) * scale(), innerHeight / 2 - dot(b) * scale()];
+      touch("down", 3, ...at), touch("up", 3, ...at);
+      return { moved, larger, tip: $("tip").textContent };
+    """
+    found = acting(tracts, script)
+    assert found["moved"] == pytest.approx([1, 0, 50], abs=0.2)
+    assert found["larger"] == pytest.approx(2, rel=1e-3)
+    assert found["tip"].startswith("object ")

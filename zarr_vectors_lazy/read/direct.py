@@ -22,10 +22,11 @@ from zarr_vectors_lazy.read.choose import attribute_member, choice_graph, column
 from zarr_vectors_lazy.read.edges import PATHS, check_edges
 from zarr_vectors_lazy.read.layers import List, Task, task_over, wanted_cells
 from zarr_vectors_lazy.read.level import Source
-from zarr_vectors_lazy.read.links import TREE, CellList, check_sources, link_cells, list_cells
+from zarr_vectors_lazy.read.links import TREE, Reaches, check_sources, link_cells, list_cells
 from zarr_vectors_lazy.read.objects import read_dense, rows_of_ids
 from zarr_vectors_lazy.read.paths import RunOfPaths, ends_of, follow_fragments, manifest_error, path_edges
 from zarr_vectors_lazy.read.records import (
+    LinkCells,
     Table,
     TreeRun,
     resolve_links,
@@ -36,7 +37,7 @@ from zarr_vectors_lazy.read.records import (
 )
 from zarr_vectors_lazy.read.rows import Column, column_run
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+from zarr_vectors_lazy.types import BoolArray, IntArray, Raw
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Joins: TypeAlias = Literal["", "edges", "faces"]
@@ -119,42 +120,6 @@ class ChunkRows:
             raise manifest_error(self.source, error.message) from error
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Reaches:
-    """Which chunks the links of a view join, by chunk.
-
-    Parameters
-    ----------
-    ends
-        (B, L) chunks that may be joined, -1 for those outside the view; those of link cells first.
-    order, bounds
-        Those that chunk i is among are ``order[bounds[i]:bounds[i + 1]]``.
-    cells, places
-        The link cells, and (m,) where each is among those of its array.
-    """
-
-    ends: IntArray
-    order: IntArray
-    bounds: IntArray
-    cells: CellList | None = None
-    places: IntArray | None = None
-
-    @classmethod
-    def of(
-        cls, ends: IntArray, chunks: int, cells: CellList | None = None, places: IntArray | None = None
-    ) -> "Reaches":
-        """Sort what is joined by chunk."""
-        number = np.repeat(np.arange(len(ends)), ends.shape[1])
-        order = np.argsort(ends.reshape(-1), kind="stable")
-        bounds = np.searchsorted(ends.reshape(-1)[order], np.arange(chunks + 1))
-        return cls(ends, number[order], bounds, cells, places)
-
-    def near(self, chunks: IntArray) -> IntArray:
-        """Numbers of what some chunks are among, ascending."""
-        spans = zip(self.bounds[chunks].tolist(), self.bounds[chunks + 1].tolist(), strict=True)
-        return np.unique(np.concatenate([self.order[:0], *(self.order[start:stop] for start, stop in spans)]))
-
-
 class ChunkReader:
     """Reads chunks of a view; nothing is kept but what the metadata and manifests say.
 
@@ -215,15 +180,12 @@ class ChunkReader:
             return Reaches.of(np.empty((0, self.width), np.int64), len(view))
         cells = list_cells(view, family, cut=True)
         check_sources(view, family, cells)
-        ends, places = cells.ends, np.empty(len(cells), np.int64)
-        for number, segment in enumerate(family.segments):
-            mine = cells.segments == number
-            places[mine] = segment.array.chunks.find(cells.coords[mine])
+        ends = cells.ends
         if family.table is not None:
             named = read_dense(view.source, family.table.records)[:, :, :-1]
             of_table = view.table.find(named.reshape(-1, named.shape[2])).reshape(named.shape[:2])
             ends = np.concatenate([ends, np.unique(of_table, axis=0)])
-        return Reaches.of(ends, len(view), cells, places)
+        return Reaches.of(ends, len(view), cells)
 
     def with_neighbours(self, chunks: IntArray) -> IntArray:
         """Some chunks and those that edges or faces join with them, ascending."""
@@ -283,33 +245,29 @@ class ChunkReader:
         return ChunkRows(view.source, vertices, values, starts, joins, self._selected(chunks, starts), run)
 
     def _near(self, chunks: IntArray, own: IntArray) -> IntArray:
-        """Link cells to be read; of those of trees, whose ends may be outside, the view's own first in each segment."""
-        if self._family is None:
+        """Link cells to be read, ascending: all of whose ends are in some chunks, of trees some."""
+        cells = self.reaches.cells if self._family is not None else None
+        if cells is None:
             return chunks[:0]
-        cells, near = self.reaches.cells, self.reaches.near(own)
-        assert cells is not None
+        near = self.reaches.near(own)
         near = near[near < len(cells)]
-        if self._follows == "tree":
-            return near[np.lexsort((near, ~np.isin(cells.sources[near], chunks), cells.segments[near]))]
-        ends = cells.ends[near]
-        return near[np.isin(ends, chunks).all(axis=1)]
+        return near if self._follows == "tree" else near[np.isin(cells.ends[near], chunks).all(axis=1)]
 
     def _fetch(self, chunks: IntArray, indexed: IntArray, columns: Sequence[ColumnCells], near: IntArray) -> Raws:
         """Every encoded cell that is needed, at once; by member and chunk, those of links by number."""
-        reads, wanted = self.view.reads, list[Requested]()
+        reads, coords = self.view.reads, self.view.table.coords
         members = [(VERTICES, chunks), *((each.member, chunks[each.present[chunks]]) for each in columns)]
         if len(indexed):
             members.append((FRAGMENTS, indexed))
             _ = self._fragments
-        for name, here in members:
-            if len(here):
-                wanted.append(wanted_cells(name, reads.members[name], self.view.table.coords, here))
-        cells, places = self.reaches.cells if len(near) else None, self.reaches.places if len(near) else None
-        if self._family is not None and cells is not None and places is not None:
-            for number in np.unique(cells.segments[near]).tolist():
-                mine, array = near[cells.segments[near] == number], self._family.segments[number].array
-                shared = None if array.places is None else array.places.take(places[mine])
-                wanted.append(Requested("links", array.spec, tuple(mine.tolist()), cells.coords[mine], places=shared))
+        wanted = [wanted_cells(name, reads.members[name], coords, here) for name, here in members if len(here)]
+        if len(near) and self._family is not None and self.reaches.cells is not None:
+            segments, places = self.reaches.cells.segments[near], self.reaches.cells.coords[near]
+            for number in np.unique(segments).tolist():
+                mine, array = segments == number, self._family.segments[number].array
+                at = array.chunks.find(places[mine]) if array.places is not None else None
+                shared = None if array.places is None or at is None else array.places.take(at)
+                wanted.append(Requested("links", array.spec, tuple(near[mine].tolist()), places[mine], places=shared))
         return read_batch(self.view.source, wanted) if wanted else {}
 
     def _values(self, given: ColumnCells, chunks: IntArray, starts: IntArray, raws: Raws) -> Array:
@@ -319,28 +277,27 @@ class ChunkReader:
 
     def _run(self, indexed: IntArray, chunks: IntArray, starts: IntArray, raws: Raws) -> FragmentRun:
         cells = [raws[FRAGMENTS, chunk] for chunk in indexed.tolist()]
-        return read_fragment_run(self.view.source, self._fragments, self._coords(chunks), cells, starts)
+        return read_fragment_run(self.view.source, self._fragments, self.view.table.coords[chunks], cells, starts)
 
-    def _coords(self, chunks: IntArray) -> ChunkCoords:
-        return self.view.table.coords[chunks].astype(np.int64, copy=False)
-
-    def _ends(self, near: IntArray, chunks: IntArray) -> IntArray:
-        """(b, L) positions of what link cells join among some chunks; -1 for others."""
+    def _cells(self, family: LinkFamily, near: IntArray, chunks: IntArray) -> LinkCells:
+        """What tasks are told of link cells, whose ends are positions among some chunks; -1 for others."""
         cells = self.reaches.cells
         assert cells is not None
-        ends = cells.ends[near]
-        return rows_of_ids(chunks, ends.reshape(-1)).reshape(ends.shape)
+        ends = rows_of_ids(chunks, cells.ends[near].reshape(-1)).reshape(-1, family.width)
+        return replace(link_cells(family, cells, near), ends=ends)
 
     def _table(self, family: LinkFamily, chunks: IntArray) -> Table | None:
         if family.table is None:
             return None
         records = family.table.records
-        return Table(source=self.view.source, records=records, here=self._coords(chunks), there=None, whole=False)
+        return Table(
+            source=self.view.source, records=records, here=self.view.table.coords[chunks], there=None, whole=False
+        )
 
     def _links(self, family: LinkFamily, chunks: IntArray, starts: IntArray, near: IntArray, raws: Raws) -> IntArray:
         source, parts = self.view.source, [np.empty((0, family.width), np.int64)]
-        if len(near) and self.reaches.cells is not None:
-            cells = replace(link_cells(family, self.reaches.cells, near), ends=self._ends(near, chunks))
+        if len(near):
+            cells = self._cells(family, near, chunks)
             spans = span_table(starts, np.diff(starts), cells.ends)
             found = [raws["links", cell] for cell in near.tolist()]
             parts.append(resolve_links(source, cells, [found], spans, None, {})[0])
@@ -350,13 +307,12 @@ class ChunkReader:
 
     def _tree_edges(self, part: IntArray, chunks: IntArray, starts: IntArray, near: IntArray, raws: Raws) -> IntArray:
         """Edges of neighbouring chunks, by their positions."""
-        view, family, cells = self.view, self._family, self.reaches.cells
+        view, family = self.view, self._family
         assert family is not None
-        assert cells is not None
-        of_cells = replace(link_cells(family, cells, near), ends=self._ends(near, chunks))
+        of_cells = self._cells(family, near, chunks)
         run = TreeRun(
             first=int(part[0]),
-            coords=self._coords(chunks[part]),
+            coords=view.table.coords[chunks[part]],
             fragments=self._fragments,
             cells=of_cells,
             whole=False,

@@ -34,6 +34,7 @@ from zarr_vectors_lazy.read.links import (
     INTEGER,
     TREE,
     CellList,
+    Reaches,
     RowNumbers,
     check_sources,
     kept_of,
@@ -104,8 +105,8 @@ class TreeCells:
         The records.
     blocks
         The view's chunks, a task for each block of them.
-    order, bounds
-        Cells by chunk: those of chunk i are ``order[bounds[i]:bounds[i + 1]]``.
+    reaches
+        The same by chunk.
     halo, halo_rows
         Name of the reads of the cells that lie in chunks outside the view, and each cell's chunk among theirs.
     """
@@ -114,14 +115,13 @@ class TreeCells:
     family: LinkFamily
     cells: CellList
     blocks: Blocks
-    order: IntArray
-    bounds: IntArray
+    reaches: Reaches
     halo: str
     halo_rows: IntArray
 
     def of(self, first: int, last: int) -> IntArray:
         """Cells of some neighbouring chunks: in canonical order, but of each segment the view's own first."""
-        mine = np.unique(self.order[self.bounds[first] : self.bounds[last]])
+        mine = self.reaches.near(np.arange(first, last))
         outside = self.cells.sources[mine] < 0
         return mine[np.lexsort((mine, outside, self.cells.segments[mine]))]
 
@@ -192,10 +192,6 @@ def _trees(view: LevelView, family: LinkFamily) -> Trees:
     for segment in family.segments:
         view.member(f"links:0:{segment.name}", segment.array)
     halo, halo_rows = _halo(view, family, cells)
-    # A cell belongs to every chunk that one of its ends lies in: the child may be any of them.
-    chunk = cells.ends.reshape(-1)
-    cell = np.repeat(np.arange(len(cells)), family.width)
-    order = np.lexsort((cell, chunk))[int((chunk < 0).sum()) :]
     rows, row_graph = number_view(view)
     choice, chosen = choice_graph(view)
     digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
@@ -210,8 +206,7 @@ def _trees(view: LevelView, family: LinkFamily) -> Trees:
         family=family,
         cells=cells,
         blocks=blocks_of(view),
-        order=cell[order],
-        bounds=np.searchsorted(chunk[order], np.arange(len(view) + 1)),
+        reaches=Reaches.of(cells.ends, len(view)),  # by every end: the child may be any of them
         halo=halo.name,
         halo_rows=halo_rows,
     )

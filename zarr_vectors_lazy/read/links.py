@@ -17,6 +17,7 @@ from zarr_vectors_lazy.errors import CorruptChunkError
 from zarr_vectors_lazy.kernels.records import first_row_numbers
 from zarr_vectors_lazy.model.arrays import CellArray, LinkFamily, LinkValues
 from zarr_vectors_lazy.model.levels import dotted
+from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.read.batches import NAN, array_over, cells_of, cut_evenly, cut_runs, empty_array
 from zarr_vectors_lazy.read.cells import count_rows, link_row_shape
 from zarr_vectors_lazy.read.choose import Choice, choice_graph
@@ -197,6 +198,38 @@ def list_cells(view: LevelView, family: LinkFamily, other: LevelView | None = No
         coords=np.concatenate([np.empty((0, rank), np.int64), *places]),
         ends=np.concatenate([np.empty((0, family.width), np.int64), *ends]),
     )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Reaches:
+    """What joins chunks of a view, by chunk.
+
+    Parameters
+    ----------
+    ends
+        (B, L) chunks that are joined, -1 for those outside the view; those of link cells first.
+    order, bounds
+        Numbers of what joins chunk i with others: ``order[bounds[i]:bounds[i + 1]]``, ascending.
+    cells
+        The link cells.
+    """
+
+    ends: IntArray
+    order: IntArray
+    bounds: IntArray
+    cells: CellList | None = None
+
+    @classmethod
+    def of(cls, ends: IntArray, chunks: int, cells: CellList | None = None) -> "Reaches":
+        """Sort (B, L) ends by chunk."""
+        chunk = ends.reshape(-1)
+        order = np.argsort(chunk, kind="stable")
+        return cls(ends, order // ends.shape[1], np.searchsorted(chunk[order], np.arange(chunks + 1)), cells)
+
+    def near(self, chunks: IntArray) -> IntArray:
+        """Numbers of what joins some chunks, with each other or with others; ascending."""
+        first = self.bounds[chunks]
+        return np.unique(self.order[ranges(first, self.bounds[chunks + 1] - first)])
 
 
 def check_sources(view: LevelView, family: LinkFamily, cells: CellList) -> None:
