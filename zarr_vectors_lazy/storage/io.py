@@ -1,17 +1,12 @@
 """Where requests wait: threads for blocking clients, one event loop for the others."""
 
-import _thread
 import asyncio
-import atexit
 import itertools
 import os
 import threading
 import warnings
-from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from concurrent.futures import Future, wait
-from functools import partial
-from queue import SimpleQueue
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any, Generic, TypeVar
 
 from zarr_vectors_lazy.errors import ZVWarning
@@ -20,8 +15,8 @@ from zarr_vectors_lazy.storage.retry import RetryPolicy
 
 # Blocking requests on threads: the pool's size is the number of requests in flight.
 #
-# Measured with obstore, 512 objects of 23 KB behind 30 ms, 128 in flight: 0.17 s and 0.12 s of CPU here, 0.26 s and
-# 0.27 s of CPU as coroutines on an event loop.
+# Measured with obstore, 512 objects of 23 KB behind 30 ms, 128 in flight: 0.17 s and 0.12 s of CPU on threads, 0.26 s
+# and 0.27 s of CPU as coroutines on an event loop.
 
 resource: Any
 try:
@@ -34,105 +29,34 @@ SILENCE_S = 8.0
 
 T = TypeVar("T")
 
-
-class Pool:
-    """Threads that run what is submitted, started as there is work for them.
-
-    Not `threading.Thread`s, nor an executor, which has those: each start of one waits for the new thread to answer, and
-    256 of them take 60 to 250 ms, of these 6 ms.
-
-    Parameters
-    ----------
-    width
-        Threads at most.
-    """
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._queue: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._changed = threading.Condition(threading.Lock())
-        self._started = 0
-        self._load = 0  # what was submitted and is not done
-        self._closed = False
-
-    def submit(self, work: Callable[[], None]) -> None:
-        """Run ``work``, which raises nothing, on one of the threads.
-
-        Raises
-        ------
-        RuntimeError
-            If the pool is closed, or the system gives not even one thread.
-        """
-        with self._changed:
-            if self._closed:
-                raise RuntimeError("the pool is closed")
-            if self._load >= self._started and self._started < self._width:
-                self._start()
-            self._load += 1
-            self._queue.put(work)
-
-    def close(self) -> None:
-        """Take no more work; the threads end once they have done what they have."""
-        with self._changed:
-            self._closed = True
-            for _ in range(self._started):
-                self._queue.put(None)
-
-    def wait(self) -> None:
-        """Wait until all work is done."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._load)
-
-    def _start(self) -> None:
-        try:
-            _thread.start_new_thread(self._serve, ())
-        except RuntimeError:
-            if not self._started:  # fewer do it, too
-                raise
-        else:
-            self._started += 1
-
-    def _serve(self) -> None:
-        while (work := self._queue.get()) is not None:
-            work()
-            del work
-            with self._changed:
-                self._load -= 1
-                if not self._load:
-                    self._changed.notify_all()
-
-
-_lock = threading.Lock()
-_pools: dict[int, Pool] = {}  # one, by its width
+_lock = threading.RLock()  # a garbage collection inside it may close a connection
+_pools: dict[int, ThreadPoolExecutor] = {}  # one, by its width
+_loops: list[asyncio.AbstractEventLoop] = []  # one, once it is needed
+_slots: dict[int, asyncio.Semaphore] = {}  # one, by its width; touched by the loop's thread alone
+_creating = asyncio.Lock()
 
 
 def _forked() -> None:
-    global _lock  # noqa: PLW0603  the child has none of the threads, and a lock that one of them may have held
-    _lock = threading.Lock()
-    _pools.clear()
+    # The child has none of the threads, and may have what one of them held.
+    global _lock, _creating
+    _lock, _creating = threading.RLock(), asyncio.Lock()
+    for held in (_pools, _loops, _slots):
+        held.clear()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)
 
 
-@atexit.register
-def _finish() -> None:
-    # The interpreter ends such threads wherever they are, which a client's native code need not survive.
-    for pool in list(_pools.values()):
-        pool.close()
-        pool.wait()
-
-
-def current_pool() -> Pool:
+def current_pool() -> ThreadPoolExecutor:
     """Return the pool of this process, as wide as ``max-requests`` says now."""
     width = request_width()
     with _lock:
         if width not in _pools:
             for old in _pools.values():
-                old.close()
+                old.shutdown(wait=False)
             _pools.clear()
-            _pools[width] = Pool(width)
+            _pools[width] = ThreadPoolExecutor(width, "zarr-vectors-lazy")
         return _pools[width]
 
 
@@ -146,25 +70,14 @@ def gather(call: Callable[[Any], T], items: Sequence[Any], where: str = "") -> l
         pool = current_pool()
         for _ in range(min(len(items), request_width())):
             pool.submit(job.work)
-    except RuntimeError:  # the interpreter is shutting down, or the pool was just replaced: here, one after another
+    except RuntimeError:  # the interpreter shuts down, the pool was just replaced, or there are no more threads
         job.work()
     return job.wait(where)
 
 
 async def on_thread(call: Callable[[Any], T], item: Any) -> T:
     """Result of ``call`` for one item, awaited on an event loop."""
-    future: Future[T] = Future()
-    current_pool().submit(partial(_relay, future, call, item))
-    return await asyncio.wrap_future(future)
-
-
-def _relay(future: "Future[T]", call: Callable[[Any], T], item: Any) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(call(item))
-    except BaseException as error:  # noqa: BLE001  relayed whole to the coroutine that waits
-        future.set_exception(error)
+    return await asyncio.wrap_future(current_pool().submit(call, item))
 
 
 def request_width() -> int:
@@ -244,40 +157,20 @@ class _Job(Generic[T]):
 
 # The one event loop of this process on which everything asynchronous runs, in a thread of ours.
 
-_loop_lock = threading.RLock()  # a garbage collection inside it may close a connection
-_loops: dict[int, asyncio.AbstractEventLoop] = {}  # by process id: a forked child has no thread that runs ours
-_locks: dict[int, asyncio.Lock] = {}  # likewise
-_waiting: deque[asyncio.Future[None]] = deque()
-_in_flight = 0
-
-
-def _loop_forked() -> None:
-    global _loop_lock, _in_flight  # noqa: PLW0603  the child begins with nothing in flight and nobody holding the lock
-    _loop_lock = threading.RLock()
-    _in_flight = 0
-    _waiting.clear()
-    _loops.clear()
-    _locks.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_loop_forked)
-
 
 def event_loop() -> asyncio.AbstractEventLoop:
     """Return the loop of this process; it is started on first use."""
-    with _loop_lock:
-        loop = _loops.get(os.getpid())
-        if loop is None:
-            loop = _loops[os.getpid()] = asyncio.new_event_loop()
+    with _lock:
+        if not _loops:
+            _loops.append(asyncio.new_event_loop())
             # A daemon: the end of the interpreter does not wait for an answer from the network.
-            threading.Thread(target=loop.run_forever, name="zarr-vectors-lazy-loop", daemon=True).start()
-        return loop
+            threading.Thread(target=_loops[0].run_forever, name="zarr-vectors-lazy-loop", daemon=True).start()
+        return _loops[0]
 
 
-def lock() -> asyncio.Lock:
+def creating() -> asyncio.Lock:
     """Return the lock of our loop, for what only one coroutine at a time may do."""
-    return _locks.setdefault(os.getpid(), asyncio.Lock())
+    return _creating
 
 
 def run(coroutine: Coroutine[Any, Any, T], where: str = "") -> T:
@@ -316,31 +209,10 @@ async def gather_async(call: Callable[[Any], Coroutine[Any, Any, T]], items: Seq
         raise
 
 
-class Slot:
-    """One of the ``max-requests`` requests in flight: ``async with Slot(): ...`` on our loop."""
-
-    async def __aenter__(self) -> None:
-        global _in_flight  # noqa: PLW0603  touched by the loop's thread only
-        while _in_flight >= request_width():
-            turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            _waiting.append(turn)
-            try:
-                await turn
-            except asyncio.CancelledError:
-                if turn.done() and not turn.cancelled():
-                    _wake()  # the turn was given to us: pass it on
-                raise
-        _in_flight += 1
-
-    async def __aexit__(self, *_: object) -> None:
-        global _in_flight  # noqa: PLW0603  touched by the loop's thread only
-        _in_flight -= 1
-        _wake()
-
-
-def _wake() -> None:
-    while _waiting:
-        turn = _waiting.popleft()
-        if not turn.done():
-            turn.set_result(None)
-            return
+def slot() -> asyncio.Semaphore:
+    """Return what lets ``max-requests`` requests be in flight: ``async with slot(): ...`` on our loop."""
+    width = request_width()
+    if width not in _slots:
+        _slots.clear()
+        _slots[width] = asyncio.Semaphore(width)
+    return _slots[width]

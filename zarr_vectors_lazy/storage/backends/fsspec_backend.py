@@ -20,7 +20,7 @@ from zarr_vectors_lazy.storage import credentials as signing
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_systems import SHARED, ClientPool, swap
 from zarr_vectors_lazy.storage.base import Backend, Result, check_length, check_size, of_range, plain
-from zarr_vectors_lazy.storage.io import Slot, gather_async, post, run
+from zarr_vectors_lazy.storage.io import gather_async, post, run, slot
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.retry import RetryPolicy, persist
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -98,7 +98,7 @@ class FsspecBackend(Backend):
         self.check_writable(request)
         if not self._asynchronous:
             return await io.on_thread(self._answer, request)
-        async with Slot():
+        async with slot():
             return await self._attempt(request)
 
     async def _attempt(self, request: Request) -> Result:

@@ -17,7 +17,7 @@ from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.settings import temporary_folder
 from zarr_vectors_lazy.storage.backends.local import LocalBackend
 from zarr_vectors_lazy.storage.base import Backend, Result, check_length
-from zarr_vectors_lazy.storage.io import Slot, gather_async, lock, run
+from zarr_vectors_lazy.storage.io import creating, gather_async, run, slot
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
@@ -44,7 +44,7 @@ class ZarrBackend(Backend):
 
     async def fetch_one(self, request: Request) -> Result:  # noqa: D102  inherited
         self.check_writable(request)
-        async with Slot():
+        async with slot():
             try:
                 await self._open()
                 return await self._answer(request)
@@ -105,7 +105,7 @@ class ZarrBackend(Backend):
 
     async def _create(self, request: Put) -> bool:
         data = default_buffer_prototype().buffer.from_bytes(bytes(request.data))
-        async with lock():  # zarr does not say who was first, and two store objects may be one store
+        async with creating():  # zarr does not say who was first, and two store objects may be one store
             if await self._store.exists(request.key):
                 return False
             await self._store.set_if_not_exists(request.key, data)
