@@ -8,15 +8,19 @@ import shlex
 import ssl
 import subprocess
 import time
-from collections.abc import Callable, Collection, Generator, Hashable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Hashable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError, listed
-from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request, Size
+from zarr_vectors_lazy.storage import retry
+from zarr_vectors_lazy.storage.base import Backend, Result
+from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request, Size, record
+from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.storage.url import BUCKETS, scheme_of
 
 # Credentials that nobody gave as options, of environment and profile files; found without asking the network.
 
@@ -346,115 +350,110 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Send:
-    """Send the request; the answer is its result, or the error that it failed with."""
-
-    way: Way
-
-
-@dataclass(frozen=True, slots=True)
-class Renew:
-    """Make a client as the environment is now, unless another thread did; the answer is the way."""
-
-    old: Way
-
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """Look for the machine's own credentials; the answer is a way, or None."""
-
-
-@dataclass(frozen=True, slots=True)
-class Move:
-    """Look for the bucket's region; the answer is a way, or None."""
-
-    old: Way
-    error: BaseException
-
-
-@dataclass(frozen=True, slots=True)
 class Refused:
-    """What a request failed with in the end."""
+    """What a request failed with."""
 
     error: BaseException
     verdict: Verdict
     unsigned: bool
 
 
-Step: TypeAlias = Send | Renew | Instance | Move
-Steps: TypeAlias = Generator[Step, Any, Any]
-
-
-@dataclass(slots=True)
-class Signing:
-    """State of a connection.
+class SignedBackend(Backend):
+    """A connection that decides for each request what it is sent with.
 
     Parameters
     ----------
-    way
-        The client in use.
-    verdict
-        What an error says about the credentials.
-    seen
-        What environment and profile files say now.
-    instance
-        The client that signs with the machine's own credentials.
+    spec
+        Its URL and options.
     """
 
-    way: Way
-    verdict: Callable[[BaseException], Verdict]
-    seen: Callable[[], Hashable]
-    instance: Way | None = None
-    _signed_first: set[str] = field(default_factory=set)
-    _useless: dict[str, float] = field(default_factory=dict)
-    _doubtful: Way | None = None
+    _way: Way
+    """The client in use."""
 
-    def answer(self, request: Request) -> Steps:
-        """Steps to the result of a request, or to a `Refused`; a driver carries them out, on threads or on a loop."""
+    def __init__(self, spec: StoreSpec) -> None:
+        super().__init__(spec)
+        self._scheme = scheme_of(spec.url)
+        self.listable = self._scheme not in {"http", "https"}
+        self.swaps = self._scheme in BUCKETS
+        self._instance: Way | None = None  # signs with the machine's own credentials
+        self._signed_first: set[str] = set()
+        self._useless: dict[str, float] = {}
+        self._doubtful: Way | None = None
+
+    async def _send(self, way: Way, request: Request) -> Result | BaseException:
+        """Send a request; return its result, or the error that it failed with."""
+        raise NotImplementedError
+
+    def _verdict(self, error: BaseException) -> Verdict:
+        """What an error says about the credentials."""
+        raise NotImplementedError
+
+    async def _renewed(self, old: Way) -> Way:
+        """Make a client as the environment is now, unless another thread did."""
+        raise NotImplementedError
+
+    async def _of_the_machine(self, request: Request) -> Way | None:
+        """Ask the machine's metadata for credentials, briefly."""
+        raise NotImplementedError
+
+    async def _moved(self, old: Way, error: BaseException) -> Way | None:
+        """Look for the bucket's region; the way there, if it is another one than that of the failed request."""
+        return None
+
+    async def _signed(self, request: Request) -> Result:
+        """Result of a request, or a StoreError that says what it was sent with."""
         kind = _kind(request)
-        way = self._first(kind)
+        way = self._instance if kind in self._signed_first and self._instance is not None else self._way
         if way is self._doubtful:
-            way = yield Renew(way)
+            way = await self._renewed(way)
         refused: Refused | None = None
         while True:
-            outcome = yield Send(way)
+            outcome = await self._send(way, request)
             if not isinstance(outcome, BaseException):
-                if way is self.instance and refused is not None:
+                if way is self._instance and refused is not None:
                     self._signed_first.add(kind)
                 return outcome
-            verdict = self.verdict(outcome)
-            if way is self.instance and verdict != "elsewhere":
+            verdict = self._verdict(outcome)
+            if way is self._instance and verdict != "elsewhere":
                 self._set_useless(kind)
                 if refused is not None:
-                    return refused
-                way = self.way  # the machine's credentials were good once
+                    return self._refuse(request, refused)
+                way = self._way  # the machine's credentials were good once
                 continue
             refused = Refused(outcome, verdict, way.unsigned)
-            found = yield from self._other(way, kind, refused)
+            found = await self._other(way, kind, refused, request)
             if found is None:
-                return refused
+                return self._refuse(request, refused)
             way = found
 
-    def _other(self, way: Way, kind: str, refused: Refused) -> Steps:
+    async def _other(self, way: Way, kind: str, refused: Refused, request: Request) -> Way | None:
         """Find another way for what failed, or None."""
         if refused.verdict == "elsewhere":
-            return (yield Move(way, refused.error))
+            return await self._moved(way, refused.error)
         if not refused.verdict:
             return None
-        if self.seen() != way.seen:
-            return (yield Renew(way))
+        if seen(self._scheme) != way.seen:
+            return await self._renewed(way)
         if not way.unsigned:
             self._doubtful = way if way.ambient else None
             return None
         if refused.verdict == "expired" or self._is_useless(kind):
             return None
-        found = yield Instance()
+        found = await self._of_the_machine(request) if metadata_allowed(self._scheme) else None
         if found is None:
             self._set_useless(kind)
         return found
 
-    def _first(self, kind: str) -> Way:
-        return self.instance if kind in self._signed_first and self.instance is not None else self.way
+    def _refuse(self, request: Request, refused: Refused) -> None:
+        """Raise what a request failed with; return None for a listing that is not required."""
+        if refused.verdict == "refused" and isinstance(request, ListDir) and not request.required:
+            record("list", request.prefix, 0)
+            return
+        text = f"{refused.error} {refused.error.__cause__}".partition("Debug source:")[0]  # not Rust's structures
+        hint = ""
+        if refused.verdict:
+            hint = retry.hint(self._scheme, self.spec.backend, text, unsigned=refused.unsigned, told=self.told_unsigned)
+        self.fail(request, refused.error, hint)
 
     def _set_useless(self, kind: str) -> None:
         self._signed_first.discard(kind)

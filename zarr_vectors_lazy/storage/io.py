@@ -75,6 +75,16 @@ def gather(call: Callable[[Any], T], items: Sequence[Any], where: str = "") -> l
     return job.wait(where)
 
 
+def finished(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Result of a coroutine that waits for nothing: what is written once for threads and for the loop, on a thread."""
+    try:
+        coroutine.send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("it waits")
+
+
 async def on_thread(call: Callable[[Any], T], item: Any) -> T:
     """Result of ``call`` for one item, awaited on an event loop."""
     return await asyncio.wrap_future(current_pool().submit(call, item))

@@ -16,15 +16,15 @@ from urllib.parse import quote
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import credentials, io, retry
-from zarr_vectors_lazy.storage import credentials as signing
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_systems import SHARED, ClientPool, swap
-from zarr_vectors_lazy.storage.base import Backend, Result, check_length, check_size, of_range, plain
+from zarr_vectors_lazy.storage.base import Result, check_length, check_size, of_range, plain
+from zarr_vectors_lazy.storage.credentials import SignedBackend, Verdict, Way
 from zarr_vectors_lazy.storage.io import gather_async, post, run, slot
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.retry import RetryPolicy, persist
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.url import AZURE, BUCKETS, CLOUD, QUERY, scheme_of, without_secrets
+from zarr_vectors_lazy.storage.url import AZURE, CLOUD, QUERY, without_secrets
 
 PERSISTENT = {"s3", "http", "https"}
 SSH = {"sftp", "ssh"}
@@ -37,22 +37,18 @@ _BEYOND_END = re.compile(r"not satisfiable|InvalidRange|\b416\b", re.IGNORECASE)
 _ODD: tuple[type[BaseException], ...] = (AttributeError,)  # botocore's, of a credential_process that prints a list
 
 
-class FsspecBackend(Backend):
+class FsspecBackend(SignedBackend):
     """A place that an fsspec file system reaches."""
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__(spec)
-        self._scheme = scheme_of(spec.url)
-        self.listable = self._scheme not in {"http", "https"}
         self._asynchronous = systems.system_class(self._scheme).async_impl
         self._changing = asyncio.Lock()
         self._creating = threading.Lock()
         self.deletes_at_once = PAGE if self._scheme == "s3" else 1
         self.creates = self._scheme in {*CLOUD, *SSH, "memory"}
-        self.swaps = self._scheme in BUCKETS
         if self._asynchronous:
-            way = run(self._connected())
-            self._signing = signing.Signing(way, self._verdict, partial(credentials.seen, self._scheme))
+            way = self._way = run(self._connected())
         else:
             way = systems.make(spec)
             self._fs = way.client
@@ -64,7 +60,7 @@ class FsspecBackend(Backend):
                 weakref.finalize(self, lender.close).atexit = False
         self._root = systems.root_of(spec, way.client)
 
-    async def _connected(self, *, anew: bool = False) -> signing.Way:
+    async def _connected(self, *, anew: bool = False) -> Way:
         # One client for all stores of the same options. Made on the loop that it will live on; its session too, before
         # many requests would each make one.
         limits = RetryPolicy.of_settings(), io.request_width()
@@ -74,7 +70,7 @@ class FsspecBackend(Backend):
         _clients[key] = way = await self._opened(systems.make(self.spec))
         return way
 
-    async def _opened(self, way: signing.Way) -> signing.Way:
+    async def _opened(self, way: Way) -> Way:
         try:
             opened = await systems.connections(way.client)
         except (*systems.failures(), *_ODD) as error:
@@ -99,54 +95,23 @@ class FsspecBackend(Backend):
         if not self._asynchronous:
             return await io.on_thread(self._answer, request)
         async with slot():
-            return await self._attempt(request)
+            return await self._signed(request)
 
-    async def _attempt(self, request: Request) -> Result:
-        steps = self._signing.answer(request)
+    async def _send(self, way: Way, request: Request) -> Result | BaseException:
         try:
-            step = next(steps)
-            while True:
-                step = steps.send(await self._carry_out(step, request))
-        except StopIteration as done:
-            found = done.value
-        return self._result(request, found)  # not above: what is raised would travel with the step's own error
+            return await self._patiently(way.client, request)
+        except systems.failures() as error:
+            return error
 
-    async def _carry_out(self, step: signing.Step, request: Request) -> Any:
-        match step:
-            case signing.Send(way):
-                try:
-                    return await self._patiently(way.client, request)
-                except systems.failures() as error:
-                    return error
-            case signing.Renew(old):
-                async with self._changing:
-                    if self._signing.way is old:
-                        self._signing.way = await self._connected(anew=True)
-                    return self._signing.way
-            case signing.Instance():
-                return await self._of_the_machine()
-        return None
+    async def _renewed(self, old: Way) -> Way:
+        async with self._changing:
+            if self._way is old:
+                self._way = await self._connected(anew=True)
+            return self._way
 
-    def _result(self, request: Request, found: Result | signing.Refused) -> Result:
-        if not isinstance(found, signing.Refused):
-            return found
-        if found.verdict == "refused" and isinstance(request, ListDir) and not request.required:
-            record("list", request.prefix, 0)
-            return None
-        text = f"{found.error} {found.error.__cause__}"
-        hint = ""
-        if found.verdict:
-            hint = retry.hint(self._scheme, "fsspec", text, unsigned=found.unsigned, told=self.told_unsigned)
-        return self.fail(request, found.error, hint)
-
-    def _verdict(self, error: BaseException) -> signing.Verdict:
-        return (
-            "expired"
-            if retry.has_expired(f"{error} {error.__cause__}")
-            else "refused"
-            if systems.refused(error)
-            else ""
-        )
+    def _verdict(self, error: BaseException) -> Verdict:
+        expired = retry.has_expired(f"{error} {error.__cause__}")
+        return "expired" if expired else "refused" if systems.refused(error) else ""
 
     async def _patiently(self, fs: Any, request: Request) -> Result:
         # Google's and Azure's file systems do this themselves. A creation whose answer was lost would find itself.
@@ -434,15 +399,14 @@ class FsspecBackend(Backend):
         if not self.listable:
             raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
 
-    async def _of_the_machine(self) -> signing.Way | None:
-        """Ask the machine's metadata for credentials, briefly."""
-        if not (credentials.metadata_allowed(self._scheme) and systems.may_find_credentials(self.spec)):
+    async def _of_the_machine(self, request: Request) -> Way | None:
+        if not systems.may_find_credentials(self.spec):
             return None
         async with self._changing:
-            if self._signing.instance is None:
+            if self._instance is None:
                 way = await systems.of_the_machine(self.spec)
-                self._signing.instance = None if way is None else await self._opened(way)
-            return self._signing.instance
+                self._instance = None if way is None else await self._opened(way)
+            return self._instance
 
 
 def _another(spec: StoreSpec) -> Any:
@@ -467,7 +431,7 @@ def _close(opened: Sequence[Any], pid: int) -> None:
                 closing.result(1)
 
 
-_clients: "weakref.WeakValueDictionary[tuple[Any, ...], signing.Way]" = weakref.WeakValueDictionary()
+_clients: "weakref.WeakValueDictionary[tuple[Any, ...], Way]" = weakref.WeakValueDictionary()
 _ending: list[bool] = []
 
 

@@ -5,19 +5,18 @@ import os
 import re
 import threading
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage import credentials, io, retry
-from zarr_vectors_lazy.storage import credentials as signing
+from zarr_vectors_lazy.storage import io, retry
 from zarr_vectors_lazy.storage.backends import obstore_stores as stores
 from zarr_vectors_lazy.storage.backends.obstore_options import is_elsewhere, region_of
-from zarr_vectors_lazy.storage.base import Backend, Result, check_size, plain
+from zarr_vectors_lazy.storage.base import Result, check_size, plain
+from zarr_vectors_lazy.storage.credentials import SignedBackend, Verdict, Way
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.url import BUCKETS, parse, scheme_of
+from zarr_vectors_lazy.storage.url import parse
 
 _runtime_of: int | None = None
 _ELSEWHERE = -1
@@ -31,20 +30,16 @@ _NOT_PARTIAL = re.compile(r"NotPartial|non-partial response")
 _BEYOND_END = re.compile(r"StartTooLarge|Wanted range starting at|416 Range Not Satisfiable|InvalidRange")
 
 
-class ObstoreBackend(Backend):
+class ObstoreBackend(SignedBackend):
     """A bucket, a container, a web server or a folder, opened with obstore."""
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__(spec)
-        self._scheme = scheme_of(spec.url)
-        self.listable = self._scheme not in {"http", "https"}
         self._region: str | None = None  # that of the bucket, where the one given was wrong
         self._changing = threading.Lock()
-        seen = partial(credentials.seen, self._scheme)
-        self._signing = signing.Signing(stores.make(spec), self._verdict, seen)
+        self._way = stores.make(spec)
         self.deletes_at_once = PAGE
         self.creates = self.listable
-        self.swaps = self._scheme in BUCKETS
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         return io.gather(self._answer, requests, self.url)
@@ -55,28 +50,9 @@ class ObstoreBackend(Backend):
     def _answer(self, request: Request) -> Result:
         _check_fork(self.url)
         self.check_writable(request)
-        steps = self._signing.answer(request)
-        try:
-            step = next(steps)
-            while True:
-                step = steps.send(self._carry_out(step, request))
-        except StopIteration as done:
-            found = done.value
-        return self._result(request, found)  # not above: what is raised would travel with the step's own error
+        return io.finished(self._signed(request))
 
-    def _result(self, request: Request, found: Result | signing.Refused) -> Result:
-        if not isinstance(found, signing.Refused):
-            return found
-        if found.verdict == "refused" and isinstance(request, ListDir) and not request.required:
-            record("list", request.prefix, 0)
-            return None
-        text = stores.first_line(found.error)
-        hint = ""
-        if found.verdict:
-            hint = retry.hint(self._scheme, "obstore", text, unsigned=found.unsigned, told=self.told_unsigned)
-        return self.fail(request, found.error, hint)
-
-    def _verdict(self, error: BaseException) -> signing.Verdict:
+    def _verdict(self, error: BaseException) -> Verdict:
         text = stores.first_line(error)
         if self._scheme == "s3" and is_elsewhere(text):
             return "elsewhere"
@@ -237,47 +213,38 @@ class ObstoreBackend(Backend):
             sizes.update((entry["path"], entry["size"]) for entry in page)
         return sizes
 
-    def _carry_out(self, step: signing.Step, request: Request) -> Any:
-        match step:
-            case signing.Send(way):
-                try:
-                    return self._dispatch(way.client, request)
-                except stores.FAILURES as error:
-                    return error
-                except BaseException as error:
-                    if stores.is_panic(error):
-                        return error
-                    raise
-            case signing.Renew(old):
-                with self._changing:
-                    if self._signing.way is old:
-                        self._signing.way = stores.make(self.spec, self._region)
-                    return self._signing.way
-            case signing.Move(old, error):
-                return self._moved(old, stores.first_line(error))
-            case signing.Instance():
-                return self._of_the_machine(request)
+    async def _send(self, way: Way, request: Request) -> Result | BaseException:
+        try:
+            return self._dispatch(way.client, request)
+        except stores.FAILURES as error:
+            return error
+        except BaseException as error:
+            if stores.is_panic(error):
+                return error
+            raise
 
-    def _moved(self, old: signing.Way, text: str) -> signing.Way | None:
-        """Look for the bucket's region; the way there, if it is another one than that of the failed request."""
+    async def _renewed(self, old: Way) -> Way:
         with self._changing:
-            if self._signing.way is old and self._region is None:
-                self._region = region_of(parse(self.spec.url, self.spec.options).bucket, text, self.spec.options)
+            if self._way is old:
+                self._way = stores.make(self.spec, self._region)
+            return self._way
+
+    async def _moved(self, old: Way, error: BaseException) -> Way | None:
+        with self._changing:
+            if self._way is old and self._region is None:
+                bucket = parse(self.spec.url, self.spec.options).bucket
+                self._region = region_of(bucket, stores.first_line(error), self.spec.options)
                 if self._region is not None:
-                    self._signing.way, self._signing.instance = stores.make(self.spec, self._region), None
-            return None if self._signing.way is old else self._signing.way
+                    self._way, self._instance = stores.make(self.spec, self._region), None
+            return None if self._way is old else self._way
 
-    def _of_the_machine(self, request: Request) -> signing.Way | None:
-        """Ask the machine's metadata for credentials, briefly."""
-        if not credentials.metadata_allowed(self._scheme):
-            return None
+    async def _of_the_machine(self, request: Request) -> Way | None:
         with self._changing:
-            if self._signing.instance is None:
+            if self._instance is None:
                 probe = stores.with_metadata(self.spec, self._region, probe=True)
                 if _signs(lambda: probe.head(getattr(request, "key", None) or "zarr.json")):
-                    client = stores.with_metadata(self.spec, self._region, probe=False)
-                    self._signing.instance = signing.Way(client, unsigned=False)
-            return self._signing.instance
+                    self._instance = Way(stores.with_metadata(self.spec, self._region, probe=False), unsigned=False)
+            return self._instance
 
 
 def _part(store: stores.ObjectStore, key: str, wanted: Any) -> bytes:
