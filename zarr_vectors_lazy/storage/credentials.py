@@ -20,7 +20,7 @@ from zarr_vectors_lazy.storage import retry
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request, Size, record
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.url import BUCKETS, scheme_of
+from zarr_vectors_lazy.storage.url import BUCKETS, connection, scheme_of
 
 # Credentials that nobody gave as options, of environment and profile files; found without asking the network.
 
@@ -74,16 +74,10 @@ def in_azure_environment() -> bool:
     return managed or any(word in name for name in names for word in _AZURE_WORDS)
 
 
-def azure_connection() -> dict[str, str]:
-    """Return what the variable AZURE_STORAGE_CONNECTION_STRING says, in obstore's names; nothing without a key."""
-    return connection(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
-
-
-def connection(text: str) -> dict[str, str]:
-    """Key or signature, and endpoint, of an Azure connection string; nothing where it has neither key nor signature."""
-    said = {part.partition("=")[0].strip().lower(): part.partition("=")[2] for part in text.split(";")}
-    names = {"accountkey": "account_key", "sharedaccesssignature": "sas_key", "blobendpoint": "endpoint"}
-    found = {name: said[key] for key, name in names.items() if said.get(key)}
+def azure_connection(text: str | None = None) -> dict[str, str]:
+    """Return what a connection string, by default AZURE_STORAGE_CONNECTION_STRING, says; nothing without a key."""
+    found = connection(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "") if text is None else text)
+    found.pop("account_name", None)  # the URL's is stated anyway
     return found if {"account_key", "sas_key"} & set(found) else {}
 
 

@@ -96,7 +96,7 @@ _HAS_EXPIRED = re.compile(
     r"(token|signature|credentials|session)( included in the request)? (has|is|was|have)? ?expired",
     re.IGNORECASE,
 )
-_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
+NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
 _XML = re.compile(r"<(\?xml|!DOCTYPE|[a-z][a-z0-9]*[\s/>]).*", re.IGNORECASE | re.DOTALL)
 _PROVIDER = "credential provider: "  # what failed on this machine; nobody refused anything
 _TAG = re.compile(r"<(Code|Message)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
@@ -139,7 +139,7 @@ def hint(scheme: str, backend: str, text: str, *, unsigned: bool, told: bool = F
     told
         Whether an option says so.
     """
-    if scheme not in BUCKETS or _NO_BUCKET.search(text) or _PROVIDER in text:
+    if scheme not in BUCKETS or NO_BUCKET.search(text) or _PROVIDER in text:
         return ""
     if told:
         return _AS_TOLD.format(public=_public(scheme, backend))
@@ -163,7 +163,7 @@ def reason(error: BaseException) -> str:
         [below or f"{type(error).__name__}: {first}", *(f"{type(one).__name__}: {one}" for one in chain[1:])]
     )
     text = _REPR.sub("", " ".join(_plain(first).split()))
-    if _NO_BUCKET.search(f"{first}\n{everything}"):
+    if NO_BUCKET.search(f"{first}\n{everything}"):
         text = f"there is no such bucket: {text}"
     causes = [words for words, pattern in _CAUSES.items() if re.search(pattern, everything)]
     said = [cause for cause in causes[:2] if cause not in text]

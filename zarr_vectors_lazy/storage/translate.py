@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage.url import connection
 
 Options: TypeAlias = dict[str, Any]
 Rule: TypeAlias = Callable[[Any], Mapping[str, Any]]
@@ -136,7 +137,7 @@ _OBSTORE: dict[str, dict[str, Rule]] = {
         "anon": _to("skip_signature"),
         "sas_token": lambda value: {"sas_key": str(value).lstrip("?")},
         "account_host": lambda value: {"endpoint": f"https://{value}"},
-        "connection_string": lambda value: _connection(str(value)),
+        "connection_string": connection,
         "credential": _refused("give credential_provider=, or client_id=, client_secret= and tenant_id="),
     },
     "http": {
@@ -213,7 +214,7 @@ def for_obstore(scheme: str, options: Mapping[str, Any]) -> Options:
 
 def for_fsspec(scheme: str, options: Mapping[str, Any]) -> Options:
     """Options in the names of fsspec's file system for the scheme; raises as `for_obstore`."""
-    return _translated("fsspec", _FSSPEC.get(_FAMILY.get(scheme, scheme), {}), options, _bare)
+    return _translated("fsspec", _FSSPEC.get(_FAMILY.get(scheme, scheme), {}), options, bare)
 
 
 def _translated(
@@ -256,17 +257,7 @@ def _merge(into: Options, more: Mapping[str, Any]) -> None:
             into[name] = value
 
 
-def _connection(text: str) -> Options:
-    names = {
-        "accountname": "account_name",
-        "accountkey": "account_key",
-        "sharedaccesssignature": "sas_key",
-        "blobendpoint": "endpoint",
-    }
-    parts = {part.partition("=")[0].strip().lower(): part.partition("=")[2] for part in text.split(";")}
-    return {names[name]: value for name, value in parts.items() if name in names and value}
-
-
-def _bare(name: str) -> str:
+def bare(name: str) -> str:
+    """Name of an option without the vendor's prefix."""
     name = name.lower()
     return next((name[len(vendor) :] for vendor in _VENDORS if name.startswith(vendor)), name)

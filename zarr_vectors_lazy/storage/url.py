@@ -212,14 +212,27 @@ def _parse_azure(url: str, scheme: str, rest: str, options: Mapping[str, Any]) -
     return Location("az" if account else "abfs", container, path, account, query)
 
 
+_CONNECTION = {
+    "accountname": "account_name",
+    "accountkey": "account_key",
+    "sharedaccesssignature": "sas_key",
+    "blobendpoint": "endpoint",
+}
+
+
+def connection(text: object) -> dict[str, str]:
+    """What an Azure connection string says, in obstore's names."""
+    parts = {part.partition("=")[0].strip().lower(): part.partition("=")[2] for part in str(text).split(";")}
+    return {_CONNECTION[name]: value for name, value in parts.items() if name in _CONNECTION and value}
+
+
 def _given_account(options: Mapping[str, Any]) -> str:
     for name in _ACCOUNT_OPTIONS:
         if options.get(name):
             return str(options[name])
-    text = options.get("connection_string") or os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "")
-    for part in str(text).split(";"):
-        if part.lower().startswith("accountname="):
-            return part.partition("=")[2]
+    said = connection(options.get("connection_string") or os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
+    if "account_name" in said:
+        return said["account_name"]
     if options.get("use_emulator") or options.get("azure_storage_use_emulator"):
         return "devstoreaccount1"
     return next((os.environ[name] for name in _ACCOUNT_VARIABLES if os.environ.get(name)), "")

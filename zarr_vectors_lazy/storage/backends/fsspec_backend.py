@@ -31,10 +31,30 @@ SSH = {"sftp", "ssh"}
 MISSING = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 PAGE = 1000  # keys in one request that deletes
 PIECE = 2**20
-_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
 _BEYOND_END = re.compile(r"not satisfiable|InvalidRange|\b416\b", re.IGNORECASE)
 
 _ODD: tuple[type[BaseException], ...] = (AttributeError,)  # botocore's, of a credential_process that prints a list
+
+
+class Blocking:
+    """A file system that blocks, by the names of those that are awaited.
+
+    Parameters
+    ----------
+    system
+        The file system.
+    """
+
+    def __init__(self, system: Any) -> None:
+        self.system = system
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self.system, name.removeprefix("_"))
+
+        async def asked(*args: Any, **kwargs: Any) -> Any:
+            return call(*args, **kwargs)
+
+        return asked
 
 
 class FsspecBackend(SignedBackend):
@@ -147,6 +167,8 @@ class FsspecBackend(SignedBackend):
                 return await self._delete(fs, keys)
 
     async def _put_async(self, fs: Any, request: Put) -> bool:
+        if isinstance(fs, Blocking):
+            return self._put(fs.system, request)
         key, data, create = request.key, request.data, request.create
         if request.match is not None:
             done = await swap(fs, self._scheme, self._path(key), request.match, bytes(data))
@@ -177,8 +199,7 @@ class FsspecBackend(SignedBackend):
         try:
             data = await (self._get_http(fs, request) if self._scheme in {"http", "https"} else self._cat(fs, request))
         except MISSING as error:
-            if _NO_BUCKET.search(f"{error} {error.__cause__}"):
-                raise StoreError(f"no such bucket: {error}", where=self.url) from error
+            self._check_bucket(error)
             data = None
         record("get" if request.start is None else "range", request.key, len(data or b""))
         return data
@@ -272,13 +293,16 @@ class FsspecBackend(SignedBackend):
             data: bytes = await found.readall()
         return data
 
+    def _check_bucket(self, error: BaseException) -> None:
+        if retry.NO_BUCKET.search(f"{error} {error.__cause__}"):
+            raise StoreError(f"no such bucket: {error}", where=self.url) from error
+
     async def _size(self, fs: Any, key: str) -> int | None:
         record("head", key, 0)
         try:
             found = await fs._info(self._path(key))
         except MISSING as error:
-            if _NO_BUCKET.search(f"{error} {error.__cause__}"):
-                raise StoreError(f"no such bucket: {error}", where=self.url) from error
+            self._check_bucket(error)
             return None
         return int(found["size"]) if found["type"] == "file" and found["size"] is not None else None
 
@@ -290,59 +314,17 @@ class FsspecBackend(SignedBackend):
         try:
             return self._children(path, await fs._ls(path, detail=True))
         except MISSING as error:
-            if _NO_BUCKET.search(f"{error} {error.__cause__}"):
-                raise StoreError(f"no such bucket: {error}", where=self.url) from error
+            self._check_bucket(error)
             return ()
 
     def _answer(self, request: Request) -> Result:
-        """Answer from a file system that blocks."""
+        """Answer from a file system that blocks, on a thread."""
         self.check_writable(request)
         try:
             with self._lend() as system:
-                return self._dispatch(system, request)
-        except MISSING as error:
-            if isinstance(request, Get):
-                record("get" if request.start is None else "range", request.key, 0)
-            if isinstance(request, Get | Size):
-                return None
-            if isinstance(request, Put | Delete):
-                return self.fail(request, error)
-            record("list", request.prefix, 0)
-            return () if isinstance(request, ListDir) else {}
+                return io.finished(self._answer_async(Blocking(system), request))
         except systems.failures() as error:
             return self.fail(request, error)
-
-    def _dispatch(self, system: Any, request: Request) -> Result:
-        match request:
-            case Get(key, start, stop):
-                data = (
-                    b""
-                    if start is not None and start == stop
-                    else system.cat_file(self._path(key), start=start, end=stop)
-                )
-                record("get" if start is None else "range", key, len(data))
-                return data
-            case ListDir(prefix):
-                path = self._path(prefix)
-                names: Result = self._children(path, system.ls(path, detail=True))
-            case ListSizes(prefix):
-                names = self._sizes(system.find(self._path(prefix), detail=True))
-            case Size(key):
-                record("head", key, 0)
-                found = system.info(self._path(key))
-                return found["size"] if found["type"] == "file" else None
-            case Put():
-                return self._put(system, request)
-            case Delete(keys):
-                return self._rm(system, keys)
-        record("list", prefix, 0)
-        return names
-
-    def _rm(self, system: Any, keys: Sequence[str]) -> None:
-        for key in keys:
-            with contextlib.suppress(FileNotFoundError):
-                system.rm_file(self._path(key))
-            record("delete", key, 0)
 
     def tidy(self, keys: Sequence[str]) -> None:  # noqa: D102  inherited
         if self._asynchronous:  # buckets, which have no folders

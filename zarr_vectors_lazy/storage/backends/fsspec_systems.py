@@ -414,7 +414,7 @@ def _unsigned(scheme: str, options: Mapping[str, Any]) -> bool:
     if scheme == "gs":
         return not (_CREDENTIALS["gs"] & set(options) or credentials.in_google_environment())
     if scheme in AZURE:  # without anon, adlfs would begin with the command line and the metadata of Azure
-        keyed: object = credentials.connection(options.get("connection_string") or "")
+        keyed: object = credentials.azure_connection(options.get("connection_string") or "")
         return not (
             keyed
             or _CREDENTIALS["az"] & set(options)

@@ -23,7 +23,6 @@ _ELSEWHERE = -1
 
 ONE_PUT_NBYTES = 16 * 1024**2
 PAGE = 1000  # names in one answer of S3 and Google's listing
-_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket does not exist|container does not exist")
 _NO_CONDITIONS = re.compile(r"\b501 Not Implemented")
 _NO_FILE = re.compile(r"Not a directory|Is a directory")
 _NOT_PARTIAL = re.compile(r"NotPartial|non-partial response")
@@ -136,7 +135,7 @@ class ObstoreBackend(SignedBackend):
         try:
             data = self._whole(store, request.key) if request.start is None else self._range(store, request)
         except FileNotFoundError as error:
-            if _NO_BUCKET.search(str(error)):
+            if retry.NO_BUCKET.search(str(error)):
                 raise
             data = None
         except stores.FAILURES as error:
@@ -182,7 +181,7 @@ class ObstoreBackend(SignedBackend):
         try:
             size: int = store.head(key)["size"]
         except FileNotFoundError as error:
-            if _NO_BUCKET.search(str(error)):
+            if retry.NO_BUCKET.search(str(error)):
                 raise
             return None
         return size
@@ -195,7 +194,7 @@ class ObstoreBackend(SignedBackend):
         try:
             found = store.list_with_delimiter(request.prefix or None)
         except FileNotFoundError as error:
-            if _NO_BUCKET.search(str(error)):
+            if retry.NO_BUCKET.search(str(error)):
                 raise
             found = {"common_prefixes": [], "objects": []}
         paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]

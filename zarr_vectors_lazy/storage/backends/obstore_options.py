@@ -12,37 +12,19 @@ from urllib.parse import urlsplit
 from zarr_vectors_lazy.errors import StoreError, listed, meant
 from zarr_vectors_lazy.storage.io import idle_width
 from zarr_vectors_lazy.storage.retry import CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, RetryPolicy
+from zarr_vectors_lazy.storage.translate import bare
 from zarr_vectors_lazy.storage.url import is_secret
 
 IDLE_S = 10.0  # after which a connection that nobody uses is closed
-CLIENT = frozenset(
-    {
-        "allow_http",
-        "allow_invalid_certificates",
-        "connect_timeout",
-        "default_content_type",
-        "default_headers",
-        "http1_only",
-        "http2_keep_alive_interval",
-        "http2_keep_alive_timeout",
-        "http2_keep_alive_while_idle",
-        "http2_only",
-        "pool_idle_timeout",
-        "pool_max_idle_per_host",
-        "proxy_url",
-        "proxy_ca_certificate",
-        "proxy_excludes",
-        "root_certificate",
-        "randomize_addresses",
-        "read_timeout",
-        "timeout",
-        "user_agent",
-    }
-)
+CLIENT = frozenset({
+    "allow_http", "allow_invalid_certificates", "connect_timeout", "default_content_type", "default_headers",
+    "http1_only", "http2_keep_alive_interval", "http2_keep_alive_timeout", "http2_keep_alive_while_idle", "http2_only",
+    "pool_idle_timeout", "pool_max_idle_per_host", "proxy_url", "proxy_ca_certificate", "proxy_excludes",
+    "root_certificate", "randomize_addresses", "read_timeout", "timeout", "user_agent",
+})  # fmt: skip
 RETRY = frozenset({"backoff", "max_retries", "retry_timeout"})
 BACKOFF = frozenset({"init_backoff", "max_backoff", "base"})
 _DURATIONS = {name for name in CLIENT | RETRY | BACKOFF if "timeout" in name or name.endswith("_backoff")}
-_VENDORS = ("aws_", "google_", "azure_")
 _VENDOR_OF = {"s3": "aws_", "gs": "google_", "az": "azure_", "abfs": "azure_"}
 
 
@@ -72,8 +54,8 @@ def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, A
             continue
         if name == "credential_provider":
             given[name] = value
-        elif _bare(name) in CLIENT:  # as configuration it would be a Rust panic
-            nested["client_options"][_bare(name)] = value
+        elif bare(name) in CLIENT:  # as configuration it would be a Rust panic
+            nested["client_options"][bare(name)] = value
         elif name in RETRY:
             nested["retry_config"][name] = value
         else:
@@ -131,12 +113,7 @@ def _retries() -> dict[str, Any]:
 
 def bare_names(options: Mapping[str, Any]) -> set[str]:
     """Names of the configuration options given, without the vendor's prefix."""
-    return {_bare(name) for name in (*options, *_mapping("config", options))}
-
-
-def _bare(name: str) -> str:
-    name = name.lower()
-    return next((name[len(vendor) :] for vendor in _VENDORS if name.startswith(vendor)), name)
+    return {bare(name) for name in (*options, *_mapping("config", options))}
 
 
 def _mapping(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:

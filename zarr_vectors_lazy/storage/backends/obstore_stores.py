@@ -15,6 +15,7 @@ from zarr_vectors_lazy.storage.backends.obstore_options import with_patience as 
 from zarr_vectors_lazy.storage.credentials import Way
 from zarr_vectors_lazy.storage.retry import INSTANCE_S
 from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.storage.translate import bare
 from zarr_vectors_lazy.storage.url import AZURE, CLOUD, QUERY, local_path, parse, scheme_of, with_query, without_secrets
 
 WAS_THERE = "obstore" in sys.modules  # somebody imported it before us, and may have used it
@@ -48,32 +49,16 @@ _CREDENTIALS = {
     },
 }  # fmt: skip
 _AZURE_WORDS = (
-    "key",
-    "token",
-    "sas",
-    "client_id",
-    "secret",
-    "credential",
-    "msi",
-    "object_id",
-    "signature",
-    "emulator",
+    "key", "token", "sas", "client_id", "secret", "credential", "msi", "object_id", "signature", "emulator",
     "use_azure_cli",
-)
+)  # fmt: skip
 _KNOWN = {
     "s3": _CREDENTIALS["s3"] | {"region", "endpoint", "request_payer", "virtual_hosted_style_request"},
     "gs": _CREDENTIALS["gs"] | {"base_url"},
     "az": {
-        "account_name",
-        "account_key",
-        "sas_key",
-        "token",
-        "endpoint",
-        "use_emulator",
-        "skip_signature",
-        "client_id",
+        "account_name", "account_key", "sas_key", "token", "endpoint", "use_emulator", "skip_signature", "client_id",
     },
-}
+}  # fmt: skip
 _CLASSES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore", "abfs": "AzureStore"}
 
 
@@ -170,7 +155,7 @@ def build(
     given = arguments(options, config=scheme in _CLASSES)
     given = (given if scheme == "file" else with_retries(given, scheme)) | overrides
     if config:
-        kept = {name: value for name, value in given.get("config", {}).items() if _last(name) not in config}
+        kept = {name: value for name, value in given.get("config", {}).items() if bare(name) not in config}
         given["config"] = {**kept, **config}
         if "endpoint" in config:
             _check_url("endpoint", str(config["endpoint"]))
@@ -185,10 +170,6 @@ def build(
         names = ", ".join(f"{name}={spec.options.shown(name)!r}" for name in spec.options) or "none"
         text = f"obstore refuses the options or the URL: {reason}; given: {names}{_some_options(scheme, error, spec)}"
         raise StoreError(text, where=spec.url) from None
-
-
-def _last(name: str) -> str:
-    return name.removeprefix("aws_").removeprefix("azure_storage_").removeprefix("azure_")
 
 
 def _some_options(scheme: str, error: BaseException, spec: StoreSpec) -> str:
