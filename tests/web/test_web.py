@@ -310,6 +310,7 @@ def test_rows_are_for_pages_of_this_server_alone(tracts, ask):
         assert ask(server, "/view/level/1", Origin=origin)[0] == 200
         assert ask(server, "/view/level/1", Origin="https://example.org")[0] == 403
         assert ask(server, "/view/level/1", Host="example.org")[0] == 403
+        assert ask(server, "/view/level/1", Host="localhost:me@example.org")[0] == 403
         assert ask(server, "/view/level/1", Host=f"localhost:{place.port}")[0] == 200
         server.url = f"http://{place.netloc}"
         assert ask(server, "/view/level/1")[0] == 404

@@ -14,9 +14,8 @@ from zarr.storage import FsspecStore, LocalStore, ObjectStore
 from zarr_vectors_lazy.errors import StoreError, meant
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_systems import canonical, system_class
-from zarr_vectors_lazy.storage.backends.obstore_options import CLIENT, RETRY
+from zarr_vectors_lazy.storage.options import CLIENT, RETRY, for_fsspec, for_obstore
 from zarr_vectors_lazy.storage.spec import StorageOptions, StoreSpec, this_process
-from zarr_vectors_lazy.storage.translate import for_fsspec, for_obstore
 from zarr_vectors_lazy.storage.url import CLOUD, check_slashes, local_path, parse, scheme_of, with_query
 
 # Descriptions of the zarr store objects that users hand over.

@@ -10,12 +10,10 @@ from dask.sizeof import sizeof
 
 from zarr_vectors_lazy.errors import StoreError, meant
 from zarr_vectors_lazy.storage import credentials
-from zarr_vectors_lazy.storage.backends.obstore_options import _check_url, arguments, bare_names
-from zarr_vectors_lazy.storage.backends.obstore_options import with_patience as with_retries
 from zarr_vectors_lazy.storage.credentials import Way
+from zarr_vectors_lazy.storage.options import arguments, bare, bare_names, check_url, with_patience
 from zarr_vectors_lazy.storage.retry import INSTANCE_S
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.translate import bare
 from zarr_vectors_lazy.storage.url import AZURE, CLOUD, QUERY, local_path, parse, scheme_of, with_query, without_secrets
 
 WAS_THERE = "obstore" in sys.modules  # somebody imported it before us, and may have used it
@@ -153,12 +151,12 @@ def build(
     if client:
         options["client_options"] = {**client, **(options.get("client_options") or {})}
     given = arguments(options, config=scheme in _CLASSES)
-    given = (given if scheme == "file" else with_retries(given, scheme)) | overrides
+    given = (given if scheme == "file" else with_patience(given, scheme)) | overrides
     if config:
         kept = {name: value for name, value in given.get("config", {}).items() if bare(name) not in config}
         given["config"] = {**kept, **config}
         if "endpoint" in config:
-            _check_url("endpoint", str(config["endpoint"]))
+            check_url("endpoint", str(config["endpoint"]))
         if str(config.get("endpoint", "")).startswith("http://"):
             given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
     if timeout is not None:

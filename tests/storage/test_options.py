@@ -4,8 +4,8 @@ import aiohttp
 import pytest
 
 from zarr_vectors_lazy.errors import StoreError
+from zarr_vectors_lazy.storage.options import for_fsspec, for_obstore
 from zarr_vectors_lazy.storage.resolve import resolve
-from zarr_vectors_lazy.storage.translate import for_fsspec, for_obstore
 
 XARRAY = {"anon": True, "key": "A", "secret": "B", "endpoint_url": "http://h:1", "client_kwargs": {"region_name": "r"}}
 

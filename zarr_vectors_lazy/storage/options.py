@@ -1,16 +1,22 @@
-"""Options in the other backend's names: what xarray users type for fsspec is understood by obstore, and the other way.
-
-A name of the backend's own is left alone. What both have is renamed; what only says what is so anyway is dropped; what
-the backend cannot do is refused, with the name of the option that does it where there is one.
-"""
+"""Options of backends: translated from the other's names, and sorted into the arguments of obstore's constructors."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
-from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.url import connection
+from zarr_vectors_lazy.errors import StoreError, listed, meant
+from zarr_vectors_lazy.storage.io import idle_width
+from zarr_vectors_lazy.storage.retry import CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, RetryPolicy
+from zarr_vectors_lazy.storage.url import connection, is_secret
+
+# Options in the other backend's names: what xarray users type for fsspec is understood by obstore, and the other way.
+#
+# A name of the backend's own is left alone. What both have is renamed; what only says what is so anyway is dropped;
+# what the backend cannot do is refused, with the name of the option that does it where there is one.
 
 Options: TypeAlias = dict[str, Any]
 Rule: TypeAlias = Callable[[Any], Mapping[str, Any]]
@@ -261,3 +267,150 @@ def bare(name: str) -> str:
     """Name of an option without the vendor's prefix."""
     name = name.lower()
     return next((name[len(vendor) :] for vendor in _VENDORS if name.startswith(vendor)), name)
+
+
+# Options of obstore's constructors, without obstore: sorted, and wrong ones refused.
+
+IDLE_S = 10.0  # after which a connection that nobody uses is closed
+CLIENT = frozenset({
+    "allow_http", "allow_invalid_certificates", "connect_timeout", "default_content_type", "default_headers",
+    "http1_only", "http2_keep_alive_interval", "http2_keep_alive_timeout", "http2_keep_alive_while_idle", "http2_only",
+    "pool_idle_timeout", "pool_max_idle_per_host", "proxy_url", "proxy_ca_certificate", "proxy_excludes",
+    "root_certificate", "randomize_addresses", "read_timeout", "timeout", "user_agent",
+})  # fmt: skip
+RETRY = frozenset({"backoff", "max_retries", "retry_timeout"})
+BACKOFF = frozenset({"init_backoff", "max_backoff", "base"})
+_DURATIONS = {name for name in CLIENT | RETRY | BACKOFF if "timeout" in name or name.endswith("_backoff")}
+_VENDOR_OF = {"s3": "aws_", "gs": "google_", "az": "azure_", "abfs": "azure_"}
+
+
+def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, Any]:
+    """Arguments of an obstore store's constructor.
+
+    Parameters
+    ----------
+    options
+        As the user gave them: configuration, client options and retry options, nested or loose.
+    config
+        Whether the store has a configuration (HTTP has none).
+
+    Returns
+    -------
+    Those of ``config``, ``client_options``, ``retry_config``, ``credential_provider`` that are not empty.
+
+    Raises
+    ------
+    StoreError
+        For a name or kind of value that obstore does not know.
+    """
+    nested = {name: dict(_mapping(name, options)) for name in ("config", "client_options", "retry_config")}
+    given: dict[str, Any] = {}
+    for name, value in options.items():
+        if name in nested:
+            continue
+        if name == "credential_provider":
+            given[name] = value
+        elif bare(name) in CLIENT:  # as configuration it would be a Rust panic
+            nested["client_options"][bare(name)] = value
+        elif name in RETRY:
+            nested["retry_config"][name] = value
+        else:
+            nested["config"][name] = value
+    nested["client_options"] = _known("client option", nested["client_options"], CLIENT)
+    nested["retry_config"] = _known("retry option", nested["retry_config"], RETRY)
+    if "backoff" in nested["retry_config"]:
+        nested["retry_config"]["backoff"] = _known(
+            "backoff option", _mapping("backoff", nested["retry_config"]), BACKOFF
+        )
+    nested["config"] = {name: _setting(name, value) for name, value in nested["config"].items() if value is not None}
+    if nested["config"] and not config:
+        _known("option", nested["config"], CLIENT | RETRY | {"client_options", "retry_config"})
+    if any(_is_http(value) for value in nested["config"].values()):
+        nested["client_options"].setdefault("allow_http", True)  # who types http:// means it
+    return given | {name: values for name, values in nested.items() if values}
+
+
+def with_patience(given: dict[str, Any], scheme: str) -> dict[str, Any]:
+    """Return the arguments with our limits where the user set none, by option or in the environment."""
+    limits = {"client_options": _client_limits() | _client_environment(scheme), "retry_config": _retries()}
+    return given | {name: values | given.get(name, {}) for name, values in limits.items()}
+
+
+def _client_environment(scheme: str) -> dict[str, str]:
+    # obstore reads these too, and forgets them once it is given any client option.
+    vendor = _VENDOR_OF.get(scheme)
+    if vendor is None:
+        return {}
+    found = {name.lower(): value for name, value in os.environ.items()}
+    return {name: found[vendor + name] for name in sorted(CLIENT) if vendor + name in found}
+
+
+def _client_limits() -> dict[str, Any]:
+    # A limit for the whole answer, obstore's default, would end large ones that 256 requests at once make slow.
+    silence = timedelta(seconds=RetryPolicy.of_settings().silence_s)
+    idle = {"pool_max_idle_per_host": str(idle_width()), "pool_idle_timeout": timedelta(seconds=IDLE_S)}
+    limits = {"connect_timeout": timedelta(seconds=CONNECT_S), "read_timeout": silence, "timeout": timedelta(hours=6)}
+    return limits | idle
+
+
+def _retries() -> dict[str, Any]:
+    patience = RetryPolicy.of_settings()
+    backoff = {  # each pause is drawn from all between the first and four times the one before
+        "init_backoff": timedelta(seconds=FIRST_PAUSE_S),
+        "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
+        "base": 4,
+    }
+    return {
+        "max_retries": patience.retries,
+        "retry_timeout": timedelta(seconds=patience.total_s),
+        "backoff": backoff,
+    }
+
+
+def bare_names(options: Mapping[str, Any]) -> set[str]:
+    """Names of the configuration options given, without the vendor's prefix."""
+    return {bare(name) for name in (*options, *_mapping("config", options))}
+
+
+def _mapping(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+    value = options.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise StoreError(f"option {name!r} of obstore takes a mapping, not {type(value).__name__}")
+    return value
+
+
+def _known(kind: str, values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    for name in values:
+        if name not in names:
+            raise StoreError(f"obstore knows no {kind} {name!r}; there is {listed(sorted(names))}{meant(name, names)}")
+    return {name: _duration(name, value) for name, value in values.items() if value is not None}
+
+
+def _duration(name: str, value: object) -> object:
+    if name in _DURATIONS and isinstance(value, int | float) and not isinstance(value, bool):
+        return timedelta(seconds=value)
+    return value
+
+
+def _setting(name: str, value: object) -> str | bool:
+    if not isinstance(value, str | bool | int | float):
+        raise StoreError(f"option {name!r} of obstore takes text, not {type(value).__name__}")
+    if ("endpoint" in name or "url" in name) and isinstance(value, str):
+        check_url(name, value)
+    return value if isinstance(value, str | bool) else str(value)
+
+
+def check_url(name: str, value: str) -> None:
+    """Refuse a malformed endpoint, which panics in Rust at the first request."""
+    usable = urlsplit(value).scheme in {"http", "https"} and urlsplit(value).netloc and value.isascii()
+    if not usable or any(char.isspace() for char in value):
+        shown = "***" if is_secret(name) else repr(value)
+        raise StoreError(
+            f"{name!r} (of options, environment, profiles) is a URL that begins with http:// or https://, not {shown}"
+        )
+
+
+def _is_http(value: object) -> bool:
+    return isinstance(value, str) and value.lower().startswith("http://")
