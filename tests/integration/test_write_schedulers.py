@@ -20,6 +20,7 @@ from tests.integration.out_of_core import (
 )
 from tests.integration.out_of_core import trees as skeletons
 from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.write import scratch
 
 NAMES = {"points", "paths", "part", "mesh", "trees"}
 
@@ -79,6 +80,17 @@ def test_a_write_out_of_core_needs_no_data_frames(tmp_path, expected, monkeypatc
     for name in ("pandas", "pyarrow", "dask.dataframe"):
         monkeypatch.setitem(sys.modules, name, None)
     dask.compute(write_later(tmp_path), scheduler="sync")
+    for name in ("points", "trees"):
+        assert_same_files(tmp_path / name, expected / name)
+
+
+def test_many_senders_and_receivers_are_joined_on_the_way(tmp_path, expected, monkeypatch):
+    monkeypatch.setattr(scratch, "MOST_RUNS", 3)
+    made = write_later(tmp_path)
+    names = {str(key[0]) for each in made for key in dict(each.__dask_graph__()) if isinstance(key, tuple)}
+    joined = {name.removeprefix("zv-join-").rpartition("-")[0] for name in names if name.startswith("zv-join-")}
+    assert joined >= {"rows", "nodes", "parents", "ranks", "places-1", "ends-1"}
+    dask.compute(made, scheduler="sync")
     for name in ("points", "trees"):
         assert_same_files(tmp_path / name, expected / name)
 

@@ -15,6 +15,7 @@ from zarr_vectors_lazy.write import scratch as scratches
 from zarr_vectors_lazy.write.scratch import (
     Exchange,
     RecordBatch,
+    Relays,
     Runs,
     Scratch,
     Step,
@@ -55,7 +56,7 @@ def sent(scratch, sender, to):
 
 
 def index(scratch, senders=3):
-    index_runs(scratch, MAIL, senders, lambda numbers: numbers[:, 0])
+    index_runs(scratch, MAIL, range(senders))
 
 
 def received(scratch, receiver):
@@ -86,7 +87,7 @@ def test_each_gets_its_own_in_the_order_of_the_senders(scratch):
 def test_runs_of_more_numbers_than_receivers(scratch):
     rows = Exchange(name="rows", dtype=DTYPE, receivers=2)
     send(scratch, rows, 0, Runs(records(*range(6)), np.asarray([[0, 0, 2], [0, 1, 3], [7, 0, 5], [7, 1, 6]])))
-    index_runs(scratch, rows, 1, lambda chunks: chunks[:, 1], width=2)
+    index_runs(scratch, rows, [0], lambda chunks: chunks[:, 1], width=2)
     assert [receive(scratch, rows, i)["number"].tolist() for i in (0, 1)] == [[0, 1, 3, 4], [2, 5]]
 
 
@@ -148,3 +149,31 @@ def test_a_step_receives_works_and_sends(scratch):
     step = Step(scratch=scratch, work=work, number=3, takes=[MAIL], sends=[onward])
     assert run_step(step, None, 10) == 2
     assert "onward/3" in " ".join(left(scratch))
+
+
+@pytest.mark.parametrize("senders", [1, 2, 5, 10, 17, 31])
+def test_each_gets_the_same_by_way_of_others(scratch, senders, monkeypatch):
+    monkeypatch.setattr(scratches, "MOST_RUNS", 3)
+    random = np.random.default_rng(senders)
+    for sender in range(senders):
+        sent(scratch, sender, random.integers(0, 4, 5))
+    index(scratch, senders)
+    relays = Relays.of(MAIL, senders)
+    assert [each for group in range(relays.groups) for each in relays.group(group)] == list(range(senders))
+    for group in range(relays.groups if relays.groups > 1 else 0):
+        index_runs(scratch, MAIL, relays.group(group), name=f"index-{group}")
+        for span in range(relays.spans):
+            relays.join(scratch, group, span)
+    for span in range(relays.spans):
+        index_runs(scratch, relays.to(span), range(relays.groups if relays.groups > 1 else senders))
+    for receiver in range(4):
+        found = receive(scratch, relays.to_receiver(receiver), receiver)
+        assert found["number"].tolist() == received(scratch, receiver)
+
+
+@pytest.mark.parametrize(("senders", "receivers", "most"), [(1_000, 1_000, 10**6), (10_000, 60_000, 1.3e7)])
+def test_requests_of_a_large_write(senders, receivers, most):
+    relays = Relays.of(Exchange(name="mail", dtype=DTYPE, receivers=receivers), senders)
+    asked = receivers * relays.groups + relays.spans * senders if relays.groups > 1 else receivers * senders
+    assert asked <= most
+    assert relays.spans * relays.groups <= 1.1 * receivers  # a task that joins has as much as one that receives

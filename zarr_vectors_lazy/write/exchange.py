@@ -9,7 +9,6 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.kernels.routing import RowOwners
 from zarr_vectors_lazy.read.layers import Key, List, Task, TaskRef
-from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write.links import take_nodes
 from zarr_vectors_lazy.write.part import (
     Finalise,
@@ -22,7 +21,7 @@ from zarr_vectors_lazy.write.part import (
     write_sent,
 )
 from zarr_vectors_lazy.write.records import BlockReader, merge_tallies, take_rows
-from zarr_vectors_lazy.write.scratch import Exchange, Scratch, Step, Work, guarded, index_runs, run_step
+from zarr_vectors_lazy.write.scratch import INDEX, Exchange, Relays, Scratch, Step, Work, guarded, index_runs, run_step
 from zarr_vectors_lazy.write.session import new_write_id
 
 # Each block is routed to chunks and each chunk put by one task, the root last. The input is computed once, and nothing
@@ -108,6 +107,7 @@ class RecordExchange:
         self.tasks: Tasks = {}
         self.rows = Exchange(name="rows", dtype=writing.intake.dtype, receivers=writing.parts)
         self._senders: dict[str, list[Key]] = {}
+        self._relays: dict[str, Relays] = {}
 
     def add(self, name: str, work: Callable[..., Any], *args: Any) -> Key:
         """Add a task; its key."""
@@ -129,8 +129,9 @@ class RecordExchange:
         sends: Sequence[Exchange] = (),
     ) -> Key:
         """Add a task that receives and sends as ``number`` among its like; key of its result."""
-        step = Step(scratch=self.scratch, work=work, number=number, takes=tuple(takes), sends=tuple(sends))
-        ready = List(*(TaskRef(self.writing.key(_index(exchange))) for exchange in takes))
+        taken = tuple(self._relays[exchange.name].to_receiver(number) for exchange in takes)
+        step = Step(scratch=self.scratch, work=work, number=number, takes=taken, sends=tuple(sends))
+        ready = List(*(TaskRef(self._index(exchange)) for exchange in taken))
         self.tasks[key] = Task(key, run_step, step, ready, *args)
         for exchange in sends:
             self._senders.setdefault(exchange.name, []).append(key)
@@ -161,7 +162,7 @@ class RecordExchange:
         plan = self.add_checked("plan", make_plan, writing.settle, writing.intake.dtype, writing.parts, tally)
         brief = self.add("brief", without_tables, TaskRef(plan))
         self.add_checked("begin", begin, TaskRef(brief), self.scratch, *map(TaskRef, checked))
-        self.add(_index(self.rows), index_rows, self.scratch, self.rows, TaskRef(brief))
+        self._close(self.rows, index_rows, TaskRef(brief))
 
     def add_part(
         self, part: int, work: Work, *args: Any, takes: Sequence[Exchange] = (), sends: Sequence[Exchange] = ()
@@ -186,9 +187,30 @@ class RecordExchange:
     def close(self, *exchanges: Exchange) -> None:
         """All tasks that send are there: one more puts an index, which receivers wait for."""
         for exchange in exchanges:
-            senders = self._senders[exchange.name]
-            sent = TaskRef(self.add_joins(f"sent-{exchange.name}", senders, _nothing))
-            self.add(_index(exchange), index_sent, self.scratch, exchange, len(senders), sent)
+            sent = self.add_joins(f"sent-{exchange.name}", self._senders[exchange.name], _nothing)
+            self._close(exchange, index_sent, TaskRef(sent))
+
+    def _close(self, exchange: Exchange, index: Callable[..., None], ready: TaskRef) -> None:
+        relays = Relays.of(exchange, len(self._senders[exchange.name]))
+        self._relays[exchange.name] = relays
+        several = relays.groups > 1
+        groups = range(relays.groups)
+        names = [f"{INDEX}-{group}" if several else INDEX for group in groups]
+        for group in groups:
+            key = self._index(exchange, *([group] if several else []))
+            self.tasks[key] = Task(key, index, self.scratch, exchange, relays.group(group), names[group], ready)
+        for span in range(relays.spans if several else 0):
+            joined = []
+            for group in groups:
+                key = self.writing.key(f"join-{exchange.name}", group, span)
+                indexed = TaskRef(self._index(exchange, group))
+                self.tasks[key] = Task(key, join_sent, relays, self.scratch, group, span, indexed)
+                joined.append(TaskRef(key))
+            key = self._index(relays.to(span))
+            self.tasks[key] = Task(key, index_sent, self.scratch, relays.to(span), groups, INDEX, List(*joined))
+
+    def _index(self, exchange: Exchange, *group: int) -> Key:
+        return self.writing.key(f"index-{exchange.name}", *group)
 
     def finish(self, work: Callable[..., Any], *args: Any) -> Delayed:
         """Add the last task; all of it."""
@@ -197,21 +219,18 @@ class RecordExchange:
         return Delayed(key, graph, layer=key)
 
 
-def _index(exchange: Exchange) -> str:
-    return f"index-{exchange.name}"
-
-
 def _nothing(_sent: object) -> None:
     """None: that tasks have run, without what they gave."""
 
 
-def index_sent(scratch: Scratch, exchange: Exchange, senders: int, _sent: object) -> None:
-    """Task: put an index of what all have sent."""
-    index_runs(scratch, exchange, senders, _receivers)
+def index_sent(scratch: Scratch, exchange: Exchange, senders: Sequence[int], name: str, _sent: object) -> None:
+    """Task: put an index of what was sent."""
+    index_runs(scratch, exchange, senders, name=name)
 
 
-def _receivers(numbers: IntArray) -> IntArray:
-    return numbers[:, 0]
+def join_sent(relays: Relays, scratch: Scratch, group: int, span: int, _indexed: object) -> None:
+    """Task: join what a group of senders sends to a group of receivers."""
+    relays.join(scratch, group, span)
 
 
 def rows_write(exchange: RecordExchange) -> Delayed:

@@ -36,7 +36,7 @@ from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, Vertices
 from zarr_vectors_lazy.write.job import ObjectTable, Prepared, WriteJob, check_cells
 from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, flat, merge_tallies, take_rows
-from zarr_vectors_lazy.write.scratch import Exchange, Scratch, Step, index_runs, run_step
+from zarr_vectors_lazy.write.scratch import INDEX, Exchange, Scratch, Step, index_runs, run_step
 from zarr_vectors_lazy.write.session import WriteSession, begin_write, new_write_id
 
 # What tasks run to write the cells of a level, and the step that makes it a level when all are written.
@@ -557,9 +557,9 @@ def write_sent(rows: Records, plan: Plan, begun: WriteSession) -> tuple[tuple[()
     return (), write_part(plan, rows, begun)
 
 
-def index_rows(scratch: Scratch, rows: Exchange, plan: Plan) -> None:
-    """Put an index of all rows that were sent, when it is known which part writes each chunk."""
-    index_runs(scratch, rows, len(plan.blocks), plan.parts_of, plan.coords.shape[1])
+def index_rows(scratch: Scratch, rows: Exchange, blocks: Sequence[int], name: str, plan: Plan) -> None:
+    """Put an index of rows that were sent, when it is known which part writes each chunk."""
+    index_runs(scratch, rows, blocks, plan.parts_of, width=plan.coords.shape[1], name=name)
 
 
 def write_arranged(plan: Plan, part: Part, begun: WriteSession) -> PartRecord:
@@ -684,7 +684,7 @@ def write_stream(
         plan = make_plan(settle, intake.dtype, parts, tally)
         session = begin(plan, scratch)
         brief, rows = without_tables(plan), replace(rows, receivers=parts)
-        index_rows(scratch, rows, brief)
+        index_rows(scratch, rows, brief.blocks, INDEX, brief)
 
         def write(part: int) -> PartRecord:
             step = Step(scratch=scratch, work=write_sent, number=part, takes=[rows])

@@ -2,8 +2,9 @@
 
 import contextlib
 import hashlib
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -23,6 +24,7 @@ from zarr_vectors_lazy.write.session import SCRATCH
 # one task joins the tables to an index by receiver. A receiver asks the index for its runs, then for the runs. So a
 # graph is the same on every scheduler, no task has more than its own records, and one that runs again puts the same.
 
+INDEX = "index"
 AT_ONCE = 256  # objects that a task asks for at once
 RUN = np.dtype([("sender", "<i8"), ("start", "<i8"), ("stop", "<i8")])
 _closed: set[str] = set()  # scratch places whose write has failed, of which tasks of this process may still run
@@ -208,17 +210,26 @@ def send(scratch: Scratch, exchange: Exchange, sender: int, sent: Runs) -> None:
 
 
 def index_runs(
-    scratch: Scratch, exchange: Exchange, senders: int, receivers_of: Callable[[IntArray], IntArray], width: int = 1
+    scratch: Scratch,
+    exchange: Exchange,
+    senders: Sequence[int],
+    receivers_of: Callable[[IntArray], IntArray] = lambda numbers: numbers[:, 0],
+    *,
+    width: int = 1,
+    name: str = INDEX,
 ) -> None:
-    """Put an index of what all tasks have sent: for each receiver its runs, in the order of the senders.
+    """Put an index of what tasks have sent: for each receiver its runs, in the order of the senders.
 
     Parameters
     ----------
     receivers_of
         Gives (n,) the receiver of the (n, width) numbers of runs.
+    name
+        Of the index.
     """
     receivers, found = [np.empty(0, np.int64)], [np.empty(0, RUN)]
-    for sender, raw in enumerate(scratch.get([f"{exchange.name}/{sender}.runs" for sender in range(senders)])):
+    tables = scratch.get([f"{exchange.name}/{sender}.runs" for sender in senders])
+    for sender, raw in zip(senders, tables, strict=True):
         table = np.frombuffer(raw, np.int64).reshape(-1, width + 1)
         to = receivers_of(table[:, :-1])
         last = np.flatnonzero(np.diff(to, append=-1))
@@ -229,8 +240,8 @@ def index_runs(
         found.append(runs)
     to, runs = np.concatenate(receivers), np.concatenate(found)
     order = np.argsort(to, kind="stable")
-    bounds = np.searchsorted(to[order], np.arange(exchange.receivers + 1))
-    scratch.put({f"{exchange.name}/index": bounds.astype(np.int64).tobytes() + runs[order].tobytes()})
+    bounds = np.searchsorted(to[order], np.arange(exchange.receivers + 1)).astype(np.int64)
+    scratch.put({f"{exchange.name}/{name}": bounds.tobytes() + runs[order].tobytes()})
 
 
 def receive(scratch: Scratch, exchange: Exchange, receiver: int) -> Records:
@@ -241,17 +252,82 @@ def receive(scratch: Scratch, exchange: Exchange, receiver: int) -> Records:
     StoreError
         If it is gone.
     """
-    index, head = f"{exchange.name}/index", 8 * (exchange.receivers + 1)
-    (raw,) = scratch.get([(index, 8 * receiver, 8 * receiver + 16)])
-    first, last = np.frombuffer(raw, np.int64).tolist()
-    if first == last:
-        return np.empty(0, exchange.dtype)
-    (raw,) = scratch.get([(index, head + first * RUN.itemsize, head + last * RUN.itemsize)])
+    return received(scratch, exchange, receiver, receiver + 1).records
+
+
+def received(scratch: Scratch, exchange: Exchange, first: int, last: int, *, name: str = INDEX) -> Runs:
+    """What tasks sent to the receivers from ``first`` to ``last - 1``, as the index ``name`` says, a run for each."""
+    index, head = f"{exchange.name}/{name}", 8 * (exchange.receivers + 1)
+    (raw,) = scratch.get([(index, 8 * first, 8 * last + 8)])
+    bounds = np.frombuffer(raw, np.int64)
+    begin, end = bounds[[0, -1]].tolist()
+    if begin == end:
+        return Runs(np.empty(0, exchange.dtype), np.empty((0, 2), np.int64))
+    (raw,) = scratch.get([(index, head + begin * RUN.itemsize, head + end * RUN.itemsize)])
     runs, size = np.frombuffer(raw, RUN), exchange.dtype.itemsize
-    found = np.empty(int((runs["stop"] - runs["start"]).sum()), exchange.dtype)
+    ends = np.concatenate([[0], np.cumsum(runs["stop"] - runs["start"])])
+    found = np.empty(int(ends[-1]), exchange.dtype)
     into, at = found.view(np.uint8), 0
     wanted = [(f"{exchange.name}/{sender}", start * size, stop * size) for sender, start, stop in runs.tolist()]
     for part in scratch.get(wanted):
         into[at : at + len(part)] = np.frombuffer(part, np.uint8)
         at += len(part)
-    return found
+    stops = ends[bounds - begin]
+    some = np.flatnonzero(np.diff(stops))
+    return Runs(found, np.stack([first + some, stops[some + 1]], axis=1).astype(np.int64))
+
+
+# Where many tasks send to many others, runs are short and requests as many as senders times receivers. There, between
+# them, a task for each group of senders and of receivers joins what the ones send the others to one object. All has
+# been put twice then, and requests are as many as receivers times twice the root of the senders, no index is large.
+
+MOST_RUNS = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Relays:
+    """How what is sent on an exchange is joined on its way; in a single group, it is not.
+
+    Parameters
+    ----------
+    exchange, senders
+        What is sent, and how many send.
+    groups
+        Groups of senders.
+    """
+
+    exchange: Exchange
+    senders: int
+    groups: int
+
+    @classmethod
+    def of(cls, exchange: Exchange, senders: int) -> Self:
+        """As many as keep requests few."""
+        direct = senders * exchange.receivers <= MOST_RUNS
+        return cls(exchange, senders, 1 if direct else math.isqrt(senders - 1) + 1)
+
+    def group(self, number: int) -> range:
+        """Senders of a group."""
+        size = -(-self.senders // self.groups)
+        return range(number * size, min((number + 1) * size, self.senders))
+
+    @property
+    def spans(self) -> int:
+        """Groups of receivers, of as many as there are groups of senders: a task has what a receiver has."""
+        return 1 if self.groups == 1 else -(-self.exchange.receivers // self.groups)
+
+    def to(self, span: int) -> Exchange:
+        """What receivers of a group take; its senders are the groups of senders."""
+        if self.groups == 1:
+            return self.exchange
+        return replace(self.exchange, name=f"{self.exchange.name}/to-{span}")
+
+    def to_receiver(self, number: int) -> Exchange:
+        """What a receiver takes."""
+        return self.to(number // self.groups if self.groups > 1 else 0)
+
+    def join(self, scratch: Scratch, group: int, span: int) -> None:
+        """Task: join what a group of senders sends to a group of receivers."""
+        first = span * self.groups
+        last = min(first + self.groups, self.exchange.receivers)
+        send(scratch, self.to(span), group, received(scratch, self.exchange, first, last, name=f"{INDEX}-{group}"))

@@ -136,7 +136,7 @@ def write_points(
     SelectionError
         If an argument is wrong; nothing has been put then.
     StoreError
-        If something is there that may not be replaced, a request fails, or on a cluster pandas or pyarrow is missing.
+        If something is there that may not be replaced, or a request fails.
 
     Examples
     --------
