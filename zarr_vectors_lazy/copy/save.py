@@ -34,7 +34,6 @@ from zarr_vectors_lazy.write.links import LinkBlock, link_layout
 from zarr_vectors_lazy.write.out_of_core import (
     LinkSource,
     Source,
-    Tables,
     aligned,
     array_source,
     block_keys,
@@ -43,7 +42,7 @@ from zarr_vectors_lazy.write.out_of_core import (
     write_source,
 )
 from zarr_vectors_lazy.write.records import Block, BlockStatistics, layout
-from zarr_vectors_lazy.write.run import Shape, Summary, WriteOptions
+from zarr_vectors_lazy.write.run import Shape, Summary, Tables, WriteOptions
 from zarr_vectors_lazy.write.session import left_out, read_copied
 
 if TYPE_CHECKING:

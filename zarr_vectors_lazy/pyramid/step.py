@@ -1,9 +1,6 @@
 """What the tasks of one level share, and the cells and journal that they put."""
 
-import hashlib
 import json
-import struct
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -34,6 +31,7 @@ from zarr_vectors_lazy.requests import Get, Put
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import BoolArray, Buffer, ChunkCoords, Floats, IntArray
+from zarr_vectors_lazy.write.part import content_of
 
 # What the tasks of one level share, and what each of them is told.
 
@@ -279,15 +277,8 @@ def encode(payload: Payload, grid: Grid, encoding: Encoding) -> tuple[Put, CellR
     """Put of a cell, and what the journal tells of it."""
     cells = Cells(path=payload.path, coords=np.asarray([payload.chunk], np.int64), payloads=[payload.data])
     (put,) = CURRENT.cell_puts(payload.level, cells, grid, encoding)
-    content = cell_content(put, encoding)
+    content = content_of(put, checked=encoding.checksum)
     return put, CellRecord(payload.level, payload.path, payload.chunk, payload.count, content)
-
-
-def cell_content(put: Put, encoding: Encoding) -> int:
-    """Number that changes with a stored cell."""
-    check = struct.unpack("<I", put.data[-4:])[0] if encoding.checksum else zlib.crc32(put.data)
-    digest = hashlib.blake2b(f"{put.key}:{check}:{len(put.data)}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "little")
 
 
 def record_key(level: int, stage: str, first: ChunkKey) -> str:

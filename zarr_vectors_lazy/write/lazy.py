@@ -22,7 +22,6 @@ from zarr_vectors_lazy.write.links import LinkBlock, link_layout
 from zarr_vectors_lazy.write.out_of_core import (
     LinkSource,
     Source,
-    Tables,
     aligned,
     array_source,
     block_keys,
@@ -37,7 +36,7 @@ from zarr_vectors_lazy.write.out_of_core import (
 )
 from zarr_vectors_lazy.write.part import write_stream
 from zarr_vectors_lazy.write.records import Block
-from zarr_vectors_lazy.write.run import Shape, WriteOptions
+from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions
 from zarr_vectors_lazy.write.session import check_place
 
 # Lines and polylines as writers take them, one after another.

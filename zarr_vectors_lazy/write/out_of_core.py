@@ -35,33 +35,11 @@ from zarr_vectors_lazy.write.links import (
 )
 from zarr_vectors_lazy.write.part import Finalise, Summary
 from zarr_vectors_lazy.write.records import Block, BlockReader, BlockStatistics, Reader, is_coded, layout
-from zarr_vectors_lazy.write.run import Shape, WriteOptions, make_job, make_objects
+from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions, make_job
 from zarr_vectors_lazy.write.scratch import Scratch
 from zarr_vectors_lazy.write.session import Copied, check_place
 
 MOST_GUESSED = 1024  # tasks that exchange records; each has runs of each other
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Tables:
-    """What is given for all objects at once, in memory.
-
-    Parameters
-    ----------
-    ids
-        (O,) of paths, in the order of the input, or of the runs of a tally; None: as the blocks say.
-    attributes, groups, group_attributes
-        As the writers take them.
-    """
-
-    ids: Any = None
-    attributes: Mapping[str, Any] | None = None
-    groups: Mapping[Any, Any] | None = None
-    group_attributes: Mapping[str, Any] | None = None
-
-    def refuse(self) -> None:
-        """Raise SelectionError if there are any: for rows without objects."""
-        arguments.refuse_tables(self.attributes, self.groups, self.group_attributes)
 
 
 TablesOf = Tables | Callable[[BlockStatistics], Tables]
@@ -301,13 +279,9 @@ def _count_paths(tally: BlockStatistics) -> int:
 
 
 def _objects(tables: Tables, tally: BlockStatistics, ids: IntArray | None, *, paths: bool) -> ObjectTable:
-    return make_objects(
-        np.empty(0, np.int64) if paths else tally.owners,
-        ids=arguments.parse_path_ids(ids, _count_paths(tally)) if paths else None,
-        attributes=tables.attributes,
-        groups=tables.groups,
-        group_attributes=tables.group_attributes,
-    )
+    if paths:
+        return tables.objects(np.empty(0, np.int64), arguments.parse_path_ids(ids, _count_paths(tally)))
+    return tables.objects(tally.owners)
 
 
 def is_lazy(*values: Any) -> bool:

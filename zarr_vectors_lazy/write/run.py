@@ -64,6 +64,66 @@ class WriteOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Tables:
+    """What is given for all objects at once, in memory.
+
+    Parameters
+    ----------
+    ids
+        (O,) of paths, in the order of the input, or of the runs of a tally; None: as the blocks say.
+    attributes, groups, group_attributes
+        As the writers take them.
+    """
+
+    ids: Any = None
+    attributes: Mapping[str, Any] | None = None
+    groups: Mapping[Any, Any] | None = None
+    group_attributes: Mapping[str, Any] | None = None
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any]) -> "Tables":
+        """Pick them from a writer's arguments; ids are those of objects that it makes itself."""
+        names = {"attributes": "object_attributes", "groups": "groups", "group_attributes": "group_attributes"}
+        return cls(**{name: arguments[given] for name, given in names.items()})
+
+    def refuse(self) -> None:
+        """Raise SelectionError if there are any: for rows without objects."""
+        args.refuse_tables(self.attributes, self.groups, self.group_attributes)
+
+    def objects(self, rows: IntArray, ids: IntArray | None = None) -> ObjectTable:
+        """Objects from the id of each row, or from the number of each row's object and the id of each number.
+
+        Raises
+        ------
+        SelectionError
+            If ids are there twice, attributes have another number of rows, or a group names what is not there.
+        """
+        if ids is None:
+            known, owners = np.unique(rows, return_inverse=True)
+            order = np.arange(len(known))
+        else:
+            order = np.argsort(ids, kind="stable")
+            known = ids[order]
+            if len(known) > 1 and (known[1:] == known[:-1]).any():
+                raise SelectionError(f"object_ids has {int(known[1:][known[1:] == known[:-1]][0])} twice")
+            rank = np.empty(len(ids), np.int64)
+            rank[order] = np.arange(len(ids))
+            owners = rank[rows]
+        members, names = args.parse_groups(self.groups, known)
+        dense = args.parse_dense(self.attributes, len(known), "object_attributes", known if ids is None else ids)
+        return ObjectTable(
+            owners=owners.reshape(-1),
+            ids=known.astype(np.int64),
+            attributes={name: values[order] for name, values in dense.items()},
+            groups=members,
+            group_names=names,
+            group_attributes=args.parse_dense(
+                self.group_attributes, len(members), "group_attributes", range(len(members)) if names is None else names
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shape:
     """The geometry of a job.
 
@@ -159,46 +219,6 @@ def run_job(job: WriteJob, summarise: Summary, options: WriteOptions) -> Any:
     """Write, and return the summary; with ``compute=False`` a Delayed that does."""
     write = partial(write_store, job, summarise)
     return write() if options.compute else dask.delayed(write, pure=False, name="write_store")()
-
-
-def make_objects(
-    rows: IntArray,
-    *,
-    ids: IntArray | None = None,
-    attributes: Mapping[str, Any] | None,
-    groups: Mapping[Any, Any] | None,
-    group_attributes: Mapping[str, Any] | None,
-) -> ObjectTable:
-    """Objects from the id of each row, or from the number of each row's object and the id of each number.
-
-    Raises
-    ------
-    SelectionError
-        If ids are there twice, attributes have another number of rows, or a group names what is not there.
-    """
-    if ids is None:
-        known, owners = np.unique(rows, return_inverse=True)
-        order = np.arange(len(known))
-    else:
-        order = np.argsort(ids, kind="stable")
-        known = ids[order]
-        if len(known) > 1 and (known[1:] == known[:-1]).any():
-            raise SelectionError(f"object_ids has {int(known[1:][known[1:] == known[:-1]][0])} twice")
-        rank = np.empty(len(ids), np.int64)
-        rank[order] = np.arange(len(ids))
-        owners = rank[rows]
-    members, names = args.parse_groups(groups, known)
-    dense = args.parse_dense(attributes, len(known), "object_attributes", known if ids is None else ids)
-    return ObjectTable(
-        owners=owners.reshape(-1),
-        ids=known.astype(np.int64),
-        attributes={name: values[order] for name, values in dense.items()},
-        groups=members,
-        group_names=names,
-        group_attributes=args.parse_dense(
-            group_attributes, len(members), "group_attributes", range(len(members)) if names is None else names
-        ),
-    )
 
 
 # What writers return, with the keys of the reference package.

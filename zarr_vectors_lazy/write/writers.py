@@ -28,8 +28,8 @@ from zarr_vectors_lazy.write.lazy import (
     write_lazy_paths,
     write_lazy_points,
 )
-from zarr_vectors_lazy.write.out_of_core import Tables, is_lazy
-from zarr_vectors_lazy.write.run import Shape, WriteOptions, make_job, make_objects, run_job
+from zarr_vectors_lazy.write.out_of_core import is_lazy
+from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions, make_job, run_job
 from zarr_vectors_lazy.write.session import Mode
 
 # Writers of points, lines and polylines.
@@ -146,11 +146,10 @@ def write_points(
     >>> done["vertex_count"], done["chunk_count"]
     (1000, 8)
     """
-    options = WriteOptions.of(locals())
+    options, tables = WriteOptions.of(locals()), Tables.of(locals())
     arguments.refuse_links(link_attributes, "points")
     positions = as_table(positions)
     if is_lazy(positions, vertex_attributes, object_ids):
-        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
         return write_lazy_points(path, positions, vertex_attributes, object_ids, tables=tables, options=options)
     if is_frame(positions):
         axes, positions, vertex_attributes, object_ids = take_frame(positions, axes, vertex_attributes, object_ids)
@@ -158,10 +157,9 @@ def write_points(
     rows = len(arguments.parse_positions(positions, dtype)[0])
     objects = None
     if object_ids is None:
-        arguments.refuse_tables(object_attributes, groups, group_attributes)
+        tables.refuse()
     else:
-        ids = arguments.parse_ids(object_ids, rows)
-        objects = make_objects(ids, attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        objects = tables.objects(arguments.parse_ids(object_ids, rows))
     columns = arguments.parse_columns(vertex_attributes, rows, "vertex_attributes")
     shape = Shape(geometry="point_cloud", kind="points" if objects is None else "objects")
     job = make_job(path, positions, shape, options, columns=columns, objects=objects)
@@ -242,19 +240,13 @@ def write_lines(
     >>> zvl.write_lines("lines.zarrvectors", ends, chunk_shape=10)["line_count"]
     2
     """
-    options = WriteOptions.of(locals())
+    options, tables = WriteOptions.of(locals()), Tables.of(locals())
     arguments.refuse_links(link_attributes, "lines")
     if is_lazy(endpoints, vertex_attributes, object_ids):
-        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
         return write_lazy_lines(path, endpoints, vertex_attributes, object_ids, tables=tables, options=options)
     positions, lengths = flat_lines(endpoints)
-    objects = make_objects(
-        np.repeat(np.arange(len(lengths)), lengths),
-        ids=arguments.parse_path_ids(object_ids, len(lengths)),
-        attributes=object_attributes,
-        groups=groups,
-        group_attributes=group_attributes,
-    )
+    ids = arguments.parse_path_ids(object_ids, len(lengths))
+    objects = tables.objects(np.repeat(np.arange(len(lengths)), lengths), ids)
     flat = flat_attributes(vertex_attributes, lengths, width=2)
     columns = arguments.parse_columns(flat, len(positions), "vertex_attributes")
     shape = Shape(geometry="line", kind="paths", name="endpoints")
@@ -344,22 +336,17 @@ def write_polylines(
     >>> zvl.open_zv("paths.zarrvectors")[0].objects[1].compute().shape
     (2, 3)
     """
-    options = WriteOptions.of(locals())
+    options, tables = WriteOptions.of(locals()), Tables.of(locals())
     if geometry_type not in ("polyline", "streamline"):
         raise SelectionError(f"geometry_type must be 'polyline' or 'streamline', found {geometry_type!r}")
     arguments.refuse_links(link_attributes, "polylines")
     if is_lazy(polylines) or isinstance(polylines, Iterator):
-        tables = Tables(ids=object_ids, attributes=object_attributes, groups=groups, group_attributes=group_attributes)
+        tables = replace(tables, ids=object_ids)
         return write_lazy_paths(path, polylines, geometry_type, vertex_attributes, tables=tables, options=options)
     refuse_mixed(vertex_attributes=vertex_attributes, object_ids=object_ids)
     positions, lengths = flat_paths(polylines)
-    objects = make_objects(
-        np.repeat(np.arange(len(lengths)), lengths),
-        ids=arguments.parse_path_ids(object_ids, len(lengths)),
-        attributes=object_attributes,
-        groups=groups,
-        group_attributes=group_attributes,
-    )
+    ids = arguments.parse_path_ids(object_ids, len(lengths))
+    objects = tables.objects(np.repeat(np.arange(len(lengths)), lengths), ids)
     flat = flat_attributes(vertex_attributes, lengths)
     columns = arguments.parse_columns(flat, len(positions), "vertex_attributes")
     shape = Shape(geometry=geometry_type, kind="paths", name="polylines")
@@ -453,11 +440,10 @@ def write_graph(
     >>> zvl.open_zv("tree.zarrvectors")[0].skeletons[7].edges.compute().shape
     (3, 2)
     """
-    options = WriteOptions.of(locals())
+    options, tables = WriteOptions.of(locals()), Tables.of(locals())
     if kind not in ("graph", "skeleton"):
         raise SelectionError(f"kind must be 'graph' or 'skeleton', found {kind!r}")
     if is_lazy(positions, edges, vertex_attributes, object_ids, link_attributes):
-        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
         given = {"kind": kind, "object_ids": object_ids, "tables": tables, "options": options}
         attributes = {"vertex": vertex_attributes, "link": link_attributes}
         return write_lazy_graph(path, positions, edges, attributes=attributes, **given)
@@ -465,12 +451,8 @@ def write_graph(
     positions, _ = arguments.parse_positions(positions, dtype)
     rows = len(positions)
     links = arguments.parse_links(edges, EDGE_WIDTHS, rows, "edges")
-    objects = make_objects(
-        np.zeros(rows, np.int64) if object_ids is None else arguments.parse_ids(object_ids, rows),
-        attributes=object_attributes,
-        groups=groups,
-        group_attributes=group_attributes,
-    )
+    owners = np.zeros(rows, np.int64) if object_ids is None else arguments.parse_ids(object_ids, rows)
+    objects = tables.objects(owners)
     columns = arguments.parse_columns(vertex_attributes, rows, "vertex_attributes", labels)
     if kind == "skeleton":
         arguments.check_trees(links, objects.owners)
@@ -555,9 +537,8 @@ def write_mesh(
     >>> zvl.write_mesh("solid.zarrvectors", corners, faces, chunk_shape=10)["face_count"]
     4
     """
-    options = WriteOptions.of(locals())
+    options, tables = WriteOptions.of(locals()), Tables.of(locals())
     if is_lazy(vertices, faces, vertex_attributes, object_ids, link_attributes):
-        tables = Tables(attributes=object_attributes, groups=groups, group_attributes=group_attributes)
         given = {"object_ids": object_ids, "tables": tables, "options": options}
         attributes = {"vertex": vertex_attributes, "link": link_attributes}
         return write_lazy_mesh(path, vertices, faces, attributes=attributes, **given)
@@ -565,12 +546,8 @@ def write_mesh(
     vertices, _ = arguments.parse_positions(vertices, dtype, "vertices")
     rows = len(vertices)
     links = arguments.parse_links(faces, FACE_WIDTHS, rows, "faces")
-    objects = make_objects(
-        np.zeros(rows, np.int64) if object_ids is None else arguments.parse_ids(object_ids, rows),
-        attributes=object_attributes,
-        groups=groups,
-        group_attributes=group_attributes,
-    )
+    owners = np.zeros(rows, np.int64) if object_ids is None else arguments.parse_ids(object_ids, rows)
+    objects = tables.objects(owners)
     columns = arguments.parse_columns(vertex_attributes, rows, "vertex_attributes", labels)
     values = arguments.parse_numbers(link_attributes, len(links))
     shape = Shape(geometry="mesh", kind="objects", name="vertices")
