@@ -1,8 +1,13 @@
 """A write out of core gives the same bytes as one from memory, whatever the scheduler."""
 
+import os
+import shutil
+import signal
 import sys
+import time
 
 import dask
+import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
@@ -74,6 +79,32 @@ def test_clusters(tmp_path, expected, workers):
     for folder in ("local", "there"):
         for name in ("points", "trees"):
             assert_same_files(tmp_path / folder / name, expected / name)
+
+
+def slow(block):
+    time.sleep(0.1)
+    return block
+
+
+@pytest.mark.stress
+@pytest.mark.distributed
+def test_a_cluster_that_loses_a_worker_writes_the_same(tmp_path, expected):
+    given = lazily(skeletons(), 40)
+    given["positions"] = given["positions"].map_blocks(slow, dtype="f4", meta=np.empty((0, 0), "f4"))
+    with dask.config.set(SMALL):
+        made = write_trees(tmp_path / "trees", given, shard_shape=2, compute=False)
+    with cluster(2) as client:
+        for delay_s in (0.3, 0.8, 1.3):
+            shutil.rmtree(tmp_path / "trees", ignore_errors=True)
+            workers = client.run(os.getpid).values()
+            written = client.compute(made)
+            time.sleep(delay_s)
+            if not written.done():  # afterwards the result may be lost, and the store is in the way of another run
+                os.kill(min(workers), signal.SIGKILL)
+            written.result(timeout=120)
+            assert_same_files(tmp_path / "trees", expected / "trees")
+            written.release()
+            client.wait_for_workers(2)
 
 
 def test_a_write_out_of_core_needs_no_data_frames(tmp_path, expected, monkeypatch):
