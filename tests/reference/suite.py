@@ -40,9 +40,10 @@ def keep_stores(folder, minutes):
     (packed,) = fetched.glob("*.tar.gz")
     with tarfile.open(packed) as archive:
         archive.extractall(fetched, filter="data")
-    keep = ["--basetemp", folder, "-o", "tmp_path_retention_policy=all", "--timeout=300", "-p", "no:cacheprovider"]
+    keep = ["--basetemp", folder, "-o", "tmp_path_retention_policy=all", "--timeout=60", "-p", "no:cacheprovider"]
     tests = packed.with_name(packed.name.removesuffix(".tar.gz"))
-    run = [python, "-m", "pytest", "-q", *keep, "tests"]
+    left_out = "--ignore=tests/test_linkml_schema.py"  # writes no store, and waits for a schema from the network
+    run = [python, "-m", "pytest", "-q", *keep, left_out, "tests"]
     try:
         subprocess.run(run, cwd=tests, check=False, env=clean_environment(), timeout=minutes and 60 * minutes)
     except subprocess.TimeoutExpired:
