@@ -171,7 +171,7 @@ class Binned:
     outside: int
 
 
-def bin_rows(grid: Grid, positions: Vertices, values: np.ndarray[Any, Any] | None) -> Binned:
+def bin_rows(grid: Grid, positions: Vertices, values: np.ndarray[Any, Any] | None = None) -> Binned:
     """Count rows, and sum their values, by cell."""
     flat = grid.cells(positions)
     inside = flat >= 0
