@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
-from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, library
+from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, library, with_missing
 from zarr_vectors_lazy.files.meshes import flat_columns
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.files.tables import OBJECT
@@ -84,22 +84,12 @@ def _column(node: Any) -> Any:
         codes, known = np.asarray(node["codes"], np.int64), np.asarray(_column(node["categories"]))
         missing = codes < 0
         values = known[np.where(missing, 0, codes)] if len(known) else np.full(len(codes), None)
-        return _without(values, missing)
+        return with_missing(values, missing)
     if kind.startswith("nullable"):
-        return _without(_column(node["values"]), np.asarray(node["mask"], np.bool_))
+        return with_missing(_column(node["values"]), np.asarray(node["mask"], np.bool_))
     if node.dtype.kind in "OS":
         return np.array([text.decode() if isinstance(text, bytes) else text for text in node[()]], object)
     return np.asarray(node)
-
-
-def _without(values: Values, missing: Values) -> Any:
-    if not missing.any():
-        return values
-    if values.dtype.kind in "iub":
-        return np.ma.MaskedArray(values, missing)
-    values = values.astype(np.float64 if values.dtype.kind == "f" else object)
-    values[missing] = np.nan if values.dtype.kind == "f" else None
-    return values
 
 
 def _gene(matrix: Any, column: int, rows: int) -> Values:

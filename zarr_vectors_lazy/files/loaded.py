@@ -17,7 +17,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.model.arrays import float64_holds
-from zarr_vectors_lazy.types import IntArray
+from zarr_vectors_lazy.types import BoolArray, IntArray
 
 Kind = Literal["points", "polylines", "streamlines", "skeleton", "graph", "mesh"]
 Array = Any
@@ -118,13 +118,24 @@ class LoadOptions:
     triangulate: bool = False
 
 
-def library(name: str, package: str = "") -> Any:
-    """Import a library of the extra ``formats``; raises ImportError that says how it is installed."""
+def library(name: str, package: str = "", *, extra: str = "formats") -> Any:
+    """Import a library of an extra; raises ImportError that says how it is installed."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
         wanted = package or name.partition(".")[0]
-        raise ImportError(f"this format needs {wanted}: pip install 'zarr-vectors-lazy[formats]'") from error
+        raise ImportError(f"this needs {wanted}: pip install 'zarr-vectors-lazy[{extra}]' ({error})") from error
+
+
+def with_missing(values: np.ndarray[Any, Any], missing: BoolArray) -> Any:
+    """Values some of which are missing, as attributes of `Loaded` have them; the very same where none is."""
+    if not missing.any():
+        return values
+    if values.dtype.kind in "iub":
+        return np.ma.MaskedArray(values, missing)
+    values = values.astype(object if values.dtype.kind in "UT" else values.dtype)
+    values[missing] = None if values.dtype == object else "NaT" if values.dtype.kind in "mM" else np.nan
+    return values
 
 
 class Joined:

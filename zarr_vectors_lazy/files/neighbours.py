@@ -16,6 +16,7 @@ from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning, l
 from zarr_vectors_lazy.files.formats import CLOUDS, MESHES, PATHS, TREES
 from zarr_vectors_lazy.files.graphs import KINDS, RADII, is_directed, parents_of, rows_of
 from zarr_vectors_lazy.files.las import system_of
+from zarr_vectors_lazy.files.loaded import library
 from zarr_vectors_lazy.files.meshes import NAMES, colours_of, flat_columns, triangles_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two, placed_frame
 from zarr_vectors_lazy.files.tables import arrow_column
@@ -31,15 +32,6 @@ GEOMETRY, OBJECT = "geometry", "object_id"
 MANY_OBJECTS = 1000  # of a partition of lines
 NANOMETER = "nanometer"
 LINES = TREES - {"graph"}
-
-
-def load(name: str, extra: str, package: str = "") -> Any:
-    """Import a library of an extra; raises ImportError that says how it is installed."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        wanted = package or name.partition(".")[0]
-        raise ImportError(f"this needs {wanted}: pip install 'zarr-vectors-lazy[{extra}]' ({error})") from error
 
 
 def check_holds(out: Outgoing, what: str, kinds: Iterable[str], instead: str) -> None:
@@ -97,7 +89,7 @@ def with_owners(out: Outgoing, attributes: dict[str, Values]) -> dict[str, Any]:
 
 def arrow_reader(out: Outgoing) -> Any:
     """`pyarrow.RecordBatchReader` of positions, attributes and ``object_id``, read block by block."""
-    arrow = load("pyarrow", "formats")
+    arrow = library("pyarrow")
     frames = out.frames()
     first = arrow.Table.from_pandas(next(frames), preserve_index=False)
     units = dict(zip(out.axes, out.units, strict=True))
@@ -123,7 +115,7 @@ def to_arrow(out: Outgoing, *, geometry: bool) -> Any:
 
 def geo_table(out: Outgoing) -> Any:
     """`pyarrow.Table` with a column ``geometry`` of GeoArrow: points, lines of objects, edges or faces."""
-    arrow = load("pyarrow", "formats")
+    arrow = library("pyarrow")
     if out.geometry in CLOUDS:
         table = arrow_reader(out).read_all()
         table = table.rename_columns([f"{name}_attribute" if name == GEOMETRY else name for name in table.column_names])
@@ -151,7 +143,7 @@ def geo_table(out: Outgoing) -> Any:
 
 def _lines_table(out: Outgoing, positions: Floats) -> Any:
     """A row an object: its line, or of a skeleton its branches; vertex attributes are lists along them."""
-    arrow, (ids, offsets, rows) = load("pyarrow", "formats"), out.path_rows
+    arrow, (ids, offsets, rows) = library("pyarrow"), out.path_rows
     at, counts = at_least_two(offsets)
     rows, ends, outer = rows[at], np.concatenate([[0], np.cumsum(counts)]), np.arange(len(ids) + 1)
     if out.geometry == "skeleton":
@@ -172,7 +164,7 @@ def _lines_table(out: Outgoing, positions: Floats) -> Any:
 
 def _with_geometry(out: Outgoing, table: Any, kind: str, positions: Floats, offsets: Sequence[IntArray]) -> Any:
     """Table with a column of GeoArrow's separated coordinates, and what is known of its reference system."""
-    arrow = load("pyarrow", "formats")
+    arrow = library("pyarrow")
     fields = [arrow.field(name, arrow.float64(), nullable=False) for name in "xyz"[: positions.shape[1]]]
     parts = [arrow.array(np.ascontiguousarray(part)) for part in positions.T]
     column = arrow.StructArray.from_arrays(parts, fields=fields)
@@ -189,7 +181,7 @@ def _with_geometry(out: Outgoing, table: Any, kind: str, positions: Floats, offs
 
 def to_geopandas(out: Outgoing) -> Any:
     """`geopandas.GeoDataFrame`: points, lines of objects, edges, or faces as polygons."""
-    geopandas = load("geopandas", "geo")
+    geopandas = library("geopandas", extra="geo")
     frame = geopandas.GeoDataFrame.from_arrow(geo_table(out))
     frame.attrs |= {key: value for key, value in about(out).items() if key != "crs"}
     return told(out, frame)
@@ -197,7 +189,10 @@ def to_geopandas(out: Outgoing) -> Any:
 
 def to_dask_geopandas(level: Any, attributes: Sequence[str] | None, *, world: bool) -> Any:
     """`dask_geopandas.GeoDataFrame`: partitions are blocks of points, or objects; bounds those of their chunks."""
-    dask_geopandas, geopandas = load("dask_geopandas", "geo", "dask-geopandas"), load("geopandas", "geo")
+    dask_geopandas, geopandas = (
+        library("dask_geopandas", "dask-geopandas", extra="geo"),
+        library("geopandas", extra="geo"),
+    )
     frames = importlib.import_module("dask.dataframe")
     out, view = Outgoing(level, attributes, world), level._view
     check_holds(out, "dask-geopandas", CLOUDS | LINES, "level.to_geopandas() has a row for each edge or face")
@@ -245,7 +240,7 @@ class _PointParts:
         return self._made(_place(frame, self._world, self._axes, self._names))
 
     def _made(self, frame: Any) -> Any:
-        geopandas, names = load("geopandas", "geo"), list(self._names[:3])
+        geopandas, names = library("geopandas", extra="geo"), list(self._names[:3])
         points = geopandas.points_from_xy(*(frame[name].to_numpy(np.float64) for name in names), crs=self._crs)
         return geopandas.GeoDataFrame(frame.drop(columns=names), geometry=points)
 
@@ -273,7 +268,7 @@ def _columns(out: Outgoing, level: Any) -> list[FrameColumn]:
 
 def placed_dask_frame(out: Outgoing, level: Any) -> tuple[Any, tuple[str, ...]]:
     """Dask frame of the vertices, positions as they leave the store, a partition a block; names of their columns."""
-    expression = load("zarr_vectors_lazy.convert.frame_expression", "dataframe", "dask[dataframe]")
+    expression = library("zarr_vectors_lazy.convert.frame_expression", "dask[dataframe]", extra="dataframe")
     frame, world = expression.level_frame(level._view, _columns(out, level)), level._view.data.store.world
     if not out.world or world.plain:
         return frame, out.axes
@@ -302,7 +297,10 @@ def _moved_boxes(world: World | None, boxes: Floats) -> tuple[Floats, Floats]:
 
 def to_spatialdata(level: Any, attributes: Sequence[str] | None, *, world: bool) -> Any:
     """`spatialdata.SpatialData` with the points ``vertices``, lazily, or the shapes ``faces``."""
-    spatialdata, models = load("spatialdata", "spatialdata"), load("spatialdata.models", "spatialdata")
+    spatialdata, models = (
+        library("spatialdata", extra="spatialdata"),
+        library("spatialdata.models", extra="spatialdata"),
+    )
     out = Outgoing(level, attributes, world)
     check_holds(out, "SpatialData", CLOUDS | MESHES, "level.to_geopandas() has lines")
     if out.geometry in MESHES:
@@ -320,9 +318,9 @@ def to_spatialdata(level: Any, attributes: Sequence[str] | None, *, world: bool)
 
 def to_anndata(out: Outgoing) -> Any:
     """`anndata.AnnData`: ``obs``, positions as ``obsm["spatial"]``, what joins them as ``obsp["connectivities"]``."""
-    anndata = load("anndata", "cells")
+    anndata = library("anndata", extra="cells")
     check_holds(out, "AnnData", CLOUDS | TREES, "level.to_trimesh() and level.to_pyvista() have meshes")
-    pandas = load("pandas", "formats")
+    pandas = library("pandas")
     frames = pandas.concat(list(out.frames()), ignore_index=True)
     positions = frames[list(out.axes)].to_numpy()
     obs = frames.drop(columns=list(out.axes))
@@ -337,7 +335,7 @@ def to_anndata(out: Outgoing) -> Any:
 
 def to_pyvista(out: Outgoing) -> Any:
     """`pyvista.PolyData`: vertices, lines of objects, edges or faces as cells."""
-    pyvista, positions = load("pyvista", "meshes"), out.positions
+    pyvista, positions = library("pyvista", extra="meshes"), out.positions
     cells: dict[str, Values] = {}
     if out.geometry in PATHS and not out.cut:
         ids, offsets, rows = out.path_rows
@@ -377,7 +375,7 @@ def _cells(rows: IntArray, counts: IntArray) -> IntArray:
 
 def to_trimesh(out: Outgoing) -> Any:
     """`trimesh.Trimesh`, of points a `trimesh.PointCloud`, of lines a `trimesh.path.Path3D`."""
-    trimesh, unit = load("trimesh", "meshes"), single_unit(out)
+    trimesh, unit = library("trimesh", extra="meshes"), single_unit(out)
     positions = out.positions
     attributes = with_owners(out, out.attributes)
     colours, _ = colours_of(attributes)
@@ -396,7 +394,7 @@ def to_trimesh(out: Outgoing) -> Any:
     elif out.geometry in CLOUDS:
         made = trimesh.PointCloud(positions, colors=colours, metadata=metadata | {"vertex_attributes": attributes})
     else:
-        paths = load("trimesh.path", "meshes", "trimesh")
+        paths = library("trimesh.path", "trimesh", extra="meshes")
         whole = out.geometry in PATHS and not out.cut
         lines: Any = np.split(out.path_rows[2], out.path_rows[1][1:-1]) if whole else out.edges
         more = {"vertex_attributes": attributes, "edge_attributes": out.link_attributes}
@@ -412,7 +410,7 @@ def to_trimesh(out: Outgoing) -> Any:
 
 def to_networkx(out: Outgoing) -> Any:
     """NetworkX's graph: nodes are rows, ``pos`` the position of each; a multigraph where edges are parallel."""
-    networkx = load("networkx", "graphs")
+    networkx = library("networkx", extra="graphs")
     check_holds(out, "NetworkX", TREES | CLOUDS, "level.to_trimesh().vertex_adjacency_graph is that of a mesh")
     edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges
     directed = is_directed(out)
@@ -449,7 +447,7 @@ def adjacency(level: Any, weight: str | None) -> Any:
 
 
 def _matrix(out: Outgoing, edges: IntArray, count: int, weights: Values | None) -> Any:
-    sparse = load("scipy.sparse", "graphs", "scipy")
+    sparse = library("scipy.sparse", "scipy", extra="graphs")
     values = np.ones(len(edges), np.int64) if weights is None else weights
     if not is_directed(out):
         loops = edges[:, 0] == edges[:, 1]
@@ -518,7 +516,7 @@ def pieces(out: Outgoing, links: IntArray) -> Iterator[Piece]:
 def to_navis(out: Outgoing) -> Any:
     """`navis.NeuronList` of an object each: trees, or meshes."""
     check_holds(out, "navis", TREES | MESHES, "level.to_anndata() or level.to_dask_dataframe() have points")
-    navis, unit = load("navis", "neurons"), single_unit(out)
+    navis, unit = library("navis", extra="neurons"), single_unit(out)
     units = None if unit is None else f"1 {unit}"
     details = _details(out, navis.TreeNeuron, navis.MeshNeuron)
     if out.geometry in MESHES:
@@ -583,13 +581,13 @@ def _nodes(out: Outgoing) -> Any:
     columns["radius"] = 0.0 if radius is None else out.attributes[radius]
     columns["label"] = 0 if kind is None else out.attributes[kind]
     rest = {name: values for name, values in out.attributes.items() if name not in (radius, kind)}
-    return load("pandas", "formats").DataFrame(columns | flat_columns(rest, tuple(columns)))
+    return library("pandas").DataFrame(columns | flat_columns(rest, tuple(columns)))
 
 
 def to_cloudvolume(out: Outgoing) -> dict[int, Any]:
     """CloudVolume's skeletons, or meshes, by object id; in nanometres."""
     check_holds(out, "CloudVolume", TREES | MESHES, "level.to_dask_dataframe() has points")
-    library = load("cloudvolume", "neurons", "cloud-volume")
+    cloudvolume = library("cloudvolume", "cloud-volume", extra="neurons")
     if out.geometry in MESHES:
         without_attributes(out)
         out.triangulate = True
@@ -599,20 +597,20 @@ def to_cloudvolume(out: Outgoing) -> dict[int, Any]:
         faces, _ = triangles_of(out, "CloudVolume")
         for one in pieces(out, faces):
             corners, rows = positions[one.rows].astype(np.float32), one.links.astype(np.uint32)
-            made[one.id] = library.Mesh(corners, rows, None, segid=one.id)
+            made[one.id] = cloudvolume.Mesh(corners, rows, None, segid=one.id)
         return dict(told(out, made))
     values = {name: v for name, v in out.attributes.items() if v.dtype.kind in "fiu"}
     out.leave(*(f"attribute {name}" for name in out.attribute_names if name not in values))
     radius, kind = _radius_and_kind(out)
     rest = {name: v for name, v in values.items() if name not in (radius, kind)}
-    extra = {f"{name}_attribute" if hasattr(library.Skeleton, name) else name: v for name, v in rest.items()}
+    extra = {f"{name}_attribute" if hasattr(cloudvolume.Skeleton, name) else name: v for name, v in rest.items()}
     stated = [
         {"id": name, "data_type": v.dtype.name, "num_components": int(np.prod(v.shape[1:]))}
         for name, v in extra.items()
     ]
     assert out.edges is not None
     for one in pieces(out, out.edges):
-        made[one.id] = library.Skeleton(
+        made[one.id] = cloudvolume.Skeleton(
             positions[one.rows],
             one.links.astype(np.uint32),
             None if radius is None else values[radius][one.rows].astype(np.float32),

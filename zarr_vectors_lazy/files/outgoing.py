@@ -11,9 +11,11 @@ import numpy as np
 
 from zarr_vectors_lazy.convert.frames import FrameColumn, frame_columns, make_frame, read_frame, source_arrays
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.files.loaded import with_missing
 from zarr_vectors_lazy.format.vectors import missing_codes
 from zarr_vectors_lazy.kernels.trees import branches
 from zarr_vectors_lazy.model.arrays import DenseArray, Dictionary, float64_holds
+from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import unit_factors
 from zarr_vectors_lazy.read.batches import batched
 from zarr_vectors_lazy.read.parts import iterate_blocks
@@ -408,8 +410,7 @@ def _told(dataset: Any, arrays: Mapping[str, DenseArray]) -> dict[str, Values]:
     found = {}
     for (name, array), values in zip(arrays.items(), dataset.data_vars.values(), strict=True):
         table, fill = np.asarray(values), array.attributes.get(FILL)
-        missing = table == fill if fill is not None and table.dtype.kind in "iu" else np.False_
-        found[name] = np.ma.MaskedArray(table, missing) if missing.any() else table
+        found[name] = table if fill is None or table.dtype.kind not in "iu" else with_missing(table, table == fill)
     return found
 
 
@@ -421,18 +422,9 @@ def _exact(values: Values, dictionary: Dictionary | None) -> Values:
     if not dictionary.plain:
         known = dictionary.categories if len(dictionary.categories) else np.zeros(1, dictionary.categories.dtype)
         values = known[np.where(missing, 0, values)]
-    if not missing.any():
-        return values
-    if values.dtype.kind in "iub":
-        return np.ma.MaskedArray(values, missing)
-    values = values.astype(object if values.dtype.kind == "U" else values.dtype)
-    values[missing] = None if values.dtype == object else np.nan
-    return values
+    return with_missing(values, missing)
 
 
 def _reordered(rows: IntArray, offsets: IntArray, order: IntArray) -> IntArray:
     """Rows of runs in another order of the runs."""
-    lengths = np.diff(offsets)[order]
-    ends = np.cumsum(lengths)
-    within = np.arange(len(rows)) - np.repeat(ends - lengths, lengths)
-    return np.asarray(rows[np.repeat(offsets[:-1][order], lengths) + within])
+    return np.asarray(rows[ranges(offsets[:-1][order], np.diff(offsets)[order])])

@@ -10,8 +10,9 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
 from zarr_vectors_lazy.files.las import crs_of, system_of, units_of
-from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Kind, Loaded, LoadOptions, library
+from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Kind, Loaded, LoadOptions, library, with_missing
 from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two
+from zarr_vectors_lazy.model.objects import ragged_arange
 
 # Rows as tables: CSV and Parquet, with positions in columns or as GeoParquet's geometries.
 #
@@ -307,9 +308,7 @@ def _geometry(column: Any, encoding: str) -> tuple[Values, Values | None]:
     if not lines:
         return np.ascontiguousarray(_words(raw, starts + 5, "<f8", axes)), None
     lengths = _words(raw, starts + 5, "<u4")[:, 0].astype(np.int64)
-    ends = np.cumsum(lengths)
-    within = np.arange(int(ends[-1])) - np.repeat(ends - lengths, lengths)
-    return _words(raw, np.repeat(starts + 9, lengths) + within * 8 * axes, "<f8", axes), lengths
+    return _words(raw, np.repeat(starts + 9, lengths) + ragged_arange(lengths) * 8 * axes, "<f8", axes), lengths
 
 
 BBOX, GEOMETRY = "bbox", "geometry"
@@ -492,8 +491,7 @@ def _wkb(positions: Values, lengths: Values | None) -> Any:
     raw[at[:, None] + 1 + np.arange(4)] = np.array([kind], "<u4").view(np.uint8)
     if lines:
         raw[at[:, None] + 5 + np.arange(4)] = counts.astype("<u4").view(np.uint8).reshape(-1, 4)
-    within = np.arange(len(positions)) - np.repeat(np.cumsum(counts) - counts, counts)
-    places = np.repeat(at + head, counts) + within * row
+    places = np.repeat(at + head, counts) + ragged_arange(counts) * row
     raw[places[:, None] + np.arange(row)] = np.ascontiguousarray(positions, "<f8").view(np.uint8).reshape(-1, row)
     buffers = [None, arrow.py_buffer(starts.astype(np.int64)), arrow.py_buffer(raw)]
     return arrow.LargeBinaryArray.from_buffers(arrow.large_binary(), len(counts), buffers)
@@ -536,7 +534,7 @@ def load_npz(path: Path, asked: LoadOptions) -> Loaded:
         part, _, name = key.partition(":")
         if part not in tables or name not in tables[part]:
             raise FileError(f"'missing:{key}' says what is missing of an array that is not there")
-        tables[part][name] = _with_missing(tables[part][name], missing)
+        tables[part][name] = with_missing(tables[part][name], missing.astype(np.bool_))
     attributes = tables["attribute"]
     for name in asked.columns or ():
         if name not in attributes:
@@ -573,14 +571,6 @@ def _checked(vertices: Values) -> Values:
     if vertices.ndim != 2 or vertices.dtype.kind not in "iuf":
         raise FileError(f"'vertices' must be (N, D) numbers, found shape {vertices.shape} of {vertices.dtype}")
     return vertices
-
-
-def _with_missing(values: Values, missing: Values) -> Any:
-    if values.dtype.kind not in "UT":
-        return np.ma.MaskedArray(values, missing)
-    text = values.astype(object)
-    text[missing] = None
-    return text
 
 
 def save_npz(out: Outgoing, path: Path) -> int:

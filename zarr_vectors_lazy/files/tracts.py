@@ -20,6 +20,7 @@ from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.meshes import header_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, Paths
+from zarr_vectors_lazy.model.objects import ragged_arange
 
 UNIT = "millimeter"
 BLOCK_ROWS = 500_000
@@ -120,9 +121,7 @@ def _records(
     words: Values, starts: list[int], lengths: list[int], width: int, properties: int
 ) -> tuple[Values, Values]:
     first, counts = np.asarray(starts), np.asarray(lengths)
-    ends = np.cumsum(counts)
-    within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
-    rows = np.repeat(first, counts) + within * width
+    rows = np.repeat(first, counts) + ragged_arange(counts) * width
     tails = first + counts * width
     numbers = words.astype(np.float32, copy=False)
     return numbers[rows[:, None] + np.arange(width)], numbers[tails[:, None] + np.arange(properties)]
