@@ -88,6 +88,12 @@ def test_whole_numbers_of_64_bits_are_exact_or_refused(tmp_path):
         zvl.ingest(tmp_path / "c.csv", tmp_path / "c.zv", chunk_shape=5)
 
 
+def test_text_of_hexadecimal_digits_stays_text(tmp_path):
+    (tmp_path / "a.csv").write_text("x,y,at\n0,0,0x10\n1,1,0XfF\n")
+    zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5)
+    assert rows(zvl.open_zv(tmp_path / "a.zv")[0])["at"].tolist() == ["0x10", "0XfF"]
+
+
 @pytest.mark.parametrize("limit", [0, loaded.MEMORY_NBYTES])
 def test_types_do_not_follow_the_rows_that_are_read_first(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(loaded, "MEMORY_NBYTES", limit)
@@ -207,6 +213,7 @@ def test_parquet_types(tmp_path):
             "y": pa.array([0, 1], pa.float32()),
             "rgb": pa.array([[1, 2, 3], [4, 5, 6]], pa.list_(pa.uint8(), 3)),
             "name": pa.array(["a", None]).dictionary_encode(),
+            "view": pa.array(["", None], pa.string_view()),
             "deep": pa.array([{"a": 1}, {"a": 2}]),
             "list": pa.array([[0.5, 1], [2, 3]]),  # as pandas writes them
             "ragged": pa.array([[1], [2, 3]]),
@@ -219,7 +226,7 @@ def test_parquet_types(tmp_path):
     assert [text.partition(" of ")[0] for text in done["left_out"]] == ["column deep", "column ragged", "column few"]
     assert found["list"].tolist() == [[0.5, 1], [2, 3]]
     assert (found["vertices"].dtype, found["rgb"].tolist()) == (np.float32, [[1, 2, 3], [4, 5, 6]])
-    assert found["name"].tolist() == ["a", ""]
+    assert (found["name"].tolist(), found["view"].tolist()) == (["a", ""], ["", ""])
 
 
 def test_geoparquet_of_points_and_lines(tmp_path):

@@ -127,7 +127,7 @@ def library(name: str, package: str = "", *, extra: str = "formats") -> Any:
         raise ImportError(f"this needs {wanted}: pip install 'zarr-vectors-lazy[{extra}]' ({error})") from error
 
 
-def with_missing(values: np.ndarray[Any, Any], missing: BoolArray) -> Any:
+def with_missing(values: np.ndarray[Any, Any], missing: BoolArray) -> np.ndarray[Any, Any]:
     """Values some of which are missing, as attributes of `Loaded` have them; the very same where none is."""
     if not missing.any():
         return values

@@ -89,7 +89,9 @@ def _narrow_types(types: dict[str, list[Any] | None], batch: Any) -> None:
 
 
 def _casts(values: Any, kind: Any) -> bool:
-    arrow = library("pyarrow")
+    arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
+    if arrow.types.is_integer(kind) and compute.any(compute.match_substring(values, "x", ignore_case=True)).as_py():
+        return False  # 0x1f is text here, and Arrow takes it for 31
     try:
         values.cast(kind)
     except arrow.ArrowInvalid:
@@ -243,7 +245,7 @@ def arrow_values(column: Any) -> Any:
         plain = np.asarray(filled.to_numpy(zero_copy_only=False))
         missing = np.asarray(column.is_null().to_numpy(zero_copy_only=False), np.bool_)
         return np.ma.MaskedArray(plain, missing) if column.null_count else plain
-    text = types.is_string(kind) or types.is_large_string(kind)
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     if types.is_date(kind):
         column = column.cast(arrow.timestamp("s"))
     if types.is_timestamp(kind) and kind.tz is not None:
