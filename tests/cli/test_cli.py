@@ -19,7 +19,7 @@ from tests.integration.generations import Copy
 from zarr_vectors_lazy.cli import main as cli
 from zarr_vectors_lazy.cli import make, options, tools
 from zarr_vectors_lazy.cli.inspect import sketch
-from zarr_vectors_lazy.cli.options import new_place
+from zarr_vectors_lazy.cli.options import NewPlace
 from zarr_vectors_lazy.storage.requests import counting
 
 ROOT = Path(__file__).parents[2]
@@ -422,7 +422,8 @@ def test_save_counts_what_every_geometry_has(zvl_run, neuron, tmp_path):
     ],
 )
 def test_options_go_where_they_belong(old, new, own, expected):
-    assert new_place(old, new, "obstore", ["region=x"], own) == expected
+    place = NewPlace(backend="obstore", option=["region=x"], new_option=own)
+    assert place.new(old, new) == expected
 
 
 @pytest.mark.parametrize(

@@ -15,18 +15,9 @@ SHADES = " ░▒▓█"
 WIDTH = 56
 
 
-def register(app: typer.Typer) -> None:
-    """Add the words."""
-    app.command("info")(info)
-    app.command("ls")(ls)
-    app.command("explain")(explain)
-
-
-def info(
-    store: given.Store, backend: given.Backend = None, option: given.Options = None, json: given.AsJson = False
-) -> None:
+def info(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:
     """Tell what a store is. Reads metadata only: geometry, levels, attributes, where it is occupied."""
-    found = given.opened(store, backend, option)
+    found = place.open(store)
     if json:
         print_json(description(found))
         return
@@ -102,15 +93,9 @@ def sketch(level: ZVLevel) -> str:
     return "\n".join([*lines, legend])
 
 
-def ls(
-    store: given.Store,
-    level: given.Level = None,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    json: given.AsJson = False,
-) -> None:
+def ls(store: given.Store, *, level: given.Level = None, place: given.Place, json: given.AsJson = False) -> None:
     """List a level's arrays, with shape and dtype, objects, groups."""
-    found = given.opened(store, backend, option).query(level=level)
+    found = place.open(store).query(level=level)
     members = {name: (array.shape, array.dtype) for name, array in arrays_of(found).items()}
     objects = found.objects
     groups = {str(name): len(objects.groups[name]) for name in (objects.groups.names or list(objects.groups))}
@@ -146,28 +131,13 @@ def arrays_of(level: ZVLevel) -> dict[str, Any]:
 def explain(
     store: given.Store,
     members: Annotated[list[str] | None, typer.Argument(help="vertices, edges, faces, an attribute, ...")] = None,
-    level: given.Level = None,
-    resolution: given.Resolution = None,
-    bbox: given.Box = None,
-    objects: given.Objects = None,
-    group: given.Groups = None,
-    where: given.Where = None,
-    whole_objects: given.Whole = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
+    *,
+    chosen: given.Chosen,
+    place: given.Place,
     json: given.AsJson = False,
 ) -> None:
     """Tell what reading would fetch, before anything is fetched."""
-    part = given.selected(
-        given.opened(store, backend, option),
-        level=level,
-        resolution=resolution,
-        bbox=bbox,
-        objects=objects,
-        groups=group,
-        where=where,
-        whole_objects=whole_objects,
-    )
+    part = chosen.of(place.open(store))
     plan = part.explain(*members or ())
     if json:
         print_json({name: getattr(plan, name) for name in plan.__slots__})

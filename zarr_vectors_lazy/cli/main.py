@@ -83,7 +83,9 @@ def application(first: str = "") -> typer.Typer:
     app.callback()(about)
     wanted = [module for module, words in WORDS.items() if first in words]
     for module in wanted or ([] if first == "--version" else WORDS):
-        import_module(f"zarr_vectors_lazy.cli.{module}").register(app)
+        words, options = (import_module(f"zarr_vectors_lazy.cli.{name}") for name in (module, "options"))
+        for word in WORDS[module]:
+            app.command(word)(options.with_options(getattr(words, word)))
     return app
 
 

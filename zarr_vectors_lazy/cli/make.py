@@ -6,7 +6,6 @@ import typer
 from dask.utils import format_bytes
 
 from zarr_vectors_lazy.cli import options as given
-from zarr_vectors_lazy.cli.options import print_json
 from zarr_vectors_lazy.copy.recompress import recompress as recompressed
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.files.formats import suffixes
@@ -65,14 +64,9 @@ Levels = Annotated[bool, typer.Option("--pyramid", help="Build the coarser level
 Anew = Annotated[bool, typer.Option("--overwrite", help="Replace levels that are there.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the words."""
-    for word in (ingest, pyramid, save, rechunk, recompress, migrate):
-        app.command(word.__name__)(word)
-
-
 def ingest(
     files: Files,
+    *,
     format: Named = None,  # noqa: A002  the option's name
     chunk_shape: Edges = None,
     bin_shape: Bins = None,
@@ -84,18 +78,15 @@ def ingest(
     reference: given.Reference = None,
     triangulate: given.Triangulate = False,
     overwrite: Replace = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    place: given.Place,
+    run: given.Run,
     json: given.AsJson = False,
 ) -> None:
     """Write files of the field as a new store. Each of several is an object of its name."""
     *sources, store = files
     if not sources:
         raise SelectionError(f"files and then a store are wanted, found only {store!r}")
-    new = given.new_place("", store, backend, option, option)
-    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
+    with run.writing(store, **place.keywords()):
         done = ingested(
             sources,
             store,
@@ -110,20 +101,17 @@ def ingest(
             reference=reference,
             triangulate=triangulate,
             overwrite=overwrite,
-            backend=backend,
-            storage_options=given.storage_options(option),
+            **place.keywords(),
         )
     given.say_left_out(done["left_out"])
     given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
-    if json:
-        print_json(done)
-    else:
-        what = f"{done['vertex_count']:,} vertices of {done['kind']} in {done['chunk_count']:,} chunks"
-        given.say(f"{store}: {what}", error=True)
+    what = f"{done['vertex_count']:,} vertices of {done['kind']} in {done['chunk_count']:,} chunks"
+    given.tell(done, json, f"{store}: {what}")
 
 
 def pyramid(
     store: given.Store,
+    *,
     factor: Factors,
     chunk_scale: Scales = None,
     aggregate: Rules = None,
@@ -132,15 +120,12 @@ def pyramid(
     links: Links = "explicit",
     depth: Depth = 1,
     overwrite: Anew = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    place: given.Place,
+    run: given.Run,
     json: given.AsJson = False,
 ) -> None:
     """Build coarser levels, each from the one before. An interrupted build goes on where it ended."""
-    left = f"{store} opens, with the levels that were finished: run it again to go on"
-    with given.leaving(left), given.computing(scheduler, client):
+    with given.leaving(f"{store} opens, with the levels that were finished: run it again to go on", run.computing()):
         done = build_pyramid(
             store,
             factors=[parse_factor(text, sparsity) for text in factor],
@@ -150,39 +135,32 @@ def pyramid(
             cross_level_storage=links,
             cross_level_depth=depth,
             overwrite=overwrite,
-            backend=backend,
-            storage_options=given.storage_options(option),
+            **place.keywords(),
         )
     assert isinstance(done, dict)
     given.say_left_out(done["left_out"])
-    if json:
-        print_json(done)
-    else:
-        counts = ", ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
-        levels = "1 level" if done["levels_created"] == 1 else f"{done['levels_created']} levels"
-        given.say(f"{store}: {levels} of {counts} vertices", error=True)
+    counts = ", ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
+    levels = "1 level" if done["levels_created"] == 1 else f"{done['levels_created']} levels"
+    given.tell(done, json, f"{store}: {levels} of {counts} vertices")
 
 
 def rechunk(
     old: Source,
     store: New,
+    *,
     chunk_shape: NewEdges,
     bin_shape: Bins = None,
     level: given.Level = None,
     pyramid: Levels = False,
     overwrite: Replace = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    new_option: given.NewOptions = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    place: given.NewPlace,
+    run: given.Run,
     json: given.AsJson = False,
 ) -> None:
     """Write a level as a new store with other chunks and bins."""
-    edges = numbers(chunk_shape, "--chunk-shape")
+    edges, new = numbers(chunk_shape, "--chunk-shape"), place.new(old, store)
     assert edges is not None
-    new = given.new_place(old, store, backend, option, new_option)
-    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
+    with run.writing(store, **new):
         done = rechunked(
             old,
             store,
@@ -191,52 +169,30 @@ def rechunk(
             level=level or 0,
             pyramid={"method": "aggregate"} if pyramid else False,  # whatever made the old levels
             mode="w" if overwrite else "w-",
-            backend=backend,
-            storage_options=given.storage_options(option),
             dst_options=new,
+            **place.keywords(),
         )
     levels = list(map(str, done["levels_left_out"]))
     given.say_left_out([name for name in done["left_out"] if name not in levels])
-    if json:
-        print_json(done)
-    else:
-        built = f"; {done['pyramid']['levels_created']} levels built" if "pyramid" in done else ""
-        given.say(f"{store}: {done['chunk_count']:,} chunks{not_carried(levels, '--pyramid') or built}", error=True)
+    built = f"; {done['pyramid']['levels_created']} levels built" if "pyramid" in done else ""
+    given.tell(done, json, f"{store}: {done['chunk_count']:,} chunks{not_carried(levels, '--pyramid') or built}")
 
 
 def save(
     old: Source,
     store: New,
-    level: given.Level = None,
-    resolution: given.Resolution = None,
-    bbox: given.Box = None,
-    objects: given.Objects = None,
-    group: given.Groups = None,
-    where: given.Where = None,
-    whole_objects: given.Whole = False,
+    *,
+    chosen: given.Chosen,
     chunk_shape: Kept = None,
     bin_shape: Bins = None,
     overwrite: Replace = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    new_option: given.NewOptions = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    place: given.NewPlace,
+    run: given.Run,
     json: given.AsJson = False,
 ) -> None:
     """Write a level, or what is selected of it, as a new store."""
-    part = given.selected(
-        given.opened(old, backend, option),
-        level=level,
-        resolution=resolution,
-        bbox=bbox,
-        objects=objects,
-        groups=group,
-        where=where,
-        whole_objects=whole_objects,
-    )
-    new = given.new_place(old, store, backend, option, new_option)
-    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
+    part, new = chosen.of(place.open(old)), place.new(old, store)
+    with run.writing(store, **new):
         done = part.save(
             store,
             chunk_shape=numbers(chunk_shape, "--chunk-shape"),
@@ -246,13 +202,10 @@ def save(
         )
     levels = [name for name in done["left_out"] if name.isdigit()]
     given.say_left_out([name for name in done["left_out"] if name not in levels])
-    if json:
-        print_json(done)
-    else:
-        counts = {"vertex_count": "vertices", "node_count": "vertices", "line_count": "lines"}
-        counted = next(name for name in counts if name in done)  # each geometry counts its own
-        said = f"{store}: {done[counted]:,} {counts[counted]} in {done['chunk_count']:,} chunks"
-        given.say(f"{said}{not_carried(levels, 'zvl pyramid')}", error=True)
+    counts = {"vertex_count": "vertices", "node_count": "vertices", "line_count": "lines"}
+    counted = next(name for name in counts if name in done)  # each geometry counts its own
+    said = f"{store}: {done[counted]:,} {counts[counted]} in {done['chunk_count']:,} chunks"
+    given.tell(done, json, f"{said}{not_carried(levels, 'zvl pyramid')}")
 
 
 def not_carried(levels: list[str], builder: str) -> str:
@@ -263,21 +216,19 @@ def not_carried(levels: list[str], builder: str) -> str:
 def recompress(
     old: Source,
     store: New,
+    *,
     codec: Codec = "zstd",
     no_checksum: NoChecksum = False,
     shard: Shards = None,
     profile: Profiles = None,
     overwrite: Replace = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    new_option: given.NewOptions = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    place: given.NewPlace,
+    run: given.Run,
     json: given.AsJson = False,
 ) -> None:
     """Copy a store with another codec, in shards or out of them. What is in cells stays as it is."""
-    new = given.new_place(old, store, backend, option, new_option)
-    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
+    new = place.new(old, store)
+    with run.writing(store, **new):
         done = recompressed(
             old,
             store,
@@ -286,45 +237,28 @@ def recompress(
             shard_shape=given.shard_shape(shard, "--shard"),
             profile=profile,
             mode="w" if overwrite else "w-",
-            backend=backend,
-            storage_options=given.storage_options(option),
             dst_options=new,
+            **place.keywords(),
         )
     given.say_left_out(done["left_out"])
-    if json:
-        print_json(done)
-    else:
-        sizes = f"{format_bytes(done['source_nbytes'])} are {format_bytes(done['nbytes'])} now"
-        given.say(f"{store}: {done['cell_count']:,} cells in {done['object_count']:,} objects, {sizes}", error=True)
+    sizes = f"{format_bytes(done['source_nbytes'])} are {format_bytes(done['nbytes'])} now"
+    given.tell(done, json, f"{store}: {done['cell_count']:,} cells in {done['object_count']:,} objects, {sizes}")
 
 
 def migrate(
     old: Old,
     store: New,
+    *,
     overwrite: Replace = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    new_option: given.NewOptions = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    place: given.NewPlace,
+    run: given.Run,
     json: given.AsJson = False,
 ) -> None:
     """Write a store of format 0.7 as a new one of format 0.9. The old one stays as it is."""
-    new = given.new_place(old, store, backend, option, new_option)
-    with given.leaving(given.new_store(store, **new)), given.computing(scheduler, client):
-        counts = migrated(
-            old,
-            store,
-            mode="w" if overwrite else "w-",
-            backend=backend,
-            storage_options=given.storage_options(option),
-            dst_options=new,
-        )
-    if json:
-        print_json(counts)
-    else:
-        for level, count in counts.items():
-            given.say(f"level {level}: {count:,} vertices", error=True)
+    new = place.new(old, store)
+    with run.writing(store, **new):
+        counts = migrated(old, store, mode="w" if overwrite else "w-", dst_options=new, **place.keywords())
+    given.tell(counts, json, *(f"level {level}: {count:,} vertices" for level, count in counts.items()))
 
 
 def numbers(text: str | None, name: str) -> list[float] | float | None:

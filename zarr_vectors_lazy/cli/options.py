@@ -5,8 +5,11 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import Annotated, Any, Literal
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, fields, is_dataclass
+from functools import wraps
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, Literal, cast
 
 import dask
 import numpy as np
@@ -118,9 +121,104 @@ Scheduler = Annotated[
 Client = Annotated[str | None, typer.Option("--client", metavar="ADDRESS", help="Dask cluster to compute on.")]
 
 
-def opened(store: str, backend: str | None, options: Sequence[str] | None, chunks: Any = None) -> ZVStore:
-    """Open what the command line names."""
-    return open_zv(store, backend=backend, storage_options=storage_options(options), chunks=chunks)
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Options that say how a store is reached."""
+
+    backend: Backend = None
+    option: Options = None
+
+    def keywords(self) -> dict[str, Any]:
+        """As functions on stores take them."""
+        return {"backend": self.backend, "storage_options": storage_options(self.option)}
+
+    def open(self, store: str, **options: Any) -> ZVStore:
+        """Open what the command line names."""
+        return open_zv(store, **self.keywords(), **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NewPlace(Place):
+    """The same, and how a new store is."""
+
+    new_option: NewOptions = None
+
+    def new(self, old: str, new: str) -> dict[str, Any]:
+        """Backend and options of the new store: its own, else those of the old one if both URLs have one scheme."""
+        if self.new_option:
+            return {"storage_options": storage_options(self.new_option)}
+        here, there = (url.partition("://")[0] if "://" in url else "" for url in (old, new))
+        return self.keywords() if here == there else {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """Options that say what computes."""
+
+    scheduler: Scheduler = None
+    client: Client = None
+
+    def computing(self, requests: Callable[[], int | None] = lambda: None) -> AbstractContextManager[None]:
+        """See `computing`."""
+        return computing(self.scheduler, self.client, requests)
+
+    def writing(self, store: str, **options: Any) -> AbstractContextManager[None]:
+        """Compute what a new store will have; an interruption tells what it left."""
+        return leaving(new_store(store, **options), self.computing())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Options that select."""
+
+    level: Level = None
+    resolution: Resolution = None
+    bbox: Box = None
+    objects: Objects = None
+    group: Groups = None
+    where: Where = None
+    whole_objects: Whole = False
+
+    def of(self, store: ZVStore) -> ZVLevel:
+        """Select what the command line describes."""
+        chosen = store.query(resolution=self.resolution, level=self.level)
+        box = None if self.bbox is None else parse_corners(self.bbox, store.ndim)
+        if box is None and not (self.objects or self.group or self.where or self.whole_objects):
+            return chosen
+        groups = [int(group) if group.lstrip("-").isdigit() else group for group in self.group or ()] or None
+        part = chosen.sel(box, objects=object_ids(self.objects), groups=groups, whole_objects=self.whole_objects)
+        for text in self.where or ():
+            part = part.sel(where=parse_where(part, text))
+        return part
+
+
+KEYWORD: Any = Parameter.KEYWORD_ONLY
+
+
+def with_options(word: Callable[..., None]) -> Callable[..., None]:
+    """Give a word the options of the groups that its parameters are of, each in the place of its group."""
+    parameters: list[Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    for one in signature(word).parameters.values():
+        if is_dataclass(one.annotation):
+            groups[one.name] = cast("type[Any]", one.annotation)
+            every = [(option.name, option.default, option.type) for option in fields(one.annotation)]
+        else:
+            every = [(one.name, one.default, one.annotation)]
+        parameters += [
+            Parameter(name, Parameter.KEYWORD_ONLY, default=given, annotation=of) for name, given, of in every
+        ]
+
+    @wraps(word)
+    def run(**given: Any) -> None:
+        made = {
+            name: group(**{one.name: given.pop(one.name) for one in fields(group)}) for name, group in groups.items()
+        }
+        word(**given, **made)
+
+    run.__signature__ = Signature(parameters)  # type: ignore[attr-defined]
+    run.__annotations__ = {one.name: one.annotation for one in parameters}
+    return run
 
 
 def shard_shape(text: str | None, name: str) -> int | list[int] | None:
@@ -147,44 +245,12 @@ def storage_options(options: Sequence[str] | None) -> dict[str, Any]:
     return found
 
 
-def new_place(
-    old: str, new: str, backend: str | None, option: Sequence[str] | None, new_option: Sequence[str] | None
-) -> dict[str, Any]:
-    """Backend and options of a new store: its own, else those of the old one if both URLs have one scheme."""
-    if new_option:
-        return {"storage_options": storage_options(new_option)}
-    here, there = (url.partition("://")[0] if "://" in url else "" for url in (old, new))
-    return {"backend": backend, "storage_options": storage_options(option)} if here == there else {}
-
-
-def selected(
-    store: ZVStore,
-    *,
-    level: int | None = None,
-    resolution: float | None = None,
-    bbox: str | None = None,
-    objects: Sequence[str] | None = None,
-    groups: Sequence[str] | None = None,
-    where: Sequence[str] | None = None,
-    whole_objects: bool = False,
-) -> ZVLevel:
-    """Select what the command line describes."""
-    chosen = store.query(resolution=resolution, level=level)
-    box = None if bbox is None else parse_corners(bbox, store.ndim)
-    if box is None and not (objects or groups or where or whole_objects):
-        return chosen
-    named = [int(group) if group.lstrip("-").isdigit() else group for group in groups or ()]
-    part = chosen.sel(box, objects=object_ids(objects), groups=named or None, whole_objects=whole_objects)
-    for text in where or ():
-        part = part.sel(where=parse_where(part, text))
-    return part
-
-
 @contextmanager
-def leaving(left: str | Callable[[], str]) -> Iterator[None]:
+def leaving(left: str | Callable[[], str], within: AbstractContextManager[None] | None = None) -> Iterator[None]:
     """Let an interruption tell what it left; ``left`` may be asked then."""
     try:
-        yield
+        with within or nullcontext():
+            yield
     except KeyboardInterrupt as stop:  # which typer would turn into an exit code without a word
         raise Stopped(left if isinstance(left, str) else left()) from stop
 
@@ -217,6 +283,14 @@ def object_ids(texts: Sequence[str] | None) -> list[int] | None:
 def names(text: str | None) -> list[str] | None:
     """Names of ``"a,b"``."""
     return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def tell(done: Any, json: bool, *lines: str) -> None:
+    """Print what was done: as JSON, or in words on standard error."""
+    if json:
+        print_json(done)
+    elif lines:
+        say("\n".join(lines), error=True)
 
 
 def say_left_out(left_out: Sequence[str], done: str = "left out") -> None:

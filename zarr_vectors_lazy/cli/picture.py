@@ -19,46 +19,25 @@ Density = Annotated[bool, typer.Option("--density", help="Count vertices in hexa
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the picture that is there.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the word."""
-    app.command("plot")(plot)
-
-
 def plot(
     store: given.Store,
     out: Picture,
+    *,
     color: Color = None,
     projection: Projection = None,
     robust: Robust = False,
     density: Density = False,
-    level: given.Level = None,
-    resolution: given.Resolution = None,
-    bbox: given.Box = None,
-    objects: given.Objects = None,
-    group: given.Groups = None,
-    where: given.Where = None,
-    whole_objects: given.Whole = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    chosen: given.Chosen,
+    place: given.Place,
+    run: given.Run,
     overwrite: Replace = False,
 ) -> None:
     """Draw a level, or what is selected of it. A level finer than pixels is drawn from a coarser one."""
     check_out(out, overwrite)
-    part = given.selected(
-        given.opened(store, backend, option),
-        level=level,
-        resolution=resolution,
-        bbox=bbox,
-        objects=objects,
-        groups=group,
-        where=where,
-        whole_objects=whole_objects,
-    )
-    with given.computing(scheduler, client):
+    part = chosen.of(place.open(store))
+    with run.computing():
         figure = part.plot(
-            color=color, projection=projection, robust=robust, density=density or None, exact=level is not None
+            color=color, projection=projection, robust=robust, density=density or None, exact=chosen.level is not None
         )
     try:
         figure.savefig(out)

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from zarr_vectors_lazy.cli import options as given
-from zarr_vectors_lazy.cli.options import print_json
 from zarr_vectors_lazy.convert.precomputed_export import LIMIT
 from zarr_vectors_lazy.files.formats import suffixes
 
@@ -26,22 +25,11 @@ Anew = Annotated[bool, typer.Option("--overwrite", help="Replace what is there."
 Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the words."""
-    app.command("read")(read)
-    app.command("export")(export)
-
-
 def read(
     store: given.Store,
     out: Out,
-    level: given.Level = None,
-    resolution: given.Resolution = None,
-    bbox: given.Box = None,
-    objects: given.Objects = None,
-    group: given.Groups = None,
-    where: given.Where = None,
-    whole_objects: given.Whole = False,
+    *,
+    chosen: given.Chosen,
     format: Named = None,  # noqa: A002  the option's name
     columns: Columns = None,
     stored: Stored = False,
@@ -49,36 +37,22 @@ def read(
     like: given.Like = None,
     reference: given.Reference = None,
     overwrite: Replace = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    place: given.Place,
+    run: given.Run,
     json: given.AsJson = False,
 ) -> None:
     """Write a level, or what is selected of it, to a file. Its suffix says the format."""
-    part = given.selected(
-        given.opened(store, backend, option),
-        level=level,
-        resolution=resolution,
-        bbox=bbox,
-        objects=objects,
-        groups=group,
-        where=where,
-        whole_objects=whole_objects,
-    )
+    part = chosen.of(place.open(store))
     how: dict[str, Any] = {"attributes": given.names(columns), "world": not stored, "triangulate": triangulate}
     how |= {"like": like, "reference": reference}
     wanted = ("vertices", *(how["attributes"] or ["attributes"]))
-    with given.computing(scheduler, client, lambda: part.explain(*wanted).requests):
+    with run.computing(lambda: part.explain(*wanted).requests):
         if out == "-":
             to_standard_output(part, format or "csv", how)
             return
         done = part.to_file(out, format=format, overwrite=overwrite, **how)
     given.say_left_out(done["left_out"])
-    if json:
-        print_json(done)
-    else:
-        given.say(f"{out}: {done['vertices']:,} vertices of level {part.index}, {done['bytes']:,} bytes", error=True)
+    given.tell(done, json, f"{out}: {done['vertices']:,} vertices of level {part.index}, {done['bytes']:,} bytes")
 
 
 def to_standard_output(part: Any, name: str, how: dict[str, Any]) -> None:
@@ -95,37 +69,18 @@ def export(
     store: given.Store,
     folder: Folder,
     kind: Source,
-    level: given.Level = None,
-    resolution: given.Resolution = None,
-    bbox: given.Box = None,
-    objects: given.Objects = None,
-    group: given.Groups = None,
-    where: given.Where = None,
-    whole_objects: given.Whole = False,
+    *,
+    chosen: given.Chosen,
     sharded: Sharded = False,
     limit: Limit = LIMIT,
     overwrite: Anew = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    place: given.Place,
+    run: given.Run,
     json: given.AsJson = False,
 ) -> None:
     """Write what is selected as files for Neuroglancer. Any web server or bucket may have them."""
-    part = given.selected(
-        given.opened(store, backend, option),
-        level=level,
-        resolution=resolution,
-        bbox=bbox,
-        objects=objects,
-        groups=group,
-        where=where,
-        whole_objects=whole_objects,
-    )
-    with given.computing(scheduler, client):
+    part = chosen.of(place.open(store))
+    with run.computing():
         done = part.to_precomputed(folder, kind, sharded=sharded, limit=limit, overwrite=overwrite)
-    if json:
-        print_json(done)
-    else:
-        text = f"{done['count']:,} {kind} in {done['files']:,} files, {done['bytes']:,} bytes"
-        given.say(f"{folder}: {text}", error=True)
+    text = f"{done['count']:,} {kind} in {done['files']:,} files, {done['bytes']:,} bytes"
+    given.tell(done, json, f"{folder}: {text}")

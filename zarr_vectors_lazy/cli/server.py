@@ -19,22 +19,16 @@ Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only say where the page is.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the words."""
-    app.command("serve")(serve)
-    app.command("view")(view)
-
-
 def serve(
     store: given.Store,
+    *,
     host: Host = "127.0.0.1",
     port: Port = 0,
     public: Annotated[bool, typer.Option("--public", help="No token in the address.")] = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
+    place: given.Place,
 ) -> None:
     """Serve a store over HTTP, for viewers. Served are its objects, and what Neuroglancer draws; Ctrl-C ends it."""
-    opened = given.opened(store, backend, option)
+    opened = place.open(store)
     levels = {level.index: PrecomputedLevel(level._view) for level in opened}
     views = {FOLDER: Precomputed(levels)}
     server = Server(opened._opened.tree.spec, host=host, port=port, public=public, views=views)
@@ -67,14 +61,14 @@ def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
 
 def view(
     store: given.Store,
+    *,
     host: Host = "127.0.0.1",
     port: Port = 0,
     no_browser: NoBrowser = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
+    place: given.Place,
 ) -> None:
     """Open a page that draws a store level by level. A local store's objects are served too; Ctrl-C ends it."""
-    opened = given.opened(store, backend, option)
+    opened = place.open(store)
     if not len(opened):
         raise SelectionError(f"{opened.url} has no levels to draw")
     server = view_server(opened, host=host, port=port)

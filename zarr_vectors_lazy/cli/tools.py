@@ -31,71 +31,42 @@ OutPrice = Annotated[float, typer.Option("--transfer", metavar="PRICE", help="Of
 Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Of the prices.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the words."""
-    for word in (validate, cost, cors, index, consolidate, shard, example):
-        app.command(word.__name__)(word)
-
-
-def consolidate(store: given.Store, backend: given.Backend = None, option: given.Options = None) -> None:
+def consolidate(store: given.Store, *, place: given.Place) -> None:
     """Make one request enough to open a store. The metadata of all nodes are written into the root."""
     with given.leaving(f"{store} is as it was, or done: run it again to be sure"):
-        maintenance.consolidate(store, backend=backend, storage_options=given.storage_options(option))
+        maintenance.consolidate(store, **place.keywords())
     given.say(f"{store}: one request opens it now", error=True)
 
 
-def index(
-    store: given.Store, backend: given.Backend = None, option: given.Options = None, json: given.AsJson = False
-) -> None:
+def index(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:
     """Stamp the vertex count of every chunk into the store. Every open then knows them."""
     with given.leaving(f"{store} opens as before, perhaps with the counts of some levels: run it again to finish"):
-        counts = maintenance.index(store, backend=backend, storage_options=given.storage_options(option))
-    if json:
-        print_json(counts)
-    else:
-        for level, count in counts.items():
-            given.say(f"level {level}: {count:,} vertices", error=True)
+        counts = maintenance.index(store, **place.keywords())
+    given.tell(counts, json, *(f"level {level}: {count:,} vertices" for level, count in counts.items()))
 
 
 def shard(
     store: given.Store,
+    *,
     shape: Shape = None,
     unpack: Unpack = False,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
+    place: given.Place,
+    run: given.Run,
     json: given.AsJson = False,
 ) -> None:
     """Put the cells of every array into shards, in place. Fewer objects, the same bytes."""
     if (shape is None) != unpack:
         raise SelectionError("give --shape N, or one number for each axis, or --unpack")
     left = f"{store} is whole, with the cells of some arrays in shards: run it again to finish"
-    with given.leaving(left), given.computing(scheduler, client):
-        done = maintenance.shard(
-            store,
-            shard_shape=given.shard_shape(shape, "--shape"),
-            backend=backend,
-            storage_options=given.storage_options(option),
-        )
-    if json:
-        print_json(done)
-    else:
-        for array, objects in done.items():
-            given.say(f"{array}: {objects:,} objects", error=True)
+    with given.leaving(left, run.computing()):
+        done = maintenance.shard(store, shard_shape=given.shard_shape(shape, "--shape"), **place.keywords())
+    given.tell(done, json, *(f"{array}: {objects:,} objects" for array, objects in done.items()))
 
 
-def validate(
-    store: given.Store,
-    backend: given.Backend = None,
-    option: given.Options = None,
-    scheduler: given.Scheduler = None,
-    client: given.Client = None,
-    json: given.AsJson = False,
-) -> None:
+def validate(store: given.Store, *, place: given.Place, run: given.Run, json: given.AsJson = False) -> None:
     """Check a whole store; exit 1 where it contradicts the format."""
-    with given.computing(scheduler, client):
-        report = validated(store, backend=backend, storage_options=given.storage_options(option))
+    with run.computing():
+        report = validated(store, **place.keywords())
     if report.errors and report.errors[0].message.startswith(NOTHING):  # no store that something is wrong with
         raise FormatError(report.errors[0].message, where=report.url)
     if json:
@@ -107,18 +78,18 @@ def validate(
 
 def cost(
     store: given.Store,
+    *,
     storage: StoragePrice = 0.023,
     put: PutPrice = 0.005,
     get: GetPrice = 0.0004,
     transfer: OutPrice = 0.09,
     currency: Currency = "USD",
-    backend: given.Backend = None,
-    option: given.Options = None,
+    place: given.Place,
     json: given.AsJson = False,
 ) -> None:
     """Count objects and bytes, and price them. The default prices are list prices of S3."""
     prices = {"storage": storage, "put": put, "get": get, "transfer": transfer}
-    found = given.opened(store, backend, option).cost(**prices, currency=currency)
+    found = place.open(store).cost(**prices, currency=currency)
     if json:
         totals = {name: getattr(found, name) for name in ("url", "objects", "nbytes", "month", "write", "read")}
         print_json(totals | {"currency": currency} | {"rows": [asdict(row) for row in found.rows]})
