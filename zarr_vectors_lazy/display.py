@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import in_line
-from zarr_vectors_lazy.plan.nearest import Near
-from zarr_vectors_lazy.plan.selection import AnyOf, Area, Between, Condition, Picks
+from zarr_vectors_lazy.plan.selection import AnyOf, Area, Between, Condition, Near, Picks
 from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats
 
 if TYPE_CHECKING:

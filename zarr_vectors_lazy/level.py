@@ -25,7 +25,7 @@ from zarr_vectors_lazy.errors import NotFoundError, SelectionError, meant
 from zarr_vectors_lazy.files import neighbours
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.interchange import write_file
-from zarr_vectors_lazy.kernels.groups import Rule
+from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.keywords import Suggesting, is_near, suggesting
 from zarr_vectors_lazy.model.writing import Compressor
 from zarr_vectors_lazy.objects import (
@@ -41,9 +41,7 @@ from zarr_vectors_lazy.objects import (
     parse_ids,
     select_by_values,
 )
-from zarr_vectors_lazy.plan.boxes import parse_region
-from zarr_vectors_lazy.plan.nearest import Near, parse_points
-from zarr_vectors_lazy.plan.selection import Selection
+from zarr_vectors_lazy.plan.selection import Near, Selection, parse_points, parse_region
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.read.columns import (
     nearest_of_view,
@@ -51,11 +49,11 @@ from zarr_vectors_lazy.read.columns import (
     select_objects,
     select_region,
     select_touching,
+    sized,
     vertices_array,
 )
-from zarr_vectors_lazy.read.edges import edges_array, faces_array
 from zarr_vectors_lazy.read.explain import Explanation, explain
-from zarr_vectors_lazy.read.links import links_array, sized
+from zarr_vectors_lazy.read.links import edges_array, faces_array, links_array
 from zarr_vectors_lazy.read.parts import delayed_parts, iterate_chunks
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.storage.resolve import resolve
@@ -645,13 +643,7 @@ class ZVLevel(Suggesting, ArraysMixin):
     # Into a store: attributes beside its data, and what is selected as a store of its own.
 
     def write_attribute(
-        self,
-        name: str,
-        values: Any,
-        *,
-        aggregate: Rule | None = None,
-        compute: bool = True,
-        progress: bool = False,
+        self, name: str, values: Any, *, aggregate: Rule | None = None, compute: bool = True, progress: bool = False
     ) -> Any:
         """Write a new vertex attribute beside the data of a level, chunk by chunk; open the store anew to read it.
 

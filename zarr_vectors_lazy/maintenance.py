@@ -11,8 +11,8 @@ import dask
 import numpy as np
 
 from zarr_vectors_lazy.copy.levels import CopyOptions, copy_store
+from zarr_vectors_lazy.copy.recompress import shard_store
 from zarr_vectors_lazy.copy.save import save_level
-from zarr_vectors_lazy.copy.shard import shard_store
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning, listed
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import Compressor, Encoding

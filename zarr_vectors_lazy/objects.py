@@ -22,18 +22,16 @@ from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.keywords import Named, suggesting
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.objects import ranges
-from zarr_vectors_lazy.plan.boxes import Region
-from zarr_vectors_lazy.plan.selection import Condition
-from zarr_vectors_lazy.read.choose import coding_of
+from zarr_vectors_lazy.plan.selection import Condition, Region
 from zarr_vectors_lazy.read.columns import (
     attribute_array,
     candidate_objects,
+    coding_of,
     require_objects,
     select_values,
     select_where,
 )
-from zarr_vectors_lazy.read.edges import edge_attribute_array
-from zarr_vectors_lazy.read.links import link_attribute_array
+from zarr_vectors_lazy.read.links import edge_attribute_array, link_attribute_array
 from zarr_vectors_lazy.read.objects import read_groups, rows_of_ids
 from zarr_vectors_lazy.read.paths import path_arrays
 from zarr_vectors_lazy.read.view import LevelView

@@ -14,9 +14,9 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.objects import ObjectRows, asked_ids, object_rows, select_by_values
-from zarr_vectors_lazy.plan.boxes import parse_region
-from zarr_vectors_lazy.read.batches import batched
+from zarr_vectors_lazy.plan.selection import parse_region
 from zarr_vectors_lazy.read.columns import select_chunks
+from zarr_vectors_lazy.read.layers import batched
 from zarr_vectors_lazy.store import open_zv
 from zarr_vectors_lazy.types import Box, IntArray, StorePath
 

@@ -18,8 +18,8 @@ import zarr_vectors_lazy as zvl
 from tests.integration.generations import Copy
 from zarr_vectors_lazy.cli import main as cli
 from zarr_vectors_lazy.cli import make, options, tools
-from zarr_vectors_lazy.cli.inspect import sketch
 from zarr_vectors_lazy.cli.options import NewPlace
+from zarr_vectors_lazy.cli.read import sketch
 from zarr_vectors_lazy.storage.requests import counting
 
 ROOT = Path(__file__).parents[2]

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.cli import page
+from zarr_vectors_lazy.cli import server
 from zarr_vectors_lazy.errors import NotFoundError
 
 
 def shade_of(level, color):
-    data = page.packed_shade(level, color)
+    data = server.packed_shade(level, color)
     size = int.from_bytes(data[:4], "little")
     assert size % 4 == 0
     return json.loads(data[4 : 4 + size]), np.frombuffer(data[4 + size :], "<f4")
@@ -21,7 +21,7 @@ def shade_of(level, color):
 
 def test_rows_are_about_the_middle_of_the_store(tracts):
     store = zvl.open_zv(tracts)
-    data = page.packed(store[0])
+    data = server.packed(store[0])
     n, e = np.frombuffer(data[:8], "<u4")
     points = np.frombuffer(data[8 : 8 + 12 * n], "<f4").reshape(-1, 3)
     edges = np.frombuffer(data[8 + 12 * n :], "<u4").reshape(-1, 2)
@@ -33,13 +33,13 @@ def test_rows_are_about_the_middle_of_the_store(tracts):
 def test_far_from_zero_positions_keep_their_digits(tmp_path):
     positions = 5e6 + np.arange(30.0).reshape(10, 3) / 100
     zvl.write_points(tmp_path / "p.zv", positions, chunk_shape=50, dtype="float64")
-    points = np.frombuffer(page.packed(zvl.open_zv(tmp_path / "p.zv")[0])[8:], "<f4").reshape(-1, 3)
+    points = np.frombuffer(server.packed(zvl.open_zv(tmp_path / "p.zv")[0])[8:], "<f4").reshape(-1, 3)
     assert np.allclose(np.diff(np.sort(points, axis=0), axis=0), 0.03, atol=1e-5)
 
 
 def test_colours_are_of_vertices_and_of_objects(tracts):
     store = zvl.open_zv(tracts)
-    told = page.described(store)
+    told = server.described(store)
     assert told["levels"][0]["colors"] == ["arc_length", "index", "object_id", "length", "npoints"]
     said, values = shade_of(store[0], "arc_length")
     assert said == {"name": "arc_length", "labels": None, "dates": False}
@@ -48,7 +48,7 @@ def test_colours_are_of_vertices_and_of_objects(tracts):
     assert len(said["labels"]) == 110
     assert set(values.tolist()) == set(range(110))
     with pytest.raises(NotFoundError, match="object_id"):
-        page.packed_shade(store[0], "weight")
+        server.packed_shade(store[0], "weight")
 
 
 def test_the_page_is_one_file():

@@ -10,7 +10,7 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.integration.out_of_core import SMALL, assert_same_files
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.read import layers, tracks
+from zarr_vectors_lazy.read import layers, paths
 
 BOX = ([-2.0, -3.0], [4.0, 3.0])
 
@@ -170,7 +170,7 @@ def test_what_a_box_reads(made, tmp_path, monkeypatch):
         return reading
 
     monkeypatch.setattr(layers, "read_batch", counted(layers.read_batch))
-    monkeypatch.setattr(tracks, "read_batch", counted(tracks.read_batch))
+    monkeypatch.setattr(paths, "read_batch", counted(paths.read_batch))
     part = level.sel(BOX)
     with dask.config.set(scheduler="sync"):
         part.save(tmp_path / "new")

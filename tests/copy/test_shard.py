@@ -13,7 +13,7 @@ from zarr_vectors.validate import validate
 
 import zarr_vectors_lazy as zvl
 from tests.integration.generations import Copy
-from zarr_vectors_lazy.copy import shard as tasks
+from zarr_vectors_lazy.copy import recompress as tasks
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError, StoreError
 from zarr_vectors_lazy.storage.requests import counting
 

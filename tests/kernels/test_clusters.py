@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import thorough
-from zarr_vectors_lazy.kernels.groups import components, distinct_rows, proper, smallest_first
+from zarr_vectors_lazy.kernels.bins import components, distinct_rows, proper, smallest_first
 
 edges = st.lists(st.lists(st.integers(0, 11), min_size=2, max_size=2), max_size=20)
 faces = st.lists(st.lists(st.integers(0, 4), min_size=3, max_size=3), max_size=20)

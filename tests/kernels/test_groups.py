@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import thorough
-from zarr_vectors_lazy.kernels.groups import Groups, aggregate, group_by, sums, weighted_means
+from zarr_vectors_lazy.kernels.bins import Groups, aggregate, group_by, sums, weighted_means
 
 rows = st.lists(st.tuples(st.integers(0, 5), st.integers(-3, 3), st.integers(1, 9)), min_size=1, max_size=30)
 

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from tests.format.encode import modest, thorough
 from zarr_vectors_lazy.kernels.rows import Chosen, Kept, kept_of_mask
-from zarr_vectors_lazy.plan.boxes import outside_chunk
+from zarr_vectors_lazy.plan.selection import outside_chunk
 
 masks = st.lists(st.booleans(), max_size=30).map(lambda mask: np.array(mask, np.bool_))
 

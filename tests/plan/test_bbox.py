@@ -6,7 +6,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.format.encode import thorough
-from zarr_vectors_lazy.plan.boxes import Placement, chunks_in_box
+from zarr_vectors_lazy.plan.selection import Placement, chunks_in_box
 
 EDGES = [0.1, 1 / 3, 1e-3, 0.3, 0.7, 1.0, 2.5, 10.0, 100.0, 2.0**-20, 12345.678]
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from zarr_vectors_lazy.plan import nearest
-from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
+from zarr_vectors_lazy.plan import selection
+from zarr_vectors_lazy.plan.selection import Boxes, nearest_rows
 
 
 def chunked(points, edge):
@@ -55,7 +55,7 @@ def test_boxes_far_away_are_not_read():
 
 @pytest.mark.parametrize("pairs", [1, 50])
 def test_in_small_steps(monkeypatch, pairs):
-    monkeypatch.setattr(nearest, "MOST_PAIRS", pairs)
+    monkeypatch.setattr(selection, "MOST_PAIRS", pairs)
     points, targets = np.random.default_rng(0).uniform(0, 9, (2, 60, 2))
     boxes, read, _ = chunked(points, 3)
     assert nearest_rows(targets, 2, boxes, read)[0].tolist() == brute(points, targets, 2)[0].tolist()

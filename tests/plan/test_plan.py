@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.kernels.rows import Kept
 from zarr_vectors_lazy.plan.blocks import check_chunking, cut_blocks
-from zarr_vectors_lazy.plan.boxes import Region, chunks_in_box, parse_region, rows_in_box
-from zarr_vectors_lazy.plan.selection import Selection
+from zarr_vectors_lazy.plan.selection import Region, Selection, chunks_in_box, parse_region, rows_in_box
 
 edges = st.sampled_from([0.1, 1 / 3, 1e-3, 1.0, 12.0, 7.25])
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.format.encode import thorough
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.model.world import World
-from zarr_vectors_lazy.plan.boxes import Placement, Region, parse_region, rows_in_box
+from zarr_vectors_lazy.plan.selection import Placement, Region, parse_region, rows_in_box
 
 floats = st.floats(width=32, allow_nan=False) | st.sampled_from([0.1, np.float32(0.1), np.inf, -np.inf])
 

@@ -3,8 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import modest
-from zarr_vectors_lazy.plan.boxes import Region
-from zarr_vectors_lazy.plan.selection import Between, Condition, Selection
+from zarr_vectors_lazy.plan.selection import Between, Condition, Region, Selection
 
 boxes = st.lists(st.tuples(*[st.tuples(st.integers(-9, 9), st.integers(-9, 9)).map(sorted)] * 2), max_size=4)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from zarr_vectors_lazy.errors import FormatError, SelectionError
-from zarr_vectors_lazy.read.tracks import owners_of, taken_rows
+from zarr_vectors_lazy.read.paths import owners_of, taken_rows
 
 
 def test_owners_in_the_order_of_rows():

@@ -16,8 +16,8 @@ from matplotlib.image import imread
 
 import zarr_vectors_lazy as zvl
 from tests.conftest import DATA
-from zarr_vectors_lazy.cli import page
-from zarr_vectors_lazy.cli.page import view_server
+from zarr_vectors_lazy.cli import server as page
+from zarr_vectors_lazy.cli.server import view_server
 
 pytestmark = pytest.mark.browser
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")

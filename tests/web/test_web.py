@@ -16,7 +16,7 @@ import pytest
 
 import zarr_vectors_lazy as zvl
 from tests.web.served import asked, running, serving
-from zarr_vectors_lazy.cli.page import view_server
+from zarr_vectors_lazy.cli.server import view_server
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.read.metadata import linked_names
 from zarr_vectors_lazy.storage.requests import counting
@@ -341,7 +341,7 @@ def test_the_page_gets_the_rows_of_a_level(goldens, ask, name):
 
 
 def test_a_level_that_is_too_large_for_a_page_is_refused(tracts, ask, monkeypatch):
-    monkeypatch.setattr("zarr_vectors_lazy.cli.page.MOST_VERTICES", 1000)
+    monkeypatch.setattr("zarr_vectors_lazy.cli.server.MOST_VERTICES", 1000)
     with running(view_server(zvl.open_zv(tracts))) as server:
         status, body, _ = ask(server, "/view/level/0")
         assert (status, body) == (413, b"more than 1,000 vertices: too many for a page")

@@ -12,7 +12,7 @@ from zarr_vectors_lazy.kernels.trees import follow_fragments
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import Check, Finding, Severity, dotted
 from zarr_vectors_lazy.model.objects import Fragments
-from zarr_vectors_lazy.plan.boxes import Placement
+from zarr_vectors_lazy.plan.selection import Placement
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragments, read_links, read_payload, read_vertices
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw, Vertices

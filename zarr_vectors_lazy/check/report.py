@@ -29,10 +29,9 @@ from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkFamily
 from zarr_vectors_lazy.model.levels import CHECKS, Check, Finding, Severity, dotted
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.progress import computing
-from zarr_vectors_lazy.read.batches import chunk_runs, requested_of
 from zarr_vectors_lazy.read.cells import Requested
-from zarr_vectors_lazy.read.choose import PATHS
-from zarr_vectors_lazy.read.layers import List, Task, TaskRef, task_over, tasks_over
+from zarr_vectors_lazy.read.columns import PATHS
+from zarr_vectors_lazy.read.layers import List, Task, TaskRef, chunk_runs, requested_of, task_over, tasks_over
 from zarr_vectors_lazy.read.level import LevelData
 from zarr_vectors_lazy.read.links import list_cells
 from zarr_vectors_lazy.read.store import open_tree

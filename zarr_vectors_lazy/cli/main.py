@@ -21,11 +21,9 @@ except ImportError as error:  # the script is installed with the package, its li
 
 EXITS = "Exits: 0 done, 1 the store is not as it should be, 2 wrong arguments, 3 the store cannot be reached."
 WORDS = {  # by module, in the order of the help; only the module of the word that is given is imported
-    "inspect": ("info", "ls", "explain"),
-    "read": ("read", "export"),
+    "read": ("info", "ls", "explain", "read", "export", "plot"),
     "make": ("ingest", "pyramid", "save", "rechunk", "recompress", "migrate"),
     "tools": ("validate", "cost", "cors", "index", "consolidate", "shard", "example"),
-    "picture": ("plot",),
     "server": ("serve", "view"),
 }
 STOPPED = 130  # what a shell says of a process that SIGINT has ended

@@ -1,18 +1,137 @@
 """``zvl serve`` and ``zvl view``: a store over HTTP, and the page that draws it."""
 
+import json
 import webbrowser
-from collections.abc import Mapping
-from typing import Annotated
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from importlib.resources import files
+from typing import Annotated, Any
 
+import numpy as np
 import typer
 
 from zarr_vectors_lazy.cli import options as given
-from zarr_vectors_lazy.cli.page import view_server
 from zarr_vectors_lazy.convert.neuroglancer import FOLDER, shown_level, source_url, state_link
+from zarr_vectors_lazy.convert.plot import color_names, read_drawing, read_shade
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
-from zarr_vectors_lazy.errors import SelectionError, ZVError
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVError
+from zarr_vectors_lazy.level import ZVLevel
+from zarr_vectors_lazy.store import ZVStore
+from zarr_vectors_lazy.web.answers import Answer
 from zarr_vectors_lazy.web.precomputed import Precomputed
 from zarr_vectors_lazy.web.server import Server
+
+# The page that draws a store level by level; the server decodes rows through the reader and sends them plain.
+
+MOST_VERTICES = 3_000_000
+PREFIX = "view/"
+
+
+def view_server(store: ZVStore, *, host: str = "127.0.0.1", port: int = 0) -> Server:
+    """Server of the page and of the rows of a store's levels, which no page of another site gets; beside them objects.
+
+    Parameters
+    ----------
+    store
+        What is drawn.
+    host, port
+        Where it listens; port 0 takes a free one.
+    """
+
+    def answer(path: str) -> Answer | None:
+        if path == "":
+            page = files("zarr_vectors_lazy.cli").joinpath("page.html").read_bytes()
+            return Answer(HTTPStatus.OK, page, "text/html; charset=utf-8")
+        if path == f"{PREFIX}store.json":
+            return Answer(HTTPStatus.OK, json.dumps(described(store)).encode(), "application/json")
+        if path.startswith(f"{PREFIX}level/"):
+            return answered(lambda: packed(asked_level(store, path.removeprefix(f"{PREFIX}level/"))))
+        if path.startswith(f"{PREFIX}color/"):
+            number, _, color = path.removeprefix(f"{PREFIX}color/").partition("/")
+            return answered(lambda: packed_shade(asked_level(store, number), color))
+        return None
+
+    return Server(store._opened.tree.spec, host=host, port=port, extra=answer)
+
+
+def answered(make: Callable[[], bytes | None]) -> Answer:
+    """Answer with what is made of a level; with a reason where that fails, or where it has too many rows for a page."""
+    try:
+        body = make()
+    except NotFoundError as error:
+        return Answer(HTTPStatus.NOT_FOUND, str(error).encode())
+    except ZVError as error:  # the page shows it
+        return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode())
+    if body is None:
+        reason = f"more than {MOST_VERTICES:,} vertices: too many for a page"
+        return Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, reason.encode())
+    return Answer(HTTPStatus.OK, body, "application/octet-stream")
+
+
+def asked_level(store: ZVStore, number: str) -> ZVLevel:
+    """Return the level of a path."""
+    if not (number.isdecimal() and number.isascii() and len(number) < 10):
+        raise NotFoundError.among("level", number, store.levels)
+    return store[int(number)]
+
+
+def described(store: ZVStore) -> dict[str, Any]:
+    """What the page needs to know of a store; names, units and bounds of world coordinates, filled to three."""
+    world = store._opened.meta.world
+    lo, hi = (np.pad(corner, (0, 3 - len(corner))).tolist() for corner in world.world_bounds(store.bounds))
+    levels = [
+        {
+            "index": level.index,
+            "vertices": level.vertex_count,
+            "bin": float(level.bin_shape.max()),
+            "colors": color_names(level._view),
+        }
+        for level in store
+    ]
+    missing = 3 - len(world.names)
+    return {
+        "url": store.url,
+        "format": store.format_version,
+        "geometry": ", ".join(store.geometry_types),
+        "axes": [*world.names, *[""] * missing],
+        "units": [*world.world_units, *[None] * missing],
+        "lower": lo,
+        "upper": hi,
+        "most": MOST_VERTICES,
+        "levels": levels,
+    }
+
+
+def packed(level: ZVLevel) -> bytes | None:
+    """Rows of a level for the page: counts N and E, then (N, 3) float32, then (E, 2) uint32, little-endian.
+
+    Positions are world coordinates less the middle of the store's, so that float32 holds them; two axes have a third
+    of 0. An edge begins with the vertex that has its colour. None where there are more vertices than a page can draw.
+    """
+    if (level.vertex_count or 0) > MOST_VERTICES:
+        return None
+    drawing = read_drawing(level._view, None)
+    if len(drawing.positions) > MOST_VERTICES:
+        return None
+    world = level._view.data.store.world
+    positions = drawing.positions[:, : len(world.names)] - np.mean(world.world_bounds(level.store.bounds), axis=0)
+    positions = np.pad(positions, ((0, 0), (0, 3 - positions.shape[1])))
+    counts = np.array([len(positions), len(drawing.segments)], "<u4")
+    return counts.tobytes() + positions.astype("<f4").tobytes() + drawing.segments.astype("<u4").tobytes()
+
+
+def packed_shade(level: ZVLevel, color: str) -> bytes:
+    """What says the colour of the rows: bytes of a JSON text, uint32, the text, then (N,) float32, little-endian.
+
+    Numbers are quantities, or places among ``labels``; NaN where there is none.
+    """
+    shade = read_shade(level._view, color)
+    text = json.dumps({"name": shade.name, "labels": shade.labels, "dates": shade.dates}).encode()
+    text += b" " * (-len(text) % 4)
+    return len(text).to_bytes(4, "little") + text + shade.values.astype("<f4").tobytes()
+
+
+# ``zvl serve`` and ``zvl view``: a store over HTTP, and the page that draws it.
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
@@ -60,12 +179,7 @@ def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
 
 
 def view(
-    store: given.Store,
-    *,
-    host: Host = "127.0.0.1",
-    port: Port = 0,
-    no_browser: NoBrowser = False,
-    place: given.Place,
+    store: given.Store, *, host: Host = "127.0.0.1", port: Port = 0, no_browser: NoBrowser = False, place: given.Place
 ) -> None:
     """Open a page that draws a store level by level. A local store's objects are served too; Ctrl-C ends it."""
     opened = place.open(store)

@@ -12,9 +12,8 @@ from zarr_vectors_lazy.errors import NotFoundError
 from zarr_vectors_lazy.format.vectors import missing_codes
 from zarr_vectors_lazy.model.arrays import CellArray, Dictionary
 from zarr_vectors_lazy.plan.selection import OBJECT_ID, column_names
-from zarr_vectors_lazy.read.choose import coding_of, column_of, has_holes
-from zarr_vectors_lazy.read.columns import attribute_array, vertices_array
-from zarr_vectors_lazy.read.tracks import owners_array
+from zarr_vectors_lazy.read.columns import attribute_array, coding_of, column_of, has_holes, vertices_array
+from zarr_vectors_lazy.read.paths import owners_array
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import IntArray, Vertices
 

@@ -15,12 +15,10 @@ from xarray.core import indexing
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, in_line
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.objects import ranges
-from zarr_vectors_lazy.plan.boxes import Region, parse_region
-from zarr_vectors_lazy.plan.nearest import Boxes, nearest_rows
-from zarr_vectors_lazy.read.batches import batched, empty_array
-from zarr_vectors_lazy.read.columns import vertices_array
+from zarr_vectors_lazy.plan.selection import Boxes, Region, nearest_rows, parse_region
+from zarr_vectors_lazy.read.columns import sized, vertices_array
+from zarr_vectors_lazy.read.layers import batched, empty_array
 from zarr_vectors_lazy.read.level import Source
-from zarr_vectors_lazy.read.links import sized
 from zarr_vectors_lazy.read.objects import read_dense
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import IntArray, Vertices

@@ -13,10 +13,9 @@ from zarr_vectors_lazy.convert.xarray import object_dataset, told_attrs
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.plan.selection import OBJECT_ID, missing_in
-from zarr_vectors_lazy.read.choose import coding_of, column_of
-from zarr_vectors_lazy.read.columns import attribute_array, vertices_array
-from zarr_vectors_lazy.read.edges import edges_array, faces_array
-from zarr_vectors_lazy.read.tracks import owners_array
+from zarr_vectors_lazy.read.columns import attribute_array, coding_of, column_of, vertices_array
+from zarr_vectors_lazy.read.links import edges_array, faces_array
+from zarr_vectors_lazy.read.paths import owners_array
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import Floats, IntArray
 
@@ -264,12 +263,7 @@ class Style:
 
 
 def plot_view(
-    view: LevelView,
-    *,
-    panels: Sequence[tuple[int, int]],
-    color: str | None,
-    style: Style,
-    ax: "Axes | None",
+    view: LevelView, *, panels: Sequence[tuple[int, int]], color: str | None, style: Style, ax: "Axes | None"
 ) -> "Figure":
     """Draw a view, a panel a projection; into ``ax`` where it is given, else into a new figure."""
     drawing = read_drawing(view, color)

@@ -476,11 +476,7 @@ class Sharding:
             # Keys and starts are told as steps: starts from where what is before ends.
             ends = starts[rows] + sizes[rows]
             index = np.stack(
-                [
-                    np.diff(keys[rows], prepend=0),
-                    starts[rows] - np.concatenate([[0], ends[:-1]]),
-                    sizes[rows],
-                ]
+                [np.diff(keys[rows], prepend=0), starts[rows] - np.concatenate([[0], ends[:-1]]), sizes[rows]]
             ).astype("<u8")
             indexes.append(index.tobytes())
             places[number] = at, at + index.nbytes

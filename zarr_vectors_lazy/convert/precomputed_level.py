@@ -37,11 +37,10 @@ from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import World, metres
-from zarr_vectors_lazy.read.batches import cut_evenly
-from zarr_vectors_lazy.read.columns import candidate_objects, refuse_unlisted
+from zarr_vectors_lazy.read.columns import candidate_objects, refuse_unlisted, sized
 from zarr_vectors_lazy.read.direct import ChunkReader, ColumnCells, Joins
-from zarr_vectors_lazy.read.edges import PATHS
-from zarr_vectors_lazy.read.links import sized
+from zarr_vectors_lazy.read.layers import cut_evenly
+from zarr_vectors_lazy.read.links import PATHS
 from zarr_vectors_lazy.read.objects import read_dense, read_groups
 from zarr_vectors_lazy.read.store import ChainData
 from zarr_vectors_lazy.read.view import LevelView
@@ -441,11 +440,7 @@ class PrecomputedLevel:
     # ---- annotations
 
     def annotation_info(
-        self,
-        kind: str,
-        bounds: BBox | None = None,
-        grids: Sequence[Grid] | None = None,
-        index: Sharding | None = None,
+        self, kind: str, bounds: BBox | None = None, grids: Sequence[Grid] | None = None, index: Sharding | None = None
     ) -> dict[str, Any]:
         """Document ``info`` of points or lines, by default with the spatial index that `get` answers for."""
         paths = kind == "lines" and self.whole_paths

@@ -30,19 +30,14 @@ from zarr_vectors_lazy.format.base import check_array
 from zarr_vectors_lazy.kernels.bins import Grid
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.levels import StoreMeta
-from zarr_vectors_lazy.plan.boxes import Region, parse_region
-from zarr_vectors_lazy.plan.selection import column_names
-from zarr_vectors_lazy.read.batches import make_array
-from zarr_vectors_lazy.read.choose import column_of
-from zarr_vectors_lazy.read.columns import attribute_array, candidate_objects, vertices_array
-from zarr_vectors_lazy.read.edges import edges_array, faces_array
-from zarr_vectors_lazy.read.layers import Task
+from zarr_vectors_lazy.plan.selection import Region, column_names, parse_region
+from zarr_vectors_lazy.read.columns import attribute_array, candidate_objects, column_of, sized, vertices_array
+from zarr_vectors_lazy.read.layers import Task, make_array
 from zarr_vectors_lazy.read.level import Source
-from zarr_vectors_lazy.read.links import sized
+from zarr_vectors_lazy.read.links import edges_array, faces_array
 from zarr_vectors_lazy.read.objects import read_dense
 from zarr_vectors_lazy.read.parts import binned_array
-from zarr_vectors_lazy.read.paths import path_arrays
-from zarr_vectors_lazy.read.tracks import owners_array
+from zarr_vectors_lazy.read.paths import owners_array, path_arrays
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import BBox, IntArray, Json
 

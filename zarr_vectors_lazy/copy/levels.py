@@ -1,45 +1,544 @@
-"""Carrying a store's levels into another store of the written format, as a Dask graph from one to the other."""
+"""A store's levels carried into another store of the written format: rows, fragments, links."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import numpy as np
 from dask.delayed import delayed
 
-from zarr_vectors_lazy.copy.cells import (
-    FRAGMENTS,
-    VERTICES,
-    CopiedAttribute,
-    CopiedFamily,
-    CopyPlan,
-    Finish,
-    RootDraft,
-    commit_store,
-    copy_chunks,
-    finish_level,
-    place_table,
-    split_owners,
-    split_table,
-)
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.registry import CURRENT, root_attributes, root_with_notes
-from zarr_vectors_lazy.model.arrays import CellArray, LinkFamily
-from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, LevelDraft, LinkFamilyDraft, Notes, StoreDraft
+from zarr_vectors_lazy.format.registry import (
+    CURRENT,
+    encode_fragments,
+    encode_rows,
+    encode_tiling,
+    place_links,
+    root_attributes,
+    root_with_notes,
+)
+from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, DenseArray, LinkCoding, LinkFamily
+from zarr_vectors_lazy.model.levels import ChunkTable
+from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex
+from zarr_vectors_lazy.model.writing import (
+    ArrayDraft,
+    Cells,
+    Encoding,
+    Grid,
+    LevelDraft,
+    LevelRecord,
+    LinkFamilyDraft,
+    Notes,
+    StoreDraft,
+)
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.pyramid.merge import stated_rule
-from zarr_vectors_lazy.read.batches import chunk_runs, requested_of
-from zarr_vectors_lazy.read.cells import link_row_shape, vertex_row_shape
-from zarr_vectors_lazy.read.choose import PATHS
-from zarr_vectors_lazy.read.level import LevelData
+from zarr_vectors_lazy.read.cells import (
+    Requested,
+    error_context,
+    link_row_shape,
+    read_batch,
+    read_fragments,
+    read_links,
+    read_payload,
+    read_vertices,
+    vertex_row_shape,
+)
+from zarr_vectors_lazy.read.columns import PATHS
+from zarr_vectors_lazy.read.layers import chunk_runs, requested_of
+from zarr_vectors_lazy.read.level import LevelData, Source
+from zarr_vectors_lazy.read.objects import read_dense, read_groups, read_ids, read_manifests
+from zarr_vectors_lazy.read.paths import Track, Tracker, find_tracks
 from zarr_vectors_lazy.read.rows import read_text_width
 from zarr_vectors_lazy.read.store import OpenStore
-from zarr_vectors_lazy.read.tracks import Tracker
 from zarr_vectors_lazy.read.view import LevelView
+from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.types import IntArray, Json
+from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json, Raw
 from zarr_vectors_lazy.write.part import LevelWriter
-from zarr_vectors_lazy.write.session import Mode, begin_write, read_copied
+from zarr_vectors_lazy.write.session import Copied, Mode, WriteSession, begin_write, read_copied
+
+# The cells of a level carried into another store: rows, fragments, links.
+
+# What tasks run to carry link records: decoded, and placed as the written format places them.
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CopiedFamily:
+    """A link family.
+
+    Parameters
+    ----------
+    delta
+        Level of endpoints 1.. minus this level.
+    member, spec, coding
+        The cells of records inside chunks, or that lead to the chunk of the same coordinate; None for none.
+    values
+        Member, how it is read, by attribute.
+    scale
+        (here, there) (K,) edges of a chunk of this and of the other level in chunks of the root.
+    """
+
+    delta: int
+    member: str
+    spec: CellSpec | None
+    coding: LinkCoding | None
+    values: dict[str, tuple[str, CellSpec]] = field(default_factory=dict)
+    scale: tuple[IntArray, IntArray] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkPart:
+    """The records of one segment that begin in one chunk.
+
+    Parameters
+    ----------
+    segment
+        Its name.
+    payload
+        As stored.
+    count
+        Records.
+    values
+        Payloads of attributes, aligned.
+    """
+
+    segment: str
+    payload: Buffer
+    count: int
+    values: dict[str, Buffer]
+
+    def fragments(self) -> bytes:
+        """Their fragment index: one range."""
+        return encode_tiling(np.asarray([self.count], np.int64))
+
+
+TablePart: TypeAlias = dict[int, list[LinkPart]] | dict[int, IntArray]
+"""By chunk: records inside the level, placed; or records to another level, (R, L, K + 1)."""
+
+
+def place_table(
+    source: Source, table: DenseArray, coords: ChunkCoords, values: Mapping[str, DenseArray], runs: Sequence[IntArray]
+) -> list[dict[int, list[LinkPart]]]:
+    """Place the records of a table inside a level; for each run of chunks those that begin there."""
+    records = read_dense(source, table)
+    chunks = ChunkTable(coords).find(records[:, :, :-1].reshape(-1, coords.shape[1])).reshape(records.shape[:2])
+    if (chunks < 0).any():
+        raise FormatError("a link leads to a chunk that is not there", where=f"{source.spec.url}/{table.path}")
+    read = {name: read_dense(source, array) for name, array in values.items()}
+    cells = place_links(chunks, records[:, :, -1], np.asarray(coords, np.int64))
+    found: dict[int, list[LinkPart]] = {}
+    for cell, (segment, chunk) in enumerate(zip(cells.segments, cells.sources.tolist(), strict=True)):
+        members = cells.members(cell)
+        part = LinkPart(
+            segment=segment,
+            payload=cells.payload(cell),
+            count=len(members),
+            values={name: encode_rows(column[members]) for name, column in read.items()},
+        )
+        found.setdefault(chunk, []).append(part)
+    return [{chunk: found[chunk] for chunk in run.tolist() if chunk in found} for run in runs]
+
+
+def split_table(
+    source: Source, table: DenseArray, coords: ChunkCoords, runs: Sequence[IntArray]
+) -> list[dict[int, IntArray]]:
+    """Cut the records of a table to another level; for each run of chunks those whose first end lies there."""
+    records = read_dense(source, table)
+    chunk = ChunkTable(coords).find(records[:, 0, :-1])
+    if (chunk < 0).any():
+        raise FormatError("a link begins in a chunk that is not there", where=f"{source.spec.url}/{table.path}")
+    order = np.argsort(chunk, kind="stable")
+    named, firsts = np.unique(chunk[order], return_index=True)
+    parts = dict(zip(named.tolist(), np.split(records[order], firsts[1:]), strict=True)) if len(named) else {}
+    return [{number: parts[number] for number in run.tolist() if number in parts} for run in runs]
+
+
+def link_parts(
+    source: Source,
+    family: CopiedFamily,
+    chunk: int,
+    coord: tuple[int, ...],
+    raws: Mapping[tuple[str, int], Raw],
+    table: TablePart | None,
+) -> list[LinkPart]:
+    """Records of a family that begin in a chunk."""
+    own: IntArray | None = None
+    if family.spec is not None and family.coding is not None and (family.member, chunk) in raws:
+        own = read_links(source, family.spec, coord, raws[family.member, chunk], family.coding)[:, 1]
+        own = own if len(own) else None
+    if family.delta == 0:
+        placed: Any = {} if table is None else table
+        return _within(source, family, chunk, coord, raws, own, placed.get(chunk, []))
+    return _across(family, coord, own, None if table is None else table.get(chunk))  # type: ignore[arg-type]
+
+
+def _within(
+    source: Source,
+    family: CopiedFamily,
+    chunk: int,
+    coord: tuple[int, ...],
+    raws: Mapping[tuple[str, int], Raw],
+    own: IntArray | None,
+    placed: list[LinkPart],
+) -> list[LinkPart]:
+    if own is None:
+        return placed
+    cells = place_links(np.zeros_like(own), own, np.asarray([coord], np.int64))
+    values: dict[str, Buffer] = {}
+    for name, (member, spec) in family.values.items():
+        if (member, chunk) in raws:
+            values[name] = read_payload(source, spec, coord, raws[member, chunk])
+    part = LinkPart(segment=cells.segments[0], payload=cells.payload(0), count=len(own), values=values)
+    if any(other.segment == part.segment for other in placed):
+        raise FormatError(f"records inside chunk {coord} are stored twice over", where=source.spec.url)
+    return [part, *placed]
+
+
+def _across(
+    family: CopiedFamily, coord: tuple[int, ...], own: IntArray | None, table: IntArray | None
+) -> list[LinkPart]:
+    assert family.scale is not None
+    here = np.asarray(coord, np.int64)
+    ends, rows = [], []
+    if own is not None:
+        ends.append(np.broadcast_to(here, (len(own), len(here))))
+        rows.append(own)
+    if table is not None:
+        ends.append(table[:, 1, :-1])
+        rows.append(table[:, :, -1])
+    if not rows:
+        return []
+    other, at = np.unique(np.concatenate(ends), axis=0, return_inverse=True)
+    chunks = np.stack([np.zeros(len(at), np.int64), at.reshape(-1)], axis=1)
+    anchor = here * family.scale[0] // family.scale[1]
+    cells = place_links(
+        chunks, np.concatenate(rows), here[None], directed=True, delta=family.delta, other=other, anchors=anchor[None]
+    )
+    return [
+        LinkPart(segment=segment, payload=cells.payload(cell), count=len(cells.members(cell)), values={})
+        for cell, segment in enumerate(cells.segments)
+    ]
+
+
+# What tasks run to say of each carried fragment which object it belongs to.
+
+
+def split_owners(tracker: Tracker, runs: Sequence[IntArray]) -> list[dict[int, Track]]:
+    """Manifest entries by chunk, for each run of chunks; nothing where objects share a fragment."""
+    tracks = find_tracks(tracker, None)
+    if any(len(np.unique(track.fragments)) < len(track.fragments) for track in tracks):
+        return [{} for _ in runs]
+    return [{chunk: tracks[chunk] for chunk in run.tolist()} for run in runs]
+
+
+def fragment_owners(track: Track | None, fragments: int) -> IntArray | None:
+    """(fragments,) id of the object of each fragment of a chunk; None where not each has one."""
+    if track is None or len(track.fragments) != fragments or int(track.fragments.max(initial=-1)) >= fragments:
+        return None
+    ids = np.empty(fragments, np.int64)
+    ids[track.fragments] = track.owners
+    return ids
+
+
+# What tasks run to carry the chunks of a level into another store, rows and fragments as they are.
+
+VERTICES, FRAGMENTS = "vertices", "fragments"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CopiedAttribute:
+    """A vertex attribute.
+
+    Parameters
+    ----------
+    member
+        Name in the batch.
+    path
+        Where it is written, below the level.
+    spec
+        How it is read.
+    row_shape
+        Of one row.
+    dtype
+        In which values are written: of text that has a width of its own in each cell, the widest.
+    """
+
+    member: str
+    path: str
+    spec: CellSpec
+    row_shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CopyPlan:
+    """How the chunks of a level are carried; shared by its tasks.
+
+    Parameters
+    ----------
+    source
+        The level.
+    writer
+        The level to be.
+    vertices, fragments
+        How they are read.
+    attributes, families
+        What is carried besides.
+    owners
+        Path of the ids of the objects of fragments.
+    owned
+        Whether there are objects, whose vertices are counted.
+    """
+
+    source: Source
+    writer: LevelWriter
+    vertices: CellSpec
+    fragments: CellSpec
+    attributes: tuple[CopiedAttribute, ...]
+    families: tuple[CopiedFamily, ...]
+    owners: str
+    owned: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CopiedCells:
+    """What a task carried: what it wrote, None for nothing, link records by delta, rows of each chunk's fragments."""
+
+    record: LevelRecord | None
+    links: dict[int, int]
+    sizes: tuple[IntArray, ...] = ()
+
+
+def copy_chunks(
+    carry: CopyPlan,
+    wanted: Sequence[Requested],
+    tables: Sequence[TablePart | None],
+    owners: Mapping[int, Track] | None,
+    session: WriteSession,
+) -> CopiedCells:
+    """Read the cells of some chunks and write them; chunks without rows are left out.
+
+    Parameters
+    ----------
+    tables
+        For each family what its table has for these chunks.
+    owners
+        Manifest entries by chunk, where each fragment belongs to one object.
+    session
+        The write that this is part of: it has begun.
+    """
+    raws = read_batch(carry.source, wanted)
+    coords = {row: tuple(coord) for want in wanted for row, coord in zip(want.rows, want.coords.tolist(), strict=True)}
+    payloads: dict[str, list[tuple[int, Buffer]]] = {}
+    rows, sizes = {}, []
+    counts = {family.delta: 0 for family in carry.families}
+    for chunk in sorted(coords):
+        coord = coords[chunk]
+        vertices = read_vertices(carry.source, carry.vertices, coord, raws.get((VERTICES, chunk)), None)
+        if not len(vertices):
+            continue
+        rows[chunk] = vertices
+        index = _fragments(carry, coord, raws, chunk, len(vertices))
+        sizes += [index.counts] if carry.owned else []
+        found: list[tuple[str, Buffer]] = [("vertex_fragments", encode_fragments(index))]
+        ids = fragment_owners((owners or {}).get(chunk), len(index))
+        if ids is not None:
+            found.append((carry.owners, encode_rows(ids)))
+        for attribute in carry.attributes:
+            raw = raws.get((attribute.member, chunk))
+            if raw is not None:
+                found.append((attribute.path, _values(carry, attribute, coord, raw, len(vertices))))
+        for family, table in zip(carry.families, tables, strict=True):
+            parts = link_parts(carry.source, family, chunk, coord, raws, table)
+            found += _link_cells(family, parts)
+            counts[family.delta] += sum(part.count for part in parts)
+        for path, payload in found:
+            payloads.setdefault(path, []).append((chunk, payload))
+    if not rows:
+        return CopiedCells(None, counts)
+    at = np.asarray(list(rows))
+    places = np.asarray([coords[chunk] for chunk in rows], np.int64)
+    cells = [
+        Cells(path=path, coords=places[np.searchsorted(at, [c for c, _ in items])], payloads=[p for _, p in items])
+        for path, items in payloads.items()
+    ]
+    return CopiedCells(carry.writer.under(session).write(places, list(rows.values()), cells), counts, tuple(sizes))
+
+
+def _fragments(
+    carry: CopyPlan, coord: tuple[int, ...], raws: Mapping[tuple[str, int], Raw], chunk: int, n_rows: int
+) -> Fragments:
+    index = read_fragments(carry.source, carry.fragments, coord, raws.get((FRAGMENTS, chunk)))
+    with error_context(carry.source, carry.fragments, coord):
+        index.check(n_rows)
+    return index
+
+
+def _values(carry: CopyPlan, attribute: CopiedAttribute, coord: tuple[int, ...], raw: Raw, n_rows: int) -> Buffer:
+    payload = read_payload(carry.source, attribute.spec, coord, raw)
+    with error_context(carry.source, attribute.spec, coord):
+        size = n_rows * int(np.prod(attribute.row_shape, dtype=np.int64))
+        if not size or len(payload) % size:
+            raise FormatError(f"{len(payload)} bytes are no values of {n_rows} rows")
+        stored = attribute.spec.dtype
+        if attribute.dtype.kind == "U":
+            stored = np.dtype(f"<U{len(payload) // size // 4}")
+        if len(payload) != size * stored.itemsize:
+            raise FormatError(f"{len(payload)} bytes for {n_rows} rows of {attribute.row_shape} {stored}")
+        return encode_rows(np.frombuffer(payload, stored).astype(attribute.dtype, copy=False))
+
+
+def _link_cells(family: CopiedFamily, parts: Sequence[LinkPart]) -> list[tuple[str, Buffer]]:
+    """Payloads of the records that begin in a chunk, by path."""
+    found: list[tuple[str, Buffer]] = []
+    for part in parts:
+        found.append((CURRENT.link_path(family.delta, part.segment), part.payload))
+        found += [
+            (CURRENT.link_attribute_path(name, family.delta, part.segment), values)
+            for name, values in part.values.items()
+        ]
+        if CURRENT.is_within(family.delta, part.segment):
+            found.append((CURRENT.link_fragments, part.fragments()))
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Finish:
+    """What makes a level of carried chunks.
+
+    Parameters
+    ----------
+    carry
+        How they were carried.
+    draft
+        The level, its families without counts.
+    objects, groups
+        Where manifests and groups are read.
+    dense
+        Per-object and per-group arrays by family.
+    notes
+        What the documents have besides.
+    """
+
+    carry: CopyPlan
+    draft: LevelDraft
+    objects: ObjectIndex | None
+    groups: GroupIndex | None
+    dense: dict[str, tuple[DenseArray, ...]]
+    notes: Notes
+
+
+def finish_level(finish: Finish, done: Sequence[CopiedCells], session: WriteSession) -> LevelRecord:
+    """Write objects, groups and metadata of a level; return what was written of it in all."""
+    writer, draft = finish.carry.writer.under(session), finish.draft
+    records = [carried.record for carried in done if carried.record is not None] or [_nothing(draft.rank, finish)]
+    families = tuple(
+        LinkFamilyDraft(
+            delta=family.delta,
+            width=family.width,
+            directed=family.directed,
+            count=sum(carried.links[family.delta] for carried in done),
+            values=family.values,
+            fills=family.fills,
+        )
+        for family in draft.families
+    )
+    owners = finish.carry.owners
+    owned = any(owners in record.cells for record in records)
+    arrays = tuple(array for array in draft.arrays if owned or array.path != owners)
+    whole = LevelDraft(
+        level=draft.level, rank=draft.rank, arrays=arrays, families=families, attributes=draft.attributes
+    )
+    coords = np.concatenate([record.coords for record in records])
+    sizes = [rows for carried in done for rows in carried.sizes]
+    return writer.finish(whole, records, _object_puts(finish, coords, sizes), finish.notes)
+
+
+def _object_puts(finish: Finish, coords: IntArray, sizes: Sequence[IntArray]) -> list[Put]:
+    """Puts of what is told of objects; ``sizes`` are the rows of the fragments of each chunk of ``coords``."""
+    source, level, encoding = finish.carry.source, finish.draft.level, finish.carry.writer.encoding
+    puts: list[Put] = []
+    values = {family: {a.name: read_dense(source, a) for a in arrays} for family, arrays in finish.dense.items()}
+    if finish.objects is not None:
+        manifests = _without(read_manifests(source, finish.objects), coords)
+        ids = None if finish.objects.ids is None else read_ids(source, finish.objects)
+        puts += CURRENT.object_puts(level, ids, manifests, finish.draft.rank, encoding)
+        vertices = _count_vertices(manifests, coords, sizes)
+        values["object_attributes"] = CURRENT.recounted(values["object_attributes"], vertices)
+        puts += CURRENT.told_puts(level, ids, vertices, values["object_attributes"], encoding)
+    if finish.groups is not None:
+        members = read_groups(source, finish.groups)
+        ordered = [members[group] for group in range(finish.groups.count)]
+        puts += CURRENT.group_puts(level, ordered, finish.groups.names or None, encoding)
+    for family, arrays in values.items():
+        puts += CURRENT.dense_puts(level, family, arrays, encoding)
+    return puts
+
+
+def _count_vertices(manifests: Manifests, coords: IntArray, sizes: Sequence[IntArray]) -> IntArray:
+    """(O,) rows that the manifests name."""
+    chunk = ChunkTable(coords).find(manifests.chunks)
+    totals = np.fromiter(map(len, sizes), np.int64, len(sizes))
+    wrong = np.flatnonzero((manifests.fragments < 0) | (manifests.fragments >= totals[chunk]))
+    if len(wrong):
+        at = int(wrong[0])
+        raise FormatError(f"fragment {manifests.fragments[at]} is named, the chunk has {totals[chunk[at]]}")
+    first = np.cumsum(totals) - totals
+    rows = np.concatenate([np.empty(0, np.int64), *sizes])[first[chunk] + manifests.fragments]
+    return np.bincount(manifests.owners, weights=rows, minlength=len(manifests)).astype(np.int64)
+
+
+def _without(manifests: Manifests, coords: IntArray) -> Manifests:
+    """Manifests without the entries of chunks that have no rows."""
+    keep = ChunkTable(coords).find(manifests.chunks) >= 0
+    if keep.all():
+        return manifests
+    offsets = np.concatenate([[0], np.cumsum(keep)])[manifests.offsets].astype(np.int64)
+    return Manifests(offsets, manifests.chunks[keep], manifests.fragments[keep])
+
+
+def _nothing(rank: int, finish: Finish) -> LevelRecord:
+    ndim = (finish.carry.vertices.row_shape or (rank,))[0]
+    far = np.full(ndim, np.inf)
+    return LevelRecord(cells={}, coords=np.empty((0, rank), np.int64), counts=np.empty(0, np.int64), lo=far, hi=-far)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RootDraft:
+    """The root of a store of carried levels.
+
+    Parameters
+    ----------
+    attributes
+        Its attributes, bounds as the source states them.
+    bins
+        (D,) bin shape of each level.
+    copied
+        What lies outside levels.
+    """
+
+    attributes: Json
+    bins: dict[int, Floats]
+    copied: Copied
+
+
+def commit_store(session: WriteSession, root: RootDraft, records: Mapping[int, LevelRecord]) -> dict[int, int]:
+    """Write the root, the last put of all; return the vertices of each level.
+
+    Its bounds are widened to hold every vertex.
+    """
+    block = root.attributes["zarr_vectors"]
+    lo = np.min([block["bounds"][0], *(record.lo for record in records.values())], axis=0)
+    hi = np.max([block["bounds"][1], *(record.hi for record in records.values())], axis=0)
+    base = next(iter(root.bins.values())) if 0 not in root.bins else root.bins[0]
+    above = {level: shape for level, shape in root.bins.items() if level}
+    root.copied.put(session)
+    session.commit(CURRENT.root_with_levels(root.attributes, above, base, {"bounds": [lo.tolist(), hi.tolist()]}))
+    return {level: record.vertex_count for level, record in records.items()}
+
+
+# Carrying a store's levels into another store of the written format, as a Dask graph from one to the other.
 
 CARRIED = (
     "object_sparsity",

@@ -16,13 +16,11 @@ from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.writing import LevelRecord
 from zarr_vectors_lazy.plan.blocks import UpTo
-from zarr_vectors_lazy.read.choose import coding_of, has_holes
-from zarr_vectors_lazy.read.columns import attribute_array, vertices_array
-from zarr_vectors_lazy.read.edges import edges_array, faces_array
-from zarr_vectors_lazy.read.links import link_attribute_array, links_array
+from zarr_vectors_lazy.read.columns import attribute_array, coding_of, has_holes, vertices_array
+from zarr_vectors_lazy.read.links import edges_array, faces_array, link_attribute_array, links_array
 from zarr_vectors_lazy.read.objects import read_dense, read_groups, rows_of_ids
+from zarr_vectors_lazy.read.paths import owners_of, taken_rows, tracks_array
 from zarr_vectors_lazy.read.rows import read_row_counts
-from zarr_vectors_lazy.read.tracks import owners_of, taken_rows, tracks_array
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray

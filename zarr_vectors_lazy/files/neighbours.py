@@ -23,8 +23,8 @@ from zarr_vectors_lazy.files.tables import arrow_column
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import World, metres, unit_factors
-from zarr_vectors_lazy.read.batches import batched
-from zarr_vectors_lazy.read.links import sized
+from zarr_vectors_lazy.read.columns import sized
+from zarr_vectors_lazy.read.layers import batched
 from zarr_vectors_lazy.types import Floats, IntArray, Json
 
 Values = np.ndarray[Any, Any]

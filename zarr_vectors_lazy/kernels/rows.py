@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.kernels.groups import Groups
+from zarr_vectors_lazy.kernels.bins import Groups
 from zarr_vectors_lazy.model.objects import Fragments, ranges
 from zarr_vectors_lazy.types import BoolArray, IntArray
 

@@ -13,7 +13,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.errors import SelectionError, ZVWarning
 from zarr_vectors_lazy.format.registry import CURRENT
-from zarr_vectors_lazy.kernels.groups import Rule
+from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import CrossStorage
 from zarr_vectors_lazy.plan.blocks import cut_parts

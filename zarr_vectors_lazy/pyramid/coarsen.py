@@ -9,13 +9,15 @@ import numpy as np
 
 from zarr_vectors_lazy.format.keys import format_deltas
 from zarr_vectors_lazy.format.registry import CURRENT, encode_rows, encode_tiling, place_links
-from zarr_vectors_lazy.kernels.bins import bins_of, place_in_bins, root_slots
-from zarr_vectors_lazy.kernels.groups import (
+from zarr_vectors_lazy.kernels.bins import (
     NUMBERS,
     Groups,
     aggregate,
+    bins_of,
     distinct_rows,
+    place_in_bins,
     proper,
+    root_slots,
     smallest_first,
     sums,
     weighted_means,

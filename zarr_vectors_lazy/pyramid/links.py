@@ -7,7 +7,7 @@ import numpy as np
 
 from zarr_vectors_lazy.format.keys import format_deltas
 from zarr_vectors_lazy.format.registry import CURRENT, encode_rows
-from zarr_vectors_lazy.kernels.groups import every
+from zarr_vectors_lazy.kernels.bins import every
 from zarr_vectors_lazy.model.arrays import LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import ragged_arange

@@ -11,7 +11,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError
 from zarr_vectors_lazy.format.keys import format_delta
 from zarr_vectors_lazy.format.registry import CURRENT
-from zarr_vectors_lazy.kernels.groups import Rule
+from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import ObjectIndex

@@ -9,8 +9,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.registry import CURRENT
-from zarr_vectors_lazy.kernels.bins import BinGrid
-from zarr_vectors_lazy.kernels.groups import Rule, aggregated_dtype
+from zarr_vectors_lazy.kernels.bins import BinGrid, Rule, aggregated_dtype
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex

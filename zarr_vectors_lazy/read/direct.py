@@ -18,11 +18,10 @@ from zarr_vectors_lazy.kernels.rows import row_table
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily
 from zarr_vectors_lazy.model.objects import FragmentRun
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_row_run
-from zarr_vectors_lazy.read.choose import attribute_member, choice_graph, column_of, fragment_spec
-from zarr_vectors_lazy.read.edges import PATHS, check_edges
+from zarr_vectors_lazy.read.columns import attribute_member, choice_graph, column_of, fragment_spec
 from zarr_vectors_lazy.read.layers import List, Task, task_over, wanted_cells
 from zarr_vectors_lazy.read.level import Source
-from zarr_vectors_lazy.read.links import TREE, Reaches, check_sources, link_cells, list_cells
+from zarr_vectors_lazy.read.links import PATHS, TREE, Reaches, check_edges, check_sources, link_cells, list_cells
 from zarr_vectors_lazy.read.objects import read_dense, rows_of_ids
 from zarr_vectors_lazy.read.paths import RunOfPaths, ends_of, follow_fragments, manifest_error, path_edges
 from zarr_vectors_lazy.read.records import (

@@ -21,7 +21,7 @@ from zarr_vectors_lazy.format.metadata import check_rank, parse_dtype, parse_jso
 from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, DenseArray, LinkFamily, LinkValues
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta, content_of, dotted
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
-from zarr_vectors_lazy.plan.boxes import Placement
+from zarr_vectors_lazy.plan.selection import Placement
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
 from zarr_vectors_lazy.settings import setting
@@ -115,7 +115,7 @@ class Source:
     level
         The level.
     content
-        What its node told of its data when it was opened (`access.fresh`); empty where it tells nothing.
+        What its node told of its data when it was opened (`read_level`); empty where it tells nothing.
     """
 
     spec: StoreSpec

@@ -16,9 +16,19 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.kernels.bins import Binned, Grid, bin_rows, dense_grid, merge_binned
-from zarr_vectors_lazy.read.batches import make_array
 from zarr_vectors_lazy.read.columns import attribute_array, vertices_array
-from zarr_vectors_lazy.read.layers import BlockTasks, GraphNode, Key, List, Per, Task, TaskRef, blocks_over, tasks_over
+from zarr_vectors_lazy.read.layers import (
+    BlockTasks,
+    GraphNode,
+    Key,
+    List,
+    Per,
+    Task,
+    TaskRef,
+    blocks_over,
+    make_array,
+    tasks_over,
+)
 from zarr_vectors_lazy.read.view import LevelView
 
 # A level in parts: delayed values of its blocks, and its chunks one after another.

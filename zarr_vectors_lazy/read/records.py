@@ -98,13 +98,7 @@ def table_values(
 
 
 def _number(
-    table: Table,
-    named: IntArray,
-    coords: ChunkCoords,
-    starts: IntArray,
-    kept: Mapping[int, Kept],
-    *,
-    whole: bool,
+    table: Table, named: IntArray, coords: ChunkCoords, starts: IntArray, kept: Mapping[int, Kept], *, whole: bool
 ) -> tuple[IntArray, IntArray]:
     """Chunk and row in the view of one endpoint of each record; -1 where it is not in the view."""
     chunk = ChunkTable(coords).find(named[:, :-1])
@@ -569,11 +563,7 @@ def tree_rows(tree: Tree) -> IntArray:
 
 
 def tree_values(
-    source: Source,
-    cells: ValueCells,
-    raws: Sequence[Sequence[Raw]],
-    table: np.ndarray[Any, Any] | None,
-    tree: Tree,
+    source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], table: np.ndarray[Any, Any] | None, tree: Tree
 ) -> np.ndarray[Any, Any]:
     """Values of the records that give edges of a skeleton, aligned with them; NaN where an edge is implied.
 

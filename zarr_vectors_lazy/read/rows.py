@@ -14,8 +14,7 @@ from zarr_vectors_lazy.kernels.rows import Kept, kept_of_mask
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, float64_holds
 from zarr_vectors_lazy.model.levels import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex
-from zarr_vectors_lazy.plan.boxes import Placement
-from zarr_vectors_lazy.plan.selection import Area, Condition, Picks
+from zarr_vectors_lazy.plan.selection import Area, Condition, Picks, Placement
 from zarr_vectors_lazy.read.cells import (
     Requested,
     error_context,

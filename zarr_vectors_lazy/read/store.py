@@ -14,7 +14,7 @@ from zarr_vectors_lazy.format.registry import generation_of
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkFamily, LinkSegment, LinkValues
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
-from zarr_vectors_lazy.plan.boxes import Placement, StackedPlacement
+from zarr_vectors_lazy.plan.selection import Placement, StackedPlacement
 from zarr_vectors_lazy.read import level as fresh
 from zarr_vectors_lazy.read.level import LevelData
 from zarr_vectors_lazy.read.metadata import MetaTree
@@ -100,9 +100,7 @@ class ChainData(LevelData):
         """Return a vertex attribute."""
         filled = self._filled
         return self._once(
-            self._attributes,
-            name,
-            lambda: chain_cells([(part.meta.index, part.attribute(name)) for part in filled]),
+            self._attributes, name, lambda: chain_cells([(part.meta.index, part.attribute(name)) for part in filled])
         )
 
     def load_attributes(self) -> None:
@@ -275,12 +273,7 @@ def _column(name: str, levels: Sequence[LevelData], rows: Sequence[IntArray], ho
         part[here], row[here] = at, rows[number][here]
     shape = (len(home), *first.shape[1:])
     column = ChainColumn(
-        paths=tuple(array.path for array in arrays),
-        part=part,
-        row=row,
-        shape=shape,
-        dtype=dtype,
-        missing=first.missing,
+        paths=tuple(array.path for array in arrays), part=part, row=row, shape=shape, dtype=dtype, missing=first.missing
     )
     return replace(first, shape=shape, dtype=dtype, chunk_rows=max(len(home), 1), stored=column, present=None)
 

@@ -27,11 +27,11 @@ from zarr_vectors_lazy.format.registry import (
     taken,
     with_spec,
 )
-from zarr_vectors_lazy.kernels.groups import Rule, check_rule
+from zarr_vectors_lazy.kernels.bins import Rule, check_rule
 from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing, missing_integer
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, Encoding, Grid
-from zarr_vectors_lazy.read.batches import chunk_runs
+from zarr_vectors_lazy.read.layers import chunk_runs
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.read.rows import read_row_counts
 from zarr_vectors_lazy.read.store import ChainData

@@ -10,7 +10,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.registry import CURRENT, MAX_PAYLOAD_NBYTES, PlacedLinks, place_links
 from zarr_vectors_lazy.kernels import routing
-from zarr_vectors_lazy.kernels.groups import Rule
+from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.kernels.routing import Arranged, FragmentTable, Routed, bins_in_chunk, route, stored, take
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.arrays import Dictionary

@@ -51,14 +51,7 @@ from zarr_vectors_lazy.write.part import (
     write_arranged,
     write_links,
 )
-from zarr_vectors_lazy.write.records import (
-    BlockReader,
-    BlockStatistics,
-    Taken,
-    described,
-    flat,
-    take_block,
-)
+from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, Taken, described, flat, take_block
 from zarr_vectors_lazy.write.scratch import RecordBatch, Runs, Scratch
 from zarr_vectors_lazy.write.session import WriteSession
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.kernels.groups import Rule
+from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import Compressor
 from zarr_vectors_lazy.types import Lengths, StorePath
