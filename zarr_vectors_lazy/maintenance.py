@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import dask
 import numpy as np
 
-from zarr_vectors_lazy.copy.levels import CopyOptions, copy_store
+from zarr_vectors_lazy.copy.levels import copy_store
 from zarr_vectors_lazy.copy.recompress import shard_store
 from zarr_vectors_lazy.copy.save import save_level
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning, listed
@@ -273,7 +273,7 @@ def migrate(
     if lost := lost - set(leave_out):
         warnings.warn(f"not carried: {listed(sorted(lost))}", ZVWarning, stacklevel=2)
     encoding = Encoding(compressor=compressor, checksum=checksum)
-    job = copy_store(opened, target, CopyOptions(encoding=encoding, mode=mode, leave_out=frozenset(leave_out)))
+    job = copy_store(opened, target, encoding, mode, frozenset(leave_out))
     if not compute:
         return job
     with computing("migrate", shown=progress):

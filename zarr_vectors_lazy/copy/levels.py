@@ -1,12 +1,13 @@
 """A store's levels carried into another store of the written format: rows, fragments, links."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from dask.delayed import delayed
 
+from zarr_vectors_lazy.copy.recompress import shared
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.registry import (
     CURRENT,
@@ -287,8 +288,14 @@ class CopyPlan:
         What is carried besides.
     owners
         Path of the ids of the objects of fragments.
-    owned
-        Whether there are objects, whose vertices are counted.
+    objects, groups
+        Where manifests and groups are read; where there are objects, their vertices are counted.
+    draft
+        What is known of the level beforehand: it has the counts of no family yet.
+    dense
+        Per-object and per-group arrays by family.
+    notes
+        What the documents have besides.
     """
 
     source: Source
@@ -298,7 +305,11 @@ class CopyPlan:
     attributes: tuple[CopiedAttribute, ...]
     families: tuple[CopiedFamily, ...]
     owners: str
-    owned: bool
+    objects: ObjectIndex | None
+    groups: GroupIndex | None
+    draft: LevelDraft
+    dense: dict[str, tuple[DenseArray, ...]]
+    notes: Notes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -340,7 +351,7 @@ def copy_chunks(
             continue
         rows[chunk] = vertices
         index = _fragments(carry, coord, raws, chunk, len(vertices))
-        sizes += [index.counts] if carry.owned else []
+        sizes += [index.counts] if carry.objects is not None else []
         found: list[tuple[str, Buffer]] = [("vertex_fragments", encode_fragments(index))]
         ids = fragment_owners((owners or {}).get(chunk), len(index))
         if ids is not None:
@@ -403,74 +414,37 @@ def _link_cells(family: CopiedFamily, parts: Sequence[LinkPart]) -> list[tuple[s
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Finish:
-    """What makes a level of carried chunks.
-
-    Parameters
-    ----------
-    carry
-        How they were carried.
-    draft
-        The level, its families without counts.
-    objects, groups
-        Where manifests and groups are read.
-    dense
-        Per-object and per-group arrays by family.
-    notes
-        What the documents have besides.
-    """
-
-    carry: CopyPlan
-    draft: LevelDraft
-    objects: ObjectIndex | None
-    groups: GroupIndex | None
-    dense: dict[str, tuple[DenseArray, ...]]
-    notes: Notes
-
-
-def finish_level(finish: Finish, done: Sequence[CopiedCells], session: WriteSession) -> LevelRecord:
+def finish_level(plan: CopyPlan, done: Sequence[CopiedCells], session: WriteSession) -> LevelRecord:
     """Write objects, groups and metadata of a level; return what was written of it in all."""
-    writer, draft = finish.carry.writer.under(session), finish.draft
-    records = [carried.record for carried in done if carried.record is not None] or [_nothing(draft.rank, finish)]
+    draft, owners = plan.draft, plan.owners
+    records = [copied.record for copied in done if copied.record is not None] or [_nothing(plan)]
     families = tuple(
-        LinkFamilyDraft(
-            delta=family.delta,
-            width=family.width,
-            directed=family.directed,
-            count=sum(carried.links[family.delta] for carried in done),
-            values=family.values,
-            fills=family.fills,
-        )
-        for family in draft.families
+        replace(family, count=sum(copied.links[family.delta] for copied in done)) for family in draft.families
     )
-    owners = finish.carry.owners
     owned = any(owners in record.cells for record in records)
     arrays = tuple(array for array in draft.arrays if owned or array.path != owners)
-    whole = LevelDraft(
-        level=draft.level, rank=draft.rank, arrays=arrays, families=families, attributes=draft.attributes
-    )
     coords = np.concatenate([record.coords for record in records])
-    sizes = [rows for carried in done for rows in carried.sizes]
-    return writer.finish(whole, records, _object_puts(finish, coords, sizes), finish.notes)
+    puts = _object_puts(plan, coords, [rows for copied in done for rows in copied.sizes])
+    whole = replace(draft, arrays=arrays, families=families)
+    return plan.writer.under(session).finish(whole, records, puts, plan.notes)
 
 
-def _object_puts(finish: Finish, coords: IntArray, sizes: Sequence[IntArray]) -> list[Put]:
+def _object_puts(plan: CopyPlan, coords: IntArray, sizes: Sequence[IntArray]) -> list[Put]:
     """Puts of what is told of objects; ``sizes`` are the rows of the fragments of each chunk of ``coords``."""
-    source, level, encoding = finish.carry.source, finish.draft.level, finish.carry.writer.encoding
+    source, level, encoding = plan.source, plan.draft.level, plan.writer.encoding
     puts: list[Put] = []
-    values = {family: {a.name: read_dense(source, a) for a in arrays} for family, arrays in finish.dense.items()}
-    if finish.objects is not None:
-        manifests = _without(read_manifests(source, finish.objects), coords)
-        ids = None if finish.objects.ids is None else read_ids(source, finish.objects)
-        puts += CURRENT.object_puts(level, ids, manifests, finish.draft.rank, encoding)
+    values = {family: {a.name: read_dense(source, a) for a in arrays} for family, arrays in plan.dense.items()}
+    if plan.objects is not None:
+        manifests = _without(read_manifests(source, plan.objects), coords)
+        ids = None if plan.objects.ids is None else read_ids(source, plan.objects)
+        puts += CURRENT.object_puts(level, ids, manifests, plan.draft.rank, encoding)
         vertices = _count_vertices(manifests, coords, sizes)
         values["object_attributes"] = CURRENT.recounted(values["object_attributes"], vertices)
         puts += CURRENT.told_puts(level, ids, vertices, values["object_attributes"], encoding)
-    if finish.groups is not None:
-        members = read_groups(source, finish.groups)
-        ordered = [members[group] for group in range(finish.groups.count)]
-        puts += CURRENT.group_puts(level, ordered, finish.groups.names or None, encoding)
+    if plan.groups is not None:
+        members = read_groups(source, plan.groups)
+        ordered = [members[group] for group in range(plan.groups.count)]
+        puts += CURRENT.group_puts(level, ordered, plan.groups.names or None, encoding)
     for family, arrays in values.items():
         puts += CURRENT.dense_puts(level, family, arrays, encoding)
     return puts
@@ -498,43 +472,39 @@ def _without(manifests: Manifests, coords: IntArray) -> Manifests:
     return Manifests(offsets, manifests.chunks[keep], manifests.fragments[keep])
 
 
-def _nothing(rank: int, finish: Finish) -> LevelRecord:
-    ndim = (finish.carry.vertices.row_shape or (rank,))[0]
-    far = np.full(ndim, np.inf)
+def _nothing(plan: CopyPlan) -> LevelRecord:
+    rank = plan.draft.rank
+    far = np.full((plan.vertices.row_shape or (rank,))[0], np.inf)
     return LevelRecord(cells={}, coords=np.empty((0, rank), np.int64), counts=np.empty(0, np.int64), lo=far, hi=-far)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class RootDraft:
-    """The root of a store of carried levels.
+def commit_store(
+    session: WriteSession,
+    attributes: Json,
+    bins: Mapping[int, Floats],
+    copied: Copied,
+    records: Mapping[int, LevelRecord],
+) -> dict[int, int]:
+    """Write the root, the last put of all; return the vertices of each level.
+
+    Its bounds are widened to hold every vertex.
 
     Parameters
     ----------
     attributes
-        Its attributes, bounds as the source states them.
+        Of the root, bounds as the source states them.
     bins
         (D,) bin shape of each level.
     copied
         What lies outside levels.
     """
-
-    attributes: Json
-    bins: dict[int, Floats]
-    copied: Copied
-
-
-def commit_store(session: WriteSession, root: RootDraft, records: Mapping[int, LevelRecord]) -> dict[int, int]:
-    """Write the root, the last put of all; return the vertices of each level.
-
-    Its bounds are widened to hold every vertex.
-    """
-    block = root.attributes["zarr_vectors"]
+    block = attributes["zarr_vectors"]
     lo = np.min([block["bounds"][0], *(record.lo for record in records.values())], axis=0)
     hi = np.max([block["bounds"][1], *(record.hi for record in records.values())], axis=0)
-    base = next(iter(root.bins.values())) if 0 not in root.bins else root.bins[0]
-    above = {level: shape for level, shape in root.bins.items() if level}
-    root.copied.put(session)
-    session.commit(CURRENT.root_with_levels(root.attributes, above, base, {"bounds": [lo.tolist(), hi.tolist()]}))
+    base = next(iter(bins.values())) if 0 not in bins else bins[0]
+    above = {level: shape for level, shape in bins.items() if level}
+    copied.put(session)
+    session.commit(CURRENT.root_with_levels(attributes, above, base, {"bounds": [lo.tolist(), hi.tolist()]}))
     return {level: record.vertex_count for level, record in records.items()}
 
 
@@ -557,49 +527,29 @@ ROOT = ("format_capabilities", "cross_level_depth", "cross_level_storage", "redu
 UNSURE = PATHS | {"line"}  # their records inside a level say what the manifests say, or nonsense (spec 0.7, 7.2)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CopyOptions:
-    """How the new store is written, and what is not carried.
-
-    Parameters
-    ----------
-    encoding
-        Of cells.
-    mode
-        Over what.
-    leave_out
-        Names of attributes and of ``"parametric"``.
-    """
-
-    encoding: Encoding
-    mode: Mode
-    leave_out: Collection[str] = ()
-
-
-def copy_store(opened: OpenStore, spec: StoreSpec, options: CopyOptions) -> Any:
-    """Delayed vertices by level of a store that is carried whole.
+def copy_store(
+    opened: OpenStore, spec: StoreSpec, encoding: Encoding, mode: Mode, leave_out: Collection[str] = ()
+) -> Any:
+    """Delayed vertices by level of a store that is carried whole, but for attributes, and ``"parametric"``, by name.
 
     Raises
     ------
     FormatError
         If something in it cannot be carried and is not left out.
     """
-    if "parametric" in (opened.tree.children("") or ()) and "parametric" not in options.leave_out:
+    if "parametric" in (opened.tree.children("") or ()) and "parametric" not in leave_out:
         raise FormatError(
             "the store has parametric objects, which are not carried; leave_out=['parametric'] goes without them",
             where=opened.tree.url,
         )
     opened.refuse_additive("a copy without what they refine")
     copied = read_copied(opened.tree, opened.meta, opened.levels)
-    plans = [_LevelPlanner(opened, data, spec, options) for _, data in sorted(opened.levels.items())]
-    root = RootDraft(
-        attributes=_root(opened, spec, copied.notes, plans[0].drafts if plans else ()),
-        bins={data.meta.index: data.meta.bin_shape for data in opened.levels.values()},
-        copied=copied,
-    )
-    session = delayed(begin_write, pure=False)(spec, options.mode)
-    records = {plan.data.meta.index: plan.delayed(session, copied.notes) for plan in plans}
-    return delayed(commit_store, pure=False)(session, root, records)
+    plans = [_LevelPlanner(opened, data, spec, encoding, leave_out) for _, data in sorted(opened.levels.items())]
+    attributes = _root(opened, spec, copied.notes, plans[0].drafts if plans else ())
+    bins = {data.meta.index: data.meta.bin_shape for data in opened.levels.values()}
+    session = delayed(begin_write, pure=False)(spec, mode)
+    records = {plan.level: plan.delayed(session, copied.notes) for plan in plans}
+    return delayed(commit_store, pure=False)(session, attributes, bins, shared(copied), records)
 
 
 def _root(opened: OpenStore, spec: StoreSpec, notes: Notes, arrays: Sequence[ArrayDraft]) -> Json:
@@ -627,8 +577,10 @@ def _root(opened: OpenStore, spec: StoreSpec, notes: Notes, arrays: Sequence[Arr
 class _LevelPlanner:
     """What is carried of one level."""
 
-    def __init__(self, opened: OpenStore, data: LevelData, spec: StoreSpec, options: CopyOptions) -> None:
-        self.opened, self.data, self.options = opened, data, options
+    def __init__(
+        self, opened: OpenStore, data: LevelData, spec: StoreSpec, encoding: Encoding, leave_out: Collection[str]
+    ) -> None:
+        self.opened, self.data, self.leave_out = opened, data, leave_out
         self.view = LevelView(data, Selection(), None)
         self.level = data.meta.index
         self.rank = data.vertices.chunks.rank
@@ -636,9 +588,9 @@ class _LevelPlanner:
         self.drafts: list[ArrayDraft] = [CURRENT.vertices(data.vertices.spec.dtype), CURRENT.fragments()]
         self.owners = self._owners()
         self._check_rank()
-        self.writer = LevelWriter(spec=spec, level=self.level, grid=self._grid(), encoding=options.encoding)
+        self.writer = LevelWriter(spec=spec, level=self.level, grid=self._grid(), encoding=encoding)
         self.attributes = [
-            self._attribute(name) for name in data.attribute_names if name not in options.leave_out and self._own(name)
+            self._attribute(name) for name in data.attribute_names if name not in leave_out and self._own(name)
         ]
         self.families: list[tuple[CopiedFamily, LinkFamilyDraft, LinkFamily]] = []
         for delta in data.deltas:
@@ -661,7 +613,7 @@ class _LevelPlanner:
         return Tracker(source=self.data.source, index=index, coords=self.view.table.coords, whole=False)
 
     def _object_names(self) -> list[str]:
-        return [name for name in self.data.object_attributes if name not in self.options.leave_out]
+        return [name for name in self.data.object_attributes if name not in self.leave_out]
 
     def _own(self, name: str) -> bool:
         by = self.data.chunk_attribute
@@ -726,7 +678,7 @@ class _LevelPlanner:
     ) -> dict[str, tuple[CellArray | None, tuple[np.dtype[Any], tuple[int, ...]]]]:
         found: dict[str, tuple[CellArray | None, tuple[np.dtype[Any], tuple[int, ...]]]] = {}
         for name in self.data.link_attribute_names:
-            if name in self.options.leave_out:
+            if name in self.leave_out:
                 continue
             values = self.data.link_attribute(family, name)
             array = next(iter(values.cells.values()), None)
@@ -765,45 +717,34 @@ class _LevelPlanner:
         runs = chunk_runs(self.view, self.arrays, self._shards())
         tables = [self._tables(carried, family, runs) for carried, _, family in self.families]
         owners = None if self.owners is None else delayed(split_owners, pure=False)(self.owners, runs)
-        carry = CopyPlan(
-            source=self.data.source,
-            writer=self.writer,
-            vertices=self.data.vertices.spec,
-            fragments=self.data.fragments.spec,
-            attributes=tuple(self.attributes),
-            families=tuple(carried for carried, _, _ in self.families),
-            owners=CURRENT.fragment_owners(self._object_names()).path,
-            owned=self.data.object_index is not None,
-        )
-        finish = Finish(
-            carry=carry,
-            draft=self._draft(),
-            objects=self.data.object_index,
-            groups=self.data.group_index,
-            dense={
-                family: tuple(array for name, array in arrays.items() if name not in self.options.leave_out)
-                for family, arrays in (
-                    ("object_attributes", self.data.object_attributes),
-                    ("group_attributes", self.data.group_attributes),
-                )
-            },
-            notes=notes,
-        )
-        task = delayed(copy_chunks, pure=False)
-        done = [
-            task(
-                carry,
-                wanted,
-                [None if table is None else table[run] for table in tables],
-                None if owners is None else owners[run],
-                session,
+        dense = {"object_attributes": self.data.object_attributes, "group_attributes": self.data.group_attributes}
+        plan = shared(
+            CopyPlan(
+                source=self.data.source,
+                writer=self.writer,
+                vertices=self.data.vertices.spec,
+                fragments=self.data.fragments.spec,
+                attributes=tuple(self.attributes),
+                families=tuple(carried for carried, _, _ in self.families),
+                owners=CURRENT.fragment_owners(self._object_names()).path,
+                objects=self.data.object_index,
+                groups=self.data.group_index,
+                draft=self._draft(),
+                dense={
+                    family: tuple(array for name, array in arrays.items() if name not in self.leave_out)
+                    for family, arrays in dense.items()
+                },
+                notes=notes,
             )
-            for run, wanted in enumerate(requested_of(self.view, self.arrays, runs))
-        ]
-        return delayed(finish_level, pure=False)(finish, done, session)
+        )
+        task, done = delayed(copy_chunks, pure=False), []
+        for run, wanted in enumerate(requested_of(self.view, self.arrays, runs)):
+            of_run = [None if table is None else table[run] for table in tables]
+            done.append(task(plan, wanted, of_run, None if owners is None else owners[run], session))
+        return delayed(finish_level, pure=False)(plan, done, session)
 
     def _shards(self) -> IntArray | None:
-        shape = self.options.encoding.shard_shape
+        shape = self.writer.encoding.shard_shape
         if shape is None or not len(self.view):
             return None
         index = (self.view.table.coords - np.asarray(self.writer.grid.origin)) // np.asarray(shape)
