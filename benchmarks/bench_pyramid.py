@@ -33,6 +33,8 @@ KEPT = "ours, 1 worker, chunks kept"
 """One worker too, and chunks do not grow with their bins."""
 WALKED = ("walked points", "polylines", "skeletons", "graph", "mesh")
 """Geometries over the same positions, those of random walks."""
+MOST = {"polylines": 2.0, "skeletons": 5.0, "graph": 5.0, "mesh": 5.0}
+"""Times of points alone that each may take."""
 
 
 def ensure(work: str, rows: int, folder: Path, side: int | None = None) -> Path:
@@ -234,8 +236,45 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def linked_works(sizes: list[int], side: int = 0, *, growth: bool = False) -> list[tuple[str, int, int]]:
+    """Every geometry over the same positions, of so many vertices; with an eighth of them."""
+    works = []
+    for size in sizes:
+        along = side or max(2, round((size / FULL) ** (1 / 3)))
+        both = [(size // 8, max(1, along // 2)), (size, along)] if growth else [(size, along)]
+        works += [(work, *of) for of in both for work in WALKED]
+    return works
+
+
+def verdicts(rows: list[dict[str, Any]]) -> str:
+    """What is asked of these rows, beside what was found; of best seconds, of growth CPU."""
+    best = {(row["work"], row["rows"], row["builder"]): row["samples"] for row in rows}
+    of = {key: min(s["seconds"] for s in samples) for key, samples in best.items()}
+    cpu = {key: min(s["cpu_seconds"] for s in samples) for key, samples in best.items()}
+    one, two, threads = "ours, 1 worker", "ours, 2 workers", "ours, 2 threads"
+    found: list[tuple[str, float, float, bool]] = []  # what, found, asked, whether more is better
+    for (work, size, builder), seconds in of.items():
+        name, of_one = f"{work}, {size} vertices", of.get((work, size, one))
+        if builder == one and (alone := of.get(("walked points", size, one))) and work in MOST:
+            found.append((f"{name}: times points alone", seconds / alone, MOST[work], False))
+        if builder == one and (eighth := cpu.get((work, size // 8, one))):
+            found.append((f"{name}: CPU in times of an eighth", cpu[work, size, one] / eighth, 10, False))
+        if of_one and builder == "reference" and work == "polylines":
+            found.append((f"{name}: times faster than the reference", seconds / of_one, 8, True))
+        if of_one and work == "points" and builder in (two, threads, KEPT):
+            asked = {two: 1.5, threads: 1.0, KEPT: 1.3}[builder]
+            times = seconds / of_one if builder == KEPT else of_one / seconds
+            what = {two: "two workers, times faster than one", threads: "two threads, times faster than sync"}
+            found.append((f"{name}: {what.get(builder, 'grown chunks, times faster than kept')}", times, asked, True))
+    lines = ["| asked | found | at most or least | |", "| --- | --- | --- | --- |"]
+    for name, value, asked, more in found:
+        fine = value >= asked if more else value <= asked
+        lines.append(f"| {name} | {value:.2f} | {'>=' if more else '<='} {asked:g} | {'passes' if fine else 'FAILS'} |")
+    return "\n".join(lines)
+
+
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, and print the table; with ``--job``, one measurement as JSON."""
+    """Measure, and print the table and what is asked beside what was found; with ``--job``, one measurement as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_pyramid", description=__doc__)
     parser.add_argument("--job", help="measure this in this process (JSON)")
     parser.add_argument("--points", type=int, nargs="*", default=[1_000_000, 10_000_000])
@@ -257,16 +296,13 @@ def main(arguments: list[str] | None = None) -> None:
     pythons = {name: Path(sys.executable) for name in builders if name != "reference"}
     if not args.no_reference and "reference" in builders:
         pythons = {"reference": args.reference_python or reference_python()} | pythons
-    works = []
-    for size in args.linked:
-        side = args.side or max(2, round((size / FULL) ** (1 / 3)))
-        sizes = [(size // 8, max(1, side // 2)), (size, side)] if args.growth else [(size, side)]
-        works += [(work, *of) for of in sizes for work in WALKED]
+    works = linked_works(args.linked, args.side, growth=args.growth)
     if not args.linked:
         works += [("points", size, args.side or SIDE) for size in args.points]
         works += [("polylines", size, args.side or SIDE) for size in args.polylines]
     rows = run(works, rounds=args.rounds, folder=args.folder.resolve(), pythons=pythons, delay_ms=args.delay_ms)
     print(table(rows))
+    print(f"\n{verdicts(rows)}")
 
 
 if __name__ == "__main__":

@@ -277,7 +277,7 @@ def test_bytes_do_not_depend_on_how_chunks_are_dealt_out(tmp_path, monkeypatch, 
     assert files(tmp_path / "whole") == files(tmp_path / "cut")
 
 
-def test_what_vertices_became_is_noted_once_a_coarse_chunk(tmp_path):
+def test_what_vertices_became_is_noted_once_a_part(tmp_path):
     positions, edges, owners = forest()
     zvl.write_graph(tmp_path / "s", positions, edges, chunk_shape=5.0, bin_shape=2.5, object_ids=owners)
     with dask.config.set({"zarr_vectors_lazy.workers": 8}), counting() as counts:

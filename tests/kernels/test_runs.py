@@ -15,7 +15,8 @@ pieces = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), max_size=
 def test_runs_of_pieces(paths, least):
     bins = np.array([b for path in paths for b in path], np.int64)
     of = np.array([i for i, path in enumerate(paths) for _ in path], np.int64)
-    groups = cut_runs(bins, of, np.full(len(paths), least))
+    starts = np.cumsum([0, *map(len, paths)])
+    groups = cut_runs(bins, starts, np.full(len(paths), least))
     assert len(groups.labels) == len(bins)
     for i, path in enumerate(paths):
         mine = groups.labels[of == i]
@@ -30,5 +31,5 @@ def test_runs_of_pieces(paths, least):
 
 
 def test_a_path_in_one_bin_keeps_both_ends():
-    assert cut_runs(np.zeros(5, np.int64), np.zeros(5, np.int64), np.array([2])).labels.tolist() == [0, 0, 0, 0, 1]
-    assert cut_runs(np.zeros(1, np.int64), np.zeros(1, np.int64), np.array([2])).labels.tolist() == [0]
+    assert cut_runs(np.zeros(5, np.int64), np.array([0, 5]), np.array([2])).labels.tolist() == [0, 0, 0, 0, 1]
+    assert cut_runs(np.zeros(1, np.int64), np.array([0, 1]), np.array([2])).labels.tolist() == [0]

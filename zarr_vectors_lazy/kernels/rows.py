@@ -210,15 +210,15 @@ def fragment_edges(fragments: Fragments, table: IntArray | None, times: IntArray
 # Paths cut into runs that stay in one bin.
 
 
-def cut_runs(bins: IntArray, pieces: IntArray, least: IntArray) -> Groups:
+def cut_runs(bins: IntArray, starts: IntArray, least: IntArray) -> Groups:
     """Maximal runs of vertices of one piece in one bin, and more where a piece would keep too few.
 
     Parameters
     ----------
     bins
         (M,) bin of each vertex, pieces one after another, each in path order.
-    pieces
-        (M,) piece of each vertex, ascending from 0 without gaps.
+    starts
+        (P + 1,) vertices of piece p are ``starts[p]:starts[p + 1]``, at least one.
     least
         (P,) runs that each piece must have, if it has so many vertices: its last ones then become runs of their own.
 
@@ -226,23 +226,27 @@ def cut_runs(bins: IntArray, pieces: IntArray, least: IntArray) -> Groups:
     -------
     Groups in path order.
     """
-    begins = _begins(bins, pieces)
-    if not len(begins):
+    if not len(bins):
         return Groups(np.zeros(0, np.int64), 0)
-    runs = np.bincount(pieces[begins], minlength=len(least))
-    lack = np.minimum(least, np.bincount(pieces, minlength=len(least))) - runs
+    begins = np.empty(len(bins), np.bool_)
+    np.not_equal(bins[1:], bins[:-1], out=begins[1:])
+    begins[starts[:-1]] = True
+    some = np.flatnonzero(least > 1)
+    sizes = (starts[1:] - starts[:-1])[some]
+    rows = ranges(starts[some], sizes)
+    firsts = np.cumsum(sizes) - sizes
+    inner = ~begins[rows]
+    lack = (
+        np.minimum(least[some], sizes) - (sizes - np.add.reduceat(inner, firsts, dtype=np.int64))
+        if len(some)
+        else sizes
+    )
     if (lack > 0).any():
-        inner = np.cumsum(~begins)
-        ends = np.append(np.flatnonzero(np.diff(pieces)), len(pieces) - 1)
-        from_end = inner[ends][pieces] - inner
-        begins |= ~begins & (from_end < lack[pieces])
-    labels = np.cumsum(begins) - 1
+        count = np.cumsum(inner)
+        from_end = np.repeat(count[firsts + sizes - 1], sizes) - count
+        begins[rows[inner & (from_end < np.repeat(lack, sizes))]] = True
+    labels: IntArray = np.cumsum(begins, dtype=np.int64) - 1
     return Groups(labels, int(labels[-1]) + 1)
-
-
-def _begins(bins: IntArray, pieces: IntArray) -> BoolArray:
-    changes = (np.diff(bins) != 0) | (np.diff(pieces) != 0)
-    return np.concatenate([np.ones(min(1, len(bins)), np.bool_), changes])
 
 
 # Paths as intervals of consecutive places along them.

@@ -122,6 +122,7 @@ def figures_of(levels: Sequence[PlannedLevel], tasks: int, parts: int) -> Figure
 # The graph that builds levels: tasks that make chunks, chained on chunks, and one that publishes.
 
 MERGED = 64  # lists of records that one task joins
+LINKED = 4  # parts whose chunks one task links to each other and to others
 
 
 def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Sequence[LevelPlan]) -> DelayedPyramid:
@@ -186,6 +187,7 @@ class LevelTasks:
     chunks: list[Key] = field(default_factory=list)  # the task that makes each chunk
     parts: dict[Key, Part] = field(default_factory=dict)  # what each of these is told
     records: list[Key] = field(default_factory=list)  # tasks that give all records
+    cuts: list[int] = field(default_factory=list)  # where the chunks of each part begin
     slots: int = 1  # tasks that can run at once
     reaches: list[int] = field(default_factory=list)  # levels across which links are stored
     tables: Key | None = None  # the task that writes what is told of objects, after which a next level may begin
@@ -205,7 +207,7 @@ class LevelTasks:
             self.chunks += [key] * len(part)
             self.parts[key] = part
         first = self._merged(self.name, list(dict.fromkeys(self.chunks)))
-        self.records = [*first, *self._links(parts, first, links)]
+        self.records = [*first, *self._links(first, links)]
         self.tables = self._tables(first)
 
     def add_far(self, delta: int) -> None:
@@ -269,8 +271,8 @@ class LevelTasks:
     def _parts(self) -> list[Part]:
         planned = self.planned
         rows = float(np.mean(planned.counts)) if planned.counts is not None else UNKNOWN_ROWS
-        cuts = cut_parts(planned.bounds, rows * planned.row_nbytes, self.slots).tolist()
-        return [part_of(planned, first, last) for first, last in pairwise(cuts)]
+        self.cuts = cut_parts(planned.bounds, rows * planned.row_nbytes, self.slots).tolist()
+        return [part_of(planned, first, last) for first, last in pairwise(self.cuts)]
 
     def _needs(self, part: Part) -> List | tuple[()]:
         """Tasks that make the finer chunks of a part."""
@@ -302,17 +304,21 @@ class LevelTasks:
         )
         return TaskRef(key)
 
-    def _links(self, parts: Sequence[Part], records: list[Key], links: TaskRef | None) -> list[Key]:
-        """Add the tasks that link vertices of different chunks, once all chunks of the level are made."""
+    def _links(self, records: list[Key], links: TaskRef | None) -> list[Key]:
+        """Add the tasks that link vertices of different parts, once all chunks of the level are made."""
         begun, made, keys = TaskRef(self.begin), references(records), []
-        for i, part in enumerate(parts):
+        step, parts = self.planned.step, len(self.cuts) - 1
+        if not step.linked and step.kind != "paths":
+            return []
+        each = max(1, min(LINKED, parts // self.slots))
+        for i, first in enumerate(range(0, parts, each)):
+            cuts = self.cuts[first : first + each + 1]
+            part, inner = part_of(self.planned, cuts[0], cuts[-1]), [cut - cuts[0] for cut in cuts]
             key: Key = (f"{self.name}-links", i)
-            if self.planned.step.linked:
-                task = Task(key, remap_part, self.step, part, begun, links, self._needs(part), made)
-            elif self.planned.step.kind == "paths":
-                task = Task(key, bridge_part, self.step, part, begun, made)
+            if step.linked:
+                task = Task(key, remap_part, self.step, part, inner, begun, links, self._needs(part), made)
             else:
-                return []
+                task = Task(key, bridge_part, self.step, part, inner, begun, made)
             self.tasks[key] = task
             keys.append(key)
         return self._merged(f"{self.name}-links", keys)
@@ -348,7 +354,7 @@ def part_of(planned: PlannedLevel, first: int, last: int) -> Part:
         fine=planned.fine[fine],
         bounds=planned.bounds[first : last + 1] - planned.bounds[first],
         missing={name: mask[fine] for name, mask in planned.missing.items() if mask[fine].any()},
-        cells=() if planned.links is None else planned.links.incident(planned.fine[fine]),
+        cells=None if planned.links is None else planned.links.incident(planned.fine[fine]),
     )
 
 

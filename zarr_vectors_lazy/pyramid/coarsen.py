@@ -1,6 +1,6 @@
 """The task that makes the cells of some coarse chunks."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -24,16 +24,16 @@ from zarr_vectors_lazy.kernels.bins import (
     whole,
 )
 from zarr_vectors_lazy.kernels.records import Hashes, hash_rows
-from zarr_vectors_lazy.model.levels import ChunkTable
-from zarr_vectors_lazy.model.writing import ChunkKey, ChunkRecord, Pieces
+from zarr_vectors_lazy.model.writing import ChunkKey, ChunkRecord, Grid, Pieces
 from zarr_vectors_lazy.pyramid.finer import (
-    EndCells,
     FineRows,
     LinkIndex,
     decode_rows,
     fetch_part,
+    incident,
     owned_by,
     read_owners,
+    rows_of_ends,
     tree_edges,
 )
 from zarr_vectors_lazy.pyramid.merge import (
@@ -43,7 +43,7 @@ from zarr_vectors_lazy.pyramid.merge import (
     join_paths,
     join_points,
     join_sets,
-    map_puts,
+    map_put,
     owners_of_rows,
     pieces_put,
     rows_alone,
@@ -259,6 +259,7 @@ def one_of_each(step: LevelBuild, ids: IntArray) -> IntArray:
 
 CELLS, LINKS = "cells", "links"
 """Stages of which the journal keeps records."""
+NO_PIECES = (0,)  # shards of a part that has no table of pieces
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,20 +299,14 @@ def coarsen_part(
         What must have been done before, beside these.
     """
     backend = connect(step.source.spec)
-    keys = [part.key(i) for i in range(len(part))]
-    journal = record_key(step.level, CELLS, keys[0])
-    found = read_records(backend, journal) if begun.resumed else {}
-    if (step.linked or step.kind == "paths") and not all(key in found for key in keys):
-        found = {}  # links between them need all of them
-    work = alive_part(part.take([i for i, key in enumerate(keys) if key not in found]), below)
-    outbox = BuildWriter(backend, journal, found)
-    made = dict(found)
-    if len(work):
-        for record, puts in _coarsen(step, work, begun, threshold, links):
-            made[record.chunk] = record
-            outbox.add(puts, record)
-    outbox.flush()
-    return [made[key] for key in keys]
+    journal = record_key(step.level, CELLS, part.key(0))
+    if begun.resumed and (found := read_records(backend, journal)):
+        return found
+    outbox, made = BuildWriter(backend), []
+    for record, puts in _coarsen(step, alive_part(part, below), begun, threshold, links):
+        made.append(record)
+        outbox.add(puts)
+    return outbox.finish(journal, made)
 
 
 def alive_part(part: Part, below: Sequence[Sequence[ChunkRecord]]) -> Part:
@@ -337,15 +332,16 @@ def _coarsen(
 ) -> Iterator[tuple[ChunkRecord, list[Put]]]:
     """Records and puts of the chunks of a part."""
     if not len(part.fine):
-        yield from ((ChunkRecord(part.key(i), 0), []) for i in range(len(part)))
+        yield from ((ChunkRecord(part.key(i), 0, (), () if i else NO_PIECES), []) for i in range(len(part)))
         return
     fine = decode_rows(step, part, fetch_part(step, part))
-    puts: list[list[Put]] = [[] for _ in range(len(part))]
+    puts: list[Put] = []  # what the journal keeps of the part
+    shards: tuple[int, ...] = NO_PIECES
     rows = None
     if step.linked:
-        cells = EndCells.of(step, part, links)
-        inside, across = cells.parted(ChunkTable(part.fine))
-        rows = (cells if step.kind == "tree" else inside).rows(step, fine)
+        segments, cells = incident(step, part, links)
+        inside, across = cells.parted(part.number(cells.chunks, (0, len(part))))
+        rows = rows_of_ends(cells if step.kind == "tree" else inside, step, segments, fine)
     roots = None
     if step.kind == "tree":
         assert rows is not None
@@ -356,17 +352,16 @@ def _coarsen(
         inner = link_payloads(step, part.chunks, joined.rows, joined.pieces.bridges(), range(len(part)), len(part))
     if rows is not None:
         inner = _inner_links(step, part, fine, joined, rows)
-        for i, put in map_puts(step, part, fine, joined, across.named()):
-            puts[i].append(put)
+        puts += map_put(step, part, fine, joined, across.chunks)
+    if joined.pieces.owners is not None and step.index is not None:
+        table, shards = pieces_put(step.level, part.key(0), joined, step.index.count)
+        puts += [table] if shards[-1] else []
     for i, payloads in enumerate(chunk_payloads(step, part.chunks, fine, joined, inner)):
-        key, made = part.key(i), [encode(p, step.grid_of(p.level), step.encoding) for p in payloads]
-        puts[i] += [put for put, _ in made]
-        shards: tuple[int, ...] = ()
-        if payloads and joined.pieces.owners is not None and step.index is not None:
-            table, shards = pieces_put(step.level, key, joined.chunk_pieces(i), step.index.count)
-            puts[i].append(table)
+        made = [encode(p, step.grid_of(p.level), step.encoding) for p in payloads]
+        puts += [put for put, _ in made]
         count = int(joined.rows[i + 1] - joined.rows[i])
-        yield ChunkRecord(key, count, tuple(record for _, record in made), shards), puts[i]
+        yield ChunkRecord(part.key(i), count, tuple(record for _, record in made), () if i else shards), puts
+        puts = []
 
 
 def join(
@@ -408,19 +403,19 @@ def _inner_links(step: LevelBuild, part: Part, fine: FineRows, joined: Joined, r
 
 def put_links(
     step: LevelBuild,
-    outbox: BuildWriter,
-    payloads: Mapping[ChunkKey, Sequence[Payload]],
-    found: Mapping[ChunkKey, ChunkRecord],
+    journal: str,
+    keys: Sequence[ChunkKey],
+    payloads: Sequence[Sequence[Payload]],
+    finer: Grid | None = None,
 ) -> list[ChunkRecord]:
-    """Put the links that some coarse chunks store, but for those ``found`` to be there; return a record of each."""
-    made = dict(found)
-    for key, of_chunk in payloads.items():
-        if key not in found:
-            encoded = [encode(payload, step.grid, step.encoding) for payload in of_chunk]
-            made[key] = ChunkRecord(key, len(encoded), tuple(record for _, record in encoded))
-            outbox.add([put for put, _ in encoded], made[key])
-    outbox.flush()
-    return list(made.values())
+    """Put the links that some coarse chunks store, and those of a finer level if ``finer`` is its grid."""
+    outbox, made = BuildWriter(connect(step.source.spec)), []
+    for key, of_chunk in zip(keys, payloads, strict=True):
+        grids = [step.grid if payload.level == step.level else finer or step.fine_grid for payload in of_chunk]
+        encoded = [encode(payload, grid, step.encoding) for payload, grid in zip(of_chunk, grids, strict=True)]
+        made.append(ChunkRecord(key, len(encoded), tuple(record for _, record in encoded)))
+        outbox.add([put for put, _ in encoded])
+    return outbox.finish(journal, made)
 
 
 def _kept_rows(step: LevelBuild, fine: FineRows, threshold: int) -> BoolArray:

@@ -4,6 +4,8 @@ import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,9 @@ from zarr_vectors_lazy.kernels.records import kept_ids
 from zarr_vectors_lazy.kernels.trees import implied_parents
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
-from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ragged_arange
+from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ragged_arange, ranges
 from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkRecord
-from zarr_vectors_lazy.pyramid.step import EndSegment, LevelBuild, Part, Thinning
+from zarr_vectors_lazy.pyramid.step import EndCells, EndSegment, LevelBuild, Part, Thinning
 from zarr_vectors_lazy.read.cells import (
     Requested,
     read_batch,
@@ -140,59 +142,6 @@ INSIDE = "links/0/"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LinkIndex:
-    """Cells of links that a level has.
-
-    Parameters
-    ----------
-    segments
-        How they are read.
-    tables
-        Chunks of the cells of each.
-    """
-
-    segments: tuple[EndSegment, ...]
-    tables: tuple[ChunkTable, ...]
-
-    def incident(self, chunks: ChunkCoords) -> tuple[ChunkCoords, ...]:
-        """For each segment the cells that may name a vertex of some chunks, in lexicographic order."""
-        return tuple(
-            _incident(segment.offsets, table, chunks) for segment, table in zip(self.segments, self.tables, strict=True)
-        )
-
-
-def _incident(offsets: IntArray, table: ChunkTable, chunks: ChunkCoords) -> ChunkCoords:
-    ends = np.concatenate([np.zeros((1, chunks.shape[1]), np.int64), offsets])
-    named = np.zeros(len(table) + 1, np.bool_)
-    named[table.find((chunks[None] - ends[:, None]).reshape(-1, chunks.shape[1]))] = True  # the last: no such cell
-    return table.coords[named[:-1]]
-
-
-def written_links(step: LevelBuild, records: Sequence[Sequence[ChunkRecord]]) -> LinkIndex:
-    """Task: cells of links of the finer level, where the same build wrote it."""
-    chunks: dict[str, list[tuple[int, ...]]] = {}
-    for group in records:
-        for record in group:
-            for cell in record.cells:
-                if cell.level == step.source.level and cell.path.startswith(INSIDE):
-                    chunks.setdefault(cell.path, []).append(cell.chunk)
-    paths = sorted(chunks)
-    return LinkIndex(
-        tuple(_written(step, path) for path in paths),
-        tuple(ChunkTable(np.asarray(chunks[path], np.int64)) for path in paths),
-    )
-
-
-def _written(step: LevelBuild, path: str) -> EndSegment:
-    draft = ArrayDraft(path=path, attributes={"dtype": "int64", "row_shape": []})
-    offsets = CURRENT.offsets(path.removeprefix(INSIDE), step.width, step.rank)
-    across = bool(offsets.any())
-    coding = LinkCoding(width=step.width, dtype=np.dtype("<i8"), grouped=across, permuted=across and not step.directed)
-    spec = CURRENT.cell_spec(step.source.level, draft, step.fine_grid, step.encoding)
-    return EndSegment(spec=spec, coding=coding, offsets=offsets)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
 class Ends:
     """Edges or faces.
 
@@ -215,138 +164,157 @@ class Ends:
         return Ends(self.chunks, self.at[which], self.rows[which])
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EndCells:
-    """Cells of links that may name a vertex of some chunks, those of a segment one after another.
+def read_ends(cells: EndCells, step: LevelBuild, segments: Sequence[EndSegment]) -> Ends:
+    """Their records, by coding, segment, cell and record.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a cell is missing or undecodable.
+    """
+    at, rows = [np.empty((0, step.width), np.int64)], [np.empty((0, step.width), np.int64)]
+    for ends, slots, found, counts in _runs(cells, step, segments):
+        base = np.repeat(np.arange(len(ends)) * step.width, counts)
+        at.append(ends.reshape(-1)[base[:, None] + slots])
+        rows.append(found)
+    return Ends(cells.chunks, np.concatenate(at), np.concatenate(rows))
+
+
+def rows_of_ends(cells: EndCells, step: LevelBuild, segments: Sequence[EndSegment], fine: FineRows) -> IntArray:
+    """(M, L) number of each end among the rows of some finer chunks, -1 where it lies in another; as `read`.
+
+    Raises
+    ------
+    CorruptChunkError
+        If a cell is missing or undecodable.
+    FormatError
+        If one names a row that its chunk does not have.
+    """
+    table = ChunkTable(fine.chunks)
+    at = table.find(cells.chunks)
+    slot = np.where(at >= 0, table.order[at], -1)
+    first = np.where(slot >= 0, fine.starts[:-1][slot], -1)
+    sizes = np.where(slot >= 0, np.diff(fine.starts)[slot], np.iinfo(np.int64).max)
+    numbers = [np.empty((0, step.width), np.int64)]
+    for ends, slots, rows, counts in _runs(cells, step, segments):
+        if len(slots) == 1:  # ends of all records of a cell lie in the same chunks
+            of = ends[:, slots[0]]
+            begin, most = np.repeat(first[of], counts, axis=0), np.repeat(sizes[of], counts, axis=0)
+        else:
+            base = np.repeat(np.arange(len(ends)) * step.width, counts)
+            of = ends.reshape(-1)[base[:, None] + slots]
+            begin, most = first[of], sizes[of]
+        wrong = rows.view(np.uint64) >= most.view(np.uint64)  # what is negative is large
+        if wrong.any():
+            raise misplaced(step, int(rows[wrong][0]))
+        inside = (slot >= 0).all()
+        numbers.append(np.add(begin, rows, out=begin) if inside else np.where(begin >= 0, begin + rows, -1))
+    return np.concatenate(numbers)
+
+
+def _runs(
+    cells: EndCells, step: LevelBuild, segments: Sequence[EndSegment]
+) -> Iterator[tuple[IntArray, IntArray, IntArray, IntArray]]:
+    """For segments of one coding (n, L) the chunks of the cells' ends, and the records of these cells."""
+    coords, bounds = cells.chunks[cells.ends[:, 0]], np.searchsorted(cells.which, np.arange(len(segments) + 1)).tolist()
+    wanted = {
+        i: Requested(str(i), segments[i].spec, tuple(range(last - first)), coords[first:last])
+        for i, (first, last) in enumerate(pairwise(bounds))
+        if last > first
+    }
+    raws = read_batch(step.source, list(wanted.values()))
+    alike: dict[LinkCoding, list[int]] = {}
+    for i in wanted:
+        alike.setdefault(segments[i].coding, []).append(i)
+    for coding, some in alike.items():
+        ends = np.concatenate([cells.ends[bounds[i] : bounds[i + 1]] for i in some])
+        yield ends, *_records(step, coding, [wanted[i] for i in some], raws)
+
+
+def _records(
+    step: LevelBuild, coding: LinkCoding, wanted: Sequence[Requested], raws: Mapping[tuple[str, int], Raw]
+) -> tuple[IntArray, IntArray, IntArray]:
+    """Records of the cells of segments of one coding, see `format.vectors.decode_link_run`."""
+    cells = [(want.spec, want.coords, [raws[want.member, row] for row in want.rows]) for want in wanted]
+    payloads = [payload for spec, at, mine in cells for payload in read_payloads(step.source, spec, at, mine)]
+    try:
+        return decode_link_run(payloads, coding)
+    except FormatError:
+        for spec, at, mine in cells:
+            read_link_run(step.source, spec, at, mine, coding)  # says which cell it is
+        raise
+
+
+@dataclass(frozen=True, eq=False)
+class LinkIndex:
+    """Cells of links that a level has.
 
     Parameters
     ----------
     segments
         How they are read.
-    coords
-        For each segment (n, K) its cells.
-    chunks
-        (m, K) the chunks of all their ends.
-    ends
-        For each segment (n, L) the numbers of these.
+    cells
+        All of them.
     """
 
     segments: tuple[EndSegment, ...]
-    coords: tuple[ChunkCoords, ...]
-    chunks: ChunkCoords
-    ends: tuple[IntArray, ...]
+    cells: EndCells
 
     @classmethod
-    def of(cls, step: LevelBuild, part: Part, links: LinkIndex | None) -> "EndCells":
-        """Cells that concern a part; ``links`` are those of the finer level where the same build wrote it."""
-        segments, coords = step.segments, part.cells
-        if links is not None:
-            segments, coords = links.segments, links.incident(part.fine)
-        zero = np.zeros((1, step.rank), np.int64)
-        ends = [
-            (cells[:, None] + np.concatenate([zero, segment.offsets])).reshape(-1, step.rank)
-            for segment, cells in zip(segments, coords, strict=True)
-        ]
-        table, number = distinct_chunks(np.concatenate([np.empty((0, step.rank), np.int64), *ends]))
-        bounds = np.cumsum([len(found) for found in ends])
-        numbers = np.split(number, bounds[:-1]) if ends else []
-        return cls(segments, coords, table.coords, tuple(found.reshape(-1, step.width) for found in numbers))
+    def of(cls, segments: Sequence[EndSegment], tables: Sequence[ChunkTable], width: int, rank: int) -> "LinkIndex":
+        """Index of segments and the chunks of the cells of each."""
+        which = np.repeat(np.arange(len(segments)), [len(table) for table in tables])
+        zero, none = np.zeros((1, rank), np.int64), np.empty((0, rank), np.int64)
+        offsets = (
+            np.stack([np.concatenate([zero, found.offsets]) for found in segments]) if len(segments) else zero[None]
+        )
+        coords = np.concatenate([none, *(table.coords for table in tables)])
+        table, number = distinct_chunks((coords[:, None] + offsets[which]).reshape(-1, rank))
+        return cls(tuple(segments), EndCells(table.coords, which, number.reshape(-1, width)))
 
-    def parted(self, table: ChunkTable) -> tuple["EndCells", "EndCells"]:
-        """The cells all of whose chunks are in a table, and the others."""
-        inside = table.find(self.chunks) >= 0
-        masks = [np.asarray(inside[ends].all(axis=1)) for ends in self.ends]
-        return self._take(masks), self._take([~mask for mask in masks])
+    @cached_property
+    def _by_chunk(self) -> tuple[ChunkTable, IntArray, IntArray]:
+        """Chunks, (m + 1,) where the cells that have an end in each begin, and these."""
+        ends, chunks = self.cells.ends.reshape(-1), self.cells.chunks
+        starts = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=len(chunks)))])
+        return ChunkTable(chunks), starts, np.argsort(ends, kind="stable") // max(self.cells.ends.shape[1], 1)
 
-    def without(self, chunks: BoolArray) -> "EndCells":
-        """Those that name none of some of the chunks; (m,) which."""
-        return self._take([~np.asarray(chunks[ends].any(axis=1)) for ends in self.ends])
+    def incident(self, chunks: ChunkCoords) -> EndCells:
+        """Those that may name a vertex of some chunks."""
+        table, starts, cells = self._by_chunk
+        at = table.find(chunks)
+        at = at[at >= 0]
+        return self.cells.take(np.unique(cells[ranges(starts[at], starts[at + 1] - starts[at])]))
 
-    def _take(self, masks: Sequence[BoolArray]) -> "EndCells":
-        coords = tuple(cells[mask] for cells, mask in zip(self.coords, masks, strict=True))
-        ends = tuple(found[mask] for found, mask in zip(self.ends, masks, strict=True))
-        return EndCells(self.segments, coords, self.chunks, ends)
 
-    def named(self) -> ChunkCoords:
-        """Chunks in which a record may have an end."""
-        used = np.zeros(len(self.chunks), np.bool_)
-        for ends in self.ends:
-            used[ends.reshape(-1)] = True
-        found: ChunkCoords = self.chunks[used]
-        return found
+def incident(step: LevelBuild, part: Part, links: LinkIndex | None) -> tuple[Sequence[EndSegment], EndCells]:
+    """Segments of the finer level, and the cells that concern a part; ``links`` where the same build wrote them."""
+    if links is not None:
+        return links.segments, links.incident(part.fine)
+    assert part.cells is not None
+    return step.segments, part.cells
 
-    def read(self, step: LevelBuild) -> Ends:
-        """Their records, by coding, segment, cell and record.
 
-        Raises
-        ------
-        CorruptChunkError
-            If a cell is missing or undecodable.
-        """
-        at, rows = [np.empty((0, step.width), np.int64)], [np.empty((0, step.width), np.int64)]
-        for ends, slots, found, counts in self._runs(step):
-            base = np.repeat(np.arange(len(ends)) * step.width, counts)
-            at.append(ends.reshape(-1)[base[:, None] + slots])
-            rows.append(found)
-        return Ends(self.chunks, np.concatenate(at), np.concatenate(rows))
+def written_links(step: LevelBuild, records: Sequence[Sequence[ChunkRecord]]) -> LinkIndex:
+    """Task: cells of links of the finer level, where the same build wrote it."""
+    chunks: dict[str, list[tuple[int, ...]]] = {}
+    for group in records:
+        for record in group:
+            for cell in record.cells:
+                if cell.level == step.source.level and cell.path.startswith(INSIDE):
+                    chunks.setdefault(cell.path, []).append(cell.chunk)
+    paths = sorted(chunks)
+    tables = [ChunkTable(np.asarray(chunks[path], np.int64)) for path in paths]
+    return LinkIndex.of([_written(step, path) for path in paths], tables, step.width, step.rank)
 
-    def rows(self, step: LevelBuild, fine: FineRows) -> IntArray:
-        """(M, L) number of each end among the rows of some finer chunks, -1 where it lies in another; as `read`.
 
-        Raises
-        ------
-        CorruptChunkError
-            If a cell is missing or undecodable.
-        FormatError
-            If one names a row that its chunk does not have.
-        """
-        table = ChunkTable(fine.chunks)
-        at = table.find(self.chunks)
-        slot = np.where(at >= 0, table.order[at], -1)
-        first = np.where(slot >= 0, fine.starts[:-1][slot], -1)
-        sizes = np.where(slot >= 0, np.diff(fine.starts)[slot], np.iinfo(np.int64).max)
-        numbers = [np.empty((0, step.width), np.int64)]
-        for ends, slots, rows, counts in self._runs(step):
-            if len(slots) == 1:  # ends of all records of a cell lie in the same chunks
-                of = ends[:, slots[0]]
-                begin, most = np.repeat(first[of], counts, axis=0), np.repeat(sizes[of], counts, axis=0)
-            else:
-                base = np.repeat(np.arange(len(ends)) * step.width, counts)
-                of = ends.reshape(-1)[base[:, None] + slots]
-                begin, most = first[of], sizes[of]
-            wrong = rows.view(np.uint64) >= most.view(np.uint64)  # what is negative is large
-            if wrong.any():
-                raise misplaced(step, int(rows[wrong][0]))
-            inside = (slot >= 0).all()
-            numbers.append(np.add(begin, rows, out=begin) if inside else np.where(begin >= 0, begin + rows, -1))
-        return np.concatenate(numbers)
-
-    def _runs(self, step: LevelBuild) -> Iterator[tuple[IntArray, IntArray, IntArray, IntArray]]:
-        """For segments of one coding (n, L) the chunks of the cells' ends, and the records of these cells."""
-        wanted = [
-            Requested(str(i), segment.spec, tuple(range(len(cells))), cells)
-            for i, (segment, cells) in enumerate(zip(self.segments, self.coords, strict=True))
-        ]
-        raws = read_batch(step.source, wanted)
-        for coding in dict.fromkeys(segment.coding for segment in self.segments):
-            alike = [i for i, segment in enumerate(self.segments) if segment.coding == coding]
-            yield np.concatenate([self.ends[i] for i in alike]), *self._records(step, coding, alike, raws)
-
-    def _records(
-        self, step: LevelBuild, coding: LinkCoding, alike: Sequence[int], raws: Mapping[tuple[str, int], Raw]
-    ) -> tuple[IntArray, IntArray, IntArray]:
-        """Records of the cells of segments of one coding, see `format.vectors.decode_link_run`."""
-        cells = [
-            (self.segments[i].spec, self.coords[i], [raws[str(i), row] for row in range(len(self.coords[i]))])
-            for i in alike
-        ]
-        payloads = [payload for spec, at, mine in cells for payload in read_payloads(step.source, spec, at, mine)]
-        try:
-            return decode_link_run(payloads, coding)
-        except FormatError:
-            for spec, at, mine in cells:
-                read_link_run(step.source, spec, at, mine, coding)  # says which cell it is
-            raise
+def _written(step: LevelBuild, path: str) -> EndSegment:
+    draft = ArrayDraft(path=path, attributes={"dtype": "int64", "row_shape": []})
+    offsets = CURRENT.offsets(path.removeprefix(INSIDE), step.width, step.rank)
+    across = bool(offsets.any())
+    coding = LinkCoding(width=step.width, dtype=np.dtype("<i8"), grouped=across, permuted=across and not step.directed)
+    spec = CURRENT.cell_spec(step.source.level, draft, step.fine_grid, step.encoding)
+    return EndSegment(spec=spec, coding=coding, offsets=offsets)
 
 
 def misplaced(step: LevelBuild, row: int) -> FormatError:

@@ -5,17 +5,27 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.keys import format_deltas
 from zarr_vectors_lazy.format.registry import CURRENT, encode_rows
 from zarr_vectors_lazy.kernels.bins import every
 from zarr_vectors_lazy.model.arrays import LinkCoding
-from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
+from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks, dotted
 from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkKey, ChunkRecord, Grid, following
 from zarr_vectors_lazy.pyramid.coarsen import LINKS, Begun, alive_part, link_payloads, put_links
-from zarr_vectors_lazy.pyramid.finer import EndCells, LinkIndex, Owners, last_of_each_child, misplaced, read_owners
-from zarr_vectors_lazy.pyramid.merge import FIRST, LAST, OWNER, START, STOP, read_maps, read_pieces
-from zarr_vectors_lazy.pyramid.step import BuildWriter, LevelBuild, Part, Payload, encode, read_records, record_key
+from zarr_vectors_lazy.pyramid.finer import (
+    Ends,
+    LinkIndex,
+    Owners,
+    incident,
+    last_of_each_child,
+    misplaced,
+    read_ends,
+    read_owners,
+)
+from zarr_vectors_lazy.pyramid.merge import CHUNK, FIRST, LAST, OWNER, START, STOP, made_parts, read_maps, read_pieces
+from zarr_vectors_lazy.pyramid.step import LevelBuild, Part, Payload, read_records, record_key
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_links
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.storage.fetch import connect
@@ -78,28 +88,19 @@ def far_part(
     """
     step, backend = far.step, connect(far.step.source.spec)
     journal = record_key(step.level, far.stage, keys[0])
-    found = read_records(backend, journal) if begun.resumed else {}
+    if begun.resumed and (found := read_records(backend, journal)):
+        return found
     onward = _read(far, step.source.level, 1, step.fine_grid, upper)
     first = _read(far, far.level, far.delta - 1, far.grid, lower)
     coarse, middle = _divided(finest, far.scale), _divided(finest, far.scale // far.last)
-    outbox = BuildWriter(backend, journal, found)
-    made = dict(found)
+    payloads: list[list[Payload]] = []
     for key in keys:
-        if key in found:
-            continue
-        mine = (coarse == np.asarray(key)).all(axis=1)
-        payloads: list[Payload] = []
+        mine, of_chunk = (coarse == np.asarray(key)).all(axis=1), []
         for chunk, through in zip(finest[mine].tolist(), middle[mine].tolist(), strict=True):
             pairs = _composed(first.get(tuple(chunk)), onward.get(tuple(through)))
-            payloads += _payloads(far, key, tuple(chunk), pairs)
-        encoded = [
-            encode(payload, step.grid if payload.level == step.level else far.grid, step.encoding)
-            for payload in payloads
-        ]
-        made[key] = ChunkRecord(key, len(payloads), tuple(record for _, record in encoded))
-        outbox.add([put for put, _ in encoded], made[key])
-    outbox.flush()
-    return [made[key] for key in keys]
+            of_chunk += _payloads(far, key, tuple(chunk), pairs)
+        payloads.append(of_chunk)
+    return put_links(step, journal, keys, payloads, far.grid)
 
 
 def _divided(chunks: ChunkCoords, scale: IntArray) -> ChunkCoords:
@@ -159,39 +160,43 @@ def _payloads(far: FarStep, key: ChunkKey, chunk: ChunkKey, pairs: IntArray) -> 
 def remap_part(
     step: LevelBuild,
     part: Part,
+    cuts: Sequence[int],
     begun: Begun,
     links: LinkIndex | None,
     below: Sequence[Sequence[ChunkRecord]],
-    after: object = None,
+    records: Sequence[Sequence[ChunkRecord]],
 ) -> list[ChunkRecord]:
     """Task: write the edges or faces that some coarse chunks store and that lead out of their part.
 
     Parameters
     ----------
+    part, cuts
+        Coarse chunks; ``[cuts[i]]:[cuts[i + 1]]`` of them are a part that one task made.
     links, below
         The links of the finer level, and records of the tasks that wrote its chunks, where these are made in the same
         graph.
-    after
-        The tasks that made the chunks of this level.
+    records
+        Of the tasks that made the chunks of this level.
     """
     backend = connect(step.source.spec)
     journal = record_key(step.level, LINKS, part.key(0))
-    found = read_records(backend, journal) if begun.resumed else {}
+    if begun.resumed and (found := read_records(backend, journal)):
+        return found
     keys = [part.key(i) for i in range(len(part))]
     work = alive_part(part, below)
-    cells = EndCells.of(step, work, links)
-    across = cells.parted(ChunkTable(work.fine))[1]
+    segments, cells = incident(step, work, links)
+    across = cells.parted(work.number(cells.chunks, cuts))[1]
     if not step.directed:  # stored with the lowest of their chunks, and parts are cut from these in ascending order
-        across = across.without(_before(step.parent(cells.chunks), part.chunks[:1]))
-    if all(key in found for key in keys) or not len(across.named()):
-        return list(found.values())
-    ends = across.read(step)
+        across = across.without(_before(step.parent(across.chunks), part.chunks[:1]))
+    if not len(across.chunks):
+        return []
+    ends = read_ends(across, step, segments)
     if step.kind == "tree":
         ends = last_of_each_child(ends)
-    coords, starts, became = _coarse_ends(step, ends.chunks, ends.at, ends.rows)
+    coords, starts, became = _coarse_ends(step, ends, made_parts(records))
     owners = ChunkTable(part.chunks).find(coords).tolist()
     payloads = link_payloads(step, coords, starts, became, owners, len(part))
-    return put_links(step, BuildWriter(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
+    return put_links(step, journal, keys, payloads)
 
 
 def _before(chunks: ChunkCoords, first: ChunkCoords) -> BoolArray:
@@ -201,61 +206,67 @@ def _before(chunks: ChunkCoords, first: ChunkCoords) -> BoolArray:
 
 
 def _coarse_ends(
-    step: LevelBuild, chunks: ChunkCoords, at: IntArray, rows: IntArray
+    step: LevelBuild, ends: Ends, parts: Sequence[Sequence[ChunkRecord]]
 ) -> tuple[ChunkCoords, IntArray, IntArray]:
     """Coarse chunks, the numbers of their rows, and (M, L) rows that ends became; what was dropped is left out."""
-    used = np.zeros(len(chunks), np.bool_)
-    used[at.reshape(-1)] = True
-    maps = read_maps(connect(step.source.spec), step, chunks[used])
-    sizes = np.zeros(len(chunks), np.int64)
-    sizes[used] = [len(found) for found in maps]
-    wrong = (rows < 0) | (rows >= sizes[at])
+    backend, known = connect(step.source.spec), [record for part in parts for record in part]
+    coarse = ChunkTable(np.asarray([record.chunk for record in known], np.int64))
+    number = coarse.find(step.parent(ends.chunks))
+    used = np.unique(np.repeat(np.arange(len(parts)), [len(part) for part in parts])[number[number >= 0]])
+    chunks, counts, became = read_maps(backend, step, [parts[i][0].chunk for i in used.tolist()])
+    table = ChunkTable(chunks)
+    at = table.find(ends.chunks)
+    if (at < 0).any():
+        missing = dotted(ends.chunks[np.argmin(at)])
+        raise FormatError(
+            f"a link of level {step.source.level} leads to chunk {missing!r}, which the level does not list",
+            where=backend.url,
+        )
+    slot = table.order[at]
+    wrong = (ends.rows < 0) | (ends.rows >= counts[slot][ends.at])
     if wrong.any():
-        raise misplaced(step, int(rows[wrong][0]))
-    became = np.concatenate([np.empty(0, np.int64), *maps])
-    row = became[(np.cumsum(sizes) - sizes)[at] + rows]
-    table, number = distinct_chunks(step.parent(chunks))
-    most = np.zeros(len(table), np.int64)
-    np.maximum.at(most, number[used], [int(found.max(initial=-1)) + 1 for found in maps])
-    starts = np.concatenate([[0], np.cumsum(most)])
+        raise misplaced(step, int(ends.rows[wrong][0]))
+    row = became[(np.cumsum(counts) - counts)[slot][ends.at] + ends.rows]
+    starts = np.concatenate([[0], np.cumsum([record.rows for record in known])])
     kept = every(row >= 0)
-    return table.coords, starts, starts[number[at[kept]]] + row[kept]
+    return coarse.coords, starts, starts[number[ends.at[kept]]] + row[kept]
 
 
 # Links between the pieces of paths that go on in another chunk.
 
 
 def bridge_part(
-    step: LevelBuild, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]]
+    step: LevelBuild, part: Part, cuts: Sequence[int], begun: Begun, records: Sequence[Sequence[ChunkRecord]]
 ) -> list[ChunkRecord]:
     """Task: link the pieces of some coarse chunks to those in later parts that precede and follow them.
 
     A link is stored with the lower of its two chunks, and parts are cut from the chunks in ascending order; the task
-    that made a part has linked what lies in it.
+    that made a part, ``[cuts[i]]:[cuts[i + 1]]`` of the chunks, has linked what lies in it.
     """
     backend, journal = connect(step.source.spec), record_key(step.level, LINKS, part.key(0))
-    found = read_records(backend, journal) if begun.resumed else {}
-    alive = {record.chunk for group in records for record in group if record.rows}
-    keys = [key for i in range(len(part)) if (key := part.key(i)) in alive]
-    if not keys or all(key in found for key in keys):
-        return list(found.values())
-    tables = read_pieces(backend, step.level, keys)
-    later = [
-        key for key in _later(step, read_owners(step, begun.build), keys[-1], np.concatenate(tables)) if key in alive
-    ]
-    tables += read_pieces(backend, step.level, later)
-    coords = np.asarray([*keys, *later], np.int64)
-    sizes = [int(table[:, STOP].max(initial=0)) for table in tables]
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    table = np.concatenate(tables)
-    chunk = np.repeat(np.arange(len(tables)), [len(found) for found in tables])
+    if begun.resumed and (found := read_records(backend, journal)):
+        return found
+    keys = [part.key(i) for i in range(len(part))]
+    parts = made_parts(records)
+    of_chunk = {record.chunk: i for i, made in enumerate(parts) for record in made}
+    mine = [parts[i] for i in sorted({of_chunk[key] for key in keys})]
+    table = read_pieces(backend, step.level, mine)
+    later = _later(step, read_owners(step, begun.build), keys[-1], table)
+    beyond = [parts[i] for i in sorted({of_chunk[key] for key in later})]
+    others = read_pieces(backend, step.level, beyond)
+    others[:, CHUNK] += len(keys)
+    table = np.concatenate([table, others])
+    known = [record for made in (*mine, *beyond) for record in made]
+    of_part = np.repeat(np.arange(len(mine) + 1), [*map(len, mine), len(known) - len(keys)])
+    starts = np.concatenate([[0], np.cumsum([record.rows for record in known])])
     one, other = following(table[:, OWNER], table[:, FIRST], table[:, LAST])
-    across = (chunk[one] < len(keys)) != (chunk[other] < len(keys))
-    one, other = one[across], other[across]
-    ends = np.stack([starts[chunk[one]] + table[one, STOP] - 1, starts[chunk[other]] + table[other, START]], axis=1)
-    stored = [i if i < len(keys) else -1 for i in range(len(coords))]
+    across = of_part[table[one, CHUNK]] != of_part[table[other, CHUNK]]
+    one, other = table[one[across]], table[other[across]]
+    ends = np.stack([starts[one[:, CHUNK]] + one[:, STOP] - 1, starts[other[:, CHUNK]] + other[:, START]], axis=1)
+    coords = np.asarray([record.chunk for record in known], np.int64)
+    stored = [*range(len(keys)), *(-1 for _ in known[len(keys) :])]
     payloads = link_payloads(step, coords, starts, ends, stored, len(keys))
-    return put_links(step, BuildWriter(backend, journal, found), dict(zip(keys, payloads, strict=True)), found)
+    return put_links(step, journal, keys, payloads)
 
 
 def _later(step: LevelBuild, owners: Owners, last: Sequence[int], mine: IntArray) -> list[tuple[int, ...]]:

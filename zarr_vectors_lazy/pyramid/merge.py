@@ -1,6 +1,6 @@
 """Which finer rows become one, their attributes, and what the journal keeps of it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,8 +11,9 @@ from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.bins import Groups, Rule, check_rule, components, group_by
 from zarr_vectors_lazy.kernels.rows import cut_runs
 from zarr_vectors_lazy.model.arrays import CellArray
-from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks, dotted
-from zarr_vectors_lazy.model.writing import ChunkKey, Pieces
+from zarr_vectors_lazy.model.levels import ChunkTable, dotted
+from zarr_vectors_lazy.model.objects import ranges
+from zarr_vectors_lazy.model.writing import ChunkKey, ChunkRecord, Pieces
 from zarr_vectors_lazy.pyramid.finer import FineRows, Owned
 from zarr_vectors_lazy.pyramid.step import JOURNAL, Aggregated, LevelBuild, Part
 from zarr_vectors_lazy.read.cells import vertex_row_shape
@@ -55,14 +56,6 @@ class Joined:
     pieces: Pieces
     cuts: IntArray
     exact: tuple[IntArray, IntArray] | None = None
-
-    def chunk_pieces(self, i: int) -> Pieces:
-        """Pieces of one chunk, whose rows are numbered from 0."""
-        at, after = slice(self.cuts[i], self.cuts[i + 1]), self.cuts[i + 1] + 1
-        some = [
-            None if part is None else part[at] for part in (self.pieces.owners, self.pieces.first, self.pieces.last)
-        ]
-        return Pieces(self.pieces.starts[self.cuts[i] : after] - self.rows[i], *some)
 
     @property
     def became(self) -> tuple[IntArray, IntArray]:
@@ -154,26 +147,25 @@ def join_paths(binned: Binned, owned: Owned, least: IntArray, lengths: IntArray)
     lengths
         (E,) entries that the object of each entry has in all chunks.
     """
-    fine = binned.fine
-    rows, entries = member_rows(fine, owned)
+    fine, run = binned.fine, binned.fine.fragments
+    assert run is not None
+    numbers = run.at(owned.slots, owned.fragments)
+    rows, counts = run.fragments.rows(numbers), run.fragments.counts[numbers]
     follows = np.zeros(len(owned.objects), np.bool_)
     coarse = fine.coarse[owned.slots]
     follows[1:] = (np.diff(owned.objects) == 0) & (np.diff(owned.ordinals) == 1) & (np.diff(coarse) == 0)
     firsts = np.flatnonzero(~follows)
-    counts = np.bincount(entries, minlength=len(follows))
     bounds = np.concatenate([[0], np.cumsum(counts)])[np.append(firsts, len(follows))]
-    sizes = np.diff(bounds)
-    distinct = np.flatnonzero(sizes)  # a piece whose fragments are empty has no member
-    pieces = np.repeat(np.arange(len(distinct)), sizes[distinct])
+    distinct = np.flatnonzero(np.diff(bounds))  # a piece whose fragments are empty has no member
     heads, tails = firsts[distinct], np.append(firsts[1:], len(follows))[distinct] - 1
-    bins = binned.bins[rows]
-    groups = cut_runs(bins, pieces, least[heads])
+    bins, bounds = binned.bins[rows], np.append(bounds[:-1][distinct], bounds[-1])
+    groups = cut_runs(bins, bounds, least[heads])
     first_rows = groups.starts
-    starts = np.searchsorted(pieces[first_rows], np.arange(len(distinct) + 1))
+    starts = np.append(groups.labels[bounds[:-1]], groups.count)
     begins, ends = owned.ordinals[heads] == 0, owned.ordinals[tails] == lengths[tails] - 1
     exact = (
         np.concatenate([starts[:-1][begins], starts[1:][ends] - 1]),
-        np.concatenate([rows[bounds[:-1][distinct][begins]], rows[bounds[1:][distinct][ends] - 1]]),
+        np.concatenate([rows[bounds[:-1][begins]], rows[bounds[1:][ends] - 1]]),
     )
     found = bins[first_rows]
     of_chunks = np.searchsorted(found // binned.cells, np.arange(binned.chunks + 1))
@@ -349,107 +341,99 @@ def stated_rule(attributes: Json) -> Json:
 # What the rows of finer chunks became: the journal keeps it where links lead there from elsewhere.
 
 
-def map_key(level: int, chunk: ChunkKey) -> str:
-    """Key of what the rows of the finer chunks of a coarse one became."""
-    return f"{JOURNAL}/{level}/maps/{dotted(chunk)}"
+def made_parts(records: Iterable[Iterable[ChunkRecord]]) -> list[list[ChunkRecord]]:
+    """Records of the chunks of each part of a level, in order; the first of a part tells of its shards."""
+    ranked = sorted((record for group in records for record in group), key=lambda record: record.chunk)
+    firsts = [i for i, record in enumerate(ranked) if record.shards]
+    return [ranked[first:last] for first, last in pairwise([*firsts, len(ranked)])]
 
 
-def map_puts(
-    step: LevelBuild, part: Part, fine: FineRows, joined: Joined, named: ChunkCoords
-) -> Iterator[tuple[int, Put]]:
-    """For coarse chunks below which a chunk is named, puts of the coarse row of each row there, -1 for none.
+def map_put(step: LevelBuild, part: Part, fine: FineRows, joined: Joined, named: ChunkCoords) -> Iterator[Put]:
+    """Put of the coarse row of each row of the finer chunks of a part that are named, -1 for none; none if none is.
 
-    Each is a table: how many finer chunks are named, their coordinates, how many rows they have, and these.
+    It is a table: how many finer chunks are named, their coordinates, how many rows they have, and these.
     """
     wanted = np.flatnonzero(ChunkTable(named).find(fine.chunks) >= 0) if len(named) else np.zeros(0, np.int64)
+    if not len(wanted):
+        return
     became = np.full(len(fine), -1, np.int64)
     rows, labels = joined.became
     became[rows] = labels - joined.rows[fine.coarse_of_rows[rows]]
-    bounds, starts = np.searchsorted(wanted, fine.bounds).tolist(), fine.starts.tolist()
-    for i, (first, last) in enumerate(pairwise(bounds)):
-        if last > first:
-            mine = wanted[first:last]
-            parts = [became[starts[at] : starts[at + 1]] for at in mine.tolist()]
-            head = [[len(mine)], fine.chunks[mine].reshape(-1), np.diff(fine.starts)[mine]]
-            yield i, Put(map_key(step.level, part.key(i)), np.concatenate([*head, *parts]).astype("<i8").tobytes())
+    counts = np.diff(fine.starts)[wanted]
+    head = [[len(wanted)], fine.chunks[wanted].reshape(-1), counts]
+    table = np.concatenate([*head, became[ranges(fine.starts[wanted], counts)]])
+    yield Put(f"{JOURNAL}/{step.level}/maps/{dotted(part.key(0))}", table.astype("<i8").tobytes())
 
 
-def read_maps(backend: Backend, step: LevelBuild, chunks: ChunkCoords) -> list[IntArray]:
-    """Coarse row of each row of some finer chunks.
+def read_maps(backend: Backend, step: LevelBuild, firsts: Sequence[ChunkKey]) -> tuple[ChunkCoords, IntArray, IntArray]:
+    """What rows of the finer chunks of some parts became; the first chunk of each part names it.
 
-    Raises
-    ------
-    FormatError
-        If there is none of a chunk: links lead to one that is not there.
+    Returns
+    -------
+    (n, K) chunks, (n,) their rows, and the coarse row of each of these.
     """
-    parents = distinct_chunks(step.parent(chunks))[0].coords.tolist()
-    maps: dict[ChunkKey, IntArray] = {}
-    for raw in fetch(backend, [Get(map_key(step.level, tuple(parent))) for parent in parents]):
-        table = np.frombuffer(raw if raw is not None else b"", "<i8").astype(np.int64)
+    chunks, counts, became = [np.empty((0, step.rank), np.int64)], [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+    for raw in fetch(backend, [Get(f"{JOURNAL}/{step.level}/maps/{dotted(first)}") for first in firsts]):
+        table = np.frombuffer(raw if raw is not None else b"", "<i8").astype(np.int64, copy=False)
         n = int(table[0]) if len(table) else 0
-        keys, head = table[1 : 1 + n * step.rank].reshape(n, step.rank), 1 + n * (step.rank + 1)
-        ends = head + np.cumsum(table[head - n : head])
-        maps |= zip(map(tuple, keys.tolist()), np.split(table[head:], ends[:-1] - head), strict=True) if n else {}
-    for key in map(tuple, chunks.tolist()):
-        if key not in maps:
-            raise FormatError(
-                f"a link of level {step.source.level} leads to chunk {dotted(key)!r}, which the level does not list",
-                where=backend.url,
-            )
-    return [maps[key] for key in map(tuple, chunks.tolist())]
+        head, after = 1 + n * step.rank, 1 + n * (step.rank + 1)
+        chunks.append(table[1:head].reshape(n, step.rank))
+        counts.append(table[head:after])
+        became.append(table[after:])
+    return np.concatenate(chunks), np.concatenate(counts), np.concatenate(became)
 
 
 # Tables of pieces: which fragment of a coarse chunk is of which object; the journal keeps them.
 
-OWNER, FRAGMENT, FIRST, LAST, START, STOP = range(6)
-"""Columns: object, fragment, first and last place on the finer level, rows of the chunk."""
-COLUMNS = 6
+OWNER, FRAGMENT, FIRST, LAST, START, STOP, CHUNK = range(7)
+"""Columns: object, fragment, first and last place on the finer level, rows of the chunk, number of it in its part."""
+COLUMNS = 7
 
 
-def pieces_key(level: int, chunk: ChunkKey) -> str:
-    """Key of a chunk's table."""
-    return f"{JOURNAL}/{level}/pieces/{dotted(chunk)}"
+def pieces_key(level: int, first: ChunkKey) -> str:
+    """Key of the table of a part, which is known by its first chunk."""
+    return f"{JOURNAL}/{level}/pieces/{dotted(first)}"
 
 
-def pieces_put(level: int, chunk: ChunkKey, pieces: Pieces, objects: int) -> tuple[Put, tuple[int, ...]]:
-    """Put of a chunk's table, and (shards + 1,) where the objects of each shard end in it."""
-    assert pieces.owners is not None
-    number = np.arange(len(pieces.owners))
-    zero = np.zeros_like(number)
-    columns = (
-        pieces.owners,
-        number,
-        zero if pieces.first is None else pieces.first,
-        zero if pieces.last is None else pieces.last,
-        pieces.starts[:-1],
-        pieces.starts[1:],
-    )
-    table = np.stack(columns, axis=1)[pieces.owners >= 0].astype("<i8")
+def pieces_put(level: int, first: ChunkKey, joined: Joined, objects: int) -> tuple[Put, tuple[int, ...]]:
+    """Put of a part's table, by object and chunk, and (shards + 1,) where the objects of each shard end in it."""
+    pieces, owners = joined.pieces, joined.pieces.owners
+    assert owners is not None
+    order = np.argsort(owners, kind="stable")
+    order = order[np.searchsorted(owners[order], 0) :]
+    chunk = np.repeat(np.arange(len(joined.cuts) - 1), np.diff(joined.cuts))[order]
+    table = np.zeros((len(order), COLUMNS), "<i8")
+    table[:, OWNER], table[:, FRAGMENT], table[:, CHUNK] = owners[order], order - joined.cuts[chunk], chunk
+    if pieces.first is not None and pieces.last is not None:
+        table[:, FIRST], table[:, LAST] = pieces.first[order], pieces.last[order]
+    before = joined.rows[chunk]
+    table[:, START], table[:, STOP] = pieces.starts[order] - before, pieces.starts[order + 1] - before
     ends = np.minimum(np.arange(0, objects + CURRENT.shard_rows, CURRENT.shard_rows), objects)
-    bounds = np.searchsorted(table[:, OWNER], ends)
-    return Put(pieces_key(level, chunk), table.tobytes()), tuple(bounds.tolist())
+    return Put(pieces_key(level, first), table.tobytes()), tuple(np.searchsorted(table[:, OWNER], ends).tolist())
 
 
 def read_pieces(
-    backend: Backend, level: int, chunks: Sequence[ChunkKey], spans: Sequence[tuple[int, int]] | None = None
-) -> list[IntArray]:
-    """Tables (F, 6) of some chunks, or rows [start, stop) of each.
+    backend: Backend, level: int, parts: Sequence[Sequence[ChunkRecord]], shard: int | None = None
+) -> IntArray:
+    """(F, 7) tables of some parts, or the rows in them of a shard's objects; their chunks are numbered through.
 
     Raises
     ------
     FormatError
         If a table is not there.
     """
-    keys = [pieces_key(level, chunk) for chunk in chunks]
-    row = 8 * COLUMNS
-    gets = (
-        [Get(key) for key in keys]
-        if spans is None
-        else [Get(key, start * row, stop * row) for key, (start, stop) in zip(keys, spans, strict=True)]
-    )
-    found = []
-    for key, raw in zip(keys, fetch(backend, gets), strict=True):
+    row, tables, before, wanted = 8 * COLUMNS, [np.empty((0, COLUMNS), np.int64)], 0, []
+    for part in parts:
+        start, stop = (0, part[0].shards[-1]) if shard is None else (*part[0].shards[shard : shard + 2], 0)[:2]
+        if stop > start:
+            key = pieces_key(level, part[0].chunk)
+            wanted.append((Get(key, start * row, stop * row), before))
+        before += len(part)
+    for (get, chunks), raw in zip(wanted, fetch(backend, [get for get, _ in wanted]), strict=True):
         if raw is None or len(raw) % row:
-            raise FormatError(f"the journal has no table {key!r}; build again with overwrite=True", where=backend.url)
-        found.append(np.frombuffer(raw, "<i8").astype(np.int64).reshape(-1, COLUMNS))
-    return found
+            raise FormatError(
+                f"the journal has no table {get.key!r}; build again with overwrite=True", where=backend.url
+            )
+        tables.append(np.frombuffer(raw, "<i8").astype(np.int64).reshape(-1, COLUMNS))
+        tables[-1][:, CHUNK] += chunks
+    return np.concatenate(tables)

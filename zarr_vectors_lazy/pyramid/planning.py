@@ -400,10 +400,9 @@ def _link_index(data: LevelData, kind: Kind) -> LinkIndex | None:
     if family is not None and family.table is not None:
         raise FormatError("links in a table are not read here", where=data.url)
     segments = () if family is None else family.segments
-    return LinkIndex(
-        tuple(EndSegment(spec=s.array.spec, coding=s.coding, offsets=s.offsets) for s in segments),
-        tuple(s.array.chunks for s in segments),
-    )
+    found = [EndSegment(spec=s.array.spec, coding=s.coding, offsets=s.offsets) for s in segments]
+    width = 2 if family is None else family.width
+    return LinkIndex.of(found, [s.array.chunks for s in segments], width, data.vertices.chunks.rank)
 
 
 def _root_bins(opened: OpenStore, kind: Kind, scale: LevelScale) -> IntArray | None:

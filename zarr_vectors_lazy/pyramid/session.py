@@ -24,7 +24,7 @@ from zarr_vectors_lazy.model.writing import (
     LinkFamilyDraft,
 )
 from zarr_vectors_lazy.pyramid.coarsen import Begun
-from zarr_vectors_lazy.pyramid.merge import FIRST, FRAGMENT, OWNER, START, STOP, read_pieces
+from zarr_vectors_lazy.pyramid.merge import CHUNK, FIRST, FRAGMENT, OWNER, START, STOP, made_parts, read_pieces
 from zarr_vectors_lazy.pyramid.step import JOURNAL, LevelBuild
 from zarr_vectors_lazy.read import level as fresh
 from zarr_vectors_lazy.read.level import Source
@@ -408,22 +408,14 @@ def index_shard(step: LevelBuild, shard: int, records: Sequence[Sequence[ChunkRe
     backend = connect(step.source.spec)
     total, size = step.index.count, CURRENT.shard_rows
     first, last = shard * size, min((shard + 1) * size, total)
-    mine = sorted(
-        (r for group in records for r in group if r.shards and r.shards[shard + 1] > r.shards[shard]),
-        key=lambda record: record.chunk,
-    )
-    tables = read_pieces(
-        backend, step.level, [r.chunk for r in mine], [(r.shards[shard], r.shards[shard + 1]) for r in mine]
-    )
-    table = np.concatenate([np.empty((0, 6), np.int64), *tables])
-    chunks = np.repeat(
-        np.asarray([r.chunk for r in mine], np.int64).reshape(-1, step.rank), [len(t) for t in tables], axis=0
-    )
+    parts = made_parts(records)
+    table = read_pieces(backend, step.level, parts, shard)
+    chunks = np.asarray([record.chunk for part in parts for record in part], np.int64).reshape(-1, step.rank)
     span = int(table[:, FIRST].max(initial=0)) + 1
     order = np.argsort(table[:, OWNER] * span + table[:, FIRST], kind="stable")  # without places, chunks stay in order
     counts = np.bincount(table[:, OWNER] - first, minlength=last - first)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    manifests = Manifests(offsets, chunks.take(order, axis=0), table[order, FRAGMENT])
+    manifests = Manifests(offsets, chunks.take(table[order, CHUNK], axis=0), table[order, FRAGMENT])
     put = CURRENT.manifest_put(step.level, shard, manifests, total, step.encoding)
     fetch(backend, [put])
     vertices = np.bincount(table[:, OWNER] - first, weights=table[:, STOP] - table[:, START], minlength=last - first)

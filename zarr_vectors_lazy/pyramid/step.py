@@ -1,7 +1,7 @@
 """What the tasks of one level share, and the cells and journal that they put."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,9 +9,9 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.registry import CURRENT
-from zarr_vectors_lazy.kernels.bins import BinGrid, Rule, aggregated_dtype
+from zarr_vectors_lazy.kernels.bins import BinGrid, Rule, aggregated_dtype, every
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
-from zarr_vectors_lazy.model.levels import dotted
+from zarr_vectors_lazy.model.levels import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
@@ -97,6 +97,41 @@ class EndSegment:
     spec: CellSpec
     coding: LinkCoding
     offsets: IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EndCells:
+    """Cells of links, those of a segment one after another.
+
+    Parameters
+    ----------
+    chunks
+        (m, K) the chunks of all their ends, in lexicographic order.
+    which
+        (n,) segment of each cell, ascending.
+    ends
+        (n, L) numbers of the chunks of its ends, that of the cell first.
+    """
+
+    chunks: ChunkCoords
+    which: IntArray
+    ends: IntArray
+
+    def take(self, cells: IntArray | BoolArray) -> "EndCells":
+        """Some of them."""
+        which, ends = self.which[cells], self.ends[cells]
+        used, number = np.unique(ends, return_inverse=True)
+        return EndCells(self.chunks[used], which, number.reshape(ends.shape))
+
+    def parted(self, parts: IntArray) -> tuple["EndCells", "EndCells"]:
+        """The cells all of whose ends are in one part, and the others; (m,) part of each chunk, -1 for none."""
+        found = parts[self.ends]
+        inside = every((found == found[:, :1]) & (found[:, :1] >= 0))
+        return self.take(inside), self.take(~inside)
+
+    def without(self, chunks: BoolArray) -> "EndCells":
+        """Those that name none of some of the chunks; (m,) which."""
+        return self.take(every(~chunks[self.ends]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -212,14 +247,14 @@ class Part:
     missing
         Attributes of which some of the finer chunks have no cell, and (f,) which.
     cells
-        For each segment of links the chunks of the cells that may concern these chunks.
+        Cells of links that may concern these chunks; None where only the build that wrote them knows.
     """
 
     chunks: ChunkCoords
     fine: ChunkCoords
     bounds: IntArray
     missing: dict[str, BoolArray]
-    cells: tuple[ChunkCoords, ...] = ()
+    cells: EndCells | None = None
 
     def __len__(self) -> int:
         return len(self.chunks)
@@ -228,21 +263,17 @@ class Part:
         """Coordinate of one of its coarse chunks."""
         return tuple(self.chunks[i].tolist())
 
+    def number(self, fine: ChunkCoords, cuts: Sequence[int]) -> IntArray:
+        """(n,) which of its own parts, coarse chunks ``cuts[i]:cuts[i + 1]``, finer chunks are in; -1: in none."""
+        of_fine = np.repeat(np.arange(len(cuts) - 1), np.diff(self.bounds[list(cuts)]))
+        table = ChunkTable(self.fine)
+        at = table.find(fine)
+        found: IntArray = np.where(at >= 0, of_fine[table.order[at]], -1)
+        return found
+
     def below(self, i: int) -> range:
         """Finer chunks of one of its coarse chunks."""
         return range(int(self.bounds[i]), int(self.bounds[i + 1]))
-
-    def take(self, keep: list[int]) -> "Part":
-        """Some of its coarse chunks."""
-        rows = np.concatenate([np.zeros(0, np.int64), *(np.asarray(self.below(i), np.int64) for i in keep)])
-        sizes = np.diff(self.bounds)[keep]
-        return Part(
-            chunks=self.chunks[keep],
-            fine=self.fine[rows],
-            bounds=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            missing={name: mask[rows] for name, mask in self.missing.items()},
-            cells=self.cells,
-        )
 
 
 # Payloads put as cells, and the journal that tells which coarse chunks are finished.
@@ -286,50 +317,34 @@ def record_key(level: int, stage: str, first: ChunkKey) -> str:
 
 
 class BuildWriter:
-    """Puts of some chunks, made when they are large enough; what is told of finished chunks follows their cells.
+    """Puts of a task, made when they are large enough; what is told of its chunks follows their cells."""
 
-    Parameters
-    ----------
-    backend
-        An open connection.
-    key
-        Under which records are kept, see `record_key`.
-    found
-        Records of chunks that were finished before.
-    """
-
-    def __init__(self, backend: Backend, key: str, found: Mapping[ChunkKey, ChunkRecord]) -> None:
+    def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self._key = key
-        self._records = list(found.values())
         self._puts: list[Put] = []
         self._nbytes = 0
-        self._noted = len(self._records)
 
-    def add(self, puts: Sequence[Put], record: ChunkRecord) -> None:
-        """Queue a finished chunk."""
+    def add(self, puts: Sequence[Put]) -> None:
+        """Queue cells."""
         self._puts += puts
-        self._records.append(record)
         self._nbytes += sum(len(put.data) for put in puts)
         if self._nbytes > FLUSHED_NBYTES:
-            self.flush()
+            self._flush()
 
-    def put(self, put: Put) -> None:
-        """Queue a cell that belongs to the record that was last."""
-        self._puts.append(put)
-        self._nbytes += len(put.data)
+    def finish(self, key: str, records: list[ChunkRecord]) -> list[ChunkRecord]:
+        """Put what is queued, then the records of all chunks of the task, see `record_key`; return these."""
+        self._flush()
+        plain = [record.to_json() for record in records]
+        fetch(self._backend, [Put(key, json.dumps(plain, separators=(",", ":")).encode())])
+        return records
 
-    def flush(self) -> None:
-        """Put what is queued: first all cells, then the records."""
+    def _flush(self) -> None:
         fetch(self._backend, self._puts)
-        if len(self._records) > self._noted:
-            plain = [record.to_json() for record in self._records]
-            fetch(self._backend, [Put(self._key, json.dumps(plain, separators=(",", ":")).encode())])
-        self._puts, self._nbytes, self._noted = [], 0, len(self._records)
+        self._puts, self._nbytes = [], 0
 
 
-def read_records(backend: Backend, key: str) -> dict[ChunkKey, ChunkRecord]:
-    """Records of the chunks that an earlier run of a task finished.
+def read_records(backend: Backend, key: str) -> list[ChunkRecord]:
+    """Records that an earlier run of a task left when it was done; none where it was not.
 
     Raises
     ------
@@ -337,10 +352,7 @@ def read_records(backend: Backend, key: str) -> dict[ChunkKey, ChunkRecord]:
         If they are not readable.
     """
     (raw,) = fetch(backend, [Get(key)])
-    if raw is None:
-        return {}
     try:
-        found = [ChunkRecord.from_json(record) for record in json.loads(bytes(raw))]
+        return [] if raw is None else [ChunkRecord.from_json(record) for record in json.loads(bytes(raw))]
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"the journal entry {key!r} is damaged: {error}", where=backend.url) from error
-    return {record.chunk: record for record in found}
