@@ -110,7 +110,7 @@ class ArraysMixin(DaskMethodsMixin):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LevelArrays(ArraysMixin):
-    """The rows of a level and what joins them: NumPy arrays where computed, Dask arrays where persisted.
+    """The rows of a level and what joins them: NumPy arrays if computed, Dask arrays if persisted.
 
     Parameters
     ----------
@@ -202,11 +202,11 @@ SELECTING = ("bbox", "objects", "groups", "where", "whole_objects", "world")
 
 
 class ZVLevel(Suggesting, ArraysMixin):
-    """One level of a store, or a selection of it; `ZVStore` gives it.
+    """One level of a store, or a selection of it, as `ZVStore` returns it.
 
     It is a Dask collection of its vertices, attributes, and edges or faces: ``dask.compute(level)`` and
-    ``level.compute()`` read them in one pass into a `LevelArrays` of NumPy arrays, ``persist`` into one of Dask arrays.
-    Given to ``dask.delayed``, as any collection, it is computed first.
+    ``level.compute()`` read them in one pass into a `LevelArrays` of NumPy arrays, and ``persist`` into one of Dask
+    arrays. If you pass it to ``dask.delayed``, it is computed first, like any collection.
 
     Examples
     --------
@@ -226,7 +226,7 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @property
     def store(self) -> "ZVStore":
-        """The store that it is a level of."""
+        """The store to which it belongs."""
         return self._store
 
     @property
@@ -236,17 +236,17 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @property
     def own(self) -> "ZVLevel":
-        """The whole level with only what it stores itself: less than all of it where it refines coarser ones.
+        """The level with only what it stores itself, which is not everything if it refines coarser levels.
 
-        Everything else of such a level (``refinement: "add"``) is complete: what it stores, and what the levels that it
-        refines do; its `chunk_keys` have the level that stores a chunk before the chunk's own coordinate.
+        Otherwise, such a level (``refinement: "add"``) is complete: it includes what the levels that it refines store.
+        Its `chunk_keys` then begin with the level that stores a chunk, before the chunk's own coordinate.
         """
         data = self._store._opened.levels[self.index]
         return ZVLevel(self._store, LevelView(data, Selection(), self._view.chunking))
 
     @property
     def vertex_count(self) -> int | None:
-        """Number of selected vertices; None where the store does not know, and for selections until sized."""
+        """Number of selected vertices; None if the store does not state it, and for selections until sized."""
         sizes = self._view.sizes
         if sizes is not None:
             return int(sizes.sum())
@@ -283,7 +283,7 @@ class ZVLevel(Suggesting, ArraysMixin):
     def chunk_bounds(self) -> Floats:
         """(n, 2, D) lower and upper corner of the region in which the vertices of each chunk lie.
 
-        The chunk's own, but for coarse levels whose rows may lie outside their chunk (zarr-vectors-tools 0.3.0).
+        The chunk itself, except on coarse levels whose rows may lie outside their chunk (zarr-vectors-tools 0.3.0).
         """
         return self._view.data.placement.bounds(self._view.table.coords)
 
@@ -294,28 +294,31 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @property
     def deltas(self) -> tuple[int, ...]:
-        """Deltas of the link families whose target level is there, ascending."""
+        """Deltas of the link families whose target level exists, ascending."""
         opened = self._store._opened
         leads = {level - self.index for level, data in opened.levels.items() if not data.meta.chain} | {0}
         return tuple(delta for delta in self._view.data.deltas if delta in leads)
 
     @property
     def vertices(self) -> da.Array:
-        """(N, D) positions, stored dtype; one block a chunk, in the order of `chunk_keys`, rows as stored."""
+        """(N, D) positions in the stored dtype; one block for each chunk, in the order of `chunk_keys`, rows as stored.
+
+        Averages of many float32 values need ``dtype="f8"``: ``level.vertices.mean(axis=0, dtype="f8")``.
+        """
         return vertices_array(self._view)
 
     @property
     def attributes(self) -> Attributes:
         """Vertex attributes by name: (N,) or (N, C) arrays aligned with `vertices`.
 
-        Missing values are NaN, NaT or ``""``. Whole numbers some of which are missing become float64; computing those
-        that it does not hold exactly raises FormatError: `codes` has them, or a data frame.
+        Missing values are NaN, NaT or ``""``. Integers with missing values become float64. Computing integers that
+        float64 cannot hold exactly raises FormatError; `codes` or a data frame has them.
         """
         return Attributes(self._view, decode=True)
 
     @property
     def codes(self) -> Attributes:
-        """Stored codes of dictionary-encoded attributes, and integers some of which are missing, by name."""
+        """Stored codes of dictionary-encoded attributes, and of integers with missing values, by name."""
         return Attributes(self._view, decode=False)
 
     @property
@@ -327,9 +330,9 @@ class ZVLevel(Suggesting, ArraysMixin):
     def edges(self) -> da.Array:
         """(E, 2) int64 rows of `vertices`: every edge, inside chunks and across (FORMAT 0.9, 10).
 
-        Polylines, streamlines and lines: consecutive vertices of each object. Skeletons: ``[child, parent]``.
-        Graphs: the stored records. Of a selection, the edges whose ends are both selected. Those of paths come by chunk
-        and fragment of their first vertex, of skeletons by child, of graphs as the records are stored.
+        Polylines, streamlines and lines: consecutive vertices of each object. Skeletons: ``[child, parent]``. Graphs:
+        the stored records. In a selection: the edges whose ends are both selected. Edges of paths are ordered by chunk
+        and fragment of their first vertex, those of skeletons by child, those of graphs as stored.
         """
         return edges_array(self._view)
 
@@ -369,7 +372,7 @@ class ZVLevel(Suggesting, ArraysMixin):
     def link_attributes(self) -> LinkAttributes:
         """Attributes of the links inside this level, by name: (L,) or (L, C) arrays aligned with ``links(0)``.
 
-        Values that were never stored are NaN; of whole numbers of 64 bits, which float64 might not hold, masked.
+        Values that were never stored are NaN, or masked for 64-bit integers, which float64 might not hold.
         """
         return LinkAttributes(self._view)
 
@@ -377,14 +380,14 @@ class ZVLevel(Suggesting, ArraysMixin):
     def edge_attributes(self) -> EdgeAttributes:
         """Attributes of links, by name: (E,) or (E, C) arrays aligned with `edges`, NaN where an edge is implied.
 
-        Of meshes they are aligned with `faces`. Paths have no other edges than implied ones; a value that is stored for
-        the record of one, between chunks, is its value.
+        For meshes they are aligned with `faces`. Paths only have implied edges; if a value is stored for the record of
+        one, between chunks, that is its value.
         """
         return EdgeAttributes(self._view)
 
     @property
     def objects(self) -> Objects:
-        """Objects by id, each its vertices in path order."""
+        """Objects by id; each is its vertices, in path order."""
         return Objects(self)
 
     @property
@@ -405,8 +408,8 @@ class ZVLevel(Suggesting, ArraysMixin):
     def compute_chunk_sizes(self) -> "ZVLevel":
         """Return the same level with known chunk sizes; reads as little as the store allows, once.
 
-        A whole level: sizes from a listing where cells are uncompressed, else the head of each cell. A selection: what
-        choosing its rows needs.
+        For a whole level it reads sizes from a listing if cells are uncompressed, otherwise the head of each cell. For
+        a selection it reads what is needed to choose its rows.
 
         Examples
         --------
@@ -428,7 +431,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         world: bool = False,
         **axes: slice | tuple[float | None, float | None],
     ) -> "ZVLevel":
-        """Select rows; what is selected is a level again, and nothing is read but ids where objects are named.
+        """Select rows. The result is a level again; nothing is read, except ids if objects are named.
 
         Parameters
         ----------
@@ -436,14 +439,15 @@ class ZVLevel(Suggesting, ArraysMixin):
             (lo, hi), inclusive on both faces, compared in float64; or several boxes, of depth 3, (n, 2, D): their
             union.
         objects, groups
-            Ids of objects, or truth values that go with ``.objects.slots``; ids or names of groups.
+            Ids of objects, or a mask that goes with ``.objects.slots``; ids or names of groups.
         where
-            Values by attribute, all of which must hold: ``(lo, hi)`` or ``slice(lo, hi)``, a range with both ends in it
-            (None leaves one open; text goes by code points); a list, set or array: any of its values; one number, text
-            or bool: this value; None: what is missing. Integers are compared as integers, exactly. Or a callable whose
-            parameter names are the attributes that it reads and that gives a mask of the rows of a chunk.
+            Conditions by attribute, all of which must hold: ``(lo, hi)`` or ``slice(lo, hi)``, a range including both
+            ends (None leaves one open; text is ordered by code points); a list, set or array: any of its values; one
+            number, text or bool: this value; None: missing values. Integers are compared exactly, as integers. Or a
+            callable whose parameter names are the attributes that it reads, and which returns a mask of the rows of a
+            chunk.
         whole_objects
-            All rows of every object that has a vertex in the box.
+            Select all rows of every object that has a vertex in the box.
         world
             Boxes, and ``x=``, ``y=``, ``z=``, are in world coordinates: exactly the rows whose `ZVStore.to_world` lies
             in them.
@@ -457,7 +461,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         NotFoundError
             If there is no such object, group or attribute.
         TypeError
-            If a keyword is no axis and spelt nearly as another argument is.
+            If a keyword is not an axis, and resembles another argument.
 
         Examples
         --------
@@ -486,26 +490,26 @@ class ZVLevel(Suggesting, ArraysMixin):
         return ZVLevel(self._store, view)
 
     def nearest(self, points: Any, k: int = 1) -> tuple[IntArray, Floats]:
-        """Rows of `vertices` nearest to some points; read now, from the chunks that may have them.
+        """Find the rows of `vertices` nearest to some points; reads at once, from the chunks that may have them.
 
         Parameters
         ----------
         points
             (n, D) in stored coordinates and units; (D,) is one point.
         k
-            How many of each.
+            How many for each point.
 
         Returns
         -------
         rows
-            (n, k) int64, the nearest first, of equally far ones the least row; -1 where there are fewer.
+            (n, k) int64, nearest first, with the lowest row first among equally distant ones; -1 where there are fewer.
         distances
             (n, k) float64 in stored units; infinite where there are fewer.
 
         Raises
         ------
         SelectionError
-            If points are no finite numbers of D columns, or k no positive whole number.
+            If points are not finite numbers in D columns, or k is not a positive integer.
 
         Examples
         --------
@@ -520,19 +524,19 @@ class ZVLevel(Suggesting, ArraysMixin):
         return nearest_of_view(sized(self._view), wanted, int(k))
 
     def within(self, points: Any, radius: float) -> "ZVLevel":
-        """Select what lies no farther than ``radius`` from one of some points: exact; other chunks are not read.
+        """Select the vertices within ``radius`` of any of some points, exactly; other chunks are not read.
 
         Parameters
         ----------
         points
             (n, D) in stored coordinates and units; (D,) is one point.
         radius
-            In stored units; as far away counts.
+            In stored units; vertices at exactly this distance are included.
 
         Raises
         ------
         SelectionError
-            If points are no finite numbers of D columns, or the radius is negative or no number.
+            If points are not finite numbers in D columns, or the radius is negative or not a number.
 
         Examples
         --------
@@ -547,21 +551,21 @@ class ZVLevel(Suggesting, ArraysMixin):
         return ZVLevel(self._store, select_region(self._view, Near(wanted, float(radius))))
 
     def sample(self, n: int, seed: int = 0) -> "ZVLevel":
-        """Select n rows at random, each as likely as any other; all of them where there are no more.
+        """Select n rows at random, all equally likely; all rows if there are no more than n.
 
-        Reads what tells the number of rows, where that is not known; of a selection also which rows it has.
+        Reads whatever states the number of rows, if it is not known; for a selection also which rows it has.
 
         Parameters
         ----------
         n
             How many.
         seed
-            The same for the same rows.
+            The same seed selects the same rows.
 
         Raises
         ------
         SelectionError
-            If n or the seed is no whole number from 0 on.
+            If n or the seed is not an integer from 0 on.
 
         Examples
         --------
@@ -581,7 +585,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         return ZVLevel(self._store, pick_rows(view, np.sort(rows)))
 
     def explain(self, *members: str) -> Explanation:
-        """Tell what computing members would fetch, before anything is fetched.
+        """Say what computing members would fetch, without fetching it.
 
         Parameters
         ----------
@@ -645,7 +649,7 @@ class ZVLevel(Suggesting, ArraysMixin):
     def write_attribute(
         self, name: str, values: Any, *, aggregate: Rule | None = None, compute: bool = True, progress: bool = False
     ) -> Any:
-        """Write a new vertex attribute beside the data of a level, chunk by chunk; open the store anew to read it.
+        """Write a new vertex attribute beside the data of a level, chunk by chunk; open the store again to read it.
 
         Parameters
         ----------

@@ -127,7 +127,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["ingest", "{folder}/note.csv", "{folder}/new", "--axes", "a,b,c"], 2, "--axes names others"),
         (["pyramid", "{tracts}", "-f", "2", "--links", "all"], 2, "'all' is not one of 'none'"),
         (["infos", "{tracts}"], 2, "Did you mean 'info'?"),
-        (["info"], 2, "Missing argument 'STORE'. (zvl info -h tells what there is)"),
+        (["info"], 2, "Missing argument 'STORE'. (zvl info -h lists what there is)"),
         (["info", "{tracts}", "--level", "0"], 2, "--level"),
         (["ls", "{tracts}", "--level", "fine"], 2, "--level"),
         (["view", "{tracts}", "--port", "70000"], 2, "65535"),

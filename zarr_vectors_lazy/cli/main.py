@@ -19,7 +19,7 @@ except ImportError as error:  # the script is installed with the package, its li
     sys.exit(f"zvl needs its libraries: pip install 'zarr-vectors-lazy[cli]' ({error})")
 
 
-EXITS = "Exits: 0 done, 1 the store is not as it should be, 2 wrong arguments, 3 the store cannot be reached."
+EXITS = "Exit codes: 0 done, 1 the store is not as it should be, 2 wrong arguments, 3 the store cannot be reached."
 WORDS = {  # by module, in the order of the help; only the module of the word that is given is imported
     "read": ("info", "ls", "explain", "read", "export", "plot"),
     "make": ("ingest", "pyramid", "save", "rechunk", "recompress", "migrate"),
@@ -87,7 +87,7 @@ def application(first: str = "") -> typer.Typer:
     return app
 
 
-def about(version: Annotated[bool, typer.Option("--version", help="Print the version, and end.")] = False) -> None:
+def about(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     """Options that go without a word."""
 
 
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except WrongUse as error:
         path = error.ctx.command_path if getattr(error, "ctx", None) else "zvl"
         said = functools.reduce(lambda text, name: text.replace(name, PLAIN[name]), PLAIN, error.format_message())
-        fail(f"{said} ({path} -h tells what there is)", 2)
+        fail(f"{said} ({path} -h lists what there is)", 2)
     except Stopped as stop:
         fail(f"stopped: {stop}", STOPPED)
     except (typer.Abort, KeyboardInterrupt):  # while modules are imported, too

@@ -18,50 +18,56 @@ Files = Annotated[
     list[str],
     typer.Argument(metavar="FILES... STORE", help=f"Files, folders, patterns ({', '.join(suffixes('reads'))}); a URL."),
 ]
-Named = Annotated[str | None, typer.Option("--format", help="Of the files; else as their suffixes say.")]
-Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes wanted; else all.")]
+Named = Annotated[str | None, typer.Option("--format", help="Format of the files; by default by their suffixes.")]
+Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes to take; by default all.")]
 Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y,Z", help="Columns of positions, or names of axes.")]
-Owner = Annotated[str | None, typer.Option("--object-ids", metavar="COLUMN", help="That says the object of a row.")]
+Owner = Annotated[
+    str | None, typer.Option("--object-ids", metavar="COLUMN", help="Column with the object of each row.")
+]
 New = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of the new store.", show_default=False)]
 Old = Annotated[str, typer.Argument(metavar="OLD", help="Store of format 0.7.", show_default=False)]
 Source = Annotated[str, typer.Argument(metavar="OLD", help="URL or path of a store.", show_default=False)]
-NewEdges = Annotated[str, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk of the new store.")]
-Edges = Annotated[str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk; else suggested.")]
-Kept = Annotated[str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Of a chunk; else as it is.")]
-Bins = Annotated[str | None, typer.Option("--bin-shape", metavar="X,Y,Z", help="Of a bin, a part of a chunk.")]
+NewEdges = Annotated[str, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Edges of a chunk of the new store.")]
+Edges = Annotated[
+    str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Edges of a chunk; by default suggested.")
+]
+Kept = Annotated[
+    str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Edges of a chunk; by default unchanged.")
+]
+Bins = Annotated[str | None, typer.Option("--bin-shape", metavar="X,Y,Z", help="Edges of a bin, a part of a chunk.")]
 Units = Annotated[str | None, typer.Option("--unit", help="Unit of the coordinates.")]
-Replace = Annotated[bool, typer.Option("--overwrite", help="Replace what is there, if it is a Zarr Vectors store.")]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace an existing Zarr Vectors store.")]
 Factors = Annotated[
     list[str],
-    typer.Option("--factor", "-f", metavar="COARSENING[:SPARSITY]", help="Of a level; repeated, one for each level."),
+    typer.Option("--factor", "-f", metavar="COARSENING[:SPARSITY]", help="Factors of a level; repeat for each level."),
 ]
 Scales = Annotated[
     list[str] | None,
     typer.Option(
         "--chunk-scale",
         metavar="N",
-        help="Chunks of a level in those of the one before: for all levels, or repeated; 1 keeps them, else they grow.",
+        help="How much chunks grow from level to level: once for all, or repeated; 1 keeps them; by default as bins.",
     ),
 ]
 Rules = Annotated[
     list[str] | None,
     typer.Option("--aggregate", metavar="NAME=RULE", help="mean, min, max, sum, mode, first, or none: leave it out."),
 ]
-Sparsity = Annotated[str, typer.Option(metavar="N", help="One in N is kept at each level that says no other.")]
-Seed = Annotated[int, typer.Option("--seed", help="Of the hash by which objects or vertices are kept.")]
+Sparsity = Annotated[str, typer.Option(metavar="N", help="Keep one in N at each level that states no other.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the hash that picks what is kept.")]
 Links = Annotated[
     Literal["none", "implicit", "explicit"],
-    typer.Option(help="Between levels: from the finer (implicit), both ways (explicit)."),
+    typer.Option(help="Links between levels: from the finer (implicit) or both ways (explicit)."),
 ]
 Depth = Annotated[int, typer.Option(help="Levels that links reach across; -1 for all.")]
-Codec = Annotated[Literal["zstd", "blosc", "none"], typer.Option("--codec", help="Of cells.")]
-NoChecksum = Annotated[bool, typer.Option("--no-checksum", help="No crc32c behind each cell.")]
+Codec = Annotated[Literal["zstd", "blosc", "none"], typer.Option("--codec", help="Compression of cells.")]
+NoChecksum = Annotated[bool, typer.Option("--no-checksum", help="Leave out the crc32c checksum of cells.")]
 Shards = Annotated[str | None, typer.Option("--shard", metavar="N,N,N", help="Chunks in a shard; by default none.")]
 Profiles = Annotated[
     Literal["viewer"] | None, typer.Option("--profile", help="viewer: no codec, no checksum, no shards.")
 ]
-Levels = Annotated[bool, typer.Option("--pyramid", help="Build the coarser levels anew, as those of OLD are.")]
-Anew = Annotated[bool, typer.Option("--overwrite", help="Replace levels that are there.")]
+Levels = Annotated[bool, typer.Option("--pyramid", help="Rebuild the coarser levels, like those of OLD.")]
+Anew = Annotated[bool, typer.Option("--overwrite", help="Replace existing levels.")]
 
 
 def ingest(
@@ -82,7 +88,7 @@ def ingest(
     run: given.Run,
     json: given.AsJson = False,
 ) -> None:
-    """Write files of the field as a new store. Each of several is an object of its name."""
+    """Write files as a new store. With several files, each becomes an object with its name."""
     *sources, store = files
     if not sources:
         raise SelectionError(f"files and then a store are wanted, found only {store!r}")
@@ -124,7 +130,7 @@ def pyramid(
     run: given.Run,
     json: given.AsJson = False,
 ) -> None:
-    """Build coarser levels, each from the one before. An interrupted build goes on where it ended."""
+    """Build coarser levels, each from the one before. An interrupted build continues where it stopped."""
     with given.leaving(f"{store} opens, with the levels that were finished: run it again to go on", run.computing()):
         done = build_pyramid(
             store,
@@ -190,7 +196,7 @@ def save(
     run: given.Run,
     json: given.AsJson = False,
 ) -> None:
-    """Write a level, or what is selected of it, as a new store."""
+    """Write a level, or a selection of it, as a new store."""
     part, new = chosen.of(place.open(old)), place.new(old, store)
     with run.writing(store, **new):
         done = part.save(
@@ -226,7 +232,7 @@ def recompress(
     run: given.Run,
     json: given.AsJson = False,
 ) -> None:
-    """Copy a store with another codec, in shards or out of them. What is in cells stays as it is."""
+    """Copy a store with another codec, with or without shards. The contents stay the same."""
     new = place.new(old, store)
     with run.writing(store, **new):
         done = recompressed(

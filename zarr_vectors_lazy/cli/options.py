@@ -74,7 +74,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Se
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of a store.", show_default=False)]
 Backend = Annotated[
-    Literal["obstore", "fsspec", "local"] | None, typer.Option("--backend", help="By default as the URL.")
+    Literal["obstore", "fsspec", "local"] | None, typer.Option("--backend", help="By default chosen by the URL.")
 ]
 Options = Annotated[
     list[str] | None,
@@ -106,17 +106,18 @@ Where = Annotated[
     typer.Option(
         "--where",
         metavar="NAME=LO:HI",
-        help="Values of an attribute: a range, both ends in it (LO: or :HI leaves one open), NAME=VALUE, "
+        help="Values of an attribute: a range, both ends included (LO: or :HI leaves one open), NAME=VALUE, "
         "NAME=VALUE,VALUE, NAME=null for what is missing; with a comma or colon in a value, JSON: "
         """'NAME=["a,b"]'. May be repeated.""",
     ),
 ]
-Whole = Annotated[bool, typer.Option("--whole-objects", help="All of every object with a vertex in the box.")]
-Triangulate = Annotated[bool, typer.Option("--triangulate", help="Cut faces of more corners into triangles.")]
-Like = Annotated[str | None, typer.Option("--like", metavar="FILE", help="Tractogram whose space is taken.")]
-Reference = Annotated[str | None, typer.Option("--reference", metavar="IMAGE", help="Image whose space is taken.")]
+Whole = Annotated[bool, typer.Option("--whole-objects", help="Keep every object with a vertex in the box, in full.")]
+Triangulate = Annotated[bool, typer.Option("--triangulate", help="Cut larger faces into triangles.")]
+Like = Annotated[str | None, typer.Option("--like", metavar="FILE", help="Tractogram whose image space to use.")]
+Reference = Annotated[str | None, typer.Option("--reference", metavar="IMAGE", help="Image whose space to use.")]
 Scheduler = Annotated[
-    Literal["threads", "processes", "sync"] | None, typer.Option("--scheduler", help="Of Dask; by default threads.")
+    Literal["threads", "processes", "sync"] | None,
+    typer.Option("--scheduler", help="Dask's scheduler; by default threads."),
 ]
 Client = Annotated[str | None, typer.Option("--client", metavar="ADDRESS", help="Dask cluster to compute on.")]
 

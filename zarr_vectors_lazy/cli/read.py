@@ -24,7 +24,7 @@ WIDTH = 56
 
 
 def info(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:
-    """Tell what a store is. Reads metadata only: geometry, levels, attributes, where it is occupied."""
+    """Describe a store. Reads metadata only: geometry, levels, attributes, occupied chunks."""
     found = place.open(store)
     if json:
         print_json(description(found))
@@ -102,7 +102,7 @@ def sketch(level: ZVLevel) -> str:
 
 
 def ls(store: given.Store, *, level: given.Level = None, place: given.Place, json: given.AsJson = False) -> None:
-    """List a level's arrays, with shape and dtype, objects, groups."""
+    """List the arrays, objects and groups of a level."""
     found = place.open(store).query(level=level)
     members = {name: (array.shape, array.dtype) for name, array in arrays_of(found).items()}
     objects = found.objects
@@ -144,7 +144,7 @@ def explain(
     place: given.Place,
     json: given.AsJson = False,
 ) -> None:
-    """Tell what reading would fetch, before anything is fetched."""
+    """Say what reading would fetch, without fetching it."""
     part = chosen.of(place.open(store))
     plan = part.explain(*members or ())
     if json:
@@ -177,15 +177,15 @@ def _lengths(values: Any, units: list[str]) -> str:
 
 OUT = f"File to write ({', '.join(suffixes('writes'))}), or - for standard output, as --format says (csv)."
 Out = Annotated[str, typer.Argument(metavar="OUT", help=OUT, show_default=False)]
-Named = Annotated[str | None, typer.Option("--format", help="Of the file; else as its suffix says.")]
-Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes wanted; else all.")]
-Stored = Annotated[bool, typer.Option("--stored", help="Coordinates as they are stored, not world coordinates.")]
+Named = Annotated[str | None, typer.Option("--format", help="Format of the file; by default by its suffix.")]
+Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes to take; by default all.")]
+Stored = Annotated[bool, typer.Option("--stored", help="Leave coordinates as stored, instead of world coordinates.")]
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder or URL to write to.", show_default=False)]
 Source = Annotated[str, typer.Option("--precomputed", metavar="KIND", help="points, lines, skeletons or mesh.")]
-Sharded = Annotated[bool, typer.Option("--sharded", help="Cells and segments share files.")]
-Limit = Annotated[int, typer.Option("--limit", min=1, help="Annotations of a cell, about.")]
-Anew = Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")]
-Replace = Annotated[bool, typer.Option("--overwrite", help="Replace the file that is there.")]
+Sharded = Annotated[bool, typer.Option("--sharded", help="Put many cells and segments into one file.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="Approximate number of annotations in a cell.")]
+Anew = Annotated[bool, typer.Option("--overwrite", help="Replace existing files.")]
+Replace = Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")]
 
 
 def read(
@@ -204,7 +204,7 @@ def read(
     run: given.Run,
     json: given.AsJson = False,
 ) -> None:
-    """Write a level, or what is selected of it, to a file. Its suffix says the format."""
+    """Write a level, or a selection of it, to a file. The suffix gives the format."""
     part = chosen.of(place.open(store))
     how: dict[str, Any] = {"attributes": given.names(columns), "world": not stored, "triangulate": triangulate}
     how |= {"like": like, "reference": reference}
@@ -241,7 +241,7 @@ def export(
     run: given.Run,
     json: given.AsJson = False,
 ) -> None:
-    """Write what is selected as files for Neuroglancer. Any web server or bucket may have them."""
+    """Write files for Neuroglancer. Any web server or bucket can serve them."""
     part = chosen.of(place.open(store))
     with run.computing():
         done = part.to_precomputed(folder, kind, sharded=sharded, limit=limit, overwrite=overwrite)
@@ -257,9 +257,9 @@ Projection = Annotated[
     str | None, typer.Option("--projection", "-p", help="Two axes, such as xz; by default all pairs.")
 ]
 
-Robust = Annotated[bool, typer.Option("--robust", help="Colours from the 2nd to the 98th percentile.")]
+Robust = Annotated[bool, typer.Option("--robust", help="Spread colours from the 2nd to the 98th percentile.")]
 Density = Annotated[bool, typer.Option("--density", help="Count vertices in hexagons.")]
-ReplacePicture = Annotated[bool, typer.Option("--overwrite", help="Replace the picture that is there.")]
+ReplacePicture = Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture.")]
 
 
 def plot(
@@ -275,7 +275,7 @@ def plot(
     run: given.Run,
     overwrite: ReplacePicture = False,
 ) -> None:
-    """Draw a level, or what is selected of it. A level finer than pixels is drawn from a coarser one."""
+    """Draw a level, or a selection of it. If it is finer than the pixels, a coarser level is drawn."""
     check_out(out, overwrite)
     part = chosen.of(place.open(store))
     with run.computing():

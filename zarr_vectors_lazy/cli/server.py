@@ -134,8 +134,8 @@ def packed_shade(level: ZVLevel, color: str) -> bytes:
 # ``zvl serve`` and ``zvl view``: a store over HTTP, and the page that draws it.
 
 Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
-Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")]
-NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only say where the page is.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address of the page.")]
 
 
 def serve(
@@ -143,10 +143,10 @@ def serve(
     *,
     host: Host = "127.0.0.1",
     port: Port = 0,
-    public: Annotated[bool, typer.Option("--public", help="No token in the address.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Leave the token out of the address.")] = False,
     place: given.Place,
 ) -> None:
-    """Serve a store over HTTP, for viewers. Served are its objects, and what Neuroglancer draws; Ctrl-C ends it."""
+    """Serve a store over HTTP to viewers. They get its files, and sources for Neuroglancer; Ctrl-C stops it."""
     opened = place.open(store)
     levels = {level.index: PrecomputedLevel(level._view) for level in opened}
     views = {FOLDER: Precomputed(levels)}
@@ -181,7 +181,7 @@ def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
 def view(
     store: given.Store, *, host: Host = "127.0.0.1", port: Port = 0, no_browser: NoBrowser = False, place: given.Place
 ) -> None:
-    """Open a page that draws a store level by level. A local store's objects are served too; Ctrl-C ends it."""
+    """Open a page that draws a store level by level. Ctrl-C stops it."""
     opened = place.open(store)
     if not len(opened):
         raise SelectionError(f"{opened.url} has no levels to draw")

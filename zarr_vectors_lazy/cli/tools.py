@@ -17,29 +17,31 @@ from zarr_vectors_lazy.examples import example as copied
 Service = Annotated[
     Literal["s3", "gcs", "azure"], typer.Argument(metavar="SERVICE", help="s3, gcs or azure.", show_default=False)
 ]
-Origins = Annotated[list[str] | None, typer.Option("--origin", help="Site that may read; by default any.")]
+Origins = Annotated[list[str] | None, typer.Option("--origin", help="Site that may read the bucket; by default any.")]
 Shape = Annotated[str | None, typer.Option("--shape", metavar="N,N,N", help="Chunks along each axis in a shard.")]
-Unpack = Annotated[bool, typer.Option("--unpack", help="An object for each cell again.")]
-Example = Annotated[str | None, typer.Argument(metavar="NAME", help="Which; else all are listed.", show_default=False)]
-Target = Annotated[
-    str | None, typer.Argument(metavar="STORE", help="Path of the copy; else in the user's cache.", show_default=False)
+Unpack = Annotated[bool, typer.Option("--unpack", help="Take cells out of shards again.")]
+Example = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="Which one; by default all are listed.", show_default=False)
 ]
-StoragePrice = Annotated[float, typer.Option("--storage", metavar="PRICE", help="Of a GB for a month.")]
-PutPrice = Annotated[float, typer.Option("--put", metavar="PRICE", help="Of 1000 requests that write.")]
-GetPrice = Annotated[float, typer.Option("--get", metavar="PRICE", help="Of 1000 requests that read.")]
-OutPrice = Annotated[float, typer.Option("--transfer", metavar="PRICE", help="Of a GB that leaves the store.")]
-Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Of the prices.")]
+Target = Annotated[
+    str | None, typer.Argument(metavar="STORE", help="Path of the copy; by default in your cache.", show_default=False)
+]
+StoragePrice = Annotated[float, typer.Option("--storage", metavar="PRICE", help="Price of a GB for a month.")]
+PutPrice = Annotated[float, typer.Option("--put", metavar="PRICE", help="Price of 1000 requests that write.")]
+GetPrice = Annotated[float, typer.Option("--get", metavar="PRICE", help="Price of 1000 requests that read.")]
+OutPrice = Annotated[float, typer.Option("--transfer", metavar="PRICE", help="Price of a GB that leaves the store.")]
+Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Currency of the prices.")]
 
 
 def consolidate(store: given.Store, *, place: given.Place) -> None:
-    """Make one request enough to open a store. The metadata of all nodes are written into the root."""
+    """Write all metadata into the root. One request then opens the store."""
     with given.leaving(f"{store} is as it was, or done: run it again to be sure"):
         maintenance.consolidate(store, **place.keywords())
     given.say(f"{store}: one request opens it now", error=True)
 
 
 def index(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:
-    """Stamp the vertex count of every chunk into the store. Every open then knows them."""
+    """Store the vertex count of every chunk. Opening then shows it."""
     with given.leaving(f"{store} opens as before, perhaps with the counts of some levels: run it again to finish"):
         counts = maintenance.index(store, **place.keywords())
     given.tell(counts, json, *(f"level {level}: {count:,} vertices" for level, count in counts.items()))
@@ -54,7 +56,7 @@ def shard(
     run: given.Run,
     json: given.AsJson = False,
 ) -> None:
-    """Put the cells of every array into shards, in place. Fewer objects, the same bytes."""
+    """Put the cells of every array into shards, in place. Fewer files, the same bytes."""
     if (shape is None) != unpack:
         raise SelectionError("give --shape N, or one number for each axis, or --unpack")
     left = f"{store} is whole, with the cells of some arrays in shards: run it again to finish"
@@ -64,7 +66,7 @@ def shard(
 
 
 def validate(store: given.Store, *, place: given.Place, run: given.Run, json: given.AsJson = False) -> None:
-    """Check a whole store; exit 1 where it contradicts the format."""
+    """Check a whole store. The exit code is 1 if it contradicts its format."""
     with run.computing():
         report = validated(store, **place.keywords())
     if report.errors and report.errors[0].message.startswith(NOTHING):  # no store that something is wrong with
@@ -98,13 +100,13 @@ def cost(
 
 
 def cors(service: Service, origin: Origins = None) -> None:
-    """Print the rules that let a browser read a bucket. They are JSON for the service's own tool."""
+    """Print rules that let a browser read a bucket. They are JSON for the service's own tool."""
     print_json(cors_rules(service, origins=origin or ("*",)))
     given.say("the bucket must let anybody read too, and list: viewers find attributes in no other way", error=True)
 
 
 def example(name: Example = None, store: Target = None) -> None:
-    """Copy a small store of real data that comes with the package. Without a name, they are listed."""
+    """Copy one of the example stores. They are small, real, and come with the package."""
     if name is None:
         print_pairs(EXAMPLES)
     else:
