@@ -89,7 +89,7 @@ def open_zv(
 
 
 class ZVStore(Suggesting):
-    """A Zarr Vectors store, opened by `open_zv`; its metadata, and its levels by index.
+    """A Zarr Vectors store, as `open_zv` returns it: its metadata, and its levels by index.
 
     Examples
     --------
@@ -117,7 +117,7 @@ class ZVStore(Suggesting):
 
     @property
     def backend(self) -> str:
-        """What reads it: ``"local"``, ``"obstore"``, ``"fsspec"`` or ``"zarr"``."""
+        """The backend that reads it: ``"local"``, ``"obstore"``, ``"fsspec"`` or ``"zarr"``."""
         return self._opened.tree.spec.backend
 
     @property
@@ -147,7 +147,7 @@ class ZVStore(Suggesting):
 
     @property
     def units(self) -> tuple[str | None, ...]:
-        """Units of the axes; None where the store tells none."""
+        """Units of the axes; None where the store states none."""
         return self._opened.meta.units
 
     @property
@@ -162,16 +162,16 @@ class ZVStore(Suggesting):
 
     @property
     def coordinate_offset(self) -> Floats | None:
-        """(D,) world minus stored coordinates, where the store states it, else None; `to_world` applies it."""
+        """(D,) world minus stored coordinates, or None if the store states none; `to_world` applies it."""
         return self._opened.meta.coordinate_offset
 
     @property
     def world_units(self) -> tuple[str | None, ...]:
-        """Units of the columns that `to_world` gives; None where the store tells none."""
+        """Units of the columns that `to_world` returns; None where the store states none."""
         return self._opened.meta.world.world_units
 
     def to_world(self, positions: Any) -> Any:
-        """Stored positions as world positions: columns x, y, z, with the offset and the affine that the store states.
+        """Convert stored positions to world positions: columns x, y, z, with the store's offset and affine applied.
 
         Columns are the axes x, y and z (in any case), then the others in their order; three at most, the two of a store
         of two axes. `coordinate_offset` is added. Where `crs` says ``input_space`` voxmm (in any case) and has an
@@ -288,17 +288,17 @@ class ZVStore(Suggesting):
             raise NotFoundError.among("level", index, self.levels, where=self.url)
         if data.meta.deferred and index not in self._warned:
             self._warned.add(index)
-            text = f"level {index} of {self.url} is still being written: what is there now is read"
+            text = f"level {index} of {self.url} is still being written: only what is there now is read"
             warnings.warn(text, ZVWarning, stacklevel=2)
         return ZVLevel(self, LevelView(data, Selection(), self._chunking))
 
     def level_for(self, resolution: float | tuple[float, ...] | None) -> ZVLevel:
-        """Return the coarsest level whose bins are no larger than ``resolution``, else the finest.
+        """Return the coarsest level whose bins are no larger than ``resolution``, or the finest if there is none.
 
         Parameters
         ----------
         resolution
-            In the units of the axes, for all or one for each; None for the finest.
+            In the units of the axes, one for all or one for each; None for the finest level.
 
         Raises
         ------
@@ -331,7 +331,7 @@ class ZVStore(Suggesting):
     def query(
         self, bbox: Box | None = None, *, resolution: float | tuple[float, ...] | None = None, level: int | None = None
     ) -> ZVLevel:
-        """Select a box at the level that a resolution asks for, or at a given one.
+        """Select a box on the level that suits a resolution, or on a given one.
 
         Raises
         ------
@@ -446,9 +446,9 @@ def parse_told(given: Any) -> Told:
         try:
             found = np.dtype(dtype).newbyteorder("<")
         except TypeError as error:
-            raise SelectionError(f"attribute_dtypes={{{name!r}: {value!r}}} is no dtype that NumPy knows") from error
+            raise SelectionError(f"attribute_dtypes={{{name!r}: {value!r}}} is not a dtype that NumPy knows") from error
         if found.kind not in "biuf" or dtype is None or not (width is None or (is_whole(width) and width > 0)):
-            text = "is no dtype of numbers or truth values, nor a pair of one and how many of them a row has"
+            text = "is not a dtype of numbers or booleans, nor a pair of such a dtype and the number of values in a row"
             raise SelectionError(f"attribute_dtypes={{{name!r}: {value!r}}} {text}")
         told[str(name)] = (found, None if width is None else int(width))
     return told
