@@ -1,4 +1,4 @@
-"""What a store costs to keep, to write and to read; what its bucket must allow for viewers."""
+"""What it costs to keep, write and read a store, and what its bucket must allow so that viewers can read it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,13 +22,13 @@ class Rates:
     Parameters
     ----------
     storage
-        Of 10^9 bytes for a month.
+        Price of keeping 10^9 bytes for a month.
     put, get
-        Of 1000 requests that write, and that read.
+        Price of 1000 requests that write, and of 1000 that read.
     transfer
-        Of 10^9 bytes that leave it.
+        Price of 10^9 bytes that leave the object store.
     currency
-        Their name, such as USD.
+        Name of the currency, such as USD.
     """
 
     storage: float
@@ -47,14 +47,15 @@ class Rates:
 class Cost:
     """Objects and bytes of a store by level and family of arrays, and what they cost.
 
-    It prints its sums, and a table by level and kind of array; ``rows`` has each array.
+    Printing it shows the totals, and a table by level and kind of array; ``rows`` has each array.
 
     Parameters
     ----------
     url
         The store.
     rows
-        One an array or group: ``level``, ``family``, ``objects``, ``documents`` (metadata among them), ``nbytes``.
+        One row for each array or group: ``level``, ``family``, ``objects``, ``documents`` (how many of the objects are
+        metadata) and ``nbytes``.
     rates
         Prices.
     """
@@ -145,25 +146,26 @@ SECONDS = 3600
 
 
 def cors(service: Literal["s3", "gcs", "azure"], *, origins: Sequence[str] = ("*",)) -> Any:
-    """Return the cross-origin configuration that lets a viewer in a browser read a bucket, byte ranges included.
+    """Return the cross-origin (CORS) configuration with which a viewer in a browser can read a bucket by byte ranges.
 
     Parameters
     ----------
     service
-        ``"s3"``: what S3's PutBucketCors takes. ``"gcs"``: what Google's buckets take as ``cors``. ``"azure"``: what
-        the blob service of a storage account takes as ``cors``.
+        ``"s3"`` for what S3's PutBucketCors takes; ``"gcs"`` for the ``cors`` of a Google bucket; ``"azure"`` for the
+        ``cors`` of the blob service of a storage account.
     origins
-        Sites that may read; by default any.
+        The sites that may read the bucket; by default any.
 
     Returns
     -------
     dict or list
-        In the service's own form; ``json.dumps`` makes a file of it that the service's command line tool takes.
+        The configuration in the service's own form; ``json.dumps`` turns it into a file for the service's command line
+        tool.
 
     Raises
     ------
     SelectionError
-        If the service is another one, or an origin is no text.
+        If the service is unknown, or an origin is not a string.
 
     Examples
     --------

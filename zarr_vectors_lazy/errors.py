@@ -1,7 +1,7 @@
 """What can go wrong, grouped by what the caller would do about it.
 
 ZVError
-├── NotFoundError   (also KeyError)      ask for something else
+├── NotFoundError   (also KeyError)      name something that exists
 ├── SelectionError  (also ValueError)    fix the arguments
 ├── FormatError     (also ValueError)    the bytes contradict the format
 │   ├── FileError       (a SelectionError too)  give another file
@@ -10,7 +10,7 @@ ZVError
 │   └── CorruptChunkError                a listed chunk is missing, truncated or undecodable
 └── StoreError      (also OSError)       retry, or check URL, options, credentials
 
-What is done all the same, and may not be what was meant, is a `ZVWarning`.
+A `ZVWarning` tells of something that was done, but may not be what was meant.
 """
 
 import difflib
@@ -29,7 +29,7 @@ class ZVError(Exception):
     message
         What was given or found, and what was expected.
     where
-        The URL, array or chunk that it is about; appended to the message.
+        The URL, array or chunk concerned; appended to the message.
     """
 
     __str__ = Exception.__str__  # KeyError would print the message in quotes
@@ -53,7 +53,7 @@ def _rebuild(cls: type[ZVError], args: tuple[Any, ...], state: dict[str, Any]) -
 
 
 class NotFoundError(ZVError, KeyError):
-    """No such level, attribute, object or group."""
+    """A level, attribute, object or group that does not exist."""
 
     @classmethod
     def among(cls, kind: str, asked: object, known: Iterable[object], *, where: str = "") -> Self:
@@ -66,11 +66,11 @@ class SelectionError(ZVError, ValueError):
 
 
 class FormatError(ZVError, ValueError):
-    """Not a Zarr Vectors store, or metadata or bytes that contradict the format."""
+    """Something that is not a Zarr Vectors store, or metadata or bytes that contradict the format."""
 
 
 class FileError(FormatError, SelectionError):
-    """A file of another format that is damaged, empty or foreign; the message begins with its name."""
+    """A file to ingest that is damaged, empty or of another format; the message begins with its name."""
 
 
 class UnsupportedVersionError(FormatError):
@@ -78,18 +78,18 @@ class UnsupportedVersionError(FormatError):
 
 
 class UnsupportedCapabilityError(FormatError):
-    """A store that requires of its readers something that this package does not implement."""
+    """A store that requires a capability of its readers that this package does not have."""
 
 
 class CorruptChunkError(FormatError):
-    """A listed chunk is missing, truncated or undecodable.
+    """A listed chunk that is missing, truncated or cannot be decoded.
 
     Parameters
     ----------
     reason
         What is wrong with it.
     level, array, chunk, url
-        The level's index, the array's path, the chunk's dotted coordinate (``"3.0.-1"``), the store's URL.
+        The level's index, the array's path, the chunk's dotted coordinate (``"3.0.-1"``) and the store's URL.
     """
 
     def __init__(
@@ -104,20 +104,20 @@ class CorruptChunkError(FormatError):
 
 
 class StoreError(ZVError, OSError):
-    """The bytes cannot be reached: backend, options, credentials, network."""
+    """Bytes that cannot be reached, because of the backend, options, credentials or the network."""
 
 
 class ZVWarning(UserWarning):
-    """Category of every warning that this package gives on purpose."""
+    """The category of every warning that this package issues on purpose."""
 
 
 def printable(text: str) -> str:
-    r"""Show control characters as ``\x1b``: a name in a store moves no cursor and colours no terminal."""
+    r"""Show control characters as ``\x1b``, so that a name in a store cannot move the cursor or colour the terminal."""
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def in_line(text: str) -> str:
-    r"""Show line breaks too, as ``\n``: a name that has one is no second line."""
+    r"""Show line breaks too, as ``\n``, so that a name with a line break stays on one line."""
     return printable(text).replace("\n", "\\n")
 
 
@@ -127,7 +127,7 @@ def _shown(letter: str) -> str:
 
 
 def listed(known: Iterable[object]) -> str:
-    """Text that lists the first 20 of ``known``, and says how many more there are."""
+    """Return a text that lists the first 20 of ``known``, and says how many more there are."""
     items = known if isinstance(known, Sized) else list(known)
     total = len(items)
     shown = [repr(item) for item, _ in zip(items, range(SHOWN), strict=False)]

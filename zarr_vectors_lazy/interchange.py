@@ -1,4 +1,4 @@
-"""Files of the field into stores and out of them, and chunk shapes that suit them."""
+"""Files of other formats into stores and out of them, and chunk shapes that suit them."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,33 +42,34 @@ def suggest_chunk_shape(
     aspect: Sequence[float] | None = None,
     bin_shape: Sequence[float] | None = None,
 ) -> tuple[float, ...]:
-    """Suggest a chunk shape whose chunks of positions have at least 100 kB, compressed.
+    """Suggest a chunk shape whose chunks of positions have at least 100 kB when compressed.
 
-    Smaller objects cost a request each and little else; larger ones make small boxes read much that they do not need.
+    With smaller chunks, reads spend most of their time on requests; with larger ones, small boxes read much more than
+    they need.
 
     Parameters
     ----------
     data
-        (N, D) positions, NumPy or Dask; or ``((lo, hi), count)``: so many vertices spread evenly over a box.
+        (N, D) positions, NumPy or Dask; or ``((lo, hi), count)`` for a number of vertices spread evenly over a box.
     least
-        Stored bytes that a chunk should have.
+        The least number of stored bytes that a chunk should have.
     dtype
-        Of stored positions.
+        Dtype of the stored positions.
     aspect
-        (D,) edges relative to one another; by default a chunk is a cube.
+        (D,) relative edge lengths; by default a chunk is a cube.
     bin_shape
-        (D,) edges of a bin; those of a chunk are then whole multiples.
+        (D,) edge lengths of a bin; those of the chunk are then multiples of them.
 
     Returns
     -------
     tuple of float
-        (D,) edges, round numbers unless ``bin_shape`` makes them otherwise. Nine vertices of ten lie in chunks of that
-        size; where there are too few for that, nearly all lie in one chunk.
+        (D,) edge lengths, round numbers unless ``bin_shape`` prevents it. Nine out of ten vertices lie in chunks of at
+        least that many bytes; if there are too few vertices for that, nearly all of them lie in one chunk.
 
     Raises
     ------
     SelectionError
-        If an argument has another form.
+        If an argument is malformed.
 
     Examples
     --------
@@ -103,29 +104,29 @@ def suggest_chunk_shape(
 
 
 def suggest_bin_shape(data: Any, chunk_shape: Any) -> tuple[float, ...]:
-    """Suggest bins with which a pyramid over chunks of that shape is of use; `zvl.ingest` takes them.
+    """Suggest bins that suit a pyramid over chunks of the given shape; `zvl.ingest` uses them.
 
-    A power of two of them makes a chunk along each axis, 8 to 64: the least with at most 4 vertices an occupied bin,
-    and no more bins than 8 times the vertices of a chunk, as each bin of a chunk of points is a fragment and costs
-    bytes: about half a byte of its index where 2 bins of 3 are empty, so that 8 bins a vertex make a store of positions
-    alone a fifth larger.
+    Along each axis a chunk has a power of two of them, from 8 to 64: the smallest number for which an occupied bin has
+    at most 4 vertices. A chunk gets at most 8 bins for each of its vertices, because each bin of a chunk of points is
+    a fragment and costs bytes: about half a byte of its index if 2 in 3 bins are empty, so that 8 bins for each vertex
+    make a store that has only positions a fifth larger.
 
     Parameters
     ----------
     data
         (N, D) positions, NumPy or Dask.
     chunk_shape
-        (D,) edges of a chunk, or one for all axes.
+        (D,) edge lengths of a chunk, or one for all axes.
 
     Returns
     -------
     tuple of float
-        (D,) edges.
+        (D,) edge lengths.
 
     Raises
     ------
     SelectionError
-        If an argument has another form.
+        If an argument is malformed.
     """
     ndim = _rows(data)[1]
     chunk = parse_shape(chunk_shape, ndim, "chunk_shape")
@@ -209,11 +210,11 @@ def ingest(
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> dict[str, Any]:
-    r"""Write files of the field as a new store.
+    r"""Write one or more files, in any of the supported formats, as a new store.
 
-    Several files become one store, and each an object that keeps its name as the object attribute ``name``; of
-    streamlines, and of files that tell objects themselves, each becomes a group of that name. Files are read one after
-    another, and what exceeds 64 MiB waits on disk: memory does not follow them.
+    Several files become one store. Each file becomes an object, with the file's name as the object attribute ``name``;
+    files of streamlines, and files that define objects themselves, become groups of that name instead. Files are read
+    one after another, and data beyond 64 MiB wait on disk, so that memory does not grow with the files.
 
     Parameters
     ----------
@@ -222,40 +223,42 @@ def ingest(
     url
         URL or path of the new store.
     format
-        Name or suffix of the format; None: as the suffix of each file says.
+        Name or suffix of the format; None to use the suffix of each file.
     chunk_shape, bin_shape
-        (D,) edge lengths, or one for all axes; None: suggested.
+        (D,) edge lengths, or one for all axes; None for suggested ones.
     axes
-        Of tables the columns that are positions; else the names of the axes. None: x, y, z, w, in capitals too.
+        For tables, the columns that hold positions; for other files, the names of the axes. None for x, y, z, w, in
+        lower or upper case.
     unit
-        Of the positions, where the file does not tell it.
+        Unit of the positions, if the file does not state it.
     columns
-        Of tables and point clouds the attributes wanted; None: all.
+        For tables and point clouds, the attributes to include; None for all.
     object_ids
-        Of tables the column that says the object of each row; None: ``object_id``, where it is there.
+        For tables, the column with the object of each row; None for ``object_id``, if there is such a column.
     like, reference
-        A tractogram, or an image, that says the space of streamlines.
+        A tractogram, or an image, that defines the space of streamlines.
     triangulate
-        Make triangles of faces that have several numbers of corners, or more than three.
+        Cut faces into triangles if they have more than three corners, or different numbers of corners.
     overwrite
-        Replace what is at ``url``, if it is a Zarr Vectors store.
+        Replace an existing Zarr Vectors store at ``url``.
     backend, storage_options, **backend_kwargs
-        As `open_zv`.
+        As for `open_zv`.
 
     Returns
     -------
     dict
-        What the writer of the geometry returns, with ``kind``, ``vertex_count``, ``files`` and ``left_out``: what the
-        files hold that the store has no place for; ``renamed``: names that a store cannot have, and those instead.
+        What the geometry's writer returns, with ``kind``, ``vertex_count`` and ``files``; ``left_out``, which names
+        what the store cannot hold; and ``renamed``, names that a store cannot have and what they were replaced by.
 
     Raises
     ------
     SelectionError
-        If there is no such file or format, files are of several kinds, or an argument is wrong.
+        If a file does not exist, if the format is unknown, if the files are of different kinds, or if an argument is
+        wrong.
     FileError
         If a file is damaged, empty, or not what its suffix says.
     StoreError
-        If something is at ``url`` that may not be replaced, or a request fails.
+        If something at ``url`` may not be replaced, or if a request fails.
 
     Examples
     --------

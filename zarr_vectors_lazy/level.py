@@ -649,39 +649,39 @@ class ZVLevel(Suggesting, ArraysMixin):
     def write_attribute(
         self, name: str, values: Any, *, aggregate: Rule | None = None, compute: bool = True, progress: bool = False
     ) -> Any:
-        """Write a new vertex attribute beside the data of a level, chunk by chunk; open the store again to read it.
+        """Add a new vertex attribute to a level, chunk by chunk; open the store again to read it.
 
         Parameters
         ----------
         name
-            Of the attribute; the level has none of that name.
+            Name of the attribute; the level must not have one with that name.
         values
             (N,) or (N, C) NumPy or Dask array aligned with `vertices`, such as one computed from them and other
-            attributes, or a pandas or Arrow column: numbers, truth values, times, or (N,) text, which is
-            dictionary-encoded. What is masked or None is missing. Where chunk sizes are unknown it has a block for each
-            chunk.
+            attributes, or a pandas or Arrow column: numbers, booleans, times, or (N,) text, which is
+            dictionary-encoded. Masked values and None are missing. If chunk sizes are unknown, a Dask array must have
+            one block for each chunk.
         aggregate
-            How `build_pyramid` is to join the values, ``"mean"`` for instance; it is kept with the attribute. None: by
-            default.
+            How `build_pyramid` should combine the values, for instance ``"mean"``; this is stored with the attribute.
+            None for the default.
         compute
-            False: return a Delayed that does it.
+            False to return a Delayed that writes.
         progress
             Show a bar.
 
         Returns
         -------
         int
-            How many chunks have values.
+            The number of chunks that have values.
 
         Raises
         ------
         SelectionError
-            If the level is a selection, has such an attribute, or the values are not aligned with it.
+            If the level is a selection or already has this attribute, or if the values are not aligned with it.
         FormatError
             If the store is of format 0.7 (`migrate` it first).
         StoreError
-            If a put fails, or another write of the attribute began meanwhile; it is not there then, for readers and
-            for the next write of it.
+            If a put fails, or another write of the same attribute has begun in the meantime. Readers then do not see
+            the attribute, and it can be written again.
 
         Examples
         --------
@@ -717,44 +717,46 @@ class ZVLevel(Suggesting, ArraysMixin):
         storage_options: Mapping[str, Any] | None = None,
         **backend_kwargs: Any,
     ) -> Any:
-        """Write what is selected as a new store of format 0.9, as its level 0.
+        """Write the selection as level 0 of a new store of format 0.9.
 
-        Carried are positions, attributes, edges or faces and their attributes, objects, their attributes and groups;
-        axes, units, reference system and offset; headers; ``user_metadata``, units and descriptions of attributes, and
-        whatever else metadata say that is not about layout. ``left_out`` in what is returned names what is not.
+        The new store has the positions, attributes, edges or faces and their attributes, objects with their attributes
+        and groups; the axes, units, reference system and offset; the headers; ``user_metadata``, the units and
+        descriptions of attributes, and all other metadata that do not describe the layout. ``left_out`` in the result
+        names what is not copied.
 
-        All is written out of core: as a Dask graph that reads each chunk once, whose memory is that of the geometry's
-        writer from Dask arrays, and beside it that of all manifests. The fragment indexes of paths are read twice;
-        chunk sizes of graphs, skeletons and meshes that the store does not state are read before this returns, with
-        ``compute=False`` too.
+        Writing is out of core: a Dask graph reads each chunk once, and needs as much memory as the geometry's writer
+        does for Dask arrays, plus all manifests. The fragment indexes of paths are read twice. If the store does not
+        state the chunk sizes of a graph, a skeleton or a mesh, they are read before this method returns, even with
+        ``compute=False``.
 
-        A path that the selection interrupts becomes several objects: the first run keeps the id, further ones get new
-        ids, and the attributes and groups of the object are theirs too. So no edge joins what was not joined.
+        A path that the selection interrupts becomes several objects: the first piece keeps the id, the others get new
+        ids, and all of them have the attributes and groups of the object. No edge joins vertices that were not joined.
 
         Parameters
         ----------
         path
-            Where to; URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
+            The new store: a URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
         chunk_shape, bin_shape
-            Of the new store; by default those of the level.
+            Chunks and bins of the new store; by default those of the level.
         compressor, checksum, shard_shape, mode, compute, progress
-            As `write_points`.
+            As for `write_points`.
         backend, storage_options, **backend_kwargs
-            Of the new store, as for `open_zv`.
+            As for `open_zv`, for the new store.
 
         Returns
         -------
         dict
-            What the writer of the geometry returns, and ``left_out``: paths in the store of what the new one does not
-            have, such as other levels, parametric objects, and arrays that this package does not know.
+            What the geometry's writer returns, and ``left_out``: the paths in the store of whatever is not copied, such
+            as other levels, parametric objects, and arrays that this package does not know.
 
         Raises
         ------
         SelectionError
-            If ``path`` is the store's own place or lies in it, nothing is selected, vertices belong to several objects
-            (coarse levels of the reference), a line is cut in two, or an argument is malformed.
+            If ``path`` is the store itself or lies inside it, if nothing is selected, if vertices belong to several
+            objects (as on coarse levels from the reference package), if a line is cut in two, or if an argument is
+            malformed.
         StoreError
-            If there is something at ``path``, or a put fails.
+            If something already exists at ``path``, or a put fails.
 
         Examples
         --------
@@ -783,21 +785,22 @@ class ZVLevel(Suggesting, ArraysMixin):
     # Out into the ecosystem: xarray, data frames, delayed values, chunks one by one, pictures.
 
     def to_xarray(self, *, objects: bool = False, edges: bool = False) -> xr.Dataset:
-        """Dataset of Dask arrays: ``vertices(vertex, axis)``, coordinates by axis name, attributes beside them.
+        """Return an xarray dataset of Dask arrays: ``vertices(vertex, axis)``, a coordinate for each axis, attributes.
 
-        ``dataset.sel(x=slice(0, 10), y=slice(20, 50))`` is exact and reads the positions of the chunks that may hold
-        such vertices, so does ``method="nearest"`` ; what else there is stays
-        lazy. Where there are objects, ``vertex_object_id`` is the one of each vertex, -1 where it has none.
-        Xarray needs known sizes: where the store does not tell them, they are read here, as by `compute_chunk_sizes`.
-        ``dataset.zv.sel(bbox=...)`` cuts boxes, ``dataset.zv.bin(resolution)`` gives images.
+        ``dataset.sel(x=slice(0, 10), y=slice(20, 50))`` is exact, and reads only the positions of the chunks that may
+        hold such vertices; so does ``method="nearest"``. Everything else stays lazy. If the level has objects,
+        ``vertex_object_id`` is the object id of each vertex, or -1 if it has none. Xarray needs known sizes: if the
+        store does not state them, they are read here, as `compute_chunk_sizes` does. ``dataset.zv.sel(bbox=...)``
+        selects boxes, and ``dataset.zv.bin(resolution)`` makes images.
 
         Parameters
         ----------
         objects
             Add objects as a CF ragged index: ``object_rows(object_vertex)``, the rows of ``vertex`` in path order, and
-            ``row_size(object)``; reads manifests and fragment indexes.
+            ``row_size(object)``. This reads manifests and fragment indexes.
         edges
-            Add ``edges(edge, end)``, or ``faces(face, corner)`` of a mesh; reads what tells how many there are.
+            Add ``edges(edge, end)``, or ``faces(face, corner)`` for a mesh. This reads whatever is needed to count
+            them.
 
         Examples
         --------
@@ -809,21 +812,21 @@ class ZVLevel(Suggesting, ArraysMixin):
         return level_dataset(self._view, objects=objects, edges=edges)
 
     def to_dask_dataframe(self, attributes: Sequence[str] | None = None) -> "dd.DataFrame":
-        """Dask data frame: a partition a block, columns by axis name and attribute.
+        """Return a Dask data frame with one partition for each block, and a column for each axis and attribute.
 
-        A column that a computation does not use is not fetched. Dictionary-encoded attributes are categoricals, whole
-        numbers and bool of which some are missing have pandas' nullable dtypes. Where there are objects, ``object_id``
-        is the one of each vertex: int64, -1 where none has it, the least id where several do. The index counts rows of
-        the level where sizes are known, else of each partition.
+        Columns that a computation does not use are not fetched. Dictionary-encoded attributes become categoricals;
+        integers and booleans with missing values have pandas' nullable dtypes. If the level has objects, ``object_id``
+        is the object id of each vertex, as int64: -1 if it belongs to none, and the smallest id if it belongs to
+        several. The index counts the rows of the level if sizes are known, and otherwise those of each partition.
 
-        No column hides another: an attribute keeps its own name, unless an axis or ``object_id`` has it (then
-        ``name_attribute``); vectors become ``name_0``, ``name_1``, ...; made-up names have ``_`` behind them
-        where an attribute is called so.
+        No column hides another. An attribute keeps its own name, unless an axis or ``object_id`` has the same name
+        (then it becomes ``name_attribute``). Vectors become ``name_0``, ``name_1``, ...; these names get a trailing
+        ``_`` if an attribute is already called that.
 
         Parameters
         ----------
         attributes
-            Names of those wanted, ``"object_id"`` may be among them; None for all.
+            Names of the attributes to include, among them possibly ``"object_id"``; None for all.
 
         Raises
         ------
@@ -855,38 +858,39 @@ class ZVLevel(Suggesting, ArraysMixin):
         reference: Any = None,
         overwrite: bool = False,
     ) -> dict[str, Any]:
-        """Write what is selected to a file of the field, as ``zvl read`` does.
+        """Write the selection to a file in one of the supported formats, as ``zvl read`` does.
 
         Parameters
         ----------
         path
-            The file; it is whole when it is there.
+            The file. It appears only when it is complete.
         format
-            Name or suffix of the format; None: as the suffix of ``path`` says, in capitals too.
+            Name or suffix of the format; None to use the suffix of ``path``, in upper or lower case.
         attributes
-            Names of the vertex attributes wanted; None for all.
+            Names of the vertex attributes to include; None for all.
         world
-            Positions in world coordinates (`ZVStore.to_world`) and in the format's unit; False: as stored.
+            True to write world coordinates (`ZVStore.to_world`) in the format's unit; False to write positions as
+            stored.
         triangulate
-            Cut faces of more than three corners where the format has only triangles.
+            Cut faces of more than three corners if the format only has triangles.
         like, reference
-            A tractogram, or an image, whose space a tractogram is written in; None: as the store says.
+            A tractogram, or an image, in whose space a tractogram is written; None to use the store's.
         overwrite
-            Replace a file that is there.
+            Replace an existing file.
 
         Returns
         -------
-        dict with ``path``, ``format``, ``level``, ``vertices``, ``bytes`` and ``left_out``: what the format has no
-        place for.
+        dict with ``path``, ``format``, ``level``, ``vertices``, ``bytes`` and ``left_out``, which names what the format
+        cannot hold.
 
         Raises
         ------
         SelectionError
-            If there is no such format, what is selected does not fit it, or a file is there.
+            If the format is unknown, if the selection does not fit it, or if the file already exists.
         NotFoundError
             If there is no such attribute.
         ImportError
-            If the library that writes it is not installed.
+            If the library that writes this format is not installed.
 
         Examples
         --------
@@ -900,20 +904,20 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @suggesting
     def to_arrow(self, attributes: Sequence[str] | None = None, *, world: bool = True, geometry: bool = False) -> Any:
-        """`pyarrow.Table`: columns by axis name, attribute, and ``object_id`` where there are objects.
+        """Return a `pyarrow.Table` with a column for each axis and attribute, and ``object_id`` if there are objects.
 
-        Columns are as in `to_dask_dataframe`; dictionary-encoded attributes are dictionaries, what is missing is null,
-        units are in the metadata of the axes' fields. Who speaks Arrow takes the level itself, block by block:
-        ``polars.DataFrame(level)``, ``pyarrow.RecordBatchReader.from_stream(level)``.
+        The columns are those of `to_dask_dataframe`. Dictionary-encoded attributes are dictionaries, missing values are
+        null, and units are in the metadata of the axes' fields. Libraries that support Arrow accept the level itself,
+        and read it block by block: ``polars.DataFrame(level)``, ``pyarrow.RecordBatchReader.from_stream(level)``.
 
         Parameters
         ----------
         attributes
-            Names of the vertex attributes wanted; None for all.
+            Names of the vertex attributes to include; None for all.
         world
-            Positions in world coordinates (`ZVStore.to_world`); False: as stored. So for all that follow.
+            True for positions in world coordinates (`ZVStore.to_world`), False for positions as stored.
         geometry
-            Positions as GeoArrow, in a column ``geometry``; rows are those of `to_geopandas`.
+            Return positions as GeoArrow, in a column ``geometry``, with the rows of `to_geopandas`.
 
         Raises
         ------
@@ -931,11 +935,11 @@ class ZVLevel(Suggesting, ArraysMixin):
         return neighbours.to_arrow(self._outgoing(attributes, world=world), geometry=geometry)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
-        """Stream of `to_arrow` for other libraries, read block by block (Arrow's PyCapsule interface)."""
+        """Stream what `to_arrow` returns to another library, block by block (Arrow's PyCapsule interface)."""
         return neighbours.arrow_reader(self._outgoing(None, world=True)).__arrow_c_stream__(requested_schema)
 
     def __dlpack__(self, **options: Any) -> Any:
-        """(N, D) positions in world coordinates for other array libraries, as in ``torch.from_dlpack(level)``."""
+        """Pass (N, D) positions in world coordinates to another array library, as ``torch.from_dlpack(level)`` does."""
         return neighbours.positions_of(self._outgoing((), world=True)).__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
@@ -944,12 +948,12 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @suggesting
     def to_geopandas(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`geopandas.GeoDataFrame`: a row a point, a line an object, an edge of a graph, or a polygon a face.
+        """Return a `geopandas.GeoDataFrame` with a row for each point, line (one per object), edge or face.
 
-        Points have their attributes and ``object_id``; lines, of skeletons with a part for each branch, the attributes
-        of their objects, and those of vertices as lists along them; edges and faces link attributes. Edges too are what
-        a box or a condition leaves of lines. A line of one vertex goes from it to itself. The reference system is the
-        store's, where pyproj knows it.
+        Points have their attributes and ``object_id``. Lines have the attributes of their objects, and lists of the
+        attributes of their vertices; the line of a skeleton has a part for each branch. Edges and faces have link
+        attributes. If a box or a condition cuts lines, what is left of them is returned as edges. A line with a single
+        vertex runs from that vertex to itself. The reference system is the store's, if pyproj knows it.
 
         Parameters
         ----------
@@ -973,10 +977,10 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @suggesting
     def to_dask_geopandas(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`dask_geopandas.GeoDataFrame`, lazily: a partition is a block of points, or some lines or skeletons.
+        """Return a lazy `dask_geopandas.GeoDataFrame`; each partition is a block of points, or some lines or skeletons.
 
-        Its ``spatial_partitions`` are the bounds of the chunks, in world coordinates, so that ``cx`` and joins read
-        what they must.
+        Its ``spatial_partitions`` are the bounds of the chunks in world coordinates, so that ``cx`` and joins read only
+        what they need.
 
         Parameters
         ----------
@@ -986,7 +990,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         Raises
         ------
         SelectionError
-            If it is a graph or a mesh.
+            If the level is a graph or a mesh.
         NotFoundError
             If there is no such attribute.
         ImportError
@@ -1002,7 +1006,7 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @suggesting
     def to_spatialdata(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`spatialdata.SpatialData` with points ``vertices``, lazily, or shapes ``faces``, a polygon a face of a mesh.
+        """Return a `spatialdata.SpatialData` with lazy points ``vertices``, or with a shape for each face of a mesh.
 
         Parameters
         ----------
@@ -1012,7 +1016,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         Raises
         ------
         SelectionError
-            If it has lines, for which SpatialData has no place.
+            If the level has lines, which SpatialData cannot hold.
         ImportError
             If spatialdata is not installed.
 
@@ -1025,7 +1029,7 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @suggesting
     def to_anndata(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`anndata.AnnData`: a row a vertex, positions in ``obsm``, attributes in ``obs``, edges in ``obsp``.
+        """Return an `anndata.AnnData` of the vertices: positions in ``obsm``, attributes in ``obs``, edges in ``obsp``.
 
         Parameters
         ----------
@@ -1035,7 +1039,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         Raises
         ------
         SelectionError
-            If it is a mesh.
+            If the level is a mesh.
         ImportError
             If anndata is not installed.
 
@@ -1049,7 +1053,7 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @suggesting
     def to_pyvista(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`pyvista.PolyData`: vertices, polylines of objects, edges or faces, with attributes of points and cells.
+        """Return a `pyvista.PolyData` of vertices, polylines, edges or faces, with attributes of points and cells.
 
         Parameters
         ----------
@@ -1073,7 +1077,7 @@ class ZVLevel(Suggesting, ArraysMixin):
     def to_trimesh(
         self, attributes: Sequence[str] | None = None, *, world: bool = True, triangulate: bool = False
     ) -> Any:
-        """`trimesh.Trimesh` of a mesh, vertices as they are; a PointCloud of points, a Path3D of what has lines.
+        """Return a mesh as a `trimesh.Trimesh` (vertices are not merged), points as a PointCloud, lines as a Path3D.
 
         Parameters
         ----------
@@ -1085,7 +1089,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         Raises
         ------
         SelectionError
-            If faces have more corners, and are not to be cut.
+            If faces have more than three corners and ``triangulate`` is False.
         ImportError
             If trimesh is not installed.
 
@@ -1099,10 +1103,10 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @suggesting
     def to_networkx(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`networkx.Graph`: nodes are rows of `vertices`, each with ``pos`` and its attributes; edges with theirs.
+        """Return a `networkx.Graph` whose nodes are the rows of `vertices`.
 
-        Of skeletons, and of graphs that are directed, a DiGraph, ``child -> parent``; where edges are parallel a
-        MultiGraph.
+        Each node has its position as ``pos`` and its attributes; edges have link attributes. A skeleton or a directed
+        graph becomes a DiGraph, ``child -> parent``; a graph with parallel edges becomes a MultiGraph.
 
         Parameters
         ----------
@@ -1112,7 +1116,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         Raises
         ------
         SelectionError
-            If it is a mesh.
+            If the level is a mesh.
         ImportError
             If NetworkX is not installed.
 
@@ -1126,17 +1130,17 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @suggesting
     def adjacency(self, weight: str | None = None) -> Any:
-        """`scipy.sparse.csr_array`, (N, N), of edges between rows of `vertices`; symmetric if undirected.
+        """Return the edges between rows of `vertices` as an (N, N) `scipy.sparse.csr_array`, symmetric if undirected.
 
         Parameters
         ----------
         weight
-            Name of the link attribute that values are; None: 1 for each edge. Those of parallel edges are added.
+            Name of the link attribute to use as values; None for 1 for each edge. Values of parallel edges are added.
 
         Raises
         ------
         SelectionError
-            If it has no edges, or an edge no such number.
+            If the level has no edges, or if an edge has no value of this attribute.
         NotFoundError
             If there is no such link attribute.
         ImportError
@@ -1165,34 +1169,34 @@ class ZVLevel(Suggesting, ArraysMixin):
         backend: str | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """Write what is selected as files that Neuroglancer reads from any web server or bucket.
+        """Write the selection as files that Neuroglancer can read from any web server or bucket.
 
         Parameters
         ----------
         path
-            Folder, or URL, that is written to; ``info`` comes last.
+            Folder or URL to write to; ``info`` is written last.
         kind
-            ``"points"`` or ``"lines"``, drawn at once, in levels that add up, each a fair sample; ``"skeletons"`` or
-            ``"mesh"``, drawn by object id.
+            ``"points"`` or ``"lines"``, which are drawn without being selected, in levels that add up, each a fair
+            sample; or ``"skeletons"`` or ``"mesh"``, which are drawn by object id.
         sharded
-            Cells and segments share files, which are then read by byte ranges. Single annotations, which a viewer asks
-            for on a click, always do.
+            Put many cells and segments into one file, to be read by byte ranges. Single annotations, which a viewer
+            requests on a click, are always stored like this.
         limit
-            Annotations of a cell, about.
+            Approximate number of annotations in a cell.
         overwrite
-            Write in place of what is there.
+            Replace an existing export.
         backend, storage_options
-            As for `open_zv`, of the target.
+            As for `open_zv`, for the target.
 
         Returns
         -------
-        dict with ``kind``, ``count`` of annotations or segments, ``levels`` of the spatial index, ``files`` and
+        dict with ``kind``, ``count`` (of annotations or segments), ``levels`` (of the spatial index), ``files`` and
         ``bytes``.
 
         Raises
         ------
         SelectionError
-            If there is nothing of this kind, or an ``info`` is there already.
+            If the level has nothing of this kind, or an ``info`` already exists.
         FormatError
             If an object's id is negative.
 
@@ -1201,13 +1205,13 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> level.to_precomputed("tracts_ng", "skeletons", sharded=True)  # doctest: +SKIP
         """
         if not is_whole(limit) or limit < 1:
-            raise SelectionError(f"limit must be a whole number from 1 on, found {limit!r}")
+            raise SelectionError(f"limit must be a whole number, 1 or more; found {limit!r}")
         target = resolve(path, backend=backend, storage_options=storage_options)
         export = Export(PrecomputedLevel(self._view), kind, target, sharded, int(limit))
         return export_level(export, overwrite)
 
     def to_delayed(self) -> list[Delayed]:
-        """Return one value a block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``.
+        """Return a Delayed for each block: ``{"vertices": (n, D), "attributes": {name: (n,) or (n, C)}}``.
 
         Examples
         --------
@@ -1219,17 +1223,17 @@ class ZVLevel(Suggesting, ArraysMixin):
         return delayed_parts(self._view)
 
     def iter_chunks(self, prefetch: int = 4) -> Iterator[tuple[tuple[int, ...], dict[str, Any]]]:
-        """Chunks in the order of `chunk_keys`, each ``(chunk_key, {"vertices": ..., "attributes": {...}})``.
+        """Iterate over chunks in the order of `chunk_keys`, as ``(chunk_key, {"vertices": ..., "attributes": {...}})``.
 
         Parameters
         ----------
         prefetch
-            Chunks that are read ahead while one is worked on; no more than that are in memory beside it.
+            The number of chunks to read ahead; no more than these and the current one are in memory.
 
         Raises
         ------
         SelectionError
-            If ``prefetch`` is no whole number, or negative.
+            If ``prefetch`` is not a whole number, or is negative.
 
         Examples
         --------
@@ -1254,43 +1258,44 @@ class ZVLevel(Suggesting, ArraysMixin):
         size: float | None = None,
         ax: "Axes | None" = None,
     ) -> "Figure":
-        """Draw points, polylines, edges or outlines of faces, in up to three projections to one scale.
+        """Draw points, polylines, edges or outlines of faces, in up to three projections on the same scale.
 
-        Of a level that is finer than the picture's pixels, the coarsest level is read whose bins are no larger than a
-        pixel; objects and conditions are always drawn on the level itself.
+        If the level is finer than the pixels of the picture, the coarsest level whose bins are no larger than a pixel
+        is drawn instead. Selections of objects and conditions are always drawn from the level itself.
 
         Parameters
         ----------
         color
-            What says the colour: a vertex attribute, ``"object_id"``, or else an attribute of objects. Text, truth
-            values, objects, and integers of at most 20 values are categories, each of a colour of its own and named in
-            a legend; grey is none. An edge has its child's colour, on paths that of the vertex where it begins.
+            What determines the colour: a vertex attribute, ``"object_id"``, or an attribute of objects. Text, booleans,
+            object ids, and integers with at most 20 distinct values are categories: each has its own colour and is
+            named in a legend, and grey means no category. An edge has the colour of its child, or, on paths, that of
+            the vertex where it begins.
         projection
-            Two axes, such as ``"xy"``; by default each pair of the first three of `ZVStore.to_world`, a panel each.
-            All is drawn in world coordinates; axes that these have not can be named too.
+            Two axes, such as ``"xy"``; by default there is a panel for each pair of the first three axes of
+            `ZVStore.to_world`. Everything is drawn in world coordinates; other axes of the store can be named too.
         exact
-            Draw this level, however fine.
+            Draw this level, however fine it is.
         robust
-            Colours range from the 2nd to the 98th percentile of a quantity, whatever lies beyond.
+            Spread the colours from the 2nd to the 98th percentile of a quantity, ignoring outliers.
         density
-            Count vertices in hexagons, or take the mean of a quantity there, instead of drawing each; by default where
+            Count vertices in hexagons, or average a quantity there, instead of drawing each vertex; by default if
             there are more than 100,000 points of one colour.
         cmap, size
-            Matplotlib's colour map, for categories too; area of points or width of lines, in its points.
+            Matplotlib's colour map, also for categories; the area of points, or the width of lines, in points.
         ax
-            Matplotlib axes to draw into; needs a ``projection`` where there are more than two axes.
+            Matplotlib axes to draw on; ``projection`` is needed if there are more than two axes.
 
         Returns
         -------
         matplotlib.figure.Figure
-            Shows itself in a notebook; ``savefig(path)`` writes it.
+            It shows itself in a notebook; ``savefig(path)`` saves it.
 
         Raises
         ------
         NotFoundError
             If there is no such attribute or colour map.
         SelectionError
-            If an argument is of a wrong kind.
+            If an argument is of the wrong kind.
         ImportError
             If Matplotlib is not installed.
 
@@ -1310,11 +1315,11 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     @suggesting
     def view(self) -> Any:
-        """Open what is selected in Neuroglancer: a `neuroglancer.Viewer`, shown by its URL.
+        """Open the selection in Neuroglancer; returns a `neuroglancer.Viewer`, which shows its URL.
 
-        Points, lines, skeletons and meshes are read when the viewer asks for them, cell by cell and object by object,
-        from a server in this process; of any size. They are in world coordinates and units, as `ZVStore.to_world`
-        gives them; lengths of a unit that is none, or not known, are taken as nanometres.
+        A server in this process provides points, lines, skeletons and meshes as the viewer requests them, cell by cell
+        and object by object, so that the store may have any size. They are in world coordinates and units, as
+        `ZVStore.to_world` returns them; without a known unit of length, 1 is taken as 1 nanometre.
 
         Raises
         ------

@@ -45,8 +45,8 @@ def consolidate(
 ) -> None:
     """Write the metadata of all nodes of a store into its root (Zarr v3's inline form), so that one request opens it.
 
-    Reads every node, and writes the root in one put: who opens the store meanwhile sees the old root or the new one.
-    Do it again when a level or an attribute is added. A root over 20 MB is warned of.
+    This reads every node, and replaces the root in a single put, so that other readers see either the old root or the
+    new one. Repeat it after adding a level or an attribute. A root of more than 20 MB causes a warning.
 
     Parameters
     ----------
@@ -58,9 +58,9 @@ def consolidate(
     Raises
     ------
     FormatError
-        If there is no finished Zarr Vectors store of a known generation, or the root changed meanwhile.
+        If there is no complete Zarr Vectors store of a known generation, or if the root changed in the meantime.
     StoreError
-        If it cannot be reached, listed or written.
+        If the store cannot be reached, listed or written to.
 
     Examples
     --------
@@ -82,12 +82,12 @@ def index(
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> dict[int, int]:
-    """Count the vertices of every chunk of a store and stamp the counts into it, so that every open knows chunk sizes.
+    """Count the vertices of every chunk of a store and record the counts in it, so that chunk sizes are always known.
 
-    For stores that somebody else wrote; ours have them. It reads the heads of cells, or a listing where cells are
-    uncompressed, and adds one attribute to the ``vertices`` array of each level, in one put; a wrong ``vertex_count``
-    of a level is set right. Consolidated metadata are written again, where there are some. Other readers mind none of
-    it.
+    This is for stores from other writers; those that this package writes already have the counts. It reads the heads of
+    cells, or only a listing if cells are uncompressed, and adds one attribute to the ``vertices`` array of each level,
+    in one put. A wrong ``vertex_count`` of a level is corrected, and consolidated metadata are updated if there are
+    any. Other readers are not affected.
 
     Parameters
     ----------
@@ -99,16 +99,16 @@ def index(
     Returns
     -------
     dict
-        Vertices by level.
+        The number of vertices by level.
 
     Raises
     ------
     FormatError
-        If there is no store, it is of format 0.7 (`migrate` it first), or a document changed meanwhile.
+        If there is no store, if it is of format 0.7 (`migrate` it first), or if its metadata changed in the meantime.
     CorruptChunkError
-        If a listed chunk is missing or undecodable.
+        If a listed chunk is missing or cannot be decoded.
     StoreError
-        If it cannot be reached or written.
+        If the store cannot be reached or written to.
 
     Examples
     --------
@@ -129,22 +129,23 @@ def shard(
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> Any:
-    """Put the cells of every array of a store together into shards, in place: fewer objects, the same bytes.
+    """Combine the cells of every array of a store into shards, in place: fewer objects, the same bytes.
 
-    Cells are not decoded, and keep their compressor and checksum. An array's shards are written beside its cells, under
-    other keys; one put of its document changes it over; only then are the old objects deleted. Whenever it stops, every
-    array has all of its cells, in the old form or in the new one, and it can be run again. Who has the store open
-    meanwhile opens it anew: a read of a deleted object is an error. Consolidated metadata are taken away first and
-    written again at the end.
+    Cells are not decoded, and keep their compressor and checksum. The shards of an array are written beside its cells,
+    under other keys; a single put of its metadata then switches to them, and only then are the old objects deleted.
+    Whenever this stops, every array has all its cells, in the old form or the new one, and it can be run again. Anyone
+    who has the store open must open it again, because reading a deleted object is an error. Consolidated metadata are
+    removed at the beginning and written again at the end.
 
     Parameters
     ----------
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     shard_shape
-        Chunks along each axis that share an object: one number for all, or one for each. None: each cell an object.
+        The number of chunks along each axis that share an object: one for all axes, or one for each. None to store each
+        cell as an object.
     compute
-        False: return a Delayed that does it.
+        False to return a Delayed that does the work.
     progress
         Show a bar.
     backend, storage_options, **backend_kwargs
@@ -153,18 +154,18 @@ def shard(
     Returns
     -------
     dict
-        By array that was changed: how many objects its cells are in now.
+        For each array that was changed, the number of objects that its cells are in now.
 
     Raises
     ------
     SelectionError
-        If the shape is none.
+        If ``shard_shape`` is not a valid shape.
     FormatError
-        If there is no store, it is of format 0.7 (`migrate` it first), or a document changed meanwhile.
+        If there is no store, if it is of format 0.7 (`migrate` it first), or if its metadata changed in the meantime.
     CorruptChunkError
-        If a listed cell is missing; its array stays as it was.
+        If a listed cell is missing; its array then stays as it was.
     StoreError
-        If it cannot be reached, listed or written.
+        If the store cannot be reached, listed or written to.
 
     Examples
     --------
@@ -209,25 +210,25 @@ def migrate(
     dst_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> Any:
-    """Write a store of format 0.7 as a new one of format 0.9; the old one is left as it is.
+    """Convert a store of format 0.7 to a new one of format 0.9; the old one is left as it is.
 
-    Carried are every level with its positions, fragments, attributes, links and links between levels, objects, groups
-    and their attributes, headers, and what metadata say that is not about layout. Rows keep their order and objects
-    their ids. Left out are the link records that the old writer garbled, inside levels of polylines and lines: what
-    they say is in the objects.
+    The new store has every level with its positions, fragments, attributes, links and links between levels, the
+    objects, the groups and their attributes, the headers, and all metadata that do not describe the layout. Rows keep
+    their order and objects their ids. The link records within levels of polylines and lines, which the old writer
+    garbled, are left out: the objects contain the same information.
 
     Parameters
     ----------
     src, dst
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``; there must be no store at ``dst``.
     leave_out
-        Names of attributes that are not to be carried, and ``"parametric"``.
+        Names of attributes to leave out, and ``"parametric"`` to leave out parametric objects.
     compressor, checksum
-        Of the new store's cells.
+        How the cells of the new store are stored; as for `write_points`.
     mode
-        ``"w-"``: refuse what is at ``dst``; ``"w"``: replace a store.
+        ``"w-"`` to fail if something already exists at ``dst``; ``"w"`` to replace a store.
     compute
-        False: return a Delayed that does it.
+        False to return a Delayed that does the work.
     progress
         Show a bar.
     backend, storage_options, **backend_kwargs
@@ -238,21 +239,21 @@ def migrate(
     Returns
     -------
     dict
-        Vertices by level.
+        The number of vertices by level.
 
     Raises
     ------
     FormatError
-        If ``src`` is no store, or has what cannot be carried: the message names it.
+        If ``src`` is not a store, or has something that cannot be converted; the message names it.
     SelectionError
-        If ``src`` is of format 0.9 already, ``src`` and ``dst`` are one place, or an argument is malformed.
+        If ``src`` is already of format 0.9, if ``src`` and ``dst`` are the same place, or if an argument is malformed.
     StoreError
-        If a store cannot be reached, or there is something at ``dst``.
+        If a store cannot be reached, or if something already exists at ``dst``.
 
     Warns
     -----
     ZVWarning
-        If there are groups or arrays that this package does not know, which are not carried.
+        If there are groups or arrays that this package does not know; they are not copied.
 
     Examples
     --------
@@ -295,9 +296,9 @@ def stated_pyramid(
     Parameters
     ----------
     chunk_shape, bin_shape
-        (D,) edges of the new level 0.
+        (D,) edge lengths of the new level 0.
     given
-        Arguments that are not to be told from the store.
+        Arguments that replace those derived from the store.
 
     Returns
     -------
@@ -307,7 +308,7 @@ def stated_pyramid(
     Raises
     ------
     SelectionError
-        If the store does not tell one of them, one is wrong, or there are no such levels over these chunks and bins.
+        If the store does not state one of them, if one is wrong, or if such levels do not fit these chunks and bins.
     NotFoundError
         If ``aggregate`` names an attribute that the store does not have.
     """
@@ -453,21 +454,21 @@ def rechunk(
 ) -> Any:
     """Write a level of a store, of either format, as a new store with other chunks and bins.
 
-    All that `ZVLevel.save` carries, out of core as it does. Coarser levels are not carried, nor links
-    between levels: with ``pyramid`` they are made anew from the new level 0, else the summary names them.
+    This copies what `ZVLevel.save` copies, out of core. Coarser levels and links between levels are not copied: with
+    ``pyramid`` they are rebuilt from the new level 0, and otherwise the summary names them.
 
     Parameters
     ----------
     src, dst
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     chunk_shape, bin_shape
-        (D,) edges of a chunk and of a bin, or one number for all.
+        (D,) edge lengths of a chunk and of a bin, or one number for all axes.
     level
-        Which level becomes level 0.
+        The level that becomes level 0.
     pyramid
-        True: build the coarser levels, too, with the bins, sparsity, method, rules and links that those of ``src``
-        state; ``bin_shape`` is theirs then by default. Arguments of `build_pyramid`, such as ``{"factors": [(2, 1)]}``:
-        the same, but for these.
+        True to build the coarser levels too, with the bins, sparsity, method, rules and links that those of ``src``
+        state; ``bin_shape`` is then the source's by default. A mapping of arguments of `build_pyramid`, such as
+        ``{"factors": [(2, 1)]}``, to replace some of these.
     compressor, checksum, shard_shape, mode, compute, progress
         As for `write_points`.
     backend, storage_options, **backend_kwargs
@@ -478,14 +479,15 @@ def rechunk(
     Returns
     -------
     dict
-        What `ZVLevel.save` returns, ``left_out`` in it, ``levels_left_out``: the levels of ``src`` that were not
-        carried, and ``pyramid``: what `build_pyramid` returns, where it was run.
+        What `ZVLevel.save` returns, including ``left_out``; ``levels_left_out``, the levels of ``src`` that were not
+        copied; and ``pyramid``, what `build_pyramid` returned if it was run.
 
     Raises
     ------
     SelectionError
-        If ``src`` and ``dst`` are one place, ``pyramid`` cannot be told from ``src``, goes with another level than 0 or
-        with ``compute=False``, or as `ZVLevel.save` and `build_pyramid`.
+        If ``src`` and ``dst`` are the same place; if the arguments of ``pyramid`` cannot be derived from ``src``; if
+        ``pyramid`` is used with a level other than 0 or with ``compute=False``; or as for `ZVLevel.save` and
+        `build_pyramid`.
     FormatError, NotFoundError, StoreError
         As for `open_zv` and `ZVLevel.save`.
 

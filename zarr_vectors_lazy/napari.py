@@ -1,8 +1,8 @@
-"""napari's reader (npe2): a store as layers, the level that fits a screen read, others read when they are shown.
+"""napari's reader (npe2): a store as layers; a level that fits a screen is read, others are read when they are shown.
 
-Arrays of napari's layers are in memory, and axes run from the slowest, z, to x. A level is points; tracks where the
-paths have an axis of time, shapes or vectors where they have none; vectors for edges of graphs and skeletons; a surface
-for meshes.
+The arrays of napari's layers are in memory, and axes run from the slowest, z, to x. Points become a points layer; paths
+become tracks if they have an axis of time, and shapes or vectors otherwise; the edges of graphs and skeletons become
+vectors, and meshes a surface.
 """
 
 import json
@@ -51,9 +51,9 @@ def _may_be_store(path: str) -> bool:
 
 
 def read_layers(path: str | Sequence[str]) -> list[LayerData]:
-    """Layers of stores, first of each the level that is shown: the finest of few vertices, else the coarsest.
+    """Return the layers of stores; the first of each is shown: the finest level with few vertices, or the coarsest.
 
-    Other levels are hidden. Where a viewer is open they are empty until they are shown, and read then.
+    Other levels are hidden. If a viewer is open, they are empty until they are shown, and are read then.
 
     Raises
     ------

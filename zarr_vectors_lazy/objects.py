@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 class NamedArrays(Named[str, da.Array]):
-    """Lazy arrays by name, which show themselves as a table."""
+    """A mapping of names to lazy arrays, displayed as a table."""
 
     kind = "vertex attributes"
 
@@ -56,7 +56,7 @@ class NamedArrays(Named[str, da.Array]):
 
 
 class Attributes(NamedArrays):
-    """Vertex attributes of a level by name: decoded, or their stored codes."""
+    """The vertex attributes of a level by name, decoded or as stored codes."""
 
     def __init__(self, view: LevelView, *, decode: bool) -> None:
         self._view = view
@@ -76,12 +76,12 @@ class Attributes(NamedArrays):
         return sum(1 for _ in self)
 
     def items(self) -> ItemsView[str, da.Array]:
-        """Names and arrays; the metadata of all of them are read at once."""
+        """Names and arrays; all their metadata are read together."""
         self._view.data.load_attributes()
         return super().items()
 
     def values(self) -> ValuesView[da.Array]:
-        """Arrays, by name; the metadata of all of them are read at once."""
+        """The arrays; all their metadata are read together."""
         self._view.data.load_attributes()
         return super().values()
 
@@ -99,7 +99,8 @@ class Categories(Named[str, np.ndarray[Any, Any]]):
     def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
         found = require_coding(self._view, name)
         if found.plain:
-            raise NotFoundError(f"the codes of {name!r} are its values, {found.fill} is missing: it has no categories")
+            text = f"attribute {name!r} has no categories: its codes are the values themselves, and {found.fill} means"
+            raise NotFoundError(f"{text} a missing value")
         return found.categories
 
     def __iter__(self) -> Iterator[str]:
@@ -111,7 +112,7 @@ class Categories(Named[str, np.ndarray[Any, Any]]):
 
 
 class LinkAttributes(NamedArrays):
-    """Attributes of the links inside a level by name."""
+    """The attributes of the links within a level, by name."""
 
     kind = "link attributes"
 
@@ -133,7 +134,7 @@ class LinkAttributes(NamedArrays):
 
 
 class EdgeAttributes(LinkAttributes):
-    """The same, aligned with edges: NaN for those that are implied and have no record (for meshes with faces)."""
+    """Link attributes aligned with edges (or with the faces of a mesh): NaN for implied edges, which have no record."""
 
     kind = "edge attributes"
 
@@ -142,7 +143,7 @@ class EdgeAttributes(LinkAttributes):
 
 
 class PathAttributes(NamedArrays):
-    """Vertex attributes along the path of an object by name."""
+    """The vertex attributes along the path of an object, by name."""
 
     def __init__(self, view: LevelView, row: IntArray) -> None:
         self._view = view
@@ -192,9 +193,9 @@ OFFERED = 1000  # ids on Tab
 
 
 class Objects(Named[int, da.Array]):
-    """Objects of a level by id: the ordered vertices of each, as a Dask array that reads only the chunks it touches.
+    """The objects of a level by id: the ordered vertices of each, as a Dask array that reads only the chunks it needs.
 
-    Of a selection, objects are cut to it.
+    The objects of a selection are cut to it.
     """
 
     def __init__(self, level: "ZVLevel") -> None:
@@ -203,7 +204,7 @@ class Objects(Named[int, da.Array]):
 
     @cached_property
     def slots(self) -> IntArray:
-        """(O,) all ids, also of objects that have no vertices here; of a selection, `ids`."""
+        """(O,) all ids, including those of objects without vertices here; for a selection, the same as `ids`."""
         if self._view.data.object_index is None:
             return np.arange(self._view.data.object_rows, dtype=np.int64)
         return self._view.object_ids if self._view.rows is None else self.ids
@@ -227,14 +228,14 @@ class Objects(Named[int, da.Array]):
 
     @cached_property
     def ids(self) -> IntArray:
-        """(o,) int64 ids of the objects present; of a box, those with a vertex in it (its chunks are then read)."""
+        """(o,) int64 ids of the objects present; for a box, those with a vertex in it (this reads its chunks)."""
         return self._view.object_ids[self.rows]
 
     def __getitem__(self, object_id: int) -> da.Array:
         return path_arrays(self._view, self._row(object_id)).positions
 
     def attributes_of(self, object_id: int) -> PathAttributes:
-        """Vertex attributes of one object by name, aligned with its vertices."""
+        """Return the vertex attributes of one object by name, aligned with its vertices."""
         return PathAttributes(self._view, self._row(object_id))
 
     def _row(self, object_id: int) -> IntArray:
@@ -260,7 +261,7 @@ class Objects(Named[int, da.Array]):
 
     @property
     def attributes(self) -> xr.Dataset:
-        """Attributes of all `slots` over ``object``; absent objects are at the fill value."""
+        """Attributes of all `slots`, over the dimension ``object``; absent objects have the fill value."""
         whole = self._view.rows is None or self._view.data.object_index is None
         known = self.slots if whole else self._view.object_ids
         rows = None if whole else rows_of_ids(known, self.slots)
@@ -272,17 +273,17 @@ class Objects(Named[int, da.Array]):
         return Groups(self._level)
 
     def ragged(self, attributes: str | Sequence[str] = ()) -> "Ragged":
-        """All objects present, flat: ``(vertices, offsets)``; object k of `ids` is rows offsets[k]:offsets[k + 1].
+        """Return all objects present as ``(vertices, offsets)``; object k of `ids` is rows offsets[k]:offsets[k + 1].
 
         Parameters
         ----------
         attributes
-            Vertex attributes to read with them: names, or ``"all"``.
+            Vertex attributes to read as well: names, or ``"all"``.
 
         Returns
         -------
         Ragged
-            (M, D) vertices and (O + 1,) int64 offsets; its ``attributes`` are (M,) or (M, C) by name.
+            (M, D) vertices and (O + 1,) int64 offsets; ``attributes`` has (M,) or (M, C) arrays by name.
 
         Raises
         ------
@@ -297,27 +298,27 @@ class Objects(Named[int, da.Array]):
         return Ragged(found.positions, found.offsets, found.attributes)
 
     def to_awkward(self, attributes: str | Sequence[str] = ()) -> Any:
-        """All objects present, computed, as an awkward array, see `Ragged.to_awkward`; needs awkward."""
+        """Compute all objects present as an awkward array, see `Ragged.to_awkward`; this needs awkward."""
         return self.ragged(attributes).to_awkward()
 
     @suggesting
     def to_navis(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
-        """`navis.NeuronList`, each object a neuron: trees as TreeNeuron, meshes as MeshNeuron; units are the store's.
+        """Return the objects as a `navis.NeuronList` of TreeNeurons or, for a mesh, MeshNeurons, in the store's units.
 
-        Attributes of vertices are columns of the table of nodes, those of objects attributes of the neuron. Paths are
-        trees that begin where they do; graphs must have no cycle; faces become triangles.
+        Vertex attributes become columns of the node table, and object attributes become attributes of the neuron. A
+        path becomes a tree whose root is its first vertex. Graphs must not have cycles, and faces become triangles.
 
         Parameters
         ----------
         attributes
-            Names of the vertex attributes wanted; None for all.
+            Names of the vertex attributes to include; None for all.
         world
-            Positions in world coordinates (`ZVStore.to_world`); False: as stored.
+            True for positions in world coordinates (`ZVStore.to_world`), False for positions as stored.
 
         Raises
         ------
         SelectionError
-            If they are points, or edges make a cycle.
+            If the objects are points, or if edges form a cycle.
         ImportError
             If navis is not installed.
         """
@@ -325,9 +326,10 @@ class Objects(Named[int, da.Array]):
 
     @suggesting
     def to_cloudvolume(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> dict[int, Any]:
-        """Each object as a Skeleton or a Mesh of CloudVolume, by id; in nanometres.
+        """Return each object as a CloudVolume Skeleton or Mesh, by id, in nanometres.
 
-        Radii and types are CloudVolume's own, other numbers extra attributes of a skeleton; faces become triangles.
+        Radii and types go to CloudVolume's own fields, and other numbers become extra attributes of a skeleton. Faces
+        become triangles.
 
         Parameters
         ----------
@@ -337,7 +339,7 @@ class Objects(Named[int, da.Array]):
         Raises
         ------
         SelectionError
-            If they are points.
+            If the objects are points.
         ImportError
             If CloudVolume is not installed.
         """
@@ -351,11 +353,11 @@ class Objects(Named[int, da.Array]):
 
 
 class Ragged(tuple[da.Array, da.Array]):
-    """(vertices, offsets) of objects one after another, and ``attributes`` by name, aligned with the vertices."""
+    """The pair (vertices, offsets) of concatenated objects, and ``attributes`` by name, aligned with the vertices."""
 
     attributes: dict[str, da.Array]
     vertices = property(operator.itemgetter(0), doc="(M, D) vertices.")
-    offsets = property(operator.itemgetter(1), doc="(O + 1,) int64: where each object begins, and the last ends.")
+    offsets = property(operator.itemgetter(1), doc="(O + 1,) int64: where each object begins, and the last one ends.")
 
     def __new__(
         cls, vertices: da.Array, offsets: da.Array, attributes: Mapping[str, da.Array] | None = None
@@ -369,15 +371,15 @@ class Ragged(tuple[da.Array, da.Array]):
         return self[0], self[1], self.attributes
 
     def to_awkward(self) -> Any:
-        """Computed, as an awkward array of type ``objects * var * axes``; needs awkward.
+        """Compute an awkward array of type ``objects * var * axes``; this needs awkward.
 
-        With attributes it has records, ``objects * var * {vertices, name, ...}``.
+        With attributes it is an array of records, ``objects * var * {vertices, name, ...}``.
         """
         return to_awkward(*dask.compute(self[0], self[1], self.attributes))
 
 
 class Groups(Named[int | str, IntArray]):
-    """Object ids of groups, by group id, and by name where the store names its groups."""
+    """The object ids of each group, by group id, or by name if the store names its groups."""
 
     def __init__(self, level: "ZVLevel") -> None:
         self._data = level._view.data
@@ -389,7 +391,7 @@ class Groups(Named[int | str, IntArray]):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names by group id; empty where the store names none."""
+        """Names by group id; empty if the store does not name its groups."""
         return () if self._data.group_index is None else self._data.group_index.names
 
     def __getitem__(self, group: int | str) -> IntArray:
@@ -409,7 +411,7 @@ class Groups(Named[int | str, IntArray]):
 
     @property
     def attributes(self) -> xr.Dataset:
-        """Attributes of the groups over ``group``."""
+        """Attributes of the groups, over the dimension ``group``."""
         ids = np.arange(len(self), dtype=np.int64)
         return object_dataset(self._data.source, self._data.group_attributes, ids, None, dim="group")
 
@@ -433,9 +435,10 @@ def is_whole(value: object) -> bool:
 
 
 def whole_id(object_id: Any) -> int:
-    """Return an object id, or raise SelectionError if it is no whole number."""
+    """Return an object id, or raise SelectionError if it is not a whole number."""
     if not is_whole(object_id):
-        raise SelectionError(f"an object id is a whole number, found {object_id!r}; several: level.sel(objects=[...])")
+        text = f"an object id must be a whole number, found {object_id!r}; for several ids use level.sel(objects=[...])"
+        raise SelectionError(text)
     return int(object_id)
 
 
@@ -446,7 +449,7 @@ T = TypeVar("T")
 
 
 class PerObject(Named[int, T]):
-    """One of something for each object of a level, by object id."""
+    """A mapping of object ids to one thing for each object of a level."""
 
     def __init__(self, level: "ZVLevel") -> None:
         self._level = level
@@ -470,7 +473,7 @@ class PerObject(Named[int, T]):
 class Polylines(PerObject[da.Array]):
     """Polylines by object id: (n, D) Dask arrays, in path order.
 
-    Each has ``attributes``, a mapping of its vertex attributes aligned with it; what is made of it has none.
+    Each array has ``attributes``, a mapping of its vertex attributes, aligned with it; arrays computed from it do not.
     """
 
     def __getitem__(self, object_id: int) -> da.Array:
@@ -481,7 +484,7 @@ class Polylines(PerObject[da.Array]):
 
 
 class Piece:
-    """One object as a level of its own: its vertices in storage order, and what joins them."""
+    """One object of a level: its vertices in storage order, and the edges or faces that join them."""
 
     def __init__(self, level: "ZVLevel") -> None:
         self._level = level
@@ -516,7 +519,7 @@ class Skeleton(Piece):
 
     @property
     def edge_attributes(self) -> "EdgeAttributes":
-        """Link attributes by name, aligned with `edges`; NaN where an edge is implied."""
+        """Link attributes by name, aligned with `edges`; NaN for implied edges."""
         return self._level.edge_attributes
 
     def _arrays(self) -> dict[str, da.Array]:
@@ -682,7 +685,8 @@ def _masked(mask: Any, objects: "Objects") -> IntArray:
     slots, chosen = objects.slots, np.asarray(mask)
     if chosen.shape != slots.shape:
         raise SelectionError(
-            f"a mask objects= goes with .objects.slots, {len(slots)} of them, found {chosen.shape} truth values"
+            f"a mask passed as objects= must have one boolean for each of .objects.slots, which has shape "
+            f"{slots.shape}; found {chosen.shape}"
         )
     found: IntArray = slots[chosen]
     return found
@@ -717,7 +721,7 @@ def select_by_values(view: LevelView, where: Mapping[str, Any] | Callable[..., A
                 raise SelectionError(f"{what}={error.message}") from error
         return view
     if not callable(where):
-        raise SelectionError(f"{what}= must be {{name: (lo, hi)}} or a callable of attributes, found {where!r}")
+        raise SelectionError(f"{what}= must be {{name: (lo, hi)}} or a callable of attributes; found {where!r}")
     names = _parameters(where)
     for name in names:
         require_attribute(view, name)
@@ -728,5 +732,5 @@ def _parameters(where: Callable[..., Any]) -> tuple[str, ...]:
     parameters = inspect.signature(where).parameters.values()
     plain = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     if not parameters or any(parameter.kind not in plain for parameter in parameters):
-        raise SelectionError("a callable where= must name the attributes that it reads as plain parameters")
+        raise SelectionError("a callable passed as where= must take the attributes that it reads as plain parameters")
     return tuple(parameter.name for parameter in parameters if parameter.default is inspect.Parameter.empty)

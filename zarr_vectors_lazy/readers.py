@@ -1,7 +1,7 @@
-"""Whole reads in one line: a store's geometry as NumPy arrays.
+"""Complete reads in one line: a store's geometry as NumPy arrays.
 
-Names, arguments and results are those of the reference package's functions. Every array of a result is computed at
-once, so that what lies in the same chunks is fetched together.
+Names, arguments and results are those of the reference package's functions. All arrays of a result are computed
+together, so that each chunk is fetched once.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -47,17 +47,17 @@ def read_points(
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     level
-        Which level.
+        The level to read.
     bbox
-        (lo, hi), inclusive on both faces; or several boxes, of depth 3: their union.
+        (lo, hi), inclusive on both faces; or a list of several boxes, for their union.
     object_ids, group_ids
-        Objects, and groups of objects by id or name; given both, the objects that are in these groups.
+        Objects, and groups of objects by id or name; if both are given, those of the objects that are in these groups.
     chunks
         Coordinates of the chunks to read.
     attribute_names
         Attributes to read: names, ``"all"``, or None for none.
     attribute_filter
-        Vertices whose attributes have these values: as ``where`` of `ZVLevel.sel`.
+        Read only vertices whose attributes have these values, as ``where`` of `ZVLevel.sel` does.
     backend, storage_options, **backend_kwargs
         As for `open_zv`.
 
@@ -65,18 +65,18 @@ def read_points(
     -------
     dict
         ``positions`` (N, D) in the stored dtype; ``vertex_attributes`` by name, (N,) or (N, C); ``vertex_count``; and
-        ``object_ids`` (N,) int64 where objects or groups were asked for. Vertices are in storage order; those of
-        objects follow the ids as given (of groups: ascending), each object in its own order, and one that two of the
-        objects share is there for both.
+        ``object_ids`` (N,) int64 if objects or groups were requested. Vertices are in storage order. If objects were
+        requested, vertices come object by object, in the order of the ids given (for groups, in ascending order), and a
+        vertex that two of the objects share comes twice.
 
     Raises
     ------
     NotFoundError
-        If there is no such level, object, group or attribute.
+        If a level, object, group or attribute does not exist.
     SelectionError
         If an argument is malformed.
     FormatError, StoreError
-        As for `open_zv` and what is read.
+        As for `open_zv`, or if the data are damaged or cannot be reached.
 
     Examples
     --------
@@ -121,9 +121,9 @@ def read_polylines(
     Parameters
     ----------
     bbox
-        (lo, hi), inclusive on both faces: polylines that have a vertex in it, whole.
+        (lo, hi), inclusive on both faces, to read all polylines with a vertex in this box, in full.
     chunks
-        Coordinates of chunks: polylines are cut to them.
+        Coordinates of chunks, to which polylines are cut.
     attribute_names
         Attributes to read: names, ``"all"``, or None for none.
     path, level, object_ids, group_ids, attribute_filter, backend, storage_options, **backend_kwargs
@@ -132,9 +132,9 @@ def read_polylines(
     Returns
     -------
     dict
-        ``polylines``: for each polyline the list of its pieces, (n, D) arrays, one a fragment; ``object_ids``, a list,
-        one a polyline; ``vertex_attributes`` by name, rows of all polylines one after another; ``ndim``,
-        ``polyline_count``, ``vertex_count``. Polylines without a vertex are left out.
+        ``polylines``, for each polyline a list of its pieces, (n, D) arrays, one for each fragment; ``object_ids``, a
+        list of their ids; ``vertex_attributes`` by name, with the rows of all polylines one after another; ``ndim``,
+        ``polyline_count`` and ``vertex_count``. Polylines without vertices are left out.
 
     Raises
     ------
@@ -174,12 +174,12 @@ def read_lines(
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> dict[str, Any]:
-    """Read lines of two ends.
+    """Read line segments.
 
     Parameters
     ----------
     bbox
-        (lo, hi), inclusive on both faces: lines that have an end in it, whole.
+        (lo, hi), inclusive on both faces, to read all lines with an end in this box, in full.
     path, level, object_ids, attribute_names, attribute_filter, backend, storage_options, **backend_kwargs
         As for `read_polylines`.
 
@@ -235,9 +235,9 @@ def read_graph(
     Returns
     -------
     dict
-        ``positions`` (N, D) in storage order; ``edges`` (E, 2) int64 rows of them, ``[child, parent]`` of skeletons,
-        those whose ends are both there; ``node_count``, ``edge_count``; and ``vertex_attributes`` where some were
-        asked for.
+        ``positions`` (N, D) in storage order; ``edges`` (E, 2) int64 rows of ``positions``, for skeletons
+        ``[child, parent]``, for all edges whose two ends were read; ``node_count``, ``edge_count``; and
+        ``vertex_attributes`` if any were requested.
 
     Raises
     ------
@@ -281,8 +281,9 @@ def read_mesh(
     Returns
     -------
     dict
-        ``vertices`` (N, D) in storage order; ``faces`` (F, W) int64 rows of them, winding kept, those whose corners are
-        all there; ``vertex_count``, ``face_count``; and ``vertex_attributes`` where some were asked for.
+        ``vertices`` (N, D) in storage order; ``faces`` (F, W) int64 rows of ``vertices``, with their winding, for all
+        faces whose corners were all read; ``vertex_count``, ``face_count``; and ``vertex_attributes`` if any were
+        requested.
 
     Raises
     ------

@@ -49,7 +49,7 @@ class ZarrVectorsEntrypoint(BackendEntrypoint):
         consolidated: bool | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> xr.Dataset:
-        """One level, by default the finest.
+        """Open one level, by default the finest.
 
         Parameters
         ----------
@@ -58,9 +58,10 @@ class ZarrVectorsEntrypoint(BackendEntrypoint):
         drop_variables
             Names of variables to leave out.
         level, group
-            Its number, or ``"1"`` as nodes of `open_datatree` are called; one of the two.
+            The number of the level, or its name as a node of `open_datatree`, such as ``"1"``; give only one of them.
         objects, edges
-            Whether objects come as a CF ragged index, and edges or faces as rows; these read what tells their number.
+            Whether to include objects as a CF ragged index, and edges or faces; this reads whatever is needed to count
+            them.
         backend, consolidated, storage_options
             As for `open_zv`.
         """
@@ -79,7 +80,7 @@ class ZarrVectorsEntrypoint(BackendEntrypoint):
         consolidated: bool | None = None,
         storage_options: Mapping[str, Any] | None = None,
     ) -> dict[str, xr.Dataset]:
-        """All levels by their numbers, below a root that describes the store; parameters as for `open_dataset`."""
+        """Open all levels by number, below a root that describes the store; parameters as for `open_dataset`."""
         store = open_zv(filename_or_obj, backend=backend, consolidated=consolidated, storage_options=storage_options)
         return _nodes(store, objects=objects, edges=edges, drop=_names(drop_variables))
 

@@ -114,7 +114,7 @@ MOST_CELLS = 2**28
 
 @xr.register_dataset_accessor("zv")  # type: ignore[no-untyped-call]
 class Accessor:
-    """Boxes and grids of a dataset with ``vertices(vertex, axis)``.
+    """Selects boxes of a dataset with ``vertices(vertex, axis)``, and bins it on grids.
 
     Parameters
     ----------
@@ -126,30 +126,29 @@ class Accessor:
         self._dataset = dataset
 
     def sel(self, bbox: Any = None, *, method: str | None = None, tolerance: Any = None, **axes: Any) -> xr.Dataset:
-        """Rows in a box, with every variable over ``vertex``; edges, faces and object rows are renumbered.
+        """Select the rows in a box from all variables over ``vertex``, and renumber edges, faces and object rows.
 
-        As ``dataset.sel(x=slice(lo, hi), ...)`` of the coordinates, which takes no box and does not renumber. Positions
-        of the chunks that the box meets are read here; where the dataset lost its index over them, all.
+        Xarray's own ``dataset.sel(x=slice(lo, hi), ...)`` selects the same rows, but does not take a ``bbox`` and does
+        not renumber. The positions of the chunks that the box meets are read immediately; if the dataset has lost its
+        index over the positions, all of them are read.
 
         Parameters
         ----------
         bbox
-            (lo, hi), inclusive on both faces, compared in float64; or several boxes, of depth 3: their union.
+            (lo, hi), inclusive on both faces, compared in float64; or a list of several boxes, for their union.
         method, tolerance
-            ``"nearest"``, and how far the vertex may be: as ``dataset.sel``, with a value of each axis.
+            ``"nearest"`` with a value for each axis, and how far away the vertex may be, as for ``dataset.sel``.
         **axes
             ``x=slice(100, 300)`` by axis name.
 
         Raises
         ------
         SelectionError
-            If there is no box, or it is malformed.
+            If the box is missing or malformed.
         """
         if method is not None or tolerance is not None:
             if bbox is not None:
-                raise SelectionError(
-                    "a box has no nearest vertex: give method= and tolerance= with a value of each axis"
-                )
+                raise SelectionError("method= and tolerance= need a value for each axis, and do not go with bbox=")
             return self._dataset.sel(axes, method=method, tolerance=tolerance)
         region = parse_region(bbox, axes, self._axes())
         if region is None:
@@ -164,29 +163,30 @@ class Accessor:
         bbox: Any = None,
         axes: Sequence[str] | None = None,
     ) -> xr.DataArray:
-        """Density of vertices on a regular grid, or the mean of an attribute, as a lazy image.
+        """Count vertices on a regular grid, or average an attribute there, as a lazy image.
 
         Parameters
         ----------
         resolution
-            Edge length of a cell, for all axes or one for each.
+            Edge length of a cell, one for all axes or one for each.
         attribute
-            Variable over ``vertex`` to take the mean of; without it vertices are counted.
+            A variable over ``vertex`` to average; by default vertices are counted.
         bbox
             (lo, hi) of the grid over all axes of the data, inclusive; by default the bounds that the store states.
-            Vertices outside a box that is given are left out.
+            Vertices outside a given box are left out.
         axes
             Names of the axes of the image, by default all; vertices are projected along the others.
 
         Returns
         -------
         xarray.DataArray
-            Over the axes, coordinates at the centres of cells: int64 counts, or float64 means, NaN in empty cells.
+            An image over the axes, with coordinates at the centres of cells: int64 counts, or float64 means that are
+            NaN in empty cells.
 
         Raises
         ------
         SelectionError
-            If an argument is malformed, or the grid too large.
+            If an argument is malformed, or if the grid is too large.
         NotFoundError
             If there is no such attribute or axis.
         FormatError
@@ -228,7 +228,7 @@ class Accessor:
 
 @xr.register_datatree_accessor("zv")  # type: ignore[no-untyped-call]
 class TreeAccessor:
-    """Boxes of a tree whose nodes are levels; xarray's own ``tree.sel`` takes dimensions alone.
+    """Selects boxes of a tree whose nodes are levels; xarray's own ``tree.sel`` only knows dimensions.
 
     Parameters
     ----------
@@ -240,7 +240,7 @@ class TreeAccessor:
         self._tree = tree
 
     def sel(self, bbox: Any = None, **options: Any) -> xr.DataTree:
-        """Rows in a box, or the nearest vertex, of every level; as `Accessor.sel`."""
+        """Select the rows in a box, or the nearest vertex, on every level, as `Accessor.sel` does."""
         found = {
             path: node.to_dataset(inherit=False).zv.sel(bbox, **options) if "vertices" in node else node.to_dataset()
             for path, node in self._tree.subtree_with_keys

@@ -43,20 +43,20 @@ from zarr_vectors_lazy.types import IntArray, Json, StorePath
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What a build will do, before anything is done; at most that much, as chunks may turn out to be empty.
+    """What a build will do, before it starts. These are upper limits, because chunks may turn out to be empty.
 
     Parameters
     ----------
     levels
-        Levels that it makes.
+        The levels to be built.
     chunks
-        Chunks of these.
+        Their chunks.
     tasks
-        Tasks of the graph.
+        Tasks in the graph.
     reads, writes
-        Requests for cells and for puts; metadata aside.
+        Requests that read and write cells, not counting metadata.
     nbytes
-        Bytes of the rows of the level that is there, to be decoded; None where their number is not known.
+        Decoded bytes of the rows of the source level; None if the number of rows is not known.
     """
 
     levels: tuple[int, ...]
@@ -86,7 +86,7 @@ class Figures:
 
 
 class DelayedPyramid(Delayed):
-    """A build that `compute` runs; ``figures`` tells what it will do."""
+    """A build that `compute` runs; ``figures`` describes what it will do."""
 
     __slots__ = ("figures",)
 
@@ -384,42 +384,44 @@ def build_pyramid(
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> Json | DelayedPyramid:
-    """Build levels 1, 2, ... of a store, each from the one before, on whatever Dask scheduler is active.
+    """Build levels 1, 2, ... of a store, each from the one before, with the active Dask scheduler.
 
     Parameters
     ----------
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     factors
-        For each level a pair (coarsening, sparsity), or a number for (number, 1). Bins are ``coarsening`` times as
-        large as those of the level before, along all axes or by axis; of the objects of level 0, or of the vertices of
-        the level before where there are no objects, one in ``sparsity`` is kept.
+        For each level a pair (coarsening, sparsity), or a number, which means (number, 1). Bins are ``coarsening``
+        times as large as those of the level before, along all axes or by axis. One in ``sparsity`` of the objects of
+        level 0 is kept, or of the vertices of the level before if there are no objects.
     chunk_scale_factors
-        Chunks of each level in units of those of the level before: for each level a whole number, or one for each axis,
-        at which bins tile chunks; or one number for all levels: 1 keeps the chunks. None: a chunk grows by its level's
-        coarsening, so that it has as many bins on each level, but not where the fullest would hold more than 4 times
-        what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the least scale that tiles.
+        The size of chunks relative to those of the level before: for each level a whole number, or one for each axis,
+        such that bins tile chunks; or one number for all levels, where 1 keeps the chunks. With None, chunks grow as
+        bins do, so that they have equally many bins on each level. If the fullest chunk would then hold more than 4
+        times as much as the fullest of level 0, and more than Dask's ``array.chunk-size``, the smallest scale that
+        tiles is used instead.
     method
-        ``"aggregate"``: weighted means of what lies in a bin, object by object.
+        ``"aggregate"``: weighted means of the vertices in a bin, for each object separately.
     sparsity_strategy, sparsity_seed
-        Which objects are kept: ``"hash"``, by a hash of seed and id.
+        How to choose the objects to keep: ``"hash"``, by a hash of seed and id.
     cross_level_depth
-        Levels that links reach across: 0 for none, N, or -1 for all.
+        The number of levels that links span: 0 for no links, N, or -1 for all levels.
     cross_level_storage
         ``"none"``, ``"implicit"`` (from finer to coarser) or ``"explicit"`` (both ways).
     aggregate
-        How an attribute's values are joined, by name: ``"mean"``, ``"min"``, ``"max"``, ``"sum"``, ``"mode"``,
-        ``"first"``, or None to leave it out. Others: as the attribute states (what writers were given as
-        ``aggregate=``), else the mean of real numbers and the mode of the rest, the most frequent value; a tie goes to
-        the value of the vertex that a hash of (level, chunk, row) picks. Means of whole numbers are rounded.
+        How to combine the values of attributes, by name: ``"mean"``, ``"min"``, ``"max"``, ``"sum"``, ``"mode"``,
+        ``"first"``, or None to leave an attribute out. For other attributes, the rule that the attribute states applies
+        (the ``aggregate=`` that the writer was given); without one, the mean for floats and the mode, the most frequent
+        value, for everything else. A tie goes to the value of the vertex picked by a hash of (level, chunk, row). Means
+        of integers are rounded.
     min_vertices
-        Vertices that a path keeps at least, if it has so many; at least 2.
+        The least number of vertices that a path keeps, if it has that many; 2 or more.
     overwrite
-        Replace levels that are there, or give up another unfinished build.
+        Replace existing levels, or discard another unfinished build.
     resume
-        Go on where an interrupted build with the same parameters ended.
+        Continue an interrupted build that had the same parameters.
     compute
-        False: return a `dask.delayed.Delayed` whose ``figures`` tell what it will do.
+        False to return a `dask.delayed.Delayed` whose ``figures`` describe what it will do.
     progress
         Show a bar.
     backend, storage_options, **backend_kwargs
@@ -428,17 +430,17 @@ def build_pyramid(
     Returns
     -------
     A summary: ``levels_created``, ``level_specs``, ``method``, ``cross_level_depth``, ``cross_level_storage``, and
-    ``left_out``: what of the level that is there coarse levels do not have, such as ``"link_attributes/weight"``. A
-    level of fewer than 100 vertices is a `ZVWarning`.
+    ``left_out``, which names the contents of the source level that coarse levels do not have, such as
+    ``"link_attributes/weight"``. A level with fewer than 100 vertices causes a `ZVWarning`.
 
     Raises
     ------
     SelectionError
         If an argument is wrong, or bins do not tile chunks.
     StoreError
-        If levels are there already, the store cannot be written, or it is of format 0.7: migrate it first.
+        If the levels already exist, if the store cannot be written to, or if it is of format 0.7: migrate it first.
     FormatError
-        If there is no finished Zarr Vectors store.
+        If there is no complete Zarr Vectors store.
 
     Examples
     --------
@@ -525,16 +527,16 @@ def coarsen_level(
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> Json | DelayedPyramid:
-    """Build one level from a finer one; levels besides it stay as they are.
+    """Build one level from a finer one; other levels stay as they are.
 
     Parameters
     ----------
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     source_level, target_level
-        A level that is there, and a greater index.
+        An existing level, and a greater index.
     coarsen_factor, sparsity_factor, chunk_scale_factor
-        As one entry of the ``factors`` and ``chunk_scale_factors`` of `build_pyramid`.
+        Like one entry of the ``factors`` and ``chunk_scale_factors`` of `build_pyramid`.
     cross_level_storage
         Links between the two levels: ``"none"``, ``"implicit"`` or ``"explicit"``.
     method, sparsity_strategy, sparsity_seed, aggregate, min_vertices, overwrite, resume, compute, progress
@@ -544,14 +546,14 @@ def coarsen_level(
 
     Returns
     -------
-    The summary that `build_pyramid` gives, of one level.
+    The summary that `build_pyramid` returns, for one level.
 
     Raises
     ------
     SelectionError, StoreError, FormatError
-        As `build_pyramid`.
+        As for `build_pyramid`.
     NotFoundError
-        If there is no such source level.
+        If the source level does not exist.
 
     Examples
     --------

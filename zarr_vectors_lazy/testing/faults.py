@@ -1,4 +1,4 @@
-"""A store that fails as it is told to: what code does when its storage does not do what it should."""
+"""A store that fails on demand, to test code against storage that does not work as it should."""
 
 import threading
 import time
@@ -21,21 +21,21 @@ SLOW_S = 0.05
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
-    """What happens to answers about some keys.
+    """A fault in the answers for some keys.
 
     Parameters
     ----------
     kind
-        ``"slow"``: it takes 0.05 s longer. ``"error"``: OSError. ``"denied"``: PermissionError. ``"missing"``: there is
-        no such object. ``"empty"``: no bytes. ``"truncated"``: fewer bytes. ``"flipped"``: one bit is another.
-        ``"garbage"``: other bytes. Of a byte range only: ``"shifted"``: the bytes after the first; ``"whole"``: the
-        whole object.
+        ``"slow"``: the answer takes 0.05 s longer. ``"error"``: an OSError. ``"denied"``: a PermissionError.
+        ``"missing"``: no such object. ``"empty"``: no bytes. ``"truncated"``: too few bytes. ``"flipped"``: one bit is
+        flipped. ``"garbage"``: other bytes. For byte ranges only: ``"shifted"``: the range begins one byte late;
+        ``"whole"``: the entire object.
     key
-        Part of the keys that it happens to; ``""`` for all.
+        A part of the keys concerned; ``""`` for all keys.
     times
-        So many answers, then it is over; None: always.
+        The number of answers that are affected; None for all.
     at
-        Where it cuts or flips, as a part of the length.
+        Where to cut or flip, as a fraction of the length.
     """
 
     kind: Kind
@@ -45,14 +45,14 @@ class Fault:
 
 
 class FaultyStore(WrapperStore[Store]):
-    """A zarr store that answers reads as another one does, but for some faults.
+    """A zarr store that answers reads as another store does, except for some faults.
 
     Parameters
     ----------
     store
-        The other one.
+        The other store.
     faults
-        The first that fits a key happens.
+        The faults; the first that fits a key is applied.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ class FaultyStore(WrapperStore[Store]):
         self.arm(faults)
 
     def arm(self, faults: Iterable[Fault]) -> None:
-        """Take other faults from now on, none of them used up."""
+        """Replace the faults from now on, with all their ``times`` left."""
         with self._lock:
             self.faults = tuple(faults)
             self._left = [fault.times for fault in self.faults]

@@ -74,22 +74,23 @@ def write_points(
     path
         Path, URL or zarr store object.
     positions
-        (N, D) numbers, finite, D from 2 to 4; an array in memory or memory-mapped, or a Dask array; then attributes and
-        object ids are Dask arrays too. Or a data frame, Dask's or pandas': columns x, y, z, w or those named by
-        ``axes``, all others attributes. Or an `xarray.Dataset`, of a level or with such variables, which also tells
-        units, objects and, of a level, ``chunk_shape``; so do the other writers take one.
+        (N, D) finite numbers, D from 2 to 4: an array in memory or memory-mapped, or a Dask array, in which case
+        attributes and object ids must be Dask arrays too. Or a Dask or pandas data frame, with positions in the columns
+        x, y, z, w (or those named by ``axes``) and attributes in all others. Or an `xarray.Dataset`, from a level or
+        with such variables, which also provides units, objects and, if it is from a level, ``chunk_shape``; the other
+        writers accept a dataset as well.
     chunk_shape
         (D,) edge lengths of a chunk, or one for all axes.
     bin_shape
-        (D,) edge lengths of the bins by which the rows of a chunk are ordered; a whole number of them makes a chunk.
-        With ``object_ids`` rows are ordered by object, and bins are what a pyramid begins with.
+        (D,) edge lengths of the bins by which the rows of a chunk are ordered; they must divide a chunk evenly. With
+        ``object_ids``, rows are ordered by object instead, and the bins are only what a pyramid starts from.
     vertex_attributes
-        (N,) or (N, C) by name: numbers, bool, times, or (N,) text, which is dictionary-encoded. Values may be missing:
-        NaN, NaT, None, masked, or null in columns of pandas, polars and pyarrow; whole numbers stay exact.
+        (N,) or (N, C) by name: numbers, booleans, times, or (N,) text, which is dictionary-encoded. Values may be
+        missing: NaN, NaT, None, masked, or null in columns of pandas, polars and pyarrow; integers stay exact.
     object_ids
-        (N,) object of each point; of a data frame the name of a column.
+        (N,) id of the object of each point; with a data frame, the name of a column.
     object_attributes
-        (O,) or (O, C) by name, aligned with the distinct ids, ascending.
+        (O,) or (O, C) by name, aligned with the distinct ids in ascending order.
     link_attributes
         None: points have no links.
     groups
@@ -97,31 +98,32 @@ def write_points(
     group_attributes
         (G,) or (G, C) by name, in the order of the groups.
     bounds
-        (lo, hi) that hold every vertex; those of the positions where not given.
+        (lo, hi) of a box that holds every vertex; by default that of the positions.
     axes, units
         Names of the axes (x, y, z, w), and their units: one for all, or one for each.
     crs
         Coordinate reference system: anything that JSON can hold.
     dtype
-        ``"float32"`` or ``"float64"``; as given where not named.
+        ``"float32"`` or ``"float64"``; by default that of the positions.
     aggregate
-        How `build_pyramid` is to join the values of attributes, by name: ``"mean"``, ``"min"``, ``"max"``, ``"sum"``,
-        ``"mode"``, ``"first"``, or None to leave one out; it is kept with the attribute. Whole numbers that measure
-        (intensity, a colour) want ``"mean"``, where the default is the most frequent.
+        How `build_pyramid` should combine the values of attributes, by name: ``"mean"``, ``"min"``, ``"max"``,
+        ``"sum"``, ``"mode"``, ``"first"``, or None to leave one out; this is stored with the attribute. For integers
+        that measure something (intensity, a colour) choose ``"mean"``: the default is the most frequent value.
     headers
-        What files that this is of say of themselves, by name of their format: mappings that JSON can hold.
+        Headers of the files that the data come from, by the name of the format: mappings that JSON can hold.
     compressor, checksum
-        How cells are stored, see the page "Write a store".
+        How cells are stored; see the page "Write a store".
     shard_shape
-        Chunks along each axis that share an object.
+        The number of chunks along each axis that share an object.
     profile
-        ``"viewer"``: for viewers that read raw cells, see the page "Viewers": no compressor, checksum or shards; bins
-        with which levels are of use, where ``bin_shape`` gives none; and these levels, each with bins and chunks twice
-        as large as the one before, which ``pyramid`` of the result tells of. With ``compute=False``, level 0 alone.
+        ``"viewer"`` for viewers that read raw cells (see the page "Viewers"): no compressor, checksum or shards; bins
+        that suit a pyramid, unless ``bin_shape`` is given; and coarser levels, each with bins and chunks twice as large
+        as those of the level before, which ``pyramid`` in the result describes. With ``compute=False`` only level 0 is
+        written.
     mode
-        ``"w-"`` refuses what is there; ``"w"`` replaces a Zarr Vectors store, and nothing else.
+        ``"w-"`` to fail if something already exists there; ``"w"`` to replace a Zarr Vectors store, and nothing else.
     compute
-        False: return a Delayed that writes; arguments are checked now.
+        False to return a Delayed that writes; the arguments are checked immediately.
     progress
         Whether to show a bar.
     backend, storage_options, **backend_kwargs
@@ -205,15 +207,16 @@ def write_lines(
     path
         Path, URL or zarr store object.
     endpoints
-        (N, 2, D) ends of each line; in memory or a Dask array, then attributes and object ids are Dask arrays too.
+        (N, 2, D) ends of each line, in memory or as a Dask array; attributes and object ids must then be Dask arrays
+        too.
     vertex_attributes
         (N, 2) or (N, 2, C) by name.
     object_ids
-        (N,) id of each line; 0, 1, ... where not given.
+        (N,) id of each line; by default 0, 1, ...
     object_attributes
         (N,) or (N, C) by name.
     link_attributes
-        None: the two ends of a line are no stored link.
+        None: the link between the two ends of a line is not stored.
     groups, group_attributes
         As `write_points`.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
@@ -294,19 +297,19 @@ def write_polylines(
     path
         Path, URL or zarr store object.
     polylines
-        A sequence of (n, D) arrays, or all vertices and the first row of each: ``((N, D), (O + 1,) offsets)``. Or an
-        iterator or a Dask bag of blocks of these, each alone or in a mapping as ``"polylines"`` beside its
-        ``"vertex_attributes"`` and ``"object_ids"``.
+        A sequence of (n, D) arrays, or all vertices and the first row of each polyline: ``((N, D), (O + 1,) offsets)``.
+        Or an iterator or a Dask bag of blocks of polylines, each a sequence, or a mapping with ``"polylines"`` and
+        their ``"vertex_attributes"`` and ``"object_ids"``.
     geometry_type
-        What they are called.
+        ``"polyline"`` or ``"streamline"``.
     vertex_attributes
-        By name a sequence of (n,) or (n, C) arrays, one a polyline, or all of them as (N,) or (N, C).
+        By name, a sequence of (n,) or (n, C) arrays, one for each polyline, or a single (N,) or (N, C) array.
     object_ids
-        (O,) id of each; 0, 1, ... where not given.
+        (O,) id of each polyline; by default 0, 1, ...
     object_attributes
         (O,) or (O, C) by name.
     link_attributes
-        None: consecutive vertices are no stored links.
+        None: the links between consecutive vertices are not stored.
     groups, group_attributes
         As `write_points`.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
@@ -398,20 +401,20 @@ def write_graph(
     path
         Path, URL or zarr store object.
     positions
-        (N, D) nodes. They, what goes with them and ``edges`` may all be Dask arrays, which are written out of core, as
-        by `write_points`.
+        (N, D) nodes. Nodes, their attributes and ids, and ``edges`` may all be Dask arrays, which are written out of
+        core, as by `write_points`.
     edges
-        (M, 2) rows of ``positions``, in blocks of their own where they are a Dask array; of a
-        skeleton ``[child, parent]``, a parent for each child but the roots.
+        (M, 2) rows of ``positions``; a Dask array may have blocks of its own. The edges of a skeleton are
+        ``[child, parent]``, with one parent for each node except the roots.
     kind
         ``"skeleton"`` stores trees in depth-first order, and only the edges that this order does not imply. An edge
-        lies inside an object. Of Dask arrays, all nodes of an object must fit into the memory of one task, about 200
-        bytes for each; without ``object_ids`` that is all nodes.
+        must lie within one object. With Dask arrays, all nodes of an object (without ``object_ids``, all nodes) must
+        fit into the memory of one task, at about 200 bytes a node.
     vertex_attributes, object_ids, object_attributes, groups, group_attributes
         As `write_points`; without ``object_ids`` all nodes are object 0.
     link_attributes
-        (M,) or (M, C) numbers by name, whole ones perhaps masked, cut as ``edges`` where those are a Dask array. Those
-        of a skeleton make it store every edge.
+        (M,) or (M, C) numbers by name; integers may be masked. A Dask array must have the blocks of ``edges``. A
+        skeleton with link attributes stores every edge.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
     profile, mode, compute, progress
@@ -502,15 +505,16 @@ def write_mesh(
     path
         Path, URL or zarr store object.
     vertices
-        (V, D) corners. They, what goes with them and ``faces`` may all be Dask arrays, which are written out of core,
-        as by `write_points`.
+        (V, D) corners. Corners, their attributes and ids, and ``faces`` may all be Dask arrays, which are written out
+        of core, as by `write_points`.
     faces
-        (F, L) rows of ``vertices``, in blocks of their own where they are a Dask array, L of 3 or more; their
-        winding is kept. Of more than 20 corners, none may cross chunks; of Dask arrays there must be one chunk.
+        (F, L) rows of ``vertices``, L of 3 or more; a Dask array may have blocks of its own. The winding is kept. A
+        face with more than 20 corners must lie in one chunk; if it comes from a Dask array, the store must have only
+        one chunk.
     vertex_attributes, object_ids, object_attributes, groups, group_attributes
         As `write_points`; without ``object_ids`` all vertices are object 0.
     link_attributes
-        (F,) or (F, C) numbers by name, whole ones perhaps masked, cut as ``faces`` where those are a Dask array.
+        (F,) or (F, C) numbers by name; integers may be masked. A Dask array must have the blocks of ``faces``.
     chunk_shape, bin_shape, bounds, axes, units, crs, dtype, aggregate, headers, compressor, checksum, shard_shape
         As `write_points`.
     profile, mode, compute, progress
