@@ -51,7 +51,6 @@ HOSTILE = {
     "chunk_shape negative": ("", put("attributes", "zarr_vectors", "chunk_shape", [-1.0] * 3), the_vertices),
     "chunk_shape beyond float": ("", put("attributes", "zarr_vectors", "chunk_shape", [10**400] * 3), the_vertices),
     "axes": ("", put("attributes", "multiscales", 0, "axes", [{"name": str(i)} for i in range(1000)]), the_vertices),
-    "vertex_count": ("0", put("attributes", "zarr_vectors_level", "vertex_count", 10**400), the_vertices),
     "dtype of objects": (ARRAY, put("attributes", "dtype", "O"), an_attribute),
     "dtype of records": (ARRAY, put("attributes", "dtype", "f4,f4"), an_attribute),
     "dtype of subarrays": (ARRAY, put("attributes", "dtype", "(100000,1000)f8"), an_attribute),
@@ -102,6 +101,15 @@ def test_of_keys_that_are_there_twice_the_last_counts(tamper):
     raw = (copy.path / "zarr.json").read_bytes()
     copy.put("zarr.json", b'{"zarr_format": 2, "node_type": "array", ' + raw.lstrip()[1:])
     assert zvl.open_zv(copy.path)[0].vertex_count
+
+
+def test_a_count_that_cannot_be_is_not_known(tamper):
+    copy = tamper("tracts-0.9")
+    rows = len(zvl.open_zv(copy.path)[0].vertices.compute())
+    copy.edit(put("attributes", "zarr_vectors_level", "vertex_count", 10**400), "0")
+    level = zvl.open_zv(copy.path)[0]
+    assert level.vertex_count is None
+    assert len(level.vertices.compute()) == rows
 
 
 @pytest.mark.parametrize("name", ["..", "a/../../b", "a\\b", "a\0b", "a//b", "../../../etc"])

@@ -11,7 +11,7 @@ import pytest
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.storage.requests import counting
 
-DOC = Path(__file__).parents[2] / "docs" / "how_to" / "consolidate.md"
+DOC = Path(__file__).parents[2] / "docs" / "operations" / "consolidate.md"
 
 
 @pytest.fixture(scope="module")
