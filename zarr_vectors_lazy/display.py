@@ -164,7 +164,7 @@ MOST_ROWS = 50  # of a table; more are counted
 
 def some(values: Sequence[object], most: int = 6) -> str:
     """Return the first of some values, and how many more there are."""
-    more = f", ... {len(values):,} in all" if len(values) > most else ""
+    more = f", ... ({len(values):,} in total)" if len(values) > most else ""
     return ", ".join(map(str, values[:most])) + more
 
 

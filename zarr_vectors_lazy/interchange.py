@@ -400,7 +400,7 @@ def write_file(
     if not target.parent.is_dir():
         raise SelectionError(f"no folder {str(target.parent)!r}")
     if target.exists() and not overwrite:
-        raise SelectionError(f"{str(target)!r} is there: overwrite=True (--overwrite) replaces it")
+        raise SelectionError(f"{str(target)!r} already exists: overwrite=True (--overwrite) replaces it")
     if like is not None or reference is not None:
         check_has_space(one)
     out = Outgoing(

@@ -170,7 +170,7 @@ DAMAGE = {
     "categories without encoding": (
         "cloud-0.9",
         edit("0/vertex_attributes/type", lambda a: a.update(categories=["a"])),
-        "metadata", "categories are stated without encoding",
+        "metadata", "categories are stated without an encoding",
     ),
     "names of other groups": (
         "tracts-0.9", edit("0/groups", lambda a: a.update(group_names=["a"])), "counts", "1 group_names for"),
@@ -189,7 +189,7 @@ DAMAGE = {
             edit("0", lambda a: a["zarr_vectors_level"].update(fragments_tile=True))(copy),
             put("0/vertex_fragments", cell(fragment_index([(0, 1)])))(copy),
         ),
-        "fragments", "no partition",
+        "fragments", "do not partition",
     ),
     "a fragment index that is not listed": ("cloud-0.9", unlist("0/vertex_fragments"), "structure", "no cell here"),
     "a cell that is not listed": ("cloud-0.9", unlist("0/vertices"), "structure", "stored cells are not listed"),
@@ -206,9 +206,9 @@ DAMAGE = {
     "an array without its node": (
         "cloud-0.9", lambda copy: (copy.path / "0/vertex_fragments/zarr.json").unlink(), "structure", "no array"),
     "bounds that are no box": (
-        "cloud-0.9", edit("", lambda a: a["zarr_vectors"].update(bounds=[[1] * 3, [0] * 3])), "metadata", "no box"),
+        "cloud-0.9", edit("", lambda a: a["zarr_vectors"].update(bounds=[[1] * 3, [0] * 3])), "metadata", "not a box"),
     "a convention that is none": (
-        "cloud-0.9", edit("", lambda a: a["zarr_vectors"].update(links_convention="x")), "metadata", "none of"),
+        "cloud-0.9", edit("", lambda a: a["zarr_vectors"].update(links_convention="x")), "metadata", "not one of"),
     "a cell of 0.7 that is gone": (
         "cloud-0.7", lambda copy: copy.remove(copy.key("0/vertices", first(copy))), "structure", "no such object"),
     "a link table of 0.7 that leads nowhere": (
@@ -246,7 +246,7 @@ def test_a_level_that_the_root_alone_names_is_a_warning(tamper):
     (copy.path / "2/zarr.json").unlink()
     report = validated(copy.path)
     assert report.ok
-    assert any("is not there" in finding.message for finding in report.warnings)
+    assert any("does not exist" in finding.message for finding in report.warnings)
 
 
 def test_report_prints(tamper):

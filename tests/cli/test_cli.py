@@ -106,28 +106,40 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["read", "{tracts}", "{folder}/out.csv", "--scheduler", "many"], 2, "'threads', 'processes', 'sync'"),
         (["frobnicate"], 2, "frobnicate"),
         (["validate", "{folder}/nothing"], 2, "nothing is here"),
-        (["ingest", "{folder}/note.csv", "{folder}/new", "--like", "x.trk"], 2, "--like and --reference say the space"),
-        (["read", "{tracts}", "{folder}/out.csv", "--reference", "x.nii"], 2, "of a tractogram, and CSV is none"),
+        (
+            ["ingest", "{folder}/note.csv", "{folder}/new", "--like", "x.trk"],
+            2,
+            "--like and --reference are for tractograms",
+        ),
+        (
+            ["read", "{tracts}", "{folder}/out.csv", "--reference", "x.nii"],
+            2,
+            "for tractograms, which CSV does not hold",
+        ),
         (["ingest", "{folder}/note.csv", "{folder}/note.txt"], 3, "a file is where a folder would be"),
         (["info", "{folder}/note.txt"], 2, "this is a file: zvl ingest"),
         (["info", "{tracts}/0"], 1, "the store is the folder above"),
-        (["explain", "{tracts}", "--object", "4,x"], 2, "--object is whole numbers, found '4,x'"),
-        (["explain", "{tracts}", "--where", "arc_length=10:5"], 2, "--where arc_length=10:5: the range ends below"),
-        (["ls", "{tracts}", "--level", "1.5"], 2, "a whole number is wanted"),
-        (["read", "{tracts}", "{folder}"], 2, "is a folder: name a file in it"),
+        (["explain", "{tracts}", "--object", "4,x"], 2, "--object must be whole numbers, found '4,x'"),
+        (
+            ["explain", "{tracts}", "--where", "arc_length=10:5"],
+            2,
+            "--where arc_length=10:5: the range ends before it begins",
+        ),
+        (["ls", "{tracts}", "--level", "1.5"], 2, "it must be a whole number"),
+        (["read", "{tracts}", "{folder}"], 2, "is a folder: give the path of a file"),
         (["read", "{tracts}", "{folder}/out"], 2, "has no suffix that says what is to be written; there is .csv"),
         (["read", "{tracts}", "s3://bucket/out.csv"], 2, "a file is written to disk, found a URL"),
         (
             ["read", "{tracts}", "{folder}/out.las"],
             2,
-            "LAS holds point_cloud; the store is of streamline, for which there is CSV",
+            "LAS holds point_cloud, the store is of streamline; for that there is CSV",
         ),
         (["ingest", "{tracts}", "{folder}/new"], 2, "files come first, then a store"),
         (["ingest", "{folder}/note.csv", "{folder}/new", "--chunk-shape", "0"], 2, "--chunk-shape must be 3 positive"),
-        (["ingest", "{folder}/note.csv", "{folder}/new", "--axes", "a,b,c"], 2, "--axes names others"),
+        (["ingest", "{folder}/note.csv", "{folder}/new", "--axes", "a,b,c"], 2, "--axes names other columns"),
         (["pyramid", "{tracts}", "-f", "2", "--links", "all"], 2, "'all' is not one of 'none'"),
         (["infos", "{tracts}"], 2, "Did you mean 'info'?"),
-        (["info"], 2, "Missing argument 'STORE'. (zvl info -h lists what there is)"),
+        (["info"], 2, "Missing argument 'STORE'. (zvl info -h lists the choices)"),
         (["info", "{tracts}", "--level", "0"], 2, "--level"),
         (["ls", "{tracts}", "--level", "fine"], 2, "--level"),
         (["view", "{tracts}", "--port", "70000"], 2, "65535"),
@@ -162,7 +174,10 @@ def test_a_store_or_picture_that_is_there_is_replaced_by_overwrite_alone(zvl_run
 
 def test_messages_speak_of_options(tmp_path):
     assert cli.spoken("is here; mode='w' replaces it") == "is here; --overwrite replaces it"
-    assert cli.spoken("it is there: overwrite=True (--overwrite) replaces it") == "it is there: --overwrite replaces it"
+    assert (
+        cli.spoken("it already exists: overwrite=True (--overwrite) replaces it")
+        == "it already exists: --overwrite replaces it"
+    )
     assert cli.spoken("give bbox=(lo, hi), or objects=") == "give --bbox (lo, hi), or --object"
     assert cli.spoken("aggregate['fa'] must be None") == "--aggregate fa= must be None"
     assert cli.spoken("as in projection='xy'") == "as in --projection xy"
@@ -234,12 +249,12 @@ def test_files_in_and_out(zvl_run, tmp_path, monkeypatch):
     done = json.loads(zvl_run("read", "n.zv", "n.csv", "--json", "--columns", "radius")[1])
     assert done["left_out"] == ["edges", "object attribute name"]
     code, _, err = zvl_run("read", "n.zv", "n.csv")
-    assert (code, err) == (2, "zvl: 'n.csv' is there: --overwrite replaces it\n")
+    assert (code, err) == (2, "zvl: 'n.csv' already exists: --overwrite replaces it\n")
     code, _, err = zvl_run("read", "n.zv", "n.csv", "--overwrite", "--stored")
     assert (code, err.splitlines()[0]) == (0, "zvl: warning: left out: edges, object attribute name")
     code, _, err = zvl_run("ingest", "n.csv", "n0.swc", "two.zv")
     assert code == 2
-    assert "one store holds files of one kind" in err
+    assert "a store holds files of one kind" in err
     (tmp_path / "bad.trk").write_bytes(b"TRACK")
     code, _, err = zvl_run("ingest", "bad.trk", "bad.zv")
     assert (code, len(err.splitlines())) == (2, 1)
@@ -395,7 +410,7 @@ def test_a_store_with_other_codecs(zvl_run, tracts, tmp_path):
 
 def test_a_selection_becomes_a_store(zvl_run, tracts, tmp_path):
     code, _, err = zvl_run("save", tracts, tmp_path / "short.zv", "--group", "short", "--where", "arc_length=5:")
-    assert (code, "coarser levels (1, 2) are not carried, zvl pyramid builds them" in err) == (0, True)
+    assert (code, "coarser levels (1, 2) are not copied; zvl pyramid builds them" in err) == (0, True)
     saved, level = zvl.open_zv(tmp_path / "short.zv")[0], zvl.open_zv(tracts)[0]
     expected = level.sel(groups=["short"], where={"arc_length": (5, None)}).vertices.compute()
     assert len(saved.vertices.compute()) == len(expected)
@@ -434,14 +449,14 @@ def test_options_go_where_they_belong(old, new, own, expected):
         (
             ["ingest", "{tracts}", "{half}"],
             (make, "ingested"),
-            "{half} is unfinished and does not open: run it again with --overwrite",
+            "{half} is unfinished and cannot be opened: run the command again with --overwrite",
         ),
         (
             ["pyramid", "{there}", "-f", "2"],
             (make, "build_pyramid"),
-            "the levels that were finished: run it again to go on",
+            "its finished levels; run this again to continue",
         ),
-        (["shard", "{there}", "--shape", "2"], (tools.maintenance, "shard"), "{there} is whole"),
+        (["shard", "{there}", "--shape", "2"], (tools.maintenance, "shard"), "{there} is intact"),
         (["info", "{there}"], (options, "open_zv"), "stopped: nothing was written"),
         (["info", "{there}"], (cli, "application"), "stopped: nothing was written"),
     ],
@@ -467,7 +482,7 @@ def test_an_interruption_tells_what_is_left(zvl_run, tracts, tmp_path, monkeypat
 def test_a_store_with_other_chunks(zvl_run, cloud, tmp_path):
     new = tmp_path / "new.zarrvectors"
     code, _, said = zvl_run("rechunk", cloud, new, "--chunk-shape", "9000", "--bin-shape", "3000")
-    assert (code, "coarser levels (1, 2) are not carried" in said) == (0, True)
+    assert (code, "coarser levels (1, 2) are not copied" in said) == (0, True)
     assert zvl.open_zv(new).chunk_shape.tolist() == [9000, 9000, 9000]
     assert zvl.open_zv(new)[0].vertices.compute().shape == (4946, 3)
     code, _, said = zvl_run("rechunk", cloud, new, "--chunk-shape", "6000", "--pyramid")
@@ -602,7 +617,7 @@ def test_export_writes_what_is_selected_for_neuroglancer(zvl_run, tracts, tmp_pa
     assert zvl_run("export", tracts, out, "--precomputed", "skeletons") == (
         2,
         "",
-        f"zvl: {out} has an info already: --overwrite replaces it\n",
+        f"zvl: {out} already has an info file: --overwrite replaces it\n",
     )
     code, text, _ = zvl_run("export", tracts, out, "--precomputed", "lines", "--object", 3, "--overwrite", "--json")
     assert (code, json.loads(text)["count"]) == (0, 1)

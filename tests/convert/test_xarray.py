@@ -168,7 +168,7 @@ def test_mean_of_an_attribute_in_a_box(tracts_level):
         (lambda zv: zv.bin((1, 2)), SelectionError, "one for each of 3 axes"),
         (lambda zv: zv.bin(1e-6), SelectionError, "too many"),
         (lambda zv: zv.bin(1, "weight"), NotFoundError, "arc_length"),
-        (lambda zv: zv.bin(1, "tangent"), NotFoundError, "one number a vertex"),
+        (lambda zv: zv.bin(1, "tangent"), NotFoundError, "one number for each vertex"),
         (lambda zv: zv.bin(1, axes=["w"]), NotFoundError, "axis 'w'"),
     ],
 )

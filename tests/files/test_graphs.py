@@ -68,7 +68,7 @@ def test_a_list_of_edges_has_its_nodes_beside_it(tmp_path):
     assert sorted((*sorted(pair), data["w"]) for *pair, data in measure.edges(data=True)) == [
         (10, 20, 1.5), (10, 50, 3.5), (20, 30, 2.5),
     ]  # fmt: skip
-    with pytest.raises(FileError, match=r"g\.nodes\.csv is wanted beside it"):
+    with pytest.raises(FileError, match=r"g\.nodes\.csv is needed next to it"):
         loaded(tmp_path / "g.edgelist")
     level.to_file(tmp_path / "g.nodes.csv")
     found = loaded(tmp_path / "g.edgelist")
@@ -89,7 +89,7 @@ def test_numbers_behind_edges(tmp_path):
     [
         ("a.graphml", "nonsense", r"a\.graphml cannot be read as GraphML"),
         ("a.graphml", "<graphml/>", r"a\.graphml"),
-        ("a.edges", "0\n", "edge 1 has one node"),
+        ("a.edges", "0\n", "edge 1 has only one node"),
         ("a.edges", "0 9\n", "node '9' is not in"),
         ("a.edges", "0 0 {'a': __import__('os')}\n", r"a\.edges cannot be read"),
     ],
@@ -103,5 +103,5 @@ def test_what_is_wrong_is_named(tmp_path, name, text, message):
 
 def test_nodes_without_coordinates_are_named(tmp_path):
     nx.write_graphml(nx.path_graph(3), tmp_path / "a.graphml")
-    with pytest.raises(FileError, match="x, y and z are wanted"):
+    with pytest.raises(FileError, match="expected nodes with the values x, y and z"):
         loaded(tmp_path / "a.graphml")

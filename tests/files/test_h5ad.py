@@ -72,7 +72,7 @@ def test_files_that_are_none(cells, tmp_path):
         file["a"] = 1
     with h5py.File(path, "r+") as file:
         del file["obsm"]["spatial"]
-    for name, message in (("b", "b.h5ad cannot be read"), ("c", "no 'obs'"), ("a", "positions are wanted in obsm")):
+    for name, message in (("b", "b.h5ad cannot be read"), ("c", "no 'obs'"), ("a", "expected positions in obsm")):
         with pytest.raises(FileError, match=message):
             zvl.ingest(tmp_path / f"{name}.h5ad", tmp_path / "b.zv", chunk_shape=5)
 

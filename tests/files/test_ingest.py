@@ -117,7 +117,7 @@ def test_streamlines(tracts, there_and_back, suffix):
         ("missing.csv", None, "no file"),
         ("a.csv", "a,b\n1,2\n", "columns x, y"),
         ("a.csv", "x,y\n", "no vertices"),
-        ("a.swc", "1 0 0 0 0 1 -1\n2 0 1 0 0 1 7\n", "the parent 7 of id 2 is not there"),
+        ("a.swc", "1 0 0 0 0 1 -1\n2 0 1 0 0 1 7\n", "the parent 7 of id 2 does not exist"),
         ("a.swc", "1 0 0 0\n", r"a\.swc"),
         ("a.ply", "nonsense", r"a\.ply"),
         ("a.obj", "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 1 1 0\nf 1 2 3\nf 1 2 3 4\n", "faces of"),
@@ -144,7 +144,7 @@ def test_whole_numbers_and_others_of_several_files_are_one_type_where_it_holds_b
     level = zvl.open_zv(tmp_path / "a.zv")[0]
     found = level.attributes["v"].compute()
     np.testing.assert_array_equal(found, [4, 4, 8.5, 8.5, np.nan, np.nan])
-    with pytest.raises(SelectionError, match=r"'v' is of '.*', which no one type holds exactly"):
+    with pytest.raises(SelectionError, match=r"'v' is of '.*', which no single type can hold exactly"):
         zvl.ingest([tmp_path / f"{name}.csv" for name in "bc"], tmp_path / "b.zv", chunk_shape=50)
 
 

@@ -116,7 +116,7 @@ def test_columns_and_damaged_files(tmp_path):
 
 def test_a_file_without_points_says_so(tmp_path):
     laspy.LasData(laspy.LasHeader(point_format=6, version="1.4")).write(tmp_path / "a.las")
-    with pytest.raises(FileError, match=r"a\.las: there are no vertices in it"):
+    with pytest.raises(FileError, match=r"a\.las: it has no vertices"):
         zvl.ingest(tmp_path / "a.las", tmp_path / "a.zv")
 
 

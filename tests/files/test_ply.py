@@ -111,7 +111,7 @@ def test_objects_come_back(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("plain text", "no PLY file"),
+        ("plain text", "not a PLY file"),
         (HEAD + "end_header\n0 0 0\n1 0\n", "it ends among the 4 of element 'vertex'"),
         (HEAD + "end_header\n" + FOUR + "1 2 3\n", "3 words after the last element"),
         (HEAD + "end_header\n" + FOUR.replace("1 1 0", "1 one 0"), "element 'vertex'.*one"),

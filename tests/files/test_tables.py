@@ -81,7 +81,7 @@ def test_whole_numbers_of_64_bits_are_exact_or_refused(tmp_path):
     assert (found["id"].tolist(), found["u"].tolist()) == ([BIG, -5], [2**64 - 2, 1])
     for values in (f"{BIG}\n1,1,0.5", f"{2**64 - 2}\n1,1,-1", f"{2**64}\n1,1,1"):
         (tmp_path / "b.csv").write_text(f"x,y,id\n0,0,{values}\n")
-        with pytest.raises(FileError, match=r"b\.csv: a column holds \d+ beside"):
+        with pytest.raises(FileError, match=r"b\.csv: a column holds \d+ and"):
             zvl.ingest(tmp_path / "b.csv", tmp_path / "b.zv", chunk_shape=5)
     (tmp_path / "c.csv").write_text(f"x,y\n{2**53 + 1},0\n")
     with pytest.raises(FileError, match=r"beyond 2\*\*53"):
@@ -116,14 +116,14 @@ def test_types_do_not_follow_the_rows_that_are_read_first(tmp_path, monkeypatch,
     [
         ("", "Empty CSV"),
         ("x,y,z\n", "no vertices"),
-        ("x,y,z\n1,2,three\n", "column 'z' is of string, numbers are wanted: 'three'"),
+        ("x,y,z\n1,2,three\n", "column 'z' is of string, expected numbers: 'three'"),
         ("x,y,z\n1,2\n", "Expected 3 columns"),
         ("x,y,x\n1,2,3\n", "more than once"),
         ("x,y\n1,\n", "'y' has no value in some rows"),
         ("x,y\n1,inf\n", "not finite"),
-        ("x,y,object_id\n1,1,\n", "'object_id' says the object of each row"),
-        ("x,y,object_id\n1,1,0.5\n", "'object_id' says the object of each row"),
-        ("y,z\n1,2\n", "columns x, y, ... are wanted"),
+        ("x,y,object_id\n1,1,\n", "'object_id' gives the object of each row"),
+        ("x,y,object_id\n1,1,0.5\n", "'object_id' gives the object of each row"),
+        ("y,z\n1,2\n", "expected columns x, y, ..."),
     ],
 )
 def test_what_is_no_table_of_points_is_named(tmp_path, text, message):
@@ -148,7 +148,7 @@ def test_a_column_that_is_not_there(tmp_path):
     for options in ({"columns": ["w"]}, {"object_ids": "w"}):
         with pytest.raises(NotFoundError, match="no column 'w'; there is"):
             zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5, **options)
-    with pytest.raises(SelectionError, match="columns 'a', 'b' are wanted"):
+    with pytest.raises(SelectionError, match="expected columns 'a', 'b'"):
         zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", chunk_shape=5, axes=["a", "b"])
 
 

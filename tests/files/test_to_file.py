@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tracts_level, cloud, tm
     for level, name, message in [
         (tracts_level.sel(bbox=BOX), "a.trk", "whole"),
         (zvl.open_zv(cloud)[0], "a.trk", "the store is of point_cloud"),
-        (zvl.open_zv(cloud)[0], "a.swc", r"SWC holds .*; the store is of point_cloud"),
+        (zvl.open_zv(cloud)[0], "a.swc", r"SWC holds .*, the store is of point_cloud"),
         (tracts_level, "a.las", "LAS holds point_cloud"),
         (tracts_level, "a.xyz", r"no format '\.xyz'"),
     ]:

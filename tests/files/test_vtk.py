@@ -108,20 +108,20 @@ def test_an_unstructured_grid_of_surfaces(tmp_path):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.vtk", "nonsense", "this is no VTK file"),
+        ("a.vtk", "nonsense", "this is not a VTK file"),
         ("a.vtk", HEAD.replace("POLYDATA", "STRUCTURED_POINTS"), "is an image or a grid"),
-        ("a.vtk", HEAD + "POINTS 4 float\n0 0 0\n", "12 numbers are wanted where the file ends"),
-        ("a.vtk", HEAD + POINTS + "POLYGONS 1 4\n3 0 1 9\n", "cells name vertex 9"),
-        ("a.vtk", HEAD + POINTS + "POLYGONS 2 4\n3 0 1 2\n", "2 cells are wanted"),
-        ("a.vtk", HEAD + POINTS + "WHAT is this\n", "a word that is not read: 'WHAT'"),
+        ("a.vtk", HEAD + "POINTS 4 float\n0 0 0\n", "expected 12 numbers where the file ends"),
+        ("a.vtk", HEAD + POINTS + "POLYGONS 1 4\n3 0 1 9\n", "cells refer to vertex 9"),
+        ("a.vtk", HEAD + POINTS + "POLYGONS 2 4\n3 0 1 2\n", "expected 2 cells"),
+        ("a.vtk", HEAD + POINTS + "WHAT is this\n", "unknown keyword 'WHAT'"),
         (
             "a.vtk",
             HEAD + POINTS + "POINT_DATA 3\nSCALARS a int\nLOOKUP_TABLE default\n1 2 3\n",
             "other rows than points",
         ),
         ("a.vtp", "nonsense", r"a\.vtp cannot be read as VTP"),
-        ("a.vtp", '<VTKFile type="ImageData"/>', "is no PolyData"),
-        ("a.vtp", '<VTKFile type="PolyData"/>', "there is no piece"),
+        ("a.vtp", '<VTKFile type="ImageData"/>', "is not PolyData"),
+        ("a.vtp", '<VTKFile type="PolyData"/>', "it has no Piece"),
     ],
 )
 def test_what_is_wrong_is_named(tmp_path, name, text, message):

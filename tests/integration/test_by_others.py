@@ -330,7 +330,7 @@ def test_a_stated_count_is_no_size(stated, shown):
     assert len(level.vertices.compute()) == 50
     assert level.compute_chunk_sizes().vertex_count == 50
     (warning,) = zvl.validate(store).findings
-    assert warning.message == f"vertex_count states {stated!r}, its chunks have 50"
+    assert warning.message == f"vertex_count states {stated!r}, but its chunks have 50"
 
 
 def test_a_level_that_lists_no_chunk_has_no_vertices_whatever_it_states():

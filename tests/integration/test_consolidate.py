@@ -110,7 +110,7 @@ def test_validate_finds_those_that_are_stale(copy):
     findings = {finding.where: finding for finding in found()}
     assert findings.keys() == {"0", "0/gone", last}
     assert {finding.severity for finding in findings.values()} == {"error"}
-    assert all("consolidate writes them anew" in finding.message for finding in findings.values())
+    assert all("consolidate updates them" in finding.message for finding in findings.values())
     zvl.consolidate(copy.path)
     assert not found()
 

@@ -121,7 +121,7 @@ def test_what_is_in_the_wrong_order_or_place_is_told(path, tmp_path):
         zvl.write_points(np.eye(3), str(tmp_path / "new"), chunk_shape=5)
     with pytest.raises(SelectionError, match="are axes and rows exchanged"):
         zvl.write_points(tmp_path / "new", np.zeros((3, 50)), chunk_shape=5)
-    with pytest.raises(SelectionError, match=r"several: level.sel\(objects="):
+    with pytest.raises(SelectionError, match=r"several ids use level.sel\(objects="):
         zvl.open_zv(path)[0].objects[[3, 4]]
     (tmp_path / "file.csv").write_text("x,y,z")
     with pytest.raises(FormatError, match=r"nothing is here.*this is a file"):
@@ -170,5 +170,5 @@ def test_what_is_typed_shortly_is_meant(path):
     assert level.sel(objects={3, 5}).objects.ids.tolist() == [3, 5]
     assert level.sel(objects=level.objects.slots > 3).objects.ids.tolist() == [4, 5]
     assert level.sel(objects=level.objects.attributes["weight"] < 2).objects.ids.tolist() == [3]
-    with pytest.raises(SelectionError, match=r"goes with .objects.slots, 3 of them"):
+    with pytest.raises(SelectionError, match=r"one boolean for each of .objects.slots, which has shape"):
         level.sel(objects=[True, False])

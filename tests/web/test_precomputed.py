@@ -80,7 +80,7 @@ def test_links_are_printed_for_every_level(tracts, surface, tmp_path, capsys):
     corners = np.array([[0, 0, 0], [1, 0, 0], [0, 1, 0.0]])
     zvl.write_mesh(tmp_path / "m.zv", corners, [[0, 1, 2]], chunk_shape=10, object_ids=[-1, -1, -1], units="um")
     say_links(levels_of(tmp_path / "m.zv"), "http://here")
-    assert "nothing for Neuroglancer: object -1 cannot be shown" in capsys.readouterr().err
+    assert "there is nothing to show in Neuroglancer: object -1 cannot be shown" in capsys.readouterr().err
     say_links({}, "http://here")
     assert capsys.readouterr().out == ""
 

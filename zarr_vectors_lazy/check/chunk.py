@@ -187,7 +187,7 @@ class _Chunk:
         placement, coord = self.check.placement, np.asarray(self.coord, np.int64)
         outside = int(placement.outside(vertices, coord).sum())
         if outside:
-            yield "structure", "error", f"{outside} vertices lie outside the chunk: boxes would miss them"
+            yield "structure", "error", f"{outside} vertices lie outside the chunk, so that boxes would miss them"
         elif placement.strays and placement.known:
             self.summary.strays[self.chunk] = placement.reach(vertices, coord)
         lo, hi = self.check.bounds
@@ -205,7 +205,7 @@ class _Chunk:
         index.check(self.rows)
         named = index.rows(np.arange(len(index)))
         if self.check.tiles and not (np.array_equal(named, np.arange(self.rows)) and not index.explicit.any()):
-            yield "fragments", "error", "fragments_tile is stated, and the fragments are no partition of the rows"
+            yield "fragments", "error", "fragments_tile is stated, but the fragments do not partition the rows"
         lost = self.rows - len(np.unique(named))
         if lost:
             yield "fragments", "warning", f"{lost} of {self.rows} rows belong to no fragment"

@@ -141,7 +141,7 @@ def _totals(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severity,
         yield (
             "counts",
             "error" if check.sure and check.stated else "warning",
-            (f"vertex_count states {check.stated!r}, its chunks have {total}"),
+            (f"vertex_count states {check.stated!r}, but its chunks have {total}"),
         )
     strays = sum(count for count, _ in here.strays.values())
     if strays:
@@ -178,7 +178,7 @@ def _ends(
         total += len(records)
         yield from _table(check, family, records, rows, other)
     if family.stated is not None and family.stated != total:
-        yield "counts", "error", f"num_links states {family.stated}, its cells have {total}"
+        yield "counts", "error", f"num_links states {family.stated}, but its cells have {total}"
 
 
 def _table(
@@ -204,11 +204,11 @@ def _manifests(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severi
         yield "manifests", "warning", remark
     ids = read_ids(check.source, index)
     if len(np.unique(ids)) != len(ids):
-        yield "manifests", "error", f"{len(ids) - len(np.unique(ids))} object ids are there twice"
+        yield "manifests", "error", f"{len(ids) - len(np.unique(ids))} object ids occur twice"
     manifests = read_manifests(check.source, index)
     present = int(np.count_nonzero(np.diff(manifests.offsets)))
     if index.present is not None and present != index.present:
-        yield "counts", "error", f"num_present states {index.present}, {present} manifests are not empty"
+        yield "counts", "error", f"num_present states {index.present}, but {present} manifests are not empty"
     chunk = ChunkTable(check.coords).find(manifests.chunks)
     if (chunk < 0).any():
         coord = dotted(manifests.chunks[chunk < 0][0])
@@ -285,12 +285,12 @@ def _groups(check: WholeCheck) -> Iterator[tuple[Check, Severity, str]]:
     if names and len(names) != check.groups.count:
         yield "counts", "error", f"{len(names)} group_names for {check.groups.count} groups"
     if len(set(names)) != len(names):
-        yield "metadata", "warning", "two groups have one name: the first is found by it"
+        yield "metadata", "warning", "two groups have the same name, which finds only the first"
     members = read_groups(check.source, check.groups)
     known = np.empty(0, np.int64) if check.objects is None else read_ids(check.source, check.objects)
     strangers = sum(int((~np.isin(ids, known)).sum()) for ids in members.values())
     if strangers:
-        yield "manifests", "warning", f"{strangers} members of groups are no objects of the level"
+        yield "manifests", "warning", f"{strangers} members of groups are not objects of the level"
 
 
 def _dense(
@@ -301,7 +301,7 @@ def _dense(
     stored = array.shape[0] if array.present is None else array.present
     if index is not None and stored != index.count:
         severity: Severity = "error" if of == "groups" else "warning"
-        yield "counts", severity, f"{stored} rows for {index.count} {of}: missing ones are at the fill value"
+        yield "counts", severity, f"{stored} rows for {index.count} {of}: missing rows have the fill value"
     for start in range(0, array.shape[0], array.chunk_rows):
         read_dense(check.source, array, start, min(start + array.chunk_rows, array.shape[0]))
 
@@ -323,13 +323,13 @@ def check_root(opened: OpenStore) -> Iterator[Finding]:
         yield Finding("structure", "error", "", "the store has no levels")
     for level in meta.level_names:
         if level not in opened.levels:
-            yield Finding("structure", "warning", str(level), "the root names a level that is not there")
+            yield Finding("structure", "warning", str(level), "the root names a level that does not exist")
     for data in opened.levels.values():
         if data.meta.deferred:
             text = "the level is still being written: arrays may list no chunks yet"
             yield Finding("metadata", "warning", str(data.meta.index), text)
         if data.meta.index not in meta.bins:
-            text = "multiscales of the root does not name the level, and does not tell its bins"
+            text = "multiscales of the root does not name the level, and does not state its bins"
             yield Finding("metadata", "warning", str(data.meta.index), text)
         yield from _level(data, opened)
 
@@ -360,17 +360,17 @@ def check_additive(opened: OpenStore) -> Iterator[Finding]:
 def _root(meta: StoreMeta) -> Iterator[Finding]:
     lo, hi = meta.bounds
     if not np.isfinite([lo, hi]).all() or (lo > hi).any():
-        yield Finding("metadata", "error", "", f"bounds {lo.tolist()} to {hi.tolist()} are no box")
+        yield Finding("metadata", "error", "", f"bounds {lo.tolist()} to {hi.tolist()} are not a box")
     if meta.ndim < 2:
-        yield Finding("metadata", "error", "", f"a store has two axes or more, found {meta.axes}")
+        yield Finding("metadata", "error", "", f"a store must have at least two axes, found {meta.axes}")
     if len(set(meta.axes)) != len(meta.axes):
-        yield Finding("metadata", "error", "", f"two axes have one name: {meta.axes}")
+        yield Finding("metadata", "error", "", f"two axes have the same name: {meta.axes}")
     for name in sorted(set(meta.geometry_types) - GEOMETRIES):
-        yield Finding("metadata", "warning", "", f"geometry type {name!r} is none that the format names")
+        yield Finding("metadata", "warning", "", f"geometry type {name!r} is not one of the format's")
     if meta.links_convention not in CONVENTIONS:
-        yield Finding("metadata", "error", "", f"links_convention {meta.links_convention!r} is none of the format's")
+        yield Finding("metadata", "error", "", f"links_convention {meta.links_convention!r} is not one of the format's")
     elif EXPLICIT & set(meta.geometry_types) and meta.links_convention != "explicit" and len(meta.geometry_types) == 1:
-        text = f"a {meta.geometry_types[0]} has explicit links, links_convention states {meta.links_convention!r}"
+        text = f"a {meta.geometry_types[0]} has explicit links, but links_convention states {meta.links_convention!r}"
         yield Finding("metadata", "warning", "", text)
 
 
@@ -378,14 +378,14 @@ def _level(data: LevelData, opened: OpenStore) -> Iterator[Finding]:
     meta, where = data.meta, str(data.meta.index)
     ratio = meta.chunk_shape / opened.meta.chunk_shape
     if (np.abs(ratio - np.rint(ratio)) > 1e-6).any() or (np.rint(ratio) < 1).any():
-        text = f"chunk_shape {meta.chunk_shape.tolist()} is no whole multiple of the root's"
+        text = f"chunk_shape {meta.chunk_shape.tolist()} is not a multiple of the root's"
         yield Finding("metadata", "error", where, text)
     if meta.index == 0 and not meta.bins_tile:
         text = f"bins {meta.bin_shape.tolist()} do not divide chunks {meta.chunk_shape.tolist()}"
         yield Finding("metadata", "warning", where, text)
     parent = meta.attributes.get("zarr_vectors_level", {}).get("parent_level")
     if parent is not None and parent not in opened.levels:
-        yield Finding("metadata", "warning", where, f"parent_level {parent!r} is no level of the store")
+        yield Finding("metadata", "warning", where, f"parent_level {parent!r} is not a level of the store")
 
 
 def check_stray(data: LevelData, arrays: list[CellArray]) -> Iterator[Finding]:
@@ -406,7 +406,7 @@ def check_stray(data: LevelData, arrays: list[CellArray]) -> Iterator[Finding]:
         if known is not None:
             stray = sorted(set(stored.get(path, ())).difference(known))
             if stray:
-                text = f"{len(stray)} stored cells are not listed, and so not read, such as {stray[0]!r}"
+                text = f"{len(stray)} stored cells are not listed, and therefore not read, such as {stray[0]!r}"
                 yield Finding("structure", "warning", path, text)
 
 
@@ -422,7 +422,7 @@ def vertices_or_finding(data: LevelData) -> CellArray | Finding:
 # Whether the consolidated metadata of a root still say what the documents of the nodes say.
 
 SAID = ("node_type", "shape", "data_type", "chunk_grid", "attributes")
-REMEDY = "consolidate writes them anew, consolidated=False ignores them"
+REMEDY = "consolidate updates them, and consolidated=False ignores them"
 
 
 def check_consolidated(opened: OpenStore) -> Iterator[Finding]:
@@ -444,8 +444,8 @@ def check_consolidated(opened: OpenStore) -> Iterator[Finding]:
     other = sorted(path for path in stated.keys() & nodes.keys() if stated[path] != nodes[path])
     unnamed = sorted(nodes.keys() - stated.keys()) if believed else []
     for paths, text in (
-        (other, "say something else than the node's own document"),
-        (gone, "name a node that is not there"),
+        (other, "contradict the node's own document"),
+        (gone, "name a node that does not exist"),
         (unnamed, "do not name the node"),
     ):
         if paths:

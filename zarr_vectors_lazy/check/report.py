@@ -144,7 +144,7 @@ class _Planner:
         """Hold the chunks of an array against those of the vertices."""
         here, there = self.vertices.chunks, array.chunks
         for severity, coords, of, text in (
-            (missing, here.coords, there, "chunks have vertices and no cell here"),
+            (missing, here.coords, there, "chunks have vertices, but no cell here"),
             (extra, there.coords, here, "cells are listed for chunks without vertices"),
         ):
             lost = coords[of.find(coords) < 0]
@@ -163,7 +163,7 @@ class _Planner:
         geometries = set(self.data.store.geometry_types)
         spec = array.spec
         if spec.dictionary is None and "categories" in array.attributes:
-            text = "categories are stated without encoding: values are given as they are stored"
+            text = "categories are stated without an encoding: values are returned as they are stored"
             self.findings.append(Finding("metadata", "warning", where, text))
         if spec.row_shape is None and geometries == {"point_cloud"}:
             spec = replace(spec, row_shape=())  # as it is read
@@ -178,7 +178,7 @@ class _Planner:
         if family is None:
             return None
         if delta and level + delta not in self.others:
-            text = "links lead to a level that is not there, and are ignored"
+            text = "links lead to a level that does not exist, and are ignored"
             self.findings.append(Finding("structure", "warning", path, text))
             return None
         members = tuple(f"links:{delta}:{segment.name}" for segment in family.segments)

@@ -16,10 +16,10 @@ from zarr_vectors_lazy.errors import NOTHING, FormatError, NotFoundError, Select
 try:
     import typer
 except ImportError as error:  # the script is installed with the package, its libraries with an extra
-    sys.exit(f"zvl needs its libraries: pip install 'zarr-vectors-lazy[cli]' ({error})")
+    sys.exit(f"zvl needs more packages: pip install 'zarr-vectors-lazy[cli]' ({error})")
 
 
-EXITS = "Exit codes: 0 done, 1 the store is not as it should be, 2 wrong arguments, 3 the store cannot be reached."
+EXITS = "Exit codes: 0 done, 1 the store is damaged, 2 wrong arguments, 3 the store cannot be reached."
 WORDS = {  # by module, in the order of the help; only the module of the word that is given is imported
     "read": ("info", "ls", "explain", "read", "export", "plot"),
     "make": ("ingest", "pyramid", "save", "rechunk", "recompress", "migrate"),
@@ -64,7 +64,7 @@ _BARE = re.compile(rf"\b({'|'.join(name for name in OPTIONS if '_' in name)})\b"
 _RULE = re.compile(r"aggregate\['([^']*)'\]")
 PLAIN = {  # for what typer says of an argument
     "Value error, ": "",
-    "Input should be a valid integer, unable to parse string as an integer": "a whole number is wanted",
+    "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
     "Input should be a valid number, unable to parse string as a number": "a number is wanted",
 }
 
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except WrongUse as error:
         path = error.ctx.command_path if getattr(error, "ctx", None) else "zvl"
         said = functools.reduce(lambda text, name: text.replace(name, PLAIN[name]), PLAIN, error.format_message())
-        fail(f"{said} ({path} -h lists what there is)", 2)
+        fail(f"{said} ({path} -h lists the choices)", 2)
     except Stopped as stop:
         fail(f"stopped: {stop}", STOPPED)
     except (typer.Abort, KeyboardInterrupt):  # while modules are imported, too

@@ -91,7 +91,7 @@ def ingest(
     """Write files as a new store. With several files, each becomes an object with its name."""
     *sources, store = files
     if not sources:
-        raise SelectionError(f"files and then a store are wanted, found only {store!r}")
+        raise SelectionError(f"give one or more files and then the store to write, found only {store!r}")
     with run.writing(store, **place.keywords()):
         done = ingested(
             sources,
@@ -131,7 +131,7 @@ def pyramid(
     json: given.AsJson = False,
 ) -> None:
     """Build coarser levels, each from the one before. An interrupted build continues where it stopped."""
-    with given.leaving(f"{store} opens, with the levels that were finished: run it again to go on", run.computing()):
+    with given.leaving(f"{store} opens, with its finished levels; run this again to continue", run.computing()):
         done = build_pyramid(
             store,
             factors=[parse_factor(text, sparsity) for text in factor],
@@ -216,7 +216,7 @@ def save(
 
 def not_carried(levels: list[str], builder: str) -> str:
     """End of a sentence that tells which levels a new store does not have."""
-    return f"; coarser levels ({', '.join(levels)}) are not carried, {builder} builds them" if levels else ""
+    return f"; coarser levels ({', '.join(levels)}) are not copied; {builder} builds them" if levels else ""
 
 
 def recompress(
@@ -247,7 +247,7 @@ def recompress(
             **place.keywords(),
         )
     given.say_left_out(done["left_out"])
-    sizes = f"{format_bytes(done['source_nbytes'])} are {format_bytes(done['nbytes'])} now"
+    sizes = f"{format_bytes(done['source_nbytes'])} became {format_bytes(done['nbytes'])}"
     given.tell(done, json, f"{store}: {done['cell_count']:,} cells in {done['object_count']:,} objects, {sizes}")
 
 
@@ -274,7 +274,7 @@ def numbers(text: str | None, name: str) -> list[float] | float | None:
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise SelectionError(f"{name} is a number, or one for each axis, found {text!r}") from error
+        raise SelectionError(f"{name} must be a number, or one for each axis, found {text!r}") from error
     return found[0] if len(found) == 1 else found
 
 
@@ -285,7 +285,7 @@ def parse_factor(text: str, sparsity: str = "1") -> tuple[list[float] | float, f
     kept = numbers(own or sparsity, "--sparsity, or that of --factor COARSENING:SPARSITY,")
     assert found is not None
     if not isinstance(kept, float):
-        raise SelectionError(f"a sparsity is one number, found {own or sparsity!r}")
+        raise SelectionError(f"a sparsity must be one number, found {own or sparsity!r}")
     return found, kept
 
 
@@ -299,5 +299,5 @@ def parse_rule(text: str) -> tuple[str, Any]:
     """Attribute and rule of ``"name=rule"``."""
     name, equals, rule = text.rpartition("=")
     if not equals:
-        raise SelectionError(f"--aggregate is NAME=RULE, found {text!r}")
+        raise SelectionError(f"--aggregate must be NAME=RULE, found {text!r}")
     return name, None if rule == "none" else rule

@@ -228,7 +228,7 @@ def shard_shape(text: str | None, name: str) -> int | list[int] | None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise SelectionError(f"{name} is whole numbers, found {text!r}")
+        raise SelectionError(f"{name} must be whole numbers, found {text!r}")
     return int(parts[0]) if len(parts) == 1 else list(map(int, parts))
 
 
@@ -238,7 +238,7 @@ def storage_options(options: Sequence[str] | None) -> dict[str, Any]:
     for option in options or ():
         key, equals, value = option.partition("=")
         if not equals or not key:
-            raise SelectionError(f"an option is KEY=VALUE, found {option.partition('=')[0]!r}")
+            raise SelectionError(f"an option must be KEY=VALUE, found {option.partition('=')[0]!r}")
         try:
             found[key] = json.loads(value)
         except json.JSONDecodeError:
@@ -265,9 +265,9 @@ def new_store(store: str, **options: Any) -> Callable[[], str]:
         except FormatError as error:
             if error.message.startswith(NOTHING):
                 return f"nothing was written to {store}"
-            return f"{store} is unfinished and does not open: run it again with --overwrite, or delete it"
+            return f"{store} is unfinished and cannot be opened: run the command again with --overwrite, or delete it"
         except StoreError as error:
-            return f"what was written to {store} cannot be told: {error}"
+            return f"it is not known what was written to {store}: {error}"
         return f"{store} opens, with level{'s' * (len(levels) != 1)} {', '.join(map(str, levels))}"
 
     return left
@@ -278,7 +278,7 @@ def object_ids(texts: Sequence[str] | None) -> list[int] | None:
     try:
         return [int(part) for text in texts or () for part in text.split(",")] or None
     except ValueError as error:
-        raise SelectionError(f"--object is whole numbers, found {' '.join(texts or ())!r}") from error
+        raise SelectionError(f"--object must be whole numbers, found {' '.join(texts or ())!r}") from error
 
 
 def names(text: str | None) -> list[str] | None:
@@ -305,9 +305,9 @@ def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
     try:
         numbers = [float(number) for number in re.split(r"[\s,;:()\[\]]+", text.strip(" ()[]"))]
     except ValueError as error:
-        raise SelectionError(f"--bbox is {2 * ndim} numbers, found {text!r}") from error
+        raise SelectionError(f"--bbox must be {2 * ndim} numbers, found {text!r}") from error
     if len(numbers) != 2 * ndim:
-        raise SelectionError(f"--bbox is {2 * ndim} numbers, lower corner first, found {len(numbers)}: {text!r}")
+        raise SelectionError(f"--bbox must be {2 * ndim} numbers, lower corner first, found {len(numbers)}: {text!r}")
     return numbers[:ndim], numbers[ndim:]
 
 
@@ -318,12 +318,12 @@ def parse_where(level: ZVLevel, text: str) -> dict[str, Any]:
     """
     name, equals, value = text.partition("=")
     if not equals or not name or not value:
-        raise SelectionError(f"--where is NAME=LO:HI, NAME=VALUE or NAME=VALUE,VALUE; found {text!r}")
+        raise SelectionError(f"--where must be NAME=LO:HI, NAME=VALUE or NAME=VALUE,VALUE; found {text!r}")
     if value[0] in '["':
         try:
             return {name: json.loads(value)}
         except json.JSONDecodeError as error:
-            raise SelectionError(f"--where {text}: a value that begins with {value[0]} is JSON: {error}") from error
+            raise SelectionError(f"--where {text}: a value starting with {value[0]} must be JSON: {error}") from error
     if value == "null":
         return {name: None}
     is_text = value_dtype(level._view, name).kind in "UmM"
@@ -332,10 +332,10 @@ def parse_where(level: ZVLevel, text: str) -> dict[str, Any]:
         values = [part if is_text else _number(part, text) for part in value.split(",")]
         return {name: values if len(values) > 1 else values[0]}
     if ":" in hi or "," in value:
-        raise SelectionError(f"--where {text}: a value with comma or colon is JSON: {name}={json.dumps([value])}")
+        raise SelectionError(f"--where {text}: a value with comma or colon must be JSON: {name}={json.dumps([value])}")
     first, last = (None if not end else end if is_text else _number(end, text) for end in (lo, hi))
     if first is not None and last is not None and first > last:  # type: ignore[operator]  # both text or both numbers
-        raise SelectionError(f"--where {text}: the range ends below where it begins")
+        raise SelectionError(f"--where {text}: the range ends before it begins")
     return {name: (first, last)}
 
 
@@ -347,7 +347,7 @@ def _number(value: str, text: str) -> int | float | bool:
             return kind(value)
         except ValueError:
             continue
-    raise SelectionError(f"--where {text}: numbers, true or false are wanted, found {value!r}")
+    raise SelectionError(f"--where {text}: expected numbers, true or false, found {value!r}")
 
 
 @contextmanager
@@ -363,7 +363,7 @@ def computing(
         try:
             connected = Cluster(client, timeout="20s")
         except (OSError, ValueError) as error:
-            raise SelectionError(f"no Dask cluster answers at {client!r}: {error}") from error
+            raise SelectionError(f"no Dask cluster can be reached at {client!r}: {error}") from error
         with connected:
             yield
         return

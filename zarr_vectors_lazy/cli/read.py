@@ -296,8 +296,8 @@ def check_out(out: Path, overwrite: bool) -> None:
     kinds = sorted(FigureCanvasBase.get_supported_filetypes())
     kind = out.suffix.removeprefix(".").lower()
     if kind not in kinds:
-        raise SelectionError(f"{out}: a picture is one of .{', .'.join(kinds)}{meant(kind, kinds)}")
+        raise SelectionError(f"{out}: a picture must be one of .{', .'.join(kinds)}{meant(kind, kinds)}")
     if not out.parent.is_dir():
         raise SelectionError(f"no folder {str(out.parent)!r}")
     if out.exists() and not overwrite:
-        raise SelectionError(f"{str(out)!r} is there: --overwrite replaces it")
+        raise SelectionError(f"{str(out)!r} already exists: --overwrite replaces it")

@@ -171,7 +171,7 @@ def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
             for kind in level.kinds
         ]
     except ZVError as error:  # the objects are served all the same
-        given.say(f"zvl: warning: nothing for Neuroglancer: {error}", error=True)
+        given.say(f"zvl: warning: there is nothing to show in Neuroglancer: {error}", error=True)
         return
     given.say("\n".join(lines))
     if shown.unitless:

@@ -35,14 +35,14 @@ Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Curre
 
 def consolidate(store: given.Store, *, place: given.Place) -> None:
     """Write all metadata into the root. One request then opens the store."""
-    with given.leaving(f"{store} is as it was, or done: run it again to be sure"):
+    with given.leaving(f"{store} is either unchanged or finished; run the command again to be sure"):
         maintenance.consolidate(store, **place.keywords())
-    given.say(f"{store}: one request opens it now", error=True)
+    given.say(f"{store} can now be opened with one request", error=True)
 
 
 def index(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:
     """Store the vertex count of every chunk. Opening then shows it."""
-    with given.leaving(f"{store} opens as before, perhaps with the counts of some levels: run it again to finish"):
+    with given.leaving(f"{store} opens as before, perhaps with the counts of some levels; run this again to finish"):
         counts = maintenance.index(store, **place.keywords())
     given.tell(counts, json, *(f"level {level}: {count:,} vertices" for level, count in counts.items()))
 
@@ -59,7 +59,7 @@ def shard(
     """Put the cells of every array into shards, in place. Fewer files, the same bytes."""
     if (shape is None) != unpack:
         raise SelectionError("give --shape N, or one number for each axis, or --unpack")
-    left = f"{store} is whole, with the cells of some arrays in shards: run it again to finish"
+    left = f"{store} is intact, with the cells of some arrays in shards; run the command again to finish"
     with given.leaving(left, run.computing()):
         done = maintenance.shard(store, shard_shape=given.shard_shape(shape, "--shape"), **place.keywords())
     given.tell(done, json, *(f"{array}: {objects:,} objects" for array, objects in done.items()))
@@ -102,7 +102,7 @@ def cost(
 def cors(service: Service, origin: Origins = None) -> None:
     """Print rules that let a browser read a bucket. They are JSON for the service's own tool."""
     print_json(cors_rules(service, origins=origin or ("*",)))
-    given.say("the bucket must let anybody read too, and list: viewers find attributes in no other way", error=True)
+    given.say("the bucket must also let anybody read and list it: viewers cannot find attributes otherwise", error=True)
 
 
 def example(name: Example = None, store: Target = None) -> None:

@@ -139,7 +139,7 @@ class LazyRows(BackendArray):
     def _refuse(self, found: int) -> None:
         data = self.sizes.view.data
         raise FormatError(
-            f"{found} vertices are stored, the level states {self.shape[0]}; run zvl.index", where=data.url
+            f"{found} vertices are stored, but the level states {self.shape[0]}; run zvl.index", where=data.url
         )
 
 
@@ -411,7 +411,7 @@ class PositionIndex(xr.Index):
         )
         if not alike or dim != first.dim:
             raise SelectionError(
-                f"these are vertices of different axes, or not joined along {first.dim!r}: drop_indexes()"
+                f"the vertices have different axes, or are not joined along {first.dim!r}; call drop_indexes() first"
             )
         dtype = np.result_type(*(index.dtype for index in indexes))
         joined = cls([part for index in indexes for part in index.parts if part.length], first.names, dim, dtype)
@@ -420,7 +420,7 @@ class PositionIndex(xr.Index):
                 np.argsort(np.concatenate([np.asarray(list(part)) for part in positions]), kind="stable")
             )
             if found is None:
-                raise SelectionError("the vertices are in no order that an index follows: drop_indexes() first")
+                raise SelectionError("the index cannot follow this order of the vertices: call drop_indexes() first")
             joined = found
         return joined
 
@@ -436,7 +436,7 @@ class PositionIndex(xr.Index):
         if self.equals(other):
             return self
         raise SelectionError(
-            f"{how} join: datasets of different vertices are not aligned; drop_indexes({self.names[0]!r})"
+            f"{how} join: datasets with different vertices cannot be aligned; drop_indexes({self.names[0]!r}) first"
         )
 
     def reindex_like(self, other: "PositionIndex") -> dict[Hashable, Any]:
@@ -474,13 +474,13 @@ class PositionIndex(xr.Index):
                 raise SelectionError(f"method must be 'nearest', found {method!r}")
             return indexing.IndexSelResult({self.dim: self._nearest(labels, tolerance)})
         if tolerance is not None:
-            raise SelectionError("tolerance goes with method='nearest'")
+            raise SelectionError("tolerance= needs method='nearest'")
         slices = {}
         for name, label in labels.items():
             single = not isinstance(label, slice)
             if single and np.ndim(label):
                 raise SelectionError(
-                    f"{name}= must be a slice or a value; of several values the nearest: method='nearest'"
+                    f"{name}= must be a slice or a value; for the nearest to several values, use method='nearest'"
                 )
             slices[str(name)] = slice(_scalar(label), _scalar(label)) if single else label
         region = parse_region(None, slices, [str(name) for name in self.names])
@@ -515,7 +515,7 @@ class PositionIndex(xr.Index):
         missing = [name for name in self.names if name not in labels]
         if missing or any(isinstance(label, slice) for label in labels.values()):
             raise SelectionError(
-                f"method='nearest' takes a value of each of {', '.join(map(str, self.names))}, no slices"
+                f"method='nearest' takes a value for each of {', '.join(map(str, self.names))}, not slices"
             )
         values = [labels[name] for name in self.names]
         dims = next((label.dims for label in values if isinstance(label, xr.DataArray | xr.Variable)), (self.dim,))
@@ -524,7 +524,7 @@ class PositionIndex(xr.Index):
             raise SelectionError("method='nearest' takes single values or one-dimensional arrays")
         points = np.stack([np.atleast_1d(array) for array in arrays], axis=1)
         if np.isnan(points).any():
-            raise SelectionError("method='nearest': a value is NaN")
+            raise SelectionError("method='nearest' does not take NaN")
         rows, distances = nearest_rows(points, 1, self._boxes(), self._read_chunks)
         far = distances[:, 0] > (np.inf if tolerance is None else float(tolerance))
         if far.any() or (rows < 0).any():

@@ -137,7 +137,7 @@ def _said(view: LevelView, color: str) -> tuple[Any, Any]:
             dataset = object_dataset(view.source, {"of": array}, view.object_ids, None)
             values, shape = dataset["of"].data, array.shape[1:]
     if shape:
-        raise SelectionError(f"a colour needs one number a vertex, {color!r} has {shape}")
+        raise SelectionError(f"a colour needs one number for each vertex, but {color!r} has {shape}")
     return values, owners
 
 
@@ -184,7 +184,7 @@ def shaded(
     """
     kind = values.dtype.kind
     if kind == "c":
-        raise SelectionError(f"a colour needs one real number a vertex, {name!r} is of {values.dtype}")
+        raise SelectionError(f"a colour needs one real number for each vertex, but {name!r} is of {values.dtype}")
     found = np.full(len(values), np.nan)
     if named or whole or kind in "OUbiu":
         known, codes = np.unique(values[~missing], return_inverse=True)
@@ -269,7 +269,7 @@ def plot_view(
     drawing = read_drawing(view, color)
     shade, store = drawing.shade, view.data.store
     if style.density and shade is not None and shade.labels is not None:
-        raise SelectionError(f"density= counts vertices, or takes means of a quantity: {shade.name!r} has categories")
+        raise SelectionError(f"density= counts vertices or averages a quantity, but {shade.name!r} has categories")
     _, names, units = store.world.shown
     lo, hi = _extent(drawing, store)
     figure: Any

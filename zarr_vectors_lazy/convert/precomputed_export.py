@@ -93,9 +93,9 @@ def _make_room(export: Export, overwrite: bool) -> None:
     if there is None:
         return
     if not overwrite:
-        raise SelectionError(f"{export.target.url} has an info already: overwrite=True replaces it")
+        raise SelectionError(f"{export.target.url} already has an info file: overwrite=True replaces it")
     if b"neuroglancer_" not in bytes(there):
-        raise SelectionError(f"what is at {export.target.url} is no export: it is not replaced")
+        raise SelectionError(f"{export.target.url} is not such an export, and is not replaced")
     backend.fetch([Delete(("info",))])
     delete_below(backend, "")
 
@@ -111,7 +111,7 @@ def _export_segments(export: Export) -> tuple[dict[str, Any], int, list[Written]
     sharding = None
     if export.sharded:
         if export.kind == "mesh":
-            raise SelectionError("meshes have no shards in this format: leave sharded out")
+            raise SelectionError("meshes cannot be sharded in this format: leave out sharded=")
         sharding = Sharding.of(int(segments.max(initial=0)), len(segments))
         parts = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(sharding.shards(segments))) + 1)
     else:

@@ -565,7 +565,7 @@ class PrecomputedLevel:
             ids = read_dense(view.source, stated).astype(np.int64)
         if (ids[rows] < 0).any():
             negative = int(ids[rows].min())
-            raise FormatError(f"object {negative} cannot be shown: segments are not negative", where=self.data.url)
+            raise FormatError(f"object {negative} cannot be shown: segments have no negative ids", where=self.data.url)
         return rows, ids[rows]
 
     @cached_property

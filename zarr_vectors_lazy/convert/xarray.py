@@ -216,7 +216,7 @@ class Accessor:
     def _stated_bounds(self) -> BBox:
         attrs = self._dataset.attrs
         if "lower_bounds" not in attrs or "upper_bounds" not in attrs:
-            raise SelectionError("the dataset no longer carries the bounds of its store: give bbox=(lo, hi)")
+            raise SelectionError("the dataset no longer has the bounds of its store: give bbox=(lo, hi)")
         return np.asarray(attrs["lower_bounds"], np.float64), np.asarray(attrs["upper_bounds"], np.float64)
 
     def _values(self, attribute: str) -> xr.DataArray:
@@ -254,7 +254,7 @@ def one_box(bbox: Any, names: Sequence[str]) -> BBox:
     region = parse_region(bbox, {}, names)
     assert region is not None
     if not region.is_box:
-        raise SelectionError(f"an image has one box, found {len(region.lo)}")
+        raise SelectionError(f"an image takes one box, found {len(region.lo)}")
     return region.bounds
 
 
@@ -271,7 +271,7 @@ def make_grid(box: BBox, resolution: Any, columns: list[int]) -> Grid:
         raise SelectionError(f"resolution must be positive and the box finite, found {resolution!r} over {extent}")
     shape = np.maximum(np.ceil(np.round(extent / edges, 6)), 1)
     if np.prod(shape) > MOST_CELLS:
-        raise SelectionError(f"{shape.astype(int).tolist()} cells are too many for one image: a coarser resolution")
+        raise SelectionError(f"{shape.astype(int).tolist()} cells are too many: choose a coarser resolution")
     cells = tuple(shape.astype(int).tolist())
     return Grid(lower=box[0], upper=box[1], columns=tuple(columns), edges=edges, shape=cells)
 

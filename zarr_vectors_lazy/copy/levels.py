@@ -125,7 +125,7 @@ def place_table(
     records = read_dense(source, table)
     chunks = ChunkTable(coords).find(records[:, :, :-1].reshape(-1, coords.shape[1])).reshape(records.shape[:2])
     if (chunks < 0).any():
-        raise FormatError("a link leads to a chunk that is not there", where=f"{source.spec.url}/{table.path}")
+        raise FormatError("a link leads to a chunk that does not exist", where=f"{source.spec.url}/{table.path}")
     read = {name: read_dense(source, array) for name, array in values.items()}
     cells = place_links(chunks, records[:, :, -1], np.asarray(coords, np.int64))
     found: dict[int, list[LinkPart]] = {}
@@ -148,7 +148,7 @@ def split_table(
     records = read_dense(source, table)
     chunk = ChunkTable(coords).find(records[:, 0, :-1])
     if (chunk < 0).any():
-        raise FormatError("a link begins in a chunk that is not there", where=f"{source.spec.url}/{table.path}")
+        raise FormatError("a link begins in a chunk that does not exist", where=f"{source.spec.url}/{table.path}")
     order = np.argsort(chunk, kind="stable")
     named, firsts = np.unique(chunk[order], return_index=True)
     parts = dict(zip(named.tolist(), np.split(records[order], firsts[1:]), strict=True)) if len(named) else {}
@@ -192,7 +192,7 @@ def _within(
             values[name] = read_payload(source, spec, coord, raws[member, chunk])
     part = LinkPart(segment=cells.segments[0], payload=cells.payload(0), count=len(own), values=values)
     if any(other.segment == part.segment for other in placed):
-        raise FormatError(f"records inside chunk {coord} are stored twice over", where=source.spec.url)
+        raise FormatError(f"records inside chunk {coord} are stored twice", where=source.spec.url)
     return [part, *placed]
 
 
@@ -391,7 +391,7 @@ def _values(carry: CopyPlan, attribute: CopiedAttribute, coord: tuple[int, ...],
     with error_context(carry.source, attribute.spec, coord):
         size = n_rows * int(np.prod(attribute.row_shape, dtype=np.int64))
         if not size or len(payload) % size:
-            raise FormatError(f"{len(payload)} bytes are no values of {n_rows} rows")
+            raise FormatError(f"{len(payload)} bytes cannot be the values of {n_rows} rows")
         stored = attribute.spec.dtype
         if attribute.dtype.kind == "U":
             stored = np.dtype(f"<U{len(payload) // size // 4}")
@@ -457,7 +457,7 @@ def _count_vertices(manifests: Manifests, coords: IntArray, sizes: Sequence[IntA
     wrong = np.flatnonzero((manifests.fragments < 0) | (manifests.fragments >= totals[chunk]))
     if len(wrong):
         at = int(wrong[0])
-        raise FormatError(f"fragment {manifests.fragments[at]} is named, the chunk has {totals[chunk[at]]}")
+        raise FormatError(f"fragment {manifests.fragments[at]} is named, but the chunk has {totals[chunk[at]]}")
     first = np.cumsum(totals) - totals
     rows = np.concatenate([np.empty(0, np.int64), *sizes])[first[chunk] + manifests.fragments]
     return np.bincount(manifests.owners, weights=rows, minlength=len(manifests)).astype(np.int64)
@@ -539,7 +539,7 @@ def copy_store(
     """
     if "parametric" in (opened.tree.children("") or ()) and "parametric" not in leave_out:
         raise FormatError(
-            "the store has parametric objects, which are not carried; leave_out=['parametric'] goes without them",
+            "the store has parametric objects, which cannot be copied; leave_out=['parametric'] leaves them out",
             where=opened.tree.url,
         )
     opened.refuse_additive("a copy without what they refine")

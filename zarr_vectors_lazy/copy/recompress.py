@@ -91,7 +91,7 @@ def pack_cells(spec: StoreSpec, change: Resharding, coords: ChunkCoords) -> int:
     found: list[Buffer] = []
     for coord, raw in zip(coords.tolist(), raws, strict=True):
         if raw is None or isinstance(raw, Exception):
-            reason = "it is listed and there is no such object" if raw is None else str(raw)
+            reason = "it is listed, but there is no such object" if raw is None else str(raw)
             raise CorruptChunkError(reason, array=change.layout.path, chunk=dotted(coord), url=spec.url)
         found.append(raw)  # type: ignore[arg-type]
     puts = pack_puts(change.layout, coords, found)
@@ -190,7 +190,7 @@ def shape_of_shards(wanted: tuple[int, ...] | None, rank: int, ndim: int, path: 
     if len(wanted) == ndim < rank:  # the first axis of chunks is that of an attribute
         return (1, *wanted)
     if len(wanted) != rank:
-        raise SelectionError(f"shard_shape= has {len(wanted)} numbers, array {path!r} has {rank} axes of chunks")
+        raise SelectionError(f"shard_shape= has {len(wanted)} numbers, but array {path!r} has {rank} axes of chunks")
     return wanted
 
 
@@ -317,7 +317,7 @@ def copy_pieces(spec: StoreSpec, copy: ArrayCopy, indices: ChunkCoords, session:
     kept = [at for at, (piece, _) in enumerate(pieces) if piece is not None]
     if array.is_cells and len(kept) < len(indices):
         missing = next(at for at, (piece, _) in enumerate(pieces) if piece is None)
-        raise corrupt(spec, array, indices[missing], "it is listed and there is no such object")
+        raise corrupt(spec, array, indices[missing], "it is listed, but there is no such object")
     encoded = [encode_bytes(piece, copy.encoding) for piece, _ in pieces if piece is not None]
     puts = [replace(put, array=copy.unfinished) for put in pack_puts(copy.target.layout, indices[kept], encoded)]
     session.put(puts)
@@ -506,8 +506,8 @@ def recompress(
     encoding = parse_encoding(compressor, checksum, shard_shape, opened.meta.ndim, profile)
     if not opened.generation.changeable:
         raise FormatError(
-            f"stores of format {opened.meta.version} are not recompressed: zvl.migrate, which takes compressor= and "
-            "checksum= too, makes a new store of one",
+            f"stores of format {opened.meta.version} cannot be recompressed; zvl.migrate makes new stores, and takes "
+            "compressor= and checksum= too",
             where=source.url,
         )
     opened.refuse_deferred()

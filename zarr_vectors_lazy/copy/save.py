@@ -212,7 +212,7 @@ def read_cells(names: Sequence[str], widths: Sequence[int], name: str, *parts: A
 # A path that the selection interrupts becomes one path for each run of its selected vertices.
 
 BATCHES = 16  # of cells of one array that a block has, at most
-NOTHING = "nothing is selected: there is nothing to save"
+NOTHING = "nothing is selected, so there is nothing to save"
 WHOLE = "select with whole_objects=True"
 LINKED = {"graph": run.of_graph, "skeleton": run.of_graph, "mesh": run.of_mesh}
 GEOMETRIES = ("point_cloud", "line", "polyline", "streamline", *LINKED)
@@ -250,7 +250,7 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
     store = level.store
     kinds = set(store.geometry_types)
     if len(kinds) != 1:
-        raise SelectionError(f"a level of one geometry can be saved, this has {sorted(kinds) or 'none'}")
+        raise SelectionError(f"only a level with one geometry can be saved, this one has {sorted(kinds) or 'none'}")
     (kind,) = kinds
     if kind not in GEOMETRIES:
         raise SelectionError(f"a level of {kind!r} cannot be saved; there are writers of {listed(GEOMETRIES)}")
@@ -371,9 +371,9 @@ def _check_rows(tally: BlockStatistics) -> None:
 def _check_lines(start: IntArray, stop: IntArray, owners: IntArray) -> None:
     others, parted = len(np.unique(owners[start < 0])), int((stop - start != 2).sum())
     if others:
-        raise SelectionError(f"{others} lines have not two vertices, which a writer cannot say")
+        raise SelectionError(f"{others} lines do not have two vertices, which write_lines needs")
     if parted:
-        raise SelectionError(f"{parted} lines have one selected end; {WHOLE}")
+        raise SelectionError(f"{parted} lines have only one selected end; {WHOLE}")
 
 
 def _tables(view: LevelView, owners: IntArray, ids: IntArray) -> Tables:

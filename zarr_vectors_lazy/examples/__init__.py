@@ -78,7 +78,7 @@ def example(name: str | None = None, path: str | PathLike[str] | None = None) ->
     except OSError as error:
         if isinstance(error, StoreError):
             raise
-        wish = "" if path else "; give path=, a folder that can be written"
+        wish = "" if path else "; give path=, a folder that can be written to"
         raise StoreError(
             f"example {name!r} cannot be copied: {error.strerror}{wish}", where=str(error.filename)
         ) from error
@@ -91,7 +91,7 @@ def _unpacked(packed: bytes) -> dict[str, bytes]:
 
 def _folder(path: str | PathLike[str]) -> Path:
     if "://" in os.fspath(path):
-        raise SelectionError(f"an example is copied to a folder on disk, found {os.fspath(path)!r}")
+        raise SelectionError(f"an example can only be copied to a folder on disk, found {os.fspath(path)!r}")
     return Path(path).expanduser()
 
 

@@ -113,7 +113,7 @@ def format_of(path: Path, name: str | None, part: str) -> Format:
         found = BY_NAME["trx"]
     if found is None or not getattr(found, part):
         if path.is_dir() and part == "writes":
-            raise SelectionError(f"{str(path)!r} is a folder: name a file in it")
+            raise SelectionError(f"{str(path)!r} is a folder: give the path of a file")
         known = suffixes(part)
         asked = name or path.suffix
         what = f"no format {asked!r} that can be" if asked else f"{path.name!r} has no suffix that says what is to be"
@@ -124,7 +124,7 @@ def format_of(path: Path, name: str | None, part: str) -> Format:
 def check_has_space(one: Format) -> None:
     """Raise SelectionError where like= or reference= would be left aside."""
     if one.module != "tracts":
-        raise SelectionError(f"like= and reference= say the space of a tractogram, and {one.name} is none")
+        raise SelectionError(f"like= and reference= are for tractograms, which {one.name} does not hold")
 
 
 def load(path: Path, name: str | None = None, asked: LoadOptions | None = None) -> Iterator[Loaded]:
@@ -162,7 +162,7 @@ def load(path: Path, name: str | None = None, asked: LoadOptions | None = None) 
             _check(block)
             yield block
         if not rows and not paths:
-            raise FileError("there are no vertices in it")
+            raise FileError("it has no vertices")
 
 
 def _check(block: Loaded) -> None:
@@ -173,7 +173,7 @@ def _check(block: Loaded) -> None:
     for what in ("edges", "faces"):
         links = getattr(block, what)
         if links is not None and len(links) and (links.ndim != 2 or links.min() < 0 or links.max() >= rows):
-            raise FileError(f"{what} name vertices {int(links.min())} to {int(links.max())}; there are {rows}")
+            raise FileError(f"{what} refer to vertices {int(links.min())} to {int(links.max())}, but there are {rows}")
     offsets = block.offsets
     if offsets is not None and (
         not len(offsets) or offsets[0] != 0 or offsets[-1] != rows or (np.diff(offsets) < 0).any()
@@ -188,9 +188,7 @@ def _check(block: Loaded) -> None:
     for what, (count, tables) in counts.items():
         for name, values in tables.items():
             if values is not None and (np.ndim(values) not in (1, 2) or len(values) != count):
-                raise FileError(
-                    f"{what} {name} has shape {np.shape(values)}, {count} rows are wanted".replace("  ", " ")
-                )
+                raise FileError(f"{what} {name} has shape {np.shape(values)}, expected {count} rows".replace("  ", " "))
 
 
 def save(level: Outgoing, path: Path, one: Format, name: str | None = None) -> int:
@@ -209,7 +207,7 @@ def save(level: Outgoing, path: Path, one: Format, name: str | None = None) -> i
     if level.geometry not in one.holds:
         others = ", ".join(each.name for each in FORMATS if each.writes and level.geometry in each.holds)
         held = ", ".join(sorted(one.holds))
-        raise SelectionError(f"{one.name} holds {held}; the store is of {level.geometry}, for which there is {others}")
+        raise SelectionError(f"{one.name} holds {held}, the store is of {level.geometry}; for that there is {others}")
     named = f".{(name or '').lower().lstrip('.')}"
     said_by = tuple(suffix for suffix in one.suffixes if suffix.startswith(named) or named not in one.suffixes)
     said = path.name if path.name.lower().endswith(said_by) else f"{path.name}{named}"
@@ -274,8 +272,8 @@ def _expanded(path: Path, name: str | None) -> Sequence[Path]:
         parts = sorted(one for one in path.iterdir() if one.name.lower().endswith(known) or (name and one.is_file()))
         if not parts:
             if (path / "zarr.json").is_file():
-                raise SelectionError(f"{str(path)!r} is a store, or another Zarr group: files come first, then a store")
-            raise SelectionError(f"no files that can be read in folder {str(path)!r}; there is {', '.join(known)}")
+                raise SelectionError(f"{str(path)!r} is a store or another Zarr group: files come first, then a store")
+            raise SelectionError(f"folder {str(path)!r} has no files that can be read; formats: {', '.join(known)}")
         return parts
     if path.exists() or not any(letter in str(path) for letter in "*?["):
         return [path]

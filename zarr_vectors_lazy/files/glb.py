@@ -64,17 +64,17 @@ class _Scene:
 
     def __init__(self, data: bytes) -> None:
         if data[:4] != b"glTF" or len(data) < 20 or int.from_bytes(data[4:8], "little") != 2:
-            raise FileError("this is no GLB of glTF 2.0")
+            raise FileError("this is not a GLB file of glTF 2.0")
         length, kind = np.frombuffer(data, "<u4", 2, 12).tolist()
         if kind != JSON or 20 + length > len(data):
-            raise FileError("the first part of the file is no JSON, or is cut off")
+            raise FileError("the first part of the file is not JSON, or is cut off")
         self.tree: dict[str, Any] = json.loads(data[20 : 20 + length])
         at = 20 + length
         size, kind = np.frombuffer(data, "<u4", 2, at).tolist() if at + 8 <= len(data) else (0, BIN)
         self._bytes = data[at + 8 : at + 8 + size] if kind == BIN else b""
         unread = UNREAD & set(self.tree.get("extensionsRequired", ()))
         if unread:
-            raise FileError(f"its meshes are packed by {listed(sorted(unread))}, which is not read")
+            raise FileError(f"its meshes are packed by {listed(sorted(unread))}, which cannot be read")
 
     def accessor(self, number: int) -> Array:
         """(count, C) values of an accessor, as stored."""
@@ -82,7 +82,7 @@ class _Scene:
         dtype, width = np.dtype(TYPES[one["componentType"]]), WIDTHS[one["type"]]
         count = int(one["count"])
         if count < 0 or count * width > max(len(self._bytes), 1) * 64:
-            raise FileError(f"accessor {number} has {count} values, which its bytes do not hold")
+            raise FileError(f"accessor {number} has {count} values, but too few bytes for them")
         values = np.zeros((count, width), dtype)
         if "bufferView" in one:
             values = self._view(one["bufferView"], one.get("byteOffset", 0), dtype, (count, width))
@@ -240,7 +240,7 @@ def _attributes(values: Mapping[str, Array], rows: int) -> dict[str, Array]:
     found: dict[str, Array] = {}
     for key, table in values.items():
         if len(table) != rows:
-            raise FileError(f"{key} has {len(table)} rows, there are {rows} vertices")
+            raise FileError(f"{key} has {len(table)} rows, but there are {rows} vertices")
         names = {"NORMAL": NORMAL_PARTS, "TEXCOORD_0": TEXTURE, "COLOR_0": CHANNELS}.get(key)
         if names:
             found |= dict(zip(names, table.T, strict=False))

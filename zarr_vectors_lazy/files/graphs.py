@@ -37,10 +37,10 @@ def load_graphml(path: Path, asked: LoadOptions) -> Loaded:
     named = {name.lower(): name for name in sorted(nodes)}  # small letters are the last
     axes = [named[axis] for axis in AXES if axis in named]
     if [name.lower() for name in axes] not in (["x", "y"], ["x", "y", "z"]):
-        raise FileError(f"nodes with the values x, y and z are wanted, found {listed(nodes)}")
+        raise FileError(f"expected nodes with the values x, y and z, found {listed(nodes)}")
     columns = [nodes.pop(name) for name in axes]
     if any(isinstance(column, np.ma.MaskedArray) or column.dtype.kind not in "if" for column in columns):
-        raise FileError("a node has no coordinates, or one that is no number")
+        raise FileError("a node has no coordinates, or one that is not a number")
     row = {name: number for number, name in enumerate(names)}
     edges = np.array([(row[a], row[b]) for a, b in graph.edges()], np.int64).reshape(-1, 2)
     values, left = _of_links(_columns([data for *_, data in graph.edges(data=True)]))
@@ -138,7 +138,7 @@ def load_edgelist(path: Path, asked: LoadOptions) -> Loaded:
     beside = path.with_name(path.name[: -len(path.suffix)] + BESIDE)
     if not beside.is_file():
         raise FileError(
-            f"a list of edges has no coordinates: {beside.name} is wanted beside it, with columns id, x, y, z"
+            f"a list of edges has no coordinates: {beside.name} is needed next to it, with columns id, x, y, z"
         )
     table = load_csv(beside, asked)
     nodes = table if isinstance(table, Loaded) else concatenated(list(table))
@@ -149,7 +149,7 @@ def load_edgelist(path: Path, asked: LoadOptions) -> Loaded:
     parts = [row.split(None, 2) for row in rows]
     short = next((number for number, part in enumerate(parts) if len(part) < 2), None)
     if short is not None:
-        raise FileError(f"edge {short + 1} has one node: {rows[short][:40]!r}")
+        raise FileError(f"edge {short + 1} has only one node: {rows[short][:40]!r}")
     ids = nodes.attributes.get(ID)
     names = list(map(str, range(len(nodes.positions)) if ids is None else ids.tolist()))
     number = {name: row for row, name in enumerate(names)}
@@ -229,18 +229,18 @@ def load_swc(path: Path, asked: LoadOptions) -> Loaded:
     order = np.argsort(ids, kind="stable")
     again = np.flatnonzero(ids[order][1:] == ids[order][:-1])
     if len(again):
-        raise FileError(f"id {ids[order][again[0]]} is there twice")
+        raise FileError(f"id {ids[order][again[0]]} occurs twice")
     zero = (parents == 0) & ~(ids == 0).any()
     if zero.any():
         parents[zero] = ROOT
-        warnings.warn(f"{path}: the parent of {zero.sum()} roots is 0, not -1 as in SWC", ZVWarning, stacklevel=2)
+        warnings.warn(f"{path}: {zero.sum()} roots have the parent 0, where SWC has -1", ZVWarning, stacklevel=2)
     children = np.flatnonzero(parents >= 0)
     at = np.minimum(np.searchsorted(ids[order], parents[children]), max(len(ids) - 1, 0))
     rows = order[at]
     lost = np.flatnonzero(ids[rows] != parents[children])
     if len(lost):
         child = children[lost[0]]
-        raise FileError(f"the parent {parents[child]} of id {ids[child]} is not there")
+        raise FileError(f"the parent {parents[child]} of id {ids[child]} does not exist")
     joined = np.full(len(ids), ROOT)
     joined[children] = rows
     try:
@@ -261,7 +261,7 @@ def _table(rows: list[list[str]]) -> tuple[dict[str, Any], int]:
     """Fields of the rows, and how many columns there are beside them."""
     short = next((number for number, row in enumerate(rows) if len(row) < len(FIELDS)), None)
     if short is not None:
-        raise FileError(f"row {short + 1} has {len(rows[short])} numbers, 7 are wanted: id type x y z radius parent")
+        raise FileError(f"row {short + 1} has {len(rows[short])} numbers, expected 7: id type x y z radius parent")
     table: dict[str, Any] = {}
     for column, (name, dtype) in enumerate(FIELDS.items()):
         words = [row[column] for row in rows]

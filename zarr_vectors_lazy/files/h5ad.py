@@ -24,12 +24,12 @@ def load_h5ad(path: Path, asked: LoadOptions) -> Loaded:
     """
     with library("h5py").File(path, "r") as file:
         if "obs" not in file:
-            raise FileError(f"it has no 'obs', only {listed(file)}: it is no AnnData file")
+            raise FileError(f"it has no 'obs', only {listed(file)}: it is not an AnnData file")
         obs = file["obs"]
         order = [str(name) for name in obs.attrs["column-order"]]
         place = None if asked.axes else next((name for name in PLACES if name in file.get("obsm", {})), None)
         if place is None and not set(asked.axes or ("",)) <= set(order):
-            raise FileError(f"positions are wanted in obsm {listed(PLACES)}, found {listed(file.get('obsm', ()))}")
+            raise FileError(f"expected positions in obsm {listed(PLACES)}, found {listed(file.get('obsm', ()))}")
         if place is None:
             positions = np.column_stack([np.asarray(_column(obs[name]), np.float64) for name in asked.axes or ()])
         else:

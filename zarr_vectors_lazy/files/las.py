@@ -76,7 +76,7 @@ def load_las(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
                 left_out=left,
             )
         if found != header.point_count:
-            raise FileError(f"its header says {header.point_count} points, there are {found}")
+            raise FileError(f"its header states {header.point_count} points, but there are {found}")
 
 
 load_laz = load_las
@@ -101,7 +101,7 @@ def _check_counts(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(375)
         if head[:4] != b"LASF" or len(head) < 227:
-            raise FileError("this is no LAS file, which begins with 'LASF', or it is cut off")
+            raise FileError("this is not a LAS file, which begins with 'LASF', or it is cut off")
         start, records = np.frombuffer(head, "<u4", 2, 96).tolist()
         more = int.from_bytes(head[243:247], "little") if head[25] > 3 else 0
         said = {"records": (records, 54), "extended records": (more, 60)}
@@ -114,7 +114,7 @@ def _check_counts(path: Path) -> None:
             said["chunks"] = (int.from_bytes(file.read(4), "little"), 1)
     for what, (count, nbytes) in said.items():
         if count * nbytes > size:
-            raise FileError(f"its header says {count} {what}, for which it is too short")
+            raise FileError(f"its header states {count} {what}, but the file is too short for them")
 
 
 def _system(header: Any) -> tuple[Any, tuple[str, ...]]:
@@ -208,7 +208,7 @@ def _quanta(out: Outgoing, positions: Vertices, said: Mapping[str, Any]) -> tupl
         slack = 4 * np.spacing(max(abs(low), abs(high)))
         fits = [scale for scale in 10.0 ** -np.arange(0, 13) if most / scale < 2**31 - 1]
         if not fits:
-            raise SelectionError(f"LAS holds a range of 2**31 steps, along axis {axis} it is {most}")
+            raise SelectionError(f"LAS holds a range of 2**31 steps, but along axis {axis} it is {most}")
         for scale in fits:
             steps = np.round((column - offsets[axis]) / scale)
             scales[axis] = scale

@@ -239,7 +239,7 @@ class Joined:
     def result(self) -> Loaded:
         """All of it; raises SelectionError if there is nothing."""
         if self._first is None:
-            raise SelectionError("there is nothing in these files")
+            raise SelectionError("these files are empty")
         if not self._files:
             return concatenated(self._held)
         if self._held:
@@ -281,7 +281,7 @@ def _check_alike(first: Loaded, block: Loaded, name: str) -> None:
         facts.append(("has link attributes", sorted(first.link_attributes), sorted(block.link_attributes)))
     for what, one, other in facts:
         if one != other:
-            raise SelectionError(f"{name} {what} {other}, the files before it {one}: one store holds files of one kind")
+            raise SelectionError(f"{name} {what} {other}, the files before it {one}: a store holds files of one kind")
 
 
 def _arrays(block: Loaded) -> dict[str, Array]:
@@ -388,7 +388,7 @@ def _common(key: str, parts: Sequence[Any], blank: Sequence[bool], *, floats: bo
     text = {dtype.kind in "OUT" for dtype in dtypes}
     found = np.dtype(object) if True in text else np.result_type(*dtypes)
     if len(text) > 1 or (not floats and found.kind == "f" and any(d.kind in "iu" and d.itemsize == 8 for d in dtypes)):
-        raise SelectionError(f"{name!r} is of {listed(map(str, dtypes))}, which no one type holds exactly")
+        raise SelectionError(f"{name!r} is of {listed(map(str, dtypes))}, which no single type can hold exactly")
     return found
 
 

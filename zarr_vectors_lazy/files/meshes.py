@@ -59,13 +59,13 @@ class Polygons:
             return np.empty((0, 3), np.int64), {}
         least, most = int(self.counts.min()), int(self.counts.max())
         if least < 3:
-            raise FileError(f"face {int(np.argmin(self.counts)) + 1} has {least} corners; three are the least")
+            raise FileError(f"face {int(np.argmin(self.counts)) + 1} has {least} corners, but needs at least three")
         check_rows(self.corners, rows, "faces")
         if not triangulate or most == 3:
             if least != most:
                 raise FileError(
-                    f"faces of {least} to {most} corners; a store holds faces of one number: triangulate=True "
-                    "(--triangulate) makes triangles of them"
+                    f"faces of {least} to {most} corners, but a store holds faces of one number of corners: "
+                    "triangulate=True (--triangulate) cuts them into triangles"
                 )
             return self.corners.reshape(-1, most), self.values
         fans = self.counts - 2
@@ -79,7 +79,7 @@ def check_rows(found: IntArray, rows: int, what: str) -> None:
     """Raise FileError if there are no such rows."""
     if found.size and (int(found.min()) < 0 or int(found.max()) >= rows):
         wrong = int(found.min()) if found.min() < 0 else int(found.max())
-        raise FileError(f"{what} name vertex {wrong} (from 0 on); there are {rows}")
+        raise FileError(f"{what} refer to vertex {wrong} (counted from 0), but there are {rows}")
 
 
 def strips(counts: IntArray, corners: IntArray) -> IntArray:
@@ -104,8 +104,8 @@ def triangles_of(out: Outgoing, what: str) -> tuple[IntArray, dict[str, Array]]:
     faces = out.faces if out.faces is not None else np.empty((0, 3), np.int64)
     if faces.shape[1] > 3 and not out.triangulate:
         raise SelectionError(
-            f"{what} holds triangles, the store faces of {faces.shape[1]} corners: triangulate=True (--triangulate) "
-            "makes triangles of them"
+            f"{what} holds triangles, but the store has faces of {faces.shape[1]} corners: "
+            "triangulate=True (--triangulate) cuts them into triangles"
         )
     width = faces.shape[1]
     found = Polygons(np.full(len(faces), width), faces.reshape(-1), out.link_attributes)
@@ -232,7 +232,7 @@ def load_stl(path: Path, asked: LoadOptions) -> Loaded:
         )
     if not data[:512].lstrip().lower().startswith(b"solid"):
         raise FileError(
-            "this is no STL: neither text that begins with 'solid', nor as long as its number of facets says"
+            "this is not an STL file: it does not begin with 'solid', and its length does not fit its number of facets"
         )
     return _solids(data)
 
@@ -246,7 +246,7 @@ def _solids(data: bytes) -> Loaded:
         facets = [word for word in words if word not in WORDS]
         count = words.count(b"facet")
         if len(facets) != 12 * count or words.count(b"vertex") != 3 * count:
-            raise FileError(f"solid {number + 1} has {count} facets, but {len(facets)} numbers: 12 are wanted for each")
+            raise FileError(f"solid {number + 1} has {count} facets, but {len(facets)} numbers, expected 12 for each")
         numbers.append(np.array(facets, np.float64).reshape(-1, 4, 3))
         owners.append(np.full(count, number))
     facets_of = np.concatenate(numbers)
@@ -310,16 +310,16 @@ def load_off(path: Path, asked: LoadOptions) -> Loaded:
     rows = [row for line in lines if (row := line.split())]
     kind = OFF.fullmatch(rows[0][0]) if rows else None
     if kind is None:
-        raise FileError("this is no OFF: its first word is OFF, COFF, NOFF, CNOFF or STOFF")
+        raise FileError("this is not an OFF file: its first word must be OFF, COFF, NOFF, CNOFF or STOFF")
     first = rows[0][1:]
     if kind[4] or kind[5] or first[:1] == ["BINARY"]:
-        raise FileError("OFF of other than three axes, and binary OFF, are not read")
+        raise FileError("OFF with other than three axes, and binary OFF, cannot be read")
     counts, *rest = [first, *rows[1:]] if first else rows[1:] or [[]]
     if len(counts) < 2 or not all(word.isdecimal() for word in counts[:2]):
-        raise FileError(f"the numbers of vertices and faces are wanted, found {' '.join(counts)[:40]!r}")
+        raise FileError(f"expected the numbers of vertices and faces, found {' '.join(counts)[:40]!r}")
     vertices, faces = int(counts[0]), int(counts[1])
     if len(rest) < vertices + faces:
-        raise FileError(f"{vertices} vertices and {faces} faces are wanted, there are {len(rest)} lines")
+        raise FileError(f"expected {vertices} vertices and {faces} faces, found {len(rest)} lines")
     positions, attributes = _off_vertices(rest[:vertices], kind)
     left: list[str] = ["lines after the last face"] if len(rest) > vertices + faces else []
     polygons = _off_faces(rest[vertices : vertices + faces], left)
@@ -341,7 +341,7 @@ def _off_vertices(rows: list[list[str]], kind: re.Match[str]) -> tuple[Array, di
     before, after = 3 + 3 * bool(kind[3]), 2 * bool(kind[1])
     more = max(widths, default=3) - before - after
     if len(widths) > 1 or more not in ((3, 4) if kind[2] else (0, 3, 4)):
-        raise FileError(f"vertices of {sorted(widths)} numbers, as {kind[0]} they have other")
+        raise FileError(f"vertices have {sorted(widths)} numbers, which is wrong for {kind[0]}")
     if not rows:
         return np.empty((0, 3)), {}
     columns = list(zip(*rows, strict=True))
@@ -429,10 +429,10 @@ def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
     points = image.get_arrays_from_intent(POINTS)
     triangles = image.get_arrays_from_intent(TRIANGLES)
     if not points:
-        raise FileError("it holds values but no surface: an array of NIFTI_INTENT_POINTSET is wanted")
+        raise FileError("it holds values but no surface: expected an array of NIFTI_INTENT_POINTSET")
     positions = np.asarray(points[0].data)
     if positions.ndim != 2 or positions.shape[1] != 3:
-        raise FileError(f"its points have the shape {positions.shape}, (N, 3) is wanted")
+        raise FileError(f"its points have the shape {positions.shape}, expected (N, 3)")
     faces = np.asarray(triangles[0].data).reshape(-1, 3).astype(np.int64) if triangles else None
     if faces is not None:
         check_rows(faces, len(positions), "triangles")

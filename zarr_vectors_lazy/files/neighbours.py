@@ -37,7 +37,7 @@ LINES = TREES - {"graph"}
 def check_holds(out: Outgoing, what: str, kinds: Iterable[str], instead: str) -> None:
     """Raise SelectionError if a library has no place for a geometry."""
     if out.geometry not in kinds:
-        raise SelectionError(f"{what} has no place for a {out.geometry}, only for {listed(sorted(kinds))}: {instead}")
+        raise SelectionError(f"{what} has no place for a {out.geometry}, only for {listed(sorted(kinds))}; {instead}")
 
 
 def about(out: Outgoing) -> Json:
@@ -432,7 +432,7 @@ def to_networkx(out: Outgoing) -> Any:
 def adjacency(level: Any, weight: str | None) -> Any:
     """(N, N) `scipy.sparse.csr_array`: how many edges join two rows, or the sum of a link attribute."""
     out = Outgoing(level, ())
-    check_holds(out, "an adjacency matrix", TREES, "a mesh has faces, points have no edges")
+    check_holds(out, "an adjacency matrix", TREES, "a mesh has faces instead, and points have no edges")
     level = type(level)(level.store, sized(level._view))
     weights = None
     if weight is not None:

@@ -86,7 +86,7 @@ def load_ply(path: Path, asked: LoadOptions) -> Loaded:
     attributes = _plain(vertices, "vertex", left)
     axes = tuple(axis for axis in "xyz" if axis in attributes)
     if axes not in (("x", "y"), ("x", "y", "z")):
-        raise FileError(f"an element vertex with x, y and z is wanted; found {listed([*vertices, *found])}")
+        raise FileError(f"expected an element vertex with x, y and z; found {listed([*vertices, *found])}")
     positions = np.column_stack([attributes.pop(axis) for axis in axes])
     given: dict[str, Any] = _faces(found, len(positions), asked, left) or _edges(found, len(positions), left)
     left += [f"element {one.name}" for one in elements if one.name in found and one.count]
@@ -107,7 +107,7 @@ def _header(data: bytes) -> tuple[str, list[Element], dict[str, list[str]], int]
     begin = re.match(rb"ply[ \t]*(\r\n|\n|\r)", data)
     end = begin and re.compile(rb"end_header[ \t]*" + begin[1]).search(data)
     if begin is None or end is None:
-        raise FileError("this is no PLY file: it begins with 'ply', and has a line 'end_header'")
+        raise FileError("this is not a PLY file, which begins with 'ply' and has a line 'end_header'")
     style, elements = "", list[Element]()
     said: dict[str, list[str]] = {}
     for line in data[begin.end() : end.start()].decode("utf-8", "replace").split(begin[1].decode()):
@@ -122,9 +122,9 @@ def _header(data: bytes) -> tuple[str, list[Element], dict[str, list[str]], int]
         elif word == "property" and elements:
             elements[-1].properties.append(_property(parts, elements[-1]))
         elif word:
-            raise FileError(f"a line of the header that PLY does not know: {line[:80]!r}")
+            raise FileError(f"the header has a line that PLY does not know: {line[:80]!r}")
     if style != "ascii" and style not in ORDERS:
-        raise FileError(f"format {style!r} is none of 'ascii', {', '.join(map(repr, ORDERS))}")
+        raise FileError(f"format {style!r} is not one of 'ascii', {', '.join(map(repr, ORDERS))}")
     return style, elements, said, end.end()
 
 
@@ -135,7 +135,7 @@ def _property(parts: Sequence[str], element: Element) -> Property:
     if len(known) != 1 + is_list or not all(known) or name in [one.name for one in element.properties]:
         raise FileError(f"a property that PLY does not know, or twice: {' '.join(parts)[:80]!r}")
     if is_list and known[0][0] == "f":
-        raise FileError(f"the length of list {name!r} is no whole number")
+        raise FileError(f"the length of list {name!r} is not a whole number")
     return Property(name, known[-1], known[0] if is_list else None)
 
 

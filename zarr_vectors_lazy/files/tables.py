@@ -38,7 +38,7 @@ def load_csv(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
         batches += 1
         _narrow_types(types, batch)
     if not batches:
-        raise FileError("there are no vertices in it")
+        raise FileError("it has no vertices")
     chosen = {name: _chosen(kinds) for name, kinds in types.items()}
     for batch in _csv_batches(path):
         columns = {name: _typed(batch.column(at), chosen[name]) for at, name in enumerate(batch.schema.names)}
@@ -59,7 +59,7 @@ def _csv_batches(path: Path) -> Iterator[Any]:
             break
     twice = sorted({name for name in head if head.count(name) > 1})
     if twice:
-        raise FileError(f"columns {listed(twice)} are there more than once")
+        raise FileError(f"columns {listed(twice)} occur more than once")
     convert = csv.ConvertOptions(
         column_types=dict.fromkeys(head, arrow.string()),
         null_values=[""],
@@ -120,7 +120,7 @@ def _typed(column: Any, kind: Any) -> Any:
         long = compute.filter(values, compute.match_substring_regex(values, r"^[+-]?\d{16,}$"))
         large = [text for text in long.drop_null().to_pylist() if abs(int(text)) > MOST_EXACT]
         if large:
-            raise FileError(f"a column holds {large[0]} beside numbers that no whole type of 64 bits holds with it")
+            raise FileError(f"a column holds {large[0]} and numbers that do not fit into one 64-bit type with it")
     return values.cast(kind)
 
 
@@ -136,7 +136,7 @@ def load_parquet(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
             columns |= {name: columns[name].cast(kind) for name, kind in vectors.items()}
             yield points_of(columns, asked) if geo is None or asked.axes else _geometries(columns, geo, asked)
         if not rows:
-            raise FileError("there are no vertices in it")
+            raise FileError("it has no vertices")
 
 
 load_geoparquet = load_parquet
@@ -184,7 +184,7 @@ def _axes_of(names: Sequence[str], asked: LoadOptions) -> list[str]:
     found = [name if name in names else lower.get(name.lower()) for name in wanted]
     if None in found or len(found) < 2 or (not asked.axes and tuple(wanted) != AXES[: len(wanted)]):
         expected = listed(asked.axes) if asked.axes else "x, y, ..."
-        raise FileError(f"columns {expected} are wanted for positions, found {listed(names)}: axes= names others")
+        raise FileError(f"expected columns {expected} for positions, found {listed(names)}; axes= names other columns")
     return [name for name in found if name is not None]
 
 
@@ -210,11 +210,11 @@ def _positions(columns: Sequence[tuple[str, Any]]) -> Values:
         values = arrow_values(column)
         if values is None or values.dtype.kind not in "iuf":
             example = next((text for text in column.to_pylist() if not _is_number(text)), None)
-            raise FileError(f"column {name!r} is of {column.type}, numbers are wanted: {example!r}")
+            raise FileError(f"column {name!r} is of {column.type}, expected numbers: {example!r}")
         if np.ma.is_masked(values) or (values.dtype.kind == "f" and np.isnan(values).any()):
             raise FileError(f"column {name!r} has no value in some rows")
         if values.dtype.kind in "iu" and ((values > MOST_EXACT) | (values < -MOST_EXACT)).any():
-            raise FileError(f"column {name!r} has whole numbers beyond 2**53, which positions cannot hold")
+            raise FileError(f"column {name!r} has integers beyond 2**53, which positions cannot hold")
         found.append(np.asarray(values))
     single = {array.dtype for array in found} == {np.dtype(np.float32)}
     return np.column_stack([array.astype(np.float32 if single else np.float64, copy=False) for array in found])
@@ -227,7 +227,7 @@ def _is_number(text: Any) -> bool:
 def _whole(name: str, column: Any) -> Values:
     values = arrow_values(column)
     if values is None or values.dtype.kind not in "iu" or np.ma.is_masked(values):
-        raise FileError(f"column {name!r} says the object of each row: whole numbers are wanted, none missing")
+        raise FileError(f"column {name!r} gives the object of each row, so it must have whole numbers and none missing")
     return np.asarray(values)
 
 
@@ -299,7 +299,7 @@ def _geometry(column: Any, encoding: str) -> tuple[Values, Values | None]:
         parts = {field.name: part for field, part in zip(column.type, column.flatten(), strict=True)}
         return _positions([(axis, parts[axis]) for axis in AXES[:3] if axis in parts]), None
     if encoding != "WKB":
-        raise FileError(f"geometries are read as WKB, or as points, not as {encoding!r}")
+        raise FileError(f"geometries can be read as WKB or as points, but not as {encoding!r}")
     column = column.cast(arrow.large_binary())
     starts = np.frombuffer(column.buffers()[1], np.int64)[column.offset : column.offset + len(column)]
     raw = np.frombuffer(column.buffers()[2] or b"", np.uint8)
@@ -518,7 +518,7 @@ def load_npz(path: Path, asked: LoadOptions) -> Loaded:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # NumPy leaves a damaged one open
         found: dict[str, Values] = {name: arrays[name] for name in arrays.files}
     if "vertices" not in found:
-        raise FileError(f"an array 'vertices' is wanted, found {sorted(found)}")
+        raise FileError(f"expected an array 'vertices', found {sorted(found)}")
     tables: dict[str, dict[str, Any]] = {part: {} for part in NAMED}
     left = []
     rows = len(np.atleast_1d(found["vertices"]))
@@ -535,7 +535,7 @@ def load_npz(path: Path, asked: LoadOptions) -> Loaded:
     for key, missing in tables.pop("missing").items():
         part, _, name = key.partition(":")
         if part not in tables or name not in tables[part]:
-            raise FileError(f"'missing:{key}' says what is missing of an array that is not there")
+            raise FileError(f"'missing:{key}' belongs to an array that does not exist")
         tables[part][name] = with_missing(tables[part][name], missing.astype(np.bool_))
     attributes = tables["attribute"]
     for name in asked.columns or ():

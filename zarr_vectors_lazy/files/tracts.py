@@ -39,11 +39,11 @@ def load_trk(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
         raw = file.read(trk.TrkFile.HEADER_SIZE)  # as loading changes the number where there are none
     kind = trk.header_2_dtype.newbyteorder(header["endianness"])
     if len(raw) < kind.itemsize:
-        raise FileError(f"its header has {len(raw)} bytes of {kind.itemsize}")
+        raise FileError(f"its header has only {len(raw)} of {kind.itemsize} bytes")
     expected = int(np.frombuffer(raw, kind)["nb_streamlines"][0])
     scalars, properties = int(header["nb_scalars_per_point"]), int(header["nb_properties_per_streamline"])
     if min(expected, scalars, properties) < 0:
-        raise FileError(f"its header says {expected} streamlines, {scalars} scalars and {properties} properties")
+        raise FileError(f"its header states {expected} streamlines, {scalars} scalars and {properties} properties")
     columns = [
         _columns(trk.decode_value_from_name, header[f"{word}_name"], count, rest)
         for word, count, rest in (("scalar", scalars, "scalars"), ("property", properties, "properties"))
@@ -63,7 +63,7 @@ def load_trk(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     if not found:
         yield _streamlines(np.empty((0, 3), np.float32), np.zeros(1, np.int64), crs=crs)
     if expected and found != expected:
-        raise FileError(f"its header says {expected} streamlines, there are {found}")
+        raise FileError(f"its header states {expected} streamlines, but there are {found}")
 
 
 def _columns(decode: Any, names: Iterable[bytes], count: int, rest: str) -> dict[str, slice]:
@@ -114,7 +114,7 @@ def _trk_records(
             if not more:
                 break
         if held and not expected:
-            raise FileError(f"its last {len(held)} bytes are no streamline")
+            raise FileError(f"its last {len(held)} bytes are not a streamline")
 
 
 def _records(
@@ -140,7 +140,7 @@ def load_tck(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     if not found:
         yield _streamlines(np.empty((0, 3), np.float32), np.zeros(1, np.int64), crs=crs, header=header)
     if expected and found != expected:  # what ends a file is there, or nibabel would have refused it
-        warnings.warn(f"{path}: its header says {expected} streamlines, there are {found}", ZVWarning, stacklevel=2)
+        warnings.warn(f"{path}: its header says {expected} streamlines, but there are {found}", ZVWarning, stacklevel=2)
 
 
 def _batches(lines: Iterable[Any]) -> Iterator[list[Values]]:
@@ -222,7 +222,7 @@ def space_of(path: Path) -> dict[str, Any]:
     except Exception as error:
         raise SelectionError(f"no space of streamlines in {str(path)!r}: {error}") from error
     if found is None:
-        raise SelectionError(f"{str(path)!r} says no space of streamlines")
+        raise SelectionError(f"{str(path)!r} does not define a space of streamlines")
     return found
 
 
@@ -271,7 +271,7 @@ def _split(name: str) -> tuple[str, int, np.dtype[Any]]:
         r"(.+?)(?:\.(\d+))?\.(u?int(?:8|16|32|64)|float(?:16|32|64)|bool|bit)", name.rpartition("/")[2]
     )
     if found is None:
-        raise FileError(f"member {name!r} says no dtype")
+        raise FileError(f"member {name!r} does not state a dtype")
     dtype = np.dtype("u1") if found[3] in ("bool", "bit") else np.dtype(found[3]).newbyteorder("<")
     return found[1], int(found[2] or 1), dtype
 
@@ -280,7 +280,7 @@ def _shaped(raw: bytes, name: str, rows: int | None) -> Values:
     _, columns, dtype = _split(name)
     values = np.frombuffer(raw, dtype)
     if columns < 1 or len(values) % columns or (rows is not None and len(values) != rows * columns):
-        raise FileError(f"member {name!r} has {len(values)} values of {columns} columns; {rows} rows are wanted")
+        raise FileError(f"member {name!r} has {len(values)} values of {columns} columns, expected {rows} rows")
     values = values.astype(np.bool_ if name.endswith(("bool", "bit")) else dtype.newbyteorder("="), copy=False)
     return _narrow(values.reshape(-1, columns))
 
@@ -299,7 +299,7 @@ def load_trx(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     starts = [name for name in top if name.startswith("offsets.")]
     if not count or not rows or not places or not starts:
         if count or rows:
-            raise FileError(f"its header says {count} streamlines of {rows} vertices, and it has {top}")
+            raise FileError(f"its header states {count} streamlines of {rows} vertices, but it has {top}")
         yield _streamlines(np.empty((0, 3), np.float32), np.zeros(1, np.int64), crs=crs)
         return
     offsets = parts.whole(starts[0]).astype(np.int64)
@@ -346,7 +346,7 @@ def _trx_groups(parts: TrxParts, count: int) -> tuple[dict[str, Values], dict[st
     members = {_split(name)[0]: parts.whole(name) for name in parts.below("groups").values()}
     for name, lines in members.items():
         if len(lines) and (lines.min() < 0 or lines.max() >= count):
-            raise FileError(f"group {name!r} has streamline {int(lines.max())}; there are {count}")
+            raise FileError(f"group {name!r} has streamline {int(lines.max())}, but there are only {count}")
     found: dict[str, dict[str, Values]] = {}
     for key, name in parts.below("dpg").items():
         group = key.partition("/")[0]

@@ -151,7 +151,7 @@ class _Legacy:
     def __init__(self, data: bytes) -> None:
         head = re.match(rb"\s*# vtk DataFile Version (\d+)[^\n]*\n[^\n]*\n\s*(ASCII|BINARY)\s*\n", data, re.IGNORECASE)
         if head is None:
-            raise FileError("this is no VTK file: '# vtk DataFile Version', a title, and ASCII or BINARY are wanted")
+            raise FileError("this is not a VTK file: expected '# vtk DataFile Version', a title, and ASCII or BINARY")
         self.version, self.ascii = int(head[1]), head[2].upper() == b"ASCII"
         self._data, self._at = data, head.end()
         self._words = METADATA.sub(b"", data[head.end() :]).split() if self.ascii else []
@@ -182,13 +182,13 @@ class _Legacy:
         """Next word, which is a count."""
         text = self.word()
         if not text.isdecimal() or len(text) > 15:
-            raise FileError(f"a count is wanted, found {text[:40]!r}")
+            raise FileError(f"expected a count, found {text[:40]!r}")
         return int(text)
 
     def values(self, count: int, kind: str) -> Array:
         """So many numbers of a type."""
         if kind.lower() not in LEGACY:
-            raise FileError(f"numbers of type {kind[:40]!r} are not read")
+            raise FileError(f"numbers of type {kind[:40]!r} cannot be read")
         dtype = np.dtype(LEGACY[kind.lower()])
         if self.ascii:
             words = self._words[self._next : self._next + count]
@@ -200,12 +200,12 @@ class _Legacy:
             raw = self._data[begin : begin + nbytes] if begin else b""
             self._at = begin + nbytes
             if len(raw) < nbytes:
-                raise FileError(f"{count} numbers are wanted where the file ends")
+                raise FileError(f"expected {count} numbers where the file ends")
             if dtype.kind == "b":
                 return np.unpackbits(np.frombuffer(raw, np.uint8))[:count].astype(bool)
             found = np.frombuffer(raw, dtype.newbyteorder(">"))
         if len(found) < count:
-            raise FileError(f"{count} numbers are wanted where the file ends")
+            raise FileError(f"expected {count} numbers where the file ends")
         return found.astype(dtype)
 
 
@@ -230,7 +230,7 @@ def _geometry(file: _Legacy, word: str, cells: Cells) -> bool:
         case "DATASET":
             kind = file.word().upper()
             if kind not in ("POLYDATA", "UNSTRUCTURED_GRID"):
-                raise FileError(f"a VTK file of {kind} is an image or a grid, no points, lines or faces")
+                raise FileError(f"a VTK file of {kind} is an image or a grid, and has no points, lines or faces")
         case "POINTS":
             count = file.number()
             cells.positions = file.values(count * 3, file.word()).reshape(-1, 3)
@@ -260,7 +260,7 @@ def _cell_lists(file: _Legacy) -> tuple[IntArray, IntArray]:
     for _ in range(count):
         starts.append(at)
         if at >= size or flat[at] < 0:
-            raise FileError(f"{count} cells are wanted, there are {len(starts) - 1}")
+            raise FileError(f"expected {count} cells, found {len(starts) - 1}")
         at += int(flat[at]) + 1
     kept = np.ones(size, bool)
     kept[starts] = False
@@ -298,7 +298,7 @@ def _one(file: _Legacy, word: str, rows: int, into: dict[str, Array]) -> None:
     elif word in VECTORS:
         into[name] = _shaped(file.values(VECTORS[word] * rows, file.word()), VECTORS[word])
     else:
-        raise FileError(f"a word that is not read: {word[:40]!r}")
+        raise FileError(f"unknown keyword {word[:40]!r}")
 
 
 def _shaped(values: Array, width: int) -> Array:
@@ -318,7 +318,7 @@ class _Xml:
             data = data[:begin] + b"</VTKFile>"
         self.root = ET.fromstring(data)
         if self.root.tag != "VTKFile" or self.root.get("type") != "PolyData":
-            raise FileError(f"XML of {self.root.get('type')!r} is no PolyData")
+            raise FileError(f"XML of {self.root.get('type')!r} is not PolyData")
         self._order: Literal["<", ">"] = ">" if self.root.get("byte_order") == "BigEndian" else "<"
         self._count: np.dtype[Any] = np.dtype(XML[self.root.get("header_type", "UInt32")]).newbyteorder(self._order)
         self._compressor = self.root.get("compressor", "")
@@ -326,7 +326,7 @@ class _Xml:
     def array(self, node: ET.Element) -> Array:
         """Values of an array, (n,) or (n, C)."""
         if node.get("type") not in XML:
-            raise FileError(f"an array of type {node.get('type')!r} is not read")
+            raise FileError(f"an array of type {node.get('type')!r} cannot be read")
         dtype = np.dtype(XML[str(node.get("type"))])
         if node.get("format", "ascii") == "ascii":
             words = (node.text or "").split()
@@ -379,7 +379,7 @@ class _Xml:
         elif self._compressor == "vtkLZ4DataCompressor" and nbytes < max(len(raw), 1) * 256:
             found = bytes(lz4_decompress(nbytes.to_bytes(4, "little") + raw))
         else:
-            raise FileError(f"a block of {nbytes} bytes packed by {self._compressor!r} is not read")
+            raise FileError(f"a block of {nbytes} bytes packed by {self._compressor!r} cannot be read")
         if len(found) != nbytes:
             raise FileError(f"a block of {nbytes} bytes is cut off")
         return found
@@ -408,7 +408,7 @@ def load_vtp(path: Path, asked: LoadOptions) -> Loaded:
             for node in piece.iterfind(f"{tag}/DataArray"):
                 into.setdefault(str(node.get("Name")), []).append(file.array(node))
     if not pieces:
-        raise FileError("there is no piece in it")
+        raise FileError("it has no Piece element")
     _keep(points, len(pieces), cells.points, cells.left)
     _keep(rows, len(pieces), cells.rows, cells.left)
     cells.positions = np.concatenate(positions)
