@@ -36,6 +36,10 @@ Buffer: TypeAlias = bytes | memoryview
 """Stored or decoded bytes: anything that has the buffer protocol, which Python 3.11 cannot spell."""
 
 
+class Payload(bytes):
+    """A cell that is decoded already."""
+
+
 @dataclass(frozen=True, slots=True)
 class Blob:
     """A cell that is an array of its own, with what that array's metadata say.

@@ -14,6 +14,7 @@ from zarr_vectors_lazy.convert import precomputed as pc
 from zarr_vectors_lazy.convert.neuroglancer import shown_level, viewer_state
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.read import direct
 from zarr_vectors_lazy.testing import counting
 
 SIZES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2}
@@ -354,7 +355,8 @@ def test_each_level_of_the_additive_rule_fills_its_fullest_cell():
     assert level.max() == 4
 
 
-def test_a_key_costs_the_cells_that_it_needs(tmp_path):
+def test_a_key_costs_the_cells_that_it_needs(tmp_path, monkeypatch):
+    monkeypatch.setattr(direct, "KEPT", 0)
     points = np.random.default_rng(0).uniform(0, 40, (4000, 3))
     depth = {"depth": points[:, 2].copy()}
     zvl.write_points(tmp_path / "p.zv", points, chunk_shape=10, vertex_attributes=depth)
@@ -378,8 +380,9 @@ def test_a_key_costs_the_cells_that_it_needs(tmp_path):
         assert counts.requests == requests  # of each chunk positions and fragments; of the next one once
 
 
-def test_a_key_of_linked_rows_costs_the_chunks_that_it_reaches(tmp_path):
+def test_a_key_of_linked_rows_costs_the_chunks_that_it_reaches(tmp_path, monkeypatch):
     """Of each chunk positions, of objects and trees fragments, and the links between those chunks; nothing else."""
+    monkeypatch.setattr(direct, "KEPT", 0)
     row = np.stack([np.linspace(1, 39, 40), np.full(40, 5.0), np.full(40, 5.0)], axis=1)
     vertices, along = np.concatenate([row, row + np.array([0, 20, 0])]), np.arange(39)
     steps = np.concatenate([np.stack([along, along + 1], axis=1) + start for start in (0, 40)])
@@ -399,6 +402,14 @@ def test_a_key_of_linked_rows_costs_the_chunks_that_it_reaches(tmp_path):
             with counting() as counts:
                 assert level.get(key)
             assert counts.requests == requests, (name, key)
+    monkeypatch.undo()
+    for name, requests in (("graph", [3 + 3, 1 + 2, 0]), ("trees", [3 + 1 + 2, 1 + 1 + 1, 0])):  # neighbours are kept
+        level = sources(zvl.open_zv(tmp_path / f"{name}.zv")[0])
+        level.get("lines/cells/0_2_0")
+        for cell, expected in zip((1, 2, 1), requests, strict=True):
+            with counting() as counts:
+                assert level.get(f"lines/cells/{cell}_0_0")
+            assert counts.requests == expected, (name, cell)
 
 
 def test_objects_together_are_the_same_as_each_alone(variety):

@@ -309,10 +309,11 @@ def encode_polylines(
     sizes = 1 + counts * rank + packed.shape[1]
     offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
     out = np.empty(int(offsets[-1]), "<u4")
-    out[offsets[:-1]] = counts
-    out[ranges(offsets[:-1] + 1, counts * rank)] = points
-    if packed.shape[1]:
-        out[(offsets[1:, None] - packed.shape[1] + np.arange(packed.shape[1]))] = packed
+    is_point = np.ones(len(out), np.bool_)
+    behind = offsets[1:, None] - packed.shape[1] + np.arange(packed.shape[1])
+    for at, words in ((offsets[:-1], counts), (behind, packed)):
+        out[at], is_point[at] = words, False
+    out[is_point] = points
     return Annotations(out, offsets, ids)
 
 

@@ -1,7 +1,7 @@
 """A level as Neuroglancer's precomputed sources: the bytes of each key, read from the chunks that have them.
 
-Nothing is kept but metadata, manifests and the first vertex of each fragment. What a whole level draws is read below
-Dask, by the functions that its tasks run; what depends on a selection of rows, or on links, through it.
+Metadata, manifests, the first vertex of each fragment and the cells read last are kept. What a whole level draws is
+read below Dask, by the functions that its tasks run; what depends on a selection of rows, or on links, through it.
 """
 
 from collections.abc import Sequence
@@ -311,7 +311,9 @@ class PrecomputedLevel:
             return None
         if any(part >= size for part, size in zip(cell, cells.grid.shape, strict=True)):
             return None
-        found = (self.points_of if kind == "points" else self.lines_of)(cells, cell)
+        if kind == "lines":  # all of which are drawn
+            return self.lines_of(cells, cell).cell()
+        found = self.points_of(cells, cell)
         return found.shuffled(int(found.ids[0]) if len(found) else 0).cell()
 
     # ---- axes, grids, attributes
@@ -782,29 +784,29 @@ class PrecomputedLevel:
 
     def _pieces_of(self, chunks: IntArray) -> tuple[Annotations, Floats]:
         """Pieces of paths in some chunks, and (n, D) where each begins."""
-        entries, vertices, counts = self._fragments_of(chunks)
+        entries, vertices, rows, counts = self._fragments_of(chunks)
         follows = self._following(entries)
         reached = np.isfinite(follows).all(axis=1)
         sizes = counts + reached
-        positions = np.empty((int(sizes.sum()), vertices.shape[1]), np.float64)
-        firsts = np.cumsum(sizes) - sizes
-        positions[ranges(firsts, counts)] = vertices
-        positions[(firsts + counts)[reached]] = follows[reached]
         drawn = sizes > 1
-        kept = np.repeat(drawn, sizes)
-        return self._polylines(positions[kept], sizes[drawn], self._entries.owners[entries[drawn]])
+        last = np.zeros(int(sizes.sum()), np.bool_)
+        last[np.cumsum(sizes)[reached] - 1] = True
+        at = np.empty(len(last), np.int64)  # each vertex among those that were read, and behind them what follows
+        at[~last], at[last] = rows, np.arange(len(vertices), len(vertices) + int(reached.sum()))
+        positions = np.concatenate([vertices, follows[reached]]).take(at[np.repeat(drawn, sizes)], axis=0)
+        return self._polylines(positions, sizes[drawn], self._entries.owners[entries[drawn]])
 
-    def _fragments_of(self, chunks: IntArray) -> tuple[IntArray, Array, IntArray]:
-        """Entries of some chunks, the vertices that they name, and of each how many; the first ones are kept."""
+    def _fragments_of(self, chunks: IntArray) -> tuple[IntArray, Array, IntArray, IntArray]:
+        """Entries of some chunks, their vertices, the rows that entries name, and how many each; the first are kept."""
         known = self._entries
         entries = known.order[ranges(known.bounds[chunks], known.bounds[chunks + 1] - known.bounds[chunks])]
         read = self._reader().read(chunks, fragments=True)
         at = np.searchsorted(chunks, known.chunks[entries])
         rows, counts = read.rows_of(at, self.view.manifests.fragments[entries])
-        vertices, some = read.vertices[rows], counts > 0
-        known.firsts[entries[some]] = vertices[(np.cumsum(counts) - counts)[some]]
+        some = counts > 0
+        known.firsts[entries[some]] = read.vertices[rows[(np.cumsum(counts) - counts)[some]]]
         known.known[chunks] = True
-        return entries, vertices, counts
+        return entries, read.vertices, rows, counts
 
     def _following(self, entries: IntArray) -> Floats:
         """(e, D) the vertex that follows each entry on the path of its object; NaN where none does."""
@@ -858,7 +860,7 @@ class PrecomputedLevel:
         at = np.searchsorted(read.starts, read.joins[:, 0], "right") - 1
         order = np.argsort(at, kind="stable")
         at, edges = at[order], read.joins[order]
-        ends = self.world.show(read.vertices)[edges]
+        ends = self.world.show(read.vertices[edges.reshape(-1)]).reshape(*edges.shape, rank)
         ids = (around[at] << APART) + np.arange(len(at)) - np.searchsorted(at, at)
         return encode_shapes(ends.reshape(-1, 2 * rank), ids), ends[:, 0]
 

@@ -88,6 +88,8 @@ class World:
     def show(self, positions: np.ndarray[Any, Any]) -> Floats:
         """(N, D) stored positions as world positions, and behind them the coordinates that the world has not."""
         rest = list(self.shown[0][len(self.columns) :])
+        if not rest:
+            return self.to_world(positions)
         return np.concatenate([self.to_world(positions), positions[:, rest].astype(np.float64)], axis=1)
 
     def world_bounds(self, bounds: BBox) -> BBox:
@@ -147,6 +149,8 @@ class World:
             If positions have another number of columns than the store has axes.
         """
         given = _columns(positions, len(self.axes), "stored", self.axes)
+        if self.plain:
+            return given.astype(np.float64)
         columns = [given[..., axis].astype(np.float64) for axis in self.columns]
         if self.offset is not None:
             columns = [column + self.offset[axis] for column, axis in zip(columns, self.columns, strict=True)]

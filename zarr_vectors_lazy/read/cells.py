@@ -27,7 +27,7 @@ from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.zarr import zarr_cells
-from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw, Vertices
+from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Payload, Raw, Vertices
 
 # What a batch fetches.
 
@@ -184,7 +184,7 @@ def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw)
         raise _corrupt(source, spec, coord, "it is listed and there is no such object")
     if isinstance(raw, Exception):
         raise _corrupt(source, spec, coord, str(raw)) from raw
-    if not spec.layout.direct:
+    if isinstance(raw, Payload) or not spec.layout.direct:
         assert not isinstance(raw, Blob)
         return raw
     adopt_limits()
@@ -201,7 +201,7 @@ def read_payloads(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Seq
             found.append(read_payload(source, spec, coords[row].tolist(), raw))
             continue
         try:
-            found.append(decode(raw))
+            found.append(raw if isinstance(raw, Payload) else decode(raw))
         except FormatError as error:
             raise _corrupt(source, spec, coords[row].tolist(), error.message) from error
     return found

@@ -3,6 +3,8 @@
 Only which rows a selection chooses is asked of its graph.
 """
 
+import threading
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -17,7 +19,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.kernels.rows import row_table
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily
 from zarr_vectors_lazy.model.objects import FragmentRun
-from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_row_run
+from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_payloads, read_row_run
 from zarr_vectors_lazy.read.columns import attribute_member, choice_graph, column_of, fragment_spec
 from zarr_vectors_lazy.read.layers import List, Task, task_over, wanted_cells
 from zarr_vectors_lazy.read.level import Source
@@ -36,11 +38,12 @@ from zarr_vectors_lazy.read.records import (
 )
 from zarr_vectors_lazy.read.rows import Column, column_run
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
-from zarr_vectors_lazy.types import BoolArray, IntArray, Raw
+from zarr_vectors_lazy.types import BoolArray, IntArray, Payload, Raw
 
 Array: TypeAlias = np.ndarray[Any, Any]
 Joins: TypeAlias = Literal["", "edges", "faces"]
 Raws: TypeAlias = dict[tuple[str, int], Raw]
+KEPT = 2**25  # bytes of cells that a reader keeps
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,7 +123,7 @@ class ChunkRows:
 
 
 class ChunkReader:
-    """Reads chunks of a view; nothing is kept but what the metadata and manifests say.
+    """Reads chunks of a view; kept is what metadata and manifests say, and the cells read last but those of points.
 
     Parameters
     ----------
@@ -133,6 +136,8 @@ class ChunkReader:
     def __init__(self, view: LevelView, joins: Joins = "") -> None:
         self.view = view
         self.joins = joins
+        self._kept: OrderedDict[tuple[str, int], Payload] = OrderedDict()  # neighbours need them again
+        self._kept_nbytes, self._lock = 0, threading.Lock()
         if joins:
             check_edges(view)
         view.vertex_member()
@@ -253,12 +258,15 @@ class ChunkReader:
         return near if self._follows == "tree" else near[np.isin(cells.ends[near], chunks).all(axis=1)]
 
     def _fetch(self, chunks: IntArray, indexed: IntArray, columns: Sequence[ColumnCells], near: IntArray) -> Raws:
-        """Every encoded cell that is needed, at once; by member and chunk, those of links by number."""
+        """Every cell that is needed and not kept, at once; by member and chunk, those of links by number."""
         reads, coords = self.view.reads, self.view.table.coords
         members = [(VERTICES, chunks), *((each.member, chunks[each.present[chunks]]) for each in columns)]
         if len(indexed):
             members.append((FRAGMENTS, indexed))
             _ = self._fragments
+        out: Raws = {}
+        members = [(name, self._unkept(name, here, out)) for name, here in members]
+        near = self._unkept("links", near, out)
         wanted = [wanted_cells(name, reads.members[name], coords, here) for name, here in members if len(here)]
         if len(near) and self._family is not None and self.reaches.cells is not None:
             segments, places = self.reaches.cells.segments[near], self.reaches.cells.coords[near]
@@ -267,7 +275,32 @@ class ChunkReader:
                 at = array.chunks.find(places[mine]) if array.places is not None else None
                 shared = None if array.places is None or at is None else array.places.take(at)
                 wanted.append(Requested("links", array.spec, tuple(near[mine].tolist()), places[mine], places=shared))
-        return read_batch(self.view.source, wanted) if wanted else {}
+        found = read_batch(self.view.source, wanted)  # of nothing too: it looks whether the level is still the same
+        return {**out, **(self._keep(wanted, found) if self.joins or len(indexed) else found)}
+
+    def _unkept(self, member: str, numbers: IntArray, out: Raws) -> IntArray:
+        """Those of some cells that are not kept; the others are put into ``out``."""
+        with self._lock:
+            for number in numbers.tolist() if self._kept else ():
+                if (key := (member, number)) in self._kept:
+                    self._kept.move_to_end(key)
+                    out[key] = self._kept[key]
+        return np.asarray([each for each in numbers.tolist() if (member, each) not in out], np.int64)
+
+    def _keep(self, wanted: Sequence[Requested], found: Raws) -> Raws:
+        """Decode cells that were read, and keep them; raises as `read_payloads`."""
+        out: dict[tuple[str, int], Payload] = {}
+        for want in wanted:
+            keys = [(want.member, row) for row in want.rows]
+            payloads = read_payloads(self.view.source, want.spec, want.coords, [found[key] for key in keys])
+            out.update(zip(keys, map(Payload, payloads), strict=True))
+        with self._lock:
+            for key, payload in out.items():
+                self._kept_nbytes += len(payload) - len(self._kept.pop(key, b""))
+                self._kept[key] = payload
+            while self._kept_nbytes > KEPT:
+                self._kept_nbytes -= len(self._kept.popitem(last=False)[1])
+        return {**out}
 
     def _values(self, given: ColumnCells, chunks: IntArray, starts: IntArray, raws: Raws) -> Array:
         here = given.present[chunks]
