@@ -284,6 +284,29 @@ def test_random_boxes_and_nearest_vertices(path, tmp_path, change):
             found.sel(**nearest, tolerance=away.min() * 0.999)
 
 
+@pytest.mark.parametrize("chunks", [None, {}])
+def test_random_boxes_and_nearest_vertices_of_a_tree(path, tracts, chunks):
+    """Each level has the rows that brute force finds in it, by ``tree.zv.sel`` and by its node's ``sel``."""
+    rng = np.random.default_rng(8)
+    for store in (path, tracts):
+        tree = xr.open_datatree(store, engine="zarr_vectors", chunks=chunks)
+        every = {name: node["vertices"].values for name, node in tree.children.items()}
+        assert len(every) > 1
+        ends = np.stack([every["0"].min(axis=0), every["0"].max(axis=0)])
+        for _ in range(5):
+            lo, hi = ends[0] + np.sort(rng.uniform(-0.1, 1.1, (2, 3)), axis=0) * (ends[1] - ends[0])
+            ranges = {axis: slice(lo[at], hi[at]) for at, axis in enumerate("xyz") if rng.random() < 0.7}
+            ranges = ranges or {"z": slice(lo[2], hi[2])}
+            found, near = tree.zv.sel(**ranges), tree.zv.sel(**dict(zip("xyz", hi, strict=True)), method="nearest")
+            for name, vertices in every.items():
+                bounds = [(vertices[:, "xyz".index(axis)], each) for axis, each in ranges.items()]
+                inside = np.all([(each.start <= column) & (column <= each.stop) for column, each in bounds], axis=0)
+                for box in (found[name], tree[name].dataset.sel(**ranges)):
+                    assert np.array_equal(box["vertices"].values, vertices[inside]), (store.name, name, ranges)
+                away = np.linalg.norm(vertices.astype(np.float64) - hi, axis=1)
+                assert np.linalg.norm(near[name]["vertices"].values - hi) == pytest.approx(away.min())
+
+
 def test_uneven_chunks_become_even_ones_in_zarr(dataset, tmp_path):
     again = plain_copy(dataset, tmp_path)
     assert again["i"].chunks == ((1000,) * 3,)

@@ -252,6 +252,11 @@ def test_all_is_in_world_coordinates_and_units(tmp_path, affine):
     assert sorted(seen) == list(range(800))
     state = viewer_state(level, "http://here")
     assert np.allclose(state["position"], (np.array(level.seen[0]) + level.seen[1]) / 2)
+    near = sources(store[0].sel(x=slice(0, 6), z=slice(2, 9)))  # in chunks of 20
+    lo, hi = store.bounds
+    corners = zvl.open_zv(tmp_path / "p.zv").to_world(np.stack([[2, lo[1], lo[2]], [9, hi[1], 6]]))
+    if affine == "straight":
+        assert np.allclose(np.sort(near.seen, axis=0), np.sort(corners, axis=0))
 
 
 @pytest.mark.parametrize(

@@ -363,10 +363,13 @@ class PrecomputedLevel:
 
     @property
     def seen(self) -> BBox:
-        """(lo, hi) of what is shown: the store's bounds, of a selection those of its chunks."""
-        lo, hi = self.data.store.bounds
-        whole = self.view.rows is None and bool(np.isfinite([lo, hi]).all())
-        if not whole:
+        """(lo, hi) of what is shown: the store's bounds, and of a selection those of its boxes and chunks in these."""
+        view, boxes = self.view, [self.data.store.bounds]
+        if view.rows is not None and len(view):
+            chunks = self.data.placement.bounds(view.table.coords)
+            boxes += [(chunks[:, 0].min(axis=0), chunks[:, 1].max(axis=0)), view.selection.box or boxes[0]]
+        lo, hi = (join.reduce(ends) for join, ends in zip((np.fmax, np.fmin), zip(*boxes, strict=True), strict=True))
+        if not (np.isfinite([lo, hi]).all() and (lo <= hi).all()):
             return self.bounds
         scale, shift = linear(self.world)
         ends = np.stack([lo, hi])[:, None, :] * scale
