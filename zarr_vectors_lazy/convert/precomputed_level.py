@@ -860,7 +860,7 @@ class PrecomputedLevel:
         around = reader.with_neighbours(chunks)
         read = reader.read(around, own=chunks)
         read = read.take(read.selected)
-        at = np.searchsorted(read.starts, read.joins[:, 0], "right") - 1
+        at = np.repeat(np.arange(len(around)), np.diff(read.starts))[read.joins[:, 0]]
         order = np.argsort(at, kind="stable")
         at, edges = at[order], read.joins[order]
         ends = self.world.show(read.vertices[edges.reshape(-1)]).reshape(*edges.shape, rank)

@@ -168,8 +168,7 @@ def decode_link_run(payloads: Sequence[Buffer], coding: LinkCoding) -> tuple[Int
     rows = decode_rows(payload, coding.dtype, (columns,)).astype(np.int64, copy=False)
     slots, found = np.arange(coding.width)[None], rows[:, coding.permuted :]
     if coding.permuted:
-        # stored[k] = given[sigma[k]]: the endpoint given as number sigma[k] lies at slot k.
-        slots = np.argsort(_permutations(rows[:, 0], coding.width), axis=1)
+        slots = _slots(rows[:, 0], coding.width)
         found = np.take_along_axis(found, slots, axis=1)
     if coding.reversed:
         slots, found = slots[:, ::-1], found[:, ::-1]
@@ -192,8 +191,8 @@ def _ungroup(payload: Buffer, record_nbytes: int) -> Buffer:
     return data
 
 
-def _permutations(codes: IntArray, width: int) -> IntArray:
-    """(M, width) permutations of Lehmer codes (spec 0.9, 7.2)."""
+def _slots(codes: IntArray, width: int) -> IntArray:
+    """(M, width) slot of each endpoint, of Lehmer codes (spec 0.9, 7.2)."""
     wrong = (codes < 0) | (codes >= math.factorial(width))
     if wrong.any():
         raise FormatError(f"permutation code {int(codes[wrong][0])} for {width} endpoints")
@@ -217,7 +216,7 @@ def _from_codes(codes: IntArray, width: int) -> IntArray:
         sigma[:, i] = np.take_along_axis(unused, digit[:, None], 1)[:, 0]
         keep = np.arange(unused.shape[1]) != digit[:, None]
         unused = unused[keep].reshape(len(codes), width - 1 - i)
-    return sigma
+    return np.argsort(sigma, axis=1)  # stored[k] = given[sigma[k]]: what is given as number sigma[k] lies at slot k
 
 
 # Text and other categories to codes: the writing half of `format.vectors.decode_categories` (spec 0.9, 6).

@@ -245,7 +245,7 @@ class ChunkReader:
         elif self._family is not None:
             joins = self._links(self._family, chunks, starts, near, raws)
         if len(own) < len(chunks) and len(joins):
-            joins = joins[np.isin(chunks, own)[np.searchsorted(starts, joins[:, 0], "right") - 1]]
+            joins = joins[np.repeat(np.isin(chunks, own), np.diff(starts))[joins[:, 0]]]
         return ChunkRows(view.source, vertices, values, starts, joins, self._selected(chunks, starts), run)
 
     def _near(self, chunks: IntArray, own: IntArray) -> IntArray:
