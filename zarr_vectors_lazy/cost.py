@@ -122,7 +122,7 @@ class Cost:
             f"{self.objects:,} objects ({documents:,} of them metadata), {nbytes_text(self.nbytes)}, {mean} an object",
             f"{_price(self.month)} {money} a month, {_price(self.write)} {money} to write once, "
             f"{_price(self.read)} {money} to read once",
-            f"at {rates.storage:g} {money} a GB-month, {rates.put:g} and {rates.get:g} a 1000 puts and gets, "
+            f"at {rates.storage:g} {money} a GB-month, {rates.put:g} and {rates.get:g} for 1000 puts and gets, "
             f"{rates.transfer:g} a GB out",
         ]
 

@@ -520,7 +520,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         """
         wanted = parse_points(points, self._store.ndim)
         if not is_whole(k) or k < 1:
-            raise SelectionError(f"k must be a positive whole number, found {k!r}")
+            raise SelectionError(f"k must be a whole number, 1 or more; found {k!r}")
         return nearest_of_view(sized(self._view), wanted, int(k))
 
     def within(self, points: Any, radius: float) -> "ZVLevel":
@@ -547,7 +547,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         wanted = parse_points(points, self._store.ndim)
         given: Any = radius
         if not isinstance(given, int | float | np.number) or not given >= 0:
-            raise SelectionError(f"radius must be a number from 0 on, found {radius!r}")
+            raise SelectionError(f"radius must be a number, 0 or more; found {radius!r}")
         return ZVLevel(self._store, select_region(self._view, Near(wanted, float(radius))))
 
     def sample(self, n: int, seed: int = 0) -> "ZVLevel":
@@ -575,7 +575,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         """
         for name, value in (("n", n), ("seed", seed)):
             if not is_whole(value) or value < 0:
-                raise SelectionError(f"{name} must be a whole number from 0 on, found {value!r}")
+                raise SelectionError(f"{name} must be a whole number, 0 or more; found {value!r}")
         view = sized(self._view)
         assert view.sizes is not None
         total = int(view.sizes.sum())

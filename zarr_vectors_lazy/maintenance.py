@@ -187,7 +187,7 @@ def _shard_shape(value: Any) -> tuple[int, ...] | None:
         return None
     shape = tuple(np.atleast_1d(np.asarray(value)).tolist())
     if not shape or not all(isinstance(edge, int) and not isinstance(edge, bool) and edge >= 1 for edge in shape):
-        raise SelectionError(f"shard_shape= must be whole numbers from 1, found {value!r}")
+        raise SelectionError(f"shard_shape= must be whole numbers, 1 or more; found {value!r}")
     return shape
 
 
@@ -268,7 +268,7 @@ def migrate(
     opened = open_tree(source, None)
     if opened.generation.changeable:
         raise SelectionError(
-            f"{source.url} is of format {opened.meta.version} already: nothing is to be migrated, rechunk makes copies"
+            f"{source.url} is of format {opened.meta.version} already: nothing is to be migrated; rechunk makes copies"
         )
     lost = {path for data in opened.levels.values() for path in left_out(data, opened.levels, links=True, objects=True)}
     if lost := lost - set(leave_out):

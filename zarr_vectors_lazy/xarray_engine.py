@@ -99,10 +99,10 @@ def _nodes(store: ZVStore, *, objects: bool, edges: bool, drop: frozenset[str]) 
 def _level(level: int | str | None, group: str | None) -> int:
     named = group.strip("/") if isinstance(group, str) else None
     if level is not None and named is not None and str(level) != named:
-        raise SelectionError(f"level={level!r} and group={group!r} are two levels: give one of them")
+        raise SelectionError(f"level={level!r} and group={group!r} name two levels: give only one of them")
     wanted = named if level is None else str(level)
     if wanted is not None and not wanted.isdecimal():
-        raise NotFoundError(f"no level {wanted!r}; levels are numbers, groups are named by them")
+        raise NotFoundError(f"no level {wanted!r}; levels are numbers, and groups are named by them")
     return int(wanted or 0)
 
 

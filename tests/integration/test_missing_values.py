@@ -215,9 +215,9 @@ def test_attributes_of_dask_are_written_beside_the_data(tmp_path):
         (pd.Series(pd.to_datetime(["2026-01-01"] * 4)).dt.tz_localize("UTC"), "zone UTC"),
         (pa.array([1, 2, 3, 4], pa.timestamp("s", tz="UTC")), "zone UTC"),
         (pa.array([[1], [1, 2], [], [3]]), "Arrow type list"),
-        (pa.array([[1, 2], None, [3, 4], [5, 6]], pa.list_(pa.int8(), 2)), "lists of which some are missing"),
+        (pa.array([[1, 2], None, [3, 4], [5, 6]], pa.list_(pa.int8(), 2)), "lists, and some are missing"),
         ([1, None, "a", 2], "found 1 of type int"),
-        (np.zeros(4, "M8"), "dtype datetime64; stored are"),
+        (np.zeros(4, "M8"), "dtype datetime64; only"),
     ],
 )
 def test_what_cannot_be_told_apart_is_refused(tmp_path, values, words):

@@ -115,7 +115,7 @@ def test_more_rows_than_a_stripe(tmp_path):
 
 BAD = {
     "too high": (rf"edges name row {ROWS}, at row 7 of block 3; there are {ROWS}", {"edges": (3 * BLOCK + 7, ROWS)}),
-    "negative": ("edges name row -1; rows are numbered from 0 on", {"edges": (5, -1)}),
+    "negative": ("edges name row -1; rows are counted from 0", {"edges": (5, -1)}),
     "nan": ("row 1 of block 4 is", {"positions": (4 * BLOCK + 1, np.nan)}),
 }
 
@@ -158,7 +158,7 @@ def test_arguments_that_do_not_go_together(tmp_path):
         (rf"\['weight'\] must have {LINKS} rows as edges", {"link_attributes": {"weight": weight[:-1]}}),
         (rf"\['weight'\] must have {LINKS} rows as edges", {"link_attributes": {"weight": lazy["object_ids"]}}),
         ("of unknown sizes: they must be cut alike", {"edges": unknown, "link_attributes": {"weight": weight[:9]}}),
-        ("links have numbers", {"link_attributes": {"weight": weight.astype(str)}}),
+        ("links can only have numbers", {"link_attributes": {"weight": weight.astype(str)}}),
         (r"edges must be \(M, L\) whole numbers, L 2; found", {"edges": lazy["edges"].astype("f8")}),
         (r"edges must be \(M, L\) whole numbers, L 2; found", {"edges": lazy["edges"][:, :1]}),
         ("segment of a path", {"link_attributes": {"a/b": weight}}),

@@ -123,7 +123,7 @@ def test_of_vectors_all_values_lie_in_the_range():
     ("column", "wanted", "words"),
     [
         ([1], (1,), "range"),
-        ([1], (1, 2, 3), "a list is any of them"),
+        ([1], (1, 2, 3), "use a list for any of them"),
         ([1], (3, 1), "lo > hi"),
         (["a"], ("b", "a"), "lo > hi"),
         ([1], slice(1, 2, 3), "step"),

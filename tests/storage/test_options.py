@@ -72,7 +72,7 @@ def test_for_fsspec(scheme, given, expected):
     [
         ("s3://b", "obstore", {"session": object()}, "'session'.*credential_provider"),
         ("s3://b", "obstore", {"client_kwargs": {"colour": 1}}, "'client_kwargs'.*'colour'.*region_name"),
-        ("s3://b", "obstore", {"client_kwargs": 3}, "client_kwargs is a mapping"),
+        ("s3://b", "obstore", {"client_kwargs": 3}, "client_kwargs must be a mapping"),
         ("s3://b", "obstore", {"config_kwargs": {"proxies": {}}}, "proxy_url"),
         ("s3://b", "fsspec", {"credential_provider": print}, "session="),
         ("gs://b", "fsspec", {"bearer_token": "x"}, "token="),

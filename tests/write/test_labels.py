@@ -119,10 +119,10 @@ def test_tables_of_objects_go_by_their_index_or_their_ids(tmp_path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        (pd.Series({9: 90, 2: 20}), r"object_attributes\['n'\] is labelled, and lacks the object ids 5"),
-        (pd.Series({9: 90, 2: 20, 5: 50, 7: 70}), "labelled with 7, which are none of the object ids"),
+        (pd.Series({9: 90, 2: 20}), r"object_attributes\['n'\] is labelled, but lacks the object ids 5"),
+        (pd.Series({9: 90, 2: 20, 5: 50, 7: 70}), "labelled with 7, which are not among the object ids"),
         (pd.Series([1, 2, 3], index=[2, 2, 5]), "its index has 2 twice"),
-        (pd.Series({"a": 1, "b": 2, "c": 3}), "labelled by <U1, object ids are int64"),
+        (pd.Series({"a": 1, "b": 2, "c": 3}), "labelled by <U1, but object ids are int64"),
     ],
 )
 def test_labels_that_are_no_ids(tmp_path, values, words):

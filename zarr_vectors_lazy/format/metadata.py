@@ -47,7 +47,7 @@ def parse_json(raw: Buffer, where: str) -> Json:
     try:
         doc = json.loads(bytes(raw))
     except ValueError as error:
-        raise FormatError(f"zarr.json is no JSON: {error}", where=where) from error
+        raise FormatError(f"zarr.json is not JSON: {error}", where=where) from error
     except RecursionError as error:
         raise FormatError("zarr.json is nested too deeply", where=where) from error
     if not isinstance(doc, dict):
@@ -131,7 +131,7 @@ def parse_dtype(value: Any, where: str) -> np.dtype[Any]:
     try:
         dtype = np.dtype(value if isinstance(value, str) and _DTYPE.fullmatch(value) else "")
     except (TypeError, ValueError, SyntaxError) as error:
-        raise FormatError(f"dtype {value!r} is none that NumPy knows", where=where) from error
+        raise FormatError(f"dtype {value!r} is not one that NumPy knows", where=where) from error
     if dtype.hasobject or dtype.itemsize == 0 or dtype.kind == "V" or dtype.itemsize > MAX_ITEM_NBYTES:
         raise FormatError(f"dtype {value!r} has no fixed size, or an absurd one", where=where)
     little: np.dtype[Any] = dtype.newbyteorder("<")

@@ -72,7 +72,9 @@ def generation_of(root: Found, *, where: str) -> Generation:
     block = attributes.get("zarr_vectors")
     if not isinstance(block, dict):
         if "zarr_vectors_level" in attributes:
-            raise FormatError("this is a level of a Zarr Vectors store; the store is the folder above", where=where)
+            raise FormatError(
+                "this is only a level of a Zarr Vectors store; the store is the folder above", where=where
+            )
         kind = "an OME-Zarr group" if {"ome", "multiscales"} & set(attributes) else "a plain Zarr group"
         raise FormatError(
             f"not a Zarr Vectors store but {kind}: its attributes have no 'zarr_vectors'; found {listed(attributes)}",

@@ -625,7 +625,7 @@ class AnyOf:
     def __call__(self, column: Column) -> BoolArray:
         """(n,) mask of a (n,) column."""
         if column.ndim > 1:
-            raise SelectionError(f"there are {column.shape[1]} values a vertex: they take a range (lo, hi)")
+            raise SelectionError(f"there are {column.shape[1]} values a vertex: only a range (lo, hi) is possible")
         if not self.missing and self.fill is None:
             return self.among(column)
         return np.where(missing_in(column, self.fill), self.missing, self.among(column))
@@ -670,7 +670,9 @@ def parse_test(name: str, wanted: Any, dtype: np.dtype[Any], fill: int | None = 
     if isinstance(wanted, tuple):
         if len(wanted) != 2:
             raise _refused(
-                name, wanted, f"a tuple is a range (lo, hi), it has {len(wanted)} values; a list is any of them"
+                name,
+                wanted,
+                f"a tuple is a range (lo, hi), but this one has {len(wanted)} values; use a list for any of them",
             )
         lo, hi = (None if end is None else _checked(name, wanted, end, dtype) for end in wanted)
         if lo is not None and hi is not None and lo > hi:
@@ -689,7 +691,7 @@ def _items(name: str, wanted: Any) -> list[Any]:
         raise _refused(name, wanted, "expected a range (lo, hi), a list of values, one value, or None")
     if isinstance(wanted, np.ndarray | np.generic):
         if wanted.ndim > 1:
-            raise _refused(name, wanted, f"values must be in one dimension, found {wanted.ndim}")
+            raise _refused(name, wanted, f"values must have one dimension, found {wanted.ndim}")
         # A time of nanoseconds would be given as an integer.
         return list(np.atleast_1d(wanted)) if wanted.dtype.kind in "mM" else np.atleast_1d(wanted).tolist()
     if hasattr(wanted, "to_pylist"):  # Arrow's, whose values are no Python numbers
@@ -711,7 +713,7 @@ def _checked(name: str, wanted: Any, value: Any, dtype: np.dtype[Any]) -> Any:
         kind = _KINDS.get(dtype.kind, str(dtype))
         raise _refused(name, wanted, f"values of {kind if kind == 'text' else dtype} cannot be compared with {value!r}")
     if not isinstance(value, str) and value != value:  # noqa: PLR0124  NaN and NaT
-        raise _refused(name, wanted, "it has NaN; what is missing is None")
+        raise _refused(name, wanted, "it has NaN; use None for missing values")
     return value
 
 

@@ -141,7 +141,7 @@ def kind_of(data: LevelData) -> Kind:
     kind = KINDS[types[0]]
     has_objects = _has_manifests(data)
     if kind == "paths" and not has_objects:
-        raise FormatError("paths are told by an object index, and there is none", where=data.url)
+        raise FormatError("paths need an object index, and there is none", where=data.url)
     return "sets" if kind == "points" and has_objects else kind
 
 
@@ -155,7 +155,7 @@ def scale_of(opened: OpenStore, data: LevelData) -> LevelScale:
     ratio = np.rint(meta.chunk_shape / root.chunk_shape).astype(np.int64)
     if not np.allclose(ratio * root.chunk_shape, meta.chunk_shape, rtol=1e-9) or (ratio < 1).any():
         raise FormatError(
-            f"chunks of {meta.chunk_shape.tolist()} are no multiples of the root's {root.chunk_shape.tolist()}",
+            f"chunks of {meta.chunk_shape.tolist()} are not multiples of the root's {root.chunk_shape.tolist()}",
             where=data.url,
         )
     block = meta.attributes.get("zarr_vectors_level", {})
@@ -496,7 +496,7 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
     """
     if opened.generation.name != CURRENT.name:
         raise StoreError(
-            f"stores of format {opened.meta.version} are not written to; migrate it first: zvl.migrate(src, dst)",
+            f"stores of format {opened.meta.version} cannot be written to; migrate it first: zvl.migrate(src, dst)",
             where=opened.tree.url,
         )
     opened.refuse_additive("a pyramid")
@@ -595,7 +595,7 @@ def _refuse(opened: OpenStore, request: Request, journals: dict[int, Json], repl
     if journals:
         raise StoreError(
             f"levels {sorted(journals)} are being built, or their build was interrupted, with other parameters or from "
-            "another source; overwrite=True gives that up",
+            "another source; overwrite=True discards that",
             where=opened.tree.url,
         )
     if replaced:
@@ -607,7 +607,9 @@ def _refuse(opened: OpenStore, request: Request, journals: dict[int, Json], repl
     folders = fetch(opened.tree.backend, [ListDir(str(level), required=False) for level in request.levels])
     left = [level for level, names in zip(request.levels, folders, strict=True) if names]
     if left:
-        raise StoreError(f"folders {left} hold files of no level; overwrite=True deletes them", where=opened.tree.url)
+        raise StoreError(
+            f"folders {left} hold files that belong to no level; overwrite=True deletes them", where=opened.tree.url
+        )
 
 
 def _shift(backend: Backend, request: Request, kept: tuple[int, ...], replaced: tuple[int, ...]) -> int:

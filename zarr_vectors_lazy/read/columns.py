@@ -139,7 +139,7 @@ def has_holes(view: LevelView, array: CellArray) -> bool:
     """
     found = bool((array.chunks.find(view.data.vertices.chunks.coords) < 0).any())
     if found and view.data.meta.deferred:
-        text = f"chunks have vertices and no values of {array.spec.path!r}{view.data.state}"
+        text = f"chunks have vertices, but no values of {array.spec.path!r}{view.data.state}"
         raise FormatError(text, where=view.data.url)
     return found
 
@@ -578,7 +578,9 @@ def select_values(view: LevelView, name: str, wanted: Any) -> LevelView:
         test = parse_test(name, wanted, spec.dtype, None if spec.dictionary is None else spec.dictionary.fill)
         shape = () if isinstance(test, Between) else column_of(view, name)[0].row_shape
         if shape:
-            raise SelectionError(f"{{{name!r}: ...}}: there are {shape[0]} values a vertex: they take a range (lo, hi)")
+            raise SelectionError(
+                f"{{{name!r}: ...}}: there are {shape[0]} values a vertex: only a range (lo, hi) is possible"
+            )
         return select_where(view, Condition((name,), test))
     categories = spec.dictionary.categories
     test = parse_test(name, wanted, categories.dtype) if len(categories) else AnyOf(categories, wanted is None)
@@ -648,7 +650,7 @@ def refuse_unlisted(url: str, coords: IntArray, at: IntArray) -> None:
     """Raise FormatError if one of the chunks that manifests name, (E, K), is none of the level: -1 in ``at`` (E,)."""
     if (at < 0).any():
         coord = coords[at < 0][0].tolist()
-        raise FormatError(f"a manifest names chunk {coord}, the level does not list it", where=url)
+        raise FormatError(f"a manifest names chunk {coord}, which the level does not list", where=url)
 
 
 def select_chunks(view: LevelView, coords: IntArray) -> LevelView:

@@ -195,7 +195,7 @@ class LevelData:
         stated = self.meta.vertex_count if self.meta.count_is_sure else None
         if array.counts is not None and stated not in (None, 0, int(array.counts.sum())):
             raise FormatError(
-                f"vertex_counts sum to {int(array.counts.sum())}, the level states {stated}; run zvl.index",
+                f"vertex_counts sum to {int(array.counts.sum())}, but the level states {stated}; run zvl.index",
                 where=self.url,
             )
         return array
@@ -544,7 +544,7 @@ def _look(source: Source) -> Steps[Any]:
     (raw,) = yield [Get(_node(source))]
     where = f"{source.spec.url}/{source.level}"
     if raw is None:
-        text = "the level is gone since it was opened, or is being replaced: open the store again"
+        text = "the level is gone since it was opened, or is being replaced; open the store again"
         raise FormatError(text, where=where)
     if content_of(Found("", parse_json(bytes(raw), where), "").attributes) != source.content:
         raise FormatError(

@@ -211,7 +211,8 @@ def _condition_mask(condition: Condition, values: list[np.ndarray[Any, Any]], co
     mask = np.asarray(condition.test(*values))
     if mask.shape != (count,) or mask.dtype != np.bool_:
         raise SelectionError(
-            f"where= must give a mask of {count} booleans, one a vertex; it gave {mask.dtype} of shape {mask.shape}"
+            f"where= must give a mask of {count} booleans, one for each vertex; it gave "
+            f"{mask.dtype} of shape {mask.shape}"
         )
     return mask
 

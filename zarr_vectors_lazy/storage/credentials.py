@@ -250,7 +250,7 @@ def aws_config(profile: str | None = None) -> AwsConfig:
             key, _, value = line.partition("=")
             values[f"s3.{key.strip()}"] = value.strip()
     elif "services" in values:
-        raise StoreError(f"AWS profile {name!r} names services {values['services']!r}, which are in no profile file")
+        raise StoreError(f"AWS profile {name!r} names services {values['services']!r}, which no profile file defines")
     return AwsConfig(name, bool(named), values)
 
 

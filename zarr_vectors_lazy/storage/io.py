@@ -118,7 +118,8 @@ def warn_of_silence(where: str) -> None:
     """Say that nothing has come yet, and what is done about it."""
     patience = RetryPolicy.of_settings()
     warnings.warn(
-        f"no answer from {where} for {SILENCE_S:g} s; what fails is tried again, for up to {patience.total_s:g} s "
+        f"no answer from {where} for {SILENCE_S:g} s; failed requests are tried again, for "
+        f"up to {patience.total_s:g} s "
         "(settings zarr_vectors_lazy.retries, retry-timeout, read-timeout)",
         ZVWarning,
         stacklevel=2,

@@ -237,14 +237,14 @@ def _translated(
         except OSError as error:
             raise StoreError(f"option {name!r} names a file that cannot be read: {error}") from None
         except (ValueError, TypeError, AttributeError) as error:
-            raise StoreError(f"option {name!r} is not as it should be: {type(error).__name__}") from None
+            raise StoreError(f"option {name!r} has a wrong value: {type(error).__name__}") from None
     _merge(found, own)  # a name of the backend's own goes before
     return found
 
 
 def _renamed(outer: str, given: Any, rules: Mapping[str, Rule]) -> Options:
     if given is not None and not isinstance(given, Mapping):
-        raise StoreError(f"{outer} is a mapping, not {type(given).__name__}")
+        raise StoreError(f"{outer} must be a mapping, not {type(given).__name__}")
     found: Options = {}
     for name, value in (given or {}).items():
         if name not in rules:

@@ -142,10 +142,10 @@ def is_option(name: str) -> bool:
 
 def _text(path: object) -> str:
     if not isinstance(path, str | os.PathLike):
-        raise StoreError(f"a store is a path, a URL or a zarr store object, not {type(path).__name__}")
+        raise StoreError(f"a store must be a path, a URL or a zarr store object, not {type(path).__name__}")
     text = os.fspath(path)
     if not isinstance(text, str) or not text:
-        raise StoreError(f"a store is a path, a URL or a zarr store object, not {text!r}")
+        raise StoreError(f"a store must be a path, a URL or a zarr store object, not {text!r}")
     check_slashes(text)
     return text
 
@@ -191,5 +191,5 @@ def _local(url: str, options: Mapping[str, Any]) -> StoreSpec:
 def _of_object(store: Store, backend: str | None, options: Mapping[str, Any]) -> StoreSpec:
     if backend is not None or options:
         given = [*(["backend"] if backend is not None else []), *options]
-        raise StoreError(f"a store object takes no {', '.join(map(repr, given))}: it is reached as it was made")
+        raise StoreError(f"a store object takes no {', '.join(map(repr, given))}: it already has its own")
     return described(store)

@@ -103,13 +103,14 @@ _TAG = re.compile(r"<(Code|Message)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _CAUSES = {  # by what Rust and Python say below the first line
     "the host is not known": r"lookup address|Name or service not known|name resolution|getaddrinfo failed",
     "the connection is refused": r"Connection ?[Rr]efused|Connect call failed",
-    "the certificate is signed by nobody who is trusted here": r"UnknownIssuer|issuer cert|self.signed cert",
+    "the certificate is not signed by anybody who is trusted here": r"UnknownIssuer|issuer cert|self.signed cert",
     "the certificate is for another host": r"NotValidForName|([Hh]ostname|IP address) mismatch",
     "the certificate has expired": r"CertExpired|ExpiredContext|certificate has expired",
     "the server speaks http, not https": r"InvalidContentType|WRONG_VERSION_NUMBER|record layer failure",
-    "the server hung up without an answer (https:// may be meant)": r"IncompleteMessage|Server disconnected",
+    "the server closed the connection without an answer "
+    "(https:// may be meant)": r"IncompleteMessage|Server disconnected",
     "http:// is not allowed here (allow_http=True allows it)": r"URL scheme is not allowed|BadScheme",
-    "the server sends the request around in a circle": r"TooManyRedirects|following redirect",
+    "the server redirects the request in a circle": r"TooManyRedirects|following redirect",
     "the network is unreachable": r"Network ?(is )?[Uu]nreachable",
     "the connection was reset": r"Connection ?[Rr]eset",
     "the answer has no stated length, which backend='fsspec' can read": r"MissingContentLength",

@@ -181,7 +181,7 @@ def _parse_http(url: str, scheme: str, rest: str) -> Location:
         raise StoreError(f"no host in {clean_url(url)!r}; expected {scheme}://host/path")
     if "#" in rest or "@" in host:
         raise StoreError(
-            "a store is many objects, so its URL takes no user and no fragment ('#' in a name is %23); give "
+            "a store is many objects, so its URL cannot have a user or a fragment ('#' in a name is %23); give "
             "credentials as options (default_headers, sas_key, ...)",
             where=clean_url(url),
         )

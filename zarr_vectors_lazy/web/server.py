@@ -101,7 +101,7 @@ class StoreApp:
         if self.token:
             first, slash, path = path.partition("/")
             if not hmac.compare_digest(first.encode(), self.token.encode()):
-                return refusal(HTTPStatus.NOT_FOUND, "nothing is here: the address begins with a token"), False
+                return refusal(HTTPStatus.NOT_FOUND, "nothing is here: the address must begin with the token"), False
             if not slash:
                 return Answer(HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"/{self.token}/"}), True
         if environ["REQUEST_METHOD"] == "OPTIONS":
@@ -110,7 +110,7 @@ class StoreApp:
             return Answer(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": "GET, HEAD, OPTIONS"}), True
         if self.extra is not None:
             if self._is_foreign(environ):
-                own: Answer | None = refusal(HTTPStatus.FORBIDDEN, "this is for pages of this server alone")
+                own: Answer | None = refusal(HTTPStatus.FORBIDDEN, "this is only for pages of this server")
             else:
                 own = self.extra(path)
             if own is not None:
@@ -214,7 +214,7 @@ class Server:
         try:
             listener = socket.create_server((host, port), family=family, backlog=128)
         except (OSError, OverflowError) as error:
-            reason = f"nobody can listen on port {port} of {host}: {error}; port 0 takes a free one"
+            reason = f"cannot listen on port {port} of {host}: {error}; port 0 picks a free one"
             raise SelectionError(reason) from error
         self._server: Any = waitress.create_server(app, sockets=[listener], ident=None, **limits)
         self.url = f"http://{shown}:{listener.getsockname()[1]}/{token}".rstrip("/")

@@ -69,7 +69,9 @@ def settle_bounds(
         raise SelectionError(f"there are no {name}: give bounds=(lo, hi)")
     edges = np.abs(np.stack([lo, hi]) / chunk_shape)
     if not (edges < MAX_INDEX).all() or np.prod((hi - lo) / chunk_shape + 2) > MAX_INDEX:
-        raise SelectionError(f"chunk_shape {chunk_shape.tolist()} is absurdly small for {lo.tolist()} to {hi.tolist()}")
+        raise SelectionError(
+            f"chunk_shape {chunk_shape.tolist()} is absurdly small for positions from {lo.tolist()} to {hi.tolist()}"
+        )
     return lo, hi
 
 
@@ -85,8 +87,8 @@ def _given_bounds(bounds: Any, lo: Floats, hi: Floats, exact: tuple[Floats, Floa
     if outside.any():
         axis = int(np.argmax(outside))
         raise SelectionError(
-            f"bounds leave data out: on axis {axis} it goes from {exact[0][axis]:g} to {exact[1][axis]:g}, "
-            f"the bounds from {given[0][axis]:g} to {given[1][axis]:g}"
+            f"bounds leave data out: on axis {axis} the data go from {exact[0][axis]:g} to {exact[1][axis]:g}, "
+            f"but the bounds from {given[0][axis]:g} to {given[1][axis]:g}"
         )
     return np.minimum(given[0], lo), np.maximum(given[1], hi)
 
@@ -107,7 +109,7 @@ def as_array(value: Any, name: str) -> Values:
     array = _given(value, name)
     if isinstance(array, np.ma.MaskedArray):
         if np.ma.is_masked(array):
-            raise SelectionError(f"{name} has masked values, or missing ones: here none may be")
+            raise SelectionError(f"{name} has masked values, or missing ones, which are not allowed here")
         return np.asarray(array.data)
     return array
 
@@ -196,7 +198,7 @@ def column_values(column: Any, name: str) -> Values:
     if isinstance(dtype, np.dtype) and dtype.kind != "O":
         return np.asarray(column)
     if getattr(dtype, "tz", None) is not None:
-        raise SelectionError(f"{name} has times of zone {dtype.tz}, which is not stored: use .dt.tz_convert(None)")
+        raise SelectionError(f"{name} has times of zone {dtype.tz}, which cannot be stored: use .dt.tz_convert(None)")
     missing = np.asarray(column.isna(), np.bool_)
     categories: Any = getattr(dtype, "categories", None)
     of: Any = None if categories is None else getattr(categories.dtype, "numpy_dtype", categories.dtype)
@@ -235,7 +237,7 @@ def arrow_values(value: Any, name: str) -> Values:
         raise SelectionError(f"{name} has times of the zone {kind.tz}, which is not stored: cast them first")
     if types.is_fixed_size_list(kind):
         if column.null_count:
-            raise SelectionError(f"{name} has lists of which some are missing: fill them")
+            raise SelectionError(f"{name} has lists, and some are missing: fill them first")
         return attribute_values(column.flatten(), name).reshape(-1, kind.list_size)
     missing = np.asarray(column.is_null())
     if types.is_integer(kind) or types.is_boolean(kind):
@@ -246,7 +248,9 @@ def arrow_values(value: Any, name: str) -> Values:
         return found
     if _is_text(types, kind):
         return np.array(column.to_pylist(), object)
-    raise SelectionError(f"{name} has values of the Arrow type {kind}; stored are numbers, bool, text and times")
+    raise SelectionError(
+        f"{name} has values of the Arrow type {kind}; only numbers, bool, text and times can be stored"
+    )
 
 
 def _is_text(types: Any, kind: Any) -> bool:
@@ -379,7 +383,7 @@ def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
         return found
     if given.dtype.kind != wanted.dtype.kind:
         raise SelectionError(
-            f"{name} is labelled by {given.dtype}, {what} are {wanted.dtype}: drop the index, or mend it"
+            f"{name} is labelled by {given.dtype}, but {what} are {wanted.dtype}: drop or correct the index"
         )
     order = np.argsort(given, kind="stable")
     for these, whose in ((given[order], "its index has"), (np.sort(wanted), f"{what} have")):
@@ -390,10 +394,10 @@ def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
     there = np.zeros(len(wanted), np.bool_)
     there[at < len(given)] = given[order[at[at < len(given)]]] == wanted[at < len(given)]
     if not there.all():
-        raise SelectionError(f"{name} is labelled, and lacks the {what} {listed(wanted[~there].tolist())}")
+        raise SelectionError(f"{name} is labelled, but lacks the {what} {listed(wanted[~there].tolist())}")
     if len(given) > len(wanted):
         more = np.setdiff1d(given, wanted)
-        raise SelectionError(f"{name} is labelled with {listed(more.tolist())}, which are none of the {what}")
+        raise SelectionError(f"{name} is labelled with {listed(more.tolist())}, which are not among the {what}")
     rows = order[at]
     return found[rows]
 
@@ -439,12 +443,14 @@ def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Ve
         columns, _ = axes_among(list(table.columns))
         others = [column for column in table.columns if column not in columns]
         if others:
-            raise SelectionError(f"{name} has columns {listed(others)} beside {listed(columns)}: they are no positions")
+            raise SelectionError(
+                f"{name} has columns {listed(others)} beside {listed(columns)}: they are not positions"
+            )
         table = np.stack([as_array(table[column], f"column {column!r}") for column in columns], axis=1)
     array = as_array(table, name)
     check_positions(array, name)
     if array.dtype.kind in "iu" and not float64_holds(array):
-        raise SelectionError(f"{name} has whole numbers beyond 2**53, which float64 does not hold: subtract an origin")
+        raise SelectionError(f"{name} has whole numbers beyond 2**53, which float64 cannot hold: subtract an origin")
     if dtype is not None:
         stored = _dtype(dtype)
     elif array.dtype.kind == "f":
@@ -459,7 +465,7 @@ def axes_among(columns: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[str, ...]
     spelled = {axis: next((name for name in (axis, axis.upper()) if name in columns), None) for axis in AXES}
     found = {axis: name for axis, name in spelled.items() if name is not None}
     if len(found) < 2:
-        raise SelectionError(f"no axes among the columns {listed(columns)}: name them by axes=")
+        raise SelectionError(f"no axes among the columns {listed(columns)}: name the columns of positions with axes=")
     return tuple(found.values()), tuple(found)
 
 
@@ -522,7 +528,7 @@ def parse_bins(bin_shape: Any, chunk_shape: Floats) -> Floats:
     ratio = chunk_shape / bins
     if (np.rint(ratio) < 1).any() or (np.abs(ratio - np.rint(ratio)) > TOLERANCE * ratio).any():
         raise SelectionError(
-            f"bin_shape must divide chunk_shape: {bins.tolist()} in {chunk_shape.tolist()} are {ratio.tolist()} bins"
+            f"bin_shape must divide chunk_shape: {chunk_shape.tolist()} is {ratio.tolist()} times {bins.tolist()}"
         )
     return bins
 
@@ -533,7 +539,7 @@ def check_bin_count(bins: Floats, chunk_shape: Floats) -> None:
     if total > MAX_BINS:
         raise SelectionError(
             f"bin_shape {bins.tolist()} makes {total:.0f} bins of each chunk, and 16 bytes a bin in its index; at most "
-            f"{MAX_BINS} are written: choose larger bins or smaller chunks"
+            f"{MAX_BINS} are possible: choose larger bins or smaller chunks"
         )
 
 
@@ -563,7 +569,7 @@ def check_json(value: Any, name: str) -> None:
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise SelectionError(f"{name} must be what JSON can hold: {error}") from error
+        raise SelectionError(f"{name} must be something that JSON can hold: {error}") from error
 
 
 def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int, profile: Any = None) -> Encoding:
@@ -592,7 +598,7 @@ def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int, 
         return Encoding(compressor=compressor, checksum=bool(checksum), shard_shape=shard_shape)
     if compressor == "blosc" or shard_shape is not None:
         raise SelectionError(
-            "profile='viewer' writes raw cells, an object each: no compressor, no shard_shape beside it"
+            "profile='viewer' writes raw cells, each as an object: it does not go with compressor or shard_shape"
         )
     return Encoding(compressor=None, checksum=False)
 
@@ -671,7 +677,9 @@ def _array(name: Any, value: Any, rows: int, what: str, labels: Any = None) -> V
     kind = "groups" if what.startswith("group") else "object ids" if what.startswith("object") else "row labels"
     array = attribute_values(by_labels(value, rows if labels is None else labels, label, kind), label)
     if not is_number(array.dtype) and not is_time(array.dtype) and array.dtype.kind not in "UTO":
-        raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; stored are numbers, bool, text and times")
+        raise SelectionError(
+            f"{what}[{name!r}] has dtype {array.dtype}; only numbers, bool, text and times can be stored"
+        )
     if array.ndim not in (1, 2) or len(array) != rows or 0 in array.shape[1:]:
         raise SelectionError(f"{what}[{name!r}] must be ({rows},) or ({rows}, C), found shape {array.shape}")
     return array
@@ -752,7 +760,7 @@ def parse_links(value: Any, widths: Sequence[int], rows: int | None, name: str) 
         )
     lowest, highest = (int(array.min()), int(array.max())) if array.size else (0, -1)
     if lowest < 0 or highest >= (np.iinfo(np.int64).max if rows is None else rows):
-        there = "rows are numbered from 0 on" if rows is None else f"there are {rows}"
+        there = "rows are counted from 0" if rows is None else f"there are {rows}"
         raise SelectionError(f"{name} name row {lowest if lowest < 0 else highest}; {there}")
     return array.astype(np.int64)
 
@@ -773,14 +781,14 @@ def parse_groups(
         return (), None
     named = all(isinstance(key, str) for key in groups)
     if not named and sorted(groups, key=str) != sorted(range(len(groups)), key=str):
-        raise SelectionError(f"groups must be given by name, or by number from 0 on; found {listed(groups)}")
+        raise SelectionError(f"groups must be given by name, or by number starting at 0; found {listed(groups)}")
     keys = list(groups) if named else list(range(len(groups)))
     members = []
     for key in keys:
         found = _members(groups[key], f"groups[{key!r}]")
         unknown = found[~np.isin(found, ids)]
         if len(unknown):
-            raise SelectionError(f"groups[{key!r}] has objects that are not there: {listed(unknown.tolist())}")
+            raise SelectionError(f"groups[{key!r}] has objects that do not exist: {listed(unknown.tolist())}")
         members.append(found)
     return tuple(members), tuple(map(str, keys)) if named else None
 
@@ -809,7 +817,7 @@ def parse_numbers(values: Mapping[str, Any] | None, rows: int) -> dict[str, Valu
     found = {name: _array(name, value, rows, what) for name, value in by_name(values, what).items()}
     for name, array in found.items():
         if not is_number(array.dtype):
-            raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; links have numbers and bool")
+            raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; links can only have numbers and bool")
         if isinstance(array, np.ma.MaskedArray) and array.dtype.kind == "b":
             if np.ma.is_masked(array):
                 raise SelectionError(f"{what}[{name!r}] has truth values of which some are missing: give numbers")
@@ -859,7 +867,7 @@ def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | N
     found = dict(by_name(rules, "aggregate"))
     for name, rule in found.items():
         if name not in columns:
-            raise SelectionError(f"aggregate has {name!r}, which is no vertex attribute; there is {listed(columns)}")
+            raise SelectionError(f"aggregate has {name!r}, which is not a vertex attribute; there is {listed(columns)}")
         if rule is not None:
             column = columns[name]
             check_rule(rule, column.values.dtype, f"aggregate[{name!r}]", coded=column.dictionary is not None)
@@ -869,7 +877,7 @@ def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | N
 def refuse_links(link_attributes: Mapping[str, Any] | None, what: str) -> None:
     """Raise SelectionError if there are attributes of links that a geometry does not have."""
     if link_attributes:
-        raise SelectionError(f"{what} have no links: link_attributes {listed(link_attributes)} have nothing to go with")
+        raise SelectionError(f"{what} have no links, so they cannot have link_attributes {listed(link_attributes)}")
 
 
 def refuse_tables(*tables: Mapping[Any, Any] | None) -> None:
@@ -883,7 +891,8 @@ def check_trees(edges: IntArray, owners: IntArray) -> None:
     children, counts = np.unique(edges[:, 0], return_counts=True)
     if (counts > 1).any():
         raise SelectionError(
-            f"the edges of a skeleton are [child, parent], one for each child; vertex {int(children[counts > 1][0])} "
+            "the edges of a skeleton must be [child, parent], one for each child; vertex "
+            f"{int(children[counts > 1][0])} "
             f"has {int(counts.max())} parents"
         )
     apart = owners[edges[:, 0]] != owners[edges[:, 1]]

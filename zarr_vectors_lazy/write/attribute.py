@@ -103,7 +103,7 @@ def begin_attribute(new: NewAttribute, write_id: str) -> bytes:
     backend = connect(new.spec)
     group, found = fetch(backend, [Get(f"{_folder(new)}/{DOC}"), Get(_key(new))])
     if found is not None and not Found(new.name, json.loads(bytes(found)), "").unfinished:
-        raise SelectionError(f"the level has an attribute {new.name!r} already")
+        raise SelectionError(f"the level already has an attribute {new.name!r}")
     if group is None:
         fetch(backend, [Put(f"{_folder(new)}/{DOC}", group_document())])
     fetch(backend, [Put(_key(new), marker)])
@@ -290,12 +290,14 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
     """
     opened = open_to_change(view.data.tree.spec)
     if isinstance(view.data, ChainData):
-        raise SelectionError("the level refines others: an attribute is written to what it stores itself, level.own")
+        raise SelectionError("the level refines others: write the attribute to what it stores itself, level.own")
     data = opened.levels[view.data.meta.index]
     if view.rows is not None or view.filters.any():
-        raise SelectionError("an attribute is written to a whole level, not to a selection; save the selection first")
+        raise SelectionError(
+            "an attribute can only be written to a complete level, not to a selection; save the selection first"
+        )
     if name in data.attribute_names:
-        raise SelectionError(f"the level has an attribute {name!r} already")
+        raise SelectionError(f"the level already has an attribute {name!r}")
     node, root = data.tree.node(data.vertices.spec.path), opened.tree.node("")
     assert node is not None
     assert root is not None
@@ -352,7 +354,7 @@ def _aligned(values: Any, counts: IntArray) -> da.Array:
         whole: da.Array = array if array.ndim == 1 else array.rechunk({1: -1})
         return whole
     if array.shape[0] != counts.sum():
-        raise SelectionError(f"values have {array.shape[0]} rows, the level {int(counts.sum())} vertices")
+        raise SelectionError(f"values have {array.shape[0]} rows, but the level has {int(counts.sum())} vertices")
     if not len(counts):
         return array
     chunks = (tuple(counts.tolist()), *((edge,) for edge in array.shape[1:]))

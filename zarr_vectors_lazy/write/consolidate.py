@@ -39,13 +39,15 @@ def write_consolidated(spec: StoreSpec) -> int:
     tree = MetaTree(spec)
     root = tree.read_root()
     if not tree.backend.listable:
-        raise StoreError("what cannot be listed cannot be consolidated: do it where the files are", where=tree.url)
+        raise StoreError(
+            "a store that cannot be listed cannot be consolidated: do it where the files are", where=tree.url
+        )
     reopen(tree).refuse_deferred()
     nodes = read_nodes(tree)
     data = dump(with_nodes(root.doc, nodes))
     if len(data) > LARGE_NBYTES:
         warnings.warn(
-            f"the root of {tree.url} now has {len(data) / 1e6:.0f} MB, which every open reads whole; "
+            f"the root of {tree.url} now has {len(data) / 1e6:.0f} MB, all of which is read at every open; "
             "consolidated=False ignores it",
             ZVWarning,
             stacklevel=4,
@@ -148,7 +150,7 @@ def open_to_change(spec: StoreSpec) -> OpenStore:
     opened = open_tree(spec, False)
     if not opened.generation.changeable:
         raise FormatError(
-            f"stores of format {opened.meta.version} are read-only here: zvl.migrate it to a new store first",
+            f"stores of format {opened.meta.version} are read-only here: zvl.migrate makes a new store of one",
             where=opened.tree.url,
         )
     opened.refuse_deferred()

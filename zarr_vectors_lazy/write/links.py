@@ -595,7 +595,7 @@ def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) ->
     if (counts > 1).any():
         vertex = int(counted(nodes["number"][named[counts > 1][:1]], plan.plan)[0])
         raise SelectionError(
-            f"the edges of a skeleton are [child, parent], one for each child; vertex {vertex} has "
+            f"the edges of a skeleton must be [child, parent], one for each child; vertex {vertex} has "
             f"{int(counts.max())} parents"
         )
     parents, numbers = (np.full(len(nodes), NONE, np.int64) for _ in range(2))
@@ -636,7 +636,7 @@ def rank_trees(trees: Records, plan: LinkPlan) -> tuple[tuple[RecordBatch], None
 
 def joins_objects(child: int, parent: int) -> str:
     """What is wrong with an edge between objects."""
-    return f"the edges of a skeleton lie inside objects; the edge from vertex {child} to {parent} joins two"
+    return f"the edges of a skeleton must lie within objects; the edge from vertex {child} to {parent} joins two"
 
 
 class TreePart(Part):

@@ -133,7 +133,7 @@ def check_apart(source: StoreSpec, target: StoreSpec) -> None:
     """Raise SelectionError if a store would be written over the one that it is made from, or into it."""
     if overlap(source.url, target.url):
         raise SelectionError(
-            f"a store is written from another place: {source.url} and {target.url} are one place, or one lies in the "
+            f"a store cannot be written over itself: {source.url} and {target.url} are one place, or one lies in the "
             "other"
         )
 
@@ -204,7 +204,7 @@ def _refuse_others(backend: Backend, names: tuple[str, ...]) -> None:
     others = [name for name in names if name not in (DOC, SCRATCH) and not _PART.fullmatch(name)]
     if others:
         raise StoreError(
-            f"something that is no Zarr Vectors store is here, which is never replaced: {listed(others)}",
+            f"something that is not a Zarr Vectors store is here, which is never replaced: {listed(others)}",
             where=backend.url,
         )
 
@@ -223,7 +223,7 @@ def _describe(raw: bytes, url: str) -> str:
     try:
         doc = json.loads(raw)
     except ValueError as error:
-        raise StoreError(f"a {DOC} that is no JSON is here, which is never replaced", where=url) from error
+        raise StoreError(f"a {DOC} that is not JSON is here, which is never replaced", where=url) from error
     root = Found("", doc if isinstance(doc, dict) else {}, "")
     if root.unfinished:
         return UNFINISHED
@@ -233,7 +233,7 @@ def _describe(raw: bytes, url: str) -> str:
         return "a Zarr Vectors store of another version"
     except FormatError as error:
         raise StoreError(
-            f"something that is no Zarr Vectors store is here, which is never replaced: {error.message}", where=url
+            f"something that is not a Zarr Vectors store is here, which is never replaced: {error.message}", where=url
         ) from error
     return "a Zarr Vectors store"
 

@@ -126,7 +126,7 @@ def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     """Canonical text of a URL that fsspec serves, and the options with what the URL said beside."""
     scheme = scheme_of(url)
     if "::" in url:
-        raise StoreError("chained URLs are not served; pass a zarr store object instead", where=clean_url(url))
+        raise StoreError("chained URLs are not supported; pass a zarr store object instead", where=clean_url(url))
     cls = system_class(scheme or "file")
     if scheme in {"", "file", "local"}:
         return f"file://{local_path(url if scheme != 'local' else url[8:])}", dict(options)

@@ -152,7 +152,7 @@ class ObstoreBackend(SignedBackend):
         data = answer.bytes()
         start, stop = answer.range
         if len(data) != stop - start:
-            raise OSError(f"{len(data)} bytes arrived where {stop - start} were announced")
+            raise OSError(f"{len(data)} bytes arrived, but {stop - start} were announced")
         return plain(data, answer.attributes.get("Content-Encoding"), key)
 
     def _range(self, store: stores.ObjectStore, request: Get) -> Result:
@@ -253,7 +253,7 @@ def _part(store: stores.ObjectStore, key: str, wanted: Any) -> bytes:
     start, stop = answer.range
     data: bytes = next(iter(answer.stream(min_chunk_size=stop - start + 1)), b"")
     if len(data) != stop - start:
-        raise OSError(f"{len(data)} bytes or more arrived where {stop - start} were announced")
+        raise OSError(f"{len(data)} bytes or more arrived, but {stop - start} were announced")
     return data
 
 
