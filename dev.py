@@ -170,7 +170,7 @@ def lock(python: Python, rest: list[str]) -> None:
             held.write_text("".join(line for line in old if not pinned(line) & set(map(spelled, rest))))
             inside = make_venv(found, Path(temp, "venv"), [])
             resolve = ("-m", "pip", "install", "--quiet", "--dry-run", "--ignore-installed", "--report", report)
-            run(inside, *resolve, "--constraint", held, "pip", "hatchling", *DEVELOPED)
+            run(inside, *resolve, "--constraint", held, "pip", "hatchling", "hatch-fancy-pypi-readme", *DEVELOPED)
             chosen = [each["metadata"] for each in json.loads(report.read_text())["install"]]
         lines = sorted(f"{spelled(each['name'])}=={each['version']}\n" for each in chosen)
         kept = [line for line in lines if not line.startswith("zarr-vectors-lazy==")]
@@ -315,6 +315,9 @@ def first_use(inside: Path, temp: Path, version: str) -> str:
         f"import zarr_vectors_lazy as zvl; print(len(zvl.open_zv({str(store)!r})[0].vertices.compute()), zvl.__file__)"
     )
     rows, file = quiet([inside, "-c", code], cwd=temp).split()
+    told = quiet([inside, "-c", "import importlib.metadata as m; print(m.metadata('zarr-vectors-lazy').get_payload())"])
+    if "![" in told or "## Formats and stores" not in told:
+        raise RuntimeError("the long description is not README.md without its picture")
     if not Path(file).is_relative_to(temp) or not Path(file).with_name("py.typed").exists():
         raise RuntimeError(f"{file} is not what was installed, or has no py.typed")
     return f"{said}, {int(rows):,} vertices read"

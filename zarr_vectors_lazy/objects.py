@@ -370,6 +370,10 @@ class Ragged(tuple[da.Array, da.Array]):
     def __getnewargs__(self) -> tuple[da.Array, da.Array, dict[str, da.Array]]:
         return self[0], self[1], self.attributes
 
+    def __repr__(self) -> str:
+        listed = f", attributes {', '.join(self.attributes)}" if self.attributes else ""
+        return printable(f"<{len(self[1]) - 1:,} objects, not computed: vertices, offsets{listed}>")
+
     def to_awkward(self) -> Any:
         """Compute an awkward array of type ``objects * var * axes``; this needs awkward.
 

@@ -24,6 +24,7 @@ from zarr_vectors_lazy.storage.requests import counting
 
 ROOT = Path(__file__).parents[2]
 BOX = "84,100,78,92,112,88"
+BELOW = "-1000,-1000,-1000,92,112,88"
 
 
 @pytest.fixture
@@ -196,6 +197,13 @@ def test_a_box_is_read_as_people_write_it(zvl_run, tracts, box):
     assert "3 of 16" in zvl_run("explain", tracts, "--bbox", box)[1]
 
 
+@pytest.mark.parametrize(
+    "words", [["-b", BELOW], [f"-b={BELOW}"], [f"-b{BELOW}"], ["--bbox", BELOW], [f"--bbox={BELOW}"]]
+)
+def test_numbers_below_zero_are_no_options(zvl_run, tracts, words):
+    assert "12 of 16" in zvl_run("explain", tracts, *words)[1]
+
+
 def test_ids_may_be_joined(zvl_run, tracts):
     joined = zvl_run("explain", tracts, "--object", "4,5")[1]
     assert joined == zvl_run("explain", tracts, "--object", "4", "--object", "5")[1]
@@ -295,6 +303,15 @@ def test_summaries_are_whole_at_80_columns(zvl_run, tracts, monkeypatch):
         lines = zvl_run(*words)[1].splitlines()
         assert [line for line in lines[1:] if line.endswith("...") or "…" in line] == []
         assert [line for line in lines if len(line) > 80 and str(tracts) not in line] == []
+
+
+def test_many_attributes_are_wrapped_where_no_terminal_is(zvl_run, tmp_path, monkeypatch):
+    monkeypatch.delenv("COLUMNS", raising=False)
+    names = [f"dimension_{number:02}" for number in range(30)]
+    zvl.write_points(tmp_path / "s", np.zeros((1, 3)), chunk_shape=1, vertex_attributes={name: [1] for name in names})
+    out = zvl_run("info", tmp_path / "s")[1]
+    assert [line for line in out.splitlines()[1:] if len(line) > 80] == []
+    assert all(name in out for name in names)
 
 
 def test_info_keeps_digits_and_units(zvl_run, tmp_path):

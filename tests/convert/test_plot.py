@@ -264,3 +264,14 @@ def test_colour_maps_are_matplotlibs(level):
     with pytest.raises(NotFoundError, match="did you mean 'viridis'"):
         level.plot(cmap="viridiss")
     assert plot.category_colours(3, "Set1") == ["#e41a1c", "#377eb8", "#4daf4a"]
+
+
+def test_coordinates_of_maps_are_written_out(tmp_path):
+    positions = np.random.default_rng(0).uniform([440_000, 4_480_000], [440_100, 4_480_100], (200, 2))
+    zvl.write_points(tmp_path / "a.zv", positions, chunk_shape=50)
+    figure = zvl.open_zv(tmp_path / "a.zv")[0].plot()
+    figure.canvas.draw()
+    (axes,) = panels(figure)
+    for axis, ticks in ((axes.xaxis, axes.get_xticks()), (axes.yaxis, axes.get_yticks())):
+        assert [text.get_text() for text in axis.get_ticklabels()] == [f"{at:.0f}" for at in ticks]
+        assert not axis.get_offset_text().get_text()

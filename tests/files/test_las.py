@@ -49,6 +49,17 @@ def test_las_comes_back(tmp_path, suffix, point_format):
             np.testing.assert_array_equal(np.asarray(b[name])[back], np.asarray(a[name])[order], err_msg=name)
 
 
+def test_coarser_levels_have_the_scales_of_the_file(tmp_path):
+    tile(tmp_path / "a.las")
+    zvl.ingest(tmp_path / "a.las", tmp_path / "a.zv", chunk_shape=50, bin_shape=5)
+    zvl.build_pyramid(tmp_path / "a.zv", factors=[2])
+    level = zvl.open_zv(tmp_path / "a.zv")[1]
+    assert level.to_file(tmp_path / "b.las")["left_out"] == []
+    found = laspy.read(tmp_path / "b.las")
+    assert found.header.scales.tolist() == [0.01, 0.025, 0.001]
+    assert (np.abs(found.xyz - level.vertices.compute()) <= [0.0051, 0.0126, 0.00051]).all()
+
+
 @pytest.mark.parametrize("limit", [0, loaded.MEMORY_NBYTES])
 def test_several_tiles_in_blocks(tmp_path, monkeypatch, limit):
     monkeypatch.setattr(las, "POINTS", 70)

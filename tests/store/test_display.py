@@ -41,6 +41,11 @@ def test_store_and_selections_have_tables_and_a_drawing(golden):
         assert f"<td>{level.chunk_count:,}</td>" in store._repr_html_()
 
 
+def test_ragged_objects_say_what_they_are(tracts):
+    ragged = zvl.open_zv(tracts)[0].objects.ragged(["arc_length"])
+    assert repr(ragged) == "<110 objects, not computed: vertices, offsets, attributes arc_length>"
+
+
 def test_drawing_tells_chosen_chunks_from_the_rest(tracts):
     level = zvl.open_zv(tracts)[0]
     text = level.sel(bbox=([84, 100, 78], [92, 112, 88]))._repr_html_()

@@ -60,6 +60,9 @@ OPTIONS = {  # of the command line, by the keyword of Python that a message name
 _KEYWORD = re.compile(rf"(?<![^\s(,])({'|'.join(OPTIONS)})=(?:True\b|'([^']*)'|)(?=(.?))")
 
 
+_SHORT = re.compile(
+    r"^(-[a-z])="
+)  # -b=-1,... is written like --bbox=-1,...; click would take the = as part of the value
 _BARE = re.compile(rf"\b({'|'.join(name for name in OPTIONS if '_' in name)})\b")
 _RULE = re.compile(r"aggregate\['([^']*)'\]")
 PLAIN = {  # for what typer says of an argument
@@ -93,7 +96,8 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an error of ours, a wrong argument and a warning are one line each on standard error."""
-    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    said = sys.argv[1:] if arguments is None else arguments
+    given = [_SHORT.sub(r"\1", word) for word in said] or ["--help"]
     if given == ["--version"]:
         print(f"zvl {__version__}")
         sys.exit(0)

@@ -27,10 +27,10 @@ from zarr_vectors_lazy.store import ZVStore, open_zv
 # What ``zvl`` prints: tables and JSON on standard output, bars on standard error.
 
 
-def console() -> Console:
-    """Standard output; plain where it is no terminal, and then as wide as it needs where COLUMNS does not say."""
-    wide = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(highlight=False, markup=False, emoji=False, width=10_000 if wide else None)
+def console(least: int) -> Console:
+    """Standard output; plain where it is no terminal, and then no narrower than ``least`` if COLUMNS does not say."""
+    piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return Console(highlight=False, markup=False, emoji=False, width=max(80, least) if piped else None)
 
 
 def print_json(value: Any) -> None:
@@ -65,9 +65,13 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Se
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, name in enumerate(head):
         table.add_column(name, justify="right" if number in right else "left", no_wrap=number < len(head) - 1)
+    least = [len(name) for name in head]
     for row in rows:
-        table.add_row(*map(in_line, row))
-    console().print(table)
+        cells = [in_line(cell) for cell in row]
+        table.add_row(*cells)
+        words = [max(map(len, cell.split()), default=0) for cell in cells[-1:]]
+        least = [max(pair) for pair in zip(least, [*map(len, cells[:-1]), *words], strict=True)]
+    console(sum(least) + 2 * len(least)).print(table)
 
 
 # Arguments that several words of ``zvl`` share, and what they become.

@@ -475,7 +475,7 @@ def _label(spot: Any, pair: tuple[int, int], axes: Sequence[str], units: Sequenc
     else:
         spot.set_ylabel(names[1], fontsize=9)
     spot.tick_params(labelsize=8)
-    spot.ticklabel_format(useOffset=False)
+    spot.ticklabel_format(useOffset=False, scilimits=(-4, 8))  # coordinates of maps as they are
     for axis, part in (("x", "width"), ("y", "height")):
         inches = getattr(spot.get_position(), part) * getattr(spot.figure, f"get_fig{part}")()
         if len(axes) > 1 or axis == "x":

@@ -191,13 +191,15 @@ def _say(header: Any, said: Mapping[str, Any]) -> None:
 def _quanta(out: Outgoing, positions: Vertices, said: Mapping[str, Any]) -> tuple[Vertices, Vertices]:
     """Offsets and scales of axes: those that a header states, or the coarsest power of ten, if they are exact.
 
-    Else the finest that holds the range, and what that rounds is said to be left out.
+    Means of a coarser level are rounded to what the header states. Else the finest power of ten that holds the range is
+    taken, and what that rounds is said to be left out.
     """
     offsets, scales = np.zeros(3), np.ones(3)
     stated = np.asarray(said.get("offsets", ()), float), np.asarray(said.get("scales", ()), float)
     if [part.shape for part in stated] == [(3,), (3,)] and (stated[1] > 0).all():
         steps = np.round((positions - stated[0]) / stated[1])
-        if (np.abs(steps) < 2**31 - 1).all() and (steps * stated[1] + stated[0] == positions).all():
+        exact = out.level.index > 0 or (steps * stated[1] + stated[0] == positions).all()
+        if exact and (np.abs(steps) < 2**31 - 1).all():
             return stated
     for axis, column in enumerate(positions.T):
         if not len(column):
