@@ -308,10 +308,16 @@ def test_summaries_are_whole_at_80_columns(zvl_run, tracts, monkeypatch):
 def test_many_attributes_are_wrapped_where_no_terminal_is(zvl_run, tmp_path, monkeypatch):
     monkeypatch.delenv("COLUMNS", raising=False)
     names = [f"dimension_{number:02}" for number in range(30)]
-    zvl.write_points(tmp_path / "s", np.zeros((1, 3)), chunk_shape=1, vertex_attributes={name: [1] for name in names})
+    crs = {"space": "an atlas", "affine": list(range(60))}
+    values = {name: [1] for name in names}
+    zvl.write_points(tmp_path / "s", np.zeros((1, 3)), chunk_shape=1, vertex_attributes=values, crs=crs)
     out = zvl_run("info", tmp_path / "s")[1]
     assert [line for line in out.splitlines()[1:] if len(line) > 80] == []
-    assert all(name in out for name in names)
+    assert all(name in out for name in (*names, "space an atlas, affine [0, 1,"))
+    zvl.write_points(
+        tmp_path / "t", np.zeros((1, 3)), chunk_shape=1, crs={"name": "a grid", "epsg": 7, "wkt": "a" * 90}
+    )
+    assert "crs             a grid, EPSG 7\n" in zvl_run("info", tmp_path / "t")[1]
 
 
 def test_info_keeps_digits_and_units(zvl_run, tmp_path):

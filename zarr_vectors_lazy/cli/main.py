@@ -96,8 +96,8 @@ def about(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; an error of ours, a wrong argument and a warning are one line each on standard error."""
-    said = sys.argv[1:] if arguments is None else arguments
-    given = [_SHORT.sub(r"\1", word) for word in said] or ["--help"]
+    typed = sys.argv[1:] if arguments is None else arguments
+    given = [_SHORT.sub(r"\1", word) for word in typed] or ["--help"]
     if given == ["--version"]:
         print(f"zvl {__version__}")
         sys.exit(0)
@@ -143,7 +143,8 @@ def spoken(message: str) -> str:
 
 def say(message: Warning | str, *_: Any, **__: Any) -> None:
     """Say a warning in one line."""
-    print(printable(f"zvl: warning: {' '.join(spoken(str(message)).split())}"), file=sys.stderr)
+    text = _BARE.sub(lambda name: OPTIONS[name[1]], spoken(str(message)))
+    print(printable(f"zvl: warning: {' '.join(text.split())}"), file=sys.stderr)
 
 
 def fail(message: str, code: int) -> None:

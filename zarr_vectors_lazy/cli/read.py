@@ -3,6 +3,8 @@
 import shutil
 import sys
 import tempfile
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +37,7 @@ def info(store: given.Store, *, place: given.Place, json: given.AsJson = False) 
     along = zip(map(in_line, found.axes), *map(_digits, found.bounds), units, strict=True)
     facts |= {"bounds": "\n".join(f"{axis}  {lo} to {hi}{unit}" for axis, lo, hi, unit in along)}
     facts |= {name: _lengths(facts[name], units) for name in ("chunk_shape", "bin_shape")}
+    facts |= {"crs": _system(found.crs)}
     facts |= {"geometry_types": ", ".join(found.geometry_types), "axes": None, "units": None}
     print_pairs({name.replace("_", " "): value for name, value in facts.items() if value is not None})
     given.say()
@@ -79,6 +82,14 @@ def description(store: ZVStore) -> dict[str, Any]:
         "crs": store.crs,
         "levels": levels,
     }
+
+
+def _system(crs: Any) -> str | None:
+    """Reference system in few words: its name and EPSG code where it has them, else all that is stated, wrapped."""
+    if isinstance(crs, Mapping) and crs.get("name"):
+        return in_line(f"{crs['name']}, EPSG {crs['epsg']}" if crs.get("epsg") else str(crs["name"]))
+    stated = ", ".join(f"{name} {value}" for name, value in crs.items()) if isinstance(crs, Mapping) else crs
+    return "\n".join(textwrap.wrap(in_line(str(stated)), 62)) if crs else None
 
 
 def sketch(level: ZVLevel) -> str:
