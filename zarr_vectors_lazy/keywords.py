@@ -15,6 +15,7 @@ V_co = TypeVar("V_co", covariant=True)
 ALSO = {  # what other libraries call it, and is spelt like nothing here
     "attrs": "vertex_attributes",
     "bins": "bin_shape",
+    "columns": "attributes",
     "exist_ok": "mode",
     "mode": "overwrite",
     "names": "attribute_names",

@@ -489,6 +489,7 @@ class ZVLevel(Suggesting, ArraysMixin):
             view = select_by_values(view, where)
         return ZVLevel(self._store, view)
 
+    @suggesting
     def nearest(self, points: Any, k: int = 1) -> tuple[IntArray, Floats]:
         """Find the rows of `vertices` nearest to some points; reads at once, from the chunks that may have them.
 
@@ -523,6 +524,7 @@ class ZVLevel(Suggesting, ArraysMixin):
             raise SelectionError(f"k must be a whole number, 1 or more; found {k!r}")
         return nearest_of_view(sized(self._view), wanted, int(k))
 
+    @suggesting
     def within(self, points: Any, radius: float) -> "ZVLevel":
         """Select the vertices within ``radius`` of any of some points, exactly; other chunks are not read.
 
@@ -550,6 +552,7 @@ class ZVLevel(Suggesting, ArraysMixin):
             raise SelectionError(f"radius must be a number, 0 or more; found {radius!r}")
         return ZVLevel(self._store, select_region(self._view, Near(wanted, float(radius))))
 
+    @suggesting
     def sample(self, n: int, seed: int = 0) -> "ZVLevel":
         """Select n rows at random, all equally likely; all rows if there are no more than n.
 
@@ -646,6 +649,7 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     # Into a store: attributes beside its data, and what is selected as a store of its own.
 
+    @suggesting
     def write_attribute(
         self, name: str, values: Any, *, aggregate: Rule | None = None, compute: bool = True, progress: bool = False
     ) -> Any:
@@ -784,6 +788,7 @@ class ZVLevel(Suggesting, ArraysMixin):
 
     # Out into the ecosystem: xarray, data frames, delayed values, chunks one by one, pictures.
 
+    @suggesting
     def to_xarray(self, *, objects: bool = False, edges: bool = False) -> xr.Dataset:
         """Return an xarray dataset of Dask arrays: ``vertices(vertex, axis)``, a coordinate for each axis, attributes.
 
@@ -811,6 +816,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         """
         return level_dataset(self._view, objects=objects, edges=edges)
 
+    @suggesting
     def to_dask_dataframe(self, attributes: Sequence[str] | None = None) -> "dd.DataFrame":
         """Return a Dask data frame with one partition for each block, and a column for each axis and attribute.
 
@@ -1222,6 +1228,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         """
         return delayed_parts(self._view)
 
+    @suggesting
     def iter_chunks(self, prefetch: int = 4) -> Iterator[tuple[tuple[int, ...], dict[str, Any]]]:
         """Iterate over chunks in the order of `chunk_keys`, as ``(chunk_key, {"vertices": ..., "attributes": {...}})``.
 

@@ -272,6 +272,7 @@ class Objects(Named[int, da.Array]):
         """Groups of objects by id and by name."""
         return Groups(self._level)
 
+    @suggesting
     def ragged(self, attributes: str | Sequence[str] = ()) -> "Ragged":
         """Return all objects present as ``(vertices, offsets)``; object k of `ids` is rows offsets[k]:offsets[k + 1].
 

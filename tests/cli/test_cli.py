@@ -181,6 +181,7 @@ def test_messages_speak_of_options(tmp_path):
     )
     assert cli.spoken("give bbox=(lo, hi), or objects=") == "give --bbox (lo, hi), or --object"
     assert cli.spoken("aggregate['fa'] must be None") == "--aggregate fa= must be None"
+    assert cli.spoken("[Errno 2] No such file: 'a'") == "No such file: 'a'"
     assert cli.spoken("as in projection='xy'") == "as in --projection xy"
     assert cli.spoken("at https://host/x?level=3&where=a") == "at https://host/x?level=3&where=a"
 

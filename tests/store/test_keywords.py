@@ -34,6 +34,8 @@ CALLS = {
     "where": lambda path: zvl.open_zv(path)[0].sel(wher={"intensity": 1}),
     "resolution": lambda path: zvl.open_zv(path).query(resolutoin=3),
     "bin_shape": lambda path: zvl.write_points(path / "new", np.eye(3), chunk_shape=5, bins=1),
+    "attributes": lambda path: zvl.open_zv(path)[0].to_dask_dataframe(columns=["intensity"]),
+    "seed": lambda path: zvl.open_zv(path)[0].sample(3, sede=1),
     "mode": lambda path: zvl.write_points(path / "new", np.eye(3), chunk_shape=5, overwrite=True),
     "overwrite": lambda path: zvl.ingest(path / "points.csv", path / "new", mode="w"),
     "color": lambda path: zvl.open_zv(path)[0].plot(colour="intensity"),

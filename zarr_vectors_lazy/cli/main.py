@@ -19,7 +19,7 @@ except ImportError as error:  # the script is installed with the package, its li
     sys.exit(f"zvl needs more packages: pip install 'zarr-vectors-lazy[cli]' ({error})")
 
 
-EXITS = "Exit codes: 0 done, 1 the store is damaged, 2 wrong arguments, 3 the store cannot be reached."
+EXITS = "Exit codes: 0 done, 1 the store is damaged, 2 wrong arguments, 3 the store cannot be reached or written."
 WORDS = {  # by module, in the order of the help; only the module of the word that is given is imported
     "read": ("info", "ls", "explain", "read", "export", "plot"),
     "make": ("ingest", "pyramid", "save", "rechunk", "recompress", "migrate"),
@@ -137,6 +137,7 @@ def spoken(message: str) -> str:
         return f"{OPTIONS[found[1]]}{value}"
 
     message, call, rest = message.partition("zvl.build_pyramid(")  # to be typed in Python, and left as it is
+    message = re.sub(r"\[Errno \d+\] ", "", message)
     text = _KEYWORD.sub(option, _RULE.sub(r"--aggregate \1=", message.replace("mode='w'", "--overwrite")))
     return re.sub(r"(--[a-z-]+) \(\1\)", r"\1", text) + call + rest
 
