@@ -240,6 +240,10 @@ class Entries:
     firsts: Floats
     known: BoolArray
 
+    def of(self, chunks: IntArray) -> IntArray:
+        """Those of some chunks, one chunk after another."""
+        return self.order[ranges(self.bounds[chunks], self.bounds[chunks + 1] - self.bounds[chunks])]
+
 
 class PrecomputedLevel:
     """Sources of a level, or of a selection of it.
@@ -787,7 +791,14 @@ class PrecomputedLevel:
 
     def _pieces_of(self, chunks: IntArray) -> tuple[Annotations, Floats]:
         """Pieces of paths in some chunks, and (n, D) where each begins."""
-        entries, vertices, rows, counts = self._fragments_of(chunks)
+        known = self._entries
+        after = known.follows[known.of(chunks)]
+        near = known.chunks[after[after >= 0]]
+        around = np.union1d(chunks, near[~known.known[near]])  # where they go on is read with them
+        entries, vertices, rows, counts = self._fragments_of(around)
+        if len(around) > len(chunks):
+            own = np.isin(known.chunks[entries], chunks)
+            rows, entries, counts = rows[np.repeat(own, counts)], entries[own], counts[own]
         follows = self._following(entries)
         reached = np.isfinite(follows).all(axis=1)
         sizes = counts + reached
@@ -797,12 +808,12 @@ class PrecomputedLevel:
         at = np.empty(len(last), np.int64)  # each vertex among those that were read, and behind them what follows
         at[~last], at[last] = rows, np.arange(len(vertices), len(vertices) + int(reached.sum()))
         positions = np.concatenate([vertices, follows[reached]]).take(at[np.repeat(drawn, sizes)], axis=0)
-        return self._polylines(positions, sizes[drawn], self._entries.owners[entries[drawn]])
+        return self._polylines(positions, sizes[drawn], known.owners[entries[drawn]])
 
     def _fragments_of(self, chunks: IntArray) -> tuple[IntArray, Array, IntArray, IntArray]:
         """Entries of some chunks, their vertices, the rows that entries name, and how many each; the first are kept."""
         known = self._entries
-        entries = known.order[ranges(known.bounds[chunks], known.bounds[chunks + 1] - known.bounds[chunks])]
+        entries = known.of(chunks)
         read = self._reader().read(chunks, fragments=True)
         at = np.searchsorted(chunks, known.chunks[entries])
         rows, counts = read.rows_of(at, self.view.manifests.fragments[entries])
