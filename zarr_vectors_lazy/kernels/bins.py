@@ -80,29 +80,39 @@ def place_in_bins(means: Floats, bins: IntArray, grid: BinGrid, dtype: np.dtype[
         local, along = np.divmod(local, grid.shape[axis])
         chunk = grid.chunks[which, axis]
         first = chunk * grid.shape[axis] + along
-        column = _inside(means[:, axis].astype(dtype), first * grid.edge[axis], (first + 1) * grid.edge[axis], rows)
-        _keep_in_chunk(column, chunk[rows], float(grid.chunk_edge[axis]))
+        low, high = _within(first * grid.edge[axis], (first + 1) * grid.edge[axis], out.dtype)
+        column = _clamped(means[:, axis].astype(dtype), low, high, rows)
+        edge = float(grid.chunk_edge[axis])
+        if (_chunk_of(low, edge) != chunk).any() or (_chunk_of(high, edge) != chunk).any():  # else none between is off
+            _keep_in_chunk(column, chunk[rows], edge)
         out[:, axis] = column
     return out
 
 
-def _inside(values: Vertices, lower: Floats, upper: Floats, rows: IntArray) -> Vertices:
-    """Values clamped to [lower, upper), in their own dtype; ``rows`` (N,) tells which of the bounds are each's."""
-    dtype = values.dtype
+def _within(lower: Floats, upper: Floats, dtype: np.dtype[Any]) -> tuple[Vertices, Vertices]:
+    """Least and greatest values of a dtype in [lower, upper)."""
     low, high = lower.astype(dtype), upper.astype(dtype)
-    off = np.flatnonzero((values <= low[rows]) | (values >= high[rows]))  # few
-    rows = rows[off]
-    low, high, lower, upper = low[rows], high[rows], lower[rows], upper[rows]
     low = np.where(low.astype(np.float64) < lower, np.nextafter(low, dtype.type(np.inf)), low)
     high = np.where(high.astype(np.float64) >= upper, np.nextafter(high, dtype.type(-np.inf)), high)
-    values[off] = np.clip(values[off], low, high)
+    return low, high
+
+
+def _clamped(values: Vertices, low: Vertices, high: Vertices, rows: IntArray) -> Vertices:
+    """Values clamped to bounds, in place; ``rows`` (N,) tells which of these are each's."""
+    off = np.flatnonzero((values < low.take(rows)) | (values > high.take(rows)))  # few
+    values[off] = np.clip(values[off], low[rows[off]], high[rows[off]])
     return values
+
+
+def _chunk_of(values: Vertices, edge: float) -> Floats:
+    found: Floats = np.floor(values.astype(np.float64) / edge)
+    return found
 
 
 def _keep_in_chunk(values: Vertices, chunk: IntArray, edge: float) -> None:
     """Move values that division rounds into the next chunk by a unit in the last place, in place."""
     for _ in range(NUDGES):
-        found = np.floor(values.astype(np.float64) / edge)
+        found = _chunk_of(values, edge)
         off = np.flatnonzero(found != chunk)
         if not len(off):
             return

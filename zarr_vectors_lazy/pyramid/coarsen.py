@@ -376,7 +376,7 @@ def join(
     """Which rows become one, by the kind of geometry."""
     grid = step.bin_grid(part.chunks)
     binned = Binned(fine, bins_of(fine.positions, fine.coarse_of_rows, grid), grid.cells)
-    owned = owned_by(step, fine.chunks, fine.coarse, begun.build)
+    owned = owned_by(step, fine.chunks, part.chunks, begun.build)
     if step.kind == "points" or (owned is None and step.kind in ("sets", "faces")):
         return join_points(binned, None if threshold is None else _kept_rows(step, fine, threshold))
     if step.linked:  # what a row became must be one vertex

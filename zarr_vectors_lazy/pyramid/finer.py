@@ -17,7 +17,7 @@ from zarr_vectors_lazy.kernels.records import kept_ids
 from zarr_vectors_lazy.kernels.trees import implied_parents
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
-from zarr_vectors_lazy.model.objects import FragmentRun, Manifests, ObjectIndex, ragged_arange, ranges
+from zarr_vectors_lazy.model.objects import FragmentRun, ObjectIndex, ranges
 from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkRecord
 from zarr_vectors_lazy.pyramid.step import EndCells, EndSegment, LevelBuild, Part, Thinning
 from zarr_vectors_lazy.read.cells import (
@@ -394,10 +394,12 @@ class Owners:
     ----------
     table
         Chunks that manifests name.
+    parents
+        Coarse chunks in which these lie.
     starts
-        (n + 1,) entries of chunk i are ``starts[i]:starts[i + 1]``.
+        (p + 1,) entries of coarse chunk i are ``starts[i]:starts[i + 1]``.
     entries
-        (E,) manifest entries by chunk, within a chunk by object and place; entries are numbered by object and place.
+        (E,) manifest entries by coarse chunk, then by object and place; entries are numbered by object and place.
     owners, fragments, chunk_of
         (E,) object, fragment, and number in ``table`` of the chunk, of each entry.
     offsets
@@ -407,6 +409,7 @@ class Owners:
     """
 
     table: ChunkTable
+    parents: ChunkTable
     starts: IntArray
     entries: IntArray
     owners: IntArray
@@ -415,15 +418,19 @@ class Owners:
     offsets: IntArray
     visits: IntArray
 
-    def of_chunks(self, chunks: ChunkCoords, coarse: IntArray) -> Owned:
-        """Entries of some chunks, sorted by (n,) the coarse chunk in which each lies, object and place."""
-        at = self.table.find(chunks)
-        counts = np.where(at >= 0, self.starts[at + 1] - self.starts[at], 0)
-        entries = self.entries[np.repeat(np.where(at >= 0, self.starts[at], 0), counts) + ragged_arange(counts)]
-        slots = np.repeat(np.arange(len(chunks)), counts)
-        order = np.argsort(coarse[slots] * len(self.owners) + entries, kind="stable")
-        entries, objects = entries[order], self.owners[entries[order]]
-        return Owned(objects, entries - self.offsets[objects], slots[order], self.fragments[entries])
+    def of_chunks(self, chunks: ChunkCoords, coarse: ChunkCoords) -> Owned:
+        """Entries of some chunks, by coarse chunk, those below which they lie, then by object and place."""
+        at, parents = self.table.find(chunks), self.parents.find(coarse)
+        slot_of = np.full(len(self.table), -1, np.int64)
+        slot_of[at[at >= 0]] = np.flatnonzero(at >= 0)
+        entries = [self.entries[self.starts[i] : self.starts[i + 1]] for i in parents[parents >= 0].tolist()]
+        found = np.concatenate([np.empty(0, np.int64), *entries])
+        slots = slot_of.take(self.chunk_of.take(found))
+        if slots.min(initial=0) < 0:
+            there = np.flatnonzero(slots >= 0)
+            found, slots = found[there], slots[there]
+        objects = self.owners.take(found)
+        return Owned(objects, found - self.offsets.take(objects), slots, self.fragments.take(found))
 
     @property
     def lengths(self) -> IntArray:
@@ -447,26 +454,30 @@ def read_owners(step: LevelBuild, build: str) -> Owners:
 def _sorted(step: LevelBuild, index: ObjectIndex) -> Owners:
     manifests = read_manifests(step.source, index)
     table, chunk = distinct_chunks(manifests.chunks)
-    counts = np.bincount(chunk, minlength=len(table))
-    small = chunk.astype(np.uint16) if len(table) <= 2**16 else chunk  # radix sort
+    parents, parent = distinct_chunks(step.parent(table.coords))
+    small = parent.astype(np.uint16) if len(parents) <= 2**16 else parent  # radix sort
+    coarse = small.take(chunk)
     return Owners(
         table=table,
-        starts=np.concatenate([[0], np.cumsum(counts), [counts.sum()]]).astype(np.int64),
-        entries=np.argsort(small, kind="stable"),
+        parents=parents,
+        starts=np.concatenate([[0], np.cumsum(np.bincount(coarse, minlength=len(parents)))]).astype(np.int64),
+        entries=np.argsort(coarse, kind="stable"),
         owners=manifests.owners,
         fragments=manifests.fragments,
         chunk_of=chunk,
         offsets=manifests.offsets,
-        visits=_visits(manifests, step.parent(table.coords), chunk),
+        visits=_visits(manifests.offsets, coarse),
     )
 
 
-def _visits(manifests: Manifests, coarse: ChunkCoords, chunk: IntArray) -> IntArray:
-    """(O,) how often each object enters a coarse chunk; (n, K) those of the chunks, (E,) the chunk of each entry."""
-    path, owners = distinct_chunks(coarse)[1][chunk], manifests.owners
-    enters = np.ones(len(path), np.bool_)
-    enters[1:] = (np.diff(path) != 0) | (np.diff(owners) != 0)
-    return np.bincount(owners[enters], minlength=len(manifests))
+def _visits(offsets: IntArray, coarse: np.ndarray[Any, Any]) -> IntArray:
+    """(O,) how often each object enters a coarse chunk, (E,) in which its entries lie."""
+    enters = np.ones(len(coarse), np.bool_)
+    np.not_equal(coarse[1:], coarse[:-1], out=enters[1:])
+    firsts = offsets[:-1]
+    enters[firsts[firsts < offsets[1:]]] = True
+    counts = np.concatenate([[0], np.cumsum(enters)]).astype(np.int64, copy=False)
+    return np.diff(counts[offsets])
 
 
 def kept_objects(thinning: Thinning, build: str) -> BoolArray | None:
@@ -495,13 +506,13 @@ def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:
     return mask
 
 
-def owned_by(step: LevelBuild, chunks: ChunkCoords, coarse: IntArray, build: str) -> tuple[Owned, Owned] | None:
+def owned_by(step: LevelBuild, chunks: ChunkCoords, coarse: ChunkCoords, build: str) -> tuple[Owned, Owned] | None:
     """Entries of all objects in some finer chunks, and of the kept ones; None where the level has no objects.
 
     Parameters
     ----------
     chunks, coarse
-        (f, K) the finer chunks, and (f,) the coarse chunk of each.
+        (f, K) the finer chunks, and (g, K) the coarse ones above them.
     """
     if step.index is None:
         return None

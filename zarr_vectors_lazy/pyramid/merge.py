@@ -66,6 +66,8 @@ class Joined:
         of_row = np.full(int(rows.max(initial=-1)) + 1, -1, np.int64)
         of_row[rows] = labels
         there = np.flatnonzero(of_row >= 0)
+        if len(there) == len(rows) == len(of_row):
+            return there, of_row
         if len(there) == len(rows):
             return there, of_row[there]
         order = np.argsort(rows, kind="stable")  # several objects have some of them
