@@ -279,26 +279,19 @@ def encode_vlen(data: np.ndarray[tuple[int], np.dtype[np.uint8]], offsets: IntAr
     sizes = np.diff(offsets).astype("<u4")
     out = np.empty(4 + 4 * n + int(offsets[-1] - offsets[0]), np.uint8)
     heads = 4 + 4 * np.arange(n) + offsets[:-1] - offsets[0]
-    insert(out, heads, sizes.view(np.uint8).reshape(n, 4), data[offsets[0] : offsets[-1]], first=4)
+    free = np.ones(len(out), np.uint8)
+    free[:4] = 0
+    anywhere(free, "<u4")[heads] = 0
+    out[free.view(np.bool_)] = data[offsets[0] : offsets[-1]]
+    anywhere(out, "<u4")[heads] = sizes
     out[:4] = np.asarray([n], "<u4").view(np.uint8)
     return out.tobytes()
 
 
-def insert(
-    out: np.ndarray[tuple[int], np.dtype[np.uint8]],
-    at: IntArray,
-    heads: np.ndarray[tuple[int, int], np.dtype[np.uint8]],
-    body: np.ndarray[tuple[int], np.dtype[np.uint8]],
-    *,
-    first: int = 0,
-) -> None:
-    """Write ``heads`` (n, w) at bytes ``at`` of ``out``, and ``body`` in the bytes left over from ``first`` on."""
-    places = at[:, None] + np.arange(heads.shape[1])
-    free = np.ones(len(out), np.bool_)
-    free[places] = False
-    free[:first] = False
-    out[free] = body
-    out[places] = heads
+def anywhere(data: np.ndarray[tuple[int], np.dtype[np.uint8]], dtype: str) -> np.ndarray[Any, Any]:
+    """Items that begin at each byte of some bytes, aligned or not; they share these."""
+    item = np.dtype(dtype)
+    return np.ndarray((max(0, len(data) - item.itemsize + 1),), item, data, strides=(1,))
 
 
 def shard_codecs(encoding: Encoding, rank: int, inner: list[Json]) -> list[Json]:

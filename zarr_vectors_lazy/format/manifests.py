@@ -2,11 +2,12 @@
 
 import struct
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.codecs import insert
+from zarr_vectors_lazy.format.codecs import anywhere
 from zarr_vectors_lazy.model.objects import FragmentRun, Fragments, Manifests, ragged_arange
 from zarr_vectors_lazy.types import BoolArray, Buffer, IntArray
 
@@ -168,10 +169,13 @@ def decode_manifests(blobs: Sequence[bytes], rank: int) -> Manifests:
     return _walk(data, begin, sizes, blocks, rank)
 
 
+def _block(rank: int) -> np.dtype[Any]:
+    """A block of mode 0."""
+    return np.dtype([("chunk", "<i8", (rank,)), ("mode", "u1"), ("fragment", "<i8")])
+
+
 def _gather(data: np.ndarray[tuple[int], np.dtype[np.uint8]], at: IntArray, blocks: IntArray, rank: int) -> Manifests:
-    size = 8 * rank + 9
-    rows = np.lib.stride_tricks.sliding_window_view(data, size)[at] if len(at) else np.empty((0, size), np.uint8)
-    fields = rows.view([("chunk", "<i8", (rank,)), ("mode", "u1"), ("fragment", "<i8")])[:, 0]
+    fields = anywhere(data, f"V{_block(rank).itemsize}")[at].view(_block(rank))
     return Manifests(_offsets(blocks), fields["chunk"].astype(np.int64), fields["fragment"].astype(np.int64))
 
 
@@ -234,12 +238,7 @@ def _extent(
 
 def _integers(data: np.ndarray[tuple[int], np.dtype[np.uint8]], at: IntArray, dtype: str) -> IntArray:
     """Little-endian integers at byte positions, unaligned."""
-    if at.size == 0:
-        return np.empty(at.shape, np.int64)
-    size = np.dtype(dtype).itemsize
-    return (
-        np.ascontiguousarray(data[at.reshape(-1, 1) + np.arange(size)]).view(dtype).reshape(at.shape).astype(np.int64)
-    )
+    return anywhere(data, dtype)[at].astype(np.int64)
 
 
 def _inside(at: IntArray, end: IntArray) -> BoolArray:
@@ -252,20 +251,30 @@ def _offsets(counts: IntArray) -> IntArray:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def encode_manifests(manifests: Manifests) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint8]], IntArray]:
+def encode_manifests(
+    manifests: Manifests, *, sized: bool = False
+) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint8]], IntArray]:
     """Encode the manifests of many objects at once, every block in mode 0.
+
+    Parameters
+    ----------
+    sized
+        Whether the size of each blob is to lead it, as `format.codecs.encode_vlen` has it.
 
     Returns
     -------
     data, offsets
         uint8 bytes of all blobs, and (O + 1,) where each begins; an object without entries has four bytes (absent).
     """
-    counts, rank = np.diff(manifests.offsets), manifests.chunks.shape[1]
-    entries, size = len(manifests.fragments), 8 * rank + 9
-    blocks = np.zeros((entries, size), np.uint8)
-    blocks[:, : 8 * rank] = np.ascontiguousarray(manifests.chunks, "<i8").view(np.uint8).reshape(entries, 8 * rank)
-    blocks[:, 8 * rank + 1 :] = np.ascontiguousarray(manifests.fragments, "<i8").view(np.uint8).reshape(entries, 8)
-    offsets = 4 * np.arange(len(counts) + 1) + size * (manifests.offsets - manifests.offsets[0])
+    block, first = _block(manifests.chunks.shape[1]), manifests.offsets - manifests.offsets[0]
+    counts, size = np.diff(first), block.itemsize
+    heads = np.stack([4 + size * counts, counts][0 if sized else 1 :], axis=1).astype("<u4")
+    width = 4 * heads.shape[1]
+    offsets = width * np.arange(len(counts) + 1) + size * first
+    blocks = np.zeros(len(manifests.fragments), block)
+    blocks["chunk"], blocks["fragment"] = manifests.chunks, manifests.fragments
     out = np.empty(int(offsets[-1]), np.uint8)
-    insert(out, offsets[:-1], counts.astype("<u4").view(np.uint8).reshape(-1, 4), blocks.reshape(-1))
+    at = np.repeat(offsets[:-1] + width - size * first[:-1], counts) + size * np.arange(len(blocks))
+    for places, items in ((at, blocks.view(f"V{size}")), (offsets[:-1], heads.view(f"V{width}")[:, 0])):
+        anywhere(out, items.dtype.str)[places] = items
     return out, offsets

@@ -5,7 +5,7 @@ import json
 import math
 import struct
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import factorial
 from typing import Any, TypeAlias
 
@@ -364,11 +364,12 @@ class Writing09:
 
     def manifest_put(self, level: int, shard: int, manifests: Manifests, rows: int, encoding: Encoding) -> Put:
         """Manifests of the objects of one stored chunk, `MANIFEST_ROWS` of all the ``rows``."""
-        data, offsets = encode_manifests(manifests)
+        data, _ = encode_manifests(manifests, sized=True)
         chunk = max(1, min(MANIFEST_ROWS, rows))
         path = f"{level}/object_index/manifests"
         (unfinished,) = _vlen_array(path, rows, [], encoding, WRITING)
-        return replace(_vlen_cell(path, shard, (data, offsets), chunk, encoding), array=bytes(unfinished.data))
+        cell = b"".join([struct.pack("<I", chunk), data.data, bytes(4 * (chunk - len(manifests)))])  # chunks are whole
+        return Put(f"{path}/c/{shard}", encode_bytes(cell, encoding), array=bytes(unfinished.data))
 
     def digest(self, put: Put) -> str:
         """Text that changes with a put's bytes."""
@@ -668,13 +669,10 @@ def _vlen_array(
     codecs = [VLEN, *byte_codecs(encoding)]
     doc = array_document([rows], "variable_length_bytes", [chunk], codecs, fill="", attributes=attributes)
     found = [Put(f"{path}/{DOC}", doc)]
-    return [*found, *(_vlen_cell(path, i, cell, chunk, encoding) for i, cell in enumerate(cells))]
-
-
-def _vlen_cell(path: str, i: int, cell: tuple[Bytes, IntArray], chunk: int, encoding: Encoding) -> Put:
-    data, offsets = cell
-    whole = np.pad(offsets, (0, chunk + 1 - len(offsets)), mode="edge")  # stored chunks are whole
-    return Put(f"{path}/c/{i}", encode_bytes(encode_vlen(data, whole), encoding))
+    for i, (data, offsets) in enumerate(cells):
+        whole = np.pad(offsets, (0, chunk + 1 - len(offsets)), mode="edge")  # stored chunks are whole
+        found.append(Put(f"{path}/c/{i}", encode_bytes(encode_vlen(data, whole), encoding)))
+    return found
 
 
 def dtype_name(dtype: np.dtype[Any]) -> str:
