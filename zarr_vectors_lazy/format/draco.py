@@ -13,7 +13,6 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import CellArray, Layout, LinkCoding, LinkFamily, LinkSegment, Places
-from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw
 
@@ -150,12 +149,10 @@ def draco_links(vertices: CellArray, family: LinkFamily | None) -> LinkFamily:
         raise FormatError(LOST + "faces that cross chunks name rows as they were before", where=vertices.spec.path)
     number = np.dtype(np.int64)
     spec = replace(vertices.spec, dtype=number, row_shape=(), layout=DracoLayout(layout.inner, "faces", number))
-    keys = [dotted(coord) for coord in vertices.chunks.coords]
     segment = LinkSegment(
         array=replace(vertices, spec=spec, counts=None),
         name="faces",
         offsets=np.zeros((CORNERS - 1, vertices.chunks.rank), np.int64),
-        listed=np.asarray(sorted(range(len(keys)), key=keys.__getitem__), np.int64),
         coding=LinkCoding(width=CORNERS, dtype=number, grouped=False, permuted=False),
     )
     return LinkFamily(delta=0, width=CORNERS, directed=False, segments=(segment,))

@@ -1,6 +1,7 @@
 """Arrays of cells, one a chunk, dense arrays, and families of links."""
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -316,17 +317,25 @@ class LinkSegment:
         The offsets as the format writes them, e.g. ``"0.0.+1"``.
     offsets
         (L - 1, K) chunk offsets of endpoints 1.. relative to endpoint 0.
-    listed
-        Rows of ``array.chunks`` in the format's canonical (string) order.
     coding
         How records are laid out in a payload.
+    by_key
+        Whether the canonical order of cells is that of their dotted keys as text (spec 0.9, 7.6), else the table's.
     """
 
     array: CellArray
     name: str
     offsets: IntArray
-    listed: IntArray
     coding: LinkCoding
+    by_key: bool = True
+
+    @cached_property
+    def listed(self) -> IntArray:
+        """(n,) rows of ``array.chunks`` in canonical order."""
+        if not self.by_key:
+            return np.arange(len(self.array.chunks))
+        keys = [".".join(map(str, coord)) for coord in self.array.chunks.coords.tolist()]
+        return np.asarray(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -254,15 +254,16 @@ def bridge_part(
     later = _later(step, read_owners(step, begun.build), keys[-1], table)
     beyond = [parts[i] for i in sorted({of_chunk[key] for key in later})]
     others = read_pieces(backend, step.level, beyond)
-    others[:, CHUNK] += len(keys)
-    table = np.concatenate([table, others])
+    others[CHUNK] += len(keys)
+    table = np.concatenate([table, others], axis=1)
     known = [record for made in (*mine, *beyond) for record in made]
     of_part = np.repeat(np.arange(len(mine) + 1), [*map(len, mine), len(known) - len(keys)])
     starts = np.concatenate([[0], np.cumsum([record.rows for record in known])])
-    one, other = following(table[:, OWNER], table[:, FIRST], table[:, LAST])
-    across = of_part[table[one, CHUNK]] != of_part[table[other, CHUNK]]
-    one, other = table[one[across]], table[other[across]]
-    ends = np.stack([starts[one[:, CHUNK]] + one[:, STOP] - 1, starts[other[:, CHUNK]] + other[:, START]], axis=1)
+    one, other = following(table[OWNER], table[FIRST], table[LAST])
+    part_of = of_part.take(table[CHUNK])
+    across = np.flatnonzero(part_of.take(one) != part_of.take(other))
+    one, other, begin = one[across], other[across], starts.take(table[CHUNK])
+    ends = np.stack([(begin + table[STOP] - 1).take(one), (begin + table[START]).take(other)], axis=1)
     coords = np.asarray([record.chunk for record in known], np.int64)
     stored = [*range(len(keys)), *(-1 for _ in known[len(keys) :])]
     payloads = link_payloads(step, coords, starts, ends, stored, len(keys))
@@ -271,13 +272,11 @@ def bridge_part(
 
 def _later(step: LevelBuild, owners: Owners, last: Sequence[int], mine: IntArray) -> list[tuple[int, ...]]:
     """Chunks after a part's ``last`` in which its paths go on, or come from, ascending."""
-    entries = []
-    for column, towards in ((LAST, 1), (FIRST, -1)):
-        place = mine[:, column] + towards
-        inside = (place >= 0) & (place < owners.lengths[mine[:, OWNER]])
-        entries.append(owners.offsets[mine[inside, OWNER]] + place[inside])
+    first, end = owners.offsets.take(mine[OWNER]), owners.offsets[1:].take(mine[OWNER])
+    onward, back = first + mine[LAST] + 1, first + mine[FIRST] - 1
     used = np.zeros(len(owners.table), np.bool_)
-    used[owners.chunk_of[np.concatenate(entries)]] = True
+    for entries, inside in ((onward, onward < end), (back, back >= first)):
+        used[owners.chunk_of.take(entries[inside])] = True
     return after(step.parent(owners.table.coords[used]), last)
 
 

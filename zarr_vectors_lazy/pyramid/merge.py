@@ -388,7 +388,7 @@ def read_maps(backend: Backend, step: LevelBuild, firsts: Sequence[ChunkKey]) ->
 # Tables of pieces: which fragment of a coarse chunk is of which object; the journal keeps them.
 
 OWNER, FRAGMENT, FIRST, LAST, START, STOP, CHUNK = range(7)
-"""Columns: object, fragment, first and last place on the finer level, rows of the chunk, number of it in its part."""
+"""Of a piece: object, fragment, first and last place on the finer level, rows in its chunk, number of that."""
 COLUMNS = 7
 
 
@@ -417,14 +417,14 @@ def pieces_put(level: int, first: ChunkKey, joined: Joined, objects: int) -> tup
 def read_pieces(
     backend: Backend, level: int, parts: Sequence[Sequence[ChunkRecord]], shard: int | None = None
 ) -> IntArray:
-    """(F, 7) tables of some parts, or the rows in them of a shard's objects; their chunks are numbered through.
+    """(7, F) pieces of some parts, or those of a shard's objects; their chunks are numbered through.
 
     Raises
     ------
     FormatError
         If a table is not there.
     """
-    row, tables, before, wanted = 8 * COLUMNS, [np.empty((0, COLUMNS), np.int64)], 0, []
+    row, tables, before, wanted = 8 * COLUMNS, [np.empty((COLUMNS, 0), np.int64)], 0, []
     for part in parts:
         start, stop = (0, part[0].shards[-1]) if shard is None else (*part[0].shards[shard : shard + 2], 0)[:2]
         if stop > start:
@@ -436,6 +436,6 @@ def read_pieces(
             raise FormatError(
                 f"the journal has no table {get.key!r}; build again with overwrite=True", where=backend.url
             )
-        tables.append(np.frombuffer(raw, "<i8").astype(np.int64).reshape(-1, COLUMNS))
-        tables[-1][:, CHUNK] += chunks
-    return np.concatenate(tables)
+        tables.append(np.frombuffer(raw, "<i8").reshape(-1, COLUMNS).T.astype(np.int64, order="C"))
+        tables[-1][CHUNK] += chunks
+    return np.concatenate(tables, axis=1)

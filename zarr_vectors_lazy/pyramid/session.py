@@ -411,14 +411,14 @@ def index_shard(step: LevelBuild, shard: int, records: Sequence[Sequence[ChunkRe
     parts = made_parts(records)
     table = read_pieces(backend, step.level, parts, shard)
     chunks = np.asarray([record.chunk for part in parts for record in part], np.int64).reshape(-1, step.rank)
-    span = int(table[:, FIRST].max(initial=0)) + 1
-    order = np.argsort(table[:, OWNER] * span + table[:, FIRST], kind="stable")  # without places, chunks stay in order
-    counts = np.bincount(table[:, OWNER] - first, minlength=last - first)
-    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-    manifests = Manifests(offsets, chunks.take(table[order, CHUNK], axis=0), table[order, FRAGMENT])
+    span = int(table[FIRST].max(initial=0)) + 1
+    order = np.argsort(table[OWNER] * span + table[FIRST], kind="stable")  # without places, chunks stay in order
+    owner = table[OWNER] - first
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(owner, minlength=last - first))]).astype(np.int64)
+    manifests = Manifests(offsets, chunks.take(table[CHUNK].take(order), axis=0), table[FRAGMENT].take(order))
     put = CURRENT.manifest_put(step.level, shard, manifests, total, step.encoding)
     fetch(backend, [put])
-    vertices = np.bincount(table[:, OWNER] - first, weights=table[:, STOP] - table[:, START], minlength=last - first)
+    vertices = np.bincount(owner, weights=table[STOP] - table[START], minlength=last - first)
     return vertices.astype(np.int64), CURRENT.digest(put)
 
 

@@ -345,7 +345,7 @@ def _segment(cells: CellArray, width: int, delta: int) -> LinkSegment:
         array=cells,
         name=INSIDE,
         offsets=np.zeros((width - 1, cells.chunks.rank), np.int64),
-        listed=np.arange(len(cells.chunks)),
+        by_key=False,
         coding=LinkCoding(width=width, dtype=cells.spec.dtype, grouped=delta != 0, permuted=False),
     )
 

@@ -297,9 +297,7 @@ class Generation09:
             )
             if array.spec.dtype.kind not in "iu":
                 raise FormatError(f"links must be integers, found dtype {array.spec.dtype}", where=node.path)
-            segments.append(
-                LinkSegment(array=array, name=name, offsets=offsets, listed=_string_order(array), coding=coding)
-            )
+            segments.append(LinkSegment(array=array, name=name, offsets=offsets, coding=coding))
         stated = group.attributes.get("num_links")
         return LinkFamily(
             delta=delta,
@@ -445,12 +443,6 @@ def _leads(offsets: IntArray) -> bool:
     """Whether endpoint 0 lies in the lowest chunk of the record."""
     first = [next((int(part) for part in offset if part), 0) for offset in offsets]
     return all(part >= 0 for part in first)
-
-
-def _string_order(array: CellArray) -> IntArray:
-    """Rows of the table in the string order of their dotted keys (spec 0.9, 7.6)."""
-    keys = [".".join(map(str, coord)) for coord in array.chunks.coords.tolist()]
-    return np.asarray(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
 def _small(group: Found, name: str) -> int:
