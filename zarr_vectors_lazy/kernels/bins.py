@@ -309,6 +309,7 @@ def sums(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None 
         return _reduced(groups, wide, np.add)
     columns = values.reshape(len(values), -1)
     out = np.empty((groups.count, columns.shape[1]), np.float64)
+    weights = None if weights is None else weights.astype(np.float64)
     for i, column in enumerate(columns.T):
         wide = column.astype(np.float64)
         if weights is not None:
@@ -446,16 +447,17 @@ def distinct_rows(rows: IntArray) -> IntArray:
     """Different rows of (E, W) whole numbers from 0 on, in lexicographic order."""
     if not len(rows):
         return rows
-    bound = int(rows.max()) + 1
-    if float(bound) ** rows.shape[1] < 2.0**63:
+    bits = int(rows.max()).bit_length()
+    if bits * rows.shape[1] <= 63:
         key = rows[:, 0]
         for column in rows.T[1:]:
-            key = key * bound + column
+            key = key << bits | column
         key = np.sort(key)
         key = key[np.concatenate([[True], key[1:] != key[:-1]])]
         out = np.empty((len(key), rows.shape[1]), np.int64)
-        for at in reversed(range(rows.shape[1])):
-            key, out[:, at] = np.divmod(key, bound)
+        for at in reversed(range(rows.shape[1])):  # shifts, as a division takes ten times as long
+            out[:, at] = key & ((1 << bits) - 1)
+            key >>= bits
         return out
     ranked = rows[np.lexsort(rows.T[::-1])]
     first: IntArray = ranked[np.concatenate([[True], (ranked[1:] != ranked[:-1]).any(axis=1)])]

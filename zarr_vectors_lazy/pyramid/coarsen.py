@@ -387,9 +387,7 @@ def join(
     assert owned is not None
     if step.kind != "paths":
         return join_sets(binned, owned[1], rows_alone(fine, owned[0]))
-    everything, objects = read_owners(step, begun.build), owned[1].objects
-    least = np.where(everything.visits[objects] < step.least, step.least, 1)
-    return join_paths(binned, owned[1], least, everything.lengths[objects])
+    return join_paths(binned, owned[1], read_owners(step, begun.build), step.least)
 
 
 def _inner_links(step: LevelBuild, part: Part, fine: FineRows, joined: Joined, rows: IntArray) -> list[list[Payload]]:

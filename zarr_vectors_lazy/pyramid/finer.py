@@ -432,11 +432,6 @@ class Owners:
         objects = self.owners.take(found)
         return Owned(objects, found - self.offsets.take(objects), slots, self.fragments.take(found))
 
-    @property
-    def lengths(self) -> IntArray:
-        """(O,) entries of each object."""
-        return np.diff(self.offsets)
-
 
 def read_owners(step: LevelBuild, build: str) -> Owners:
     """Manifest entries of the finer level by chunk; kept by this process as long as the build runs."""

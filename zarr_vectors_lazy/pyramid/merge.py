@@ -14,7 +14,7 @@ from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.levels import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.writing import ChunkKey, ChunkRecord, Pieces
-from zarr_vectors_lazy.pyramid.finer import FineRows, Owned
+from zarr_vectors_lazy.pyramid.finer import FineRows, Owned, Owners
 from zarr_vectors_lazy.pyramid.step import JOURNAL, Aggregated, LevelBuild, Part
 from zarr_vectors_lazy.read.cells import vertex_row_shape
 from zarr_vectors_lazy.read.level import LevelData
@@ -137,17 +137,17 @@ def join_sets(binned: Binned, owned: Owned, alone: IntArray) -> Joined:
     return Joined(rows, groups, of_bins, bounds, pieces, np.searchsorted(begins, bounds))
 
 
-def join_paths(binned: Binned, owned: Owned, least: IntArray, lengths: IntArray) -> Joined:
+def join_paths(binned: Binned, owned: Owned, owners: Owners, least: int) -> Joined:
     """Maximal runs of a path in one bin become one vertex; the ends of a path stay where they are.
 
     Parameters
     ----------
     owned
         Entries of the chunks, sorted by coarse chunk, object and place.
+    owners
+        Those of the whole level.
     least
-        (E,) coarse vertices that a piece that begins with this entry must keep.
-    lengths
-        (E,) entries that the object of each entry has in all chunks.
+        Coarse vertices that a piece must keep whose path enters fewer coarse chunks.
     """
     fine, run = binned.fine, binned.fine.fragments
     assert run is not None
@@ -160,18 +160,20 @@ def join_paths(binned: Binned, owned: Owned, least: IntArray, lengths: IntArray)
     bounds = np.concatenate([[0], np.cumsum(counts)])[np.append(firsts, len(follows))]
     distinct = np.flatnonzero(np.diff(bounds))  # a piece whose fragments are empty has no member
     heads, tails = firsts[distinct], np.append(firsts[1:], len(follows))[distinct] - 1
-    bins, bounds = binned.bins[rows], np.append(bounds[:-1][distinct], bounds[-1])
-    groups = cut_runs(bins, bounds, least[heads])
+    bins, bounds = binned.bins.take(rows), np.append(bounds[:-1][distinct], bounds[-1])
+    objects = owned.objects[heads]
+    groups = cut_runs(bins, bounds, np.where(owners.visits[objects] < least, least, 1))
     first_rows = groups.starts
     starts = np.append(groups.labels[bounds[:-1]], groups.count)
-    begins, ends = owned.ordinals[heads] == 0, owned.ordinals[tails] == lengths[tails] - 1
+    lengths = owners.offsets[objects + 1] - owners.offsets[objects]
+    begins, ends = owned.ordinals[heads] == 0, owned.ordinals[tails] == lengths - 1
     exact = (
         np.concatenate([starts[:-1][begins], starts[1:][ends] - 1]),
         np.concatenate([rows[bounds[:-1][begins]], rows[bounds[1:][ends] - 1]]),
     )
     found = bins[first_rows]
     of_chunks = np.searchsorted(found // binned.cells, np.arange(binned.chunks + 1))
-    parts = Pieces(starts, owned.objects[heads], owned.ordinals[heads], owned.ordinals[tails])
+    parts = Pieces(starts, objects, owned.ordinals[heads], owned.ordinals[tails])
     return Joined(rows, groups, found, of_chunks, parts, np.searchsorted(starts[:-1], of_chunks), exact)
 
 
