@@ -92,7 +92,7 @@ def test_plain_arrays_are_exact_or_refused(written):
         np.testing.assert_array_equal(codes, FRAME[name].to_numpy(codes.dtype, na_value=least))
     assert set(level.codes) == {"root", "large", "small", "arrow", "flag", "text"}
     assert set(level.categories) == {"flag", "text"}
-    with pytest.raises(NotFoundError, match="codes of 'root' are its values"):
+    with pytest.raises(NotFoundError, match="attribute 'root' has no categories: its codes are the values"):
         level.categories["root"]
     with pytest.raises(NotFoundError, match="'full'"):
         level.codes["full"]

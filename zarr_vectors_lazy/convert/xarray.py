@@ -222,7 +222,7 @@ class Accessor:
     def _values(self, attribute: str) -> xr.DataArray:
         known = [str(name) for name, variable in self._dataset.data_vars.items() if variable.dims == ("vertex",)]
         if attribute not in known:
-            raise NotFoundError.among("attribute of one number a vertex", attribute, known)
+            raise NotFoundError.among("attribute with one number for each vertex", attribute, known)
         return self._dataset[attribute]
 
 
