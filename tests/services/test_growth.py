@@ -20,9 +20,12 @@ OPENS = """
 import gc, json, sys, time
 import psutil
 import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.storage.io import gather, request_width
 
 what, stores, passes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 me = psutil.Process()
+# The pool starts its threads when they are needed, up to its width, on a busy machine later than on a quiet one.
+gather(lambda _: time.sleep(0.5), range(request_width()))
 for _ in range(passes):
     for i in range(stores):
         path, options = json.loads(what.replace("NUMBER", str(i)))
@@ -76,7 +79,7 @@ def within_a_tenth(passes):
         print(f"{name}: {before:,} after the first pass, {after:,} after the last")
     assert last[0] < 1.1 * first[0]
     assert last[1] <= max(1.1 * first[1] + 4, 110)  # three for each connection that is kept: some are idle
-    assert last[2] <= 1.1 * first[2] + 4
+    assert last[2] <= first[2] + 4
 
 
 @pytest.mark.parametrize("service", params([service for service in WHERE if service.host == "s3"]))
