@@ -8,6 +8,7 @@ import numpy as np
 import obstore.store
 import pytest
 from dask.sizeof import sizeof
+from fsspec.implementations.local import LocalFileSystem
 
 from tests.servers import file_server
 from tests.storage.conftest import OBJECTS, UNLISTABLE
@@ -207,3 +208,20 @@ def test_dask_knows_the_size_of_what_obstore_gives():
     bucket = obstore.store.MemoryStore()
     bucket.put("a", bytes(100_000))
     assert sizeof({("vertices", 0): bucket.get("a").bytes()}) >= 100_000
+
+
+@pytest.mark.parametrize("prefix", ["", "0"])
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch, prefix):
+    (tmp_path / "0" / "a" / "c").mkdir(parents=True)
+    (tmp_path / "0" / "a" / "c" / "0").write_bytes(b"cell")
+    there, ls = connect(resolve(str(tmp_path), backend="fsspec")), LocalFileSystem.ls
+    assert fetch(there, [ListSizes(prefix)]) == [{"0/a/c/0": 4}]
+
+    def refused(system, path, **options):
+        if path.endswith("/c"):
+            raise PermissionError(13, "Permission denied", path)
+        return ls(system, path, **options)
+
+    monkeypatch.setattr(LocalFileSystem, "ls", refused)
+    with pytest.raises(StoreError, match="listing '.*' failed: .*Permission denied"):
+        fetch(there, [ListSizes(prefix)])

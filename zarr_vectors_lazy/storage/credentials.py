@@ -449,6 +449,11 @@ class SignedBackend(Backend):
             hint = retry.hint(self._scheme, self.spec.backend, text, unsigned=refused.unsigned, told=self.told_unsigned)
         self.fail(request, refused.error, hint)
 
+    def must_list(self, prefix: str) -> None:
+        """Raise a StoreError for a listing where there are none."""
+        if not self.listable:
+            raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
+
     def _set_useless(self, kind: str) -> None:
         self._signed_first.discard(kind)
         self._useless.setdefault(kind, time.monotonic())

@@ -152,11 +152,8 @@ class FsspecBackend(SignedBackend):
                 record("list", request.prefix, 0)
                 return names
             case ListSizes(prefix):
-                self._must_list(prefix)
-                try:
-                    found = await fs._find(self._path(prefix), detail=True)
-                except MISSING:
-                    found = {}
+                self.must_list(prefix)
+                found = await self._below(fs, self._path(prefix))
                 record("list", prefix, 0)
                 return self._sizes(found)
             case Size(key):
@@ -309,13 +306,34 @@ class FsspecBackend(SignedBackend):
     async def _names(self, fs: Any, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable and not request.required:
             return None
-        self._must_list(request.prefix)
+        self.must_list(request.prefix)
         path = self._path(request.prefix)
         try:
             return self._children(path, await fs._ls(path, detail=True))
         except MISSING as error:
             self._check_bucket(error)
             return ()
+
+    async def _below(self, fs: Any, path: str) -> dict[str, dict[str, Any]]:
+        """All objects below a folder, by name."""
+        if not systems.walks(fs.system if isinstance(fs, Blocking) else fs):
+            try:
+                found: dict[str, dict[str, Any]] = await fs._find(path, detail=True)
+            except MISSING as error:
+                self._check_bucket(error)
+                found = {}
+            return found
+        found, folders = {}, [path]
+        while folders:
+            folder = folders.pop()
+            with contextlib.suppress(*MISSING):
+                for entry in await fs._ls(folder, detail=True):
+                    name = entry["name"].rstrip("/")
+                    if entry["type"] != "directory":
+                        found[name] = entry
+                    elif name.strip("/") != folder.strip("/"):
+                        folders.append(name)
+        return dict(sorted(found.items()))
 
     def _answer(self, request: Request) -> Result:
         """Answer from a file system that blocks, on a thread."""
@@ -376,10 +394,6 @@ class FsspecBackend(SignedBackend):
     def _sizes(self, found: dict[str, dict[str, Any]]) -> dict[str, int]:
         skipped = len(self._root.strip("/")) + 1 if self._root.strip("/") else 0
         return {name.strip("/")[skipped:]: int(entry["size"]) for name, entry in found.items()}
-
-    def _must_list(self, prefix: str) -> None:
-        if not self.listable:
-            raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
 
     async def _of_the_machine(self, request: Request) -> Way | None:
         if not systems.may_find_credentials(self.spec):

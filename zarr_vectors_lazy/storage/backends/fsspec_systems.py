@@ -179,6 +179,13 @@ def root_of(spec: StoreSpec, system: System) -> str:
     return stand_in.replace(_STAND_IN, path)
 
 
+def walks(system: System) -> bool:
+    """Whether a file system is listed in depth by fsspec's own walk, which takes what it may not list for empty."""
+    if isinstance(system, AsyncFileSystem):
+        return type(system)._find is AsyncFileSystem._find
+    return type(system).find is fsspec.AbstractFileSystem.find
+
+
 def check_options(scheme: str, options: Mapping[str, Any]) -> None:
     """Raise a StoreError that names the first option that the file system does not know."""
     cls = system_class(scheme)

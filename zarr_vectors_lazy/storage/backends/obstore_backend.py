@@ -188,10 +188,9 @@ class ObstoreBackend(SignedBackend):
         return size
 
     def _names(self, store: stores.ObjectStore, request: ListDir) -> tuple[str, ...] | None:
-        if not self.listable:
-            if request.required:
-                raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{request.prefix}")
+        if not self.listable and not request.required:
             return None
+        self.must_list(request.prefix)
         try:
             found = store.list_with_delimiter(request.prefix or None)
         except FileNotFoundError as error:
@@ -205,8 +204,7 @@ class ObstoreBackend(SignedBackend):
         return tuple(sorted({path.rpartition("/")[2] for path in paths} - {""}))
 
     def _sizes(self, store: stores.ObjectStore, prefix: str) -> dict[str, int]:
-        if not self.listable:
-            raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
+        self.must_list(prefix)
         sizes: dict[str, int] = {}
         for page in store.list(prefix or None, chunk_size=PAGE):
             record("list", prefix, 0)
