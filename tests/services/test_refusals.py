@@ -125,6 +125,15 @@ def test_a_bucket_in_another_region_is_found(backend, rule):
         assert len(server.asked) == 1
 
 
+def test_the_endpoint_of_a_profile_is_asked_for_the_region(monkeypatch, tmp_path):
+    with object_server(elsewhere) as server:
+        server.store["bucket/p/x"] = b"data"
+        keys = "aws_access_key_id = AKID\naws_secret_access_key = secret\n"
+        (tmp_path / "config").write_text(f"[profile lab]\n{keys}endpoint_url = {server.url}\n")
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        assert read(connect(resolve("s3://bucket/p", backend="obstore", profile="lab"))) == b"data"
+
+
 def test_a_redirect_that_leads_nowhere_is_an_error():
     with (
         object_server(lambda _: Answer(301, "PermanentRedirect")) as server,

@@ -51,6 +51,8 @@ _PREFIXES = {
     **dict.fromkeys(("http", "https"), ()),
 }
 
+ENDPOINT_OPTIONS = frozenset({"endpoint", "endpoint_url", "endpoint_url_s3"})
+"""Options that say where requests go, without the vendor's prefix."""
 Provider = Callable[[], dict[str, Any]]
 
 
@@ -135,9 +137,8 @@ class AwsConfig:
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or self.values.get("region")
         if region and "region" not in given:
             said["region"] = region
-        endpoint = self._endpoint()
-        if endpoint and not {"endpoint", "endpoint_url", "endpoint_url_s3"} & set(given):
-            said["endpoint"] = endpoint
+        if self.endpoint and not ENDPOINT_OPTIONS & set(given):
+            said["endpoint"] = self.endpoint
         client = (
             {} if not self.bundle or "root_certificate" in given else {"root_certificate": certificates(self.bundle)}
         )
@@ -148,7 +149,9 @@ class AwsConfig:
         """File of the certificates that are trusted."""
         return os.environ.get("AWS_CA_BUNDLE") or self.values.get("ca_bundle")
 
-    def _endpoint(self) -> str | None:
+    @property
+    def endpoint(self) -> str | None:
+        """Where requests go, if not to AWS."""
         for name in ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"):
             if os.environ.get(name):
                 return os.environ[name]

@@ -14,7 +14,8 @@ from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage import io, retry
 from zarr_vectors_lazy.storage.backends import obstore_stores as stores
 from zarr_vectors_lazy.storage.base import Result, check_size, plain
-from zarr_vectors_lazy.storage.credentials import SignedBackend, Verdict, Way
+from zarr_vectors_lazy.storage.credentials import ENDPOINT_OPTIONS, SignedBackend, Verdict, Way, aws_config
+from zarr_vectors_lazy.storage.options import bare
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.storage.url import parse
@@ -308,7 +309,6 @@ HEADER = "x-amz-bucket-region"
 TIMEOUT_S = 5.0
 _MOVED = re.compile(r"redirect without LOCATION|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation")
 _EXPECTING = re.compile(r"expecting '([a-z0-9-]+)'")
-_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
 
 
 def is_elsewhere(text: str) -> bool:
@@ -334,6 +334,6 @@ def region_of(bucket: str, text: str, options: Mapping[str, Any]) -> str | None:
 
 
 def _endpoint(options: Mapping[str, Any]) -> str:
-    given = (options.get(name) for name in ("endpoint", "aws_endpoint", "endpoint_url", "aws_endpoint_url"))
-    ambient = (os.environ.get(name) for name in _ENDPOINTS)
-    return next((str(url) for url in (*given, *ambient) if url), "https://s3.amazonaws.com")
+    named = {**(options.get("config") or {}), **options}
+    given = next((str(url) for name, url in named.items() if bare(name) in ENDPOINT_OPTIONS and url), None)
+    return given or aws_config(options.get("profile")).endpoint or "https://s3.amazonaws.com"
