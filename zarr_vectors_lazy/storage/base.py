@@ -19,8 +19,6 @@ from zarr_vectors_lazy.storage.spec import LOST, StoreSpec, this_process
 from zarr_vectors_lazy.storage.url import without_secrets
 from zarr_vectors_lazy.types import Buffer
 
-# What every backend is: an open connection to one store.
-
 Result: TypeAlias = Any
 """Buffer or None (Get), names or None (ListDir), sizes (ListSizes), size or None (Size), whether it was put (Put)."""
 

@@ -22,8 +22,6 @@ from zarr_vectors_lazy.storage.spec import StoreSpec, is_icechunk
 from zarr_vectors_lazy.storage.url import scheme_of
 from zarr_vectors_lazy.storage.zarr import BackendStore, zarr_array, zarr_cells
 
-# Bytes and names of many objects at once: the door through which everything above reads and writes.
-
 ROUND = 256  # requests that delete, at once
 __all__ = ["delete_below", "fetch", "run", "zarr_array", "zarr_cells"]
 
@@ -206,8 +204,4 @@ class ConnectedStore(BackendStore):
         return ConnectedStore(self._spec, read_only=read_only)
 
     async def _ask(self, request: Request) -> Result:
-        return (await asyncio.to_thread(_fetch, self._backend, request))[0]
-
-
-def _fetch(backend: Backend, request: Request) -> list[Result]:
-    return backend.fetch([request])
+        return (await asyncio.to_thread(self._backend.fetch, [request]))[0]

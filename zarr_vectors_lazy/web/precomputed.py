@@ -19,7 +19,7 @@ LARGE = 2**14  # bytes of a document that is sent compressed
 
 
 class Precomputed:
-    """Sources of levels, as `integrations.web.answers.Objects`: ``<level>/<kind>/<key>``, computed when asked for.
+    """Sources of levels, as `web.answers.Objects`: ``<level>/<kind>/<key>``, computed when asked for.
 
     Parameters
     ----------
