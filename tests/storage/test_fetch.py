@@ -223,5 +223,5 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, 
         return ls(system, path, **options)
 
     monkeypatch.setattr(LocalFileSystem, "ls", refused)
-    with pytest.raises(StoreError, match="listing '.*' failed: .*Permission denied"):
+    with pytest.raises(StoreError, match=r"listing '.*' failed: .*Permission denied"):
         fetch(there, [ListSizes(prefix)])

@@ -142,7 +142,7 @@ def _followed(url: str) -> str:
 
 
 def parse(url: str, options: Mapping[str, Any]) -> Location:
-    """Parts of a cloud URL; the account of an Azure URL from the options, the environment or the URL (API 1).
+    """Parts of a cloud URL; the account of an Azure URL from the options, the environment or the URL.
 
     Raises
     ------
