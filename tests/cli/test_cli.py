@@ -95,6 +95,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["explain", "{tracts}", "weight"], 2, "arc_length"),
         (["explain", "{tracts}", "-b", "1,2"], 2, "6 numbers"),
         (["explain", "{tracts}", "-b", "a,b,c,d,e,f"], 2, "6 numbers"),
+        (["explain", "{tracts}", "-b", "1,1,1,0,2,2"], 2, "--bbox has lo > hi on axis 0"),
         (["explain", "{tracts}", "--where", "arc_length"], 2, "NAME=LO:HI"),
         (["explain", "{tracts}", "--where", "arc_length="], 2, "NAME=VALUE"),
         (["explain", "{tracts}", "--where", "arc_length=1:2:3"], 2, "JSON"),
@@ -253,7 +254,7 @@ def test_files_in_and_out(zvl_run, tmp_path, monkeypatch):
     for number in range(3):
         (tmp_path / f"n{number}.swc").write_text(f"1 1 {number} 0 0 1 -1\n2 3 {number} 5 0 1 1\n")
     code, _, err = zvl_run("ingest", "n*.swc", "n.zv", "--unit", "um", "--chunk-shape", "50")
-    assert (code, err.splitlines()[-1]) == (0, "n.zv: 6 vertices of skeleton in 1 chunks")
+    assert (code, err.splitlines()[-1]) == (0, "n.zv: 6 vertices of skeleton in 1 chunk")
     assert zvl.open_zv("n.zv")[0].objects.attributes["name"].values.tolist() == ["n0.swc", "n1.swc", "n2.swc"]
     done = json.loads(zvl_run("read", "n.zv", "n.csv", "--json", "--columns", "radius")[1])
     assert done["left_out"] == ["edges", "object attribute name"]

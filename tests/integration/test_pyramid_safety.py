@@ -16,7 +16,7 @@ import zarr_vectors_lazy as zvl
 from tests.integration.cut import Killed, killed_after
 from tests.integration.processes import ROOT
 from tests.integration.pyramids import files
-from zarr_vectors_lazy.errors import StoreError, ZVError
+from zarr_vectors_lazy.errors import NotFoundError, StoreError, ZVError
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.requests import counting
@@ -166,6 +166,8 @@ def test_levels_that_are_there_are_not_touched_unless_asked(tmp_path, sources):
         zvl.build_pyramid(path, factors=[(4, 1)])
     with pytest.raises(StoreError, match="level 2 is there"):
         zvl.coarsen_level(path, 0, 2)
+    with pytest.raises(NotFoundError, match="no attribute 'speling'"):  # first, as overwriting would not mend it
+        zvl.build_pyramid(path, factors=[(4, 1)], aggregate={"speling": "mean"})
     assert files(path) == before
 
 

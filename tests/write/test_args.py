@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.errors import SelectionError, StoreError
+from zarr_vectors_lazy.errors import SelectionError, StoreError, ZVWarning
 from zarr_vectors_lazy.testing import counting
 
 POINTS = np.random.default_rng(0).uniform(-5, 5, (20, 3))
@@ -161,6 +161,15 @@ def test_dask_collections_are_not_computed_silently(tmp_path, compute):
         points(tmp_path / "x", compute=compute, positions=dask.delayed(POINTS))
     with pytest.raises(SelectionError, match="is a Dask collection, and must be in memory here"):
         points(tmp_path / "x", compute=compute, object_ids=[0] * len(POINTS), object_attributes={"a": lazy[:, 0]})
+
+
+def test_a_misspelt_unit_is_a_warning_and_units_of_other_kinds_are_not(tmp_path):
+    points = np.random.default_rng(0).random((20, 3))
+    zvl.write_points(tmp_path / "s", points, chunk_shape=1, units=["pixel", "microsecond", "s"])
+    with pytest.warns(ZVWarning, match="'millimetr' is no unit of length that is known; did you mean 'milli") as said:
+        zvl.write_points(tmp_path / "s", points, chunk_shape=1, units="millimetr", mode="w")
+    assert [one.filename for one in said] == [__file__]
+    assert zvl.open_zv(tmp_path / "s").units == ("millimetr",) * 3
 
 
 def test_wrong_backends(tmp_path):

@@ -29,23 +29,10 @@ WORDS = {  # by module, in the order of the help; only the module of the word th
 STOPPED = 130  # what a shell says of a process that SIGINT has ended
 WrongUse: Any = typer.BadParameter.__mro__[2]  # ClickException, of click itself or of typer's own copy
 SAME = (
-    *(
-        "aggregate",
-        "axes",
-        "backend",
-        "bbox",
-        "bin_shape",
-        "chunk_shape",
-        "color",
-        "columns",
-        "format",
-        "get",
-        "level",
-        "like",
-    ),
-    *("object_ids", "overwrite", "projection", "put", "pyramid", "reference", "resolution", "storage", "transfer"),
-    *("like", "triangulate", "unit", "where", "whole_objects"),
-)
+    "aggregate", "axes", "backend", "bbox", "bin_shape", "chunk_shape", "color", "columns", "format", "get", "level",
+    "like", "object_ids", "overwrite", "projection", "put", "pyramid", "reference", "resolution", "storage", "transfer",
+    "triangulate", "unit", "where", "whole_objects",
+)  # fmt: skip
 OPTIONS = {  # of the command line, by the keyword of Python that a message names
     **{name: f"--{name.replace('_', '-')}" for name in SAME},
     "chunk_scale_factors": "--chunk-scale",
@@ -58,11 +45,7 @@ OPTIONS = {  # of the command line, by the keyword of Python that a message name
     "shard_shape": "--shape",
 }
 _KEYWORD = re.compile(rf"(?<![^\s(,])({'|'.join(OPTIONS)})=(?:True\b|'([^']*)'|)(?=(.?))")
-
-
-_SHORT = re.compile(
-    r"^(-[a-z])="
-)  # -b=-1,... is written like --bbox=-1,...; click would take the = as part of the value
+_SHORT = re.compile(r"^(-[a-z])=")  # -b=-1,... is like --bbox=-1,...; click would take the = as part of the value
 _BARE = re.compile(rf"\b({'|'.join(name for name in OPTIONS if '_' in name)})\b")
 _RULE = re.compile(r"aggregate\['([^']*)'\]")
 PLAIN = {  # for what typer says of an argument

@@ -111,8 +111,8 @@ def ingest(
         )
     given.say_left_out(done["left_out"])
     given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
-    what = f"{done['vertex_count']:,} vertices of {done['kind']} in {done['chunk_count']:,} chunks"
-    given.tell(done, json, f"{store}: {what}")
+    what = f"{given.counted(done['vertex_count'], 'vertex', 'vertices')} of {done['kind']}"
+    given.tell(done, json, f"{store}: {what} in {given.counted(done['chunk_count'], 'chunk')}")
 
 
 def pyramid(
@@ -146,8 +146,7 @@ def pyramid(
     assert isinstance(done, dict)
     given.say_left_out(done["left_out"])
     counts = ", ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
-    levels = "1 level" if done["levels_created"] == 1 else f"{done['levels_created']} levels"
-    given.tell(done, json, f"{store}: {levels} of {counts} vertices")
+    given.tell(done, json, f"{store}: {given.counted(done['levels_created'], 'level')} of {counts} vertices")
 
 
 def rechunk(
@@ -180,8 +179,9 @@ def rechunk(
         )
     levels = list(map(str, done["levels_left_out"]))
     given.say_left_out([name for name in done["left_out"] if name not in levels])
-    built = f"; {done['pyramid']['levels_created']} levels built" if "pyramid" in done else ""
-    given.tell(done, json, f"{store}: {done['chunk_count']:,} chunks{not_carried(levels, '--pyramid') or built}")
+    built = f"; {given.counted(done['pyramid']['levels_created'], 'level')} built" if "pyramid" in done else ""
+    said = f"{store}: {given.counted(done['chunk_count'], 'chunk')}"
+    given.tell(done, json, f"{said}{not_carried(levels, '--pyramid') or built}")
 
 
 def save(
@@ -208,9 +208,10 @@ def save(
         )
     levels = [name for name in done["left_out"] if name.isdigit()]
     given.say_left_out([name for name in done["left_out"] if name not in levels])
-    counts = {"vertex_count": "vertices", "node_count": "vertices", "line_count": "lines"}
-    counted = next(name for name in counts if name in done)  # each geometry counts its own
-    said = f"{store}: {done[counted]:,} {counts[counted]} in {done['chunk_count']:,} chunks"
+    vertex = ("vertex", "vertices")
+    rows = {"vertex_count": vertex, "node_count": vertex, "line_count": ("line", "lines")}
+    name = next(name for name in rows if name in done)  # each geometry counts its own
+    said = f"{store}: {given.counted(done[name], *rows[name])} in {given.counted(done['chunk_count'], 'chunk')}"
     given.tell(done, json, f"{said}{not_carried(levels, 'zvl pyramid')}")
 
 
@@ -248,7 +249,8 @@ def recompress(
         )
     given.say_left_out(done["left_out"])
     sizes = f"{format_bytes(done['source_nbytes'])} became {format_bytes(done['nbytes'])}"
-    given.tell(done, json, f"{store}: {done['cell_count']:,} cells in {done['object_count']:,} objects, {sizes}")
+    said = f"{given.counted(done['cell_count'], 'cell')} in {given.counted(done['object_count'], 'object')}"
+    given.tell(done, json, f"{store}: {said}, {sizes}")
 
 
 def migrate(

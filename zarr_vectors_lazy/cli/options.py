@@ -197,9 +197,6 @@ class Chosen:
         return part
 
 
-KEYWORD: Any = Parameter.KEYWORD_ONLY
-
-
 def with_options(word: Callable[..., None]) -> Callable[..., None]:
     """Give a word the options of the groups that its parameters are of, each in the place of its group."""
     parameters: list[Parameter] = []
@@ -288,6 +285,11 @@ def object_ids(texts: Sequence[str] | None) -> list[int] | None:
 def names(text: str | None) -> list[str] | None:
     """Names of ``"a,b"``."""
     return None if text is None else [name.strip() for name in text.split(",")]
+
+
+def counted(number: int, one: str, several: str | None = None) -> str:
+    """``1 chunk``, ``2,000 chunks``."""
+    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
 def tell(done: Any, json: bool, *lines: str) -> None:

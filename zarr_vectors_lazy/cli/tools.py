@@ -62,7 +62,7 @@ def shard(
     left = f"{store} is intact, with the cells of some arrays in shards; run the command again to finish"
     with given.leaving(left, run.computing()):
         done = maintenance.shard(store, shard_shape=given.shard_shape(shape, "--shape"), **place.keywords())
-    given.tell(done, json, *(f"{array}: {objects:,} objects" for array, objects in done.items()))
+    given.tell(done, json, *(f"{array}: {given.counted(objects, 'object')}" for array, objects in done.items()))
 
 
 def validate(store: given.Store, *, place: given.Place, run: given.Run, json: given.AsJson = False) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import SelectionError, ZVWarning
+from zarr_vectors_lazy.errors import SelectionError, ZVWarning, near
 from zarr_vectors_lazy.types import BBox, Floats
 
 NAMES = ("x", "y", "z")
@@ -31,6 +31,7 @@ OTHERS = {
     "feet": Fraction(3048, 10**4), "ft": Fraction(3048, 10**4), "US_survey_foot": Fraction(1200, 3937),
 }  # fmt: skip
 """Metres in units that are no multiples of the metre by a prefix."""
+NAMED = [*(f"{prefix}meter" for prefix in PREFIXES), *(name for name in OTHERS if len(name) > 2)]
 LENGTH = re.compile(rf"({'|'.join(PREFIXES)})met(?:er|re)", re.IGNORECASE)
 
 
@@ -244,6 +245,11 @@ def metres(unit: str | None) -> Fraction | None:
         if name in OTHERS:
             return OTHERS[name]
     return None
+
+
+def meant_unit(unit: str) -> list[str]:
+    """Units of length that an unknown one is spelt nearly as; none where it is known, or of another kind."""
+    return near(unit, NAMED, cutoff=0.75) if metres(unit) is None else []
 
 
 def unit_factors(units: Sequence[str | None], to: str, *, stacklevel: int = 2) -> Floats:

@@ -306,7 +306,7 @@ def parse_region(
 def _corners(bbox: Any, names: Sequence[str]) -> tuple[Floats, Floats]:
     """(n, C) corners of one box or several."""
     ndim = len(names)
-    wanted = f"bbox must be (lo, hi), {ndim} numbers each, or several of these"
+    wanted = f"bbox= must be (lo, hi), {ndim} numbers each, or several of these"
     try:
         parts = [np.asarray(part, np.float64) for part in bbox]
     except (TypeError, ValueError, OverflowError) as error:
@@ -321,11 +321,11 @@ def _corners(bbox: Any, names: Sequence[str]) -> tuple[Floats, Floats]:
     corners = np.reshape(parts, (-1, 2, ndim))
     lo, hi = corners[:, 0], corners[:, 1]
     if np.isnan(corners).any():
-        raise SelectionError(f"bbox has NaN: {bbox!r}")
+        raise SelectionError(f"bbox= has NaN: {bbox!r}")
     if (lo > hi).any():
         box, axis = np.argwhere(lo > hi)[0]
         which = f" of box {box}" if several else ""
-        raise SelectionError(f"bbox has lo > hi on axis {axis}{which}: lo {lo[box].tolist()}, hi {hi[box].tolist()}")
+        raise SelectionError(f"bbox= has lo > hi on axis {axis}{which}: lo {lo[box].tolist()}, hi {hi[box].tolist()}")
     return lo.copy(), hi.copy()
 
 

@@ -510,13 +510,13 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
     journals = read_journals(backend)
     resumed = bool(journals) and continues(journals, request.levels, parameters) and request.resume
     replaced = tuple(sorted(level for level in opened.levels if level in request.levels or (request.whole and level)))
-    if not resumed:
-        _refuse(opened, request, journals, replaced)
     kept = tuple(level for level in sorted(opened.levels) if level not in replaced)
     journal = next(iter(journals.values())) if resumed else {}
     shift = int(journal.get("shift", 0)) if resumed else _shift(backend, request, kept, replaced)
     build = uuid.uuid4().hex
     levels = plan_levels(opened, data, request, shift, build)
+    if not resumed:  # after arguments that cannot be, which overwriting would not mend
+        _refuse(opened, request, journals, replaced)
     root = opened.tree.node("")
     assert root is not None
     session = Session(

@@ -4,6 +4,7 @@ import importlib
 import importlib.util
 import json
 import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -12,11 +13,12 @@ import dask
 import numpy as np
 import xarray as xr
 
-from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.errors import SelectionError, ZVWarning, listed
 from zarr_vectors_lazy.format.registry import encode_categories, encode_integers, is_number, is_time, parse_text
 from zarr_vectors_lazy.kernels.bins import Rule, check_rule
 from zarr_vectors_lazy.kernels.routing import extent
 from zarr_vectors_lazy.model.arrays import float64_holds
+from zarr_vectors_lazy.model.world import meant_unit
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 from zarr_vectors_lazy.write.job import Column, Values
@@ -544,7 +546,7 @@ def check_bin_count(bins: Floats, chunk_shape: Floats) -> None:
 
 
 def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
-    """Names and units of the axes; x, y, z, w without units where none are given.
+    """Names and units of the axes; x, y, z, w without units where none are given. Warns of misspelt units of length.
 
     Raises
     ------
@@ -557,6 +559,10 @@ def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple
     of_axes = (units,) * ndim if units is None or isinstance(units, str) else _several(units)
     if len(of_axes) != ndim or not all(unit is None or (isinstance(unit, str) and unit) for unit in of_axes):
         raise SelectionError(f"units must be one name, or {ndim} names or None; found {units!r}")
+    for unit in dict.fromkeys(of_axes):
+        if unit is not None and (near := meant_unit(unit)):
+            text = f"{unit!r} is no unit of length that is known; did you mean {' or '.join(map(repr, near))}?"
+            warnings.warn(text, ZVWarning, stacklevel=7)
     return names, of_axes
 
 

@@ -100,7 +100,8 @@ def write_points(
     bounds
         (lo, hi) of a box that holds every vertex; by default that of the positions.
     axes, units
-        Names of the axes (x, y, z, w), and their units: one for all, or one for each.
+        Names of the axes (x, y, z, w), and their units: one for all, or one for each. A misspelt unit of length
+        causes a `ZVWarning`.
     crs
         Coordinate reference system: anything that JSON can hold.
     dtype

@@ -112,7 +112,7 @@ class Writing09:
         return delta == 0 and segment != SELF and not set(segment) & set("+-")
 
     owner_names = ("object_id", SEGMENT_ID)
-    """Attributes of fragments that name their """
+    """Attributes of fragments that name their objects."""
 
     def fragment_owners(self, object_attributes: Collection[str]) -> ArrayDraft:
         """Ids of the objects of fragments, beside object attributes of these names.
