@@ -99,7 +99,7 @@ class Pipeline:
         Raises
         ------
         FormatError
-            If a codec refuses the bytes, or they expand to more than their number allows (see `format.limits`).
+            If a codec refuses the bytes, or they expand to more than their number allows (see `LIMITS`).
         """
         if not self.names:
             return raw

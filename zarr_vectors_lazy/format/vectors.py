@@ -313,7 +313,7 @@ def code_dtype(categories: int, *, missing: bool) -> np.dtype[Any]:
 
 
 def dictionary_attributes(dictionary: Dictionary) -> Json:
-    """Attributes of an array of codes, as `format.nodes.parse_dictionary` reads them."""
+    """Attributes of an array of codes, as `format.metadata.parse_dictionary` reads them."""
     if dictionary.plain:
         return {"_FillValue": dictionary.fill}
     found: Json = {"encoding": "dictionary", "categories": dictionary.categories.tolist(), "ordered": False}

@@ -89,7 +89,7 @@ class PlannedLevel:
     coords, table
         (n, K) the chunks that it may have.
     order, bounds
-        The finer chunks of each; see `plan.parts.chunks_below`.
+        The finer chunks of each; see `plan.blocks.chunks_below`.
     fine
         (f, K) chunks of the finer level.
     counts

@@ -670,7 +670,7 @@ class RunOfPaths:
 
 
 Ends = tuple[IntArray, IntArray, IntArray, IntArray]
-"""Bounds of the fragments of each chunk of a run, and of each fragment its `kernels.paths.fragment_ends`."""
+"""Bounds of the fragments of each chunk of a run, and of each fragment its `kernels.rows.fragment_ends`."""
 
 
 def read_fragments_of_paths(
