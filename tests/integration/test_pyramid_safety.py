@@ -134,6 +134,25 @@ def test_finished_chunks_are_not_written_again(tmp_path, sources):
     assert [key for key in written if "/vertices/c/" in key]
 
 
+@pytest.mark.parametrize("name", ["lines", "trees"])
+def test_an_entry_of_some_chunks_of_a_task_is_not_taken_for_all_of_them(tmp_path, sources, name):
+    path, cut = tmp_path / "s", 0
+    shutil.copytree(sources / name, path)
+    with dask.config.set({"scheduler": "sync", "zarr_vectors_lazy.workers": 1}):
+        with (
+            killed_after(resolve(path), int(0.6 * count_writes(sources, name, tmp_path / "whole"))),
+            pytest.raises(Killed),
+        ):
+            zvl.build_pyramid(path, factors=FACTORS)
+        for entry in path.glob("_building/*/cells/*"):
+            records = json.loads(entry.read_text())
+            cut += len(records) > 1
+            entry.write_text(json.dumps(records[:1]))
+        zvl.build_pyramid(path, factors=FACTORS)
+    assert cut
+    assert level_bytes(path) == level_bytes(sources / f"{name}-built")
+
+
 def test_a_real_process_that_is_killed(tmp_path, sources):
     path = tmp_path / "s"
     shutil.copytree(sources / "lines", path)

@@ -300,7 +300,7 @@ def coarsen_part(
     """
     backend = connect(step.source.spec)
     journal = record_key(step.level, CELLS, part.key(0))
-    if begun.resumed and (found := read_records(backend, journal)):
+    if begun.resumed and (found := read_records(backend, journal, part.keys)):
         return found
     outbox, made = BuildWriter(backend), []
     for record, puts in _coarsen(step, alive_part(part, below), begun, threshold, links):

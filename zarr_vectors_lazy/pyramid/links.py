@@ -88,7 +88,7 @@ def far_part(
     """
     step, backend = far.step, connect(far.step.source.spec)
     journal = record_key(step.level, far.stage, keys[0])
-    if begun.resumed and (found := read_records(backend, journal)):
+    if begun.resumed and (found := read_records(backend, journal, keys)):
         return found
     onward = _read(far, step.source.level, 1, step.fine_grid, upper)
     first = _read(far, far.level, far.delta - 1, far.grid, lower)
@@ -179,10 +179,9 @@ def remap_part(
         Of the tasks that made the chunks of this level.
     """
     backend = connect(step.source.spec)
-    journal = record_key(step.level, LINKS, part.key(0))
-    if begun.resumed and (found := read_records(backend, journal)):
+    keys, journal = part.keys, record_key(step.level, LINKS, part.key(0))
+    if begun.resumed and (found := read_records(backend, journal, keys)):
         return found
-    keys = [part.key(i) for i in range(len(part))]
     work = alive_part(part, below)
     segments, cells = incident(step, work, links)
     across = cells.parted(work.number(cells.chunks, cuts))[1]
@@ -243,10 +242,9 @@ def bridge_part(
     A link is stored with the lower of its two chunks, and parts are cut from the chunks in ascending order; the task
     that made a part, ``[cuts[i]]:[cuts[i + 1]]`` of the chunks, has linked what lies in it.
     """
-    backend, journal = connect(step.source.spec), record_key(step.level, LINKS, part.key(0))
-    if begun.resumed and (found := read_records(backend, journal)):
+    backend, keys, journal = connect(step.source.spec), part.keys, record_key(step.level, LINKS, part.key(0))
+    if begun.resumed and (found := read_records(backend, journal, keys)):
         return found
-    keys = [part.key(i) for i in range(len(part))]
     parts = made_parts(records)
     of_chunk = {record.chunk: i for i, made in enumerate(parts) for record in made}
     mine = [parts[i] for i in sorted({of_chunk[key] for key in keys})]

@@ -431,10 +431,10 @@ def read_pieces(
         start, stop = (0, part[0].shards[-1]) if shard is None else (*part[0].shards[shard : shard + 2], 0)[:2]
         if stop > start:
             key = pieces_key(level, part[0].chunk)
-            wanted.append((Get(key, start * row, stop * row), before))
+            wanted.append((Get(key, start * row, stop * row), (stop - start) * row, before))
         before += len(part)
-    for (get, chunks), raw in zip(wanted, fetch(backend, [get for get, _ in wanted]), strict=True):
-        if raw is None or len(raw) % row:
+    for (get, nbytes, chunks), raw in zip(wanted, fetch(backend, [get for get, *_ in wanted]), strict=True):
+        if raw is None or len(raw) != nbytes:
             raise FormatError(
                 f"the journal has no table {get.key!r}; build again with overwrite=True", where=backend.url
             )

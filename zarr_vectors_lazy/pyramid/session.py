@@ -39,6 +39,7 @@ from zarr_vectors_lazy.write.consolidate import write_consolidated
 
 # A build from its first put to its last: what is there is unpublished first, and levels appear at once at the end.
 
+LAYOUT = 2  # of a journal; builds of package versions with another one are not continued
 _CELL = re.compile(r"/c/([0-9]+)(?:/|$)")
 
 
@@ -251,7 +252,7 @@ def finish_build(session: Session, specs: Sequence[Json]) -> Json:
 
 def describe_parameters(options: Json, fingerprint: str) -> Json:
     """Parameters as a journal keeps them: plain JSON values."""
-    plain: Any = json.loads(json.dumps({**options, "fingerprint": fingerprint}, sort_keys=True))
+    plain: Any = json.loads(json.dumps({**options, "fingerprint": fingerprint, "journal": LAYOUT}, sort_keys=True))
     found: Json = plain
     return found
 

@@ -263,6 +263,11 @@ class Part:
         """Coordinate of one of its coarse chunks."""
         return tuple(self.chunks[i].tolist())
 
+    @property
+    def keys(self) -> list[ChunkKey]:
+        """Coordinates of all of them."""
+        return [*map(tuple, self.chunks.tolist())]
+
     def number(self, fine: ChunkCoords, cuts: Sequence[int]) -> IntArray:
         """(n,) which of its own parts, coarse chunks ``cuts[i]:cuts[i + 1]``, finer chunks are in; -1: in none."""
         of_fine = np.repeat(np.arange(len(cuts) - 1), np.diff(self.bounds[list(cuts)]))
@@ -343,8 +348,10 @@ class BuildWriter:
         self._puts, self._nbytes = [], 0
 
 
-def read_records(backend: Backend, key: str) -> list[ChunkRecord]:
-    """Records that an earlier run of a task left when it was done; none where it was not.
+def read_records(backend: Backend, key: str, chunks: Sequence[ChunkKey]) -> list[ChunkRecord]:
+    """Records of the chunks of a task that an earlier run left when it was done; none where it was not.
+
+    Another version of this package may have dealt out chunks to tasks otherwise: then none too.
 
     Raises
     ------
@@ -353,6 +360,7 @@ def read_records(backend: Backend, key: str) -> list[ChunkRecord]:
     """
     (raw,) = fetch(backend, [Get(key)])
     try:
-        return [] if raw is None else [ChunkRecord.from_json(record) for record in json.loads(bytes(raw))]
+        found = [] if raw is None else [ChunkRecord.from_json(record) for record in json.loads(bytes(raw))]
     except (ValueError, KeyError, TypeError) as error:
         raise FormatError(f"the journal entry {key!r} is damaged: {error}", where=backend.url) from error
+    return found if [record.chunk for record in found] == list(chunks) else []
