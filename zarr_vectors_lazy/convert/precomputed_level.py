@@ -1,7 +1,6 @@
 """A level as Neuroglancer's precomputed sources: the bytes of each key, read from the chunks that have them.
 
-Metadata, manifests, the first vertex of each fragment and the cells read last are kept. What a whole level draws is
-read below Dask, by the functions that its tasks run; what depends on a selection of rows, or on links, through it.
+Metadata, manifests and the first vertex of each fragment are kept. Chunks are read below Dask, see `read.direct`.
 """
 
 from collections.abc import Sequence

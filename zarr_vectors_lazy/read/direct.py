@@ -18,9 +18,9 @@ from dask.delayed import Delayed
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.kernels.rows import row_table
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily
-from zarr_vectors_lazy.model.objects import FragmentRun
+from zarr_vectors_lazy.model.objects import FragmentRun, ranges
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_payloads, read_row_run
-from zarr_vectors_lazy.read.columns import attribute_member, choice_graph, column_of, fragment_spec
+from zarr_vectors_lazy.read.columns import attribute_member, choice_graph, column_of, fragment_spec, refuse_unlisted
 from zarr_vectors_lazy.read.layers import List, Task, task_over, wanted_cells
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.links import PATHS, TREE, Reaches, check_edges, check_sources, link_cells, list_cells
@@ -123,7 +123,9 @@ class ChunkRows:
 
 
 class ChunkReader:
-    """Reads chunks of a view; kept is what metadata and manifests say, and the cells read last but those of points.
+    """Reads chunks of a view.
+
+    It keeps what metadata and manifests say and, where edges, faces or fragments are wanted, the cells read last.
 
     Parameters
     ----------
@@ -172,13 +174,27 @@ class ChunkReader:
         return 2 if self.joins != "faces" else 3 if self._family is None else self._family.width
 
     @cached_property
+    def _entries(self) -> IntArray:
+        """(E,) chunk of each entry of the manifests; -1 where it is none of the view."""
+        view = self.view
+        at = view.table.find(view.manifests.chunks)
+        if view.rows is None:
+            refuse_unlisted(view.source.spec.url, view.manifests.chunks, at)
+        return at
+
+    @cached_property
+    def _objects(self) -> tuple[IntArray, IntArray]:
+        """(E,) manifest rows by chunk of their entries, and (n + 1,) where those of each chunk begin."""
+        order, at = np.argsort(self._entries, kind="stable"), self._entries
+        return self.view.manifests.owners[order], np.searchsorted(at[order], np.arange(len(self.view) + 1))
+
+    @cached_property
     def reaches(self) -> Reaches:
         """Which chunks are joined."""
         view, family = self.view, self._family
         if self._follows == "path" and view.data.object_index is not None:
-            manifests = view.manifests
-            at = view.table.find(manifests.chunks)
-            ends = np.stack([at[:-1], at[1:]], axis=1)[np.diff(manifests.owners) == 0]
+            at = self._entries
+            ends = np.stack([at[:-1], at[1:]], axis=1)[np.diff(view.manifests.owners) == 0]
             return Reaches.of(np.unique(ends[ends[:, 0] != ends[:, 1]], axis=0), len(view))
         if family is None:
             return Reaches.of(np.empty((0, self.width), np.int64), len(view))
@@ -361,10 +377,9 @@ class ChunkReader:
         view = self.view
         if view.data.object_index is None:
             return np.empty((0, 2), np.int64)
-        manifests = view.manifests
-        at = rows_of_ids(chunks, view.table.find(manifests.chunks))
-        touched = np.unique(manifests.owners[at >= 0])
-        manifests = manifests.take(touched)
+        owners, bounds = self._objects
+        touched = np.unique(owners[ranges(bounds[chunks], bounds[chunks + 1] - bounds[chunks])])
+        manifests = view.manifests.take(touched)
         at = rows_of_ids(chunks, view.table.find(manifests.chunks))
         paths = RunOfPaths(run, np.arange(run.starts[-1]))
         every = np.asarray([0, len(chunks)], np.int64)
