@@ -12,8 +12,6 @@ from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.kernels.records import Hashes
 from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
 
-# Bins and grids: which vertex lies in which.
-
 # Bins of coarse chunks: which vertex lies in which, and back.
 
 NUDGES = 4  # steps of one unit in the last place until a vertex on a face lies inside
@@ -220,8 +218,6 @@ def dense_grid(grid: Grid, binned: Binned, *, mean: bool) -> np.ndarray[Any, Any
         out[binned.cells] = binned.counts
     return out.reshape(grid.shape)
 
-
-# Rows that become one: connected ones, labels, and what is made of the values of each group.
 
 # Rows that become one: labels, and what is made of the values of each group.
 #

@@ -14,8 +14,6 @@ from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.world import World
 from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats, IntArray, Vertices
 
-# Boxes, in stored or in world coordinates: which chunks they need, which rows lie in them.
-
 # Where the vertices of a chunk lie, and which chunks a box needs.
 #
 # A vertex lies in chunk floor(position / chunk shape), in float64 (spec 0.9, 4.2). Coarse levels of zarr-vectors-
@@ -561,8 +559,6 @@ def parse_points(value: Any, ndim: int) -> Floats:
         raise SelectionError(f"points must be (n, {ndim}) finite numbers, found shape {np.shape(value)}")
     return points
 
-
-# What a user selected: boxes, objects and conditions that rows must all meet.
 
 # Values that rows are wanted by: what ``where=`` and ``attribute_filter=`` say, checked against the dtype.
 

@@ -68,8 +68,6 @@ from zarr_vectors_lazy.read.rows import (
 from zarr_vectors_lazy.read.view import FRAGMENTS, HEADS, MANIFESTS, VERTICES, LevelView, Named
 from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
 
-# Rows chosen in each chunk, and the values that conditions ask for.
-
 # How attributes are read, and their values before any selection, for conditions on them.
 
 PATHS = {"polyline", "streamline"}
@@ -439,8 +437,6 @@ def sized(view: LevelView) -> LevelView:
         return view.with_sizes(read_row_counts(view.data, view.rows))
     return view.with_sizes(np.asarray(dask.compute(row_sizes(view))[0]))
 
-
-# Vertices and attributes of a view as Dask arrays; the chunks that a selection may touch.
 
 # Vertices and attributes of a view as Dask arrays, one block a chunk or several.
 

@@ -622,8 +622,6 @@ def read_graph(reads: Reads) -> HighLevelGraph:
     return HighLevelGraph({reads.name: ReadLayer(reads)}, {reads.name: set()})
 
 
-# Runs of neighbouring chunks that one task each works on, and Dask arrays of them.
-
 # Dask arrays out of graphs, in the classic and in the expression mode of Dask (``array.query-planning``).
 #
 # Expressions do not cull layers: the graph is made at once, of the selected chunks only. Dask itself cannot compute an

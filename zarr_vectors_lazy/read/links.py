@@ -68,8 +68,6 @@ from zarr_vectors_lazy.read.rows import nullable
 from zarr_vectors_lazy.read.view import FRAGMENTS, LevelView
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
-# Link records of a view as Dask arrays, and the row numbers that they count in.
-
 # Link records of a view as Dask arrays, blocks of many cells.
 
 TREE = "implicit_sequential_with_branches"

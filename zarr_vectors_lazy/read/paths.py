@@ -70,8 +70,6 @@ from zarr_vectors_lazy.read.rows import Block, Column, column_run
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView, Named
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
-# Which objects go through the rows of a view, block by block.
-
 # What tasks run to tell of each row of a block which object goes through it, and where along the object that is.
 
 TRACK = 3  # columns of a track: row of the block, object id, place along all objects
@@ -350,8 +348,6 @@ def owners_array(view: LevelView) -> da.Array:
     graphs = [tracks.dask, *([vertices.dask] if any(np.isnan(size) for size in sizes) else [])]
     return array_over(name, recipe, sizes, (), np.dtype(np.int64), *graphs)
 
-
-# Objects as paths through chunks, each read once, as Dask arrays.
 
 # What tasks run to follow objects through chunks: each run of chunks is read once, for all objects that go through
 # it.
