@@ -117,8 +117,7 @@ def test_runs_give_blocks_of_objects_what_manifests_say(of_manifests, level):
         coords, indexes, spans, kept = given_to(fragments, selected, masks, start, stop)
         pieces.append(paths.read_paths(reader, coords, None, visits, indexes, cells[start:stop], [], spans, kept))
     found = [
-        paths.join_paths([paths.piece_of(of_run, block) for of_run in pieces], int(size))
-        for block, size in enumerate(np.diff(blocks))
+        paths.join_paths([of_run[block] for of_run in pieces], int(size)) for block, size in enumerate(np.diff(blocks))
     ]
     expected = naive(*level[:4])
     positions, rows = (np.concatenate([joined.values[part] for joined in found]) for part in (0, 1))

@@ -583,11 +583,6 @@ def _sums(values: np.ndarray[Any, Any], lengths: IntArray) -> IntArray:
     return sums
 
 
-def piece_of(pieces: Sequence[Piece], block: int) -> Piece:
-    """Task: one block's piece."""
-    return pieces[block]
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Joined:
     """Objects of a block, one after another, each in path order.
@@ -892,7 +887,7 @@ def path_edges_array(view: LevelView) -> da.Array:
     every = List(*(TaskRef((ends, run)) for run in range(len(runs))))
     router = _router(view, objects, np.asarray([0, len(objects)], np.int64), runs)
     graph = task_over(named, Task((named,), name_fragments, router, every), graph)
-    picks = BlockTasks(_item, (TaskRef((named,)), Per(range(len(runs)))))
+    picks = BlockTasks(getitem, (TaskRef((named,)), Per(range(len(runs)))))
     graph = blocks_over(f"{named}-runs", picks, len(runs), graph)
     first = np.searchsorted(view.bounds, runs.bounds)
     inner = [view.bounds[start : stop + 1] - view.bounds[start] for start, stop in pairwise(first.tolist())]
@@ -901,7 +896,7 @@ def path_edges_array(view: LevelView) -> da.Array:
     run_of = np.repeat(np.arange(len(runs)), np.diff(first))
     places = [(int(run), block - int(first[run])) for block, run in enumerate(run_of)]
     refs = Per([TaskRef((f"{name}-runs", run)) for run, _ in places])
-    picks = BlockTasks(_item, (refs, Per([at for _, at in places])))
+    picks = BlockTasks(getitem, (refs, Per([at for _, at in places])))
     return array_over(name, picks, [NAN] * len(places), (2,), INTEGER, graph)
 
 
@@ -961,7 +956,7 @@ def _routed(view: LevelView, objects: IntArray, cuts: IntArray, runs: Blocks, na
     """Layer of the entries of each run."""
     router, every = _router(view, objects, cuts, runs), f"{name}-all"
     graph = task_over(every, Task((every,), route_paths, router))
-    picks = BlockTasks(_item, (TaskRef((every,)), Per(range(len(runs)))))
+    picks = BlockTasks(getitem, (TaskRef((every,)), Per(range(len(runs)))))
     return blocks_over(name, picks, len(runs), graph)
 
 
@@ -1014,7 +1009,7 @@ def _joined(read: Named, wish: Wish, shapes: Sequence[Shape], *, sizes: IntArray
     for block in range(blocks):
         # A task of its own picks what a run has for a block: all that it has would wait for the last block.
         parts = [
-            Task((f"{joined}-parts", run, block), piece_of, TaskRef((read.name, run)), block) for run in range(runs)
+            Task((f"{joined}-parts", run, block), getitem, TaskRef((read.name, run)), block) for run in range(runs)
         ]
         tasks |= {part.key: part for part in parts}
         key = (joined, block)
@@ -1040,10 +1035,6 @@ def _named(wish: Wish, arrays: Sequence[da.Array], offsets: da.Array) -> PathArr
     vertices = left.pop(0) if wish.positions else None
     rows = left.pop(0) if wish.rows else None
     return PathArrays(offsets, left[-1], vertices, rows, dict(zip(wish.columns, left, strict=False)))
-
-
-def _item(parts: Sequence[Any], at: int) -> Any:
-    return parts[at]
 
 
 def _value(joined: Joined, at: int) -> np.ndarray[Any, Any]:
