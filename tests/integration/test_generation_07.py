@@ -16,6 +16,7 @@ from tests.integration.generations import COPIES_07
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, StoreError, UnsupportedVersionError
 from zarr_vectors_lazy.format.manifests import decode_fragments
+from zarr_vectors_lazy.read.direct import ChunkReader
 from zarr_vectors_lazy.requests import ListDir
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.storage.requests import counting
@@ -240,6 +241,8 @@ def test_a_damaged_table_of_links(neuron07, damage):
         with pytest.raises(FormatError, match="cross_chunk_links/0") as caught:
             ask.compute()
         assert str(neuron07.path) in str(caught.value)
+    with pytest.raises(FormatError, match="cross_chunk_links/0"):
+        ChunkReader(level._view, "edges").read(np.arange(len(level._view)))
     assert len(level.vertices.compute()) == level.vertex_count
 
 

@@ -1,9 +1,12 @@
 """What is read of chunks at once is what a view's arrays are, whole, in a box, chunk by chunk and object by object."""
 
+import json
+
 import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
+from zarr_vectors_lazy.errors import CorruptChunkError
 from zarr_vectors_lazy.read.direct import ChunkReader
 
 STORES = (
@@ -36,3 +39,21 @@ def test_rows_and_what_joins_them(variety, name, joins):
             one = one.take(one.selected)
             found.append(one.vertices[one.joins].reshape(-1, wide))
         assert np.array_equal(ordered(np.concatenate(found)), ordered(read.vertices[read.joins].reshape(-1, wide)))
+
+
+@pytest.mark.parametrize("kind", ["graph", "skeleton"])
+def test_links_to_a_chunk_that_is_not_listed_are_refused_as_by_the_graph(tmp_path, kind):
+    path, points = tmp_path / "s", np.array([[1, 1], [2, 2], [11, 1]], "f4")
+    zvl.write_graph(path, points, np.array([[0, 1], [1, 2]]), kind=kind, chunk_shape=10.0, bin_shape=10.0)
+    for name in ("vertices", "vertex_fragments"):
+        document = path / "0" / name / "zarr.json"
+        stated = json.loads(document.read_text())
+        stated["attributes"].pop("zarr_vectors_lazy", None)
+        stated["attributes"]["nonempty_chunks"].remove("1.0")
+        document.write_text(json.dumps(stated))
+    level = zvl.open_zv(path)[0]
+    with pytest.raises(CorruptChunkError, match="names a chunk that the level does not list") as of_graph:
+        level.edges.compute()
+    with pytest.raises(CorruptChunkError) as direct:
+        ChunkReader(level._view, "edges").read(np.arange(len(level._view)))
+    assert str(direct.value) == str(of_graph.value)

@@ -30,6 +30,8 @@ from zarr_vectors_lazy.read.records import (
     LinkCells,
     Table,
     TreeRun,
+    check_listed,
+    dangling_link,
     resolve_links,
     span_table,
     table_parents,
@@ -203,8 +205,11 @@ class ChunkReader:
         ends = cells.ends
         if family.table is not None:
             named = read_dense(view.source, family.table.records)[:, :, :-1]
-            of_table = view.table.find(named.reshape(-1, named.shape[2])).reshape(named.shape[:2])
-            ends = np.concatenate([ends, np.unique(of_table, axis=0)])
+            named, shape = named.reshape(-1, named.shape[2]), named.shape[:2]
+            of_table = view.table.find(named)
+            if view.rows is None:
+                check_listed(view.source, family.table.records, named, of_table)
+            ends = np.concatenate([ends, np.unique(of_table.reshape(shape), axis=0)])
         return Reaches.of(ends, len(view), cells)
 
     def with_neighbours(self, chunks: IntArray) -> IntArray:
@@ -265,13 +270,24 @@ class ChunkReader:
         return ChunkRows(view.source, vertices, values, starts, joins, self._selected(chunks, starts), run)
 
     def _near(self, chunks: IntArray, own: IntArray) -> IntArray:
-        """Link cells to be read, ascending: all of whose ends are in some chunks, of trees some."""
-        cells = self.reaches.cells if self._family is not None else None
-        if cells is None:
+        """Link cells to be read, ascending: all of whose ends are in some chunks, of trees some.
+
+        Raises
+        ------
+        CorruptChunkError
+            If one names a chunk that the level does not list.
+        """
+        view, family, cells = self.view, self._family, self.reaches.cells if self._family is not None else None
+        if cells is None or family is None:
             return chunks[:0]
         near = self.reaches.near(own)
         near = near[near < len(cells)]
-        return near if self._follows == "tree" else near[np.isin(cells.ends[near], chunks).all(axis=1)]
+        if self._follows == "tree":
+            return near
+        lost = np.flatnonzero((cells.ends[near] < 0).any(axis=1)) if view.rows is None else near[:0]
+        if len(lost):
+            raise dangling_link(view.source, link_cells(family, cells, near), int(lost[0]))
+        return near[np.isin(cells.ends[near], chunks).all(axis=1)]
 
     def _fetch(self, chunks: IntArray, indexed: IntArray, columns: Sequence[ColumnCells], near: IntArray) -> Raws:
         """Every cell that is needed and not kept, at once; by member and chunk, those of links by number."""
@@ -355,15 +371,17 @@ class ChunkReader:
 
     def _tree_edges(self, part: IntArray, chunks: IntArray, starts: IntArray, near: IntArray, raws: Raws) -> IntArray:
         """Edges of neighbouring chunks, by their positions."""
-        view, family = self.view, self._family
+        view, family, cells = self.view, self._family, self.reaches.cells
         assert family is not None
+        assert cells is not None
         of_cells = self._cells(family, near, chunks)
+        elsewhere = (of_cells.ends < 0) & (cells.ends[near] >= 0)
         run = TreeRun(
             first=int(part[0]),
             coords=view.table.coords[chunks[part]],
             fragments=self._fragments,
             cells=of_cells,
-            whole=False,
+            whole=view.rows is None and not elsewhere.any(),
             parted=family.parted,
         )
         table, sizes = self._table(family, chunks), np.diff(starts)

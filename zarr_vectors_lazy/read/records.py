@@ -103,10 +103,8 @@ def _number(
     """Chunk and row in the view of one endpoint of each record; -1 where it is not in the view."""
     chunk = ChunkTable(coords).find(named[:, :-1])
     rows = named[:, -1]
-    if whole and (chunk < 0).any():
-        raise _dangling_record(
-            table, f"names chunk {dotted(named[chunk < 0][0, :-1])!r}, which the level does not have"
-        )
+    if whole:
+        check_listed(table.source, table.records, named[:, :-1], chunk)
     totals = np.append(np.diff(starts), 0)  # the last for chunk -1
     for number, choice in kept.items():
         totals[number] = choice.total
@@ -114,7 +112,7 @@ def _number(
     if wrong.any():
         at = int(np.argmax(wrong))
         where = f"row {int(rows[at])} of chunk {dotted(named[at, :-1])!r}, which has {int(totals[chunk[at]])}"
-        raise _dangling_record(table, f"names {where}")
+        raise _dangling_record(table.source, table.records, f"names {where}")
     out = np.where(chunk >= 0, starts[chunk] + rows, -1)
     order = np.argsort(chunk, kind="stable")
     bounds = np.searchsorted(
@@ -127,12 +125,20 @@ def _number(
     return chunk, out
 
 
-def _dangling_record(table: Table, reason: str) -> FormatError:
-    return FormatError(f"a link of {table.records.path!r} {reason}", where=table.source.spec.url)
+def check_listed(source: Source, records: DenseArray, named: ChunkCoords, at: IntArray) -> None:
+    """Raise FormatError if one of the chunks that records name, (R, K), is none of the level: -1 in ``at`` (R,)."""
+    if (at < 0).any():
+        reason = f"names chunk {dotted(named[at < 0][0].tolist())!r}, which the level does not have"
+        raise _dangling_record(source, records, reason)
+
+
+def _dangling_record(source: Source, records: DenseArray, reason: str) -> FormatError:
+    return FormatError(f"a link of {records.path!r} {reason}", where=source.spec.url)
 
 
 # What tasks run to turn link records into rows of a level, many cells of them at a time.
 
+UNLISTED = "names a chunk that the level does not list"
 GARBLED = "zarr-vectors 0.2.0 garbled the links of objects that interleave (spec 0.7, 9.1)"
 Resolved = tuple[IntArray, BoolArray, IntArray]
 """(S, L) rows of the records of which all ends are selected, (M,) which records these are, and records of each cell."""
@@ -311,16 +317,17 @@ def _misplaced(
     cell = int(records.cells[at])
     slot = int(records.slots[at if len(records.slots) > 1 else 0, column])
     if totals[cell, slot] < 0:
-        return _dangling_link(source, cells, cell, "names a chunk that the level does not list")
+        return dangling_link(source, cells, cell)
     of_cell = records.cells == cell
     slots = np.broadcast_to(records.slots, records.rows.shape)[of_cell]
     named = records.rows[of_cell][slots == slot]
-    return _dangling_link(
+    return dangling_link(
         source, cells, cell, f"names row {int(named.max())} of a chunk that has {int(totals[cell, slot])}"
     )
 
 
-def _dangling_link(source: Source, cells: LinkCells, cell: int, reason: str) -> CorruptChunkError:
+def dangling_link(source: Source, cells: LinkCells, cell: int, reason: str = UNLISTED) -> CorruptChunkError:
+    """What is wrong with a record of a cell."""
     path, coord = cells.specs[int(cells.segments[cell])].path, cells.coords[cell].tolist()
     return CorruptChunkError(
         f"a link {reason}", level=source.level, array=path, chunk=dotted(coord), url=source.spec.url
@@ -517,8 +524,8 @@ def tree_edges(
         at = int(np.argmax(wrong.any(axis=1)))
         reason = f"names row {int(rows[at].max())} of a shorter chunk"
         if (chunks[at] < 0).any() and tree.whole:
-            reason = "names a chunk that the level does not list"
-        raise _dangling_link(source, tree.cells, int(records.cells[mine[at]]), reason)
+            reason = UNLISTED
+        raise dangling_link(source, tree.cells, int(records.cells[mine[at]]), reason)
     parents = chosen.renumber(records.each(chosen.places(tree.cells.ends))[mine, 1], rows[:, 1])
     parents = np.where(parents >= 0, parents + records.each(ends[..., 0])[mine, 1], -1)
     children = starts[chunks[:, 0] - tree.first] + rows[:, 0]
@@ -537,7 +544,7 @@ def tree_edges(
         )
         if apart.any():
             cell = int(records.cells[mine[inside[np.argmax(apart)]]])
-            raise _dangling_link(source, tree.cells, cell, f"joins two objects of a chunk: {GARBLED}")
+            raise dangling_link(source, tree.cells, cell, f"joins two objects of a chunk: {GARBLED}")
         _check_single(source, tree, starts, np.concatenate([children, *others]))
     found = (parent >= 0) & (table >= 0)
     return Tree(np.stack([table[found], parent[found]], axis=1), record[found], records.counts)
