@@ -135,6 +135,20 @@ def test_each_cell_is_read_once(level, tmp_path, monkeypatch, boxed):
     assert len(read) == len(set(read)) > len(part.chunk_keys)
 
 
+def test_values_that_say_missing_are_refused_while_the_old_store_is_there(tmp_path, monkeypatch):
+    given = trees(values=True)
+    given["link_attributes"] = {"long": np.full(len(given["edges"]), np.iinfo(np.int64).min)}
+    with monkeypatch.context() as patch:
+        patch.setattr(Prepared, "link_rows", property(not_implied))
+        write(tmp_path / "x", "skeleton", given)
+    write(tmp_path / "y", "skeleton", trees())
+    before = zvl.open_zv(tmp_path / "y")[0].vertices.compute()
+    with pytest.raises(SelectionError, match="link attribute 'long'"):
+        zvl.open_zv(tmp_path / "x")[0].save(tmp_path / "y", chunk_shape=CHUNK, mode="w")
+    assert np.array_equal(zvl.open_zv(tmp_path / "y")[0].vertices.compute(), before)
+    assert not (tmp_path / "y" / "_scratch").exists()
+
+
 def test_without_objects_and_links(tmp_path):
     given = {"positions": links(2, 5)["positions"], "edges": np.empty((0, 2), np.int64)}
     write(tmp_path / "x", "graph", given)

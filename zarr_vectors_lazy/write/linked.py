@@ -197,7 +197,8 @@ def tree_write(linking: Linking, trees: Trees, exchange: RecordExchange) -> Dela
     takes = [nodes, parents, *_add_values(trees, exchange)]
     exchange.close(*takes)
     ranked, ranks = _add_ranks(linking, trees, exchange, takes)
-    exchange.add_plan(tallies, [writing.key("link-plan"), *ranked])
+    plan = writing.key("link-plan" if trees.valued is None else "full-link-plan")  # may still refuse the write
+    exchange.add_plan(tallies, [plan, *ranked])
     asked = places[:1] if linking.valued else [places[1], linking.ends(1)]
     parts = [
         exchange.add_part(part, write_tree_rows, homes, linking.valued, takes=[ranks], sends=asked)
@@ -205,7 +206,6 @@ def tree_write(linking: Linking, trees: Trees, exchange: RecordExchange) -> Dela
     ]
     exchange.close(asked[0], linking.ends(0 if linking.valued else 1))
     add_rounds(linking, exchange, first=not linking.valued)
-    plan = writing.key("link-plan" if trees.valued is None else "full-link-plan")
     return add_links(linking, exchange, parts, plan=plan)
 
 
@@ -266,7 +266,7 @@ def _add_ranks(
     ]
     exchange.close(whole)
     if trees.valued is not None:
-        exchange.add("full-link-plan", with_gaps, plan, List(*map(TaskRef, joined)))
+        exchange.add_checked("full-link-plan", with_gaps, plan, List(*map(TaskRef, joined)))
     ranked = [
         exchange.add_step(writing.key("ranks", group), rank_trees, plan, number=group, takes=[whole], sends=[ranks])
         for group in range(trees.groups)
