@@ -59,8 +59,6 @@ from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json,
 from zarr_vectors_lazy.write.part import LevelWriter
 from zarr_vectors_lazy.write.session import Copied, Mode, WriteSession, begin_write, read_copied
 
-# The cells of a level carried into another store: rows, fragments, links.
-
 # What tasks run to carry link records: decoded, and placed as the written format places them.
 
 

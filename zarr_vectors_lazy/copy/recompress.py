@@ -60,8 +60,6 @@ from zarr_vectors_lazy.write.session import (
     new_write_id,
 )
 
-# Cells of an array put together into shards, in place.
-
 # What tasks run to put the cells of an array together into shards, in place.
 #
 # The new objects have other keys than the old ones. An array changes from these to those in one put, that of its
@@ -208,8 +206,6 @@ def shard_runs(coords: ChunkCoords, layout: GridLayout) -> Iterator[ChunkCoords]
             yield coords[np.sort(order[start:end])]
             start = end
 
-
-# A store with other codecs or without shards, cell by cell.
 
 # What reads an array's pieces with their codecs undone, and writes them with others into another store.
 
@@ -426,9 +422,6 @@ def _left_out(tree: MetaTree, docs: Mapping[str, Json], levels: list[int]) -> li
     """Paths of what lies in the root, or in a level, and is not copied."""
     found = [f"{folder}/{name}".lstrip("/") for folder in ("", *map(str, levels)) for name in tree.listed(folder) or ()]
     return sorted(path for path in found if path not in docs)
-
-
-# A store with other codecs, or in other objects.
 
 
 @suggesting

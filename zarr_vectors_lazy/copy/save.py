@@ -39,8 +39,9 @@ from zarr_vectors_lazy.write.out_of_core import (
     source_of,
     write_source,
 )
+from zarr_vectors_lazy.write.part import Summary
 from zarr_vectors_lazy.write.records import Block, BlockStatistics, layout
-from zarr_vectors_lazy.write.run import Shape, Summary, Tables, WriteOptions
+from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions
 from zarr_vectors_lazy.write.session import left_out, read_copied
 
 if TYPE_CHECKING:

@@ -204,7 +204,7 @@ class RecordExchange:
             for group in groups:
                 key = self.writing.key(f"join-{exchange.name}", group, span)
                 indexed = TaskRef(self._index(exchange, group))
-                self.tasks[key] = Task(key, join_sent, relays, self.scratch, group, span, indexed)
+                self.tasks[key] = Task(key, relays.join, self.scratch, group, span, indexed)
                 joined.append(TaskRef(key))
             key = self._index(relays.to(span))
             self.tasks[key] = Task(key, index_sent, self.scratch, relays.to(span), groups, INDEX, List(*joined))
@@ -226,11 +226,6 @@ def _nothing(_sent: object) -> None:
 def index_sent(scratch: Scratch, exchange: Exchange, senders: Sequence[int], name: str, _sent: object) -> None:
     """Task: put an index of what was sent."""
     index_runs(scratch, exchange, senders, name=name)
-
-
-def join_sent(relays: Relays, scratch: Scratch, group: int, span: int, _indexed: object) -> None:
-    """Task: join what a group of senders sends to a group of receivers."""
-    relays.join(scratch, group, span)
 
 
 def rows_write(exchange: RecordExchange) -> Delayed:

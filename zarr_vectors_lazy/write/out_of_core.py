@@ -20,7 +20,6 @@ from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write import arguments
-from zarr_vectors_lazy.write.arguments import settle_bounds
 from zarr_vectors_lazy.write.exchange import Blocks, RecordExchange, Writing, optimized, rows_write
 from zarr_vectors_lazy.write.job import Column, ObjectTable, WriteJob, check_cells
 from zarr_vectors_lazy.write.linked import Linking, Trees, linked_write, tree_write
@@ -234,7 +233,7 @@ def finalise(
     """
     tables = tables(tally) if callable(tables) else tables
     edges = job.store.chunk_shape
-    corners = settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, edges, name=shape.name)
+    corners = arguments.settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, edges, name=shape.name)
     attributes = {name: _with_categories(name, column, tally) for name, column in job.attributes.items()}
     paths = job.kind == "paths"
     ids = _path_ids(tables, tally) if paths else None

@@ -50,7 +50,7 @@ class LevelWriter:
 
     Each task calls `write` with the cells of one or some chunks for all arrays, and returns the record; `finish`
     makes the level's metadata from all records. Without it there is no level: the store's root, which makes it a
-    store, is put by `access.write.session`.
+    store, is put by `write.session`.
 
     Parameters
     ----------
@@ -165,11 +165,12 @@ def content_of(put: Put, *, checked: bool) -> int:
 # A whole store from arrays: chunks encoded and put by a few threads, metadata last.
 
 THREADS = min(4, os.cpu_count() or 1)
+Summary = Callable[[Prepared, LevelRecord], dict[str, Any]]
 BATCH_NBYTES = 4 * 1024**2  # of rows that a thread holds at once; it has them gathered, encoded and compressed
 CHUNK_NBYTES = 4 * 1024  # of the cells of a chunk beside its rows: coordinates, views, requests
 
 
-def write_store(job: WriteJob, summarise: Callable[[Prepared, LevelRecord], dict[str, Any]]) -> dict[str, Any]:
+def write_store(job: WriteJob, summarise: Summary) -> dict[str, Any]:
     """Write a store; return ``summarise`` of what was written.
 
     Raises
@@ -359,7 +360,6 @@ def dense_puts(prepared: Prepared) -> list[Put]:
 
 Finalise = Callable[[BlockStatistics], tuple[WriteJob, IntArray | None]]
 """Completes a job by what all blocks say; and (paths,) object id of each path, None where it is its number."""
-Summary = Callable[[Prepared, LevelRecord], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -1,6 +1,6 @@
 """From checked arguments to a written store, and what the writers return."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
@@ -14,17 +14,11 @@ from zarr_vectors_lazy.plan.blocks import bins_along
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import Floats, IntArray
 from zarr_vectors_lazy.write import arguments as args
-from zarr_vectors_lazy.write.arguments import parse_bounds
 from zarr_vectors_lazy.write.job import Column, Kind, ObjectTable, Prepared, Values, WriteJob
-from zarr_vectors_lazy.write.part import THREADS, write_store
+from zarr_vectors_lazy.write.part import THREADS, Summary, write_store
 from zarr_vectors_lazy.write.session import Mode, check_mode, copied_headers
 
-# From checked arguments of a writer to a job, and from a job to a store or a Delayed.
-
-UNSEEN_BINS = (
-    8  # of a chunk along each axis, for viewers, where no positions are in memory that tell how many are of use
-)
-Summary = Callable[[Prepared, LevelRecord], dict[str, Any]]
+UNSEEN_BINS = 8  # of a chunk along an axis, for viewers, where no positions are in memory that tell how many are of use
 CONVENTIONS = {
     "points": "implicit_sequential",
     "paths": "implicit_sequential",
@@ -173,7 +167,7 @@ def make_job(
     ndim = array.shape[1]
     chunk_shape = args.parse_shape(options.chunk_shape, ndim, "chunk_shape")
     bin_shape = args.parse_bins(options.bin_shape, chunk_shape)
-    bounds = bounds or parse_bounds(options.bounds, array, dtype, chunk_shape, name=shape.name, threads=THREADS)
+    bounds = bounds or args.parse_bounds(options.bounds, array, dtype, chunk_shape, name=shape.name, threads=THREADS)
     if options.profile is not None and options.bin_shape is None:
         bin_shape = chunk_shape / (bins_along(array, chunk_shape) if len(array) else UNSEEN_BINS)
     if shape.kind == "points":

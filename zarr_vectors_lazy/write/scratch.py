@@ -326,7 +326,7 @@ class Relays:
         """What a receiver takes."""
         return self.to(number // self.groups if self.groups > 1 else 0)
 
-    def join(self, scratch: Scratch, group: int, span: int) -> None:
+    def join(self, scratch: Scratch, group: int, span: int, _indexed: object = None) -> None:
         """Task: join what a group of senders sends to a group of receivers."""
         first = span * self.groups
         last = min(first + self.groups, self.exchange.receivers)
