@@ -13,14 +13,14 @@ SIZES = np.array([2_000, 0, 3_000, 1, 4_000, 999])
 @pytest.mark.parametrize("count", [1, 2, 7])
 def test_homes_hold_every_row_once(count, apart):
     numbers = np.concatenate([row_numbers(block, size) for block, size in enumerate(SIZES.tolist())])
-    homes = RowOwners(count, apart)
-    rows = homes.names(numbers, np.cumsum(SIZES) - SIZES)
+    row_owners = RowOwners(count, apart)
+    rows = row_owners.names(numbers, np.cumsum(SIZES) - SIZES)
     assert apart or np.array_equal(rows, np.arange(10_000))
-    of = homes.of(rows)
+    of = row_owners.of(rows)
     assert apart or np.bincount(of).max() < 12_000 / count
-    for home in range(count):
-        mine = np.random.default_rng(0).permutation(rows[of == home])
-        assert np.array_equal(homes.look_up(mine, mine * 2, mine[::-1], SIZES), mine[::-1] * 2)
+    for owner in range(count):
+        mine = np.random.default_rng(0).permutation(rows[of == owner])
+        assert np.array_equal(row_owners.look_up(mine, mine * 2, mine[::-1], SIZES), mine[::-1] * 2)
 
 
 @pytest.mark.parametrize(("apart", "row"), [(False, 5), (True, 1), (True, 2**39)])

@@ -340,13 +340,13 @@ def _options(arguments: Mapping[str, Any]) -> WriteOptions:
     return WriteOptions(**{**GIVEN, **known}, backend_kwargs=rest)
 
 
-def object_tables_of(view: LevelView, tally: BlockStatistics) -> Tables:
+def object_tables_of(view: LevelView, statistics: BlockStatistics) -> Tables:
     """Attributes and groups of the objects that were seen; raises SelectionError if no row was."""
-    _check_rows(tally)
-    return Tables() if view.data.object_index is None else _tables(view, tally.owners, tally.owners)
+    _check_rows(statistics)
+    return Tables() if view.data.object_index is None else _tables(view, statistics.owners, statistics.owners)
 
 
-def path_tables(view: LevelView, line: bool, tally: BlockStatistics) -> Tables:
+def path_tables(view: LevelView, line: bool, statistics: BlockStatistics) -> Tables:
     """Ids, attributes and groups of the runs that were seen.
 
     Raises
@@ -354,8 +354,8 @@ def path_tables(view: LevelView, line: bool, tally: BlockStatistics) -> Tables:
     SelectionError
         If there are none; or, of lines, if one has not two vertices, or one of them is not selected.
     """
-    _check_rows(tally)
-    start, stop, owners = tally.runs.T
+    _check_rows(statistics)
+    start, stop, owners = statistics.runs.T
     if line:
         _check_lines(start, stop, owners)
     largest = int(view.object_ids.max())
@@ -364,8 +364,8 @@ def path_tables(view: LevelView, line: bool, tally: BlockStatistics) -> Tables:
     return _tables(view, owners, ids_of_intervals(owners, largest))
 
 
-def _check_rows(tally: BlockStatistics) -> None:
-    if not len(tally.counts):
+def _check_rows(statistics: BlockStatistics) -> None:
+    if not len(statistics.counts):
         raise SelectionError(NOTHING)
 
 

@@ -342,7 +342,7 @@ def fragment_table(arranged: list[Arranged]) -> FragmentTable:
 # Where rows are stored, and which task knows it: what the ends of links are resolved by, out of core.
 #
 # A place is the number of a chunk and a row in it, in one integer: places sort as the format sorts the ends of a
-# link. Rows are dealt to homes in stripes, so that any number of rows spreads evenly over a fixed number of homes.
+# link. Rows are dealt to owners in stripes, so that any number of rows spreads evenly over a fixed number of owners.
 
 ROW_BITS = 32  # a cell ends at 4 GiB
 STRIPE = 256
@@ -385,7 +385,7 @@ class RowOwners:
     apart: bool = False
 
     def of(self, rows: IntArray) -> IntArray:
-        """Home of each row."""
+        """Owner of each row."""
         found: IntArray = (block_of(rows) if self.apart else rows // STRIPE) % self.count
         return found
 
@@ -394,14 +394,14 @@ class RowOwners:
         return numbers if self.apart else firsts[block_of(numbers)] + row_in_block(numbers)
 
     def look_up(self, rows: IntArray, values: IntArray, wanted: IntArray, sizes: IntArray) -> IntArray:
-        """Values of wanted rows of one home, `UNKNOWN` for those that are not there.
+        """Values of wanted rows of one owner, `UNKNOWN` for those that are not there.
 
         Parameters
         ----------
         rows, values
-            (n,) rows of the home and their values, 0 or more, in any order.
+            (n,) rows of the owner and their values, 0 or more, in any order.
         wanted
-            Rows of the same home.
+            Rows of the same owner.
         sizes
             (B,) rows of each block.
         """
@@ -412,7 +412,7 @@ class RowOwners:
         return found
 
     def _seats(self, rows: IntArray, sizes: IntArray) -> IntArray:
-        """Number of each row among those of its home, without gaps where all are there; -1 if its block is shorter."""
+        """Number of each row among those of its owner, without gaps where all are there; -1 if its block is shorter."""
         if not self.apart:
             found: IntArray = rows // (STRIPE * self.count) * STRIPE + rows % STRIPE
             return found
@@ -420,7 +420,7 @@ class RowOwners:
         return np.where(row < sizes[block], self._before(sizes)[block] + row, -1)
 
     def _before(self, sizes: IntArray) -> IntArray:
-        """(B,) rows of the blocks before each one that have the same home."""
+        """(B,) rows of the blocks before each one that have the same owner."""
         table = np.zeros(-(-len(sizes) // self.count) * self.count, np.int64)
         table[: len(sizes)] = sizes
         rounds = table.reshape(-1, self.count)

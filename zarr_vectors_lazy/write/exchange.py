@@ -20,7 +20,7 @@ from zarr_vectors_lazy.write.part import (
     without_tables,
     write_sent,
 )
-from zarr_vectors_lazy.write.records import BlockReader, merge_tallies, take_rows
+from zarr_vectors_lazy.write.records import BlockReader, merge_statistics, take_rows
 from zarr_vectors_lazy.write.scratch import INDEX, Exchange, Relays, Scratch, Step, Work, guarded, index_runs, run_step
 from zarr_vectors_lazy.write.session import new_write_id
 
@@ -37,7 +37,7 @@ class Writing:
 
     Parameters
     ----------
-    intake, settle, summarise
+    reader, finalise, summarise
         What tasks run on a block, on all that blocks say, and at the end.
     paths
         Whether rows make paths.
@@ -47,8 +47,8 @@ class Writing:
         Of this write and no other.
     """
 
-    intake: BlockReader
-    settle: Finalise
+    reader: BlockReader
+    finalise: Finalise
     summarise: Summary
     paths: bool
     parts: int
@@ -105,7 +105,7 @@ class RecordExchange:
         self.blocks = blocks
         self.scratch = scratch
         self.tasks: Tasks = {}
-        self.rows = Exchange(name="rows", dtype=writing.intake.dtype, receivers=writing.parts)
+        self.rows = Exchange(name="rows", dtype=writing.reader.dtype, receivers=writing.parts)
         self._senders: dict[str, list[Key]] = {}
         self._relays: dict[str, Relays] = {}
 
@@ -137,15 +137,15 @@ class RecordExchange:
             self._senders.setdefault(exchange.name, []).append(key)
         return key
 
-    def add_rows(self, nodes: Exchange | None = None, homes: RowOwners | None = None) -> list[Key]:
-        """Add the tasks that take input blocks of rows, and send ``nodes`` home; keys of their tallies."""
-        work, more = (take_rows, ()) if nodes is None else (take_nodes, (homes,))
+    def add_rows(self, nodes: Exchange | None = None, row_owners: RowOwners | None = None) -> list[Key]:
+        """Add the tasks that take blocks of rows, and send ``nodes`` to their owners; keys of their statistics."""
+        work, more = (take_rows, ()) if nodes is None else (take_nodes, (row_owners,))
         sends = [self.rows] if nodes is None else [self.rows, nodes]
         return [
             self.add_step(
                 self.writing.key("rows", number),
                 work,
-                self.writing.intake,
+                self.writing.reader,
                 *more,
                 number,
                 *map(TaskRef, keys),
@@ -155,21 +155,21 @@ class RecordExchange:
             for number, keys in enumerate(self.blocks.keys)
         ]
 
-    def add_plan(self, tallies: Sequence[Key], checked: Sequence[Key] = ()) -> None:
-        """Join tallies, plan, and begin when the tasks ``checked`` have run too."""
+    def add_plan(self, seen: Sequence[Key], checked: Sequence[Key] = ()) -> None:
+        """Join statistics, plan, and begin when the tasks ``checked`` have run too."""
         writing = self.writing
-        tally = TaskRef(self.add_joins("tally", tallies, merge_tallies, writing.paths))
-        plan = self.add_checked("plan", make_plan, writing.settle, writing.intake.dtype, writing.parts, tally)
-        brief = self.add("brief", without_tables, TaskRef(plan))
-        self.add_checked("begin", begin, TaskRef(brief), self.scratch, *map(TaskRef, checked))
-        self._close(self.rows, index_rows, TaskRef(brief))
+        statistics = TaskRef(self.add_joins("statistics", seen, merge_statistics, writing.paths))
+        plan = self.add_checked("plan", make_plan, writing.finalise, writing.reader.dtype, writing.parts, statistics)
+        part_plan = self.add("part-plan", without_tables, TaskRef(plan))
+        self.add_checked("begin", begin, TaskRef(part_plan), self.scratch, *map(TaskRef, checked))
+        self._close(self.rows, index_rows, TaskRef(part_plan))
 
     def add_part(
         self, part: int, work: Work, *args: Any, takes: Sequence[Exchange] = (), sends: Sequence[Exchange] = ()
     ) -> Key:
         """Add the task that writes a part of the rows, which are received first; key of its record."""
-        key, brief, begun = (self.writing.key(*name) for name in (("part", part), ("brief",), ("begin",)))
-        more = (TaskRef(brief), TaskRef(begun), *args)
+        key, part_plan, begun = (self.writing.key(*name) for name in (("part", part), ("part-plan",), ("begin",)))
+        more = (TaskRef(part_plan), TaskRef(begun), *args)
         return self.add_step(key, work, *more, number=part, takes=[self.rows, *takes], sends=sends)
 
     def add_joins(self, name: str, keys: Sequence[Key], join: Callable[..., Any], *args: Any) -> Key:

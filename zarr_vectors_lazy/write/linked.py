@@ -20,7 +20,7 @@ from zarr_vectors_lazy.write.links import (
     hold_edges,
     join_parents,
     join_values,
-    merge_link_tallies,
+    merge_link_statistics,
     name_edges,
     node_dtype,
     plan_links,
@@ -68,7 +68,7 @@ class Linking:
 
     Parameters
     ----------
-    intake
+    reader
         What tasks run on a block.
     keys
         Of each input block of links those of its parts.
@@ -78,7 +78,7 @@ class Linking:
         Of skeletons, how their nodes are put in order; None: of what has no order.
     """
 
-    intake: LinkBlockReader
+    reader: LinkBlockReader
     keys: Sequence[tuple[Key, ...]]
     parts: int
     trees: Trees | None = None
@@ -87,11 +87,11 @@ class Linking:
     def dtype(self) -> np.dtype[np.void]:
         """Of links with their values."""
         apart = None if self.trees is None else self.trees.valued
-        return self.intake.dtype if apart is None else apart.links
+        return self.reader.dtype if apart is None else apart.links
 
     def ends(self, slot: int) -> Exchange:
-        """Links on their way to the home of an end."""
-        return Exchange(name=f"ends-{slot}", dtype=self.dtype, receivers=self.intake.homes.count)
+        """Links on their way to the owner of an end."""
+        return Exchange(name=f"ends-{slot}", dtype=self.dtype, receivers=self.reader.row_owners.count)
 
     @property
     def valued(self) -> bool:
@@ -110,35 +110,36 @@ class Linking:
 
     @property
     def places(self) -> list[Exchange]:
-        """Places on their way to the homes of their rows, for each end of links."""
-        width = self.intake.dtype["ends"].shape[0]
+        """Places on their way to the owners of their rows, for each end of links."""
+        width = self.reader.dtype["ends"].shape[0]
         return [
-            Exchange(name=f"places-{slot}", dtype=PLACE, receivers=self.intake.homes.count) for slot in range(width)
+            Exchange(name=f"places-{slot}", dtype=PLACE, receivers=self.reader.row_owners.count)
+            for slot in range(width)
         ]
 
 
 def linked_write(linking: Linking, exchange: RecordExchange) -> Delayed:
     """Write rows and links."""
     places, writing = linking.places, exchange.writing
-    tallies = exchange.add_rows()
-    taken = _add_takes("take-links", linking.intake, linking.keys, linking.ends(0), exchange)
-    exchange.add_plan(tallies, [add_link_plan(linking, exchange, taken)])
-    homes = linking.intake.homes
-    parts = [exchange.add_part(part, write_rows, homes, sends=places[:1]) for part in range(writing.parts)]
+    seen = exchange.add_rows()
+    taken = _add_takes("take-links", linking.reader, linking.keys, linking.ends(0), exchange)
+    exchange.add_plan(seen, [add_link_plan(linking, exchange, taken)])
+    row_owners = linking.reader.row_owners
+    parts = [exchange.add_part(part, write_rows, row_owners, sends=places[:1]) for part in range(writing.parts)]
     exchange.close(places[0], linking.ends(0))
     add_rounds(linking, exchange, first=0)
     return add_links(linking, exchange, parts, plan=writing.key("link-plan"))
 
 
 def _add_takes(
-    name: str, intake: LinkBlockReader, blocks: Sequence[tuple[Key, ...]], to: Exchange, exchange: RecordExchange
+    name: str, reader: LinkBlockReader, blocks: Sequence[tuple[Key, ...]], to: Exchange, exchange: RecordExchange
 ) -> list[Key]:
-    """Send links home to their first ends; keys of their tallies."""
+    """Send links to the owners of their first ends; keys of their statistics."""
     return [
         exchange.add_step(
             exchange.writing.key(name, number),
             take_links,
-            intake,
+            reader,
             number,
             *map(TaskRef, keys),
             number=number,
@@ -149,23 +150,25 @@ def _add_takes(
 
 
 def add_link_plan(linking: Linking, exchange: RecordExchange, taken: Sequence[Key]) -> Key:
-    """Plan the links when all were tallied; key of the plan."""
-    brief = TaskRef(exchange.writing.key("brief"))
-    tally = TaskRef(exchange.add_joins("link-tally", taken, merge_link_tallies))
-    return exchange.add_checked("link-plan", plan_links, brief, tally, linking.intake, linking.parts, linking.implied)
+    """Plan the links when all were seen; key of the plan."""
+    part_plan = TaskRef(exchange.writing.key("part-plan"))
+    statistics = TaskRef(exchange.add_joins("link-statistics", taken, merge_link_statistics))
+    return exchange.add_checked(
+        "link-plan", plan_links, part_plan, statistics, linking.reader, linking.parts, linking.implied
+    )
 
 
 def add_rounds(linking: Linking, exchange: RecordExchange, *, first: int) -> None:
     """Resolve the ends of all links from slot ``first`` on."""
-    places, homes, writing = linking.places, linking.intake.homes, exchange.writing
+    places, row_owners, writing = linking.places, linking.reader.row_owners, exchange.writing
     for slot in range(first, len(places)):
         last = slot + 1 == len(places)
         sends = [linking.complete] if last else [linking.ends(slot + 1), places[slot + 1]]
         takes = [places[slot], linking.ends(slot)]
-        args = (TaskRef(writing.key("link-plan")), slot, homes)
-        for home in range(homes.count):
-            key = writing.key(f"resolve-{slot}", home)
-            exchange.add_step(key, resolve_ends, *args, number=home, takes=takes, sends=sends)
+        args = (TaskRef(writing.key("link-plan")), slot, row_owners)
+        for owner in range(row_owners.count):
+            key = writing.key(f"resolve-{slot}", owner)
+            exchange.add_step(key, resolve_ends, *args, number=owner, takes=takes, sends=sends)
         exchange.close(*sends)
 
 
@@ -188,20 +191,20 @@ def add_links(linking: Linking, exchange: RecordExchange, parts: Sequence[Key], 
 
 def tree_write(linking: Linking, trees: Trees, exchange: RecordExchange) -> Delayed:
     """Write nodes and edges of skeletons."""
-    homes, places, writing = linking.intake.homes, linking.places, exchange.writing
-    nodes = Exchange(name="nodes", dtype=node_dtype(trees.ndim), receivers=homes.count)
-    parents = Exchange(name="parents", dtype=EDGE, receivers=homes.count)
-    tallies = exchange.add_rows(nodes, homes)
+    row_owners, places, writing = linking.reader.row_owners, linking.places, exchange.writing
+    nodes = Exchange(name="nodes", dtype=node_dtype(trees.ndim), receivers=row_owners.count)
+    parents = Exchange(name="parents", dtype=EDGE, receivers=row_owners.count)
+    seen = exchange.add_rows(nodes, row_owners)
     sends = [parents, linking.ends(0)] if linking.valued and trees.valued is None else [parents]
     _add_edges(linking, trees, exchange, sends)
     takes = [nodes, parents, *_add_values(trees, exchange)]
     exchange.close(*takes)
     ranked, ranks = _add_ranks(linking, trees, exchange, takes)
     plan = writing.key("link-plan" if trees.valued is None else "full-link-plan")  # may still refuse the write
-    exchange.add_plan(tallies, [plan, *ranked])
+    exchange.add_plan(seen, [plan, *ranked])
     asked = places[:1] if linking.valued else [places[1], linking.ends(1)]
     parts = [
-        exchange.add_part(part, write_tree_rows, homes, linking.valued, takes=[ranks], sends=asked)
+        exchange.add_part(part, write_tree_rows, row_owners, linking.valued, takes=[ranks], sends=asked)
         for part in range(writing.parts)
     ]
     exchange.close(asked[0], linking.ends(0 if linking.valued else 1))
@@ -210,26 +213,26 @@ def tree_write(linking: Linking, trees: Trees, exchange: RecordExchange) -> Dela
 
 
 def _add_values(trees: Trees, exchange: RecordExchange) -> list[Exchange]:
-    """Send the values of edges home, where they come apart from the edges."""
+    """Send the values of edges to their owners, where they come apart from the edges."""
     if trees.valued is None:
         return []
-    intake = trees.valued.intake
-    values = Exchange(name="values", dtype=intake.dtype, receivers=intake.homes.count)
-    _add_takes("take-values", intake, trees.keys, values, exchange)
+    reader = trees.valued.reader
+    values = Exchange(name="values", dtype=reader.dtype, receivers=reader.row_owners.count)
+    _add_takes("take-values", reader, trees.keys, values, exchange)
     return [values]
 
 
 def _add_edges(linking: Linking, trees: Trees, exchange: RecordExchange, sends: Sequence[Exchange]) -> None:
-    """Send edges home, when it is known which block has the rows that they name."""
+    """Send edges to their owners, when it is known which block has the rows that they name."""
     writing, valued = exchange.writing, len(sends) > 1
-    waits = linking.intake.counted and trees.firsts is None
-    held = Exchange(name="edges", dtype=linking.intake.dtype, receivers=linking.parts)
+    waits = linking.reader.counted and trees.firsts is None
+    held = Exchange(name="edges", dtype=linking.reader.dtype, receivers=linking.parts)
     work, args = (hold_edges, (held.receivers,)) if waits else (take_edges, (trees.firsts, valued))
     taken = [
         exchange.add_step(
             writing.key("take-links", number),
             work,
-            linking.intake,
+            linking.reader,
             *args,
             number,
             *map(TaskRef, keys),
@@ -238,7 +241,7 @@ def _add_edges(linking: Linking, trees: Trees, exchange: RecordExchange, sends: 
         )
         for number, keys in enumerate(linking.keys)
     ]
-    more = (TaskRef(add_link_plan(linking, exchange, taken)), linking.intake, valued)
+    more = (TaskRef(add_link_plan(linking, exchange, taken)), linking.reader, valued)
     if not waits:
         return
     exchange.close(held)
@@ -260,9 +263,9 @@ def _add_ranks(
     sends = [whole] if trees.valued is None else [whole, linking.ends(0)]
     joined = [
         exchange.add_step(
-            writing.key("parents", home), work, plan, trees.groups, *more, number=home, takes=takes, sends=sends
+            writing.key("parents", owner), work, plan, trees.groups, *more, number=owner, takes=takes, sends=sends
         )
-        for home in range(linking.intake.homes.count)
+        for owner in range(linking.reader.row_owners.count)
     ]
     exchange.close(whole)
     if trees.valued is not None:

@@ -57,8 +57,8 @@ from zarr_vectors_lazy.write.session import WriteSession
 
 # What tasks run to write links of rows that no task has all of: ends are resolved to places, then links are placed.
 #
-# A link names rows of the whole input. It travels to the home of its first end, which knows where that row is stored,
-# then to the home of the next, and at last to the part of the chunk in which the format stores it.
+# A link names rows of the whole input. It travels to the owner of its first end, which knows where that row is stored,
+# then to the owner of the next, and at last to the part of the chunk in which the format stores it.
 
 NO_ROW = (-1, 0, 0)
 
@@ -95,7 +95,7 @@ class LinkBlockReader:
         Of the argument that holds the links, for errors.
     dtype
         Of the records, that of the first block; others must have the same.
-    homes
+    row_owners
         Which tasks know where rows are stored.
     counted
         Whether links name rows counted from block to block, and not a block and a row in it.
@@ -106,7 +106,7 @@ class LinkBlockReader:
     read: LinkReader
     name: str
     dtype: np.dtype[np.void]
-    homes: RowOwners
+    row_owners: RowOwners
     counted: bool = True
     fills: Mapping[str, int] = field(default_factory=dict)
 
@@ -197,29 +197,29 @@ def link_layout(block: LinkBlock) -> np.dtype[np.void]:
     )
 
 
-def take_links(intake: LinkBlockReader, number: int, *parts: Any) -> tuple[tuple[RecordBatch], LinkStatistics]:
-    """`link_records` of an input block, for the homes of their first ends."""
-    records, tally = link_records(intake, number, *parts)
-    return (RecordBatch(records, intake.homes.of(records["ends"][:, 0])),), tally
+def take_links(reader: LinkBlockReader, number: int, *parts: Any) -> tuple[tuple[RecordBatch], LinkStatistics]:
+    """`link_records` of an input block, for the owners of their first ends."""
+    records, statistics = link_records(reader, number, *parts)
+    return (RecordBatch(records, reader.row_owners.of(records["ends"][:, 0])),), statistics
 
 
-def link_records(intake: LinkBlockReader, number: int, *parts: Any) -> tuple[Records, LinkStatistics]:
-    """Records of an input block, and its tally.
+def link_records(reader: LinkBlockReader, number: int, *parts: Any) -> tuple[Records, LinkStatistics]:
+    """Records of an input block, and its statistics.
 
     Raises
     ------
     SelectionError
         If the block's arrays do not go together, or with the first block's.
     """
-    block = intake.read(*parts)
-    if link_layout(block) != intake.dtype:
+    block = reader.read(*parts)
+    if link_layout(block) != reader.dtype:
         raise SelectionError(
-            f"block {number} has {described(link_layout(block), 'ends', intake.name)}, the first block "
-            f"{described(intake.dtype, 'ends', intake.name)}; give all blocks one dtype"
+            f"block {number} has {described(link_layout(block), 'ends', reader.name)}, the first block "
+            f"{described(reader.dtype, 'ends', reader.name)}; give all blocks one dtype"
         )
     rows = len(block.links)
-    columns = {attribute_field(n): _filled(n, values, intake.fills.get(n)) for n, values in block.values.items()}
-    records = pack(intake.dtype, {"number": row_numbers(number, rows), "ends": block.links, **columns}, rows)
+    columns = {attribute_field(n): _filled(n, values, reader.fills.get(n)) for n, values in block.values.items()}
+    records = pack(reader.dtype, {"number": row_numbers(number, rows), "ends": block.links, **columns}, rows)
     highest = NO_ROW
     if rows:
         at = int(np.argmax(block.links))
@@ -241,16 +241,16 @@ def _filled(name: str, values: np.ndarray[Any, Any], fill: int | None) -> np.nda
     return np.where(missing, plain.dtype.type(fill or 0), plain) if missing.any() else plain
 
 
-def merge_link_tallies(tallies: Sequence[LinkStatistics]) -> LinkStatistics:
-    """All that several tallies say; there must be one at least."""
+def merge_link_statistics(several: Sequence[LinkStatistics]) -> LinkStatistics:
+    """All that several statistics say; there must be one at least."""
     return LinkStatistics(
-        count=sum(tally.count for tally in tallies),
-        highest=max((tally.highest for tally in tallies), key=lambda found: (found[0], -found[1])),
-        missing=frozenset().union(*(tally.missing for tally in tallies)),
+        count=sum(each.count for each in several),
+        highest=max((each.highest for each in several), key=lambda found: (found[0], -found[1])),
+        missing=frozenset().union(*(each.missing for each in several)),
     )
 
 
-def plan_links(plan: Plan, tally: LinkStatistics, intake: LinkBlockReader, parts: int, implied: bool) -> LinkPlan:
+def plan_links(plan: Plan, statistics: LinkStatistics, reader: LinkBlockReader, parts: int, implied: bool) -> LinkPlan:
     """Plan the links, when every input block was seen.
 
     Raises
@@ -259,29 +259,29 @@ def plan_links(plan: Plan, tally: LinkStatistics, intake: LinkBlockReader, parts
         If one names a row that is not there, or they have more ends than the format can put in order and there are
         several chunks: whether they cross chunks is known too late, when the old store is gone.
     """
-    width, chunks = intake.dtype["ends"].shape[0], len(plan.coords)
-    if tally.count and width > MAX_PERMUTED and chunks > 1:
+    width, chunks = reader.dtype["ends"].shape[0], len(plan.coords)
+    if statistics.count and width > MAX_PERMUTED and chunks > 1:
         raise SelectionError(
-            f"out of core, {intake.name} of more than {MAX_PERMUTED} ends go into a store of one chunk; these have "
+            f"out of core, {reader.name} of more than {MAX_PERMUTED} ends go into a store of one chunk; these have "
             f"{width}, and there are {chunks} chunks: choose a larger chunk_shape"
         )
-    rows, (row, block, at) = int(plan.counts.sum()), tally.highest
-    if row >= rows and intake.counted:
-        raise SelectionError(f"{intake.name} name row {row}, at row {at} of block {block}; there are {rows}")
+    rows, (row, block, at) = int(plan.counts.sum()), statistics.highest
+    if row >= rows and reader.counted:
+        raise SelectionError(f"{reader.name} name row {row}, at row {at} of block {block}; there are {rows}")
     spread = spread_chunks(plan.coords, plan.counts, plan.job.grid, plan.job.encoding, parts)
-    return LinkPlan(plan=plan, parts=spread, count=tally.count, implied=implied, missing=tally.missing)
+    return LinkPlan(plan=plan, parts=spread, count=statistics.count, implied=implied, missing=statistics.missing)
 
 
 def write_rows(
-    records: Records, plan: Plan, begun: WriteSession, homes: RowOwners
+    records: Records, plan: Plan, begun: WriteSession, row_owners: RowOwners
 ) -> tuple[tuple[RecordBatch], PartRecord]:
-    """Write the chunks of a part; tell the homes of its rows where they are stored."""
+    """Write the chunks of a part; tell the owners of its rows where they are stored."""
     if not len(records):
         return (no_links(PLACE),), PartRecord(empty_record(plan.coords.shape[1]), None)
     part = Part(plan, in_order(records))
     done = write_arranged(plan, part, begun)
-    places = places_of_part(plan, part, homes)
-    return (RecordBatch(places, homes.of(places["row"])),), done
+    places = places_of_part(plan, part, row_owners)
+    return (RecordBatch(places, row_owners.of(places["row"])),), done
 
 
 def no_links(dtype: np.dtype[np.void]) -> RecordBatch:
@@ -289,7 +289,7 @@ def no_links(dtype: np.dtype[np.void]) -> RecordBatch:
     return RecordBatch(np.empty(0, dtype), np.empty(0, np.int64))
 
 
-def places_of_part(plan: Plan, part: Part, homes: RowOwners) -> Records:
+def places_of_part(plan: Plan, part: Part, row_owners: RowOwners) -> Records:
     """Places of the rows of a part, chunk by chunk as they are stored."""
     grid = plan.job.grid
     chunks = np.searchsorted(flat(plan.coords, grid), flat(part.routed.coords, grid))
@@ -298,18 +298,18 @@ def places_of_part(plan: Plan, part: Part, homes: RowOwners) -> Records:
     numbers = part.numbers[np.concatenate([chunk.rows for chunk in arranged])]
     rows = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns = {
-        "row": homes.names(numbers, plan.firsts),
+        "row": row_owners.names(numbers, plan.firsts),
         "place": pack_places(np.repeat(chunks, counts), rows),
     }
     return pack(PLACE, columns, len(numbers))
 
 
 def resolve_ends(
-    places: Records, links: Records, plan: LinkPlan, slot: int, homes: RowOwners
+    places: Records, links: Records, plan: LinkPlan, slot: int, row_owners: RowOwners
 ) -> tuple[tuple[RecordBatch, ...], None]:
-    """Replace end ``slot`` of links by its place; they go on to the home of the next, after the last to a part.
+    """Replace end ``slot`` of links by its place; they go on to the owner of the next, after the last to a part.
 
-    Places are sent on too, to the same home: none waits in memory until it is asked again.
+    Places are sent on too, to the same owner: none waits in memory until it is asked again.
 
     Raises
     ------
@@ -319,13 +319,16 @@ def resolve_ends(
     links = links.copy()
     ends = links["ends"]
     sizes = np.diff(plan.plan.firsts, append=plan.plan.counts.sum())
-    found = homes.look_up(places["row"], places["place"], ends[:, slot], sizes)
+    found = row_owners.look_up(places["row"], places["place"], ends[:, slot], sizes)
     if (found == UNKNOWN).any():
         row = int(ends[found == UNKNOWN, slot][0])
         raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
     ends[:, slot] = found
     if slot + 1 < ends.shape[1]:
-        return (RecordBatch(links, homes.of(ends[:, slot + 1])), RecordBatch(places, homes.of(places["row"]))), None
+        return (
+            RecordBatch(links, row_owners.of(ends[:, slot + 1])),
+            RecordBatch(places, row_owners.of(places["row"])),
+        ), None
     return (RecordBatch(links, plan.parts[chunk_of_places(ends).min(axis=1)]),), None
 
 
@@ -428,7 +431,7 @@ def finish_linked(
 
 # What tasks run to write skeletons whose nodes no task has all of: trees by object, then chunks in depth-first order.
 #
-# A node travels to its home, where the edge to its parent meets it; then to the task that has all nodes of its object
+# A node travels to its owner, where the edge to its parent meets it; then to the task that has all nodes of its object
 # and finds their order; then to the part that writes its chunk. There it is seen which edges the order implies; the
 # others go the way of all links, their first end resolved already.
 
@@ -439,7 +442,7 @@ RANK = np.dtype([("number", "<i8"), ("along", "<i8"), ("parent", "<i8"), ("edge"
 
 
 def node_dtype(ndim: int) -> np.dtype[np.void]:
-    """Dtype of a node on its way home: number, object, chunk."""
+    """Dtype of a node on its way to its owner: number, object, chunk."""
     return np.dtype([("number", "<i8"), ("owner", "<i8"), ("chunk", "<i8", (ndim,))])
 
 
@@ -448,61 +451,63 @@ def tree_dtype(ndim: int) -> np.dtype[np.void]:
     return np.dtype([*node_dtype(ndim).descr, ("parent", "<i8"), ("edge", "<i8")])
 
 
-def nodes_of(taken: Taken, homes: RowOwners) -> RecordBatch:
-    """Nodes of an input block, for their homes."""
+def nodes_of(taken: Taken, row_owners: RowOwners) -> RecordBatch:
+    """Nodes of an input block, for their owners."""
     records, routed = taken.records, taken.routed
     columns = {
         "number": records["number"],
         "owner": records["owner"],
         "chunk": np.repeat(routed.coords, routed.counts, axis=0),
     }
-    return RecordBatch(pack(node_dtype(routed.coords.shape[1]), columns, len(records)), homes.of(records["number"]))
+    return RecordBatch(
+        pack(node_dtype(routed.coords.shape[1]), columns, len(records)), row_owners.of(records["number"])
+    )
 
 
 def take_nodes(
-    intake: BlockReader, homes: RowOwners, number: int, *parts: Any
+    reader: BlockReader, row_owners: RowOwners, number: int, *parts: Any
 ) -> tuple[tuple[Runs, RecordBatch], BlockStatistics]:
-    """Send the rows of an input block to the parts that write their chunks, its nodes home."""
-    taken = take_block(intake, number, *parts)
-    return (taken.rows, nodes_of(taken, homes)), taken.tally
+    """Send the rows of an input block to the parts that write their chunks, its nodes to their owners."""
+    taken = take_block(reader, number, *parts)
+    return (taken.rows, nodes_of(taken, row_owners)), taken.statistics
 
 
 def take_edges(
-    intake: LinkBlockReader, firsts: IntArray | None, valued: bool, number: int, *parts: Any
+    reader: LinkBlockReader, firsts: IntArray | None, valued: bool, number: int, *parts: Any
 ) -> tuple[tuple[RecordBatch, ...], LinkStatistics]:
-    """Send edges to the homes of their children; and again, if ``valued``, as links that are stored.
+    """Send edges to the owners of their children; and again, if ``valued``, as links that are stored.
 
     Parameters
     ----------
     firsts
         (B,) rows before each block, where the edges count rows from block to block.
     """
-    records, tally = link_records(intake, number, *parts)
-    return _edge_batches(intake, records, firsts, valued), tally
+    records, statistics = link_records(reader, number, *parts)
+    return _edge_batches(reader, records, firsts, valued), statistics
 
 
 def hold_edges(
-    intake: LinkBlockReader, receivers: int, number: int, *parts: Any
+    reader: LinkBlockReader, receivers: int, number: int, *parts: Any
 ) -> tuple[tuple[RecordBatch], LinkStatistics]:
     """Keep edges until it is known how many rows each block has."""
-    records, tally = link_records(intake, number, *parts)
-    return (RecordBatch(records, np.full(len(records), number % receivers)),), tally
+    records, statistics = link_records(reader, number, *parts)
+    return (RecordBatch(records, np.full(len(records), number % receivers)),), statistics
 
 
 def name_edges(
-    records: Records, plan: LinkPlan, intake: LinkBlockReader, valued: bool
+    records: Records, plan: LinkPlan, reader: LinkBlockReader, valued: bool
 ) -> tuple[tuple[RecordBatch, ...], None]:
     """`take_edges` of edges that were kept."""
-    return _edge_batches(intake, records, plan.plan.firsts, valued), None
+    return _edge_batches(reader, records, plan.plan.firsts, valued), None
 
 
 def _edge_batches(
-    intake: LinkBlockReader, records: Records, firsts: IntArray | None, valued: bool
+    reader: LinkBlockReader, records: Records, firsts: IntArray | None, valued: bool
 ) -> tuple[RecordBatch, ...]:
     if firsts is not None:
         records = records.copy()
         records["ends"] = rename_rows(records["ends"], firsts)
-    to = intake.homes.of(records["ends"][:, 0])
+    to = reader.row_owners.of(records["ends"][:, 0])
     edges = pack(EDGE, {"number": records["number"], "ends": records["ends"]}, len(records))
     return (RecordBatch(edges, to), RecordBatch(records, to)) if valued else (RecordBatch(edges, to),)
 
@@ -513,13 +518,13 @@ class Valued:
 
     Parameters
     ----------
-    intake
+    reader
         How input blocks of them become records.
     links
         Dtype of edges with their values.
     """
 
-    intake: LinkBlockReader
+    reader: LinkBlockReader
     links: np.dtype[np.void]
 
 
@@ -535,25 +540,25 @@ class Lack:
 def join_values(
     nodes: Records, edges: Records, values: Records, plan: LinkPlan, groups: int, valued: Valued
 ) -> tuple[tuple[RecordBatch, RecordBatch], Lack]:
-    """`join_parents`, and edges with their values for the homes of their children; what lacks values."""
+    """`join_parents`, and edges with their values for the owners of their children; what lacks values."""
     mail, _ = join_parents(nodes, edges, plan, groups)
     values = in_order(values)
-    home = in_order(nodes)["number"]
-    record = np.full(len(home) + 1, NONE, np.int64)  # the last for what is not there
-    record[_find(home, values["ends"][:, 0])] = np.arange(len(values))
-    found = record[_find(home, edges["ends"][:, 0])]
+    numbers = in_order(nodes)["number"]
+    record = np.full(len(numbers) + 1, NONE, np.int64)  # the last for what is not there
+    record[_find(numbers, values["ends"][:, 0])] = np.arange(len(values))
+    found = record[_find(numbers, edges["ends"][:, 0])]
     names = [name for name in values.dtype.names or () if name.startswith(ATTRIBUTE)] if len(values) else []
     columns: dict[str, Any] = {name: values[name][found] for name in names}
     columns |= {"number": edges["number"], "ends": edges["ends"], GAP: found == NONE}
     links = pack(valued.links, columns, len(edges))
-    to = valued.intake.homes.of(edges["ends"][:, 0])
+    to = valued.reader.row_owners.of(edges["ends"][:, 0])
     return (*mail, RecordBatch(links, to)), _lack(valued, {name: values[name] for name in names}, found)
 
 
 def _lack(valued: Valued, columns: Mapping[str, Any], found: IntArray) -> Lack:
     named = {name.removeprefix(ATTRIBUTE): of for name, of in columns.items() if of.dtype.kind in "iu"}
     fills = frozenset(name for name, of in named.items() if (of == missing_integer(of.dtype)).any())
-    told = valued.intake.fills.keys()
+    told = valued.reader.fills.keys()
     return Lack(gaps=bool((found == NONE).any()), missing=fills & told, taken=fills - told)
 
 
@@ -657,9 +662,9 @@ class TreePart(Part):
 
 
 def write_tree_rows(
-    rows: Records, ranks: Records, plan: Plan, begun: WriteSession, homes: RowOwners, valued: bool
+    rows: Records, ranks: Records, plan: Plan, begun: WriteSession, row_owners: RowOwners, valued: bool
 ) -> tuple[tuple[RecordBatch, ...], PartRecord]:
-    """Write the chunks of a part; tell the homes of its nodes where they are stored.
+    """Write the chunks of a part; tell the owners of its nodes where they are stored.
 
     If links are ``valued``, all are stored, and both of their ends are asked for. Else the edges that the order does
     not imply are sent on from here.
@@ -677,12 +682,12 @@ def write_tree_rows(
         raise StoreError("nodes were lost on their way; the write is unfinished", where=plan.job.spec.url)
     part = TreePart(plan, rows, ranks)
     done = write_arranged(plan, part, begun)
-    places = places_of_part(plan, part, homes)
-    mail = RecordBatch(places, homes.of(places["row"]))
+    places = places_of_part(plan, part, row_owners)
+    mail = RecordBatch(places, row_owners.of(places["row"]))
     if valued:
         return (mail,), done
     edges = _stored_edges(part, places)
-    return (mail, RecordBatch(edges, homes.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
+    return (mail, RecordBatch(edges, row_owners.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
 
 
 def _stored_edges(part: TreePart, places: Records) -> Records:

@@ -102,38 +102,40 @@ class LinkSource:
 
 
 def make_linking(source: Source, links: LinkSource, job: WriteJob) -> Linking:
-    """How links are written: as many homes as places and links need, as many parts as links do."""
+    """How links are written: as many owners of rows as places and links need, as many parts as links do."""
     rows = source.nbytes / layout(source.sample).itemsize
     blocks = max(len(source.blocks.keys), len(links.keys))
     trees = job.kind == "trees"
     count = max(tasks_for(nbytes, blocks) for nbytes in (rows * PLACE.itemsize, links.nbytes))  # either may be NaN
-    homes = RowOwners(count, links.apart or trees)
-    intake = _link_reader(links, homes)
+    row_owners = RowOwners(count, links.apart or trees)
+    reader = _link_reader(links, row_owners)
     ndim = job.positions.shape[1]
     return Linking(
-        intake=intake,
+        reader=reader,
         keys=links.keys,
         parts=tasks_for(links.nbytes, blocks),
-        trees=make_trees(links, ndim, homes, tasks_for(rows * tree_dtype(ndim).itemsize, blocks)) if trees else None,
+        trees=make_trees(links, ndim, row_owners, tasks_for(rows * tree_dtype(ndim).itemsize, blocks))
+        if trees
+        else None,
     )
 
 
-def make_trees(links: LinkSource, ndim: int, homes: RowOwners, groups: int) -> Trees:
+def make_trees(links: LinkSource, ndim: int, row_owners: RowOwners, groups: int) -> Trees:
     """How nodes are put in order."""
     firsts = None if links.apart or links.sizes is None else np.cumsum(links.sizes) - links.sizes
     if links.values is None:
         return Trees(ndim=ndim, groups=groups, firsts=firsts)
     values = links.values.sample.values
     columns = {name: (array.dtype, array.shape[1:]) for name, array in values.items()}
-    valued = Valued(intake=_link_reader(links.values, homes), links=link_dtype(2, columns, gaps=True))
+    valued = Valued(reader=_link_reader(links.values, row_owners), links=link_dtype(2, columns, gaps=True))
     return Trees(ndim=ndim, groups=groups, firsts=firsts, valued=valued, keys=links.values.keys)
 
 
-def _link_reader(links: LinkSource, homes: RowOwners) -> LinkBlockReader:
+def _link_reader(links: LinkSource, row_owners: RowOwners) -> LinkBlockReader:
     dtype = link_layout(links.sample)
     fills = link_fills(links.sample.values)
     return LinkBlockReader(
-        read=links.read, name=links.name, dtype=dtype, homes=homes, counted=not links.apart, fills=fills
+        read=links.read, name=links.name, dtype=dtype, row_owners=row_owners, counted=not links.apart, fills=fills
     )
 
 
@@ -176,8 +178,8 @@ def write_source(
     check_place(job.spec, job.mode)
     blocks = len(source.blocks.keys)
     writing = Writing(
-        intake=make_reader(job, shape, source.sample, source.read),
-        settle=make_finaliser(job, shape, options, tables),
+        reader=make_reader(job, shape, source.sample, source.read),
+        finalise=make_finaliser(job, shape, options, tables),
         summarise=summarise,
         paths=shape.kind == "paths",
         parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
@@ -222,7 +224,7 @@ def template(path: Any, sample: Block, shape: Shape, options: WriteOptions) -> W
 
 
 def finalise(
-    job: WriteJob, shape: Shape, bounds: Any, tables: TablesOf, tally: BlockStatistics
+    job: WriteJob, shape: Shape, bounds: Any, tables: TablesOf, statistics: BlockStatistics
 ) -> tuple[WriteJob, IntArray | None]:
     """Complete a job without rows by what all blocks say; and object ids of paths, None where they are numbers.
 
@@ -231,56 +233,56 @@ def finalise(
     SelectionError
         If bounds leave rows out, objects and their tables do not go together, or a cell has 4 GiB or more.
     """
-    tables = tables(tally) if callable(tables) else tables
+    tables = tables(statistics) if callable(tables) else tables
     edges = job.store.chunk_shape
-    corners = arguments.settle_bounds(bounds, (tally.lo, tally.hi), tally.exact, edges, name=shape.name)
-    attributes = {name: _with_categories(name, column, tally) for name, column in job.attributes.items()}
+    corners = arguments.settle_bounds(bounds, (statistics.lo, statistics.hi), statistics.exact, edges, name=shape.name)
+    attributes = {name: _with_categories(name, column, statistics) for name, column in job.attributes.items()}
     paths = job.kind == "paths"
-    ids = _path_ids(tables, tally) if paths else None
-    settled = replace(
+    ids = _path_ids(tables, statistics) if paths else None
+    done = replace(
         job,
         store=replace(job.store, bounds=corners),
         attributes=attributes,
-        objects=None if job.kind == "points" else _objects(tables, tally, ids, paths=paths),
-        left=tally.left,
+        objects=None if job.kind == "points" else _objects(tables, statistics, ids, paths=paths),
+        left=statistics.left,
     )
-    check_cells(settled, tally.coords, tally.counts)
-    return settled, ids
+    check_cells(done, statistics.coords, statistics.counts)
+    return done, ids
 
 
-def _with_categories(name: str, column: Column, tally: BlockStatistics) -> Column:
+def _with_categories(name: str, column: Column, statistics: BlockStatistics) -> Column:
     if not is_coded(column):
         dtype = column.values.dtype
-        if column.whole or name not in tally.missing:
+        if column.whole or name not in statistics.missing:
             return column
-        if name in tally.taken:
+        if name in statistics.taken:
             raise SelectionError(f"vertex_attributes[{name!r}]: {taken(dtype)}")
         return Column(column.values, integers_with_missing(dtype))
-    known = np.unique(np.concatenate([own for _, own in sorted(tally.categories[name].items())]))
-    missing = name in tally.missing
+    known = np.unique(np.concatenate([own for _, own in sorted(statistics.categories[name].items())]))
+    missing = name in statistics.missing
     values = np.empty(0, code_dtype(len(known), missing=missing))
     return Column(values, Dictionary(categories=known, fill=MISSING) if missing else Dictionary(categories=known))
 
 
-def _path_ids(tables: Tables, tally: BlockStatistics) -> IntArray | None:
-    paths = _count_paths(tally)
-    if len(tally.owners) not in (0, paths):
+def _path_ids(tables: Tables, statistics: BlockStatistics) -> IntArray | None:
+    paths = _count_paths(statistics)
+    if len(statistics.owners) not in (0, paths):
         raise SelectionError(
-            f"object_ids must come with all blocks or with none: {len(tally.owners)} for {paths} paths"
+            f"object_ids must come with all blocks or with none: {len(statistics.owners)} for {paths} paths"
         )
-    if len(tally.owners):
-        return tally.owners
+    if len(statistics.owners):
+        return statistics.owners
     return None if tables.ids is None else arguments.parse_ids(tables.ids, paths)
 
 
-def _count_paths(tally: BlockStatistics) -> int:
-    return sum(tally.paths.values()) + len(tally.runs)
+def _count_paths(statistics: BlockStatistics) -> int:
+    return sum(statistics.paths.values()) + len(statistics.runs)
 
 
-def _objects(tables: Tables, tally: BlockStatistics, ids: IntArray | None, *, paths: bool) -> ObjectTable:
+def _objects(tables: Tables, statistics: BlockStatistics, ids: IntArray | None, *, paths: bool) -> ObjectTable:
     if paths:
-        return tables.objects(np.empty(0, np.int64), arguments.parse_path_ids(ids, _count_paths(tally)))
-    return tables.objects(tally.owners)
+        return tables.objects(np.empty(0, np.int64), arguments.parse_path_ids(ids, _count_paths(statistics)))
+    return tables.objects(statistics.owners)
 
 
 def is_lazy(*values: Any) -> bool:

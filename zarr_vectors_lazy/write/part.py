@@ -35,7 +35,7 @@ from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, Vertices
 from zarr_vectors_lazy.write.job import ObjectTable, Prepared, WriteJob, check_cells
-from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, flat, merge_tallies, take_rows
+from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, flat, merge_statistics, take_rows
 from zarr_vectors_lazy.write.scratch import INDEX, Exchange, Scratch, Step, index_runs, run_step
 from zarr_vectors_lazy.write.session import WriteSession, begin_write, new_write_id
 
@@ -410,7 +410,7 @@ class Plan:
         return LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding, session=begun)
 
 
-def make_plan(settle: Finalise, dtype: np.dtype[np.void], parts: int, tally: BlockStatistics) -> Plan:
+def make_plan(finalise: Finalise, dtype: np.dtype[np.void], parts: int, statistics: BlockStatistics) -> Plan:
     """Plan the write, when every input block was seen.
 
     Raises
@@ -418,24 +418,24 @@ def make_plan(settle: Finalise, dtype: np.dtype[np.void], parts: int, tally: Blo
     SelectionError
         If what all blocks together say is wrong: bounds, objects, a cell of 4 GiB or more.
     """
-    job, ids = settle(tally)
-    blocks = tuple(sorted(tally.paths))
-    paths, rows = (np.asarray([of[block] for block in blocks], np.int64) for of in (tally.paths, tally.rows))
+    job, ids = finalise(statistics)
+    blocks = tuple(sorted(statistics.paths))
+    paths, rows = (np.asarray([of[block] for block in blocks], np.int64) for of in (statistics.paths, statistics.rows))
     categories = {name: column.dictionary.categories for name, column in job.attributes.items() if column.dictionary}
     return Plan(
         job=job,
         dtype=dtype,
-        coords=tally.coords,
-        counts=tally.counts,
-        parts=spread_chunks(tally.coords, tally.counts, job.grid, job.encoding, parts),
+        coords=statistics.coords,
+        counts=statistics.counts,
+        parts=spread_chunks(statistics.coords, statistics.counts, job.grid, job.encoding, parts),
         blocks=blocks,
         starts=np.cumsum(paths) - paths,
         firsts=np.cumsum(rows) - rows,
-        runs=tally.runs[:, 0],
+        runs=statistics.runs[:, 0],
         ids=ids,
         codes={
             name: {block: np.searchsorted(categories[name], own) for block, own in of_blocks.items()}
-            for name, of_blocks in tally.categories.items()
+            for name, of_blocks in statistics.categories.items()
         },
     )
 
@@ -648,8 +648,8 @@ def commit_write(
 
 def write_stream(
     spec: StoreSpec,
-    intake: BlockReader,
-    settle: Finalise,
+    reader: BlockReader,
+    finalise: Finalise,
     summarise: Summary,
     blocks: Iterable[Any],
     *,
@@ -663,7 +663,7 @@ def write_stream(
     spec
         The store.
     blocks
-        Each is what ``intake.read`` takes.
+        Each is what ``reader.read`` takes.
     part_nbytes
         Of rows that a thread writes at once.
 
@@ -675,20 +675,20 @@ def write_stream(
         If a request fails; the store then says that its write is unfinished.
     """
     with Scratch.of(spec, new_write_id()) as scratch:
-        rows, tallies = Exchange(name="rows", dtype=intake.dtype, receivers=0), []
+        rows, seen = Exchange(name="rows", dtype=reader.dtype, receivers=0), []
         for number, block in enumerate(blocks):
             step = Step(scratch=scratch, work=take_rows, number=number, sends=[rows])
-            tallies.append(run_step(step, None, intake, number, block))
-        tally = merge_tallies(tallies, paths=True)
-        parts = int(tally.counts.sum()) * intake.dtype.itemsize // part_nbytes + 1
-        plan = make_plan(settle, intake.dtype, parts, tally)
+            seen.append(run_step(step, None, reader, number, block))
+        statistics = merge_statistics(seen, paths=True)
+        parts = int(statistics.counts.sum()) * reader.dtype.itemsize // part_nbytes + 1
+        plan = make_plan(finalise, reader.dtype, parts, statistics)
         session = begin(plan, scratch)
-        brief, rows = without_tables(plan), replace(rows, receivers=parts)
-        index_rows(scratch, rows, brief.blocks, INDEX, brief)
+        part_plan, rows = without_tables(plan), replace(rows, receivers=parts)
+        index_rows(scratch, rows, part_plan.blocks, INDEX, part_plan)
 
         def write(part: int) -> PartRecord:
             step = Step(scratch=scratch, work=write_sent, number=part, takes=[rows])
-            done: PartRecord = run_step(step, None, brief, session)
+            done: PartRecord = run_step(step, None, part_plan, session)
             return done
 
         with ThreadPoolExecutor(THREADS) as pool, progress_bar("writing", parts, shown=progress) as advance:

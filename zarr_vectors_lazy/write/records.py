@@ -123,11 +123,11 @@ class BlockReader:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taken:
-    """Records of one input block in the order of ``routed``, and its tally."""
+    """Records of one input block in the order of ``routed``, and its statistics."""
 
     records: Records
     routed: Routed
-    tally: BlockStatistics
+    statistics: BlockStatistics
 
     @property
     def rows(self) -> Runs:
@@ -150,7 +150,7 @@ def layout(block: Block) -> np.dtype[np.void]:
     )
 
 
-def take_block(intake: BlockReader, number: int, *parts: Any) -> Taken:
+def take_block(reader: BlockReader, number: int, *parts: Any) -> Taken:
     """Records of an input block by chunk.
 
     Raises
@@ -158,33 +158,33 @@ def take_block(intake: BlockReader, number: int, *parts: Any) -> Taken:
     SelectionError
         If a position is NaN or infinite, or the block's arrays do not go together or with the first block's.
     """
-    block = _read(intake, number, parts)
+    block = _read(reader, number, parts)
     if block is None:
-        return _nothing(intake, number)
-    if layout(block) != intake.dtype:
+        return _nothing(reader, number)
+    if layout(block) != reader.dtype:
         raise SelectionError(
             f"block {number} has {described(layout(block), 'positions')}, the first block "
-            f"{described(intake.dtype, 'positions')}; give all blocks the same attributes, each of one dtype"
+            f"{described(reader.dtype, 'positions')}; give all blocks the same attributes, each of one dtype"
         )
-    lo, hi = _corners(intake, block, number)
+    lo, hi = _corners(reader, block, number)
     if not len(block.positions):
-        return _nothing(intake, number)
-    first, last = np.floor(lo / intake.chunk_shape), np.floor(hi / intake.chunk_shape)
+        return _nothing(reader, number)
+    first, last = np.floor(lo / reader.chunk_shape), np.floor(hi / reader.chunk_shape)
     if not (np.abs([first, last]) < MAX_CELLS).all() or np.prod(last - first + 1) > MAX_CELLS:
         raise SelectionError(
-            f"chunk_shape {intake.chunk_shape.tolist()} is absurdly small for {lo.tolist()} to {hi.tolist()}"
+            f"chunk_shape {reader.chunk_shape.tolist()} is absurdly small for {lo.tolist()} to {hi.tolist()}"
         )
     origin = first.astype(np.int64)
-    routed = route(block.positions, block.dtype, intake.chunk_shape, origin, last.astype(np.int64) - origin + 1)
-    records = _records(intake, block, number).take(routed.order)  # ten times faster than by index
+    routed = route(block.positions, block.dtype, reader.chunk_shape, origin, last.astype(np.int64) - origin + 1)
+    records = _records(reader, block, number).take(routed.order)  # ten times faster than by index
     return Taken(records, routed, _statistics(block, number, routed, (lo, hi)))
 
 
-def _nothing(intake: BlockReader, number: int) -> Taken:
-    ndim = intake.dtype["positions"].shape[0]
+def _nothing(reader: BlockReader, number: int) -> Taken:
+    ndim = reader.dtype["positions"].shape[0]
     none = np.empty((0, ndim), np.int64)
     far = np.full(ndim, np.inf)
-    tally = BlockStatistics(
+    statistics = BlockStatistics(
         coords=none,
         counts=np.empty(0, np.int64),
         lo=far,
@@ -199,7 +199,7 @@ def _nothing(intake: BlockReader, number: int) -> Taken:
         taken=frozenset(),
     )
     routed = Routed(none, np.zeros(1, np.int64), np.empty(0, np.uint32))
-    return Taken(np.empty(0, intake.dtype), routed, tally)
+    return Taken(np.empty(0, reader.dtype), routed, statistics)
 
 
 def described(records: np.dtype[np.void], first: str, name: str = "") -> str:
@@ -213,24 +213,24 @@ def described(records: np.dtype[np.void], first: str, name: str = "") -> str:
     )
 
 
-def _read(intake: BlockReader, number: int, parts: tuple[Any, ...]) -> Block | None:
+def _read(reader: BlockReader, number: int, parts: tuple[Any, ...]) -> Block | None:
     try:
-        return intake.read(*parts)
+        return reader.read(*parts)
     except SelectionError as error:
         raise SelectionError(f"block {number}: {error.message}") from error
 
 
-def _corners(intake: BlockReader, block: Block, number: int) -> tuple[Floats, Floats]:
+def _corners(reader: BlockReader, block: Block, number: int) -> tuple[Floats, Floats]:
     lo, hi, bad = extent(block.positions, block.dtype)
     if bad >= 0:
         raise SelectionError(
-            f"{intake.name} must be finite as {block.dtype.name}; row {bad} of block {number} is "
+            f"{reader.name} must be finite as {block.dtype.name}; row {bad} of block {number} is "
             f"{np.asarray(block.positions[bad]).tolist()}"
         )
     return lo, hi
 
 
-def _records(intake: BlockReader, block: Block, number: int) -> Records:
+def _records(reader: BlockReader, block: Block, number: int) -> Records:
     rows = len(block.positions)
     columns: dict[str, np.ndarray[Any, Any]] = {
         "number": row_numbers(number, rows),
@@ -241,7 +241,7 @@ def _records(intake: BlockReader, block: Block, number: int) -> Records:
     elif block.owners is not None:
         columns["owner"] = block.owners
     columns |= {attribute_field(name): column.values for name, column in block.attributes.items()}
-    return pack(intake.dtype, columns, rows)
+    return pack(reader.dtype, columns, rows)
 
 
 def _statistics(block: Block, number: int, routed: Routed, corners: tuple[Floats, Floats]) -> BlockStatistics:
@@ -296,31 +296,31 @@ def _objects(block: Block) -> tuple[IntArray, IntArray]:
     return np.unique(block.owners), runs
 
 
-def merge_tallies(tallies: Sequence[BlockStatistics], paths: bool) -> BlockStatistics:
-    """All that several tallies say, in their order; there must be one at least."""
-    coords, counts = _merge_counts([tally.coords for tally in tallies], [tally.counts for tally in tallies])
+def merge_statistics(several: Sequence[BlockStatistics], paths: bool) -> BlockStatistics:
+    """All that several statistics say, in their order; there must be one at least."""
+    coords, counts = _merge_counts([each.coords for each in several], [each.counts for each in several])
     categories: dict[str, dict[int, np.ndarray[Any, Any]]] = {}
-    for tally in tallies:
-        for name, of_blocks in tally.categories.items():
+    for each in several:
+        for name, of_blocks in each.categories.items():
             categories.setdefault(name, {}).update(of_blocks)
-    owners = np.concatenate([tally.owners for tally in tallies])
+    owners = np.concatenate([each.owners for each in several])
     return BlockStatistics(
         coords=coords,
         counts=counts,
-        lo=np.stack([tally.lo for tally in tallies]).min(axis=0),
-        hi=np.stack([tally.hi for tally in tallies]).max(axis=0),
+        lo=np.stack([each.lo for each in several]).min(axis=0),
+        hi=np.stack([each.hi for each in several]).max(axis=0),
         exact=(
-            np.stack([tally.exact[0] for tally in tallies]).min(axis=0),
-            np.stack([tally.exact[1] for tally in tallies]).max(axis=0),
+            np.stack([each.exact[0] for each in several]).min(axis=0),
+            np.stack([each.exact[1] for each in several]).max(axis=0),
         ),
         owners=owners if paths else np.unique(owners),
-        runs=join_intervals(np.concatenate([tally.runs for tally in tallies])),
-        paths={number: count for tally in tallies for number, count in tally.paths.items()},
-        rows={number: count for tally in tallies for number, count in tally.rows.items()},
+        runs=join_intervals(np.concatenate([each.runs for each in several])),
+        paths={number: count for each in several for number, count in each.paths.items()},
+        rows={number: count for each in several for number, count in each.rows.items()},
         categories=categories,
-        missing=frozenset().union(*(tally.missing for tally in tallies)),
-        taken=frozenset().union(*(tally.taken for tally in tallies)),
-        left=sum(tally.left for tally in tallies),
+        missing=frozenset().union(*(each.missing for each in several)),
+        taken=frozenset().union(*(each.taken for each in several)),
+        left=sum(each.left for each in several),
     )
 
 
@@ -343,7 +343,7 @@ def flat(coords: ChunkCoords, grid: Grid) -> IntArray:
     return found
 
 
-def take_rows(intake: BlockReader, number: int, *parts: Any) -> tuple[tuple[Runs], BlockStatistics]:
+def take_rows(reader: BlockReader, number: int, *parts: Any) -> tuple[tuple[Runs], BlockStatistics]:
     """Send the rows of an input block to the parts that write their chunks; raises SelectionError as `take_block`."""
-    taken = take_block(intake, number, *parts)
-    return (taken.rows,), taken.tally
+    taken = take_block(reader, number, *parts)
+    return (taken.rows,), taken.statistics

@@ -64,7 +64,7 @@ class Tables:
     Parameters
     ----------
     ids
-        (O,) of paths, in the order of the input, or of the runs of a tally; None: as the blocks say.
+        (O,) of paths, in the order of the input, or of the runs of statistics; None: as the blocks say.
     attributes, groups, group_attributes
         As the writers take them.
     """
