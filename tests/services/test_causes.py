@@ -19,7 +19,7 @@ from tests.services.test_anonymous import WAYS
 from zarr_vectors_lazy.errors import StoreError, ZVWarning
 from zarr_vectors_lazy.storage import io
 from zarr_vectors_lazy.storage.fetch import connect, fetch
-from zarr_vectors_lazy.storage.requests import Get
+from zarr_vectors_lazy.storage.requests import Get, ListSizes
 from zarr_vectors_lazy.storage.resolve import resolve
 
 pytestmark = pytest.mark.emulator
@@ -77,6 +77,8 @@ def test_expiry_in_other_words(backend, code):
 def test_a_bucket_that_is_not_there_is_said_first(backend):
     with object_server(lambda _: Answer(404, "NoSuchBucket", message="The specified bucket does not exist")) as server:
         text = failure("s3://b/p", backend, **{END[backend]: server.url}, **KEYS[backend])
+        with pytest.raises(StoreError, match="no such bucket"):  # nor is it an empty one
+            fetch(connect(resolve("s3://b/p", backend=backend, **{END[backend]: server.url})), [ListSizes("")])
     assert "no such bucket" in text[:60]
     assert "skip_signature" not in text
     assert "anon" not in text

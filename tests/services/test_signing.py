@@ -14,7 +14,8 @@ from tests.services.object_server import Answer, object_server
 from tests.services.test_anonymous import WAYS
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.storage.backends import fsspec_systems, obstore_stores
-from zarr_vectors_lazy.storage.fetch import connect, fetch, run
+from zarr_vectors_lazy.storage.fetch import connect, fetch
+from zarr_vectors_lazy.storage.io import run
 from zarr_vectors_lazy.storage.requests import Get, ListDir
 from zarr_vectors_lazy.storage.resolve import resolve
 

@@ -16,7 +16,8 @@ import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import FormatError, StoreError
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.requests import Get, ListDir, Put
-from zarr_vectors_lazy.storage.fetch import connect, fetch, run
+from zarr_vectors_lazy.storage.fetch import connect, fetch
+from zarr_vectors_lazy.storage.io import run
 from zarr_vectors_lazy.storage.requests import counting
 from zarr_vectors_lazy.storage.resolve import resolve
 

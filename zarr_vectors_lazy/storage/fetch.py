@@ -16,14 +16,14 @@ from zarr_vectors_lazy.storage.backends.local import LocalBackend
 from zarr_vectors_lazy.storage.backends.zarr_backend import IcechunkBackend, ZarrBackend
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.credentials import seen
-from zarr_vectors_lazy.storage.io import kept_clients, run
+from zarr_vectors_lazy.storage.io import kept_clients
 from zarr_vectors_lazy.storage.requests import Delete, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec, is_icechunk
 from zarr_vectors_lazy.storage.url import scheme_of
 from zarr_vectors_lazy.storage.zarr import BackendStore, zarr_array, zarr_cells
 
 ROUND = 256  # requests that delete, at once
-__all__ = ["delete_below", "fetch", "run", "zarr_array", "zarr_cells"]
+__all__ = ["delete_below", "fetch", "zarr_array", "zarr_cells"]
 
 
 def fetch(backend: Backend, requests: Sequence[Request]) -> list[Result]:
