@@ -36,8 +36,8 @@ from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import World, metres
-from zarr_vectors_lazy.read.columns import candidate_objects, refuse_unlisted, sized
-from zarr_vectors_lazy.read.direct import ChunkReader, ColumnCells, Joins
+from zarr_vectors_lazy.read.columns import ColumnCells, candidate_objects, refuse_unlisted, sized
+from zarr_vectors_lazy.read.direct import ChunkReader, Joins
 from zarr_vectors_lazy.read.layers import cut_evenly
 from zarr_vectors_lazy.read.links import PATHS
 from zarr_vectors_lazy.read.objects import read_dense, read_groups

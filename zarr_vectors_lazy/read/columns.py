@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from operator import getitem
-from typing import Any
+from typing import Any, NamedTuple
 
 import dask
 import dask.array as da
@@ -73,8 +73,18 @@ from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
 PATHS = {"polyline", "streamline"}
 
 
-Values = tuple[Column, str, BoolArray]
-"""How an attribute is read, the name of its cells, and (n,) which chunks of the view have one."""
+class ColumnCells(NamedTuple):
+    """A vertex attribute to be read: how, the name of its cells, and (n,) which chunks of the view have one."""
+
+    column: Column
+    member: str
+    present: BoolArray
+
+    @classmethod
+    def of(cls, view: LevelView, name: str, *, decode: bool = True) -> "ColumnCells":
+        """Those of an attribute of a view."""
+        column, array = column_of(view, name, decode=decode)
+        return cls(column, *attribute_member(view, array, name, sized=column.sized))
 
 
 def cell_needs(
@@ -163,7 +173,7 @@ def attribute_member(view: LevelView, array: CellArray | None, name: str, *, siz
     return member, present
 
 
-def tested_values(view: LevelView, name: str, condition: Condition) -> Values:
+def tested_values(view: LevelView, name: str, condition: Condition) -> ColumnCells:
     """An attribute's values for every row of the view's chunks, as a condition takes them.
 
     Its test takes what is stored, which no hole makes floats of; or of a dictionary whether a category passes.
@@ -177,7 +187,7 @@ def tested_values(view: LevelView, name: str, condition: Condition) -> Values:
             column = replace(column, spec=spec, dtype=np.dtype(np.float64))
         else:
             column = replace(column, dtype=spec.dtype, decode=False)
-    return column, *attribute_member(view, array, name, sized=column.sized)
+    return ColumnCells(column, *attribute_member(view, array, name, sized=column.sized))
 
 
 # Layers that choose and count the rows of chunks.
@@ -232,7 +242,7 @@ class ChoiceRecipe:
     blocks: Blocks
     masked: BoolArray
     owned: str | None
-    values: tuple[Values, ...]
+    values: tuple[ColumnCells, ...]
     filters: BoolArray
 
     def task(self, key: Key, block: int) -> GraphNode:

@@ -20,7 +20,7 @@ from zarr_vectors_lazy.kernels.rows import row_table
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily
 from zarr_vectors_lazy.model.objects import FragmentRun, ranges
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_payloads, read_row_run
-from zarr_vectors_lazy.read.columns import attribute_member, choice_graph, column_of, fragment_spec, refuse_unlisted
+from zarr_vectors_lazy.read.columns import ColumnCells, choice_graph, fragment_spec, refuse_unlisted
 from zarr_vectors_lazy.read.layers import List, Task, task_over, wanted_cells
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.links import PATHS, TREE, Reaches, check_edges, check_sources, link_cells, list_cells
@@ -38,7 +38,7 @@ from zarr_vectors_lazy.read.records import (
     table_rows,
     tree_edges,
 )
-from zarr_vectors_lazy.read.rows import Column, column_run
+from zarr_vectors_lazy.read.rows import column_run
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
 from zarr_vectors_lazy.types import BoolArray, IntArray, Payload, Raw
 
@@ -46,21 +46,6 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Joins: TypeAlias = Literal["", "edges", "faces"]
 Raws: TypeAlias = dict[tuple[str, int], Raw]
 KEPT = 2**25  # bytes of cells that a reader keeps
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ColumnCells:
-    """A vertex attribute to be read: how, under which name its cells are fetched, and (n,) which chunks have one."""
-
-    column: Column
-    member: str
-    present: BoolArray
-
-    @classmethod
-    def of(cls, view: LevelView, name: str, *, decode: bool = True) -> "ColumnCells":
-        """Those of an attribute of a view."""
-        column, array = column_of(view, name, decode=decode)
-        return cls(column, *attribute_member(view, array, name, sized=column.sized))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
