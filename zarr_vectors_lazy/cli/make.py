@@ -62,7 +62,9 @@ Links = Annotated[
 Depth = Annotated[int, typer.Option(help="Levels that links reach across; -1 for all.")]
 Codec = Annotated[Literal["zstd", "blosc", "none"], typer.Option("--codec", help="Compression of cells.")]
 NoChecksum = Annotated[bool, typer.Option("--no-checksum", help="Leave out the crc32c checksum of cells.")]
-Shards = Annotated[str | None, typer.Option("--shard", metavar="N,N,N", help="Chunks in a shard; by default none.")]
+Shards = Annotated[
+    str | None, typer.Option("--shape", "--shard", metavar="N,N,N", help="Chunks in a shard; by default none.")
+]
 Profiles = Annotated[
     Literal["viewer"] | None, typer.Option("--profile", help="viewer: no codec, no checksum, no shards.")
 ]
@@ -241,7 +243,7 @@ def recompress(
             store,
             compressor=None if codec == "none" else codec,
             checksum=not no_checksum,
-            shard_shape=given.shard_shape(shard, "--shard"),
+            shard_shape=given.shard_shape(shard, "--shape"),
             profile=profile,
             mode="w" if overwrite else "w-",
             dst_options=new,
@@ -266,7 +268,7 @@ def migrate(
     new = place.new(old, store)
     with run.writing(store, **new):
         counts = migrated(old, store, mode="w" if overwrite else "w-", dst_options=new, **place.keywords())
-    given.tell(counts, json, *(f"level {level}: {count:,} vertices" for level, count in counts.items()))
+    given.tell_counts(counts, json)
 
 
 def numbers(text: str | None, name: str) -> list[float] | float | None:

@@ -292,6 +292,11 @@ def counted(number: int, one: str, several: str | None = None) -> str:
     return f"{number:,} {one if number == 1 else several or f'{one}s'}"
 
 
+def tell_counts(counts: Mapping[int, int], json: bool) -> None:
+    """Print the number of vertices by level."""
+    tell(counts, json, *(f"level {level}: {counted(count, 'vertex', 'vertices')}" for level, count in counts.items()))
+
+
 def tell(done: Any, json: bool, *lines: str) -> None:
     """Print what was done: as JSON, or in words on standard error."""
     if json:

@@ -128,7 +128,7 @@ def ls(store: given.Store, *, level: given.Level = None, place: given.Place, jso
         [name, str(dtype), " x ".join(_count(_known(n)) for n in shape)] for name, (shape, dtype) in members.items()
     ]
     print_table(["array", "dtype", "shape"], rows, right=(2,))
-    given.say(f"\n{len(objects):,} objects")
+    given.say(f"\n{given.counted(len(objects), 'object')}")
     if groups:
         print_table(["group", "objects"], [[name, f"{count:,}"] for name, count in groups.items()], right=(1,))
 
@@ -226,7 +226,8 @@ def read(
             return
         done = part.to_file(out, format=format, overwrite=overwrite, **how)
     given.say_left_out(done["left_out"])
-    given.tell(done, json, f"{out}: {done['vertices']:,} vertices of level {part.index}, {done['bytes']:,} bytes")
+    rows = given.counted(done["vertices"], "vertex", "vertices")
+    given.tell(done, json, f"{out}: {rows} of level {part.index}, {done['bytes']:,} bytes")
 
 
 def to_standard_output(part: Any, name: str, how: dict[str, Any]) -> None:

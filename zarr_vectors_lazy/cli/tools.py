@@ -44,7 +44,7 @@ def index(store: given.Store, *, place: given.Place, json: given.AsJson = False)
     """Store the vertex count of every chunk. Opening then shows it."""
     with given.leaving(f"{store} opens as before, perhaps with the counts of some levels; run this again to finish"):
         counts = maintenance.index(store, **place.keywords())
-    given.tell(counts, json, *(f"level {level}: {count:,} vertices" for level, count in counts.items()))
+    given.tell_counts(counts, json)
 
 
 def shard(
