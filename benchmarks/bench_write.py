@@ -7,18 +7,18 @@ package also with checksums.
 
 import argparse
 import json
-import shutil
 import statistics
 import subprocess
 import sys
 import time
 from importlib import import_module
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.case import peak_rss, reset_peak, status_bytes
+from benchmarks.case import new_folder, peak_rss, reset_peak, status_bytes
 from benchmarks.environment import CACHE, ROOT, clean_environment, reference_python
 
 EXTENT, CHUNK = 1000.0, 125.0
@@ -92,7 +92,6 @@ def measure(job: dict[str, Any]) -> dict[str, float]:
 
 def _warm(write: Any, out: Path, work: str) -> None:
     """Import what is imported late: write a handful of rows."""
-    shutil.rmtree(out, ignore_errors=True)
     few = np.array([[1.0, 1, 1], [2, 1, 1], [1, 2, 1]])
     given = {"points": [few], "polylines": [[few]], "mesh": [few, np.array([[0, 1, 2]])]}[work]
     write(str(out), *given, chunk_shape=(CHUNK,) * 3)
@@ -115,24 +114,16 @@ def run(
         The Python that runs each.
     """
     rows = []
-    for work in works:
-        for size in sizes:
-            paths = [str(path) for path in ensure(work, size, folder)]
-            for compressor in compressors:
-                case = {"work": work, "rows": size, "compressor": compressor}
-                samples: dict[str, list[dict[str, float]]] = {name: [] for name in writers}
-                for _ in range(rounds):
-                    for name, python in writers.items():
-                        out = folder / "out" / name.replace(", ", "-")
-                        shutil.rmtree(out, ignore_errors=True)
-                        job = case | {
-                            "writer": name.split(",")[0],
-                            "options": WRITERS[name],
-                            "input": paths,
-                            "out": str(out),
-                        }
-                        samples[name].append(_apart(python, job))
-                rows += [case | {"writer": name, "samples": found} for name, found in samples.items()]
+    for work, size, compressor in product(works, sizes, compressors):
+        paths = [str(path) for path in ensure(work, size, folder)]
+        case = {"work": work, "rows": size, "compressor": compressor}
+        samples: dict[str, list[dict[str, float]]] = {name: [] for name in writers}
+        for _ in range(rounds):
+            for name, python in writers.items():
+                places = {"input": paths, "out": str(new_folder(folder) / "store")}
+                job = case | places | {"writer": name.split(",")[0], "options": WRITERS[name]}
+                samples[name].append(_apart(python, job))
+        rows += [case | {"writer": name, "samples": found} for name, found in samples.items()]
     return rows
 
 
