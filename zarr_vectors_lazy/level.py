@@ -44,6 +44,8 @@ from zarr_vectors_lazy.objects import (
 from zarr_vectors_lazy.plan.selection import Near, Selection, parse_points, parse_region
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.read.columns import (
+    delayed_parts,
+    iterate_chunks,
     nearest_of_view,
     pick_rows,
     select_objects,
@@ -54,7 +56,6 @@ from zarr_vectors_lazy.read.columns import (
 )
 from zarr_vectors_lazy.read.explain import Explanation, explain
 from zarr_vectors_lazy.read.links import edges_array, faces_array, links_array
-from zarr_vectors_lazy.read.parts import delayed_parts, iterate_chunks
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import BoolArray, Box, FilePath, Floats, IntArray, Lengths, StorePath

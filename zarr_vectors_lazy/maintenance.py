@@ -16,7 +16,7 @@ from zarr_vectors_lazy.copy.save import save_level
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning, listed
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
-from zarr_vectors_lazy.plan.levels import LevelScale, next_scale
+from zarr_vectors_lazy.plan.blocks import LevelScale, next_scale
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.pyramid.build import build_pyramid, whole_request
 from zarr_vectors_lazy.pyramid.planning import METHOD, Request

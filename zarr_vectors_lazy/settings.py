@@ -1,11 +1,15 @@
-"""Limits that users set with ``dask.config`` under ``zarr_vectors_lazy``."""
+"""Limits that users set with ``dask.config`` under ``zarr_vectors_lazy``, and what Dask tells of its own."""
 
+import sys
 import tempfile
 import uuid
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import dask.config
+import dask.system
+from dask.utils import parse_bytes
 
 DEFAULTS: dict[str, int | str] = {
     "max-requests": 256,  # requests in flight per process
@@ -30,7 +34,56 @@ def setting(name: str) -> Any:
     return dask.config.get(f"zarr_vectors_lazy.{name}", DEFAULTS[name])
 
 
+def nbytes_setting(name: str) -> int:
+    """Number of bytes that ``zarr_vectors_lazy.<name>`` states."""
+    return _parsed(setting(name))
+
+
+def block_nbytes() -> int:
+    """Bytes of a block of a Dask array: Dask's setting ``array.chunk-size``."""
+    return _parsed(dask.config.get("array.chunk-size"))
+
+
+@cache
+def _parsed(value: int | str) -> int:
+    return int(parse_bytes(value))
+
+
 def temporary_folder() -> Path:
     """Name of a new folder below Dask's ``temporary-directory``; it is not made."""
     base = dask.config.get("temporary-directory", None) or tempfile.gettempdir()
     return Path(base) / f"zarr-vectors-lazy-{uuid.uuid4().hex}"
+
+
+def task_slots() -> int:
+    """Task slots of the scheduler that would run a graph now.
+
+    ``zarr_vectors_lazy.workers`` where it is set; else the threads of the cluster of an active ``distributed.Client``;
+    else Dask's ``num_workers`` or the number of cores.
+    """
+    fixed = int(setting("workers"))
+    if fixed > 0:
+        return fixed
+    client = _client()
+    if client is not None:
+        # What the client last heard. Asking the scheduler instead deadlocks while a graph is being pickled, and there
+        # is no public name for it.
+        threads = (getattr(client, "_scheduler_identity", None) or {}).get("total_threads", 0)
+        if threads:
+            return int(threads)
+    scheduler = dask.config.get("scheduler", None)
+    if scheduler in ("sync", "synchronous", "single-threaded"):
+        return 1
+    return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
+
+
+def _client() -> Any:
+    distributed = sys.modules.get("distributed")
+    if distributed is None or not hasattr(
+        distributed, "default_client"
+    ):  # not imported, or another thread is just importing it
+        return None
+    try:
+        return distributed.default_client()
+    except ValueError:  # there is none
+        return None

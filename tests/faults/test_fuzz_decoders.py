@@ -22,9 +22,8 @@ from tests.format.encode import cell, fragment_index, manifest
 from tests.format.v07.nodes import ZSTD, blob, read
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format import manifests
-from zarr_vectors_lazy.format.base import LIMITS
+from zarr_vectors_lazy.format.base import LIMITS, parse_chunk_keys
 from zarr_vectors_lazy.format.codecs import Pipeline, decode_single_vlen
-from zarr_vectors_lazy.format.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests
 from zarr_vectors_lazy.format.metadata import parse_json
 from zarr_vectors_lazy.format.v07.cells import BlobLayout, DenseBlob, RaggedBlob, decode_blob, fetch_blobs

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from tests.format.encode import outcome, thorough
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.keys import parse_chunk_keys
+from zarr_vectors_lazy.format.base import parse_chunk_keys
 
 component = st.integers(-(10**18) + 1, 10**18 - 1)
 

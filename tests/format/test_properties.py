@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from zarr_vectors_lazy.errors import FormatError
+from zarr_vectors_lazy.format.base import parse_chunk_keys
 from zarr_vectors_lazy.format.codecs import Pipeline, decode_single_vlen
-from zarr_vectors_lazy.format.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests
 from zarr_vectors_lazy.format.vectors import decode_links
 from zarr_vectors_lazy.model.arrays import LinkCoding

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 from zarr_vectors_lazy.errors import FormatError, UnsupportedVersionError
-from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.base import Found, parse_chunk_keys
 from zarr_vectors_lazy.format.codecs import Pipeline, decode_single_vlen
-from zarr_vectors_lazy.format.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests
 from zarr_vectors_lazy.format.registry import generation_of
 from zarr_vectors_lazy.format.v09.arrays import GridLayout, Shards

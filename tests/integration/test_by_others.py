@@ -30,7 +30,7 @@ from zarr_vectors_lazy.errors import (
     UnsupportedVersionError,
     ZVWarning,
 )
-from zarr_vectors_lazy.format.draco import _decoder
+from zarr_vectors_lazy.format.codecs import _decoder
 from zarr_vectors_lazy.storage.requests import counting
 
 STORES = DATA / "0.9-by-others" / "stores"

@@ -15,7 +15,7 @@ from tests.format.encode import modest
 from tests.integration.pyramids import by_bin, computed, traced, units_apart
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, StoreError, ZVWarning
 from zarr_vectors_lazy.kernels.bins import Groups
-from zarr_vectors_lazy.kernels.records import hash_rows
+from zarr_vectors_lazy.kernels.rows import hash_rows
 from zarr_vectors_lazy.pyramid.coarsen import TIES, joined_values
 from zarr_vectors_lazy.pyramid.step import Aggregated
 from zarr_vectors_lazy.storage.requests import counting

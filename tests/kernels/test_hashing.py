@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import thorough
-from zarr_vectors_lazy.kernels.records import hash_ids, hash_rows, kept_ids
+from zarr_vectors_lazy.kernels.rows import hash_ids, hash_rows, kept_ids
 
 ids = st.lists(st.integers(-(2**63), 2**63 - 1), unique=True, max_size=30)
 

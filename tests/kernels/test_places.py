@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from zarr_vectors_lazy.kernels.records import row_numbers
 from zarr_vectors_lazy.kernels.routing import UNKNOWN, RowOwners, chunk_of_places, pack_places, row_of_places
+from zarr_vectors_lazy.kernels.rows import row_numbers
 
 SIZES = np.array([2_000, 0, 3_000, 1, 4_000, 999])
 

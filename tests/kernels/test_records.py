@@ -1,6 +1,6 @@
 import numpy as np
 
-from zarr_vectors_lazy.kernels.records import attribute_field, block_of, pack, record_dtype, row_numbers
+from zarr_vectors_lazy.kernels.rows import attribute_field, block_of, pack, record_dtype, row_numbers
 
 
 def test_records_hold_what_was_packed_and_are_whole_words():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import thorough
-from zarr_vectors_lazy.kernels.rows import cut_runs
+from zarr_vectors_lazy.kernels.bins import cut_runs
 
 pieces = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=8), max_size=5)
 

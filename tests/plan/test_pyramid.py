@@ -5,8 +5,16 @@ from hypothesis import strategies as st
 
 from tests.format.encode import thorough
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.plan.blocks import chunks_below, cut_parts
-from zarr_vectors_lazy.plan.levels import LevelScale, coarse_chunks, factor_pairs, grown, next_scale, scale_list
+from zarr_vectors_lazy.plan.blocks import (
+    LevelScale,
+    chunks_below,
+    coarse_chunks,
+    cut_parts,
+    factor_pairs,
+    grown,
+    next_scale,
+    scale_list,
+)
 
 
 def level0(bin_shape, chunk_shape):

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.kernels.records import hash_ids
+from zarr_vectors_lazy.kernels.rows import hash_ids
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.types import Floats, IntArray
 

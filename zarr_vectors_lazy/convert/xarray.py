@@ -31,12 +31,18 @@ from zarr_vectors_lazy.kernels.bins import Grid
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.plan.selection import Region, column_names, parse_region
-from zarr_vectors_lazy.read.columns import attribute_array, candidate_objects, column_of, sized, vertices_array
+from zarr_vectors_lazy.read.columns import (
+    attribute_array,
+    binned_array,
+    candidate_objects,
+    column_of,
+    sized,
+    vertices_array,
+)
 from zarr_vectors_lazy.read.layers import Task, make_array
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.links import edges_array, faces_array
 from zarr_vectors_lazy.read.objects import read_dense
-from zarr_vectors_lazy.read.parts import binned_array
 from zarr_vectors_lazy.read.paths import owners_array, path_arrays
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import BBox, IntArray, Json

@@ -17,8 +17,8 @@ from zarr_vectors_lazy.kernels.trees import branches
 from zarr_vectors_lazy.model.arrays import DenseArray, Dictionary, float64_holds
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import unit_factors
+from zarr_vectors_lazy.read.columns import iterate_blocks
 from zarr_vectors_lazy.read.layers import batched
-from zarr_vectors_lazy.read.parts import iterate_blocks
 from zarr_vectors_lazy.read.paths import path_arrays
 from zarr_vectors_lazy.types import IntArray, Vertices
 

@@ -9,7 +9,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError, SelectionError
-from zarr_vectors_lazy.kernels.records import Hashes
+from zarr_vectors_lazy.kernels.rows import Hashes
+from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
 
 # Bins of coarse chunks: which vertex lies in which, and back.
@@ -493,3 +494,45 @@ def proper(records: IntArray) -> BoolArray:
         return found
     ranked = np.sort(records, axis=1)
     return np.asarray((ranked[:, 1:] != ranked[:, :-1]).all(axis=1))
+
+
+# Paths cut into runs that stay in one bin.
+
+
+def cut_runs(bins: IntArray, starts: IntArray, least: IntArray) -> Groups:
+    """Maximal runs of vertices of one piece in one bin, and more where a piece would keep too few.
+
+    Parameters
+    ----------
+    bins
+        (M,) bin of each vertex, pieces one after another, each in path order.
+    starts
+        (P + 1,) vertices of piece p are ``starts[p]:starts[p + 1]``, at least one.
+    least
+        (P,) runs that each piece must have, if it has so many vertices: its last ones then become runs of their own.
+
+    Returns
+    -------
+    Groups in path order.
+    """
+    if not len(bins):
+        return Groups(np.zeros(0, np.int64), 0)
+    begins = np.empty(len(bins), np.bool_)
+    np.not_equal(bins[1:], bins[:-1], out=begins[1:])
+    begins[starts[:-1]] = True
+    some = np.flatnonzero(least > 1)
+    sizes = (starts[1:] - starts[:-1])[some]
+    rows = ranges(starts[some], sizes)
+    firsts = np.cumsum(sizes) - sizes
+    inner = ~begins[rows]
+    lack = (
+        np.minimum(least[some], sizes) - (sizes - np.add.reduceat(inner, firsts, dtype=np.int64))
+        if len(some)
+        else sizes
+    )
+    if (lack > 0).any():
+        count = np.cumsum(inner)
+        from_end = np.repeat(count[firsts + sizes - 1], sizes) - count
+        begins[rows[inner & (from_end < np.repeat(lack, sizes))]] = True
+    labels: IntArray = np.cumsum(begins, dtype=np.int64) - 1
+    return Groups(labels, int(labels[-1]) + 1)

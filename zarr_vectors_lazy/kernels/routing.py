@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from zarr_vectors_lazy.kernels.records import block_of, row_in_block
+from zarr_vectors_lazy.kernels.rows import block_of, row_in_block
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, Floats, IntArray, Vertices
 
 # Which chunk and which bin each row belongs to, and the rows of each chunk (spec 0.9, 4.2 and 5.1).

@@ -16,8 +16,7 @@ from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import CrossStorage
-from zarr_vectors_lazy.plan.blocks import cut_parts
-from zarr_vectors_lazy.plan.levels import factor_pairs, scale_list
+from zarr_vectors_lazy.plan.blocks import cut_parts, factor_pairs, scale_list
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.pyramid.coarsen import coarsen_part, gathered, row_threshold
 from zarr_vectors_lazy.pyramid.finer import written_links
@@ -33,8 +32,9 @@ from zarr_vectors_lazy.pyramid.session import (
     write_object_tables,
 )
 from zarr_vectors_lazy.pyramid.step import Part
-from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask, task_slots
+from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Task, TaskRef, UnfusedTask
 from zarr_vectors_lazy.read.store import open_tree
+from zarr_vectors_lazy.settings import task_slots
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import IntArray, Json, StorePath
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.format.keys import format_deltas
+from zarr_vectors_lazy.format.base import format_deltas
 from zarr_vectors_lazy.format.registry import CURRENT, encode_rows, encode_tiling, place_links
 from zarr_vectors_lazy.kernels.bins import (
     NUMBERS,
@@ -23,7 +23,7 @@ from zarr_vectors_lazy.kernels.bins import (
     weighted_means,
     whole,
 )
-from zarr_vectors_lazy.kernels.records import Hashes, hash_rows
+from zarr_vectors_lazy.kernels.rows import Hashes, hash_rows
 from zarr_vectors_lazy.model.writing import ChunkKey, ChunkRecord, Grid, Pieces
 from zarr_vectors_lazy.pyramid.finer import (
     FineRows,

@@ -13,7 +13,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.format.vectors import decode_link_run
-from zarr_vectors_lazy.kernels.records import kept_ids
+from zarr_vectors_lazy.kernels.rows import kept_ids
 from zarr_vectors_lazy.kernels.trees import implied_parents
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.keys import format_deltas
+from zarr_vectors_lazy.format.base import format_deltas
 from zarr_vectors_lazy.format.registry import CURRENT, encode_rows
 from zarr_vectors_lazy.kernels.bins import every
 from zarr_vectors_lazy.model.arrays import LinkCoding

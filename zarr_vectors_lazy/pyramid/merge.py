@@ -8,8 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError, NotFoundError
 from zarr_vectors_lazy.format.registry import CURRENT
-from zarr_vectors_lazy.kernels.bins import Groups, Rule, check_rule, components, group_by
-from zarr_vectors_lazy.kernels.rows import cut_runs
+from zarr_vectors_lazy.kernels.bins import Groups, Rule, check_rule, components, cut_runs, group_by
 from zarr_vectors_lazy.model.arrays import CellArray
 from zarr_vectors_lazy.model.levels import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ranges

@@ -9,15 +9,14 @@ from typing import Any, Literal
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError
-from zarr_vectors_lazy.format.keys import format_delta
+from zarr_vectors_lazy.format.base import format_delta
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.model.writing import ArrayDraft, CrossStorage, Encoding, Grid, Kind
-from zarr_vectors_lazy.plan.blocks import chunks_below
-from zarr_vectors_lazy.plan.levels import LevelScale, grown, next_scale
+from zarr_vectors_lazy.plan.blocks import LevelScale, chunks_below, grown, next_scale
 from zarr_vectors_lazy.pyramid.coarsen import position_dtype
 from zarr_vectors_lazy.pyramid.finer import LinkIndex
 from zarr_vectors_lazy.pyramid.merge import OURS, plan_attributes, stated_rule
@@ -32,9 +31,10 @@ from zarr_vectors_lazy.pyramid.session import (
     read_journals,
 )
 from zarr_vectors_lazy.pyramid.step import EndSegment, LevelBuild, Thinning
-from zarr_vectors_lazy.read.level import LevelData, Source, block_nbytes
+from zarr_vectors_lazy.read.level import LevelData, Source
 from zarr_vectors_lazy.read.store import OpenStore
 from zarr_vectors_lazy.requests import ListDir
+from zarr_vectors_lazy.settings import block_nbytes
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json

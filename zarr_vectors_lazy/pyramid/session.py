@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError, StoreError
-from zarr_vectors_lazy.format.keys import format_delta, parse_deltas
+from zarr_vectors_lazy.format.base import format_delta, parse_deltas
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex

@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import sys
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,20 +11,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 import dask.array as da
-import dask.config
-import dask.system
 import numpy as np
 from dask._task_spec import Dict, GraphNode, List, Task, TaskRef
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
-from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Places
 from zarr_vectors_lazy.plan.blocks import UpTo, cut_batches
 from zarr_vectors_lazy.read.cells import Requested, Role, read_batch
-from zarr_vectors_lazy.read.level import Source, block_nbytes
+from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.rows import Block
-from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.settings import block_nbytes, nbytes_setting, setting, task_slots
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
 if TYPE_CHECKING:
@@ -272,43 +268,6 @@ class UnfusedTask(Task):
         return True
 
 
-# How many tasks can run at once: what batches are spread over.
-
-
-def task_slots() -> int:
-    """Task slots of the scheduler that would run a graph now.
-
-    ``zarr_vectors_lazy.workers`` where it is set; else the threads of the cluster of an active ``distributed.Client``;
-    else Dask's ``num_workers`` or the number of cores.
-    """
-    fixed = int(setting("workers"))
-    if fixed > 0:
-        return fixed
-    client = _client()
-    if client is not None:
-        # What the client last heard. Asking the scheduler instead deadlocks while a graph is being pickled, and there
-        # is no public name for it.
-        threads = (getattr(client, "_scheduler_identity", None) or {}).get("total_threads", 0)
-        if threads:
-            return int(threads)
-    scheduler = dask.config.get("scheduler", None)
-    if scheduler in ("sync", "synchronous", "single-threaded"):
-        return 1
-    return int(dask.config.get("num_workers", None) or dask.system.CPU_COUNT)
-
-
-def _client() -> Any:
-    distributed = sys.modules.get("distributed")
-    if distributed is None or not hasattr(
-        distributed, "default_client"
-    ):  # not imported, or another thread is just importing it
-        return None
-    try:
-        return distributed.default_client()
-    except ValueError:  # there is none
-        return None
-
-
 # The layer that reads: per-cell keys that share fetching tasks.
 #
 # A task that fetches one cell waits one round trip; as many are in flight as there are threads. So a task fetches
@@ -496,7 +455,7 @@ class ReadLayer(RequestedLayer):
             np.array([members[name].nbytes for name in names])[member],
             slots=self.slots or task_slots(),
             cells=int(setting("batch-chunks")),
-            budget=float(parse_bytes(setting("batch-bytes"))),
+            budget=float(nbytes_setting("batch-bytes")),
         )
         return Cut(names=tuple(names), chunks=chunks, members=member, bounds=bounds)
 
@@ -736,7 +695,7 @@ def chunk_runs(view: "LevelView", arrays: Arrays, shard_of: IntArray | None = No
         (n,) shard that each chunk will be written to; those of one stay together.
     """
     per_chunk = sum(view.estimated_nbytes(array) for _, array in arrays)
-    budget = int(parse_bytes(setting("batch-bytes")) // max(per_chunk, 1.0))
+    budget = int(nbytes_setting("batch-bytes") // max(per_chunk, 1.0))
     size = max(1, min(int(setting("batch-chunks")) // max(len(arrays), 1), budget))
     if shard_of is None:
         return [np.arange(start, min(start + size, len(view))) for start in range(0, len(view), size)]
@@ -752,7 +711,7 @@ def chunk_runs(view: "LevelView", arrays: Arrays, shard_of: IntArray | None = No
 
 def batched(view: "LevelView", times: float = 1) -> "LevelView":
     """View whose blocks have as many chunks as one batch fetches of arrays so many times as wide as positions."""
-    nbytes = min(parse_bytes(setting("batch-bytes")), block_nbytes()) / times
+    nbytes = min(nbytes_setting("batch-bytes"), block_nbytes()) / times
     return view.with_chunking(UpTo(nbytes, int(setting("batch-chunks"))))
 
 
@@ -881,7 +840,7 @@ def cut_runs(view: "LevelView", chunks: IntArray, choice: Any = None) -> Blocks:
     nbytes = np.full(len(chunks), view.vertex_member().nbytes)
     if counts is not None:
         nbytes = counts[chunks] * view.row_nbytes
-    cells, budget = RUN_BATCHES * int(setting("batch-chunks")), max(parse_bytes(setting("batch-bytes")), block_nbytes())
+    cells, budget = RUN_BATCHES * int(setting("batch-chunks")), max(nbytes_setting("batch-bytes"), block_nbytes())
     return blocks_of(view, cut_batches(nbytes, slots=1, cells=cells, budget=float(budget)), chunks, choice)
 
 

@@ -6,17 +6,15 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import islice
 from typing import Any, TypeVar
 
-import dask.config
 import numpy as np
-from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError
 from zarr_vectors_lazy.format.base import LIMITS, Found, Generation
-from zarr_vectors_lazy.format.draco import LOST, draco_links, is_draco
+from zarr_vectors_lazy.format.codecs import LOST, draco_links, is_draco
 from zarr_vectors_lazy.format.metadata import check_rank, parse_dtype, parse_json
 from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, DenseArray, LinkFamily, LinkValues
 from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta, content_of, dotted
@@ -24,7 +22,7 @@ from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.plan.selection import Placement
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
-from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.settings import nbytes_setting
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, fetch, zarr_array
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -34,18 +32,8 @@ from zarr_vectors_lazy.storage.spec import StoreSpec
 
 def adopt_limits() -> None:
     """Let what decodes know the settings as they are now."""
-    LIMITS.cell_nbytes = _nbytes(setting("max-cell-bytes"))
-    LIMITS.array_nbytes = _nbytes(setting("max-array-bytes"))
-
-
-def block_nbytes() -> int:
-    """Bytes of a block of a Dask array: its setting ``array.chunk-size``."""
-    return _nbytes(dask.config.get("array.chunk-size"))
-
-
-@cache
-def _nbytes(value: int | str) -> int:
-    return int(parse_bytes(value))
+    LIMITS.cell_nbytes = nbytes_setting("max-cell-bytes")
+    LIMITS.array_nbytes = nbytes_setting("max-array-bytes")
 
 
 # Joins code that knows a layout to a store that answers.

@@ -43,7 +43,7 @@ from zarr_vectors_lazy.read.layers import (
     shared_reads,
     task_over,
 )
-from zarr_vectors_lazy.read.level import Source, block_nbytes
+from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.objects import read_dense
 from zarr_vectors_lazy.read.paths import path_edges_array
 from zarr_vectors_lazy.read.records import (
@@ -66,6 +66,7 @@ from zarr_vectors_lazy.read.records import (
 )
 from zarr_vectors_lazy.read.rows import nullable
 from zarr_vectors_lazy.read.view import FRAGMENTS, LevelView
+from zarr_vectors_lazy.settings import block_nbytes
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
 # Link records of a view as Dask arrays, blocks of many cells.

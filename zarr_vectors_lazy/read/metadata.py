@@ -10,8 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
 from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError, meant
-from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
-from zarr_vectors_lazy.format.keys import is_name
+from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node, is_name
 from zarr_vectors_lazy.format.metadata import parse_json
 from zarr_vectors_lazy.requests import Get, ListDir, ListSizes, Request
 from zarr_vectors_lazy.storage.base import Backend

@@ -64,10 +64,11 @@ from zarr_vectors_lazy.read.layers import (
     task_over,
     tasks_over,
 )
-from zarr_vectors_lazy.read.level import Source, block_nbytes
+from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
 from zarr_vectors_lazy.read.rows import Block, Column, column_run
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView, Named
+from zarr_vectors_lazy.settings import block_nbytes
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
 
 # What tasks run to tell of each row of a block which object goes through it, and where along the object that is.

@@ -16,8 +16,9 @@ from zarr_vectors_lazy.plan.blocks import Chunking, cut_blocks
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.read.cells import Role
 from zarr_vectors_lazy.read.layers import Member, Reads, shared_reads
-from zarr_vectors_lazy.read.level import LevelData, Source, block_nbytes
+from zarr_vectors_lazy.read.level import LevelData, Source
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
+from zarr_vectors_lazy.settings import block_nbytes
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
 VERTICES, FRAGMENTS, HEADS = "vertices", "fragments", "heads"

@@ -6,13 +6,10 @@ import re
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Sequence
-from functools import cache
 from typing import Any, NoReturn, TypeAlias
 
-from dask.utils import parse_bytes
-
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.settings import setting
+from zarr_vectors_lazy.settings import nbytes_setting
 from zarr_vectors_lazy.storage.requests import Delete, Get, Put, Request, Size
 from zarr_vectors_lazy.storage.retry import reason, travelling
 from zarr_vectors_lazy.storage.spec import LOST, StoreSpec, this_process
@@ -171,13 +168,8 @@ def check_length(data: bytes, start: int, stop: int | None) -> bytes:
 def most_bytes(key: str) -> tuple[int, str]:
     """Bytes that an object may have, decoded, and the setting that says so."""
     name = "max-metadata-bytes" if key.endswith("zarr.json") else "max-array-bytes"
-    most = _nbytes(setting(name))
-    return (most if key.endswith("zarr.json") else max(most, _nbytes(setting("max-cell-bytes")))), name
-
-
-@cache
-def _nbytes(value: int | str) -> int:
-    return int(parse_bytes(value))
+    most = nbytes_setting(name)
+    return (most if key.endswith("zarr.json") else max(most, nbytes_setting("max-cell-bytes"))), name
 
 
 def check_size(nbytes: int, key: str) -> None:

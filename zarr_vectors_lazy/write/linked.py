@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from dask.delayed import Delayed
 
-from zarr_vectors_lazy.kernels.records import attribute_field
 from zarr_vectors_lazy.kernels.routing import PLACE
+from zarr_vectors_lazy.kernels.rows import attribute_field
 from zarr_vectors_lazy.read.layers import Key, List, TaskRef
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write.exchange import RecordExchange

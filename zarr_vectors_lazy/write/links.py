@@ -10,7 +10,17 @@ import numpy as np
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.registry import MAX_PERMUTED, place_links, taken
 from zarr_vectors_lazy.kernels import routing
-from zarr_vectors_lazy.kernels.records import (
+from zarr_vectors_lazy.kernels.routing import (
+    PLACE,
+    UNKNOWN,
+    Arranged,
+    Routed,
+    RowOwners,
+    chunk_of_places,
+    pack_places,
+    row_of_places,
+)
+from zarr_vectors_lazy.kernels.rows import (
     GAP,
     Records,
     attribute_field,
@@ -22,16 +32,6 @@ from zarr_vectors_lazy.kernels.records import (
     rename_rows,
     row_in_block,
     row_numbers,
-)
-from zarr_vectors_lazy.kernels.routing import (
-    PLACE,
-    UNKNOWN,
-    Arranged,
-    Routed,
-    RowOwners,
-    chunk_of_places,
-    pack_places,
-    row_of_places,
 )
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.arrays import missing_integer

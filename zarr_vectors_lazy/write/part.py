@@ -15,8 +15,8 @@ import numpy as np
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.format.registry import CURRENT, MISSING, encode_rows, encode_tiling, with_notes
 from zarr_vectors_lazy.kernels import routing
-from zarr_vectors_lazy.kernels.records import Records, attribute_field, block_of
 from zarr_vectors_lazy.kernels.routing import Arranged, FragmentTable, Routed, corners, stored, take
+from zarr_vectors_lazy.kernels.rows import Records, attribute_field, block_of
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
     Cells,

@@ -7,9 +7,17 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.kernels.records import Records, attribute_field, pack, record_dtype, row_numbers
 from zarr_vectors_lazy.kernels.routing import Routed, extent, route, stored
-from zarr_vectors_lazy.kernels.rows import INTERVAL, intervals_of, join_intervals
+from zarr_vectors_lazy.kernels.rows import (
+    INTERVAL,
+    Records,
+    attribute_field,
+    intervals_of,
+    join_intervals,
+    pack,
+    record_dtype,
+    row_numbers,
+)
 from zarr_vectors_lazy.model.arrays import missing_integer
 from zarr_vectors_lazy.model.writing import Grid
 from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices

@@ -10,8 +10,8 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import StoreError, ZVError
-from zarr_vectors_lazy.kernels.records import Records
 from zarr_vectors_lazy.kernels.routing import stable_order
+from zarr_vectors_lazy.kernels.rows import Records
 from zarr_vectors_lazy.requests import Get, Put
 from zarr_vectors_lazy.settings import setting, temporary_folder
 from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from tests.format.encode import lehmer, link_blob, modest, outcome, thorough
 from tests.format.v09.nodes import GENERATION, array_doc, ask, changed, found, group_doc, level_doc, root_doc
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.keys import format_delta
+from zarr_vectors_lazy.format.base import format_delta
 from zarr_vectors_lazy.format.metadata import parse_level, parse_root
 from zarr_vectors_lazy.format.v09.generation import parse_offsets
 from zarr_vectors_lazy.format.vectors import decode_links

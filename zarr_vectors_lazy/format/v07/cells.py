@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import LIMITS, Children, Found, MetaSteps, Node
+from zarr_vectors_lazy.format.base import LIMITS, Children, Found, MetaSteps, Node, parse_chunk_keys
 from zarr_vectors_lazy.format.codecs import Pipeline, check_foreign, fetch_ranges, parse_pipeline, part
-from zarr_vectors_lazy.format.keys import parse_chunk_keys
 from zarr_vectors_lazy.format.metadata import (
     chunk_table,
     parse_chunk_shape,

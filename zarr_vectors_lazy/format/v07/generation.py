@@ -7,9 +7,8 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import COMPLETE, Children, Found, MetaSteps, Node
-from zarr_vectors_lazy.format.draco import draco_vertices
-from zarr_vectors_lazy.format.keys import format_delta, parse_deltas
+from zarr_vectors_lazy.format.base import COMPLETE, Children, Found, MetaSteps, Node, format_delta, parse_deltas
+from zarr_vectors_lazy.format.codecs import draco_vertices
 from zarr_vectors_lazy.format.metadata import (
     NAMED,
     check_rank,

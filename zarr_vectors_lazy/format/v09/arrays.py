@@ -7,7 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import MAX_DIMENSIONS, MAX_PIECES, MAX_ROW_VALUES, Found, MetaSteps
+from zarr_vectors_lazy.format.base import (
+    MAX_DIGITS,
+    MAX_DIMENSIONS,
+    MAX_PIECES,
+    MAX_ROW_VALUES,
+    Found,
+    MetaSteps,
+    parse_chunk_keys,
+)
 from zarr_vectors_lazy.format.codecs import (
     HEAD_NBYTES,
     Pipeline,
@@ -17,7 +25,6 @@ from zarr_vectors_lazy.format.codecs import (
     parse_pipeline,
     part,
 )
-from zarr_vectors_lazy.format.keys import MAX_DIGITS, parse_chunk_keys
 from zarr_vectors_lazy.format.metadata import (
     VLEN_TYPES,
     chunk_table,

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.base import Found, format_chunk_keys
 from zarr_vectors_lazy.format.codecs import byte_codecs, encode_shard, shard_codecs
-from zarr_vectors_lazy.format.keys import format_chunk_keys
 from zarr_vectors_lazy.format.metadata import parse_codecs
 from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, GridLayout, parse_cells, parse_layout
 from zarr_vectors_lazy.model.arrays import CellArray

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node
-from zarr_vectors_lazy.format.draco import draco_vertices
-from zarr_vectors_lazy.format.keys import MAX_DIGITS, format_delta, parse_deltas
+from zarr_vectors_lazy.format.base import MAX_DIGITS, Children, Found, MetaSteps, Node, format_delta, parse_deltas
+from zarr_vectors_lazy.format.codecs import draco_vertices
 from zarr_vectors_lazy.format.metadata import (
     MAX_INDEX,
     NAMED,

@@ -12,9 +12,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.base import Found, format_delta, format_deltas
 from zarr_vectors_lazy.format.codecs import LITTLE, byte_codecs, encode_bytes, encode_cell, encode_shard, encode_vlen
-from zarr_vectors_lazy.format.keys import format_delta, format_deltas
 from zarr_vectors_lazy.format.manifests import encode_manifests
 from zarr_vectors_lazy.format.v09 import documents
 from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, parse_cells
