@@ -3,6 +3,7 @@
 import math
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.zarr import zarr_array
 from zarr_vectors_lazy.types import ChunkCoords, IntArray
 
+READ_AT_ONCE = 16  # stored chunks of manifests, side by side
 KEPT_ENTRIES = 8_000_000  # manifest entries that a process keeps, about 40 bytes each
 
 _lock = threading.Lock()
@@ -121,13 +123,13 @@ def _vlen_manifests(source: Source, index: ObjectIndex, rows: IntArray | None) -
     if index.manifests is None:
         return concatenate_manifests([], index.rank)
     size = index.manifests.chunk_rows
-    wanted = range(-(-index.count // size)) if rows is None else np.unique(rows // size).tolist()
-    parts = [_manifest_chunk(source, index, chunk) for chunk in wanted]
+    wanted = [*range(-(-index.count // size))] if rows is None else np.unique(rows // size).tolist()
+    parts = _manifest_chunks(source, index, wanted)
     joined = parts[0] if len(parts) == 1 else concatenate_manifests(parts, index.rank)
     if rows is None:
         return joined
     first = np.full(-(-index.count // size) + 1, -1, np.int64)
-    first[list(wanted)] = np.cumsum([0, *map(len, parts)])[:-1]
+    first[wanted] = np.cumsum([0, *map(len, parts)])[:-1]
     return joined.take(first[rows // size] + rows % size)
 
 
@@ -217,25 +219,31 @@ def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
     return np.where(known[order][at] == ids, order[at], -1)
 
 
-def _manifest_chunk(source: Source, index: ObjectIndex, chunk: int) -> Manifests:
+def _manifest_chunks(source: Source, index: ObjectIndex, chunks: Sequence[int]) -> list[Manifests]:
+    """Manifests in some stored chunks, ascending; of what is not kept, chunks side by side are read at once."""
     assert index.manifests is not None
-    key = (source, index.manifests.path, index.digest, chunk)
-    with _lock:
-        found = _kept.get(key)
-        if found is not None:
-            _kept.move_to_end(key)
-            return found
     size = index.manifests.chunk_rows
-    blobs = read_dense(source, index.manifests, chunk * size, min((chunk + 1) * size, index.count))
-    try:
-        made = _decoded(index, [bytes(blob) for blob in blobs.tolist()])
-    except FormatError as error:
-        raise FormatError(f"{index.manifests.path}: {error.message}", where=source.spec.url) from error
+    keys = {chunk: (source, index.manifests.path, index.digest, chunk) for chunk in chunks}
     with _lock:
-        _kept[key] = made
+        found = {chunk: _kept[key] for chunk, key in keys.items() if key in _kept}
+        for chunk in found:
+            _kept.move_to_end(keys[chunk])
+    unread = np.asarray([chunk for chunk in chunks if chunk not in found], np.int64)
+    cut = (np.diff(unread) > 1) | (np.arange(1, len(unread)) % READ_AT_ONCE == 0)
+    for run in np.split(unread, np.flatnonzero(cut) + 1) if len(unread) else ():
+        start, stop = int(run[0]) * size, min((int(run[-1]) + 1) * size, index.count)
+        blobs = [*map(bytes, read_dense(source, index.manifests, start, stop).tolist())]
+        try:
+            for i, chunk in enumerate(run.tolist()):
+                found[chunk] = _decoded(index, blobs[i * size : (i + 1) * size])
+        except FormatError as error:
+            raise FormatError(f"{index.manifests.path}: {error.message}", where=source.spec.url) from error
+    with _lock:
+        for chunk in unread.tolist():
+            _kept[keys[chunk]] = found[chunk]
         while len(_kept) > 1 and sum(len(part.fragments) for part in _kept.values()) > KEPT_ENTRIES:
             _kept.popitem(last=False)
-    return made
+    return [found[chunk] for chunk in chunks]
 
 
 def _decoded(index: ObjectIndex, blobs: list[bytes]) -> Manifests:
