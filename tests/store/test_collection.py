@@ -8,7 +8,7 @@ import pytest
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.read import parts
+from zarr_vectors_lazy.read import columns
 from zarr_vectors_lazy.storage.requests import counting
 
 STORES = ["tracts-0.9", "cloud-0.7", "surface-0.9"]
@@ -94,14 +94,14 @@ def test_chunks_come_in_order_with_their_rows(level, prefetch):
 
 def test_no_more_chunks_are_read_ahead_than_asked_for(tracts, monkeypatch):
     level, begun, gate = zvl.open_zv(tracts)[0], [], threading.Semaphore(0)
-    whole = parts.read_chunk
+    whole = columns.read_chunk
 
     def read(view, number):
         begun.append(number)
         gate.release()
         return whole(view, number)
 
-    monkeypatch.setattr(parts, "read_chunk", read)
+    monkeypatch.setattr(columns, "read_chunk", read)
     for taken, _ in enumerate(level.iter_chunks(prefetch=3), start=1):
         for _ in range(min(3 + taken, 16) - len(begun)):
             gate.acquire(timeout=10)
