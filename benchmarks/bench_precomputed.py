@@ -14,13 +14,11 @@ from pathlib import Path
 import numpy as np
 
 import zarr_vectors_lazy as zvl
-from zarr_vectors_lazy.convert.neuroglancer import FOLDER, viewer_state
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.read import direct
 from zarr_vectors_lazy.testing import counting
-from zarr_vectors_lazy.web.answers import Answer, Environ
-from zarr_vectors_lazy.web.precomputed import Precomputed
-from zarr_vectors_lazy.web.server import Server
+from zarr_vectors_lazy.web.neuroglancer import FOLDER, Precomputed, viewer_state
+from zarr_vectors_lazy.web.server import Answer, Environ, Server
 
 KEYS = 150  # of each kind, about
 Array = np.ndarray

@@ -11,11 +11,11 @@ import zarr_vectors_lazy as zvl
 from tests.integration.test_additive import WRITE, stacked
 from tests.integration.test_additive import cloud as cloud_of
 from zarr_vectors_lazy.convert import precomputed as pc
-from zarr_vectors_lazy.convert.neuroglancer import shown_level, viewer_state
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.read import direct
 from zarr_vectors_lazy.testing import counting
+from zarr_vectors_lazy.web.neuroglancer import shown_level, viewer_state
 
 SIZES = {"uint8": 1, "int8": 1, "uint16": 2, "int16": 2}
 
@@ -325,7 +325,7 @@ def test_keys_that_are_none_have_nothing(cloud):
 
 
 def test_the_level_that_is_shown_first_is_light(cloud, monkeypatch):
-    monkeypatch.setattr("zarr_vectors_lazy.convert.neuroglancer.MOST_VERTICES", 1000)
+    monkeypatch.setattr("zarr_vectors_lazy.web.neuroglancer.MOST_VERTICES", 1000)
     levels = {level.index: sources(level) for level in zvl.open_zv(cloud)}
     assert shown_level(levels).index == 1
     assert shown_level({}) is None

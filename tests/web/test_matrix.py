@@ -9,9 +9,8 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.web.served import called
 from tests.web.shapes import SHAPES, recoded
-from zarr_vectors_lazy.convert.neuroglancer import FOLDER
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
-from zarr_vectors_lazy.web.precomputed import Precomputed
+from zarr_vectors_lazy.web.neuroglancer import FOLDER, Precomputed
 from zarr_vectors_lazy.web.server import StoreApp
 
 pytestmark = pytest.mark.emulator

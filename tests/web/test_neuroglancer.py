@@ -18,8 +18,8 @@ import zarr_vectors_lazy as zvl
 from tests.web.served import serving
 from tests.web.shapes import SHAPES, recoded
 from tests.web.test_page import BROWSERS
-from zarr_vectors_lazy.convert.neuroglancer import viewer_state
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
+from zarr_vectors_lazy.web.neuroglancer import viewer_state
 
 pytestmark = pytest.mark.browser
 FLAGS = (

@@ -10,9 +10,8 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.web.served import asked, running
 from zarr_vectors_lazy.cli.server import say_links
-from zarr_vectors_lazy.convert.neuroglancer import FOLDER
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
-from zarr_vectors_lazy.web.precomputed import Precomputed
+from zarr_vectors_lazy.web.neuroglancer import FOLDER, Precomputed
 from zarr_vectors_lazy.web.server import Server
 
 pytestmark = pytest.mark.emulator

@@ -22,8 +22,7 @@ from zarr_vectors_lazy.read.metadata import linked_names
 from zarr_vectors_lazy.storage.requests import counting
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.web import server as web
-from zarr_vectors_lazy.web.answers import byte_range
-from zarr_vectors_lazy.web.server import Server
+from zarr_vectors_lazy.web.server import Server, byte_range
 
 pytestmark = pytest.mark.emulator
 

@@ -20,11 +20,15 @@ except ImportError as error:  # the script is installed with the package, its li
 
 
 EXITS = "Exit codes: 0 done, 1 the store is damaged, 2 wrong arguments, 3 the store cannot be reached or written."
-WORDS = {  # by module, in the order of the help; only the module of the word that is given is imported
-    "read": ("info", "ls", "explain", "read", "export", "plot"),
-    "make": ("ingest", "pyramid", "save", "rechunk", "recompress", "migrate"),
-    "tools": ("validate", "cost", "cors", "index", "consolidate", "shard", "example"),
-    "server": ("serve", "view"),
+WORDS = {  # and the modules that have them, in the order of the help; only that of the word that is given is imported
+    **dict.fromkeys(("info", "ls", "explain", "read", "export", "plot"), "read"),
+    **dict.fromkeys(("ingest", "pyramid", "save", "rechunk", "recompress", "migrate"), "make"),
+    "validate": "read",
+    "cost": "read",
+    "cors": "server",
+    **dict.fromkeys(("index", "consolidate", "shard", "example"), "make"),
+    "serve": "server",
+    "view": "server",
 }
 STOPPED = 130  # what a shell says of a process that SIGINT has ended
 WrongUse: Any = typer.BadParameter.__mro__[2]  # ClickException, of click itself or of typer's own copy
@@ -56,7 +60,7 @@ PLAIN = {  # for what typer says of an argument
 
 
 def application(first: str = "") -> typer.Typer:
-    """Command line that has the module of a word, or all words where ``first`` is none of them."""
+    """Command line that has a word, or all words where ``first`` is none of them."""
     app = typer.Typer(
         name="zvl",
         help=f"Look at Zarr Vectors stores, on disk or in a bucket. {EXITS}",
@@ -65,11 +69,9 @@ def application(first: str = "") -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(about)
-    wanted = [module for module, words in WORDS.items() if first in words]
-    for module in wanted or ([] if first == "--version" else WORDS):
-        words, options = (import_module(f"zarr_vectors_lazy.cli.{name}") for name in (module, "options"))
-        for word in WORDS[module]:
-            app.command(word)(options.with_options(getattr(words, word)))
+    for word in [first] if first in WORDS else () if first == "--version" else WORDS:
+        words, options = (import_module(f"zarr_vectors_lazy.cli.{name}") for name in (WORDS[word], "options"))
+        app.command(word)(options.with_options(getattr(words, word)))
     return app
 
 

@@ -1,10 +1,11 @@
-"""``zvl ingest``, ``pyramid``, ``save``, ``rechunk``, ``recompress`` and ``migrate``: words that write stores."""
+"""Words of ``zvl`` that write stores, or change them in place: from ``ingest`` and ``pyramid`` to ``shard``."""
 
 from typing import Annotated, Any, Literal
 
 import typer
 from dask.utils import format_bytes
 
+from zarr_vectors_lazy import examples, maintenance
 from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.copy.recompress import recompress as recompressed
 from zarr_vectors_lazy.errors import SelectionError
@@ -60,6 +61,14 @@ Links = Annotated[
     typer.Option(help="Links between levels: from the finer (implicit) or both ways (explicit)."),
 ]
 Depth = Annotated[int, typer.Option(help="Levels that links reach across; -1 for all.")]
+Shape = Annotated[str | None, typer.Option("--shape", metavar="N,N,N", help="Chunks along each axis in a shard.")]
+Unpack = Annotated[bool, typer.Option("--unpack", help="Take cells out of shards again.")]
+Example = Annotated[
+    str | None, typer.Argument(metavar="NAME", help="Which one; by default all are listed.", show_default=False)
+]
+Target = Annotated[
+    str | None, typer.Argument(metavar="STORE", help="Path of the copy; by default in your cache.", show_default=False)
+]
 Codec = Annotated[Literal["zstd", "blosc", "none"], typer.Option("--codec", help="Compression of cells.")]
 NoChecksum = Annotated[bool, typer.Option("--no-checksum", help="Leave out the crc32c checksum of cells.")]
 Shards = Annotated[
@@ -269,6 +278,46 @@ def migrate(
     with run.writing(store, **new):
         counts = migrated(old, store, mode="w" if overwrite else "w-", dst_options=new, **place.keywords())
     given.tell_counts(counts, json)
+
+
+def shard(
+    store: given.Store,
+    *,
+    shape: Shape = None,
+    unpack: Unpack = False,
+    place: given.Place,
+    run: given.Run,
+    json: given.AsJson = False,
+) -> None:
+    """Put the cells of every array into shards, in place. Fewer files, the same bytes."""
+    if (shape is None) != unpack:
+        raise SelectionError("give --shape N, or one number for each axis, or --unpack")
+    left = f"{store} is intact, with the cells of some arrays in shards; run the command again to finish"
+    with given.leaving(left, run.computing()):
+        done = maintenance.shard(store, shard_shape=given.shard_shape(shape, "--shape"), **place.keywords())
+    given.tell(done, json, *(f"{array}: {given.counted(objects, 'object')}" for array, objects in done.items()))
+
+
+def index(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:
+    """Store the vertex count of every chunk. Opening then shows it."""
+    with given.leaving(f"{store} opens as before, perhaps with the counts of some levels; run this again to finish"):
+        counts = maintenance.index(store, **place.keywords())
+    given.tell_counts(counts, json)
+
+
+def consolidate(store: given.Store, *, place: given.Place) -> None:
+    """Write all metadata into the root. One request then opens the store."""
+    with given.leaving(f"{store} is either unchanged or finished; run the command again to be sure"):
+        maintenance.consolidate(store, **place.keywords())
+    given.say(f"{store} can now be opened with one request", error=True)
+
+
+def example(name: Example = None, store: Target = None) -> None:
+    """Copy one of the example stores. They are small, real, and come with the package."""
+    if name is None:
+        given.print_pairs(examples.EXAMPLES)
+    else:
+        given.say(examples.example(name, store))
 
 
 def numbers(text: str | None, name: str) -> list[float] | float | None:

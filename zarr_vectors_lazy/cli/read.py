@@ -1,28 +1,35 @@
-"""``zvl info``, ``ls``, ``explain``, ``read``, ``export`` and ``plot``: words that read a store."""
+"""Words of ``zvl`` that read a store: what there is, what is wrong, what it costs; its rows into files and pictures."""
 
 import shutil
 import sys
 import tempfile
 import textwrap
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import typer
 
+from zarr_vectors_lazy.check.report import validate as validated
 from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.cli.options import print_json, print_pairs, print_table
 from zarr_vectors_lazy.convert.precomputed_export import LIMIT
-from zarr_vectors_lazy.errors import SelectionError, in_line, meant
+from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError, in_line, meant
 from zarr_vectors_lazy.files.formats import suffixes
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.store import ZVStore
 
-# ``zvl info``, ``ls`` and ``explain``: what there is, and what reading it would fetch.
+# ``zvl info``, ``ls``, ``explain``, ``validate``, ``cost``: what there is, what is wrong, what reading would fetch.
 
 SHADES = " ░▒▓█"
 WIDTH = 56
+StoragePrice = Annotated[float, typer.Option("--storage", metavar="PRICE", help="Price of a GB for a month.")]
+PutPrice = Annotated[float, typer.Option("--put", metavar="PRICE", help="Price of 1000 requests that write.")]
+GetPrice = Annotated[float, typer.Option("--get", metavar="PRICE", help="Price of 1000 requests that read.")]
+OutPrice = Annotated[float, typer.Option("--transfer", metavar="PRICE", help="Price of a GB that leaves the store.")]
+Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Currency of the prices.")]
 
 
 def info(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:
@@ -162,6 +169,40 @@ def explain(
         print_json({name: getattr(plan, name) for name in plan.__slots__})
     else:
         given.say(plan)
+
+
+def validate(store: given.Store, *, place: given.Place, run: given.Run, json: given.AsJson = False) -> None:
+    """Check a whole store. The exit code is 1 if it contradicts its format."""
+    with run.computing():
+        report = validated(store, **place.keywords())
+    if report.errors and report.errors[0].message.startswith(NOTHING):  # no store that something is wrong with
+        raise FormatError(report.errors[0].message, where=report.url)
+    if json:
+        print_json({"url": report.url, "ok": report.ok, "findings": [asdict(one) for one in report.findings]})
+    else:
+        given.say(report)
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def cost(
+    store: given.Store,
+    *,
+    storage: StoragePrice = 0.023,
+    put: PutPrice = 0.005,
+    get: GetPrice = 0.0004,
+    transfer: OutPrice = 0.09,
+    currency: Currency = "USD",
+    place: given.Place,
+    json: given.AsJson = False,
+) -> None:
+    """Count objects and bytes, and price them. The default prices are list prices of S3."""
+    prices = {"storage": storage, "put": put, "get": get, "transfer": transfer}
+    found = place.open(store).cost(**prices, currency=currency)
+    if json:
+        totals = {name: getattr(found, name) for name in ("url", "objects", "nbytes", "month", "write", "read")}
+        print_json(totals | {"currency": currency} | {"rows": [asdict(row) for row in found.rows]})
+    else:
+        given.say(found)
 
 
 def _known(size: Any) -> int | None:

@@ -5,21 +5,20 @@ import webbrowser
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from importlib.resources import files
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import typer
 
 from zarr_vectors_lazy.cli import options as given
-from zarr_vectors_lazy.convert.neuroglancer import FOLDER, shown_level, source_url, state_link
 from zarr_vectors_lazy.convert.plot import color_names, read_drawing, read_shade
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
+from zarr_vectors_lazy.cost import cors as cors_rules
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVError
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.store import ZVStore
-from zarr_vectors_lazy.web.answers import Answer
-from zarr_vectors_lazy.web.precomputed import Precomputed
-from zarr_vectors_lazy.web.server import Server
+from zarr_vectors_lazy.web.neuroglancer import FOLDER, Precomputed, shown_level, source_url, state_link
+from zarr_vectors_lazy.web.server import Answer, Server
 
 # The page that draws a store level by level; the server decodes rows through the reader and sends them plain.
 
@@ -137,6 +136,11 @@ Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets othe
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address of the page.")]
 
+Service = Annotated[
+    Literal["s3", "gcs", "azure"], typer.Argument(metavar="SERVICE", help="s3, gcs or azure.", show_default=False)
+]
+Origins = Annotated[list[str] | None, typer.Option("--origin", help="Site that may read the bucket; by default any.")]
+
 
 def serve(
     store: given.Store,
@@ -196,3 +200,9 @@ def run(server: Server) -> None:
     given.say(server.url)
     server.serve_forever()
     given.say("stopped", error=True)
+
+
+def cors(service: Service, origin: Origins = None) -> None:
+    """Print rules that let a browser read a bucket. They are JSON for the service's own tool."""
+    given.print_json(cors_rules(service, origins=origin or ("*",)))
+    given.say("the bucket must also let anybody read and list it: viewers cannot find attributes otherwise", error=True)

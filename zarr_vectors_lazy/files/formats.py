@@ -79,7 +79,7 @@ FORMATS = (
     Format("edge list", (".edgelist", ".edges"), "graphs", "edgelist", holds=TREES, keeps=TINTED),
     Format("GraphML", (".graphml",), "graphs", "graphml", holds=TREES | CLOUDS, keeps=LINKED),
     Format("GLB", (".glb",), "glb", "glb", keeps=NAMED),
-    Format("h5ad", (".h5ad",), "h5ad", "h5ad", holds=CLOUDS, keeps=TABLE),
+    Format("h5ad", (".h5ad",), "tables", "h5ad", holds=CLOUDS, keeps=TABLE),
     Format("LAS", (".las",), "las", "las", holds=CLOUDS, keeps=SURVEY),
     Format("LAZ", (".laz",), "las", "laz", holds=CLOUDS, keeps=SURVEY),
     Format("NPZ", (".npz",), "tables", "npz", keeps=ALL),

@@ -4,9 +4,13 @@ The server is waitress: slow clients cost no thread, and are given up after a wh
 other sites, which viewers are; what `extra` answers may not. Each of `views` is seen below a path of its own.
 """
 
+import hashlib
 import hmac
+import html
 import logging
 import math
+import mimetypes
+import re
 import secrets
 import socket
 import threading
@@ -14,32 +18,310 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias
 from urllib.parse import quote
 
+import numpy as np
+
+from zarr_vectors_lazy.copy.recompress import corrupt, piece_nbytes, plain_root, read_pieces
 from zarr_vectors_lazy.errors import SelectionError, ZVError
+from zarr_vectors_lazy.format.base import Found
+from zarr_vectors_lazy.format.metadata import parse_json
+from zarr_vectors_lazy.format.recode import StoredArray, parse_stored, plain_document
 from zarr_vectors_lazy.format.registry import dump
 from zarr_vectors_lazy.read.metadata import DOC
+from zarr_vectors_lazy.storage.fetch import connect
+from zarr_vectors_lazy.storage.requests import Get, ListDir, Size
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.web.answers import (
-    Answer,
-    Bucket,
-    Environ,
-    Folder,
-    Objects,
-    is_folder,
-    is_key,
-    of_bytes,
-    of_folder,
-    refusal,
-)
-from zarr_vectors_lazy.web.raw import Raw
 from zarr_vectors_lazy.write.consolidate import with_consolidated
 
-EXPOSED = "Accept-Ranges, Content-Length, Content-Range, ETag"
-PIECE = 2**18
+# What is answered: objects of a store, whole or in part, and lists of what is in its folders.
+
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})$")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
+CELLS = re.compile(r"(.+)/c(?:/[0-9]+)*")
+TEXT = "text/plain; charset=utf-8"
+Environ: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What is answered.
+
+    Parameters
+    ----------
+    status
+        HTTP's.
+    body
+        Bytes, or an open file, from which ``nbytes`` are sent, where it stands.
+    kind
+        Content type.
+    headers
+        Further ones.
+    nbytes
+        Length of the body where it is a file.
+    """
+
+    status: HTTPStatus
+    body: bytes | BinaryIO = b""
+    kind: str = TEXT
+    headers: dict[str, str] = field(default_factory=dict)
+    nbytes: int = -1
+
+
+def refusal(status: HTTPStatus, reason: str) -> Answer:
+    """Answer with a reason in one line."""
+    return Answer(status, f"{reason}\n".encode())
+
+
+def _absent() -> Answer:
+    return refusal(HTTPStatus.NOT_FOUND, "no such object")
+
+
+class Objects(Protocol):
+    """Where objects are read from."""
+
+    def get(self, key: str, environ: Environ) -> Answer:
+        """Answer a GET or HEAD of an object."""
+
+    def names(self, folder: str) -> list[str] | None:
+        """Names in a folder, folders with a slash behind; None where there is no such folder."""
+
+
+def is_key(path: str) -> bool:
+    """Whether a path, with a slash behind where it is a folder, can only be something below a store's root."""
+    parts = path.removesuffix("/").split("/")
+    return not path or not any(part in {"", ".", ".."} or _CONTROL.search(part) for part in parts)
+
+
+class Folder:
+    """Objects that are files of this machine.
+
+    Parameters
+    ----------
+    root
+        Folder of the store; nothing outside is reached.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.resolve()
+
+    def get(self, key: str, environ: Environ) -> Answer:  # noqa: D102  inherited
+        file = self.inside(key)
+        try:
+            if file is None or not file.is_file():
+                return _absent()
+            found = file.stat()
+            etag = f'"{found.st_mtime_ns:x}-{found.st_size:x}"'
+            headers = {"ETag": etag, "Last-Modified": formatdate(found.st_mtime, usegmt=True)}
+            answer = in_part(environ, found.st_size, etag, kind_of(key), headers)
+            if environ["REQUEST_METHOD"] == "HEAD" or answer.nbytes < 0:
+                return answer
+            opened = file.open("rb")
+        except PermissionError:
+            return refusal(HTTPStatus.FORBIDDEN, "the file may not be read")
+        except (OSError, ValueError):  # a name that no file can have
+            return _absent()
+        opened.seek(_start_of(answer))
+        return Answer(answer.status, opened, answer.kind, answer.headers, answer.nbytes)
+
+    def names(self, folder: str) -> list[str] | None:  # noqa: D102  inherited
+        path = self.inside(folder)
+        if path is None:
+            return None
+        try:
+            return sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in path.iterdir())
+        except (OSError, ValueError):
+            return None
+
+    def inside(self, key: str) -> Path | None:
+        """File or folder of a key; None where links lead out of the root or in circles, and for absurd names."""
+        try:
+            path = (self.root / key).resolve()
+            circular = any(part.is_symlink() for part in (path, *path.parents))  # what Python 3.13 leaves of a circle
+        except (OSError, ValueError, RuntimeError):  # links in a circle, until Python 3.13
+            return None
+        return path if path.is_relative_to(self.root) and not circular else None
+
+
+class Bucket:
+    """Objects that a backend of ours reads.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    """
+
+    def __init__(self, spec: StoreSpec) -> None:
+        self.spec = spec
+
+    def get(self, key: str, environ: Environ) -> Answer:  # noqa: D102  inherited
+        if not key:
+            return _absent()
+        backend = connect(self.spec)
+        if environ["REQUEST_METHOD"] == "HEAD" and backend.listable:  # web servers may not know the size
+            (size,) = backend.fetch([Size(key)])
+            if size is None:
+                return _absent()
+            return in_part(environ, size, "", kind_of(key), {})
+        (data,) = backend.fetch([Get(key)])
+        if data is None:
+            return _absent()
+        return of_bytes(bytes(data), key, environ)
+
+    def names(self, folder: str) -> list[str] | None:  # noqa: D102  inherited
+        if is_in_array(self.spec, folder):  # cells, of which a name does not tell whether it is a folder
+            return None
+        (names,) = connect(self.spec).fetch([ListDir(folder.strip("/"), required=False)])
+        return [name if name == DOC or name.startswith(".") else f"{name}/" for name in names or ()] or None
+
+
+def is_in_array(spec: StoreSpec, folder: str) -> bool:
+    """Whether what is in a folder are stored pieces of an array."""
+    found = CELLS.fullmatch(folder.rstrip("/"))
+    (raw,) = connect(spec).fetch([Get(f"{found[1]}/{DOC}")]) if found else (None,)
+    return raw is not None and parse_json(raw, folder).get("node_type") == "array"
+
+
+def is_folder(objects: Objects, path: str) -> bool:
+    """Whether there is such a folder; no look is taken for what may be a piece of an array, which viewers ask for."""
+    maybe = path.rpartition("/")[2] != DOC and not CELLS.fullmatch(path)
+    return maybe and bool(objects.names(path))
+
+
+def of_folder(objects: Objects, folder: str) -> Answer:
+    """Answer with a page of links to what is in a folder."""
+    names = objects.names(folder)
+    if names is None:
+        return refusal(HTTPStatus.NOT_FOUND, "no such folder")
+    links = "\n".join(f'<li><a href="./{quote(name, safe="/+")}">{html.escape(name)}</a></li>' for name in names)
+    page = f"<!DOCTYPE html><title>{html.escape(folder or '/')}</title>\n<ul>\n{links}\n</ul>\n"
+    return Answer(HTTPStatus.OK, page.encode(), "text/html; charset=utf-8")
+
+
+def of_bytes(data: bytes, key: str, environ: Environ) -> Answer:
+    """Answer with an object that is in memory, or the part of it that is asked for."""
+    etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
+    answer = in_part(environ, len(data), etag, kind_of(key), {"ETag": etag})
+    if answer.nbytes < 0:
+        return answer
+    start = _start_of(answer)
+    return Answer(answer.status, data[start : start + answer.nbytes], answer.kind, answer.headers)
+
+
+def in_part(environ: Environ, size: int, etag: str, kind: str, headers: dict[str, str]) -> Answer:
+    """Answer without a body yet: status and headers of an object of ``size`` bytes, and how many of them are sent.
+
+    A client that has it, as its ETag tells, is told so.
+    """
+    if etag and environ.get("HTTP_IF_NONE_MATCH") == etag:
+        return Answer(HTTPStatus.NOT_MODIFIED, headers=headers)
+    span = byte_range(environ.get("HTTP_RANGE") if environ.get("HTTP_IF_RANGE") in {None, etag} else None, size)
+    if span is None:
+        status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+        return Answer(status, b"", kind, {**headers, "Content-Range": f"bytes */{size}"})
+    start, stop = span
+    if stop - start == size:
+        return Answer(HTTPStatus.OK, b"", kind, headers, size)
+    part = {**headers, "Content-Range": f"bytes {start}-{stop - 1}/{size}"}
+    return Answer(HTTPStatus.PARTIAL_CONTENT, b"", kind, part, stop - start)
+
+
+def _start_of(answer: Answer) -> int:
+    said = answer.headers.get("Content-Range", "bytes 0-")
+    return int(said.partition(" ")[2].partition("-")[0])
+
+
+def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Bytes [start, stop) that a ``Range`` header asks for; all without one, None where there are no such bytes.
+
+    Several ranges, units that are no bytes, and numbers that no object has are answered with everything, as RFC 9110
+    allows.
+    """
+    match = RANGE.match(header or "")
+    if match is None or match.groups() == ("", ""):
+        return 0, size
+    first, last = match.groups()
+    if not first:
+        return (max(size - int(last), 0), size) if int(last) and size else None
+    start, stop = int(first), min(int(last) + 1 if last else size, size)
+    return (start, stop) if start < stop else None
+
+
+def kind_of(key: str) -> str:
+    """Content type of an object."""
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"
+
+
+# ``/raw/``: the same tree with codecs and shards undone, for viewers that read raw cells.
+
+FRESH_S = 2.0  # for so long metadata are taken to be as they were; pieces are read anew each time
+PIECE = re.compile(r"(.+)/c((?:/(?:0|[1-9][0-9]{0,17}))+)")
+
+
+class Raw:
+    """Objects of a store as they would be if it had been written raw, with an object for each piece.
+
+    Parameters
+    ----------
+    spec
+        The store.
+    stored
+        Its objects as they are: what cannot be undone is served so.
+    """
+
+    def __init__(self, spec: StoreSpec, stored: Objects) -> None:
+        self.spec, self.stored = spec, stored
+        self._array = lru_cache(4096)(self._read_array)
+        self._root = lru_cache(1)(lambda _period: dump(plain_root(spec)))
+
+    def get(self, key: str, environ: Environ) -> Answer:
+        """Answer a GET or HEAD of an object."""
+        if key == DOC:
+            return of_bytes(self._root(_period()), key, environ)
+        if key.endswith(f"/{DOC}"):
+            node = self._node(key.removesuffix(f"/{DOC}"))
+            return _absent() if node is None else of_bytes(dump(plain_document(node)), key, environ)
+        found = PIECE.fullmatch(key)
+        array = self._array(found[1], _period()) if found else None
+        if found is None or array is None:
+            return self.stored.get(key, environ)
+        index = np.asarray(found[2].split("/")[1:], np.int64)
+        if len(index) != len(array.shape) or (index >= array.grid).any():
+            return _absent()
+        if environ["REQUEST_METHOD"] == "HEAD" and (size := piece_nbytes(self.spec, array, index)) is not None:
+            return in_part(environ, size, "", kind_of(key), {})  # no ETag: it is made of all bytes
+        ((piece, _),) = read_pieces(self.spec, array, index[None])
+        if piece is None and array.lists(index):
+            raise corrupt(self.spec, array, index, "it is listed and there is no such object")
+        piece = array.filler() if piece is None else piece
+        return _absent() if piece is None else of_bytes(bytes(piece), key, environ)
+
+    def names(self, folder: str) -> list[str] | None:
+        """Names in a folder; None for those of pieces, which nobody lists."""
+        return None if is_in_array(self.spec, folder) else self.stored.names(folder)
+
+    def _node(self, path: str) -> Found | None:
+        (raw,) = connect(self.spec).fetch([Get(f"{path}/{DOC}")])
+        return None if raw is None else Found(path, parse_json(raw, f"{self.spec.url}/{path}"), "")
+
+    def _read_array(self, path: str, _period: int) -> StoredArray | None:
+        node = self._node(path)
+        return None if node is None or node.doc.get("node_type") != "array" else parse_stored(node)
+
+
+def _period() -> int:
+    return int(time.monotonic() / FRESH_S)
+
+
+# The server itself.
+
+SENT = 2**18  # bytes of a file at once
 MADE_S = 2.0  # seconds for which consolidated metadata that nobody stored are those of the store
 LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 Start: TypeAlias = Callable[[str, list[tuple[str, str]]], Any]
@@ -93,7 +375,7 @@ class StoreApp:
         start(f"{answer.status.value} {answer.status.phrase}", list(headers.items()))
         if environ["REQUEST_METHOD"] == "HEAD":
             return []
-        return [body] if isinstance(body, bytes) else environ["wsgi.file_wrapper"](body, PIECE)
+        return [body] if isinstance(body, bytes) else environ["wsgi.file_wrapper"](body, SENT)
 
     def _answered(self, environ: Environ) -> tuple[Answer, bool]:
         """Return an answer, and whether pages of other sites may read it."""
@@ -146,7 +428,7 @@ class StoreApp:
             objects is not self.objects and isinstance(self.objects, Folder) and self.objects.inside(below) is None
         )
         if leads_out or not is_key(path):
-            return refusal(HTTPStatus.NOT_FOUND, "no such object")
+            return _absent()
         if not slash and first in self.views:
             return Answer(HTTPStatus.PERMANENT_REDIRECT, headers={"Location": f"{first}/"})
         path = below
@@ -163,7 +445,7 @@ SHARED = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS",
     "Access-Control-Allow-Headers": "*",
-    "Access-Control-Expose-Headers": EXPOSED,
+    "Access-Control-Expose-Headers": "Accept-Ranges, Content-Length, Content-Range, ETag",
 }
 
 
