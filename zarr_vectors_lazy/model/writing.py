@@ -245,7 +245,9 @@ class StoreDraft:
 CrossStorage: TypeAlias = Literal["none", "implicit", "explicit"]
 Kind: TypeAlias = Literal["points", "sets", "paths", "graph", "tree", "faces"]
 """How vertices are joined: all of a bin; those of an object in a bin (points with objects); runs of a path; connected
-ones, without and with a direction; those of an object in a bin, with faces; all of a bin, as the reference does."""
+ones, without and with a direction; those of an object in a bin, with faces."""
+LINKED: tuple[Kind, ...] = ("graph", "tree", "faces")
+"""Those whose links a build reads; paths follow from manifests."""
 
 ChunkKey: TypeAlias = tuple[int, ...]
 

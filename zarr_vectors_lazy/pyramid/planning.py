@@ -15,7 +15,7 @@ from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import ObjectIndex
-from zarr_vectors_lazy.model.writing import ArrayDraft, CrossStorage, Encoding, Grid, Kind
+from zarr_vectors_lazy.model.writing import LINKED, ArrayDraft, CrossStorage, Encoding, Grid, Kind
 from zarr_vectors_lazy.plan.blocks import LevelScale, chunks_below, grown, next_scale
 from zarr_vectors_lazy.pyramid.coarsen import position_dtype
 from zarr_vectors_lazy.pyramid.finer import LinkIndex
@@ -247,7 +247,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
     own = data.meta.attributes.get("zarr_vectors_level", {}).get("zarr_vectors_lazy") or {}
     weight = own.get("weight") if data.meta.index else None
     items, missing = plan_attributes(data, options.aggregate, weight)
-    if kind in ("graph", "tree", "faces") and data.object_index is None and float(asked.factor[1]) > 1:
+    if kind in LINKED and data.object_index is None and float(asked.factor[1]) > 1:
         raise SelectionError("sparsity drops whole objects, and this level has none", where=data.url)
     thinning = (
         drop_rows(data.source, options, asked)
@@ -255,7 +255,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
         else drop_objects(opened.levels.get(0, data), options, scale)
     )
     coords, order, bounds = chunks_below(table.coords, scale.ratio // fine.ratio)
-    links, family = _link_index(data, kind), data.links(0) if kind not in ("points", "sets") else None
+    links, family = _link_index(data, kind), data.links(0) if kind in LINKED else None
     name = weight or ("zv_count" if "count" in data.attribute_names else "count")
     step = LevelBuild(
         source=data.source,
@@ -394,7 +394,7 @@ def drop_rows(source: Source, options: PyramidOptions, asked: LevelRequest) -> T
 
 def _link_index(data: LevelData, kind: Kind) -> LinkIndex | None:
     """Cells of the links inside a level, where these are carried."""
-    if kind not in ("graph", "tree", "faces"):
+    if kind not in LINKED:
         return None
     family = data.links(0)
     if family is not None and family.table is not None:
@@ -571,7 +571,7 @@ def fingerprint(opened: OpenStore, data: LevelData) -> str:
     parts = [repr(sorted(block.items())), data.vertices.digest]
     parts += [data.attribute(name).digest for name in data.attribute_names if _is_stored(data, name)]
     parts += [] if data.object_index is None else [data.object_index.digest]
-    family = data.links(0)
+    family = data.links(0) if kind_of(data) in LINKED else None
     parts += [] if family is None else [segment.array.digest for segment in family.segments]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
 

@@ -14,6 +14,7 @@ from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.model.writing import (
+    LINKED,
     ArrayDraft,
     CellRecord,
     Cells,
@@ -206,7 +207,7 @@ class LevelBuild:
     @property
     def linked(self) -> bool:
         """Whether edges or faces are carried."""
-        return self.kind in ("graph", "tree", "faces")
+        return self.kind in LINKED
 
     def grid_of(self, level: int) -> Grid:
         """Grid of the arrays written on one of the two levels."""
