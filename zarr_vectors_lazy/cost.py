@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.display import html_table, nbytes_text, text_table
 from zarr_vectors_lazy.errors import SelectionError, in_line
-from zarr_vectors_lazy.write.consolidate import Kept
+from zarr_vectors_lazy.write.in_place import Kept
 
 # What a store costs to keep, to write and to read.
 

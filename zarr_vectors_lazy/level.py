@@ -61,7 +61,7 @@ from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import BoolArray, Box, FilePath, Floats, IntArray, Lengths, StorePath
 from zarr_vectors_lazy.web.neuroglancer import open_viewer
 from zarr_vectors_lazy.write.arguments import attribute_values, check_name
-from zarr_vectors_lazy.write.attribute import add_attribute
+from zarr_vectors_lazy.write.in_place import add_attribute
 from zarr_vectors_lazy.write.session import Mode, check_apart
 
 if TYPE_CHECKING:

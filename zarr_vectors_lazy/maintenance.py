@@ -25,7 +25,7 @@ from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.store import open_zv
 from zarr_vectors_lazy.types import Floats, IntArray, Json, Lengths, StorePath
 from zarr_vectors_lazy.write.arguments import parse_bins, parse_shape
-from zarr_vectors_lazy.write.consolidate import open_to_change, write_consolidated, write_counts
+from zarr_vectors_lazy.write.in_place import open_to_change, write_consolidated, write_counts
 from zarr_vectors_lazy.write.session import Mode, check_apart, check_mode, check_place, left_out
 
 if TYPE_CHECKING:

@@ -26,7 +26,7 @@ from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.storage.fetch import zarr_store
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import Box, Floats, Json, StorePath
-from zarr_vectors_lazy.write.consolidate import open_to_change, read_inventory, write_consolidated
+from zarr_vectors_lazy.write.in_place import open_to_change, read_inventory, write_consolidated
 
 # A store: what ``open_zv`` gives.
 

@@ -13,7 +13,7 @@ from tests.integration.generations import copy_of
 from tests.servers import file_server
 from zarr_vectors_lazy.errors import FormatError, StoreError
 from zarr_vectors_lazy.storage.requests import counting
-from zarr_vectors_lazy.write import consolidate
+from zarr_vectors_lazy.write import in_place
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_root_that_changes_meanwhile_is_left_alone(copy, monkeypatch):
         copy.edit(lambda doc: doc["attributes"].update(touched=True))
         return {}
 
-    monkeypatch.setattr(consolidate, "read_nodes", change)
+    monkeypatch.setattr(in_place, "read_nodes", change)
     with pytest.raises(FormatError, match="changed"):
         zvl.consolidate(copy.path)
     assert copy.read()["attributes"]["touched"]
@@ -171,7 +171,7 @@ def test_a_root_that_changes_meanwhile_is_left_alone(copy, monkeypatch):
 
 
 def test_a_large_root_is_warned_of(copy, monkeypatch):
-    monkeypatch.setattr(consolidate, "LARGE_NBYTES", 1000)
+    monkeypatch.setattr(in_place, "LARGE_NBYTES", 1000)
     with pytest.warns(UserWarning, match="MB"):
         zvl.consolidate(copy.path)
 

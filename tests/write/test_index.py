@@ -9,7 +9,7 @@ import zarr_vectors_lazy as zvl
 from tests.integration.generations import Copy, copy_of
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.storage.requests import counting
-from zarr_vectors_lazy.write import consolidate
+from zarr_vectors_lazy.write import in_place
 
 NAMES = ["cloud-0.9", "tracts-0.9"]
 
@@ -83,13 +83,13 @@ def test_consolidated_metadata_follow(tamper):
 
 def test_a_store_that_changes_meanwhile_is_left_alone(tamper, monkeypatch):
     copy = tamper("cloud-0.9")
-    real = consolidate.read_row_counts
+    real = in_place.read_row_counts
 
     def change(data, rows):
         copy.edit(lambda doc: doc["attributes"].update(touched=True), f"{data.meta.index}/vertices")
         return real(data, rows)
 
-    monkeypatch.setattr(consolidate, "read_row_counts", change)
+    monkeypatch.setattr(in_place, "read_row_counts", change)
     with pytest.raises(FormatError, match="changed while"):
         zvl.index(copy.path)
     attributes = copy.read("0/vertices")["attributes"]

@@ -18,7 +18,7 @@ from zarr_vectors_lazy.read.store import OpenStore, stored_twice
 from zarr_vectors_lazy.requests import ListSizes
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Json
-from zarr_vectors_lazy.write.consolidate import read_nodes
+from zarr_vectors_lazy.write.in_place import read_nodes
 
 # What tasks run to check a level when its chunks are known: totals, ends of links, manifests, groups.
 

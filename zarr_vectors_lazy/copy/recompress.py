@@ -43,7 +43,7 @@ from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, StorePath
 from zarr_vectors_lazy.write.arguments import Profile, parse_encoding
-from zarr_vectors_lazy.write.consolidate import (
+from zarr_vectors_lazy.write.in_place import (
     drop_consolidated,
     put_unchanged,
     read_nodes,

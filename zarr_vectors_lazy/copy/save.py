@@ -29,9 +29,14 @@ from zarr_vectors_lazy.write.exchange import Blocks, optimized
 from zarr_vectors_lazy.write.job import Column, Prepared
 from zarr_vectors_lazy.write.lazy import EDGE_WIDTHS, FACE_WIDTHS, labelled, read_links
 from zarr_vectors_lazy.write.links import LinkBlock, link_layout
-from zarr_vectors_lazy.write.out_of_core import (
+from zarr_vectors_lazy.write.part import Summary
+from zarr_vectors_lazy.write.records import Block, BlockStatistics, layout
+from zarr_vectors_lazy.write.run import (
     LinkSource,
+    Shape,
     Source,
+    Tables,
+    WriteOptions,
     aligned,
     array_source,
     block_keys,
@@ -39,9 +44,6 @@ from zarr_vectors_lazy.write.out_of_core import (
     source_of,
     write_source,
 )
-from zarr_vectors_lazy.write.part import Summary
-from zarr_vectors_lazy.write.records import Block, BlockStatistics, layout
-from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions
 from zarr_vectors_lazy.write.session import left_out, read_copied
 
 if TYPE_CHECKING:

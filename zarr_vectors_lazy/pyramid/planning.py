@@ -187,7 +187,7 @@ def grid_of(coords: ChunkCoords, shift: int) -> Grid:
     return Grid(origin=tuple(origin.tolist()), shape=tuple(shape.tolist()))
 
 
-def settle_scales(opened: OpenStore, data: LevelData, asked: Sequence[LevelRequest]) -> list[Any]:
+def choose_scales(opened: OpenStore, data: LevelData, asked: Sequence[LevelRequest]) -> list[Any]:
     """Chunk scale of each level, of those that leave it open too.
 
     A chunk grows by its level's coarsening, so that it has as many bins on each level; not where the fullest would hold
@@ -505,7 +505,7 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
     if data is None:
         raise NotFoundError.among("level", request.source, sorted(opened.levels), where=opened.tree.url)
     backend = opened.tree.backend
-    request = replace(request, scales=settle_scales(opened, data, request.asked))
+    request = replace(request, scales=choose_scales(opened, data, request.asked))
     parameters = describe_parameters(_stated(request), fingerprint(opened, data))
     journals = read_journals(backend)
     resumed = bool(journals) and continues(journals, request.levels, parameters) and request.resume

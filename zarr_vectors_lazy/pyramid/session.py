@@ -35,7 +35,7 @@ from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Floats, IntArray, Json
-from zarr_vectors_lazy.write.consolidate import write_consolidated
+from zarr_vectors_lazy.write.in_place import write_consolidated
 
 # A build from its first put to its last: what is there is unpublished first, and levels appear at once at the end.
 

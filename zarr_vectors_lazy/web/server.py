@@ -37,7 +37,7 @@ from zarr_vectors_lazy.read.metadata import DOC
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.requests import Get, ListDir, Size
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.write.consolidate import with_consolidated
+from zarr_vectors_lazy.write.in_place import with_consolidated
 
 # What is answered: objects of a store, whole or in part, and lists of what is in its folders.
 

@@ -45,10 +45,10 @@ def parse_bounds(
             f"{name} must be finite as {dtype.name}; row {bad} is {np.asarray(positions[bad]).tolist()}"
         )
     exact = extent(positions, positions.dtype)[:2] if bounds is not None and len(positions) else (lo, hi)
-    return settle_bounds(bounds, (lo, hi), exact, chunk_shape, name=name)
+    return bounds_of_store(bounds, (lo, hi), exact, chunk_shape, name=name)
 
 
-def settle_bounds(
+def bounds_of_store(
     bounds: Any, stored: tuple[Floats, Floats], exact: tuple[Floats, Floats], chunk_shape: Floats, *, name: str
 ) -> tuple[Floats, Floats]:
     """(lo, hi) of the store: as given, or the corners of the positions.

@@ -19,24 +19,25 @@ from zarr_vectors_lazy.write.arguments import as_array, attribute_values, by_lab
 from zarr_vectors_lazy.write.exchange import Blocks, optimized
 from zarr_vectors_lazy.write.job import Values
 from zarr_vectors_lazy.write.links import LinkBlock, link_layout
-from zarr_vectors_lazy.write.out_of_core import (
+from zarr_vectors_lazy.write.part import write_stream
+from zarr_vectors_lazy.write.records import Block
+from zarr_vectors_lazy.write.run import (
     LinkSource,
+    Shape,
     Source,
+    Tables,
+    WriteOptions,
     aligned,
     array_source,
     block_keys,
     empty_rows,
     is_lazy,
-    make_finaliser,
     make_reader,
     part_nbytes,
     source_of,
     template,
     write_source,
 )
-from zarr_vectors_lazy.write.part import write_stream
-from zarr_vectors_lazy.write.records import Block
-from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions
 from zarr_vectors_lazy.write.session import check_place
 
 # Lines and polylines as writers take them, one after another.
@@ -626,7 +627,7 @@ def _write_iterator(path: Any, polylines: Iterator[Any], shape: Shape, options: 
     return write_stream(
         job.spec,
         make_reader(job, shape, sample, partial(read_paths, options.dtype)),
-        make_finaliser(job, shape, options, tables),
+        partial(run.finalise, job, shape, options.bounds, tables),
         run.of_polylines,
         chain(first, blocks),
         part_nbytes=part_nbytes(),

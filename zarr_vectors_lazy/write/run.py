@@ -1,22 +1,53 @@
-"""From checked arguments to a written store, and what the writers return."""
+"""From checked arguments to a written store, in memory or out of core, and what the writers return."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any
 
 import dask
+import dask.array as da
 import numpy as np
+from dask.delayed import Delayed
+from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.format.registry import MISSING, code_dtype, taken
+from zarr_vectors_lazy.kernels.records import link_dtype
+from zarr_vectors_lazy.kernels.routing import PLACE, RowOwners
+from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing
 from zarr_vectors_lazy.model.writing import LevelRecord, StoreDraft
 from zarr_vectors_lazy.plan.blocks import bins_along
+from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import Floats, IntArray
 from zarr_vectors_lazy.write import arguments as args
-from zarr_vectors_lazy.write.job import Column, Kind, ObjectTable, Prepared, Values, WriteJob
+from zarr_vectors_lazy.write.exchange import (
+    Blocks,
+    Linking,
+    RecordExchange,
+    Trees,
+    Writing,
+    linked_write,
+    optimized,
+    rows_write,
+    tree_write,
+)
+from zarr_vectors_lazy.write.job import Column, Kind, ObjectTable, Prepared, Values, WriteJob, check_cells
+from zarr_vectors_lazy.write.links import (
+    LinkBlock,
+    LinkBlockReader,
+    LinkReader,
+    Valued,
+    link_fills,
+    link_layout,
+    tree_dtype,
+)
 from zarr_vectors_lazy.write.part import THREADS, Summary, write_store
-from zarr_vectors_lazy.write.session import Mode, check_mode, copied_headers
+from zarr_vectors_lazy.write.records import Block, BlockReader, BlockStatistics, Reader, is_coded, layout
+from zarr_vectors_lazy.write.scratch import Scratch
+from zarr_vectors_lazy.write.session import Copied, Mode, check_mode, check_place, copied_headers
 
 UNSEEN_BINS = 8  # of a chunk along an axis, for viewers, where no positions are in memory that tell how many are of use
 CONVENTIONS = {
@@ -279,3 +310,322 @@ def of_mesh(prepared: Prepared, record: LevelRecord) -> dict[str, Any]:
 def _links(prepared: Prepared) -> tuple[int, int]:
     """Stored records inside chunks, and across."""
     return prepared.link_counts or (0, 0)
+
+
+MOST_GUESSED = 1024  # tasks that exchange records; each has runs of each other
+
+
+TablesOf = Tables | Callable[[BlockStatistics], Tables]
+"""Tables, or what makes them once all blocks were seen."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """Blocks that Dask computes, and how they are read.
+
+    Parameters
+    ----------
+    blocks
+        Their keys.
+    read
+        Makes a `Block` of one.
+    sample
+        A block without rows, or the first one: all have its dtypes.
+    nbytes
+        Of all, NaN where it is not known.
+    """
+
+    blocks: Blocks
+    read: Reader
+    sample: Block
+    nbytes: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LinkSource:
+    """Links in blocks that Dask computes, and how they are read.
+
+    Parameters
+    ----------
+    keys
+        Of the parts of each block.
+    read
+        Makes a `LinkBlock` of one.
+    name
+        Of the argument that holds them, for errors.
+    sample
+        A block without links: all have its dtypes.
+    nbytes
+        Of all, NaN where it is not known.
+    apart
+        Whether links name a block and a row in it, not rows counted from block to block.
+    sizes
+        (B,) rows of each block of rows, where they are known.
+    values
+        Links that have the values of some of these, where they do not come with them.
+    """
+
+    keys: Sequence[tuple[Any, ...]]
+    read: LinkReader
+    name: str
+    sample: LinkBlock
+    nbytes: float
+    apart: bool = False
+    sizes: IntArray | None = None
+    values: "LinkSource | None" = None
+
+
+def make_linking(source: Source, links: LinkSource, job: WriteJob) -> Linking:
+    """How links are written: as many owners of rows as places and links need, as many parts as links do."""
+    rows = source.nbytes / layout(source.sample).itemsize
+    blocks = max(len(source.blocks.keys), len(links.keys))
+    trees = job.kind == "trees"
+    count = max(tasks_for(nbytes, blocks) for nbytes in (rows * PLACE.itemsize, links.nbytes))  # either may be NaN
+    row_owners = RowOwners(count, links.apart or trees)
+    reader = _link_reader(links, row_owners)
+    ndim = job.positions.shape[1]
+    return Linking(
+        reader=reader,
+        keys=links.keys,
+        parts=tasks_for(links.nbytes, blocks),
+        trees=make_trees(links, ndim, row_owners, tasks_for(rows * tree_dtype(ndim).itemsize, blocks))
+        if trees
+        else None,
+    )
+
+
+def make_trees(links: LinkSource, ndim: int, row_owners: RowOwners, groups: int) -> Trees:
+    """How nodes are put in order."""
+    firsts = None if links.apart or links.sizes is None else np.cumsum(links.sizes) - links.sizes
+    if links.values is None:
+        return Trees(ndim=ndim, groups=groups, firsts=firsts)
+    values = links.values.sample.values
+    columns = {name: (array.dtype, array.shape[1:]) for name, array in values.items()}
+    valued = Valued(reader=_link_reader(links.values, row_owners), links=link_dtype(2, columns, gaps=True))
+    return Trees(ndim=ndim, groups=groups, firsts=firsts, valued=valued, keys=links.values.keys)
+
+
+def _link_reader(links: LinkSource, row_owners: RowOwners) -> LinkBlockReader:
+    dtype = link_layout(links.sample)
+    fills = link_fills(links.sample.values)
+    return LinkBlockReader(
+        read=links.read, name=links.name, dtype=dtype, row_owners=row_owners, counted=not links.apart, fills=fills
+    )
+
+
+def tasks_for(nbytes: float, blocks: int) -> int:
+    """Tasks for so many bytes; where that is not known, by the blocks that they come in."""
+    return min(blocks, MOST_GUESSED) if np.isnan(nbytes) else int(nbytes // part_nbytes()) + 1
+
+
+def write_source(
+    path: Any,
+    source: Source,
+    shape: Shape,
+    options: WriteOptions,
+    tables: TablesOf,
+    *,
+    summarise: Summary,
+    links: LinkSource | None = None,
+    copied: Copied | None = None,
+) -> Any:
+    """Write, and return the summary; with ``compute=False`` a Delayed that does.
+
+    Parameters
+    ----------
+    links
+        Of the rows, where the geometry has any; ``source.blocks`` has their graphs.
+    copied
+        What the store has of one that it is a copy of, besides rows.
+
+    Raises
+    ------
+    SelectionError, StoreError
+        As the writers.
+    """
+    job = template(path, source.sample, shape, options)
+    job = replace(job, copied=copied or job.copied)
+    if links is not None:
+        values = (links if links.values is None else links.values).sample.values
+        plain = {name: np.asarray(array) for name, array in values.items()}
+        job = replace(job, links=links.sample.links, link_values=plain)
+    check_place(job.spec, job.mode)
+    blocks = len(source.blocks.keys)
+    writing = Writing(
+        reader=make_reader(job, shape, source.sample, source.read),
+        finalise=partial(finalise, job, shape, options.bounds, tables),
+        summarise=summarise,
+        paths=shape.kind == "paths",
+        parts=blocks if np.isnan(source.nbytes) else int(source.nbytes // part_nbytes()) + 1,
+    )
+    scratch = Scratch.of(job.spec, writing.write_id)
+    exchange = RecordExchange(writing, source.blocks, scratch)
+    delayed = rows_write(exchange) if links is None else _linked(exchange, make_linking(source, links, job))
+    if not options.compute:
+        return delayed
+    with scratch, computing("writing", shown=options.progress):
+        return dask.compute(delayed)[0]
+
+
+def _linked(exchange: RecordExchange, linking: Linking) -> Delayed:
+    if linking.trees is None:
+        return linked_write(linking, exchange)
+    return tree_write(linking, linking.trees, exchange)
+
+
+def make_reader(job: WriteJob, shape: Shape, sample: Block, read: Reader) -> BlockReader:
+    """How the blocks of a job are read."""
+    return BlockReader(read=read, name=shape.name, chunk_shape=job.store.chunk_shape, dtype=layout(sample))
+
+
+def part_nbytes() -> int:
+    """Bytes of rows that a task writes."""
+    return max(1, int(parse_bytes(setting("write-bytes"))))
+
+
+def template(path: Any, sample: Block, shape: Shape, options: WriteOptions) -> WriteJob:
+    """Job without rows, all arguments checked that do not depend on them."""
+    ndim = sample.positions.shape[1]
+    none = (np.zeros(ndim), np.zeros(ndim)) if options.bounds is None else None
+    columns = {name: replace(column, values=column.values[:0]) for name, column in sample.attributes.items()}
+    stated = replace(options, dtype=sample.dtype)
+    return make_job(path, sample.positions[:0], shape, stated, columns=columns, bounds=none)
+
+
+def finalise(
+    job: WriteJob, shape: Shape, bounds: Any, tables: TablesOf, statistics: BlockStatistics
+) -> tuple[WriteJob, IntArray | None]:
+    """Complete a job without rows by what all blocks say; and object ids of paths, None where they are numbers.
+
+    Raises
+    ------
+    SelectionError
+        If bounds leave rows out, objects and their tables do not go together, or a cell has 4 GiB or more.
+    """
+    tables = tables(statistics) if callable(tables) else tables
+    edges = job.store.chunk_shape
+    corners = args.bounds_of_store(bounds, (statistics.lo, statistics.hi), statistics.exact, edges, name=shape.name)
+    attributes = {name: _with_categories(name, column, statistics) for name, column in job.attributes.items()}
+    paths = job.kind == "paths"
+    ids = _path_ids(tables, statistics) if paths else None
+    done = replace(
+        job,
+        store=replace(job.store, bounds=corners),
+        attributes=attributes,
+        objects=None if job.kind == "points" else _objects(tables, statistics, ids, paths=paths),
+        left=statistics.left,
+    )
+    check_cells(done, statistics.coords, statistics.counts)
+    return done, ids
+
+
+def _with_categories(name: str, column: Column, statistics: BlockStatistics) -> Column:
+    if not is_coded(column):
+        dtype = column.values.dtype
+        if column.whole or name not in statistics.missing:
+            return column
+        if name in statistics.taken:
+            raise SelectionError(f"vertex_attributes[{name!r}]: {taken(dtype)}")
+        return Column(column.values, integers_with_missing(dtype))
+    known = np.unique(np.concatenate([own for _, own in sorted(statistics.categories[name].items())]))
+    missing = name in statistics.missing
+    values = np.empty(0, code_dtype(len(known), missing=missing))
+    return Column(values, Dictionary(categories=known, fill=MISSING) if missing else Dictionary(categories=known))
+
+
+def _path_ids(tables: Tables, statistics: BlockStatistics) -> IntArray | None:
+    paths = _count_paths(statistics)
+    if len(statistics.owners) not in (0, paths):
+        raise SelectionError(
+            f"object_ids must come with all blocks or with none: {len(statistics.owners)} for {paths} paths"
+        )
+    if len(statistics.owners):
+        return statistics.owners
+    return None if tables.ids is None else args.parse_ids(tables.ids, paths)
+
+
+def _count_paths(statistics: BlockStatistics) -> int:
+    return sum(statistics.paths.values()) + len(statistics.runs)
+
+
+def _objects(tables: Tables, statistics: BlockStatistics, ids: IntArray | None, *, paths: bool) -> ObjectTable:
+    if paths:
+        return tables.objects(np.empty(0, np.int64), args.parse_path_ids(ids, _count_paths(statistics)))
+    return tables.objects(statistics.owners)
+
+
+def is_lazy(*values: Any) -> bool:
+    """Whether any of them, or of the values of a mapping among them, is a Dask collection."""
+    inner = [item for value in values for item in (value.values() if isinstance(value, Mapping) else [value])]
+    return any(dask.is_dask_collection(item) for item in inner)
+
+
+def array_source(arrays: Mapping[str, Any], read: Callable[..., Block]) -> Source:
+    """Blocks of Dask arrays that are cut alike along their first axis.
+
+    Parameters
+    ----------
+    arrays
+        By the name of the argument; all are parts of a block, in this order, and are cut as the first is.
+
+    Raises
+    ------
+    SelectionError
+        If one is no Dask array, or cut otherwise where sizes are not known.
+    """
+    return source_of(optimized(*aligned(arrays)), read)
+
+
+def source_of(computed: Sequence[Any], read: Callable[..., Block]) -> Source:
+    """Blocks of optimized arrays that are cut alike."""
+    sample = read(*empty_rows(computed))
+    nbytes = float(layout(sample).itemsize * computed[0].shape[0])
+    return Source(blocks=Blocks(block_keys(computed), computed), read=read, sample=sample, nbytes=nbytes)
+
+
+def block_keys(computed: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Keys of the parts of each block of arrays that are cut alike."""
+    return [
+        tuple((array.name, block, *(0,) * (array.ndim - 1)) for array in computed)
+        for block in range(computed[0].numblocks[0])
+    ]
+
+
+def empty_rows(computed: Sequence[Any]) -> list[Any]:
+    """Return arrays of no rows, masked where values may be missing."""
+    empty = [(np.empty((0, *array.shape[1:]), array.dtype), array) for array in computed]
+    return [np.ma.asarray(none) if isinstance(array._meta, np.ma.MaskedArray) else none for none, array in empty]
+
+
+def aligned(arrays: Mapping[str, Any]) -> list[Any]:
+    """Arrays cut as the first one is; raises SelectionError as `array_source`."""
+    rows = next(iter(arrays))
+    _check_array(rows, arrays[rows], rows)
+    return [_aligned(name, array, arrays[rows], rows) for name, array in arrays.items()]
+
+
+def _check_array(name: str, array: Any, rows: str) -> None:
+    if not (isinstance(array, da.Array) and array.ndim):
+        raise SelectionError(
+            f"{name} must be a Dask array, found {type(array).__name__}: where one argument is a Dask collection, all "
+            f"that go with {rows} are; dask.array.from_array makes one of an array in memory"
+        )
+    if any(np.isnan(edge) for edge in array.shape[1:]):
+        raise SelectionError(f"{name} must have rows of known shape, found {array.shape}")
+
+
+def _aligned(name: str, array: Any, like: Any, rows: str) -> Any:
+    _check_array(name, array, rows)
+    if array.chunks[0] != like.chunks[0]:
+        unknown = np.isnan([*array.chunks[0], *like.chunks[0]]).any()
+        if unknown and array.numblocks[0] != like.numblocks[0]:
+            raise SelectionError(
+                f"{name} has {array.numblocks[0]} blocks and {rows} {like.numblocks[0]}, of unknown sizes: they must "
+                "be cut alike"
+            )
+        if not unknown and array.shape[0] != like.shape[0]:
+            raise SelectionError(f"{name} must have {like.shape[0]} rows as {rows}, found {array.shape[0]}")
+        if not unknown:
+            array = array.rechunk({0: like.chunks[0]})
+    whole = all(len(edges) == 1 for edges in array.chunks[1:])
+    return array if whole else array.rechunk(dict.fromkeys(range(1, array.ndim), -1))

@@ -28,8 +28,7 @@ from zarr_vectors_lazy.write.lazy import (
     write_lazy_paths,
     write_lazy_points,
 )
-from zarr_vectors_lazy.write.out_of_core import is_lazy
-from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions, make_job, run_job
+from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions, is_lazy, make_job, run_job
 from zarr_vectors_lazy.write.session import Mode
 
 # Writers of points, lines and polylines.
