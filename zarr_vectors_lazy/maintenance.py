@@ -19,7 +19,7 @@ from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.plan.blocks import LevelScale, next_scale
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.pyramid.build import build_pyramid, whole_request
-from zarr_vectors_lazy.pyramid.planning import METHOD, Request
+from zarr_vectors_lazy.pyramid.planning import METHOD, PyramidOptions
 from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.store import open_zv
@@ -405,7 +405,9 @@ def _growth(fine: "ZVLevel", level: "ZVLevel") -> IntArray:
     return np.maximum(np.rint(level.chunk_shape / fine.chunk_shape), 1).astype(np.int64)
 
 
-def _scales(request: Request, chunk_shape: Floats, bin_shape: Floats, growth: Sequence[IntArray | None]) -> list[Any]:
+def _scales(
+    request: PyramidOptions, chunk_shape: Floats, bin_shape: Floats, growth: Sequence[IntArray | None]
+) -> list[Any]:
     """Chunk scale of each level: as given, else the least that tiles and holds the growth."""
     ones = np.ones(len(chunk_shape), np.int64)
     at = LevelScale(

@@ -13,7 +13,7 @@ import pytest
 from tests.services.object_server import Answer, object_server
 from tests.services.test_anonymous import WAYS
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.backends import fsspec_systems, obstore_stores
+from zarr_vectors_lazy.storage.backends import fsspec_systems, obstore_backend
 from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.io import run
 from zarr_vectors_lazy.storage.requests import Get, ListDir
@@ -32,7 +32,7 @@ def metadata(machine, monkeypatch):
         silence = status == "silence"
         if silence:
             monkeypatch.setenv("AWS_METADATA_SERVICE_TIMEOUT", "1")
-            for module in (fsspec_systems, obstore_stores):
+            for module in (fsspec_systems, obstore_backend):
                 monkeypatch.setattr(module, "INSTANCE_S", 0.5)
         answer = Answer(404 if silence else status, text=json.dumps({}))
         machine(lambda _: time.sleep(3 * silence) or answer)

@@ -3,8 +3,9 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from inspect import signature
 from itertools import pairwise
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import dask
 import numpy as np
@@ -18,10 +19,17 @@ from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import CrossStorage
 from zarr_vectors_lazy.plan.blocks import cut_parts, factor_pairs, scale_list
 from zarr_vectors_lazy.progress import computing
-from zarr_vectors_lazy.pyramid.coarsen import coarsen_part, gathered, row_threshold
+from zarr_vectors_lazy.pyramid.coarsen import (
+    FarStep,
+    bridge_part,
+    coarsen_part,
+    far_part,
+    gathered,
+    remap_part,
+    row_threshold,
+)
 from zarr_vectors_lazy.pyramid.finer import written_links
-from zarr_vectors_lazy.pyramid.links import FarStep, bridge_part, far_part, remap_part
-from zarr_vectors_lazy.pyramid.planning import METHOD, STRATEGY, UNKNOWN_ROWS, PlannedLevel, Request, prepare
+from zarr_vectors_lazy.pyramid.planning import METHOD, STRATEGY, UNKNOWN_ROWS, PlannedLevel, PyramidOptions, prepare
 from zarr_vectors_lazy.pyramid.session import (
     LevelPlan,
     Session,
@@ -105,7 +113,7 @@ def figures_of(levels: Sequence[PlannedLevel], tasks: int, parts: int) -> Figure
         step, fine, coarse = planned.step, planned.fine, len(planned.coords)
         specs = [step.vertices, step.fragments, step.weights, *(item.column.spec for item in step.attributes)]
         reads += sum(spec.layout.requests(fine) for spec in specs if spec is not None)
-        links = {"none": 0, "implicit": 1, "explicit": 2}[step.cross]
+        links = {"none": 0, "implicit": 1, "explicit": 2}[step.cross_level_storage]
         writes += coarse * len(planned.arrays) + links * len(fine)
     counts = levels[0].counts if levels else None
     nbytes = None if counts is None else int(counts.sum()) * levels[0].row_nbytes
@@ -318,7 +326,7 @@ class LevelTasks:
             if step.linked:
                 task = Task(key, remap_part, self.step, part, inner, begun, links, self._needs(part), made)
             else:
-                task = Task(key, bridge_part, self.step, part, inner, begun, made)
+                task = Task(key, bridge_part, self.step, part, begun, made)
             self.tasks[key] = task
             keys.append(key)
         return self._merged(f"{self.name}-links", keys)
@@ -451,21 +459,10 @@ def build_pyramid(
     >>> [level.vertex_count for level in zvl.open_zv("points.zarrvectors")]
     [5000, 987, 125]
     """
-    request = whole_request(
-        factors=factors,
-        chunk_scale_factors=chunk_scale_factors,
-        method=method,
-        sparsity_strategy=sparsity_strategy,
-        sparsity_seed=sparsity_seed,
-        cross_level_depth=cross_level_depth,
-        cross_level_storage=cross_level_storage,
-        aggregate=aggregate,
-        min_vertices=min_vertices,
-        overwrite=overwrite,
-        resume=resume,
-    )
+    given = locals()
+    options = whole_request(**{name: given[name] for name in signature(whole_request).parameters})
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
-    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request, task_slots()))
+    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), options, task_slots()))
     return run(delayed, progress=progress) if compute else delayed
 
 
@@ -482,26 +479,13 @@ def whole_request(
     min_vertices: int = 2,
     overwrite: bool = False,
     resume: bool = True,
-) -> Request:
+) -> PyramidOptions:
     """Check the arguments of `build_pyramid`; raises SelectionError if one is wrong."""
+    given = locals()
     pairs = factor_pairs(factors)
     scales = scale_list(chunk_scale_factors, len(pairs))
-    _check_choices(method, sparsity_strategy, cross_level_storage)
-    _check_numbers(sparsity_seed, cross_level_depth, min_vertices)
-    return Request(
-        source=0,
-        levels=tuple(range(1, len(pairs) + 1)),
-        factors=pairs,
-        scales=scales,
-        whole=True,
-        seed=int(sparsity_seed),
-        depth=int(cross_level_depth),
-        storage=cross_level_storage,
-        aggregate=dict(aggregate or {}),
-        min_vertices=min_vertices,
-        overwrite=overwrite,
-        resume=resume,
-    )
+    levels = tuple(range(1, len(pairs) + 1))
+    return PyramidOptions.of(given, source=0, levels=levels, factors=pairs, scales=scales, whole=True)
 
 
 @suggesting
@@ -563,26 +547,18 @@ def coarsen_level(
     >>> zvl.open_zv("points.zarrvectors")[1].vertex_count
     8
     """
-    _check_choices(method, sparsity_strategy, cross_level_storage)
-    _check_numbers(sparsity_seed, 1, min_vertices)
-    if target_level <= source_level:
-        raise SelectionError(f"target_level must be greater than source_level {source_level}, found {target_level!r}")
-    request = Request(
+    options = PyramidOptions.of(
+        {**locals(), "cross_level_depth": 1},
         source=source_level,
         levels=(target_level,),
         factors=[(coarsen_factor, sparsity_factor)],
         scales=[chunk_scale_factor],
         whole=False,
-        seed=int(sparsity_seed),
-        depth=1,
-        storage=cross_level_storage,
-        aggregate=dict(aggregate or {}),
-        min_vertices=min_vertices,
-        overwrite=overwrite,
-        resume=resume,
     )
+    if target_level <= source_level:
+        raise SelectionError(f"target_level must be greater than source_level {source_level}, found {target_level!r}")
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
-    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), request, task_slots()))
+    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), options, task_slots()))
     return run(delayed, progress=progress) if compute else delayed
 
 
@@ -600,23 +576,3 @@ def run(delayed: DelayedPyramid, *, progress: bool) -> Json:
                 stacklevel=4,
             )
     return found
-
-
-def _check_choices(method: str, strategy: str, storage: str) -> None:
-    """Raise SelectionError for a wrong name."""
-    if method != METHOD:
-        raise SelectionError(f"method must be {METHOD!r}, found {method!r}")
-    if strategy != STRATEGY:
-        raise SelectionError(f"sparsity_strategy must be {STRATEGY!r}, found {strategy!r}")
-    if storage not in get_args(CrossStorage):
-        raise SelectionError(f"cross_level_storage must be one of {get_args(CrossStorage)}, found {storage!r}")
-
-
-def _check_numbers(seed: Any, depth: Any, min_vertices: Any) -> None:
-    """Raise SelectionError for a wrong number."""
-    if not isinstance(depth, int | np.integer) or isinstance(depth, bool) or depth < -1:
-        raise SelectionError(f"cross_level_depth must be a whole number of at least -1, found {depth!r}")
-    if not isinstance(min_vertices, int) or min_vertices < 2:
-        raise SelectionError(f"min_vertices must be a whole number of at least 2, found {min_vertices!r}")
-    if not isinstance(seed, int | np.integer):
-        raise SelectionError(f"sparsity_seed must be a whole number, found {seed!r}")

@@ -482,7 +482,7 @@ def kept_objects(thinning: Thinning, build: str) -> BoolArray | None:
     """
     if thinning.index is None or thinning.keep >= 1:
         return None
-    key = (thinning.base, thinning.seed, thinning.keep, build)
+    key = (thinning.base, thinning.sparsity_seed, thinning.keep, build)
     with _lock:
         found = _masks.get(key)
         if found is None:
@@ -497,7 +497,7 @@ def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:
     present = np.flatnonzero(np.diff(read_manifests(thinning.base, index).offsets) > 0)
     mask = np.zeros(len(ids), np.bool_)
     keep = max(1, round(len(present) * thinning.keep))
-    mask[present[kept_ids(thinning.seed, ids[present], keep)]] = True
+    mask[present[kept_ids(thinning.sparsity_seed, ids[present], keep)]] = True
     return mask
 
 

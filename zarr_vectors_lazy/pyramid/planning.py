@@ -4,7 +4,7 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -56,24 +56,92 @@ PLACED = ("nonempty_chunks", "chunk_grid_origin", OURS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PyramidOptions:
-    """How levels are built, as checked; see `zvl.build_pyramid`."""
-
-    seed: int
-    storage: CrossStorage
-    aggregate: Mapping[str, Rule | None]
-    least: int
-    shift: int
-    build: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class LevelRequest:
     """One level as the caller asks for it."""
 
     level: int
     factor: tuple[Any, Any]
     chunk_scale: Any
+
+
+METHOD: Literal["aggregate"] = "aggregate"
+STRATEGY: Literal["hash"] = "hash"
+CHECKED = ("cross_level_storage", "cross_level_depth", "min_vertices", "sparsity_seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PyramidOptions:
+    """What is to be built, checked as far as that needs no store; see `zvl.build_pyramid`.
+
+    Parameters
+    ----------
+    source, levels
+        The level that is there, and those to be made, each from the one before.
+    factors, scales
+        Of each of these.
+    whole
+        Whether these levels are to be all that there are beside level 0.
+    shift
+        How far cells are moved along the first axis, to keys that no earlier cell had.
+    build
+        Names the run.
+    """
+
+    source: int
+    levels: tuple[int, ...]
+    factors: Sequence[tuple[Any, Any]]
+    scales: Sequence[Any]
+    whole: bool
+    sparsity_seed: int
+    cross_level_depth: int
+    cross_level_storage: CrossStorage
+    aggregate: Mapping[str, Rule | None]
+    min_vertices: int
+    overwrite: bool
+    resume: bool
+    shift: int = 0
+    build: str = ""
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any], **levels: Any) -> "PyramidOptions":
+        """Pick and check what a caller gives beside the levels; raises SelectionError if it is wrong."""
+        _check(arguments)
+        return cls(
+            **levels,
+            sparsity_seed=int(arguments["sparsity_seed"]),
+            cross_level_depth=int(arguments["cross_level_depth"]),
+            aggregate=dict(arguments["aggregate"] or {}),
+            **{name: arguments[name] for name in ("cross_level_storage", "min_vertices", "overwrite", "resume")},
+        )
+
+    @property
+    def asked(self) -> list[LevelRequest]:
+        """What is asked of each level."""
+        return [
+            LevelRequest(level=level, factor=factor, chunk_scale=scale)
+            for level, factor, scale in zip(self.levels, self.factors, self.scales, strict=True)
+        ]
+
+    @property
+    def links(self) -> CrossStorage:
+        """Which links between levels are stored."""
+        return self.cross_level_storage if self.cross_level_depth else "none"
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Raise SelectionError for a wrong name or number."""
+    for name, only in (("method", METHOD), ("sparsity_strategy", STRATEGY)):
+        if given[name] != only:
+            raise SelectionError(f"{name} must be {only!r}, found {given[name]!r}")
+    storage, depth, fewest, seed = (given[name] for name in CHECKED)
+    if storage not in get_args(CrossStorage):
+        raise SelectionError(f"cross_level_storage must be one of {get_args(CrossStorage)}, found {storage!r}")
+    if not isinstance(depth, int | np.integer) or isinstance(depth, bool) or depth < -1:
+        raise SelectionError(f"cross_level_depth must be a whole number of at least -1, found {depth!r}")
+    if not isinstance(fewest, int) or fewest < 2:
+        raise SelectionError(f"min_vertices must be a whole number of at least 2, found {fewest!r}")
+    if not isinstance(seed, int | np.integer):
+        raise SelectionError(f"sparsity_seed must be a whole number, found {seed!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -272,13 +340,13 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
         segments=() if links is None else links.segments,
         width=2 if family is None else family.width,
         directed=family is not None and family.directed and kind == "graph",
-        least=options.least,
+        min_vertices=options.min_vertices,
         scale=scale.ratio // fine.ratio,
         bins=scale.bins,
         bin_shape=scale.bin_shape,
         chunk_shape=scale.chunk_shape,
         root_bins=_root_bins(opened, kind, scale),
-        cross=options.storage,
+        cross_level_storage=options.links,
         fine_grid=grid_of(table.coords, options.shift),
         grid=grid_of(coords, options.shift),
         encoding=encoding_of(data),
@@ -383,13 +451,15 @@ def drop_objects(base: LevelData, options: PyramidOptions, scale: LevelScale) ->
     """Which of the base level's objects are dropped; None: none is."""
     if scale.keep >= 1:
         return None
-    return Thinning(seed=options.seed, keep=scale.keep, base=base.source, index=base.object_index)
+    return Thinning(sparsity_seed=options.sparsity_seed, keep=scale.keep, base=base.source, index=base.object_index)
 
 
 def drop_rows(source: Source, options: PyramidOptions, asked: LevelRequest) -> Thinning | None:
     """Which of the finer level's vertices are dropped; None: none is."""
     sparsity = float(asked.factor[1])
-    return None if sparsity <= 1 else Thinning(seed=options.seed, keep=1 / sparsity, base=source, index=None)
+    if sparsity <= 1:
+        return None
+    return Thinning(sparsity_seed=options.sparsity_seed, keep=1 / sparsity, base=source, index=None)
 
 
 def _link_index(data: LevelData, kind: Kind) -> LinkIndex | None:
@@ -442,49 +512,13 @@ def _arrays(step: LevelBuild, sources: Mapping[str, CellArray]) -> tuple[ArrayDr
 
 # From what a caller asks to a session and planned levels: refuses what cannot be, and writes nothing.
 
-METHOD: Literal["aggregate"] = "aggregate"
-STRATEGY: Literal["hash"] = "hash"
 CAPABILITIES = ("preserved_object_ids", "shared_fragments", "multiscale_links")
 CHUNKING = ("chunk_dims", "chunk_attribute_name", "chunk_attribute_values")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Request:
-    """What is to be built, checked as far as that needs no store.
-
-    Parameters
-    ----------
-    source, levels
-        The level that is there, and those to be made, each from the one before.
-    factors, scales
-        Of each of these.
-    whole
-        Whether these levels are to be all that there are beside level 0.
-    """
-
-    source: int
-    levels: tuple[int, ...]
-    factors: Sequence[tuple[Any, Any]]
-    scales: Sequence[Any]
-    whole: bool
-    seed: int
-    depth: int
-    storage: CrossStorage
-    aggregate: Mapping[str, Rule | None]
-    min_vertices: int
-    overwrite: bool
-    resume: bool
-
-    @property
-    def asked(self) -> list[LevelRequest]:
-        """What is asked of each level."""
-        return [
-            LevelRequest(level=level, factor=factor, chunk_scale=scale)
-            for level, factor, scale in zip(self.levels, self.factors, self.scales, strict=True)
-        ]
-
-
-def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, list[PlannedLevel], list[LevelPlan]]:
+def prepare(
+    opened: OpenStore, options: PyramidOptions, slots: int
+) -> tuple[Session, list[PlannedLevel], list[LevelPlan]]:
     """Plan a build for ``slots`` tasks at once.
 
     Raises
@@ -501,29 +535,29 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
         )
     opened.refuse_additive("a pyramid")
     opened.refuse_deferred()
-    data = opened.levels.get(request.source)
+    data = opened.levels.get(options.source)
     if data is None:
-        raise NotFoundError.among("level", request.source, sorted(opened.levels), where=opened.tree.url)
+        raise NotFoundError.among("level", options.source, sorted(opened.levels), where=opened.tree.url)
     backend = opened.tree.backend
-    request = replace(request, scales=choose_scales(opened, data, request.asked))
-    parameters = describe_parameters(_stated(request), fingerprint(opened, data))
+    options = replace(options, scales=choose_scales(opened, data, options.asked))
+    parameters = describe_parameters(_stated(options), fingerprint(opened, data))
     journals = read_journals(backend)
-    resumed = bool(journals) and continues(journals, request.levels, parameters) and request.resume
-    replaced = tuple(sorted(level for level in opened.levels if level in request.levels or (request.whole and level)))
+    resumed = bool(journals) and continues(journals, options.levels, parameters) and options.resume
+    replaced = tuple(sorted(level for level in opened.levels if level in options.levels or (options.whole and level)))
     kept = tuple(level for level in sorted(opened.levels) if level not in replaced)
     journal = next(iter(journals.values())) if resumed else {}
-    shift = int(journal.get("shift", 0)) if resumed else _shift(backend, request, kept, replaced)
-    build = uuid.uuid4().hex
-    levels = plan_levels(opened, data, request, shift, build)
+    shift = int(journal.get("shift", 0)) if resumed else _shift(backend, options, kept, replaced)
+    options = replace(options, shift=shift, build=uuid.uuid4().hex)
+    levels = plan_levels(opened, data, options)
     if not resumed:  # after arguments that cannot be, which overwriting would not mend
-        _refuse(opened, request, journals, replaced)
+        _refuse(opened, options, journals, replaced)
     root = opened.tree.node("")
     assert root is not None
     session = Session(
         spec=opened.tree.spec,
-        build=build,
-        source=request.source,
-        levels=request.levels,
+        build=options.build,
+        source=options.source,
+        levels=options.levels,
         parameters=parameters,
         resumed=resumed,
         published=resumed and is_published(journals),
@@ -533,19 +567,19 @@ def prepare(opened: OpenStore, request: Request, slots: int) -> tuple[Session, l
         bins={level: opened.levels[level].meta.bin_shape for level in kept if level}
         | {planned.step.level: planned.step.bin_shape for planned in levels},
         base=opened.levels[0].meta.bin_shape if 0 in opened.levels else opened.meta.bin_shape,
-        block=_block(opened, request, levels),
+        block=_block(opened, options, levels),
         consolidated=bool(journal.get("consolidated")) or root.doc.get("consolidated_metadata") is not None,
         shift=shift,
-        depth=request.depth if request.storage != "none" else 0,
+        depth=options.cross_level_depth if options.cross_level_storage != "none" else 0,
         slots=int(journal.get("slots", slots)),
         summary={
             "method": METHOD,
-            "cross_level_depth": request.depth,
-            "cross_level_storage": request.storage,
+            "cross_level_depth": options.cross_level_depth,
+            "cross_level_storage": options.cross_level_storage,
             "left_out": left_out(data, levels[0].step),
         },
     )
-    return session, levels, _plans(opened, data, request, levels)
+    return session, levels, _plans(opened, data, options, levels)
 
 
 def left_out(data: LevelData, step: LevelBuild) -> list[str]:
@@ -580,17 +614,26 @@ def _is_stored(data: LevelData, name: str) -> bool:
     return data.chunk_attribute is None or data.chunk_attribute[0] != name
 
 
-def _stated(request: Request) -> Json:
-    names = ("source", "levels", "scales", "whole", "seed", "depth", "storage", "min_vertices")
-    factors = [[np.asarray(value, np.float64).tolist() for value in pair] for pair in request.factors]
-    scales = [None if scale is None else np.asarray(scale).tolist() for scale in request.scales]
-    stated = {name: getattr(request, name) for name in names}
-    return {**stated, "factors": factors, "scales": scales, "aggregate": dict(request.aggregate)}
+def _stated(options: PyramidOptions) -> Json:
+    factors = [[np.asarray(value, np.float64).tolist() for value in pair] for pair in options.factors]
+    scales = [None if scale is None else np.asarray(scale).tolist() for scale in options.scales]
+    return {
+        "source": options.source,
+        "levels": options.levels,
+        "whole": options.whole,
+        "seed": options.sparsity_seed,
+        "depth": options.cross_level_depth,
+        "storage": options.cross_level_storage,
+        "min_vertices": options.min_vertices,
+        "factors": factors,
+        "scales": scales,
+        "aggregate": dict(options.aggregate),
+    }
 
 
-def _refuse(opened: OpenStore, request: Request, journals: dict[int, Json], replaced: tuple[int, ...]) -> None:
+def _refuse(opened: OpenStore, options: PyramidOptions, journals: dict[int, Json], replaced: tuple[int, ...]) -> None:
     """Refuse to take a place that is not free."""
-    if request.overwrite:
+    if options.overwrite:
         return
     if journals:
         raise StoreError(
@@ -604,55 +647,48 @@ def _refuse(opened: OpenStore, request: Request, journals: dict[int, Json], repl
             f"{'are' if len(replaced) > 1 else 'is'} there; overwrite=True replaces what is there",
             where=opened.tree.url,
         )
-    folders = fetch(opened.tree.backend, [ListDir(str(level), required=False) for level in request.levels])
-    left = [level for level, names in zip(request.levels, folders, strict=True) if names]
+    folders = fetch(opened.tree.backend, [ListDir(str(level), required=False) for level in options.levels])
+    left = [level for level, names in zip(options.levels, folders, strict=True) if names]
     if left:
         raise StoreError(
             f"folders {left} hold files that belong to no level; overwrite=True deletes them", where=opened.tree.url
         )
 
 
-def _shift(backend: Backend, request: Request, kept: tuple[int, ...], replaced: tuple[int, ...]) -> int:
-    gone = sorted({*request.levels, *replaced})
+def _shift(backend: Backend, options: PyramidOptions, kept: tuple[int, ...], replaced: tuple[int, ...]) -> int:
+    gone = sorted({*options.levels, *replaced})
     folders = [str(level) for level in gone]
     folders += [f"{level}/links/{format_delta(other - level)}" for level in kept for other in gone]
-    return find_shift(backend, folders) if request.overwrite else 0
+    return find_shift(backend, folders) if options.overwrite else 0
 
 
-def plan_levels(opened: OpenStore, data: LevelData, request: Request, shift: int, build: str) -> list[PlannedLevel]:
+def plan_levels(opened: OpenStore, data: LevelData, options: PyramidOptions) -> list[PlannedLevel]:
     """Plan all levels, each from the one before."""
-    options = PyramidOptions(
-        seed=request.seed,
-        storage=request.storage if request.depth else "none",
-        aggregate=request.aggregate,
-        least=request.min_vertices,
-        shift=shift,
-        build=build,
-    )
-    first, *others = request.asked
+    first, *others = options.asked
     planned = [plan_first(opened, data, first, options)]
     for item in others:
         planned.append(plan_next(opened, planned[-1], item, options))
     return planned
 
 
-def _block(opened: OpenStore, request: Request, levels: Sequence[PlannedLevel]) -> Json:
+def _block(opened: OpenStore, options: PyramidOptions, levels: Sequence[PlannedLevel]) -> Json:
     known = opened.meta.attributes["zarr_vectors"].get("format_capabilities") or []
-    capabilities = [name for name in known if name not in CAPABILITIES or not request.whole]
+    capabilities = [name for name in known if name not in CAPABILITIES or not options.whole]
     if levels[0].step.index is not None:
         capabilities.append("preserved_object_ids")
-    if request.storage != "none" and request.depth:
+    if options.links != "none":
         capabilities.append("multiscale_links")
     found: Json = {"format_capabilities": list(dict.fromkeys(capabilities))}
-    return found | (
-        {"cross_level_depth": request.depth, "cross_level_storage": request.storage} if request.whole else {}
-    )
+    stated = ("cross_level_depth", "cross_level_storage") if options.whole else ()
+    return found | {name: getattr(options, name) for name in stated}
 
 
-def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequence[PlannedLevel]) -> list[LevelPlan]:
+def _plans(
+    opened: OpenStore, data: LevelData, options: PyramidOptions, levels: Sequence[PlannedLevel]
+) -> list[LevelPlan]:
     first = levels[0].step
     ndim = opened.meta.ndim
-    plans = [LevelPlan(level=request.source, ndim=ndim, arrays=(), grid=first.fine_grid, encoding=first.encoding)]
+    plans = [LevelPlan(level=options.source, ndim=ndim, arrays=(), grid=first.fine_grid, encoding=first.encoding)]
     for planned in levels:
         step = planned.step
         plans.append(
@@ -664,7 +700,7 @@ def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequenc
                 encoding=step.encoding,
                 width=step.width,
                 directed=step.directed,
-                attributes=_level_attributes(opened, data, request, planned),
+                attributes=_level_attributes(opened, data, options, planned),
                 summary={
                     "method": METHOD,
                     "preserves_object_ids": step.index is not None,
@@ -677,13 +713,13 @@ def _plans(opened: OpenStore, data: LevelData, request: Request, levels: Sequenc
     return plans
 
 
-def _level_attributes(opened: OpenStore, data: LevelData, request: Request, planned: PlannedLevel) -> Json:
+def _level_attributes(opened: OpenStore, data: LevelData, options: PyramidOptions, planned: PlannedLevel) -> Json:
     step = planned.step
     found: Json = {"parent_level": step.source.level, "fragments_tile": True}
     found |= {"coarsening_method": METHOD, "object_sparsity": planned.scale.keep}
-    rules: Json = {"aggregate": dict(request.aggregate)} if request.aggregate else {}
-    rules |= {"min_vertices": request.min_vertices} if request.min_vertices > 2 else {}
-    found["zarr_vectors_lazy"] = {"weight": step.weight, **rules, **_sparsity_rule(request, planned)}
+    rules: Json = {"aggregate": dict(options.aggregate)} if options.aggregate else {}
+    rules |= {"min_vertices": options.min_vertices} if options.min_vertices > 2 else {}
+    found["zarr_vectors_lazy"] = {"weight": step.weight, **rules, **_sparsity_rule(options, planned)}
     if not np.array_equal(step.chunk_shape, opened.meta.chunk_shape):
         found["chunk_shape"] = step.chunk_shape.tolist()
     if step.index is not None:
@@ -693,8 +729,8 @@ def _level_attributes(opened: OpenStore, data: LevelData, request: Request, plan
     return found | {name: block[name] for name in CHUNKING if name in block}
 
 
-def _sparsity_rule(request: Request, planned: PlannedLevel) -> Json:
+def _sparsity_rule(options: PyramidOptions, planned: PlannedLevel) -> Json:
     if planned.scale.keep >= 1:
         return {}
     of = "objects" if planned.step.index is not None else "vertices"
-    return {"sparsity": {"strategy": STRATEGY, "seed": request.seed, "of": of, "nested": of == "objects"}}
+    return {"sparsity": {"strategy": STRATEGY, "seed": options.sparsity_seed, "of": of, "nested": of == "objects"}}

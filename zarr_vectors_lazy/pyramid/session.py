@@ -23,9 +23,8 @@ from zarr_vectors_lazy.model.writing import (
     LevelRecord,
     LinkFamilyDraft,
 )
-from zarr_vectors_lazy.pyramid.coarsen import Begun
 from zarr_vectors_lazy.pyramid.merge import CHUNK, FIRST, FRAGMENT, OWNER, START, STOP, made_parts, read_pieces
-from zarr_vectors_lazy.pyramid.step import JOURNAL, LevelBuild
+from zarr_vectors_lazy.pyramid.step import JOURNAL, Begun, LevelBuild
 from zarr_vectors_lazy.read import level as fresh
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.metadata import DOC

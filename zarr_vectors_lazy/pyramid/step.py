@@ -1,14 +1,13 @@
 """What the tasks of one level share, and the cells and journal that they put."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.bins import BinGrid, Rule, aggregated_dtype, every
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, dotted
@@ -29,9 +28,9 @@ from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.rows import Column
 from zarr_vectors_lazy.requests import Get, Put
 from zarr_vectors_lazy.storage.base import Backend
-from zarr_vectors_lazy.storage.fetch import fetch
+from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.types import BoolArray, Buffer, ChunkCoords, Floats, IntArray
-from zarr_vectors_lazy.write.part import content_of
+from zarr_vectors_lazy.write.part import encode_cells
 
 # What the tasks of one level share, and what each of them is told.
 
@@ -69,7 +68,7 @@ class Thinning:
 
     Parameters
     ----------
-    seed
+    sparsity_seed
         Of the hash.
     keep
         Fraction of the objects of ``base`` that is kept, or of the finer level's vertices where there are no objects.
@@ -77,7 +76,7 @@ class Thinning:
         The level that fractions refer to, and its objects.
     """
 
-    seed: int
+    sparsity_seed: int
     keep: float
     base: Source
     index: ObjectIndex | None
@@ -161,7 +160,7 @@ class LevelBuild:
         Link records of the finer level, for graphs and meshes.
     width, directed
         Ends of a link, and whether their order has a meaning.
-    least
+    min_vertices
         Vertices that a path keeps.
     scale, bins
         (D,) finer chunks of a coarser one, and bins of it, along each axis.
@@ -169,7 +168,7 @@ class LevelBuild:
         (D,) edges at the coarser level.
     root_bins
         (D,) level-0 bins of a chunk where fragments are to be these bins, else None.
-    cross
+    cross_level_storage
         Which links between levels are stored.
     fine_grid, grid
         Grids of the arrays written on the two levels.
@@ -192,13 +191,13 @@ class LevelBuild:
     segments: tuple[EndSegment, ...]
     width: int
     directed: bool
-    least: int
+    min_vertices: int
     scale: IntArray
     bins: IntArray
     bin_shape: Floats
     chunk_shape: Floats
     root_bins: IntArray | None
-    cross: CrossStorage
+    cross_level_storage: CrossStorage
     fine_grid: Grid
     grid: Grid
     encoding: Encoding
@@ -208,10 +207,6 @@ class LevelBuild:
     def linked(self) -> bool:
         """Whether edges or faces are carried."""
         return self.kind in LINKED
-
-    def grid_of(self, level: int) -> Grid:
-        """Grid of the arrays written on one of the two levels."""
-        return self.grid if level == self.level else self.fine_grid
 
     @property
     def rank(self) -> int:
@@ -284,6 +279,23 @@ class Part:
 
 # Payloads put as cells, and the journal that tells which coarse chunks are finished.
 
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A build that may write.
+
+    Parameters
+    ----------
+    build
+        Names it, for what processes keep while it runs.
+    resumed
+        Whether an earlier run may have finished chunks.
+    """
+
+    build: str
+    resumed: bool
+
+
 JOURNAL = "_building"
 FLUSHED_NBYTES = 16 * 2**20  # encoded bytes that a task holds before it puts them
 
@@ -309,12 +321,18 @@ class Payload:
     data: Buffer
 
 
-def encode(payload: Payload, grid: Grid, encoding: Encoding) -> tuple[Put, CellRecord]:
-    """Put of a cell, and what the journal tells of it."""
-    cells = Cells(path=payload.path, coords=np.asarray([payload.chunk], np.int64), payloads=[payload.data])
-    (put,) = CURRENT.cell_puts(payload.level, cells, grid, encoding)
-    content = content_of(put, checked=encoding.checksum)
-    return put, CellRecord(payload.level, payload.path, payload.chunk, payload.count, content)
+def encode(
+    step: LevelBuild, payloads: Sequence[Payload], finer: Grid | None = None
+) -> tuple[list[Put], tuple[CellRecord, ...]]:
+    """Puts of cells, and what the journal tells of them; ``finer`` is the grid of a level below the coarse one."""
+    puts, records = [], []
+    for payload in payloads:
+        grid = step.grid if payload.level == step.level else finer or step.fine_grid
+        cells = Cells(path=payload.path, coords=np.asarray([payload.chunk], np.int64), payloads=[payload.data])
+        made, content = encode_cells(payload.level, cells, grid, step.encoding)
+        puts += made
+        records.append(CellRecord(payload.level, payload.path, payload.chunk, payload.count, content))
+    return puts, tuple(records)
 
 
 def record_key(level: int, stage: str, first: ChunkKey) -> str:
@@ -322,31 +340,35 @@ def record_key(level: int, stage: str, first: ChunkKey) -> str:
     return f"{JOURNAL}/{level}/{stage}/{dotted(first)}"
 
 
-class BuildWriter:
-    """Puts of a task, made when they are large enough; what is told of its chunks follows their cells."""
+def write_once(
+    step: LevelBuild,
+    stage: str,
+    chunks: Sequence[ChunkKey],
+    begun: Begun,
+    made: Iterable[tuple[ChunkRecord, Sequence[Put]]],
+) -> list[ChunkRecord]:
+    """Put the cells of a task's chunks as they are made, then the records of all of them; return these.
 
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self._puts: list[Put] = []
-        self._nbytes = 0
-
-    def add(self, puts: Sequence[Put]) -> None:
-        """Queue cells."""
-        self._puts += puts
-        self._nbytes += sum(len(put.data) for put in puts)
-        if self._nbytes > FLUSHED_NBYTES:
-            self._flush()
-
-    def finish(self, key: str, records: list[ChunkRecord]) -> list[ChunkRecord]:
-        """Put what is queued, then the records of all chunks of the task, see `record_key`; return these."""
-        self._flush()
+    Nothing is made where an earlier run left the records, and none are put where nothing is made.
+    """
+    backend, key = connect(step.source.spec), record_key(step.level, stage, chunks[0])
+    if begun.resumed and (found := read_records(backend, key, chunks)):
+        return found
+    records: list[ChunkRecord] = []
+    puts: list[Put] = []
+    nbytes = 0
+    for record, of_chunk in made:
+        records.append(record)
+        puts += of_chunk
+        nbytes += sum(len(put.data) for put in of_chunk)
+        if nbytes > FLUSHED_NBYTES:
+            fetch(backend, puts)
+            puts, nbytes = [], 0
+    fetch(backend, puts)
+    if records:
         plain = [record.to_json() for record in records]
-        fetch(self._backend, [Put(key, json.dumps(plain, separators=(",", ":")).encode())])
-        return records
-
-    def _flush(self) -> None:
-        fetch(self._backend, self._puts)
-        self._puts, self._nbytes = [], 0
+        fetch(backend, [Put(key, json.dumps(plain, separators=(",", ":")).encode())])
+    return records
 
 
 def read_records(backend: Backend, key: str, chunks: Sequence[ChunkKey]) -> list[ChunkRecord]:

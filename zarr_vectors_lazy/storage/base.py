@@ -12,8 +12,7 @@ from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.settings import nbytes_setting
 from zarr_vectors_lazy.storage.requests import Delete, Get, Put, Request, Size
 from zarr_vectors_lazy.storage.retry import reason, travelling
-from zarr_vectors_lazy.storage.spec import LOST, StoreSpec, this_process
-from zarr_vectors_lazy.storage.url import without_secrets
+from zarr_vectors_lazy.storage.spec import LOST, StoreSpec, this_process, without_secrets
 from zarr_vectors_lazy.types import Buffer
 
 Result: TypeAlias = Any

@@ -19,8 +19,7 @@ from zarr_vectors_lazy.errors import StoreError, listed
 from zarr_vectors_lazy.storage import retry
 from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request, Size, record
-from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.url import BUCKETS, connection, scheme_of
+from zarr_vectors_lazy.storage.spec import BUCKETS, StoreSpec, connection, scheme_of
 
 # Credentials that nobody gave as options, of environment and profile files; found without asking the network.
 

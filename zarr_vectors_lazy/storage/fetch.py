@@ -18,8 +18,7 @@ from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.credentials import seen
 from zarr_vectors_lazy.storage.io import kept_clients
 from zarr_vectors_lazy.storage.requests import Delete, ListSizes, Put, Request
-from zarr_vectors_lazy.storage.spec import StoreSpec, is_icechunk
-from zarr_vectors_lazy.storage.url import scheme_of
+from zarr_vectors_lazy.storage.spec import StoreSpec, is_icechunk, scheme_of
 from zarr_vectors_lazy.storage.zarr import BackendStore, zarr_array, zarr_cells
 
 ROUND = 256  # requests that delete, at once

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from zarr_vectors_lazy.errors import StoreError, listed, meant
 from zarr_vectors_lazy.storage.io import idle_width
 from zarr_vectors_lazy.storage.retry import CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, RetryPolicy
-from zarr_vectors_lazy.storage.url import connection, is_secret
+from zarr_vectors_lazy.storage.spec import connection, is_secret
 
 # Options in the other backend's names: what xarray users type for fsspec is understood by obstore, and the other way.
 #

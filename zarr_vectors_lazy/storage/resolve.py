@@ -15,8 +15,17 @@ from zarr_vectors_lazy.errors import StoreError, meant
 from zarr_vectors_lazy.storage.backends import fsspec_systems as systems
 from zarr_vectors_lazy.storage.backends.fsspec_systems import canonical, system_class
 from zarr_vectors_lazy.storage.options import CLIENT, RETRY, for_fsspec, for_obstore
-from zarr_vectors_lazy.storage.spec import StorageOptions, StoreSpec, this_process
-from zarr_vectors_lazy.storage.url import CLOUD, check_slashes, local_path, parse, scheme_of, with_query
+from zarr_vectors_lazy.storage.spec import (
+    CLOUD,
+    StorageOptions,
+    StoreSpec,
+    check_slashes,
+    local_path,
+    parse,
+    scheme_of,
+    this_process,
+    with_query,
+)
 
 # Descriptions of the zarr store objects that users hand over.
 
@@ -113,7 +122,7 @@ def resolve(
         case "local":
             return _local(url, options)
         case "obstore":
-            from zarr_vectors_lazy.storage.backends import obstore_stores as stores  # noqa: PLC0415  optional
+            from zarr_vectors_lazy.storage.backends import obstore_backend as stores  # noqa: PLC0415  optional
 
             url, options = stores.canonical(url, for_obstore(scheme_of(url), options))
             spec = StoreSpec("obstore", url, StorageOptions(options))
@@ -135,7 +144,7 @@ def is_option(name: str) -> bool:
                 return True
     if name in CLIENT | RETRY or not importlib.util.find_spec("obstore"):
         return name in CLIENT | RETRY
-    from zarr_vectors_lazy.storage.backends.obstore_stores import takes  # noqa: PLC0415  optional
+    from zarr_vectors_lazy.storage.backends.obstore_backend import takes  # noqa: PLC0415  optional
 
     return takes(name)
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from dask.utils import parse_timedelta
 
 from zarr_vectors_lazy.settings import setting
-from zarr_vectors_lazy.storage.url import AZURE, BUCKETS
+from zarr_vectors_lazy.storage.spec import AZURE, BUCKETS
 
 # How long requests that fail are made again: the same limits for every backend.
 

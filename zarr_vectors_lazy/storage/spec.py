@@ -1,6 +1,8 @@
-"""A small description of a store, which travels in tasks instead of an open connection."""
+"""Where a store is: its URL, options and objects as one small description, of which no secret is shown."""
 
+import hashlib
 import os
+import re
 import threading
 import uuid
 import weakref
@@ -13,7 +15,235 @@ from zarr.abc.store import Store
 from zarr.storage import MemoryStore
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage.url import HIDDEN, QUERY, fingerprint, shown
+
+# What may be shown of options and URLs: secrets never reach a repr, a token, an error or a log.
+
+HIDDEN = "***"
+QUERY = "url_query"
+"""Option that holds the query of an ``http(s)://`` URL."""
+
+# Named so that a new option of a backend is rather hidden than shown.
+_SECRET = re.compile(
+    r"key|secret|token|passw|pwd|credential|sas|auth|header|cookie|private|cert|account_json|signature|user|session"
+    r"|passphrase|proxy|query"
+)
+_SIGNED = re.compile(r"(?i)((?:x-amz-|x-goog-|\b)(?:signature|credential|security-token|sig|se|sv)=)[^&\s\"']+")
+_HARMLESS = frozenset(
+    {"skip_signature", "aws_skip_signature", "google_skip_signature", "azure_skip_signature", "proxy_excludes"}
+)
+_HARMLESS_PARTS = ("accountname", "blobendpoint", "endpointsuffix", "defaultendpointsprotocol", "usedevelopmentstorage")
+
+
+def is_secret(name: str) -> bool:
+    """Whether the value of option ``name`` could be a secret."""
+    name = name.lower()
+    return name not in _HARMLESS and _SECRET.search(name) is not None
+
+
+def shown(name: str, value: object) -> object:
+    """``value`` of option ``name`` without its secrets."""
+    if name.lower() == "connection_string" and isinstance(value, str):
+        parts = (part for part in value.split(";") if part.partition("=")[0].strip().lower() in _HARMLESS_PARTS)
+        return ";".join([*parts, HIDDEN])
+    if is_secret(name):
+        return HIDDEN
+    if isinstance(value, Mapping):
+        return {key: shown(str(key), item) for key, item in value.items()}
+    return clean_url(value) if isinstance(value, str) and "://" in value else value
+
+
+def clean_url(url: str) -> str:
+    """``url`` without user, password, query and fragment: to be shown, never to be reached."""
+    scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
+    rest = re.split(r"[?#]", rest, maxsplit=1)[0]
+    authority, slash, path = rest.partition("/")
+    # abfs://container@account.dfs...: what stands before the @ is a container, not a user.
+    if separator and not scheme.lower().startswith("abfs"):
+        authority = authority.rpartition("@")[2]
+    return f"{scheme}{separator}{authority}{slash}{path}"
+
+
+def fingerprint(value: object) -> str:
+    """Return what tells one secret from another and does not tell it."""
+    return hashlib.sha256(str(value).encode()).hexdigest()[:16]
+
+
+def without_secrets(text: str, options: Mapping[str, Any]) -> str:
+    """``text`` (of somebody else's error) with every secret value of ``options`` struck out."""
+    if options.get(QUERY):
+        text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\")]*", rf"\1?{HIDDEN}", text)
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            text = without_secrets(text, value)
+        elif isinstance(value, str) and len(value) > 3 and is_secret(name):
+            text = text.replace(value, HIDDEN)
+    return _SIGNED.sub(r"\1***", text)
+
+
+# URLs taken apart, and put into the one text by which a store is known.
+#
+# One grammar: ``scheme://authority/key``, and nothing is cut off. The key is letters, ``%``, ``?``, ``#`` and spaces
+# too; only ``http(s)://`` has the URL's own escapes and a query, and Azure a query that holds a signature.
+
+AZURE = frozenset({"az", "azure", "abfs", "abfss", "adl"})
+BUCKETS = frozenset({"s3", "s3a", "gs", "gcs"}) | AZURE
+CLOUD = BUCKETS | {"http", "https"}
+_KNOWN = CLOUD | {"file", "ftp", "hdfs", "memory", "sftp", "ssh"}
+_ACCOUNT_OPTIONS = ("account_name", "azure_storage_account_name")
+_ACCOUNT_VARIABLES = ("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+_SIGNATURE = re.compile(r"[?&](x-amz-|x-goog-|signature=|sig=|awsaccesskeyid=|googleaccessid=)", re.IGNORECASE)
+_ONE_SLASH = re.compile(r"([a-z][a-z0-9+.-]*):/(?!/)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A URL's parts: ``scheme://bucket/path``, for Azure also the account."""
+
+    scheme: str
+    bucket: str
+    path: str
+    account: str = ""
+    query: str = ""
+    """What is sent with each request and shown nowhere."""
+
+    @property
+    def url(self) -> str:
+        """Canonical text, without secrets and trailing slash."""
+        parts = [part for part in (self.account, self.bucket, self.path) if part]
+        return f"{self.scheme}://{'/'.join(parts)}"
+
+
+def scheme_of(path: str) -> str:
+    """Scheme of a URL, ``""`` for a path."""
+    scheme, separator, _ = path.partition("://")
+    return scheme.lower() if separator and scheme and "/" not in scheme and "\\" not in scheme else ""
+
+
+def check_slashes(path: str) -> None:
+    """Raise StoreError for a URL that lacks a slash, which would be a folder called ``s3:``."""
+    found = _ONE_SLASH.match(path)
+    if found and found[1].lower() in _KNOWN:
+        slashes = "///" if found[1].lower() == "file" else "//"
+        raise StoreError(f"{clean_url(path)!r} has one slash after its scheme; expected {found[1]}:{slashes}...")
+
+
+def local_path(path: str) -> str:
+    """Absolute path of a bare path, in which ``~`` is home, or of a ``file://`` URL, whose letters are the path's."""
+    if scheme_of(path) != "file":
+        return os.path.abspath(os.path.expanduser(path))  # not resolve(): links stay as they are named
+    host, _, _ = (rest := path[len("file://") :]).partition("/")
+    if host not in {"", "localhost"} or not rest.startswith(f"{host}/"):
+        raise StoreError(f"a file URL begins with file:///, without a host such as {host!r}")
+    path = rest[len(host) :]
+    return os.path.abspath(path[1:] if re.match(r"/[A-Za-z]:", path) and os.name == "nt" else path)
+
+
+def overlap(url: str, other: str) -> bool:
+    """Whether two places are one, or one lies in the other; links on disk are followed."""
+    one, two = (_followed(text) + "/" for text in (url, other))
+    return one.startswith(two) or two.startswith(one)
+
+
+def _followed(url: str) -> str:
+    return os.path.realpath(local_path(url)) if scheme_of(url) in {"", "file"} else url
+
+
+def parse(url: str, options: Mapping[str, Any]) -> Location:
+    """Parts of a cloud URL; the account of an Azure URL from the options, the environment or the URL.
+
+    Raises
+    ------
+    StoreError
+        For a URL without bucket, container or host, or with secrets that belong into options.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = {"s3a": "s3", "gcs": "gs"}.get(scheme.lower(), scheme.lower())
+    if scheme in {"http", "https"}:
+        return _parse_http(url, scheme, rest)
+    if scheme in AZURE:
+        return _parse_azure(url, scheme, rest, options)
+    bucket, _, path = rest.partition("/")
+    if not bucket:
+        raise StoreError(f"no bucket in {clean_url(url)!r}; expected {scheme}://bucket/path")
+    if "@" in bucket or ":" in bucket or _SIGNATURE.search(url):
+        raise StoreError(
+            f"a {scheme}:// URL takes no user and no signature; give credentials as options, or a URL that is signed "
+            "for a whole folder as https://...?...",
+            where=clean_url(url),
+        )
+    return Location(scheme, bucket, path.strip("/"))
+
+
+def with_query(place: Location, options: Mapping[str, Any], signature: str) -> dict[str, Any]:
+    """Options with the query of a URL: Azure's signature as the backend's option, any other as `QUERY`."""
+    if not place.query:
+        return dict(options)
+    return {QUERY if place.scheme in {"http", "https"} else signature: place.query, **options}
+
+
+def _parse_http(url: str, scheme: str, rest: str) -> Location:
+    address, _, query = rest.partition("?")
+    host, _, path = address.partition("/")
+    if not host:
+        raise StoreError(f"no host in {clean_url(url)!r}; expected {scheme}://host/path")
+    if "#" in rest or "@" in host:
+        raise StoreError(
+            "a store is many objects, so its URL cannot have a user or a fragment ('#' in a name is %23); give "
+            "credentials as options (default_headers, sas_key, ...)",
+            where=clean_url(url),
+        )
+    return Location(scheme, host, path.strip("/"), query=query)
+
+
+def _parse_azure(url: str, scheme: str, rest: str, options: Mapping[str, Any]) -> Location:
+    address, _, query = rest.partition("?")
+    if "sig=" not in query:
+        address, query = rest, ""
+    segment, _, path = address.partition("/")
+    container, at, host = segment.rpartition("@")
+    if "\\" in path:
+        raise StoreError(f"Azure takes the \\ in {clean_url(url)!r} for a /; write what is meant")
+    if ":" in segment or (at and scheme in {"az", "azure"}):
+        raise StoreError(f"an {scheme}:// URL takes no user; give credentials as options", where=clean_url(url))
+    path = path.strip("/")
+    if at:
+        return Location("az", container, path, host.partition(".")[0], query)
+    known = _given_account(options)
+    first, _, below = path.partition("/")
+    if scheme in {"az", "azure"} and (segment == known if known else first):
+        account, container, path = segment, first, below
+    else:
+        account, container = known, segment
+    if not container:
+        raise StoreError(f"no container in {clean_url(url)!r}; expected az://account/container/path")
+    return Location("az" if account else "abfs", container, path, account, query)
+
+
+_CONNECTION = {
+    "accountname": "account_name",
+    "accountkey": "account_key",
+    "sharedaccesssignature": "sas_key",
+    "blobendpoint": "endpoint",
+}
+
+
+def connection(text: object) -> dict[str, str]:
+    """What an Azure connection string says, in obstore's names."""
+    parts = {part.partition("=")[0].strip().lower(): part.partition("=")[2] for part in str(text).split(";")}
+    return {_CONNECTION[name]: value for name, value in parts.items() if name in _CONNECTION and value}
+
+
+def _given_account(options: Mapping[str, Any]) -> str:
+    for name in _ACCOUNT_OPTIONS:
+        if options.get(name):
+            return str(options[name])
+    said = connection(options.get("connection_string") or os.environ.get("AZURE_STORAGE_CONNECTION_STRING", ""))
+    if "account_name" in said:
+        return said["account_name"]
+    if options.get("use_emulator") or options.get("azure_storage_use_emulator"):
+        return "devstoreaccount1"
+    return next((os.environ[name] for name in _ACCOUNT_VARIABLES if os.environ.get(name)), "")
+
 
 # The process in whose memory a store is, which other processes have copies of at best.
 

@@ -8,8 +8,8 @@ import numpy as np
 from dask.delayed import Delayed
 from dask.highlevelgraph import HighLevelGraph
 
-from zarr_vectors_lazy.kernels.records import attribute_field
 from zarr_vectors_lazy.kernels.routing import PLACE, RowOwners
+from zarr_vectors_lazy.kernels.rows import attribute_field
 from zarr_vectors_lazy.read.layers import Key, List, Task, TaskRef
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write.links import (

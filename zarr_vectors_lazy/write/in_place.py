@@ -47,7 +47,7 @@ from zarr_vectors_lazy.requests import Get, ListSizes, Put
 from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json
-from zarr_vectors_lazy.write.part import content_of
+from zarr_vectors_lazy.write.part import encode_cells
 from zarr_vectors_lazy.write.session import new_write_id
 
 # Consolidated metadata: every node of a store in its root (Zarr's inline form).
@@ -444,9 +444,8 @@ def write_values(
     if not len(filled):
         return Written(coords[:0], 0)
     cells = Cells(path=_draft(new, dictionary).path, coords=coords[filled], payloads=[payloads[i] for i in filled])
-    puts = CURRENT.cell_puts(new.level, cells, new.grid, new.encoding)
+    puts, content = encode_cells(new.level, cells, new.grid, new.encoding)
     fetch(connect(new.spec), puts)
-    content = sum(content_of(put, checked=new.encoding.checksum) for put in puts) % 2**64
     return Written(coords[filled], content)
 
 

@@ -108,9 +108,8 @@ class LevelWriter:
         for array in (positions, *cells):
             if not len(array.coords):
                 continue
-            made = CURRENT.cell_puts(self.level, array, self.grid, self.encoding)
+            made, content[array.path] = encode_cells(self.level, array, self.grid, self.encoding)
             written[array.path] = array.coords
-            content[array.path] = sum(content_of(put, checked=self.encoding.checksum) for put in made) % 2**64
             puts += made
         self._put(puts)
         far = np.full(coords.shape[1], np.inf)  # without vertices: links alone
@@ -155,8 +154,13 @@ class LevelWriter:
         return joined
 
 
-def content_of(put: Put, *, checked: bool) -> int:
-    """Number that changes with a stored object."""
+def encode_cells(level: int, cells: Cells, grid: Grid, encoding: Encoding) -> tuple[list[Put], int]:
+    """Puts of the cells of an array, and a number that changes with what they store."""
+    puts = CURRENT.cell_puts(level, cells, grid, encoding)
+    return puts, sum(_content_of(put, checked=encoding.checksum) for put in puts) % 2**64
+
+
+def _content_of(put: Put, *, checked: bool) -> int:
     sum_of_bytes = struct.unpack("<I", put.data[-4:])[0] if checked else zlib.crc32(put.data)
     digest = hashlib.blake2b(f"{put.key}:{sum_of_bytes}:{len(put.data)}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little")

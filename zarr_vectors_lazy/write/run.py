@@ -13,8 +13,8 @@ from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.format.registry import MISSING, code_dtype, taken
-from zarr_vectors_lazy.kernels.records import link_dtype
 from zarr_vectors_lazy.kernels.routing import PLACE, RowOwners
+from zarr_vectors_lazy.kernels.rows import link_dtype
 from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing
 from zarr_vectors_lazy.model.writing import LevelRecord, StoreDraft
 from zarr_vectors_lazy.plan.blocks import bins_along

@@ -19,8 +19,7 @@ from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.requests import Get, ListDir, Put
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch
-from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.url import overlap
+from zarr_vectors_lazy.storage.spec import StoreSpec, overlap
 from zarr_vectors_lazy.types import Buffer, Json
 
 # A write from its first put to its last: no reader sees a half-written store, and of two at once one gives up.

@@ -23,8 +23,7 @@ from zarr_vectors_lazy.storage.credentials import SignedBackend, Verdict, Way
 from zarr_vectors_lazy.storage.io import gather_async, post, run, slot
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.retry import RetryPolicy, persist
-from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.url import AZURE, CLOUD, QUERY, without_secrets
+from zarr_vectors_lazy.storage.spec import AZURE, CLOUD, QUERY, StoreSpec, without_secrets
 
 PERSISTENT = {"s3", "http", "https"}
 SSH = {"sftp", "ssh"}

@@ -21,11 +21,11 @@ from zarr_vectors_lazy.storage.base import check_size, plain
 from zarr_vectors_lazy.storage.credentials import Way
 from zarr_vectors_lazy.storage.io import event_loop, request_width
 from zarr_vectors_lazy.storage.retry import CONNECT_S, INSTANCE_S, RetryPolicy
-from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.url import (
+from zarr_vectors_lazy.storage.spec import (
     AZURE,
     CLOUD,
     QUERY,
+    StoreSpec,
     clean_url,
     local_path,
     parse,

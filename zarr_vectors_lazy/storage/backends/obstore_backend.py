@@ -1,24 +1,262 @@
-"""Buckets and HTTP servers through obstore: blocking requests on threads (see `storage.io`)."""
+"""Buckets and HTTP servers through obstore: blocking requests on threads (`storage.io`); alone imports obstore."""
 
 import contextlib
 import os
 import re
+import sys
 import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.storage import io, retry
-from zarr_vectors_lazy.storage.backends import obstore_stores as stores
+from dask.sizeof import sizeof
+
+from zarr_vectors_lazy.errors import StoreError, meant
+from zarr_vectors_lazy.storage import credentials, io, retry
 from zarr_vectors_lazy.storage.base import Result, check_size, plain
 from zarr_vectors_lazy.storage.credentials import ENDPOINT_OPTIONS, SignedBackend, Verdict, Way, aws_config
-from zarr_vectors_lazy.storage.options import bare
+from zarr_vectors_lazy.storage.options import arguments, bare, bare_names, check_url, with_patience
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
-from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.storage.url import parse
+from zarr_vectors_lazy.storage.retry import INSTANCE_S
+from zarr_vectors_lazy.storage.spec import (
+    AZURE,
+    CLOUD,
+    QUERY,
+    StoreSpec,
+    local_path,
+    parse,
+    scheme_of,
+    with_query,
+    without_secrets,
+)
+
+WAS_THERE = "obstore" in sys.modules  # somebody imported it before us, and may have used it
+try:
+    from obstore import Bytes, exceptions
+    from obstore import store as clouds
+except ImportError as error:
+    raise StoreError(
+        "the backend 'obstore' is not installed; pip install 'zarr_vectors_lazy[obstore]', or choose backend='fsspec'"
+    ) from error
+
+# Python sees 72 bytes of any of them: without this a cluster takes a batch for empty when it places and spills tasks.
+sizeof.register(Bytes)(len)
+
+FAILURES = (exceptions.BaseError, OSError, ValueError, TypeError, RuntimeError)
+_REFUSED = re.compile(r"status code: 40[13]\b")
+ObjectStore = Any  # obstore's classes have no common type
+
+SCHEMES = CLOUD | {"", "file"}
+_CREDENTIALS = {
+    "s3": {
+        "access_key_id", "secret_access_key", "session_token", "token", "skip_signature", "credential_provider",
+        "container_credentials_relative_uri", "container_credentials_full_uri", "web_identity_token_file",
+        "metadata_endpoint", "imdsv1_fallback",
+    },
+    "gs": {
+        "service_account", "service_account_path", "service_account_key", "application_credentials", "bearer_token",
+        "credential_provider", "skip_signature",
+    },
+}  # fmt: skip
+_AZURE_WORDS = (
+    "key", "token", "sas", "client_id", "secret", "credential", "msi", "object_id", "signature", "emulator",
+    "use_azure_cli",
+)  # fmt: skip
+_KNOWN = {
+    "s3": _CREDENTIALS["s3"] | {"region", "endpoint", "request_payer", "virtual_hosted_style_request"},
+    "gs": _CREDENTIALS["gs"] | {"base_url"},
+    "az": {
+        "account_name", "account_key", "sas_key", "token", "endpoint", "use_emulator", "skip_signature", "client_id",
+    },
+}  # fmt: skip
+_CLASSES = {"s3": "S3Store", "gs": "GCSStore", "az": "AzureStore", "abfs": "AzureStore"}
+
+
+def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """Canonical text of a URL that obstore serves, and the options with the account that the URL named."""
+    scheme = scheme_of(url)
+    if scheme not in SCHEMES:
+        raise StoreError(
+            f"the backend 'obstore' cannot serve {scheme}:// URLs, only {', '.join(sorted(CLOUD))} and files; "
+            "use backend='fsspec'"
+        )
+    if scheme in {"", "file"}:
+        return f"file://{local_path(url)}", dict(options)
+    place = parse(url, options)
+    options = with_query(place, options, "sas_key")
+    # An account is stated, as another process may have another one in its environment.
+    return place.url, {"account_name": place.account, **options} if place.account else options
+
+
+def make(spec: StoreSpec, region: str | None = None) -> Way:
+    """Return the store as options, environment and profile files say now; unsigned where they have no credentials.
+
+    Parameters
+    ----------
+    spec
+        Its URL and options.
+    region
+        In place of what options, environment and profile files say.
+
+    Raises
+    ------
+    StoreError
+        If an option or the URL is wrong, or a profile cannot be used.
+    """
+    scheme = scheme_of(spec.url)
+    names = bare_names(spec.options)
+    seen = credentials.seen(scheme)
+    config: dict[str, Any] = {"region": region} if region else {}
+    aws = credentials.aws_config(spec.options.get("profile")) if scheme == "s3" else None
+    client: dict[str, Any] = {}
+    if aws is not None:
+        said, client = aws.settings(names)
+        config = said | config
+    if scheme not in _CLASSES or not _unsigned(scheme, names):
+        return Way(build(spec, config, client), unsigned=False, seen=seen, ambient=not _given(scheme, names))
+    if scheme in AZURE and (said := credentials.azure_connection()):  # object_store does not read it
+        found = {name: value for name, value in said.items() if name not in names}
+        return Way(build(spec, found), unsigned=False, seen=seen, ambient=True)
+    provider = None if aws is None else aws.provider()
+    if provider is None:
+        return Way(build(spec, {"skip_signature": True, **config}, client), unsigned=True, seen=seen)
+    store = build(spec, config, client, credential_provider=provider)
+    return Way(store, unsigned=False, seen=seen, ambient=True)
+
+
+def with_metadata(spec: StoreSpec, region: str | None = None, *, probe: bool) -> ObjectStore:
+    """Return the store that signs with the instance's credentials; as a probe, one that gives up within seconds."""
+    config = {"region": region} if region else {}
+    if not probe:
+        return build(spec, config)
+    soon = timedelta(seconds=INSTANCE_S)
+    return build(spec, config, retry_config={"max_retries": 0, "retry_timeout": soon}, timeout=soon)
+
+
+def build(
+    spec: StoreSpec,
+    config: Mapping[str, Any] | None = None,
+    client: Mapping[str, Any] | None = None,
+    *,
+    timeout: timedelta | None = None,
+    **overrides: object,
+) -> ObjectStore:
+    """Construct obstore's store; a wrong option or URL is a StoreError that names it.
+
+    Parameters
+    ----------
+    spec
+        Its URL and options.
+    config
+        Configuration that goes over that of the options.
+    client
+        Client options below those of the options.
+    timeout
+        Of one request.
+    overrides
+        Other arguments of the constructor.
+    """
+    scheme = scheme_of(spec.url)
+    options = spec.options.plain()
+    for name in (QUERY, "profile"):
+        options.pop(name, None)
+    if client:
+        options["client_options"] = {**client, **(options.get("client_options") or {})}
+    given = arguments(options, config=scheme in _CLASSES)
+    given = (given if scheme == "file" else with_patience(given, scheme)) | overrides
+    if config:
+        kept = {name: value for name, value in given.get("config", {}).items() if bare(name) not in config}
+        given["config"] = {**kept, **config}
+        if "endpoint" in config:
+            check_url("endpoint", str(config["endpoint"]))
+        if str(config.get("endpoint", "")).startswith("http://"):
+            given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
+    if timeout is not None:
+        given["client_options"] = {**given.get("client_options", {}), "timeout": timeout, "connect_timeout": timeout}
+    try:
+        return _construct(spec, scheme, given)
+    except (exceptions.BaseError, ValueError, TypeError) as error:
+        reason = without_secrets(first_line(error), spec.options.plain())
+        names = ", ".join(f"{name}={spec.options.shown(name)!r}" for name in spec.options) or "none"
+        text = f"obstore refuses the options or the URL: {reason}; given: {names}{_some_options(scheme, error, spec)}"
+        raise StoreError(text, where=spec.url) from None
+
+
+def _some_options(scheme: str, error: BaseException, spec: StoreSpec) -> str:
+    if not isinstance(error, exceptions.UnknownConfigurationKeyError):
+        return ""
+    known = sorted(_KNOWN.get(scheme, ()))
+    wrong = next((name for name in spec.options if f"'{name}'" in str(error)), "")
+    return f"; there is, among others, {', '.join(known)}{meant(wrong, known)}"
+
+
+def takes(name: str) -> bool:
+    """Whether obstore's store of some cloud takes a configuration of this name."""
+    kinds: tuple[Any, ...] = (clouds.S3Store, clouds.GCSStore, clouds.AzureStore)
+    for kind in kinds:
+        try:
+            kind("any", config={name: ""})
+        except exceptions.UnknownConfigurationKeyError:
+            continue
+        except FAILURES:  # it knows the name, and not this value
+            pass
+        return True
+    return False
+
+
+def _construct(spec: StoreSpec, scheme: str, given: dict[str, Any]) -> ObjectStore:
+    if scheme == "file":
+        if given:
+            raise StoreError(f"a local folder takes no options; got {', '.join(spec.options)}", where=spec.url)
+        return clouds.LocalStore(prefix=local_path(spec.url), automatic_cleanup=True)
+    if scheme in {"http", "https"}:
+        if scheme == "http":  # who types http:// means it
+            given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
+        query = spec.options.get(QUERY)
+        return clouds.HTTPStore(f"{spec.url}?{query}" if query else spec.url, **given)
+    place = parse(spec.url, spec.options)
+    if scheme == "az":
+        config = {name: value for name, value in given.get("config", {}).items() if not name.endswith("account_name")}
+        given["config"] = {"account_name": place.account, **config}
+    return getattr(clouds, _CLASSES[scheme])(place.bucket, prefix=place.path or None, **given)
+
+
+def first_line(error: BaseException) -> str:
+    """Obstore's message without the Rust structures below it."""
+    return " ".join(str(error).partition("Debug source:")[0].split())
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the server said 401 or 403; of a listing, only the text tells."""
+    refused = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
+    return isinstance(error, refused) or _REFUSED.search(first_line(error)) is not None
+
+
+def is_panic(error: BaseException) -> bool:
+    """Whether it is a Rust panic, whose class cannot be imported."""
+    return type(error).__name__ == "PanicException"
+
+
+def _given(scheme: str, names: set[str]) -> bool:
+    """Whether options say how to sign, or not to."""
+    if scheme in _CREDENTIALS:
+        return bool(names & _CREDENTIALS[scheme])
+    return scheme in AZURE and any(word in name for name in names for word in _AZURE_WORDS)
+
+
+def _unsigned(scheme: str, names: set[str]) -> bool:
+    match scheme:
+        case "s3":  # a profile that options name goes before the keys of the environment
+            return not (_given(scheme, names) or ("profile" not in names and credentials.in_aws_environment()))
+        case "gs":
+            return not (_given(scheme, names) or credentials.in_google_environment())
+    return not (_given(scheme, names) or credentials.in_azure_environment())
+
+
+# A connection to a store: its requests, and what is done where one is refused.
 
 _runtime_of: int | None = None
 _ELSEWHERE = -1
@@ -38,7 +276,7 @@ class ObstoreBackend(SignedBackend):
         super().__init__(spec)
         self._region: str | None = None  # that of the bucket, where the one given was wrong
         self._changing = threading.Lock()
-        self._way = stores.make(spec)
+        self._way = make(spec)
         self.deletes_at_once = PAGE
         self.creates = self.listable
 
@@ -54,12 +292,12 @@ class ObstoreBackend(SignedBackend):
         return io.finished(self._signed(request))
 
     def _verdict(self, error: BaseException) -> Verdict:
-        text = stores.first_line(error)
+        text = first_line(error)
         if self._scheme == "s3" and is_elsewhere(text):
             return "elsewhere"
-        return "expired" if retry.has_expired(text) else "refused" if stores.is_refused(error) else ""
+        return "expired" if retry.has_expired(text) else "refused" if is_refused(error) else ""
 
-    def _dispatch(self, store: stores.ObjectStore, request: Request) -> Result:
+    def _dispatch(self, store: ObjectStore, request: Request) -> Result:
         match request:
             case Get():
                 return self._get(store, request)
@@ -74,7 +312,7 @@ class ObstoreBackend(SignedBackend):
             case Delete(keys):
                 return self._delete(store, keys)
 
-    def _put(self, store: stores.ObjectStore, request: Put) -> bool:
+    def _put(self, store: ObjectStore, request: Put) -> bool:
         if request.match is not None:
             return self._swap(store, request, request.match)
         # One request below a size that any connection sends before it times out; the parts of larger ones are retried.
@@ -83,11 +321,11 @@ class ObstoreBackend(SignedBackend):
         options = {"use_multipart": large and not create}
         try:
             store.put(request.key, request.data, mode="create" if create else "overwrite", **options)
-        except (stores.AlreadyExistsError, stores.PreconditionError):
+        except (exceptions.AlreadyExistsError, exceptions.PreconditionError):
             if not create:
                 raise
             return False
-        except stores.FAILURES as error:
+        except FAILURES as error:
             if not (create and self._knows_no_conditions(error)):
                 raise
             if not request.unread and self._get(store, Get(request.key)) is not None:
@@ -98,12 +336,14 @@ class ObstoreBackend(SignedBackend):
 
     def _knows_no_conditions(self, error: BaseException) -> bool:
         """Whether a put failed because it had a condition; then no other put has one."""
-        refused = isinstance(error, stores.NotSupportedError | NotImplementedError) or _NO_CONDITIONS.search(str(error))
+        refused = isinstance(error, exceptions.NotSupportedError | NotImplementedError) or _NO_CONDITIONS.search(
+            str(error)
+        )
         if refused:
             self.creates = self.swaps = False
         return bool(refused)
 
-    def _swap(self, store: stores.ObjectStore, request: Put, old: bytes) -> bool:
+    def _swap(self, store: ObjectStore, request: Put, old: bytes) -> bool:
         answer = store.get(request.key)
         now = bytes(answer.bytes())
         record("get", request.key, len(now))
@@ -112,9 +352,9 @@ class ObstoreBackend(SignedBackend):
         seen = {name: answer.meta[name] for name in ("e_tag", "version") if answer.meta[name] is not None}
         try:
             store.put(request.key, request.data, mode=seen)
-        except (stores.PreconditionError, stores.AlreadyExistsError):
+        except (exceptions.PreconditionError, exceptions.AlreadyExistsError):
             now = bytes(store.get(request.key).bytes())  # it may have been sent again, after a lost answer
-        except stores.FAILURES as error:
+        except FAILURES as error:
             if not self._knows_no_conditions(error):
                 raise
             store.put(request.key, request.data)
@@ -124,7 +364,7 @@ class ObstoreBackend(SignedBackend):
         record("put", request.key, 0)
         return now == request.data
 
-    def _delete(self, store: stores.ObjectStore, keys: Sequence[str]) -> None:
+    def _delete(self, store: ObjectStore, keys: Sequence[str]) -> None:
         try:
             store.delete(list(keys))
         except FileNotFoundError:  # the rest may not have been deleted
@@ -133,21 +373,21 @@ class ObstoreBackend(SignedBackend):
                     store.delete(key)
         record("delete", keys[0], 0)
 
-    def _get(self, store: stores.ObjectStore, request: Get) -> Result:
+    def _get(self, store: ObjectStore, request: Get) -> Result:
         try:
             data = self._whole(store, request.key) if request.start is None else self._range(store, request)
         except FileNotFoundError as error:
             if retry.NO_BUCKET.search(str(error)):
                 raise
             data = None
-        except stores.FAILURES as error:
+        except FAILURES as error:
             if self._scheme != "file" or not _NO_FILE.search(str(error)):
                 raise
             data = None
         record("get" if request.start is None else "range", request.key, 0 if data is None else len(data))
         return data
 
-    def _whole(self, store: stores.ObjectStore, key: str) -> Result:
+    def _whole(self, store: ObjectStore, key: str) -> Result:
         answer = store.get(key)
         check_size(answer.meta["size"], key)
         data = answer.bytes()
@@ -156,29 +396,29 @@ class ObstoreBackend(SignedBackend):
             raise OSError(f"{len(data)} bytes arrived, but {stop - start} were announced")
         return plain(data, answer.attributes.get("Content-Encoding"), key)
 
-    def _range(self, store: stores.ObjectStore, request: Get) -> Result:
+    def _range(self, store: ObjectStore, request: Get) -> Result:
         start, stop = request.start or 0, request.stop
         if stop == start:
             return b""
         wanted = {"suffix": -start} if start < 0 else {"offset": start} if stop is None else (start, stop)
         try:
             return _part(store, request.key, wanted)
-        except stores.NotSupportedError:  # Azure knows no suffixes, simple web servers no ranges
+        except exceptions.NotSupportedError:  # Azure knows no suffixes, simple web servers no ranges
             return self._range_of_whole(store, request.key, start, stop)
-        except stores.FAILURES as error:
+        except FAILURES as error:
             if _NOT_PARTIAL.search(str(error)):
                 return self._range_of_whole(store, request.key, start, stop)
             if not _BEYOND_END.search(str(error)):
                 raise
             return b""
 
-    def _range_of_whole(self, store: stores.ObjectStore, key: str, start: int, stop: int | None) -> Result:
+    def _range_of_whole(self, store: ObjectStore, key: str, start: int, stop: int | None) -> Result:
         if start >= 0 or self._scheme not in {"az", "abfs"}:
             return self._whole(store, key)[start:stop]
         size = self._size(store, key)
         return _part(store, key, (max(0, size + start), size)) if size else b""
 
-    def _size(self, store: stores.ObjectStore, key: str) -> int | None:
+    def _size(self, store: ObjectStore, key: str) -> int | None:
         record("head", key, 0)
         try:
             size: int = store.head(key)["size"]
@@ -188,7 +428,7 @@ class ObstoreBackend(SignedBackend):
             return None
         return size
 
-    def _names(self, store: stores.ObjectStore, request: ListDir) -> tuple[str, ...] | None:
+    def _names(self, store: ObjectStore, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable and not request.required:
             return None
         self.must_list(request.prefix)
@@ -204,7 +444,7 @@ class ObstoreBackend(SignedBackend):
             record("list", request.prefix, 0)
         return tuple(sorted({path.rpartition("/")[2] for path in paths} - {""}))
 
-    def _sizes(self, store: stores.ObjectStore, prefix: str) -> dict[str, int]:
+    def _sizes(self, store: ObjectStore, prefix: str) -> dict[str, int]:
         self.must_list(prefix)
         sizes: dict[str, int] = {}
         for page in store.list(prefix or None, chunk_size=PAGE):
@@ -215,38 +455,38 @@ class ObstoreBackend(SignedBackend):
     async def _send(self, way: Way, request: Request) -> Result | BaseException:
         try:
             return self._dispatch(way.client, request)
-        except stores.FAILURES as error:
+        except FAILURES as error:
             return error
         except BaseException as error:
-            if stores.is_panic(error):
+            if is_panic(error):
                 return error
             raise
 
     async def _renewed(self, old: Way) -> Way:
         with self._changing:
             if self._way is old:
-                self._way = stores.make(self.spec, self._region)
+                self._way = make(self.spec, self._region)
             return self._way
 
     async def _moved(self, old: Way, error: BaseException) -> Way | None:
         with self._changing:
             if self._way is old and self._region is None:
                 bucket = parse(self.spec.url, self.spec.options).bucket
-                self._region = region_of(bucket, stores.first_line(error), self.spec.options)
+                self._region = region_of(bucket, first_line(error), self.spec.options)
                 if self._region is not None:
-                    self._way, self._instance = stores.make(self.spec, self._region), None
+                    self._way, self._instance = make(self.spec, self._region), None
             return None if self._way is old else self._way
 
     async def _of_the_machine(self, request: Request) -> Way | None:
         with self._changing:
             if self._instance is None:
-                probe = stores.with_metadata(self.spec, self._region, probe=True)
+                probe = with_metadata(self.spec, self._region, probe=True)
                 if _signs(lambda: probe.head(getattr(request, "key", None) or "zarr.json")):
-                    self._instance = Way(stores.with_metadata(self.spec, self._region, probe=False), unsigned=False)
+                    self._instance = Way(with_metadata(self.spec, self._region, probe=False), unsigned=False)
             return self._instance
 
 
-def _part(store: stores.ObjectStore, key: str, wanted: Any) -> bytes:
+def _part(store: ObjectStore, key: str, wanted: Any) -> bytes:
     """Read the range that an answer announces; a body that goes on is an OSError (obstore would read on and on)."""
     answer = store.get(key, options={"range": wanted})
     start, stop = answer.range
@@ -260,7 +500,7 @@ def _check_fork(url: str) -> None:
     # obstore's runtime has threads that a forked child lacks: a request there would wait for ever.
     global _runtime_of  # noqa: PLW0603  the process in which the runtime was started, which the first request does
     if _runtime_of is None:
-        _runtime_of = _ELSEWHERE if stores.WAS_THERE and _is_copy_of_parent() else os.getpid()
+        _runtime_of = _ELSEWHERE if WAS_THERE and _is_copy_of_parent() else os.getpid()
     if _runtime_of != os.getpid():
         raise StoreError(
             "obstore cannot be used in a process that was forked from one that had read with it; start processes with "
@@ -298,8 +538,8 @@ def _signs(head: Callable[[], Any]) -> bool:
         head()
     except FileNotFoundError:
         return True
-    except stores.FAILURES as error:
-        return stores.is_refused(error)  # credentials there are; what they may do, the next request finds out
+    except FAILURES as error:
+        return is_refused(error)  # credentials there are; what they may do, the next request finds out
     return True
 
 
