@@ -148,7 +148,7 @@ def break_table(copy):
 
 DAMAGE = {
     "a cell that is gone": ("cloud-0.9", remove("0/vertices"), "structure", "no such object"),
-    "a truncated cell": ("cloud-0.9", put("0/vertices", b"\1\0\0\0\x20\0\0\0ab"), "structure", "truncated or overlong"),
+    "a truncated cell": ("cloud-0.9", put("0/vertices", b"\1\0\0\0\x20\0\0\0ab"), "structure", "truncated or too long"),
     "a vertex in another chunk": ("cloud-0.9", move_vertex, "structure", "outside the chunk"),
     "a vertex that is no number": ("cloud-0.9", nan_vertex, "structure", "not finite"),
     "fewer vertices than stated": ("cloud-0.9", shorten("0/vertices"), "counts", "vertex_count states 4946"),
@@ -180,7 +180,7 @@ DAMAGE = {
         "metadata", "does not name the level",
     ),
     "fragments beyond the rows": (
-        "cloud-0.9", put("0/vertex_fragments", cell(fragment_index([(0, 10**6)]))), "fragments", "name row 999999"),
+        "cloud-0.9", put("0/vertex_fragments", cell(fragment_index([(0, 10**6)]))), "fragments", "refer to row 999999"),
     "a fragment index that is none": (
         "cloud-0.9", put("0/vertex_fragments", cell(b"x" * 40)), "fragments", "starts with"),
     "fragments that do not tile": (

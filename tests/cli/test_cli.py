@@ -120,7 +120,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
         ),
         (["ingest", "{folder}/note.csv", "{folder}/note.txt"], 3, "a file is where a folder would be"),
         (["info", "{folder}/note.txt"], 2, "this is a file: zvl ingest"),
-        (["info", "{tracts}/0"], 1, "the store is the folder above"),
+        (["info", "{tracts}/0"], 1, "open the folder above it"),
         (["explain", "{tracts}", "--object", "4,x"], 2, "--object must be whole numbers, found '4,x'"),
         (
             ["explain", "{tracts}", "--where", "arc_length=10:5"],

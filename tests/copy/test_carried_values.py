@@ -156,7 +156,7 @@ def test_values_travel_to_other_processes(tmp_path):
 def test_a_code_without_a_category_is_no_value(tmp_path):
     points(tmp_path / "source.zv")
     edit(tmp_path / "source.zv", "vertex_attributes/size", lambda said: said.update(categories=["low", "mid"]))
-    with pytest.raises(FormatError, match="code 2 has no category, there are 2"):
+    with pytest.raises(FormatError, match="code 2 has no category, there are only 2"):
         zvl.rechunk(tmp_path / "source.zv", tmp_path / "new", chunk_shape=15)
 
 

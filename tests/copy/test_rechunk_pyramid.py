@@ -120,7 +120,7 @@ def test_an_interrupted_build_says_how_to_go_on(source, tmp_path, monkeypatch):
         ({"pyramid": True, "level": 1}, "builds on level 0"),
         ({"pyramid": True, "compute": False}, r"bin_shape=\[5.0, 5.0\].*zvl.build_pyramid\(.*factors="),
         ({"pyramid": {"factor": 2}}, "pyramid has 'factor'; it takes 'aggregate'"),
-        ({"pyramid": {"factors": [(3, 1)], "chunk_scale_factors": [2]}, "chunk_shape": 20}, "least chunk scale"),
+        ({"pyramid": {"factors": [(3, 1)], "chunk_scale_factors": [2]}, "chunk_shape": 20}, "smallest chunk scale"),
         ({"pyramid": {"min_vertices": 1}}, "min_vertices"),
         ({"pyramid": {"aggregate": {"nope": "max"}}}, "no attribute 'nope'"),
         ({"pyramid": 2}, "pyramid must be"),

@@ -189,8 +189,8 @@ def test_gzip_followed_by_other_bytes():
         (bytes(7), "header"),
         (bytes(8), "0 elements"),
         (struct.pack("<II", 2, 0), "2 elements"),
-        (struct.pack("<II", 1, 1), "states 1 bytes and holds 0"),
-        (struct.pack("<II", 1, 0) + b"x", "states 0 bytes and holds 1"),
+        (struct.pack("<II", 1, 1), "states 1 bytes but holds 0"),
+        (struct.pack("<II", 1, 0) + b"x", "states 0 bytes but holds 1"),
         (struct.pack("<II", 1, 2**32 - 1) + b"x", "4294967295"),
     ],
 )

@@ -25,7 +25,7 @@ def test_versions_of_the_older_generation(version):
 
 @pytest.mark.parametrize("version", ["0.6.1", "0.70.0", "0.8.4", "0.10.0", "0.90.1", "1.0.0", "1.0", "0.99", "9.0.9"])
 def test_versions_that_are_not(version):
-    with pytest.raises(UnsupportedVersionError, match=f"{version} is not read here; these are: 0.7.x, 0.9.x") as caught:
+    with pytest.raises(UnsupportedVersionError, match=f"{version} cannot be read, only 0.7.x, 0.9.x") as caught:
         registry.generation_of(of_version(version), where="s3://bucket/store")
     assert caught.value.where == "s3://bucket/store"
 
@@ -74,9 +74,9 @@ def requiring(tokens, version="0.9.3"):
 
 def test_what_a_store_requires():
     assert registry.generation_of(requiring(["dense_manifests", "multiscale_links"]), where="here").name == "0.9"
-    with pytest.raises(UnsupportedCapabilityError, match="requires 'a', 'b', which is not read here; these are: "):
+    with pytest.raises(UnsupportedCapabilityError, match="requires 'a', 'b', which is not supported here; supported: "):
         registry.generation_of(requiring(["b", "shared_fragments", "a"]), where="here")
-    with pytest.raises(UnsupportedCapabilityError, match="these are: none"):
+    with pytest.raises(UnsupportedCapabilityError, match="supported: none"):
         registry.generation_of(requiring(["shared_fragments"], "0.7.0"), where="here")
     for wrong in ("additive_levels", None, [1], {"a": 1}):
         with pytest.raises(FormatError, match="required_capabilities must be a list of names"):

@@ -57,7 +57,7 @@ def test_rows_of_no_bytes():
 def test_attributes_have_as_many_rows_as_the_chunk():
     assert decode_attribute(bytes(12), np.dtype("<f4"), (), 3).shape == (3,)
     assert decode_attribute(bytes(12), np.dtype("<f4"), (3,), None).shape == (1, 3)
-    with pytest.raises(FormatError, match="4 vertices, its attribute 3 rows"):
+    with pytest.raises(FormatError, match="4 vertices, but its attribute 3 rows"):
         decode_attribute(bytes(12), np.dtype("<f4"), (), 4)
 
 
@@ -90,7 +90,7 @@ def test_integers_stay_integers_where_nothing_may_be_missing():
 
 @pytest.mark.parametrize(("codes", "fill"), [([3], None), ([255], None), ([0, 200], 255), ([255], 3)])
 def test_a_code_without_category(codes, fill):
-    with pytest.raises(FormatError, match=f"code {codes[-1]} has no category, there are 3"):
+    with pytest.raises(FormatError, match=f"code {codes[-1]} has no category, there are only 3"):
         decode_categories(np.array(codes, "u1"), Dictionary(categories=TEXT, fill=fill))
 
 

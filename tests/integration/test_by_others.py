@@ -184,7 +184,7 @@ def test_what_is_read_is_right(name):
 def test_an_unknown_requirement_stops_everything(tmp_path):
     path = unpacked("n093-required-unknown", tmp_path)
     for refused in (zvl.read_points, zvl.index, zvl.consolidate):
-        with pytest.raises(UnsupportedCapabilityError, match="'teleportation', which is not read here; these are"):
+        with pytest.raises(UnsupportedCapabilityError, match="'teleportation', which is not supported here; supported"):
             refused(path)
     with pytest.raises(UnsupportedCapabilityError):
         zvl.rechunk(path, tmp_path / "other", chunk_shape=50)
@@ -229,14 +229,14 @@ RECHUNKED = [name for name in NAMES if name.startswith("q092-rechunk")]
 def test_rechunked_stores_give_no_paths(name):
     level = open_store(name)[0]
     for member in MEMBERS:
-        with pytest.raises(FormatError, match=r"rechunked by zarr-vectors|was lost when it was rechunked"):
+        with pytest.raises(FormatError, match=r"rechunked by zarr-vectors|lost by rechunking"):
             read(level, member)
     stated = zvl.open_zv(packed(name))[0]._view.data.meta.attributes["zarr_vectors_level"].get("chunk_attribute_name")
     if stated is not None and "categorical" not in name:
         assert stated not in level.attribute_names
-        with pytest.raises(FormatError, match=f"binned by '{stated}'; the bins' limits were not stored"):
+        with pytest.raises(FormatError, match=f"binned by '{stated}', but the limits of the bins were not stored"):
             level.attributes[stated]
-        with pytest.raises(FormatError, match="limits were not stored"):
+        with pytest.raises(FormatError, match="limits of the bins were not stored"):
             level.sel(where={stated: (0, 1)}).vertices.compute()
 
 
@@ -256,14 +256,14 @@ def test_two_objects_of_a_fragment_are_not_told_apart():
     edit(store, "0", lambda attributes: attributes["zarr_vectors_level"].update(vertex_count=351))
     level = zvl.open_zv(store)[0]
     for member in MEMBERS:
-        with pytest.raises(FormatError, match=r"share fragment 0 of chunk .* was lost when it was rechunked"):
+        with pytest.raises(FormatError, match=r"share fragment 0 of chunk .* lost by rechunking"):
             read(level, member)
 
 
 def test_links_without_vertices():
     level = open_store("q092-links-without-vertices")[0]
     for member in ("edges", "links"):
-        with pytest.raises(CorruptChunkError, match=r"links name rows of chunk 0\.0\.0, which has no vertices"):
+        with pytest.raises(CorruptChunkError, match=r"links refer to rows of chunk 0\.0\.0, which has no vertices"):
             read(level, member)
     assert not zvl.validate(packed("q092-links-without-vertices")).ok
 
@@ -377,11 +377,11 @@ def test_cells_of_another_width():
 def test_dense_manifests_are_checked(name):
     store = packed(name)
     edit(store, "0/object_index", lambda attributes: attributes.update(num_objects=3000))
-    with pytest.raises(FormatError, match="num_objects is 3000, the index has 40 rows"):
+    with pytest.raises(FormatError, match="num_objects is 3000, but the index has 40 rows"):
         read(zvl.open_zv(store)[0], "ids")
     store = packed(name)
     edit(store, "0/object_index/manifest_blocks", lambda attributes: None, shape=[3, 4])
-    with pytest.raises(CorruptChunkError, match="a span names blocks that are not there: there are 3"):
+    with pytest.raises(CorruptChunkError, match="a span refers to blocks that do not exist: there are 3"):
         read(zvl.open_zv(store)[0], "ids")
 
 
@@ -389,14 +389,14 @@ def test_attributes_without_a_dtype():
     level = open_store("q092-dtypeless-attributes")[0]
     assert set(DTYPES) < set(level.attribute_names)
     for name, nbytes in (("i4", 4), ("f8", 8), ("vec_f4", 12), ("u1", 1)):
-        with pytest.raises(FormatError, match=rf"'{name}' states no dtype; its cells have {nbytes} bytes a row. Pass"):
+        with pytest.raises(FormatError, match=rf"'{name}' states no dtype; its cells have {nbytes} bytes per row."):
             level.attributes[name]
-    for wrong, match in (("float64", "4 bytes a row, which are no float64"), (("int16", 3), "no 3 of int16")):
+    for wrong, match in (("float64", "4 bytes per row, which is not float64"), (("int16", 3), "not 3 of int16")):
         with pytest.raises(FormatError, match=match):
             open_store("q092-dtypeless-attributes", attribute_dtypes={"i4": wrong})[0].attributes["i4"]
     pairs = open_store("q092-dtypeless-attributes", attribute_dtypes={"f8": "float32"})[0].attributes["f8"]
     assert pairs.shape[1] == 2
-    with pytest.raises(SelectionError, match="attribute 'row' states dtype int32, attribute_dtypes= says float32"):
+    with pytest.raises(SelectionError, match="attribute 'row' states dtype int32, but attribute_dtypes= says float32"):
         open_store("q092-dtypeless-attributes", attribute_dtypes={"row": "float32"})[0].attributes["row"]
     assert not zvl.validate(packed("q092-dtypeless-attributes")).ok
 
@@ -413,7 +413,7 @@ def test_attributes_of_links_without_a_dtype():
     level = zvl.open_zv(store)[0]
     assert len(level.edges.compute()) == 19
     for attributes in (level.link_attributes, level.edge_attributes):
-        with pytest.raises(FormatError, match=r"it states no dtype.*, unless 'dtype' is added to its attributes"):
+        with pytest.raises(FormatError, match=r"it states no dtype.*: add 'dtype' to its attributes"):
             attributes["len"]
     assert not zvl.validate(store).ok
 
@@ -444,7 +444,7 @@ def test_the_user_is_asked_where_the_root_says_what_cannot_be(stated):
     store = packed("q092-dtypeless-attributes")
     specs = {"vertex": {"i4": {"dtype": stated}}}
     edit(store, "", lambda attributes: attributes["zarr_vectors"].update(attribute_specs=specs))
-    with pytest.raises(FormatError, match=r"not one that NumPy knows|states no dtype"):
+    with pytest.raises(FormatError, match=r"not known to NumPy|states no dtype"):
         zvl.open_zv(store)[0].attributes["i4"]
     assert zvl.open_zv(store, attribute_dtypes={"i4": "int32"})[0].attributes["i4"].compute().dtype == np.int32
 
@@ -456,7 +456,7 @@ def test_the_user_and_the_root_agree():
     with pytest.raises(SelectionError, match="root say that 'i4' is int16, attribute_dtypes= says int32"):
         zvl.open_zv(store, attribute_dtypes={"i4": "int32"})[0].attributes["i4"]
     assert zvl.open_zv(store, attribute_dtypes={"i4": ("int16", 2)})[0].attributes["i4"].compute().shape[1] == 2
-    with pytest.raises(FormatError, match="4 bytes a row, which are no 3 of int16"):
+    with pytest.raises(FormatError, match="4 bytes per row, which is not 3 of int16"):
         zvl.open_zv(store, attribute_dtypes={"i4": ("int16", 3)})[0].attributes["i4"]
 
 
@@ -522,7 +522,7 @@ def test_rows_in_segment_id_are_not_taken_for_ids(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "said"), [
-    ("q092-vlen-residue-v1", "3 rows past num_objects 9"),
+    ("q092-vlen-residue-v1", "3 rows past num_objects (9)"),
     ("n094-dense-stale-layout", "layout states 'vlen_manifests_v1'"),
     ("n094-dense-manifests", None),
 ])  # fmt: skip
@@ -566,7 +566,7 @@ def test_files_that_are_no_cells_of_a_level_that_is_being_written(tmp_path):
         assert len(zvl.open_zv(path)[0].vertices.compute()) == len(right)
         for name in ("c/7", "c/0/0/" + "9" * 40):
             (path / "0/vertices" / name).write_bytes(b"a part")
-            with pytest.raises(FormatError, match="is no cell of an array of rank 3"):
+            with pytest.raises(FormatError, match="is not a cell of an array of rank 3"):
                 zvl.open_zv(path)[0].vertices.compute()
             (path / "0/vertices" / name).unlink()
 
@@ -681,14 +681,14 @@ def test_draco_meshes(monkeypatch):
     importlib.import_module("DracoPy")
     level = open_store("q092-draco-mesh")[0]
     assert level.attribute_names == ("q",)
-    with pytest.raises(FormatError, match="Draco, which puts them in an order of its own: values of 'q'"):
+    with pytest.raises(FormatError, match="Draco, which changes their order: values of 'q'"):
         level.attributes["q"]
     assert level.compute_chunk_sizes().vertex_count == len(level.vertices.compute())
-    with pytest.raises(FormatError, match="faces that cross chunks name rows as they were before"):
+    with pytest.raises(FormatError, match="faces that cross chunks still refer to the old order"):
         open_store("q092-draco-crossing-faces")[0].faces  # noqa: B018
     _decoder.cache_clear()
     monkeypatch.setitem(sys.modules, "DracoPy", None)
-    with pytest.raises(FormatError, match=r"pip install 'zarr-vectors-lazy\[draco\]' reads them"):
+    with pytest.raises(FormatError, match=r"pip install 'zarr-vectors-lazy\[draco\]'"):
         open_store("q092-draco-mesh")[0].vertices  # noqa: B018
     _decoder.cache_clear()
 

@@ -124,7 +124,7 @@ BAD_SELECTIONS = [
     ({"where": {"index": [1, np.nan]}}, SelectionError, ["NaN", "None"]),
     ({"where": {"index": slice(0, 4, 2)}}, SelectionError, ["step"]),
     ({"where": {"index": {"lo": 1}}}, SelectionError, ["'index'", "range"]),
-    ({"where": {"tangent": 5}}, SelectionError, ["'tangent'", "3 values a vertex"]),
+    ({"where": {"tangent": 5}}, SelectionError, ["'tangent'", "each vertex has 3 values"]),
     ({"where": {"index": (np.nan, 1)}}, SelectionError, ["NaN"]),
     ({"where": {"index": np.zeros((2, 2))}}, SelectionError, ["index"]),
     ({"where": "index > 5"}, SelectionError, ["where"]),

@@ -17,7 +17,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.read import level as fresh
 from zarr_vectors_lazy.testing import counting
 
-REPLACED = "replaced since it was opened.*open the store again"
+REPLACED = "replaced after it was opened.*open the store again"
 
 
 def points(seed=0, n=200):
@@ -167,7 +167,7 @@ def test_gone(tmp_path, later):
     write(tmp_path / "x")
     level = zvl.open_zv(tmp_path / "x")[0]
     shutil.rmtree(tmp_path / "x" / "0")
-    with pytest.raises(FormatError, match="gone since it was opened"):
+    with pytest.raises(FormatError, match="deleted after it was opened"):
         level.vertices.compute()
 
 

@@ -119,7 +119,7 @@ def test_names_that_lead_out_of_the_store(tamper, family, name):
     node = {"zarr_format": 3, "node_type": "group", "attributes": {}}
     path = f"{family}/{name}" if family else name
     copy.edit(lambda doc: doc["consolidated_metadata"]["metadata"].update({path: node}))
-    with pytest.raises(FormatError, match="it would lie elsewhere"):
+    with pytest.raises(FormatError, match="would lie outside the store"):
         zvl.open_zv(copy.path)
 
 
@@ -143,7 +143,7 @@ def test_zeros_of_which_nothing_is_stored(tamper):
         f"0/vertices/{chunk}",
     )
     copy.remove(copy.key("0/vertices", chunk))
-    with at_most(64 * 2**20), pytest.raises(FormatError, match="too many to believe"):
+    with at_most(64 * 2**20), pytest.raises(FormatError, match="too many to be plausible"):
         zvl.open_zv(copy.path)[0].vertices.compute()
 
 
@@ -191,7 +191,7 @@ def test_a_store_object_whose_listing_names_nonsense(goldens):
     buffer, folder = default_buffer_prototype().buffer, goldens["tracts-0.9"].path
     files = {f.relative_to(folder).as_posix(): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
     store = Odd({key: buffer.from_bytes(data) for key, data in files.items()})
-    with pytest.raises(FormatError, match="would lie elsewhere"):
+    with pytest.raises(FormatError, match="would lie outside the store"):
         zvl.open_zv(store)
 
 

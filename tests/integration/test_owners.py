@@ -87,5 +87,5 @@ def test_an_owner_that_is_no_object(tmp_path, segments):
     zvl.write_lines(other, segments, chunk_shape=50, object_ids=3 * np.arange(COUNT) + 1, compressor=None)
     cell = "0/fragment_attributes/segment_id/c/0/0"
     (tmp_path / "x" / cell).write_bytes((other / cell).read_bytes())
-    with pytest.raises(FormatError, match=r"fragments belong to object [0-9]+, which is not there"):
+    with pytest.raises(FormatError, match=r"fragments belong to object [0-9]+, which does not exist"):
         zvl.open_zv(tmp_path / "x")[0].sel(bbox=BOX).objects.ids  # noqa: B018

@@ -329,7 +329,7 @@ def test_what_is_refused(tmp_path):
     cloud(path, n=100)
     wrong = [
         ({"factors": [(2, 1)], "chunk_scale_factors": [1, 1]}, "1 levels"),
-        ({"factors": [(3, 1)], "chunk_scale_factors": [1]}, r"the least chunk scale that is: \[3, 3, 3\]"),
+        ({"factors": [(3, 1)], "chunk_scale_factors": [1]}, r"the smallest chunk scale that works: \[3, 3, 3\]"),
         ({"factors": [(2, 1)], "method": "best"}, "method must be"),
         ({"factors": [(2, 1)], "sparsity_strategy": "random"}, "sparsity_strategy"),
         ({"factors": [(2, 1)], "cross_level_storage": "all"}, "cross_level_storage"),

@@ -72,7 +72,7 @@ def test_rows_beyond_the_list_are_those_of_ranges():
 @pytest.mark.parametrize(("asked", "named"), [([4], 4), ([-1], -1), ([0, 9, 1], 9), ([-3, 3], -3)])
 def test_a_fragment_that_is_not_there_is_named(asked, named):
     index = fragments([0] * 4, [1] * 4, [False] * 4, [])
-    with pytest.raises(FormatError, match=f"fragment {named} is named, the chunk has 4"):
+    with pytest.raises(FormatError, match=f"fragment {named}: the chunk has 4"):
         index.rows(np.array(asked))
 
 
@@ -88,5 +88,5 @@ def test_a_fragment_that_is_not_there_is_named(asked, named):
 def test_check_of_good_fragments(index, rows):
     index.check(rows)
     if rows:
-        with pytest.raises(FormatError, match=f"name row {rows - 1}, the chunk has {rows - 1}"):
+        with pytest.raises(FormatError, match=f"refer to row {rows - 1}, but the chunk has {rows - 1}"):
             index.check(rows - 1)

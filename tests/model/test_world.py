@@ -40,7 +40,7 @@ def test_axes_go_by_their_names(axes, names, row):
     if len(axes) <= 3:
         assert found.from_world(out).tolist() == stored.tolist()
     else:
-        with pytest.raises(SelectionError, match="tell nothing of the store's axes"):
+        with pytest.raises(SelectionError, match="do not include the store's axes"):
             found.from_world(out)
 
 

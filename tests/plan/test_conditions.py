@@ -115,7 +115,7 @@ def test_of_vectors_all_values_lie_in_the_range():
     vectors = np.array([[1, 2], [1, 5]])
     assert rows(vectors, (1, 3)) == [0]
     assert rows(np.empty((0, 3)), (1, 3)) == []
-    with pytest.raises(SelectionError, match="2 values a vertex"):
+    with pytest.raises(SelectionError, match="each vertex has 2 values"):
         rows(vectors, 1)
 
 
@@ -123,7 +123,7 @@ def test_of_vectors_all_values_lie_in_the_range():
     ("column", "wanted", "words"),
     [
         ([1], (1,), "range"),
-        ([1], (1, 2, 3), "use a list for any of them"),
+        ([1], (1, 2, 3), "use a list to match several"),
         ([1], (3, 1), "lo > hi"),
         (["a"], ("b", "a"), "lo > hi"),
         ([1], slice(1, 2, 3), "step"),

@@ -47,7 +47,7 @@ def test_the_least_scale_that_tiles(bins, chunks, factor, scale):
     assert found.ratio.tolist() == scale
     assert np.allclose(found.bins * found.bin_shape, found.chunk_shape)
     for smaller in range(1, scale[0]):
-        with pytest.raises(SelectionError, match=r"least chunk scale that is: "):
+        with pytest.raises(SelectionError, match=r"smallest chunk scale that works: "):
             next_scale(level0(bins, chunks), 1, (factor, 1), [smaller, *scale[1:]])
     assert next_scale(level0(bins, chunks), 1, (factor, 1), 2 * np.array(scale)).ratio.tolist() == [
         2 * s for s in scale

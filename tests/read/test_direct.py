@@ -52,7 +52,7 @@ def test_links_to_a_chunk_that_is_not_listed_are_refused_as_by_the_graph(tmp_pat
         stated["attributes"]["nonempty_chunks"].remove("1.0")
         document.write_text(json.dumps(stated))
     level = zvl.open_zv(path)[0]
-    with pytest.raises(CorruptChunkError, match="names a chunk that the level does not list") as of_graph:
+    with pytest.raises(CorruptChunkError, match="refers to a chunk that the level does not list") as of_graph:
         level.edges.compute()
     with pytest.raises(CorruptChunkError) as direct:
         ChunkReader(level._view, "edges").read(np.arange(len(level._view)))

@@ -17,7 +17,7 @@ def test_owners_in_the_order_of_rows():
     [
         ([0, 0, 1], 2, SelectionError, "1 vertices belong to several objects"),
         ([0, 2], 3, SelectionError, "1 vertices belong to no object"),
-        ([0, 3], 3, FormatError, "row 3, the chunk has 3"),
+        ([0, 3], 3, FormatError, "row 3, but the chunk has 3"),
     ],
 )
 def test_rows_that_have_not_one_object(rows, count, error, message):

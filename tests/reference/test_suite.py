@@ -23,7 +23,7 @@ def test_disagreements_are_told_by_kind(folder, capsys):
     said = capsys.readouterr().out
     assert "9 x refused: attribute: FormatError: attribute * states no dtype" in said
     assert "first: q092-dtypeless-attributes: level 0 attribute bool: " in said
-    assert "1 x refused: links: CorruptChunkError: links name rows of chunk N, which has no vertices\n" in said
+    assert "1 x refused: links: CorruptChunkError: links refer to rows of chunk N, which has no vertices\n" in said
     assert said.splitlines()[-1].startswith("3 stores: {'agree': 1, 'refused': 2}; ")
 
 

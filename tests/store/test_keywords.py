@@ -130,7 +130,7 @@ def test_what_is_in_the_wrong_order_or_place_is_told(path, tmp_path):
         zvl.open_zv(tmp_path / "file.csv")
     with pytest.raises(FormatError, match=r"nothing is here.*did you mean 'stores'"):
         zvl.open_zv((path.rename(tmp_path / "stores")).with_name("storez"))
-    with pytest.raises(FormatError, match="the store is the folder above"):
+    with pytest.raises(FormatError, match="open the folder above it"):
         zvl.open_zv(tmp_path / "stores" / "0")
 
 

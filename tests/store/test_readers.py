@@ -275,7 +275,7 @@ def test_filters_that_nothing_can_meet(tmp_path):
     }
     zvl.write_points(tmp_path / "x", np.zeros((4, 2)), chunk_shape=1, vertex_attributes=values)
     for name, value, words in (
-        ("vector", 0, "'vector'.*2 values a vertex"),
+        ("vector", 0, "'vector'.*each vertex has 2 values"),
         ("number", ["a"], "'number'.*float64 cannot be compared with 'a'"),
         ("text", ["a", 7], "'text'.*text cannot be compared with 7"),
     ):

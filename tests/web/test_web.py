@@ -265,7 +265,7 @@ def test_without_pages_there_are_no_names(own):
     with plain_server(own, Unlisted) as url:
         served = zvl.open_zv(url)
         assert served[0].vertices.compute().shape == (900, 3)
-        with pytest.raises(StoreError, match=r"no pages of what is in its folders; .*zvl\.consolidate"):
+        with pytest.raises(StoreError, match=r"does not show what is in its folders; .*zvl\.consolidate"):
             _ = served[0].attribute_names
 
 

@@ -455,7 +455,7 @@ def _count_vertices(manifests: Manifests, coords: IntArray, sizes: Sequence[IntA
     wrong = np.flatnonzero((manifests.fragments < 0) | (manifests.fragments >= totals[chunk]))
     if len(wrong):
         at = int(wrong[0])
-        raise FormatError(f"fragment {manifests.fragments[at]} is named, but the chunk has {totals[chunk[at]]}")
+        raise FormatError(f"there is no fragment {manifests.fragments[at]}: the chunk has {totals[chunk[at]]}")
     first = np.cumsum(totals) - totals
     rows = np.concatenate([np.empty(0, np.int64), *sizes])[first[chunk] + manifests.fragments]
     return np.bincount(manifests.owners, weights=rows, minlength=len(manifests)).astype(np.int64)

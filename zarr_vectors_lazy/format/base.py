@@ -179,7 +179,7 @@ def check_array(nbytes: int, what: str, where: str = "") -> None:
     """Raise FormatError if an array would take more memory than is allowed."""
     if nbytes > LIMITS.array_nbytes:
         raise FormatError(
-            f"{what} would take {nbytes} bytes, more than the {LIMITS.array_nbytes} of the setting "
+            f"{what} would take {nbytes} bytes, more than the {LIMITS.array_nbytes} allowed by the setting "
             "zarr_vectors_lazy.max-array-bytes",
             where=where,
         )

@@ -135,11 +135,11 @@ class ChainLayout:
         if part.spec.dtype == self.dtype and part.recode is None:
             return payload
         if len(payload) % part.spec.dtype.itemsize:
-            return FormatError(f"{len(payload)} bytes are no whole number of {part.spec.dtype}")
+            return FormatError(f"{len(payload)} bytes are not a whole number of {part.spec.dtype} values")
         values = np.frombuffer(payload, part.spec.dtype)
         if part.recode is not None:
             if len(values) and not 0 <= values.astype(np.int64).min() <= values.max() < len(part.recode):
-                return FormatError(f"a code is none of the {len(part.recode)} categories")
+                return FormatError(f"a code is not one of the {len(part.recode)} categories")
             values = part.recode[values.astype(np.int64)]
         return values.astype(self.dtype).tobytes()
 
@@ -222,13 +222,13 @@ def chain_cells(parts: Sequence[tuple[int, CellArray]]) -> CellArray:
     dictionary, recodes = _joined_dictionary([array.spec.dictionary for _, array in parts], path)
     dtypes = {array.spec.dtype for _, array in parts}
     if len(dtypes) > 1 and any(dtype.kind == "U" for dtype in dtypes):
-        raise FormatError(f"levels that refine each other have texts of {sorted(map(str, dtypes))}", where=path)
+        raise FormatError(f"levels that refine each other have text of {sorted(map(str, dtypes))}", where=path)
     dtype = np.dtype(np.int64) if any(code is not None for code in recodes) else np.result_type(*dtypes)
     layout = ChainLayout(
         tuple(Part(level, array.spec, code) for (level, array), code in zip(parts, recodes, strict=True)), dtype
     )
     if not layout.direct:
-        raise FormatError("levels that refine each other are read with codecs that are known here only", where=path)
+        raise FormatError("levels that refine each other have codecs that are not supported here", where=path)
     row_shape = next(iter(shapes)) if None not in {array.spec.row_shape for _, array in parts} else None
     counts = [array.counts for _, array in parts]
     return CellArray(
@@ -257,7 +257,7 @@ def _joined_dictionary(
     if all(np.array_equal(one.categories, known[0].categories) and one.fill == known[0].fill for one in known):
         return known[0], [None] * len(dictionaries)
     if any(one.fill is not None for one in known):
-        raise FormatError("levels that refine each other code missing values differently", where=where)
+        raise FormatError("levels that refine each other encode missing values differently", where=where)
     categories = np.unique(np.concatenate([one.categories for one in known]))
     recodes: list[IntArray | None] = [np.searchsorted(categories, one.categories) for one in known]
     return Dictionary(categories=categories), recodes

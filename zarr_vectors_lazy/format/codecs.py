@@ -44,7 +44,7 @@ def _blosc(raw: Buffer, limit: int) -> Buffer:
 def _blosc_nbytes(raw: Buffer) -> int:
     # blosc believes its header: of a shorter buffer it reads past the end.
     if len(raw) < BLOSC_HEADER_NBYTES:
-        raise ValueError(f"its header alone has {BLOSC_HEADER_NBYTES}")
+        raise ValueError(f"a header alone takes {BLOSC_HEADER_NBYTES}")
     nbytes, _, stored = struct.unpack_from("<III", raw, 4)
     if stored != len(raw):
         raise ValueError(f"its header states {stored}")
@@ -53,12 +53,12 @@ def _blosc_nbytes(raw: Buffer) -> int:
 
 def _check_size(nbytes: int, raw: Buffer, limit: int) -> None:
     if nbytes > MAX_RATIO * len(raw):
-        raise ValueError(f"its header promises {nbytes}, more than can be in it")
+        raise ValueError(f"its header promises {nbytes}, more than so few bytes can hold")
     if nbytes > limit:
         raise ValueError(f"they expand to {nbytes}, {_MORE.format(limit)}")
 
 
-_MORE = "more than the {} that a cell of that size may (setting zarr_vectors_lazy.max-cell-bytes)"
+_MORE = "more than the {} that are allowed for a cell of that size (setting zarr_vectors_lazy.max-cell-bytes)"
 
 
 def _gzip(raw: Buffer, limit: int) -> Buffer:
@@ -202,7 +202,7 @@ def check_foreign(codecs: Sequence[Json], where: str) -> None:
     """Raise FormatError if bytes that zarr decodes would be compressed twice: a few could stand for terabytes."""
     names = [str(codec.get("name")) for codec in codecs]
     if sum(name.rpartition(".")[2] in COMPRESSORS for name in names) > 1:
-        raise FormatError(f"codecs {names} compress more than once, which is not read", where=where)
+        raise FormatError(f"codecs {names} compress more than once, which is not supported", where=where)
 
 
 def decode_single_vlen(data: Buffer) -> memoryview:
@@ -215,12 +215,12 @@ def decode_single_vlen(data: Buffer) -> memoryview:
     """
     view = memoryview(data)
     if len(view) < 8:
-        raise FormatError(f"{len(view)} bytes are no cell: its header alone has 8")
+        raise FormatError(f"{len(view)} bytes are too few for a cell: its header alone takes 8")
     count, nbytes = struct.unpack_from("<II", view)
     if count != 1:
         raise FormatError(f"a cell states {count} elements, expected 1")
     if len(view) != 8 + nbytes:
-        raise FormatError(f"a cell states {nbytes} bytes and holds {len(view) - 8}: truncated or overlong")
+        raise FormatError(f"a cell states {nbytes} bytes but holds {len(view) - 8}: it is truncated or too long")
     return view[8:]
 
 
@@ -264,7 +264,7 @@ def encode_cell(payload: Buffer, encoding: Encoding) -> bytes:
     """
     nbytes = memoryview(payload).nbytes
     if nbytes > MAX_PAYLOAD_NBYTES:
-        raise SelectionError(f"a cell of {nbytes} bytes: the format ends at 4 GiB; choose a smaller chunk_shape")
+        raise SelectionError(f"a cell of {nbytes} bytes: the format allows 4 GiB at most; choose a smaller chunk_shape")
     return encode_bytes(b"".join([struct.pack("<II", 1, nbytes), payload]), encoding)
 
 
@@ -349,7 +349,7 @@ def fetch_ranges(wanted: list[tuple[int, str, int, int]], out: list[Raw]) -> Ste
     for raw, (key, first, _, members) in zip(answers, runs, strict=True):
         for at, start, stop in members:
             if raw is None or len(raw) < stop - first:
-                out[at] = FormatError(f"object {key!r} ends before byte {stop} that its index names")
+                out[at] = FormatError(f"object {key!r} ends before byte {stop}, to which its index refers")
             else:
                 out[at] = part(raw, start - first, stop - first)
 
@@ -366,7 +366,7 @@ def part(raw: Buffer, start: int, stop: int) -> Buffer:
 # vertices, and faces that cross chunks, cannot be told.
 
 CORNERS = 3
-LOST = "vertices are encoded with Draco, which puts them in an order of its own: "
+LOST = "vertices are encoded with Draco, which changes their order: "
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -445,7 +445,7 @@ class _Decoder:
         try:
             return self._module.decode(stream)
         except (*errors, ValueError, RuntimeError) as error:
-            raise FormatError(f"{len(stream)} bytes are no Draco stream: {error}") from error
+            raise FormatError(f"{len(stream)} bytes are not a Draco stream: {error}") from error
 
 
 ERRORS = ("FileTypeException", "EncodingFailedException")
@@ -456,7 +456,7 @@ def _decoder() -> _Decoder:
     try:
         return _Decoder(importlib.import_module("DracoPy"))
     except ImportError as error:
-        text = "vertices are encoded as 'draco': pip install 'zarr-vectors-lazy[draco]' reads them"
+        text = "vertices are encoded as 'draco'; to read them: pip install 'zarr-vectors-lazy[draco]'"
         raise FormatError(text) from error
 
 
@@ -473,7 +473,7 @@ def draco_vertices(array: CellArray) -> CellArray:
     except FormatError as error:
         raise FormatError(error.message, where=array.spec.path) from error
     if array.spec.row_shape != (CORNERS,) or not array.spec.layout.direct:
-        raise FormatError("encoding 'draco' is read of three axes, and with codecs known here", where=array.spec.path)
+        raise FormatError("encoding 'draco' needs three axes, and codecs that are known here", where=array.spec.path)
     layout = DracoLayout(array.spec.layout, "points", array.spec.dtype)
     return replace(array, spec=replace(array.spec, layout=layout), counts=None)
 
@@ -495,7 +495,7 @@ def draco_links(vertices: CellArray, family: LinkFamily | None) -> LinkFamily:
     assert isinstance(layout, DracoLayout)
     beside = () if family is None else family.segments
     if (family is not None and family.table is not None) or any(len(segment.array.chunks) for segment in beside):
-        raise FormatError(LOST + "faces that cross chunks name rows as they were before", where=vertices.spec.path)
+        raise FormatError(LOST + "faces that cross chunks still refer to the old order", where=vertices.spec.path)
     number = np.dtype(np.int64)
     spec = replace(vertices.spec, dtype=number, row_shape=(), layout=DracoLayout(layout.inner, "faces", number))
     segment = LinkSegment(

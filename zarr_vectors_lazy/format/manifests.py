@@ -29,7 +29,7 @@ def decode_fragments(payload: Buffer) -> Fragments:
     """
     view = memoryview(payload)
     if len(view) < HEADER_NBYTES:
-        raise FormatError(f"{len(view)} bytes are no fragment index: its header alone has {HEADER_NBYTES}")
+        raise FormatError(f"{len(view)} bytes are too few for a fragment index: its header alone takes {HEADER_NBYTES}")
     magic, version, _, total, n_ranges = _HEADER.unpack_from(view)
     if magic != MAGIC or version != 1:
         raise FormatError(f"a fragment index starts with {MAGIC:#x} version 1, found {magic:#x} version {version}")
@@ -46,11 +46,11 @@ def decode_fragments(payload: Buffer) -> Fragments:
     is_range = np.unpackbits(bits, bitorder="little", count=total).astype(np.bool_)
     ranges = np.frombuffer(view, "<i8", 2 * n_ranges, at_ranges).reshape(-1, 2)
     offsets = np.frombuffer(view, "<u4", total - n_ranges + 1, at_offsets).astype(np.int64)
-    _expect(int(is_range.sum()) == n_ranges, view, f"{n_ranges} ranges, its bitmap {int(is_range.sum())}")
+    _expect(int(is_range.sum()) == n_ranges, view, f"{n_ranges} ranges, but its bitmap has {int(is_range.sum())}")
     _expect(len(view) == at_listed + 8 * int(offsets[-1]), view, f"{int(offsets[-1])} listed rows")
     lengths = np.diff(offsets)
     _expect(offsets[0] == 0 and bool((lengths >= 0).all()), view, "row offsets that do not ascend from 0")
-    _expect(bool(((ranges >= 0) & (ranges < MAX_ROW)).all()), view, "a range of impossible rows")
+    _expect(bool(((ranges >= 0) & (ranges < MAX_ROW)).all()), view, "a range of rows that cannot exist")
     first, counts = np.empty(total, np.int64), np.empty(total, np.int64)
     first[is_range], counts[is_range] = ranges[:, 0], ranges[:, 1]
     first[~is_range], counts[~is_range] = offsets[:-1], lengths
@@ -97,7 +97,7 @@ def decode_ranges(payloads: Sequence[Buffer], starts: IntArray) -> FragmentRun |
 
 def _expect(condition: bool, view: memoryview, stated: str) -> None:
     if not condition:
-        raise FormatError(f"a fragment index of {len(view)} bytes states {stated}: they contradict each other")
+        raise FormatError(f"a fragment index of {len(view)} bytes states {stated}: the two contradict each other")
 
 
 def encode_fragments(fragments: Fragments) -> bytes:
@@ -199,7 +199,7 @@ def _walk(
         _inside(at[live], end[live])
         found.append((live, coords, mode, first, count, body))
     if not np.array_equal(at[sizes > 0], end[sizes > 0]):
-        raise FormatError("a manifest has bytes behind its last block")
+        raise FormatError("a manifest has bytes after its last block")
     if not found:
         return Manifests(
             _offsets(np.zeros(len(blocks), np.int64)), np.empty((0, rank), np.int64), np.empty(0, np.int64)
@@ -207,7 +207,7 @@ def _walk(
     owner, chunks, mode, first, count, body = (np.concatenate(parts) for parts in zip(*found, strict=True))
     if int(count[mode == RANGE].sum()) > MAX_ENTRIES:
         raise FormatError(
-            f"manifests state ranges of {int(count[mode == RANGE].sum())} fragments: no level has so many"
+            f"manifests state ranges of {int(count[mode == RANGE].sum())} fragments: no level has that many"
         )
     order = np.argsort(owner, kind="stable")
     block, inner = np.repeat(order, count[order]), ragged_arange(count[order])
@@ -232,7 +232,7 @@ def _extent(
     if count.min(initial=0) < 0 or bool((count[mode == LISTED] * 8 > (end - body)[mode == LISTED]).any()):
         raise FormatError(f"a manifest block states {int(count.max())} fragments")
     if count.max(initial=0) > MAX_ENTRIES:
-        raise FormatError(f"a manifest block states {int(count.max())} fragments: no chunk has so many")
+        raise FormatError(f"a manifest block states {int(count.max())} fragments: no chunk has that many")
     return first, count
 
 

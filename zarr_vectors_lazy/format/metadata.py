@@ -51,7 +51,7 @@ def parse_json(raw: Buffer, where: str) -> Json:
     except RecursionError as error:
         raise FormatError("zarr.json is nested too deeply", where=where) from error
     if not isinstance(doc, dict):
-        raise FormatError(f"zarr.json must hold an object, found {type(doc).__name__}", where=where)
+        raise FormatError(f"zarr.json must contain an object, found {type(doc).__name__}", where=where)
     return doc
 
 
@@ -101,7 +101,7 @@ def parse_dense(node: Found | None, name: str) -> DenseArray:
     pieces = parse_chunk_shape(node, len(shape))
     rows = pieces[0]
     if shape[0] > MAX_ROWS or math.prod(-(-n // piece) for n, piece in zip(shape, pieces, strict=True)) > MAX_PIECES:
-        raise FormatError(f"an array {name!r} of absurd shape {shape} in chunks of {pieces}", where=node.path)
+        raise FormatError(f"array {name!r} has an absurd shape, {shape} in chunks of {pieces}", where=node.path)
     data_type = node.doc.get("data_type")
     dtype = np.dtype(object) if data_type in VLEN_TYPES else _dense_dtype(node, data_type)
     check_array(math.prod(pieces) * dtype.itemsize, f"a stored chunk of {name!r}", node.path)
@@ -131,7 +131,7 @@ def parse_dtype(value: Any, where: str) -> np.dtype[Any]:
     try:
         dtype = np.dtype(value if isinstance(value, str) and _DTYPE.fullmatch(value) else "")
     except (TypeError, ValueError, SyntaxError) as error:
-        raise FormatError(f"dtype {value!r} is not one that NumPy knows", where=where) from error
+        raise FormatError(f"dtype {value!r} is not known to NumPy", where=where) from error
     if dtype.hasobject or dtype.itemsize == 0 or dtype.kind == "V" or dtype.itemsize > MAX_ITEM_NBYTES:
         raise FormatError(f"dtype {value!r} has no fixed size, or an absurd one", where=where)
     little: np.dtype[Any] = dtype.newbyteorder("<")
@@ -145,7 +145,7 @@ def parse_stored_dtype(attributes: Json, dtype: np.dtype[Any], where: str) -> np
         return dtype
     times = parse_dtype(named, where)
     if not is_time(times) or dtype != np.dtype("<i8"):
-        raise FormatError(f"{LOGICAL_DTYPE} must be one of times, stored as int64; found {named!r}", where=where)
+        raise FormatError(f"{LOGICAL_DTYPE} must be a dtype of times, stored as int64; found {named!r}", where=where)
     return times
 
 
@@ -195,7 +195,7 @@ def parse_dictionary(attributes: Json, dtype: np.dtype[Any], where: str) -> Dict
     """
     encoding = attributes.get("encoding")
     if encoding not in (None, "raw", "dictionary") and attributes.get("zv_array") in ATTRIBUTES:
-        raise FormatError(f"encoding {encoding!r} cannot be read; there is 'raw' and 'dictionary'", where=where)
+        raise FormatError(f"encoding {encoding!r} cannot be read, only 'raw' and 'dictionary' can", where=where)
     fill = attributes.get("_FillValue")
     if encoding != "dictionary":
         if type(fill) is not int or dtype.kind not in "iu" or not np.iinfo(dtype).min <= fill <= np.iinfo(dtype).max:
@@ -268,7 +268,7 @@ def parse_root(root: Found, children: tuple[str, ...] | None) -> StoreMeta:
         raise FormatError(f"multiscales[0].axes must be a list of named axes, found {axes!r}", where=root.path)
     ndim = len(axes)
     if ndim > MAX_AXES:
-        raise FormatError(f"multiscales[0] has {ndim} axes, at most {MAX_AXES} are read", where=root.path)
+        raise FormatError(f"multiscales[0] has {ndim} axes; at most {MAX_AXES} are supported", where=root.path)
     chunk_shape = numbers(block.get("chunk_shape"), ndim, "zarr_vectors.chunk_shape", root.path, positive=True)
     declared_bin = block.get("base_bin_shape")
     bin_shape = (
@@ -315,7 +315,7 @@ def parse_level(node: Found, store: StoreMeta, level: int) -> LevelMeta:
     if not isinstance(block, dict):
         raise FormatError("a level's attributes must have 'zarr_vectors_level'", where=node.path)
     if block.get("level", level) != level:
-        raise FormatError(f"group {level} says that it is level {block.get('level')!r}", where=node.path)
+        raise FormatError(f"group {level} states that it is level {block.get('level')!r}", where=node.path)
     chunk_shape = store.chunk_shape
     if block.get("chunk_shape") is not None:
         chunk_shape = numbers(block["chunk_shape"], store.ndim, "chunk_shape", node.path, positive=True)

@@ -124,7 +124,7 @@ class StoredArray:
         try:
             return self.encode_rows(VLenBytes().decode(piece)[: self.fitted[0]])
         except (ValueError, RuntimeError) as error:
-            raise FormatError(f"{len(piece)} bytes are no {self.piece[0]} elements: {error}") from error
+            raise FormatError(f"{len(piece)} bytes are not {self.piece[0]} elements: {error}") from error
 
     def dense(self) -> DenseArray:
         """The array as one of rows, for zarr to read."""

@@ -68,13 +68,11 @@ def generation_of(root: Found, *, where: str) -> Generation:
         found = f"zarr_format {doc.get('zarr_format')!r}, node_type {doc.get('node_type')!r}"
         raise FormatError(f"a Zarr Vectors store is a Zarr v3 group; found {found}", where=where)
     if root.unfinished:
-        raise FormatError("unfinished write: the store was never completed, or is being written now", where=where)
+        raise FormatError("unfinished write: the store was never completed, or is still being written", where=where)
     block = attributes.get("zarr_vectors")
     if not isinstance(block, dict):
         if "zarr_vectors_level" in attributes:
-            raise FormatError(
-                "this is only a level of a Zarr Vectors store; the store is the folder above", where=where
-            )
+            raise FormatError("this is only a level of a Zarr Vectors store; open the folder above it", where=where)
         kind = "an OME-Zarr group" if {"ome", "multiscales"} & set(attributes) else "a plain Zarr group"
         raise FormatError(
             f"not a Zarr Vectors store but {kind}: its attributes have no 'zarr_vectors'; found {listed(attributes)}",
@@ -89,7 +87,7 @@ def generation_of(root: Found, *, where: str) -> Generation:
     generation = _BY_VERSION.get((int(parts[1]), int(parts[2])))
     if generation is None:
         known = ", ".join(f"{major}.{minor}.x" for major, minor in sorted(_BY_VERSION))
-        raise UnsupportedVersionError(f"format version {version} is not read here; these are: {known}", where=where)
+        raise UnsupportedVersionError(f"format version {version} cannot be read, only {known}", where=where)
     _check_required(block.get("required_capabilities", []), generation, where)
     return generation
 
@@ -101,7 +99,7 @@ def _check_required(required: object, generation: Generation, where: str) -> Non
     if unknown:
         known = ", ".join(sorted(generation.capabilities)) or "none"
         raise UnsupportedCapabilityError(
-            f"the store requires {listed(unknown)}, which is not read here; these are: {known}", where=where
+            f"the store requires {listed(unknown)}, which is not supported here; supported: {known}", where=where
         )
 
 

@@ -84,7 +84,7 @@ def decode_attribute(
     """
     values = decode_rows(payload, dtype, row_shape)
     if n_rows is not None and len(values) != n_rows:
-        raise FormatError(f"the chunk has {n_rows} vertices, its attribute {len(values)} rows")
+        raise FormatError(f"the chunk has {n_rows} vertices, but its attribute {len(values)} rows")
     return values
 
 
@@ -119,7 +119,7 @@ def missing_codes(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> BoolAr
         return missing
     wrong = ~missing & ((codes < 0) | (codes >= len(dictionary.categories)))
     if wrong.any():
-        raise FormatError(f"code {codes[wrong].flat[0]} has no category, there are {len(dictionary.categories)}")
+        raise FormatError(f"code {codes[wrong].flat[0]} has no category, there are only {len(dictionary.categories)}")
     return missing
 
 
@@ -274,7 +274,7 @@ def encode_integers(values: np.ma.MaskedArray[Any, Any]) -> tuple[np.ndarray[Any
 def taken(dtype: np.dtype[Any]) -> str:
     """What is wrong with integers of which some are missing, and one is the number that says so."""
     return (
-        f"it has missing values, which {missing_integer(dtype)} stands for among {dtype.name}, and that number too: "
+        f"it has missing values, which {dtype.name} stores as {missing_integer(dtype)}, but it also has that number: "
         "choose a wider dtype"
     )
 

@@ -321,7 +321,7 @@ def check_rule(rule: Any, dtype: np.dtype[Any], what: str, *, coded: bool) -> No
         raise SelectionError(f"{what} must be None or one of {', '.join(RULES)}, found {rule!r}")
     kinds = "iufb" if rule in ("min", "max") else "iuf"
     if rule in NUMBERS and (coded or dtype.kind not in kinds):
-        raise SelectionError(f"{what} is {rule!r}, and its values are no numbers: 'mode' or 'first'")
+        raise SelectionError(f"{what} is {rule!r}, but its values are not numbers: use 'mode' or 'first'")
 
 
 def aggregate(

@@ -117,7 +117,7 @@ def rooted(edges: IntArray, count: int) -> IntArray:
         least, ahead = np.minimum(least, least[ahead]), ahead[ahead]
     heads = np.unique(least)
     if len(edges) + len(heads) != len(first):  # V - E of a tree is 1, and of all else less than its tours (Euler)
-        raise SelectionError("trees are wanted, but edges make a cycle, or join two vertices twice")
+        raise SelectionError("the edges must be trees, but they form a cycle or join two vertices twice")
     is_head = np.zeros(steps, bool)
     is_head[heads] = True
     following = np.append(np.where(is_head[following], steps, following), steps)

@@ -148,11 +148,11 @@ class Fragments:
         """
         wrong = (fragments < 0) | (fragments >= len(self))
         if wrong.any():
-            raise FormatError(f"fragment {int(fragments[wrong][0])} is named, the chunk has {len(self)}")
+            raise FormatError(f"there is no fragment {int(fragments[wrong][0])}: the chunk has {len(self)}")
         counts = self.counts[fragments]
         total = float(counts.sum(dtype=np.float64))
         if total > MAX_ROWS:
-            raise FormatError(f"{len(fragments)} fragments name {total:.0f} rows: no chunk has so many")
+            raise FormatError(f"{len(fragments)} fragments name {total:.0f} rows: no chunk has that many")
         at = ranges(self.first[fragments], counts)
         if not len(self.listed):
             return at
@@ -167,8 +167,8 @@ class Fragments:
         low = min(int(self.first[ranges].min(initial=0)), int(self.listed.min(initial=0)))
         if top > n_rows or low < 0:
             raise FormatError(
-                f"fragments name row {top - 1 if top > n_rows else low}, the chunk has {n_rows} (by its stored count, "
-                "if the store has any: then run zvl.index)"
+                f"fragments refer to row {top - 1 if top > n_rows else low}, but the chunk has {n_rows} "
+                "(or its stored count is wrong: run zvl.index)"
             )
 
 
@@ -195,7 +195,7 @@ class FragmentRun:
         sizes = np.diff(self.bounds)[chunks]
         wrong = (fragments < 0) | (fragments >= sizes)
         if wrong.any():
-            raise FormatError(f"fragment {int(fragments[wrong][0])} is named, the chunk has {int(sizes[wrong][0])}")
+            raise FormatError(f"there is no fragment {int(fragments[wrong][0])}: the chunk has {int(sizes[wrong][0])}")
         numbers: IntArray = self.bounds[:-1][chunks] + fragments
         return numbers
 

@@ -131,7 +131,9 @@ class World:
         if self._space in (None, RAS_MM) or self.affine is not None:
             return ""
         if self._space == VOXEL_MM:
-            return f"crs says input_space 'voxmm', and its affine is no 4 x 4 of three axes: {self.crs.get('affine')!r}"
+            return (
+                f"crs says input_space 'voxmm', but its affine is not 4 x 4 of three axes: {self.crs.get('affine')!r}"
+            )
         stated = self.crs.get("input_space")
         return f"crs says input_space {stated!r}, which is neither 'voxmm' nor 'rasmm'"
 
@@ -170,7 +172,7 @@ class World:
         """
         if len(self.columns) < len(self.axes):
             left = [name for axis, name in enumerate(self.axes) if axis not in self.columns]
-            raise SelectionError(f"world coordinates tell nothing of the store's axes {left}: give stored coordinates")
+            raise SelectionError(f"world coordinates do not include the store's axes {left}: give stored coordinates")
         given = _columns(positions, len(self.columns), "world", self.names)
         columns = [given[..., column].astype(np.float64) for column in range(len(self.columns))]
         if self.affine is not None:

@@ -76,8 +76,8 @@ def next_scale(fine: LevelScale, level: int, factor: tuple[Any, Any], chunk_scal
         scale = _scales(chunk_scale, ndim)
         if (scale % (needed := _found(least, bin_shape, fine))).any():
             raise SelectionError(
-                f"level {level}: chunks {scale.tolist()} times those of level {fine.level} are not tiled by bins of "
-                f"{bin_shape.tolist()}; the least chunk scale that is: {needed.tolist()}"
+                f"level {level}: chunks {scale.tolist()} times those of level {fine.level} do not divide into bins of "
+                f"{bin_shape.tolist()}; the smallest chunk scale that works: {needed.tolist()}"
             )
     return LevelScale(
         level=level,
@@ -249,7 +249,7 @@ def check_chunking(chunks: object) -> Chunking:
         return chunks
     if isinstance(chunks, int | np.integer) and not isinstance(chunks, bool) and chunks > 0:
         return int(chunks)
-    raise SelectionError(f"chunks must be None, 'auto' or a number of Zarr Vectors chunks a block, found {chunks!r}")
+    raise SelectionError(f"chunks must be None, 'auto' or a number of Zarr Vectors chunks per block, found {chunks!r}")
 
 
 def cut_blocks(n: int, chunking: Chunking, sizes: npt.NDArray[Any] | float, target: int) -> IntArray:

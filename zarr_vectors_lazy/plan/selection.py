@@ -621,7 +621,7 @@ class AnyOf:
     def __call__(self, column: Column) -> BoolArray:
         """(n,) mask of a (n,) column."""
         if column.ndim > 1:
-            raise SelectionError(f"there are {column.shape[1]} values a vertex: only a range (lo, hi) is possible")
+            raise SelectionError(f"each vertex has {column.shape[1]} values: only a range (lo, hi) is possible")
         if not self.missing and self.fill is None:
             return self.among(column)
         return np.where(missing_in(column, self.fill), self.missing, self.among(column))
@@ -668,7 +668,7 @@ def parse_test(name: str, wanted: Any, dtype: np.dtype[Any], fill: int | None = 
             raise _refused(
                 name,
                 wanted,
-                f"a tuple is a range (lo, hi), but this one has {len(wanted)} values; use a list for any of them",
+                f"a tuple is a range (lo, hi), but this one has {len(wanted)} values; use a list to match several",
             )
         lo, hi = (None if end is None else _checked(name, wanted, end, dtype) for end in wanted)
         if lo is not None and hi is not None and lo > hi:

@@ -181,7 +181,7 @@ def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw)
         If there is no object, or its bytes are not what the codecs wrote.
     """
     if raw is None:
-        raise _corrupt(source, spec, coord, "it is listed and there is no such object")
+        raise _corrupt(source, spec, coord, "it is listed, but there is no such object")
     if isinstance(raw, Exception):
         raise _corrupt(source, spec, coord, str(raw)) from raw
     if isinstance(raw, Payload) or not spec.layout.direct:
@@ -268,7 +268,7 @@ def check_count(source: Source, spec: CellSpec, coord: Sequence[int], found: int
     """Raise FormatError if metadata promise another number of rows than was read."""
     if count is not None and found != count:
         raise FormatError(
-            f"chunk {dotted(coord)!r} of {spec.path!r} has {found} rows, the stored counts say {count}: run zvl.index",
+            f"chunk {dotted(coord)!r} of {spec.path!r} has {found} rows, its stored count is {count}: run zvl.index",
             where=source.spec.url,
         )
 
@@ -303,8 +303,8 @@ def read_attribute(
         values = decode_attribute(payload, spec.dtype, row_shape, None)
         if count is not None and len(values) != count:
             raise FormatError(
-                f"the attribute has {len(values)} rows, the chunk {count} vertices (by its stored count, if the store "
-                "has any: then run zvl.index)"
+                f"the attribute has {len(values)} rows, but the chunk {count} vertices "
+                "(or its stored count is wrong: run zvl.index)"
             )
     return values
 
@@ -318,7 +318,7 @@ def read_text(
         values = int(np.prod(shape, dtype=np.int64))
         width = len(payload) // (4 * values) if values else 0
         if not width or len(payload) != 4 * values * width:
-            raise FormatError(f"{len(payload)} bytes are no text of {values} values")
+            raise FormatError(f"{len(payload)} bytes are not the text of {values} values")
         return np.frombuffer(payload, f"<U{width}").reshape(shape)
 
 
@@ -343,8 +343,8 @@ def refuse_floats(source: Source, spec: CellSpec) -> NoReturn:
     """Raise the FormatError of whole numbers that no plain array holds together with missing ones."""
     name = spec.path.rpartition("/")[2]
     raise FormatError(
-        f"{spec.path!r} has whole numbers that float64 does not hold exactly, and some are missing: a plain array "
-        f"would round them. Take a data frame; or level.codes[{name!r}], the stored integers, and of a dictionary "
+        f"{spec.path!r} has integers that float64 does not hold exactly, and some are missing: a plain array "
+        f"would round them. Use a data frame, or level.codes[{name!r}], the stored integers, and for a dictionary "
         f"level.categories[{name!r}]",
         where=source.spec.url,
     )
@@ -382,8 +382,8 @@ def read_fragment_run(
             source,
             spec,
             coords[chunk].tolist(),
-            f"fragments name row {row}, the chunk has {int(np.diff(starts)[chunk])} (by its stored count, if the store "
-            "has any: then run zvl.index)",
+            f"fragments refer to row {row}, but the chunk has {int(np.diff(starts)[chunk])} "
+            "(or its stored count is wrong: run zvl.index)",
         )
     return run
 

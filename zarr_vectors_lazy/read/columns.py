@@ -339,7 +339,7 @@ def fragment_spec(view: LevelView) -> CellSpec:
     member = view.fragment_member()
     if not member.present.all():
         coord = view.table.coords[~member.present][0].tolist()
-        text = f"chunk {coord} has vertices and no fragment index is listed for it"
+        text = f"chunk {coord} has vertices, but no fragment index is listed for it"
         raise FormatError(text + view.data.state, where=view.data.url)
     return member.spec
 
@@ -594,7 +594,7 @@ def select_values(view: LevelView, name: str, wanted: Any) -> LevelView:
         shape = () if isinstance(test, Between) else column_of(view, name)[0].row_shape
         if shape:
             raise SelectionError(
-                f"{{{name!r}: ...}}: there are {shape[0]} values a vertex: only a range (lo, hi) is possible"
+                f"{{{name!r}: ...}}: each vertex has {shape[0]} values: only a range (lo, hi) is possible"
             )
         return select_where(view, Condition((name,), test))
     categories = spec.dictionary.categories
@@ -636,7 +636,7 @@ def objects_of_chunks(view: LevelView) -> IntArray:
             rows = rows_of_ids(view.object_ids, ids)
             missing = ids[(rows < 0) & (ids != NOBODY)].tolist()
             if missing and missing[0] != SEVERAL:
-                raise FormatError(f"fragments belong to object {missing[0]}, which is not there", where=view.data.url)
+                raise FormatError(f"fragments belong to object {missing[0]}, which does not exist", where=view.data.url)
             if not missing:  # else only manifests tell which
                 return np.sort(rows[rows >= 0])
     manifests = view.manifests

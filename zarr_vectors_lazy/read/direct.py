@@ -260,7 +260,7 @@ class ChunkReader:
         Raises
         ------
         CorruptChunkError
-            If one names a chunk that the level does not list.
+            If one refers to a chunk that the level does not list.
         """
         view, family, cells = self.view, self._family, self.reaches.cells if self._family is not None else None
         if cells is None or family is None:

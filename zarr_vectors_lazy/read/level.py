@@ -240,7 +240,7 @@ class LevelData:
         by = self.chunk_attribute if meta.chunk_attribute is not None or meta.chunk_bins else None
         lost = meta.chunk_lost or ("" if by or meta.chunk_attribute is None else meta.chunk_attribute[0])
         if lost and name == lost:
-            text = f"chunks are binned by {name!r}; the bins' limits were not stored, and so no value of it"
+            text = f"chunks are binned by {name!r}, but the limits of the bins were not stored, so it has no values"
             raise FormatError(text, where=self.url)
         if "attribute_names" in self.__dict__:
             return name in self.attribute_names
@@ -253,12 +253,12 @@ class LevelData:
     def _read_attribute(self, name: str) -> CellArray:
         array = self.tree.run(self.generation.attribute(self.meta, self.vertices, name))
         if is_draco(self.vertices):
-            raise FormatError(f"{LOST}values of {name!r} cannot be told which they belong to", where=array.spec.path)
+            raise FormatError(f"{LOST}values of {name!r} can no longer be matched to vertices", where=array.spec.path)
         given = self.store.told.get(name)
         if array.spec.dtype == UNTOLD:
             return self._told(name, array)
         if given is not None and given[0] != array.spec.dtype:
-            text = f"attribute {name!r} states dtype {array.spec.dtype}, attribute_dtypes= says {given[0]}"
+            text = f"attribute {name!r} states dtype {array.spec.dtype}, but attribute_dtypes= says {given[0]}"
             raise SelectionError(text, where=self.url)
         return array
 
@@ -274,7 +274,7 @@ class LevelData:
         given, values = self.store.told.get(name, (None, None))
         dtype = self._specified(name, width, given)
         if dtype is None:
-            cells = "" if width is None else f"; its cells have {width:g} bytes a row"
+            cells = "" if width is None else f"; its cells have {width:g} bytes per row"
             raise FormatError(
                 f"attribute {name!r} states no dtype{cells}. Pass attribute_dtypes={{{name!r}: ...}} to open_zv: what "
                 "it is, such as 'int32', or ('float32', 3) for vectors",
@@ -282,7 +282,7 @@ class LevelData:
             )
         if width is not None and (width % dtype.itemsize or values not in (None, width // dtype.itemsize)):
             of = str(dtype) if values is None else f"{values} of {dtype}"
-            text = f"attribute {name!r} has {width:g} bytes a row, which are no {of}: change attribute_dtypes="
+            text = f"attribute {name!r} has {width:g} bytes per row, which is not {of}: change attribute_dtypes="
             raise FormatError(text, where=array.spec.path)
         if values is None and width is not None:
             values = int(width // dtype.itemsize)
@@ -377,9 +377,7 @@ class LevelData:
         values = self.tree.run(self.generation.link_attribute(self.meta, family, name))
         for array in values.cells.values():
             if array.spec.dtype == UNTOLD:
-                text = (
-                    "it states no dtype: what its bytes are cannot be known, unless 'dtype' is added to its attributes"
-                )
+                text = "it states no dtype, so its bytes cannot be interpreted: add 'dtype' to its attributes"
                 raise FormatError(text, where=array.spec.path)
         return values
 
@@ -532,11 +530,11 @@ def _look(source: Source) -> Steps[Any]:
     (raw,) = yield [Get(_node(source))]
     where = f"{source.spec.url}/{source.level}"
     if raw is None:
-        text = "the level is gone since it was opened, or is being replaced; open the store again"
+        text = "the level was deleted after it was opened, or is being replaced; open the store again"
         raise FormatError(text, where=where)
     if content_of(Found("", parse_json(bytes(raw), where), "").attributes) != source.content:
         raise FormatError(
-            "the level was replaced since it was opened, and has other data now: open the store again (if that does "
-            "not help, consolidated metadata are older than the level: zvl.consolidate)",
+            "the level was replaced after it was opened, and has other data now: open the store again (if that does "
+            "not help, consolidated metadata are older than the level: run zvl.consolidate)",
             where=where,
         )

@@ -172,7 +172,7 @@ def check_sources(view: LevelView, family: LinkFamily, cells: CellList) -> None:
     lost = np.flatnonzero(cells.sources < 0)
     if view.rows is None and len(lost):
         coord = dotted(cells.coords[lost[0]])
-        reason = f"links name rows of chunk {coord}, which has no vertices"
+        reason = f"links refer to rows of chunk {coord}, which has no vertices"
         path = family.segments[int(cells.segments[lost[0]])].array.spec.path
         raise CorruptChunkError(reason, level=view.data.meta.index, array=path, chunk=coord, url=view.data.tree.url)
 

@@ -91,7 +91,7 @@ class MetaTree:
         entries = inline.get("metadata") if isinstance(inline, dict) else None
         if wanted is False or not isinstance(inline, dict) or not isinstance(entries, dict):
             if wanted:
-                raise FormatError("the root carries no consolidated metadata", where=self.url)
+                raise FormatError("the root has no consolidated metadata", where=self.url)
             return
         if trusted(inline):
             self._take_consolidated(entries, root.digest)
@@ -239,7 +239,7 @@ class MetaTree:
         except StoreError as error:
             if self.backend.listable and not (folders and self._refuses_to_list(folders[0])):
                 raise
-            hint = "the store cannot be listed: only consolidated metadata tells what is in it (zvl.consolidate)"
+            hint = "the store cannot be listed: only consolidated metadata could tell what is in it (zvl.consolidate)"
             raise StoreError(f"{error.message}; {hint}", where=self.url) from error
 
     def _fetch_pages(self, requests: list[Request]) -> list[Any]:
@@ -258,7 +258,7 @@ class MetaTree:
             beside = linked_names(fetch(self.backend, [Get(above)])[0])
             names = () if beside and name not in beside else None
         if names is None:
-            raise StoreError("this server shows no pages of what is in its folders", where=self._at(folder))
+            raise StoreError("this server does not show what is in its folders", where=self._at(folder))
         return names
 
     def _refuses_to_list(self, folder: str) -> bool:
@@ -282,7 +282,7 @@ class MetaTree:
             parts = path.split("/")
             if path and not all(map(is_name, parts)):
                 raise FormatError(
-                    f"consolidated metadata name a node {entry!r}: it would lie elsewhere", where=self.url
+                    f"consolidated metadata have a node {entry!r}, which would lie outside the store", where=self.url
                 )
             for depth, name in enumerate(parts):
                 names.setdefault("/".join(parts[:depth]), set()).add(name)
@@ -304,7 +304,7 @@ class MetaTree:
         found = tuple(name for name in names if name != DOC and not name.startswith("."))  # of file managers
         if not all(map(is_name, found)):
             name = next(name for name in found if not is_name(name))
-            raise FormatError(f"a listing names a node {name!r}: it would lie elsewhere", where=self.url)
+            raise FormatError(f"a listing has a node {name!r}, which would lie outside the store", where=self.url)
         return found
 
 
@@ -314,7 +314,7 @@ def _nearby(url: str) -> str:
     if "://" in url or not path.parent.is_dir() or not os.access(path.parent, os.R_OK):
         return ""
     if path.is_file():
-        return "; this is a file: zvl ingest (zvl.ingest) writes files of many formats as a store"
+        return "; this is a file: zvl ingest (zvl.ingest) turns files of many formats into a store"
     return meant(path.name, set(os.listdir(path.parent)) - {path.name})
 
 

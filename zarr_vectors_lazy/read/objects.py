@@ -141,7 +141,7 @@ def _dense_manifests(source: Source, index: ObjectIndex, rows: IntArray | None) 
     starts, counts = spans[:, 0], spans[:, 1]
     used, total = counts > 0, index.blocks.shape[0]
     if (counts < 0).any() or (starts[used] < 0).any() or (starts[used] > total - counts[used]).any():
-        reason = f"a span names blocks that are not there: there are {total}"
+        reason = f"a span refers to blocks that do not exist: there are {total}"
         raise CorruptChunkError(reason, level=source.level, array=index.spans.path, url=source.spec.url)
     offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     blocks = _rows_of(source, index.blocks, index.digest, ranges(starts, counts))
@@ -184,8 +184,8 @@ def _check_exclusive(source: Source, index: ObjectIndex, found: Manifests) -> No
         at = int(np.argmax(alike))
         ids = read_ids(source, index)[owners[at : at + 2]].tolist()
         raise FormatError(
-            f"objects {ids[0]} and {ids[1]} share fragment {fragments[at]} of chunk {dotted(chunks[at])} and the level "
-            "does not declare shared fragments; what is whose was lost when it was rechunked, or encoded with Draco",
+            f"objects {ids[0]} and {ids[1]} share fragment {fragments[at]} of chunk {dotted(chunks[at])}, and the "
+            "level does not declare shared fragments; which rows are whose was lost by rechunking or Draco",
             where=f"{source.spec.url}/{source.level}",
         )
 
@@ -248,7 +248,7 @@ def _manifest_chunks(source: Source, index: ObjectIndex, chunks: Sequence[int]) 
 
 def _decoded(index: ObjectIndex, blobs: list[bytes]) -> Manifests:
     if index.blank_is_lost and b"" in blobs:
-        raise FormatError("a manifest has no bytes: the object that held it is not there")
+        raise FormatError("a manifest has no bytes: the object that held it is missing")
     return decode_manifests(blobs, index.rank)
 
 
@@ -264,6 +264,6 @@ def read_groups(source: Source, groups: GroupIndex) -> dict[int, IntArray]:
             continue
         blob = bytes(blobs[group])
         if len(blob) % 8:
-            raise FormatError(f"group {group} has {len(blob)} bytes, no whole number of ids", where=source.spec.url)
+            raise FormatError(f"group {group} has {len(blob)} bytes, not a whole number of ids", where=source.spec.url)
         members[group] = np.frombuffer(blob, "<i8").astype(np.int64)
     return members

@@ -171,8 +171,8 @@ def _along(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Seq
     if len(wrong):
         entry = int(wrong[0])
         raise FormatError(
-            f"fragment {manifests.fragments[entry]} of chunk {manifests.chunks[entry].tolist()} is named, the chunk "
-            f"has {sizes[chunk[entry]]}",
+            f"there is no fragment {manifests.fragments[entry]} of chunk {manifests.chunks[entry].tolist()}, which has "
+            f"{sizes[chunk[entry]]}",
             where=tracker.source.spec.url,
         )
     first = np.cumsum(sizes) - sizes
@@ -231,7 +231,7 @@ def taken_rows(tracks: IntArray, rows: int) -> IntArray:
     """Rows of a block that objects visit; raises FormatError if it has not so many."""
     found: IntArray = tracks[:, 0]
     if len(found) and int(found.max()) >= rows:
-        raise FormatError(f"fragments name row {int(found.max())}, the chunk has {rows}")
+        raise FormatError(f"fragments refer to row {int(found.max())}, but the chunk has {rows}")
     return found
 
 
@@ -246,9 +246,9 @@ def owners_of(tracks: IntArray, rows: int) -> IntArray:
     at = taken_rows(tracks, rows)
     counts = np.bincount(at, minlength=rows)
     if (counts > 1).any():
-        raise SelectionError(f"{int((counts > 1).sum())} vertices belong to several objects, which a writer cannot say")
+        raise SelectionError(f"{int((counts > 1).sum())} vertices belong to several objects, which cannot be written")
     if (counts == 0).any():
-        raise SelectionError(f"{int((counts == 0).sum())} vertices belong to no object; others do")
+        raise SelectionError(f"{int((counts == 0).sum())} vertices belong to no object, although others do")
     owners = np.empty(rows, np.int64)
     owners[at] = tracks[:, 1]
     return owners
@@ -544,7 +544,7 @@ def read_paths(
         raise manifest_error(reader.source, error.message) from error
     lengths = index.fragments.counts[named]
     if (total := float(lengths.sum(dtype=np.float64))) > MAX_ROWS:
-        text = f"{len(named)} entries of manifests name {total:.0f} rows of {len(coords)} chunks: they have not so many"
+        text = f"{len(named)} entries of manifests refer to {total:.0f} rows, more than {len(coords)} chunks have"
         raise FormatError(text, where=reader.source.spec.url)
     if len(visits.cuts) == 2 and not kept and not len(index.fragments.listed):
         # One block has all of it: values are put in order once, there.
@@ -720,7 +720,7 @@ def follow_fragments(
     wrong = np.flatnonzero((at >= 0) & ((manifests.fragments < 0) | (manifests.fragments >= np.append(sizes, 0)[at])))
     if len(wrong):
         entry = wrong[0]
-        text = f"fragment {int(manifests.fragments[entry])} is named, the chunk has {int(sizes[at[entry]])}"
+        text = f"there is no fragment {int(manifests.fragments[entry])}: the chunk has {int(sizes[at[entry]])}"
         raise manifest_error(source, text)
     # An entry of a chunk that is not in the view parts what is before it from what is after it.
     paths = manifests.owners + np.cumsum(at < 0)

@@ -112,7 +112,7 @@ def _number(
     if wrong.any():
         at = int(np.argmax(wrong))
         where = f"row {int(rows[at])} of chunk {dotted(named[at, :-1])!r}, which has {int(totals[chunk[at]])}"
-        raise _dangling_record(table.source, table.records, f"names {where}")
+        raise _dangling_record(table.source, table.records, f"refers to {where}")
     out = np.where(chunk >= 0, starts[chunk] + rows, -1)
     order = np.argsort(chunk, kind="stable")
     bounds = np.searchsorted(
@@ -128,7 +128,7 @@ def _number(
 def check_listed(source: Source, records: DenseArray, named: ChunkCoords, at: IntArray) -> None:
     """Raise FormatError if one of the chunks that records name, (R, K), is none of the level: -1 in ``at`` (R,)."""
     if (at < 0).any():
-        reason = f"names chunk {dotted(named[at < 0][0].tolist())!r}, which the level does not have"
+        reason = f"refers to chunk {dotted(named[at < 0][0].tolist())!r}, which the level does not have"
         raise _dangling_record(source, records, reason)
 
 
@@ -138,7 +138,7 @@ def _dangling_record(source: Source, records: DenseArray, reason: str) -> Format
 
 # What tasks run to turn link records into rows of a level, many cells of them at a time.
 
-UNLISTED = "names a chunk that the level does not list"
+UNLISTED = "refers to a chunk that the level does not list"
 GARBLED = "zarr-vectors 0.2.0 garbled the links of objects that interleave (spec 0.7, 9.1)"
 Resolved = tuple[IntArray, BoolArray, IntArray]
 """(S, L) rows of the records of which all ends are selected, (M,) which records these are, and records of each cell."""
@@ -322,7 +322,7 @@ def _misplaced(
     slots = np.broadcast_to(records.slots, records.rows.shape)[of_cell]
     named = records.rows[of_cell][slots == slot]
     return dangling_link(
-        source, cells, cell, f"names row {int(named.max())} of a chunk that has {int(totals[cell, slot])}"
+        source, cells, cell, f"refers to row {int(named.max())} of a chunk that has {int(totals[cell, slot])}"
     )
 
 
@@ -522,7 +522,7 @@ def tree_edges(
     wrong = (rows < 0) | ((rows >= sizes) & (chunks >= 0)) | ((chunks < 0) & tree.whole)
     if wrong.any():
         at = int(np.argmax(wrong.any(axis=1)))
-        reason = f"names row {int(rows[at].max())} of a shorter chunk"
+        reason = f"refers to row {int(rows[at].max())} of a shorter chunk"
         if (chunks[at] < 0).any() and tree.whole:
             reason = UNLISTED
         raise dangling_link(source, tree.cells, int(records.cells[mine[at]]), reason)

@@ -494,7 +494,9 @@ def _rows(data: LevelData, nbytes: int | None, coord: IntArray) -> int:
     row = spec.dtype.itemsize * math.prod(spec.row_shape or ())
     payload = None if nbytes is None else spec.layout.plain_nbytes(nbytes)
     if payload is None or payload < 0 or payload % row:
-        reason = "it is listed and there is no such object" if nbytes is None else f"{nbytes} bytes are no cell of rows"
+        reason = (
+            "it is listed, but there is no such object" if nbytes is None else f"{nbytes} bytes are no cell of rows"
+        )
         raise CorruptChunkError(reason, level=data.meta.index, array=spec.path, chunk=dotted(coord), url=data.tree.url)
     return payload // row
 

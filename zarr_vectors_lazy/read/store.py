@@ -67,7 +67,7 @@ class ChainData(LevelData):
         """The positions."""
         if any(part.vertices.chunks.rank > self.store.ndim for part in self.parts):
             raise FormatError(
-                "levels that refine each other are cut by an attribute, which is not read", where=self.url
+                "levels that refine each other are chunked by an attribute: not supported", where=self.url
             )
         return self._cells(lambda part: part.vertices)
 
@@ -262,7 +262,7 @@ def _column(name: str, levels: Sequence[LevelData], rows: Sequence[IntArray], ho
         raise FormatError("levels that refine each other have rows of different shapes", where=first.path)
     text = [array.dtype.hasobject or array.dtype.kind == "U" for array in arrays]
     if any(text) and not all(text):
-        raise FormatError("levels that refine each other have texts and numbers", where=first.path)
+        raise FormatError("levels that refine each other have text and numbers", where=first.path)
     dtype = np.dtype(object) if any(text) else np.result_type(*(array.dtype for array in arrays))
     part, row = np.full(len(home), -1, np.int64), np.zeros(len(home), np.int64)
     for at, number in reversed(list(enumerate(having))):  # where no level that stores the object has it: the finest
@@ -317,7 +317,7 @@ class OpenStore:
         """Raise FormatError if a level is still being written."""
         writing = sorted(level for level, data in self.levels.items() if data.meta.deferred)
         if writing:
-            raise FormatError(f"levels {writing} are still being written: wait for the end", where=self.tree.url)
+            raise FormatError(f"levels {writing} are still being written: wait for them", where=self.tree.url)
 
     def refuse_additive(self, what: str) -> None:
         """Raise FormatError if a level refines others: what is made of it, or without them, would be a part."""
@@ -402,10 +402,10 @@ def _there(tree: MetaTree, nodes: dict[int, tuple[str, ...]]) -> dict[int, tuple
         return nodes
     names = tree.listed("")
     if names is None:
-        raise FormatError(f"the root names {len(nodes)} levels, and the store cannot be listed", where=tree.url)
+        raise FormatError(f"the root names {len(nodes)} levels, but the store cannot be listed", where=tree.url)
     there = {level: node for level, node in nodes.items() if node[0] in tree.known or node[0].split("/")[0] in names}
     if len(there) > MOST_LEVELS:
-        raise FormatError(f"the root names {len(there)} levels; more than {MOST_LEVELS} are not read", where=tree.url)
+        raise FormatError(f"the root names {len(there)} levels; {MOST_LEVELS} are the most possible", where=tree.url)
     return there
 
 

@@ -298,6 +298,6 @@ def level_manifests(data: LevelData) -> Manifests:
         found = read_manifests(data.source, index)
         present = int(np.count_nonzero(np.diff(found.offsets)))
         if present < (index.present or 0):  # a stored chunk of them that is gone reads as empty manifests
-            raise FormatError(f"{present} manifests, the object index states {index.present}", where=data.url)
+            raise FormatError(f"{present} manifests, but the object index states {index.present}", where=data.url)
         data.__dict__[MANIFESTS] = found
     return found

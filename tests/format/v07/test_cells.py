@@ -201,7 +201,7 @@ def test_positions():
 
 
 def test_vertices_that_are_gone_are_not_none():
-    with pytest.raises(FormatError, match="7 vertices and has no chunk"):
+    with pytest.raises(FormatError, match="7 vertices but has no chunk"):
         ask(GENERATION.vertices(LEVEL, STORE), {"0/vertices": group_doc({"dtype": "float32"})})
     empty = GENERATION.parse_level(found(level_doc(vertex_count=0), "0"), STORE, 0)
     assert len(ask(GENERATION.vertices(empty, STORE), {"0/vertices": group_doc({})}).chunks) == 0

@@ -91,7 +91,7 @@ def test_a_table_without_an_object(width, damage):
     stored = family(docs).table.records.stored
     objects = blob(stored.path, bytes(24 * width), ZSTD, left_out=True)
     if damage:
-        with pytest.raises(FormatError, match="not there"):
+        with pytest.raises(FormatError, match="object is missing"):
             read(stored.read(), objects)
     else:
         assert read(stored.read(), objects)[0].tolist() == [[[0, 0, 0]]]
@@ -214,8 +214,12 @@ def test_values_of_absent_rows(dtype, value):
 @pytest.mark.parametrize(
     ("attributes", "payload", "match"),
     [
-        ({"dtype": "float32", "shape": [3]}, bytes(8), "8 bytes, 12 are stated"),
-        ({"dtype": "float32", "shape": [2], "has_present_mask": True}, bytes(8), "3 marks for 2 rows"),
+        ({"dtype": "float32", "shape": [3]}, bytes(8), "8 bytes, expected 12"),
+        (
+            {"dtype": "float32", "shape": [2], "has_present_mask": True},
+            bytes(8),
+            "3 marks of missing values for 2 rows",
+        ),
     ],
 )
 def test_columns_of_other_sizes(attributes, payload, match):
@@ -238,9 +242,9 @@ def test_columns_that_are_lost_or_missing():
     assert lost.stored.requests == 0
     with pytest.raises(FormatError, match="memory addresses"):
         read(lost.stored.read(), {})
-    with pytest.raises(FormatError, match="not there"):
+    with pytest.raises(FormatError, match="object is missing"):
         read(column(dtype="float32", shape=[3]).stored.read(), {})
-    with pytest.raises(FormatError, match="without metadata"):
+    with pytest.raises(FormatError, match="has no metadata"):
         ask(GENERATION.object_attributes(LEVEL), {"0/object_attributes/c/data": blob_doc(4)})
     docs = INDEX | {"0/object_attributes/c": group_doc({"dtype": "f4", "shape": [4]})}
     with pytest.raises(FormatError, match="4 rows for 5 objects"):

@@ -48,8 +48,8 @@ def test_no_objects():
     [
         (changed(V1, ("0/object_index", "attributes", "layout"), "vlen_manifests_v3"), "layout"),
         (changed(V1, ("0/object_index", "attributes", "layout"), ["vlen_manifests_v1"]), "layout"),
-        (changed(V1, ("0/object_index", "attributes", "sid_ndim"), 3), "3 chunk components, the vertices 2"),
-        (changed(V1, ("0/object_index/manifests",)), "states 5 objects and has no manifests"),
+        (changed(V1, ("0/object_index", "attributes", "sid_ndim"), 3), "3 chunk components, but the vertices 2"),
+        (changed(V1, ("0/object_index/manifests",)), "states 5 objects but has no manifests"),
         (changed(V1, ("0/object_index/manifests",), group_doc({})), "manifests"),
         (V1 | {"0/object_index/manifests": dense_doc((), (), "variable_length_bytes")}, "manifests"),
         (V1 | {"0/object_index/manifests": dense_doc((5,), (5,), "int64")}, "manifests must be bytes"),

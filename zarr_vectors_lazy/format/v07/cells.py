@@ -78,9 +78,9 @@ def parse_blob(node: Found) -> BlobMeta:
         raise FormatError(f"a blob is a one-dimensional array of uint8, found {kind}", where=node.path)
     (stored,) = parse_chunk_shape(node, 1)
     if stored < shape[0]:
-        raise FormatError(f"a blob of {shape[0]} bytes lies in chunks of {stored}, expected one", where=node.path)
+        raise FormatError(f"a blob of {shape[0]} bytes lies in chunks of {stored}, expected one chunk", where=node.path)
     if stored > MAX_NBYTES:
-        raise FormatError(f"a blob of {stored} bytes is larger than any writer makes", where=node.path)
+        raise FormatError(f"a blob of {stored} bytes is larger than any writer makes it", where=node.path)
     encoding = parse_named(doc.get("chunk_key_encoding"), "chunk_key_encoding", node.path)
     separator = str(encoding["configuration"].get("separator", "/" if encoding["name"] == "default" else "."))
     if separator not in ("/", "."):
@@ -152,7 +152,7 @@ def absent_blob(meta: BlobMeta, *, headed: bool) -> Raw:
     if headed or not meta.may_be_left_out:
         return None
     if meta.nbytes > LIMITS.cell_nbytes:
-        return FormatError(f"{meta.nbytes} zeros of which nothing is stored: too many to believe")
+        return FormatError(f"{meta.nbytes} zeros, none of which is stored: too many to be plausible")
     return Blob(meta.nbytes, meta.nbytes, (), bytes(meta.nbytes))
 
 
@@ -181,7 +181,7 @@ def decode_blob(blob: Blob) -> Buffer:
     assert blob.body is not None
     data = Pipeline(blob.codecs).decode(blob.body)
     if len(data) != blob.stored:
-        raise FormatError(f"{len(data)} bytes, its metadata say {blob.stored}: truncated or overlong")
+        raise FormatError(f"{len(data)} bytes, but its metadata state {blob.stored}: it is truncated or too long")
     return data if blob.stored == blob.nbytes else np.frombuffer(data, np.uint8)[: blob.nbytes].data
 
 
@@ -308,7 +308,7 @@ class BlobLayout:
 
     def _decode_pack(self, pack: Pack, raw: Raw) -> Raw:
         if raw is None and pack.stored > LIMITS.cell_nbytes:
-            return FormatError(f"{pack.stored} zeros of which nothing is stored: too many to believe")
+            return FormatError(f"{pack.stored} zeros, none of which is stored: too many to be plausible")
         if raw is None:
             return None if self.headed else bytes(pack.stored)
         if isinstance(raw, Exception) or pack.codecs is None:
@@ -364,12 +364,12 @@ def find_cells(
     keys = [name for name in names if not _PACK.fullmatch(name)]
     both = index.keys() & set(keys)
     if both:
-        raise FormatError(f"chunk {min(both)!r} is there packed and on its own", where=path)
+        raise FormatError(f"chunk {min(both)!r} is stored twice, packed and on its own", where=path)
     keys += index
     rank = keys[0].count(".") + 1 if keys else min(ranks)
     if rank not in ranks:
         wanted = " or ".join(map(str, sorted(set(ranks))))
-        raise FormatError(f"{keys[0]!r} is no chunk: its children are named by {wanted} dotted integers", where=path)
+        raise FormatError(f"{keys[0]!r} is not the name of a chunk, expected {wanted} dotted integers", where=path)
     chunks = chunk_table(parse_chunk_keys(keys, rank, where=path), path)
     stored = _dtype(attributes, dtype, path)
     spec = CellSpec(
@@ -430,7 +430,7 @@ def _places(nodes: Sequence[Found], index: dict[str, tuple[int, int, int]], keys
     beyond = (table[:, 0] >= 0) & (table[:, 2] > sizes[table[:, 0]])
     if beyond.any():
         number = int(table[beyond][0, 0])
-        raise FormatError(f"'shard_index' names bytes beyond the {sizes[number]} there are", where=packs[number].path)
+        raise FormatError(f"'shard_index' refers to bytes past the {sizes[number]} stored", where=packs[number].path)
     return Places(packs, table[:, 0], table[:, 1], table[:, 2])
 
 
@@ -479,13 +479,13 @@ class DenseBlob:
         nbytes = self.dtype.itemsize * math.prod(self.shape)
         if len(payloads[0]) != nbytes:
             raise FormatError(
-                f"{len(payloads[0])} bytes, {nbytes} are stated: {self.dtype} of {self.shape}", where=self.path
+                f"{len(payloads[0])} bytes, expected {nbytes}: {self.dtype} of shape {self.shape}", where=self.path
             )
         values = np.frombuffer(payloads[0], self.dtype).reshape(self.shape)
         if self.mask is None:
             return values
         if len(payloads[1]) != self.shape[0]:
-            raise FormatError(f"{len(payloads[1])} marks for {self.shape[0]} rows", where=self.mask)
+            raise FormatError(f"{len(payloads[1])} marks of missing values for {self.shape[0]} rows", where=self.mask)
         absent = np.frombuffer(payloads[1], np.uint8) == 0
         values = values.copy()
         values[absent] = missing_value(self.dtype)
@@ -545,7 +545,7 @@ class LostColumn:
         """Raise FormatError: the values are not there."""
         yield from ()
         raise FormatError(
-            "zarr-vectors 0.2.0 wrote memory addresses in place of objects: its values are lost", where=self.path
+            "zarr-vectors 0.2.0 wrote memory addresses instead of values, which are lost", where=self.path
         )
 
 
@@ -564,4 +564,4 @@ def _decoded(blob: object, path: str) -> Buffer:
             return decode_blob(blob)
         except FormatError as error:
             raise FormatError(error.message, where=path) from error
-    raise FormatError("its object is not there" if blob is None else str(blob), where=path)
+    raise FormatError("its object is missing" if blob is None else str(blob), where=path)

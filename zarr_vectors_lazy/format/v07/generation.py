@@ -106,7 +106,7 @@ class Generation07:
         if node is None or len(store.geometry_types) > 1:
             (composite,) = yield [Node(f"{level.index}/geometry_index")]
             if composite is not None:
-                raise FormatError(f"level {level.index} is of several geometries, which are not read", where=path)
+                raise FormatError(f"level {level.index} has several geometries, which is not supported", where=path)
         if node is None:
             raise FormatError(f"level {level.index} has no group 'vertices'", where=path)
         encoding = node.attributes.get("encoding", "raw")
@@ -116,12 +116,12 @@ class Generation07:
         array = yield from find_cells(path, _ranks(level, store), dtype="float32", row_shape=(store.ndim,))
         assert array is not None  # its node is there
         if level.vertex_count and not len(array.chunks):
-            raise FormatError(f"the level states {level.vertex_count} vertices and has no chunk", where=path)
+            raise FormatError(f"the level states {level.vertex_count} vertices but has no chunk", where=path)
         if array.spec.dtype.kind not in "fiu":
             raise FormatError(f"vertices must be numbers, found dtype {array.spec.dtype}", where=path)
         by = level.chunk_attribute
         if by is not None and ((array.chunks.coords[:, 0] < -1) | (array.chunks.coords[:, 0] >= len(by[1]))).any():
-            raise FormatError(f"chunks have values of {by[0]!r} beyond the {len(by[1])} that are listed", where=path)
+            raise FormatError(f"chunks have values of {by[0]!r} beyond the {len(by[1])} listed", where=path)
         return _counted(array) if encoding == "raw" else draco_vertices(array)
 
     def fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray]:
@@ -152,7 +152,7 @@ class Generation07:
         path = f"{level.index}/vertex_attributes/{name}"
         array = yield from find_cells(path, (vertices.chunks.rank,))
         if array is None:
-            raise FormatError(f"vertex_attributes/{name} is not there", where=path)
+            raise FormatError(f"vertex_attributes/{name} does not exist", where=path)
         return check_rank(array, vertices.chunks.rank)
 
     def deltas(self, level: LevelMeta) -> MetaSteps[tuple[int, ...]]:
@@ -236,9 +236,9 @@ class Generation07:
                 return None
         layout, declared = group.attributes.get("layout"), group.attributes.get("sid_ndim", rank)
         if layout not in (None, LAYOUT):
-            raise FormatError(f"object index layout must be {LAYOUT!r} or none, found {layout!r}", where=path)
+            raise FormatError(f"object index layout must be {LAYOUT!r} or absent, found {layout!r}", where=path)
         if declared != rank:
-            raise FormatError(f"manifests have {declared!r} chunk components, the vertices {rank}", where=path)
+            raise FormatError(f"manifests have {declared!r} chunk components, but the vertices {rank}", where=path)
         count = _count(group, "num_objects")
         if not count:
             return ObjectIndex(count=0, rank=rank, manifests=None, ids=None, digest=group.digest)
@@ -248,7 +248,7 @@ class Generation07:
                 count=count, rank=rank, manifests=rows, ids=None, digest=group.digest, blank_is_lost=True
             )
         if manifests is None:
-            raise FormatError(f"the index states {count} objects and has no manifests", where=path)
+            raise FormatError(f"the index states {count} objects but has no manifests", where=path)
         rows = parse_dense(manifests, "manifests")
         if not rows.dtype.hasobject or rows.shape != (count,):
             raise FormatError(f"manifests {rows.shape} of {rows.dtype} for {count} objects", where=rows.path)
@@ -293,7 +293,7 @@ def _edges_lost(level: LevelMeta, store: StoreMeta) -> str:
         return "the store was rechunked by zarr-vectors 0.2.0, which dropped its links and the order of its vertices"
     rules = [kinds & PATHS, kinds & {"graph", "mesh"}, kinds & {"skeleton"}]
     if sum(map(bool, rules)) > 1 or ("skeleton" in kinds and len(kinds) > 1):
-        return f"{sorted(kinds)} were written to one path: which vertices are joined by which rule is not stored"
+        return f"{sorted(kinds)} were written to one path, and which vertices are joined by which rule was not stored"
     return ""
 
 
@@ -305,7 +305,9 @@ def _counted(array: CellArray) -> CellArray:
     row = array.spec.dtype.itemsize * math.prod(array.spec.row_shape or ())
     if (sizes % row).any():
         bad = int(sizes[sizes % row != 0][0])
-        raise FormatError(f"a packed chunk of {bad} bytes is no whole number of rows of {row}", where=array.spec.path)
+        raise FormatError(
+            f"a packed chunk of {bad} bytes is not a whole number of {row}-byte rows", where=array.spec.path
+        )
     return replace(array, counts=sizes // row)
 
 
@@ -316,7 +318,7 @@ def _check_coarsening(level: LevelMeta, finest: Found | None) -> None:
     if level.index and method == "per_object" and dtype != "float32":
         raise FormatError(
             f"level {level.index} was built by zarr-vectors 0.2.0 from {dtype} positions read as float32: its vertices "
-            "are garbage; level 0 is sound",
+            "are garbage; level 0 is correct",
             where=f"{level.index}/vertices",
         )
 
@@ -382,7 +384,7 @@ def _find_dense(level: int, family: str) -> MetaSteps[dict[str, DenseArray]]:
     nodes = yield [Node(f"{level}/{family}/{name}") for name in names]
     for name, node in zip(names, nodes, strict=True):
         if node is None:
-            raise FormatError("a column without metadata", where=f"{level}/{family}/{name}")
+            raise FormatError("a column has no metadata", where=f"{level}/{family}/{name}")
     return {name: _dense(node, name) for name, node in zip(names, nodes, strict=True)}
 
 

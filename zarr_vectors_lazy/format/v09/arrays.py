@@ -203,12 +203,12 @@ class GridLayout:
                     continue
                 start, stop = int(start), int(start) + int(nbytes)
                 if start > MAX_OFFSET or stop - start > MAX_CELL_NBYTES:
-                    out[at] = FormatError(f"the index of shard {head[shard].key!r} names bytes {start} to {stop}")
+                    out[at] = FormatError(f"the index of shard {head[shard].key!r} refers to bytes {start} to {stop}")
                 elif not whole[shard]:
                     later.append((at, head[shard].key, start, stop))
                 elif stop > len(raw):
                     out[at] = FormatError(
-                        f"shard {head[shard].key!r} has {len(raw)} bytes, its index names byte {stop}"
+                        f"shard {head[shard].key!r} has {len(raw)} bytes, but its index refers to byte {stop}"
                     )
                 else:
                     out[at] = part(raw, start, stop)
@@ -266,7 +266,7 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
         raise FormatError(f"chunk_grid_origin {origin} for an array of rank {len(shape)}", where=node.path)
     listed = attributes.get("nonempty_chunks")
     if not isinstance(listed, list):
-        raise FormatError(f"'nonempty_chunks' must list the chunks there are, found {listed!r}", where=node.path)
+        raise FormatError(f"'nonempty_chunks' must list the chunks that exist, found {listed!r}", where=node.path)
     coords = parse_chunk_keys(listed, len(shape), where=node.path)
     chunks = chunk_table(coords, node.path)
     at = chunks.coords - np.asarray(origin, np.int64)
@@ -337,7 +337,7 @@ def _row_shape(attributes: Json, where: str) -> tuple[int, ...] | None:
     if attributes.get("row_shape"):
         shape = parse_integers(attributes["row_shape"], "row_shape", where)
         if any(edge < 1 for edge in shape) or len(shape) > MAX_DIMENSIONS or math.prod(shape) > MAX_ROW_VALUES:
-            raise FormatError(f"row_shape must be positive, and no absurd one, found {list(shape)}", where=where)
+            raise FormatError(f"row_shape must be positive and not absurdly large, found {list(shape)}", where=where)
         return shape
     if isinstance(channels, list) and channels:
         return (len(channels),)
@@ -382,7 +382,7 @@ def with_presence(node: Found | None, level: LevelMeta) -> MetaSteps[Found | Non
     layout = parse_layout(node, origin)
     (sizes,) = yield [ListSizes(node.path)]
     if sizes is None or layout.pipeline is None:
-        text = f"level {level.index} is still being written: its presence is deferred, and this store cannot be listed"
+        text = f"level {level.index} is still being written, its chunks are not listed, nor can the store be"
         raise FormatError(text, where=node.path)
     prefix = layout.object_key(np.empty(0, np.int64))
     found = {key: key.removeprefix(prefix).split(layout.separator) for key in sizes if key.startswith(prefix)}
@@ -392,7 +392,7 @@ def with_presence(node: Found | None, level: LevelMeta) -> MetaSteps[Found | Non
         (key for key in keys if len(found[key]) != len(shape) or len(max(found[key], key=len)) > MAX_DIGITS), None
     )
     if wrong is not None:
-        raise FormatError(f"object {wrong!r} is no cell of an array of rank {len(shape)}", where=layout.path)
+        raise FormatError(f"object {wrong!r} is not a cell of an array of rank {len(shape)}", where=layout.path)
     indices = np.asarray([list(map(int, found[key])) for key in keys], np.int64).reshape(-1, len(shape))
     if layout.shards is not None:
         cells, nbytes, gets = yield from _cells_of_shards(layout, keys, indices)

@@ -420,7 +420,7 @@ def plan_resharding(node: Found, shard_shape: tuple[int, ...] | None) -> Reshard
     inner = codecs
     if [codec["name"] for codec in codecs] == ["sharding_indexed"]:
         if layout.shards is None:
-            raise FormatError("its shards are none that can be cut without decoding them", where=node.path)
+            raise FormatError("its shards cannot be split without decoding them", where=node.path)
         inner = parse_codecs(codecs[0]["configuration"].get("codecs"), node.path)
     if (None if layout.shards is None else layout.shards.shape) == shard_shape:
         return None

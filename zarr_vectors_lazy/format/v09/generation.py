@@ -119,7 +119,7 @@ def _chain(index: int, levels: Mapping[int, LevelMeta]) -> tuple[int, ...]:
         if refinement == REPLACE:
             return tuple(chain) if len(chain) > 1 else ()
         if chain[-1] + 1 not in levels:
-            text = f"level {chain[-1]} refines level {chain[-1] + 1}, which is not there"
+            text = f"level {chain[-1]} refines level {chain[-1] + 1}, which does not exist"
             raise FormatError(text, where=str(chain[-1]))
         chain.append(chain[-1] + 1)
 
@@ -262,12 +262,12 @@ class Generation09:
         path = f"{level.index}/links/{format_delta(delta)}"
         group, names = yield [Node(path), Children(path)]
         if group is None and names:
-            raise FormatError("a family of links has segments and no zarr.json of its own", where=path)
+            raise FormatError("a family of links has segments but no zarr.json of its own", where=path)
         if group is None or "link_width" not in group.attributes or "sid_ndim" not in group.attributes:
             return None
         width, rank = _small(group, "link_width"), _small(group, "sid_ndim")
         if rank not in (store.ndim, store.ndim + 1):
-            raise FormatError(f"sid_ndim is {rank}, a store of {store.ndim} axes has no such chunks", where=group.path)
+            raise FormatError(f"sid_ndim {rank} is not possible in a store of {store.ndim} axes", where=group.path)
         directed, duplicate = (
             bool(group.attributes.get("directed", False)),
             group.attributes.get("store") == "duplicate",
@@ -278,7 +278,7 @@ class Generation09:
         segments = []
         for name, node in zip(sorted(names), nodes, strict=True):
             if node is None and _SEGMENT.fullmatch(name):
-                raise FormatError("it is listed and has no zarr.json", where=f"{path}/{name}")
+                raise FormatError("it is listed but has no zarr.json", where=f"{path}/{name}")
             if node is None or node.doc.get("node_type") != "array":
                 continue
             offsets = parse_offsets(name, width, rank, node.path)
@@ -343,21 +343,21 @@ class Generation09:
         group, manifests, ids = yield [Node(path), Node(f"{path}/manifests"), Node(f"{path}/object_ids")]
         if group is None:
             if manifests is not None or ids is not None:
-                raise FormatError("an object index has arrays and no zarr.json of its own", where=path)
+                raise FormatError("an object index has arrays but no zarr.json of its own", where=path)
             return None
         layout = group.attributes.get("layout", LAYOUTS[0])
         if layout not in (*LAYOUTS, DENSE):
             raise FormatError(f"object index layout must be one of {(*LAYOUTS, DENSE)}, found {layout!r}", where=path)
         declared = group.attributes.get("sid_ndim", rank)
         if declared != rank:
-            raise FormatError(f"manifests have {declared!r} chunk components, the vertices {rank}", where=path)
+            raise FormatError(f"manifests have {declared!r} chunk components, but the vertices {rank}", where=path)
         nodes: list[Found | None] = [None, None]
         if layout == DENSE or manifests is None:  # a dense index may say that it is another: its arrays are the truth
             nodes = yield [Node(f"{path}/manifest_spans"), Node(f"{path}/manifest_blocks")]
         count, present = group.attributes.get("num_objects"), group.attributes.get("num_present")
         if nodes[0] is None and manifests is None and layout != DENSE:
             if count:
-                raise FormatError(f"the index states {count} objects and has no manifests", where=path)
+                raise FormatError(f"the index states {count} objects but has no manifests", where=path)
             return ObjectIndex(count=0, rank=rank, manifests=None, ids=None, digest=group.digest)
         dense = nodes[0] is not None or layout == DENSE
         rows = _spans(nodes, rank) if dense else {"manifests": _vlen(manifests)}
@@ -458,10 +458,10 @@ def _remarks(rows: int, total: int, layout: str) -> tuple[str, ...]:
     """What is odd about an index and harms no reader of ours; ``layout`` is what a dense one states."""
     found = []
     if rows > total:
-        text = f"{rows - total} rows past num_objects {total}, of a killed append or reserved: they are no objects"
+        text = f"{rows - total} rows past num_objects ({total}), reserved or left by a killed append: not objects"
         found.append(text)
     if layout != DENSE:
-        found.append(f"the index is dense and its layout states {layout!r}: readers that trust it find no objects")
+        found.append(f"the index is dense, but its layout states {layout!r}: readers that trust it find no objects")
     return tuple(found)
 
 
@@ -476,7 +476,7 @@ def _spans(nodes: Sequence[Found | None], rank: int) -> dict[str, DenseArray]:
     spans, blocks = parse_dense(nodes[0], "manifest_spans"), parse_dense(nodes[1], "manifest_blocks")
     for array, width in ((spans, 2), (blocks, rank + 1)):
         if array.dtype.kind not in "iu" or array.shape[1:] != (width,):
-            text = f"{array.name} must be whole numbers, {width} a row, found {array.shape} of {array.dtype}"
+            text = f"{array.name} must be whole numbers, {width} in each row, found {array.shape} of {array.dtype}"
             raise FormatError(text, where=array.path)
     return {"spans": spans, "blocks": blocks}
 
@@ -486,7 +486,7 @@ def _committed(count: Any, rows: int, where: str) -> int:
     if count is None:
         return rows
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= rows:
-        raise FormatError(f"num_objects is {count!r}, the index has {rows} rows", where=where)
+        raise FormatError(f"num_objects is {count!r}, but the index has {rows} rows", where=where)
     return count
 
 

@@ -574,7 +574,7 @@ def _canonical(chunks: IntArray, rows: IntArray, inside: BoolArray) -> tuple[Int
         return chunks, rows, codes
     if width > MAX_PERMUTED:
         raise SelectionError(
-            f"{len(across)} links of {width} ends lie in several chunks; the format has no order for more than "
+            f"{len(across)} links of {width} ends lie in several chunks, and the format has no order for more than "
             f"{MAX_PERMUTED} ends: choose a larger chunk_shape"
         )
     chunks, rows = chunks.copy(), rows.copy()
