@@ -7,7 +7,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -21,7 +20,7 @@ from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta, content_of, dot
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.plan.selection import Placement
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
-from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
+from zarr_vectors_lazy.requests import Elements, Get, Request, Steps, together
 from zarr_vectors_lazy.settings import nbytes_setting
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, fetch, zarr_array
@@ -54,13 +53,14 @@ def drive(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
         If a request fails.
     """
     adopt_limits()
-    results: dict[int, T] = {}
-    asked = {i: request for i, step in enumerate(steps) if (request := _advance(i, step, None, results)) is not None}
-    while asked:
-        answers = iter(_answers(backend, [request for requests in asked.values() for request in requests]))
-        given = {i: list(islice(answers, len(requests))) for i, requests in asked.items()}
-        asked = {i: request for i, got in given.items() if (request := _advance(i, steps[i], got, results)) is not None}
-    return [results[i] for i in range(len(steps))]
+    conversation = together(steps)
+    try:
+        asked = next(conversation)
+        while True:
+            asked = conversation.send(_answers(backend, asked))
+    except StopIteration as stop:
+        results: list[T] = stop.value
+        return results
 
 
 def _answers(backend: Backend, requests: list[Request | Elements]) -> list[Any]:
@@ -77,16 +77,6 @@ def _elements(backend: Backend, request: Elements) -> Any:
         return zarr_array(backend, request.path, 0, None)
     except FormatError as error:
         return error
-
-
-def _advance(
-    i: int, steps: Steps[T], answers: list[Any] | None, results: dict[int, T]
-) -> list[Request | Elements] | None:
-    try:
-        return steps.send(answers) if answers is not None else next(steps)
-    except StopIteration as stop:
-        results[i] = stop.value
-        return None
 
 
 # One level's arrays: what the store's metadata say, read on first use.

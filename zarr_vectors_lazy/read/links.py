@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import call, getitem
 from typing import Any
 
 import dask.array as da
@@ -25,8 +26,6 @@ from zarr_vectors_lazy.read.layers import (
     BlockTasks,
     Dict,
     Each,
-    GraphNode,
-    Key,
     List,
     Member,
     Per,
@@ -54,13 +53,11 @@ from zarr_vectors_lazy.read.records import (
     link_values,
     missing_values,
     resolve_links,
-    selected_links,
     sort_records,
     table_parents,
     table_rows,
     table_values,
     tree_edges,
-    tree_rows,
     tree_values,
     values_of_edges,
 )
@@ -231,14 +228,30 @@ class LinkRuns:
         cells = cells if present is None else cells[present[cells]]
         if self.apart:
             return List(*([cells_of(self.reads.name, group, cells)] if len(cells) else []))
-        parts = np.split(cells, np.flatnonzero(np.diff(self.cells.segments[cells])) + 1) if len(cells) else []
-        segments = [self.family.segments[int(self.cells.segments[part[0]])].name for part in parts]
-        return List(
-            *(
-                cells_of(self.reads.name, f"{group}:{segment}", self.cells.sources[part])
-                for segment, part in zip(segments, parts, strict=True)
-            )
-        )
+        return cells_by_chunk(self.family, self.cells, cells, group, {True: (self.reads.name, self.cells.sources)})
+
+
+def cells_by_chunk(
+    family: LinkFamily, cells: CellList, numbers: IntArray, group: str, read: Mapping[bool, tuple[str, IntArray]]
+) -> List:
+    """References to encoded link cells in parts, each of one segment.
+
+    Parameters
+    ----------
+    numbers
+        Which cells.
+    group
+        What of them: first part of the names of the members that have it.
+    read
+        For cells in chunks of the view, and for others: name of their reads, and each cell's chunk among theirs.
+    """
+    inside, segments = cells.sources[numbers] >= 0, cells.segments[numbers]
+    parts = np.split(numbers, np.flatnonzero((np.diff(segments) != 0) | np.diff(inside)) + 1) if len(numbers) else []
+    found = []
+    for part in parts:
+        reads, chunks = read[bool(cells.sources[part[0]] >= 0)]
+        found.append(cells_of(reads, f"{group}:{family.segments[int(cells.segments[part[0]])].name}", chunks[part]))
+    return List(*found)
 
 
 def link_cells(family: LinkFamily, cells: CellList, taken: slice | IntArray) -> LinkCells:
@@ -276,57 +289,73 @@ def _link_runs(view: LevelView, family: LinkFamily, cells: CellList, other: Leve
         token = tokenize(view.reads.name, family.delta, digests, cells.segments, cells.coords, other and other.token)
         reads = shared_reads(f"zv-read-links-{token}", view.source, cells.coords)
     runs = LinkRuns(family=family, cells=cells, bounds=cut_cells(view, family, cells), reads=reads, apart=not tree)
-    add_cells(view, runs, f"links:{family.delta}", {segment.name: segment.array for segment in family.segments})
+    add_cells(view, family, cells, f"links:{family.delta}", None, apart=None if tree else reads)
     return runs
 
 
-def add_cells(view: LevelView, runs: LinkRuns, group: str, arrays: Mapping[str, CellArray]) -> BoolArray:
-    """Let what belongs to link cells be fetched, as members of a group; (m,) for which of them it is there."""
-    names, cells, found = [], runs.cells, np.zeros(len(runs.cells), np.bool_)
-    for number, segment in enumerate(runs.family.segments):
-        array, mine = arrays.get(segment.name), cells.segments == number
+def add_cells(
+    view: LevelView,
+    family: LinkFamily,
+    cells: CellList,
+    group: str,
+    values: Mapping[str, CellArray] | None,
+    *,
+    apart: Reads | None = None,
+    halo: Reads | None = None,
+) -> BoolArray:
+    """Let link cells be fetched, or what belongs to them, as members of a group; (m,) which of them are there.
+
+    Parameters
+    ----------
+    values
+        Arrays by segment; None: the records.
+    apart
+        Reads in which cells have the numbers that they have in ``cells``; None: those of the view, by chunk.
+    halo
+        Reads of the chunks outside the view.
+    """
+    names, found = [], np.zeros(len(cells), np.bool_)
+    for number, segment in enumerate(family.segments):
+        array, mine = segment.array if values is None else values.get(segment.name), cells.segments == number
         if array is None or not mine.any():
             continue
         name = f"{group}:{segment.name}"
         at = np.full(len(cells), -1, np.int64)
         at[mine] = array.chunks.find(cells.coords[mine])
         found |= at >= 0
-        if not runs.apart:
+        if apart is None:
             view.member(name, array)
-            continue
-        places = None if array.places is None else array.places.take(at)
-        nbytes = view.estimated_nbytes(array)
-        runs.reads.members[name] = Member(spec=array.spec, present=at >= 0, nbytes=nbytes, places=places)
-        names.append(name)
-    if runs.apart:
-        runs.reads.groups[group] = tuple(names)
+        else:
+            places = None if array.places is None else array.places.take(at)
+            nbytes = view.estimated_nbytes(array)
+            apart.members[name] = Member(spec=array.spec, present=at >= 0, nbytes=nbytes, places=places)
+            names.append(name)
+        if halo is not None:
+            here = array.chunks.find(halo.coords) >= 0
+            halo.members.setdefault(name, Member(spec=array.spec, present=here, nbytes=4096.0))
+    if apart is not None:
+        apart.groups[group] = tuple(names)
     return found
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LinkRecipe:
-    """Makes the tasks that resolve link cells: rows, which records are selected, and how many each cell has."""
-
-    source: Source
-    runs: LinkRuns
-    here: RowNumbers
-    there: RowNumbers | None
-    choice: Choice | None
-    table: Table | None
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one run; the last one is that of the table, where there is one."""
-        if block == len(self.runs):
-            there = None if self.there is None else self.there.all()
-            return Task(key, table_rows, self.table, self.here.all(), there, kept_of(self.choice))
-        cells = self.runs.of(block)
-        mine = cells.ends if self.there is None else cells.ends[:, :1]
-        chunks = np.unique(mine[mine >= 0])
-        there = None if self.there is None else self.there.of(np.where(_first_slot(cells.ends), -1, cells.ends))
-        here = self.here.of(cells.ends if self.there is None else np.where(_first_slot(cells.ends), cells.ends, -1))
-        kept = kept_of(self.choice, chunks)
-        raws = self.runs.raws(block, f"links:{self.runs.family.delta}")
-        return Task(key, resolve_links, self.source, cells, raws, here, there, kept)
+def _link_inputs(
+    source: Source,
+    runs: LinkRuns,
+    here: RowNumbers,
+    there: RowNumbers | None,
+    choice: Choice | None,
+    table: Table | None,
+    block: int,
+) -> tuple[Any, ...]:
+    """What the task of a run calls to resolve its cells; the last task is that of the table, where there is one."""
+    if block == len(runs):
+        return table_rows, table, here.all(), None if there is None else there.all(), kept_of(choice)
+    cells = runs.of(block)
+    first = _first_slot(cells.ends) if there is not None else np.True_
+    mine = np.where(first, cells.ends, -1)
+    others = None if there is None else there.of(np.where(first, -1, cells.ends))
+    raws = runs.raws(block, f"links:{runs.family.delta}")
+    return resolve_links, source, cells, raws, here.of(mine), others, kept_of(choice, np.unique(mine[mine >= 0]))
 
 
 def _first_slot(ends: IntArray) -> BoolArray:
@@ -377,7 +406,7 @@ def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None)
     here, here_graph = number_view(view)
     there, there_graph = (None, None) if other is None else number_view(other)
     choice, chosen = choice_graph(view)
-    recipe = LinkRecipe(view.source, runs, here, there, choice, table)
+    recipe = BlockTasks(call, partial(_link_inputs, view.source, runs, here, there, choice, table))
     digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
     name = f"zv-resolve-{tokenize(view.token, family.delta, digests, other and other.token, runs.bounds)}"
     parts = (read_graph(runs.reads), here_graph, there_graph, *chosen)
@@ -393,7 +422,7 @@ def links_array(view: LevelView, family: LinkFamily | None, other: LevelView | N
     if resolved is None:
         return empty_array((width,), INTEGER)
     name = resolved.name.replace("resolve", "links")
-    recipe = BlockTasks(selected_links, (Each(resolved.name),))
+    recipe = BlockTasks(getitem, (Each(resolved.name), 0))
     return array_over(name, recipe, [NAN] * len(resolved), (width,), INTEGER, resolved.graph)
 
 
@@ -406,30 +435,18 @@ def value_cells(
     return ValueCells(specs=specs, segments=cells.segments[taken], coords=cells.coords[taken], **about)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LinkValueRecipe:
-    """Makes the tasks that give the values of link cells."""
-
-    source: Source
-    runs: LinkRuns
-    group: str
-    values: LinkValues
-    present: BoolArray
-    row_shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    resolved: str
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one run; the last one is that of the table, where there is one."""
-        resolved, runs = TaskRef((self.resolved, block)), self.runs
-        if block == len(runs) and self.values.table is not None:
-            return Task(key, table_values, self.source, self.values.table, self.dtype, resolved)
-        if block == len(runs):
-            return Task(key, missing_values, self.row_shape, self.dtype, resolved)
-        taken = slice(int(runs.bounds[block]), int(runs.bounds[block + 1]))
-        about = {"present": self.present, "row_shape": self.row_shape, "dtype": self.dtype, "fill": self.values.fill}
-        cells = value_cells(runs.family, self.values.cells, runs.cells, taken, **about)
-        return Task(key, link_values, self.source, cells, runs.raws(block, self.group, self.present), resolved)
+def _value_inputs(
+    source: Source, runs: LinkRuns, resolved: str, group: str, values: LinkValues, about: dict[str, Any], block: int
+) -> tuple[Any, ...]:
+    """What the task of a run calls to give its values; the last task is that of the table, where there is one."""
+    found = TaskRef((resolved, block))
+    if block == len(runs) and values.table is not None:
+        return table_values, source, values.table, about["dtype"], found
+    if block == len(runs):
+        return missing_values, about["row_shape"], about["dtype"], found
+    taken = slice(int(runs.bounds[block]), int(runs.bounds[block + 1]))
+    cells = value_cells(runs.family, values.cells, runs.cells, taken, **about)
+    return link_values, source, cells, runs.raws(block, group, about["present"]), found
 
 
 def value_dtype(family: LinkFamily, values: LinkValues, *, exact: bool = False) -> np.dtype[Any]:
@@ -455,11 +472,13 @@ def link_attribute_array(
     resolved = resolve(view, family)
     if resolved is None:
         return empty_array(row_shape, dtype)
-    group = f"link_attributes:{name}"
-    present = add_cells(view, resolved.runs, group, values.cells)
-    recipe = LinkValueRecipe(view.source, resolved.runs, group, values, present, row_shape, dtype, resolved.name)
+    group, runs = f"link_attributes:{name}", resolved.runs
+    apart = runs.reads if runs.apart else None
+    present = add_cells(view, family, runs.cells, group, values.cells, apart=apart)
+    about = {"present": present, "row_shape": row_shape, "dtype": dtype, "fill": values.fill}
+    recipe = BlockTasks(call, partial(_value_inputs, view.source, runs, resolved.name, group, values, about))
     label = f"zv-link-{name}-{tokenize(resolved.name, name, dtype, [array.digest for array in values.cells.values()])}"
-    below = (resolved.graph, read_graph(resolved.runs.reads))
+    below = (resolved.graph, read_graph(runs.reads))
     masked = dtype.kind in "iu" and _incomplete(family, values)
     return array_over(label, recipe, [NAN] * len(resolved), row_shape, dtype, *below, masked=masked)
 
@@ -545,15 +564,8 @@ class TreeCells:
     def raws(self, cells: IntArray, prefix: str, present: BoolArray | None = None) -> List:
         """References to encoded cells in parts, of the records or of what belongs to them."""
         cells = cells if present is None else cells[present[cells]]
-        sources, segments = self.cells.sources[cells], self.cells.segments[cells]
-        cuts = np.flatnonzero((np.diff(segments) != 0) | (np.diff(sources < 0) != 0)) + 1
-        parts = []
-        for part in np.split(cells, cuts) if len(cells) else ():
-            member = f"{prefix}:{self.family.segments[int(self.cells.segments[part[0]])].name}"
-            inside = bool(self.cells.sources[part[0]] >= 0)
-            rows = self.cells.sources[part] if inside else self.halo_rows[part]
-            parts.append(cells_of(self.view.reads.name if inside else self.halo, member, rows))
-        return List(*parts)
+        read = {True: (self.view.reads.name, self.cells.sources), False: (self.halo, self.halo_rows)}
+        return cells_by_chunk(self.family, self.cells, cells, prefix, read)
 
 
 def _tree_inputs(
@@ -606,9 +618,9 @@ class Trees:
 def _trees(view: LevelView, family: LinkFamily) -> Trees:
     fragments = fragment_spec(view)
     cells = list_cells(view, family, cut=True)
-    for segment in family.segments:
-        view.member(f"links:0:{segment.name}", segment.array)
-    halo, halo_rows = _halo(view, family, cells)
+    outside = ChunkTable(np.unique(cells.coords[cells.sources < 0], axis=0))
+    halo = shared_reads(f"zv-read-halo-{tokenize(view.reads.name, outside.coords)}", view.source, outside.coords)
+    add_cells(view, family, cells, "links:0", None, halo=halo)
     rows, row_graph = number_view(view)
     choice, chosen = choice_graph(view)
     digests = [*(segment.array.digest for segment in family.segments), family.table.digest if family.table else None]
@@ -625,7 +637,7 @@ def _trees(view: LevelView, family: LinkFamily) -> Trees:
         blocks=blocks_of(view),
         reaches=Reaches.of(cells.ends, len(view)),  # by every end: the child may be any of them
         halo=halo.name,
-        halo_rows=halo_rows,
+        halo_rows=outside.find(cells.coords),
     )
     recipe = BlockTasks(tree_edges, partial(_tree_inputs, trees, fragments, rows, choice, parents))
     name = f"zv-trees-{tokenize(view.token, digests, view.bounds)}"
@@ -640,19 +652,8 @@ def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
         return empty_array((2,), INTEGER)
     trees = _trees(view, family)
     name = trees.name.replace("trees", "edges")
-    recipe = BlockTasks(tree_rows, (Each(trees.name),))
+    recipe = BlockTasks(getattr, (Each(trees.name), "edges"))
     return array_over(name, recipe, [NAN] * len(trees), (2,), INTEGER, trees.graph)
-
-
-def _halo(view: LevelView, family: LinkFamily, cells: CellList) -> tuple[Reads, IntArray]:
-    """Reads of the cells that lie in chunks outside the view, and for each cell its chunk among theirs."""
-    table = ChunkTable(np.unique(cells.coords[cells.sources < 0], axis=0))
-    reads = shared_reads(f"zv-read-halo-{tokenize(view.reads.name, table.coords)}", view.source, table.coords)
-    for segment in family.segments:
-        present = segment.array.chunks.find(table.coords) >= 0
-        spec, name = segment.array.spec, f"links:0:{segment.name}"
-        reads.members.setdefault(name, Member(spec=spec, present=present, nbytes=4096.0))
-    return reads, table.find(cells.coords)
 
 
 def edge_attribute_array(view: LevelView, name: str) -> da.Array:
@@ -683,17 +684,8 @@ def _tree_values(
 ) -> da.Array:
     values = view.data.link_attribute(family, name)
     trees = _trees(view, family)
-    cells, prefix = trees.cells.cells, f"link_attributes:{name}"
-    present = np.zeros(len(cells), np.bool_)
-    for number, segment in enumerate(family.segments):
-        array, mine = values.cells.get(segment.name), cells.segments == number
-        if array is None:
-            continue
-        member = f"{prefix}:{segment.name}"
-        view.member(member, array)
-        here = array.chunks.find(trees.halo.coords) >= 0
-        trees.halo.members.setdefault(member, Member(spec=array.spec, present=here, nbytes=4096.0))
-        present[mine] = array.chunks.find(cells.coords[mine]) >= 0
+    prefix = f"link_attributes:{name}"
+    present = add_cells(view, family, trees.cells.cells, prefix, values.cells, halo=trees.halo)
     about = {"present": present, "row_shape": row_shape, "dtype": dtype, "fill": values.fill}
     recipe = BlockTasks(tree_values, partial(_tree_value_inputs, trees.cells, trees.name, prefix, values, about))
     label = f"zv-edge-{name}-{tokenize(trees.name, name, [array.digest for array in values.cells.values()])}"

@@ -101,28 +101,18 @@ def _number(
     table: Table, named: IntArray, coords: ChunkCoords, starts: IntArray, kept: Mapping[int, Kept], *, whole: bool
 ) -> tuple[IntArray, IntArray]:
     """Chunk and row in the view of one endpoint of each record; -1 where it is not in the view."""
-    chunk = ChunkTable(coords).find(named[:, :-1])
+    chunk, chosen = ChunkTable(coords).find(named[:, :-1]), Chosen(kept)
     rows = named[:, -1]
     if whole:
         check_listed(table.source, table.records, named[:, :-1], chunk)
-    totals = np.append(np.diff(starts), 0)  # the last for chunk -1
-    for number, choice in kept.items():
-        totals[number] = choice.total
-    wrong = (chunk >= 0) & ((rows < 0) | (rows >= totals[chunk]))
+    totals = chosen.totals(chunk, np.append(np.diff(starts), 0)[chunk])  # the last for chunk -1
+    wrong = (chunk >= 0) & ((rows < 0) | (rows >= totals))
     if wrong.any():
         at = int(np.argmax(wrong))
-        where = f"row {int(rows[at])} of chunk {dotted(named[at, :-1])!r}, which has {int(totals[chunk[at]])}"
+        where = f"row {int(rows[at])} of chunk {dotted(named[at, :-1])!r}, which has {int(totals[at])}"
         raise _dangling_record(table.source, table.records, f"refers to {where}")
-    out = np.where(chunk >= 0, starts[chunk] + rows, -1)
-    order = np.argsort(chunk, kind="stable")
-    bounds = np.searchsorted(
-        chunk[order], np.asarray([[number, number + 1] for number in kept], np.int64).reshape(-1, 2)
-    )
-    for (number, choice), (first, last) in zip(kept.items(), bounds.tolist(), strict=True):
-        part = order[first:last]
-        at_rows = choice.renumber(rows[part])
-        out[part] = np.where(at_rows >= 0, at_rows + starts[number], -1)
-    return chunk, out
+    rows = chosen.renumber(chosen.places(chunk), rows)
+    return chunk, np.where((chunk >= 0) & (rows >= 0), starts[chunk] + rows, -1)
 
 
 def check_listed(source: Source, records: DenseArray, named: ChunkCoords, at: IntArray) -> None:
@@ -334,11 +324,6 @@ def dangling_link(source: Source, cells: LinkCells, cell: int, reason: str = UNL
     )
 
 
-def selected_links(resolved: Resolved) -> IntArray:
-    """(S, L) rows of the records whose ends are all selected."""
-    return resolved[0]
-
-
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ValueCells:
     """Cells of the values of link records, one for each cell of records.
@@ -414,7 +399,7 @@ def read_link_values(
 
 
 def missing_values(row_shape: tuple[int, ...], dtype: np.dtype[Any], resolved: Resolved) -> np.ndarray[Any, Any]:
-    """Values of records that have none, aligned with `selected_links`."""
+    """Values of records that have none, aligned with the rows of `resolve_links`."""
     return blank((int(resolved[1].sum()), *row_shape), dtype)
 
 
@@ -430,7 +415,7 @@ def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
 def link_values(
     source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], resolved: Resolved
 ) -> np.ndarray[Any, Any]:
-    """Values of records, aligned with `selected_links`."""
+    """Values of records, aligned with the rows of `resolve_links`."""
     _, valid, counts = resolved
     return read_link_values(source, cells, raws, counts)[valid]
 
@@ -562,11 +547,6 @@ def _check_single(source: Source, tree: TreeRun, starts: IntArray, children: Int
             chunk=dotted(tree.coords[chunk].tolist()),
             url=source.spec.url,
         )
-
-
-def tree_rows(tree: Tree) -> IntArray:
-    """(E, 2) its edges."""
-    return tree.edges
 
 
 def tree_values(
