@@ -42,7 +42,7 @@ from zarr_vectors_lazy.objects import (
     select_by_values,
 )
 from zarr_vectors_lazy.plan.selection import Near, Selection, parse_points, parse_region
-from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.progress import finish
 from zarr_vectors_lazy.read.columns import (
     delayed_parts,
     iterate_chunks,
@@ -173,7 +173,7 @@ def leaves(parts: Mapping[str, Any]) -> list[da.Array]:
 
 def finish_computed(results: Sequence[Any], rebuild: Rebuild, made: Sequence[Any]) -> LevelArrays:
     """Arrays out of their blocks."""
-    return rebuild([finish(blocks, *rest) for blocks, (finish, rest) in zip(results, made, strict=True)])
+    return rebuild([join(blocks, *rest) for blocks, (join, rest) in zip(results, made, strict=True)])
 
 
 def finish_persisted(
@@ -181,7 +181,7 @@ def finish_persisted(
 ) -> LevelArrays:
     """Dask arrays over a graph of results."""
     renamed = {} if rename is None else {"rename": rename}
-    return rebuild([finish(graph, *rest, **renamed) for finish, rest in made])
+    return rebuild([join(graph, *rest, **renamed) for join, rest in made])
 
 
 def dataframe(view: LevelView, attributes: Collection[str] | None) -> Any:
@@ -700,10 +700,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         check_name(name, "attribute")
         values = values if dask.is_dask_collection(values) else attribute_values(values, "values")
         job = add_attribute(self._view, name, values, aggregate)
-        if not compute:
-            return job
-        with computing(f"write {name}", shown=progress):
-            return dask.compute(job)[0]
+        return finish(job, f"write {name}", compute=compute, shown=progress)
 
     @suggesting
     def save(

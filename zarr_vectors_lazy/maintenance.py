@@ -17,7 +17,7 @@ from zarr_vectors_lazy.errors import NotFoundError, SelectionError, ZVWarning, l
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.plan.blocks import LevelScale, next_scale
-from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.progress import finish
 from zarr_vectors_lazy.pyramid.build import build_pyramid, whole_request
 from zarr_vectors_lazy.pyramid.planning import METHOD, PyramidOptions
 from zarr_vectors_lazy.read.store import open_tree
@@ -175,11 +175,7 @@ def shard(
     """
     shape = _shard_shape(shard_shape)
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
-    job = shard_store(open_to_change(spec), shape)
-    if not compute:
-        return job
-    with computing("shard", shown=progress):
-        return dask.compute(job)[0]
+    return finish(shard_store(open_to_change(spec), shape), "shard", compute=compute, shown=progress)
 
 
 def _shard_shape(value: Any) -> tuple[int, ...] | None:
@@ -275,10 +271,7 @@ def migrate(
         warnings.warn(f"not carried: {listed(sorted(lost))}", ZVWarning, stacklevel=2)
     encoding = Encoding(compressor=compressor, checksum=checksum)
     job = copy_store(opened, target, encoding, mode, frozenset(leave_out))
-    if not compute:
-        return job
-    with computing("migrate", shown=progress):
-        return dask.compute(job)[0]
+    return finish(job, "migrate", compute=compute, shown=progress)
 
 
 # The pyramid of a store as arguments of `build_pyramid`, told from what its levels state.

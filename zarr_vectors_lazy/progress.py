@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
+import dask
 from dask.callbacks import Callback
 from dask.utils import format_bytes
 
@@ -124,6 +125,14 @@ def computing(label: str, *, shown: bool) -> Iterator[None]:
         if reason is None:
             raise
         raise StoreError(reason.message, where=reason.where) from error
+
+
+def finish(job: Any, label: str, *, compute: bool, shown: bool) -> Any:
+    """What a job gives, computed with a bar where that is ``shown``; without ``compute`` the job."""
+    if not compute:
+        return job
+    with computing(label, shown=shown):
+        return dask.compute(job)[0]
 
 
 def _store_error(error: BaseException | None) -> StoreError | None:

@@ -28,7 +28,7 @@ from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifest
 from zarr_vectors_lazy.format.metadata import parse_json
 from zarr_vectors_lazy.format.v07.cells import BlobLayout, DenseBlob, RaggedBlob, decode_blob, fetch_blobs
 from zarr_vectors_lazy.format.v09.arrays import GridLayout, Shards
-from zarr_vectors_lazy.format.vectors import decode_attribute, decode_categories, decode_links, decode_rows
+from zarr_vectors_lazy.format.vectors import decode_categories, decode_links, decode_rows
 from zarr_vectors_lazy.kernels.trees import implied_parents
 from zarr_vectors_lazy.model import objects
 from zarr_vectors_lazy.model.arrays import Dictionary, LinkCoding, Pack, Places
@@ -104,7 +104,7 @@ def test_manifests(blobs, rank):
 @given(nearly([PAYLOAD]), st.sampled_from(["f4", "i8", "u1", "<U3", "?", "c16"]), st.integers(1, 5))
 def test_rows(raw, dtype, width):
     codes = outcome(lambda: decode_rows(raw, np.dtype(dtype), (width,)))
-    outcome(lambda: decode_attribute(raw, np.dtype(dtype), (), 30))
+    outcome(lambda: decode_rows(raw, np.dtype(dtype), ()))
     if codes is not None:
         outcome(lambda: decode_categories(codes, Dictionary(categories=np.asarray(["a", "b" * 1000]), fill=-1)))
         outcome(lambda: decode_categories(codes, Dictionary(categories=np.asarray([1, 2]))))

@@ -47,7 +47,7 @@ def bins(meta):
 def test_what_a_root_says():
     meta = root(FULL, ("0", "1", "parametric", "2"))
     assert (meta.version, meta.axes, meta.ndim) == ("0.9.2", ("y", "x"), 2)
-    assert (meta.axis_types, meta.units) == (("space", "space"), ("micrometer", None))
+    assert meta.units == ("micrometer", None)
     assert meta.chunk_shape.tolist() == [10, 20.5]
     assert meta.bin_shape.tolist() == [5, 10.25]
     assert [corner.tolist() for corner in meta.bounds] == [[-5, 0], [99.5, 40]]
@@ -128,9 +128,7 @@ def test_multiscales_that_are_none(path, value, named):
         root(doc)
 
 
-def test_axes_without_type_are_spatial_and_too_few_numbers_are_noticed():
-    doc = changed(root_doc(), ("attributes", "multiscales", 0, "axes"), [{"name": "a"}, {"name": "b"}])
-    assert root(doc).axis_types == ("space", "space")
+def test_too_few_numbers_are_noticed():
     with pytest.raises(FormatError, match="chunk_shape must be 3 numbers"):
         root(changed(root_doc(), ("attributes", "multiscales", 0, "axes"), [{"name": name} for name in "abc"]))
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from tests.format.encode import damaged, lehmer, link_blob, modest, outcome, refused, thorough, unhex
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.vectors import (
-    decode_attribute,
     decode_categories,
     decode_links,
     decode_rows,
@@ -52,13 +51,6 @@ def test_a_part_of_a_row_is_a_format_error(nbytes, ndim):
 def test_rows_of_no_bytes():
     with pytest.raises(FormatError):
         decode_rows(b"abc", np.dtype("<f4"), (0,))
-
-
-def test_attributes_have_as_many_rows_as_the_chunk():
-    assert decode_attribute(bytes(12), np.dtype("<f4"), (), 3).shape == (3,)
-    assert decode_attribute(bytes(12), np.dtype("<f4"), (3,), None).shape == (1, 3)
-    with pytest.raises(FormatError, match="4 vertices, but its attribute 3 rows"):
-        decode_attribute(bytes(12), np.dtype("<f4"), (), 4)
 
 
 TEXT = np.array(["", "ab", "c"])

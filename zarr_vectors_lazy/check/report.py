@@ -28,7 +28,7 @@ from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, LinkFamily
 from zarr_vectors_lazy.model.levels import CHECKS, Check, Finding, Severity, dotted
 from zarr_vectors_lazy.plan.selection import Selection
-from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.progress import finish
 from zarr_vectors_lazy.read.cells import Requested
 from zarr_vectors_lazy.read.columns import PATHS
 from zarr_vectors_lazy.read.layers import List, Task, TaskRef, chunk_runs, requested_of, task_over, tasks_over
@@ -89,14 +89,14 @@ class _Planner:
         data = self.data
         level = str(data.meta.index)
         self._chunk_dims()
-        self._add(CellCheck(member="vertices", kind="vertices", spec=self.vertices.spec), self.vertices)
+        self.cells.append((CellCheck(member="vertices", kind="vertices", spec=self.vertices.spec), self.vertices))
         fragments = self._attempt("structure", level, lambda: data.fragments)
         if fragments is not None:
-            self._add(CellCheck(member="fragments", kind="fragments", spec=fragments.spec), fragments)
-            self._compare(fragments, "error", "error")
+            self.cells.append((CellCheck(member="fragments", kind="fragments", spec=fragments.spec), fragments))
+            self._compare(fragments, "error")
         owners = self._attempt("metadata", f"{level}/fragment_attributes", lambda: data.fragment_owners)
         if owners is not None:
-            self._add(CellCheck(member="owners", kind="owners", spec=owners.spec), owners)
+            self.cells.append((CellCheck(member="owners", kind="owners", spec=owners.spec), owners))
         for name in self._attempt("metadata", level, lambda: data.attribute_names) or ():
             self._attribute(name)
         families = [self._family(delta) for delta in self._attempt("metadata", level, lambda: data.deltas) or ()]
@@ -130,9 +130,6 @@ class _Planner:
             )
             self.findings.append(Finding("metadata", "warning", str(self.data.meta.index), text))
 
-    def _add(self, check: CellCheck, array: CellArray) -> None:
-        self.cells.append((check, array))
-
     def _attempt(self, check: Check, where: str, make: Callable[[], T]) -> T | None:
         try:
             return make()
@@ -140,12 +137,12 @@ class _Planner:
             self.findings.append(Finding(check, "error", where, error.message))
             return None
 
-    def _compare(self, array: CellArray, missing: Severity | None, extra: Severity) -> None:
+    def _compare(self, array: CellArray, missing: Severity | None) -> None:
         """Hold the chunks of an array against those of the vertices."""
         here, there = self.vertices.chunks, array.chunks
         for severity, coords, of, text in (
             (missing, here.coords, there, "chunks have vertices, but no cell here"),
-            (extra, there.coords, here, "cells are listed for chunks without vertices"),
+            ("error", there.coords, here, "cells are listed for chunks without vertices"),
         ):
             lost = coords[of.find(coords) < 0]
             if len(lost) and severity is not None:
@@ -168,8 +165,8 @@ class _Planner:
         if spec.row_shape is None and geometries == {"point_cloud"}:
             spec = replace(spec, row_shape=())  # as it is read
         loose = spec.dtype.kind == "U" and spec.dictionary is None and bool(PATHS & geometries)
-        self._add(CellCheck(member=f"attribute:{name}", kind="attribute", spec=spec, loose=loose), array)
-        self._compare(array, "warning", "error")
+        self.cells.append((CellCheck(member=f"attribute:{name}", kind="attribute", spec=spec, loose=loose), array))
+        self._compare(array, "warning")
 
     def _family(self, delta: int) -> FamilyCheck | None:
         data, level = self.data, self.data.meta.index
@@ -184,8 +181,8 @@ class _Planner:
         members = tuple(f"links:{delta}:{segment.name}" for segment in family.segments)
         for member, segment in zip(members, family.segments, strict=True):
             check = CellCheck(member=member, kind="links", spec=segment.array.spec, coding=segment.coding)
-            self._add(check, segment.array)
-            self._compare(segment.array, None, "error")
+            self.cells.append((check, segment.array))
+            self._compare(segment.array, None)
         if delta == 0:
             self._link_fragments(family, members)
             self._link_attributes(family, dict(zip((s.name for s in family.segments), members, strict=True)))
@@ -207,7 +204,7 @@ class _Planner:
         inside = [at for at, segment in enumerate(family.segments) if not segment.offsets.any()]
         if array is not None and inside:
             check = CellCheck(member="link_fragments", kind="link_fragments", spec=array.spec, of=members[inside[0]])
-            self._add(check, array)
+            self.cells.append((check, array))
         elif inside and data.meta.link_groups:
             text = f"{GROUPED}, and links have no groups"
             self.findings.append(Finding("links", "error", f"{data.meta.index}/link_fragments", text))
@@ -220,7 +217,7 @@ class _Planner:
             for segment, array in (values.cells if values is not None else {}).items():
                 member = f"link_attribute:{name}:{segment}"
                 check = CellCheck(member=member, kind="link_attribute", spec=array.spec, of=members[segment])
-                self._add(check, array)
+                self.cells.append((check, array))
 
 
 def _object_arrays(data: LevelData) -> dict[str, DenseArray]:
@@ -374,10 +371,7 @@ def validate(
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
     known, parts = _plan(spec)
     report = dask.delayed(_report, pure=True)(spec.url, tuple(known), parts)
-    if not compute:
-        return report
-    with computing("validate", shown=progress):
-        return dask.compute(report)[0]
+    return finish(report, "validate", compute=compute, shown=progress)
 
 
 def _plan(spec: StoreSpec) -> tuple[list[Finding], list[Any]]:

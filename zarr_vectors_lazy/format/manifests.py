@@ -251,25 +251,18 @@ def _offsets(counts: IntArray) -> IntArray:
     return np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
 
 
-def encode_manifests(
-    manifests: Manifests, *, sized: bool = False
-) -> tuple[np.ndarray[tuple[int], np.dtype[np.uint8]], IntArray]:
+def encode_manifests(manifests: Manifests) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
     """Encode the manifests of many objects at once, every block in mode 0.
-
-    Parameters
-    ----------
-    sized
-        Whether the size of each blob is to lead it, as `format.codecs.encode_vlen` has it.
 
     Returns
     -------
-    data, offsets
-        uint8 bytes of all blobs, and (O + 1,) where each begins; an object without entries has four bytes (absent).
+    uint8 bytes of all blobs, each led by its size, as `format.codecs.encode_vlen` has it; an object without entries has
+    four bytes (absent).
     """
     block, first = _block(manifests.chunks.shape[1]), manifests.offsets - manifests.offsets[0]
     counts, size = np.diff(first), block.itemsize
-    heads = np.stack([4 + size * counts, counts][0 if sized else 1 :], axis=1).astype("<u4")
-    width = 4 * heads.shape[1]
+    heads = np.stack([4 + size * counts, counts], axis=1).astype("<u4")
+    width = 8
     offsets = width * np.arange(len(counts) + 1) + size * first
     blocks = np.zeros(len(manifests.fragments), block)
     blocks["chunk"], blocks["fragment"] = manifests.chunks, manifests.fragments
@@ -277,4 +270,4 @@ def encode_manifests(
     at = np.repeat(offsets[:-1] + width - size * first[:-1], counts) + size * np.arange(len(blocks))
     for places, items in ((at, blocks.view(f"V{size}")), (offsets[:-1], heads.view(f"V{width}")[:, 0])):
         anywhere(out, items.dtype.str)[places] = items
-    return out, offsets
+    return out

@@ -288,7 +288,6 @@ def parse_root(root: Found, children: tuple[str, ...] | None) -> StoreMeta:
     return StoreMeta(
         version=version,
         axes=tuple(str(axis["name"]) for axis in axes),
-        axis_types=tuple(str(axis.get("type", "space")) for axis in axes),
         units=tuple(axis.get("unit") for axis in axes),
         chunk_shape=chunk_shape,
         bin_shape=bin_shape,

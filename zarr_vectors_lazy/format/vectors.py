@@ -67,27 +67,6 @@ def decode_vertices(payload: Buffer, dtype: np.dtype[Any], ndim: int) -> Vertice
     return decode_rows(payload, dtype, (ndim,))
 
 
-def decode_attribute(
-    payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...], n_rows: int | None
-) -> np.ndarray[Any, Any]:
-    """Decode one chunk of a vertex attribute (spec 0.9, 6).
-
-    Parameters
-    ----------
-    n_rows
-        Rows that it must have, where known.
-
-    Raises
-    ------
-    FormatError
-        If the payload has another size.
-    """
-    values = decode_rows(payload, dtype, row_shape)
-    if n_rows is not None and len(values) != n_rows:
-        raise FormatError(f"the chunk has {n_rows} vertices, but its attribute {len(values)} rows")
-    return values
-
-
 def decode_categories(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> np.ndarray[Any, Any]:
     """Values of dictionary codes; missing ones are ``""`` or NaN (spec 0.9, 6).
 

@@ -150,7 +150,6 @@ class StoreMeta:
 
     version: str
     axes: tuple[str, ...]
-    axis_types: tuple[str, ...]
     units: tuple[str | None, ...]
     chunk_shape: Floats
     bin_shape: Floats

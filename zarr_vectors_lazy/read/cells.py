@@ -11,7 +11,6 @@ from zarr_vectors_lazy.errors import CorruptChunkError, FormatError
 from zarr_vectors_lazy.format.chain import ChainLayout
 from zarr_vectors_lazy.format.manifests import decode_fragments, decode_ranges
 from zarr_vectors_lazy.format.vectors import (
-    decode_attribute,
     decode_categories,
     decode_link_run,
     decode_links,
@@ -63,6 +62,12 @@ class Requested:
     head: bool = False
     places: Places | None = None
     role: Role = ""
+
+    @classmethod
+    def of(cls, member: str, array: CellArray, at: IntArray, rows: IntArray, *, head: bool = False) -> "Requested":
+        """Those of an array with the numbers ``at`` among its own, (n,), which ``rows`` number in the answer."""
+        places = None if array.places is None else array.places.take(at)
+        return cls(member, array.spec, tuple(rows.tolist()), array.chunks.coords[at], head, places)
 
     def steps(self) -> Steps[list[Raw]]:
         """Conversation that fetches them."""
@@ -294,13 +299,19 @@ def count_rows(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequen
     return np.asarray(counts, np.int64)
 
 
+def count_cells(source: Source, array: CellArray, at: IntArray) -> IntArray:
+    """(n,) rows of the cells of an array with the numbers ``at`` among its own, see `read_row_count`."""
+    raws = read_batch(source, [Requested.of("", array, at, np.arange(len(at)), head=True)])
+    return count_rows(source, array.spec, array.chunks.coords[at], list(raws.values()))
+
+
 def read_attribute(
     source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, row_shape: tuple[int, ...], count: int | None
 ) -> np.ndarray[Any, Any]:
     """Stored rows of a vertex attribute of one chunk; codes where it is dictionary-encoded."""
     payload = read_payload(source, spec, coord, raw)
     with error_context(source, spec, coord):
-        values = decode_attribute(payload, spec.dtype, row_shape, None)
+        values = decode_rows(payload, spec.dtype, row_shape)
         if count is not None and len(values) != count:
             raise FormatError(
                 f"the attribute has {len(values)} rows, but the chunk {count} vertices "
@@ -465,19 +476,8 @@ def _probed(data: LevelData, rows: CellArray, values: CellArray) -> tuple[int, .
 
 def _ratio(data: LevelData, rows: CellArray, values: CellArray, coords: IntArray) -> tuple[int, ...] | None:
     """Values a row in the first of some chunks that has rows; None where none has."""
-    at = tuple(range(len(coords)))
-    arrays = {"rows": rows, "values": values}
-    wanted = [
-        Requested(
-            member=name,
-            spec=array.spec,
-            rows=at,
-            coords=coords,
-            head=True,
-            places=None if array.places is None else array.places.take(array.chunks.find(coords)),
-        )
-        for name, array in arrays.items()
-    ]
+    arrays, numbers = (("rows", rows), ("values", values)), np.arange(len(coords))
+    wanted = [Requested.of(name, array, array.chunks.find(coords), numbers, head=True) for name, array in arrays]
     raws = read_batch(data.source, wanted)
     for i, coord in enumerate(coords.tolist()):
         n = read_row_count(data.source, rows.spec, coord, raws["rows", i])

@@ -289,9 +289,7 @@ class ChunkReader:
             segments, places = self.reaches.cells.segments[near], self.reaches.cells.coords[near]
             for number in np.unique(segments).tolist():
                 mine, array = segments == number, self._family.segments[number].array
-                at = array.chunks.find(places[mine]) if array.places is not None else None
-                shared = None if array.places is None or at is None else array.places.take(at)
-                wanted.append(Requested("links", array.spec, tuple(near[mine].tolist()), places[mine], places=shared))
+                wanted.append(Requested.of("links", array, array.chunks.find(places[mine]), near[mine]))
         found = read_batch(self.view.source, wanted)  # of nothing too: it looks whether the level is still the same
         return {**out, **(self._keep(wanted, found) if self.joins or len(indexed) else found)}
 

@@ -724,12 +724,7 @@ def requested_of(view: "LevelView", arrays: Arrays, runs: Sequence[IntArray]) ->
         for (member, array), rows in zip(arrays, at, strict=True):
             here = chunks[rows[chunks] >= 0]
             if len(here):
-                places = None if array.places is None else array.places.take(rows[here])
-                wanted.append(
-                    Requested(
-                        member=member, spec=array.spec, rows=tuple(here.tolist()), coords=coords[here], places=places
-                    )
-                )
+                wanted.append(Requested.of(member, array, rows[here], here))
         yield wanted
 
 

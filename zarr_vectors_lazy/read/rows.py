@@ -16,10 +16,9 @@ from zarr_vectors_lazy.model.levels import ChunkTable, dotted
 from zarr_vectors_lazy.model.objects import ObjectIndex
 from zarr_vectors_lazy.plan.selection import Area, Condition, Picks, Placement
 from zarr_vectors_lazy.read.cells import (
-    Requested,
+    count_cells,
     error_context,
     read_attribute,
-    read_batch,
     read_categories,
     read_fragments,
     read_row_count,
@@ -475,18 +474,13 @@ def read_row_counts(data: LevelData, rows: IntArray | None) -> IntArray:
     at = np.arange(len(array.chunks)) if rows is None else rows
     if array.counts is not None:
         return array.counts[at]
-    coords = array.chunks.coords[at]
-    spec, layout = array.spec, array.spec.layout
-    names = layout.plain_keys(coords)
+    spec, coords = array.spec, array.chunks.coords[at]
+    names = spec.layout.plain_keys(coords)
     if names is not None and data.tree.backend.listable and len(at) * LISTING_SHARE >= len(array.chunks):
         (sizes,) = fetch(data.tree.backend, [ListSizes(spec.path)])
         counts = [_rows(data, sizes.get(name), coord) for name, coord in zip(names, coords, strict=True)]
         return np.asarray(counts, np.int64)
-    places = None if array.places is None else array.places.take(at)
-    wanted = Requested(member="", spec=spec, rows=tuple(range(len(at))), coords=coords, head=True, places=places)
-    raws = read_batch(data.source, [wanted])
-    counts = [read_row_count(data.source, spec, coord, raws["", i]) for i, coord in enumerate(coords.tolist())]
-    return np.asarray(counts, np.int64)
+    return count_cells(data.source, array, at)
 
 
 def _rows(data: LevelData, nbytes: int | None, coord: IntArray) -> int:
@@ -503,11 +497,8 @@ def _rows(data: LevelData, nbytes: int | None, coord: IntArray) -> int:
 
 def read_text_width(data: LevelData, array: CellArray, row_shape: tuple[int, ...]) -> int:
     """Characters of the widest text of an attribute whose cells have widths of their own (spec 0.9, 14 no. 14)."""
-    coords = array.chunks.coords
-    at = data.vertices.chunks.find(coords)
+    at = data.vertices.chunks.find(array.chunks.coords)
     rows = read_row_counts(data, at) * int(np.prod(row_shape, dtype=np.int64))
-    wanted = Requested("", array.spec, tuple(range(len(coords))), coords, head=True, places=array.places)
-    raws = read_batch(data.source, [wanted])
-    plain = replace(array.spec, dtype=np.dtype("<U1"), row_shape=())
-    counts = [read_row_count(data.source, plain, coord, raws["", i]) for i, coord in enumerate(coords.tolist())]
-    return max((count // n for count, n in zip(counts, rows.tolist(), strict=True) if n), default=1)
+    plain = replace(array, spec=replace(array.spec, dtype=np.dtype("<U1"), row_shape=()))
+    counts = count_cells(data.source, plain, np.arange(len(at)))
+    return int((counts[rows > 0] // rows[rows > 0]).max(initial=0)) if (rows > 0).any() else 1

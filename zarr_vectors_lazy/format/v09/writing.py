@@ -363,11 +363,12 @@ class Writing09:
 
     def manifest_put(self, level: int, shard: int, manifests: Manifests, rows: int, encoding: Encoding) -> Put:
         """Manifests of the objects of one stored chunk, `MANIFEST_ROWS` of all the ``rows``."""
-        data, _ = encode_manifests(manifests, sized=True)
         chunk = max(1, min(MANIFEST_ROWS, rows))
         path = f"{level}/object_index/manifests"
         (unfinished,) = _vlen_array(path, rows, [], encoding, WRITING)
-        cell = b"".join([struct.pack("<I", chunk), data.data, bytes(4 * (chunk - len(manifests)))])  # chunks are whole
+        cell = b"".join(
+            [struct.pack("<I", chunk), encode_manifests(manifests).data, bytes(4 * (chunk - len(manifests)))]
+        )  # chunks are whole
         return Put(f"{path}/c/{shard}", encode_bytes(cell, encoding), array=bytes(unfinished.data))
 
     def digest(self, put: Put) -> str:
