@@ -13,11 +13,17 @@ from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.format import codecs as encoding_module
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.codecs import byte_codecs, decode_single_vlen, encode_cell, encode_vlen, parse_pipeline
-from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifests, encode_manifests
-from zarr_vectors_lazy.format.registry import CURRENT, encode_categories, encode_fragments, encode_rows, encode_tiling
+from zarr_vectors_lazy.format.manifests import (
+    decode_fragments,
+    decode_manifests,
+    encode_fragments,
+    encode_manifests,
+    encode_tiling,
+)
+from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.format.v09.arrays import parse_cells
 from zarr_vectors_lazy.format.v09.writing import lehmer_codes
-from zarr_vectors_lazy.format.vectors import decode_categories, decode_rows
+from zarr_vectors_lazy.format.vectors import decode_categories, decode_rows, encode_categories, encode_rows
 from zarr_vectors_lazy.model.objects import Fragments, Manifests
 from zarr_vectors_lazy.model.writing import Cells, Encoding, Grid, LevelDraft, LevelRecord
 

@@ -8,7 +8,10 @@ from zarr.storage import MemoryStore
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
-from zarr_vectors_lazy.format.registry import CURRENT, encode_rows, encode_tiling, place_links
+from zarr_vectors_lazy.format.manifests import encode_tiling
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.format.v09.writing import place_links
+from zarr_vectors_lazy.format.vectors import encode_rows
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import (
     Cells,

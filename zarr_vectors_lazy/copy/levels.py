@@ -9,15 +9,11 @@ from dask.delayed import delayed
 
 from zarr_vectors_lazy.copy.recompress import shared
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.registry import (
-    CURRENT,
-    encode_fragments,
-    encode_rows,
-    encode_tiling,
-    place_links,
-    root_attributes,
-    root_with_notes,
-)
+from zarr_vectors_lazy.format.manifests import encode_fragments, encode_tiling
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.format.v09.documents import root_attributes, root_with_notes
+from zarr_vectors_lazy.format.v09.writing import place_links
+from zarr_vectors_lazy.format.vectors import encode_rows
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, DenseArray, LinkCoding, LinkFamily
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex

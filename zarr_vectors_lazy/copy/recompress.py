@@ -20,8 +20,8 @@ from zarr_vectors_lazy.format.recode import (
     stored_keys,
     with_specs,
 )
-from zarr_vectors_lazy.format.registry import (
-    GridLayout,
+from zarr_vectors_lazy.format.v09.arrays import GridLayout
+from zarr_vectors_lazy.format.v09.documents import (
     Resharding,
     dump,
     is_cell_array,

@@ -10,7 +10,7 @@ import numpy as np
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import SelectionError, listed
-from zarr_vectors_lazy.format.registry import MISSING, code_dtype, missing_codes
+from zarr_vectors_lazy.format.vectors import MISSING, code_dtype, missing_codes
 from zarr_vectors_lazy.kernels.rows import ids_of_intervals, joined
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary
 from zarr_vectors_lazy.model.objects import ranges

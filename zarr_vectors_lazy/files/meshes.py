@@ -14,7 +14,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FileError, SelectionError
 from zarr_vectors_lazy.files.loaded import NAME, Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.outgoing import Outgoing
-from zarr_vectors_lazy.format.registry import is_number
+from zarr_vectors_lazy.format.vectors import is_number
 from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.plan.selection import column_names
 from zarr_vectors_lazy.types import IntArray

@@ -19,7 +19,7 @@ from zarr_vectors_lazy.errors import FileError
 from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions
 from zarr_vectors_lazy.files.meshes import CHANNELS, Polygons, check_rows, leave_rest, strips, triangles_of
 from zarr_vectors_lazy.files.outgoing import Outgoing
-from zarr_vectors_lazy.format.registry import is_number
+from zarr_vectors_lazy.format.vectors import is_number
 from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.plan.selection import column_names
 from zarr_vectors_lazy.types import IntArray

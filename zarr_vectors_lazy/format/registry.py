@@ -4,45 +4,9 @@ import re
 
 from zarr_vectors_lazy.errors import FormatError, UnsupportedCapabilityError, UnsupportedVersionError, listed
 from zarr_vectors_lazy.format.base import Found, Generation
-from zarr_vectors_lazy.format.codecs import MAX_PAYLOAD_NBYTES
-from zarr_vectors_lazy.format.manifests import encode_fragments, encode_tiling
 from zarr_vectors_lazy.format.v07.generation import Generation07
-from zarr_vectors_lazy.format.v09.arrays import GridLayout
-from zarr_vectors_lazy.format.v09.documents import (
-    ANY,
-    Resharding,
-    array_form,
-    cells_document,
-    dump,
-    group_document,
-    is_cell_array,
-    kept,
-    marked_cells,
-    pack_puts,
-    plan_resharding,
-    root_attributes,
-    root_with_notes,
-    stale_prefix,
-    with_counts,
-    with_notes,
-    with_spec,
-    with_total,
-    without_counts,
-)
 from zarr_vectors_lazy.format.v09.generation import Generation09
-from zarr_vectors_lazy.format.v09.writing import MAX_PERMUTED, PlacedLinks, Writing09, place_links
-from zarr_vectors_lazy.format.vectors import (
-    MISSING,
-    code_dtype,
-    encode_categories,
-    encode_integers,
-    encode_rows,
-    is_number,
-    is_time,
-    missing_codes,
-    parse_text,
-    taken,
-)
+from zarr_vectors_lazy.format.v09.writing import Writing09
 
 # Version found -> generation: the only version test of the package.
 
@@ -103,50 +67,10 @@ def _check_required(required: object, generation: Generation, where: str) -> Non
         )
 
 
-# The generation that stores are written in; what is above speaks to `CURRENT` and names none.
+# The generation that stores are written in; what is above speaks to `CURRENT`, and to the documents of `format.v09`.
 #
 # How a level is written: tasks turn payloads into puts with `cell_puts` and leave a `LevelRecord` each; when all are
 # done, `level_puts` makes the metadata of the joined record. Payloads are made by `encode_rows`, `encode_tiling`,
 # `encode_fragments` and, for links, `place_links`. Nothing here touches a store.
-
-__all__ = [
-    "ANY",
-    "CURRENT",
-    "MAX_PAYLOAD_NBYTES",
-    "MAX_PERMUTED",
-    "MISSING",
-    "GridLayout",
-    "PlacedLinks",
-    "Resharding",
-    "array_form",
-    "cells_document",
-    "code_dtype",
-    "dump",
-    "encode_categories",
-    "encode_fragments",
-    "encode_integers",
-    "encode_rows",
-    "encode_tiling",
-    "group_document",
-    "is_cell_array",
-    "is_number",
-    "is_time",
-    "kept",
-    "marked_cells",
-    "missing_codes",
-    "pack_puts",
-    "parse_text",
-    "place_links",
-    "plan_resharding",
-    "root_attributes",
-    "root_with_notes",
-    "stale_prefix",
-    "taken",
-    "with_counts",
-    "with_notes",
-    "with_spec",
-    "with_total",
-    "without_counts",
-]
 
 CURRENT = Writing09()

@@ -9,7 +9,10 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import format_deltas
-from zarr_vectors_lazy.format.registry import CURRENT, encode_rows, encode_tiling, place_links
+from zarr_vectors_lazy.format.manifests import encode_tiling
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.format.v09.writing import place_links
+from zarr_vectors_lazy.format.vectors import encode_rows
 from zarr_vectors_lazy.kernels.bins import (
     NUMBERS,
     Groups,

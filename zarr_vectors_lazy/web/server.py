@@ -32,7 +32,7 @@ from zarr_vectors_lazy.errors import SelectionError, ZVError
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.metadata import parse_json
 from zarr_vectors_lazy.format.recode import StoredArray, parse_stored, plain_document
-from zarr_vectors_lazy.format.registry import dump
+from zarr_vectors_lazy.format.v09.documents import dump
 from zarr_vectors_lazy.read.metadata import DOC
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.requests import Get, ListDir, Size

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from zarr_vectors_lazy.errors import SelectionError, ZVWarning, listed
-from zarr_vectors_lazy.format.registry import encode_categories, encode_integers, is_number, is_time, parse_text
+from zarr_vectors_lazy.format.vectors import encode_categories, encode_integers, is_number, is_time, parse_text
 from zarr_vectors_lazy.kernels.bins import Rule, check_rule
 from zarr_vectors_lazy.kernels.routing import extent
 from zarr_vectors_lazy.model.arrays import float64_holds

@@ -13,25 +13,27 @@ from dask.delayed import delayed
 
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, ZVWarning
 from zarr_vectors_lazy.format.base import COMPLETE, Children, Found, Generation, Node
-from zarr_vectors_lazy.format.registry import (
-    CURRENT,
-    MISSING,
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.format.v09.documents import (
     array_form,
     cells_document,
-    code_dtype,
     dump,
-    encode_categories,
-    encode_rows,
     group_document,
-    is_number,
-    is_time,
     marked_cells,
-    parse_text,
-    taken,
     with_counts,
     with_spec,
     with_total,
     without_counts,
+)
+from zarr_vectors_lazy.format.vectors import (
+    MISSING,
+    code_dtype,
+    encode_categories,
+    encode_rows,
+    is_number,
+    is_time,
+    parse_text,
+    taken,
 )
 from zarr_vectors_lazy.kernels.bins import Rule, check_rule
 from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing, missing_integer

@@ -8,7 +8,9 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.format.registry import CURRENT, MAX_PAYLOAD_NBYTES, PlacedLinks, place_links
+from zarr_vectors_lazy.format.codecs import MAX_PAYLOAD_NBYTES
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.format.v09.writing import PlacedLinks, place_links
 from zarr_vectors_lazy.kernels import routing
 from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.kernels.routing import Arranged, FragmentTable, Routed, bins_in_chunk, route, stored, take

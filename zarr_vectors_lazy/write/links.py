@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError, StoreError
-from zarr_vectors_lazy.format.registry import MAX_PERMUTED, place_links, taken
+from zarr_vectors_lazy.format.v09.writing import MAX_PERMUTED, place_links
+from zarr_vectors_lazy.format.vectors import taken
 from zarr_vectors_lazy.kernels import routing
 from zarr_vectors_lazy.kernels.routing import (
     PLACE,

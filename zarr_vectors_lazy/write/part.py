@@ -13,7 +13,10 @@ from typing import Any, Self
 import numpy as np
 
 from zarr_vectors_lazy.errors import StoreError
-from zarr_vectors_lazy.format.registry import CURRENT, MISSING, encode_rows, encode_tiling, with_notes
+from zarr_vectors_lazy.format.manifests import encode_tiling
+from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.format.v09.documents import with_notes
+from zarr_vectors_lazy.format.vectors import MISSING, encode_rows
 from zarr_vectors_lazy.kernels import routing
 from zarr_vectors_lazy.kernels.routing import Arranged, FragmentTable, Routed, corners, stored, take
 from zarr_vectors_lazy.kernels.rows import Records, attribute_field, block_of

@@ -12,7 +12,7 @@ from dask.delayed import Delayed
 from dask.utils import parse_bytes
 
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.format.registry import MISSING, code_dtype, taken
+from zarr_vectors_lazy.format.vectors import MISSING, code_dtype, taken
 from zarr_vectors_lazy.kernels.routing import PLACE, RowOwners
 from zarr_vectors_lazy.kernels.rows import link_dtype
 from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing

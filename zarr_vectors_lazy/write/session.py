@@ -11,7 +11,8 @@ from typing import Literal, TypeAlias
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, UnsupportedVersionError, listed
 from zarr_vectors_lazy.format.base import Found, Node
 from zarr_vectors_lazy.format.recode import stored_keys
-from zarr_vectors_lazy.format.registry import ANY, CURRENT, dump, generation_of, group_document, kept
+from zarr_vectors_lazy.format.registry import CURRENT, generation_of
+from zarr_vectors_lazy.format.v09.documents import ANY, dump, group_document, kept
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.model.writing import Notes
 from zarr_vectors_lazy.read.level import LevelData, replaced

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import modest
-from zarr_vectors_lazy.format.registry import CURRENT, place_links
+from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.format.v09.generation import parse_offsets
+from zarr_vectors_lazy.format.v09.writing import place_links
 from zarr_vectors_lazy.format.vectors import decode_links
 from zarr_vectors_lazy.model.arrays import LinkCoding
 from zarr_vectors_lazy.model.writing import LevelDraft, LinkFamilyDraft
