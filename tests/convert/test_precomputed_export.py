@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import zarr_vectors_lazy as zvl
-from tests.convert.test_precomputed import as_set, edges_drawn, parsed, parsed_skeleton, sources
+from tests.convert.test_precomputed import as_set, edges_drawn, parsed, parsed_skeleton, read_shard, sources
 from zarr_vectors_lazy.convert import precomputed as pc
 from zarr_vectors_lazy.errors import SelectionError
 
@@ -31,7 +31,7 @@ def stored(folder, document, key, name):
         return path.read_bytes() if path.exists() else None
     sharding = sharding_of(document)
     path = folder / sharding.name(int(sharding.shards(np.array([key]))[0]))
-    return pc.read_shard(path.read_bytes(), sharding, key) if path.exists() else None
+    return read_shard(path.read_bytes(), sharding, key) if path.exists() else None
 
 
 def cells_in(folder):

@@ -11,7 +11,6 @@ from zarr_vectors_lazy.copy.recompress import recompress as recompressed
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.files.formats import suffixes
 from zarr_vectors_lazy.interchange import ingest as ingested
-from zarr_vectors_lazy.maintenance import migrate as migrated
 from zarr_vectors_lazy.maintenance import rechunk as rechunked
 from zarr_vectors_lazy.pyramid.build import build_pyramid
 
@@ -20,7 +19,6 @@ Files = Annotated[
     typer.Argument(metavar="FILES... STORE", help=f"Files, folders, patterns ({', '.join(suffixes('reads'))}); a URL."),
 ]
 Named = Annotated[str | None, typer.Option("--format", help="Format of the files; by default by their suffixes.")]
-Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes to take; by default all.")]
 Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y,Z", help="Columns of positions, or names of axes.")]
 Owner = Annotated[
     str | None, typer.Option("--object-ids", metavar="COLUMN", help="Column with the object of each row.")
@@ -89,7 +87,7 @@ def ingest(
     bin_shape: Bins = None,
     axes: Axes = None,
     unit: Units = None,
-    columns: Columns = None,
+    columns: given.Columns = None,
     object_ids: Owner = None,
     like: given.Like = None,
     reference: given.Reference = None,
@@ -122,7 +120,7 @@ def ingest(
         )
     given.say_left_out(done["left_out"])
     given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
-    what = f"{given.counted(done['vertex_count'], 'vertex', 'vertices')} of {done['kind']}"
+    what = f"{given.counted(done['vertex_count'], 'vertex')} of {done['kind']}"
     given.tell(done, json, f"{store}: {what} in {given.counted(done['chunk_count'], 'chunk')}")
 
 
@@ -219,10 +217,9 @@ def save(
         )
     levels = [name for name in done["left_out"] if name.isdigit()]
     given.say_left_out([name for name in done["left_out"] if name not in levels])
-    vertex = ("vertex", "vertices")
-    rows = {"vertex_count": vertex, "node_count": vertex, "line_count": ("line", "lines")}
+    rows = {"vertex_count": "vertex", "node_count": "vertex", "line_count": "line"}
     name = next(name for name in rows if name in done)  # each geometry counts its own
-    said = f"{store}: {given.counted(done[name], *rows[name])} in {given.counted(done['chunk_count'], 'chunk')}"
+    said = f"{store}: {given.counted(done[name], rows[name])} in {given.counted(done['chunk_count'], 'chunk')}"
     given.tell(done, json, f"{said}{not_carried(levels, 'zvl pyramid')}")
 
 
@@ -252,7 +249,7 @@ def recompress(
             store,
             compressor=None if codec == "none" else codec,
             checksum=not no_checksum,
-            shard_shape=given.shard_shape(shard, "--shape"),
+            shard_shape=given.shard_shape(shard),
             profile=profile,
             mode="w" if overwrite else "w-",
             dst_options=new,
@@ -276,7 +273,7 @@ def migrate(
     """Write a store of format 0.7 as a new one of format 0.9. The old one stays as it is."""
     new = place.new(old, store)
     with run.writing(store, **new):
-        counts = migrated(old, store, mode="w" if overwrite else "w-", dst_options=new, **place.keywords())
+        counts = maintenance.migrate(old, store, mode="w" if overwrite else "w-", dst_options=new, **place.keywords())
     given.tell_counts(counts, json)
 
 
@@ -294,7 +291,7 @@ def shard(
         raise SelectionError("give --shape N, or one number for each axis, or --unpack")
     left = f"{store} is intact, with the cells of some arrays in shards; run the command again to finish"
     with given.leaving(left, run.computing()):
-        done = maintenance.shard(store, shard_shape=given.shard_shape(shape, "--shape"), **place.keywords())
+        done = maintenance.shard(store, shard_shape=given.shard_shape(shape), **place.keywords())
     given.tell(done, json, *(f"{array}: {given.counted(objects, 'object')}" for array, objects in done.items()))
 
 

@@ -116,6 +116,7 @@ Where = Annotated[
     ),
 ]
 Whole = Annotated[bool, typer.Option("--whole-objects", help="Keep every object with a vertex in the box, in full.")]
+Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes to take; by default all.")]
 Triangulate = Annotated[bool, typer.Option("--triangulate", help="Cut larger faces into triangles.")]
 Like = Annotated[str | None, typer.Option("--like", metavar="FILE", help="Tractogram whose image space to use.")]
 Reference = Annotated[str | None, typer.Option("--reference", metavar="IMAGE", help="Image whose space to use.")]
@@ -137,9 +138,9 @@ class Place:
         """As functions on stores take them."""
         return {"backend": self.backend, "storage_options": storage_options(self.option)}
 
-    def open(self, store: str, **options: Any) -> ZVStore:
+    def open(self, store: str) -> ZVStore:
         """Open what the command line names."""
-        return open_zv(store, **self.keywords(), **options)
+        return open_zv(store, **self.keywords())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +164,22 @@ class Run:
     scheduler: Scheduler = None
     client: Client = None
 
-    def computing(self, requests: Callable[[], int | None] = lambda: None) -> AbstractContextManager[None]:
-        """See `computing`."""
-        return computing(self.scheduler, self.client, requests)
+    @contextmanager
+    def computing(self, requests: Callable[[], int | None] = lambda: None) -> Iterator[None]:
+        """Compute on a scheduler or a cluster, with one bar on a terminal: of the requests, where so many are said."""
+        if self.client is not None:
+            with _cluster(self.client):
+                yield
+            return
+        with dask.config.set({"scheduler": self.scheduler} if self.scheduler else {}):
+            if not sys.stderr.isatty():
+                yield
+            elif total := requests():
+                with request_bar(Bar("reading, requests", total, fleeting=True)):
+                    yield
+            else:
+                with task_bar(Bar("computing, tasks", fleeting=True)):
+                    yield
 
     def writing(self, store: str, **options: Any) -> AbstractContextManager[None]:
         """Compute what a new store will have; an interruption tells what it left."""
@@ -223,13 +237,13 @@ def with_options(word: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def shard_shape(text: str | None, name: str) -> int | list[int] | None:
+def shard_shape(text: str | None) -> int | list[int] | None:
     """Chunks of a shard, of ``"4"`` or ``"4,4,1"``."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() for part in parts):
-        raise SelectionError(f"{name} must be whole numbers, found {text!r}")
+        raise SelectionError(f"--shape must be whole numbers, found {text!r}")
     return int(parts[0]) if len(parts) == 1 else list(map(int, parts))
 
 
@@ -287,14 +301,14 @@ def names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",")]
 
 
-def counted(number: int, one: str, several: str | None = None) -> str:
+def counted(number: int, one: str) -> str:
     """``1 chunk``, ``2,000 chunks``."""
-    return f"{number:,} {one if number == 1 else several or f'{one}s'}"
+    return f"{number:,} {one if number == 1 else 'vertices' if one == 'vertex' else f'{one}s'}"
 
 
 def tell_counts(counts: Mapping[int, int], json: bool) -> None:
     """Print the number of vertices by level."""
-    tell(counts, json, *(f"level {level}: {counted(count, 'vertex', 'vertices')}" for level, count in counts.items()))
+    tell(counts, json, *(f"level {level}: {counted(count, 'vertex')}" for level, count in counts.items()))
 
 
 def tell(done: Any, json: bool, *lines: str) -> None:
@@ -327,8 +341,8 @@ def parse_where(level: ZVLevel, text: str) -> dict[str, Any]:
 
     A value that begins with ``[`` or ``"`` is JSON. Numbers of a text attribute are text.
     """
-    name, equals, value = text.partition("=")
-    if not equals or not name or not value:
+    name, _, value = text.partition("=")
+    if not name or not value:
         raise SelectionError(f"--where must be NAME=LO:HI, NAME=VALUE or NAME=VALUE,VALUE; found {text!r}")
     if value[0] in '["':
         try:
@@ -361,29 +375,12 @@ def _number(value: str, text: str) -> int | float | bool:
     raise SelectionError(f"--where {text}: expected numbers, true or false, found {value!r}")
 
 
-@contextmanager
-def computing(
-    scheduler: str | None, client: str | None, requests: Callable[[], int | None] = lambda: None
-) -> Iterator[None]:
-    """Compute on a scheduler or a cluster, with one bar on a terminal: of the requests, where so many are said."""
-    if client is not None:
-        try:
-            from distributed import Client as Cluster  # noqa: PLC0415  optional
-        except ImportError as error:
-            raise ImportError("--client needs: pip install 'zarr-vectors-lazy[distributed]'") from error
-        try:
-            connected = Cluster(client, timeout="20s")
-        except (OSError, ValueError) as error:
-            raise SelectionError(f"no Dask cluster can be reached at {client!r}: {error}") from error
-        with connected:
-            yield
-        return
-    with dask.config.set({"scheduler": scheduler} if scheduler else {}):
-        if not sys.stderr.isatty():
-            yield
-        elif total := requests():
-            with request_bar(Bar("reading, requests", total, fleeting=True)):
-                yield
-        else:
-            with task_bar(Bar("computing, tasks", fleeting=True)):
-                yield
+def _cluster(address: str) -> AbstractContextManager[Any]:
+    try:
+        from distributed import Client as Cluster  # noqa: PLC0415  optional
+    except ImportError as error:
+        raise ImportError("--client needs: pip install 'zarr-vectors-lazy[distributed]'") from error
+    try:
+        return Cluster(address, timeout="20s")
+    except (OSError, ValueError) as error:
+        raise SelectionError(f"no Dask cluster can be reached at {address!r}: {error}") from error

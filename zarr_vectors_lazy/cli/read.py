@@ -35,10 +35,10 @@ Currency = Annotated[str, typer.Option("--currency", metavar="NAME", help="Curre
 def info(store: given.Store, *, place: given.Place, json: given.AsJson = False) -> None:
     """Describe a store. Reads metadata only: geometry, levels, attributes, occupied chunks."""
     found = place.open(store)
-    if json:
-        print_json(description(found))
-        return
     facts = description(found)
+    if json:
+        print_json(facts)
+        return
     levels = facts.pop("levels")
     units = [f" {in_line(unit)}" if unit else "" for unit in found.units]
     along = zip(map(in_line, found.axes), *map(_digits, found.bounds), units, strict=True)
@@ -48,16 +48,10 @@ def info(store: given.Store, *, place: given.Place, json: given.AsJson = False) 
     facts |= {"geometry_types": ", ".join(found.geometry_types), "axes": None, "units": None}
     print_pairs({name.replace("_", " "): value for name, value in facts.items() if value is not None})
     given.say()
-    rows = [
-        [
-            str(level["level"]),
-            _count(level["vertices"]),
-            f"{level['chunks']:,}",
-            _lengths(level["bin_shape"], units),
-            ", ".join(level["attributes"]) or "-",
-        ]
-        for level in levels
-    ]
+    rows = []
+    for level in levels:
+        counts = [str(level["level"]), _count(level["vertices"]), f"{level['chunks']:,}"]
+        rows.append([*counts, _lengths(level["bin_shape"], units), ", ".join(level["attributes"]) or "-"])
     print_table(["level", "vertices", "chunks", "bin shape", "attributes"], rows, right=(1, 2))
     if len(found):
         given.say(f"\n{sketch(found[found.levels[0]])}")
@@ -65,30 +59,12 @@ def info(store: given.Store, *, place: given.Place, json: given.AsJson = False) 
 
 def description(store: ZVStore) -> dict[str, Any]:
     """What the metadata tell of a store."""
-    levels = [
-        {
-            "level": level.index,
-            "vertices": level.vertex_count,
-            "chunks": level.chunk_count,
-            "chunk_shape": level.chunk_shape,
-            "bin_shape": level.bin_shape,
-            "attributes": level.attribute_names,
-        }
-        for level in store
-    ]
-    return {
-        "url": store.url,
-        "format": store.format_version,
-        "backend": store.backend,
-        "geometry_types": store.geometry_types,
-        "axes": store.axes,
-        "units": store.units,
-        "bounds": store.bounds,
-        "chunk_shape": store.chunk_shape,
-        "bin_shape": store.bin_shape,
-        "crs": store.crs,
-        "levels": levels,
-    }
+    of_level = {"level": "index", "vertices": "vertex_count", "chunks": "chunk_count"}
+    of_level |= {"chunk_shape": "chunk_shape", "bin_shape": "bin_shape", "attributes": "attribute_names"}
+    levels = [{name: getattr(level, member) for name, member in of_level.items()} for level in store]
+    members = ("backend", "geometry_types", "axes", "units", "bounds", "chunk_shape", "bin_shape", "crs")
+    own = {name: getattr(store, name) for name in members}
+    return {"url": store.url, "format": store.format_version, **own, "levels": levels}
 
 
 def _system(crs: Any) -> str | None:
@@ -122,18 +98,15 @@ def sketch(level: ZVLevel) -> str:
 def ls(store: given.Store, *, level: given.Level = None, place: given.Place, json: given.AsJson = False) -> None:
     """List the arrays, objects and groups of a level."""
     found = place.open(store).query(level=level)
-    members = {name: (array.shape, array.dtype) for name, array in arrays_of(found).items()}
+    arrays = arrays_of(found).items()
+    members = {name: ([_known(size) for size in array.shape], str(array.dtype)) for name, array in arrays}
     objects = found.objects
     groups = {str(name): len(objects.groups[name]) for name in (objects.groups.names or list(objects.groups))}
     if json:
-        shown = {
-            name: {"shape": [_known(n) for n in shape], "dtype": str(dtype)} for name, (shape, dtype) in members.items()
-        }
+        shown = {name: {"shape": shape, "dtype": dtype} for name, (shape, dtype) in members.items()}
         print_json({"level": found.index, "arrays": shown, "objects": len(objects), "groups": groups})
         return
-    rows = [
-        [name, str(dtype), " x ".join(_count(_known(n)) for n in shape)] for name, (shape, dtype) in members.items()
-    ]
+    rows = [[name, dtype, " x ".join(map(_count, shape))] for name, (shape, dtype) in members.items()]
     print_table(["array", "dtype", "shape"], rows, right=(2,))
     given.say(f"\n{given.counted(len(objects), 'object')}")
     if groups:
@@ -230,7 +203,6 @@ def _lengths(values: Any, units: list[str]) -> str:
 OUT = f"File to write ({', '.join(suffixes('writes'))}), or - for standard output, as --format says (csv)."
 Out = Annotated[str, typer.Argument(metavar="OUT", help=OUT, show_default=False)]
 Named = Annotated[str | None, typer.Option("--format", help="Format of the file; by default by its suffix.")]
-Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes to take; by default all.")]
 Stored = Annotated[bool, typer.Option("--stored", help="Leave coordinates as stored, instead of world coordinates.")]
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder or URL to write to.", show_default=False)]
 Source = Annotated[str, typer.Option("--precomputed", metavar="KIND", help="points, lines, skeletons or mesh.")]
@@ -246,7 +218,7 @@ def read(
     *,
     chosen: given.Chosen,
     format: Named = None,  # noqa: A002  the option's name
-    columns: Columns = None,
+    columns: given.Columns = None,
     stored: Stored = False,
     triangulate: given.Triangulate = False,
     like: given.Like = None,
@@ -267,7 +239,7 @@ def read(
             return
         done = part.to_file(out, format=format, overwrite=overwrite, **how)
     given.say_left_out(done["left_out"])
-    rows = given.counted(done["vertices"], "vertex", "vertices")
+    rows = given.counted(done["vertices"], "vertex")
     given.tell(done, json, f"{out}: {rows} of level {part.index}, {done['bytes']:,} bytes")
 
 

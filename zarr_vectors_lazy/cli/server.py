@@ -78,27 +78,18 @@ def described(store: ZVStore) -> dict[str, Any]:
     """What the page needs to know of a store; names, units and bounds of world coordinates, filled to three."""
     world = store._opened.meta.world
     lo, hi = (np.pad(corner, (0, 3 - len(corner))).tolist() for corner in world.world_bounds(store.bounds))
-    levels = [
-        {
-            "index": level.index,
-            "vertices": level.vertex_count,
-            "bin": float(level.bin_shape.max()),
-            "colors": color_names(level._view),
-        }
-        for level in store
-    ]
+    levels = []
+    for level in store:
+        size, colors = float(level.bin_shape.max()), color_names(level._view)
+        levels.append({"index": level.index, "vertices": level.vertex_count, "bin": size, "colors": colors})
     missing = 3 - len(world.names)
-    return {
+    about: dict[str, Any] = {
         "url": store.url,
         "format": store.format_version,
         "geometry": ", ".join(store.geometry_types),
-        "axes": [*world.names, *[""] * missing],
-        "units": [*world.world_units, *[None] * missing],
-        "lower": lo,
-        "upper": hi,
-        "most": MOST_VERTICES,
-        "levels": levels,
     }
+    about |= {"axes": [*world.names, *[""] * missing], "units": [*world.world_units, *[None] * missing]}
+    return about | {"lower": lo, "upper": hi, "most": MOST_VERTICES, "levels": levels}
 
 
 def packed(level: ZVLevel) -> bytes | None:
@@ -155,25 +146,19 @@ def serve(
     levels = {level.index: PrecomputedLevel(level._view) for level in opened}
     views = {FOLDER: Precomputed(levels)}
     server = Server(opened._opened.tree.spec, host=host, port=port, public=public, views=views)
-    given.say(server.url)
-    given.say(f"raw cells: {server.url}/raw/")
-    say_links(levels, server.url)
-    server.serve_forever()
-    given.say("stopped", error=True)
+    run(server, lambda: say_links(levels, server.url))
 
 
 def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
-    """Print what Neuroglancer is given: a link that shows a level, and the sources of every level."""
+    """Print what viewers are given: raw cells, a link that shows a level in Neuroglancer, the sources of all levels."""
+    given.say(f"raw cells: {url}/raw/")
     shown = shown_level(levels)
     if shown is None:
         return
     try:
         lines = [f"\nNeuroglancer, level {shown.index}: {state_link(shown, url)}"]
-        lines += [
-            f"level {index}, {kind}: {source_url(url, index, kind)}"
-            for index, level in levels.items()
-            for kind in level.kinds
-        ]
+        kinds = [(index, kind) for index, level in levels.items() for kind in level.kinds]
+        lines += [f"level {index}, {kind}: {source_url(url, index, kind)}" for index, kind in kinds]
     except ZVError as error:  # the objects are served all the same
         given.say(f"zvl: warning: there is nothing to show in Neuroglancer: {error}", error=True)
         return
@@ -195,9 +180,10 @@ def view(
     run(server)
 
 
-def run(server: Server) -> None:
-    """Say where it is, and serve until Ctrl-C."""
+def run(server: Server, told: Callable[[], None] = lambda: None) -> None:
+    """Say where it is, and what more there is to tell, and serve until Ctrl-C."""
     given.say(server.url)
+    told()
     server.serve_forever()
     given.say("stopped", error=True)
 

@@ -6,6 +6,7 @@ for arrays. Dask's own ``from_map`` gives each partition a task that would fetch
 
 import functools
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import dask.dataframe as dd
@@ -63,23 +64,14 @@ class LevelFrame(PartitionsFiltered, IO):
     def _meta(self) -> Any:
         arrays = source_arrays(self.source.view, self._chosen)
         empty = [np.empty((0, *array.shape[1:]), array.dtype) for array in arrays.values()]
-        return make_frame(self._chosen, None, 0, *empty)
+        return make_frame(self._chosen, None, *empty)
 
     def _divisions(self) -> tuple[int | None, ...]:
         sizes: tuple[int, ...] | None = self.source.sizes
-        if sizes is None:
-            blocks: int = vertices_array(self.source.view).numblocks[0]
-            return (None,) * (blocks + 1)
-        if not all(sizes):  # divisions would repeat
-            return (None,) * (len(sizes) + 1)
-        starts = self._starts()
-        return (*starts, int(starts[-1] + sizes[-1] - 1))
-
-    def _starts(self) -> list[int]:
-        starts: list[int] = [0]
-        for size in self.source.sizes[:-1]:
-            starts.append(starts[-1] + size)
-        return starts
+        if sizes is None or not all(sizes):  # divisions would repeat
+            return (None,) * (int(vertices_array(self.source.view).numblocks[0]) + 1)
+        *starts, end = accumulate(sizes, initial=0)
+        return (*starts, end - 1)
 
     def _layer(self) -> dict[Key, GraphNode]:
         chosen, parts = self._chosen, list(self._partitions)
@@ -88,12 +80,10 @@ class LevelFrame(PartitionsFiltered, IO):
         wanted = {keys[part] for keys in blocks for part in parts}
         whole = HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays.values()))
         tasks: dict[Key, GraphNode] = dict(whole.cull(wanted).to_dict())
-        starts = None if self.source.sizes is None else self._starts()
+        starts = None if self.source.sizes is None else list(accumulate(self.source.sizes, initial=0))
         for number, part in enumerate(parts):
-            key = (self._name, number)
-            start = None if starts is None else starts[part]
-            refs = [TaskRef(keys[part]) for keys in blocks]
-            tasks[key] = Task(key, make_frame if chosen else bare_frame, chosen, start, None, *refs)
+            key, start = (self._name, number), None if starts is None else starts[part]
+            tasks[key] = Task(key, make_frame, chosen, start, *(TaskRef(keys[part]) for keys in blocks))
         return tasks
 
     def _lengths(self) -> tuple[int, ...] | None:
@@ -118,11 +108,6 @@ class LevelFrame(PartitionsFiltered, IO):
             asked = parent.operand("columns")
             return narrow if asked == kept else narrow[asked]
         return None
-
-
-def bare_frame(columns: Sequence[FrameColumn], start: int | None, rows: int | None, vertices: Any) -> Any:
-    """Frame without columns, as long as the block."""
-    return make_frame(columns, start, len(vertices))
 
 
 def level_frame(view: LevelView, columns: Sequence[FrameColumn]) -> dd.DataFrame:

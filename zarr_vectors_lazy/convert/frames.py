@@ -140,12 +140,10 @@ def read_frame(columns: Sequence[FrameColumn], view: LevelView) -> tuple[Any, An
     """Pandas frame of the selected rows of a view, and their positions."""
     arrays = source_arrays(view, columns)
     blocks = dict(zip(arrays, dask.compute(*arrays.values()), strict=True))
-    return make_frame(columns, None, None, *blocks.values()), blocks[None]
+    return make_frame(columns, None, *blocks.values()), blocks[None]
 
 
-def make_frame(
-    columns: Sequence[FrameColumn], start: int | None, rows: int | None, *blocks: np.ndarray[Any, Any]
-) -> Any:
+def make_frame(columns: Sequence[FrameColumn], start: int | None, *blocks: np.ndarray[Any, Any]) -> Any:
     """Pandas frame of one block.
 
     Parameters
@@ -154,16 +152,13 @@ def make_frame(
         What it has.
     start
         First number of its index; None: it begins at 0.
-    rows
-        Its length where there are no columns.
     *blocks
-        Values, in the order in which the columns name their attributes.
+        Values, in the order in which the columns name their attributes; of no columns anything as long as the frame.
     """
     import pandas as pd  # noqa: PLC0415  optional
 
-    names = list(dict.fromkeys(column.source for column in columns))
-    values = dict(zip(names, blocks, strict=True))
-    length = len(blocks[0]) if blocks else rows or 0
+    values = dict(zip(dict.fromkeys(column.source for column in columns), blocks, strict=bool(columns)))
+    length = len(blocks[0]) if blocks else 0
     index = pd.RangeIndex(start or 0, (start or 0) + length)
     series = {column.name: _series(column, values[column.source]) for column in columns}
     return pd.DataFrame(series, index=index, columns=[column.name for column in columns])

@@ -281,28 +281,25 @@ def plot_view(
     barred = bool(style.density) or (shade is not None and shade.labels is None)
     figure, spots = (ax.figure, [ax]) if ax is not None else _new_figure(lo, hi, panels, words, barred=barred)
     colours = _colours(shade, style)
-    artists = [_panel(spot, drawing, pair, colours, style) for spot, pair in zip(spots, panels, strict=True)]
-    for spot, pair in zip(spots, panels, strict=True):
+    pairs = list(zip(spots, panels, strict=True))
+    artists = [_panel(spot, drawing, pair, colours, style) for spot, pair in pairs]
+    for spot, pair in pairs:
         _frame(spot, lo, hi, pair, own=ax is None)
-    for spot, pair in zip(spots, panels, strict=True):
+    for spot, pair in pairs:
         _label(spot, pair, names, units)
         if units[pair[0]] == units[pair[1]]:
             _scale_bar(spot, min(float(np.ptp(each.get_xlim())) for each in spots) / 4, units[pair[0]])
         if not len(drawing.positions):
             spot.text(0.5, 0.5, "no vertices", transform=spot.transAxes, ha="center", va="center", color="#777777")
     if ax is None:
-        name = store_name(view.data.tree.url)
+        url = view.data.tree.url  # perhaps of a store inside an archive or a bucket
+        name = url.rstrip("/").rpartition("/")[2] or url
         count = len(drawing.positions)
         title = f"{name}, level {view.data.meta.index}: {count:,} {'vertex' if count == 1 else 'vertices'}"
         figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight(), va="top")
     _tell_colours(spots, artists, drawing, colours, style, own=ax is None)
     found: Figure = figure
     return found
-
-
-def store_name(url: str) -> str:
-    """Last part of a URL or path; of a store inside an archive or a bucket too."""
-    return url.rstrip("/").rpartition("/")[2] or url
 
 
 def _extent(drawing: Drawing, store: StoreMeta) -> tuple[Floats, Floats]:

@@ -56,9 +56,8 @@ class Property:
     def annotation(self) -> dict[str, Any]:
         """Its entry in the ``info`` of annotations."""
         out: dict[str, Any] = {"id": self.id, "type": self.dtype.name, "description": self.name}
-        return out | (
-            {"enum_values": list(range(len(self.labels))), "enum_labels": list(self.labels)} if self.labels else {}
-        )
+        labels = {"enum_values": list(range(len(self.labels))), "enum_labels": list(self.labels)}
+        return out | (labels if self.labels else {})
 
     def attribute(self) -> dict[str, Any]:
         """Its entry in the ``info`` of skeletons."""
@@ -207,9 +206,8 @@ def pack_properties(values: Sequence[Array], count: int) -> Array:
     at = 0
     for each in values:
         width = each.dtype.itemsize
-        out[:, at : at + width] = (
-            np.ascontiguousarray(each.astype(each.dtype.newbyteorder("<"))).view(np.uint8).reshape(count, width)
-        )
+        plain = np.ascontiguousarray(each.astype(each.dtype.newbyteorder("<")))
+        out[:, at : at + width] = plain.view(np.uint8).reshape(count, width)
         at += width
     return out.view("<u4")
 
@@ -269,9 +267,8 @@ class Annotations:
 
     def cells(self) -> tuple[bytes, IntArray]:
         """Bytes of cells with an annotation each, one after another, and (N,) how many."""
-        return self._framed(
-            np.tile(np.array([1, 0], "<u4"), (len(self), 1)), self.ids.astype("<u8").view("<u4").reshape(-1, 2)
-        )
+        ids = self.ids.astype("<u8").view("<u4").reshape(-1, 2)
+        return self._framed(np.tile(np.array([1, 0], "<u4"), (len(self), 1)), ids)
 
     def _framed(self, before: Array, after: Array) -> tuple[bytes, IntArray]:
         """Records with (N, a) words before each and (N, b) behind it."""
@@ -348,11 +345,8 @@ def mesh_info(described: bool = True) -> dict[str, Any]:
 
 def encode_mesh(positions: Floats, faces: IntArray) -> bytes:
     """Encode (N, 3) positions in nanometres, and (F, W) corners of faces, which are cut into triangles."""
-    return (
-        np.array([len(positions)], "<u4").tobytes()
-        + np.asarray(positions, "<f4").tobytes()
-        + triangles(faces).astype("<u4").tobytes()
-    )
+    head = np.array([len(positions)], "<u4").tobytes() + np.asarray(positions, "<f4").tobytes()
+    return head + triangles(faces).astype("<u4").tobytes()
 
 
 def triangles(faces: IntArray) -> IntArray:
@@ -476,27 +470,12 @@ class Sharding:
             rows = order[bounds[number] : bounds[number + 1]]
             # Keys and starts are told as steps: starts from where what is before ends.
             ends = starts[rows] + sizes[rows]
-            index = np.stack(
-                [np.diff(keys[rows], prepend=0), starts[rows] - np.concatenate([[0], ends[:-1]]), sizes[rows]]
-            ).astype("<u8")
+            steps = np.diff(keys[rows], prepend=0), starts[rows] - np.concatenate([[0], ends[:-1]]), sizes[rows]
+            index = np.stack(steps).astype("<u8")
             indexes.append(index.tobytes())
             places[number] = at, at + index.nbytes
             at += index.nbytes
         return places.tobytes() + data + b"".join(indexes)
-
-
-def read_shard(shard: bytes, sharding: Sharding, key: int) -> bytes | None:
-    """What a shard stores of a key; None where that is nothing."""
-    mini = (key >> sharding.preshift) & ((1 << sharding.minishard_bits) - 1)
-    base = 16 << sharding.minishard_bits
-    start, stop = np.frombuffer(shard, "<u8", 2, 16 * mini).tolist()
-    index = np.frombuffer(shard[base + start : base + stop], "<u8").reshape(3, -1).astype(np.int64)
-    found = np.flatnonzero(np.cumsum(index[0]) == key)
-    if not len(found):
-        return None
-    at = int(found[0])
-    first = base + int(index[1, : at + 1].sum() + index[2, :at].sum())
-    return shard[first : first + int(index[2, at])]
 
 
 # ---- the additive rule

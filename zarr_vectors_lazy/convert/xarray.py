@@ -306,9 +306,8 @@ def take_rows(dataset: xr.Dataset, rows: IntArray) -> xr.Dataset:
         owners = np.repeat(np.arange(len(sizes)), sizes)[path >= 0]
         size = dataset["row_size"].copy(data=np.bincount(owners, minlength=len(sizes)).astype(np.int64))
         attrs = dataset["object_rows"].attrs
-        out = out.drop_dims("object_vertex").assign(
-            row_size=size, object_rows=("object_vertex", path[path >= 0], attrs)
-        )
+        kept_rows = ("object_vertex", path[path >= 0], attrs)
+        out = out.drop_dims("object_vertex").assign(row_size=size, object_rows=kept_rows)
     return out
 
 
@@ -368,7 +367,7 @@ def lazy_level_dataset(
     Nothing is read but metadata where the level states its number of vertices.
     """
     sizes = LazySizes(view)
-    total = view.data.meta.vertex_count or _counted_rows(sizes)  # where it is wrong, reads say so
+    total = view.data.meta.vertex_count or int(sizes.starts()[-1])  # where it is wrong, reads say so
     rows: Variables = {}
     for name, (dims, make) in _rows(view, drop):
         like = make(view)
@@ -377,12 +376,6 @@ def lazy_level_dataset(
         rows[name] = RowsVariable(dims, indexing.LazilyIndexedArray(data), _row_attrs(view, name), encoding)
     dense = _object_variables(view, lazy=True)
     return _assemble(view, Part(sizes, total), rows | dense, objects=objects, edges=edges, drop=drop)
-
-
-def _counted_rows(sizes: LazySizes) -> int:
-    """Rows of a level that does not state them, as streaming writers leave it: read."""
-    counts = sizes.sized().sizes
-    return 0 if counts is None else int(counts.sum())
 
 
 def root_dataset(store: StoreMeta) -> xr.Dataset:
@@ -398,9 +391,12 @@ def axis_coordinates(store: StoreMeta) -> dict[str, str]:
 
 def variable_names(view: LevelView) -> dict[str, str]:
     """Names of vertex attributes' variables: their own, or with ``_attribute`` where a variable of ours has it."""
-    store = view.data.store
-    taken = OWN | DIMS | {*store.axes, *axis_coordinates(store).values()}
-    return {name: names[0] for name, names in column_names(dict.fromkeys(view.data.attribute_names), taken).items()}
+    names = column_names(dict.fromkeys(view.data.attribute_names), _taken(view.data.store))
+    return {name: labels[0] for name, labels in names.items()}
+
+
+def _taken(store: StoreMeta) -> set[str]:
+    return {*OWN, *DIMS, *store.axes, *axis_coordinates(store).values()}
 
 
 def _assemble(
@@ -410,10 +406,12 @@ def _assemble(
         variables |= _joins(part.sizes.sized())
     if objects:
         variables |= ragged_index(part.sizes.sized())
-    axis = xr.Variable("axis", np.asarray(view.data.store.axes), _axis_attrs(view.data.store))
+    store = view.data.store
+    units = {"units": [unit or "" for unit in store.units]} if any(store.units) else {}
+    axis = xr.Variable("axis", np.asarray(store.axes), units)
     kept = {name: variable for name, variable in variables.items() if name not in drop}
     coords = {name: kept.pop(name) for name in ("object_id",) if name in kept}
-    names = list(axis_coordinates(view.data.store).values())
+    names = list(axis_coordinates(store).values())
     places = {name: kept.pop(name) for name in names if name in kept}
     dataset = xr.Dataset(kept, coords={"axis": axis, **coords}, attrs=_level_attrs(view))
     if len(places) < len(names):
@@ -456,11 +454,7 @@ def _object_variables(view: LevelView, *, lazy: bool) -> Variables:
         return {}
     out: Variables = {}
     arrays = view.data.object_attributes
-    taken = (
-        OWN
-        | DIMS
-        | {*view.data.store.axes, *axis_coordinates(view.data.store).values(), *variable_names(view).values()}
-    )
+    taken = _taken(view.data.store) | {*variable_names(view).values()}
     labels = {name: names[0] for name, names in column_names(dict.fromkeys(arrays), taken, suffix="of_object").items()}
     for name, array in arrays.items():
         check_rows(source, array, index.count)
@@ -477,17 +471,11 @@ def _object_variables(view: LevelView, *, lazy: bool) -> Variables:
 
 def _joins(view: LevelView) -> Variables:
     """Edges and faces as rows of ``vertex``, whichever the geometry has."""
-    out: Variables = {}
-    if "mesh" in view.data.store.geometry_types:
-        out["faces"] = xr.Variable(("face", "corner"), _counted(faces_array(view)))
-    else:
-        out["edges"] = xr.Variable(("edge", "end"), _counted(edges_array(view)))
-    return out
-
-
-def _counted(array: da.Array) -> da.Array:
-    """Return an array with known chunk sizes."""
-    return array.compute_chunk_sizes() if any(np.isnan(size) for size in array.chunks[0]) else array
+    mesh = "mesh" in view.data.store.geometry_types
+    array = faces_array(view) if mesh else edges_array(view)
+    if np.isnan(array.chunks[0]).any():
+        array = array.compute_chunk_sizes()
+    return {"faces": xr.Variable(("face", "corner"), array)} if mesh else {"edges": xr.Variable(("edge", "end"), array)}
 
 
 def ragged_index(view: LevelView) -> Variables:
@@ -540,18 +528,10 @@ def told_attrs(view: LevelView, name: str) -> Json:
     return described(view.data.store.specified(name) | own)
 
 
-def _axis_attrs(store: StoreMeta) -> Json:
-    return {"units": [unit or "" for unit in store.units]} if any(store.units) else {}
-
-
 def _store_attrs(store: StoreMeta) -> Json:
     lo, hi = store.bounds
-    attrs = {
-        "zarr_vectors_version": store.version,
-        "geometry_types": list(store.geometry_types),
-        "lower_bounds": lo.tolist(),
-        "upper_bounds": hi.tolist(),
-    }
+    attrs = {"zarr_vectors_version": store.version, "geometry_types": list(store.geometry_types)}
+    attrs |= {"lower_bounds": lo.tolist(), "upper_bounds": hi.tolist()}
     if store.crs is not None:
         attrs["crs"] = store.crs if isinstance(store.crs, str) else json.dumps(store.crs)
     return attrs
@@ -559,9 +539,5 @@ def _store_attrs(store: StoreMeta) -> Json:
 
 def _level_attrs(view: LevelView) -> Json:
     meta = view.data.meta
-    return {
-        **_store_attrs(view.data.store),
-        "level": meta.index,
-        "chunk_shape": meta.chunk_shape.tolist(),
-        "bin_shape": meta.bin_shape.tolist(),
-    }
+    own = {"level": meta.index, "chunk_shape": meta.chunk_shape.tolist(), "bin_shape": meta.bin_shape.tolist()}
+    return _store_attrs(view.data.store) | own

@@ -3,30 +3,19 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, listed
+from zarr_vectors_lazy.files import meshes
 from zarr_vectors_lazy.files.loaded import NAME, Loaded, LoadOptions
-from zarr_vectors_lazy.files.meshes import (
-    CHANNELS,
-    NORMAL_PARTS,
-    check_rows,
-    colour_values,
-    flat_columns,
-    leave_rest,
-    normals_of,
-    object_names,
-    single,
-    strips,
-    triangles_of,
-)
+from zarr_vectors_lazy.files.meshes import Array
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.types import IntArray
 
-Array = np.ndarray[Any, Any]
 TYPES = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
 CODES = {np.dtype(text): code for code, text in TYPES.items()}
 WIDTHS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4, "MAT2": 4, "MAT3": 9, "MAT4": 16}
@@ -158,24 +147,17 @@ def load_glb(path: Path, asked: LoadOptions) -> Loaded:
     drawn = [one for one in drawn if one.positions]
     if not drawn:
         raise FileError("it draws nothing")
-    width = max(width for one in drawn for width in one.links)
-    left += [
-        what for size, what in ((2, "lines"), (1, "points")) if size < width and any(size in d.links for d in drawn)
-    ]
-    names = set.intersection(*(set(part) for one in drawn for part in one.attributes))
-    every = [name for one in drawn for part in one.attributes for name in part]
-    left += [f"attribute {name} of some parts" for name in dict.fromkeys(every) if name not in names]
-    attributes = {
-        name: np.concatenate([part[name] for one in drawn for part in one.attributes])
-        for name in every
-        if name in names
-    }
+    drawn_widths = {width for one in drawn for width in one.links}
+    width = max(drawn_widths)
+    left += [what for size, what in ((2, "lines"), (1, "points")) if size < width and size in drawn_widths]
+    parts = [part for one in drawn for part in one.attributes]
+    every = dict.fromkeys(name for part in parts for name in part)
+    names = [name for name in every if all(name in part for part in parts)]
+    left += [f"attribute {name} of some parts" for name in every if name not in names]
+    attributes = {name: np.concatenate([part[name] for part in parts]) for name in names}
     rows = [sum(map(len, one.positions)) for one in drawn]
-    links, begin = [np.empty((0, width), np.int64)], 0
-    for one, count in zip(drawn, rows, strict=True):
-        links += [part + begin for part in one.links.get(width, ())]
-        begin += count
-    joined = np.concatenate(links)
+    begins = zip(drawn, accumulate(rows, initial=0), strict=False)
+    joined = np.concatenate([part + begin for one, begin in begins for part in one.links.get(width, ())])
     return Loaded(
         kind={3: "mesh", 2: "graph", 1: "points"}[width],  # type: ignore[arg-type]
         positions=np.concatenate([part for one in drawn for part in one.positions]),
@@ -185,7 +167,7 @@ def load_glb(path: Path, asked: LoadOptions) -> Loaded:
         object_ids=np.repeat(np.arange(len(drawn)), rows) if len(drawn) > 1 else None,
         local_ids=True,
         object_attributes={NAME: np.array([one.name for one in drawn], object)} if any(d.name for d in drawn) else {},
-        means=frozenset(name for name in attributes if name in CHANNELS),
+        means=frozenset(name for name in attributes if name in meshes.CHANNELS),
         left_out=tuple(left),
     )
 
@@ -201,7 +183,7 @@ def _drawn(scene: _Scene, name: str, mesh: Mapping[str, Any], matrix: Array) -> 
         if positions.shape[1] != 3:
             raise FileError("positions of other than three numbers")
         index = scene.accessor(part["indices"])[:, 0] if "indices" in part else np.arange(len(positions))
-        check_rows(index, len(positions), "indices")
+        meshes.check_rows(index, len(positions), "indices")
         links = _links(part.get("mode", TRIANGLES), index.astype(np.int64))
         found.links.setdefault(links.shape[1], []).append(links + rows)
         rows += len(positions)
@@ -222,7 +204,7 @@ def _links(mode: int, index: IntArray) -> IntArray:
     if mode == TRIANGLES:
         return index[: len(index) // 3 * 3].reshape(-1, 3)
     if mode == TRIANGLE_STRIP:
-        return strips(np.array([len(index)]), index)
+        return meshes.strips(np.array([len(index)]), index)
     if mode == FAN:
         return np.column_stack([np.full(max(len(index) - 2, 0), index[0] if len(index) else 0), index[1:-1], index[2:]])
     if mode == LINES:
@@ -241,7 +223,7 @@ def _attributes(values: Mapping[str, Array], rows: int) -> dict[str, Array]:
     for key, table in values.items():
         if len(table) != rows:
             raise FileError(f"{key} has {len(table)} rows, but there are {rows} vertices")
-        names = {"NORMAL": NORMAL_PARTS, "TEXCOORD_0": TEXTURE, "COLOR_0": CHANNELS}.get(key)
+        names = {"NORMAL": meshes.NORMAL_PARTS, "TEXCOORD_0": TEXTURE, "COLOR_0": meshes.CHANNELS}.get(key)
         if names:
             found |= dict(zip(names, table.T, strict=False))
         else:
@@ -253,10 +235,10 @@ def _attributes(values: Mapping[str, Array], rows: int) -> dict[str, Array]:
 def save_glb(out: Outgoing, path: Path) -> int:
     """Write GLB: triangles, lines or points, with colours, normals and other numbers; each object a node."""
     width = 3 if out.faces is not None else 2 if out.edges is not None else 1
-    links = triangles_of(out, "GLB")[0] if width == 3 else out.edges if out.edges is not None else None
+    links = meshes.triangles_of(out, "GLB")[0] if width == 3 else out.edges if out.edges is not None else None
     out.leave(*(f"link attribute {name}" for name in out.link_attributes))
     out.leave(*(f"object attribute {name}" for name in out.object_attributes if name != NAME))
-    columns = {"POSITION": single(out, out.positions, "positions"), **_keyed(out)}
+    columns = {"POSITION": meshes.single(out, out.positions, "positions"), **_keyed(out)}
     tree: dict[str, Any] = {
         "asset": {"version": "2.0", "generator": "zarr-vectors-lazy"}, "scene": 0, "scenes": [{"nodes": []}],
         "nodes": [], "meshes": [], "accessors": [], "bufferViews": [], "buffers": [{"byteLength": 0}],
@@ -283,37 +265,35 @@ def save_glb(out: Outgoing, path: Path) -> int:
 def _keyed(out: Outgoing) -> dict[str, Array]:
     """(N, C) attributes in types that glTF has, by its names; says what has no place."""
     found: dict[str, Array] = {}
-    colours, coloured = colour_values(out.attributes)
+    colours, coloured = meshes.colour_values(out.attributes)
     if colours is not None and (colours.dtype in (np.uint8, np.uint16) or colours.dtype.kind == "f"):
-        found["COLOR_0"] = colours if colours.dtype.kind == "u" else single(out, colours, "colours")
+        found["COLOR_0"] = colours if colours.dtype.kind == "u" else meshes.single(out, colours, "colours")
     else:
         coloured = set()
-    normals, turned = normals_of(out.attributes)
+    normals, turned = meshes.normals_of(out.attributes)
     if normals is not None:
-        found["NORMAL"] = single(out, normals, "normals")
+        found["NORMAL"] = meshes.single(out, normals, "normals")
     texture = set(TEXTURE) if all(name in out.attributes for name in TEXTURE) else set()
     if texture:
-        found["TEXCOORD_0"] = single(out, np.column_stack([out.attributes[name] for name in TEXTURE]), "s, t")
+        found["TEXCOORD_0"] = meshes.single(out, np.column_stack([out.attributes[name] for name in TEXTURE]), "s, t")
     special = coloured | turned | texture
     rest = {name: values for name, values in out.attributes.items() if name not in special}
     wide = {name: values for name, values in rest.items() if values.ndim == 2 and values.shape[1] in VECTORS}
-    flat = {
-        name: values[:, None] for name, values in flat_columns({k: v for k, v in rest.items() if k not in wide}).items()
-    }
+    flat = meshes.flat_columns({name: values for name, values in rest.items() if name not in wide})
     written = set(special)
-    for name, values in {**wide, **flat}.items():
+    for name, values in {**wide, **{name: values[:, None] for name, values in flat.items()}}.items():
         held = _held(out, name, values)
         if held is not None:
             found[f"_{name}"] = held
             written |= {name, *(one for one in rest if name.startswith(f"{one}_"))}
-    leave_rest(out, written)
+    meshes.leave_rest(out, written)
     return found
 
 
 def _held(out: Outgoing, name: str, values: Array) -> Array | None:
     """Values in a type that glTF has; None where none holds them."""
     if values.dtype.kind == "f":
-        return single(out, values, f"attribute {name}")
+        return meshes.single(out, values, f"attribute {name}")
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
     if values.dtype.kind not in "iu":
@@ -336,7 +316,7 @@ def _objects(out: Outgoing, links: IntArray | None) -> Iterator[tuple[str, IntAr
         owners = np.zeros(count, np.int64)
         names = {0: ""}
     else:
-        names = dict(zip(out.object_ids.tolist(), object_names(out), strict=True))
+        names = dict(zip(out.object_ids.tolist(), meshes.object_names(out), strict=True))
     order = np.argsort(owners, kind="stable")
     number = np.empty(count, np.int64)
     number[order] = np.arange(count)
@@ -361,12 +341,8 @@ def _put(tree: dict[str, Any], parts: list[bytes], values: Array, key: str) -> i
     tree["bufferViews"].append({"buffer": 0, "byteOffset": buffer["byteLength"], "byteLength": raw.size, **stride})
     parts.append(raw.tobytes() + b"\0" * (-raw.size % 4))
     buffer["byteLength"] += len(parts[-1])
-    accessor = {
-        "bufferView": len(tree["bufferViews"]) - 1,
-        "componentType": CODES[plain.dtype],
-        "count": len(values),
-        "type": VECTORS[values.shape[1]],
-    }
+    accessor: dict[str, Any] = {"bufferView": len(tree["bufferViews"]) - 1, "componentType": CODES[plain.dtype]}
+    accessor |= {"count": len(values), "type": VECTORS[values.shape[1]]}
     normalized = {"normalized": True} if key == "COLOR_0" and values.dtype.kind == "u" else {}
     bounds = {"min": values.min(0).tolist(), "max": values.max(0).tolist()} if key == "POSITION" else {}
     tree["accessors"].append({**accessor, **normalized, **bounds})

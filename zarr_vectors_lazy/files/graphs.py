@@ -12,16 +12,16 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning, listed
 from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, concatenated, library
-from zarr_vectors_lazy.files.meshes import flat_columns, header_of, leave_rest, texts
+from zarr_vectors_lazy.files.meshes import Array, flat_columns, header_of, leave_rest, texts
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.files.tables import load_csv
 from zarr_vectors_lazy.kernels.trees import depth_first, rooted
+from zarr_vectors_lazy.plan.selection import OBJECT_ID
 from zarr_vectors_lazy.types import IntArray
 
 # Graphs: GraphML, whose nodes have coordinates, and lists of edges, whose nodes stand in a table beside them.
 
-Array = np.ndarray[Any, Any]
-AXES, ID, OBJECT = ("x", "y", "z"), "id", "object_id"
+AXES, ID = ("x", "y", "z"), "id"
 WEIGHT = "weight"
 BESIDE = ".nodes.csv"
 _NO_LITERAL = re.compile(r"(?<=: )(?:nan|(-?)inf)(?=[,}])")  # floats as Python shows and does not read them
@@ -44,7 +44,7 @@ def load_graphml(path: Path, asked: LoadOptions) -> Loaded:
     row = {name: number for number, name in enumerate(names)}
     edges = np.array([(row[a], row[b]) for a, b in graph.edges()], np.int64).reshape(-1, 2)
     values, left = _of_links(_columns([data for *_, data in graph.edges(data=True)]))
-    owners = nodes.pop(OBJECT, None)
+    owners = nodes.pop(OBJECT_ID, None)
     if ID not in nodes:
         nodes[ID] = _column(names) if not all(map(str.isdecimal, names)) else _column([int(name) for name in names])
     return Loaded(
@@ -105,7 +105,7 @@ def save_graphml(out: Outgoing, path: Path) -> int:
         del attributes[ID]
     columns = dict(zip(AXES, out.positions.T, strict=True))
     if out.vertex_object_ids is not None and len(out.object_ids) > 1:
-        columns[OBJECT] = out.vertex_object_ids
+        columns[OBJECT_ID] = out.vertex_object_ids
     columns |= flat_columns(attributes, tuple(columns))
     graph.add_nodes_from(zip(names, rows_of(columns, len(names)), strict=True))
     edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges

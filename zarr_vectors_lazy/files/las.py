@@ -11,7 +11,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError
 from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.meshes import header_of
-from zarr_vectors_lazy.files.outgoing import Outgoing
+from zarr_vectors_lazy.files.outgoing import Outgoing, Values
 from zarr_vectors_lazy.plan.selection import column_names
 from zarr_vectors_lazy.types import Vertices
 
@@ -19,7 +19,6 @@ logging.getLogger("laspy").addHandler(logging.NullHandler())  # it says in lines
 POINTS = 250_000  # of a block
 FORMATS = (0, 1, 2, 3, 6, 7, 8)  # those without waveforms; of equals the first is taken
 MAGNITUDES = frozenset({"intensity", "red", "green", "blue", "nir"})
-Values = np.ndarray[Any, Any]
 
 
 def crs_of(system: Any) -> dict[str, Any]:
@@ -130,16 +129,10 @@ def _system(header: Any) -> tuple[Any, tuple[str, ...]]:
 
 
 def save_las(out: Outgoing, path: Path) -> int:
-    """Write LAS: the first point format that has the most of the attributes, the others as extra bytes."""
-    return _save(out, path, compressed=False)
+    """Write LAS, or LAZ as the suffix says: the first point format that has the most of the attributes.
 
-
-def save_laz(out: Outgoing, path: Path) -> int:
-    """Write LAZ, as `save_las`."""
-    return _save(out, path, compressed=True)
-
-
-def _save(out: Outgoing, path: Path, *, compressed: bool) -> int:
+    The others are extra bytes.
+    """
     laspy = library("laspy")
     positions, attributes = np.asarray(out.positions, np.float64), _named(out.attributes)
     own = {number: set(laspy.PointFormat(number).dimension_names) for number in FORMATS}
@@ -157,19 +150,28 @@ def _save(out: Outgoing, path: Path, *, compressed: bool) -> int:
         system = None
     out.leave(*(["crs"] if out.crs and system is None else []))
     extra = {name: values for name, values in attributes.items() if name not in own[best]}
-    extra = {name: values for name, values in extra.items() if _fits_extra(out, name, values)}
-    header.add_extra_dims([laspy.ExtraBytesParams(name, _extra_type(values)) for name, values in extra.items()])
+    extra = {
+        name: values.astype(np.uint8) if values.dtype.kind == "b" else values
+        for name, values in extra.items()
+        if _fits_extra(out, name, values)
+    }
+    kinds = {
+        name: f"{values.shape[1] if values.ndim > 1 else ''}{values.dtype.str[1:]}" for name, values in extra.items()
+    }
+    header.add_extra_dims([laspy.ExtraBytesParams(name, kind) for name, kind in kinds.items()])
     cloud = laspy.LasData(header)
     for axis, column in zip("xyz", positions.T, strict=True):
         cloud[axis] = column
     for name, values in attributes.items():
         if name in extra:
-            cloud[name] = values.astype(np.uint8) if values.dtype.kind == "b" else values
+            cloud[name] = extra[name]
         elif name in own[best]:
             _assign(out, cloud, name, values)
-    with path.open("wb") as file:
-        cloud.write(file, do_compress=compressed)
+    cloud.write(str(path))
     return len(positions)
+
+
+save_laz = save_las
 
 
 def _named(attributes: Mapping[str, Values]) -> dict[str, Values]:
@@ -231,11 +233,6 @@ def _fits_extra(out: Outgoing, name: str, values: Values) -> bool:
     else:
         return True
     return False
-
-
-def _extra_type(values: Values) -> str:
-    kind = "u1" if values.dtype.kind == "b" else values.dtype.str[1:]
-    return f"{values.shape[1]}{kind}" if values.ndim > 1 else kind
 
 
 def _assign(out: Outgoing, cloud: Any, name: str, values: Values) -> None:

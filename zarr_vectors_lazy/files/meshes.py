@@ -23,6 +23,7 @@ from zarr_vectors_lazy.types import IntArray
 
 Array = np.ndarray[Any, Any]
 COLOURS = ("color", "colour", "colors", "colours", "rgb", "rgba", "RGB", "RGBA", "Colors")
+CUTS = "triangulate=True (--triangulate) cuts them into triangles"
 CHANNELS = ("red", "green", "blue", "alpha")
 NORMALS = ("normal", "normals", "Normals")
 NORMAL_PARTS = ("nx", "ny", "nz")
@@ -64,8 +65,7 @@ class Polygons:
         if not triangulate or most == 3:
             if least != most:
                 raise FileError(
-                    f"faces of {least} to {most} corners, but a store holds faces of one number of corners: "
-                    "triangulate=True (--triangulate) cuts them into triangles"
+                    f"faces of {least} to {most} corners, but a store holds faces of one number of corners: {CUTS}"
                 )
             return self.corners.reshape(-1, most), self.values
         fans = self.counts - 2
@@ -103,13 +103,9 @@ def triangles_of(out: Outgoing, what: str) -> tuple[IntArray, dict[str, Array]]:
     """
     faces = out.faces if out.faces is not None else np.empty((0, 3), np.int64)
     if faces.shape[1] > 3 and not out.triangulate:
-        raise SelectionError(
-            f"{what} holds triangles, but the store has faces of {faces.shape[1]} corners: "
-            "triangulate=True (--triangulate) cuts them into triangles"
-        )
-    width = faces.shape[1]
-    found = Polygons(np.full(len(faces), width), faces.reshape(-1), out.link_attributes)
-    return (faces, out.link_attributes) if width == 3 else found.table(len(out.positions), triangulate=True)
+        raise SelectionError(f"{what} holds triangles, but the store has faces of {faces.shape[1]} corners: {CUTS}")
+    found = Polygons(np.full(len(faces), faces.shape[1]), faces.reshape(-1), out.link_attributes)
+    return (faces, out.link_attributes) if faces.shape[1] == 3 else found.table(len(out.positions), triangulate=True)
 
 
 def colour_values(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
@@ -168,10 +164,8 @@ def texts(columns: Sequence[Array]) -> list[str]:
 
 def _text(values: Array) -> list[list[str]]:
     """Columns of a table, as text."""
-    if values.dtype.kind == "f" and values.dtype.itemsize < 8:
-        return [
-            _short(column) for column in values.astype("U32").T
-        ]  # of single precision only NumPy knows the shortest
+    if values.dtype.kind == "f" and values.dtype.itemsize < 8:  # only NumPy knows the shortest of single precision
+        return [_short(column) for column in values.astype("U32").T]
     if values.dtype.kind == "b":
         values = values.astype(np.uint8)
     return [_short([repr(value) for value in column]) for column in values.T.tolist()]
@@ -231,9 +225,8 @@ def load_stl(path: Path, asked: LoadOptions) -> Loaded:
             header={"stl": {"header": title}} if title else {},
         )
     if not data[:512].lstrip().lower().startswith(b"solid"):
-        raise FileError(
-            "this is not an STL file: it does not begin with 'solid', and its length does not fit its number of facets"
-        )
+        reason = "it does not begin with 'solid', and its length does not fit its number of facets"
+        raise FileError(f"this is not an STL file: {reason}")
     return _solids(data)
 
 
@@ -403,12 +396,7 @@ def _off_colours(attributes: Any) -> tuple[Array | None, set[str]]:
 
 # Surfaces of brains: GIfTI and FreeSurfer's own files, by way of nibabel; millimetres.
 
-POINTS, TRIANGLES, LABEL, NONE = (
-    "NIFTI_INTENT_POINTSET",
-    "NIFTI_INTENT_TRIANGLE",
-    "NIFTI_INTENT_LABEL",
-    "NIFTI_INTENT_NONE",
-)
+POINTS, TRIANGLES, LABEL, NONE = (f"NIFTI_INTENT_{what}" for what in ("POINTSET", "TRIANGLE", "LABEL", "NONE"))
 DIMENSIONALITY = re.compile(rb"""Dimensionality\s*=\s*["'](\d+)""")
 MAX_NDIM = 6
 TRIANGULAR = b"\xff\xff\xfe"  # how a FreeSurfer surface of triangles begins
@@ -444,17 +432,19 @@ def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
         intent = names.niistring[one.intent]
         if intent in (POINTS, TRIANGLES):
             continue
-        name = _unused(_name(one, intent), attributes)
+        name = _name(one, intent, attributes)
         if one.data is None or one.data.ndim > 2 or len(one.data) != len(positions):
             left.append(f"array {name}, whose rows are not the vertices")
         else:
             attributes[name], intents[name] = np.asarray(one.data), intent
+    table = image.labeltable.labels
+    labels = [[one.key, one.label, *(float(part) for part in one.rgba if part is not None)] for one in table]
     header = {
         "meta": dict(image.meta),
         "points": _described(points[0]),
         "triangles": _described(triangles[0]) if triangles else {},
         "intents": intents,
-        "labels": [[label.key, label.label, *_rgba(label)] for label in image.labeltable.labels],
+        "labels": labels,
     }
     return Loaded(
         kind="points" if faces is None else "mesh",
@@ -467,29 +457,18 @@ def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
     )
 
 
-def _name(one: Any, intent: str) -> str:
-    """Name of an array, else what it is meant to be; without what a store's names may not have."""
+def _name(one: Any, intent: str, used: Mapping[str, Any]) -> str:
+    """Name of an array, else what it is meant to be; without what a store's names may not have, or have already."""
     name = str(one.meta.get("Name") or intent.removeprefix("NIFTI_INTENT_").lower())
-    return "".join("_" if letter in "/\\" or ord(letter) < 32 else letter for letter in name).strip(" .") or "values"
-
-
-def _unused(name: str, used: Mapping[str, Any]) -> str:
-    return next(text for k in range(len(used) + 2) if (text := f"{name}_{k}" if k else name) not in used)
+    plain = "".join("_" if letter in "/\\" or ord(letter) < 32 else letter for letter in name).strip(" .") or "values"
+    return next(text for k in range(len(used) + 2) if (text := f"{plain}_{k}" if k else plain) not in used)
 
 
 def _described(one: Any) -> dict[str, Any]:
     """What an array says of itself, and of its space."""
     space = one.coordsys
-    return {
-        "meta": dict(one.meta),
-        "dataspace": int(space.dataspace),
-        "xformspace": int(space.xformspace),
-        "xform": np.asarray(space.xform, np.float64).tolist(),
-    }
-
-
-def _rgba(label: Any) -> list[float]:
-    return [float(part) for part in label.rgba if part is not None]
+    spaces = {"dataspace": int(space.dataspace), "xformspace": int(space.xformspace)}
+    return {"meta": dict(one.meta), **spaces, "xform": np.asarray(space.xform, np.float64).tolist()}
 
 
 def save_gifti(out: Outgoing, path: Path) -> int:
@@ -541,11 +520,8 @@ def _array(gifti: Any, values: Array, intent: str, said: Mapping[str, Any]) -> A
     space = None
     if "xform" in said:
         space = gifti.GiftiCoordSystem(said["dataspace"], said["xformspace"], np.array(said["xform"]))
-    name = {"uint8": "NIFTI_TYPE_UINT8", "int32": "NIFTI_TYPE_INT32", "float32": "NIFTI_TYPE_FLOAT32"}[
-        str(values.dtype)
-    ]
-    meta = gifti.GiftiMetaData(said.get("meta", {}))
-    return gifti.GiftiDataArray(values, intent=intent, datatype=name, coordsys=space, meta=meta)
+    kind, meta = f"NIFTI_TYPE_{values.dtype.name.upper()}", gifti.GiftiMetaData(said.get("meta", {}))
+    return gifti.GiftiDataArray(values, intent=intent, datatype=kind, coordsys=space, meta=meta)
 
 
 def load_freesurfer(path: Path, asked: LoadOptions) -> Loaded:
@@ -576,13 +552,9 @@ def save_freesurfer(out: Outgoing, path: Path) -> int:
     out.leave(*(f"link attribute {name}" for name in values))
     said = header_of(out, "freesurfer")
     volume = said.get("volume_info", {})
-    info = {
-        key: np.asarray(volume[key], dtype) if dtype is not str else volume[key]
-        for key, dtype in INFO.items()
-        if key in volume
-    }
-    positions = single(out, out.positions, "positions")
-    stamp = str(said.get("stamp") or "zarr-vectors-lazy")
+    info: Any = {key: np.asarray(volume[key], of) for key, of in INFO.items() if key in volume}
+    info = info if len(info) == len(INFO) else None
+    positions, stamp = single(out, out.positions, "positions"), str(said.get("stamp") or "zarr-vectors-lazy")
     surfaces.write_geometry(
         str(path), positions, faces, create_stamp=stamp, volume_info=info if len(info) == len(INFO) else None
     )

@@ -18,17 +18,17 @@ from zarr_vectors_lazy.files.graphs import KINDS, RADII, is_directed, parents_of
 from zarr_vectors_lazy.files.las import system_of
 from zarr_vectors_lazy.files.loaded import library
 from zarr_vectors_lazy.files.meshes import NAMES, colours_of, flat_columns, triangles_of
-from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two, placed_frame
+from zarr_vectors_lazy.files.outgoing import Outgoing, Values, at_least_two, placed_frame
 from zarr_vectors_lazy.files.tables import arrow_column
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import World, metres, unit_factors
+from zarr_vectors_lazy.plan.selection import OBJECT_ID
 from zarr_vectors_lazy.read.columns import sized
 from zarr_vectors_lazy.read.layers import batched
 from zarr_vectors_lazy.types import Floats, IntArray, Json
 
-Values = np.ndarray[Any, Any]
-GEOMETRY, OBJECT = "geometry", "object_id"
+GEOMETRY = "geometry"
 MANY_OBJECTS = 1000  # of a partition of lines
 NANOMETER = "nanometer"
 LINES = TREES - {"graph"}
@@ -62,7 +62,7 @@ def tables(out: Outgoing) -> dict[str, Any]:
     """Ids and attributes of objects, and groups, where there are any."""
     if not out.has_objects:
         return {}
-    found: dict[str, Any] = {"objects": {OBJECT: out.object_ids, **out.object_attributes}}
+    found: dict[str, Any] = {"objects": {OBJECT_ID: out.object_ids, **out.object_attributes}}
     return found | ({"groups": out.groups} if out.groups else {})
 
 
@@ -81,7 +81,7 @@ def without_attributes(out: Outgoing) -> None:
 
 def with_owners(out: Outgoing, attributes: dict[str, Values]) -> dict[str, Any]:
     """Attributes of vertices, and ``object_id`` where there are objects."""
-    return attributes | ({OBJECT: out.vertex_object_ids} if out.has_objects else {})
+    return attributes | ({OBJECT_ID: out.vertex_object_ids} if out.has_objects else {})
 
 
 # Arrow, and geometries in Arrow's memory
@@ -129,9 +129,9 @@ def geo_table(out: Outgoing) -> Any:
     positions = np.asarray(out.flat[:, :3], np.float64)
     rows = out.faces if out.geometry in MESHES else out.edges
     assert rows is not None
-    columns = flat_columns(out.link_attributes, (OBJECT, GEOMETRY))
+    columns = flat_columns(out.link_attributes, (OBJECT_ID, GEOMETRY))
     if out.has_objects:
-        columns[OBJECT] = out.vertex_object_ids[rows[:, 0]]  # type: ignore[index]
+        columns[OBJECT_ID] = out.vertex_object_ids[rows[:, 0]]  # type: ignore[index]
     table = arrow.table({name: arrow_column(values) for name, values in columns.items()})
     if out.geometry not in MESHES:
         ends = np.arange(0, rows.size + 1, 2)
@@ -151,9 +151,9 @@ def _lines_table(out: Outgoing, positions: Floats) -> Any:
         ids = np.unique(ids)
     at = np.searchsorted(out.object_ids, ids) if out.has_objects else np.empty(0, np.int64)
     of_objects = {name: values[at] for name, values in out.exact_objects.items()}
-    attributes = flat_columns({name: values[rows] for name, values in out.exact.items()}, (OBJECT, GEOMETRY))
-    columns = flat_columns(of_objects, (OBJECT, GEOMETRY, *attributes))
-    found = {OBJECT: arrow_column(ids)} if out.has_objects else {}
+    attributes = flat_columns({name: values[rows] for name, values in out.exact.items()}, (OBJECT_ID, GEOMETRY))
+    columns = flat_columns(of_objects, (OBJECT_ID, GEOMETRY, *attributes))
+    found = {OBJECT_ID: arrow_column(ids)} if out.has_objects else {}
     found |= {name: arrow_column(values) for name, values in columns.items()}
     starts = arrow.array(ends[outer], arrow.int32())
     lists = {name: arrow.ListArray.from_arrays(starts, arrow_column(v)) for name, v in attributes.items()}
@@ -261,7 +261,7 @@ class _ObjectParts:
 
 def _columns(out: Outgoing, level: Any) -> list[FrameColumn]:
     """Columns of a frame of the vertices, as stored."""
-    objects = [OBJECT] if out.has_objects else []
+    objects = [OBJECT_ID] if out.has_objects else []
     taken = (*level.store.axes, *out.axes, GEOMETRY, *objects)
     return frame_columns(level._view, list(dict.fromkeys([*out.attribute_names, *objects])), taken=taken)
 
@@ -340,7 +340,7 @@ def to_pyvista(out: Outgoing) -> Any:
     if out.geometry in PATHS and not out.cut:
         ids, offsets, rows = out.path_rows
         made = pyvista.PolyData(positions, lines=_cells(rows, np.diff(offsets)))
-        cells = out.of_paths(out.object_attributes) | {OBJECT: ids}
+        cells = out.of_paths(out.object_attributes) | {OBJECT_ID: ids}
     elif out.geometry in CLOUDS:
         made = pyvista.PolyData(positions)
     else:

@@ -9,26 +9,14 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError
+from zarr_vectors_lazy.files import meshes
 from zarr_vectors_lazy.files.loaded import NAME, Loaded, LoadOptions
-from zarr_vectors_lazy.files.meshes import (
-    CHANNELS,
-    NORMAL_PARTS,
-    Polygons,
-    check_rows,
-    colours_of,
-    header_of,
-    leave_rest,
-    normals_of,
-    object_names,
-    texts,
-    triangles_of,
-)
+from zarr_vectors_lazy.files.meshes import Array
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.types import IntArray
 
-Array = np.ndarray[Any, Any]
 TEXTURE = ("s", "t", "r")
-CORNER = {"vt": ("texcoord", TEXTURE), "vn": ("normal", NORMAL_PARTS)}
+CORNER = {"vt": ("texcoord", TEXTURE), "vn": ("normal", meshes.NORMAL_PARTS)}
 """Values that corners name: link attribute where a vertex has several, vertex attributes where it has one."""
 BOM = b"\xef\xbb\xbf"
 LABELS = {b"o": "object", b"g": "group", b"usemtl": "material", b"s": "smoothing"}
@@ -120,7 +108,7 @@ def load_obj(path: Path, asked: LoadOptions) -> Loaded:
     elif found.lines:
         edges = [pair for line in found.lines for pair in pairwise(line)]
         ends = _corners(list(chain(*edges)), 0).reshape(-1, 2) - SHIFT
-        check_rows(ends, len(positions), "lines")
+        meshes.check_rows(ends, len(positions), "lines")
         counts = np.array([max(len(line) - 1, 0) for line in found.lines])
         given = {"kind": "graph", "edges": ends}
         given |= _objects(found, ends.reshape(-1), counts * 2, len(positions), header=header, kind=LINE)
@@ -128,7 +116,7 @@ def load_obj(path: Path, asked: LoadOptions) -> Loaded:
         none = np.empty(0, np.int64)
         given |= _objects(found, none, none, len(positions), header=header, kind=VERTEX)
         if found.numbers["vn"] and len(found.numbers["vn"]) == len(positions):
-            attributes |= dict(zip(NORMAL_PARTS, _table("vn", found.numbers["vn"], (3,)).T, strict=True))
+            attributes |= dict(zip(meshes.NORMAL_PARTS, _table("vn", found.numbers["vn"], (3,)).T, strict=True))
     return Loaded(
         **given,
         positions=positions,
@@ -158,7 +146,7 @@ def _vertices(rows: Sequence[list[bytes]]) -> tuple[Array, dict[str, Array], lis
     table = _table("v", rows, (3, 4, 6, 7))
     colours = table[:, 3:] if table.shape[1] > 4 else table[:, :0]
     left = ["weights of vertices"] if table.shape[1] == 4 else []
-    return table[:, :3], dict(zip(CHANNELS, colours.T, strict=False)), left
+    return table[:, :3], dict(zip(meshes.CHANNELS, colours.T, strict=False)), left
 
 
 def _corners(words: Sequence[bytes], part: int) -> IntArray:
@@ -174,15 +162,15 @@ def _mesh(
     """Faces with their objects and attributes, and attributes of the vertices that corners state."""
     words = list(chain(*found.faces))
     counts, corners = np.array([len(face) for face in found.faces]), _corners(words, 0) - SHIFT
-    check_rows(corners, rows, "faces")
-    polygons = Polygons(counts, corners)
+    meshes.check_rows(corners, rows, "faces")
+    polygons = meshes.Polygons(counts, corners)
     per_vertex: dict[str, Array] = {}
     for part, word in enumerate(CORNER, 1):
         name, names = CORNER[word]
         if found.numbers[word]:
             table = _table(word, found.numbers[word], (1, 2, 3) if part == 1 else (3,))
             index = _corners(words, part) - SHIFT
-            check_rows(index[index >= 0], len(table), f"corners: {word}")
+            meshes.check_rows(index[index >= 0], len(table), f"corners: {word}")
             values = np.where((index >= 0)[:, None], table[index], np.nan)
             one = _of_vertices(corners, values, rows)
             if one is not None:
@@ -259,27 +247,24 @@ def save_obj(out: Outgoing, path: Path) -> int:
     order = np.argsort(owners, kind="stable")
     number = np.empty(count, np.int64)
     number[order] = np.arange(SHIFT, count + SHIFT)
-    colours, written = colours_of(out.attributes)
-    vertices = [
-        "v " + row for row in texts([column[order] for column in (out.positions, colours) if column is not None])
-    ]
+    colours, written = meshes.colours_of(out.attributes)
+    columns = [column[order] for column in (out.positions, colours) if column is not None]
+    vertices = [f"v {row}" for row in meshes.texts(columns)]
     out.leave(*(f"object attribute {name}" for name in out.object_attributes if name != NAME))
     head, links, of = _head(out), [], np.empty(0, np.int64)
-    faces, values = triangles_of(out, "OBJ") if out.triangulate else (out.faces, out.link_attributes)
+    faces, values = meshes.triangles_of(out, "OBJ") if out.triangulate else (out.faces, out.link_attributes)
     if faces is not None:
         numbers, rows, more = _stated(out, faces, number, order, values)
         written |= more
         by, labels = _labelled(out, owners[faces[:, 0]], values)
-        links, of = (
-            [f"{label}f {row}" for label, row in zip(labels, _strokes(numbers, by), strict=True)],
-            owners[faces[by, 0]],
-        )
+        links = [f"{label}f {row}" for label, row in zip(labels, _strokes(numbers, by), strict=True)]
+        of = owners[faces[by, 0]]
         head += rows
     elif out.edges is not None:
         by = np.argsort(owners[out.edges[:, 0]], kind="stable")
-        links, of = [f"l {row}" for row in texts([number[out.edges[by]]])], owners[out.edges[by, 0]]
+        links, of = [f"l {row}" for row in meshes.texts([number[out.edges[by]]])], owners[out.edges[by, 0]]
         out.leave(*(f"link attribute {name}" for name in values))
-    leave_rest(out, written)
+    meshes.leave_rest(out, written)
     with path.open("w", encoding="utf-8") as file:
         file.writelines(f"{line}\n" for line in head)
         for name, first, last in _parts(out, owners):
@@ -292,7 +277,7 @@ def save_obj(out: Outgoing, path: Path) -> int:
 
 def _head(out: Outgoing) -> list[str]:
     """Comments and files of materials, as the store keeps them."""
-    said = header_of(out, "obj")
+    said = meshes.header_of(out, "obj")
     return [f"# {line}" for line in said.get("comment", ())] + [f"mtllib {name}" for name in said.get("mtllib", ())]
 
 
@@ -301,7 +286,7 @@ def _parts(out: Outgoing, owners: IntArray) -> list[tuple[str, int, int]]:
     ids = np.unique(owners).tolist()
     if len(ids) < 2 and NAME not in out.object_attributes:
         return [("", one, one + 1) for one in ids]
-    names = dict(zip(out.object_ids.tolist(), object_names(out), strict=True))
+    names = dict(zip(out.object_ids.tolist(), meshes.object_names(out), strict=True))
     return [(" ".join(names.get(one, "").split()), one, one + 1) for one in ids]
 
 
@@ -315,7 +300,7 @@ def _stated(
     for word, (name, names) in CORNER.items():
         width = 2 if word == "vt" else 3
         there = [name for name in names[:width] if name in out.attributes and out.attributes[name].ndim == 1]
-        table, used = normals_of(out.attributes) if word == "vn" else (None, set[str]())
+        table, used = meshes.normals_of(out.attributes) if word == "vn" else (None, set[str]())
         if word == "vt" and len(there) == width:
             table, used = np.column_stack([out.attributes[name] for name in there]), set(there)
         at = None if table is None else number[faces]
@@ -326,7 +311,7 @@ def _stated(
         elif name in values:
             out.leave(f"link attribute {name}")
         numbers.append(at)
-        lines += [] if rows is None else [f"{word} {row}" for row in texts([np.nan_to_num(rows)])]
+        lines += [] if rows is None else [f"{word} {row}" for row in meshes.texts([np.nan_to_num(rows)])]
         written |= used
     return numbers, lines, written
 
@@ -345,15 +330,13 @@ def _strokes(numbers: Sequence[IntArray | None], by: IntArray) -> list[str]:
 
 def _labelled(out: Outgoing, owners: IntArray, values: Mapping[str, Array]) -> tuple[IntArray, list[str]]:
     """Order of faces by object and label, and before each face the statements of labels that begin with it."""
-    said = header_of(out, "obj")
+    said = meshes.header_of(out, "obj")
     labels = {
         what: (word.decode(), values[what])
         for word, what in LABELS.items()
         if what in values and isinstance(said.get(what), list) and len(said[what]) > values[what].max(initial=-1)
     }
-    out.leave(
-        *(f"link attribute {name}" for name in values if name not in labels and name not in ("texcoord", "normal"))
-    )
+    out.leave(*(f"link attribute {name}" for name in values if name not in (*labels, "texcoord", "normal")))
     by = np.lexsort([*(codes for _, codes in labels.values()), owners])
     lines = [""] * len(by)
     for what, (word, codes) in labels.items():

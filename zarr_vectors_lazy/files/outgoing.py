@@ -290,7 +290,8 @@ class Outgoing:
             owners = self.vertex_object_ids
             ids = np.zeros(len(offsets) - 1, np.int64) if owners is None else owners[rows[offsets[:-1]]]
             order = np.argsort(ids, kind="stable")
-            rows, offsets, ids = _reordered(rows, offsets, order), np.cumsum([0, *np.diff(offsets)[order]]), ids[order]
+            counts = np.diff(offsets)[order]
+            rows, offsets, ids = rows[ranges(offsets[:-1][order], counts)], np.cumsum([0, *counts]), ids[order]
         return ids, offsets, rows
 
     @cached_property
@@ -354,7 +355,7 @@ class Outgoing:
         if not len(view):
             arrays = dask.compute(*source_arrays(view, columns).values())
             owners = np.empty(0, np.int64) if self.has_objects else None
-            yield self._framed(make_frame(columns, None, None, *arrays), arrays[0], owners)
+            yield self._framed(make_frame(columns, None, *arrays), arrays[0], owners)
 
     def _framed(self, frame: Any, stored: Vertices, owners: IntArray | None) -> Any:
         """Frame with positions as they are written, and objects."""
@@ -423,8 +424,3 @@ def _exact(values: Values, dictionary: Dictionary | None) -> Values:
         known = dictionary.categories if len(dictionary.categories) else np.zeros(1, dictionary.categories.dtype)
         values = known[np.where(missing, 0, values)]
     return with_missing(values, missing)
-
-
-def _reordered(rows: IntArray, offsets: IntArray, order: IntArray) -> IntArray:
-    """Rows of runs in another order of the runs."""
-    return np.asarray(rows[ranges(offsets[:-1][order], np.diff(offsets)[order])])

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, listed
+from zarr_vectors_lazy.files import meshes
 from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions
-from zarr_vectors_lazy.files.meshes import CHANNELS, Polygons, check_rows, flat_columns, header_of, strips, triangles_of
+from zarr_vectors_lazy.files.meshes import Array
 from zarr_vectors_lazy.files.outgoing import Outgoing
+from zarr_vectors_lazy.plan.selection import OBJECT_ID
 from zarr_vectors_lazy.types import IntArray
 
-Array = np.ndarray[Any, Any]
 TYPES = {
     "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
     "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
@@ -34,8 +35,7 @@ NAMES = {
 ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
 CORNERS = ("vertex_indices", "vertex_index")
 ENDS = (("vertex1", "vertex2"), ("vertex_1", "vertex_2"), ("source", "target"))
-OBJECT = "object_id"
-MAGNITUDES = (*CHANNELS, "intensity")  # also behind a word, as in diffuse_red
+MAGNITUDES = (*meshes.CHANNELS, "intensity")  # also behind a word, as in diffuse_red
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def load_ply(path: Path, asked: LoadOptions) -> Loaded:
         **{"kind": "points", **given},
         positions=positions,
         axes=axes,
-        object_ids=attributes.pop(OBJECT, None),
+        object_ids=attributes.pop(OBJECT_ID, None),
         attributes=attributes,
         header={"ply": said} if said else {},
         means=frozenset(name for name in attributes if name.rpartition("_")[2] in MAGNITUDES),
@@ -272,14 +272,14 @@ def _faces(found: dict[str, Columns], rows: int, asked: LoadOptions, left: list[
     if name is None:
         if any(len(v) if isinstance(v, np.ndarray) else len(v.counts) for v in columns.values()):
             raise FileError(f"faces have no list {' or '.join(CORNERS)}, but {listed(columns)}")
-        polygons = Polygons(np.empty(0, np.int64), np.empty(0, np.int64))
+        polygons = meshes.Polygons(np.empty(0, np.int64), np.empty(0, np.int64))
     else:
         corners = columns.pop(name)
         assert isinstance(corners, Lists)
-        polygons = Polygons(corners.counts, corners.values.astype(np.int64), _plain(columns, "face", left))
+        polygons = meshes.Polygons(corners.counts, corners.values.astype(np.int64), _plain(columns, "face", left))
     if strip is not None and not len(polygons.counts):
         triangles = _strip_faces(strip)
-        polygons = Polygons(np.full(len(triangles), 3), triangles.reshape(-1))
+        polygons = meshes.Polygons(np.full(len(triangles), 3), triangles.reshape(-1))
     elif strip is not None:
         left.append("element tristrips")
     faces, values = polygons.table(rows, triangulate=asked.triangulate)
@@ -291,7 +291,7 @@ def _strip_faces(strip: Lists) -> IntArray:
     corners = strip.values.astype(np.int64)
     run = np.repeat(np.arange(len(strip.counts)), strip.counts) + np.cumsum(corners < 0)
     _, counts = np.unique(run[corners >= 0], return_counts=True)
-    return strips(counts, corners[corners >= 0])
+    return meshes.strips(counts, corners[corners >= 0])
 
 
 def _edges(found: dict[str, Columns], rows: int, left: list[str]) -> dict[str, Any]:
@@ -303,7 +303,7 @@ def _edges(found: dict[str, Columns], rows: int, left: list[str]) -> dict[str, A
     del found["edge"]
     values = _plain(columns, "edge", left)
     edges = np.column_stack([values.pop(end) for end in ends]).astype(np.int64)
-    check_rows(edges, rows, "edges")
+    meshes.check_rows(edges, rows, "edges")
     return {"kind": "graph", "edges": edges, "link_attributes": values} if len(edges) else {}
 
 
@@ -314,15 +314,15 @@ Table = list[tuple[str, Array, bool]]
 def save_ply(out: Outgoing, path: Path) -> int:
     """Write binary PLY: vertices, faces or edges, with their attributes as properties."""
     owners = out.vertex_object_ids if len(out.object_ids) > 1 else None
-    columns = dict(zip("xyz", out.positions.T, strict=True)) | ({} if owners is None else {OBJECT: owners})
+    columns = dict(zip("xyz", out.positions.T, strict=True)) | ({} if owners is None else {OBJECT_ID: owners})
     elements: dict[str, Table] = {"vertex": _table(out, columns, out.attributes, "attribute")}
     if out.faces is not None:
-        faces, values = triangles_of(out, "PLY") if out.triangulate else (out.faces, out.link_attributes)
+        faces, values = meshes.triangles_of(out, "PLY") if out.triangulate else (out.faces, out.link_attributes)
         elements["face"] = _table(out, {}, values, "link attribute", lists={CORNERS[0]: faces.astype(np.int32)})
     elif out.edges is not None:
         edges = dict(zip(ENDS[0], out.edges.astype(np.int32).T, strict=True))
         elements["edge"] = _table(out, edges, out.link_attributes, "link attribute")
-    said = [f"{word} {line}" for word, lines in header_of(out, "ply").items() for line in lines]
+    said = [f"{word} {line}" for word, lines in meshes.header_of(out, "ply").items() for line in lines]
     head = ["ply", "format binary_little_endian 1.0", *said]
     for name, table in elements.items():
         head += [f"element {name} {len(table[0][1])}", *map(_described, table)]
@@ -348,7 +348,7 @@ def _table(
     out.leave(*(f"{what} {name}" for name in attributes if name not in rest))
     rest = {"_".join(name.split()): values for name, values in rest.items()}
     vectors = {name: values for name, values in rest.items() if lists is not None and values.ndim == 2}
-    flat = flat_columns({name: values for name, values in rest.items() if name not in vectors}, tuple(own))
+    flat = meshes.flat_columns({name: values for name, values in rest.items() if name not in vectors}, tuple(own))
     return [
         *((name, values, True) for name, values in {**(lists or {}), **vectors}.items()),
         *((name, values, False) for name, values in {**own, **flat}.items()),

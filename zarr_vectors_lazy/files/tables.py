@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,8 +12,9 @@ from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
 from zarr_vectors_lazy.files.las import crs_of, system_of, units_of
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Kind, Loaded, LoadOptions, library, with_missing
 from zarr_vectors_lazy.files.meshes import flat_columns
-from zarr_vectors_lazy.files.outgoing import Outgoing, at_least_two
+from zarr_vectors_lazy.files.outgoing import Outgoing, Values, at_least_two
 from zarr_vectors_lazy.model.objects import ragged_arange
+from zarr_vectors_lazy.plan.selection import OBJECT_ID
 
 # Rows as tables: CSV and Parquet, with positions in columns or as GeoParquet's geometries.
 #
@@ -21,14 +22,12 @@ from zarr_vectors_lazy.model.objects import ragged_arange
 # row. Types are Arrow's: whole numbers of 64 bits stay exact, also where some are missing, and what is missing stays
 # apart from what is empty.
 
-AXES, OBJECT = ("x", "y", "z", "w"), "object_id"
-UTC = "UTC"
+AXES = ("x", "y", "z", "w")
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "<NA>", "null", "NULL", "None")
 """What says in a CSV column of numbers that one is missing; in one of text an empty field does, unless in quotes."""
 MOST_EXACT = 2**53
 BATCH_ROWS = 250_000
 LINES = 50_000  # of CSV that are text at once
-Values = np.ndarray[Any, Any]
 
 
 def load_csv(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
@@ -73,20 +72,21 @@ def _csv_batches(path: Path) -> Iterator[Any]:
                 yield batch.rename_columns([name.strip() for name in head])
 
 
-def _kinds() -> list[Any]:
-    arrow = library("pyarrow")
-    times = [arrow.timestamp(unit) for unit in ("s", "ms", "us", "ns")]
-    return [arrow.int64(), arrow.uint64(), arrow.float64(), arrow.bool_(), *times]
-
-
 def _narrow_types(types: dict[str, list[Any] | None], batch: Any) -> None:
     """Keep of the types of each column those that it can have; None until it has values."""
+    arrow = library("pyarrow")
+    every = [
+        arrow.int64(),
+        arrow.uint64(),
+        arrow.float64(),
+        arrow.bool_(),
+        *map(arrow.timestamp, ("s", "ms", "us", "ns")),
+    ]
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         values = _without_words(column).drop_null()
         known = types.setdefault(name, None)
         if len(values):
-            kinds = _kinds() if known is None else known
-            types[name] = [kind for kind in kinds if _casts(values, kind)]
+            types[name] = [kind for kind in (every if known is None else known) if _casts(values, kind)]
 
 
 def _casts(values: Any, kind: Any) -> bool:
@@ -164,7 +164,7 @@ def _vectors(file: Any) -> dict[str, Any]:
 def points_of(columns: Mapping[str, Any], asked: LoadOptions) -> Loaded:
     """Points of Arrow's columns by name."""
     axes = _axes_of(list(columns), asked)
-    owner = asked.object_ids or (OBJECT if OBJECT in columns else None)
+    owner = asked.object_ids or (OBJECT_ID if OBJECT_ID in columns else None)
     if owner is not None and owner not in columns:
         raise NotFoundError.among("column", owner, columns)
     attributes, left = _attributes({n: c for n, c in columns.items() if n not in (*axes, owner)}, asked)
@@ -198,9 +198,8 @@ def _attributes(columns: Mapping[str, Any], asked: LoadOptions) -> tuple[dict[st
     kept = {name: array for name, array in values.items() if array is not None}
     left = [f"column {name} of {columns[name].type}" for name in wanted if name not in kept]
     zones = {name: getattr(columns[name].type, "tz", None) for name in kept}
-    left += [
-        f"zone {zone} of column {name} (times are in UTC)" for name, zone in zones.items() if zone not in {None, UTC}
-    ]
+    foreign = {name: zone for name, zone in zones.items() if zone not in {None, "UTC"}}
+    left += [f"zone {zone} of column {name} (times are in UTC)" for name, zone in foreign.items()]
     return kept, tuple(left)
 
 
@@ -275,16 +274,12 @@ def _geometries(columns: Mapping[str, Any], geo: Mapping[str, Any], asked: LoadO
     units = None if system is None else units_of(system)
     covering = {path[0] for path in stated.get("covering", {}).get(BBOX, {}).values()}  # says nothing that is not told
     others = {name: column for name, column in columns.items() if name != primary and name not in covering}
-    owner = None if asked.object_ids is None and OBJECT not in columns else asked.object_ids or OBJECT
+    owner = None if asked.object_ids is None and OBJECT_ID not in columns else asked.object_ids or OBJECT_ID
     attributes, left = _attributes({name: c for name, c in others.items() if name != owner}, asked)
     ids = None if owner is None else _whole(owner, columns[owner])
-    about: dict[str, Any] = {
-        "positions": positions,
-        "unit": None if units is None else units[: positions.shape[1]],
-        "crs": None if system is None else crs_of(system),
-        "object_ids": ids,
-        "left_out": left,
-    }
+    about: dict[str, Any] = {"positions": positions, "object_ids": ids, "left_out": left}
+    about["unit"] = None if units is None else units[: positions.shape[1]]
+    about["crs"] = None if system is None else crs_of(system)
     if lengths is None:
         return Loaded(kind="points", attributes=attributes, **about)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
@@ -367,23 +362,22 @@ def _quoted(column: Any, separator: str) -> Any:
 
 def save_parquet(out: Outgoing, path: Path) -> int:
     """Write rows as Parquet."""
-    return _write_parquet(out, path, lambda table: table)
+    return _write_parquet(out, path, None)
 
 
-def _write_parquet(
-    out: Outgoing, path: Path, changed: Callable[[Any], Any], said: Callable[[], Mapping[str, str]] = dict
-) -> int:
-    """Write rows; ``said`` is asked at the end what the file is to say of itself."""
+def _write_parquet(out: Outgoing, path: Path, geo: "_Geo | None") -> int:
+    """Write rows, positions as geometry where that is wanted; the file says its bounds at the end."""
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
     count, writer = 0, None
     try:
         for frame in out.frames():
-            table = changed(arrow.Table.from_pandas(frame, preserve_index=False))
+            table = arrow.Table.from_pandas(frame, preserve_index=False)
+            table = table if geo is None else geo.points(table)
             writer = writer or parquet.ParquetWriter(path, table.schema)
             writer.write_table(table.cast(writer.schema))
             count += len(table)
         if writer is not None:
-            writer.add_key_value_metadata(dict(said()))
+            writer.add_key_value_metadata({} if geo is None else geo.said())
     finally:
         if writer is not None:
             writer.close()
@@ -399,7 +393,7 @@ def save_geoparquet(out: Outgoing, path: Path) -> int:
         out.leave(*(f"object attribute {name}" for name in out.object_attributes))
         names = list(out.level._view.data.store.world.names[:3] if out.world else out.level.store.axes[:3])
         geo = _Geo("Point", names, system, [*names, *(column.name for column in out._columns)])
-        return _write_parquet(out, path, geo.points, geo.said)
+        return _write_parquet(out, path, geo)
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
     ids, offsets, rows = out.path_rows
     tables = out.of_paths(out.exact_objects)
@@ -408,7 +402,7 @@ def save_geoparquet(out: Outgoing, path: Path) -> int:
     out.leave(*(f"object attribute {name}" for name in tables if name not in flat))
     geo = _Geo("LineString", list("xyz"), system, list(flat))
     at, counts = at_least_two(offsets)
-    table = geo.framed(arrow.table({OBJECT: ids, **flat}), out.positions[rows[at]], counts)
+    table = geo.framed(arrow.table({OBJECT_ID: ids, **flat}), out.positions[rows[at]], counts)
     parquet.write_table(table.replace_schema_metadata(geo.said()), path)
     return len(rows)
 
@@ -444,17 +438,11 @@ class _Geo:
         lo, hi = positions, positions
         if lengths is not None:
             starts = np.cumsum(lengths) - lengths
-            lo, hi = (
-                part.reduceat(positions, starts) if len(starts) else positions for part in (np.minimum, np.maximum)
-            )
-        self._lo, self._hi = (
-            np.minimum(self._lo, lo.min(axis=0, initial=np.inf)),
-            np.maximum(self._hi, hi.max(axis=0, initial=-np.inf)),
-        )
-        below, above = (
-            lo.astype(np.float32),
-            hi.astype(np.float32),
-        )  # single precision, no narrower than what they bound
+            if len(starts):
+                lo, hi = np.minimum.reduceat(positions, starts), np.maximum.reduceat(positions, starts)
+        self._lo = np.minimum(self._lo, lo.min(axis=0, initial=np.inf))
+        self._hi = np.maximum(self._hi, hi.max(axis=0, initial=-np.inf))
+        below, above = lo.astype(np.float32), hi.astype(np.float32)  # no narrower than what they bound
         below = np.where(below > lo, np.nextafter(below, np.float32(-np.inf)), below)
         above = np.where(above < hi, np.nextafter(above, np.float32(np.inf)), above)
         bounds = arrow.StructArray.from_arrays([*map(arrow.array, (*below.T, *above.T))], names=self._ends)
@@ -642,7 +630,7 @@ def load_h5ad(path: Path, asked: LoadOptions) -> Loaded:
             positions = np.column_stack([np.asarray(_obs_column(obs[name]), np.float64) for name in asked.axes or ()])
         else:
             positions = np.asarray(file["obsm"][place])
-        owner = asked.object_ids or (OBJECT if OBJECT in order else None)
+        owner = asked.object_ids or (OBJECT_ID if OBJECT_ID in order else None)
         attributes, left = _cell_attributes(file, order, {owner, *(asked.axes or ())}, place, asked)
         return Loaded(
             kind="points",
@@ -717,9 +705,9 @@ def _gene(matrix: Any, column: int, rows: int) -> Values:
 
 def save_h5ad(out: Outgoing, path: Path) -> int:
     """Write cells without genes: ``obs``, and positions as ``obsm/spatial``."""
-    values: dict[str, Any] = flat_columns(out.exact, (OBJECT,) if out.has_objects else ())
+    values: dict[str, Any] = flat_columns(out.exact, (OBJECT_ID,) if out.has_objects else ())
     if out.has_objects:
-        values[OBJECT] = out.vertex_object_ids
+        values[OBJECT_ID] = out.vertex_object_ids
     count = len(out.flat)
     with library("h5py").File(path, "w") as file:
         _encoded(file, "anndata", "0.1.0")

@@ -19,14 +19,13 @@ import numpy as np
 from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Loaded, LoadOptions, library
 from zarr_vectors_lazy.files.meshes import header_of
-from zarr_vectors_lazy.files.outgoing import Outgoing, Paths
+from zarr_vectors_lazy.files.outgoing import Outgoing, Paths, Values
 from zarr_vectors_lazy.model.objects import ragged_arange
 
 UNIT = "millimeter"
 BLOCK_ROWS = 500_000
 TRK_VALUES = 10  # names of values a point, and of values a streamline
 TRK_NAME = 20
-Values = np.ndarray[Any, Any]
 
 
 def load_trk(path: Path, asked: LoadOptions) -> Iterator[Loaded]:

@@ -17,14 +17,13 @@ from numcodecs.lz4 import decompress as lz4_decompress
 
 from zarr_vectors_lazy.errors import FileError
 from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions
-from zarr_vectors_lazy.files.meshes import CHANNELS, Polygons, check_rows, leave_rest, strips, triangles_of
+from zarr_vectors_lazy.files.meshes import CHANNELS, Array, Polygons, check_rows, leave_rest, strips, triangles_of
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.format.vectors import is_number
 from zarr_vectors_lazy.model.objects import ragged_arange
-from zarr_vectors_lazy.plan.selection import column_names
+from zarr_vectors_lazy.plan.selection import OBJECT_ID, column_names
 from zarr_vectors_lazy.types import IntArray
 
-Array = np.ndarray[Any, Any]
 LEGACY = {
     "bit": "b1", "char": "i1", "signed_char": "i1", "unsigned_char": "u1", "short": "i2", "unsigned_short": "u2",
     "int": "i4", "unsigned_int": "u4", "long": "i8", "unsigned_long": "u8", "float": "f4", "double": "f8",
@@ -44,7 +43,6 @@ PARTS = {"Verts": VERTS, "Lines": LINES, "Polys": POLYS, "Strips": STRIPS}  # in
 IS_LINE, IS_STRIP, IS_FACE, PIXEL = (3, 4), 6, (5, 7, 8, 9), 8
 VECTORS = {"VECTORS": 3, "NORMALS": 3, "TENSORS": 9, "TENSORS6": 6, "GLOBAL_IDS": 1, "PEDIGREE_IDS": 1, "EDGE_FLAGS": 1}
 METADATA = re.compile(rb"^METADATA\r?\n(?:[^\r\n]+\r?\n)*\r?\n?", re.MULTILINE)
-OBJECT = "object_id"
 
 
 @dataclass(slots=True, eq=False)
@@ -109,21 +107,21 @@ def _loaded(cells: Cells, asked: LoadOptions) -> Loaded:
     if faces.any():
         polygons = _polygons(types[kept], some, flat, values)
         table, values = polygons.table(len(positions), triangulate=asked.triangulate)
-        owners = given["attributes"].pop(OBJECT, None)
+        owners = given["attributes"].pop(OBJECT_ID, None)
         return Loaded(kind="mesh", faces=table, link_attributes=values, object_ids=owners, **given)
     if lines.any() and len(flat) == len(positions) == len(np.unique(flat)):
         given |= {"positions": positions[flat], "attributes": {name: of[flat] for name, of in cells.points.items()}}
-        ids = values.pop(OBJECT, None)
+        ids = values.pop(OBJECT_ID, None)
         offsets = np.append(0, np.cumsum(some))
         return Loaded(kind="polylines", offsets=offsets, object_ids=ids, object_attributes=values, **given)
     if lines.any():
         first = np.repeat(np.cumsum(some) - some, np.maximum(some - 1, 0)) + ragged_arange(np.maximum(some - 1, 0))
         of_edges = {name: np.repeat(of, np.maximum(some - 1, 0), axis=0) for name, of in values.items()}
-        given["object_ids"] = given["attributes"].pop(OBJECT, None)
+        given["object_ids"] = given["attributes"].pop(OBJECT_ID, None)
         return Loaded(
             kind="graph", edges=np.column_stack([flat[first], flat[first + 1]]), link_attributes=of_edges, **given
         )
-    given["object_ids"] = given["attributes"].pop(OBJECT, None)
+    given["object_ids"] = given["attributes"].pop(OBJECT_ID, None)
     return Loaded(kind="points", **{**given, "left_out": (*left, *(f"value of cells {name}" for name in cells.rows))})
 
 
@@ -438,8 +436,8 @@ class _Going:
 
 def _with_ids(values: Mapping[str, Array], ids: IntArray) -> dict[str, Array]:
     """Object ids, and values whose names are others."""
-    names = column_names(dict.fromkeys(values), (OBJECT,))
-    return {OBJECT: ids} | {names[name][0]: array for name, array in values.items()}
+    names = column_names(dict.fromkeys(values), (OBJECT_ID,))
+    return {OBJECT_ID: ids} | {names[name][0]: array for name, array in values.items()}
 
 
 def _going(out: Outgoing) -> _Going:
