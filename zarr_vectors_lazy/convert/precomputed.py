@@ -292,7 +292,7 @@ def encode_shapes(coordinates: Floats, ids: IntArray, properties: Sequence[Array
     """
     count = len(ids)
     geometry = np.ascontiguousarray(coordinates, "<f4").view("<u4").reshape(count, coordinates.shape[1])
-    words = np.concatenate([geometry, pack_properties(properties, count)], axis=1)
+    words = np.concatenate([geometry, pack_properties(properties, count)], axis=1) if properties else geometry
     width = words.shape[1]
     return Annotations(words.reshape(-1), np.arange(count + 1) * width, ids, width)
 

@@ -694,8 +694,10 @@ class PrecomputedLevel:
             owner[~read.selected] = -1
         own, joined = np.flatnonzero(owner >= 0), read.joins
         if len(own) < len(owner):
-            joined = joined[owner[joined[:, 0]] >= 0]
-        joined = joined[(owner[joined] == owner[joined[:, :1]]).all(axis=1)]
+            joined = joined.compress(owner.take(joined[:, 0]) >= 0, axis=0)
+        owners = owner.take(joined)
+        inside = (owners == owners[:, :1]).all(axis=1)
+        joined = joined if inside.all() else joined[inside]
         order, joined_order = (np.argsort(each, kind="stable") for each in (owner[own], owner[joined[:, 0]]))
         order, joined = own[order], joined[joined_order]
         bounds, joined_bounds = (
@@ -870,11 +872,13 @@ class PrecomputedLevel:
         around = reader.with_neighbours(chunks)
         read = reader.read(around, own=chunks)
         read = read.take(read.selected)
-        at = np.repeat(np.arange(len(around)), np.diff(read.starts))[read.joins[:, 0]]
-        order = np.argsort(at, kind="stable")
-        at, edges = at[order], read.joins[order]
-        ends = self.world.show(read.vertices[edges.reshape(-1)]).reshape(*edges.shape, rank)
-        ids = (around[at] << APART) + np.arange(len(at)) - np.searchsorted(at, at)
+        edges, own = read.joins, chunks
+        if len(chunks) > 1:
+            own = np.repeat(around, np.diff(read.starts))[edges[:, 0]]
+            order = np.argsort(own, kind="stable")
+            edges, own = edges[order], own[order]
+        ends = self.world.show(read.vertices.take(edges.reshape(-1), axis=0)).reshape(*edges.shape, rank)
+        ids = (own << APART) + np.arange(len(edges)) - np.searchsorted(own, own)
         return encode_shapes(ends.reshape(-1, 2 * rank), ids), ends[:, 0]
 
 

@@ -148,7 +148,7 @@ def decode_link_run(payloads: Sequence[Buffer], coding: LinkCoding) -> tuple[Int
     slots, found = np.arange(coding.width)[None], rows[:, coding.permuted :]
     if coding.permuted:
         slots = _slots(rows[:, 0], coding.width)
-        found = np.take_along_axis(found, slots, axis=1)
+        found = rows.reshape(-1)[(columns * np.arange(len(rows)) + 1)[:, None] + slots]
     if coding.reversed:
         slots, found = slots[:, ::-1], found[:, ::-1]
     return slots, found, sizes // nbytes

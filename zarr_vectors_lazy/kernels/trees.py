@@ -137,6 +137,11 @@ def implied_parents(fragments: Fragments, n_rows: int) -> IntArray:
 
     A row is a root where it is the first of a fragment (spec 0.9, 10, "Skeleton").
     """
+    first = np.cumsum(fragments.counts) - fragments.counts
+    if not fragments.explicit.any() and fragments.counts.sum() == n_rows and np.array_equal(fragments.first, first):
+        parent = np.arange(-1, n_rows - 1)  # one after another they are all rows
+        parent[first[fragments.counts > 0]] = -1
+        return parent
     parent = np.full(n_rows, -1, np.int64)
     rows = fragments.rows(np.arange(len(fragments)))
     if len(rows) > 1:

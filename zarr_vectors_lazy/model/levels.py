@@ -1,5 +1,6 @@
 """The root of a store, its levels and their chunks, and what a check found."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -33,14 +34,15 @@ class ChunkTable:
         (n,) positions in the input of the sorted rows.
     """
 
-    __slots__ = ("_dense", "_extent", "_lo", "_scalar", "coords", "order")
+    __slots__ = ("_cells", "_dense", "_extent", "_lo", "_scalar", "coords", "order")
 
     def __init__(self, coords: ChunkCoords) -> None:
         coords = np.ascontiguousarray(coords, np.int64)
         n, rank = coords.shape
         self._lo = coords.min(axis=0) if n else np.zeros(rank, np.int64)
         self._extent = (coords.max(axis=0) - self._lo + 1) if n else np.ones(rank, np.int64)
-        if np.prod(self._extent.astype(np.float64)) > MAX_GRID_CELLS:
+        self._cells = math.prod(self._extent.tolist())
+        if self._cells > MAX_GRID_CELLS:
             raise FormatError(f"chunks spread over an absurd grid of {self._extent.tolist()} cells")
         scalar = self._pack(coords)
         self.order = np.argsort(scalar, kind="stable")
@@ -86,7 +88,7 @@ class ChunkTable:
 
     def _look_up(self, packed: IntArray) -> IntArray:
         """Rows of cells of the grid, -1 where there is none."""
-        cells = int(np.prod(self._extent))
+        cells = self._cells
         if cells > max(DENSE_GRID, 4 * len(self)) or len(packed) < cells // 8:
             at = np.minimum(np.searchsorted(self._scalar, packed), len(self) - 1)
             return np.where(self._scalar[at] == packed, at, -1)
@@ -109,7 +111,7 @@ def distinct_chunks(coords: ChunkCoords) -> tuple[ChunkTable, IntArray]:
     ends = [[column.min() for column in columns], [column.max() for column in columns]]
     corners = ChunkTable(np.unique(np.asarray(ends, np.int64), axis=0))
     packed = corners._pack(np.asarray(coords, np.int64))
-    cells = int(np.prod(corners._extent))
+    cells = corners._cells
     if cells <= 4 * len(packed) + 1024:
         occupied = np.bincount(packed, minlength=cells) > 0
         found, number = np.flatnonzero(occupied), (np.cumsum(occupied) - 1)[packed]

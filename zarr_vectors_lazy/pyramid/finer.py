@@ -12,7 +12,6 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.registry import CURRENT
-from zarr_vectors_lazy.format.vectors import decode_link_run
 from zarr_vectors_lazy.kernels.rows import kept_ids
 from zarr_vectors_lazy.kernels.trees import implied_parents
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkCoding
@@ -25,7 +24,6 @@ from zarr_vectors_lazy.read.cells import (
     read_batch,
     read_fragment_run,
     read_link_run,
-    read_payloads,
     read_row_run,
 )
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
@@ -228,21 +226,9 @@ def _runs(
         alike.setdefault(segments[i].coding, []).append(i)
     for coding, some in alike.items():
         ends = np.concatenate([cells.ends[bounds[i] : bounds[i + 1]] for i in some])
-        yield ends, *_records(step, coding, [wanted[i] for i in some], raws)
-
-
-def _records(
-    step: LevelBuild, coding: LinkCoding, wanted: Sequence[Requested], raws: Mapping[tuple[str, int], Raw]
-) -> tuple[IntArray, IntArray, IntArray]:
-    """Records of the cells of segments of one coding, see `format.vectors.decode_link_run`."""
-    cells = [(want.spec, want.coords, [raws[want.member, row] for row in want.rows]) for want in wanted]
-    payloads = [payload for spec, at, mine in cells for payload in read_payloads(step.source, spec, at, mine)]
-    try:
-        return decode_link_run(payloads, coding)
-    except FormatError:
-        for spec, at, mine in cells:
-            read_link_run(step.source, spec, at, mine, coding)  # says which cell it is
-        raise
+        mine = [wanted[i] for i in some]
+        arrays = [(each.spec, each.coords, [raws[each.member, row] for row in each.rows]) for each in mine]
+        yield ends, *read_link_run(step.source, arrays, coding)
 
 
 @dataclass(frozen=True, eq=False)

@@ -199,6 +199,8 @@ def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw)
 
 def read_payloads(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw]) -> list[Buffer]:
     """Payloads of listed cells, (n, K); raises as `read_payload`."""
+    if all(isinstance(raw, Payload) for raw in raws):
+        return list(raws)  # type: ignore[arg-type]
     adopt_limits()
     decode, direct, found = spec.layout.decode, spec.layout.direct, []
     for row, raw in enumerate(raws):
@@ -234,16 +236,19 @@ def read_row_run(
     payloads = read_payloads(source, spec, coords, raws)
     nbytes = spec.dtype.itemsize * math.prod(row_shape)
     sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
-    wrong = np.flatnonzero(sizes % nbytes) if nbytes else np.arange(min(len(sizes), 1))
-    if len(wrong):
-        with error_context(source, spec, coords[wrong[0]].tolist()):
-            decode_rows(payloads[wrong[0]], spec.dtype, row_shape)
+    wrong = sizes % nbytes if nbytes else np.ones(len(sizes), np.int64)
+    if wrong.any():
+        at = int(np.flatnonzero(wrong)[0])
+        with error_context(source, spec, coords[at].tolist()):
+            decode_rows(payloads[at], spec.dtype, row_shape)
     found = sizes // nbytes
     if counts is not None and (found != counts).any():
         at = int(np.flatnonzero(found != counts)[0])
         check_count(source, spec, coords[at].tolist(), int(found[at]), int(counts[at]))
     values = decode_rows(payloads[0] if len(payloads) == 1 else b"".join(payloads), spec.dtype, row_shape)
-    return values, np.concatenate([[0], np.cumsum(found)]).astype(np.int64)
+    starts = np.zeros(len(found) + 1, np.int64)
+    np.cumsum(found, out=starts[1:])
+    return values, starts
 
 
 def read_vertices(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, count: int | None) -> Vertices:
@@ -400,16 +405,17 @@ def read_fragment_run(
 
 
 def read_link_run(
-    source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw], coding: LinkCoding
+    source: Source, arrays: Sequence[tuple[CellSpec, ChunkCoords, Sequence[Raw]]], coding: LinkCoding
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Records of several cells, see `format.vectors.decode_link_run`."""
-    payloads = read_payloads(source, spec, coords, raws)
+    """Records of cells of arrays of one coding, see `format.vectors.decode_link_run`."""
+    payloads = [read_payloads(source, spec, coords, raws) for spec, coords, raws in arrays]
     try:
-        return decode_link_run(payloads, coding)
+        return decode_link_run([payload for some in payloads for payload in some], coding)
     except FormatError:
-        for coord, payload in zip(coords.tolist(), payloads, strict=True):
-            with error_context(source, spec, coord):  # says which cell it is
-                decode_links(payload, coding)
+        for (spec, coords, _), some in zip(arrays, payloads, strict=True):
+            for coord, payload in zip(coords.tolist(), some, strict=True):
+                with error_context(source, spec, coord):  # says which cell it is
+                    decode_links(payload, coding)
         raise
 
 

@@ -6,7 +6,7 @@ Only which rows a selection chooses is asked of its graph.
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -197,6 +197,12 @@ class ChunkReader:
             ends = np.concatenate([ends, np.unique(of_table.reshape(shape), axis=0)])
         return Reaches.of(ends, len(view), cells)
 
+    @cached_property
+    def _link_cells(self) -> LinkCells | None:
+        """All of them, as tasks are told."""
+        cells = None if self._family is None else self.reaches.cells
+        return None if cells is None or self._family is None else link_cells(self._family, cells, slice(None))
+
     def with_neighbours(self, chunks: IntArray) -> IntArray:
         """Some chunks and those that edges or faces join with them, ascending."""
         found = self.reaches.ends[self.reaches.near(chunks)].reshape(-1)
@@ -232,7 +238,7 @@ class ChunkReader:
         """
         view, coords = self.view, self.view.table.coords[chunks]
         own = chunks if own is None else own
-        near = self._near(chunks, own)
+        near, linked = self._near(chunks, own)
         indexed = chunks if fragments or self._follows == "path" else own if self._follows else chunks[:0]
         raws = self._fetch(chunks, indexed, columns, near)
         spec, stored = view.data.vertices.spec, view.stored_counts
@@ -245,34 +251,46 @@ class ChunkReader:
         if self._follows == "tree":
             at = np.searchsorted(chunks, own)
             parts = np.split(at, np.flatnonzero(np.diff(at) != 1) + 1) if len(at) else []
-            joins = np.concatenate([joins, *(self._tree_edges(part, chunks, starts, near, raws) for part in parts)])
-        elif self._follows == "path" and run is not None:
-            joins = self._path_edges(run, chunks)
-        elif self._family is not None:
-            joins = self._links(self._family, chunks, starts, near, raws)
-        if len(own) < len(chunks) and len(joins):
-            joins = joins[np.repeat(np.isin(chunks, own), np.diff(starts))[joins[:, 0]]]
+            edges = [self._tree_edges(part, chunks, starts, near, linked, raws) for part in parts]
+            joins = edges[0] if len(edges) == 1 else np.concatenate([joins, *edges])
+        else:
+            if self._follows == "path" and run is not None:
+                joins = self._path_edges(run, chunks)
+            elif self._family is not None:
+                joins = self._links(self._family, chunks, starts, near, linked, raws)
+            if len(own) < len(chunks) and len(joins):
+                begins = np.zeros(len(chunks), np.bool_)
+                begins[np.searchsorted(chunks, own)] = True
+                joins = joins.compress(np.repeat(begins, np.diff(starts))[joins[:, 0]], axis=0)
         return ChunkRows(view.source, vertices, values, starts, joins, self._selected(chunks, starts), run)
 
-    def _near(self, chunks: IntArray, own: IntArray) -> IntArray:
+    def _near(self, chunks: IntArray, own: IntArray) -> tuple[IntArray, LinkCells | None]:
         """Link cells to be read, ascending: all of whose ends are in some chunks, of trees some.
+
+        Returns
+        -------
+        Their numbers, and what tasks are told of them, whose ends are positions among the chunks, -1 for others.
 
         Raises
         ------
         CorruptChunkError
             If one refers to a chunk that the level does not list.
         """
-        view, family, cells = self.view, self._family, self.reaches.cells if self._family is not None else None
-        if cells is None or family is None:
-            return chunks[:0]
+        view, cells = self.view, self._link_cells
+        if cells is None:
+            return chunks[:0], None
         near = self.reaches.near(own)
-        near = near[near < len(cells)]
-        if self._follows == "tree":
-            return near
-        lost = np.flatnonzero((cells.ends[near] < 0).any(axis=1)) if view.rows is None else near[:0]
-        if len(lost):
-            raise dangling_link(view.source, link_cells(family, cells, near), int(lost[0]))
-        return near[np.isin(cells.ends[near], chunks).all(axis=1)]
+        near = near[near < len(cells.ends)]
+        ends = cells.ends[near]
+        if self._follows != "tree" and view.rows is None and (ends < 0).any():
+            lost = np.argmax((ends < 0).any(axis=1))
+            raise dangling_link(view.source, cells, int(near[lost]))
+        at = np.minimum(np.searchsorted(chunks, ends), len(chunks) - 1)
+        ends = np.where(chunks[at] == ends, at, -1)
+        if self._follows != "tree" and (ends < 0).any():
+            inside = (ends >= 0).all(axis=1)
+            near, ends = near[inside], ends[inside]
+        return near, cells.take(near, ends)
 
     def _fetch(self, chunks: IntArray, indexed: IntArray, columns: Sequence[ColumnCells], near: IntArray) -> Raws:
         """Every cell that is needed and not kept, at once; by member and chunk, those of links by number."""
@@ -285,11 +303,11 @@ class ChunkReader:
         members = [(name, self._unkept(name, here, out)) for name, here in members]
         near = self._unkept("links", near, out)
         wanted = [wanted_cells(name, reads.members[name], coords, here) for name, here in members if len(here)]
-        if len(near) and self._family is not None and self.reaches.cells is not None:
-            segments, places = self.reaches.cells.segments[near], self.reaches.cells.coords[near]
-            for number in np.unique(segments).tolist():
-                mine, array = segments == number, self._family.segments[number].array
-                wanted.append(Requested.of("links", array, array.chunks.find(places[mine]), near[mine]))
+        if len(near) and self._family is not None and self._link_cells is not None:
+            for number, first, last in self._link_cells.take(near).runs():
+                mine, array = near[first:last], self._family.segments[number].array
+                at = array.chunks.find(self._link_cells.coords[mine])
+                wanted.append(Requested.of("links", array, at, mine))
         found = read_batch(self.view.source, wanted)  # of nothing too: it looks whether the level is still the same
         return {**out, **(self._keep(wanted, found) if self.joins or len(indexed) else found)}
 
@@ -326,13 +344,6 @@ class ChunkReader:
         cells = [raws[FRAGMENTS, chunk] for chunk in indexed.tolist()]
         return read_fragment_run(self.view.source, self._fragments, self.view.table.coords[chunks], cells, starts)
 
-    def _cells(self, family: LinkFamily, near: IntArray, chunks: IntArray) -> LinkCells:
-        """What tasks are told of link cells, whose ends are positions among some chunks; -1 for others."""
-        cells = self.reaches.cells
-        assert cells is not None
-        ends = rows_of_ids(chunks, cells.ends[near].reshape(-1)).reshape(-1, family.width)
-        return replace(link_cells(family, cells, near), ends=ends)
-
     def _table(self, family: LinkFamily, chunks: IntArray) -> Table | None:
         if family.table is None:
             return None
@@ -341,10 +352,17 @@ class ChunkReader:
             source=self.view.source, records=records, here=self.view.table.coords[chunks], there=None, whole=False
         )
 
-    def _links(self, family: LinkFamily, chunks: IntArray, starts: IntArray, near: IntArray, raws: Raws) -> IntArray:
+    def _links(
+        self,
+        family: LinkFamily,
+        chunks: IntArray,
+        starts: IntArray,
+        near: IntArray,
+        cells: LinkCells | None,
+        raws: Raws,
+    ) -> IntArray:
         source, parts = self.view.source, [np.empty((0, family.width), np.int64)]
-        if len(near):
-            cells = self._cells(family, near, chunks)
+        if len(near) and cells is not None:
             spans = span_table(starts, np.diff(starts), cells.ends)
             found = [raws["links", cell] for cell in near.tolist()]
             parts.append(resolve_links(source, cells, [found], spans, None, {})[0])
@@ -352,12 +370,20 @@ class ChunkReader:
         parts += [] if table is None else [table_rows(table, starts, None, {})[0]]
         return parts[1] if len(parts) == 2 else np.concatenate(parts)
 
-    def _tree_edges(self, part: IntArray, chunks: IntArray, starts: IntArray, near: IntArray, raws: Raws) -> IntArray:
+    def _tree_edges(
+        self,
+        part: IntArray,
+        chunks: IntArray,
+        starts: IntArray,
+        near: IntArray,
+        of_cells: LinkCells | None,
+        raws: Raws,
+    ) -> IntArray:
         """Edges of neighbouring chunks, by their positions."""
         view, family, cells = self.view, self._family, self.reaches.cells
         assert family is not None
         assert cells is not None
-        of_cells = self._cells(family, near, chunks)
+        assert of_cells is not None
         elsewhere = (of_cells.ends < 0) & (cells.ends[near] >= 0)
         run = TreeRun(
             first=int(part[0]),

@@ -141,7 +141,7 @@ class Reaches:
     ends
         (B, L) chunks that are joined, -1 for those outside the view; those of link cells first.
     order, bounds
-        Numbers of what joins chunk i with others: ``order[bounds[i]:bounds[i + 1]]``, ascending.
+        Numbers of what joins chunk i, with others or itself: ``order[bounds[i]:bounds[i + 1]]``, ascending.
     cells
         The link cells.
     """
@@ -156,10 +156,14 @@ class Reaches:
         """Sort (B, L) ends by chunk."""
         chunk = ends.reshape(-1)
         order = np.argsort(chunk, kind="stable")
-        return cls(ends, order // ends.shape[1], np.searchsorted(chunk[order], np.arange(chunks + 1)), cells)
+        chunk, order = chunk[order], order // ends.shape[1]
+        first = (np.diff(chunk, prepend=-2) != 0) | (np.diff(order, prepend=-1) != 0)  # of a cell with a chunk twice
+        return cls(ends, order[first], np.searchsorted(chunk[first], np.arange(chunks + 1)), cells)
 
     def near(self, chunks: IntArray) -> IntArray:
         """Numbers of what joins some chunks, with each other or with others; ascending."""
+        if len(chunks) == 1:
+            return self.order[self.bounds[chunks[0]] : self.bounds[chunks[0] + 1]]
         first = self.bounds[chunks]
         return np.unique(self.order[ranges(first, self.bounds[chunks + 1] - first)])
 

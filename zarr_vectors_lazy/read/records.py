@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -156,10 +156,17 @@ class LinkCells:
     coords: ChunkCoords
     ends: IntArray
 
+    def take(self, rows: IntArray, ends: IntArray | None = None) -> "LinkCells":
+        """Some of them, with other ``ends`` where these are given."""
+        ends = self.ends[rows] if ends is None else ends
+        return LinkCells(
+            specs=self.specs, codings=self.codings, segments=self.segments[rows], coords=self.coords[rows], ends=ends
+        )
+
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Segment, first cell and last but one of the cells of each segment."""
-        bounds = [0, *(np.flatnonzero(np.diff(self.segments)) + 1).tolist(), len(self.segments)]
-        for start, stop in pairwise(bounds if len(self.segments) else []):
+        bounds = np.flatnonzero(self.segments[1:] != self.segments[:-1]) + 1
+        for start, stop in pairwise([0, *bounds.tolist(), len(self.segments)] if len(self.segments) else []):
             yield int(self.segments[start]), start, stop
 
 
@@ -171,15 +178,16 @@ class Records:
     ----------
     rows
         (M, L) rows in the chunks of their endpoints.
-    slots
-        (M, L) slot of the cell that each endpoint lies at; (1, L) where that is the same for all.
     counts
         (m,) records of each cell.
+    slots
+        Of cells next to each other how many these are, and the slot of the cell that each endpoint of theirs lies at:
+        (M', L), or (1, L) where that is the same for all of them.
     """
 
     rows: IntArray
-    slots: IntArray
     counts: IntArray
+    slots: Sequence[tuple[int, IntArray]]
 
     @property
     def cells(self) -> IntArray:
@@ -190,11 +198,16 @@ class Records:
         """(M, L) what belongs to each endpoint, of what (m, L) belongs to the slots of cells."""
         if of_slots.size and (of_slots == of_slots[0, 0]).all():  # one chunk's own, such as a mesh of many objects
             return np.broadcast_to(of_slots[0, 0], self.rows.shape)
-        if len(self.slots) == 1:
-            return np.repeat(of_slots[:, self.slots[0]], self.counts, axis=0)
-        at = self.cells * of_slots.shape[1]
-        found: IntArray = of_slots.reshape(-1)[at[:, None] + self.slots]
-        return found
+        found, last = [self.rows[:0]], 0
+        for cells, slots in self.slots:
+            first, last = last, last + cells
+            values, counts = of_slots[first:last], self.counts[first:last]
+            if len(slots) == 1:
+                found.append(np.repeat(values[:, slots[0]], counts, axis=0))
+            else:
+                at = np.repeat(np.arange(cells) * values.shape[1], counts)
+                found.append(values.reshape(-1).take(at[:, None] + slots))
+        return np.concatenate(found)
 
 
 def number_rows(total: int, apart: IntArray, counts: Sequence[IntArray], chosen: IntArray, kept: Sequence[Kept]) -> Any:
@@ -217,8 +230,10 @@ def number_rows(total: int, apart: IntArray, counts: Sequence[IntArray], chosen:
 
 def span_table(starts: IntArray, sizes: IntArray, chunks: IntArray) -> IntArray:
     """First row and number of rows, (..., 2), of chunks; (0, -1) for chunk -1."""
-    known = chunks >= 0
-    return np.stack([np.where(known, starts[chunks], 0), np.where(known, sizes[chunks], -1)], axis=-1)
+    out = np.empty((*chunks.shape, 2), np.int64)
+    out[..., 0], out[..., 1] = starts[chunks], sizes[chunks]
+    out[chunks < 0] = 0, -1
+    return out
 
 
 def spans_of(starts: IntArray, chunks: IntArray) -> IntArray:
@@ -228,25 +243,15 @@ def spans_of(starts: IntArray, chunks: IntArray) -> IntArray:
 
 def read_records(source: Source, cells: LinkCells, parts: Sequence[Sequence[Raw]]) -> Records:
     """Records of cells, of which ``parts`` are the encoded ones."""
-    width, raws = cells.ends.shape[1], [raw for part in parts for raw in part]
-    found = [
-        (
-            read_link_run(
-                source, cells.specs[segment], cells.coords[start:stop], raws[start:stop], cells.codings[segment]
-            )
-        )
-        for segment, start, stop in cells.runs()
-    ]
-    if not found:
-        none = np.empty((0, width), np.int64)
-        return Records(none, none, np.empty(0, np.int64))
-    if all(len(slots) == 1 and np.array_equal(slots, found[0][0]) for slots, _, _ in found):
-        slots = found[0][0]
-    else:
-        slots = np.concatenate([np.broadcast_to(slots, rows.shape) for slots, rows, _ in found])
-    return Records(
-        np.concatenate([rows for _, rows, _ in found]), slots, np.concatenate([counts for _, _, counts in found])
-    )
+    raws, none = [raw for part in parts for raw in part], np.empty((0, cells.ends.shape[1]), np.int64)
+    rows, counts, slots = [none], [none[:, 0]], []
+    for coding, runs in groupby(cells.runs(), lambda run: cells.codings[run[0]]):
+        arrays = [(cells.specs[segment], cells.coords[start:stop], raws[start:stop]) for segment, start, stop in runs]
+        slot, found, records = read_link_run(source, arrays, coding)
+        rows.append(found)
+        counts.append(records)
+        slots.append((len(records), slot))
+    return Records(np.concatenate(rows), np.concatenate(counts), slots)
 
 
 def resolve_links(
@@ -279,16 +284,16 @@ def resolve_links(
     if there is not None:
         mine = np.where(np.arange(mine.shape[1]) == 0, mine, -1)  # no rows are chosen on the other level
         spans = np.concatenate([here[:, :1], there[:, 1:]], axis=1)
-    chosen = Chosen(kept)
-    totals = chosen.totals(mine, spans[..., 1])
+    totals = Chosen(kept).totals(mine, spans[..., 1]) if kept else spans[..., 1]
     if len(records.rows) and int(records.rows.view(np.uint64).max()) >= totals.min():  # -1 is large there
-        wrong = (records.rows < 0) | (records.rows >= records.each(totals))
+        wrong = records.rows.view(np.uint64) >= records.each(np.maximum(totals, 0)).view(np.uint64)
         if wrong.any():
             raise _misplaced(source, cells, records, totals, wrong)
     rows, starts = records.rows, records.each(spans[..., 0])
     if not kept:
         return rows + starts, np.ones(len(rows), np.bool_), records.counts
     # One object has few of a chunk's records: only those of which the first end is selected are looked at further.
+    chosen = Chosen(kept)
     places = records.each(chosen.places(mine))
     near = np.flatnonzero(chosen.renumber(places[:, 0], rows[:, 0]) >= 0)
     rows = chosen.renumber(places[near], rows[near])
@@ -305,12 +310,11 @@ def _misplaced(
     """What is wrong with the first record that names a row that is not there."""
     at, column = np.argwhere(wrong)[0].tolist()
     cell = int(records.cells[at])
-    slot = int(records.slots[at if len(records.slots) > 1 else 0, column])
+    slots = records.each(np.broadcast_to(np.arange(cells.ends.shape[1]), cells.ends.shape))
+    slot = int(slots[at, column])
     if totals[cell, slot] < 0:
         return dangling_link(source, cells, cell)
-    of_cell = records.cells == cell
-    slots = np.broadcast_to(records.slots, records.rows.shape)[of_cell]
-    named = records.rows[of_cell][slots == slot]
+    named = records.rows[(slots == slot) & (records.cells == cell)[:, None]]
     return dangling_link(
         source, cells, cell, f"refers to row {int(named.max())} of a chunk that has {int(totals[cell, slot])}"
     )
@@ -507,11 +511,11 @@ def tree_edges(
     wrong = (rows < 0) | ((rows >= sizes) & (chunks >= 0)) | ((chunks < 0) & tree.whole)
     if wrong.any():
         at = int(np.argmax(wrong.any(axis=1)))
-        reason = f"refers to row {int(rows[at].max())} of a shorter chunk"
-        if (chunks[at] < 0).any() and tree.whole:
-            reason = UNLISTED
+        unlisted = (chunks[at] < 0).any() and tree.whole
+        reason = UNLISTED if unlisted else f"refers to row {int(rows[at].max())} of a shorter chunk"
         raise dangling_link(source, tree.cells, int(records.cells[mine[at]]), reason)
-    parents = chosen.renumber(records.each(chosen.places(tree.cells.ends))[mine, 1], rows[:, 1])
+    parents = rows[:, 1]
+    parents = chosen.renumber(records.each(chosen.places(tree.cells.ends))[mine, 1], parents) if kept else parents
     parents = np.where(parents >= 0, parents + records.each(ends[..., 0])[mine, 1], -1)
     children = starts[chunks[:, 0] - tree.first] + rows[:, 0]
     parent[children] = np.where(chunks[:, 1] >= 0, parents, -1)
@@ -532,7 +536,7 @@ def tree_edges(
             raise dangling_link(source, tree.cells, cell, f"joins two objects of a chunk: {GARBLED}")
         _check_single(source, tree, starts, np.concatenate([children, *others]))
     found = (parent >= 0) & (table >= 0)
-    return Tree(np.stack([table[found], parent[found]], axis=1), record[found], records.counts)
+    return Tree(np.stack([table, parent], axis=1).compress(found, axis=0), record[found], records.counts)
 
 
 def _check_single(source: Source, tree: TreeRun, starts: IntArray, children: IntArray) -> None:
