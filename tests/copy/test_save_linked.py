@@ -10,7 +10,7 @@ import zarr_vectors_lazy as zvl
 from tests.integration.out_of_core import CHUNK, ROWS, SMALL, assert_same_files, cluster, links, trees
 from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.read import layers
-from zarr_vectors_lazy.write.job import Prepared
+from zarr_vectors_lazy.write import job
 
 LINKS = 260
 SELECTIONS = {
@@ -43,22 +43,17 @@ def level(request, tmp_path_factory):
         given["edges" if kind == "graph" else "faces"][: len(near)] = near[:, None]  # inside a chunk
     with pytest.MonkeyPatch.context() as patch:
         if values == "with gaps":
-            patch.setattr(Prepared, "link_rows", property(not_implied))
+            patch.setattr(job, "recorded_links", not_implied)
         write(folder / "x", kind, given, **TABLES)
     return zvl.open_zv(folder / "x")[0]
 
 
-LINK_ROWS = Prepared.link_rows.func
+RECORDED = job.recorded_links
 
 
-def not_implied(prepared):
+def not_implied(written, *given):
     """Which edges have a record, as if they had no values."""
-    job = prepared.job
-    prepared.job = replace(job, link_values={})
-    try:
-        return LINK_ROWS(prepared)
-    finally:
-        prepared.job = job
+    return RECORDED(replace(written, link_values={}), *given)
 
 
 def kind_of(level):
@@ -139,7 +134,7 @@ def test_values_that_say_missing_are_refused_while_the_old_store_is_there(tmp_pa
     given = trees(values=True)
     given["link_attributes"] = {"long": np.full(len(given["edges"]), np.iinfo(np.int64).min)}
     with monkeypatch.context() as patch:
-        patch.setattr(Prepared, "link_rows", property(not_implied))
+        patch.setattr(job, "recorded_links", not_implied)
         write(tmp_path / "x", "skeleton", given)
     write(tmp_path / "y", "skeleton", trees())
     before = zvl.open_zv(tmp_path / "y")[0].vertices.compute()

@@ -1,8 +1,8 @@
 """What a writer was given, checked; and what follows from it before the first byte is put."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from functools import cached_property, partial
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -16,10 +16,9 @@ from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.kernels.routing import Arranged, FragmentTable, Routed, bins_in_chunk, route, stored, take
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.arrays import Dictionary
-from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, StoreDraft
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.types import ChunkCoords, IntArray, Vertices
+from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Vertices
 from zarr_vectors_lazy.write.session import Copied, Mode
 
 Values: TypeAlias = np.ndarray[Any, Any]
@@ -166,32 +165,37 @@ def check_cells(job: WriteJob, coords: ChunkCoords, counts: IntArray) -> None:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prepared:
-    """Rows by chunk, fragments, manifests and cells of links of a job; nothing has been put yet.
+    """Rows by chunk, fragments and cells of links of a job; nothing has been put yet.
 
     Parameters
     ----------
-    job
-        What to write.
-    threads
-        That sort rows.
+    job, routed
+        What to write, and the rows of each chunk.
+    chunks
+        Rows and fragments of each chunk; None where there are no objects, or the rows are not here.
+    fragments
+        Those of objects, in the order of their objects' manifests; None where there are none, or they are not here.
+    placed, link_rows
+        Cells of links, and which of the job's links they hold; None for all, or others.
+    given_links, counted
+        Links that were given; of ``placed``, where these are not here, stored records inside chunks and across.
     """
 
-    def __init__(self, job: WriteJob, threads: int) -> None:
-        self.job = job
-        grid = job.grid
-        origin, shape = np.asarray(grid.origin, np.int64), np.asarray(grid.shape, np.int64)
-        self.routed: Routed = route(job.positions, job.dtype, job.store.chunk_shape, origin, shape, threads=threads)
-        self._arranged: list[Arranged] | None = None
-        if job.objects is not None:
-            make = self._maker()
-            self._arranged = [make(self.routed.rows(chunk)) for chunk in range(len(self.routed))]
-        self.placed: PlacedLinks | None = self._place()
+    job: WriteJob
+    routed: Routed
+    chunks: list[Arranged] | None = None
+    fragments: FragmentTable | None = None
+    placed: PlacedLinks | None = None
+    link_rows: IntArray | None = None
+    given_links: int = 0
+    counted: tuple[int, int] | None = None
 
     def arranged(self, chunk: int) -> Arranged:
         """Rows and fragments of a chunk."""
-        if self._arranged is not None:
-            return self._arranged[chunk]
+        if self.chunks is not None:
+            return self.chunks[chunk]
         rows = self.routed.rows(chunk)
         ratio = np.rint(self.job.store.chunk_shape / self.job.store.bin_shape).astype(np.int64)
         if (ratio == 1).all():
@@ -200,82 +204,93 @@ class Prepared:
         bins = bins_in_chunk(positions, self.routed.coords[chunk], self.job.store.bin_shape, ratio)
         return routing.arrange_bins(rows, bins, int(np.prod(ratio)))
 
-    def _maker(self) -> Callable[[IntArray], Arranged]:
-        assert self.job.objects is not None
-        owners = self.job.objects.owners
-        match self.job.kind:
-            case "paths":
-                return partial(routing.arrange_runs, owners=owners)
-            case "trees":
-                position = depth_first(self.parents)
-                roots = np.asarray(self.parents < 0)
-                return partial(routing.arrange_trees, owners=owners, position=position, roots=roots)
-        return partial(routing.arrange_objects, owners=owners)
-
-    @property
-    def given_links(self) -> int:
-        """Links that were given."""
-        return 0 if self.job.links is None else len(self.job.links)
-
     @property
     def link_counts(self) -> tuple[int, int] | None:
         """Stored records inside chunks, and across; None where there is no family of links."""
-        return None if self.placed is None else self.placed.counts
+        return self.counted if self.placed is None else self.placed.counts
 
-    @cached_property
-    def parents(self) -> IntArray:
-        """(N,) parent of each row of trees, -1 for roots."""
-        parents = np.full(len(self.job.positions), -1, np.int64)
-        if self.job.links is not None:
-            parents[self.job.links[:, 0]] = self.job.links[:, 1]
-        return parents
 
-    @cached_property
-    def fragments(self) -> FragmentTable:
-        """All fragments of objects, in the order of their objects' manifests."""
-        table = routing.fragment_table(self._arranged or [])
-        along = table.rows if self.job.kind == "paths" else table.chunks
-        return table.take(np.lexsort((table.fragments, along, table.owners)))
+def prepare(job: WriteJob, threads: int) -> Prepared:
+    """Sort the rows of a job on some threads, cut them into fragments, and place its links."""
+    routed = route_rows(job, threads)
+    if job.objects is None:
+        return Prepared(job=job, routed=routed)
+    parents = parents_of(job) if job.kind == "trees" else None
+    chunks = arrange(job, routed, None if parents is None else (depth_first(parents), np.asarray(parents < 0)))
+    fragments = in_manifest_order(job, routing.fragment_table(chunks))
+    prepared = Prepared(job=job, routed=routed, chunks=chunks, fragments=fragments)
+    if job.kind == "paths":
+        return replace(prepared, placed=bridges(routed, fragments))
+    if job.links is None:
+        return prepared
+    rows = None if parents is None else recorded_links(job, parents, chunks)
+    links = job.links if rows is None else job.links[rows]
+    places = routing.places_of(routed, chunks)
+    placed = place_links(places.chunks[links], places.rows[links], routed.coords)
+    return replace(prepared, placed=placed, link_rows=rows, given_links=len(job.links))
 
-    @property
-    def manifests(self) -> Manifests:
-        """Of all objects."""
-        assert self.job.objects is not None
-        counts = np.bincount(self.fragments.owners, minlength=len(self.job.objects.ids))
-        offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
-        return Manifests(offsets, self.routed.coords[self.fragments.chunks], self.fragments.fragments)
 
-    @cached_property
-    def link_rows(self) -> IntArray | None:
-        """Which of the job's links are stored; None where all are, or others."""
-        if self.job.kind != "trees" or self.job.links is None or self.job.link_values:
-            return None  # values of an edge need its record
-        assert self._arranged is not None
-        implied = np.full(len(self.parents), -1, np.int64)
-        for part in self._arranged:
-            inner = np.ones(len(part.rows), np.bool_)
-            inner[np.cumsum(part.counts) - part.counts] = False
-            at = np.flatnonzero(inner)
-            implied[part.rows[at]] = part.rows[at - 1]
-        child, parent = self.job.links.T
-        return np.flatnonzero(implied[child] != parent)
+def route_rows(job: WriteJob, threads: int) -> Routed:
+    """Sort the rows of a job by chunk."""
+    grid = job.grid
+    origin, shape = np.asarray(grid.origin, np.int64), np.asarray(grid.shape, np.int64)
+    return route(job.positions, job.dtype, job.store.chunk_shape, origin, shape, threads=threads)
 
-    def _place(self) -> PlacedLinks | None:
-        if self.job.kind == "paths":
-            return self._bridges()
-        if self.job.links is None:
-            return None
-        assert self._arranged is not None
-        links = self.job.links if self.link_rows is None else self.job.links[self.link_rows]
-        places = routing.places_of(self.routed, self._arranged)
-        return place_links(places.chunks[links], places.rows[links], self.routed.coords)
 
-    def _bridges(self) -> PlacedLinks | None:
-        """Records from the last row of each fragment of a path to the first of the next (spec 0.9, 10)."""
-        table = self.fragments
-        at = np.flatnonzero(table.owners[:-1] == table.owners[1:])
-        if not len(at):
-            return None
-        chunks = np.stack([table.chunks[at], table.chunks[at + 1]], axis=1)
-        rows = np.stack([table.starts[at] + table.counts[at] - 1, table.starts[at + 1]], axis=1)
-        return place_links(chunks, rows, self.routed.coords)
+def arrange(
+    job: WriteJob, routed: Routed, order: tuple[IntArray, BoolArray] | None = None, numbers: IntArray | None = None
+) -> list[Arranged]:
+    """Cut the rows of each chunk into fragments of objects.
+
+    Parameters
+    ----------
+    order
+        Of trees: (N,) place of each row in depth-first order, and whether it is a root.
+    numbers
+        Of paths: (N,) by what rows are consecutive; None: themselves.
+    """
+    assert job.objects is not None
+    make = partial(routing.arrange_objects, owners=job.objects.owners)
+    if job.kind == "paths":
+        make = partial(routing.arrange_runs, owners=job.objects.owners, numbers=numbers)
+    elif order is not None:
+        make = partial(routing.arrange_trees, owners=job.objects.owners, position=order[0], roots=order[1])
+    return [make(routed.rows(chunk)) for chunk in range(len(routed))]
+
+
+def parents_of(job: WriteJob) -> IntArray:
+    """(N,) parent of each row of trees, -1 for roots."""
+    parents = np.full(len(job.positions), -1, np.int64)
+    if job.links is not None:
+        parents[job.links[:, 0]] = job.links[:, 1]
+    return parents
+
+
+def in_manifest_order(job: WriteJob, table: FragmentTable) -> FragmentTable:
+    """Fragments in the order of their objects' manifests."""
+    along = table.rows if job.kind == "paths" else table.chunks
+    return table.take(np.lexsort((table.fragments, along, table.owners)))
+
+
+def recorded_links(job: WriteJob, parents: IntArray, chunks: Sequence[Arranged]) -> IntArray | None:
+    """Which edges of trees have a record, as the order of rows does not imply them; None: all."""
+    if job.links is None or job.link_values:
+        return None  # values of an edge need its record
+    implied = np.full(len(parents), -1, np.int64)
+    for part in chunks:
+        inner = np.ones(len(part.rows), np.bool_)
+        inner[np.cumsum(part.counts) - part.counts] = False
+        at = np.flatnonzero(inner)
+        implied[part.rows[at]] = part.rows[at - 1]
+    child, parent = job.links.T
+    return np.flatnonzero(implied[child] != parent)
+
+
+def bridges(routed: Routed, table: FragmentTable) -> PlacedLinks | None:
+    """Records from the last row of each fragment of a path to the first of the next (spec 0.9, 10)."""
+    at = np.flatnonzero(table.owners[:-1] == table.owners[1:])
+    if not len(at):
+        return None
+    chunks = np.stack([table.chunks[at], table.chunks[at + 1]], axis=1)
+    rows = np.stack([table.starts[at] + table.counts[at] - 1, table.starts[at + 1]], axis=1)
+    return place_links(chunks, rows, routed.coords)

@@ -338,58 +338,12 @@ def _paths_block(positions: Any, lengths: Any, flat: Mapping[str, Any], *, ids: 
 
 EDGE_WIDTHS = (2,)
 FACE_WIDTHS = range(3, 65)
-Attributes = Mapping[str, Mapping[str, Any] | None]
-"""Attributes of the ``"vertex"`` and of the ``"link"``, as given."""
-
-
-def write_lazy_graph(
-    path: Any,
-    positions: Any,
-    edges: Any,
-    *,
-    kind: str,
-    attributes: Attributes,
-    object_ids: Any,
-    tables: Tables,
-    options: WriteOptions,
-) -> Any:
-    """`write_graph` of Dask arrays."""
-    rows = {"positions": positions, **labelled(attributes["vertex"])}
-    links = {"edges": edges, **labelled(attributes["link"], "link_attributes")}
-    source, link_source = linked_sources(
-        rows, links, attributes=attributes, object_ids=object_ids, dtype=options.dtype, widths=EDGE_WIDTHS
-    )
-    shape = Shape(geometry=kind, kind="trees" if kind == "skeleton" else "objects")
-    return write_source(path, source, shape, options, tables, summarise=run.of_graph, links=link_source)
-
-
-def write_lazy_mesh(
-    path: Any,
-    vertices: Any,
-    faces: Any,
-    *,
-    attributes: Attributes,
-    object_ids: Any,
-    tables: Tables,
-    options: WriteOptions,
-) -> Any:
-    """`write_mesh` of Dask arrays."""
-    rows = {"vertices": vertices, **labelled(attributes["vertex"])}
-    links = {"faces": faces, **labelled(attributes["link"], "link_attributes")}
-    source, link_source = linked_sources(
-        rows, links, attributes=attributes, object_ids=object_ids, dtype=options.dtype, widths=FACE_WIDTHS
-    )
-    shape = Shape(geometry="mesh", kind="objects", name="vertices")
-    return write_source(path, source, shape, options, tables, summarise=run.of_mesh, links=link_source)
 
 
 def linked_sources(
-    rows: Mapping[str, Any],
-    links: Mapping[str, Any],
-    *,
-    attributes: Attributes,
-    object_ids: Any,
-    dtype: Any,
+    rows: tuple[str, Any],
+    links: tuple[str, Any],
+    given: Mapping[str, Any],
     widths: Sequence[int],
 ) -> tuple[Source, LinkSource]:
     """Sources of rows and of their links in Dask arrays, optimized together: what both need is computed once.
@@ -397,7 +351,9 @@ def linked_sources(
     Parameters
     ----------
     rows, links
-        By the name of the argument, the first the positions and the ends.
+        Positions and ends, each with the name of its argument.
+    given
+        All arguments of the writer.
     widths
         Ends that a link may have.
 
@@ -406,28 +362,28 @@ def linked_sources(
     SelectionError
         If one is no Dask array, or they do not go together.
     """
+    (name, positions), (link_name, ends) = rows, links
+    vertex_attributes, link_attributes = given["vertex_attributes"], given["link_attributes"]
+    object_ids, dtype = given["object_ids"], given["dtype"]
+    of_vertices = {name: positions, **labelled(vertex_attributes)}
+    of_ends = {link_name: ends, **labelled(link_attributes, "link_attributes")}
     owned = {} if object_ids is None else {"object_ids": object_ids}
-    row_arrays, link_arrays = aligned({**rows, **owned}), aligned(links)
+    row_arrays, link_arrays = aligned({**of_vertices, **owned}), aligned(of_ends)
     computed = optimized(*row_arrays, *link_arrays)
     of_rows, of_links = computed[: len(row_arrays)], computed[len(row_arrays) :]
-    name, link_name = next(iter(rows)), next(iter(links))
-    names, link_names = (tuple(attributes[of] or ()) for of in ("vertex", "link"))
+    names = tuple(vertex_attributes or ())
     source = source_of(of_rows, partial(read_owned_rows, names, dtype, object_ids is not None, name))
-    read = partial(read_links, link_names, widths, link_name)
+    read = partial(read_links, tuple(link_attributes or ()), widths, link_name)
     sample = read(*empty_rows(of_links))
-    return (
-        Source(
-            blocks=Blocks(source.blocks.keys, computed), read=source.read, sample=source.sample, nbytes=source.nbytes
-        ),
-        LinkSource(
-            keys=block_keys(of_links),
-            read=read,
-            name=link_name,
-            sample=sample,
-            nbytes=float(link_layout(sample).itemsize * of_links[0].shape[0]),
-            sizes=None if np.isnan(of_rows[0].shape[0]) else np.asarray(of_rows[0].chunks[0], np.int64),
-        ),
+    link_source = LinkSource(
+        keys=block_keys(of_links),
+        read=read,
+        name=link_name,
+        sample=sample,
+        nbytes=float(link_layout(sample).itemsize * of_links[0].shape[0]),
+        sizes=None if np.isnan(of_rows[0].shape[0]) else np.asarray(of_rows[0].chunks[0], np.int64),
     )
+    return replace(source, blocks=Blocks(source.blocks.keys, computed)), link_source
 
 
 def read_owned_rows(names: Sequence[str], dtype: Any, owned: bool, name: str, positions: Any, *rest: Any) -> Block:
@@ -572,25 +528,10 @@ def write_lazy_points(
     return write_source(path, source, shape, options, tables, summarise=run.of_points)
 
 
-def write_lazy_lines(
-    path: Any,
-    endpoints: Any,
-    attributes: Mapping[str, Any] | None,
-    object_ids: Any,
-    *,
-    tables: Tables,
-    options: WriteOptions,
-) -> Any:
-    """`write_lines` of Dask arrays."""
-    source = lines_source(endpoints, attributes, object_ids, options.dtype)
-    shape = Shape(geometry="line", kind="paths", name="endpoints")
-    return write_source(path, source, shape, options, tables, summarise=run.of_lines)
-
-
 def write_lazy_paths(
     path: Any,
     polylines: Any,
-    geometry: str,
+    shape: Shape,
     attributes: Mapping[str, Any] | None,
     *,
     tables: Tables,
@@ -602,7 +543,6 @@ def write_lazy_paths(
         raise SelectionError(
             "vertex_attributes come with the blocks of polylines: {'polylines': ..., 'vertex_attributes': ...} each"
         )
-    shape = Shape(geometry=geometry, kind="paths", name="polylines")
     if dask.is_dask_collection(polylines):
         source = bag_source(polylines, options.dtype)
         return write_source(path, source, shape, options, tables, summarise=run.of_polylines)

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -14,7 +13,6 @@ from zarr_vectors_lazy.kernels import routing
 from zarr_vectors_lazy.kernels.routing import (
     PLACE,
     UNKNOWN,
-    Arranged,
     Routed,
     RowOwners,
     chunk_of_places,
@@ -45,14 +43,14 @@ from zarr_vectors_lazy.write.part import (
     PartRecord,
     Plan,
     Summary,
-    Whole,
     batches_of,
     commit_write,
     empty_record,
+    whole_of,
     write_arranged,
     write_links,
 )
-from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, Taken, described, flat, take_block
+from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, Taken, described, take_block
 from zarr_vectors_lazy.write.scratch import RecordBatch, Runs, Scratch
 from zarr_vectors_lazy.write.session import WriteSession
 
@@ -279,7 +277,7 @@ def write_rows(
     """Write the chunks of a part; tell the owners of its rows where they are stored."""
     if not len(records):
         return (no_links(PLACE),), PartRecord(empty_record(plan.coords.shape[1]), None)
-    part = Part(plan, in_order(records))
+    part = Part.of(plan, in_order(records))
     done = write_arranged(plan, part, begun)
     places = places_of_part(plan, part, row_owners)
     return (RecordBatch(places, row_owners.of(places["row"])),), done
@@ -292,11 +290,8 @@ def no_links(dtype: np.dtype[np.void]) -> RecordBatch:
 
 def places_of_part(plan: Plan, part: Part, row_owners: RowOwners) -> Records:
     """Places of the rows of a part, chunk by chunk as they are stored."""
-    grid = plan.job.grid
-    chunks = np.searchsorted(flat(plan.coords, grid), flat(part.routed.coords, grid))
-    arranged = [part.arranged(chunk) for chunk in range(len(chunks))]
-    counts = part.routed.counts
-    numbers = part.numbers[np.concatenate([chunk.rows for chunk in arranged])]
+    chunks, counts = part.chunks_of(plan), part.prepared.routed.counts
+    numbers = part.numbers[np.concatenate([chunk.rows for chunk in part.prepared.chunks or ()])]
     rows = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns = {
         "row": row_owners.names(numbers, plan.firsts),
@@ -333,21 +328,15 @@ def resolve_ends(
     return (RecordBatch(links, plan.parts[chunk_of_places(ends).min(axis=1)]),), None
 
 
-class LinkPart(Prepared):
+def _link_part(of_links: LinkPlan, links: Records) -> Prepared:
     """Links whose records lie in some chunks, in the order of the input."""
-
-    def __init__(self, of_links: LinkPlan, links: Records) -> None:
-        plan, ends = of_links.plan, links["ends"]
-        values = {name: _stored_values(of_links, links, name) for name in plan.job.link_values}
-        self.job = replace(plan.job, links=ends, link_values=values)
-        self.routed = Routed(plan.coords, np.empty(0, np.int64), np.empty(0, np.uint32))
-        self._arranged = None
-        self.placed = place_links(chunk_of_places(ends), row_of_places(ends), plan.coords)
-
-    @property
-    def link_rows(self) -> None:
-        """None: all links are stored."""
-        return
+    plan, ends = of_links.plan, links["ends"]
+    values = {name: _stored_values(of_links, links, name) for name in plan.job.link_values}
+    return Prepared(
+        job=replace(plan.job, links=ends, link_values=values),
+        routed=Routed(plan.coords, np.empty(0, np.int64), np.empty(0, np.uint32)),
+        placed=place_links(chunk_of_places(ends), row_of_places(ends), plan.coords),
+    )
 
 
 def _stored_values(plan: LinkPlan, links: Records, name: str) -> np.ndarray[Any, Any]:
@@ -365,7 +354,7 @@ def write_link_part(links: Records, plan: LinkPlan, begun: WriteSession) -> tupl
     nothing = empty_record(of_rows.coords.shape[1])
     if not len(links):
         return (), LinkRecord(record=nothing, within=0, across=0)
-    part = LinkPart(plan, in_order(links))
+    part = _link_part(plan, in_order(links))
     assert part.placed is not None
     chunks, first = np.unique(part.placed.sources, return_index=True)
     nbytes = np.diff(part.placed.bounds[first], append=len(links)) * links.dtype.itemsize
@@ -375,34 +364,6 @@ def write_link_part(links: Records, plan: LinkPlan, begun: WriteSession) -> tupl
     ]
     within, across = part.placed.counts
     return (), LinkRecord(record=merge_records([nothing, *written]), within=within, across=across, start=begun.start)
-
-
-class LinkedWhole(Whole):
-    """All fragments of a store whose rows and links are written."""
-
-    def __init__(
-        self, plan: Plan, parts: Sequence[PartRecord], of_links: LinkPlan, links: Sequence[LinkRecord]
-    ) -> None:
-        super().__init__(plan, parts)
-        values = {
-            name: values.astype(of_links.value_dtype(values.dtype)) for name, values in self.job.link_values.items()
-        }
-        self.job = replace(self.job, link_values=values, link_fills=of_links.fills)
-        self._given = of_links.count
-        self._counts = (sum(part.within for part in links), sum(part.across for part in links))
-
-    def _place(self) -> None:
-        return None
-
-    @property
-    def given_links(self) -> int:
-        """Links that were given."""
-        return self._given
-
-    @property
-    def link_counts(self) -> tuple[int, int]:
-        """Stored records inside chunks, and across."""
-        return self._counts
 
 
 def finish_linked(
@@ -423,8 +384,12 @@ def finish_linked(
     """
     starts = [*(part.start for part in parts), *(part.start for part in link_parts)]
     session.check_start(start for start in starts if start is not None)
-    whole = LinkedWhole(plan, parts, links, link_parts)
-    if sum(whole.link_counts) != (sum(part.links for part in parts) if links.implied else links.count):
+    dtypes = {name: links.value_dtype(values.dtype) for name, values in plan.job.link_values.items()}
+    values = {name: values.astype(dtypes[name]) for name, values in plan.job.link_values.items()}
+    job = replace(plan.job, link_values=values, link_fills=links.fills)
+    counted = sum(part.within for part in link_parts), sum(part.across for part in link_parts)
+    whole = replace(whole_of(plan, parts), job=job, given_links=links.count, counted=counted)
+    if sum(counted) != (sum(part.links for part in parts) if links.implied else links.count):
         raise StoreError("links were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
     records = [part.record for part in parts] + [part.record for part in link_parts]
     return commit_write(plan, session, summarise, whole, records, scratch)
@@ -645,23 +610,6 @@ def joins_objects(child: int, parent: int) -> str:
     return f"the edges of a skeleton must lie within objects; the edge from vertex {child} to {parent} joins two"
 
 
-class TreePart(Part):
-    """All nodes of some chunks, with their places in depth-first order."""
-
-    def __init__(self, plan: Plan, records: Records, ranks: Records) -> None:
-        self.ranks = ranks
-        super().__init__(plan, records)
-
-    def _maker(self) -> Any:
-        assert self.job.objects is not None
-        roots = self.ranks["parent"] == NONE
-        return partial(routing.arrange_trees, owners=self.job.objects.owners, position=self.ranks["along"], roots=roots)
-
-    def arranged_chunks(self) -> Sequence[Arranged]:
-        """Rows and fragments of each chunk."""
-        return self._arranged or []
-
-
 def write_tree_rows(
     rows: Records, ranks: Records, plan: Plan, begun: WriteSession, row_owners: RowOwners, valued: bool
 ) -> tuple[tuple[RecordBatch, ...], PartRecord]:
@@ -681,24 +629,24 @@ def write_tree_rows(
     rows, ranks = in_order(rows), in_order(ranks)
     if not np.array_equal(rows["number"], ranks["number"]):
         raise StoreError("nodes were lost on their way; the write is unfinished", where=plan.job.spec.url)
-    part = TreePart(plan, rows, ranks)
+    part = Part.of(plan, rows, (ranks["along"], ranks["parent"] == NONE))
     done = write_arranged(plan, part, begun)
     places = places_of_part(plan, part, row_owners)
     mail = RecordBatch(places, row_owners.of(places["row"]))
     if valued:
         return (mail,), done
-    edges = _stored_edges(part, places)
+    edges = _stored_edges(part, ranks, places)
     return (mail, RecordBatch(edges, row_owners.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
 
 
-def _stored_edges(part: TreePart, places: Records) -> Records:
+def _stored_edges(part: Part, ranks: Records, places: Records) -> Records:
     """Edges whose parent is not the row before in the fragment: the place of the child, and the parent's number."""
-    chunks = part.arranged_chunks()
+    chunks = part.prepared.chunks or ()
     order = np.concatenate([chunk.rows for chunk in chunks])
     counts = np.concatenate([chunk.counts for chunk in chunks])
-    implied = np.roll(part.ranks["number"][order], 1)
+    implied = np.roll(ranks["number"][order], 1)
     implied[np.cumsum(counts) - counts] = NONE
-    parents = part.ranks["parent"][order]
+    parents = ranks["parent"][order]
     at = np.flatnonzero(parents != implied)
-    columns = {"number": part.ranks["edge"][order[at]], "ends": np.stack([places["place"][at], parents[at]], axis=1)}
+    columns = {"number": ranks["edge"][order[at]], "ends": np.stack([places["place"][at], parents[at]], axis=1)}
     return pack(EDGE, columns, len(at))

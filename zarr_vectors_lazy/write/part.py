@@ -7,7 +7,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
 from typing import Any, Self
 
 import numpy as np
@@ -20,6 +19,7 @@ from zarr_vectors_lazy.format.vectors import MISSING, encode_rows
 from zarr_vectors_lazy.kernels import routing
 from zarr_vectors_lazy.kernels.routing import Arranged, FragmentTable, Routed, corners, stored, take
 from zarr_vectors_lazy.kernels.rows import Records, attribute_field, block_of
+from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
     Cells,
@@ -36,8 +36,18 @@ from zarr_vectors_lazy.progress import progress_bar
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
-from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, Vertices
-from zarr_vectors_lazy.write.job import ObjectTable, Prepared, WriteJob, check_cells
+from zarr_vectors_lazy.types import BoolArray, Buffer, ChunkCoords, IntArray, Json, Vertices
+from zarr_vectors_lazy.write.job import (
+    ObjectTable,
+    Prepared,
+    WriteJob,
+    arrange,
+    bridges,
+    check_cells,
+    in_manifest_order,
+    prepare,
+    route_rows,
+)
 from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, flat, merge_statistics, take_rows
 from zarr_vectors_lazy.write.scratch import INDEX, Exchange, Scratch, Step, index_runs, run_step
 from zarr_vectors_lazy.write.session import WriteSession, begin_write, new_write_id
@@ -187,7 +197,7 @@ def write_store(job: WriteJob, summarise: Summary) -> dict[str, Any]:
     StoreError
         If what is there may not be replaced, or a request fails; the store then says that its write is unfinished.
     """
-    prepared = Prepared(job, THREADS)
+    prepared = prepare(job, THREADS)
     check_cells(job, prepared.routed.coords, prepared.routed.counts)
     session = begin_write(job.spec, job.mode)
     writer = LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding, session=session)
@@ -349,8 +359,12 @@ def dense_puts(prepared: Prepared) -> list[Put]:
         return []
     rank, encoding = len(job.grid.shape), job.encoding
     ids = None if np.array_equal(objects.ids, np.arange(len(objects.ids))) else objects.ids
-    puts = CURRENT.object_puts(0, ids, prepared.manifests, rank, encoding)
     table = prepared.fragments
+    assert table is not None
+    counts = np.bincount(table.owners, minlength=len(objects.ids))
+    offsets = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    manifests = Manifests(offsets, prepared.routed.coords[table.chunks], table.fragments)
+    puts = CURRENT.object_puts(0, ids, manifests, rank, encoding)
     vertices = np.bincount(table.owners, weights=table.counts, minlength=len(objects.ids)).astype(np.int64)
     copied = job.copied is not None and job.copied.is_store
     attributes = CURRENT.recounted(objects.attributes, vertices) if copied else objects.attributes
@@ -482,11 +496,17 @@ class PartRecord:
     start: str | None = None
 
 
-class Part(Prepared):
-    """All rows of some chunks; links between chunks are for when all fragments are known."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Part:
+    """All rows of some chunks, and (n,) the number of each; links are for when all fragments are known."""
 
-    def __init__(self, plan: Plan, records: Records) -> None:
-        self.numbers: IntArray = records["along" if is_tracked(plan) else "number"]
+    prepared: Prepared
+    numbers: IntArray
+
+    @classmethod
+    def of(cls, plan: Plan, records: Records, order: tuple[IntArray, BoolArray] | None = None) -> Self:
+        """Of records; ``order`` is that of trees, as `arrange` takes it."""
+        numbers: IntArray = records["along" if is_tracked(plan) else "number"]
         attributes = {
             name: replace(column, values=_values(plan, name, records)) for name, column in plan.job.attributes.items()
         }
@@ -495,27 +515,25 @@ class Part(Prepared):
             ids, owners = np.unique(_owners(plan, records), return_inverse=True)
             objects = ObjectTable(owners=owners.reshape(-1), ids=ids)
         job = replace(plan.job, positions=records["positions"], attributes=attributes, objects=objects)
-        super().__init__(job, threads=1)
+        routed = route_rows(job, threads=1)
+        chunks = None if objects is None else arrange(job, routed, order, numbers)
+        return cls(Prepared(job=job, routed=routed, chunks=chunks), numbers)
 
-    def _maker(self) -> Callable[[IntArray], Arranged]:
-        if self.job.kind == "paths" and self.job.objects is not None:
-            return partial(routing.arrange_runs, owners=self.job.objects.owners, numbers=self.numbers)
-        return super()._maker()
-
-    def _place(self) -> None:
-        return None
+    def chunks_of(self, plan: Plan) -> IntArray:
+        """(c,) numbers of its chunks in the plan."""
+        grid = plan.job.grid
+        return np.searchsorted(flat(plan.coords, grid), flat(self.prepared.routed.coords, grid))
 
     def table(self, plan: Plan) -> FragmentTable | None:
         """Fragments as `PartRecord` has them."""
-        if self.job.objects is None or self._arranged is None:
+        objects, chunks = self.prepared.job.objects, self.prepared.chunks
+        if objects is None or chunks is None:
             return None
-        found = routing.fragment_table(self._arranged)
-        grid = plan.job.grid
-        chunks = np.searchsorted(flat(plan.coords, grid), flat(self.routed.coords, grid))
+        found = routing.fragment_table(chunks)
         return replace(
             found,
-            chunks=chunks[found.chunks],
-            owners=self.job.objects.ids[found.owners],
+            chunks=self.chunks_of(plan)[found.chunks],
+            owners=objects.ids[found.owners],
             rows=self.numbers[found.rows],
         )
 
@@ -556,7 +574,7 @@ def write_part(plan: Plan, records: Records, begun: WriteSession) -> PartRecord:
         return PartRecord(empty_record(plan.coords.shape[1]), None)
     if is_tracked(plan):
         records = records.take(np.argsort(records["along"], kind="stable"))
-    return write_arranged(plan, Part(plan, records), begun)
+    return write_arranged(plan, Part.of(plan, records), begun)
 
 
 def write_sent(rows: Records, plan: Plan, begun: WriteSession) -> tuple[tuple[()], PartRecord]:
@@ -571,7 +589,8 @@ def index_rows(scratch: Scratch, rows: Exchange, blocks: Sequence[int], name: st
 
 def write_arranged(plan: Plan, part: Part, begun: WriteSession) -> PartRecord:
     """Encode and put the chunks of a part."""
-    written = [write_chunks(part, plan.writer(begun), chunks) for chunks in batches(part)]
+    whole = part.prepared
+    written = [write_chunks(whole, plan.writer(begun), chunks) for chunks in batches(whole)]
     done = merge_records([empty_record(plan.coords.shape[1]), *written])
     _check_rows(plan, done)
     return PartRecord(done, part.table(plan), start=begun.start)
@@ -591,29 +610,20 @@ def _check_rows(plan: Plan, done: LevelRecord) -> None:
         )
 
 
-class Whole(Prepared):
+def whole_of(plan: Plan, parts: Sequence[PartRecord]) -> Prepared:
     """All fragments of a store whose parts are written."""
-
-    def __init__(self, plan: Plan, parts: Sequence[PartRecord]) -> None:
-        self.job = plan.job
-        bounds = np.concatenate([[0], np.cumsum(plan.counts)]).astype(np.int64)
-        self.routed = Routed(plan.coords, bounds, np.empty(0, np.uint32))
-        self._arranged = None
-        tables = [part.fragments for part in parts if part.fragments is not None]
-        none = np.empty(0, np.int64)
-        columns = [
-            np.concatenate([none, *(getattr(table, name) for table in tables)]) for name in FragmentTable.__slots__
-        ]
-        self._table = FragmentTable(*columns)
-        self.placed = self._place()
-
-    @cached_property
-    def fragments(self) -> FragmentTable:
-        """All fragments of objects, in the order of their objects' manifests."""
-        assert self.job.objects is not None
-        table = replace(self._table, owners=np.searchsorted(self.job.objects.ids, self._table.owners))
-        along = table.rows if self.job.kind == "paths" else table.chunks
-        return table.take(np.lexsort((table.fragments, along, table.owners)))
+    bounds = np.concatenate([[0], np.cumsum(plan.counts)]).astype(np.int64)
+    prepared = Prepared(job=plan.job, routed=Routed(plan.coords, bounds, np.empty(0, np.uint32)))
+    objects = plan.job.objects
+    if objects is None:
+        return prepared
+    tables = [part.fragments for part in parts if part.fragments is not None]
+    none = np.empty(0, np.int64)
+    columns = [np.concatenate([none, *(getattr(table, name) for table in tables)]) for name in FragmentTable.__slots__]
+    table = FragmentTable(*columns)
+    table = in_manifest_order(plan.job, replace(table, owners=np.searchsorted(objects.ids, table.owners)))
+    placed = bridges(prepared.routed, table) if plan.job.kind == "paths" else None
+    return replace(prepared, fragments=table, placed=placed)
 
 
 def finish_write(
@@ -627,7 +637,7 @@ def finish_write(
         If a put fails, another write took the place, or this one began anew.
     """
     session.check_start(part.start for part in parts if part.start is not None)
-    whole = Whole(plan, parts)
+    whole = whole_of(plan, parts)
     records = [part.record for part in parts]
     if whole.placed is not None:
         records += [write_links(whole, plan.writer(session), chunks) for chunks in batches(whole)]

@@ -10,7 +10,7 @@ from zarr_vectors_lazy.errors import SelectionError
 from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import Compressor
-from zarr_vectors_lazy.types import Lengths, StorePath
+from zarr_vectors_lazy.types import IntArray, Lengths, StorePath, Vertices
 from zarr_vectors_lazy.write import arguments, run
 from zarr_vectors_lazy.write.arguments import Profile, as_table, is_frame
 from zarr_vectors_lazy.write.datasets import taking_datasets
@@ -20,15 +20,15 @@ from zarr_vectors_lazy.write.lazy import (
     flat_attributes,
     flat_lines,
     flat_paths,
+    lines_source,
+    linked_sources,
     refuse_mixed,
     take_frame,
-    write_lazy_graph,
-    write_lazy_lines,
-    write_lazy_mesh,
     write_lazy_paths,
     write_lazy_points,
 )
-from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions, is_lazy, make_job, run_job
+from zarr_vectors_lazy.write.part import Summary
+from zarr_vectors_lazy.write.run import Shape, Tables, WriteOptions, is_lazy, make_job, run_job, write_source
 from zarr_vectors_lazy.write.session import Mode
 
 # Writers of points, lines and polylines.
@@ -243,18 +243,13 @@ def write_lines(
     >>> zvl.write_lines("lines.zarrvectors", ends, chunk_shape=10)["line_count"]
     2
     """
-    options, tables = WriteOptions.of(locals()), Tables.of(locals())
+    given = locals()
     arguments.refuse_links(link_attributes, "lines")
-    if is_lazy(endpoints, vertex_attributes, object_ids):
-        return write_lazy_lines(path, endpoints, vertex_attributes, object_ids, tables=tables, options=options)
-    positions, lengths = flat_lines(endpoints)
-    ids = arguments.parse_path_ids(object_ids, len(lengths))
-    objects = tables.objects(np.repeat(np.arange(len(lengths)), lengths), ids)
-    flat = flat_attributes(vertex_attributes, lengths, width=2)
-    columns = arguments.parse_columns(flat, len(positions), "vertex_attributes")
     shape = Shape(geometry="line", kind="paths", name="endpoints")
-    job = make_job(path, positions, shape, options, columns=columns, objects=objects)
-    return run_job(job, run.of_lines, options)
+    if is_lazy(endpoints, vertex_attributes, object_ids):
+        source = lines_source(endpoints, vertex_attributes, object_ids, dtype)
+        return write_source(path, source, shape, WriteOptions.of(given), Tables.of(given), summarise=run.of_lines)
+    return _write_paths(given, shape, *flat_lines(endpoints), run.of_lines, width=2)
 
 
 @suggesting
@@ -339,22 +334,35 @@ def write_polylines(
     >>> zvl.open_zv("paths.zarrvectors")[0].objects[1].compute().shape
     (2, 3)
     """
-    options, tables = WriteOptions.of(locals()), Tables.of(locals())
+    given = locals()
     if geometry_type not in ("polyline", "streamline"):
         raise SelectionError(f"geometry_type must be 'polyline' or 'streamline', found {geometry_type!r}")
     arguments.refuse_links(link_attributes, "polylines")
-    if is_lazy(polylines) or isinstance(polylines, Iterator):
-        tables = replace(tables, ids=object_ids)
-        return write_lazy_paths(path, polylines, geometry_type, vertex_attributes, tables=tables, options=options)
-    refuse_mixed(vertex_attributes=vertex_attributes, object_ids=object_ids)
-    positions, lengths = flat_paths(polylines)
-    ids = arguments.parse_path_ids(object_ids, len(lengths))
-    objects = tables.objects(np.repeat(np.arange(len(lengths)), lengths), ids)
-    flat = flat_attributes(vertex_attributes, lengths)
-    columns = arguments.parse_columns(flat, len(positions), "vertex_attributes")
     shape = Shape(geometry=geometry_type, kind="paths", name="polylines")
-    job = make_job(path, positions, shape, options, columns=columns, objects=objects)
-    return run_job(job, run.of_polylines, options)
+    if is_lazy(polylines) or isinstance(polylines, Iterator):
+        options, tables = WriteOptions.of(given), replace(Tables.of(given), ids=object_ids)
+        return write_lazy_paths(path, polylines, shape, vertex_attributes, tables=tables, options=options)
+    refuse_mixed(vertex_attributes=vertex_attributes, object_ids=object_ids)
+    return _write_paths(given, shape, *flat_paths(polylines), run.of_polylines)
+
+
+def _write_paths(
+    given: Mapping[str, Any],
+    shape: Shape,
+    positions: Vertices,
+    lengths: IntArray,
+    summarise: Summary,
+    *,
+    width: int | None = None,
+) -> Any:
+    """Write paths of so many vertices each; ``given`` are the arguments of their writer."""
+    options, tables = WriteOptions.of(given), Tables.of(given)
+    ids = arguments.parse_path_ids(given["object_ids"], len(lengths))
+    objects = tables.objects(np.repeat(np.arange(len(lengths)), lengths), ids)
+    flat = flat_attributes(given["vertex_attributes"], lengths, width=width)
+    columns = arguments.parse_columns(flat, len(positions), "vertex_attributes")
+    job = make_job(given["path"], positions, shape, options, columns=columns, objects=objects)
+    return run_job(job, summarise, options)
 
 
 # Writers of graphs, skeletons and meshes.
@@ -443,26 +451,11 @@ def write_graph(
     >>> zvl.open_zv("tree.zarrvectors")[0].skeletons[7].edges.compute().shape
     (3, 2)
     """
-    options, tables = WriteOptions.of(locals()), Tables.of(locals())
+    given = locals()
     if kind not in ("graph", "skeleton"):
         raise SelectionError(f"kind must be 'graph' or 'skeleton', found {kind!r}")
-    if is_lazy(positions, edges, vertex_attributes, object_ids, link_attributes):
-        given = {"kind": kind, "object_ids": object_ids, "tables": tables, "options": options}
-        attributes = {"vertex": vertex_attributes, "link": link_attributes}
-        return write_lazy_graph(path, positions, edges, attributes=attributes, **given)
-    labels = arguments.labels_of(positions)
-    positions, _ = arguments.parse_positions(positions, dtype)
-    rows = len(positions)
-    links = arguments.parse_links(edges, EDGE_WIDTHS, rows, "edges")
-    owners = np.zeros(rows, np.int64) if object_ids is None else arguments.parse_ids(object_ids, rows)
-    objects = tables.objects(owners)
-    columns = arguments.parse_columns(vertex_attributes, rows, "vertex_attributes", labels)
-    if kind == "skeleton":
-        arguments.check_trees(links, objects.owners)
-    values = arguments.parse_numbers(link_attributes, len(links))
     shape = Shape(geometry=kind, kind="trees" if kind == "skeleton" else "objects")
-    job = make_job(path, positions, shape, options, columns=columns, objects=objects, links=links, link_values=values)
-    return run_job(job, run.of_graph, options)
+    return _write_linked(given, shape, positions, ("edges", edges), EDGE_WIDTHS, run.of_graph)
 
 
 @suggesting
@@ -541,19 +534,33 @@ def write_mesh(
     >>> zvl.write_mesh("solid.zarrvectors", corners, faces, chunk_shape=10)["face_count"]
     4
     """
-    options, tables = WriteOptions.of(locals()), Tables.of(locals())
-    if is_lazy(vertices, faces, vertex_attributes, object_ids, link_attributes):
-        given = {"object_ids": object_ids, "tables": tables, "options": options}
-        attributes = {"vertex": vertex_attributes, "link": link_attributes}
-        return write_lazy_mesh(path, vertices, faces, attributes=attributes, **given)
-    labels = arguments.labels_of(vertices)
-    vertices, _ = arguments.parse_positions(vertices, dtype, "vertices")
-    rows = len(vertices)
-    links = arguments.parse_links(faces, FACE_WIDTHS, rows, "faces")
-    owners = np.zeros(rows, np.int64) if object_ids is None else arguments.parse_ids(object_ids, rows)
-    objects = tables.objects(owners)
-    columns = arguments.parse_columns(vertex_attributes, rows, "vertex_attributes", labels)
-    values = arguments.parse_numbers(link_attributes, len(links))
+    given = locals()
     shape = Shape(geometry="mesh", kind="objects", name="vertices")
-    job = make_job(path, vertices, shape, options, columns=columns, objects=objects, links=links, link_values=values)
-    return run_job(job, run.of_mesh, options)
+    return _write_linked(given, shape, vertices, ("faces", faces), FACE_WIDTHS, run.of_mesh)
+
+
+def _write_linked(
+    given: Mapping[str, Any],
+    shape: Shape,
+    positions: Any,
+    ends: tuple[str, Any],
+    widths: Sequence[int],
+    summarise: Summary,
+) -> Any:
+    """Write vertices and their links, called ``ends``; ``given`` are the arguments of their writer."""
+    options, tables = WriteOptions.of(given), Tables.of(given)
+    attributes, link_attributes, ids = (given[name] for name in ("vertex_attributes", "link_attributes", "object_ids"))
+    if is_lazy(positions, ends[1], attributes, ids, link_attributes):
+        source, links = linked_sources((shape.name, positions), ends, given, widths)
+        return write_source(given["path"], source, shape, options, tables, summarise=summarise, links=links)
+    labels = arguments.labels_of(positions)
+    positions, _ = arguments.parse_positions(positions, options.dtype, shape.name)
+    rows = len(positions)
+    joined = arguments.parse_links(ends[1], widths, rows, ends[0])
+    objects = tables.objects(np.zeros(rows, np.int64) if ids is None else arguments.parse_ids(ids, rows))
+    columns = arguments.parse_columns(attributes, rows, "vertex_attributes", labels)
+    if shape.kind == "trees":
+        arguments.check_trees(joined, objects.owners)
+    values = arguments.parse_numbers(link_attributes, len(joined))
+    more: dict[str, Any] = {"columns": columns, "objects": objects, "links": joined, "link_values": values}
+    return run_job(make_job(given["path"], positions, shape, options, **more), summarise, options)
