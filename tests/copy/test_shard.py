@@ -90,14 +90,18 @@ def test_as_it_is_wanted_already(tamper):
 def test_stopped_at_any_moment_it_is_whole_and_can_be_finished(tamper, monkeypatch, moment):
     path = tamper("cloud-0.9").path
     before = given(path)
-    steps, real = itertools.count(), tasks.fetch
+    steps = itertools.count()
 
-    def stop(*arguments):
-        if next(steps) == 7 * moment:
-            raise StoreError("stopped")
-        return real(*arguments)
+    def stopping(real):
+        def call(*arguments):
+            if next(steps) == 7 * moment:
+                raise StoreError("stopped")
+            return real(*arguments)
 
-    monkeypatch.setattr(tasks, "fetch", stop)
+        return call
+
+    for name in ("fetch", "delete"):
+        monkeypatch.setattr(tasks, name, stopping(getattr(tasks, name)))
     with dask.config.set(scheduler="sync"), pytest.raises(StoreError, match="stopped"):
         zvl.shard(path, shard_shape=2)
     monkeypatch.undo()

@@ -10,7 +10,7 @@ from zarr_vectors_lazy.storage.base import check_length, of_range
 from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.requests import Get
 from zarr_vectors_lazy.storage.resolve import resolve
-from zarr_vectors_lazy.storage.retry import RetryPolicy, persist
+from zarr_vectors_lazy.storage.retry import RetryPolicy, retrying
 from zarr_vectors_lazy.testing import Fault, FaultyStore
 
 DATA = bytes(range(100))
@@ -80,7 +80,7 @@ def test_a_store_object_that_refuses_ranges_past_the_end():
     assert fetch(connect(resolve(Strict(memory))), gets) == [DATA[90:], DATA[90:], b"", None]
 
 
-def attempts(patience, *pauses):
+def attempts(policy, *pauses):
     """How many attempts are made where each fails, and the error says how long to wait."""
     waits, made = iter(pauses), []
 
@@ -89,7 +89,7 @@ def attempts(patience, *pauses):
         raise OSError
 
     with pytest.raises(OSError):  # noqa: PT011
-        asyncio.run(persist(attempt, patience, (OSError,), lambda _error: next(waits, None)))
+        asyncio.run(retrying(attempt, policy, (OSError,), lambda _error: next(waits, None)))
     return len(made)
 
 

@@ -1,4 +1,4 @@
-"""A store's levels carried into another store of the written format: rows, fragments, links."""
+"""A store's levels copied into another store of the written format: rows, fragments, links."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +19,6 @@ from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
-    Cells,
     Encoding,
     Grid,
     LevelDraft,
@@ -52,10 +51,10 @@ from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json, Raw
-from zarr_vectors_lazy.write.part import LevelWriter
+from zarr_vectors_lazy.write.part import LevelWriter, Payloads, empty_record, shards_of
 from zarr_vectors_lazy.write.session import Copied, Mode, WriteSession, begin_write, read_copied
 
-# What tasks run to carry link records: decoded, and placed as the written format places them.
+# What tasks run to copy link records: decoded, and placed as the written format places them.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -216,7 +215,7 @@ def _across(
     ]
 
 
-# What tasks run to say of each carried fragment which object it belongs to.
+# What tasks run to say of each copied fragment which object it belongs to.
 
 
 def split_owners(tracker: Tracker, runs: Sequence[IntArray]) -> list[dict[int, Track]]:
@@ -236,7 +235,7 @@ def fragment_owners(track: Track | None, fragments: int) -> IntArray | None:
     return ids
 
 
-# What tasks run to carry the chunks of a level into another store, rows and fragments as they are.
+# What tasks run to copy the chunks of a level into another store, rows and fragments as they are.
 
 VERTICES, FRAGMENTS = "vertices", "fragments"
 
@@ -268,7 +267,7 @@ class CopiedAttribute:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class CopyPlan:
-    """How the chunks of a level are carried; shared by its tasks.
+    """How the chunks of a level are copied; shared by its tasks.
 
     Parameters
     ----------
@@ -279,7 +278,7 @@ class CopyPlan:
     vertices, fragments
         How they are read.
     attributes, families
-        What is carried besides.
+        What is copied besides.
     owners
         Path of the ids of the objects of fragments.
     objects, groups
@@ -308,7 +307,7 @@ class CopyPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CopiedCells:
-    """What a task carried: what it wrote, None for nothing, link records by delta, rows of each chunk's fragments."""
+    """What a task copied: what it wrote, None for nothing, link records by delta, rows of each chunk's fragments."""
 
     record: LevelRecord | None
     links: dict[int, int]
@@ -316,7 +315,7 @@ class CopiedCells:
 
 
 def copy_chunks(
-    carry: CopyPlan,
+    plan: CopyPlan,
     wanted: Sequence[Requested],
     tables: Sequence[TablePart | None],
     owners: Mapping[int, Track] | None,
@@ -333,56 +332,52 @@ def copy_chunks(
     session
         The write that this is part of: it has begun.
     """
-    raws = read_batch(carry.source, wanted)
+    raws = read_batch(plan.source, wanted)
     coords = {row: tuple(coord) for want in wanted for row, coord in zip(want.rows, want.coords.tolist(), strict=True)}
-    payloads: dict[str, list[tuple[int, Buffer]]] = {}
+    payloads = Payloads()
     rows, sizes = {}, []
-    counts = {family.delta: 0 for family in carry.families}
+    counts = {family.delta: 0 for family in plan.families}
     for chunk in sorted(coords):
         coord = coords[chunk]
-        vertices = read_vertices(carry.source, carry.vertices, coord, raws.get((VERTICES, chunk)), None)
+        vertices = read_vertices(plan.source, plan.vertices, coord, raws.get((VERTICES, chunk)), None)
         if not len(vertices):
             continue
         rows[chunk] = vertices
-        index = _fragments(carry, coord, raws, chunk, len(vertices))
-        sizes += [index.counts] if carry.objects is not None else []
+        index = _fragments(plan, coord, raws, chunk, len(vertices))
+        sizes += [index.counts] if plan.objects is not None else []
         found: list[tuple[str, Buffer]] = [("vertex_fragments", encode_fragments(index))]
         ids = fragment_owners((owners or {}).get(chunk), len(index))
         if ids is not None:
-            found.append((carry.owners, encode_rows(ids)))
-        for attribute in carry.attributes:
+            found.append((plan.owners, encode_rows(ids)))
+        for attribute in plan.attributes:
             raw = raws.get((attribute.member, chunk))
             if raw is not None:
-                found.append((attribute.path, _values(carry, attribute, coord, raw, len(vertices))))
-        for family, table in zip(carry.families, tables, strict=True):
-            parts = link_parts(carry.source, family, chunk, coord, raws, table)
+                found.append((attribute.path, _values(plan, attribute, coord, raw, len(vertices))))
+        for family, table in zip(plan.families, tables, strict=True):
+            parts = link_parts(plan.source, family, chunk, coord, raws, table)
             found += _link_cells(family, parts)
             counts[family.delta] += sum(part.count for part in parts)
         for path, payload in found:
-            payloads.setdefault(path, []).append((chunk, payload))
+            payloads.add(path, coord, payload)
     if not rows:
         return CopiedCells(None, counts)
-    at = np.asarray(list(rows))
     places = np.asarray([coords[chunk] for chunk in rows], np.int64)
-    cells = [
-        Cells(path=path, coords=places[np.searchsorted(at, [c for c, _ in items])], payloads=[p for _, p in items])
-        for path, items in payloads.items()
-    ]
-    return CopiedCells(carry.writer.under(session).write(places, list(rows.values()), cells), counts, tuple(sizes))
+    record = plan.writer.under(session).write(places, list(rows.values()), payloads.cells())
+    return CopiedCells(record, counts, tuple(sizes))
 
 
 def _fragments(
-    carry: CopyPlan, coord: tuple[int, ...], raws: Mapping[tuple[str, int], Raw], chunk: int, n_rows: int
+    plan: CopyPlan, coord: tuple[int, ...], raws: Mapping[tuple[str, int], Raw], chunk: int, n_rows: int
 ) -> Fragments:
-    index = read_fragments(carry.source, carry.fragments, coord, raws.get((FRAGMENTS, chunk)))
-    with error_context(carry.source, carry.fragments, coord):
+    index = read_fragments(plan.source, plan.fragments, coord, raws.get((FRAGMENTS, chunk)))
+    with error_context(plan.source, plan.fragments, coord):
         index.check(n_rows)
     return index
 
 
-def _values(carry: CopyPlan, attribute: CopiedAttribute, coord: tuple[int, ...], raw: Raw, n_rows: int) -> Buffer:
-    payload = read_payload(carry.source, attribute.spec, coord, raw)
-    with error_context(carry.source, attribute.spec, coord):
+def _values(plan: CopyPlan, attribute: CopiedAttribute, coord: tuple[int, ...], raw: Raw, n_rows: int) -> Buffer:
+    payload = read_payload(plan.source, attribute.spec, coord, raw)
+    with error_context(plan.source, attribute.spec, coord):
         size = n_rows * int(np.prod(attribute.row_shape, dtype=np.int64))
         if not size or len(payload) % size:
             raise FormatError(f"{len(payload)} bytes cannot be the values of {n_rows} rows")
@@ -411,7 +406,8 @@ def _link_cells(family: CopiedFamily, parts: Sequence[LinkPart]) -> list[tuple[s
 def finish_level(plan: CopyPlan, done: Sequence[CopiedCells], session: WriteSession) -> LevelRecord:
     """Write objects, groups and metadata of a level; return what was written of it in all."""
     draft, owners = plan.draft, plan.owners
-    records = [copied.record for copied in done if copied.record is not None] or [_nothing(plan)]
+    records = [copied.record for copied in done if copied.record is not None]
+    records = records or [empty_record((plan.vertices.row_shape or (draft.rank,))[0], draft.rank)]
     families = tuple(
         replace(family, count=sum(copied.links[family.delta] for copied in done)) for family in draft.families
     )
@@ -466,12 +462,6 @@ def _without(manifests: Manifests, coords: IntArray) -> Manifests:
     return Manifests(offsets, manifests.chunks[keep], manifests.fragments[keep])
 
 
-def _nothing(plan: CopyPlan) -> LevelRecord:
-    rank = plan.draft.rank
-    far = np.full((plan.vertices.row_shape or (rank,))[0], np.inf)
-    return LevelRecord(cells={}, coords=np.empty((0, rank), np.int64), counts=np.empty(0, np.int64), lo=far, hi=-far)
-
-
 def commit_store(
     session: WriteSession,
     attributes: Json,
@@ -502,9 +492,9 @@ def commit_store(
     return {level: record.vertex_count for level, record in records.items()}
 
 
-# Carrying a store's levels into another store of the written format, as a Dask graph from one to the other.
+# Copying a store's levels into another store of the written format, as a Dask graph from one to the other.
 
-CARRIED = (
+STILL_TRUE = (
     "object_sparsity",
     "coarsening_method",
     "parent_level",
@@ -524,12 +514,12 @@ UNSURE = PATHS | {"line"}  # their records inside a level say what the manifests
 def copy_store(
     opened: OpenStore, spec: StoreSpec, encoding: Encoding, mode: Mode, leave_out: Collection[str] = ()
 ) -> Any:
-    """Delayed vertices by level of a store that is carried whole, but for attributes, and ``"parametric"``, by name.
+    """Delayed vertices by level of a store that is copied whole, but for attributes, and ``"parametric"``, by name.
 
     Raises
     ------
     FormatError
-        If something in it cannot be carried and is not left out.
+        If something in it cannot be copied and is not left out.
     """
     if "parametric" in (opened.tree.children("") or ()) and "parametric" not in leave_out:
         raise FormatError(
@@ -569,7 +559,7 @@ def _root(opened: OpenStore, spec: StoreSpec, notes: Notes, arrays: Sequence[Arr
 
 
 class _LevelPlanner:
-    """What is carried of one level."""
+    """What is copied of one level."""
 
     def __init__(
         self, opened: OpenStore, data: LevelData, spec: StoreSpec, encoding: Encoding, leave_out: Collection[str]
@@ -649,7 +639,7 @@ class _LevelPlanner:
         values = self._link_values(family) if delta == 0 else {}
         stated = {name: self.data.link_attribute(family, name).fill for name in values}
         fills = {name: fill for name, fill in stated.items() if fill is not None}
-        carried = CopiedFamily(
+        copied = CopiedFamily(
             delta=delta,
             member=member,
             spec=None if segment is None else segment.array.spec,
@@ -665,7 +655,7 @@ class _LevelPlanner:
             values={name: kind for name, (_, kind) in values.items()},
             fills=fills,
         )
-        self.families.append((carried, draft, family))
+        self.families.append((copied, draft, family))
 
     def _link_values(
         self, family: LinkFamily
@@ -693,7 +683,7 @@ class _LevelPlanner:
 
     def _draft(self) -> LevelDraft:
         block = self.data.meta.attributes.get("zarr_vectors_level", {})
-        attributes = {name: block[name] for name in CARRIED if block.get(name) is not None}
+        attributes = {name: block[name] for name in STILL_TRUE if block.get(name) is not None}
         present = {
             "object_index": self.data.object_index,
             "groups": self.data.group_index,
@@ -708,8 +698,10 @@ class _LevelPlanner:
 
     def delayed(self, session: Any, notes: Notes) -> Any:
         """Delayed record of the level."""
-        runs = chunk_runs(self.view, self.arrays, self._shards())
-        tables = [self._tables(carried, family, runs) for carried, _, family in self.families]
+        runs = chunk_runs(
+            self.view, self.arrays, shards_of(self.view.table.coords, self.writer.grid, self.writer.encoding)
+        )
+        tables = [self._tables(copied, family, runs) for copied, _, family in self.families]
         owners = None if self.owners is None else delayed(split_owners, pure=False)(self.owners, runs)
         dense = {"object_attributes": self.data.object_attributes, "group_attributes": self.data.group_attributes}
         plan = shared(
@@ -719,7 +711,7 @@ class _LevelPlanner:
                 vertices=self.data.vertices.spec,
                 fragments=self.data.fragments.spec,
                 attributes=tuple(self.attributes),
-                families=tuple(carried for carried, _, _ in self.families),
+                families=tuple(copied for copied, _, _ in self.families),
                 owners=CURRENT.fragment_owners(self._object_names()).path,
                 objects=self.data.object_index,
                 groups=self.data.group_index,
@@ -737,18 +729,11 @@ class _LevelPlanner:
             done.append(task(plan, wanted, of_run, None if owners is None else owners[run], session))
         return delayed(finish_level, pure=False)(plan, done, session)
 
-    def _shards(self) -> IntArray | None:
-        shape = self.writer.encoding.shard_shape
-        if shape is None or not len(self.view):
-            return None
-        index = (self.view.table.coords - np.asarray(self.writer.grid.origin)) // np.asarray(shape)
-        return np.unique(index, axis=0, return_inverse=True)[1].reshape(-1)
-
-    def _tables(self, carried: CopiedFamily, family: LinkFamily, runs: Sequence[IntArray]) -> Any:
+    def _tables(self, copied: CopiedFamily, family: LinkFamily, runs: Sequence[IntArray]) -> Any:
         if family.table is None:
             return None
         coords, records = self.view.table.coords, family.table.records
-        if carried.delta:
+        if copied.delta:
             return delayed(split_table, pure=True)(self.data.source, records, coords, runs)
         names = self.data.link_attribute_names
         values = {name: self.data.link_attribute(family, name).table for name in names}

@@ -36,9 +36,9 @@ from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.read.level import drive
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.read.store import OpenStore, open_tree
-from zarr_vectors_lazy.requests import Delete, ListSizes, Put
+from zarr_vectors_lazy.requests import ListSizes, Put
 from zarr_vectors_lazy.settings import setting
-from zarr_vectors_lazy.storage.fetch import connect, fetch, zarr_array, zarr_cells
+from zarr_vectors_lazy.storage.fetch import connect, delete, fetch, zarr_array, zarr_cells
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, StorePath
@@ -112,8 +112,7 @@ def change_array(spec: StoreSpec, node: Found, raw: bytes, change: Resharding, p
     put_unchanged(tree, node, change.doc)
     backend = connect(spec)
     old = sorted(change.array.spec.layout.object_keys(change.array.chunks.coords) or ())
-    step = backend.deletes_at_once
-    fetch(backend, [Delete(tuple(old[at : at + step])) for at in range(0, len(old), step)])
+    delete(backend, old)
     return Sharded(change.layout.path, sum(packed), len(old))
 
 
@@ -122,8 +121,7 @@ def delete_left_over(spec: StoreSpec, path: str, prefix: str) -> int:
     backend = connect(spec)
     (sizes,) = fetch(backend, [ListSizes(path)])
     keys = [key for key in sizes if key.startswith(prefix)]
-    step = backend.deletes_at_once
-    fetch(backend, [Delete(tuple(keys[at : at + step])) for at in range(0, len(keys), step)])
+    delete(backend, keys)
     return len(keys)
 
 

@@ -373,7 +373,7 @@ def _families(plan: LevelPlan, by_path: dict[str, list[CellRecord]]) -> Iterable
 
 # What a coarse level tells of objects: manifests, shard by shard, attributes and groups.
 
-CARRIED = ("groups", "group_attributes")
+COPIED = ("groups", "group_attributes")
 FAMILY = "object_attributes"
 Shard: TypeAlias = tuple[IntArray, str]
 """(o,) vertices of the objects of a shard on the level, and a digest of their manifests."""
@@ -381,7 +381,7 @@ Shard: TypeAlias = tuple[IntArray, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObjectTables:
-    """What is told of objects on the level that is there, and is carried to coarser ones.
+    """What is told of objects on the level that is there, and is copied to coarser ones.
 
     Parameters
     ----------
@@ -389,14 +389,14 @@ class ObjectTables:
         The level and its object index.
     attributes
         Of its objects.
-    carried
+    copied
         Folders that are copied as they are.
     """
 
     source: Source
     index: ObjectIndex
     attributes: dict[str, DenseArray]
-    carried: tuple[str, ...] = CARRIED
+    copied: tuple[str, ...] = COPIED
 
 
 def index_shard(step: LevelBuild, shard: int, records: Sequence[Sequence[ChunkRecord]]) -> Shard:
@@ -435,7 +435,7 @@ def write_object_tables(step: LevelBuild, tables: ObjectTables, shards: Sequence
     )
     puts += _attribute_puts(backend, step, tables, vertices)
     puts += CURRENT.told_puts(step.level, ids, vertices, tables.attributes, step.encoding)
-    for folder in tables.carried:
+    for folder in tables.copied:
         puts += _copied(backend, f"{tables.source.level}/{folder}", f"{step.level}/{folder}")
     fetch(backend, puts)
     return count

@@ -22,7 +22,7 @@ from zarr_vectors_lazy.storage.spec import StoreSpec, is_icechunk, scheme_of
 from zarr_vectors_lazy.storage.zarr import BackendStore, zarr_array, zarr_cells
 
 ROUND = 256  # requests that delete, at once
-__all__ = ["delete_below", "fetch", "zarr_array", "zarr_cells"]
+__all__ = ["delete", "delete_below", "fetch", "zarr_array", "zarr_cells"]
 
 
 def fetch(backend: Backend, requests: Sequence[Request]) -> list[Result]:
@@ -78,13 +78,18 @@ def delete_below(
     """
     (sizes,) = fetch(backend, [ListSizes(prefix)])
     keys = [key for key in sizes if key not in keep and not (spare and key.startswith(spare))]
+    delete(backend, keys, before_each)
+    backend.tidy(keys)
+    return len(keys)
+
+
+def delete(backend: Backend, keys: Sequence[str], before_each: Callable[[], None] = lambda: None) -> None:
+    """Delete objects, as many in a request as the store takes; see `delete_below`."""
     step = backend.deletes_at_once
     deletes = [Delete(tuple(keys[i : i + step])) for i in range(0, len(keys), step)]
     for i in range(0, len(deletes), ROUND):
         before_each()
         fetch(backend, deletes[i : i + ROUND])
-    backend.tidy(keys)
-    return len(keys)
 
 
 # Open connections of this process, one for each description.

@@ -116,10 +116,10 @@ def _open_files() -> int:
 
 def warn_of_silence(where: str) -> None:
     """Say that nothing has come yet, and what is done about it."""
-    patience = RetryPolicy.of_settings()
+    policy = RetryPolicy.of_settings()
     warnings.warn(
         f"no answer from {where} for {SILENCE_S:g} s; failed requests are tried again, for "
-        f"up to {patience.total_s:g} s "
+        f"up to {policy.total_s:g} s "
         "(settings zarr_vectors_lazy.retries, retry-timeout, read-timeout)",
         ZVWarning,
         stacklevel=2,

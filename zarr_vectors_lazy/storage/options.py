@@ -330,7 +330,7 @@ def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, A
     return given | {name: values for name, values in nested.items() if values}
 
 
-def with_patience(given: dict[str, Any], scheme: str) -> dict[str, Any]:
+def with_retries(given: dict[str, Any], scheme: str) -> dict[str, Any]:
     """Return the arguments with our limits where the user set none, by option or in the environment."""
     limits = {"client_options": _client_limits() | _client_environment(scheme), "retry_config": _retries()}
     return given | {name: values | given.get(name, {}) for name, values in limits.items()}
@@ -354,15 +354,15 @@ def _client_limits() -> dict[str, Any]:
 
 
 def _retries() -> dict[str, Any]:
-    patience = RetryPolicy.of_settings()
+    policy = RetryPolicy.of_settings()
     backoff = {  # each pause is drawn from all between the first and four times the one before
         "init_backoff": timedelta(seconds=FIRST_PAUSE_S),
         "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
         "base": 4,
     }
     return {
-        "max_retries": patience.retries,
-        "retry_timeout": timedelta(seconds=patience.total_s),
+        "max_retries": policy.retries,
+        "retry_timeout": timedelta(seconds=policy.total_s),
         "backoff": backoff,
     }
 

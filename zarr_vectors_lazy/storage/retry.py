@@ -50,9 +50,9 @@ class RetryPolicy:
         return cls(int(setting("retries")), total, silence)
 
 
-async def persist(
+async def retrying(
     attempt: Callable[[], Awaitable[T]],
-    patience: RetryPolicy,
+    policy: RetryPolicy,
     failures: tuple[type[BaseException], ...],
     pause_after: Callable[[BaseException], float | None],
 ) -> T:
@@ -68,7 +68,7 @@ async def persist(
     Raises
     ------
     BaseException
-        The last failure, when patience is over.
+        The last failure, when the policy allows no more.
     """
     begin = time.monotonic()
     for number in itertools.count():
@@ -76,10 +76,10 @@ async def persist(
             return await attempt()
         except failures as error:
             least = pause_after(error)
-            if least is None or number >= patience.retries:
+            if least is None or number >= policy.retries:
                 raise
             pause = max(least, min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2**number) * random.uniform(0.5, 1))
-            if time.monotonic() - begin + pause > patience.total_s:
+            if time.monotonic() - begin + pause > policy.total_s:
                 raise
         await asyncio.sleep(pause)
     raise AssertionError("the loop has no end")

@@ -49,7 +49,7 @@ from zarr_vectors_lazy.requests import Get, ListSizes, Put
 from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json
-from zarr_vectors_lazy.write.part import encode_cells
+from zarr_vectors_lazy.write.part import encode_cells, shards_of
 from zarr_vectors_lazy.write.session import new_write_id
 
 # Consolidated metadata: every node of a store in its root (Zarr's inline form).
@@ -579,15 +579,11 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
     if text or masked:
         find = delayed(find_categories, pure=True)
         dictionary = delayed(join_categories, pure=True)([find(block) for block in blocks], array.dtype)
-    shard = None
-    if encoding.shard_shape is not None and len(coords):
-        index = (coords - np.asarray(grid.origin)) // np.asarray(encoding.shard_shape)
-        shard = np.unique(index, axis=0, return_inverse=True)[1].reshape(-1)
     begun = delayed(begin_attribute, pure=False)(new, new_write_id())
     write = delayed(write_values, pure=False)
     written = [
         write(new, coords[run], counts[run], [blocks[i] for i in run.tolist()], dictionary, begun)
-        for run in chunk_runs(view, [("values", data.vertices)], shard)
+        for run in chunk_runs(view, [("values", data.vertices)], shards_of(coords, grid, encoding))
     ]
     return delayed(finish_attribute, pure=False)(new, written, dictionary, begun)
 

@@ -507,7 +507,7 @@ def join_values(
     nodes: Records, edges: Records, values: Records, plan: LinkPlan, groups: int, valued: Valued
 ) -> tuple[tuple[RecordBatch, RecordBatch], Lack]:
     """`join_parents`, and edges with their values for the owners of their children; what lacks values."""
-    mail, _ = join_parents(nodes, edges, plan, groups)
+    trees, _ = join_parents(nodes, edges, plan, groups)
     values = in_order(values)
     numbers = in_order(nodes)["number"]
     record = np.full(len(numbers) + 1, NONE, np.int64)  # the last for what is not there
@@ -518,7 +518,7 @@ def join_values(
     columns |= {"number": edges["number"], "ends": edges["ends"], GAP: found == NONE}
     links = pack(valued.links, columns, len(edges))
     to = valued.reader.row_owners.of(edges["ends"][:, 0])
-    return (*mail, RecordBatch(links, to)), _lack(valued, {name: values[name] for name in names}, found)
+    return (*trees, RecordBatch(links, to)), _lack(valued, {name: values[name] for name in names}, found)
 
 
 def _lack(valued: Valued, columns: Mapping[str, Any], found: IntArray) -> Lack:
@@ -632,11 +632,11 @@ def write_tree_rows(
     part = Part.of(plan, rows, (ranks["along"], ranks["parent"] == NONE))
     done = write_arranged(plan, part, begun)
     places = places_of_part(plan, part, row_owners)
-    mail = RecordBatch(places, row_owners.of(places["row"]))
+    told = RecordBatch(places, row_owners.of(places["row"]))
     if valued:
-        return (mail,), done
+        return (told,), done
     edges = _stored_edges(part, ranks, places)
-    return (mail, RecordBatch(edges, row_owners.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
+    return (told, RecordBatch(edges, row_owners.of(edges["ends"][:, 1]))), replace(done, links=len(edges))
 
 
 def _stored_edges(part: Part, ranks: Records, places: Records) -> Records:

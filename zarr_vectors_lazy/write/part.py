@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.format.manifests import encode_tiling
@@ -227,9 +228,9 @@ def finish(
     return done
 
 
-def empty_record(ndim: int) -> LevelRecord:
-    """Record of nothing, so that a store without chunks has one."""
-    none = np.empty((0, ndim), np.int64)
+def empty_record(ndim: int, rank: int | None = None) -> LevelRecord:
+    """Record of nothing, so that a store without chunks has one; ``rank`` is of chunks with more than the axes."""
+    none = np.empty((0, rank or ndim), np.int64)
     far = np.full(ndim, np.inf)
     return LevelRecord(cells={}, coords=none, counts=np.empty(0, np.int64), lo=far, hi=-far)
 
@@ -241,12 +242,10 @@ def batches(prepared: Prepared) -> Iterator[IntArray]:
 
 def batches_of(job: WriteJob, coords: ChunkCoords, nbytes: IntArray) -> Iterator[IntArray]:
     """Numbers in ``coords`` of the chunks that are written at once, ``nbytes`` of each."""
-    order, units = np.arange(len(coords)), np.arange(len(coords))
-    if job.encoding.shard_shape is not None and len(coords):
-        shards = (coords - np.asarray(job.grid.origin)) // np.asarray(job.encoding.shard_shape)
-        _, units = np.unique(shards, axis=0, return_inverse=True)
-        order = np.argsort(units.reshape(-1), kind="stable")
-        units = units.reshape(-1)[order]
+    shards = shards_of(coords, job.grid, job.encoding)
+    units = np.arange(len(coords)) if shards is None else shards
+    order = np.argsort(units, kind="stable")
+    units = units[order]
     ends = np.flatnonzero(np.diff(units, append=-1)) + 1
     sizes = np.cumsum(nbytes[order] + CHUNK_NBYTES)
     start = 0
@@ -257,18 +256,28 @@ def batches_of(job: WriteJob, coords: ChunkCoords, nbytes: IntArray) -> Iterator
         start = stop
 
 
-class _Payloads:
+def shards_of(coords: ChunkCoords, grid: Grid, encoding: Encoding) -> IntArray | None:
+    """(n,) number of the shard of each chunk; None where each cell is an object of its own."""
+    if encoding.shard_shape is None or not len(coords):
+        return None
+    index = (coords - np.asarray(grid.origin)) // np.asarray(encoding.shard_shape)
+    return np.unique(index, axis=0, return_inverse=True)[1].reshape(-1)
+
+
+class Payloads:
     """Cells of several chunks, by path."""
 
     def __init__(self) -> None:
-        self._cells: dict[str, tuple[list[IntArray], list[Buffer]]] = {}
+        self._cells: dict[str, tuple[list[ArrayLike], list[Buffer]]] = {}
 
-    def add(self, path: str, coord: IntArray, payload: Buffer) -> None:
+    def add(self, path: str, coord: ArrayLike, payload: Buffer) -> None:
+        """Add that of a chunk."""
         coords, payloads = self._cells.setdefault(path, ([], []))
         coords.append(coord)
         payloads.append(payload)
 
     def cells(self) -> list[Cells]:
+        """Return all, an item a path."""
         return [
             Cells(path=path, coords=np.stack(coords), payloads=payloads)
             for path, (coords, payloads) in self._cells.items()
@@ -278,7 +287,7 @@ class _Payloads:
 def write_chunks(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> LevelRecord:
     """Write the cells of some chunks for all arrays."""
     job = prepared.job
-    out = _Payloads()
+    out = Payloads()
     vertices = []
     for chunk in chunks.tolist():
         coord, part = prepared.routed.coords[chunk], prepared.arranged(chunk)
@@ -290,13 +299,13 @@ def write_chunks(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> L
 
 def write_links(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> LevelRecord:
     """Write the cells of the links of some chunks, whose other cells are written already."""
-    out = _Payloads()
+    out = Payloads()
     for chunk in chunks.tolist():
         _add_links(prepared, out, prepared.routed.coords[chunk], chunk)
     return writer.write(prepared.routed.coords[:0], [], out.cells())
 
 
-def _add_rows(prepared: Prepared, out: _Payloads, coord: IntArray, part: Arranged) -> None:
+def _add_rows(prepared: Prepared, out: Payloads, coord: IntArray, part: Arranged) -> None:
     job = prepared.job
     out.add("vertex_fragments", coord, encode_tiling(part.counts))
     for name, column in job.attributes.items():
@@ -307,7 +316,7 @@ def _add_rows(prepared: Prepared, out: _Payloads, coord: IntArray, part: Arrange
             out.add(draft.path, coord, owners)
 
 
-def _add_links(prepared: Prepared, out: _Payloads, coord: IntArray, chunk: int) -> None:
+def _add_links(prepared: Prepared, out: Payloads, coord: IntArray, chunk: int) -> None:
     placed, which = prepared.placed, prepared.link_rows
     if placed is None:
         return

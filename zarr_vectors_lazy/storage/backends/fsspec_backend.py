@@ -22,7 +22,7 @@ from zarr_vectors_lazy.storage.base import Result, check_length, check_size, of_
 from zarr_vectors_lazy.storage.credentials import SignedBackend, Verdict, Way
 from zarr_vectors_lazy.storage.io import gather_async, post, run, slot
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
-from zarr_vectors_lazy.storage.retry import RetryPolicy, persist
+from zarr_vectors_lazy.storage.retry import RetryPolicy, retrying
 from zarr_vectors_lazy.storage.spec import AZURE, CLOUD, QUERY, StoreSpec, without_secrets
 
 PERSISTENT = {"s3", "http", "https"}
@@ -137,9 +137,9 @@ class FsspecBackend(SignedBackend):
         alone = isinstance(request, Put) and request.create and not request.unread
         if self._scheme not in PERSISTENT or alone:
             return await self._answer_async(fs, request)
-        patience = RetryPolicy.of_settings()
-        return await persist(
-            lambda: self._answer_async(fs, request), patience, systems.failures(), systems.pause_after_failure
+        policy = RetryPolicy.of_settings()
+        return await retrying(
+            lambda: self._answer_async(fs, request), policy, systems.failures(), systems.pause_after_failure
         )
 
     async def _answer_async(self, fs: Any, request: Request) -> Result:

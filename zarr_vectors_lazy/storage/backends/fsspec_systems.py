@@ -286,7 +286,7 @@ def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> Way:
     if scheme == "gs" and signed:  # where it finds nothing, it goes on unsigned
         unsigned = getattr(system.credentials, "credentials", None) is None
     if scheme == "s3":
-        system.retries = 1  # see `persist`: within its own, botocore's and ours a dead server would hold for hours
+        system.retries = 1  # see `retrying`: within its own, botocore's and ours a dead server would hold for hours
     return Way(system, unsigned, seen, ambient=not _CREDENTIALS.get(scheme, set()) & set(spec.options))
 
 

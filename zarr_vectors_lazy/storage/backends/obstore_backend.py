@@ -18,7 +18,7 @@ from zarr_vectors_lazy.errors import StoreError, meant
 from zarr_vectors_lazy.storage import credentials, io, retry
 from zarr_vectors_lazy.storage.base import Result, check_size, plain
 from zarr_vectors_lazy.storage.credentials import ENDPOINT_OPTIONS, SignedBackend, Verdict, Way, aws_config
-from zarr_vectors_lazy.storage.options import arguments, bare, bare_names, check_url, with_patience
+from zarr_vectors_lazy.storage.options import arguments, bare, bare_names, check_url, with_retries
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.retry import INSTANCE_S
 from zarr_vectors_lazy.storage.spec import (
@@ -166,7 +166,7 @@ def build(
     if client:
         options["client_options"] = {**client, **(options.get("client_options") or {})}
     given = arguments(options, config=scheme in _CLASSES)
-    given = (given if scheme == "file" else with_patience(given, scheme)) | overrides
+    given = (given if scheme == "file" else with_retries(given, scheme)) | overrides
     if config:
         kept = {name: value for name, value in given.get("config", {}).items() if bare(name) not in config}
         given["config"] = {**kept, **config}
