@@ -287,7 +287,7 @@ def plan_attributes(
     missing = {}
     for name in names:
         array = data.attribute(name)
-        rule = _rule(array, name, aggregate, data.url)
+        rule = _rule(array, name, aggregate)
         if rule is None:
             continue
         absent = array.chunks.find(data.vertices.chunks.coords) < 0
@@ -319,7 +319,7 @@ def _column(data: LevelData, array: CellArray, name: str, holes: bool) -> Column
     )
 
 
-def _rule(array: CellArray, name: str, aggregate: Mapping[str, Rule | None], where: str) -> Rule | None:
+def _rule(array: CellArray, name: str, aggregate: Mapping[str, Rule | None]) -> Rule | None:
     """The rule that is asked for, else the one that the attribute states, else the mean of real numbers or the mode."""
     coded, dtype = array.spec.dictionary is not None, array.spec.dtype
     stated = stated_rule(array.attributes)

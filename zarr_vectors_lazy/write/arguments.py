@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.util
+import inspect
 import json
 import re
 import warnings
@@ -562,8 +563,16 @@ def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple
     for unit in dict.fromkeys(of_axes):
         if unit is not None and (near := meant_unit(unit)):
             text = f"{unit!r} is no unit of length that is known; did you mean {' or '.join(map(repr, near))}?"
-            warnings.warn(text, ZVWarning, stacklevel=7)
+            warnings.warn(text, ZVWarning, stacklevel=_level_of_user())
     return names, of_axes
+
+
+def _level_of_user() -> int:
+    """Stack level, for the function that asks, of the first frame outside this package."""
+    frame, level = inspect.currentframe(), -1
+    while frame is not None and frame.f_globals.get("__name__", "").startswith("zarr_vectors_lazy."):
+        frame, level = frame.f_back, level + 1
+    return level + 1
 
 
 def _several(value: Any) -> tuple[Any, ...]:

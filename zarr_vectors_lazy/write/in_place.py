@@ -86,12 +86,15 @@ def write_consolidated(spec: StoreSpec) -> int:
             ZVWarning,
             stacklevel=4,
         )
-    backend = connect(spec)
-    (now,) = fetch(backend, [Get(DOC)])
-    if now is None or bytes(now) != tree.raw(""):
-        raise FormatError("the root changed while its nodes were read; nothing was written", where=tree.url)
-    fetch(backend, [Put(DOC, data)])
+    _put_root(tree, data, "its nodes were read")
     return len(nodes)
+
+
+def _put_root(tree: MetaTree, data: bytes, meanwhile: str) -> None:
+    (now,) = fetch(tree.backend, [Get(DOC)])
+    if now is None or bytes(now) != tree.raw(""):
+        raise FormatError(f"the root changed while {meanwhile}; nothing was written", where=tree.url)
+    fetch(tree.backend, [Put(DOC, data)])
 
 
 def with_consolidated(spec: StoreSpec) -> Json | None:
@@ -158,12 +161,7 @@ def drop_consolidated(spec: StoreSpec) -> None:
     root = tree.read_root()
     if root.doc.get("consolidated_metadata") is None:
         return
-    data = dump(_bare(root.doc))
-    backend = connect(spec)
-    (now,) = fetch(backend, [Get(DOC)])
-    if now is None or bytes(now) != tree.raw(""):
-        raise FormatError("the root changed while it was read; nothing was written", where=tree.url)
-    fetch(backend, [Put(DOC, data)])
+    _put_root(tree, dump(_bare(root.doc)), "it was read")
 
 
 def _bare(doc: Json) -> dict[str, Any]:

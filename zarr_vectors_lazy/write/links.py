@@ -9,7 +9,6 @@ import numpy as np
 from zarr_vectors_lazy.errors import SelectionError, StoreError
 from zarr_vectors_lazy.format.v09.writing import MAX_PERMUTED, place_links
 from zarr_vectors_lazy.format.vectors import taken
-from zarr_vectors_lazy.kernels import routing
 from zarr_vectors_lazy.kernels.routing import (
     PLACE,
     UNKNOWN,
