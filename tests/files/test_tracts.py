@@ -89,6 +89,15 @@ def test_a_voxel_order_that_is_not_the_affines(tmp_path, order):
     assert all(np.allclose(x, y, atol=1e-4) for x, y in zip(found, LINES, strict=True))
 
 
+def test_lines_longer_than_a_file_can_count_voxels_of_a_millimetre(tmp_path):
+    zvl.write_polylines(tmp_path / "l.zv", [[[0, 0, 0], [9000, 0.004, 0.005]]], chunk_shape=1e3, units="m")
+    for name in ("o.trk", "o.trx"):
+        zvl.open_zv(tmp_path / "l.zv")[0].to_file(tmp_path / name)
+        zvl.ingest(tmp_path / name, tmp_path / f"{name}.zv", chunk_shape=1e6)
+        found = zvl.open_zv(tmp_path / f"{name}.zv")[0].vertices.compute()
+        assert np.allclose(found[found[:, 0].argsort()], [[0, 0, 0], [9e6, 4, 5]], atol=1)
+
+
 def test_trx_keeps_groups_and_values(grouped):
     left, found = back(grouped, "a.trx")
     assert left == ["attribute side (TRX holds numbers)"]

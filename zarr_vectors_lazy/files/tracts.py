@@ -24,6 +24,7 @@ from zarr_vectors_lazy.model.objects import ragged_arange
 
 UNIT = "millimeter"
 BLOCK_ROWS = 500_000
+TRK_VOXELS = 32_000  # along an axis: int16 of TRK, which counts from the lowest to the highest vertex
 TRK_VALUES = 10  # names of values a point, and of values a streamline
 TRK_NAME = 20
 
@@ -442,7 +443,8 @@ def header_space(out: Outgoing, stated: Mapping[str, Any]) -> dict[str, Any]:
         affine = np.asarray(stated.get("affine"), np.float64).reshape(4, 4)
         inverse = np.linalg.inv(affine)
     except (TypeError, ValueError, np.linalg.LinAlgError):
-        affine = np.eye(4)
+        edge = np.ceil((hi - lo).max(initial=0) / TRK_VOXELS)
+        affine = np.diag([*np.full(3, max(edge, 1.0)), 1.0])
         affine[:3, 3] = np.floor(lo)
         inverse = np.linalg.inv(affine)
     dimensions = stated.get("dimensions")
