@@ -383,14 +383,13 @@ def _blocks(loaded: Loaded) -> Iterator[dict[str, Any]]:
 def write_file(
     level: "ZVLevel",
     path: FilePath,
+    format: str | None,  # noqa: A002
+    attributes: Sequence[str] | None,
     *,
-    format: str | None = None,  # noqa: A002
-    attributes: Sequence[str] | None = None,
-    world: bool = True,
-    triangulate: bool = False,
-    like: Any = None,
-    reference: Any = None,
-    overwrite: bool = False,
+    like: Any,
+    reference: Any,
+    overwrite: bool,
+    **options: Any,
 ) -> dict[str, Any]:
     """Write a level or a selection to a file; parameters as for `ZVLevel.to_file`."""
     target = Path(path).expanduser()
@@ -406,9 +405,8 @@ def write_file(
     out = Outgoing(
         level=level,
         names=attributes,
-        world=world,
         unit=one.unit,
-        triangulate=triangulate,
+        **options,
         like=None if like is None else Path(like).expanduser(),
         reference=None if reference is None else Path(reference).expanduser(),
     )

@@ -74,5 +74,8 @@ class Named(Suggesting, Mapping[K, V_co]):
         keys = {key for key, _ in zip(self, range(MANY), strict=False)}
         return f"; did you mean [{name!r}]?" if name in keys else ""
 
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
     def _ipython_key_completions_(self) -> list[Any]:
         return list(self)

@@ -904,7 +904,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         (1262, ['object ids', 'groups'])
         """
         options: dict[str, Any] = {"world": world, "triangulate": triangulate, "like": like, "reference": reference}
-        return write_file(self, path, format=format, attributes=attributes, overwrite=overwrite, **options)
+        return write_file(self, path, format, attributes, overwrite=overwrite, **options)
 
     @suggesting
     def to_arrow(self, attributes: Sequence[str] | None = None, *, world: bool = True, geometry: bool = False) -> Any:
@@ -936,15 +936,15 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> level.to_arrow().shape
         (5261, 6)
         """
-        return neighbours.to_arrow(self._outgoing(attributes, world=world), geometry=geometry)
+        return neighbours.to_arrow(Outgoing(self, attributes, world=world), geometry=geometry)
 
     def __arrow_c_stream__(self, requested_schema: Any = None) -> Any:
         """Stream what `to_arrow` returns to another library, block by block (Arrow's PyCapsule interface)."""
-        return neighbours.arrow_reader(self._outgoing(None, world=True)).__arrow_c_stream__(requested_schema)
+        return neighbours.arrow_reader(Outgoing(self, None, world=True)).__arrow_c_stream__(requested_schema)
 
     def __dlpack__(self, **options: Any) -> Any:
         """Pass (N, D) positions in world coordinates to another array library, as ``torch.from_dlpack(level)`` does."""
-        return neighbours.positions_of(self._outgoing((), world=True)).__dlpack__(**options)
+        return neighbours.positions_of(Outgoing(self, (), world=True)).__dlpack__(**options)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         """Device of `__dlpack__`: main memory."""
@@ -977,7 +977,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> level.to_geopandas().shape
         (4946, 7)
         """
-        return neighbours.to_geopandas(self._outgoing(attributes, world=world))
+        return neighbours.to_geopandas(Outgoing(self, attributes, world=world))
 
     @suggesting
     def to_dask_geopandas(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
@@ -1053,7 +1053,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> level.to_anndata().n_obs
         4946
         """
-        return neighbours.to_anndata(self._outgoing(attributes, world=world))
+        return neighbours.to_anndata(Outgoing(self, attributes, world=world))
 
     @suggesting
     def to_pyvista(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
@@ -1075,7 +1075,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> level.to_pyvista().n_points
         2562
         """
-        return neighbours.to_pyvista(self._outgoing(attributes, world=world))
+        return neighbours.to_pyvista(Outgoing(self, attributes, world=world))
 
     @suggesting
     def to_trimesh(
@@ -1103,7 +1103,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> level.to_trimesh().faces.shape
         (5120, 3)
         """
-        return neighbours.to_trimesh(self._outgoing(attributes, world=world, triangulate=triangulate))
+        return neighbours.to_trimesh(Outgoing(self, attributes, world=world, triangulate=triangulate))
 
     @suggesting
     def to_networkx(self, attributes: Sequence[str] | None = None, *, world: bool = True) -> Any:
@@ -1130,7 +1130,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> level.to_networkx().number_of_nodes()
         689
         """
-        return neighbours.to_networkx(self._outgoing(attributes, world=world))
+        return neighbours.to_networkx(Outgoing(self, attributes, world=world))
 
     @suggesting
     def adjacency(self, weight: str | None = None) -> Any:
@@ -1157,9 +1157,6 @@ class ZVLevel(Suggesting, ArraysMixin):
         (8515, 8515)
         """
         return neighbours.adjacency(self, weight)
-
-    def _outgoing(self, attributes: Sequence[str] | None, **options: Any) -> Outgoing:
-        return Outgoing(self, attributes, **options)
 
     @suggesting
     def to_precomputed(

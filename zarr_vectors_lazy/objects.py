@@ -72,9 +72,6 @@ class Attributes(NamedArrays):
         names = self._view.data.attribute_names
         return iter(names if self._decode else [name for name in names if coding_of(self._view, name)])
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
     def items(self) -> ItemsView[str, da.Array]:
         """Names and arrays; all their metadata are read together."""
         self._view.data.load_attributes()
@@ -107,9 +104,6 @@ class Categories(Named[str, np.ndarray[Any, Any]]):
         codings = {name: coding_of(self._view, name) for name in self._view.data.attribute_names}
         return iter([name for name, found in codings.items() if found is not None and not found.plain])
 
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
 
 class LinkAttributes(NamedArrays):
     """The attributes of the links within a level, by name."""
@@ -128,9 +122,6 @@ class LinkAttributes(NamedArrays):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._view.data.link_attribute_names)
-
-    def __len__(self) -> int:
-        return len(self._view.data.link_attribute_names)
 
 
 class EdgeAttributes(LinkAttributes):
@@ -155,9 +146,6 @@ class PathAttributes(NamedArrays):
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._view.data.attribute_names)
-
-    def __len__(self) -> int:
-        return len(self._view.data.attribute_names)
 
 
 def require_attribute(view: LevelView, name: str) -> None:
@@ -410,9 +398,6 @@ class Groups(Named[int | str, IntArray]):
 
     def _ipython_key_completions_(self) -> list[int | str]:
         return [*self.names] or [*self._members]
-
-    def __len__(self) -> int:
-        return len(self._members)
 
     @property
     def attributes(self) -> xr.Dataset:

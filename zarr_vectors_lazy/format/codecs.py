@@ -400,7 +400,7 @@ class DracoLayout:
 
     def decode(self, raw: Buffer | Blob) -> Buffer:
         """Rows of the part that is given."""
-        mesh = _decoder().decode(bytes(self.inner.decode(raw)))
+        mesh = _decode_draco(bytes(self.inner.decode(raw)))
         found = getattr(mesh, self.part, None)
         rows = np.empty((0, CORNERS)) if found is None else np.asarray(found)
         return rows.astype(self.dtype).tobytes()
@@ -433,28 +433,23 @@ class DracoLayout:
         return self.inner.requests(coords, places)
 
 
-class _Decoder:
-    """DracoPy, whose errors are ours."""
-
-    def __init__(self, module: Any) -> None:
-        self._module = module
-
-    def decode(self, stream: bytes) -> Any:
-        """Mesh, or point cloud, of a stream."""
-        errors = tuple(getattr(self._module, name) for name in ERRORS if hasattr(self._module, name))
-        try:
-            return self._module.decode(stream)
-        except (*errors, ValueError, RuntimeError) as error:
-            raise FormatError(f"{len(stream)} bytes are not a Draco stream: {error}") from error
+def _decode_draco(stream: bytes) -> Any:
+    """Mesh, or point cloud, of a stream."""
+    module = _decoder()
+    errors = tuple(getattr(module, name) for name in ERRORS if hasattr(module, name))
+    try:
+        return module.decode(stream)
+    except (*errors, ValueError, RuntimeError) as error:
+        raise FormatError(f"{len(stream)} bytes are not a Draco stream: {error}") from error
 
 
 ERRORS = ("FileTypeException", "EncodingFailedException")
 
 
 @lru_cache(maxsize=1)
-def _decoder() -> _Decoder:
+def _decoder() -> Any:
     try:
-        return _Decoder(importlib.import_module("DracoPy"))
+        return importlib.import_module("DracoPy")
     except ImportError as error:
         text = "vertices are encoded as 'draco'; to read them: pip install 'zarr-vectors-lazy[draco]'"
         raise FormatError(text) from error

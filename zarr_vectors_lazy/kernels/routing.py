@@ -377,7 +377,7 @@ class RowOwners:
     count
         Number of such tasks.
     apart
-        Whether rows are named by their block and the row in it (`kernels.records.row_numbers`); else they are counted
+        Whether rows are named by their block and the row in it (`kernels.rows.row_numbers`); else they are counted
         from block to block.
     """
 

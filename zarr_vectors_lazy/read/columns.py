@@ -779,7 +779,7 @@ def _ahead(count: int, prefetch: int, make: Callable[[int], T]) -> Iterator[T]:
 
 def read_chunk(view: LevelView, number: int) -> Part:
     """Selected rows of one chunk."""
-    one = view.chunk(number)
+    one = view.span(number, number + 1)
     names = view.data.attribute_names
     arrays = dask.compute(vertices_array(one), *(attribute_array(one, name) for name in names))
     return joined_part(names, *map(np.asarray, arrays))

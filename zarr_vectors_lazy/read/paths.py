@@ -27,9 +27,8 @@ from zarr_vectors_lazy.read.cells import (
     read_row_run,
 )
 from zarr_vectors_lazy.read.columns import (
-    attribute_member,
+    ColumnCells,
     choice_graph,
-    column_of,
     cut,
     fragment_spec,
     number_view,
@@ -807,15 +806,14 @@ class Wish:
 
     positions: bool
     rows: bool
-    columns: dict[str, Column]
-    members: dict[str, tuple[str, BoolArray]]
+    cells: dict[str, ColumnCells]
 
     def shapes(self, view: LevelView) -> list[Shape]:
         """Shape and dtype of one row of each, in this order."""
         spec = view.data.vertices.spec
         found: list[Shape] = [(spec.row_shape or (), spec.dtype)] if self.positions else []
         found += [((), INTEGER)] if self.rows else []
-        return found + [(column.row_shape, column.dtype) for column in self.columns.values()]
+        return found + [(cells.column.row_shape, cells.column.dtype) for cells in self.cells.values()]
 
 
 def path_arrays(
@@ -839,15 +837,8 @@ def path_arrays(
         Whether all objects are to be one block, whatever their size.
     """
     view = view if rows else _of_objects(view, objects)
-    found = {name: column_of(view, name) for name in attributes}
-    wish = Wish(
-        positions=positions,
-        rows=rows,
-        columns={name: column for name, (column, _) in found.items()},
-        members={
-            name: attribute_member(view, array, name, sized=column.sized) for name, (column, array) in found.items()
-        },
-    )
+    cells = {name: ColumnCells.of(view, name) for name in attributes}
+    wish = Wish(positions=positions, rows=rows, cells=cells)
     shapes = wish.shapes(view)
     chunks, entries = _visited(view, objects)
     if not len(chunks):
@@ -968,7 +959,7 @@ def _read(view: LevelView, wish: Wish, runs: Blocks, routed: Named, name: str) -
         fragments=fragment_spec(view),
         vertices=view.data.vertices.spec,
         positions=wish.positions,
-        columns=tuple(wish.columns.values()),
+        columns=tuple(cells.column for cells in wish.cells.values()),
     )
     choice, chosen = choice_graph(view)
     runs = replace(runs, choice=choice)
@@ -987,7 +978,7 @@ def _read(view: LevelView, wish: Wish, runs: Blocks, routed: Named, name: str) -
         Each(routed.name),
         Of(partial(runs.cells, FRAGMENTS)),
         Of(partial(runs.cells, VERTICES)) if counted else (),
-        Of(partial(_attribute_cells, runs, tuple(wish.members.values()))),
+        Of(partial(_attribute_cells, runs, [cells[1:] for cells in wish.cells.values()])),
         numbers,
         Of(runs.kept),
     )
@@ -1023,7 +1014,7 @@ def _joined(read: Named, wish: Wish, shapes: Sequence[Shape], *, sizes: IntArray
         recipe = BlockTasks(get, (Each(joined), item))
         arrays.append(array_over(name, recipe, [NAN] * blocks, shape, dtype, graph))
     counts, offsets = f"zv-path-counts-{token}", f"zv-path-offsets-{token}"
-    graph = blocks_over(counts, BlockTasks(_counts, (Each(joined),)), blocks, graph)  # they alone travel
+    graph = blocks_over(counts, BlockTasks(getattr, (Each(joined), "counts")), blocks, graph)  # they alone travel
     last_key: Key = (offsets, 0)
     last = Task(last_key, offsets_of, List(*(TaskRef((counts, block)) for block in range(blocks))))
     graph = tasks_over(offsets, {last_key: last}, graph)
@@ -1035,12 +1026,8 @@ def _named(wish: Wish, arrays: Sequence[da.Array], offsets: da.Array) -> PathArr
     left = list(arrays)
     vertices = left.pop(0) if wish.positions else None
     rows = left.pop(0) if wish.rows else None
-    return PathArrays(offsets, left[-1], vertices, rows, dict(zip(wish.columns, left, strict=False)))
+    return PathArrays(offsets, left[-1], vertices, rows, dict(zip(wish.cells, left, strict=False)))
 
 
 def _value(joined: Joined, at: int) -> np.ndarray[Any, Any]:
     return joined.values[at]
-
-
-def _counts(joined: Joined) -> IntArray:
-    return joined.counts

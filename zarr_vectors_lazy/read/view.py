@@ -1,6 +1,6 @@
 """A level as selected: which chunks, which of their rows, and the graph pieces that all its members share."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -33,6 +33,7 @@ class Named:
     graph: HighLevelGraph
 
 
+@dataclass(frozen=True, eq=False, repr=False)
 class LevelView:
     """Part of a level, described and not read.
 
@@ -46,37 +47,28 @@ class LevelView:
         How chunks are cut into Dask blocks.
     rows
         Rows of the level's chunk table that the selection may touch, ascending; None for all.
-    inside
-        For each of them whether its vertices all lie in the box.
-    sizes
+    boxed
+        For each of them whether its vertices all lie in the box; None: they do.
+    counted
         For each of them the selected rows, where they are known.
     touched
         Views of which each selected object must have a row.
     apart
         For each of them the rows that the chunk has, where edges, faces and links are not to count rows from chunk to
-        chunk: they are then numbers of the chunk and a row in it (`kernels.records.row_numbers`).
+        chunk: they are then numbers of the chunk and a row in it (`kernels.rows.row_numbers`).
     """
 
-    def __init__(
-        self,
-        data: LevelData,
-        selection: Selection,
-        chunking: Chunking,
-        *,
-        rows: IntArray | None = None,
-        inside: BoolArray | None = None,
-        sizes: IntArray | None = None,
-        touched: "tuple[LevelView, ...]" = (),
-        apart: IntArray | None = None,
-    ) -> None:
-        self.data = data
-        self.selection = selection
-        self.chunking = chunking
-        self.rows = rows
-        self._inside = inside
-        self._sizes = sizes
-        self.touched = touched
-        self.apart = apart
+    data: LevelData
+    selection: Selection
+    chunking: Chunking
+    rows: IntArray | None = None
+    boxed: BoolArray | None = None
+    counted: IntArray | None = None
+    touched: "tuple[LevelView, ...]" = ()
+    apart: IntArray | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def table(self) -> ChunkTable:
@@ -95,7 +87,7 @@ class LevelView:
     @cached_property
     def inside(self) -> BoolArray:
         """(n,) whether no box cuts the chunk."""
-        return np.ones(len(self), np.bool_) if self._inside is None else self._inside
+        return np.ones(len(self), np.bool_) if self.boxed is None else self.boxed
 
     @property
     def stored_counts(self) -> IntArray | None:
@@ -133,38 +125,21 @@ class LevelView:
     @property
     def sizes(self) -> IntArray | None:
         """(n,) selected rows of each chunk, where they are known."""
-        if self._sizes is not None:
-            return self._sizes
+        if self.counted is not None:
+            return self.counted
         return self.stored_counts if not self.filters.any() else None
 
     def with_sizes(self, sizes: IntArray) -> "LevelView":
         """Return the same view with known sizes."""
-        return self._like(sizes=sizes)
+        return replace(self, counted=sizes)
 
     def with_chunking(self, chunking: Chunking) -> "LevelView":
         """Return the same view with other blocks."""
-        return self._like(chunking=chunking)
+        return replace(self, chunking=chunking)
 
     def with_rows_apart(self, counts: IntArray) -> "LevelView":
         """Return the same view, whose links name a chunk and a row in it; ``counts`` (n,) rows of each chunk."""
-        return self._like(apart=counts)
-
-    def _like(self, **changes: Any) -> "LevelView":
-        return LevelView(self.data, **(self._parts() | changes))
-
-    def _parts(self) -> dict[str, Any]:
-        return {
-            "selection": self.selection,
-            "chunking": self.chunking,
-            "rows": self.rows,
-            "inside": self._inside,
-            "sizes": self._sizes,
-            "touched": self.touched,
-            "apart": self.apart,
-        }
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild, (self.data, self._parts())
+        return replace(self, apart=counts)
 
     def narrowed(
         self,
@@ -186,18 +161,15 @@ class LevelView:
             (n,) chunks that no box cuts, where that differs.
         """
         rows = np.arange(len(self)) if self.rows is None else self.rows
-        return self._like(
+        return replace(
+            self,
             selection=self.selection if selection is None else selection,
             rows=rows[keep],
-            inside=(self.inside if inside is None else inside)[keep],
-            sizes=None,
+            boxed=(self.inside if inside is None else inside)[keep],
+            counted=None,
             touched=self.touched if touched is None else touched,
             apart=None,
         )
-
-    def chunk(self, number: int) -> "LevelView":
-        """View of one of its chunks."""
-        return self.span(number, number + 1)
 
     def span(self, start: int, stop: int) -> "LevelView":
         """View of some of its chunks that follow one another."""
@@ -206,8 +178,8 @@ class LevelView:
     def take(self, chunks: IntArray) -> "LevelView":
         """View of some of its chunks by their numbers, ascending."""
         rows = chunks if self.rows is None else self.rows[chunks]
-        sizes = None if self._sizes is None else self._sizes[chunks]
-        return self._like(rows=rows, inside=self.inside[chunks], sizes=sizes, apart=None)
+        sizes = None if self.counted is None else self.counted[chunks]
+        return replace(self, rows=rows, boxed=self.inside[chunks], counted=sizes, apart=None)
 
     @cached_property
     def token(self) -> str:
@@ -283,10 +255,6 @@ class LevelView:
         if MANIFESTS in self.data.__dict__ or len(np.unique(rows // size)) == -(-index.count // size):
             return self.manifests.take(rows)
         return read_manifests(self.data.source, index, rows)
-
-
-def _rebuild(data: LevelData, parts: dict[str, Any]) -> LevelView:
-    return LevelView(data, **parts)
 
 
 def level_manifests(data: LevelData) -> Manifests:
