@@ -13,6 +13,7 @@ from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import Check, ChunkTable, Finding, Severity, StoreMeta, dotted
 from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex
 from zarr_vectors_lazy.read.level import LevelData, Source
+from zarr_vectors_lazy.read.links import CellList
 from zarr_vectors_lazy.read.objects import forget, read_dense, read_groups, read_ids, read_manifests
 from zarr_vectors_lazy.read.store import OpenStore, stored_twice
 from zarr_vectors_lazy.requests import ListSizes
@@ -37,8 +38,8 @@ class FamilyCheck:
         Records that its metadata state, or None.
     members
         Name of each segment's cells.
-    segments, sources, ends
-        (B,), (B,), (B, L): segment of each cell, its chunk, and the chunk of each slot; -1 where there is none.
+    cells
+        Its cells.
     table
         Records that name their chunks themselves.
     """
@@ -47,9 +48,7 @@ class FamilyCheck:
     other: int | None
     stated: int | None
     members: tuple[str, ...]
-    segments: IntArray
-    sources: IntArray
-    ends: IntArray
+    cells: CellList
     table: DenseArray | None
 
 
@@ -161,7 +160,8 @@ def _ends(
     rows = _array(here.rows, len(check.coords))
     other = rows if family.other is None else _array(summaries[family.other].rows, len(check.tables[family.other]))
     total = 0
-    for segment, source, ends in zip(family.segments.tolist(), family.sources.tolist(), family.ends, strict=True):
+    cells = family.cells
+    for segment, source, ends in zip(cells.segments.tolist(), cells.sources.tolist(), cells.ends, strict=True):
         count, tops = here.links.get((family.members[segment], source), (UNKNOWN, ()))
         if count == UNKNOWN:
             continue

@@ -192,9 +192,7 @@ class _Planner:
             other=level + delta if delta else None,
             stated=family.stated,
             members=members,
-            segments=cells.segments,
-            sources=cells.sources,
-            ends=cells.ends,
+            cells=cells,
             table=None if family.table is None else family.table.records,
         )
 

@@ -244,8 +244,8 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ChoiceRecipe:
-    """Makes the tasks that choose rows, one a block."""
+class Choosing:
+    """What the tasks that choose rows are given, one a block, and need."""
 
     chooser: Chooser
     blocks: Blocks
@@ -254,10 +254,10 @@ class ChoiceRecipe:
     values: tuple[ColumnCells, ...]
     filters: BoolArray
 
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
+    def inputs(self, block: int) -> tuple[List]:
+        """Parts of the task of one block, one a chunk."""
         chunks = self.blocks.of(block).tolist()
-        return Task(key, list, List(*(self._chosen(chunk) if self.filters[chunk] else None for chunk in chunks)))
+        return (List(*(self._chosen(chunk) if self.filters[chunk] else None for chunk in chunks)),)
 
     def _chosen(self, chunk: int) -> GraphNode:
         """Part of a task that chooses the rows of one chunk."""
@@ -314,7 +314,7 @@ def choice_graph(view: LevelView) -> tuple[Choice | None, list[HighLevelGraph]]:
         owner = _owned_graph(view)
         owned = owner.name
         graphs.append(owner.graph)
-    recipe = ChoiceRecipe(
+    choosing = Choosing(
         chooser=Chooser(
             source=view.source,
             vertices=view.data.vertices.spec,
@@ -330,6 +330,7 @@ def choice_graph(view: LevelView) -> tuple[Choice | None, list[HighLevelGraph]]:
         filters=view.filters,
     )
     name = f"zv-choose-{tokenize(view.token, view.bounds)}"
+    recipe = BlockTasks(list, choosing.inputs, choosing.needs)
     graph = blocks_over(name, recipe, len(view.bounds) - 1, *graphs)
     return Choice(name=name, bounds=view.bounds, filters=view.filters), [graph]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import dask.array as da
@@ -34,13 +34,6 @@ if TYPE_CHECKING:
 __all__ = ["Dict", "GraphNode", "List", "Task", "TaskRef"]
 
 Key = Any
-
-
-class Recipe(Protocol):
-    """Makes the tasks of one array, a small picklable description."""
-
-    def task(self, key: Key, block: int) -> GraphNode:
-        """Task of one block."""
 
 
 Needs = Mapping[str, BoolArray]
@@ -92,7 +85,7 @@ class Of(OfBlock):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockTasks:
-    """Recipe of tasks that run one function on the inputs of a block.
+    """Recipe of the tasks of one layer, which run one function on the inputs of a block: small, and pickles.
 
     Parameters
     ----------
@@ -207,7 +200,7 @@ class RecipeLayer(RequestedLayer):
         Further array axes, of one block each: keys are ``(name, block, 0, ...)``.
     """
 
-    def __init__(self, name: str, recipe: Recipe, blocks: int, trailing: int = 0) -> None:
+    def __init__(self, name: str, recipe: BlockTasks, blocks: int, trailing: int = 0) -> None:
         super().__init__()
         self.name = name
         self.recipe = recipe
@@ -239,7 +232,9 @@ def layer_over(name: str, layer: Layer, *below: HighLevelGraph) -> HighLevelGrap
     return HighLevelGraph({**merged.layers, name: layer}, {**merged.dependencies, name: set(merged.layers)})
 
 
-def blocks_over(name: str, recipe: Recipe, blocks: int, *below: HighLevelGraph, trailing: int = 0) -> HighLevelGraph:
+def blocks_over(
+    name: str, recipe: BlockTasks, blocks: int, *below: HighLevelGraph, trailing: int = 0
+) -> HighLevelGraph:
     """Graph of a task a block over others; see `RecipeLayer`."""
     return layer_over(name, RecipeLayer(name, recipe, blocks, trailing), *below)
 
@@ -662,7 +657,7 @@ def make_array(
 
 def array_over(
     name: str,
-    recipe: Recipe,
+    recipe: BlockTasks,
     sizes: Sequence[float],
     row_shape: tuple[int, ...],
     dtype: np.dtype[Any],
