@@ -10,6 +10,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.kernels.rows import Hashes
+from zarr_vectors_lazy.model.levels import ranked
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
 
@@ -228,7 +229,6 @@ def dense_grid(grid: Grid, binned: Binned, *, mean: bool) -> np.ndarray[Any, Any
 Rule: TypeAlias = Literal["mean", "min", "max", "sum", "mode", "first"]
 RULES: tuple[Rule, ...] = ("mean", "min", "max", "sum", "mode", "first")
 NUMBERS = ("mean", "min", "max", "sum")
-DENSE_SHARE = 8  # numbers are counted in a table where it has at most so many cells for each row
 
 
 @dataclass(frozen=True, eq=False)
@@ -276,12 +276,8 @@ def group_by(keys: IntArray, bound: int) -> tuple[Groups, IntArray]:
     -------
     The groups by ascending key, and (count,) the key of each.
     """
-    if bound <= DENSE_SHARE * len(keys) + 1024:
-        occupied = np.bincount(keys, minlength=bound) > 0
-        rank = np.cumsum(occupied) - 1
-        return Groups(rank[keys], int(occupied.sum())), np.flatnonzero(occupied)
-    found, labels = np.unique(keys, return_inverse=True)
-    return Groups(labels.reshape(-1), len(found)), found
+    labels, found = ranked(keys, bound)
+    return Groups(labels, len(found)), found
 
 
 def weighted_means(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None) -> Floats:

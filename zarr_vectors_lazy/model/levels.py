@@ -15,6 +15,7 @@ from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Json
 # Chunk coordinates.
 
 MAX_GRID_CELLS = 2**62
+DENSE_SHARE = 8  # numbers are counted in a table where it has at most so many cells for each of them
 DENSE_GRID = 2**20  # cells of a grid of which a table is kept, where many are looked up
 
 
@@ -103,6 +104,15 @@ class ChunkTable:
         return ChunkTable(self.coords[rows])
 
 
+def ranked(keys: IntArray, bound: int) -> tuple[IntArray, IntArray]:
+    """(n,) place of each of some whole numbers, 0 to ``bound`` - 1, among the different ones, and these, ascending."""
+    if bound <= DENSE_SHARE * len(keys) + 1024:
+        occupied = np.bincount(keys, minlength=bound) > 0
+        return (np.cumsum(occupied) - 1)[keys], np.flatnonzero(occupied)
+    found, places = np.unique(keys, return_inverse=True)
+    return places.reshape(-1), found
+
+
 def distinct_chunks(coords: ChunkCoords) -> tuple[ChunkTable, IntArray]:
     """Table of the different ones of (n, K) coordinates, and (n,) the row of each in it."""
     if not len(coords):
@@ -110,17 +120,11 @@ def distinct_chunks(coords: ChunkCoords) -> tuple[ChunkTable, IntArray]:
     columns = list(coords.T)  # one by one: across short rows NumPy takes ten times as long
     ends = [[column.min() for column in columns], [column.max() for column in columns]]
     corners = ChunkTable(np.unique(np.asarray(ends, np.int64), axis=0))
-    packed = corners._pack(np.asarray(coords, np.int64))
-    cells = corners._cells
-    if cells <= 4 * len(packed) + 1024:
-        occupied = np.bincount(packed, minlength=cells) > 0
-        found, number = np.flatnonzero(occupied), (np.cumsum(occupied) - 1)[packed]
-    else:
-        found, number = np.unique(packed, return_inverse=True)
+    number, found = ranked(corners._pack(np.asarray(coords, np.int64)), corners._cells)
     out = np.empty((len(found), coords.shape[1]), np.int64)
     for axis in reversed(range(coords.shape[1])):
         found, out[:, axis] = np.divmod(found, corners._extent[axis])
-    return ChunkTable(out + corners._lo), number.reshape(-1)
+    return ChunkTable(out + corners._lo), number
 
 
 def dotted(coord: Any) -> str:

@@ -1,7 +1,7 @@
 """The ``zarr.json`` of groups and arrays, as written and as changed (spec 0.9, 3, 4.1 and 7.1)."""
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -439,17 +439,22 @@ def pack_puts(layout: GridLayout, coords: ChunkCoords, raws: Sequence[Buffer]) -
     if layout.shards is None:
         keys = map(layout.object_key, layout.zarr_indices(coords))
         return [Put(key, bytes(raw)) for key, raw in zip(keys, raws, strict=True)]
-    shape = np.asarray(layout.shards.shape, np.int64)
-    indices = layout.zarr_indices(coords)
-    at = np.ravel_multi_index(tuple((indices % shape).T), layout.shards.shape)
-    shards, member = np.unique(indices // shape, axis=0, return_inverse=True)
     puts = []
+    for index, mine, at in cut_shards(layout.zarr_indices(coords), layout.shards.shape):
+        data = encode_shard([bytes(raws[i]) for i in mine.tolist()], at, layout.shards.cells)
+        puts.append(Put(layout.object_key(index), data))
+    return puts
+
+
+def cut_shards(indices: IntArray, shape: tuple[int, ...]) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
+    """Of each shard of some cells its index, which cells lie in it, and their places there, ascending."""
+    edges = np.asarray(shape, np.int64)
+    at = np.ravel_multi_index(tuple((indices % edges).T), shape)
+    shards, member = np.unique(indices // edges, axis=0, return_inverse=True)
     for shard, index in enumerate(shards):
         mine = np.flatnonzero(member.reshape(-1) == shard)
         mine = mine[np.argsort(at[mine], kind="stable")]
-        data = encode_shard([bytes(raws[i]) for i in mine.tolist()], at[mine], layout.shards.cells)
-        puts.append(Put(layout.object_key(index), data))
-    return puts
+        yield index, mine, at[mine]
 
 
 def array_form(node: Found) -> tuple[Grid, Encoding]:

@@ -21,6 +21,7 @@ from zarr_vectors_lazy.format.v09.documents import DOC, VLEN, WRITING, array_doc
 from zarr_vectors_lazy.format.v09.generation import SEGMENT_ID, SELF, VERTEX_COUNT, parse_offsets
 from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, dictionary_attributes, is_time
 from zarr_vectors_lazy.model.arrays import CellSpec, Dictionary, missing_integer
+from zarr_vectors_lazy.model.levels import ranked
 from zarr_vectors_lazy.model.objects import Manifests
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
@@ -167,10 +168,8 @@ class Writing09:
         dtype = np.result_type(old.dtype, np.min_scalar_type(int(vertices.max(initial=0))))
         return {**attributes, VERTEX_COUNT: vertices.astype(dtype)}
 
-    @property
-    def link_fragments(self) -> str:
-        """Path of the fragment indexes of the records inside chunks, below the level."""
-        return "link_fragments"
+    link_fragments = "link_fragments"
+    """Path of the fragment indexes of the records inside chunks, below the level."""
 
     def cell_puts(self, level: int, cells: Cells, grid: Grid, encoding: Encoding) -> list[Put]:
         """Encode cells; with shards, all cells of each shard must be among them (spec 0.9, 4.3)."""
@@ -183,22 +182,11 @@ class Writing09:
                 Put(prefix + key, encode_cell(payload, encoding), unread=True, array=array)
                 for key, payload in zip(keys, cells.payloads, strict=True)
             ]
-        return self._shard_puts(prefix, indices, cells.payloads, encoding, array)
-
-    def _shard_puts(
-        self, prefix: str, indices: IntArray, payloads: Sequence[Any], encoding: Encoding, array: bytes
-    ) -> list[Put]:
-        assert encoding.shard_shape is not None
-        shape = np.asarray(encoding.shard_shape, np.int64)
-        at = np.ravel_multi_index(tuple((indices % shape).T), encoding.shard_shape)
-        shards, member = np.unique(indices // shape, axis=0, return_inverse=True)
         puts = []
-        for shard, index in enumerate(shards.tolist()):
-            mine = np.flatnonzero(member.reshape(-1) == shard)
-            mine = mine[np.argsort(at[mine], kind="stable")]
-            encoded = [encode_cell(payloads[i], encoding) for i in mine.tolist()]
-            data = encode_shard(encoded, at[mine], math.prod(encoding.shard_shape))
-            puts.append(Put(prefix + "/".join(map(str, index)), data, unread=True, array=array))
+        for index, mine, at in documents.cut_shards(indices, encoding.shard_shape):
+            encoded = [encode_cell(cells.payloads[i], encoding) for i in mine.tolist()]
+            data = encode_shard(encoded, at, math.prod(encoding.shard_shape))
+            puts.append(Put(prefix + "/".join(map(str, index.tolist())), data, unread=True, array=array))
         return puts
 
     def level_puts(
@@ -605,21 +593,12 @@ def lehmer_codes(sigma: IntArray) -> IntArray:
 def _group(chunks: IntArray, total: int) -> tuple[IntArray, IntArray]:
     """Number of the combination of chunks of each record, lexicographic, and the first record of each."""
     total = max(total, 1)
-    group, count = _ranked(chunks[:, 0].astype(np.int64), total)
+    group, found = ranked(chunks[:, 0].astype(np.int64), total)
     for column in chunks.T[1:]:
-        group, count = _ranked(group * total + column, count * total)
-    first = np.empty(count, np.int64)
+        group, found = ranked(group * total + column, len(found) * total)
+    first = np.empty(len(found), np.int64)
     first[group[::-1]] = np.arange(len(group))[::-1]  # of several the last to be assigned is the first
     return group, first
-
-
-def _ranked(values: IntArray, bound: int) -> tuple[IntArray, int]:
-    """Rank of each of some numbers below ``bound`` among the different ones, and how many these are."""
-    if bound <= 4 * len(values) + 1024:
-        there = np.bincount(values, minlength=bound) > 0
-        return (np.cumsum(there) - 1)[values], int(there.sum())
-    found, rank = np.unique(values, return_inverse=True)
-    return rank.reshape(-1), len(found)
 
 
 def _names(offsets: IntArray, rank: int) -> list[str]:
