@@ -4,7 +4,7 @@ Code that knows a layout but does no I/O is written as a generator: it yields a 
 once, receives their answers in the same order, and returns its result.
 """
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
@@ -124,8 +124,20 @@ class Elements:
 
 Request: TypeAlias = Get | ListDir | ListSizes | Size | Put | Delete
 T = TypeVar("T")
+Q = TypeVar("Q")
 Steps: TypeAlias = Generator[list[Request | Elements], list[Any], T]
 """A layout's conversation with a store; see the module's docstring."""
+
+
+def converse(steps: Generator[Q, list[Any], T], answer: Callable[[Q], list[Any]]) -> T:
+    """Result of a conversation; ``answer`` gives the answers to what it asks for at once."""
+    try:
+        asked = next(steps)
+        while True:
+            asked = steps.send(answer(asked))
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
 
 
 def together(steps: Sequence[Generator[Sequence[Any], list[Any], T]]) -> Generator[list[Any], list[Any], list[T]]:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from itertools import pairwise
-from typing import Any
 
 import dask.array as da
 import numpy as np
@@ -16,7 +15,7 @@ from zarr_vectors_lazy.errors import in_line
 from zarr_vectors_lazy.format.codecs import HEAD_NBYTES
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.read.cells import read_batch
-from zarr_vectors_lazy.read.layers import Cut, GraphNode, ReadLayer, RecipeLayer, Task, cell_name
+from zarr_vectors_lazy.read.layers import Cut, ReadLayer, RecipeLayer, Task, cell_name
 from zarr_vectors_lazy.read.records import Table
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
@@ -74,9 +73,8 @@ def count_arrays(arrays: Sequence[da.Array]) -> Count:
 def count_tasks(graph: HighLevelGraph, arrays: Sequence[da.Array]) -> Count:
     """Count in the culled graph."""
     tasks = graph.cull(set(flatten([array.__dask_keys__() for array in arrays]))).to_dict()
-    wants = [
-        want for task in tasks.values() if isinstance(task, Task) and task.func is read_batch for want in task.args[1]
-    ]
+    made = [task for task in tasks.values() if isinstance(task, Task)]
+    wants = [want for task in made if task.func is read_batch for want in task.args[1]]
     fetched = [
         Fetched(
             spec=want.spec,
@@ -86,13 +84,9 @@ def count_tasks(graph: HighLevelGraph, arrays: Sequence[da.Array]) -> Count:
         )
         for want in wants
     ]
-    tables = [arg.records.stored for task in tasks.values() for arg in _arguments(task) if isinstance(arg, Table)]
+    tables = [arg.records.stored for task in made for arg in task.args if isinstance(arg, Table)]
     requests = [0 if table is None else table.requests for table in tables]
     return Count(fetched=fetched, tables=requests, tasks=len(tasks))
-
-
-def _arguments(task: GraphNode) -> tuple[Any, ...]:
-    return task.args if isinstance(task, Task) else ()
 
 
 def count_layers(graph: HighLevelGraph, arrays: Sequence[da.Array]) -> Count | None:

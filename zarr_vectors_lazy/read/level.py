@@ -6,7 +6,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +20,7 @@ from zarr_vectors_lazy.model.levels import LevelMeta, StoreMeta, content_of, dot
 from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.plan.selection import Placement
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
-from zarr_vectors_lazy.requests import Elements, Get, Request, Steps, together
+from zarr_vectors_lazy.requests import Elements, Get, Request, Steps, converse, together
 from zarr_vectors_lazy.settings import nbytes_setting
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, fetch, zarr_array
@@ -53,14 +53,7 @@ def drive(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
         If a request fails.
     """
     adopt_limits()
-    conversation = together(steps)
-    try:
-        asked = next(conversation)
-        while True:
-            asked = conversation.send(_answers(backend, asked))
-    except StopIteration as stop:
-        results: list[T] = stop.value
-        return results
+    return converse(together(steps), partial(_answers, backend))
 
 
 def _answers(backend: Backend, requests: list[Request | Elements]) -> list[Any]:

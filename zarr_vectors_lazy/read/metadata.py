@@ -4,6 +4,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -12,7 +13,7 @@ from urllib.parse import unquote
 from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError, meant
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node, is_name
 from zarr_vectors_lazy.format.metadata import parse_json
-from zarr_vectors_lazy.requests import Get, ListDir, ListSizes, Request
+from zarr_vectors_lazy.requests import Get, ListDir, ListSizes, Request, converse, together
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -142,37 +143,24 @@ class MetaTree:
 
     def run(self, steps: MetaSteps[T]) -> T:
         """Hold a generation's conversation about metadata."""
-        with self._lock:
-            answers: list[Any] | None = None
-            while True:
-                try:
-                    wanted = next(steps) if answers is None else steps.send(answers)
-                except StopIteration as stop:
-                    result: T = stop.value
-                    return result
-                except FormatError as error:
-                    if self.url in str(error):
-                        raise
-                    raise type(error)(error.message, where=self._at(error.where)) from error
-                self.load(wanted)
-                answers = self._answers(wanted)
+        try:
+            with self._lock:
+                return converse(steps, self._answers)
+        except FormatError as error:
+            if self.url in str(error):
+                raise
+            raise type(error)(error.message, where=self._at(error.where)) from error
 
     def anticipate(self, conversations: Sequence[MetaSteps[Any]]) -> None:
         """Read what several conversations will ask for, each round of all of them in one concurrent fetch.
 
         What is wrong with one of them is left to its `run`.
         """
-        with self._lock:
-            live: list[tuple[MetaSteps[Any], list[Any] | None]] = [(steps, None) for steps in conversations]
-            while live:
-                asking = [(steps, wanted) for steps, got in live if (wanted := _advance(steps, got)) is not None]
-                try:
-                    self.load([want for _, wanted in asking for want in wanted])
-                except FormatError:
-                    return
-                live = [(steps, self._answers(wanted)) for steps, wanted in asking]
+        with self._lock, suppress(FormatError):
+            converse(together([_tolerant(steps) for steps in conversations]), self._answers)
 
     def _answers(self, wanted: Sequence[Wanted]) -> list[Any]:
+        self.load(wanted)
         asked: list[Request] = [w for w in wanted if isinstance(w, Get | ListSizes)]
         if any(isinstance(w, ListSizes) for w in asked) and not self.backend.listable:
             asked = [w for w in asked if not isinstance(w, ListSizes)]
@@ -339,9 +327,7 @@ def linked_names(page: Any) -> tuple[str, ...] | None:
     return tuple(sorted({name for name in names if name and "/" not in name and name != ".."})) or None
 
 
-def _advance(steps: MetaSteps[Any], answers: list[Any] | None) -> Sequence[Wanted] | None:
-    """What a conversation asks for next; None where it has ended or failed."""
-    try:
-        return next(steps) if answers is None else steps.send(answers)
-    except (StopIteration, FormatError):
-        return None
+def _tolerant(steps: MetaSteps[Any]) -> MetaSteps[None]:
+    """Conversation that ends where another fails."""
+    with suppress(FormatError):
+        yield from steps
