@@ -205,6 +205,14 @@ def parse_dictionary(attributes: Json, dtype: np.dtype[Any], where: str) -> Dict
     return Dictionary(categories=values, fill=None if fill is None else parse_integers([fill], "_FillValue", where)[0])
 
 
+def stated_row_shape(attributes: Json) -> tuple[int, ...] | None:
+    """Row shape where attributes state it: of channels, and of dictionary codes (spec 0.9, 6; spec 0.7, 4.6)."""
+    channels = attributes.get("channel_names")
+    if isinstance(channels, list) and channels:
+        return (len(channels),)
+    return () if attributes.get("encoding") == "dictionary" else None
+
+
 def parse_values(value: Any, name: str, where: str) -> np.ndarray[Any, Any]:
     """(n,) array of a JSON list of texts, or of numbers, or of truth values.
 

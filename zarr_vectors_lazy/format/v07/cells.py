@@ -21,8 +21,9 @@ from zarr_vectors_lazy.format.metadata import (
     parse_integers,
     parse_json,
     parse_named,
+    stated_row_shape,
 )
-from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Pack, Places
+from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Pack, Places, missing_integer
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
 from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Json, Raw
@@ -375,7 +376,7 @@ def find_cells(
     spec = CellSpec(
         path=path,
         dtype=stored,
-        row_shape=_row_shape(attributes) if row_shape is None else row_shape,
+        row_shape=stated_row_shape(attributes) if row_shape is None else row_shape,
         layout=BlobLayout(path=path, headed=headed),
         dictionary=parse_dictionary(attributes, stored, path),
     )
@@ -393,14 +394,6 @@ def _dtype(attributes: Json, default: str | None, path: str) -> np.dtype[Any]:
     """Return the stated dtype; that of bytes where the lazy writer of zarr-vectors 0.2.0 left none."""
     declared = attributes.get("dtype", default)
     return UNTOLD if declared is None else parse_dtype(declared, path)
-
-
-def _row_shape(attributes: Json) -> tuple[int, ...] | None:
-    """Row shape where the group states it: of point clouds' vectors, and of dictionary codes (spec 0.7, 4.6)."""
-    channels = attributes.get("channel_names")
-    if isinstance(channels, list) and channels:
-        return (len(channels),)
-    return () if attributes.get("encoding") == "dictionary" else None
 
 
 def _packed(
@@ -440,7 +433,7 @@ def _places(nodes: Sequence[Found], index: dict[str, tuple[int, int, int]], keys
 def missing_value(dtype: np.dtype[Any]) -> Any:
     """Value of absent rows, as 0.9 fills them: NaN, the least integer, the largest unsigned one, ``""``."""
     if dtype.kind in "iu":
-        return np.iinfo(dtype).min if dtype.kind == "i" else np.iinfo(dtype).max
+        return missing_integer(dtype)
     return np.nan if dtype.kind in "fc" else dtype.type()
 
 

@@ -35,6 +35,7 @@ from zarr_vectors_lazy.format.metadata import (
     parse_integers,
     parse_named,
     parse_stored_dtype,
+    stated_row_shape,
 )
 from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Places
 from zarr_vectors_lazy.model.levels import LevelMeta, dotted
@@ -333,15 +334,12 @@ def parse_shards(configuration: Json, shard_shape: tuple[int, ...], where: str) 
 
 def _row_shape(attributes: Json, where: str) -> tuple[int, ...] | None:
     """Row shape, None where a scalar stamp may be a lie (spec 0.9, 14 no. 3)."""
-    channels = attributes.get("channel_names")
     if attributes.get("row_shape"):
         shape = parse_integers(attributes["row_shape"], "row_shape", where)
         if any(edge < 1 for edge in shape) or len(shape) > MAX_DIMENSIONS or math.prod(shape) > MAX_ROW_VALUES:
             raise FormatError(f"row_shape must be positive and not absurdly large, found {list(shape)}", where=where)
         return shape
-    if isinstance(channels, list) and channels:
-        return (len(channels),)
-    return () if attributes.get("encoding") == "dictionary" else None
+    return stated_row_shape(attributes)
 
 
 def _stamped_counts(attributes: Json, order: IntArray, where: str) -> IntArray | None:

@@ -365,16 +365,9 @@ class Writing09:
 
     def fill_value(self, dtype: np.dtype[Any]) -> Any:
         """Value of absent rows of an object attribute (spec 0.9, 8)."""
-        match dtype.kind:
-            case "f" | "c":
-                return dtype.type(np.nan)
-            case "i":
-                return np.iinfo(dtype).min
-            case "u":
-                return np.iinfo(dtype).max
-            case "b":
-                return False
-        return ""
+        if dtype.kind in "iu":
+            return missing_integer(dtype)
+        return dtype.type(np.nan) if dtype.kind in "fc" else False if dtype.kind == "b" else ""
 
     def group_puts(
         self, level: int, members: Sequence[IntArray], names: Sequence[str] | None, encoding: Encoding
