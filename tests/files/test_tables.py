@@ -143,6 +143,15 @@ def test_a_line_of_names_without_commas_tells_what_separates(tmp_path, separator
     assert (found["vertices"].tolist(), found["name"].tolist()) == ([[1, 2], [4, 5]], ["a b", "c"])
 
 
+def test_columns_asked_for_that_are_more_than_attributes(tmp_path):
+    pd.DataFrame({"x": [1.0, 2], "y": 0.0, "cell": [7, 9], "v": 1}).to_csv(tmp_path / "a.csv", index=False)
+    asked = {"chunk_shape": 5, "object_ids": "cell", "columns": ["x", "cell", "v"]}
+    zvl.ingest(tmp_path / "a.csv", tmp_path / "a.zv", **asked)
+    level = zvl.open_zv(tmp_path / "a.zv")[0]
+    assert level.attribute_names == ("v",)
+    assert level.objects.ids.tolist() == [7, 9]
+
+
 def test_a_column_that_is_not_there(tmp_path):
     (tmp_path / "a.csv").write_text("x,y,v\n1,2,3\n")
     for options in ({"columns": ["w"]}, {"object_ids": "w"}):

@@ -153,6 +153,17 @@ def test_columns_of_every_kind(tmp_path, kind):
     assert frame_of(tmp_path / "x")["b"].tolist() == [ID, pd.NA, ID + 1, 2]
 
 
+def test_columns_that_pandas_keeps_as_arrow(tmp_path):
+    frame = pd.DataFrame({"x": X, "y": X, "text": ["a", None, "", "b"], "root": pd.array([ID, None, 1, 2], "Int64")})
+    frame["on"] = pd.array([True, None, False, True], "boolean")
+    frame["at"] = pd.to_datetime(["2020-01-01", None, "2021-01-01", None])
+    zvl.write_points(tmp_path / "x", frame.convert_dtypes(dtype_backend="pyarrow"), chunk_shape=2)
+    found = zvl.open_zv(tmp_path / "x")[0].to_dask_dataframe().compute().sort_values("x")
+    for name in ("text", "root", "on", "at"):
+        wanted = [None if pd.isna(value) else value for value in frame[name]]
+        assert [None if pd.isna(value) else value for value in found[name]] == wanted, name
+
+
 def test_columns_of_polars(tmp_path):
     pl = importlib.import_module("polars")
     given = {
@@ -245,6 +256,8 @@ def test_objects_have_no_text_that_is_missing(tmp_path):
 def test_positions_that_float64_does_not_hold_are_refused(tmp_path):
     with pytest.raises(SelectionError, match=r"beyond 2\*\*53"):
         zvl.write_points(tmp_path / "x", np.array([[2**53 + 1, 0], [0, 0]]), chunk_shape=2**52)
+    with pytest.raises(SelectionError, match=r"column 'x' .* beyond 2\*\*53"):  # beside floats, too
+        zvl.write_points(tmp_path / "x", pd.DataFrame({"x": [2**60, 0], "y": [0.5, 0]}), chunk_shape=2**52)
     zvl.write_points(tmp_path / "x", np.array([[2**53, 0], [0, 0]]), chunk_shape=2**52)
     with pytest.raises(SelectionError, match=r"beyond 2\*\*53"):
         zvl.write_points(tmp_path / "y", da.from_array(np.array([[2**53 + 1, 0]]), chunks=-1), chunk_shape=2**52)

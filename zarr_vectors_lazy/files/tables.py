@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, get_args
 
@@ -164,10 +164,8 @@ def _vectors(file: Any) -> dict[str, Any]:
 def points_of(columns: Mapping[str, Any], asked: LoadOptions) -> Loaded:
     """Points of Arrow's columns by name."""
     axes = _axes_of(list(columns), asked)
-    owner = asked.object_ids or (OBJECT_ID if OBJECT_ID in columns else None)
-    if owner is not None and owner not in columns:
-        raise NotFoundError.among("column", owner, columns)
-    attributes, left = _attributes({n: c for n, c in columns.items() if n not in (*axes, owner)}, asked)
+    owner = _owner_of(columns, asked)
+    attributes, left = _attributes(columns, {*axes, owner}, asked)
     return Loaded(
         kind="points",
         positions=_positions([(name, columns[name]) for name in axes]),
@@ -176,6 +174,13 @@ def points_of(columns: Mapping[str, Any], asked: LoadOptions) -> Loaded:
         object_ids=None if owner is None else _whole(owner, columns[owner]),
         left_out=left,
     )
+
+
+def _owner_of(columns: Mapping[str, Any], asked: LoadOptions) -> str | None:
+    owner = asked.object_ids or (OBJECT_ID if OBJECT_ID in columns else None)
+    if owner is not None and owner not in columns:
+        raise NotFoundError.among("column", owner, columns)
+    return owner
 
 
 def _axes_of(names: Sequence[str], asked: LoadOptions) -> list[str]:
@@ -189,11 +194,14 @@ def _axes_of(names: Sequence[str], asked: LoadOptions) -> list[str]:
     return [name for name in found if name is not None]
 
 
-def _attributes(columns: Mapping[str, Any], asked: LoadOptions) -> tuple[dict[str, Any], tuple[str, ...]]:
-    wanted = list(columns) if asked.columns is None else list(asked.columns)
-    for name in wanted:
+def _attributes(
+    columns: Mapping[str, Any], taken: Set[str | None], asked: LoadOptions
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Attributes among the columns, which those that are taken for something else are not; and what is left out."""
+    for name in asked.columns or ():
         if name not in columns:
             raise NotFoundError.among("column", name, columns)
+    wanted = [name for name in (columns if asked.columns is None else asked.columns) if name not in taken]
     values = {name: arrow_values(columns[name]) for name in wanted}
     kept = {name: array for name, array in values.items() if array is not None}
     left = [f"column {name} of {columns[name].type}" for name in wanted if name not in kept]
@@ -274,8 +282,8 @@ def _geometries(columns: Mapping[str, Any], geo: Mapping[str, Any], asked: LoadO
     units = None if system is None else units_of(system)
     covering = {path[0] for path in stated.get("covering", {}).get(BBOX, {}).values()}  # says nothing that is not told
     others = {name: column for name, column in columns.items() if name != primary and name not in covering}
-    owner = None if asked.object_ids is None and OBJECT_ID not in columns else asked.object_ids or OBJECT_ID
-    attributes, left = _attributes({name: c for name, c in others.items() if name != owner}, asked)
+    owner = _owner_of(others, asked)
+    attributes, left = _attributes(others, {owner}, asked)
     ids = None if owner is None else _whole(owner, columns[owner])
     about: dict[str, Any] = {"positions": positions, "object_ids": ids, "left_out": left}
     about["unit"] = None if units is None else units[: positions.shape[1]]
@@ -651,7 +659,7 @@ def _cell_attributes(
     small = [name for name in shown if vectors[name].shape[1] <= 3]
     genes = _row_names(file["var"]) if "var" in file else []
     found: dict[str, Any] = {}
-    for name in [*columns, *small] if asked.columns is None else asked.columns:
+    for name in [*columns, *small] if asked.columns is None else [name for name in asked.columns if name not in used]:
         if name in columns:
             found[name] = _obs_column(obs[name])
         elif name in shown:

@@ -18,7 +18,6 @@ from zarr_vectors_lazy.errors import SelectionError, ZVWarning, listed
 from zarr_vectors_lazy.format.vectors import encode_categories, encode_integers, is_number, is_time, parse_text
 from zarr_vectors_lazy.kernels.bins import Rule, check_rule
 from zarr_vectors_lazy.kernels.routing import extent
-from zarr_vectors_lazy.model.arrays import float64_holds
 from zarr_vectors_lazy.model.world import meant_unit
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
@@ -202,6 +201,8 @@ def column_values(column: Any, name: str) -> Values:
         return np.asarray(column)
     if getattr(dtype, "tz", None) is not None:
         raise SelectionError(f"{name} has times of zone {dtype.tz}, which cannot be stored: use .dt.tz_convert(None)")
+    if hasattr(dtype, "pyarrow_dtype"):
+        return arrow_values(pyarrow().array(getattr(column, "array", column)), name)
     missing = np.asarray(column.isna(), np.bool_)
     categories: Any = getattr(dtype, "categories", None)
     of: Any = None if categories is None else getattr(categories.dtype, "numpy_dtype", categories.dtype)
@@ -449,11 +450,10 @@ def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Ve
             raise SelectionError(
                 f"{name} has columns {listed(others)} beside {listed(columns)}: they are not positions"
             )
-        table = np.stack([as_array(table[column], f"column {column!r}") for column in columns], axis=1)
+        table = side_by_side(table, columns)
     array = as_array(table, name)
     check_positions(array, name)
-    if array.dtype.kind in "iu" and not float64_holds(array):
-        raise SelectionError(f"{name} has whole numbers beyond 2**53, which float64 cannot hold: subtract an origin")
+    _check_exact(array, name)
     if dtype is not None:
         stored = _dtype(dtype)
     elif array.dtype.kind == "f":
@@ -475,6 +475,28 @@ def axes_among(columns: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[str, ...]
 def labels_of(positions: Any) -> Any:
     """Index of a pandas frame of positions; None of anything else."""
     return getattr(positions, "index", None) if is_frame(positions) else None
+
+
+def side_by_side(frame: Any, columns: Sequence[str]) -> Values:
+    """(N, D) positions of the columns of a table.
+
+    Raises
+    ------
+    SelectionError
+        If values are missing, or whole numbers lie beyond 2**53.
+    """
+    arrays = [as_array(frame[column], f"column {column!r}") for column in columns]
+    for column, array in zip(columns, arrays, strict=True):
+        _check_exact(array, f"column {column!r}")
+    return np.stack(arrays, axis=1)
+
+
+def _check_exact(array: Values, name: str) -> None:
+    if array.dtype.kind in "iu" and (outside := (array > 2**53) | (array < -(2**53))).any():
+        example = array[outside][0]
+        raise SelectionError(
+            f"{name} has whole numbers beyond 2**53 ({example}), which float64 does not tell apart: subtract an origin"
+        )
 
 
 def check_positions(array: Any, name: str) -> None:

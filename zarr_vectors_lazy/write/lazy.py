@@ -448,7 +448,7 @@ class FrameColumns:
 
     def take(self, frame: Any) -> tuple[Values, dict[str, Values], Values | None]:
         """Positions, attributes and object ids of a pandas frame."""
-        positions = np.stack([as_array(frame[name], _label(name)) for name in self.axes], axis=1)
+        positions = arguments.side_by_side(frame, self.axes)
         owners = None if self.object_ids is None else as_array(frame[self.object_ids], _label(self.object_ids))
         return positions, {name: attribute_values(frame[name], _label(name)) for name in self.attributes}, owners
 
