@@ -300,11 +300,10 @@ def _held(out: Outgoing, name: str, values: Array) -> Array | None:
         return None
     if values.dtype.itemsize < 4:
         return values
-    least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
-    for dtype in (np.uint16, np.int16):  # attributes of an application's own may not be of 32 bits (glTF 2.0, 3.7.2.1)
-        if np.iinfo(dtype).min <= least and most <= np.iinfo(dtype).max:
-            return values.astype(dtype)
-    return values.astype(np.float32) if max(-least, most) <= 2**24 else None
+    # Attributes of an application's own may not be of 32 bits (glTF 2.0, 3.7.2.1).
+    found = meshes.fitted(values, np.uint16, np.int16)
+    exact = found is None and int(values.min()) >= -(2**24) and int(values.max()) <= 2**24
+    return values.astype(np.float32) if exact else found
 
 
 def _objects(out: Outgoing, links: IntArray | None) -> Iterator[tuple[str, IntArray, IntArray | None]]:

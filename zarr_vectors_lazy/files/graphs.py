@@ -4,6 +4,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, SelectionError, ZVWarning, listed
 from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions, concatenated, library
-from zarr_vectors_lazy.files.meshes import Array, flat_columns, header_of, leave_rest, texts
+from zarr_vectors_lazy.files.meshes import Array, fitted, flat_columns, header_of, leave_rest, texts
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.files.tables import load_csv
 from zarr_vectors_lazy.kernels.trees import depth_first, rooted
@@ -80,12 +81,12 @@ def _column(values: Sequence[Any]) -> Any:
 
 def _of_links(columns: dict[str, Any]) -> tuple[dict[str, Array], list[str]]:
     """Values of edges that a store holds: numbers, and truth values of which none is missing."""
-    held = {
-        name: not (values.dtype == object or (values.dtype == bool and isinstance(values, np.ma.MaskedArray)))
+    found = {
+        name: values
         for name, values in columns.items()
+        if values.dtype != object and not (values.dtype == bool and isinstance(values, np.ma.MaskedArray))
     }
-    found = {name: values for name, values in columns.items() if held[name]}
-    return found, [f"value {name} of edges" for name in columns if not held[name]]
+    return found, [f"value {name} of edges" for name in columns if name not in found]
 
 
 def is_directed(out: Outgoing) -> bool:
@@ -137,15 +138,12 @@ def load_edgelist(path: Path, asked: LoadOptions) -> Loaded:
     """
     beside = path.with_name(path.name[: -len(path.suffix)] + BESIDE)
     if not beside.is_file():
-        raise FileError(
-            f"a list of edges has no coordinates: {beside.name} is needed next to it, with columns id, x, y, z"
-        )
-    table = load_csv(beside, asked)
-    nodes = table if isinstance(table, Loaded) else concatenated(list(table))
+        needed = f"{beside.name} is needed next to it, with columns id, x, y, z"
+        raise FileError(f"a list of edges has no coordinates: {needed}")
+    nodes = concatenated(list(load_csv(beside, asked)))
     lines = path.read_bytes().decode("utf-8", "replace").splitlines()
-    rows = [
-        row.replace(",", " ") if "{" not in row else row for line in lines if (row := line.partition("#")[0]).strip()
-    ]
+    rows = [row for line in lines if (row := line.partition("#")[0]).strip()]
+    rows = [row if "{" in row else row.replace(",", " ") for row in rows]
     parts = [row.split(None, 2) for row in rows]
     short = next((number for number, part in enumerate(parts) if len(part) < 2), None)
     if short is not None:
@@ -158,16 +156,7 @@ def load_edgelist(path: Path, asked: LoadOptions) -> Loaded:
         raise FileError(f"node {unknown!r} is not in {beside.name}")
     ends = np.array([[number[name] for name in part[:2]] for part in parts], np.int64).reshape(-1, 2)
     values, left = _of_links(_columns([_data(part[2] if len(part) > 2 else "") for part in parts]))
-    return Loaded(
-        kind="graph",
-        positions=nodes.positions,
-        axes=nodes.axes,
-        attributes=nodes.attributes,
-        edges=ends,
-        link_attributes=values,
-        object_ids=nodes.object_ids,
-        left_out=(*nodes.left_out, *left),
-    )
+    return replace(nodes, kind="graph", edges=ends, link_attributes=values, left_out=(*nodes.left_out, *left))
 
 
 def _data(text: str) -> dict[str, Any]:
@@ -288,8 +277,8 @@ def _fail(words: list[str], name: str, error: Exception) -> Any:
 
 
 def _narrow(values: IntArray) -> IntArray:
-    small = not len(values) or (values.min() >= -(2**31) and values.max() < 2**31)
-    return values.astype(np.int32) if small else values
+    small = fitted(values, np.int32)
+    return values if small is None else small
 
 
 def save_swc(out: Outgoing, path: Path) -> int:

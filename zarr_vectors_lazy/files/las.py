@@ -85,13 +85,10 @@ def _said(header: Any) -> dict[str, Any]:
     """What a file says of itself that is neither of its points nor of its layout, and how it rounds coordinates."""
     made = header.creation_date
     said = {"system_identifier": str(header.system_identifier), "generating_software": str(header.generating_software)}
-    return {name: text for name, text in said.items() if text} | {
-        "point_format": header.point_format.id,
-        "file_source_id": header.file_source_id,
-        "creation_date": None if made is None else made.isoformat(),
-        "scales": np.asarray(header.scales).tolist(),
-        "offsets": np.asarray(header.offsets).tolist(),
-    }
+    found: dict[str, Any] = {name: text for name, text in said.items() if text}
+    found |= {"point_format": header.point_format.id, "file_source_id": header.file_source_id}
+    found["creation_date"] = None if made is None else made.isoformat()
+    return found | {"scales": np.asarray(header.scales).tolist(), "offsets": np.asarray(header.offsets).tolist()}
 
 
 def _check_counts(path: Path) -> None:

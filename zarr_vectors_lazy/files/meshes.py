@@ -191,6 +191,13 @@ def flat_columns(attributes: Mapping[str, Array], taken: Sequence[str] = ()) -> 
     return found
 
 
+def fitted(values: Array, *dtypes: Any) -> Array | None:
+    """Whole numbers in the first of some types that holds them all; None where none does."""
+    least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
+    held = (dtype for dtype in dtypes if np.iinfo(dtype).min <= least and most <= np.iinfo(dtype).max)
+    return next((values.astype(dtype) for dtype in held), None)
+
+
 def single(out: Outgoing, values: Array, what: str) -> Array:
     """Values in single precision; says where digits are left out."""
     found = values.astype(np.float32)
@@ -511,9 +518,7 @@ def _held(out: Outgoing, name: str, values: Array) -> Array | None:
         return single(out, values, f"attribute {name}")
     if values.dtype.kind == "b" or values.dtype == np.uint8:
         return values.astype(np.uint8)
-    bounds = np.iinfo(np.int32)
-    fits = not values.size or (values.min() >= bounds.min and values.max() <= bounds.max)
-    return values.astype(np.int32) if fits else None
+    return fitted(values, np.int32)
 
 
 def _array(gifti: Any, values: Array, intent: str, said: Mapping[str, Any]) -> Any:

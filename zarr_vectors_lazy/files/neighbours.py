@@ -189,10 +189,8 @@ def to_geopandas(out: Outgoing) -> Any:
 
 def to_dask_geopandas(level: Any, attributes: Sequence[str] | None, *, world: bool) -> Any:
     """`dask_geopandas.GeoDataFrame`: partitions are blocks of points, or objects; bounds those of their chunks."""
-    dask_geopandas, geopandas = (
-        library("dask_geopandas", "dask-geopandas", extra="geo"),
-        library("geopandas", extra="geo"),
-    )
+    dask_geopandas = library("dask_geopandas", "dask-geopandas", extra="geo")
+    geopandas = library("geopandas", extra="geo")
     frames = importlib.import_module("dask.dataframe")
     out, view = Outgoing(level, attributes, world), level._view
     check_holds(out, "dask-geopandas", CLOUDS | LINES, "level.to_geopandas() has a row for each edge or face")
@@ -297,10 +295,8 @@ def _moved_boxes(world: World | None, boxes: Floats) -> tuple[Floats, Floats]:
 
 def to_spatialdata(level: Any, attributes: Sequence[str] | None, *, world: bool) -> Any:
     """`spatialdata.SpatialData` with the points ``vertices``, lazily, or the shapes ``faces``."""
-    spatialdata, models = (
-        library("spatialdata", extra="spatialdata"),
-        library("spatialdata.models", extra="spatialdata"),
-    )
+    spatialdata = library("spatialdata", extra="spatialdata")
+    models = library("spatialdata.models", extra="spatialdata")
     out = Outgoing(level, attributes, world)
     check_holds(out, "SpatialData", CLOUDS | MESHES, "level.to_geopandas() has lines")
     if out.geometry in MESHES:
@@ -347,9 +343,8 @@ def to_pyvista(out: Outgoing) -> Any:
         links = out.faces if out.geometry in MESHES else out.edges
         assert links is not None
         joined = _cells(links.reshape(-1), np.full(len(links), links.shape[1]))
-        made = pyvista.PolyData(
-            positions, **({"faces" if out.geometry in MESHES else "lines": joined} if len(links) else {})
-        )
+        given = {"faces" if out.geometry in MESHES else "lines": joined} if len(links) else {}
+        made = pyvista.PolyData(positions, **given)
         cells = dict(out.link_attributes) if len(links) else {}
     if len(positions):
         _add(out, made.point_data, with_owners(out, out.attributes))
@@ -382,15 +377,8 @@ def to_trimesh(out: Outgoing) -> Any:
     metadata = {"zarr_vectors": about(out), **tables(out)}
     if out.geometry in MESHES:
         faces, values = triangles_of(out, "a Trimesh")
-        made = trimesh.Trimesh(
-            positions,
-            faces,
-            process=False,
-            vertex_colors=colours,
-            metadata=metadata,
-            vertex_attributes=attributes,
-            face_attributes=values,
-        )
+        more = {"vertex_attributes": attributes, "face_attributes": values, "vertex_colors": colours}
+        made = trimesh.Trimesh(positions, faces, process=False, metadata=metadata, **more)
     elif out.geometry in CLOUDS:
         made = trimesh.PointCloud(positions, colors=colours, metadata=metadata | {"vertex_attributes": attributes})
     else:
@@ -610,14 +598,10 @@ def to_cloudvolume(out: Outgoing) -> dict[int, Any]:
     ]
     assert out.edges is not None
     for one in pieces(out, out.edges):
-        made[one.id] = cloudvolume.Skeleton(
-            positions[one.rows],
-            one.links.astype(np.uint32),
-            None if radius is None else values[radius][one.rows].astype(np.float32),
-            None if kind is None else values[kind][one.rows],
-            segid=one.id,
-            space="physical",
-        )
+        radii = None if radius is None else values[radius][one.rows].astype(np.float32)
+        kinds = None if kind is None else values[kind][one.rows]
+        at, links = positions[one.rows], one.links.astype(np.uint32)
+        made[one.id] = cloudvolume.Skeleton(at, links, radii, kinds, segid=one.id, space="physical")
         made[one.id].extra_attributes += stated  # beside radius and kind
         for name, v in extra.items():
             setattr(made[one.id], name, v[one.rows])

@@ -22,16 +22,7 @@ TYPES = {
     "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
     "double": "f8", "float64": "f8", "int64": "i8", "uint64": "u8",
 }  # fmt: skip
-NAMES = {
-    "i1": "char",
-    "u1": "uchar",
-    "i2": "short",
-    "u2": "ushort",
-    "i4": "int",
-    "u4": "uint",
-    "f4": "float",
-    "f8": "double",
-}
+NAMES = {code: name for name, code in reversed(TYPES.items())}  # the first of each
 ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
 CORNERS = ("vertex_indices", "vertex_index")
 ENDS = (("vertex1", "vertex2"), ("vertex_1", "vertex_2"), ("source", "target"))
@@ -358,20 +349,13 @@ def _table(
 def _held(values: Array) -> Array | None:
     """Values in a type of PLY's that holds them all; None where there is none, as for text."""
     kind, size = values.dtype.kind, values.dtype.itemsize
-    if kind in "fb":
-        return values.astype(
-            np.uint8 if kind == "b" else np.float32 if size < 4 else np.float64 if size > 8 else values.dtype
-        )
+    if kind == "b":
+        return values.astype(np.uint8)
+    if kind == "f":
+        return values.astype(np.float32 if size < 4 else np.float64 if size > 8 else values.dtype)
     if kind not in "iu":
         return None
-    if size < 8:
-        return values
-    fitting = [
-        dtype
-        for dtype in (np.int32, np.uint32)
-        if not values.size or (values.min() >= np.iinfo(dtype).min and values.max() <= np.iinfo(dtype).max)
-    ]
-    return values.astype(fitting[0]) if fitting else None
+    return values if size < 8 else meshes.fitted(values, np.int32, np.uint32)
 
 
 def _described(one: tuple[str, Array, bool]) -> str:

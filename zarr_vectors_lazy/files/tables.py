@@ -538,6 +538,8 @@ def load_npz(path: Path, asked: LoadOptions) -> Loaded:
     for name in asked.columns or ():
         if name not in attributes:
             raise NotFoundError.among("attribute", name, attributes)
+    given: dict[str, Any] = {name: found.get(name) for name in ("faces", "offsets", "object_ids")}
+    given |= {f"{part}s": tables[part] for part in ("link_attribute", "object_attribute", "group", "group_attribute")}
     return Loaded(
         kind=_kind(found),
         positions=_checked(found["vertices"]),
@@ -546,14 +548,8 @@ def load_npz(path: Path, asked: LoadOptions) -> Loaded:
         crs=json.loads(str(found["crs"])) if "crs" in found else None,
         attributes={name: v for name, v in attributes.items() if asked.columns is None or name in asked.columns},
         edges=found.get("edges") if "faces" not in found and "offsets" not in found else None,
-        faces=found.get("faces"),
-        offsets=found.get("offsets"),
-        link_attributes=tables["link_attribute"],
-        object_ids=found.get("object_ids"),
-        object_attributes=tables["object_attribute"],
-        groups=tables["group"],
-        group_attributes=tables["group_attribute"],
         left_out=tuple(left),
+        **given,
     )
 
 

@@ -27,6 +27,7 @@ BLOCK_ROWS = 500_000
 TRK_VOXELS = 32_000  # along an axis: int16 of TRK, which counts from the lowest to the highest vertex
 TRK_VALUES = 10  # names of values a point, and of values a streamline
 TRK_NAME = 20
+MEMBER = re.compile(r"(.+?)(?:\.(\d+))?\.(u?int(?:8|16|32|64)|float(?:16|32|64)|bool|bit)")  # of TRX
 
 
 def load_trk(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
@@ -267,9 +268,7 @@ class TrxParts:
 
 def _split(name: str) -> tuple[str, int, np.dtype[Any]]:
     """Name, columns and dtype of a member such as ``dpv/fa.float32`` or ``positions.3.float16``."""
-    found = re.fullmatch(
-        r"(.+?)(?:\.(\d+))?\.(u?int(?:8|16|32|64)|float(?:16|32|64)|bool|bit)", name.rpartition("/")[2]
-    )
+    found = MEMBER.fullmatch(name.rpartition("/")[2])
     if found is None:
         raise FileError(f"member {name!r} does not state a dtype")
     dtype = np.dtype("u1") if found[3] in ("bool", "bit") else np.dtype(found[3]).newbyteorder("<")
@@ -376,13 +375,9 @@ def save_trk(out: Outgoing, path: Path) -> int:
         "voxel_sizes": np.asarray(shown["voxel_sizes"], np.float32),
         "voxel_order": shown["voxel_order"].encode("ascii"),
     }
-    sequence = library("nibabel.streamlines.array_sequence", "nibabel").ArraySequence
-    tractogram = tracts.Tractogram(
-        _sequence(sequence, paths.vertices.astype(np.float32), paths),
-        data_per_point={name: _sequence(sequence, values, paths) for name, values in per_point.items()},
-        data_per_streamline=per_line,
-        affine_to_rasmm=np.eye(4),
-    )
+    told = {name: _sequence(values, paths) for name, values in per_point.items()}
+    lines = _sequence(paths.vertices.astype(np.float32), paths)
+    tractogram = tracts.Tractogram(lines, per_line, told, affine_to_rasmm=np.eye(4))
     tracts.TrkFile(tractogram, header).save(str(path))
     return len(paths.vertices)
 
@@ -392,16 +387,15 @@ def save_tck(out: Outgoing, path: Path) -> int:
     tracts = library("nibabel.streamlines", "nibabel")
     paths, stated = _tracts(out)
     out.leave(*(["crs"] if out.crs and not stated.items() <= _space(None).items() else []))
-    sequence = library("nibabel.streamlines.array_sequence", "nibabel").ArraySequence
-    lines = _sequence(sequence, paths.vertices.astype(np.float32), paths)
+    lines = _sequence(paths.vertices.astype(np.float32), paths)
     header = {key: str(value) for key, value in header_of(out, "tck").items()}
     tracts.TckFile(tracts.Tractogram(lines, affine_to_rasmm=np.eye(4)), header).save(str(path))
     return len(paths.vertices)
 
 
-def _sequence(make: Any, rows: Values, paths: Paths) -> Any:
+def _sequence(rows: Values, paths: Paths) -> Any:
     """Rows of all paths as nibabel's array sequence, without a copy for each."""
-    found = make()
+    found = library("nibabel.streamlines.array_sequence", "nibabel").ArraySequence()
     found._data, found._offsets, found._lengths = rows, paths.offsets[:-1], np.diff(paths.offsets)
     return found
 
@@ -437,8 +431,7 @@ def header_space(out: Outgoing, stated: Mapping[str, Any]) -> dict[str, Any]:
     if out.like or out.reference:
         return space_of(out.like or out.reference)  # type: ignore[arg-type]
     vertices = out.paths.vertices
-    lo = vertices.min(axis=0) if len(vertices) else np.zeros(3)
-    hi = vertices.max(axis=0) if len(vertices) else np.zeros(3)
+    lo, hi = (vertices.min(axis=0), vertices.max(axis=0)) if len(vertices) else (np.zeros(3), np.zeros(3))
     try:
         affine = np.asarray(stated.get("affine"), np.float64).reshape(4, 4)
         inverse = np.linalg.inv(affine)
@@ -460,12 +453,9 @@ def save_trx(out: Outgoing, path: Path) -> int:
     paths, stated = _tracts(out)
     space = header_space(out, stated)
     rows, count = len(paths.vertices), len(paths.ids)
-    header = {
-        "DIMENSIONS": space["dimensions"],
-        "VOXEL_TO_RASMM": np.asarray(space["affine"]).reshape(4, 4).tolist(),
-        "NB_VERTICES": rows,
-        "NB_STREAMLINES": count,
-    }
+    affine = np.asarray(space["affine"]).reshape(4, 4).tolist()
+    header = {"DIMENSIONS": space["dimensions"], "VOXEL_TO_RASMM": affine}
+    header |= {"NB_VERTICES": rows, "NB_STREAMLINES": count}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr("header.json", json.dumps(header))
         if not count:
@@ -473,10 +463,8 @@ def save_trx(out: Outgoing, path: Path) -> int:
         stored = out.level.vertices.dtype
         _put(archive, "positions", paths.vertices.astype(np.float64 if stored == np.float64 else np.float32))
         _put(archive, "offsets", paths.offsets.astype(np.uint32 if rows < 2**32 else np.uint64))
-        for folder, what, tables in (
-            ("dpv", "attribute", paths.attributes),
-            ("dps", "object attribute", out.of_paths(out.object_attributes)),
-        ):
+        of_lines = out.of_paths(out.object_attributes)
+        for folder, what, tables in (("dpv", "attribute", paths.attributes), ("dps", "object attribute", of_lines)):
             for name, values in _fitting(out, tables, what).items():
                 _put(archive, f"{folder}/{name}", values)
         _put_groups(out, archive)

@@ -104,24 +104,22 @@ def _loaded(cells: Cells, asked: LoadOptions) -> Loaded:
     values = {name: of[kept] for name, of in cells.rows.items()}
     given: dict[str, Any] = {"attributes": cells.points, "left_out": tuple(left), "positions": positions}
     given["means"] = frozenset(name for name in cells.points if name in CHANNELS)
-    if faces.any():
-        polygons = _polygons(types[kept], some, flat, values)
-        table, values = polygons.table(len(positions), triangulate=asked.triangulate)
-        owners = given["attributes"].pop(OBJECT_ID, None)
-        return Loaded(kind="mesh", faces=table, link_attributes=values, object_ids=owners, **given)
-    if lines.any() and len(flat) == len(positions) == len(np.unique(flat)):
+    if not faces.any() and lines.any() and len(flat) == len(positions) == len(np.unique(flat)):
         given |= {"positions": positions[flat], "attributes": {name: of[flat] for name, of in cells.points.items()}}
         ids = values.pop(OBJECT_ID, None)
         offsets = np.append(0, np.cumsum(some))
         return Loaded(kind="polylines", offsets=offsets, object_ids=ids, object_attributes=values, **given)
+    given["object_ids"] = cells.points.pop(OBJECT_ID, None)
+    if faces.any():
+        polygons = _polygons(types[kept], some, flat, values)
+        table, values = polygons.table(len(positions), triangulate=asked.triangulate)
+        return Loaded(kind="mesh", faces=table, link_attributes=values, **given)
     if lines.any():
-        first = np.repeat(np.cumsum(some) - some, np.maximum(some - 1, 0)) + ragged_arange(np.maximum(some - 1, 0))
-        of_edges = {name: np.repeat(of, np.maximum(some - 1, 0), axis=0) for name, of in values.items()}
-        given["object_ids"] = given["attributes"].pop(OBJECT_ID, None)
-        return Loaded(
-            kind="graph", edges=np.column_stack([flat[first], flat[first + 1]]), link_attributes=of_edges, **given
-        )
-    given["object_ids"] = given["attributes"].pop(OBJECT_ID, None)
+        steps = np.maximum(some - 1, 0)
+        first = np.repeat(np.cumsum(some) - some, steps) + ragged_arange(steps)
+        of_edges = {name: np.repeat(of, steps, axis=0) for name, of in values.items()}
+        edges = np.column_stack([flat[first], flat[first + 1]])
+        return Loaded(kind="graph", edges=edges, link_attributes=of_edges, **given)
     return Loaded(kind="points", **{**given, "left_out": (*left, *(f"value of cells {name}" for name in cells.rows))})
 
 
@@ -334,9 +332,8 @@ class _Xml:
             if node.get("format") == "appended":
                 raw, encoded = self._appended[int(node.get("offset", 0)) :], self._encoded
             raw = self._unpacked(raw, encoded=encoded)
-            found = np.frombuffer(
-                raw[: len(raw) // dtype.itemsize * dtype.itemsize], dtype.newbyteorder(self._order)
-            ).astype(dtype)
+            whole = len(raw) // dtype.itemsize
+            found = np.frombuffer(raw, dtype.newbyteorder(self._order), whole).astype(dtype)
         return _shaped(found, int(node.get("NumberOfComponents") or 1))
 
     def _unpacked(self, raw: bytes, *, encoded: bool) -> bytes:
@@ -394,9 +391,8 @@ def load_vtp(path: Path, asked: LoadOptions) -> Loaded:
         begin = sum(map(len, positions))
         found = piece.find("Points/DataArray")
         count = int(piece.get("NumberOfPoints", 0))
-        positions.append(
-            file.array(found).reshape(-1, 3) if found is not None and count else np.empty((0, 3), np.float32)
-        )
+        none = np.empty((0, 3), np.float32)
+        positions.append(none if found is None or not count else file.array(found).reshape(-1, 3))
         for tag, kind in PARTS.items():
             lists = {node.get("Name"): file.array(node) for node in piece.iterfind(f"{tag}/DataArray")}
             if int(piece.get(f"NumberOf{tag}", 0)) and {"connectivity", "offsets"} <= set(lists):
@@ -443,8 +439,7 @@ def _with_ids(values: Mapping[str, Array], ids: IntArray) -> dict[str, Array]:
 def _going(out: Outgoing) -> _Going:
     """Faces, whole paths, lines (those of paths that are cut too) or points of a level."""
     attributes, count = dict(out.attributes), len(out.positions)
-    selection = out.level._view.selection
-    if out.geometry in ("polyline", "streamline", "line") and selection.box is None and not selection.conditions:
+    if out.geometry in ("polyline", "streamline", "line") and not out.cut:
         paths = out.paths
         lengths = np.diff(paths.offsets)
         of = {name: values for name, values in out.object_attributes.items() if len(values) == len(lengths)}
@@ -483,10 +478,8 @@ def save_vtk(out: Outgoing, path: Path) -> int:
         file.write(f"POINTS {len(going.positions)} {WRITTEN[going.positions.dtype.str[1:]]}\n".encode())
         file.write(_big(going.positions))
         file.write(f"{going.kind} {len(going.counts)} {len(lists)}\n".encode() + _big(lists.astype(np.int32)))
-        for word, count, values in (
-            ("POINT", len(going.positions), going.points),
-            ("CELL", len(going.counts), going.rows),
-        ):
+        points, rows = ("POINT", len(going.positions), going.points), ("CELL", len(going.counts), going.rows)
+        for word, count, values in (points, rows):
             if values and count:
                 file.write(f"{word}_DATA {count}\nFIELD FieldData {len(values)}\n".encode())
             for name, table in values.items() if count else ():

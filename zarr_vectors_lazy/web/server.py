@@ -364,12 +364,8 @@ class StoreApp:
             answer, shared = self._answered(environ)
         except ZVError as error:
             answer, shared = refusal(HTTPStatus.BAD_GATEWAY, str(error)), True
-        headers = {
-            "Content-Type": answer.kind,
-            "Cache-Control": "no-cache",
-            **(SHARED if shared else {}),
-            **answer.headers,
-        }
+        headers = {"Content-Type": answer.kind, "Cache-Control": "no-cache"}
+        headers |= (SHARED if shared else {}) | answer.headers
         body = answer.body
         headers["Content-Length"] = str(len(body) if isinstance(body, bytes) and answer.nbytes < 0 else answer.nbytes)
         start(f"{answer.status.value} {answer.status.phrase}", list(headers.items()))
