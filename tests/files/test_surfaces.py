@@ -61,10 +61,11 @@ def test_gifti_takes_text_as_labels(tmp_path):
     assert sorted(names[code] for code in codes) == ["a", "a", "a", "b", "b", "c"]
 
 
-def test_micrometres_become_millimetres(tmp_path):
+@pytest.mark.parametrize("name", ["a.gii", "lh.white"])
+def test_micrometres_become_millimetres(tmp_path, name):
     zvl.write_mesh(tmp_path / "a.zarrvectors", POINTS, TRIANGLES, chunk_shape=200, units="micrometer")
-    zvl.open_zv(tmp_path / "a.zarrvectors")[0].to_file(tmp_path / "a.gii")
-    found = loaded(tmp_path / "a.gii").positions
+    zvl.open_zv(tmp_path / "a.zarrvectors")[0].to_file(tmp_path / name)
+    found = loaded(tmp_path / name).positions
     np.testing.assert_allclose(np.sort(found, axis=0), np.sort(POINTS / 1000, axis=0), rtol=1e-6)
 
 

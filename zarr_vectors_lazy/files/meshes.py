@@ -560,7 +560,5 @@ def save_freesurfer(out: Outgoing, path: Path) -> int:
     info: Any = {key: np.asarray(volume[key], of) for key, of in INFO.items() if key in volume}
     info = info if len(info) == len(INFO) else None
     positions, stamp = single(out, out.positions, "positions"), str(said.get("stamp") or "zarr-vectors-lazy")
-    surfaces.write_geometry(
-        str(path), positions, faces, create_stamp=stamp, volume_info=info if len(info) == len(INFO) else None
-    )
+    surfaces.write_geometry(str(path), positions, faces, create_stamp=stamp, volume_info=info)
     return len(positions)
