@@ -251,5 +251,5 @@ def test_a_refinement_that_is_none(tmp_path, refinement):
     with pytest.raises(FormatError, match="refinement must be 'replace' or 'add'"):
         zvl.open_zv(tmp_path / "0")
     edited(tmp_path / "0/0/zarr.json", lambda doc: doc["attributes"]["zarr_vectors_level"].update(refinement="add"))
-    with pytest.raises(FormatError, match="level 0 refines level 1, which is not there"):
+    with pytest.raises(FormatError, match="level 0 refines level 1, which does not exist"):
         zvl.open_zv(tmp_path / "0")

@@ -18,6 +18,8 @@ from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw, Vertices
 
 Kind: TypeAlias = Literal["vertices", "fragments", "owners", "attribute", "links", "link_fragments", "link_attribute"]
+Remarks: TypeAlias = Iterator[tuple[Check, Severity, str]]
+"""Of each finding the check, how bad it is, and the message."""
 UNKNOWN = -1
 GROUPED = "fragment_link_groups is stated"
 
@@ -156,7 +158,7 @@ class _Chunk:
         where = f"{cell.spec.path} chunk {dotted(self.coord)}"
         self.summary.findings.append(Finding(kind, severity, where, message))
 
-    def _found(self, cell: CellCheck, raw: Raw, count: int | None) -> Iterator[tuple[Check, Severity, str]]:
+    def _found(self, cell: CellCheck, raw: Raw, count: int | None) -> Remarks:
         source, coord = self.check.source, self.coord
         match cell.kind:
             case "vertices":
@@ -176,7 +178,7 @@ class _Chunk:
             case "link_attribute":
                 yield from self._attribute(cell, raw, self._records(cell.of), "links", "links")
 
-    def _vertices(self, vertices: Vertices, count: int | None) -> Iterator[tuple[Check, Severity, str]]:
+    def _vertices(self, vertices: Vertices, count: int | None) -> Remarks:
         self.rows = self.summary.rows[self.chunk] = len(vertices)
         if count is not None and count != len(vertices):
             yield "counts", "error", f"{len(vertices)} rows, the stored counts say {count}: run zvl.index"
@@ -195,7 +197,7 @@ class _Chunk:
         if beyond:
             yield "structure", "warning", f"{beyond} vertices lie outside the bounds of the store"
 
-    def _fragments(self, index: Fragments) -> Iterator[tuple[Check, Severity, str]]:
+    def _fragments(self, index: Fragments) -> Remarks:
         self.index = index
         self.summary.fragments[self.chunk] = len(index)
         if self.check.counted:
@@ -210,7 +212,7 @@ class _Chunk:
         if lost:
             yield "fragments", "warning", f"{lost} of {self.rows} rows belong to no fragment"
 
-    def _owners(self, owners: np.ndarray[Any, Any]) -> Iterator[tuple[Check, Severity, str]]:
+    def _owners(self, owners: np.ndarray[Any, Any]) -> Remarks:
         total = self.summary.fragments.get(self.chunk, UNKNOWN)
         if total not in (UNKNOWN, len(owners)):
             yield "fragments", "error", f"{len(owners)} object ids for {total} fragments"
@@ -226,7 +228,7 @@ class _Chunk:
         if len(records) and rows.min() < 0:
             raise FormatError(f"a record names row {int(rows.min())}")
 
-    def _link_fragments(self, cell: CellCheck, groups: Fragments) -> Iterator[tuple[Check, Severity, str]]:
+    def _link_fragments(self, cell: CellCheck, groups: Fragments) -> Remarks:
         records = self._records(cell.of)
         if records == UNKNOWN:
             return
@@ -240,9 +242,7 @@ class _Chunk:
     def _records(self, member: str) -> int:
         return self.summary.links.get((member, self.chunk), (UNKNOWN, ()))[0]
 
-    def _attribute(
-        self, cell: CellCheck, raw: Raw, rows: int, of: str, kind: Check
-    ) -> Iterator[tuple[Check, Severity, str]]:
+    def _attribute(self, cell: CellCheck, raw: Raw, rows: int, of: str, kind: Check) -> Remarks:
         payload = read_payload(self.check.source, cell.spec, self.coord, raw)
         dtype = np.dtype("<U1") if cell.loose else cell.spec.dtype
         values = decode_rows(payload, dtype, () if cell.loose else cell.spec.row_shape or ())

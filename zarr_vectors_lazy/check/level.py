@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from zarr_vectors_lazy.check.chunk import UNKNOWN, Summary
+from zarr_vectors_lazy.check.chunk import UNKNOWN, Remarks, Summary
 from zarr_vectors_lazy.errors import FormatError, listed
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import Check, ChunkTable, Finding, Severity, StoreMeta, dotted
@@ -90,12 +90,8 @@ def join_summaries(summaries: Sequence[Summary]) -> Summary:
     """All chunks of a level."""
     joined = Summary()
     for summary in summaries:
-        joined.rows.update(summary.rows)
-        joined.fragments.update(summary.fragments)
-        joined.links.update(summary.links)
-        joined.owners.update(summary.owners)
-        joined.sizes.update(summary.sizes)
-        joined.strays.update(summary.strays)
+        for name in ("rows", "fragments", "links", "owners", "sizes", "strays"):
+            getattr(joined, name).update(getattr(summary, name))
         joined.findings.extend(summary.findings)
     return joined
 
@@ -111,7 +107,7 @@ def check_level(check: WholeCheck, summaries: Mapping[int, Summary]) -> list[Fin
     here = summaries[check.source.level]
     found = list(here.findings)
     where = str(check.source.level)
-    parts: tuple[tuple[Check, str, Callable[[], Iterator[tuple[Check, Severity, str]]]], ...] = (
+    parts: tuple[tuple[Check, str, Callable[[], Remarks]], ...] = (
         ("counts", where, lambda: _totals(check, here)),
         *(("links", family.path, lambda f=family: _ends(check, f, summaries)) for family in check.families),
         ("manifests", f"{where}/object_index", lambda: _manifests(check, here)),
@@ -134,28 +130,19 @@ def _array(values: Mapping[int, int], n: int) -> IntArray:
     return out
 
 
-def _totals(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severity, str]]:
+def _totals(check: WholeCheck, here: Summary) -> Remarks:
     total = sum(here.rows.values())
     if check.stated is not None and len(here.rows) == len(check.coords) and total != check.stated:
-        yield (
-            "counts",
-            "error" if check.sure and check.stated else "warning",
-            (f"vertex_count states {check.stated!r}, but its chunks have {total}"),
-        )
+        severity: Severity = "error" if check.sure and check.stated else "warning"
+        yield "counts", severity, f"vertex_count states {check.stated!r}, but its chunks have {total}"
     strays = sum(count for count, _ in here.strays.values())
     if strays:
         farthest = max(reach for _, reach in here.strays.values())
-        yield (
-            "structure",
-            "warning",
-            f"{strays} rows up to {farthest:.6g} outside their chunk, as coarse levels of zarr-vectors-tools 0.3.0 "
-            "have them: boxes are widened, and exact",
-        )
+        text = f"{strays} rows up to {farthest:.6g} outside their chunk, as coarse levels of zarr-vectors-tools 0.3.0 "
+        yield "structure", "warning", text + "have them: boxes are widened, and exact"
 
 
-def _ends(
-    check: WholeCheck, family: FamilyCheck, summaries: Mapping[int, Summary]
-) -> Iterator[tuple[Check, Severity, str]]:
+def _ends(check: WholeCheck, family: FamilyCheck, summaries: Mapping[int, Summary]) -> Remarks:
     here = summaries[check.source.level]
     rows = _array(here.rows, len(check.coords))
     other = rows if family.other is None else _array(summaries[family.other].rows, len(check.tables[family.other]))
@@ -181,9 +168,7 @@ def _ends(
         yield "counts", "error", f"num_links states {family.stated}, but its cells have {total}"
 
 
-def _table(
-    check: WholeCheck, family: FamilyCheck, records: IntArray, rows: IntArray, other: IntArray
-) -> Iterator[tuple[Check, Severity, str]]:
+def _table(check: WholeCheck, family: FamilyCheck, records: IntArray, rows: IntArray, other: IntArray) -> Remarks:
     for end in range(records.shape[1]):
         there = end > 0 and family.other is not None
         coords = check.tables[family.other] if there and family.other is not None else check.coords
@@ -196,7 +181,7 @@ def _table(
             yield "links", "error", f"{int(wrong.sum())} records name rows that their chunks do not have"
 
 
-def _manifests(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severity, str]]:
+def _manifests(check: WholeCheck, here: Summary) -> Remarks:
     index = check.objects
     if index is None:
         return
@@ -217,14 +202,8 @@ def _manifests(check: WholeCheck, here: Summary) -> Iterator[tuple[Check, Severi
     wrong = (chunk >= 0) & (fragments != UNKNOWN) & ((manifests.fragments >= fragments) | (manifests.fragments < 0))
     if wrong.any():
         at = int(np.argmax(wrong))
-        yield (
-            "manifests",
-            "error",
-            (
-                f"{int(wrong.sum())} entries name fragments that are not there, such as {manifests.fragments[at]} "
-                f"of chunk {dotted(manifests.chunks[at])}, which has {fragments[at]}"
-            ),
-        )
+        such = f"{manifests.fragments[at]} of chunk {dotted(manifests.chunks[at])}, which has {fragments[at]}"
+        yield "manifests", "error", f"{int(wrong.sum())} entries name fragments that are not there, such as {such}"
     stated, known = _of_fragments(here.owners, len(check.coords), manifests, chunk)
     wrong = int((stated != ids[manifests.owners[known]]).sum())
     if wrong:
@@ -245,9 +224,7 @@ def _of_fragments(
     return flat[(starts[chunk] + manifests.fragments)[known]], known
 
 
-def _told(
-    check: WholeCheck, here: Summary, manifests: Manifests, chunk: IntArray, ids: IntArray
-) -> Iterator[tuple[Check, Severity, str]]:
+def _told(check: WholeCheck, here: Summary, manifests: Manifests, chunk: IntArray, ids: IntArray) -> Remarks:
     """Hold what is told of objects for those who do not read manifests against these."""
     sizes, known = _of_fragments(here.sizes, len(check.coords), manifests, chunk)
     rows = np.bincount(manifests.owners[known], weights=sizes, minlength=len(manifests)).astype(np.int64)
@@ -263,12 +240,9 @@ def _told(
         wrong = np.flatnonzero((stated.astype(np.int64) != right[:n]) & held)
         if len(wrong):
             at = int(wrong[0])
-            yield (
-                "counts",
-                "error" if array.repeats else "warning",
-                f"{array.name} of {len(wrong)} objects is not what their manifests tell, such as {stated[at]} of "
-                f"object {ids[at]}, not {right[at]}",
-            )
+            such = f"{stated[at]} of object {ids[at]}, not {right[at]}"
+            text = f"{array.name} of {len(wrong)} objects is not what their manifests tell, such as {such}"
+            yield "counts", "error" if array.repeats else "warning", text
 
 
 def counts_vertices(array: DenseArray) -> bool:
@@ -278,7 +252,7 @@ def counts_vertices(array: DenseArray) -> bool:
     )
 
 
-def _groups(check: WholeCheck) -> Iterator[tuple[Check, Severity, str]]:
+def _groups(check: WholeCheck) -> Remarks:
     if check.groups is None:
         return
     names = check.groups.names
@@ -293,9 +267,7 @@ def _groups(check: WholeCheck) -> Iterator[tuple[Check, Severity, str]]:
         yield "manifests", "warning", f"{strangers} members of groups are not objects of the level"
 
 
-def _dense(
-    check: WholeCheck, array: DenseArray, of: Literal["objects", "groups"]
-) -> Iterator[tuple[Check, Severity, str]]:
+def _dense(check: WholeCheck, array: DenseArray, of: Literal["objects", "groups"]) -> Remarks:
     """Rows of an array of objects or groups, each stored chunk read once."""
     index = check.objects if of == "objects" else check.groups
     stored = array.shape[0] if array.present is None else array.present
