@@ -22,6 +22,8 @@ Box: TypeAlias = Sequence[Any] | npt.NDArray[Any]
 
 Vertices: TypeAlias = npt.NDArray[Any]
 """(N, D) positions, stored dtype, in the units of the store's axes."""
+Array: TypeAlias = np.ndarray[Any, Any]
+"""Any dtype and shape."""
 IntArray: TypeAlias = npt.NDArray[np.int64]
 """Integers of any shape: rows, offsets, ids."""
 BoolArray: TypeAlias = npt.NDArray[np.bool_]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from zarr_vectors_lazy.model.objects import Fragments
 from zarr_vectors_lazy.plan.selection import Placement
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragments, read_links, read_payload, read_vertices
 from zarr_vectors_lazy.read.level import Source
-from zarr_vectors_lazy.types import BBox, Floats, IntArray, Raw, Vertices
+from zarr_vectors_lazy.types import Array, BBox, Floats, IntArray, Raw, Vertices
 
 Kind: TypeAlias = Literal["vertices", "fragments", "owners", "attribute", "links", "link_fragments", "link_attribute"]
 Remarks: TypeAlias = Iterator[tuple[Check, Severity, str]]
@@ -212,7 +212,7 @@ class _Chunk:
         if lost:
             yield "fragments", "warning", f"{lost} of {self.rows} rows belong to no fragment"
 
-    def _owners(self, owners: np.ndarray[Any, Any]) -> Remarks:
+    def _owners(self, owners: Array) -> Remarks:
         total = self.summary.fragments.get(self.chunk, UNKNOWN)
         if total not in (UNKNOWN, len(owners)):
             yield "fragments", "error", f"{len(owners)} object ids for {total} fragments"
@@ -266,6 +266,6 @@ _CHECKS: dict[str, Check] = {
 }
 
 
-def _slack(corner: Floats) -> np.ndarray[Any, Any]:
+def _slack(corner: Floats) -> Array:
     """Float32 positions lie a rounding outside bounds that were stated in float64."""
     return np.abs(corner) * np.finfo(np.float32).eps

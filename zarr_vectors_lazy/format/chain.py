@@ -14,7 +14,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Dictionary, Places
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.requests import Elements, Steps, together
-from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Raw
+from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Raw
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +175,7 @@ class ChainColumn:
         """One a level, at least."""
         return len(self.paths)
 
-    def read(self) -> Steps[np.ndarray[Any, Any]]:
+    def read(self) -> Steps[Array]:
         """The whole column."""
         parts = yield [Elements(path) for path in self.paths]
         out = np.full(self.shape, self.missing, self.dtype)
@@ -191,14 +191,14 @@ class ChainColumn:
 class FixedColumn:
     """A column that is known already."""
 
-    values: np.ndarray[Any, Any]
+    values: Array
 
     @property
     def requests(self) -> int:
         """None."""
         return 0
 
-    def read(self) -> Steps[np.ndarray[Any, Any]]:
+    def read(self) -> Steps[Array]:
         """Return it."""
         yield from ()
         return self.values

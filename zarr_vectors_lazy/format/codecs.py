@@ -18,7 +18,7 @@ from zarr_vectors_lazy.format.base import LIMITS
 from zarr_vectors_lazy.model.arrays import CellArray, Layout, LinkCoding, LinkFamily, LinkSegment, Places
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.requests import Get, Steps
-from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Json, Raw
+from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Json, Raw
 
 # Byte codecs of cells, decoded directly for speed (spec 0.9, 4.1 and 4.3).
 
@@ -291,7 +291,7 @@ def encode_vlen(data: np.ndarray[tuple[int], np.dtype[np.uint8]], offsets: IntAr
     return out.tobytes()
 
 
-def anywhere(data: np.ndarray[tuple[int], np.dtype[np.uint8]], dtype: str) -> np.ndarray[Any, Any]:
+def anywhere(data: np.ndarray[tuple[int], np.dtype[np.uint8]], dtype: str) -> Array:
     """Items that begin at each byte of some bytes, aligned or not; they share these."""
     item = np.dtype(dtype)
     return np.ndarray((max(0, len(data) - item.itemsize + 1),), item, data, strides=(1,))

@@ -26,7 +26,7 @@ from zarr_vectors_lazy.format.codecs import check_foreign
 from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, is_time
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary, integers_with_missing
 from zarr_vectors_lazy.model.levels import ChunkTable, LevelMeta, StoreMeta
-from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, Json
+from zarr_vectors_lazy.types import Array, Buffer, ChunkCoords, Floats, Json
 
 # What any array's ``zarr.json`` says, read with the place in every error.
 
@@ -213,7 +213,7 @@ def stated_row_shape(attributes: Json) -> tuple[int, ...] | None:
     return () if attributes.get("encoding") == "dictionary" else None
 
 
-def parse_values(value: Any, name: str, where: str) -> np.ndarray[Any, Any]:
+def parse_values(value: Any, name: str, where: str) -> Array:
     """(n,) array of a JSON list of texts, or of numbers, or of truth values.
 
     Raises
@@ -409,7 +409,7 @@ def _legacy_bin(block: Json, store: StoreMeta, where: str) -> Floats:
     return store.bin_shape
 
 
-def _chunk_attribute(block: Json, where: str) -> tuple[str, np.ndarray[Any, Any]] | None:
+def _chunk_attribute(block: Json, where: str) -> tuple[str, Array] | None:
     name, values = block.get("chunk_attribute_name"), block.get("chunk_attribute_values")
     if name is None and values is None:
         return None

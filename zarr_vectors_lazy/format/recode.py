@@ -8,7 +8,6 @@ import itertools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numcodecs.vlen import VLenBytes
@@ -37,7 +36,7 @@ from zarr_vectors_lazy.format.v09.documents import KEYS, VLEN, is_cell_array
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.writing import Encoding
-from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json
+from zarr_vectors_lazy.types import Array, Buffer, ChunkCoords, IntArray, Json
 
 MAX_OBJECTS = 2**20  # of an array whose metadata do not list them
 SERIALIZERS = ("bytes", "vlen-bytes", "vlen-utf8")
@@ -130,7 +129,7 @@ class StoredArray:
         """The array as one of rows, for zarr to read."""
         return parse_dense(Found(self.path, self.doc, ""), self.path.rpartition("/")[2])
 
-    def encode_rows(self, rows: "np.ndarray[Any, Any]") -> bytes:
+    def encode_rows(self, rows: "Array") -> bytes:
         """Piece of a one-dimensional array, from its values; filled up where it is the last."""
         if self.plain[0]["name"] != "bytes":
             lengths = [*map(len, rows), *[0] * (self.fitted[0] - len(rows))]

@@ -11,7 +11,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.format.base import check_array
 from zarr_vectors_lazy.model.arrays import Dictionary, LinkCoding, float64_holds, integers_with_missing, missing_integer
-from zarr_vectors_lazy.types import BoolArray, Buffer, IntArray, Json, Vertices
+from zarr_vectors_lazy.types import Array, BoolArray, Buffer, IntArray, Json, Vertices
 
 # Payloads of vertices, attributes and links (spec 0.9, 5.1, 6 and 7.2).
 
@@ -22,7 +22,7 @@ ONE_GROUP = struct.pack("<qq", 1, 0)  # the header that writers write
 MAX_TABLE_WIDTH = 5  # endpoints of which all permutations are tabled
 
 
-def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
+def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> Array:
     """Decode a flat buffer of rows, C order; (N, *row_shape), read-only, shares ``payload``.
 
     Raises
@@ -46,7 +46,7 @@ def is_time(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in "mM" and np.datetime_data(dtype)[0] != "generic"
 
 
-def encode_rows(values: np.ndarray[Any, Any]) -> memoryview:
+def encode_rows(values: Array) -> memoryview:
     """Encode rows as a flat little-endian buffer, C order; it shares ``values`` where it can."""
     flat = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     return flat.reshape(-1).view(np.uint8).data
@@ -67,7 +67,7 @@ def decode_vertices(payload: Buffer, dtype: np.dtype[Any], ndim: int) -> Vertice
     return decode_rows(payload, dtype, (ndim,))
 
 
-def decode_categories(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> np.ndarray[Any, Any]:
+def decode_categories(codes: Array, dictionary: Dictionary) -> Array:
     """Values of dictionary codes; missing ones are ``""`` or NaN (spec 0.9, 6).
 
     Raises
@@ -89,7 +89,7 @@ def decode_categories(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> np
     return values
 
 
-def missing_codes(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> BoolArray:
+def missing_codes(codes: Array, dictionary: Dictionary) -> BoolArray:
     """Mask of the codes that mean missing; raises FormatError as `decode_categories`."""
     if codes.dtype.kind not in "iub":
         raise FormatError(f"dictionary codes must be integers, found dtype {codes.dtype}")
@@ -102,7 +102,7 @@ def missing_codes(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> BoolAr
     return missing
 
 
-def decodes_exactly(codes: np.ndarray[Any, Any], dictionary: Dictionary) -> bool:
+def decodes_exactly(codes: Array, dictionary: Dictionary) -> bool:
     """Whether `decode_categories` can say of whole numbers both what they are and which are missing."""
     if dictionary.fill is None or dictionary.categories.dtype.kind not in "iu":
         return True
@@ -203,7 +203,7 @@ def _from_codes(codes: IntArray, width: int) -> IntArray:
 MISSING = -1
 
 
-def encode_categories(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], Dictionary]:
+def encode_categories(values: Array) -> tuple[Array, Dictionary]:
     """Codes of values, and their categories, sorted.
 
     Parameters
@@ -233,7 +233,7 @@ def encode_categories(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any
     return inverse.astype(code_dtype(len(categories), missing=False)), Dictionary(categories=categories)
 
 
-def encode_integers(values: np.ma.MaskedArray[Any, Any]) -> tuple[np.ndarray[Any, Any], Dictionary | None]:
+def encode_integers(values: np.ma.MaskedArray[Any, Any]) -> tuple[Array, Dictionary | None]:
     """Whole numbers with `missing_integer` where they are masked, and what says so; None where none is.
 
     Raises
@@ -258,7 +258,7 @@ def taken(dtype: np.dtype[Any]) -> str:
     )
 
 
-def parse_text(values: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], BoolArray]:
+def parse_text(values: Array) -> tuple[Array, BoolArray]:
     """Text as ``<U..``, ``""`` where it is missing; and where it is.
 
     Raises

@@ -12,7 +12,7 @@ from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.kernels.rows import Hashes
 from zarr_vectors_lazy.model.levels import ranked
 from zarr_vectors_lazy.model.objects import ranges
-from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
+from zarr_vectors_lazy.types import Array, BoolArray, Floats, IntArray, Vertices
 
 # Bins of coarse chunks: which vertex lies in which, and back.
 
@@ -187,7 +187,7 @@ class Binned:
     outside: int
 
 
-def bin_rows(grid: Grid, positions: Vertices, values: np.ndarray[Any, Any] | None = None) -> Binned:
+def bin_rows(grid: Grid, positions: Vertices, values: Array | None = None) -> Binned:
     """Count rows, and sum their values, by cell."""
     flat = grid.cells(positions)
     inside = flat >= 0
@@ -210,7 +210,7 @@ def merge_binned(parts: list[Binned]) -> Binned:
     return Binned(cells, counts, sums, sum(part.outside for part in parts))
 
 
-def dense_grid(grid: Grid, binned: Binned, *, mean: bool) -> np.ndarray[Any, Any]:
+def dense_grid(grid: Grid, binned: Binned, *, mean: bool) -> Array:
     """Array of the grid's shape: counts (int64), or means of values (float64), NaN where there are no rows."""
     if mean:
         out = np.full(int(np.prod(grid.shape)), np.nan)
@@ -280,7 +280,7 @@ def group_by(keys: IntArray, bound: int) -> tuple[Groups, IntArray]:
     return Groups(labels, len(found)), found
 
 
-def weighted_means(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None) -> Floats:
+def weighted_means(groups: Groups, values: Array, weights: IntArray | None) -> Floats:
     """(count, ...) float64 means, each row counted ``weights`` times; None: once.
 
     Values of 64 bits are summed twice, the second time what the first left over: many roundings become about one.
@@ -295,7 +295,7 @@ def weighted_means(groups: Groups, values: np.ndarray[Any, Any], weights: IntArr
     return np.where(np.isfinite(rest), means + rest, means)
 
 
-def sums(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None = None) -> np.ndarray[Any, Any]:
+def sums(groups: Groups, values: Array, weights: IntArray | None = None) -> Array:
     """(count, ...) sums: int64 of whole numbers without weights, else float64."""
     if values.dtype.kind in "iub" and weights is None:
         wide = values.astype(np.uint64 if values.dtype.kind == "u" else np.int64)
@@ -321,8 +321,8 @@ def check_rule(rule: Any, dtype: np.dtype[Any], what: str, *, coded: bool) -> No
 
 
 def aggregate(
-    groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None, rule: Rule, picks: Hashes | None = None
-) -> np.ndarray[Any, Any]:
+    groups: Groups, values: Array, weights: IntArray | None, rule: Rule, picks: Hashes | None = None
+) -> Array:
     """(count, ...) one value a group, in the dtype of `aggregated_dtype`.
 
     Parameters
@@ -361,7 +361,7 @@ def aggregated_dtype(dtype: np.dtype[Any], rule: Rule) -> np.dtype[Any]:
     return dtype
 
 
-def whole_means(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None) -> np.ndarray[Any, Any]:
+def whole_means(groups: Groups, values: Array, weights: IntArray | None) -> Array:
     """(count, ...) means of whole numbers, rounded; of 64 bits exact where the values of a group are within 2^53."""
     if values.dtype.itemsize < 8:
         return np.rint(weighted_means(groups, values, weights)).astype(values.dtype)
@@ -377,9 +377,7 @@ def whole_means(groups: Groups, values: np.ndarray[Any, Any], weights: IntArray 
     return np.clip(means, float(span.min), top).astype(values.dtype)
 
 
-def mode(
-    groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None, picks: Hashes | None = None
-) -> np.ndarray[Any, Any]:
+def mode(groups: Groups, values: Array, weights: IntArray | None, picks: Hashes | None = None) -> Array:
     """(count,) the value of the greatest weight in each group; of several that of the row that ``picks`` says."""
     if not len(values):
         return values
@@ -401,10 +399,10 @@ def mode(
     return winners
 
 
-def _reduced(groups: Groups, values: np.ndarray[Any, Any], ufunc: Callable[..., Any]) -> np.ndarray[Any, Any]:
+def _reduced(groups: Groups, values: Array, ufunc: Callable[..., Any]) -> Array:
     if not groups.count:
         return values[:0]
-    out: np.ndarray[Any, Any] = ufunc.reduceat(values[groups.order], groups.starts, axis=0)  # type: ignore[attr-defined]
+    out: Array = ufunc.reduceat(values[groups.order], groups.starts, axis=0)  # type: ignore[attr-defined]
     return out
 
 

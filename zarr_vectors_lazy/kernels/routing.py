@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from zarr_vectors_lazy.kernels.rows import block_of, row_in_block
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, Floats, IntArray, Vertices
+from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, Floats, IntArray, Vertices
 
 # Which chunk and which bin each row belongs to, and the rows of each chunk (spec 0.9, 4.2 and 5.1).
 
@@ -72,7 +72,7 @@ def corners(rows: Vertices) -> tuple[Floats, Floats]:
     return columns.min(axis=1).astype(np.float64), columns.max(axis=1).astype(np.float64)
 
 
-def take(values: np.ndarray[Any, Any], rows: IntArray) -> np.ndarray[Any, Any]:
+def take(values: Array, rows: IntArray) -> Array:
     """Some rows; four times faster than by index, but NumPy would copy all of an array that is not in C order."""
     array = np.asarray(values)
     return array.take(rows, axis=0) if array.flags.c_contiguous else array[rows]
@@ -160,7 +160,7 @@ def route(
     return Routed(coords.astype(np.int64), bounds, stable_order(ids, len(present)))
 
 
-def _compact(ids: np.ndarray[Any, Any], cells: int) -> tuple[IntArray, np.ndarray[Any, Any], IntArray]:
+def _compact(ids: Array, cells: int) -> tuple[IntArray, Array, IntArray]:
     """Cells present, ascending; the number of each row's among them; rows of each."""
     if cells > TABLE:
         present, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
@@ -179,7 +179,7 @@ def _compact(ids: np.ndarray[Any, Any], cells: int) -> tuple[IntArray, np.ndarra
     return present, ids, counts
 
 
-def stable_order(ids: np.ndarray[Any, Any], n: int) -> Order:
+def stable_order(ids: Array, n: int) -> Order:
     """Rows sorted by id, those of one id ascending; ids are below ``n``."""
     small = np.dtype(np.uint32 if len(ids) <= 2**32 else np.uint64)
     if n <= RADIX:

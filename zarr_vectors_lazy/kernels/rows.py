@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.objects import Fragments, ranges
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
+from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray
 
 # Rows as records of one packed dtype: what travels from an input block to the task that writes their chunk.
 
@@ -78,7 +78,7 @@ def _filled(fields: list[tuple[Any, ...]]) -> np.dtype[np.void]:
     return np.dtype([*fields, ("filling", "u1", (free,))] if free else fields)
 
 
-def pack(dtype: np.dtype[np.void], columns: Mapping[str, np.ndarray[Any, Any]], rows: int) -> Records:
+def pack(dtype: np.dtype[np.void], columns: Mapping[str, Array], rows: int) -> Records:
     """(rows,) records of columns by field."""
     out: Records = np.zeros(rows, dtype)
     for name, values in columns.items():
@@ -182,7 +182,7 @@ class Kept:
     def __len__(self) -> int:
         return self.total if self.rows is None else len(self.rows)
 
-    def take(self, values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    def take(self, values: Array) -> Array:
         """Return the selected rows of the chunk's values.
 
         Raises
@@ -288,11 +288,11 @@ def kept_of_mask(mask: BoolArray) -> Kept:
     return Kept(len(mask), None if len(rows) == len(mask) else rows)
 
 
-def joined(parts: Sequence[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+def joined(parts: Sequence[Array]) -> Array:
     """Arrays one after another; masked if one of them is."""
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
         masked: Any = np.ma  # typed from NumPy 2.5 on alone
-        found: np.ndarray[Any, Any] = masked.concatenate(parts)
+        found: Array = masked.concatenate(parts)
         return found
     return np.concatenate(parts)
 

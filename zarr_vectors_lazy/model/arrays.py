@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.requests import Steps
-from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Json, Raw
+from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Json, Raw
 
 # Arrays of cells, one a chunk, and dense arrays.
 
@@ -115,7 +115,7 @@ class Dictionary:
         Whether the codes are the values themselves: integers that may be missing.
     """
 
-    categories: np.ndarray[Any, Any]
+    categories: Array
     fill: int | None = None
     plain: bool = False
 
@@ -140,7 +140,7 @@ def missing_integer(dtype: np.dtype[Any]) -> int:
     return int(info.min if dtype.kind == "i" else info.max)
 
 
-def float64_holds(values: np.ndarray[Any, Any]) -> bool:
+def float64_holds(values: Array) -> bool:
     """Whether float64 holds all of some numbers exactly."""
     if values.dtype.kind not in "iu" or values.dtype.itemsize < 8 or not values.size:
         return True
@@ -217,7 +217,7 @@ class Stored(Protocol):
     def requests(self) -> int:
         """How many requests `read` makes."""
 
-    def read(self) -> Steps[np.ndarray[Any, Any]]:
+    def read(self) -> Steps[Array]:
         """The whole array; raises FormatError."""
 
 

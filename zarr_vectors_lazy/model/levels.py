@@ -10,7 +10,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError, in_line
 from zarr_vectors_lazy.model.world import World
-from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Json
+from zarr_vectors_lazy.types import Array, ChunkCoords, Floats, IntArray, Json
 
 # Chunk coordinates.
 
@@ -235,7 +235,7 @@ class LevelMeta:
     chunk_shape: Floats
     bin_shape: Floats
     vertex_count: int | None
-    chunk_attribute: tuple[str, np.ndarray[Any, Any]] | None
+    chunk_attribute: tuple[str, Array] | None
     fragments_tile: bool
     attributes: Json
     count_is_sure: bool = True

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError, ZVWarning, near
-from zarr_vectors_lazy.types import BBox, Floats
+from zarr_vectors_lazy.types import Array, BBox, Floats
 
 NAMES = ("x", "y", "z")
 VOXEL_MM, RAS_MM = "voxmm", "rasmm"
@@ -86,7 +86,7 @@ class World:
         units = (*self.world_units, *(self.units[axis] for axis in rest))
         return (*self.columns, *rest), (*self.names, *(self.axes[axis] for axis in rest)), units
 
-    def show(self, positions: np.ndarray[Any, Any]) -> Floats:
+    def show(self, positions: Array) -> Floats:
         """(N, D) stored positions as world positions, and behind them the coordinates that the world has not."""
         rest = list(self.shown[0][len(self.columns) :])
         if not rest:
@@ -222,7 +222,7 @@ def _dot(row: Floats, columns: Sequence[Floats]) -> Floats:
     return np.asarray(columns[0] * row[0] + columns[1] * row[1] + columns[2] * row[2])
 
 
-def _columns(positions: Any, count: int, kind: str, names: Sequence[str]) -> np.ndarray[Any, Any]:
+def _columns(positions: Any, count: int, kind: str, names: Sequence[str]) -> Array:
     try:
         given = np.asarray(positions)
     except ValueError as error:

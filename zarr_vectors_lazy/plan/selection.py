@@ -12,7 +12,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import SelectionError, listed, meant
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.world import World
-from zarr_vectors_lazy.types import BBox, BoolArray, ChunkCoords, Floats, IntArray, Vertices
+from zarr_vectors_lazy.types import Array, BBox, BoolArray, ChunkCoords, Floats, IntArray, Vertices
 
 # Where the vertices of a chunk lie, and which chunks a box needs.
 #
@@ -562,7 +562,7 @@ def parse_points(value: Any, ndim: int) -> Floats:
 
 # Values that rows are wanted by: what ``where=`` and ``attribute_filter=`` say, checked against the dtype.
 
-Column: TypeAlias = np.ndarray[Any, Any]
+Column: TypeAlias = Array
 _KINDS = {"U": "text", "M": "a time", "b": "a number"}
 
 

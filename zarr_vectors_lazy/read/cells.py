@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NoReturn, TypeAlias
+from typing import Literal, NoReturn, TypeAlias
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.zarr import zarr_cells
-from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Payload, Raw, Vertices
+from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Payload, Raw, Vertices
 
 # What a batch fetches.
 
@@ -221,7 +221,7 @@ def read_row_run(
     raws: Sequence[Raw],
     row_shape: tuple[int, ...],
     counts: IntArray | None = None,
-) -> tuple[np.ndarray[Any, Any], IntArray]:
+) -> tuple[Array, IntArray]:
     """Rows of several cells, one after another, and where each cell's begin.
 
     Parameters
@@ -312,7 +312,7 @@ def count_cells(source: Source, array: CellArray, at: IntArray) -> IntArray:
 
 def read_attribute(
     source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, row_shape: tuple[int, ...], count: int | None
-) -> np.ndarray[Any, Any]:
+) -> Array:
     """Stored rows of a vertex attribute of one chunk; codes where it is dictionary-encoded."""
     payload = read_payload(source, spec, coord, raw)
     with error_context(source, spec, coord):
@@ -325,9 +325,7 @@ def read_attribute(
     return values
 
 
-def read_text(
-    source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, shape: tuple[int, ...]
-) -> np.ndarray[Any, Any]:
+def read_text(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, shape: tuple[int, ...]) -> Array:
     """Stored text of one chunk, as wide as its bytes make it for that many rows."""
     payload = read_payload(source, spec, coord, raw)
     with error_context(source, spec, coord):
@@ -338,9 +336,7 @@ def read_text(
         return np.frombuffer(payload, f"<U{width}").reshape(shape)
 
 
-def read_categories(
-    source: Source, spec: CellSpec, coord: Sequence[int], codes: np.ndarray[Any, Any]
-) -> np.ndarray[Any, Any]:
+def read_categories(source: Source, spec: CellSpec, coord: Sequence[int], codes: Array) -> Array:
     """Values of dictionary codes, or of integers some of which are missing.
 
     Raises

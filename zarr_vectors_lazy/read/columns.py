@@ -75,7 +75,7 @@ from zarr_vectors_lazy.read.rows import (
     vertex_block,
 )
 from zarr_vectors_lazy.read.view import FRAGMENTS, HEADS, MANIFESTS, VERTICES, LevelView, Named
-from zarr_vectors_lazy.types import BoolArray, Floats, IntArray, Vertices
+from zarr_vectors_lazy.types import Array, BoolArray, Floats, IntArray, Vertices
 
 # How attributes are read, and their values before any selection, for conditions on them.
 
@@ -827,7 +827,7 @@ def _tree(name: str, keys: list[Key]) -> tuple[dict[Key, GraphNode], Key]:
     return tasks, keys[0]
 
 
-def _finish(grid: Grid, binned: Binned, mean: bool, strict: str) -> np.ndarray[Any, Any]:
+def _finish(grid: Grid, binned: Binned, mean: bool, strict: str) -> Array:
     if strict and binned.outside:
         raise FormatError(f"{binned.outside} vertices lie outside {strict}")
     return dense_grid(grid, binned, mean=mean)

@@ -40,9 +40,8 @@ from zarr_vectors_lazy.read.records import (
 )
 from zarr_vectors_lazy.read.rows import column_run
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
-from zarr_vectors_lazy.types import BoolArray, IntArray, Payload, Raw
+from zarr_vectors_lazy.types import Array, BoolArray, IntArray, Payload, Raw
 
-Array: TypeAlias = np.ndarray[Any, Any]
 Joins: TypeAlias = Literal["", "edges", "faces"]
 Raws: TypeAlias = dict[tuple[str, int], Raw]
 KEPT = 2**25  # bytes of cells that a reader keeps

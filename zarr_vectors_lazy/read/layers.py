@@ -22,7 +22,7 @@ from zarr_vectors_lazy.read.cells import Requested, Role, read_batch
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.rows import Block
 from zarr_vectors_lazy.settings import block_nbytes, nbytes_setting, setting, task_slots
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray, Raw
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.read.view import LevelView
@@ -616,7 +616,7 @@ if getattr(da, "ARRAY_EXPR_ENABLED", False):  # modules that can be imported in 
             return {key: Task(key, np.concatenate, List(*map(TaskRef, flatten(self.array.__dask_keys__()))))}
 
     def expression_array(
-        graph: HighLevelGraph, name: str, chunks: tuple[tuple[float, ...], ...], meta: np.ndarray[Any, Any]
+        graph: HighLevelGraph, name: str, chunks: tuple[tuple[float, ...], ...], meta: Array
     ) -> da.Array:
         """Array over the tasks of the selected chunks."""
         keys: list[Any] = [(name, block, *(0,) * (len(chunks) - 1)) for block in range(len(chunks[0]))]
@@ -834,7 +834,7 @@ def cut_runs(view: "LevelView", chunks: IntArray, choice: Any = None) -> Blocks:
     return blocks_of(view, cut_batches(nbytes, slots=1, cells=cells, budget=float(budget)), chunks, choice)
 
 
-def cut_evenly(weights: Sequence[float] | np.ndarray[Any, Any], blocks: int) -> IntArray:
+def cut_evenly(weights: Sequence[float] | Array, blocks: int) -> IntArray:
     """Bounds of so many blocks of neighbours, of about the same weight; fewer where there are not so many."""
     weight = np.asarray(weights, np.float64)
     n = len(weight)

@@ -25,6 +25,7 @@ from zarr_vectors_lazy.settings import nbytes_setting
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, fetch, zarr_array
 from zarr_vectors_lazy.storage.spec import StoreSpec
+from zarr_vectors_lazy.types import Array
 
 # The limits of this process, from its settings.
 
@@ -190,7 +191,7 @@ class LevelData:
         return tuple(sorted(names))
 
     @cached_property
-    def chunk_attribute(self) -> tuple[str, np.ndarray[Any, Any]] | None:
+    def chunk_attribute(self) -> tuple[str, Array] | None:
         """Name of the attribute that chunks are cut by, and its values by first component of a chunk.
 
         Where chunks are cut by something that is no attribute: the number of the bin (spec next, 16).

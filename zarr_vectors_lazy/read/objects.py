@@ -20,7 +20,7 @@ from zarr_vectors_lazy.read.cells import Requested, error_context, read_batch, r
 from zarr_vectors_lazy.read.level import Source, adopt_limits, read_level
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.zarr import zarr_array
-from zarr_vectors_lazy.types import ChunkCoords, IntArray
+from zarr_vectors_lazy.types import Array, ChunkCoords, IntArray
 
 READ_AT_ONCE = 16  # stored chunks of manifests, side by side
 KEPT_ENTRIES = 8_000_000  # manifest entries that a process keeps, about 40 bytes each
@@ -30,7 +30,7 @@ _kept: OrderedDict[tuple[Any, ...], Manifests] = OrderedDict()
 _kept_ids: OrderedDict[tuple[Any, ...], IntArray] = OrderedDict()
 
 
-def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | None = None) -> np.ndarray[Any, Any]:
+def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | None = None) -> Array:
     """Rows [start, stop) of a dense array, absent ones at its fill value.
 
     Raises

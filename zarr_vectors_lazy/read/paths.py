@@ -68,7 +68,7 @@ from zarr_vectors_lazy.read.objects import read_ids, read_manifests
 from zarr_vectors_lazy.read.rows import Block, Column, column_run
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView, Named
 from zarr_vectors_lazy.settings import block_nbytes
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray, Raw
 
 # What tasks run to tell of each row of a block which object goes through it, and where along the object that is.
 
@@ -253,7 +253,7 @@ def owners_of(tracks: IntArray, rows: int) -> IntArray:
     return owners
 
 
-def least_owners(tracks: IntArray, rows: int | np.ndarray[Any, Any]) -> IntArray:
+def least_owners(tracks: IntArray, rows: int | Array) -> IntArray:
     """(N,) least id of an object that goes through each row of a block; -1 where none does.
 
     Parameters
@@ -356,7 +356,7 @@ def owners_array(view: LevelView) -> da.Array:
 # the entries of all objects by run of chunks, one a run reads the rows that they name, one a block of objects puts
 # them back into path order.
 
-Values = list[np.ndarray[Any, Any]]
+Values = list[Array]
 SLAB = 2**17  # rows that are put in order at a time
 
 
@@ -575,7 +575,7 @@ def _starts(numbers: IntArray, kept: Sequence[Kept | None]) -> IntArray:
     return np.concatenate([[0], np.cumsum(totals)]).astype(np.int64)
 
 
-def _sums(values: np.ndarray[Any, Any], lengths: IntArray) -> IntArray:
+def _sums(values: Array, lengths: IntArray) -> IntArray:
     """Sums of neighbouring values, so many of each."""
     before = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
     ends = np.cumsum(lengths)
@@ -1029,5 +1029,5 @@ def _named(wish: Wish, arrays: Sequence[da.Array], offsets: da.Array) -> PathArr
     return PathArrays(offsets, left[-1], vertices, rows, dict(zip(wish.cells, left, strict=False)))
 
 
-def _value(joined: Joined, at: int) -> np.ndarray[Any, Any]:
+def _value(joined: Joined, at: int) -> Array:
     return joined.values[at]

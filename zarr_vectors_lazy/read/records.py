@@ -15,7 +15,7 @@ from zarr_vectors_lazy.model.levels import ChunkTable, dotted
 from zarr_vectors_lazy.read.cells import read_fragment_run, read_link_run, read_row_run
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.objects import read_dense
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw
+from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray, Raw
 
 # What tasks run to turn a table of links, whose records name their chunks, into rows of a level (spec 0.7, 4.5).
 
@@ -92,7 +92,7 @@ def table_parents(table: Table, starts: IntArray, kept: Mapping[int, Kept]) -> P
 
 def table_values(
     source: Source, values: DenseArray, dtype: np.dtype[Any], resolved: tuple[IntArray, BoolArray, IntArray]
-) -> np.ndarray[Any, Any]:
+) -> Array:
     """Values of a table's records whose ends are all selected."""
     return read_dense(source, values).astype(dtype, copy=False)[resolved[1]]
 
@@ -355,9 +355,7 @@ class ValueCells:
     fill: int | None = None
 
 
-def read_link_values(
-    source: Source, cells: ValueCells, parts: Sequence[Sequence[Raw]], counts: IntArray
-) -> np.ndarray[Any, Any]:
+def read_link_values(source: Source, cells: ValueCells, parts: Sequence[Sequence[Raw]], counts: IntArray) -> Array:
     """Values of all records of some cells; (M, *row_shape), NaN or masked where there are none.
 
     Parameters
@@ -402,23 +400,21 @@ def read_link_values(
     return out
 
 
-def missing_values(row_shape: tuple[int, ...], dtype: np.dtype[Any], resolved: Resolved) -> np.ndarray[Any, Any]:
+def missing_values(row_shape: tuple[int, ...], dtype: np.dtype[Any], resolved: Resolved) -> Array:
     """Values of records that have none, aligned with the rows of `resolve_links`."""
     return blank((int(resolved[1].sum()), *row_shape), dtype)
 
 
-def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
     """Values all of which are missing: NaN, or masked where float64 might not hold those that are not."""
     if dtype.kind in "iu":
         masked: Any = np.ma  # typed from NumPy 2.5 on alone
-        found: np.ndarray[Any, Any] = masked.masked_all(shape, dtype)
+        found: Array = masked.masked_all(shape, dtype)
         return found
     return np.full(shape, np.nan, dtype)
 
 
-def link_values(
-    source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], resolved: Resolved
-) -> np.ndarray[Any, Any]:
+def link_values(source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], resolved: Resolved) -> Array:
     """Values of records, aligned with the rows of `resolve_links`."""
     _, valid, counts = resolved
     return read_link_values(source, cells, raws, counts)[valid]
@@ -554,8 +550,8 @@ def _check_single(source: Source, tree: TreeRun, starts: IntArray, children: Int
 
 
 def tree_values(
-    source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], table: np.ndarray[Any, Any] | None, tree: Tree
-) -> np.ndarray[Any, Any]:
+    source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], table: Array | None, tree: Tree
+) -> Array:
     """Values of the records that give edges of a skeleton, aligned with them; NaN where an edge is implied.
 
     Parameters
@@ -574,15 +570,13 @@ def tree_values(
     return out
 
 
-def sort_records(
-    links: Sequence[IntArray], values: Sequence[np.ndarray[Any, Any]], dtype: np.dtype[Any]
-) -> tuple[IntArray, np.ndarray[Any, Any]]:
+def sort_records(links: Sequence[IntArray], values: Sequence[Array], dtype: np.dtype[Any]) -> tuple[IntArray, Array]:
     """Task: records by their two ends, the smaller first, and their values; of those that say the same the first."""
     ends, first = np.unique(np.sort(np.concatenate(links), axis=1), axis=0, return_index=True)
     return ends, joined(values).astype(dtype, copy=False)[first]
 
 
-def values_of_edges(edges: IntArray, records: tuple[IntArray, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+def values_of_edges(edges: IntArray, records: tuple[IntArray, Array]) -> Array:
     """Task: values of the records (of `sort_records`) that join the same rows as edges; NaN where none does."""
     ends, values = records
     out = blank((len(edges), *values.shape[1:]), values.dtype)

@@ -31,7 +31,7 @@ from zarr_vectors_lazy.read.level import LevelData, Source
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests, rows_of_ids
 from zarr_vectors_lazy.requests import ListSizes
 from zarr_vectors_lazy.storage.fetch import fetch
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw, Vertices
+from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray, Raw, Vertices
 
 # What tasks run to choose rows: masks of boxes, objects and conditions.
 
@@ -84,7 +84,7 @@ def choose_rows(
     head: Raw,
     fragments: Raw,
     owned: Owned | None,
-    values: Sequence[np.ndarray[Any, Any]],
+    values: Sequence[Array],
     masked: bool,
 ) -> Kept:
     """Choose the rows of one chunk that meet a selection.
@@ -204,7 +204,7 @@ def _touching(
     return touching
 
 
-def _condition_mask(condition: Condition, values: list[np.ndarray[Any, Any]], count: int) -> BoolArray:
+def _condition_mask(condition: Condition, values: list[Array], count: int) -> BoolArray:
     if isinstance(condition.test, Picks):
         return condition.test(count)
     mask = np.asarray(condition.test(*values))
@@ -253,7 +253,7 @@ class Column:
     row_shape: tuple[int, ...]
     dtype: np.dtype[Any]
     decode: bool
-    constants: np.ndarray[Any, Any] | None = None
+    constants: Array | None = None
     fill: int | None = None
     loose: bool = False
     checked: bool = False
@@ -266,7 +266,7 @@ class Column:
 
 def column_values(
     column: Column, coord: tuple[int, ...], count: int | None, listed: bool, raw: Raw, head: Raw
-) -> np.ndarray[Any, Any]:
+) -> Array:
     """Values of all rows of one chunk; (N, *row_shape).
 
     Parameters
@@ -296,7 +296,7 @@ def column_values(
     return values.astype(column.dtype, copy=False)
 
 
-def _absent(column: Column, coord: tuple[int, ...], n: int) -> np.ndarray[Any, Any]:
+def _absent(column: Column, coord: tuple[int, ...], n: int) -> Array:
     if column.constants is not None:
         return np.full(n, column.constants[coord[0]], column.dtype)
     with error_context(column.source, column.spec or column.vertices, coord):
@@ -309,7 +309,7 @@ def _absent(column: Column, coord: tuple[int, ...], n: int) -> np.ndarray[Any, A
 
 def column_run(
     column: Column, coords: ChunkCoords, starts: IntArray, present: Sequence[bool], raws: Sequence[Raw]
-) -> np.ndarray[Any, Any]:
+) -> Array:
     """Values of all rows of several chunks, one after another; (N, *row_shape).
 
     Parameters
@@ -401,7 +401,7 @@ def value_block(
     raws: Raw | Sequence[Raw],
     heads: Sequence[Raw],
     kept: Sequence[Kept | None],
-) -> np.ndarray[Any, Any]:
+) -> Array:
     """Values of an attribute for the selected rows of the chunks of a block.
 
     Parameters
@@ -430,9 +430,7 @@ def _listed(raws: Raw | Sequence[Raw]) -> Sequence[Raw]:
     return raws if isinstance(raws, list) else [raws]  # type: ignore[list-item]
 
 
-def _taken(
-    values: np.ndarray[Any, Any], kept: Kept | None, source: Source, spec: CellSpec | None, coord: tuple[int, ...]
-) -> np.ndarray[Any, Any]:
+def _taken(values: Array, kept: Kept | None, source: Source, spec: CellSpec | None, coord: tuple[int, ...]) -> Array:
     if kept is None:
         return values
     if spec is None:
@@ -441,7 +439,7 @@ def _taken(
         return kept.take(values)
 
 
-def _joined(parts: list[np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+def _joined(parts: list[Array]) -> Array:
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 

@@ -26,7 +26,7 @@ from zarr_vectors_lazy.format.metadata import (
 from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Pack, Places, missing_integer
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
-from zarr_vectors_lazy.types import Blob, Buffer, ChunkCoords, IntArray, Json, Raw
+from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Json, Raw
 
 # Blobs: one-dimensional arrays of bytes that hold one byte string each (spec 0.7, 3.1).
 
@@ -464,7 +464,7 @@ class DenseBlob:
         """Two a blob: its metadata and its bytes."""
         return 2 if self.mask is None else 4
 
-    def read(self) -> Steps[np.ndarray[Any, Any]]:
+    def read(self) -> Steps[Array]:
         """The whole array, absent rows at `missing_value`."""
         paths = [self.path, *([self.mask] if self.mask else [])]
         blobs = yield from fetch_blobs(paths, headed=self.never_zeros)
@@ -505,7 +505,7 @@ class RaggedBlob:
         """Two a blob: its metadata and its bytes."""
         return 4 if self.count else 0
 
-    def read(self) -> Steps[np.ndarray[Any, Any]]:
+    def read(self) -> Steps[Array]:
         """(count,) of bytes."""
         paths = [f"{self.path}/data", f"{self.path}/offsets"]
         if not self.count:
@@ -534,7 +534,7 @@ class LostColumn:
         """None."""
         return 0
 
-    def read(self) -> Steps[np.ndarray[Any, Any]]:
+    def read(self) -> Steps[Array]:
         """Raise FormatError: the values are not there."""
         yield from ()
         raise FormatError(
@@ -542,7 +542,7 @@ class LostColumn:
         )
 
 
-def _split(data: Buffer, bounds: IntArray, where: str) -> np.ndarray[Any, Any]:
+def _split(data: Buffer, bounds: IntArray, where: str) -> Array:
     if bounds[0] < 0 or (np.diff(bounds) < 0).any():
         raise FormatError(f"offsets must ascend within {len(data)} bytes, found {bounds[:5].tolist()}", where=where)
     view = memoryview(data)

@@ -35,10 +35,10 @@ from zarr_vectors_lazy.model.writing import (
     StoreDraft,
 )
 from zarr_vectors_lazy.requests import Put
-from zarr_vectors_lazy.types import BoolArray, ChunkCoords, Floats, IntArray, Json
+from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, Floats, IntArray, Json
 
 LINK = "int64"
-Values: TypeAlias = np.ndarray[Any, Any]
+Values: TypeAlias = Array
 MAX_PERMUTED = 20
 """Ends whose permutations an int64 numbers."""
 MANIFEST_ROWS = 16384
@@ -383,9 +383,7 @@ class Writing09:
         cells = [(data, offsets[start : start + MANIFEST_ROWS + 1]) for start in parts]
         return _vlen_array(f"{level}/groups", len(members), cells, encoding, attributes)
 
-    def dense_puts(
-        self, level: int, family: str, values: Mapping[str, np.ndarray[Any, Any]], encoding: Encoding
-    ) -> list[Put]:
+    def dense_puts(self, level: int, family: str, values: Mapping[str, Array], encoding: Encoding) -> list[Put]:
         """Rows of ``"object_attributes"`` (aligned with manifests) or ``"group_attributes"``, by name (spec 0.9, 8)."""
         if not values:
             return []
@@ -397,7 +395,7 @@ class Writing09:
         level: int,
         family: str,
         name: str,
-        values: np.ndarray[Any, Any],
+        values: Array,
         encoding: Encoding,
         *,
         more: Json | None = None,
@@ -607,7 +605,7 @@ def _names(offsets: IntArray, rank: int) -> list[str]:
 
 def dense_array(
     path: str,
-    values: np.ndarray[Any, Any],
+    values: Array,
     encoding: Encoding,
     attributes: Json,
     *,
