@@ -218,10 +218,7 @@ def _walk(
 
 
 def _extent(
-    data: np.ndarray[tuple[int], np.dtype[np.uint8]],
-    body: IntArray,
-    mode: IntArray,
-    end: IntArray,
+    data: np.ndarray[tuple[int], np.dtype[np.uint8]], body: IntArray, mode: IntArray, end: IntArray
 ) -> tuple[IntArray, IntArray]:
     """First fragment and number of fragments of each block."""
     first, count = np.zeros(len(body), np.int64), np.ones(len(body), np.int64)

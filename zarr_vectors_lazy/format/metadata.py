@@ -420,13 +420,7 @@ def _chunk_attribute(block: Json, where: str) -> tuple[str, Array] | None:
 
 # Which family of arrays an object of a store belongs to, by its key (spec 0.9, 2; spec 0.7, 3.3).
 
-NAMED = {
-    "vertex_attributes": 2,
-    "fragment_attributes": 2,
-    "object_attributes": 2,
-    "group_attributes": 2,
-    "headers": 2,
-}
+NAMED = {"vertex_attributes": 2, "fragment_attributes": 2, "object_attributes": 2, "group_attributes": 2, "headers": 2}
 """Folders whose families have a name each: how many parts of a path make a family."""
 
 

@@ -8,7 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import dask
 import numpy as np
@@ -370,13 +370,7 @@ class ChunkReader:
         return parts[1] if len(parts) == 2 else np.concatenate(parts)
 
     def _tree_edges(
-        self,
-        part: IntArray,
-        chunks: IntArray,
-        starts: IntArray,
-        near: IntArray,
-        of_cells: LinkCells | None,
-        raws: Raws,
+        self, part: IntArray, chunks: IntArray, starts: IntArray, near: IntArray, of_cells: LinkCells | None, raws: Raws
     ) -> IntArray:
         """Edges of neighbouring chunks, by their positions."""
         view, family, cells = self.view, self._family, self.reaches.cells

@@ -46,13 +46,7 @@ INTEGER = np.dtype("<i8")
 LAYOUT = "vlen_manifests_v1"
 OBJECT = np.dtype(object)
 
-FAMILIES = {
-    **NAMED,
-    "links": 2,
-    "cross_chunk_links": 2,
-    "link_attributes": 3,
-    "cross_chunk_link_attributes": 3,
-}
+FAMILIES = {**NAMED, "links": 2, "cross_chunk_links": 2, "link_attributes": 3, "cross_chunk_link_attributes": 3}
 
 
 class Generation07:

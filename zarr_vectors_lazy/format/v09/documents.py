@@ -41,13 +41,7 @@ def group_document(attributes: Json | None = None) -> bytes:
 
 
 def array_document(
-    shape: Sequence[int],
-    data_type: Any,
-    chunk_shape: Sequence[int],
-    codecs: list[Json],
-    *,
-    fill: Any,
-    attributes: Json,
+    shape: Sequence[int], data_type: Any, chunk_shape: Sequence[int], codecs: list[Json], *, fill: Any, attributes: Json
 ) -> bytes:
     """An array."""
     return dump(

@@ -391,14 +391,7 @@ class Writing09:
         return [Put(f"{level}/{family}/{DOC}", documents.group_document()), *puts]
 
     def _dense_attribute(
-        self,
-        level: int,
-        family: str,
-        name: str,
-        values: Array,
-        encoding: Encoding,
-        *,
-        more: Json | None = None,
+        self, level: int, family: str, name: str, values: Array, encoding: Encoding, *, more: Json | None = None
     ) -> list[Put]:
         """One attribute of objects or groups; ``family`` is ``"object_attributes"`` or ``"group_attributes"``.
 
@@ -604,13 +597,7 @@ def _names(offsets: IntArray, rank: int) -> list[str]:
 
 
 def dense_array(
-    path: str,
-    values: Array,
-    encoding: Encoding,
-    attributes: Json,
-    *,
-    fill: Any,
-    chunk_rows: int = DENSE_ROWS,
+    path: str, values: Array, encoding: Encoding, attributes: Json, *, fill: Any, chunk_rows: int = DENSE_ROWS
 ) -> list[Put]:
     """An ordinary array, cut along its rows."""
     values = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
