@@ -344,9 +344,8 @@ class PositionIndex(xr.Index):
 
     def positions(self) -> Vertices:
         """(N, D) positions, read where they are not known."""
-        return np.concatenate(
-            [np.empty((0, len(self.names)), self.dtype), *(part.read(np.arange(part.length)) for part in self.parts)]
-        )
+        found = [part.read(np.arange(part.length)) for part in self.parts]
+        return np.concatenate([np.empty((0, len(self.names)), self.dtype), *found])
 
     def take(self, rows: IntArray) -> "PositionIndex | None":
         """Index of some vertices; None where they come from here and there of too many parts."""
@@ -406,19 +405,16 @@ class PositionIndex(xr.Index):
     ) -> "PositionIndex":
         """Index of vertices of several datasets; raises SelectionError where their axes differ."""
         first = indexes[0]
-        alike = all(
-            isinstance(index, cls) and (index.names, index.dim) == (first.names, first.dim) for index in indexes
-        )
-        if not alike or dim != first.dim:
+        facts = (first.names, dim)
+        if not all(isinstance(index, cls) and (index.names, index.dim) == facts for index in indexes):
             raise SelectionError(
                 f"the vertices have different axes, or are not joined along {first.dim!r}; call drop_indexes() first"
             )
         dtype = np.result_type(*(index.dtype for index in indexes))
         joined = cls([part for index in indexes for part in index.parts if part.length], first.names, dim, dtype)
         if positions is not None:
-            found = joined.take(
-                np.argsort(np.concatenate([np.asarray(list(part)) for part in positions]), kind="stable")
-            )
+            places = np.concatenate([np.asarray(list(part)) for part in positions])
+            found = joined.take(np.argsort(places, kind="stable"))
             if found is None:
                 raise SelectionError("the index cannot follow this order of the vertices: call drop_indexes() first")
             joined = found

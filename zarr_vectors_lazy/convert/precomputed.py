@@ -321,11 +321,9 @@ def skeleton_info(
     scales: Sequence[float], properties: Sequence[Property], sharding: "Sharding | None" = None, described: bool = True
 ) -> dict[str, Any]:
     """Document ``info`` of skeletons; nanometres in a unit of each of three axes."""
-    out: dict[str, Any] = {
-        "@type": "neuroglancer_skeletons",
-        "transform": [*(scales[0], 0, 0, 0), *(0, scales[1], 0, 0), *(0, 0, scales[2], 0)],
-        "vertex_attributes": [each.attribute() for each in properties],
-    }
+    transform = [*(scales[0], 0, 0, 0), *(0, scales[1], 0, 0), *(0, 0, scales[2], 0)]
+    out: dict[str, Any] = {"@type": "neuroglancer_skeletons", "transform": transform}
+    out["vertex_attributes"] = [each.attribute() for each in properties]
     out |= {"segment_properties": "props"} if described else {}
     return out if sharding is None else out | {"sharding": sharding.info()}
 

@@ -147,11 +147,8 @@ def save_las(out: Outgoing, path: Path) -> int:
         system = None
     out.leave(*(["crs"] if out.crs and system is None else []))
     extra = {name: values for name, values in attributes.items() if name not in own[best]}
-    extra = {
-        name: values.astype(np.uint8) if values.dtype.kind == "b" else values
-        for name, values in extra.items()
-        if _fits_extra(out, name, values)
-    }
+    extra = {name: values for name, values in extra.items() if _fits_extra(out, name, values)}
+    extra = {name: v.astype(np.uint8) if v.dtype.kind == "b" else v for name, v in extra.items()}
     kinds = {
         name: f"{values.shape[1] if values.ndim > 1 else ''}{values.dtype.str[1:]}" for name, values in extra.items()
     }

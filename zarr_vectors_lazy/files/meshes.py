@@ -446,13 +446,8 @@ def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
             attributes[name], intents[name] = np.asarray(one.data), intent
     table = image.labeltable.labels
     labels = [[one.key, one.label, *(float(part) for part in one.rgba if part is not None)] for one in table]
-    header = {
-        "meta": dict(image.meta),
-        "points": _described(points[0]),
-        "triangles": _described(triangles[0]) if triangles else {},
-        "intents": intents,
-        "labels": labels,
-    }
+    header: dict[str, Any] = {"meta": dict(image.meta), "points": _described(points[0])}
+    header |= {"triangles": _described(triangles[0]) if triangles else {}, "intents": intents, "labels": labels}
     return Loaded(
         kind="points" if faces is None else "mesh",
         positions=positions,

@@ -331,11 +331,9 @@ def _strokes(numbers: Sequence[IntArray | None], by: IntArray) -> list[str]:
 def _labelled(out: Outgoing, owners: IntArray, values: Mapping[str, Array]) -> tuple[IntArray, list[str]]:
     """Order of faces by object and label, and before each face the statements of labels that begin with it."""
     said = meshes.header_of(out, "obj")
-    labels = {
-        what: (word.decode(), values[what])
-        for word, what in LABELS.items()
-        if what in values and isinstance(said.get(what), list) and len(said[what]) > values[what].max(initial=-1)
-    }
+    known = {what: values[what] for what in LABELS.values() if what in values and isinstance(said.get(what), list)}
+    words = {what: word.decode() for word, what in LABELS.items()}
+    labels = {what: (words[what], v) for what, v in known.items() if len(said[what]) > v.max(initial=-1)}
     out.leave(*(f"link attribute {name}" for name in values if name not in (*labels, "texcoord", "normal")))
     by = np.lexsort([*(codes for _, codes in labels.values()), owners])
     lines = [""] * len(by)

@@ -75,13 +75,8 @@ def _csv_batches(path: Path) -> Iterator[Any]:
 def _narrow_types(types: dict[str, list[Any] | None], batch: Any) -> None:
     """Keep of the types of each column those that it can have; None until it has values."""
     arrow = library("pyarrow")
-    every = [
-        arrow.int64(),
-        arrow.uint64(),
-        arrow.float64(),
-        arrow.bool_(),
-        *map(arrow.timestamp, ("s", "ms", "us", "ns")),
-    ]
+    times = map(arrow.timestamp, ("s", "ms", "us", "ns"))
+    every = [arrow.int64(), arrow.uint64(), arrow.float64(), arrow.bool_(), *times]
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
         values = _without_words(column).drop_null()
         known = types.setdefault(name, None)
