@@ -160,6 +160,17 @@ def as_set(ends):
     return sorted(map(tuple, np.sort(ends.reshape(-1, 2, 3), axis=1).round(4).reshape(-1, 6).tolist()))
 
 
+def test_cells_without_rows_are_empty_whatever_attributes_there_are(tmp_path):
+    ends = np.array([[1, 1, 1], [25, 1, 1]], "f4")
+    missing = np.ma.masked_array([1, 2], [False, True])
+    given = {"text": ["a", "b"], "yes": [True, False], "some": missing, "row": np.eye(2, dtype="f4")}
+    zvl.write_points(tmp_path / "s", ends, chunk_shape=10.0, vertex_attributes=given)
+    level = sources(zvl.open_zv(tmp_path / "s")[0])
+    info = document(level, "points/info")
+    assert len(info["properties"]) == 5
+    assert [len(parsed(info, level.get(f"points/cells/{i}_0_0"))[2]) for i in range(3)] == [1, 0, 1]
+
+
 @pytest.mark.parametrize("name", ["tracts-0.9", "neuron-0.9", "tracts-0.7", "neuron-0.7"])
 def test_lines_are_all_edges_each_once(goldens, name):
     for level in zvl.open_zv(goldens[name].path):

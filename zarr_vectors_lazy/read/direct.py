@@ -305,8 +305,9 @@ class ChunkReader:
         if len(near) and self._family is not None and self._link_cells is not None:
             for number, first, last in self._link_cells.take(near).runs():
                 mine, array = near[first:last], self._family.segments[number].array
-                at = array.chunks.find(self._link_cells.coords[mine])
-                wanted.append(Requested.of("links", array, at, mine))
+                coords = self._link_cells.coords[mine]
+                places = None if array.places is None else array.places.take(array.chunks.find(coords))
+                wanted.append(Requested("links", array.spec, tuple(mine.tolist()), coords, places=places))
         found = read_batch(self.view.source, wanted)  # of nothing too: it looks whether the level is still the same
         return {**out, **(self._keep(wanted, found) if self.joins or len(indexed) else found)}
 

@@ -334,6 +334,8 @@ def column_run(
         column_values(column, tuple(coord), count, listed, next(cells) if listed else None, None)
         for coord, count, listed in zip(coords.tolist(), counts.tolist(), present, strict=True)
     ]
+    if not parts:
+        return np.empty((0, *column.row_shape), column.dtype)
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
