@@ -118,7 +118,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
             2,
             "for tractograms, which CSV does not hold",
         ),
-        (["ingest", "{folder}/note.csv", "{folder}/note.txt"], 3, "a file is where a folder would be"),
+        (["ingest", "{folder}/note.csv", "{folder}/note.txt"], 3, "there is a file where a folder should be"),
         (["info", "{folder}/note.txt"], 2, "this is a file: zvl ingest"),
         (["info", "{tracts}/0"], 1, "open the folder above it"),
         (["explain", "{tracts}", "--object", "4,x"], 2, "--object must be whole numbers, found '4,x'"),
@@ -254,7 +254,7 @@ def test_files_in_and_out(zvl_run, tmp_path, monkeypatch):
     for number in range(3):
         (tmp_path / f"n{number}.swc").write_text(f"1 1 {number} 0 0 1 -1\n2 3 {number} 5 0 1 1\n")
     code, _, err = zvl_run("ingest", "n*.swc", "n.zv", "--unit", "um", "--chunk-shape", "50")
-    assert (code, err.splitlines()[-1]) == (0, "n.zv: 6 vertices of skeleton in 1 chunk")
+    assert (code, err.splitlines()[-1]) == (0, "n.zv: 6 vertices (skeleton) in 1 chunk")
     assert zvl.open_zv("n.zv")[0].objects.attributes["name"].values.tolist() == ["n0.swc", "n1.swc", "n2.swc"]
     done = json.loads(zvl_run("read", "n.zv", "n.csv", "--json", "--columns", "radius")[1])
     assert done["left_out"] == ["edges", "object attribute name"]

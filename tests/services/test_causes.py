@@ -48,7 +48,7 @@ def failure(url, backend, **options):
 def test_why_nothing_was_reached(backend, https_host, http_host):
     assert "the connection is refused" in failure("http://127.0.0.1:9/p", backend)
     assert "the host is not known" in failure("http://no-such-host.invalid/p", backend)
-    assert "the certificate is not signed by anybody" in failure(f"{https_host.url}/p", backend)
+    assert "the certificate is not signed by an authority" in failure(f"{https_host.url}/p", backend)
     assert "closed the connection without an answer" in failure(f"{https_host.url.replace('https', 'http')}/p", backend)
     assert "speaks http, not https" in failure(f"{http_host.url.replace('http', 'https')}/p", backend)
     proxy = {
@@ -134,7 +134,7 @@ def test_certificates_that_are_none_are_named(backend, text, monkeypatch, tmp_pa
 
 OK = b"HTTP/1.1 200 OK\r\n"
 MALFORMED = {
-    "is no HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
+    "is not HTTP": b"SSH-2.0-OpenSSH_9.2\r\n\r\n",
     "header of the answer is malformed": OK + b"no colon here\r\n\r\n",
     "headers of the answer are too large": OK + b"X: " + b"y" * 10**6 + b"\r\n\r\n",
     "ended early": OK + b"Last-Modified: Wed, 01 Jan 2025 00:00:00 GMT\r\nContent-Length: 50\r\n\r\nx",
@@ -275,7 +275,10 @@ def test_answers_are_decoded_and_have_a_bound(backend, odd):
 def test_answers_of_clouds_have_a_bound(name, odd):
     way = WAYS[name]
     there = connect(resolve(way.url, backend=way.backend, storage_options=way.to(odd)))
-    encoded, length = "max-metadata-bytes", "max-metadata-bytes" if way.backend == "fsspec" else "no stated length"
+    encoded, length = (
+        "max-metadata-bytes",
+        "max-metadata-bytes" if way.backend == "fsspec" else "does not state its length",
+    )
     if name == "az-fsspec":
         encoded, length = "content encoding 'gzip', which backend='obstore' can read", "without its length"
         with pytest.raises(StoreError, match=encoded):

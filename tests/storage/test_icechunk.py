@@ -193,14 +193,14 @@ def test_what_is_missing_is_none_or_an_error(session):
         fetch(backend, [Put("0/v/c/0", b"x")])
     write_points(session.store)
     before = objects(session.store)
-    with pytest.raises(StoreError, match="give shard_shape= as you write"):
+    with pytest.raises(StoreError, match="pass shard_shape= when you write"):
         zvl.shard(session.store, shard_shape=2)
     assert {key: doc for key, doc in objects(session.store).items() if key in before} == before
     assert zvl.open_zv(session.store)[0].vertex_count == 200
 
 
 def test_a_session_stays_in_its_process(session, repository):
-    with pytest.raises(StoreError, match="stays in its process: compute under threads"):
+    with pytest.raises(StoreError, match="cannot leave its process: compute with threads"):
         pickle.dumps(resolve(session.store))
     fork = repository.writable_session("main").fork()
     pickle.dumps(resolve(fork.store))
@@ -239,7 +239,7 @@ def as_distributed_does(spec):
 
 
 def test_a_cluster_is_told_of_in_our_words(session):
-    with pytest.raises(StoreError, match="stays in its process") as caught, computing("writing", shown=False):
+    with pytest.raises(StoreError, match="cannot leave its process") as caught, computing("writing", shown=False):
         as_distributed_does(resolve(session.store))
     assert isinstance(caught.value.__cause__, TypeError)
     with pytest.raises(TypeError, match="another"), computing("writing", shown=False):

@@ -53,14 +53,14 @@ def test_another_range(data, told, start, stop):
 def test_more_than_was_asked_for():
     assert check_length(DATA, 0, 100) == check_length(DATA, 5, None) == check_length(DATA, -100, None) == DATA
     for start, stop in ((0, 99), (-99, None)):
-        with pytest.raises(OSError, match="99 bytes were asked for, 100 came"):
+        with pytest.raises(OSError, match="99 bytes were requested, but 100 came"):
             check_length(DATA, start, stop)
 
 
 @pytest.mark.parametrize("get", [Get("a", 10, 20), Get("a", -5)], ids=str)
 def test_a_store_object_that_answers_the_whole(get):
     memory = MemoryStore({"a": default_buffer_prototype().buffer.from_bytes(DATA)})
-    with pytest.raises(StoreError, match="were asked for, 100 came"):
+    with pytest.raises(StoreError, match="were requested, but 100 came"):
         fetch(connect(resolve(FaultyStore(memory, [Fault(kind="whole")]))), [get])
 
 

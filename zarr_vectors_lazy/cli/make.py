@@ -120,7 +120,7 @@ def ingest(
         )
     given.say_left_out(done["left_out"])
     given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
-    what = f"{given.counted(done['vertex_count'], 'vertex')} of {done['kind']}"
+    what = f"{given.counted(done['vertex_count'], 'vertex')} ({done['kind']})"
     given.tell(done, json, f"{store}: {what} in {given.counted(done['chunk_count'], 'chunk')}")
 
 
@@ -154,7 +154,7 @@ def pyramid(
         )
     assert isinstance(done, dict)
     given.say_left_out(done["left_out"])
-    counts = ", ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
+    counts = " and ".join(f"{spec['vertex_count']:,}" for spec in done["level_specs"] if "vertex_count" in spec)
     given.tell(done, json, f"{store}: {given.counted(done['levels_created'], 'level')} of {counts} vertices")
 
 

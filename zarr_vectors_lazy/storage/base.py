@@ -60,7 +60,7 @@ class Backend(ABC):
         """Return the error to raise ``from error``: what failed, where, and why, without secrets."""
         text = without_secrets(reason(error), self.spec.options) or type(error).__name__
         if isinstance(error, NotADirectoryError):  # its text names a scratch file of ours
-            text = "a file is where a folder would be"
+            text = "there is a file where a folder should be"
         return StoreError(f"{describe(request)} failed: {text[:600]}{hint}", where=self.url)
 
     def fail(self, request: Request, error: BaseException, hint: str = "") -> NoReturn:
@@ -143,7 +143,7 @@ def of_range(data: bytes, told: str | None, start: int, stop: int | None) -> byt
         return data[start:stop]
     found = _TOLD.fullmatch(told.strip())
     if found is None:
-        raise OSError(f"a range was asked for and {told!r} was answered")
+        raise OSError(f"a range was requested, but the answer was {told!r}")
     first, last, total = int(found[1]), int(found[2]), None if found[3] == "*" else int(found[3])
     if start < 0:
         right = total is None or (first == max(total + start, 0) and last == total - 1)
@@ -152,7 +152,7 @@ def of_range(data: bytes, told: str | None, start: int, stop: int | None) -> byt
         right = first == start and last + 1 == (last + 1 if end is None else end)
     if not right or len(data) != last - first + 1:
         wanted = f"{start}:{'' if stop is None else stop}"
-        raise OSError(f"bytes {wanted} were asked for, {len(data)} came that are said to be {told!r}")
+        raise OSError(f"bytes {wanted} were requested, but {len(data)} came, said to be {told!r}")
     return data
 
 
@@ -160,7 +160,7 @@ def check_length(data: bytes, start: int, stop: int | None) -> bytes:
     """Return an answer about which nothing else is known; more bytes than were asked for are an OSError."""
     most = -start if start < 0 else None if stop is None else stop - start
     if most is not None and len(data) > most:
-        raise OSError(f"{most} bytes were asked for, {len(data)} came")
+        raise OSError(f"{most} bytes were requested, but {len(data)} came")
     return data
 
 
@@ -176,7 +176,7 @@ def check_size(nbytes: int, key: str) -> None:
     most, name = most_bytes(key)
     if nbytes > most:
         raise StoreError(
-            f"{key!r} has {nbytes} bytes or more, which the setting zarr_vectors_lazy.{name} ({most}) does not let in"
+            f"{key!r} has {nbytes} bytes or more, which the setting zarr_vectors_lazy.{name} ({most}) does not allow"
         )
 
 
@@ -191,13 +191,13 @@ def plain(data: Buffer, encoding: str | None, key: str) -> Buffer:
     if not encoding or encoding.lower() == "identity":
         return data
     if encoding.lower() not in {"gzip", "x-gzip", "deflate"}:
-        raise StoreError(f"{key!r} comes with the content encoding {encoding!r}; only gzip and deflate are read")
+        raise StoreError(f"{key!r} comes with the content encoding {encoding!r}; only gzip and deflate can be read")
     most, _ = most_bytes(key)
     try:
         found = (_inflated if encoding.lower() == "deflate" else _unzipped)(data, most + 1)
     except (zlib.error, EOFError, OSError) as error:
         raise StoreError(
-            f"{key!r} is not in the content encoding {encoding!r} that it is said to have: {error}"
+            f"{key!r} does not have the content encoding {encoding!r} that the server states: {error}"
         ) from error
     check_size(len(found), key)
     return found

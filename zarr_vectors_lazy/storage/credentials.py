@@ -196,7 +196,7 @@ class AwsConfig:
             if not _BOTOCORE_KNOWS & set(self.values):
                 return None
             raise StoreError(
-                f"AWS profile {self.profile!r} has a role or single sign-on, which botocore reads: pip install botocore"
+                f"AWS profile {self.profile!r} has a role or single sign-on, which needs botocore: pip install botocore"
             ) from error
         session = sessions.Session(profile=self.profile if self.named else None)
         try:
@@ -282,7 +282,7 @@ def _of_process(command: str, profile: str) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"{what} cannot be run: {error}") from None
     except (ValueError, KeyError, AttributeError, TypeError):
-        raise StoreError(f"{what} printed no JSON with AccessKeyId and SecretAccessKey") from None
+        raise StoreError(f"{what} did not print JSON with AccessKeyId and SecretAccessKey") from None
 
 
 def certificates(file: str) -> str:
@@ -454,7 +454,7 @@ class SignedBackend(Backend):
     def must_list(self, prefix: str) -> None:
         """Raise a StoreError for a listing where there are none."""
         if not self.listable:
-            raise StoreError("plain HTTP cannot list what there is", where=f"{self.url}/{prefix}")
+            raise StoreError("plain HTTP cannot list objects", where=f"{self.url}/{prefix}")
 
     def _set_useless(self, kind: str) -> None:
         self._signed_first.discard(kind)

@@ -384,7 +384,7 @@ def _mapping(name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
 def _known(kind: str, values: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
     for name in values:
         if name not in names:
-            raise StoreError(f"obstore knows no {kind} {name!r}; there is {listed(sorted(names))}{meant(name, names)}")
+            raise StoreError(f"obstore has no {kind} {name!r}; there is {listed(sorted(names))}{meant(name, names)}")
     return {name: _duration(name, value) for name, value in values.items() if value is not None}
 
 

@@ -200,5 +200,5 @@ def _local(url: str, options: Mapping[str, Any]) -> StoreSpec:
 def _of_object(store: Store, backend: str | None, options: Mapping[str, Any]) -> StoreSpec:
     if backend is not None or options:
         given = [*(["backend"] if backend is not None else []), *options]
-        raise StoreError(f"a store object takes no {', '.join(map(repr, given))}: it already has its own")
+        raise StoreError(f"a store object does not take {', '.join(map(repr, given))}: it has its own")
     return described(store)

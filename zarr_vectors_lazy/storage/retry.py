@@ -87,8 +87,8 @@ async def retrying(
 
 # What the error of a request says: the cause, why a bucket may have refused it, and what to try.
 
-_UNSIGNED = "; it was sent unsigned, as no credentials were found in options, environment and profile files"
-_AS_TOLD = "; it was sent unsigned, as {public} says: the bucket is not public, or not for this"
+_UNSIGNED = "; it was sent unsigned, because no credentials were found in options, environment or profile files"
+_AS_TOLD = "; it was sent unsigned, as {public} says: the bucket is not public, or not for this request"
 _SIGNED = "; the credentials were refused ({public} reads a public bucket)"
 _EXPIRED = "; the credentials have expired: renew them{provider}"
 _HAS_EXPIRED = re.compile(
@@ -103,19 +103,19 @@ _TAG = re.compile(r"<(Code|Message)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
 _CAUSES = {  # by what Rust and Python say below the first line
     "the host is not known": r"lookup address|Name or service not known|name resolution|getaddrinfo failed",
     "the connection is refused": r"Connection ?[Rr]efused|Connect call failed",
-    "the certificate is not signed by anybody who is trusted here": r"UnknownIssuer|issuer cert|self.signed cert",
+    "the certificate is not signed by an authority that is trusted here": r"UnknownIssuer|issuer cert|self.signed cert",
     "the certificate is for another host": r"NotValidForName|([Hh]ostname|IP address) mismatch",
     "the certificate has expired": r"CertExpired|ExpiredContext|certificate has expired",
     "the server speaks http, not https": r"InvalidContentType|WRONG_VERSION_NUMBER|record layer failure",
     "the server closed the connection without an answer "
     "(https:// may be meant)": r"IncompleteMessage|Server disconnected",
     "http:// is not allowed here (allow_http=True allows it)": r"URL scheme is not allowed|BadScheme",
-    "the server redirects the request in a circle": r"TooManyRedirects|following redirect",
+    "the server redirects the request in circles": r"TooManyRedirects|following redirect",
     "the network is unreachable": r"Network ?(is )?[Uu]nreachable",
     "the connection was reset": r"Connection ?[Rr]eset",
-    "the answer has no stated length, which backend='fsspec' can read": r"MissingContentLength",
+    "the answer does not state its length, which only backend='fsspec' can read": r"MissingContentLength",
     "no answer came in time": r"TimedOut|[Tt]imed out|TimeoutError",
-    "the answer is no HTTP": r"Parse\(\s*(Version|Status|Method|Uri)|Bad status line",
+    "the answer is not HTTP": r"Parse\(\s*(Version|Status|Method|Uri)|Bad status line",
     "a header of the answer is malformed": r"Parse\(\s*Header|Invalid header|Content-Length:\\n",
     "the headers of the answer are too large": r"Parse\(\s*TooLarge|Got more than \d+ bytes when reading",
     "the answer ended early": r"IncompleteBody|Not enough data|IncompleteReadError",

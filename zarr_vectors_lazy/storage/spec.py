@@ -167,7 +167,7 @@ def parse(url: str, options: Mapping[str, Any]) -> Location:
         raise StoreError(f"no bucket in {clean_url(url)!r}; expected {scheme}://bucket/path")
     if "@" in bucket or ":" in bucket or _SIGNATURE.search(url):
         raise StoreError(
-            f"a {scheme}:// URL takes no user and no signature; give credentials as options, or a URL that is signed "
+            f"a {scheme}:// URL cannot have a user or a signature; pass options, or a URL that is signed "
             "for a whole folder as https://...?...",
             where=clean_url(url),
         )
@@ -202,9 +202,9 @@ def _parse_azure(url: str, scheme: str, rest: str, options: Mapping[str, Any]) -
     segment, _, path = address.partition("/")
     container, at, host = segment.rpartition("@")
     if "\\" in path:
-        raise StoreError(f"Azure takes the \\ in {clean_url(url)!r} for a /; write what is meant")
+        raise StoreError(f"Azure reads the \\ in {clean_url(url)!r} as a /; write which one you mean")
     if ":" in segment or (at and scheme in {"az", "azure"}):
-        raise StoreError(f"an {scheme}:// URL takes no user; give credentials as options", where=clean_url(url))
+        raise StoreError(f"an {scheme}:// URL cannot have a user; give credentials as options", where=clean_url(url))
     path = path.strip("/")
     if at:
         return Location("az", container, path, host.partition(".")[0], query)
@@ -248,11 +248,11 @@ def _given_account(options: Mapping[str, Any]) -> str:
 # The process in whose memory a store is, which other processes have copies of at best.
 
 STAYS = (
-    "a writable icechunk session stays in its process: compute under threads, dask.config.set(scheduler='threads'), or "
-    "read from repo.readonly_session()"
+    "a writable icechunk session cannot leave its process: compute with threads, dask.config.set(scheduler='threads'), "
+    "or read from repo.readonly_session()"
 )
 LOST = (
-    "the store is in the memory of another process, where nothing of it would arrive; compute under threads, "
+    "the store is in the memory of another process, where nothing would arrive; compute with threads, "
     "dask.config.set(scheduler='threads')"
 )
 _names: dict[int, str] = {}

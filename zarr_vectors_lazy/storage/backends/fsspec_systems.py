@@ -159,7 +159,7 @@ def system_class(scheme: str) -> System:
         reason = f"{package}; pip install 'zarr_vectors_lazy[cloud]'" if package else str(error)
         raise StoreError(f"fsspec's driver for {scheme}:// is not installed: {reason}") from error
     except ValueError as error:
-        raise StoreError(f"no backend knows the scheme {scheme}://") from error
+        raise StoreError(f"no backend supports the scheme {scheme}://") from error
 
 
 def root_of(spec: StoreSpec, system: System) -> str:
@@ -199,7 +199,7 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in known and not open_ended:
             raise StoreError(
-                f"fsspec's {scheme}:// knows no option {name!r}; there is {listed(sorted(known))}{meant(name, known)}"
+                f"fsspec's {scheme}:// has no option {name!r}; there is {listed(sorted(known))}{meant(name, known)}"
             )
 
 

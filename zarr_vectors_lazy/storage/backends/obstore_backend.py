@@ -503,7 +503,7 @@ def _check_fork(url: str) -> None:
         _runtime_of = _ELSEWHERE if WAS_THERE and _is_copy_of_parent() else os.getpid()
     if _runtime_of != os.getpid():
         raise StoreError(
-            "obstore cannot be used in a process that was forked from one that had read with it; start processes with "
+            "obstore cannot be used in a process forked from one that has used it; start processes with "
             "'spawn' or 'forkserver' (PyTorch: multiprocessing_context='spawn'), or choose backend='fsspec'",
             where=url,
         )

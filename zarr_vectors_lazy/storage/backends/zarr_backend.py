@@ -149,7 +149,9 @@ def byte_request(request: Get) -> ByteRequest | None:
 
 DOC = "zarr.json"
 ASIDE = "_"
-OTHER_CELL = "; icechunk knows cells by 'c/' alone: give shard_shape= as you write, as zvl.shard needs other keys"
+OTHER_CELL = (
+    "; icechunk only takes cells below 'c/': pass shard_shape= when you write, because zvl.shard needs other keys"
+)
 _OTHER_CELL = re.compile(r"/c\.[0-9.]+$")
 _CELL = re.compile(r"(.+)/c(?:/[0-9]+)*")
 
