@@ -1,7 +1,7 @@
 """Stores and levels as text, HTML and drawings."""
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -57,18 +57,20 @@ def chunks_svg(
         body, size = _panel(cells, chosen, edges, _part(box, pair), scale, flat=flat)
         ends = np.stack([cells.min(axis=0), cells.max(axis=0) + 1]) * edges
         ticks = _ticks([axes[axis] for axis in pair], ends, size, flat=flat)
-        panels.append(f"<g transform='translate({left + MARGIN:.0f},6)'>{body}{ticks}</g>")
-        left += max(size[0], 60) + GAP + MARGIN
+        margin = max(MARGIN, 6 + 5.5 * max(len(f"{end:.10g}") for end in ends[:, 1].tolist()))
+        panels.append(f"<g transform='translate({left + margin:.0f},6)'>{body}{ticks}</g>")
+        left += max(size[0], 60) + GAP + margin
         height = max(height, size[1])
     return (
         f"<svg xmlns='http://www.w3.org/2000/svg' width='{left:.0f}' height='{height + 40:.0f}' "
-        f"role='img' aria-label='occupied chunks' style='font-family:sans-serif'>{''.join(panels)}</svg>"
+        f"viewBox='0 0 {left:.0f} {height + 40:.0f}' role='img' aria-label='occupied chunks' "
+        f"style='font-family:sans-serif;max-width:100%;height:auto'>{''.join(panels)}</svg>"
     )
 
 
 def _ticks(names: Sequence[str], ends: Floats, size: tuple[float, float], *, flat: bool) -> str:
     """Where a panel begins and ends along its axes, and their names."""
-    (x0, y0), (x1, y1) = ((f"{value:g}" for value in row) for row in ends.tolist())
+    (x0, y0), (x1, y1) = ((f"{value:.10g}" for value in row) for row in ends.tolist())
     width, height, label = size[0], size[1], escaped(names[0])
     wide = width >= 7 * (len(x0) + len(x1))
     marks = [(0.0, height + 12, "start", x0 if wide else f"{x0} to {x1}")]
@@ -351,8 +353,9 @@ def _vertices(level: "ZVLevel") -> str:
     return "counted when computed" if counts is None else f"at most {int(counts.sum()):,}"
 
 
-def _numbers(values: object) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in values) + ")"  # type: ignore[attr-defined]
+def _numbers(values: Iterable[float]) -> str:
+    """Six digits of each, or ten of numbers as large as coordinates of maps."""
+    return "(" + ", ".join(f"{value:.10g}" if abs(value) >= 1e5 else f"{value:g}" for value in values) + ")"
 
 
 def _lines(rows: Rows) -> list[str]:
