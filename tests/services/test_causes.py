@@ -205,7 +205,7 @@ def test_redirects(backend):
         assert server.asked[0].headers["authorization"] == secret["Authorization"]
         assert not {"authorization", "cookie"} & set(elsewhere.asked[0].headers)
         where = {"Location": "/p/x"}
-        assert "in a circle" in failure(f"{server.url}/p", backend)
+        assert "in circles" in failure(f"{server.url}/p", backend)
         where = {"Location": "file:///etc/passwd"}
         assert "root:" not in failure(f"{server.url}/p", backend)
 
@@ -256,7 +256,7 @@ def test_answers_are_decoded_and_have_a_bound(backend, odd):
     there = connect(resolve(odd, backend=backend))
     assert bytes(fetch(there, [Get("gzip/small/zarr.json")])[0]) == b"data" * 10
     assert bytes(fetch(there, [Get("gzip/small/parts/zarr.json")])[0]) == b"data" * 20
-    with pytest.raises(StoreError, match="content encoding 'gzip' that it is said to have"):
+    with pytest.raises(StoreError, match="content encoding 'gzip' that the server states"):
         fetch(there, [Get("gzip/small/cut/zarr.json")])
     with dask.config.set({"zarr_vectors_lazy.max-metadata-bytes": "1 MiB"}):
         with pytest.raises(StoreError, match="max-metadata-bytes"):

@@ -46,7 +46,7 @@ def test_the_range_that_was_asked_for(data, told, start, stop, expected):
     ],
 )
 def test_another_range(data, told, start, stop):
-    with pytest.raises(OSError, match="asked for"):
+    with pytest.raises(OSError, match="requested"):
         of_range(data, told, start, stop)
 
 
