@@ -60,7 +60,7 @@ from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import BoolArray, Box, FilePath, Floats, IntArray, Lengths, StorePath
 from zarr_vectors_lazy.web.neuroglancer import open_viewer
-from zarr_vectors_lazy.write.arguments import attribute_values, check_name
+from zarr_vectors_lazy.write.arguments import attribute_values, by_labels, check_name
 from zarr_vectors_lazy.write.in_place import add_attribute
 from zarr_vectors_lazy.write.session import Mode, check_apart
 
@@ -662,9 +662,9 @@ class ZVLevel(Suggesting, ArraysMixin):
             Name of the attribute; the level must not have one with that name.
         values
             (N,) or (N, C) NumPy or Dask array aligned with `vertices`, such as one computed from them and other
-            attributes, or a pandas or Arrow column: numbers, booleans, times, or (N,) text, which is
-            dictionary-encoded. Masked values and None are missing. If chunk sizes are unknown, a Dask array must have
-            one block for each chunk.
+            attributes, or a pandas or Arrow column (pandas' by its index): numbers, booleans, times, or (N,) text,
+            which is dictionary-encoded. Masked values and None are missing. If chunk sizes are unknown, a Dask array
+            must have one block for each chunk.
         aggregate
             How `build_pyramid` should combine the values, for instance ``"mean"``; this is stored with the attribute.
             None for the default.
@@ -698,7 +698,8 @@ class ZVLevel(Suggesting, ArraysMixin):
         (4946,)
         """
         check_name(name, "attribute")
-        values = values if dask.is_dask_collection(values) else attribute_values(values, "values")
+        if not dask.is_dask_collection(values):
+            values = attribute_values(by_labels(values, None, "values", "row labels"), "values")
         job = add_attribute(self._view, name, values, aggregate)
         return finish(job, f"write {name}", compute=compute, shown=progress)
 

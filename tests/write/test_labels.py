@@ -164,6 +164,26 @@ def test_columns_of_vertices_go_by_the_index_of_the_frame(tmp_path):
     assert zvl.open_zv(tmp_path / "z")[0].attributes["k"].compute().tolist() == [5, 6]
 
 
+def test_ids_of_vertices_and_added_attributes_go_by_their_index(tmp_path):
+    ids, text = pd.Series([30, 10, 20], index=[2, 0, 1]), pd.Series(["c", "a", "b"], index=[2, 0, 1])
+    rows = np.arange(9.0).reshape(3, 3)
+    zvl.write_points(tmp_path / "x", rows, chunk_shape=50, object_ids=ids)
+    zvl.open_zv(tmp_path / "x")[0].write_attribute("text", text)
+    found = zvl.open_zv(tmp_path / "x")[0].to_dask_dataframe().compute()
+    assert found["object_id"].tolist() == [10, 20, 30]
+    assert found["text"].tolist() == ["a", "b", "c"]
+    named = pd.DataFrame(rows, columns=["x", "y", "z"], index=[70, 50, 60])
+    zvl.write_graph(
+        tmp_path / "g", named, [[0, 1]], chunk_shape=50, object_ids=pd.Series([1, 2, 1], index=[50, 60, 70])
+    )
+    assert zvl.open_zv(tmp_path / "g")[0].to_dask_dataframe().compute()["object_id"].tolist() == [1, 1, 2]
+    zvl.write_polylines(tmp_path / "l", [rows, rows + 9], chunk_shape=50, object_ids=pd.Series([5, 9], index=[1, 0]))
+    assert zvl.open_zv(tmp_path / "l")[0].objects[9].compute().tolist() == rows.tolist()
+    for given in (ids.set_axis([2, 0, 5]), ids.set_axis([2, 0, 0])):
+        with pytest.raises(SelectionError, match=r"row labels 1|0 twice"):
+            zvl.write_points(tmp_path / "y", rows, chunk_shape=50, object_ids=given)
+
+
 def test_labels_of_many_kinds():
     rng = np.random.default_rng(0)
     for labels in (

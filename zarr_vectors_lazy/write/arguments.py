@@ -365,7 +365,8 @@ def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
     Parameters
     ----------
     labels
-        (n,) distinct labels; of vertices the index of their data frame, or how many there are: 0, 1, ...
+        (n,) distinct labels; of vertices the index of their data frame, or how many there are: 0, 1, ...; None: as
+        many as values.
     name, what
         Of the values, and what labels are of, for errors.
 
@@ -382,7 +383,8 @@ def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
     given = _comparable(index)
     if not named and given.dtype.kind == "i" and np.array_equal(given, np.arange(len(given))):
         return found
-    wanted = _comparable(np.arange(labels) if isinstance(labels, int) else labels)
+    rows = len(given) if labels is None else labels
+    wanted = _comparable(np.arange(rows) if isinstance(rows, int) else rows)
     if np.array_equal(given, wanted):
         return found
     if given.dtype.kind != wanted.dtype.kind:
@@ -761,15 +763,15 @@ def storable_names(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def parse_ids(value: Any, rows: int, name: str = "object_ids") -> IntArray:
-    """(rows,) int64 object ids.
+def parse_ids(value: Any, rows: int, name: str = "object_ids", labels: Any = None) -> IntArray:
+    """(rows,) int64 object ids; ``labels`` are those of the rows, None: their numbers.
 
     Raises
     ------
     SelectionError
         If they are no whole numbers, or another number of them.
     """
-    array = as_array(value, name)
+    array = as_array(by_labels(value, rows if labels is None else labels, name, "row labels"), name)
     if not array.size and not hasattr(value, "dtype"):  # of an empty list NumPy makes floats
         array = array.astype(np.int64)
     if array.shape != (rows,) or array.dtype.kind not in "iu":

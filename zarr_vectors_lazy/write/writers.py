@@ -557,7 +557,7 @@ def _write_linked(
     positions, _ = arguments.parse_positions(positions, options.dtype, shape.name)
     rows = len(positions)
     joined = arguments.parse_links(ends[1], widths, rows, ends[0])
-    objects = tables.objects(np.zeros(rows, np.int64) if ids is None else arguments.parse_ids(ids, rows))
+    objects = tables.objects(np.zeros(rows, np.int64) if ids is None else arguments.parse_ids(ids, rows, labels=labels))
     columns = arguments.parse_columns(attributes, rows, "vertex_attributes", labels)
     if shape.kind == "trees":
         arguments.check_trees(joined, objects.owners)
