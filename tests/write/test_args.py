@@ -168,7 +168,9 @@ def test_a_misspelt_unit_is_a_warning_and_units_of_other_kinds_are_not(tmp_path)
     zvl.write_points(tmp_path / "s", points, chunk_shape=1, units=["pixel", "microsecond", "s"])
     with pytest.warns(ZVWarning, match="'millimetr' is no unit of length that is known; did you mean 'milli") as said:
         zvl.write_points(tmp_path / "s", points, chunk_shape=1, units="millimetr", mode="w")
-    assert [one.filename for one in said] == [__file__]
+        zvl.write_points(tmp_path / "s", da.from_array(points), chunk_shape=1, units="millimetr", mode="w")
+        zvl.write_lines(tmp_path / "l", points.reshape(10, 2, 3), chunk_shape=1, units="millimetr")
+    assert [one.filename for one in said] == [__file__] * 3
     assert zvl.open_zv(tmp_path / "s").units == ("millimetr",) * 3
 
 
