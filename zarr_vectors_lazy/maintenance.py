@@ -19,7 +19,7 @@ from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.plan.blocks import LevelScale, next_scale
 from zarr_vectors_lazy.progress import finish
 from zarr_vectors_lazy.pyramid.build import build_pyramid, whole_request
-from zarr_vectors_lazy.pyramid.planning import METHOD, PyramidOptions
+from zarr_vectors_lazy.pyramid.session import METHOD, PyramidOptions
 from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.store import open_zv

@@ -166,11 +166,17 @@ def test_dask_collections_are_not_computed_silently(tmp_path, compute):
 def test_a_misspelt_unit_is_a_warning_and_units_of_other_kinds_are_not(tmp_path):
     points = np.random.default_rng(0).random((20, 3))
     zvl.write_points(tmp_path / "s", points, chunk_shape=1, units=["pixel", "microsecond", "s"])
-    with pytest.warns(ZVWarning, match="'millimetr' is no unit of length that is known; did you mean 'milli") as said:
-        zvl.write_points(tmp_path / "s", points, chunk_shape=1, units="millimetr", mode="w")
-        zvl.write_points(tmp_path / "s", da.from_array(points), chunk_shape=1, units="millimetr", mode="w")
-        zvl.write_lines(tmp_path / "l", points.reshape(10, 2, 3), chunk_shape=1, units="millimetr")
-    assert [one.filename for one in said] == [__file__] * 3
+    lines = points.reshape(10, 2, 3)
+    for write, given in (
+        (zvl.write_points, da.from_array(points)),
+        (zvl.write_lines, lines),
+        (zvl.write_points, points),
+    ):
+        with pytest.warns(
+            ZVWarning, match="'millimetr' is no unit of length that is known; did you mean 'milli"
+        ) as said:
+            write(tmp_path / "s", given, chunk_shape=1, units="millimetr", mode="w")
+        assert [one.filename for one in said] == [__file__]
     assert zvl.open_zv(tmp_path / "s").units == ("millimetr",) * 3
 
 

@@ -29,9 +29,12 @@ from zarr_vectors_lazy.pyramid.coarsen import (
     row_threshold,
 )
 from zarr_vectors_lazy.pyramid.finer import written_links
-from zarr_vectors_lazy.pyramid.planning import METHOD, STRATEGY, UNKNOWN_ROWS, PlannedLevel, PyramidOptions, prepare
+from zarr_vectors_lazy.pyramid.planning import UNKNOWN_ROWS, PlannedLevel, prepare
 from zarr_vectors_lazy.pyramid.session import (
+    METHOD,
+    STRATEGY,
     LevelPlan,
+    PyramidOptions,
     Session,
     begin_build,
     finish_build,
@@ -135,7 +138,7 @@ LINKED = 4  # parts whose chunks one task links to each other and to others
 
 def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Sequence[LevelPlan]) -> DelayedPyramid:
     """Graph of a build; its one key gives the summary."""
-    name = f"zv-pyramid-{session.build}"
+    name = f"zv-pyramid-{session.options.build}"
     if session.published:
         specs = [plan.spec for plan in plans if plan.arrays]
         graph = HighLevelGraph.from_collections(name, {name: UnfusedTask(name, finish_build, session, specs)}, [])

@@ -4,25 +4,28 @@ import hashlib
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError
 from zarr_vectors_lazy.format.base import format_delta
 from zarr_vectors_lazy.format.registry import CURRENT
-from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.model.objects import ObjectIndex
-from zarr_vectors_lazy.model.writing import LINKED, ArrayDraft, CrossStorage, Encoding, Grid, Kind
+from zarr_vectors_lazy.model.writing import LINKED, ArrayDraft, Encoding, Grid, Kind
 from zarr_vectors_lazy.plan.blocks import LevelScale, chunks_below, grown, next_scale
 from zarr_vectors_lazy.pyramid.coarsen import position_dtype
 from zarr_vectors_lazy.pyramid.finer import LinkIndex
 from zarr_vectors_lazy.pyramid.merge import OURS, plan_attributes, stated_rule
 from zarr_vectors_lazy.pyramid.session import (
+    METHOD,
+    STRATEGY,
     LevelPlan,
+    LevelRequest,
     ObjectTables,
+    PyramidOptions,
     Session,
     continues,
     describe_parameters,
@@ -53,95 +56,6 @@ KINDS: dict[str, Kind] = {
 UNKNOWN_ROWS = 16384  # rows of a chunk, where nothing tells
 FULLEST = 4  # times what level 0's fullest chunk holds: so much a coarse chunk may hold in any case
 PLACED = ("nonempty_chunks", "chunk_grid_origin", OURS)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelRequest:
-    """One level as the caller asks for it."""
-
-    level: int
-    factor: tuple[Any, Any]
-    chunk_scale: Any
-
-
-METHOD: Literal["aggregate"] = "aggregate"
-STRATEGY: Literal["hash"] = "hash"
-CHECKED = ("cross_level_storage", "cross_level_depth", "min_vertices", "sparsity_seed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class PyramidOptions:
-    """What is to be built, checked as far as that needs no store; see `zvl.build_pyramid`.
-
-    Parameters
-    ----------
-    source, levels
-        The level that is there, and those to be made, each from the one before.
-    factors, scales
-        Of each of these.
-    whole
-        Whether these levels are to be all that there are beside level 0.
-    shift
-        How far cells are moved along the first axis, to keys that no earlier cell had.
-    build
-        Names the run.
-    """
-
-    source: int
-    levels: tuple[int, ...]
-    factors: Sequence[tuple[Any, Any]]
-    scales: Sequence[Any]
-    whole: bool
-    sparsity_seed: int
-    cross_level_depth: int
-    cross_level_storage: CrossStorage
-    aggregate: Mapping[str, Rule | None]
-    min_vertices: int
-    overwrite: bool
-    resume: bool
-    shift: int = 0
-    build: str = ""
-
-    @classmethod
-    def of(cls, arguments: Mapping[str, Any], **levels: Any) -> "PyramidOptions":
-        """Pick and check what a caller gives beside the levels; raises SelectionError if it is wrong."""
-        _check(arguments)
-        return cls(
-            **levels,
-            sparsity_seed=int(arguments["sparsity_seed"]),
-            cross_level_depth=int(arguments["cross_level_depth"]),
-            aggregate=dict(arguments["aggregate"] or {}),
-            **{name: arguments[name] for name in ("cross_level_storage", "min_vertices", "overwrite", "resume")},
-        )
-
-    @property
-    def asked(self) -> list[LevelRequest]:
-        """What is asked of each level."""
-        return [
-            LevelRequest(level=level, factor=factor, chunk_scale=scale)
-            for level, factor, scale in zip(self.levels, self.factors, self.scales, strict=True)
-        ]
-
-    @property
-    def links(self) -> CrossStorage:
-        """Which links between levels are stored."""
-        return self.cross_level_storage if self.cross_level_depth else "none"
-
-
-def _check(given: Mapping[str, Any]) -> None:
-    """Raise SelectionError for a wrong name or number."""
-    for name, only in (("method", METHOD), ("sparsity_strategy", STRATEGY)):
-        if given[name] != only:
-            raise SelectionError(f"{name} must be {only!r}, found {given[name]!r}")
-    storage, depth, fewest, seed = (given[name] for name in CHECKED)
-    if storage not in get_args(CrossStorage):
-        raise SelectionError(f"cross_level_storage must be one of {get_args(CrossStorage)}, found {storage!r}")
-    if not isinstance(depth, int | np.integer) or isinstance(depth, bool) or depth < -1:
-        raise SelectionError(f"cross_level_depth must be a whole number of at least -1, found {depth!r}")
-    if not isinstance(fewest, int) or fewest < 2:
-        raise SelectionError(f"min_vertices must be a whole number of at least 2, found {fewest!r}")
-    if not isinstance(seed, int | np.integer):
-        raise SelectionError(f"sparsity_seed must be a whole number, found {seed!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -555,9 +469,7 @@ def prepare(
     assert root is not None
     session = Session(
         spec=opened.tree.spec,
-        build=options.build,
-        source=options.source,
-        levels=options.levels,
+        options=options,
         parameters=parameters,
         resumed=resumed,
         published=resumed and is_published(journals),
@@ -569,8 +481,6 @@ def prepare(
         base=opened.levels[0].meta.bin_shape if 0 in opened.levels else opened.meta.bin_shape,
         block=_block(opened, options, levels),
         consolidated=bool(journal.get("consolidated")) or root.doc.get("consolidated_metadata") is not None,
-        shift=shift,
-        depth=options.cross_level_depth if options.cross_level_storage != "none" else 0,
         slots=int(journal.get("slots", slots)),
         summary={
             "method": METHOD,

@@ -2,21 +2,23 @@
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FormatError, StoreError
+from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError
 from zarr_vectors_lazy.format.base import format_delta, parse_deltas
 from zarr_vectors_lazy.format.registry import CURRENT
+from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.model.arrays import DenseArray
 from zarr_vectors_lazy.model.objects import Manifests, ObjectIndex
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
     CellRecord,
     ChunkRecord,
+    CrossStorage,
     Encoding,
     Grid,
     LevelDraft,
@@ -42,6 +44,95 @@ LAYOUT = 2  # of a journal; builds of package versions with another one are not 
 _CELL = re.compile(r"/c/([0-9]+)(?:/|$)")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LevelRequest:
+    """One level as the caller asks for it."""
+
+    level: int
+    factor: tuple[Any, Any]
+    chunk_scale: Any
+
+
+METHOD: Literal["aggregate"] = "aggregate"
+STRATEGY: Literal["hash"] = "hash"
+CHECKED = ("cross_level_storage", "cross_level_depth", "min_vertices", "sparsity_seed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PyramidOptions:
+    """What is to be built, checked as far as that needs no store; see `zvl.build_pyramid`.
+
+    Parameters
+    ----------
+    source, levels
+        The level that is there, and those to be made, each from the one before.
+    factors, scales
+        Of each of these.
+    whole
+        Whether these levels are to be all that there are beside level 0.
+    shift
+        How far cells are moved along the first axis, to keys that no earlier cell had.
+    build
+        Names the run.
+    """
+
+    source: int
+    levels: tuple[int, ...]
+    factors: Sequence[tuple[Any, Any]]
+    scales: Sequence[Any]
+    whole: bool
+    sparsity_seed: int
+    cross_level_depth: int
+    cross_level_storage: CrossStorage
+    aggregate: Mapping[str, Rule | None]
+    min_vertices: int
+    overwrite: bool
+    resume: bool
+    shift: int = 0
+    build: str = ""
+
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any], **levels: Any) -> "PyramidOptions":
+        """Pick and check what a caller gives beside the levels; raises SelectionError if it is wrong."""
+        _check(arguments)
+        return cls(
+            **levels,
+            sparsity_seed=int(arguments["sparsity_seed"]),
+            cross_level_depth=int(arguments["cross_level_depth"]),
+            aggregate=dict(arguments["aggregate"] or {}),
+            **{name: arguments[name] for name in ("cross_level_storage", "min_vertices", "overwrite", "resume")},
+        )
+
+    @property
+    def asked(self) -> list[LevelRequest]:
+        """What is asked of each level."""
+        return [
+            LevelRequest(level=level, factor=factor, chunk_scale=scale)
+            for level, factor, scale in zip(self.levels, self.factors, self.scales, strict=True)
+        ]
+
+    @property
+    def links(self) -> CrossStorage:
+        """Which links between levels are stored."""
+        return self.cross_level_storage if self.cross_level_depth else "none"
+
+
+def _check(given: Mapping[str, Any]) -> None:
+    """Raise SelectionError for a wrong name or number."""
+    for name, only in (("method", METHOD), ("sparsity_strategy", STRATEGY)):
+        if given[name] != only:
+            raise SelectionError(f"{name} must be {only!r}, found {given[name]!r}")
+    storage, depth, fewest, seed = (given[name] for name in CHECKED)
+    if storage not in get_args(CrossStorage):
+        raise SelectionError(f"cross_level_storage must be one of {get_args(CrossStorage)}, found {storage!r}")
+    if not isinstance(depth, int | np.integer) or isinstance(depth, bool) or depth < -1:
+        raise SelectionError(f"cross_level_depth must be a whole number of at least -1, found {depth!r}")
+    if not isinstance(fewest, int) or fewest < 2:
+        raise SelectionError(f"min_vertices must be a whole number of at least 2, found {fewest!r}")
+    if not isinstance(seed, int | np.integer):
+        raise SelectionError(f"sparsity_seed must be a whole number, found {seed!r}")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Session:
     """What beginning and publishing a build need; small.
@@ -50,10 +141,8 @@ class Session:
     ----------
     spec
         The store.
-    build
-        Names this run.
-    source, levels
-        The level that is there, and those to be built from it.
+    options
+        What is built.
     parameters
         All that the result depends on, and a fingerprint of the source; what a second run must agree with.
     resumed, published
@@ -70,10 +159,6 @@ class Session:
         Members of the root's ``zarr_vectors`` to set.
     consolidated
         Whether the root carries consolidated metadata, which are then renewed.
-    shift
-        How far cells are moved along the first axis, to keys that no earlier cell had.
-    depth
-        Levels that links reach across, -1 for all; 0 where none is stored.
     slots
         Tasks that can run at once, by which chunks are dealt out to tasks; a second run deals them out alike.
     summary
@@ -81,9 +166,7 @@ class Session:
     """
 
     spec: StoreSpec
-    build: str
-    source: int
-    levels: tuple[int, ...]
+    options: PyramidOptions
     parameters: Json
     resumed: bool
     published: bool
@@ -94,8 +177,6 @@ class Session:
     base: Floats
     block: Json
     consolidated: bool
-    shift: int
-    depth: int
     slots: int
     summary: Json
 
@@ -103,22 +184,23 @@ class Session:
         """Puts that note the state of every level."""
         doc = {
             "state": state,
-            "build": self.build,
-            "shift": self.shift,
+            "build": self.options.build,
+            "shift": self.options.shift,
             "slots": self.slots,
             "consolidated": self.consolidated,
             "parameters": self.parameters,
         }
         data = json.dumps(doc, separators=(",", ":"), sort_keys=True).encode()
-        return [Put(journal_key(level), data) for level in self.levels]
+        return [Put(journal_key(level), data) for level in self.options.levels]
 
     def reaches(self, delta: int) -> bool:
         """Whether links across ``delta`` levels are stored."""
-        return self.depth == -1 or delta <= self.depth
+        depth = self.options.cross_level_depth
+        return self.options.links != "none" and (depth == -1 or delta <= depth)
 
     def families(self) -> list[str]:
         """Folders of the links from levels that stay to those that are built or go."""
-        gone = {*self.levels, *self.replaced}
+        gone = {*self.options.levels, *self.replaced}
         return [f"{level}/links/{format_delta(other - level)}" for level in self.kept for other in sorted(gone)]
 
 
@@ -171,19 +253,19 @@ def begin_build(session: Session) -> Begun:
     backend = connect(session.spec)
     backend.opened.clear()  # arrays as they were before
     journals = read_journals(backend)
-    ours = continues(journals, session.levels, session.parameters)
+    ours = continues(journals, session.options.levels, session.parameters)
     states = {doc.get("state") for doc in journals.values()}
-    mine = {doc.get("build") for doc in journals.values()} == {session.build}
-    if ours and set(journals) == set(session.levels) and states == {"building"} and (mine or session.resumed):
-        return Begun(session.build, resumed=True)
+    mine = {doc.get("build") for doc in journals.values()} == {session.options.build}
+    if ours and set(journals) == set(session.options.levels) and states == {"building"} and (mine or session.resumed):
+        return Begun(session.options.build, resumed=True)
     if session.resumed and not ours:
         raise StoreError("another build took this place meanwhile; this one is given up", where=session.spec.url)
-    for level in sorted(set(journals) - set(session.levels)):
+    for level in sorted(set(journals) - set(session.options.levels)):
         delete_below(backend, f"{JOURNAL}/{level}")
     fetch(backend, session.journal("clearing"))
     _clear(backend, session)
     fetch(backend, session.journal("building"))
-    return Begun(session.build, resumed=False)
+    return Begun(session.options.build, resumed=False)
 
 
 def _clear(backend: Backend, session: Session) -> None:
@@ -196,9 +278,9 @@ def _clear(backend: Backend, session: Session) -> None:
         _delete_documents_first(backend, folder)
     for level in session.kept:
         _delete_if_bare(backend, f"{level}/links")
-    for level in sorted({*session.replaced, *session.levels}, reverse=True):
+    for level in sorted({*session.replaced, *session.options.levels}, reverse=True):
         _delete_documents_first(backend, str(level))
-    for level in session.levels:
+    for level in session.options.levels:
         delete_below(backend, f"{JOURNAL}/{level}", keep={journal_key(level)})
 
 
@@ -232,7 +314,7 @@ def publish(session: Session, arrays: Sequence[Put], nodes: Sequence[Put]) -> No
     backend.opened.clear()
     fetch(backend, session.journal("published"))
     fresh.replaced()
-    _sweep(backend, session.levels)
+    _sweep(backend, session.options.levels)
 
 
 def _sweep(backend: Backend, levels: Sequence[int]) -> None:
@@ -245,7 +327,7 @@ def _sweep(backend: Backend, levels: Sequence[int]) -> None:
 
 def finish_build(session: Session, specs: Sequence[Json]) -> Json:
     """Task: do what an earlier run, which published all levels, left undone."""
-    _sweep(connect(session.spec), session.levels)
+    _sweep(connect(session.spec), session.options.levels)
     return {"levels_created": len(specs), "level_specs": list(specs), **session.summary}
 
 
