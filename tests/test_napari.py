@@ -44,6 +44,21 @@ def test_points_by_level(opened, goldens):
         assert meta["size"] > 0
 
 
+def test_objects_that_no_vertex_is_of_are_no_column(opened, variety):
+    path = variety("q092-object-attributes-no-index")
+    ((data, meta, kind),) = opened(path)
+    assert (kind, len(data)) == ("points", zvl.open_zv(path)[0].vertex_count)
+    assert "object_id" not in meta["features"]
+
+
+def test_vertices_are_shown_where_links_are_lost(opened, variety):
+    path = variety("q092-rechunk-group")
+    with pytest.warns(ZVWarning, match=r"dropped its links .* its vertices are shown"):
+        layers = opened(path)
+    assert [kind for _, _, kind in layers] == ["points"] * len(layers)
+    np.testing.assert_array_equal(layers[0][0], zvl.open_zv(path)[0].vertices.compute()[:, ::-1])
+
+
 def test_few_paths_are_shapes(opened, tracts):
     level = zvl.open_zv(tracts)[0]
     data, meta, kind = opened(tracts)[0]

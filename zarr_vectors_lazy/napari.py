@@ -140,7 +140,12 @@ def _on_shown(layer: Any, _event: Any = None) -> None:
 
 def level_layers(level: ZVLevel) -> list[LayerData]:
     """Layers of a level or a selection, read now."""
-    kinds = set(level.store.geometry_types)
+    kinds, lost = set(level.store.geometry_types), level._view.data.meta.edges_lost
+    if lost:
+        warnings.warn(
+            f"{level.store.url}, level {level.index}: {lost}; its vertices are shown", ZVWarning, stacklevel=2
+        )
+        return [_points(level)]
     if "mesh" in kinds:
         return [_surface(level)]
     if kinds & LINES:
@@ -157,7 +162,8 @@ def level_layers(level: ZVLevel) -> list[LayerData]:
 def _points(level: ZVLevel) -> LayerData:
     order, meta = _placed(level.store)
     wanted = _columns(level)
-    if len(level.objects.slots):
+    index = level._view.data.object_index
+    if index is not None and index.has_manifests and not index.lost:
         wanted["object_id"] = level.to_xarray()["vertex_object_id"].data
     positions, values = dask.compute(level.vertices, wanted)
     shown = _shown(level, positions, order)
