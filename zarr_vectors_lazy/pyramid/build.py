@@ -227,11 +227,7 @@ class LevelTasks:
         finest = self._finest(delta)
         base, step = finest.planned.step, self.planned.step
         far = FarStep(
-            step=step,
-            level=base.source.level,
-            grid=base.fine_grid,
-            scale=self._scale_to(finest),
-            last=step.scale,
+            step=step, level=base.source.level, grid=base.fine_grid, scale=self._scale_to(finest), last=step.scale
         )
         name = f"{self.name}-far{delta}"
         keys: list[Key] = []

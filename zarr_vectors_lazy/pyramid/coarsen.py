@@ -70,16 +70,7 @@ from zarr_vectors_lazy.pyramid.merge import (
     read_pieces,
     rows_alone,
 )
-from zarr_vectors_lazy.pyramid.step import (
-    Aggregated,
-    Begun,
-    LevelBuild,
-    Part,
-    Payload,
-    Thinning,
-    encode,
-    write_once,
-)
+from zarr_vectors_lazy.pyramid.step import Aggregated, Begun, LevelBuild, Part, Payload, Thinning, encode, write_once
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_links, read_row_count
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.objects import read_ids

@@ -19,13 +19,7 @@ from zarr_vectors_lazy.model.levels import ChunkTable, distinct_chunks
 from zarr_vectors_lazy.model.objects import FragmentRun, ObjectIndex, ranges
 from zarr_vectors_lazy.model.writing import ArrayDraft, ChunkRecord
 from zarr_vectors_lazy.pyramid.step import EndCells, EndSegment, LevelBuild, Part, Thinning
-from zarr_vectors_lazy.read.cells import (
-    Requested,
-    read_batch,
-    read_fragment_run,
-    read_link_run,
-    read_row_run,
-)
+from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_link_run, read_row_run
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
 from zarr_vectors_lazy.read.rows import column_run
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw, Vertices

@@ -360,11 +360,7 @@ def _retries() -> dict[str, Any]:
         "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
         "base": 4,
     }
-    return {
-        "max_retries": policy.retries,
-        "retry_timeout": timedelta(seconds=policy.total_s),
-        "backoff": backoff,
-    }
+    return {"max_retries": policy.retries, "retry_timeout": timedelta(seconds=policy.total_s), "backoff": backoff}
 
 
 def bare_names(options: Mapping[str, Any]) -> set[str]:

@@ -341,10 +341,7 @@ FACE_WIDTHS = range(3, 65)
 
 
 def linked_sources(
-    rows: tuple[str, Any],
-    links: tuple[str, Any],
-    given: Mapping[str, Any],
-    widths: Sequence[int],
+    rows: tuple[str, Any], links: tuple[str, Any], given: Mapping[str, Any], widths: Sequence[int]
 ) -> tuple[Source, LinkSource]:
     """Sources of rows and of their links in Dask arrays, optimized together: what both need is computed once.
 

@@ -292,10 +292,7 @@ def places_of_part(plan: Plan, part: Part, row_owners: RowOwners) -> Records:
     chunks, counts = part.chunks_of(plan), part.prepared.routed.counts
     numbers = part.numbers[np.concatenate([chunk.rows for chunk in part.prepared.chunks or ()])]
     rows = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
-    columns = {
-        "row": row_owners.names(numbers, plan.firsts),
-        "place": pack_places(np.repeat(chunks, counts), rows),
-    }
+    columns = {"row": row_owners.names(numbers, plan.firsts), "place": pack_places(np.repeat(chunks, counts), rows)}
     return pack(PLACE, columns, len(numbers))
 
 

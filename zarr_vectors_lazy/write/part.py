@@ -138,11 +138,7 @@ class LevelWriter:
         )
 
     def finish(
-        self,
-        draft: LevelDraft,
-        records: Sequence[LevelRecord],
-        puts: Sequence[Put] = (),
-        notes: Notes | None = None,
+        self, draft: LevelDraft, records: Sequence[LevelRecord], puts: Sequence[Put] = (), notes: Notes | None = None
     ) -> LevelRecord:
         """Put the metadata of the level's arrays and ``puts`` (objects, groups), then the level's own node.
 

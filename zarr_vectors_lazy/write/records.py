@@ -146,10 +146,7 @@ class Taken:
 def layout(block: Block) -> np.dtype[np.void]:
     """Dtype of a block's records."""
     attributes = {
-        name: (
-            CODES if is_coded(column) else column.values.dtype.newbyteorder("<"),
-            column.values.shape[1:],
-        )
+        name: (CODES if is_coded(column) else column.values.dtype.newbyteorder("<"), column.values.shape[1:])
         for name, column in block.attributes.items()
     }
     positions = (block.dtype.newbyteorder("<"), block.positions.shape[1])
