@@ -497,7 +497,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         Parameters
         ----------
         points
-            (n, D) in stored coordinates and units; (D,) is one point.
+            (n, D) in stored coordinates and units, or a table whose columns are named as the axes; (D,) is one point.
         k
             How many for each point.
 
@@ -520,7 +520,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> rows.shape, distances.round(1)
         ((1, 2), array([[8.9, 8.9]]))
         """
-        wanted = parse_points(points, self._store.ndim)
+        wanted = parse_points(points, self._store.axes)
         if not is_whole(k) or k < 1:
             raise SelectionError(f"k must be a whole number, 1 or more; found {k!r}")
         return nearest_of_view(sized(self._view), wanted, int(k))
@@ -532,7 +532,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         Parameters
         ----------
         points
-            (n, D) in stored coordinates and units; (D,) is one point.
+            (n, D) in stored coordinates and units, or a table whose columns are named as the axes; (D,) is one point.
         radius
             In stored units; vertices at exactly this distance are included.
 
@@ -547,7 +547,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         >>> level.within([[90, 100, 80]], 12).vertices.compute().shape
         (1056, 3)
         """
-        wanted = parse_points(points, self._store.ndim)
+        wanted = parse_points(points, self._store.axes)
         given: Any = radius
         if not isinstance(given, int | float | np.number) or not given >= 0:
             raise SelectionError(f"radius must be a number, 0 or more; found {radius!r}")

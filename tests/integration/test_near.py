@@ -49,6 +49,23 @@ def test_the_nearest_reads_few_chunks(path):
     assert len(cells(counts)) <= 8  # of 125
 
 
+@pytest.mark.parametrize("library", ["pandas", "polars", "pyarrow"])
+def test_tables_of_points_go_by_the_names_of_their_columns(tmp_path, library):
+    zvl.write_points(tmp_path / "x", np.array([[3.0, 2, 1], [1, 2, 3]]), chunk_shape=5, axes=("z", "y", "x"))
+    store = zvl.open_zv(tmp_path / "x")
+    make = pytest.importorskip(library)
+    table = {"pandas": "DataFrame", "polars": "DataFrame", "pyarrow": "table"}[library]
+    points = getattr(make, table)({"X": [1.0], "Y": [2.0], "Z": [3.0]})
+    rows, distances = store[0].nearest(points)
+    assert store[0].vertices.compute()[rows[0, 0]].tolist() == [3, 2, 1]
+    assert distances.tolist() == [[0]]
+    assert store[0].within(points, 0.1).vertices.compute().tolist() == [[3, 2, 1]]
+    assert store.to_world(points).tolist() == [[1, 2, 3]]
+    assert store.from_world(points).tolist() == [[3, 2, 1]]
+    with pytest.raises(SelectionError, match="must have columns 'z', 'y', 'x', found 'a', 'b', 'c'"):
+        store[0].nearest(getattr(make, table)({"a": [1.0], "b": [2.0], "c": [3.0]}))
+
+
 def test_fewer_than_asked_for(path):
     few = zvl.open_zv(path)[0].sel(where={"i": [3, 4]})
     rows, distances = few.nearest([[0, 0, 0]], 4)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import SelectionError, ZVWarning, near
+from zarr_vectors_lazy.errors import SelectionError, ZVWarning, listed, near
 from zarr_vectors_lazy.types import Array, BBox, Floats
 
 NAMES = ("x", "y", "z")
@@ -222,7 +222,20 @@ def _dot(row: Floats, columns: Sequence[Floats]) -> Floats:
     return np.asarray(columns[0] * row[0] + columns[1] * row[1] + columns[2] * row[2])
 
 
+def by_axes(value: Any, axes: Sequence[str]) -> Any:
+    """Columns of a table that are named as axes, in small letters or capitals, in their order; others as they are."""
+    of = next((name for name in ("column_names", "columns") if hasattr(type(value), name)), None)
+    names = [] if of is None else list(getattr(value, of))
+    place = {name.lower(): name for name in names if isinstance(name, str)}
+    if not place:
+        return value
+    if len(place) != len(names) or place.keys() != {axis.lower() for axis in axes}:
+        raise SelectionError(f"a table of positions must have columns {listed(axes)}, found {listed(names)}")
+    return np.stack([np.asarray(value[place[axis.lower()]]) for axis in axes], axis=1)
+
+
 def _columns(positions: Any, count: int, kind: str, names: Sequence[str]) -> Array:
+    positions = by_axes(positions, names)
     try:
         given = np.asarray(positions)
     except ValueError as error:

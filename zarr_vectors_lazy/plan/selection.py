@@ -11,7 +11,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import SelectionError, listed, meant
 from zarr_vectors_lazy.model.levels import ChunkTable
-from zarr_vectors_lazy.model.world import World
+from zarr_vectors_lazy.model.world import World, by_axes
 from zarr_vectors_lazy.types import Array, BBox, BoolArray, ChunkCoords, Floats, IntArray, Vertices
 
 # Where the vertices of a chunk lie, and which chunks a box needs.
@@ -547,8 +547,9 @@ def distances(points: Floats, others: Floats) -> Floats:
     return np.asarray(np.sqrt(squares))
 
 
-def parse_points(value: Any, ndim: int) -> Floats:
+def parse_points(value: Any, axes: Sequence[str]) -> Floats:
     """(n, D) points of a user, of one alone (1, D); raises SelectionError."""
+    ndim, value = len(axes), by_axes(value, axes)
     try:
         points = np.atleast_2d(np.asarray(value, np.float64))
     except (TypeError, ValueError) as error:
