@@ -146,12 +146,14 @@ def serve(
     levels = {level.index: PrecomputedLevel(level._view) for level in opened}
     views = {FOLDER: Precomputed(levels)}
     server = Server(opened._opened.tree.spec, host=host, port=port, public=public, views=views)
-    run(server, lambda: say_links(levels, server.url))
+    given.say(server.url)
+    given.say(f"raw cells: {server.url}/raw/")
+    say_links(levels, server.url)
+    run(server)
 
 
 def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
-    """Print what viewers are given: raw cells, a link that shows a level in Neuroglancer, the sources of all levels."""
-    given.say(f"raw cells: {url}/raw/")
+    """Print what Neuroglancer is given: a link that shows a level, and the sources of every level."""
     shown = shown_level(levels)
     if shown is None:
         return
@@ -177,13 +179,12 @@ def view(
     server = view_server(opened, host=host, port=port)
     if not no_browser:
         webbrowser.open(f"{server.url}/")
+    given.say(server.url)
     run(server)
 
 
-def run(server: Server, told: Callable[[], None] = lambda: None) -> None:
-    """Say where it is, and what more there is to tell, and serve until Ctrl-C."""
-    given.say(server.url)
-    told()
+def run(server: Server) -> None:
+    """Serve until Ctrl-C."""
     server.serve_forever()
     given.say("stopped", error=True)
 
