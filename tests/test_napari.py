@@ -69,6 +69,19 @@ def test_few_paths_are_shapes(opened, tracts):
     assert meta["features"].keys() >= set(level.objects.attributes.data_vars) & meta["features"].keys()
 
 
+def test_paths_of_one_vertex_are_no_shapes(opened, tmp_path):
+    lines = [np.eye(3, dtype="f4"), np.ones((1, 3), "f4"), np.ones((2, 3), "f4") * [[1], [2]]]
+    zvl.write_polylines(tmp_path / "s.zv", lines, chunk_shape=5.0, object_attributes={"size": [3, 1, 2]})
+    with pytest.warns(ZVWarning, match=r"fewer than two vertices are left out \(1 of 3\)"):
+        ((data, meta, _),) = opened(tmp_path / "s.zv")
+    assert [len(path) for path in data] == meta["features"]["size"].tolist() == [3, 2]
+    assert meta["features"]["object_id"].tolist() == [0, 2]
+    none = np.empty((0, 3), "f4"), [0]
+    zvl.write_polylines(tmp_path / "none.zv", none, chunk_shape=5.0, bounds=([0, 0, 0], [9, 9, 9]))
+    ((data, meta, kind),) = opened(tmp_path / "none.zv")
+    assert (data, meta["ndim"], kind) == ([], 3, "shapes")
+
+
 def test_many_paths_are_vectors(opened, tracts, monkeypatch):
     monkeypatch.setattr(reader, "MOST_SHAPES", 10)
     level = zvl.open_zv(tracts)[0]

@@ -204,10 +204,15 @@ def _paths(level: ZVLevel) -> LayerData:
     name = _level_name(level)
     if not timed:
         objects = level.objects.attributes
-        table = {str(key): np.asarray(of.sel(object=ids)) for key, of in objects.data_vars.items()}
-        features = {"object_id": ids, **_flat(table)}
-        paths = np.split(shown, offsets[1:-1])
+        drawn = np.diff(offsets) > 1  # napari refuses others
+        if not drawn.all():
+            few = f"objects with fewer than two vertices are left out ({int((~drawn).sum())} of {len(ids)})"
+            warnings.warn(f"{level.store.url}, level {level.index}: {few}", ZVWarning, stacklevel=2)
+        table = {str(key): np.asarray(of.sel(object=ids))[drawn] for key, of in objects.data_vars.items()}
+        features = {"object_id": ids[drawn], **_flat(table)}
+        paths = [shown[start:stop] for start, stop in zip(offsets[:-1][drawn], offsets[1:][drawn], strict=True)]
         told = {
+            "ndim": shown.shape[1],
             "shape_type": "path",
             "edge_width": _size_of(shown) / 4,
             "face_color": "transparent",
