@@ -49,7 +49,7 @@ def open_zv(
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     chunks
-        Blocks of the Dask arrays. None or {}: one a chunk of the store; ``"auto"``: neighbouring chunks share a block
+        Blocks of the Dask arrays. None or {}: one per chunk of the store; ``"auto"``: neighbouring chunks share a block
         up to Dask's ``array.chunk-size``; an int: that many chunks a block.
     consolidated
         None: use consolidated metadata where the root has them; False: ignore them; True: demand them.

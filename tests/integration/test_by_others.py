@@ -208,7 +208,7 @@ def test_rows_outside_their_chunk_are_found_and_told():
     assert np.array_equal(plain[:, 1] - plain[:, 0], np.broadcast_to(store[0].chunk_shape, plain[:, 0].shape))
     report = zvl.validate(packed("t030-points-coarse"))
     assert report.ok
-    assert any("outside their chunk, as coarse levels of zarr-vectors-tools" in f.message for f in report.warnings)
+    assert any("outside their chunk, as in coarse levels of zarr-vectors-tools" in f.message for f in report.warnings)
 
 
 MEMBERS = ("edges", "ids", "object")

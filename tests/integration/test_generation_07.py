@@ -35,7 +35,7 @@ def neuron07(tamper):
 
 
 def test_a_box_asks_for_its_chunks_and_nothing_else(tamper, name):
-    """Two requests a chunk: one for its metadata, one for its bytes."""
+    """Two requests per chunk: one for its metadata, one for its bytes."""
     copy = tamper(name)
     level = zvl.open_zv(copy.path)[0]
     part = level.sel(bbox=boxes_of(name, 0)[0])

@@ -222,7 +222,7 @@ def test_attributes_of_dask_are_written_beside_the_data(tmp_path):
     [
         (pd.array([-128, None, 1, 2], dtype="Int8"), "int8 stores as -128.*wider dtype"),
         (pd.array([255, None, 1, 2], dtype="UInt8"), "uint8 stores as 255"),
-        (np.ma.masked_equal([[True, False]] * 4, False), "one value a row"),
+        (np.ma.masked_equal([[True, False]] * 4, False), "one value per row"),
         (pd.Series(pd.to_datetime(["2026-01-01"] * 4)).dt.tz_localize("UTC"), "zone UTC"),
         (pa.array([1, 2, 3, 4], pa.timestamp("s", tz="UTC")), "zone UTC"),
         (pa.array([[1], [1, 2], [], [3]]), "Arrow type list"),
@@ -244,9 +244,9 @@ def test_dask_refuses_a_number_that_means_missing_elsewhere(tmp_path):
 
 def test_objects_have_no_text_that_is_missing(tmp_path):
     points = {"positions": np.stack([X, X], axis=1), "chunk_shape": 2, "object_ids": [0, 1, 2, 3]}
-    with pytest.raises(SelectionError, match="does not tell from empty text"):
+    with pytest.raises(SelectionError, match="cannot tell from empty text"):
         zvl.write_points(tmp_path / "x", **points, object_attributes={"name": ["a", None, "", "b"]})
-    with pytest.raises(SelectionError, match="truth values of which some are missing"):
+    with pytest.raises(SelectionError, match="some of its booleans are missing"):
         zvl.write_points(tmp_path / "x", **points, object_attributes={"name": [True, None, True, True]})
     zvl.write_points(tmp_path / "x", **points, object_attributes={"root": pd.array([ID, None, 1, 2], dtype="Int64")})
     found = zvl.open_zv(tmp_path / "x")[0].objects.attributes["root"].compute()
@@ -384,7 +384,7 @@ def test_links_whose_missing_values_nothing_can_stand_for_are_refused(tmp_path, 
     least = np.ma.array([-(2**63), 0, 1, 2], mask=[0, 1, 0, 0])
     with pytest.raises(SelectionError, match=r"link_attributes\['a'\]: .*choose a wider dtype"):
         write_linked(tmp_path / "x", "graph", as_given, {"a": least})
-    with pytest.raises(SelectionError, match="truth values of which some are missing"):
+    with pytest.raises(SelectionError, match="booleans, some of which are missing"):
         write_linked(tmp_path / "x", "graph", as_given, {"a": least.astype(bool)})
 
 
@@ -396,7 +396,7 @@ def test_dask_arrays_that_do_not_say_that_values_are_missing(tmp_path):
         array = da.from_array(values, chunks=2)
         return array if values.ndim > 1 else array.map_blocks(masked, dtype=values.dtype, meta=np.empty(0, "i8"))
 
-    with pytest.raises(SelectionError, match="make it of masked arrays"):
+    with pytest.raises(SelectionError, match="build it from masked arrays"):
         write_linked(tmp_path / "x", "graph", given, {"a": np.arange(4)})
 
 

@@ -13,7 +13,7 @@ SIDE = 200
 
 @pytest.fixture(scope="module")
 def segments():
-    """Short lines on a lattice, one an object, in an order that has nothing to do with space; ids with gaps."""
+    """Short lines on a lattice, one per object, in an order that has nothing to do with space; ids with gaps."""
     rows = np.random.default_rng(0).permutation(COUNT)
     starts = np.stack([rows % SIDE, rows // SIDE], axis=1).astype("f4") + 0.25
     return np.stack([starts, starts + 0.5], axis=1)

@@ -305,7 +305,7 @@ def test_polylines_that_do_not_go_together(tmp_path):
     lines, x = paths(), tmp_path / "x"
     for words, lazy, options in (
         ("come with the blocks", iter(lines), {"vertex_attributes": {"a": [0]}}),
-        ("can be read only now", iter(lines), {"compute": False}),
+        ("can only be read right away", iter(lines), {"compute": False}),
         ("there are no polylines", iter([]), {}),
         ("there are no polylines", db.from_sequence([[], []]), {}),
         ("must be a Dask bag", da.zeros((4, 3)), {}),

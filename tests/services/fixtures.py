@@ -17,7 +17,7 @@ ON_SERVERS = {"s3", "google_xml", "google", "azure", "http", "https", "sftp"}
 
 
 def params(services):
-    """Parameters of a fixture, one a service; those with a server are marked so."""
+    """Parameters of a fixture, one per service; those with a server are marked so."""
     return [
         pytest.param(service, id=service.name, marks=[pytest.mark.emulator] if service.host in ON_SERVERS else [])
         for service in services

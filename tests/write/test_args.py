@@ -60,7 +60,7 @@ def polylines(path, **options):
         (points, {"chunk_shape": 1e-300}, "absurdly small"),
         (points, {"bin_shape": 2}, r"bin_shape must divide chunk_shape"),
         (points, {"bin_shape": 10}, r"bin_shape must divide chunk_shape"),
-        (points, {"bin_shape": 0.02}, "makes 15625000 bins of each chunk"),
+        (points, {"bin_shape": 0.02}, "makes 15625000 bins in each chunk"),
         (points, {"bounds": ([0, 0, 0], [5, 5, 5])}, "bounds leave data out: on axis 0"),
         (points, {"bounds": ([0, 0], [5, 5])}, r"bounds must be \(lo, hi\)"),
         (points, {"bounds": ([5, 5, 5], [0, 0, 0])}, "lo <= hi"),
@@ -89,7 +89,7 @@ def polylines(path, **options):
         (points, {"vertex_attributes": {"a": np.zeros((20, 2, 2))}}, r"found shape \(20, 2, 2\)"),
         (points, {"vertex_attributes": {"a": np.zeros((20, 0))}}, r"found shape \(20, 0\)"),
         (points, {"vertex_attributes": {"a": np.zeros(20, "M8")}}, "dtype datetime64; only"),
-        (points, {"vertex_attributes": {"a": np.full((20, 2), "x")}}, "it has shape .* one value a row"),
+        (points, {"vertex_attributes": {"a": np.full((20, 2), "x")}}, "it has shape .* one value per row"),
         (points, {"vertex_attributes": {"a": np.array([1, "x"] * 10, object)}}, "all text, found 1"),
         (points, {"object_ids": np.arange(19)}, r"object_ids must be \(20,\) whole numbers"),
         (points, {"object_ids": np.arange(20.0)}, r"whole numbers, found shape \(20,\) of float64"),
@@ -99,7 +99,7 @@ def polylines(path, **options):
         (
             points,
             {"object_ids": np.arange(20), "object_attributes": {"a": [None] * 20}},
-            "does not tell from empty text",
+            "cannot tell from empty text",
         ),
         (points, {"object_ids": np.arange(20), "groups": {0: [99]}}, r"objects that do not exist: 99"),
         (points, {"object_ids": np.arange(20), "groups": {1: [0]}}, "by number starting at 0"),
@@ -172,9 +172,7 @@ def test_a_misspelt_unit_is_a_warning_and_units_of_other_kinds_are_not(tmp_path)
         (zvl.write_lines, lines),
         (zvl.write_points, points),
     ):
-        with pytest.warns(
-            ZVWarning, match="'millimetr' is no unit of length that is known; did you mean 'milli"
-        ) as said:
+        with pytest.warns(ZVWarning, match="'millimetr' is not a known unit of length; did you mean 'milli") as said:
             write(tmp_path / "s", given, chunk_shape=1, units="millimetr", mode="w")
         assert [one.filename for one in said] == [__file__]
     assert zvl.open_zv(tmp_path / "s").units == ("millimetr",) * 3

@@ -155,7 +155,7 @@ def test_columns_of_somebody_else(tmp_path):
 
 def test_what_is_no_such_dataset(tmp_path):
     path, grid = tmp_path / "a.zv", xr.Dataset(coords={"x": [1.0, 2], "y": [1.0, 2, 3]})
-    with pytest.raises(SelectionError, match=r"of a grid: dataset.stack\(\)"):
+    with pytest.raises(SelectionError, match=r"for a grid: dataset.stack\(\)"):
         zvl.write_points(path, grid, chunk_shape=5)
     with pytest.raises(SelectionError, match="no axes among"):
         zvl.write_points(path, ragged().drop_vars(["lon"]), chunk_shape=5)

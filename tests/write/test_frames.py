@@ -79,7 +79,7 @@ def test_refused(tmp_path):
     twice = pd.DataFrame(np.zeros((3, 3)), columns=["x", "y", "y"])
     gaps = TABLE.assign(x=pd.array([1, None] * 6, dtype="Int32"))
     for table, options, error, words in (
-        (twice, {}, SelectionError, "columns 'y' are there more than once"),
+        (twice, {}, SelectionError, "columns 'y' occur more than once"),
         (dd.from_pandas(twice, npartitions=1), {}, SelectionError, "more than once"),
         (gaps, {}, SelectionError, "column 'x' has masked values"),
         (TABLE, {"object_ids": "cell"}, NotFoundError, "no column 'cell'"),

@@ -110,7 +110,7 @@ def test_the_root_names_it_where_it_names_the_others(tmp_path, path):
 
 def test_blocks_of_another_length_leave_nothing_visible(path):
     level = zvl.open_zv(path)[0]
-    cut = level.vertices[level.vertices[:, 0] > 0][:, 0]  # unknown sizes, a block a chunk, fewer rows
+    cut = level.vertices[level.vertices[:, 0] > 0][:, 0]  # unknown sizes, one block per chunk, fewer rows
     with pytest.raises(SelectionError, match="vertices"):
         level.write_attribute("new", cut)
     with pytest.raises(NotFoundError):

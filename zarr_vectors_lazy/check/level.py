@@ -138,8 +138,10 @@ def _totals(check: WholeCheck, here: Summary) -> Remarks:
     strays = sum(count for count, _ in here.strays.values())
     if strays:
         farthest = max(reach for _, reach in here.strays.values())
-        text = f"{strays} rows up to {farthest:.6g} outside their chunk, as coarse levels of zarr-vectors-tools 0.3.0 "
-        yield "structure", "warning", text + "have them: boxes are widened, and exact"
+        text = (
+            f"{strays} rows up to {farthest:.6g} outside their chunk, as in coarse levels of zarr-vectors-tools 0.3.0"
+        )
+        yield "structure", "warning", text + ": boxes are widened, and stay exact"
 
 
 def _ends(check: WholeCheck, family: FamilyCheck, summaries: Mapping[int, Summary]) -> Remarks:

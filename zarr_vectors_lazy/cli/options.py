@@ -54,7 +54,7 @@ def _plain(value: Any) -> Any:
 
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
-    """Print names and values, one a line; further lines of a value stand below its first."""
+    """Print names and values, one per line; further lines of a value stand below its first."""
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         say(f"{name:<{width}}  {value}".replace("\n", f"\n{'':{width}}  "))

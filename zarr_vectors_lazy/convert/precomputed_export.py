@@ -1,7 +1,7 @@
 """A level as files in Neuroglancer's precomputed formats, written by a Dask graph.
 
 Annotations are spread over levels that add up, each a fair sample of what the coarser ones left: first their cells are
-counted, then their records are written in the order of cells, a scratch object a task, then put together cell by cell.
+counted, then their records are written in the order of cells, one scratch object per task, then joined cell by cell.
 """
 
 import io

@@ -134,7 +134,7 @@ def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
     Parameters
     ----------
     shard_shape
-        Chunks along each axis, one number for all or one for each; None: an object a cell.
+        Chunks along each axis, one number for all or one for each; None: one object per cell.
 
     Raises
     ------

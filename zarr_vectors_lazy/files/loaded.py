@@ -393,7 +393,7 @@ def _common(key: str, parts: Sequence[Any], blank: Sequence[bool], *, floats: bo
 
 
 def _lazy(key: str, blocks: Sequence[_Stored], *, whole: bool) -> Array:
-    """Dask array of a block a file; in memory what there is one of for each path."""
+    """Dask array of one block per file; in memory what there is one of for each path."""
     likes, blank = [block.like for block in blocks], [block.blank for block in blocks]
     dtype = _common(key, likes, blank, floats=all(block.floats for block in blocks))
     masked = any(isinstance(like, np.ma.MaskedArray) for like in likes) or (any(blank) and dtype.kind in "iub")

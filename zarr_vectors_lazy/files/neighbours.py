@@ -109,7 +109,7 @@ def positions_of(out: Outgoing) -> Any:
 
 
 def to_arrow(out: Outgoing, *, geometry: bool) -> Any:
-    """`pyarrow.Table`: a row a vertex; with ``geometry`` as `geo_table`."""
+    """`pyarrow.Table`: one row per vertex; with ``geometry`` as `geo_table`."""
     return told(out, geo_table(out)) if geometry else arrow_reader(out).read_all()
 
 

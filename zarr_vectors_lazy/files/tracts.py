@@ -162,7 +162,7 @@ def _streamlines(positions: Values, offsets: Values, **more: Any) -> Loaded:
 
 
 def _narrow(values: Values) -> Values:
-    """One number a row as (N,)."""
+    """One number per row as (N,)."""
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     return values[:, 0] if values.shape[1:] == (1,) else values
 

@@ -172,7 +172,7 @@ class ChainColumn:
 
     @property
     def requests(self) -> int:
-        """One a level, at least."""
+        """One per level, at least."""
         return len(self.paths)
 
     def read(self) -> Steps[Array]:

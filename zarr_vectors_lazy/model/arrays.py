@@ -1,4 +1,4 @@
-"""Arrays of cells, one a chunk, dense arrays, and families of links."""
+"""Arrays of cells, one per chunk, dense arrays, and families of links."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,7 +10,7 @@ from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Json, Raw
 
-# Arrays of cells, one a chunk, and dense arrays.
+# Arrays of cells, one per chunk, and dense arrays.
 
 UNTOLD = np.dtype("V1")
 """Dtype of cells whose array states none."""
@@ -36,7 +36,7 @@ class Layout(Protocol):
         """Size in bytes of the payload, from the head of a cell; None where the head does not tell."""
 
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """Object keys of cells that are stored uncompressed, one an object; None where they are not."""
+        """Object keys of cells that are stored uncompressed, one per object; None where they are not."""
 
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
         """Keys of the objects in which cells are stored, where metadata list the cells; None where a listing does."""
@@ -178,7 +178,7 @@ class CellSpec:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CellArray:
-    """An array of cells, one a chunk.
+    """An array of cells, one per chunk.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ class ObjectIndex:
     rank
         Components of a chunk coordinate in a manifest, K.
     manifests
-        One variable-length row an object; None where there are none.
+        One variable-length row per object; None where there are none.
     spans, blocks
         In place of them (count, 2) first row and number of rows of ``blocks``, and (B, K + 1) chunks and fragments.
     parts
@@ -76,7 +76,7 @@ class GroupIndex:
     Parameters
     ----------
     members
-        One variable-length row a group; None where all are ranges.
+        One variable-length row per group; None where all are ranges.
     count
         Number of groups.
     names

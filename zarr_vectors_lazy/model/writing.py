@@ -24,7 +24,7 @@ class Encoding:
     checksum
         Whether a crc32c follows each cell, so that a flipped bit is an error for any Zarr reader.
     shard_shape
-        Chunks that share an object along each chunk axis; None: an object a chunk.
+        Chunks that share an object along each chunk axis; None: one object per chunk.
     """
 
     compressor: Compressor = "zstd"

@@ -232,7 +232,7 @@ class UpTo:
 
 
 Chunking: TypeAlias = int | str | UpTo | None
-"""None (also given as {}): a block a chunk; "auto": up to Dask's ``array.chunk-size``; an int: so many chunks."""
+"""None (also given as {}): one block per chunk; "auto": up to Dask's ``array.chunk-size``; an int: so many chunks."""
 
 
 def check_chunking(chunks: object) -> Chunking:
@@ -243,7 +243,7 @@ def check_chunking(chunks: object) -> Chunking:
     SelectionError
         If it is not.
     """
-    if chunks is None or (isinstance(chunks, Mapping) and not chunks):  # {}: as xarray calls a block a chunk
+    if chunks is None or (isinstance(chunks, Mapping) and not chunks):  # {}: as xarray calls one block per chunk
         return None
     if isinstance(chunks, str) and chunks == "auto":
         return chunks

@@ -755,7 +755,7 @@ def column_names(
 ) -> dict[str, tuple[str, ...]]:
     """Names of the columns of each attribute, no two alike.
 
-    An attribute of one value a row keeps its own name, unless that is taken: then it has ``_attribute`` (the suffix)
+    An attribute of one value per row keeps its own name, unless that is taken: then it has ``_attribute`` (the suffix)
     behind it. A vector's columns are ``name_0``, ``name_1``, ... What is made up so gives way to the names that
     attributes have, and to what came before it: with as many ``_`` behind it as it takes. So names depend neither on
     the order in which a store lists its attributes nor, but where two made-up names meet, on which of them are asked
@@ -764,7 +764,7 @@ def column_names(
     Parameters
     ----------
     widths
-        By attribute the number of its columns; None for one value a row.
+        By attribute the number of its columns; None for one value per row.
     taken
         Names that no attribute may have: of the axes, ``object_id`` where there are objects, of dimensions.
     known

@@ -248,7 +248,7 @@ def owners_of_rows(fine: FineRows, everything: Owned, kept: Owned) -> IntArray:
     rows, entries = member_rows(fine, kept)
     owners[rows] = kept.objects[entries]
     if not np.array_equal(owners[rows], kept.objects[entries]):
-        raise FormatError("a vertex is of several objects, which only points and paths can be")
+        raise FormatError("a vertex belongs to several objects, which is only possible for points and paths")
     return owners
 
 
@@ -303,7 +303,7 @@ def _column(data: LevelData, array: CellArray, name: str, holes: bool) -> Column
     spec = array.spec
     if holes and (spec.dtype.kind in "iub" or spec.dictionary is not None):
         raise FormatError(
-            f"attribute {name!r} has no values in some chunks, and {spec.dtype} cannot say so: leave it out with "
+            f"attribute {name!r} has no values in some chunks, which {spec.dtype} cannot express: leave it out with "
             f"aggregate={{{name!r}: None}}",
             where=data.url,
         )

@@ -123,7 +123,7 @@ def kind_of(data: LevelData) -> Kind:
     kind = KINDS[types[0]]
     has_objects = _has_manifests(data)
     if kind == "paths" and not has_objects:
-        raise FormatError("paths need an object index, and there is none", where=data.url)
+        raise FormatError("paths need an object index, but there is none", where=data.url)
     return "sets" if kind == "points" and has_objects else kind
 
 
@@ -230,7 +230,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
     weight = own.get("weight") if data.meta.index else None
     items, missing = plan_attributes(data, options.aggregate, weight)
     if kind in LINKED and data.object_index is None and float(asked.factor[1]) > 1:
-        raise SelectionError("sparsity drops whole objects, and this level has none", where=data.url)
+        raise SelectionError("sparsity drops whole objects, but this level has none", where=data.url)
     thinning = (
         drop_rows(data.source, options, asked)
         if kind == "points" or data.object_index is None
@@ -382,7 +382,7 @@ def _link_index(data: LevelData, kind: Kind) -> LinkIndex | None:
         return None
     family = data.links(0)
     if family is not None and family.table is not None:
-        raise FormatError("links in a table are not read here", where=data.url)
+        raise FormatError("links in a table are not supported", where=data.url)
     segments = () if family is None else family.segments
     found = [EndSegment(spec=s.array.spec, coding=s.coding, offsets=s.offsets) for s in segments]
     width = 2 if family is None else family.width

@@ -353,7 +353,7 @@ def owners_array(view: LevelView) -> da.Array:
 # it.
 #
 # A manifest lists, in the order of an object's path, the fragments that it goes through: its entries. One task sorts
-# the entries of all objects by run of chunks, one a run reads the rows that they name, one a block of objects puts
+# the entries of all objects by run of chunks, one per run reads the rows that they name, one per block of objects puts
 # them back into path order.
 
 Values = list[Array]

@@ -395,7 +395,7 @@ def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
     for these, whose in ((given[order], "its index has"), (np.sort(wanted), f"{what} have")):
         twice = these[1:][these[1:] == these[:-1]]
         if len(twice):
-            raise SelectionError(f"{name} is taken by its labels, and {whose} {listed(twice.tolist())} twice")
+            raise SelectionError(f"{name} is matched by its labels, but {whose} {listed(twice.tolist())} twice")
     at = np.searchsorted(given, wanted, sorter=order)
     there = np.zeros(len(wanted), np.bool_)
     there[at < len(given)] = given[order[at[at < len(given)]]] == wanted[at < len(given)]
@@ -505,7 +505,7 @@ def check_positions(array: Any, name: str) -> None:
     """Raise SelectionError if an array, in memory or of Dask, is no (N, D) numbers."""
     if array.ndim != 2 or not 2 <= array.shape[1] <= len(AXES) or array.dtype.kind not in "fiu":
         turned = array.ndim == 2 and 2 <= array.shape[0] <= len(AXES)
-        found = f"found shape {array.shape}, {array.dtype}" if array.ndim else f"found {array.dtype.name}, no array"
+        found = f"found shape {array.shape}, {array.dtype}" if array.ndim else f"found {array.dtype.name}, not an array"
         hint = (
             "; are axes and rows exchanged?" if turned else "" if array.ndim else "; the path of the store comes first"
         )
@@ -565,7 +565,7 @@ def check_bin_count(bins: Floats, chunk_shape: Floats) -> None:
     total = float(np.prod(np.rint(chunk_shape / bins)))
     if total > MAX_BINS:
         raise SelectionError(
-            f"bin_shape {bins.tolist()} makes {total:.0f} bins of each chunk, and 16 bytes a bin in its index; at most "
+            f"bin_shape {bins.tolist()} makes {total:.0f} bins in each chunk, at 16 bytes each in its index; at most "
             f"{MAX_BINS} are possible: choose larger bins or smaller chunks"
         )
 
@@ -586,7 +586,7 @@ def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple
         raise SelectionError(f"units must be one name, or {ndim} names or None; found {units!r}")
     for unit in dict.fromkeys(of_axes):
         if unit is not None and (near := meant_unit(unit)):
-            text = f"{unit!r} is no unit of length that is known; did you mean {' or '.join(map(repr, near))}?"
+            text = f"{unit!r} is not a known unit of length; did you mean {' or '.join(map(repr, near))}?"
             warnings.warn(text, ZVWarning, stacklevel=_level_of_user())
     return names, of_axes
 
@@ -667,7 +667,9 @@ def _column(array: Values) -> Column:
     if not masked and (is_number(array.dtype) or is_time(array.dtype)):
         return Column(array)
     if array.ndim > 1:
-        raise SelectionError(f"it has shape {array.shape}; text, or bool with missing ones, has one value a row")
+        raise SelectionError(
+            f"it has shape {array.shape}; text, and booleans with missing values, must have one value per row"
+        )
     return Column(*encode_categories(array))
 
 
@@ -693,19 +695,18 @@ def _dense(array: Values) -> Values:
     """Numbers, missing ones masked and the array's fill value, which absent rows have; or text as ``<U..``."""
     if isinstance(array, np.ma.MaskedArray):
         if array.dtype.kind == "b" and np.ma.is_masked(array):
-            raise SelectionError("it has truth values of which some are missing, which is stored of vertices alone")
+            raise SelectionError("some of its booleans are missing, which can only be stored for vertices")
         missing = np.ma.getmaskarray(array)
         stored = np.asarray(array.data) if array.dtype.kind == "b" else encode_integers(array)[0]
         return np.ma.MaskedArray(stored, missing) if missing.any() else stored
     if is_number(array.dtype):
         return array
     if is_time(array.dtype):
-        raise SelectionError(f"it has values of {array.dtype}, which are stored of vertices alone: give numbers")
+        raise SelectionError(f"it has values of {array.dtype}, which can only be stored for vertices: give numbers")
     text, missing = parse_text(array)
     if missing.any():
         raise SelectionError(
-            "it has text of which some is missing, which the format does not tell from empty text: "
-            "give '' or another word for it"
+            "some of its text is missing, which the format cannot tell from empty text: use '' or another word"
         )
     return text if text.dtype.itemsize else text.astype("<U1")
 
@@ -859,7 +860,7 @@ def parse_numbers(values: Mapping[str, Any] | None, rows: int) -> dict[str, Valu
             raise SelectionError(f"{what}[{name!r}] has dtype {array.dtype}; links can only have numbers and bool")
         if isinstance(array, np.ma.MaskedArray) and array.dtype.kind == "b":
             if np.ma.is_masked(array):
-                raise SelectionError(f"{what}[{name!r}] has truth values of which some are missing: give numbers")
+                raise SelectionError(f"{what}[{name!r}] has booleans, some of which are missing: give numbers")
             found[name] = np.asarray(array.data)
     return found
 

@@ -81,8 +81,8 @@ class _Given:
         dims = {self.dataset[name].dims for name in self.columns}
         if len(dims) > 1 or {len(each) for each in dims} != {1}:
             raise SelectionError(
-                f"{listed(self.columns)} lie along {listed(sorted(map(str, dims)))}: coordinates of one dimension are "
-                "wanted, of a grid: dataset.stack()"
+                f"{listed(self.columns)} lie along {listed(sorted(map(str, dims)))}: coordinates must have "
+                "one dimension; for a grid: dataset.stack()"
             )
         return dims.pop()[0]
 
@@ -185,7 +185,7 @@ class _Given:
         counts = self.counts()
         if counts is None:
             raise SelectionError(
-                "objects are wanted as a ragged array: to_xarray(objects=True), or a variable of counts whose "
+                "objects must be a ragged array: to_xarray(objects=True), or a variable of counts whose "
                 f"attribute sample_dimension is {str(self.dim)!r}"
             )
         positions, attributes = dask.compute(self.positions(), self.attributes())

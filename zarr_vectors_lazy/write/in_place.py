@@ -587,7 +587,7 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
 
 
 def _aligned(values: Any, counts: IntArray) -> da.Array:
-    """Values with a block a chunk."""
+    """Values with one block per chunk."""
     array = values if isinstance(values, da.Array) else da.from_array(np.asanyarray(values), chunks=-1)
     if array.ndim not in (1, 2):
         raise SelectionError(f"values must be (N,) or (N, C), found {array.ndim} dimensions")

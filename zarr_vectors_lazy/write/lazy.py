@@ -78,7 +78,7 @@ def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
         return parts[0], _lengths(parts[1], len(parts[0]))
     if not parts:
         raise SelectionError(
-            "there are no polylines: their number of axes is not known; give (np.empty((0, D)), [0]) and bounds"
+            "there are no polylines, so their number of axes is not known; give (np.empty((0, D)), [0]) and bounds"
         )
     for at, part in enumerate(parts):
         if part.ndim != 2 or part.shape[1] != parts[0].shape[1]:
@@ -223,7 +223,7 @@ def bag_source(bag: Any, dtype: Any) -> Source:
         if sample is not None:
             keys = [(key,) for key in computed.__dask_keys__()]
             return Source(blocks=Blocks(keys, [computed]), read=read, sample=sample, nbytes=NAN)
-    raise SelectionError("there are no polylines: their number of axes is not known")
+    raise SelectionError("there are no polylines, so their number of axes is not known")
 
 
 def streamed(items: Iterator[Any]) -> Iterator[list[Any]]:
@@ -433,7 +433,7 @@ class FrameColumns:
         columns = list(frame.columns)
         twice = [name for at, name in enumerate(columns) if name in columns[:at]]
         if twice:
-            raise SelectionError(f"columns {listed(twice)} are there more than once")
+            raise SelectionError(f"columns {listed(twice)} occur more than once")
         named, names = (tuple(axes), tuple(axes)) if axes is not None else arguments.axes_among(columns)
         for name in [*named, *([] if object_ids is None else [object_ids])]:
             if name not in columns:
@@ -548,7 +548,7 @@ def write_lazy_paths(
 
 def _write_iterator(path: Any, polylines: Iterator[Any], shape: Shape, options: WriteOptions, tables: Tables) -> Any:
     if not options.compute:
-        raise SelectionError("an iterator can be read only now: compute=False needs a Dask bag, or a list")
+        raise SelectionError("an iterator can only be read right away: compute=False needs a Dask bag, or a list")
     blocks = streamed(polylines)
     first: list[Any] = []
     sample = None
@@ -558,7 +558,7 @@ def _write_iterator(path: Any, polylines: Iterator[Any], shape: Shape, options: 
         if sample is not None:
             break
     if sample is None:
-        raise SelectionError("there are no polylines: their number of axes is not known")
+        raise SelectionError("there are no polylines, so their number of axes is not known")
     job = template(path, sample, shape, options)
     check_place(job.spec, job.mode)
     return write_stream(
@@ -576,4 +576,4 @@ def refuse_mixed(**arguments: Any) -> None:
     """Raise SelectionError if what goes with polylines as a whole is a Dask collection."""
     for name, value in arguments.items():
         if is_lazy(value):
-            raise SelectionError(f"{name} is a Dask collection: give it in blocks of a Dask bag, as the polylines")
+            raise SelectionError(f"{name} is a Dask collection: give it in blocks of a Dask bag, like the polylines")

@@ -231,7 +231,7 @@ def _filled(name: str, values: np.ndarray[Any, Any], fill: int | None) -> np.nda
     missing = np.ma.getmaskarray(values)
     if fill is None and missing.any():
         raise SelectionError(
-            f"link_attributes[{name!r}] has missing values, and its array's meta none: make it of masked arrays"
+            f"link_attributes[{name!r}] has missing values, but its array's meta has none: build it from masked arrays"
         )
     plain = np.asarray(np.ma.getdata(values))
     if fill is not None and (plain[~missing] == fill).any():
@@ -260,7 +260,7 @@ def plan_links(plan: Plan, statistics: LinkStatistics, reader: LinkBlockReader, 
     width, chunks = reader.dtype["ends"].shape[0], len(plan.coords)
     if statistics.count and width > MAX_PERMUTED and chunks > 1:
         raise SelectionError(
-            f"out of core, {reader.name} of more than {MAX_PERMUTED} ends go into a store of one chunk; these have "
+            f"out of core, {reader.name} with more than {MAX_PERMUTED} ends need a store of one chunk; these have "
             f"{width}, and there are {chunks} chunks: choose a larger chunk_shape"
         )
     rows, (row, block, at) = int(plan.counts.sum()), statistics.highest
@@ -314,7 +314,7 @@ def resolve_ends(
     found = row_owners.look_up(places["row"], places["place"], ends[:, slot], sizes)
     if (found == UNKNOWN).any():
         row = int(ends[found == UNKNOWN, slot][0])
-        raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
+        raise StoreError(f"row {row} was lost on the way; the write is unfinished", where=plan.plan.job.spec.url)
     ends[:, slot] = found
     if slot + 1 < ends.shape[1]:
         return (
@@ -386,7 +386,7 @@ def finish_linked(
     counted = sum(part.within for part in link_parts), sum(part.across for part in link_parts)
     whole = replace(whole_of(plan, parts), job=job, given_links=links.count, counted=counted)
     if sum(counted) != (sum(part.links for part in parts) if links.implied else links.count):
-        raise StoreError("links were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
+        raise StoreError("links were lost or doubled on the way; the write is unfinished", where=plan.job.spec.url)
     records = [part.record for part in parts] + [part.record for part in link_parts]
     return commit_write(plan, session, summarise, whole, records, scratch)
 
@@ -557,7 +557,7 @@ def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) ->
     at = _find(nodes["number"], children)
     if (at == len(nodes)).any():
         row = int(counted(children[at == len(nodes)][:1], plan.plan)[0])
-        raise StoreError(f"row {row} was lost on its way; the write is unfinished", where=plan.plan.job.spec.url)
+        raise StoreError(f"row {row} was lost on the way; the write is unfinished", where=plan.plan.job.spec.url)
     named, counts = np.unique(at, return_counts=True)
     if (counts > 1).any():
         vertex = int(counted(nodes["number"][named[counts > 1][:1]], plan.plan)[0])
@@ -624,7 +624,7 @@ def write_tree_rows(
         return (no_links(PLACE),) if valued else (no_links(PLACE), no_links(EDGE)), nothing
     rows, ranks = in_order(rows), in_order(ranks)
     if not np.array_equal(rows["number"], ranks["number"]):
-        raise StoreError("nodes were lost on their way; the write is unfinished", where=plan.job.spec.url)
+        raise StoreError("nodes were lost on the way; the write is unfinished", where=plan.job.spec.url)
     part = Part.of(plan, rows, (ranks["along"], ranks["parent"] == NONE))
     done = write_arranged(plan, part, begun)
     places = places_of_part(plan, part, row_owners)

@@ -660,7 +660,7 @@ def commit_write(
     """Put objects and metadata of what was ``written``, the root last; return ``summarise`` of it all."""
     records = [empty_record(plan.coords.shape[1]), *written]
     if sum(record.vertex_count for record in records) != int(plan.counts.sum()):
-        raise StoreError("rows were lost or doubled on their way; the write is unfinished", where=plan.job.spec.url)
+        raise StoreError("rows were lost or doubled on the way; the write is unfinished", where=plan.job.spec.url)
     scratch.remove()  # while the root says "writing": no store that is whole has any
     return summarise(whole, finish(whole, plan.writer(session), session, records))
 

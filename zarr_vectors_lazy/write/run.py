@@ -607,8 +607,8 @@ def aligned(arrays: Mapping[str, Any]) -> list[Any]:
 def _check_array(name: str, array: Any, rows: str) -> None:
     if not (isinstance(array, da.Array) and array.ndim):
         raise SelectionError(
-            f"{name} must be a Dask array, found {type(array).__name__}: where one argument is a Dask collection, all "
-            f"that go with {rows} are; dask.array.from_array makes one of an array in memory"
+            f"{name} must be a Dask array, found {type(array).__name__}: if one argument is a Dask collection, all "
+            f"that belong to {rows} must be; dask.array.from_array makes one of an array in memory"
         )
     if any(np.isnan(edge) for edge in array.shape[1:]):
         raise SelectionError(f"{name} must have rows of known shape, found {array.shape}")
@@ -624,7 +624,7 @@ def _aligned(name: str, array: Any, like: Any, rows: str) -> Any:
                 "be cut alike"
             )
         if not unknown and array.shape[0] != like.shape[0]:
-            raise SelectionError(f"{name} must have {like.shape[0]} rows as {rows}, found {array.shape[0]}")
+            raise SelectionError(f"{name} must have {like.shape[0]} rows like {rows}, found {array.shape[0]}")
         if not unknown:
             array = array.rechunk({0: like.chunks[0]})
     whole = all(len(edges) == 1 for edges in array.chunks[1:])

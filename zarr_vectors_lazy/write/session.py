@@ -61,7 +61,7 @@ class WriteSession:
         own.
         """
         if self.start and any(start != self.start for start in starts):
-            raise StoreError("a lost task began this write anew after its end; write again", where=self.spec.url)
+            raise StoreError("a lost task started this write again after its end; write again", where=self.spec.url)
 
     def put(self, puts: Sequence[Put]) -> None:
         """Put objects of the write, concurrently, none in place of another write's; again, if it has put them already.

@@ -191,7 +191,7 @@ def decode_blob(blob: Blob) -> Buffer:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobLayout:
-    """Cells of one array, one a chunk.
+    """Cells of one array, one per chunk.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ class BlobLayout:
         return np.asarray(coords, np.int64)
 
     def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
-        """Two requests a cell, of which one tells its size; packed cells, one an object at most for each."""
+        """Two requests per cell, of which one tells its size; packed cells, one per object at most for each."""
         if places is None:
             return len(coords) * (1 if head else 2)
         alone = int((places.pack < 0).sum())

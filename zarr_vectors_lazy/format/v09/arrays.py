@@ -80,7 +80,7 @@ class Shards:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridLayout:
-    """Cells of one rank-K array, one a chunk.
+    """Cells of one rank-K array, one per chunk.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ class GridLayout:
         return None if total is None else total - 8
 
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """Object keys of cells that are stored uncompressed, one an object; None where they are not."""
+        """Object keys of cells that are stored uncompressed, one per object; None where they are not."""
         if self.shards is not None or self.pipeline is None or self.pipeline.names:
             return None
         return [get.key for get in self._gets(self.zarr_indices(coords))]
