@@ -41,6 +41,19 @@ def test_graphml_comes_back(graph, tmp_path):
     assert sorted(data["count"] for *_, data in again.edges(data=True)) == [3, 4, BIG]
 
 
+def test_graphml_has_whole_numbers_of_any_length(tmp_path):
+    values = {"u": np.array([2**64 - 1, 0], "u8"), "name": [f"{2**70}", "5"]}
+    zvl.write_graph(tmp_path / "a.zv", [[0, 0], [1, 1]], [[0, 1]], chunk_shape=5, vertex_attributes=values)
+    zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / "a.graphml")
+    text = (tmp_path / "a.graphml").read_text()
+    (tmp_path / "a.graphml").write_text(
+        text.replace('attr.name="name" attr.type="string"', 'attr.name="name" attr.type="long"')
+    )
+    found = loaded(tmp_path / "a.graphml").attributes
+    assert sorted(found["u"].tolist()) == [0, 2**64 - 1]
+    assert sorted(found["name"].tolist()) == [f"{2**70}", "5"]
+
+
 def test_trees_paths_and_points_are_graphs(tmp_path):
     place, at = tmp_path / "a.zarrvectors", np.arange(12.0).reshape(4, 3)
     zvl.write_polylines(place, [at[:2], at[2:]], chunk_shape=99)

@@ -68,13 +68,22 @@ def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _column(values: Sequence[Any]) -> Any:
-    """Array of values: whole numbers and bool masked where they are missing, floats NaN, text None."""
+    """Array of values: whole numbers and bool masked where they are missing, floats NaN, text None.
+
+    Whole numbers that no 64 bits hold are text.
+    """
     kinds = {type(value) for value in values if value is not None}
     missing = np.array([value is None for value in values])
-    if kinds <= {bool} or kinds == {int}:
-        plain = np.array([0 if value is None else value for value in values], bool if kinds == {bool} else np.int64)
+    whole = [value for value in values if type(value) is int]
+    lowest, highest = min(whole, default=0), max(whole, default=0)
+    dtype = np.dtype(np.int64 if highest < 2**63 else np.uint64)
+    fits = np.iinfo(dtype).min <= lowest and highest <= np.iinfo(dtype).max
+    if kinds <= {bool} or (kinds == {int} and fits):
+        plain = np.array([0 if value is None else value for value in values], bool if kinds == {bool} else dtype)
         return np.ma.MaskedArray(plain, missing) if missing.any() else plain
-    if kinds <= {int, float}:
+    if kinds <= {int, float} and float in kinds:
+        if max(highest, -lowest) > 2**53:
+            raise FileError(f"values hold {max(highest, lowest, key=abs)} beside numbers that are not whole")
         return np.array([np.nan if value is None else value for value in values], np.float64)
     return np.array([None if value is None else str(value) for value in values], object)
 

@@ -445,7 +445,10 @@ def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
         else:
             attributes[name], intents[name] = np.asarray(one.data), intent
     table = image.labeltable.labels
-    labels = [[one.key, one.label, *(float(part) for part in one.rgba if part is not None)] for one in table]
+    colours = [[float(part) for part in one.rgba if part is not None] for one in table]
+    labels = [
+        [one.key, getattr(one, "label", ""), *rgba] for one, rgba in zip(table, colours, strict=True)
+    ]  # or no text
     header: dict[str, Any] = {"meta": dict(image.meta), "points": _described(points[0])}
     header |= {"triangles": _described(triangles[0]) if triangles else {}, "intents": intents, "labels": labels}
     return Loaded(
