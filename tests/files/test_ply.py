@@ -101,6 +101,16 @@ def test_names_do_not_collide_and_what_has_no_place_is_named(tmp_path):
     assert sorted(done["left_out"]) == ["attribute big", "attribute text"]
 
 
+@pytest.mark.parametrize(
+    ("name", "ids", "names"), [("a.ply", [1, 2**61], None), ("a.obj", [5, 7], ["p", ""]), ("a.glb", [5, 7], ["p", "q"])]
+)
+def test_ids_that_a_file_does_not_hold_are_named(tmp_path, name, ids, names):
+    rows = np.arange(12.0).reshape(4, 3)
+    about = {"object_ids": ids, "object_attributes": {"name": names} if names else None}
+    zvl.write_polylines(tmp_path / "a.zv", [rows, rows + 1], chunk_shape=50, **about)
+    assert zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / name)["left_out"] == ["object ids"]
+
+
 def test_objects_come_back(tmp_path):
     zvl.write_points(tmp_path / "a.zarrvectors", np.eye(3), chunk_shape=9, object_ids=[7, 7, 40])
     zvl.open_zv(tmp_path / "a.zarrvectors")[0].to_file(tmp_path / "a.ply")

@@ -148,10 +148,12 @@ def leave_rest(out: Outgoing, written: set[str]) -> None:
 
 
 def object_names(out: Outgoing) -> list[str]:
-    """Name of each object: its attribute ``name``, else its id."""
+    """Name of each object: its attribute ``name``, else its id; ids that names hide are left out."""
     found = next((out.object_attributes[name] for name in NAMES if name in out.object_attributes), None)
     if found is None or found.dtype.kind not in "UTO":
         found = np.full(len(out.object_ids), "")
+    if any(found.tolist()) and not np.array_equal(out.object_ids, np.arange(len(found))):
+        out.leave("object ids")
     return [str(name) or str(number) for name, number in zip(found.tolist(), out.object_ids.tolist(), strict=True)]
 
 

@@ -336,6 +336,7 @@ def _table(
         {name: held for name, values in part.items() if (held := _held(values)) is not None}
         for part in (columns, attributes)
     )
+    out.leave(*(["object ids"] if OBJECT_ID in columns and OBJECT_ID not in own else []))
     out.leave(*(f"{what} {name}" for name in attributes if name not in rest))
     rest = {"_".join(name.split()): values for name, values in rest.items()}
     vectors = {name: values for name, values in rest.items() if lists is not None and values.ndim == 2}
