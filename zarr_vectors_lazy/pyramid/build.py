@@ -323,7 +323,7 @@ class LevelTasks:
             part, inner = part_of(self.planned, cuts[0], cuts[-1]), [cut - cuts[0] for cut in cuts]
             key: Key = (f"{self.name}-links", i)
             if step.linked:
-                task = Task(key, remap_part, self.step, part, inner, begun, links, self._needs(part), made)
+                task = Task(key, remap_part, self.step, part, begun, inner, links, self._needs(part), made)
             else:
                 task = Task(key, bridge_part, self.step, part, begun, made)
             self.tasks[key] = task

@@ -70,7 +70,17 @@ from zarr_vectors_lazy.pyramid.merge import (
     read_pieces,
     rows_alone,
 )
-from zarr_vectors_lazy.pyramid.step import Aggregated, Begun, LevelBuild, Part, Payload, Thinning, encode, write_once
+from zarr_vectors_lazy.pyramid.step import (
+    Aggregated,
+    Begun,
+    LevelBuild,
+    Part,
+    Payload,
+    Thinning,
+    encode,
+    write_once,
+    written_once,
+)
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_links, read_row_count
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.objects import read_ids
@@ -275,6 +285,7 @@ CELLS, LINKS = "cells", "links"
 NO_PIECES = (0,)  # shards of a part that has no table of pieces
 
 
+@written_once(CELLS)
 def coarsen_part(
     step: LevelBuild,
     part: Part,
@@ -283,7 +294,7 @@ def coarsen_part(
     below: Sequence[Sequence[ChunkRecord]],
     links: LinkIndex | None = None,
     after: object = None,
-) -> list[ChunkRecord]:
+) -> Iterator[tuple[ChunkRecord, list[Put]]]:
     """Make some coarse chunks: fetch all that they need at once, put their cells, leave a record of each.
 
     Parameters
@@ -295,36 +306,6 @@ def coarsen_part(
     after
         What must have been done before, beside these.
     """
-    return write_once(step, CELLS, part.keys, begun, _coarsen(step, part, begun, threshold, below, links))
-
-
-def alive_part(part: Part, below: Sequence[Sequence[ChunkRecord]]) -> Part:
-    """Leave out finer chunks that turned out to be empty."""
-    if not below:
-        return part
-    rows = {record.chunk: record.rows for group in below for record in group}
-    alive = np.asarray([rows[tuple(key)] > 0 for key in part.fine.tolist()], np.bool_)
-    if alive.all():
-        return part
-    kept = np.concatenate([[0], np.cumsum(alive)])
-    return Part(
-        chunks=part.chunks,
-        fine=part.fine[alive],
-        bounds=kept[part.bounds].astype(np.int64),
-        missing={name: mask[alive] for name, mask in part.missing.items()},
-        cells=part.cells,
-    )
-
-
-def _coarsen(
-    step: LevelBuild,
-    part: Part,
-    begun: Begun,
-    threshold: int | None,
-    below: Sequence[Sequence[ChunkRecord]],
-    links: LinkIndex | None,
-) -> Iterator[tuple[ChunkRecord, list[Put]]]:
-    """Records and puts of the chunks of a part."""
     part = alive_part(part, below)
     if not len(part.fine):
         yield from ((ChunkRecord(part.key(i), 0, (), () if i else NO_PIECES), []) for i in range(len(part)))
@@ -356,6 +337,24 @@ def _coarsen(
         count = int(joined.rows[i + 1] - joined.rows[i])
         yield ChunkRecord(part.key(i), count, cells_made, () if i else shards), [*puts, *made]
         puts = []
+
+
+def alive_part(part: Part, below: Sequence[Sequence[ChunkRecord]]) -> Part:
+    """Leave out finer chunks that turned out to be empty."""
+    if not below:
+        return part
+    rows = {record.chunk: record.rows for group in below for record in group}
+    alive = np.asarray([rows[tuple(key)] > 0 for key in part.fine.tolist()], np.bool_)
+    if alive.all():
+        return part
+    kept = np.concatenate([[0], np.cumsum(alive)])
+    return Part(
+        chunks=part.chunks,
+        fine=part.fine[alive],
+        bounds=kept[part.bounds].astype(np.int64),
+        missing={name: mask[alive] for name, mask in part.missing.items()},
+        cells=part.cells,
+    )
 
 
 def join(
@@ -614,15 +613,16 @@ def _payloads(far: FarStep, key: ChunkKey, chunk: ChunkKey, pairs: IntArray) -> 
 # its copies meet there and become one.
 
 
+@written_once(LINKS)
 def remap_part(
     step: LevelBuild,
     part: Part,
-    cuts: Sequence[int],
     begun: Begun,
+    cuts: Sequence[int],
     links: LinkIndex | None,
     below: Sequence[Sequence[ChunkRecord]],
     records: Sequence[Sequence[ChunkRecord]],
-) -> list[ChunkRecord]:
+) -> Iterator[tuple[ChunkRecord, list[Put]]]:
     """Task: write the edges or faces that some coarse chunks store and that lead out of their part.
 
     Parameters
@@ -635,17 +635,6 @@ def remap_part(
     records
         Of the tasks that made the chunks of this level.
     """
-    return write_once(step, LINKS, part.keys, begun, _remapped(step, part, cuts, links, below, records))
-
-
-def _remapped(
-    step: LevelBuild,
-    part: Part,
-    cuts: Sequence[int],
-    links: LinkIndex | None,
-    below: Sequence[Sequence[ChunkRecord]],
-    records: Sequence[Sequence[ChunkRecord]],
-) -> Iterator[tuple[ChunkRecord, list[Put]]]:
     work = alive_part(part, below)
     segments, cells = incident(step, work, links)
     across = cells.parted(work.number(cells.chunks, cuts))[1]
@@ -697,20 +686,15 @@ def _coarse_ends(
 # Links between the pieces of paths that go on in another chunk.
 
 
+@written_once(LINKS)
 def bridge_part(
     step: LevelBuild, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]]
-) -> list[ChunkRecord]:
+) -> Iterator[tuple[ChunkRecord, list[Put]]]:
     """Task: link the pieces of some coarse chunks to those in later parts that precede and follow them.
 
     A link is stored with the lower of its two chunks, and parts are cut from the chunks in ascending order; the task
     that made some of the chunks has linked what lies in these.
     """
-    return write_once(step, LINKS, part.keys, begun, _bridged(step, part, begun, records))
-
-
-def _bridged(
-    step: LevelBuild, part: Part, begun: Begun, records: Sequence[Sequence[ChunkRecord]]
-) -> Iterator[tuple[ChunkRecord, list[Put]]]:
     backend, keys = connect(step.source.spec), part.keys
     parts = made_parts(records)
     of_chunk = {record.chunk: i for i, made in enumerate(parts) for record in made}

@@ -1,9 +1,10 @@
 """What the tasks of one level share, and the cells and journal that they put."""
 
+import functools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -340,13 +341,11 @@ def record_key(level: int, stage: str, first: ChunkKey) -> str:
     return f"{JOURNAL}/{level}/{stage}/{dotted(first)}"
 
 
-def write_once(
-    step: LevelBuild,
-    stage: str,
-    chunks: Sequence[ChunkKey],
-    begun: Begun,
-    made: Iterable[tuple[ChunkRecord, Sequence[Put]]],
-) -> list[ChunkRecord]:
+Made: TypeAlias = Iterable[tuple[ChunkRecord, Sequence[Put]]]
+"""Records of chunks, and the puts of each."""
+
+
+def write_once(step: LevelBuild, stage: str, chunks: Sequence[ChunkKey], begun: Begun, made: Made) -> list[ChunkRecord]:
     """Put the cells of a task's chunks as they are made, then the records of all of them; return these.
 
     Nothing is made where an earlier run left the records, and none are put where nothing is made.
@@ -369,6 +368,19 @@ def write_once(
         plain = [record.to_json() for record in records]
         fetch(backend, [Put(key, json.dumps(plain, separators=(",", ":")).encode())])
     return records
+
+
+def written_once(stage: str) -> Callable[[Callable[..., Made]], Callable[..., list[ChunkRecord]]]:
+    """Task that writes, by `write_once`, what a function of a level, a part and a build makes of its chunks."""
+
+    def task_of(make: Callable[..., Made]) -> Callable[..., list[ChunkRecord]]:
+        @functools.wraps(make)
+        def task(step: LevelBuild, part: Part, begun: Begun, *args: Any) -> list[ChunkRecord]:
+            return write_once(step, stage, part.keys, begun, make(step, part, begun, *args))
+
+        return task
+
+    return task_of
 
 
 def read_records(backend: Backend, key: str, chunks: Sequence[ChunkKey]) -> list[ChunkRecord]:
