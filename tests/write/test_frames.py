@@ -48,7 +48,7 @@ def test_columns_are_axes_objects_and_attributes(tmp_path, lazy):
         tmp_path / "y",
         TABLE[["x", "z"]].to_numpy(),
         axes=("x", "z"),
-        object_ids=TABLE["id"],
+        object_ids=TABLE["id"].to_numpy(),
         vertex_attributes=VALUES,
         **options,
     )
