@@ -12,11 +12,13 @@ P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K")
 V_co = TypeVar("V_co", covariant=True)
-ALSO = {  # what other libraries call it, and is spelt like nothing here
+ALSO = {  # what other libraries, or the parts of a level, call it, and is spelt like nothing here
     "attrs": "vertex_attributes",
     "bins": "bin_shape",
     "columns": "attributes",
+    "edge_attributes": "link_attributes",
     "exist_ok": "mode",
+    "face_attributes": "link_attributes",
     "mode": "overwrite",
     "names": "attribute_names",
     "overwrite": "mode",

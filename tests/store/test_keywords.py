@@ -38,6 +38,9 @@ CALLS = {
     "seed": lambda path: zvl.open_zv(path)[0].sample(3, sede=1),
     "mode": lambda path: zvl.write_points(path / "new", np.eye(3), chunk_shape=5, overwrite=True),
     "overwrite": lambda path: zvl.ingest(path / "points.csv", path / "new", mode="w"),
+    "link_attributes": lambda path: zvl.write_mesh(
+        path / "new", np.eye(3), [[0, 1, 2]], chunk_shape=5, face_attributes={}
+    ),
     "color": lambda path: zvl.open_zv(path)[0].plot(colour="intensity"),
 }
 
