@@ -37,7 +37,7 @@ def faulty(goldens, *faults):
         ("error", (StoreError, "connection reset")),
         ("missing", (CorruptChunkError, "there is no such object")),
         ("truncated", (CorruptChunkError, "truncated")),
-        ("empty", (CorruptChunkError, "no cell")),
+        ("empty", (CorruptChunkError, "too few for a cell")),
     ],
     ids=str,
 )

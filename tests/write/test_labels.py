@@ -121,7 +121,7 @@ def test_tables_of_objects_go_by_their_index_or_their_ids(tmp_path):
     [
         (pd.Series({9: 90, 2: 20}), r"object_attributes\['n'\] is labelled, but lacks the object ids 5"),
         (pd.Series({9: 90, 2: 20, 5: 50, 7: 70}), "labelled with 7, which are not among the object ids"),
-        (pd.Series([1, 2, 3], index=[2, 2, 5]), "its index has 2 twice"),
+        (pd.Series([1, 2, 3], index=[2, 2, 5]), "its index has 2 more than once"),
         (pd.Series({"a": 1, "b": 2, "c": 3}), "labelled by <U1, but object ids are int64"),
     ],
 )
@@ -180,7 +180,7 @@ def test_ids_of_vertices_and_added_attributes_go_by_their_index(tmp_path):
     zvl.write_polylines(tmp_path / "l", [rows, rows + 9], chunk_shape=50, object_ids=pd.Series([5, 9], index=[1, 0]))
     assert zvl.open_zv(tmp_path / "l")[0].objects[9].compute().tolist() == rows.tolist()
     for given in (ids.set_axis([2, 0, 5]), ids.set_axis([2, 0, 0])):
-        with pytest.raises(SelectionError, match=r"row labels 1|0 twice"):
+        with pytest.raises(SelectionError, match=r"row labels 1|0 more than once"):
             zvl.write_points(tmp_path / "y", rows, chunk_shape=50, object_ids=given)
 
 

@@ -395,7 +395,9 @@ def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
     for these, whose in ((given[order], "its index has"), (np.sort(wanted), f"{what} have")):
         twice = these[1:][these[1:] == these[:-1]]
         if len(twice):
-            raise SelectionError(f"{name} is matched by its labels, but {whose} {listed(twice.tolist())} twice")
+            raise SelectionError(
+                f"{name} is matched by its labels, but {whose} {listed(np.unique(twice).tolist())} more than once"
+            )
     at = np.searchsorted(given, wanted, sorter=order)
     there = np.zeros(len(wanted), np.bool_)
     there[at < len(given)] = given[order[at[at < len(given)]]] == wanted[at < len(given)]
