@@ -78,12 +78,10 @@ def task_slots() -> int:
 
 
 def _client() -> Any:
-    distributed = sys.modules.get("distributed")
-    if distributed is None or not hasattr(
-        distributed, "default_client"
-    ):  # not imported, or another thread is just importing it
+    default_client = getattr(sys.modules.get("distributed"), "default_client", None)
+    if default_client is None:  # not imported, or another thread is just importing it
         return None
     try:
-        return distributed.default_client()
+        return default_client()
     except ValueError:  # there is none
         return None
