@@ -549,13 +549,12 @@ def _far_chunks(
     onward = _read(far, step.source.level, 1, step.fine_grid, upper)
     first = _read(far, far.level, far.delta - 1, far.grid, lower)
     coarse, middle = _divided(finest, far.scale), _divided(finest, far.scale // far.last)
-    payloads: list[list[Payload]] = []
-    for key in keys:
-        mine, of_chunk = (coarse == np.asarray(key)).all(axis=1), []
-        for chunk, through in zip(finest[mine].tolist(), middle[mine].tolist(), strict=True):
-            pairs = _composed(first.get(tuple(chunk)), onward.get(tuple(through)))
-            of_chunk += _payloads(far, key, tuple(chunk), pairs)
-        payloads.append(of_chunk)
+    payloads: list[list[Payload]] = [[] for _ in keys]
+    table = ChunkTable(np.asarray(keys, np.int64))
+    of_key = table.order[table.find(coarse)]
+    for i, chunk, through in zip(of_key.tolist(), finest.tolist(), middle.tolist(), strict=True):
+        pairs = _composed(first.get(tuple(chunk)), onward.get(tuple(through)))
+        payloads[i] += _payloads(far, keys[i], tuple(chunk), pairs)
     yield from linked_chunks(step, keys, payloads, far.grid)
 
 
