@@ -1,15 +1,21 @@
-"""Limits that users set with ``dask.config`` under ``zarr_vectors_lazy``, and what Dask tells of its own."""
+"""Limits that users set with ``dask.config`` under ``zarr_vectors_lazy``, what Dask tells of its own; what is kept."""
 
 import sys
 import tempfile
+import threading
 import uuid
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import dask.config
 import dask.system
 from dask.utils import parse_bytes
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
 
 DEFAULTS: dict[str, int | str] = {
     "max-requests": 256,  # requests in flight per process
@@ -85,3 +91,55 @@ def _client() -> Any:
         return default_client()
     except ValueError:  # there is none
         return None
+
+
+class Recent(Generic[K, V]):
+    """What a process keeps at hand: the values used last, as long as they are not too many. Threads may share one.
+
+    Parameters
+    ----------
+    most
+        How much is kept; the value that came last stays however much it is.
+    size
+        How much of that a value is; by default each is 1.
+    """
+
+    def __init__(self, most: int, size: Callable[[V], int] = lambda _value: 1) -> None:
+        self._most, self._size, self._total = most, size, 0
+        self._values: OrderedDict[K, V] = OrderedDict()
+        self.lock = threading.RLock()
+
+    def get(self, key: K) -> V | None:
+        """Value of a key, which is then the one used last; None where there is none."""
+        with self.lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+            return self._values.get(key)
+
+    def put(self, key: K, value: V) -> V:
+        """Keep a value, and let those go that were used longest ago; return it."""
+        with self.lock:
+            self.drop(key)
+            self._values[key] = value
+            self._total += self._size(value)
+            while self._total > self._most and len(self._values) > 1:
+                self.drop(next(iter(self._values)))
+        return value
+
+    def make(self, key: K, work: Callable[[], V]) -> V:
+        """Value of a key, made by one thread, for which the others wait, where there is none."""
+        with self.lock:
+            found = self.get(key)
+            return self.put(key, work()) if found is None else found
+
+    def drop(self, key: K) -> None:
+        """Let go of a value, if there is one."""
+        with self.lock:
+            if key in self._values:
+                self._total -= self._size(self._values.pop(key))
+
+    def clear(self, which: Callable[[K], bool] = lambda _key: True) -> None:
+        """Let go of the values of some keys, of all by default."""
+        with self.lock:
+            for key in filter(which, [*self._values]):
+                self.drop(key)

@@ -1,10 +1,8 @@
 """What the finer level gives: rows, links and owners of the chunks of a coarse one."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +20,7 @@ from zarr_vectors_lazy.pyramid.step import EndCells, EndSegment, LevelBuild, Par
 from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_link_run, read_row_run
 from zarr_vectors_lazy.read.objects import read_ids, read_manifests
 from zarr_vectors_lazy.read.rows import column_run
+from zarr_vectors_lazy.settings import Recent
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Raw, Vertices
 
 # The rows of the finer chunks of coarse chunks, fetched in one go, one chunk after another.
@@ -335,9 +334,8 @@ def last_of_each_child(ends: Ends) -> Ends:
 
 KEPT = 4  # levels of which a process keeps the owners
 
-_lock = threading.Lock()
-_owners: OrderedDict[tuple[Any, ...], "Owners"] = OrderedDict()
-_masks: OrderedDict[tuple[Any, ...], BoolArray] = OrderedDict()
+_owners: Recent[tuple[Any, ...], "Owners"] = Recent(KEPT)
+_masks: Recent[tuple[Any, ...], BoolArray] = Recent(4 * KEPT)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -416,14 +414,7 @@ class Owners:
 def read_owners(step: LevelBuild, build: str) -> Owners:
     """Manifest entries of the finer level by chunk; kept by this process as long as the build runs."""
     assert step.index is not None
-    key = (step.source, build)
-    with _lock:  # one thread sorts, the others wait for it
-        found = _owners.get(key)
-        if found is None:
-            found = _owners[key] = _sorted(step, step.index)
-            while len(_owners) > KEPT:
-                _owners.popitem(last=False)
-        return found
+    return _owners.make((step.source, build), partial(_sorted, step, step.index))
 
 
 def _sorted(step: LevelBuild, index: ObjectIndex) -> Owners:
@@ -463,13 +454,7 @@ def kept_objects(thinning: Thinning, build: str) -> BoolArray | None:
     if thinning.index is None or thinning.keep >= 1:
         return None
     key = (thinning.base, thinning.sparsity_seed, thinning.keep, build)
-    with _lock:
-        found = _masks.get(key)
-        if found is None:
-            found = _masks[key] = _mask(thinning, thinning.index)
-            while len(_masks) > 4 * KEPT:
-                _masks.popitem(last=False)
-        return found
+    return _masks.make(key, partial(_mask, thinning, thinning.index))
 
 
 def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:

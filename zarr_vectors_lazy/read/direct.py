@@ -3,8 +3,6 @@
 Only which rows a selection chooses is asked of its graph.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,6 +38,7 @@ from zarr_vectors_lazy.read.records import (
 )
 from zarr_vectors_lazy.read.rows import column_run
 from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView
+from zarr_vectors_lazy.settings import Recent
 from zarr_vectors_lazy.types import Array, BoolArray, IntArray, Payload, Raw
 
 Joins: TypeAlias = Literal["", "edges", "faces"]
@@ -124,8 +123,7 @@ class ChunkReader:
     def __init__(self, view: LevelView, joins: Joins = "") -> None:
         self.view = view
         self.joins = joins
-        self._kept: OrderedDict[tuple[str, int], Payload] = OrderedDict()  # neighbours need them again
-        self._kept_nbytes, self._lock = 0, threading.Lock()
+        self._kept: Recent[tuple[str, int], Payload] = Recent(KEPT, len)  # neighbours need them again
         if joins:
             check_edges(view)
         view.vertex_member()
@@ -313,11 +311,9 @@ class ChunkReader:
 
     def _unkept(self, member: str, numbers: IntArray, out: Raws) -> IntArray:
         """Those of some cells that are not kept; the others are put into ``out``."""
-        with self._lock:
-            for number in numbers.tolist() if self._kept else ():
-                if (key := (member, number)) in self._kept:
-                    self._kept.move_to_end(key)
-                    out[key] = self._kept[key]
+        for key in ((member, number) for number in numbers.tolist()):
+            if (kept := self._kept.get(key)) is not None:
+                out[key] = kept
         return np.asarray([each for each in numbers.tolist() if (member, each) not in out], np.int64)
 
     def _keep(self, wanted: Sequence[Requested], found: Raws) -> Raws:
@@ -327,12 +323,8 @@ class ChunkReader:
             keys = [(want.member, row) for row in want.rows]
             payloads = read_payloads(self.view.source, want.spec, want.coords, [found[key] for key in keys])
             out.update(zip(keys, map(Payload, payloads), strict=True))
-        with self._lock:
-            for key, payload in out.items():
-                self._kept_nbytes += len(payload) - len(self._kept.pop(key, b""))
-                self._kept[key] = payload
-            while self._kept_nbytes > KEPT:
-                self._kept_nbytes -= len(self._kept.popitem(last=False)[1])
+        for key, payload in out.items():
+            self._kept.put(key, payload)
         return {**out}
 
     def _values(self, given: ColumnCells, chunks: IntArray, starts: IntArray, raws: Raws) -> Array:

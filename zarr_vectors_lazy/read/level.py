@@ -3,7 +3,6 @@
 import math
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -21,7 +20,7 @@ from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.plan.selection import Placement
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.requests import Elements, Get, Request, Steps, converse, together
-from zarr_vectors_lazy.settings import nbytes_setting
+from zarr_vectors_lazy.settings import Recent, nbytes_setting
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, fetch, zarr_array
 from zarr_vectors_lazy.storage.spec import StoreSpec
@@ -433,23 +432,19 @@ PAUSE = 2.0  # seconds without a read, after which another computation may have 
 LONGEST = 60.0  # seconds
 KEPT = 4096  # levels
 
-_lock = threading.Lock()
-_seen: OrderedDict[Any, tuple[float, float, Hashable]] = OrderedDict()  # when each was looked at, and read; its stamp
+_seen: Recent[Any, tuple[float, float, Hashable]] = Recent(KEPT)  # when each was looked at, and read; its stamp
 
 
 def opened(sources: Iterable[Source]) -> None:
     """Note that the nodes of levels were read just now."""
     now = time.monotonic()
-    stamped = [(source, _stamp(source)) for source in sources]
-    with _lock:
-        for source, stamp in stamped:
-            _note(source, now, now, stamp)
+    for source in sources:
+        _seen.put(_key(source), (now, now, _stamp(source)))
 
 
 def replaced() -> None:
     """Look at every level again before more of it is read: this process has changed a store."""
-    with _lock:
-        _seen.clear()
+    _seen.clear()
 
 
 def read_level(source: Source, steps: Sequence[Steps[T]]) -> list[T]:
@@ -470,23 +465,21 @@ def read_level(source: Source, steps: Sequence[Steps[T]]) -> list[T]:
         found: list[Any] = drive(backend, [*look, *steps])
     except BaseException:
         if look:
-            with _lock:
-                _seen.pop(_key(source), None)
+            _seen.drop(_key(source))
         raise
-    with _lock:
-        if (key := _key(source)) in _seen:
-            looked, _, stamp = _seen[key]
-            _note(source, looked, time.monotonic(), stamp)
+    with _seen.lock:
+        if (seen := _seen.get(_key(source))) is not None:
+            _seen.put(_key(source), (seen[0], time.monotonic(), seen[2]))
     return found[len(look) :]
 
 
 def _is_due(source: Source) -> bool:
     """Whether the node is to be read; whoever is told so does it, and others need not."""
     now, stamp = time.monotonic(), _stamp(source)
-    with _lock:
-        looked, read, before = _seen.get(_key(source), (-math.inf, -math.inf, None))
+    with _seen.lock:
+        looked, read, before = _seen.get(_key(source)) or (-math.inf, -math.inf, None)
         due = now - read > PAUSE or now - looked > LONGEST or stamp != before
-        _note(source, now if due else looked, now, stamp)
+        _seen.put(_key(source), (now if due else looked, now, stamp))
     return due
 
 
@@ -496,13 +489,6 @@ def _stamp(source: Source) -> Hashable:
 
 def _node(source: Source) -> str:
     return f"{source.level}/{DOC}"
-
-
-def _note(source: Source, looked: float, read: float, stamp: Hashable) -> None:
-    _seen[_key(source)] = looked, read, stamp
-    _seen.move_to_end(_key(source))
-    if len(_seen) > KEPT:
-        _seen.popitem(last=False)
 
 
 def _key(source: Source) -> Any:

@@ -1,8 +1,6 @@
 """Manifests and ids of objects, read by client and workers alike, each stored chunk of them once per process."""
 
 import math
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +16,7 @@ from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex, concatenate_manifests, ranges
 from zarr_vectors_lazy.read.cells import Requested, error_context, read_batch, read_payload
 from zarr_vectors_lazy.read.level import Source, adopt_limits, read_level
+from zarr_vectors_lazy.settings import Recent
 from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.zarr import zarr_array
 from zarr_vectors_lazy.types import Array, ChunkCoords, IntArray
@@ -25,9 +24,8 @@ from zarr_vectors_lazy.types import Array, ChunkCoords, IntArray
 READ_AT_ONCE = 16  # stored chunks of manifests, side by side
 KEPT_ENTRIES = 8_000_000  # manifest entries that a process keeps, about 40 bytes each
 
-_lock = threading.Lock()
-_kept: OrderedDict[tuple[Any, ...], Manifests] = OrderedDict()
-_kept_ids: OrderedDict[tuple[Any, ...], IntArray] = OrderedDict()
+_kept: Recent[tuple[Any, ...], Manifests] = Recent(KEPT_ENTRIES, lambda manifests: len(manifests.fragments))
+_kept_ids: Recent[tuple[Any, ...], IntArray] = Recent(KEPT_ENTRIES, lambda ids: ids.size)
 
 
 def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | None = None) -> Array:
@@ -73,10 +71,8 @@ def read_ids(source: Source, index: ObjectIndex) -> IntArray:
 
 def forget(source: Source) -> None:
     """Let ids and manifests that this process has read be read again."""
-    with _lock:
-        for kept in (_kept, _kept_ids):
-            for key in [key for key in kept if key[0] == source]:
-                del kept[key]
+    for kept in (_kept, _kept_ids):
+        kept.clear(lambda key: bool(key[0] == source))
 
 
 def read_owners(source: Source, owners: CellArray, coords: ChunkCoords) -> IntArray:
@@ -161,18 +157,11 @@ def _rows_of(source: Source, array: DenseArray, digest: str, rows: IntArray) -> 
 
 
 def _kept_rows(key: tuple[Any, ...], source: Source, array: DenseArray, start: int, stop: int) -> IntArray:
-    with _lock:
-        found = _kept_ids.get(key)
-        if found is not None:
-            _kept_ids.move_to_end(key)
-            return found
+    if (found := _kept_ids.get(key)) is not None:
+        return found
     made = read_dense(source, array, start, stop).astype(np.int64)
     made.flags.writeable = False
-    with _lock:
-        _kept_ids[key] = made
-        while len(_kept_ids) > 1 and sum(part.size for part in _kept_ids.values()) > KEPT_ENTRIES:
-            _kept_ids.popitem(last=False)
-    return made
+    return _kept_ids.put(key, made)
 
 
 def _check_exclusive(source: Source, index: ObjectIndex, found: Manifests) -> None:
@@ -224,10 +213,7 @@ def _manifest_chunks(source: Source, index: ObjectIndex, chunks: Sequence[int]) 
     assert index.manifests is not None
     size = index.manifests.chunk_rows
     keys = {chunk: (source, index.manifests.path, index.digest, chunk) for chunk in chunks}
-    with _lock:
-        found = {chunk: _kept[key] for chunk, key in keys.items() if key in _kept}
-        for chunk in found:
-            _kept.move_to_end(keys[chunk])
+    found = {chunk: kept for chunk, key in keys.items() if (kept := _kept.get(key)) is not None}
     unread = np.asarray([chunk for chunk in chunks if chunk not in found], np.int64)
     cut = (np.diff(unread) > 1) | (np.arange(1, len(unread)) % READ_AT_ONCE == 0)
     for run in np.split(unread, np.flatnonzero(cut) + 1) if len(unread) else ():
@@ -235,14 +221,9 @@ def _manifest_chunks(source: Source, index: ObjectIndex, chunks: Sequence[int]) 
         blobs = [*map(bytes, read_dense(source, index.manifests, start, stop).tolist())]
         try:
             for i, chunk in enumerate(run.tolist()):
-                found[chunk] = _decoded(index, blobs[i * size : (i + 1) * size])
+                found[chunk] = _kept.put(keys[chunk], _decoded(index, blobs[i * size : (i + 1) * size]))
         except FormatError as error:
             raise FormatError(f"{index.manifests.path}: {error.message}", where=source.spec.url) from error
-    with _lock:
-        for chunk in unread.tolist():
-            _kept[keys[chunk]] = found[chunk]
-        while len(_kept) > 1 and sum(len(part.fragments) for part in _kept.values()) > KEPT_ENTRIES:
-            _kept.popitem(last=False)
     return [found[chunk] for chunk in chunks]
 
 
