@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from inspect import signature
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
 from zarr_vectors_lazy.plan.blocks import LevelScale, next_scale
 from zarr_vectors_lazy.progress import finish
-from zarr_vectors_lazy.pyramid.build import build_pyramid, whole_request
+from zarr_vectors_lazy.pyramid.build import build_pyramid
 from zarr_vectors_lazy.pyramid.session import METHOD, PyramidOptions
 from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.storage.resolve import resolve
@@ -305,7 +306,8 @@ def stated_pyramid(
     NotFoundError
         If ``aggregate`` names an attribute that the store does not have.
     """
-    known = set(signature(whole_request).parameters) - {"overwrite", "resume"}
+    of_options = {field.name for field in fields(PyramidOptions)}
+    known = of_options & signature(build_pyramid).parameters.keys() - {"overwrite", "resume"}
     if not known.issuperset(given):
         raise SelectionError(f"pyramid has {listed(sorted(set(given) - known))}; it takes {listed(sorted(known))}")
     levels = list(store)
@@ -318,7 +320,7 @@ def stated_pyramid(
         if "method" not in given:
             _check_method(levels[1:])
         found |= {**_links(levels), **_rules(levels), **given}
-    request = whole_request(**found)
+    request = PyramidOptions(**found)
     for name in found.get("aggregate") or {}:
         if name not in levels[0].attribute_names:
             raise NotFoundError.among("attribute", name, levels[0].attribute_names)
@@ -407,7 +409,9 @@ def _scales(
         level=0, bin_shape=bin_shape, chunk_shape=chunk_shape, ratio=ones, fold=bin_shape / bin_shape, keep=1.0
     )
     scales = []
-    for level, (factor, grown, scale) in enumerate(zip(request.factors, growth, request.scales, strict=True), start=1):
+    for level, (factor, grown, scale) in enumerate(
+        zip(request.factors, growth, request.chunk_scale_factors, strict=True), 1
+    ):
         least = next_scale(at, level, factor, scale)
         if scale is not None or grown is None:
             scales.append(scale)

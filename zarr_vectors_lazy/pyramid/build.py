@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from inspect import signature
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -17,7 +16,7 @@ from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.kernels.bins import Rule
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.writing import CrossStorage
-from zarr_vectors_lazy.plan.blocks import cut_parts, factor_pairs, scale_list
+from zarr_vectors_lazy.plan.blocks import cut_parts
 from zarr_vectors_lazy.progress import computing
 from zarr_vectors_lazy.pyramid.coarsen import (
     FarStep,
@@ -458,33 +457,22 @@ def build_pyramid(
     >>> [level.vertex_count for level in zvl.open_zv("points.zarrvectors")]
     [5000, 987, 125]
     """
-    given = locals()
-    options = whole_request(**{name: given[name] for name in signature(whole_request).parameters})
+    options = PyramidOptions(
+        factors=factors,
+        chunk_scale_factors=chunk_scale_factors,
+        method=method,
+        sparsity_strategy=sparsity_strategy,
+        sparsity_seed=sparsity_seed,
+        cross_level_depth=cross_level_depth,
+        cross_level_storage=cross_level_storage,
+        aggregate=aggregate or {},
+        min_vertices=min_vertices,
+        overwrite=overwrite,
+        resume=resume,
+    )
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
     delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), options, task_slots()))
     return run(delayed, progress=progress) if compute else delayed
-
-
-def whole_request(
-    *,
-    factors: Sequence[Any],
-    chunk_scale_factors: Any = None,
-    method: str = METHOD,
-    sparsity_strategy: str = STRATEGY,
-    sparsity_seed: int = 0,
-    cross_level_depth: int = 1,
-    cross_level_storage: CrossStorage = "explicit",
-    aggregate: Mapping[str, Rule | None] | None = None,
-    min_vertices: int = 2,
-    overwrite: bool = False,
-    resume: bool = True,
-) -> PyramidOptions:
-    """Check the arguments of `build_pyramid`; raises SelectionError if one is wrong."""
-    given = locals()
-    pairs = factor_pairs(factors)
-    scales = scale_list(chunk_scale_factors, len(pairs))
-    levels = tuple(range(1, len(pairs) + 1))
-    return PyramidOptions.of(given, source=0, levels=levels, factors=pairs, scales=scales, whole=True)
 
 
 @suggesting
@@ -546,13 +534,19 @@ def coarsen_level(
     >>> zvl.open_zv("points.zarrvectors")[1].vertex_count
     8
     """
-    options = PyramidOptions.of(
-        {**locals(), "cross_level_depth": 1},
-        source=source_level,
-        levels=(target_level,),
+    options = PyramidOptions(
         factors=[(coarsen_factor, sparsity_factor)],
-        scales=[chunk_scale_factor],
-        whole=False,
+        chunk_scale_factors=[chunk_scale_factor],
+        method=method,
+        sparsity_strategy=sparsity_strategy,
+        sparsity_seed=sparsity_seed,
+        cross_level_storage=cross_level_storage,
+        aggregate=aggregate or {},
+        min_vertices=min_vertices,
+        overwrite=overwrite,
+        resume=resume,
+        source=source_level,
+        target=target_level,
     )
     if target_level <= source_level:
         raise SelectionError(f"target_level must be greater than source_level {source_level}, found {target_level!r}")

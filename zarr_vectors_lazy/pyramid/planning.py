@@ -453,7 +453,7 @@ def prepare(
     if data is None:
         raise NotFoundError.among("level", options.source, sorted(opened.levels), where=opened.tree.url)
     backend = opened.tree.backend
-    options = replace(options, scales=choose_scales(opened, data, options.asked))
+    options = replace(options, chunk_scale_factors=choose_scales(opened, data, options.asked))
     parameters = describe_parameters(_stated(options), fingerprint(opened, data))
     journals = read_journals(backend)
     resumed = bool(journals) and continues(journals, options.levels, parameters) and options.resume
@@ -526,7 +526,7 @@ def _is_stored(data: LevelData, name: str) -> bool:
 
 def _stated(options: PyramidOptions) -> Json:
     factors = [[np.asarray(value, np.float64).tolist() for value in pair] for pair in options.factors]
-    scales = [None if scale is None else np.asarray(scale).tolist() for scale in options.scales]
+    scales = [None if scale is None else np.asarray(scale).tolist() for scale in options.chunk_scale_factors]
     return {
         "source": options.source,
         "levels": options.levels,
@@ -537,7 +537,7 @@ def _stated(options: PyramidOptions) -> Json:
         "min_vertices": options.min_vertices,
         "factors": factors,
         "scales": scales,
-        "aggregate": dict(options.aggregate),
+        "aggregate": options.aggregate,
     }
 
 
@@ -627,7 +627,7 @@ def _level_attributes(opened: OpenStore, data: LevelData, options: PyramidOption
     step = planned.step
     found: Json = {"parent_level": step.source.level, "fragments_tile": True}
     found |= {"coarsening_method": METHOD, "object_sparsity": planned.scale.keep}
-    rules: Json = {"aggregate": dict(options.aggregate)} if options.aggregate else {}
+    rules: Json = {"aggregate": options.aggregate} if options.aggregate else {}
     rules |= {"min_vertices": options.min_vertices} if options.min_vertices > 2 else {}
     found["zarr_vectors_lazy"] = {"weight": step.weight, **rules, **_sparsity_rule(options, planned)}
     if not np.array_equal(step.chunk_shape, opened.meta.chunk_shape):

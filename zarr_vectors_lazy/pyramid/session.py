@@ -25,6 +25,7 @@ from zarr_vectors_lazy.model.writing import (
     LevelRecord,
     LinkFamilyDraft,
 )
+from zarr_vectors_lazy.plan.blocks import factor_pairs, scale_list
 from zarr_vectors_lazy.pyramid.merge import CHUNK, FIRST, FRAGMENT, OWNER, START, STOP, made_parts, read_pieces
 from zarr_vectors_lazy.pyramid.step import JOURNAL, Begun, LevelBuild
 from zarr_vectors_lazy.read import level as fresh
@@ -60,77 +61,81 @@ CHECKED = ("cross_level_storage", "cross_level_depth", "min_vertices", "sparsity
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PyramidOptions:
-    """What is to be built, checked as far as that needs no store; see `zvl.build_pyramid`.
+    """What is to be built, as `zvl.build_pyramid` takes it, checked as far as that needs no store.
 
     Parameters
     ----------
-    source, levels
-        The level that is there, and those to be made, each from the one before.
-    factors, scales
-        Of each of these.
-    whole
-        Whether these levels are to be all that there are beside level 0.
+    source, target
+        The level that is there, and the one to be made; None: levels 1, 2, ..., each from the one before, are to be all
+        that there are beside level 0.
     shift
         How far cells are moved along the first axis, to keys that no earlier cell had.
     build
         Names the run.
+
+    Raises
+    ------
+    SelectionError
+        If a name or a number is wrong.
     """
 
-    source: int
-    levels: tuple[int, ...]
-    factors: Sequence[tuple[Any, Any]]
-    scales: Sequence[Any]
-    whole: bool
-    sparsity_seed: int
-    cross_level_depth: int
-    cross_level_storage: CrossStorage
-    aggregate: Mapping[str, Rule | None]
-    min_vertices: int
-    overwrite: bool
-    resume: bool
+    factors: Sequence[Any]
+    chunk_scale_factors: Any = None
+    method: str = METHOD
+    sparsity_strategy: str = STRATEGY
+    sparsity_seed: int = 0
+    cross_level_depth: int = 1
+    cross_level_storage: CrossStorage = "explicit"
+    aggregate: Mapping[str, Rule | None] = field(default_factory=dict)
+    min_vertices: int = 2
+    overwrite: bool = False
+    resume: bool = True
+    source: int = 0
+    target: int | None = None
     shift: int = 0
     build: str = ""
 
-    @classmethod
-    def of(cls, arguments: Mapping[str, Any], **levels: Any) -> "PyramidOptions":
-        """Pick and check what a caller gives beside the levels; raises SelectionError if it is wrong."""
-        _check(arguments)
-        return cls(
-            **levels,
-            sparsity_seed=int(arguments["sparsity_seed"]),
-            cross_level_depth=int(arguments["cross_level_depth"]),
-            aggregate=dict(arguments["aggregate"] or {}),
-            **{name: arguments[name] for name in ("cross_level_storage", "min_vertices", "overwrite", "resume")},
-        )
+    def __post_init__(self) -> None:
+        pairs = factor_pairs(self.factors)
+        scales = scale_list(self.chunk_scale_factors, len(pairs))
+        for name, only in (("method", METHOD), ("sparsity_strategy", STRATEGY)):
+            if getattr(self, name) != only:
+                raise SelectionError(f"{name} must be {only!r}, found {getattr(self, name)!r}")
+        storage, depth, fewest, seed = (getattr(self, name) for name in CHECKED)
+        if storage not in get_args(CrossStorage):
+            raise SelectionError(f"cross_level_storage must be one of {get_args(CrossStorage)}, found {storage!r}")
+        if not isinstance(depth, int | np.integer) or isinstance(depth, bool) or depth < -1:
+            raise SelectionError(f"cross_level_depth must be a whole number of at least -1, found {depth!r}")
+        if not isinstance(fewest, int) or fewest < 2:
+            raise SelectionError(f"min_vertices must be a whole number of at least 2, found {fewest!r}")
+        if not isinstance(seed, int | np.integer):
+            raise SelectionError(f"sparsity_seed must be a whole number, found {seed!r}")
+        plain = {"sparsity_seed": int(seed), "cross_level_depth": int(depth), "aggregate": dict(self.aggregate or {})}
+        for name, value in {"factors": pairs, "chunk_scale_factors": scales, **plain}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def whole(self) -> bool:
+        """Whether a whole pyramid is built."""
+        return self.target is None
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Levels to be made."""
+        return tuple(range(1, len(self.factors) + 1)) if self.target is None else (self.target,)
 
     @property
     def asked(self) -> list[LevelRequest]:
         """What is asked of each level."""
         return [
             LevelRequest(level=level, factor=factor, chunk_scale=scale)
-            for level, factor, scale in zip(self.levels, self.factors, self.scales, strict=True)
+            for level, factor, scale in zip(self.levels, self.factors, self.chunk_scale_factors, strict=True)
         ]
 
     @property
     def links(self) -> CrossStorage:
         """Which links between levels are stored."""
         return self.cross_level_storage if self.cross_level_depth else "none"
-
-
-def _check(given: Mapping[str, Any]) -> None:
-    """Raise SelectionError for a wrong name or number."""
-    for name, only in (("method", METHOD), ("sparsity_strategy", STRATEGY)):
-        if given[name] != only:
-            raise SelectionError(f"{name} must be {only!r}, found {given[name]!r}")
-    storage, depth, fewest, seed = (given[name] for name in CHECKED)
-    if storage not in get_args(CrossStorage):
-        raise SelectionError(f"cross_level_storage must be one of {get_args(CrossStorage)}, found {storage!r}")
-    if not isinstance(depth, int | np.integer) or isinstance(depth, bool) or depth < -1:
-        raise SelectionError(f"cross_level_depth must be a whole number of at least -1, found {depth!r}")
-    if not isinstance(fewest, int) or fewest < 2:
-        raise SelectionError(f"min_vertices must be a whole number of at least 2, found {fewest!r}")
-    if not isinstance(seed, int | np.integer):
-        raise SelectionError(f"sparsity_seed must be a whole number, found {seed!r}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
