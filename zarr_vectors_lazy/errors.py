@@ -19,6 +19,12 @@ from typing import Any, Self
 
 SHOWN = 20
 NOTHING = "nothing is here"  # where a store was expected
+NO_STORE = (
+    NOTHING,
+    "no zarr.json at the root",
+    "this is only a level",
+    "not a Zarr Vectors store",
+)  # but something else
 
 
 class ZVError(Exception):

@@ -102,7 +102,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (["explain", "{tracts}", "--where", "arc_length=[1,"], 2, "JSON"),
         (["explain", "{tracts}", "--where", "length=1"], 2, "'arc_length'"),
         (["explain", "{tracts}", "--where", "arc_length=a:b"], 2, "numbers"),
-        (["explain", "{tracts}", "--level", "1", "--resolution", "3"], 2, "not both"),
+        (["explain", "{tracts}", "--level", "1", "--resolution", "3"], 2, "not both: --resolution 3.0, --level 1"),
         (["read", "{tracts}", "{folder}/out.xyz"], 2, "no format '.xyz'"),
         (["read", "{tracts}", "{folder}/missing/out.csv"], 2, "no folder"),
         (["read", "{tracts}", "{folder}/out.csv", "--scheduler", "many"], 2, "'threads', 'processes', 'sync'"),
@@ -120,7 +120,18 @@ def test_explain_prints_its_table(zvl_run, tracts):
         ),
         (["ingest", "{folder}/note.csv", "{folder}/note.txt"], 3, "there is a file where a folder should be"),
         (["info", "{folder}/note.txt"], 2, "this is a file: zvl ingest"),
-        (["info", "{tracts}/0"], 1, "open the folder above it"),
+        (["info", "{tracts}/0"], 2, "open the folder above it"),
+        (["validate", "{tracts}/0"], 2, "open the folder above it"),
+        (["info", "{tracts}/.."], 2, "no zarr.json at the root; stores may be in it: "),
+        (["info", "{folder}"], 2, "no zarr.json at the root; found 'empty.csv', 'note.csv'"),
+        (["ingest", "{folder}/empty.csv", "{folder}/new"], 2, "empty.csv cannot be read as CSV: the file is empty"),
+        (["ingest", "-", "{folder}/new"], 2, "say what it is, such as --format csv"),
+        (["ingest", "-", "{folder}/new", "--format", "docx"], 2, "no format 'docx' that can be read; there is .csv"),
+        (
+            ["rechunk", "{tracts}", "{folder}/new", "--chunk-shape", "10", "--bin-shape", "3"],
+            2,
+            "[10.0, 10.0, 10.0] is [3.333, 3.333, 3.333] times [3.0, 3.0, 3.0]",
+        ),
         (["explain", "{tracts}", "--object", "4,x"], 2, "--object must be whole numbers, found '4,x'"),
         (
             ["explain", "{tracts}", "--where", "arc_length=10:5"],
@@ -137,7 +148,11 @@ def test_explain_prints_its_table(zvl_run, tracts):
             "LAS holds point_cloud, the store is of streamline; for that there is CSV",
         ),
         (["ingest", "{tracts}", "{folder}/new"], 2, "files come first, then a store"),
-        (["ingest", "{folder}/note.csv", "{folder}/new", "--chunk-shape", "0"], 2, "--chunk-shape must be 3 positive"),
+        (
+            ["ingest", "{folder}/note.csv", "{folder}/new", "--chunk-shape", "0"],
+            2,
+            "must be 3 positive numbers, found 0;",
+        ),
         (["ingest", "{folder}/note.csv", "{folder}/new", "--axes", "a,b,c"], 2, "--axes names other columns"),
         (["pyramid", "{tracts}", "-f", "2", "--links", "all"], 2, "'all' is not one of 'none'"),
         (["infos", "{tracts}"], 2, "Did you mean 'info'?"),
@@ -156,6 +171,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
 def test_errors_are_one_line_and_an_exit_code(zvl_run, tracts, tmp_path, words, code, message):  # noqa: PLR0917
     (tmp_path / "note.txt").write_text("a note")
     (tmp_path / "note.csv").write_text("x,y,z\n1,2,3\n")
+    (tmp_path / "empty.csv").touch()
     found, out, err = zvl_run(*(word.format(tracts=tracts, folder=tmp_path) for word in words))
     assert found == code
     assert message in err
@@ -276,6 +292,18 @@ def test_a_file_to_standard_output(tracts):
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     head, *lines = done.stdout.splitlines()
     assert (head.split(",")[:3], len(lines)) == (["x", "y", "z"], 244)
+
+
+def test_a_file_from_standard_input(tmp_path):
+    words = [sys.executable, "-m", "zarr_vectors_lazy.cli.main", "ingest", "-", str(tmp_path / "s"), "--format", "tsv"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, input="x\ty\tz\n1\t2\t3\n")
+    assert done.stderr == f"{tmp_path / 's'}: 1 vertex (points) in 1 chunk\n"
+    assert zvl.open_zv(tmp_path / "s")[0].vertices.compute().tolist() == [[1, 2, 3]]
+
+
+def test_a_box_that_holds_nothing_is_said(zvl_run, tracts, tmp_path):
+    code, _, err = zvl_run("read", tracts, tmp_path / "out.csv", "--bbox", "1 2 3 4 5 6")
+    assert (code, "nothing is selected; zvl info shows the bounds" in err) == (0, True)
 
 
 def test_sketch_shows_where_chunks_are(tracts):

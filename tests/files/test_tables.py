@@ -114,7 +114,7 @@ def test_types_do_not_follow_the_rows_that_are_read_first(tmp_path, monkeypatch,
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "Empty CSV"),
+        ("", "the file is empty"),
         ("x,y,z\n", "no vertices"),
         ("x,y,z\n1,2,three\n", "column 'z' is of string, expected numbers: 'three'"),
         ("x,y,z\n1,2\n", "Expected 3 columns"),

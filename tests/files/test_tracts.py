@@ -209,6 +209,10 @@ def test_a_space_from_another_file(trk, tmp_path):
     assert zvl.open_zv(tmp_path / "b.zv").crs["dimensions"] == [145, 174, 145]
     with pytest.raises(SelectionError, match="no space of streamlines in"):
         level.to_file(tmp_path / "e.trk", reference=tmp_path / "a.tck")
+    with pytest.raises(SelectionError, match=r"no file '.*none.trk'"):
+        level.to_file(tmp_path / "e.trk", like=tmp_path / "none.trk")
+    with pytest.raises(SelectionError, match="written whole: give whole_objects=True with a box"):
+        level.sel(x=(0, 1)).to_file(tmp_path / "e.trk")
 
 
 @pytest.mark.parametrize("kind", [TrkFile, TckFile])

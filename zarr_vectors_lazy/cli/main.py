@@ -11,7 +11,15 @@ from typing import Annotated, Any
 
 from zarr_vectors_lazy import __version__
 from zarr_vectors_lazy.cli import Stopped
-from zarr_vectors_lazy.errors import NOTHING, FormatError, NotFoundError, SelectionError, StoreError, ZVError, printable
+from zarr_vectors_lazy.errors import (
+    NO_STORE,
+    FormatError,
+    NotFoundError,
+    SelectionError,
+    StoreError,
+    ZVError,
+    printable,
+)
 
 try:
     import typer
@@ -118,7 +126,7 @@ def spoken(message: str) -> str:
     """Message that names options of the command line where it named keywords of Python."""
 
     def option(found: re.Match[str]) -> str:
-        value = f" {found[2]}" if found[2] else " " if found[3] in {"[", "{", "("} else ""
+        value = f" {found[2]}" if found[2] else " " if re.match(r"[\w\[{(-]", found[3]) else ""
         return f"{OPTIONS[found[1]]}{value}"
 
     message, call, rest = message.partition("zvl.build_pyramid(")  # to be typed in Python, and left as it is
@@ -143,7 +151,7 @@ def exit_code(error: ZVError) -> int:
     """Exit code of an error."""
     if isinstance(error, StoreError):
         return 3
-    if isinstance(error, NotFoundError | SelectionError) or error.message.startswith(NOTHING):
+    if isinstance(error, NotFoundError | SelectionError) or error.message.startswith(NO_STORE):
         return 2
     assert isinstance(error, FormatError) or type(error) is ZVError
     return 1

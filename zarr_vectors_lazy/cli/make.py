@@ -1,22 +1,32 @@
 """Words of ``zvl`` that write stores, or change them in place: from ``ingest`` and ``pyramid`` to ``shard``."""
 
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
-from dask.utils import format_bytes
 
 from zarr_vectors_lazy import examples, maintenance
 from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.copy.recompress import recompress as recompressed
+from zarr_vectors_lazy.display import nbytes_text
 from zarr_vectors_lazy.errors import SelectionError
-from zarr_vectors_lazy.files.formats import suffixes
+from zarr_vectors_lazy.files.formats import format_of, suffixes
 from zarr_vectors_lazy.interchange import ingest as ingested
 from zarr_vectors_lazy.maintenance import rechunk as rechunked
 from zarr_vectors_lazy.pyramid.build import build_pyramid
 
 Files = Annotated[
     list[str],
-    typer.Argument(metavar="FILES... STORE", help=f"Files, folders, patterns ({', '.join(suffixes('reads'))}); a URL."),
+    typer.Argument(
+        metavar="FILES... STORE",
+        help=f"Files, folders, patterns ({', '.join(suffixes('reads'))}), or - for standard input, as --format says; "
+        "then the path or URL of the new store.",
+    ),
 ]
 Named = Annotated[str | None, typer.Option("--format", help="Format of the files; by default by their suffixes.")]
 Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y,Z", help="Columns of positions, or names of axes.")]
@@ -101,9 +111,9 @@ def ingest(
     *sources, store = files
     if not sources:
         raise SelectionError(f"give one or more files and then the store to write, found only {store!r}")
-    with run.writing(store, **place.keywords()):
+    with run.writing(store, **place.keywords()), with_standard_input(sources, format) as paths:
         done = ingested(
-            sources,
+            paths,
             store,
             format=format,
             chunk_shape=numbers(chunk_shape, "--chunk-shape"),
@@ -122,6 +132,25 @@ def ingest(
     given.say_left_out([f"{name} is {text}" for name, text in done["renamed"].items()], "renamed")
     what = f"{given.counted(done['vertex_count'], 'vertex')} ({done['kind']})"
     given.tell(done, json, f"{store}: {what} in {given.counted(done['chunk_count'], 'chunk')}")
+
+
+@contextmanager
+def with_standard_input(sources: list[str], name: str | None) -> Iterator[list[str]]:
+    """Paths of files, that of ``-`` being a copy of standard input: many formats are read from their ends."""
+    if "-" not in sources:
+        yield sources
+        return
+    if name is None:
+        raise SelectionError("- is standard input, which has no suffix: say what it is, such as --format csv")
+    suffixes_of = format_of(Path("-"), name, "reads").suffixes
+    suffix = f".{name.lower().lstrip('.')}"
+    if sys.stdin.isatty():
+        raise SelectionError("- is standard input, which is a terminal: send a file to it, as in zvl ingest - < FILE")
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / f"stdin{suffix if suffix in suffixes_of else suffixes_of[0]}"
+        with copy.open("wb") as file:
+            shutil.copyfileobj(sys.stdin.buffer, file)
+        yield [str(copy) if source == "-" else source for source in sources]
 
 
 def pyramid(
@@ -256,7 +285,7 @@ def recompress(
             **place.keywords(),
         )
     given.say_left_out(done["left_out"])
-    sizes = f"{format_bytes(done['source_nbytes'])} became {format_bytes(done['nbytes'])}"
+    sizes = f"{nbytes_text(done['source_nbytes'])} became {nbytes_text(done['nbytes'])}"
     said = f"{given.counted(done['cell_count'], 'cell')} in {given.counted(done['object_count'], 'object')}"
     given.tell(done, json, f"{store}: {said}, {sizes}")
 
@@ -322,7 +351,7 @@ def numbers(text: str | None, name: str) -> list[float] | float | None:
     if text is None:
         return None
     try:
-        found = [float(part) for part in text.split(",")]
+        found = [int(part) if part.strip().isdecimal() else float(part) for part in text.split(",")]
     except ValueError as error:
         raise SelectionError(f"{name} must be a number, or one for each axis, found {text!r}") from error
     return found[0] if len(found) == 1 else found
@@ -334,7 +363,8 @@ def parse_factor(text: str, sparsity: str = "1") -> tuple[list[float] | float, f
     found = numbers(coarsening, "--factor")
     kept = numbers(own or sparsity, "--sparsity, or that of --factor COARSENING:SPARSITY,")
     assert found is not None
-    if not isinstance(kept, float):
+    assert kept is not None
+    if isinstance(kept, list):
         raise SelectionError(f"a sparsity must be one number, found {own or sparsity!r}")
     return found, kept
 
@@ -342,7 +372,7 @@ def parse_factor(text: str, sparsity: str = "1") -> tuple[list[float] | float, f
 def parse_scales(texts: list[str] | None) -> Any:
     """Chunk scale of all levels, or of each; each may be one number or one for each axis."""
     found = [numbers(text, "--chunk-scale") for text in texts or ()]
-    return None if not found else found[0] if len(found) == 1 and isinstance(found[0], float) else found
+    return None if not found else found[0] if len(found) == 1 and not isinstance(found[0], list) else found
 
 
 def parse_rule(text: str) -> tuple[str, Any]:

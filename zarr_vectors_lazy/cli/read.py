@@ -16,7 +16,7 @@ from zarr_vectors_lazy.check.report import validate as validated
 from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.cli.options import print_json, print_pairs, print_table
 from zarr_vectors_lazy.convert.precomputed_export import LIMIT
-from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError, in_line, meant
+from zarr_vectors_lazy.errors import NO_STORE, FormatError, SelectionError, in_line, meant
 from zarr_vectors_lazy.files.formats import suffixes
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.store import ZVStore
@@ -148,7 +148,7 @@ def validate(store: given.Store, *, place: given.Place, run: given.Run, json: gi
     """Check a whole store. The exit code is 1 if it contradicts its format."""
     with run.computing():
         report = validated(store, **place.keywords())
-    if report.errors and report.errors[0].message.startswith(NOTHING):  # no store that something is wrong with
+    if report.errors and report.errors[0].message.startswith(NO_STORE):  # no store that something is wrong with
         raise FormatError(report.errors[0].message, where=report.url)
     if json:
         print_json({"url": report.url, "ok": report.ok, "findings": [asdict(one) for one in report.findings]})
@@ -238,7 +238,7 @@ def read(
             to_standard_output(part, format or "csv", how)
             return
         done = part.to_file(out, format=format, overwrite=overwrite, **how)
-    given.say_left_out(done["left_out"])
+    say_done(done)
     rows = given.counted(done["vertices"], "vertex")
     given.tell(done, json, f"{out}: {rows} of level {part.index}, {done['bytes']:,} bytes")
 
@@ -247,10 +247,17 @@ def to_standard_output(part: Any, name: str, how: dict[str, Any]) -> None:
     """Write a file by way of a scratch folder: some formats are written from their ends."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "out"
-        given.say_left_out(part.to_file(file, format=name, **how)["left_out"])
+        say_done(part.to_file(file, format=name, **how))
         with file.open("rb") as source:
             shutil.copyfileobj(source, sys.stdout.buffer)
         sys.stdout.buffer.flush()
+
+
+def say_done(done: dict[str, Any]) -> None:
+    """Warn of what a file has no place for, and of one without vertices."""
+    given.say_left_out(done["left_out"])
+    if not done["vertices"]:
+        given.say("zvl: warning: nothing is selected; zvl info shows the bounds of the store", error=True)
 
 
 def export(

@@ -247,7 +247,8 @@ def relayed(path: Path, one: Format, done: str) -> Iterator[None]:
         # A panic of a library in Rust is no Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
-        reason = str(error) or type(error).__name__
+        empty = done == "read" and path.is_file() and not path.stat().st_size
+        reason = "the file is empty" if empty else str(error) or type(error).__name__
         raise FileError(f"{path} cannot be {done} as {one.name}: {reason}") from error
 
 

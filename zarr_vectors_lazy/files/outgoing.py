@@ -279,7 +279,7 @@ class Outgoing:
     def path_rows(self) -> tuple[IntArray, IntArray, IntArray]:
         """Ids, offsets and rows of `paths`; raises SelectionError if what is selected cuts them."""
         if self.cut:
-            raise SelectionError("streamlines are written whole: use --whole-objects with a box, and no --where")
+            raise SelectionError("streamlines are written whole: give whole_objects=True with a box, and no where=")
         rows, offsets = self.object_rows
         ids = self.object_ids
         if self.geometry == "skeleton":

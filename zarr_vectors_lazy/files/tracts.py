@@ -209,6 +209,8 @@ def space_of(path: Path) -> dict[str, Any]:
     SelectionError
         If the file cannot be read as either, or says no space.
     """
+    if not path.exists():
+        raise SelectionError(f"no file {str(path)!r}")
     name = path.name.lower()
     try:
         if name.endswith((".trk", ".trk.gz")):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 from urllib.parse import unquote
 
-from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError, meant
+from zarr_vectors_lazy.errors import NOTHING, FormatError, StoreError, listed, meant
 from zarr_vectors_lazy.format.base import Children, Found, MetaSteps, Node, is_name
 from zarr_vectors_lazy.format.metadata import parse_json
 from zarr_vectors_lazy.requests import Get, ListDir, ListSizes, Request, converse, together
@@ -286,7 +286,9 @@ class MetaTree:
             return FormatError(
                 f"{NOTHING}: a Zarr Vectors store has a zarr.json at its root{_nearby(self.url)}", where=self.url
             )
-        return FormatError(f"no zarr.json at the root; found {', '.join(names[:20])}", where=self.url)
+        inside = [name for name in names[:100] if (Path(self.url) / name / DOC).is_file()]  # of a folder on disk
+        found = f"stores may be in it: {listed(inside)}" if inside else f"found {listed(names)}"
+        return FormatError(f"no zarr.json at the root; {found}", where=self.url)
 
     def _nodes(self, names: tuple[str, ...]) -> tuple[str, ...]:
         found = tuple(name for name in names if name != DOC and not name.startswith("."))  # of file managers

@@ -556,9 +556,8 @@ def parse_bins(bin_shape: Any, chunk_shape: Floats) -> Floats:
     bins = parse_shape(bin_shape, len(chunk_shape), "bin_shape")
     ratio = chunk_shape / bins
     if (np.rint(ratio) < 1).any() or (np.abs(ratio - np.rint(ratio)) > TOLERANCE * ratio).any():
-        raise SelectionError(
-            f"bin_shape must divide chunk_shape: {chunk_shape.tolist()} is {ratio.tolist()} times {bins.tolist()}"
-        )
+        times = f"{chunk_shape.tolist()} is {ratio.round(3).tolist()} times {bins.tolist()}"
+        raise SelectionError(f"bin_shape must divide chunk_shape: {times}")
     return bins
 
 
