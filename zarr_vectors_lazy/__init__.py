@@ -67,7 +67,7 @@ _HOMES = {name: module for module, names in _MODULES.items() for name in names.s
 
 
 def __getattr__(name: str) -> Any:
-    """Import what is asked for: the package itself is there at once, and the command ``zvl`` with it."""
+    """Import a public name when it is first used, so that importing the package and starting ``zvl`` are fast."""
     if name in _SUBMODULES:
         return import_module(f"{__name__}.{name}")
     if name not in _HOMES:

@@ -27,13 +27,13 @@ except ImportError as error:
 
 OUT = Path("demo-out")
 FACTORS = [(2, 1), (2, 2)]
-"""A level each: bins twice as large; of the last, half of the streamlines."""
-SHOWN = 3  # levels, the finest ones
-SHARE = 0.3  # of the extent along each axis, that the box covers
+"""One entry for each level: bins twice as large; the last keeps half of the streamlines."""
+SHOWN = 3  # number of levels, the finest ones
+SHARE = 0.3  # part of the extent along each axis that the box covers
 BACKGROUND = "#0c0f14"
 BOX = "#f2c14e"
 VIEW = np.array([[0.82, -0.20], [-0.57, -0.29], [0.0, 0.94]])
-"""(3, 2): coordinates to the picture's, a parallel projection from the side and a little above."""
+"""(3, 2): projects coordinates to the picture, in parallel, from the side and slightly above."""
 
 Floats = npt.NDArray[np.floating[Any]]
 Box = tuple[Floats, Floats]
@@ -51,7 +51,7 @@ def example_store() -> Path:
 
 
 def describe(store: zvl.ZVStore) -> None:
-    """Say what the metadata tells of each level."""
+    """Log what the metadata say about each level."""
     log.info("%s\n%s %s, %d axes", store.url, store.format_version, ", ".join(store.geometry_types), store.ndim)
     log.info("\n%5s %9s %7s %8s  %s", "level", "vertices", "chunks", "objects", "bin")
     for level in store:
@@ -60,7 +60,7 @@ def describe(store: zvl.ZVStore) -> None:
 
 
 def middle(vertices: Floats) -> Box:
-    """Box about the vertex that is nearest to the median of all."""
+    """Return a box around the vertex nearest to the median of all."""
     away = np.linalg.norm(vertices - np.median(vertices, axis=0), axis=1)
     centre = vertices[away.argmin()].astype(np.float64)
     half = SHARE / 2 * np.ptp(vertices, axis=0)
@@ -68,7 +68,7 @@ def middle(vertices: Floats) -> Box:
 
 
 def read(what: str, level: zvl.ZVLevel) -> tuple[Floats, int]:
-    """Compute the level's vertices and say what that took; return them and the number of requests."""
+    """Compute the level's vertices and log the cost; return them and the number of requests."""
     with counting() as counts:
         vertices: Floats = level.vertices.compute()
     log.info("%-16s%6d vertices %4d requests %8d bytes", what, len(vertices), counts.requests, counts.bytes)
@@ -76,14 +76,14 @@ def read(what: str, level: zvl.ZVLevel) -> tuple[Floats, int]:
 
 
 def segments(level: zvl.ZVLevel) -> Floats:
-    """(E, 2, D) ends of the level's edges; where it has none, each vertex twice."""
+    """(E, 2, D) ends of the level's edges; each vertex twice if it has none."""
     vertices, edges = dask.compute(level.vertices, level.edges)
     ends: Floats = vertices[edges] if len(edges) else vertices[:, None].repeat(2, axis=1)
     return ends
 
 
 def draw(panels: Sequence[tuple[str, Floats, float]], box: Box, picture: Path) -> None:
-    """One panel for each (title, segments, line width), coloured by direction: |x| red, |y| green, |z| blue."""
+    """Draw a panel for each (title, segments, line width), coloured by direction: |x| red, |y| green, |z| blue."""
     figure = Figure(figsize=(4.4 * len(panels), 4.9), facecolor=BACKGROUND)
     axes = figure.subplots(1, len(panels))
     for axis, (title, ends, width) in zip(axes, panels, strict=True):
@@ -99,7 +99,7 @@ def draw(panels: Sequence[tuple[str, Floats, float]], box: Box, picture: Path) -
 
 
 def add_segments(axis: Axes, ends: Floats, box: Box, width: float) -> None:
-    """Draw segments, the nearest last, those outside the box faint, and the box."""
+    """Draw segments, the nearest last and those outside the box faint, and the box."""
     depth = np.cross(VIEW[:, 0], VIEW[:, 1])
     ends = ends[np.argsort(ends.mean(axis=1) @ depth)]
     along = np.abs(ends[:, 1] - ends[:, 0])
@@ -118,7 +118,7 @@ def add_segments(axis: Axes, ends: Floats, box: Box, width: float) -> None:
 
 
 def show(url: str, picture: Path) -> None:
-    """Run the demonstration on one store, and leave the picture."""
+    """Run the demonstration on one store, and save the picture."""
     store = zvl.open_zv(url)
     describe(store)
     fine, *coarser = list(store)[:SHOWN]
@@ -145,8 +145,8 @@ def show(url: str, picture: Path) -> None:
 def main() -> None:
     """Read the command line and run."""
     parser = argparse.ArgumentParser(description="The main job of zarr_vectors_lazy in a minute.")
-    parser.add_argument("store", nargs="?", help="URL or path; one of zvl.example's streamlines where none is given")
-    parser.add_argument("picture", nargs="?", type=Path, default=OUT / "levels.png", help="PNG to leave")
+    parser.add_argument("store", nargs="?", help="URL or path; by default the streamlines of zvl.example")
+    parser.add_argument("picture", nargs="?", type=Path, default=OUT / "levels.png", help="PNG to write")
     given = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     log.setLevel(logging.INFO)

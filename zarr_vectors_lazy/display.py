@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # Drawings of occupied chunks, for HTML representations.
 
 SIDE = 132.0  # pixels of the longer edge of a panel
-MOST = 40  # cells drawn along an axis, at most; more are drawn together
+MOST = 40  # most cells drawn along an axis; if there are more, several are drawn as one
 GAP, MARGIN = 14.0, 40.0
 REST, CHOSEN, BOX = "#8a94a6", "#2f7ed8", "#e0592a"
 
@@ -27,14 +27,14 @@ REST, CHOSEN, BOX = "#8a94a6", "#2f7ed8", "#e0592a"
 def chunks_svg(
     coords: ChunkCoords, chosen: BoolArray, chunk_shape: Floats, axes: Sequence[str], box: BBox | None = None
 ) -> str:
-    """Occupied chunks projected along each axis, those of a selection in another colour, and its box.
+    """Draw occupied chunks, projected along each axis; those of a selection have another colour, and its box is drawn.
 
     Parameters
     ----------
     coords
         (n, D) coordinates of chunks.
     chosen
-        (n,) whether the selection may touch them.
+        (n,) whether the selection may touch each.
     chunk_shape
         (D,) edge lengths of a chunk.
     axes
@@ -44,7 +44,7 @@ def chunks_svg(
 
     Returns
     -------
-    One ``<svg>`` element, or "" where there is nothing to draw.
+    One ``<svg>`` element, or "" if there is nothing to draw.
     """
     if not len(coords):
         return ""
@@ -69,7 +69,7 @@ def chunks_svg(
 
 
 def _ticks(names: Sequence[str], ends: Floats, size: tuple[float, float], *, flat: bool) -> str:
-    """Where a panel begins and ends along its axes, and their names."""
+    """Labels for both ends of a panel's axes, and their names."""
     (x0, y0), (x1, y1) = ((f"{value:.10g}" for value in row) for row in ends.tolist())
     width, height, label = size[0], size[1], escaped(names[0])
     wide = width >= 7 * (len(x0) + len(x1))
@@ -130,12 +130,12 @@ Cells: TypeAlias = Sequence[str]
 
 
 def escaped(text: str) -> str:
-    """HTML of a text; control characters are shown, as are those that turn the direction of what is written."""
+    """Escape text for HTML; control characters are made visible, and so are those that change the writing direction."""
     return html.escape(in_line(text))
 
 
 def text_table(head: Cells, rows: Sequence[Cells], *, left: int = 1) -> str:
-    """Lines of aligned columns: the first ``left`` to the left, numbers to the right."""
+    """Lines of aligned columns: the first ``left`` columns to the left, the others to the right."""
     head, *rows = ([in_line(cell) for cell in cells] for cells in (head, *rows))
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
 
@@ -150,7 +150,7 @@ def text_table(head: Cells, rows: Sequence[Cells], *, left: int = 1) -> str:
 
 
 def html_table(title: str, head: Cells, rows: Sequence[Cells], *, left: int = 1) -> str:
-    """Return the same as an HTML table under a title."""
+    """Return the same rows as an HTML table below a title."""
 
     def row(cells: Cells, tag: str) -> str:
         sides = ["left" if at < left else "right" for at in range(len(cells))]
@@ -161,17 +161,17 @@ def html_table(title: str, head: Cells, rows: Sequence[Cells], *, left: int = 1)
     return f"<b>{escaped(title)}</b><table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
-MOST_ROWS = 50  # of a table; more are counted
+MOST_ROWS = 50  # rows of a table; the rest are only counted
 
 
 def some(values: Sequence[object], most: int = 6) -> str:
-    """Return the first of some values, and how many more there are."""
+    """Text of the first values, and how many there are if some are not shown."""
     more = f", ... ({len(values):,} in total)" if len(values) > most else ""
     return ", ".join(map(str, values[:most])) + more
 
 
 def _array_cells(arrays: Mapping[str, Any], extra: Mapping[str, Mapping[str, str]]) -> tuple[list[str], list[Cells]]:
-    """Head and rows of a table of arrays: shape, dtype and bytes of each, and what else is told by name."""
+    """Head and rows of a table of arrays: shape, dtype and bytes of each, and further columns by name."""
     rows: list[Cells] = []
     for name, array in list(arrays.items())[:MOST_ROWS]:
         known = not any(np.isnan(side) for side in array.shape)
@@ -182,13 +182,13 @@ def _array_cells(arrays: Mapping[str, Any], extra: Mapping[str, Mapping[str, str
 
 
 def arrays_text(title: str, arrays: Mapping[str, Any]) -> str:
-    """Return a line an array: name, shape, dtype and bytes."""
+    """Return a line for each array: name, shape, dtype and bytes."""
     head, rows = _array_cells(arrays, {})
     return f"<{in_line(title)}>\n" + text_table(head, rows)
 
 
 def arrays_html(title: str, arrays: Mapping[str, Any], extra: Mapping[str, Mapping[str, str]] | None = None) -> str:
-    """Return the same as an HTML table, with further columns by name of the array; n is known when it is computed."""
+    """Return the same as an HTML table, with further columns by array name; n is known only after computing."""
     extra = {name: told for name, told in (extra or {}).items() if any(told.values())}
     count = len(arrays)
     more = f", {count:,} of them" if count > MOST_ROWS else ""
@@ -196,7 +196,7 @@ def arrays_html(title: str, arrays: Mapping[str, Any], extra: Mapping[str, Mappi
 
 
 def nbytes_text(nbytes: float) -> str:
-    """Bytes in the unit that leaves up to four digits, such as ``"12.3 MB"``."""
+    """Bytes in the unit that needs at most four digits, such as ``"12.3 MB"``."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
         if nbytes < 1000 or unit == "TB":
             return f"{nbytes:,.0f} B" if unit == "B" else f"{nbytes:,.1f} {unit}"
@@ -210,13 +210,13 @@ Rows = list[tuple[str, str]]
 
 
 def store_text(store: "ZVStore") -> str:
-    """Several lines: where, what, and a line a level."""
+    """Several lines: where the store is, what it holds, and a line for each level."""
     levels = [f"  {level.index:>3}  {_count(level)}" for level in store]
     return "\n".join([f"<ZVStore {in_line(store.url)}>", *_lines(_store_rows(store)), "  levels:", *levels])
 
 
 def store_html(store: "ZVStore") -> str:
-    """Return a table, one of the levels, and a drawing of the chunks of the finest."""
+    """Return a table about the store, one of its levels, and a drawing of the chunks of the finest."""
     head = ["level", "vertices", "chunks", "bin shape"]
     levels = [
         [str(level.index), _vertices(level), f"{level.chunk_count:,}", _numbers(level.bin_shape)] for level in store
@@ -234,7 +234,7 @@ def level_text(level: "ZVLevel") -> str:
 def level_html(level: "ZVLevel") -> str:
     """Return a table about a level or a selection, and a drawing of its chunks among those of the level.
 
-    Attributes are named where they are known: to show a level asks nothing of the store.
+    Attributes are listed only if they are known already: showing a level makes no request.
     """
     names = level._view.data.known_attribute_names
     rows = _level_rows(level) + ([] if names is None else [("attributes", ", ".join(names) or "none")])
@@ -256,12 +256,12 @@ def _store_rows(store: "ZVStore") -> Rows:
 
 
 def objects_text(level: "ZVLevel", kind: str) -> str:
-    """One line: which objects."""
+    """One line that says which objects these are."""
     return in_line(f"<{kind} of level {level.index} of {level.store.url}: {_object_count(level)}>")
 
 
 def objects_html(level: "ZVLevel", kind: str) -> str:
-    """Return a table of how many objects there are, their ids, attributes and groups; no chunk is read."""
+    """Return a table with the number of objects, their ids, attributes and groups; no chunk is read."""
     data = level._view.data
     rows: Rows = [("of", f"level {level.index} of {level.store.url}"), ("count", _object_count(level))]
     if level._view.rows is None and data.object_index is not None:
@@ -276,7 +276,7 @@ def objects_html(level: "ZVLevel", kind: str) -> str:
 
 
 def _object_count(level: "ZVLevel") -> str:
-    """How many objects there are; of a selection, at most."""
+    """How many objects there are; for a selection, the most there can be."""
     data = level._view.data
     if level._view.rows is None:
         return f"{len(level.objects.slots if data.object_index is None else level.objects.ids):,}"
@@ -285,7 +285,7 @@ def _object_count(level: "ZVLevel") -> str:
 
 
 def _selected(view: "LevelView") -> Rows:
-    """What rows of a selection must meet."""
+    """The conditions that the rows of a selection meet."""
     selection = view.selection
     rows: Rows = [("selected box", _region_text(region)) for region in selection.regions]
     rows += [("objects in", _region_text(part.selection.regions[-1])) for part in view.touched]
@@ -304,7 +304,7 @@ def _region_text(region: Area) -> str:
 
 
 def _condition_text(view: "LevelView", condition: Condition) -> str:
-    """A condition as one would say it: ``0 <= radius <= 3``."""
+    """A condition as a person would write it: ``0 <= radius <= 3``."""
     test, names = condition.test, ", ".join(condition.names)
     if condition.passes is not None:
         coding = view.data.attribute(condition.names[0]).spec.dictionary
@@ -354,7 +354,7 @@ def _vertices(level: "ZVLevel") -> str:
 
 
 def _numbers(values: Iterable[float]) -> str:
-    """Six digits of each, or ten of numbers as large as coordinates of maps."""
+    """Numbers with six digits, or ten if they are as large as map coordinates."""
     return "(" + ", ".join(f"{value:.10g}" if abs(value) >= 1e5 else f"{value:g}" for value in values) + ")"
 
 

@@ -6,11 +6,11 @@ ZVError
 ├── FormatError     (also ValueError)    the bytes contradict the format
 │   ├── FileError       (a SelectionError too)  give another file
 │   ├── UnsupportedVersionError          install another version
-│   ├── UnsupportedCapabilityError       install another version: the store requires what is not read here
+│   ├── UnsupportedCapabilityError       install another version that can read such stores
 │   └── CorruptChunkError                a listed chunk is missing, truncated or undecodable
 └── StoreError      (also OSError)       retry, or check URL, options, credentials
 
-A `ZVWarning` tells of something that was done, but may not be what was meant.
+A `ZVWarning` reports something that was done, but may not be what was meant.
 """
 
 import difflib
@@ -63,7 +63,7 @@ class NotFoundError(ZVError, KeyError):
 
     @classmethod
     def among(cls, kind: str, asked: object, known: Iterable[object], *, where: str = "") -> Self:
-        """Name what was asked for, list what there is, the first 20, and tell what is spelt nearly so."""
+        """Name what was requested, list what exists (the first 20), and suggest what is spelt similarly."""
         return cls(f"no {kind} {asked!r}; there is {listed(known)}{meant(asked, known)}", where=where)
 
 
@@ -142,7 +142,7 @@ def listed(known: Iterable[object]) -> str:
 
 
 def near(asked: object, known: Iterable[object], *, cutoff: float = 0.6) -> list[str]:
-    """Names among ``known`` that have what was asked for as a part, else the three spelt most nearly so."""
+    """Names among ``known`` that contain what was typed, otherwise the three that are spelt most like it."""
     if not isinstance(asked, str) or not asked:
         return []
     names = {name.lower(): name for name in known if isinstance(name, str)}
@@ -152,6 +152,6 @@ def near(asked: object, known: Iterable[object], *, cutoff: float = 0.6) -> list
 
 
 def meant(asked: object, known: Iterable[object]) -> str:
-    """End of a message about an unknown name: what it may be meant for; nothing where that is not known."""
+    """End of a message about an unknown name: what it may be meant for, or nothing."""
     names = near(asked, known)
     return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""

@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 # A chunk shape that makes chunks neither tiny nor huge.
 
-SAMPLE = 500_000  # vertices that are looked at
-MOST_CHUNKS = 2.0**56  # from the origin: numbers of their bins, 64 along each, are still int64
-PARTS = 8  # of the sample that are compressed
-EVEN_RATIO = 0.8  # of compressed to raw bytes where no positions tell it
+SAMPLE = 500_000  # vertices in the sample
+MOST_CHUNKS = 2.0**56  # chunks from the origin, so that numbers of their bins, 64 along each axis, fit into int64
+PARTS = 8  # parts of the sample that are compressed
+EVEN_RATIO = 0.8  # ratio of compressed to raw bytes if there are no positions to compress
 
 
 def suggest_chunk_shape(
@@ -93,7 +93,7 @@ def suggest_chunk_shape(
     else:
         sample, total = _sample(data)
         share = len(sample) / total
-        with np.errstate(over="ignore"):  # only how well they compress is asked of them
+        with np.errstate(over="ignore"):  # they only show how well such positions compress
             stored = sample.astype(dtype)
         edge = filled_edge(sample, ratios, share * target / (row * _ratio(stored, row, target)))
     shape = edge * ratios
@@ -139,7 +139,7 @@ def suggest_bin_shape(data: Any, chunk_shape: Any) -> tuple[float, ...]:
 
 
 def _of_some_chunks(data: Any, chunk_shape: Floats) -> Vertices:
-    """All vertices of so many chunks, evenly chosen, as have about `SAMPLE` of them."""
+    """All vertices of some evenly chosen chunks, about `SAMPLE` in all."""
     sample, total = _sample(data)
     if len(sample) == total:
         return sample
@@ -180,14 +180,14 @@ def _sample(data: Any) -> tuple[Vertices, int]:
 
 
 def _ratio(sample: Vertices, row: int, target: int) -> float:
-    """Compressed to raw bytes, of parts of the sample whose vertices lie near one another."""
+    """Ratio of compressed to raw bytes, over parts of the sample whose vertices lie close together."""
     near = sample[np.lexsort(sample.T[::-1])]
     rows = max(1, target // row)
     parts = [near[at : at + rows].tobytes() for at in np.linspace(0, max(0, len(near) - rows), PARTS).astype(int)]
     return float(sum(len(numcodecs.zstd.compress(part, 3)) for part in parts) / sum(map(len, parts)))
 
 
-# Files of the field into stores and out of them: ``ingest``, and what `ZVLevel.to_file` does.
+# Files into stores and out of them: ``ingest``, and what `ZVLevel.to_file` does.
 
 
 @suggesting
@@ -284,7 +284,7 @@ def ingest(
         place: dict[str, Any] = {"backend": backend, "storage_options": {**(storage_options or {}), **backend_kwargs}}
         try:
             done = write_loaded(loaded, url, **options, mode="w" if overwrite else "w-", **place)
-        except SelectionError as error:  # of what the files hold, most of them
+        except SelectionError as error:  # names of what most of the files hold
             error.add_note(f"of {paths[0]}" + (f" and {len(paths) - 1} more files" if len(paths) > 1 else ""))
             raise
     return {**done, "files": [str(path) for path in paths], "left_out": list(loaded.left_out)}
@@ -300,7 +300,7 @@ def write_loaded(
     unit: str | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Write what files hold as a store; parameters as for `ingest`."""
+    """Write the contents of files as a store; parameters as for `ingest`."""
     loaded, renamed = _storable(loaded)
     count, ndim = loaded.positions.shape
     given: dict[str, Any] = {"axes": axes or loaded.axes, "units": unit or loaded.unit, "crs": loaded.crs, **options}
@@ -323,7 +323,7 @@ def write_loaded(
 
 
 def _storable(loaded: Loaded) -> tuple[Loaded, dict[str, str]]:
-    """Contents whose names a store can have, and the names that those had that are others now."""
+    """Contents with names that a store can have, and the names that were changed for this."""
     changed: dict[str, Any] = {}
     renamed: dict[str, str] = {}
     for part in ("attributes", "link_attributes", "object_attributes", "group_attributes"):
@@ -355,7 +355,7 @@ def _write(loaded: Loaded, url: Any, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _paths(loaded: Loaded) -> dict[str, Any]:
-    """What `write_polylines` takes them as: whole, or an iterator of blocks."""
+    """Paths as `write_polylines` takes them: all at once, or an iterator of blocks."""
     if not dask.is_dask_collection(loaded.positions):
         attributes = dict(loaded.attributes) or None
         return {
@@ -369,7 +369,7 @@ def _paths(loaded: Loaded) -> dict[str, Any]:
 def _blocks(loaded: Loaded) -> Iterator[dict[str, Any]]:
     """Blocks of paths, each of whole ones."""
     starts = np.searchsorted(loaded.offsets, np.cumsum([0, *loaded.positions.chunks[0]]))
-    starts[-1] = len(loaded.offsets) - 1  # paths without vertices at the end too
+    starts[-1] = len(loaded.offsets) - 1  # include paths without vertices at the end
     for number, (start, stop) in enumerate(pairwise(starts)):
         parts = [array.blocks[number] for array in (loaded.positions, *loaded.attributes.values())]
         positions, *values = dask.compute(*parts)

@@ -1,4 +1,4 @@
-"""Names that people type: keywords that are misspelt are told before anything is reached; keys are completed."""
+"""Names that people type: misspelt keywords are reported before anything is opened, and keys are completed."""
 
 import functools
 import inspect
@@ -12,7 +12,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 K = TypeVar("K")
 V_co = TypeVar("V_co", covariant=True)
-ALSO = {  # what other libraries, or the parts of a level, call it, and is spelt like nothing here
+ALSO = {  # names from other libraries, or of the parts of a level, that are not spelt like anything here
     "attrs": "vertex_attributes",
     "bins": "bin_shape",
     "columns": "attributes",
@@ -24,12 +24,12 @@ ALSO = {  # what other libraries, or the parts of a level, call it, and is spelt
     "overwrite": "mode",
     "spacing": "chunk_shape",
 }
-MANY = 1000  # keys of a mapping that are looked through
-NEARER = 0.7  # than names of attributes: what is not near goes on to a backend, which has names of its own
+MANY = 1000  # most keys of a mapping that are searched
+NEARER = 0.7  # stricter than for attributes: other keywords are passed to a backend, which has names of its own
 
 
 def suggesting(function: Callable[P, R]) -> Callable[P, R]:
-    """Function that raises TypeError for an unknown keyword that is near the name of a parameter, and names that."""
+    """Wrap a function so that a keyword spelt almost like a parameter is a TypeError that suggests it."""
     parameters = inspect.signature(function).parameters.values()
     names = [each.name for each in parameters if each.kind in (each.POSITIONAL_OR_KEYWORD, each.KEYWORD_ONLY)]
     known, open_ended = frozenset(names), any(each.kind is each.VAR_KEYWORD for each in parameters)
@@ -47,30 +47,30 @@ def suggesting(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def is_near(name: str, names: Iterable[str]) -> bool:
-    """Whether a keyword is spelt nearly as a parameter is, so that it is hardly meant for anything else."""
+    """Whether a keyword is spelt so much like a parameter that it is hardly meant for anything else."""
     return bool(near(name, names, cutoff=NEARER))
 
 
 class Suggesting:
-    """Object whose unknown attributes are told with what they may be meant for."""
+    """Object that suggests, for an unknown attribute, what may be meant."""
 
-    if not TYPE_CHECKING:  # a type checker would take every name for one of Any
+    if not TYPE_CHECKING:  # a type checker would take every name for an attribute of type Any
 
         def __getattr__(self, name: str) -> Any:
             kind = type(self)
-            if name.startswith("_") or hasattr(kind, name):  # a property that failed: its own error
+            if name.startswith("_") or hasattr(kind, name):  # a property that failed raises its own error
                 return object.__getattribute__(self, name)
             public = [each for each in dir(kind) if not each.startswith("_")]
             hint = self._elsewhere(name) or meant(name, public)
             raise AttributeError(f"{kind.__name__!r} object has no attribute {name!r}{hint}", name=name)
 
     def _elsewhere(self, name: str) -> str:
-        """End of the message, where the name is one of something else."""
+        """End of the message, if something else has an attribute of this name."""
         return ""
 
 
 class Named(Suggesting, Mapping[K, V_co]):
-    """Mapping whose keys IPython and Jupyter offer on Tab."""
+    """Mapping whose keys IPython and Jupyter complete on Tab."""
 
     def _elsewhere(self, name: str) -> str:
         keys = {key for key, _ in zip(self, range(MANY), strict=False)}

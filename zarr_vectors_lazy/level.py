@@ -1,4 +1,4 @@
-"""A level, whole or selected: arrays that read when they are computed, and ways out of it."""
+"""A level, whole or selected: arrays that read when they are computed, and conversions to other things."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
@@ -71,13 +71,13 @@ if TYPE_CHECKING:
 
     from zarr_vectors_lazy.store import ZVStore
 
-# A level as one Dask collection: what ``dask.compute(level)`` and ``persist`` give.
+# A level as one Dask collection: what ``dask.compute(level)`` and ``persist`` return.
 
 Arrays = Sequence[da.Array]
 
 
 class ArraysMixin(DaskMethodsMixin):
-    """Dask's protocol for what is made of several Dask arrays."""
+    """Dask's protocol for an object made of several Dask arrays."""
 
     def _parts(self) -> dict[str, Any]:
         """Members by name: Dask arrays, mappings of them, None."""
@@ -104,14 +104,15 @@ class ArraysMixin(DaskMethodsMixin):
         made = [array.__dask_postpersist__() for array in leaves(self._parts())]
         return finish_persisted, (self._rebuild(), made)
 
-    # The very one of arrays: what is computed beside an array is optimised with it, and shares its reads.
+    # The same function as arrays have: a level computed together with an array is optimised with it, and shares its
+    # reads.
     __dask_optimize__ = da.Array.__dict__["__dask_optimize__"]
     __dask_scheduler__ = staticmethod(get)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class LevelArrays(ArraysMixin):
-    """The rows of a level and what joins them: NumPy arrays if computed, Dask arrays if persisted.
+    """The rows of a level and the edges or faces that join them: NumPy arrays if computed, Dask arrays if persisted.
 
     Parameters
     ----------
@@ -122,9 +123,9 @@ class LevelArrays(ArraysMixin):
     attributes
         (N,) or (N, C) by name.
     edges
-        (E, 2) rows; None for point clouds and meshes.
+        (E, 2) int64 rows of ``vertices``; None for point clouds and meshes.
     faces
-        (F, W) rows; None but for meshes.
+        (F, W) int64 rows of ``vertices``; None except for meshes.
     """
 
     index: int
@@ -148,7 +149,7 @@ class LevelArrays(ArraysMixin):
 
 
 class Rebuild:
-    """Puts arrays in the places of others, as `LevelArrays`."""
+    """Makes `LevelArrays` of computed or persisted arrays, in place of the lazy ones."""
 
     def __init__(self, parts: Mapping[str, Any]) -> None:
         self.index = parts["index"]
@@ -156,7 +157,7 @@ class Rebuild:
         self.others = tuple(name for name in ("edges", "faces") if parts[name] is not None)
 
     def __call__(self, arrays: Sequence[Any]) -> LevelArrays:
-        """Make it of the arrays in the order of `leaves`."""
+        """Make them from the arrays, in the order of `leaves`."""
         vertices, *rest = arrays
         attributes = dict(zip(self.names, rest, strict=False))
         others = dict(zip(self.others, rest[len(self.names) :], strict=True))
@@ -172,7 +173,7 @@ def leaves(parts: Mapping[str, Any]) -> list[da.Array]:
 
 
 def finish_computed(results: Sequence[Any], rebuild: Rebuild, made: Sequence[Any]) -> LevelArrays:
-    """Arrays out of their blocks."""
+    """Join the blocks of each array."""
     return rebuild([join(blocks, *rest) for blocks, (join, rest) in zip(results, made, strict=True)])
 
 
@@ -648,7 +649,7 @@ class ZVLevel(Suggesting, ArraysMixin):
     def _repr_html_(self) -> str:
         return display.level_html(self)
 
-    # Into a store: attributes beside its data, and what is selected as a store of its own.
+    # Into a store: new attributes, and the selection as a store of its own.
 
     @suggesting
     def write_attribute(
@@ -785,7 +786,7 @@ class ZVLevel(Suggesting, ArraysMixin):
             arguments["bin_shape"] = self._view.data.meta.bin_shape
         return save_level(self, path, arguments)
 
-    # Out into the ecosystem: xarray, data frames, delayed values, chunks one by one, pictures.
+    # To other libraries: xarray, data frames, delayed values, chunks one by one, pictures.
 
     @suggesting
     def to_xarray(self, *, objects: bool = False, edges: bool = False) -> xr.Dataset:

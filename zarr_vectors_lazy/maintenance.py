@@ -188,7 +188,7 @@ def _shard_shape(value: Any) -> tuple[int, ...] | None:
     return shape
 
 
-# A store of the old format as a new store of the written one.
+# Convert a store of the old format to a new store of the current one.
 
 
 @suggesting
@@ -265,17 +265,17 @@ def migrate(
     opened = open_tree(source, None)
     if opened.generation.changeable:
         raise SelectionError(
-            f"{source.url} is of format {opened.meta.version} already: nothing is to be migrated; rechunk makes copies"
+            f"{source.url} already has format {opened.meta.version}: there is nothing to migrate; rechunk makes copies"
         )
     lost = {path for data in opened.levels.values() for path in left_out(data, opened.levels, links=True, objects=True)}
     if lost := lost - set(leave_out):
-        warnings.warn(f"not carried: {listed(sorted(lost))}", ZVWarning, stacklevel=2)
+        warnings.warn(f"not copied: {listed(sorted(lost))}", ZVWarning, stacklevel=2)
     encoding = Encoding(compressor=compressor, checksum=checksum)
     job = copy_store(opened, target, encoding, mode, frozenset(leave_out))
     return finish(job, "migrate", compute=compute, shown=progress)
 
 
-# The pyramid of a store as arguments of `build_pyramid`, told from what its levels state.
+# The pyramid of a store as arguments of `build_pyramid`, derived from what its levels state.
 
 CLOSE = 1e-9
 
@@ -283,9 +283,9 @@ CLOSE = 1e-9
 def stated_pyramid(
     store: "ZVStore", chunk_shape: Floats, bin_shape: Floats, given: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Arguments of `build_pyramid` that make a store's coarse levels anew from a level 0 with other chunks.
+    """Arguments of `build_pyramid` that rebuild a store's coarse levels on a level 0 with other chunks.
 
-    Levels keep their bins, and their chunks grow as they do in the store, further where bins would not tile them.
+    Levels keep their bins, and their chunks grow as in the store, or more if bins would not tile them otherwise.
 
     Parameters
     ----------
@@ -297,7 +297,7 @@ def stated_pyramid(
     Returns
     -------
     dict
-        Empty where there is nothing to build: level 0 alone, and no factors given.
+        Empty if there is nothing to build: only level 0, and no factors given.
 
     Raises
     ------
@@ -354,7 +354,7 @@ def _factors(levels: Sequence["ZVLevel"], bin_shape: Floats) -> list[tuple[Any, 
     """(coarsening, sparsity) of each coarse level."""
     indices = [level.index for level in levels]
     if indices != list(range(len(levels))):
-        raise SelectionError(f"levels are {indices}, not one after another; say pyramid={{'factors': [...]}}")
+        raise SelectionError(f"levels are {indices}, not consecutive; pass pyramid={{'factors': [...]}}")
     bins = [bin_shape, *(level.bin_shape for level in levels[1:])]
     found = []
     for level, (fine, edges), finer in zip(levels[1:], pairwise(bins), levels, strict=False):
@@ -362,7 +362,7 @@ def _factors(levels: Sequence["ZVLevel"], bin_shape: Floats) -> list[tuple[Any, 
         if (coarsening < 1 - CLOSE).any():
             raise SelectionError(
                 f"level {level.index} has bins of {edges.tolist()}, smaller than those of {fine.tolist()} below it; "
-                "choose a smaller bin_shape, or say pyramid={'factors': [...]}"
+                "choose a smaller bin_shape, or pass pyramid={'factors': [...]}"
             )
         found.append((_plain(np.maximum(coarsening, 1)), _sparsity(level, finer)))
     return found
@@ -370,10 +370,10 @@ def _factors(levels: Sequence["ZVLevel"], bin_shape: Floats) -> list[tuple[Any, 
 
 def _sparsity(level: "ZVLevel", finer: "ZVLevel") -> float:
     keep, before = (float(_block(of).get("object_sparsity") or 1) for of in (level, finer))
-    if keep != 1 and "weight" not in _ours(level):  # then it may be relative to either level
+    if keep != 1 and "weight" not in _ours(level):  # it may then be relative to either level
         raise SelectionError(
-            f"level {level.index} states an object_sparsity of {keep}, and not of what and by which seed; say "
-            "pyramid={'factors': [...]}, and sparsity_strategy and sparsity_seed where they matter"
+            f"level {level.index} states an object_sparsity of {keep}, but not how objects were chosen; pass "
+            "pyramid={'factors': [...]}, with sparsity_strategy and sparsity_seed if they matter"
         )
     return float(_plain(np.asarray([before / keep])))
 
@@ -385,9 +385,9 @@ def _links(levels: Sequence["ZVLevel"]) -> dict[str, Any]:
 
 
 def _rules(levels: Sequence["ZVLevel"]) -> dict[str, Any]:
-    """How attributes were joined and objects chosen, as far as it is not as by default."""
+    """How attributes were combined and objects chosen, where that differs from the default."""
     first = _ours(levels[1])
-    if "weight" not in first:  # made by the reference's method, or by somebody else
+    if "weight" not in first:  # built by the reference, or by other software
         return {}
     seeds = [rule["seed"] for level in levels if (rule := _ours(level).get("sparsity"))]
     gone = set(levels[0].attribute_names) - set(levels[1].attribute_names)
@@ -403,7 +403,7 @@ def _growth(fine: "ZVLevel", level: "ZVLevel") -> IntArray:
 def _scales(
     request: PyramidOptions, chunk_shape: Floats, bin_shape: Floats, growth: Sequence[IntArray | None]
 ) -> list[Any]:
-    """Chunk scale of each level: as given, else the least that tiles and holds the growth."""
+    """Chunk scale of each level: as given, otherwise the smallest that tiles and keeps the growth."""
     ones = np.ones(len(chunk_shape), np.int64)
     at = LevelScale(
         level=0, bin_shape=bin_shape, chunk_shape=chunk_shape, ratio=ones, fold=bin_shape / bin_shape, keep=1.0
@@ -423,7 +423,7 @@ def _scales(
 
 
 def _plain(values: Any) -> Any:
-    """Numbers by axis as Python's; one where all are the same, whole ones as int."""
+    """Numbers by axis as Python numbers: a single one if all are the same, whole ones as int."""
     numbers = [int(value) if value == int(value) else float(value) for value in np.round(values, 9).tolist()]
     return numbers[0] if len(set(numbers)) == 1 else tuple(numbers)
 
@@ -521,7 +521,7 @@ def rechunk(
 
 
 def naming(summary: Mapping[str, Any], left: list[int]) -> dict[str, Any]:
-    """Return a writer's summary, and the levels that were not carried."""
+    """Add the levels that were not copied to a writer's summary."""
     return {**summary, "levels_left_out": left}
 
 
@@ -531,14 +531,14 @@ def _with_pyramid(
     if not isinstance(given, Mapping):
         raise SelectionError(f"pyramid must be True, False or arguments of build_pyramid, found {given!r}")
     if level.index:
-        raise SelectionError(f"pyramid= builds on level 0: the vertices of level {level.index} are means already")
+        raise SelectionError(f"pyramid= builds on level 0: the vertices of level {level.index} are already means")
     chunks = parse_shape(arguments["chunk_shape"], level.store.ndim, "chunk_shape")
     stated = level.bin_shape if len(level.store) > 1 else None
     bins = parse_bins(stated if arguments["bin_shape"] is None else arguments["bin_shape"], chunks)
     build = stated_pyramid(level.store, chunks, bins, given)
     if not arguments["compute"]:
         raise SelectionError(
-            f"pyramid= does not go with compute=False; leave it out, say bin_shape={bins.tolist()}, and call "
+            f"pyramid= cannot be combined with compute=False; leave it out, pass bin_shape={bins.tolist()}, and call "
             f"{_call(dst, build)} when level 0 is written"
         )
     with _telling(dst, build):
@@ -553,11 +553,11 @@ def _with_pyramid(
 
 @contextmanager
 def _telling(dst: Any, build: Mapping[str, Any]) -> Iterator[None]:
-    """Let an error say how to go on."""
+    """Add to an error how to continue."""
     try:
         yield
     except BaseException as error:
-        error.add_note(f"if its level 0 was written to the end, this builds the others: {_call(dst, build)}")
+        error.add_note(f"if level 0 was written completely, this builds the others: {_call(dst, build)}")
         raise
 
 

@@ -1,4 +1,4 @@
-"""napari's reader (npe2): a store as layers; a level that fits a screen is read, others are read when they are shown.
+"""napari's reader (npe2): a store as layers. The finest level with few vertices is read; others are read when shown.
 
 The arrays of napari's layers are in memory, and axes run from the slowest, z, to x. Points become a points layer; paths
 become tracks if they have an axis of time, and shapes or vectors otherwise; the edges of graphs and skeletons become
@@ -25,16 +25,16 @@ from zarr_vectors_lazy.store import ZVStore, open_zv
 
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
 Read: TypeAlias = Callable[[Any], list[LayerData]]
-SHOWN_VERTICES = 100_000  # of the level that is read at once, if one has no more
-MOST_VERTICES = 5_000_000  # of a level that becomes a layer
-MOST_SHAPES = 500  # paths, beyond which napari's shapes take seconds: vectors are drawn then
+SHOWN_VERTICES = 100_000  # most vertices of the level that is read first
+MOST_VERTICES = 5_000_000  # most vertices of a level that becomes a layer
+MOST_SHAPES = 500  # most paths that are drawn as shapes: napari takes seconds for more, so they are drawn as vectors
 TIMES = ("t", "time")
 PENDING = "zarr_vectors_level"
 LINES = {"line", "polyline", "streamline"}
 
 
 def get_reader(path: str | Sequence[str]) -> Read | None:
-    """What reads a path, or several that are one each; None where one is a folder that is no Zarr Vectors store."""
+    """Return the function that reads one or more paths; None if one is a folder that is not a Zarr Vectors store."""
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     return read_layers if paths and all(map(_may_be_store, paths)) else None
 
@@ -103,13 +103,13 @@ def _size(level: ZVLevel) -> int:
 
 
 def open_viewer() -> Any:
-    """The viewer that is open in this process, or None: napari is not imported for it."""
+    """The viewer that is open in this process, or None; this does not import napari."""
     napari = sys.modules.get("napari")
     return None if napari is None else napari.current_viewer()
 
 
 def _pending(store: ZVStore, index: int, size: int) -> LayerData:
-    """Empty layer in the place of a level that is not read yet."""
+    """Empty layer that stands for a level which is not read yet."""
     _, meta = _placed(store)
     name = f"{_name(store)} level {index}: {size:,} vertices, read when shown"
     return (
@@ -120,7 +120,7 @@ def _pending(store: ZVStore, index: int, size: int) -> LayerData:
 
 
 def on_inserted(event: Any) -> None:
-    """Let a level that is not read yet be read when it is shown."""
+    """Arrange for a level that is not read yet to be read when it is shown."""
     layer = event.value
     if PENDING in layer.metadata:
         layer.events.visible.connect(partial(_on_shown, layer))
@@ -191,7 +191,7 @@ def _surface(level: ZVLevel) -> LayerData:
 
 
 def _paths(level: ZVLevel) -> LayerData:
-    """Tracks of paths that have an axis of time, the paths themselves where they are few, else their segments."""
+    """Tracks if paths have an axis of time, otherwise the paths themselves if they are few, or their segments."""
     order, meta = _placed(level.store)
     names = level.store._opened.meta.world.shown[1]
     timed = names[order[0]].lower() in TIMES
@@ -204,7 +204,7 @@ def _paths(level: ZVLevel) -> LayerData:
     name = _level_name(level)
     if not timed:
         objects = level.objects.attributes
-        drawn = np.diff(offsets) > 1  # napari refuses others
+        drawn = np.diff(offsets) > 1  # napari refuses shorter ones
         if not drawn.all():
             few = f"objects with fewer than two vertices are left out ({int((~drawn).sum())} of {len(ids)})"
             warnings.warn(f"{level.store.url}, level {level.index}: {few}", ZVWarning, stacklevel=2)
@@ -226,7 +226,7 @@ def _paths(level: ZVLevel) -> LayerData:
 
 
 def _placed(store: ZVStore) -> tuple[list[int], dict[str, Any]]:
-    """Columns of shown positions in napari's order, time first, z to x; and what layers say of their axes."""
+    """Columns of displayed positions in napari's order, time first, z to x; and how layers describe their axes."""
     _, names, units = store._opened.meta.world.shown
     order = sorted(range(len(names)), key=lambda axis: (names[axis].lower() not in TIMES, -axis))
     meta: dict[str, Any] = {"axis_labels": tuple(names[axis] for axis in order)}
@@ -244,7 +244,7 @@ def _columns(level: ZVLevel) -> dict[str, Any]:
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns of a table: a vector's are `name_0`, `name_1`, ..., and none hides another."""
+    """Columns of a table: those of a vector are `name_0`, `name_1`, ..., and none hides another."""
     found = {name: of for name, of in values.items() if np.ndim(of) == 1}
     for name, of in values.items():
         if np.ndim(of) > 1:
@@ -254,7 +254,7 @@ def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _size_of(positions: np.ndarray[Any, Any]) -> float:
-    """Width of a mark: a part of the distance of neighbours, if vertices were spread evenly."""
+    """Width of a mark: a part of the distance that neighbours would have if vertices were spread evenly."""
     if len(positions) < 2:
         return 1.0
     extent = np.ptp(positions, axis=0)

@@ -73,12 +73,12 @@ class Attributes(NamedArrays):
         return iter(names if self._decode else [name for name in names if coding_of(self._view, name)])
 
     def items(self) -> ItemsView[str, da.Array]:
-        """Names and arrays; all their metadata are read together."""
+        """Names and arrays; the metadata of all are read together."""
         self._view.data.load_attributes()
         return super().items()
 
     def values(self) -> ValuesView[da.Array]:
-        """The arrays; all their metadata are read together."""
+        """The arrays; the metadata of all are read together."""
         self._view.data.load_attributes()
         return super().values()
 
@@ -155,7 +155,7 @@ def require_attribute(view: LevelView, name: str) -> None:
 
 
 def value_dtype(view: LevelView, name: str) -> np.dtype[Any]:
-    """Dtype of an attribute's values: of its categories where it has a dictionary; raises NotFoundError."""
+    """Dtype of an attribute's values, of its categories if it has a dictionary; raises NotFoundError."""
     require_attribute(view, name)
     by = view.data.chunk_attribute
     if by is not None and by[0] == name:
@@ -166,7 +166,7 @@ def value_dtype(view: LevelView, name: str) -> np.dtype[Any]:
 
 
 def require_coding(view: LevelView, name: str) -> Dictionary:
-    """What an attribute's stored integers stand for; raises NotFoundError where that is nothing else."""
+    """What an attribute's stored integers stand for; raises NotFoundError if they are not codes."""
     require_attribute(view, name)
     found = coding_of(view, name)
     if found is None:
@@ -177,7 +177,7 @@ def require_coding(view: LevelView, name: str) -> Dictionary:
 
 # Objects of a level by id, their attributes and groups.
 
-OFFERED = 1000  # ids on Tab
+OFFERED = 1000  # most ids that Tab offers
 
 
 class Objects(Named[int, da.Array]):
@@ -208,8 +208,8 @@ class Objects(Named[int, da.Array]):
         rows = candidate_objects(view)
         if not view.filters.any() or not len(rows):
             return rows
-        # Which objects have a selected vertex is known only when rows have been chosen. A vertex that several share is
-        # selected with any of them, so each must have one in the boxes that it had to touch.
+        # Only the chosen rows show which objects have a selected vertex. A vertex that objects share is selected with
+        # any of them, so each object must have a vertex in the boxes that it had to touch.
         every = dask.compute([path_arrays(part, rows).offsets for part in (view, *view.touched)])[0]
         found: IntArray = rows[np.logical_and.reduce([np.diff(offsets) > 0 for offsets in every])]
         return found
@@ -243,7 +243,7 @@ class Objects(Named[int, da.Array]):
         return bool(np.isin(object_id, self.ids).all()) if isinstance(object_id, int | np.integer) else False
 
     def _ipython_key_completions_(self) -> list[int]:
-        view = self._view  # objects that chunks may have: Tab reads no chunk
+        view = self._view  # objects that the chunks may have: Tab reads no chunk
         known = view.object_ids if view.rows is None else view.object_ids[candidate_objects(view)]
         return known[:OFFERED].tolist() if view.data.object_index is not None else []
 
@@ -287,7 +287,7 @@ class Objects(Named[int, da.Array]):
         return Ragged(found.positions, found.offsets, found.attributes)
 
     def to_awkward(self, attributes: str | Sequence[str] = ()) -> Any:
-        """Compute all objects present as an awkward array, see `Ragged.to_awkward`; this needs awkward."""
+        """Compute all objects present as an awkward array (see `Ragged.to_awkward`); this needs awkward."""
         return self.ragged(attributes).to_awkward()
 
     @suggesting
@@ -420,7 +420,7 @@ class Groups(Named[int | str, IntArray]):
 
 
 def is_whole(value: object) -> bool:
-    """Whether a value is a whole number, which True is not."""
+    """Whether a value is a whole number; True is not."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
@@ -542,7 +542,7 @@ class Meshes(PerObject[Mesh]):
         return Mesh(self._level.sel(objects=whole_id(object_id)))
 
 
-# Objects as rows of a level: what is computed once and cut into pieces, lines and vertices of objects.
+# Objects as rows of a level, computed once and then cut into pieces, lines and vertices of objects.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -556,7 +556,7 @@ class ObjectRows:
     offsets
         (o + 1,) vertices of object k are ``offsets[k]:offsets[k + 1]``.
     begins
-        (M,) whether what an object has of one fragment begins here.
+        (M,) whether an object's part of a fragment begins here.
     vertices
         (M, D) positions.
     attributes
@@ -571,7 +571,7 @@ class ObjectRows:
 
     @property
     def counts(self) -> IntArray:
-        """(o,) vertices of each."""
+        """(o,) number of vertices of each object."""
         return np.diff(self.offsets)
 
     @property
@@ -594,7 +594,7 @@ class ObjectRows:
         )
 
     def longer(self, least: int) -> "ObjectRows":
-        """Objects of at least so many vertices."""
+        """Objects with at least this many vertices."""
         return self.take(np.flatnonzero(self.counts >= least))
 
     def touching(self, region: Region) -> "ObjectRows":
@@ -603,7 +603,7 @@ class ObjectRows:
         return self.take(np.flatnonzero(np.diff(inside[self.offsets]) > 0))
 
     def pieces(self) -> list[list[Vertices]]:
-        """Positions of each object, cut where a fragment ends."""
+        """Positions of each object, cut at the ends of fragments."""
         starts = np.flatnonzero(self.begins)
         vertices = self.vertices
         parts = [vertices[start:stop] for start, stop in pairwise([*starts.tolist(), len(vertices)])]
@@ -617,9 +617,9 @@ def object_rows(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") 
     Parameters
     ----------
     ids
-        Objects, in the order wanted; None for all that the selection may touch, in the order of their manifests.
+        Objects, in the order to return; None for all that the selection may touch, in the order of their manifests.
     names
-        Attributes wanted.
+        Attributes to read.
     """
     view = level._view
     if view.data.object_index is None:
@@ -640,12 +640,12 @@ def object_rows(level: "ZVLevel", ids: IntArray | None, names: "Sequence[str]") 
 
 
 def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
-    """Object ids that ``objects=`` and ``groups=`` both name.
+    """Ids of the objects that both ``objects=`` and ``groups=`` name.
 
     Raises
     ------
     SelectionError
-        If ids are no whole numbers.
+        If ids are not whole numbers.
     NotFoundError
         If there is no such group.
     """
@@ -662,12 +662,12 @@ def parse_ids(objects: "Objects", ids: Any, groups: Any) -> IntArray:
 
 
 def is_mask(ids: Any) -> bool:
-    """Whether ``objects=`` is truth values; an xarray ``level.objects.attributes["length"] > 3`` is."""
+    """Whether ``objects=`` is a mask, such as xarray's ``level.objects.attributes["length"] > 3``."""
     return not isinstance(ids, Set) and np.asarray(ids).dtype == np.bool_
 
 
 def asked_ids(ids: Any, objects: "Objects", name: str) -> IntArray:
-    """Ids of an argument: numbers, or truth values, one for each of ``objects.slots``."""
+    """Ids that an argument names: numbers, or a mask with a boolean for each of ``objects.slots``."""
     return _masked(ids, objects) if is_mask(ids) else whole_numbers(ids, name)
 
 
@@ -683,7 +683,7 @@ def _masked(mask: Any, objects: "Objects") -> IntArray:
 
 
 def whole_numbers(value: Any, name: str) -> IntArray:
-    """(n,) int64 of one id or several."""
+    """(n,) int64 of one or several ids."""
     array = np.atleast_1d(np.asarray(list(value) if isinstance(value, Set) else value))
     if array.size == 0:
         return np.empty(0, np.int64)
@@ -693,12 +693,13 @@ def whole_numbers(value: Any, name: str) -> IntArray:
 
 
 def select_by_values(view: LevelView, where: Mapping[str, Any] | Callable[..., Any], what: str = "where") -> LevelView:
-    """Rows of a view that meet ``where=`` or ``attribute_filter=``.
+    """Select the rows of a view that meet ``where=`` or ``attribute_filter=``.
 
     Raises
     ------
     SelectionError
-        If it is neither values by name nor a callable with named parameters, or values are of another kind.
+        If it is neither values by name nor a callable with named parameters, or values are of another kind than the
+        attribute.
     NotFoundError
         If there is no such attribute.
     """

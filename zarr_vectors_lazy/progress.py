@@ -16,23 +16,23 @@ from zarr_vectors_lazy.errors import StoreError, in_line
 from zarr_vectors_lazy.storage.requests import counting
 
 Advance = Callable[[int], None]
-EVERY = 0.1  # seconds between two drawings
-WIDTH = 24  # of the bar itself, in letters
+EVERY = 0.1  # least seconds between two drawings
+WIDTH = 24  # width of the bar itself, in characters
 
 
 class Bar:
-    """A line that shows what share is done, the rate, and the time that is left; threads may share it.
+    """A line that shows the share done, the rate, and the time left; threads may share it.
 
-    Where standard error is neither a terminal nor Jupyter's, such as a file, only the last state is written.
+    If standard error is neither a terminal nor Jupyter's, but for instance a file, only the last state is written.
 
     Parameters
     ----------
     label
         What is done.
     total
-        Steps; may grow.
+        Number of steps; may grow.
     fleeting
-        Whether the line is gone at the end.
+        Whether the line disappears at the end.
     """
 
     def __init__(self, label: str, total: int = 0, *, fleeting: bool = False) -> None:
@@ -48,18 +48,18 @@ class Bar:
         self._live = is_live()
 
     def advance(self, steps: int) -> None:
-        """Say that so many steps more are done."""
+        """Add a number of finished steps."""
         self.show(self._done + steps)
 
     def show(self, done: int, rate: str = "") -> None:
-        """Say how many steps are done, and how fast, where that is not told in steps."""
+        """Set how many steps are done, and the rate if it is not in steps."""
         with self._lock:
             self._done, self._rate = done, rate
             if self._live and time.monotonic() - self._drawn >= EVERY:
                 self._draw()
 
     def close(self) -> None:
-        """Draw for the last time; a fleeting bar is wiped away."""
+        """Draw for the last time, or wipe a fleeting bar."""
         with self._lock:
             if not self._fleeting:
                 self._draw()
@@ -84,12 +84,12 @@ class Bar:
 
 
 def is_live() -> bool:
-    """Whether a line on standard error can be written over: on a terminal, and in Jupyter, without any widget."""
+    """Whether a line on standard error can be overwritten, as on a terminal and in Jupyter."""
     return sys.stderr.isatty() or type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
 
 
 def clock(seconds: float) -> str:
-    """Time as minutes and seconds, with hours where there are some."""
+    """Time as minutes and seconds, with hours if there are any."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
@@ -97,7 +97,7 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def progress_bar(label: str, total: int, *, shown: bool) -> Iterator[Advance]:
-    """Give a function that moves the bar by so many of ``total`` steps; without ``shown`` it does nothing."""
+    """Yield a function that advances the bar by a number of steps; without ``shown`` it does nothing."""
     if not shown:
         yield lambda _: None
         return
@@ -110,12 +110,12 @@ def progress_bar(label: str, total: int, *, shown: bool) -> Iterator[Advance]:
 
 @contextmanager
 def computing(label: str, *, shown: bool) -> Iterator[None]:
-    """Context of a computation, in which a bar counts its tasks; without ``shown`` there is none.
+    """Context of a computation, whose tasks a bar counts if ``shown``.
 
     Raises
     ------
     StoreError
-        If the store is of a kind that does not reach the workers of a cluster, in place of distributed's TypeError.
+        If the workers of a cluster cannot reach this kind of store; distributed would raise a TypeError.
     """
     try:
         with task_bar(Bar(label)) if shown else nullcontext():
@@ -128,7 +128,7 @@ def computing(label: str, *, shown: bool) -> Iterator[None]:
 
 
 def finish(job: Any, label: str, *, compute: bool, shown: bool) -> Any:
-    """What a job gives, computed with a bar where that is ``shown``; without ``compute`` the job."""
+    """Result of a job, computed with a bar if ``shown``; without ``compute``, the job itself."""
     if not compute:
         return job
     with computing(label, shown=shown):
@@ -136,7 +136,7 @@ def finish(job: Any, label: str, *, compute: bool, shown: bool) -> Any:
 
 
 def _store_error(error: BaseException | None) -> StoreError | None:
-    """What an error was raised from, where that is ours."""
+    """The error of ours that an error was raised from, if any."""
     while error is not None and not isinstance(error, StoreError):
         error = error.__cause__ or error.__context__
     return error
@@ -144,7 +144,7 @@ def _store_error(error: BaseException | None) -> StoreError | None:
 
 @contextmanager
 def task_bar(bar: Bar) -> Iterator[None]:
-    """Count the tasks of all computations inside on one bar, on local schedulers; a cluster has its dashboard."""
+    """Count the tasks of all computations inside on one bar, for local schedulers; a cluster has its dashboard."""
 
     def start(_graph: Any, state: Mapping[str, Any]) -> None:
         bar.total += len(state["waiting"]) + len(state["ready"])
@@ -158,7 +158,7 @@ def task_bar(bar: Bar) -> Iterator[None]:
 
 @contextmanager
 def request_bar(bar: Bar) -> Iterator[None]:
-    """Count the requests of all computations inside on one bar, whose total says how many there will be, and bytes."""
+    """Count the requests of all computations inside on one bar, and their bytes; its total is the number expected."""
     begun = time.monotonic()
 
     def show(*_: Any) -> None:

@@ -139,7 +139,7 @@ def read_polylines(
     Raises
     ------
     NotFoundError, SelectionError, FormatError, StoreError
-        As `read_points`.
+        As for `read_points`.
 
     Examples
     --------
@@ -192,7 +192,7 @@ def read_lines(
     Raises
     ------
     NotFoundError, SelectionError, FormatError, StoreError
-        As `read_points`.
+        As for `read_points`.
 
     Examples
     --------
@@ -242,7 +242,7 @@ def read_graph(
     Raises
     ------
     NotFoundError, SelectionError, FormatError, StoreError
-        As `read_points`.
+        As for `read_points`.
 
     Examples
     --------
@@ -288,7 +288,7 @@ def read_mesh(
     Raises
     ------
     NotFoundError, SelectionError, FormatError, StoreError
-        As `read_points`.
+        As for `read_points`.
 
     Examples
     --------
@@ -304,13 +304,13 @@ def read_mesh(
 
 
 def _opened(path: Any, level: int, **options: Any) -> ZVLevel:
-    """A level whose blocks are batches: what is computed at once needs no key a chunk."""
+    """A level whose blocks are batches: what is computed all at once does not need a key for each chunk."""
     found = open_zv(path, **options)[level]
     return ZVLevel(found.store, batched(found._view))
 
 
 def _ids(level: ZVLevel, object_ids: Ids, group_ids: Any) -> IntArray | None:
-    """Objects asked for, in the order wanted; None for all."""
+    """Requested objects, in the order to return; None for all."""
     ids = None if object_ids is None else asked_ids(object_ids, level.objects, "object_ids")
     if group_ids is None:
         return ids
@@ -320,12 +320,12 @@ def _ids(level: ZVLevel, object_ids: Ids, group_ids: Any) -> IntArray | None:
     members = np.unique(np.concatenate([np.empty(0, np.int64), *(level.objects.groups[group] for group in groups)]))
     if ids is None:
         return members
-    level.sel(objects=ids)  # an unknown one is an error, in the groups or not
+    level.sel(objects=ids)  # an unknown one is an error, whether it is in the groups or not
     return ids[np.isin(ids, members)]
 
 
 def _names(level: ZVLevel, names: Names, default: tuple[str, ...]) -> tuple[str, ...]:
-    """Attributes asked for."""
+    """Requested attributes."""
     if names is None:
         return default
     if isinstance(names, str):
@@ -346,7 +346,7 @@ def _attributes(level: ZVLevel, names: Names) -> dict[str, Any]:
 def _part(
     level: ZVLevel, bbox: Any, ids: IntArray | None, chunks: Any, values: Filter, *, whole_objects: bool = False
 ) -> ZVLevel:
-    """Rows of a level that meet all that was asked for."""
+    """Rows of a level that meet all conditions."""
     view = level._view
     if chunks is not None:
         view = select_chunks(view, _coords(chunks, view.table.rank))
@@ -365,10 +365,10 @@ def _coords(chunks: Any, rank: int) -> IntArray:
 
 
 def _paths(level: ZVLevel, bbox: Any, ids: IntArray | None, chunks: Any, values: Filter, *, names: Names) -> ObjectRows:
-    """Objects cut to chunks and values, and of these the ones that have a vertex in a box."""
+    """Objects cut to chunks and values, if they then have a vertex in a box."""
     region = parse_region(bbox, {}, level.store.axes)
     joined = level._view.data.object_index is not None
     part = _part(level, bbox if joined else None, ids, chunks, values, whole_objects=region is not None and joined)
     found = object_rows(part, ids, _names(level, names, ()))
-    # Objects may share vertices: those of one in the box do not bring the other in.
+    # Objects may share vertices: one in the box does not select the others that have its vertices.
     return found if region is None else found.touching(region)

@@ -1,7 +1,7 @@
-"""What can be asked of a store, and how pure code asks for it.
+"""The requests that a store can answer, and how pure code makes them.
 
-Code that knows a layout but does no I/O is written as a generator: it yields a list of requests that may be made at
-once, receives their answers in the same order, and returns its result.
+Code that knows a layout but does no I/O is written as a generator: it yields a list of requests that may be made
+concurrently, receives their answers in the same order, and returns its result.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -18,7 +18,7 @@ class Get:
     key
         Object key relative to the store.
     start, stop
-        Half-open byte range; ``start`` negative with no ``stop``: the last ``-start`` bytes.
+        Half-open byte range; a negative ``start`` without ``stop`` means the last ``-start`` bytes.
     """
 
     key: str
@@ -35,7 +35,7 @@ class ListDir:
     prefix
         Folder, ``""`` for the root.
     required
-        False: the answer is None where the store cannot list or refuses to.
+        If False, the answer is None when the store cannot list or refuses to.
     """
 
     prefix: str
@@ -51,7 +51,7 @@ class ListSizes:
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """The size of one object in bytes, None where there is no such object; its bytes are not read.
+    """The size of one object in bytes, or None if there is no such object; its bytes are not read.
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write one object, in place of what was there; readers see the old one or the new one whole.
+    """Write one object, replacing what was there; readers see either the old one or the new one, complete.
 
     Parameters
     ----------
@@ -73,17 +73,17 @@ class Put:
     data
         Its bytes.
     create
-        Write only where there is no such object; the answer is then whether it was written. Exact where the backend has
-        such a put (files, S3, Google, Azure, SFTP), else a look and a put.
+        Write only if there is no such object; the answer is then whether it was written. Exact if the backend has
+        such a put (files, S3, Google, Azure, SFTP), otherwise a look and then a put.
     unread
-        No reader asks for the object before a later put says that it is there: a new one need not appear all at once,
-        which saves files a rename each. With ``create`` it may find itself, where the answer to it was lost.
+        No reader requests the object before a later put announces it, so it need not appear all at once, which saves
+        a rename for each file. With ``create``, a retry may find the object that the first attempt wrote.
     match
-        Write only in place of an object with these bytes; the answer is then whether ``data`` is there now. For
-        backends that say `swaps`.
+        Write only if the object has these bytes; the answer is then whether ``data`` is there now. For
+        backends with `swaps`.
     array
-        Of a cell: a document of its array that lacks only what is known at the end. A store that takes no cell of an
-        array which is not there (icechunk) is given it first; all others ignore it.
+        For a cell: a document of its array, complete except for what is known only at the end. A store that takes no
+        cell without its array (icechunk) is given it first; all others ignore it.
     """
 
     key: str
@@ -96,7 +96,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Delete objects; those that are not there already are no error.
+    """Delete objects; it is not an error if some do not exist.
 
     Parameters
     ----------
@@ -130,7 +130,7 @@ Steps: TypeAlias = Generator[list[Request | Elements], list[Any], T]
 
 
 def converse(steps: Generator[Q, list[Any], T], answer: Callable[[Q], list[Any]]) -> T:
-    """Result of a conversation; ``answer`` gives the answers to what it asks for at once."""
+    """Result of a conversation; ``answer`` makes each list of requests."""
     try:
         asked = next(steps)
         while True:
@@ -141,7 +141,7 @@ def converse(steps: Generator[Q, list[Any], T], answer: Callable[[Q], list[Any]]
 
 
 def together(steps: Sequence[Generator[Sequence[Any], list[Any], T]]) -> Generator[list[Any], list[Any], list[T]]:
-    """Several conversations as one: what all of them ask next is asked at once."""
+    """Run several conversations as one: the next requests of all of them are made together."""
     results: dict[int, T] = {}
     answers: dict[int, list[Any] | None] = dict.fromkeys(range(len(steps)))
     while answers:

@@ -1,4 +1,4 @@
-"""Limits that users set with ``dask.config`` under ``zarr_vectors_lazy``, what Dask tells of its own; what is kept."""
+"""Limits that users set with ``dask.config`` under ``zarr_vectors_lazy``, some of Dask's own; and a bounded cache."""
 
 import sys
 import tempfile
@@ -19,16 +19,16 @@ V = TypeVar("V")
 
 DEFAULTS: dict[str, int | str] = {
     "max-requests": 256,  # requests in flight per process
-    "retries": 10,  # times that a request is made again after a failure that may pass
-    "retry-timeout": "30 s",  # after which it is not made again
+    "retries": 10,  # times that a request is repeated after a failure that may be temporary
+    "retry-timeout": "30 s",  # after which it is not repeated
     "read-timeout": "30 s",  # without a byte, after which an attempt is given up
     "batch-chunks": 256,  # cells that one task fetches, at most
     "batch-bytes": "64 MiB",  # stored bytes that one task fetches, at most (estimated)
-    "write-bytes": "16 MiB",  # of rows that one task of a write out of core has (estimated)
+    "write-bytes": "16 MiB",  # bytes of rows that one task of a write out of core holds (estimated)
     "scratch": "",  # folder or URL where records of a write out of core wait; empty: in the store
-    "max-cell-bytes": "256 MiB",  # decoded size of a cell that is believed however few bytes are stored
-    "max-array-bytes": "4 GiB",  # size of an array of objects, of missing values or of decoded texts
-    "max-metadata-bytes": "1 GiB",  # decoded size of a document (zarr.json) that is let in
+    "max-cell-bytes": "256 MiB",  # decoded size up to which a cell is accepted however few bytes are stored
+    "max-array-bytes": "4 GiB",  # largest array over objects, of missing values or of decoded text
+    "max-metadata-bytes": "1 GiB",  # largest decoded document (zarr.json) that is accepted
     "workers": 0,  # task slots to spread batches over; 0: ask Dask
 }
 
@@ -56,7 +56,7 @@ def _parsed(value: int | str) -> int:
 
 
 def temporary_folder() -> Path:
-    """Name of a new folder below Dask's ``temporary-directory``; it is not made."""
+    """Name of a new folder below Dask's ``temporary-directory``; the folder is not made."""
     base = dask.config.get("temporary-directory", None) or tempfile.gettempdir()
     return Path(base) / f"zarr-vectors-lazy-{uuid.uuid4().hex}"
 
@@ -64,15 +64,15 @@ def temporary_folder() -> Path:
 def task_slots() -> int:
     """Task slots of the scheduler that would run a graph now.
 
-    ``zarr_vectors_lazy.workers`` where it is set; else the threads of the cluster of an active ``distributed.Client``;
-    else Dask's ``num_workers`` or the number of cores.
+    ``zarr_vectors_lazy.workers`` if it is set, otherwise the threads of an active ``distributed.Client``'s cluster,
+    otherwise Dask's ``num_workers`` or the number of cores.
     """
     fixed = int(setting("workers"))
     if fixed > 0:
         return fixed
     client = _client()
     if client is not None:
-        # What the client last heard. Asking the scheduler instead deadlocks while a graph is being pickled, and there
+        # What the client last heard. Asking the scheduler would deadlock while a graph is being pickled, and there
         # is no public name for it.
         threads = (getattr(client, "_scheduler_identity", None) or {}).get("total_threads", 0)
         if threads:
@@ -85,7 +85,7 @@ def task_slots() -> int:
 
 def _client() -> Any:
     default_client = getattr(sys.modules.get("distributed"), "default_client", None)
-    if default_client is None:  # not imported, or another thread is just importing it
+    if default_client is None:  # not imported, or just being imported by another thread
         return None
     try:
         return default_client()

@@ -1,4 +1,4 @@
-"""A store: what ``open_zv`` gives, and the plain zarr group that it is."""
+"""A store as ``open_zv`` returns it, and as a plain zarr group."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -28,7 +28,7 @@ from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import Box, Floats, Json, StorePath
 from zarr_vectors_lazy.write.in_place import open_to_change, read_inventory, write_consolidated
 
-# A store: what ``open_zv`` gives.
+# A store as ``open_zv`` returns it.
 
 
 @suggesting
@@ -49,18 +49,18 @@ def open_zv(
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     chunks
-        Blocks of the Dask arrays. None or {}: one per chunk of the store; ``"auto"``: neighbouring chunks share a block
-        up to Dask's ``array.chunk-size``; an int: that many chunks a block.
+        Blocks of the Dask arrays. None or {}: one for each chunk of the store; ``"auto"``: neighbouring chunks share a
+        block, up to Dask's ``array.chunk-size``; an int: that many chunks to a block.
     consolidated
-        None: use consolidated metadata where the root has them; False: ignore them; True: demand them.
+        None: use consolidated metadata if the root has them; False: ignore them; True: insist on them.
     attribute_dtypes
-        ``{"name": "int32", "tangent": ("float32", 3)}``: dtypes, and widths of vectors, of vertex attributes whose
-        store does not state them, as the lazy writer of the reference leaves them; else they are a `FormatError`.
+        ``{"name": "int32", "tangent": ("float32", 3)}``: the dtypes, and widths of vectors, of vertex attributes for
+        which the store states none (the reference's lazy writer leaves them out). Without it they are a `FormatError`.
     backend
-        ``"obstore"``, ``"fsspec"`` or ``"local"``; by default what ``ZARR_VECTORS_BACKEND`` says, else what suits the
-        URL's scheme.
+        ``"obstore"``, ``"fsspec"`` or ``"local"``; by default the one that ``ZARR_VECTORS_BACKEND`` names, or one that
+        suits the URL's scheme.
     storage_options, **backend_kwargs
-        Options of that backend, in its own names; both merge.
+        Options of that backend, by its own names; the two are merged.
 
     Returns
     -------
@@ -69,11 +69,11 @@ def open_zv(
     Raises
     ------
     FormatError
-        If there is no finished Zarr Vectors store of a known generation.
+        If there is no complete Zarr Vectors store of a known generation.
     StoreError
-        If it cannot be reached, or a name, an option or the URL is wrong.
+        If the store cannot be reached, or if a name, an option or the URL is wrong.
     SelectionError
-        If ``chunks`` is no way to cut blocks, or ``attribute_dtypes`` names no dtypes.
+        If ``chunks`` or ``attribute_dtypes`` is malformed.
 
     Examples
     --------
@@ -101,7 +101,7 @@ class ZVStore(Suggesting):
     def __init__(self, opened: OpenStore, chunking: Chunking = None) -> None:
         self._opened = opened
         self._chunking = chunking
-        self._warned: set[int] = set()  # levels of which it was said that they are still being written
+        self._warned: set[int] = set()  # levels about which a warning said that they are still being written
 
     def __reduce__(self) -> tuple[Any, ...]:
         contents = {level: data.content for level, data in self._opened.levels.items() if data.content}
@@ -117,7 +117,7 @@ class ZVStore(Suggesting):
 
     @property
     def backend(self) -> str:
-        """The backend that reads it: ``"local"``, ``"obstore"``, ``"fsspec"`` or ``"zarr"``."""
+        """The backend that reads the store: ``"local"``, ``"obstore"``, ``"fsspec"`` or ``"zarr"``."""
         return self._opened.tree.spec.backend
 
     @property
@@ -147,7 +147,7 @@ class ZVStore(Suggesting):
 
     @property
     def units(self) -> tuple[str | None, ...]:
-        """Units of the axes; None where the store states none."""
+        """Units of the axes; None for an axis without one."""
         return self._opened.meta.units
 
     @property
@@ -157,7 +157,7 @@ class ZVStore(Suggesting):
 
     @property
     def crs(self) -> Any:
-        """Coordinate reference system, opaque."""
+        """Coordinate reference system, as stored."""
         return self._opened.meta.crs
 
     @property
@@ -167,36 +167,37 @@ class ZVStore(Suggesting):
 
     @property
     def world_units(self) -> tuple[str | None, ...]:
-        """Units of the columns that `to_world` returns; None where the store states none."""
+        """Units of the columns that `to_world` returns; None for a column without one."""
         return self._opened.meta.world.world_units
 
     def to_world(self, positions: Any) -> Any:
         """Convert stored positions to world positions: columns x, y, z, with the store's offset and affine applied.
 
-        Columns are the axes x, y and z (in any case), then the others in their order; three at most, the two of a store
-        of two axes. `coordinate_offset` is added. Where `crs` says ``input_space`` voxmm (in any case) and has an
-        ``affine``, as the field's converters of TrackVis files write it, they become RAS millimetres,
-        ``affine @ (p / v - 0.5)``, v the lengths of the affine's columns. No unit is converted: see `world_units`.
+        The columns are the axes x, y and z (in upper or lower case), then the others in their order; three at most, or
+        two for a store with two axes. `coordinate_offset` is added. If `crs` has the ``input_space`` voxmm and an
+        ``affine``, as converters of TrackVis files write it, positions become RAS millimetres,
+        ``affine @ (p / v - 0.5)``, where v is the lengths of the affine's columns. Units are not converted: see
+        `world_units`.
 
         Parameters
         ----------
         positions
-            (N, D), or one (D,); a Dask array stays one.
+            (N, D), or a single (D,); a Dask array stays lazy.
 
         Returns
         -------
         array
-            (N, 3) float64, or (N, 2); each row as if it were alone.
+            (N, 3) float64, or (N, 2); no row depends on the others.
 
         Raises
         ------
         SelectionError
-            If positions have not a column for each axis.
+            If positions do not have a column for each axis.
 
         Warns
         -----
         ZVWarning
-            If ``crs`` names another space: positions are then in stored coordinates.
+            If ``crs`` names another space; positions then stay in stored coordinates.
 
         Examples
         --------
@@ -213,27 +214,27 @@ class ZVStore(Suggesting):
         return world.to_world(positions)
 
     def from_world(self, positions: Any) -> Floats:
-        """World positions as stored ones: what `to_world` undoes.
+        """Convert world positions to stored positions, the inverse of `to_world`.
 
         Parameters
         ----------
         positions
-            (N, 3), or (N, 2), columns as `to_world` gives them; or one such.
+            (N, 3), or (N, 2), with columns as `to_world` returns them; or a single row.
 
         Returns
         -------
         array
-            (N, D) float64, columns in the order of `axes`.
+            (N, D) float64, with columns in the order of `axes`.
 
         Raises
         ------
         SelectionError
-            If the store has axes that world coordinates tell nothing of, or positions another number of columns.
+            If the store has axes that world coordinates do not include, or if positions have another number of columns.
 
         Warns
         -----
         ZVWarning
-            If ``crs`` names another space than those that `to_world` knows.
+            If ``crs`` names a space that `to_world` does not know.
 
         Examples
         --------
@@ -257,7 +258,7 @@ class ZVStore(Suggesting):
 
     @cached_property
     def headers(self) -> dict[str, Json]:
-        """Opaque headers by format name; read on first use.
+        """Headers by format name, as stored; read on first use.
 
         Examples
         --------
@@ -288,7 +289,7 @@ class ZVStore(Suggesting):
             raise NotFoundError.among("level", index, self.levels, where=self.url)
         if data.meta.deferred and index not in self._warned:
             self._warned.add(index)
-            text = f"level {index} of {self.url} is still being written: only what is there now is read"
+            text = f"level {index} of {self.url} is still being written: only what exists now is read"
             warnings.warn(text, ZVWarning, stacklevel=2)
         return ZVLevel(self, LevelView(data, Selection(), self._chunking))
 
@@ -369,16 +370,17 @@ class ZVStore(Suggesting):
         storage
             Price of 10^9 bytes for a month.
         put, get
-            Price of 1000 requests that write, and that read.
+            Price of 1000 requests that write, and of 1000 that read.
         transfer
             Price of 10^9 bytes that leave the store. The defaults are list prices of S3 in dollars; set your own.
         currency
-            Of the prices, for what is printed.
+            Name of the currency, for printing.
 
         Returns
         -------
         Cost
-            Prints sums and a table; ``rows``, ``objects``, ``nbytes``, ``month``, ``write``, ``read`` are its numbers.
+            Printing it shows sums and a table; ``rows``, ``objects``, ``nbytes``, ``month``, ``write`` and ``read`` are
+            the numbers.
 
         Raises
         ------
@@ -398,10 +400,10 @@ class ZVStore(Suggesting):
         return Cost(self.url, read_inventory(self._opened.tree, self._opened.generation), rates)
 
     def _elsewhere(self, name: str) -> str:
-        return f"; a level has it: store[0].{name}" if hasattr(ZVLevel, name) else ""
+        return f"; levels have it: store[0].{name}" if hasattr(ZVLevel, name) else ""
 
     def to_datatree(self) -> xr.DataTree:
-        """Tree of `ZVLevel.to_xarray` of all levels, nodes ``"0"``, ``"1"``, ..., below one that tells of the store.
+        """Return a tree of the datasets of all levels, ``"0"``, ``"1"``, ..., below a root that describes the store.
 
         Examples
         --------
@@ -413,7 +415,7 @@ class ZVStore(Suggesting):
         return xr.DataTree.from_dict(nodes | {f"/{level.index}": level.to_xarray() for level in self})
 
     def consolidate(self) -> None:
-        """Write the metadata of all nodes into the root, so that one request opens the store; see `consolidate`.
+        """Write the metadata of all nodes into the root, so that one request opens the store (see `consolidate`).
 
         Examples
         --------
@@ -435,7 +437,7 @@ def _arrive(tree: MetaTree, chunking: Chunking, told: Told, contents: Mapping[in
 
 
 def parse_told(given: Any) -> Told:
-    """Dtypes and widths of ``attribute_dtypes=``; raises SelectionError if it names none."""
+    """Dtypes and widths that ``attribute_dtypes=`` gives; raises SelectionError if it is malformed."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -454,19 +456,19 @@ def parse_told(given: Any) -> Told:
     return told
 
 
-# A store as the plain zarr group that it is.
+# A store as a plain zarr group.
 
 
 @dataclass(frozen=True, slots=True)
 class PlainStore:
-    """A Zarr Vectors store, checked to be one, as zarr sees it.
+    """A store as zarr sees it, after a check that it is a Zarr Vectors store.
 
     Parameters
     ----------
     url
         Where it is, without secrets.
     zarr_group
-        Its root.
+        Its root group.
     """
 
     url: str
@@ -482,15 +484,15 @@ def open_store(
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> PlainStore:
-    """Open a store for who wants its arrays as zarr gives them; reads metadata only.
+    """Open a store as a plain zarr group, to use its arrays as zarr returns them; reads metadata only.
 
     Parameters
     ----------
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     mode
-        ``"r"``: what is opened here cannot be written through. ``"r+"``: it can, with all that zarr does; of a zarr
-        store object, as far as that is writable.
+        ``"r"``: the group is read-only. ``"r+"``: it can be written with everything that zarr offers; a zarr store
+        object must itself be writable.
     backend, storage_options, **backend_kwargs
         As for `open_zv`.
 
@@ -502,9 +504,9 @@ def open_store(
     Raises
     ------
     SelectionError
-        If the mode is another one.
+        If the mode is neither.
     FormatError, StoreError
-        As for `open_zv`; with ``"r+"`` also for a store of format 0.7, and for one that cannot be written to.
+        As for `open_zv`; with ``"r+"`` also if the store is of format 0.7, or cannot be written to.
 
     Examples
     --------
@@ -515,9 +517,9 @@ def open_store(
 
     Notes
     -----
-    Whoever changes cells or documents so answers for what our readers are told elsewhere (``nonempty_chunks``, counts).
-    With ``"r+"`` the group shows documents as they are; with ``"r"`` what the root's consolidated metadata say, where
-    there are some: after a change, consolidate again.
+    If you change cells or documents this way, you must also update what the metadata say about them
+    (``nonempty_chunks``, counts). With ``"r+"`` the group shows documents as they are; with ``"r"`` it shows the root's
+    consolidated metadata, if there are any: consolidate again after a change.
     """
     if mode not in {"r", "r+"}:
         raise SelectionError(
@@ -525,7 +527,7 @@ def open_store(
         )
     spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
     opened = open_tree(spec, None) if mode == "r" else open_to_change(spec)
-    consolidated = None if mode == "r" and opened.tree.complete else False  # as zarr does, but for stale ones
+    consolidated = None if mode == "r" and opened.tree.complete else False  # as zarr does, except for stale ones
     where = zarr_store(spec, writable=mode == "r+")
     group = zarr.open_group(where, mode=mode, zarr_format=3, use_consolidated=consolidated)
     return PlainStore(opened.tree.url, group)

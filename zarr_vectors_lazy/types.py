@@ -1,4 +1,4 @@
-"""What travels between layers: aliases that state shapes, and encoded cells."""
+"""Types shared by all layers: aliases that state shapes, and encoded cells."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ StorePath: TypeAlias = "FilePath | Store"
 Lengths: TypeAlias = float | Sequence[float] | npt.NDArray[Any]
 """(D,) edge lengths of a chunk or a bin, in the store's units, or one for all axes."""
 Box: TypeAlias = Sequence[Any] | npt.NDArray[Any]
-"""(lo, hi), each (D,), as (2, D) too, inclusive on both faces; (n, 2, D): several of these."""
+"""(lo, hi), each (D,), or one (2, D) array, inclusive on both faces; (n, 2, D) for several boxes."""
 
 Vertices: TypeAlias = npt.NDArray[Any]
 """(N, D) positions, stored dtype, in the units of the store's axes."""
@@ -31,31 +31,31 @@ BoolArray: TypeAlias = npt.NDArray[np.bool_]
 Floats: TypeAlias = npt.NDArray[np.float64]
 """(D,) coordinates, edges or bounds in float64."""
 ChunkCoords: TypeAlias = IntArray
-"""(n, K) chunk coordinates; K = D, or D + 1 where an attribute is the first chunk axis."""
+"""(n, K) chunk coordinates; K is D, or D + 1 if an attribute is the first chunk axis."""
 BBox: TypeAlias = tuple[Floats, Floats]
 """(lo, hi), each (D,), inclusive on both faces."""
 Buffer: TypeAlias = bytes | memoryview
-"""Stored or decoded bytes: anything that has the buffer protocol, which Python 3.11 cannot spell."""
+"""Stored or decoded bytes: anything with the buffer protocol, for which Python 3.11 has no type."""
 
 
 class Payload(bytes):
-    """A cell that is decoded already."""
+    """A cell that is already decoded."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blob:
-    """A cell that is an array of its own, with what that array's metadata say.
+    """A cell that is an array of its own, with that array's metadata.
 
     Parameters
     ----------
     nbytes
         Size of the payload.
     stored
-        Size of what the codecs give: the payload, and filling behind it.
+        Size after decoding: the payload, and padding behind it.
     codecs
         Bytes-to-bytes codecs, in the order in which the writer applied them.
     body
-        Encoded bytes; None where only the metadata were asked for.
+        Encoded bytes; None if only the metadata were requested.
     """
 
     nbytes: int
@@ -65,6 +65,6 @@ class Blob:
 
 
 Raw: TypeAlias = Buffer | Blob | Exception | None
-"""What a fetch gave for a cell: its encoded bytes, what went wrong with it alone, or None: there is no such object."""
+"""Result of fetching a cell: its encoded bytes, an error that concerns it alone, or None if there is no such object."""
 Json: TypeAlias = dict[str, Any]
-"""A decoded ``zarr.json`` or a part of one."""
+"""A decoded ``zarr.json``, or a part of one."""

@@ -1,4 +1,4 @@
-"""The writers as users have them: with the levels of a profile, where one is asked for."""
+"""The writers as users call them: with the levels of a profile, if one is requested."""
 
 import functools
 import inspect
@@ -13,12 +13,12 @@ from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.write import writers
 
 P = ParamSpec("P")
-LEAST_VERTICES = 100  # of the coarsest level, about: fewer show nothing
-SHRINKING = 4  # a level has about so many times fewer vertices than the one before
+LEAST_VERTICES = 100  # approximate vertices of the coarsest level: fewer show nothing
+SHRINKING = 4  # about how many times fewer vertices a level has than the one before
 
 
 def with_levels(writer: Callable[P, Any]) -> Callable[P, Any]:
-    """Writer that builds the levels of its profile, when it has written level 0."""
+    """Wrap a writer so that it builds the levels of its profile after level 0."""
     signature = inspect.signature(writer)
 
     @functools.wraps(writer)
@@ -43,7 +43,7 @@ def with_levels(writer: Callable[P, Any]) -> Callable[P, Any]:
 
 
 def _levels(spec: StoreSpec) -> int:
-    """How many levels there are to be above level 0: of the coarsest a chunk or two are along each axis."""
+    """How many levels to build above level 0: the coarsest has a chunk or two along each axis."""
     vertices = open_tree(spec, None).levels[0].vertices
     coords, counts = vertices.chunks.coords, vertices.counts
     if counts is None or not len(coords):
