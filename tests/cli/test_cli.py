@@ -145,7 +145,7 @@ def test_explain_prints_its_table(zvl_run, tracts):
         (
             ["read", "{tracts}", "{folder}/out.las"],
             2,
-            "LAS holds point_cloud, the store is of streamline; for that there is CSV",
+            "LAS holds point_cloud, but the store is of streamline; for that there is CSV",
         ),
         (["ingest", "{tracts}", "{folder}/new"], 2, "files come first, then a store"),
         (

@@ -250,7 +250,7 @@ def test_a_migrated_store_says_the_same(tmp_path, goldens):
     note(path, "0", user_metadata={"level": 0})
     (path / "table").mkdir()
     (path / "table" / "zarr.json").write_text(json.dumps({"zarr_format": 3, "node_type": "group"}))
-    with pytest.warns(zvl.errors.ZVWarning, match="not carried: 'table'"):
+    with pytest.warns(zvl.errors.ZVWarning, match="not copied: 'table'"):
         zvl.migrate(path, tmp_path / "new")
     new = zvl.open_zv(tmp_path / "new")
     assert new.attrs["user_metadata"] == {"a": 1}

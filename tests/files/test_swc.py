@@ -71,7 +71,7 @@ def test_what_is_no_tree_is_refused(tmp_path):
     with pytest.raises(SelectionError, match="cycle"):
         zvl.open_zv(place)[0].to_file(tmp_path / "a.swc")
     zvl.write_mesh(place, at, [[0, 1, 2]], chunk_shape=50, mode="w")
-    with pytest.raises(SelectionError, match=r"SWC holds .*, the store is of mesh"):
+    with pytest.raises(SelectionError, match=r"SWC holds .*, but the store is of mesh"):
         zvl.open_zv(place)[0].to_file(tmp_path / "a.swc")
     assert not (tmp_path / "a.swc").exists()
     assert parents_of(np.array([[0, 1], [2, 1]]), 3).tolist() == [1, -1, 1]

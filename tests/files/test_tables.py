@@ -204,7 +204,7 @@ def test_missing_values_in_formats_without(tmp_path):
     small = pd.array([7, None], dtype="Int64")
     zvl.write_points(tmp_path / "a.zv", np.eye(3)[:2], chunk_shape=5, vertex_attributes={"id": ids, "n": small})
     done = zvl.open_zv(tmp_path / "a.zv")[0].to_file(tmp_path / "a.las")
-    assert done["left_out"] == ["attribute id (some are missing, and no float holds the others)"]
+    assert done["left_out"] == ["attribute id (some values are missing, and floats cannot hold the others)"]
 
 
 def test_names_that_a_store_cannot_have(tmp_path):

@@ -89,7 +89,7 @@ def test_what_does_not_fit_is_refused_and_leaves_nothing(tracts_level, cloud, tm
     for level, name, message in [
         (tracts_level.sel(bbox=BOX), "a.trk", "whole"),
         (zvl.open_zv(cloud)[0], "a.trk", "the store is of point_cloud"),
-        (zvl.open_zv(cloud)[0], "a.swc", r"SWC holds .*, the store is of point_cloud"),
+        (zvl.open_zv(cloud)[0], "a.swc", r"SWC holds .*, but the store is of point_cloud"),
         (tracts_level, "a.las", "LAS holds point_cloud"),
         (tracts_level, "a.xyz", r"no format '\.xyz'"),
     ]:
@@ -191,7 +191,7 @@ def test_what_objects_and_groups_lack_is_no_number(lacking, tmp_path):
         assert missing_of(zvl.open_zv(tmp_path / f"{name}.zv")[0]) == expected, name
     lacking.to_file(tmp_path / "a.geoparquet")
     assert parquet.read_table(tmp_path / "a.geoparquet")["id"].to_pylist() == [ID, None, 3]
-    too_large = "(some are missing, and no float holds the others)"
+    too_large = "(some values are missing, and floats cannot hold the others)"
     assert lacking.to_file(tmp_path / "a.trx")["left_out"] == [
         f"object attribute id {too_large}",
         f"group attribute root {too_large}",

@@ -121,7 +121,7 @@ def test_what_is_refused(goldens, tmp_path):
     old = goldens["cloud-0.7"].path
     with pytest.raises(SelectionError, match="one place"):
         zvl.migrate(old, old, mode="w")
-    with pytest.raises(SelectionError, match=r"0\.9\.2 already: nothing is to be migrated"):
+    with pytest.raises(SelectionError, match=r"already has format 0\.9\.2: there is nothing to migrate"):
         zvl.migrate(goldens["cloud-0.9"].path, tmp_path / "new")
     zvl.migrate(old, tmp_path / "new")
     with pytest.raises(StoreError, match="is here already"):

@@ -98,7 +98,7 @@ def test_names_that_are_not_there_suggest_what_is(path):
 def test_attributes_that_are_not_there_suggest_what_is(path):
     store = zvl.open_zv(path)
     for call, hint in [
-        (lambda: store.vertices, "; a level has it: store[0].vertices"),
+        (lambda: store.vertices, "; levels have it: store[0].vertices"),
         (lambda: store.axess, "; did you mean 'axes'?"),
         (lambda: store[0].vertexes, "; did you mean 'vertices' or 'vertex_count'?"),
         (lambda: store[0].intensity, "; did you mean .attributes['intensity']?"),

@@ -1,1 +1,1 @@
-"""Files of the field, one module a family of formats: they give `Loaded`, and write what `Outgoing` tells."""
+"""File formats, one module for each family: a file becomes `Loaded`, and an `Outgoing` becomes a file."""

@@ -1,4 +1,4 @@
-"""Which formats there are, and the one place where their readers and writers are called."""
+"""The list of formats, and the one place where their readers and writers are called."""
 
 import gzip
 import importlib
@@ -25,7 +25,7 @@ ROWS = frozenset({"attributes"})
 TABLE = ROWS | {"objects"}
 SURVEY = ROWS | {"crs"}
 LINKED = ROWS | {"objects", "links", "link_attributes"}
-NAMED = LINKED | {"object_attributes"}  # those that are not written the saver names itself
+NAMED = LINKED | {"object_attributes"}  # what is not written here, the saver names itself
 ALL = NAMED | {"groups", "group_attributes", "crs"}
 FACES = frozenset({"links", "link_attributes"})
 TINTED = ROWS | FACES
@@ -41,22 +41,22 @@ class Format:
     Parameters
     ----------
     name
-        As people call it.
+        As people call it; the following fields describe it.
     suffixes
-        Of its files, in small letters.
+        File suffixes, in lower case.
     module
-        Below this package; it is imported when a file is read or written.
+        Its module in this package, imported when a file is read or written.
     word
-        Of its functions: ``load_WORD`` takes a path and `LoadOptions`, and gives a `Loaded`, or blocks of it;
-        ``save_WORD`` takes an `Outgoing` and a path, writes, and gives the number of vertices.
+        Part of its functions' names: ``load_WORD`` takes a path and `LoadOptions`, and returns a `Loaded`, or blocks of
+        it; ``save_WORD`` writes an `Outgoing` to a path, and returns the number of vertices.
     holds
-        Geometries of stores that it can hold.
+        The geometries that it can hold.
     keeps
-        What it has a place for, as `Outgoing.leave_but` names it.
+        What it can keep, in the words of `Outgoing.leave_but`.
     unit
-        Of positions in it; None: any.
+        Unit of its positions; None for any.
     reads, writes
-        Whether it has these functions.
+        Whether it has the load and save functions.
     """
 
     name: str
@@ -105,11 +105,11 @@ def suffixes(part: str) -> list[str]:
 
 
 def format_of(path: Path, name: str | None, part: str) -> Format:
-    """Format that a file's suffix says, or that is named; raises SelectionError if there is none."""
+    """Format that is named, or that the file's suffix implies; raises SelectionError if there is none."""
     lower = path.name.lower()
     ends = [suffix for suffix in BY_SUFFIX if lower.endswith(suffix)]
     found = BY_NAME.get(name.lower().lstrip(".")) if name else BY_SUFFIX[max(ends, key=len)] if ends else None
-    if name is None and _is_trx(path):  # a folder of any name
+    if name is None and _is_trx(path):  # a folder of any name may be a TRX file
         found = BY_NAME["trx"]
     if found is None or not getattr(found, part):
         if path.is_dir() and part == "writes":
@@ -122,20 +122,20 @@ def format_of(path: Path, name: str | None, part: str) -> Format:
 
 
 def check_has_space(one: Format) -> None:
-    """Raise SelectionError where like= or reference= would be left aside."""
+    """Raise SelectionError if like= or reference= would have no effect."""
     if one.module != "tracts":
         raise SelectionError(f"like= and reference= are for tractograms, which {one.name} does not hold")
 
 
 def load(path: Path, name: str | None = None, asked: LoadOptions | None = None) -> Iterator[Loaded]:
-    """Blocks of a file of the field.
+    """Load a file as blocks.
 
     Parameters
     ----------
     path
-        The file; of TRX a folder too.
+        The file, or for TRX a folder.
     name
-        Of its format; None: as its suffix says.
+        Name of its format; None to use the suffix.
     asked
         How it is read.
 
@@ -166,7 +166,7 @@ def load(path: Path, name: str | None = None, asked: LoadOptions | None = None) 
 
 
 def _check(block: Loaded) -> None:
-    """Raise FileError if what a file holds does not go together."""
+    """Raise FileError if the parts of a file do not fit together."""
     rows = len(block.positions)
     if not np.isfinite(np.asarray(block.positions, np.float64)).all():
         raise FileError("some positions are not finite numbers")
@@ -194,8 +194,8 @@ def _check(block: Loaded) -> None:
 def save(level: Outgoing, path: Path, one: Format, name: str | None = None) -> int:
     """Write a level or a selection to a file; returns the number of vertices written.
 
-    The file is written beside its place and moved there when it is whole. ``name`` of the format, where it is given,
-    may be a suffix such as ``csv.gz``, which says more than the format.
+    The file is written next to its place and moved there when complete. ``name``, the format, if given,
+    may be a suffix such as ``csv.gz``, which implies more than the format.
 
     Raises
     ------
@@ -207,7 +207,9 @@ def save(level: Outgoing, path: Path, one: Format, name: str | None = None) -> i
     if level.geometry not in one.holds:
         others = ", ".join(each.name for each in FORMATS if each.writes and level.geometry in each.holds)
         held = ", ".join(sorted(one.holds))
-        raise SelectionError(f"{one.name} holds {held}, the store is of {level.geometry}; for that there is {others}")
+        raise SelectionError(
+            f"{one.name} holds {held}, but the store is of {level.geometry}; for that there is {others}"
+        )
     named = f".{(name or '').lower().lstrip('.')}"
     said_by = tuple(suffix for suffix in one.suffixes if suffix.startswith(named) or named not in one.suffixes)
     said = path.name if path.name.lower().endswith(said_by) else f"{path.name}{named}"
@@ -236,15 +238,15 @@ def _function(one: Format, verb: str) -> Callable[..., Any]:
 
 @contextmanager
 def relayed(path: Path, one: Format, done: str) -> Iterator[None]:
-    """Relay whatever a reader or writer of files raises as one error that names the file."""
+    """Turn whatever a reader or writer of files raises into one error that names the file."""
     try:
         yield
     except FileError as error:
         raise error if str(path) in str(error) else FileError(f"{path}: {error}") from error
-    except (ZVError, ImportError, Warning):  # warnings are errors where they are made so
+    except (ZVError, ImportError, Warning):  # warnings are errors if the user has made them so
         raise
     except BaseException as error:
-        # A panic of a library in Rust is no Exception.
+        # A panic of a library in Rust is not an Exception.
         if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
             raise
         empty = done == "read" and path.is_file() and not path.stat().st_size
@@ -253,7 +255,7 @@ def relayed(path: Path, one: Format, done: str) -> Iterator[None]:
 
 
 def found_files(files: Any, name: str | None = None) -> list[Path]:
-    """Files that paths, folders and patterns name, in the order given, those of each sorted.
+    """Files that paths, folders and patterns name, in the order given; those of one pattern are sorted.
 
     Raises
     ------
@@ -286,5 +288,5 @@ def _expanded(path: Path, name: str | None) -> Sequence[Path]:
 
 
 def _is_trx(path: Path) -> bool:
-    """Whether a folder is a TRX file unpacked."""
+    """Whether a folder is an unpacked TRX file."""
     return (path / "header.json").is_file() and any(path.glob("positions.*"))

@@ -1,4 +1,4 @@
-"""Binary glTF 2.0 (GLB): what it draws as vertices with attributes, faces or lines, an object each node."""
+"""Binary glTF 2.0 (GLB): what its scene draws, as vertices with attributes, faces or lines; each node is an object."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -35,11 +35,11 @@ class Drawn:
     Parameters
     ----------
     name
-        Of the node, else of its mesh.
+        Name of the node, or else of its mesh.
     positions, attributes
-        Of its vertices.
+        Positions and attributes of its vertices.
     links
-        Faces, lines and nothing, by their width: 3, 2, 1; rows of its vertices.
+        Faces, lines or points, of width 3, 2 or 1: rows of its vertices.
     """
 
     name: str
@@ -124,7 +124,7 @@ class _Scene:
 
 
 def _matrix(node: Mapping[str, Any]) -> Array:
-    """(4, 4) matrix of a node, which may be given by its parts."""
+    """(4, 4) matrix of a node, which may be given in parts."""
     if "matrix" in node:
         return np.array(node["matrix"], np.float64).reshape(4, 4).T
     matrix = np.eye(4)
@@ -140,7 +140,7 @@ def _matrix(node: Mapping[str, Any]) -> Array:
 
 
 def load_glb(path: Path, asked: LoadOptions) -> Loaded:
-    """Read GLB: a mesh where triangles are drawn, a graph where lines are, else points; each node is an object."""
+    """Read GLB: a mesh if it draws triangles, else a graph if it draws lines, else points; each node is an object."""
     scene = _Scene(path.read_bytes())
     left = [what for what in OTHERS if scene.tree.get(what)]
     drawn = [_drawn(scene, *node) for node in scene.nodes()]
@@ -173,7 +173,7 @@ def load_glb(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _drawn(scene: _Scene, name: str, mesh: Mapping[str, Any], matrix: Array) -> Drawn:
-    """What a node draws, where it draws it."""
+    """What a node draws, in the place where it draws it."""
     found, rows = Drawn(name), 0
     for part in mesh["primitives"]:
         values = {key: scene.accessor(number) for key, number in part["attributes"].items()}
@@ -200,7 +200,7 @@ def _drawn(scene: _Scene, name: str, mesh: Mapping[str, Any], matrix: Array) -> 
 
 
 def _links(mode: int, index: IntArray) -> IntArray:
-    """Triangles, lines or points of indices."""
+    """Triangles, lines or points from indices."""
     if mode == TRIANGLES:
         return index[: len(index) // 3 * 3].reshape(-1, 3)
     if mode == TRIANGLE_STRIP:
@@ -218,7 +218,7 @@ def _links(mode: int, index: IntArray) -> IntArray:
 
 
 def _attributes(values: Mapping[str, Array], rows: int) -> dict[str, Array]:
-    """Attributes of vertices by the names that other formats of meshes have for them."""
+    """Vertex attributes, by the names that all mesh formats have in common."""
     found: dict[str, Array] = {}
     for key, table in values.items():
         if len(table) != rows:
@@ -233,7 +233,7 @@ def _attributes(values: Mapping[str, Array], rows: int) -> dict[str, Array]:
 
 
 def save_glb(out: Outgoing, path: Path) -> int:
-    """Write GLB: triangles, lines or points, with colours, normals and other numbers; each object a node."""
+    """Write GLB: triangles, lines or points, with colours, normals and other numbers; each object is a node."""
     width = 3 if out.faces is not None else 2 if out.edges is not None else 1
     links = meshes.triangles_of(out, "GLB")[0] if width == 3 else out.edges if out.edges is not None else None
     out.leave(*(f"link attribute {name}" for name in out.link_attributes))
@@ -263,7 +263,7 @@ def save_glb(out: Outgoing, path: Path) -> int:
 
 
 def _keyed(out: Outgoing) -> dict[str, Array]:
-    """(N, C) attributes in types that glTF has, by its names; says what has no place."""
+    """(N, C) attributes in glTF's types, by glTF's names; reports what cannot be kept."""
     found: dict[str, Array] = {}
     colours, coloured = meshes.colour_values(out.attributes)
     if colours is not None and (colours.dtype in (np.uint8, np.uint16) or colours.dtype.kind == "f"):
@@ -291,7 +291,7 @@ def _keyed(out: Outgoing) -> dict[str, Array]:
 
 
 def _held(out: Outgoing, name: str, values: Array) -> Array | None:
-    """Values in a type that glTF has; None where none holds them."""
+    """Values in a type that glTF has; None if no type holds them."""
     if values.dtype.kind == "f":
         return meshes.single(out, values, f"attribute {name}")
     if values.dtype.kind == "b":
@@ -300,14 +300,14 @@ def _held(out: Outgoing, name: str, values: Array) -> Array | None:
         return None
     if values.dtype.itemsize < 4:
         return values
-    # Attributes of an application's own may not be of 32 bits (glTF 2.0, 3.7.2.1).
+    # Application-specific attributes may not have 32 bits (glTF 2.0, 3.7.2.1).
     found = meshes.fitted(values, np.uint16, np.int16)
     exact = found is None and int(values.min()) >= -(2**24) and int(values.max()) <= 2**24
     return values.astype(np.float32) if exact else found
 
 
 def _objects(out: Outgoing, links: IntArray | None) -> Iterator[tuple[str, IntArray, IntArray | None]]:
-    """Name of each object, its rows, and links by number among them; one of all where links join objects."""
+    """Name of each object, its rows, and its links by number; a single object if links join objects."""
     count, owners = len(out.positions), out.vertex_object_ids
     apart = owners is not None and (links is None or (owners[links] == owners[links[:, :1]]).all())
     if owners is None or not apart or (len(out.object_ids) < 2 and NAME not in out.object_attributes):
@@ -330,7 +330,7 @@ def _objects(out: Outgoing, links: IntArray | None) -> Iterator[tuple[str, IntAr
 
 
 def _put(tree: dict[str, Any], parts: list[bytes], values: Array, key: str) -> int:
-    """Add an accessor with a view of its own, and return its number. Rows of vertices are whole words."""
+    """Add an accessor with its own view, and return its number. Rows of vertices are padded to whole words."""
     vertices, size = key != INDICES, values.shape[1] * values.dtype.itemsize
     raw = np.zeros((len(values), size + -size % 4 if vertices else size), np.uint8)
     plain = np.ascontiguousarray(values.astype(values.dtype.newbyteorder("<")))

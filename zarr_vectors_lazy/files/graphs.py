@@ -20,22 +20,22 @@ from zarr_vectors_lazy.kernels.trees import depth_first, rooted
 from zarr_vectors_lazy.plan.selection import OBJECT_ID
 from zarr_vectors_lazy.types import IntArray
 
-# Graphs: GraphML, whose nodes have coordinates, and lists of edges, whose nodes stand in a table beside them.
+# Graphs: GraphML, whose nodes have coordinates, and lists of edges, whose nodes are in a separate table.
 
 AXES, ID = ("x", "y", "z"), "id"
 WEIGHT = "weight"
 BESIDE = ".nodes.csv"
-_NO_LITERAL = re.compile(r"(?<=: )(?:nan|(-?)inf)(?=[,}])")  # floats as Python shows and does not read them
+_NO_LITERAL = re.compile(r"(?<=: )(?:nan|(-?)inf)(?=[,}])")  # floats that Python shows but cannot read
 
 
 def load_graphml(path: Path, asked: LoadOptions) -> Loaded:
-    """Read GraphML: nodes with values x, y and perhaps z, in any case; all others are attributes."""
+    """Read GraphML: nodes with values x, y and perhaps z, in upper or lower case; all others are attributes."""
     graph = library("networkx").read_graphml(str(path), force_multigraph=True)
     names = list(graph.nodes)
     if not names:
         return Loaded(kind="points", positions=np.empty((0, 3)))
     nodes = _columns([data for _, data in graph.nodes(data=True)])
-    named = {name.lower(): name for name in sorted(nodes)}  # small letters are the last
+    named = {name.lower(): name for name in sorted(nodes)}  # lower case takes precedence, as it comes last
     axes = [named[axis] for axis in AXES if axis in named]
     if [name.lower() for name in axes] not in (["x", "y"], ["x", "y", "z"]):
         raise FileError(f"expected nodes with the values x, y and z, found {listed(nodes)}")
@@ -62,15 +62,15 @@ def load_graphml(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _columns(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Columns of values by name, of rows that may lack some."""
+    """Columns of values by name, of rows that may lack some of them."""
     names = dict.fromkeys(chain.from_iterable(rows))
     return {str(name): _column([row.get(name) for row in rows]) for name in names}
 
 
 def _column(values: Sequence[Any]) -> Any:
-    """Array of values: whole numbers and bool masked where they are missing, floats NaN, text None.
+    """Array of values: integers and booleans masked where missing, floats NaN, text None.
 
-    Whole numbers that no 64 bits hold are text.
+    Integers that do not fit into 64 bits become text.
     """
     kinds = {type(value) for value in values if value is not None}
     missing = np.array([value is None for value in values])
@@ -89,7 +89,7 @@ def _column(values: Sequence[Any]) -> Any:
 
 
 def _of_links(columns: dict[str, Any]) -> tuple[dict[str, Array], list[str]]:
-    """Values of edges that a store holds: numbers, and truth values of which none is missing."""
+    """Edge values that a store can hold: numbers, and booleans if none is missing."""
     found = {
         name: values
         for name, values in columns.items()
@@ -99,7 +99,7 @@ def _of_links(columns: dict[str, Any]) -> tuple[dict[str, Array], list[str]]:
 
 
 def is_directed(out: Outgoing) -> bool:
-    """Whether edges have a direction: those of skeletons, and of graphs whose file said so."""
+    """Whether edges have a direction, as those of skeletons do, and of graphs from a file that said so."""
     return out.geometry == "skeleton" or header_of(out, "graphml").get("directed") is True
 
 
@@ -127,22 +127,22 @@ def save_graphml(out: Outgoing, path: Path) -> int:
 
 
 def _names(ids: Any, count: int) -> tuple[list[str], bool]:
-    """Names of nodes: the attribute ``id`` where it tells them apart, else their rows; and whether it does."""
+    """Names of nodes: the attribute ``id`` if it is unique, otherwise rows; and which of these it is."""
     told = ids is not None and ids.ndim == 1 and ids.dtype.kind in "iuU" and len(np.unique(ids)) == count
     return [str(name) for name in (ids.tolist() if told else range(count))], told
 
 
 def rows_of(columns: Mapping[str, Array], count: int) -> Iterable[dict[str, Any]]:
-    """Rows of columns, in Python's own types; without what is missing."""
+    """Rows of columns, as Python values; missing ones are left out."""
     lists = [values.tolist() for values in columns.values()]
     for row in zip(*lists, strict=True) if lists else ((),) * count:
         yield {name: value for name, value in zip(columns, row, strict=True) if value is not None}
 
 
 def load_edgelist(path: Path, asked: LoadOptions) -> Loaded:
-    """Read a list of edges: two nodes a line, and numbers or ``{'name': value}`` behind them.
+    """Read a list of edges: two nodes on each line, followed by numbers or ``{'name': value}``.
 
-    A table NAME.nodes.csv beside it has their coordinates, and says in a column ``id`` which is which; without it they
+    A table NAME.nodes.csv next to it has their coordinates. Its column ``id`` identifies them; without it, they
     are the rows of the table, from 0 on.
     """
     beside = path.with_name(path.name[: -len(path.suffix)] + BESIDE)
@@ -169,7 +169,7 @@ def load_edgelist(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _data(text: str) -> dict[str, Any]:
-    """Values of an edge by name: of a mapping as Python writes it, else numbers."""
+    """Values of an edge by name: from a mapping in Python's notation, or numbers."""
     if text.lstrip().startswith("{"):
         found = ast.literal_eval(_literal(text.strip()))
         return {str(name): value for name, value in found.items()}
@@ -179,7 +179,7 @@ def _data(text: str) -> dict[str, Any]:
 
 
 def _literal(text: str) -> str:
-    """Mapping as `ast.literal_eval` reads it: without NaN, and infinity as a number that no float holds."""
+    """Mapping as `ast.literal_eval` reads it, but without NaN, and with infinity as a number too large for floats."""
     return _NO_LITERAL.sub(lambda match: "None" if match[0] == "nan" else f"{match[1]}1e999", text)
 
 
@@ -188,7 +188,7 @@ def _number(word: str) -> Any:
 
 
 def save_edgelist(out: Outgoing, path: Path) -> int:
-    """Write a list of edges with their values; what nodes have, positions too, is a table's to hold."""
+    """Write a list of edges with their values; whatever belongs to nodes, positions included, goes into a table."""
     edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges
     names, told = _names(out.attributes.get(ID), len(out.positions))
     table = path.name.removeprefix(".unfinished-").rpartition(".")[0] + BESIDE
@@ -208,17 +208,17 @@ def save_edgelist(out: Outgoing, path: Path) -> int:
 FIELDS = {"id": "i8", "type": "i8", "x": "f8", "y": "f8", "z": "f8", "radius": "f8", "parent": "i8"}
 WHOLE = ("id", "type", "parent")
 ROOT = -1
-KINDS = ("type", "label", "compartment")  # attributes that SWC's structure identifier is taken from
+KINDS = ("type", "label", "compartment")  # attributes that can become SWC's structure identifier
 RADII = ("radius", "radii")
 
 
 def load_swc(path: Path, asked: LoadOptions) -> Loaded:
-    """Read SWC: one skeleton of any number of trees, with ``type``, ``radius`` and ``id``; comments are its header.
+    """Read SWC: a skeleton with any number of trees, with ``type``, ``radius`` and ``id``; comments become its header.
 
     Raises
     ------
     FileError
-        If an id is there twice, the parent of one is not there, or vertices are joined to a cycle.
+        If an id occurs twice, if a parent does not exist, or if vertices form a cycle.
     """
     lines = path.read_bytes().removeprefix(b"\xef\xbb\xbf").decode("latin-1").splitlines()
     comments = [line.lstrip()[1:].strip() for line in lines if line.lstrip().startswith("#")]
@@ -256,7 +256,7 @@ def load_swc(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _table(rows: list[list[str]]) -> tuple[dict[str, Any], int]:
-    """Fields of the rows, and how many columns there are beside them."""
+    """Fields of the rows, and how many more columns there are."""
     short = next((number for number, row in enumerate(rows) if len(row) < len(FIELDS)), None)
     if short is not None:
         raise FileError(f"row {short + 1} has {len(rows[short])} numbers, expected 7: id type x y z radius parent")
@@ -271,7 +271,7 @@ def _table(rows: list[list[str]]) -> tuple[dict[str, Any], int]:
 
 
 def _whole(words: list[str], name: str, error: Exception) -> IntArray:
-    """Whole numbers that are written as ``1.0``."""
+    """Integers that may be written as ``1.0``."""
     try:
         found = np.array(words, np.float64)
     except ValueError:
@@ -291,7 +291,7 @@ def _narrow(values: IntArray) -> IntArray:
 
 
 def save_swc(out: Outgoing, path: Path) -> int:
-    """Write SWC, parents before their children, -1 for roots; ids are those of the attribute ``id``, or 1, 2, ...
+    """Write SWC, parents before their children, -1 for roots; ids are the attribute ``id``, or 1, 2, ...
 
     Raises
     ------
@@ -332,12 +332,12 @@ def _is_whole(values: Any) -> bool:
 
 
 def parents_of(edges: IntArray, count: int) -> IntArray:
-    """(N,) parent of each vertex, -1 for roots: as [child, parent] edges say, or seen from the least row of each tree.
+    """(N,) parent of each vertex, -1 for roots: from [child, parent] edges, or as seen from the first row of each tree.
 
     Raises
     ------
     SelectionError
-        If edges make a cycle.
+        If edges form a cycle.
     """
     if len(np.unique(edges[:, 0])) != len(edges):
         return rooted(edges, count)

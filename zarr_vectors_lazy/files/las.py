@@ -15,20 +15,20 @@ from zarr_vectors_lazy.files.outgoing import Outgoing, Values
 from zarr_vectors_lazy.plan.selection import column_names
 from zarr_vectors_lazy.types import Vertices
 
-logging.getLogger("laspy").addHandler(logging.NullHandler())  # it says in lines of its own what it raises too
-POINTS = 250_000  # of a block
-FORMATS = (0, 1, 2, 3, 6, 7, 8)  # those without waveforms; of equals the first is taken
+logging.getLogger("laspy").addHandler(logging.NullHandler())  # the library logs what it also raises
+POINTS = 250_000  # points in a block
+FORMATS = (0, 1, 2, 3, 6, 7, 8)  # those without waveforms; the first of equally good ones is taken
 MAGNITUDES = frozenset({"intensity", "red", "green", "blue", "nir"})
 
 
 def crs_of(system: Any) -> dict[str, Any]:
-    """Reference system of pyproj as a store keeps it; of one of several parts the code is that of the plane."""
+    """Reference system of pyproj as a store keeps it; for a compound one, the code is that of the horizontal part."""
     codes = (part.to_epsg() for part in (system, *system.sub_crs_list))
     return {"name": system.name, "epsg": next((code for code in codes if code), None), "wkt": system.to_wkt()}
 
 
 def units_of(system: Any) -> tuple[str | None, ...] | None:
-    """Units of the axes x, y, z: that of the third is the first's where only those of a plane are stated in lengths."""
+    """Units of the axes x, y, z; the third has the first's unit if only a plane's are stated, as lengths."""
     units = [axis.unit_name for axis in system.axis_info[:3]]
     if len(units) < 2 or not all(units):
         return None
@@ -37,7 +37,7 @@ def units_of(system: Any) -> tuple[str | None, ...] | None:
 
 
 def system_of(crs: Any) -> Any:
-    """Reference system of pyproj that a store states, as WKT or by its EPSG code; None where it states none."""
+    """Reference system of pyproj that a store states as WKT or EPSG code; None if it states none."""
     pyproj = library("pyproj")
     stated = crs if isinstance(crs, Mapping) else {"wkt": crs} if isinstance(crs, str) else {}
     for key, make in (("wkt", pyproj.CRS.from_wkt), ("epsg", pyproj.CRS.from_epsg)):
@@ -82,7 +82,7 @@ load_laz = load_las
 
 
 def _said(header: Any) -> dict[str, Any]:
-    """What a file says of itself that is neither of its points nor of its layout, and how it rounds coordinates."""
+    """What a file says about itself other than points and layout, and how it rounds coordinates."""
     made = header.creation_date
     said = {"system_identifier": str(header.system_identifier), "generating_software": str(header.generating_software)}
     found: dict[str, Any] = {name: text for name, text in said.items() if text}
@@ -92,7 +92,7 @@ def _said(header: Any) -> dict[str, Any]:
 
 
 def _check_counts(path: Path) -> None:
-    """Raise FileError if a file says of more records or chunks than it has bytes: its library believes what it says."""
+    """Raise FileError if a file claims more records or chunks than it has bytes for: laspy would believe it."""
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(375)
@@ -101,7 +101,7 @@ def _check_counts(path: Path) -> None:
         start, records = np.frombuffer(head, "<u4", 2, 96).tolist()
         more = int.from_bytes(head[243:247], "little") if head[25] > 3 else 0
         said = {"records": (records, 54), "extended records": (more, 60)}
-        if head[104] & 128:  # compressed: the points begin with where the table of their chunks is
+        if head[104] & 128:  # compressed: the table of chunks is where the points begin
             file.seek(start)
             at = int.from_bytes(file.read(8), "little", signed=True)
             file.seek(max(at if at >= 0 else size - 8, 0))
@@ -114,7 +114,7 @@ def _check_counts(path: Path) -> None:
 
 
 def _system(header: Any) -> tuple[Any, tuple[str, ...]]:
-    """Reference system of a file, and what is left out where it cannot be understood."""
+    """Reference system of a file, and what is left out because it cannot be understood."""
     pyproj = library("pyproj")
     known = ("LASF_Projection", "LASF_Spec", "laszip encoded", "copc")
     left = [f"record {vlr.user_id} {vlr.record_id}" for vlr in header.vlrs if vlr.user_id not in known]
@@ -126,9 +126,9 @@ def _system(header: Any) -> tuple[Any, tuple[str, ...]]:
 
 
 def save_las(out: Outgoing, path: Path) -> int:
-    """Write LAS, or LAZ as the suffix says: the first point format that has the most of the attributes.
+    """Write LAS, or LAZ if the suffix says so, in the first point format that has most of the attributes.
 
-    The others are extra bytes.
+    The other attributes become extra bytes.
     """
     laspy = library("laspy")
     positions, attributes = np.asarray(out.positions, np.float64), _named(out.attributes)
@@ -143,7 +143,7 @@ def save_las(out: Outgoing, path: Path) -> int:
     try:
         if system is not None:
             header.add_crs(system)
-    except RuntimeError:  # older point formats know systems by their EPSG code only
+    except RuntimeError:  # older point formats identify systems only by EPSG code
         system = None
     out.leave(*(["crs"] if out.crs and system is None else []))
     extra = {name: values for name, values in attributes.items() if name not in own[best]}
@@ -169,14 +169,14 @@ save_laz = save_las
 
 
 def _named(attributes: Mapping[str, Values]) -> dict[str, Values]:
-    """Attributes by names that LAS, or laspy, has not for positions; float16, which it has not, as float32."""
+    """Attributes by names that LAS and laspy do not use for positions; float16, which LAS lacks, as float32."""
     names = column_names(dict.fromkeys(attributes), (*"xyz", *"XYZ", "offsets", "scales"))
     half = np.dtype(np.float16)
     return {names[n][0]: v.astype(np.float32) if v.dtype == half else v for n, v in attributes.items()}
 
 
 def _say(header: Any, said: Mapping[str, Any]) -> None:
-    """Write again what a file that became a store said of itself."""
+    """Write what the original file said about itself."""
     for name in ("system_identifier", "generating_software", "file_source_id"):
         if name in said:
             setattr(header, name, said[name])
@@ -185,10 +185,10 @@ def _say(header: Any, said: Mapping[str, Any]) -> None:
 
 
 def _quanta(out: Outgoing, positions: Vertices, said: Mapping[str, Any]) -> tuple[Vertices, Vertices]:
-    """Offsets and scales of axes: those that a header states, or the coarsest power of ten, if they are exact.
+    """Offsets and scales of axes: those that the header states, or the coarsest power of ten, if they are exact.
 
-    Means of a coarser level are rounded to what the header states. Else the finest power of ten that holds the range is
-    taken, and what that rounds is said to be left out.
+    Means of a coarser level are rounded to the header's scales. Otherwise the finest power of ten that fits the range
+    is used, and the digits that it loses are reported as left out.
     """
     offsets, scales = np.zeros(3), np.ones(3)
     stated = np.asarray(said.get("offsets", ()), float), np.asarray(said.get("scales", ()), float)
@@ -230,7 +230,7 @@ def _fits_extra(out: Outgoing, name: str, values: Values) -> bool:
 
 
 def _assign(out: Outgoing, cloud: Any, name: str, values: Values) -> None:
-    """Put values into a dimension of the point format, where they are as they were there."""
+    """Put values into a dimension of the point format, if it can hold them unchanged."""
     try:
         cloud[name] = values
         same = values.ndim == 1 and np.array_equal(np.asarray(cloud[name]), values)

@@ -1,4 +1,4 @@
-"""What a file holds: `Loaded` of one, several joined, in memory or, where they are large, in a scratch folder."""
+"""The contents of a file: `Loaded` of one, or several joined, in memory or, if they are large, in a scratch folder."""
 
 import importlib
 import json
@@ -21,12 +21,12 @@ from zarr_vectors_lazy.types import BoolArray, IntArray
 
 Kind = Literal["points", "polylines", "streamlines", "skeleton", "graph", "mesh"]
 Array = Any
-"""NumPy's; Dask's, once blocks are joined that would not fit into memory."""
+"""NumPy's, or Dask's once joined blocks do not fit into memory."""
 BLOCK_NBYTES = 16 * 1024**2
 MEMORY_NBYTES = 64 * 1024**2  # up to which the blocks of all files are joined in memory
-FILES = "files"  # what files say of themselves by name, where they do not all say the same
-MAX_HEADERS = 1000  # files whose headers are kept
-NAME = "name"  # object attribute that keeps the name of a file of several
+FILES = "files"  # what files say about themselves, by name, if they differ
+MAX_HEADERS = 1000  # most files whose headers are kept
+NAME = "name"  # object attribute that holds the name of each of several files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,38 +36,38 @@ class Loaded:
     Parameters
     ----------
     kind
-        What it holds.
+        The kind of geometry.
     positions
         (N, D).
     axes
-        Names of the columns of positions; None: x, y, z, w.
+        Names of the columns of positions; None for x, y, z, w.
     unit, crs
-        Of the positions; the unit of all axes, or one for each.
+        Unit and reference system of the positions; a unit for all axes, or one for each.
     attributes
-        (N,) or (N, C) by name, of the vertices. Text is an array of objects, None where it is missing; whole numbers of
-        which some are missing are a masked array.
+        (N,) or (N, C) vertex attributes by name. Text is an array of objects, with None where it is missing; integers
+        with missing values are a masked array.
     edges, faces
-        (M, 2), of a skeleton ``[child, parent]``, and (F, W): rows of this block's positions.
+        (M, 2), for a skeleton ``[child, parent]``, and (F, W): rows of this block's positions.
     offsets
         (O + 1,) first row of each polyline or streamline.
     link_attributes
-        (M,) or (F,) or of several columns by name, of edges or faces.
+        (M,) or (F,), or with several columns, by name: values of edges or faces.
     object_ids
-        (N,) object of each vertex, of polylines and streamlines (O,) id of each; None: the file does not say.
+        (N,) object of each vertex; for polylines and streamlines (O,) id of each; None if the file does not say.
     local_ids
-        Whether ``object_ids`` are numbers of the file's own, from 0 on; else other files may speak of the same objects.
+        Whether ``object_ids`` count from 0 within the file; otherwise other files may refer to the same objects.
     object_attributes
-        (O,) or (O, C) by name, of the distinct ids ascending; of polylines and streamlines in their order.
+        (O,) or (O, C) by name, in ascending order of the ids; for polylines and streamlines in their order.
     groups
-        Object ids by name. Of polylines and streamlines without ids their numbers, from 0 on.
+        Object ids by name; for polylines and streamlines without ids, their numbers from 0 on.
     group_attributes
         (G,) or (G, C) by name, in the order of the groups.
     header
-        What else the file says of itself, by format: what JSON can hold.
+        What else the file says about itself, by format, as JSON.
     means
-        Names of attributes that are magnitudes: coarser levels have their mean.
+        Names of attributes that are magnitudes, so that coarser levels have their mean.
     left_out
-        What the file has that a store has no place for.
+        What a store cannot hold.
     """
 
     kind: Kind
@@ -91,24 +91,24 @@ class Loaded:
 
     @property
     def links(self) -> Array:
-        """Edges or faces, whichever there are."""
+        """Edges or faces, whichever exist."""
         return self.edges if self.faces is None else self.faces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadOptions:
-    """How a file is to be read, where that is not as it says itself.
+    """How a file is to be read, beyond what it says itself.
 
     Parameters
     ----------
     axes, columns
-        Names of the columns of a table that are positions, and of the attributes wanted.
+        Names of the columns of a table that hold positions, and of the attributes to read.
     object_ids
-        Name of the column that says the object of each row.
+        Name of the column with the object of each row.
     reference
-        Image or tractogram that says the space of streamlines.
+        Image or tractogram that defines the space of streamlines.
     triangulate
-        Whether faces of several numbers of corners, or of more than three, become triangles.
+        Whether faces with different numbers of corners, or more than three, become triangles.
     """
 
     axes: tuple[str, ...] | None = None
@@ -119,7 +119,7 @@ class LoadOptions:
 
 
 def library(name: str, package: str = "", *, extra: str = "formats") -> Any:
-    """Import a library of an extra; raises ImportError that says how it is installed."""
+    """Import a library of an extra; raises ImportError that says how to install it."""
     try:
         return importlib.import_module(name)
     except ImportError as error:
@@ -128,7 +128,7 @@ def library(name: str, package: str = "", *, extra: str = "formats") -> Any:
 
 
 def with_missing(values: np.ndarray[Any, Any], missing: BoolArray) -> np.ndarray[Any, Any]:
-    """Values some of which are missing, as attributes of `Loaded` have them; the very same where none is."""
+    """Values, some of which are missing, as attributes of `Loaded` have them; unchanged if none is missing."""
     if not missing.any():
         return values
     if values.dtype.kind in "iub":
@@ -139,22 +139,22 @@ def with_missing(values: np.ndarray[Any, Any], missing: BoolArray) -> np.ndarray
 
 
 class Joined:
-    """Blocks of one or several files, one after another; a context whose scratch folder goes when it ends.
+    """Joins blocks of one or several files; a context whose scratch folder is deleted at its end.
 
-    Up to 64 MiB they are joined in memory. More are written to a folder, in Dask's ``temporary-directory`` or the
-    system's, and are Dask arrays that read it block by block.
+    Up to 64 MiB are joined in memory. More are written to a folder, in Dask's ``temporary-directory`` or the
+    system's, and become Dask arrays that read it block by block.
 
     Parameters
     ----------
     several
-        Whether there are several files: each is an object, or a group of its objects, of its name.
+        Whether there are several files, each of which becomes an object, or a group of its objects, with its name.
     """
 
     def __init__(self, *, several: bool) -> None:
         self._several = several
         self._first: Loaded | None = None
         self._held: list[Loaded] = []
-        self._rest: list[Loaded] = []  # of the blocks in the folder what is not of rows or links
+        self._rest: list[Loaded] = []  # parts of the blocks in the folder that are not rows or links
         self._files: list[dict[str, _Stored]] = []
         self._folder: Path | None = None
         self._nbytes = self._rows = self._objects = 0
@@ -167,7 +167,7 @@ class Joined:
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def add(self, blocks: Iterable[Loaded], name: str) -> None:
-        """Add the blocks of a file; raises SelectionError if they are of another kind than those before."""
+        """Add the blocks of a file; raises SelectionError if their kind differs from those before."""
         first = self._objects
         for number, block in enumerate(blocks):
             if self._first is None or not len(self._first.positions):
@@ -182,7 +182,7 @@ class Joined:
             self._objects += 1
 
     def _numbered(self, block: Loaded, first: int, name: str, *, begins: bool) -> Loaded:
-        """Rows and objects of a block counted from the first file on."""
+        """Renumber the rows and objects of a block, counting from the first file."""
         changed: dict[str, Any] = {"groups": dict(block.groups)}
         if self._several and begins:
             changed["header"] = {kind: {FILES: {name: said}} for kind, said in block.header.items()}
@@ -211,7 +211,7 @@ class Joined:
         return replace(block, object_ids=ids, **changed)
 
     def _spill(self) -> None:
-        """Write the rows and links in memory to the folder, in blocks."""
+        """Write the rows and links in memory to the folder, as blocks."""
         held, run, nbytes = self._held, [], 0
         self._held, self._nbytes = [], 0
         held.reverse()
@@ -223,7 +223,7 @@ class Joined:
                 run, nbytes = [], 0
 
     def _write(self, block: Loaded) -> None:
-        """Write a block to the folder, a file an array."""
+        """Write a block to the folder, one file for each array."""
         where = dask.config.get("temporary-directory", None)
         self._folder = self._folder or Path(tempfile.mkdtemp(prefix="zvl-ingest-", dir=where))
         written = {}
@@ -231,13 +231,13 @@ class Joined:
             path = self._folder / f"{len(self._files)}-{number}.pickle"
             with path.open("wb") as file:
                 pickle.dump(values, file, protocol=5)
-            like = values[:0].copy()  # a view would hold them all
+            like = values[:0].copy()  # a view would keep the whole arrays alive
             written[key] = _Stored(path, like, len(values), float64_holds(values), _says_nothing(values))
         self._files.append(written)
         self._rest.append(_with_arrays(block, {key: stored.like for key, stored in written.items()}))
 
     def result(self) -> Loaded:
-        """All of it; raises SelectionError if there is nothing."""
+        """Everything joined; raises SelectionError if there is nothing."""
         if self._first is None:
             raise SelectionError("these files are empty")
         if not self._files:
@@ -254,7 +254,7 @@ class Joined:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stored:
-    """An array in the folder: its file, none of its rows, their number, whether float64 holds them, or all are NaN."""
+    """An array in the folder: its file, an empty part of it, its length, and whether float64 holds it or all is NaN."""
 
     path: Path
     like: Any
@@ -264,7 +264,7 @@ class _Stored:
 
 
 def _has_ids(block: Loaded) -> bool:
-    """Whether it says the object of each vertex, by ids that other files may have too."""
+    """Whether it has object ids of vertices that other files may have too."""
     return block.object_ids is not None and block.offsets is None and not block.local_ids
 
 
@@ -276,7 +276,7 @@ def _check_alike(first: Loaded, block: Loaded, name: str) -> None:
         ("is in", first.unit, block.unit),
         ("has object ids:", _has_ids(first), _has_ids(block)),
     ]
-    if len(block.positions):  # an empty tractogram tells no attributes
+    if len(block.positions):  # an empty tractogram says nothing about attributes
         facts.append(("has attributes", sorted(first.attributes), sorted(block.attributes)))
         facts.append(("has link attributes", sorted(first.link_attributes), sorted(block.link_attributes)))
     for what, one, other in facts:
@@ -285,7 +285,7 @@ def _check_alike(first: Loaded, block: Loaded, name: str) -> None:
 
 
 def _arrays(block: Loaded) -> dict[str, Array]:
-    """Arrays of rows and links by where they are; of offsets their lengths."""
+    """Arrays of rows and links by where they are; for offsets, their lengths."""
     found = {key: getattr(block, key) for key in ("positions", "object_ids", "edges", "faces")}
     found["offsets"] = None if block.offsets is None else np.diff(block.offsets)
     for part in ("attributes", "link_attributes"):
@@ -294,7 +294,7 @@ def _arrays(block: Loaded) -> dict[str, Array]:
 
 
 def _with_arrays(block: Loaded, arrays: Mapping[str, Array]) -> Loaded:
-    """Put other arrays in the places of a block's."""
+    """Replace the arrays of a block."""
     changed: dict[str, Any] = {"attributes": {}, "link_attributes": {}}
     for key, values in arrays.items():
         part, slash, name = key.partition("/")
@@ -308,9 +308,9 @@ def _with_arrays(block: Loaded, arrays: Mapping[str, Array]) -> Loaded:
 
 
 def concatenated(blocks: Sequence[Loaded]) -> Loaded:
-    """Join blocks whose rows and objects are counted from the first on."""
+    """Join blocks whose rows and objects are already counted from the first."""
     parts = [_arrays(block) for block in blocks]
-    keys = dict.fromkeys(key for part in parts for key in part)  # of blocks without rows one may have none
+    keys = dict.fromkeys(key for part in parts for key in part)  # blocks without rows may lack some
     arrays = {key: _stacked(key, [part[key] for part in parts if key in part]) for key in keys}
     names = dict.fromkeys(name for block in blocks for name in block.groups)
     members = {name: [np.asarray(b.groups[name], np.int64) for b in blocks if name in b.groups] for name in names}
@@ -334,7 +334,7 @@ def concatenated(blocks: Sequence[Loaded]) -> Loaded:
 
 
 def _headers(headers: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], list[str]]:
-    """Headers of several files by format: once where all say the same, else by file; and what is left out of them."""
+    """Headers of several files by format: one if all are the same, otherwise one a file; and what is left out."""
     found: dict[str, Any] = {}
     for header in headers:
         for kind, said in header.items():
@@ -363,12 +363,12 @@ def _stacked(key: str, parts: Sequence[Any]) -> Any:
 
 
 def _says_nothing(values: Any) -> bool:
-    """Whether values are NaN throughout, as a reader has it where a column is empty: of any type, all missing."""
+    """Whether values are all NaN, as for a column that is empty in a file: it has any type, with all values missing."""
     return bool(values.dtype.kind == "f" and np.isnan(values).all())
 
 
 def _as_type(values: Any, dtype: np.dtype[Any]) -> Any:
-    """Values as another type that holds them; those that say nothing as what is missing in it."""
+    """Values as another type that can hold them; if all are NaN, as that type's missing values."""
     if dtype.kind in "fc" or not _says_nothing(values):
         return values.astype(dtype, copy=False)
     if dtype.kind in "iub":
@@ -377,9 +377,9 @@ def _as_type(values: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def _common(key: str, parts: Sequence[Any], blank: Sequence[bool], *, floats: bool) -> np.dtype[Any]:
-    """Return a dtype that holds the values of all parts exactly; ``floats``: float64 does, whatever they are.
+    """Return a dtype that holds the values of all parts exactly; with ``floats``, float64 is known to do so.
 
-    Parts that are ``blank`` say nothing of it, but where all are.
+    Parts that are ``blank`` do not count, unless all are.
     """
     name = key.rpartition("/")[2]
     dtypes = {part.dtype for part, nothing in zip(parts, blank, strict=True) if not nothing or all(blank)}
@@ -393,7 +393,7 @@ def _common(key: str, parts: Sequence[Any], blank: Sequence[bool], *, floats: bo
 
 
 def _lazy(key: str, blocks: Sequence[_Stored], *, whole: bool) -> Array:
-    """Dask array of one block per file; in memory what there is one of for each path."""
+    """Dask array with one block for each file; in memory if there is only one."""
     likes, blank = [block.like for block in blocks], [block.blank for block in blocks]
     dtype = _common(key, likes, blank, floats=all(block.floats for block in blocks))
     masked = any(isinstance(like, np.ma.MaskedArray) for like in likes) or (any(blank) and dtype.kind in "iub")
@@ -407,7 +407,7 @@ def _lazy(key: str, blocks: Sequence[_Stored], *, whole: bool) -> Array:
 
 
 def _unpickled(path: Path, dtype: np.dtype[Any], *, masked: bool) -> Any:
-    """Rows of a file that `Joined` wrote in a folder of its own."""
+    """Rows of a file that `Joined` wrote to its folder."""
     with path.open("rb") as file:
         return _as_masked(_as_type(pickle.load(file), dtype), masked=masked)
 
@@ -417,5 +417,5 @@ def _as_masked(values: Any, *, masked: bool) -> Any:
 
 
 def _block_nbytes(block: Loaded) -> int:
-    """Bytes of the rows and links of a block; of text, about."""
+    """Bytes of the rows and links of a block; approximate for text."""
     return sum(int(values.nbytes) * (8 if values.dtype == object else 1) for values in _arrays(block).values())

@@ -1,4 +1,4 @@
-"""Meshes in STL and OFF, surfaces of brains, and faces of any number of corners."""
+"""Meshes in STL and OFF, brain surfaces, and faces with any number of corners."""
 
 import gzip
 import re
@@ -19,7 +19,7 @@ from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.plan.selection import column_names
 from zarr_vectors_lazy.types import IntArray
 
-# Faces of any number of corners, as files have them; colours, names and numbers as all formats of meshes have them.
+# Faces with any number of corners, as files have them; colours, names and numbers as in all mesh formats.
 
 Array = np.ndarray[Any, Any]
 COLOURS = ("color", "colour", "colors", "colours", "rgb", "rgba", "RGB", "RGBA", "Colors")
@@ -32,14 +32,14 @@ NAMES = ("name", "names", "label")
 
 @dataclass(slots=True, eq=False)
 class Polygons:
-    """Faces one after another.
+    """Faces, one after another.
 
     Parameters
     ----------
     counts
-        (F,) corners of each.
+        (F,) number of corners of each.
     corners
-        (T,) their rows.
+        (T,) the rows of the corners.
     values
         (F,) or (F, C) by name.
     """
@@ -49,23 +49,25 @@ class Polygons:
     values: dict[str, Array] = field(default_factory=dict)
 
     def table(self, rows: int, *, triangulate: bool) -> tuple[IntArray, dict[str, Array]]:
-        """(F, W) faces and their values; fans of triangles where there are larger faces and ``triangulate``.
+        """(F, W) faces and their values; if ``triangulate``, larger faces become fans of triangles.
 
         Raises
         ------
         FileError
-            If a face has fewer than three corners, or one that is no row; or they are of several sizes.
+            If a face has fewer than three corners or one that does not exist, or if sizes differ.
         """
         if not len(self.counts):
             return np.empty((0, 3), np.int64), {}
         least, most = int(self.counts.min()), int(self.counts.max())
         if least < 3:
-            raise FileError(f"face {int(np.argmin(self.counts)) + 1} has {least} corners, but needs at least three")
+            raise FileError(
+                f"face {int(np.argmin(self.counts)) + 1} has {least} corners, but a face needs at least three"
+            )
         check_rows(self.corners, rows, "faces")
         if not triangulate or most == 3:
             if least != most:
                 raise FileError(
-                    f"faces of {least} to {most} corners, but a store holds faces of one number of corners: {CUTS}"
+                    f"faces of {least} to {most} corners, but all faces of a store have the same number: {CUTS}"
                 )
             return self.corners.reshape(-1, most), self.values
         fans = self.counts - 2
@@ -76,14 +78,14 @@ class Polygons:
 
 
 def check_rows(found: IntArray, rows: int, what: str) -> None:
-    """Raise FileError if there are no such rows."""
+    """Raise FileError if some rows do not exist."""
     if found.size and (int(found.min()) < 0 or int(found.max()) >= rows):
         wrong = int(found.min()) if found.min() < 0 else int(found.max())
         raise FileError(f"{what} refer to vertex {wrong} (counted from 0), but there are {rows}")
 
 
 def strips(counts: IntArray, corners: IntArray) -> IntArray:
-    """(F, 3) triangles of strips, each other one turned; those that have a corner twice are none."""
+    """(F, 3) triangles of strips, every other one reversed; those with a repeated corner are dropped."""
     fans = np.maximum(counts - 2, 0)
     first = np.repeat(np.cumsum(counts) - counts, fans) + ragged_arange(fans)
     triangles = corners[first[:, None] + np.arange(3)]
@@ -94,12 +96,12 @@ def strips(counts: IntArray, corners: IntArray) -> IntArray:
 
 
 def triangles_of(out: Outgoing, what: str) -> tuple[IntArray, dict[str, Array]]:
-    """(F, 3) faces of a level and their values, for a format of triangles.
+    """(F, 3) faces of a level and their values, for a format that only has triangles.
 
     Raises
     ------
     SelectionError
-        If faces have more corners, and may not become triangles.
+        If faces have more corners and may not be cut.
     """
     faces = out.faces if out.faces is not None else np.empty((0, 3), np.int64)
     if faces.shape[1] > 3 and not out.triangulate:
@@ -109,9 +111,9 @@ def triangles_of(out: Outgoing, what: str) -> tuple[IntArray, dict[str, Array]]:
 
 
 def colour_values(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
-    """(N, 3) or (N, 4) numbers that are colours, as they are, and the names of their attributes; None: no colours.
+    """(N, 3) or (N, 4) colours as they are, and the names of their attributes; None if there are no colours.
 
-    They are an attribute called color or rgb, or red, green, blue and, where there is one, alpha.
+    They are an attribute called color or rgb, or else red, green, blue and perhaps alpha.
     """
     vectors = [name for name in COLOURS if name in attributes and attributes[name].shape[1:] in ((3,), (4,))]
     parts = [name for name in CHANNELS if name in attributes and attributes[name].ndim == 1]
@@ -133,7 +135,7 @@ def colours_of(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]
 
 
 def normals_of(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]:
-    """(N, 3) normals, and the names of the attributes that they are."""
+    """(N, 3) normals, and the names of their attributes."""
     for name in NORMALS:
         if name in attributes and attributes[name].shape[1:] == (3,) and attributes[name].dtype.kind == "f":
             return attributes[name], {name}
@@ -143,12 +145,12 @@ def normals_of(attributes: Mapping[str, Array]) -> tuple[Array | None, set[str]]
 
 
 def leave_rest(out: Outgoing, written: set[str]) -> None:
-    """Say which vertex attributes were not written."""
+    """Report the vertex attributes that were not written as left out."""
     out.leave(*(f"attribute {name}" for name in out.attribute_names if name not in written))
 
 
 def object_names(out: Outgoing) -> list[str]:
-    """Name of each object: its attribute ``name``, else its id; ids that names hide are left out."""
+    """Name of each object: its attribute ``name``, otherwise its id; ids replaced by names are reported as left out."""
     found = next((out.object_attributes[name] for name in NAMES if name in out.object_attributes), None)
     if found is None or found.dtype.kind not in "UTO":
         found = np.full(len(out.object_ids), "")
@@ -158,7 +160,7 @@ def object_names(out: Outgoing) -> list[str]:
 
 
 def texts(columns: Sequence[Array]) -> list[str]:
-    """Lines of the shortest numbers that say the same, separated by blanks; (N,) or (N, C) columns."""
+    """Lines of numbers, as short as is exact, separated by blanks; (N,) or (N, C) columns."""
     parts = [column[:, None] if column.ndim == 1 else column for column in columns]
     written = [_text(part) for part in parts if part.shape[1]]
     return [" ".join(row) for row in zip(*(column for part in written for column in part), strict=True)]
@@ -166,7 +168,7 @@ def texts(columns: Sequence[Array]) -> list[str]:
 
 def _text(values: Array) -> list[list[str]]:
     """Columns of a table, as text."""
-    if values.dtype.kind == "f" and values.dtype.itemsize < 8:  # only NumPy knows the shortest of single precision
+    if values.dtype.kind == "f" and values.dtype.itemsize < 8:  # only NumPy knows the shortest text of single precision
         return [_short(column) for column in values.astype("U32").T]
     if values.dtype.kind == "b":
         values = values.astype(np.uint8)
@@ -178,7 +180,7 @@ def _short(column: Any) -> list[str]:
 
 
 def header_of(out: Outgoing, name: str) -> dict[str, Any]:
-    """What a file of the format said of itself, where the store keeps it."""
+    """What a file of this format said about itself, if the store keeps it."""
     found = out.level.store.headers.get(name, {})
     return dict(found) if isinstance(found, Mapping) else {}
 
@@ -194,14 +196,14 @@ def flat_columns(attributes: Mapping[str, Array], taken: Sequence[str] = ()) -> 
 
 
 def fitted(values: Array, *dtypes: Any) -> Array | None:
-    """Whole numbers in the first of some types that holds them all; None where none does."""
+    """Integers in the first of some types that holds them all; None if none does."""
     least, most = (int(values.min()), int(values.max())) if values.size else (0, 0)
     held = (dtype for dtype in dtypes if np.iinfo(dtype).min <= least and most <= np.iinfo(dtype).max)
     return next((values.astype(dtype) for dtype in held), None)
 
 
 def single(out: Outgoing, values: Array, what: str) -> Array:
-    """Values in single precision; says where digits are left out."""
+    """Values in single precision; reports lost digits as left out."""
     found = values.astype(np.float32)
     if values.dtype.itemsize > 4 and not np.array_equal(found, values, equal_nan=values.dtype.kind == "f"):
         out.leave(f"digits of {what} beyond single precision")
@@ -211,14 +213,14 @@ def single(out: Outgoing, values: Array, what: str) -> Array:
 # Meshes in STL and OFF.
 
 FACET = np.dtype([("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-BEGIN = 84  # of the facets: a header of 80 bytes, and how many there are
+BEGIN = 84  # bytes before the facets: a header of 80, and their number
 WORDS = {b"facet", b"normal", b"outer", b"loop", b"vertex", b"endloop", b"endfacet"}
 SOLID = re.compile(rb"^[ \t]*solid\b[ \t]*([^\r\n]*)", re.MULTILINE | re.IGNORECASE)
 OFF = re.compile(r"(ST)?(C)?(N)?(4)?(n)?OFF\b")
 
 
 def load_stl(path: Path, asked: LoadOptions) -> Loaded:
-    """Read STL, binary or text: corners that are the same are one vertex; solids of text are objects."""
+    """Read STL, binary or text: equal corners become one vertex; solids of a text file become objects."""
     data = path.read_bytes()
     count = int.from_bytes(data[80:BEGIN], "little")
     if len(data) >= BEGIN and BEGIN + count * FACET.itemsize == len(data):
@@ -240,7 +242,7 @@ def load_stl(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _solids(data: bytes) -> Loaded:
-    """Solids of text."""
+    """Solids of a text file."""
     begins = list(SOLID.finditer(data))
     numbers, owners = [], []
     for number, (one, last) in enumerate(zip(begins, [*(m.start() for m in begins[1:]), len(data)], strict=True)):
@@ -270,11 +272,11 @@ def _solids(data: bytes) -> Loaded:
 
 
 def _welded(corners: Array, owners: IntArray) -> tuple[Array, IntArray]:
-    """(N, 3) positions that differ, in the order in which they come, and (F, 3) faces, of (F, 3, 3) corners.
+    """(N, 3) distinct positions, in order of appearance, and (F, 3) faces, from (F, 3, 3) corners.
 
-    Corners of two owners stay two.
+    Equal corners of different owners stay separate.
     """
-    flat = corners.reshape(-1, 3) + corners.dtype.type(0)  # -0 and 0 are one place
+    flat = corners.reshape(-1, 3) + corners.dtype.type(0)  # -0 and 0 are the same place
     keyed = np.column_stack([flat.view(f"u{flat.itemsize}"), np.repeat(owners, 3).astype(np.uint64)])
     _, first, inverse = np.unique(keyed, axis=0, return_index=True, return_inverse=True)
     rank = np.argsort(np.argsort(first))
@@ -282,7 +284,7 @@ def _welded(corners: Array, owners: IntArray) -> tuple[Array, IntArray]:
 
 
 def save_stl(out: Outgoing, path: Path) -> int:
-    """Write binary STL: triangles with their normals, and the attribute of two bytes that each has."""
+    """Write binary STL: triangles with their normals and two-byte attribute."""
     faces, values = triangles_of(out, "STL")
     facets = np.zeros(len(faces), FACET)
     facets["corners"] = single(out, out.positions, "positions")[faces]
@@ -299,7 +301,7 @@ def save_stl(out: Outgoing, path: Path) -> int:
         facets["attribute"] = own
     out.leave(*(f"link attribute {name}" for name in values if name != "normal" and not (name == "attribute" and fits)))
     title = str(header_of(out, "stl").get("header", "zarr-vectors-lazy"))
-    title = title if not title.lower().startswith("solid") else f"_{title}"  # that is how text begins
+    title = title if not title.lower().startswith("solid") else f"_{title}"  # text STL begins with this
     with path.open("wb") as file:
         file.write(title.encode("latin-1", "replace")[:80].ljust(80, b"\0") + len(faces).to_bytes(4, "little"))
         file.write(facets.tobytes())
@@ -338,7 +340,7 @@ def load_off(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _off_vertices(rows: list[list[str]], kind: re.Match[str]) -> tuple[Array, dict[str, Array]]:
-    """Positions, then normals, colours and texture coordinates, as the first word says."""
+    """Positions, then normals, colours and texture coordinates, as the first word announces."""
     widths = {len(row) for row in rows}
     before, after = 3 + 3 * bool(kind[3]), 2 * bool(kind[1])
     more = max(widths, default=3) - before - after
@@ -355,14 +357,14 @@ def _off_vertices(rows: list[list[str]], kind: re.Match[str]) -> tuple[Array, di
 
 
 def _channels(columns: Any) -> dict[str, Array]:
-    """Colours by channel: whole numbers of one byte, or numbers from 0 to 1."""
+    """Colours by channel: one-byte integers, or numbers from 0 to 1."""
     whole = all(word.isdecimal() and len(word) < 4 and int(word) < 256 for column in columns for word in column)
     dtype = np.uint8 if whole else np.float64
     return {name: np.array(column, np.float64).astype(dtype) for name, column in zip(CHANNELS, columns, strict=False)}
 
 
 def _off_faces(rows: list[list[str]], left: list[str]) -> Polygons:
-    """Faces, and their colours where each has one of three or four numbers."""
+    """Faces, and their colours if each has three or four numbers."""
     counts = np.array([row[0] for row in rows], np.int64)
     if (counts < 0).any() or any(len(row) <= count for row, count in zip(rows, counts.tolist(), strict=True)):
         raise FileError("a face has fewer corners than it says")
@@ -373,7 +375,7 @@ def _off_faces(rows: list[list[str]], left: list[str]) -> Polygons:
     if widths in ({3}, {4}):
         found.values |= _channels(list(zip(*colours, strict=True)))
     elif widths - {0}:
-        left.append("colours that some faces have, or that are numbers of a map")
+        left.append("colours that only some faces have, or that index a colour map")
     return found
 
 
@@ -397,32 +399,32 @@ def save_off(out: Outgoing, path: Path) -> int:
 
 
 def _off_colours(attributes: Any) -> tuple[Array | None, set[str]]:
-    """Colours as whole numbers of one byte where they are that, else from 0 to 1."""
+    """Colours as one-byte integers if they are that, otherwise from 0 to 1."""
     colours, names = colours_of(attributes)
     bytes_ = colours is not None and all(attributes[name].dtype == np.uint8 for name in names)
     return (np.rint(colours * 255).astype(np.uint8) if colours is not None and bytes_ else colours), names
 
 
-# Surfaces of brains: GIfTI and FreeSurfer's own files, by way of nibabel; millimetres.
+# Brain surfaces: GIfTI and FreeSurfer's own files, read with nibabel; millimetres.
 
 POINTS, TRIANGLES, LABEL, NONE = (f"NIFTI_INTENT_{what}" for what in ("POINTSET", "TRIANGLE", "LABEL", "NONE"))
 DIMENSIONALITY = re.compile(rb"""Dimensionality\s*=\s*["'](\d+)""")
 MAX_NDIM = 6
-TRIANGULAR = b"\xff\xff\xfe"  # how a FreeSurfer surface of triangles begins
+TRIANGULAR = b"\xff\xff\xfe"  # how a FreeSurfer surface with triangles begins
 INFO = {"head": np.int64, "valid": str, "filename": str, "volume": np.int64} | dict.fromkeys(
     ("voxelsize", "xras", "yras", "zras", "cras"), np.float64
 )
-"""What FreeSurfer says of the volume of a surface, and its types."""
+"""What FreeSurfer says about the volume of a surface, with types."""
 
 
 def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
-    """Read GIfTI: the surface, and every array that has a row for each of its vertices."""
+    """Read GIfTI: the surface, and every array with a row for each of its vertices."""
     gifti = library("nibabel.gifti", "nibabel")
     data = path.read_bytes()
     data = gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data
     if any(int(found[1]) > MAX_NDIM for found in DIMENSIONALITY.finditer(data)):
-        raise FileError(f"an array of more than {MAX_NDIM} dimensions")  # which nibabel counts one by one
-    image = gifti.GiftiImage.from_filename(str(path))  # not of the bytes: some name a file beside it
+        raise FileError(f"an array of more than {MAX_NDIM} dimensions")  # which nibabel would count one by one
+    image = gifti.GiftiImage.from_filename(str(path))  # not for the bytes: some arrays name a separate file
     points = image.get_arrays_from_intent(POINTS)
     triangles = image.get_arrays_from_intent(TRIANGLES)
     if not points:
@@ -450,7 +452,7 @@ def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
     colours = [[float(part) for part in one.rgba if part is not None] for one in table]
     labels = [
         [one.key, getattr(one, "label", ""), *rgba] for one, rgba in zip(table, colours, strict=True)
-    ]  # or no text
+    ]  # or without text
     header: dict[str, Any] = {"meta": dict(image.meta), "points": _described(points[0])}
     header |= {"triangles": _described(triangles[0]) if triangles else {}, "intents": intents, "labels": labels}
     return Loaded(
@@ -465,21 +467,21 @@ def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _name(one: Any, intent: str, used: Mapping[str, Any]) -> str:
-    """Name of an array, else what it is meant to be; without what a store's names may not have, or have already."""
+    """Name of an array, otherwise its intent; changed if a store cannot have it, or already has it."""
     name = str(one.meta.get("Name") or intent.removeprefix("NIFTI_INTENT_").lower())
     plain = "".join("_" if letter in "/\\" or ord(letter) < 32 else letter for letter in name).strip(" .") or "values"
     return next(text for k in range(len(used) + 2) if (text := f"{plain}_{k}" if k else plain) not in used)
 
 
 def _described(one: Any) -> dict[str, Any]:
-    """What an array says of itself, and of its space."""
+    """What an array says about itself and its space."""
     space = one.coordsys
     spaces = {"dataspace": int(space.dataspace), "xformspace": int(space.xformspace)}
     return {"meta": dict(one.meta), **spaces, "xform": np.asarray(space.xform, np.float64).tolist()}
 
 
 def save_gifti(out: Outgoing, path: Path) -> int:
-    """Write GIfTI: the surface, and an array for each attribute of its vertices; text as labels."""
+    """Write GIfTI: the surface, and an array for each vertex attribute; text becomes labels."""
     gifti = library("nibabel.gifti", "nibabel")
     said = header_of(out, "gifti")
     image = gifti.GiftiImage(meta=gifti.GiftiMetaData(said.get("meta", {})))
@@ -511,7 +513,7 @@ def save_gifti(out: Outgoing, path: Path) -> int:
 
 
 def _held(out: Outgoing, name: str, values: Array) -> Array | None:
-    """Values in a type that GIfTI has; None where none holds them."""
+    """Values in a type that GIfTI has; None if no type holds them."""
     if not is_number(values.dtype):
         return None
     if values.dtype.kind == "f":
@@ -530,14 +532,14 @@ def _array(gifti: Any, values: Array, intent: str, said: Mapping[str, Any]) -> A
 
 
 def load_freesurfer(path: Path, asked: LoadOptions) -> Loaded:
-    """Read a surface of FreeSurfer, in its own coordinates (surface RAS); what it says of its volume is its header."""
+    """Read a FreeSurfer surface, in its own coordinates (surface RAS); what it says about its volume is its header."""
     surfaces = library("nibabel.freesurfer", "nibabel")
     data = path.read_bytes()
     begin = data.find(b"\n", data.find(b"\n") + 1) + 1
     if data[:3] == TRIANGULAR and 12 * int(np.frombuffer(data, ">u4", 2, begin).sum(dtype=np.uint64)) > len(data):
-        raise FileError("it has fewer vertices and triangles than it says")  # nibabel would take memory for them
+        raise FileError("it has fewer vertices and triangles than it states")  # nibabel would allocate memory for them
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is nothing said of the volume
+        warnings.simplefilter("ignore")  # nibabel warns if nothing is said about the volume
         positions, faces, info, stamp = surfaces.read_geometry(str(path), read_metadata=True, read_stamp=True)
     check_rows(faces, len(positions), "triangles")
     said = {key: np.asarray(value).tolist() for key, value in dict(info or {}).items()}
@@ -551,7 +553,7 @@ def load_freesurfer(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def save_freesurfer(out: Outgoing, path: Path) -> int:
-    """Write a surface of FreeSurfer: triangles in single precision."""
+    """Write a FreeSurfer surface: triangles in single precision."""
     surfaces = library("nibabel.freesurfer", "nibabel")
     faces, values = triangles_of(out, "FreeSurfer")
     out.leave(*(f"link attribute {name}" for name in values))

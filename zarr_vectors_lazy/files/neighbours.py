@@ -1,4 +1,4 @@
-"""Levels as objects of other libraries: tables, geometries, meshes, graphs, neurons; as files, in world coordinates."""
+"""Levels as objects of other libraries (tables, geometries, meshes, graphs, neurons), in world coordinates."""
 
 import importlib
 import json
@@ -29,7 +29,7 @@ from zarr_vectors_lazy.read.layers import batched
 from zarr_vectors_lazy.types import Floats, IntArray, Json
 
 GEOMETRY = "geometry"
-MANY_OBJECTS = 1000  # of a partition of lines
+MANY_OBJECTS = 1000  # lines in a partition
 NANOMETER = "nanometer"
 LINES = TREES - {"graph"}
 
@@ -41,13 +41,13 @@ def check_holds(out: Outgoing, what: str, kinds: Iterable[str], instead: str) ->
 
 
 def about(out: Outgoing) -> Json:
-    """What is known of the positions: axes, their units, the reference system; of what JSON can hold."""
+    """What is known about the positions: axes, their units, the reference system; as JSON."""
     told = {"axes": list(out.axes), "units": list(out.units), "geometry": out.geometry}
     return told | ({"crs": out.crs} if out.crs else {})
 
 
 def single_unit(out: Outgoing) -> str | None:
-    """Unit of length of all axes, for who has one; where units differ, positions are converted to the first's."""
+    """Unit of length of all axes, for libraries that need one; where they differ, all are converted to the first."""
     units = out.units[:3]
     if not all(map(metres, units)):
         return None
@@ -59,7 +59,7 @@ def single_unit(out: Outgoing) -> str | None:
 
 
 def tables(out: Outgoing) -> dict[str, Any]:
-    """Ids and attributes of objects, and groups, where there are any."""
+    """Ids and attributes of objects, and groups, if there are any."""
     if not out.has_objects:
         return {}
     found: dict[str, Any] = {"objects": {OBJECT_ID: out.object_ids, **out.object_attributes}}
@@ -67,24 +67,24 @@ def tables(out: Outgoing) -> dict[str, Any]:
 
 
 def told(out: Outgoing, made: Any) -> Any:
-    """What was made; a warning says which values that were asked for have no place in it."""
+    """Return the result; a warning names requested values that it has no place for."""
     if out.left_out:
         warnings.warn(f"no place for {', '.join(out.left_out)}", ZVWarning, stacklevel=5)
     return made
 
 
 def without_attributes(out: Outgoing) -> None:
-    """Read no attributes of vertices; those that were asked for have no place."""
+    """Read no vertex attributes, and report requested ones as left out."""
     out.leave(*(f"attribute {name}" for name in out.attribute_names if out.names is not None))
     out.names = ()
 
 
 def with_owners(out: Outgoing, attributes: dict[str, Values]) -> dict[str, Any]:
-    """Attributes of vertices, and ``object_id`` where there are objects."""
+    """Vertex attributes, and ``object_id`` if there are objects."""
     return attributes | ({OBJECT_ID: out.vertex_object_ids} if out.has_objects else {})
 
 
-# Arrow, and geometries in Arrow's memory
+# Arrow, and geometries in Arrow's memory layout
 
 
 def arrow_reader(out: Outgoing) -> Any:
@@ -104,12 +104,12 @@ def _with_unit(field: Any, unit: str | None) -> Any:
 
 
 def positions_of(out: Outgoing) -> Any:
-    """(N, D) positions as they leave the store; nothing else is read."""
+    """(N, D) positions as they leave the store; reads nothing else."""
     return out.moved(dask.compute(out.level.vertices)[0])
 
 
 def to_arrow(out: Outgoing, *, geometry: bool) -> Any:
-    """`pyarrow.Table`: one row per vertex; with ``geometry`` as `geo_table`."""
+    """`pyarrow.Table` with one row for each vertex; with ``geometry``, as `geo_table`."""
     return told(out, geo_table(out)) if geometry else arrow_reader(out).read_all()
 
 
@@ -142,7 +142,7 @@ def geo_table(out: Outgoing) -> Any:
 
 
 def _lines_table(out: Outgoing, positions: Floats) -> Any:
-    """A row an object: its line, or of a skeleton its branches; vertex attributes are lists along them."""
+    """A row for each object: its line, or the branches of a skeleton; vertex attributes are lists along them."""
     arrow, (ids, offsets, rows) = library("pyarrow"), out.path_rows
     at, counts = at_least_two(offsets)
     rows, ends, outer = rows[at], np.concatenate([[0], np.cumsum(counts)]), np.arange(len(ids) + 1)
@@ -163,7 +163,7 @@ def _lines_table(out: Outgoing, positions: Floats) -> Any:
 
 
 def _with_geometry(out: Outgoing, table: Any, kind: str, positions: Floats, offsets: Sequence[IntArray]) -> Any:
-    """Table with a column of GeoArrow's separated coordinates, and what is known of its reference system."""
+    """Table with a column of GeoArrow's separated coordinates, and what is known about its reference system."""
     arrow = library("pyarrow")
     fields = [arrow.field(name, arrow.float64(), nullable=False) for name in "xyz"[: positions.shape[1]]]
     parts = [arrow.array(np.ascontiguousarray(part)) for part in positions.T]
@@ -188,7 +188,7 @@ def to_geopandas(out: Outgoing) -> Any:
 
 
 def to_dask_geopandas(level: Any, attributes: Sequence[str] | None, *, world: bool) -> Any:
-    """`dask_geopandas.GeoDataFrame`: partitions are blocks of points, or objects; bounds those of their chunks."""
+    """`dask_geopandas.GeoDataFrame`: partitions are blocks of points, or objects; bounds are those of their chunks."""
     dask_geopandas = library("dask_geopandas", "dask-geopandas", extra="geo")
     geopandas = library("geopandas", extra="geo")
     frames = importlib.import_module("dask.dataframe")
@@ -205,7 +205,7 @@ def to_dask_geopandas(level: Any, attributes: Sequence[str] | None, *, world: bo
         starts = list(range(0, len(ids), MANY_OBJECTS)) or [0]
         keys, meta = [ids[at : at + MANY_OBJECTS] for at in starts], parts(ids[:0])
         boxes, first = view.data.placement.bounds(manifests.chunks), manifests.offsets[starts]
-    with dask.config.set({"dataframe.convert-string": False}):  # lists are no text
+    with dask.config.set({"dataframe.convert-string": False}):  # lists are not text
         made = frames.from_map(parts, keys, meta=meta, label="zv-geometries")
     if len(boxes) and np.isfinite(boxes).all():
         lo, hi = _moved_boxes(view.data.store.world if world else None, boxes)
@@ -218,7 +218,7 @@ def to_dask_geopandas(level: Any, attributes: Sequence[str] | None, *, world: bo
 
 
 class _PointParts:
-    """Points of a level as frames, by the number of the block; each reads its own chunks alone, however it is asked."""
+    """Points of a level as frames, by block number; each partition reads only its own chunks, always."""
 
     def __init__(self, out: Outgoing, level: Any) -> None:
         self._view, self._columns = level._view, _columns(out, level)
@@ -244,7 +244,7 @@ class _PointParts:
 
 
 class _ObjectParts:
-    """Objects of a level as a frame, by their ids; Dask takes it for no collection, as it would the level."""
+    """Objects of a level as a frame, by id; Dask does not take it for a collection, as it would the level."""
 
     def __init__(self, level: Any, attributes: Sequence[str] | None, *, world: bool) -> None:
         self._level, self._attributes, self._world = level, attributes, world
@@ -265,7 +265,7 @@ def _columns(out: Outgoing, level: Any) -> list[FrameColumn]:
 
 
 def placed_dask_frame(out: Outgoing, level: Any) -> tuple[Any, tuple[str, ...]]:
-    """Dask frame of the vertices, positions as they leave the store, a partition a block; names of their columns."""
+    """Dask frame of the vertices, positions as they leave the store, a partition for each block; and column names."""
     expression = library("zarr_vectors_lazy.convert.frame_expression", "dask[dataframe]", extra="dataframe")
     frame, world = expression.level_frame(level._view, _columns(out, level)), level._view.data.store.world
     if not out.world or world.plain:
@@ -294,7 +294,7 @@ def _moved_boxes(world: World | None, boxes: Floats) -> tuple[Floats, Floats]:
 
 
 def to_spatialdata(level: Any, attributes: Sequence[str] | None, *, world: bool) -> Any:
-    """`spatialdata.SpatialData` with the points ``vertices``, lazily, or the shapes ``faces``."""
+    """`spatialdata.SpatialData` with lazy points ``vertices``, or with shapes ``faces``."""
     spatialdata = library("spatialdata", extra="spatialdata")
     models = library("spatialdata.models", extra="spatialdata")
     out = Outgoing(level, attributes, world)
@@ -302,7 +302,7 @@ def to_spatialdata(level: Any, attributes: Sequence[str] | None, *, world: bool)
     if out.geometry in MESHES:
         faces = to_geopandas(out)
         if not len(faces):
-            raise SelectionError("SpatialData has no shapes without a row, and no face is selected")
+            raise SelectionError("SpatialData cannot hold empty shapes, and no face is selected")
         made = spatialdata.SpatialData(shapes={"faces": models.ShapesModel.parse(faces)})
     else:
         frame, names = placed_dask_frame(out, level)
@@ -313,7 +313,7 @@ def to_spatialdata(level: Any, attributes: Sequence[str] | None, *, world: bool)
 
 
 def to_anndata(out: Outgoing) -> Any:
-    """`anndata.AnnData`: ``obs``, positions as ``obsm["spatial"]``, what joins them as ``obsp["connectivities"]``."""
+    """`anndata.AnnData`: ``obs``, positions as ``obsm["spatial"]``, edges as ``obsp["connectivities"]``."""
     anndata = library("anndata", extra="cells")
     check_holds(out, "AnnData", CLOUDS | TREES, "level.to_trimesh() and level.to_pyvista() have meshes")
     pandas = library("pandas")
@@ -355,7 +355,7 @@ def to_pyvista(out: Outgoing) -> Any:
 
 
 def _add(out: Outgoing, data: Any, arrays: dict[str, Any]) -> None:
-    """Add arrays to data of PyVista; VTK has no floats of 16 bits, and of text ASCII."""
+    """Add arrays to data of PyVista; VTK has no 16-bit floats, and only ASCII text."""
     for name, values in arrays.items():
         if values.dtype.kind == "U" and not all(map(str.isascii, np.unique(values))):
             out.leave(f"attribute {name} (text beyond ASCII)")
@@ -364,12 +364,12 @@ def _add(out: Outgoing, data: Any, arrays: dict[str, Any]) -> None:
 
 
 def _cells(rows: IntArray, counts: IntArray) -> IntArray:
-    """VTK's flat list of cells: the number of corners, and the corners, one cell after another."""
+    """VTK's flat list of cells: the number of corners, then the corners, cell after cell."""
     return np.insert(rows, np.cumsum(counts) - counts, counts)
 
 
 def to_trimesh(out: Outgoing) -> Any:
-    """`trimesh.Trimesh`, of points a `trimesh.PointCloud`, of lines a `trimesh.path.Path3D`."""
+    """`trimesh.Trimesh`, for points a `trimesh.PointCloud`, for lines a `trimesh.path.Path3D`."""
     trimesh, unit = library("trimesh", extra="meshes"), single_unit(out)
     positions = out.positions
     attributes = with_owners(out, out.attributes)
@@ -397,9 +397,9 @@ def to_trimesh(out: Outgoing) -> Any:
 
 
 def to_networkx(out: Outgoing) -> Any:
-    """NetworkX's graph: nodes are rows, ``pos`` the position of each; a multigraph where edges are parallel."""
+    """NetworkX graph: nodes are rows, ``pos`` is the position of each; a multigraph if edges are parallel."""
     networkx = library("networkx", extra="graphs")
-    check_holds(out, "NetworkX", TREES | CLOUDS, "level.to_trimesh().vertex_adjacency_graph is that of a mesh")
+    check_holds(out, "NetworkX", TREES | CLOUDS, "level.to_trimesh().vertex_adjacency_graph is the graph of a mesh")
     edges = np.empty((0, 2), np.int64) if out.edges is None else out.edges
     directed = is_directed(out)
     pairs = edges if directed else np.sort(edges, axis=1)
@@ -453,11 +453,11 @@ class Piece:
     Parameters
     ----------
     id
-        Of the object.
+        Id of the object.
     rows
-        (n,) its vertices, rows of the level: of a path in its order, else ascending.
+        (n,) its vertices, as rows of the level: along the path, otherwise ascending.
     links
-        (m, W) edges or faces whose ends it has, as rows of ``rows``.
+        (m, W) edges or faces whose ends are all in it, as rows of ``rows``.
     """
 
     id: int
@@ -466,10 +466,10 @@ class Piece:
 
 
 def pieces(out: Outgoing, links: IntArray) -> Iterator[Piece]:
-    """Objects, each with its edges or faces; a vertex that several share is one of each.
+    """Objects, each with its edges or faces; a shared vertex is copied to each object.
 
-    Of whole paths edges are those from a vertex to the one before it, whatever ``links`` has, and a vertex that a path
-    comes to again is another one.
+    In whole paths, edges join each vertex to the one before it, whatever ``links`` has, and a vertex that a path
+    visits again is another vertex.
     """
     count = len(out.flat)
     if not out.has_objects:
@@ -502,7 +502,7 @@ def pieces(out: Outgoing, links: IntArray) -> Iterator[Piece]:
 
 
 def to_navis(out: Outgoing) -> Any:
-    """`navis.NeuronList` of an object each: trees, or meshes."""
+    """`navis.NeuronList` with a tree or a mesh for each object."""
     check_holds(out, "navis", TREES | MESHES, "level.to_anndata() or level.to_dask_dataframe() have points")
     navis, unit = library("navis", extra="neurons"), single_unit(out)
     units = None if unit is None else f"1 {unit}"
@@ -527,7 +527,7 @@ def to_navis(out: Outgoing) -> Any:
 
 
 def _details(out: Outgoing, *kinds: type) -> Any:
-    """Function that gives the id, the name and the attributes of an object; these hide none of a neuron's own."""
+    """Function that returns the id, the name and the attributes of an object; these hide none of a neuron's own."""
     known = out.object_attributes
     taken = {name: any(hasattr(kind, name) for kind in kinds) for name in known}
     number = {one: at for at, one in enumerate(out.object_ids.tolist())} if out.has_objects else {}
@@ -544,13 +544,13 @@ def _details(out: Outgoing, *kinds: type) -> Any:
 
 
 def _child_parent(out: Outgoing) -> IntArray:
-    """(M, 2) edges as [child, parent]: a path begins at its root, each tree of a graph at its least row."""
+    """(M, 2) edges as [child, parent]: a path begins at its root, each tree of a graph at its first row."""
     edges = out.edges
     assert edges is not None
     if out.geometry != "graph":
         return edges if out.geometry == "skeleton" else edges[:, ::-1]
     parents = parents_of(edges, len(out.flat))
-    depth_first(parents)  # raises where there is a cycle
+    depth_first(parents)  # raises if there is a cycle
     children = np.flatnonzero(parents >= 0)
     return np.column_stack([children, parents[children]])
 
@@ -562,7 +562,7 @@ def _radius_and_kind(out: Outgoing) -> tuple[str | None, str | None]:
 
 
 def _nodes(out: Outgoing) -> Any:
-    """Table of all vertices with the columns that navis has."""
+    """Table of all vertices with navis's columns."""
     radius, kind = _radius_and_kind(out)
     columns: dict[str, Any] = {"node_id": np.arange(len(out.positions)), "parent_id": -1}
     columns |= dict(zip("xyz", out.positions.T, strict=True))
@@ -573,7 +573,7 @@ def _nodes(out: Outgoing) -> Any:
 
 
 def to_cloudvolume(out: Outgoing) -> dict[int, Any]:
-    """CloudVolume's skeletons, or meshes, by object id; in nanometres."""
+    """CloudVolume's skeletons or meshes by object id, in nanometres."""
     check_holds(out, "CloudVolume", TREES | MESHES, "level.to_dask_dataframe() has points")
     cloudvolume = library("cloudvolume", "cloud-volume", extra="neurons")
     if out.geometry in MESHES:
@@ -602,7 +602,7 @@ def to_cloudvolume(out: Outgoing) -> dict[int, Any]:
         kinds = None if kind is None else values[kind][one.rows]
         at, links = positions[one.rows], one.links.astype(np.uint32)
         made[one.id] = cloudvolume.Skeleton(at, links, radii, kinds, segid=one.id, space="physical")
-        made[one.id].extra_attributes += stated  # beside radius and kind
+        made[one.id].extra_attributes += stated  # in addition to radius and kind
         for name, v in extra.items():
             setattr(made[one.id], name, v[one.rows])
     return dict(told(out, made))

@@ -17,27 +17,27 @@ from zarr_vectors_lazy.types import IntArray
 
 TEXTURE = ("s", "t", "r")
 CORNER = {"vt": ("texcoord", TEXTURE), "vn": ("normal", meshes.NORMAL_PARTS)}
-"""Values that corners name: link attribute where a vertex has several, vertex attributes where it has one."""
+"""Values that corners refer to: a link attribute if a vertex has several, a vertex attribute if it has one."""
 BOM = b"\xef\xbb\xbf"
 LABELS = {b"o": "object", b"g": "group", b"usemtl": "material", b"s": "smoothing"}
-SHIFT = 1  # numbers begin at one
+SHIFT = 1  # numbering begins at one
 VERTEX, FACE, LINE = range(3)  # what a mark counts
 
 
 @dataclass(slots=True, eq=False)
 class Statements:
-    """What the lines of a file say.
+    """The contents of a file's lines.
 
     Parameters
     ----------
     numbers
         Words of the lines ``v``, ``vt``, ``vn``.
     faces, lines
-        Words of the lines ``f`` and ``l``, relative numbers made absolute.
+        Words of the lines ``f`` and ``l``, with relative numbers made absolute.
     marks
-        By the word of `LABELS`: where a label begins, counted in vertices, faces and lines, and the label.
+        By word of `LABELS`: where each label begins, counted in vertices, faces and lines, and the label.
     comments, libraries, others
-        Comments before the first statement, files of materials, and words of statements that are left out.
+        Comments before the first statement, material files, and words of statements that are left out.
     """
 
     numbers: dict[str, list[list[bytes]]] = field(default_factory=lambda: {"v": [], "vt": [], "vn": []})
@@ -68,7 +68,7 @@ class Statements:
         return found
 
     def absolute(self, corners: list[bytes]) -> list[bytes]:
-        """Corners whose numbers count back from here, as numbers from the first."""
+        """Corners with relative numbers, counted back from here, made absolute."""
         if not any(b"-" in corner for corner in corners):
             return corners
         counts = [len(rows) for rows in self.numbers.values()]
@@ -95,7 +95,7 @@ class Statements:
 
 
 def load_obj(path: Path, asked: LoadOptions) -> Loaded:
-    """Read Wavefront OBJ: a mesh where there are faces, a graph where there are lines, else points."""
+    """Read Wavefront OBJ: a mesh if there are faces, otherwise a graph if there are lines, otherwise points."""
     found = Statements.read(path.read_bytes())
     positions, attributes, left = _vertices(found.numbers["v"])
     left += [f"statement {word}" for word in found.others]
@@ -127,7 +127,7 @@ def load_obj(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _table(word: str, rows: Sequence[list[bytes]], widths: Sequence[int]) -> Array:
-    """(N, W) numbers of statements; of rows that are shorter than the longest the last are NaN."""
+    """(N, W) numbers of statements; shorter rows are filled with NaN."""
     counts = np.array([len(row) for row in rows])
     wrong = np.flatnonzero(~np.isin(counts, widths))
     if len(wrong):
@@ -140,7 +140,7 @@ def _table(word: str, rows: Sequence[list[bytes]], widths: Sequence[int]) -> Arr
 
 
 def _vertices(rows: Sequence[list[bytes]]) -> tuple[Array, dict[str, Array], list[str]]:
-    """Positions, colours of rows of six or seven numbers, and that weights of rows of four are left out."""
+    """Positions, and colours of rows with six or seven numbers; weights of rows with four are left out."""
     if not rows:
         return np.empty((0, 3)), {}, []
     table = _table("v", rows, (3, 4, 6, 7))
@@ -150,7 +150,7 @@ def _vertices(rows: Sequence[list[bytes]]) -> tuple[Array, dict[str, Array], lis
 
 
 def _corners(words: Sequence[bytes], part: int) -> IntArray:
-    """Number that each corner has at a place between its strokes; 0 where it has none."""
+    """The number that each corner has between two of its slashes; 0 if it has none."""
     if part or any(b"/" in word for word in words):
         words = [[*word.split(b"/"), b"", b""][part] or b"0" for word in words]
     return np.array(words, np.int64)
@@ -159,7 +159,7 @@ def _corners(words: Sequence[bytes], part: int) -> IntArray:
 def _mesh(
     found: Statements, rows: int, asked: LoadOptions, header: dict[str, Any], left: list[str]
 ) -> tuple[dict[str, Any], dict[str, Array]]:
-    """Faces with their objects and attributes, and attributes of the vertices that corners state."""
+    """Faces with their objects and attributes, and vertex attributes that corners refer to."""
     words = list(chain(*found.faces))
     counts, corners = np.array([len(face) for face in found.faces]), _corners(words, 0) - SHIFT
     meshes.check_rows(corners, rows, "faces")
@@ -186,7 +186,7 @@ def _mesh(
 
 
 def _of_vertices(corners: IntArray, values: Array, rows: int) -> Array | None:
-    """(rows, C) values where all corners of a vertex have the same; else None."""
+    """(rows, C) values if all corners of a vertex agree; otherwise None."""
     found = np.full((rows, values.shape[1]), np.nan)
     found[corners] = values
     again = found[corners]
@@ -196,14 +196,14 @@ def _of_vertices(corners: IntArray, values: Array, rows: int) -> Array | None:
 def _objects(
     found: Statements, corners: IntArray, counts: IntArray, rows: int, *, header: dict[str, Any], kind: int
 ) -> dict[str, Any]:
-    """Objects by the statements ``o``, else ``g``; the labels of faces that make none are their attributes, by number.
+    """Objects from the statements ``o``, otherwise ``g``; other labels become face attributes, by number.
 
     Parameters
     ----------
     corners, counts
-        Rows of the corners or ends, and how many each face or line has.
+        Rows of the corners or ends, and their number for each face or line.
     header
-        Takes the names of labels that are kept by number.
+        Receives the names of labels that are kept by number.
     kind
         `FACE` or `LINE`.
     """
@@ -219,7 +219,7 @@ def _objects(
         of_face = _labels(marks, codes, kind, len(counts))
         owners = _labels(marks, codes, VERTEX, rows)
         told = word == b"o" and len(np.unique(owners)) == len(names) and (owners >= 0).all()
-        if not told:  # not every object has vertices of its own: those of its faces
+        if not told:  # an object may have no vertices except those of its faces
             owners[corners] = np.repeat(of_face, counts)
         apart = told or (owners[corners] == np.repeat(of_face, counts)).all()
         if word == by and apart:
@@ -241,7 +241,7 @@ def _labels(marks: Sequence[tuple[int, int, int, str]], codes: IntArray, kind: i
 
 
 def save_obj(out: Outgoing, path: Path) -> int:
-    """Write Wavefront OBJ: vertices with colours, faces or lines with what it has a place for, objects by name."""
+    """Write Wavefront OBJ: vertices with colours, faces or lines with what OBJ can hold, objects by name."""
     count = len(out.positions)
     owners = np.zeros(count, np.int64) if out.vertex_object_ids is None else out.vertex_object_ids
     order = np.argsort(owners, kind="stable")
@@ -276,7 +276,7 @@ def save_obj(out: Outgoing, path: Path) -> int:
 
 
 def _head(out: Outgoing) -> list[str]:
-    """Comments and files of materials, as the store keeps them."""
+    """Comments and material files, as the store keeps them."""
     said = meshes.header_of(out, "obj")
     return [f"# {line}" for line in said.get("comment", ())] + [f"mtllib {name}" for name in said.get("mtllib", ())]
 
@@ -293,7 +293,7 @@ def _parts(out: Outgoing, owners: IntArray) -> list[tuple[str, int, int]]:
 def _stated(
     out: Outgoing, faces: IntArray, number: IntArray, order: IntArray, values: Mapping[str, Array]
 ) -> tuple[list[IntArray | None], list[str], set[str]]:
-    """Numbers of the corners' vertices, texture coordinates and normals; the lines of these, and attributes written."""
+    """Indices of vertices, texture coordinates and normals of each corner; their lines, and attributes written."""
     numbers: list[IntArray | None] = [number[faces]]
     lines: list[str] = []
     written: set[str] = set()
@@ -317,7 +317,7 @@ def _stated(
 
 
 def _strokes(numbers: Sequence[IntArray | None], by: IntArray) -> list[str]:
-    """Corners of faces as OBJ has them: ``1``, ``1/1``, ``1//1``, ``1/1/1``."""
+    """Corners of faces in OBJ's notation: ``1``, ``1/1``, ``1//1``, ``1/1/1``."""
     vertex, texture, normal = [None if part is None else part[by] for part in numbers]
     assert vertex is not None
     parts = [part for part in (vertex, texture, normal) if part is not None]

@@ -1,4 +1,4 @@
-"""What a level tells a writer of files, read when it asks."""
+"""What a writer of files gets from a level; everything is read when it is first used."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,14 +23,14 @@ from zarr_vectors_lazy.read.paths import path_arrays
 from zarr_vectors_lazy.types import IntArray, Vertices
 
 Values = np.ndarray[Any, Any]
-FILL = "_FillValue"  # which of the whole numbers of objects or groups means that one is missing
-PREFETCH = 2  # blocks of chunks that are read ahead of the one that is written
+FILL = "_FillValue"  # which integer means that a value of an object or group is missing
+PREFETCH = 2  # blocks of chunks that are read ahead of the one being written
 
 
 LINKS = {"mesh": "faces", "graph": "edges", "skeleton": "edges"} | dict.fromkeys(
     ("line", "polyline", "streamline"), "order of vertices along paths"
 )
-"""What joins the vertices of a geometry, as what a format leaves out."""
+"""What joins the vertices of a geometry, in the words of ``left_out``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,11 +40,11 @@ class Paths:
     Parameters
     ----------
     ids
-        (P,) object of each; a branching skeleton has a path a branch.
+        (P,) object of each; a branching skeleton has a path for each branch.
     offsets
-        (P + 1,) first row of each.
+        (P + 1,) first row of each path.
     rows
-        (M,) vertex of the level that each is.
+        (M,) the level's vertex in each row.
     vertices
         (M, 3).
     attributes
@@ -58,26 +58,26 @@ class Paths:
     attributes: Mapping[str, Values]
 
 
-@dataclass(eq=False)  # not frozen: what is read is kept
+@dataclass(eq=False)  # not frozen: results are kept
 class Outgoing:
-    """A level or a selection for a writer of files.
+    """A level or a selection, for a writer of files.
 
     Parameters
     ----------
     level
-        A `ZVLevel`, which lies above this layer.
+        A `ZVLevel`, which belongs to a higher layer.
     names
-        Vertex attributes wanted; None: all.
+        Vertex attributes to write; None for all.
     world
-        Whether positions are in world coordinates and in the file's unit, not as stored.
+        Whether positions are in world coordinates and the file's unit, rather than as stored.
     unit
-        That positions have in a file of the format; None: any.
+        Unit of positions in this format; None for any.
     triangulate
-        Whether faces of more corners may become triangles.
+        Whether faces with more corners may become triangles.
     like, reference
-        A file whose header, and an image whose space, a tractogram takes over.
+        A file whose header, or an image whose space, a tractogram gets.
     left_out
-        What the format has no place for; writers add to it.
+        What the format cannot hold; writers add to it.
     """
 
     level: Any
@@ -90,18 +90,18 @@ class Outgoing:
     left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # What is read at once needs no key a chunk.
+        # Data that are read all at once do not need a key for each chunk.
         self.level = type(self.level)(self.level.store, batched(self.level._view))
 
     def leave(self, *what: str) -> None:
-        """Say what the format has no place for, unless it is said, perhaps with a reason behind it."""
+        """Report something that the format cannot hold, unless it is already reported, perhaps with a reason."""
         for text in what:
             if not any(said == text or said.startswith(f"{text} (") for said in self.left_out):
                 self.left_out.append(text)
 
     @property
     def geometry(self) -> str:
-        """Kind of what it holds, as the format of stores names it."""
+        """Kind of geometry, as the store's format names it."""
         return str(self.level.store.geometry_types[0])
 
     @property
@@ -111,7 +111,7 @@ class Outgoing:
 
     @property
     def attribute_names(self) -> tuple[str, ...]:
-        """Vertex attributes wanted, less ``object_id``, which is always told; raises NotFoundError if one is none."""
+        """Vertex attributes to write, without ``object_id``, which is always given; raises NotFoundError."""
         known = self.level.attribute_names
         names = [name for name in self.names or () if name in known or name != "object_id" or not self.has_objects]
         for name in names:
@@ -126,7 +126,7 @@ class Outgoing:
 
     @cached_property
     def _read(self) -> dict[str | None, Any]:
-        """Positions, stored values of attributes by name, edges and faces, of one pass over the data."""
+        """Positions, stored values of attributes by name, edges and faces, from one pass over the data."""
         wanted: dict[str | None, Any] = source_arrays(self.level._view, self._columns)
         if self.geometry == "mesh":
             wanted["/faces"] = self.level.faces  # no attribute has such a name
@@ -136,7 +136,7 @@ class Outgoing:
 
     @property
     def _extra_axes(self) -> list[int]:
-        """Stored axes that world coordinates tell nothing of."""
+        """Stored axes that world coordinates do not include."""
         world = self.level._view.data.store.world
         return [axis for axis in range(len(world.axes)) if axis not in world.columns]
 
@@ -154,9 +154,9 @@ class Outgoing:
         return (*first, *(world.units[axis] for axis in self._extra_axes)) if self.world else world.units
 
     def moved(self, positions: Vertices) -> Vertices:
-        """(N, D) world coordinates in the file's unit, then axes that these tell nothing of; or what is stored.
+        """(N, D) world coordinates in the file's unit, then axes that these do not include; or positions as stored.
 
-        The very same array where coordinates stay as they are.
+        The same array if coordinates do not change.
         """
         world = self.level._view.data.store.world
         if not self.world:
@@ -169,25 +169,25 @@ class Outgoing:
 
     @cached_property
     def flat(self) -> Vertices:
-        """(N, D) positions as they are written, all axes; those that stay as they are keep their dtype."""
+        """(N, D) positions as they are written, all axes; they keep their dtype if they do not change."""
         return self.moved(self._read[None])
 
     @cached_property
     def positions(self) -> Vertices:
-        """(N, 3) of them; a plane lies at z = 0, and further axes are left out."""
+        """(N, 3) positions; a plane lies at z = 0, and further axes are left out."""
         self.leave(*(f"axis {name}" for name in self.axes[3:]))
         flat = self.flat[:, :3]
         return np.pad(flat, ((0, 0), (0, 3 - flat.shape[1])))
 
     @cached_property
     def exact(self) -> dict[str, Values]:
-        """(N,) or (N, C) attributes by name; masked arrays of whole numbers some of which are missing, None of text."""
+        """(N,) or (N, C) attributes by name; integers with missing values are masked arrays, missing text is None."""
         coded = {column.attribute: column.categories for column in self._columns}
         return {name: _exact(self._read[name], coded[name]) for name in self.attribute_names}
 
     @cached_property
     def attributes(self) -> dict[str, Values]:
-        """As `exact`, for formats without missing values: numbers with NaN, text ``""``, or named as left out."""
+        """As `exact`, for formats without missing values: numbers with NaN, text ``""``, others left out."""
         return self._without_missing(self.exact, "attribute")
 
     def _without_missing(self, exact: Mapping[str, Values], what: str) -> dict[str, Values]:
@@ -201,7 +201,7 @@ class Outgoing:
                 elif float64_holds(values.compressed()):
                     found[name] = np.where(np.ma.getmaskarray(values), np.nan, values.data)
                 else:
-                    self.leave(f"{what} {name} (some are missing, and no float holds the others)")
+                    self.leave(f"{what} {name} (some values are missing, and floats cannot hold the others)")
             elif values.dtype == object:
                 found[name] = np.where(values == None, "", values).astype(np.str_)  # noqa: E711  elementwise
             else:
@@ -215,7 +215,7 @@ class Outgoing:
 
     @property
     def faces(self) -> IntArray | None:
-        """(F, W) rows; None but for meshes."""
+        """(F, W) rows; None except for meshes."""
         return self._read.get("/faces")
 
     @cached_property
@@ -225,19 +225,19 @@ class Outgoing:
 
     @cached_property
     def exact_links(self) -> dict[str, Values]:
-        """(E,), (F,) or of several columns by name, aligned with edges or faces; masked where some are missing."""
-        aligned = self.geometry in ("mesh", "graph")  # what joins their vertices is what is stored
+        """(E,), (F,) or with several columns, by name, aligned with edges or faces; masked if some are missing."""
+        aligned = self.geometry in ("mesh", "graph")  # what joins their vertices is itself stored
         found = self.level.link_attributes if aligned else getattr(self.level, "edge_attributes", None) or {}
         return dict(zip(found, dask.compute(*found.values()), strict=True))
 
     @property
     def has_objects(self) -> bool:
-        """Whether the store says which objects its vertices belong to."""
+        """Whether the store says which object its vertices belong to."""
         return self.level._view.data.object_index is not None
 
     @cached_property
     def object_ids(self) -> IntArray:
-        """(o,) ids of the objects that are there, ascending; where they are no paths, of those that own a vertex."""
+        """(o,) ids of the objects present, ascending; unless they are paths, of those that own a vertex."""
         ids = np.asarray(self.level.objects.ids)
         owning = ids if LINKS.get(self.geometry) == LINKS["line"] else ids[np.isin(ids, self._owners)]
         self.leave(*(["objects that share all their vertices"] if len(owning) < len(ids) else []))
@@ -245,14 +245,14 @@ class Outgoing:
 
     @cached_property
     def object_rows(self) -> tuple[IntArray, IntArray]:
-        """Rows of the objects that are there, one after another in path order, and the (o + 1,) first of each."""
+        """Rows of the objects present, one after another in path order, and (o + 1,) where each begins."""
         found = path_arrays(self.level._view, self.level.objects.rows, positions=False, rows=True, whole=True)
         rows, offsets = dask.compute(found.rows, found.offsets)
         return rows, offsets
 
     @cached_property
     def vertex_object_ids(self) -> IntArray | None:
-        """(N,) object of each vertex, the least of several, -1 where there is none; None without objects."""
+        """(N,) object of each vertex, the smallest of several, -1 for none; None without objects."""
         if not self.has_objects:
             return None
         return self._owners_of(0, len(self._read[None]))
@@ -271,13 +271,13 @@ class Outgoing:
 
     @property
     def cut(self) -> bool:
-        """Whether what is selected may have some vertices of an object and not others."""
+        """Whether the selection may include some vertices of an object but not others."""
         selection = self.level._view.selection
         return selection.box is not None or bool(selection.conditions)
 
     @cached_property
     def path_rows(self) -> tuple[IntArray, IntArray, IntArray]:
-        """Ids, offsets and rows of `paths`; raises SelectionError if what is selected cuts them."""
+        """Ids, offsets and rows of `paths`; raises SelectionError if the selection cuts them."""
         if self.cut:
             raise SelectionError("streamlines are written whole: give whole_objects=True with a box, and no where=")
         rows, offsets = self.object_rows
@@ -296,19 +296,19 @@ class Outgoing:
 
     @cached_property
     def paths(self) -> Paths:
-        """Objects in path order, and the branches of skeletons; raises SelectionError if what is selected cuts them."""
+        """Objects in path order, and the branches of skeletons; raises SelectionError if the selection cuts them."""
         ids, offsets, rows = self.path_rows
         attributes = {name: values[rows] for name, values in self.attributes.items()}
         return Paths(ids=ids, offsets=offsets, rows=rows, vertices=self.positions[rows], attributes=attributes)
 
     def of_paths(self, tables: Mapping[str, Values]) -> dict[str, Values]:
-        """Tables of objects as tables of `paths`."""
+        """Tables of objects, as tables of `paths`."""
         at = np.searchsorted(self.object_ids, self.path_rows[0])
         return {name: values[at] for name, values in tables.items()}
 
     @cached_property
     def exact_objects(self) -> dict[str, Values]:
-        """(o,) or (o, C) by name, aligned with `object_ids`; masked where a writer said that some are missing."""
+        """(o,) or (o, C) by name, aligned with `object_ids`; masked if some are stored as missing."""
         if not self.has_objects:
             return {}
         at = np.searchsorted(self.level.objects.slots, self.object_ids)
@@ -322,7 +322,7 @@ class Outgoing:
 
     @cached_property
     def groups(self) -> dict[str, IntArray]:
-        """Ids of the objects of each group that are there, by name, or by number."""
+        """Ids of the objects present in each group, by name or number."""
         groups = self.level.objects.groups
         members = [(names, groups[number]) for number, names in enumerate(groups.names or map(str, groups))]
         return {name: ids[np.isin(ids, self.object_ids)] for name, ids in members}
@@ -338,10 +338,10 @@ class Outgoing:
         return self._without_missing(self.exact_groups, "group attribute")
 
     def frames(self) -> Iterator[Any]:
-        """Pandas frames of blocks of chunks, at least one: positions, attributes, and ``object_id`` of objects.
+        """Pandas frames of blocks of chunks, at least one: positions, attributes, and ``object_id`` if any.
 
-        A plane has two columns of positions, and further axes than x, y and z are columns as they are stored. An
-        attribute whose name an axis or ``object_id`` has gets ``_attribute`` behind it.
+        A plane has two columns of positions; axes other than x, y and z are columns as stored. An
+        attribute named like an axis or ``object_id`` gets the suffix ``_attribute``.
         """
         view, start = self.level._view, 0
         self.leave(*(f"attribute {one.attribute} (complex numbers)" for one in self._columns if one.dtype.kind == "c"))
@@ -367,12 +367,12 @@ class Outgoing:
         return frame
 
     def leave_but(self, keeps: frozenset[str]) -> None:
-        """Say what there is beside positions that a format does not keep.
+        """Report everything other than positions that a format does not keep as left out.
 
         Parameters
         ----------
         keeps
-            Of ``attributes``, ``objects``, ``links`` (edges, faces, the order of paths), ``link_attributes``,
+            Some of ``attributes``, ``objects``, ``links`` (edges, faces, the order of paths), ``link_attributes``,
             ``object_attributes``, ``groups``, ``group_attributes`` and ``crs``.
         """
         there = {
@@ -392,14 +392,14 @@ class Outgoing:
 
 
 def at_least_two(offsets: IntArray) -> tuple[IntArray, IntArray]:
-    """Vertices of paths, and how many each has: one that is a path of its own is there twice, as no line has one."""
+    """Vertices of paths, and the number in each: a path of one vertex gets it twice, because a line needs two."""
     counts = np.diff(offsets)
     twice = np.where(counts == 1, 2, 1)
     return np.repeat(np.arange(int(offsets[-1])), np.repeat(twice, counts)), counts * twice
 
 
 def placed_frame(frame: Any, axes: Sequence[str], names: Sequence[str], placed: Vertices) -> Any:
-    """Pandas frame with other positions, (N, C), first, in the place of the columns of the stored axes."""
+    """Pandas frame with other positions, (N, C), first, in place of the columns of the stored axes."""
     frame = frame.drop(columns=list(axes))
     for at, name in enumerate(names):
         frame.insert(at, name, placed[:, at])
@@ -407,7 +407,7 @@ def placed_frame(frame: Any, axes: Sequence[str], names: Sequence[str], placed: 
 
 
 def _told(dataset: Any, arrays: Mapping[str, DenseArray]) -> dict[str, Values]:
-    """Values of objects or groups, whole numbers masked that their array says to mean that one is missing."""
+    """Values of objects or groups; integers that their array defines as missing are masked."""
     found = {}
     for (name, array), values in zip(arrays.items(), dataset.data_vars.values(), strict=True):
         table, fill = np.asarray(values), array.attributes.get(FILL)
@@ -416,7 +416,7 @@ def _told(dataset: Any, arrays: Mapping[str, DenseArray]) -> dict[str, Values]:
 
 
 def _exact(values: Values, dictionary: Dictionary | None) -> Values:
-    """Values of what is stored, those that are missing told from others."""
+    """Stored values, with the missing ones marked."""
     if dictionary is None:
         return values
     missing = missing_codes(values, dictionary)

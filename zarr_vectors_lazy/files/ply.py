@@ -22,16 +22,16 @@ TYPES = {
     "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
     "double": "f8", "float64": "f8", "int64": "i8", "uint64": "u8",
 }  # fmt: skip
-NAMES = {code: name for name, code in reversed(TYPES.items())}  # the first of each
+NAMES = {code: name for name, code in reversed(TYPES.items())}  # the first of each is written
 ORDERS = {"binary_little_endian": "<", "binary_big_endian": ">"}
 CORNERS = ("vertex_indices", "vertex_index")
 ENDS = (("vertex1", "vertex2"), ("vertex_1", "vertex_2"), ("source", "target"))
-MAGNITUDES = (*meshes.CHANNELS, "intensity")  # also behind a word, as in diffuse_red
+MAGNITUDES = (*meshes.CHANNELS, "intensity")  # also after a prefix, as in diffuse_red
 
 
 @dataclass(frozen=True, slots=True)
 class Property:
-    """A property: its name, the type of its values, and of a list the type of its length."""
+    """A property: its name, the type of its values, and for a list the type of its length."""
 
     name: str
     dtype: str
@@ -40,7 +40,7 @@ class Property:
 
 @dataclass(frozen=True, slots=True)
 class Element:
-    """An element: its name, how many there are, and their properties."""
+    """An element: its name, its count, and its properties."""
 
     name: str
     count: int
@@ -49,14 +49,14 @@ class Element:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lists:
-    """Values of a list property: how many each row has, and all of them."""
+    """Values of a list property: the number in each row, and all of them."""
 
     counts: IntArray
     values: Array
 
     @property
     def plain(self) -> Array | None:
-        """(N, C) values where each row has as many; else None."""
+        """(N, C) values if all rows have as many; otherwise None."""
         width = int(self.counts[0]) if len(self.counts) else 0
         return self.values.reshape(-1, width) if width and (self.counts == width).all() else None
 
@@ -65,7 +65,7 @@ Columns = dict[str, Array | Lists]
 
 
 def load_ply(path: Path, asked: LoadOptions) -> Loaded:
-    """Read PLY: a mesh where there are faces, a graph where there are edges, else points."""
+    """Read PLY: a mesh if there are faces, otherwise a graph if there are edges, otherwise points."""
     data = path.read_bytes()
     style, elements, said, start = _header(data)
     body = _Body(data[start:].split(), 0, "") if style == "ascii" else _Body(data, start, ORDERS[style])
@@ -94,7 +94,7 @@ def load_ply(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _header(data: bytes) -> tuple[str, list[Element], dict[str, list[str]], int]:
-    """Style, elements, comments and where the data begin."""
+    """Style, elements, comments, and where the data begin."""
     begin = re.match(rb"ply[ \t]*(\r\n|\n|\r)", data)
     end = begin and re.compile(rb"end_header[ \t]*" + begin[1]).search(data)
     if begin is None or end is None:
@@ -124,14 +124,14 @@ def _property(parts: Sequence[str], element: Element) -> Property:
     is_list = types[:1] == ["list"]
     known = [TYPES.get(text, "") for text in types[is_list:]]
     if len(known) != 1 + is_list or not all(known) or name in [one.name for one in element.properties]:
-        raise FileError(f"a property that PLY does not know, or twice: {' '.join(parts)[:80]!r}")
+        raise FileError(f"a property that is unknown or repeated: {' '.join(parts)[:80]!r}")
     if is_list and known[0][0] == "f":
         raise FileError(f"the length of list {name!r} is not a whole number")
     return Property(name, known[-1], known[0] if is_list else None)
 
 
 class _Body:
-    """Numbers one after another, as text or of fixed sizes.
+    """Numbers one after another, as text or with fixed sizes.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ class _Body:
     at
         Where the first number begins, in words or bytes.
     order
-        ``"<"`` or ``">"``; of text ``""``.
+        ``"<"`` or ``">"``; ``""`` for text.
     """
 
     def __init__(self, raw: list[bytes] | bytes, at: int, order: str) -> None:
@@ -149,14 +149,14 @@ class _Body:
         self._order = order
 
     def decoded(self, raw: Any, dtype: str) -> Array:
-        """Numbers of words or bytes."""
+        """Convert words or bytes to numbers."""
         if self._order:
             return np.frombuffer(raw, self._order + dtype).astype(dtype)
         return np.array(raw, np.dtype(dtype))
 
     @property
     def left(self) -> str:
-        """What was not read; blanks at the end are nothing."""
+        """What was not read; trailing blanks do not count."""
         rest = self._raw[self.at :]
         blank = isinstance(rest, bytes) and not rest.strip()
         return "" if blank or not rest else f"{len(rest)} {'bytes' if self._order else 'words'}"
@@ -185,7 +185,7 @@ class _Body:
         return self._raw[first:last]
 
     def alike(self, element: Element) -> Columns | None:
-        """Values of each property where all rows are as long as the first, and go on behind them; else None."""
+        """Values of each property if all rows are as long as the first; moves past them. Otherwise None."""
         spans, end = self.row(element, self.at)
         width, rows = end - self.at, element.count
         if rows * width > len(self._raw) - self.at:
@@ -204,7 +204,7 @@ class _Body:
         return found
 
     def _table(self, first: int, last: int, width: int, rows: int, dtype: str) -> Array:
-        """(rows, n) values from where they are in the first row."""
+        """(rows, n) values, from their place in the first row."""
         if self._order:
             block = np.frombuffer(self._raw, np.uint8, rows * width, self.at).reshape(rows, width)  # type: ignore[arg-type]
             part = np.ascontiguousarray(block[:, first - self.at : last - self.at])
@@ -218,7 +218,7 @@ class _Body:
         at, rows = self.at, []
         for _ in range(element.count):
             row, at = self.row(element, at)
-            self._part(at, at)  # there is no end of a row behind the end of the file
+            self._part(at, at)  # no row ends beyond the end of the file
             rows.append(row)
         found: Columns = {}
         for k, one in enumerate(element.properties):
@@ -244,7 +244,7 @@ def _columns(body: _Body, element: Element) -> Columns:
 
 
 def _plain(columns: Columns, element: str, left: list[str]) -> dict[str, Array]:
-    """Properties as attributes: lists that have as many values in each row too; others are named as left out."""
+    """Properties as attributes, including lists with the same number of values in each row; others are left out."""
     found = {}
     for name, values in columns.items():
         plain = values if isinstance(values, np.ndarray) else values.plain
@@ -256,7 +256,7 @@ def _plain(columns: Columns, element: str, left: list[str]) -> dict[str, Array]:
 
 
 def _faces(found: dict[str, Columns], rows: int, asked: LoadOptions, left: list[str]) -> dict[str, Any]:
-    """Faces, of strips too, and their attributes; nothing where there are none."""
+    """Faces, also from strips, and their attributes; nothing if there are none."""
     strip = next((v for v in found.pop("tristrips", {}).values() if isinstance(v, Lists)), None)
     columns = found.pop("face", {})
     name = next((name for name in CORNERS if isinstance(columns.get(name), Lists)), None)
@@ -286,7 +286,7 @@ def _strip_faces(strip: Lists) -> IntArray:
 
 
 def _edges(found: dict[str, Columns], rows: int, left: list[str]) -> dict[str, Any]:
-    """Edges and their attributes; nothing where there are none."""
+    """Edges and their attributes; nothing if there are none."""
     columns = found.get("edge", {})
     ends = next((pair for pair in ENDS if all(isinstance(columns.get(end), np.ndarray) for end in pair)), None)
     if ends is None:
@@ -331,7 +331,7 @@ def _table(
     what: str,
     lists: Mapping[str, Array] | None = None,
 ) -> Table:
-    """Properties of an element; of an element with lists vectors are lists too. What PLY does not hold is left out."""
+    """Properties of an element; if it has lists, vectors become lists too. What PLY cannot hold is left out."""
     own, rest = (
         {name: held for name, values in part.items() if (held := _held(values)) is not None}
         for part in (columns, attributes)
@@ -348,7 +348,7 @@ def _table(
 
 
 def _held(values: Array) -> Array | None:
-    """Values in a type of PLY's that holds them all; None where there is none, as for text."""
+    """Values in a PLY type that holds them all; None if there is none, as for text."""
     kind, size = values.dtype.kind, values.dtype.itemsize
     if kind == "b":
         return values.astype(np.uint8)

@@ -18,20 +18,20 @@ from zarr_vectors_lazy.plan.selection import OBJECT_ID
 
 # Rows as tables: CSV and Parquet, with positions in columns or as GeoParquet's geometries.
 #
-# A column is an attribute; those named x, y, z, w are positions, in capitals too, ``object_id`` the object of each
-# row. Types are Arrow's: whole numbers of 64 bits stay exact, also where some are missing, and what is missing stays
-# apart from what is empty.
+# A column is an attribute; those named x, y, z, w, in lower or upper case, are positions, and ``object_id`` is the
+# object of each row. Types are Arrow's: 64-bit integers stay exact, even if some are missing, and missing values stay
+# distinct from empty ones.
 
 AXES = ("x", "y", "z", "w")
 MISSING = ("", "NA", "N/A", "#N/A", "NaN", "nan", "-nan", "<NA>", "null", "NULL", "None")
-"""What says in a CSV column of numbers that one is missing; in one of text an empty field does, unless in quotes."""
+"""Words for a missing value in a CSV column of numbers; in a column of text, an empty unquoted field is missing."""
 MOST_EXACT = 2**53
 BATCH_ROWS = 250_000
-LINES = 50_000  # of CSV that are text at once
+LINES = 50_000  # bytes of CSV that are in memory as text at a time
 
 
 def load_csv(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
-    """Read text with a line of names, separated by commas, or else by tabs or semicolons; twice, for types."""
+    """Read text with a line of names, separated by commas, or else by tabs or semicolons; twice, to find the types."""
     types: dict[str, Any] = {}
     batches = 0
     for batch in _csv_batches(path):
@@ -46,7 +46,7 @@ def load_csv(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
 
 
 def _csv_batches(path: Path) -> Iterator[Any]:
-    """Record batches all of whose columns are text, null where a field is empty and not in quotes."""
+    """Record batches whose columns are all text, null where a field is empty and not quoted."""
     arrow, csv = library("pyarrow"), library("pyarrow.csv", "pyarrow")
     tabs = path.name.lower().removesuffix(".gz").endswith(".tsv")
     kind = "gzip" if path.name.lower().endswith(".gz") else None
@@ -73,7 +73,7 @@ def _csv_batches(path: Path) -> Iterator[Any]:
 
 
 def _narrow_types(types: dict[str, list[Any] | None], batch: Any) -> None:
-    """Keep of the types of each column those that it can have; None until it has values."""
+    """Keep, of the types of each column, those that it can have; None until it has values."""
     arrow = library("pyarrow")
     times = map(arrow.timestamp, ("s", "ms", "us", "ns"))
     every = [arrow.int64(), arrow.uint64(), arrow.float64(), arrow.bool_(), *times]
@@ -87,7 +87,7 @@ def _narrow_types(types: dict[str, list[Any] | None], batch: Any) -> None:
 def _casts(values: Any, kind: Any) -> bool:
     arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
     if arrow.types.is_integer(kind) and compute.any(compute.match_substring(values, "x", ignore_case=True)).as_py():
-        return False  # 0x1f is text here, and Arrow takes it for 31
+        return False  # 0x1f is text here, but Arrow would read 31
     try:
         values.cast(kind)
     except arrow.ArrowInvalid:
@@ -96,7 +96,7 @@ def _casts(values: Any, kind: Any) -> bool:
 
 
 def _without_words(column: Any) -> Any:
-    """Column of text without spaces around it, null where it is a word for missing."""
+    """Column of text without surrounding spaces, null where it is a word for missing."""
     arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
     trimmed = compute.utf8_trim_whitespace(column)
     return compute.if_else(compute.is_in(trimmed, arrow.array(MISSING)), None, trimmed)
@@ -116,12 +116,12 @@ def _typed(column: Any, kind: Any) -> Any:
         long = compute.filter(values, compute.match_substring_regex(values, r"^[+-]?\d{16,}$"))
         large = [text for text in long.drop_null().to_pylist() if abs(int(text)) > MOST_EXACT]
         if large:
-            raise FileError(f"a column holds {large[0]} and numbers that do not fit into one 64-bit type with it")
+            raise FileError(f"a column holds {large[0]} and other numbers; no single 64-bit type holds them all")
     return values.cast(kind)
 
 
 def load_parquet(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
-    """Read Parquet, in batches of rows; of GeoParquet the points, or the lines, of its primary column."""
+    """Read Parquet, in batches of rows; from GeoParquet, the points or lines of its primary column."""
     parquet = library("pyarrow.parquet", "pyarrow")
     with parquet.ParquetFile(path) as file:
         geo = json.loads((file.metadata.metadata or {}).get(b"geo", b"null"))
@@ -139,7 +139,7 @@ load_geoparquet = load_parquet
 
 
 def _vectors(file: Any) -> dict[str, Any]:
-    """Types of lists of one length, by the names of the columns whose lists all have the same one."""
+    """Types of lists with one length, by the names of the columns whose lists all have the same length."""
     arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
     schema, found = file.schema_arrow, {}
     for one in schema:
@@ -157,7 +157,7 @@ def _vectors(file: Any) -> dict[str, Any]:
 
 
 def points_of(columns: Mapping[str, Any], asked: LoadOptions) -> Loaded:
-    """Points of Arrow's columns by name."""
+    """Points from Arrow's columns by name."""
     axes = _axes_of(list(columns), asked)
     owner = _owner_of(columns, asked)
     attributes, left = _attributes(columns, {*axes, owner}, asked)
@@ -179,7 +179,7 @@ def _owner_of(columns: Mapping[str, Any], asked: LoadOptions) -> str | None:
 
 
 def _axes_of(names: Sequence[str], asked: LoadOptions) -> list[str]:
-    """Columns that are positions: those asked for, else x, y, ... as they are, else in capitals."""
+    """Columns that are positions: those requested, otherwise x, y, ... in lower or else upper case."""
     lower = {name.lower(): name for name in reversed(names)}
     wanted = asked.axes or [axis for axis in AXES if axis in lower]
     found = [name if name in names else lower.get(name.lower()) for name in wanted]
@@ -192,7 +192,7 @@ def _axes_of(names: Sequence[str], asked: LoadOptions) -> list[str]:
 def _attributes(
     columns: Mapping[str, Any], taken: Set[str | None], asked: LoadOptions
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Attributes among the columns, which those that are taken for something else are not; and what is left out."""
+    """Attributes among the columns, except those used for something else; and what is left out."""
     for name in asked.columns or ():
         if name not in columns:
             raise NotFoundError.among("column", name, columns)
@@ -207,7 +207,7 @@ def _attributes(
 
 
 def _positions(columns: Sequence[tuple[str, Any]]) -> Values:
-    """(N, D) float64, or float32 where all are."""
+    """(N, D) float64, or float32 if all columns are."""
     found = []
     for name, column in columns:
         values = arrow_values(column)
@@ -230,12 +230,14 @@ def _is_number(text: Any) -> bool:
 def _whole(name: str, column: Any) -> Values:
     values = arrow_values(column)
     if values is None or values.dtype.kind not in "iu" or np.ma.is_masked(values):
-        raise FileError(f"column {name!r} gives the object of each row, so it must have whole numbers and none missing")
+        raise FileError(
+            f"column {name!r} gives the object of each row, so it must hold whole numbers, with none missing"
+        )
     return np.asarray(values)
 
 
 def arrow_values(column: Any) -> Any:
-    """Values of an Arrow column as `Loaded` has them, (N,), or (N, C) of lists of one length; None of other types."""
+    """Values of an Arrow column as `Loaded` has them: (N,), or (N, C) for lists of one length; otherwise None."""
     arrow = library("pyarrow")
     types, kind = arrow.types, column.type
     if types.is_dictionary(kind):
@@ -260,7 +262,7 @@ def arrow_values(column: Any) -> Any:
 
 
 def arrow_column(values: Values) -> Any:
-    """Arrow array of values; what is masked or None is null."""
+    """Arrow array of values; masked values and None become null."""
     arrow = library("pyarrow")
     if isinstance(values, np.ma.MaskedArray):
         return arrow.array(values.data, mask=np.ma.getmaskarray(values))
@@ -268,14 +270,14 @@ def arrow_column(values: Values) -> Any:
 
 
 def _geometries(columns: Mapping[str, Any], geo: Mapping[str, Any], asked: LoadOptions) -> Loaded:
-    """Points, or lines, each an object, of GeoParquet's primary column (specification 1.1)."""
+    """Points or lines, each line an object, from GeoParquet's primary column (specification 1.1)."""
     primary = geo["primary_column"]
     stated = geo["columns"][primary]
     system = stated.get("crs", "OGC:CRS84")
     system = None if system is None else library("pyproj").CRS.from_user_input(system)
     positions, lengths = _geometry(columns[primary], stated["encoding"])
     units = None if system is None else units_of(system)
-    covering = {path[0] for path in stated.get("covering", {}).get(BBOX, {}).values()}  # says nothing that is not told
+    covering = {path[0] for path in stated.get("covering", {}).get(BBOX, {}).values()}  # repeats what is already known
     others = {name: column for name, column in columns.items() if name != primary and name not in covering}
     owner = _owner_of(others, asked)
     attributes, left = _attributes(others, {owner}, asked)
@@ -290,7 +292,7 @@ def _geometries(columns: Mapping[str, Any], geo: Mapping[str, Any], asked: LoadO
 
 
 def _geometry(column: Any, encoding: str) -> tuple[Values, Values | None]:
-    """(N, D) positions, and of lines the vertices of each."""
+    """(N, D) positions, and for lines the number of vertices of each."""
     arrow = library("pyarrow")
     if column.null_count:
         raise FileError("some rows have no geometry")
@@ -314,17 +316,17 @@ def _geometry(column: Any, encoding: str) -> tuple[Values, Values | None]:
 
 BBOX, GEOMETRY = "bbox", "geometry"
 WKB = {1: (False, 2), 1001: (False, 3), 2: (True, 2), 1002: (True, 3)}
-"""Whether a type of geometry is a line, and its axes, by ISO WKB's number."""
+"""Whether a geometry type is a line, and its axes, by ISO WKB's number."""
 
 
 def _words(raw: Values, starts: Values, dtype: str, count: int = 1) -> Values:
-    """(n, count) numbers at places of a buffer."""
+    """(n, count) numbers at given places in a buffer."""
     size = np.dtype(dtype).itemsize * count
     return raw[starts[:, None] + np.arange(size)].copy().view(dtype)
 
 
 def save_csv(out: Outgoing, path: Path) -> int:
-    """Write rows as text with a line of names, separated by commas, or by tabs where the suffix says so."""
+    """Write rows as text with a line of names, separated by commas, or by tabs if the suffix says so."""
     arrow = library("pyarrow")
     separator = "\t" if path.name.lower().endswith(".tsv") else ","
     count = 0
@@ -349,7 +351,7 @@ def _lines(table: Any, separator: str) -> Any:
 
 
 def _quoted(column: Any, separator: str) -> Any:
-    """Fields of a column: numbers that read as what they are, text in quotes where it needs them."""
+    """Fields of a column: numbers that read back unchanged, text in quotes if necessary."""
     arrow, compute = library("pyarrow"), library("pyarrow.compute", "pyarrow")
     kind = column.type
     text = column.cast(kind.value_type).cast(arrow.string()) if arrow.types.is_dictionary(kind) else column
@@ -369,7 +371,7 @@ def save_parquet(out: Outgoing, path: Path) -> int:
 
 
 def _write_parquet(out: Outgoing, path: Path, geo: "_Geo | None") -> int:
-    """Write rows, positions as geometry where that is wanted; the file says its bounds at the end."""
+    """Write rows, with positions as geometry if requested; the file's bounds are written at the end."""
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
     count, writer = 0, None
     try:
@@ -388,7 +390,7 @@ def _write_parquet(out: Outgoing, path: Path, geo: "_Geo | None") -> int:
 
 
 def save_geoparquet(out: Outgoing, path: Path) -> int:
-    """Write GeoParquet 1.1: a row a point with its attributes, or a row a line with those of its object."""
+    """Write GeoParquet 1.1: a row for each point with its attributes, or for each line with those of its object."""
     system = system_of(out.crs)
     if system is None and out.crs:
         out.leave("crs")
@@ -411,7 +413,7 @@ def save_geoparquet(out: Outgoing, path: Path) -> int:
 
 
 class _Geo:
-    """GeoParquet 1.1 of one kind of geometry: WKB, the bounds of each row in a column, and those of the file.
+    """GeoParquet 1.1 with one kind of geometry: WKB, a column with the bounds of each row, and those of the file.
 
     Parameters
     ----------
@@ -420,9 +422,9 @@ class _Geo:
     names
         Columns of positions.
     system
-        Reference system, of pyproj, or None.
+        Reference system of pyproj, or None.
     taken
-        Names of other columns.
+        Names of the other columns.
     """
 
     def __init__(self, kind: str, names: list[str], system: Any, taken: list[str]) -> None:
@@ -431,12 +433,12 @@ class _Geo:
         self._lo, self._hi = np.full(len(names), np.inf), np.full(len(names), -np.inf)
 
     def points(self, table: Any) -> Any:
-        """Table with geometry in the place of the columns of positions."""
+        """Table with geometry in place of the position columns."""
         positions = np.column_stack([np.asarray(table[name], np.float64) for name in self._names])
         return self.framed(table.drop_columns(self._names), positions, None)
 
     def framed(self, table: Any, positions: Values, lengths: Values | None) -> Any:
-        """Table with geometry, of points, or of lines that have so many vertices each, and the bounds of each row."""
+        """Table with geometry, of points, or of lines with given numbers of vertices, and the bounds of each row."""
         arrow = library("pyarrow")
         lo, hi = positions, positions
         if lengths is not None:
@@ -445,7 +447,7 @@ class _Geo:
                 lo, hi = np.minimum.reduceat(positions, starts), np.maximum.reduceat(positions, starts)
         self._lo = np.minimum(self._lo, lo.min(axis=0, initial=np.inf))
         self._hi = np.maximum(self._hi, hi.max(axis=0, initial=-np.inf))
-        below, above = lo.astype(np.float32), hi.astype(np.float32)  # no narrower than what they bound
+        below, above = lo.astype(np.float32), hi.astype(np.float32)  # no narrower than what they enclose
         below = np.where(below > lo, np.nextafter(below, np.float32(-np.inf)), below)
         above = np.where(above < hi, np.nextafter(above, np.float32(np.inf)), above)
         bounds = arrow.StructArray.from_arrays([*map(arrow.array, (*below.T, *above.T))], names=self._ends)
@@ -471,7 +473,7 @@ class _Geo:
 
 
 def _wkb(positions: Values, lengths: Values | None) -> Any:
-    """Arrow's column of points, or of lines that have so many vertices each."""
+    """Arrow column of points, or of lines with given numbers of vertices."""
     arrow = library("pyarrow")
     lines, axes = lengths is not None, positions.shape[1]
     kind = next(number for number, form in WKB.items() if form == (lines, axes))
@@ -491,13 +493,13 @@ def _wkb(positions: Values, lengths: Values | None) -> Any:
     return arrow.LargeBinaryArray.from_buffers(arrow.large_binary(), len(counts), buffers)
 
 
-# NumPy archives: all that a level has, an array each.
+# NumPy archives: everything that a level has, in one array each.
 #
 # ``vertices``; ``edges``, ``faces``, or ``offsets`` of paths, whose vertices are in path order; ``object_ids`` of
-# vertices, or of paths. Named ones are ``attribute:NAME``, ``link_attribute:NAME``, ``object_attribute:NAME`` (in the
+# vertices, or of paths. Others are ``attribute:NAME``, ``link_attribute:NAME``, ``object_attribute:NAME`` (in the
 # order of the ids), ``group:NAME``, ``group_attribute:NAME``; ``missing:attribute:NAME`` says where values are
-# missing. ``kind``, ``axes``, ``units`` and ``crs`` (JSON) tell of the store. All but ``vertices`` may be left out;
-# other arrays of a row for each vertex are attributes too.
+# missing. ``kind``, ``axes``, ``units`` and ``crs`` (JSON) describe the store. All but ``vertices`` may be left out;
+# other arrays with a row for each vertex are attributes too.
 
 NAMED = ("attribute", "link_attribute", "object_attribute", "group", "group_attribute", "missing")
 PLAIN = ("vertices", "edges", "faces", "offsets", "object_ids", "kind", "axes", "units", "crs")
@@ -506,7 +508,7 @@ KINDS = {"point_cloud": "points", "streamline": "streamlines", "polyline": "poly
 
 
 def load_npz(path: Path, asked: LoadOptions) -> Loaded:
-    """Read what `save_npz` writes, or an archive of some of its arrays."""
+    """Read an archive that `save_npz` wrote, or one with some of its arrays."""
     with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:  # NumPy leaves a damaged one open
         found: dict[str, Values] = {name: arrays[name] for name in arrays.files}
     if "vertices" not in found:
@@ -564,7 +566,7 @@ def _checked(vertices: Values) -> Values:
 
 
 def save_npz(out: Outgoing, path: Path) -> int:
-    """Write a compressed archive; paths that a selection cuts as vertices and edges."""
+    """Write a compressed archive; paths that a selection cuts become vertices and edges."""
     as_paths = out.geometry in PATHS and not out.cut
     kind = "graph" if out.geometry in PATHS and out.cut else KINDS.get(out.geometry, out.geometry)
     arrays: dict[str, Any] = {"kind": kind}
@@ -592,7 +594,7 @@ def save_npz(out: Outgoing, path: Path) -> int:
 
 
 def _plain(arrays: dict[str, Any]) -> dict[str, Any]:
-    """Arrays that need no pickle, with those that say what is missing."""
+    """Arrays that need no pickle, and arrays that mark missing values."""
     found: dict[str, Any] = {}
     for key, values in arrays.items():
         if isinstance(values, np.ma.MaskedArray):
@@ -608,14 +610,14 @@ def _plain(arrays: dict[str, Any]) -> dict[str, Any]:
 # Cells in AnnData's HDF5 files: positions in ``obsm``, attributes in ``obs``, genes on request.
 
 PLACES = ("spatial", "X_spatial", "spatial3d", "X_umap", "X_tsne")
-"""Members of ``obsm`` that are positions, the first that is there."""
+"""Members of ``obsm`` that may be positions; the first that exists is used."""
 OBS_NAMES = "obs_names"
 
 
 def load_h5ad(path: Path, asked: LoadOptions) -> Loaded:
-    """Read cells: columns of ``obs``, vectors of ``obsm`` of up to three numbers, and genes of ``X`` in ``columns``.
+    """Read cells: columns of ``obs``, vectors of ``obsm`` with up to three numbers, and genes of ``X`` in ``columns``.
 
-    ``axes`` names columns of ``obs`` that are positions; else they are in ``obsm``.
+    ``axes`` names columns of ``obs`` that are positions; by default they are in ``obsm``.
     """
     with library("h5py").File(path, "r") as file:
         if "obs" not in file:
@@ -643,7 +645,7 @@ def load_h5ad(path: Path, asked: LoadOptions) -> Loaded:
 def _cell_attributes(
     file: Any, order: list[str], used: set[Any], place: str | None, asked: LoadOptions
 ) -> tuple[dict[str, Any], list[str]]:
-    """Columns that are not used, and vectors but that of the positions; what is left out."""
+    """Columns that are not used otherwise, and vectors except the positions; and what is left out."""
     obs, vectors = file["obs"], file.get("obsm", {})
     columns = [name for name in order if name not in used]
     shown = [name for name, values in vectors.items() if name != place and len(getattr(values, "shape", ())) == 2]
@@ -738,7 +740,7 @@ def _put_text(group: Any, name: str, values: Any) -> None:
 
 
 def _put_column(out: Outgoing, table: Any, name: str, values: Any) -> bool:
-    """Add a column; False, and said to be left out, where the format has no place for it."""
+    """Add a column; returns False, and reports it as left out, if the format cannot hold it."""
     if values.dtype.kind in "mM" or "/" in name or name == "_index":
         out.leave(f"attribute {name}")
         return False

@@ -1,7 +1,7 @@
-"""Streamlines in TRK, TCK and TRX, in RAS millimetres, and the space of the image that they belong to.
+"""Streamlines in TRK, TCK and TRX, in RAS millimetres, and the space of the image to which they belong.
 
-The space of a tractogram is the store's ``crs``, as the field's converters write it: ``input_space``, ``affine`` (16
-numbers, voxel centres to RAS millimetres), and beside it ``dimensions``, ``voxel_sizes`` and ``voxel_order``.
+The space of a tractogram is the store's ``crs``, as other converters write it: ``input_space``, ``affine`` (16
+numbers, voxel centres to RAS millimetres), with ``dimensions``, ``voxel_sizes`` and ``voxel_order``.
 """
 
 import contextlib
@@ -24,10 +24,10 @@ from zarr_vectors_lazy.model.objects import ragged_arange
 
 UNIT = "millimeter"
 BLOCK_ROWS = 500_000
-TRK_VOXELS = 32_000  # along an axis: int16 of TRK, which counts from the lowest to the highest vertex
-TRK_VALUES = 10  # names of values a point, and of values a streamline
+TRK_VOXELS = 32_000  # along an axis: int16 of TRK, from the lowest to the highest vertex
+TRK_VALUES = 10  # most named values of a point, and of a streamline
 TRK_NAME = 20
-MEMBER = re.compile(r"(.+?)(?:\.(\d+))?\.(u?int(?:8|16|32|64)|float(?:16|32|64)|bool|bit)")  # of TRX
+MEMBER = re.compile(r"(.+?)(?:\.(\d+))?\.(u?int(?:8|16|32|64)|float(?:16|32|64)|bool|bit)")  # longest name in TRX
 
 
 def load_trk(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
@@ -37,10 +37,10 @@ def load_trk(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
     header = trk.TrkFile.load(str(path), lazy_load=True).header
     crs = _space(space_of(asked.reference) if asked.reference else _trk_space(header))
     with library("nibabel.openers", "nibabel").Opener(str(path)) as file:
-        raw = file.read(trk.TrkFile.HEADER_SIZE)  # as loading changes the number where there are none
+        raw = file.read(trk.TrkFile.HEADER_SIZE)  # because loading changes the number if there are none
     kind = trk.header_2_dtype.newbyteorder(header["endianness"])
     if len(raw) < kind.itemsize:
-        raise FileError(f"its header has only {len(raw)} of {kind.itemsize} bytes")
+        raise FileError(f"its header is only {len(raw)} of {kind.itemsize} bytes")
     expected = int(np.frombuffer(raw, kind)["nb_streamlines"][0])
     scalars, properties = int(header["nb_scalars_per_point"]), int(header["nb_properties_per_streamline"])
     if min(expected, scalars, properties) < 0:
@@ -68,7 +68,7 @@ def load_trk(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
 
 
 def _columns(decode: Any, names: Iterable[bytes], count: int, rest: str) -> dict[str, slice]:
-    """Columns of values by name; those that the header names not are the rest."""
+    """Columns of values by name; those that the header does not name are named by number."""
     found: dict[str, slice] = {}
     at = 0
     for field in names if count else ():
@@ -84,7 +84,7 @@ def _trk_records(
 ) -> Iterator[tuple[list[int], Values, Values]]:
     """Lengths, (M, width) numbers of points, and (n, properties) numbers of streamlines, in blocks.
 
-    A record is a number of points, their numbers, and those of the streamline, all of four bytes.
+    A record is the number of points, their values, and those of the streamline, all four bytes wide.
     """
     order, found = header["endianness"], 0
     with library("nibabel.openers", "nibabel").Opener(str(path)) as file:
@@ -140,7 +140,7 @@ def load_tck(path: Path, asked: LoadOptions) -> Iterator[Loaded]:
         yield _streamlines(np.concatenate(lines), np.cumsum([0, *map(len, lines)]), crs=crs, header=header)
     if not found:
         yield _streamlines(np.empty((0, 3), np.float32), np.zeros(1, np.int64), crs=crs, header=header)
-    if expected and found != expected:  # what ends a file is there, or nibabel would have refused it
+    if expected and found != expected:  # the end mark is there, or nibabel would have refused it
         warnings.warn(f"{path}: its header says {expected} streamlines, but there are {found}", ZVWarning, stacklevel=2)
 
 
@@ -162,13 +162,13 @@ def _streamlines(positions: Values, offsets: Values, **more: Any) -> Loaded:
 
 
 def _narrow(values: Values) -> Values:
-    """One number per row as (N,)."""
+    """(N,) if there is one number in each row."""
     values = values.astype(values.dtype.newbyteorder("="), copy=False)
     return values[:, 0] if values.shape[1:] == (1,) else values
 
 
 def _tck_header(header: Mapping[str, Any]) -> dict[str, str]:
-    """Keys of a TCK file's header that tell of its making, not of its layout."""
+    """Keys of a TCK file's header that describe how it was made, rather than its layout."""
     own = ("magic_number", "datatype", "file", "count", "endianness", "nb_streamlines", "voxel_to_rasmm")
     return {str(k): v for k, v in header.items() if isinstance(v, str) and k not in own and not k.startswith("_")}
 
@@ -178,7 +178,7 @@ def _space(space: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _trk_space(header: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Space that the header of a TRK file states; None of one that states none, as TCK."""
+    """Space that the header of a TRK file states; None if it states none, as for TCK."""
     if "dimensions" not in header:
         return None
     order = header["voxel_order"]
@@ -207,7 +207,7 @@ def space_of(path: Path) -> dict[str, Any]:
     Raises
     ------
     SelectionError
-        If the file cannot be read as either, or says no space.
+        If the file cannot be read as either, or defines no space.
     """
     if not path.exists():
         raise SelectionError(f"no file {str(path)!r}")
@@ -235,7 +235,7 @@ class TrxParts:
     Parameters
     ----------
     path
-        Of the archive or the folder.
+        Path of the archive or the folder.
     """
 
     def __init__(self, path: Path) -> None:
@@ -258,7 +258,7 @@ class TrxParts:
         return self._archive.open(name)
 
     def below(self, folder: str) -> dict[str, str]:
-        """Members of a folder by their names without it."""
+        """Members of a folder, by their names within it."""
         start = f"{folder}/" if folder else ""
         return {name[len(start) :]: name for name in self.names if name.startswith(start)}
 
@@ -343,7 +343,7 @@ def _taken(file: IO[bytes], name: str, rows: int) -> Values:
 
 
 def _trx_groups(parts: TrxParts, count: int) -> tuple[dict[str, Values], dict[str, Values]]:
-    """Streamlines of each group, and (G,) or (G, C) values by name; NaN, or masked, of groups without."""
+    """Streamlines of each group, and (G,) or (G, C) values by name; NaN or masked for groups without a value."""
     members = {_split(name)[0]: parts.whole(name) for name in parts.below("groups").values()}
     for name, lines in members.items():
         if len(lines) and (lines.min() < 0 or lines.max() >= count):
@@ -365,7 +365,7 @@ def _trx_groups(parts: TrxParts, count: int) -> tuple[dict[str, Values], dict[st
 
 
 def save_trk(out: Outgoing, path: Path) -> int:
-    """Write TrackVis streamlines: up to ten values a point and a streamline, as float32."""
+    """Write TrackVis streamlines: up to ten values for a point and for a streamline, as float32."""
     tracts = library("nibabel.streamlines", "nibabel")
     paths, space = _tracts(out)
     shown = header_space(out, space)
@@ -396,21 +396,21 @@ def save_tck(out: Outgoing, path: Path) -> int:
 
 
 def _sequence(rows: Values, paths: Paths) -> Any:
-    """Rows of all paths as nibabel's array sequence, without a copy for each."""
+    """Rows of all paths as nibabel's array sequence, without a copy for each path."""
     found = library("nibabel.streamlines.array_sequence", "nibabel").ArraySequence()
     found._data, found._offsets, found._lengths = rows, paths.offsets[:-1], np.diff(paths.offsets)
     return found
 
 
 def _tracts(out: Outgoing) -> tuple[Paths, Mapping[str, Any]]:
-    """Paths, and what the store says of the space of streamlines."""
+    """Paths, and what the store says about the space of streamlines."""
     if not np.array_equal(out.paths.ids, np.arange(len(out.paths.ids))):
         out.leave("object ids")
     return out.paths, out.crs if isinstance(out.crs, dict) else {}
 
 
 def _float32(out: Outgoing, values: Mapping[str, Values], what: str) -> dict[str, Values]:
-    """Values that TRK has a place for, (N, C) float32; the others are said to be left out."""
+    """Values that TRK can hold, (N, C) float32; the others are reported as left out."""
     found: dict[str, Values] = {}
     for name, array in values.items():
         table = array.reshape(len(array), int(np.prod(array.shape[1:])))
@@ -429,7 +429,7 @@ def _float32(out: Outgoing, values: Mapping[str, Values], what: str) -> dict[str
 
 
 def header_space(out: Outgoing, stated: Mapping[str, Any]) -> dict[str, Any]:
-    """Space that a tractogram is written in: of a file that is named, else of the store, else one that holds it all."""
+    """Space in which a tractogram is written: that of a given file, else of the store, else one that holds it all."""
     if out.like or out.reference:
         return space_of(out.like or out.reference)  # type: ignore[arg-type]
     vertices = out.paths.vertices
@@ -478,18 +478,18 @@ def _put_groups(out: Outgoing, archive: zipfile.ZipFile) -> None:
         _put(archive, f"groups/{name.replace('/', '_')}", np.flatnonzero(np.isin(out.paths.ids, ids)).astype(np.uint32))
     for attribute, values in _fitting(out, out.group_attributes, "group attribute").items():
         for name, value in zip(out.groups, values, strict=True):
-            if not np.isnan(value.astype(np.float64)).all():  # a group without
+            if not np.isnan(value.astype(np.float64)).all():  # a group without a value
                 _put(archive, f"dpg/{name.replace('/', '_')}/{attribute}", value.reshape(1, -1))
 
 
 def _fitting(out: Outgoing, tables: Mapping[str, Values], what: str) -> dict[str, Values]:
-    """Numbers; text is said to be left out."""
+    """Numbers; text is reported as left out."""
     out.leave(*(f"{what} {name} (TRX holds numbers)" for name, v in tables.items() if v.dtype.kind not in "biuf"))
     return {name: values for name, values in tables.items() if values.dtype.kind in "biuf"}
 
 
 def _put(archive: zipfile.ZipFile, name: str, values: Values) -> None:
-    """Add a member whose name tells its columns and dtype."""
+    """Add a member whose name states its columns and dtype."""
     if values.dtype.kind == "b":
         values = values.astype(np.uint8)
     columns = f".{values.shape[1]}" if values.ndim > 1 and values.shape[1] > 1 else ""

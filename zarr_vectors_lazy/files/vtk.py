@@ -52,11 +52,11 @@ class Cells:
     Parameters
     ----------
     types, counts, corners
-        (C,) kinds, (C,) corners of each, and their rows.
+        (C,) kinds, (C,) number of corners of each, and the rows of all corners.
     positions
         (N, 3) points.
     points, rows
-        Values of points and of cells by name.
+        Values of points, and of cells, by name.
     left
         What is left out.
     """
@@ -70,13 +70,13 @@ class Cells:
     left: list[str] = field(default_factory=list)
 
     def add(self, kind: str, counts: IntArray, corners: IntArray) -> None:
-        """Add cells of a kind."""
+        """Add cells of one kind."""
         self.types.append(np.full(len(counts), TYPES[kind]))
         self.counts.append(counts.astype(np.int64))
         self.corners.append(corners.astype(np.int64))
 
     def in_order(self) -> None:
-        """Put the kinds of cells in the order of their values, in whatever order a file has them."""
+        """Order the kinds of cells as their values are ordered, whatever their order in the file."""
         ranks = {kind: rank for rank, kind in enumerate(TYPES.values())}
         by = sorted(range(len(self.types)), key=lambda at: ranks.get(int(self.types[at][:1].sum()), 0))
         for parts in (self.types, self.counts, self.corners):
@@ -84,7 +84,7 @@ class Cells:
 
 
 def _loaded(cells: Cells, asked: LoadOptions) -> Loaded:
-    """A mesh where there are faces, else polylines or a graph where there are lines, else points."""
+    """A mesh if there are faces, otherwise polylines or a graph if there are lines, otherwise points."""
     empty, positions = [np.empty(0, np.int64)], cells.positions
     types, counts, corners = (np.concatenate(part or empty) for part in (cells.types, cells.counts, cells.corners))
     if len(types) != len(counts):
@@ -93,7 +93,7 @@ def _loaded(cells: Cells, asked: LoadOptions) -> Loaded:
     wrong = [name for name, values in cells.rows.items() if len(values) != len(types)]
     wrong += [name for name, values in cells.points.items() if len(values) != len(positions)]
     if wrong or counts.sum() != len(corners) or (counts < 0).any():
-        raise FileError(f"values {wrong} have other rows than points or cells" if wrong else "cells are cut off")
+        raise FileError(f"values {wrong} do not have a row for each point or cell" if wrong else "cells are cut off")
     faces, lines = np.isin(types, (*IS_FACE, IS_STRIP)), np.isin(types, IS_LINE)
     kept = faces if faces.any() else lines if lines.any() else np.zeros(len(types), bool)
     left = [*cells.left, *(["lines"] if faces.any() and lines.any() else [])]
@@ -124,7 +124,7 @@ def _loaded(cells: Cells, asked: LoadOptions) -> Loaded:
 
 
 def _polygons(types: IntArray, counts: IntArray, corners: IntArray, values: dict[str, Array]) -> Polygons:
-    """Faces of cells: strips become triangles, pixels turn round."""
+    """Faces of cells: strips become triangles, and the corners of pixels are put in order."""
     starts = np.cumsum(counts) - counts
     pixel = starts[types == PIXEL]
     corners[pixel + 2], corners[pixel + 3] = corners[pixel + 3], corners[pixel + 2]
@@ -168,7 +168,7 @@ class _Legacy:
         return found[1].decode("latin-1")
 
     def peek(self) -> str:
-        """Next word, which stays the next."""
+        """Next word, without consuming it."""
         before = self._at, self._next
         found = self.word()
         self._at, self._next = before
@@ -182,7 +182,7 @@ class _Legacy:
         return int(text)
 
     def values(self, count: int, kind: str) -> Array:
-        """So many numbers of a type."""
+        """The given number of values of a type."""
         if kind.lower() not in LEGACY:
             raise FileError(f"numbers of type {kind[:40]!r} cannot be read")
         dtype = np.dtype(LEGACY[kind.lower()])
@@ -221,7 +221,7 @@ def load_vtk(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _geometry(file: _Legacy, word: str, cells: Cells) -> bool:
-    """Read points or cells, if the word says that they come."""
+    """Read points or cells, if the word announces them."""
     match word:
         case "DATASET":
             kind = file.word().upper()
@@ -242,7 +242,7 @@ def _geometry(file: _Legacy, word: str, cells: Cells) -> bool:
 
 
 def _cell_lists(file: _Legacy) -> tuple[IntArray, IntArray]:
-    """Corners of cells: how many each has, and all of them."""
+    """Corners of cells: the number of each, and all of them."""
     count, size = file.number(), file.number()
     if file.peek().upper() == "OFFSETS":
         file.word()
@@ -337,7 +337,7 @@ class _Xml:
         return _shaped(found, int(node.get("NumberOfComponents") or 1))
 
     def _unpacked(self, raw: bytes, *, encoded: bool) -> bytes:
-        """Bytes of an array: behind a header that says how many, in blocks where they are compressed."""
+        """Bytes of an array, behind a header that states their number; in blocks if compressed."""
         size = self._count.itemsize
 
         def part(first: int, last: int, at: int) -> bytes:
@@ -366,7 +366,7 @@ class _Xml:
         return b"".join(found_parts)
 
     def _block(self, raw: bytes, nbytes: int) -> bytes:
-        """A block uncompressed, of so many bytes."""
+        """A block, uncompressed to the given number of bytes."""
         if self._compressor == "vtkZLibDataCompressor":
             found = zlib.decompressobj().decompress(raw, nbytes + 1)
         elif self._compressor == "vtkLZMADataCompressor":
@@ -381,7 +381,7 @@ class _Xml:
 
 
 def load_vtp(path: Path, asked: LoadOptions) -> Loaded:
-    """Read XML PolyData, of one piece or several."""
+    """Read XML PolyData, in one piece or several."""
     file, cells = _Xml(path.read_bytes()), Cells()
     positions: list[Array] = []
     rows: dict[str, list[Array]] = {}
@@ -410,7 +410,7 @@ def load_vtp(path: Path, asked: LoadOptions) -> Loaded:
 
 
 def _keep(found: Mapping[str, list[Array]], pieces: int, into: dict[str, Array], left: list[str]) -> None:
-    """Join values that every piece has; name the others."""
+    """Join values that every piece has; name the others as left out."""
     for name, parts in found.items():
         if len(parts) == pieces and len({part.shape[1:] for part in parts}) == 1:
             into[name] = np.concatenate(parts)
@@ -431,13 +431,13 @@ class _Going:
 
 
 def _with_ids(values: Mapping[str, Array], ids: IntArray) -> dict[str, Array]:
-    """Object ids, and values whose names are others."""
+    """Object ids, and values under names that do not clash."""
     names = column_names(dict.fromkeys(values), (OBJECT_ID,))
     return {OBJECT_ID: ids} | {names[name][0]: array for name, array in values.items()}
 
 
 def _going(out: Outgoing) -> _Going:
-    """Faces, whole paths, lines (those of paths that are cut too) or points of a level."""
+    """Faces, whole paths, lines (also of paths that are cut) or points of a level."""
     attributes, count = dict(out.attributes), len(out.positions)
     if out.geometry in ("polyline", "streamline", "line") and not out.cut:
         paths = out.paths
