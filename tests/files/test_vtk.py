@@ -117,7 +117,7 @@ def test_an_unstructured_grid_of_surfaces(tmp_path):
         (
             "a.vtk",
             HEAD + POINTS + "POINT_DATA 3\nSCALARS a int\nLOOKUP_TABLE default\n1 2 3\n",
-            "other rows than points",
+            "do not have a row for each point",
         ),
         ("a.vtp", "nonsense", r"a\.vtp cannot be read as VTP"),
         ("a.vtp", '<VTKFile type="ImageData"/>', "is not PolyData"),
