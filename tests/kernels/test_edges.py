@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.format.encode import fragment_index, thorough
-from zarr_vectors_lazy.format.manifests import decode_fragments
+from zarr_vectors_lazy.format.manifests import decode_fragments, decode_ranges
 from zarr_vectors_lazy.kernels.trees import crossing, implied_parents
 
 
@@ -45,6 +45,11 @@ def test_parents_are_predecessors_in_read_order(case):
     parents = implied_parents(decode_fragments(fragment_index(fragments)), n_rows)
     assert parents.dtype == np.int64
     assert parents.tolist() == expected
+    run = decode_ranges([fragment_index(fragments)], np.array([0, n_rows]))
+    in_order = [row for fragment in fragments for row in rows_of(fragment)] == list(range(n_rows))
+    assert run is None or run.tiles == in_order
+    if run is not None:
+        assert implied_parents(run.fragments, n_rows, tiles=run.tiles).tolist() == expected
 
 
 def test_empty_fragments_begin_nothing():

@@ -31,7 +31,7 @@ def test_find_is_a_dict(rank, data):
     asked = data.draw(st.lists(near | shifted | coordinates(rank) | st.tuples(*[st.integers(-(2**62), 2**62)] * rank)))
     found = table.find(np.array(asked, np.int64).reshape(-1, rank))
     assert found.dtype == np.int64
-    assert found.tolist() == [rows.get(coord, -1) for coord in asked]
+    assert found.tolist() == [rows.get(coord, -1) for coord in asked] == [table.row(coord) for coord in asked]
 
 
 def test_a_full_grid_ends_at_its_faces():

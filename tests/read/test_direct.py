@@ -35,7 +35,10 @@ def test_rows_and_what_joins_them(variety, name, joins):
         wide, found = reader.width * read.vertices.shape[1], []
         for chunk in chunks.tolist():
             own = np.array([chunk])
-            one = reader.read(reader.with_neighbours(own), own=own)
+            near = reader.with_neighbours(own)
+            ends = reader.reaches.ends[reader.reaches.near(own)]
+            assert near.tolist() == sorted({chunk, *ends[ends >= 0].tolist()})
+            one = reader.read(near, own=own)
             one = one.take(one.selected)
             found.append(one.vertices[one.joins].reshape(-1, wide))
         assert np.array_equal(ordered(np.concatenate(found)), ordered(read.vertices[read.joins].reshape(-1, wide)))

@@ -247,7 +247,7 @@ class Annotations:
 
     def cell(self) -> bytes:
         """Bytes of a cell: how many, the records, the ids."""
-        return struct.pack("<Q", len(self)) + self.words.tobytes() + self.ids.astype("<u8").tobytes()
+        return b"".join([struct.pack("<Q", len(self)), self.words.data, self.ids.astype("<i8", copy=False).data])
 
     def shuffled(self, seed: int) -> "Annotations":
         """Return the same in random order: the viewer draws the first ones where it is not to draw all."""

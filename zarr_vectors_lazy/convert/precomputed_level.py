@@ -79,8 +79,9 @@ class Cells:
 
     def of(self, cell: Sequence[int]) -> IntArray:
         """Numbers of the chunks, ascending."""
-        (at,) = self.table.find(np.asarray([cell], np.int64)).tolist()
-        return self.chunks[:0] if at < 0 else np.sort(self.chunks[self.bounds[at] : self.bounds[at + 1]])
+        at = self.table.row(cell)
+        found = self.chunks[self.bounds[at] : self.bounds[at + 1]] if at >= 0 else self.chunks[:0]
+        return found if len(found) < 2 else np.sort(found)
 
 
 def linear(world: World) -> tuple[Floats, Floats]:
@@ -438,6 +439,11 @@ class PrecomputedLevel:
 
     # ---- rows
 
+    def _shown(self, vertices: Array) -> Array:
+        """(N, D) stored positions as `World.show` has them; no wider than records have them where they are these."""
+        plain = self.world.plain and vertices.dtype == np.float32
+        return vertices if plain else self.world.show(vertices)
+
     def _reader(self, joins: Joins = "") -> ChunkReader:
         """What reads chunks, by what of their edges or faces is wanted with them."""
         found = self._readers.get(joins)
@@ -539,7 +545,7 @@ class PrecomputedLevel:
         read = read.take(read.selected)
         values = [given.values(found) for given, found in zip(self.attributes, read.values, strict=True)]
         ids = ranges(self.starts[chunks], np.diff(read.starts))
-        positions = self.world.show(read.vertices)
+        positions = self._shown(read.vertices)
         packed = [values[at] if i is None else values[at][:, i] for _, at, i in self._packed]
         return encode_shapes(positions, ids, packed), positions
 
@@ -840,7 +846,7 @@ class PrecomputedLevel:
 
     def _polylines(self, positions: Array, sizes: IntArray, owners: IntArray) -> tuple[Annotations, Floats]:
         values = [of_all[owners] for _, of_all in self._line_properties]
-        shown = self.world.show(positions)
+        shown = self._shown(positions)
         segments = self._segment_of_row[owners]
         return encode_polylines(shown, sizes, segments, values), shown[np.cumsum(sizes) - sizes]
 
@@ -877,9 +883,10 @@ class PrecomputedLevel:
             own = np.repeat(around, np.diff(read.starts))[edges[:, 0]]
             order = np.argsort(own, kind="stable")
             edges, own = edges[order], own[order]
-        ends = self.world.show(read.vertices.take(edges.reshape(-1), axis=0)).reshape(*edges.shape, rank)
-        ids = (own << APART) + np.arange(len(edges)) - np.searchsorted(own, own)
-        return encode_shapes(ends.reshape(-1, 2 * rank), ids), ends[:, 0]
+        ends = self._shown(read.vertices.take(edges.reshape(-1), axis=0)).reshape(len(edges), 2 * rank)
+        ids = (own << APART) + np.arange(len(edges))
+        ids = ids - np.searchsorted(own, own) if len(chunks) > 1 else ids
+        return encode_shapes(ends, ids), ends[:, :rank]
 
 
 def _number(text: str) -> int | None:

@@ -87,12 +87,15 @@ def decode_ranges(payloads: Sequence[Buffer], starts: IntArray) -> FragmentRun |
         sizes[chunk] = total
         parts.append(view[body:end] if total else b"")
     ranges = np.frombuffer(b"".join(parts), "<i8").reshape(-1, 2)
-    if bool(((ranges < 0) | (ranges >= MAX_ROW)).any()):
+    if bool((ranges.view(np.uint64) >= MAX_ROW).any()):  # what is negative is large
         return None
-    first = ranges[:, 0] + np.repeat(starts[:-1], sizes)
-    bounds = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    none = np.empty(0, np.int64)
-    return FragmentRun(Fragments(first, ranges[:, 1].copy(), np.zeros(len(first), np.bool_), none), bounds, starts)
+    first, counts = ranges[:, 0] + np.repeat(starts[:-1], sizes), ranges[:, 1].copy()
+    bounds, ends = np.zeros(len(sizes) + 1, np.int64), np.zeros(len(first) + 1, np.int64)
+    np.cumsum(sizes, out=bounds[1:])
+    np.cumsum(counts, out=ends[1:])
+    tiles = bool((first == ends[:-1]).all() and (ends[bounds] == starts).all())
+    fragments = Fragments(first, counts, np.zeros(len(first), np.bool_), np.empty(0, np.int64))
+    return FragmentRun(fragments, bounds, starts, tiles)
 
 
 def _expect(condition: bool, view: memoryview, stated: str) -> None:

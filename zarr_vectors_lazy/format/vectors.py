@@ -140,18 +140,20 @@ def decode_link_run(payloads: Sequence[Buffer], coding: LinkCoding) -> tuple[Int
     nbytes = columns * coding.dtype.itemsize
     if coding.grouped:
         payloads = [_ungroup(payload, nbytes) for payload in payloads]
-    sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
-    if (sizes % nbytes).any():
-        raise FormatError(f"{int(sizes[sizes % nbytes > 0][0])} bytes are not a whole number of rows of {nbytes} bytes")
+    counts = np.empty(len(payloads), np.int64)
+    for cell, size in enumerate(map(len, payloads)):
+        counts[cell], rest = divmod(size, nbytes)
+        if rest:
+            raise FormatError(f"{size} bytes are not a whole number of rows of {nbytes} bytes")
     payload = payloads[0] if len(payloads) == 1 else b"".join(payloads)
     rows = decode_rows(payload, coding.dtype, (columns,)).astype(np.int64, copy=False)
-    slots, found = np.arange(coding.width)[None], rows[:, coding.permuted :]
+    slots, found = np.arange(coding.width)[None], rows
     if coding.permuted:
         slots = _slots(rows[:, 0], coding.width)
-        found = rows.reshape(-1)[(columns * np.arange(len(rows)) + 1)[:, None] + slots]
+        found = rows.reshape(-1).take(np.arange(1, columns * len(rows), columns)[:, None] + slots)
     if coding.reversed:
         slots, found = slots[:, ::-1], found[:, ::-1]
-    return slots, found, sizes // nbytes
+    return slots, found, counts
 
 
 def _ungroup(payload: Buffer, record_nbytes: int) -> Buffer:
@@ -172,7 +174,7 @@ def _ungroup(payload: Buffer, record_nbytes: int) -> Buffer:
 
 def _slots(codes: IntArray, width: int) -> IntArray:
     """(M, width) slot of each endpoint, of Lehmer codes (spec 0.9, 7.2)."""
-    wrong = (codes < 0) | (codes >= math.factorial(width))
+    wrong = codes.view(np.uint64) >= math.factorial(width)  # what is negative is large
     if wrong.any():
         raise FormatError(f"permutation code {int(codes[wrong][0])} for {width} endpoints")
     if width <= MAX_TABLE_WIDTH:

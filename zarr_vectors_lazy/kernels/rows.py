@@ -214,6 +214,9 @@ class Chosen:
 
     def __init__(self, kept: Mapping[int, Kept]) -> None:
         self._chunks = np.asarray(sorted(kept), np.int64)
+        if not kept:  # the usual case, of which nothing is looked up
+            self._totals = self._begins = self._table = self._chunks
+            return
         ordered = [kept[chunk] for chunk in self._chunks.tolist()]
         self._totals = np.asarray([choice.total for choice in ordered], np.int64)
         self._begins = np.cumsum(self._totals) - self._totals

@@ -132,15 +132,19 @@ def rooted(edges: IntArray, count: int) -> IntArray:
 # Edges that a format implies.
 
 
-def implied_parents(fragments: Fragments, n_rows: int) -> IntArray:
+def implied_parents(fragments: Fragments, n_rows: int, *, tiles: bool = False) -> IntArray:
     """Parent row of each row of a chunk: its predecessor in its fragment; (n_rows,) int64, -1 for none.
 
     A row is a root where it is the first of a fragment (spec 0.9, 10, "Skeleton").
+
+    Parameters
+    ----------
+    tiles
+        See `FragmentRun`.
     """
-    first = np.cumsum(fragments.counts) - fragments.counts
-    if not fragments.explicit.any() and fragments.counts.sum() == n_rows and np.array_equal(fragments.first, first):
-        parent = np.arange(-1, n_rows - 1)  # one after another they are all rows
-        parent[first[fragments.counts > 0]] = -1
+    if tiles:
+        parent = np.arange(-1, n_rows - 1)
+        parent[fragments.first[fragments.counts > 0]] = -1
         return parent
     parent = np.full(n_rows, -1, np.int64)
     rows = fragments.rows(np.arange(len(fragments)))

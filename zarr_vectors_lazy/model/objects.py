@@ -184,11 +184,14 @@ class FragmentRun:
         (c + 1,) those of chunk c are ``bounds[c]:bounds[c + 1]``.
     starts
         (c + 1,) rows of chunk c are ``starts[c]:starts[c + 1]``.
+    tiles
+        Whether it is known that fragments are ranges which, in order, are all rows of their chunks.
     """
 
     fragments: Fragments
     bounds: IntArray
     starts: IntArray
+    tiles: bool = False
 
     def at(self, chunks: IntArray, fragments: IntArray) -> IntArray:
         """Numbers in the run of fragments of its chunks; raises FormatError if one is not there."""
@@ -202,6 +205,8 @@ class FragmentRun:
     def outside(self) -> tuple[int, int] | None:
         """Return a chunk and a row that its fragments name and that it does not have; None where all are there."""
         fragments, totals = self.fragments, np.diff(self.starts)
+        if self.tiles:
+            return None
         chunk = np.repeat(np.arange(len(totals)), np.diff(self.bounds))
         first, ranges = fragments.first - self.starts[:-1][chunk], (fragments.counts > 0) & ~fragments.explicit
         wrong = np.flatnonzero(ranges & ((first < 0) | (first + fragments.counts > totals[chunk])))

@@ -316,7 +316,7 @@ def tree_edges(fine: FineRows, stored: IntArray) -> tuple[IntArray, BoolArray]:
     (E, 2) edges between the rows, and (N,) which rows have no parent.
     """
     assert fine.fragments is not None
-    parent = implied_parents(fine.fragments.fragments, len(fine))
+    parent = implied_parents(fine.fragments.fragments, len(fine), tiles=fine.fragments.tiles)
     mine = stored[stored[:, 0] >= 0]
     parent[mine[:, 0]] = np.where(mine[:, 1] >= 0, mine[:, 1], -2)  # of several records the last is assigned last
     child = np.flatnonzero(parent >= 0)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Literal, NoReturn, TypeAlias
 
 import numpy as np
@@ -202,6 +203,11 @@ def read_payloads(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Seq
     if all(isinstance(raw, Payload) for raw in raws):
         return list(raws)  # type: ignore[arg-type]
     adopt_limits()
+    return decode_payloads(source, spec, coords, raws)
+
+
+def decode_payloads(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw]) -> list[Buffer]:
+    """Return the same with the limits as they were when this process last fetched something."""
     decode, direct, found = spec.layout.decode, spec.layout.direct, []
     for row, raw in enumerate(raws):
         if raw is None or isinstance(raw, Exception) or not direct:
@@ -235,19 +241,16 @@ def read_row_run(
     """
     payloads = read_payloads(source, spec, coords, raws)
     nbytes = spec.dtype.itemsize * math.prod(row_shape)
-    sizes = np.fromiter(map(len, payloads), np.int64, len(payloads))
-    wrong = sizes % nbytes if nbytes else np.ones(len(sizes), np.int64)
-    if wrong.any():
-        at = int(np.flatnonzero(wrong)[0])
+    ends = list(accumulate(map(len, payloads), initial=0))
+    starts, wrong = np.divmod(np.asarray(ends, np.int64), max(nbytes, 1))
+    if wrong.any() or not nbytes:
+        at = int(np.flatnonzero(wrong)[0]) - 1 if nbytes else 0
         with error_context(source, spec, coords[at].tolist()):
             decode_rows(payloads[at], spec.dtype, row_shape)
-    found = sizes // nbytes
-    if counts is not None and (found != counts).any():
+    if counts is not None and ((found := starts[1:] - starts[:-1]) != counts).any():
         at = int(np.flatnonzero(found != counts)[0])
         check_count(source, spec, coords[at].tolist(), int(found[at]), int(counts[at]))
     values = decode_rows(payloads[0] if len(payloads) == 1 else b"".join(payloads), spec.dtype, row_shape)
-    starts = np.zeros(len(found) + 1, np.int64)
-    np.cumsum(found, out=starts[1:])
     return values, starts
 
 

@@ -17,7 +17,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.kernels.rows import row_table
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily
 from zarr_vectors_lazy.model.objects import FragmentRun, ranges
-from zarr_vectors_lazy.read.cells import Requested, read_batch, read_fragment_run, read_payloads, read_row_run
+from zarr_vectors_lazy.read.cells import Requested, decode_payloads, read_batch, read_fragment_run, read_row_run
 from zarr_vectors_lazy.read.columns import ColumnCells, choice_graph, fragment_spec, refuse_unlisted
 from zarr_vectors_lazy.read.layers import List, Task, task_over, wanted_cells
 from zarr_vectors_lazy.read.level import Source
@@ -31,7 +31,7 @@ from zarr_vectors_lazy.read.records import (
     check_listed,
     dangling_link,
     resolve_links,
-    span_table,
+    runs_of,
     table_parents,
     table_rows,
     tree_edges,
@@ -105,6 +105,25 @@ class ChunkRows:
             return run.fragments.rows(named), run.fragments.counts[named]
         except FormatError as error:
             raise manifest_error(self.source, error.message) from error
+
+
+def _spans(starts: IntArray) -> IntArray:
+    """(c + 1, 2) first row and number of rows of each of some chunks, and behind them of chunk -1, which has none."""
+    out = np.empty((len(starts), 2), np.int64)
+    out[:, 0] = starts
+    np.subtract(starts[1:], starts[:-1], out=out[:-1, 1])
+    out[-1] = 0, -1
+    return out
+
+
+def _within(rows: IntArray, starts: IntArray, chunks: IntArray) -> BoolArray:
+    """(n,) whether rows are those of some chunks, of which chunk c has ``starts[c]:starts[c + 1]``."""
+    if len(chunks) == 1:
+        (chunk,) = chunks
+        return np.asarray((rows >= starts[chunk]) & (rows < starts[chunk + 1]))
+    among = np.zeros(len(starts) - 1, np.bool_)
+    among[chunks] = True
+    return np.repeat(among, np.diff(starts))[rows]
 
 
 class ChunkReader:
@@ -202,8 +221,7 @@ class ChunkReader:
 
     def with_neighbours(self, chunks: IntArray) -> IntArray:
         """Some chunks and those that edges or faces join with them, ascending."""
-        found = self.reaches.ends[self.reaches.near(chunks)].reshape(-1)
-        return np.unique(np.concatenate([chunks, found[found >= 0]]))
+        return self.reaches.around(chunks)
 
     def read(
         self,
@@ -247,7 +265,7 @@ class ChunkReader:
         joins = np.empty((0, self.width), np.int64)
         if self._follows == "tree":
             at = np.searchsorted(chunks, own)
-            parts = np.split(at, np.flatnonzero(np.diff(at) != 1) + 1) if len(at) else []
+            parts = np.split(at, np.flatnonzero(np.diff(at) != 1) + 1) if len(at) > 1 else [at][: len(at)]
             edges = [self._tree_edges(part, chunks, starts, near, linked, raws) for part in parts]
             joins = edges[0] if len(edges) == 1 else np.concatenate([joins, *edges])
         else:
@@ -256,9 +274,8 @@ class ChunkReader:
             elif self._family is not None:
                 joins = self._links(self._family, chunks, starts, near, linked, raws)
             if len(own) < len(chunks) and len(joins):
-                begins = np.zeros(len(chunks), np.bool_)
-                begins[np.searchsorted(chunks, own)] = True
-                joins = joins.compress(np.repeat(begins, np.diff(starts))[joins[:, 0]], axis=0)
+                mine = _within(joins[:, 0], starts, np.searchsorted(chunks, own))
+                joins = joins if mine.all() else joins.compress(mine, axis=0)
         return ChunkRows(view.source, vertices, values, starts, joins, self._selected(chunks, starts), run)
 
     def _near(self, chunks: IntArray, own: IntArray) -> tuple[IntArray, LinkCells | None]:
@@ -297,35 +314,42 @@ class ChunkReader:
             members.append((FRAGMENTS, indexed))
             _ = self._fragments
         out: Raws = {}
-        members = [(name, self._unkept(name, here, out)) for name, here in members]
-        near = self._unkept("links", near, out)
+        *left, near = self._unkept([*members, ("links", near)], out)
+        members = [(name, here) for (name, _), here in zip(members, left, strict=True)]
         wanted = [wanted_cells(name, reads.members[name], coords, here) for name, here in members if len(here)]
         if len(near) and self._family is not None and self._link_cells is not None:
-            for number, first, last in self._link_cells.take(near).runs():
+            cells = self._link_cells
+            for number, first, last in runs_of(cells.segments[near]):
                 mine, array = near[first:last], self._family.segments[number].array
-                coords = self._link_cells.coords[mine]
+                coords = cells.coords[mine]
                 places = None if array.places is None else array.places.take(array.chunks.find(coords))
                 wanted.append(Requested("links", array.spec, tuple(mine.tolist()), coords, places=places))
         found = read_batch(self.view.source, wanted)  # of nothing too: it looks whether the level is still the same
-        return {**out, **(self._keep(wanted, found) if self.joins or len(indexed) else found)}
+        out.update(self._keep(wanted, found) if self.joins or len(indexed) else found)
+        return out
 
-    def _unkept(self, member: str, numbers: IntArray, out: Raws) -> IntArray:
-        """Those of some cells that are not kept; the others are put into ``out``."""
-        for key in ((member, number) for number in numbers.tolist()):
-            if (kept := self._kept.get(key)) is not None:
-                out[key] = kept
-        return np.asarray([each for each in numbers.tolist() if (member, each) not in out], np.int64)
+    def _unkept(self, wanted: Sequence[tuple[str, IntArray]], out: Raws) -> list[IntArray]:
+        """Numbers of the cells of each member that are not kept; the others are put into ``out``."""
+        left: list[list[int]] = []
+        for member, numbers in wanted:
+            left.append([])
+            for number in numbers.tolist():
+                if (kept := self._kept.get((member, number))) is None:
+                    left[-1].append(number)
+                else:
+                    out[member, number] = kept
+        return [np.asarray(each, np.int64) for each in left]
 
     def _keep(self, wanted: Sequence[Requested], found: Raws) -> Raws:
-        """Decode cells that were read, and keep them; raises as `read_payloads`."""
+        """Decode cells that were read just now, and keep them; raises as `read_payloads`."""
         out: dict[tuple[str, int], Payload] = {}
         for want in wanted:
             keys = [(want.member, row) for row in want.rows]
-            payloads = read_payloads(self.view.source, want.spec, want.coords, [found[key] for key in keys])
+            payloads = decode_payloads(self.view.source, want.spec, want.coords, [found[key] for key in keys])
             out.update(zip(keys, map(Payload, payloads), strict=True))
         for key, payload in out.items():
             self._kept.put(key, payload)
-        return {**out}
+        return out  # type: ignore[return-value]
 
     def _values(self, given: ColumnCells, chunks: IntArray, starts: IntArray, raws: Raws) -> Array:
         here = given.present[chunks]
@@ -355,7 +379,7 @@ class ChunkReader:
     ) -> IntArray:
         source, parts = self.view.source, [np.empty((0, family.width), np.int64)]
         if len(near) and cells is not None:
-            spans = span_table(starts, np.diff(starts), cells.ends)
+            spans = _spans(starts).take(cells.ends, axis=0)
             found = [raws["links", cell] for cell in near.tolist()]
             parts.append(resolve_links(source, cells, [found], spans, None, {})[0])
         table = self._table(family, chunks)
@@ -379,12 +403,12 @@ class ChunkReader:
             whole=view.rows is None and not elsewhere.any(),
             parted=family.parted,
         )
-        table, sizes = self._table(family, chunks), np.diff(starts)
+        table, spans = self._table(family, chunks), _spans(starts)
         parents = None if table is None else table_parents(table, starts, {})
         fragments = [raws[FRAGMENTS, chunk] for chunk in chunks[part].tolist()]
-        spans = span_table(starts, sizes, part), span_table(starts, sizes, of_cells.ends)
+        of_ends = spans.take(of_cells.ends, axis=0)
         links = [raws["links", cell] for cell in near.tolist()]
-        return tree_edges(view.source, run, fragments, [links], *spans, {}, parents).edges
+        return tree_edges(view.source, run, fragments, [links], spans[part], of_ends, {}, parents).edges
 
     def _path_edges(self, run: FragmentRun, chunks: IntArray) -> IntArray:
         view = self.view

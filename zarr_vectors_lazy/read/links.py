@@ -3,7 +3,8 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
+from itertools import permutations
 from operator import call, getitem
 from typing import Any
 
@@ -132,7 +133,7 @@ def list_cells(view: LevelView, family: LinkFamily, other: LevelView | None = No
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Reaches:
     """What joins chunks of a view, by chunk.
 
@@ -166,6 +167,24 @@ class Reaches:
             return self.order[self.bounds[chunks[0]] : self.bounds[chunks[0] + 1]]
         first = self.bounds[chunks]
         return np.unique(self.order[ranges(first, self.bounds[chunks + 1] - first)])
+
+    @cached_property
+    def _neighbours(self) -> tuple[IntArray, IntArray]:
+        """Chunks that are joined with each chunk and itself, ascending, and (n + 1,) where those of each begin."""
+        count = len(self.bounds) - 1
+        pairs = [np.arange(count) * (count + 1)]
+        for one, other in permutations(self.ends.T, 2):
+            both = (one >= 0) & (other >= 0)
+            pairs.append(np.unique(one[both] * count + other[both]))
+        first, second = np.divmod(np.unique(np.concatenate(pairs)), max(count, 1))
+        return second, np.searchsorted(first, np.arange(count + 1))
+
+    def around(self, chunks: IntArray) -> IntArray:
+        """Some chunks, ascending, and those that are joined with them."""
+        found, bounds = self._neighbours
+        if len(chunks) == 1:
+            return found[bounds[chunks[0]] : bounds[chunks[0] + 1]]
+        return np.unique(found[ranges(bounds[chunks], bounds[chunks + 1] - bounds[chunks])])
 
 
 def check_sources(view: LevelView, family: LinkFamily, cells: CellList) -> None:

@@ -12,6 +12,7 @@ from zarr_vectors_lazy.kernels.rows import Chosen, Kept, joined, row_table
 from zarr_vectors_lazy.kernels.trees import crossing, implied_parents
 from zarr_vectors_lazy.model.arrays import CellSpec, DenseArray, LinkCoding
 from zarr_vectors_lazy.model.levels import ChunkTable, dotted
+from zarr_vectors_lazy.model.objects import FragmentRun
 from zarr_vectors_lazy.read.cells import read_fragment_run, read_link_run, read_row_run
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.objects import read_dense
@@ -165,9 +166,14 @@ class LinkCells:
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
         """Segment, first cell and last but one of the cells of each segment."""
-        bounds = np.flatnonzero(self.segments[1:] != self.segments[:-1]) + 1
-        for start, stop in pairwise([0, *bounds.tolist(), len(self.segments)] if len(self.segments) else []):
-            yield int(self.segments[start]), start, stop
+        return runs_of(self.segments)
+
+
+def runs_of(segments: IntArray) -> Iterator[tuple[int, int, int]]:
+    """Segment, first cell and last but one of neighbours of one segment."""
+    bounds = np.flatnonzero(segments[1:] != segments[:-1]) + 1
+    for start, stop in pairwise([0, *bounds.tolist(), len(segments)] if len(segments) else []):
+        yield int(segments[start]), start, stop
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -194,20 +200,31 @@ class Records:
         """(M,) cell of each record."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
-    def each(self, of_slots: IntArray) -> IntArray:
-        """(M, L) what belongs to each endpoint, of what (m, L) belongs to the slots of cells."""
-        if of_slots.size and (of_slots == of_slots[0, 0]).all():  # one chunk's own, such as a mesh of many objects
-            return np.broadcast_to(of_slots[0, 0], self.rows.shape)
-        found, last = [self.rows[:0]], 0
+    def parts(self, of_slots: IntArray) -> Iterator[tuple[slice, IntArray]]:
+        """Rows, and (M', L, ...) what belongs to their endpoints of what (m, L, ...) belongs to the slots of cells.
+
+        Where that is the same for all endpoints, it is (...), one chunk's own: such as a mesh of many objects.
+        """
+        cell = row = 0
         for cells, slots in self.slots:
-            first, last = last, last + cells
-            values, counts = of_slots[first:last], self.counts[first:last]
-            if len(slots) == 1:
-                found.append(np.repeat(values[:, slots[0]], counts, axis=0))
+            values, counts = of_slots[cell : cell + cells], self.counts[cell : cell + cells]
+            first, row = row, row + int(counts.sum() if cells > 1 else counts[0])
+            cell += cells
+            if (values == values[0, 0]).all():
+                found = values[0, 0]
+            elif len(slots) == 1:
+                found = np.repeat(values[:, slots[0]], counts, axis=0)
             else:
                 at = np.repeat(np.arange(cells) * values.shape[1], counts)
-                found.append(values.reshape(-1).take(at[:, None] + slots))
-        return np.concatenate(found)
+                found = values.reshape(-1, *values.shape[2:]).take(at[:, None] + slots, axis=0)
+            yield slice(first, row), found
+
+    def each(self, of_slots: IntArray) -> IntArray:
+        """(M, L, ...) what belongs to each endpoint, of what (m, L, ...) belongs to the slots of cells."""
+        out = np.empty((*self.rows.shape, *of_slots.shape[2:]), np.int64)
+        for rows, values in self.parts(of_slots):
+            out[rows] = values
+        return out
 
 
 def number_rows(total: int, apart: IntArray, counts: Sequence[IntArray], chosen: IntArray, kept: Sequence[Kept]) -> Any:
@@ -243,14 +260,17 @@ def spans_of(starts: IntArray, chunks: IntArray) -> IntArray:
 
 def read_records(source: Source, cells: LinkCells, parts: Sequence[Sequence[Raw]]) -> Records:
     """Records of cells, of which ``parts`` are the encoded ones."""
-    raws, none = [raw for part in parts for raw in part], np.empty((0, cells.ends.shape[1]), np.int64)
-    rows, counts, slots = [none], [none[:, 0]], []
+    raws = parts[0] if len(parts) == 1 else [raw for part in parts for raw in part]
+    rows, counts, slots = [], [], []
     for coding, runs in groupby(cells.runs(), lambda run: cells.codings[run[0]]):
         arrays = [(cells.specs[segment], cells.coords[start:stop], raws[start:stop]) for segment, start, stop in runs]
         slot, found, records = read_link_run(source, arrays, coding)
         rows.append(found)
         counts.append(records)
         slots.append((len(records), slot))
+    if not rows:
+        none = np.empty((0, cells.ends.shape[1]), np.int64)
+        return Records(none, none[:, 0], [])
     return Records(np.concatenate(rows), np.concatenate(counts), slots)
 
 
@@ -285,13 +305,19 @@ def resolve_links(
         mine = np.where(np.arange(mine.shape[1]) == 0, mine, -1)  # no rows are chosen on the other level
         spans = np.concatenate([here[:, :1], there[:, 1:]], axis=1)
     totals = Chosen(kept).totals(mine, spans[..., 1]) if kept else spans[..., 1]
-    if len(records.rows) and int(records.rows.view(np.uint64).max()) >= totals.min():  # -1 is large there
-        wrong = records.rows.view(np.uint64) >= records.each(np.maximum(totals, 0)).view(np.uint64)
-        if wrong.any():
+    rows = records.rows
+    found = rows if kept else np.empty_like(rows)
+    about = np.stack([spans[..., 0], np.maximum(totals, 0)], axis=-1) if kept else np.maximum(spans, 0)
+    for part, each in records.parts(about):
+        named = rows[part].view(np.uint64)  # -1 is large there
+        if (named >= each[..., 1].astype(np.uint64)).any():
+            wrong = rows.view(np.uint64) >= records.each(np.maximum(totals, 0)).view(np.uint64)
             raise _misplaced(source, cells, records, totals, wrong)
-    rows, starts = records.rows, records.each(spans[..., 0])
+        if not kept:
+            np.add(rows[part], each[..., 0], out=found[part])
     if not kept:
-        return rows + starts, np.ones(len(rows), np.bool_), records.counts
+        return found, np.ones(len(rows), np.bool_), records.counts
+    starts = records.each(spans[..., 0])
     # One object has few of a chunk's records: only those of which the first end is selected are looked at further.
     chosen = Chosen(kept)
     places = records.each(chosen.places(mine))
@@ -491,30 +517,28 @@ def tree_edges(
         Stored parents that a table names.
     """
     chosen, last = Chosen(kept), tree.first + len(tree.coords)
-    totals = chosen.totals(np.arange(tree.first, last), spans[:, 1])
-    starts = np.concatenate([[0], np.cumsum(totals)]).astype(np.int64)
+    starts = np.zeros(len(spans) + 1, np.int64)
+    sizes = chosen.totals(np.arange(tree.first, last), spans[:, 1]) if kept else spans[:, 1]
+    sizes.cumsum(out=starts[1:])
     index = read_fragment_run(source, tree.fragments, tree.coords, raw_fragments, starts)
-    table = row_table(starts, spans[:, 0], [kept.get(chunk) for chunk in range(tree.first, last)])
-    assert table is not None
-    local = implied_parents(index.fragments, len(table))
-    parent = np.where(local >= 0, table[local], -1)
+    table, parent = _implied(index, spans, [kept.get(chunk) for chunk in range(tree.first, last)] if kept else [])
     record = np.full(len(table), -1, np.int64)
     records = read_records(source, tree.cells, raws)
-    chunks, rows = records.each(tree.cells.ends), records.rows
-    mine = np.flatnonzero((chunks[:, 0] >= tree.first) & (chunks[:, 0] < last))
-    chunks, rows = chunks[mine], rows[mine]
-    sizes = records.each(chosen.totals(tree.cells.ends, ends[..., 1]))[mine]
+    of_slots = np.concatenate([tree.cells.ends[..., None], ends], axis=-1)
+    if kept:
+        of_slots[..., 2] = chosen.totals(tree.cells.ends, ends[..., 1])
+    each = records.each(of_slots)
+    mine = np.flatnonzero((each[:, 0, 0] >= tree.first) & (each[:, 0, 0] < last))
+    rows, each = records.rows[mine], each[mine]
+    chunks, firsts, sizes = each[..., 0], each[..., 1], each[..., 2]
     wrong = (rows < 0) | ((rows >= sizes) & (chunks >= 0)) | ((chunks < 0) & tree.whole)
     if wrong.any():
         at = int(np.argmax(wrong.any(axis=1)))
-        unlisted = (chunks[at] < 0).any() and tree.whole
-        reason = UNLISTED if unlisted else f"refers to row {int(rows[at].max())} of a shorter chunk"
-        raise dangling_link(source, tree.cells, int(records.cells[mine[at]]), reason)
+        raise _no_row(source, tree, int(records.cells[mine[at]]), rows[at], chunks[at])
     parents = rows[:, 1]
     parents = chosen.renumber(records.each(chosen.places(tree.cells.ends))[mine, 1], parents) if kept else parents
-    parents = np.where(parents >= 0, parents + records.each(ends[..., 0])[mine, 1], -1)
     children = starts[chunks[:, 0] - tree.first] + rows[:, 0]
-    parent[children] = np.where(chunks[:, 1] >= 0, parents, -1)
+    parent[children] = np.where((parents >= 0) & (chunks[:, 1] >= 0), parents + firsts[:, 1], -1)
     record[children] = mine
     others = [np.empty(0, np.int64)]
     for chunk in range(tree.first, last):
@@ -531,8 +555,27 @@ def tree_edges(
             cell = int(records.cells[mine[inside[np.argmax(apart)]]])
             raise dangling_link(source, tree.cells, cell, f"joins two objects of a chunk: {GARBLED}")
         _check_single(source, tree, starts, np.concatenate([children, *others]))
-    found = (parent >= 0) & (table >= 0)
-    return Tree(np.stack([table, parent], axis=1).compress(found, axis=0), record[found], records.counts)
+    found = np.flatnonzero((parent >= 0) & (table >= 0))
+    edges = np.empty((len(found), 2), np.int64)
+    table.take(found, out=edges[:, 0]), parent.take(found, out=edges[:, 1])
+    return Tree(edges, record.take(found), records.counts)
+
+
+def _implied(index: FragmentRun, spans: IntArray, kept: Sequence[Kept | None]) -> tuple[IntArray, IntArray]:
+    """Row in the view of each row of some chunks, and of the parent that its fragment gives it; (N,), -1 for none."""
+    parents, first = implied_parents(index.fragments, int(index.starts[-1]), tiles=index.tiles), spans[0, 0]
+    if not kept and len(spans) == 1:
+        return np.arange(first, first + len(parents)), np.where(parents >= 0, parents + first, -1)
+    table = row_table(index.starts, spans[:, 0], kept)
+    assert table is not None
+    return table, np.where(parents >= 0, table[parents], -1)
+
+
+def _no_row(source: Source, tree: TreeRun, cell: int, rows: IntArray, chunks: IntArray) -> CorruptChunkError:
+    """What is wrong with a record of rows that are not there."""
+    unlisted = (chunks < 0).any() and tree.whole
+    reason = UNLISTED if unlisted else f"refers to row {int(rows.max())} of a shorter chunk"
+    return dangling_link(source, tree.cells, cell, reason)
 
 
 def _check_single(source: Source, tree: TreeRun, starts: IntArray, children: IntArray) -> None:
