@@ -385,8 +385,12 @@ def test_each_level_of_the_additive_rule_fills_its_fullest_cell():
     assert level.max() == 4
 
 
+def keeps_nothing(monkeypatch):
+    monkeypatch.setattr(direct.ChunkReader, "_keep", lambda _reader, _wanted, found: found)
+
+
 def test_a_key_costs_the_cells_that_it_needs(tmp_path, monkeypatch):
-    monkeypatch.setattr(direct, "KEPT", 0)
+    keeps_nothing(monkeypatch)
     points = np.random.default_rng(0).uniform(0, 40, (4000, 3))
     depth = {"depth": points[:, 2].copy()}
     zvl.write_points(tmp_path / "p.zv", points, chunk_shape=10, vertex_attributes=depth)
@@ -412,7 +416,7 @@ def test_a_key_costs_the_cells_that_it_needs(tmp_path, monkeypatch):
 
 def test_a_key_of_linked_rows_costs_the_chunks_that_it_reaches(tmp_path, monkeypatch):
     """Of each chunk positions, of objects and trees fragments, and the links between those chunks; nothing else."""
-    monkeypatch.setattr(direct, "KEPT", 0)
+    keeps_nothing(monkeypatch)
     row = np.stack([np.linspace(1, 39, 40), np.full(40, 5.0), np.full(40, 5.0)], axis=1)
     vertices, along = np.concatenate([row, row + np.array([0, 20, 0])]), np.arange(39)
     steps = np.concatenate([np.stack([along, along + 1], axis=1) + start for start in (0, 40)])
