@@ -67,18 +67,9 @@ class LevelPlan:
     findings: list[Finding]
 
 
-def plan_level(view: LevelView, others: Mapping[int, LevelView]) -> LevelPlan:
-    """Look at the metadata of a level; what cannot be parsed is a finding and is not checked further.
-
-    Raises
-    ------
-    FormatError
-        If there are no vertices that could be read.
-    """
-    return _Planner(view, others).plan()
-
-
 class _Planner:
+    """Looks at the metadata of a level; what cannot be parsed is a finding and is not checked further."""
+
     def __init__(self, view: LevelView, others: Mapping[int, LevelView]) -> None:
         self.view, self.data, self.others = view, view.data, others
         self.vertices = view.data.vertices
@@ -386,7 +377,7 @@ def _plan(spec: StoreSpec) -> tuple[list[Finding], list[Any]]:
             known.append(vertices)
         else:
             views[index] = LevelView(data, Selection(), None)
-    plans = {index: plan_level(view, views) for index, view in views.items()}
+    plans = {index: _Planner(view, views).plan() for index, view in views.items()}
     for plan in plans.values():
         known += plan.findings
         known += check_stray(plan.view.data, [array for _, array in plan.cells])

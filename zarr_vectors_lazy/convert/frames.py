@@ -10,7 +10,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import NotFoundError
 from zarr_vectors_lazy.format.vectors import missing_codes
-from zarr_vectors_lazy.model.arrays import CellArray, Dictionary
+from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.plan.selection import OBJECT_ID, column_names
 from zarr_vectors_lazy.read.columns import attribute_array, coding_of, column_of, has_holes, vertices_array
 from zarr_vectors_lazy.read.paths import owners_array
@@ -112,17 +112,12 @@ def _attribute_column(view: LevelView, name: str) -> tuple[tuple[int, ...], Fram
     """Shape of a row of an attribute, and its column but for name and part."""
     column, array = column_of(view, name)
     dictionary = coding_of(view, name)
-    if dictionary is not None and not _codes_tell(view, array, dictionary):
+    if dictionary is not None and dictionary.fill is None and array is not None and has_holes(view, array):
         dictionary = None
     if dictionary is not None:
         column, _ = column_of(view, name, decode=False)
     found = FrameColumn(name=name, attribute=name, part=None, dtype=column.dtype, categories=dictionary)
     return column.row_shape, found
-
-
-def _codes_tell(view: LevelView, array: CellArray | None, dictionary: Dictionary) -> bool:
-    """Whether codes are there, or can say that they are not, for every row."""
-    return dictionary.fill is not None or array is None or not has_holes(view, array)
 
 
 def source_arrays(view: LevelView, columns: Sequence[FrameColumn]) -> dict[str | None, Any]:

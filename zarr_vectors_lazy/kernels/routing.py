@@ -223,11 +223,6 @@ class Arranged:
     owners: IntArray | None = None
 
 
-def arrange_whole(rows: IntArray) -> Arranged:
-    """One fragment."""
-    return Arranged(rows, np.asarray([len(rows)], np.int64))
-
-
 def arrange_bins(rows: IntArray, bins: IntArray, total: int) -> Arranged:
     """A fragment a bin, empty ones too, in the order of the bins; ``bins`` (n,) of each row, below ``total``."""
     order = np.argsort(bins.astype(np.uint16) if total <= 2**16 else bins, kind="stable")

@@ -30,7 +30,6 @@ from zarr_vectors_lazy.pyramid.session import (
     continues,
     describe_parameters,
     find_shift,
-    is_published,
     read_journals,
 )
 from zarr_vectors_lazy.pyramid.step import EndSegment, LevelBuild, Thinning
@@ -472,7 +471,7 @@ def prepare(
         options=options,
         parameters=parameters,
         resumed=resumed,
-        published=resumed and is_published(journals),
+        published=resumed and any(doc.get("state") == "published" for doc in journals.values()),
         replaced=replaced,
         kept=kept,
         root=root.attributes,

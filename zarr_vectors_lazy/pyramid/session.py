@@ -235,11 +235,6 @@ def continues(journals: dict[int, Json], levels: Sequence[int], parameters: Json
     return ours and bool(journals) and set(journals) <= set(levels)
 
 
-def is_published(journals: dict[int, Json]) -> bool:
-    """Whether an earlier run has published all levels, and only its journal is left."""
-    return any(doc.get("state") == "published" for doc in journals.values())
-
-
 def find_shift(backend: Backend, folders: Sequence[str]) -> int:
     """First index along the first axis that no cell below some folders has."""
     sizes = fetch(backend, [ListSizes(folder) for folder in folders])

@@ -39,7 +39,6 @@ from zarr_vectors_lazy.read.layers import (
     Blocks,
     BlockTasks,
     GraphNode,
-    Key,
     List,
     Needs,
     Of,
@@ -56,6 +55,7 @@ from zarr_vectors_lazy.read.layers import (
     make_array,
     read_graph,
     task_over,
+    task_tree,
     tasks_over,
 )
 from zarr_vectors_lazy.read.level import Source
@@ -337,7 +337,7 @@ def choice_graph(view: LevelView) -> tuple[Choice | None, list[HighLevelGraph]]:
 
 def fragment_spec(view: LevelView) -> CellSpec:
     """Fragment indexes of the view's chunks, which must all be there (spec 0.9, 5.2)."""
-    member = view.fragment_member()
+    member = view.member(FRAGMENTS, view.data.fragments)
     if not member.present.all():
         coord = view.table.coords[~member.present][0].tolist()
         text = f"chunk {coord} has vertices, but no fragment index is listed for it"
@@ -788,8 +788,6 @@ def read_chunk(view: LevelView, number: int) -> Part:
 
 # Images of rows counted on a grid, as Dask arrays.
 
-MERGED = 16  # parts that one task adds up
-
 
 def binned_array(vertices: da.Array, values: da.Array | None, grid: Grid, *, strict: str = "") -> da.Array:
     """Counts of rows on a grid, or means of their values; one block.
@@ -807,24 +805,11 @@ def binned_array(vertices: da.Array, values: da.Array | None, grid: Grid, *, str
     recipe, parts, blocks = BlockTasks(bin_rows, (grid, *refs)), f"{name}-parts", len(refs[0].values)
     graph = blocks_over(parts, recipe, blocks, *(array.dask for array in arrays))
     last = (name, *(0,) * len(grid.shape))
-    tasks, root = _tree(f"{name}-sums", [(parts, block) for block in range(blocks)])
+    tasks, root = task_tree(f"{name}-sums", [(parts, block) for block in range(blocks)], merge_binned)
     tasks[last] = Task(last, _finish, grid, TaskRef(root), values is not None, strict)
     graph = tasks_over(name, tasks, graph)
     dtype = np.dtype(np.int64 if values is None else np.float64)
     return make_array(graph, name, [grid.shape[0]], grid.shape[1:], dtype)
-
-
-def _tree(name: str, keys: list[Key]) -> tuple[dict[Key, GraphNode], Key]:
-    """Tasks that merge the values of keys, a few at a time, and the key of the last."""
-    tasks: dict[Key, GraphNode] = {}
-    depth = 0
-    while depth == 0 or len(keys) > 1:
-        groups = [keys[start : start + MERGED] for start in range(0, len(keys), MERGED)]
-        keys = [(name, depth, number) for number in range(len(groups))]
-        for key, group in zip(keys, groups, strict=True):
-            tasks[key] = Task(key, merge_binned, List(*map(TaskRef, group)))
-        depth += 1
-    return tasks, keys[0]
 
 
 def _finish(grid: Grid, binned: Binned, mean: bool, strict: str) -> Array:

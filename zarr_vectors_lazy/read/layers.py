@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 __all__ = ["Dict", "GraphNode", "List", "Task", "TaskRef"]
 
 Key = Any
+FAN_IN = 16  # results that one task joins
 
 
 Needs = Mapping[str, BoolArray]
@@ -247,6 +248,19 @@ def tasks_over(name: str, tasks: dict[Key, Any], *below: HighLevelGraph) -> High
 def task_over(name: str, task: GraphNode, *below: HighLevelGraph) -> HighLevelGraph:
     """Graph of one task over others; its key is ``(name,)``."""
     return tasks_over(name, {task.key: task}, *below)
+
+
+def task_tree(name: str, keys: Sequence[Key], join: Callable[..., Any], *args: Any) -> tuple[dict[Key, GraphNode], Key]:
+    """Tasks that join what tasks gave, a few at a time; and the key of the last."""
+    tasks: dict[Key, GraphNode] = {}
+    depth = 0
+    while depth == 0 or len(keys) > 1:
+        groups = [keys[start : start + FAN_IN] for start in range(0, len(keys), FAN_IN)]
+        keys = [(name, depth, number) for number in range(len(groups))]
+        for key, group in zip(keys, groups, strict=True):
+            tasks[key] = Task(key, join, List(*map(TaskRef, group)), *args)
+        depth += 1
+    return tasks, keys[0]
 
 
 class UnfusedTask(Task):

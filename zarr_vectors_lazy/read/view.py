@@ -185,12 +185,9 @@ class LevelView:
     def token(self) -> str:
         """The same wherever the same rows of the same store are meant."""
         parts = (self.source.spec, self.source.level, self.data.digest, self.data.vertices.digest)
-        choice = None if self.rows is None else self._choice_token()
+        choice = None if self.rows is None else (self.selection.token(), tuple(view.token for view in self.touched))
         token = tokenize(*parts, choice, self.rows)
         return token if self.apart is None else tokenize(token, self.apart)
-
-    def _choice_token(self) -> tuple[Any, ...]:
-        return (self.selection.token(), tuple(view.token for view in self.touched))
 
     @cached_property
     def reads(self) -> Reads:
@@ -226,10 +223,6 @@ class LevelView:
     def vertex_member(self) -> Member:
         """Let the positions be read."""
         return self.member(VERTICES, self.data.vertices, role="rows")
-
-    def fragment_member(self) -> Member:
-        """Let the fragment indexes be read."""
-        return self.member(FRAGMENTS, self.data.fragments)
 
     @cached_property
     def object_ids(self) -> IntArray:

@@ -325,7 +325,7 @@ def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, A
     nested["config"] = {name: _setting(name, value) for name, value in nested["config"].items() if value is not None}
     if nested["config"] and not config:
         _known("option", nested["config"], CLIENT | RETRY | {"client_options", "retry_config"})
-    if any(_is_http(value) for value in nested["config"].values()):
+    if any(isinstance(value, str) and value.lower().startswith("http://") for value in nested["config"].values()):
         nested["client_options"].setdefault("allow_http", True)  # who types http:// means it
     return given | {name: values for name, values in nested.items() if values}
 
@@ -406,7 +406,3 @@ def check_url(name: str, value: str) -> None:
         raise StoreError(
             f"{name!r} (of options, environment, profiles) is a URL that begins with http:// or https://, not {shown}"
         )
-
-
-def _is_http(value: object) -> bool:
-    return isinstance(value, str) and value.lower().startswith("http://")

@@ -476,11 +476,6 @@ def axes_among(columns: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[str, ...]
     return tuple(found.values()), tuple(found)
 
 
-def labels_of(positions: Any) -> Any:
-    """Index of a pandas frame of positions; None of anything else."""
-    return getattr(positions, "index", None) if is_frame(positions) else None
-
-
 def side_by_side(frame: Any, columns: Sequence[str]) -> Values:
     """(N, D) positions of the columns of a table.
 

@@ -10,7 +10,7 @@ from dask.highlevelgraph import HighLevelGraph
 
 from zarr_vectors_lazy.kernels.routing import PLACE, RowOwners
 from zarr_vectors_lazy.kernels.rows import attribute_field
-from zarr_vectors_lazy.read.layers import Key, List, Task, TaskRef
+from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Task, TaskRef, task_tree
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write.links import (
     EDGE,
@@ -53,8 +53,7 @@ from zarr_vectors_lazy.write.session import new_write_id
 # Each block is routed to chunks and each chunk put by one task, the root last. The input is computed once, and nothing
 # is put in the place of a store before all of it was seen.
 
-FAN_IN = 16
-Tasks = dict[Key, Task]
+Tasks = dict[Key, GraphNode]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -200,15 +199,9 @@ class RecordExchange:
 
     def add_joins(self, name: str, keys: Sequence[Key], join: Callable[..., Any], *args: Any) -> Key:
         """Join what tasks gave by a tree; key of the result."""
-        depth = 0
-        while len(keys) > 1 or depth == 0:
-            joined = []
-            for at in range(0, len(keys), FAN_IN):
-                key = self.writing.key(name, depth, at)
-                self.tasks[key] = Task(key, join, List(*map(TaskRef, keys[at : at + FAN_IN])), *args)
-                joined.append(key)
-            keys, depth = joined, depth + 1
-        return keys[0]
+        tasks, last = task_tree(str(self.writing.key(name)), keys, join, *args)
+        self.tasks |= tasks
+        return last
 
     def close(self, *exchanges: Exchange) -> None:
         """All tasks that send are there: one more puts an index, which receivers wait for."""

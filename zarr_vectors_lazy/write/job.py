@@ -199,7 +199,7 @@ class Prepared:
         rows = self.routed.rows(chunk)
         ratio = np.rint(self.job.store.chunk_shape / self.job.store.bin_shape).astype(np.int64)
         if (ratio == 1).all():
-            return routing.arrange_whole(rows)
+            return Arranged(rows, np.asarray([len(rows)], np.int64))
         positions = stored(take(self.job.positions, rows), self.job.dtype)
         bins = bins_in_chunk(positions, self.routed.coords[chunk], self.job.store.bin_shape, ratio)
         return routing.arrange_bins(rows, bins, int(np.prod(ratio)))

@@ -371,7 +371,7 @@ def dense_puts(prepared: Prepared) -> list[Put]:
     manifests = Manifests(offsets, prepared.routed.coords[table.chunks], table.fragments)
     puts = CURRENT.object_puts(0, ids, manifests, rank, encoding)
     vertices = np.bincount(table.owners, weights=table.counts, minlength=len(objects.ids)).astype(np.int64)
-    copied = job.copied is not None and job.copied.is_store
+    copied = job.copied is not None and bool(job.copied.notes.root)
     attributes = CURRENT.recounted(objects.attributes, vertices) if copied else objects.attributes
     puts += CURRENT.dense_puts(0, "object_attributes", attributes, encoding)
     segments = objects.ids if job.kind == "trees" else ids  # those of skeletons are asked for, rows or not

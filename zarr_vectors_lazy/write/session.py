@@ -265,11 +265,6 @@ class Copied:
     source: StoreSpec
     documents: Mapping[str, Json] = field(default_factory=dict)
 
-    @property
-    def is_store(self) -> bool:
-        """Whether what is copied is a store, and not the headers of files."""
-        return bool(self.notes.root)
-
     def put(self, session: WriteSession) -> None:
         """Put the headers: groups and arrays, bytes as they are.
 

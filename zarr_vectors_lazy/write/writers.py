@@ -553,7 +553,7 @@ def _write_linked(
     if is_lazy(positions, ends[1], attributes, ids, link_attributes):
         source, links = linked_sources((shape.name, positions), ends, given, widths)
         return write_source(given["path"], source, shape, options, tables, summarise=summarise, links=links)
-    labels = arguments.labels_of(positions)
+    labels = getattr(positions, "index", None) if is_frame(positions) else None
     positions, _ = arguments.parse_positions(positions, options.dtype, shape.name)
     rows = len(positions)
     joined = arguments.parse_links(ends[1], widths, rows, ends[0])

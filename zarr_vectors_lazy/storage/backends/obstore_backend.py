@@ -235,11 +235,6 @@ def is_refused(error: BaseException) -> bool:
     return isinstance(error, refused) or _REFUSED.search(first_line(error)) is not None
 
 
-def is_panic(error: BaseException) -> bool:
-    """Whether it is a Rust panic, whose class cannot be imported."""
-    return type(error).__name__ == "PanicException"
-
-
 def _given(scheme: str, names: set[str]) -> bool:
     """Whether options say how to sign, or not to."""
     if scheme in _CREDENTIALS:
@@ -293,7 +288,7 @@ class ObstoreBackend(SignedBackend):
 
     def _verdict(self, error: BaseException) -> Verdict:
         text = first_line(error)
-        if self._scheme == "s3" and is_elsewhere(text):
+        if self._scheme == "s3" and _MOVED.search(text):
             return "elsewhere"
         return "expired" if retry.has_expired(text) else "refused" if is_refused(error) else ""
 
@@ -458,7 +453,7 @@ class ObstoreBackend(SignedBackend):
         except FAILURES as error:
             return error
         except BaseException as error:
-            if is_panic(error):
+            if type(error).__name__ == "PanicException":  # a Rust panic, whose class cannot be imported
                 return error
             raise
 
@@ -549,11 +544,6 @@ HEADER = "x-amz-bucket-region"
 TIMEOUT_S = 5.0
 _MOVED = re.compile(r"redirect without LOCATION|PermanentRedirect|AuthorizationHeaderMalformed|IllegalLocation")
 _EXPECTING = re.compile(r"expecting '([a-z0-9-]+)'")
-
-
-def is_elsewhere(text: str) -> bool:
-    """Whether an error says that the bucket is in another region."""
-    return _MOVED.search(text) is not None
 
 
 def region_of(bucket: str, text: str, options: Mapping[str, Any]) -> str | None:
