@@ -212,7 +212,7 @@ DAMAGE = {
     "a cell of 0.7 that is gone": (
         "cloud-0.7", lambda copy: copy.remove(copy.key("0/vertices", first(copy))), "structure", "no such object"),
     "a link table of 0.7 that leads nowhere": (
-        "neuron-0.7", break_table, "links", "chunks that are not there"),
+        "neuron-0.7", break_table, "links", "chunks that do not exist"),
 }  # fmt: skip
 LEGAL = {
     "a cell that is not listed",

@@ -271,12 +271,12 @@ def test_links_without_vertices():
 def test_groups_of_links_that_do_not_follow_fragments_are_found():
     assert not zvl.validate(packed("n093-fragment-link-groups")).findings
     (error,) = zvl.validate(packed("n093-fragment-link-groups-false-claim")).findings
-    assert error.message == "fragment_link_groups is stated, and 27 records do not lie in the fragment of their group"
+    assert error.message == "fragment_link_groups is stated, but 27 records do not lie in the fragment of their group"
     store = packed("n093-fragment-link-groups")
     edit(store, "0/link_fragments", lambda attributes: attributes["nonempty_chunks"].remove("1.1.1"))
     assert any("links of the chunk have no groups" in str(error) for error in zvl.validate(store).errors)
     del store._store_dict["0/link_fragments/zarr.json"]
-    assert any("stated, and links have no groups" in str(error) for error in zvl.validate(store).errors)
+    assert any("stated, but links have no groups" in str(error) for error in zvl.validate(store).errors)
 
 
 def many_in_a_chunk():

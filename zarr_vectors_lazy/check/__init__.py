@@ -1,1 +1,1 @@
-"""Whether a store is what its format says."""
+"""Whether a store obeys its format."""

@@ -1,4 +1,4 @@
-"""What tasks run to check the cells of some chunks, each of which is read once for all checks."""
+"""The tasks that check the cells of some chunks; each cell is read once for all checks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from zarr_vectors_lazy.types import Array, BBox, Floats, IntArray, Raw, Vertices
 
 Kind: TypeAlias = Literal["vertices", "fragments", "owners", "attribute", "links", "link_fragments", "link_attribute"]
 Remarks: TypeAlias = Iterator[tuple[Check, Severity, str]]
-"""Of each finding the check, how bad it is, and the message."""
+"""For each finding: the check, its severity, and the message."""
 UNKNOWN = -1
 GROUPED = "fragment_link_groups is stated"
 
@@ -37,9 +37,9 @@ class CellCheck:
     spec
         How they are read.
     coding
-        Of link records.
+        Coding of link records.
     of
-        Of fragments and attributes of links: the member that has the records.
+        For fragments and attributes of links: the member that has the records.
     loose
         Whether text has a width of its own in each cell.
     """
@@ -54,7 +54,7 @@ class CellCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LevelCheck:
-    """What is checked of a level's cells; shared by its tasks.
+    """The checks of a level's cells, shared by its tasks.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ class LevelCheck:
     placement
         Where the vertices of a chunk must lie.
     bounds
-        That the store states.
+        Bounds that the store states.
     tiles
-        Whether fragments are said to partition the rows.
+        Whether the metadata say that fragments partition the rows.
     counted
-        Whether the vertices of objects are stated, and so the rows of each fragment are kept.
+        Whether the vertices of objects are counted in the store, so that the rows of each fragment are needed.
     grouped
-        Whether groups of links are said to follow the fragments of vertices.
+        Whether the metadata say that groups of links follow the fragments of vertices.
     """
 
     source: Source
@@ -85,22 +85,22 @@ class LevelCheck:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Summary:
-    """What is known of some chunks after their cells were checked.
+    """What is known about some chunks after their cells were checked.
 
     Parameters
     ----------
     rows, fragments
         By chunk number; -1 where they could not be read.
     links
-        By member and chunk number: records, and for each slot the largest row that is named, -1 for none.
+        By member and chunk number: records, and for each slot the largest row that they name, or -1.
     owners
-        By chunk number the object id that each fragment is said to have.
+        By chunk number, the object id that is stored for each fragment.
     sizes
-        By chunk number the rows of each fragment, where they are kept.
+        By chunk number, the rows of each fragment, if they are needed.
     strays
-        By chunk number, where rows may lie outside their chunk: how many do, and how far.
+        By chunk number, if rows may lie outside their chunk: how many do, and how far.
     findings
-        What is wrong.
+        The findings.
     """
 
     rows: dict[int, int] = field(default_factory=dict)
@@ -118,9 +118,9 @@ def check_chunks(check: LevelCheck, wanted: Sequence[Requested], counts: Mapping
     Parameters
     ----------
     wanted
-        What the batch reads, of every member.
+        What the batch reads for each member.
     counts
-        Rows by chunk number that the metadata promise, where they do.
+        Rows by chunk number that the metadata promise, if they do.
     """
     raws = read_batch(check.source, wanted)
     coords = {row: tuple(coord) for want in wanted for row, coord in zip(want.rows, want.coords.tolist(), strict=True)}
@@ -143,7 +143,7 @@ class _Chunk:
         for cell in self.check.cells:
             if (cell.member, self.chunk) not in raws:
                 if cell.kind == "link_fragments" and self.check.grouped and self._records(cell.of) > 0:
-                    self._add("links", "error", cell, f"{GROUPED}, and the links of the chunk have no groups")
+                    self._add("links", "error", cell, f"{GROUPED}, but the links of the chunk have no groups")
                 continue
             raw = raws[cell.member, self.chunk]
             try:
@@ -181,7 +181,7 @@ class _Chunk:
     def _vertices(self, vertices: Vertices, count: int | None) -> Remarks:
         self.rows = self.summary.rows[self.chunk] = len(vertices)
         if count is not None and count != len(vertices):
-            yield "counts", "error", f"{len(vertices)} rows, the stored counts say {count}: run zvl.index"
+            yield "counts", "error", f"{len(vertices)} rows, but the stored counts say {count}: run zvl.index"
         if not len(vertices):
             yield "structure", "warning", "a chunk without vertices is listed"
         if not np.isfinite(vertices).all():
@@ -237,7 +237,7 @@ class _Chunk:
         if self.check.grouped and self.index is not None and int(rows.max(initial=UNKNOWN)) < self.rows:
             why = follow_fragments(groups, rows, self.index, self.rows)
             if why:
-                yield "links", "error", f"{GROUPED}, and {why}"
+                yield "links", "error", f"{GROUPED}, but {why}"
 
     def _records(self, member: str) -> int:
         return self.summary.links.get((member, self.chunk), (UNKNOWN, ()))[0]
@@ -267,5 +267,5 @@ _CHECKS: dict[str, Check] = {
 
 
 def _slack(corner: Floats) -> Array:
-    """Float32 positions lie a rounding outside bounds that were stated in float64."""
+    """Tolerance: float32 positions may lie a rounding error outside bounds stated in float64."""
     return np.abs(corner) * np.finfo(np.float32).eps

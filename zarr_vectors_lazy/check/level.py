@@ -1,4 +1,4 @@
-"""Checks of a root and of a level when its chunks are known."""
+"""Checks of a root, and of a level once its chunks are known."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,27 +21,27 @@ from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Json
 from zarr_vectors_lazy.write.in_place import read_nodes
 
-# What tasks run to check a level when its chunks are known: totals, ends of links, manifests, groups.
+# Checks of a level once its chunks are known: totals, ends of links, manifests, groups.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FamilyCheck:
-    """A link family whose records' ends are checked.
+    """A link family whose ends are checked.
 
     Parameters
     ----------
     path
-        Of the family.
+        Path of the family.
     other
-        Level of endpoints 1.., None for this one.
+        Level of the endpoints after the first; None for this level.
     stated
-        Records that its metadata state, or None.
+        Number of records that its metadata state, or None.
     members
         Name of each segment's cells.
     cells
         Its cells.
     table
-        Records that name their chunks themselves.
+        Records that name their chunks.
     """
 
     path: str
@@ -54,7 +54,7 @@ class FamilyCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class WholeCheck:
-    """What is checked of a level as a whole.
+    """The checks of a level as a whole.
 
     Parameters
     ----------
@@ -63,15 +63,15 @@ class WholeCheck:
     coords
         (n, K) its chunks.
     stated, sure
-        Vertices that its metadata state, and whether a store of its format can be held to that.
+        Number of vertices that its metadata state, and whether its format makes that binding.
     families
         Its links.
     objects, groups
         Where manifests and groups are.
     dense
-        Arrays of which a row belongs to each object, also those that repeat what manifests tell.
+        Arrays with a row for each object, including those that repeat what manifests say.
     group_dense
-        Arrays of which a row belongs to each group.
+        Arrays with a row for each group.
     """
 
     source: Source
@@ -87,7 +87,7 @@ class WholeCheck:
 
 
 def join_summaries(summaries: Sequence[Summary]) -> Summary:
-    """All chunks of a level."""
+    """Join the summaries of all chunks of a level."""
     joined = Summary()
     for summary in summaries:
         for name in ("rows", "fragments", "links", "owners", "sizes", "strays"):
@@ -97,7 +97,7 @@ def join_summaries(summaries: Sequence[Summary]) -> Summary:
 
 
 def check_level(check: WholeCheck, summaries: Mapping[int, Summary]) -> list[Finding]:
-    """Findings of a level, those of its chunks included.
+    """Findings of a level, including those of its chunks.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def check_level(check: WholeCheck, summaries: Mapping[int, Summary]) -> list[Fin
         *(("structure", array.path, lambda a=array: _dense(check, a, "objects")) for array in check.dense),
         *(("structure", array.path, lambda a=array: _dense(check, a, "groups")) for array in check.group_dense),
     )
-    forget(check.source)  # what this process read before may be damaged since
+    forget(check.source)  # what this process has read before may be damaged by now
     for kind, place, run in parts:
         try:
             found += [Finding(of, severity, place, message) for of, severity, message in run()]
@@ -125,7 +125,7 @@ def check_level(check: WholeCheck, summaries: Mapping[int, Summary]) -> list[Fin
 
 
 def _array(values: Mapping[int, int], n: int) -> IntArray:
-    out = np.full(n + 1, UNKNOWN, np.int64)  # the last for chunk -1
+    out = np.full(n + 1, UNKNOWN, np.int64)  # the last entry is for chunk -1
     out[list(values)] = list(values.values())
     return out
 
@@ -141,7 +141,7 @@ def _totals(check: WholeCheck, here: Summary) -> Remarks:
         text = (
             f"{strays} rows up to {farthest:.6g} outside their chunk, as in coarse levels of zarr-vectors-tools 0.3.0"
         )
-        yield "structure", "warning", text + ": boxes are widened, and stay exact"
+        yield "structure", "warning", text + "; boxes are widened, and stay exact"
 
 
 def _ends(check: WholeCheck, family: FamilyCheck, summaries: Mapping[int, Summary]) -> Remarks:
@@ -159,7 +159,7 @@ def _ends(check: WholeCheck, family: FamilyCheck, summaries: Mapping[int, Summar
             known = (other if slot else rows)[end]
             at = f"chunk {dotted(check.coords[source])}: a link"
             if top >= 0 and end < 0:
-                yield "links", "error", f"{at} of {family.members[segment]} leads to a chunk that is not there"
+                yield "links", "error", f"{at} of {family.members[segment]} leads to a chunk that does not exist"
             elif known != UNKNOWN and top >= known:
                 yield "links", "error", f"{at} of {family.members[segment]} names row {top} of a chunk that has {known}"
     if family.table is not None:
@@ -177,7 +177,7 @@ def _table(check: WholeCheck, family: FamilyCheck, records: IntArray, rows: IntA
         chunk = ChunkTable(coords).find(records[:, end, :-1])
         counts = (other if there else rows)[chunk]
         if (chunk < 0).any():
-            yield "links", "error", f"{int((chunk < 0).sum())} records lead to chunks that are not there"
+            yield "links", "error", f"{int((chunk < 0).sum())} records lead to chunks that do not exist"
         wrong = (chunk >= 0) & (counts != UNKNOWN) & ((records[:, end, -1] >= counts) | (records[:, end, -1] < 0))
         if wrong.any():
             yield "links", "error", f"{int(wrong.sum())} records name rows that their chunks do not have"
@@ -199,24 +199,24 @@ def _manifests(check: WholeCheck, here: Summary) -> Remarks:
     chunk = ChunkTable(check.coords).find(manifests.chunks)
     if (chunk < 0).any():
         coord = dotted(manifests.chunks[chunk < 0][0])
-        yield "manifests", "error", f"{int((chunk < 0).sum())} entries name chunks that are not there, such as {coord}"
+        yield "manifests", "error", f"{int((chunk < 0).sum())} entries name chunks that do not exist, such as {coord}"
     fragments = _array(here.fragments, len(check.coords))[chunk]
     wrong = (chunk >= 0) & (fragments != UNKNOWN) & ((manifests.fragments >= fragments) | (manifests.fragments < 0))
     if wrong.any():
         at = int(np.argmax(wrong))
         such = f"{manifests.fragments[at]} of chunk {dotted(manifests.chunks[at])}, which has {fragments[at]}"
-        yield "manifests", "error", f"{int(wrong.sum())} entries name fragments that are not there, such as {such}"
+        yield "manifests", "error", f"{int(wrong.sum())} entries name fragments that do not exist, such as {such}"
     stated, known = _of_fragments(here.owners, len(check.coords), manifests, chunk)
     wrong = int((stated != ids[manifests.owners[known]]).sum())
     if wrong:
-        yield "manifests", "error", f"{wrong} fragments are said to belong to other objects than those that name them"
+        yield "manifests", "error", f"{wrong} fragments state another object than the one whose manifest names them"
     yield from _told(check, here, manifests, chunk, ids)
 
 
 def _of_fragments(
     values: Mapping[int, IntArray], chunks: int, manifests: Manifests, chunk: IntArray
 ) -> tuple[IntArray, BoolArray]:
-    """Values, by chunk and fragment, of the fragments that manifest entries name; (E,) for which there are any."""
+    """Values, by chunk and fragment, of the fragments that manifest entries name; (E,) of the entries that have one."""
     counts = np.zeros(chunks + 1, np.int64)
     for number, of_chunk in values.items():
         counts[number] = len(of_chunk)
@@ -227,28 +227,28 @@ def _of_fragments(
 
 
 def _told(check: WholeCheck, here: Summary, manifests: Manifests, chunk: IntArray, ids: IntArray) -> Remarks:
-    """Hold what is told of objects for those who do not read manifests against these."""
+    """Compare what is stored about objects, for readers without manifests, with the manifests."""
     sizes, known = _of_fragments(here.sizes, len(check.coords), manifests, chunk)
     rows = np.bincount(manifests.owners[known], weights=sizes, minlength=len(manifests)).astype(np.int64)
-    whole = np.bincount(manifests.owners[~known], minlength=len(manifests)) == 0  # of others it is not known
+    whole = np.bincount(manifests.owners[~known], minlength=len(manifests)) == 0  # other values are not known
     for array in check.dense:
         if not counts_vertices(array) and array.repeats != "ids":
             continue
         right = ids if array.repeats == "ids" else rows
         stated = read_dense(check.source, array)[: len(ids)]
         n = len(stated)
-        # Who was there before us leaves absent objects at the fill value, or at what they had on a finer level.
+        # Older software leaves absent objects at the fill value, or at their value on a finer level.
         held = whole[:n] if array.repeats else whole[:n] & (rows[:n] > 0)
         wrong = np.flatnonzero((stated.astype(np.int64) != right[:n]) & held)
         if len(wrong):
             at = int(wrong[0])
             such = f"{stated[at]} of object {ids[at]}, not {right[at]}"
-            text = f"{array.name} of {len(wrong)} objects is not what their manifests tell, such as {such}"
+            text = f"{array.name} of {len(wrong)} objects does not match their manifests, such as {such}"
             yield "counts", "error" if array.repeats else "warning", text
 
 
 def counts_vertices(array: DenseArray) -> bool:
-    """Whether an array of objects states how many vertices they have, as viewers read it."""
+    """Whether an array of objects states how many vertices each has, as viewers read it."""
     return array.repeats == "vertices" or (
         array.name == "vertex_count" and array.dtype.kind in "iu" and len(array.shape) == 1
     )
@@ -261,7 +261,7 @@ def _groups(check: WholeCheck) -> Remarks:
     if names and len(names) != check.groups.count:
         yield "counts", "error", f"{len(names)} group_names for {check.groups.count} groups"
     if len(set(names)) != len(names):
-        yield "metadata", "warning", "two groups have the same name, which finds only the first"
+        yield "metadata", "warning", "two groups have the same name, which only finds the first"
     members = read_groups(check.source, check.groups)
     known = np.empty(0, np.int64) if check.objects is None else read_ids(check.source, check.objects)
     strangers = sum(int((~np.isin(ids, known)).sum()) for ids in members.values())
@@ -270,7 +270,7 @@ def _groups(check: WholeCheck) -> Remarks:
 
 
 def _dense(check: WholeCheck, array: DenseArray, of: Literal["objects", "groups"]) -> Remarks:
-    """Rows of an array of objects or groups, each stored chunk read once."""
+    """Rows of an array of objects or groups; each stored chunk is read once."""
     index = check.objects if of == "objects" else check.groups
     stored = array.shape[0] if array.present is None else array.present
     if index is not None and stored != index.count:
@@ -280,7 +280,7 @@ def _dense(check: WholeCheck, array: DenseArray, of: Literal["objects", "groups"
         read_dense(check.source, array, start, min(start + array.chunk_rows, array.shape[0]))
 
 
-# Checks of what the root and the levels state, without a chunk read.
+# Checks of what the root and the levels state, without reading any chunk.
 
 GEOMETRIES = {"point_cloud", "line", "polyline", "streamline", "graph", "skeleton", "mesh"}
 CONVENTIONS = {"implicit_sequential", "explicit", "implicit_sequential_with_branches"}
@@ -303,13 +303,13 @@ def check_root(opened: OpenStore) -> Iterator[Finding]:
             text = "the level is still being written: arrays may list no chunks yet"
             yield Finding("metadata", "warning", str(data.meta.index), text)
         if data.meta.index not in meta.bins:
-            text = "multiscales of the root does not name the level, and does not state its bins"
+            text = "multiscales of the root does not name the level or state its bins"
             yield Finding("metadata", "warning", str(data.meta.index), text)
         yield from _level(data, opened)
 
 
 def check_additive(opened: OpenStore) -> Iterator[Finding]:
-    """Findings about levels that refine others (spec next, 4): the ids of their objects are read."""
+    """Findings about levels that refine others (spec next, 4); this reads the ids of their objects."""
     adding = sorted(level for level, data in opened.levels.items() if data.meta.chain)
     if not adding:
         return
@@ -317,7 +317,7 @@ def check_additive(opened: OpenStore) -> Iterator[Finding]:
         if ADDITIVE not in (opened.meta.attributes["zarr_vectors"].get(stated) or []):
             verb = "requires" if stated.startswith("required") else "states"
             text = (
-                f"levels {adding} refine others and the root {verb} no {ADDITIVE!r}: readers take a part for the whole"
+                f"levels {adding} refine others, but the root {verb} no {ADDITIVE!r}: readers take a part for the whole"
             )
             yield Finding("metadata", "error", "", text)
     for level in adding:
@@ -327,7 +327,7 @@ def check_additive(opened: OpenStore) -> Iterator[Finding]:
             yield Finding("manifests", "error", f"{level}/object_index", error.message)
             continue
         if len(twice):
-            text = f"objects {listed(twice)} are stored here and on a level that this one refines: all their rows twice"
+            text = f"objects {listed(twice)} are stored both here and on a level that this one refines"
             yield Finding("manifests", "error", f"{level}/object_index", text)
 
 
@@ -363,9 +363,9 @@ def _level(data: LevelData, opened: OpenStore) -> Iterator[Finding]:
 
 
 def check_stray(data: LevelData, arrays: list[CellArray]) -> Iterator[Finding]:
-    """Warnings about cells that are stored and not listed: readers ignore them (spec 0.9, 4.2).
+    """Warnings about cells that are stored but not listed: readers ignore them (spec 0.9, 4.2).
 
-    One listing of the level, where the store can be listed and lists chunks in metadata.
+    This makes one listing of the level, if the store can be listed and its metadata list chunks.
     """
     keys = {array.spec.path: array.spec.layout.object_keys(array.chunks.coords) for array in arrays}
     if not data.tree.backend.listable or not any(listed is not None for listed in keys.values()):
@@ -380,7 +380,7 @@ def check_stray(data: LevelData, arrays: list[CellArray]) -> Iterator[Finding]:
         if known is not None:
             stray = sorted(set(stored.get(path, ())).difference(known))
             if stray:
-                text = f"{len(stray)} stored cells are not listed, and therefore not read, such as {stray[0]!r}"
+                text = f"{len(stray)} stored cells are not listed, and are therefore not read, such as {stray[0]!r}"
                 yield Finding("structure", "warning", path, text)
 
 
@@ -393,17 +393,17 @@ def vertices_or_finding(data: LevelData) -> CellArray | Finding:
         return Finding(check, "error", f"{data.meta.index}/vertices", error.message)
 
 
-# Whether the consolidated metadata of a root still say what the documents of the nodes say.
+# Whether the root's consolidated metadata still match the documents of the nodes.
 
 SAID = ("node_type", "shape", "data_type", "chunk_grid", "attributes")
 REMEDY = "consolidate updates them, and consolidated=False ignores them"
 
 
 def check_consolidated(opened: OpenStore) -> Iterator[Finding]:
-    """Findings about the root's consolidated metadata, of a store that was opened without them.
+    """Findings about the root's consolidated metadata, for a store that was opened without them.
 
-    An error where this package's readers would believe them, else a warning: Zarr believes them always. A node that
-    they do not name is none where they are not believed. Reads the metadata of every node, where there are any.
+    An error if this package's readers would use them, otherwise a warning, because Zarr always uses them. A node that
+    they lack is not reported if they are not used. This reads the metadata of every node, if there are any.
     """
     root = opened.tree.node("")
     inline = None if root is None else root.doc.get("consolidated_metadata")
@@ -428,7 +428,7 @@ def check_consolidated(opened: OpenStore) -> Iterator[Finding]:
 
 
 def _said(doc: Any) -> Json:
-    """What readers go by: Zarr's own consolidated metadata spell out defaults of the rest."""
+    """The parts of a document that readers use, because Zarr's own consolidated metadata spell out other defaults."""
     if not isinstance(doc, dict):
         return {}
     codecs = [codec.get("name") for codec in doc.get("codecs") or () if isinstance(codec, dict)]

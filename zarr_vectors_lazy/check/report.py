@@ -1,4 +1,4 @@
-"""Whether a store is what its format says, and what is wrong with it if not."""
+"""Whether a store obeys its format, and what is wrong with it if not."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -47,18 +47,18 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LevelPlan:
-    """What the tasks of a level check, and what its metadata alone tell.
+    """What the tasks of a level check, and what its metadata alone show.
 
     Parameters
     ----------
     view
         The level, whole.
     cells
-        Its arrays of cells and how they are checked.
+        Its arrays of cells, and how they are checked.
     whole
-        What is checked when its chunks are known.
+        The checks once its chunks are known.
     findings
-        Found already.
+        What was found already.
     """
 
     view: LevelView
@@ -68,7 +68,7 @@ class LevelPlan:
 
 
 class _Planner:
-    """Looks at the metadata of a level; what cannot be parsed is a finding and is not checked further."""
+    """Checks the metadata of a level; what cannot be parsed is a finding, and is not checked further."""
 
     def __init__(self, view: LevelView, others: Mapping[int, LevelView]) -> None:
         self.view, self.data, self.others = view, view.data, others
@@ -110,7 +110,7 @@ class _Planner:
         return LevelPlan(self.view, tuple(self.cells), whole, self.findings)
 
     def _chunk_dims(self) -> None:
-        """Hold the names of the chunks' axes, which readers need not heed, against the axes."""
+        """Compare the names of the chunks' axes, which readers may ignore, with the axes."""
         block, axes = self.data.meta.attributes.get("zarr_vectors_level"), list(self.data.store.axes)
         dims = block.get("chunk_dims") if isinstance(block, dict) else None
         rank = self.vertices.chunks.rank
@@ -129,10 +129,10 @@ class _Planner:
             return None
 
     def _compare(self, array: CellArray, missing: Severity | None) -> None:
-        """Hold the chunks of an array against those of the vertices."""
+        """Compare the chunks of an array with those of the vertices."""
         here, there = self.vertices.chunks, array.chunks
         for severity, coords, of, text in (
-            (missing, here.coords, there, "chunks have vertices, but no cell here"),
+            (missing, here.coords, there, "chunks have vertices but no cell here"),
             ("error", there.coords, here, "cells are listed for chunks without vertices"),
         ):
             lost = coords[of.find(coords) < 0]
@@ -151,10 +151,10 @@ class _Planner:
         geometries = set(self.data.store.geometry_types)
         spec = array.spec
         if spec.dictionary is None and "categories" in array.attributes:
-            text = "categories are stated without an encoding: values are returned as they are stored"
+            text = "categories are stated without an encoding, so values are returned as stored"
             self.findings.append(Finding("metadata", "warning", where, text))
         if spec.row_shape is None and geometries == {"point_cloud"}:
-            spec = replace(spec, row_shape=())  # as it is read
+            spec = replace(spec, row_shape=())  # as readers see it
         loose = spec.dtype.kind == "U" and spec.dictionary is None and bool(PATHS & geometries)
         self.cells.append((CellCheck(member=f"attribute:{name}", kind="attribute", spec=spec, loose=loose), array))
         self._compare(array, "warning")
@@ -195,7 +195,7 @@ class _Planner:
             check = CellCheck(member="link_fragments", kind="link_fragments", spec=array.spec, of=members[inside[0]])
             self.cells.append((check, array))
         elif inside and data.meta.link_groups:
-            text = f"{GROUPED}, and links have no groups"
+            text = f"{GROUPED}, but links have no groups"
             self.findings.append(Finding("links", "error", f"{data.meta.index}/link_fragments", text))
 
     def _link_attributes(self, family: LinkFamily, members: Mapping[str, str]) -> None:
@@ -210,19 +210,19 @@ class _Planner:
 
 
 def _object_arrays(data: LevelData) -> dict[str, DenseArray]:
-    """Arrays of objects, also those that repeat for others what manifests tell."""
+    """Arrays of objects, including those that repeat what manifests say."""
     return data.object_attributes | {name: array for name, array in data.object_arrays.items() if array.repeats}
 
 
 def level_findings(plans: Mapping[int, LevelPlan]) -> list[Delayed]:
-    """One Delayed list of findings a level."""
+    """One Delayed list of findings for each level."""
     summaries = {index: _summary(plan) for index, plan in plans.items()}
     finish = delayed(check_level, pure=True)
     return [finish(plan.whole, {i: summaries[i] for i in _needed(plan, index)}) for index, plan in plans.items()]
 
 
 def _summary(plan: LevelPlan) -> Delayed:
-    """What the tasks of a level's chunks find, joined."""
+    """Join what the tasks of a level's chunks find."""
     data = plan.view.data
     shared = LevelCheck(
         source=data.source,
@@ -234,7 +234,7 @@ def _summary(plan: LevelPlan) -> Delayed:
         grouped=data.meta.link_groups,
     )
     batches = list(_batches(plan))
-    # Not `delayed` for each: it would look into every number of every batch.
+    # Not `delayed` for each: that would look into every number of every batch.
     token = tokenize(plan.view.token, shared, [array.digest for _, array in plan.cells], len(batches))
     name, joined = f"zv-check-{token}", f"zv-checked-{token}"
     tasks = {(name, run): Task((name, run), check_chunks, shared, *batch) for run, batch in enumerate(batches)}
@@ -248,7 +248,7 @@ def _needed(plan: LevelPlan, index: int) -> set[int]:
 
 
 def _batches(plan: LevelPlan) -> Iterator[tuple[list[Requested], dict[int, int]]]:
-    """What each task reads, and the rows that the metadata promise of its chunks."""
+    """What each task reads, and the rows that the metadata promise for its chunks."""
     arrays = [(check.member, array) for check, array in plan.cells]
     runs = chunk_runs(plan.view, arrays)
     counts = plan.view.data.vertices.counts
@@ -256,14 +256,14 @@ def _batches(plan: LevelPlan) -> Iterator[tuple[list[Requested], dict[int, int]]
         yield wanted, {} if counts is None else dict(zip(chunks.tolist(), counts[chunks].tolist(), strict=True))
 
 
-# Whether a store is what its format says, and what is wrong with it if not.
+# Whether a store obeys its format, and what is wrong with it if not.
 
 SHOWN = 50
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Report:
-    """What was found; prints as a table and a list.
+    """What was found; printing it shows a table and a list.
 
     Parameters
     ----------
@@ -288,7 +288,7 @@ class Report:
 
     @property
     def warnings(self) -> tuple[Finding, ...]:
-        """Findings that are legal and likely not meant."""
+        """Findings that are legal but probably not intended."""
         return tuple(finding for finding in self.findings if finding.severity == "warning")
 
     def _table(self) -> list[list[str]]:
@@ -327,7 +327,7 @@ def validate(
 ) -> Any:
     """Check a whole store: its structure, metadata, counts, fragments, links and manifests.
 
-    Every chunk is read once, by one task, on whatever Dask scheduler is active; memory holds some chunks a task and a
+    Every chunk is read once, by one task, on the active Dask scheduler; memory holds a few chunks for each task and a
     few numbers for each chunk of the store.
 
     Parameters
@@ -335,7 +335,7 @@ def validate(
     path
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     compute
-        False: return a Delayed of the report.
+        False to return a Delayed of the report.
     progress
         Show a bar.
     backend, storage_options, **backend_kwargs
@@ -349,7 +349,7 @@ def validate(
     Raises
     ------
     StoreError
-        If the store cannot be reached. What contradicts the format is a finding, also that there is no store.
+        If the store cannot be reached. Whatever contradicts the format is a finding, even that there is no store.
 
     Examples
     --------
@@ -364,7 +364,7 @@ def validate(
 
 
 def _plan(spec: StoreSpec) -> tuple[list[Finding], list[Any]]:
-    """Findings of metadata alone, and the tasks of the rest."""
+    """Findings from metadata alone, and the tasks for the rest."""
     try:
         opened = open_tree(spec, False)
     except FormatError as error:

@@ -2,4 +2,4 @@
 
 
 class Stopped(Exception):
-    """The user has stopped a word; the message tells what is left."""
+    """The user has stopped a command; the message says what is left."""

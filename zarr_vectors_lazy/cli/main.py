@@ -1,4 +1,4 @@
-"""The command ``zvl``: its words, and how errors end it."""
+"""The command ``zvl``: its subcommands, and how errors end it."""
 
 import functools
 import os
@@ -23,12 +23,12 @@ from zarr_vectors_lazy.errors import (
 
 try:
     import typer
-except ImportError as error:  # the script is installed with the package, its libraries with an extra
+except ImportError as error:  # the script comes with the package, its libraries with an extra
     sys.exit(f"zvl needs more packages: pip install 'zarr-vectors-lazy[cli]' ({error})")
 
 
 EXITS = "Exit codes: 0 done, 1 the store is damaged, 2 wrong arguments, 3 the store cannot be reached or written."
-WORDS = {  # and the modules that have them, in the order of the help; only that of the word that is given is imported
+WORDS = {  # subcommands by module, in the order of the help; only the module of the one that is called is imported
     **dict.fromkeys(("info", "ls", "explain", "read", "export", "plot"), "read"),
     **dict.fromkeys(("ingest", "pyramid", "save", "rechunk", "recompress", "migrate"), "make"),
     "validate": "read",
@@ -38,14 +38,14 @@ WORDS = {  # and the modules that have them, in the order of the help; only that
     "serve": "server",
     "view": "server",
 }
-STOPPED = 130  # what a shell says of a process that SIGINT has ended
+STOPPED = 130  # the exit code of a shell for a process that SIGINT has ended
 WrongUse: Any = typer.BadParameter.__mro__[2]  # ClickException, of click itself or of typer's own copy
 SAME = (
     "aggregate", "axes", "backend", "bbox", "bin_shape", "chunk_shape", "color", "columns", "format", "get", "level",
     "like", "object_ids", "overwrite", "projection", "put", "pyramid", "reference", "resolution", "storage", "transfer",
     "triangulate", "unit", "where", "whole_objects",
 )  # fmt: skip
-OPTIONS = {  # of the command line, by the keyword of Python that a message names
+OPTIONS = {  # options of the command line, by the Python keyword that a message names
     **{name: f"--{name.replace('_', '-')}" for name in SAME},
     "chunk_scale_factors": "--chunk-scale",
     "cross_level_depth": "--depth",
@@ -60,15 +60,15 @@ _KEYWORD = re.compile(rf"(?<![^\s(,])({'|'.join(OPTIONS)})=(?:True\b|'([^']*)'|)
 _SHORT = re.compile(r"^(-[a-z])=")  # -b=-1,... is like --bbox=-1,...; click would take the = as part of the value
 _BARE = re.compile(rf"\b({'|'.join(name for name in OPTIONS if '_' in name)})\b")
 _RULE = re.compile(r"aggregate\['([^']*)'\]")
-PLAIN = {  # for what typer says of an argument
+PLAIN = {  # replaces what typer says about an argument
     "Value error, ": "",
     "Input should be a valid integer, unable to parse string as an integer": "it must be a whole number",
-    "Input should be a valid number, unable to parse string as a number": "a number is wanted",
+    "Input should be a valid number, unable to parse string as a number": "it must be a number",
 }
 
 
 def application(first: str = "") -> typer.Typer:
-    """Command line that has a word, or all words where ``first`` is none of them."""
+    """The command line with one subcommand, or with all if ``first`` is not one of them."""
     app = typer.Typer(
         name="zvl",
         help=f"Look at Zarr Vectors stores, on disk or in a bucket. {EXITS}",
@@ -84,11 +84,11 @@ def application(first: str = "") -> typer.Typer:
 
 
 def about(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
-    """Options that go without a word."""
+    """Options without a subcommand."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command line; an error of ours, a wrong argument and a warning are one line each on standard error."""
+    """Run the command line; our errors, wrong arguments and warnings are one line each on standard error."""
     typed = sys.argv[1:] if arguments is None else arguments
     given = [_SHORT.sub(r"\1", word) for word in typed] or ["--help"]
     if given == ["--version"]:
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except ImportError as error:
         fail(str(error), 2)
-    except BrokenPipeError:  # the reader of our output has seen enough
+    except BrokenPipeError:  # whoever reads our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     else:
         if code == STOPPED:
@@ -123,26 +123,26 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def spoken(message: str) -> str:
-    """Message that names options of the command line where it named keywords of Python."""
+    """Replace the Python keywords in a message by options of the command line."""
 
     def option(found: re.Match[str]) -> str:
         value = f" {found[2]}" if found[2] else " " if re.match(r"[\w\[{(-]", found[3]) else ""
         return f"{OPTIONS[found[1]]}{value}"
 
-    message, call, rest = message.partition("zvl.build_pyramid(")  # to be typed in Python, and left as it is
+    message, call, rest = message.partition("zvl.build_pyramid(")  # something to type in Python, left as it is
     message = re.sub(r"\[Errno \d+\] ", "", message)
     text = _KEYWORD.sub(option, _RULE.sub(r"--aggregate \1=", message.replace("mode='w'", "--overwrite")))
     return re.sub(r"(--[a-z-]+) \(\1\)", r"\1", text) + call + rest
 
 
 def say(message: Warning | str, *_: Any, **__: Any) -> None:
-    """Say a warning in one line."""
+    """Print a warning in one line."""
     text = _BARE.sub(lambda name: OPTIONS[name[1]], spoken(str(message)))
     print(printable(f"zvl: warning: {' '.join(text.split())}"), file=sys.stderr)
 
 
 def fail(message: str, code: int) -> None:
-    """Say what is wrong in one line, and end."""
+    """Print what is wrong in one line, and exit."""
     print(printable(f"zvl: {' '.join(message.split())}"), file=sys.stderr)
     sys.exit(code)
 

@@ -1,4 +1,4 @@
-"""Words of ``zvl`` that write stores, or change them in place: from ``ingest`` and ``pyramid`` to ``shard``."""
+"""Commands of ``zvl`` that write stores, or change them in place: from ``ingest`` and ``pyramid`` to ``shard``."""
 
 import shutil
 import sys
@@ -28,7 +28,7 @@ Files = Annotated[
         "then the path or URL of the new store.",
     ),
 ]
-Named = Annotated[str | None, typer.Option("--format", help="Format of the files; by default by their suffixes.")]
+Named = Annotated[str | None, typer.Option("--format", help="Format of the files; by default from their suffixes.")]
 Axes = Annotated[str | None, typer.Option("--axes", metavar="X,Y,Z", help="Columns of positions, or names of axes.")]
 Owner = Annotated[
     str | None, typer.Option("--object-ids", metavar="COLUMN", help="Column with the object of each row.")
@@ -38,7 +38,7 @@ Old = Annotated[str, typer.Argument(metavar="OLD", help="Store of format 0.7.", 
 Source = Annotated[str, typer.Argument(metavar="OLD", help="URL or path of a store.", show_default=False)]
 NewEdges = Annotated[str, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Edges of a chunk of the new store.")]
 Edges = Annotated[
-    str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Edges of a chunk; by default suggested.")
+    str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Edges of a chunk; by default chosen for you.")
 ]
 Kept = Annotated[
     str | None, typer.Option("--chunk-shape", metavar="X,Y,Z", help="Edges of a chunk; by default unchanged.")
@@ -55,18 +55,18 @@ Scales = Annotated[
     typer.Option(
         "--chunk-scale",
         metavar="N",
-        help="How much chunks grow from level to level: once for all, or repeated; 1 keeps them; by default as bins.",
+        help="How much chunks grow from level to level: once for all, or repeated; 1 keeps them; by default like bins.",
     ),
 ]
 Rules = Annotated[
     list[str] | None,
-    typer.Option("--aggregate", metavar="NAME=RULE", help="mean, min, max, sum, mode, first, or none: leave it out."),
+    typer.Option("--aggregate", metavar="NAME=RULE", help="mean, min, max, sum, mode, first, or none to leave it out."),
 ]
-Sparsity = Annotated[str, typer.Option(metavar="N", help="Keep one in N at each level that states no other.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of the hash that picks what is kept.")]
+Sparsity = Annotated[str, typer.Option(metavar="N", help="Keep one in N at each level whose factor has no sparsity.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of the hash that chooses what is kept.")]
 Links = Annotated[
     Literal["none", "implicit", "explicit"],
-    typer.Option(help="Links between levels: from the finer (implicit) or both ways (explicit)."),
+    typer.Option(help="Links between levels: from the finer one (implicit), or both ways (explicit)."),
 ]
 Depth = Annotated[int, typer.Option(help="Levels that links reach across; -1 for all.")]
 Shape = Annotated[str | None, typer.Option("--shape", metavar="N,N,N", help="Chunks along each axis in a shard.")]
@@ -210,7 +210,7 @@ def rechunk(
             chunk_shape=edges,
             bin_shape=numbers(bin_shape, "--bin-shape"),
             level=level or 0,
-            pyramid={"method": "aggregate"} if pyramid else False,  # whatever made the old levels
+            pyramid={"method": "aggregate"} if pyramid else False,  # whatever method built the old levels
             mode="w" if overwrite else "w-",
             dst_options=new,
             **place.keywords(),
@@ -247,13 +247,13 @@ def save(
     levels = [name for name in done["left_out"] if name.isdigit()]
     given.say_left_out([name for name in done["left_out"] if name not in levels])
     rows = {"vertex_count": "vertex", "node_count": "vertex", "line_count": "line"}
-    name = next(name for name in rows if name in done)  # each geometry counts its own
+    name = next(name for name in rows if name in done)  # each geometry counts in its own way
     said = f"{store}: {given.counted(done[name], rows[name])} in {given.counted(done['chunk_count'], 'chunk')}"
     given.tell(done, json, f"{said}{not_carried(levels, 'zvl pyramid')}")
 
 
 def not_carried(levels: list[str], builder: str) -> str:
-    """End of a sentence that tells which levels a new store does not have."""
+    """End of a sentence that says which levels are not in the new store."""
     return f"; coarser levels ({', '.join(levels)}) are not copied; {builder} builds them" if levels else ""
 
 
@@ -347,7 +347,7 @@ def example(name: Example = None, store: Target = None) -> None:
 
 
 def numbers(text: str | None, name: str) -> list[float] | float | None:
-    """Edges of ``"10,10,10"``, or of ``"10"`` for all axes."""
+    """Edges from ``"10,10,10"``, or from ``"10"`` for all axes."""
     if text is None:
         return None
     try:
@@ -358,10 +358,10 @@ def numbers(text: str | None, name: str) -> list[float] | float | None:
 
 
 def parse_factor(text: str, sparsity: str = "1") -> tuple[list[float] | float, float]:
-    """Pair (coarsening, sparsity) of ``"2"``, ``"2:4"`` or ``"2,2,1:4"``."""
+    """Pair (coarsening, sparsity) from ``"2"``, ``"2:4"`` or ``"2,2,1:4"``."""
     coarsening, _, own = text.partition(":")
     found = numbers(coarsening, "--factor")
-    kept = numbers(own or sparsity, "--sparsity, or that of --factor COARSENING:SPARSITY,")
+    kept = numbers(own or sparsity, "--sparsity, or a sparsity in --factor COARSENING:SPARSITY,")
     assert found is not None
     assert kept is not None
     if isinstance(kept, list):
@@ -376,7 +376,7 @@ def parse_scales(texts: list[str] | None) -> Any:
 
 
 def parse_rule(text: str) -> tuple[str, Any]:
-    """Attribute and rule of ``"name=rule"``."""
+    """Attribute and rule from ``"name=rule"``."""
     name, equals, rule = text.rpartition("=")
     if not equals:
         raise SelectionError(f"--aggregate must be NAME=RULE, found {text!r}")

@@ -1,4 +1,4 @@
-"""Arguments that several words of ``zvl`` share, and what is printed."""
+"""Arguments that several commands of ``zvl`` share, and printing."""
 
 import json
 import os
@@ -28,7 +28,7 @@ from zarr_vectors_lazy.store import ZVStore, open_zv
 
 
 def console(least: int) -> Console:
-    """Standard output; plain where it is no terminal, and then no narrower than ``least`` if COLUMNS does not say."""
+    """Standard output; plain if it is not a terminal, and then at least ``least`` wide unless COLUMNS is set."""
     piped = not sys.stdout.isatty() and "COLUMNS" not in os.environ
     return Console(highlight=False, markup=False, emoji=False, width=max(80, least) if piped else None)
 
@@ -41,7 +41,7 @@ def print_json(value: Any) -> None:
 
 
 def say(text: object = "", *, error: bool = False) -> None:
-    """Print what may hold names, with control characters shown; on standard error if it is no result."""
+    """Print text that may contain names, control characters made visible; on standard error if it is no result."""
     print(printable(str(text)), file=sys.stderr if error else None, flush=True)
 
 
@@ -54,14 +54,14 @@ def _plain(value: Any) -> Any:
 
 
 def print_pairs(pairs: Mapping[str, Any]) -> None:
-    """Print names and values, one per line; further lines of a value stand below its first."""
+    """Print names and values, one per line; further lines of a value are printed below its first."""
     width = max(map(len, pairs), default=0)
     for name, value in pairs.items():
         say(f"{name:<{width}}  {value}".replace("\n", f"\n{'':{width}}  "))
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[int]) -> None:
-    """Print a table, columns ``right`` aligned to the right; what is too wide goes on below, in the last column."""
+    """Print a table, the columns ``right`` aligned right; a last column that is too wide is wrapped."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for number, name in enumerate(head):
         table.add_column(name, justify="right" if number in right else "left", no_wrap=number < len(head) - 1)
@@ -74,11 +74,11 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]], *, right: Se
     console(sum(least) + 2 * len(least)).print(table)
 
 
-# Arguments that several words of ``zvl`` share, and what they become.
+# Arguments that several commands of ``zvl`` share, and what they become.
 
 Store = Annotated[str, typer.Argument(metavar="STORE", help="URL or path of a store.", show_default=False)]
 Backend = Annotated[
-    Literal["obstore", "fsspec", "local"] | None, typer.Option("--backend", help="By default chosen by the URL.")
+    Literal["obstore", "fsspec", "local"] | None, typer.Option("--backend", help="By default one that suits the URL.")
 ]
 Options = Annotated[
     list[str] | None,
@@ -89,18 +89,18 @@ NewOptions = Annotated[
     typer.Option(
         "--new-option",
         metavar="KEY=VALUE",
-        help="Option of the new store's backend; by default those of -o, where both URLs are of one kind.",
+        help="Option of the new store's backend; by default those of -o, if both URLs are of the same kind.",
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-Level = Annotated[int | None, typer.Option("--level", "-l", help="Level; by default the finest.")]
+Level = Annotated[int | None, typer.Option("--level", "-l", help="Number of the level; by default the finest.")]
 Resolution = Annotated[
     float | None, typer.Option("--resolution", "-r", help="The coarsest level whose bins are no larger than this.")
 ]
 Box = Annotated[
     str | None,
     typer.Option(
-        "--bbox", "-b", metavar="LO,LO,LO,HI,HI,HI", help="Box: lower corner, upper corner; both faces are in it."
+        "--bbox", "-b", metavar="LO,LO,LO,HI,HI,HI", help="Box: lower corner, upper corner; both faces belong to it."
     ),
 ]
 Objects = Annotated[list[str] | None, typer.Option("--object", metavar="ID,ID", help="Object ids; may be repeated.")]
@@ -111,12 +111,12 @@ Where = Annotated[
         "--where",
         metavar="NAME=LO:HI",
         help="Values of an attribute: a range, both ends included (LO: or :HI leaves one open), NAME=VALUE, "
-        "NAME=VALUE,VALUE, NAME=null for what is missing; with a comma or colon in a value, JSON: "
+        "NAME=VALUE,VALUE, NAME=null for missing values; a value with a comma or colon as JSON: "
         """'NAME=["a,b"]'. May be repeated.""",
     ),
 ]
 Whole = Annotated[bool, typer.Option("--whole-objects", help="Keep every object with a vertex in the box, in full.")]
-Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes to take; by default all.")]
+Columns = Annotated[str | None, typer.Option("--columns", metavar="A,B", help="Attributes to write; by default all.")]
 Triangulate = Annotated[bool, typer.Option("--triangulate", help="Cut larger faces into triangles.")]
 Like = Annotated[str | None, typer.Option("--like", metavar="FILE", help="Tractogram whose image space to use.")]
 Reference = Annotated[str | None, typer.Option("--reference", metavar="IMAGE", help="Image whose space to use.")]
@@ -129,28 +129,28 @@ Client = Annotated[str | None, typer.Option("--client", metavar="ADDRESS", help=
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Options that say how a store is reached."""
+    """Options for reaching a store."""
 
     backend: Backend = None
     option: Options = None
 
     def keywords(self) -> dict[str, Any]:
-        """As functions on stores take them."""
+        """The options as keywords of functions on stores."""
         return {"backend": self.backend, "storage_options": storage_options(self.option)}
 
     def open(self, store: str) -> ZVStore:
-        """Open what the command line names."""
+        """Open the store that the command line names."""
         return open_zv(store, **self.keywords())
 
 
 @dataclass(frozen=True, kw_only=True)
 class NewPlace(Place):
-    """The same, and how a new store is."""
+    """The same for a new store, with its chunks and encoding."""
 
     new_option: NewOptions = None
 
     def new(self, old: str, new: str) -> dict[str, Any]:
-        """Backend and options of the new store: its own, else those of the old one if both URLs have one scheme."""
+        """Backend and options of the new store: its own, or those of the old one if both URLs have the same scheme."""
         if self.new_option:
             return {"storage_options": storage_options(self.new_option)}
         here, there = (url.partition("://")[0] if "://" in url else "" for url in (old, new))
@@ -159,14 +159,14 @@ class NewPlace(Place):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """Options that say what computes."""
+    """Options for computing."""
 
     scheduler: Scheduler = None
     client: Client = None
 
     @contextmanager
     def computing(self, requests: Callable[[], int | None] = lambda: None) -> Iterator[None]:
-        """Compute on a scheduler or a cluster, with one bar on a terminal: of the requests, where so many are said."""
+        """Compute on a scheduler or a cluster, with one bar on a terminal: of requests if their number is given."""
         if self.client is not None:
             with _cluster(self.client):
                 yield
@@ -182,13 +182,13 @@ class Run:
                     yield
 
     def writing(self, store: str, **options: Any) -> AbstractContextManager[None]:
-        """Compute what a new store will have; an interruption tells what it left."""
+        """Compute a new store; an interruption reports what it left behind."""
         return leaving(new_store(store, **options), self.computing())
 
 
 @dataclass(frozen=True, kw_only=True)
 class Chosen:
-    """Options that select."""
+    """Options for selecting."""
 
     level: Level = None
     resolution: Resolution = None
@@ -212,7 +212,7 @@ class Chosen:
 
 
 def with_options(word: Callable[..., None]) -> Callable[..., None]:
-    """Give a word the options of the groups that its parameters are of, each in the place of its group."""
+    """Give a command the options of the groups among its parameters, in place of each group."""
     parameters: list[Parameter] = []
     groups: dict[str, type[Any]] = {}
     for one in signature(word).parameters.values():
@@ -238,7 +238,7 @@ def with_options(word: Callable[..., None]) -> Callable[..., None]:
 
 
 def shard_shape(text: str | None) -> int | list[int] | None:
-    """Chunks of a shard, of ``"4"`` or ``"4,4,1"``."""
+    """Chunks of a shard, from ``"4"`` or ``"4,4,1"``."""
     if text is None:
         return None
     parts = [part.strip() for part in text.split(",")]
@@ -248,7 +248,7 @@ def shard_shape(text: str | None) -> int | list[int] | None:
 
 
 def storage_options(options: Sequence[str] | None) -> dict[str, Any]:
-    """Mapping of ``KEY=VALUE``; a value that is JSON (true, 3, {...}) is taken as such."""
+    """Mapping from ``KEY=VALUE``; a value that is JSON (true, 3, {...}) is parsed."""
     found: dict[str, Any] = {}
     for option in options or ():
         key, equals, value = option.partition("=")
@@ -263,16 +263,16 @@ def storage_options(options: Sequence[str] | None) -> dict[str, Any]:
 
 @contextmanager
 def leaving(left: str | Callable[[], str], within: AbstractContextManager[None] | None = None) -> Iterator[None]:
-    """Let an interruption tell what it left; ``left`` may be asked then."""
+    """Let an interruption report what it left behind; ``left`` is called then."""
     try:
         with within or nullcontext():
             yield
-    except KeyboardInterrupt as stop:  # which typer would turn into an exit code without a word
+    except KeyboardInterrupt as stop:  # which typer would turn into an exit code without a message
         raise Stopped(left if isinstance(left, str) else left()) from stop
 
 
 def new_store(store: str, **options: Any) -> Callable[[], str]:
-    """Tell what an interrupted write of a new store left where that store would be."""
+    """Report what an interrupted write of a new store left in its place."""
 
     def left() -> str:
         try:
@@ -289,7 +289,7 @@ def new_store(store: str, **options: Any) -> Callable[[], str]:
 
 
 def object_ids(texts: Sequence[str] | None) -> list[int] | None:
-    """Ids of ``["4,5", "7"]``; None where there are none."""
+    """Ids from ``["4,5", "7"]``; None if there are none."""
     try:
         return [int(part) for text in texts or () for part in text.split(",")] or None
     except ValueError as error:
@@ -297,7 +297,7 @@ def object_ids(texts: Sequence[str] | None) -> list[int] | None:
 
 
 def names(text: str | None) -> list[str] | None:
-    """Names of ``"a,b"``."""
+    """Names from ``"a,b"``."""
     return None if text is None else [name.strip() for name in text.split(",")]
 
 
@@ -312,7 +312,7 @@ def tell_counts(counts: Mapping[int, int], json: bool) -> None:
 
 
 def tell(done: Any, json: bool, *lines: str) -> None:
-    """Print what was done: as JSON, or in words on standard error."""
+    """Report what was done: as JSON, or in words on standard error."""
     if json:
         print_json(done)
     elif lines:
@@ -320,13 +320,13 @@ def tell(done: Any, json: bool, *lines: str) -> None:
 
 
 def say_left_out(left_out: Sequence[str], done: str = "left out") -> None:
-    """Warn in one line of what had no place."""
+    """Warn in one line about what was left out."""
     if left_out:
         say(f"zvl: warning: {done}: {', '.join(left_out)}", error=True)
 
 
 def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
-    """(lo, hi) of ``"0,0,0,10,10,10"``."""
+    """(lo, hi) from ``"0,0,0,10,10,10"``."""
     try:
         numbers = [float(number) for number in re.split(r"[\s,;:()\[\]]+", text.strip(" ()[]"))]
     except ValueError as error:
@@ -337,7 +337,7 @@ def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
 
 
 def parse_where(level: ZVLevel, text: str) -> dict[str, Any]:
-    """Values by name, as `ZVLevel.sel` takes them, of ``"fa=0.2:0.5"``, ``"type=L4,Sst"``, ``"id=7"``, ``"id=null"``.
+    """Values by name, as `ZVLevel.sel` takes them, from ``"fa=0.2:0.5"``, ``"type=L4,Sst"``, ``"id=7"``, ``"id=null"``.
 
     A value that begins with ``[`` or ``"`` is JSON. Numbers of a text attribute are text.
     """

@@ -1,4 +1,4 @@
-"""Words of ``zvl`` that read a store: what there is, what is wrong, what it costs; its rows into files and pictures."""
+"""Commands of ``zvl`` that read a store: what is in it, what is wrong, what it costs; rows into files and pictures."""
 
 import shutil
 import sys
@@ -21,7 +21,7 @@ from zarr_vectors_lazy.files.formats import suffixes
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.store import ZVStore
 
-# ``zvl info``, ``ls``, ``explain``, ``validate``, ``cost``: what there is, what is wrong, what reading would fetch.
+# ``zvl info``, ``ls``, ``explain``, ``validate``, ``cost``: what is there, what is wrong, what reading would fetch.
 
 SHADES = " ░▒▓█"
 WIDTH = 56
@@ -58,7 +58,7 @@ def info(store: given.Store, *, place: given.Place, json: given.AsJson = False) 
 
 
 def description(store: ZVStore) -> dict[str, Any]:
-    """What the metadata tell of a store."""
+    """What the metadata say about a store."""
     of_level = {"level": "index", "vertices": "vertex_count", "chunks": "chunk_count"}
     of_level |= {"chunk_shape": "chunk_shape", "bin_shape": "bin_shape", "attributes": "attribute_names"}
     levels = [{name: getattr(level, member) for name, member in of_level.items()} for level in store]
@@ -68,7 +68,7 @@ def description(store: ZVStore) -> dict[str, Any]:
 
 
 def _system(crs: Any) -> str | None:
-    """Reference system in few words: its name and EPSG code where it has them, else all that is stated, wrapped."""
+    """Reference system in a few words: its name and EPSG code if it has them, otherwise all that is stated, wrapped."""
     if isinstance(crs, Mapping) and crs.get("name"):
         return in_line(f"{crs['name']}, EPSG {crs['epsg']}" if crs.get("epsg") else str(crs["name"]))
     stated = ", ".join(f"{name} {value}" for name, value in crs.items()) if isinstance(crs, Mapping) else crs
@@ -76,7 +76,7 @@ def _system(crs: Any) -> str | None:
 
 
 def sketch(level: ZVLevel) -> str:
-    """Lines that show where the level is occupied: the first two axes, darker where more chunks lie behind."""
+    """Lines that show which parts of the level are occupied: the first two axes, darker where there are more chunks."""
     if not level.chunk_count:
         return "no chunks"
     spatial = np.asarray(level.chunk_keys, np.int64)[:, -level.store.ndim :]
@@ -114,7 +114,7 @@ def ls(store: given.Store, *, level: given.Level = None, place: given.Place, jso
 
 
 def arrays_of(level: ZVLevel) -> dict[str, Any]:
-    """Arrays of a level by the names by which Python reaches them."""
+    """Arrays of a level, by their names in Python."""
     out: dict[str, Any] = {"vertices": level.vertices}
     out |= {f"attributes[{name!r}]": array for name, array in level.attributes.items()}
     kinds = set(level.store.geometry_types)
@@ -187,12 +187,12 @@ def _count(size: int | None) -> str:
 
 
 def _digits(values: Any) -> list[str]:
-    """Numbers with the digits that a map grid needs: 4212345.75, not 4.21235e+06."""
+    """Numbers with as many digits as map coordinates need: 4212345.75, not 4.21235e+06."""
     return [f"{value:.10g}" for value in values]
 
 
 def _lengths(values: Any, units: list[str]) -> str:
-    """Lengths along the axes, with their unit once where they have one in common."""
+    """Lengths along the axes, with their unit once if all have the same."""
     if len(set(units)) == 1:
         return ", ".join(_digits(values)) + units[0]
     return ", ".join(f"{length}{unit}" for length, unit in zip(_digits(values), units, strict=True))
@@ -202,7 +202,7 @@ def _lengths(values: Any, units: list[str]) -> str:
 
 OUT = f"File to write ({', '.join(suffixes('writes'))}), or - for standard output, as --format says (csv)."
 Out = Annotated[str, typer.Argument(metavar="OUT", help=OUT, show_default=False)]
-Named = Annotated[str | None, typer.Option("--format", help="Format of the file; by default by its suffix.")]
+Named = Annotated[str | None, typer.Option("--format", help="Format of the file; by default from its suffix.")]
 Stored = Annotated[bool, typer.Option("--stored", help="Leave coordinates as stored, instead of world coordinates.")]
 Folder = Annotated[str, typer.Argument(metavar="DIR", help="Folder or URL to write to.", show_default=False)]
 Source = Annotated[str, typer.Option("--precomputed", metavar="KIND", help="points, lines, skeletons or mesh.")]
@@ -244,7 +244,7 @@ def read(
 
 
 def to_standard_output(part: Any, name: str, how: dict[str, Any]) -> None:
-    """Write a file by way of a scratch folder: some formats are written from their ends."""
+    """Write a file by way of a scratch folder, because some formats are written from their ends."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "out"
         say_done(part.to_file(file, format=name, **how))
@@ -322,7 +322,7 @@ def plot(
 
 
 def check_out(out: Path, overwrite: bool) -> None:
-    """Raise SelectionError where no picture can be written, before one is drawn."""
+    """Raise SelectionError if no picture can be written, before one is drawn."""
     from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415  optional
 
     kinds = sorted(FigureCanvasBase.get_supported_filetypes())

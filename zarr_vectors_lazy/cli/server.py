@@ -20,21 +20,21 @@ from zarr_vectors_lazy.store import ZVStore
 from zarr_vectors_lazy.web.neuroglancer import FOLDER, Precomputed, shown_level, source_url, state_link
 from zarr_vectors_lazy.web.server import Answer, Server
 
-# The page that draws a store level by level; the server decodes rows through the reader and sends them plain.
+# The page that draws a store level by level; the server decodes rows and sends them uncompressed.
 
 MOST_VERTICES = 3_000_000
 PREFIX = "view/"
 
 
 def view_server(store: ZVStore, *, host: str = "127.0.0.1", port: int = 0) -> Server:
-    """Server of the page and of the rows of a store's levels, which no page of another site gets; beside them objects.
+    """Server of the page, and of a store's levels as rows, which pages of other sites cannot get; also serves objects.
 
     Parameters
     ----------
     store
         What is drawn.
     host, port
-        Where it listens; port 0 takes a free one.
+        Where it listens; port 0 picks a free one.
     """
 
     def answer(path: str) -> Answer | None:
@@ -54,12 +54,12 @@ def view_server(store: ZVStore, *, host: str = "127.0.0.1", port: int = 0) -> Se
 
 
 def answered(make: Callable[[], bytes | None]) -> Answer:
-    """Answer with what is made of a level; with a reason where that fails, or where it has too many rows for a page."""
+    """Answer with something made from a level; with a reason if that fails, or if a page cannot show so many rows."""
     try:
         body = make()
     except NotFoundError as error:
         return Answer(HTTPStatus.NOT_FOUND, str(error).encode())
-    except ZVError as error:  # the page shows it
+    except ZVError as error:  # the page displays it
         return Answer(HTTPStatus.INTERNAL_SERVER_ERROR, str(error).encode())
     if body is None:
         reason = f"more than {MOST_VERTICES:,} vertices: too many for a page"
@@ -68,14 +68,14 @@ def answered(make: Callable[[], bytes | None]) -> Answer:
 
 
 def asked_level(store: ZVStore, number: str) -> ZVLevel:
-    """Return the level of a path."""
+    """Return the level that a path names."""
     if not (number.isdecimal() and number.isascii() and len(number) < 10):
         raise NotFoundError.among("level", number, store.levels)
     return store[int(number)]
 
 
 def described(store: ZVStore) -> dict[str, Any]:
-    """What the page needs to know of a store; names, units and bounds of world coordinates, filled to three."""
+    """What the page needs to know about a store; names, units and bounds of world coordinates, padded to three axes."""
     world = store._opened.meta.world
     lo, hi = (np.pad(corner, (0, 3 - len(corner))).tolist() for corner in world.world_bounds(store.bounds))
     levels = []
@@ -95,8 +95,8 @@ def described(store: ZVStore) -> dict[str, Any]:
 def packed(level: ZVLevel) -> bytes | None:
     """Rows of a level for the page: counts N and E, then (N, 3) float32, then (E, 2) uint32, little-endian.
 
-    Positions are world coordinates less the middle of the store's, so that float32 holds them; two axes have a third
-    of 0. An edge begins with the vertex that has its colour. None where there are more vertices than a page can draw.
+    Positions are world coordinates relative to the middle of the store, so that float32 holds them; a missing third
+    axis is 0. An edge begins with the vertex that has its colour. None if the page cannot draw so many vertices.
     """
     if (level.vertex_count or 0) > MOST_VERTICES:
         return None
@@ -111,9 +111,9 @@ def packed(level: ZVLevel) -> bytes | None:
 
 
 def packed_shade(level: ZVLevel, color: str) -> bytes:
-    """What says the colour of the rows: bytes of a JSON text, uint32, the text, then (N,) float32, little-endian.
+    """Colour values of the rows: length of a JSON text, uint32, the text, then (N,) float32, little-endian.
 
-    Numbers are quantities, or places among ``labels``; NaN where there is none.
+    Numbers are quantities, or indices into ``labels``; NaN means no value.
     """
     shade = read_shade(level._view, color)
     text = json.dumps({"name": shade.name, "labels": shade.labels, "dates": shade.dates}).encode()
@@ -123,7 +123,7 @@ def packed_shade(level: ZVLevel, color: str) -> bytes:
 
 # ``zvl serve`` and ``zvl view``: a store over HTTP, and the page that draws it.
 
-Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")]
+Host = Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 admits other machines.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 picks a free one.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the address of the page.")]
 
@@ -153,7 +153,7 @@ def serve(
 
 
 def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
-    """Print what Neuroglancer is given: a link that shows a level, and the sources of every level."""
+    """Print what Neuroglancer needs: a link that shows a level, and the sources of every level."""
     shown = shown_level(levels)
     if shown is None:
         return
@@ -161,7 +161,7 @@ def say_links(levels: Mapping[int, PrecomputedLevel], url: str) -> None:
         lines = [f"\nNeuroglancer, level {shown.index}: {state_link(shown, url)}"]
         kinds = [(index, kind) for index, level in levels.items() for kind in level.kinds]
         lines += [f"level {index}, {kind}: {source_url(url, index, kind)}" for index, kind in kinds]
-    except ZVError as error:  # the objects are served all the same
+    except ZVError as error:  # objects are served anyway
         given.say(f"zvl: warning: there is nothing to show in Neuroglancer: {error}", error=True)
         return
     given.say("\n".join(lines))

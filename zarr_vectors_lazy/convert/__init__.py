@@ -1,1 +1,1 @@
-"""Arrays and metadata in, other people's objects out."""
+"""Levels as objects of other libraries, made from arrays and metadata."""

@@ -1,7 +1,7 @@
-"""The Dask expression of a level's data frame; imported only where dask.dataframe is there.
+"""The Dask expression of a level's data frame; imported only if dask.dataframe is installed.
 
-Its graph is made when Dask knows which columns and partitions are wanted: what is fetched for them shares batches, as
-for arrays. Dask's own ``from_map`` gives each partition a task that would fetch alone.
+Its graph is made once Dask knows which columns and partitions are needed, so that their reads share batches, as for
+arrays. Dask's own ``from_map`` gives each partition a task that would fetch alone.
 """
 
 import functools
@@ -25,7 +25,7 @@ from zarr_vectors_lazy.read.view import LevelView
 
 
 class FrameSource:
-    """What the expression reads: a view and all columns that it could give."""
+    """What the expression reads: a view, and all columns that it could return."""
 
     def __init__(self, view: LevelView, columns: Sequence[FrameColumn]) -> None:
         self.view = view
@@ -39,7 +39,7 @@ class FrameSource:
 
     @functools.cached_property
     def sizes(self) -> tuple[int, ...] | None:
-        """Rows of each partition, where they are known."""
+        """Rows of each partition, if they are known."""
         if self.view.sizes is None:
             return None
         return tuple(int(size) for size in vertices_array(self.view).chunks[0])

@@ -29,15 +29,15 @@ class FrameColumn:
     Parameters
     ----------
     name
-        Of the column.
+        Name of the column.
     attribute
-        The vertex attribute that it is of; None for a coordinate, and for the object of each vertex.
+        Its vertex attribute; None for a coordinate, and for the object of each vertex.
     part
-        Column of the array, None where the array has one.
+        Column of the array; None if the array has only one.
     dtype
-        Stored dtype; of codes where there are categories.
+        Stored dtype; that of the codes if there are categories.
     categories
-        Of dictionary-encoded attributes.
+        Categories of a dictionary-encoded attribute.
     """
 
     name: str
@@ -48,7 +48,7 @@ class FrameColumn:
 
     @property
     def source(self) -> str | None:
-        """Name of the attribute that it is of; None for positions, and for objects what no attribute is called."""
+        """Name of its attribute; None for positions, and for objects a name that no attribute has."""
         return OWNERS if self.attribute is None and self.part is None else self.attribute
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
@@ -58,16 +58,16 @@ class FrameColumn:
 def frame_columns(
     view: LevelView, attributes: Collection[str] | None, *, taken: Collection[str] | None = None
 ) -> list[FrameColumn]:
-    """Columns by axis name, then of attributes as `column_names` has it, and ``object_id`` where there are objects.
+    """Columns by axis name, then of attributes named by `column_names`, then ``object_id`` if there are objects.
 
     Dictionary-encoded attributes are categories.
 
     Parameters
     ----------
     attributes
-        Names of those wanted, ``object_id`` may be among them; None: all, and this.
+        Names of the attributes to include, among them possibly ``object_id``; None for all, and this.
     taken
-        Names that no attribute may have; None: of the axes, and ``object_id`` where there are objects.
+        Names that no attribute may have; None for those of the axes, and ``object_id`` if there are objects.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def frame_columns(
 
 @dataclass(frozen=True)
 class _Known:
-    """Names of a level's attributes, of which only those that are asked for are looked up."""
+    """Names of a level's attributes; only those that are requested are looked up."""
 
     view: LevelView
 
@@ -109,7 +109,7 @@ class _Known:
 
 
 def _attribute_column(view: LevelView, name: str) -> tuple[tuple[int, ...], FrameColumn]:
-    """Shape of a row of an attribute, and its column but for name and part."""
+    """Shape of a row of an attribute, and its column without name and part."""
     column, array = column_of(view, name)
     dictionary = coding_of(view, name)
     if dictionary is not None and dictionary.fill is None and array is not None and has_holes(view, array):
@@ -121,7 +121,7 @@ def _attribute_column(view: LevelView, name: str) -> tuple[tuple[int, ...], Fram
 
 
 def source_arrays(view: LevelView, columns: Sequence[FrameColumn]) -> dict[str | None, Any]:
-    """Dask arrays that columns are made of, by `FrameColumn.source`. No others are read."""
+    """Dask arrays from which columns are made, by `FrameColumn.source`. No others are read."""
     return {column.source: _array(view, column) for column in {column.source: column for column in columns}.values()}
 
 
@@ -144,11 +144,11 @@ def make_frame(columns: Sequence[FrameColumn], start: int | None, *blocks: np.nd
     Parameters
     ----------
     columns
-        What it has.
+        Its columns.
     start
-        First number of its index; None: it begins at 0.
+        First number of its index; None for 0.
     *blocks
-        Values, in the order in which the columns name their attributes; of no columns anything as long as the frame.
+        Values, in the order in which the columns name their attributes; without columns, anything as long as the frame.
     """
     import pandas as pd  # noqa: PLC0415  optional
 
@@ -183,7 +183,7 @@ def _series(column: FrameColumn, values: np.ndarray[Any, Any]) -> Any:
 
 
 def to_awkward(vertices: Vertices, offsets: IntArray, attributes: Mapping[str, np.ndarray[Any, Any]]) -> Any:
-    """Awkward array of objects: of their vertices, or of records of these and of attributes.
+    """Awkward array of objects: of their vertices, or of records of vertices and attributes.
 
     Parameters
     ----------

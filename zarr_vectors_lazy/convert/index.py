@@ -27,7 +27,7 @@ from zarr_vectors_lazy.types import IntArray, Vertices
 
 Make = Callable[[LevelView], da.Array]
 SOURCE, CHUNKED = "zarr_vectors_rows", "zarr_vectors_chunked"
-"""Of a variable's encoding: the `LazyRows` that it was opened as, and the name of the Dask array made of it."""
+"""In a variable's encoding: the `LazyRows` as which it was opened, and the name of the Dask array made from it."""
 
 
 class LazySizes:
@@ -52,7 +52,7 @@ class LazySizes:
 
     @property
     def view(self) -> LevelView:
-        """The view, its sizes known only if they are known already."""
+        """The view; its sizes are known only if they already were."""
         return self._view
 
     def sized(self) -> LevelView:
@@ -78,7 +78,7 @@ class LazyRows(BackendArray):
     sizes
         The level.
     make
-        Gives the Dask array of a view that is read from.
+        Returns the Dask array that is read, for a view.
     shape, dtype
         What the metadata promise; a read that contradicts it is a FormatError.
     """
@@ -99,7 +99,7 @@ class LazyRows(BackendArray):
         rows = key[0] if not isinstance(key[0], int | np.integer) else slice(int(key[0]), int(key[0]) + 1)
         found = self._rows(rows)
         key = (slice(None) if rows is key[0] else 0, *key[1:])
-        for axis in reversed(range(found.ndim)):  # from the last, so that whole numbers shift nothing
+        for axis in reversed(range(found.ndim)):  # from the last, so that an integer does not shift the others
             found = found[(slice(None),) * axis + (key[axis],)]
         return found
 
@@ -123,7 +123,7 @@ class LazyRows(BackendArray):
         return _computed(self.pick(np.asarray(rows if wanted is None else wanted, np.int64)))
 
     def pick(self, rows: IntArray) -> da.Array:
-        """Dask array of rows here and there; chunks that have none of them are not read."""
+        """Dask array of scattered rows; chunks without any of them are not read."""
         if not len(rows):
             return empty_array(self.shape[1:], self.dtype)
         starts = self.sizes.starts()
@@ -144,28 +144,28 @@ class LazyRows(BackendArray):
 
 
 def _computed(array: da.Array) -> np.ndarray[Any, Any]:
-    """Computed values; xarray's own Dask tasks ask for a block at a time, which is one batch of requests."""
+    """Computed values; xarray's own Dask tasks request a block at a time, which is one batch of requests."""
     return np.asarray(array.compute(scheduler="sync" if array.npartitions == 1 else None))
 
 
 class RowsVariable(xr.Variable):
     """Variable over ``vertex`` that was opened as `LazyRows`.
 
-    Where it was cut into Dask blocks, each of which reads a batch of the store's chunks, picking rows reads the chunks
-    alone that have one of them.
+    If it was cut into Dask blocks, each of which reads a batch of the store's chunks, picking rows reads only the
+    chunks that have one of them.
     """
 
     __slots__ = ()
 
     def chunk(self, *args: Any, **kwargs: Any) -> "RowsVariable":
-        """As of any variable; notes the name of the Dask array."""
+        """As for any variable; notes the name of the Dask array."""
         out: RowsVariable = super().chunk(*args, **kwargs)
         if self.chunks is None and SOURCE in out.encoding:
             out.encoding[CHUNKED] = out.data.name
         return out
 
     def isel(self, indexers: Any = None, missing_dims: Any = "raise", **kwargs: Any) -> "RowsVariable":
-        """As of any variable; see above."""
+        """As for any variable; see above."""
         wanted = dict(indexers or {}, **kwargs)
         rows = wanted.get(self.dims[0])
         whole = self.chunks is not None and self.encoding.get(CHUNKED) == self.data.name
@@ -189,7 +189,7 @@ class PreferredChunks(Mapping[str, tuple[int, ...]]):
     sizes
         The level.
     make
-        Gives the Dask array that has the blocks.
+        Returns the Dask array that has the blocks.
     """
 
     def __init__(self, sizes: LazySizes, make: Make) -> None:
@@ -238,25 +238,25 @@ class LazyDense(BackendArray):
         return found[:: wanted.step][(slice(None), *rest)]
 
 
-# Coordinates of vertices as an xarray index: what ``ds.sel(x=slice(0, 10), y=slice(20, 50))`` goes by.
+# Coordinates of vertices as an xarray index, which ``ds.sel(x=slice(0, 10), y=slice(20, 50))`` uses.
 
-MOST_RUNS = 1000  # of rows of several levels, that an index follows
+MOST_RUNS = 1000  # most rows from several levels that an index follows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Vertices of a dataset that are those of a level.
+    """Vertices of a dataset that belong to one level.
 
     Parameters
     ----------
     sizes
-        The level, or what is selected of it.
+        The level, or a selection of it.
     length
         How many there are.
     rows
-        (n,) their rows in it; None for all, in its order.
+        (n,) their rows in it; None for all, in order.
     positions
-        (n, D) where they were read.
+        (n, D) if they were read.
     """
 
     sizes: LazySizes
@@ -270,7 +270,7 @@ class Part:
         return Part(self.sizes, len(at), rows, None if self.positions is None else self.positions[at])
 
     def read(self, at: IntArray) -> Vertices:
-        """(n, D) positions of some of the vertices; chunks that have none of them are not read."""
+        """(n, D) positions of some of the vertices; chunks without any of them are not read."""
         if self.positions is not None:
             return self.positions[at]
         array = vertices_array(self.sizes.view)
@@ -306,25 +306,25 @@ class Part:
 class PositionIndex(xr.Index):
     """Index over coordinates ``x(vertex)``, ... of a level's positions.
 
-    ``sel`` takes ranges, both ends in them, compared in float64; with ``method="nearest"`` values of all axes. It reads
-    the positions of the chunks that may hold what is wanted, at once; other variables stay as lazy as they were. It
-    stays through ``isel``, ``concat`` along the vertices, ``merge``, ``rename`` and copies.
+    ``sel`` takes ranges including both ends, compared in float64, or with ``method="nearest"`` a value for each axis.
+    It reads the positions of the chunks that may match, immediately; other variables stay as lazy as they were. It
+    survives ``isel``, ``concat`` along the vertices, ``merge``, ``rename`` and copies.
 
     Parameters
     ----------
     parts
         Vertices, one part after another.
     names
-        Of the coordinates, in the order of the axes.
+        Names of the coordinates, in the order of the axes.
     dim
-        Of the vertices.
+        Dimension of the vertices.
     dtype
-        Of the positions.
+        Dtype of the positions.
     """
 
     def __init__(self, parts: Sequence[Part], names: Sequence[Hashable], dim: Hashable, dtype: np.dtype[Any]) -> None:
         self.parts, self.names, self.dim, self.dtype = tuple(parts), tuple(names), dim, dtype
-        self._indexer: Any = None  # what makes old coordinates those of this index
+        self._indexer: Any = None  # marks coordinates as those of this index
 
     def __len__(self) -> int:
         return sum(part.length for part in self.parts)
@@ -343,12 +343,12 @@ class PositionIndex(xr.Index):
         return np.concatenate([[0], np.cumsum([part.length for part in self.parts])]).astype(np.int64)
 
     def positions(self) -> Vertices:
-        """(N, D) positions, read where they are not known."""
+        """(N, D) positions, which are read if they are not known."""
         found = [part.read(np.arange(part.length)) for part in self.parts]
         return np.concatenate([np.empty((0, len(self.names)), self.dtype), *found])
 
     def take(self, rows: IntArray) -> "PositionIndex | None":
-        """Index of some vertices; None where they come from here and there of too many parts."""
+        """Index of some vertices; None if they alternate between too many parts."""
         if len(self.parts) == 1:
             return self._like([self.parts[0].take(rows)])
         starts = self._starts
@@ -361,7 +361,7 @@ class PositionIndex(xr.Index):
         return self._like([self.parts[p].take(run - starts[p]) for p, run in zip(at, runs, strict=True)])
 
     def isel(self, indexers: Mapping[Any, Any]) -> "PositionIndex | None":
-        """Index of what is left of the vertices; None where they are no longer a dimension of their own."""
+        """Index of the remaining vertices; None if they no longer have a dimension."""
         key = indexers.get(self.dim, slice(None))
         if isinstance(key, xr.Variable):
             if key.dims != (self.dim,):
@@ -377,11 +377,11 @@ class PositionIndex(xr.Index):
         return found
 
     def roll(self, shifts: Mapping[Any, int]) -> "PositionIndex | None":
-        """Index of the vertices shifted in a circle."""
+        """Index of the vertices, rotated."""
         return self.isel({self.dim: np.roll(np.arange(len(self)), shifts[self.dim])}) if self.dim in shifts else self
 
     def create_variables(self, variables: Mapping[Any, xr.Variable] | None = None) -> dict[Any, xr.Variable]:
-        """Coordinates: those given, of what this index was taken from, or new ones that read when they are indexed."""
+        """Coordinates: those given, if this index was taken from them, or new ones that read when they are indexed."""
         key, self._indexer = self._indexer, None
         given = dict(variables or {})
         if given and key is not None:
@@ -403,7 +403,7 @@ class PositionIndex(xr.Index):
     def concat(
         cls, indexes: Sequence["PositionIndex"], dim: Hashable, positions: Iterable[Iterable[int]] | None = None
     ) -> "PositionIndex":
-        """Index of vertices of several datasets; raises SelectionError where their axes differ."""
+        """Index of the vertices of several datasets; raises SelectionError if their axes differ."""
         first = indexes[0]
         facts = (first.names, dim)
         if not all(isinstance(index, cls) and (index.names, index.dim) == facts for index in indexes):
@@ -428,7 +428,7 @@ class PositionIndex(xr.Index):
         )
 
     def join(self, other: "PositionIndex", how: str = "inner") -> "PositionIndex":
-        """The index itself, of two alike; raises SelectionError of others, whose vertices have no labels to join by."""
+        """The index itself, if both are alike; else raises SelectionError, as vertices have no labels to join by."""
         if self.equals(other):
             return self
         raise SelectionError(
@@ -436,12 +436,12 @@ class PositionIndex(xr.Index):
         )
 
     def reindex_like(self, other: "PositionIndex") -> dict[Hashable, Any]:
-        """Nothing to do, of two alike; raises SelectionError of others."""
+        """Nothing to do if both are alike; otherwise raises SelectionError."""
         self.join(other, "reindex")
         return {}
 
     def rename(self, name_dict: Mapping[Any, Hashable], dims_dict: Mapping[Any, Hashable]) -> "PositionIndex":
-        """Index of coordinates of other names."""
+        """Index with other names of coordinates."""
         names = [name_dict.get(name, name) for name in self.names]
         return PositionIndex(self.parts, names, dims_dict.get(self.dim, self.dim), self.dtype)
 
@@ -453,15 +453,15 @@ class PositionIndex(xr.Index):
         Parameters
         ----------
         labels
-            Without ``method`` slices, both ends in them, or single values; with ``method="nearest"`` one value of each
-            axis, or one-dimensional arrays of them, as DataArrays with a dimension of their own.
+            Without ``method``, slices including both ends, or single values; with ``method="nearest"`` one value for
+            each axis, or one-dimensional arrays, which may be DataArrays with their own dimension.
         tolerance
-            How far the nearest vertex may be, in the units of the store.
+            Largest distance of the nearest vertex, in the units of the store.
 
         Raises
         ------
         SelectionError
-            If a range is malformed, or labels do not go with the method.
+            If a range is malformed, or labels do not suit the method.
         NotFoundError
             If no vertex has the values, or the nearest is too far away.
         """
@@ -534,7 +534,7 @@ class PositionIndex(xr.Index):
         return Boxes.joined([part_boxes(part) for part in self.parts], len(self.names))
 
     def _read_chunks(self, chunks: IntArray) -> tuple[IntArray, Vertices, IntArray]:
-        """Rows of some of the `_boxes`, their positions, and how many each has."""
+        """Rows of some of the `_boxes`, their positions, and the number in each."""
         bounds = np.concatenate([[0], np.cumsum([len(part_boxes(part)) for part in self.parts])])
         rows, positions, counts = [], [], []
         for number, (start, part) in enumerate(zip(self._starts, self.parts, strict=False)):
@@ -571,7 +571,7 @@ class LazyColumn(BackendArray):
 
 
 def part_counts(part: Part) -> IntArray:
-    """(K,) vertices of a part in each chunk; all in one where they are known."""
+    """(K,) vertices of a part in each chunk; a single number if they are known."""
     if part.positions is not None:
         return np.array([part.length])
     starts = part.sizes.starts()
@@ -581,7 +581,7 @@ def part_counts(part: Part) -> IntArray:
 
 
 def part_boxes(part: Part) -> Boxes:
-    """Where the vertices of a part are, by chunk."""
+    """Boxes that hold the vertices of a part, by chunk."""
     if part.positions is not None:
         return Boxes.of_points(part.positions)
     view = part.sizes.sized()
@@ -591,7 +591,7 @@ def part_boxes(part: Part) -> Boxes:
 
 
 def index_of(dataset: xr.Dataset) -> PositionIndex | None:
-    """The index over a dataset's positions; None where it was lost."""
+    """The index over a dataset's positions; None if it was lost."""
     return next((index for index in dataset.xindexes.values() if isinstance(index, PositionIndex)), None)
 
 

@@ -1,4 +1,4 @@
-"""Pictures of levels: points, lines and outlines, projected along the axes; and the colours of what is drawn."""
+"""Pictures of levels: points, lines and outlines, projected along the axes; and their colours."""
 
 import importlib
 from collections.abc import Sequence
@@ -25,26 +25,26 @@ if TYPE_CHECKING:
 
 PLAIN, NONE = "#33638d", "#c4c4c4"
 PANEL_INCHES = 4.2
-LEFT, RIGHT, BOTTOM, TOP = 0.8, 0.2, 0.55, 0.6  # inches about a panel
+LEFT, RIGHT, BOTTOM, TOP = 0.8, 0.2, 0.55, 0.6  # inches around a panel
 DPI = 120
-MOST_CLASSES = 20  # integers of more values than that are quantities
-MOST_LABELS = 24  # in a legend
-DENSE = 100_000  # points of one colour from which on they are counted, not drawn one over the other
-MANY = 20_000  # marks that a drawing of vectors holds as pixels
+MOST_CLASSES = 20  # integers with more distinct values are quantities
+MOST_LABELS = 24  # most entries of a legend
+DENSE = 100_000  # points of one colour from which they are counted instead of drawn over each other
+MANY = 20_000  # marks above which a vector drawing holds them as pixels
 
-# What is drawn, read: positions, lines, and the values or categories that say the colour.
+# Reading what is drawn: positions, lines, and the values or categories that determine the colour.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Shade:
-    """What says the colour of vertices.
+    """What determines the colour of vertices.
 
     Parameters
     ----------
     name
-        Of the attribute, with its unit.
+        Name of the attribute, with its unit.
     values
-        (N,) float64: quantities, or numbers of the labels; NaN where there is none.
+        (N,) float64: quantities, or indices of the labels; NaN for no value.
     labels
         Names of categories; None for quantities.
     dates
@@ -64,11 +64,11 @@ class Drawing:
     Parameters
     ----------
     positions
-        (N, D), as `World.show` gives them.
+        (N, D), as `World.show` returns them.
     segments
-        (E, 2) rows joined by a line, of which the first says the colour; empty where points are drawn.
+        (E, 2) rows joined by a line, which has the colour of the first; empty if points are drawn.
     shade
-        What says the colour, or None.
+        What determines the colour, or None.
     """
 
     positions: Floats
@@ -77,14 +77,14 @@ class Drawing:
 
 
 def has_color(view: LevelView, color: str) -> bool:
-    """Whether a level has what is to say the colour: a vertex attribute, objects, or an attribute of these."""
+    """Whether a level has what should determine the colour: a vertex attribute, objects, or an attribute of these."""
     data = view.data
     objects = data.object_index is not None
     return data.has_attribute(color) or (objects and (color == OBJECT_ID or color in data.object_attributes))
 
 
 def color_names(view: LevelView) -> list[str]:
-    """What can say the colour: vertex attributes of one real number, objects, and attributes of these."""
+    """What can determine the colour: vertex attributes with one real number, objects, and attributes of these."""
     data = view.data
     data.load_attributes()
     columns = {name: column_of(view, name)[0] for name in data.attribute_names}
@@ -96,7 +96,7 @@ def color_names(view: LevelView) -> list[str]:
 
 
 def read_shade(view: LevelView, color: str) -> Shade:
-    """Read what says the colour of the rows of a view; raises as `read_drawing` does."""
+    """Read what determines the colour of the rows of a view; raises as `read_drawing` does."""
     values, owners = dask.compute(*_said(view, color))
     return _shade(view, color, values, owners)
 
@@ -109,7 +109,7 @@ def read_drawing(view: LevelView, color: str | None) -> Drawing:
     NotFoundError
         If there is no such attribute.
     SelectionError
-        If a vertex has several numbers of it.
+        If a vertex has several numbers of this attribute.
     """
     said = None if color is None else _said(view, color)
     kinds = set(view.data.store.geometry_types)
@@ -123,7 +123,7 @@ def read_drawing(view: LevelView, color: str | None) -> Drawing:
 
 
 def _said(view: LevelView, color: str) -> tuple[Any, Any]:
-    """Arrays that say the colour: values of the vertices, or their objects and the values of these."""
+    """Arrays that determine the colour: values of the vertices, or their objects and the values of these."""
     data = view.data
     if not has_color(view, color):
         known = [*data.attribute_names, *([OBJECT_ID, *data.object_attributes] if data.object_index else [])]
@@ -147,7 +147,7 @@ def _shade(view: LevelView, color: str, values: np.ndarray[Any, Any] | None, own
         coding, units = coding_of(view, color), told_attrs(view, color).get("units")
         named = coding is not None and not coding.plain
         missing = missing_in(values)
-        if coding is not None and coding.categories.dtype.kind == "b":  # floats where some are missing
+        if coding is not None and coding.categories.dtype.kind == "b":  # floats if some are missing
             values = np.where(missing, 0, values).astype(np.bool_)
         return shaded(color, values, missing, units=units, named=named, whole=coding is not None)
     if values is None:
@@ -169,18 +169,18 @@ def shaded(
     named: bool = False,
     whole: bool = False,
 ) -> Shade:
-    """Tell categories, which are text, truth values and integers of few values, from quantities.
+    """Distinguish categories, which are text, booleans and integers with few values, from quantities.
 
     Parameters
     ----------
     values, missing
-        (N,) of any dtype, and whether they are none.
+        (N,) of any dtype, and whether each is missing.
     units
-        Of a quantity, where they are told.
+        Unit of a quantity, if it is known.
     named
         Whether they are categories, whatever their dtype.
     whole
-        Whether they are whole numbers, made floats of because some are missing.
+        Whether they are whole numbers, stored as floats because some are missing.
     """
     kind = values.dtype.kind
     if kind == "c":
@@ -202,7 +202,7 @@ def shaded(
 
 
 def outlines(faces: IntArray) -> IntArray:
-    """(E, 2) edges of (F, W) faces, each once."""
+    """(E, 2) edges of (F, W) faces, each only once."""
     edges = np.concatenate([faces[:, [corner, (corner + 1) % faces.shape[1]]] for corner in range(faces.shape[1])])
     return np.unique(np.sort(edges, axis=1), axis=0)
 
@@ -230,12 +230,12 @@ def panels_of(store: StoreMeta, projection: str | Sequence[str] | None) -> list[
 
 
 def fitting(views: Sequence[LevelView], panels: Sequence[tuple[int, int]], color: str | None) -> LevelView:
-    """Return the coarsest view whose bins are no larger than a pixel, else the first.
+    """Return the coarsest view whose bins are no larger than a pixel, or else the first.
 
     Parameters
     ----------
     views
-        The same part of levels, the wanted one first, ever coarser.
+        The same part of several levels: the requested one first, then coarser and coarser.
     """
     wanted = views[0]
     lo, hi = wanted.data.store.bounds
@@ -249,7 +249,7 @@ def fitting(views: Sequence[LevelView], panels: Sequence[tuple[int, int]], color
     return fine[-1] if fine else wanted
 
 
-# Matplotlib's part.
+# The part that uses Matplotlib.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,7 +265,7 @@ class Style:
 def plot_view(
     view: LevelView, *, panels: Sequence[tuple[int, int]], color: str | None, style: Style, ax: "Axes | None"
 ) -> "Figure":
-    """Draw a view, a panel a projection; into ``ax`` where it is given, else into a new figure."""
+    """Draw a view, a panel for each projection; into ``ax`` if given, otherwise into a new figure."""
     drawing = read_drawing(view, color)
     shade, store = drawing.shade, view.data.store
     if style.density and shade is not None and shade.labels is not None:
@@ -292,7 +292,7 @@ def plot_view(
         if not len(drawing.positions):
             spot.text(0.5, 0.5, "no vertices", transform=spot.transAxes, ha="center", va="center", color="#777777")
     if ax is None:
-        url = view.data.tree.url  # perhaps of a store inside an archive or a bucket
+        url = view.data.tree.url  # the store may be inside an archive or a bucket
         name = url.rstrip("/").rpartition("/")[2] or url
         count = len(drawing.positions)
         title = f"{name}, level {view.data.meta.index}: {count:,} {'vertex' if count == 1 else 'vertices'}"
@@ -303,7 +303,7 @@ def plot_view(
 
 
 def _extent(drawing: Drawing, store: StoreMeta) -> tuple[Floats, Floats]:
-    """Corners of what is drawn, of the store where nothing is; none of whose edges is short beside the longest."""
+    """Corners of what is drawn, or of the store if nothing is; no edge is too short beside the longest."""
     shown = drawing.positions[np.isfinite(drawing.positions).all(axis=1)]
     if not len(shown):
         columns = store.world.shown[0]
@@ -319,7 +319,7 @@ def _extent(drawing: Drawing, store: StoreMeta) -> tuple[Floats, Floats]:
 def _new_figure(
     lo: Floats, hi: Floats, panels: Sequence[tuple[int, int]], words: Sequence[str], *, barred: bool
 ) -> tuple[Any, list[Any]]:
-    """Figure of panels, all to one scale, with room for a bar, or for a legend of a title and labels."""
+    """Figure with panels, all to one scale, with room for a colour bar or a legend."""
     edges = hi - lo
     scale = PANEL_INCHES / max(float(edges[axis]) for pair in panels for axis in pair)
     sizes = [(edges[a] * scale, 0.5 if a == b else edges[b] * scale) for a, b in panels]
@@ -340,7 +340,7 @@ def _new_figure(
 
 
 def picture(**options: Any) -> Any:
-    """Return a Matplotlib figure that shows itself in a notebook; no global state of pyplot.
+    """Return a Matplotlib figure that shows itself in a notebook, without pyplot's global state.
 
     Raises
     ------
@@ -362,12 +362,12 @@ def _as_png(figure: Any) -> bytes:
     import io  # noqa: PLC0415
 
     out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=DPI * 0.75)  # notebooks keep what they show
+    figure.savefig(out, format="png", dpi=DPI * 0.75)  # notebooks display figures through this
     return out.getvalue()
 
 
 def _colours(shade: Shade | None, style: Style) -> dict[str, Any]:
-    """Colour map and limits, the same in every panel: ``cmap`` and ``clim``."""
+    """Colour map and limits, the same for every panel: ``cmap`` and ``clim``."""
     maps = _part("").colormaps
     if isinstance(style.cmap, str) and style.cmap not in maps:
         raise NotFoundError.among("colour map", style.cmap, maps)
@@ -382,9 +382,9 @@ def _colours(shade: Shade | None, style: Style) -> dict[str, Any]:
 
 
 def category_colours(count: int, cmap: Any = None) -> list[str]:
-    """Colours of categories, all different: of tab10 or tab20 without their greys, which are for none, else turbo's.
+    """Distinct colours of categories: tab10 or tab20 without their greys, which mean none, or else turbo.
 
-    A colour map of few colours gives its first ones, any other is cut evenly.
+    A colour map with few colours contributes its first ones; any other is sampled evenly.
     """
     maps, to_hex = _part("").colormaps, _part("colors").to_hex
     if cmap is None:
@@ -400,7 +400,7 @@ def category_colours(count: int, cmap: Any = None) -> list[str]:
 
 
 def _panel(spot: Any, drawing: Drawing, pair: tuple[int, int], colours: dict[str, Any], style: Style) -> Any:
-    """Draw one projection, what is nearer last; return what has the colours."""
+    """Draw one projection, nearer things last; return what has the colours."""
     positions, shade = drawing.positions, drawing.shade
     flat = positions.shape[1] == 1
     seen = np.column_stack([positions[:, 0], np.zeros(len(positions))]) if flat else positions[:, list(pair)]
@@ -453,7 +453,7 @@ def _lines(spot: Any, drawing: Drawing, seen: Floats, hidden: list[int], style: 
 
 
 def _frame(spot: Any, lo: Floats, hi: Floats, pair: tuple[int, int], *, own: bool) -> None:
-    """Set limits and aspect; of axes that are given, so that what is there stays seen."""
+    """Set limits and aspect; axes that were given keep showing what they show."""
     flat = len(lo) == 1
     spot.set_aspect("auto" if flat and own else "equal", adjustable="datalim" if flat else "box")
     if own:
@@ -472,7 +472,7 @@ def _label(spot: Any, pair: tuple[int, int], axes: Sequence[str], units: Sequenc
     else:
         spot.set_ylabel(names[1], fontsize=9)
     spot.tick_params(labelsize=8)
-    spot.ticklabel_format(useOffset=False, scilimits=(-4, 8))  # coordinates of maps as they are
+    spot.ticklabel_format(useOffset=False, scilimits=(-4, 8))  # map coordinates written out
     for axis, part in (("x", "width"), ("y", "height")):
         inches = getattr(spot.get_position(), part) * getattr(spot.figure, f"get_fig{part}")()
         if len(axes) > 1 or axis == "x":
@@ -480,7 +480,7 @@ def _label(spot: Any, pair: tuple[int, int], axes: Sequence[str], units: Sequenc
 
 
 def _scale_bar(spot: Any, most: float, unit: str | None) -> None:
-    """A bar of 1, 2 or 5 units times a power of ten, over the upper right corner."""
+    """A bar of 1, 2 or 5 units times a power of ten, above the upper right corner."""
     length = nice_length(most)
     bars = importlib.import_module("mpl_toolkits.axes_grid1.anchored_artists")
     height = float(np.ptp(spot.get_ylim())) * 0.03 / max(spot.get_position().height * spot.figure.get_figheight(), 0.1)
@@ -492,7 +492,7 @@ def _scale_bar(spot: Any, most: float, unit: str | None) -> None:
 
 
 def nice_length(most: float) -> float:
-    """Largest of 1, 2 and 5 times a power of ten that is no more."""
+    """Largest of 1, 2 and 5 times a power of ten that is not larger."""
     power = float(10.0 ** np.floor(np.log10(most)))
     return next(step * power for step in (5, 2, 1) if step * power <= most * (1 + 1e-9))
 
@@ -500,7 +500,7 @@ def nice_length(most: float) -> float:
 def _tell_colours(
     spots: list[Any], artists: list[Any], drawing: Drawing, colours: dict[str, Any], style: Style, *, own: bool
 ) -> None:
-    """A legend of categories, or a bar of quantities or counts, beside the last panel."""
+    """Add a legend of categories, or a colour bar of quantities or counts, beside the last panel."""
     shade, spot, figure = drawing.shade, spots[-1], spots[-1].figure
     if not len(drawing.positions) or (shade is None and not style.density):
         return
@@ -536,7 +536,7 @@ def _tell_colours(
 
 
 def _beside(spot: Any, *, own: bool) -> dict[str, Any]:
-    """Where a colour bar goes: taken from axes that are given, else to the right of a panel, 1.8 inches at least."""
+    """Place of a colour bar: taken from axes that were given, otherwise right of a panel, at least 1.8 inches."""
     if not own:
         return {"ax": spot, "pad": 0.02}
     place, figure = spot.get_position(), spot.figure

@@ -1,4 +1,4 @@
-"""Neuroglancer's precomputed formats: arrays to bytes and documents, no I/O.
+"""Neuroglancer's precomputed formats: arrays to bytes and documents, without I/O.
 
 Annotations (v1), skeletons, legacy meshes, segment properties, and the shards of all of them; little-endian throughout.
 """
@@ -25,7 +25,7 @@ WORDS = re.compile(
     "attribute|bool|break|const|continue|discard|do|double|else|false|float|for|if|in|inout|int|invariant|lowp|mat[234]|"
     "mediump|out|precision|return|sampler2d|struct|tangent|true|uint|uniform|varying|vec[234]|void|while"
 )
-"""Words of the shader's language, which no property may be called, and ``tangent``."""
+"""Reserved words of the shader's language, which no property may have as a name, and ``tangent``."""
 MOST_TAGS = 65_535
 
 
@@ -40,11 +40,11 @@ class Property:
     dtype
         One of `SMALL`.
     name
-        What it is called in the store, the viewer's description.
+        Name in the store, which is the viewer's description.
     labels
-        Names of the values 0, 1, ...; empty where there are none.
+        Names of the values 0, 1, ...; empty if there are none.
     components
-        Numbers of each vertex of a skeleton.
+        How many numbers each vertex of a skeleton has.
     """
 
     id: str
@@ -65,7 +65,7 @@ class Property:
 
 
 def small_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
-    """Dtype in which the viewer takes values; float32 for those of 64 bits; None for what are no numbers."""
+    """Dtype in which the viewer takes values: float32 for 64-bit ones, None for anything but numbers."""
     if dtype.kind == "b":
         return np.dtype("u1")
     if dtype.kind not in "iuf":
@@ -75,7 +75,7 @@ def small_dtype(dtype: np.dtype[Any]) -> np.dtype[Any] | None:
 
 
 def property_ids(names: Sequence[str]) -> list[str]:
-    """Names that shaders can call, ``^[a-z][a-zA-Z0-9_]*$``, each different."""
+    """Distinct names that shaders can use, ``^[a-z][a-zA-Z0-9_]*$``."""
     out: list[str] = []
     for name in names:
         plain = re.sub(r"[^A-Za-z0-9_]", "_", name)
@@ -90,7 +90,7 @@ def property_ids(names: Sequence[str]) -> list[str]:
 
 
 def dump(document: Mapping[str, Any]) -> bytes:
-    """Bytes of a document."""
+    """Bytes of a JSON document."""
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
 
 
@@ -110,9 +110,9 @@ class Grid:
     size
         (D,) edge lengths of a cell.
     limit
-        Most annotations of a cell, about.
+        Approximate number of annotations in the fullest cell.
     sharding
-        How its cells are put into shards, or None.
+        How its cells are sharded, or None.
     """
 
     key: str
@@ -127,13 +127,13 @@ class Grid:
         return out if self.sharding is None else out | {"sharding": self.sharding.info()}
 
     def cells(self, positions: Floats, lower: Floats) -> IntArray:
-        """(N, D) cell of each of (N, D) positions; what lies outside belongs to the nearest."""
+        """(N, D) cell of each of (N, D) positions; those outside belong to the nearest cell."""
         at = np.floor((positions - lower) / self.size)
         found: IntArray = np.clip(np.nan_to_num(at), 0, np.asarray(self.shape) - 1).astype(np.int64)
         return found
 
     def morton(self, cells: IntArray) -> IntArray:
-        """Compressed Morton codes of cells, (n, D), by which shards know them: the bits of all axes by turns."""
+        """Compressed Morton codes of cells, (n, D), which identify them in shards: the bits of all axes interleaved."""
         bits = [max(n - 1, 0).bit_length() for n in self.shape]
         if sum(bits) > 63:
             raise SelectionError(f"a grid of {self.shape} cells is too large for shards")
@@ -161,22 +161,22 @@ def annotation_info(
     relationships: Sequence[str] = (),
     index: "Sharding | None" = None,
 ) -> dict[str, Any]:
-    """Document ``info`` of annotations.
+    """The ``info`` document of annotations.
 
     Parameters
     ----------
     dimensions
         Scale and unit of each axis.
     bounds
-        (lo, hi): the grids reach from one to the other.
+        (lo, hi) of the grids.
     grids
-        Levels of the spatial index, the coarsest first: what they hold adds up.
+        Levels of the spatial index, the coarsest first; each annotation is in one of them.
     properties
         In the order of `packing_order`.
     relationships
         Names; the index of each is a folder of the same name.
     index
-        How single annotations, and those of segments, are put into shards, or None.
+        How single annotations, and those of segments, are sharded, or None.
     """
     lower, upper = bounds
     sharded = {} if index is None else {"sharding": index.info()}
@@ -194,7 +194,7 @@ def annotation_info(
 
 
 def packing_order(properties: Sequence[Property]) -> list[Property]:
-    """Properties as records have them: those of four bytes first, then of two, then of one."""
+    """Properties in the order of records: those of four bytes first, then of two, then of one."""
     return sorted(properties, key=lambda each: -each.dtype.itemsize)
 
 
@@ -225,7 +225,7 @@ class Annotations:
     ids
         (N,) int64, not negative.
     width
-        Words of each, where all have as many; else 0.
+        Words of each, if all have as many; otherwise 0.
     """
 
     words: Array
@@ -250,28 +250,28 @@ class Annotations:
         return b"".join([struct.pack("<Q", len(self)), self.words.data, self.ids.astype("<i8", copy=False).data])
 
     def shuffled(self, seed: int) -> "Annotations":
-        """Return the same in random order: the viewer draws the first ones where it is not to draw all."""
+        """Return the same in random order: if the viewer does not draw all, it draws the first ones."""
         return self.take(np.random.default_rng(seed).permutation(len(self)))
 
     def singles(self, *, related: bool) -> tuple[bytes, IntArray]:
-        """Bytes of each annotation by itself, one after another, and (N,) how many.
+        """Bytes of each annotation by itself, one after another, and (N,) lengths.
 
         Parameters
         ----------
         related
-            Whether there is a relationship, in which each belongs to the segment of its own id.
+            Whether there is a relationship, by which each belongs to the segment with its own id.
         """
         ids = self.ids.astype("<u8").view("<u4").reshape(-1, 2)
         after = np.concatenate([np.ones((len(ids), 1), "<u4"), ids], axis=1) if related else ids[:, :0]
         return self._framed(ids[:, :0], after)
 
     def cells(self) -> tuple[bytes, IntArray]:
-        """Bytes of cells with an annotation each, one after another, and (N,) how many."""
+        """Bytes of cells with one annotation each, one after another, and (N,) lengths."""
         ids = self.ids.astype("<u8").view("<u4").reshape(-1, 2)
         return self._framed(np.tile(np.array([1, 0], "<u4"), (len(self), 1)), ids)
 
     def _framed(self, before: Array, after: Array) -> tuple[bytes, IntArray]:
-        """Records with (N, a) words before each and (N, b) behind it."""
+        """Records with (N, a) words before and (N, b) after each."""
         counts = np.diff(self.offsets)
         sizes = counts + before.shape[1] + after.shape[1]
         ends = np.cumsum(sizes)
@@ -283,7 +283,7 @@ class Annotations:
 
 
 def encode_shapes(coordinates: Floats, ids: IntArray, properties: Sequence[Array] = ()) -> Annotations:
-    """Encode points, (N, D), or lines, (N, 2 D): both ends.
+    """Encode points, (N, D), or lines, (N, 2 D), with both ends.
 
     Parameters
     ----------
@@ -300,7 +300,7 @@ def encode_shapes(coordinates: Floats, ids: IntArray, properties: Sequence[Array
 def encode_polylines(
     positions: Floats, counts: IntArray, ids: IntArray, properties: Sequence[Array] = ()
 ) -> Annotations:
-    """Encode polylines, of which ``positions``, (M, D), has so many vertices each, (N,), one polyline after another."""
+    """Encode polylines; ``positions``, (M, D), holds one polyline after another, with (N,) vertices each."""
     rank, packed = positions.shape[1], pack_properties(properties, len(ids))
     points = np.ascontiguousarray(positions, "<f4").view("<u4").reshape(-1)
     sizes = 1 + counts * rank + packed.shape[1]
@@ -320,7 +320,7 @@ def encode_polylines(
 def skeleton_info(
     scales: Sequence[float], properties: Sequence[Property], sharding: "Sharding | None" = None, described: bool = True
 ) -> dict[str, Any]:
-    """Document ``info`` of skeletons; nanometres in a unit of each of three axes."""
+    """The ``info`` document of skeletons; nanometres for a unit of each of three axes."""
     transform = [*(scales[0], 0, 0, 0), *(0, scales[1], 0, 0), *(0, 0, scales[2], 0)]
     out: dict[str, Any] = {"@type": "neuroglancer_skeletons", "transform": transform}
     out["vertex_attributes"] = [each.attribute() for each in properties]
@@ -329,7 +329,7 @@ def skeleton_info(
 
 
 def encode_skeleton(positions: Floats, edges: IntArray, attributes: Sequence[Array] = ()) -> bytes:
-    """Encode (N, 3) positions, (E, 2) rows, and of each attribute (N,) or (N, C) values."""
+    """Encode (N, 3) positions, (E, 2) rows, and (N,) or (N, C) values of each attribute."""
     head = np.array([len(positions), len(edges)], "<u4").tobytes()
     parts = [head, np.asarray(positions, "<f4").tobytes(), np.asarray(edges, "<u4").tobytes()]
     parts += [each.astype(each.dtype.newbyteorder("<"), copy=False).tobytes() for each in attributes]
@@ -337,7 +337,7 @@ def encode_skeleton(positions: Floats, edges: IntArray, attributes: Sequence[Arr
 
 
 def mesh_info(described: bool = True) -> dict[str, Any]:
-    """Document ``info`` of legacy meshes, whose vertices are in nanometres."""
+    """The ``info`` document of legacy meshes, whose vertices are in nanometres."""
     return {"@type": "neuroglancer_legacy_mesh"} | ({"segment_properties": "props"} if described else {})
 
 
@@ -348,7 +348,7 @@ def encode_mesh(positions: Floats, faces: IntArray) -> bytes:
 
 
 def triangles(faces: IntArray) -> IntArray:
-    """(F (W - 2), 3) triangles of (F, W) faces, fans about the first corner; corners that are repeated give none."""
+    """(F (W - 2), 3) triangles of (F, W) faces, as fans from the first corner; repeated corners are dropped."""
     if faces.shape[1] == 3:
         return faces
     fans = np.stack([faces[:, [0, corner, corner + 1]] for corner in range(1, faces.shape[1] - 1)], axis=1)
@@ -361,18 +361,18 @@ def triangles(faces: IntArray) -> IntArray:
 def properties_info(
     ids: IntArray, values: Mapping[str, Array], groups: Mapping[str, IntArray], *, labels: str = ""
 ) -> dict[str, Any]:
-    """Document ``info`` of the properties of segments.
+    """The ``info`` document of the properties of segments.
 
     Parameters
     ----------
     ids
         (n,) segments.
     values
-        (n,) by name: numbers stay numbers where the viewer has their dtype, or float32 holds all of them.
+        (n,) by name: numbers stay numbers if the viewer has their dtype, or float32 holds all of them.
     groups
         Segments by name of a group, which become tags.
     labels
-        The one of ``values`` that names segments; empty: none.
+        The one of ``values`` that names segments; empty for none.
     """
     found: list[dict[str, Any]] = []
     for name, each in values.items():
@@ -404,9 +404,9 @@ def _text(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sharding:
-    """How keys are put into shards: ``neuroglancer_uint64_sharded_v1``, identity hash, nothing compressed.
+    """How keys are sharded: ``neuroglancer_uint64_sharded_v1``, identity hash, no compression.
 
-    A key's lowest ``preshift`` bits are left out, the next ``minishard_bits`` tell its minishard, the next
+    A key's lowest ``preshift`` bits are dropped, the next ``minishard_bits`` give its minishard, the next
     ``shard_bits`` its shard.
     """
 
@@ -416,7 +416,7 @@ class Sharding:
 
     @classmethod
     def of(cls, largest: int, count: int, a_minishard: int = 64, minishards: int = 64) -> "Sharding":
-        """Sharding of ``count`` keys up to ``largest``: about so many in a minishard, and so many of these a shard."""
+        """Sharding of ``count`` keys up to ``largest``, with suitable numbers of minishards, and keys in each."""
         bits = max(int(largest), 1).bit_length()
         shards = max(-(-count // (a_minishard * minishards)) - 1, 0).bit_length()
         mini = max(-(-min(count, a_minishard * minishards) // a_minishard) - 1, 0).bit_length()
@@ -425,7 +425,7 @@ class Sharding:
         return cls(bits - shards - mini, mini, shards)
 
     def info(self) -> dict[str, Any]:
-        """Its document."""
+        """Its JSON document."""
         return {
             "@type": "neuroglancer_uint64_sharded_v1",
             "preshift_bits": self.preshift,
@@ -457,7 +457,7 @@ class Sharding:
         keys
             (n,) its keys, ascending.
         data, sizes
-            What is stored of each, one after another, and (n,) how long each is.
+            What is stored for each, one after another, and (n,) lengths.
         """
         mini = (keys >> self.preshift) & ((1 << self.minishard_bits) - 1)
         order = np.argsort(mini, kind="stable")
@@ -466,7 +466,7 @@ class Sharding:
         indexes, places, at = [], np.zeros((1 << self.minishard_bits, 2), "<u8"), len(data)
         for number in np.flatnonzero(np.diff(bounds)).tolist():
             rows = order[bounds[number] : bounds[number + 1]]
-            # Keys and starts are told as steps: starts from where what is before ends.
+            # Keys and starts are stored as differences: starts from the end of what comes before.
             ends = starts[rows] + sizes[rows]
             steps = np.diff(keys[rows], prepend=0), starts[rows] - np.concatenate([[0], ends[:-1]]), sizes[rows]
             index = np.stack(steps).astype("<u8")
@@ -480,15 +480,15 @@ class Sharding:
 
 
 def thresholds(counts: Sequence[IntArray], limit: int) -> Floats:
-    """(L,) up to which random number in [0, 1) an annotation belongs to a level, the coarsest first; the last is 1.
+    """(L,) random numbers up to which annotations belong to each level, in [0, 1), the coarsest first; the last is 1.
 
-    A level takes of what the coarser ones left as much as fills its fullest cell to ``limit``, the same share
-    everywhere: so each level is a fair sample.
+    A level takes as many of the annotations that coarser ones do not have as fill its fullest cell to ``limit``, with
+    the same share everywhere, so that each level is a random sample.
 
     Parameters
     ----------
     counts
-        By level all annotations of each cell.
+        By level, the number of all annotations in each cell.
     """
     left, out = 1.0, []
     for of_level in counts:
@@ -499,5 +499,5 @@ def thresholds(counts: Sequence[IntArray], limit: int) -> Floats:
 
 
 def uniform(ids: IntArray) -> Floats:
-    """(N,) a random number in [0, 1) of each id, the same whenever it is asked."""
+    """(N,) a random number in [0, 1) for each id, always the same."""
     return (hash_ids(0, ids) >> np.uint64(11)).astype(np.float64) / 2.0**53

@@ -1,6 +1,6 @@
 """A level as files in Neuroglancer's precomputed formats, written by a Dask graph.
 
-Annotations are spread over levels that add up, each a fair sample of what the coarser ones left: first their cells are
+Annotations are spread over levels that add up, each a random sample of those not in coarser ones. First their cells are
 counted, then their records are written in the order of cells, one scratch object per task, then joined cell by cell.
 """
 
@@ -22,14 +22,14 @@ from zarr_vectors_lazy.storage.requests import Delete, Get, Put
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Floats, IntArray
 
-LIMIT = 5000  # annotations of a cell
-ROWS = 100_000  # vertices of a task, about
+LIMIT = 5000  # annotations in a cell
+ROWS = 100_000  # approximate vertices of a task
 SEGMENTS = 500  # objects of a task that writes a file for each
-MOST_BITS = 60  # of the number of a cell
+MOST_BITS = 60  # bits of the number of a cell
 SCRATCH = "scratch"
 
 Written = tuple[int, int]
-"""Objects and bytes."""
+"""Number of objects, and of bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,13 +39,13 @@ class Export:
     Parameters
     ----------
     level, kind
-        A source of a level.
+        The level, and the kind of source.
     target
-        Where files are put.
+        Where files are written.
     sharded
         Whether cells and segments share files.
     limit
-        Annotations of a cell, about.
+        Approximate number of annotations in a cell.
     """
 
     level: PrecomputedLevel
@@ -61,7 +61,7 @@ class Export:
 
 
 def export_level(export: Export, overwrite: bool = False) -> dict[str, Any]:
-    """Write a source of a level; its document ``info`` comes last.
+    """Write a source of a level; its ``info`` document comes last.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def export_level(export: Export, overwrite: bool = False) -> dict[str, Any]:
     Raises
     ------
     SelectionError
-        If the level has no such source, or there is one already.
+        If the level has no such source, or an export already exists.
     """
     level = export.level
     if export.kind not in level.kinds:
@@ -87,7 +87,7 @@ def export_level(export: Export, overwrite: bool = False) -> dict[str, Any]:
 
 
 def _make_room(export: Export, overwrite: bool) -> None:
-    """Delete an older export where that is wanted; raises SelectionError if it is not, or something else is there."""
+    """Delete an older export if requested; raises SelectionError if it is not, or if something else is there."""
     backend = connect(export.target)
     (there,) = backend.fetch([Get("info")])
     if there is None:
@@ -143,16 +143,16 @@ def write_segments(export: Export, rows: IntArray, segments: IntArray, sharding:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """How annotations are spread.
+    """How annotations are spread over levels.
 
     Parameters
     ----------
     lower
         Corner of all levels.
     grids
-        By level, the coarsest first; cells of a shard are put together by one task.
+        By level, the coarsest first; one task joins the cells of a shard.
     ends
-        (L,) random numbers up to which annotations belong to each, see `precomputed.thresholds`.
+        (L,) random numbers up to which annotations belong to each level; see `precomputed.thresholds`.
     """
 
     lower: Floats
@@ -195,9 +195,9 @@ def _export_annotations(export: Export) -> tuple[dict[str, Any], int, list[Writt
 
 
 def nested_grids(lower: Floats, upper: Floats, cells: float) -> tuple[Grid, ...]:
-    """Levels of a spatial index, each with cells of half the edges; the finest has many times as many as asked for.
+    """Levels of a spatial index, each with cells of half the edges; the finest has about as many as requested.
 
-    Cells are as near to cubes as that allows: short axes are halved later.
+    Cells are as close to cubes as possible: short axes are halved later.
     """
     extent = upper - lower
     short = np.floor(np.log2(extent.max() / extent) + 0.5).astype(np.int64)
@@ -213,7 +213,7 @@ def nested_grids(lower: Floats, upper: Floats, cells: float) -> tuple[Grid, ...]
 def count_cells(
     export: Export, part: IntArray, lower: Floats, grids: Sequence[Grid]
 ) -> tuple[list[tuple[IntArray, IntArray]], int]:
-    """Task: by level the cells that some annotations lie in and how many in each, and how many there are."""
+    """Task: count, by level, the annotations in each cell that has any, and all of them."""
     found, positions, owners = export.level.annotations(export.kind, part)
     counts = []
     for grid in grids:
@@ -230,7 +230,7 @@ def _totals(parts: Sequence[tuple[IntArray, IntArray]]) -> tuple[IntArray, IntAr
 
 
 def _crossed(grid: Grid, cells: IntArray, owners: IntArray) -> tuple[IntArray, IntArray, IntArray]:
-    """(m,) annotations, ascending, with (m, D) the cells that each has a vertex in, and the numbers of these.
+    """(m,) annotations, ascending, with (m, D) the cells in which each has a vertex, and the numbers of these.
 
     Parameters
     ----------
@@ -245,7 +245,7 @@ def _crossed(grid: Grid, cells: IntArray, owners: IntArray) -> tuple[IntArray, I
 
 
 def spread_annotations(export: Export, part: IntArray, run: int, plan: Plan) -> list[str]:
-    """Task: write annotations, by level and shard, to scratch; keys of what was written."""
+    """Task: write annotations, by level and shard, to scratch; return the keys of what was written."""
     found, positions, owners = export.level.annotations(export.kind, part)
     of_each = np.searchsorted(plan.ends, uniform(found.ids), "right")
     written = []
@@ -269,7 +269,7 @@ def _packed(found: Annotations, codes: IntArray, cells: IntArray) -> bytes:
 
 
 def gather_cells(export: Export, grid: Grid, keys: Sequence[str]) -> Written:
-    """Task: put the cells of a shard together from scratch, and write them."""
+    """Task: join the cells of a shard from scratch, and write them."""
     read = [np.load(io.BytesIO(bytes(data))) for data in connect(export.target).fetch([Get(key) for key in keys])]
     words, counts, ids, codes, cells = (
         np.concatenate([part[name] for part in read]) for name in ("words", "counts", "ids", "codes", "cells")
@@ -298,7 +298,7 @@ def _shard(folder: str, sharding: Sharding, keys: IntArray, data: bytes, sizes: 
 
 
 def write_index(export: Export, folder: str, sharding: Sharding, shard: int) -> Written:
-    """Task: write the annotations of a shard one by one, as ``by_id`` has them, or as those of an object."""
+    """Task: write the annotations of a shard one by one, as in ``by_id``, or by object."""
     found = export.level.numbered(export.kind, sharding, shard)
     if not len(found):
         return 0, 0

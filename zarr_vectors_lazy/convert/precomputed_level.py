@@ -1,6 +1,6 @@
-"""A level as Neuroglancer's precomputed sources: the bytes of each key, read from the chunks that have them.
+"""A level as Neuroglancer's precomputed sources: the bytes of each key, read from the chunks that it needs.
 
-Metadata, manifests and the first vertex of each fragment are kept. Chunks are read below Dask, see `read.direct`.
+Metadata, manifests and the first vertex of each fragment are kept. Chunks are read below Dask (see `read.direct`).
 """
 
 from collections.abc import Sequence
@@ -46,12 +46,12 @@ from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import BBox, BoolArray, Floats, IntArray
 
 SECONDS = {"s", "second", "seconds"}
-MOST_PROPERTIES = 8  # numbers of each annotation or vertex: every one is a cell more to read
-MOST_DESCRIBED = 200_000  # segments whose properties are given: they are one document
-MOST_SIZED = 4096  # chunks that are asked how many rows they have, where metadata do not tell
-APART = 32  # bits of the row in the number of a vertex, where sizes of chunks are unknown
+MOST_PROPERTIES = 8  # most numbers of each annotation or vertex: every one is another cell to read
+MOST_DESCRIBED = 200_000  # most segments whose properties are given: they are in one document
+MOST_SIZED = 4096  # most chunks that are asked for their number of rows if metadata do not state it
+APART = 32  # bits of the row in the number of a vertex, if sizes of chunks are unknown
 
-SLANT = 1e-6  # of what an axis contributes to another one, that rounding may leave
+SLANT = 1e-6  # part of what an axis contributes to another that may be due to rounding
 
 
 # ---- the spatial index: cells that are chunks, in world coordinates
@@ -59,16 +59,16 @@ SLANT = 1e-6  # of what an axis contributes to another one, that rounding may le
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
-    """A level of the spatial index, and the chunks that its cells have rows of.
+    """A level of the spatial index, and the chunks from which its cells have rows.
 
     Parameters
     ----------
     grid
         The level.
     table, bounds, chunks
-        Cells that have any; those of cell i are ``chunks[bounds[i]:bounds[i + 1]]``.
+        Cells that have chunks; those of cell i are ``chunks[bounds[i]:bounds[i + 1]]``.
     cut
-        Whether a chunk may have rows of several cells.
+        Whether a chunk may have rows in several cells.
     """
 
     grid: Grid
@@ -85,7 +85,7 @@ class Cells:
 
 
 def linear(world: World) -> tuple[Floats, Floats]:
-    """(C, D) and (C,): shown coordinates are the one times stored ones plus the other."""
+    """(C, D) and (C,): displayed coordinates are the first times stored ones, plus the second."""
     rank = len(world.axes)
     shift = world.show(np.zeros((1, rank)))[0]
     return (world.show(np.eye(rank)) - shift).T, shift
@@ -94,8 +94,8 @@ def linear(world: World) -> tuple[Floats, Floats]:
 def spatial_cells(view: LevelView, counts: Array) -> tuple[tuple[Cells, ...], BBox]:
     """Levels of a spatial index, the coarsest first, and their bounds.
 
-    The chunks are its cells; of a level that refines others, those of each. Where axes are turned, or levels do not
-    nest, cells of one level are as large as the largest chunk, and a chunk has rows of several.
+    The chunks are its cells; for a level that refines others, the chunks of each. If axes are rotated, or levels do not
+    nest, the cells of a single level are as large as the largest chunk, and a chunk has rows in several.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def spatial_cells(view: LevelView, counts: Array) -> tuple[tuple[Cells, ...], BB
     part_of = np.searchsorted([part.meta.index for part in parts], coords[:, 0]) if len(parts) > 1 else None
     ratio = whole[0 if part_of is None else part_of]
     spatial = coords[:, coords.shape[1] - len(axes) :]
-    low, high = (spatial // ratio).min(axis=0), (spatial // ratio).max(axis=0) + 1  # in chunks of the coarsest
+    low, high = (spatial // ratio).min(axis=0), (spatial // ratio).max(axis=0) + 1  # in chunks of the coarsest level
     ends = np.stack([low, high]) * shapes.max(axis=0)
     ends = ends[:, axes] * signs + shift
     extents = (high - low) * whole
@@ -134,7 +134,7 @@ def spatial_cells(view: LevelView, counts: Array) -> tuple[tuple[Cells, ...], BB
 
 
 def _is_straight(scale: Floats) -> bool:
-    """Whether each shown axis is a stored one, as long or longer, or turned round."""
+    """Whether each displayed axis is a stored one, scaled or reversed."""
     there = np.abs(scale) > SLANT * np.abs(scale).max()
     return bool((there.sum(axis=0) == 1).all() and (there.sum(axis=1) == 1).all())
 
@@ -142,7 +142,7 @@ def _is_straight(scale: Floats) -> bool:
 def _indexed(
     key: str, shape: IntArray, size: Floats, *, chunks: IntArray, cells: IntArray, counts: Array, cut: bool
 ) -> Cells:
-    """Level of an index: (m,) chunks, and (m, D) cells that have rows of them; ``counts`` rows of each chunk."""
+    """Level of an index: (m,) chunks, and (m, D) cells that have rows of them; ``counts``: rows of each chunk."""
     table, number = distinct_chunks(cells)
     order = np.argsort(number, kind="stable")
     limit = np.bincount(number, weights=counts[chunks]).max(initial=1.0)
@@ -151,11 +151,11 @@ def _indexed(
 
 
 def _crossing(boxes: Floats, scale: Floats, shift: Floats) -> tuple[BBox, IntArray, Floats, IntArray, IntArray]:
-    """Grid over the boxes that stored ones, (n, 2, D), become, as fine as the largest; its cells that each meets.
+    """Grid over the boxes that stored boxes, (n, 2, D), become, as fine as the largest; and the cells that each meets.
 
     Returns
     -------
-    Its bounds, shape and size; and (m,) boxes with (m, D) the cells that they meet.
+    Its bounds, shape and size; and (m,) boxes, with (m, D) the cells that they meet.
     """
     ends = boxes[:, :, None, :] * scale  # (n, 2, C, D)
     lo, hi = ends.min(axis=1).sum(axis=2) + shift, ends.max(axis=1).sum(axis=2) + shift
@@ -180,18 +180,18 @@ def _crossing(boxes: Floats, scale: Floats, shift: Floats) -> tuple[BBox, IntArr
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Given:
-    """A vertex attribute as the viewer takes it.
+    """A vertex attribute in the form that the viewer takes.
 
     Parameters
     ----------
     cells
         How it is read.
     name
-        In the store.
+        Name in the store.
     coding
-        What codes stand for, where they are given with labels.
+        What codes stand for, if they are given with labels.
     shown
-        As annotations have it.
+        The property of annotations.
     """
 
     cells: ColumnCells
@@ -201,11 +201,11 @@ class Given:
 
     @property
     def for_skeletons(self) -> Property:
-        """The same as skeletons have it: the viewer (2.41) draws none of whole numbers."""
+        """The same for skeletons, because the viewer (2.41) draws no integers there."""
         return replace(self.shown, dtype=np.dtype("<f4"), labels=())
 
     def values(self, found: Array) -> Array:
-        """What was read as numbers of the viewer's dtype; missing whole numbers are 0."""
+        """The values read, as numbers in the viewer's dtype; missing integers are 0."""
         if self.coding is not None:
             last = len(self.coding.categories)
             found = np.where((found >= 0) & (found < last), found, last)
@@ -218,18 +218,18 @@ class Given:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Entries:
-    """Entries of the manifests of a level, E.
+    """Entries of a level's manifests, E in all.
 
     Parameters
     ----------
     chunks, owners
-        (E,) chunk of each, -1 where it is not shown, and manifest row.
+        (E,) chunk of each, -1 if it is not shown, and manifest row.
     follows
-        (E,) the next one of the same object; -1 where there is none that is shown.
+        (E,) the next shown entry of the same object, or -1.
     order, bounds
         Those of chunk i are ``order[bounds[i]:bounds[i + 1]]``.
     firsts, known
-        (E, D) first vertex of each, NaN where it has none, and (n,) of which chunks they have been read.
+        (E, D) first vertex of each, NaN if it has none, and (n,) the chunks for which they have been read.
     """
 
     chunks: IntArray
@@ -241,21 +241,21 @@ class Entries:
     known: BoolArray
 
     def of(self, chunks: IntArray) -> IntArray:
-        """Those of some chunks, one chunk after another."""
+        """Entries of some chunks, one chunk after another."""
         return self.order[ranges(self.bounds[chunks], self.bounds[chunks + 1] - self.bounds[chunks])]
 
 
 class PrecomputedLevel:
     """Sources of a level, or of a selection of it.
 
-    ``points/`` and ``lines/`` are annotations, ``skeletons/`` and ``mesh/`` segments by object id; which there are,
-    `kinds` says. All is in world coordinates, axes as `World.shown` has them; lengths of an unknown unit are taken as
-    nanometres.
+    ``points/`` and ``lines/`` are annotations, ``skeletons/`` and ``mesh/`` segments by object id; `kinds` says which
+    there are. Everything is in world coordinates, with the axes of `World.shown`; lengths in an unknown unit are taken
+    as nanometres.
 
     Parameters
     ----------
     view
-        What is shown.
+        The level or selection.
     """
 
     def __init__(self, view: LevelView) -> None:
@@ -274,7 +274,7 @@ class PrecomputedLevel:
 
     @cached_property
     def kinds(self) -> tuple[str, ...]:
-        """Sources that there are, what shows the level best first."""
+        """The sources, the most suitable for showing the level first."""
         geometry = set(self.data.store.geometry_types)
         index = self.data.object_index
         tells = not self.data.meta.edges_lost
@@ -285,12 +285,12 @@ class PrecomputedLevel:
         return (*found, "points")
 
     def get(self, path: str) -> bytes | None:
-        """Bytes of a key, such as ``points/info`` or ``skeletons/17``; None where there is nothing.
+        """Bytes of a key, such as ``points/info`` or ``skeletons/17``; None if it does not exist.
 
         Raises
         ------
         ZVError
-            If what it needs cannot be read, or cannot be shown.
+            If what it needs cannot be read or shown.
         """
         kind, _, key = path.partition("/")
         if kind not in self.kinds:
@@ -339,7 +339,7 @@ class PrecomputedLevel:
 
     @cached_property
     def nanometres(self) -> tuple[float, float, float]:
-        """Nanometres in a unit of each of three world axes; of a third that the store has not, those of the first."""
+        """Nanometres in a unit of each of three world axes; a third axis that the store lacks is like the first."""
         found = [scale * 1e9 if unit == "m" else 1.0 for scale, unit in self.dimensions.values()][:3]
         found = [float(f"{scale:.12g}") for scale in found]
         return (*found, *found[:1] * (3 - len(found)))  # type: ignore[return-value]
@@ -357,7 +357,7 @@ class PrecomputedLevel:
 
     @property
     def cells(self) -> tuple[Cells, ...]:
-        """Levels of the spatial index: the chunks; of a level that refines others, of each, the coarsest first."""
+        """Levels of the spatial index: the chunks; for a level that refines others, those of each; coarsest first."""
         return self._grids[0]
 
     @property
@@ -367,7 +367,7 @@ class PrecomputedLevel:
 
     @property
     def seen(self) -> BBox:
-        """(lo, hi) of what is shown: the store's bounds, and of a selection those of its boxes and chunks in these."""
+        """(lo, hi) of what is shown: the store's bounds, for a selection cut to its boxes and chunks."""
         view, boxes = self.view, [self.data.store.bounds]
         if view.rows is not None and len(view):
             chunks = self.data.placement.bounds(view.table.coords)
@@ -381,7 +381,7 @@ class PrecomputedLevel:
 
     @cached_property
     def sizes(self) -> IntArray | None:
-        """(n,) rows of each chunk, from the heads of cells where metadata do not tell; None of a selection, of many."""
+        """(n,) rows of each chunk, from heads of cells if necessary; None for a selection, or many chunks."""
         view = self.view
         if view.sizes is None and not view.filters.any() and len(view) <= MOST_SIZED:
             return sized(view).sizes
@@ -389,7 +389,7 @@ class PrecomputedLevel:
 
     @cached_property
     def starts(self) -> IntArray:
-        """(n + 1,) number of the first vertex of each chunk: its row, where sizes of chunks are known."""
+        """(n + 1,) number of the first vertex of each chunk: its row, if sizes of chunks are known."""
         sizes = self.sizes
         if sizes is None:
             return np.arange(len(self.view) + 1, dtype=np.int64) << APART
@@ -445,7 +445,7 @@ class PrecomputedLevel:
         return vertices if plain else self.world.show(vertices)
 
     def _reader(self, joins: Joins = "") -> ChunkReader:
-        """What reads chunks, by what of their edges or faces is wanted with them."""
+        """A reader of chunks, with those of their edges or faces that are needed."""
         found = self._readers.get(joins)
         if found is None:
             found = self._readers[joins] = ChunkReader(self.view, joins)
@@ -456,12 +456,12 @@ class PrecomputedLevel:
     def annotation_info(
         self, kind: str, bounds: BBox | None = None, grids: Sequence[Grid] | None = None, index: Sharding | None = None
     ) -> dict[str, Any]:
-        """Document ``info`` of points or lines, by default with the spatial index that `get` answers for."""
+        """The ``info`` document of points or lines, by default with the spatial index for which `get` answers."""
         paths = kind == "lines" and self.whole_paths
         if grids is None:
             grids = [cells.grid for cells in self.cells]
             if kind == "lines":
-                grids = [replace(grid, limit=1) for grid in grids]  # all lines of a cell are to be drawn
+                grids = [replace(grid, limit=1) for grid in grids]  # all lines of a cell are drawn
         properties = [
             each for each, *_ in (self._packed if kind == "points" else self._line_properties if paths else ())
         ]
@@ -476,7 +476,7 @@ class PrecomputedLevel:
         )
 
     def parts(self, kind: str, rows: int) -> tuple[list[IntArray], float]:
-        """Chunks, of paths objects, in parts of about so many vertices; and about how many annotations there are."""
+        """Chunks, or objects of paths, in parts of about a given size; and roughly how many annotations there are."""
         if kind == "lines" and self.whole_paths:
             objects, _ = self.segments
             entries = np.diff(self.view.manifests.offsets)[objects]
@@ -488,7 +488,7 @@ class PrecomputedLevel:
         return [np.arange(start, stop) for start, stop in pairwise(bounds.tolist())], float(sizes.sum())
 
     def annotations(self, kind: str, part: IntArray) -> tuple[Annotations, Floats, IntArray]:
-        """Annotations of a part, (n, D) where their vertices are, and (n,) the annotation of each of these."""
+        """Annotations of a part: (n, D) positions of their vertices, and (n,) the annotation of each."""
         if kind == "points":
             found, positions = self._points(part)
         elif not self.whole_paths:
@@ -499,7 +499,7 @@ class PrecomputedLevel:
         return found, positions, np.arange(len(found))
 
     def largest_id(self, kind: str) -> int:
-        """At least the largest id of an annotation."""
+        """An upper bound of the ids of annotations."""
         if kind == "lines":
             return int(self.segments[1].max(initial=0)) if self.whole_paths else len(self.view) << APART
         return int(self.starts[-1])
@@ -561,12 +561,12 @@ class PrecomputedLevel:
 
     @cached_property
     def segments(self) -> tuple[IntArray, IntArray]:
-        """(n,) rows of the objects that are shown, and (n,) the segment of each; of a level without objects one, 0.
+        """(n,) rows of the objects shown, and (n,) the segment of each; a single 0 for a level without objects.
 
         Raises
         ------
         FormatError
-            If a segment is negative: the viewer has no such.
+            If a segment is negative, which the viewer does not allow.
         """
         if self.data.object_index is None or not self.data.object_index.has_manifests:
             return np.zeros(1, np.int64), np.zeros(1, np.int64)
@@ -618,7 +618,7 @@ class PrecomputedLevel:
         )
 
     def segment_info(self, kind: str, sharding: Sharding | None = None) -> dict[str, Any]:
-        """Document ``info`` of skeletons or meshes."""
+        """The ``info`` document of skeletons or meshes."""
         if kind == "mesh":
             return mesh_info(self.described)
         properties = [each.for_skeletons for each in self.attributes]
@@ -626,12 +626,12 @@ class PrecomputedLevel:
 
     @cached_property
     def described(self) -> bool:
-        """Whether there are properties of segments, `property_info`."""
+        """Whether there is a document of segment properties, `property_info`."""
         index = self.data.object_index
         return index is not None and index.count <= MOST_DESCRIBED
 
     def property_info(self) -> dict[str, Any]:
-        """Document ``props/info``: object attributes, groups as tags."""
+        """The ``props/info`` document: object attributes, and groups as tags."""
         rows, segments = self.segments
         values: dict[str, Array] = {}
         arrays = self.data.object_attributes
@@ -665,12 +665,12 @@ class PrecomputedLevel:
         return encode_skeleton(self._in_space(vertices), edges, [each.astype("<f4") for each in values])
 
     def meshes(self, rows: IntArray) -> list[bytes]:
-        """Bytes of the meshes of some objects; one of all faces where the level has no objects."""
+        """Bytes of the meshes of some objects, or of one mesh with all faces if the level has no objects."""
         found = self._objects(rows, "faces", ())
         return [encode_mesh(self._in_space(vertices) * self.nanometres, faces) for vertices, _, faces in found]
 
     def _entries_of(self, rows: IntArray) -> tuple[IntArray, IntArray, IntArray, IntArray]:
-        """Of the manifests of objects: chunks, ascending; of each entry its chunk's place there, fragment and owner."""
+        """Chunks in the manifests of objects, ascending; for each entry its chunk's position, fragment and owner."""
         manifests = self.view.manifests_of(rows)
         at = self.view.table.find(manifests.chunks)
         here = at >= 0
@@ -682,7 +682,7 @@ class PrecomputedLevel:
     def _objects(
         self, rows: IntArray, joins: Joins, attributes: Sequence[Given]
     ) -> list[tuple[Array, list[Array], IntArray]]:
-        """Vertices, values, and edges or faces of objects, each as `ZVLevel.sel` of it alone gives them."""
+        """Vertices, values, and edges or faces of objects, each as `ZVLevel.sel` of it alone would return them."""
         index, reader, columns = self.data.object_index, self._reader(joins), [each.cells for each in attributes]
         if index is None or not index.has_manifests:
             read = reader.read(np.arange(len(self.view)), columns)
@@ -719,7 +719,7 @@ class PrecomputedLevel:
         return out
 
     def _in_space(self, vertices: Array) -> Floats:
-        """(N, 3) world positions; a third axis that the store has not is 0."""
+        """(N, 3) world positions; a third axis that the store does not have is 0."""
         found = self.world.to_world(vertices)
         return np.pad(found, ((0, 0), (0, 3 - found.shape[1])))
 
@@ -727,7 +727,7 @@ class PrecomputedLevel:
 
     @cached_property
     def whole_paths(self) -> bool:
-        """Whether lines are what manifests say of whole objects; else they are edges, one by one."""
+        """Whether lines are whole objects as manifests list them; otherwise they are single edges."""
         selection = self.view.selection
         cut = bool(selection.regions or selection.conditions or self.view.touched)
         return "skeletons" in self.kinds and not cut and set(self.data.store.geometry_types) <= PATHS
@@ -758,7 +758,7 @@ class PrecomputedLevel:
 
     @cached_property
     def _segment_of_row(self) -> IntArray:
-        """(O,) segment of each manifest row, -1 where it is not shown."""
+        """(O,) segment of each manifest row, -1 if it is not shown."""
         found = np.full(len(self.view.manifests), -1, np.int64)
         found[self.segments[0]] = self.segments[1]
         return found
@@ -785,7 +785,7 @@ class PrecomputedLevel:
         )
 
     def lines_of(self, cells: Cells, cell: Sequence[int]) -> Annotations:
-        """Lines of a cell: what objects have in it and the way to the next vertex, or edges that begin in it."""
+        """Lines of a cell: the pieces of objects in it, each with the next vertex, or the edges that begin in it."""
         chunks = cells.of(cell)
         if not self.whole_paths:
             found, starts = self._edges_of(chunks)
@@ -801,7 +801,7 @@ class PrecomputedLevel:
         known = self._entries
         after = known.follows[known.of(chunks)]
         near = known.chunks[after[after >= 0]]
-        around = np.union1d(chunks, near[~known.known[near]])  # where they go on is read with them
+        around = np.union1d(chunks, near[~known.known[near]])  # the chunks in which they continue are read with them
         entries, vertices, rows, counts = self._fragments_of(around)
         if len(around) > len(chunks):
             own = np.isin(known.chunks[entries], chunks)
@@ -812,13 +812,13 @@ class PrecomputedLevel:
         drawn = sizes > 1
         last = np.zeros(int(sizes.sum()), np.bool_)
         last[np.cumsum(sizes)[reached] - 1] = True
-        at = np.empty(len(last), np.int64)  # each vertex among those that were read, and behind them what follows
+        at = np.empty(len(last), np.int64)  # each vertex among those that were read, followed by the next
         at[~last], at[last] = rows, np.arange(len(vertices), len(vertices) + int(reached.sum()))
         positions = np.concatenate([vertices, follows[reached]]).take(at[np.repeat(drawn, sizes)], axis=0)
         return self._polylines(positions, sizes[drawn], known.owners[entries[drawn]])
 
     def _fragments_of(self, chunks: IntArray) -> tuple[IntArray, Array, IntArray, IntArray]:
-        """Entries of some chunks, their vertices, the rows that entries name, and how many each; the first are kept."""
+        """Entries of some chunks, their vertices, the rows of each entry, and their number; first vertices are kept."""
         known = self._entries
         entries = known.of(chunks)
         read = self._reader().read(chunks, fragments=True)
@@ -830,7 +830,7 @@ class PrecomputedLevel:
         return entries, read.vertices, rows, counts
 
     def _following(self, entries: IntArray) -> Floats:
-        """(e, D) the vertex that follows each entry on the path of its object; NaN where none does."""
+        """(e, D) the vertex that follows each entry on the path of its object; NaN if there is none."""
         known, found = self._entries, np.full((len(entries), self.data.store.ndim), np.nan)
         after = known.follows[entries]
         left = np.flatnonzero(after >= 0)
@@ -839,7 +839,7 @@ class PrecomputedLevel:
             if not known.known[chunks].all():
                 self._fragments_of(np.unique(chunks[~known.known[chunks]]))
             found[left] = known.firsts[after[left]]
-            left = left[np.isnan(found[left]).any(axis=1)]  # a fragment without rows: the next one follows
+            left = left[np.isnan(found[left]).any(axis=1)]  # a fragment without rows: take the next one
             after[left] = known.follows[after[left]]
             left = left[after[left] >= 0]
         return found
@@ -851,7 +851,7 @@ class PrecomputedLevel:
         return encode_polylines(shown, sizes, segments, values), shown[np.cumsum(sizes) - sizes]
 
     def object_lines(self, rows: IntArray) -> tuple[Annotations, Floats]:
-        """Whole paths of some objects of two vertices and more, and where their vertices are."""
+        """Whole paths of some objects, of two vertices or more, and the positions of their vertices."""
         vertices, _, counts = self.walk(rows)
         drawn = counts > 1
         kept = np.repeat(drawn, counts)
@@ -873,7 +873,7 @@ class PrecomputedLevel:
     # ---- edges
 
     def _edges_of(self, chunks: IntArray) -> tuple[Annotations, Floats]:
-        """Edges whose first end lies in some chunks, and where that is."""
+        """Edges whose first end lies in some chunks, and the position of that end."""
         reader, rank = self._reader("edges"), self.data.store.ndim
         around = reader.with_neighbours(chunks)
         read = reader.read(around, own=chunks)
@@ -890,6 +890,6 @@ class PrecomputedLevel:
 
 
 def _number(text: str) -> int | None:
-    """A whole number in its usual spelling; None: it is none."""
+    """An integer in its usual notation; None for anything else."""
     plain = text.isascii() and text.isdecimal() and (text == "0" or text[0] != "0") and len(text) <= 20
     return int(text) if plain else None

@@ -47,22 +47,22 @@ from zarr_vectors_lazy.read.paths import owners_array, path_arrays
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import BBox, IntArray, Json
 
-# Per-object and per-group arrays as xarray datasets.
+# Arrays over objects and groups as xarray datasets.
 
 
 def object_dataset(
     source: Source, arrays: Mapping[str, DenseArray], ids: IntArray, rows: IntArray | None, *, dim: str = "object"
 ) -> xr.Dataset:
-    """Dataset of dense arrays over ``dim``, lazy, one Dask block a stored chunk.
+    """Dataset of dense arrays over ``dim``, lazy, one Dask block for each stored chunk.
 
     Parameters
     ----------
     ids
         (O,) ids of all rows.
     rows
-        Rows wanted, or None for all.
+        Rows to include, or None for all.
 
-    An attribute that is called as ``dim`` gets ``_attribute`` at its end, as ``dim`` names the ids.
+    An attribute with the name ``dim`` gets the suffix ``_attribute``, because ``dim`` names the ids.
     """
     variables: dict[str, tuple[tuple[str, ...], Any, dict[str, str]]] = {}
     labels = column_names(dict.fromkeys(arrays), (dim,))
@@ -75,13 +75,13 @@ def object_dataset(
 
 
 def described(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """Unit and description of an array as xarray has them, where its metadata tell them (spec 0.9, 6)."""
+    """Unit and description of an array in xarray's form, if its metadata state them (spec 0.9, 6)."""
     named = {"units": attributes.get("unit"), "description": attributes.get("description")}
     return {name: value for name, value in named.items() if isinstance(value, str) and value}
 
 
 def check_rows(source: Source, array: DenseArray, count: int, dim: str = "object") -> None:
-    """Raise FormatError if an array has another number of rows than there are objects or groups."""
+    """Raise FormatError if an array does not have a row for each object or group."""
     if array.shape[0] != count:
         raise FormatError(f"{array.shape[0]} rows of {array.path!r} for {count} {dim}s", where=source.spec.url)
 
@@ -89,7 +89,7 @@ def check_rows(source: Source, array: DenseArray, count: int, dim: str = "object
 def dense_array(source: Source, array: DenseArray) -> da.Array:
     """A dense array of the store as a Dask array; (rows, ...), stored dtype."""
     dtype = array.dtype
-    if dtype.hasobject:  # text of no fixed width: its dtype is known when it is read
+    if dtype.hasobject:  # text without a fixed width: its dtype is known only when it is read
         text: da.Array = da.from_array(read_text(source, array), chunks=-1)
         return text
     name = f"zv-dense-{tokenize(source, array.path, array.shape, str(dtype))}"
@@ -256,7 +256,7 @@ class TreeAccessor:
 
 
 def one_box(bbox: Any, names: Sequence[str]) -> BBox:
-    """One box over all axes; raises SelectionError."""
+    """A single box over all axes; raises SelectionError."""
     region = parse_region(bbox, {}, names)
     assert region is not None
     if not region.is_box:
@@ -283,7 +283,7 @@ def make_grid(box: BBox, resolution: Any, columns: list[int]) -> Grid:
 
 
 def rows_in(dataset: xr.Dataset, region: Region) -> IntArray:
-    """Rows of a dataset that lie in boxes, ascending; of one that lost its index all positions are read."""
+    """Rows of a dataset that lie in boxes, ascending; if the dataset has lost its index, all positions are read."""
     index = index_of(dataset)
     if index is not None:
         return index.inside(region)[0]
@@ -291,7 +291,7 @@ def rows_in(dataset: xr.Dataset, region: Region) -> IntArray:
 
 
 def take_rows(dataset: xr.Dataset, rows: IntArray) -> xr.Dataset:
-    """Return some rows of a dataset; what counts in rows is renumbered, and cut to those whose rows are all there."""
+    """Return some rows of a dataset; whatever refers to rows is renumbered, and cut to what is complete."""
     new = np.full(dataset.sizes["vertex"], -1, np.int64)
     new[rows] = np.arange(len(rows))
     out = dataset.isel(vertex=rows)
@@ -314,7 +314,7 @@ def take_rows(dataset: xr.Dataset, rows: IntArray) -> xr.Dataset:
 def as_blocks(
     dataset: xr.Dataset, values: xr.DataArray | None, region: Region | None
 ) -> tuple[da.Array, da.Array | None]:
-    """Dask arrays of positions and values, aligned along the rows; of a box at least its rows."""
+    """Dask arrays of positions and values, aligned along the rows; for a box, at least its rows."""
     index, vertices = index_of(dataset), dataset["vertices"]
     if not vertices.chunks:
         whole = index is not None and [part.rows is None for part in index.parts] == [True]
@@ -328,7 +328,7 @@ def as_blocks(
     return positions, None if values is None else values.chunk({"vertex": positions.chunks[0]}).data
 
 
-# Levels as xarray datasets: over ``vertex`` and ``axis``, ``object``, and where asked for what joins vertices.
+# Levels as xarray datasets: over ``vertex`` and ``axis``, ``object``, and if requested what joins vertices.
 
 OWN = frozenset({"vertices", "axis", "edges", "faces", "object_id", "object_rows", "row_size", "vertex_object_id"})
 DIMS = frozenset({"vertex", "object", "object_vertex", "edge", "end", "face", "corner"})
@@ -338,16 +338,16 @@ Variables = dict[str, xr.Variable]
 def level_dataset(
     view: LevelView, *, objects: bool = False, edges: bool = False, drop: Collection[str] = ()
 ) -> xr.Dataset:
-    """Dataset of Dask arrays, blocks as the view cuts them.
+    """Dataset of Dask arrays, with the blocks of the view.
 
     Parameters
     ----------
     view
-        Part of a level; its sizes are read where they are not known.
+        Part of a level; its sizes are read if they are not known.
     objects
-        Whether `ragged_index` is part of it, which reads manifests and fragment indexes.
+        Whether to include `ragged_index`, which reads manifests and fragment indexes.
     edges
-        Whether edges and faces are part of it, which reads what tells their number.
+        Whether to include edges and faces, which reads whatever is needed to count them.
     drop
         Names of variables to leave out.
     """
@@ -364,10 +364,10 @@ def lazy_level_dataset(
 ) -> xr.Dataset:
     """Dataset that reads when it is indexed, without Dask; parameters as for `level_dataset`.
 
-    Nothing is read but metadata where the level states its number of vertices.
+    Only metadata are read if the level states its number of vertices.
     """
     sizes = LazySizes(view)
-    total = view.data.meta.vertex_count or int(sizes.starts()[-1])  # where it is wrong, reads say so
+    total = view.data.meta.vertex_count or int(sizes.starts()[-1])  # if it is wrong, reads report it
     rows: Variables = {}
     for name, (dims, make) in _rows(view, drop):
         like = make(view)
@@ -384,13 +384,13 @@ def root_dataset(store: StoreMeta) -> xr.Dataset:
 
 
 def axis_coordinates(store: StoreMeta) -> dict[str, str]:
-    """Names of the coordinates of vertices, by axis: as the axes, but for names that are ours."""
+    """Names of the coordinates of vertices, by axis: the axes' names, unless they are ours."""
     names = column_names(dict.fromkeys(store.axes), OWN | DIMS, suffix="axis")
     return {axis: names[axis][0] for axis in store.axes}
 
 
 def variable_names(view: LevelView) -> dict[str, str]:
-    """Names of vertex attributes' variables: their own, or with ``_attribute`` where a variable of ours has it."""
+    """Names of vertex attributes' variables: their own, or with ``_attribute`` if one of our variables has it."""
     names = column_names(dict.fromkeys(view.data.attribute_names), _taken(view.data.store))
     return {name: labels[0] for name, labels in names.items()}
 
@@ -436,19 +436,19 @@ def _rows(view: LevelView, drop: Collection[str]) -> list[tuple[str, tuple[tuple
 
 
 def axis_array(view: LevelView, axis: int) -> da.Array:
-    """(N,) coordinates of one axis, blocks as those of `vertices_array`."""
+    """(N,) coordinates of one axis, with the blocks of `vertices_array`."""
     column: da.Array = vertices_array(view)[:, axis]
     return column
 
 
 def _own_dims(name: str, count: int, taken: Collection[str]) -> tuple[str, ...]:
-    """Dimensions of a variable's further axes, which no variable is called."""
+    """Dimensions of a variable's further axes, with names that no variable has."""
     own = {f"{name}_{k}": None for k in range(1, count + 1)}
     return tuple(names[0] for names in column_names(own, taken, suffix="axis").values())
 
 
 def _object_variables(view: LevelView, *, lazy: bool) -> Variables:
-    """Per-object arrays of a whole level over ``object``, and the ids."""
+    """Arrays over the objects of a whole level, over ``object``, and the ids."""
     index, source = view.data.object_index, view.data.source
     if index is None or view.rows is not None:
         return {}
@@ -470,7 +470,7 @@ def _object_variables(view: LevelView, *, lazy: bool) -> Variables:
 
 
 def _joins(view: LevelView) -> Variables:
-    """Edges and faces as rows of ``vertex``, whichever the geometry has."""
+    """Edges or faces as rows of ``vertex``, whichever the geometry has."""
     mesh = "mesh" in view.data.store.geometry_types
     array = faces_array(view) if mesh else edges_array(view)
     if np.isnan(array.chunks[0]).any():
@@ -479,10 +479,10 @@ def _joins(view: LevelView) -> Variables:
 
 
 def ragged_index(view: LevelView) -> Variables:
-    """Objects as a CF ragged index: the rows of ``vertex`` that each goes through, in path order.
+    """Objects as a CF ragged index: the rows of ``vertex`` through which each passes, in path order.
 
     Object k has ``row_size[k]`` of the ``object_rows``, one object after another; ``object_id`` names it. A vertex that
-    several objects share, as on coarser levels, is in the rows of each. Of a whole level these are all slots, of a
+    several objects share, as on coarser levels, is in the rows of each. For a whole level these are all slots, for a
     selection the objects that have a vertex in it.
     """
     if view.data.object_index is None:
@@ -522,7 +522,7 @@ def _row_attrs(view: LevelView, name: str) -> Json:
 
 
 def told_attrs(view: LevelView, name: str) -> Json:
-    """Unit and description of a vertex attribute, by the array's own word or the root's (spec next, 10)."""
+    """Unit and description of a vertex attribute, from the array's metadata or the root's (spec next, 10)."""
     by = view.data.chunk_attribute
     own = {} if by is not None and by[0] == name else view.data.attribute(name).attributes
     return described(view.data.store.specified(name) | own)

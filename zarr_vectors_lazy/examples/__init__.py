@@ -1,4 +1,4 @@
-"""Small stores of real data that the package ships: ``zvl.example``. README.md beside this file says whose they are."""
+"""Small stores of real data that come with the package: ``zvl.example``. README.md here says whose they are."""
 
 import io
 import os
@@ -28,22 +28,22 @@ def example(name: None = None, path: None = None) -> list[str]: ...
 @overload
 def example(name: str, path: str | PathLike[str] | None = None) -> Path: ...
 def example(name: str | None = None, path: str | PathLike[str] | None = None) -> Path | list[str]:
-    """Copy a small real store that this package ships to disk; without a name, list those there are.
+    """Copy a small store of real data that comes with this package; without a name, list those there are.
 
     ``"tracts"`` has streamlines, ``"neuron"`` skeletons, ``"surface"`` a mesh and ``"cloud"`` points, of 2,562 to 8,515
-    vertices; each has coarser levels, and some 100 kB. Nothing is downloaded.
+    vertices; each has coarser levels, and about 100 kB. Nothing is downloaded.
 
     Parameters
     ----------
     name
-        Which one.
+        Name of the example.
     path
-        Folder that becomes the store. By default one in the user's cache, which every call shares and which is made
-        anew where it was changed: give a path for a copy to write to.
+        Folder that becomes the store. By default one in the user's cache, which all calls share and which is restored
+        if it was changed: give a path for a copy that you want to change.
 
     Returns
     -------
-    Path of the store, for `open_zv`; the list of names where none is given. A folder that holds this very store already
+    Path of the store, for `open_zv`; or the list of names if none is given. A folder that already holds this very store
     is left as it is.
 
     Raises
@@ -65,9 +65,9 @@ def example(name: str | None = None, path: str | PathLike[str] | None = None) ->
     """
     if name is None:
         if path is not None:
-            raise SelectionError(f"which example is wanted at {os.fspath(path)!r}? There is {', '.join(EXAMPLES)}")
+            raise SelectionError(f"name the example to copy to {os.fspath(path)!r}: one of {', '.join(EXAMPLES)}")
         return list(EXAMPLES)
-    if name not in list(EXAMPLES):  # a list has no hash
+    if name not in list(EXAMPLES):  # a list is not hashable
         raise NotFoundError.among("example", name, EXAMPLES)
     packed = Path(__file__).with_name(f"{name}.tar.zst").read_bytes()
     files = _unpacked(packed)
@@ -78,7 +78,7 @@ def example(name: str | None = None, path: str | PathLike[str] | None = None) ->
     except OSError as error:
         if isinstance(error, StoreError):
             raise
-        wish = "" if path else "; give path=, a folder that can be written to"
+        wish = "" if path else "; give path= a folder that can be written to"
         raise StoreError(
             f"example {name!r} cannot be copied: {error.strerror}{wish}", where=str(error.filename)
         ) from error
@@ -96,7 +96,7 @@ def _folder(path: str | PathLike[str]) -> Path:
 
 
 def _cache() -> Path:
-    """Folder for what this package can make again, where the system keeps such."""
+    """The system's folder for files that can be made again."""
     if sys.platform == "win32":
         base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
@@ -113,7 +113,7 @@ def _cached(store: Path, files: dict[str, bytes]) -> Path:
 
 
 def _copied(store: Path, files: dict[str, bytes]) -> Path:
-    """Write all files, or none: a copy that is interrupted is no store; of two at once, the first stands."""
+    """Write all files, or none: an interrupted copy is not a store; of two at once, the first stays."""
     if _same(store, files):
         return store
     if store.exists() and not (store.is_dir() and not any(store.iterdir())):
