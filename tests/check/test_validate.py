@@ -293,7 +293,7 @@ def test_progress_shows_a_bar(goldens, capsys):
 
 @pytest.mark.parametrize(("change", "check", "message"), [
     (lambda ids: ids[:-1], "fragments", "object ids for"),
-    (lambda ids: ids[::-1] + 1, "manifests", "belong to other objects"),
+    (lambda ids: ids[::-1] + 1, "manifests", "state another object"),
 ])  # fmt: skip
 def test_object_ids_of_fragments(tmp_path, change, check, message):
     points = np.random.default_rng(0).uniform(0, 20, (200, 3))

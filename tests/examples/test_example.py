@@ -65,7 +65,7 @@ def test_what_cannot_be_meant(cache):
         zvl.example("tract")
     with pytest.raises(SelectionError, match="on disk"):
         zvl.example("tracts", "s3://bucket/tracts.zarrvectors")
-    with pytest.raises(SelectionError, match="which example"):
+    with pytest.raises(SelectionError, match="name the example"):
         zvl.example(path="here")
     cache.write_text("a file where the folder would be")
     with pytest.raises(StoreError, match="give path="):
