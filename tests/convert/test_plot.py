@@ -171,6 +171,18 @@ def test_each_category_has_a_colour_and_its_name(made, values, shown):
         assert wanted[""] == {plot.NONE}
 
 
+@pytest.mark.parametrize("count", [3, 12, 24, 25, 40])
+def test_a_legend_is_whole(made, count):
+    positions = np.random.default_rng(0).uniform(0, 50, (count + 1, 3)) * [1, 1, 0.1]
+    names = np.array([*(f"k{k:02}" for k in range(count)), ""])
+    figure = made(positions, kind=names).plot(color="kind")
+    figure.canvas.draw()
+    (legend,) = [axes.get_legend() for axes in figure.axes if axes.get_legend()]
+    box = legend.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 <= box.x1 <= figure.bbox.x1
+    assert figure.bbox.y0 <= box.y0 <= box.y1 <= figure.bbox.y1
+
+
 def test_integers_of_many_values_and_numbers_are_quantities(made):
     positions = np.random.default_rng(0).uniform(0, 50, (60, 3))
     level = made(positions, count=np.arange(60), weight=np.append(np.nan, np.arange(59.0)))

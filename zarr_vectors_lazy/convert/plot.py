@@ -328,8 +328,9 @@ def _new_figure(
     if barred:
         right = 1.05
     elif words:
-        right = 0.6 + 0.075 * min(max(map(len, words)), 40)
-        tall = max(tall, 0.17 * (min(len(words), MOST_LABELS + 2) + 1) - BOTTOM)
+        more = ["and 1,000 more"] if len(words) > MOST_LABELS + 1 else ["none"]
+        right = 0.6 + 0.075 * min(max(map(len, [*words, *more])), 40)
+        tall = max(tall, 0.185 * (min(len(words), MOST_LABELS + 2) + 2) - BOTTOM)
     width, height = sum(w for w, _ in sizes) + LEFT * len(panels) + right, tall + BOTTOM + TOP
     figure = picture(figsize=(width, height), dpi=DPI)
     left, spots = LEFT, []
@@ -423,7 +424,7 @@ def _panel(spot: Any, drawing: Drawing, pair: tuple[int, int], colours: dict[str
 
 def _points(spot: Any, seen: Floats, values: Floats | None, style: Style) -> Any:
     said = {"color": PLAIN} if values is None else {"c": values, "plotnonfinite": True}
-    area = style.size or float(np.clip(6000 / len(seen), 0.3, 12))
+    area = style.size or float(np.clip(6000 / len(seen), 0.3, 30))
     return spot.scatter(*seen.T, s=area, linewidths=0, rasterized=len(seen) > MANY, **said)
 
 
@@ -487,7 +488,8 @@ def _scale_bar(spot: Any, most: float, unit: str | None) -> None:
     place = {"bbox_to_anchor": (1, 1), "bbox_transform": spot.transAxes, "loc": "lower right", "label_top": True}
     look = {"frameon": False, "pad": 0.1, "borderpad": 0.2, "sep": 2, "size_vertical": height, "color": "#444444"}
     font = _part("font_manager").FontProperties(size=8)
-    label = f"{length:g} {unit}" if unit else f"{length:g}"
+    number = f"{length:,.0f}" if length >= 1 else f"{length:g}"
+    label = f"{number} {unit}" if unit else number
     spot.add_artist(bars.AnchoredSizeBar(spot.transData, length, label, fontproperties=font, **place, **look))
 
 
