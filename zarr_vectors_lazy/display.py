@@ -232,13 +232,8 @@ def level_text(level: "ZVLevel") -> str:
 
 
 def level_html(level: "ZVLevel") -> str:
-    """Return a table about a level or a selection, and a drawing of its chunks among those of the level.
-
-    Attributes are listed only if they are known already: showing a level makes no request.
-    """
-    names = level._view.data.known_attribute_names
-    rows = _level_rows(level) + ([] if names is None else [("attributes", ", ".join(names) or "none")])
-    return _page(f"ZVLevel {level.index} of {level.store.url}", _table(rows), _drawing(level))
+    """Return a table about a level or a selection, and a drawing of its chunks among those of the level."""
+    return _page(f"ZVLevel {level.index} of {level.store.url}", _table(_level_rows(level)), _drawing(level))
 
 
 def _store_rows(store: "ZVStore") -> Rows:
@@ -289,8 +284,8 @@ def _selected(view: "LevelView") -> Rows:
     selection = view.selection
     rows: Rows = [("selected box", _region_text(region)) for region in selection.regions]
     rows += [("objects in", _region_text(part.selection.regions[-1])) for part in view.touched]
-    if selection.objects is not None and not view.touched:
-        rows.append(("objects", some(selection.objects.tolist())))
+    if selection.objects is not None:  # where they are to touch a box, those of which it is seen when the graph runs
+        rows.append(("objects", ("of " if view.touched else "") + (some(selection.objects.tolist()) or "none")))
     return rows + [("where", _condition_text(view, condition)) for condition in selection.conditions]
 
 
@@ -309,19 +304,19 @@ def _condition_text(view: "LevelView", condition: Condition) -> str:
     if condition.passes is not None:
         coding = view.data.attribute(condition.names[0]).spec.dictionary
         assert coding is not None
-        return f"{names} in [{some(coding.categories[condition.passes].tolist())}]" + _or_missing(test)
+        return _one_of(names, coding.categories[condition.passes].tolist()) + _or_missing(test)
     if isinstance(test, Between):
         ends = (f"{test.lo} <= " if test.lo is not None else "", f" <= {test.hi}" if test.hi is not None else "")
         return f"{ends[0]}{names}{ends[1]}" if any(ends) else f"{names} is there"
     if isinstance(test, AnyOf):
-        return (
-            f"{names} in [{some(test.values.tolist())}]" + _or_missing(test)
-            if len(test.values)
-            else f"{names} is missing"
-        )
+        return _one_of(names, test.values.tolist()) + _or_missing(test) if len(test.values) else f"{names} is missing"
     if isinstance(test, Picks):
         return f"{len(test.rows):,} rows"
     return f"{getattr(test, '__name__', 'function').replace('<lambda>', 'function')}({names})"
+
+
+def _one_of(name: str, values: list[Any]) -> str:
+    return f"{name} = {values[0]}" if len(values) == 1 else f"{name} in [{some(values)}]"
 
 
 def _or_missing(test: object) -> str:
@@ -329,8 +324,10 @@ def _or_missing(test: object) -> str:
 
 
 def _level_rows(level: "ZVLevel") -> Rows:
+    """What a level is; attributes are named where they are known, as to show a level asks nothing of the store."""
     lo, hi = level.bounds
     spec = level._view.data.vertices.spec
+    names = level._view.data.known_attribute_names
     return [
         *_selected(level._view),
         ("vertices", _vertices(level)),
@@ -339,6 +336,7 @@ def _level_rows(level: "ZVLevel") -> Rows:
         ("chunk shape", _numbers(level.chunk_shape)),
         ("bin shape", _numbers(level.bin_shape)),
         ("bounds", f"{_numbers(lo)} to {_numbers(hi)}"),
+        *([] if names is None else [("attributes", ", ".join(names) or "none")]),
     ]
 
 

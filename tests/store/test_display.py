@@ -98,6 +98,12 @@ def test_selections_say_what_they_select(tracts):
     assert "index in [1, 2]" in repr(level.sel(where={"index": [1, 2]}))
     assert "function(index)" in repr(level.sel(where=lambda index: index > 3))
     assert "objects in:" in repr(level.sel(bbox=([84, 100, 78], [92, 112, 88]), whole_objects=True))
+    group = level.sel(groups=["short"]).sel(bbox=([84, 100, 78], [92, 112, 88]), whole_objects=True)
+    assert "objects:      of 1, 2, " in repr(group), "those of the group that may touch the box"
+    assert "objects:      none\n" in repr(level.sel(objects=[1, 2]).sel(groups=["long"]))
+    assert "index = 1\n" in repr(level.sel(where={"index": 1}))
+    assert level.attribute_names[:2] == ("arc_length", "index")
+    assert "attributes:   arc_length, index" in repr(level), "known by now"
     assert "any of 2 boxes" in repr(level.sel(bbox=np.array([[[84, 100, 78], [92, 112, 88]]] * 2)))
 
 
@@ -105,8 +111,8 @@ def test_conditions_on_categories_name_them(tmp_path):
     names = np.array(["soma", "axon", ""])[np.arange(9) % 3]
     zvl.write_points(tmp_path / "p.zv", np.zeros((9, 3)), chunk_shape=5, vertex_attributes={"kind": names})
     level = zvl.open_zv(tmp_path / "p.zv")[0]
-    assert "kind in [soma]" in repr(level.sel(where={"kind": "soma"}))
-    assert "kind in [soma] or missing" in repr(level.sel(where={"kind": ["soma", None]}))
+    assert "kind = soma" in repr(level.sel(where={"kind": "soma"}))
+    assert "kind = soma or missing" in repr(level.sel(where={"kind": ["soma", None]}))
 
 
 def test_what_levels_give_has_tables(tracts, neuron, surface):

@@ -171,6 +171,14 @@ def test_hands_turn_move_and_show_all(acting, tracts):
     assert found == {"turned": pytest.approx(0.8), "moved": [30, -20], "larger": 1.25, "zoom": 1, "pan": [0, 0]}
 
 
+def test_a_store_of_two_axes_is_seen_from_above(acting, tmp_path):
+    zvl.write_points(tmp_path / "s", np.eye(2) * 900, chunk_shape=1000, axes=("x", "y"), units="micrometer")
+    script = "return [...rows().flat(), $('scale').offsetHeight]"
+    *rows, height = acting(tmp_path / "s", script, "", "--window-size=390,780")
+    assert rows == pytest.approx([1, 0, 0, 0, 1, 0, 0, 0, -1])
+    assert height < 24, "the length and its unit are one line"
+
+
 def test_nothing_lies_beside_a_narrow_page(acting, tracts):
     script = """
       const ids = ["panel", "legend", "scale"].map(id => $(id).getBoundingClientRect());
