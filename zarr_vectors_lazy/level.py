@@ -1,7 +1,7 @@
 """A level, whole or selected: arrays that read when they are computed, and conversions to other things."""
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -79,30 +79,32 @@ Arrays = Sequence[da.Array]
 class ArraysMixin(DaskMethodsMixin):
     """Dask's protocol for an object made of several Dask arrays."""
 
-    def _parts(self) -> dict[str, Any]:
-        """Members by name: Dask arrays, mappings of them, None."""
-        raise NotImplementedError
+    def _arrays(self: Any) -> dict[tuple[str, str], Any]:
+        """Arrays by member, and name in it: vertices, attributes, edges, faces."""
+        arrays = {("vertices", ""): self.vertices}
+        arrays |= {("attributes", name): array for name, array in self.attributes.items()}
+        return arrays | {(name, ""): getattr(self, name) for name in self._joins()}
 
-    def _rebuild(self) -> Callable[[list[Any]], Any]:
-        return Rebuild(self._parts())
+    def _lazy(self: Any) -> list[da.Array]:
+        return [array for array in self._arrays().values() if isinstance(array, da.Array)]
 
     def __dask_graph__(self) -> HighLevelGraph | None:
-        arrays = leaves(self._parts())
+        arrays = self._lazy()
         return HighLevelGraph.merge(*(array.__dask_graph__() for array in arrays)) if arrays else None
 
     def __dask_keys__(self) -> list[Any]:
-        return [array.__dask_keys__() for array in leaves(self._parts())]
+        return [array.__dask_keys__() for array in self._lazy()]
 
     def __dask_layers__(self) -> tuple[str, ...]:
-        return tuple(name for array in leaves(self._parts()) for name in array.__dask_layers__())
+        return tuple(name for array in self._lazy() for name in array.__dask_layers__())
 
-    def __dask_postcompute__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        made = [array.__dask_postcompute__() for array in leaves(self._parts())]
-        return finish_computed, (self._rebuild(), made)
+    def __dask_postcompute__(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        made = {place: array.__dask_postcompute__() for place, array in self._arrays().items()}
+        return finish_computed, (self.index, made)
 
-    def __dask_postpersist__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
-        made = [array.__dask_postpersist__() for array in leaves(self._parts())]
-        return finish_persisted, (self._rebuild(), made)
+    def __dask_postpersist__(self: Any) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        made = {place: array.__dask_postpersist__() for place, array in self._arrays().items()}
+        return finish_persisted, (self.index, made)
 
     # The same function as arrays have: a level computed together with an array is optimised with it, and shares its
     # reads.
@@ -134,55 +136,41 @@ class LevelArrays(ArraysMixin):
     edges: Any = None
     faces: Any = None
 
-    def _parts(self) -> dict[str, Any]:
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+    def _joins(self) -> list[str]:
+        return [name for name in ("edges", "faces") if getattr(self, name) is not None]
 
-    def _arrays(self) -> dict[str, Any]:
-        joins = {name: array for name in ("edges", "faces") if (array := getattr(self, name)) is not None}
-        return {"vertices": self.vertices, **joins, **self.attributes}
+    def _shown(self) -> dict[str, Any]:
+        return {"vertices": self.vertices, **{name: getattr(self, name) for name in self._joins()}, **self.attributes}
 
     def __repr__(self) -> str:
-        return display.arrays_text(f"LevelArrays of level {self.index}", self._arrays())
+        return display.arrays_text(f"LevelArrays of level {self.index}", self._shown())
 
     def _repr_html_(self) -> str:
-        return display.arrays_html(f"LevelArrays of level {self.index}", self._arrays())
+        return display.arrays_html(f"LevelArrays of level {self.index}", self._shown())
 
 
-class Rebuild:
-    """Makes `LevelArrays` of computed or persisted arrays, in place of the lazy ones."""
-
-    def __init__(self, parts: Mapping[str, Any]) -> None:
-        self.index = parts["index"]
-        self.names = tuple(parts["attributes"])
-        self.others = tuple(name for name in ("edges", "faces") if parts[name] is not None)
-
-    def __call__(self, arrays: Sequence[Any]) -> LevelArrays:
-        """Make them from the arrays, in the order of `leaves`."""
-        vertices, *rest = arrays
-        attributes = dict(zip(self.names, rest, strict=False))
-        others = dict(zip(self.others, rest[len(self.names) :], strict=True))
-        return LevelArrays(index=self.index, vertices=vertices, attributes=attributes, **others)
+Made = Mapping[tuple[str, str], tuple[Callable[..., Any], tuple[Any, ...]]]
+"""What makes an array of its blocks, by member and name in it."""
 
 
-def leaves(parts: Mapping[str, Any]) -> list[da.Array]:
-    """Arrays of a level in a fixed order: vertices, attributes, edges, faces."""
-    joins = [parts[name] for name in ("edges", "faces") if parts[name] is not None]
-    return [
-        array for array in (parts["vertices"], *parts["attributes"].values(), *joins) if isinstance(array, da.Array)
-    ]
-
-
-def finish_computed(results: Sequence[Any], rebuild: Rebuild, made: Sequence[Any]) -> LevelArrays:
+def finish_computed(results: Sequence[Any], index: int, made: Made) -> LevelArrays:
     """Join the blocks of each array."""
-    return rebuild([join(blocks, *rest) for blocks, (join, rest) in zip(results, made, strict=True)])
+    joined = zip(made.items(), results, strict=True)
+    return _rebuilt(index, {place: join(blocks, *rest) for (place, (join, rest)), blocks in joined})
 
 
 def finish_persisted(
-    graph: Mapping[Any, Any], rebuild: Rebuild, made: Sequence[Any], *, rename: Mapping[str, str] | None = None
+    graph: Mapping[Any, Any], index: int, made: Made, *, rename: Mapping[str, str] | None = None
 ) -> LevelArrays:
     """Dask arrays over a graph of results."""
     renamed = {} if rename is None else {"rename": rename}
-    return rebuild([join(graph, *rest, **renamed) for join, rest in made])
+    return _rebuilt(index, {place: join(graph, *rest, **renamed) for place, (join, rest) in made.items()})
+
+
+def _rebuilt(index: int, arrays: Mapping[tuple[str, str], Any]) -> LevelArrays:
+    attributes = {name: array for (member, name), array in arrays.items() if member == "attributes"}
+    others = {member: array for (member, _), array in arrays.items() if member != "attributes"}
+    return LevelArrays(index=index, attributes=attributes, **others)
 
 
 def dataframe(view: LevelView, attributes: Collection[str] | None) -> Any:
@@ -615,15 +603,9 @@ class ZVLevel(Suggesting, ArraysMixin):
             arrays += self._member(member)
         return explain(self._view, members or ("vertices",), arrays)
 
-    def _parts(self) -> dict[str, Any]:
+    def _joins(self) -> list[str]:
         kinds = set(self._store.geometry_types)
-        return {
-            "index": self.index,
-            "vertices": self.vertices,
-            "attributes": dict(self.attributes),
-            "edges": self.edges if kinds - {"point_cloud", "mesh"} else None,
-            "faces": self.faces if "mesh" in kinds else None,
-        }
+        return (["edges"] if kinds - {"point_cloud", "mesh"} else []) + (["faces"] if "mesh" in kinds else [])
 
     def _elsewhere(self, name: str) -> str:
         return f"; did you mean .attributes[{name!r}]?" if name in self.attribute_names else ""
