@@ -251,7 +251,8 @@ class LevelTasks:
 
     def _scale_to(self, finest: "LevelTasks") -> IntArray:
         """(D,) chunks of the level below ``finest`` that a chunk of this one has along each axis."""
-        return self.planned.scale.ratio * finest.planned.step.scale // finest.planned.scale.ratio
+        step = finest.planned.step
+        return self.planned.step.at.ratio * step.scale // step.at.ratio
 
     def _finest(self, delta: int) -> "LevelTasks":
         """Tasks of the first level above the one that ``delta`` levels lead down to."""

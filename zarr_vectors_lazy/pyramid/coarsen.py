@@ -77,6 +77,7 @@ from zarr_vectors_lazy.pyramid.step import (
     Part,
     Payload,
     Thinning,
+    divided,
     encode,
     write_once,
     written_once,
@@ -548,7 +549,7 @@ def _far_chunks(
     step = far.step
     onward = _read(far, step.source.level, 1, step.fine_grid, upper)
     first = _read(far, far.level, far.delta - 1, far.grid, lower)
-    coarse, middle = _divided(finest, far.scale), _divided(finest, far.scale // far.last)
+    coarse, middle = divided(finest, far.scale), divided(finest, far.scale // far.last)
     payloads: list[list[Payload]] = [[] for _ in keys]
     table = ChunkTable(np.asarray(keys, np.int64))
     of_key = table.order[table.find(coarse)]
@@ -556,11 +557,6 @@ def _far_chunks(
         pairs = _composed(first.get(tuple(chunk)), onward.get(tuple(through)))
         payloads[i] += _payloads(far, keys[i], tuple(chunk), pairs)
     yield from linked_chunks(step, keys, payloads, far.grid)
-
-
-def _divided(chunks: ChunkCoords, scale: IntArray) -> ChunkCoords:
-    lead = chunks.shape[1] - len(scale)
-    return np.concatenate([chunks[:, :lead], chunks[:, lead:] // scale], axis=1)
 
 
 def _path(delta: int, rank: int) -> str:

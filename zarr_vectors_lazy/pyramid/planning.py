@@ -1,9 +1,10 @@
 """From what a caller asks to planned levels: refuses what cannot be, and writes nothing."""
 
 import hashlib
+import math
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -65,8 +66,6 @@ class PlannedLevel:
     ----------
     step
         What its tasks share.
-    scale
-        Its grid.
     coords, table
         (n, K) the chunks that it may have.
     order, bounds
@@ -77,8 +76,6 @@ class PlannedLevel:
         (f,) their rows, where known beforehand.
     missing
         Attributes that some of the finer chunks lack, and which.
-    row_nbytes
-        Stored bytes of a vertex with its attributes.
     arrays
         What its own arrays of cells are.
     links
@@ -88,18 +85,24 @@ class PlannedLevel:
     """
 
     step: LevelBuild
-    scale: LevelScale
     coords: ChunkCoords
     order: IntArray
     bounds: IntArray
     fine: ChunkCoords
     table: ChunkTable
-    counts: IntArray | None
-    missing: dict[str, np.ndarray[Any, np.dtype[np.bool_]]]
-    row_nbytes: int
+    counts: IntArray | None = None
+    missing: dict[str, np.ndarray[Any, np.dtype[np.bool_]]] = field(default_factory=dict)
     arrays: tuple[ArrayDraft, ...]
-    links: LinkIndex | None
+    links: LinkIndex | None = None
     tables: ObjectTables | None
+
+    @property
+    def row_nbytes(self) -> int:
+        """Stored bytes of a vertex with its attributes."""
+        step = self.step
+        nbytes = step.vertices.dtype.itemsize * len(step.scale) + (8 if step.weights is not None else 0)
+        columns = (item.column for item in step.attributes)
+        return nbytes + sum(each.dtype.itemsize * math.prod(each.row_shape) for each in columns)
 
     def chunks_below(self, chunks: ChunkCoords) -> ChunkCoords:
         """(f, K) chunks of the finer level below some of this one's, in lexicographic order."""
@@ -255,9 +258,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
         directed=family is not None and family.directed and kind == "graph",
         min_vertices=options.min_vertices,
         scale=scale.ratio // fine.ratio,
-        bins=scale.bins,
-        bin_shape=scale.bin_shape,
-        chunk_shape=scale.chunk_shape,
+        at=scale,
         root_bins=_root_bins(opened, kind, scale),
         cross_level_storage=options.links,
         fine_grid=grid_of(table.coords, options.shift),
@@ -267,7 +268,6 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
     sources = {item.name: data.attribute(item.name) for item in items if item.column.spec is not None}
     return PlannedLevel(
         step=step,
-        scale=scale,
         coords=coords,
         order=order,
         bounds=bounds,
@@ -275,7 +275,6 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
         table=ChunkTable(coords),
         counts=data.vertices.counts,
         missing=missing,
-        row_nbytes=_row_nbytes(step),
         arrays=_arrays(step, sources),
         links=links,
         tables=_tables(data) if step.index is not None else None,
@@ -285,7 +284,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
 def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, options: PyramidOptions) -> PlannedLevel:
     """Plan the level that is made from one that is planned; errors as `plan_first`."""
     old = below.step
-    scale = next_scale(below.scale, asked.level, asked.factor, asked.chunk_scale)
+    scale = next_scale(old.at, asked.level, asked.factor, asked.chunk_scale)
     source = Source(old.source.spec, old.level)
     specs = {draft.path: CURRENT.cell_spec(old.level, draft, old.grid, old.encoding) for draft in below.arrays}
     dtype = position_dtype(old.vertices.dtype)
@@ -295,7 +294,7 @@ def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, optio
         spec = replace(specs[f"vertex_attributes/{item.name}"], row_shape=item.column.row_shape, dictionary=None)
         column = replace(item.column, source=source, spec=spec, vertices=vertices, dtype=item.dtype, constants=None)
         items.append(replace(item, column=column))
-    coords, order, bounds = chunks_below(below.coords, scale.ratio // below.scale.ratio)
+    coords, order, bounds = chunks_below(below.coords, scale.ratio // old.at.ratio)
     base = opened.levels.get(0)
     if old.index is not None and base is not None:
         thinning = drop_objects(base, options, scale)
@@ -312,27 +311,20 @@ def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, optio
         weights=replace(specs[f"vertex_attributes/{old.weight}"], row_shape=()),
         index=None if old.index is None else moved_index(old.index, old.level, options.build),
         thinning=thinning,
-        scale=scale.ratio // below.scale.ratio,
-        bins=scale.bins,
-        bin_shape=scale.bin_shape,
-        chunk_shape=scale.chunk_shape,
+        scale=scale.ratio // old.at.ratio,
+        at=scale,
         root_bins=_root_bins(opened, old.kind, scale),
         fine_grid=old.grid,
         grid=grid_of(coords, options.shift),
     )
     return PlannedLevel(
         step=step,
-        scale=scale,
         coords=coords,
         order=order,
         bounds=bounds,
         fine=below.coords,
         table=ChunkTable(coords),
-        counts=None,
-        missing={},
-        row_nbytes=_row_nbytes(step),
         arrays=below.arrays,
-        links=None,
         tables=below.tables,
     )
 
@@ -397,13 +389,6 @@ def _root_bins(opened: OpenStore, kind: Kind, scale: LevelScale) -> IntArray | N
     if kind != "points" or not declared or not tiled or (scale.ratio != 1).any() or int(np.prod(bins)) == 1:
         return None
     return bins
-
-
-def _row_nbytes(step: LevelBuild) -> int:
-    nbytes = step.vertices.dtype.itemsize * len(step.bins)
-    for item in step.attributes:
-        nbytes += item.column.dtype.itemsize * int(np.prod(item.column.row_shape, dtype=np.int64))
-    return nbytes + (8 if step.weights is not None else 0)
 
 
 def _arrays(step: LevelBuild, sources: Mapping[str, CellArray]) -> tuple[ArrayDraft, ...]:
@@ -476,7 +461,7 @@ def prepare(
         kept=kept,
         root=root.attributes,
         bins={level: opened.levels[level].meta.bin_shape for level in kept if level}
-        | {planned.step.level: planned.step.bin_shape for planned in levels},
+        | {planned.step.level: planned.step.at.bin_shape for planned in levels},
         base=opened.levels[0].meta.bin_shape if 0 in opened.levels else opened.meta.bin_shape,
         block=_block(opened, options, levels),
         consolidated=bool(journal.get("consolidated")) or root.doc.get("consolidated_metadata") is not None,
@@ -614,8 +599,8 @@ def _plans(
                     "method": METHOD,
                     "preserves_object_ids": step.index is not None,
                     "shared_fragments": False,
-                    "bin_shape": step.bin_shape.tolist(),
-                    "chunk_shape": step.chunk_shape.tolist(),
+                    "bin_shape": step.at.bin_shape.tolist(),
+                    "chunk_shape": step.at.chunk_shape.tolist(),
                 },
             )
         )
@@ -625,12 +610,12 @@ def _plans(
 def _level_attributes(opened: OpenStore, data: LevelData, options: PyramidOptions, planned: PlannedLevel) -> Json:
     step = planned.step
     found: Json = {"parent_level": step.source.level, "fragments_tile": True}
-    found |= {"coarsening_method": METHOD, "object_sparsity": planned.scale.keep}
+    found |= {"coarsening_method": METHOD, "object_sparsity": planned.step.at.keep}
     rules: Json = {"aggregate": options.aggregate} if options.aggregate else {}
     rules |= {"min_vertices": options.min_vertices} if options.min_vertices > 2 else {}
     found["zarr_vectors_lazy"] = {"weight": step.weight, **rules, **_sparsity_rule(options, planned)}
-    if not np.array_equal(step.chunk_shape, opened.meta.chunk_shape):
-        found["chunk_shape"] = step.chunk_shape.tolist()
+    if not np.array_equal(step.at.chunk_shape, opened.meta.chunk_shape):
+        found["chunk_shape"] = step.at.chunk_shape.tolist()
     if step.index is not None:
         found |= {"preserves_object_ids": True, "inherited_num_objects": step.index.count}
         found["arrays_present"] = ["object_index", "object_attributes"]
@@ -639,7 +624,7 @@ def _level_attributes(opened: OpenStore, data: LevelData, options: PyramidOption
 
 
 def _sparsity_rule(options: PyramidOptions, planned: PlannedLevel) -> Json:
-    if planned.scale.keep >= 1:
+    if planned.step.at.keep >= 1:
         return {}
     of = "objects" if planned.step.index is not None else "vertices"
     return {"sparsity": {"strategy": STRATEGY, "seed": options.sparsity_seed, "of": of, "nested": of == "objects"}}

@@ -25,12 +25,13 @@ from zarr_vectors_lazy.model.writing import (
     Grid,
     Kind,
 )
+from zarr_vectors_lazy.plan.blocks import LevelScale
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.rows import Column
 from zarr_vectors_lazy.requests import Get, Put
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, fetch
-from zarr_vectors_lazy.types import BoolArray, Buffer, ChunkCoords, Floats, IntArray
+from zarr_vectors_lazy.types import BoolArray, Buffer, ChunkCoords, IntArray
 from zarr_vectors_lazy.write.part import encode_cells
 
 # What the tasks of one level share, and what each of them is told.
@@ -163,10 +164,10 @@ class LevelBuild:
         Ends of a link, and whether their order has a meaning.
     min_vertices
         Vertices that a path keeps.
-    scale, bins
-        (D,) finer chunks of a coarser one, and bins of it, along each axis.
-    bin_shape, chunk_shape
-        (D,) edges at the coarser level.
+    scale
+        (D,) finer chunks of a coarser one along each axis.
+    at
+        Chunks and bins of the coarser level.
     root_bins
         (D,) level-0 bins of a chunk where fragments are to be these bins, else None.
     cross_level_storage
@@ -194,9 +195,7 @@ class LevelBuild:
     directed: bool
     min_vertices: int
     scale: IntArray
-    bins: IntArray
-    bin_shape: Floats
-    chunk_shape: Floats
+    at: LevelScale
     root_bins: IntArray | None
     cross_level_storage: CrossStorage
     fine_grid: Grid
@@ -216,12 +215,12 @@ class LevelBuild:
 
     def bin_grid(self, chunks: ChunkCoords) -> BinGrid:
         """Bins of some coarse chunks."""
-        return BinGrid(chunks[:, -len(self.bins) :], self.bins, self.bin_shape, self.chunk_shape)
+        at = self.at
+        return BinGrid(chunks[:, -len(at.bins) :], at.bins, at.bin_shape, at.chunk_shape)
 
     def parent(self, fine: ChunkCoords) -> ChunkCoords:
         """(n, K) coarse chunk of each finer one."""
-        lead = fine.shape[1] - len(self.scale)
-        return np.concatenate([fine[:, :lead], fine[:, lead:] // self.scale], axis=1)
+        return divided(fine, self.scale)
 
     def anchors(self, chunks: ChunkCoords) -> ChunkCoords:
         """(n, K) the finer chunk at the lower corner of each coarse one."""
@@ -276,6 +275,12 @@ class Part:
     def below(self, i: int) -> range:
         """Finer chunks of one of its coarse chunks."""
         return range(int(self.bounds[i]), int(self.bounds[i + 1]))
+
+
+def divided(chunks: ChunkCoords, scale: IntArray) -> ChunkCoords:
+    """(n, K) chunks in which some lie, that are ``scale`` (D,) times as large along the axes of space."""
+    lead = chunks.shape[1] - len(scale)
+    return np.concatenate([chunks[:, :lead], chunks[:, lead:] // scale], axis=1)
 
 
 # Payloads put as cells, and the journal that tells which coarse chunks are finished.
