@@ -87,7 +87,7 @@ def test_each_gets_its_own_in_the_order_of_the_senders(scratch):
 def test_runs_of_more_numbers_than_receivers(scratch):
     rows = Exchange(name="rows", dtype=DTYPE, receivers=2)
     send(scratch, rows, 0, Runs(records(*range(6)), np.asarray([[0, 0, 2], [0, 1, 3], [7, 0, 5], [7, 1, 6]])))
-    index_runs(scratch, rows, [0], lambda chunks: chunks[:, 1], width=2)
+    index_runs(scratch, rows, [0], receivers_of=lambda chunks: chunks[:, 1], width=2)
     assert [receive(scratch, rows, i)["number"].tolist() for i in (0, 1)] == [[0, 1, 3, 4], [2, 5]]
 
 

@@ -67,16 +67,7 @@ from zarr_vectors_lazy.write.session import (
 # any moment, has the one or the other.
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Sharded:
-    """What became of an array: its path, and in how many objects its cells are now and were before."""
-
-    path: str
-    objects: int
-    before: int
-
-
-def pack_cells(spec: StoreSpec, change: Resharding, coords: ChunkCoords) -> int:
+def pack_cells(spec: StoreSpec, change: Resharding, coords: ChunkCoords, _started: object = None) -> int:
     """Write the new objects of some cells; return how many.
 
     Raises
@@ -97,8 +88,10 @@ def pack_cells(spec: StoreSpec, change: Resharding, coords: ChunkCoords) -> int:
     return len(puts)
 
 
-def change_array(spec: StoreSpec, node: Found, raw: bytes, change: Resharding, packed: Sequence[int]) -> Sharded:
-    """Put the document that tells of the new objects, then delete the old ones.
+def change_array(
+    spec: StoreSpec, node: Found, raw: bytes, change: Resharding, packed: Sequence[int]
+) -> tuple[str, int]:
+    """Put the document that tells of the new objects, then delete the old ones; path and number of the new ones.
 
     Parameters
     ----------
@@ -110,19 +103,15 @@ def change_array(spec: StoreSpec, node: Found, raw: bytes, change: Resharding, p
     tree = MetaTree(spec)
     tree.take(node, raw)
     put_unchanged(tree, node, change.doc)
-    backend = connect(spec)
-    old = sorted(change.array.spec.layout.object_keys(change.array.chunks.coords) or ())
-    delete(backend, old)
-    return Sharded(change.layout.path, sum(packed), len(old))
+    delete(connect(spec), sorted(change.array.spec.layout.object_keys(change.array.chunks.coords) or ()))
+    return change.layout.path, sum(packed)
 
 
-def delete_left_over(spec: StoreSpec, path: str, prefix: str) -> int:
-    """Delete what an earlier run that was stopped left beside an array; return how many objects."""
+def delete_left_over(spec: StoreSpec, path: str, prefix: str) -> None:
+    """Delete what an earlier run that was stopped left beside an array."""
     backend = connect(spec)
     (sizes,) = fetch(backend, [ListSizes(path)])
-    keys = [key for key in sizes if key.startswith(prefix)]
-    delete(backend, keys)
-    return len(keys)
+    delete(backend, [key for key in sizes if key.startswith(prefix)])
 
 
 # Putting cells into shards as a Dask graph: a task packs some shards, one for each array changes it over.
@@ -145,7 +134,7 @@ def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
     root = tree.node("")
     consolidated = root is not None and root.doc.get("consolidated_metadata") is not None
     start = delayed(drop_consolidated, pure=False)(spec) if consolidated else None
-    pack, change_over, clear = (delayed(f, pure=False) for f in (_pack, change_array, delete_left_over))
+    pack, change_over, clear = (delayed(f, pure=False) for f in (pack_cells, change_array, delete_left_over))
     done = []
     for path, doc in read_nodes(tree).items():
         if not is_cell_array(doc):
@@ -167,14 +156,10 @@ def shared(value: Any) -> Any:
     return delayed(value, traverse=False, pure=False)
 
 
-def _pack(spec: StoreSpec, change: Resharding, coords: ChunkCoords, _started: object) -> int:
-    return pack_cells(spec, change, coords)
-
-
-def _finish(spec: StoreSpec, consolidated: bool, done: list[Sharded | int]) -> dict[str, int]:
+def _finish(spec: StoreSpec, consolidated: bool, done: list[tuple[str, int] | None]) -> dict[str, int]:
     if consolidated:
         write_consolidated(spec)
-    return {change.path: change.objects for change in done if isinstance(change, Sharded)}
+    return dict(change for change in done if change is not None)
 
 
 def shape_of_shards(wanted: tuple[int, ...] | None, rank: int, ndim: int, path: str) -> tuple[int, ...] | None:
@@ -354,23 +339,7 @@ def plain_root(spec: StoreSpec) -> Json:
 # A store's arrays copied piece by piece with other codecs, as a Dask graph: nothing is decoded further than that.
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Recompression:
-    """A copy to be.
-
-    Parameters
-    ----------
-    job
-        Delayed sum of what its tasks copied.
-    left_out
-        Paths of what is no array or group of the store, or is being written.
-    """
-
-    job: Any
-    left_out: list[str]
-
-
-def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, mode: Mode) -> Recompression:
+def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, mode: Mode) -> tuple[Any, list[str]]:
     """Copy every node of a store, the pieces of its arrays encoded anew.
 
     Parameters
@@ -413,7 +382,7 @@ def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, m
     consolidated = root.doc.get("consolidated_metadata") is not None
     finish = delayed(put_documents, pure=False)
     job = finish(session, shared(with_nodes(bare, docs) if consolidated else bare), shared(docs), done)
-    return Recompression(job, _left_out(tree, docs, list(opened.levels)))
+    return job, _left_out(tree, docs, list(opened.levels))
 
 
 def _left_out(tree: MetaTree, docs: Mapping[str, Json], levels: list[int]) -> list[str]:
@@ -502,11 +471,11 @@ def recompress(
             where=source.url,
         )
     opened.refuse_deferred()
-    made = recompress_store(opened, target, encoding, mode)
+    job, left_out = recompress_store(opened, target, encoding, mode)
     if not compute:
-        return dask.delayed(_summary, pure=False, name="recompress")(made.job, made.left_out)
+        return dask.delayed(_summary, pure=False, name="recompress")(job, left_out)
     with computing("recompress", shown=progress):
-        return _summary(dask.compute(made.job)[0], made.left_out)
+        return _summary(dask.compute(job)[0], left_out)
 
 
 def _summary(done: Recoded, left_out: list[str]) -> dict[str, Any]:

@@ -85,7 +85,7 @@ def columns_of(codings: Codings, values: Sequence[Any], rows: int) -> dict[str, 
     """Attributes of a block as they are stored; raises FormatError if a code stands for nothing."""
     given = dict(zip(codings, values, strict=True))
     plain = {name: of_rows for name, of_rows in given.items() if codings[name] is None}
-    found = arguments.parse_columns(plain, rows, "vertex_attributes")
+    found = arguments.parse_columns(plain, rows)
     for name, coding in codings.items():
         if coding is not None:
             found[name] = _coded(given[name], coding)
@@ -219,17 +219,6 @@ NOTHING = "nothing is selected, so there is nothing to save"
 WHOLE = "select with whole_objects=True"
 LINKED = {"graph": run.of_graph, "skeleton": run.of_graph, "mesh": run.of_mesh}
 GEOMETRIES = ("point_cloud", "line", "polyline", "streamline", *LINKED)
-GIVEN = {
-    "bounds": None,
-    "dtype": None,
-    "aggregate": None,
-    "headers": None,
-    "backend": None,
-    "storage_options": None,
-    "profile": None,
-    "progress": False,
-    "mode": "w-",
-}
 
 
 def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade: Iterable[int] = ()) -> Any:
@@ -339,7 +328,7 @@ def _options(arguments: Mapping[str, Any]) -> WriteOptions:
     named = {field.name for field in fields(WriteOptions)} - {"backend_kwargs"}
     known = {name: value for name, value in arguments.items() if name in named}
     rest = {name: value for name, value in arguments.items() if name not in named}
-    return WriteOptions(**{**GIVEN, **known}, backend_kwargs=rest)
+    return WriteOptions(**known, backend_kwargs=rest)
 
 
 def object_tables_of(view: LevelView, statistics: BlockStatistics) -> Tables:

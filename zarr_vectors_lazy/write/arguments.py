@@ -6,9 +6,9 @@ import inspect
 import json
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import dask
 import numpy as np
@@ -23,6 +23,8 @@ from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 from zarr_vectors_lazy.write.job import Column, Values
 from zarr_vectors_lazy.write.links import joins_objects
+
+T = TypeVar("T")
 
 # Bounds of a store that is written: as given, or the corners of the positions.
 
@@ -638,19 +640,25 @@ def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int, 
     return Encoding(compressor=None, checksum=False)
 
 
-def parse_columns(values: Mapping[str, Any] | None, rows: int, what: str, labels: Any = None) -> dict[str, Column]:
-    """Attributes as they are stored, rows checked, in the order of ``labels``; text becomes codes.
+def parse_columns(values: Mapping[str, Any] | None, rows: int, labels: Any = None) -> dict[str, Column]:
+    """Vertex attributes as they are stored, rows checked, in the order of ``labels``; text becomes codes.
 
     Raises
     ------
     SelectionError
         If a name is no path segment, or an array has another number of rows or a dtype that is not stored.
     """
+    return _parsed(values, rows, "vertex_attributes", labels, _column)
+
+
+def _parsed(
+    values: Mapping[str, Any] | None, rows: int, what: str, labels: Any, stored: Callable[[Values], T]
+) -> dict[str, T]:
     found = {}
     for name, value in by_name(values, what).items():
         array = _array(name, value, rows, what, labels)
         try:
-            found[name] = _column(array)
+            found[name] = stored(array)
         except SelectionError as error:
             raise SelectionError(f"{what}[{name!r}]: {error.message}") from error
     return found
@@ -677,14 +685,7 @@ def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str, labels: 
     SelectionError
         As `parse_columns`.
     """
-    found = {}
-    for name, value in by_name(values, what).items():
-        array = _array(name, value, rows, what, labels)
-        try:
-            found[name] = _dense(array)
-        except SelectionError as error:
-            raise SelectionError(f"{what}[{name!r}]: {error.message}") from error
-    return found
+    return _parsed(values, rows, what, labels, _dense)
 
 
 def _dense(array: Values) -> Values:

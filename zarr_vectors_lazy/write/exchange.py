@@ -207,7 +207,7 @@ class RecordExchange:
         """All tasks that send are there: one more puts an index, which receivers wait for."""
         for exchange in exchanges:
             sent = self.add_joins(f"sent-{exchange.name}", self._senders[exchange.name], _nothing)
-            self._close(exchange, index_sent, TaskRef(sent))
+            self._close(exchange, index_runs, TaskRef(sent))
 
     def _close(self, exchange: Exchange, index: Callable[..., None], ready: TaskRef) -> None:
         relays = Relays.of(exchange, len(self._senders[exchange.name]))
@@ -226,7 +226,7 @@ class RecordExchange:
                 self.tasks[key] = Task(key, relays.join, self.scratch, group, span, indexed)
                 joined.append(TaskRef(key))
             key = self._index(relays.to(span))
-            self.tasks[key] = Task(key, index_sent, self.scratch, relays.to(span), groups, INDEX, List(*joined))
+            self.tasks[key] = Task(key, index_runs, self.scratch, relays.to(span), groups, INDEX, List(*joined))
 
     def _index(self, exchange: Exchange, *group: int) -> Key:
         return self.writing.key(f"index-{exchange.name}", *group)
@@ -240,11 +240,6 @@ class RecordExchange:
 
 def _nothing(_sent: object) -> None:
     """None: that tasks have run, without what they gave."""
-
-
-def index_sent(scratch: Scratch, exchange: Exchange, senders: Sequence[int], name: str, _sent: object) -> None:
-    """Task: put an index of what was sent."""
-    index_runs(scratch, exchange, senders, name=name)
 
 
 def rows_write(exchange: RecordExchange) -> Delayed:

@@ -182,7 +182,7 @@ def read_points(
 ) -> Block:
     """Block of points: positions, attributes in the order of ``names``, object ids where ``owned``."""
     array, stored = arguments.parse_positions(positions, dtype, name)
-    columns = arguments.parse_columns(dict(zip(names, rest, strict=False)), len(array), "vertex_attributes")
+    columns = arguments.parse_columns(dict(zip(names, rest, strict=False)), len(array))
     owners = arguments.parse_ids(rest[-1], len(array)) if owned else None
     return Block(positions=array, dtype=stored, attributes=columns, owners=owners)
 
@@ -327,7 +327,7 @@ def _paths_block(positions: Any, lengths: Any, flat: Mapping[str, Any], *, ids: 
     return Block(
         positions=array,
         dtype=stored,
-        attributes=arguments.parse_columns(flat, len(array), "vertex_attributes"),
+        attributes=arguments.parse_columns(flat, len(array)),
         owners=np.repeat(np.arange(len(lengths)), lengths),
         paths=len(lengths),
         ids=None if ids is None else arguments.parse_ids(ids, len(lengths)),

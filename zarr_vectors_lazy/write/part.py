@@ -589,7 +589,7 @@ def write_sent(rows: Records, plan: Plan, begun: WriteSession) -> tuple[tuple[()
 
 def index_rows(scratch: Scratch, rows: Exchange, blocks: Sequence[int], name: str, plan: Plan) -> None:
     """Put an index of rows that were sent, when it is known which part writes each chunk."""
-    index_runs(scratch, rows, blocks, plan.parts_of, width=plan.coords.shape[1], name=name)
+    index_runs(scratch, rows, blocks, name, receivers_of=plan.parts_of, width=plan.coords.shape[1])
 
 
 def write_arranged(plan: Plan, part: Part, begun: WriteSession) -> PartRecord:

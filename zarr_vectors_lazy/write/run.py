@@ -64,22 +64,22 @@ class WriteOptions:
 
     chunk_shape: Any
     bin_shape: Any
-    bounds: Any
+    bounds: Any = None
     axes: Any
     units: Any
     crs: Any
-    dtype: Any
-    aggregate: Any
-    headers: Any
+    dtype: Any = None
+    aggregate: Any = None
+    headers: Any = None
     compressor: Any
     checksum: bool
     shard_shape: Any
-    profile: Any
-    mode: Mode
+    profile: Any = None
+    mode: Mode = "w-"
     compute: bool
-    progress: bool
-    backend: str | None
-    storage_options: Mapping[str, Any] | None
+    progress: bool = False
+    backend: str | None = None
+    storage_options: Mapping[str, Any] | None = None
     backend_kwargs: Mapping[str, Any]
 
     @classmethod

@@ -213,19 +213,20 @@ def index_runs(
     scratch: Scratch,
     exchange: Exchange,
     senders: Sequence[int],
-    receivers_of: Callable[[IntArray], IntArray] = lambda numbers: numbers[:, 0],
-    *,
-    width: int = 1,
     name: str = INDEX,
+    _sent: object = None,
+    *,
+    receivers_of: Callable[[IntArray], IntArray] = lambda numbers: numbers[:, 0],
+    width: int = 1,
 ) -> None:
-    """Put an index of what tasks have sent: for each receiver its runs, in the order of the senders.
+    """Task: put an index of what tasks have sent: for each receiver its runs, in the order of the senders.
 
     Parameters
     ----------
-    receivers_of
-        Gives (n,) the receiver of the (n, width) numbers of runs.
     name
         Of the index.
+    receivers_of
+        Gives (n,) the receiver of the (n, width) numbers of runs.
     """
     receivers, found = [np.empty(0, np.int64)], [np.empty(0, RUN)]
     tables = scratch.get([f"{exchange.name}/{sender}.runs" for sender in senders])

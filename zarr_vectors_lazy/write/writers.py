@@ -162,7 +162,7 @@ def write_points(
         tables.refuse()
     else:
         objects = tables.objects(arguments.parse_ids(object_ids, rows))
-    columns = arguments.parse_columns(vertex_attributes, rows, "vertex_attributes")
+    columns = arguments.parse_columns(vertex_attributes, rows)
     shape = Shape(geometry="point_cloud", kind="points" if objects is None else "objects")
     job = make_job(path, positions, shape, options, columns=columns, objects=objects)
     return run_job(job, run.of_points, options)
@@ -360,7 +360,7 @@ def _write_paths(
     ids = arguments.parse_path_ids(given["object_ids"], len(lengths))
     objects = tables.objects(np.repeat(np.arange(len(lengths)), lengths), ids)
     flat = flat_attributes(given["vertex_attributes"], lengths, width=width)
-    columns = arguments.parse_columns(flat, len(positions), "vertex_attributes")
+    columns = arguments.parse_columns(flat, len(positions))
     job = make_job(given["path"], positions, shape, options, columns=columns, objects=objects)
     return run_job(job, summarise, options)
 
@@ -558,7 +558,7 @@ def _write_linked(
     rows = len(positions)
     joined = arguments.parse_links(ends[1], widths, rows, ends[0])
     objects = tables.objects(np.zeros(rows, np.int64) if ids is None else arguments.parse_ids(ids, rows, labels=labels))
-    columns = arguments.parse_columns(attributes, rows, "vertex_attributes", labels)
+    columns = arguments.parse_columns(attributes, rows, labels)
     if shape.kind == "trees":
         arguments.check_trees(joined, objects.owners)
     values = arguments.parse_numbers(link_attributes, len(joined))
