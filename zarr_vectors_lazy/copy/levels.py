@@ -16,7 +16,7 @@ from zarr_vectors_lazy.format.v09.writing import place_links
 from zarr_vectors_lazy.format.vectors import encode_rows
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, DenseArray, LinkCoding, LinkFamily
 from zarr_vectors_lazy.model.levels import ChunkTable
-from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex
+from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex, check_fragments
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
     Encoding,
@@ -444,10 +444,7 @@ def _count_vertices(manifests: Manifests, coords: IntArray, sizes: Sequence[IntA
     """(O,) rows that the manifests name."""
     chunk = ChunkTable(coords).find(manifests.chunks)
     totals = np.fromiter(map(len, sizes), np.int64, len(sizes))
-    wrong = np.flatnonzero((manifests.fragments < 0) | (manifests.fragments >= totals[chunk]))
-    if len(wrong):
-        at = int(wrong[0])
-        raise FormatError(f"there is no fragment {manifests.fragments[at]}: the chunk has {totals[chunk[at]]}")
+    check_fragments(manifests.fragments, totals[chunk])
     first = np.cumsum(totals) - totals
     rows = np.concatenate([np.empty(0, np.int64), *sizes])[first[chunk] + manifests.fragments]
     return np.bincount(manifests.owners, weights=rows, minlength=len(manifests)).astype(np.int64)

@@ -114,6 +114,19 @@ def ranges(first: IntArray, counts: IntArray) -> IntArray:
     return out
 
 
+def check_fragments(
+    fragments: IntArray, sizes: IntArray | np.int64, chunks: ChunkCoords | None = None, named: BoolArray | None = None
+) -> None:
+    """Raise FormatError if one of (n,) fragments, or of those ``named``, is none of its chunk, which has ``sizes``."""
+    wrong = (fragments < 0) | (fragments >= sizes)
+    wrong = wrong if named is None else wrong & named
+    if wrong.any():
+        at = int(np.argmax(wrong))
+        where = "" if chunks is None else f" of chunk {chunks[at].tolist()}"
+        size = np.broadcast_to(sizes, wrong.shape)[at]
+        raise FormatError(f"there is no fragment {fragments[at]}{where}: the chunk has {size}")
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Fragments:
     """The fragments of one chunk: sets of rows of its cell.
@@ -146,9 +159,7 @@ class Fragments:
         FormatError
             If a fragment is not there, or they name absurdly many rows.
         """
-        wrong = (fragments < 0) | (fragments >= len(self))
-        if wrong.any():
-            raise FormatError(f"there is no fragment {int(fragments[wrong][0])}: the chunk has {len(self)}")
+        check_fragments(fragments, np.int64(len(self)))
         counts = self.counts[fragments]
         total = float(counts.sum(dtype=np.float64))
         if total > MAX_ROWS:
@@ -196,9 +207,7 @@ class FragmentRun:
     def at(self, chunks: IntArray, fragments: IntArray) -> IntArray:
         """Numbers in the run of fragments of its chunks; raises FormatError if one is not there."""
         sizes = np.diff(self.bounds)[chunks]
-        wrong = (fragments < 0) | (fragments >= sizes)
-        if wrong.any():
-            raise FormatError(f"there is no fragment {int(fragments[wrong][0])}: the chunk has {int(sizes[wrong][0])}")
+        check_fragments(fragments, sizes)
         numbers: IntArray = self.bounds[:-1][chunks] + fragments
         return numbers
 

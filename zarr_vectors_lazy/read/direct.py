@@ -13,7 +13,6 @@ import numpy as np
 from dask.base import tokenize
 from dask.delayed import Delayed
 
-from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.kernels.rows import row_table
 from zarr_vectors_lazy.model.arrays import CellSpec, LinkFamily
 from zarr_vectors_lazy.model.objects import FragmentRun, ranges
@@ -23,7 +22,7 @@ from zarr_vectors_lazy.read.layers import List, Task, task_over, wanted_cells
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.links import PATHS, TREE, Reaches, check_edges, check_sources, link_cells, list_cells
 from zarr_vectors_lazy.read.objects import read_dense, rows_of_ids
-from zarr_vectors_lazy.read.paths import RunOfPaths, ends_of, follow_fragments, manifest_error, path_edges
+from zarr_vectors_lazy.read.paths import RunOfPaths, ends_of, follow_fragments, manifests_of, path_edges
 from zarr_vectors_lazy.read.records import (
     LinkCells,
     Table,
@@ -100,11 +99,9 @@ class ChunkRows:
         """
         run = self.fragments
         assert run is not None
-        try:
+        with manifests_of(self.source):
             named = run.at(chunks, fragments)
             return run.fragments.rows(named), run.fragments.counts[named]
-        except FormatError as error:
-            raise manifest_error(self.source, error.message) from error
 
 
 def _spans(starts: IntArray) -> IntArray:

@@ -1,6 +1,7 @@
 """Objects as paths through chunks, and which objects go through the rows of a view."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
@@ -16,7 +17,7 @@ from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.kernels.rows import Kept, fragment_edges, fragment_ends, row_table
 from zarr_vectors_lazy.model.arrays import CellSpec
 from zarr_vectors_lazy.model.levels import ChunkTable
-from zarr_vectors_lazy.model.objects import MAX_ROWS, FragmentRun, Manifests, ObjectIndex, ranges
+from zarr_vectors_lazy.model.objects import MAX_ROWS, FragmentRun, Manifests, ObjectIndex, check_fragments, ranges
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.read.cells import (
     Requested,
@@ -166,14 +167,8 @@ def _along(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Seq
     """(E,) place of the first vertex of each manifest entry; those whose ``chunk`` (E,) is negative are left out."""
     sizes = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64)
     named = chunk >= 0
-    wrong = np.flatnonzero(named & ((manifests.fragments < 0) | (manifests.fragments >= sizes[chunk])))
-    if len(wrong):
-        entry = int(wrong[0])
-        raise FormatError(
-            f"there is no fragment {manifests.fragments[entry]} of chunk {manifests.chunks[entry].tolist()}, which has "
-            f"{sizes[chunk[entry]]}",
-            where=tracker.source.spec.url,
-        )
+    with manifests_of(tracker.source):
+        check_fragments(manifests.fragments, sizes[chunk], manifests.chunks, named)
     first = np.cumsum(sizes) - sizes
     every = np.concatenate([np.empty(0, np.int64), *lengths])
     counts = np.ones(len(chunk), np.int64)  # what is left out parts what is before it from what is after it
@@ -397,9 +392,13 @@ class Router:
         return manifests, at
 
 
-def manifest_error(source: Source, reason: str) -> FormatError:
+@contextmanager
+def manifests_of(source: Source) -> Iterator[None]:
     """Say of what is wrong with what manifests name where they are."""
-    return FormatError(f"manifests of level {source.level}: {reason}", where=source.spec.url)
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"manifests of level {source.level}: {error.message}", where=source.spec.url) from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -537,10 +536,8 @@ def read_paths(
     values += [] if numbers is None or table is None else [table]
     for column, (present, raws) in zip(reader.columns, attributes, strict=True):
         values.append(column_run(column, coords, starts, present, raws))
-    try:
+    with manifests_of(reader.source):
         named = index.at(visits.chunks, visits.fragments)
-    except FormatError as error:
-        raise manifest_error(reader.source, error.message) from error
     lengths = index.fragments.counts[named]
     if (total := float(lengths.sum(dtype=np.float64))) > MAX_ROWS:
         text = f"{len(named)} entries of manifests refer to {total:.0f} rows, more than {len(coords)} chunks have"
@@ -716,14 +713,11 @@ def follow_fragments(
     sizes = np.concatenate([np.diff(of_run[0]) for of_run in runs])
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     counts, first, last = (np.concatenate([of_run[part] for of_run in runs]) for part in (1, 2, 3))
-    wrong = np.flatnonzero((at >= 0) & ((manifests.fragments < 0) | (manifests.fragments >= np.append(sizes, 0)[at])))
-    if len(wrong):
-        entry = wrong[0]
-        text = f"there is no fragment {int(manifests.fragments[entry])}: the chunk has {int(sizes[at[entry]])}"
-        raise manifest_error(source, text)
+    here = at >= 0
+    with manifests_of(source):
+        check_fragments(manifests.fragments, np.append(sizes, 0)[at], manifests.chunks, here)
     # An entry of a chunk that is not in the view parts what is before it from what is after it.
     paths = manifests.owners + np.cumsum(at < 0)
-    here = at >= 0
     fragment = bounds[at[here]] + manifests.fragments[here]
     times = np.bincount(fragment, minlength=len(counts))
     visited = counts[fragment] > 0  # a fragment without rows parts nothing

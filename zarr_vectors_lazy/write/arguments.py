@@ -22,7 +22,7 @@ from zarr_vectors_lazy.model.world import meant_unit
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Floats, IntArray, Vertices
 from zarr_vectors_lazy.write.job import Column, Values
-from zarr_vectors_lazy.write.links import joins_objects
+from zarr_vectors_lazy.write.links import joins_objects, several_parents
 
 T = TypeVar("T")
 
@@ -927,11 +927,7 @@ def check_trees(edges: IntArray, owners: IntArray) -> None:
     """Raise SelectionError if a child has two parents, or a parent of another object; ``owners`` (N,) of all rows."""
     children, counts = np.unique(edges[:, 0], return_counts=True)
     if (counts > 1).any():
-        raise SelectionError(
-            "the edges of a skeleton must be [child, parent], one for each child; vertex "
-            f"{int(children[counts > 1][0])} "
-            f"has {int(counts.max())} parents"
-        )
+        raise SelectionError(several_parents(int(children[counts > 1][0]), int(counts.max())))
     apart = owners[edges[:, 0]] != owners[edges[:, 1]]
     if apart.any():
         raise SelectionError(joins_objects(*edges[apart][0].tolist()))

@@ -561,10 +561,7 @@ def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) ->
     named, counts = np.unique(at, return_counts=True)
     if (counts > 1).any():
         vertex = int(counted(nodes["number"][named[counts > 1][:1]], plan.plan)[0])
-        raise SelectionError(
-            f"the edges of a skeleton must be [child, parent], one for each child; vertex {vertex} has "
-            f"{int(counts.max())} parents"
-        )
+        raise SelectionError(several_parents(vertex, int(counts.max())))
     parents, numbers = (np.full(len(nodes), NONE, np.int64) for _ in range(2))
     parents[at], numbers[at] = edges["ends"][:, 1], edges["number"]
     columns = {name: nodes[name] for name in nodes.dtype.names or ()} | {"parent": parents, "edge": numbers}
@@ -599,6 +596,11 @@ def rank_trees(trees: Records, plan: LinkPlan) -> tuple[tuple[RecordBatch], None
     along = depth_first(rows, counted(numbers, plan.plan))
     ranks = pack(RANK, {"number": numbers, "along": along, "parent": parents, "edge": trees["edge"]}, len(trees))
     return (RecordBatch(ranks, plan.plan.parts_of(trees["chunk"])),), None
+
+
+def several_parents(child: int, parents: int) -> str:
+    """What is wrong with edges that name one child more than once."""
+    return f"the edges of a skeleton must be [child, parent], one for each child; vertex {child} has {parents} parents"
 
 
 def joins_objects(child: int, parent: int) -> str:
