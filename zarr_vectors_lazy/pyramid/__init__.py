@@ -1,1 +1,1 @@
-"""A coarser level is made from a finer one."""
+"""Building a coarser level from a finer one."""

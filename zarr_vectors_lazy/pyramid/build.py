@@ -48,7 +48,7 @@ from zarr_vectors_lazy.settings import task_slots
 from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.types import IntArray, Json, StorePath
 
-# A build that has not run, and what it will do.
+# A build that has not run yet, and what it will do.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,7 +109,7 @@ class DelayedPyramid(Delayed):
 
 
 def figures_of(levels: Sequence[PlannedLevel], tasks: int, parts: int) -> Figures:
-    """Count what the tasks of some levels do; ``parts`` of them make chunks, and note which."""
+    """Count what the tasks of some levels will do; ``parts`` of them make chunks, and note which."""
     reads, writes = 0, parts
     for planned in levels:
         step, fine, coarse = planned.step, planned.fine, len(planned.coords)
@@ -131,12 +131,12 @@ def figures_of(levels: Sequence[PlannedLevel], tasks: int, parts: int) -> Figure
 
 # The graph that builds levels: tasks that make chunks, chained on chunks, and one that publishes.
 
-MERGED = 64  # lists of records that one task joins
-LINKED = 4  # parts whose chunks one task links to each other and to others
+MERGED = 64  # most lists of records that one task joins
+LINKED = 4  # most parts whose chunks one task links
 
 
 def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Sequence[LevelPlan]) -> DelayedPyramid:
-    """Graph of a build; its one key gives the summary."""
+    """Graph of a build; its single key returns the summary."""
     name = f"zv-pyramid-{session.options.build}"
     if session.published:
         specs = [plan.spec for plan in plans if plan.arrays]
@@ -167,7 +167,7 @@ def same(value: Any) -> Any:
 
 
 def references(keys: Any) -> List:
-    """List of what tasks give."""
+    """List of what tasks return."""
     return List(*map(TaskRef, keys))
 
 
@@ -178,7 +178,7 @@ class LevelTasks:
     Parameters
     ----------
     tasks
-        The graph, to which they are added.
+        The graph to which they are added.
     name
         First part of their keys.
     begin
@@ -186,7 +186,7 @@ class LevelTasks:
     planned
         The level.
     below
-        Tasks of the finer level, where it is built in the same graph.
+        Tasks of the finer level, if it is built in the same graph.
     """
 
     tasks: dict[Key, GraphNode]
@@ -195,15 +195,15 @@ class LevelTasks:
     planned: PlannedLevel
     below: "LevelTasks | None"
     chunks: list[Key] = field(default_factory=list)  # the task that makes each chunk
-    parts: dict[Key, Part] = field(default_factory=dict)  # what each of these is told
-    records: list[Key] = field(default_factory=list)  # tasks that give all records
+    parts: dict[Key, Part] = field(default_factory=dict)  # what each of these tasks is told
+    records: list[Key] = field(default_factory=list)  # tasks that return all records
     cuts: list[int] = field(default_factory=list)  # where the chunks of each part begin
     slots: int = 1  # tasks that can run at once
     reaches: list[int] = field(default_factory=list)  # levels across which links are stored
-    tables: Key | None = None  # the task that writes what is told of objects, after which a next level may begin
+    tables: Key | None = None  # the task that writes the tables of objects, after which the next level may begin
 
     def add(self) -> None:
-        """Add all of them."""
+        """Add all tasks of the level."""
         shared = f"{self.name}-step"
         self.tasks[shared] = UnfusedTask(shared, same, self.planned.step)
         threshold = self._threshold()
@@ -250,7 +250,7 @@ class LevelTasks:
         self.records += self._merged(name, keys)
 
     def _scale_to(self, finest: "LevelTasks") -> IntArray:
-        """(D,) chunks of the level below ``finest`` that a chunk of this one has along each axis."""
+        """(D,) how many chunks of the level below ``finest`` a chunk of this level has along each axis."""
         step = finest.planned.step
         return self.planned.step.at.ratio * step.scale // step.at.ratio
 
@@ -272,7 +272,7 @@ class LevelTasks:
 
     @property
     def step(self) -> TaskRef:
-        """What they share."""
+        """What the tasks share."""
         return TaskRef(f"{self.name}-step")
 
     def _parts(self) -> list[Part]:
@@ -288,11 +288,11 @@ class LevelTasks:
         return references(self._keys_below(part))
 
     def _after(self) -> TaskRef | None:
-        """Paths and owners of the finer level are told by its manifests."""
+        """Paths, and owners on the finer level, depend on its manifests."""
         return TaskRef(self.below.tables) if self.below is not None and self.below.tables is not None else None
 
     def _links_below(self) -> TaskRef | None:
-        """The task that tells which links of the finer level are to be carried, where it is made in the same graph."""
+        """The task that lists the links of the finer level to carry over, if it is made in the same graph."""
         if self.below is None or not self.planned.step.linked:
             return None
         key = f"{self.name}-below"
@@ -312,7 +312,7 @@ class LevelTasks:
         return TaskRef(key)
 
     def _links(self, records: list[Key], links: TaskRef | None) -> list[Key]:
-        """Add the tasks that link vertices of different parts, once all chunks of the level are made."""
+        """Add the tasks that link vertices of different parts, after all chunks of the level are made."""
         begun, made, keys = TaskRef(self.begin), references(records), []
         step, parts = self.planned.step, len(self.cuts) - 1
         if not step.linked and step.kind != "paths":
@@ -344,7 +344,7 @@ class LevelTasks:
         return last
 
     def _merged(self, name: str, keys: list[Key]) -> list[Key]:
-        """Join lists of records, so that no task has too many to wait for."""
+        """Join lists of records, so that no task waits for too many."""
         found: list[Key] = []
         for i in range(0, len(keys), MERGED):
             key = (f"{name}-records", i // MERGED)
@@ -367,7 +367,7 @@ def part_of(planned: PlannedLevel, first: int, last: int) -> Part:
 
 # Coarser levels of a store, built from finer ones.
 
-SMALL = 100  # vertices: a level of fewer is hardly of use
+SMALL = 100  # vertices below which a level is hardly useful
 
 
 @suggesting
@@ -557,7 +557,7 @@ def coarsen_level(
 
 
 def run(delayed: DelayedPyramid, *, progress: bool) -> Json:
-    """Compute a build, with a bar if that is asked for."""
+    """Compute a build, with a bar if requested."""
     with computing("building levels", shown=progress):
         (summary,) = dask.compute(delayed)
     found: Json = summary

@@ -91,7 +91,7 @@ from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray, Vertices
 
 # The cells of some coarse chunks, from the rows that become their vertices.
 
-TIES = 0x71E5  # seed of the hash by which ties among most frequent values end; another than that of thinning
+TIES = 0x71E5  # seed of the hash that decides between equally frequent values; different from that of thinning
 
 
 def coarse_positions(step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> Vertices:
@@ -107,7 +107,7 @@ def coarse_positions(step: LevelBuild, chunks: ChunkCoords, fine: FineRows, join
 
 
 def position_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Dtype of coarse positions: the finer level's, but means of whole numbers are none."""
+    """Dtype of coarse positions: the finer level's, except that means of integers are floats."""
     return dtype if dtype.kind == "f" else np.dtype(np.float64)
 
 
@@ -117,7 +117,7 @@ def taken(values: np.ndarray[Any, Any] | None, joined: Joined) -> np.ndarray[Any
 
 
 def by_root_bins(step: LevelBuild, chunks: ChunkCoords, positions: Vertices, joined: Joined) -> tuple[Vertices, Joined]:
-    """Coarse rows by the bins of level 0, a fragment for each of these: the reference's boxes count on that."""
+    """Sort coarse rows into the bins of level 0, one fragment for each: the reference's boxes rely on that."""
     assert step.root_bins is not None
     which, each = np.repeat(np.arange(len(chunks)), np.diff(joined.rows)), int(np.prod(step.root_bins))
     slots = root_slots(positions, which, step.bin_grid(chunks), step.root_bins)
@@ -132,14 +132,14 @@ def by_root_bins(step: LevelBuild, chunks: ChunkCoords, positions: Vertices, joi
 def chunk_payloads(
     step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Joined, links: Sequence[Sequence[Payload]]
 ) -> Iterator[list[Payload]]:
-    """Payloads of each of some coarse chunks; none of one that has no vertices.
+    """Payloads of each of some coarse chunks; none for a chunk without vertices.
 
     Parameters
     ----------
     chunks
         (g, K) the coarse chunks.
     links
-        Of each the payloads of links inside the level.
+        For each, the payloads of links inside the level.
     """
     if not joined.groups.count:
         yield from ([] for _ in chunks)
@@ -171,7 +171,7 @@ def chunk_payloads(
 
 
 def _columns(step: LevelBuild, fine: FineRows, joined: Joined) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
-    """Values of the coarse rows, by the array's path: the attributes, and the weight."""
+    """Values of the coarse rows, by array path: the attributes, and the weight."""
     groups, weights, picks = joined.groups, taken(fine.weights, joined), None
     if any(item.rule == "mode" for item in step.attributes):
         picks = taken(hash_rows(TIES, step.source.level, fine.chunks, np.diff(fine.starts)), joined)
@@ -186,7 +186,7 @@ def _columns(step: LevelBuild, fine: FineRows, joined: Joined) -> Iterator[tuple
 def joined_values(
     groups: Groups, values: np.ndarray[Any, Any], weights: IntArray | None, item: Aggregated, picks: Hashes | None
 ) -> np.ndarray[Any, Any]:
-    """Values of the coarse rows; where a number stands for what is missing, it enters no mean, extreme or sum."""
+    """Values of the coarse rows; a number that stands for a missing value enters no mean, extreme or sum."""
     if item.fill is None or item.rule not in NUMBERS or (there := values != item.fill).all():
         return aggregate(groups, values, weights, item.rule, picks)
     labels, kept = np.unique(groups.labels[there], return_inverse=True), None if weights is None else weights[there]
@@ -196,7 +196,7 @@ def joined_values(
 
 
 def _owner_ids(step: LevelBuild, joined: Joined) -> IntArray | None:
-    """(F,) ids of the objects of the fragments, which spare readers the manifests; those of no object are of no use."""
+    """(F,) ids of the objects of the fragments, which save readers the manifests; of no use without objects."""
     owners = joined.pieces.owners
     if step.index is None or owners is None:
         return None
@@ -204,7 +204,7 @@ def _owner_ids(step: LevelBuild, joined: Joined) -> IntArray | None:
 
 
 def _between(step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> list[list[Payload]]:
-    """Of each coarse chunk the links between its rows and those below, for each finer chunk by its rows."""
+    """For each coarse chunk, the links between its rows and those of each finer chunk below it."""
     found: list[list[Payload]] = [[] for _ in range(len(chunks))]
     if step.cross_level_storage == "none":
         return found
@@ -214,7 +214,9 @@ def _between(step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Join
     rows, labels = joined.became
     bounds = np.searchsorted(rows, fine.starts)
     counts = np.diff(bounds)
-    up = np.empty((len(rows) + len(counts), 2), "<i8")  # before the records of each cell the header of their one group
+    up = np.empty(
+        (len(rows) + len(counts), 2), "<i8"
+    )  # the records of each cell are preceded by the header of their only group
     heads = bounds[:-1] + np.arange(len(counts))
     up[heads] = (1, 0)
     inner = np.ones(len(up), np.bool_)
@@ -245,9 +247,9 @@ def link_payloads(
     coords, starts
         (n, K) the chunks in which ends lie, in lexicographic order, and (n + 1,) the numbers of their rows.
     ends
-        (M, L) rows; links that collapsed, and copies, are left out.
+        (M, L) rows; collapsed links and duplicates are left out.
     owners, count
-        Which of ``count`` chunks each of these is, -1 for none: what that one stores is not wanted.
+        Which of ``count`` chunks each of these is; -1 for others, whose links are not needed.
     """
     found: list[list[Payload]] = [[] for _ in range(count)]
     ends = one_of_each(step, ends)
@@ -267,9 +269,9 @@ def link_payloads(
 
 
 def one_of_each(step: LevelBuild, ids: IntArray) -> IntArray:
-    """Records without copies and without those that collapsed, ascending; faces turned alike.
+    """Records without duplicates and collapsed ones, ascending; equal faces are rotated alike.
 
-    Edges of no direction lead from the lower end; those of trees, and of directed graphs, keep theirs.
+    Undirected edges lead from the lower end; those of trees and directed graphs keep their direction.
     """
     ids = ids.take(np.flatnonzero(proper(ids)), axis=0)
     if step.kind == "faces":
@@ -282,8 +284,8 @@ def one_of_each(step: LevelBuild, ids: IntArray) -> IntArray:
 # The task that makes the cells of some coarse chunks.
 
 CELLS, LINKS = "cells", "links"
-"""Stages of which the journal keeps records."""
-NO_PIECES = (0,)  # shards of a part that has no table of pieces
+"""Stages whose records the journal keeps."""
+NO_PIECES = (0,)  # shards of a part without a table of pieces
 
 
 @written_once(CELLS)
@@ -296,23 +298,23 @@ def coarsen_part(
     links: LinkIndex | None = None,
     after: object = None,
 ) -> Iterator[tuple[ChunkRecord, list[Put]]]:
-    """Make some coarse chunks: fetch all that they need at once, put their cells, leave a record of each.
+    """Make some coarse chunks: fetch everything they need concurrently, put their cells, leave a record of each.
 
     Parameters
     ----------
     threshold
-        Largest hash of a vertex that is kept, where vertices are dropped one by one.
+        Largest hash of a vertex that is kept, if vertices are dropped one by one.
     below, links
-        Records of the tasks that made the finer chunks, and their links, where these are made in the same graph.
+        Records of the tasks that made the finer chunks, and their links, if these are made in the same graph.
     after
-        What must have been done before, beside these.
+        Other tasks that must have finished before.
     """
     part = alive_part(part, below)
     if not len(part.fine):
         yield from ((ChunkRecord(part.key(i), 0, (), () if i else NO_PIECES), []) for i in range(len(part)))
         return
     fine = decode_rows(step, part, fetch_part(step, part))
-    puts: list[Put] = []  # what the journal keeps of the part
+    puts: list[Put] = []  # what the journal keeps about the part
     shards: tuple[int, ...] = NO_PIECES
     rows = None
     if step.linked:
@@ -367,13 +369,13 @@ def join(
     edges: IntArray | None,
     roots: BoolArray | None,
 ) -> Joined:
-    """Which rows become one, by the kind of geometry."""
+    """Decide which rows become one, by the kind of geometry."""
     grid = step.bin_grid(part.chunks)
     binned = Binned(fine, bins_of(fine.positions, fine.coarse_of_rows, grid), grid.cells)
     owned = owned_by(step, fine.chunks, part.chunks, begun.build)
     if step.kind == "points" or (owned is None and step.kind in ("sets", "faces")):
         return join_points(binned, None if threshold is None else _kept_rows(step, fine, threshold))
-    if step.linked:  # what a row became must be one vertex
+    if step.linked:  # what a row became must be a single vertex
         owners = np.zeros(len(fine), np.int64) if owned is None else owners_of_rows(fine, *owned)
     if step.kind in ("graph", "tree"):
         assert edges is not None
@@ -385,7 +387,7 @@ def join(
 
 
 def _inner_links(step: LevelBuild, part: Part, fine: FineRows, joined: Joined, rows: IntArray) -> list[list[Payload]]:
-    """Payloads of each coarse chunk of the links inside a part, whose ends are (M, L) finer rows."""
+    """Payloads, for each coarse chunk, of the links inside a part, whose ends are (M, L) finer rows."""
     became = np.full(len(fine), -1, np.int64)
     members, labels = joined.became
     became[members] = labels
@@ -396,7 +398,7 @@ def _inner_links(step: LevelBuild, part: Part, fine: FineRows, joined: Joined, r
 def linked_chunks(
     step: LevelBuild, keys: Sequence[ChunkKey], payloads: Sequence[Sequence[Payload]], finer: Grid | None = None
 ) -> Iterator[tuple[ChunkRecord, list[Put]]]:
-    """Records and puts of the links that some coarse chunks store, and a finer level if ``finer`` is its grid."""
+    """Records and puts of the links that some coarse chunks store; ``finer`` is the finer level's grid, if any."""
     for key, of_chunk in zip(keys, payloads, strict=True):
         puts, cells = encode(step, of_chunk, finer)
         yield ChunkRecord(key, len(cells), cells), puts
@@ -409,15 +411,15 @@ def _kept_rows(step: LevelBuild, fine: FineRows, threshold: int) -> BoolArray:
 
 
 def gathered(parts: Iterable[list[ChunkRecord]]) -> list[ChunkRecord]:
-    """Task: records of several tasks in one list."""
+    """Task: join the records of several tasks in one list."""
     return [record for part in parts for record in part]
 
 
-# Which vertices of a level without objects are kept: those of smallest hash, up to a threshold found by counting.
+# Which vertices of a level without objects are kept: those with the smallest hashes, up to a counted threshold.
 
-BITS = 16  # of a hash, by which a first pass counts
-ROWS = 2**20  # that are hashed at once
-BATCH = 1024  # heads of cells fetched at once
+BITS = 16  # bits of a hash that a first pass counts
+ROWS = 2**20  # rows that are hashed at once
+BATCH = 1024  # heads of cells that are fetched at once
 
 
 def row_threshold(
@@ -433,9 +435,9 @@ def row_threshold(
     Parameters
     ----------
     coords, counts
-        Chunks of the finer level and their rows, where these are known beforehand.
+        Chunks of the finer level and their rows, if these are known beforehand.
     below
-        Records of the tasks that made the finer level, where it is made in the same graph.
+        Records of the tasks that made the finer level, if it is made in the same graph.
     begun
         The build that has begun.
     """
@@ -464,7 +466,7 @@ def row_threshold(
 
 
 def _some(counts: IntArray) -> Iterator[slice]:
-    """Runs of chunks that have about `ROWS` rows, at least one chunk each."""
+    """Runs of chunks with about `ROWS` rows, at least one chunk in each."""
     turns = np.flatnonzero(np.diff(np.cumsum(counts) // ROWS, prepend=0))
     for first, last in pairwise(np.unique([0, *turns, len(counts)]).tolist()):
         yield slice(first, last)
@@ -481,21 +483,21 @@ def _read_counts(step: LevelBuild, coords: ChunkCoords) -> IntArray:
     return np.asarray(found, np.int64)
 
 
-# Links across more than one level: what the levels between lead to.
+# Links across more than one level, derived from the links of the levels between.
 
 CODING = LinkCoding(width=2, dtype=np.dtype("<i8"), grouped=True, permuted=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FarStep:
-    """Links from a level to one that is made from one that is made from it, and so on.
+    """Links from a level to one that is several levels coarser.
 
     Parameters
     ----------
     step
-        The last step, which makes the coarsest level.
+        The last step, which makes the coarser of the two levels.
     level, grid
-        The finest level, and the grid of its links.
+        The finer of the two levels, and the grid of its links.
     scale, last
         (D,) finest chunks, and chunks of the level before the coarsest, of a coarse chunk along each axis.
     """
@@ -513,7 +515,7 @@ class FarStep:
 
     @property
     def stage(self) -> str:
-        """Under which the journal keeps records."""
+        """Name under which the journal keeps records."""
         return f"far{self.delta}"
 
 
@@ -566,7 +568,7 @@ def _path(delta: int, rank: int) -> str:
 def _read(
     far: FarStep, level: int, delta: int, grid: Grid, records: Sequence[Sequence[ChunkRecord]]
 ) -> dict[ChunkKey, IntArray]:
-    """Pairs (row, row of the coarser level) of the cells that were written, by chunk."""
+    """Pairs (row, row of the coarser level) in the cells that were written, by chunk."""
     path, source = _path(delta, far.step.rank), Source(far.step.source.spec, level)
     keys = sorted({c.chunk for group in records for r in group for c in r.cells if c.level == level and c.path == path})
     draft = ArrayDraft(path=path, attributes={"dtype": "int64", "row_shape": []})
@@ -577,7 +579,7 @@ def _read(
 
 
 def _composed(first: IntArray | None, onward: IntArray | None) -> IntArray:
-    """Pairs that lead over a row of the level between; (n, 2), by first row."""
+    """Pairs composed through rows of the level between; (n, 2), by first row."""
     if first is None or onward is None:
         return np.empty((0, 2), np.int64)
     begins = np.searchsorted(onward[:, 0], first[:, 1], side="left")
@@ -603,9 +605,9 @@ def _payloads(far: FarStep, key: ChunkKey, chunk: ChunkKey, pairs: IntArray) -> 
 
 # Edges and faces of a coarse level: those of the finer one, between the vertices that its vertices became.
 #
-# Those inside a part are written by its own task, which has all that they need; those across by a second task, which
-# asks the journal what vertices of other parts became. Which chunk stores one depends on its ends alone, so that all
-# its copies meet there and become one.
+# Those inside a part are written by its own task, which has everything they need; those across by a second task, which
+# looks up in the journal what vertices of other parts became. The chunk that stores a link depends only on its ends, so
+# all its duplicates meet there and become one.
 
 
 @written_once(LINKS)
@@ -623,17 +625,17 @@ def remap_part(
     Parameters
     ----------
     part, cuts
-        Coarse chunks; ``[cuts[i]]:[cuts[i + 1]]`` of them are a part that one task made.
+        Coarse chunks; one task made those from ``cuts[i]`` to ``cuts[i + 1]``.
     links, below
         The links of the finer level, and records of the tasks that wrote its chunks, where these are made in the same
         graph.
     records
-        Of the tasks that made the chunks of this level.
+        Records of the tasks that made the chunks of this level.
     """
     work = alive_part(part, below)
     segments, cells = incident(step, work, links)
     across = cells.parted(work.number(cells.chunks, cuts))[1]
-    if not step.directed:  # stored with the lowest of their chunks, and parts are cut from these in ascending order
+    if not step.directed:  # stored with the lowest of their chunks, and parts consist of ascending chunks
         across = across.without(_before(step.parent(across.chunks), part.chunks[:1]))
     if not len(across.chunks):
         return
@@ -646,7 +648,7 @@ def remap_part(
 
 
 def _before(chunks: ChunkCoords, first: ChunkCoords) -> BoolArray:
-    """(n,) which chunks come before one."""
+    """(n,) which chunks come before a given one."""
     number = distinct_chunks(np.concatenate([first, chunks]))[1]
     return np.asarray(number[1:] < number[0])
 
@@ -654,7 +656,7 @@ def _before(chunks: ChunkCoords, first: ChunkCoords) -> BoolArray:
 def _coarse_ends(
     step: LevelBuild, ends: Ends, parts: Sequence[Sequence[ChunkRecord]]
 ) -> tuple[ChunkCoords, IntArray, IntArray]:
-    """Coarse chunks, the numbers of their rows, and (M, L) rows that ends became; what was dropped is left out."""
+    """Coarse chunks, the numbers of their rows, and (M, L) rows that ends became; dropped ends are left out."""
     backend, known = connect(step.source.spec), [record for part in parts for record in part]
     coarse = ChunkTable(np.asarray([record.chunk for record in known], np.int64))
     number = coarse.find(step.parent(ends.chunks))
@@ -678,7 +680,7 @@ def _coarse_ends(
     return coarse.coords, starts, starts[number[ends.at[kept]]] + row[kept]
 
 
-# Links between the pieces of paths that go on in another chunk.
+# Links between pieces of paths that continue in another chunk.
 
 
 @written_once(LINKS)
@@ -687,8 +689,8 @@ def bridge_part(
 ) -> Iterator[tuple[ChunkRecord, list[Put]]]:
     """Task: link the pieces of some coarse chunks to those in later parts that precede and follow them.
 
-    A link is stored with the lower of its two chunks, and parts are cut from the chunks in ascending order; the task
-    that made some of the chunks has linked what lies in these.
+    A link is stored with the lower of its two chunks, and parts consist of ascending chunks; the task
+    that made some of the chunks has already linked what lies in these.
     """
     backend, keys = connect(step.source.spec), part.keys
     parts = made_parts(records)
@@ -714,7 +716,7 @@ def bridge_part(
 
 
 def _later(step: LevelBuild, owners: Owners, last: Sequence[int], mine: IntArray) -> list[tuple[int, ...]]:
-    """Chunks after a part's ``last`` in which its paths go on, or come from, ascending."""
+    """Chunks after a part's ``last`` in which its paths continue, or from which they come, ascending."""
     first, end = owners.offsets.take(mine[OWNER]), owners.offsets[1:].take(mine[OWNER])
     onward, back = first + mine[LAST] + 1, first + mine[FIRST] - 1
     used = np.zeros(len(owners.table), np.bool_)
@@ -724,6 +726,6 @@ def _later(step: LevelBuild, owners: Owners, last: Sequence[int], mine: IntArray
 
 
 def after(chunks: ChunkCoords, last: Sequence[int]) -> list[tuple[int, ...]]:
-    """Different ones of some chunks that come after ``last``, ascending."""
+    """Distinct chunks that come after ``last``, ascending."""
     found = map(tuple, distinct_chunks(chunks)[0].coords.tolist())
     return [key for key in found if key > tuple(last)]

@@ -1,4 +1,4 @@
-"""What the finer level gives: rows, links and owners of the chunks of a coarse one."""
+"""What the finer level provides: rows, links and owners of the chunks below coarse chunks."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,19 +35,19 @@ class FineRows:
     Parameters
     ----------
     chunks
-        (f, K) the finer chunks; those of a coarse chunk follow one another, in lexicographic order.
+        (f, K) the finer chunks, grouped by coarse chunk, in lexicographic order within each.
     bounds
-        (g + 1,) those of coarse chunk i are ``bounds[i]:bounds[i + 1]``.
+        (g + 1,) the finer chunks of coarse chunk i are ``bounds[i]:bounds[i + 1]``.
     starts
         (f + 1,) rows of finer chunk i are ``starts[i]:starts[i + 1]``.
     positions
         (N, D).
     weights
-        (N,) vertices of level 0 that each stands for; None: one.
+        (N,) how many vertices of level 0 each stands for; None for one.
     values
         (N, ...) attributes by name.
     fragments
-        Of the finer chunks, where there are any.
+        Fragments of the finer chunks, if there are any.
     """
 
     chunks: ChunkCoords
@@ -73,7 +73,7 @@ class FineRows:
 
 
 def fetch_part(step: LevelBuild, part: Part) -> Mapping[tuple[str, int], Raw]:
-    """Encoded cells of all that `decode_rows` needs, all concurrently."""
+    """Encoded cells of everything that `decode_rows` needs, all concurrently."""
     everything = np.arange(len(part.fine))
     wanted = [_wanted(VERTICES, step.vertices, part, everything)]
     if step.fragments is not None:
@@ -98,8 +98,8 @@ def decode_rows(step: LevelBuild, part: Part, raws: Mapping[tuple[str, int], Raw
     Raises
     ------
     CorruptChunkError
-        If a cell is missing or undecodable, an attribute has another number of rows, or fragments name rows that are
-        not there.
+        If a cell is missing or undecodable, an attribute has another number of rows, or fragments name rows that do
+        not exist.
     """
     source, chunks, everything = step.source, part.fine, range(len(part.fine))
     shape = step.vertices.row_shape
@@ -127,7 +127,7 @@ def decode_rows(step: LevelBuild, part: Part, raws: Mapping[tuple[str, int], Raw
     )
 
 
-# Edges and faces of the finer level that concern some chunks, by the chunks and rows of their ends.
+# Edges and faces of the finer level that concern some chunks, with the chunks and rows of their ends.
 
 INSIDE = "links/0/"
 
@@ -172,14 +172,14 @@ def read_ends(cells: EndCells, step: LevelBuild, segments: Sequence[EndSegment])
 
 
 def rows_of_ends(cells: EndCells, step: LevelBuild, segments: Sequence[EndSegment], fine: FineRows) -> IntArray:
-    """(M, L) number of each end among the rows of some finer chunks, -1 where it lies in another; as `read`.
+    """(M, L) number of each end among the rows of some finer chunks, -1 if it lies elsewhere; as `read`.
 
     Raises
     ------
     CorruptChunkError
         If a cell is missing or undecodable.
     FormatError
-        If one names a row that its chunk does not have.
+        If an end names a row that its chunk does not have.
     """
     table = ChunkTable(fine.chunks)
     at = table.find(cells.chunks)
@@ -188,14 +188,14 @@ def rows_of_ends(cells: EndCells, step: LevelBuild, segments: Sequence[EndSegmen
     sizes = np.where(slot >= 0, np.diff(fine.starts)[slot], np.iinfo(np.int64).max)
     numbers = [np.empty((0, step.width), np.int64)]
     for ends, slots, rows, counts in _runs(cells, step, segments):
-        if len(slots) == 1:  # ends of all records of a cell lie in the same chunks
+        if len(slots) == 1:  # the ends of all records of a cell lie in the same chunks
             of = ends[:, slots[0]]
             begin, most = np.repeat(first[of], counts, axis=0), np.repeat(sizes[of], counts, axis=0)
         else:
             base = np.repeat(np.arange(len(ends)) * step.width, counts)
             of = ends.reshape(-1)[base[:, None] + slots]
             begin, most = first[of], sizes[of]
-        wrong = rows.view(np.uint64) >= most.view(np.uint64)  # what is negative is large
+        wrong = rows.view(np.uint64) >= most.view(np.uint64)  # negative numbers count as large
         if wrong.any():
             raise misplaced(step, int(rows[wrong][0]))
         inside = (slot >= 0).all()
@@ -206,7 +206,7 @@ def rows_of_ends(cells: EndCells, step: LevelBuild, segments: Sequence[EndSegmen
 def _runs(
     cells: EndCells, step: LevelBuild, segments: Sequence[EndSegment]
 ) -> Iterator[tuple[IntArray, IntArray, IntArray, IntArray]]:
-    """For segments of one coding (n, L) the chunks of the cells' ends, and the records of these cells."""
+    """For segments of one coding, (n, L) the chunks of the cells' ends, and the records of these cells."""
     coords, bounds = cells.chunks[cells.ends[:, 0]], np.searchsorted(cells.which, np.arange(len(segments) + 1)).tolist()
     wanted = {
         i: Requested(str(i), segments[i].spec, tuple(range(last - first)), coords[first:last])
@@ -226,14 +226,14 @@ def _runs(
 
 @dataclass(frozen=True, eq=False)
 class LinkIndex:
-    """Cells of links that a level has.
+    """Cells of links of a level.
 
     Parameters
     ----------
     segments
         How they are read.
     cells
-        All of them.
+        All cells.
     """
 
     segments: tuple[EndSegment, ...]
@@ -241,7 +241,7 @@ class LinkIndex:
 
     @classmethod
     def of(cls, segments: Sequence[EndSegment], tables: Sequence[ChunkTable], width: int, rank: int) -> "LinkIndex":
-        """Index of segments and the chunks of the cells of each."""
+        """Index of segments, and of the chunks of their cells."""
         which = np.repeat(np.arange(len(segments)), [len(table) for table in tables])
         zero, none = np.zeros((1, rank), np.int64), np.empty((0, rank), np.int64)
         offsets = (
@@ -253,13 +253,13 @@ class LinkIndex:
 
     @cached_property
     def _by_chunk(self) -> tuple[ChunkTable, IntArray, IntArray]:
-        """Chunks, (m + 1,) where the cells that have an end in each begin, and these."""
+        """Chunks, (m + 1,) where the cells that have an end in each begin, and these cells."""
         ends, chunks = self.cells.ends.reshape(-1), self.cells.chunks
         starts = np.concatenate([[0], np.cumsum(np.bincount(ends, minlength=len(chunks)))])
         return ChunkTable(chunks), starts, np.argsort(ends, kind="stable") // max(self.cells.ends.shape[1], 1)
 
     def incident(self, chunks: ChunkCoords) -> EndCells:
-        """Those that may name a vertex of some chunks."""
+        """Cells that may name a vertex of some chunks."""
         table, starts, cells = self._by_chunk
         at = table.find(chunks)
         at = at[at >= 0]
@@ -267,7 +267,7 @@ class LinkIndex:
 
 
 def incident(step: LevelBuild, part: Part, links: LinkIndex | None) -> tuple[Sequence[EndSegment], EndCells]:
-    """Segments of the finer level, and the cells that concern a part; ``links`` where the same build wrote them."""
+    """Segments of the finer level, and the cells that concern a part; ``links`` if the same build wrote them."""
     if links is not None:
         return links.segments, links.incident(part.fine)
     assert part.cells is not None
@@ -275,7 +275,7 @@ def incident(step: LevelBuild, part: Part, links: LinkIndex | None) -> tuple[Seq
 
 
 def written_links(step: LevelBuild, records: Sequence[Sequence[ChunkRecord]]) -> LinkIndex:
-    """Task: cells of links of the finer level, where the same build wrote it."""
+    """Task: cells of links of the finer level, if the same build wrote it."""
     chunks: dict[str, list[tuple[int, ...]]] = {}
     for group in records:
         for record in group:
@@ -297,19 +297,19 @@ def _written(step: LevelBuild, path: str) -> EndSegment:
 
 
 def misplaced(step: LevelBuild, row: int) -> FormatError:
-    """What is wrong with a link to a row that is not there."""
+    """Describe what is wrong with a link to a row that does not exist."""
     return FormatError(
         f"a link of level {step.source.level} names row {row} of a chunk that has fewer", where=step.source.spec.url
     )
 
 
 def tree_edges(fine: FineRows, stored: IntArray) -> tuple[IntArray, BoolArray]:
-    """Edges [child, parent] of trees: stored ones, of a child the last, and of other rows those that fragments imply.
+    """Edges [child, parent] of trees: stored ones (for a child the last one), and otherwise those that fragments imply.
 
     Parameters
     ----------
     stored
-        (M, 2) rows, -1 where they lie in other chunks.
+        (M, 2) rows, -1 if they lie in other chunks.
 
     Returns
     -------
@@ -318,19 +318,19 @@ def tree_edges(fine: FineRows, stored: IntArray) -> tuple[IntArray, BoolArray]:
     assert fine.fragments is not None
     parent = implied_parents(fine.fragments.fragments, len(fine), tiles=fine.fragments.tiles)
     mine = stored[stored[:, 0] >= 0]
-    parent[mine[:, 0]] = np.where(mine[:, 1] >= 0, mine[:, 1], -2)  # of several records the last is assigned last
+    parent[mine[:, 0]] = np.where(mine[:, 1] >= 0, mine[:, 1], -2)  # the last of several records is assigned last
     child = np.flatnonzero(parent >= 0)
     return np.stack([child, parent[child]], axis=1), np.asarray(parent == -1)
 
 
 def last_of_each_child(ends: Ends) -> Ends:
-    """A vertex has one parent: the one that the last record of it names."""
+    """A vertex has one parent: that in the last record of it."""
     child = ends.at[:, 0] * (int(ends.rows.max(initial=0)) + 1) + ends.rows[:, 0]
     _, last = np.unique(child[::-1], return_index=True)
     return ends.take(np.sort(len(child) - 1 - last))
 
 
-# Which object each fragment of a level belongs to, and which objects are kept; worked out once per process.
+# The object of each fragment of a level, and which objects are kept; worked out once per process.
 
 KEPT = 4  # levels of which a process keeps the owners
 
@@ -349,7 +349,7 @@ class Owned:
     ordinals
         (E,) place in the object's manifest.
     slots
-        (E,) number of the chunk among those asked for.
+        (E,) number of the chunk among those requested.
     fragments
         (E,) fragment of that chunk.
     """
@@ -397,7 +397,7 @@ class Owners:
     visits: IntArray
 
     def of_chunks(self, chunks: ChunkCoords, coarse: ChunkCoords) -> Owned:
-        """Entries of some chunks, by coarse chunk, those below which they lie, then by object and place."""
+        """Entries of some chunks, by the coarse chunk above them, then by object and place."""
         at, parents = self.table.find(chunks), self.parents.find(coarse)
         slot_of = np.full(len(self.table), -1, np.int64)
         slot_of[at[at >= 0]] = np.flatnonzero(at >= 0)
@@ -412,7 +412,7 @@ class Owners:
 
 
 def read_owners(step: LevelBuild, build: str) -> Owners:
-    """Manifest entries of the finer level by chunk; kept by this process as long as the build runs."""
+    """Manifest entries of the finer level by chunk; kept by this process while the build runs."""
     assert step.index is not None
     return _owners.make((step.source, build), partial(_sorted, step, step.index))
 
@@ -437,7 +437,7 @@ def _sorted(step: LevelBuild, index: ObjectIndex) -> Owners:
 
 
 def _visits(offsets: IntArray, coarse: np.ndarray[Any, Any]) -> IntArray:
-    """(O,) how often each object enters a coarse chunk, (E,) in which its entries lie."""
+    """(O,) how often each object enters a coarse chunk, given (E,) the coarse chunk of each entry."""
     enters = np.ones(len(coarse), np.bool_)
     np.not_equal(coarse[1:], coarse[:-1], out=enters[1:])
     firsts = offsets[:-1]
@@ -447,9 +447,9 @@ def _visits(offsets: IntArray, coarse: np.ndarray[Any, Any]) -> IntArray:
 
 
 def kept_objects(thinning: Thinning, build: str) -> BoolArray | None:
-    """(O,) whether the object of a manifest row is kept; None: all are.
+    """(O,) whether the object of a manifest row is kept; None if all are.
 
-    The number kept is a fraction of the objects that the base level has, and which ones depends on their ids alone.
+    The number kept is a fraction of the objects of the base level, and the choice depends on their ids alone.
     """
     if thinning.index is None or thinning.keep >= 1:
         return None
@@ -467,7 +467,7 @@ def _mask(thinning: Thinning, index: ObjectIndex) -> BoolArray:
 
 
 def owned_by(step: LevelBuild, chunks: ChunkCoords, coarse: ChunkCoords, build: str) -> tuple[Owned, Owned] | None:
-    """Entries of all objects in some finer chunks, and of the kept ones; None where the level has no objects.
+    """Entries of all objects in some finer chunks, and of the kept ones; None if the level has no objects.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Which finer rows become one, their attributes, and what the journal keeps of it."""
+"""Which finer rows become one, their attributes, and what the journal keeps about it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ class Joined:
     Parameters
     ----------
     members
-        (M,) rows of the finer chunks, those of a group in canonical order; None: all, in order.
+        (M,) rows of the finer chunks, in canonical order within a group; None for all, in order.
     groups
-        Of the members, numbered as the coarse rows, chunk after chunk.
+        Group of each member, numbered like the coarse rows, chunk after chunk.
     bins
         (C,) bin of each coarse row, as `kernels.bins.bins_of` numbers them.
     rows
@@ -45,7 +45,7 @@ class Joined:
     cuts
         (g + 1,) those of chunk i are ``cuts[i]:cuts[i + 1]``.
     exact
-        Coarse rows that are not means, and the finer rows where they lie; None where all are means.
+        Coarse rows that are not means, and the finer rows at whose positions they lie; None if all are means.
     """
 
     members: IntArray | None
@@ -58,7 +58,7 @@ class Joined:
 
     @property
     def became(self) -> tuple[IntArray, IntArray]:
-        """(M,) rows of the members, ascending, and what they became."""
+        """(M,) rows of the members, ascending, and the rows that they became."""
         labels, rows = self.groups.labels, self.members
         if rows is None:
             return np.arange(len(labels)), labels
@@ -69,7 +69,7 @@ class Joined:
             return there, of_row
         if len(there) == len(rows):
             return there, of_row[there]
-        order = np.argsort(rows, kind="stable")  # several objects have some of them
+        order = np.argsort(rows, kind="stable")  # objects share some of them
         return rows[order], labels[order]
 
 
@@ -84,7 +84,7 @@ class Binned:
     bins
         (N,) bin of each, numbered chunk by chunk.
     cells
-        Bins of a coarse chunk.
+        Number of bins of a coarse chunk.
     """
 
     fine: FineRows
@@ -97,12 +97,12 @@ class Binned:
         return len(self.fine.bounds) - 1
 
     def bounds(self, ascending: IntArray, each: int) -> IntArray:
-        """(g + 1,) where the numbers of each chunk begin, which has ``each`` of them."""
+        """(g + 1,) where the numbers of each chunk begin, if it has ``each`` of them."""
         return np.searchsorted(ascending, np.arange(self.chunks + 1) * each)
 
 
 def join_points(binned: Binned, keep: BoolArray | None) -> Joined:
-    """All vertices of a bin become one, bins in C order."""
+    """All vertices in a bin become one, bins in C order."""
     members = None if keep is None or keep.all() else np.flatnonzero(keep)
     bins = binned.bins if members is None else binned.bins[members]
     groups, found = group_by(bins, binned.chunks * binned.cells)
@@ -116,7 +116,7 @@ def join_sets(binned: Binned, owned: Owned, alone: IntArray) -> Joined:
     Parameters
     ----------
     alone
-        Rows that no object names; they stay together.
+        Rows without an object; they stay together.
     """
     cells = binned.cells
     rows, entries = member_rows(binned.fine, owned)
@@ -137,16 +137,16 @@ def join_sets(binned: Binned, owned: Owned, alone: IntArray) -> Joined:
 
 
 def join_paths(binned: Binned, owned: Owned, owners: Owners, least: int) -> Joined:
-    """Maximal runs of a path in one bin become one vertex; the ends of a path stay where they are.
+    """Maximal runs of a path in one bin become one vertex; the ends of a path keep their place.
 
     Parameters
     ----------
     owned
         Entries of the chunks, sorted by coarse chunk, object and place.
     owners
-        Those of the whole level.
+        Owners of the whole level.
     least
-        Coarse vertices that a piece must keep whose path enters fewer coarse chunks.
+        Coarse vertices that a piece must keep if its path enters fewer coarse chunks than that.
     """
     fine, run = binned.fine, binned.fine.fragments
     assert run is not None
@@ -157,7 +157,7 @@ def join_paths(binned: Binned, owned: Owned, owners: Owners, least: int) -> Join
     follows[1:] = (np.diff(owned.objects) == 0) & (np.diff(owned.ordinals) == 1) & (np.diff(coarse) == 0)
     firsts = np.flatnonzero(~follows)
     bounds = np.concatenate([[0], np.cumsum(counts)])[np.append(firsts, len(follows))]
-    distinct = np.flatnonzero(np.diff(bounds))  # a piece whose fragments are empty has no member
+    distinct = np.flatnonzero(np.diff(bounds))  # a piece whose fragments are empty has no members
     heads, tails = firsts[distinct], np.append(firsts[1:], len(follows))[distinct] - 1
     bins, bounds = binned.bins.take(rows), np.append(bounds[:-1][distinct], bounds[-1])
     objects = owned.objects[heads]
@@ -182,11 +182,11 @@ def join_clusters(binned: Binned, owners: IntArray, edges: IntArray, roots: Bool
     Parameters
     ----------
     owners
-        (N,) object of each row, -1 for none, -2 where it is dropped.
+        (N,) object of each row, -1 for none, -2 if it is dropped.
     edges
-        (E, 2) rows that are joined.
+        (E, 2) rows that edges join.
     roots
-        (N,) vertices of trees that have no parent: what they become leads a piece of its own, as a root must.
+        (N,) roots of trees: what they become begins a piece of its own.
     """
     dropped = owners < -1
     one, other = edges[:, 0], edges[:, 1]
@@ -228,19 +228,19 @@ def _numbered(objects: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def rows_alone(fine: FineRows, everything: Owned) -> IntArray:
-    """Rows that no object names, ascending."""
+    """Rows that belong to no object, ascending."""
     named = np.zeros(len(fine), np.bool_)
     named[member_rows(fine, everything)[0]] = True
     return np.flatnonzero(~named)
 
 
 def owners_of_rows(fine: FineRows, everything: Owned, kept: Owned) -> IntArray:
-    """(N,) object of each row: -1 where no object names it, -2 where its object is dropped.
+    """(N,) object of each row: -1 if it has none, -2 if its object is dropped.
 
     Raises
     ------
     FormatError
-        If a row is of several objects.
+        If a row belongs to several objects.
     """
     owners = np.full(len(fine), -1, np.int64)
     if everything is not kept:
@@ -261,7 +261,7 @@ def member_rows(fine: FineRows, owned: Owned) -> tuple[IntArray, IntArray]:
     return run.fragments.rows(numbers), np.repeat(np.arange(len(counts)), counts)
 
 
-# How each vertex attribute is read and joined.
+# How each vertex attribute is read and combined.
 
 OURS = "zarr_vectors_lazy"
 
@@ -269,7 +269,7 @@ OURS = "zarr_vectors_lazy"
 def plan_attributes(
     data: LevelData, aggregate: Mapping[str, Rule | None], weight: str | None
 ) -> tuple[list[Aggregated], dict[str, BoolArray]]:
-    """Attributes to be joined, and which chunks have no values of some.
+    """Attributes to combine, and which chunks have no values of some.
 
     Raises
     ------
@@ -320,7 +320,7 @@ def _column(data: LevelData, array: CellArray, name: str, holes: bool) -> Column
 
 
 def _rule(array: CellArray, name: str, aggregate: Mapping[str, Rule | None]) -> Rule | None:
-    """The rule that is asked for, else the one that the attribute states, else the mean of real numbers or the mode."""
+    """The requested rule, or else the one that the attribute states, or else the mean of real numbers or the mode."""
     coded, dtype = array.spec.dictionary is not None, array.spec.dtype
     stated = stated_rule(array.attributes)
     rule: Rule | None = "mean" if dtype.kind == "f" and not coded else "mode"
@@ -336,25 +336,25 @@ def _rule(array: CellArray, name: str, aggregate: Mapping[str, Rule | None]) -> 
 
 
 def stated_rule(attributes: Json) -> Json:
-    """What is stated of how the values of an attribute's array are joined: ``{"aggregate": rule}``, or nothing."""
+    """The rule for combining values that an array's attribute states: ``{"aggregate": rule}``, or nothing."""
     ours = attributes.get(OURS)
     return {"aggregate": ours["aggregate"]} if isinstance(ours, dict) and "aggregate" in ours else {}
 
 
-# What the rows of finer chunks became: the journal keeps it where links lead there from elsewhere.
+# What the rows of finer chunks became: the journal keeps it if links lead there from other parts.
 
 
 def made_parts(records: Iterable[Iterable[ChunkRecord]]) -> list[list[ChunkRecord]]:
-    """Records of the chunks of each part of a level, in order; the first of a part tells of its shards."""
+    """Records of the chunks of each part of a level, in order; the first of a part states its shards."""
     ranked = sorted((record for group in records for record in group), key=lambda record: record.chunk)
     firsts = [i for i, record in enumerate(ranked) if record.shards]
     return [ranked[first:last] for first, last in pairwise([*firsts, len(ranked)])]
 
 
 def map_put(step: LevelBuild, part: Part, fine: FineRows, joined: Joined, named: ChunkCoords) -> Iterator[Put]:
-    """Put of the coarse row of each row of the finer chunks of a part that are named, -1 for none; none if none is.
+    """Put the coarse row of each row of a part's finer chunks that others name, -1 for none; nothing if none are named.
 
-    It is a table: how many finer chunks are named, their coordinates, how many rows they have, and these.
+    It is a table: the number of finer chunks, their coordinates, their numbers of rows, and the coarse rows.
     """
     wanted = np.flatnonzero(ChunkTable(named).find(fine.chunks) >= 0) if len(named) else np.zeros(0, np.int64)
     if not len(wanted):
@@ -369,7 +369,7 @@ def map_put(step: LevelBuild, part: Part, fine: FineRows, joined: Joined, named:
 
 
 def read_maps(backend: Backend, step: LevelBuild, firsts: Sequence[ChunkKey]) -> tuple[ChunkCoords, IntArray, IntArray]:
-    """What rows of the finer chunks of some parts became; the first chunk of each part names it.
+    """Read what rows of the finer chunks of some parts became; the first chunk of each part identifies it.
 
     Returns
     -------
@@ -386,20 +386,20 @@ def read_maps(backend: Backend, step: LevelBuild, firsts: Sequence[ChunkKey]) ->
     return np.concatenate(chunks), np.concatenate(counts), np.concatenate(became)
 
 
-# Tables of pieces: which fragment of a coarse chunk is of which object; the journal keeps them.
+# Tables of pieces: which fragment of a coarse chunk belongs to which object; the journal keeps them.
 
 OWNER, FRAGMENT, FIRST, LAST, START, STOP, CHUNK = range(7)
-"""Of a piece: object, fragment, first and last place on the finer level, rows in its chunk, number of that."""
+"""For a piece: object, fragment, first and last place on the finer level, rows in its chunk, number of that chunk."""
 COLUMNS = 7
 
 
 def pieces_key(level: int, first: ChunkKey) -> str:
-    """Key of the table of a part, which is known by its first chunk."""
+    """Key of the table of a part, which its first chunk identifies."""
     return f"{JOURNAL}/{level}/pieces/{dotted(first)}"
 
 
 def pieces_put(level: int, first: ChunkKey, joined: Joined, objects: int) -> tuple[Put, tuple[int, ...]]:
-    """Put of a part's table, by object and chunk, and (shards + 1,) where the objects of each shard end in it."""
+    """Put a part's table, sorted by object and chunk, and (shards + 1,) where the objects of each shard end in it."""
     pieces, owners = joined.pieces, joined.pieces.owners
     assert owners is not None
     order = np.argsort(owners, kind="stable")
@@ -418,12 +418,12 @@ def pieces_put(level: int, first: ChunkKey, joined: Joined, objects: int) -> tup
 def read_pieces(
     backend: Backend, level: int, parts: Sequence[Sequence[ChunkRecord]], shard: int | None = None
 ) -> IntArray:
-    """(7, F) pieces of some parts, or those of a shard's objects; their chunks are numbered through.
+    """(7, F) pieces of some parts, or of the objects of a shard; their chunks are numbered consecutively.
 
     Raises
     ------
     FormatError
-        If a table is not there.
+        If a table does not exist.
     """
     row, tables, before, wanted = 8 * COLUMNS, [np.empty((COLUMNS, 0), np.int64)], 0, []
     for part in parts:

@@ -1,4 +1,4 @@
-"""From what a caller asks to planned levels: refuses what cannot be, and writes nothing."""
+"""From the caller's arguments to planned levels: refuses what is impossible, and writes nothing."""
 
 import hashlib
 import math
@@ -42,7 +42,7 @@ from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json
 
-# From a store's metadata to the steps that build its levels; no cell is read but to learn a shape.
+# From a store's metadata to the steps that build its levels; cells are read only to find out a shape.
 
 KINDS: dict[str, Kind] = {
     "point_cloud": "points",
@@ -53,8 +53,8 @@ KINDS: dict[str, Kind] = {
     "skeleton": "tree",
     "mesh": "faces",
 }
-UNKNOWN_ROWS = 16384  # rows of a chunk, where nothing tells
-FULLEST = 4  # times what level 0's fullest chunk holds: so much a coarse chunk may hold in any case
+UNKNOWN_ROWS = 16384  # assumed rows of a chunk, if nothing states them
+FULLEST = 4  # times the content of level 0's fullest chunk that a coarse chunk may always hold
 PLACED = ("nonempty_chunks", "chunk_grid_origin", OURS)
 
 
@@ -65,23 +65,23 @@ class PlannedLevel:
     Parameters
     ----------
     step
-        What its tasks share.
+        The step that its tasks share.
     coords, table
-        (n, K) the chunks that it may have.
+        (n, K) chunks that it may have.
     order, bounds
         The finer chunks of each; see `plan.blocks.chunks_below`.
     fine
         (f, K) chunks of the finer level.
     counts
-        (f,) their rows, where known beforehand.
+        (f,) their rows, if known beforehand.
     missing
         Attributes that some of the finer chunks lack, and which.
     arrays
-        What its own arrays of cells are.
+        Its own arrays of cells.
     links
-        Cells of the links of the finer level, where it is there.
+        Cells of the links of the finer level, if it exists.
     tables
-        What is carried of objects, or None where there are none.
+        What is carried over about objects, or None if there are none.
     """
 
     step: LevelBuild
@@ -112,7 +112,7 @@ class PlannedLevel:
 
 
 def kind_of(data: LevelData) -> Kind:
-    """How the vertices of a level are joined.
+    """Decide how the vertices of a level are merged.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _has_manifests(data: LevelData) -> bool:
 
 
 def scale_of(opened: OpenStore, data: LevelData) -> LevelScale:
-    """Grid of a level that is there."""
+    """Grid of an existing level."""
     meta, root = data.meta, opened.meta
     ratio = np.rint(meta.chunk_shape / root.chunk_shape).astype(np.int64)
     if not np.allclose(ratio * root.chunk_shape, meta.chunk_shape, rtol=1e-9) or (ratio < 1).any():
@@ -154,7 +154,7 @@ def scale_of(opened: OpenStore, data: LevelData) -> LevelScale:
 
 
 def encoding_of(data: LevelData) -> Encoding:
-    """Store coarse cells as the level's own are, where they are of codecs that we write."""
+    """Encode coarse cells like those of the level, if it uses codecs that we write."""
     pipeline = getattr(data.vertices.spec.layout, "pipeline", None)
     names = ("zstd",) if pipeline is None else pipeline.names
     known = [name for name in names if name != "crc32c"]
@@ -172,13 +172,14 @@ def grid_of(coords: ChunkCoords, shift: int) -> Grid:
 
 
 def choose_scales(opened: OpenStore, data: LevelData, asked: Sequence[LevelRequest]) -> list[Any]:
-    """Chunk scale of each level, of those that leave it open too.
+    """Chunk scale of each level, also of those that leave it open.
 
-    A chunk grows by its level's coarsening, so that it has as many bins on each level; not where the fullest would hold
-    more than 4 times what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the least that tiles
-    is taken. How many vertices a chunk will hold is not known before it is made: it is taken for all that lie below it,
-    but no more than it has bins where all of a bin become one. A store that does not say how many vertices its chunks
-    have (`zvl index` makes it do so) is taken to have `UNKNOWN_ROWS` in each.
+    A chunk grows by its level's coarsening, so that it has as many bins on each level, unless the fullest would hold
+    more than 4 times what level 0's fullest holds and more than Dask's ``array.chunk-size``: then the smallest that
+    tiles
+    is used. How many vertices a chunk will hold is not known beforehand: it is estimated as all that lie below it,
+    but no more than its bins if all vertices of a bin become one. If a store does not state how many vertices its
+    chunks have (`zvl index` adds this), each is assumed to have `UNKNOWN_ROWS`.
 
     Raises
     ------
@@ -207,13 +208,13 @@ def choose_scales(opened: OpenStore, data: LevelData, asked: Sequence[LevelReque
 
 
 def _rows_by_chunk(data: LevelData) -> IntArray:
-    """(n,) vertices of the chunks of a level, as far as that is known."""
+    """(n,) vertices of the chunks of a level, as far as they are known."""
     counts = data.vertices.counts
     return np.full(len(data.vertices.chunks), UNKNOWN_ROWS, np.int64) if counts is None else counts
 
 
 def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options: PyramidOptions) -> PlannedLevel:
-    """Plan the level that is made from one that is there.
+    """Plan the level that is made from an existing one.
 
     Raises
     ------
@@ -282,7 +283,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
 
 
 def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, options: PyramidOptions) -> PlannedLevel:
-    """Plan the level that is made from one that is planned; errors as `plan_first`."""
+    """Plan the level that is made from a planned one; errors as for `plan_first`."""
     old = below.step
     scale = next_scale(old.at, asked.level, asked.factor, asked.chunk_scale)
     source = Source(old.source.spec, old.level)
@@ -335,7 +336,7 @@ def _tables(data: LevelData) -> ObjectTables:
 
 
 def moved_index(index: ObjectIndex, level: int, build: str) -> ObjectIndex:
-    """The object index that a level will have, from that of the level below; no other build's is taken for it."""
+    """The object index that a level will have, from that of the level below; its keys were used by no other build."""
     digest, rows = f"{build}:{level}", min(CURRENT.shard_rows, index.count)
 
     def made(name: str, dtype: type) -> DenseArray:
@@ -353,14 +354,14 @@ def moved_index(index: ObjectIndex, level: int, build: str) -> ObjectIndex:
 
 
 def drop_objects(base: LevelData, options: PyramidOptions, scale: LevelScale) -> Thinning | None:
-    """Which of the base level's objects are dropped; None: none is."""
+    """Which of the base level's objects are dropped; None if none is."""
     if scale.keep >= 1:
         return None
     return Thinning(sparsity_seed=options.sparsity_seed, keep=scale.keep, base=base.source, index=base.object_index)
 
 
 def drop_rows(source: Source, options: PyramidOptions, asked: LevelRequest) -> Thinning | None:
-    """Which of the finer level's vertices are dropped; None: none is."""
+    """Which of the finer level's vertices are dropped; None if none is."""
     sparsity = float(asked.factor[1])
     if sparsity <= 1:
         return None
@@ -368,7 +369,7 @@ def drop_rows(source: Source, options: PyramidOptions, asked: LevelRequest) -> T
 
 
 def _link_index(data: LevelData, kind: Kind) -> LinkIndex | None:
-    """Cells of the links inside a level, where these are carried."""
+    """Cells of the links inside a level, if these are carried over."""
     if kind not in LINKED:
         return None
     family = data.links(0)
@@ -392,7 +393,7 @@ def _root_bins(opened: OpenStore, kind: Kind, scale: LevelScale) -> IntArray | N
 
 
 def _arrays(step: LevelBuild, sources: Mapping[str, CellArray]) -> tuple[ArrayDraft, ...]:
-    """Arrays of cells of a coarse level, attributes described as on the finer one."""
+    """Arrays of cells of a coarse level, with attributes described as on the finer one."""
     found = [CURRENT.vertices(position_dtype(step.vertices.dtype)), CURRENT.fragments()]
     for item in step.attributes:
         base = CURRENT.attribute(item.name, item.dtype, item.column.row_shape)
@@ -408,7 +409,7 @@ def _arrays(step: LevelBuild, sources: Mapping[str, CellArray]) -> tuple[ArrayDr
     return (*found, CURRENT.attribute(step.weight, np.dtype(np.int64)))
 
 
-# From what a caller asks to a session and planned levels: refuses what cannot be, and writes nothing.
+# From the caller's arguments to a session and planned levels: refuses what is impossible, and writes nothing.
 
 CAPABILITIES = ("preserved_object_ids", "shared_fragments", "multiscale_links")
 CHUNKING = ("chunk_dims", "chunk_attribute_name", "chunk_attribute_values")
@@ -422,9 +423,9 @@ def prepare(
     Raises
     ------
     StoreError
-        If the store is of a generation that is not written, or levels or another build are in the way.
+        If the store's generation cannot be written, or levels or another build are in the way.
     NotFoundError, SelectionError, FormatError
-        If levels cannot be built as asked.
+        If levels cannot be built as requested.
     """
     if opened.generation.name != CURRENT.name:
         raise StoreError(
@@ -447,7 +448,7 @@ def prepare(
     shift = int(journal.get("shift", 0)) if resumed else _shift(backend, options, kept, replaced)
     options = replace(options, shift=shift, build=uuid.uuid4().hex)
     levels = plan_levels(opened, data, options)
-    if not resumed:  # after arguments that cannot be, which overwriting would not mend
+    if not resumed:  # after impossible arguments, which overwriting would not mend
         _refuse(opened, options, journals, replaced)
     root = opened.tree.node("")
     assert root is not None
@@ -477,7 +478,7 @@ def prepare(
 
 
 def left_out(data: LevelData, step: LevelBuild) -> list[str]:
-    """What coarse levels do not get from the level that is there: paths below it, of attributes, links and groups."""
+    """Paths, below the existing level, of attributes, links and groups that coarse levels do not get from it."""
     level, joined = data.meta.index, {item.name for item in step.attributes}
     by = data.chunk_attribute
     gone = joined | {step.weight if step.weights is not None else None, None if by is None else by[0]}
@@ -490,7 +491,7 @@ def left_out(data: LevelData, step: LevelBuild) -> list[str]:
 
 
 def fingerprint(opened: OpenStore, data: LevelData) -> str:
-    """Digest of the metadata of all that a build reads; they change when the source is written anew."""
+    """Digest of the metadata of everything that a build reads; they change when the source is rewritten."""
     block = {
         name: value
         for name, value in opened.meta.attributes["zarr_vectors"].items()

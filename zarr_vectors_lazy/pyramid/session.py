@@ -1,4 +1,4 @@
-"""A build from its first put to its last: what is there is unpublished first, and levels appear at the end."""
+"""A build from its first put to its last: existing levels are unpublished first, and new ones appear at the end."""
 
 import json
 import re
@@ -39,15 +39,16 @@ from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Floats, IntArray, Json
 from zarr_vectors_lazy.write.in_place import write_consolidated
 
-# A build from its first put to its last: what is there is unpublished first, and levels appear at once at the end.
+# A build from its first put to its last: existing levels are unpublished first, and new ones appear together at the
+# end.
 
-LAYOUT = 2  # of a journal; builds of package versions with another one are not continued
+LAYOUT = 2  # version of a journal; builds by package versions with another one are not continued
 _CELL = re.compile(r"/c/([0-9]+)(?:/|$)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelRequest:
-    """One level as the caller asks for it."""
+    """One level as the caller requests it."""
 
     level: int
     factor: tuple[Any, Any]
@@ -61,17 +62,17 @@ CHECKED = ("cross_level_storage", "cross_level_depth", "min_vertices", "sparsity
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PyramidOptions:
-    """What is to be built, as `zvl.build_pyramid` takes it, checked as far as that needs no store.
+    """What to build, as `zvl.build_pyramid` takes it, checked as far as possible without a store.
 
     Parameters
     ----------
     source, target
-        The level that is there, and the one to be made; None: levels 1, 2, ..., each from the one before, are to be all
-        that there are beside level 0.
+        The existing level, and the one to make; None for levels 1, 2, ..., each from the one before, which replace
+        all levels other than 0.
     shift
-        How far cells are moved along the first axis, to keys that no earlier cell had.
+        How far cells are moved along the first axis, to keys that were not used before.
     build
-        Names the run.
+        Name of the run.
 
     Raises
     ------
@@ -121,12 +122,12 @@ class PyramidOptions:
 
     @property
     def levels(self) -> tuple[int, ...]:
-        """Levels to be made."""
+        """Levels to make."""
         return tuple(range(1, len(self.factors) + 1)) if self.target is None else (self.target,)
 
     @property
     def asked(self) -> list[LevelRequest]:
-        """What is asked of each level."""
+        """What is requested of each level."""
         return [
             LevelRequest(level=level, factor=factor, chunk_scale=scale)
             for level, factor, scale in zip(self.levels, self.factors, self.chunk_scale_factors, strict=True)
@@ -140,34 +141,34 @@ class PyramidOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Session:
-    """What beginning and publishing a build need; small.
+    """What is needed to begin and publish a build; small.
 
     Parameters
     ----------
     spec
         The store.
     options
-        What is built.
+        What to build.
     parameters
-        All that the result depends on, and a fingerprint of the source; what a second run must agree with.
+        Everything that the result depends on, and a fingerprint of the source; a second run must have the same.
     resumed, published
-        Whether an earlier run's journal is continued, and whether all is done but to delete it.
+        Whether an earlier run's journal is continued, and whether only its deletion is left to do.
     replaced
-        Levels that are there and go, ascending.
+        Existing levels that are replaced, ascending.
     kept
-        Levels that are there and stay.
+        Existing levels that stay.
     root
-        Attributes of the root, as they are before.
+        Attributes of the root before the build.
     bins, base
-        Bin shapes of the levels above 0 when all is done, and of level 0.
+        Bin shapes of the levels above 0 after the build, and of level 0.
     block
         Members of the root's ``zarr_vectors`` to set.
     consolidated
-        Whether the root carries consolidated metadata, which are then renewed.
+        Whether the root has consolidated metadata, which are then renewed.
     slots
-        Tasks that can run at once, by which chunks are dealt out to tasks; a second run deals them out alike.
+        Tasks that can run at once, which determines the chunks of each task; a second run must use the same.
     summary
-        What the caller is told beside the levels.
+        What the caller is told in addition to the levels.
     """
 
     spec: StoreSpec
@@ -186,7 +187,7 @@ class Session:
     summary: Json
 
     def journal(self, state: Literal["clearing", "building", "published"]) -> list[Put]:
-        """Puts that note the state of every level."""
+        """Puts that record the state of every level."""
         doc = {
             "state": state,
             "build": self.options.build,
@@ -204,7 +205,7 @@ class Session:
         return self.options.links != "none" and (depth == -1 or delta <= depth)
 
     def families(self) -> list[str]:
-        """Folders of the links from levels that stay to those that are built or go."""
+        """Folders of the links from levels that stay to those that are built or removed."""
         gone = {*self.options.levels, *self.replaced}
         return [f"{level}/links/{format_delta(other - level)}" for level in self.kept for other in sorted(gone)]
 
@@ -224,13 +225,13 @@ def read_journals(backend: Backend) -> dict[int, Json]:
         try:
             doc = json.loads(bytes(raw)) if raw is not None else {}
         except ValueError:
-            doc = {}  # another journal than ours
+            doc = {}  # a different journal than ours
         found[level] = doc if isinstance(doc, dict) else {}
     return found
 
 
 def continues(journals: dict[int, Json], levels: Sequence[int], parameters: Json) -> bool:
-    """Whether journals are those of an earlier run of the same build."""
+    """Whether journals belong to an earlier run of the same build."""
     ours = all(doc.get("parameters") == parameters for doc in journals.values())
     return ours and bool(journals) and set(journals) <= set(levels)
 
@@ -243,12 +244,12 @@ def find_shift(backend: Backend, folders: Sequence[str]) -> int:
 
 
 def begin_build(session: Session) -> Begun:
-    """Task: take the place of what was there; done again, it changes nothing that has been built since.
+    """Task: remove what was in the place; if repeated, it changes nothing that has been built since.
 
     Raises
     ------
     StoreError
-        If another build has begun here meanwhile.
+        If another build has begun here in the meantime.
     """
     backend = connect(session.spec)
     backend.opened.clear()  # arrays as they were before
@@ -285,7 +286,7 @@ def _clear(backend: Backend, session: Session) -> None:
 
 
 def _delete_documents_first(backend: Backend, folder: str) -> None:
-    """Delete a folder; no array is left whose cells are gone."""
+    """Delete a folder, documents first, so that no array is left without its cells."""
     (sizes,) = fetch(backend, [ListSizes(folder)])
     documents = tuple(key for key in sizes if key.endswith(f"/{DOC}"))
     if documents:
@@ -295,7 +296,7 @@ def _delete_documents_first(backend: Backend, folder: str) -> None:
 
 
 def _delete_if_bare(backend: Backend, folder: str) -> None:
-    """Delete a group in which nothing is left, and of which nothing is said."""
+    """Delete a group if it is empty and has no attributes."""
     key = f"{folder}/{DOC}"
     names, raw = fetch(backend, [ListDir(folder, required=False), Get(key)])
     if raw is not None and set(names or ()) == {DOC} and not json.loads(bytes(raw)).get("attributes"):
@@ -303,7 +304,7 @@ def _delete_if_bare(backend: Backend, folder: str) -> None:
 
 
 def publish(session: Session, arrays: Sequence[Put], nodes: Sequence[Put]) -> None:
-    """Put arrays' metadata, then the root, then the node of each level; then renew what is derived from them."""
+    """Put the arrays' metadata, then the root, then the node of each level; then renew what is derived from them."""
     backend = connect(session.spec)
     fetch(backend, arrays)
     fetch(backend, [CURRENT.root_with_levels(session.root, session.bins, session.base, session.block)])
@@ -318,7 +319,7 @@ def publish(session: Session, arrays: Sequence[Put], nodes: Sequence[Put]) -> No
 
 
 def _sweep(backend: Backend, levels: Sequence[int]) -> None:
-    """Delete the journal of levels that are published, what says so last."""
+    """Delete the journal of published levels, the entry that says so last."""
     for level in levels:
         delete_below(backend, f"{JOURNAL}/{level}", keep={journal_key(level)})
     for level in levels:
@@ -326,7 +327,7 @@ def _sweep(backend: Backend, levels: Sequence[int]) -> None:
 
 
 def finish_build(session: Session, specs: Sequence[Json]) -> Json:
-    """Task: do what an earlier run, which published all levels, left undone."""
+    """Task: finish what an earlier run, which published all levels, left undone."""
     _sweep(connect(session.spec), session.options.levels)
     return {"levels_created": len(specs), "level_specs": list(specs), **session.summary}
 
@@ -338,29 +339,29 @@ def describe_parameters(options: Json, fingerprint: str) -> Json:
     return found
 
 
-# The last task of a build: metadata of all that was written, from the records of all tasks.
+# The last task of a build: metadata of everything that was written, from the records of all tasks.
 
 VERTICES = "vertices"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LevelPlan:
-    """What is told of a level when it is published.
+    """What is recorded about a level when it is published.
 
     Parameters
     ----------
     level, ndim
         Its index, and the axes of the store.
     arrays
-        Its own arrays of cells; none for the level that was there.
+        Its own arrays of cells; none for the existing level.
     grid, encoding
-        Of all arrays written on it.
+        Grid and encoding of all arrays written for it.
     attributes
         Members of ``zarr_vectors_level``.
     directed, width
-        Of the links inside the level, where it has any.
+        Direction and width of the links inside the level, if it has any.
     summary
-        What the caller is told of the level beside its size.
+        What the caller is told about the level, except its size.
     """
 
     level: int
@@ -375,14 +376,14 @@ class LevelPlan:
 
     @property
     def spec(self) -> Json:
-        """What the caller is told of the level, before its size is known."""
+        """What the caller is told about the level, before its size is known."""
         return {"level": self.level, **self.summary}
 
 
 def publish_levels(
     session: Session, plans: Sequence[LevelPlan], records: Iterable[Sequence[ChunkRecord]], objects: Sequence[int]
 ) -> Json:
-    """Task: make levels of what all tasks wrote; return a summary."""
+    """Task: publish levels from what all tasks wrote; return a summary."""
     by_level: dict[int, list[CellRecord]] = {plan.level: [] for plan in plans}
     for group in records:
         for record in group:
@@ -405,14 +406,14 @@ def publish_levels(
 
 
 def _added(session: Session, plan: LevelPlan, documents: Sequence[Put]) -> list[Put]:
-    """Documents of a level that was there, less that of its group of links, if it has one."""
+    """Documents to add to an existing level, without that of its group of links if it has one."""
     key = f"{plan.level}/links/{DOC}"
     (raw,) = fetch(connect(session.spec), [Get(key)])
     return [put for put in documents if raw is None or put.key != key]
 
 
 def level_puts(plan: LevelPlan, cells: Sequence[CellRecord]) -> list[Put]:
-    """Metadata of a level and all its arrays; its own node is the last."""
+    """Metadata of a level and all its arrays; its own node comes last."""
     by_path: dict[str, list[CellRecord]] = {}
     for cell in cells:
         by_path.setdefault(cell.path, []).append(cell)
@@ -453,24 +454,24 @@ def _families(plan: LevelPlan, by_path: dict[str, list[CellRecord]]) -> Iterable
         )
 
 
-# What a coarse level tells of objects: manifests, shard by shard, attributes and groups.
+# What a coarse level records about objects: manifests, shard by shard, attributes and groups.
 
 COPIED = ("groups", "group_attributes")
 FAMILY = "object_attributes"
 Shard: TypeAlias = tuple[IntArray, str]
-"""(o,) vertices of the objects of a shard on the level, and a digest of their manifests."""
+"""(o,) vertices of a shard's objects on the level, and a digest of their manifests."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ObjectTables:
-    """What is told of objects on the level that is there, and is copied to coarser ones.
+    """What the existing level records about objects, to be copied to coarser ones.
 
     Parameters
     ----------
     source, index
         The level and its object index.
     attributes
-        Of its objects.
+        Attributes of its objects.
     copied
         Folders that are copied as they are.
     """
@@ -482,9 +483,9 @@ class ObjectTables:
 
 
 def index_shard(step: LevelBuild, shard: int, records: Sequence[Sequence[ChunkRecord]]) -> Shard:
-    """Task: write the manifests of the objects of one shard; return their vertices, 0 for absent ones, and a digest.
+    """Task: write the manifests of the objects of a shard; return their numbers of vertices, 0 if absent, and a digest.
 
-    The result depends on the set of records only: pieces are put in the order of the paths, or of the chunks.
+    The result depends only on the set of records: pieces are sorted along paths, or by chunk.
     """
     assert step.index is not None
     backend = connect(step.source.spec)
@@ -505,7 +506,7 @@ def index_shard(step: LevelBuild, shard: int, records: Sequence[Sequence[ChunkRe
 
 
 def write_object_tables(step: LevelBuild, tables: ObjectTables, shards: Sequence[Shard]) -> int:
-    """Task: write the rest of what a level tells of objects; return how many are present."""
+    """Write the rest of what a level records about objects; return how many are present."""
     backend = connect(step.source.spec)
     vertices = np.concatenate([np.empty(0, np.int64), *(counts for counts, _ in shards)])
     here = np.asarray(vertices > 0)
@@ -524,7 +525,7 @@ def write_object_tables(step: LevelBuild, tables: ObjectTables, shards: Sequence
 
 
 def _attribute_puts(backend: Backend, step: LevelBuild, tables: ObjectTables, vertices: IntArray) -> list[Put]:
-    """Attributes of the objects; absent ones are at the fill value, the rest as they are, but a count of vertices."""
+    """Attributes of the objects: the fill value for absent ones, the rest unchanged, except a count of vertices."""
     puts: list[Put] = []
     here = np.asarray(vertices > 0)
     for name, array in tables.attributes.items():
@@ -540,7 +541,7 @@ def _attribute_puts(backend: Backend, step: LevelBuild, tables: ObjectTables, ve
 
 
 def _with_attributes(put: Put, old: bytes | None) -> Put:
-    """Document with what else was said of the array that it continues."""
+    """Document with the other attributes of the array that it continues."""
     doc, before = json.loads(bytes(put.data)), json.loads(bytes(old)) if old is not None else {}
     attributes: Json = {**before.get("attributes", {}), **doc["attributes"]}
     return Put(put.key, json.dumps({**doc, "attributes": attributes}, separators=(",", ":")).encode())

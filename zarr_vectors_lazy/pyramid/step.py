@@ -1,4 +1,4 @@
-"""What the tasks of one level share, and the cells and journal that they put."""
+"""What the tasks of one level share, and the cells and journal that they write."""
 
 import functools
 import json
@@ -39,7 +39,7 @@ from zarr_vectors_lazy.write.part import encode_cells
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Aggregated:
-    """A vertex attribute and how values become one.
+    """A vertex attribute, and how its values are combined.
 
     Parameters
     ----------
@@ -48,9 +48,9 @@ class Aggregated:
     column
         How the finer level's values are read; codes stay codes.
     rule
-        How they are joined.
+        How values are combined.
     fill
-        The whole number that stands for a missing value, where there is one.
+        The integer that stands for a missing value, if there is one.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Aggregated:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the joined values."""
+        """Dtype of the combined values."""
         return aggregated_dtype(self.column.dtype, self.rule)
 
 
@@ -71,9 +71,9 @@ class Thinning:
     Parameters
     ----------
     sparsity_seed
-        Of the hash.
+        Seed of the hash.
     keep
-        Fraction of the objects of ``base`` that is kept, or of the finer level's vertices where there are no objects.
+        Fraction of the objects of ``base`` that is kept, or of the finer level's vertices if there are no objects.
     base, index
         The level that fractions refer to, and its objects.
     """
@@ -86,7 +86,7 @@ class Thinning:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class EndSegment:
-    """Link records of the finer level at the same relative offsets.
+    """Link records of the finer level with the same relative offsets.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ class EndSegment:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EndCells:
-    """Cells of links, those of a segment one after another.
+    """Cells of links, grouped by segment.
 
     Parameters
     ----------
@@ -126,13 +126,13 @@ class EndCells:
         return EndCells(self.chunks[used], which, number.reshape(ends.shape))
 
     def parted(self, parts: IntArray) -> tuple["EndCells", "EndCells"]:
-        """The cells all of whose ends are in one part, and the others; (m,) part of each chunk, -1 for none."""
+        """The cells whose ends are all in one part, and the others; (m,) part of each chunk, -1 for none."""
         found = parts[self.ends]
         inside = every((found == found[:, :1]) & (found[:, :1] >= 0))
         return self.take(inside), self.take(~inside)
 
     def without(self, chunks: BoolArray) -> "EndCells":
-        """Those that name none of some of the chunks; (m,) which."""
+        """Cells without those that name some chunks, given as (m,) booleans."""
         return self.take(every(~chunks[self.ends]))
 
 
@@ -147,29 +147,29 @@ class LevelBuild:
     level
         The coarser one.
     kind
-        How vertices are joined.
+        How vertices are merged.
     vertices, fragments
-        How the finer level's cells are read; fragments only where there are objects or trees.
+        How the finer level's cells are read; fragments only if there are objects or trees.
     attributes
-        What is joined beside the positions.
+        Attributes to combine.
     weight, weights
-        Name of the attribute that counts vertices, and how the finer level's is read; None: each vertex is one.
+        Name of the attribute that counts vertices, and how the finer level's is read; None if each vertex is one.
     index
         Objects of the finer level.
     thinning
-        What is dropped, or None.
+        Which objects or vertices are dropped, or None.
     segments
         Link records of the finer level, for graphs and meshes.
     width, directed
-        Ends of a link, and whether their order has a meaning.
+        Number of ends of a link, and whether their order matters.
     min_vertices
-        Vertices that a path keeps.
+        Least number of vertices that a path keeps.
     scale
         (D,) finer chunks of a coarser one along each axis.
     at
         Chunks and bins of the coarser level.
     root_bins
-        (D,) level-0 bins of a chunk where fragments are to be these bins, else None.
+        (D,) level-0 bins of a chunk if fragments are to be these bins, otherwise None.
     cross_level_storage
         Which links between levels are stored.
     fine_grid, grid
@@ -177,7 +177,7 @@ class LevelBuild:
     encoding
         How cells are stored.
     owners
-        Ids of the objects of the coarser level's fragments, where there are objects.
+        Ids of the objects of the coarser level's fragments, if there are objects.
     """
 
     source: Source
@@ -205,7 +205,7 @@ class LevelBuild:
 
     @property
     def linked(self) -> bool:
-        """Whether edges or faces are carried."""
+        """Whether edges or faces are carried over."""
         return self.kind in LINKED
 
     @property
@@ -237,13 +237,13 @@ class Part:
     chunks
         (g, K) their coordinates.
     fine
-        (f, K) the finer chunks below them, those of one after those of another, each in lexicographic order.
+        (f, K) the finer chunks below them, grouped by coarse chunk, in lexicographic order within each.
     bounds
         (g + 1,) finer chunks of coarse chunk i are ``bounds[i]:bounds[i + 1]``.
     missing
-        Attributes of which some of the finer chunks have no cell, and (f,) which.
+        Attributes of which some of the finer chunks have no cell, and (f,) which chunks.
     cells
-        Cells of links that may concern these chunks; None where only the build that wrote them knows.
+        Cells of links that may concern these chunks; None if only the build that wrote them knows.
     """
 
     chunks: ChunkCoords
@@ -256,16 +256,16 @@ class Part:
         return len(self.chunks)
 
     def key(self, i: int) -> ChunkKey:
-        """Coordinate of one of its coarse chunks."""
+        """Coordinates of its coarse chunk ``i``."""
         return tuple(self.chunks[i].tolist())
 
     @property
     def keys(self) -> list[ChunkKey]:
-        """Coordinates of all of them."""
+        """Coordinates of all of its chunks."""
         return [*map(tuple, self.chunks.tolist())]
 
     def number(self, fine: ChunkCoords, cuts: Sequence[int]) -> IntArray:
-        """(n,) which of its own parts, coarse chunks ``cuts[i]:cuts[i + 1]``, finer chunks are in; -1: in none."""
+        """(n,) which of its parts, coarse chunks ``cuts[i]:cuts[i + 1]``, each finer chunk is in; -1 for none."""
         of_fine = np.repeat(np.arange(len(cuts) - 1), np.diff(self.bounds[list(cuts)]))
         table = ChunkTable(self.fine)
         at = table.find(fine)
@@ -278,22 +278,22 @@ class Part:
 
 
 def divided(chunks: ChunkCoords, scale: IntArray) -> ChunkCoords:
-    """(n, K) chunks in which some lie, that are ``scale`` (D,) times as large along the axes of space."""
+    """(n, K) the chunks, ``scale`` (D,) times as large along the axes of space, in which some chunks lie."""
     lead = chunks.shape[1] - len(scale)
     return np.concatenate([chunks[:, :lead], chunks[:, lead:] // scale], axis=1)
 
 
-# Payloads put as cells, and the journal that tells which coarse chunks are finished.
+# Payloads put as cells, and the journal that says which coarse chunks are finished.
 
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """A build that may write.
+    """A build that is allowed to write.
 
     Parameters
     ----------
     build
-        Names it, for what processes keep while it runs.
+        Its name, for what processes keep while it runs.
     resumed
         Whether an earlier run may have finished chunks.
     """
@@ -303,12 +303,12 @@ class Begun:
 
 
 JOURNAL = "_building"
-FLUSHED_NBYTES = 16 * 2**20  # encoded bytes that a task holds before it puts them
+FLUSHED_NBYTES = 16 * 2**20  # encoded bytes that a task collects before it puts them
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Payload:
-    """What a cell is to hold.
+    """The content of a cell.
 
     Parameters
     ----------
@@ -330,7 +330,7 @@ class Payload:
 def encode(
     step: LevelBuild, payloads: Sequence[Payload], finer: Grid | None = None
 ) -> tuple[list[Put], tuple[CellRecord, ...]]:
-    """Puts of cells, and what the journal tells of them; ``finer`` is the grid of a level below the coarse one."""
+    """Puts of cells, and what the journal records about them; ``finer`` is the grid of a level below the coarse one."""
     puts, records = [], []
     for payload in payloads:
         grid = step.grid if payload.level == step.level else finer or step.fine_grid
@@ -342,7 +342,7 @@ def encode(
 
 
 def record_key(level: int, stage: str, first: ChunkKey) -> str:
-    """Key of the records of a task's finished chunks; the task is known by the first of its chunks."""
+    """Key of the records of a task's finished chunks; the first chunk identifies the task."""
     return f"{JOURNAL}/{level}/{stage}/{dotted(first)}"
 
 
@@ -353,7 +353,7 @@ Made: TypeAlias = Iterable[tuple[ChunkRecord, Sequence[Put]]]
 def write_once(step: LevelBuild, stage: str, chunks: Sequence[ChunkKey], begun: Begun, made: Made) -> list[ChunkRecord]:
     """Put the cells of a task's chunks as they are made, then the records of all of them; return these.
 
-    Nothing is made where an earlier run left the records, and none are put where nothing is made.
+    Nothing is made if an earlier run left the records, and no records are put if nothing is made.
     """
     backend, key = connect(step.source.spec), record_key(step.level, stage, chunks[0])
     if begun.resumed and (found := read_records(backend, key, chunks)):
@@ -376,7 +376,7 @@ def write_once(step: LevelBuild, stage: str, chunks: Sequence[ChunkKey], begun: 
 
 
 def written_once(stage: str) -> Callable[[Callable[..., Made]], Callable[..., list[ChunkRecord]]]:
-    """Task that writes, by `write_once`, what a function of a level, a part and a build makes of its chunks."""
+    """Turn a function that makes a part's chunks, of a level and a build, into a task that writes by `write_once`."""
 
     def task_of(make: Callable[..., Made]) -> Callable[..., list[ChunkRecord]]:
         @functools.wraps(make)
@@ -389,14 +389,14 @@ def written_once(stage: str) -> Callable[[Callable[..., Made]], Callable[..., li
 
 
 def read_records(backend: Backend, key: str, chunks: Sequence[ChunkKey]) -> list[ChunkRecord]:
-    """Records of the chunks of a task that an earlier run left when it was done; none where it was not.
+    """Read the records that an earlier run left of a finished task's chunks; none if it was not finished.
 
-    Another version of this package may have dealt out chunks to tasks otherwise: then none too.
+    Another version of this package may have divided chunks differently between tasks: then there are none either.
 
     Raises
     ------
     FormatError
-        If they are not readable.
+        If they cannot be read.
     """
     (raw,) = fetch(backend, [Get(key)])
     try:
