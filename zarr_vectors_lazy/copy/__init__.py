@@ -1,1 +1,1 @@
-"""A store, a level or a selection becomes another store: as it is, in other chunks, in other cells."""
+"""A store, a level or a selection becomes another store: unchanged, in other chunks, or in other cells."""

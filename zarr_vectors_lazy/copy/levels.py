@@ -54,7 +54,7 @@ from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json,
 from zarr_vectors_lazy.write.part import LevelWriter, Payloads, empty_record, shards_of
 from zarr_vectors_lazy.write.session import Copied, Mode, WriteSession, begin_write, read_copied
 
-# What tasks run to copy link records: decoded, and placed as the written format places them.
+# The tasks that copy link records: decoded, and placed as the current format places them.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -64,11 +64,11 @@ class CopiedFamily:
     Parameters
     ----------
     delta
-        Level of endpoints 1.. minus this level.
+        Level of the other endpoints, minus this level.
     member, spec, coding
-        The cells of records inside chunks, or that lead to the chunk of the same coordinate; None for none.
+        The cells of records inside chunks, or between chunks with the same coordinate; None if there are none.
     values
-        Member, how it is read, by attribute.
+        By attribute: member, and how it is read.
     scale
         (here, there) (K,) edges of a chunk of this and of the other level in chunks of the root.
     """
@@ -108,13 +108,13 @@ class LinkPart:
 
 
 TablePart: TypeAlias = dict[int, list[LinkPart]] | dict[int, IntArray]
-"""By chunk: records inside the level, placed; or records to another level, (R, L, K + 1)."""
+"""By chunk: placed records inside the level; or records to another level, (R, L, K + 1)."""
 
 
 def place_table(
     source: Source, table: DenseArray, coords: ChunkCoords, values: Mapping[str, DenseArray], runs: Sequence[IntArray]
 ) -> list[dict[int, list[LinkPart]]]:
-    """Place the records of a table inside a level; for each run of chunks those that begin there."""
+    """Place the records of a table inside a level; for each run of chunks, those that begin there."""
     records = read_dense(source, table)
     chunks = ChunkTable(coords).find(records[:, :, :-1].reshape(-1, coords.shape[1])).reshape(records.shape[:2])
     if (chunks < 0).any():
@@ -137,7 +137,7 @@ def place_table(
 def split_table(
     source: Source, table: DenseArray, coords: ChunkCoords, runs: Sequence[IntArray]
 ) -> list[dict[int, IntArray]]:
-    """Cut the records of a table to another level; for each run of chunks those whose first end lies there."""
+    """Split the records of a table to another level; for each run of chunks, those whose first end lies there."""
     records = read_dense(source, table)
     chunk = ChunkTable(coords).find(records[:, 0, :-1])
     if (chunk < 0).any():
@@ -215,11 +215,11 @@ def _across(
     ]
 
 
-# What tasks run to say of each copied fragment which object it belongs to.
+# The tasks that find out, for each copied fragment, to which object it belongs.
 
 
 def split_owners(tracker: Tracker, runs: Sequence[IntArray]) -> list[dict[int, Track]]:
-    """Manifest entries by chunk, for each run of chunks; nothing where objects share a fragment."""
+    """Manifest entries by chunk, for each run of chunks; nothing if objects share a fragment."""
     tracks = find_tracks(tracker, None)
     if any(len(np.unique(track.fragments)) < len(track.fragments) for track in tracks):
         return [{} for _ in runs]
@@ -227,7 +227,7 @@ def split_owners(tracker: Tracker, runs: Sequence[IntArray]) -> list[dict[int, T
 
 
 def fragment_owners(track: Track | None, fragments: int) -> IntArray | None:
-    """(fragments,) id of the object of each fragment of a chunk; None where not each has one."""
+    """(fragments,) id of the object of each fragment of a chunk; None unless each has one."""
     if track is None or len(track.fragments) != fragments or int(track.fragments.max(initial=-1)) >= fragments:
         return None
     ids = np.empty(fragments, np.int64)
@@ -235,7 +235,7 @@ def fragment_owners(track: Track | None, fragments: int) -> IntArray | None:
     return ids
 
 
-# What tasks run to copy the chunks of a level into another store, rows and fragments as they are.
+# The tasks that copy the chunks of a level into another store, rows and fragments unchanged.
 
 VERTICES, FRAGMENTS = "vertices", "fragments"
 
@@ -249,13 +249,13 @@ class CopiedAttribute:
     member
         Name in the batch.
     path
-        Where it is written, below the level.
+        Path of the copy, below the level.
     spec
         How it is read.
     row_shape
-        Of one row.
+        Shape of one row.
     dtype
-        In which values are written: of text that has a width of its own in each cell, the widest.
+        Dtype in which values are written; for text, whose width may vary between cells, the widest.
     """
 
     member: str
@@ -274,21 +274,21 @@ class CopyPlan:
     source
         The level.
     writer
-        The level to be.
+        The new level.
     vertices, fragments
         How they are read.
     attributes, families
-        What is copied besides.
+        What else is copied.
     owners
-        Path of the ids of the objects of fragments.
+        Path of the fragments' object ids.
     objects, groups
-        Where manifests and groups are read; where there are objects, their vertices are counted.
+        How manifests and groups are read; if there are objects, their vertices are counted.
     draft
-        What is known of the level beforehand: it has the counts of no family yet.
+        What is known about the level beforehand, which does not yet include the counts of any family.
     dense
         Per-object and per-group arrays by family.
     notes
-        What the documents have besides.
+        Other members of the documents.
     """
 
     source: Source
@@ -307,7 +307,7 @@ class CopyPlan:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CopiedCells:
-    """What a task copied: what it wrote, None for nothing, link records by delta, rows of each chunk's fragments."""
+    """What a task copied: what it wrote (None for nothing), link records by delta, rows of each chunk's fragments."""
 
     record: LevelRecord | None
     links: dict[int, int]
@@ -326,11 +326,11 @@ def copy_chunks(
     Parameters
     ----------
     tables
-        For each family what its table has for these chunks.
+        For each family, what its table has for these chunks.
     owners
-        Manifest entries by chunk, where each fragment belongs to one object.
+        Manifest entries by chunk, if each fragment belongs to one object.
     session
-        The write that this is part of: it has begun.
+        The write that this is part of, which has begun.
     """
     raws = read_batch(plan.source, wanted)
     coords = {row: tuple(coord) for want in wanted for row, coord in zip(want.rows, want.coords.tolist(), strict=True)}
@@ -404,7 +404,7 @@ def _link_cells(family: CopiedFamily, parts: Sequence[LinkPart]) -> list[tuple[s
 
 
 def finish_level(plan: CopyPlan, done: Sequence[CopiedCells], session: WriteSession) -> LevelRecord:
-    """Write objects, groups and metadata of a level; return what was written of it in all."""
+    """Write objects, groups and metadata of a level; return everything that was written for it."""
     draft, owners = plan.draft, plan.owners
     records = [copied.record for copied in done if copied.record is not None]
     records = records or [empty_record((plan.vertices.row_shape or (draft.rank,))[0], draft.rank)]
@@ -420,7 +420,7 @@ def finish_level(plan: CopyPlan, done: Sequence[CopiedCells], session: WriteSess
 
 
 def _object_puts(plan: CopyPlan, coords: IntArray, sizes: Sequence[IntArray]) -> list[Put]:
-    """Puts of what is told of objects; ``sizes`` are the rows of the fragments of each chunk of ``coords``."""
+    """Puts of what is stored about objects; ``sizes`` are the rows of the fragments of each chunk of ``coords``."""
     source, level, encoding = plan.source, plan.draft.level, plan.writer.encoding
     puts: list[Put] = []
     values = {family: {a.name: read_dense(source, a) for a in arrays} for family, arrays in plan.dense.items()}
@@ -466,14 +466,14 @@ def commit_store(
     copied: Copied,
     records: Mapping[int, LevelRecord],
 ) -> dict[int, int]:
-    """Write the root, the last put of all; return the vertices of each level.
+    """Write the root, which is the last put of all; return the number of vertices of each level.
 
     Its bounds are widened to hold every vertex.
 
     Parameters
     ----------
     attributes
-        Of the root, bounds as the source states them.
+        Attributes of the root, with bounds as the source states them.
     bins
         (D,) bin shape of each level.
     copied
@@ -489,7 +489,7 @@ def commit_store(
     return {level: record.vertex_count for level, record in records.items()}
 
 
-# Copying a store's levels into another store of the written format, as a Dask graph from one to the other.
+# Copying a store's levels into another store of the current format, as one Dask graph.
 
 STILL_TRUE = (
     "object_sparsity",
@@ -503,20 +503,20 @@ STILL_TRUE = (
     "inherited_num_objects",
     "shared_fragments",
 )
-"""Members of a level's block that stay true (spec 0.9, 3.4)."""
+"""Members of a level's block that remain true (spec 0.9, 3.4)."""
 ROOT = ("format_capabilities", "cross_level_depth", "cross_level_storage", "reduction_factor", "base_bin_shape")
-UNSURE = PATHS | {"line"}  # their records inside a level say what the manifests say, or nonsense (spec 0.7, 7.2)
+UNSURE = PATHS | {"line"}  # their records inside a level repeat the manifests, or are garbled (spec 0.7, 7.2)
 
 
 def copy_store(
     opened: OpenStore, spec: StoreSpec, encoding: Encoding, mode: Mode, leave_out: Collection[str] = ()
 ) -> Any:
-    """Delayed vertices by level of a store that is copied whole, but for attributes, and ``"parametric"``, by name.
+    """Delayed copy of a whole store, without some named attributes (or ``"parametric"``); gives vertices by level.
 
     Raises
     ------
     FormatError
-        If something in it cannot be copied and is not left out.
+        If something cannot be copied and is not left out.
     """
     if "parametric" in (opened.tree.children("") or ()) and "parametric" not in leave_out:
         raise FormatError(
@@ -556,7 +556,7 @@ def _root(opened: OpenStore, spec: StoreSpec, notes: Notes, arrays: Sequence[Arr
 
 
 class _LevelPlanner:
-    """What is copied of one level."""
+    """Plans what is copied of one level."""
 
     def __init__(
         self, opened: OpenStore, data: LevelData, spec: StoreSpec, encoding: Encoding, leave_out: Collection[str]
@@ -585,7 +585,7 @@ class _LevelPlanner:
             )
 
     def _owners(self) -> Tracker | None:
-        """Where the object of each fragment is found, if it may have but one."""
+        """Where the object of each fragment is found, if it can have only one."""
         index = self.data.object_index
         shared = self.data.meta.attributes.get("zarr_vectors_level", {}).get("shared_fragments")
         if index is None or shared:

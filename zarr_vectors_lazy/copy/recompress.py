@@ -1,4 +1,4 @@
-"""Cells as they are stored put into other objects, or with other codecs into another store."""
+"""Cells are put, without being decoded, into other objects, or with other codecs into another store."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -60,11 +60,11 @@ from zarr_vectors_lazy.write.session import (
     new_write_id,
 )
 
-# What tasks run to put the cells of an array together into shards, in place.
+# The tasks that combine the cells of an array into shards, in place.
 #
-# The new objects have other keys than the old ones. An array changes from these to those in one put, that of its
-# document; before it the old objects are whole, after it the new ones are. So a reader, and a store that is left at
-# any moment, has the one or the other.
+# The new objects have other keys than the old ones. An array switches to them in a single put, that of its document;
+# the old objects are complete before it, and the new ones after it. So a reader, or a store that is left at any moment,
+# has either the old ones or the new ones.
 
 
 def pack_cells(spec: StoreSpec, change: Resharding, coords: ChunkCoords, _started: object = None) -> int:
@@ -73,7 +73,7 @@ def pack_cells(spec: StoreSpec, change: Resharding, coords: ChunkCoords, _starte
     Raises
     ------
     CorruptChunkError
-        If a listed cell is not there.
+        If a listed cell is missing.
     """
     backend = connect(spec)
     (raws,) = drive(backend, [change.array.spec.layout.fetch(coords)])
@@ -98,7 +98,7 @@ def change_array(
     node, raw
         The document that the new one was made from.
     packed
-        How many objects each task wrote: they are all there.
+        How many objects each task wrote; all of them exist.
     """
     tree = MetaTree(spec)
     tree.take(node, raw)
@@ -114,11 +114,11 @@ def delete_left_over(spec: StoreSpec, path: str, prefix: str) -> None:
     delete(backend, [key for key in sizes if key.startswith(prefix)])
 
 
-# Putting cells into shards as a Dask graph: a task packs some shards, one for each array changes it over.
+# Combining cells into shards as a Dask graph: a task packs some shards, and one for each array switches it over.
 
 
 def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
-    """Delayed objects by array, of those that are not as wanted already.
+    """Delayed number of objects by array, for those that are not yet as requested.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
 
 
 def shared(value: Any) -> Any:
-    """Delayed value that tasks name and do not hold; Dask does not look into it, which took most of a copy's time."""
+    """Delayed value that tasks refer to but do not hold; Dask looking into it took most of a copy's time."""
     return delayed(value, traverse=False, pure=False)
 
 
@@ -163,12 +163,12 @@ def _finish(spec: StoreSpec, consolidated: bool, done: list[tuple[str, int] | No
 
 
 def shape_of_shards(wanted: tuple[int, ...] | None, rank: int, ndim: int, path: str) -> tuple[int, ...] | None:
-    """Cells of a shard along each axis of an array, from one number for all, or one for each axis of positions."""
+    """Cells of a shard along each axis of an array, from one number for all axes, or one for each axis of positions."""
     if wanted is None:
         return None
     if len(wanted) == 1:
         return wanted * rank
-    if len(wanted) == ndim < rank:  # the first axis of chunks is that of an attribute
+    if len(wanted) == ndim < rank:  # the first axis of chunks is an attribute
         return (1, *wanted)
     if len(wanted) != rank:
         raise SelectionError(f"shard_shape= has {len(wanted)} numbers, but array {path!r} has {rank} axes of chunks")
@@ -176,7 +176,7 @@ def shape_of_shards(wanted: tuple[int, ...] | None, rank: int, ndim: int, path: 
 
 
 def shard_runs(coords: ChunkCoords, layout: GridLayout) -> Iterator[ChunkCoords]:
-    """Coordinates of the cells of each task: whole shards of the layout, about as many cells as a batch has."""
+    """Coordinates of the cells of each task: whole shards of the layout, about as many cells as in a batch."""
     if not len(coords):
         return
     shape = np.ones(coords.shape[1], np.int64) if layout.shards is None else np.asarray(layout.shards.shape)
@@ -190,12 +190,12 @@ def shard_runs(coords: ChunkCoords, layout: GridLayout) -> Iterator[ChunkCoords]
             start = end
 
 
-# What reads an array's pieces with their codecs undone, and writes them with others into another store.
+# Reading an array's pieces with their codecs undone, and writing them with others into another store.
 
 
 @dataclass(frozen=True, slots=True)
 class Recoded:
-    """What a task copied: pieces, objects that they are in now, and bytes as they were and are stored."""
+    """What a task copied: pieces, the objects that hold them now, and their stored bytes before and after."""
 
     pieces: int = 0
     objects: int = 0
@@ -203,7 +203,7 @@ class Recoded:
     nbytes: int = 0
 
     def __add__(self, other: "Recoded") -> "Recoded":
-        """Both."""
+        """Add both."""
         return Recoded(
             self.pieces + other.pieces,
             self.objects + other.objects,
@@ -213,7 +213,7 @@ class Recoded:
 
 
 def read_pieces(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> list[tuple[Buffer | None, int]]:
-    """Pieces of an array, not encoded, and how many bytes each took; None where there is no object.
+    """Decoded pieces of an array, and how many bytes each took; None if there is no object.
 
     Raises
     ------
@@ -240,7 +240,7 @@ def read_pieces(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> li
 
 
 def piece_nbytes(spec: StoreSpec, array: StoredArray, index: IntArray) -> int | None:
-    """Bytes of a cell that is not encoded, as its head tells; None where that does not, or there is none."""
+    """Bytes of a decoded cell, from its head; None if that does not state them, or if there is no cell."""
     if not array.is_cells or array.layout.pipeline is None:
         return None
     ((raw,),) = drive(connect(spec), [array.layout.fetch_heads(index[None])])
@@ -265,16 +265,16 @@ def _through_zarr(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ArrayCopy:
-    """How an array is copied; its tasks share it.
+    """How an array is copied; shared by its tasks.
 
     Parameters
     ----------
     source, target
-        As it is stored and will be.
+        The array as it is stored, and as it will be.
     encoding
-        Of the target's pieces.
+        Encoding of the target's pieces.
     unfinished
-        The target's document without its attributes, which list as many chunks as there may be.
+        The target's document without its attributes, which may list very many chunks.
     """
 
     source: StoredArray
@@ -284,12 +284,12 @@ class ArrayCopy:
 
 
 def copy_pieces(spec: StoreSpec, copy: ArrayCopy, indices: ChunkCoords, session: WriteSession) -> Recoded:
-    """Write pieces of an array into another store; with shards, all of each that is written.
+    """Write pieces of an array into another store; of each shard that is written, all pieces.
 
     Raises
     ------
     CorruptChunkError
-        If a listed cell is not there, or a piece cannot be decoded.
+        If a listed cell is missing, or a piece cannot be decoded.
     """
     array = copy.source
     pieces = read_pieces(spec, array, indices)
@@ -304,7 +304,7 @@ def copy_pieces(spec: StoreSpec, copy: ArrayCopy, indices: ChunkCoords, session:
 
 
 def copy_whole(spec: StoreSpec, path: str, doc: Json, session: WriteSession) -> Recoded:
-    """Write the objects of an array as they are: only its own codecs make sense of them."""
+    """Write the objects of an array unchanged, because only its own codecs can read them."""
     objects, nbytes = copy_objects(spec, stored_keys(path, doc), dump(doc), session)
     return Recoded(objects, objects, nbytes, nbytes)
 
@@ -317,14 +317,14 @@ def put_documents(session: WriteSession, root: Json, nodes: Mapping[str, Json], 
 
 
 def plain_root(spec: StoreSpec) -> Json:
-    """Root of a store as it is where codecs and shards are undone, with the documents of all nodes if these are known.
+    """Root of a store as it is with codecs and shards undone, with the documents of all nodes if these are known.
 
-    They are not where the store cannot be listed, or levels are still written.
+    They are not if the store cannot be listed, or if levels are still being written.
 
     Raises
     ------
     FormatError, StoreError
-        As `open_tree`.
+        As for `open_tree`.
     """
     opened = open_tree(spec, None)
     tree, root = opened.tree, opened.tree.node("")
@@ -336,7 +336,7 @@ def plain_root(spec: StoreSpec) -> Json:
     return with_nodes(with_specs(bare, nodes), nodes)
 
 
-# A store's arrays copied piece by piece with other codecs, as a Dask graph: nothing is decoded further than that.
+# Copying a store's arrays piece by piece with other codecs, as a Dask graph; nothing is decoded further than that.
 
 
 def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, mode: Mode) -> tuple[Any, list[str]]:
@@ -345,14 +345,14 @@ def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, m
     Parameters
     ----------
     encoding
-        Of pieces; its shards are chunks along each axis of positions.
+        Encoding of pieces; its shard shape counts chunks along each axis of positions.
 
     Raises
     ------
     SelectionError
-        If the shape of shards has another number of axes than an array.
+        If the shard shape does not have the number of axes of an array.
     FormatError
-        If an array's document is none.
+        If an array's document is invalid.
     """
     tree, spec = opened.tree, opened.tree.spec
     nodes = read_nodes(tree)
@@ -408,18 +408,18 @@ def recompress(
     dst_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> Any:
-    """Copy a store of format 0.9 cell by cell, encoded otherwise: other codecs, in shards or out of them.
+    """Copy a store of format 0.9 cell by cell with another encoding: other codecs, with or without shards.
 
-    What is in a cell is not looked into, so everything is the same: every level, links, objects, groups, headers, and
-    what this package does not know. `rechunk` is for other chunks, `shard` for other objects in place.
+    The contents of cells are not interpreted, so everything stays the same: all levels, links, objects, groups,
+    headers, and what this package does not know. `rechunk` writes other chunks, and `shard` combines cells in place.
 
     Parameters
     ----------
     src, dst
         URL or path, ``os.PathLike``, or a ``zarr.abc.store.Store``.
     compressor, checksum, shard_shape
-        Of the copy, as for `write_points`: by default each cell is an object, in zstd with a checksum. Rows of objects
-        and groups are never in shards.
+        Encoding of the copy, as for `write_points`; by default each cell is an object, in zstd with a checksum. Rows of
+        objects and groups are never in shards.
     profile
         ``"viewer"``: ``compressor=None, checksum=False, shard_shape=None``, for viewers that read raw cells.
     mode, compute, progress
@@ -432,20 +432,21 @@ def recompress(
     Returns
     -------
     dict
-        ``cell_count``: stored pieces of arrays; ``object_count``: objects that they are in now; ``source_nbytes`` and
-        ``nbytes``: their bytes there and here; ``left_out``: paths of what is no part of a Zarr tree, or was being
+        ``cell_count``, stored pieces of arrays; ``object_count``, the objects that hold them now; ``source_nbytes`` and
+        ``nbytes``, their bytes before and after; ``left_out``, paths of what is not part of a Zarr tree, or was being
         written.
 
     Raises
     ------
     SelectionError
-        If ``src`` and ``dst`` are one place, or an argument is malformed.
+        If ``src`` and ``dst`` are the same place, or an argument is malformed.
     FormatError
-        If there is no store, it is of format 0.7 (`migrate` takes ``compressor=`` too), or levels are being written.
+        If there is no store, if it is of format 0.7 (`migrate` takes ``compressor=`` too), or if levels are being
+        written.
     CorruptChunkError
-        If a listed cell is missing, or one cannot be decoded; there is no store at ``dst`` then.
+        If a listed cell is missing, or one cannot be decoded; then there is no store at ``dst``.
     StoreError
-        If a store cannot be reached, or there is something at ``dst``.
+        If a store cannot be reached, or something already exists at ``dst``.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A level or a selection as a store of its own, without ever being in memory."""
+"""A level or a selection as a store of its own, without ever being in memory as a whole."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -50,10 +50,10 @@ if TYPE_CHECKING:
     from zarr_vectors_lazy.level import ZVLevel
     from zarr_vectors_lazy.write.job import Kind
 
-# Rows of a level in the blocks that Dask computes, with the objects that go through them.
+# Rows of a level in the blocks that Dask computes, with the objects that pass through them.
 #
-# Attributes come as they are stored: codes with their categories, integers with the one that says missing. A decoded
-# array could say neither what is missing nor in which order categories are, and would round what float64 does not
+# Attributes are kept as they are stored: codes with their categories, integers with the one that means missing. A
+# decoded array could express neither missing values nor the order of categories, and would round what float64 does not
 # hold.
 
 Codings = Mapping[str, Dictionary | None]
@@ -63,7 +63,7 @@ TRUTHS = np.array([False, True])
 
 
 def stored_attributes(view: LevelView) -> tuple[Codings, dict[str, Any]]:
-    """What the attributes' stored values stand for; and these, by what errors call the attributes."""
+    """What the attributes' stored values stand for; and these values, by the names that errors use."""
     codings = {name: _coding(view, name) for name in view.data.attribute_names}
     arrays = {
         name: attribute_array(view, name, decode=coding is None or coding.categories is TRUTHS)
@@ -76,7 +76,7 @@ def _coding(view: LevelView, name: str) -> Dictionary | None:
     found, by = coding_of(view, name), view.data.chunk_attribute
     if found is None and (by is None or by[0] != name):
         array = view.data.attribute(name)
-        if array.spec.dtype.kind == "b" and has_holes(view, array):  # stored, they have no slot for missing
+        if array.spec.dtype.kind == "b" and has_holes(view, array):  # as stored, they have no code for missing
             return Dictionary(categories=TRUTHS)
     return found
 
@@ -93,7 +93,7 @@ def columns_of(codings: Codings, values: Sequence[Any], rows: int) -> dict[str, 
 
 
 def _coded(codes: Any, coding: Dictionary) -> Column:
-    if codes.dtype.kind == "f":  # chunks without values, of an attribute that has no code for that
+    if codes.dtype.kind == "f":  # chunks without values, for an attribute that has no code for missing
         codes = np.where(np.isnan(codes), MISSING, codes).astype(code_dtype(len(coding.categories), missing=True))
         coding = replace(coding, fill=MISSING)
     missing_codes(codes, coding)
@@ -101,14 +101,14 @@ def _coded(codes: Any, coding: Dictionary) -> Column:
 
 
 def owned_rows(view: LevelView, name: str, owners: Owners) -> tuple[dict[str, Any], Any]:
-    """Arrays of rows by what errors call them, the positions as ``name``, and what makes a block of them."""
+    """Arrays of rows by the names that errors use, the positions as ``name``, and what makes their blocks."""
     codings, attributes = stored_attributes(view)
     tracks = {"objects": tracks_array(view, along=False)} if owners == "tracks" else {}
     return {name: vertices_array(view), **attributes, **tracks}, partial(read_owned, codings, name, owners)
 
 
 def point_rows(view: LevelView) -> Source:
-    """Source of points, with their objects where there are any."""
+    """Source of points, with their objects if there are any."""
     return array_source(*owned_rows(view, "positions", "none" if view.data.object_index is None else "tracks"))
 
 
@@ -120,7 +120,7 @@ def path_rows(view: LevelView, *, line: bool) -> Source:
 
 
 def read_owned(codings: Codings, name: str, owners: Owners, positions: Any, *rest: Any) -> Block:
-    """Block of rows; the last array are their tracks where these say the object; else all are of object 0, or none."""
+    """Block of rows; the last array are their tracks if these give the object; else all are of object 0, or none."""
     array, stored = arguments.parse_positions(positions, None, name)
     ids = None if owners == "none" else np.zeros(len(array), np.int64)
     if owners == "tracks":
@@ -130,7 +130,7 @@ def read_owned(codings: Codings, name: str, owners: Owners, positions: Any, *res
 
 
 def read_tracked(codings: Codings, positions: Any, *rest: Any) -> Block:
-    """Block of the vertices of paths, each as often as a path goes through it; the last array are their tracks."""
+    """Block of the vertices of paths, repeated for each path through them; the last array are their tracks."""
     *values, tracks = rest
     rows = taken_rows(tracks, len(positions))
     array, stored = arguments.parse_positions(positions[rows], None)
@@ -144,10 +144,10 @@ def read_tracked(codings: Codings, positions: Any, *rest: Any) -> Block:
     )
 
 
-# Graphs, skeletons and meshes of a level written as a store of their own without ever being in memory.
+# Graphs, skeletons and meshes of a level written as a store of their own without ever being in memory as a whole.
 #
-# Links name the chunk and the row in it that each end has, not rows counted from chunk to chunk: then none has to
-# wait until it is known how many rows of all chunks are selected.
+# Links name the chunk and the row of each end, rather than rows counted over all chunks, so that none has to wait until
+# it is known how many rows are selected in all chunks.
 
 
 def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
@@ -171,9 +171,9 @@ def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
 
 
 def _links(view: LevelView, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Links and their attributes by name, in the same blocks; and stored records that have the values of some links.
+    """Links and their attributes by name, in the same blocks; and stored records with the values of some links.
 
-    The edges of a skeleton are not its records, some of which they imply: values then come with records.
+    The edges of a skeleton are not its records, which imply some of them: values then come with records.
     """
     joined = {"faces": faces_array(view)} if kind == "mesh" else {"edges": edges_array(view)}
     family = view.data.links(0)
@@ -187,7 +187,7 @@ def _links(view: LevelView, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, most: int | None) -> LinkSource:
-    """Cells gathered into about as many blocks as there are of rows; ``most`` links in all, None if not known."""
+    """Cells gathered into about as many blocks as there are of rows; at most ``most`` links in all, None if unknown."""
     name, *attributes = names
     widths = FACE_WIDTHS if name == "faces" else EDGE_WIDTHS
     cells = block_keys(computed)
@@ -205,16 +205,16 @@ def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, 
 
 
 def read_cells(names: Sequence[str], widths: Sequence[int], name: str, *parts: Any) -> LinkBlock:
-    """Block of links from some cells: of each the links, then its values in the order of ``names``."""
+    """Block of links from some cells: for each the links, then its values in the order of ``names``."""
     each = len(names) + 1
     return read_links(names, widths, name, *(joined(parts[at::each]) for at in range(each)))
 
 
-# A level written as a store of its own without ever being in memory.
+# A level written as a store of its own without ever being in memory as a whole.
 #
 # A path that the selection interrupts becomes one path for each run of its selected vertices.
 
-BATCHES = 16  # of cells of one array that a block has, at most
+BATCHES = 16  # most cells of one array in a block
 NOTHING = "nothing is selected, so there is nothing to save"
 WHOLE = "select with whole_objects=True"
 LINKED = {"graph": run.of_graph, "skeleton": run.of_graph, "mesh": run.of_mesh}
@@ -222,38 +222,38 @@ GEOMETRIES = ("point_cloud", "line", "polyline", "streamline", *LINKED)
 
 
 def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade: Iterable[int] = ()) -> Any:
-    """Write a level as a new store; return what the writer of its geometry returns, or a Delayed of it.
+    """Write a level as a new store; return what its geometry's writer returns, or a Delayed of it.
 
-    ``left_out`` in it names what the store has and the new one does not have.
+    ``left_out`` in it names what the store has but the new one does not.
 
     Parameters
     ----------
     arguments
-        Of the writer, ``compute`` and ``progress`` among them.
+        Arguments of the writer, including ``compute`` and ``progress``.
     remade
         Other levels that are made anew.
 
     Raises
     ------
     SelectionError
-        If nothing is selected, objects share vertices or are cut in a way that the format cannot say, or the store has
-        several geometries, or one that has no writer.
+        If nothing is selected, if objects share vertices or are cut in a way that the format cannot express, or if the
+        store has several geometries, or one without a writer.
     """
     store = level.store
     kinds = set(store.geometry_types)
     if len(kinds) != 1:
-        raise SelectionError(f"only a level with one geometry can be saved, this one has {sorted(kinds) or 'none'}")
+        raise SelectionError(f"only a level with one geometry can be saved; this one has {sorted(kinds) or 'none'}")
     (kind,) = kinds
     if kind not in GEOMETRIES:
         raise SelectionError(f"a level of {kind!r} cannot be saved; there are writers of {listed(GEOMETRIES)}")
-    common = {"axes": store.axes, "units": store.units, "crs": None, **arguments}  # it is carried as it stands
+    common = {"axes": store.axes, "units": store.units, "crs": None, **arguments}  # it is copied unchanged
     return save_lazily(level, path, kind, common, remade)
 
 
 def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any], remade: Iterable[int]) -> Any:
     """Write a level; with ``compute=False`` return a Delayed that does.
 
-    The bytes are those that the writer of the geometry puts for the same rows in memory, and besides what a copy has.
+    The bytes are those that the geometry's writer puts for the same rows in memory, plus what a copy has in addition.
 
     Parameters
     ----------
@@ -263,8 +263,8 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     Raises
     ------
     SelectionError
-        If nothing is selected, vertices belong to several objects, lines have not two ends, both selected, or the edges
-        of a skeleton are no trees inside objects.
+        If nothing is selected, if vertices belong to several objects, if lines do not have two selected ends, or if the
+        edges of a skeleton are not trees inside objects.
     """
     view = _cut_for_writing(level._view)
     if not len(view):
@@ -294,13 +294,13 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
 
 
 def summary_of_copy(summarise: Summary, names: Sequence[str], whole: Prepared, done: LevelRecord) -> dict[str, Any]:
-    """What the writer of the geometry returns, and what was left out."""
+    """What the geometry's writer returns, and what was left out."""
     lost = whole.job.left
-    return {**summarise(whole, done), "left_out": [*names, *([f"{lost} vertices of no object"] if lost else [])]}
+    return {**summarise(whole, done), "left_out": [*names, *([f"{lost} vertices without an object"] if lost else [])]}
 
 
 def _sized(source: Source, view: LevelView) -> Source:
-    """Source of which it is known how many bytes it has at most, or about, so that no more tasks write than need be."""
+    """Source with a known maximum or approximate number of bytes, so that no more tasks write than necessary."""
     if not np.isnan(source.nbytes):
         return source
     counts, total = view.stored_counts, view.data.meta.vertex_count
@@ -309,7 +309,7 @@ def _sized(source: Source, view: LevelView) -> Source:
 
 
 def _cut_for_writing(view: LevelView) -> LevelView:
-    """View whose blocks are what a task of a write has; single chunks where only a read tells how many rows one has."""
+    """View with blocks that suit a writing task; single chunks if only a read shows how many rows each has."""
     if view.stored_counts is None:
         return view.with_chunking(None)
     if view.chunking is not None:
@@ -332,7 +332,7 @@ def _options(arguments: Mapping[str, Any]) -> WriteOptions:
 
 
 def object_tables_of(view: LevelView, statistics: BlockStatistics) -> Tables:
-    """Attributes and groups of the objects that were seen; raises SelectionError if no row was."""
+    """Attributes and groups of the objects that were seen; raises SelectionError if there are no rows."""
     _check_rows(statistics)
     return Tables() if view.data.object_index is None else _tables(view, statistics.owners, statistics.owners)
 
@@ -343,7 +343,7 @@ def path_tables(view: LevelView, line: bool, statistics: BlockStatistics) -> Tab
     Raises
     ------
     SelectionError
-        If there are none; or, of lines, if one has not two vertices, or one of them is not selected.
+        If there are none; or for lines, if one does not have two vertices, both of them selected.
     """
     _check_rows(statistics)
     start, stop, owners = statistics.runs.T
@@ -351,7 +351,7 @@ def path_tables(view: LevelView, line: bool, statistics: BlockStatistics) -> Tab
         _check_lines(start, stop, owners)
     largest = int(view.object_ids.max())
     if largest > np.iinfo(np.int64).max - (len(owners) - len(np.unique(owners))):
-        raise SelectionError(f"there are no ids for interrupted paths above the largest, {largest}")
+        raise SelectionError(f"interrupted paths need new ids, but there are none above {largest}")
     return _tables(view, owners, ids_of_intervals(owners, largest))
 
 
@@ -369,7 +369,7 @@ def _check_lines(start: IntArray, stop: IntArray, owners: IntArray) -> None:
 
 
 def _tables(view: LevelView, owners: IntArray, ids: IntArray) -> Tables:
-    """Tables of objects that take those of ``owners`` and have ``ids``."""
+    """Tables of objects with ``ids`` that inherit those of ``owners``."""
     found = object_tables(view, rows_of_ids(view.object_ids, owners), ids)
     return Tables(
         ids=ids,
@@ -380,12 +380,12 @@ def _tables(view: LevelView, owners: IntArray, ids: IntArray) -> Tables:
 
 
 def object_tables(view: LevelView, rows: IntArray, ids: IntArray) -> dict[str, Any]:
-    """Attributes of objects, one row for each, and groups of those that are there, as writers take them.
+    """Attributes of objects, one row for each, and groups of those that exist, as writers take them.
 
     Parameters
     ----------
     rows
-        (o,) manifest row of each object that is written, in the order in which the writer takes them.
+        (o,) manifest row of each object that is written, in the writer's order.
     ids
         (o,) its id in the new store.
     """
@@ -397,13 +397,13 @@ def object_tables(view: LevelView, rows: IntArray, ids: IntArray) -> dict[str, A
     if index is None or not index.count:
         return found
     members, renamed = read_groups(data.source, index), _renaming(view.object_ids[rows], ids)
-    groups = {group: renamed(members[group]) for group in range(index.count)}  # names are what the array says
+    groups = {group: renamed(members[group]) for group in range(index.count)}  # the array says what names are
     attributes = {name: _dense(view, array) for name, array in data.group_attributes.items()}
     return found | {"groups": groups, "group_attributes": attributes}
 
 
 def _renaming(old: IntArray, new: IntArray) -> Callable[[IntArray], IntArray]:
-    """Function that gives the new ids of those of some old ids that have any, in their order."""
+    """Function that returns the new ids of some old ids, in their order."""
     order = np.argsort(old, kind="stable")
     known, renamed = old[order], new[order]
 

@@ -214,9 +214,7 @@ def _between(step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Join
     rows, labels = joined.became
     bounds = np.searchsorted(rows, fine.starts)
     counts = np.diff(bounds)
-    up = np.empty(
-        (len(rows) + len(counts), 2), "<i8"
-    )  # the records of each cell are preceded by the header of their only group
+    up = np.empty((len(rows) + len(counts), 2), "<i8")  # before a cell's records comes the header of their one group
     heads = bounds[:-1] + np.arange(len(counts))
     up[heads] = (1, 0)
     inner = np.ones(len(up), np.bool_)

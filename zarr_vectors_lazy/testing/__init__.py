@@ -1,4 +1,4 @@
-"""Helpers for tests, also those of other packages: counts of this process's requests, and stores that fail."""
+"""Helpers for tests, also for those of other packages: counts of this process's requests, and stores that fail."""
 
 from zarr_vectors_lazy.storage.requests import Counts, counting, reset, snapshot
 from zarr_vectors_lazy.testing.faults import KINDS, Fault, FaultyStore, Kind, kinds_happened

@@ -14,7 +14,7 @@ from zarr.storage import WrapperStore
 Kind: TypeAlias = Literal[
     "slow", "error", "denied", "missing", "empty", "truncated", "flipped", "garbage", "shifted", "whole"
 ]
-"""What can happen to an answer; `Fault` tells what each is."""
+"""What can happen to an answer; `Fault` explains each."""
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SLOW_S = 0.05
 
@@ -104,7 +104,7 @@ class FaultyStore(WrapperStore[Store]):
 
 
 def damaged(fault: Fault, key: str, data: bytes | None) -> bytes | None:
-    """Answer that a fault makes of the right one; raises what the fault raises."""
+    """Answer that a fault makes from the right one; or raises what the fault raises."""
     match fault.kind:
         case "slow":
             time.sleep(SLOW_S)

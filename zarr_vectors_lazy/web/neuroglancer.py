@@ -1,4 +1,4 @@
-"""Levels as sources of Neuroglancer over HTTP, what it is told to show of them, and its viewer on such a server."""
+"""Levels as Neuroglancer sources over HTTP, the viewer states that show them, and a viewer on such a server."""
 
 import gzip
 import importlib
@@ -15,9 +15,9 @@ from zarr_vectors_lazy.errors import ZVError
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.web.server import Answer, Environ, Server, of_bytes, refusal
 
-FOLDER = "precomputed"  # of a server
+FOLDER = "precomputed"  # of one server
 CLIENT = "https://neuroglancer-demo.appspot.com/"
-MOST_SEGMENTS = 100  # that are shown to begin with, of what shows nothing else
+MOST_SEGMENTS = 100  # most vertices of a level shown at first, if it shows nothing coarser
 MOST_VERTICES = 1_000_000  # of a level that is shown to begin with, if there is such
 SHADERS = {
     "points": "void main() {\n  setColor(defaultColor());\n  setPointMarkerSize(3.0);\n"
@@ -30,19 +30,19 @@ COLOURS = {"points": "#8cc7ff", "lines": "#ffc04c"}
 
 
 def source_url(url: str, level: int, kind: str) -> str:
-    """What Neuroglancer calls a source of a level, of a store that is served at ``url``."""
+    """Source of a level in Neuroglancer's notation, for a store served at ``url``."""
     return f"precomputed://{url}/{FOLDER}/{level}/{kind}"
 
 
 def shown_level(levels: Mapping[int, PrecomputedLevel]) -> PrecomputedLevel | None:
-    """Finest level that a viewer shows quickly, else the coarsest; None of none."""
+    """The finest level that a viewer shows quickly, or else the coarsest; None if there is none."""
     every = [levels[index] for index in sorted(levels)]
     light = (level for level in every if (level.data.meta.vertex_count or 0) <= MOST_VERTICES)
     return next(light, every[-1] if every else None)
 
 
 def viewer_state(level: PrecomputedLevel, url: str) -> dict[str, Any]:
-    """State of a viewer that shows a level: what it draws of it, seen whole."""
+    """Viewer state that shows a level: its layers, with the whole level in view."""
     lo, hi = level.seen
     return {
         "dimensions": {name: list(scale) for name, scale in level.dimensions.items()},
@@ -68,11 +68,11 @@ def state_link(level: PrecomputedLevel, url: str) -> str:
     return f"{CLIENT}#!{quote(json.dumps(viewer_state(level, url), separators=(',', ':')))}"
 
 
-LARGE = 2**14  # bytes of a document that is sent compressed
+LARGE = 2**14  # bytes from which a document is sent compressed
 
 
 class Precomputed:
-    """Sources of levels, as `web.server.Objects`: ``<level>/<kind>/<key>``, computed when asked for.
+    """Sources of levels, as `web.server.Objects`: ``<level>/<kind>/<key>``, computed on request.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Precomputed:
 
 
 def open_viewer(view: LevelView) -> Any:
-    """Viewer of Neuroglancer's package that shows a view, which a server in this process gives it cell by cell.
+    """Neuroglancer's viewer object showing a view, which a server in this process provides cell by cell.
 
     Raises
     ------

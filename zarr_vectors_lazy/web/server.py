@@ -1,7 +1,7 @@
 """A store's objects over HTTP, for viewers: byte ranges, folders, consolidated metadata, behind a token in the path.
 
-The server is waitress: slow clients cost no thread, and are given up after a while. Objects may be read by pages of
-other sites, which viewers are; what `extra` answers may not. Each of `views` is seen below a path of its own.
+The server is waitress: slow clients cost no thread, and are given up after a while. Pages of other sites, such as
+viewers, may read objects, but not what `extra` answers. Each of `views` appears below a path of its own.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ from zarr_vectors_lazy.storage.requests import Get, ListDir, Size
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.write.in_place import with_consolidated
 
-# What is answered: objects of a store, whole or in part, and lists of what is in its folders.
+# The answers: objects of a store, whole or in part, and lists of the contents of its folders.
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\\]")
@@ -50,20 +50,20 @@ Environ: TypeAlias = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Answer:
-    """What is answered.
+    """An HTTP answer.
 
     Parameters
     ----------
     status
-        HTTP's.
+        HTTP status.
     body
-        Bytes, or an open file, from which ``nbytes`` are sent, where it stands.
+        Bytes, or an open file, from whose position ``nbytes`` are sent.
     kind
         Content type.
     headers
-        Further ones.
+        Additional headers.
     nbytes
-        Length of the body where it is a file.
+        Length of the body if it is a file.
     """
 
     status: HTTPStatus
@@ -89,22 +89,22 @@ class Objects(Protocol):
         """Answer a GET or HEAD of an object."""
 
     def names(self, folder: str) -> list[str] | None:
-        """Names in a folder, folders with a slash behind; None where there is no such folder."""
+        """Names in a folder, folders with a trailing slash; None if there is no such folder."""
 
 
 def is_key(path: str) -> bool:
-    """Whether a path, with a slash behind where it is a folder, can only be something below a store's root."""
+    """Whether a path (of a folder if it ends in a slash) can only be something below a store's root."""
     parts = path.removesuffix("/").split("/")
     return not path or not any(part in {"", ".", ".."} or _CONTROL.search(part) for part in parts)
 
 
 class Folder:
-    """Objects that are files of this machine.
+    """Objects that are files on this machine.
 
     Parameters
     ----------
     root
-        Folder of the store; nothing outside is reached.
+        Folder of the store; nothing outside it can be reached.
     """
 
     def __init__(self, root: Path) -> None:
@@ -139,17 +139,17 @@ class Folder:
             return None
 
     def inside(self, key: str) -> Path | None:
-        """File or folder of a key; None where links lead out of the root or in circles, and for absurd names."""
+        """File or folder of a key; None if links lead out of the root or in circles, and for absurd names."""
         try:
             path = (self.root / key).resolve()
-            circular = any(part.is_symlink() for part in (path, *path.parents))  # what Python 3.13 leaves of a circle
-        except (OSError, ValueError, RuntimeError):  # links in a circle, until Python 3.13
+            circular = any(part.is_symlink() for part in (path, *path.parents))  # how Python 3.13 leaves a circle
+        except (OSError, ValueError, RuntimeError):  # links in a circle, before Python 3.13
             return None
         return path if path.is_relative_to(self.root) and not circular else None
 
 
 class Bucket:
-    """Objects that a backend of ours reads.
+    """Objects that one of our backends reads.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ class Bucket:
         if not key:
             return _absent()
         backend = connect(self.spec)
-        if environ["REQUEST_METHOD"] == "HEAD" and backend.listable:  # web servers may not know the size
+        if environ["REQUEST_METHOD"] == "HEAD" and backend.listable:  # web servers may not state the size
             (size,) = backend.fetch([Size(key)])
             if size is None:
                 return _absent()
@@ -175,27 +175,27 @@ class Bucket:
         return of_bytes(bytes(data), key, environ)
 
     def names(self, folder: str) -> list[str] | None:  # noqa: D102  inherited
-        if is_in_array(self.spec, folder):  # cells, of which a name does not tell whether it is a folder
+        if is_in_array(self.spec, folder):  # cells, whose names do not tell whether they are folders
             return None
         (names,) = connect(self.spec).fetch([ListDir(folder.strip("/"), required=False)])
         return [name if name == DOC or name.startswith(".") else f"{name}/" for name in names or ()] or None
 
 
 def is_in_array(spec: StoreSpec, folder: str) -> bool:
-    """Whether what is in a folder are stored pieces of an array."""
+    """Whether the contents of a folder are stored pieces of an array."""
     found = CELLS.fullmatch(folder.rstrip("/"))
     (raw,) = connect(spec).fetch([Get(f"{found[1]}/{DOC}")]) if found else (None,)
     return raw is not None and parse_json(raw, folder).get("node_type") == "array"
 
 
 def is_folder(objects: Objects, path: str) -> bool:
-    """Whether there is such a folder; no look is taken for what may be a piece of an array, which viewers ask for."""
+    """Whether a folder exists; pieces of arrays, which viewers request, are not looked up."""
     maybe = path.rpartition("/")[2] != DOC and not CELLS.fullmatch(path)
     return maybe and bool(objects.names(path))
 
 
 def of_folder(objects: Objects, folder: str) -> Answer:
-    """Answer with a page of links to what is in a folder."""
+    """Answer with a page of links to the contents of a folder."""
     names = objects.names(folder)
     if names is None:
         return refusal(HTTPStatus.NOT_FOUND, "no such folder")
@@ -205,7 +205,7 @@ def of_folder(objects: Objects, folder: str) -> Answer:
 
 
 def of_bytes(data: bytes, key: str, environ: Environ) -> Answer:
-    """Answer with an object that is in memory, or the part of it that is asked for."""
+    """Answer with an object that is in memory, or the part that was requested."""
     etag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
     answer = in_part(environ, len(data), etag, kind_of(key), {"ETag": etag})
     if answer.nbytes < 0:
@@ -215,9 +215,9 @@ def of_bytes(data: bytes, key: str, environ: Environ) -> Answer:
 
 
 def in_part(environ: Environ, size: int, etag: str, kind: str, headers: dict[str, str]) -> Answer:
-    """Answer without a body yet: status and headers of an object of ``size`` bytes, and how many of them are sent.
+    """Answer without a body yet: status and headers for an object of ``size`` bytes, and how many of them are sent.
 
-    A client that has it, as its ETag tells, is told so.
+    A client that already has it, as its ETag shows, is told so.
     """
     if etag and environ.get("HTTP_IF_NONE_MATCH") == etag:
         return Answer(HTTPStatus.NOT_MODIFIED, headers=headers)
@@ -238,9 +238,9 @@ def _start_of(answer: Answer) -> int:
 
 
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Bytes [start, stop) that a ``Range`` header asks for; all without one, None where there are no such bytes.
+    """Bytes [start, stop) that a ``Range`` header requests; all without one, None if there are no such bytes.
 
-    Several ranges, units that are no bytes, and numbers that no object has are answered with everything, as RFC 9110
+    Several ranges, units other than bytes, and absurd numbers are answered with everything, as RFC 9110
     allows.
     """
     match = RANGE.match(header or "")
@@ -260,19 +260,19 @@ def kind_of(key: str) -> str:
 
 # ``/raw/``: the same tree with codecs and shards undone, for viewers that read raw cells.
 
-FRESH_S = 2.0  # for so long metadata are taken to be as they were; pieces are read anew each time
+FRESH_S = 2.0  # for how long metadata are assumed unchanged; pieces are read anew each time
 PIECE = re.compile(r"(.+)/c((?:/(?:0|[1-9][0-9]{0,17}))+)")
 
 
 class Raw:
-    """Objects of a store as they would be if it had been written raw, with an object for each piece.
+    """Objects of a store as they would be if it had been written raw, with one object for each piece.
 
     Parameters
     ----------
     spec
         The store.
     stored
-        Its objects as they are: what cannot be undone is served so.
+        Its objects as they are, which are served if they cannot be decoded.
     """
 
     def __init__(self, spec: StoreSpec, stored: Objects) -> None:
@@ -295,15 +295,15 @@ class Raw:
         if len(index) != len(array.shape) or (index >= array.grid).any():
             return _absent()
         if environ["REQUEST_METHOD"] == "HEAD" and (size := piece_nbytes(self.spec, array, index)) is not None:
-            return in_part(environ, size, "", kind_of(key), {})  # no ETag: it is made of all bytes
+            return in_part(environ, size, "", kind_of(key), {})  # no ETag: it would need all bytes
         ((piece, _),) = read_pieces(self.spec, array, index[None])
         if piece is None and array.lists(index):
-            raise corrupt(self.spec, array, index, "it is listed and there is no such object")
+            raise corrupt(self.spec, array, index, "it is listed, but there is no such object")
         piece = array.filler() if piece is None else piece
         return _absent() if piece is None else of_bytes(bytes(piece), key, environ)
 
     def names(self, folder: str) -> list[str] | None:
-        """Names in a folder; None for those of pieces, which nobody lists."""
+        """Names in a folder; None for folders of pieces, which nobody lists."""
         return None if is_in_array(self.spec, folder) else self.stored.names(folder)
 
     def _node(self, path: str) -> Found | None:
@@ -321,28 +321,29 @@ def _period() -> int:
 
 # The server itself.
 
-SENT = 2**18  # bytes of a file at once
-MADE_S = 2.0  # seconds for which consolidated metadata that nobody stored are those of the store
+SENT = 2**18  # bytes of a file read at once
+MADE_S = 2.0  # seconds for which consolidated metadata that we made are reused
 LOCAL_NAMES = frozenset({"127.0.0.1", "localhost", "[::1]"})
 Start: TypeAlias = Callable[[str, list[tuple[str, str]]], Any]
 
 
 @dataclass
 class StoreApp:
-    """WSGI application: a store's objects, and what ``extra`` answers.
+    """WSGI application: a store's objects, and the answers of ``extra``.
 
     Parameters
     ----------
     spec
         The store.
     token
-        First part of each path; empty: none is needed.
+        First part of each path; empty if none is needed.
     extra
-        Asked first, with the path behind the token; None where it does not answer. Other sites' pages get nothing then.
+        Asked first, with the path after the token; returns None if it does not answer. Pages of other sites get no
+        answers of it.
     hosts
-        Names by which the server may be called then; empty: any.
+        Host names by which `extra` may be reached; empty for any.
     views
-        What is served besides the objects as they are, and as they would be if they were raw, by first part of a path.
+        Further trees of objects, such as raw cells, by first part of a path.
     """
 
     spec: StoreSpec
@@ -396,14 +397,14 @@ class StoreApp:
         return self._object(path, environ), True
 
     def _is_foreign(self, environ: Environ) -> bool:
-        """Whether a page of another site asks, or one that calls this server by a name which is not its own."""
+        """Whether the request comes from a page of another site, or uses a host name that is not this server's."""
         host, origin = environ.get("HTTP_HOST", ""), environ.get("HTTP_ORIGIN")
         name, _, port = host.rpartition(":")
         named = not self.hosts or host in self.hosts or (name in self.hosts and port.isdecimal())
         return not named or origin not in {None, f"{environ['wsgi.url_scheme']}://{host}"}
 
     def _consolidated(self) -> bytes | None:
-        """Root with consolidated metadata that are made for it, or None; made anew at most each `MADE_S`."""
+        """Root with consolidated metadata made for it, or None; remade at most every `MADE_S`."""
         with self._making:
             made, document = self._made
             if time.monotonic() - made > MADE_S:
@@ -419,7 +420,7 @@ class StoreApp:
                 return of_bytes(document, DOC, environ)
         first, slash, below = path.partition("/")
         objects, below = (self.views[first], below) if slash and first in self.views else (self.objects, path)
-        # Views read files by themselves; a folder looks where links lead when it is asked.
+        # Views read files by themselves; a folder checks where links lead on each request.
         leads_out = (
             objects is not self.objects and isinstance(self.objects, Folder) and self.objects.inside(below) is None
         )
@@ -453,7 +454,7 @@ class Server:
     spec
         The store.
     host, port
-        Where it listens; port 0 takes a free one.
+        Where it listens; port 0 picks a free one.
     public
         Answer without a token in the path.
     extra, views
@@ -462,7 +463,7 @@ class Server:
     Raises
     ------
     SelectionError
-        If nobody may listen there, or waitress is not installed.
+        If the server may not listen there, or waitress is not installed.
     """
 
     def __init__(
@@ -484,10 +485,10 @@ class Server:
         token = "" if public else secrets.token_urlsafe(12)
         app = StoreApp(spec, token, extra, hosts, views or {})
         limits = {"threads": 8, "channel_timeout": 30, "cleanup_interval": 5, "max_request_body_size": 2**16}
-        # A client of ours has some hundred requests in flight, and keeps its connections: at waitress's limit of 100
-        # it would wait for its own to be given up.
+        # Our own client has hundreds of requests in flight, and keeps its connections: with waitress's limit of 100
+        # it would wait for its own connections to be given up.
         limits |= {"connection_limit": 1000, "asyncore_use_poll": True}
-        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # that requests wait their turn is nobody's news
+        logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # not worth a warning: requests wait their turn
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
             listener = socket.create_server((host, port), family=family, backlog=128)
@@ -503,12 +504,12 @@ class Server:
         self._server.task_dispatcher.shutdown()
 
     def close(self) -> None:
-        """Stop; what is answered just now may be cut off."""
-        with suppress(OSError):  # an answer has woken the loop just now, which has ended
+        """Stop; answers in progress may be cut off."""
+        with suppress(OSError):  # an answer has just woken the loop, which has ended
             self._server.trigger.pull_trigger(self._end)
 
     def _end(self) -> None:
-        # On the thread that serves: nothing waits for the sockets meanwhile, and without any its loop ends.
+        # On the serving thread: nothing else uses the sockets, and without any its loop ends.
         self._server.close()
         for channel in list(self._server.active_channels.values()):
             channel.close()
