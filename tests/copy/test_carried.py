@@ -230,7 +230,7 @@ def test_vertices_that_no_path_goes_through_are_named(tmp_path):
     )  # as an append leaves it that was killed
     old = zvl.open_zv(tmp_path / "source.zv")[0]
     assert zvl.rechunk(tmp_path / "source.zv", tmp_path / "new", chunk_shape=30)["left_out"] == [
-        "40 vertices of no object"
+        "40 vertices without an object"
     ]
     assert old.sel(objects=[0, 3]).save(tmp_path / "part")["left_out"] == []
     assert zvl.open_zv(tmp_path / "new")[0].objects.ids.tolist() == list(range(8))
