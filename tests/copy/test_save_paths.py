@@ -189,7 +189,7 @@ def test_ids_that_cannot_be_had(tmp_path):
     level = zvl.open_zv(tmp_path / "old")[0]
     level.save(tmp_path / "whole")
     assert zvl.open_zv(tmp_path / "whole")[0].objects.ids.tolist() == [last]
-    with pytest.raises(SelectionError, match="interrupted paths need new ids, but there are none above 9223372036854775807"):
+    with pytest.raises(SelectionError, match="need new ids, but there are none above 9223372036854775807"):
         level.sel(y=slice(0, 3)).save(tmp_path / "new")
 
 
