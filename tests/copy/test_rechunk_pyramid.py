@@ -116,7 +116,7 @@ def test_an_interrupted_build_says_how_to_go_on(source, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"pyramid": True, "bin_shape": 15}, "choose a smaller bin_shape, or say pyramid="),
+        ({"pyramid": True, "bin_shape": 15}, "choose a smaller bin_shape, or pass pyramid="),
         ({"pyramid": True, "level": 1}, "builds on level 0"),
         ({"pyramid": True, "compute": False}, r"bin_shape=\[5.0, 5.0\].*zvl.build_pyramid\(.*factors="),
         ({"pyramid": {"factor": 2}}, "pyramid has 'factor'; it takes 'aggregate'"),
