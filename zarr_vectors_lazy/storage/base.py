@@ -1,4 +1,4 @@
-"""What every backend is, and what its answers must be."""
+"""The interface of a backend, and checks of its answers."""
 
 import gzip
 import io
@@ -25,7 +25,7 @@ class Backend(ABC):
     Parameters
     ----------
     spec
-        What it was opened from.
+        The description from which it was opened.
     """
 
     listable: bool = True
@@ -33,11 +33,11 @@ class Backend(ABC):
     deletes: bool = True
     """Whether objects can be deleted."""
     creates: bool = False
-    """Whether a create-only put is exact among all processes, and one request."""
+    """Whether a create-only put is exact among all processes, in one request."""
     swaps: bool = False
-    """Whether a put can be made to depend on what is there (`Put.match`)."""
+    """Whether a put can depend on what is there (`Put.match`)."""
     deletes_at_once: int = 1
-    """Keys of one `Delete` that cost one request."""
+    """How many keys of one `Delete` cost one request."""
 
     def __init__(self, spec: StoreSpec) -> None:
         self.spec = spec
@@ -59,36 +59,36 @@ class Backend(ABC):
     def failure(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         """Return the error to raise ``from error``: what failed, where, and why, without secrets."""
         text = without_secrets(reason(error), self.spec.options) or type(error).__name__
-        if isinstance(error, NotADirectoryError):  # its text names a scratch file of ours
+        if isinstance(error, NotADirectoryError):  # its text names one of our scratch files
             text = "there is a file where a folder should be"
         return StoreError(f"{describe(request)} failed: {text[:600]}{hint}", where=self.url)
 
     def fail(self, request: Request, error: BaseException, hint: str = "") -> NoReturn:
-        """Raise the `failure` from what a client raised; an error of ours as it is."""
+        """Raise the `failure` for what a client raised; our own errors are raised unchanged."""
         if isinstance(error, StoreError):
             raise error
         raise self.failure(request, error, hint) from travelling(error)
 
     @property
     def told_unsigned(self) -> bool:
-        """Whether an option says not to sign."""
+        """Whether an option says not to sign requests."""
         names = ("skip_signature", "aws_skip_signature", "google_skip_signature", "azure_skip_signature", "anon")
         return any(str(self.spec.options.get(name)).lower() == "true" for name in names)
 
     def stamp(self, key: str) -> Hashable:
-        """What is another when an object is, where that costs no request; else None."""
+        """Something that changes when an object does, if that costs no request; otherwise None."""
         return None
 
     def tidy(self, keys: Sequence[str]) -> None:  # noqa: B027  most stores have nothing to do
-        """Remove the folders of deleted objects that are empty now, where the store has folders and leaves them."""
+        """Remove folders that are empty after a deletion, if the store has folders and leaves them."""
 
     def check_writable(self, request: Request) -> None:
-        """Refuse what would write to a store that is read-only.
+        """Refuse requests that would write to a read-only store.
 
         Raises
         ------
         StoreError
-            If it is, and ``request`` would.
+            If the store is read-only and ``request`` would write to it.
         """
         if not isinstance(request, Put | Delete):
             return
@@ -98,7 +98,7 @@ class Backend(ABC):
             raise StoreError(f"{describe(request)} refused: {reason}", where=self.url)
 
     def _read_only(self) -> str:
-        """Why nothing can be written; empty where it can."""
+        """Why nothing can be written; empty if it can."""
         if self.spec.read_only:
             return "the zarr store object is read-only"
         return "" if self.listable else "plain HTTP is read-only"
@@ -117,27 +117,27 @@ def describe(request: Request) -> str:
     return f"reading {request.key!r}" if isinstance(request, Get | Size) else f"listing {request.prefix!r}"
 
 
-# Whether an answer is what was asked for, and no more than is let in: not every client looks.
+# Checks that an answer is what was requested, and not too large: not every client does that.
 
 _TOLD = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
 
 
 def of_range(data: bytes, told: str | None, start: int, stop: int | None) -> bytes:
-    """Bytes [start, stop) of an object, from an answer.
+    """Bytes [start, stop) of an object, taken from an answer.
 
     Parameters
     ----------
     data
         The answer's body.
     told
-        Its header ``Content-Range``; None where it brought the whole object.
+        Its header ``Content-Range``; None if it holds the whole object.
     start, stop
         As in `Get`: a negative start counts from the end.
 
     Raises
     ------
     OSError
-        If it is another range, or the body has another length than the header says.
+        If it is another range, or if the body does not have the length that the header states.
     """
     if told is None:
         return data[start:stop]
@@ -157,7 +157,7 @@ def of_range(data: bytes, told: str | None, start: int, stop: int | None) -> byt
 
 
 def check_length(data: bytes, start: int, stop: int | None) -> bytes:
-    """Return an answer about which nothing else is known; more bytes than were asked for are an OSError."""
+    """Return an answer about which nothing else is known; more bytes than requested are an OSError."""
     most = -start if start < 0 else None if stop is None else stop - start
     if most is not None and len(data) > most:
         raise OSError(f"{most} bytes were requested, but {len(data)} came")
@@ -165,14 +165,14 @@ def check_length(data: bytes, start: int, stop: int | None) -> bytes:
 
 
 def most_bytes(key: str) -> tuple[int, str]:
-    """Bytes that an object may have, decoded, and the setting that says so."""
+    """The most bytes that an object may have, decoded, and the setting that says so."""
     name = "max-metadata-bytes" if key.endswith("zarr.json") else "max-array-bytes"
     most = nbytes_setting(name)
     return (most if key.endswith("zarr.json") else max(most, nbytes_setting("max-cell-bytes"))), name
 
 
 def check_size(nbytes: int, key: str) -> None:
-    """Raise StoreError if an object is larger than is let in."""
+    """Raise StoreError if an object is larger than allowed."""
     most, name = most_bytes(key)
     if nbytes > most:
         raise StoreError(
@@ -181,12 +181,12 @@ def check_size(nbytes: int, key: str) -> None:
 
 
 def plain(data: Buffer, encoding: str | None, key: str) -> Buffer:
-    """Body of an answer as it was before the server encoded it for the way (``Content-Encoding``).
+    """Body of an answer, without the encoding of its transfer (``Content-Encoding``).
 
     Raises
     ------
     StoreError
-        If it is damaged, ends early, grows past what is let in, or has an encoding that is not known here.
+        If it is damaged, ends early, grows larger than allowed, or has an unknown encoding.
     """
     if not encoding or encoding.lower() == "identity":
         return data

@@ -21,7 +21,7 @@ from zarr_vectors_lazy.storage.base import Backend, Result
 from zarr_vectors_lazy.storage.requests import Get, ListDir, ListSizes, Request, Size, record
 from zarr_vectors_lazy.storage.spec import BUCKETS, StoreSpec, connection, scheme_of
 
-# Credentials that nobody gave as options, of environment and profile files; found without asking the network.
+# Credentials that were not given as options but found in environment and profile files, without the network.
 
 _AWS = (
     "AWS_ACCESS_KEY_ID",
@@ -56,19 +56,19 @@ Provider = Callable[[], dict[str, Any]]
 
 
 def in_aws_environment() -> bool:
-    """Whether variables name keys, a container's or a web identity's credentials, or say not to sign."""
+    """Whether variables name keys, or credentials of a container or a web identity, or say not to sign."""
     return _any_set(_AWS)
 
 
 def in_google_environment() -> bool:
-    """Whether variables or the file of ``gcloud auth application-default login`` give credentials."""
+    """Whether variables, or the file of ``gcloud auth application-default login``, give credentials."""
     return _any_set(_GOOGLE) or _google_file().is_file()
 
 
 def in_azure_environment() -> bool:
     """Whether variables give a key, a token, a client or a managed identity, or say not to sign.
 
-    A connection string is told by `azure_connection`.
+    Connection strings are handled by `azure_connection`.
     """
     names = (name for name, value in os.environ.items() if value and name.startswith("AZURE_"))
     managed = _any_set(("IDENTITY_ENDPOINT", "MSI_ENDPOINT"))
@@ -76,9 +76,9 @@ def in_azure_environment() -> bool:
 
 
 def azure_connection(text: str | None = None) -> dict[str, str]:
-    """Return what a connection string, by default AZURE_STORAGE_CONNECTION_STRING, says; nothing without a key."""
+    """Return the contents of a connection string, by default AZURE_STORAGE_CONNECTION_STRING; empty without a key."""
     found = connection(os.environ.get("AZURE_STORAGE_CONNECTION_STRING", "") if text is None else text)
-    found.pop("account_name", None)  # the URL's is stated anyway
+    found.pop("account_name", None)  # the account of the URL is stated anyway
     return found if {"account_key", "sas_key"} & set(found) else {}
 
 
@@ -89,7 +89,7 @@ def metadata_allowed(scheme: str) -> bool:
 
 
 def seen(scheme: str) -> Hashable:
-    """Return what environment and profile files say about a cloud now: another value once a key was set or renewed."""
+    """Return what environment and profile files now say about a cloud; this changes when a key is set or renewed."""
     if scheme not in _PREFIXES:
         return None
     prefixes = (*_PREFIXES[scheme], *_PROXIES, *map(str.lower, _PROXIES))
@@ -108,16 +108,16 @@ def _changed_at(file: Path) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class AwsConfig:
-    """A profile of AWS's configuration files, and the variables that go before it.
+    """A profile of AWS's configuration files, and the variables that take precedence over it.
 
     Parameters
     ----------
     profile
         Its name.
     named
-        Whether somebody named it.
+        Whether it was named explicitly.
     values
-        What the files say.
+        The contents of the files.
     """
 
     profile: str
@@ -125,12 +125,12 @@ class AwsConfig:
     values: Mapping[str, str]
 
     def settings(self, given: Collection[str]) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Configuration and client options that obstore does not read by itself: region, endpoint, certificates.
+        """Configuration and client options that obstore does not read itself: region, endpoint, certificates.
 
         Parameters
         ----------
         given
-            Names of options, which go before both.
+            Names of options, which take precedence over both.
         """
         said: dict[str, Any] = {}
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or self.values.get("region")
@@ -145,7 +145,7 @@ class AwsConfig:
 
     @property
     def bundle(self) -> str | None:
-        """File of the certificates that are trusted."""
+        """File of the trusted certificates."""
         return os.environ.get("AWS_CA_BUNDLE") or self.values.get("ca_bundle")
 
     @property
@@ -164,15 +164,15 @@ class AwsConfig:
         )
 
     def provider(self) -> Provider | None:
-        """Give what obstore asks for credentials; None where the profile has none.
+        """Return the provider that obstore asks for credentials; None if the profile has none.
 
-        Keys and processes are read here; roles, single sign-on and the rest by botocore, where it is installed. The
-        instance metadata, last in botocore's chain, is left out.
+        Keys and processes are read here; roles, single sign-on and the rest by botocore, if it is installed. The
+        instance metadata, last in botocore's chain, are left out.
 
         Raises
         ------
         StoreError
-            If the profile is not there, or what it names fails.
+            If the profile does not exist, or what it names fails.
         """
         if {"aws_access_key_id", "aws_secret_access_key"} <= set(self.values):
             found = {
@@ -209,7 +209,7 @@ class AwsConfig:
             return None
 
         def provide() -> dict[str, Any]:
-            frozen = found.get_frozen_credentials()  # renews them where they expire
+            frozen = found.get_frozen_credentials()  # renews them when they expire
             return {
                 "access_key_id": frozen.access_key,
                 "secret_access_key": frozen.secret_key,
@@ -221,12 +221,12 @@ class AwsConfig:
 
 
 def aws_config(profile: str | None = None) -> AwsConfig:
-    """Profile ``profile``, or that of ``AWS_PROFILE``, or the default one, which need not be there.
+    """Profile ``profile``, or that of ``AWS_PROFILE``, or the default one, which need not exist.
 
     Raises
     ------
     StoreError
-        If a profile that is named is not there, or a file cannot be parsed.
+        If a named profile does not exist, or a file cannot be parsed.
     """
     named = profile or os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
     name = named or "default"
@@ -286,7 +286,7 @@ def _of_process(command: str, profile: str) -> dict[str, Any]:
 
 
 def certificates(file: str) -> str:
-    """Text of a file of certificates; a StoreError that names it where it has none."""
+    """Text of a file of certificates; raises a StoreError that names the file if it has none."""
     try:
         text = Path(file).expanduser().read_text()
         ssl.create_default_context(cadata=text)
@@ -313,30 +313,30 @@ def _any_set(names: tuple[str, ...]) -> bool:
     return any(os.environ.get(name) for name in names)
 
 
-# Which credentials a request is sent with: decided for each request, remembered for each kind of request.
+# The credentials of each request: decided for each request, remembered for each kind of request.
 #
-# Unsigned where nobody gave credentials. What is refused so is sent again with those of the machine (the instance's
-# metadata), and where these are refused too, the first refusal stands. What was refused looks at the environment
-# anew: a key that was set or renewed meanwhile is used, without opening the store again.
+# Requests are unsigned if there are no credentials. A refused one is sent again with the machine's credentials (the
+# instance's metadata), and if these are refused too, the first refusal is raised. After a refusal the environment is
+# read again, so a key that was set or renewed meanwhile is used without opening the store again.
 
-FORGOTTEN_S = 60.0  # after which an instance that gave nothing, or nothing of use, is asked again
+FORGOTTEN_S = 60.0  # after which an instance that gave no usable credentials is asked again
 Verdict: TypeAlias = Literal["refused", "expired", "elsewhere", ""]
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class Way:
-    """A client, and what it signs with.
+    """A client, and how it signs.
 
     Parameters
     ----------
     client
-        Sends requests.
+        The client that sends requests.
     unsigned
-        Whether they carry no credentials, as none were found.
+        Whether requests carry no credentials, because none were found.
     seen
         What environment and profile files said when it was made.
     ambient
-        Whether its credentials are from there, and so may be others next time.
+        Whether its credentials come from there, so that they may change.
     """
 
     client: Any
@@ -347,7 +347,7 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """What a request failed with."""
+    """How a request failed."""
 
     error: BaseException
     verdict: Verdict
@@ -355,7 +355,7 @@ class Refused:
 
 
 class SignedBackend(Backend):
-    """A connection that decides for each request what it is sent with.
+    """A connection that decides for each request how it is signed.
 
     Parameters
     ----------
@@ -385,7 +385,7 @@ class SignedBackend(Backend):
         raise NotImplementedError
 
     async def _renewed(self, old: Way) -> Way:
-        """Make a client as the environment is now, unless another thread did."""
+        """Make a client for the environment as it is now, unless another thread has done so."""
         raise NotImplementedError
 
     async def _of_the_machine(self, request: Request) -> Way | None:
@@ -393,11 +393,11 @@ class SignedBackend(Backend):
         raise NotImplementedError
 
     async def _moved(self, old: Way, error: BaseException) -> Way | None:
-        """Look for the bucket's region; the way there, if it is another one than that of the failed request."""
+        """Look for the bucket's region; return a client for it, if it differs from that of the failed request."""
         return None
 
     async def _signed(self, request: Request) -> Result:
-        """Result of a request, or a StoreError that says what it was sent with."""
+        """Result of a request, or a StoreError that says how it was signed."""
         kind = _kind(request)
         way = self._instance if kind in self._signed_first and self._instance is not None else self._way
         if way is self._doubtful:
@@ -414,7 +414,7 @@ class SignedBackend(Backend):
                 self._set_useless(kind)
                 if refused is not None:
                     return self._refuse(request, refused)
-                way = self._way  # the machine's credentials were good once
+                way = self._way  # the machine's credentials were accepted before
                 continue
             refused = Refused(outcome, verdict, way.unsigned)
             found = await self._other(way, kind, refused, request)
@@ -423,7 +423,7 @@ class SignedBackend(Backend):
             way = found
 
     async def _other(self, way: Way, kind: str, refused: Refused, request: Request) -> Way | None:
-        """Find another way for what failed, or None."""
+        """Find another client for a failed request, or None."""
         if refused.verdict == "elsewhere":
             return await self._moved(way, refused.error)
         if not refused.verdict:
@@ -441,7 +441,7 @@ class SignedBackend(Backend):
         return found
 
     def _refuse(self, request: Request, refused: Refused) -> None:
-        """Raise what a request failed with; return None for a listing that is not required."""
+        """Raise the error of a request; return None for a listing that is not required."""
         if refused.verdict == "refused" and isinstance(request, ListDir) and not request.required:
             record("list", request.prefix, 0)
             return
@@ -452,7 +452,7 @@ class SignedBackend(Backend):
         self.fail(request, refused.error, hint)
 
     def must_list(self, prefix: str) -> None:
-        """Raise a StoreError for a listing where there are none."""
+        """Raise a StoreError for a listing if there are none."""
         if not self.listable:
             raise StoreError("plain HTTP cannot list objects", where=f"{self.url}/{prefix}")
 

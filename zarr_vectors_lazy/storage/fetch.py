@@ -1,4 +1,4 @@
-"""Bytes and names of many objects at once: the door through which everything above reads and writes."""
+"""Bytes and names of many objects at once: everything above reads and writes through this module."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from zarr_vectors_lazy.storage.requests import Delete, ListSizes, Put, Request
 from zarr_vectors_lazy.storage.spec import StoreSpec, is_icechunk, scheme_of
 from zarr_vectors_lazy.storage.zarr import BackendStore, zarr_array, zarr_cells
 
-ROUND = 256  # requests that delete, at once
+ROUND = 256  # requests that delete, at the same time
 __all__ = ["delete", "delete_below", "fetch", "zarr_array", "zarr_cells"]
 
 
@@ -37,15 +37,15 @@ def fetch(backend: Backend, requests: Sequence[Request]) -> list[Result]:
 
     Returns
     -------
-    In the order of ``requests``. `Get`: a read-only buffer, or ``None`` where there is no such object. `Size`: bytes of
-    an object, or ``None``. `ListDir`: sorted names, ``()`` where there is nothing, ``None`` where listing was refused
+    In the order of ``requests``. `Get`: a read-only buffer, or ``None`` if there is no such object. `Size`: bytes of
+    an object, or ``None``. `ListDir`: sorted names, ``()`` if there is nothing, ``None`` if listing was refused
     and was not required. `ListSizes`: ``{key: nbytes}``. `Put`: whether it was written, False only for ``create``.
     `Delete`: ``None``.
 
     Raises
     ------
     StoreError
-        If anything else happened to any of them; the rest is cancelled.
+        If anything else happened to any of them; the others are cancelled.
     """
     return backend.fetch(requests) if requests else []
 
@@ -65,11 +65,11 @@ def delete_below(
     prefix
         Folder, ``""`` for the whole store.
     keep
-        Keys to leave.
+        Keys to keep.
     spare
-        Prefix of keys to leave, too.
+        Prefix of keys to keep, too.
     before_each
-        Called before each round of requests; it raises where no more is to be deleted.
+        Called before each round of requests; it raises if nothing more may be deleted.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def delete_below(
 
 
 def delete(backend: Backend, keys: Sequence[str], before_each: Callable[[], None] = lambda: None) -> None:
-    """Delete objects, as many in a request as the store takes; see `delete_below`."""
+    """Delete objects, as many per request as the store takes; see `delete_below`."""
     step = backend.deletes_at_once
     deletes = [Delete(tuple(keys[i : i + step])) for i in range(0, len(keys), step)]
     for i in range(0, len(deletes), ROUND):
@@ -98,10 +98,10 @@ KEPT = 32
 _BACKENDS: dict[str, type[Backend]] = {"local": LocalBackend, "fsspec": FsspecBackend, "zarr": ZarrBackend}
 
 _lock = threading.Lock()
-_Key: TypeAlias = tuple[StoreSpec, Hashable]  # another connection once environment or profile files say something else
+_Key: TypeAlias = tuple[StoreSpec, Hashable]  # with what environment and profile files say, which may change
 _open: OrderedDict[_Key, Backend] = OrderedDict()
 _opening: dict[_Key, threading.Lock] = {}
-_inherited: list[Backend] = []  # the parent's, in a forked child: to close them would cut the parent's connections
+_inherited: list[Backend] = []  # the parent's, in a forked child: closing them would cut the parent's connections
 
 
 def _forked() -> None:
@@ -117,7 +117,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def connect(spec: StoreSpec) -> Backend:
-    """Return the open connection to ``spec``, made on first use in this process; the last ones are kept.
+    """Return the open connection to ``spec``, made on first use in this process; recent ones are kept.
 
     Raises
     ------
@@ -125,7 +125,7 @@ def connect(spec: StoreSpec) -> Backend:
         If the backend is not installed here, or refuses the URL or the options.
     """
     if spec.carried is not None:
-        # Kept with the object itself, so that it can be forgotten with it.
+        # Kept with the object itself, so that it is forgotten with it.
         backend: Backend = spec.carried.memo.get("backend") or spec.carried.memo.setdefault("backend", _opened(spec))
         return backend
     key = spec, seen(scheme_of(spec.url)) if spec.backend != "local" else None
@@ -135,7 +135,7 @@ def connect(spec: StoreSpec) -> Backend:
             _open.move_to_end(key)
             return found
         turn = _opening.setdefault(key, threading.Lock())
-    with turn:  # not under the one lock: to read credentials may take long, which others need not wait for
+    with turn:  # not under the common lock: reading credentials may take long, and others need not wait for it
         with _lock:
             found = _open.get(key)
         made = found or _opened(spec)
@@ -147,7 +147,7 @@ def connect(spec: StoreSpec) -> Backend:
 
 
 def _forget_oldest() -> None:
-    alone = [key for key in _open if key[0].backend == "obstore"]  # each has a client of its own
+    alone = [key for key in _open if key[0].backend == "obstore"]  # each has its own client
     for key in alone[: max(0, len(alone) - kept_clients(KEPT))]:
         del _open[key]
     if len(_open) > KEPT:
@@ -164,18 +164,18 @@ def _opened(spec: StoreSpec) -> Backend:
     return _BACKENDS[spec.backend](spec)
 
 
-# A description of a store as a zarr store of its own, for who works with zarr beside us.
+# A description of a store as a zarr store, for users who work with zarr as well.
 
 DOC = "zarr.json"
 
 
 def zarr_store(spec: StoreSpec, *, writable: bool = False) -> Store:
-    """Zarr store that reaches what we reach: the user's own object, a folder, or our connection.
+    """Zarr store for the same place: the user's own object, a folder, or our connection.
 
     Raises
     ------
     StoreError
-        If it is to be writable and is not.
+        If it should be writable but is not.
     """
     if writable:
         connect(spec).check_writable(Put(DOC, b""))
@@ -187,7 +187,7 @@ def zarr_store(spec: StoreSpec, *, writable: bool = False) -> Store:
 
 
 class ConnectedStore(BackendStore):
-    """Our connection on any event loop: each request waits on a thread.
+    """Our connection, usable on any event loop: each request waits on a thread.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where requests wait: threads for blocking clients, one event loop for the others."""
+"""Where requests wait: on threads for blocking clients, on one event loop for the others."""
 
 import asyncio
 import itertools
@@ -13,7 +13,7 @@ from zarr_vectors_lazy.errors import ZVWarning
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage.retry import RetryPolicy
 
-# Blocking requests on threads: the pool's size is the number of requests in flight.
+# Blocking requests on threads: the size of the pool is the number of requests in flight.
 #
 # Measured with obstore, 512 objects of 23 KB behind 30 ms, 128 in flight: 0.17 s and 0.12 s of CPU on threads, 0.26 s
 # and 0.27 s of CPU as coroutines on an event loop.
@@ -24,20 +24,20 @@ try:
 except ImportError:  # Windows
     resource = None
 
-RESERVED = 64  # open files that are left to everything else
+RESERVED = 64  # open files that are left for everything else
 SILENCE_S = 8.0
 
 T = TypeVar("T")
 
 _lock = threading.RLock()  # a garbage collection inside it may close a connection
-_pools: dict[int, ThreadPoolExecutor] = {}  # one, by its width
-_loops: list[asyncio.AbstractEventLoop] = []  # one, once it is needed
-_slots: dict[int, asyncio.Semaphore] = {}  # one, by its width; touched by the loop's thread alone
+_pools: dict[int, ThreadPoolExecutor] = {}  # the pool, by its width
+_loops: list[asyncio.AbstractEventLoop] = []  # the loop, once it is needed
+_slots: dict[int, asyncio.Semaphore] = {}  # the semaphore, by its width; used only by the loop's thread
 _creating = asyncio.Lock()
 
 
 def _forked() -> None:
-    # The child has none of the threads, and may have what one of them held.
+    # The child has none of the threads, and may have locks that they held.
     global _lock, _creating
     _lock, _creating = threading.RLock(), asyncio.Lock()
     for held in (_pools, _loops, _slots):
@@ -49,7 +49,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def current_pool() -> ThreadPoolExecutor:
-    """Return the pool of this process, as wide as ``max-requests`` says now."""
+    """Return the pool of this process, with the width that ``max-requests`` now states."""
     width = request_width()
     with _lock:
         if width not in _pools:
@@ -61,9 +61,9 @@ def current_pool() -> ThreadPoolExecutor:
 
 
 def gather(call: Callable[[Any], T], items: Sequence[Any], where: str = "") -> list[T]:
-    """Results of ``call`` for all items, in order; the first failure is raised and cancels what has not begun.
+    """Results of ``call`` for all items, in order; the first failure is raised, and cancels those not yet begun.
 
-    Where none is there for a while, a warning says what is waited for, and ``where``.
+    If there is no result for a while, a warning says what is awaited, and ``where``.
     """
     job = _Job(call, items)
     try:
@@ -76,7 +76,7 @@ def gather(call: Callable[[Any], T], items: Sequence[Any], where: str = "") -> l
 
 
 def finished(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Result of a coroutine that waits for nothing: what is written once for threads and for the loop, on a thread."""
+    """Result of a coroutine that never waits, so that code shared by threads and the loop can run on a thread."""
     try:
         coroutine.send(None)
     except StopIteration as done:
@@ -86,24 +86,24 @@ def finished(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 async def on_thread(call: Callable[[Any], T], item: Any) -> T:
-    """Result of ``call`` for one item, awaited on an event loop."""
+    """Result of ``call`` for one item, on a thread, awaited on an event loop."""
     return await asyncio.wrap_future(current_pool().submit(call, item))
 
 
 def request_width() -> int:
-    """Requests in flight, at most: the setting, and a third of the files that may be open (of 256 on macOS)."""
+    """Most requests in flight: the setting, but at most a third of the files that may be open (256 on macOS)."""
     width = max(1, int(setting("max-requests")))
     return width if resource is None else min(width, max(4, (_open_files() - RESERVED) // 3))
 
 
 def idle_width() -> int:
-    """Connections that one client keeps for the next requests: several clients have them at a time."""
+    """Connections that one client keeps for later requests; several clients do so at the same time."""
     width = request_width()
     return width if resource is None else min(width, max(2, (_open_files() - RESERVED) // 16))
 
 
 def kept_clients(most: int) -> int:
-    """Clients with connections of their own that are kept: those, and the requests in flight, fit in the open files."""
+    """How many clients with their own connections are kept, so that these and requests fit in the open files."""
     if resource is None:
         return most
     return max(2, min(most, (_open_files() - RESERVED - request_width()) // idle_width() - 2))
@@ -115,7 +115,7 @@ def _open_files() -> int:
 
 
 def warn_of_silence(where: str) -> None:
-    """Say that nothing has come yet, and what is done about it."""
+    """Warn that nothing has come yet, and say what is done about it."""
     policy = RetryPolicy.of_settings()
     warnings.warn(
         f"no answer from {where} for {SILENCE_S:g} s; failed requests are tried again, for "
@@ -127,7 +127,7 @@ def warn_of_silence(where: str) -> None:
 
 
 class _Job(Generic[T]):
-    """Items of one call, which the threads draw from; cheaper than a future each."""
+    """Items of one call, from which the threads draw; cheaper than a future for each."""
 
     def __init__(self, call: Callable[[Any], T], items: Sequence[Any]) -> None:
         self._call = call
@@ -159,39 +159,39 @@ class _Job(Generic[T]):
                 warn_of_silence(where)
             self._over.wait()
         except BaseException as error:
-            self._error = error  # an interrupt of the waiting thread ends the work, too
+            self._error = error  # an interrupt of the waiting thread also ends the work
             raise
         if self._error is not None:
             raise self._error
         return self._results
 
 
-# The one event loop of this process on which everything asynchronous runs, in a thread of ours.
+# The one event loop of this process, on which everything asynchronous runs, in a thread of ours.
 
 
 def event_loop() -> asyncio.AbstractEventLoop:
-    """Return the loop of this process; it is started on first use."""
+    """Return the loop of this process, which is started on first use."""
     with _lock:
         if not _loops:
             _loops.append(asyncio.new_event_loop())
-            # A daemon: the end of the interpreter does not wait for an answer from the network.
+            # A daemon, so that the interpreter can end without waiting for the network.
             threading.Thread(target=_loops[0].run_forever, name="zarr-vectors-lazy-loop", daemon=True).start()
         return _loops[0]
 
 
 def creating() -> asyncio.Lock:
-    """Return the lock of our loop, for what only one coroutine at a time may do."""
+    """Return a lock of our loop, for what only one coroutine may do at a time."""
     return _creating
 
 
 def run(coroutine: Coroutine[Any, Any, T], where: str = "") -> T:
     """Run ``coroutine`` on our loop while the calling thread waits; return its result.
 
-    Where that takes a while, a warning says what is waited for at ``where``.
+    If that takes a while, a warning says what is awaited at ``where``.
 
     Notes
     -----
-    It may be called where another event loop runs (Jupyter), never from a coroutine on our own loop.
+    This may be called where another event loop runs (Jupyter), but never from a coroutine on our own loop.
     """
     future = asyncio.run_coroutine_threadsafe(coroutine, event_loop())
     try:
@@ -199,12 +199,12 @@ def run(coroutine: Coroutine[Any, Any, T], where: str = "") -> T:
             warn_of_silence(where)
         return future.result()
     except BaseException:
-        future.cancel()  # an interrupt of the waiting thread ends the work, too
+        future.cancel()  # an interrupt of the waiting thread also ends the work
         raise
 
 
 def post(coroutine: Coroutine[Any, Any, None]) -> "Future[None]":
-    """Run ``coroutine`` on our loop without waiting for it; called from anywhere, a garbage collection included."""
+    """Run ``coroutine`` on our loop without waiting for it; may be called from anywhere, even a garbage collection."""
     return asyncio.run_coroutine_threadsafe(coroutine, event_loop())
 
 
@@ -221,7 +221,7 @@ async def gather_async(call: Callable[[Any], Coroutine[Any, Any, T]], items: Seq
 
 
 def slot() -> asyncio.Semaphore:
-    """Return what lets ``max-requests`` requests be in flight: ``async with slot(): ...`` on our loop."""
+    """Return the semaphore for ``max-requests`` requests in flight: ``async with slot(): ...`` on our loop."""
     width = request_width()
     if width not in _slots:
         _slots.clear()

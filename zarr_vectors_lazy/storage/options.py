@@ -13,14 +13,14 @@ from zarr_vectors_lazy.storage.io import idle_width
 from zarr_vectors_lazy.storage.retry import CONNECT_S, FIRST_PAUSE_S, LONGEST_PAUSE_S, RetryPolicy
 from zarr_vectors_lazy.storage.spec import connection, is_secret
 
-# Options in the other backend's names: what xarray users type for fsspec is understood by obstore, and the other way.
+# Options by the other backend's names: obstore understands what xarray users type for fsspec, and vice versa.
 #
-# A name of the backend's own is left alone. What both have is renamed; what only says what is so anyway is dropped;
-# what the backend cannot do is refused, with the name of the option that does it where there is one.
+# A backend's own names are left alone. What both have is renamed; what only states a default is dropped; and what
+# the backend cannot do is refused, naming the option that does it, if there is one.
 
 Options: TypeAlias = dict[str, Any]
 Rule: TypeAlias = Callable[[Any], Mapping[str, Any]]
-"""From a value to options of the other backend; nothing where it says what is so anyway."""
+"""From a value to options of the other backend; none if the value states a default."""
 
 
 def _to(name: str) -> Rule:
@@ -72,7 +72,7 @@ def _s3_config_kwargs(value: Any) -> Options:
             "connect_timeout": _within("client_options", "connect_timeout"),
             "read_timeout": _within("client_options", "read_timeout"),
             "region_name": _to("region"),
-            "max_pool_connections": _nothing,  # how many there are is our setting "max-requests"
+            "max_pool_connections": _nothing,  # the number is our setting "max-requests"
             "retries": _refused("give retry_config={'max_retries': ...}, or the setting 'retries'"),
             "proxies": _refused("give client_options={'proxy_url': ...}"),
         },
@@ -105,7 +105,7 @@ def _client_options(value: Any) -> Options:
         "client_options",
         value,
         {
-            "allow_http": _nothing,  # an endpoint says so itself
+            "allow_http": _nothing,  # an endpoint implies it
             "connect_timeout": _within("config_kwargs", "connect_timeout"),
             "read_timeout": _within("config_kwargs", "read_timeout"),
             "timeout": _within("config_kwargs", "read_timeout"),
@@ -135,7 +135,7 @@ _OBSTORE: dict[str, dict[str, Rule]] = {
     "gs": {
         "token": _google_token,
         "endpoint_url": _to("base_url"),
-        "project": _nothing,  # for buckets that are made
+        "project": _nothing,  # for making buckets
         "access": _nothing,
         "requester_pays": lambda value: {"client_options": {"default_headers": {"x-goog-user-project": value}}},
     },
@@ -208,18 +208,18 @@ _VENDORS = ("aws_", "google_", "azure_storage_", "azure_")
 
 
 def for_obstore(scheme: str, options: Mapping[str, Any]) -> Options:
-    """Options in obstore's names.
+    """Options by obstore's names.
 
     Raises
     ------
     StoreError
-        For what obstore cannot do so; the message names the option that does it.
+        For options that obstore has no equivalent of; the message names the one to use.
     """
     return _translated("obstore", _OBSTORE.get(_FAMILY.get(scheme, scheme), {}), options, str)
 
 
 def for_fsspec(scheme: str, options: Mapping[str, Any]) -> Options:
-    """Options in the names of fsspec's file system for the scheme; raises as `for_obstore`."""
+    """Options by the names of fsspec's file system for the scheme; raises as `for_obstore`."""
     return _translated("fsspec", _FSSPEC.get(_FAMILY.get(scheme, scheme), {}), options, bare)
 
 
@@ -238,7 +238,7 @@ def _translated(
             raise StoreError(f"option {name!r} names a file that cannot be read: {error}") from None
         except (ValueError, TypeError, AttributeError) as error:
             raise StoreError(f"option {name!r} has a wrong value: {type(error).__name__}") from None
-    _merge(found, own)  # a name of the backend's own goes before
+    _merge(found, own)  # the backend's own names take precedence
     return found
 
 
@@ -271,7 +271,7 @@ def bare(name: str) -> str:
 
 # Options of obstore's constructors, without obstore: sorted, and wrong ones refused.
 
-IDLE_S = 10.0  # after which a connection that nobody uses is closed
+IDLE_S = 10.0  # after which an unused connection is closed
 CLIENT = frozenset({
     "allow_http", "allow_invalid_certificates", "connect_timeout", "default_content_type", "default_headers",
     "http1_only", "http2_keep_alive_interval", "http2_keep_alive_timeout", "http2_keep_alive_while_idle", "http2_only",
@@ -290,18 +290,18 @@ def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, A
     Parameters
     ----------
     options
-        As the user gave them: configuration, client options and retry options, nested or loose.
+        Options as the user gave them: configuration, client options and retry options, nested or not.
     config
         Whether the store has a configuration (HTTP has none).
 
     Returns
     -------
-    Those of ``config``, ``client_options``, ``retry_config``, ``credential_provider`` that are not empty.
+    ``config``, ``client_options``, ``retry_config`` and ``credential_provider``, unless empty.
 
     Raises
     ------
     StoreError
-        For a name or kind of value that obstore does not know.
+        For a name or a kind of value that obstore does not know.
     """
     nested = {name: dict(_mapping(name, options)) for name in ("config", "client_options", "retry_config")}
     given: dict[str, Any] = {}
@@ -326,18 +326,18 @@ def arguments(options: Mapping[str, Any], *, config: bool = True) -> dict[str, A
     if nested["config"] and not config:
         _known("option", nested["config"], CLIENT | RETRY | {"client_options", "retry_config"})
     if any(isinstance(value, str) and value.lower().startswith("http://") for value in nested["config"].values()):
-        nested["client_options"].setdefault("allow_http", True)  # who types http:// means it
+        nested["client_options"].setdefault("allow_http", True)  # whoever types http:// means it
     return given | {name: values for name, values in nested.items() if values}
 
 
 def with_retries(given: dict[str, Any], scheme: str) -> dict[str, Any]:
-    """Return the arguments with our limits where the user set none, by option or in the environment."""
+    """Return the arguments with our limits, if the user set none by option or in the environment."""
     limits = {"client_options": _client_limits() | _client_environment(scheme), "retry_config": _retries()}
     return given | {name: values | given.get(name, {}) for name, values in limits.items()}
 
 
 def _client_environment(scheme: str) -> dict[str, str]:
-    # obstore reads these too, and forgets them once it is given any client option.
+    # obstore reads these too, but forgets them once it is given any client option.
     vendor = _VENDOR_OF.get(scheme)
     if vendor is None:
         return {}
@@ -346,7 +346,7 @@ def _client_environment(scheme: str) -> dict[str, str]:
 
 
 def _client_limits() -> dict[str, Any]:
-    # A limit for the whole answer, obstore's default, would end large ones that 256 requests at once make slow.
+    # A limit for the whole answer, obstore's default, would end large ones that 256 concurrent requests make slow.
     silence = timedelta(seconds=RetryPolicy.of_settings().silence_s)
     idle = {"pool_max_idle_per_host": str(idle_width()), "pool_idle_timeout": timedelta(seconds=IDLE_S)}
     limits = {"connect_timeout": timedelta(seconds=CONNECT_S), "read_timeout": silence, "timeout": timedelta(hours=6)}
@@ -355,7 +355,7 @@ def _client_limits() -> dict[str, Any]:
 
 def _retries() -> dict[str, Any]:
     policy = RetryPolicy.of_settings()
-    backoff = {  # each pause is drawn from all between the first and four times the one before
+    backoff = {  # each pause is drawn from between the first and four times the one before
         "init_backoff": timedelta(seconds=FIRST_PAUSE_S),
         "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
         "base": 4,
@@ -364,7 +364,7 @@ def _retries() -> dict[str, Any]:
 
 
 def bare_names(options: Mapping[str, Any]) -> set[str]:
-    """Names of the configuration options given, without the vendor's prefix."""
+    """Names of the given configuration options, without the vendor's prefix."""
     return {bare(name) for name in (*options, *_mapping("config", options))}
 
 
@@ -399,7 +399,7 @@ def _setting(name: str, value: object) -> str | bool:
 
 
 def check_url(name: str, value: str) -> None:
-    """Refuse a malformed endpoint, which panics in Rust at the first request."""
+    """Refuse a malformed endpoint, which would panic in Rust at the first request."""
     usable = urlsplit(value).scheme in {"http", "https"} and urlsplit(value).netloc and value.isascii()
     if not usable or any(char.isspace() for char in value):
         shown = "***" if is_secret(name) else repr(value)

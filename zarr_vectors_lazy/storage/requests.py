@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 
 from zarr_vectors_lazy.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size
 
-# The requests that `fetch` answers; they live below this layer, where pure code can make them.
+# The requests that `fetch` answers; they are defined below this layer, where pure code can make them.
 
 __all__ = ["Delete", "Get", "ListDir", "ListSizes", "Put", "Request", "Size"]
 
 
-# Counts of requests made and bytes received by this process, to hold against what was planned.
+# Counts of requests made and bytes received by this process, to compare with what was planned.
 
 logger = logging.getLogger("zarr_vectors_lazy.storage")
 
 
 @dataclass(slots=True)
 class Counts:
-    """Requests by kind (``"get"``, ``"range"``, ``"list"``, ``"put"``, ...), their keys in turn, bytes received."""
+    """Requests by kind (``"get"``, ``"range"``, ``"list"``, ``"put"``, ...), their keys in order, bytes received."""
 
     by_kind: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
@@ -39,7 +39,7 @@ _watching: list[Counts] = []
 
 
 def record(kind: str, key: str, nbytes: int) -> None:
-    """Count one request that was answered (also with "there is none")."""
+    """Count one request that was answered (even if with "there is none")."""
     with _lock:
         _total.by_kind[kind] += 1
         _total.bytes += nbytes
@@ -58,7 +58,7 @@ def snapshot() -> Counts:
 
 
 def reset() -> None:
-    """Begin counting anew."""
+    """Start counting from zero."""
     with _lock:
         _total.by_kind.clear()
         _total.bytes = 0
@@ -66,7 +66,7 @@ def reset() -> None:
 
 @contextmanager
 def counting() -> Iterator[Counts]:
-    """Count what this process, all its threads, requests inside the block."""
+    """Count what all threads of this process request inside the block."""
     counts = Counts()
     with _lock:
         _watching.append(counts)

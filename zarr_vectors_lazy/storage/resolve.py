@@ -1,4 +1,4 @@
-"""What users type (paths, URLs, store objects, options) -> a description of the store."""
+"""From what users type (paths, URLs, store objects, options) to a description of the store."""
 
 import importlib.util
 import os
@@ -27,18 +27,18 @@ from zarr_vectors_lazy.storage.spec import (
     with_query,
 )
 
-# Descriptions of the zarr store objects that users hand over.
+# Descriptions of zarr store objects that users pass.
 
 _SCHEMES = {"S3Store": "s3", "GCSStore": "gs", "AzureStore": "az"}
 _NAMES = {"S3Store": "bucket", "GCSStore": "bucket", "AzureStore": "container_name"}
 Native: TypeAlias = Any
-"""A store of obstore's, whose classes have no common type."""
+"""One of obstore's stores, whose classes have no common type."""
 _OF_THE_LOOP = {"asynchronous", "loop", "skip_instance_cache", "batch_size"}
 
 
 def described(store: Store) -> StoreSpec:
-    """Describe a store so that any process can open it anew; carry the object itself where that cannot be done."""
-    # Exactly these classes: what a subclass does, only itself knows.
+    """Describe a store so that any process can open it; carry the object itself if that is impossible."""
+    # Exactly these classes, because a subclass may behave differently.
     spec = None
     if type(store) is LocalStore:
         spec = StoreSpec("local", local_path(str(store.root)))
@@ -82,7 +82,7 @@ def _of_obstore(native: Native) -> StoreSpec | None:
     return StoreSpec("obstore", url, StorageOptions({**options, **config}))
 
 
-# What users type (paths, URLs, store objects, options) -> a description of the store.
+# From what users type (paths, URLs, store objects, options) to a description of the store.
 
 VARIABLE = "ZARR_VECTORS_BACKEND"
 BACKENDS = ("obstore", "fsspec", "local")
@@ -95,17 +95,17 @@ def resolve(
     storage_options: Mapping[str, Any] | None = None,
     **backend_kwargs: Any,
 ) -> StoreSpec:
-    """Describe the store at ``path``; nothing is asked of the network.
+    """Describe the store at ``path``, without using the network.
 
     Parameters
     ----------
     path
         URL or path, or a zarr store object.
     backend
-        ``"obstore"``, ``"fsspec"`` or ``"local"``; by default what the variable ``ZARR_VECTORS_BACKEND`` says, else
-        what suits the URL.
+        ``"obstore"``, ``"fsspec"`` or ``"local"``; by default the one that the variable ``ZARR_VECTORS_BACKEND`` names,
+        or one that suits the URL.
     storage_options, backend_kwargs
-        Options in the backend's own names, or in the other's where both have the thing; both merge, the keywords win.
+        Options by the backend's own names, or the other's if both have an equivalent; the keywords take precedence.
 
     Raises
     ------
@@ -126,7 +126,7 @@ def resolve(
 
             url, options = stores.canonical(url, for_obstore(scheme_of(url), options))
             spec = StoreSpec("obstore", url, StorageOptions(options))
-            stores.build(spec)  # it refuses what it does not know now, not in some task
+            stores.build(spec)  # unknown options are refused now, not in some task
             return spec
         case _:
             url, options = systems.canonical(url, for_fsspec(scheme_of(url), options))
@@ -137,7 +137,7 @@ def resolve(
 
 @cache
 def is_option(name: str) -> bool:
-    """Whether a backend that is installed knows an option of this name, of some cloud."""
+    """Whether an installed backend knows an option of this name, for any cloud."""
     for scheme in ("s3", "gs", "az"):
         with suppress(StoreError):  # it is not installed
             if name in systems.option_names(scheme):
@@ -193,7 +193,7 @@ def _local(url: str, options: Mapping[str, Any]) -> StoreSpec:
     if scheme_of(url) not in {"", "file"}:
         raise StoreError(f"the backend 'local' cannot serve {scheme_of(url)}:// URLs, only paths and file://")
     if options:
-        raise StoreError(f"a local folder takes no options; got {', '.join(map(repr, options))}")
+        raise StoreError(f"a local folder takes no options; found {', '.join(map(repr, options))}")
     return StoreSpec("local", local_path(url))
 
 

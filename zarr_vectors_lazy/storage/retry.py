@@ -1,4 +1,4 @@
-"""How long requests that fail are made again, and what the error of one says."""
+"""How long failed requests are repeated, and what their errors say."""
 
 import asyncio
 import itertools
@@ -15,26 +15,26 @@ from dask.utils import parse_timedelta
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage.spec import AZURE, BUCKETS
 
-# How long requests that fail are made again: the same limits for every backend.
+# How long failed requests are repeated: the same limits for every backend.
 
 T = TypeVar("T")
 
 CONNECT_S = 5.0
-INSTANCE_S = 4.0  # in which a machine's metadata address answers, or has no credentials
+INSTANCE_S = 4.0  # seconds in which a machine's metadata address must answer
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """Limits as the settings are now.
+    """The limits that the settings now state.
 
     Parameters
     ----------
     retries
-        How often a request is made again.
+        How often a request is repeated.
     total_s
-        Seconds after which it is not made again.
+        Seconds after which it is not repeated.
     silence_s
         Seconds without a byte after which an attempt is given up.
     """
@@ -56,14 +56,14 @@ async def retrying(
     failures: tuple[type[BaseException], ...],
     pause_after: Callable[[BaseException], float | None],
 ) -> T:
-    """Await an attempt; after a failure that may pass another one, with growing pauses between them.
+    """Await an attempt; after a failure that may be temporary, try again, with growing pauses.
 
     Parameters
     ----------
     failures
         What an attempt may raise.
     pause_after
-        Seconds to wait at least after a failure; None where it would only fail again.
+        Least seconds to wait after a failure; None if it would only fail again.
 
     Raises
     ------
@@ -98,9 +98,9 @@ _HAS_EXPIRED = re.compile(
 )
 NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|(bucket|container) does not exist", re.IGNORECASE)
 _XML = re.compile(r"<(\?xml|!DOCTYPE|[a-z][a-z0-9]*[\s/>]).*", re.IGNORECASE | re.DOTALL)
-_PROVIDER = "credential provider: "  # what failed on this machine; nobody refused anything
+_PROVIDER = "credential provider: "  # failures on this machine, without any refusal
 _TAG = re.compile(r"<(Code|Message)>(.*?)</\1>", re.IGNORECASE | re.DOTALL)
-_CAUSES = {  # by what Rust and Python say below the first line
+_CAUSES = {  # causes, by what Rust and Python say below the first line
     "the host is not known": r"lookup address|Name or service not known|name resolution|getaddrinfo failed",
     "the connection is refused": r"Connection ?[Rr]efused|Connect call failed",
     "the certificate is not signed by an authority that is trusted here": r"UnknownIssuer|issuer cert|self.signed cert",
@@ -130,15 +130,15 @@ def hint(scheme: str, backend: str, text: str, *, unsigned: bool, told: bool = F
     Parameters
     ----------
     scheme
-        Of the URL.
+        Scheme of the URL.
     backend
         ``"obstore"`` or ``"fsspec"``.
     text
-        What the server, or the backend's package, said.
+        The message of the server, or of the backend's package.
     unsigned
         Whether the request carried no credentials.
     told
-        Whether an option says so.
+        Whether an option says not to sign.
     """
     if scheme not in BUCKETS or NO_BUCKET.search(text) or _PROVIDER in text:
         return ""
@@ -152,12 +152,12 @@ def hint(scheme: str, backend: str, text: str, *, unsigned: bool, told: bool = F
 
 
 def has_expired(text: str) -> bool:
-    """Whether a server says that credentials were good once."""
+    """Whether a server says that credentials have expired."""
     return _HAS_EXPIRED.search(text) is not None
 
 
 def reason(error: BaseException) -> str:
-    """What a client's error says, in one line: a missing bucket first, the cause last, no XML, no Rust structures."""
+    """A client's error in one line: a missing bucket first, the cause last, without XML or Rust structures."""
     chain = list(_chain(error))
     first, _, below = str(error).partition("Debug source:")
     everything = "\n".join(
@@ -182,7 +182,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def travelling(error: BaseException) -> BaseException:
-    """Take from an error, and those below it, what no pickle holds and nobody should see: aiohttp keeps all headers."""
+    """Remove from an error, and those below it, what cannot be pickled or must not be seen, such as all headers."""
     above: BaseException | None = None
     for one in reversed(list(_chain(error))):
         info: Any = getattr(one, "request_info", None)
@@ -199,13 +199,13 @@ def travelling(error: BaseException) -> BaseException:
 def _pickles(error: BaseException) -> bool:
     try:
         pickle.loads(pickle.dumps(error))
-    except (TypeError, ValueError, AttributeError, LookupError, pickle.PickleError):  # it holds a context of TLS
+    except (TypeError, ValueError, AttributeError, LookupError, pickle.PickleError):  # it holds a TLS context
         return False
     return True
 
 
 def _plain(text: str) -> str:
-    """``text`` with what matters of a server's XML or HTML in its place."""
+    """``text`` with the essentials of a server's XML or HTML in its place."""
     found = _XML.search(text)
     if found is None:
         return text

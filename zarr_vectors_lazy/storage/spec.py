@@ -1,4 +1,4 @@
-"""Where a store is: its URL, options and objects as one small description, of which no secret is shown."""
+"""Where a store is: a small description of its URL, options and objects, which shows no secret."""
 
 import hashlib
 import os
@@ -22,7 +22,7 @@ HIDDEN = "***"
 QUERY = "url_query"
 """Option that holds the query of an ``http(s)://`` URL."""
 
-# Named so that a new option of a backend is rather hidden than shown.
+# Chosen so that a new option of a backend is more likely to be hidden than shown.
 _SECRET = re.compile(
     r"key|secret|token|passw|pwd|credential|sas|auth|header|cookie|private|cert|account_json|signature|user|session"
     r"|passphrase|proxy|query"
@@ -53,23 +53,23 @@ def shown(name: str, value: object) -> object:
 
 
 def clean_url(url: str) -> str:
-    """``url`` without user, password, query and fragment: to be shown, never to be reached."""
+    """``url`` without user, password, query and fragment, for display only."""
     scheme, separator, rest = url.partition("://") if "://" in url else ("", "", url)
     rest = re.split(r"[?#]", rest, maxsplit=1)[0]
     authority, slash, path = rest.partition("/")
-    # abfs://container@account.dfs...: what stands before the @ is a container, not a user.
+    # abfs://container@account.dfs...: what comes before the @ is a container, not a user.
     if separator and not scheme.lower().startswith("abfs"):
         authority = authority.rpartition("@")[2]
     return f"{scheme}{separator}{authority}{slash}{path}"
 
 
 def fingerprint(value: object) -> str:
-    """Return what tells one secret from another and does not tell it."""
+    """Return a digest that distinguishes secrets without revealing them."""
     return hashlib.sha256(str(value).encode()).hexdigest()[:16]
 
 
 def without_secrets(text: str, options: Mapping[str, Any]) -> str:
-    """``text`` (of somebody else's error) with every secret value of ``options`` struck out."""
+    """``text`` of a foreign error, with every secret value of ``options`` removed."""
     if options.get(QUERY):
         text = re.sub(r"(https?://[^\s?'\"]+)\?[^\s'\")]*", rf"\1?{HIDDEN}", text)
     for name, value in options.items():
@@ -80,10 +80,10 @@ def without_secrets(text: str, options: Mapping[str, Any]) -> str:
     return _SIGNED.sub(r"\1***", text)
 
 
-# URLs taken apart, and put into the one text by which a store is known.
+# URLs taken apart, and put into the canonical form by which a store is known.
 #
-# One grammar: ``scheme://authority/key``, and nothing is cut off. The key is letters, ``%``, ``?``, ``#`` and spaces
-# too; only ``http(s)://`` has the URL's own escapes and a query, and Azure a query that holds a signature.
+# There is one grammar, ``scheme://authority/key``, and nothing is cut off. ``%``, ``?``, ``#`` and spaces are part of
+# the key; only ``http(s)://`` has URL escapes and a query, and Azure a query that holds a signature.
 
 AZURE = frozenset({"az", "azure", "abfs", "abfss", "adl"})
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs"}) | AZURE
@@ -104,11 +104,11 @@ class Location:
     path: str
     account: str = ""
     query: str = ""
-    """What is sent with each request and shown nowhere."""
+    """Sent with each request and never shown."""
 
     @property
     def url(self) -> str:
-        """Canonical text, without secrets and trailing slash."""
+        """Canonical text, without secrets or trailing slash."""
         parts = [part for part in (self.account, self.bucket, self.path) if part]
         return f"{self.scheme}://{'/'.join(parts)}"
 
@@ -120,7 +120,7 @@ def scheme_of(path: str) -> str:
 
 
 def check_slashes(path: str) -> None:
-    """Raise StoreError for a URL that lacks a slash, which would be a folder called ``s3:``."""
+    """Raise StoreError for a URL that lacks a slash, which would otherwise be a folder called ``s3:``."""
     found = _ONE_SLASH.match(path)
     if found and found[1].lower() in _KNOWN:
         slashes = "///" if found[1].lower() == "file" else "//"
@@ -128,7 +128,7 @@ def check_slashes(path: str) -> None:
 
 
 def local_path(path: str) -> str:
-    """Absolute path of a bare path, in which ``~`` is home, or of a ``file://`` URL, whose letters are the path's."""
+    """Absolute path of a bare path, in which ``~`` is home, or of a ``file://`` URL, which is taken literally."""
     if scheme_of(path) != "file":
         return os.path.abspath(os.path.expanduser(path))  # not resolve(): links stay as they are named
     host, _, _ = (rest := path[len("file://") :]).partition("/")
@@ -139,7 +139,7 @@ def local_path(path: str) -> str:
 
 
 def overlap(url: str, other: str) -> bool:
-    """Whether two places are one, or one lies in the other; links on disk are followed."""
+    """Whether two places are the same, or one lies inside the other; links on disk are followed."""
     one, two = (_followed(text) + "/" for text in (url, other))
     return one.startswith(two) or two.startswith(one)
 
@@ -154,7 +154,7 @@ def parse(url: str, options: Mapping[str, Any]) -> Location:
     Raises
     ------
     StoreError
-        For a URL without bucket, container or host, or with secrets that belong into options.
+        For a URL without bucket, container or host, or with secrets that belong in options.
     """
     scheme, _, rest = url.partition("://")
     scheme = {"s3a": "s3", "gcs": "gs"}.get(scheme.lower(), scheme.lower())
@@ -175,7 +175,7 @@ def parse(url: str, options: Mapping[str, Any]) -> Location:
 
 
 def with_query(place: Location, options: Mapping[str, Any], signature: str) -> dict[str, Any]:
-    """Options with the query of a URL: Azure's signature as the backend's option, any other as `QUERY`."""
+    """Options together with the query of a URL: Azure's signature as the backend's option, any other as `QUERY`."""
     if not place.query:
         return dict(options)
     return {QUERY if place.scheme in {"http", "https"} else signature: place.query, **options}
@@ -202,7 +202,7 @@ def _parse_azure(url: str, scheme: str, rest: str, options: Mapping[str, Any]) -
     segment, _, path = address.partition("/")
     container, at, host = segment.rpartition("@")
     if "\\" in path:
-        raise StoreError(f"Azure reads the \\ in {clean_url(url)!r} as a /; write which one you mean")
+        raise StoreError(f"Azure reads the \\ in {clean_url(url)!r} as a /; write the one that you mean")
     if ":" in segment or (at and scheme in {"az", "azure"}):
         raise StoreError(f"an {scheme}:// URL cannot have a user; give credentials as options", where=clean_url(url))
     path = path.strip("/")
@@ -228,7 +228,7 @@ _CONNECTION = {
 
 
 def connection(text: object) -> dict[str, str]:
-    """What an Azure connection string says, in obstore's names."""
+    """The contents of an Azure connection string, by obstore's names."""
     parts = {part.partition("=")[0].strip().lower(): part.partition("=")[2] for part in str(text).split(";")}
     return {_CONNECTION[name]: value for name, value in parts.items() if name in _CONNECTION and value}
 
@@ -245,7 +245,7 @@ def _given_account(options: Mapping[str, Any]) -> str:
     return next((os.environ[name] for name in _ACCOUNT_VARIABLES if os.environ.get(name)), "")
 
 
-# The process in whose memory a store is, which other processes have copies of at best.
+# The process in whose memory a store is; others have copies at best.
 
 STAYS = (
     "a writable icechunk session cannot leave its process: compute with threads, dask.config.set(scheduler='threads'), "
@@ -259,12 +259,12 @@ _names: dict[int, str] = {}
 
 
 def this_process() -> str:
-    """Name of this process; a forked child has another one."""
+    """Name of this process; a forked child has a different one."""
     return _names.get(os.getpid()) or _names.setdefault(os.getpid(), uuid.uuid4().hex)
 
 
 def home_of(store: object) -> str:
-    """Name of this process if what is written to a store object is there alone, else empty."""
+    """Name of this process if what is written to a store object exists only here, otherwise empty."""
     alone = isinstance(store, MemoryStore) or (is_icechunk(store) and not getattr(store, "read_only", True))
     return this_process() if alone else ""
 
@@ -276,30 +276,30 @@ def is_icechunk(store: object) -> bool:
 
 
 def check_leaves(value: Any) -> None:
-    """Raise StoreError if an object is the store of a session that does not pickle."""
+    """Raise StoreError if an object is the store of a session that cannot be pickled."""
     if is_icechunk(value):
         try:
             value.__getstate__()
-        except ValueError as error:  # icechunk's own says to fork, which would lose what is written
+        except ValueError as error:  # icechunk's own message says to fork, which would lose what is written
             raise StoreError(STAYS) from error
 
 
-# Live objects that a description of a store carries: the same object keeps the same token in every process.
+# Live objects that the description of a store carries: the same object has the same token in every process.
 
 _lock = threading.RLock()  # a garbage collection inside it may run `_forget`
-_tokens: dict[int, tuple[Callable[[], Any], str]] = {}  # by id: how to reach the object, and its token
+_tokens: dict[int, tuple[Callable[[], Any], str]] = {}  # by id: a reference to the object, and its token
 _by_token: "weakref.WeakValueDictionary[str, Carried]" = weakref.WeakValueDictionary()
 
 
 class Carried:
-    """An object and its token; equal to its own copies in this and other processes.
+    """An object and its token; equal to its copies in this and other processes.
 
     Parameters
     ----------
     value
         The object; it must pickle if the description is to reach another process.
     token
-        A uuid given on first sight.
+        A uuid, given when the object is first seen.
     """
 
     __slots__ = ("__weakref__", "memo", "token", "value")
@@ -324,7 +324,7 @@ class Carried:
 
 
 def carried(value: object) -> Carried:
-    """``value`` with its token, the same one whenever it is asked for."""
+    """``value`` with its token, which is always the same."""
     with _lock:
         reach, token = _tokens.get(id(value), (_nothing, ""))
         if reach() is not value:
@@ -333,7 +333,7 @@ def carried(value: object) -> Carried:
 
 
 def _arrived(value: object, token: str) -> Carried:
-    """Unpickle: the copy that this process already has, or this one."""
+    """Unpickle: return the copy that this process already has, or this one."""
     with _lock:
         return _by_token.get(token) or _remember(Carried(value, token))
 
@@ -348,7 +348,7 @@ def _remember(item: Carried) -> Carried:
 def _reach(value: object, key: int) -> Callable[[], Any]:
     try:
         return weakref.ref(value, lambda gone: _forget(key, gone))
-    except TypeError:  # no weak references to this class: it stays, as its id must stay its own
+    except TypeError:  # no weak references to this class: it stays, because its id must stay its own
         return lambda: value
 
 
@@ -369,13 +369,13 @@ _PLAIN = (str, bytes, int, float, bool, type(None), timedelta)
 
 
 class StorageOptions(Mapping[str, Any]):
-    """Options in the backend's own names; nested mappings are options too.
+    """Options by the backend's own names; nested mappings are options too.
 
     Parameters
     ----------
     values
-        Anything picklable; what is neither plain data nor a container of such (a credential provider, a session) is
-        carried as an object that stays itself through pickles.
+        Anything picklable; what is neither plain data nor a container of plain data (a credential provider, a session)
+        is carried as an object that keeps its identity when pickled.
     """
 
     __slots__ = ("_items",)
@@ -416,9 +416,9 @@ class StorageOptions(Mapping[str, Any]):
         return shown(name, self[name])
 
     def token(self) -> tuple[tuple[str, Any], ...]:
-        """Return what tells these options from others, the same in every process, without secrets.
+        """Return what distinguishes these options from others, the same in every process, without secrets.
 
-        Who asks does not change what is stored: secrets are left out, not hashed.
+        Credentials do not change what is stored, so secrets are left out, not hashed.
         """
         return tuple((name, _token(name, value)) for name, value in self._items.items())
 
@@ -430,7 +430,10 @@ class StorageOptions(Mapping[str, Any]):
 def _frozen(value: object) -> Value:
     if isinstance(value, Mapping):
         return value if isinstance(value, StorageOptions) else StorageOptions(value)
-    if isinstance(value, list | tuple) and type(value) in {list, tuple}:  # not named tuples, as aiohttp.BasicAuth
+    if isinstance(value, list | tuple) and type(value) in {
+        list,
+        tuple,
+    }:  # but not named tuples, such as aiohttp.BasicAuth
         return tuple(_frozen(item) for item in value)
     return value if isinstance(value, (*_PLAIN, Carried)) else carried(value)
 
@@ -453,22 +456,22 @@ BackendName: TypeAlias = Literal["local", "obstore", "fsspec", "zarr"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StoreSpec:
-    """Where a store is and how it is reached: frozen, hashable, picklable, without secrets in repr and token.
+    """Where a store is and how to reach it: frozen, hashable, picklable, without secrets in repr and token.
 
     Parameters
     ----------
     backend
         What reads it.
     url
-        Canonical text: an absolute path for ``"local"``, else a URL without secrets and trailing slash.
+        Canonical text: an absolute path for ``"local"``, otherwise a URL without secrets or trailing slash.
     options
-        In the backend's own names.
+        Options by the backend's own names.
     carried
         The user's store object, for backend ``"zarr"`` alone.
     read_only
-        Whether it was given as a store object that is read-only.
+        Whether it was given as a read-only store object.
     home
-        Process that alone has what is written there, as it is in memory; empty: all have.
+        The only process that sees what is written, if it is in memory; empty if all processes do.
     """
 
     backend: BackendName
@@ -480,7 +483,7 @@ class StoreSpec:
 
     @classmethod
     def of_instance(cls, store: Store) -> "StoreSpec":
-        """Describe a store object by itself."""
+        """Describe a store object on its own."""
         item = carried(store)
         return cls("zarr", f"{type(store).__name__.lower()}://{item.token[:8]}", carried=item, home=home_of(store))
 

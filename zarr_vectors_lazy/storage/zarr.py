@@ -19,14 +19,14 @@ from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, 
 
 
 class BackendStore(Store):
-    """Used on our loop alone, unless `_ask` goes another way.
+    """Used only on our loop, unless `_ask` is overridden.
 
     Parameters
     ----------
     backend
-        Who answers.
+        The backend that answers.
     check
-        Given what was read, but for metadata.
+        Called with what was read, except metadata.
     read_only
         Whether it refuses to write.
     """
@@ -106,13 +106,13 @@ def _request(key: str, byte_range: ByteRequest | None) -> Get:
             return Get(key, offset)
 
 
-# Elements of zarr arrays through zarr itself: slower than `fetch`, and right for every codec that zarr can decode.
+# Elements of zarr arrays through zarr itself: slower than `fetch`, but right for every codec that zarr can decode.
 
 Array: TypeAlias = Any
-"""zarr's AsyncArray, which is in none of its documented modules."""
+"""zarr's AsyncArray, which none of its documented modules has."""
 Check: TypeAlias = Callable[[bytes], None]
 """Raises FormatError for bytes that must not be decoded."""
-# What zarr and its codecs raise on bytes that they cannot make sense of; OSError is zstd's and gzip's, too.
+# What zarr and its codecs raise on bytes that make no sense; OSError is zstd's and gzip's too.
 _UNDECODABLE = (
     ValueError,
     TypeError,
@@ -123,7 +123,7 @@ _UNDECODABLE = (
     AssertionError,
     ArithmeticError,
     NotImplementedError,
-    MemoryError,  # a count that is garbage asks for more than there is
+    MemoryError,  # a garbage count requests more than exists
     zlib.error,
 )
 
@@ -149,7 +149,7 @@ def zarr_cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) ->
     StoreError
         If the bytes could not be read.
     FormatError
-        If zarr could not decode them; its attribute ``rows`` lists the rows of ``indices`` that it is about, none of
+        If zarr could not decode them; its attribute ``rows`` lists the rows of ``indices`` concerned, none of
         them if the array's metadata is to blame.
     """
     wanted = np.asarray(indices)
@@ -159,17 +159,17 @@ def zarr_cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) ->
 def zarr_array(
     backend: Backend, path: str, start: int, stop: int | None, check: Check | None = None, *, version: str = ""
 ) -> npt.NDArray[Any]:
-    """Rows ``[start, stop)`` of a dense array, to its end where ``stop`` is None; errors as `zarr_cells`.
+    """Rows ``[start, stop)`` of a dense array, to its end if ``stop`` is None; errors as for `zarr_cells`.
 
-    ``check`` is given the bytes of every object before zarr decodes them. ``version`` changes when the array's metadata
-    do: what was opened for another one is opened again.
+    ``check`` is called with the bytes of every object before zarr decodes them. ``version`` changes when the array's
+    metadata do: an array that was opened for another version is opened again.
     """
     return run(_rows(backend, path, start, stop, check, version=version))
 
 
 async def _cells(backend: Backend, path: str, indices: npt.NDArray[np.integer]) -> list[bytes]:
     array = await _opened(backend, path)
-    # One read for each stored object, so that a shard's index is not read once an element.
+    # One read for each stored object, so that a shard's index is not read again for each element.
     _, group = np.unique(indices // np.asarray(array.shards or array.chunks), axis=0, return_inverse=True)
     order = np.argsort(group.ravel(), kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(group.ravel()[order])) + 1)

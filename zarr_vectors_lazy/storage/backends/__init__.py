@@ -1,1 +1,1 @@
-"""The backends, one module each; the optional packages are imported there and nowhere else."""
+"""The backends, one module each; optional packages are imported only there."""

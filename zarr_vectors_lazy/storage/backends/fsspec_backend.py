@@ -1,4 +1,4 @@
-"""Whatever fsspec serves: asynchronous file systems on our loop, the others on threads."""
+"""Everything that fsspec serves: asynchronous file systems on our loop, the others on threads."""
 
 import asyncio
 import atexit
@@ -32,11 +32,11 @@ PAGE = 1000  # keys in one request that deletes
 PIECE = 2**20
 _BEYOND_END = re.compile(r"not satisfiable|InvalidRange|\b416\b", re.IGNORECASE)
 
-_ODD: tuple[type[BaseException], ...] = (AttributeError,)  # botocore's, of a credential_process that prints a list
+_ODD: tuple[type[BaseException], ...] = (AttributeError,)  # botocore's, for a credential_process that prints a list
 
 
 class Blocking:
-    """A file system that blocks, by the names of those that are awaited.
+    """A blocking file system, under the names of the awaited ones.
 
     Parameters
     ----------
@@ -80,8 +80,8 @@ class FsspecBackend(SignedBackend):
         self._root = systems.root_of(spec, way.client)
 
     async def _connected(self, *, anew: bool = False) -> Way:
-        # One client for all stores of the same options. Made on the loop that it will live on; its session too, before
-        # many requests would each make one.
+        # One client for all stores with the same options. It is made on the loop on which it will live, with its
+        # session, before many requests would each make one.
         limits = RetryPolicy.of_settings(), io.request_width()
         key = self._scheme, self.spec.options, credentials.seen(self._scheme), limits
         if not anew and (there := _clients.get(key)) is not None:
@@ -133,7 +133,8 @@ class FsspecBackend(SignedBackend):
         return "expired" if expired else "refused" if systems.refused(error) else ""
 
     async def _patiently(self, fs: Any, request: Request) -> Result:
-        # Google's and Azure's file systems do this themselves. A creation whose answer was lost would find itself.
+        # Google's and Azure's file systems do this themselves. A creation whose answer was lost would meet its own
+        # object.
         alone = isinstance(request, Put) and request.create and not request.unread
         if self._scheme not in PERSISTENT or alone:
             return await self._answer_async(fs, request)
@@ -206,7 +207,7 @@ class FsspecBackend(SignedBackend):
             return await self._read(fs, request.key, None, None)
         if start == stop:
             return b""
-        if start < 0 and self._scheme in AZURE:  # Azure knows no suffixes
+        if start < 0 and self._scheme in AZURE:  # Azure has no suffix ranges
             stop = await self._size(fs, request.key)
             if stop is None:
                 raise FileNotFoundError(request.key)
@@ -230,7 +231,7 @@ class FsspecBackend(SignedBackend):
         return data
 
     async def _get_http(self, fs: Any, request: Get) -> bytes:
-        # fsspec's own read takes an answer to a range for that range, even where the server sent the whole object.
+        # fsspec's own read takes any answer for the requested range, even if the server sent the whole object.
         start, stop = request.start, request.stop
         if start is not None and start == stop:
             return b""
@@ -257,7 +258,7 @@ class FsspecBackend(SignedBackend):
         return data if start is None else of_range(data, told, start, stop)
 
     async def _get_s3(self, fs: Any, request: Get) -> bytes:
-        # Nor does s3fs, whose own read begins with a HEAD, besides, or reads a whole object for a range of it.
+        # Nor does s3fs, whose own read also begins with a HEAD, or reads the whole object for a range.
         start, stop = request.start, request.stop
         bucket, key, version = fs.split_path(self._path(request.key))
         asked = {"Bucket": bucket, "Key": key, **({"VersionId": version} if version else {})}
@@ -272,7 +273,7 @@ class FsspecBackend(SignedBackend):
         return of_range(data, answer.get("ContentRange"), start, stop)
 
     async def _get_azure(self, fs: Any, request: Get) -> bytes:
-        # adlfs itself reads, and unpacks, whatever comes.
+        # adlfs itself reads and unpacks whatever comes.
         start, stop = request.start, request.stop
         container, blob, version = fs.split_path(self._path(request.key))
         wanted = {"offset": start, "length": None if stop is None else stop - (start or 0), "version_id": version}
@@ -335,7 +336,7 @@ class FsspecBackend(SignedBackend):
         return dict(sorted(found.items()))
 
     def _answer(self, request: Request) -> Result:
-        """Answer from a file system that blocks, on a thread."""
+        """Answer from a blocking file system, on a thread."""
         self.check_writable(request)
         try:
             with self._lend() as system:
@@ -344,11 +345,14 @@ class FsspecBackend(SignedBackend):
             return self.fail(request, error)
 
     def tidy(self, keys: Sequence[str]) -> None:  # noqa: D102  inherited
-        if self._asynchronous:  # buckets, which have no folders
+        if self._asynchronous:  # buckets have no folders
             return
         folders = {folder for key in keys for folder in PurePosixPath(key).parents} - {PurePosixPath()}
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-            with contextlib.suppress(OSError, NotImplementedError), self._lend() as system:  # what is not empty stays
+            with (
+                contextlib.suppress(OSError, NotImplementedError),
+                self._lend() as system,
+            ):  # folders that are not empty stay
                 system.rmdir(self._path(str(folder)))
 
     def _put(self, system: Any, request: Put) -> bool:
@@ -361,7 +365,7 @@ class FsspecBackend(SignedBackend):
             folder, _, name = path.rpartition("/")
             part = f"{folder}/.{name}.{secrets.token_hex(8)}"
             system.pipe_file(part, bytes(request.data))
-            system.mv(part, path)  # a reader sees the old one or the new one whole
+            system.mv(part, path)  # a reader sees either the old one or the new one, complete
         else:
             system.pipe_file(path, bytes(request.data))
         record("put", request.key, 0)
@@ -370,7 +374,7 @@ class FsspecBackend(SignedBackend):
     def _create(self, system: Any, path: str, data: bytes) -> bool:
         if self._scheme in SSH:
             return systems.create_over_ssh(system, path, data)
-        with self._creating:  # a look and a put: at least no other thread comes between
+        with self._creating:  # a look and a put: at least no other thread can come between
             if system.exists(path):  # not every file system has a mode for it
                 return False
             try:
@@ -413,7 +417,7 @@ def _limits(start: int, stop: int | None) -> str:
 
 
 def _close(opened: Sequence[Any], pid: int) -> None:
-    """Close what nobody will read from any more, on its own loop."""
+    """Close what nobody will use any more, on its own loop."""
 
     async def close() -> None:
         for one in opened:
@@ -440,16 +444,16 @@ if hasattr(os, "register_at_fork"):
 
 @cache
 def _register_end() -> None:
-    # Registered after weakref's own, so it runs before that closes what is left.
+    # Registered after weakref's own handler, so that it runs before that closes what is left.
     atexit.register(_ending.append, True)
 
 
 def _make_folders(system: Any, folder: str) -> None:
-    """Make a folder and those above it, while others make them, too."""
+    """Make a folder and its parents, even while others make them too."""
     for _ in range(folder.count("/")):
         try:
             system.makedirs(folder, exist_ok=True)
-        except OSError:  # paramiko has no FileExistsError: one of them may have been made since the look
+        except OSError:  # paramiko has no FileExistsError: one may have been made since the look
             continue
         return
     system.makedirs(folder, exist_ok=True)

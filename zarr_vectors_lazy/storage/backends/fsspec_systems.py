@@ -1,4 +1,4 @@
-"""fsspec's file systems, made from our descriptions, lent out and asked to compare and swap."""
+"""fsspec's file systems: made from our descriptions, lent to threads, and extended by conditional puts."""
 
 import asyncio
 import importlib
@@ -35,21 +35,21 @@ from zarr_vectors_lazy.storage.spec import (
 )
 from zarr_vectors_lazy.types import Buffer
 
-# File systems that only one thread at a time may use: a few connections, each lent to one request.
+# File systems that only one thread may use at a time: a few connections, each lent to one request.
 
 CONNECTIONS = 4  # an SSH server begins to refuse at 10 that have not logged in yet
 SHARED = frozenset({"file", "local", "memory"})
 
 
 class ClientPool:
-    """Connections of one kind; paramiko's, shared by threads, wait for ever for answers that others took.
+    """Connections of one kind; paramiko's, if shared by threads, wait forever for answers that others took.
 
     Parameters
     ----------
     make
         Opens another one.
     first
-        One that is open.
+        One that is already open.
     """
 
     def __init__(self, make: Callable[[], Any], first: object) -> None:
@@ -59,7 +59,7 @@ class ClientPool:
 
     @contextmanager
     def lend(self) -> Iterator[Any]:
-        """Give one that nobody else has; after a failure it is closed."""
+        """Lend one that nobody else has; after a failure it is closed."""
         with self._free:
             try:
                 system = self._idle.pop()
@@ -77,18 +77,18 @@ class ClientPool:
                 self._idle.append(system)
 
     def close(self) -> None:
-        """Close those that nobody has."""
+        """Close those that are not lent."""
         while self._idle:
             _close(self._idle.pop())
 
 
 def _close(system: Any) -> None:
-    client = getattr(system, "client", None)  # paramiko's, whose threads would go on for ever
+    client = getattr(system, "client", None)  # paramiko's, whose threads would go on forever
     if client is not None and hasattr(client, "close"):
         client.close()
 
 
-# fsspec's file systems, made from our descriptions: known options, known failures, unsigned where nobody signs.
+# fsspec's file systems, made from our descriptions: known options, known failures, unsigned without credentials.
 
 _STAND_IN = "zarr-vectors-lazy"
 EXTRAS = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp"}
@@ -104,7 +104,7 @@ _CREDENTIALS = {
     "az": {"account_key", "sas_token", "credential", "client_id", "client_secret", "anon"},
 }
 _PASSING = {408, 425, 429, 500, 502, 503, 504}
-_CUT = {  # connections that failed or ended early, by the classes of aiohttp, botocore and Python
+_CUT = {  # failed or broken connections, by the classes of aiohttp, botocore and Python
     "ClientConnectionError",
     "ClientPayloadError",
     "ConnectionError",
@@ -112,7 +112,7 @@ _CUT = {  # connections that failed or ended early, by the classes of aiohttp, b
     "IncompleteReadError",
     "TimeoutError",
 }
-_RAISED = {  # what the file systems' own libraries raise, beside Python's own errors
+_RAISED = {  # what the file systems' own libraries raise, in addition to Python's errors
     "aiohttp": "ClientError",
     "azure.core.exceptions": "AzureError",
     "botocore.exceptions": "BotoCoreError",
@@ -123,7 +123,7 @@ _RAISED = {  # what the file systems' own libraries raise, beside Python's own e
 
 
 def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """Canonical text of a URL that fsspec serves, and the options with what the URL said beside."""
+    """Canonical text of a URL that fsspec serves, and the options with what else the URL said."""
     scheme = scheme_of(url)
     if "::" in url:
         raise StoreError("chained URLs are not supported; pass a zarr store object instead", where=clean_url(url))
@@ -133,7 +133,7 @@ def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
     if scheme in CLOUD:
         place = parse(url, options)
         text = options.get("connection_string")
-        if text and place.query:  # adlfs uses nothing beside it
+        if text and place.query:  # adlfs uses nothing else with it
             signed = {**options, "connection_string": f"{text.rstrip(';')};SharedAccessSignature={place.query}"}
             return place.url, signed
         options = with_query(place, options, "sas_token")
@@ -145,13 +145,13 @@ def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
 
 def _said(cls: System, url: str) -> dict[str, Any]:
     """Return the options that a URL itself gives (user, password, port)."""
-    said: dict[str, Any] = cls._get_kwargs_from_urls(url)  # how fsspec's own url_to_fs reads them
+    said: dict[str, Any] = cls._get_kwargs_from_urls(url)  # as fsspec's own url_to_fs reads them
     return said
 
 
 @cache
 def system_class(scheme: str) -> System:
-    """Class that serves a scheme; not known or not installed is a StoreError."""
+    """Class that serves a scheme; raises StoreError if it is not known or not installed."""
     try:
         return fsspec.get_filesystem_class("az" if scheme == "azure" else scheme)  # adlfs does not know azure://
     except ImportError as error:
@@ -174,13 +174,13 @@ def root_of(spec: StoreSpec, system: System) -> str:
     if scheme in {"http", "https"} or not path:
         root: str = system._strip_protocol(spec.url)
         return root
-    # Some file systems cut a path at "?" and "#", which are letters of it.
+    # Some file systems cut a path at "?" and "#", which are part of it.
     stand_in: str = system._strip_protocol(f"{scheme}://{authority}{slash}{_STAND_IN}")
     return stand_in.replace(_STAND_IN, path)
 
 
 def walks(system: System) -> bool:
-    """Whether a file system is listed in depth by fsspec's own walk, which takes what it may not list for empty."""
+    """Whether fsspec's own walk lists the file system, which takes folders that it may not list for empty."""
     if isinstance(system, AsyncFileSystem):
         return type(system)._find is AsyncFileSystem._find
     return type(system).find is fsspec.AbstractFileSystem.find
@@ -193,9 +193,9 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
     if scheme in {"http", "https"}:
         known, open_ended = known | _AIOHTTP | {QUERY}, False
     if scheme == "s3":
-        known = known | {"profile"}  # of the session that s3fs makes with what it does not know
+        known = known | {"profile"}  # of the session that s3fs makes with unknown options
     if scheme in {"s3", "gs", "gcs", "memory", "file", *AZURE}:
-        open_ended = False  # they swallow what they do not know
+        open_ended = False  # they swallow unknown options
     for name in options:
         if name not in known and not open_ended:
             raise StoreError(
@@ -204,7 +204,7 @@ def check_options(scheme: str, options: Mapping[str, Any]) -> None:
 
 
 def option_names(scheme: str) -> set[str]:
-    """Names of options that the file system of a scheme states."""
+    """Names of options that the file system of a scheme declares."""
     return _known(system_class(scheme))[0]
 
 
@@ -220,9 +220,9 @@ def _known(cls: System) -> tuple[set[str], bool]:
 
 
 async def azure_instance() -> Any:
-    """Return the credential of the machine that this runs on, or None where Azure's metadata address gives none soon.
+    """Return the credential of this machine, or None if Azure's metadata address gives none soon.
 
-    adlfs by itself would try five more ways, which takes minutes where nobody answers.
+    adlfs by itself would try five more ways, which takes minutes if nobody answers.
     """
     identity = importlib.import_module("azure.identity.aio")  # adlfs needs it
     credential = identity.ManagedIdentityCredential(retry_total=0)
@@ -235,7 +235,7 @@ async def azure_instance() -> Any:
 
 
 async def of_the_machine(spec: StoreSpec) -> Way | None:
-    """Return the file system that signs with the credentials of the machine that this runs on; None without any."""
+    """Return the file system that signs with the credentials of this machine; None without any."""
     scheme = scheme_of(spec.url)
     if scheme in AZURE:
         credential = await azure_instance()
@@ -250,16 +250,16 @@ async def of_the_machine(spec: StoreSpec) -> Way | None:
 
 
 def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> Way:
-    """Return the file system as options, environment and profile files say now; without credentials an unsigned one.
+    """Return the file system for options, environment and profile files as they are now; unsigned without credentials.
 
     Parameters
     ----------
     spec
         Its URL and options.
     signed
-        Ask for credentials wherever the file system looks, the instance's metadata included.
+        Look for credentials wherever the file system does, including the instance's metadata.
     found
-        Options beside those of ``spec``.
+        Options in addition to those of ``spec``.
     """
     scheme = scheme_of(spec.url)
     cls = system_class(scheme)
@@ -276,30 +276,30 @@ def make(spec: StoreSpec, *, signed: bool = False, **found: Any) -> Way:
         cls = _on_our_loop(cls) if scheme in AZURE else cls
     elif scheme not in SHARED:
         options |= {"skip_instance_cache": True}
-    if scheme not in {"sftp", "ssh"}:  # they keep no listings, and hand what they do not know on to paramiko
+    if scheme not in {"sftp", "ssh"}:  # they keep no listings, and pass unknown options on to paramiko
         options = {"use_listings_cache": False, **options}
     try:
         system = cls(**options)
     except failures() as error:
         reason = without_secrets(" ".join(str(error).split()), spec.options.plain()) or type(error).__name__
         raise StoreError(f"fsspec refuses the options or the URL: {reason}", where=spec.url) from None
-    if scheme == "gs" and signed:  # where it finds nothing, it goes on unsigned
+    if scheme == "gs" and signed:  # without credentials, it goes on unsigned
         unsigned = getattr(system.credentials, "credentials", None) is None
     if scheme == "s3":
-        system.retries = 1  # see `retrying`: within its own, botocore's and ours a dead server would hold for hours
+        system.retries = 1  # see `retrying`: its own retries times botocore's and ours would hold us for hours
     return Way(system, unsigned, seen, ambient=not _CREDENTIALS.get(scheme, set()) & set(spec.options))
 
 
 @cache
 def _on_our_loop(cls: System) -> System:
-    """adlfs, which asks for its loop as it is made."""
+    """adlfs, which asks for its loop while it is made."""
     return type(cls)(cls.__name__, (cls,), {"loop": property(lambda system: event_loop())})
 
 
 async def connections(system: System) -> list[Any]:
-    """Return what a file system has open, with a ``close()`` to await, and is relieved of: it would close on no loop.
+    """Detach and return a file system's open connections, with a ``close()`` to await: it would close on no loop.
 
-    Its own finalizers, which may also keep it for ever (adlfs), are detached.
+    Its own finalizers, which may also keep it forever (adlfs), are detached.
     """
     set_session = getattr(system, "set_session", None) or getattr(system, "_set_session", None)  # gcsfs's
     opened = [await set_session()] if set_session is not None else []
@@ -312,12 +312,12 @@ async def connections(system: System) -> list[Any]:
 
 @cache
 def _service_models() -> Any:
-    """Botocore's descriptions of services, which each session would read and keep for itself."""
+    """Botocore's descriptions of services, which each session would otherwise read and keep."""
     return importlib.import_module("botocore.session").Session().get_component("data_loader")
 
 
 def _bounded(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
-    """Options with our limits of time and size, where they say nothing else."""
+    """Options with our limits of time and size, unless they state others."""
     if scheme == "s3":
         return _for_s3(options)
     if scheme == "gs":
@@ -325,7 +325,10 @@ def _bounded(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
         options["session_kwargs"] = {**(options.get("session_kwargs") or {}), **ours}
     if scheme in {"http", "https"}:
         ours = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
-        options["client_kwargs"] = {**ours, "auto_decompress": False}  # aiohttp takes what ends early for the whole
+        options["client_kwargs"] = {
+            **ours,
+            "auto_decompress": False,
+        }  # aiohttp takes a truncated answer for a complete one
     return options
 
 
@@ -345,7 +348,7 @@ def _s3_session(profile: str | None) -> Any:
 
 
 def _s3_config() -> dict[str, Any]:
-    """How botocore connects: as many at once as our own limit, and once for each attempt of ours."""
+    """How botocore connects: as many connections as our own limit, and one attempt for each of ours."""
     return {
         "max_pool_connections": request_width(),
         "connect_timeout": CONNECT_S,
@@ -355,7 +358,7 @@ def _s3_config() -> dict[str, Any]:
 
 
 async def joined(pieces: AsyncIterator[bytes], key: str) -> bytes:
-    """Body of an answer; one that is larger than is let in, or never ends, is not read further."""
+    """Body of an answer; one that is too large, or never ends, is not read further."""
     parts, nbytes = [], 0
     async for part in pieces:
         nbytes += len(part)
@@ -366,7 +369,7 @@ async def joined(pieces: AsyncIterator[bytes], key: str) -> bytes:
 
 @cache
 def bounded_response() -> Any:
-    """Answer of aiohttp with a bound on what is read of it, for file systems that read it themselves."""
+    """Answer of aiohttp with a limit on what is read of it, for file systems that read it themselves."""
     answers = importlib.import_module("aiohttp").ClientResponse
 
     async def read(answer: Any) -> bytes:
@@ -386,9 +389,9 @@ def bounded_response() -> Any:
 
 
 def check_azure(key: str) -> Callable[[Any], None]:
-    """Return what Azure's package calls with each answer before its body: one that has no bound is refused.
+    """Return a check that Azure's package calls with each answer before its body; unlimited bodies are refused.
 
-    It unpacks what is encoded, which grows without a bound then.
+    The package unpacks encoded bodies, which would then grow without limit.
     """
 
     def check(answer: Any) -> None:
@@ -433,7 +436,7 @@ def _unsigned(scheme: str, options: Mapping[str, Any]) -> bool:
 
 def may_find_credentials(spec: StoreSpec) -> bool:
     """Whether the file system would look for the instance's credentials if it were asked to sign."""
-    # adlfs uses nothing beside a connection string.
+    # adlfs uses nothing but a connection string.
     return not (scheme_of(spec.url) in AZURE and "connection_string" in spec.options)
 
 
@@ -444,12 +447,12 @@ def put_options(scheme: str, data: Buffer, *, create: bool) -> dict[str, Any]:
     options: dict[str, Any] = {"mode": "create"} if create else {}
     if scheme == "gs" and data[-1:] == b"\r":
         # gcsfs (2026.10) ends a body with "\n--boundary", and servers may take "\r\n" for what precedes a boundary.
-        options["chunksize"] = len(data)  # then it is sent by itself
+        options["chunksize"] = len(data)  # the body is then sent by itself
     return options
 
 
 def create_over_ssh(system: Any, path: str, data: bytes) -> bool:
-    """Write a file where there is none; whether there was none, as the server said when it made it."""
+    """Write a file if there is none; returns whether there was none, as the server said when it made it."""
     try:
         file = system.ftp.open(path, "wx")
     except OSError:  # the protocol has no word for "it exists"
@@ -469,7 +472,7 @@ def failures() -> tuple[type[BaseException], ...]:
 
 def refused(error: BaseException) -> bool:
     """Whether the server said 401 or 403."""
-    # aiohttp's, Azure's and gcsfs's; aiohttp's own `code` warns when it is looked at.
+    # aiohttp's, Azure's and gcsfs's; aiohttp's own `code` warns when it is accessed.
     names = ("status", "status_code", *(["code"] if type(error).__name__ == "HttpError" else []))
     if isinstance(error, OSError) and str(error).startswith("Forbidden: "):  # gcsfs's 403
         return True
@@ -477,7 +480,7 @@ def refused(error: BaseException) -> bool:
 
 
 def pause_after_failure(error: BaseException) -> float | None:
-    """Seconds after which a request may be made again, as the server told; None where it would only fail again."""
+    """Seconds after which a request may be repeated, as the server said; None if it would only fail again."""
     cause = error.__cause__ or error  # s3fs translates botocore's
     answer = getattr(cause, "response", None)
     meta = answer.get("ResponseMetadata", {}) if isinstance(answer, dict) else {}
@@ -490,15 +493,15 @@ def pause_after_failure(error: BaseException) -> float | None:
     return 0.0 if names & _CUT else None
 
 
-# Puts in place of what is there and of nothing else, with the clients of fsspec's clouds; it has no mode for it.
+# Puts that replace exactly what was seen, with the clients of fsspec's clouds, because fsspec has no mode for it.
 
 
 async def swap(system: Any, scheme: str, path: str, old: bytes, new: bytes) -> bool:
-    """Put ``new`` in place of ``old``; whether ``new`` is there now.
+    """Put ``new`` in place of ``old``; returns whether ``new`` is there now.
 
     Raises
     ------
-    Whatever the client does but for a condition that was not met.
+    Whatever the client raises, except for a condition that was not met.
     """
     read, put = (_read_azure, _put_azure) if scheme in AZURE else (_read_s3, _put_s3) if scheme == "s3" else _GOOGLE
     now, version = await read(system, path)

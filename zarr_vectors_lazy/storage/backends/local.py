@@ -1,4 +1,4 @@
-"""Files on disk, read in the calling thread: each costs less than handing it to another thread."""
+"""Files on disk, read in the calling thread, because each costs less than handing it to another thread."""
 
 import contextlib
 import os
@@ -64,7 +64,7 @@ class LocalBackend(Backend):
 
     def tidy(self, keys: Sequence[str]) -> None:  # noqa: D102  inherited
         if keys:
-            with contextlib.suppress(OSError):  # what is not empty stays
+            with contextlib.suppress(OSError):  # folders that are not empty stay
                 os.rmdir(self.url)
 
     def _path(self, key: str) -> str:
@@ -106,7 +106,7 @@ class LocalBackend(Backend):
             while (key := key.rpartition("/")[0]) and key not in folders:
                 folders.add(key)
         for folder in sorted(folders, key=lambda name: name.count("/"), reverse=True):
-            with contextlib.suppress(OSError):  # what is not empty stays
+            with contextlib.suppress(OSError):  # folders that are not empty stay
                 os.rmdir(self._path(folder))
         record("delete", keys[0] if keys else "", 0)
 
@@ -131,12 +131,12 @@ class LocalBackend(Backend):
 def _read_range(file: int, start: int | None, stop: int | None) -> bytes:
     size = os.fstat(file).st_size
     if start is None and stop is None and size and len(data := os.read(file, size)) == size:
-        return data  # of thousands of small files, what is done for each counts
+        return data  # with thousands of small files, every step for each of them counts
     begin = 0 if start is None else max(0, size + start) if start < 0 else min(start, size)
     end = size if stop is None else min(stop, size)
     os.lseek(file, begin, os.SEEK_SET)
     parts = []
-    while begin < end or not size:  # a folder says so when it is read
+    while begin < end or not size:  # a folder reports itself when it is read
         part = os.read(file, end - begin)
         if not part:
             break
@@ -148,7 +148,7 @@ def _read_range(file: int, start: int | None, stop: int | None) -> bytes:
 
 
 def _write_whole(path: str, request: Put) -> bool:
-    """Write beside the place, then move there; whether it was written."""
+    """Write next to the place, then move there; returns whether it was written."""
     folder, _, name = path.rpartition("/")
     part = f"{folder}/.{name}.{secrets.token_hex(8)}"
     try:
@@ -160,10 +160,10 @@ def _write_whole(path: str, request: Put) -> bool:
 
 
 def _write_new(path: str, data: Buffer) -> bool:
-    """Write in place what is not there; whether it was not.
+    """Write in place something that does not exist; returns whether it did not.
 
-    A write that stops leaves its part. Who writes again finds that, and replaces it whole: so a task that runs twice at
-    a time, as schedulers let it, leaves no part where one of the two was done.
+    An interrupted write leaves a part, which the next writer finds and replaces whole: so a task that runs twice at
+    the same time, as schedulers allow, leaves no part if one of the two has finished.
     """
     try:
         _write_in_folder(path, data)
@@ -181,7 +181,7 @@ def _write_in_folder(path: str, data: Buffer) -> None:
 
 
 def _write_file(path: str, data: Buffer) -> None:
-    file = os.open(path, _WRITE, 0o666)  # as `_read`
+    file = os.open(path, _WRITE, 0o666)  # as in `_read`
     try:
         view = memoryview(data).cast("B")
         while len(view):
@@ -191,7 +191,7 @@ def _write_file(path: str, data: Buffer) -> None:
 
 
 def _replace(part: str, path: str) -> bool:
-    os.replace(part, path)  # a reader sees the old file or the new one
+    os.replace(part, path)  # a reader sees either the old file or the new one
     return True
 
 
@@ -209,7 +209,7 @@ def _create(part: str, path: str) -> bool:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    """Hold the lock of a folder, which goes with the process; no lock where the system or the file system has none."""
+    """Hold the lock of a folder, which ends with the process; no lock if the system or the file system has none."""
     if fcntl is None:
         yield
         return

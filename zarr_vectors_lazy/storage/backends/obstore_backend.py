@@ -42,7 +42,7 @@ except ImportError as error:
         "the backend 'obstore' is not installed; pip install 'zarr_vectors_lazy[obstore]', or choose backend='fsspec'"
     ) from error
 
-# Python sees 72 bytes of any of them: without this a cluster takes a batch for empty when it places and spills tasks.
+# Python sees 72 bytes of each: without this a cluster takes a batch for empty when it places and spills tasks.
 sizeof.register(Bytes)(len)
 
 FAILURES = (exceptions.BaseError, OSError, ValueError, TypeError, RuntimeError)
@@ -87,19 +87,19 @@ def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
         return f"file://{local_path(url)}", dict(options)
     place = parse(url, options)
     options = with_query(place, options, "sas_key")
-    # An account is stated, as another process may have another one in its environment.
+    # The account is stated, because another process may have a different one in its environment.
     return place.url, {"account_name": place.account, **options} if place.account else options
 
 
 def make(spec: StoreSpec, region: str | None = None) -> Way:
-    """Return the store as options, environment and profile files say now; unsigned where they have no credentials.
+    """Return the store for options, environment and profile files as they are now; unsigned if none has credentials.
 
     Parameters
     ----------
     spec
         Its URL and options.
     region
-        In place of what options, environment and profile files say.
+        Region to use instead of what options, environment and profile files say.
 
     Raises
     ------
@@ -151,11 +151,11 @@ def build(
     spec
         Its URL and options.
     config
-        Configuration that goes over that of the options.
+        Configuration that takes precedence over that of the options.
     client
-        Client options below those of the options.
+        Client options that those of the options take precedence over.
     timeout
-        Of one request.
+        Timeout of one request.
     overrides
         Other arguments of the constructor.
     """
@@ -194,14 +194,14 @@ def _some_options(scheme: str, error: BaseException, spec: StoreSpec) -> str:
 
 
 def takes(name: str) -> bool:
-    """Whether obstore's store of some cloud takes a configuration of this name."""
+    """Whether obstore's store for some cloud has a configuration option of this name."""
     kinds: tuple[Any, ...] = (clouds.S3Store, clouds.GCSStore, clouds.AzureStore)
     for kind in kinds:
         try:
             kind("any", config={name: ""})
         except exceptions.UnknownConfigurationKeyError:
             continue
-        except FAILURES:  # it knows the name, and not this value
+        except FAILURES:  # it knows the name, but not this value
             pass
         return True
     return False
@@ -210,10 +210,10 @@ def takes(name: str) -> bool:
 def _construct(spec: StoreSpec, scheme: str, given: dict[str, Any]) -> ObjectStore:
     if scheme == "file":
         if given:
-            raise StoreError(f"a local folder takes no options; got {', '.join(spec.options)}", where=spec.url)
+            raise StoreError(f"a local folder takes no options; found {', '.join(spec.options)}", where=spec.url)
         return clouds.LocalStore(prefix=local_path(spec.url), automatic_cleanup=True)
     if scheme in {"http", "https"}:
-        if scheme == "http":  # who types http:// means it
+        if scheme == "http":  # whoever types http:// means it
             given["client_options"] = {"allow_http": True, **given.get("client_options", {})}
         query = spec.options.get(QUERY)
         return clouds.HTTPStore(f"{spec.url}?{query}" if query else spec.url, **given)
@@ -230,13 +230,13 @@ def first_line(error: BaseException) -> str:
 
 
 def is_refused(error: BaseException) -> bool:
-    """Whether the server said 401 or 403; of a listing, only the text tells."""
+    """Whether the server said 401 or 403; for a listing, only the text shows this."""
     refused = (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError)
     return isinstance(error, refused) or _REFUSED.search(first_line(error)) is not None
 
 
 def _given(scheme: str, names: set[str]) -> bool:
-    """Whether options say how to sign, or not to."""
+    """Whether options say how to sign, or not to sign."""
     if scheme in _CREDENTIALS:
         return bool(names & _CREDENTIALS[scheme])
     return scheme in AZURE and any(word in name for name in names for word in _AZURE_WORDS)
@@ -244,20 +244,20 @@ def _given(scheme: str, names: set[str]) -> bool:
 
 def _unsigned(scheme: str, names: set[str]) -> bool:
     match scheme:
-        case "s3":  # a profile that options name goes before the keys of the environment
+        case "s3":  # a profile that options name takes precedence over keys in the environment
             return not (_given(scheme, names) or ("profile" not in names and credentials.in_aws_environment()))
         case "gs":
             return not (_given(scheme, names) or credentials.in_google_environment())
     return not (_given(scheme, names) or credentials.in_azure_environment())
 
 
-# A connection to a store: its requests, and what is done where one is refused.
+# A connection to a store: its requests, and what is done if one is refused.
 
 _runtime_of: int | None = None
 _ELSEWHERE = -1
 
 ONE_PUT_NBYTES = 16 * 1024**2
-PAGE = 1000  # names in one answer of S3 and Google's listing
+PAGE = 1000  # names in one answer of S3's and Google's listings
 _NO_CONDITIONS = re.compile(r"\b501 Not Implemented")
 _NO_FILE = re.compile(r"Not a directory|Is a directory")
 _NOT_PARTIAL = re.compile(r"NotPartial|non-partial response")
@@ -269,7 +269,7 @@ class ObstoreBackend(SignedBackend):
 
     def __init__(self, spec: StoreSpec) -> None:
         super().__init__(spec)
-        self._region: str | None = None  # that of the bucket, where the one given was wrong
+        self._region: str | None = None  # that of the bucket, if the given one was wrong
         self._changing = threading.Lock()
         self._way = make(spec)
         self.deletes_at_once = PAGE
@@ -310,9 +310,10 @@ class ObstoreBackend(SignedBackend):
     def _put(self, store: ObjectStore, request: Put) -> bool:
         if request.match is not None:
             return self._swap(store, request, request.match)
-        # One request below a size that any connection sends before it times out; the parts of larger ones are retried.
+        # A single request below a size that any connection sends before it times out; parts of larger objects are
+        # retried.
         large = len(request.data) > ONE_PUT_NBYTES
-        create = request.create and not (large and request.unread)  # parts know no condition
+        create = request.create and not (large and request.unread)  # parts cannot have a condition
         options = {"use_multipart": large and not create}
         try:
             store.put(request.key, request.data, mode="create" if create else "overwrite", **options)
@@ -398,7 +399,7 @@ class ObstoreBackend(SignedBackend):
         wanted = {"suffix": -start} if start < 0 else {"offset": start} if stop is None else (start, stop)
         try:
             return _part(store, request.key, wanted)
-        except exceptions.NotSupportedError:  # Azure knows no suffixes, simple web servers no ranges
+        except exceptions.NotSupportedError:  # Azure has no suffix ranges, and simple web servers have no ranges
             return self._range_of_whole(store, request.key, start, stop)
         except FAILURES as error:
             if _NOT_PARTIAL.search(str(error)):
@@ -482,7 +483,7 @@ class ObstoreBackend(SignedBackend):
 
 
 def _part(store: ObjectStore, key: str, wanted: Any) -> bytes:
-    """Read the range that an answer announces; a body that goes on is an OSError (obstore would read on and on)."""
+    """Read the range that an answer announces; a longer body is an OSError (obstore would read on and on)."""
     answer = store.get(key, options={"range": wanted})
     start, stop = answer.range
     data: bytes = next(iter(answer.stream(min_chunk_size=stop - start + 1)), b"")
@@ -492,7 +493,7 @@ def _part(store: ObjectStore, key: str, wanted: Any) -> bytes:
 
 
 def _check_fork(url: str) -> None:
-    # obstore's runtime has threads that a forked child lacks: a request there would wait for ever.
+    # obstore's runtime has threads that a forked child lacks: a request there would wait forever.
     global _runtime_of  # noqa: PLW0603  the process in which the runtime was started, which the first request does
     if _runtime_of is None:
         _runtime_of = _ELSEWHERE if WAS_THERE and _is_copy_of_parent() else os.getpid()
@@ -505,7 +506,7 @@ def _check_fork(url: str) -> None:
 
 
 def _is_copy_of_parent() -> bool:
-    """Whether this process was forked from one in which somebody else's code had started the runtime (on Linux)."""
+    """Whether this process was forked from one in which other code had started the runtime (on Linux)."""
     parent = f"/proc/{os.getppid()}"
     try:
         same = Path("/proc/self/cmdline").read_bytes() == Path(parent, "cmdline").read_bytes()
@@ -534,11 +535,11 @@ def _signs(head: Callable[[], Any]) -> bool:
     except FileNotFoundError:
         return True
     except FAILURES as error:
-        return is_refused(error)  # credentials there are; what they may do, the next request finds out
+        return is_refused(error)  # credentials exist; the next request shows what they permit
     return True
 
 
-# The region that a bucket of S3 is in, which its server tells to those who ask in another one.
+# The region of an S3 bucket, which its server tells those who ask in another region.
 
 HEADER = "x-amz-bucket-region"
 TIMEOUT_S = 5.0
@@ -547,7 +548,7 @@ _EXPECTING = re.compile(r"expecting '([a-z0-9-]+)'")
 
 
 def region_of(bucket: str, text: str, options: Mapping[str, Any]) -> str | None:
-    """Region of ``bucket`` as the error's text or, asked once more and unsigned, the server tells it; else None."""
+    """Region of ``bucket`` from the error's text, or from the server, asked once more and unsigned; otherwise None."""
     told = _EXPECTING.search(text)
     if told:
         return told[1]
@@ -555,11 +556,11 @@ def region_of(bucket: str, text: str, options: Mapping[str, Any]) -> str | None:
     try:
         with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=TIMEOUT_S) as answer:
             found: str | None = answer.headers.get(HEADER)
-    except urllib.error.HTTPError as error:  # refused, or moved: the header is there all the same
+    except urllib.error.HTTPError as error:  # refused or moved: the header is there anyway
         with error:
             found = error.headers.get(HEADER)
     except OSError:
-        return None  # the first error is the one to tell
+        return None  # report the first error
     return found
 
 

@@ -1,4 +1,4 @@
-"""Any store object of the user's, and icechunk's sessions."""
+"""The user's own store objects, and icechunk's sessions."""
 
 import asyncio
 import importlib
@@ -21,9 +21,9 @@ from zarr_vectors_lazy.storage.io import creating, gather_async, run, slot
 from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size, record
 from zarr_vectors_lazy.storage.spec import StoreSpec
 
-# Any store object of the user's, awaited on our loop.
+# The user's own store object, awaited on our loop.
 
-# A store object of somebody else's raises what its maker chose; these are what stores and their codecs are known to.
+# A foreign store object raises whatever its author chose; these are what stores and their codecs are known to raise.
 FAILURES = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, NotImplementedError, BadZipFile)
 
 
@@ -52,7 +52,7 @@ class ZarrBackend(Backend):
                 raise self.failure(request, error) from error
 
     async def _open(self) -> None:
-        """Open a store object that is not open yet, as a new ZipStore."""
+        """Open a store object that is not open yet, such as a new ZipStore."""
         async with self._opening:
             if not self._opened:
                 await StorePath.open(self._store, "")
@@ -88,7 +88,7 @@ class ZarrBackend(Backend):
             whole = await self._read(Get(request.key))
             return None if whole is None else whole[start:stop]
         if data is not None and 0 < len(data) < -start:
-            # MemoryStore (zarr 3.1.6) gives a wrong part where the suffix is longer than the object.
+            # MemoryStore (zarr 3.1.6) returns a wrong part if the suffix is longer than the object.
             return await self._read(Get(request.key))
         return None if data is None else check_length(data, start, stop)
 
@@ -105,7 +105,7 @@ class ZarrBackend(Backend):
 
     async def _create(self, request: Put) -> bool:
         data = default_buffer_prototype().buffer.from_bytes(bytes(request.data))
-        async with creating():  # zarr does not say who was first, and two store objects may be one store
+        async with creating():  # zarr does not say who was first, and two store objects may be the same store
             if await self._store.exists(request.key):
                 return False
             await self._store.set_if_not_exists(request.key, data)
@@ -145,7 +145,7 @@ def byte_request(request: Get) -> ByteRequest | None:
     return RangeByteRequest(request.start, request.stop)
 
 
-# An icechunk session, which takes Zarr's own keys only, and cells only of arrays that are there.
+# An icechunk session, which takes only Zarr's own keys, and cells only of arrays that exist.
 
 DOC = "zarr.json"
 ASIDE = "_"
@@ -157,10 +157,10 @@ _CELL = re.compile(r"(.+)/c(?:/[0-9]+)*")
 
 
 class IcechunkBackend(ZarrBackend):
-    """An ``IcechunkStore``; what is written is in the user's session, for others once that is committed.
+    """An ``IcechunkStore``; what is written is in the user's session, and others see it once that is committed.
 
-    Folders whose names begin with an underscore are no part of a Zarr hierarchy (the journal of a pyramid's build).
-    They are kept in files of this machine, as long as the store object is: an uncommitted session lives no longer.
+    Folders whose names begin with an underscore (the journal of a pyramid) are not part of a Zarr hierarchy.
+    They are kept in files on this machine, as long as the store object lives: so does an uncommitted session.
     """
 
     def __init__(self, spec: StoreSpec) -> None:
@@ -203,7 +203,7 @@ class IcechunkBackend(ZarrBackend):
         except self.failures:
             if request.array is None:
                 raise
-        # Other cells of the array may have the same in mind: whoever comes first makes it.
+        # Other cells of the array may try the same: the first one makes it.
         await self._create(Put(_document_of(request.key), request.array, create=True))
         return await super()._put(request)
 
@@ -216,11 +216,11 @@ class IcechunkBackend(ZarrBackend):
             record("delete", key, 0)  # it went with its array, or with a group above
 
     async def _has_array(self, key: str) -> bool:
-        """Whether the array of a cell is there; True for what is no cell."""
+        """Whether the array of a cell exists; True for anything but a cell."""
         return not _CELL.fullmatch(key) or await self._store.exists(_document_of(key))
 
     async def _keys(self, prefix: str) -> list[str]:
-        # Icechunk lists only below nodes that it has.
+        # Icechunk lists only below existing nodes.
         if prefix and await self._store.exists(f"{prefix}/{DOC}"):
             return await super()._keys(prefix)
         return [key for key in await super()._keys("") if not prefix or key.startswith(f"{prefix}/")]
