@@ -91,7 +91,7 @@ def pack_cells(spec: StoreSpec, change: Resharding, coords: ChunkCoords, _starte
 def change_array(
     spec: StoreSpec, node: Found, raw: bytes, change: Resharding, packed: Sequence[int]
 ) -> tuple[str, int]:
-    """Put the document that tells of the new objects, then delete the old ones; path and number of the new ones.
+    """Put the document that refers to the new objects, then delete the old ones; return path and number of the new.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def change_array(
 
 
 def delete_left_over(spec: StoreSpec, path: str, prefix: str) -> None:
-    """Delete what an earlier run that was stopped left beside an array."""
+    """Delete what an earlier, interrupted run left next to an array."""
     backend = connect(spec)
     (sizes,) = fetch(backend, [ListSizes(path)])
     delete(backend, [key for key in sizes if key.startswith(prefix)])
@@ -340,7 +340,7 @@ def plain_root(spec: StoreSpec) -> Json:
 
 
 def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, mode: Mode) -> tuple[Any, list[str]]:
-    """Copy every node of a store, the pieces of its arrays encoded anew.
+    """Copy every node of a store, encoding the pieces of its arrays anew.
 
     Parameters
     ----------

@@ -450,9 +450,8 @@ def load_gifti(path: Path, asked: LoadOptions) -> Loaded:
             attributes[name], intents[name] = np.asarray(one.data), intent
     table = image.labeltable.labels
     colours = [[float(part) for part in one.rgba if part is not None] for one in table]
-    labels = [
-        [one.key, getattr(one, "label", ""), *rgba] for one, rgba in zip(table, colours, strict=True)
-    ]  # or without text
+    # labels may lack text
+    labels = [[one.key, getattr(one, "label", ""), *rgba] for one, rgba in zip(table, colours, strict=True)]
     header: dict[str, Any] = {"meta": dict(image.meta), "points": _described(points[0])}
     header |= {"triangles": _described(triangles[0]) if triangles else {}, "intents": intents, "labels": labels}
     return Loaded(

@@ -430,10 +430,7 @@ class StorageOptions(Mapping[str, Any]):
 def _frozen(value: object) -> Value:
     if isinstance(value, Mapping):
         return value if isinstance(value, StorageOptions) else StorageOptions(value)
-    if isinstance(value, list | tuple) and type(value) in {
-        list,
-        tuple,
-    }:  # but not named tuples, such as aiohttp.BasicAuth
+    if isinstance(value, list | tuple) and type(value) in {list, tuple}:  # not a named tuple (aiohttp.BasicAuth)
         return tuple(_frozen(item) for item in value)
     return value if isinstance(value, (*_PLAIN, Carried)) else carried(value)
 

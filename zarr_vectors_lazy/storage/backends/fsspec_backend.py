@@ -349,10 +349,8 @@ class FsspecBackend(SignedBackend):
             return
         folders = {folder for key in keys for folder in PurePosixPath(key).parents} - {PurePosixPath()}
         for folder in sorted(folders, key=lambda path: len(path.parts), reverse=True):
-            with (
-                contextlib.suppress(OSError, NotImplementedError),
-                self._lend() as system,
-            ):  # folders that are not empty stay
+            # folders that are not empty stay
+            with contextlib.suppress(OSError, NotImplementedError), self._lend() as system:
                 system.rmdir(self._path(str(folder)))
 
     def _put(self, system: Any, request: Put) -> bool:

@@ -325,10 +325,8 @@ def _bounded(scheme: str, options: dict[str, Any]) -> dict[str, Any]:
         options["session_kwargs"] = {**(options.get("session_kwargs") or {}), **ours}
     if scheme in {"http", "https"}:
         ours = {"timeout": _http_timeout(), **options.get("client_kwargs", {})}
-        options["client_kwargs"] = {
-            **ours,
-            "auto_decompress": False,
-        }  # aiohttp takes a truncated answer for a complete one
+        # aiohttp itself takes a truncated encoded answer for a complete one
+        options["client_kwargs"] = {**ours, "auto_decompress": False}
     return options
 
 
