@@ -14,6 +14,7 @@ A `ZVWarning` reports something that was done, but may not be what was meant.
 """
 
 import difflib
+import importlib
 from collections.abc import Iterable, Sized
 from typing import Any, Self
 
@@ -155,3 +156,19 @@ def meant(asked: object, known: Iterable[object]) -> str:
     """End of a message about an unknown name: what it may be meant for, or nothing."""
     names = near(asked, known)
     return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""
+
+
+def optional(name: str, needs: str, extra: str, kind: type[Exception] = ImportError) -> Any:
+    """Import a module of an extra; where it is not installed, raise an error that tells how to install it.
+
+    Parameters
+    ----------
+    needs
+        What needs it, and is told: ``"plot() needs Matplotlib"``.
+    extra, kind
+        Of this package; and of the error.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise kind(f"{needs}: pip install 'zarr-vectors-lazy[{extra}]' ({error})") from error

@@ -21,7 +21,7 @@ from zarr_vectors_lazy.convert.precomputed_export import LIMIT, Export, export_l
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.convert.xarray import level_dataset
 from zarr_vectors_lazy.copy.save import save_level
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, meant
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, meant, optional
 from zarr_vectors_lazy.files import neighbours
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.interchange import write_file
@@ -181,11 +181,8 @@ def dataframe(view: LevelView, attributes: Collection[str] | None) -> Any:
     ImportError
         If ``dask.dataframe`` is not installed.
     """
-    try:
-        from zarr_vectors_lazy.convert.frame_expression import level_frame  # noqa: PLC0415  optional
-    except ImportError as error:
-        raise ImportError(f"data frames need: pip install 'zarr-vectors-lazy[dataframe]' ({error})") from error
-    return level_frame(view, frame_columns(view, attributes))
+    expression = optional("zarr_vectors_lazy.convert.frame_expression", "data frames need", "dataframe")
+    return expression.level_frame(view, frame_columns(view, attributes))
 
 
 SELECTING = ("bbox", "objects", "groups", "where", "whole_objects", "world")

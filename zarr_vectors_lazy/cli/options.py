@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from zarr_vectors_lazy.cli import Stopped
-from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError, StoreError, in_line, printable
+from zarr_vectors_lazy.errors import NOTHING, FormatError, SelectionError, StoreError, in_line, optional, printable
 from zarr_vectors_lazy.level import ZVLevel
 from zarr_vectors_lazy.objects import value_dtype
 from zarr_vectors_lazy.progress import Bar, request_bar, task_bar
@@ -375,12 +375,9 @@ def _number(value: str, text: str) -> int | float | bool:
     raise SelectionError(f"--where {text}: expected numbers, true or false, found {value!r}")
 
 
-def _cluster(address: str) -> AbstractContextManager[Any]:
+def _cluster(address: str) -> Any:
+    distributed = optional("distributed", "--client needs", "distributed")
     try:
-        from distributed import Client as Cluster  # noqa: PLC0415  optional
-    except ImportError as error:
-        raise ImportError("--client needs: pip install 'zarr-vectors-lazy[distributed]'") from error
-    try:
-        return Cluster(address, timeout="20s")
+        return distributed.Client(address, timeout="20s")
     except (OSError, ValueError) as error:
         raise SelectionError(f"no Dask cluster can be reached at {address!r}: {error}") from error

@@ -1,6 +1,5 @@
 """Columns of data frames, and ragged arrays as awkward arrays."""
 
-import importlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import dask
 import numpy as np
 
-from zarr_vectors_lazy.errors import NotFoundError
+from zarr_vectors_lazy.errors import NotFoundError, optional
 from zarr_vectors_lazy.format.vectors import missing_codes
 from zarr_vectors_lazy.model.arrays import Dictionary
 from zarr_vectors_lazy.plan.selection import OBJECT_ID, column_names
@@ -199,10 +198,7 @@ def to_awkward(vertices: Vertices, offsets: IntArray, attributes: Mapping[str, n
     ImportError
         If awkward is not installed.
     """
-    try:
-        awkward = importlib.import_module("awkward")
-    except ImportError as error:
-        raise ImportError("to_awkward() needs awkward: pip install 'zarr-vectors-lazy[formats]'") from error
+    awkward = optional("awkward", "to_awkward() needs awkward", "formats")
     inner = awkward.from_numpy(np.asarray(vertices), regulararray=True)
     if attributes:
         columns = {

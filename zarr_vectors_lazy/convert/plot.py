@@ -10,7 +10,7 @@ import dask
 import numpy as np
 
 from zarr_vectors_lazy.convert.xarray import object_dataset, told_attrs
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, optional
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.plan.selection import OBJECT_ID, missing_in
 from zarr_vectors_lazy.read.columns import attribute_array, coding_of, column_of, vertices_array
@@ -353,10 +353,7 @@ def picture(**options: Any) -> Any:
 
 def _part(name: str) -> Any:
     """A module of Matplotlib, or ``""``: Matplotlib itself."""
-    try:
-        return importlib.import_module(f"matplotlib.{name}".rstrip("."))
-    except ImportError as error:
-        raise ImportError("plot() needs Matplotlib: pip install 'zarr-vectors-lazy[plot]'") from error
+    return optional(f"matplotlib.{name}".rstrip("."), "plot() needs Matplotlib", "plot")
 
 
 def _as_png(figure: Any) -> bytes:

@@ -1,6 +1,5 @@
 """The contents of a file: `Loaded` of one, or several joined, in memory or, if they are large, in a scratch folder."""
 
-import importlib
 import json
 import pickle
 import shutil
@@ -15,7 +14,7 @@ import dask
 import dask.array as da
 import numpy as np
 
-from zarr_vectors_lazy.errors import SelectionError, listed
+from zarr_vectors_lazy.errors import SelectionError, listed, optional
 from zarr_vectors_lazy.model.arrays import float64_holds
 from zarr_vectors_lazy.types import BoolArray, IntArray
 
@@ -120,11 +119,7 @@ class LoadOptions:
 
 def library(name: str, package: str = "", *, extra: str = "formats") -> Any:
     """Import a library of an extra; raises ImportError that says how to install it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError as error:
-        wanted = package or name.partition(".")[0]
-        raise ImportError(f"this needs {wanted}: pip install 'zarr-vectors-lazy[{extra}]' ({error})") from error
+    return optional(name, f"this needs {package or name.partition('.')[0]}", extra)
 
 
 def with_missing(values: np.ndarray[Any, Any], missing: BoolArray) -> np.ndarray[Any, Any]:

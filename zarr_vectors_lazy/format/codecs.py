@@ -1,6 +1,5 @@
 """Codecs of cells, for reading and for writing."""
 
-import importlib
 import struct
 import zlib
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ import numcodecs.blosc
 import numcodecs.zstd
 import numpy as np
 
-from zarr_vectors_lazy.errors import FormatError, SelectionError
+from zarr_vectors_lazy.errors import FormatError, SelectionError, optional
 from zarr_vectors_lazy.format.base import LIMITS
 from zarr_vectors_lazy.model.arrays import CellArray, Layout, LinkCoding, LinkFamily, LinkSegment, Places
 from zarr_vectors_lazy.model.writing import Encoding
@@ -448,11 +447,7 @@ ERRORS = ("FileTypeException", "EncodingFailedException")
 
 @lru_cache(maxsize=1)
 def _decoder() -> Any:
-    try:
-        return importlib.import_module("DracoPy")
-    except ImportError as error:
-        text = "vertices are encoded as 'draco'; to read them: pip install 'zarr-vectors-lazy[draco]'"
-        raise FormatError(text) from error
+    return optional("DracoPy", "vertices are encoded as 'draco'; to read them", "draco", FormatError)
 
 
 def draco_vertices(array: CellArray) -> CellArray:

@@ -1,7 +1,6 @@
 """Levels as Neuroglancer sources over HTTP, the viewer states that show them, and a viewer on such a server."""
 
 import gzip
-import importlib
 import json
 import threading
 import weakref
@@ -11,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
-from zarr_vectors_lazy.errors import ZVError
+from zarr_vectors_lazy.errors import ZVError, optional
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.web.server import Answer, Environ, Server, of_bytes, refusal
 
@@ -117,10 +116,7 @@ def open_viewer(view: LevelView) -> Any:
     ImportError
         If the package, or the server, is not installed.
     """
-    try:
-        neuroglancer = importlib.import_module("neuroglancer")
-    except ImportError as error:
-        raise ImportError("view() needs Neuroglancer: pip install 'zarr-vectors-lazy[view]'") from error
+    neuroglancer = optional("neuroglancer", "view() needs Neuroglancer", "view")
     view.data.store.world.warn()
     level = PrecomputedLevel(view)
     server = Server(view.source.spec, views={FOLDER: Precomputed({level.index: level})})

@@ -28,7 +28,7 @@ from urllib.parse import quote
 import numpy as np
 
 from zarr_vectors_lazy.copy.recompress import corrupt, piece_nbytes, plain_root, read_pieces
-from zarr_vectors_lazy.errors import SelectionError, ZVError
+from zarr_vectors_lazy.errors import SelectionError, ZVError, optional
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.metadata import parse_json
 from zarr_vectors_lazy.format.recode import StoredArray, parse_stored, plain_document
@@ -476,10 +476,7 @@ class Server:
         extra: Callable[[str], Answer | None] | None = None,
         views: Mapping[str, Objects] | None = None,
     ) -> None:
-        try:
-            import waitress  # noqa: PLC0415  optional
-        except ImportError as error:
-            raise SelectionError("a server needs waitress: pip install 'zarr-vectors-lazy[cli]'") from error
+        waitress = optional("waitress", "a server needs waitress", "cli", SelectionError)
         shown = f"[{host}]" if ":" in host else host
         hosts = LOCAL_NAMES | {shown} if shown in LOCAL_NAMES else frozenset()
         token = "" if public else secrets.token_urlsafe(12)

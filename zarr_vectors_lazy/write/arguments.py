@@ -14,7 +14,7 @@ import dask
 import numpy as np
 import xarray as xr
 
-from zarr_vectors_lazy.errors import SelectionError, ZVWarning, listed
+from zarr_vectors_lazy.errors import SelectionError, ZVWarning, listed, optional
 from zarr_vectors_lazy.format.vectors import encode_categories, encode_integers, is_number, is_time, parse_text
 from zarr_vectors_lazy.kernels.bins import Rule, check_rule
 from zarr_vectors_lazy.kernels.routing import extent
@@ -350,12 +350,7 @@ def as_table(value: Any) -> Any:
 
 def pyarrow() -> Any:
     """Import pyarrow; raises ImportError that says how it is installed."""
-    try:
-        return importlib.import_module("pyarrow")
-    except ImportError as error:
-        raise ImportError(
-            "tables and columns of Arrow need pyarrow: pip install 'zarr-vectors-lazy[dataframe]'"
-        ) from error
+    return optional("pyarrow", "tables and columns of Arrow need pyarrow", "dataframe")
 
 
 def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
