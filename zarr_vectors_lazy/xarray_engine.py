@@ -58,7 +58,8 @@ class ZarrVectorsEntrypoint(BackendEntrypoint):
         drop_variables
             Names of variables to leave out.
         level, group
-            The number of the level, or its name as a node of `open_datatree`, such as ``"1"``; give only one of them.
+            The number of the level (negative ones count from the coarsest, -1), or its name as a node of
+            `open_datatree`, such as ``"1"``; give only one of them.
         objects, edges
             Whether to include objects as a CF ragged index, and edges or faces; this reads whatever is needed to count
             them.
@@ -101,7 +102,7 @@ def _level(level: int | str | None, group: str | None) -> int:
     if level is not None and named is not None and str(level) != named:
         raise SelectionError(f"level={level!r} and group={group!r} name two levels: give only one of them")
     wanted = named if level is None else str(level)
-    if wanted is not None and not wanted.isdecimal():
+    if wanted is not None and not (wanted if level is None else wanted.removeprefix("-")).isdecimal():
         raise NotFoundError(f"no level {wanted!r}; levels are numbers, and groups are named by them")
     return int(wanted or 0)
 

@@ -485,6 +485,12 @@ def test_levels_that_refine_others_are_levels_of_the_index(tmp_path):
     assert sorted(map(tuple, np.concatenate(drawn))) == sorted(map(tuple, np.concatenate(parts)))
 
 
+def test_axes_of_several_units_are_seen_whole(tmp_path):
+    corners = np.array([[0, 0, 0], [10, 20, 3.0]])
+    zvl.write_points(tmp_path / "p.zv", corners, chunk_shape=50, units=["nm", "nm", "um"])
+    assert viewer_state(sources(zvl.open_zv(tmp_path / "p.zv")[0]), "")["projectionScale"] == pytest.approx(3900)
+
+
 def test_graphs_of_two_axes_are_flat_lines(tmp_path):
     rng = np.random.default_rng(8)
     vertices, edges = rng.uniform(0, 40, (60, 2)), rng.integers(0, 60, (80, 2))
@@ -493,7 +499,9 @@ def test_graphs_of_two_axes_are_flat_lines(tmp_path):
     level = zvl.open_zv(tmp_path / "g.zv")[0]
     found = sources(level)
     assert found.kinds[0] == "lines"
-    assert viewer_state(found, "http://here")["layout"] == "xy"
+    state = viewer_state(found, "http://here")
+    assert state["layout"] == "xy"
+    assert state["crossSectionScale"] * 500 == pytest.approx(1.3 * np.ptp(vertices, axis=0).max())
     drawn = np.concatenate([np.reshape(shapes, (-1, 4)) for _, _, _, (shapes, _, _) in cells_of(found, "lines")])
     expected = level.vertices.compute().astype("f4")[level.edges.compute()].reshape(-1, 4)
     assert sorted(map(tuple, np.sort(drawn.view("f4")))) == sorted(map(tuple, np.sort(expected)))

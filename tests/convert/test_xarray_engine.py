@@ -135,6 +135,17 @@ def test_box_of_a_lazy_dataset_reads_only_its_chunks(tracts):
         assert int(dataset.zv.bin(1.5, bbox=box).sum()) == len(expected)
 
 
+def test_a_level_becomes_a_classic_netcdf_file(goldens, tmp_path):
+    """Its attributes are numbers, texts and arrays."""
+    for name, geometry in (("tracts-0.9", "streamline"), ("surface-0.9", "mesh")):
+        dataset = xr.open_dataset(goldens[name].path, engine=ENGINE, chunks=None)
+        dataset.to_netcdf(tmp_path / f"{name}.nc", engine="scipy")
+        with xr.open_dataset(tmp_path / f"{name}.nc", engine="scipy") as again:
+            assert again.sizes == dataset.sizes
+            assert np.array_equal(again["x"].values, dataset["x"].values)
+            assert again.attrs["geometry_types"] == dataset.attrs["geometry_types"] == geometry
+
+
 def test_options_choose_what_is_opened(tracts):
     dataset = xr.open_dataset(tracts, engine=ENGINE, level=2, drop_variables=["length", "vertices"], objects=True)
     assert dataset.attrs["level"] == 2
@@ -145,6 +156,12 @@ def test_options_choose_what_is_opened(tracts):
     assert list(xr.open_groups(tracts, engine=ENGINE)) == ["/", "/0", "/1", "/2"]
     tree = xr.open_datatree(tracts, engine=ENGINE, chunks={}, edges=True)
     assert tree["1"]["edges"].dims == ("edge", "end")
+    assert xr.open_dataset(tracts, engine=ENGINE, level=-1).attrs["level"] == 2
+    for group in ("-1", "x"):
+        with pytest.raises(NotFoundError, match=f"no level {group!r}; levels are numbers"):
+            xr.open_dataset(tracts, engine=ENGINE, group=group)
+    with pytest.raises(NotFoundError, match="no level -4"):
+        xr.open_dataset(tracts, engine=ENGINE, level=-4)
     with pytest.raises(NotFoundError, match="no level 7"):
         xr.open_dataset(tracts, engine=ENGINE, level=7)
 

@@ -153,6 +153,43 @@ def test_columns_of_somebody_else(tmp_path):
         assert np.array_equal(level.vertices[:, 0].compute() > 9, level.attributes["cell"].compute())
 
 
+@pytest.mark.parametrize("axes", ["xy", "xyz"])
+def test_points_of_geopandas(tmp_path, axes):
+    geopandas = pytest.importorskip("geopandas")
+    points = geopandas.points_from_xy(*POINTS[:, : len(axes)].T, crs=2056)
+    frame = geopandas.GeoDataFrame({"row": np.arange(500), "cell": np.arange(500) % 3}, geometry=points)
+    zvl.write_points(tmp_path / "a.zv", frame.set_index(np.arange(500) + 7), chunk_shape=50, object_ids="cell")
+    store = zvl.open_zv(tmp_path / "a.zv")
+    vertices, attributes = store[0].vertices.compute(), store[0].attributes
+    assert np.array_equal(vertices, POINTS[attributes["row"].compute(), : len(axes)])
+    assert (store.axes, store.crs["epsg"], store[0].attribute_names) == (tuple(axes), 2056, ("row",))
+    assert store[0].objects.ids.tolist() == [0, 1, 2]
+    assert store[0].to_geopandas().crs == frame.crs
+    zvl.write_points(tmp_path / "b.zv", frame.assign(x=POINTS[:, 0]).geometry, chunk_shape=50, crs="mine")
+    assert zvl.open_zv(tmp_path / "b.zv").crs == "mine"
+
+
+def test_what_geopandas_has_and_no_writer_takes(tmp_path):
+    geopandas, shapely = pytest.importorskip("geopandas"), pytest.importorskip("shapely")
+    path, point, line = tmp_path / "a.zv", shapely.Point(1, 2), shapely.LineString([[0, 0], [1, 1]])
+    for geometry, reason in (
+        ([point, line], "the geometry has 'LineString', 'Point'; write_points takes points alone"),
+        ([point, None], "the geometry has 'Point', 'none'"),
+        ([point, shapely.Point()], "the geometry has 'Point', 'empty'"),
+    ):
+        with pytest.raises(SelectionError, match=reason):
+            zvl.write_points(path, geopandas.GeoDataFrame(geometry=geometry), chunk_shape=5)
+    frame = geopandas.GeoDataFrame({"x": [5.0]}, geometry=[point])
+    with pytest.raises(SelectionError, match="the column 'x' differs from the x of the geometry"):
+        zvl.write_points(path, frame, chunk_shape=5)
+    with pytest.raises(SelectionError, match=r"write_polylines takes no objects of GeoPandas.* are polylines"):
+        zvl.write_polylines(path, geopandas.GeoSeries([line]), chunk_shape=5)
+    lazy = pytest.importorskip("dask_geopandas").from_geopandas(frame, npartitions=1)
+    with pytest.raises(SelectionError, match=r"frame.compute\(\)"):
+        zvl.write_points(path, lazy, chunk_shape=5)
+    assert not path.exists()
+
+
 def test_what_is_no_such_dataset(tmp_path):
     path, grid = tmp_path / "a.zv", xr.Dataset(coords={"x": [1.0, 2], "y": [1.0, 2, 3]})
     with pytest.raises(SelectionError, match=r"for a grid: dataset.stack\(\)"):

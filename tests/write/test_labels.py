@@ -40,6 +40,10 @@ def polars(table):
     return pytest.importorskip("polars").from_arrow(table)
 
 
+def polars_lazy(table):
+    return polars(table).lazy()
+
+
 TABLES = {
     "pandas": lambda table: table.to_pandas(),
     "dask": lambda table: dd.from_pandas(table.to_pandas(), npartitions=1),
@@ -48,6 +52,7 @@ TABLES = {
     "stream": Streamed,
     "exchange": Exchanged,
     "polars": polars,
+    "polars, lazily": polars_lazy,
 }
 
 

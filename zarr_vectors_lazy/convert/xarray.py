@@ -407,7 +407,7 @@ def _assemble(
     if objects:
         variables |= ragged_index(part.sizes.sized())
     store = view.data.store
-    units = {"units": [unit or "" for unit in store.units]} if any(store.units) else {}
+    units = {"units": ", ".join(unit or "none" for unit in store.units)} if any(store.units) else {}
     axis = xr.Variable("axis", np.asarray(store.axes), units)
     kept = {name: variable for name, variable in variables.items() if name not in drop}
     coords = {name: kept.pop(name) for name in ("object_id",) if name in kept}
@@ -530,7 +530,7 @@ def told_attrs(view: LevelView, name: str) -> Json:
 
 def _store_attrs(store: StoreMeta) -> Json:
     lo, hi = store.bounds
-    attrs = {"zarr_vectors_version": store.version, "geometry_types": list(store.geometry_types)}
+    attrs = {"zarr_vectors_version": store.version, "geometry_types": ", ".join(store.geometry_types)}
     attrs |= {"lower_bounds": lo.tolist(), "upper_bounds": hi.tolist()}
     if store.crs is not None:
         attrs["crs"] = store.crs if isinstance(store.crs, str) else json.dumps(store.crs)

@@ -14,17 +14,12 @@ from zarr_vectors_lazy.files.meshes import header_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, Values
 from zarr_vectors_lazy.plan.selection import column_names
 from zarr_vectors_lazy.types import Vertices
+from zarr_vectors_lazy.write.datasets import crs_of
 
 logging.getLogger("laspy").addHandler(logging.NullHandler())  # the library logs what it also raises
 POINTS = 250_000  # points in a block
 FORMATS = (0, 1, 2, 3, 6, 7, 8)  # those without waveforms; the first of equally good ones is taken
 MAGNITUDES = frozenset({"intensity", "red", "green", "blue", "nir"})
-
-
-def crs_of(system: Any) -> dict[str, Any]:
-    """Reference system of pyproj as a store keeps it; for a compound one, the code is that of the horizontal part."""
-    codes = (part.to_epsg() for part in (system, *system.sub_crs_list))
-    return {"name": system.name, "epsg": next((code for code in codes if code), None), "wkt": system.to_wkt()}
 
 
 def units_of(system: Any) -> tuple[str | None, ...] | None:

@@ -9,12 +9,13 @@ from typing import Any, get_args
 import numpy as np
 
 from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
-from zarr_vectors_lazy.files.las import crs_of, system_of, units_of
+from zarr_vectors_lazy.files.las import system_of, units_of
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Kind, Loaded, LoadOptions, library, with_missing
 from zarr_vectors_lazy.files.meshes import flat_columns
 from zarr_vectors_lazy.files.outgoing import Outgoing, Values, at_least_two
 from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.plan.selection import OBJECT_ID
+from zarr_vectors_lazy.write.datasets import crs_of
 
 # Rows as tables: CSV and Parquet, with positions in columns or as GeoParquet's geometries.
 #

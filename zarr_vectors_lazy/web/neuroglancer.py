@@ -9,6 +9,8 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
+import numpy as np
+
 from zarr_vectors_lazy.convert.precomputed_level import PrecomputedLevel
 from zarr_vectors_lazy.errors import ZVError, optional
 from zarr_vectors_lazy.read.view import LevelView
@@ -24,6 +26,7 @@ SHADERS = {
     "lines": "void main() {\n  setColor(defaultColor());\n  setLineWidth(1.0);\n  setEndpointMarkerSize(0.0);\n"
     "  setEndpointMarkerBorderWidth(0.0);\n}\n",
 }
+HEIGHT = 500  # pixels of a view, about
 SPACING = 0.1  # pixels: what was fetched is drawn
 COLOURS = {"points": "#8cc7ff", "lines": "#ffc04c"}
 
@@ -43,10 +46,13 @@ def shown_level(levels: Mapping[int, PrecomputedLevel]) -> PrecomputedLevel | No
 def viewer_state(level: PrecomputedLevel, url: str) -> dict[str, Any]:
     """Viewer state that shows a level: its layers, with the whole level in view."""
     lo, hi = level.seen
+    scales = np.asarray([scale for scale, _ in level.dimensions.values()])[:3]
+    seen = float(((hi - lo)[:3] * scales / scales.min()).max() * 1.3) or 1.0  # in the finest of the units
     return {
         "dimensions": {name: list(scale) for name, scale in level.dimensions.items()},
         "position": ((lo + hi) / 2).tolist(),
-        "projectionScale": float((hi - lo)[:3].max() * 1.3) or 1.0,
+        "projectionScale": seen,
+        "crossSectionScale": seen / HEIGHT,
         "layers": [_layer(level, url, kind) for kind in level.kinds if kind != "points" or level.kinds[0] == "points"],
         "layout": "3d" if len(lo) > 2 else "xy",
         "showSlices": False,

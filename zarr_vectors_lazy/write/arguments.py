@@ -325,6 +325,8 @@ def as_table(value: Any) -> Any:
 
     Data frames of pandas and Dask, columns and arrays are given back as they are.
     """
+    is_lazy_frame = type(value).__module__.startswith("polars.") and hasattr(type(value), "collect")
+    value = value.collect() if is_lazy_frame else value
     kind = type(value)
     speaks = [hasattr(kind, name) for name in ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")]
     if (

@@ -33,6 +33,8 @@ def taking_datasets(function: Callable[P, R]) -> Callable[P, R]:
     def taking(*given: P.args, **named: P.kwargs) -> R:
         told: dict[str, Any] = {**dict(zip(names, given, strict=False)), **named}
         dataset = told.pop(first, None)
+        if hasattr(type(dataset), "to_crs"):  # of GeoPandas
+            return call(**{**told, **_of_places(dataset, function.__name__, first, told.get("crs"))})
         if not isinstance(dataset, xr.Dataset):
             return function(*given, **named)
         if any(variable.chunks for variable in dataset.variables.values()):
@@ -47,6 +49,32 @@ def taking_datasets(function: Callable[P, R]) -> Callable[P, R]:
         return call(**(found | beside))
 
     return taking
+
+
+def crs_of(system: Any) -> dict[str, Any]:
+    """Reference system of pyproj as a store keeps it; for a compound one, the code is that of the horizontal part."""
+    codes = (part.to_epsg() for part in (system, *system.sub_crs_list))
+    return {"name": system.name, "epsg": next((code for code in codes if code), None), "wkt": system.to_wkt()}
+
+
+def _of_places(frame: Any, writer: str, first: str, crs: Any) -> dict[str, Any]:
+    """Arguments of a writer for points of GeoPandas: a data frame of coordinates and the other columns."""
+    frame = frame if hasattr(type(frame), "columns") else frame.to_frame(name="geometry")
+    if writer != "write_points":
+        lines = "[numpy.asarray(line.coords) for line in frame.geometry] are polylines"
+        raise SelectionError(f"{writer} takes no objects of GeoPandas, only write_points does; of lines, {lines}")
+    if dask.is_dask_collection(frame):
+        raise SelectionError("write_points takes no frames of dask-geopandas; frame.compute() is one in memory")
+    places = frame.geometry
+    kinds = set(places.geom_type.fillna("none")) | ({"empty"} if places.is_empty.any() else set())
+    if kinds - {"Point"}:
+        raise SelectionError(f"the geometry has {listed(sorted(kinds))}; write_points takes points alone")
+    points, table = places.get_coordinates(include_z=bool(places.has_z.any())), frame.drop(columns=places.name)
+    for axis in points:
+        if axis in table and not np.array_equal(table[axis], points[axis]):
+            raise SelectionError(f"the column {axis!r} differs from the {axis} of the geometry: drop or rename it")
+    crs = crs_of(frame.crs) if crs is None and frame.crs is not None else crs
+    return {first: table.assign(**{axis: points[axis].to_numpy() for axis in points}), "crs": crs}
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,7 +196,7 @@ class _Given:
             found["crs"] = _crs(attrs["crs"])
         if "chunk_shape" in attrs and "chunk_shape" not in self.named:
             found |= {name: attrs[name] for name in ("chunk_shape", "bin_shape") if name in attrs}
-        geometry = next(iter(np.atleast_1d(attrs.get("geometry_types", []))), None)
+        geometry = str(attrs.get("geometry_types", "")).partition(",")[0]
         if writer in ("write_lines", "write_polylines"):
             named = writer == "write_polylines" and geometry == "polyline"
             return found | self._paths(first) | ({"geometry_type": "polyline"} if named else {})
