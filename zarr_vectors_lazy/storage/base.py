@@ -10,13 +10,16 @@ from typing import Any, NoReturn, TypeAlias
 
 from zarr_vectors_lazy.errors import StoreError
 from zarr_vectors_lazy.settings import nbytes_setting
-from zarr_vectors_lazy.storage.requests import Delete, Get, Put, Request, Size
+from zarr_vectors_lazy.storage.requests import Delete, Get, ListDir, ListSizes, Put, Request, Size
 from zarr_vectors_lazy.storage.retry import reason, travelling
 from zarr_vectors_lazy.storage.spec import LOST, StoreSpec, this_process, without_secrets
 from zarr_vectors_lazy.types import Buffer
 
 Result: TypeAlias = Any
 """Buffer or None (Get), names or None (ListDir), sizes (ListSizes), size or None (Size), whether it was put (Put)."""
+
+
+_METHODS = {Get: "_get", ListDir: "_names", ListSizes: "_sizes", Size: "_size", Put: "_put", Delete: "_delete"}
 
 
 class Backend(ABC):
@@ -55,6 +58,10 @@ class Backend(ABC):
     @abstractmethod
     async def fetch_one(self, request: Request) -> Result:
         """Answer one request from a coroutine on our loop."""
+
+    def answer(self, request: Request, *client: Any) -> Any:
+        """Answer by the backend's own method for this kind of request; awaited where that is."""
+        return getattr(self, _METHODS[type(request)])(*client, request)
 
     def failure(self, request: Request, error: BaseException, hint: str = "") -> StoreError:
         """Return the error to raise ``from error``: what failed, where, and why, without secrets."""

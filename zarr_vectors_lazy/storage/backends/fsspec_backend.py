@@ -137,35 +137,14 @@ class FsspecBackend(SignedBackend):
         # object.
         alone = isinstance(request, Put) and request.create and not request.unread
         if self._scheme not in PERSISTENT or alone:
-            return await self._answer_async(fs, request)
+            result: Result = await self.answer(request, fs)
+            return result
         policy = RetryPolicy.of_settings()
-        return await retrying(
-            lambda: self._answer_async(fs, request), policy, systems.failures(), systems.pause_after_failure
-        )
+        return await retrying(lambda: self.answer(request, fs), policy, systems.failures(), systems.pause_after_failure)
 
-    async def _answer_async(self, fs: Any, request: Request) -> Result:
-        match request:
-            case Get():
-                return await self._get(fs, request)
-            case ListDir():
-                names = await self._names(fs, request)
-                record("list", request.prefix, 0)
-                return names
-            case ListSizes(prefix):
-                self.must_list(prefix)
-                found = await self._below(fs, self._path(prefix))
-                record("list", prefix, 0)
-                return self._sizes(found)
-            case Size(key):
-                return await self._size(fs, key)
-            case Put():
-                return await self._put_async(fs, request)
-            case Delete(keys):
-                return await self._delete(fs, keys)
-
-    async def _put_async(self, fs: Any, request: Put) -> bool:
+    async def _put(self, fs: Any, request: Put) -> bool:
         if isinstance(fs, Blocking):
-            return self._put(fs.system, request)
+            return self._put_blocking(fs.system, request)
         key, data, create = request.key, request.data, request.create
         if request.match is not None:
             done = await swap(fs, self._scheme, self._path(key), request.match, bytes(data))
@@ -181,13 +160,13 @@ class FsspecBackend(SignedBackend):
         record("put", key, 0)
         return True
 
-    async def _delete(self, fs: Any, keys: Sequence[str]) -> None:
-        paths = [self._path(key) for key in keys]
+    async def _delete(self, fs: Any, request: Delete) -> None:
+        paths = [self._path(key) for key in request.keys]
         if self._scheme == "s3":
             await fs._bulk_delete(paths)
-            record("delete", keys[0], 0)
+            record("delete", request.keys[0], 0)
             return
-        for key, path in zip(keys, paths, strict=True):
+        for key, path in zip(request.keys, paths, strict=True):
             with contextlib.suppress(FileNotFoundError):
                 await fs._rm_file(path)
             record("delete", key, 0)
@@ -208,7 +187,7 @@ class FsspecBackend(SignedBackend):
         if start == stop:
             return b""
         if start < 0 and self._scheme in AZURE:  # Azure has no suffix ranges
-            stop = await self._size(fs, request.key)
+            stop = await self._size(fs, Size(request.key))
             if stop is None:
                 raise FileNotFoundError(request.key)
             start = max(0, stop + start)
@@ -294,25 +273,34 @@ class FsspecBackend(SignedBackend):
         if retry.NO_BUCKET.search(f"{error} {error.__cause__}"):
             raise StoreError(f"no such bucket: {error}", where=self.url) from error
 
-    async def _size(self, fs: Any, key: str) -> int | None:
-        record("head", key, 0)
+    async def _size(self, fs: Any, request: Size) -> int | None:
+        record("head", request.key, 0)
         try:
-            found = await fs._info(self._path(key))
+            found = await fs._info(self._path(request.key))
         except MISSING as error:
             self._check_bucket(error)
             return None
         return int(found["size"]) if found["type"] == "file" and found["size"] is not None else None
 
     async def _names(self, fs: Any, request: ListDir) -> tuple[str, ...] | None:
-        if not self.listable and not request.required:
-            return None
+        found: tuple[str, ...] | None = None
+        if self.listable or request.required:
+            self.must_list(request.prefix)
+            path = self._path(request.prefix)
+            try:
+                found = self._children(path, await fs._ls(path, detail=True))
+            except MISSING as error:
+                self._check_bucket(error)
+                found = ()
+        record("list", request.prefix, 0)
+        return found
+
+    async def _sizes(self, fs: Any, request: ListSizes) -> dict[str, int]:
         self.must_list(request.prefix)
-        path = self._path(request.prefix)
-        try:
-            return self._children(path, await fs._ls(path, detail=True))
-        except MISSING as error:
-            self._check_bucket(error)
-            return ()
+        found = await self._below(fs, self._path(request.prefix))
+        record("list", request.prefix, 0)
+        skipped = len(self._root.strip("/")) + 1 if self._root.strip("/") else 0
+        return {name.strip("/")[skipped:]: int(entry["size"]) for name, entry in found.items()}
 
     async def _below(self, fs: Any, path: str) -> dict[str, dict[str, Any]]:
         """All objects below a folder, by name."""
@@ -340,7 +328,7 @@ class FsspecBackend(SignedBackend):
         self.check_writable(request)
         try:
             with self._lend() as system:
-                return io.finished(self._answer_async(Blocking(system), request))
+                return io.finished(self.answer(request, Blocking(system)))
         except systems.failures() as error:
             return self.fail(request, error)
 
@@ -353,7 +341,7 @@ class FsspecBackend(SignedBackend):
             with contextlib.suppress(OSError, NotImplementedError), self._lend() as system:
                 system.rmdir(self._path(str(folder)))
 
-    def _put(self, system: Any, request: Put) -> bool:
+    def _put_blocking(self, system: Any, request: Put) -> bool:
         path = self._path(request.key)
         _make_folders(system, path.rpartition("/")[0])
         if request.create:
@@ -391,10 +379,6 @@ class FsspecBackend(SignedBackend):
     def _children(self, path: str, entries: Sequence[dict[str, Any]]) -> tuple[str, ...]:
         names = (entry["name"].rstrip("/") for entry in entries)
         return tuple(sorted({name.rpartition("/")[2] for name in names if name.strip("/") != path.strip("/")} - {""}))
-
-    def _sizes(self, found: dict[str, dict[str, Any]]) -> dict[str, int]:
-        skipped = len(self._root.strip("/")) + 1 if self._root.strip("/") else 0
-        return {name.strip("/")[skipped:]: int(entry["size"]) for name, entry in found.items()}
 
     async def _of_the_machine(self, request: Request) -> Way | None:
         if not systems.may_find_credentials(self.spec):

@@ -292,21 +292,6 @@ class ObstoreBackend(SignedBackend):
             return "elsewhere"
         return "expired" if retry.has_expired(text) else "refused" if is_refused(error) else ""
 
-    def _dispatch(self, store: ObjectStore, request: Request) -> Result:
-        match request:
-            case Get():
-                return self._get(store, request)
-            case ListDir():
-                return self._names(store, request)
-            case ListSizes(prefix):
-                return self._sizes(store, prefix)
-            case Size(key):
-                return self._size(store, key)
-            case Put():
-                return self._put(store, request)
-            case Delete(keys):
-                return self._delete(store, keys)
-
     def _put(self, store: ObjectStore, request: Put) -> bool:
         if request.match is not None:
             return self._swap(store, request, request.match)
@@ -360,14 +345,14 @@ class ObstoreBackend(SignedBackend):
         record("put", request.key, 0)
         return now == request.data
 
-    def _delete(self, store: ObjectStore, keys: Sequence[str]) -> None:
+    def _delete(self, store: ObjectStore, request: Delete) -> None:
         try:
-            store.delete(list(keys))
+            store.delete(list(request.keys))
         except FileNotFoundError:  # the rest may not have been deleted
-            for key in keys:
+            for key in request.keys:
                 with contextlib.suppress(FileNotFoundError):
                     store.delete(key)
-        record("delete", keys[0], 0)
+        record("delete", request.keys[0], 0)
 
     def _get(self, store: ObjectStore, request: Get) -> Result:
         try:
@@ -411,13 +396,13 @@ class ObstoreBackend(SignedBackend):
     def _range_of_whole(self, store: ObjectStore, key: str, start: int, stop: int | None) -> Result:
         if start >= 0 or self._scheme not in {"az", "abfs"}:
             return self._whole(store, key)[start:stop]
-        size = self._size(store, key)
+        size = self._size(store, Size(key))
         return _part(store, key, (max(0, size + start), size)) if size else b""
 
-    def _size(self, store: ObjectStore, key: str) -> int | None:
-        record("head", key, 0)
+    def _size(self, store: ObjectStore, request: Size) -> int | None:
+        record("head", request.key, 0)
         try:
-            size: int = store.head(key)["size"]
+            size: int = store.head(request.key)["size"]
         except FileNotFoundError as error:
             if retry.NO_BUCKET.search(str(error)):
                 raise
@@ -440,17 +425,17 @@ class ObstoreBackend(SignedBackend):
             record("list", request.prefix, 0)
         return tuple(sorted({path.rpartition("/")[2] for path in paths} - {""}))
 
-    def _sizes(self, store: ObjectStore, prefix: str) -> dict[str, int]:
-        self.must_list(prefix)
+    def _sizes(self, store: ObjectStore, request: ListSizes) -> dict[str, int]:
+        self.must_list(request.prefix)
         sizes: dict[str, int] = {}
-        for page in store.list(prefix or None, chunk_size=PAGE):
-            record("list", prefix, 0)
+        for page in store.list(request.prefix or None, chunk_size=PAGE):
+            record("list", request.prefix, 0)
             sizes.update((entry["path"], entry["size"]) for entry in page)
         return sizes
 
     async def _send(self, way: Way, request: Request) -> Result | BaseException:
         try:
-            return self._dispatch(way.client, request)
+            return self.answer(request, way.client)
         except FAILURES as error:
             return error
         except BaseException as error:
