@@ -582,30 +582,14 @@ def _plans(
     opened: OpenStore, data: LevelData, options: PyramidOptions, levels: Sequence[PlannedLevel]
 ) -> list[LevelPlan]:
     first = levels[0].step
-    ndim = opened.meta.ndim
-    plans = [LevelPlan(level=options.source, ndim=ndim, arrays=(), grid=first.fine_grid, encoding=first.encoding)]
-    for planned in levels:
-        step = planned.step
-        plans.append(
-            LevelPlan(
-                level=step.level,
-                ndim=ndim,
-                arrays=planned.arrays,
-                grid=step.grid,
-                encoding=step.encoding,
-                width=step.width,
-                directed=step.directed,
-                attributes=_level_attributes(opened, data, options, planned),
-                summary={
-                    "method": METHOD,
-                    "preserves_object_ids": step.index is not None,
-                    "shared_fragments": False,
-                    "bin_shape": step.at.bin_shape.tolist(),
-                    "chunk_shape": step.at.chunk_shape.tolist(),
-                },
-            )
-        )
-    return plans
+    existing = LevelPlan(step=replace(first, level=options.source, grid=first.fine_grid))
+    return [
+        existing,
+        *(
+            LevelPlan(step=one.step, arrays=one.arrays, attributes=_level_attributes(opened, data, options, one))
+            for one in levels
+        ),
+    ]
 
 
 def _level_attributes(opened: OpenStore, data: LevelData, options: PyramidOptions, planned: PlannedLevel) -> Json:

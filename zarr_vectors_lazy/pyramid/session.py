@@ -19,8 +19,6 @@ from zarr_vectors_lazy.model.writing import (
     CellRecord,
     ChunkRecord,
     CrossStorage,
-    Encoding,
-    Grid,
     LevelDraft,
     LevelRecord,
     LinkFamilyDraft,
@@ -350,41 +348,36 @@ class LevelPlan:
 
     Parameters
     ----------
-    level, ndim
-        Its index, and the axes of the store.
+    step
+        How it is made; of the existing level, what is written for it.
     arrays
         Its own arrays of cells; none for the existing level.
-    grid, encoding
-        Grid and encoding of all arrays written for it.
     attributes
         Members of ``zarr_vectors_level``.
-    directed, width
-        Direction and width of the links inside the level, if it has any.
-    summary
-        What the caller is told about the level, except its size.
     """
 
-    level: int
-    ndim: int
-    arrays: tuple[ArrayDraft, ...]
-    grid: Grid
-    encoding: Encoding
+    step: LevelBuild
+    arrays: tuple[ArrayDraft, ...] = ()
     attributes: Json = field(default_factory=dict)
-    directed: bool = False
-    width: int = 2
-    summary: Json = field(default_factory=dict)
 
     @property
     def spec(self) -> Json:
         """What the caller is told about the level, before its size is known."""
-        return {"level": self.level, **self.summary}
+        return {
+            "level": self.step.level,
+            "method": METHOD,
+            "preserves_object_ids": self.step.index is not None,
+            "shared_fragments": False,
+            "bin_shape": self.step.at.bin_shape.tolist(),
+            "chunk_shape": self.step.at.chunk_shape.tolist(),
+        }
 
 
 def publish_levels(
     session: Session, plans: Sequence[LevelPlan], records: Iterable[Sequence[ChunkRecord]], objects: Sequence[int]
 ) -> Json:
     """Task: publish levels from what all tasks wrote; return a summary."""
-    by_level: dict[int, list[CellRecord]] = {plan.level: [] for plan in plans}
+    by_level: dict[int, list[CellRecord]] = {plan.step.level: [] for plan in plans}
     for group in records:
         for record in group:
             for cell in record.cells:
@@ -393,13 +386,14 @@ def publish_levels(
     nodes: list[Put] = []
     counts: dict[int, int] = {}
     for plan in plans:
-        *documents, node = level_puts(plan, by_level[plan.level])
+        level = plan.step.level
+        *documents, node = level_puts(plan, by_level[level])
         if plan.arrays:
             nodes.append(node)
-            counts[plan.level] = sum(cell.count for cell in by_level[plan.level] if cell.path == VERTICES)
+            counts[level] = sum(cell.count for cell in by_level[level] if cell.path == VERTICES)
         arrays += documents if plan.arrays else _added(session, plan, documents)
     publish(session, arrays, nodes)
-    specs = [{**plan.spec, "vertex_count": counts[plan.level]} for plan in plans if plan.arrays]
+    specs = [{**plan.spec, "vertex_count": counts[plan.step.level]} for plan in plans if plan.arrays]
     for spec, count in zip(specs, objects, strict=False):
         spec["objects_kept"] = count
     return {"levels_created": len(specs), "level_specs": specs, **session.summary}
@@ -407,7 +401,7 @@ def publish_levels(
 
 def _added(session: Session, plan: LevelPlan, documents: Sequence[Put]) -> list[Put]:
     """Documents to add to an existing level, without that of its group of links if it has one."""
-    key = f"{plan.level}/links/{DOC}"
+    key = f"{plan.step.level}/links/{DOC}"
     (raw,) = fetch(connect(session.spec), [Get(key)])
     return [put for put in documents if raw is None or put.key != key]
 
@@ -417,8 +411,8 @@ def level_puts(plan: LevelPlan, cells: Sequence[CellRecord]) -> list[Put]:
     by_path: dict[str, list[CellRecord]] = {}
     for cell in cells:
         by_path.setdefault(cell.path, []).append(cell)
-    rank = len(plan.grid.origin)
-    empty = np.empty((0, rank), np.int64)
+    step, far = plan.step, np.full(len(plan.step.scale), np.inf)
+    empty = np.empty((0, step.rank), np.int64)
     coords = {path: np.asarray([cell.chunk for cell in found], np.int64) for path, found in by_path.items()}
     for array in plan.arrays:
         coords.setdefault(array.path, empty)
@@ -427,18 +421,18 @@ def level_puts(plan: LevelPlan, cells: Sequence[CellRecord]) -> list[Put]:
         cells=coords,
         coords=coords.get(VERTICES, empty),
         counts=np.asarray([cell.count for cell in by_path.get(VERTICES, ())], np.int64),
-        lo=np.full(plan.ndim, np.inf),
-        hi=np.full(plan.ndim, -np.inf),
+        lo=far,
+        hi=-far,
         content=content,
     )
     draft = LevelDraft(
-        level=plan.level,
-        rank=rank,
+        level=step.level,
+        rank=step.rank,
         arrays=plan.arrays,
         families=tuple(_families(plan, by_path)),
         attributes=plan.attributes,
     )
-    return CURRENT.level_puts(draft, record, plan.grid, plan.encoding)
+    return CURRENT.level_puts(draft, record, step.grid, step.encoding)
 
 
 def _families(plan: LevelPlan, by_path: dict[str, list[CellRecord]]) -> Iterable[LinkFamilyDraft]:
@@ -450,7 +444,10 @@ def _families(plan: LevelPlan, by_path: dict[str, list[CellRecord]]) -> Iterable
     for delta, count in sorted(counts.items()):
         inside = delta == 0
         yield LinkFamilyDraft(
-            delta=delta, width=plan.width if inside else 2, directed=plan.directed if inside else True, count=count
+            delta=delta,
+            width=plan.step.width if inside else 2,
+            directed=plan.step.directed if inside else True,
+            count=count,
         )
 
 
