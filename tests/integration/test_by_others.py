@@ -453,7 +453,7 @@ def test_the_user_and_the_root_agree():
     store = packed("q092-dtypeless-attributes")
     specs = {"vertex": {"i4": {"dtype": "int16"}}}
     edit(store, "", lambda attributes: attributes["zarr_vectors"].update(attribute_specs=specs))
-    with pytest.raises(SelectionError, match="root say that 'i4' is int16, attribute_dtypes= says int32"):
+    with pytest.raises(SelectionError, match="root say that 'i4' is int16, but attribute_dtypes= says int32"):
         zvl.open_zv(store, attribute_dtypes={"i4": "int32"})[0].attributes["i4"]
     assert zvl.open_zv(store, attribute_dtypes={"i4": ("int16", 2)})[0].attributes["i4"].compute().shape[1] == 2
     with pytest.raises(FormatError, match="4 bytes per row, which is not 3 of int16"):

@@ -244,7 +244,7 @@ def test_dask_refuses_a_number_that_means_missing_elsewhere(tmp_path):
 
 def test_objects_have_no_text_that_is_missing(tmp_path):
     points = {"positions": np.stack([X, X], axis=1), "chunk_shape": 2, "object_ids": [0, 1, 2, 3]}
-    with pytest.raises(SelectionError, match="cannot tell from empty text"):
+    with pytest.raises(SelectionError, match="cannot distinguish from empty text"):
         zvl.write_points(tmp_path / "x", **points, object_attributes={"name": ["a", None, "", "b"]})
     with pytest.raises(SelectionError, match="some of its booleans are missing"):
         zvl.write_points(tmp_path / "x", **points, object_attributes={"name": [True, None, True, True]})

@@ -98,7 +98,7 @@ def test_text_that_is_missing(tmp_path, texts):
     level = zvl.open_zv(tmp_path / "x")[0]
     assert level.attributes["n"].compute().tolist() == ["a", "", "bb"]
     assert level.codes["n"].compute().tolist() == [0, -1, 1]
-    with pytest.raises(SelectionError, match="cannot tell from empty text"):  # of objects there are no codes
+    with pytest.raises(SelectionError, match="cannot distinguish from empty text"):  # of objects there are no codes
         zvl.write_points(
             tmp_path / "y", np.zeros((3, 2)), chunk_shape=1, object_ids=[0, 1, 2], object_attributes=values
         )

@@ -86,7 +86,7 @@ def test_refused(tmp_path):
         (TABLE, {"axes": ("x", "q")}, NotFoundError, "no column 'q'"),
         (TABLE[["x"]], {}, SelectionError, "no axes among the columns 'x'"),
         (TABLE.rename(columns={"text": "a/b"}), {}, SelectionError, "columns: a name must be"),
-        (lazy, {"object_ids": da.arange(N)}, SelectionError, "name a column, found Array"),
+        (lazy, {"object_ids": da.arange(N)}, SelectionError, "must name a column of the Dask data frame, found Array"),
         (lazy, {"vertex_attributes": {"a": da.arange(N)}}, SelectionError, "are the other columns"),
     ):
         with pytest.raises(error, match=words):

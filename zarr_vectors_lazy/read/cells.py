@@ -1,4 +1,4 @@
-"""Fetch the cells of a batch, and decode a cell, with the place in every error."""
+"""Fetch the cells of a batch, and decode them, naming the place in every error."""
 
 import math
 from collections.abc import Sequence
@@ -41,7 +41,7 @@ class Requested:
     Parameters
     ----------
     member
-        Name under which the batch hands them out.
+        Their name in the batch's answer.
     spec
         How they are read.
     rows
@@ -51,7 +51,7 @@ class Requested:
     head
         Whether the head of each cell is enough.
     places
-        Of the cells, where some share objects.
+        Places of the cells, if some share objects.
     role
         Whether they are the rows of their chunks, or values that have as many rows.
     """
@@ -66,24 +66,24 @@ class Requested:
 
     @classmethod
     def of(cls, member: str, array: CellArray, at: IntArray, rows: IntArray, *, head: bool = False) -> "Requested":
-        """Those of an array with the numbers ``at`` among its own, (n,), which ``rows`` number in the answer."""
+        """Those of an array with the numbers ``at``, (n,), in the array, which the answer numbers by ``rows``."""
         places = None if array.places is None else array.places.take(at)
         return cls(member, array.spec, tuple(rows.tolist()), array.chunks.coords[at], head, places)
 
     def steps(self) -> Steps[list[Raw]]:
-        """Conversation that fetches them."""
+        """The conversation that fetches them."""
         layout = self.spec.layout
         return (layout.fetch_heads if self.head else layout.fetch)(self.coords, self.places)
 
 
-# Whether cells of one chunk that were fetched together have as many rows as each other.
+# Whether cells of one chunk that were fetched together have the same number of rows.
 
 
 def check_rows(wanted: Sequence[Requested], out: dict[tuple[str, int], Raw]) -> None:
-    """Put an error in the place of each cell of values that cannot belong to the positions fetched with it.
+    """Put an error in place of each cell of values that cannot belong to the positions fetched with it.
 
-    Only the sizes that cells state are looked at; where they do not tell, the tasks that decode find out, if they know
-    how many rows there are.
+    This compares only the sizes that cells state; otherwise the tasks that decode find out, if they know how many rows
+    there are.
     """
     values = [want for want in wanted if want.role == "values"]
     rows = next((want for want in wanted if want.role == "rows" and not want.head), None)
@@ -109,7 +109,7 @@ def check_rows(wanted: Sequence[Requested], out: dict[tuple[str, int], Raw]) -> 
 
 
 def _unit(spec: CellSpec) -> int:
-    return 4 if spec.dtype.kind == "U" else spec.dtype.itemsize  # texts are as wide as their chunk's longest
+    return 4 if spec.dtype.kind == "U" else spec.dtype.itemsize  # texts are as wide as the longest in their chunk
 
 
 def _nbytes(spec: CellSpec, raw: Raw) -> int | None:
@@ -118,11 +118,11 @@ def _nbytes(spec: CellSpec, raw: Raw) -> int | None:
     return spec.layout.head_nbytes(raw)
 
 
-# What tasks run: fetch the cells of a batch, decode a cell, with the place in every error.
+# What tasks run: fetch the cells of a batch, and decode a cell, naming the place in every error.
 
 
 def read_batch(source: Source, wanted: Sequence[Requested]) -> dict[tuple[str, int], Raw]:
-    """Fetch cells of one or several arrays, all concurrently; encoded bytes by (member, row)."""
+    """Fetch cells of one or more arrays, all concurrently; returns encoded bytes by (member, row)."""
     direct = [want for want in wanted if want.spec.layout.direct]
     out: dict[tuple[str, int], Raw] = {}
     for want, raws in zip(direct, read_level(source, [want.steps() for want in direct]), strict=True):
@@ -136,7 +136,7 @@ def read_batch(source: Source, wanted: Sequence[Requested]) -> dict[tuple[str, i
 
 
 def _read_through_zarr(backend: Backend, want: Requested) -> list[Raw]:
-    """Payloads, and for a cell that zarr cannot decode its error: one bad cell leaves the others readable."""
+    """Payloads, or for cells that zarr cannot decode their errors, so that a bad cell leaves the others readable."""
     indices = want.spec.layout.zarr_indices(want.coords)
     cells: list[Raw] = [None] * len(indices)
     rest = np.arange(len(indices))
@@ -144,7 +144,7 @@ def _read_through_zarr(backend: Backend, want: Requested) -> list[Raw]:
         try:
             found = zarr_cells(backend, want.spec.path, indices[rest])
         except FormatError as error:
-            blamed = getattr(error, "rows", []) or np.arange(len(rest))  # none: its metadata are to blame
+            blamed = getattr(error, "rows", []) or np.arange(len(rest))  # no row: the metadata are to blame
             for row in rest[blamed].tolist():
                 cells[row] = error
             rest = np.delete(rest, blamed)
@@ -184,7 +184,7 @@ def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw)
     Raises
     ------
     CorruptChunkError
-        If there is no object, or its bytes are not what the codecs wrote.
+        If there is no object, or the codecs cannot decode its bytes.
     """
     if raw is None:
         raise _corrupt(source, spec, coord, "it is listed, but there is no such object")
@@ -199,7 +199,7 @@ def read_payload(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw)
 
 
 def read_payloads(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw]) -> list[Buffer]:
-    """Payloads of listed cells, (n, K); raises as `read_payload`."""
+    """Payloads of listed cells, (n, K); raises like `read_payload`."""
     if all(isinstance(raw, Payload) for raw in raws):
         return list(raws)  # type: ignore[arg-type]
     adopt_limits()
@@ -207,7 +207,7 @@ def read_payloads(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Seq
 
 
 def decode_payloads(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw]) -> list[Buffer]:
-    """Return the same with the limits as they were when this process last fetched something."""
+    """Return the same, with the limits that this process had when it last fetched something."""
     decode, direct, found = spec.layout.decode, spec.layout.direct, []
     for row, raw in enumerate(raws):
         if raw is None or isinstance(raw, Exception) or not direct:
@@ -228,7 +228,7 @@ def read_row_run(
     row_shape: tuple[int, ...],
     counts: IntArray | None = None,
 ) -> tuple[Array, IntArray]:
-    """Rows of several cells, one after another, and where each cell's begin.
+    """Rows of several cells, one after another, and where the rows of each cell begin.
 
     Parameters
     ----------
@@ -281,13 +281,13 @@ def check_count(source: Source, spec: CellSpec, coord: Sequence[int], found: int
     """Raise FormatError if metadata promise another number of rows than was read."""
     if count is not None and found != count:
         raise FormatError(
-            f"chunk {dotted(coord)!r} of {spec.path!r} has {found} rows, its stored count is {count}: run zvl.index",
+            f"chunk {dotted(coord)!r} of {spec.path!r} has {found} rows, but its count is {count}: run zvl.index",
             where=source.spec.url,
         )
 
 
 def read_row_count(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw) -> int:
-    """Rows of a chunk, from the head of its cell where that tells, else from all of it."""
+    """Rows of a chunk, from the head of its cell if that states them, otherwise from the whole cell."""
     row = spec.dtype.itemsize * math.prod(spec.row_shape or ())
     if raw is not None and not isinstance(raw, Exception) and spec.layout.direct:
         nbytes = spec.layout.head_nbytes(raw)
@@ -302,13 +302,13 @@ def read_row_count(source: Source, spec: CellSpec, coord: Sequence[int], raw: Ra
 
 
 def count_rows(source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw]) -> IntArray:
-    """(n,) rows of chunks, see `read_row_count`."""
+    """(n,) rows of chunks; see `read_row_count`."""
     counts = [read_row_count(source, spec, coord, raw) for coord, raw in zip(coords.tolist(), raws, strict=True)]
     return np.asarray(counts, np.int64)
 
 
 def count_cells(source: Source, array: CellArray, at: IntArray) -> IntArray:
-    """(n,) rows of the cells of an array with the numbers ``at`` among its own, see `read_row_count`."""
+    """(n,) rows of the cells with the numbers ``at`` in an array; see `read_row_count`."""
     raws = read_batch(source, [Requested.of("", array, at, np.arange(len(at)), head=True)])
     return count_rows(source, array.spec, array.chunks.coords[at], list(raws.values()))
 
@@ -316,7 +316,7 @@ def count_cells(source: Source, array: CellArray, at: IntArray) -> IntArray:
 def read_attribute(
     source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, row_shape: tuple[int, ...], count: int | None
 ) -> Array:
-    """Stored rows of a vertex attribute of one chunk; codes where it is dictionary-encoded."""
+    """Stored rows of a vertex attribute of one chunk; codes if it is dictionary-encoded."""
     payload = read_payload(source, spec, coord, raw)
     with error_context(source, spec, coord):
         values = decode_rows(payload, spec.dtype, row_shape)
@@ -329,7 +329,7 @@ def read_attribute(
 
 
 def read_text(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, shape: tuple[int, ...]) -> Array:
-    """Stored text of one chunk, as wide as its bytes make it for that many rows."""
+    """Stored text of one chunk, with the width that follows from its bytes and its number of rows."""
     payload = read_payload(source, spec, coord, raw)
     with error_context(source, spec, coord):
         values = int(np.prod(shape, dtype=np.int64))
@@ -345,7 +345,7 @@ def read_categories(source: Source, spec: CellSpec, coord: Sequence[int], codes:
     Raises
     ------
     FormatError
-        If float64 does not hold whole numbers of which some are missing.
+        If some integers are missing and float64 cannot hold the others.
     """
     assert spec.dictionary is not None
     if codes.dtype.kind in "iu" and not decodes_exactly(codes, spec.dictionary):
@@ -355,10 +355,10 @@ def read_categories(source: Source, spec: CellSpec, coord: Sequence[int], codes:
 
 
 def refuse_floats(source: Source, spec: CellSpec) -> NoReturn:
-    """Raise the FormatError of whole numbers that no plain array holds together with missing ones."""
+    """Raise the FormatError for integers that no plain array can hold together with missing ones."""
     name = spec.path.rpartition("/")[2]
     raise FormatError(
-        f"{spec.path!r} has integers that float64 does not hold exactly, and some are missing: a plain array "
+        f"{spec.path!r} has integers that float64 cannot hold exactly, and some are missing: a plain array "
         f"would round them. Use a data frame, or level.codes[{name!r}], the stored integers, and for a dictionary "
         f"level.categories[{name!r}]",
         where=source.spec.url,
@@ -375,7 +375,7 @@ def read_fragments(source: Source, spec: CellSpec, coord: Sequence[int], raw: Ra
 def read_fragment_run(
     source: Source, spec: CellSpec, coords: ChunkCoords, raws: Sequence[Raw], starts: IntArray
 ) -> FragmentRun:
-    """Fragment indexes of several chunks, of which chunk c has the rows ``starts[c]:starts[c + 1]``.
+    """Fragment indexes of several chunks; chunk c has the rows ``starts[c]:starts[c + 1]``.
 
     Raises
     ------
@@ -406,14 +406,14 @@ def read_fragment_run(
 def read_link_run(
     source: Source, arrays: Sequence[tuple[CellSpec, ChunkCoords, Sequence[Raw]]], coding: LinkCoding
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Records of cells of arrays of one coding, see `format.vectors.decode_link_run`."""
+    """Records of cells of arrays with one coding; see `format.vectors.decode_link_run`."""
     payloads = [read_payloads(source, spec, coords, raws) for spec, coords, raws in arrays]
     try:
         return decode_link_run([payload for some in payloads for payload in some], coding)
     except FormatError:
         for (spec, coords, _), some in zip(arrays, payloads, strict=True):
             for coord, payload in zip(coords.tolist(), some, strict=True):
-                with error_context(source, spec, coord):  # says which cell it is
+                with error_context(source, spec, coord):  # names the bad cell
                     decode_links(payload, coding)
         raise
 
@@ -425,16 +425,16 @@ def read_links(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw, c
         return decode_links(payload, coding)
 
 
-# Widths that the metadata leave open, asked of the cells once.
+# Widths that the metadata leave open, determined once from the cells.
 
-MORE = 16  # times as many chunks are asked when those asked so far are empty
+MORE = 16  # how many times more chunks are tried if those tried so far are empty
 
 
 def vertex_row_shape(data: LevelData, array: CellArray) -> tuple[int, ...]:
     """Row shape of a vertex attribute (spec 0.9, 6, "Robust width rule"; spec 0.7, 4.6).
 
-    Reads the heads of one cell of it and of the positions of the same chunk where writers are known to state vectors as
-    scalars, or to state nothing; point clouds are stated right.
+    This reads the heads of one cell of it, and of the positions of the same chunk, if the writer is known to state
+    vectors as scalars, or to state nothing; point clouds are stated correctly.
     """
     if array.spec.row_shape is not None:
         return array.spec.row_shape
@@ -444,7 +444,7 @@ def vertex_row_shape(data: LevelData, array: CellArray) -> tuple[int, ...]:
 
 
 def link_row_shape(data: LevelData, family: LinkFamily, values: LinkValues) -> tuple[int, ...]:
-    """Row shape of a link attribute: as stated, else as its cells and those of the records tell (spec 0.7, 4.6)."""
+    """Row shape of a link attribute: as stated, or as its cells and those of the records show (spec 0.7, 4.6)."""
     if values.table is not None:
         return values.table.shape[1:]
     stated = [array.spec.row_shape for array in values.cells.values()]
@@ -480,7 +480,7 @@ def _probed(data: LevelData, rows: CellArray, values: CellArray) -> tuple[int, .
 
 
 def _ratio(data: LevelData, rows: CellArray, values: CellArray, coords: IntArray) -> tuple[int, ...] | None:
-    """Values a row in the first of some chunks that has rows; None where none has."""
+    """Values per row in the first chunk that has rows; None if none has."""
     arrays, numbers = (("rows", rows), ("values", values)), np.arange(len(coords))
     wanted = [Requested.of(name, array, array.chunks.find(coords), numbers, head=True) for name, array in arrays]
     raws = read_batch(data.source, wanted)

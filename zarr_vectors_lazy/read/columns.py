@@ -1,4 +1,4 @@
-"""Vertices and attributes of a view as Dask arrays, in parts, and counted on a grid; what a selection has."""
+"""Vertices and attributes of a view as Dask arrays, in parts, and counted on a grid; and selections."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -83,7 +83,7 @@ PATHS = {"polyline", "streamline"}
 
 
 class ColumnCells(NamedTuple):
-    """A vertex attribute to be read: how, the name of its cells, and (n,) which chunks of the view have one."""
+    """A vertex attribute to read: how, the name of its cells, and (n,) which chunks of the view have one."""
 
     column: Column
     member: str
@@ -99,18 +99,18 @@ class ColumnCells(NamedTuple):
 def cell_needs(
     reads: str, member: str, chunks: BoolArray, listed: BoolArray, column: Column, counts: IntArray | None
 ) -> dict[str, BoolArray]:
-    """Every cell of an attribute that some chunks have, and heads where nothing else tells the number of rows."""
+    """Every cell of an attribute that some chunks have, and heads if nothing else gives the number of rows."""
     heads = chunks & ((~listed | column.sized) & (counts is None))
     return {cell_name(reads, member): chunks & listed, cell_name(reads, HEADS): heads}
 
 
 def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Column, CellArray | None]:
-    """How an attribute of the view's level is read, and its cells; None where chunks are cut by it."""
+    """How an attribute of the view's level is read, and its cells; None if chunks are cut by it."""
     data = view.data
     by = data.chunk_attribute
     if by is not None and by[0] == name:
         constants = by[1]
-        if (data.vertices.chunks.coords[:, 0] < 0).any():  # a bin -1 holds what has no value (spec 0.7, 3.2)
+        if (data.vertices.chunks.coords[:, 0] < 0).any():  # bin -1 holds rows without a value (spec 0.7, 3.2)
             dtype = nullable(constants.dtype)
             constants = np.append(constants.astype(dtype), missing_value(dtype))
         column = Column(
@@ -147,7 +147,7 @@ def column_of(view: LevelView, name: str, *, decode: bool = True) -> tuple[Colum
 
 
 def has_holes(view: LevelView, array: CellArray) -> bool:
-    """Whether chunks of the view's level have no values of an attribute.
+    """Whether some chunks of the view's level have no values of an attribute.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def has_holes(view: LevelView, array: CellArray) -> bool:
 
 
 def coding_of(view: LevelView, name: str) -> Dictionary | None:
-    """What an attribute's stored integers stand for; None where they are values, none of which is missing."""
+    """What an attribute's stored integers stand for; None if they are values, none of which is missing."""
     by = view.data.chunk_attribute
     if by is not None and by[0] == name:
         return None
@@ -174,7 +174,7 @@ def coding_of(view: LevelView, name: str) -> Dictionary | None:
 
 
 def attribute_member(view: LevelView, array: CellArray | None, name: str, *, sized: bool) -> tuple[str, BoolArray]:
-    """Let an attribute be read: name of its cells, and (n,) which chunks have one."""
+    """Arrange for an attribute to be read: name of its cells, and (n,) which chunks have one."""
     member = f"attribute:{name}"
     present = np.zeros(len(view), np.bool_) if array is None else view.member(member, array, role="values").present
     if sized or not present.all():
@@ -185,7 +185,7 @@ def attribute_member(view: LevelView, array: CellArray | None, name: str, *, siz
 def tested_values(view: LevelView, name: str, condition: Condition) -> ColumnCells:
     """An attribute's values for every row of the view's chunks, as a condition takes them.
 
-    Its test takes what is stored, which no hole makes floats of; or of a dictionary whether a category passes.
+    The test takes stored integers, which holes do not turn into floats; or for a dictionary, whether a category passes.
     """
     column, array = column_of(view, name)
     if isinstance(condition.test, Test):
@@ -204,16 +204,16 @@ def tested_values(view: LevelView, name: str, condition: Condition) -> ColumnCel
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Choice:
-    """Chosen rows of a view's chunks, by block: each gives a list, None of a chunk whose rows are all selected.
+    """Chosen rows of a view's chunks, by block: each returns a list, with None for chunks whose rows are all selected.
 
     Parameters
     ----------
     name
-        Of the layer that chooses.
+        Name of the layer that chooses.
     bounds
         (b + 1,) block k has the chunks ``bounds[k]:bounds[k + 1]``.
     filters
-        (n,) chunks of which rows are chosen.
+        (n,) chunks in which rows are chosen.
     """
 
     name: str
@@ -221,7 +221,7 @@ class Choice:
     filters: BoolArray
 
     def each(self, chunks: IntArray) -> list[Any]:
-        """What a task is given of each of some chunks."""
+        """What a task is given for each of some chunks."""
         block = np.searchsorted(self.bounds, chunks, "right") - 1
         at = (chunks - self.bounds[block]).tolist()
         return [
@@ -230,7 +230,7 @@ class Choice:
         ]
 
     def run(self, chunks: IntArray) -> Any:
-        """What a task is given of a run of chunks: a list, or nothing where all rows of all are selected."""
+        """What a task is given for a run of chunks: a list, or nothing if all rows of all chunks are selected."""
         if not self.filters[chunks].any():
             return ()
         block = int(np.searchsorted(self.bounds, chunks[0], "right")) - 1
@@ -245,7 +245,7 @@ class Choice:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Choosing:
-    """What the tasks that choose rows are given, one a block, and need."""
+    """Inputs and needs of the tasks that choose rows, one for each block."""
 
     chooser: Chooser
     blocks: Blocks
@@ -255,7 +255,7 @@ class Choosing:
     filters: BoolArray
 
     def inputs(self, block: int) -> tuple[List]:
-        """Parts of the task of one block, one a chunk."""
+        """Parts of one block's task, one for each chunk."""
         chunks = self.blocks.of(block).tolist()
         return (List(*(self._chosen(chunk) if self.filters[chunk] else None for chunk in chunks)),)
 
@@ -285,7 +285,7 @@ class Choosing:
         return Task(None, column_values, column, coord, count, listed, raw, head)
 
     def needs(self, wanted: BoolArray) -> Needs | None:
-        """Cells where a box cuts, heads where nothing else tells the number of rows, values for conditions."""
+        """Cells if a box cuts the chunk, heads if nothing else gives the number of rows, values for conditions."""
         if self.owned is not None:
             return None
         reads, counts = self.blocks.reads, self.blocks.counts
@@ -300,7 +300,7 @@ class Choosing:
 
 
 def choice_graph(view: LevelView) -> tuple[Choice | None, list[HighLevelGraph]]:
-    """Layer of the chosen rows of the view's blocks (`kernels.rows.Kept`); None where every row is selected."""
+    """Layer of the chosen rows of the view's blocks (`kernels.rows.Kept`); None if every row is selected."""
     if not view.filters.any():
         return None, []
     selection = view.selection
@@ -336,7 +336,7 @@ def choice_graph(view: LevelView) -> tuple[Choice | None, list[HighLevelGraph]]:
 
 
 def fragment_spec(view: LevelView) -> CellSpec:
-    """Fragment indexes of the view's chunks, which must all be there (spec 0.9, 5.2)."""
+    """Fragment indexes of the view's chunks, which must all exist (spec 0.9, 5.2)."""
     member = view.member(FRAGMENTS, view.data.fragments)
     if not member.present.all():
         coord = view.table.coords[~member.present][0].tolist()
@@ -361,7 +361,7 @@ def _owned_graph(view: LevelView) -> Named:
 
 
 def _hit_inputs(source: Source, fragments: CellSpec, blocks: Blocks, block: int) -> tuple[Any, ...]:
-    """Parts of a task that find the fragments with a selected row, one a chunk."""
+    """Parts of a task that find the fragments with a selected row, one for each chunk."""
     chunks = blocks.of(block)
     kept = [None] * len(chunks) if blocks.choice is None else blocks.choice.each(chunks)
     name, coords = cell_name(blocks.reads, FRAGMENTS), map(tuple, blocks.coords[chunks].tolist())
@@ -382,7 +382,7 @@ def _hits_graph(touched: LevelView) -> Named:
     return Named(name, blocks_over(name, recipe, len(blocks), read_graph(touched.reads), *graphs))
 
 
-# Row numbers of chunks: what edges, faces and links are counted in.
+# Row numbers of chunks, which edges, faces and links refer to.
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -394,9 +394,9 @@ class RowNumbers:
     name
         Key of the task that computes them.
     starts
-        (n + 1,) int64 where sizes are known beforehand, else None.
+        (n + 1,) int64 if sizes are known beforehand, otherwise None.
     stops
-        (n,) where each chunk's rows end; None where the next one's begin.
+        (n,) where each chunk's rows end; None if the next chunk's begin there.
     """
 
     name: str
@@ -404,7 +404,7 @@ class RowNumbers:
     stops: IntArray | None = None
 
     def of(self, chunks: IntArray) -> Any:
-        """First row and number of rows, (..., 2), of some chunks, (0, -1) for chunk -1; or a task that does."""
+        """First row and number of rows, (..., 2), of some chunks, (0, -1) for chunk -1; or a task for them."""
         if self.starts is None:
             return Task(None, spans_of, TaskRef((self.name,)), chunks)
         starts = self.starts
@@ -412,12 +412,12 @@ class RowNumbers:
         return span_table(starts, sizes, chunks)
 
     def all(self) -> Any:
-        """What a task is given that needs the row numbers of all chunks."""
+        """Input of a task that needs the row numbers of all chunks."""
         return TaskRef((self.name,)) if self.starts is None else self.starts
 
 
 def number_view(view: LevelView) -> tuple[RowNumbers, HighLevelGraph]:
-    """Row numbers of a view, and the graph that computes them; empty where they are known."""
+    """Row numbers of a view, and the graph that computes them; empty if they are known."""
     name, sizes = f"zv-rows-{view.token}", view.sizes
     if view.apart is not None:
         starts = first_row_numbers(len(view) + 1)
@@ -450,7 +450,7 @@ def row_sizes(view: LevelView) -> Delayed:
 
 
 def sized(view: LevelView) -> LevelView:
-    """Return a view with known sizes; reads as little as the store allows where they are not known."""
+    """Return a view with known sizes; reads as little as the store allows if they are not known."""
     if view.sizes is not None:
         return view.with_sizes(view.sizes)
     if not view.filters.any():
@@ -458,7 +458,7 @@ def sized(view: LevelView) -> LevelView:
     return view.with_sizes(np.asarray(dask.compute(row_sizes(view))[0]))
 
 
-# Vertices and attributes of a view as Dask arrays, one block a chunk or several.
+# Vertices and attributes of a view as Dask arrays, with one or more chunks per block.
 
 
 def _vertex_needs(blocks: Blocks, wanted: BoolArray) -> Needs:
@@ -468,7 +468,7 @@ def _vertex_needs(blocks: Blocks, wanted: BoolArray) -> Needs:
 
 
 def _value_inputs(column: Column, member: str, listed: BoolArray, blocks: Blocks, block: int) -> tuple[Any, ...]:
-    """What the task is given that decodes an attribute of a block."""
+    """Inputs of the task that decodes an attribute of a block."""
     chunks = blocks.of(block)
     here = tuple(listed[chunks].tolist())
     described, kept = blocks.described(block), blocks.kept(block)
@@ -483,7 +483,7 @@ def _value_inputs(column: Column, member: str, listed: BoolArray, blocks: Blocks
 
 
 def _value_needs(column: Column, member: str, listed: BoolArray, blocks: Blocks, wanted: BoolArray) -> Needs:
-    """Every cell that there is, heads where nothing else tells the number of rows, and the choices of rows."""
+    """Every existing cell, heads if nothing else gives the number of rows, and the choices of rows."""
     chunks, chosen = blocks.needs(wanted)
     return {**cell_needs(blocks.reads, member, chunks, listed, column, blocks.counts), **chosen}
 
@@ -524,20 +524,20 @@ def attribute_array(view: LevelView, name: str, *, decode: bool = True) -> da.Ar
     return array_over(label, recipe, blocks.rows(view.sizes), column.row_shape, column.dtype, *graphs)
 
 
-# Selections of a view: the chunks that they may touch, worked out before any task is made.
+# Selections of a view: the chunks that they may touch, computed before any task is made.
 
-NOBODY, SEVERAL = -1, -2  # in place of the id of the object of a fragment (spec next, 20)
+NOBODY, SEVERAL = -1, -2  # replaces the id of the object of a fragment (spec next, 20)
 
 
 def select_region(view: LevelView, region: Area) -> LevelView:
-    """Rows of a view that lie in boxes, or near points; only the chunks that they meet remain."""
+    """Rows of a view that lie in boxes, or near points; only chunks that these meet remain."""
     selection = view.selection.with_region(region)
     keep, inside = region.chunks(view.table.coords, view.data.placement)
     return view.narrowed(keep, selection=selection, inside=view.inside & inside)
 
 
 def select_objects(view: LevelView, ids: IntArray) -> LevelView:
-    """Rows of a view that belong to some objects; only the chunks that they touch remain.
+    """Rows of a view that belong to some objects; only chunks that these touch remain.
 
     Raises
     ------
@@ -555,21 +555,21 @@ def select_objects(view: LevelView, ids: IntArray) -> LevelView:
 def select_touching(view: LevelView, region: Area) -> LevelView:
     """All rows of the objects that have a vertex in some boxes.
 
-    The chunks that remain are those of every object with a fragment in a chunk that they meet; which of them have a
-    vertex in one is seen when the graph runs.
+    The chunks that remain are those of every object with a fragment in a chunk that the boxes meet; which of these
+    objects have a vertex in a box is found when the graph runs.
     """
     require_objects(view)
     touched = select_region(view, region)
     objects = candidate_objects(touched)
     selection = view.selection
-    if len(objects) < len(view.object_ids):  # then tasks need not read the manifests of the others
+    if len(objects) < len(view.object_ids):  # so that tasks need not read the manifests of the others
         selection = selection.with_objects(view.object_ids[objects])
     keep = _touched(view, view.manifests_of(objects))
     return view.narrowed(keep, selection=selection, touched=(*view.touched, touched))
 
 
 def select_where(view: LevelView, condition: Condition) -> LevelView:
-    """Rows of a view that meet a condition; no chunk can be left out beforehand."""
+    """Rows of a view that meet a condition; no chunk can be excluded beforehand."""
     selection = replace(view.selection, conditions=(*view.selection.conditions, condition))
     return view.narrowed(np.ones(len(view), np.bool_), selection=selection)
 
@@ -577,7 +577,7 @@ def select_where(view: LevelView, condition: Condition) -> LevelView:
 def select_values(view: LevelView, name: str, wanted: Any) -> LevelView:
     """Rows of a view by the values of an attribute, as `parse_test` takes them; codes are compared, not decoded.
 
-    Whole chunks are left out where the level is cut by the attribute.
+    Whole chunks are excluded if the level is cut by the attribute.
 
     Raises
     ------
@@ -587,7 +587,7 @@ def select_values(view: LevelView, name: str, wanted: Any) -> LevelView:
     by = view.data.chunk_attribute
     if by is not None and by[0] == name:
         test = parse_test(name, wanted, by[1].dtype)
-        passes = np.append(test.among(by[1]), test.missing)  # a bin -1 holds what has no value (spec 0.7, 3.2)
+        passes = np.append(test.among(by[1]), test.missing)  # bin -1 holds rows without a value (spec 0.7, 3.2)
         return view.narrowed(passes[view.table.coords[:, 0]])
     spec = view.data.attribute(name).spec
     if spec.dictionary is None or spec.dictionary.plain:
@@ -630,7 +630,7 @@ def objects_of_chunks(view: LevelView) -> IntArray:
     index = view.data.object_index
     assert index is not None
     if owners is not None and index.has_manifests:
-        # A cell for each chunk instead of every manifest, where that is fewer requests.
+        # A cell for each chunk instead of every manifest, if that is fewer requests.
         stored = -(-index.count // index.stored_rows)
         if MANIFESTS not in view.data.__dict__ and owners.spec.layout.requests(view.table.coords) < stored:
             ids = read_owners(view.source, owners, view.table.coords)
@@ -638,7 +638,7 @@ def objects_of_chunks(view: LevelView) -> IntArray:
             missing = ids[(rows < 0) & (ids != NOBODY)].tolist()
             if missing and missing[0] != SEVERAL:
                 raise FormatError(f"fragments belong to object {missing[0]}, which does not exist", where=view.data.url)
-            if not missing:  # else only manifests tell which
+            if not missing:  # otherwise only manifests show which
                 return np.sort(rows[rows >= 0])
     manifests = view.manifests
     if view.rows is None:
@@ -655,7 +655,7 @@ def _touched(view: LevelView, manifests: Manifests) -> BoolArray:
 
 
 def _slots(view: LevelView, manifests: Manifests) -> IntArray:
-    """(E,) chunk of the view of each entry, -1 where it is another of the level."""
+    """(E,) chunk of the view of each entry, -1 if the view does not have it."""
     at = view.table.find(manifests.chunks)
     others = manifests.chunks[at < 0]
     refuse_unlisted(view.source.spec.url, others, view.data.vertices.chunks.find(others))
@@ -663,14 +663,14 @@ def _slots(view: LevelView, manifests: Manifests) -> IntArray:
 
 
 def refuse_unlisted(url: str, coords: IntArray, at: IntArray) -> None:
-    """Raise FormatError if one of the chunks that manifests name, (E, K), is none of the level: -1 in ``at`` (E,)."""
+    """Raise FormatError if a chunk that manifests name, (E, K), does not exist, given as -1 in ``at`` (E,)."""
     if (at < 0).any():
         coord = coords[at < 0][0].tolist()
         raise FormatError(f"a manifest names chunk {coord}, which the level does not list", where=url)
 
 
 def select_chunks(view: LevelView, coords: IntArray) -> LevelView:
-    """Rows of a view that lie in some chunks, (n, K) coordinates; those that the level does not list are empty."""
+    """Rows of a view that lie in some chunks, (n, K) coordinates; chunks that the level does not list are empty."""
     keep = np.zeros(len(view), np.bool_)
     at = view.table.find(coords)
     keep[at[at >= 0]] = True
@@ -678,7 +678,7 @@ def select_chunks(view: LevelView, coords: IntArray) -> LevelView:
 
 
 def pick_rows(view: LevelView, rows: IntArray) -> LevelView:
-    """Some rows of a view of known sizes, (n,) ascending; where rows were chosen before, it is read which."""
+    """Some rows of a view of known sizes, (n,) ascending; if rows were already chosen, this reads which."""
     assert view.sizes is not None
     starts = np.concatenate([[0], np.cumsum(view.sizes)])
     of_rows = np.searchsorted(starts, rows, "right") - 1
@@ -727,7 +727,7 @@ def joined_part(names: tuple[str, ...], vertices: Any, *attributes: Any) -> Part
 
 
 def delayed_parts(view: LevelView) -> list[Delayed]:
-    """One value a block, see `joined_part`; their graph is shared."""
+    """One value for each block (see `joined_part`); their graph is shared."""
     names = view.data.attribute_names
     arrays: list[da.Array] = [vertices_array(view), *(attribute_array(view, name) for name in names)]
     if not len(view):
@@ -747,13 +747,13 @@ def iterate_chunks(view: LevelView, prefetch: int) -> Iterator[tuple[tuple[int, 
 
 
 def iterate_blocks(blocks: LevelView, prefetch: int, read: Callable[[LevelView], T]) -> Iterator[T]:
-    """What ``read`` makes of a view's blocks, in order; at most ``prefetch`` are read ahead."""
+    """Results of ``read`` for a view's blocks, in order; at most ``prefetch`` are read ahead."""
     bounds = blocks.bounds.tolist()
     return _ahead(len(bounds) - 1, prefetch, lambda block: read(blocks.span(*bounds[block : block + 2])))
 
 
 def _ahead(count: int, prefetch: int, make: Callable[[int], T]) -> Iterator[T]:
-    """What is made of numbers, in order, at most ``prefetch`` of them beforehand."""
+    """Results for numbers, in order, at most ``prefetch`` of them computed ahead."""
     if not prefetch:
         yield from map(make, range(count))
         return
@@ -797,7 +797,7 @@ def binned_array(vertices: da.Array, values: da.Array | None, grid: Grid, *, str
     vertices, values
         (N, D) and (N,), blocks aligned along the rows.
     strict
-        What is to be said in the error where a row lies outside the grid; empty to leave such rows out.
+        Text for the error if a row lies outside the grid; empty to leave such rows out.
     """
     arrays = [vertices] if values is None else [vertices, values]
     refs = [Per([TaskRef(key) for key in flatten(array.__dask_keys__())]) for array in arrays]

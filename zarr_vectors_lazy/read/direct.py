@@ -1,6 +1,6 @@
-"""Chunks of a view read at once by the functions that its tasks run, without a graph: for servers, a key a request.
+"""Chunks of a view read immediately by the functions of its tasks, without a graph: for servers, one key per request.
 
-Only which rows a selection chooses is asked of its graph.
+Only the rows that a selection chooses are taken from its graph.
 """
 
 from collections.abc import Sequence
@@ -47,14 +47,14 @@ KEPT = 2**25  # bytes of cells that a reader keeps
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChunkRows:
-    """Rows of some chunks, all of them, one chunk after another.
+    """All rows of some chunks, one chunk after another.
 
     Parameters
     ----------
     source
         The level.
     vertices, values
-        (N, D) positions as stored, and of each attribute that was asked for (N,) or (N, C).
+        (N, D) positions as stored, and (N,) or (N, C) values of each requested attribute.
     starts
         (c + 1,) those of chunk k are ``starts[k]:starts[k + 1]``.
     joins
@@ -62,7 +62,7 @@ class ChunkRows:
     selected
         (N,) which rows the view has; None for all.
     fragments
-        Of the chunks, where they were asked for.
+        Fragments of the chunks, if they were requested.
     """
 
     source: Source
@@ -74,7 +74,7 @@ class ChunkRows:
     fragments: FragmentRun | None
 
     def take(self, mask: BoolArray | None) -> "ChunkRows":
-        """Some rows alone, and what joins them."""
+        """Only some rows, and what joins them."""
         if mask is None:
             return self
         number = np.concatenate([[0], np.cumsum(mask)]).astype(np.int64)
@@ -85,7 +85,7 @@ class ChunkRows:
         )
 
     def rows_of(self, chunks: IntArray, fragments: IntArray) -> tuple[IntArray, IntArray]:
-        """Rows of (e,) entries of manifests, one after another, and (e,) how many each names.
+        """Rows of (e,) entries of manifests, one after another, and (e,) their numbers.
 
         Parameters
         ----------
@@ -105,7 +105,7 @@ class ChunkRows:
 
 
 def _spans(starts: IntArray) -> IntArray:
-    """(c + 1, 2) first row and number of rows of each of some chunks, and behind them of chunk -1, which has none."""
+    """(c + 1, 2) first row and number of rows of each of some chunks, followed by those of chunk -1, which has none."""
     out = np.empty((len(starts), 2), np.int64)
     out[:, 0] = starts
     np.subtract(starts[1:], starts[:-1], out=out[:-1, 1])
@@ -114,7 +114,7 @@ def _spans(starts: IntArray) -> IntArray:
 
 
 def _within(rows: IntArray, starts: IntArray, chunks: IntArray) -> BoolArray:
-    """(n,) whether rows are those of some chunks, of which chunk c has ``starts[c]:starts[c + 1]``."""
+    """(n,) whether rows belong to some chunks, where chunk c has ``starts[c]:starts[c + 1]``."""
     if len(chunks) == 1:
         (chunk,) = chunks
         return np.asarray((rows >= starts[chunk]) & (rows < starts[chunk + 1]))
@@ -126,14 +126,14 @@ def _within(rows: IntArray, starts: IntArray, chunks: IntArray) -> BoolArray:
 class ChunkReader:
     """Reads chunks of a view.
 
-    It keeps what metadata and manifests say and, where edges, faces or fragments are wanted, the cells read last.
+    It keeps metadata and manifests and, if edges, faces or fragments are needed, the cells read last.
 
     Parameters
     ----------
     view
         What is read.
     joins
-        Whether edges or faces are wanted as well.
+        Whether edges or faces are needed as well.
     """
 
     def __init__(self, view: LevelView, joins: Joins = "") -> None:
@@ -159,7 +159,7 @@ class ChunkReader:
 
     @cached_property
     def _family(self) -> LinkFamily | None:
-        """The records that edges or faces come from; None where there are none."""
+        """The records from which edges or faces come; None if there are none."""
         if not self.joins or self._follows == "path":
             return None
         found = self.view.data.links(0)
@@ -175,7 +175,7 @@ class ChunkReader:
 
     @cached_property
     def _entries(self) -> IntArray:
-        """(E,) chunk of each entry of the manifests; -1 where it is none of the view."""
+        """(E,) chunk of each entry of the manifests; -1 if the view does not have it."""
         view = self.view
         at = view.table.find(view.manifests.chunks)
         if view.rows is None:
@@ -212,12 +212,12 @@ class ChunkReader:
 
     @cached_property
     def _link_cells(self) -> LinkCells | None:
-        """All of them, as tasks are told."""
+        """All link cells, as tasks are told about them."""
         cells = None if self._family is None else self.reaches.cells
         return None if cells is None or self._family is None else link_cells(self._family, cells, slice(None))
 
     def with_neighbours(self, chunks: IntArray) -> IntArray:
-        """Some chunks and those that edges or faces join with them, ascending."""
+        """Some chunks and those that edges or faces join to them, ascending."""
         return self.reaches.around(chunks)
 
     def read(
@@ -233,13 +233,13 @@ class ChunkReader:
         Parameters
         ----------
         chunks
-            (c,) numbers among those of the view, ascending.
+            (c,) their numbers among those of the view, ascending.
         columns
             Attributes that are wanted.
         own
-            Those of them of which edges and faces are wanted that begin there; None: all.
+            The chunks for which edges and faces that begin there are needed; None for all.
         fragments
-            Whether these are wanted.
+            Whether fragments are needed.
 
         Raises
         ------
@@ -276,11 +276,11 @@ class ChunkReader:
         return ChunkRows(view.source, vertices, values, starts, joins, self._selected(chunks, starts), run)
 
     def _near(self, chunks: IntArray, own: IntArray) -> tuple[IntArray, LinkCells | None]:
-        """Link cells to be read, ascending: all of whose ends are in some chunks, of trees some.
+        """Link cells to be read, ascending: those whose ends are all in some chunks, or for trees some of them.
 
         Returns
         -------
-        Their numbers, and what tasks are told of them, whose ends are positions among the chunks, -1 for others.
+        Their numbers, and what tasks are told about them; ends are positions among the chunks, -1 for others.
 
         Raises
         ------
@@ -304,7 +304,7 @@ class ChunkReader:
         return near, cells.take(near, ends)
 
     def _fetch(self, chunks: IntArray, indexed: IntArray, columns: Sequence[ColumnCells], near: IntArray) -> Raws:
-        """Every cell that is needed and not kept, at once; by member and chunk, those of links by number."""
+        """Every cell that is needed and not kept, concurrently; by member and chunk, those of links by number."""
         reads, coords = self.view.reads, self.view.table.coords
         members = [(VERTICES, chunks), *((each.member, chunks[each.present[chunks]]) for each in columns)]
         if len(indexed):
@@ -321,7 +321,8 @@ class ChunkReader:
                 coords = cells.coords[mine]
                 places = None if array.places is None else array.places.take(array.chunks.find(coords))
                 wanted.append(Requested("links", array.spec, tuple(mine.tolist()), coords, places=places))
-        found = read_batch(self.view.source, wanted)  # of nothing too: it looks whether the level is still the same
+        # even for nothing: this checks whether the level is still the same
+        found = read_batch(self.view.source, wanted)
         out.update(self._keep(wanted, found) if self.joins or len(indexed) else found)
         return out
 
@@ -338,7 +339,7 @@ class ChunkReader:
         return [np.asarray(each, np.int64) for each in left]
 
     def _keep(self, wanted: Sequence[Requested], found: Raws) -> Raws:
-        """Decode cells that were read just now, and keep them; raises as `read_payloads`."""
+        """Decode cells that were just read, and keep them; raises like `read_payloads`."""
         out: dict[tuple[str, int], Payload] = {}
         for want in wanted:
             keys = [(want.member, row) for row in want.rows]
@@ -422,7 +423,7 @@ class ChunkReader:
         return edges
 
     def _selected(self, chunks: IntArray, starts: IntArray) -> BoolArray | None:
-        """(N,) which rows the view has, as its graph tells; None for all."""
+        """(N,) which rows the view has, from its graph; None for all."""
         if not self.view.filters[chunks].any():
             return None
         part = self.view.take(chunks).with_chunking(None)

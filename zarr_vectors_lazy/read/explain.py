@@ -20,7 +20,7 @@ from zarr_vectors_lazy.read.records import Table
 from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.types import BoolArray, ChunkCoords, IntArray
 
-# Which cells a graph fetches and how many tasks it has: told by its layers, else by the tasks that they make.
+# Which cells a graph fetches and how many tasks it has, from its layers or else from their tasks.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +47,7 @@ class Fetched:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Count:
-    """What a graph has.
+    """The contents of a graph.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class Count:
     tables
         Requests of each table of links that it reads.
     tasks
-        Its tasks, culled and not fused.
+        Number of tasks, culled and not fused.
     """
 
     fetched: Sequence[Fetched]
@@ -90,7 +90,7 @@ def count_tasks(graph: HighLevelGraph, arrays: Sequence[da.Array]) -> Count:
 
 
 def count_layers(graph: HighLevelGraph, arrays: Sequence[da.Array]) -> Count | None:
-    """Count without making a task; None where one of the layers does not tell what its tasks need."""
+    """Count without making a task; None if one of the layers cannot say what its tasks need."""
     wanted = {array.name: np.ones(array.numblocks[0], np.bool_) for array in arrays}
     fetched: list[Fetched] = []
     tasks = 0
@@ -153,14 +153,14 @@ class Explanation:
     members
         What would be computed.
     chunks, chunks_total
-        Chunks of the selection that it may touch, out of those of the level.
+        Chunks that the computation may touch, and chunks of the level.
     requests
-        Requests for cells; at least that many where cells lie in shards.
+        Requests for cells; at least that many if cells lie in shards.
     nbytes
-        Stored bytes where sizes are known beforehand (uncompressed cells of known counts), else None.
+        Stored bytes if sizes are known beforehand (uncompressed cells of known counts), otherwise None.
     tasks
-        Tasks of its graph: a block each, those that several blocks share, and one for each batch of requests. What
-        Dask then joins into one, as it does with some that follow each other, still counts.
+        Tasks of its graph: one for each block, those that blocks share, and one for each batch of requests. Tasks
+        that Dask then fuses, because they follow each other, are counted separately.
     blocks
         Blocks of the arrays.
     """
@@ -175,7 +175,7 @@ class Explanation:
 
     @property
     def bytes(self) -> int | None:
-        """Stored bytes, None where unknown."""
+        """Stored bytes, None if unknown."""
         return self.nbytes
 
     def _rows(self) -> list[tuple[str, str]]:

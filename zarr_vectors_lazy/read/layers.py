@@ -1,4 +1,4 @@
-"""Layers that make a task only when its key is wanted, and the blocks of chunks that tasks work on."""
+"""Layers that make a task only when its key is needed, and the blocks of chunks on which tasks work."""
 
 import hashlib
 import math
@@ -27,22 +27,22 @@ from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray, Raw
 if TYPE_CHECKING:
     from zarr_vectors_lazy.read.view import LevelView
 
-# Layers that make a task only when its key is wanted.
+# Layers that make a task only when its key is needed.
 #
-# The one place that imports Dask's task classes, which have no public name.
+# The only place that imports Dask's task classes, which have no public name.
 
 __all__ = ["Dict", "GraphNode", "List", "Task", "TaskRef"]
 
 Key = Any
-FAN_IN = 16  # results that one task joins
+FAN_IN = 16  # most results that one task joins
 
 
 Needs = Mapping[str, BoolArray]
-"""Keys that tasks need: by first part of the key a mask over the second, which numbers blocks or chunks."""
+"""Keys that tasks need: for each first part of the key, a mask over the second, which numbers blocks or chunks."""
 
 
 class OfBlock:
-    """What the task of a block is given, that of another block something else."""
+    """An argument of a block's task that differs between blocks."""
 
     __slots__ = ()
 
@@ -75,28 +75,28 @@ class Per(OfBlock):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Of(OfBlock):
-    """What a function tells of each block."""
+    """What a function returns for each block."""
 
     function: Callable[[int], Any]
 
     def of(self, block: int) -> Any:
-        """What it tells of that block."""
+        """What it returns for that block."""
         return self.function(block)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BlockTasks:
-    """Recipe of the tasks of one layer, which run one function on the inputs of a block: small, and pickles.
+    """Recipe of the tasks of one layer, which run one function on the inputs of a block; small, can be pickled.
 
     Parameters
     ----------
     function
-        A module's function.
+        A module-level function.
     inputs
-        Its arguments: an `OfBlock` gives each block another one, anything else is given as it is. Or a
-        function that gives all of them for a block.
+        Its arguments: an `OfBlock` differs between blocks, anything else is passed unchanged. Or a
+        function that returns all of them for a block.
     needs
-        Tells what the tasks of some blocks, a mask, need, without making them; None where only the tasks tell.
+        Returns what the tasks of some blocks, a mask, need, without making them; None if only the tasks show it.
     kind
         Class of the tasks.
     """
@@ -126,7 +126,7 @@ class RequestedLayer(Layer):
         return False
 
     def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
-        """Tasks that give the keys of this layer among ``keys``."""
+        """Tasks that produce the keys of this layer among ``keys``."""
         raise NotImplementedError
 
     def is_materialized(self) -> bool:
@@ -134,7 +134,7 @@ class RequestedLayer(Layer):
         return False
 
     def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
-        """Make the tasks of the keys that are wanted, and no others."""
+        """Make the tasks of the needed keys, and no others."""
         layer = Culled(self.wanted(keys), annotations=self.annotations)
         needed = {key: set(task.dependencies) for key, task in layer.tasks.items()}
         if needed:
@@ -164,9 +164,9 @@ class RequestedLayer(Layer):
 class Culled(MaterializedLayer):
     """Tasks made a moment ago, in which a layer below may still replace references.
 
-    Dask culls a graph from its results to its sources. What fetches knows only at the end which cells share a task;
-    it then puts that task in the place of the cells that were asked for, which saves a task for each of them. The
-    ticket travels with the wanted keys and leads to the tasks.
+    Dask culls a graph from its results to its sources. Only at the end is it known which cells share a fetching task;
+    that task then takes the place of the cells that were requested, which saves a task for each of them. The
+    ticket travels with the needed keys and leads to the tasks.
     """
 
     def __init__(self, mapping: dict[Key, GraphNode], annotations: Any = None) -> None:
@@ -181,13 +181,13 @@ _open: WeakValueDictionary[Key, Culled] = WeakValueDictionary()
 
 
 def culled_before(keys: Collection[Key]) -> list[Culled]:
-    """Layers whose tickets are among wanted keys."""
+    """Layers whose tickets are among the needed keys."""
     tickets = (key for key in keys if type(key) is tuple and key[0] == TICKET)
     return [layer for ticket in tickets if (layer := _open.get(ticket)) is not None]
 
 
 class RecipeLayer(RequestedLayer):
-    """One task a block, made by a recipe.
+    """One task for each block, made by a recipe.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ class RecipeLayer(RequestedLayer):
     blocks
         Number of blocks.
     trailing
-        Further array axes, of one block each: keys are ``(name, block, 0, ...)``.
+        Further array axes, with one block each: keys are ``(name, block, 0, ...)``.
     """
 
     def __init__(self, name: str, recipe: BlockTasks, blocks: int, trailing: int = 0) -> None:
@@ -214,7 +214,7 @@ class RecipeLayer(RequestedLayer):
         return {(self.name, block, *zeros) for block in range(self.blocks)}
 
     def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
-        """Tasks of the wanted blocks."""
+        """Tasks of the needed blocks."""
         return {key: self.recipe.task(key, key[1]) for key in keys if type(key) is tuple and key[0] == self.name}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -236,12 +236,12 @@ def layer_over(name: str, layer: Layer, *below: HighLevelGraph) -> HighLevelGrap
 def blocks_over(
     name: str, recipe: BlockTasks, blocks: int, *below: HighLevelGraph, trailing: int = 0
 ) -> HighLevelGraph:
-    """Graph of a task a block over others; see `RecipeLayer`."""
+    """Graph of a task for each block over others; see `RecipeLayer`."""
     return layer_over(name, RecipeLayer(name, recipe, blocks, trailing), *below)
 
 
 def tasks_over(name: str, tasks: dict[Key, Any], *below: HighLevelGraph) -> HighLevelGraph:
-    """Graph of tasks that are made already over others."""
+    """Graph of existing tasks over others."""
     return layer_over(name, MaterializedLayer(tasks), *below)
 
 
@@ -264,9 +264,9 @@ def task_tree(name: str, keys: Sequence[Key], join: Callable[..., Any], *args: A
 
 
 class UnfusedTask(Task):
-    """A task that Dask leaves alone.
+    """A task that Dask does not fuse.
 
-    On a cluster keys outlive a computation; a key that is fused in one and not in another contradicts itself there.
+    On a cluster keys outlive a computation, and a key that is fused in one but not in another contradicts itself there.
     """
 
     __slots__ = ()
@@ -279,13 +279,13 @@ class UnfusedTask(Task):
 
 # The layer that reads: per-cell keys that share fetching tasks.
 #
-# A task that fetches one cell waits one round trip; as many are in flight as there are threads. So a task fetches
-# many cells concurrently, and which ones is decided when Dask culls the graph and the wanted keys are known.
+# A task that fetches one cell waits one round trip, and only as many are in flight as there are threads. So a task
+# fetches many cells concurrently; which ones is decided when Dask culls the graph and the needed keys are known.
 
 Batch = dict[str, IntArray]
 """Chunks by member."""
 Fetched = dict[tuple[str, int], Raw]
-"""What a batch gave, by member and chunk."""
+"""The result of a batch, by member and chunk."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -297,13 +297,13 @@ class Member:
     spec
         How its cells are read.
     present
-        (n,) whether the chunk has a cell.
+        (n,) whether each chunk has a cell.
     nbytes
         Estimated stored bytes of a cell.
     head
         Whether the head of a cell is enough.
     places
-        (n,) of the cells, where some share objects.
+        (n,) places of the cells, if some share objects.
     role
         As in `Requested`.
     """
@@ -317,7 +317,7 @@ class Member:
 
 
 class Reads:
-    """The cells of some chunks of one level, of any of its arrays; members join as they are asked for.
+    """The cells of some chunks of one level, from any of its arrays; members are added as they are requested.
 
     Vertices and attributes of the same chunks belong to the same reads, so that what is computed together is fetched
     together, whichever collection came first.
@@ -328,7 +328,7 @@ class Reads:
         self.source = source
         self.coords = coords
         self.members: dict[str, Member] = {}
-        self.groups: dict[str, tuple[str, ...]] = {}  # members of which each chunk has a cell of one
+        self.groups: dict[str, tuple[str, ...]] = {}  # members of which each chunk has a cell in exactly one
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _receive, (self.name, self.source, self.coords, dict(self.members), dict(self.groups))
@@ -339,7 +339,7 @@ _known: WeakValueDictionary[str, Reads] = WeakValueDictionary()
 
 
 def shared_reads(name: str, source: Source, coords: ChunkCoords) -> Reads:
-    """Return the one `Reads` of that name in this process; a name stands for one source and set of chunks."""
+    """Return the `Reads` of that name in this process; a name stands for one source and set of chunks."""
     with _lock:
         found = _known.get(name)
         if found is None:
@@ -385,7 +385,7 @@ class Cut:
             yield {self.names[member]: chunks[members == member] for member in np.unique(members).tolist()}
 
     def batch_of(self, member: str, n: int) -> IntArray:
-        """(n,) number of the batch that has a chunk's cell of a member; -1 where none has."""
+        """(n,) number of the batch that has a chunk's cell of a member; -1 if none has."""
         found = np.full(n, -1)
         if member in self.names:
             mine = np.flatnonzero(self.members == self.names.index(member))
@@ -397,15 +397,16 @@ class ReadLayer(RequestedLayer):
     """Keys ``(cell_name(name, member), chunk)``: a cell's encoded bytes, picked from the batch that fetched it.
 
     Keys ``(cell_name(name, member), start, stop)`` give a list of them, for blocks of several chunks, and keys
-    ``(cell_name(name, member), packed_chunks(chunks))`` one for chunks in any order. In the place of a member may be a
-    group of them: cells of whichever has one.
+    ``(cell_name(name, member), packed_chunks(chunks))`` one for chunks in any order. A group of members may stand in
+    place of a member: the cells of whichever has one.
 
     Parameters
     ----------
     reads
         What can be read.
     slots
-        Task slots to spread batches over; asked for when the tasks are made, or when the graph leaves for a scheduler.
+        Task slots over which batches are spread; determined when the tasks are made, or when the graph is sent to a
+        scheduler.
     """
 
     def __init__(self, reads: Reads, slots: int | None = None) -> None:
@@ -428,12 +429,12 @@ class ReadLayer(RequestedLayer):
         return len(self.reads.members)
 
     def wanted(self, keys: Collection[Key]) -> dict[Key, GraphNode]:
-        """Batches that fetch the wanted keys, and a task that picks each."""
+        """Batches that fetch the needed keys, and a task that picks each."""
         batches, picks = self._plan(keys)
         return batches | picks
 
     def cull(self, keys: set[Key], all_hlg_keys: Collection[Key]) -> tuple[Layer, Mapping[Key, set[Key]]]:
-        """Batches that fetch the wanted keys; picking from them becomes part of the tasks that asked."""
+        """Batches that fetch the needed keys; picking from them becomes part of the tasks that requested them."""
         batches, picks = self._plan(keys)
         placed: set[Key] = set()
         for layer in culled_before(keys):
@@ -447,16 +448,16 @@ class ReadLayer(RequestedLayer):
         return MaterializedLayer(tasks, annotations=self.annotations), needed | {key: set() for key in placed}
 
     def cut(self, asked: Mapping[str, BoolArray]) -> "Cut":
-        """Batches of the cells that are asked for.
+        """Batches of the requested cells.
 
         Parameters
         ----------
         asked
-            By member, (n,) chunks of which a cell is asked for.
+            By member, (n,) chunks of which a cell is requested.
         """
         members = self.reads.members
         names = sorted(asked)
-        # A whole cell that is fetched anyway has its head in it.
+        # A whole cell that is fetched anyway contains its head.
         spared = {name: asked[whole] for name in names if (whole := self._whole(name)) != name and whole in asked}
         fetched = np.stack([asked[name] & ~spared[name] if name in spared else asked[name] for name in names], axis=1)
         chunks, member = np.nonzero(fetched)
@@ -542,12 +543,12 @@ def _rebuild_reads(reads: Reads, slots: int, annotations: Any) -> ReadLayer:
 
 
 def pick(batch: Fetched, members: Sequence[str], chunk: int) -> Raw:
-    """One cell's bytes out of a batch, of whichever of some members has it."""
+    """One cell's bytes from a batch, of whichever of some members has it."""
     return next(batch[member, chunk] for member in members if (member, chunk) in batch)
 
 
 def pick_run(batches: Sequence[Fetched], members: Sequence[str], *chunks: Any) -> list[Raw]:
-    """Bytes of the cells of several chunks, as a key names them, out of the batches that have them."""
+    """Bytes of the cells of several chunks, as a key names them, from the batches that have them."""
     found = batches[0] if len(batches) == 1 else {at: raw for batch in batches for at, raw in batch.items()}
     wanted = range(*chunks) if len(chunks) == 2 else _unpacked(chunks[0]).tolist()
     if len(members) == 1:
@@ -558,7 +559,7 @@ def pick_run(batches: Sequence[Fetched], members: Sequence[str], *chunks: Any) -
 
 
 def packed_chunks(chunks: IntArray) -> str:
-    """Chunks as part of a key, which has text and numbers."""
+    """Chunks as part of a key, which holds text and numbers."""
     return chunks.astype("<i4").tobytes().decode("latin-1")
 
 
@@ -590,21 +591,21 @@ def read_graph(reads: Reads) -> HighLevelGraph:
     return HighLevelGraph({reads.name: ReadLayer(reads)}, {reads.name: set()})
 
 
-# Dask arrays out of graphs, in the classic and in the expression mode of Dask (``array.query-planning``).
+# Dask arrays from graphs, in the classic mode of Dask and in the expression mode (``array.query-planning``).
 #
-# Expressions do not cull layers: the graph is made at once, of the selected chunks only. Dask itself cannot compute an
-# expression whose chunk sizes are unknown (2026.8 rechunks it into one block first), so ours joins its blocks itself.
+# Expressions do not cull layers: the graph is made at once, for the selected chunks only. Dask itself cannot compute an
+# expression with unknown chunk sizes (2026.8 rechunks it into one block first), so ours joins its blocks itself.
 
 NAN = float("nan")
 INTEGER = np.dtype(np.int64)
 
-if getattr(da, "ARRAY_EXPR_ENABLED", False):  # modules that can be imported in Dask's expression mode alone
+if getattr(da, "ARRAY_EXPR_ENABLED", False):  # modules that can be imported only in Dask's expression mode
     from dask._collections import new_collection
     from dask.array._array_expr._expr import ArrayExpr
     from dask.array._array_expr._io import FromGraph
 
     class Rows(FromGraph):
-        """Blocks of rows, their sizes perhaps unknown."""
+        """Blocks of rows, perhaps of unknown sizes."""
 
         def finalize_compute(self) -> ArrayExpr:
             """Return the expression of the computed array."""
@@ -678,7 +679,7 @@ def array_over(
     *below: HighLevelGraph,
     masked: bool = False,
 ) -> da.Array:
-    """Array of which a recipe makes the blocks, over other graphs; see `make_array`."""
+    """Array whose blocks a recipe makes, over other graphs; see `make_array`."""
     graph = blocks_over(name, recipe, len(sizes), *below, trailing=len(row_shape))
     return make_array(graph, name, sizes, row_shape, dtype, masked=masked)
 
@@ -689,19 +690,19 @@ def empty_array(row_shape: tuple[int, ...], dtype: np.dtype[Any]) -> da.Array:
     return array
 
 
-# Runs of neighbouring chunks whose cells, of several arrays, one task reads: for whatever goes through a level.
+# Runs of neighbouring chunks whose cells, of several arrays, one task reads: for whatever passes through a level.
 
 Arrays = Sequence[tuple[str, CellArray]]
 """Members and their arrays."""
 
 
 def chunk_runs(view: "LevelView", arrays: Arrays, shard_of: IntArray | None = None) -> list[IntArray]:
-    """Cut the chunks of a level into runs, each in ascending order, bounded by cells and by bytes.
+    """Cut the chunks of a level into runs, each in ascending order, limited in cells and bytes.
 
     Parameters
     ----------
     shard_of
-        (n,) shard that each chunk will be written to; those of one stay together.
+        (n,) shard to which each chunk will be written; chunks of a shard stay together.
     """
     per_chunk = sum(view.estimated_nbytes(array) for _, array in arrays)
     budget = int(nbytes_setting("batch-bytes") // max(per_chunk, 1.0))
@@ -719,7 +720,7 @@ def chunk_runs(view: "LevelView", arrays: Arrays, shard_of: IntArray | None = No
 
 
 def batched(view: "LevelView", times: float = 1) -> "LevelView":
-    """View whose blocks have as many chunks as one batch fetches of arrays so many times as wide as positions."""
+    """View whose blocks have as many chunks as one batch fetches of arrays some times as wide as positions."""
     nbytes = min(nbytes_setting("batch-bytes"), block_nbytes()) / times
     return view.with_chunking(UpTo(nbytes, int(setting("batch-chunks"))))
 
@@ -737,14 +738,14 @@ def requested_of(view: "LevelView", arrays: Arrays, runs: Sequence[IntArray]) ->
         yield wanted
 
 
-# Runs of chunks that one task each works on, and what such a task is given.
+# Runs of chunks, each the work of one task, and the inputs of such a task.
 
-RUN_BATCHES = 16  # batches of cells of an array that one task works on, where nothing else cuts runs
+RUN_BATCHES = 16  # most batches of cells of an array for one task, unless something else cuts runs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Blocks:
-    """Chunks of a view cut into blocks that one task each works on, and what such a task is given.
+    """Chunks of a view cut into blocks, each the work of one task, and the inputs of such a task.
 
     Parameters
     ----------
@@ -755,9 +756,9 @@ class Blocks:
     bounds
         (b + 1,) block k has the chunks ``bounds[k]:bounds[k + 1]``.
     choice
-        How rows are chosen, as `read.columns.Choice`; None where all are selected.
+        How rows are chosen, as a `read.columns.Choice`; None if all are selected.
     chunks
-        (c,) the chunks, in the order in which they are worked on, where these are not all of the view's.
+        (c,) the chunks, in the order of the work, if these are not all of the view's.
     """
 
     reads: str
@@ -784,26 +785,26 @@ class Blocks:
         return None if self.counts is None else self.counts[self.of(block)]
 
     def described(self, block: int) -> Block:
-        """What a task is told of a block of neighbours."""
+        """How a task is told about a block of neighbours."""
         part = slice(int(self.bounds[block]), int(self.bounds[block + 1]))
         counts = None if self.counts is None else tuple(self.counts[part].tolist())
         return Block(coords=self.coords[part], counts=counts)
 
     def kept(self, block: int) -> Any:
-        """References to the chosen rows of a block's chunks; none where all rows are selected."""
+        """References to the chosen rows of a block's chunks; none if all rows are selected."""
         return () if self.choice is None else self.choice.run(self.of(block))
 
     def cells(self, member: str, block: int) -> TaskRef:
-        """Reference to the encoded cells of a block's chunks, a list; of a member, or a group of them."""
+        """References to the encoded cells of a block's chunks, as a list; of a member, or a group of them."""
         return cells_of(self.reads, member, self.of(block))
 
     def cell(self, member: str, block: int) -> TaskRef:
-        """The same; of one chunk its cell alone."""
+        """The same, but for one chunk just its cell."""
         first, last = int(self.bounds[block]), int(self.bounds[block + 1])
         return TaskRef((cell_name(self.reads, member), *((first,) if last - first == 1 else (first, last))))
 
     def spans(self, rows: Any, block: int) -> Any:
-        """(c, 2) first row and number of rows of a block's chunks; ``rows`` as `read.columns.RowNumbers`."""
+        """(c, 2) first row and number of rows of a block's chunks; ``rows`` is a `read.columns.RowNumbers`."""
         return rows.of(self.of(block))
 
     def needs(self, blocks: BoolArray) -> tuple[BoolArray, Needs]:
@@ -812,7 +813,7 @@ class Blocks:
         return chunks, {} if self.choice is None else self.choice.needs(chunks)
 
     def rows(self, sizes: IntArray | None) -> list[float]:
-        """Rows of each block, NaN where unknown."""
+        """Rows of each block, NaN if unknown."""
         return [NAN] * len(self) if sizes is None else np.add.reduceat(sizes, self.bounds[:-1]).tolist()
 
 
@@ -839,7 +840,7 @@ def cells_of(reads: str, member: str, chunks: IntArray) -> TaskRef:
 
 
 def cut_runs(view: "LevelView", chunks: IntArray, choice: Any = None) -> Blocks:
-    """Cut chunks into runs of what a few batches fetch: nothing is known of what their rows will be used for."""
+    """Cut chunks into runs that a few batches fetch, without knowing how their rows will be used."""
     counts = view.stored_counts
     nbytes = np.full(len(chunks), view.vertex_member().nbytes)
     if counts is not None:
@@ -849,7 +850,7 @@ def cut_runs(view: "LevelView", chunks: IntArray, choice: Any = None) -> Blocks:
 
 
 def cut_evenly(weights: Sequence[float] | Array, blocks: int) -> IntArray:
-    """Bounds of so many blocks of neighbours, of about the same weight; fewer where there are not so many."""
+    """Bounds of a number of blocks of neighbours, with about the same weight; fewer if there are not so many."""
     weight = np.asarray(weights, np.float64)
     n = len(weight)
     if blocks >= n or not n:

@@ -1,4 +1,4 @@
-"""One level's arrays: what the store's metadata say, read on first use, and whether they still hold."""
+"""One level's arrays: what the store's metadata say, read on first use, and whether they are still up to date."""
 
 import math
 import threading
@@ -30,18 +30,18 @@ from zarr_vectors_lazy.types import Array
 
 
 def adopt_limits() -> None:
-    """Let what decodes know the settings as they are now."""
+    """Apply the current settings to the code that decodes."""
     LIMITS.cell_nbytes = nbytes_setting("max-cell-bytes")
     LIMITS.array_nbytes = nbytes_setting("max-array-bytes")
 
 
-# Joins code that knows a layout to a store that answers.
+# Connects code that knows a layout with a store that answers.
 
 T = TypeVar("T")
 
 
 def drive(backend: Backend, steps: Sequence[Steps[T]]) -> list[T]:
-    """Run several conversations at once, each round of all of them in one concurrent fetch.
+    """Run several conversations at once; each round of all of them is one concurrent fetch.
 
     Returns
     -------
@@ -86,7 +86,7 @@ class Source:
     level
         The level.
     content
-        What its node told of its data when it was opened (`read_level`); empty where it tells nothing.
+        Digest of its data in its node when it was opened (`read_level`); empty if it has none.
     """
 
     spec: StoreSpec
@@ -104,7 +104,7 @@ class LevelData:
     digest
         Changes when the metadata of store or level change.
     content
-        What its node told of its data when it was opened, where that was elsewhere; else what it tells now.
+        Digest of its data when it was opened, if that was in another process; otherwise the present one.
     """
 
     def __init__(
@@ -126,10 +126,10 @@ class LevelData:
         self._families: dict[int, LinkFamily | None] = {}
         self._link_attributes: dict[str, LinkValues] = {}
         self._lock = threading.RLock()
-        self.row_shapes: dict[str, tuple[int, ...]] = {}  # of attributes by path, where cells had to tell
+        self.row_shapes: dict[str, tuple[int, ...]] = {}  # widths of attributes by path, if cells had to show them
 
     def _once(self, cache: dict, key: object, make: Callable[[], T]) -> T:  # type: ignore[type-arg]
-        with self._lock:  # parsing an array's chunks takes long where there are many
+        with self._lock:  # parsing the chunks of an array takes long if there are many
             if key not in cache:
                 cache[key] = make()
         value: T = cache[key]
@@ -150,7 +150,7 @@ class LevelData:
 
     @property
     def row_count(self) -> int | None:
-        """Rows by the metadata; None where these do not tell, as after streaming: a listed chunk has rows."""
+        """Rows by the metadata; None if these do not state them, as after streaming: a listed chunk has rows."""
         stated = self.meta.vertex_count or 0
         if self.meta.deferred:
             return None
@@ -178,12 +178,12 @@ class LevelData:
 
     @cached_property
     def fragment_owners(self) -> CellArray | None:
-        """The object of each fragment, where the store tells."""
+        """The object of each fragment, if the store states it."""
         return self.tree.run(self.generation.fragment_owners(self.meta, self.vertices))
 
     @cached_property
     def attribute_names(self) -> tuple[str, ...]:
-        """Stored vertex attributes, and the one that chunks are cut by."""
+        """Stored vertex attributes, and the one by which chunks are cut."""
         names = set(self.tree.run(self.generation.attribute_names(self.meta)))
         if self.chunk_attribute is not None:
             names.add(self.chunk_attribute[0])
@@ -191,9 +191,9 @@ class LevelData:
 
     @cached_property
     def chunk_attribute(self) -> tuple[str, Array] | None:
-        """Name of the attribute that chunks are cut by, and its values by first component of a chunk.
+        """Name of the attribute by which chunks are cut, and its values by first component of a chunk.
 
-        Where chunks are cut by something that is no attribute: the number of the bin (spec next, 16).
+        If chunks are cut by something that is not an attribute: the number of the bin (spec next, 16).
         """
         meta, chunks = self.meta, self.vertices.chunks
         if chunks.rank == self.store.ndim or not len(chunks):
@@ -208,16 +208,16 @@ class LevelData:
 
     @property
     def known_attribute_names(self) -> tuple[str, ...] | None:
-        """The same where that asks nothing of the store, else None."""
+        """The same if known without a request, otherwise None."""
         return self.attribute_names if self.tree.complete or "attribute_names" in self.__dict__ else None
 
     def has_attribute(self, name: str) -> bool:
-        """Whether ``name`` is one of `attribute_names`, without the documents of the others.
+        """Whether ``name`` is one of `attribute_names`, without reading the documents of the others.
 
         Raises
         ------
         FormatError
-            If chunks were binned by it and its values are lost.
+            If chunks were binned by it, and its values are lost.
         """
         meta = self.meta
         by = self.chunk_attribute if meta.chunk_attribute is not None or meta.chunk_bins else None
@@ -246,12 +246,12 @@ class LevelData:
         return array
 
     def _told(self, name: str, array: CellArray) -> CellArray:
-        """The array of an attribute that states no dtype, with what the root or the user says (spec next, 13).
+        """The array of an attribute that states no dtype, with the dtype from the root or the user (spec next, 13).
 
         Raises
         ------
         FormatError
-            If neither says what it is.
+            If neither gives a dtype.
         """
         width = self._row_nbytes(array)
         given, values = self.store.told.get(name, (None, None))
@@ -274,7 +274,7 @@ class LevelData:
         return replace(array, spec=replace(array.spec, dtype=dtype, row_shape=shape), digest=digest, told=True)
 
     def _specified(self, name: str, width: float | None, given: np.dtype[Any] | None) -> np.dtype[Any] | None:
-        """Dtype that the root states of an attribute, where it fits rows of ``width`` bytes; else the user's."""
+        """Dtype that the root states for an attribute, if it fits rows of ``width`` bytes; otherwise the user's."""
         stated = self.store.specified(name).get("dtype")
         try:
             dtype = None if stated is None else parse_dtype(stated, self.url)
@@ -285,17 +285,17 @@ class LevelData:
         if dtype is None or (width is not None and width % dtype.itemsize):
             return given
         if given not in (None, dtype):
-            text = f"attribute_specs of the root say that {name!r} is {dtype}, attribute_dtypes= says {given}"
+            text = f"attribute_specs of the root say that {name!r} is {dtype}, but attribute_dtypes= says {given}"
             raise SelectionError(text, where=self.url)
         return dtype
 
     def _row_nbytes(self, array: CellArray) -> float | None:
-        """Bytes a row of the first cell of an attribute, where the heads of cells tell.
+        """Bytes per row of the first cell of an attribute, if the heads of cells show them.
 
         Raises
         ------
         CorruptChunkError
-            If they are no whole number.
+            If they are not a whole number.
         """
         both = np.flatnonzero(self.vertices.chunks.find(array.chunks.coords) >= 0)[:1]
         if not len(both) or not (array.spec.layout.direct and self.vertices.spec.layout.direct):
@@ -321,7 +321,7 @@ class LevelData:
         return width
 
     def load_attributes(self) -> None:
-        """Read what the metadata say of all vertex attributes, concurrently."""
+        """Read the metadata of all vertex attributes, concurrently."""
         by = self.chunk_attribute
         names = [name for name in self.attribute_names if name not in self._attributes and (not by or name != by[0])]
         if len(names) > 1:
@@ -333,7 +333,7 @@ class LevelData:
         return self.tree.run(self.generation.deltas(self.meta))
 
     def links(self, delta: int) -> LinkFamily | None:
-        """Return a link family; None where there is none."""
+        """Return a link family; None if there is none."""
         return self._once(self._families, delta, lambda: self._read_links(delta))
 
     def _read_links(self, delta: int) -> LinkFamily | None:
@@ -344,7 +344,7 @@ class LevelData:
 
     @cached_property
     def link_fragments(self) -> CellArray | None:
-        """The fragment indexes of the links inside chunks; None where there are none."""
+        """The fragment indexes of the links inside chunks; None if there are none."""
         return self.tree.run(self.generation.link_fragments(self.meta, self.vertices))
 
     @cached_property
@@ -372,12 +372,12 @@ class LevelData:
 
     @cached_property
     def object_arrays(self) -> dict[str, DenseArray]:
-        """Per-object arrays as they are stored, also those that repeat for others what manifests tell."""
+        """Arrays over objects as they are stored, including those that repeat what manifests say."""
         return self.tree.run(self.generation.object_attributes(self.meta))
 
     @cached_property
     def object_attributes(self) -> dict[str, DenseArray]:
-        """Per-object arrays, a row for each object; without an object index as many as the longest has."""
+        """Arrays over objects, a row for each; without an object index, as many rows as the longest array has."""
         arrays = {name: array for name, array in self.object_arrays.items() if not array.repeats}
         index = self.object_index
         rows = max((array.shape[0] for array in arrays.values()), default=0) if index is None else index.count
@@ -385,7 +385,7 @@ class LevelData:
 
     @property
     def object_rows(self) -> int:
-        """Rows of per-object arrays on a level without an object index (spec next, 17)."""
+        """Rows of arrays over objects on a level without an object index (spec next, 17)."""
         return next((array.shape[0] for array in self.object_attributes.values()), 0)
 
     @cached_property
@@ -395,20 +395,20 @@ class LevelData:
 
     @cached_property
     def group_attributes(self) -> dict[str, DenseArray]:
-        """Per-group arrays."""
+        """Arrays over groups."""
         return self.tree.run(self.generation.group_attributes(self.meta))
 
     @property
     def state(self) -> str:
-        """What is to be added to an error about cells that are missing."""
+        """Text to add to an error about missing cells."""
         return ": the level is still being written" if self.meta.deferred else ""
 
     @cached_property
     def placement(self) -> Placement:
-        """Where the vertices of a chunk lie.
+        """Where the vertices of a chunk may lie.
 
         Level 0 is cut by bins, and bins that do not tile chunks break the rule there. Pyramid builders place the
-        vertices of coarser levels by the chunk alone.
+        vertices of coarser levels only by chunk.
         """
         meta = self.meta
         tiles = meta.index > 0 or meta.bins_tile or bool(np.all(meta.bin_shape >= meta.chunk_shape))
@@ -416,23 +416,23 @@ class LevelData:
             chunk_shape=meta.chunk_shape,
             bin_shape=meta.bin_shape if meta.bins_tile else meta.chunk_shape,
             strays=meta.strays or (),
-            # Draco rounds positions, also out of their chunk: by how much only its streams tell.
+            # Draco rounds positions, even out of their chunk; only its streams show by how much.
             known=tiles and meta.strays is not None and not is_draco(self.vertices),
         )
 
 
-# Whether a level still is what it was opened as: a store may be replaced while a level of it is held.
+# Whether a level is still what it was when opened: a store may be replaced while a level of it is open.
 #
-# The node of a level that is written here tells its content, a digest of all that was written of it. Whoever reads
-# the level asks for the node again with the first requests after a pause: once a computation, at the cost of no round
-# trip. What is in use without a pause is asked for each `LONGEST`, and a file as soon as it is another. Levels of
-# others tell nothing, and cost nothing.
+# The node of a level that we write states its content: a digest of everything that was written for it. A process that
+# reads the level requests the node again with its first requests after a pause: once per computation, without an extra
+# round trip. In use without a pause, it is requested every `LONGEST`, and a file as soon as it changes. Levels of
+# other writers state nothing, and cost nothing.
 
-PAUSE = 2.0  # seconds without a read, after which another computation may have begun
+PAUSE = 2.0  # seconds without a read after which another computation may have begun
 LONGEST = 60.0  # seconds
 KEPT = 4096  # levels
 
-_seen: Recent[Any, tuple[float, float, Hashable]] = Recent(KEPT)  # when each was looked at, and read; its stamp
+_seen: Recent[Any, tuple[float, float, Hashable]] = Recent(KEPT)  # when each was last checked and last read; its stamp
 
 
 def opened(sources: Iterable[Source]) -> None:
@@ -443,17 +443,17 @@ def opened(sources: Iterable[Source]) -> None:
 
 
 def replaced() -> None:
-    """Look at every level again before more of it is read: this process has changed a store."""
+    """Check every level again before more of it is read, because this process has changed a store."""
     _seen.clear()
 
 
 def read_level(source: Source, steps: Sequence[Steps[T]]) -> list[T]:
-    """Run conversations about what a level stores, see `drive`; where it is due, one about its node with them.
+    """Run conversations about what a level stores (see `drive`), and if it is due, one about its node.
 
     Raises
     ------
     FormatError
-        If the level is another than was opened.
+        If the level has been replaced since it was opened.
     StoreError
         If a request fails.
     """
@@ -474,7 +474,7 @@ def read_level(source: Source, steps: Sequence[Steps[T]]) -> list[T]:
 
 
 def _is_due(source: Source) -> bool:
-    """Whether the node is to be read; whoever is told so does it, and others need not."""
+    """Whether the node is due to be read; whoever is told so reads it, so that others need not."""
     now, stamp = time.monotonic(), _stamp(source)
     with _seen.lock:
         looked, read, before = _seen.get(_key(source)) or (-math.inf, -math.inf, None)
@@ -492,7 +492,7 @@ def _node(source: Source) -> str:
 
 
 def _key(source: Source) -> Any:
-    carried = source.spec.carried  # an object of the user, which is not to be kept here
+    carried = source.spec.carried  # an object of the user, which must not be kept alive here
     return source.spec if carried is None else carried.token, source.level, source.content
 
 
@@ -504,7 +504,7 @@ def _look(source: Source) -> Steps[Any]:
         raise FormatError(text, where=where)
     if content_of(Found("", parse_json(bytes(raw), where), "").attributes) != source.content:
         raise FormatError(
-            "the level was replaced after it was opened, and has other data now: open the store again (if that does "
+            "the level was replaced after it was opened, and now has other data: open the store again (if that does "
             "not help, consolidated metadata are older than the level: run zvl.consolidate)",
             where=where,
         )

@@ -81,11 +81,11 @@ class CellList:
     segments
         (B,) segment of each cell.
     sources
-        (B,) its chunk among the view's; -1 where it is none of them.
+        (B,) its chunk among the view's; -1 if the view does not have it.
     coords
         (B, K) its chunk.
     ends
-        (B, L) for each slot its chunk among those of the level that it lies on; -1 where there is none.
+        (B, L) for each slot its chunk among those of the level on which it lies; -1 if there is none.
     """
 
     segments: IntArray
@@ -103,9 +103,9 @@ def list_cells(view: LevelView, family: LinkFamily, other: LevelView | None = No
     Parameters
     ----------
     other
-        The level of endpoints 1.., whole, where that is another one.
+        The whole level of the other endpoints, if that is another one.
     cut
-        Also cells of which some end is selected and another is not.
+        Include cells with one selected and one unselected end.
     """
     rank = view.table.coords.shape[1]
     segments, sources, places, ends = [], [], [], []
@@ -140,7 +140,7 @@ class Reaches:
     Parameters
     ----------
     ends
-        (B, L) chunks that are joined, -1 for those outside the view; those of link cells first.
+        (B, L) chunks that are joined, -1 for those outside the view; link cells come first.
     order, bounds
         Numbers of what joins chunk i, with others or itself: ``order[bounds[i]:bounds[i + 1]]``, ascending.
     cells
@@ -158,7 +158,7 @@ class Reaches:
         chunk = ends.reshape(-1)
         order = np.argsort(chunk, kind="stable")
         chunk, order = chunk[order], order // ends.shape[1]
-        first = (np.diff(chunk, prepend=-2) != 0) | (np.diff(order, prepend=-1) != 0)  # of a cell with a chunk twice
+        first = (np.diff(chunk, prepend=-2) != 0) | (np.diff(order, prepend=-1) != 0)  # a cell that has a chunk twice
         return cls(ends, order[first], np.searchsorted(chunk[first], np.arange(chunks + 1)), cells)
 
     def near(self, chunks: IntArray) -> IntArray:
@@ -170,7 +170,7 @@ class Reaches:
 
     @cached_property
     def _neighbours(self) -> tuple[IntArray, IntArray]:
-        """Chunks that are joined with each chunk and itself, ascending, and (n + 1,) where those of each begin."""
+        """Chunks that are joined with each chunk, and itself, ascending, and (n + 1,) where those of each begin."""
         count = len(self.bounds) - 1
         pairs = [np.arange(count) * (count + 1)]
         for one, other in permutations(self.ends.T, 2):
@@ -180,7 +180,7 @@ class Reaches:
         return second, np.searchsorted(first, np.arange(count + 1))
 
     def around(self, chunks: IntArray) -> IntArray:
-        """Some chunks, ascending, and those that are joined with them."""
+        """Some chunks and those that are joined with them, ascending."""
         found, bounds = self._neighbours
         if len(chunks) == 1:
             return found[bounds[chunks[0]] : bounds[chunks[0] + 1]]
@@ -188,7 +188,7 @@ class Reaches:
 
 
 def check_sources(view: LevelView, family: LinkFamily, cells: CellList) -> None:
-    """Raise CorruptChunkError if a level has links of a chunk that has no vertices."""
+    """Raise CorruptChunkError if a level has links of a chunk without vertices."""
     lost = np.flatnonzero(cells.sources < 0)
     if view.rows is None and len(lost):
         coord = dotted(cells.coords[lost[0]])
@@ -198,7 +198,7 @@ def check_sources(view: LevelView, family: LinkFamily, cells: CellList) -> None:
 
 
 def _selected(view: LevelView, ends: IntArray, within: bool, cut: bool) -> BoolArray:
-    """(B,) which cells may have selected records; all of them where the level is whole."""
+    """(B,) which cells may have selected records; all of them if the level is whole."""
     if view.rows is None:
         return np.ones(len(ends), np.bool_)
     if not within:
@@ -207,7 +207,7 @@ def _selected(view: LevelView, ends: IntArray, within: bool, cut: bool) -> BoolA
 
 
 def _anchor(coords: ChunkCoords, view: LevelView, other: LevelView) -> ChunkCoords:
-    """Chunk of another level below which a chunk lies (spec 0.9, 7.4)."""
+    """Chunk of another level in which a chunk lies (spec 0.9, 7.4)."""
     root = view.data.store.chunk_shape
     here, there = (np.rint(v.data.meta.chunk_shape / root).astype(np.int64) for v in (view, other))
     spatial = coords[:, coords.shape[1] - len(root) :] * here // there
@@ -216,20 +216,20 @@ def _anchor(coords: ChunkCoords, view: LevelView, other: LevelView) -> ChunkCoor
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LinkRuns:
-    """The link cells of a view cut into runs of neighbours, and what the task of a run is given.
+    """The link cells of a view cut into runs of neighbours, and the inputs of a run's task.
 
     Parameters
     ----------
     family
         The records.
     cells
-        All of them.
+        All cells.
     bounds
         (r + 1,) run k has the cells ``bounds[k]:bounds[k + 1]``.
     reads
-        What fetches them.
+        The reads that fetch them.
     apart
-        Whether they are numbered there as in ``cells``, so that no batch has cells of distant runs; else by chunk.
+        Whether they are numbered there as in ``cells``, so that no batch has cells of distant runs; otherwise by chunk.
     """
 
     family: LinkFamily
@@ -246,7 +246,7 @@ class LinkRuns:
         return link_cells(self.family, self.cells, slice(int(self.bounds[run]), int(self.bounds[run + 1])))
 
     def raws(self, run: int, group: str, present: BoolArray | None = None) -> List:
-        """References to the encoded cells of a run, in parts: of the records, or of what belongs to them."""
+        """References to the encoded cells of a run, in parts: of the records, or of arrays that belong to them."""
         cells = np.arange(self.bounds[run], self.bounds[run + 1])
         cells = cells if present is None else cells[present[cells]]
         if self.apart:
@@ -264,7 +264,7 @@ def cells_by_chunk(
     numbers
         Which cells.
     group
-        What of them: first part of the names of the members that have it.
+        First part of the names of the members to read.
     read
         For cells in chunks of the view, and for others: name of their reads, and each cell's chunk among theirs.
     """
@@ -278,7 +278,7 @@ def cells_by_chunk(
 
 
 def link_cells(family: LinkFamily, cells: CellList, taken: slice | IntArray) -> LinkCells:
-    """What tasks are told of some cells."""
+    """What tasks are told about some cells."""
     return LinkCells(
         specs=tuple(segment.array.spec for segment in family.segments),
         codings=tuple(segment.coding for segment in family.segments),
@@ -289,9 +289,9 @@ def link_cells(family: LinkFamily, cells: CellList, taken: slice | IntArray) -> 
 
 
 def cut_cells(view: LevelView, family: LinkFamily, cells: CellList) -> IntArray:
-    """Bounds of the blocks of link cells: as many as the chunks have, or up to ``array.chunk-size`` each.
+    """Bounds of the blocks of link cells: as many as for chunks, or up to ``array.chunk-size`` each.
 
-    What lies inside chunks is taken to be most of it: how much a cell has, only its bytes tell.
+    Most of it is assumed to lie inside chunks, because only its bytes show how much a cell has.
     """
     inside = np.asarray([not segment.offsets.any() for segment in family.segments], np.bool_)
     weights = np.where(inside[cells.segments], 16.0, 1.0)
@@ -304,10 +304,10 @@ def cut_cells(view: LevelView, family: LinkFamily, cells: CellList) -> IntArray:
 
 
 def _link_runs(view: LevelView, family: LinkFamily, cells: CellList, other: LevelView | None) -> LinkRuns:
-    """Cut link cells and let them be fetched."""
+    """Cut link cells into runs and arrange for them to be fetched."""
     tree = view.data.store.links_convention == TREE and other is None
     reads = view.reads
-    if not tree:  # a skeleton's edges are asked for by chunk, and no cell is read twice
+    if not tree:  # the edges of a skeleton are requested by chunk, and no cell is read twice
         digests = [segment.array.digest for segment in family.segments]
         token = tokenize(view.reads.name, family.delta, digests, cells.segments, cells.coords, other and other.token)
         reads = shared_reads(f"zv-read-links-{token}", view.source, cells.coords)
@@ -326,14 +326,14 @@ def add_cells(
     apart: Reads | None = None,
     halo: Reads | None = None,
 ) -> BoolArray:
-    """Let link cells be fetched, or what belongs to them, as members of a group; (m,) which of them are there.
+    """Arrange for link cells, or what belongs to them, to be fetched as members of a group; (m,) which cells exist.
 
     Parameters
     ----------
     values
-        Arrays by segment; None: the records.
+        Arrays by segment; None for the records.
     apart
-        Reads in which cells have the numbers that they have in ``cells``; None: those of the view, by chunk.
+        Reads in which cells have the numbers that they have in ``cells``; None for those of the view, by chunk.
     halo
         Reads of the chunks outside the view.
     """
@@ -370,7 +370,7 @@ def _link_inputs(
     table: Table | None,
     block: int,
 ) -> tuple[Any, ...]:
-    """What the task of a run calls to resolve its cells; the last task is that of the table, where there is one."""
+    """Inputs of the task that resolves a run's cells; the last task is that of the table, if there is one."""
     if block == len(runs):
         return table_rows, table, here.all(), None if there is None else there.all(), kept_of(choice)
     cells = runs.of(block)
@@ -399,7 +399,7 @@ class Resolved:
 
 
 def kept_of(choice: Choice | None, chunks: IntArray | None = None) -> Dict:
-    """References to the chosen rows of the chunks of which rows are chosen, by chunk; of some chunks, or of all."""
+    """References to the chosen rows of chunks with unselected rows, by chunk; for some chunks, or all."""
     if choice is None:
         return Dict({})
     every = np.flatnonzero(choice.filters) if chunks is None else chunks[choice.filters[chunks]]
@@ -407,7 +407,7 @@ def kept_of(choice: Choice | None, chunks: IntArray | None = None) -> Dict:
 
 
 def table_of(view: LevelView, family: LinkFamily, other: LevelView | None = None) -> Table | None:
-    """The records of a family that name their chunks; None where there are none, or no chunk is selected."""
+    """The records of a family that name their chunks; None if there are none, or no chunk is selected."""
     if family.table is None or not len(view):
         return None
     return Table(
@@ -420,7 +420,7 @@ def table_of(view: LevelView, family: LinkFamily, other: LevelView | None = None
 
 
 def resolve(view: LevelView, family: LinkFamily, other: LevelView | None = None) -> Resolved | None:
-    """Layer of the resolved cells of a family, and of its table; None where nothing is selected."""
+    """Layer of the resolved cells of a family, and of its table; None if nothing is selected."""
     cells, table = list_cells(view, family, other), table_of(view, family, other)
     if not len(cells) and table is None:
         return None
@@ -452,16 +452,16 @@ def links_array(view: LevelView, family: LinkFamily | None, other: LevelView | N
 def value_cells(
     family: LinkFamily, values: Mapping[str, CellArray], cells: CellList, taken: slice | IntArray, **about: Any
 ) -> ValueCells:
-    """What tasks are told of the values of some link cells; ``about`` them: fields of `ValueCells`."""
+    """What tasks are told about the values of some link cells; ``about`` has fields of `ValueCells`."""
     specs = tuple(values[s.name].spec if s.name in values else None for s in family.segments)
-    about["present"] = about["present"][taken]  # of its own: keywords
+    about["present"] = about["present"][taken]  # our own keywords
     return ValueCells(specs=specs, segments=cells.segments[taken], coords=cells.coords[taken], **about)
 
 
 def _value_inputs(
     source: Source, runs: LinkRuns, resolved: str, group: str, values: LinkValues, about: dict[str, Any], block: int
 ) -> tuple[Any, ...]:
-    """What the task of a run calls to give its values; the last task is that of the table, where there is one."""
+    """Inputs of the task that reads a run's values; the last task is that of the table, if there is one."""
     found = TaskRef((resolved, block))
     if block == len(runs) and values.table is not None:
         return table_values, source, values.table, about["dtype"], found
@@ -473,9 +473,9 @@ def _value_inputs(
 
 
 def value_dtype(family: LinkFamily, values: LinkValues, *, exact: bool = False) -> np.dtype[Any]:
-    """Dtype of a link attribute; float64 for whole numbers that it surely holds, where some are missing.
+    """Dtype of a link attribute; float64 for integers that it can surely hold, if some are missing.
 
-    ``exact``: not where they are stored beside an integer that says which are missing.
+    ``exact``: unless they are stored with an integer that marks missing ones.
     """
     dtypes = [array.spec.dtype for array in values.cells.values()] + ([values.table.dtype] if values.table else [])
     dtype = dtypes[0] if dtypes else np.dtype(np.float64)
@@ -483,7 +483,7 @@ def value_dtype(family: LinkFamily, values: LinkValues, *, exact: bool = False) 
 
 
 def with_missing(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Dtype of a link attribute of which values are missing; whole numbers of 64 bits are masked, and stay exact."""
+    """Dtype of a link attribute with missing values; 64-bit integers are masked, and stay exact."""
     return dtype if dtype.kind in "iu" and dtype.itemsize == 8 else nullable(dtype)
 
 
@@ -546,17 +546,17 @@ def faces_array(view: LevelView) -> da.Array:
 
 
 def check_edges(view: LevelView) -> None:
-    """Raise FormatError where the level does not tell its edges and faces."""
+    """Raise FormatError if the level does not have usable edges and faces."""
     data = view.data
     if data.meta.edges_lost:
         raise FormatError(data.meta.edges_lost, where=data.url)
     if len(data.store.geometry_types) > 1:
-        _ = data.vertices  # refuses a level that keeps each geometry apart
+        _ = data.vertices  # refuses a level that keeps each geometry separately
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TreeCells:
-    """The link cells of skeletons by the chunks of a view that may hold children of their records.
+    """The link cells of skeletons, by the chunks of a view that may hold children of their records.
 
     Parameters
     ----------
@@ -579,7 +579,7 @@ class TreeCells:
     halo_rows: IntArray
 
     def of(self, first: int, last: int) -> IntArray:
-        """Cells of some neighbouring chunks: in canonical order, but of each segment the view's own first."""
+        """Cells of some neighbouring chunks: in canonical order, but for each segment the view's own first."""
         mine = self.reaches.near(np.arange(first, last))
         outside = self.cells.sources[mine] < 0
         return mine[np.lexsort((mine, outside, self.cells.segments[mine]))]
@@ -594,7 +594,7 @@ class TreeCells:
 def _tree_inputs(
     trees: TreeCells, fragments: CellSpec, rows: RowNumbers, choice: Choice | None, parents: str | None, block: int
 ) -> tuple[Any, ...]:
-    """What the task is given that makes the edges of a block of chunks."""
+    """Inputs of the task that makes the edges of a block of chunks."""
     view, chunks = trees.view, trees.blocks.of(block)
     first, last = int(chunks[0]), int(chunks[-1]) + 1
     mine = trees.of(first, last)
@@ -617,7 +617,7 @@ def _tree_inputs(
 def _tree_value_inputs(
     trees: TreeCells, edges: str, prefix: str, values: LinkValues, about: dict[str, Any], block: int
 ) -> tuple[Any, ...]:
-    """What the task is given that gives the values of a block's edges; ``about``: fields of `ValueCells`."""
+    """Inputs of the task that reads the values of a block's edges; ``about`` has fields of `ValueCells`."""
     chunks, source = trees.blocks.of(block), trees.view.source
     mine = trees.of(int(chunks[0]), int(chunks[-1]) + 1)
     cells = value_cells(trees.family, values.cells, trees.cells, mine, **about)
@@ -658,7 +658,7 @@ def _trees(view: LevelView, family: LinkFamily) -> Trees:
         family=family,
         cells=cells,
         blocks=blocks_of(view),
-        reaches=Reaches.of(cells.ends, len(view)),  # by every end: the child may be any of them
+        reaches=Reaches.of(cells.ends, len(view)),  # by every end, because the child may be any of them
         halo=halo.name,
         halo_rows=outside.find(cells.coords),
     )
@@ -680,7 +680,7 @@ def tree_edges_array(view: LevelView, family: LinkFamily | None) -> da.Array:
 
 
 def edge_attribute_array(view: LevelView, name: str) -> da.Array:
-    """Values of a link attribute, aligned with `edges_array`; NaN for edges that are implied and have none, or masked.
+    """Values of a link attribute, aligned with `edges_array`; NaN or masked for implied edges without any.
 
     Raises
     ------
@@ -719,7 +719,7 @@ def _tree_values(
 def _matched_values(
     view: LevelView, family: LinkFamily, name: str, row_shape: tuple[int, ...], dtype: np.dtype[Any]
 ) -> da.Array:
-    """Values of the stored records that say what is implied: one task looks up the edges of each block among them."""
+    """Values of the stored records that repeat implied edges: one task looks up the edges of each block among them."""
     values = view.data.link_attribute(family, name)
     edges, links = path_edges_array(view), links_array(view, family)
     stored = link_attribute_array(view, family, values, name)

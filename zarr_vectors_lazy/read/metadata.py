@@ -1,4 +1,4 @@
-"""The nodes of a store's tree, read when they are asked for and once."""
+"""The nodes of a store's tree, each read once, when it is requested."""
 
 import hashlib
 import os
@@ -22,8 +22,8 @@ from zarr_vectors_lazy.types import Json
 T = TypeVar("T")
 Wanted: TypeAlias = Node | Children | Get | ListSizes
 DOC = "zarr.json"
-SHIPPED_NBYTES = 64 * 1024  # larger documents are read again where a pickled tree arrives
-SHIPPED_NAMES = 4096  # longer listings too
+SHIPPED_NBYTES = 64 * 1024  # larger documents are read again when a pickled tree arrives
+SHIPPED_NAMES = 4096  # so are longer listings
 
 
 class MetaTree:
@@ -74,19 +74,19 @@ class MetaTree:
         return root
 
     def use_consolidated(self, root: Found, *, wanted: bool | None, trusted: Callable[[Json], bool]) -> None:
-        """Take the whole tree from the consolidated metadata of the root, where it carries them.
+        """Take the whole tree from the root's consolidated metadata, if it has any.
 
         Parameters
         ----------
         wanted
-            None: use them where they are there and trusted; False: ignore them; True: demand them.
+            None: use them if they exist and are trusted; False: ignore them; True: insist on them.
         trusted
             Whether they name every node of the store.
 
         Raises
         ------
         FormatError
-            If they are demanded, and not there or not complete.
+            If they are required but missing or incomplete.
         """
         inline = root.doc.get("consolidated_metadata")
         entries = inline.get("metadata") if isinstance(inline, dict) else None
@@ -107,30 +107,30 @@ class MetaTree:
         return self._raw.get(path)
 
     def take(self, node: Found, raw: bytes | None = None) -> None:
-        """Let a node be what it is said to be, and have been read as these bytes, whatever the store has."""
+        """Set a node and its bytes, whatever the store has."""
         self._found[node.path] = node
         if raw is not None:
             self._raw[node.path] = raw
 
     @property
     def known(self) -> set[str]:
-        """Paths of the nodes that consolidated metadata name."""
+        """Paths of the nodes in the consolidated metadata."""
         return set(self._names) if self.complete else set()
 
     def check_consolidated(self, paths: Sequence[str]) -> None:
-        """Drop consolidated metadata that lack nodes which are there: they are older than the store."""
+        """Drop consolidated metadata that lack existing nodes, because they are older than the store."""
         missing = [path for path in paths if path not in self._names]
         if any(raw is not None for raw in self._fetch([Get(f"{path}/{DOC}") for path in missing])):
             self.complete = False
             self._found, self._names = {"": self._found[""]}, {}
 
     def node(self, path: str) -> Found | None:
-        """Return one node; None where there is none."""
+        """Return one node; None if it does not exist."""
         self.load([Node(path)])
         return self._found[path]
 
     def children(self, path: str, *, required: bool = True) -> tuple[str, ...] | None:
-        """Names of the nodes below a path; None where the store cannot list and that is not required."""
+        """Names of the nodes below a path; None if the store cannot list and that is not required."""
         if path not in self._names and not required:
             if not self.backend.listable:
                 return None
@@ -142,7 +142,7 @@ class MetaTree:
         return self._names[path]
 
     def run(self, steps: MetaSteps[T]) -> T:
-        """Hold a generation's conversation about metadata."""
+        """Run a generation's conversation about metadata."""
         try:
             with self._lock:
                 return converse(steps, self._answers)
@@ -152,7 +152,7 @@ class MetaTree:
             raise type(error)(error.message, where=self._at(error.where)) from error
 
     def anticipate(self, conversations: Sequence[MetaSteps[Any]]) -> None:
-        """Read what several conversations will ask for, each round of all of them in one concurrent fetch.
+        """Read what several conversations will request; each round of all of them is one concurrent fetch.
 
         What is wrong with one of them is left to its `run`.
         """
@@ -171,7 +171,7 @@ class MetaTree:
         return self._found[wanted.path] if isinstance(wanted, Node) else self._names[wanted.path]
 
     def load(self, wanted: Sequence[Wanted]) -> None:
-        """Read the nodes and names that are wanted and not yet known, in one concurrent fetch."""
+        """Read needed nodes and names that are not yet known, in one concurrent fetch."""
         with self._lock:
             missing: dict[Node | Children, Request] = {}
             for want in wanted:
@@ -179,7 +179,7 @@ class MetaTree:
                     missing[want] = Get(f"{want.path}/{DOC}" if want.path else DOC)
                 elif isinstance(want, Children) and want.path not in self._names:
                     missing[want] = ListDir(want.path)
-            if self.complete:  # what they do not name is not there
+            if self.complete:  # what they do not name does not exist
                 known = self._names
                 missing = {w: ask for w, ask in missing.items() if isinstance(w, Node) and w.path in known}
             for want, answer in zip(missing, self._fetch(list(missing.values())), strict=True):
@@ -194,7 +194,7 @@ class MetaTree:
                     self._found[want.path] = self._parse(want.path, self._raw.get(want.path))
 
     def listed(self, folder: str) -> tuple[str, ...] | None:
-        """Names in a folder as a listing shows them, whatever consolidated metadata say; None where there is none."""
+        """Names in a folder from a listing, whatever consolidated metadata say; None if there is no listing."""
         if not self.complete and folder in self._names:
             return self._names[folder]
         (names,) = fetch(self.backend, [ListDir(folder, required=False)]) if self.backend.listable else (None,)
@@ -204,7 +204,7 @@ class MetaTree:
         return found
 
     def prefetch(self, paths: Sequence[str], *, folder: str | None = None) -> None:
-        """Fetch nodes, and the names in a folder if it can be listed; leave them unparsed until they are asked for."""
+        """Fetch nodes, and the names in a folder if it can be listed; they are parsed only when requested."""
         if self.complete:
             return
         wanted = [path for path in paths if path not in self._raw and path not in self._found]
@@ -227,11 +227,11 @@ class MetaTree:
         except StoreError as error:
             if self.backend.listable and not (folders and self._refuses_to_list(folders[0])):
                 raise
-            hint = "the store cannot be listed: only consolidated metadata could tell what is in it (zvl.consolidate)"
+            hint = "the store cannot be listed, so only consolidated metadata can show what is in it (zvl.consolidate)"
             raise StoreError(f"{error.message}; {hint}", where=self.url) from error
 
     def _fetch_pages(self, requests: list[Request]) -> list[Any]:
-        """Answers of a web server, which may have pages of links to what is in its folders."""
+        """Answers of a web server, which may show pages of links for its folders."""
         pages = [Get(asked.prefix) if isinstance(asked, ListDir) else asked for asked in requests]
         return [
             self._linked(asked.prefix, answer) if isinstance(asked, ListDir) else answer
@@ -239,7 +239,7 @@ class MetaTree:
         ]
 
     def _linked(self, folder: str, page: Any) -> tuple[str, ...]:
-        """Names that the page of a folder links to; none if the page of the folder above does not link to that."""
+        """Names that the page of a folder links to; none if the page of its parent does not link to it."""
         names = linked_names(page)
         above, _, name = folder.rpartition("/")
         if not names and name:
@@ -286,12 +286,12 @@ class MetaTree:
             return FormatError(
                 f"{NOTHING}: a Zarr Vectors store has a zarr.json at its root{_nearby(self.url)}", where=self.url
             )
-        inside = [name for name in names[:100] if (Path(self.url) / name / DOC).is_file()]  # of a folder on disk
+        inside = [name for name in names[:100] if (Path(self.url) / name / DOC).is_file()]  # in a folder on disk
         found = f"stores may be in it: {listed(inside)}" if inside else f"found {listed(names)}"
         return FormatError(f"no zarr.json at the root; {found}", where=self.url)
 
     def _nodes(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        found = tuple(name for name in names if name != DOC and not name.startswith("."))  # of file managers
+        found = tuple(name for name in names if name != DOC and not name.startswith("."))  # files of file managers
         if not all(map(is_name, found)):
             name = next(name for name in found if not is_name(name))
             raise FormatError(f"a listing has a node {name!r}, which would lie outside the store", where=self.url)
@@ -299,7 +299,7 @@ class MetaTree:
 
 
 def _nearby(url: str) -> str:
-    """End of a message about a place on disk without a store: that it is a file, or what beside it is spelt so."""
+    """End of a message about a place on disk without a store: it is a file, or something similar is next to it."""
     path = Path(url)
     if "://" in url or not path.parent.is_dir() or not os.access(path.parent, os.R_OK):
         return ""
@@ -309,7 +309,7 @@ def _nearby(url: str) -> str:
 
 
 class _Links(HTMLParser):
-    """Collects what a page links to."""
+    """Collects the links of a page."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -320,7 +320,7 @@ class _Links(HTMLParser):
 
 
 def linked_names(page: Any) -> tuple[str, ...] | None:
-    """Names of what lies in a folder, from the page of links that web servers show of one; None where it is no page."""
+    """Names in a folder, from the page of links that web servers show for it; None if it is not such a page."""
     if page is None or not bytes(page[:512]).lstrip().lower().startswith((b"<!doctype html", b"<html")):
         return None
     links = _Links()
@@ -330,6 +330,6 @@ def linked_names(page: Any) -> tuple[str, ...] | None:
 
 
 def _tolerant(steps: MetaSteps[Any]) -> MetaSteps[None]:
-    """Conversation that ends where another fails."""
+    """Conversation that simply ends where another would fail."""
     with suppress(FormatError):
         yield from steps

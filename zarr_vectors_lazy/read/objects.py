@@ -1,4 +1,4 @@
-"""Manifests and ids of objects, read by client and workers alike, each stored chunk of them once per process."""
+"""Manifests and ids of objects, read by client and workers alike; each stored chunk is read once per process."""
 
 import math
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ from zarr_vectors_lazy.storage.fetch import connect
 from zarr_vectors_lazy.storage.zarr import zarr_array
 from zarr_vectors_lazy.types import Array, ChunkCoords, IntArray
 
-READ_AT_ONCE = 16  # stored chunks of manifests, side by side
+READ_AT_ONCE = 16  # stored chunks of manifests that are read together
 KEPT_ENTRIES = 8_000_000  # manifest entries that a process keeps, about 40 bytes each
 
 _kept: Recent[tuple[Any, ...], Manifests] = Recent(KEPT_ENTRIES, lambda manifests: len(manifests.fragments))
@@ -29,7 +29,7 @@ _kept_ids: Recent[tuple[Any, ...], IntArray] = Recent(KEPT_ENTRIES, lambda ids: 
 
 
 def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | None = None) -> Array:
-    """Rows [start, stop) of a dense array, absent ones at its fill value.
+    """Rows [start, stop) of a dense array; absent ones have its fill value.
 
     Raises
     ------
@@ -61,7 +61,7 @@ def read_dense(source: Source, array: DenseArray, start: int = 0, stop: int | No
 
 
 def read_ids(source: Source, index: ObjectIndex) -> IntArray:
-    """(O,) int64 object id of each manifest row (spec 0.9, 8); read once per process, and kept."""
+    """(O,) int64 object id of each manifest row (spec 0.9, 8); read once per process, then kept."""
     if index.ids is None:
         adopt_limits()
         check_array(8 * index.count, f"ids of {index.count} objects", source.spec.url)
@@ -94,19 +94,19 @@ def read_owners(source: Source, owners: CellArray, coords: ChunkCoords) -> IntAr
 
 
 def read_manifests(source: Source, index: ObjectIndex, rows: IntArray | None = None) -> Manifests:
-    """Manifests of some object rows, in the order given, or of all.
+    """Manifests of some object rows, in the given order, or of all.
 
-    Only the stored chunks of manifests that hold these rows are read, and kept.
+    Only the stored chunks of manifests with these rows are read, and kept.
 
     Raises
     ------
     FormatError
-        If the level does not tell its objects, or two of them share a fragment where that loses what is whose.
+        If the level has no objects, or if two share a fragment and it is lost which rows are whose.
     """
     if index.lost:
         raise FormatError(index.lost, where=f"{source.spec.url}/{source.level}")
     if index.exclusive and rows is not None:
-        return read_manifests(source, index).take(rows)  # who else names a fragment, only all manifests tell
+        return read_manifests(source, index).take(rows)  # only all manifests show who else names a fragment
     if index.parts:
         return _chained_manifests(source, index, rows)
     found = _dense_manifests(source, index, rows) if index.spans is not None else _vlen_manifests(source, index, rows)
@@ -145,7 +145,7 @@ def _dense_manifests(source: Source, index: ObjectIndex, rows: IntArray | None) 
 
 
 def _rows_of(source: Source, array: DenseArray, digest: str, rows: IntArray) -> IntArray:
-    """Some rows of an array of whole numbers; its stored chunks that hold them are read, and kept."""
+    """Some rows of an array of integers; the stored chunks that hold them are read, and kept."""
     chunks, at = np.unique(rows // array.chunk_rows, return_inverse=True)
     parts, firsts = [np.empty((0, *array.shape[1:]), np.int64)], [0]
     for chunk in chunks.tolist():
@@ -165,7 +165,7 @@ def _kept_rows(key: tuple[Any, ...], source: Source, array: DenseArray, start: i
 
 
 def _check_exclusive(source: Source, index: ObjectIndex, found: Manifests) -> None:
-    """Raise FormatError if two objects name one fragment (spec next, 16): what is whose of it is not stored."""
+    """Raise FormatError if two objects name one fragment (spec next, 16): it is not stored which rows are whose."""
     order = np.lexsort((found.fragments, *found.chunks.T[::-1]))
     chunks, fragments, owners = found.chunks[order], found.fragments[order], found.owners[order]
     alike = (chunks[1:] == chunks[:-1]).all(axis=1) & (fragments[1:] == fragments[:-1]) & (owners[1:] != owners[:-1])
@@ -200,7 +200,7 @@ def _chained_manifests(source: Source, index: ObjectIndex, rows: IntArray | None
 
 
 def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
-    """Object rows of ids; -1 where there is none."""
+    """Object rows of ids; -1 if there is none."""
     if not len(known):
         return np.full(len(ids), -1, np.int64)
     order = np.argsort(known, kind="stable")
@@ -209,7 +209,7 @@ def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
 
 
 def _manifest_chunks(source: Source, index: ObjectIndex, chunks: Sequence[int]) -> list[Manifests]:
-    """Manifests in some stored chunks, ascending; of what is not kept, chunks side by side are read at once."""
+    """Manifests in some stored chunks, ascending; those that are not kept are read together."""
     assert index.manifests is not None
     size = index.manifests.chunk_rows
     keys = {chunk: (source, index.manifests.path, index.digest, chunk) for chunk in chunks}

@@ -1,4 +1,4 @@
-"""Objects as paths through chunks, and which objects go through the rows of a view."""
+"""Objects as paths through chunks, and which objects pass through the rows of a view."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -71,10 +71,10 @@ from zarr_vectors_lazy.read.view import FRAGMENTS, VERTICES, LevelView, Named
 from zarr_vectors_lazy.settings import block_nbytes
 from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray, Raw
 
-# What tasks run to tell of each row of a block which object goes through it, and where along the object that is.
+# The tasks that find out, for each row of a block, which object passes through it, and where along the object.
 
 TRACK = 3  # columns of a track: row of the block, object id, place along all objects
-APART = -(2**62)  # from the places of objects that are as they must be
+APART = -(2**62)  # from the places of objects that are complete
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,8 +88,8 @@ class Track:
     owners
         (E,) id of the object.
     along
-        (E,) place of the first vertex among those of all objects, one object after another; negative where the object
-        has not the vertices that it must have.
+        (E,) place of the first vertex among those of all objects, one object after another; negative if the object
+        does not have the required vertices.
     """
 
     fragments: IntArray
@@ -99,7 +99,7 @@ class Track:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tracker:
-    """Where the objects of some chunks are found.
+    """Finds the objects of some chunks.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ class Tracker:
     whole
         Whether these are all chunks of the level.
     objects
-        Ids of those that matter; None for all.
+        Ids of the relevant objects; None for all.
     ends
         Whether each object must have two vertices: places along others are negative.
     """
@@ -124,7 +124,7 @@ class Tracker:
 
 
 def read_lengths(source: Source, spec: CellSpec, wanted: Sequence[Requested]) -> list[IntArray]:
-    """Rows of each fragment of some chunks, an array a chunk."""
+    """Rows of each fragment of some chunks, an array for each chunk."""
     raws = read_batch(source, wanted)
     return [
         read_fragments(source, spec, coord, raws[want.member, row]).counts.astype(np.int64)
@@ -139,12 +139,12 @@ def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) 
     Parameters
     ----------
     lengths
-        Of `read_lengths`, those of all chunks; None where places along objects do not matter: all are 0.
+        From `read_lengths`, for all chunks; None if places along objects do not matter and are all 0.
 
     Raises
     ------
     FormatError
-        If manifests name a chunk or a fragment that is not there.
+        If manifests name a chunk or a fragment that does not exist.
     """
     manifests = read_manifests(tracker.source, tracker.index)
     ids = read_ids(tracker.source, tracker.index)[manifests.owners]
@@ -164,14 +164,14 @@ def find_tracks(tracker: Tracker, lengths: Sequence[Sequence[IntArray]] | None) 
 
 
 def _along(tracker: Tracker, manifests: Manifests, chunk: IntArray, lengths: Sequence[IntArray]) -> IntArray:
-    """(E,) place of the first vertex of each manifest entry; those whose ``chunk`` (E,) is negative are left out."""
+    """(E,) place of the first vertex of each manifest entry; entries whose ``chunk`` (E,) is negative are left out."""
     sizes = np.asarray([len(of_chunk) for of_chunk in lengths], np.int64)
     named = chunk >= 0
     with manifests_of(tracker.source):
         check_fragments(manifests.fragments, sizes[chunk], manifests.chunks, named)
     first = np.cumsum(sizes) - sizes
     every = np.concatenate([np.empty(0, np.int64), *lengths])
-    counts = np.ones(len(chunk), np.int64)  # what is left out parts what is before it from what is after it
+    counts = np.ones(len(chunk), np.int64)  # what is left out separates what is before it from what is after it
     counts[named] = every[first[chunk[named]] + manifests.fragments[named]]
     along = np.cumsum(counts) - counts
     if tracker.ends:
@@ -193,11 +193,11 @@ def track_block(
     Parameters
     ----------
     block
-        Its chunks; more than one only where counts are promised or all are chosen from.
+        Its chunks; more than one only if counts are promised, or rows are chosen in all.
     raws
         Encoded fragment indexes.
     kept
-        Chosen rows of each chunk; empty where all are selected.
+        Chosen rows of each chunk; empty if all are selected.
     """
     parts = [np.empty((0, TRACK), np.int64)]
     start = 0
@@ -222,7 +222,7 @@ def track_block(
 
 
 def taken_rows(tracks: IntArray, rows: int) -> IntArray:
-    """Rows of a block that objects visit; raises FormatError if it has not so many."""
+    """Rows of a block that objects visit; raises FormatError if the block does not have that many."""
     found: IntArray = tracks[:, 0]
     if len(found) and int(found.max()) >= rows:
         raise FormatError(f"fragments refer to row {int(found.max())}, but the chunk has {rows}")
@@ -249,12 +249,12 @@ def owners_of(tracks: IntArray, rows: int) -> IntArray:
 
 
 def least_owners(tracks: IntArray, rows: int | Array) -> IntArray:
-    """(N,) least id of an object that goes through each row of a block; -1 where none does.
+    """(N,) smallest id of an object that passes through each row of a block; -1 if there is none.
 
     Parameters
     ----------
     rows
-        How many there are, or their positions.
+        The number of rows, or their positions.
     """
     none = np.iinfo(np.int64).max
     owners = np.full(rows if isinstance(rows, int) else len(rows), none)
@@ -263,24 +263,24 @@ def least_owners(tracks: IntArray, rows: int | Array) -> IntArray:
     return owners
 
 
-# Which objects go through the rows of a view, block by block.
+# Which objects pass through the rows of a view, block by block.
 
 
 def _picked(found: str, bounds: IntArray, block: int) -> tuple[Any, ...]:
-    """What a task is given that picks of what one task found for all chunks that of a block."""
+    """Inputs of a task that picks, of what one task found for all chunks, the part of a block."""
     return TaskRef((found,)), slice(*bounds[block : block + 2].tolist())
 
 
 def tracks_array(view: LevelView, *, along: bool, ends: bool = False) -> da.Array:
-    """(M, 3) int64: row of the block, id of an object that goes through it, and place along all objects.
+    """(M, 3) int64: row of the block, id of an object that passes through it, and place along all objects.
 
     Blocks are those of `vertices_array`, their sizes unknown.
 
     Parameters
     ----------
     along
-        Whether places matter: all fragment indexes are then read beforehand, once more. Else they are 0. Places follow
-        one another where no vertex between them is left out.
+        Whether places matter: then all fragment indexes are read once more beforehand. Otherwise they are 0. Places are
+        consecutive if no vertex between them is left out.
     ends
         Whether each object must have two vertices: places along others are negative.
     """
@@ -311,7 +311,7 @@ def tracks_array(view: LevelView, *, along: bool, ends: bool = False) -> da.Arra
 
 
 def _lengths(view: LevelView, spec: CellSpec, token: str) -> tuple[list[HighLevelGraph], List]:
-    """Read apart from all other cells of the chunks: those would wait in memory until every length is known."""
+    """Read apart from all other cells of the chunks, which would wait in memory until every length is known."""
     arrays = [(FRAGMENTS, view.data.fragments)]
     name = f"zv-lengths-{token}"
     wanted = requested_of(view, arrays, chunk_runs(view, arrays))
@@ -323,16 +323,16 @@ def _lengths(view: LevelView, spec: CellSpec, token: str) -> tuple[list[HighLeve
 
 
 def _owner_inputs(tracks: str, vertices: str, sizes: tuple[float, ...], block: int) -> tuple[Any, ...]:
-    """What the task is given that tells the object of each row of a block."""
+    """Inputs of the task that finds the object of each row of a block."""
     size = sizes[block]
     return TaskRef((tracks, block, 0)), TaskRef((vertices, block, 0)) if np.isnan(size) else int(size)
 
 
 def owners_array(view: LevelView) -> da.Array:
-    """(N,) int64: id of the object of each row, the least where several share it, -1 where there is none.
+    """(N,) int64: id of the object of each row, the smallest if several share it, -1 if there is none.
 
-    Blocks are those of `vertices_array`. Manifests are read when it is computed, and fragment indexes of its
-    chunks; positions only where chunk sizes are unknown.
+    Blocks are those of `vertices_array`. Computing it reads manifests and the fragment indexes of its
+    chunks; positions only if chunk sizes are unknown.
     """
     tracks, vertices = tracks_array(view, along=False), vertices_array(view)
     if not len(view):
@@ -344,12 +344,12 @@ def owners_array(view: LevelView) -> da.Array:
     return array_over(name, recipe, sizes, (), np.dtype(np.int64), *graphs)
 
 
-# What tasks run to follow objects through chunks: each run of chunks is read once, for all objects that go through
+# The tasks that follow objects through chunks: each run of chunks is read once, for all objects that pass through
 # it.
 #
-# A manifest lists, in the order of an object's path, the fragments that it goes through: its entries. One task sorts
-# the entries of all objects by run of chunks, one per run reads the rows that they name, one per block of objects puts
-# them back into path order.
+# A manifest lists, in the order of an object's path, the fragments that it passes through: its entries. One task sorts
+# the entries of all objects by run of chunks, one per run reads the rows that they name, and one per block of objects
+# puts them back into path order.
 
 Values = list[Array]
 SLAB = 2**17  # rows that are put in order at a time
@@ -357,7 +357,7 @@ SLAB = 2**17  # rows that are put in order at a time
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Router:
-    """Objects and the chunks that they go through.
+    """Objects, and the chunks through which they pass.
 
     Parameters
     ----------
@@ -384,7 +384,7 @@ class Router:
     whole: bool
 
     def read(self) -> tuple[Manifests, IntArray]:
-        """Manifests of the objects, and (E,) the chunk of each entry, -1 where that is none of them."""
+        """Manifests of the objects, and (E,) the chunk of each entry, -1 if the view does not have it."""
         manifests = read_manifests(self.source, self.index, np.asarray(self.objects, np.int64))
         at = ChunkTable(self.coords).find(manifests.chunks)
         if self.whole:
@@ -394,7 +394,7 @@ class Router:
 
 @contextmanager
 def manifests_of(source: Source) -> Iterator[None]:
-    """Say of what is wrong with what manifests name where they are."""
+    """Add to errors about manifests where these are."""
     try:
         yield
     except FormatError as error:
@@ -410,9 +410,9 @@ class Visits:
     chunks, fragments
         (E,) chunk, numbered within the run, and fragment of each.
     entries
-        (E,) its number among those of all objects.
+        (E,) number of each entry among those of all objects.
     owners
-        (E,) its object, numbered within its block.
+        (E,) object of each entry, numbered within its block.
     cuts
         (b + 1,) those of the objects of block k are ``cuts[k]:cuts[k + 1]``.
     """
@@ -448,7 +448,7 @@ def route_paths(router: Router) -> list[Visits]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PathReader:
-    """What is read of the vertices that objects go through; shared by tasks.
+    """What is read about the vertices of objects; shared by tasks.
 
     Parameters
     ----------
@@ -457,9 +457,9 @@ class PathReader:
     fragments, vertices
         How cells are read.
     positions
-        Whether positions are wanted.
+        Whether to read positions.
     columns
-        Attributes that are wanted.
+        Attributes to read.
     """
 
     source: Source
@@ -471,16 +471,16 @@ class PathReader:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """What some entries name.
+    """The rows that some entries name.
 
     Parameters
     ----------
     entries, owners
-        (E,) as of `Visits`.
+        (E,) as in `Visits`.
     first, counts
         (E,) entry k names the values ``first[k]:first[k] + counts[k]``.
     values
-        Positions, rows of the view, attributes, as far as wanted.
+        Positions, rows of the view and attributes, as requested.
     """
 
     entries: IntArray
@@ -501,25 +501,25 @@ def read_paths(
     numbers: IntArray | None,
     kept: Sequence[Kept | None],
 ) -> list[Piece]:
-    """What the objects of each block name in one run of chunks.
+    """Read the part of each block's objects that lies in one run of chunks.
 
     Parameters
     ----------
     coords, counts
         (c, K) the chunks, and (c,) rows that the metadata promise for each, or None.
     fragments, vertices
-        Encoded cells; of vertices none where neither positions are wanted nor the number of rows.
+        Encoded cells; no vertices if neither positions nor numbers of rows are needed.
     attributes
         For each column: which chunks have a cell, and these cells, encoded.
     numbers
-        (c, 2) first row in the view, and rows, of each chunk, where rows of the view are wanted; or None.
+        (c, 2) first row in the view, and number of rows, of each chunk, if rows of the view are requested; or None.
     kept
-        Chosen rows of each chunk, where not all are; empty where all are of all.
+        Chosen rows of each chunk with unselected rows; empty if all rows of all chunks are selected.
 
     Raises
     ------
     FormatError
-        If an entry names a fragment that its chunk does not have, or that a row.
+        If an entry names a fragment that its chunk does not have, or a fragment names such a row.
     """
     values: Values = []
     if len(vertices):
@@ -543,7 +543,7 @@ def read_paths(
         text = f"{len(named)} entries of manifests refer to {total:.0f} rows, more than {len(coords)} chunks have"
         raise FormatError(text, where=reader.source.spec.url)
     if len(visits.cuts) == 2 and not kept and not len(index.fragments.listed):
-        # One block has all of it: values are put in order once, there.
+        # One block has all of it, and its values are put in order there, once.
         return [Piece(visits.entries, visits.owners, index.fragments.first[named], lengths, values)]
     rows = index.fragments.rows(named)
     if table is not None and kept:
@@ -564,7 +564,7 @@ def read_paths(
 
 
 def _starts(numbers: IntArray, kept: Sequence[Kept | None]) -> IntArray:
-    """Where each chunk's rows begin among those of a run, all of them counted."""
+    """Where each chunk's rows begin among those of a run, counting all rows."""
     totals = numbers[:, 1].copy()
     for chunk, choice in enumerate(kept):
         if choice is not None:
@@ -573,7 +573,7 @@ def _starts(numbers: IntArray, kept: Sequence[Kept | None]) -> IntArray:
 
 
 def _sums(values: Array, lengths: IntArray) -> IntArray:
-    """Sums of neighbouring values, so many of each."""
+    """Sums of neighbouring values, given how many belong to each."""
     before = np.concatenate([[0], np.cumsum(values, dtype=np.int64)])
     ends = np.cumsum(lengths)
     sums: IntArray = before[ends] - before[ends - lengths]
@@ -587,7 +587,7 @@ class Joined:
     Parameters
     ----------
     values
-        Of all rows.
+        Values of all rows.
     lengths
         (E,) how many rows each entry of the objects names.
     counts
@@ -600,7 +600,7 @@ class Joined:
 
 
 def join_paths(pieces: Sequence[Piece], objects: int) -> Joined:
-    """Put what runs of chunks gave, for so many objects, back into the order of their paths."""
+    """Put the pieces from runs of chunks, of a given number of objects, back into the order of their paths."""
     entries, owners, lengths = (
         np.concatenate([getattr(piece, name) for piece in pieces]) for name in ("entries", "owners", "counts")
     )
@@ -622,7 +622,7 @@ def join_paths(pieces: Sequence[Piece], objects: int) -> Joined:
 
 
 def begins_of(joined: Joined, _: int) -> BoolArray:
-    """Task: (M,) whether what an entry names begins at a row."""
+    """Task: (M,) whether the rows of an entry begin at a row."""
     ends = np.cumsum(joined.lengths)
     begins = np.zeros(int(ends[-1]) if len(ends) else 0, np.bool_)
     begins[(ends - joined.lengths)[joined.lengths > 0]] = True
@@ -630,14 +630,15 @@ def begins_of(joined: Joined, _: int) -> BoolArray:
 
 
 def _gathered(values: Values, first: IntArray, ends: IntArray, lengths: IntArray) -> Values:
-    """Rows that entries name, one after another, some at a time: row numbers of all would not fit in a cache."""
+    """Rows that entries name, one after another, some at a time: the row numbers of all would not fit in a cache."""
     total = int(ends[-1]) if len(ends) else 0
     out = [np.empty((total, *of_all.shape[1:]), of_all.dtype) for of_all in values]
     cuts = np.unique([0, *np.searchsorted(ends, np.arange(SLAB, total, SLAB)).tolist(), len(ends)])
     for start, stop in pairwise(cuts.tolist()):
         rows, at = ranges(first[start:stop], lengths[start:stop]), int(ends[start] - lengths[start])
         for of_all, into in zip(values, out, strict=True):
-            np.take(of_all, rows, axis=0, out=into[at : at + len(rows)], mode="clip")  # none is outside: no buffer
+            # none is out of range, so that no buffer is needed
+            np.take(of_all, rows, axis=0, out=into[at : at + len(rows)], mode="clip")
     return out
 
 
@@ -648,9 +649,9 @@ def offsets_of(counts: Sequence[IntArray]) -> IntArray:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunOfPaths:
-    """Fragments of a run of chunks, and the row in the view of each of its rows (-1: not selected).
+    """Fragments of a run of chunks, and the row in the view of each of its rows (-1 if not selected).
 
-    Without a table fragments are ranges of rows of the view.
+    Without a table, fragments are ranges of rows of the view.
     """
 
     index: FragmentRun
@@ -664,7 +665,7 @@ Ends = tuple[IntArray, IntArray, IntArray, IntArray]
 def read_fragments_of_paths(
     reader: PathReader, coords: ChunkCoords, fragments: Sequence[Raw], numbers: IntArray, kept: Sequence[Kept | None]
 ) -> RunOfPaths:
-    """Fragments of a run of chunks; parameters as of `read_paths`."""
+    """Fragments of a run of chunks; parameters as for `read_paths`."""
     starts = _starts(numbers, kept)
     index = read_fragment_run(reader.source, reader.fragments, coords, fragments, starts)
     if len(index.fragments.listed) or kept:
@@ -674,18 +675,18 @@ def read_fragments_of_paths(
 
 
 def ends_of(run: RunOfPaths) -> Ends:
-    """What of a run's fragments tells how they follow one another: all that need travel to who looks it up."""
+    """The part of a run's fragments that shows how they follow one another: all that the lookup needs."""
     return (run.index.bounds, *fragment_ends(run.index.fragments, run.table))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NamedFragments:
-    """What manifests make of the fragments of a run of chunks.
+    """What manifests say about the fragments of a run of chunks.
 
     Parameters
     ----------
     times
-        (F,) how many objects' paths go through each, or None where it is one everywhere.
+        (F,) how many objects' paths pass through each, or None if it is always one.
     joins
         (J, 2) edges that leave a fragment of the run for the next one of the object's path.
     sources
@@ -700,8 +701,9 @@ class NamedFragments:
 def name_fragments(router: Router, runs: Sequence[Ends]) -> list[NamedFragments]:
     """Look up in the manifests which fragments follow each other.
 
-    The manifests alone tell. Stored records of edges between chunks say the same only where their writer wrote all of
-    them, and they are a cell for each pair of neighbouring chunks, manifests one object for thousands of paths.
+    Only the manifests are complete. Stored records of edges between chunks say the same only if their writer wrote all
+    of them, and are a cell for each pair of neighbouring chunks, whereas manifests are one object for thousands of
+    paths.
     """
     return follow_fragments(router.source, *router.read(), router.bounds, runs)
 
@@ -709,18 +711,18 @@ def name_fragments(router: Router, runs: Sequence[Ends]) -> list[NamedFragments]
 def follow_fragments(
     source: Source, manifests: Manifests, at: IntArray, chunks: IntArray, runs: Sequence[Ends]
 ) -> list[NamedFragments]:
-    """The same of manifests, (E,) the chunk of each entry, -1 for none, and (r + 1,) which chunks the runs have."""
+    """The same for given manifests, (E,) the chunk of each entry, -1 for none, and (r + 1,) the runs' chunks."""
     sizes = np.concatenate([np.diff(of_run[0]) for of_run in runs])
     bounds = np.concatenate([[0], np.cumsum(sizes)])
     counts, first, last = (np.concatenate([of_run[part] for of_run in runs]) for part in (1, 2, 3))
     here = at >= 0
     with manifests_of(source):
         check_fragments(manifests.fragments, np.append(sizes, 0)[at], manifests.chunks, here)
-    # An entry of a chunk that is not in the view parts what is before it from what is after it.
+    # An entry in a chunk outside the view separates what is before it from what is after it.
     paths = manifests.owners + np.cumsum(at < 0)
     fragment = bounds[at[here]] + manifests.fragments[here]
     times = np.bincount(fragment, minlength=len(counts))
-    visited = counts[fragment] > 0  # a fragment without rows parts nothing
+    visited = counts[fragment] > 0  # a fragment without rows separates nothing
     fragment, paths = fragment[visited], paths[here][visited]
     follows = np.flatnonzero(paths[1:] == paths[:-1])
     left = fragment[follows]
@@ -743,7 +745,7 @@ def follow_fragments(
 
 
 def path_edges(run: RunOfPaths, named: NamedFragments, blocks: IntArray) -> list[IntArray]:
-    """(E, 2) edges of paths, as rows of the view, by the block that each begins in.
+    """(E, 2) edges of paths, as rows of the view, by the block in which each begins.
 
     Parameters
     ----------
@@ -752,14 +754,14 @@ def path_edges(run: RunOfPaths, named: NamedFragments, blocks: IntArray) -> list
     """
     edges, counts = fragment_edges(run.index.fragments, run.table, named.times)
     ends = np.concatenate([[0], np.cumsum(counts)])
-    # Behind those of the fragment, whatever blocks are.
+    # After those of the fragment, whatever the blocks are.
     edges = np.insert(edges, ends[named.sources + 1], named.joins, axis=0)
     of_blocks = run.index.bounds[blocks]
     cuts = ends[of_blocks] + np.searchsorted(named.sources, of_blocks)
     return [edges[start:stop] for start, stop in pairwise(cuts.tolist())]
 
 
-# Objects of a view as Dask arrays: what their paths go through, and their edges.
+# Objects of a view as Dask arrays: the rows of their paths, and their edges.
 
 Shape = tuple[tuple[int, ...], np.dtype[Any]]
 BEGINS: Shape = ((), np.dtype(np.bool_))
@@ -767,16 +769,16 @@ BEGINS: Shape = ((), np.dtype(np.bool_))
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PathArrays:
-    """What objects go through, one object after another, each in path order.
+    """The rows of objects, one object after another, each in path order.
 
     Parameters
     ----------
     offsets
         (o + 1,) object k has the rows ``offsets[k]:offsets[k + 1]``.
     begins
-        (M,) whether what an object names in one fragment begins here.
+        (M,) whether an object's part of a fragment begins here.
     vertices, rows
-        (M, D) positions, and (M,) rows of the view, where asked for.
+        (M, D) positions, and (M,) rows of the view, if requested.
     attributes
         (M,) or (M, C) by name.
     """
@@ -789,14 +791,14 @@ class PathArrays:
 
     @property
     def positions(self) -> da.Array:
-        """The vertices, which were asked for."""
+        """The vertices, which were requested."""
         assert self.vertices is not None
         return self.vertices
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Wish:
-    """What of the rows of objects is wanted: positions, rows of the view, attributes."""
+    """What is requested about the rows of objects: positions, rows of the view, attributes."""
 
     positions: bool
     rows: bool
@@ -819,16 +821,16 @@ def path_arrays(
     attributes: Sequence[str] = (),
     whole: bool = False,
 ) -> PathArrays:
-    """What objects go through, as far as it is selected; every cell is read once, whatever the number of blocks.
+    """Selected rows of objects; every cell is read once, whatever the number of blocks.
 
     Parameters
     ----------
     objects
-        (o,) manifest rows, in the order wanted.
+        (o,) manifest rows, in the order to return.
     positions, rows, attributes
-        What of it is wanted.
+        What to return.
     whole
-        Whether all objects are to be one block, whatever their size.
+        Whether all objects should form one block, whatever their size.
     """
     view = view if rows else _of_objects(view, objects)
     cells = {name: ColumnCells.of(view, name) for name in attributes}
@@ -853,7 +855,7 @@ def path_edges_array(view: LevelView) -> da.Array:
     """
     if view.data.object_index is None or not len(view):
         return empty_array((2,), INTEGER)
-    # Not only the selected objects: others may go through the same rows where objects share fragments.
+    # Not only the selected objects: others may pass through the same rows if objects share fragments.
     objects = np.arange(len(view.manifests)) if view.rows is None else objects_of_chunks(view)
     if not len(objects):
         return empty_array((2,), INTEGER)
@@ -887,9 +889,9 @@ def path_edges_array(view: LevelView) -> da.Array:
 
 
 def _of_objects(view: LevelView, objects: IntArray) -> LevelView:
-    """Return a view of the same chunks without a choice of rows where it chose but objects, and all of these.
+    """Return a view of the same chunks with all rows if only objects were selected, and all of these are given.
 
-    What objects go through is selected with them.
+    The rows of objects are selected with them.
     """
     selection = view.selection
     ids = selection.objects
@@ -901,8 +903,8 @@ def _of_objects(view: LevelView, objects: IntArray) -> LevelView:
 
 
 def _visited(view: LevelView, objects: IntArray) -> tuple[IntArray, IntArray]:
-    """Chunks of the view that objects go through, ascending, and (o,) how often each object enters one."""
-    if not len(objects) or (not len(view) and view.rows is not None):  # manifests may name what a level lacks
+    """Chunks of the view through which objects pass, ascending, and (o,) how often each object enters one."""
+    if not len(objects) or (not len(view) and view.rows is not None):  # manifests may name chunks that the level lacks
         return np.empty(0, np.int64), np.zeros(len(objects), np.int64)
     manifests = view.manifests_of(objects)
     at = view.table.find(manifests.chunks)
@@ -947,7 +949,7 @@ def _routed(view: LevelView, objects: IntArray, cuts: IntArray, runs: Blocks, na
 
 
 def _read(view: LevelView, wish: Wish, runs: Blocks, routed: Named, name: str) -> Named:
-    """Layer of what each run gives the blocks of objects."""
+    """Layer of what each run contributes to the blocks of objects."""
     reader = PathReader(
         source=view.source,
         fragments=fragment_spec(view),
@@ -980,7 +982,7 @@ def _read(view: LevelView, wish: Wish, runs: Blocks, routed: Named, name: str) -
 
 
 def _attribute_cells(runs: Blocks, members: Sequence[tuple[str, BoolArray]], run: int) -> List:
-    """Of each attribute which chunks of a run have a cell, and the cells, as `read_paths` takes them."""
+    """For each attribute, which chunks of a run have a cell, and the cells, as `read_paths` takes them."""
     chunks, found = runs.of(run), []
     for member, present in members:
         here = present[chunks]
@@ -989,11 +991,11 @@ def _attribute_cells(runs: Blocks, members: Sequence[tuple[str, BoolArray]], run
 
 
 def _joined(read: Named, wish: Wish, shapes: Sequence[Shape], *, sizes: IntArray, runs: int, token: str) -> PathArrays:
-    """Arrays out of what runs give the blocks of objects, of which each has ``sizes`` objects."""
+    """Arrays from what runs contribute to the blocks of objects, with ``sizes`` objects each."""
     blocks, joined = len(sizes), f"zv-path-blocks-{token}"
     tasks: dict[Key, Task] = {}
     for block in range(blocks):
-        # A task of its own picks what a run has for a block: all that it has would wait for the last block.
+        # A separate task picks a run's contribution to a block: otherwise all of it would wait for the last block.
         parts = [
             Task((f"{joined}-parts", run, block), getitem, TaskRef((read.name, run)), block) for run in range(runs)
         ]
@@ -1008,7 +1010,7 @@ def _joined(read: Named, wish: Wish, shapes: Sequence[Shape], *, sizes: IntArray
         recipe = BlockTasks(get, (Each(joined), item))
         arrays.append(array_over(name, recipe, [NAN] * blocks, shape, dtype, graph))
     counts, offsets = f"zv-path-counts-{token}", f"zv-path-offsets-{token}"
-    graph = blocks_over(counts, BlockTasks(getattr, (Each(joined), "counts")), blocks, graph)  # they alone travel
+    graph = blocks_over(counts, BlockTasks(getattr, (Each(joined), "counts")), blocks, graph)  # only they travel
     last_key: Key = (offsets, 0)
     last = Task(last_key, offsets_of, List(*(TaskRef((counts, block)) for block in range(blocks))))
     graph = tasks_over(offsets, {last_key: last}, graph)
@@ -1016,7 +1018,7 @@ def _joined(read: Named, wish: Wish, shapes: Sequence[Shape], *, sizes: IntArray
 
 
 def _named(wish: Wish, arrays: Sequence[da.Array], offsets: da.Array) -> PathArrays:
-    """Name arrays that come in the order of `Wish.shapes`, `BEGINS` last."""
+    """Name arrays that come in the order of `Wish.shapes`, with `BEGINS` last."""
     left = list(arrays)
     vertices = left.pop(0) if wish.positions else None
     rows = left.pop(0) if wish.rows else None

@@ -1,4 +1,4 @@
-"""Link records as rows of a level, many cells of them at a time."""
+"""Link records as rows of a level, many cells at a time."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.objects import read_dense
 from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray, Raw
 
-# What tasks run to turn a table of links, whose records name their chunks, into rows of a level (spec 0.7, 4.5).
+# The tasks that turn a table of links, whose records name their chunks, into rows of a level (spec 0.7, 4.5).
 
 Parents = Mapping[int, tuple[IntArray, IntArray, IntArray]]
 """By chunk: rows of it that have a stored parent, the parents' rows in the view, -1 where they are not in it, and the
@@ -38,7 +38,7 @@ class Table:
     here
         (n, K) chunks of the view, ascending.
     there
-        (m, K) chunks of the level of endpoints 1.., where that is another one.
+        (m, K) chunks of the level of the other endpoints, if that is another one.
     whole
         Whether all chunks of the level are in the view.
     """
@@ -53,14 +53,14 @@ class Table:
 def table_rows(
     table: Table, here: IntArray, there: IntArray | None, kept: Mapping[int, Kept]
 ) -> tuple[IntArray, BoolArray, IntArray]:
-    """Rows of the records of which all ends are selected, which these are, and how many there are.
+    """Rows of the records whose ends are all selected, which records these are, and how many there are.
 
     Parameters
     ----------
     here, there
         (n + 1,) row numbers of the chunks of the view, and of those of the other level.
     kept
-        Selected rows by chunk of the view, where not all are.
+        Selected rows by chunk of the view, if not all are.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def table_rows(
 
 
 def table_parents(table: Table, starts: IntArray, kept: Mapping[int, Kept]) -> Parents:
-    """Records of a skeleton, (child, parent), by the chunk of the child; parameters and errors as `table_rows`."""
+    """Records of a skeleton, (child, parent), by the chunk of the child; parameters and errors as for `table_rows`."""
     records = read_dense(table.source, table.records)
     chunk, _ = _number(table, records[:, 0], table.here, starts, kept, whole=table.whole)
     _, parents = _number(table, records[:, 1], table.here, starts, kept, whole=table.whole)
@@ -101,12 +101,12 @@ def table_values(
 def _number(
     table: Table, named: IntArray, coords: ChunkCoords, starts: IntArray, kept: Mapping[int, Kept], *, whole: bool
 ) -> tuple[IntArray, IntArray]:
-    """Chunk and row in the view of one endpoint of each record; -1 where it is not in the view."""
+    """Chunk and row in the view of one endpoint of each record; -1 if it is not in the view."""
     chunk, chosen = ChunkTable(coords).find(named[:, :-1]), Chosen(kept)
     rows = named[:, -1]
     if whole:
         check_listed(table.source, table.records, named[:, :-1], chunk)
-    totals = chosen.totals(chunk, np.append(np.diff(starts), 0)[chunk])  # the last for chunk -1
+    totals = chosen.totals(chunk, np.append(np.diff(starts), 0)[chunk])  # the last is for chunk -1
     wrong = (chunk >= 0) & ((rows < 0) | (rows >= totals))
     if wrong.any():
         at = int(np.argmax(wrong))
@@ -117,7 +117,7 @@ def _number(
 
 
 def check_listed(source: Source, records: DenseArray, named: ChunkCoords, at: IntArray) -> None:
-    """Raise FormatError if one of the chunks that records name, (R, K), is none of the level: -1 in ``at`` (R,)."""
+    """Raise FormatError if a chunk that records name, (R, K), does not exist, given as -1 in ``at`` (R,)."""
     if (at < 0).any():
         reason = f"refers to chunk {dotted(named[at < 0][0].tolist())!r}, which the level does not have"
         raise _dangling_record(source, records, reason)
@@ -127,7 +127,7 @@ def _dangling_record(source: Source, records: DenseArray, reason: str) -> Format
     return FormatError(f"a link of {records.path!r} {reason}", where=source.spec.url)
 
 
-# What tasks run to turn link records into rows of a level, many cells of them at a time.
+# The tasks that turn link records into rows of a level, many cells at a time.
 
 UNLISTED = "refers to a chunk that the level does not list"
 GARBLED = "zarr-vectors 0.2.0 garbled the links of objects that interleave (spec 0.7, 9.1)"
@@ -137,7 +137,7 @@ Resolved = tuple[IntArray, BoolArray, IntArray]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LinkCells:
-    """Cells of link records, those of a segment next to each other.
+    """Cells of link records, grouped by segment.
 
     Parameters
     ----------
@@ -148,7 +148,7 @@ class LinkCells:
     coords
         (m, K) its chunk.
     ends
-        (m, L) for each slot the number of its chunk among those of the level, -1 where the level has no such chunk.
+        (m, L) for each slot the number of its chunk among those of the level, -1 if the level has no such chunk.
     """
 
     specs: tuple[CellSpec, ...]
@@ -158,19 +158,19 @@ class LinkCells:
     ends: IntArray
 
     def take(self, rows: IntArray, ends: IntArray | None = None) -> "LinkCells":
-        """Some of them, with other ``ends`` where these are given."""
+        """Some of them, with other ``ends`` if these are given."""
         ends = self.ends[rows] if ends is None else ends
         return LinkCells(
             specs=self.specs, codings=self.codings, segments=self.segments[rows], coords=self.coords[rows], ends=ends
         )
 
     def runs(self) -> Iterator[tuple[int, int, int]]:
-        """Segment, first cell and last but one of the cells of each segment."""
+        """Segment, first cell and end of the cells of each segment."""
         return runs_of(self.segments)
 
 
 def runs_of(segments: IntArray) -> Iterator[tuple[int, int, int]]:
-    """Segment, first cell and last but one of neighbours of one segment."""
+    """Segment, first cell and end of each run of cells of one segment."""
     bounds = np.flatnonzero(segments[1:] != segments[:-1]) + 1
     for start, stop in pairwise([0, *bounds.tolist(), len(segments)] if len(segments) else []):
         yield int(segments[start]), start, stop
@@ -187,8 +187,8 @@ class Records:
     counts
         (m,) records of each cell.
     slots
-        Of cells next to each other how many these are, and the slot of the cell that each endpoint of theirs lies at:
-        (M', L), or (1, L) where that is the same for all of them.
+        For runs of cells: their number, and the slot of the cell at which each endpoint lies:
+        (M', L), or (1, L) if that is the same for all of them.
     """
 
     rows: IntArray
@@ -201,9 +201,9 @@ class Records:
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
     def parts(self, of_slots: IntArray) -> Iterator[tuple[slice, IntArray]]:
-        """Rows, and (M', L, ...) what belongs to their endpoints of what (m, L, ...) belongs to the slots of cells.
+        """Rows, with (M', L, ...) what belongs to their endpoints, from what (m, L, ...) belongs to the slots of cells.
 
-        Where that is the same for all endpoints, it is (...), one chunk's own: such as a mesh of many objects.
+        If that is the same for all endpoints, as for one chunk with a mesh of many objects, it is (...).
         """
         cell = row = 0
         for cells, slots in self.slots:
@@ -220,7 +220,7 @@ class Records:
             yield slice(first, row), found
 
     def each(self, of_slots: IntArray) -> IntArray:
-        """(M, L, ...) what belongs to each endpoint, of what (m, L, ...) belongs to the slots of cells."""
+        """(M, L, ...) what belongs to each endpoint, from what (m, L, ...) belongs to the slots of cells."""
         out = np.empty((*self.rows.shape, *of_slots.shape[2:]), np.int64)
         for rows, values in self.parts(of_slots):
             out[rows] = values
@@ -228,16 +228,16 @@ class Records:
 
 
 def number_rows(total: int, apart: IntArray, counts: Sequence[IntArray], chosen: IntArray, kept: Sequence[Kept]) -> Any:
-    """(n + 1,) int64: rows of chunk i are ``[i]:[i + 1]`` of the level's rows.
+    """(n + 1,) int64: the rows of chunk i are ``[i]:[i + 1]`` of the level's rows.
 
     Parameters
     ----------
     total
-        Chunks, n.
+        Number of chunks, n.
     apart, counts
-        Chunks of which all rows are selected, and how many they are.
+        Chunks whose rows are all selected, and their numbers of rows.
     chosen, kept
-        The other chunks, and their rows.
+        The other chunks, and their chosen rows.
     """
     sizes = np.zeros(total, np.int64)
     sizes[apart] = np.concatenate([np.empty(0, np.int64), *counts])
@@ -254,12 +254,12 @@ def span_table(starts: IntArray, sizes: IntArray, chunks: IntArray) -> IntArray:
 
 
 def spans_of(starts: IntArray, chunks: IntArray) -> IntArray:
-    """Task: the same out of the row numbers of all chunks."""
+    """Task: the same, from the row numbers of all chunks."""
     return span_table(starts, np.append(np.diff(starts), -1), chunks)
 
 
 def read_records(source: Source, cells: LinkCells, parts: Sequence[Sequence[Raw]]) -> Records:
-    """Records of cells, of which ``parts`` are the encoded ones."""
+    """Records of cells, given as encoded ``parts``."""
     raws = parts[0] if len(parts) == 1 else [raw for part in parts for raw in part]
     rows, counts, slots = [], [], []
     for coding, runs in groupby(cells.runs(), lambda run: cells.codings[run[0]]):
@@ -282,17 +282,17 @@ def resolve_links(
     there: IntArray | None,
     kept: Mapping[int, Kept],
 ) -> Resolved:
-    """Records of cells as rows; those of which an end is not selected are left out.
+    """Records of cells as rows; records with an unselected end are left out.
 
     Parameters
     ----------
     raws
         The encoded cells, in parts.
     here, there
-        (m, L, 2) first row and number of rows of the chunk of each slot; of slots 1.. on another level where there is
-        ``there``.
+        (m, L, 2) first row and number of rows of the chunk of each slot; the other slots lie on another level if there
+        is ``there``.
     kept
-        Selected rows by number of a chunk of this level, where not all are.
+        Selected rows by number of a chunk of this level, if not all are.
 
     Raises
     ------
@@ -309,7 +309,7 @@ def resolve_links(
     found = rows if kept else np.empty_like(rows)
     about = np.stack([spans[..., 0], np.maximum(totals, 0)], axis=-1) if kept else np.maximum(spans, 0)
     for part, each in records.parts(about):
-        named = rows[part].view(np.uint64)  # -1 is large there
+        named = rows[part].view(np.uint64)  # -1 counts as large there
         if (named >= each[..., 1].astype(np.uint64)).any():
             wrong = rows.view(np.uint64) >= records.each(np.maximum(totals, 0)).view(np.uint64)
             raise _misplaced(source, cells, records, totals, wrong)
@@ -318,7 +318,7 @@ def resolve_links(
     if not kept:
         return found, np.ones(len(rows), np.bool_), records.counts
     starts = records.each(spans[..., 0])
-    # One object has few of a chunk's records: only those of which the first end is selected are looked at further.
+    # One object has few of a chunk's records, so only those whose first end is selected are examined further.
     chosen = Chosen(kept)
     places = records.each(chosen.places(mine))
     near = np.flatnonzero(chosen.renumber(places[:, 0], rows[:, 0]) >= 0)
@@ -333,7 +333,7 @@ def resolve_links(
 def _misplaced(
     source: Source, cells: LinkCells, records: Records, totals: IntArray, wrong: BoolArray
 ) -> CorruptChunkError:
-    """What is wrong with the first record that names a row that is not there."""
+    """Describe the first record that names a row that does not exist."""
     at, column = np.argwhere(wrong)[0].tolist()
     cell = int(records.cells[at])
     slots = records.each(np.broadcast_to(np.arange(cells.ends.shape[1]), cells.ends.shape))
@@ -347,7 +347,7 @@ def _misplaced(
 
 
 def dangling_link(source: Source, cells: LinkCells, cell: int, reason: str = UNLISTED) -> CorruptChunkError:
-    """What is wrong with a record of a cell."""
+    """Describe a wrong record of a cell."""
     path, coord = cells.specs[int(cells.segments[cell])].path, cells.coords[cell].tolist()
     return CorruptChunkError(
         f"a link {reason}", level=source.level, array=path, chunk=dotted(coord), url=source.spec.url
@@ -361,15 +361,15 @@ class ValueCells:
     Parameters
     ----------
     specs
-        How those of each segment are read; None where it has none.
+        How those of each segment are read; None if it has none.
     segments, coords
         (m,) segment and (m, K) chunk of each.
     present
-        (m,) whether there is one.
+        (m,) whether the cell exists.
     row_shape, dtype
-        Of a value.
+        Shape and dtype of a value.
     fill
-        The stored integer that says that there is none.
+        The stored integer that stands for a missing value.
     """
 
     specs: tuple[CellSpec | None, ...]
@@ -382,7 +382,7 @@ class ValueCells:
 
 
 def read_link_values(source: Source, cells: ValueCells, parts: Sequence[Sequence[Raw]], counts: IntArray) -> Array:
-    """Values of all records of some cells; (M, *row_shape), NaN or masked where there are none.
+    """Values of all records of some cells; (M, *row_shape), NaN or masked if missing.
 
     Parameters
     ----------
@@ -394,7 +394,7 @@ def read_link_values(source: Source, cells: ValueCells, parts: Sequence[Sequence
     Raises
     ------
     FormatError
-        If a cell has not a value for each record.
+        If a cell does not have a value for each record.
     """
     shape = (int(counts.sum()), *cells.row_shape)
     whole = cells.fill is None and cells.present.all()
@@ -427,12 +427,12 @@ def read_link_values(source: Source, cells: ValueCells, parts: Sequence[Sequence
 
 
 def missing_values(row_shape: tuple[int, ...], dtype: np.dtype[Any], resolved: Resolved) -> Array:
-    """Values of records that have none, aligned with the rows of `resolve_links`."""
+    """Values of records without any, aligned with the rows of `resolve_links`."""
     return blank((int(resolved[1].sum()), *row_shape), dtype)
 
 
 def blank(shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    """Values all of which are missing: NaN, or masked where float64 might not hold those that are not."""
+    """Values that are all missing: NaN, or masked if float64 might not hold others."""
     if dtype.kind in "iu":
         masked: Any = np.ma  # typed from NumPy 2.5 on alone
         found: Array = masked.masked_all(shape, dtype)
@@ -453,15 +453,15 @@ class TreeRun:
     Parameters
     ----------
     first
-        Number of the first among the chunks of the level.
+        Number of the first chunk among those of the level.
     coords
         (c, K) the chunks.
     fragments
         How their fragment indexes are read.
     cells
-        The cells that may hold records of their vertices, in canonical order within a segment's own and others' cells.
+        The cells that may hold records of their vertices: own cells, then others', each in canonical order by segment.
     whole
-        Whether the whole level is read: then every end must be there.
+        Whether the whole level is read, so that every end must exist.
     parted
         Whether records inside a chunk stay inside a fragment, and each vertex has one parent.
     """
@@ -483,7 +483,7 @@ class Tree:
     edges
         (E, 2) [child, parent] rows of the view, by child.
     records
-        (E,) the record that says so, among those of the run's cells and after them those of the table; -1 for none.
+        (E,) the record of each edge, among those of the run's cells, followed by those of the table; -1 for none.
     counts
         (m,) records of each cell.
     """
@@ -512,9 +512,9 @@ def tree_edges(
     spans, ends
         (c, 2) first row and number of rows of each chunk, and (m, L, 2) of the chunk of each cell's slots.
     kept
-        Selected rows by chunk number, where not all are.
+        Selected rows by chunk number, if not all are.
     tabled
-        Stored parents that a table names.
+        Parents that a table states.
     """
     chosen, last = Chosen(kept), tree.first + len(tree.coords)
     starts = np.zeros(len(spans) + 1, np.int64)
@@ -562,7 +562,7 @@ def tree_edges(
 
 
 def _implied(index: FragmentRun, spans: IntArray, kept: Sequence[Kept | None]) -> tuple[IntArray, IntArray]:
-    """Row in the view of each row of some chunks, and of the parent that its fragment gives it; (N,), -1 for none."""
+    """Row in the view of each row of some chunks, and of the parent that its fragment implies; (N,), -1 for none."""
     parents, first = implied_parents(index.fragments, int(index.starts[-1]), tiles=index.tiles), spans[0, 0]
     if not kept and len(spans) == 1:
         return np.arange(first, first + len(parents)), np.where(parents >= 0, parents + first, -1)
@@ -572,14 +572,14 @@ def _implied(index: FragmentRun, spans: IntArray, kept: Sequence[Kept | None]) -
 
 
 def _no_row(source: Source, tree: TreeRun, cell: int, rows: IntArray, chunks: IntArray) -> CorruptChunkError:
-    """What is wrong with a record of rows that are not there."""
+    """Describe a record of rows that do not exist."""
     unlisted = (chunks < 0).any() and tree.whole
     reason = UNLISTED if unlisted else f"refers to row {int(rows.max())} of a shorter chunk"
     return dangling_link(source, tree.cells, cell, reason)
 
 
 def _check_single(source: Source, tree: TreeRun, starts: IntArray, children: IntArray) -> None:
-    """Raise if two records give a vertex a parent."""
+    """Raise an error if two records give a vertex a parent."""
     twice = np.flatnonzero(np.bincount(children, minlength=1) > 1)
     if len(twice):
         chunk = int(np.searchsorted(starts, twice[0], "right")) - 1
@@ -595,14 +595,14 @@ def _check_single(source: Source, tree: TreeRun, starts: IntArray, children: Int
 def tree_values(
     source: Source, cells: ValueCells, raws: Sequence[Sequence[Raw]], table: Array | None, tree: Tree
 ) -> Array:
-    """Values of the records that give edges of a skeleton, aligned with them; NaN where an edge is implied.
+    """Values of the records that give edges of a skeleton, aligned with them; NaN if an edge is implied.
 
     Parameters
     ----------
     raws
         The encoded cells of values that are present, in parts.
     table
-        Values of the records of the table, where there are any.
+        Values of the records of the table, if there are any.
     """
     parts = [read_link_values(source, cells, raws, tree.counts)]
     parts += [] if table is None else [table.astype(cells.dtype, copy=False)]
@@ -614,13 +614,13 @@ def tree_values(
 
 
 def sort_records(links: Sequence[IntArray], values: Sequence[Array], dtype: np.dtype[Any]) -> tuple[IntArray, Array]:
-    """Task: records by their two ends, the smaller first, and their values; of those that say the same the first."""
+    """Task: records sorted by their two ends, the smaller first, with their values; the first of equal ones is kept."""
     ends, first = np.unique(np.sort(np.concatenate(links), axis=1), axis=0, return_index=True)
     return ends, joined(values).astype(dtype, copy=False)[first]
 
 
 def values_of_edges(edges: IntArray, records: tuple[IntArray, Array]) -> Array:
-    """Task: values of the records (of `sort_records`) that join the same rows as edges; NaN where none does."""
+    """Task: values of the records (from `sort_records`) that join the same rows as edges; NaN if there are none."""
     ends, values = records
     out = blank((len(edges), *values.shape[1:]), values.dtype)
     if not len(ends) or not len(edges):

@@ -1,4 +1,4 @@
-"""Rows of chunks: which are chosen, their values, and the blocks that they make."""
+"""Rows of chunks: which are chosen, their values, and the blocks that they form."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +33,7 @@ from zarr_vectors_lazy.requests import ListSizes
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray, Raw, Vertices
 
-# What tasks run to choose rows: masks of boxes, objects and conditions.
+# The tasks that choose rows: masks of boxes, objects and conditions.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -45,11 +45,11 @@ class Chooser:
     source
         The level.
     vertices, fragments
-        How their cells are read; fragments only where rows are chosen by object.
+        How their cells are read; fragments only if rows are chosen by object.
     regions
-        Boxes that rows must lie in.
+        Boxes in which rows must lie.
     conditions
-        Masks from attributes.
+        Conditions on attributes.
     placement
         Where the vertices of a chunk must lie.
     """
@@ -62,7 +62,7 @@ class Chooser:
     placement: Placement
 
     def of(self, coord: tuple[int, ...]) -> "Chooser":
-        """Chooser of one chunk, without what it picks in others."""
+        """Chooser for one chunk, without what it picks in others."""
         if not any(isinstance(condition.test, Picks) for condition in self.conditions):
             return self
         own = (
@@ -94,11 +94,11 @@ def choose_rows(
     count
         Rows that the metadata promise, or None.
     vertices, fragments
-        Encoded cells; vertices only where a box cuts the chunk, fragments where objects matter.
+        Encoded cells; vertices only if a box cuts the chunk, fragments only if objects matter.
     head
-        Head of the positions' cell, where the count is neither promised nor told by vertices or values.
+        Head of the positions' cell, if the count is neither promised nor known from vertices or values.
     owned
-        Fragments of the selected objects, or None where objects do not matter.
+        Fragments of the selected objects, or None if objects do not matter.
     values
         Attribute values of the chunk, in the order of the names of the conditions.
     masked
@@ -133,7 +133,7 @@ def choose_rows(
 def check_placement(
     source: Source, spec: CellSpec, coord: tuple[int, ...], vertices: Vertices, placement: Placement
 ) -> None:
-    """Raise FormatError if a vertex lies outside its chunk: boxes could not be answered from the grid."""
+    """Raise FormatError if a vertex lies outside its chunk, because boxes could not be answered from the grid."""
     if placement.outside(vertices, np.asarray(coord, np.int64)).any():
         raise FormatError(
             f"chunk {dotted(coord)!r} of {spec.path!r} holds vertices that lie outside it for chunk shape "
@@ -145,7 +145,7 @@ def check_placement(
 def find_hits(
     source: Source, fragments: CellSpec, coord: tuple[int, ...], raw: Raw, kept: Kept | None
 ) -> tuple[tuple[int, ...], IntArray]:
-    """Fragments of a chunk that have a selected row (any row where ``kept`` is None), with the chunk's coordinate."""
+    """Fragments of a chunk that have a selected row (or any row if ``kept`` is None), with the chunk's coordinate."""
     index = read_fragments(source, fragments, coord, raw)
     every = np.arange(len(index))
     if kept is None or kept.rows is None:
@@ -166,9 +166,9 @@ def find_owned(
     Parameters
     ----------
     ids
-        Objects, or None for those that the hits name.
+        Objects; None for those of the hits.
     hits
-        For each box that objects must touch: the fragments hit, by block and chunk.
+        For each box that objects must touch, the fragments hit, by block and chunk.
     """
     rows = np.arange(index.count) if ids is None else rows_of_ids(read_ids(source, index), ids)
     manifests = read_manifests(source, index, None if ids is None else rows)
@@ -216,7 +216,7 @@ def _condition_mask(condition: Condition, values: list[Array], count: int) -> Bo
     return mask
 
 
-# What tasks run to give attribute values of one chunk.
+# The tasks that read attribute values of one chunk.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -228,23 +228,23 @@ class Column:
     source
         The level.
     spec
-        How cells are read; None for the attribute that chunks are cut by.
+        How cells are read; None for the attribute by which chunks are cut.
     vertices
-        How the cells of the positions are read: they tell how many rows a chunk without values has.
+        How the cells of the positions are read, which show how many rows a chunk without values has.
     row_shape
         Shape of one row.
     dtype
-        Of the values given.
+        Dtype of the returned values.
     decode
         Whether dictionary codes become values.
     constants
-        Values by first chunk component, for the attribute that chunks are cut by.
+        Values by first chunk component, for the attribute by which chunks are cut.
     fill
-        Of codes: that of chunks without values; None: they have NaN.
+        The code in chunks without values; None for NaN.
     loose
-        Whether cells have text of widths of their own (spec 0.9, 14 no. 14): only their rows tell.
+        Whether the width of text varies between cells (spec 0.9, 14 no. 14), so that only their rows show it.
     checked
-        Whether cells must have as many rows as their chunk has vertices, because their dtype is not the store's word.
+        Whether cells must have a row for each vertex, because their dtype was not stated by the store.
     """
 
     source: Source
@@ -274,7 +274,7 @@ def column_values(
     count
         Rows that the metadata promise, or None.
     listed
-        Whether the chunk has a cell; if not, every value is missing, or all are the chunk's constant.
+        Whether the chunk has a cell; if not, all values are missing, or are the chunk's constant.
     raw
         The encoded cell.
     head
@@ -325,7 +325,7 @@ def column_run(
     if spec is not None and plain and all(present):
         try:
             values, _ = read_row_run(column.source, spec, coords, raws, column.row_shape, counts)
-        except FormatError:  # what follows says of which chunk, and why
+        except FormatError:  # the error that follows says which chunk, and why
             pass
         else:
             return values
@@ -340,16 +340,16 @@ def column_run(
 
 
 def nullable(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Dtype that also holds missing values."""
+    """Dtype that can also hold missing values."""
     return np.dtype(np.float64) if dtype.kind in "iub" else dtype
 
 
 def missing_value(dtype: np.dtype[Any]) -> Any:
-    """What is missing from an array of a `nullable` dtype: NaN, NaT or ``""``."""
+    """What stands for a missing value in an array of a `nullable` dtype: NaN, NaT or ``""``."""
     return "" if dtype.kind == "U" else np.array("NaT", dtype)[()] if dtype.kind in "mM" else np.nan
 
 
-# What tasks run to give the rows of one Dask block: of a chunk, or of several neighbours.
+# The tasks that make the rows of one Dask block, from one chunk or several neighbours.
 
 _ALL: tuple[None, ...] = (None,)
 
@@ -381,7 +381,7 @@ def vertex_block(
     Parameters
     ----------
     raws
-        Encoded cell of the one chunk, or those of several.
+        Encoded cell of the single chunk, or cells of several.
     kept
         Chosen rows of each chunk; empty where all are selected.
     """
@@ -411,9 +411,9 @@ def value_block(
     present
         Whether each chunk has a cell of values.
     raws
-        Encoded cells; None where there is none.
+        Encoded cells; None if there is none.
     heads
-        Heads of the positions' cells, where the number of rows is needed and not promised; empty for none.
+        Heads of the positions' cells, if numbers of rows are needed and not promised; otherwise empty.
     kept
         Chosen rows of each chunk; empty where all are selected.
     """
@@ -447,14 +447,14 @@ def _joined(parts: list[Array]) -> Array:
 
 # How many rows chunks have, read as cheaply as the store allows.
 
-LISTING_SHARE = 20  # a listing tells of 1000 objects a request: worth it for one chunk in so many
+LISTING_SHARE = 20  # a listing gives 1000 objects per request: worth it for one chunk in this many
 
 
 def read_row_counts(data: LevelData, rows: IntArray | None) -> IntArray:
     """Rows of chunks of a level, before any selection.
 
-    Sizes come from one listing where cells are plain and enough of them are asked for, else from the head of each
-    cell; all concurrently.
+    Sizes come from one listing if cells are uncompressed and enough of them are needed, otherwise from the head of each
+    cell, all concurrently.
 
     Parameters
     ----------
@@ -489,14 +489,16 @@ def _rows(data: LevelData, nbytes: int | None, coord: IntArray) -> int:
     payload = None if nbytes is None else spec.layout.plain_nbytes(nbytes)
     if payload is None or payload < 0 or payload % row:
         reason = (
-            "it is listed, but there is no such object" if nbytes is None else f"{nbytes} bytes are no cell of rows"
+            "it is listed, but there is no such object"
+            if nbytes is None
+            else f"{nbytes} bytes are not a whole number of rows"
         )
         raise CorruptChunkError(reason, level=data.meta.index, array=spec.path, chunk=dotted(coord), url=data.tree.url)
     return payload // row
 
 
 def read_text_width(data: LevelData, array: CellArray, row_shape: tuple[int, ...]) -> int:
-    """Characters of the widest text of an attribute whose cells have widths of their own (spec 0.9, 14 no. 14)."""
+    """Characters of the widest text of an attribute whose width varies between cells (spec 0.9, 14 no. 14)."""
     at = data.vertices.chunks.find(array.chunks.coords)
     rows = read_row_counts(data, at) * int(np.prod(row_shape, dtype=np.int64))
     plain = replace(array, spec=replace(array.spec, dtype=np.dtype("<U1"), row_shape=()))

@@ -22,16 +22,16 @@ from zarr_vectors_lazy.read.objects import read_ids, read_manifests, rows_of_ids
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import IntArray
 
-# A level that refines coarser ones, given complete (spec next, 4): what its chain of levels stores, as one level.
+# A level that refines coarser ones, shown complete (spec next, 4): its chain of levels as one level.
 
 T = TypeVar("T")
 
 
 class ChainData(LevelData):
-    """Metadata of a level that refines others, as if it stored all that they do.
+    """Metadata of a level that refines others, as if it stored everything that they do.
 
-    Rows, records and chunks are those of the finest level first; a chunk's coordinate has the level that stores it
-    before its own components.
+    Rows, records and chunks are those of the finest level first; a chunk's coordinate begins with the level that stores
+    it.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class ChainData(LevelData):
 
     @property
     def row_count(self) -> int | None:
-        """Rows of all of them by the metadata; None where those of one do not tell."""
+        """Rows of all of them by the metadata; None if those of one do not state them."""
         counts = [part.row_count for part in self.parts]
         return None if None in counts else sum(filter(None, counts))
 
@@ -73,7 +73,7 @@ class ChainData(LevelData):
 
     @cached_property
     def placement(self) -> Placement:
-        """Where the vertices of a chunk lie: as its own level has it."""
+        """Where the vertices of a chunk may lie: as on its own level."""
         return StackedPlacement.of_levels({part.meta.index: part.placement for part in self.parts})
 
     @cached_property
@@ -83,7 +83,7 @@ class ChainData(LevelData):
 
     @cached_property
     def fragment_owners(self) -> CellArray | None:
-        """None: only manifests tell."""
+        """None, because only manifests state them."""
         return None
 
     @cached_property
@@ -104,13 +104,13 @@ class ChainData(LevelData):
         )
 
     def load_attributes(self) -> None:
-        """Read what the metadata say of all vertex attributes, concurrently."""
+        """Read the metadata of all vertex attributes, concurrently."""
         for part in self._filled:
             part.load_attributes()
 
     @cached_property
     def deltas(self) -> tuple[int, ...]:
-        """That of the links inside the level, if there are any: none lead to other levels."""
+        """Only that of the links inside the level, if there are any: none lead to other levels."""
         return (0,) if any(0 in part.deltas for part in self.parts) else ()
 
     def links(self, delta: int) -> LinkFamily | None:
@@ -119,7 +119,7 @@ class ChainData(LevelData):
 
     @cached_property
     def link_fragments(self) -> CellArray | None:
-        """The fragment indexes of the links inside chunks; None where there are none."""
+        """The fragment indexes of the links inside chunks; None if there are none."""
         found = [(part.meta.index, part.link_fragments) for part in self.parts]
         arrays = [(level, array) for level, array in found if array is not None]
         return chain_cells(arrays) if arrays else None
@@ -155,7 +155,7 @@ class ChainData(LevelData):
 
     @cached_property
     def object_attributes(self) -> dict[str, DenseArray]:
-        """Per-object arrays: the row of the level that stores the object, else of the finest."""
+        """Arrays over objects: each row from the level that stores the object, or else from the finest."""
         index = self.object_index
         if index is None:
             return self.parts[0].object_attributes
@@ -176,7 +176,7 @@ class ChainData(LevelData):
 
     @cached_property
     def group_attributes(self) -> dict[str, DenseArray]:
-        """Per-group arrays of that level."""
+        """Arrays over groups, from that level."""
         return next((part.group_attributes for part in self.parts if part.group_index is not None), {})
 
     @cached_property
@@ -187,7 +187,7 @@ class ChainData(LevelData):
         return chain_cells([(part.meta.index, of(part)) for part in self.parts])
 
     def _slots(self, found: Sequence[tuple[int, ObjectIndex]]) -> IntArray:
-        """Ids in the order of the finest level, then those that the next ones have beside."""
+        """Ids in the order of the finest level, then those that only the next ones have."""
         every = np.concatenate([read_ids(self.source, index) for _, index in found])
         _, first = np.unique(every, return_index=True)
         slots: IntArray = every[np.sort(first)]
@@ -228,7 +228,7 @@ class ChainData(LevelData):
 
 
 def stored_twice(data: LevelData) -> list[int]:
-    """Ids of objects that a level that refines others stores, and one of these too; what a conversion left."""
+    """Ids of objects stored both on a refining level and on one that it refines, as a faulty conversion leaves."""
     found: list[IntArray] = []
     for part in data.parts if isinstance(data, ChainData) else ():
         if part.object_index is not None:
@@ -254,7 +254,7 @@ def _segment(level: int, segment: LinkSegment) -> LinkSegment:
 
 
 def _column(name: str, levels: Sequence[LevelData], rows: Sequence[IntArray], home: IntArray) -> DenseArray:
-    """A per-object array over the slots of several levels."""
+    """An array over objects, for the slots of several levels."""
     having = [number for number, part in enumerate(levels) if name in part.object_attributes]
     arrays = [levels[number].object_attributes[name] for number in having]
     first = arrays[0]
@@ -265,7 +265,7 @@ def _column(name: str, levels: Sequence[LevelData], rows: Sequence[IntArray], ho
         raise FormatError("levels that refine each other have text and numbers", where=first.path)
     dtype = np.dtype(object) if any(text) else np.result_type(*(array.dtype for array in arrays))
     part, row = np.full(len(home), -1, np.int64), np.zeros(len(home), np.int64)
-    for at, number in reversed(list(enumerate(having))):  # where no level that stores the object has it: the finest
+    for at, number in reversed(list(enumerate(having))):  # if no level that stores the object has it: the finest
         here = rows[number] >= 0
         part[here], row[here] = at, rows[number][here]
     for at, number in enumerate(having):
@@ -281,20 +281,20 @@ def _column(name: str, levels: Sequence[LevelData], rows: Sequence[IntArray], ho
 # Opening a store: its root, its levels' nodes, and nothing else.
 
 Told: TypeAlias = Mapping[str, tuple[np.dtype[Any], int | None]]
-"""Dtype of attributes by name, and how many values a row has."""
+"""Dtype of attributes by name, and the number of values per row."""
 MOST_LEVELS = 256  # each at least twice as coarse as the one below
 
 
 @dataclass(frozen=True, eq=False)
 class OpenStore:
-    """What opening gives.
+    """The result of opening.
 
     Parameters
     ----------
     tree, generation, meta
-        The store's nodes, what reads them, the parsed root.
+        The store's nodes, the generation that reads them, and the parsed root.
     levels
-        The levels whose groups are there, by index, each as it is stored.
+        The levels whose groups exist, by index, each as it is stored.
     digest
         Changes when the root does.
     """
@@ -307,7 +307,7 @@ class OpenStore:
 
     @cached_property
     def complete(self) -> dict[int, LevelData]:
-        """The levels as they are read: those that refine others with all that these store (spec next, 4)."""
+        """The levels as they are read: those that refine others include what these store (spec next, 4)."""
         return {
             level: ChainData([self.levels[index] for index in data.meta.chain]) if data.meta.chain else data
             for level, data in self.levels.items()
@@ -320,7 +320,7 @@ class OpenStore:
             raise FormatError(f"levels {writing} are still being written: wait for them", where=self.tree.url)
 
     def refuse_additive(self, what: str) -> None:
-        """Raise FormatError if a level refines others: what is made of it, or without them, would be a part."""
+        """Raise FormatError if a level refines others: what is made of it, or without them, would be incomplete."""
         adding = sorted(level for level, data in self.levels.items() if data.meta.chain)
         if adding:
             raise FormatError(
@@ -332,15 +332,15 @@ class OpenStore:
 
 
 def open_tree(spec: StoreSpec, consolidated: bool | None, told: Told | None = None) -> OpenStore:
-    """Open a store; reads metadata only. ``told``: what its user says of its attributes.
+    """Open a store; reads metadata only. ``told`` is what its user says about its attributes.
 
-    One request where the root carries consolidated metadata; else the root, then a listing of it and the nodes of its
+    One request if the root has consolidated metadata; otherwise the root, then a listing of it and the nodes of its
     levels, concurrently.
 
     Raises
     ------
     FormatError
-        If it is no finished Zarr Vectors store of a known generation.
+        If it is not a complete Zarr Vectors store of a known generation.
     StoreError
         If it cannot be reached.
     """
@@ -354,9 +354,9 @@ def open_tree(spec: StoreSpec, consolidated: bool | None, told: Told | None = No
 
 
 def reopen(tree: MetaTree, told: Told | None = None, contents: Mapping[int, str] | None = None) -> OpenStore:
-    """Open again from a tree that travelled; reads only what did not.
+    """Open again from a tree that travelled; reads only what did not travel.
 
-    ``contents``: what the levels' nodes told of their data, which may have been replaced since.
+    ``contents`` are the digests that the levels' nodes had, because their data may have been replaced since.
     """
     root = tree.node("")
     if root is None:
@@ -396,7 +396,7 @@ def _parse(tree: MetaTree, root: Found, told: Told, contents: Mapping[int, str])
 
 
 def _there(tree: MetaTree, nodes: dict[int, tuple[str, ...]]) -> dict[int, tuple[str, ...]]:
-    """Nodes of levels, of more than can all be meant only those that a listing shows: no request for each."""
+    """Nodes of levels; if there are absurdly many, only those in a listing: no request for each."""
     unknown = [level for level, (path, *_) in nodes.items() if path not in tree.known]
     if len(unknown) <= MOST_LEVELS:
         return nodes

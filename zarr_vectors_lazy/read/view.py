@@ -1,4 +1,4 @@
-"""A level as selected: which chunks, which of their rows, and the graph pieces that all its members share."""
+"""A selected level: which chunks, which of their rows, and the graph pieces that all its members share."""
 
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
@@ -35,27 +35,27 @@ class Named:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class LevelView:
-    """Part of a level, described and not read.
+    """Part of a level, described but not read.
 
     Parameters
     ----------
     data
         The level's metadata.
     selection
-        What rows must meet.
+        The conditions that rows must meet.
     chunking
         How chunks are cut into Dask blocks.
     rows
         Rows of the level's chunk table that the selection may touch, ascending; None for all.
     boxed
-        For each of them whether its vertices all lie in the box; None: they do.
+        For each of them, whether all its vertices lie in the box; None if they do.
     counted
-        For each of them the selected rows, where they are known.
+        For each of them, the number of selected rows, if known.
     touched
-        Views of which each selected object must have a row.
+        Views in which each selected object must have a row.
     apart
-        For each of them the rows that the chunk has, where edges, faces and links are not to count rows from chunk to
-        chunk: they are then numbers of the chunk and a row in it (`kernels.rows.row_numbers`).
+        For each of them, the rows of the chunk, if edges, faces and links do not count rows over all
+        chunks: they then name a chunk and a row in it (`kernels.rows.row_numbers`).
     """
 
     data: LevelData
@@ -103,8 +103,8 @@ class LevelView:
 
     @cached_property
     def bounds(self) -> IntArray:
-        """(blocks + 1,) block k has the chunks ``bounds[k]:bounds[k + 1]``, of vertices, attributes and edges alike."""
-        rows = self.stored_counts if self.sizes is None else self.sizes  # of a selection as many at most
+        """(blocks + 1,) block k has the chunks ``bounds[k]:bounds[k + 1]``, for vertices, attributes and edges."""
+        rows = self.stored_counts if self.sizes is None else self.sizes  # for a selection, at most as many
         # Cut by the size of the positions, so that attributes have the same blocks.
         estimates = self.vertex_member().nbytes if rows is None else rows * float(self.row_nbytes)
         return cut_blocks(len(self), self.chunking, estimates, block_nbytes())
@@ -124,7 +124,7 @@ class LevelView:
 
     @property
     def sizes(self) -> IntArray | None:
-        """(n,) selected rows of each chunk, where they are known."""
+        """(n,) selected rows of each chunk, if they are known."""
         if self.counted is not None:
             return self.counted
         return self.stored_counts if not self.filters.any() else None
@@ -138,7 +138,7 @@ class LevelView:
         return replace(self, chunking=chunking)
 
     def with_rows_apart(self, counts: IntArray) -> "LevelView":
-        """Return the same view, whose links name a chunk and a row in it; ``counts`` (n,) rows of each chunk."""
+        """Return the same view with links that name a chunk and a row in it; ``counts``: (n,) rows of each chunk."""
         return replace(self, apart=counts)
 
     def narrowed(
@@ -156,9 +156,9 @@ class LevelView:
         keep
             (n,) chunks that the narrower selection may touch.
         selection, touched
-            The narrower ones, where they differ.
+            The narrower ones, if they differ.
         inside
-            (n,) chunks that no box cuts, where that differs.
+            (n,) chunks that no box cuts, if that differs.
         """
         rows = np.arange(len(self)) if self.rows is None else self.rows
         return replace(
@@ -172,18 +172,18 @@ class LevelView:
         )
 
     def span(self, start: int, stop: int) -> "LevelView":
-        """View of some of its chunks that follow one another."""
+        """View of some consecutive chunks."""
         return self.take(np.arange(start, stop))
 
     def take(self, chunks: IntArray) -> "LevelView":
-        """View of some of its chunks by their numbers, ascending."""
+        """View of some of its chunks by number, ascending."""
         rows = chunks if self.rows is None else self.rows[chunks]
         sizes = None if self.counted is None else self.counted[chunks]
         return replace(self, rows=rows, boxed=self.inside[chunks], counted=sizes, apart=None)
 
     @cached_property
     def token(self) -> str:
-        """The same wherever the same rows of the same store are meant."""
+        """The same whenever the same rows of the same store are meant."""
         parts = (self.source.spec, self.source.level, self.data.digest, self.data.vertices.digest)
         choice = None if self.rows is None else (self.selection.token(), tuple(view.token for view in self.touched))
         token = tokenize(*parts, choice, self.rows)
@@ -191,12 +191,12 @@ class LevelView:
 
     @cached_property
     def reads(self) -> Reads:
-        """What fetches cells of these chunks, the same for selections that touch the same chunks."""
+        """The reads that fetch cells of these chunks, shared by selections that touch the same chunks."""
         parts = (self.source.spec, self.source.level, self.data.digest, self.data.vertices.digest, self.rows)
         return shared_reads(f"zv-read-{tokenize(*parts)}", self.source, self.table.coords)
 
     def member(self, name: str, array: CellArray, *, head: bool = False, role: Role = "") -> Member:
-        """Let an array be read; its cells are then ``(reads.name, name, chunk)``."""
+        """Arrange for an array to be read; its cells are then ``(reads.name, name, chunk)``."""
         found = self.reads.members.get(name)
         if found is None:
             found = self.reads.members[name] = self._member(array, head, role)
@@ -211,17 +211,17 @@ class LevelView:
         return Member(spec=array.spec, present=at >= 0, nbytes=nbytes, head=head, places=places, role=role)
 
     def estimated_nbytes(self, array: CellArray) -> float:
-        """Bytes that a cell of an array may have, judged by the level's number of vertices."""
+        """Estimated bytes of a cell of an array, from the level's number of vertices."""
         return self.estimated_rows * array.spec.dtype.itemsize * float(np.prod(array.spec.row_shape or ()))
 
     @property
     def estimated_rows(self) -> float:
-        """Vertices that a chunk of the level may have."""
+        """Estimated vertices of a chunk of the level."""
         total = self.data.row_count
         return total / max(len(self.data.vertices.chunks), 1) if total else 4096.0
 
     def vertex_member(self) -> Member:
-        """Let the positions be read."""
+        """Arrange for the positions to be read."""
         return self.member(VERTICES, self.data.vertices, role="rows")
 
     @cached_property
@@ -241,7 +241,7 @@ class LevelView:
         return MANIFESTS in self.data.__dict__
 
     def manifests_of(self, rows: IntArray) -> Manifests:
-        """Manifests of some object rows, in the order given; only their stored chunks are read."""
+        """Manifests of some object rows, in the given order; only their stored chunks are read."""
         index = self.data.object_index
         assert index is not None
         size = index.stored_rows
@@ -258,7 +258,7 @@ def level_manifests(data: LevelData) -> Manifests:
         assert index is not None
         found = read_manifests(data.source, index)
         present = int(np.count_nonzero(np.diff(found.offsets)))
-        if present < (index.present or 0):  # a stored chunk of them that is gone reads as empty manifests
+        if present < (index.present or 0):  # a missing stored chunk of them reads as empty manifests
             raise FormatError(f"{present} manifests, but the object index states {index.present}", where=data.url)
         data.__dict__[MANIFESTS] = found
     return found

@@ -1,1 +1,1 @@
-"""Arrays become a store, or change one."""
+"""Arrays become a store, or change an existing one."""

@@ -1,4 +1,4 @@
-"""What the writers are given: options, bounds and arrays, checked before the first byte is put."""
+"""The arguments of the writers: options, bounds and arrays, checked before the first byte is put."""
 
 import importlib
 import importlib.util
@@ -26,7 +26,7 @@ from zarr_vectors_lazy.write.links import joins_objects, several_parents
 
 T = TypeVar("T")
 
-# Bounds of a store that is written: as given, or the corners of the positions.
+# Bounds of a new store: as given, or the corners of the positions.
 
 MAX_INDEX = 2**62
 
@@ -39,7 +39,7 @@ def parse_bounds(
     Raises
     ------
     SelectionError
-        If a position is NaN or infinite, lies outside, or the grid of chunks is absurd.
+        If a position is NaN or infinite, or lies outside, or if the grid of chunks is absurd.
     """
     lo, hi, bad = extent(positions, dtype, threads)
     if bad >= 0:
@@ -58,13 +58,13 @@ def bounds_of_store(
     Parameters
     ----------
     stored, exact
-        Corners of the positions as stored and as given, inf and -inf where there are none: storing them may round them
+        Corners of the positions as stored and as given, inf and -inf if there are none; storing them may round them
         outward.
 
     Raises
     ------
     SelectionError
-        As `parse_bounds`, but for NaN and infinite positions.
+        As for `parse_bounds`, except for NaN and infinite positions.
     """
     lo, hi = stored
     if bounds is not None:
@@ -97,18 +97,19 @@ def _given_bounds(bounds: Any, lo: Floats, hi: Floats, exact: tuple[Floats, Floa
     return np.minimum(given[0], lo), np.maximum(given[1], hi)
 
 
-# Arrays that writers are given.
+# Arrays given to writers.
 
 
 def as_array(value: Any, name: str) -> Values:
-    """An array of what was given, no value of it missing but NaN; memory-mapped it stays.
+    """An array of what was given, without missing values except NaN; a memory-mapped one stays memory-mapped.
 
     Raises
     ------
     SelectionError
-        If it is a Dask collection, its rows differ in length, or values are masked or missing where a dtype has no NaN.
+        If it is a Dask collection, if rows differ in length, or if values are masked, or missing in a dtype without
+        NaN.
     """
-    if type(value) is np.ndarray:  # most are, of paths a million
+    if type(value) is np.ndarray:  # the usual case, a million times for paths
         return value
     array = _given(value, name)
     if isinstance(array, np.ma.MaskedArray):
@@ -119,17 +120,17 @@ def as_array(value: Any, name: str) -> Values:
 
 
 def attribute_values(value: Any, name: str) -> Values:
-    """An array of values some of which may be missing; memory-mapped it stays.
+    """An array of values, some of which may be missing; a memory-mapped one stays memory-mapped.
 
     Returns
     -------
-    Of whole numbers and truth values a masked array, if some are missing or the given type says that they may be. Of
-    other numbers and times with NaN and NaT, of text with None where a value is missing.
+    For integers and booleans a masked array, if some are missing or the given type allows it. For
+    other numbers and times NaN and NaT, and for text None, where a value is missing.
 
     Raises
     ------
     SelectionError
-        If it is a Dask collection, or its rows differ in length.
+        If it is a Dask collection, or if rows differ in length.
     """
     array = value if type(value) is np.ndarray else _given(value, name)
     if array.dtype == object and array.ndim == 1:
@@ -153,7 +154,8 @@ def _given(value: Any, name: str) -> Values:
         return arrow_values(value, name)
     try:
         array: Values = np.asanyarray(value)
-        if array.dtype.kind == "U" and not hasattr(value, "dtype"):  # a list, in which NumPy makes text of numbers
+        # in a list, NumPy would turn numbers into text
+        if array.dtype.kind == "U" and not hasattr(value, "dtype"):
             array = np.asarray(value, object)
     except ValueError as error:
         raise SelectionError(f"{name} must be one array: {error}") from error
@@ -161,7 +163,7 @@ def _given(value: Any, name: str) -> Values:
 
 
 def _whole(items: Values) -> Values:
-    """Whole numbers or truth values that are objects because some are None, as a masked array; others as they are."""
+    """Integers or booleans stored as objects because some are None, as a masked array; others unchanged."""
     kinds = set(map(type, items))
     known = kinds - {type(None)}
     if kinds == known or not known or not (known == {bool} or known <= {int, *_INTEGERS}):
@@ -179,7 +181,7 @@ _INTEGERS = (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, np.uint
 
 def is_column(value: Any) -> bool:
     """Whether it is a pandas series, index or extension array."""
-    kind = type(value)  # not the object, of which a Dask Delayed has every attribute
+    kind = type(value)  # check the class: a Dask Delayed has every attribute
     return hasattr(kind, "isna") and hasattr(kind, "to_numpy") and not hasattr(kind, "columns")
 
 
@@ -187,22 +189,24 @@ def is_arrow(value: Any) -> bool:
     """Whether it is a column of Arrow's memory format: of pyarrow, polars and others."""
     kind = type(value)
     speaks = any(hasattr(kind, name) for name in ("__arrow_c_array__", "__arrow_c_stream__"))
-    return speaks and not issubclass(kind, xr.DataArray)  # which speaks it as a table of its coordinates
+    return speaks and not issubclass(kind, xr.DataArray)  # which offers it as a table of its coordinates
 
 
 def column_values(column: Any, name: str) -> Values:
-    """Values of a pandas column: as `attribute_values`, whole numbers and truth values masked if the dtype is nullable.
+    """Values of a pandas column, as for `attribute_values`; integers and booleans are masked if the dtype is nullable.
 
     Raises
     ------
     SelectionError
-        If it has times of a zone, which is not stored.
+        If it has times with a zone, which cannot be stored.
     """
     dtype = column.dtype
     if isinstance(dtype, np.dtype) and dtype.kind != "O":
         return np.asarray(column)
     if getattr(dtype, "tz", None) is not None:
-        raise SelectionError(f"{name} has times of zone {dtype.tz}, which cannot be stored: use .dt.tz_convert(None)")
+        raise SelectionError(
+            f"{name} has times in the zone {dtype.tz}, which cannot be stored: use .dt.tz_convert(None)"
+        )
     if hasattr(dtype, "pyarrow_dtype"):
         return arrow_values(pyarrow().array(getattr(column, "array", column)), name)
     missing = np.asarray(column.isna(), np.bool_)
@@ -225,12 +229,12 @@ def column_values(column: Any, name: str) -> Values:
 
 
 def arrow_values(value: Any, name: str) -> Values:
-    """Values of an Arrow column, as `column_values`; of lists of one length (N, C).
+    """Values of an Arrow column, as for `column_values`; (N, C) for lists of one length.
 
     Raises
     ------
     SelectionError
-        If it has times of a zone, lists of several lengths, or lists of which some are missing.
+        If it has times with a zone, lists of several lengths, or missing lists.
     """
     pa = pyarrow()
     whole = pa.array(value) if hasattr(type(value), "__arrow_c_array__") else pa.chunked_array(value)
@@ -240,7 +244,7 @@ def arrow_values(value: Any, name: str) -> Values:
         kind = kind.value_type
         column = column if _is_text(types, kind) else column.dictionary_decode()
     if types.is_timestamp(kind) and kind.tz is not None:
-        raise SelectionError(f"{name} has times of the zone {kind.tz}, which is not stored: cast them first")
+        raise SelectionError(f"{name} has times in the zone {kind.tz}, which cannot be stored: cast them first")
     if types.is_fixed_size_list(kind):
         if column.null_count:
             raise SelectionError(f"{name} has lists, and some are missing: fill them first")
@@ -264,7 +268,7 @@ def _is_text(types: Any, kind: Any) -> bool:
 
 
 def _masked(values: Values, missing: Values) -> Values:
-    """Values with those masked that are missing; of floats NaN, of times NaT."""
+    """Values with missing ones masked, or for floats NaN, for times NaT."""
     if values.dtype.kind in "iub":
         return np.ma.MaskedArray(values, missing)
     values[missing] = np.array("NaT", values.dtype) if values.dtype.kind in "mM" else np.nan
@@ -272,9 +276,9 @@ def _masked(values: Values, missing: Values) -> Values:
 
 
 def by_name(values: Any, what: str) -> Mapping[str, Any]:
-    """Arrays by name, none where nothing was given: of a mapping, a dataset, or the columns of a table.
+    """Arrays by name, from a mapping, a dataset, or the columns of a table; empty if nothing was given.
 
-    Of a table about objects a column ``object_id`` says whose the rows are.
+    In a table about objects, a column ``object_id`` says to which object each row belongs.
 
     Raises
     ------
@@ -295,14 +299,14 @@ def by_name(values: Any, what: str) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Labelled:
-    """Values, and the label of each."""
+    """Values with a label each."""
 
     values: Any
     index: Values
 
 
 class ArrowFrame:
-    """A table of Arrow's memory format, with what writers use of a data frame."""
+    """A table in Arrow's memory format, with the interface of a data frame that writers use."""
 
     iloc = None
 
@@ -315,15 +319,15 @@ class ArrowFrame:
 
 
 def is_frame(value: Any) -> bool:
-    """Whether it is a data frame: pandas', Dask's, or an `ArrowFrame`."""
-    kind = type(value)  # not the object, of which a Dask Delayed has every attribute
+    """Whether it is a data frame, from pandas or Dask, or an `ArrowFrame`."""
+    kind = type(value)  # check the class: a Dask Delayed has every attribute
     return kind is ArrowFrame or (hasattr(kind, "columns") and hasattr(kind, "iloc"))
 
 
 def as_table(value: Any) -> Any:
-    """An `ArrowFrame` of a table of another library: polars, pyarrow, whatever speaks Arrow or ``__dataframe__``.
+    """An `ArrowFrame` from a table of polars, pyarrow, or anything with Arrow's or ``__dataframe__``'s interface.
 
-    Data frames of pandas and Dask, columns and arrays are given back as they are.
+    Data frames of pandas and Dask, columns and arrays are returned unchanged.
     """
     is_lazy_frame = type(value).__module__.startswith("polars.") and hasattr(type(value), "collect")
     value = value.collect() if is_lazy_frame else value
@@ -346,7 +350,7 @@ def as_table(value: Any) -> Any:
         return value
     try:
         return ArrowFrame(pa.table(value))
-    except (TypeError, ValueError):  # of which Arrow's own errors are: a column, or a stream of columns
+    except (TypeError, ValueError):  # the base of Arrow's own errors: a column, or a stream of columns
         return value
 
 
@@ -356,23 +360,23 @@ def pyarrow() -> Any:
 
 
 def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
-    """Values of a Series, a DataArray or `Labelled` in the order of ``labels``; others as they are.
+    """Values of a Series, a DataArray or `Labelled` in the order of ``labels``; others unchanged.
 
-    An index that is a plain range from 0 counts rows, and so is no label. Any other must be exactly the labels, in any
+    An index that is a plain range from 0 counts rows, and is not a label. Any other must be exactly the labels, in any
     order.
 
     Parameters
     ----------
     labels
-        (n,) distinct labels; of vertices the index of their data frame, or how many there are: 0, 1, ...; None: as
+        (n,) distinct labels; for vertices the index of their data frame, or their number, for 0, 1, ...; None for as
         many as values.
     name, what
-        Of the values, and what labels are of, for errors.
+        Name of the values, and what the labels are, for errors.
 
     Raises
     ------
     SelectionError
-        If a label is missing, there twice, or none of those.
+        If a label is missing, occurs twice, or is not one of those.
     """
     index = _index_of(value)
     if index is None:
@@ -410,7 +414,7 @@ def by_labels(value: Any, labels: Any, name: str, what: str) -> Any:
 
 
 def _index_of(value: Any) -> Any:
-    """Labels of values; None where they have none."""
+    """Labels of values; None if they have none."""
     if isinstance(value, Labelled):
         return value.index
     if isinstance(value, xr.DataArray):
@@ -419,7 +423,7 @@ def _index_of(value: Any) -> Any:
 
 
 def _comparable(labels: Any) -> Values:
-    """Labels as an array that sorts: whole numbers as int64, text as such."""
+    """Labels as an array that can be sorted: integers as int64, text as text."""
     array = np.asarray(labels)
     if array.dtype.kind == "O" and all(isinstance(label, str) for label in array):
         return array.astype(np.str_)
@@ -430,7 +434,7 @@ def _comparable(labels: Any) -> Values:
 
 Profile: TypeAlias = Literal["viewer"] | None
 AXES = ("x", "y", "z", "w")
-MAX_BINS = 2**23  # of a chunk: an index of 128 MiB
+MAX_BINS = 2**23  # most bins of a chunk: an index of 128 MiB
 MAX_NAME = 200
 MAX_SHARD_CHUNKS = 2**22  # an index of 64 MiB
 _CONTROL = re.compile(r"[\x00-\x1f/\\]")
@@ -443,7 +447,7 @@ def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Ve
     Raises
     ------
     SelectionError
-        If they are no numbers in 2 to 4 axes, or the dtype is neither float32 nor float64.
+        If they are not numbers in 2 to 4 axes, or if the dtype is neither float32 nor float64.
     """
     table = as_table(value)
     if is_frame(table):
@@ -451,7 +455,7 @@ def parse_positions(value: Any, dtype: Any, name: str = "positions") -> tuple[Ve
         others = [column for column in table.columns if column not in columns]
         if others:
             raise SelectionError(
-                f"{name} has columns {listed(others)} beside {listed(columns)}: they are not positions"
+                f"{name} has columns {listed(others)} in addition to {listed(columns)}, which are not positions"
             )
         table = side_by_side(table, columns)
     array = as_array(table, name)
@@ -476,12 +480,12 @@ def axes_among(columns: Sequence[Any]) -> tuple[tuple[Any, ...], tuple[str, ...]
 
 
 def side_by_side(frame: Any, columns: Sequence[str]) -> Values:
-    """(N, D) positions of the columns of a table.
+    """(N, D) positions from the columns of a table.
 
     Raises
     ------
     SelectionError
-        If values are missing, or whole numbers lie beyond 2**53.
+        If values are missing, or integers lie beyond 2**53.
     """
     arrays = [as_array(frame[column], f"column {column!r}") for column in columns]
     for column, array in zip(columns, arrays, strict=True):
@@ -493,17 +497,17 @@ def _check_exact(array: Values, name: str) -> None:
     if array.dtype.kind in "iu" and (outside := (array > 2**53) | (array < -(2**53))).any():
         example = array[outside][0]
         raise SelectionError(
-            f"{name} has whole numbers beyond 2**53 ({example}), which float64 does not tell apart: subtract an origin"
+            f"{name} has whole numbers beyond 2**53 ({example}), which float64 cannot hold exactly: subtract an origin"
         )
 
 
 def check_positions(array: Any, name: str) -> None:
-    """Raise SelectionError if an array, in memory or of Dask, is no (N, D) numbers."""
+    """Raise SelectionError if an array, in memory or from Dask, is not (N, D) numbers."""
     if array.ndim != 2 or not 2 <= array.shape[1] <= len(AXES) or array.dtype.kind not in "fiu":
         turned = array.ndim == 2 and 2 <= array.shape[0] <= len(AXES)
         found = f"found shape {array.shape}, {array.dtype}" if array.ndim else f"found {array.dtype.name}, not an array"
         hint = (
-            "; are axes and rows exchanged?" if turned else "" if array.ndim else "; the path of the store comes first"
+            "; did you swap axes and rows?" if turned else "" if array.ndim else "; the path of the store comes first"
         )
         raise SelectionError(f"{name} must be (N, D) numbers, D from 2 to 4; {found}{hint}")
 
@@ -520,7 +524,7 @@ def _dtype(value: Any) -> np.dtype[Any]:
 
 
 def parse_shape(value: Any, ndim: int, name: str) -> Floats:
-    """(D,) positive edge lengths; a single number is that of all axes.
+    """(D,) positive edge lengths; a single number is used for all axes.
 
     Raises
     ------
@@ -538,12 +542,12 @@ def parse_shape(value: Any, ndim: int, name: str) -> Floats:
 
 
 def parse_bins(bin_shape: Any, chunk_shape: Floats) -> Floats:
-    """(D,) edge lengths of bins; the chunk's where there are none.
+    """(D,) edge lengths of bins; by default those of the chunk.
 
     Raises
     ------
     SelectionError
-        If no whole number of bins makes a chunk.
+        If a chunk is not a whole number of bins.
     """
     if bin_shape is None:
         return chunk_shape
@@ -556,7 +560,7 @@ def parse_bins(bin_shape: Any, chunk_shape: Floats) -> Floats:
 
 
 def check_bin_count(bins: Floats, chunk_shape: Floats) -> None:
-    """Raise SelectionError if the bins of a chunk of points, each of which is a fragment, are absurdly many."""
+    """Raise SelectionError if a chunk of points has absurdly many bins, each of which is a fragment."""
     total = float(np.prod(np.rint(chunk_shape / bins)))
     if total > MAX_BINS:
         raise SelectionError(
@@ -566,16 +570,16 @@ def check_bin_count(bins: Floats, chunk_shape: Floats) -> None:
 
 
 def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple[str | None, ...]]:
-    """Names and units of the axes; x, y, z, w without units where none are given. Warns of misspelt units of length.
+    """Names and units of the axes; by default x, y, z, w without units. Warns about misspelt units of length.
 
     Raises
     ------
     SelectionError
-        If there is not one for each axis, or a name is there twice.
+        If there is not one for each axis, or if a name occurs twice.
     """
     names = AXES[:ndim] if axes is None else _several(axes)
     if len(names) != ndim or len(set(names)) != ndim or not all(isinstance(name, str) and name for name in names):
-        raise SelectionError(f"axes must be {ndim} names, each once; found {axes!r}")
+        raise SelectionError(f"axes must be {ndim} different names; found {axes!r}")
     of_axes = (units,) * ndim if units is None or isinstance(units, str) else _several(units)
     if len(of_axes) != ndim or not all(unit is None or (isinstance(unit, str) and unit) for unit in of_axes):
         raise SelectionError(f"units must be one name, or {ndim} names or None; found {units!r}")
@@ -587,7 +591,7 @@ def parse_axes(axes: Any, units: Any, ndim: int) -> tuple[tuple[str, ...], tuple
 
 
 def _level_of_user() -> int:
-    """Stack level, for the function that asks, of the first frame outside this package."""
+    """Stack level, for the calling function, of the first frame outside this package."""
     frame, level = inspect.currentframe(), -1
     while frame is not None and frame.f_globals.get("__name__", "").startswith("zarr_vectors_lazy."):
         frame, level = frame.f_back, level + 1
@@ -599,21 +603,21 @@ def _several(value: Any) -> tuple[Any, ...]:
 
 
 def check_json(value: Any, name: str) -> None:
-    """Raise SelectionError if ``value`` is not what JSON can hold."""
+    """Raise SelectionError if ``value`` cannot be stored as JSON."""
     try:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError) as error:
-        raise SelectionError(f"{name} must be something that JSON can hold: {error}") from error
+        raise SelectionError(f"{name} must be something that can be stored as JSON: {error}") from error
 
 
 def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int, profile: Any = None) -> Encoding:
-    """How cells are stored; ``profile="viewer"``: raw, an object each.
+    """How cells are stored; ``profile="viewer"`` means raw, one object for each.
 
     Raises
     ------
     SelectionError
-        If the compressor or the profile is unknown, the shard shape is no whole number of chunks, or the profile is
-        given beside what it excludes.
+        If the compressor or the profile is unknown, if the shard shape is not in whole chunks, or if the profile is
+        combined with what it excludes.
     """
     if profile not in ("viewer", None):
         raise SelectionError(f"profile must be 'viewer' or None, found {profile!r}")
@@ -632,7 +636,7 @@ def parse_encoding(compressor: Any, checksum: Any, shard_shape: Any, ndim: int, 
         return Encoding(compressor=compressor, checksum=bool(checksum), shard_shape=shard_shape)
     if compressor == "blosc" or shard_shape is not None:
         raise SelectionError(
-            "profile='viewer' writes raw cells, each as an object: it does not go with compressor or shard_shape"
+            "profile='viewer' writes raw cells, each as an object: it cannot be combined with compressor or shard_shape"
         )
     return Encoding(compressor=None, checksum=False)
 
@@ -643,7 +647,7 @@ def parse_columns(values: Mapping[str, Any] | None, rows: int, labels: Any = Non
     Raises
     ------
     SelectionError
-        If a name is no path segment, or an array has another number of rows or a dtype that is not stored.
+        If a name is not a path segment, or an array has the wrong number of rows, or a dtype that cannot be stored.
     """
     return _parsed(values, rows, "vertex_attributes", labels, _column)
 
@@ -680,13 +684,13 @@ def parse_dense(values: Mapping[str, Any] | None, rows: int, what: str, labels: 
     Raises
     ------
     SelectionError
-        As `parse_columns`.
+        As for `parse_columns`.
     """
     return _parsed(values, rows, what, labels, _dense)
 
 
 def _dense(array: Values) -> Values:
-    """Numbers, missing ones masked and the array's fill value, which absent rows have; or text as ``<U..``."""
+    """Numbers, with missing ones masked and the fill value that absent rows have; or text as ``<U..``."""
     if isinstance(array, np.ma.MaskedArray):
         if array.dtype.kind == "b" and np.ma.is_masked(array):
             raise SelectionError("some of its booleans are missing, which can only be stored for vertices")
@@ -700,7 +704,7 @@ def _dense(array: Values) -> Values:
     text, missing = parse_text(array)
     if missing.any():
         raise SelectionError(
-            "some of its text is missing, which the format cannot tell from empty text: use '' or another word"
+            "some of its text is missing, which the format cannot distinguish from empty text: use '' or another word"
         )
     return text if text.dtype.itemsize else text.astype("<U1")
 
@@ -720,7 +724,7 @@ def _array(name: Any, value: Any, rows: int, what: str, labels: Any = None) -> V
 
 
 def check_name(name: Any, what: str) -> None:
-    """Raise SelectionError if ``name`` is no segment of a path in a store."""
+    """Raise SelectionError if ``name`` cannot be a segment of a path in a store."""
     if (
         not isinstance(name, str)
         or not name
@@ -737,7 +741,7 @@ def check_name(name: Any, what: str) -> None:
 
 
 def storable_names(names: Iterable[str]) -> dict[str, str]:
-    """Names that `check_name` takes, by those given, which stay where they can: others have ``_`` for what cannot be.
+    """Names that `check_name` accepts, by the original ones, unchanged if possible; ``_`` replaces what is not allowed.
 
     Examples
     --------
@@ -759,15 +763,15 @@ def storable_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def parse_ids(value: Any, rows: int, name: str = "object_ids", labels: Any = None) -> IntArray:
-    """(rows,) int64 object ids; ``labels`` are those of the rows, None: their numbers.
+    """(rows,) int64 object ids; ``labels`` are those of the rows, None for their numbers.
 
     Raises
     ------
     SelectionError
-        If they are no whole numbers, or another number of them.
+        If they are not whole numbers, or not one for each row.
     """
     array = as_array(by_labels(value, rows if labels is None else labels, name, "row labels"), name)
-    if not array.size and not hasattr(value, "dtype"):  # of an empty list NumPy makes floats
+    if not array.size and not hasattr(value, "dtype"):  # NumPy turns an empty list into floats
         array = array.astype(np.int64)
     if array.shape != (rows,) or array.dtype.kind not in "iu":
         raise SelectionError(f"{name} must be ({rows},) whole numbers, found shape {array.shape} of {array.dtype}")
@@ -777,12 +781,12 @@ def parse_ids(value: Any, rows: int, name: str = "object_ids", labels: Any = Non
 
 
 def parse_links(value: Any, widths: Sequence[int], rows: int | None, name: str) -> IntArray:
-    """(M, L) int64 rows; ``rows`` is None where their number is not known yet.
+    """(M, L) int64 rows; ``rows`` is None if their number is not known yet.
 
     Raises
     ------
     SelectionError
-        If it is no table of so many columns, or names a row that is not there.
+        If it is not a table with that many columns, or names a row that does not exist.
     """
     array = as_array(value, name)
     if array.size == 0 and array.ndim != 2:
@@ -802,12 +806,12 @@ def parse_links(value: Any, widths: Sequence[int], rows: int | None, name: str) 
 def parse_groups(
     groups: Mapping[Any, Any] | None, ids: IntArray
 ) -> tuple[tuple[IntArray, ...], tuple[str, ...] | None]:
-    """Members by group number, and names where groups are given by name.
+    """Members by group number, and names if groups are given by name.
 
     Raises
     ------
     SelectionError
-        If numbers are not 0, 1, 2, ..., names and numbers are mixed, or a member is no object.
+        If numbers are not 0, 1, 2, ..., if names and numbers are mixed, or if a member is not an object.
     """
     if groups is not None and not isinstance(groups, Mapping):
         raise SelectionError(f"groups must be object ids by group name or number, found {type(groups).__name__}")
@@ -835,12 +839,12 @@ def _members(value: Any, name: str) -> IntArray:
 
 
 def parse_path_ids(value: Any, paths: int) -> IntArray:
-    """(paths,) int64 ids; 0, 1, ... where none are given."""
+    """(paths,) int64 ids; by default 0, 1, ..."""
     return np.arange(paths, dtype=np.int64) if value is None else parse_ids(value, paths)
 
 
 def parse_numbers(values: Mapping[str, Any] | None, rows: int) -> dict[str, Values]:
-    """Link attributes by name, rows checked, whole numbers masked where they may be missing.
+    """Link attributes by name, with rows checked; integers are masked if they may be missing.
 
     Raises
     ------
@@ -860,12 +864,12 @@ def parse_numbers(values: Mapping[str, Any] | None, rows: int) -> dict[str, Valu
 
 
 def fill_numbers(values: Mapping[str, Values]) -> tuple[dict[str, Values], dict[str, int]]:
-    """What `parse_numbers` gave as it is stored, and the integers that stand for what is missing.
+    """The result of `parse_numbers` as it is stored, and the integers that stand for missing values.
 
     Raises
     ------
     SelectionError
-        If that integer is one of the others.
+        If that integer also occurs as a value.
     """
     found, fills = dict(values), {}
     for name, array in values.items():
@@ -880,7 +884,7 @@ def fill_numbers(values: Mapping[str, Values]) -> tuple[dict[str, Values], dict[
 
 
 def parse_headers(headers: Any) -> dict[str, Any]:
-    """Headers by name; raises SelectionError if one is no mapping that JSON can hold, or its name no path segment."""
+    """Headers by name; raises SelectionError if one is not a mapping that JSON can hold, or has an impossible name."""
     found = dict(by_name(headers, "headers"))
     for name, of in found.items():
         check_name(name, "headers")
@@ -891,12 +895,12 @@ def parse_headers(headers: Any) -> dict[str, Any]:
 
 
 def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | None]:
-    """How values are joined on coarser levels, by attribute.
+    """How values are combined on coarser levels, by attribute.
 
     Raises
     ------
     SelectionError
-        If an attribute is not there, or a rule does not suit its values.
+        If an attribute does not exist, or a rule does not suit its values.
     """
     found = dict(by_name(rules, "aggregate"))
     for name, rule in found.items():
@@ -909,19 +913,19 @@ def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | N
 
 
 def refuse_links(link_attributes: Mapping[str, Any] | None, what: str) -> None:
-    """Raise SelectionError if there are attributes of links that a geometry does not have."""
+    """Raise SelectionError if there are link attributes for a geometry that has no links."""
     if link_attributes:
         raise SelectionError(f"{what} have no links, so they cannot have link_attributes {listed(link_attributes)}")
 
 
 def refuse_tables(*tables: Mapping[Any, Any] | None) -> None:
-    """Raise SelectionError if there is anything about objects where there are none."""
+    """Raise SelectionError if there is anything about objects but there are no objects."""
     if any(table is not None and len(table) for table in tables):
         raise SelectionError("object_attributes, groups and group_attributes need object_ids")
 
 
 def check_trees(edges: IntArray, owners: IntArray) -> None:
-    """Raise SelectionError if a child has two parents, or a parent of another object; ``owners`` (N,) of all rows."""
+    """Raise SelectionError if a child has two parents, or one in another object; ``owners`` (N,) is for all rows."""
     children, counts = np.unique(edges[:, 0], return_counts=True)
     if (counts > 1).any():
         raise SelectionError(several_parents(int(children[counts > 1][0]), int(counts.max())))

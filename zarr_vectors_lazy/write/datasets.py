@@ -1,4 +1,4 @@
-"""xarray datasets as what writers are given: those that levels become, and others, such as CF's ragged arrays."""
+"""xarray datasets as arguments of writers: those made from levels, and others, such as CF's ragged arrays."""
 
 import functools
 import inspect
@@ -24,7 +24,7 @@ JOINED = {"write_graph": "edges", "write_mesh": "faces"}
 
 
 def taking_datasets(function: Callable[P, R]) -> Callable[P, R]:
-    """Writer that takes a dataset in the place of positions; what it says else holds where nothing else is given."""
+    """Let a writer take a dataset in place of positions; what it contains applies unless an argument is given."""
     names = list(inspect.signature(function).parameters)
     first = names[1]
     call: Callable[..., R] = function
@@ -38,7 +38,7 @@ def taking_datasets(function: Callable[P, R]) -> Callable[P, R]:
         if not isinstance(dataset, xr.Dataset):
             return function(*given, **named)
         if any(variable.chunks for variable in dataset.variables.values()):
-            dataset = dataset.chunk()  # where one is of Dask, all are
+            dataset = dataset.chunk()  # if one is a Dask array, all are
         beside = {name: value for name, value in told.items() if value is not None}
         found = _Given(dataset, beside).arguments(function.__name__, first)
         for name in ("vertex_attributes", "object_attributes"):
@@ -79,14 +79,14 @@ def _of_places(frame: Any, writer: str, first: str, crs: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class _Given:
-    """A dataset, and what a writer is given beside it by name."""
+    """A dataset, and the other arguments of a writer by name."""
 
     dataset: xr.Dataset
     named: Mapping[str, Any]
 
     @functools.cached_property
     def columns(self) -> dict[Hashable, str]:
-        """Variables that are axes, of one dimension, by name, and the names of the axes."""
+        """Variables that are axes, with one dimension, by name, and the names of the axes."""
         dataset, axes = self.dataset, self.named.get("axes")
         if "vertices" in dataset and "axis" in dataset.coords:
             return {str(name): str(name) for name in dataset["axis"].values}
@@ -119,20 +119,20 @@ class _Given:
         return "vertices" in self.dataset and "axis" in self.dataset.coords
 
     def positions(self) -> Any:
-        """(N, D) array, of Dask if the dataset's are."""
+        """(N, D) array; a Dask array if the dataset's are."""
         if self._own:
             return self.dataset["vertices"].data
         columns = [self.dataset[name].data for name in self.columns]
         return (da if any(map(dask.is_dask_collection, columns)) else np).stack(columns, axis=1)
 
     def units(self) -> Any:
-        """Units of the axes; None where none is stated."""
+        """Units of the axes; None if none are stated."""
         names = [name if name in self.dataset.variables else None for name in self.columns]
         found = [None if name is None else self.dataset[name].attrs.get("units") for name in names]
         return found if any(found) else None
 
     def attributes(self) -> dict[str, Any]:
-        """Variables over the vertices that are no axes, by name."""
+        """Variables over the vertices that are not axes, by name."""
         named = self.named.get("object_ids")
         taken = {"vertices", OWNERS, self.dim, *self.columns, named if isinstance(named, str) else None}
         axes = {f"{name}_axis" for name in self.columns} if self._own else set()
@@ -157,28 +157,28 @@ class _Given:
         return da.from_array(owners) if counts.chunks else owners
 
     def counts(self) -> xr.DataArray | None:
-        """(O,) vertices of each object, of a ragged array; None where it is none."""
+        """(O,) vertices of each object of a ragged array; None if it is not one."""
         dims = {self.dim, "object_vertex"} if ROWS in self.dataset else {self.dim}
         stated = [name for name, v in self.dataset.variables.items() if v.attrs.get("sample_dimension") in dims]
         found = stated[0] if stated else COUNTS if COUNTS in self.dataset else None
         return None if found is None else self.dataset[found]
 
     def ids(self, counts: xr.DataArray) -> IntArray:
-        """(O,) ids of the objects of a ragged array: ``object_id``, what CF calls its ids, or 0, 1, ..."""
+        """(O,) ids of the objects of a ragged array: ``object_id``, the ids in CF's sense, or 0, 1, ..."""
         variables = self.dataset.variables
         told = [n for n, v in variables.items() if v.attrs.get("cf_role") == "trajectory_id" and v.dtype.kind in "iu"]
         name = next((name for name in (IDS, *told) if name in variables and variables[name].dims == counts.dims), None)
         return np.arange(len(counts)) if name is None else np.asarray(self.dataset[name].values, np.int64)
 
     def objects(self) -> tuple[Hashable, IntArray] | None:
-        """Dimension of the objects and their ids; None without such."""
+        """Dimension of the objects and their ids; None without objects."""
         ids, counts = self.dataset.variables.get(IDS), self.counts()
         if ids is not None:
             return ids.dims[0], np.asarray(ids.values)
         return None if counts is None else (counts.dims[0], self.ids(counts))
 
     def of_objects(self, present: Any) -> dict[str, Any]:
-        """Variables over the objects, of those that are there, by name."""
+        """Variables over the objects, for those that are present, by name."""
         objects, counts = self.objects(), self.counts()
         if objects is None:
             return {}
@@ -231,13 +231,13 @@ class _Given:
         if first == "polylines":
             return found | {first: (positions, np.concatenate([[0], np.cumsum(lengths)]))}
         if (lengths != 2).any():
-            raise SelectionError("lines have two vertices each: write_polylines takes others")
+            raise SelectionError("lines must have two vertices each: use write_polylines for others")
         ends = {name: values.reshape(-1, 2, *values.shape[1:]) for name, values in attributes.items()}
         return found | {first: positions.reshape(-1, 2, positions.shape[1]), "vertex_attributes": ends}
 
 
 def _crs(stated: Any) -> Any:
-    """Reference system as a store states it; `level_dataset` has mappings as JSON."""
+    """Reference system as a store states it; `level_dataset` stores mappings as JSON."""
     if not isinstance(stated, str):
         return stated
     try:

@@ -1,4 +1,4 @@
-"""Graphs that write a store from blocks that Dask computes, and how their tasks send each other records."""
+"""Graphs that write a store from blocks that Dask computes, and how their tasks send records to each other."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -50,26 +50,26 @@ from zarr_vectors_lazy.write.records import BlockReader, merge_statistics, take_
 from zarr_vectors_lazy.write.scratch import INDEX, Exchange, Relays, Scratch, Step, Work, guarded, index_runs, run_step
 from zarr_vectors_lazy.write.session import new_write_id
 
-# Each block is routed to chunks and each chunk put by one task, the root last. The input is computed once, and nothing
-# is put in the place of a store before all of it was seen.
+# Each block is routed to chunks, each chunk is put by one task, and the root last. The input is computed once, and
+# nothing is put in the place of a store before all of the input was seen.
 
 Tasks = dict[Key, GraphNode]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Writing:
-    """What is written and how.
+    """What is written, and how.
 
     Parameters
     ----------
     reader, finalise, summarise
-        What tasks run on a block, on all that blocks say, and at the end.
+        The functions that tasks run on a block, on what all blocks say, and at the end.
     paths
-        Whether rows make paths.
+        Whether rows form paths.
     parts
-        Tasks that write chunks.
+        Number of tasks that write chunks.
     write_id
-        Of this write and no other.
+        Id of this write.
     """
 
     reader: BlockReader
@@ -92,9 +92,9 @@ class Blocks:
     Parameters
     ----------
     keys
-        Of each block those of its parts.
+        For each block, the keys of its parts.
     collections
-        Whose graphs hold them.
+        The collections whose graphs hold them.
     """
 
     keys: Sequence[tuple[Key, ...]]
@@ -102,10 +102,10 @@ class Blocks:
 
 
 def optimized(*collections: Any) -> list[Any]:
-    """Collections of one kind with their graphs optimized: plain ones together, expressions each by its method."""
+    """Optimize the graphs of collections: plain ones together, expressions each by its own method."""
     if any(hasattr(each, "expr") for each in collections):
         return [each.optimize() for each in collections]
-    # Not dask.optimize, which takes one after another: cells that several need would be fetched for each of them.
+    # Not dask.optimize, which takes one after another: cells that several need would be fetched for each.
     graph = HighLevelGraph.merge(*(each.__dask_graph__() for each in collections))
     graph = collections[0].__dask_optimize__(graph, [each.__dask_keys__() for each in collections])
     rebuilt = [each.__dask_postpersist__() for each in collections]
@@ -113,9 +113,9 @@ def optimized(*collections: Any) -> list[Any]:
 
 
 class RecordExchange:
-    """Adds the tasks of a write, which send each other records through its scratch place.
+    """Adds the tasks of a write, which send records to each other through its scratch place.
 
-    Senders of an exchange are added before it is closed, receivers after.
+    Senders of an exchange are added before it is closed, and receivers afterwards.
 
     Parameters
     ----------
@@ -135,13 +135,13 @@ class RecordExchange:
         self._relays: dict[str, Relays] = {}
 
     def add(self, name: str, work: Callable[..., Any], *args: Any) -> Key:
-        """Add a task; its key."""
+        """Add a task; return its key."""
         key = self.writing.key(name)
         self.tasks[key] = Task(key, work, *args)
         return key
 
     def add_checked(self, name: str, work: Callable[..., Any], *args: Any) -> Key:
-        """Add a task that may refuse the write; its key."""
+        """Add a task that may refuse the write; return its key."""
         return self.add(name, guarded, self.scratch, work, *args)
 
     def add_step(
@@ -153,7 +153,7 @@ class RecordExchange:
         takes: Sequence[Exchange] = (),
         sends: Sequence[Exchange] = (),
     ) -> Key:
-        """Add a task that receives and sends as ``number`` among its like; key of its result."""
+        """Add a task that receives and sends as ``number`` of its kind; return the key of its result."""
         taken = tuple(self._relays[exchange.name].to_receiver(number) for exchange in takes)
         step = Step(scratch=self.scratch, work=work, number=number, takes=taken, sends=tuple(sends))
         ready = List(*(TaskRef(self._index(exchange)) for exchange in taken))
@@ -163,7 +163,7 @@ class RecordExchange:
         return key
 
     def add_rows(self, nodes: Exchange | None = None, row_owners: RowOwners | None = None) -> list[Key]:
-        """Add the tasks that take blocks of rows, and send ``nodes`` to their owners; keys of their statistics."""
+        """Add the tasks that take blocks of rows, and send ``nodes`` to their owners; return their statistics' keys."""
         work, more = (take_rows, ()) if nodes is None else (take_nodes, (row_owners,))
         sends = [self.rows] if nodes is None else [self.rows, nodes]
         return [
@@ -181,7 +181,7 @@ class RecordExchange:
         ]
 
     def add_plan(self, seen: Sequence[Key], checked: Sequence[Key] = ()) -> None:
-        """Join statistics, plan, and begin when the tasks ``checked`` have run too."""
+        """Join statistics, plan, and begin once the tasks ``checked`` have run too."""
         writing = self.writing
         statistics = TaskRef(self.add_joins("statistics", seen, merge_statistics, writing.paths))
         plan = self.add_checked("plan", make_plan, writing.finalise, writing.reader.dtype, writing.parts, statistics)
@@ -192,19 +192,19 @@ class RecordExchange:
     def add_part(
         self, part: int, work: Work, *args: Any, takes: Sequence[Exchange] = (), sends: Sequence[Exchange] = ()
     ) -> Key:
-        """Add the task that writes a part of the rows, which are received first; key of its record."""
+        """Add the task that receives and writes a part of the rows; return the key of its record."""
         key, part_plan, begun = (self.writing.key(*name) for name in (("part", part), ("part-plan",), ("begin",)))
         more = (TaskRef(part_plan), TaskRef(begun), *args)
         return self.add_step(key, work, *more, number=part, takes=[self.rows, *takes], sends=sends)
 
     def add_joins(self, name: str, keys: Sequence[Key], join: Callable[..., Any], *args: Any) -> Key:
-        """Join what tasks gave by a tree; key of the result."""
+        """Join results of tasks in a tree; return the key of the result."""
         tasks, last = task_tree(str(self.writing.key(name)), keys, join, *args)
         self.tasks |= tasks
         return last
 
     def close(self, *exchanges: Exchange) -> None:
-        """All tasks that send are there: one more puts an index, which receivers wait for."""
+        """Close an exchange once all its senders are added: one more task puts an index, for which receivers wait."""
         for exchange in exchanges:
             sent = self.add_joins(f"sent-{exchange.name}", self._senders[exchange.name], _nothing)
             self._close(exchange, index_runs, TaskRef(sent))
@@ -232,18 +232,18 @@ class RecordExchange:
         return self.writing.key(f"index-{exchange.name}", *group)
 
     def finish(self, work: Callable[..., Any], *args: Any) -> Delayed:
-        """Add the last task; all of it."""
+        """Add the last task, and return the whole graph."""
         key = self.add("finish", work, *args)
         graph = HighLevelGraph.from_collections(key, self.tasks, dependencies=list(self.blocks.collections))
         return Delayed(key, graph, layer=key)
 
 
 def _nothing(_sent: object) -> None:
-    """None: that tasks have run, without what they gave."""
+    """Returns None: shows that tasks have run, without passing on their results."""
 
 
 def rows_write(exchange: RecordExchange) -> Delayed:
-    """Write rows alone."""
+    """Write rows without links."""
     exchange.add_plan(exchange.add_rows())
     parts = [exchange.add_part(part, write_sent) for part in range(exchange.writing.parts)]
     plan, begun = (TaskRef(exchange.writing.key(name)) for name in ("plan", "begin"))
@@ -252,7 +252,7 @@ def rows_write(exchange: RecordExchange) -> Delayed:
     )
 
 
-# Rows with links: rows first, then links, which name rows of all blocks.
+# Rows with links: first rows, then links, which name rows of all blocks.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -264,11 +264,11 @@ class Trees:
     ndim
         Axes of a chunk.
     groups
-        Tasks that have all nodes of some objects each.
+        Number of tasks that each have all nodes of some objects.
     firsts
-        (B,) rows before each block, where edges count rows and the sizes of blocks are known; else None.
+        (B,) rows before each block, if edges count rows and the sizes of blocks are known; otherwise None.
     valued, keys
-        Records that have the values of some edges, where these come apart, and the keys of their blocks.
+        Records with the values of some edges, if these come separately, and the keys of their blocks.
     """
 
     ndim: int
@@ -280,18 +280,18 @@ class Trees:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Linking:
-    """What links are written and how.
+    """Which links are written, and how.
 
     Parameters
     ----------
     reader
-        What tasks run on a block.
+        How tasks read a block.
     keys
-        Of each input block of links those of its parts.
+        For each input block of links, the keys of its parts.
     parts
-        Tasks that write links.
+        Number of tasks that write links.
     trees
-        Of skeletons, how their nodes are put in order; None: of what has no order.
+        For skeletons, how their nodes are put in order; otherwise None.
     """
 
     reader: LinkBlockReader
@@ -301,7 +301,7 @@ class Linking:
 
     @property
     def dtype(self) -> np.dtype[np.void]:
-        """Of links with their values."""
+        """Dtype of links with their values."""
         apart = None if self.trees is None else self.trees.valued
         return self.reader.dtype if apart is None else apart.links
 
@@ -321,7 +321,7 @@ class Linking:
 
     @property
     def complete(self) -> Exchange:
-        """Links whose ends are known, on their way to the part that writes them."""
+        """Links with known ends, on their way to the part that writes them."""
         return Exchange(name="links", dtype=self.dtype, receivers=self.parts)
 
     @property
@@ -350,7 +350,7 @@ def linked_write(linking: Linking, exchange: RecordExchange) -> Delayed:
 def _add_takes(
     name: str, reader: LinkBlockReader, blocks: Sequence[tuple[Key, ...]], to: Exchange, exchange: RecordExchange
 ) -> list[Key]:
-    """Send links to the owners of their first ends; keys of their statistics."""
+    """Send links to the owners of their first ends; return the keys of their statistics."""
     return [
         exchange.add_step(
             exchange.writing.key(name, number),
@@ -366,7 +366,7 @@ def _add_takes(
 
 
 def add_link_plan(linking: Linking, exchange: RecordExchange, taken: Sequence[Key]) -> Key:
-    """Plan the links when all were seen; key of the plan."""
+    """Plan the links once all were seen; return the key of the plan."""
     part_plan = TaskRef(exchange.writing.key("part-plan"))
     statistics = TaskRef(exchange.add_joins("link-statistics", taken, merge_link_statistics))
     return exchange.add_checked(
@@ -389,7 +389,7 @@ def add_rounds(linking: Linking, exchange: RecordExchange, *, first: int) -> Non
 
 
 def add_links(linking: Linking, exchange: RecordExchange, parts: Sequence[Key], *, plan: Key) -> Delayed:
-    """Write links whose ends are known, as a plan says, then the end of the write."""
+    """Write links with known ends, as planned, then finish the write."""
     writing = exchange.writing
     whole, link_plan, begun = TaskRef(writing.key("plan")), TaskRef(plan), TaskRef(writing.key("begin"))
     links = [
@@ -429,7 +429,7 @@ def tree_write(linking: Linking, trees: Trees, exchange: RecordExchange) -> Dela
 
 
 def _add_values(trees: Trees, exchange: RecordExchange) -> list[Exchange]:
-    """Send the values of edges to their owners, where they come apart from the edges."""
+    """Send the values of edges to their owners, if they come separately from the edges."""
     if trees.valued is None:
         return []
     reader = trees.valued.reader
@@ -439,7 +439,7 @@ def _add_values(trees: Trees, exchange: RecordExchange) -> list[Exchange]:
 
 
 def _add_edges(linking: Linking, trees: Trees, exchange: RecordExchange, sends: Sequence[Exchange]) -> None:
-    """Send edges to their owners, when it is known which block has the rows that they name."""
+    """Send edges to their owners, once it is known which block has the rows that they name."""
     writing, valued = exchange.writing, len(sends) > 1
     waits = linking.reader.counted and trees.firsts is None
     held = Exchange(name="edges", dtype=linking.reader.dtype, receivers=linking.parts)
@@ -469,7 +469,7 @@ def _add_edges(linking: Linking, trees: Trees, exchange: RecordExchange, sends: 
 def _add_ranks(
     linking: Linking, trees: Trees, exchange: RecordExchange, takes: Sequence[Exchange]
 ) -> tuple[list[Key], Exchange]:
-    """Join nodes and parents, then put trees in order; keys of the tasks that do, and what they send."""
+    """Join nodes and parents, then put trees in order; return the keys of these tasks, and what they send."""
     writing = exchange.writing
     whole = Exchange(name="trees", dtype=tree_dtype(trees.ndim), receivers=trees.groups)
     ranks = Exchange(name="ranks", dtype=RANK, receivers=writing.parts)

@@ -1,4 +1,4 @@
-"""What is done to a store in place: consolidated metadata, counts, a new vertex attribute; and what it keeps."""
+"""Changes to a store in place: consolidated metadata, counts, a new vertex attribute; and an inventory."""
 
 import json
 import warnings
@@ -61,20 +61,21 @@ GROUP: Json = {"zarr_format": 3, "node_type": "group", "attributes": {}}
 def write_consolidated(spec: StoreSpec) -> int:
     """Write the metadata of all nodes into the root, in one put; return how many there are.
 
-    Groups that have no metadata of their own (spec 0.7, 3.1) are named too, without which Zarr does not open the store.
+    Groups that have no metadata of their own (spec 0.7, 3.1) are included, because Zarr needs them to open the store.
 
     Raises
     ------
     FormatError
-        If it is no store, or the root changed meanwhile; nothing is written then.
+        If it is not a store, or if the root changed meanwhile; then nothing is written.
     StoreError
-        If the store cannot be listed or written.
+        If the store cannot be listed or written to.
     """
     tree = MetaTree(spec)
     root = tree.read_root()
     if not tree.backend.listable:
         raise StoreError(
-            "a store that cannot be listed cannot be consolidated: do it where the files are", where=tree.url
+            "a store that cannot be listed cannot be consolidated: do it on the machine that has the files",
+            where=tree.url,
         )
     reopen(tree).refuse_deferred()
     nodes = read_nodes(tree)
@@ -98,9 +99,9 @@ def _put_root(tree: MetaTree, data: bytes, meanwhile: str) -> None:
 
 
 def with_consolidated(spec: StoreSpec) -> Json | None:
-    """Root of a store as it would be with consolidated metadata, which nothing is written for.
+    """Root of a store with consolidated metadata made for it; nothing is written.
 
-    None where it has some, or cannot have any: where it lies cannot be listed, or levels are still written.
+    None if it already has some, or cannot have any: if the store cannot be listed, or levels are still being written.
     """
     tree = MetaTree(spec)
     root = tree.read_root()
@@ -114,13 +115,13 @@ def with_consolidated(spec: StoreSpec) -> Json | None:
 
 
 def with_nodes(root: Json, nodes: Mapping[str, Json]) -> Json:
-    """Root that carries the documents of all nodes, by path."""
+    """Root that contains the documents of all nodes, by path."""
     inline = {"kind": "inline", "must_understand": False, "metadata": nodes, COMPLETE: {"complete": True}}
     return {**root, "consolidated_metadata": inline}
 
 
 def read_nodes(tree: MetaTree) -> dict[str, Json]:
-    """Documents by path, a group before what is in it; all nodes of a depth at once."""
+    """Documents by path, each group before its contents; all nodes of a depth are read together."""
     found: dict[str, Json] = {}
     folders = [""]
     while folders:
@@ -138,19 +139,19 @@ def read_nodes(tree: MetaTree) -> dict[str, Json]:
 
 
 def renew_consolidated(spec: StoreSpec) -> None:
-    """Write the consolidated metadata of a changed store again, where its root has some now.
+    """Rewrite the consolidated metadata of a changed store, if its root has any.
 
     Raises
     ------
     FormatError, StoreError
-        As `write_consolidated`.
+        As for `write_consolidated`.
     """
     if MetaTree(spec).read_root().doc.get("consolidated_metadata") is not None:
         write_consolidated(spec)
 
 
 def drop_consolidated(spec: StoreSpec) -> None:
-    """Take the consolidated metadata out of the root, in one put, where there are some: what they say will change.
+    """Remove consolidated metadata, if there are any, from the root in one put, because they are about to become stale.
 
     Raises
     ------
@@ -168,16 +169,16 @@ def _bare(doc: Json) -> dict[str, Any]:
     return {name: value for name, value in doc.items() if name != "consolidated_metadata"}
 
 
-# Counts of vertices by chunk, stamped into a store that lacks them.
+# Counts of vertices by chunk, added to a store that lacks them.
 
 
 def open_to_change(spec: StoreSpec) -> OpenStore:
-    """Open a store whose documents will be changed: as they are, whatever consolidated metadata say.
+    """Open a store to change its documents: as they are, whatever consolidated metadata say.
 
     Raises
     ------
     FormatError
-        If it is of a generation that is only read.
+        If its generation can only be read.
     """
     opened = open_tree(spec, False)
     if not opened.generation.changeable:
@@ -190,15 +191,15 @@ def open_to_change(spec: StoreSpec) -> OpenStore:
 
 
 def write_counts(spec: StoreSpec) -> dict[int, int]:
-    """Stamp the rows of each chunk into every level; return the vertices of each.
+    """Record the rows of each chunk in every level; return the number of vertices of each.
 
-    A level costs what reading the counts costs, and a put. The root's consolidated metadata, where there are some, are
-    written again at the end.
+    For each level this costs what reading the counts costs, and a put. The root's consolidated metadata, if any, are
+    rewritten at the end.
 
     Raises
     ------
     FormatError
-        If the store is only read, or a document changed meanwhile; that level is left as it was.
+        If the store can only be read, or if a document changed meanwhile; that level is left as it was.
     CorruptChunkError
         If a listed chunk is missing or undecodable.
     StoreError
@@ -216,24 +217,24 @@ def _stamp_level(data: LevelData) -> int:
     node = tree.node(vertices)
     if node is None:
         raise FormatError("a level has no vertices", where=data.url)
-    tree.take(replace(node, doc=without_counts(node.doc)))  # those that are there may be wrong
+    tree.take(replace(node, doc=without_counts(node.doc)))  # existing counts may be wrong
     counts = read_row_counts(data, None)
     total = int(counts.sum())
     parent = tree.node(level)
     assert parent is not None
-    if data.meta.stated_count not in (None, total) and not data.meta.edges_lost:  # 0 tells that it was rechunked
+    if data.meta.stated_count not in (None, total) and not data.meta.edges_lost:  # 0 shows that it was rechunked
         put_unchanged(tree, parent, with_total(parent.doc, total))
     put_unchanged(tree, node, with_counts(node.doc, data.vertices.chunks.order, counts))
     return total
 
 
 def put_unchanged(tree: MetaTree, node: Found, doc: bytes) -> None:
-    """Put a new document of a node, if the one that it was made from is still there; nothing where it is the same.
+    """Put a new document of a node, if the one from which it was made is still there; nothing if both are equal.
 
     Raises
     ------
     FormatError
-        If it changed meanwhile; nothing is written then.
+        If it changed meanwhile; then nothing is written.
     """
     key = f"{node.path}/{DOC}" if node.path else DOC
     before = tree.raw(node.path)
@@ -245,7 +246,7 @@ def put_unchanged(tree: MetaTree, node: Found, doc: bytes) -> None:
     fetch(tree.backend, [Put(key, doc)])
 
 
-# What a store keeps: objects and bytes by family of arrays, from one listing.
+# The inventory of a store: objects and bytes by family of arrays, from one listing.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,11 +256,11 @@ class Kept:
     Parameters
     ----------
     level
-        Level, None for what lies outside levels.
+        The level; None for what lies outside levels.
     family
         Path of the arrays in the level, such as ``"vertices"`` or ``"links/0/0.0.+1"``; ``""`` for its own document.
     objects, documents
-        Objects, and how many of them are metadata.
+        Number of objects, and how many of them are metadata.
     nbytes
         Stored bytes.
     """
@@ -272,7 +273,7 @@ class Kept:
 
 
 def read_inventory(tree: MetaTree, generation: Generation) -> tuple[Kept, ...]:
-    """Objects and bytes by level and family: what belongs to no level first, then by level and name.
+    """Objects and bytes by level and family: first what belongs to no level, then by level and name.
 
     Raises
     ------
@@ -280,7 +281,7 @@ def read_inventory(tree: MetaTree, generation: Generation) -> tuple[Kept, ...]:
         If the store cannot be listed.
     """
     if not tree.backend.listable:
-        raise StoreError("the store cannot be listed: count its objects where they are", where=tree.url)
+        raise StoreError("the store cannot be listed: count its objects on the machine that has them", where=tree.url)
     (sizes,) = fetch(tree.backend, [ListSizes("")])
     totals: defaultdict[tuple[int | None, str], list[int]] = defaultdict(lambda: [0, 0, 0])
     for key, nbytes in sizes.items():
@@ -295,30 +296,30 @@ def read_inventory(tree: MetaTree, generation: Generation) -> tuple[Kept, ...]:
     )
 
 
-# What tasks run to write a new vertex attribute beside the data of a level.
+# The tasks that add a new vertex attribute to the data of a level.
 #
-# Its document comes first, and says only that the attribute is being written: readers take it for one that is not
-# there, also where the write was interrupted.
+# Its document comes first, and says only that the attribute is being written: readers take the attribute for
+# absent, also if the write is interrupted.
 
 Values: TypeAlias = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewAttribute:
-    """An attribute to be written; small, travels in tasks.
+    """A new attribute; small, travels in tasks.
 
     Parameters
     ----------
     spec, level
-        Where.
+        The store and the level.
     name
-        Of it.
+        Its name.
     dtype, row_shape
-        Of a row; text is stored as codes.
+        Dtype and shape of a row; text is stored as codes.
     grid, encoding
-        As the level's vertices have them.
+        Those of the level's vertices.
     rule
-        How values are joined on coarser levels, where that is said.
+        How values are combined on coarser levels, if stated.
     beside
         Names of the other attributes.
     """
@@ -336,19 +337,19 @@ class NewAttribute:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Written:
-    """Chunks of which a task wrote values, and a number that changes with what it wrote."""
+    """Chunks whose values a task wrote, and a number that changes with what it wrote."""
 
     coords: ChunkCoords
     content: int
 
 
 def begin_attribute(new: NewAttribute, write_id: str) -> bytes:
-    """Put the document that says "writing", in place of that of an interrupted write; return it.
+    """Put the document that says "writing", replacing that of an interrupted write; return it.
 
     Raises
     ------
     SelectionError
-        If there is such an attribute by now.
+        If the attribute exists by now.
     """
     marker = marked_cells(new.grid, new.encoding, write_id)
     backend = connect(new.spec)
@@ -363,7 +364,7 @@ def begin_attribute(new: NewAttribute, write_id: str) -> bytes:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Distinct:
-    """Values of a block that go through a dictionary; whether some are missing, and the number for that is there."""
+    """Values of a block that need a dictionary; whether some are missing, and whether missing's integer occurs."""
 
     categories: Values
     missing: bool
@@ -371,12 +372,12 @@ class Distinct:
 
 
 def find_categories(values: Values) -> Distinct:
-    """Distinct texts, or truth values, of a block, sorted; of whole numbers none.
+    """Distinct texts, or booleans, of a block, sorted; none for integers.
 
     Raises
     ------
     SelectionError
-        If a value is neither text nor missing, or means missing and is there.
+        If a value is neither text nor missing, or equals the text for missing.
     """
     if not isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "iu":
         return Distinct(values[:0], False, bool((values == missing_integer(values.dtype)).any()))
@@ -389,12 +390,12 @@ def find_categories(values: Values) -> Distinct:
 
 
 def join_categories(parts: Sequence[Distinct], dtype: np.dtype[Any]) -> Dictionary | None:
-    """Dictionary of all blocks; None of whole numbers none of which is missing.
+    """Dictionary of all blocks; None for integers without missing values.
 
     Raises
     ------
     SelectionError
-        If whole numbers are missing, and one is that which would say so.
+        If integers are missing, but the one that would stand for them occurs as a value.
     """
     missing = any(part.missing for part in parts)
     if dtype.kind in "iu":
@@ -423,12 +424,12 @@ def write_values(
     blocks
         Values of each.
     begun
-        What `begin_attribute` gave, so that it comes first.
+        The result of `begin_attribute`, so that it comes first.
 
     Raises
     ------
     SelectionError
-        If a block has another number of rows than its chunk, or another shape or dtype than it was said to have.
+        If a block does not have as many rows as its chunk, or not the announced shape and dtype.
     """
     payloads = []
     for coord, count, block in zip(coords, counts.tolist(), blocks, strict=True):
@@ -450,10 +451,10 @@ def write_values(
 
 
 def finish_attribute(new: NewAttribute, written: Sequence[Written], dictionary: Dictionary | None, begun: bytes) -> int:
-    """Put the document that makes the attribute visible; return how many chunks have values.
+    """Put the document that makes the attribute visible; return the number of chunks that have values.
 
-    Before, the root names one of level 0, if it names the others; after, its consolidated metadata, where it has some,
-    are written again.
+    Before that, the root names an attribute of level 0, if it names the others; afterwards its consolidated metadata,
+    if any, are rewritten.
 
     Parameters
     ----------
@@ -463,7 +464,7 @@ def finish_attribute(new: NewAttribute, written: Sequence[Written], dictionary: 
     Raises
     ------
     StoreError
-        If another write of the attribute has begun meanwhile, or a put fails.
+        If another write of the attribute has begun meanwhile, or if a put fails.
     FormatError
         If the root changed meanwhile.
     """
@@ -509,7 +510,7 @@ def _dtype(new: NewAttribute, dictionary: Dictionary | None) -> np.dtype[Any]:
 
 
 def _stored(values: Values, dictionary: Dictionary | None) -> Values:
-    """Values of a block as they are stored: with codes, or what stands for missing."""
+    """Values of a block as they are stored: with codes, or the integer for missing."""
     if dictionary is None:
         return np.asarray(values.filled(np.nan) if isinstance(values, np.ma.MaskedArray) else values)
     if dictionary.plain:
@@ -524,19 +525,19 @@ def _stored(values: Values, dictionary: Dictionary | None) -> Values:
 
 # A new vertex attribute as a Dask graph, each chunk written by one task.
 
-TEXT = "UTO"  # kinds of dtypes whose values go through a dictionary
+TEXT = "UTO"  # kinds of dtypes whose values need a dictionary
 
 
 def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = None) -> Any:
-    """Delayed number of the chunks of a level that were given values of a new attribute.
+    """Delayed number of the chunks of a level that got values of a new attribute.
 
     Raises
     ------
     SelectionError
-        If the level is a selection, has such an attribute, or the values are not aligned with its vertices, or cannot
-        be joined by the rule.
+        If the level is a selection or already has the attribute, or if the values are not aligned with its vertices, or
+        cannot be combined by the rule.
     FormatError
-        If the store is only read.
+        If the store can only be read.
     """
     opened = open_to_change(view.data.tree.spec)
     if isinstance(view.data, ChainData):
@@ -557,7 +558,7 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
     masked = isinstance(array._meta, np.ma.MaskedArray) and array.dtype.kind in "iub"
     text = array.dtype.kind in TEXT or (masked and array.dtype.kind == "b")
     if not (text and array.ndim == 1) and not is_number(array.dtype) and not is_time(array.dtype):
-        raise SelectionError(f"values must be numbers, truth values, times or one text each, found {array.dtype}")
+        raise SelectionError(f"values must be numbers, booleans, times or one text each, found {array.dtype}")
     if rule is not None:
         check_rule(rule, array.dtype, "aggregate", coded=text or masked)
     grid, encoding = array_form(node)
@@ -587,7 +588,7 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
 
 
 def _aligned(values: Any, counts: IntArray) -> da.Array:
-    """Values with one block per chunk."""
+    """Values with one block for each chunk."""
     array = values if isinstance(values, da.Array) else da.from_array(np.asanyarray(values), chunks=-1)
     if array.ndim not in (1, 2):
         raise SelectionError(f"values must be (N,) or (N, C), found {array.ndim} dimensions")

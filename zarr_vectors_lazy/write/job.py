@@ -1,4 +1,4 @@
-"""What a writer was given, checked; and what follows from it before the first byte is put."""
+"""The checked arguments of a writer, and what follows from them before the first byte is put."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -36,7 +36,7 @@ class Column:
     dictionary
         What the codes stand for.
     whole
-        Whether that holds for all of the store, and not for one block of its input.
+        Whether the dictionary is that of the whole store, rather than of one block of its input.
     """
 
     values: Values
@@ -57,7 +57,7 @@ class ObjectTable:
     attributes
         Rows aligned with ``ids``.
     groups, group_names
-        Ids of the members by group number, and their names, where they have any.
+        Ids of the members by group number, and the groups' names, if they have any.
     group_attributes
         Rows aligned with ``groups``.
     """
@@ -77,7 +77,7 @@ class WriteJob:
     Parameters
     ----------
     spec, mode, store, encoding
-        Where, over what, the root, how cells are stored.
+        The place, what may be overwritten, the root, and how cells are stored.
     kind
         How rows make fragments: bins, objects, runs of paths, depth-first trees.
     positions, dtype
@@ -85,23 +85,23 @@ class WriteJob:
     attributes
         Rows aligned with ``positions``.
     objects
-        None where there are none.
+        None if there are none.
     links
-        (M, L) rows of ``positions``; for trees (M, 2) child and parent; None where the geometry has none.
+        (M, L) rows of ``positions``; for trees (M, 2) child and parent; None if the geometry has none.
     link_values
         Rows aligned with ``links``.
     link_fills
-        The integer that stands for what is missing, of those in which something may be.
+        The integer that stands for missing values, for those that may have them.
     aggregate
-        How values of some attributes are joined on coarser levels, which is kept with them.
+        How values of some attributes are combined on coarser levels, which is stored with them.
     progress
         Whether to show a bar.
     copied
-        What it has of a store that it is a copy of, besides rows.
+        What it gets, in addition to rows, from a store that it is a copy of.
     left
-        Rows of the input that no path goes through.
+        Number of input rows that no path contains.
     owners
-        How the objects of fragments are told, where ``objects`` does not know all of them.
+        How the objects of fragments are stored, if ``objects`` does not know all of them.
     """
 
     spec: StoreSpec
@@ -124,7 +124,7 @@ class WriteJob:
 
     @property
     def fragment_owners(self) -> tuple[ArrayDraft, ...]:
-        """Arrays of the ids of the objects of fragments."""
+        """Arrays with the object ids of fragments."""
         if self.owners is not None or self.objects is None:
             return self.owners or ()
         found = CURRENT.fragment_owners(self.objects.attributes)
@@ -144,7 +144,7 @@ class WriteJob:
 
 
 def check_cells(job: WriteJob, coords: ChunkCoords, counts: IntArray) -> None:
-    """Raise SelectionError if a chunk has more rows than the format can state, before anything is put.
+    """Raise SelectionError if a chunk has more rows than the format can store, before anything is put.
 
     Parameters
     ----------
@@ -174,13 +174,13 @@ class Prepared:
     job, routed
         What to write, and the rows of each chunk.
     chunks
-        Rows and fragments of each chunk; None where there are no objects, or the rows are not here.
+        Rows and fragments of each chunk; None if there are no objects, or if the rows are not here.
     fragments
-        Those of objects, in the order of their objects' manifests; None where there are none, or they are not here.
+        Fragments in the order of their objects' manifests; None if there are none, or if they are not here.
     placed, link_rows
-        Cells of links, and which of the job's links they hold; None for all, or others.
+        Cells of links, and which of the job's links they hold; None for all, or for others.
     given_links, counted
-        Links that were given; of ``placed``, where these are not here, stored records inside chunks and across.
+        Number of given links; and stored records inside chunks and across, if ``placed`` is not here.
     """
 
     job: WriteJob
@@ -206,12 +206,12 @@ class Prepared:
 
     @property
     def link_counts(self) -> tuple[int, int] | None:
-        """Stored records inside chunks, and across; None where there is no family of links."""
+        """Stored records inside chunks, and across; None if there is no family of links."""
         return self.counted if self.placed is None else self.placed.counts
 
 
 def prepare(job: WriteJob, threads: int) -> Prepared:
-    """Sort the rows of a job on some threads, cut them into fragments, and place its links."""
+    """Sort the rows of a job on several threads, cut them into fragments, and place its links."""
     routed = route_rows(job, threads)
     if job.objects is None:
         return Prepared(job=job, routed=routed)
@@ -245,9 +245,9 @@ def arrange(
     Parameters
     ----------
     order
-        Of trees: (N,) place of each row in depth-first order, and whether it is a root.
+        For trees: (N,) place of each row in depth-first order, and whether it is a root.
     numbers
-        Of paths: (N,) by what rows are consecutive; None: themselves.
+        For paths: (N,) numbers by which rows are consecutive; None for the rows themselves.
     """
     assert job.objects is not None
     make = partial(routing.arrange_objects, owners=job.objects.owners)
@@ -273,9 +273,9 @@ def in_manifest_order(job: WriteJob, table: FragmentTable) -> FragmentTable:
 
 
 def recorded_links(job: WriteJob, parents: IntArray, chunks: Sequence[Arranged]) -> IntArray | None:
-    """Which edges of trees have a record, as the order of rows does not imply them; None: all."""
+    """Which edges of trees have a record, because the order of rows does not imply them; None for all."""
     if job.links is None or job.link_values:
-        return None  # values of an edge need its record
+        return None  # the values of an edge need its record
     implied = np.full(len(parents), -1, np.int64)
     for part in chunks:
         inner = np.ones(len(part.rows), np.bool_)

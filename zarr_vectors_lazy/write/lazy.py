@@ -40,7 +40,7 @@ from zarr_vectors_lazy.write.run import (
 )
 from zarr_vectors_lazy.write.session import check_place
 
-# Lines and polylines as writers take them, one after another.
+# Lines and polylines as writers take them, joined one after another.
 
 Arrays = Sequence[np.ndarray[Any, Any]]
 
@@ -53,13 +53,13 @@ def flat_lines(endpoints: Any) -> tuple[Vertices, IntArray]:
 
 
 def check_lines(array: Any) -> None:
-    """Raise SelectionError if an array, in memory or of Dask, is not (N, 2, D)."""
+    """Raise SelectionError if an array, in memory or from Dask, is not (N, 2, D)."""
     if array.ndim != 3 or array.shape[1] != 2:
         raise SelectionError(f"endpoints must be (N, 2, D), found shape {array.shape}")
 
 
 def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
-    """(N, D) vertices, and (O,) vertices of each path.
+    """(N, D) vertices, and the (O,) number of vertices of each path.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
     Raises
     ------
     SelectionError
-        If it is neither, or axes or dtypes differ.
+        If it is neither, or if axes or dtypes differ.
     """
     if not isinstance(polylines, Iterable) or isinstance(polylines, Mapping):
         raise SelectionError(f"polylines must be a sequence of (n, D) arrays, found {type(polylines).__name__}")
@@ -83,7 +83,9 @@ def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
     for at, part in enumerate(parts):
         if part.ndim != 2 or part.shape[1] != parts[0].shape[1]:
             like = f" as the first has D {parts[0].shape[1]}" if at else ""
-            raise SelectionError(f"polylines must be (n, D) arrays, one each{like}; no. {at} has shape {part.shape}")
+            raise SelectionError(
+                f"polylines must be (n, D) arrays, one for each{like}; number {at} has shape {part.shape}"
+            )
     return np.concatenate(parts), np.fromiter(map(len, parts), np.int64, len(parts))
 
 
@@ -98,19 +100,19 @@ def _lengths(offsets: np.ndarray[Any, Any], rows: int) -> IntArray:
 def flat_attributes(
     attributes: Mapping[str, Any] | None, lengths: IntArray, *, width: int | None = None
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Attributes with one row a vertex.
+    """Attributes with one row for each vertex.
 
     Parameters
     ----------
     attributes
-        By name one array a path, or an array of all rows; with ``width`` one of (O, width) or (O, width, C).
+        By name, an array for each path, or an array of all rows; with ``width``, (O, width) or (O, width, C).
     lengths
-        (O,) vertices of each path.
+        (O,) number of vertices of each path.
 
     Raises
     ------
     SelectionError
-        If an array has another number of rows.
+        If an array has the wrong number of rows.
     """
     return {
         name: _flat_lines(name, value, len(lengths), width) if width else _flat_paths(name, value, lengths)
@@ -144,12 +146,12 @@ def _flat_paths(name: str, value: Any, lengths: IntArray) -> np.ndarray[Any, Any
     shapes = {part.shape[1:] for part in parts}
     if len(shapes) > 1:
         raise SelectionError(f"vertex_attributes[{name!r}] has rows of several shapes: {sorted(shapes)}")
-    filled = [part for part in parts if len(part)]  # an empty list would be float64
+    filled = [part for part in parts if len(part)]  # an empty list would become float64
     return joined(filled or parts) if parts else np.empty(0)
 
 
 def _is_flat(values: np.ndarray[Any, Any]) -> bool:
-    """Whether an array has a value a row, texts among them, and not an array a path."""
+    """Whether an array has one value for each row (which may be text), rather than an array for each path."""
     return values.dtype != object or all(np.ndim(value) == 0 for value in values[:1])
 
 
@@ -162,7 +164,7 @@ PARTS = ("polylines", "vertex_attributes", "object_ids")
 
 def points_source(positions: Any, attributes: Mapping[str, Any] | None, object_ids: Any, dtype: Any) -> Source:
     """Source of points in Dask arrays."""
-    if isinstance(positions, da.Array):  # before a block without rows is looked at, whose shape tells nobody anything
+    if isinstance(positions, da.Array):  # before looking at a block without rows, whose shape would not help anybody
         arguments.check_positions(positions, "positions")
     arrays = {"positions": positions, **labelled(attributes)}
     if object_ids is not None:
@@ -171,7 +173,7 @@ def points_source(positions: Any, attributes: Mapping[str, Any] | None, object_i
 
 
 def labelled(attributes: Mapping[str, Any] | None, what: str = "vertex_attributes") -> dict[str, Any]:
-    """Attributes by what errors call them."""
+    """Attributes, by the names that errors use for them."""
     for name in attributes or {}:
         arguments.check_name(name, what)
     return {f"{what}[{name!r}]": value for name, value in (attributes or {}).items()}
@@ -180,7 +182,7 @@ def labelled(attributes: Mapping[str, Any] | None, what: str = "vertex_attribute
 def read_points(
     names: Sequence[str], dtype: Any, owned: bool, positions: Any, *rest: Any, name: str = "positions"
 ) -> Block:
-    """Block of points: positions, attributes in the order of ``names``, object ids where ``owned``."""
+    """Block of points: positions, attributes in the order of ``names``, object ids if ``owned``."""
     array, stored = arguments.parse_positions(positions, dtype, name)
     columns = arguments.parse_columns(dict(zip(names, rest, strict=False)), len(array))
     owners = arguments.parse_ids(rest[-1], len(array)) if owned else None
@@ -198,7 +200,7 @@ def lines_source(endpoints: Any, attributes: Mapping[str, Any] | None, object_id
 
 
 def read_lines(names: Sequence[str], dtype: Any, owned: bool, endpoints: Any, *rest: Any) -> Block:
-    """Block of lines: ends, attributes in the order of ``names``, object ids where ``owned``."""
+    """Block of lines: ends, attributes in the order of ``names``, object ids if ``owned``."""
     positions, lengths = flat_lines(endpoints)
     flat = flat_attributes(dict(zip(names, rest, strict=False)), lengths, width=2)
     return _paths_block(positions, lengths, flat, ids=rest[-1] if owned else None, dtype=dtype, name="endpoints")
@@ -207,12 +209,12 @@ def read_lines(names: Sequence[str], dtype: Any, owned: bool, endpoints: Any, *r
 def bag_source(bag: Any, dtype: Any) -> Source:
     """Source of paths in a Dask bag whose items are those of `read_paths`.
 
-    The first partition that has any is computed, for its dtypes.
+    The first partition that has any is computed, to find out its dtypes.
 
     Raises
     ------
     SelectionError
-        If there are none, or it is no bag.
+        If there are none, or if it is not a bag.
     """
     if not isinstance(bag, Bag):
         raise SelectionError(f"polylines must be a Dask bag of blocks of polylines, found {type(bag).__name__}")
@@ -227,7 +229,7 @@ def bag_source(bag: Any, dtype: Any) -> Source:
 
 
 def streamed(items: Iterator[Any]) -> Iterator[list[Any]]:
-    """Lists of items, each a block; single paths gathered up to `BLOCK_NBYTES`."""
+    """Lists of items, each a block; single paths are gathered up to `BLOCK_NBYTES`."""
     single: list[Any] = []
     nbytes = 0
     for item in items:
@@ -245,25 +247,25 @@ def streamed(items: Iterator[Any]) -> Iterator[list[Any]]:
 
 
 def _held(item: Any) -> Any:
-    """A block without iterators: it may be read twice."""
+    """A block without iterators, so that it can be read twice."""
     if isinstance(item, Iterator):
         return list(item)
     return {name: _held(part) for name, part in item.items()} if isinstance(item, Mapping) else item
 
 
 def read_paths(dtype: Any, items: Iterable[Any]) -> Block | None:
-    """Block of paths from (n, D) arrays, or from blocks of such; None if there are none.
+    """Block of paths from (n, D) arrays, or from blocks of arrays; None if there are none.
 
     Parameters
     ----------
     items
-        Each an (n, D) array; or a sequence of such; or ``((N, D), (O + 1,) offsets)``; or a mapping with one of the
-        last two as ``"polylines"``, and ``"vertex_attributes"`` by name and ``"object_ids"`` where there are any.
+        Each is an (n, D) array, or a sequence of these, or ``((N, D), (O + 1,) offsets)``, or a mapping with one of the
+        last two as ``"polylines"``, and perhaps ``"vertex_attributes"`` by name and ``"object_ids"``.
 
     Raises
     ------
     SelectionError
-        If an item is none of these, or they do not go together.
+        If an item is none of these, or if items do not match.
     """
     parts = [_flat_block(item) for item in map(_parts_of, _grouped(items)) if len(item["polylines"])]
     if not parts:
@@ -280,7 +282,7 @@ def read_paths(dtype: Any, items: Iterable[Any]) -> Block | None:
 
 
 def _grouped(items: Iterable[Any]) -> Iterator[Any]:
-    """Blocks; single arrays that follow each other are one."""
+    """Blocks; consecutive single arrays are joined to one."""
     single: list[Any] = []
     for item in items:
         if is_path(item):
@@ -295,7 +297,7 @@ def _grouped(items: Iterable[Any]) -> Iterator[Any]:
 
 
 def is_path(item: Any) -> bool:
-    """Whether it is one path and no block of them."""
+    """Whether it is a single path rather than a block of them."""
     return isinstance(item, np.ndarray) and item.ndim == 2
 
 
@@ -307,7 +309,7 @@ def _parts_of(item: Any) -> Mapping[str, Any]:
     if unknown or "polylines" not in parts:
         raise SelectionError(f"a block of polylines has {listed(PARTS)}, found {listed(parts)}")
     if not isinstance(parts["polylines"], Sized):
-        raise SelectionError(f"a block of polylines is a sequence of (n, D) arrays, found {parts['polylines']!r}")
+        raise SelectionError(f"a block of polylines must be a sequence of (n, D) arrays, found {parts['polylines']!r}")
     return parts
 
 
@@ -343,7 +345,7 @@ FACE_WIDTHS = range(3, 65)
 def linked_sources(
     rows: tuple[str, Any], links: tuple[str, Any], given: Mapping[str, Any], widths: Sequence[int]
 ) -> tuple[Source, LinkSource]:
-    """Sources of rows and of their links in Dask arrays, optimized together: what both need is computed once.
+    """Sources of rows and of their links in Dask arrays, optimized together so that what both need is computed once.
 
     Parameters
     ----------
@@ -352,12 +354,12 @@ def linked_sources(
     given
         All arguments of the writer.
     widths
-        Ends that a link may have.
+        Numbers of ends that a link may have.
 
     Raises
     ------
     SelectionError
-        If one is no Dask array, or they do not go together.
+        If one is not a Dask array, or if they do not match.
     """
     (name, positions), (link_name, ends) = rows, links
     vertex_attributes, link_attributes = given["vertex_attributes"], given["link_attributes"]
@@ -395,21 +397,21 @@ def read_links(names: Sequence[str], widths: Sequence[int], name: str, links: An
     return LinkBlock(links=array, values=arguments.parse_numbers(dict(zip(names, values, strict=True)), len(array)))
 
 
-# Points in a data frame, Dask's or pandas': some columns are the axes, one the objects, all others attributes.
+# Points in a data frame, from Dask or pandas: some columns are the axes, one the objects, all others attributes.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrameColumns:
-    """What the columns of a data frame are.
+    """The roles of a data frame's columns.
 
     Parameters
     ----------
     axes, attributes
         Names of columns.
     names
-        Of the axes.
+        Names of the axes.
     object_ids
-        Name of a column, or None where points have no objects.
+        Name of a column, or None if points have no objects.
     """
 
     axes: tuple[str, ...]
@@ -419,16 +421,17 @@ class FrameColumns:
 
     @classmethod
     def of(cls, frame: Any, axes: Sequence[str] | None, object_ids: str | None) -> "FrameColumns":
-        """Tell them by the arguments of a writer; without ``axes`` those of x, y, z, w that are there, in that order.
+        """Assign roles by a writer's arguments; by default, axes are the existing columns of x, y, z, w, in order.
 
-        Capitals X, Y, Z are axes x, y, z, where there are no such columns too.
+        Columns X, Y, Z are the axes x, y, z if there are no columns with these names.
 
         Raises
         ------
         NotFoundError
-            If a column named is not there.
+            If a named column does not exist.
         SelectionError
-            If there are not two of x, y, z, w, a name is there twice, or a column's name is no attribute's.
+            If fewer than two of x, y, z, w exist, if a name occurs twice, or if a column's name cannot be that of an
+            attribute.
         """
         columns = list(frame.columns)
         twice = [name for at, name in enumerate(columns) if name in columns[:at]]
@@ -453,12 +456,12 @@ class FrameColumns:
 def take_frame(
     frame: Any, axes: Sequence[str] | None, attributes: Mapping[str, Any] | None, object_ids: Any
 ) -> tuple[tuple[str, ...], Values, dict[str, Any], Any]:
-    """Axes, positions, attributes and object ids of a pandas frame, with what is given beside it.
+    """Axes, positions, attributes and object ids of a pandas frame, with further attributes.
 
     Raises
     ------
     NotFoundError, SelectionError
-        As `FrameColumns.of`; or an attribute is given beside a column of its name.
+        As for `FrameColumns.of`; or if an attribute has the name of a column.
     """
     columns = FrameColumns.of(frame, axes, object_ids if isinstance(object_ids, str) else None)
     positions, found, owners = columns.take(frame)
@@ -516,7 +519,9 @@ def write_lazy_points(
                 "vertex_attributes are the other columns of the data frame: assign or drop columns instead"
             )
         if not isinstance(object_ids, str | None):
-            raise SelectionError(f"object_ids of a Dask data frame name a column, found {type(object_ids).__name__}")
+            raise SelectionError(
+                f"object_ids must name a column of the Dask data frame, found {type(object_ids).__name__}"
+            )
         columns = FrameColumns.of(positions, options.axes, object_ids)
         source = frame_source(positions, columns, options.dtype)
         options = replace(options, axes=columns.names)
@@ -573,7 +578,7 @@ def _write_iterator(path: Any, polylines: Iterator[Any], shape: Shape, options: 
 
 
 def refuse_mixed(**arguments: Any) -> None:
-    """Raise SelectionError if what goes with polylines as a whole is a Dask collection."""
+    """Raise SelectionError if arguments for all polylines together are Dask collections."""
     for name, value in arguments.items():
         if is_lazy(value):
             raise SelectionError(f"{name} is a Dask collection: give it in blocks of a Dask bag, like the polylines")

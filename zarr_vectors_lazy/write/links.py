@@ -1,4 +1,4 @@
-"""Links and trees of rows that no task has all of."""
+"""Links and trees over rows that no single task holds."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -53,10 +53,10 @@ from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, Taken,
 from zarr_vectors_lazy.write.scratch import RecordBatch, Runs, Scratch
 from zarr_vectors_lazy.write.session import WriteSession
 
-# What tasks run to write links of rows that no task has all of: ends are resolved to places, then links are placed.
+# The tasks that write links over rows that no single task holds: ends are resolved to places, then links are placed.
 #
 # A link names rows of the whole input. It travels to the owner of its first end, which knows where that row is stored,
-# then to the owner of the next, and at last to the part of the chunk in which the format stores it.
+# then to the owner of the next, and finally to the part of the chunk in which the format stores it.
 
 NO_ROW = (-1, 0, 0)
 
@@ -70,7 +70,7 @@ class LinkBlock:
     links
         (n, L) rows of all positions.
     values
-        Rows aligned with ``links``; masked, if they are whole numbers that may be missing.
+        Rows aligned with ``links``; masked if they are integers that may be missing.
     """
 
     links: IntArray
@@ -90,13 +90,13 @@ class LinkBlockReader:
     read
         Makes a `LinkBlock` of what Dask computed.
     name
-        Of the argument that holds the links, for errors.
+        Name of the argument that holds the links, for errors.
     dtype
-        Of the records, that of the first block; others must have the same.
+        Dtype of the records, from the first block; others must have the same.
     row_owners
         Which tasks know where rows are stored.
     counted
-        Whether links name rows counted from block to block, and not a block and a row in it.
+        Whether links name rows counted over all blocks, rather than a block and a row in it.
     fills
         The integer that stands for what is missing, of attributes in which something may be.
     """
@@ -116,11 +116,11 @@ class LinkStatistics:
     Parameters
     ----------
     count
-        Links.
+        Number of links.
     highest
-        Highest row that one names, and the block and the row in it that do.
+        Highest row that a link names, and the block and row of that link.
     missing
-        Attributes of which some values are.
+        Attributes with missing values.
     """
 
     count: int
@@ -135,18 +135,18 @@ class LinkPlan:
     Parameters
     ----------
     plan
-        Of the rows, without tables.
+        Plan of the rows, without tables.
     parts
         (C,) part that writes the links of each chunk.
     count
-        Links that were given.
+        Number of links that were given.
     implied
-        Whether some of them are implied by the order of rows: the parts of the rows then tell how many are stored.
+        Whether the order of rows implies some of them; the parts of the rows then count the stored ones.
     gaps
-        Whether some have no values: whole numbers of 64 bits are then stored beside one that says so, shorter ones and
-        truth values as float64, NaN where there are none.
+        Whether some have no values: 64-bit integers are then stored with one that stands for missing values, shorter
+        ones and booleans as float64 with NaN.
     missing
-        Attributes of which some values are missing.
+        Attributes with missing values.
     """
 
     plan: Plan
@@ -162,25 +162,25 @@ class LinkPlan:
 
     @property
     def fills(self) -> dict[str, int]:
-        """The integer that stands for what is missing, of attributes in which something is."""
+        """The integer that stands for missing values, by attribute that has them."""
         dtypes = {name: values.dtype for name, values in self.plan.job.link_values.items()}
         lacking = self.missing | {name for name, dtype in dtypes.items() if self.gaps and is_long(dtype)}
         return {name: missing_integer(dtypes[name]) for name in dtypes if name in lacking}
 
 
 def is_long(dtype: np.dtype[Any]) -> bool:
-    """Whether it is of integers that float64 may not hold."""
+    """Whether it holds integers that float64 may not represent."""
     return dtype.kind in "iu" and dtype.itemsize == 8
 
 
 def link_fills(values: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, int]:
-    """The integer that stands for what is missing, of attributes in which something may be."""
+    """The integer that stands for missing values, by attribute that may have them."""
     return {name: missing_integer(v.dtype) for name, v in values.items() if isinstance(v, np.ma.MaskedArray)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LinkRecord:
-    """What one part of the links wrote: cells, stored records inside chunks and across; ``start`` as `PartRecord`."""
+    """What a part of the links wrote: cells, stored records inside chunks and across; ``start``: see `PartRecord`."""
 
     record: LevelRecord
     within: int
@@ -196,7 +196,7 @@ def link_layout(block: LinkBlock) -> np.dtype[np.void]:
 
 
 def take_links(reader: LinkBlockReader, number: int, *parts: Any) -> tuple[tuple[RecordBatch], LinkStatistics]:
-    """`link_records` of an input block, for the owners of their first ends."""
+    """Send the `link_records` of an input block to the owners of their first ends."""
     records, statistics = link_records(reader, number, *parts)
     return (RecordBatch(records, reader.row_owners.of(records["ends"][:, 0])),), statistics
 
@@ -207,7 +207,7 @@ def link_records(reader: LinkBlockReader, number: int, *parts: Any) -> tuple[Rec
     Raises
     ------
     SelectionError
-        If the block's arrays do not go together, or with the first block's.
+        If the block's arrays do not match each other or those of the first block.
     """
     block = reader.read(*parts)
     if link_layout(block) != reader.dtype:
@@ -227,11 +227,11 @@ def link_records(reader: LinkBlockReader, number: int, *parts: Any) -> tuple[Rec
 
 
 def _filled(name: str, values: np.ndarray[Any, Any], fill: int | None) -> np.ndarray[Any, Any]:
-    """Values as they are stored; raises SelectionError if some are missing and nothing can say so."""
+    """Values as they are stored; raises SelectionError if some are missing and no integer is left to stand for them."""
     missing = np.ma.getmaskarray(values)
     if fill is None and missing.any():
         raise SelectionError(
-            f"link_attributes[{name!r}] has missing values, but its array's meta has none: build it from masked arrays"
+            f"link_attributes[{name!r}] has missing values, but its meta is not masked: build it from masked arrays"
         )
     plain = np.asarray(np.ma.getdata(values))
     if fill is not None and (plain[~missing] == fill).any():
@@ -240,7 +240,7 @@ def _filled(name: str, values: np.ndarray[Any, Any], fill: int | None) -> np.nda
 
 
 def merge_link_statistics(several: Sequence[LinkStatistics]) -> LinkStatistics:
-    """All that several statistics say; there must be one at least."""
+    """Join several statistics; at least one."""
     return LinkStatistics(
         count=sum(each.count for each in several),
         highest=max((each.highest for each in several), key=lambda found: (found[0], -found[1])),
@@ -249,13 +249,13 @@ def merge_link_statistics(several: Sequence[LinkStatistics]) -> LinkStatistics:
 
 
 def plan_links(plan: Plan, statistics: LinkStatistics, reader: LinkBlockReader, parts: int, implied: bool) -> LinkPlan:
-    """Plan the links, when every input block was seen.
+    """Plan the links, once every input block was seen.
 
     Raises
     ------
     SelectionError
-        If one names a row that is not there, or they have more ends than the format can put in order and there are
-        several chunks: whether they cross chunks is known too late, when the old store is gone.
+        If a link names a row that does not exist, or if links have more ends than the format can put in order and there
+        are several chunks, because it is only known after the old store is gone whether they cross chunks.
     """
     width, chunks = reader.dtype["ends"].shape[0], len(plan.coords)
     if statistics.count and width > MAX_PERMUTED and chunks > 1:
@@ -273,7 +273,7 @@ def plan_links(plan: Plan, statistics: LinkStatistics, reader: LinkBlockReader, 
 def write_rows(
     records: Records, plan: Plan, begun: WriteSession, row_owners: RowOwners
 ) -> tuple[tuple[RecordBatch], PartRecord]:
-    """Write the chunks of a part; tell the owners of its rows where they are stored."""
+    """Write the chunks of a part, and send the places of its rows to their owners."""
     if not len(records):
         return (no_links(PLACE),), PartRecord(empty_record(plan.coords.shape[1]), None)
     part = Part.of(plan, in_order(records))
@@ -288,7 +288,7 @@ def no_links(dtype: np.dtype[np.void]) -> RecordBatch:
 
 
 def places_of_part(plan: Plan, part: Part, row_owners: RowOwners) -> Records:
-    """Places of the rows of a part, chunk by chunk as they are stored."""
+    """Places of the rows of a part, chunk by chunk in stored order."""
     chunks, counts = part.chunks_of(plan), part.prepared.routed.counts
     numbers = part.numbers[np.concatenate([chunk.rows for chunk in part.prepared.chunks or ()])]
     rows = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
@@ -299,14 +299,14 @@ def places_of_part(plan: Plan, part: Part, row_owners: RowOwners) -> Records:
 def resolve_ends(
     places: Records, links: Records, plan: LinkPlan, slot: int, row_owners: RowOwners
 ) -> tuple[tuple[RecordBatch, ...], None]:
-    """Replace end ``slot`` of links by its place; they go on to the owner of the next, after the last to a part.
+    """Replace end ``slot`` of links by its place; send them to the owner of the next end, or after the last to a part.
 
-    Places are sent on too, to the same owner: none waits in memory until it is asked again.
+    Places are sent on to the same owner again, so that none waits in memory until it is needed.
 
     Raises
     ------
     StoreError
-        If a row is not there: it was lost on its way.
+        If a row was lost on its way.
     """
     links = links.copy()
     ends = links["ends"]
@@ -371,12 +371,12 @@ def finish_linked(
     link_parts: Sequence[LinkRecord],
     scratch: Scratch,
 ) -> dict[str, Any]:
-    """Put objects and metadata, the root last; return ``summarise`` of it all.
+    """Put objects and metadata, the root last; return ``summarise`` of everything.
 
     Raises
     ------
     StoreError
-        If links were lost, a put fails, another write took the place, or this one began anew.
+        If links were lost, a put fails, another write took the place, or this one started again.
     """
     starts = [*(part.start for part in parts), *(part.start for part in link_parts)]
     session.check_start(start for start in starts if start is not None)
@@ -386,16 +386,16 @@ def finish_linked(
     counted = sum(part.within for part in link_parts), sum(part.across for part in link_parts)
     whole = replace(whole_of(plan, parts), job=job, given_links=links.count, counted=counted)
     if sum(counted) != (sum(part.links for part in parts) if links.implied else links.count):
-        raise StoreError("links were lost or doubled on the way; the write is unfinished", where=plan.job.spec.url)
+        raise StoreError("links were lost or duplicated on the way; the write is unfinished", where=plan.job.spec.url)
     records = [part.record for part in parts] + [part.record for part in link_parts]
     return commit_write(plan, session, summarise, whole, records, scratch)
 
 
-# What tasks run to write skeletons whose nodes no task has all of: trees by object, then chunks in depth-first order.
+# The tasks that write skeletons whose nodes no single task holds: trees by object, then chunks in depth-first order.
 #
 # A node travels to its owner, where the edge to its parent meets it; then to the task that has all nodes of its object
-# and finds their order; then to the part that writes its chunk. There it is seen which edges the order implies; the
-# others go the way of all links, their first end resolved already.
+# and finds their order; then to the part that writes its chunk. That part sees which edges the order implies; the
+# others go the way of all links, with their first end already resolved.
 
 NONE = -1
 ATTRIBUTE = attribute_field("")
@@ -409,7 +409,7 @@ def node_dtype(ndim: int) -> np.dtype[np.void]:
 
 
 def tree_dtype(ndim: int) -> np.dtype[np.void]:
-    """Dtype of a node that knows its parent and the number of the edge to it; both `NONE` for roots."""
+    """Dtype of a node with its parent and the number of the edge to it; both `NONE` for roots."""
     return np.dtype([*node_dtype(ndim).descr, ("parent", "<i8"), ("edge", "<i8")])
 
 
@@ -429,7 +429,7 @@ def nodes_of(taken: Taken, row_owners: RowOwners) -> RecordBatch:
 def take_nodes(
     reader: BlockReader, row_owners: RowOwners, number: int, *parts: Any
 ) -> tuple[tuple[Runs, RecordBatch], BlockStatistics]:
-    """Send the rows of an input block to the parts that write their chunks, its nodes to their owners."""
+    """Send the rows of an input block to the parts that write their chunks, and its nodes to their owners."""
     taken = take_block(reader, number, *parts)
     return (taken.rows, nodes_of(taken, row_owners)), taken.statistics
 
@@ -437,12 +437,12 @@ def take_nodes(
 def take_edges(
     reader: LinkBlockReader, firsts: IntArray | None, valued: bool, number: int, *parts: Any
 ) -> tuple[tuple[RecordBatch, ...], LinkStatistics]:
-    """Send edges to the owners of their children; and again, if ``valued``, as links that are stored.
+    """Send edges to the owners of their children; and, if ``valued``, also as links to store.
 
     Parameters
     ----------
     firsts
-        (B,) rows before each block, where the edges count rows from block to block.
+        (B,) rows before each block, if the edges count rows over all blocks.
     """
     records, statistics = link_records(reader, number, *parts)
     return _edge_batches(reader, records, firsts, valued), statistics
@@ -476,7 +476,7 @@ def _edge_batches(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Valued:
-    """Stored records that have the values of some edges.
+    """Stored records with the values of some edges.
 
     Parameters
     ----------
@@ -492,7 +492,7 @@ class Valued:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lack:
-    """Whether edges have no values; attributes of which some are missing, and those that hold what would say so."""
+    """Whether edges lack values; attributes with missing values, and those that contain the integer for missing."""
 
     gaps: bool
     missing: frozenset[str]
@@ -502,11 +502,11 @@ class Lack:
 def join_values(
     nodes: Records, edges: Records, values: Records, plan: LinkPlan, groups: int, valued: Valued
 ) -> tuple[tuple[RecordBatch, RecordBatch], Lack]:
-    """`join_parents`, and edges with their values for the owners of their children; what lacks values."""
+    """`join_parents`, and edges with their values for the owners of their children; returns what lacks values."""
     trees, _ = join_parents(nodes, edges, plan, groups)
     values = in_order(values)
     numbers = in_order(nodes)["number"]
-    record = np.full(len(numbers) + 1, NONE, np.int64)  # the last for what is not there
+    record = np.full(len(numbers) + 1, NONE, np.int64)  # the last is for what does not exist
     record[_find(numbers, values["ends"][:, 0])] = np.arange(len(values))
     found = record[_find(numbers, edges["ends"][:, 0])]
     names = [name for name in values.dtype.names or () if name.startswith(ATTRIBUTE)] if len(values) else []
@@ -525,7 +525,7 @@ def _lack(valued: Valued, columns: Mapping[str, Any], found: IntArray) -> Lack:
 
 
 def with_gaps(plan: LinkPlan, lacks: Sequence[Lack]) -> LinkPlan:
-    """The plan, when it is known which edges have no values; raises SelectionError if nothing can say so."""
+    """The plan, once it is known which edges have no values; raises SelectionError if no integer can stand for them."""
     gaps = any(lack.gaps for lack in lacks)
     missing = frozenset().union(*(lack.missing for lack in lacks))
     found = replace(plan, gaps=gaps, missing=missing)
@@ -535,7 +535,7 @@ def with_gaps(plan: LinkPlan, lacks: Sequence[Lack]) -> LinkPlan:
 
 
 def _find(numbers: IntArray, wanted: IntArray) -> IntArray:
-    """Positions in ascending numbers, the last one plus one for those that are not there."""
+    """Positions in ascending numbers; those that do not exist get the last position plus one."""
     at = np.searchsorted(numbers, wanted)
     there = at < len(numbers)
     there[there] = numbers[at[there]] == wanted[there]
@@ -543,7 +543,7 @@ def _find(numbers: IntArray, wanted: IntArray) -> IntArray:
 
 
 def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) -> tuple[tuple[RecordBatch], None]:
-    """Tell nodes their parents; they go on to the tasks that have all nodes of their objects.
+    """Give nodes their parents; send them to the tasks that have all nodes of their objects.
 
     Raises
     ------
@@ -570,18 +570,18 @@ def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) ->
 
 
 def counted(numbers: IntArray, plan: Plan) -> IntArray:
-    """Rows as they are counted from block to block."""
+    """Rows as they are counted over all blocks."""
     found: IntArray = plan.firsts[block_of(numbers)] + row_in_block(numbers)
     return found
 
 
 def rank_trees(trees: Records, plan: LinkPlan) -> tuple[tuple[RecordBatch], None]:
-    """Find the depth-first order of the nodes of some objects; they go to the parts that write their chunks.
+    """Find the depth-first order of the nodes of some objects; send them to the parts that write their chunks.
 
     Raises
     ------
     SelectionError
-        If an edge joins two objects, or following parents does not end.
+        If an edge joins two objects, or if edges form a cycle.
     """
     trees = in_order(trees)
     numbers, owners, parents = trees["number"], trees["owner"], trees["parent"]
@@ -604,17 +604,17 @@ def several_parents(child: int, parents: int) -> str:
 
 
 def joins_objects(child: int, parent: int) -> str:
-    """What is wrong with an edge between objects."""
+    """Describe an edge between objects."""
     return f"the edges of a skeleton must lie within objects; the edge from vertex {child} to {parent} joins two"
 
 
 def write_tree_rows(
     rows: Records, ranks: Records, plan: Plan, begun: WriteSession, row_owners: RowOwners, valued: bool
 ) -> tuple[tuple[RecordBatch, ...], PartRecord]:
-    """Write the chunks of a part; tell the owners of its nodes where they are stored.
+    """Write the chunks of a part; send the places of its nodes to their owners.
 
-    If links are ``valued``, all are stored, and both of their ends are asked for. Else the edges that the order does
-    not imply are sent on from here.
+    If links are ``valued``, all are stored, and places are needed for both of their ends. Otherwise the edges that the
+    order does not imply are sent on from here.
 
     Raises
     ------
@@ -638,7 +638,7 @@ def write_tree_rows(
 
 
 def _stored_edges(part: Part, ranks: Records, places: Records) -> Records:
-    """Edges whose parent is not the row before in the fragment: the place of the child, and the parent's number."""
+    """Edges whose parent is not the previous row of the fragment: the place of the child, and the parent's number."""
     chunks = part.prepared.chunks or ()
     order = np.concatenate([chunk.rows for chunk in chunks])
     counts = np.concatenate([chunk.counts for chunk in chunks])

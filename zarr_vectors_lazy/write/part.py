@@ -1,4 +1,4 @@
-"""The cells of a level, written whole, in parts or from a stream."""
+"""The cells of a level, written as a whole, in parts, or from a stream."""
 
 import hashlib
 import os
@@ -53,7 +53,7 @@ from zarr_vectors_lazy.write.records import BlockReader, BlockStatistics, flat, 
 from zarr_vectors_lazy.write.scratch import INDEX, Exchange, Scratch, Step, index_runs, run_step
 from zarr_vectors_lazy.write.session import WriteSession, begin_write, new_write_id
 
-# What tasks run to write the cells of a level, and the step that makes it a level when all are written.
+# The tasks that write the cells of a level, and the step that makes it a level once all are written.
 
 VERTICES = "vertices"
 
@@ -62,8 +62,8 @@ VERTICES = "vertices"
 class LevelWriter:
     """Writes one level: small and picklable, so that tasks carry it.
 
-    Each task calls `write` with the cells of one or some chunks for all arrays, and returns the record; `finish`
-    makes the level's metadata from all records. Without it there is no level: the store's root, which makes it a
+    Each task calls `write` with the cells of one or more chunks for all arrays, and returns the record; `finish`
+    makes the level's metadata from all records. Before that there is no level: the store's root, which makes it a
     store, is put by `write.session`.
 
     Parameters
@@ -77,7 +77,7 @@ class LevelWriter:
     encoding
         How cells are stored. With shards, one call of `write` must have all chunks of each shard that it touches.
     session
-        The write that the level is part of, once that has begun: it replaces no object of another one.
+        The write that the level is part of, once it has begun; it never replaces an object of another write.
     """
 
     spec: StoreSpec
@@ -87,7 +87,7 @@ class LevelWriter:
     session: WriteSession | None = None
 
     def under(self, session: WriteSession) -> Self:
-        """Return the same for tasks of a write that has begun."""
+        """Return a copy for tasks of a write that has begun."""
         return replace(self, session=session)
 
     def _put(self, puts: Sequence[Put]) -> None:
@@ -102,7 +102,7 @@ class LevelWriter:
         Parameters
         ----------
         coords
-            (n, K) chunks; none without rows.
+            (n, K) chunks, all with rows.
         vertices
             (N, D) positions of each chunk, in the dtype of the draft.
         cells
@@ -126,7 +126,7 @@ class LevelWriter:
             written[array.path] = array.coords
             puts += made
         self._put(puts)
-        far = np.full(coords.shape[1], np.inf)  # without vertices: links alone
+        far = np.full(coords.shape[1], np.inf)  # without vertices: links only
         extents = [corners(rows) for rows in vertices] or [(far, -far)]
         return LevelRecord(
             cells=written,
@@ -145,7 +145,7 @@ class LevelWriter:
         Parameters
         ----------
         notes
-            What these documents have besides, where the store is a copy.
+            Further members of these documents, if the store is a copy.
 
         Returns
         -------
@@ -165,7 +165,7 @@ class LevelWriter:
 
 
 def encode_cells(level: int, cells: Cells, grid: Grid, encoding: Encoding) -> tuple[list[Put], int]:
-    """Puts of the cells of an array, and a number that changes with what they store."""
+    """Puts of the cells of an array, and a number that changes with their content."""
     puts = CURRENT.cell_puts(level, cells, grid, encoding)
     return puts, sum(_content_of(put, checked=encoding.checksum) for put in puts) % 2**64
 
@@ -180,8 +180,8 @@ def _content_of(put: Put, *, checked: bool) -> int:
 
 THREADS = min(4, os.cpu_count() or 1)
 Summary = Callable[[Prepared, LevelRecord], dict[str, Any]]
-BATCH_NBYTES = 4 * 1024**2  # of rows that a thread holds at once; it has them gathered, encoded and compressed
-CHUNK_NBYTES = 4 * 1024  # of the cells of a chunk beside its rows: coordinates, views, requests
+BATCH_NBYTES = 4 * 1024**2  # bytes of rows that a thread holds at once: gathered, encoded and compressed
+CHUNK_NBYTES = 4 * 1024  # bytes for the cells of a chunk in addition to its rows: coordinates, views, requests
 
 
 def write_store(job: WriteJob, summarise: Summary) -> dict[str, Any]:
@@ -190,9 +190,9 @@ def write_store(job: WriteJob, summarise: Summary) -> dict[str, Any]:
     Raises
     ------
     SelectionError
-        If a cell would have 4 GiB or more; nothing has been put then.
+        If a cell would have 4 GiB or more; nothing has been written then.
     StoreError
-        If what is there may not be replaced, or a request fails; the store then says that its write is unfinished.
+        If the place may not be overwritten, or a request fails; the store then says that its write is unfinished.
     """
     prepared = prepare(job, THREADS)
     check_cells(job, prepared.routed.coords, prepared.routed.counts)
@@ -213,7 +213,7 @@ def write_store(job: WriteJob, summarise: Summary) -> dict[str, Any]:
 def finish(
     prepared: Prepared, writer: LevelWriter, session: WriteSession, records: Sequence[LevelRecord]
 ) -> LevelRecord:
-    """Put what is left when cells are written: objects, metadata, what is copied, and the root last."""
+    """Put what remains once cells are written: objects, metadata, what is copied, and the root last."""
     copied = prepared.job.copied
     notes = None if copied is None else copied.notes
     draft = level_draft(prepared)
@@ -225,19 +225,19 @@ def finish(
 
 
 def empty_record(ndim: int, rank: int | None = None) -> LevelRecord:
-    """Record of nothing, so that a store without chunks has one; ``rank`` is of chunks with more than the axes."""
+    """Record of nothing, so that a store without chunks has one; ``rank`` is for chunks with more than the axes."""
     none = np.empty((0, rank or ndim), np.int64)
     far = np.full(ndim, np.inf)
     return LevelRecord(cells={}, coords=none, counts=np.empty(0, np.int64), lo=far, hi=-far)
 
 
 def batches(prepared: Prepared) -> Iterator[IntArray]:
-    """Numbers of the chunks that are written at once: about `BATCH_NBYTES`, and whole shards."""
+    """Numbers of the chunks that are written together: about `BATCH_NBYTES`, and whole shards."""
     return batches_of(prepared.job, prepared.routed.coords, prepared.routed.counts * prepared.job.row_nbytes)
 
 
 def batches_of(job: WriteJob, coords: ChunkCoords, nbytes: IntArray) -> Iterator[IntArray]:
-    """Numbers in ``coords`` of the chunks that are written at once, ``nbytes`` of each."""
+    """Numbers in ``coords`` of the chunks that are written together, each of ``nbytes``."""
     shards = shards_of(coords, job.grid, job.encoding)
     units = np.arange(len(coords)) if shards is None else shards
     order = np.argsort(units, kind="stable")
@@ -253,7 +253,7 @@ def batches_of(job: WriteJob, coords: ChunkCoords, nbytes: IntArray) -> Iterator
 
 
 def shards_of(coords: ChunkCoords, grid: Grid, encoding: Encoding) -> IntArray | None:
-    """(n,) number of the shard of each chunk; None where each cell is an object of its own."""
+    """(n,) number of the shard of each chunk; None if each cell is its own object."""
     if encoding.shard_shape is None or not len(coords):
         return None
     index = (coords - np.asarray(grid.origin)) // np.asarray(encoding.shard_shape)
@@ -267,13 +267,13 @@ class Payloads:
         self._cells: dict[str, tuple[list[ArrayLike], list[Buffer]]] = {}
 
     def add(self, path: str, coord: ArrayLike, payload: Buffer) -> None:
-        """Add that of a chunk."""
+        """Add the cell of a chunk."""
         coords, payloads = self._cells.setdefault(path, ([], []))
         coords.append(coord)
         payloads.append(payload)
 
     def cells(self) -> list[Cells]:
-        """Return all, an item a path."""
+        """Return everything, one item for each path."""
         return [
             Cells(path=path, coords=np.stack(coords), payloads=payloads)
             for path, (coords, payloads) in self._cells.items()
@@ -294,7 +294,7 @@ def write_chunks(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> L
 
 
 def write_links(prepared: Prepared, writer: LevelWriter, chunks: IntArray) -> LevelRecord:
-    """Write the cells of the links of some chunks, whose other cells are written already."""
+    """Write the cells of the links of some chunks, whose other cells are already written."""
     out = Payloads()
     for chunk in chunks.tolist():
         _add_links(prepared, out, prepared.routed.coords[chunk], chunk)
@@ -374,7 +374,7 @@ def dense_puts(prepared: Prepared) -> list[Put]:
     copied = job.copied is not None and bool(job.copied.notes.root)
     attributes = CURRENT.recounted(objects.attributes, vertices) if copied else objects.attributes
     puts += CURRENT.dense_puts(0, "object_attributes", attributes, encoding)
-    segments = objects.ids if job.kind == "trees" else ids  # those of skeletons are asked for, rows or not
+    segments = objects.ids if job.kind == "trees" else ids  # for skeletons, the order is needed even without rows
     puts += CURRENT.told_puts(0, segments, vertices, attributes, encoding)
     if objects.groups:
         puts += CURRENT.group_puts(0, objects.groups, objects.group_names, encoding)
@@ -382,10 +382,10 @@ def dense_puts(prepared: Prepared) -> list[Put]:
     return puts
 
 
-# A store written in parts: each task has all rows of some chunks, the last one puts links, objects and metadata.
+# A store written in parts: each task has all rows of some chunks, and the last one puts links, objects and metadata.
 
 Finalise = Callable[[BlockStatistics], tuple[WriteJob, IntArray | None]]
-"""Completes a job by what all blocks say; and (paths,) object id of each path, None where it is its number."""
+"""Completes a job from what all blocks say; and (paths,) object id of each path, None if it is its number."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -397,7 +397,7 @@ class Plan:
     job
         What to write, without rows.
     dtype
-        Of the records.
+        Dtype of the records.
     coords, counts, parts
         (C, D) chunks in lexicographic order, the rows of each, and the part that writes it.
     blocks
@@ -405,11 +405,11 @@ class Plan:
     starts, firsts
         Paths and rows before each input block.
     runs
-        Ascending places where paths begin, where rows come with their place along all of them.
+        Ascending places where paths begin, if rows come with their place along all paths.
     ids
-        Object id of each path; None: its number.
+        Object id of each path; None if it is its number.
     codes
-        By attribute and block: codes of the store's categories for the block's own.
+        By attribute and block: the store's code for each of the block's codes.
     """
 
     job: WriteJob
@@ -431,18 +431,18 @@ class Plan:
         return found
 
     def writer(self, begun: WriteSession) -> LevelWriter:
-        """Of level 0, in the write that has begun."""
+        """Writer of level 0, in the write that has begun."""
         job = self.job
         return LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding, session=begun)
 
 
 def make_plan(finalise: Finalise, dtype: np.dtype[np.void], parts: int, statistics: BlockStatistics) -> Plan:
-    """Plan the write, when every input block was seen.
+    """Plan the write, once every input block was seen.
 
     Raises
     ------
     SelectionError
-        If what all blocks together say is wrong: bounds, objects, a cell of 4 GiB or more.
+        If the blocks together are wrong: bounds, objects, a cell of 4 GiB or more.
     """
     job, ids = finalise(statistics)
     blocks = tuple(sorted(statistics.paths))
@@ -467,13 +467,13 @@ def make_plan(finalise: Finalise, dtype: np.dtype[np.void], parts: int, statisti
 
 
 def without_tables(plan: Plan) -> Plan:
-    """The plan as the parts need it: objects' attributes, groups and what is copied stay behind."""
+    """The plan as the parts need it, without objects' attributes, groups and what is copied."""
     job = replace(plan.job, objects=None, copied=None, owners=plan.job.fragment_owners)
     return replace(plan, job=job)
 
 
 def begin(plan: Plan, scratch: Scratch, *_checked: object) -> WriteSession:
-    """Put the root that says "writing"; again, if this write has put it already."""
+    """Put the root that says "writing"; repeat it, if this write has put it already."""
     session = begin_write(plan.job.spec, plan.job.mode, scratch.write_id)
     scratch.remove_others()
     return session
@@ -488,11 +488,11 @@ class PartRecord:
     record
         Its cells.
     fragments
-        With numbers of the plan's chunks, object ids for owners and row numbers; None where there are no objects.
+        Fragments, with the plan's chunk numbers, object ids and row numbers; None if there are no objects.
     links
-        Links that it found and sent on.
+        Number of links that it found and sent on.
     start
-        Of the write, as it was then; None where nothing was put.
+        Start of the write at that time; None if nothing was put.
     """
 
     record: LevelRecord
@@ -503,14 +503,14 @@ class PartRecord:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """All rows of some chunks, and (n,) the number of each; links are for when all fragments are known."""
+    """All rows of some chunks, and (n,) the number of each; links follow once all fragments are known."""
 
     prepared: Prepared
     numbers: IntArray
 
     @classmethod
     def of(cls, plan: Plan, records: Records, order: tuple[IntArray, BoolArray] | None = None) -> Self:
-        """Of records; ``order`` is that of trees, as `arrange` takes it."""
+        """Make a part from records; ``order`` is that of trees, as `arrange` takes it."""
         numbers: IntArray = records["along" if is_tracked(plan) else "number"]
         attributes = {
             name: replace(column, values=_values(plan, name, records)) for name, column in plan.job.attributes.items()
@@ -530,7 +530,7 @@ class Part:
         return np.searchsorted(flat(plan.coords, grid), flat(self.prepared.routed.coords, grid))
 
     def table(self, plan: Plan) -> FragmentTable | None:
-        """Fragments as `PartRecord` has them."""
+        """Fragments in the form of `PartRecord`."""
         objects, chunks = self.prepared.job.objects, self.prepared.chunks
         if objects is None or chunks is None:
             return None
@@ -574,7 +574,7 @@ def _values(plan: Plan, name: str, records: Records) -> np.ndarray[Any, Any]:
 
 
 def write_part(plan: Plan, records: Records, begun: WriteSession) -> PartRecord:
-    """Encode and put the chunks whose rows are given, those of a chunk in the order of the input."""
+    """Encode and put chunks whose rows are given, those of each chunk in the order of the input."""
     if not len(records):
         return PartRecord(empty_record(plan.coords.shape[1]), None)
     if is_tracked(plan):
@@ -602,7 +602,7 @@ def write_arranged(plan: Plan, part: Part, begun: WriteSession) -> PartRecord:
 
 
 def _check_rows(plan: Plan, done: LevelRecord) -> None:
-    """Raise StoreError if rows were lost or doubled on their way, or the rows of a chunk came apart."""
+    """Raise StoreError if rows were lost or duplicated on their way, or if the rows of a chunk were split up."""
     grid = plan.job.grid
     at = np.searchsorted(flat(plan.coords, grid), flat(done.coords, grid))
     wrong = np.flatnonzero(plan.counts[at] != done.counts)
@@ -634,12 +634,12 @@ def whole_of(plan: Plan, parts: Sequence[PartRecord]) -> Prepared:
 def finish_write(
     plan: Plan, session: WriteSession, summarise: Summary, parts: Sequence[PartRecord], scratch: Scratch
 ) -> dict[str, Any]:
-    """Put links, objects and metadata, the root last; return ``summarise`` of it all.
+    """Put links, objects and metadata, the root last; return ``summarise`` of everything.
 
     Raises
     ------
     StoreError
-        If a put fails, another write took the place, or this one began anew.
+        If a put fails, another write took the place, or this one started again.
     """
     session.check_start(part.start for part in parts if part.start is not None)
     whole = whole_of(plan, parts)
@@ -657,15 +657,15 @@ def commit_write(
     written: Sequence[LevelRecord],
     scratch: Scratch,
 ) -> dict[str, Any]:
-    """Put objects and metadata of what was ``written``, the root last; return ``summarise`` of it all."""
+    """Put objects and metadata of what was ``written``, the root last; return ``summarise`` of everything."""
     records = [empty_record(plan.coords.shape[1]), *written]
     if sum(record.vertex_count for record in records) != int(plan.counts.sum()):
-        raise StoreError("rows were lost or doubled on the way; the write is unfinished", where=plan.job.spec.url)
-    scratch.remove()  # while the root says "writing": no store that is whole has any
+        raise StoreError("rows were lost or duplicated on the way; the write is unfinished", where=plan.job.spec.url)
+    scratch.remove()  # while the root says "writing": no complete store has any
     return summarise(whole, finish(whole, plan.writer(session), session, records))
 
 
-# A store written from an iterator: its blocks wait one after another, then a few threads write the chunks.
+# A store written from an iterator: its blocks wait, then a few threads write the chunks.
 
 
 def write_stream(
@@ -685,14 +685,14 @@ def write_stream(
     spec
         The store.
     blocks
-        Each is what ``reader.read`` takes.
+        Blocks as ``reader.read`` takes them.
     part_nbytes
-        Of rows that a thread writes at once.
+        Bytes of rows that a thread writes at once.
 
     Raises
     ------
     SelectionError
-        If a block is wrong; nothing has been put then.
+        If a block is wrong; nothing has been written then.
     StoreError
         If a request fails; the store then says that its write is unfinished.
     """

@@ -1,4 +1,4 @@
-"""Blocks of an input as records by chunk, and what all of them together say before the first byte is put."""
+"""Blocks of an input as records by chunk, and what they say together before the first byte is put."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices
 from zarr_vectors_lazy.write.job import Column
 from zarr_vectors_lazy.write.scratch import Runs
 
-CODES = np.dtype("<i4")  # of the categories of one block
+CODES = np.dtype("<i4")  # dtype of codes for the categories of one block
 MAX_CELLS = 2**62
 
 
@@ -35,19 +35,19 @@ class Block:
     Parameters
     ----------
     positions, dtype
-        (n, D) as given, and the dtype in which they are stored.
+        (n, D) positions as given, and the dtype in which they are stored.
     attributes
         Rows aligned with ``positions``; text as codes of the block's own categories.
     owners
-        (n,) object id of each row, or for paths the number of its path in the block; None where there are no objects.
+        (n,) object id of each row, or for paths the number of its path in the block; None if there are no objects.
     paths
-        Paths in the block.
+        Number of paths in the block.
     ids
-        (paths,) object id of each; None: as they come.
+        (paths,) object id of each; None to number them in order.
     along
-        (n,) place of each row along all paths, where rows do not come path by path; ``owners`` are object ids then.
+        (n,) place of each row along all paths, if rows do not come path by path; ``owners`` are then object ids.
     left
-        Rows of the input that no path goes through: they are not among these.
+        Number of input rows that no path contains, which are not included.
     """
 
     positions: Vertices
@@ -62,7 +62,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class BlockStatistics:
-    """What was seen of some input blocks: small, so that one can gather all of them.
+    """What was seen of some input blocks; small, so that one task can gather all of them.
 
     Parameters
     ----------
@@ -71,21 +71,21 @@ class BlockStatistics:
     lo, hi
         (D,) corners of the positions as stored.
     exact
-        The same as given: storing them may round them outward.
+        The same for positions as given, because storing them may round them outward.
     owners
-        Distinct object ids, ascending; of paths the ids given, in their order.
+        Distinct object ids, ascending; for paths, the given ids in order.
     runs
-        (R, 3) intervals of consecutive places along all paths and the object of each, where rows come with places.
+        (R, 3) intervals of consecutive places along all paths, with the object of each, if rows come with places.
     paths, rows
         Paths and rows by block.
     categories
         Categories of text by attribute and block.
     missing
-        Attributes of text and whole numbers of which a value is missing.
+        Attributes of text and integers with missing values.
     taken
-        Attributes of whole numbers of which one is `missing_integer`.
+        Attributes of integers that contain `missing_integer`.
     left
-        Rows that no path goes through.
+        Number of rows that no path contains.
     """
 
     coords: ChunkCoords
@@ -104,7 +104,7 @@ class BlockStatistics:
 
 
 Reader: TypeAlias = Callable[..., Block | None]
-"""Checks the arrays of one input block; None where there is nothing in it."""
+"""Checks the arrays of one input block; None if it is empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -116,11 +116,11 @@ class BlockReader:
     read
         Makes a `Block` of what Dask computed.
     name
-        Of the argument that holds the positions, for errors.
+        Name of the argument that holds the positions, for errors.
     chunk_shape
         (D,) edge lengths.
     dtype
-        Of the records, that of the first block; others must have the same.
+        Dtype of the records, from the first block; others must have the same.
     """
 
     read: Reader
@@ -161,7 +161,7 @@ def take_block(reader: BlockReader, number: int, *parts: Any) -> Taken:
     Raises
     ------
     SelectionError
-        If a position is NaN or infinite, or the block's arrays do not go together or with the first block's.
+        If a position is NaN or infinite, or if the block's arrays do not match each other or those of the first block.
     """
     block = _read(reader, number, parts)
     if block is None:
@@ -208,7 +208,7 @@ def _nothing(reader: BlockReader, number: int) -> Taken:
 
 
 def described(records: np.dtype[np.void], first: str, name: str = "") -> str:
-    """What records have, as a user gave it: the field ``first``, called ``name``, and attributes."""
+    """The content of records, described as a user gave it: the field ``first``, called ``name``, and attributes."""
     fields = [first, *(each for each in records.names or () if each.startswith(attribute_field("")))]
     names = [name or first, *(each.removeprefix(attribute_field("")) for each in fields[1:])]
     dtypes = (records[each] for each in fields)
@@ -278,19 +278,19 @@ def _statistics(block: Block, number: int, routed: Routed, corners: tuple[Floats
 
 
 def is_coded(column: Column) -> bool:
-    """Whether the values are codes of categories, which differ by block."""
+    """Whether the values are codes of categories, which differ between blocks."""
     return column.dictionary is not None and not column.dictionary.plain and not column.whole
 
 
 def _has_fill(column: Column) -> bool:
-    """Whether whole numbers none of which is missing hold the one that would say so."""
+    """Whether integers without missing values contain the one that would stand for them."""
     dtype = column.values.dtype
     whole = column.dictionary is None and dtype.kind in "iu"
     return whole and bool((column.values == missing_integer(dtype)).any())
 
 
 def _objects(block: Block) -> tuple[IntArray, IntArray]:
-    """Owners and runs as a `BlockStatistics` has them."""
+    """Owners and runs, as a `BlockStatistics` has them."""
     owners, runs = np.empty(0, np.int64), np.empty((0, INTERVAL), np.int64)
     if block.ids is not None:
         return block.ids, runs
@@ -302,7 +302,7 @@ def _objects(block: Block) -> tuple[IntArray, IntArray]:
 
 
 def merge_statistics(several: Sequence[BlockStatistics], paths: bool) -> BlockStatistics:
-    """All that several statistics say, in their order; there must be one at least."""
+    """Join several statistics, in their order; at least one."""
     coords, counts = _merge_counts([each.coords for each in several], [each.counts for each in several])
     categories: dict[str, dict[int, np.ndarray[Any, Any]]] = {}
     for each in several:
@@ -340,7 +340,7 @@ def _merge_counts(coords: Sequence[ChunkCoords], counts: Sequence[IntArray]) -> 
 
 
 def flat(coords: ChunkCoords, grid: Grid) -> IntArray:
-    """(n,) number of chunks in the grid, ascending as they are."""
+    """(n,) number of each chunk in the grid, in ascending order."""
     local = coords - np.asarray(grid.origin, np.int64)
     if not len(local):
         return np.empty(0, np.int64)
@@ -349,6 +349,6 @@ def flat(coords: ChunkCoords, grid: Grid) -> IntArray:
 
 
 def take_rows(reader: BlockReader, number: int, *parts: Any) -> tuple[tuple[Runs], BlockStatistics]:
-    """Send the rows of an input block to the parts that write their chunks; raises SelectionError as `take_block`."""
+    """Send the rows of an input block to the parts that write their chunks; raises SelectionError like `take_block`."""
     taken = take_block(reader, number, *parts)
     return (taken.rows,), taken.statistics

@@ -49,7 +49,7 @@ from zarr_vectors_lazy.write.records import Block, BlockReader, BlockStatistics,
 from zarr_vectors_lazy.write.scratch import Scratch
 from zarr_vectors_lazy.write.session import Copied, Mode, check_mode, check_place, copied_headers
 
-UNSEEN_BINS = 8  # of a chunk along an axis, for viewers, where no positions are in memory that tell how many are of use
+UNSEEN_BINS = 8  # chunk shape in bins along an axis, for viewers, if there are no positions in memory to choose bins by
 CONVENTIONS = {
     "points": "implicit_sequential",
     "paths": "implicit_sequential",
@@ -90,12 +90,12 @@ class WriteOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Tables:
-    """What is given for all objects at once, in memory.
+    """What is given about all objects together, in memory.
 
     Parameters
     ----------
     ids
-        (O,) of paths, in the order of the input, or of the runs of statistics; None: as the blocks say.
+        (O,) ids of paths, in the order of the input, or of the runs of statistics; None to take those of the blocks.
     attributes, groups, group_attributes
         As the writers take them.
     """
@@ -107,12 +107,12 @@ class Tables:
 
     @classmethod
     def of(cls, arguments: Mapping[str, Any]) -> "Tables":
-        """Pick them from a writer's arguments; ids are those of objects that it makes itself."""
+        """Pick them from a writer's arguments; ids are those of objects that the writer itself defines."""
         names = {"attributes": "object_attributes", "groups": "groups", "group_attributes": "group_attributes"}
         return cls(**{name: arguments[given] for name, given in names.items()})
 
     def refuse(self) -> None:
-        """Raise SelectionError if there are any: for rows without objects."""
+        """Raise SelectionError if there are any, for rows without objects."""
         args.refuse_tables(self.attributes, self.groups, self.group_attributes)
 
     def objects(self, rows: IntArray, ids: IntArray | None = None) -> ObjectTable:
@@ -121,7 +121,8 @@ class Tables:
         Raises
         ------
         SelectionError
-            If ids are there twice, attributes have another number of rows, or a group names what is not there.
+            If ids occur twice, attributes have the wrong number of rows, or a group names an object that does not
+            exist.
         """
         if ids is None:
             known, owners = np.unique(rows, return_inverse=True)
@@ -155,7 +156,7 @@ class Shape:
     Parameters
     ----------
     geometry
-        As the format names it.
+        Its name in the format.
     kind
         How rows make fragments.
     name
@@ -179,12 +180,12 @@ def make_job(
     link_values: Mapping[str, Values] | None = None,
     bounds: tuple[Floats, Floats] | None = None,
 ) -> WriteJob:
-    """Check what all writers take, and join it with what one of them was given.
+    """Check what all writers take, and combine it with the arguments of one of them.
 
     Parameters
     ----------
     bounds
-        Of the store; None: those of the options, or of the positions.
+        Bounds of the store; None for those of the options, or of the positions.
 
     Raises
     ------
@@ -246,7 +247,7 @@ def run_job(job: WriteJob, summarise: Summary, options: WriteOptions) -> Any:
     return write() if options.compute else dask.delayed(write, pure=False, name="write_store")()
 
 
-# What writers return, with the keys of the reference package.
+# What writers return, by the keys of the reference package.
 
 
 def of_points(prepared: Prepared, record: LevelRecord) -> dict[str, Any]:
@@ -312,11 +313,11 @@ def _links(prepared: Prepared) -> tuple[int, int]:
     return prepared.link_counts or (0, 0)
 
 
-MOST_GUESSED = 1024  # tasks that exchange records; each has runs of each other
+MOST_GUESSED = 1024  # most tasks that exchange records; each has runs of every other
 
 
 TablesOf = Tables | Callable[[BlockStatistics], Tables]
-"""Tables, or what makes them once all blocks were seen."""
+"""Tables, or a function that makes them once all blocks were seen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -326,11 +327,11 @@ class Source:
     Parameters
     ----------
     blocks
-        Their keys.
+        Keys of the blocks.
     read
         Makes a `Block` of one.
     sample
-        A block without rows, or the first one: all have its dtypes.
+        A block without rows, or the first one; all have its dtypes.
     nbytes
         Of all, NaN where it is not known.
     """
@@ -354,15 +355,15 @@ class LinkSource:
     name
         Of the argument that holds them, for errors.
     sample
-        A block without links: all have its dtypes.
+        A block without links; all have its dtypes.
     nbytes
         Of all, NaN where it is not known.
     apart
-        Whether links name a block and a row in it, not rows counted from block to block.
+        Whether links name a block and a row in it, rather than rows counted over all blocks.
     sizes
-        (B,) rows of each block of rows, where they are known.
+        (B,) rows of each block of rows, if they are known.
     values
-        Links that have the values of some of these, where they do not come with them.
+        Links with the values of some of these, if values do not come with them.
     """
 
     keys: Sequence[tuple[Any, ...]]
@@ -376,7 +377,7 @@ class LinkSource:
 
 
 def make_linking(source: Source, links: LinkSource, job: WriteJob) -> Linking:
-    """How links are written: as many owners of rows as places and links need, as many parts as links do."""
+    """How links are written: as many owners of rows as places and links need, and as many parts as links need."""
     rows = source.nbytes / layout(source.sample).itemsize
     blocks = max(len(source.blocks.keys), len(links.keys))
     trees = job.kind == "trees"
@@ -414,7 +415,7 @@ def _link_reader(links: LinkSource, row_owners: RowOwners) -> LinkBlockReader:
 
 
 def tasks_for(nbytes: float, blocks: int) -> int:
-    """Tasks for so many bytes; where that is not known, by the blocks that they come in."""
+    """Number of tasks for so many bytes; if that is not known, for the number of blocks."""
     return min(blocks, MOST_GUESSED) if np.isnan(nbytes) else int(nbytes // part_nbytes()) + 1
 
 
@@ -434,14 +435,14 @@ def write_source(
     Parameters
     ----------
     links
-        Of the rows, where the geometry has any; ``source.blocks`` has their graphs.
+        Links between the rows, if the geometry has any; ``source.blocks`` has their graphs.
     copied
-        What the store has of one that it is a copy of, besides rows.
+        What the store gets, in addition to rows, from one that it is a copy of.
 
     Raises
     ------
     SelectionError, StoreError
-        As the writers.
+        As for the writers.
     """
     job = template(path, source.sample, shape, options)
     job = replace(job, copied=copied or job.copied)
@@ -484,7 +485,7 @@ def part_nbytes() -> int:
 
 
 def template(path: Any, sample: Block, shape: Shape, options: WriteOptions) -> WriteJob:
-    """Job without rows, all arguments checked that do not depend on them."""
+    """Job without rows; checks all arguments that do not depend on them."""
     ndim = sample.positions.shape[1]
     none = (np.zeros(ndim), np.zeros(ndim)) if options.bounds is None else None
     columns = {name: replace(column, values=column.values[:0]) for name, column in sample.attributes.items()}
@@ -495,12 +496,12 @@ def template(path: Any, sample: Block, shape: Shape, options: WriteOptions) -> W
 def finalise(
     job: WriteJob, shape: Shape, bounds: Any, tables: TablesOf, statistics: BlockStatistics
 ) -> tuple[WriteJob, IntArray | None]:
-    """Complete a job without rows by what all blocks say; and object ids of paths, None where they are numbers.
+    """Complete a job without rows from what all blocks say; also returns object ids of paths, None if they are numbers.
 
     Raises
     ------
     SelectionError
-        If bounds leave rows out, objects and their tables do not go together, or a cell has 4 GiB or more.
+        If bounds leave rows out, if objects and their tables do not match, or if a cell has 4 GiB or more.
     """
     tables = tables(statistics) if callable(tables) else tables
     edges = job.store.chunk_shape
@@ -555,36 +556,36 @@ def _objects(tables: Tables, statistics: BlockStatistics, ids: IntArray | None, 
 
 
 def is_lazy(*values: Any) -> bool:
-    """Whether any of them, or of the values of a mapping among them, is a Dask collection."""
+    """Whether any argument, or any value of a mapping among them, is a Dask collection."""
     inner = [item for value in values for item in (value.values() if isinstance(value, Mapping) else [value])]
     return any(dask.is_dask_collection(item) for item in inner)
 
 
 def array_source(arrays: Mapping[str, Any], read: Callable[..., Block]) -> Source:
-    """Blocks of Dask arrays that are cut alike along their first axis.
+    """Blocks of Dask arrays with the same blocks along their first axis.
 
     Parameters
     ----------
     arrays
-        By the name of the argument; all are parts of a block, in this order, and are cut as the first is.
+        By name of the argument; each is a part of every block, in this order, and gets the blocks of the first.
 
     Raises
     ------
     SelectionError
-        If one is no Dask array, or cut otherwise where sizes are not known.
+        If one is not a Dask array, or has other blocks of unknown sizes.
     """
     return source_of(optimized(*aligned(arrays)), read)
 
 
 def source_of(computed: Sequence[Any], read: Callable[..., Block]) -> Source:
-    """Blocks of optimized arrays that are cut alike."""
+    """Blocks of optimized arrays with the same blocks."""
     sample = read(*empty_rows(computed))
     nbytes = float(layout(sample).itemsize * computed[0].shape[0])
     return Source(blocks=Blocks(block_keys(computed), computed), read=read, sample=sample, nbytes=nbytes)
 
 
 def block_keys(computed: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Keys of the parts of each block of arrays that are cut alike."""
+    """Keys of the parts of each block of arrays with the same blocks."""
     return [
         tuple((array.name, block, *(0,) * (array.ndim - 1)) for array in computed)
         for block in range(computed[0].numblocks[0])
@@ -592,13 +593,13 @@ def block_keys(computed: Sequence[Any]) -> list[tuple[Any, ...]]:
 
 
 def empty_rows(computed: Sequence[Any]) -> list[Any]:
-    """Return arrays of no rows, masked where values may be missing."""
+    """Return arrays without rows, masked if values may be missing."""
     empty = [(np.empty((0, *array.shape[1:]), array.dtype), array) for array in computed]
     return [np.ma.asarray(none) if isinstance(array._meta, np.ma.MaskedArray) else none for none, array in empty]
 
 
 def aligned(arrays: Mapping[str, Any]) -> list[Any]:
-    """Arrays cut as the first one is; raises SelectionError as `array_source`."""
+    """Arrays rechunked like the first one; raises SelectionError like `array_source`."""
     rows = next(iter(arrays))
     _check_array(rows, arrays[rows], rows)
     return [_aligned(name, array, arrays[rows], rows) for name, array in arrays.items()]
@@ -608,7 +609,7 @@ def _check_array(name: str, array: Any, rows: str) -> None:
     if not (isinstance(array, da.Array) and array.ndim):
         raise SelectionError(
             f"{name} must be a Dask array, found {type(array).__name__}: if one argument is a Dask collection, all "
-            f"that belong to {rows} must be; dask.array.from_array makes one of an array in memory"
+            f"that belong to {rows} must be; dask.array.from_array turns an array in memory into one"
         )
     if any(np.isnan(edge) for edge in array.shape[1:]):
         raise SelectionError(f"{name} must have rows of known shape, found {array.shape}")

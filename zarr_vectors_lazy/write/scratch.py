@@ -1,4 +1,4 @@
-"""Records on their way between the tasks of a write: sorted runs in objects of a scratch place."""
+"""Records on their way between the tasks of a write, as sorted runs in objects of a scratch place."""
 
 import contextlib
 import hashlib
@@ -20,14 +20,14 @@ from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write.session import SCRATCH
 
-# A task that sends puts its records, sorted by where they go, and a table of where each run ends. When all have sent,
-# one task joins the tables to an index by receiver. A receiver asks the index for its runs, then for the runs. So a
-# graph is the same on every scheduler, no task has more than its own records, and one that runs again puts the same.
+# A task that sends puts its records, sorted by receiver, and a table of where each run ends. Once all have sent,
+# one task joins the tables to an index by receiver. A receiver looks up its runs in the index, and then gets them. So a
+# graph is the same on every scheduler, no task holds more than its own records, and one that runs again puts the same.
 
 INDEX = "index"
-AT_ONCE = 256  # objects that a task asks for at once
+AT_ONCE = 256  # objects that a task requests at once
 RUN = np.dtype([("sender", "<i8"), ("start", "<i8"), ("stop", "<i8")])
-_closed: set[str] = set()  # scratch places whose write has failed, of which tasks of this process may still run
+_closed: set[str] = set()  # scratch places whose write has failed, while tasks of this process may still run
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +37,13 @@ class Scratch:
     Parameters
     ----------
     spec
-        What holds them: the store itself, below `SCRATCH`, where no reader looks; else what the setting ``scratch``
+        Where they are: in the store itself, below `SCRATCH`, where no reader looks; in the place that the setting
+        ``scratch``
         names, or, for a store that deletes nothing (a zip file), a folder below Dask's ``temporary-directory``.
     folder
-        Of all writes of the same store.
+        Folder for all writes of the same store.
     write_id
-        Of this one.
+        Id of this write.
     """
 
     spec: StoreSpec
@@ -60,23 +61,23 @@ class Scratch:
 
     @property
     def prefix(self) -> str:
-        """Of the keys of this write."""
+        """Prefix of the keys of this write."""
         return f"{self.folder}/{self.write_id}"
 
     def put(self, objects: Mapping[str, bytes | memoryview]) -> None:
-        """Put objects by name, in place of what an earlier run of the same task has put."""
+        """Put objects by name, replacing what an earlier run of the same task has put."""
         puts = [Put(f"{self.prefix}/{name}", data, unread=True) for name, data in objects.items()]
         fetch(connect(self.spec), puts)
         if self.prefix in _closed:
             self.remove()
 
     def get(self, ranges: Sequence[tuple[str, int, int] | str]) -> Iterator[Any]:
-        """Bytes of objects, or of ranges of them, in turn.
+        """Bytes of objects, or of ranges of them, in order.
 
         Raises
         ------
         StoreError
-            If one is gone, or short.
+            If one is missing or too short.
         """
         backend = connect(self.spec)
         for at in range(0, len(ranges), AT_ONCE):
@@ -92,11 +93,11 @@ class Scratch:
                 yield found
 
     def remove(self) -> None:
-        """Delete all that waits."""
+        """Delete everything that waits."""
         delete_below(connect(self.spec), self.prefix)
 
     def remove_others(self) -> None:
-        """Delete what writes of the same store left that were killed, and waits elsewhere than in the store."""
+        """Delete what killed writes of the same store left in places outside the store."""
         if self.folder != SCRATCH:
             delete_below(connect(self.spec), self.folder, spare=f"{self.prefix}/")
 
@@ -106,12 +107,12 @@ class Scratch:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
             _closed.add(self.prefix)
-            with contextlib.suppress(StoreError):  # the error is told already
+            with contextlib.suppress(StoreError):  # the original error is raised anyway
                 self.remove()
 
 
 def guarded(scratch: Scratch, work: Callable[..., Any], *args: Any) -> Any:
-    """Task: ``work``, for which all senders have run; if the write is refused, nothing stays of it."""
+    """Task: ``work``, after all senders have run; if the write is refused, everything waiting is deleted."""
     try:
         return work(*args)
     except ZVError:
@@ -126,11 +127,11 @@ class Exchange:
     Parameters
     ----------
     name
-        Tells it from others of the same write.
+        Distinguishes it from others of the same write.
     dtype
-        Of the records, packed, a whole number of 8-byte words.
+        Dtype of the records, packed, a whole number of 8-byte words.
     receivers
-        Number of tasks that records go to.
+        Number of tasks that receive records.
     """
 
     name: str
@@ -140,13 +141,13 @@ class Exchange:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runs:
-    """Records in runs, and the (n, K + 1) K numbers of each run, and one past its last record."""
+    """Records in runs, and (n, K + 1) numbers: K of each run, and the end of its records."""
 
     records: Records
     table: IntArray
 
     def runs(self, _receivers: int) -> "Runs":
-        """Themselves."""
+        """The runs themselves."""
         return self
 
 
@@ -158,7 +159,7 @@ class RecordBatch:
     to: IntArray
 
     def runs(self, receivers: int) -> Runs:
-        """A run for each receiver that is sent any."""
+        """A run for each receiver that gets any."""
         counts = np.bincount(self.to, minlength=receivers)
         some = np.flatnonzero(counts)
         table = np.stack([some, np.cumsum(counts)[some]], axis=1).astype(np.int64)
@@ -166,7 +167,7 @@ class RecordBatch:
 
 
 Work: TypeAlias = Callable[..., tuple[tuple[RecordBatch | Runs, ...], Any]]
-"""What a task does: of what it received, and other arguments, it makes what it sends on each exchange, and a result."""
+"""The work of a task: from what it received, and other arguments, what it sends on each exchange, and a result."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,7 +179,7 @@ class Step:
     scratch
         Where records wait.
     work
-        What it does.
+        The work that it does.
     number
         Its number among senders and among receivers.
     takes, sends
@@ -246,18 +247,18 @@ def index_runs(
 
 
 def receive(scratch: Scratch, exchange: Exchange, receiver: int) -> Records:
-    """Return what all tasks sent to one, in the order of the senders.
+    """Return what all tasks sent to one receiver, in the order of the senders.
 
     Raises
     ------
     StoreError
-        If it is gone.
+        If it is missing.
     """
     return received(scratch, exchange, receiver, receiver + 1).records
 
 
 def received(scratch: Scratch, exchange: Exchange, first: int, last: int, *, name: str = INDEX) -> Runs:
-    """What tasks sent to the receivers from ``first`` to ``last - 1``, as the index ``name`` says, a run for each."""
+    """What tasks sent to the receivers ``first`` to ``last - 1``, by the index ``name``, one run for each."""
     index, head = f"{exchange.name}/{name}", 8 * (exchange.receivers + 1)
     (raw,) = scratch.get([(index, 8 * first, 8 * last + 8)])
     bounds = np.frombuffer(raw, np.int64)
@@ -278,23 +279,25 @@ def received(scratch: Scratch, exchange: Exchange, first: int, last: int, *, nam
     return Runs(found, np.stack([first + some, stops[some + 1]], axis=1).astype(np.int64))
 
 
-# Where many tasks send to many others, runs are short and requests as many as senders times receivers. There, between
-# them, a task for each group of senders and of receivers joins what the ones send the others to one object. All has
-# been put twice then, and requests are as many as receivers times twice the root of the senders, no index is large.
+# If many tasks send to many others, runs are short, and there are as many requests as senders times receivers. Then,
+# between them, a task for each group of senders and of receivers joins the runs between the two in one object.
+# Everything
+# is then put twice, but there are only as many requests as receivers times twice the root of the senders, and no large
+# index.
 
 MOST_RUNS = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Relays:
-    """How what is sent on an exchange is joined on its way; in a single group, it is not.
+    """How the records of an exchange are joined on their way; with a single group, they are not.
 
     Parameters
     ----------
     exchange, senders
-        What is sent, and how many send.
+        The exchange, and its number of senders.
     groups
-        Groups of senders.
+        Number of groups of senders.
     """
 
     exchange: Exchange
@@ -303,7 +306,7 @@ class Relays:
 
     @classmethod
     def of(cls, exchange: Exchange, senders: int) -> Self:
-        """As many as keep requests few."""
+        """As many groups as keep requests few."""
         direct = senders * exchange.receivers <= MOST_RUNS
         return cls(exchange, senders, 1 if direct else math.isqrt(senders - 1) + 1)
 
@@ -314,11 +317,11 @@ class Relays:
 
     @property
     def spans(self) -> int:
-        """Groups of receivers, of as many as there are groups of senders: a task has what a receiver has."""
+        """Groups of receivers, as many as groups of senders, so that a task holds what a receiver holds."""
         return 1 if self.groups == 1 else -(-self.exchange.receivers // self.groups)
 
     def to(self, span: int) -> Exchange:
-        """What receivers of a group take; its senders are the groups of senders."""
+        """What the receivers of a group take; its senders are the groups of senders."""
         if self.groups == 1:
             return self.exchange
         return replace(self.exchange, name=f"{self.exchange.name}/to-{span}")

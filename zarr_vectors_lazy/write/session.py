@@ -1,4 +1,4 @@
-"""A write from its first put to its last, and what goes into a copy besides rows."""
+"""A write from its first put to its last, and what a copy gets in addition to rows."""
 
 import itertools
 import json
@@ -25,15 +25,15 @@ from zarr_vectors_lazy.types import Buffer, Json
 
 # A write from its first put to its last: no reader sees a half-written store, and of two at once one gives up.
 #
-# The root says which write has the place. What a write puts besides replaces nothing, where the backend has such a
-# put. So whoever comes late, to a place that another write has taken, meets what that has put and reads in the root
-# that it has lost. The other meets what came late before it had put the same itself, and replaces it.
+# The root says which write has the place. The other puts of a write replace nothing, if the backend has such puts.
+# So a write that comes late, to a place that another has taken, meets the other's objects and reads in the root
+# that it has lost. The other meets what came late before it put the same itself, and replaces it.
 
 Mode: TypeAlias = Literal["w-", "w"]
 MODES = ("w-", "w")
 UNFINISHED = "an unfinished write"
-SCRATCH = "_scratch"  # folder of what waits for the tasks of a write, each write in a folder of its own id
-_PART = re.compile(r"\.zarr\.json\.[0-9a-f]{16}|zarr\.json#[0-9]+")  # of a first put that was killed
+SCRATCH = "_scratch"  # folder of what waits for the tasks of a write, each write in a folder named after its id
+_PART = re.compile(r"\.zarr\.json\.[0-9a-f]{16}|zarr\.json#[0-9]+")  # length of a first put that was killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,9 @@ class WriteSession:
     spec
         The store.
     marker
-        The root's bytes meanwhile, not those of any other write.
+        The root's bytes during the write, different for every write.
     start
-        Another for each time that the write began with nothing of its own there; empty where it goes on.
+        A new id each time the write begins with nothing of its own there; empty if it continues.
     """
 
     spec: StoreSpec
@@ -55,16 +55,16 @@ class WriteSession:
     start: str = field(default="", compare=False)
 
     def check_start(self, starts: Iterable[str]) -> None:
-        """Raise StoreError if what was put since some ``starts`` was deleted again.
+        """Raise StoreError if what was put since some ``starts`` has been deleted.
 
-        A task that is run again after the end of the write, as its worker was lost, finds a store to be replaced: its
-        own.
+        A task that is run again after the end of the write, because its worker was lost, would find a store to replace:
+        its own.
         """
         if self.start and any(start != self.start for start in starts):
             raise StoreError("a lost task started this write again after its end; write again", where=self.spec.url)
 
     def put(self, puts: Sequence[Put]) -> None:
-        """Put objects of the write, concurrently, none in place of another write's; again, if it has put them already.
+        """Put objects of the write concurrently, none in place of another write's; puts may be repeated.
 
         Raises
         ------
@@ -76,7 +76,7 @@ class WriteSession:
             self.check()
             fetch(backend, puts)
             return
-        # The look costs no time here; whoever meets nothing hears of the other by it.
+        # The look costs no time here, and a write that meets no objects learns of the other by it.
         root, *made = fetch(
             backend, [Get(DOC), *(Put(put.key, put.data, create=True, unread=True, array=put.array) for put in puts)]
         )
@@ -109,18 +109,20 @@ class WriteSession:
 
 
 def check_mode(mode: object) -> None:
-    """Raise SelectionError if ``mode`` is none of ``"w-"`` and ``"w"``."""
+    """Raise SelectionError if ``mode`` is neither ``"w-"`` nor ``"w"``."""
     if mode not in MODES:
-        raise SelectionError(f"mode must be 'w-' (refuse what is there) or 'w' (replace a store), found {mode!r}")
+        raise SelectionError(
+            f"mode must be 'w-' (write only if nothing is there) or 'w' (replace a store), found {mode!r}"
+        )
 
 
 def new_write_id() -> str:
-    """What tells one write from every other."""
+    """A name that distinguishes this write from every other."""
     return secrets.token_hex(8)
 
 
 def check_place(spec: StoreSpec, mode: Mode) -> None:
-    """Raise StoreError where `begin_write` would, without a put."""
+    """Raise StoreError if `begin_write` would, without a put."""
     backend = connect(spec)
     root, names = fetch(backend, [Get(DOC), ListDir("", required=False)])
     if root is None:
@@ -130,7 +132,7 @@ def check_place(spec: StoreSpec, mode: Mode) -> None:
 
 
 def check_apart(source: StoreSpec, target: StoreSpec) -> None:
-    """Raise SelectionError if a store would be written over the one that it is made from, or into it."""
+    """Raise SelectionError if a store would be written over, or into, the one that it is made from."""
     if overlap(source.url, target.url):
         raise SelectionError(
             f"a store cannot be written over itself: {source.url} and {target.url} are one place, or one lies in the "
@@ -139,7 +141,7 @@ def check_apart(source: StoreSpec, target: StoreSpec) -> None:
 
 
 def _check_replaced(backend: Backend, root: bytes, names: tuple[str, ...], mode: Mode) -> None:
-    if not root:  # of a first put that was cut off, where files appear before their bytes
+    if not root:  # left by a first put that was cut off, where files appear before their bytes
         _refuse_others(backend, names)
     what = _describe(root, backend.url)
     if mode == "w-":
@@ -147,14 +149,14 @@ def _check_replaced(backend: Backend, root: bytes, names: tuple[str, ...], mode:
 
 
 def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession:
-    """Put a root that says "writing", and delete the store that was there (``mode="w"``), and what other writes left.
+    """Put a root that says "writing", and delete the old store (``mode="w"``), and what other writes left.
 
-    With a ``write_id`` (`new_write_id`) a write that has begun already goes on: a task may run twice.
+    With a ``write_id`` (`new_write_id`), a write that has already begun continues: a task may run twice.
 
     Raises
     ------
     StoreError
-        If something is there that may not be replaced: a store (``"w-"``), or what is no Zarr Vectors store (both).
+        If something may not be replaced: a store (``"w-"``), or anything that is not a Zarr Vectors store (both).
     """
     backend = connect(spec)
     write_id = write_id or new_write_id()
@@ -172,7 +174,7 @@ def begin_write(spec: StoreSpec, mode: Mode, write_id: str = "") -> WriteSession
         return replace(session, start=new_write_id())
     if bytes(root) == session.marker:
         return session
-    clearing = CURRENT.marker(write_id, clearing=True)  # a second run must know whether all was deleted
+    clearing = CURRENT.marker(write_id, clearing=True)  # a second run must know whether everything was deleted
     if bytes(root) != clearing.data:
         _check_replaced(backend, bytes(root), names or (), mode)
         _swap(backend, clearing, bytes(root))
@@ -200,7 +202,7 @@ def _lost(url: str) -> StoreError:
 
 
 def _refuse_others(backend: Backend, names: tuple[str, ...]) -> None:
-    # A root that was not there a moment ago is another write's: the create-only put will meet it.
+    # A root that was not there a moment ago belongs to another write: the create-only put will meet it.
     others = [name for name in names if name not in (DOC, SCRATCH) and not _PART.fullmatch(name)]
     if others:
         raise StoreError(
@@ -217,7 +219,7 @@ def _check_won(backend: Backend, session: WriteSession) -> None:
 
 
 def _describe(raw: bytes, url: str) -> str:
-    """What a root is that may be replaced; raises StoreError if it may not."""
+    """Describe a root that may be replaced; raises StoreError if it may not."""
     if not raw:
         return UNFINISHED
     try:
@@ -238,10 +240,10 @@ def _describe(raw: bytes, url: str) -> str:
     return "a Zarr Vectors store"
 
 
-# What goes from a store into a copy of some of its levels besides rows: metadata, headers; and what does not go.
+# What a copy of some levels of a store gets in addition to rows: metadata, headers; and what it does not get.
 
 HEADERS = "headers"
-BATCH = 64  # objects that are in memory at once
+BATCH = 64  # bytes of objects in memory at once
 ROWS = ("vertices", "vertex_fragments", "vertex_attributes")
 LINKS = ("links", "link_fragments", "link_attributes", "cross_chunk_links", "cross_chunk_link_attributes")
 OBJECTS = ("object_index", "object_attributes", "groups", "group_attributes")
@@ -249,7 +251,7 @@ OBJECTS = ("object_index", "object_attributes", "groups", "group_attributes")
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Copied:
-    """What a copy has of its source besides rows; travels to the task that ends the write.
+    """What a copy gets from its source in addition to rows; travels to the task that ends the write.
 
     Parameters
     ----------
@@ -266,7 +268,7 @@ class Copied:
     documents: Mapping[str, Json] = field(default_factory=dict)
 
     def put(self, session: WriteSession) -> None:
-        """Put the headers: groups and arrays, bytes as they are.
+        """Put the headers: groups and arrays, with their bytes unchanged.
 
         Raises
         ------
@@ -284,7 +286,7 @@ class Copied:
 
 
 def copy_objects(source: StoreSpec, keys: Iterator[str], array: bytes, session: WriteSession) -> tuple[int, int]:
-    """Put objects of an array, whose document is ``array``, as they are; return how many there are, and their bytes."""
+    """Put the objects of an array, whose document is ``array``, unchanged; return their number and bytes."""
     backend, objects, nbytes = connect(source), 0, 0
     while part := list(itertools.islice(keys, BATCH)):
         found = zip(part, fetch(backend, [Get(key) for key in part]), strict=True)
@@ -295,14 +297,14 @@ def copy_objects(source: StoreSpec, keys: Iterator[str], array: bytes, session: 
 
 
 def copied_headers(headers: Mapping[str, Json], target: StoreSpec) -> Copied | None:
-    """What a new store has of the files that it is of: their headers by name; None where there are none."""
+    """Headers that a new store gets from its source files, by name; None if there are none."""
     group = {"zarr_format": 3, "node_type": "group"}
     documents = {f"{HEADERS}/{name}": {**group, "attributes": dict(of)} for name, of in headers.items()}
     return Copied(notes=Notes(), source=target, documents=documents) if documents else None
 
 
 def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData]) -> Copied:
-    """Read what a copy of a store has of it whose levels, by their new index, are ``levels``."""
+    """Read what a copy of a store gets from it; ``levels`` are its levels, by their new index."""
     places = {
         (level, path): f"{of.meta.index}/{path}".rstrip("/") for level, of in levels.items() for path in _paths(of)
     }
@@ -322,7 +324,7 @@ def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData
 
 
 def _paths(data: LevelData) -> list[str]:
-    """Nodes of a level that a copy has too, below it."""
+    """Nodes below a level that a copy also has."""
     by = data.chunk_attribute
     found = ["", *ROWS, *OBJECTS, "links", "link_attributes"]
     found += [f"vertex_attributes/{name}" for name in data.attribute_names if by is None or by[0] != name]
@@ -335,7 +337,7 @@ def _paths(data: LevelData) -> list[str]:
 
 
 def _said_of_links(data: LevelData) -> Iterator[tuple[str, Json]]:
-    """What the arrays of a link attribute say; a copy has others, cut by other offsets."""
+    """Metadata of the arrays of a link attribute; a copy has other arrays, cut by other offsets."""
     family = data.links(0) if 0 in data.deltas and data.link_attribute_names else None
     if family is None:
         return
@@ -346,7 +348,7 @@ def _said_of_links(data: LevelData) -> Iterator[tuple[str, Json]]:
 
 
 def _below(tree: MetaTree, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
-    """Documents of nodes and of all below them, by path."""
+    """Documents of nodes and everything below them, by path."""
     while paths:
         tree.load([Node(path) for path in paths])
         found: list[Found] = [node for path in paths if (node := tree.node(path)) is not None]
@@ -358,12 +360,12 @@ def _below(tree: MetaTree, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
 
 
 def left_out(data: LevelData, levels: Iterable[int], *, links: bool, objects: bool) -> list[str]:
-    """Paths of what a store has, a copy of a level of it does not have, and is not made anew.
+    """Paths that a store has, but a copy of one of its levels does not have, even rebuilt.
 
     Parameters
     ----------
     levels
-        Those that the copy has, or whose like it has.
+        Levels that the copy has, or has rebuilt.
     links, objects
         Whether it has the links inside the level, and its objects.
     """

@@ -355,7 +355,7 @@ def _write_paths(
     *,
     width: int | None = None,
 ) -> Any:
-    """Write paths of so many vertices each; ``given`` are the arguments of their writer."""
+    """Write paths with given numbers of vertices; ``given`` are the arguments of their writer."""
     options, tables = WriteOptions.of(given), Tables.of(given)
     ids = arguments.parse_path_ids(given["object_ids"], len(lengths))
     objects = tables.objects(np.repeat(np.arange(len(lengths)), lengths), ids)
