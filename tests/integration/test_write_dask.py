@@ -317,7 +317,7 @@ def test_polylines_that_do_not_go_together(tmp_path):
             iter([lines, [lines[0].astype("f8")]]),
             {},
         ),
-        ("a block of polylines is a sequence of .* found 7", iter([7]), {}),
+        ("a block of polylines must be a sequence of .* found 7", iter([7]), {}),
         ("found Delayed", dask.delayed(lines), {}),
         ("polylines is a Dask collection, and must be in memory", [da.zeros((4, 3))], {}),
         ("found dict", {"a": lines[0]}, {}),

@@ -72,7 +72,7 @@ def test_graphs_and_meshes_take_tables_of_positions(tmp_path, kind):
     given = TABLES[kind](pa.Table.from_pandas(FRAME[["Z", "Y", "X"]], preserve_index=False))
     zvl.write_graph(tmp_path / "x", given, edges=[[0, 1]], chunk_shape=50)
     assert zvl.open_zv(tmp_path / "x")[0].vertices.compute().tolist() == [[1, 2, 3], [10, 20, 30]]
-    with pytest.raises(SelectionError, match="'k' beside 'X', 'Y', 'Z'"):
+    with pytest.raises(SelectionError, match="'k' in addition to 'X', 'Y', 'Z'"):
         zvl.write_graph(tmp_path / "y", FRAME, edges=[[0, 1]], chunk_shape=50)
 
 
