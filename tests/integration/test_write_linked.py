@@ -152,7 +152,7 @@ def test_arguments_that_do_not_go_together(tmp_path):
     weight = lazy["link_attributes"]["weight"]
     unknown = lazy["edges"][lazy["edges"][:, 0] > 3]
     for words, changed in (
-        ("edges must be a Dask array, found ndarray: if one.*from_array turns an array in memory into one", {"edges": given["edges"]}),
+        ("edges must be a Dask array, found ndarray: if one.*from_array turns", {"edges": given["edges"]}),
         ("positions must be a Dask array, found ndarray", {"positions": given["positions"]}),
         ("found DataFrame", {"positions": lazy["positions"].to_dask_dataframe()}),
         (rf"\['weight'\] must have {LINKS} rows like edges", {"link_attributes": {"weight": weight[:-1]}}),

@@ -355,7 +355,7 @@ def as_table(value: Any) -> Any:
 
 
 def pyarrow() -> Any:
-    """Import pyarrow; raises ImportError that says how it is installed."""
+    """Import pyarrow; raises ImportError that says how to install it."""
     return optional("pyarrow", "tables and columns of Arrow need pyarrow", "dataframe")
 
 
