@@ -301,6 +301,24 @@ def test_a_file_from_standard_input(tmp_path):
     assert zvl.open_zv(tmp_path / "s")[0].vertices.compute().tolist() == [[1, 2, 3]]
 
 
+def test_what_is_wrong_with_standard_input_is_said_of_it(tmp_path):
+    words = [sys.executable, "-m", "zarr_vectors_lazy.cli.main", "ingest", "-", str(tmp_path / "s"), "--format", "csv"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, input="a,b\n1,2\n")
+    assert (done.returncode, done.stderr.startswith("zvl: standard input: expected columns x, y")) == (2, True)
+
+
+def test_output_that_is_closed_or_full_is_no_traceback(tracts):
+    words = [sys.executable, "-m", "zarr_vectors_lazy.cli.main", "read", str(tracts), "-"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline().startswith("x,y,z")
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, "Traceback" in said, "Exception" in said) == (0, False, False)
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (3, "zvl: No space left on device")
+
+
 def test_a_box_that_holds_nothing_is_said(zvl_run, tracts, tmp_path):
     code, _, err = zvl_run("read", tracts, tmp_path / "out.csv", "--bbox", "1 2 3 4 5 6")
     assert (code, "nothing is selected; zvl info shows the bounds" in err) == (0, True)

@@ -1,7 +1,9 @@
 """Levels as files of the field, read back with the field's own libraries."""
 
+import errno
 import gzip
 import zipfile
+from pathlib import Path
 
 import dask
 import nibabel.streamlines
@@ -13,6 +15,7 @@ from pyarrow import parquet
 
 import zarr_vectors_lazy as zvl
 from zarr_vectors_lazy.errors import FileError, SelectionError
+from zarr_vectors_lazy.files import formats
 from zarr_vectors_lazy.files.outgoing import Outgoing
 
 BOX = ([84, 100, 78], [92, 112, 88])
@@ -218,3 +221,14 @@ def test_complex_numbers_are_said_to_be_left_out(tmp_path, suffix):
     assert [text.split()[1] for text in done["left_out"]] == ["c"]
     zvl.ingest(tmp_path / f"a{suffix}", tmp_path / "b.zv")
     assert "n" in zvl.open_zv(tmp_path / "b.zv")[0].attribute_names
+
+
+def test_a_folder_that_is_read_only_is_named(tracts, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "out.csv"))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+    monkeypatch.setattr(formats, "_function", lambda *_: refuse)
+    with pytest.raises(FileError, match=r"out.csv cannot be written as CSV: .*Read-only file system"):
+        zvl.open_zv(tracts)[2].to_file(tmp_path / "out.csv")

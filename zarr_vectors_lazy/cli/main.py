@@ -114,8 +114,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except ImportError as error:
         fail(str(error), 2)
-    except BrokenPipeError:  # whoever reads our output has closed it
+    except (BrokenPipeError, SystemExit):  # whoever reads our output has closed it; typer then ends with code 1
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except OSError as error:  # standard output, on a full disk
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        fail(spoken(str(error)), 3)
     else:
         if code == STOPPED:
             fail("stopped: nothing was written", STOPPED)

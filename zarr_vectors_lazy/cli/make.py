@@ -14,7 +14,7 @@ from zarr_vectors_lazy import examples, maintenance
 from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.copy.recompress import recompress as recompressed
 from zarr_vectors_lazy.display import nbytes_text
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.errors import FileError, SelectionError
 from zarr_vectors_lazy.files.formats import format_of, suffixes
 from zarr_vectors_lazy.interchange import ingest as ingested
 from zarr_vectors_lazy.maintenance import rechunk as rechunked
@@ -150,7 +150,10 @@ def with_standard_input(sources: list[str], name: str | None) -> Iterator[list[s
         copy = Path(folder) / f"stdin{suffix if suffix in suffixes_of else suffixes_of[0]}"
         with copy.open("wb") as file:
             shutil.copyfileobj(sys.stdin.buffer, file)
-        yield [str(copy) if source == "-" else source for source in sources]
+        try:
+            yield [str(copy) if source == "-" else source for source in sources]
+        except FileError as error:
+            raise FileError(error.message.replace(str(copy), "standard input")) from error
 
 
 def pyramid(

@@ -224,8 +224,9 @@ def save(level: Outgoing, path: Path, one: Format, name: str | None = None) -> i
                     shutil.copyfileobj(plain, file)
             whole.replace(path)
     finally:
-        unfinished.unlink(missing_ok=True)
-        whole.unlink(missing_ok=True)
+        for left in {unfinished, whole}:
+            if left.exists():  # a folder that is read-only lets nothing be unlinked, not even what is not there
+                left.unlink()
     level.leave_but(one.keeps)
     return count
 
