@@ -38,7 +38,8 @@ def suggesting(function: Callable[P, R]) -> Callable[P, R]:
     def checked(*args: P.args, **kwargs: P.kwargs) -> R:
         for name in sorted(kwargs.keys() - known):
             other = ALSO.get(name) if ALSO.get(name) in known else None
-            if not open_ended or ((other or is_near(name, names)) and not is_option(name)):
+            option = is_option(name) and f"{name}s" not in known  # object_id= is one of Azure, but not object_ids=
+            if not open_ended or ((other or is_near(name, names)) and not option):
                 hint = f"; did you mean {other!r}?" if other else meant(name, names)
                 raise TypeError(f"{function.__name__}() takes no argument {name!r}{hint}")
         return function(*args, **kwargs)

@@ -16,7 +16,7 @@ import xarray as xr
 from zarr_vectors_lazy import display
 from zarr_vectors_lazy.convert.frames import to_awkward
 from zarr_vectors_lazy.convert.xarray import object_dataset, told_attrs
-from zarr_vectors_lazy.errors import NotFoundError, SelectionError, printable
+from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed, printable
 from zarr_vectors_lazy.files import neighbours
 from zarr_vectors_lazy.files.outgoing import Outgoing
 from zarr_vectors_lazy.keywords import Named, suggesting
@@ -151,7 +151,11 @@ class PathAttributes(NamedArrays):
 def require_attribute(view: LevelView, name: str) -> None:
     """Raise NotFoundError if the level has no such vertex attribute."""
     if not view.data.has_attribute(name):
-        raise NotFoundError.among("attribute", name, view.data.attribute_names, where=view.data.url)
+        known = view.data.attribute_names
+        if name in view.data.object_attributes:
+            told = f"no attribute {name!r} of vertices; there is {listed(known)}"
+            raise NotFoundError(f"{told}; objects have it: .objects.attributes[{name!r}]", where=view.data.url)
+        raise NotFoundError.among("attribute", name, known, where=view.data.url)
 
 
 def value_dtype(view: LevelView, name: str) -> np.dtype[Any]:

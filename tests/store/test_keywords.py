@@ -69,6 +69,8 @@ def test_every_function_that_takes_options_suggests():
 def test_options_of_a_backend_are_no_misspelt_parameters(path):
     with pytest.raises(StoreError, match="takes no options; found 'profile'"):
         zvl.open_zv(path, profile="x")
+    with pytest.raises(TypeError, match=r"no argument 'object_id'; did you mean 'object_ids'"):
+        zvl.read_points(path, object_id=[1])  # which Azure has an option of
     with pytest.raises(StoreError, match=r"'regoin'.*did you mean 'region'"):
         zvl.open_zv("s3://bucket/x", backend="obstore", regoin="eu")
     with pytest.raises(StoreError, match=r"'annon'.*did you mean 'anon'"):

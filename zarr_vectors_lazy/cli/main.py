@@ -99,9 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             warnings.showwarning = say
             code = application(given[0])(given, prog_name="zvl", standalone_mode=False)
     except WrongUse as error:
-        path = error.ctx.command_path if getattr(error, "ctx", None) else "zvl"
-        said = functools.reduce(lambda text, name: text.replace(name, PLAIN[name]), PLAIN, error.format_message())
-        fail(f"{said} ({path} -h lists the choices)", 2)
+        fail(misused(error), 2)
     except Stopped as stop:
         fail(f"stopped: {stop}", STOPPED)
     except (typer.Abort, KeyboardInterrupt):  # while modules are imported, too
@@ -114,16 +112,27 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
     except ImportError as error:
         fail(str(error), 2)
-    except (BrokenPipeError, SystemExit):  # whoever reads our output has closed it; typer then ends with code 1
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except OSError as error:  # standard output, on a full disk
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        fail(spoken(str(error)), 3)
+    except (SystemExit, OSError) as error:
+        end_output(error)
     else:
         if code == STOPPED:
             fail("stopped: nothing was written", STOPPED)
         sys.exit(code if isinstance(code, int) else 0)
+
+
+def end_output(error: BaseException) -> None:
+    """End where standard output takes no more: quietly if its reader has closed it, which typer makes a SystemExit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, SystemExit | BrokenPipeError):
+        sys.exit(0)
+    fail(spoken(str(error)), 3)
+
+
+def misused(error: Any) -> str:
+    """Say what typer says of wrong arguments, plainly."""
+    path = error.ctx.command_path if getattr(error, "ctx", None) else "zvl"
+    said = functools.reduce(lambda text, name: text.replace(name, PLAIN[name]), PLAIN, error.format_message())
+    return f"{said} ({path} -h lists the choices)"
 
 
 def spoken(message: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError, SelectionError, ZVError
+from zarr_vectors_lazy.errors import FileError, SelectionError, ZVError, meant
 from zarr_vectors_lazy.files.loaded import Loaded, LoadOptions
 from zarr_vectors_lazy.files.outgoing import Outgoing
 
@@ -117,7 +117,8 @@ def format_of(path: Path, name: str | None, part: str) -> Format:
         known = suffixes(part)
         asked = name or path.suffix
         what = f"no format {asked!r} that can be" if asked else f"{path.name!r} has no suffix that says what is to be"
-        raise SelectionError(f"{what} {'read' if part == 'reads' else 'written'}; there is {', '.join(known)}")
+        near = meant(asked, known)
+        raise SelectionError(f"{what} {'read' if part == 'reads' else 'written'}; there is {', '.join(known)}{near}")
     return found
 
 
