@@ -1,1 +1,1 @@
-"""Bytes to arrays and attributes to the model, one generation a folder; no I/O."""
+"""Bytes to arrays and attributes to the model, with a folder for each generation; no I/O."""

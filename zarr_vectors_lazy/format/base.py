@@ -1,4 +1,4 @@
-"""What a generation of the format answers, the names in a store's tree, and what stored bytes may claim."""
+"""The interface of a generation of the format, names in a store's tree, and limits of what stored bytes may claim."""
 
 import re
 from collections.abc import Generator, Iterable, Sequence
@@ -14,10 +14,10 @@ from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.requests import Get, ListSizes
 from zarr_vectors_lazy.types import ChunkCoords, Json
 
-# What a generation of the format answers; everything above speaks to this and never to a generation by name.
+# The interface of a generation of the format; everything above uses this, and never a generation by name.
 #
-# Reading metadata is a conversation too (see ``requests``): a generation yields the nodes and folders that it needs
-# to see, all that may be asked at once, and gets them in that order.
+# Reading metadata is a conversation too (see ``requests``): a generation yields the nodes and folders that it needs,
+# all that can be requested at once, and gets them in the same order.
 
 COMPLETE = "zarr_vectors_lazy"
 """Key in the root's consolidated metadata that says that they name every node of the store."""
@@ -25,14 +25,14 @@ COMPLETE = "zarr_vectors_lazy"
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """Ask for a ``zarr.json``; the answer is a `Found` or None."""
+    """Request a ``zarr.json``; the answer is a `Found` or None."""
 
     path: str
 
 
 @dataclass(frozen=True, slots=True)
 class Children:
-    """Ask for the names of the nodes below a path; the answer is a tuple of str."""
+    """Request the names of the nodes below a path; the answer is a tuple of str."""
 
     path: str
 
@@ -53,14 +53,14 @@ class Found:
 
     @property
     def unfinished(self) -> bool:
-        """Whether it only says that what belongs to it is being written."""
+        """Whether it only says that its contents are being written."""
         ours = self.attributes.get("zarr_vectors_lazy")
         return isinstance(ours, dict) and ours.get("state") == "writing"
 
 
 T = TypeVar("T")
 MetaSteps: TypeAlias = Generator[Sequence[Node | Children | Get | ListSizes], list[Any], T]
-"""A generation's conversation; sizes of what cannot be listed are None."""
+"""A generation's conversation; sizes are None if they cannot be listed."""
 
 
 class Generation(Protocol):
@@ -68,18 +68,18 @@ class Generation(Protocol):
 
     name: str
     changeable: bool
-    """Whether stores of it are changed in place; others are only read."""
+    """Whether its stores are changed in place; others are read-only."""
     capabilities: frozenset[str]
-    """What a store may require of its readers, all of it read here."""
+    """Capabilities that a store may require of its readers, all supported here."""
 
     def family(self, key: str) -> tuple[int | None, str]:
-        """Level and family of arrays that an object belongs to, by its key."""
+        """Level and family of arrays to which an object belongs, by its key."""
 
     def trusts_consolidated(self, consolidated: Json) -> bool:
         """Whether the root's consolidated metadata name every node of the store."""
 
     def parse_store(self, root: Found, children: tuple[str, ...] | None) -> StoreMeta:
-        """Parse the root; ``children`` are the names below it, None where the store cannot list."""
+        """Parse the root; ``children`` are the names below it, None if the store cannot list."""
 
     def level_nodes(self, level: int) -> tuple[str, str]:
         """Paths of a level's own node and of its vertices."""
@@ -88,10 +88,10 @@ class Generation(Protocol):
         """Parse a level's node."""
 
     def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
-        """Levels, each told what its metadata and those of the others say together."""
+        """Add to each level what its metadata and those of the others say together."""
 
     def headers(self) -> MetaSteps[dict[str, Json]]:
-        """Opaque headers by format name."""
+        """Headers by format name, as stored."""
 
     def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
         """The positions."""
@@ -100,13 +100,13 @@ class Generation(Protocol):
         """The fragment indexes."""
 
     def fragment_owners(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
-        """Return the id of the object of each fragment; None where that is not told for all fragments."""
+        """Return the id of the object of each fragment; None if it is not stored for all fragments."""
 
     def attribute_names(self, level: LevelMeta) -> MetaSteps[tuple[str, ...]]:
         """Names of the stored vertex attributes, sorted."""
 
     def has_attribute(self, level: LevelMeta, name: str) -> MetaSteps[bool]:
-        """Whether there is such a stored vertex attribute; asks for no other's document."""
+        """Whether there is such a stored vertex attribute, without requesting the documents of others."""
 
     def attribute(self, level: LevelMeta, vertices: CellArray, name: str) -> MetaSteps[CellArray]:
         """A stored vertex attribute."""
@@ -115,10 +115,10 @@ class Generation(Protocol):
         """Deltas of the link families, ascending."""
 
     def links(self, level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
-        """Return a link family; None where there is none."""
+        """Return a link family; None if there is none."""
 
     def link_fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
-        """The fragment indexes of the links inside chunks; None where there are none."""
+        """The fragment indexes of the links inside chunks; None if there are none."""
 
     def link_attribute_names(self, level: LevelMeta, delta: int) -> MetaSteps[tuple[str, ...]]:
         """Names of the attributes of a link family, sorted."""
@@ -127,48 +127,48 @@ class Generation(Protocol):
         """Return an attribute of a link family."""
 
     def objects(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[ObjectIndex | None]:
-        """Where the manifests are; None where the level has no objects."""
+        """Where the manifests are; None if the level has no objects."""
 
     def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
-        """Per-object arrays by name."""
+        """Arrays over objects, by name."""
 
     def groups(self, level: LevelMeta) -> MetaSteps[GroupIndex | None]:
-        """Where the groups are; None where there are none."""
+        """Where the groups are; None if there are none."""
 
     def group_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
-        """Per-group arrays by name."""
+        """Arrays over groups, by name."""
 
 
-# How much metadata and stored bytes may claim before memory is taken for it.
+# How much metadata and stored bytes may claim before memory is allocated.
 
-RATIO = 1032  # deflate's densest; a cell that is larger than its limit may be so many times as large as stored
-MAX_CELL_NBYTES = 2**32 + 8  # the format states the size of a cell in 32 bits, behind 8 bytes of header
+RATIO = 1032  # deflate's highest ratio; a cell above its limit may be this many times as large as stored
+MAX_CELL_NBYTES = 2**32 + 8  # the format states the size of a cell in 32 bits, after 8 bytes of header
 MAX_AXES = 32
-MAX_ROWS = 2**40  # of an array of objects; how many can be read is a matter of `Limits.array_nbytes`
+MAX_ROWS = 2**40  # rows of an array of objects; `Limits.array_nbytes` says how many can be read
 MAX_PIECES = 2**20  # stored chunks of such an array
-MAX_ITEM_NBYTES = 2**16  # of a dtype: a text of 16384 characters
-MAX_ROW_VALUES = 2**20  # of an attribute
+MAX_ITEM_NBYTES = 2**16  # bytes of a dtype: a text of 16384 characters
+MAX_ROW_VALUES = 2**20  # values per row of an attribute
 MAX_DIMENSIONS = 16
 
 
 @dataclass(slots=True)
 class Limits:
-    """What a user may set, for this process.
+    """Limits that a user may set, for this process.
 
     Parameters
     ----------
     cell_nbytes
-        Decoded size of a cell that is believed however few bytes are stored.
+        Decoded size up to which a cell is accepted however few bytes are stored.
     array_nbytes
-        Size of an array that is read whole (manifests, ids, attributes of objects), of a column of missing values, or
-        of the texts that dictionary codes stand for.
+        Size of an array that is read as a whole (manifests, ids, attributes of objects), of a column of missing values,
+        or of the text that dictionary codes stand for.
     """
 
     cell_nbytes: int = 2**28
     array_nbytes: int = 2**32
 
     def of_cell(self, stored: int) -> int:
-        """Decoded size that so many stored bytes may have."""
+        """Decoded size that a given number of stored bytes may have."""
         return min(MAX_CELL_NBYTES, max(self.cell_nbytes, RATIO * stored))
 
 
@@ -176,7 +176,7 @@ LIMITS = Limits()
 
 
 def check_array(nbytes: int, what: str, where: str = "") -> None:
-    """Raise FormatError if an array would take more memory than is allowed."""
+    """Raise FormatError if an array would take more memory than allowed."""
     if nbytes > LIMITS.array_nbytes:
         raise FormatError(
             f"{what} would take {nbytes} bytes, more than the {LIMITS.array_nbytes} allowed by the setting "
@@ -198,9 +198,9 @@ def parse_chunk_keys(keys: Sequence[str], rank: int, *, where: str = "") -> Chun
     keys
         ``"-1.0.12"`` and the like.
     rank
-        Components that each must have, K.
+        Number of components that each must have, K.
     where
-        Named by errors.
+        Place, for errors.
 
     Returns
     -------
@@ -209,7 +209,7 @@ def parse_chunk_keys(keys: Sequence[str], rank: int, *, where: str = "") -> Chun
     Raises
     ------
     FormatError
-        If a key is no dotted coordinate of that rank.
+        If a key is not a dotted coordinate of that rank.
     """
     if not keys:
         return np.empty((0, rank), np.int64)
@@ -217,7 +217,7 @@ def parse_chunk_keys(keys: Sequence[str], rank: int, *, where: str = "") -> Chun
         raw = np.frombuffer(("\n".join(keys) + "\n").encode("ascii"), np.uint8)
     except (TypeError, UnicodeEncodeError) as error:
         raise FormatError("chunk keys must be text like '-1.0.12'", where=where) from error
-    digit = raw - np.uint8(ZERO)  # wraps for what is no digit
+    digit = raw - np.uint8(ZERO)  # wraps for anything but a digit
     minus = raw == MINUS
     separator = (raw == DOT) | (raw == NEWLINE)
     ends = np.flatnonzero(separator)
@@ -255,7 +255,7 @@ def _first_bad(keys: Sequence[str], rank: int) -> str:
 
 
 def is_name(name: str) -> bool:
-    """Whether a node may be called so: not what would lead out of the store on some file system."""
+    """Whether a node may have this name: not if it would lead out of the store on some file system."""
     return name not in {"", ".", ".."} and not any(char in name for char in "/\\\0")
 
 
@@ -275,5 +275,5 @@ def format_chunk_keys(coords: ChunkCoords) -> list[str]:
 
 
 def format_deltas(coords: ChunkCoords) -> list[str]:
-    """Chunk offsets as segments name them: ``"0.0.+1"``."""
+    """Chunk offsets as segment names state them: ``"0.0.+1"``."""
     return [".".join(map(format_delta, coord)) for coord in coords.tolist()]

@@ -1,7 +1,7 @@
-"""Cells and columns of several levels as one: what makes up a level that refines others (spec next, 4).
+"""Cells and columns of several levels as one: the content of a level that refines others (spec next, 4).
 
-A chunk of such a level has the number of the level that stores it before its own coordinate, so that all that orders,
-selects and joins chunks needs to know nothing of it.
+A chunk of such a level has the number of the level that stores it before its own coordinate, so that the code that
+orders, selects and joins chunks needs to know nothing about it.
 """
 
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ class Part:
     spec
         How they are read.
     recode
-        Code here of each dictionary code there; None where they are alike.
+        The code here of each dictionary code there; None if they are the same.
     """
 
     level: int
@@ -38,14 +38,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ChainLayout:
-    """Cells of several levels; what it fetches is decoded.
+    """Cells of several levels; what it fetches is already decoded.
 
     Parameters
     ----------
     parts
         In the order of their levels.
     dtype
-        Of the payloads that it gives.
+        Dtype of the payloads that it returns.
     """
 
     parts: tuple[Part, ...]
@@ -57,7 +57,7 @@ class ChainLayout:
         return all(part.spec.layout.direct for part in self.parts)
 
     def fetch(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
-        """Payloads of cells; None where there is no object, an error where one cannot be decoded."""
+        """Payloads of cells; None if there is no object, an error if one cannot be decoded."""
         found = yield from self._of_parts(coords, heads=False)
         return [raw if raw is None or isinstance(raw, Exception) else self._payload(part, raw) for part, raw in found]
 
@@ -86,20 +86,20 @@ class ChainLayout:
         return raw.nbytes if isinstance(raw, Blob) else len(raw)
 
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """None: no one listing has them all."""
+        """None: no single listing has them all."""
         return None
 
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
-        """Keys of the objects in which cells are stored, where metadata list the cells."""
+        """Keys of the objects that store cells, if metadata list the cells."""
         found = [part.spec.layout.object_keys(coords[at, 1:]) for part, at in self._split(coords)]
         return set().union(*(keys or () for keys in found)) if None not in found else None
 
     def plain_nbytes(self, stored: int) -> int:
-        """Return the size as it is."""
+        """Return the size unchanged."""
         return stored
 
     def zarr_indices(self, coords: ChunkCoords) -> IntArray:
-        """Return the chunks as they are: no one Zarr array has them all."""
+        """Return the chunks unchanged: no single Zarr array has them all."""
         return coords
 
     def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
@@ -151,16 +151,16 @@ class ChainLayout:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ChainColumn:
-    """A column of per-object rows, each from the level that stores the object.
+    """A column of rows for objects, each from the level that stores the object.
 
     Parameters
     ----------
     paths
-        Of the column on each level.
+        Path of the column on each level.
     part, row
-        (O,) which of them has the row of each object, -1 for none, and which row that is.
+        (O,) which path has the row of each object, -1 for none, and the number of that row.
     shape, dtype, missing
-        Of the whole column; value of rows that are not stored.
+        Shape and dtype of the whole column; value of rows that are not stored.
     """
 
     paths: tuple[str, ...]
@@ -172,7 +172,7 @@ class ChainColumn:
 
     @property
     def requests(self) -> int:
-        """One per level, at least."""
+        """At least one for each level."""
         return len(self.paths)
 
     def read(self) -> Steps[Array]:
@@ -189,7 +189,7 @@ class ChainColumn:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FixedColumn:
-    """A column that is known already."""
+    """A column that is already known."""
 
     values: Array
 
@@ -210,7 +210,7 @@ def chain_cells(parts: Sequence[tuple[int, CellArray]]) -> CellArray:
     Raises
     ------
     FormatError
-        If their values are of kinds that do not go together.
+        If their values are of incompatible kinds.
     """
     first = parts[0][1]
     path = first.spec.path
@@ -248,7 +248,7 @@ def with_level(coords: ChunkCoords, level: int) -> ChunkCoords:
 def _joined_dictionary(
     dictionaries: Sequence[Dictionary | None], where: str
 ) -> tuple[Dictionary | None, list[IntArray | None]]:
-    """One dictionary for several, and the code in it of each code of theirs."""
+    """One dictionary for several, and its code for each of their codes."""
     known = [one for one in dictionaries if one is not None]
     if not known:
         return None, [None] * len(dictionaries)

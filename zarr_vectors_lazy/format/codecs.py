@@ -23,7 +23,7 @@ from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, 
 
 HEAD_NBYTES = 32
 BLOSC_HEADER_NBYTES = 16
-MAX_RATIO = 2**15  # zstd's densest block says 128 KiB in 4 bytes; a header that promises more is damaged
+MAX_RATIO = 2**15  # zstd's densest block states 128 KiB in 4 bytes; a header that promises more is damaged
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 ZSTD_BLOCK_NBYTES = 2**17
 COMPRESSORS = {"zstd", "blosc", "gzip", "zlib", "bz2", "lzma", "lz4", "snappy", "brotli"}
@@ -41,7 +41,7 @@ def _blosc(raw: Buffer, limit: int) -> Buffer:
 
 
 def _blosc_nbytes(raw: Buffer) -> int:
-    # blosc believes its header: of a shorter buffer it reads past the end.
+    # blosc believes its header, and reads past the end of a shorter buffer
     if len(raw) < BLOSC_HEADER_NBYTES:
         raise ValueError(f"a header alone takes {BLOSC_HEADER_NBYTES}")
     nbytes, _, stored = struct.unpack_from("<III", raw, 4)
@@ -114,9 +114,9 @@ class Pipeline:
         return raw
 
     def check_expansion(self, raw: Buffer) -> None:
-        """Raise FormatError if bytes that another decoder is about to decode expand too far; looks at the headers."""
+        """Raise FormatError if bytes that another decoder is about to decode expand too far; looks only at headers."""
         names = list(self.names)
-        while names and names[-1] == "crc32c":  # it follows what it checks
+        while names and names[-1] == "crc32c":  # a checksum follows what it checks
             names.pop()
             raw = memoryview(raw)[:-4]
         outer = names[-1] if names else ""
@@ -128,9 +128,9 @@ class Pipeline:
             raise FormatError(f"{outer} cannot decode {len(raw)} bytes: {error}") from error
 
     def head_nbytes(self, raw: Buffer) -> int | None:
-        """Decoded size, from the first bytes of an encoded cell; None where they do not tell."""
+        """Decoded size, from the first bytes of an encoded cell; None if they do not show it."""
         outer = list(self.names)
-        while outer and outer[-1] == "crc32c":  # it follows what it checks
+        while outer and outer[-1] == "crc32c":  # a checksum follows what it checks
             outer.pop()
         head = bytes(memoryview(raw)[:HEAD_NBYTES])
         if not outer:
@@ -146,7 +146,7 @@ class Pipeline:
 
 
 def _zstd_nbytes(raw: Buffer) -> int:
-    """Size that zstd frames expand to: as the first states it, else at most, as their blocks tell (RFC 8878, 3.1.1)."""
+    """Size to which zstd frames expand: as the first states it, or at most, from their blocks (RFC 8878, 3.1.1)."""
     stated = _zstd_content_size(bytes(memoryview(raw)[:HEAD_NBYTES]))
     if stated is not None:
         return stated
@@ -166,7 +166,7 @@ def _zstd_nbytes(raw: Buffer) -> int:
 
 
 def _zstd_content_size(head: bytes) -> int | None:
-    """Frame content size of a zstd frame (RFC 8878, 3.1.1.1), where the frame states it."""
+    """Frame content size of a zstd frame (RFC 8878, 3.1.1.1), if the frame states it."""
     if len(head) < 6 or not head.startswith(ZSTD_MAGIC):
         return None
     flags = head[4]
@@ -187,7 +187,7 @@ def parse_pipeline(codecs: Sequence[Json], serializer: str) -> Pipeline | None:
     codecs
         The ``codecs`` member of an array's ``zarr.json``.
     serializer
-        Name that the array-to-bytes codec must have: ``vlen-bytes`` or ``bytes``.
+        Required name of the array-to-bytes codec: ``vlen-bytes`` or ``bytes``.
     """
     names = [str(codec.get("name")) for codec in codecs]
     if not names or names[0] != serializer or not set(names[1:]) <= DIRECT:
@@ -198,7 +198,7 @@ def parse_pipeline(codecs: Sequence[Json], serializer: str) -> Pipeline | None:
 
 
 def check_foreign(codecs: Sequence[Json], where: str) -> None:
-    """Raise FormatError if bytes that zarr decodes would be compressed twice: a few could stand for terabytes."""
+    """Raise FormatError if bytes that zarr decodes are compressed twice: a few could expand to terabytes."""
     names = [str(codec.get("name")) for codec in codecs]
     if sum(name.rpartition(".")[2] in COMPRESSORS for name in names) > 1:
         raise FormatError(f"codecs {names} compress more than once, which is not supported", where=where)
@@ -227,7 +227,7 @@ def decode_single_vlen(data: Buffer) -> memoryview:
 
 MAX_PAYLOAD_NBYTES = 2**32 - 1
 ABSENT = 2**64 - 1
-ZSTD_LEVEL = 0  # the reference's, zstd's own default
+ZSTD_LEVEL = 0  # the reference's level, zstd's default
 BLOSC = {"cname": "zstd", "clevel": 5, "shuffle": "bitshuffle", "typesize": 4, "blocksize": 0}
 LITTLE: Json = {"name": "bytes", "configuration": {"endian": "little"}}
 CRC: Json = {"name": "crc32c"}
@@ -259,11 +259,13 @@ def encode_cell(payload: Buffer, encoding: Encoding) -> bytes:
     Raises
     ------
     SelectionError
-        If it has 4 GiB or more, which the format cannot state.
+        If it has 4 GiB or more, which the format cannot express.
     """
     nbytes = memoryview(payload).nbytes
     if nbytes > MAX_PAYLOAD_NBYTES:
-        raise SelectionError(f"a cell of {nbytes} bytes: the format allows 4 GiB at most; choose a smaller chunk_shape")
+        raise SelectionError(
+            f"a cell of {nbytes} bytes: the format allows less than 4 GiB; choose a smaller chunk_shape"
+        )
     return encode_bytes(b"".join([struct.pack("<II", 1, nbytes), payload]), encoding)
 
 
@@ -291,7 +293,7 @@ def encode_vlen(data: np.ndarray[tuple[int], np.dtype[np.uint8]], offsets: IntAr
 
 
 def anywhere(data: np.ndarray[tuple[int], np.dtype[np.uint8]], dtype: str) -> Array:
-    """Items that begin at each byte of some bytes, aligned or not; they share these."""
+    """Items that begin at each byte of some bytes, aligned or not; they share the memory."""
     item = np.dtype(dtype)
     return np.ndarray((max(0, len(data) - item.itemsize + 1),), item, data, strides=(1,))
 
@@ -313,11 +315,11 @@ def encode_shard(cells: Sequence[bytes], at: IntArray, total: int) -> bytes:
     Parameters
     ----------
     cells
-        Encoded.
+        Encoded cells.
     at
         Position of each in the shard, in C order.
     total
-        Cells that the shard has room for.
+        Number of cells for which the shard has room.
     """
     sizes = np.fromiter(map(len, cells), np.uint64, len(cells))
     index = np.full((total, 2), ABSENT, "<u8")
@@ -329,11 +331,11 @@ def encode_shard(cells: Sequence[bytes], at: IntArray, total: int) -> bytes:
 
 # Parts of objects that hold several cells.
 
-GAP_NBYTES = 64 * 1024  # a gap that costs less to read than another request
+GAP_NBYTES = 64 * 1024  # largest gap that costs less to read than another request
 
 
 def fetch_ranges(wanted: list[tuple[int, str, int, int]], out: list[Raw]) -> Steps[None]:
-    """Fetch byte ranges into ``out``, neighbours of one object in one request."""
+    """Fetch byte ranges into ``out``; neighbours of one object share a request."""
     runs: list[tuple[str, int, int, list[tuple[int, int, int]]]] = []
     for at, key, start, stop in sorted(wanted, key=lambda item: item[1:]):
         if runs and runs[-1][0] == key and start - runs[-1][2] <= GAP_NBYTES:
@@ -355,14 +357,14 @@ def fetch_ranges(wanted: list[tuple[int, str, int, int]], out: list[Raw]) -> Ste
 
 def part(raw: Buffer, start: int, stop: int) -> Buffer:
     """Bytes [start, stop) of a buffer, not copied."""
-    found: Any = np.frombuffer(raw, np.uint8)[start:stop]  # unlike a memoryview it pickles
+    found: Any = np.frombuffer(raw, np.uint8)[start:stop]  # unlike a memoryview, it can be pickled
     return found  # type: ignore[no-any-return]
 
 
 # Cells of meshes that are Draco streams (spec 0.9, 5.3; spec 0.7, 7.6): positions and the faces inside the chunk.
 #
-# Draco puts vertices in an order of its own, and the writers keep the old order in all else: attributes of such
-# vertices, and faces that cross chunks, cannot be told.
+# Draco reorders vertices, but the writers keep the old order in everything else, so attributes of such
+# vertices, and faces that cross chunks, cannot be matched.
 
 CORNERS = 3
 LOST = "vertices are encoded with Draco, which changes their order: "
@@ -370,7 +372,7 @@ LOST = "vertices are encoded with Draco, which changes their order: "
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DracoLayout:
-    """Cells of Draco streams, of which one part is given.
+    """Cells of Draco streams, of which one part is returned.
 
     Parameters
     ----------
@@ -379,7 +381,7 @@ class DracoLayout:
     part
         Positions, or corners of the faces.
     dtype
-        In which it is given.
+        Dtype in which it is returned.
     """
 
     inner: Layout
@@ -395,32 +397,32 @@ class DracoLayout:
         """Encoded streams."""
         return self.inner.fetch(coords, places)
 
-    fetch_heads = fetch  # only the whole stream tells how many rows there are
+    fetch_heads = fetch  # only the whole stream shows how many rows there are
 
     def decode(self, raw: Buffer | Blob) -> Buffer:
-        """Rows of the part that is given."""
+        """Rows of the part that is returned."""
         mesh = _decode_draco(bytes(self.inner.decode(raw)))
         found = getattr(mesh, self.part, None)
         rows = np.empty((0, CORNERS)) if found is None else np.asarray(found)
         return rows.astype(self.dtype).tobytes()
 
     def head_nbytes(self, raw: Buffer | Blob) -> int | None:
-        """Size of the rows; None where the stream is none."""
+        """Size of the rows; None if it is not a stream."""
         try:
             return len(self.decode(raw))
         except FormatError:
             return None
 
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """None: no listing tells how many rows a stream has."""
+        """None: no listing shows how many rows a stream has."""
         return None
 
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
-        """Keys of the objects in which cells are stored."""
+        """Keys of the objects that store cells."""
         return self.inner.object_keys(coords)
 
     def plain_nbytes(self, stored: int) -> int:
-        """Return the size as it is."""
+        """Return the size unchanged."""
         return stored
 
     def zarr_indices(self, coords: ChunkCoords) -> IntArray:
@@ -456,7 +458,7 @@ def draco_vertices(array: CellArray) -> CellArray:
     Raises
     ------
     FormatError
-        If DracoPy is not installed, there are other than three axes, or the codecs are not known here.
+        If DracoPy is not installed, if there are not three axes, or if the codecs are unknown here.
     """
     try:
         _decoder()
@@ -474,12 +476,12 @@ def is_draco(array: CellArray) -> bool:
 
 
 def draco_links(vertices: CellArray, family: LinkFamily | None) -> LinkFamily:
-    """The links of a level whose vertices are Draco streams: the faces in these.
+    """The links of a level whose vertices are Draco streams: the faces in the streams.
 
     Raises
     ------
     FormatError
-        If others are stored beside them.
+        If others are stored as well.
     """
     layout = vertices.spec.layout
     assert isinstance(layout, DracoLayout)

@@ -16,7 +16,7 @@ from zarr_vectors_lazy.types import BoolArray, Buffer, IntArray
 MAGIC = 0x5A564647
 HEADER_NBYTES = 16
 _HEADER = struct.Struct("<IHHII")
-MAX_ROW = 2**62  # sums of two such are still int64
+MAX_ROW = 2**62  # the sum of two of these is still int64
 
 
 def decode_fragments(payload: Buffer) -> Fragments:
@@ -59,7 +59,7 @@ def decode_fragments(payload: Buffer) -> Fragments:
 
 
 def decode_ranges(payloads: Sequence[Buffer], starts: IntArray) -> FragmentRun | None:
-    """Decode the fragment indexes of several chunks whose fragments are all ranges, as most are.
+    """Decode the fragment indexes of several chunks whose fragments are all ranges, as in most stores.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def decode_ranges(payloads: Sequence[Buffer], starts: IntArray) -> FragmentRun |
 
     Returns
     -------
-    The run; None where `decode_fragments` of each has to tell what is in it, or what is wrong with it.
+    The run; None if `decode_fragments` has to find out, for each, what is in it or what is wrong with it.
     """
     sizes, parts = np.empty(len(payloads), np.int64), []
     for chunk, payload in enumerate(payloads):
@@ -78,7 +78,7 @@ def decode_ranges(payloads: Sequence[Buffer], starts: IntArray) -> FragmentRun |
         magic, version, _, total, n_ranges = _HEADER.unpack_from(view)
         body = HEADER_NBYTES + -(-total // 64) * 8
         end = body + 16 * total
-        # Behind the ranges of a chunk are the offsets of its listed fragments: one of none.
+        # After the ranges of a chunk come the offsets of its listed fragments: a single one for none.
         plain = total and total == n_ranges and len(view) == end + 4 and not any(view[end:])
         if magic != MAGIC or version != 1 or not (plain or (total == n_ranges == 0 and len(view) == HEADER_NBYTES)):
             return None
@@ -87,7 +87,7 @@ def decode_ranges(payloads: Sequence[Buffer], starts: IntArray) -> FragmentRun |
         sizes[chunk] = total
         parts.append(view[body:end] if total else b"")
     ranges = np.frombuffer(b"".join(parts), "<i8").reshape(-1, 2)
-    if bool((ranges.view(np.uint64) >= MAX_ROW).any()):  # what is negative is large
+    if bool((ranges.view(np.uint64) >= MAX_ROW).any()):  # negative numbers count as large
         return None
     first, counts = ranges[:, 0] + np.repeat(starts[:-1], sizes), ranges[:, 1].copy()
     bounds, ends = np.zeros(len(sizes) + 1, np.int64), np.zeros(len(first) + 1, np.int64)
@@ -122,7 +122,7 @@ def encode_fragments(fragments: Fragments) -> bytes:
 
 
 def encode_tiling(counts: IntArray) -> bytes:
-    """Encode fragments of so many rows each that, in order, partition the rows of a chunk: ranges alone."""
+    """Encode fragments with given numbers of rows that, in order, partition the rows of a chunk: only ranges."""
     total = len(counts)
     header = struct.pack("<IHHII", MAGIC, 1, 0, total, total)
     if not total:
@@ -137,7 +137,7 @@ def encode_tiling(counts: IntArray) -> bytes:
 # Manifest blobs, the same bytes in every generation (spec 0.9, 8; spec 0.7, 4.7).
 
 RANGE, LISTED = 1, 2
-MAX_ENTRIES = 2**24  # that ranges may stand for: levels have fewer fragments, and memory has an end
+MAX_ENTRIES = 2**24  # most fragments for which ranges may stand: levels have fewer, and memory is finite
 
 
 def decode_manifests(blobs: Sequence[bytes], rank: int) -> Manifests:
@@ -146,7 +146,7 @@ def decode_manifests(blobs: Sequence[bytes], rank: int) -> Manifests:
     Parameters
     ----------
     blobs
-        One blob an object; empty, or stating no blocks, for an absent object.
+        One blob for each object; empty, or stating no blocks, for an absent object.
     rank
         Components of a chunk coordinate, K.
 
@@ -167,13 +167,13 @@ def decode_manifests(blobs: Sequence[bytes], rank: int) -> Manifests:
     single = 8 * rank + 9
     if np.array_equal(sizes[sizes > 0], 4 + blocks[sizes > 0] * single):
         at = np.repeat(begin + 4, blocks) + ragged_arange(blocks) * single
-        if not data[at + 8 * rank].any():  # mode 0 throughout, what writers emit
+        if not data[at + 8 * rank].any():  # mode 0 throughout, which is what writers emit
             return _gather(data, at, blocks, rank)
     return _walk(data, begin, sizes, blocks, rank)
 
 
 def _block(rank: int) -> np.dtype[Any]:
-    """A block of mode 0."""
+    """A block in mode 0."""
     return np.dtype([("chunk", "<i8", (rank,)), ("mode", "u1"), ("fragment", "<i8")])
 
 
@@ -185,7 +185,7 @@ def _gather(data: np.ndarray[tuple[int], np.dtype[np.uint8]], at: IntArray, bloc
 def _walk(
     data: np.ndarray[tuple[int], np.dtype[np.uint8]], begin: IntArray, sizes: IntArray, blocks: IntArray, rank: int
 ) -> Manifests:
-    """Every mode: the k-th block of all objects at once, k = 0, 1, ..."""
+    """For every mode: the k-th block of all objects at once, k = 0, 1, ..."""
     at, end = begin + 4, begin + sizes
     found: list[tuple[IntArray, ...]] = []  # for each block: object, chunk, mode, first fragment, fragments, position
     for step in range(int(blocks.max(initial=0))):
@@ -256,8 +256,8 @@ def encode_manifests(manifests: Manifests) -> np.ndarray[tuple[int], np.dtype[np
 
     Returns
     -------
-    uint8 bytes of all blobs, each led by its size, as `format.codecs.encode_vlen` has it; an object without entries has
-    four bytes (absent).
+    uint8 bytes of all blobs, each preceded by its size, as in `format.codecs.encode_vlen`; an object without entries
+    has four bytes (absent).
     """
     block, first = _block(manifests.chunks.shape[1]), manifests.offsets - manifests.offsets[0]
     counts, size = np.diff(first), block.itemsize

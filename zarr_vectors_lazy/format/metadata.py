@@ -1,4 +1,4 @@
-"""Nodes of a store's tree and what their attributes say."""
+"""Nodes of a store's tree, and the meaning of their attributes."""
 
 import json
 import math
@@ -28,21 +28,21 @@ from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary, in
 from zarr_vectors_lazy.model.levels import ChunkTable, LevelMeta, StoreMeta
 from zarr_vectors_lazy.types import Array, Buffer, ChunkCoords, Floats, Json
 
-# What any array's ``zarr.json`` says, read with the place in every error.
+# The contents of any array's ``zarr.json``, with the place in every error.
 
 VLEN_TYPES = ("variable_length_bytes", "bytes")
 ATTRIBUTES = {"attribute", "fragment_attribute", "link_attribute"}
-MAX_INDEX = 2**62  # differences of two such are still int64
-_DTYPE = re.compile(r"[<>=|]?[A-Za-z][A-Za-z0-9]*(\[[A-Za-z0-9]+\])?")  # none of several fields or of subarrays
+MAX_INDEX = 2**62  # the difference of two of these is still int64
+_DTYPE = re.compile(r"[<>=|]?[A-Za-z][A-Za-z0-9]*(\[[A-Za-z0-9]+\])?")  # dtypes without fields or subarrays
 
 
 def parse_json(raw: Buffer, where: str) -> Json:
-    """Object of a ``zarr.json``; of keys that are there twice the last counts.
+    """Object of a ``zarr.json``; if a key occurs twice, the last one counts.
 
     Raises
     ------
     FormatError
-        If it is no JSON, nested too deeply, or no object.
+        If it is not JSON, nested too deeply, or not an object.
     """
     try:
         doc = json.loads(bytes(raw))
@@ -56,12 +56,12 @@ def parse_json(raw: Buffer, where: str) -> Json:
 
 
 def check_rank(array: CellArray, *ranks: int) -> CellArray:
-    """Return the array if its chunks have that many components, or one of several numbers.
+    """Return the array if its chunks have the expected number of components, or one of several numbers.
 
     Raises
     ------
     FormatError
-        If not.
+        If they do not.
     """
     found = array.chunks.coords.shape[1]
     if found not in ranks:
@@ -71,7 +71,7 @@ def check_rank(array: CellArray, *ranks: int) -> CellArray:
 
 
 def chunk_table(coords: ChunkCoords, where: str) -> ChunkTable:
-    """Table of (n, K) chunks; raises FormatError, with the place, if one is there twice or they spread absurdly."""
+    """Table of (n, K) chunks; raises FormatError, with the place, if one occurs twice or they spread absurdly."""
     try:
         return ChunkTable(coords)
     except FormatError as error:
@@ -79,19 +79,19 @@ def chunk_table(coords: ChunkCoords, where: str) -> ChunkTable:
 
 
 def find_headers() -> MetaSteps[dict[str, Json]]:
-    """Opaque headers by format name (spec 0.9, 9; spec 0.7, 6)."""
+    """Headers by format name, as stored (spec 0.9, 9; spec 0.7, 6)."""
     (names,) = yield [Children("headers")]
     nodes = yield [Node(f"headers/{name}") for name in names]
     return {name: node.attributes for name, node in zip(names, nodes, strict=True) if node is not None}
 
 
 def parse_dense(node: Found | None, name: str) -> DenseArray:
-    """A dense array of per-object or per-group rows (spec 0.9, 8).
+    """A dense array with a row for each object or group (spec 0.9, 8).
 
     Raises
     ------
     FormatError
-        If there is no such array, or its metadata are not those of one.
+        If there is no such array, or its metadata do not describe one.
     """
     if node is None or node.doc.get("node_type") != "array":
         raise FormatError(f"expected an array {name!r}", where=node.path if node else name)
@@ -126,7 +126,7 @@ def parse_dtype(value: Any, where: str) -> np.dtype[Any]:
     Raises
     ------
     FormatError
-        If NumPy has no such dtype, or it is none of numbers, texts or truth values of a sane size.
+        If NumPy has no such dtype, or if it is not one of numbers, text or booleans of a sane size.
     """
     try:
         dtype = np.dtype(value if isinstance(value, str) and _DTYPE.fullmatch(value) else "")
@@ -139,7 +139,7 @@ def parse_dtype(value: Any, where: str) -> np.dtype[Any]:
 
 
 def parse_stored_dtype(attributes: Json, dtype: np.dtype[Any], where: str) -> np.dtype[Any]:
-    """Dtype of values whose bytes are those of ``dtype``: times, which we store as integers and note beside them."""
+    """Dtype of values stored as ``dtype``: times are stored as integers, with a note."""
     named = attributes.get(LOGICAL_DTYPE)
     if named is None:
         return dtype
@@ -184,14 +184,14 @@ def parse_chunk_shape(node: Found, rank: int) -> tuple[int, ...]:
 
 
 def parse_dictionary(attributes: Json, dtype: np.dtype[Any], where: str) -> Dictionary | None:
-    """What stored integers of ``dtype`` stand for (spec 0.9, 6; spec 0.7, 4.6); None where they are just the values.
+    """What stored integers of ``dtype`` stand for (spec 0.9, 6; spec 0.7, 4.6); None if they are the values.
 
-    ``_FillValue`` beside plain integers, as of Zarr's and CF's arrays, is the one that says that a value is missing.
+    ``_FillValue`` with plain integers, as in Zarr and CF, is the number for missing values.
 
     Raises
     ------
     FormatError
-        If they are stored otherwise.
+        If they are encoded differently.
     """
     encoding = attributes.get("encoding")
     if encoding not in (None, "raw", "dictionary") and attributes.get("zv_array") in ATTRIBUTES:
@@ -206,7 +206,7 @@ def parse_dictionary(attributes: Json, dtype: np.dtype[Any], where: str) -> Dict
 
 
 def stated_row_shape(attributes: Json) -> tuple[int, ...] | None:
-    """Row shape where attributes state it: of channels, and of dictionary codes (spec 0.9, 6; spec 0.7, 4.6)."""
+    """Row shape, if attributes state it: of channels, and of dictionary codes (spec 0.9, 6; spec 0.7, 4.6)."""
     channels = attributes.get("channel_names")
     if isinstance(channels, list) and channels:
         return (len(channels),)
@@ -214,12 +214,12 @@ def stated_row_shape(attributes: Json) -> tuple[int, ...] | None:
 
 
 def parse_values(value: Any, name: str, where: str) -> Array:
-    """(n,) array of a JSON list of texts, or of numbers, or of truth values.
+    """(n,) array from a JSON list of text, numbers or booleans.
 
     Raises
     ------
     FormatError
-        If it is none of these.
+        If it is anything else.
     """
     if not isinstance(value, list):
         raise FormatError(f"{name} must be a list, found {value!r}", where=where)
@@ -232,7 +232,7 @@ def parse_values(value: Any, name: str, where: str) -> Array:
         values = np.asarray(value) if value else np.empty(0, "<U1")
     except OverflowError as error:
         raise FormatError(f"{name} must fit in 64 bits, found {str(value[:5])[:100]}", where=where) from error
-    # NumPy makes floats of integers among floats, and of those that no dtype holds together.
+    # NumPy turns integers among floats, and integers that no dtype holds together, into floats.
     pairs = zip(value, values.tolist(), strict=True) if values.dtype.kind == "f" else ()
     rounded = any(type(given) is int and given != found for given, found in pairs)
     if values.dtype.hasobject or rounded:
@@ -241,7 +241,7 @@ def parse_values(value: Any, name: str, where: str) -> Array:
 
 
 def parse_integers(value: Any, name: str, where: str) -> tuple[int, ...]:
-    """Whole numbers of a JSON list, none larger than 2**62."""
+    """Integers of a JSON list, none larger than 2**62."""
     if not isinstance(value, list):
         raise FormatError(f"{name} must be whole numbers, found {value!r}", where=where)
     try:
@@ -253,7 +253,7 @@ def parse_integers(value: Any, name: str, where: str) -> tuple[int, ...]:
     return numbers
 
 
-# Root and level metadata, nearly alike in all generations (spec 0.9, 3; spec 0.7, 2).
+# Root and level metadata, nearly the same in all generations (spec 0.9, 3; spec 0.7, 2).
 
 LEVEL = re.compile("0|[1-9][0-9]{0,8}")
 
@@ -316,7 +316,7 @@ def parse_level(node: Found, store: StoreMeta, level: int) -> LevelMeta:
     Raises
     ------
     FormatError
-        If the node is no level, or contradicts the root.
+        If the node is not a level, or contradicts the root.
     """
     block = node.attributes.get("zarr_vectors_level")
     if not isinstance(block, dict):
@@ -331,7 +331,7 @@ def parse_level(node: Found, store: StoreMeta, level: int) -> LevelMeta:
         bin_shape = _legacy_bin(block, store, node.path)
     count = block.get("vertex_count")
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= MAX_INDEX:
-        count = None  # it is shown, and nothing is read by it (spec next, 15): validate tells what is stated
+        count = None  # only shown, never used for reading (spec next, 15); validate reports what is stated
     return LevelMeta(
         index=level,
         chunk_shape=chunk_shape,
@@ -368,7 +368,7 @@ def _multiscale(root: Found) -> Json:
 
 
 def _bins(multiscale: Json, ndim: int, base: Floats, where: str, *, declared: bool) -> dict[int, Floats]:
-    """Bin shape by level: twice the translation, else scale times the base bin (spec 0.9, 3.2)."""
+    """Bin shape by level: twice the translation, or scale times the base bin (spec 0.9, 3.2)."""
     bins: dict[int, Floats] = {}
     for dataset in _objects(multiscale.get("datasets"), "datasets", where):
         path = str(dataset.get("path", ""))
@@ -389,7 +389,7 @@ def _bins(multiscale: Json, ndim: int, base: Floats, where: str, *, declared: bo
 
 
 def _divides(bins: Floats, chunk: Floats) -> bool:
-    """Whether bins make chunks: then level 0 tells the bins of rows that are not in their order, as we write them."""
+    """Whether bins divide chunks; then level 0 states the bins of rows not sorted by them, as we write them."""
     ratio = chunk / bins
     return bool((np.abs(ratio - np.rint(ratio)) < 1e-6).all() and (np.rint(ratio) >= 1).all())
 
@@ -418,10 +418,10 @@ def _chunk_attribute(block: Json, where: str) -> tuple[str, Array] | None:
     return name, parse_values(values, "chunk_attribute_values", where)
 
 
-# Which family of arrays an object of a store belongs to, by its key (spec 0.9, 2; spec 0.7, 3.3).
+# The family of arrays to which an object of a store belongs, by its key (spec 0.9, 2; spec 0.7, 3.3).
 
 NAMED = {"vertex_attributes": 2, "fragment_attributes": 2, "object_attributes": 2, "group_attributes": 2, "headers": 2}
-"""Folders whose families have a name each: how many parts of a path make a family."""
+"""Folders whose families have names: how many parts of a path form a family."""
 
 
 def family_of(key: str, depths: Mapping[str, int]) -> tuple[int | None, str]:
@@ -432,7 +432,7 @@ def family_of(key: str, depths: Mapping[str, int]) -> tuple[int | None, str]:
     key
         Key of the object.
     depths
-        Parts of a path, from its folder on, that make a family; 1 for folders that are not named.
+        By folder, how many parts of a path from it on form a family; 1 for other folders.
     """
     *folders, _ = key.split("/")
     level = int(folders[0]) if folders and LEVEL.fullmatch(folders[0]) else None

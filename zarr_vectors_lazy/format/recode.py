@@ -1,7 +1,7 @@
-"""A Zarr array with its codecs and shards undone, and with others: the same pieces, stored otherwise (Zarr v3).
+"""A Zarr array with its codecs and shards undone, or replaced: the same pieces, stored differently (Zarr v3).
 
 A piece is what the codecs are applied to: a cell, or the rows of a dense array that are stored together. Nothing here
-looks into one, so any array of either generation is recoded, an unknown one too.
+interprets one, so any array of either generation can be recoded, even an unknown one.
 """
 
 import itertools
@@ -38,11 +38,11 @@ from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.writing import Encoding
 from zarr_vectors_lazy.types import Array, Buffer, ChunkCoords, IntArray, Json
 
-MAX_OBJECTS = 2**20  # of an array whose metadata do not list them
+MAX_OBJECTS = 2**20  # most pieces of an array whose metadata do not list them
 SERIALIZERS = ("bytes", "vlen-bytes", "vlen-utf8")
 VERTEX = "0/vertex_attributes/"
 PLAIN = Encoding(compressor=None, checksum=False)
-"""No codec behind the one that makes bytes, and no shards."""
+"""No codecs after the one that makes bytes, and no shards."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,11 +54,11 @@ class StoredArray:
     path, doc
         Where it is, and its document.
     shape, piece
-        Of the array, and of a piece of it.
+        Shape of the array, and of a piece of it.
     layout
-        Where pieces are, and what undoes their codecs; without a pipeline only zarr can.
+        Where pieces are, and how their codecs are undone; without a pipeline, only zarr can.
     plain
-        Codecs of a piece that is not encoded further.
+        Codecs of a piece that is not encoded any further.
     """
 
     path: str
@@ -74,12 +74,12 @@ class StoredArray:
         return is_cell_array(self.doc)
 
     def chunk(self, index: IntArray) -> list[int]:
-        """Chunk of the cell at an index; the index itself where pieces are none of chunks."""
+        """Chunk of the cell at an index; the index itself if pieces are not cells of chunks."""
         origin = self.doc["attributes"].get("chunk_grid_origin", 0) if self.is_cells else 0
         return (np.asarray(index) + origin).tolist()  # type: ignore[no-any-return]
 
     def lists(self, index: IntArray) -> bool:
-        """Whether the document says that there is such a cell."""
+        """Whether the document lists such a cell."""
         return self.is_cells and dotted(self.chunk(index)) in self.doc["attributes"]["nonempty_chunks"]
 
     @property
@@ -88,12 +88,12 @@ class StoredArray:
         return tuple(-(-edge // piece) for edge, piece in zip(self.shape, self.piece, strict=True))
 
     def indices(self) -> ChunkCoords:
-        """(n, K) indices of the pieces: of listed cells, or of all that there may be, in C order.
+        """(n, K) indices of the pieces: of listed cells, or of all that may exist, in C order.
 
         Raises
         ------
         FormatError
-            If there are absurdly many, or cells are listed that cannot be.
+            If there are absurdly many, or impossible cells are listed.
         """
         if self.is_cells:
             cells = parse_cells(Found(self.path, self.doc, ""), default_dtype="")
@@ -112,7 +112,7 @@ class StoredArray:
 
     @property
     def fitted(self) -> tuple[int, ...]:
-        """A piece without the rows that it has beyond the array, if there is but one: raw, they would cost much."""
+        """A piece without rows beyond the array, if there is only one: stored raw, they would cost much."""
         first, rows = self.piece[0], self.shape[0]
         fits = rows and len(self.plain) == 1 and self.plain[0]["name"] in SERIALIZERS
         return (min(first, rows), *self.piece[1:]) if fits else self.piece
@@ -130,7 +130,7 @@ class StoredArray:
         return parse_dense(Found(self.path, self.doc, ""), self.path.rpartition("/")[2])
 
     def encode_rows(self, rows: "Array") -> bytes:
-        """Piece of a one-dimensional array, from its values; filled up where it is the last."""
+        """Piece of a one-dimensional array, from its values; padded if it is the last."""
         if self.plain[0]["name"] != "bytes":
             lengths = [*map(len, rows), *[0] * (self.fitted[0] - len(rows))]
             offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -140,9 +140,9 @@ class StoredArray:
         return out.tobytes()
 
     def filler(self) -> bytes | None:
-        """Piece of zeros, where one that is not stored has them and another encoding would not let one think so.
+        """Piece of zeros, if one that is not stored stands for them but another encoding would not allow that.
 
-        A blob of format 0.7 that is compressed may be left out so; one that is not compressed is missing then (spec
+        A compressed blob of format 0.7 may be left out in this way; an uncompressed one is then missing (spec
         0.7, 3.1).
         """
         blob = len(self.shape) == 1 and self.doc.get("data_type") == "uint8" and not self.doc.get("fill_value")
@@ -152,12 +152,12 @@ class StoredArray:
 
 
 def parse_stored(node: Found) -> StoredArray | None:
-    """How an array is stored; None where only its own codecs make sense of its bytes.
+    """How an array is stored; None if only its own codecs can read it.
 
     Raises
     ------
     FormatError
-        If it is no regular Zarr array.
+        If it is not a regular Zarr array.
     """
     doc, path = node.doc, node.path
     shape = parse_integers(doc.get("shape"), "shape", path)
@@ -188,7 +188,7 @@ def parse_stored(node: Found) -> StoredArray | None:
 
 
 def _plain_codecs(codecs: list[Json]) -> tuple[list[Json], Pipeline | None]:
-    """Codecs that make bytes of a piece, and what undoes those behind them; None where one is not known here."""
+    """Codecs that turn a piece into bytes, and how those after them are undone; None if one is unknown here."""
     at = next((i for i, codec in enumerate(codecs) if codec["name"] in SERIALIZERS), None)
     if at is None:
         return [], None
@@ -204,7 +204,7 @@ def _codecs_of_values(doc: Json, piece: tuple[int, ...]) -> list[Json] | None:
 
 
 def recoded(array: StoredArray, encoding: Encoding) -> StoredArray:
-    """Return the array stored otherwise; shards are for cells alone."""
+    """Return the array stored differently; shards are only for cells."""
     codecs = [*array.plain, *byte_codecs(encoding)]
     outer = array.fitted
     if encoding.shard_shape is not None and array.is_cells:
@@ -222,16 +222,16 @@ def recoded(array: StoredArray, encoding: Encoding) -> StoredArray:
 
 
 def plain_document(node: Found) -> Json:
-    """Document of a node in a tree whose codecs and shards are undone; its own where that is not possible."""
+    """Document of a node in a tree whose codecs and shards are undone; the original if that is impossible."""
     try:
         array = parse_stored(node) if node.doc.get("node_type") == "array" else None
-    except FormatError:  # whoever reads it hears of it
+    except FormatError:  # whoever reads it gets the error
         array = None
     return node.doc if array is None else recoded(array, PLAIN).doc
 
 
 def with_specs(root: Json, nodes: Mapping[str, Json]) -> Json:
-    """Root that names the vertex attributes of level 0, as viewers want that cannot list, where it names none.
+    """Root that names the vertex attributes of level 0, for viewers that cannot list, if it does not name any.
 
     Parameters
     ----------
@@ -258,7 +258,7 @@ def stored_keys(path: str, doc: Json, what: str = "an array") -> Iterator[str]:
     Raises
     ------
     FormatError
-        If its grid is none, or has absurdly many chunks.
+        If it has no valid grid, or absurdly many chunks.
     """
     if doc.get("node_type") != "array":
         return iter(())

@@ -23,7 +23,7 @@ def generation_of(root: Found, *, where: str) -> Generation:
     FormatError
         If the node is not the root of a finished Zarr Vectors store.
     UnsupportedVersionError
-        If it is one of a version that is not read here.
+        If its version cannot be read here.
     UnsupportedCapabilityError
         If it requires a capability that is not implemented for its generation.
     """
@@ -67,9 +67,9 @@ def _check_required(required: object, generation: Generation, where: str) -> Non
         )
 
 
-# The generation that stores are written in; what is above speaks to `CURRENT`, and to the documents of `format.v09`.
+# The generation in which stores are written; code above uses `CURRENT`, and the documents of `format.v09`.
 #
-# How a level is written: tasks turn payloads into puts with `cell_puts` and leave a `LevelRecord` each; when all are
+# How a level is written: tasks turn payloads into puts with `cell_puts`, and leave a `LevelRecord` each; when all are
 # done, `level_puts` makes the metadata of the joined record. Payloads are made by `encode_rows`, `encode_tiling`,
 # `encode_fragments` and, for links, `place_links`. Nothing here touches a store.
 

@@ -16,10 +16,10 @@ from zarr_vectors_lazy.types import Array, BoolArray, Buffer, IntArray, Json, Ve
 # Payloads of vertices, attributes and links (spec 0.9, 5.1, 6 and 7.2).
 
 LOGICAL_DTYPE = "logical_dtype"
-"""Of an array's attributes: the dtype of times that are stored as int64; other readers have the integers."""
+"""Attribute of arrays: the dtype of times that are stored as int64; other readers see integers."""
 
-ONE_GROUP = struct.pack("<qq", 1, 0)  # the header that writers write
-MAX_TABLE_WIDTH = 5  # endpoints of which all permutations are tabled
+ONE_GROUP = struct.pack("<qq", 1, 0)  # the header as writers write it
+MAX_TABLE_WIDTH = 5  # most endpoints whose permutations are all tabled
 
 
 def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...]) -> Array:
@@ -28,7 +28,7 @@ def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...
     Raises
     ------
     FormatError
-        If the buffer is no whole number of rows.
+        If the buffer is not a whole number of rows.
     """
     nbytes = dtype.itemsize * math.prod(row_shape)
     if nbytes == 0 or len(payload) % nbytes:
@@ -37,17 +37,17 @@ def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...
 
 
 def is_number(dtype: np.dtype[Any]) -> bool:
-    """Whether values of a dtype are stored as they are: bool, whole numbers, float16 to float64, complex64 and 128."""
+    """Whether values of a dtype are stored as they are: bool, integers, float16 to float64, complex64 and 128."""
     return dtype.kind in "biufc" and dtype.itemsize <= (16 if dtype.kind == "c" else 8)
 
 
 def is_time(dtype: np.dtype[Any]) -> bool:
-    """Whether values of a dtype are times of a stated unit: stored as int64, `LOGICAL_DTYPE` beside them."""
+    """Whether values of a dtype are times with a unit, which are stored as int64 with `LOGICAL_DTYPE`."""
     return dtype.kind in "mM" and np.datetime_data(dtype)[0] != "generic"
 
 
 def encode_rows(values: Array) -> memoryview:
-    """Encode rows as a flat little-endian buffer, C order; it shares ``values`` where it can."""
+    """Encode rows as a flat little-endian buffer, C order; it shares the memory of ``values`` if possible."""
     flat = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     return flat.reshape(-1).view(np.uint8).data
 
@@ -62,7 +62,7 @@ def decode_vertices(payload: Buffer, dtype: np.dtype[Any], ndim: int) -> Vertice
     Raises
     ------
     FormatError
-        If the payload is no whole number of vertices.
+        If the payload is not a whole number of vertices.
     """
     return decode_rows(payload, dtype, (ndim,))
 
@@ -73,7 +73,7 @@ def decode_categories(codes: Array, dictionary: Dictionary) -> Array:
     Raises
     ------
     FormatError
-        If a code has no category, or codes are no integers.
+        If a code has no category, or codes are not integers.
     """
     missing = missing_codes(codes, dictionary)
     dtype = dictionary.dtype
@@ -90,7 +90,7 @@ def decode_categories(codes: Array, dictionary: Dictionary) -> Array:
 
 
 def missing_codes(codes: Array, dictionary: Dictionary) -> BoolArray:
-    """Mask of the codes that mean missing; raises FormatError as `decode_categories`."""
+    """Mask of the codes that mean missing; raises FormatError like `decode_categories`."""
     if codes.dtype.kind not in "iub":
         raise FormatError(f"dictionary codes must be integers, found dtype {codes.dtype}")
     missing = np.zeros(codes.shape, np.bool_) if dictionary.fill is None else np.asarray(codes == dictionary.fill)
@@ -103,7 +103,7 @@ def missing_codes(codes: Array, dictionary: Dictionary) -> BoolArray:
 
 
 def decodes_exactly(codes: Array, dictionary: Dictionary) -> bool:
-    """Whether `decode_categories` can say of whole numbers both what they are and which are missing."""
+    """Whether `decode_categories` can express, for integers, both their values and which are missing."""
     if dictionary.fill is None or dictionary.categories.dtype.kind not in "iu":
         return True
     if dictionary.plain:
@@ -112,7 +112,7 @@ def decodes_exactly(codes: Array, dictionary: Dictionary) -> bool:
 
 
 def decode_links(payload: Buffer, coding: LinkCoding) -> IntArray:
-    """Decode the records of one cell, endpoint order restored (spec 0.9, 7.2).
+    """Decode the records of one cell, with the order of endpoints restored (spec 0.9, 7.2).
 
     Returns
     -------
@@ -122,19 +122,19 @@ def decode_links(payload: Buffer, coding: LinkCoding) -> IntArray:
     Raises
     ------
     FormatError
-        If the payload is no whole number of records, or its groups or permutations are impossible.
+        If the payload is not a whole number of records, or its groups or permutations are impossible.
     """
     slots, rows, _ = decode_link_run([payload], coding)
     return np.stack([np.broadcast_to(slots, rows.shape), rows], axis=1)
 
 
 def decode_link_run(payloads: Sequence[Buffer], coding: LinkCoding) -> tuple[IntArray, IntArray, IntArray]:
-    """Decode the records of several cells, one after another, as `decode_links` does.
+    """Decode the records of several cells, one after another, like `decode_links`.
 
     Returns
     -------
     slots, rows, counts
-        (M, L), or (1, L) where those of all records are the same; (M, L); and (cells,) records of each.
+        (M, L), or (1, L) if they are the same for all records; (M, L); and (cells,) records of each.
     """
     columns = coding.width + coding.permuted
     nbytes = columns * coding.dtype.itemsize
@@ -173,8 +173,8 @@ def _ungroup(payload: Buffer, record_nbytes: int) -> Buffer:
 
 
 def _slots(codes: IntArray, width: int) -> IntArray:
-    """(M, width) slot of each endpoint, of Lehmer codes (spec 0.9, 7.2)."""
-    wrong = codes.view(np.uint64) >= math.factorial(width)  # what is negative is large
+    """(M, width) slot of each endpoint, from Lehmer codes (spec 0.9, 7.2)."""
+    wrong = codes.view(np.uint64) >= math.factorial(width)  # negative numbers count as large
     if wrong.any():
         raise FormatError(f"permutation code {int(codes[wrong][0])} for {width} endpoints")
     if width <= MAX_TABLE_WIDTH:
@@ -197,7 +197,7 @@ def _from_codes(codes: IntArray, width: int) -> IntArray:
         sigma[:, i] = np.take_along_axis(unused, digit[:, None], 1)[:, 0]
         keep = np.arange(unused.shape[1]) != digit[:, None]
         unused = unused[keep].reshape(len(codes), width - 1 - i)
-    return np.argsort(sigma, axis=1)  # stored[k] = given[sigma[k]]: what is given as number sigma[k] lies at slot k
+    return np.argsort(sigma, axis=1)  # stored[k] = given[sigma[k]]: the given endpoint number sigma[k] lies at slot k
 
 
 # Text and other categories to codes: the writing half of `format.vectors.decode_categories` (spec 0.9, 6).
@@ -211,12 +211,12 @@ def encode_categories(values: Array) -> tuple[Array, Dictionary]:
     Parameters
     ----------
     values
-        (N,) text; of dtype object, None and NaN are missing. Or a masked array of anything.
+        (N,) text, in which None and NaN are missing if the dtype is object; or a masked array of anything.
 
     Returns
     -------
     codes
-        (N,) of the smallest unsigned dtype, of a signed one where values are missing.
+        (N,) in the smallest unsigned dtype, or a signed one if values are missing.
 
     Raises
     ------
@@ -236,12 +236,12 @@ def encode_categories(values: Array) -> tuple[Array, Dictionary]:
 
 
 def encode_integers(values: np.ma.MaskedArray[Any, Any]) -> tuple[Array, Dictionary | None]:
-    """Whole numbers with `missing_integer` where they are masked, and what says so; None where none is.
+    """Integers with `missing_integer` in place of masked ones, and that number; None if none is masked.
 
     Raises
     ------
     SelectionError
-        If one of them is that number.
+        If that number also occurs as a value.
     """
     missing, stored = np.ma.getmaskarray(values), np.asarray(values.data)
     if not missing.any():
@@ -253,7 +253,7 @@ def encode_integers(values: np.ma.MaskedArray[Any, Any]) -> tuple[Array, Diction
 
 
 def taken(dtype: np.dtype[Any]) -> str:
-    """What is wrong with integers of which some are missing, and one is the number that says so."""
+    """What is wrong with integers if some are missing, but the number for missing also occurs as a value."""
     return (
         f"it has missing values, which {dtype.name} stores as {missing_integer(dtype)}, but it also has that number: "
         "choose a wider dtype"
@@ -261,7 +261,7 @@ def taken(dtype: np.dtype[Any]) -> str:
 
 
 def parse_text(values: Array) -> tuple[Array, BoolArray]:
-    """Text as ``<U..``, ``""`` where it is missing; and where it is.
+    """Text as ``<U..``, ``""`` where missing; and the mask of missing values.
 
     Raises
     ------
@@ -287,7 +287,7 @@ def _is_missing(value: object) -> bool:
 
 
 def code_dtype(categories: int, *, missing: bool) -> np.dtype[Any]:
-    """Smallest dtype for the codes of so many categories."""
+    """Smallest dtype for the codes of a number of categories."""
     if missing:
         return next(np.dtype(f"i{size}") for size in (1, 2, 4, 8) if categories <= 2 ** (8 * size - 1))
     return next(np.dtype(f"u{size}") for size in (1, 2, 4, 8) if categories <= 2 ** (8 * size))

@@ -1,4 +1,4 @@
-"""Bins and grids: which vertex lies in which, and what joins those of a bin."""
+"""Bins and grids: which vertex lies in which, and the merging of vertices in a bin."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from zarr_vectors_lazy.types import Array, BoolArray, Floats, IntArray, Vertices
 
 # Bins of coarse chunks: which vertex lies in which, and back.
 
-NUDGES = 4  # steps of one unit in the last place until a vertex on a face lies inside
+NUDGES = 4  # most steps of one unit in the last place until a vertex on a face lies inside
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class BinGrid:
     chunks
         (g, D) coordinates of the chunks.
     shape
-        (D,) bins of a chunk along each axis.
+        (D,) number of bins of a chunk along each axis.
     edge, chunk_edge
         (D,) edge lengths of a bin, and of a chunk.
     """
@@ -40,7 +40,7 @@ class BinGrid:
 
     @property
     def cells(self) -> int:
-        """Bins of a chunk."""
+        """Number of bins of a chunk."""
         return int(np.prod(self.shape))
 
 
@@ -74,7 +74,8 @@ def bins_of(positions: Vertices, which: IntArray, grid: BinGrid) -> IntArray:
 def place_in_bins(means: Floats, bins: IntArray, grid: BinGrid, dtype: np.dtype[np.floating]) -> Vertices:
     """(C, D) means in the stored dtype, each inside its bin, so that every reader finds it in this chunk."""
     out, every = np.empty(means.shape, dtype), len(grid.chunks) * grid.cells
-    named, rows = (np.arange(every), bins) if every < len(bins) else (bins, np.arange(len(bins)))  # faces once a bin
+    # faces, once for each bin
+    named, rows = (np.arange(every), bins) if every < len(bins) else (bins, np.arange(len(bins)))
     which, local = np.divmod(named, grid.cells)
     for axis in reversed(range(means.shape[1])):
         local, along = np.divmod(local, grid.shape[axis])
@@ -83,14 +84,16 @@ def place_in_bins(means: Floats, bins: IntArray, grid: BinGrid, dtype: np.dtype[
         low, high = _within(first * grid.edge[axis], (first + 1) * grid.edge[axis], out.dtype)
         column = _clamped(means[:, axis].astype(dtype), low, high, rows)
         edge = float(grid.chunk_edge[axis])
-        if (_chunk_of(low, edge) != chunk).any() or (_chunk_of(high, edge) != chunk).any():  # else none between is off
+        if (_chunk_of(low, edge) != chunk).any() or (
+            _chunk_of(high, edge) != chunk
+        ).any():  # otherwise none between is outside
             _keep_in_chunk(column, chunk[rows], edge)
         out[:, axis] = column
     return out
 
 
 def _within(lower: Floats, upper: Floats, dtype: np.dtype[Any]) -> tuple[Vertices, Vertices]:
-    """Least and greatest values of a dtype in [lower, upper)."""
+    """Smallest and largest values of a dtype in [lower, upper)."""
     low, high = lower.astype(dtype), upper.astype(dtype)
     low = np.where(low.astype(np.float64) < lower, np.nextafter(low, dtype.type(np.inf)), low)
     high = np.where(high.astype(np.float64) >= upper, np.nextafter(high, dtype.type(-np.inf)), high)
@@ -98,8 +101,8 @@ def _within(lower: Floats, upper: Floats, dtype: np.dtype[Any]) -> tuple[Vertice
 
 
 def _clamped(values: Vertices, low: Vertices, high: Vertices, rows: IntArray) -> Vertices:
-    """Values clamped to bounds, in place; ``rows`` (N,) tells which of these are each's."""
-    off = np.flatnonzero((values < low.take(rows)) | (values > high.take(rows)))  # few
+    """Values clamped to bounds, in place; ``rows`` (N,) says which bounds are each value's."""
+    off = np.flatnonzero((values < low.take(rows)) | (values > high.take(rows)))  # only a few
     values[off] = np.clip(values[off], low[rows[off]], high[rows[off]])
     return values
 
@@ -110,7 +113,7 @@ def _chunk_of(values: Vertices, edge: float) -> Floats:
 
 
 def _keep_in_chunk(values: Vertices, chunk: IntArray, edge: float) -> None:
-    """Move values that division rounds into the next chunk by a unit in the last place, in place."""
+    """Move values that division rounds into the next chunk by units in the last place, in place."""
     for _ in range(NUDGES):
         found = _chunk_of(values, edge)
         off = np.flatnonzero(found != chunk)
@@ -121,7 +124,7 @@ def _keep_in_chunk(values: Vertices, chunk: IntArray, edge: float) -> None:
 
 
 def root_slots(positions: Vertices, which: IntArray, grid: BinGrid, shape: IntArray) -> IntArray:
-    """(C,) bin of each vertex among ``shape`` (D,) bins of a chunk, as `bins_of`."""
+    """(C,) bin of each vertex among ``shape`` (D,) bins of a chunk, as for `bins_of`."""
     return bins_of(positions, which, BinGrid(grid.chunks, shape, grid.chunk_edge / shape, grid.chunk_edge))
 
 
@@ -135,9 +138,9 @@ class Grid:
     Parameters
     ----------
     lower, upper
-        (D,) corners of the box that rows must lie in, both inclusive; what is on the upper face is in the last cell.
+        (D,) corners of the box in which rows must lie, both inclusive; rows on the upper face are in the last cell.
     columns
-        (d,) coordinate columns that the axes of the grid are.
+        (d,) coordinate columns that are the axes of the grid.
     edges
         (d,) edge lengths of a cell.
     shape
@@ -157,7 +160,7 @@ class Grid:
         return [low + (np.arange(n) + 0.5) * edge for low, edge, n in zip(lower, self.edges, self.shape, strict=True)]
 
     def cells(self, positions: Vertices) -> IntArray:
-        """(n,) flat number of the cell that each of (n, D) positions lies in, -1 outside."""
+        """(n,) flat number of the cell in which each of (n, D) positions lies, -1 outside."""
         points, columns = np.asarray(positions, np.float64), list(self.columns)
         inside = np.asarray(((points >= self.lower) & (points <= self.upper)).all(axis=1))
         at = np.floor((points[:, columns] - self.lower[columns]) / self.edges)
@@ -167,7 +170,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Binned:
-    """Rows by cell, only cells that have any.
+    """Rows by cell; only cells that have any.
 
     Parameters
     ----------
@@ -176,9 +179,9 @@ class Binned:
     counts
         (c,) rows in each.
     sums
-        (c,) sum of their values, zeros where none are given.
+        (c,) sum of their values, zeros if none are given.
     outside
-        Rows in no cell.
+        Number of rows outside all cells.
     """
 
     cells: IntArray
@@ -211,7 +214,7 @@ def merge_binned(parts: list[Binned]) -> Binned:
 
 
 def dense_grid(grid: Grid, binned: Binned, *, mean: bool) -> Array:
-    """Array of the grid's shape: counts (int64), or means of values (float64), NaN where there are no rows."""
+    """Array of the grid's shape: counts (int64), or means of values (float64), NaN if there are no rows."""
     if mean:
         out = np.full(int(np.prod(grid.shape)), np.nan)
         out[binned.cells] = binned.sums / binned.counts
@@ -221,9 +224,9 @@ def dense_grid(grid: Grid, binned: Binned, *, mean: bool) -> Array:
     return out.reshape(grid.shape)
 
 
-# Rows that become one: labels, and what is made of the values of each group.
+# Merging rows: labels, and what becomes of the values of each group.
 #
-# Sums run in the order of the rows, one after another, in float64, so that a result depends on nothing but its
+# Sums run in the order of the rows, one after another, in float64, so that a result depends only on its
 # members.
 
 Rule: TypeAlias = Literal["mean", "min", "max", "sum", "mode", "first"]
@@ -281,9 +284,9 @@ def group_by(keys: IntArray, bound: int) -> tuple[Groups, IntArray]:
 
 
 def weighted_means(groups: Groups, values: Array, weights: IntArray | None) -> Floats:
-    """(count, ...) float64 means, each row counted ``weights`` times; None: once.
+    """(count, ...) float64 means, each row counted ``weights`` times; None for once.
 
-    Values of 64 bits are summed twice, the second time what the first left over: many roundings become about one.
+    64-bit values are summed twice, the second time the residuals of the first: many roundings become about one.
     """
     total = groups.sizes if weights is None else sums(groups, weights)
     total = total.reshape(-1, *(1,) * (values.ndim - 1))
@@ -296,7 +299,7 @@ def weighted_means(groups: Groups, values: Array, weights: IntArray | None) -> F
 
 
 def sums(groups: Groups, values: Array, weights: IntArray | None = None) -> Array:
-    """(count, ...) sums: int64 of whole numbers without weights, else float64."""
+    """(count, ...) sums: int64 for integers without weights, otherwise float64."""
     if values.dtype.kind in "iub" and weights is None:
         wide = values.astype(np.uint64 if values.dtype.kind == "u" else np.int64)
         return _reduced(groups, wide, np.add)
@@ -312,7 +315,7 @@ def sums(groups: Groups, values: Array, weights: IntArray | None = None) -> Arra
 
 
 def check_rule(rule: Any, dtype: np.dtype[Any], what: str, *, coded: bool) -> None:
-    """Raise SelectionError if an attribute's values cannot be joined so; ``coded`` where they stand for categories."""
+    """Raise SelectionError if an attribute's values cannot be combined so; ``coded`` if they stand for categories."""
     if rule not in RULES:
         raise SelectionError(f"{what} must be None or one of {', '.join(RULES)}, found {rule!r}")
     kinds = "iufb" if rule in ("min", "max") else "iuf"
@@ -323,20 +326,20 @@ def check_rule(rule: Any, dtype: np.dtype[Any], what: str, *, coded: bool) -> No
 def aggregate(
     groups: Groups, values: Array, weights: IntArray | None, rule: Rule, picks: Hashes | None = None
 ) -> Array:
-    """(count, ...) one value a group, in the dtype of `aggregated_dtype`.
+    """(count, ...) one value for each group, in the dtype of `aggregated_dtype`.
 
     Parameters
     ----------
     values
-        (M, ...) of the rows.
+        (M, ...) values of the rows.
     weights
-        (M,) how many original vertices each row stands for, or None: one.
+        (M,) how many original vertices each row stands for; None for one.
     rule
-        ``"mean"`` is weighted, and rounded to the nearest for whole numbers, halves to even; ``"mode"`` is the value of
-        the greatest weight, column by column; ``"first"`` the one of the first row.
+        ``"mean"`` is weighted, and for integers rounded to the nearest, halves to even; ``"mode"`` is the value with
+        the largest weight, column by column; ``"first"`` is that of the first row.
     picks
-        (M,) numbers: among modes of equal weight the value is taken of the row of the least of them, so that a tie
-        favours no value; None: of the first row.
+        (M,) numbers: among modes of equal weight, the row with the smallest of them decides, so that a tie
+        favours no value; None for the first row.
     """
     dtype = aggregated_dtype(values.dtype, rule)
     if rule == "mean":
@@ -355,30 +358,30 @@ def aggregate(
 
 
 def aggregated_dtype(dtype: np.dtype[Any], rule: Rule) -> np.dtype[Any]:
-    """Dtype of aggregated values: the stored one, but sums of whole numbers have 64 bits."""
+    """Dtype of aggregated values: the stored one, except that sums of integers have 64 bits."""
     if rule == "sum" and dtype.kind in "iub":
         return np.dtype(np.uint64 if dtype.kind == "u" else np.int64)
     return dtype
 
 
 def whole_means(groups: Groups, values: Array, weights: IntArray | None) -> Array:
-    """(count, ...) means of whole numbers, rounded; of 64 bits exact where the values of a group are within 2^53."""
+    """(count, ...) means of integers, rounded; 64-bit ones are exact if the values of a group are within 2^53."""
     if values.dtype.itemsize < 8:
         return np.rint(weighted_means(groups, values, weights)).astype(values.dtype)
     first = values[groups.order[groups.starts]] // 2 * 2  # even, so that halves go to even
-    apart = values.view(np.int64) - first.view(np.int64)[groups.labels]  # wraps where they are further apart
+    apart = values.view(np.int64) - first.view(np.int64)[groups.labels]  # wraps if they are further apart
     near = np.abs(values.astype(np.float64) - first.astype(np.float64)[groups.labels]) < 2.0**52
     if near.all():
         means = np.rint(weighted_means(groups, apart, weights)).astype(np.int64)
         return (first.view(np.int64) + means).view(values.dtype)
     span = np.iinfo(values.dtype)
     means = np.rint(weighted_means(groups, values, weights))
-    top = np.nextafter(float(span.max), 0)  # the greatest float64 that is not beyond
+    top = np.nextafter(float(span.max), 0)  # the largest float64 that is not beyond
     return np.clip(means, float(span.min), top).astype(values.dtype)
 
 
 def mode(groups: Groups, values: Array, weights: IntArray | None, picks: Hashes | None = None) -> Array:
-    """(count,) the value of the greatest weight in each group; of several that of the row that ``picks`` says."""
+    """(count,) the value with the largest weight in each group; of several, that of the row that ``picks`` favours."""
     if not len(values):
         return values
     distinct, codes = np.unique(values, return_inverse=True)
@@ -386,14 +389,14 @@ def mode(groups: Groups, values: Array, weights: IntArray | None, picks: Hashes 
     found, key = group_by(pairs, groups.count * len(distinct))
     weight = found.sizes if weights is None else sums(found, weights)
     owner = key // len(distinct)
-    starts = np.searchsorted(owner, np.arange(groups.count))  # it ascends
+    starts = np.searchsorted(owner, np.arange(groups.count))  # already ascending
     most = weight == np.maximum.reduceat(weight, starts)[owner]
     rows = np.flatnonzero(most[found.labels])
     numbers = rows.astype(np.uint64) if picks is None else picks[rows]
     of = groups.labels[rows]
     least = np.full(groups.count, np.iinfo(np.uint64).max)
     np.minimum.at(least, of, numbers)
-    picked = np.flatnonzero(numbers == least[of])[::-1]  # of equal numbers the first row's is assigned last
+    picked = np.flatnonzero(numbers == least[of])[::-1]  # of equal numbers, the first row's is assigned last
     winners = np.empty(groups.count, values.dtype)
     winners[of[picked]] = values[rows[picked]]
     return winners
@@ -408,18 +411,18 @@ def _reduced(groups: Groups, values: Array, ufunc: Callable[..., Any]) -> Array:
 
 # Connected vertices.
 
-FEW_ENDS = 4  # of a record, which are compared pair by pair
+FEW_ENDS = 4  # pairs of ends of a record, compared one by one
 
 
 def components(n: int, edges: IntArray) -> IntArray:
-    """(n,) smallest vertex that each vertex is connected to.
+    """(n,) smallest vertex to which each vertex is connected.
 
     Parameters
     ----------
     n
         Number of vertices.
     edges
-        (E, 2) between them, in any direction.
+        (E, 2) edges between them, in any direction.
     """
     root = np.arange(n, dtype=np.int64)
     one, other = edges[:, 0], edges[:, 1]
@@ -435,7 +438,7 @@ def components(n: int, edges: IntArray) -> IntArray:
 
 
 def distinct_rows(rows: IntArray) -> IntArray:
-    """Different rows of (E, W) whole numbers from 0 on, in lexicographic order."""
+    """Distinct rows of (E, W) integers from 0 on, in lexicographic order."""
     if not len(rows):
         return rows
     bits = int(rows.max()).bit_length()
@@ -446,7 +449,7 @@ def distinct_rows(rows: IntArray) -> IntArray:
         key = np.sort(key)
         key = key[np.concatenate([[True], key[1:] != key[:-1]])]
         out = np.empty((len(key), rows.shape[1]), np.int64)
-        for at in reversed(range(rows.shape[1])):  # shifts, as a division takes ten times as long
+        for at in reversed(range(rows.shape[1])):  # shifts, because a division takes ten times as long
             out[:, at] = key & ((1 << bits) - 1)
             key >>= bits
         return out
@@ -456,7 +459,7 @@ def distinct_rows(rows: IntArray) -> IntArray:
 
 
 def every(mask: BoolArray) -> BoolArray:
-    """(E,) whether all of a few columns hold, (E, W); many times faster than NumPy's ``all`` along short rows."""
+    """(E,) whether all of a few columns, (E, W), hold; many times faster than NumPy's ``all`` along short rows."""
     found = mask[:, 0].copy() if mask.shape[1] else np.ones(len(mask), np.bool_)
     for column in mask.T[1:]:
         found &= column
@@ -464,7 +467,7 @@ def every(mask: BoolArray) -> BoolArray:
 
 
 def whole(records: IntArray) -> IntArray:
-    """Records (E, W) all of whose ends are there: none is -1."""
+    """Records (E, W) whose ends all exist: none is -1."""
     if records.min(initial=0) >= 0:
         return records
     found: IntArray = records.take(np.flatnonzero(every(records >= 0)), axis=0)
@@ -472,7 +475,7 @@ def whole(records: IntArray) -> IntArray:
 
 
 def smallest_first(faces: IntArray) -> IntArray:
-    """Faces (F, W) rotated so that their smallest corner leads; winding kept."""
+    """Faces (F, W) rotated so that their smallest corner comes first; the winding is kept."""
     width = faces.shape[1]
     shift = faces.argmin(axis=1) if len(faces) else np.zeros(0, np.int64)
     return np.take_along_axis(faces, (shift[:, None] + np.arange(width)) % width, axis=1)
@@ -494,7 +497,7 @@ def proper(records: IntArray) -> BoolArray:
 
 
 def cut_runs(bins: IntArray, starts: IntArray, least: IntArray) -> Groups:
-    """Maximal runs of vertices of one piece in one bin, and more where a piece would keep too few.
+    """Maximal runs of vertices of one piece in one bin, and more if a piece would keep too few.
 
     Parameters
     ----------
@@ -503,7 +506,7 @@ def cut_runs(bins: IntArray, starts: IntArray, least: IntArray) -> Groups:
     starts
         (P + 1,) vertices of piece p are ``starts[p]:starts[p + 1]``, at least one.
     least
-        (P,) runs that each piece must have, if it has so many vertices: its last ones then become runs of their own.
+        (P,) runs that each piece must have, if it has that many vertices: then its last ones become runs of their own.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Which chunk, bin, place and fragment each row belongs to, and the order of a chunk's rows."""
+"""To which chunk, bin, place and fragment each row belongs, and the order of a chunk's rows."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +10,10 @@ import numpy as np
 from zarr_vectors_lazy.kernels.rows import block_of, row_in_block
 from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, Floats, IntArray, Vertices
 
-# Which chunk and which bin each row belongs to, and the rows of each chunk (spec 0.9, 4.2 and 5.1).
+# To which chunk and bin each row belongs, and the rows of each chunk (spec 0.9, 4.2 and 5.1).
 
-BLOCK = 2**18  # rows worked on at once: temporaries stay in the cache, and float64 copies small
-TABLE = 2**24  # grid cells for which a table of all is kept
+BLOCK = 2**18  # rows processed at once, so that temporaries stay in the cache, and float64 copies small
+TABLE = 2**24  # most grid cells for which a full table is kept
 RADIX = 2**16  # NumPy sorts 16-bit integers by radix, in linear time
 Order: TypeAlias = np.ndarray[Any, np.dtype[np.unsignedinteger[Any]]]
 
@@ -67,29 +67,29 @@ def stored(rows: Vertices, dtype: np.dtype[Any]) -> Vertices:
 
 
 def corners(rows: Vertices) -> tuple[Floats, Floats]:
-    """(D,) lo and (D,) hi of one row or more, in float64."""
-    columns = np.ascontiguousarray(rows.T)  # 40 times faster than along the first of so few columns
+    """(D,) lo and (D,) hi of one or more rows, in float64."""
+    columns = np.ascontiguousarray(rows.T)  # 40 times faster than along the first axis with so few columns
     return columns.min(axis=1).astype(np.float64), columns.max(axis=1).astype(np.float64)
 
 
 def take(values: Array, rows: IntArray) -> Array:
-    """Some rows; four times faster than by index, but NumPy would copy all of an array that is not in C order."""
+    """Some rows; four times faster than by index, but NumPy would copy the whole of an array that is not in C order."""
     array = np.asarray(values)
     return array.take(rows, axis=0) if array.flags.c_contiguous else array[rows]
 
 
 def extent(positions: Vertices, dtype: np.dtype[Any], threads: int = 1) -> tuple[Floats, Floats, int]:
-    """Corners of positions as they will be stored, and how many rows are not finite.
+    """Corners of positions as they will be stored, and the first row that is not finite.
 
     Returns
     -------
-    (D,) lo, (D,) hi in float64 (inf and -inf of no rows), and the first row that is NaN or infinite, -1 for none.
+    (D,) lo, (D,) hi in float64 (inf and -inf without rows), and the first row that is NaN or infinite, -1 for none.
     """
 
     def of(part: slice) -> tuple[Floats, Floats, int]:
         rows = stored(positions[part], dtype)
         lo, hi = corners(rows)
-        if np.isfinite(lo).all() and np.isfinite(hi).all():  # NaN goes through both
+        if np.isfinite(lo).all() and np.isfinite(hi).all():  # NaN passes through both
             return lo, hi, -1
         return lo, hi, part.start + int(np.argmin(np.isfinite(rows).all(axis=1)))
 
@@ -104,12 +104,12 @@ def extent(positions: Vertices, dtype: np.dtype[Any], threads: int = 1) -> tuple
 def bins_in_chunk(positions: Vertices, coord: IntArray, bin_shape: Floats, ratio: IntArray) -> IntArray:
     """(N,) bin of each position in its chunk, in C order over the chunk's bins.
 
-    ``floor(position / bin_shape)`` in float64, clamped into the chunk: the quotients of chunk and bin can round apart.
+    ``floor(position / bin_shape)`` in float64, clamped to the chunk, because the quotients may round differently.
 
     Parameters
     ----------
     coord
-        (D,) the chunk.
+        (D,) coordinate of the chunk.
     ratio
         (D,) bins of a chunk along each axis.
     """
@@ -134,11 +134,11 @@ def route(
     positions
         (N, D), finite.
     dtype
-        In which they are stored; they are routed as they will be read.
+        Dtype in which they are stored; they are routed as they will be read.
     origin, shape
-        (D,) of a grid that holds them all.
+        (D,) origin and shape of a grid that holds them all.
     threads
-        That work on blocks of rows.
+        Threads that work on blocks of rows.
     """
     cells = int(np.prod(shape.astype(object)))
     ids = np.empty(len(positions), _unsigned(cells))
@@ -161,7 +161,7 @@ def route(
 
 
 def _compact(ids: Array, cells: int) -> tuple[IntArray, Array, IntArray]:
-    """Cells present, ascending; the number of each row's among them; rows of each."""
+    """Cells present, ascending; the number of each row's cell among them; rows of each."""
     if cells > TABLE:
         present, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
         return present.astype(np.int64), inverse.reshape(-1).astype(_unsigned(len(present))), counts
@@ -180,7 +180,7 @@ def _compact(ids: Array, cells: int) -> tuple[IntArray, Array, IntArray]:
 
 
 def stable_order(ids: Array, n: int) -> Order:
-    """Rows sorted by id, those of one id ascending; ids are below ``n``."""
+    """Rows sorted by id, in ascending order within an id; ids are below ``n``."""
     small = np.dtype(np.uint32 if len(ids) <= 2**32 else np.uint64)
     if n <= RADIX:
         return np.argsort(ids.astype(np.uint16, copy=False), kind="stable").astype(small)
@@ -201,7 +201,7 @@ def _threaded(work: Any, parts: list[slice], threads: int) -> list[Any]:
         return list(pool.map(work, parts))
 
 
-# The order of a chunk's rows and the fragments that they make (spec 0.9, 5.1 and 10).
+# The order of a chunk's rows, and the fragments that they form (spec 0.9, 5.1 and 10).
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,7 +215,7 @@ class Arranged:
     counts
         (F,) rows of each fragment.
     owners
-        (F,) number of the object of each fragment; None where there are no objects.
+        (F,) number of the object of each fragment; None if there are no objects.
     """
 
     rows: IntArray
@@ -224,7 +224,7 @@ class Arranged:
 
 
 def arrange_bins(rows: IntArray, bins: IntArray, total: int) -> Arranged:
-    """A fragment a bin, empty ones too, in the order of the bins; ``bins`` (n,) of each row, below ``total``."""
+    """A fragment for each bin, even if empty, in the order of the bins; ``bins`` (n,) of each row, below ``total``."""
     order = np.argsort(bins.astype(np.uint16) if total <= 2**16 else bins, kind="stable")
     return Arranged(rows[order], np.bincount(bins, minlength=total))
 
@@ -235,7 +235,7 @@ def arrange_runs(rows: IntArray, owners: IntArray, numbers: IntArray | None = No
     Parameters
     ----------
     owners, numbers
-        (N,) object of each row, and by what rows are consecutive; None: themselves.
+        (N,) object of each row, and numbers by which rows are consecutive; None for the rows themselves.
     """
     of_row = owners[rows]
     starts = (np.diff(rows if numbers is None else numbers[rows], prepend=-2) != 1) | (np.diff(of_row, prepend=-1) != 0)
@@ -243,7 +243,7 @@ def arrange_runs(rows: IntArray, owners: IntArray, numbers: IntArray | None = No
 
 
 def arrange_objects(rows: IntArray, owners: IntArray) -> Arranged:
-    """A fragment an object, ascending; ``owners`` (N,) of all rows."""
+    """A fragment for each object, ascending; ``owners`` (N,) is for all rows."""
     of_row = owners[rows]
     order = np.argsort(of_row, kind="stable")
     of_row = of_row[order]
@@ -265,7 +265,7 @@ def arrange_trees(rows: IntArray, owners: IntArray, position: IntArray, roots: B
 
 
 def cut(rows: IntArray, owners: IntArray, starts: BoolArray) -> Arranged:
-    """Fragments that begin where ``starts`` (n,) says."""
+    """Fragments that begin where ``starts`` (n,) is true."""
     at = np.flatnonzero(starts)
     return Arranged(rows, np.diff(at, append=len(rows)), owners[at])
 
@@ -277,9 +277,9 @@ class Places:
     Parameters
     ----------
     chunks
-        (N,) number of its chunk.
+        (N,) number of the chunk of each row.
     rows
-        (N,) row in it.
+        (N,) row in that chunk.
     """
 
     chunks: IntArray
@@ -318,12 +318,12 @@ class FragmentTable:
     counts: IntArray
 
     def take(self, at: IntArray) -> "FragmentTable":
-        """Some fragments, in the order given."""
+        """Some fragments, in the given order."""
         return FragmentTable(*(getattr(self, name)[at] for name in self.__slots__))
 
 
 def fragment_table(arranged: list[Arranged]) -> FragmentTable:
-    """All fragments, those of one chunk after another; every one must have an owner."""
+    """All fragments, chunk by chunk; each must have an owner."""
     none = np.empty(0, np.int64)
     parts: list[tuple[IntArray, ...]] = [(none,) * 6]
     for chunk, part in enumerate(arranged):
@@ -334,12 +334,12 @@ def fragment_table(arranged: list[Arranged]) -> FragmentTable:
     return FragmentTable(*(np.concatenate(column).astype(np.int64) for column in zip(*parts, strict=True)))
 
 
-# Where rows are stored, and which task knows it: what the ends of links are resolved by, out of core.
+# Where rows are stored, and which task knows it: how the ends of links are resolved out of core.
 #
 # A place is the number of a chunk and a row in it, in one integer: places sort as the format sorts the ends of a
-# link. Rows are dealt to owners in stripes, so that any number of rows spreads evenly over a fixed number of owners.
+# link. Rows are distributed to owners in stripes, so that any number of rows spreads evenly over the owners.
 
-ROW_BITS = 32  # a cell ends at 4 GiB
+ROW_BITS = 32  # a cell is smaller than 4 GiB
 STRIPE = 256
 UNKNOWN = -1
 PLACE = np.dtype([("row", "<i8"), ("place", "<i8")])
@@ -372,8 +372,8 @@ class RowOwners:
     count
         Number of such tasks.
     apart
-        Whether rows are named by their block and the row in it (`kernels.rows.row_numbers`); else they are counted
-        from block to block.
+        Whether rows are named by their block and the row in it (`kernels.rows.row_numbers`); otherwise they are counted
+        over all blocks.
     """
 
     count: int
@@ -385,11 +385,11 @@ class RowOwners:
         return found
 
     def names(self, numbers: IntArray, firsts: IntArray) -> IntArray:
-        """By what rows are named whose numbers are given; ``firsts`` (B,) rows before each block."""
+        """The names of rows with given numbers; ``firsts`` (B,) are the rows before each block."""
         return numbers if self.apart else firsts[block_of(numbers)] + row_in_block(numbers)
 
     def look_up(self, rows: IntArray, values: IntArray, wanted: IntArray, sizes: IntArray) -> IntArray:
-        """Values of wanted rows of one owner, `UNKNOWN` for those that are not there.
+        """Values of requested rows of one owner, `UNKNOWN` for those that do not exist.
 
         Parameters
         ----------
@@ -401,13 +401,14 @@ class RowOwners:
             (B,) rows of each block.
         """
         seats, asked = self._seats(rows, sizes), self._seats(wanted, sizes)
-        table = np.full(max(seats.max(initial=-1), asked.max(initial=-1)) + 2, UNKNOWN)  # the last for what is nowhere
+        # the last is for rows that do not exist
+        table = np.full(max(seats.max(initial=-1), asked.max(initial=-1)) + 2, UNKNOWN)
         table[seats] = values
         found: IntArray = table[asked]
         return found
 
     def _seats(self, rows: IntArray, sizes: IntArray) -> IntArray:
-        """Number of each row among those of its owner, without gaps where all are there; -1 if its block is shorter."""
+        """Number of each row among those of its owner, without gaps if all exist; -1 if its block is shorter."""
         if not self.apart:
             found: IntArray = rows // (STRIPE * self.count) * STRIPE + rows % STRIPE
             return found

@@ -1,4 +1,4 @@
-"""Rows: as records that travel, as numbers that look random, those of one chunk, and paths through them."""
+"""Rows: as records that travel, as numbers that look random, as masks of a chunk, and as paths."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.model.objects import Fragments, ranges
 from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, IntArray
 
-# Rows as records of one packed dtype: what travels from an input block to the task that writes their chunk.
+# Rows as records of one packed dtype, which travel from an input block to the task that writes their chunk.
 
 Records: TypeAlias = np.ndarray[Any, np.dtype[np.void]]
 WORD = 8
-BLOCK_BITS = 40  # a row number is the number of its input block, then its row in it: ascending as the input is
-GAP = "gap"  # field of a link that says that it has no values
+BLOCK_BITS = 40  # a row number is the number of its input block, then its row in it: ascending like the input
+GAP = "gap"  # field of a link that marks it as having no values
 FIELDS = ("number", "owner", "along", "positions")
 
 
 def attribute_field(name: str) -> str:
-    """Name of the field of an attribute, which is none of `FIELDS`."""
+    """Name of the field of an attribute, different from all `FIELDS`."""
     return f"attribute:{name}"
 
 
@@ -57,13 +57,13 @@ def record_dtype(
 def link_dtype(
     width: int, attributes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], *, gaps: bool = False
 ) -> np.dtype[np.void]:
-    """Packed dtype of a link of ``width`` ends, a whole number of 8-byte words; with `GAP` where values may miss."""
+    """Packed dtype of a link of ``width`` ends, a whole number of 8-byte words; with `GAP` if values may be missing."""
     gap = [(GAP, "?")] if gaps else []
     return _filled([("number", "<i8"), ("ends", "<i8", (width,)), *_attribute_fields(attributes), *gap])
 
 
 def rename_rows(rows: IntArray, firsts: IntArray) -> IntArray:
-    """Numbers of rows that are counted from block to block; ``firsts`` (B,) rows before each block."""
+    """Numbers of rows counted over all blocks; ``firsts`` (B,) are the rows before each block."""
     block = np.searchsorted(firsts, rows, side="right") - 1
     found: IntArray = (block << BLOCK_BITS) + rows - firsts[block]
     return found
@@ -114,7 +114,7 @@ def in_order(records: Records) -> Records:
     return records.take(np.argsort(records["number"], kind="stable"))
 
 
-# Numbers that look random and depend on nothing but their key.
+# Numbers that look random and depend only on their key.
 
 Hashes = npt.NDArray[np.uint64]
 _MASK = 2**64 - 1
@@ -141,7 +141,7 @@ def hash_rows(seed: int, level: int, chunks: ChunkCoords, counts: IntArray) -> H
 
 
 def kept_ids(seed: int, ids: IntArray, keep: int) -> "npt.NDArray[np.bool_]":
-    """(n,) whether an id is among the ``keep`` of smallest hash; ties by id."""
+    """(n,) whether an id is among the ``keep`` with the smallest hashes; ties are decided by id."""
     order = np.lexsort((ids, hash_ids(seed, ids)))
     mask = np.zeros(len(ids), np.bool_)
     mask[order[:keep]] = True
@@ -171,9 +171,9 @@ class Kept:
     Parameters
     ----------
     total
-        Rows that the chunk has.
+        Number of rows of the chunk.
     rows
-        The selected ones, ascending; None for all.
+        The selected rows, ascending; None for all.
     """
 
     total: int
@@ -188,14 +188,14 @@ class Kept:
         Raises
         ------
         FormatError
-            If there are not as many values as the chunk has rows.
+            If there are not as many values as rows in the chunk.
         """
         if len(values) != self.total:
             raise FormatError(f"{len(values)} values for {self.total} vertices of a chunk")
         return values if self.rows is None else values[self.rows]
 
     def renumber(self, rows: IntArray) -> IntArray:
-        """Positions of chunk rows among the selected ones, -1 where they are not; any shape."""
+        """Positions of chunk rows among the selected ones, -1 if they are not selected; any shape."""
         if self.rows is None:
             return rows
         at = np.full(self.total, -1, np.int64)
@@ -204,7 +204,7 @@ class Kept:
 
 
 class Chosen:
-    """Rows of chunks of which not all are selected, to look up those of many chunks at once.
+    """The selected rows of chunks that have unselected ones, to look up those of many chunks at once.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ class Chosen:
 
     def __init__(self, kept: Mapping[int, Kept]) -> None:
         self._chunks = np.asarray(sorted(kept), np.int64)
-        if not kept:  # the usual case, of which nothing is looked up
+        if not kept:  # the usual case, in which nothing is looked up
             self._totals = self._begins = self._table = self._chunks
             return
         ordered = [kept[chunk] for chunk in self._chunks.tolist()]
@@ -232,7 +232,7 @@ class Chosen:
         return np.where(self._chunks[at] == chunks, values[at], otherwise)
 
     def totals(self, chunks: IntArray, sizes: IntArray) -> IntArray:
-        """Rows that chunks have, whether selected or not; ``sizes`` of them where all are."""
+        """Rows that chunks have, selected or not; ``sizes`` for chunks whose rows are all selected."""
         return self._of(self._totals, chunks, sizes)
 
     def places(self, chunks: IntArray) -> IntArray:
@@ -240,7 +240,7 @@ class Chosen:
         return self._of(self._begins, chunks, np.full(chunks.shape, -1, np.int64))
 
     def renumber(self, places: IntArray, rows: IntArray) -> IntArray:
-        """Positions of rows among those that are selected, -1 where they are not; ``places`` of the chunk of each."""
+        """Positions of rows among the selected ones, -1 if they are not selected; ``places`` of their chunks."""
         some = places >= 0
         if some.all():
             found: IntArray = self._table[places + rows]
@@ -249,25 +249,25 @@ class Chosen:
 
 
 def row_table(starts: IntArray, firsts: IntArray | None, kept: Sequence[Kept | None]) -> IntArray | None:
-    """For each row of a run of chunks its row in a view, -1 where it is not selected.
+    """For each row of a run of chunks, its row in a view, -1 if it is not selected.
 
     Parameters
     ----------
     starts
         (c + 1,) chunk k has the rows ``starts[k]:starts[k + 1]`` of the run.
     firsts
-        (c,) row of the view with which each chunk begins; None: only whether rows are selected matters.
+        (c,) row of the view with which each chunk begins; None if only the selection matters.
     kept
-        Chosen rows of each chunk, None for all; empty where all are of all.
+        Chosen rows of each chunk, None for all; empty if all rows of all chunks are selected.
 
     Returns
     -------
-    (N,) int64; None where all are selected and nothing else matters.
+    (N,) int64; None if all are selected and only that matters.
 
     Raises
     ------
     FormatError
-        If rows were chosen of a chunk of another size.
+        If rows were chosen for a chunk of another size.
     """
     if firsts is None and not any(choice is not None for choice in kept):
         return None
@@ -286,7 +286,7 @@ def row_table(starts: IntArray, firsts: IntArray | None, kept: Sequence[Kept | N
 
 
 def kept_of_mask(mask: BoolArray) -> Kept:
-    """Rows where a mask is true."""
+    """Rows for which a mask is true."""
     rows = np.flatnonzero(mask)
     return Kept(len(mask), None if len(rows) == len(mask) else rows)
 
@@ -304,12 +304,12 @@ def joined(parts: Sequence[Array]) -> Array:
 
 
 def fragment_ends(fragments: Fragments, table: IntArray | None) -> tuple[IntArray, IntArray, IntArray]:
-    """Rows of each fragment, and what a table says of the first and of the last of them; -1 for one without rows.
+    """Rows of each fragment, and the table's values for its first and last row; -1 for fragments without rows.
 
     Parameters
     ----------
     table
-        (N,) what stands for each row; None: itself.
+        (N,) the value for each row; None for the row itself.
     """
     counts = fragments.counts
     if table is None:
@@ -333,13 +333,13 @@ def fragment_edges(fragments: Fragments, table: IntArray | None, times: IntArray
     Parameters
     ----------
     table
-        (N,) what stands for each row, -1 for one that is left out; None: itself, and all fragments are ranges.
+        (N,) the value for each row, -1 to leave it out; None for the row itself, if all fragments are ranges.
     times
-        (F,) how often the edges of each fragment are to be there; None for once.
+        (F,) how often to repeat the edges of each fragment; None for once.
 
     Returns
     -------
-    (E, 2) int64, fragment by fragment, without those of which an end is left out, and (F,) how many each has.
+    (E, 2) int64, fragment by fragment, without those with a left-out end, and (F,) how many each has.
     """
     lengths = np.maximum(fragments.counts - 1, 0)
     if table is None and times is None:
@@ -366,7 +366,7 @@ INTERVAL = 3  # columns: first place, one past the last, owner
 
 
 def join_intervals(intervals: IntArray) -> IntArray:
-    """(R, 3) intervals by ascending place, those of one owner that meet made one.
+    """(R, 3) intervals by ascending place; adjacent ones of the same owner are joined.
 
     Parameters
     ----------
@@ -382,12 +382,12 @@ def join_intervals(intervals: IntArray) -> IntArray:
 
 
 def intervals_of(places: IntArray, owners: IntArray) -> IntArray:
-    """(R, 3) intervals that places, (M,) all different, and their owners make."""
+    """(R, 3) intervals formed by (M,) distinct places and their owners."""
     return join_intervals(np.stack([places, places + 1, owners], axis=1))
 
 
 def ids_of_intervals(owners: IntArray, largest: int) -> IntArray:
-    """(R,) an id for each interval: its owner's for the first of an owner, for others new ones above ``largest``.
+    """(R,) an id for each interval: its owner's for an owner's first one, otherwise a new one above ``largest``.
 
     Parameters
     ----------

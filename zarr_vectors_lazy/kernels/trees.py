@@ -10,9 +10,9 @@ from zarr_vectors_lazy.types import BoolArray, IntArray
 
 
 def depth_first(parents: IntArray, names: IntArray | None = None) -> IntArray:
-    """Place of each vertex in depth-first order, children and roots in the order of their numbers.
+    """Place of each vertex in depth-first order, with children and roots in the order of their numbers.
 
-    The tour that goes down and up every edge is a linked list; doubling pointers ranks it in log2(2 N) steps, whatever
+    The tour down and up every edge is a linked list; doubling pointers ranks it in log2(2 N) steps, whatever
     the depth.
 
     Parameters
@@ -20,12 +20,12 @@ def depth_first(parents: IntArray, names: IntArray | None = None) -> IntArray:
     parents
         (N,) parent of each vertex, -1 for roots.
     names
-        (N,) what errors call the vertices; None: their numbers.
+        (N,) names of the vertices for errors; None for their numbers.
 
     Raises
     ------
     SelectionError
-        If following parents does not end: a cycle.
+        If there is a cycle.
     """
     n = len(parents)
     if not n:
@@ -47,14 +47,14 @@ def depth_first(parents: IntArray, names: IntArray | None = None) -> IntArray:
 
 
 def branches(parents: IntArray) -> tuple[IntArray, IntArray]:
-    """Rows of the branches of trees, one after another, and the (B + 1,) first of each.
+    """Rows of the branches of trees, one after another, and the (B + 1,) first row of each.
 
-    A branch goes from a root or a fork, which is its first row, to the next fork or tip; a tree of one vertex is one.
+    A branch leads from a root or a fork, which is its first row, to the next fork or tip; a tree of one vertex is one.
 
     Raises
     ------
     SelectionError
-        As `depth_first`.
+        As for `depth_first`.
     """
     order = np.argsort(depth_first(parents))
     children = np.bincount(parents[parents >= 0], minlength=len(parents))
@@ -71,7 +71,7 @@ def branches(parents: IntArray) -> tuple[IntArray, IntArray]:
 
 
 def _tour(parents: IntArray, down: IntArray, up: IntArray, end: int) -> IntArray:
-    """Return what follows each step of the tour; the list ends in ``end``, which follows itself."""
+    """Return the next step of each step of the tour; the list ends in ``end``, which follows itself."""
     n = len(parents)
     order = np.argsort(parents, kind="stable")  # siblings together, roots first
     sorted_parents = parents[order]
@@ -90,15 +90,15 @@ def _tour(parents: IntArray, down: IntArray, up: IntArray, end: int) -> IntArray
 
 
 def rooted(edges: IntArray, count: int) -> IntArray:
-    """(count,) parent of each vertex of undirected trees, -1 for roots: the least vertex of each.
+    """(count,) parent of each vertex of undirected trees, -1 for roots: the smallest vertex of each.
 
-    Each edge is gone twice, and after it comes the next of those that leave its end: tours, one around each tree, and
-    more around what is none. Doubling pointers finds the first step of each, then the place of every step.
+    Each edge is walked twice, and followed by the next edge that leaves its end: tours, one around each tree, and
+    more around anything else. Doubling pointers finds the first step of each, then the place of every step.
 
     Raises
     ------
     SelectionError
-        If edges make a cycle, or join two vertices twice.
+        If edges form a cycle, or join two vertices twice.
     """
     parents = np.full(count, -1, np.int64)
     if not len(edges):
@@ -116,7 +116,8 @@ def rooted(edges: IntArray, count: int) -> IntArray:
     for _ in range(steps.bit_length()):
         least, ahead = np.minimum(least, least[ahead]), ahead[ahead]
     heads = np.unique(least)
-    if len(edges) + len(heads) != len(first):  # V - E of a tree is 1, and of all else less than its tours (Euler)
+    # V - E is 1 for a tree, and less than the number of tours for anything else (Euler)
+    if len(edges) + len(heads) != len(first):
         raise SelectionError("the edges must be trees, but they form a cycle or join two vertices twice")
     is_head = np.zeros(steps, bool)
     is_head[heads] = True
@@ -135,7 +136,7 @@ def rooted(edges: IntArray, count: int) -> IntArray:
 def implied_parents(fragments: Fragments, n_rows: int, *, tiles: bool = False) -> IntArray:
     """Parent row of each row of a chunk: its predecessor in its fragment; (n_rows,) int64, -1 for none.
 
-    A row is a root where it is the first of a fragment (spec 0.9, 10, "Skeleton").
+    A row is a root if it is the first of a fragment (spec 0.9, 10, "Skeleton").
 
     Parameters
     ----------
@@ -159,22 +160,22 @@ def implied_parents(fragments: Fragments, n_rows: int, *, tiles: bool = False) -
 
 
 def crossing(fragments: Fragments, n_rows: int, first: IntArray, second: IntArray) -> BoolArray:
-    """Which pairs of rows of a chunk do not lie in one fragment; (n,)."""
+    """Which pairs of rows of a chunk lie in different fragments; (n,)."""
     owner = _owners(fragments, n_rows)
     return np.asarray(owner[first] != owner[second])
 
 
 def follow_fragments(groups: Fragments, rows: IntArray, fragments: Fragments, n_rows: int) -> str:
-    """Why groups of link records are not those of the fragments of their chunk; empty if they are (spec next, 8).
+    """Why groups of link records do not match the fragments of their chunk; empty if they do (spec next, 8).
 
     Parameters
     ----------
     groups
-        Of the records.
+        Groups of the records.
     rows
-        (M, L) that records name.
+        (M, L) rows that the records name.
     fragments, n_rows
-        Of the chunk.
+        Fragments and rows of the chunk.
     """
     if len(groups) != len(fragments):
         return f"{len(groups)} groups for {len(fragments)} fragments"

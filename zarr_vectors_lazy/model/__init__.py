@@ -1,1 +1,1 @@
-"""What all generations parse into: frozen records without I/O."""
+"""The records that all generations parse into: frozen, without I/O."""

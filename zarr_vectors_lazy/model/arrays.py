@@ -10,21 +10,21 @@ from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Json, Raw
 
-# Arrays of cells, one per chunk, and dense arrays.
+# Arrays of cells, one for each chunk, and dense arrays.
 
 UNTOLD = np.dtype("V1")
 """Dtype of cells whose array states none."""
 
 
 class Layout(Protocol):
-    """Where the cells of one array are and how each is encoded; one implementation a generation."""
+    """Where the cells of one array are, and how each is encoded; one implementation for each generation."""
 
     @property
     def direct(self) -> bool:
         """Whether `fetch` and `decode` know the codecs; otherwise the array is read through zarr."""
 
     def fetch(self, coords: ChunkCoords, places: "Places | None" = None) -> Steps[list[Raw]]:
-        """Encoded bytes of (n, K) cells; None where the object is not there."""
+        """Encoded bytes of (n, K) cells; None if the object does not exist."""
 
     def fetch_heads(self, coords: ChunkCoords, places: "Places | None" = None) -> Steps[list[Raw]]:
         """Enough of each cell for `head_nbytes`."""
@@ -33,16 +33,16 @@ class Layout(Protocol):
         """Payload of an encoded cell; raises FormatError."""
 
     def head_nbytes(self, raw: Buffer | Blob) -> int | None:
-        """Size in bytes of the payload, from the head of a cell; None where the head does not tell."""
+        """Size in bytes of the payload, from the head of a cell; None if the head does not show it."""
 
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """Object keys of cells that are stored uncompressed, one per object; None where they are not."""
+        """Object keys of cells that are stored uncompressed, one per object; None if they are not."""
 
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
-        """Keys of the objects in which cells are stored, where metadata list the cells; None where a listing does."""
+        """Keys of the objects that store cells, if metadata list the cells; None if a listing does."""
 
     def plain_nbytes(self, stored: int) -> int:
-        """Payload size of an uncompressed cell of so many stored bytes."""
+        """Payload size of an uncompressed cell with a given number of stored bytes."""
 
     def zarr_indices(self, coords: ChunkCoords) -> IntArray:
         """Non-negative (n, K) indices of the cells in their zarr array."""
@@ -60,11 +60,11 @@ class Pack:
     path
         Path of its array.
     key
-        Of its one object, below the path.
+        Key of its single object, below the path.
     stored
-        Size of what the codecs give.
+        Decoded size.
     codecs
-        Bytes-to-bytes codecs; None where only zarr can decode it.
+        Bytes-to-bytes codecs; None if only zarr can decode it.
     """
 
     path: str
@@ -75,14 +75,14 @@ class Pack:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Places:
-    """Where cells lie that share objects; only those of the cells that it reads travel in a task.
+    """Where cells that share objects are; only the places of the cells that it reads travel in a task.
 
     Parameters
     ----------
     packs
         The objects.
     pack
-        (n,) the object of each cell, -1 for a cell that has one of its own.
+        (n,) the object of each cell, -1 for a cell with its own object.
     starts, stops
         (n,) bytes [start, stop) of the decoded object.
     """
@@ -108,7 +108,7 @@ class Dictionary:
     Parameters
     ----------
     categories
-        (n,) values of the codes 0, 1, ...: ``<U..`` or numbers; none where ``plain``.
+        (n,) values of the codes 0, 1, ...: ``<U..`` or numbers; empty if ``plain``.
     fill
         Code that means missing, or None.
     plain
@@ -121,7 +121,7 @@ class Dictionary:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Dtype of decoded values; float64 for whole numbers that may be missing, if it holds all of them exactly."""
+        """Dtype of decoded values; float64 for integers that may be missing, if it holds all of them exactly."""
         dtype: np.dtype[Any] = self.categories.dtype
         if self.fill is None or dtype.kind not in "iub" or not float64_holds(self.categories):
             return dtype
@@ -129,13 +129,13 @@ class Dictionary:
 
 
 def integers_with_missing(dtype: np.dtype[Any], fill: int | None = None) -> Dictionary:
-    """How integers are stored of which some are missing: `missing_integer`, or another one, says so."""
+    """How integers with missing values are stored: `missing_integer`, or another one, stands for them."""
     fill = missing_integer(dtype) if fill is None else fill
     return Dictionary(categories=np.empty(0, dtype.newbyteorder("=")), fill=fill, plain=True)
 
 
 def missing_integer(dtype: np.dtype[Any]) -> int:
-    """The integer that says that there is none: the least of signed, the greatest of unsigned ones."""
+    """The integer that stands for missing values: the smallest of signed, the largest of unsigned types."""
     info = np.iinfo(dtype)
     return int(info.min if dtype.kind == "i" else info.max)
 
@@ -146,7 +146,9 @@ def float64_holds(values: Array) -> bool:
         return True
     large = values[(values > 2**53) | (values < -(2**53))]
     floats = large.astype(np.float64)
-    if (floats >= float(2 ** (63 if large.dtype.kind == "i" else 64))).any():  # rounded up to what it does not hold
+    if (
+        floats >= float(2 ** (63 if large.dtype.kind == "i" else 64))
+    ).any():  # rounded up to a number that it does not hold
         return False
     return bool((floats.astype(large.dtype) == large).all())
 
@@ -162,7 +164,7 @@ class CellSpec:
     dtype
         Dtype of the payload.
     row_shape
-        Shape of one row; None where only the bytes tell.
+        Shape of one row; None if only the bytes show it.
     layout
         Where and how the cells are stored.
     dictionary
@@ -178,7 +180,7 @@ class CellSpec:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CellArray:
-    """An array of cells, one per chunk.
+    """An array of cells, one for each chunk.
 
     Parameters
     ----------
@@ -187,15 +189,15 @@ class CellArray:
     chunks
         The chunks whose cells the store declares present.
     counts
-        (n,) rows of each cell in the order of ``chunks``, or None where the metadata do not tell.
+        (n,) rows of each cell in the order of ``chunks``, or None if the metadata do not state them.
     digest
         Changes when the array's metadata change.
     attributes
         The array's own attributes.
     places
-        Of the cells in the order of ``chunks``, where some share objects.
+        Places of the cells in the order of ``chunks``, if some share objects.
     told
-        Whether the dtype is not the array's own word, but the root's or the user's.
+        Whether the dtype was not stated by the array, but by the root or the user.
     """
 
     spec: CellSpec
@@ -207,11 +209,11 @@ class CellArray:
     told: bool = False
 
 
-_NUMBERS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}  # as Zarr's metadata have them
+_NUMBERS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}  # in the form of Zarr's metadata
 
 
 class Stored(Protocol):
-    """An array that is not one of Zarr's, and how its objects make it."""
+    """An array that is not one of Zarr's, and how its objects form it."""
 
     @property
     def requests(self) -> int:
@@ -223,20 +225,20 @@ class Stored(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenseArray:
-    """An ordinary array of per-object or per-group rows.
+    """An ordinary array with a row for each object or group.
 
     Parameters
     ----------
     path, name
-        Where it is and what it holds.
+        Where it is, and what it holds.
     shape, dtype
-        Of the whole array.
+        Shape and dtype of the whole array.
     chunk_rows
-        Rows a stored chunk holds.
+        Rows that a stored chunk holds.
     fill
         Value of absent rows.
     stored
-        What reads it where it is no Zarr array.
+        How to read it if it is not a Zarr array.
     codecs
         Names of its bytes-to-bytes codecs, in the order in which a writer applies them.
     digest
@@ -244,9 +246,9 @@ class DenseArray:
     attributes
         The array's own attributes.
     present
-        Rows that are stored, the rest of ``shape`` being at the fill value; None: all.
+        Number of stored rows; the rest of ``shape`` has the fill value. None for all.
     repeats
-        What writers of ours repeat in it for others, ``"ids"`` or ``"vertices"``; empty where it is an attribute.
+        What our writers repeat in it for other readers, ``"ids"`` or ``"vertices"``; empty for an attribute.
     """
 
     path: str
@@ -263,7 +265,7 @@ class DenseArray:
     repeats: str = ""
 
     def fit(self, rows: int) -> "DenseArray":
-        """Array of so many rows: what is stored beyond them is residue, what is missing is at the fill value."""
+        """Array with a given number of rows: further stored rows are residue, and missing ones have the fill value."""
         stored = self.shape[0] if self.present is None else self.present
         if rows == self.shape[0] == stored:
             return self
@@ -282,7 +284,7 @@ class DenseArray:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkCoding:
-    """How link records lie in a payload.
+    """How link records are laid out in a payload.
 
     Parameters
     ----------
@@ -293,7 +295,7 @@ class LinkCoding:
     grouped
         Whether the payload is the self-describing blob of groups.
     permuted
-        Whether a first column tells the order in which the endpoints were given.
+        Whether a first column states the order in which the endpoints were given.
     reversed
         Whether endpoints come parent first (cross-chunk records of streaming skeletons).
     """
@@ -307,7 +309,7 @@ class LinkCoding:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinkSegment:
-    """The link records of one family whose endpoints lie at the same relative chunk offsets.
+    """The link records of one family whose endpoints have the same relative chunk offsets.
 
     Parameters
     ----------
@@ -316,11 +318,11 @@ class LinkSegment:
     name
         The offsets as the format writes them, e.g. ``"0.0.+1"``.
     offsets
-        (L - 1, K) chunk offsets of endpoints 1.. relative to endpoint 0.
+        (L - 1, K) chunk offsets of the other endpoints relative to the first.
     coding
         How records are laid out in a payload.
     by_key
-        Whether the canonical order of cells is that of their dotted keys as text (spec 0.9, 7.6), else the table's.
+        Whether cells are canonically ordered by their dotted keys as text (spec 0.9, 7.6), or as in the table.
     """
 
     array: CellArray
@@ -363,7 +365,7 @@ class LinkValues:
     cells
         Its cells by segment name; segments without values are left out.
     table
-        Values of the family's table, or None where there are none.
+        Values of the family's table, or None if there are none.
     """
 
     cells: dict[str, CellArray]
@@ -371,31 +373,31 @@ class LinkValues:
 
     @property
     def fill(self) -> int | None:
-        """The stored integer that says that there is no value; None where none does."""
+        """The stored integer that stands for a missing value; None if there is none."""
         codings = (array.spec.dictionary for array in self.cells.values())
         return next((coding.fill for coding in codings if coding is not None and coding.plain), None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LinkFamily:
-    """All link records from one level to level + delta, duplicate copies left out.
+    """All link records from one level to level + delta, without duplicates.
 
     Parameters
     ----------
     delta
-        Level of endpoints 1.. minus this level.
+        Level of the other endpoints, minus this level.
     width
         Endpoints of a record, L.
     directed
-        Whether endpoint order has a meaning to the writer.
+        Whether the order of endpoints matters to the writer.
     segments
         In canonical order.
     table
         Records that follow those of the segments, or None.
     stated
-        Records that its metadata state, None where they do not.
+        Number of records that its metadata state, or None.
     same_key
-        Whether a cell's records lead to the chunk of the same coordinate on the other level; else to the one below
+        Whether a cell's records lead to the chunk with the same coordinate on the other level; otherwise to the one in
         which the cell's chunk lies.
     parted
         Whether records inside a chunk of a skeleton stay inside a fragment, and each vertex has one parent.

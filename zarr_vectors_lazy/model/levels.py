@@ -1,4 +1,4 @@
-"""The root of a store, its levels and their chunks, and what a check found."""
+"""The root of a store, its levels and their chunks, and the findings of a check."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,8 +15,8 @@ from zarr_vectors_lazy.types import Array, ChunkCoords, Floats, IntArray, Json
 # Chunk coordinates.
 
 MAX_GRID_CELLS = 2**62
-DENSE_SHARE = 8  # numbers are counted in a table where it has at most so many cells for each of them
-DENSE_GRID = 2**20  # cells of a grid of which a table is kept, where many are looked up
+DENSE_SHARE = 8  # numbers are counted in a table if it needs at most so many cells for each of them
+DENSE_GRID = 2**20  # cells of a grid for which a table is kept, if many are looked up
 
 
 class ChunkTable:
@@ -25,14 +25,14 @@ class ChunkTable:
     Parameters
     ----------
     coords
-        (n, K) int64 in any order, without repeats.
+        (n, K) int64, distinct, in any order.
 
     Attributes
     ----------
     coords
         (n, K) int64, ascending.
     order
-        (n,) positions in the input of the sorted rows.
+        (n,) positions of the sorted rows in the input.
     """
 
     __slots__ = ("_cells", "_dense", "_extent", "_lo", "_scalar", "coords", "order")
@@ -72,14 +72,14 @@ class ChunkTable:
         return packed
 
     def find(self, coords: ChunkCoords) -> IntArray:
-        """(m,) row of each of (m, K) coordinates in the table, -1 where it is not listed."""
+        """(m,) row of each of (m, K) coordinates in the table, -1 if it is not listed."""
         coords = np.asarray(coords, np.int64).reshape(-1, self.coords.shape[1])
         if not len(self):
             return np.full(len(coords), -1, np.int64)
         inside, packed = np.ones(len(coords), np.bool_), np.zeros(len(coords), np.int64)
         for axis in range(coords.shape[1]):
             column = coords[:, axis] - self._lo[axis]
-            inside &= column.view(np.uint64) < np.uint64(self._extent[axis])  # what is negative is large
+            inside &= column.view(np.uint64) < np.uint64(self._extent[axis])  # negative numbers count as large
             packed *= self._extent[axis]
             packed += column
         every = bool(inside.all())
@@ -88,7 +88,7 @@ class ChunkTable:
         return at if every else np.where(inside, at, -1)
 
     def row(self, coord: Sequence[int]) -> int:
-        """Row of one coordinate, -1 where it is not listed: for servers, a tenth of what `find` costs for one."""
+        """Row of one coordinate, -1 if it is not listed: for servers, at a tenth of the cost of `find`."""
         packed = 0
         for part, low, extent in zip(coord, self._lo.tolist(), self._extent.tolist(), strict=True):
             if not low <= part < low + extent:
@@ -98,7 +98,7 @@ class ChunkTable:
         return at if at < len(self) and self._scalar[at] == packed else -1
 
     def _look_up(self, packed: IntArray) -> IntArray:
-        """Rows of cells of the grid, -1 where there is none."""
+        """Rows of cells of the grid, -1 if there are none."""
         cells = self._cells
         if cells > max(DENSE_GRID, 4 * len(self)) or len(packed) < cells // 8:
             at = np.minimum(np.searchsorted(self._scalar, packed), len(self) - 1)
@@ -115,7 +115,7 @@ class ChunkTable:
 
 
 def ranked(keys: IntArray, bound: int) -> tuple[IntArray, IntArray]:
-    """(n,) place of each of some whole numbers, 0 to ``bound`` - 1, among the different ones, and these, ascending."""
+    """(n,) rank of each of some integers, 0 to ``bound`` - 1, among the distinct ones, and these, ascending."""
     if bound <= DENSE_SHARE * len(keys) + 1024:
         occupied = np.bincount(keys, minlength=bound) > 0
         return (np.cumsum(occupied) - 1)[keys], np.flatnonzero(occupied)
@@ -124,10 +124,10 @@ def ranked(keys: IntArray, bound: int) -> tuple[IntArray, IntArray]:
 
 
 def distinct_chunks(coords: ChunkCoords) -> tuple[ChunkTable, IntArray]:
-    """Table of the different ones of (n, K) coordinates, and (n,) the row of each in it."""
+    """Table of the distinct ones of (n, K) coordinates, and (n,) the row of each in it."""
     if not len(coords):
         return ChunkTable(coords), np.zeros(0, np.int64)
-    columns = list(coords.T)  # one by one: across short rows NumPy takes ten times as long
+    columns = list(coords.T)  # column by column: across short rows NumPy takes ten times as long
     ends = [[column.min() for column in columns], [column.max() for column in columns]]
     corners = ChunkTable(np.unique(np.asarray(ends, np.int64), axis=0))
     number, found = ranked(corners._pack(np.asarray(coords, np.int64)), corners._cells)
@@ -138,7 +138,7 @@ def distinct_chunks(coords: ChunkCoords) -> tuple[ChunkTable, IntArray]:
 
 
 def dotted(coord: Any) -> str:
-    """Chunk coordinate as the format writes it, e.g. ``"3.0.-1"``."""
+    """Chunk coordinate as the format writes it, such as ``"3.0.-1"``."""
     return ".".join(str(int(c)) for c in coord)
 
 
@@ -158,10 +158,10 @@ class StoreMeta:
     bounds
         (lo, hi), each (D,).
     bins
-        Bin edge lengths by level, where the root tells them.
+        Bin edge lengths by level, if the root states them.
     told
-        By name of a vertex attribute the dtype, and the values of a row (None: as many as its bytes make), that its
-        user says.
+        By name of a vertex attribute, the dtype and the number of values per row (None for as many as its bytes hold)
+        that the user gives.
     """
 
     version: str
@@ -180,7 +180,7 @@ class StoreMeta:
     told: Mapping[str, tuple[np.dtype[Any], int | None]] = field(default_factory=dict)
 
     def specified(self, name: str) -> Json:
-        """What the root's ``attribute_specs`` say of a vertex attribute."""
+        """What the root's ``attribute_specs`` say about a vertex attribute."""
         found: Any = self.attributes.get("zarr_vectors", {}).get("attribute_specs")
         for key in ("vertex", name):
             found = found.get(key) if isinstance(found, dict) else None
@@ -198,7 +198,7 @@ class StoreMeta:
 
 
 def content_of(attributes: Json) -> str:
-    """Digest of a level's data that its node carries, where it was written here."""
+    """Digest of a level's data that its node states, if we wrote it."""
     ours = attributes.get("zarr_vectors_lazy")
     found = ours.get("content") if isinstance(ours, dict) else None
     return found if isinstance(found, str) else ""
@@ -219,26 +219,26 @@ class LevelMeta:
     chunk_attribute
         Name and values of the attribute that is the first chunk axis, or None.
     chunk_bins
-        Name of a first chunk axis that is no attribute; empty where there is none.
+        Name of a first chunk axis that is not an attribute; empty if there is none.
     chunk_lost
-        Name of an attribute by which chunks were binned, and of which the values were lost; empty where there is none.
+        Name of an attribute by which chunks were binned, whose values were lost; empty if there is none.
     fragments_tile
         Whether fragments, in order, partition the rows of every chunk.
     count_is_sure
-        Whether the declared rows can be held against what is read.
+        Whether the declared number of rows is reliable enough to check reads against it.
     edges_lost
-        Why the level does not tell its edges and faces; empty where it does.
+        Why the level's edges and faces cannot be read; empty if they can.
     objects_lost
-        Why it does not tell its objects; empty where it does.
+        Why its objects cannot be read; empty if they can.
     strays
-        Bin edge lengths, each (D,): rows may lie outside their chunk by as much as these bins reach out of it. None:
+        Bin edge lengths, each (D,): rows may lie outside their chunk by as much as these bins reach out of it. None if
         they may lie anywhere.
     deferred
         Whether it is still being written: arrays may list no chunks yet.
     chain
-        Levels whose content together is that of this one, it first; empty: it alone.
+        Levels that together make up this one, beginning with itself; empty for itself alone.
     link_groups
-        Whether groups of link records inside chunks are said to be those of the fragments of vertices.
+        Whether the metadata say that groups of link records inside chunks follow the fragments of vertices.
     """
 
     index: int
@@ -260,13 +260,13 @@ class LevelMeta:
 
     @property
     def stated_count(self) -> int | None:
-        """Rows that the metadata state, right or wrong; None where they do not."""
+        """Rows that the metadata state, right or wrong; None if they state none."""
         count: int | None = self.attributes.get("zarr_vectors_level", {}).get("vertex_count")
         return count
 
     @property
     def content(self) -> str:
-        """What tells the data of the level from others at the same place; empty where the store does not say."""
+        """What distinguishes the data of the level from others in the same place; empty if the store does not say."""
         return content_of(self.attributes)
 
     @cached_property
@@ -276,7 +276,7 @@ class LevelMeta:
         return bool(np.all(np.abs(ratio - np.round(ratio)) < 1e-6) and np.all(np.round(ratio) >= 1))
 
 
-# What a check of a store found.
+# The findings of a check.
 
 Check: TypeAlias = Literal["structure", "metadata", "counts", "fragments", "links", "manifests"]
 CHECKS: tuple[Check, ...] = ("structure", "metadata", "counts", "fragments", "links", "manifests")
@@ -293,9 +293,9 @@ class Finding:
     check
         Which check found it.
     severity
-        ``"error"``: the store contradicts the format or itself. ``"warning"``: it is legal, and likely not meant.
+        ``"error"``: the store contradicts the format or itself. ``"warning"``: legal, but probably not intended.
     where
-        Path in the store, and the chunk where it is about one.
+        Path in the store, and the chunk if it concerns one.
     message
         What was found and what was expected.
     """

@@ -17,30 +17,31 @@ class ObjectIndex:
     Parameters
     ----------
     count
-        Object rows.
+        Number of object rows.
     rank
         Components of a chunk coordinate in a manifest, K.
     manifests
-        One variable-length row per object; None where there are none.
+        One variable-length row for each object; None if there are none.
     spans, blocks
-        In place of them (count, 2) first row and number of rows of ``blocks``, and (B, K + 1) chunks and fragments.
+        Instead of manifests: (count, 2) first row and number of rows of ``blocks``, and (B, K + 1) chunks and
+        fragments.
     parts
-        In place of them the indexes of other levels, each with the first component of its chunks here: an object is
-        where the first of them has it.
+        Instead of manifests: the indexes of other levels, each with the first component of its chunks here. An object
+        is where the first of them has it.
     ids
-        Ids by row; None where the id is the row number.
+        Ids by row; None if the id is the row number.
     present
-        Rows that the store says have a manifest, None where it does not say.
+        Number of rows with a manifest, as the store states it, or None.
     digest
         Changes when the index's metadata change.
     blank_is_lost
-        Whether a manifest without a single byte stands for a stored chunk that is gone; absent objects have four.
+        Whether an empty manifest shows that a stored chunk is missing; absent objects have four bytes.
     exclusive
-        Whether two objects that name one fragment cannot be told apart.
+        Whether two objects that name one fragment cannot be separated.
     lost
-        Why objects cannot be told at all; empty where they can.
+        Why objects cannot be read at all; empty if they can.
     remarks
-        What the metadata say that the arrays do not bear out, and readers pass over.
+        What the metadata state, but the arrays do not confirm, and readers ignore.
     """
 
     count: int
@@ -76,7 +77,7 @@ class GroupIndex:
     Parameters
     ----------
     members
-        One variable-length row per group; None where all are ranges.
+        One variable-length row for each group; None if all are ranges.
     count
         Number of groups.
     names
@@ -91,18 +92,18 @@ class GroupIndex:
     ranges: dict[int, tuple[int, int]]
 
 
-MAX_ROWS = 2**27  # that fragments may name at once: no chunk has so many, and memory has an end
+MAX_ROWS = 2**27  # rows that fragments may name at once: no chunk has so many, and memory is finite
 
 
 def ragged_arange(counts: IntArray) -> IntArray:
-    """0..c-1 for each count, concatenated; (sum(counts),) int64."""
+    """0..c-1 for each count c, concatenated; (sum(counts),) int64."""
     ends = np.cumsum(counts)
     total = int(ends[-1]) if len(ends) else 0
     return np.arange(total, dtype=np.int64) - np.repeat(ends - counts, counts)
 
 
 def ranges(first: IntArray, counts: IntArray) -> IntArray:
-    """``first[k], first[k] + 1, ...``, so many of each, concatenated; (sum(counts),) int64."""
+    """``first[k], first[k] + 1, ...``, ``counts[k]`` of each, concatenated; (sum(counts),) int64."""
     if not counts.all():
         first, counts = first[counts > 0], counts[counts > 0]
     out = np.ones(int(counts.sum()), np.int64)
@@ -117,7 +118,7 @@ def ranges(first: IntArray, counts: IntArray) -> IntArray:
 def check_fragments(
     fragments: IntArray, sizes: IntArray | np.int64, chunks: ChunkCoords | None = None, named: BoolArray | None = None
 ) -> None:
-    """Raise FormatError if one of (n,) fragments, or of those ``named``, is none of its chunk, which has ``sizes``."""
+    """Raise FormatError if one of (n,) fragments, or of those ``named``, is not in its chunk, which has ``sizes``."""
     wrong = (fragments < 0) | (fragments >= sizes)
     wrong = wrong if named is None else wrong & named
     if wrong.any():
@@ -152,12 +153,12 @@ class Fragments:
         return len(self.first)
 
     def rows(self, fragments: IntArray) -> IntArray:
-        """Rows of some fragments, concatenated in the order given; (sum of their counts,) int64.
+        """Rows of some fragments, concatenated in the given order; (sum of their counts,) int64.
 
         Raises
         ------
         FormatError
-            If a fragment is not there, or they name absurdly many rows.
+            If a fragment does not exist, or if they name absurdly many rows.
         """
         check_fragments(fragments, np.int64(len(self)))
         counts = self.counts[fragments]
@@ -171,7 +172,7 @@ class Fragments:
         return np.where(listed, self.listed[np.where(listed, at, 0)], at)
 
     def check(self, n_rows: int) -> None:
-        """Raise FormatError if a fragment names a row that a cell of ``n_rows`` does not have."""
+        """Raise FormatError if a fragment names a row that a cell with ``n_rows`` does not have."""
         ranges = (self.counts > 0) & ~self.explicit
         top = int((self.first[ranges] + self.counts[ranges]).max(initial=0))
         top = max(top, int(self.listed.max(initial=-1)) + 1)
@@ -185,14 +186,14 @@ class Fragments:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FragmentRun:
-    """The fragments of several chunks, one chunk after another, whose rows are numbered through.
+    """The fragments of several chunks, one chunk after another, with rows numbered consecutively.
 
     Parameters
     ----------
     fragments
-        All of them; rows of chunk c begin at ``starts[c]``.
+        All fragments; rows of chunk c begin at ``starts[c]``.
     bounds
-        (c + 1,) those of chunk c are ``bounds[c]:bounds[c + 1]``.
+        (c + 1,) the fragments of chunk c are ``bounds[c]:bounds[c + 1]``.
     starts
         (c + 1,) rows of chunk c are ``starts[c]:starts[c + 1]``.
     tiles
@@ -205,14 +206,14 @@ class FragmentRun:
     tiles: bool = False
 
     def at(self, chunks: IntArray, fragments: IntArray) -> IntArray:
-        """Numbers in the run of fragments of its chunks; raises FormatError if one is not there."""
+        """Numbers in the run of fragments of its chunks; raises FormatError if one does not exist."""
         sizes = np.diff(self.bounds)[chunks]
         check_fragments(fragments, sizes)
         numbers: IntArray = self.bounds[:-1][chunks] + fragments
         return numbers
 
     def outside(self) -> tuple[int, int] | None:
-        """Return a chunk and a row that its fragments name and that it does not have; None where all are there."""
+        """Return a chunk, and a row that its fragments name but that it does not have; None if all exist."""
         fragments, totals = self.fragments, np.diff(self.starts)
         if self.tiles:
             return None
@@ -229,7 +230,7 @@ class FragmentRun:
 
 
 def join_fragments(parts: Sequence[Fragments], starts: IntArray) -> FragmentRun:
-    """Number the fragments of several chunks through, chunk c's rows beginning at ``starts[c]``; (c + 1,)."""
+    """Number the fragments of several chunks consecutively; chunk c's rows begin at ``starts[c]``; (c + 1,)."""
     sizes = np.fromiter(map(len, parts), np.int64, len(parts))
     listed = np.fromiter((len(part.listed) for part in parts), np.int64, len(parts))
     empty = np.empty(0, np.int64)
@@ -244,7 +245,7 @@ def join_fragments(parts: Sequence[Fragments], starts: IntArray) -> FragmentRun:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Manifests:
-    """Paths of objects through chunks: for each object an ordered list of (chunk, fragment).
+    """Paths of objects through chunks: for each object, an ordered list of (chunk, fragment).
 
     Parameters
     ----------
@@ -264,7 +265,7 @@ class Manifests:
         return len(self.offsets) - 1
 
     def take(self, rows: IntArray) -> "Manifests":
-        """Manifests of some object rows, in the order given."""
+        """Manifests of some object rows, in the given order."""
         if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
             return self
         counts = np.diff(self.offsets)[rows]

@@ -1,6 +1,6 @@
-"""World coordinates of a store: its axes by name, its offset, the affine that its ``crs`` states; and units of length.
+"""World coordinates of a store: its axes by name, its offset, the affine in its ``crs``; and units of length.
 
-All that leaves a store as positions goes through `World`: files, viewers, pictures, boxes in world coordinates.
+All positions that leave a store go through `World`: files, viewers, pictures, boxes in world coordinates.
 """
 
 import re
@@ -30,7 +30,7 @@ OTHERS = {
     "inch": Fraction(254, 10**4), "in": Fraction(254, 10**4), "foot": Fraction(3048, 10**4),
     "feet": Fraction(3048, 10**4), "ft": Fraction(3048, 10**4), "US_survey_foot": Fraction(1200, 3937),
 }  # fmt: skip
-"""Metres in units that are no multiples of the metre by a prefix."""
+"""Metres in units that are not a metre with a prefix."""
 NAMED = [*(f"{prefix}meter" for prefix in PREFIXES), *(name for name in OTHERS if len(name) > 2)]
 LENGTH = re.compile(rf"({'|'.join(PREFIXES)})met(?:er|re)", re.IGNORECASE)
 
@@ -39,14 +39,14 @@ LENGTH = re.compile(rf"({'|'.join(PREFIXES)})met(?:er|re)", re.IGNORECASE)
 class World:
     """How stored coordinates become world coordinates, and back.
 
-    Columns are x, y, z where axes have these names (in any case), then the other axes in their order; three at most.
-    World is stored + ``offset``; where ``crs`` states a TrackVis space (``input_space`` voxmm), RAS millimetres are
-    ``affine @ (p / v - 0.5)``, v the lengths of the affine's columns.
+    Columns are x, y, z if axes have these names (in upper or lower case), then the other axes in order; three at most.
+    World is stored + ``offset``; if ``crs`` states a TrackVis space (``input_space`` voxmm), RAS millimetres are
+    ``affine @ (p / v - 0.5)``, where v is the lengths of the affine's columns.
 
     Parameters
     ----------
     axes, units
-        Of the store, in stored order.
+        Names and units of the axes, in stored order.
     offset
         (D,), or None.
     crs
@@ -67,7 +67,7 @@ class World:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """Names of the world columns; x, y and z in small letters."""
+        """Names of the world columns; x, y and z in lower case."""
         chosen = (self.axes[axis] for axis in self.columns)
         return tuple(name.lower() if name.lower() in NAMES else name for name in chosen)
 
@@ -81,20 +81,20 @@ class World:
 
     @cached_property
     def shown(self) -> tuple[tuple[int, ...], tuple[str, ...], tuple[str | None, ...]]:
-        """Stored column, name and unit of what viewers and pictures show: the world's, then axes that it has not."""
+        """Stored column, name and unit of what viewers and pictures show: the world's, then the other axes."""
         rest = tuple(axis for axis in range(len(self.axes)) if axis not in self.columns)
         units = (*self.world_units, *(self.units[axis] for axis in rest))
         return (*self.columns, *rest), (*self.names, *(self.axes[axis] for axis in rest)), units
 
     def show(self, positions: Array) -> Floats:
-        """(N, D) stored positions as world positions, and behind them the coordinates that the world has not."""
+        """(N, D) stored positions as world positions, followed by the coordinates that these do not include."""
         rest = list(self.shown[0][len(self.columns) :])
         if not rest:
             return self.to_world(positions)
         return np.concatenate([self.to_world(positions), positions[:, rest].astype(np.float64)], axis=1)
 
     def world_bounds(self, bounds: BBox) -> BBox:
-        """World box, (C,) corners, round what the corners of a stored box, (D,) each, become."""
+        """World box, (C,) corners, around the corners of a stored box, (D,) each."""
         columns = list(self.columns)
         corners = np.tile(bounds[0], (2 ** len(columns), 1))
         corners[:, columns] = list(product(*zip(*(corner[columns] for corner in bounds), strict=True)))
@@ -108,7 +108,7 @@ class World:
 
     @cached_property
     def _space(self) -> str | None:
-        """What ``crs`` says that stored coordinates are in, in small letters; None where it tells nothing of it."""
+        """The space of stored coordinates that ``crs`` names, in lower case; None if it names none."""
         stated = self.crs.get("input_space") if isinstance(self.crs, dict) else None
         if stated is not None:
             return str(stated).strip().lower()
@@ -127,7 +127,7 @@ class World:
 
     @property
     def problem(self) -> str:
-        """Why what ``crs`` says of coordinates is not applied; empty where it is, or where it says nothing."""
+        """Why the space in ``crs`` is not applied; empty if it is, or if there is none."""
         if self._space in (None, RAS_MM) or self.affine is not None:
             return ""
         if self._space == VOXEL_MM:
@@ -138,18 +138,18 @@ class World:
         return f"crs says input_space {stated!r}, which is neither 'voxmm' nor 'rasmm'"
 
     def warn(self, *, stacklevel: int = 2) -> None:
-        """Warn where what ``crs`` says is not applied."""
+        """Warn if the space in ``crs`` is not applied."""
         if self.problem:
             message = f"{self.problem}: coordinates stay as they are stored"
             warnings.warn(message, ZVWarning, stacklevel=stacklevel + 1)
 
     def to_world(self, positions: Any) -> Floats:
-        """(..., D) stored positions as (..., C) float64 world positions, C at most 3; each row by itself.
+        """(..., D) stored positions as (..., C) float64 world positions, C at most 3; each row independently.
 
         Raises
         ------
         SelectionError
-            If positions have another number of columns than the store has axes.
+            If positions do not have a column for each axis of the store.
         """
         given = _columns(positions, len(self.axes), "stored", self.axes)
         if self.plain:
@@ -168,7 +168,7 @@ class World:
         Raises
         ------
         SelectionError
-            If the store has axes that the world has not, or positions another number of columns.
+            If the store has axes that the world does not include, or positions have the wrong number of columns.
         """
         if len(self.columns) < len(self.axes):
             left = [name for axis, name in enumerate(self.axes) if axis not in self.columns]
@@ -185,9 +185,9 @@ class World:
         return found
 
     def stored_boxes(self, lo: Floats, hi: Floats) -> BBox:
-        """(n, D) corners of stored boxes that hold all that lies in world boxes, (n, C) corners; ends may be infinite.
+        """(n, D) corners of stored boxes that hold everything in world boxes, (n, C) corners; ends may be infinite.
 
-        They are the boxes around the turned ones, and wider by what rounding may move a vertex.
+        They enclose the rotated boxes, and are wider by what rounding may move a vertex.
         """
         centre, factors = np.zeros(len(self.columns)), np.eye(len(self.columns))
         if self.affine is not None:
@@ -218,12 +218,12 @@ class World:
 
 
 def _dot(row: Floats, columns: Sequence[Floats]) -> Floats:
-    """Sum of products, column by column: unlike a product of matrices the same for a row whatever stands beside it."""
+    """Sum of products, column by column: unlike a matrix product, the same for a row whatever is next to it."""
     return np.asarray(columns[0] * row[0] + columns[1] * row[1] + columns[2] * row[2])
 
 
 def by_axes(value: Any, axes: Sequence[str]) -> Any:
-    """Columns of a table that are named as axes, in small letters or capitals, in their order; others as they are."""
+    """Columns of a table with the names of axes, in lower or upper case, in their order; others unchanged."""
     of = next((name for name in ("column_names", "columns") if hasattr(type(value), name)), None)
     names = [] if of is None else list(getattr(value, of))
     place = {name.lower(): name for name in names if isinstance(name, str)}
@@ -249,8 +249,8 @@ def _columns(positions: Any, count: int, kind: str, names: Sequence[str]) -> Arr
 
 
 def metres(unit: str | None) -> Fraction | None:
-    """Metres in a unit of length, by its name or symbol as UDUNITS has them; None where it is none that is known."""
-    text = unicodedata.normalize("NFKC", unit or "").strip()  # of each letter one form: micro and angstrom have two
+    """Metres in a unit of length, by its name or symbol in UDUNITS; None if it is not a known unit."""
+    text = unicodedata.normalize("NFKC", unit or "").strip()  # one form of each letter: micro and angstrom have two
     for name in (text, text.removesuffix("s"), text.lower()):
         found = LENGTH.fullmatch(name)
         if found is not None:
@@ -263,17 +263,17 @@ def metres(unit: str | None) -> Fraction | None:
 
 
 def meant_unit(unit: str) -> list[str]:
-    """Units of length that an unknown one is spelt nearly as; none where it is known, or of another kind."""
+    """Units of length that are spelt like an unknown one; none if it is known, or of another kind."""
     return near(unit, NAMED, cutoff=0.75) if metres(unit) is None else []
 
 
 def unit_factors(units: Sequence[str | None], to: str, *, stacklevel: int = 2) -> Floats:
-    """(n,) factors that make lengths in some units lengths in another; 1, with a warning, where a unit is unknown.
+    """(n,) factors that convert lengths from some units to another; 1, with a warning, if a unit is unknown.
 
     Parameters
     ----------
     units
-        Such as `World.world_units`; None: the store does not say.
+        Such as `World.world_units`; None if the store does not say.
     to
         Unit of the file, such as ``"mm"``.
     """

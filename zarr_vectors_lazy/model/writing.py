@@ -1,4 +1,4 @@
-"""What a write and the building of a pyramid leave behind, task by task."""
+"""What a write, or the building of a pyramid, leaves behind, task by task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json
 
-# What a write is made of: how cells are stored, which arrays there are, and the records that tasks leave.
+# The parts of a write: how cells are stored, which arrays there are, and the records that tasks leave.
 
 Compressor: TypeAlias = Literal["zstd", "blosc"] | None
 
@@ -20,11 +20,11 @@ class Encoding:
     Parameters
     ----------
     compressor
-        Of each cell; None for none.
+        Compressor of each cell; None for none.
     checksum
         Whether a crc32c follows each cell, so that a flipped bit is an error for any Zarr reader.
     shard_shape
-        Chunks that share an object along each chunk axis; None: one object per chunk.
+        Chunks that share an object along each chunk axis; None for one object per chunk.
     """
 
     compressor: Compressor = "zstd"
@@ -34,7 +34,7 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Grid:
-    """The chunk grid that all arrays of a level share; known before the first cell is written, as it names the cells.
+    """The chunk grid that all arrays of a level share; known before the first cell is written, as it names cells.
 
     Parameters
     ----------
@@ -57,14 +57,14 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArrayDraft:
-    """An array of cells to be written; the generation makes it.
+    """An array of cells to write, made by the generation.
 
     Parameters
     ----------
     path
         Below the level, e.g. ``"vertices"`` or ``"links/0/+1.0.0"``.
     attributes
-        Its own attributes, without those that tell which cells there are.
+        Its own attributes, without the list of its cells.
     """
 
     path: str
@@ -78,11 +78,11 @@ class Cells:
     Parameters
     ----------
     path
-        The array's, below the level.
+        Path of the array, below the level.
     coords
         (n, K) their chunks.
     payloads
-        One each, not encoded.
+        One for each, not encoded.
     """
 
     path: str
@@ -92,7 +92,7 @@ class Cells:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LevelRecord:
-    """What a task wrote: small, so that one can gather all of them; `merge_records` joins them.
+    """What a task wrote; small, so that one task can gather all records; `merge_records` joins them.
 
     Parameters
     ----------
@@ -101,7 +101,7 @@ class LevelRecord:
     coords, counts
         (n, K) chunks of ``vertices`` and the rows of each.
     lo, hi
-        (D,) corners of the vertices written; inf and -inf where there are none.
+        (D,) corners of the vertices written; inf and -inf if there are none.
     content
         By path, a number that changes when a stored cell does, whatever the order of the cells.
     """
@@ -120,7 +120,7 @@ class LevelRecord:
 
 
 def merge_records(records: Sequence[LevelRecord]) -> LevelRecord:
-    """All that several tasks wrote, chunks in the order of the records; there must be one record at least."""
+    """Join what several tasks wrote, with chunks in the order of the records; at least one record."""
     parts: dict[str, list[ChunkCoords]] = {}
     content: dict[str, int] = {}
     for record in records:
@@ -139,7 +139,7 @@ def merge_records(records: Sequence[LevelRecord]) -> LevelRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkFamilyDraft:
-    """A link family to be written.
+    """A link family to write.
 
     Parameters
     ----------
@@ -148,13 +148,13 @@ class LinkFamilyDraft:
     width
         Endpoints of a record, L.
     directed
-        Whether endpoint order is that of the record.
+        Whether the order of endpoints is that of the record.
     count
-        Records.
+        Number of records.
     values
         Dtype and row shape of each link attribute, by name.
     fills
-        The integer that says that there is no value, of those that have one.
+        The integer that stands for a missing value, for attributes that have one.
     """
 
     delta: int
@@ -167,7 +167,7 @@ class LinkFamilyDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class LevelDraft:
-    """A level to be written, besides what its cells' records tell.
+    """A level to write, except what its cells' records show.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class LevelDraft:
     rank
         Components of a chunk coordinate, K.
     arrays
-        Vertices, fragments and attributes; link arrays are known by their families.
+        Vertices, fragments and attributes; link arrays follow from their families.
     families
         Its link families.
     attributes
@@ -192,14 +192,15 @@ class LevelDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Notes:
-    """What a copy keeps of a store's metadata besides what its writer states.
+    """What a copy keeps of a store's metadata, in addition to what its writer states.
 
     Parameters
     ----------
     root
-        The source's root attributes; empty where there is no source.
+        The source's root attributes; empty if there is no source.
     nodes
-        Attributes of the copy's other nodes by path that are not about layout; the last part of a path may be ``*``.
+        Attributes of the copy's other nodes, by path, that do not describe layout; the last part of a path may be
+        ``*``.
     """
 
     root: Json = field(default_factory=dict)
@@ -208,24 +209,24 @@ class Notes:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StoreDraft:
-    """The root of a store to be written (spec 0.9, 3.1 to 3.3).
+    """The root of a store to write (spec 0.9, 3.1 to 3.3).
 
     Parameters
     ----------
     chunk_shape, bin_shape
         (D,) at level 0.
     bounds
-        (lo, hi), each (D,); they hold every vertex.
+        (lo, hi), each (D,); they enclose every vertex.
     geometry_types, links_convention
-        As the format names them.
+        By their names in the format.
     axes, units
         Names and units of the axes; a unit may be None.
     crs
-        Opaque, None for none.
+        As given, None for none.
     bins_apart
-        Whether rows are not in the order of their bins: then only the level's transformation tells the bin shape.
+        Whether rows are not sorted by bin, so that only the level's transformation states the bin shape.
     name
-        Of the collection.
+        Name of the collection.
     """
 
     chunk_shape: Floats
@@ -247,7 +248,7 @@ Kind: TypeAlias = Literal["points", "sets", "paths", "graph", "tree", "faces"]
 """How vertices are joined: all of a bin; those of an object in a bin (points with objects); runs of a path; connected
 ones, without and with a direction; those of an object in a bin, with faces."""
 LINKED: tuple[Kind, ...] = ("graph", "tree", "faces")
-"""Those whose links a build reads; paths follow from manifests."""
+"""Kinds whose links a build reads; paths follow from manifests."""
 
 ChunkKey: TypeAlias = tuple[int, ...]
 
@@ -261,11 +262,11 @@ class CellRecord:
     level
         Its level.
     path
-        Of its array, below the level.
+        Path of its array, below the level.
     chunk
         Its chunk.
     count
-        Vertices or records in it.
+        Number of vertices or records in it.
     content
         A number that changes with its bytes.
     """
@@ -279,14 +280,14 @@ class CellRecord:
 
 @dataclass(frozen=True, slots=True)
 class ChunkRecord:
-    """A coarse chunk that is finished; small, it travels and is kept in the journal.
+    """A finished coarse chunk; small, because it travels and is kept in the journal.
 
     Parameters
     ----------
     chunk
         Its coordinate.
     rows
-        Vertices in it; a chunk without any has no cells.
+        Number of vertices in it; a chunk without any has no cells.
     cells
         What was written for it, on its own level and on finer ones.
     shards
@@ -305,23 +306,23 @@ class ChunkRecord:
 
     @classmethod
     def from_json(cls, found: Any) -> "ChunkRecord":
-        """Restore what `to_json` gave."""
+        """Restore what `to_json` returned."""
         cells = tuple(CellRecord(level, path, tuple(chunk), *rest) for level, path, chunk, *rest in found["cells"])
         return cls(tuple(found["chunk"]), found["rows"], cells, tuple(found["shards"]))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pieces:
-    """Fragments of a coarse chunk: rows of its cell that belong to one object and follow one another.
+    """Fragments of a coarse chunk: consecutive rows of its cell that belong to one object.
 
     Parameters
     ----------
     starts
         (F + 1,) rows of fragment f are ``starts[f]:starts[f + 1]``.
     owners
-        (F,) manifest row of the object of each, ascending; -1 for none. None: there are no objects.
+        (F,) manifest row of the object of each, ascending; -1 for none. None if there are no objects.
     first, last
-        (F,) where each begins and ends among the fragments of its object on the finer level; only of paths.
+        (F,) where each begins and ends among the fragments of its object on the finer level; only for paths.
     """
 
     starts: IntArray
@@ -330,7 +331,7 @@ class Pieces:
     last: IntArray | None = None
 
     def bridges(self) -> IntArray:
-        """(B, 2) rows between which paths go from a piece to the next."""
+        """(B, 2) rows between which paths lead from one piece to the next."""
         assert self.owners is not None
         assert self.first is not None
         assert self.last is not None
@@ -339,7 +340,7 @@ class Pieces:
 
 
 def following(owners: IntArray, first: IntArray, last: IntArray) -> tuple[IntArray, IntArray]:
-    """Pieces of which one follows the other on the path of an object: numbers of the one, and of the other."""
+    """Pairs of consecutive pieces on the path of an object: numbers of the first, and of the second."""
     order = np.argsort(owners * (int(last.max(initial=0)) + 2) + first, kind="stable")
     one, other = order[:-1], order[1:]
     meet = np.flatnonzero((owners[one] == owners[other]) & (last[one] + 1 == first[other]))

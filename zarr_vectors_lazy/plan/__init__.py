@@ -1,1 +1,1 @@
-"""What a user asks for, as plain values: boxes, conditions, blocks, shapes."""
+"""What a user requests, as plain values: boxes, conditions, blocks, shapes."""

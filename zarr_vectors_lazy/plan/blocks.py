@@ -1,4 +1,4 @@
-"""How chunks are shaped, of coarser levels too, cut into Dask blocks and batches, and dealt to tasks."""
+"""How chunks are shaped, also on coarser levels, cut into Dask blocks and batches, and distributed to tasks."""
 
 import bisect
 import math
@@ -16,7 +16,7 @@ from zarr_vectors_lazy.model.writing import Encoding, Grid
 from zarr_vectors_lazy.types import ChunkCoords, Floats, IntArray, Vertices
 
 LARGEST_SCALE = 4096
-CLOSE = 1e-9  # relative: quotients of edges this near to a fraction are meant to be it
+CLOSE = 1e-9  # relative: quotients of edges this close to a fraction are taken for it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,12 +58,13 @@ def next_scale(fine: LevelScale, level: int, factor: tuple[Any, Any], chunk_scal
     factor
         (coarsening, sparsity), both at least 1; the coarsening one number or one for each axis.
     chunk_scale
-        Chunk edges in units of those of ``fine``, a whole number or one for each axis; None: the least that tiles.
+        Chunk edges in units of those of ``fine``, a whole number or one for each axis; None for the smallest that
+        tiles.
 
     Raises
     ------
     SelectionError
-        If a factor is no number of at least 1, or bins do not tile chunks.
+        If a factor is not a number of at least 1, or if bins do not tile chunks.
     """
     ndim = len(fine.bin_shape)
     coarsen = _factors(factor[0], ndim, "the coarsening factor")
@@ -90,12 +91,12 @@ def next_scale(fine: LevelScale, level: int, factor: tuple[Any, Any], chunk_scal
 
 
 def grown(fine: LevelScale, least: LevelScale) -> LevelScale:
-    """The level at the chunk scale at which a chunk has as many bins as on ``fine``, or about as many.
+    """The level at the chunk scale that gives a chunk as many bins as on ``fine``, or about as many.
 
     Parameters
     ----------
     least
-        The level at the least scale that tiles; of whole multiples of that scale the greatest is chosen that is no more
+        The level at the smallest scale that tiles; the largest whole multiple of that scale is chosen that is not more
         than the coarsening, so that sparsity alone never makes chunks grow.
     """
     scale = least.ratio // fine.ratio
@@ -122,7 +123,7 @@ def _scales(value: Any, ndim: int) -> IntArray:
 
 
 def _least(chunk: float, edge: float) -> int | None:
-    """Least scale at which a whole number of bins makes a chunk; None where there is none of modest size."""
+    """Smallest scale at which a chunk is a whole number of bins; None if there is none of modest size."""
     ratio = Fraction(chunk / edge).limit_denominator(LARGEST_SCALE)
     return ratio.denominator if abs(float(ratio) - chunk / edge) <= CLOSE * (chunk / edge) else None
 
@@ -138,7 +139,7 @@ def _found(least: list[int | None] | None, bin_shape: Floats, fine: LevelScale) 
 
 
 def coarse_chunks(fine: ChunkCoords, scale: IntArray) -> ChunkCoords:
-    """(n, K) coarse chunk of each fine chunk; leading components that are no axes are kept."""
+    """(n, K) coarse chunk of each fine chunk; leading components that are not axes are kept."""
     lead = fine.shape[1] - len(scale)
     return np.concatenate([fine[:, :lead], fine[:, lead:] // scale], axis=1)
 
@@ -149,7 +150,7 @@ def factor_pairs(factors: Any) -> list[tuple[Any, Any]]:
     Raises
     ------
     SelectionError
-        If there are none, or one is neither.
+        If there are none, or if one is neither.
     """
     if not isinstance(factors, Sequence | np.ndarray) or isinstance(factors, str) or not len(factors):
         raise SelectionError(
@@ -163,7 +164,7 @@ def factor_pairs(factors: Any) -> list[tuple[Any, Any]]:
 
 
 def scale_list(scales: Any, levels: int) -> list[Any]:
-    """Chunk scale of each level, None where it is to be found; a number is that of all.
+    """Chunk scale of each level, None if it is to be found; a single number applies to all.
 
     Raises
     ------
@@ -184,7 +185,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
-# How wanted cells are cut into batches, each fetched by one task.
+# How needed cells are cut into batches, each fetched by one task.
 
 
 def cut_batches(nbytes: Floats, *, slots: int, cells: int, budget: float) -> IntArray:
@@ -195,9 +196,9 @@ def cut_batches(nbytes: Floats, *, slots: int, cells: int, budget: float) -> Int
     nbytes
         (m,) estimated stored bytes of each cell.
     slots
-        Tasks that can run at once: each has work, where there is enough.
+        Tasks that can run at once; each gets work, if there is enough.
     cells, budget
-        Cells and bytes of a batch, at most; at least one cell.
+        Most cells and bytes of a batch; at least one cell.
 
     Returns
     -------
@@ -225,25 +226,25 @@ def cut_batches(nbytes: Floats, *, slots: int, cells: int, budget: float) -> Int
 
 @dataclass(frozen=True, slots=True)
 class UpTo:
-    """Blocks of neighbouring chunks, bounded by bytes of their positions and by number."""
+    """Blocks of neighbouring chunks, limited in number and in bytes of their positions."""
 
     nbytes: float
     chunks: int
 
 
 Chunking: TypeAlias = int | str | UpTo | None
-"""None (also given as {}): one block per chunk; "auto": up to Dask's ``array.chunk-size``; an int: so many chunks."""
+"""None (or {}): a block for each chunk; "auto": up to Dask's ``array.chunk-size``; an int: so many chunks."""
 
 
 def check_chunking(chunks: object) -> Chunking:
-    """Return ``chunks`` if it is a way to cut blocks.
+    """Return ``chunks`` if it says how to cut blocks.
 
     Raises
     ------
     SelectionError
         If it is not.
     """
-    if chunks is None or (isinstance(chunks, Mapping) and not chunks):  # {}: as xarray calls one block per chunk
+    if chunks is None or (isinstance(chunks, Mapping) and not chunks):  # {}: xarray's word for one block per chunk
         return None
     if isinstance(chunks, str) and chunks == "auto":
         return chunks
@@ -262,9 +263,9 @@ def cut_blocks(n: int, chunking: Chunking, sizes: npt.NDArray[Any] | float, targ
     chunking
         How to cut.
     sizes
-        Bytes of each chunk, (n,), or of any.
+        Bytes of each chunk, (n,), or of all alike.
     target
-        Bytes of a block for ``"auto"``, at most; at least one chunk.
+        Most bytes of a block for ``"auto"``; at least one chunk.
 
     Returns
     -------
@@ -285,9 +286,9 @@ def cut_blocks(n: int, chunking: Chunking, sizes: npt.NDArray[Any] | float, targ
     return np.append(np.arange(0, n, step), n).astype(np.int64)
 
 
-# Which finer chunks a coarse chunk is made of, and which coarse chunks one task makes.
+# Which finer chunks belong to a coarse chunk, and which coarse chunks one task makes.
 
-PART_NBYTES = 8 * 2**20  # of the finer rows that one task reads
+PART_NBYTES = 8 * 2**20  # bytes of the finer rows that one task reads
 PART_CHUNKS = 64  # finer chunks that one task reads
 PARTS_A_SLOT = 4  # tasks for each that can run at once, so that none waits long for the last
 
@@ -307,9 +308,9 @@ def chunks_below(fine: ChunkCoords, scale: IntArray) -> tuple[ChunkCoords, IntAr
     coarse
         (n, K) in lexicographic order.
     order
-        (f,) finer chunks by coarse chunk, within one in lexicographic order.
+        (f,) finer chunks by coarse chunk, in lexicographic order within each.
     bounds
-        (n + 1,) those of coarse chunk i are ``order[bounds[i]:bounds[i + 1]]``.
+        (n + 1,) the finer chunks of coarse chunk i are ``order[bounds[i]:bounds[i + 1]]``.
     """
     parents = coarse_chunks(fine, scale)
     table = ChunkTable(np.unique(parents, axis=0))
@@ -326,7 +327,7 @@ def cut_parts(bounds: IntArray, nbytes: float, slots: int) -> IntArray:
     bounds
         (n + 1,) where the finer chunks of each coarse chunk end.
     nbytes
-        Bytes that a finer chunk has, about.
+        Approximate bytes of a finer chunk.
     slots
         Tasks that can run at once.
     """
@@ -339,11 +340,11 @@ def cut_parts(bounds: IntArray, nbytes: float, slots: int) -> IntArray:
     return np.asarray([*cuts, len(bounds) - 1] if len(bounds) > 1 else [0], np.int64)
 
 
-# Chunks spread over the tasks that write them.
+# Distributing chunks to the tasks that write them.
 
 
 def spread_chunks(coords: ChunkCoords, counts: IntArray, grid: Grid, encoding: Encoding, parts: int) -> IntArray:
-    """(C,) part that writes each chunk: about equal rows, all chunks of a shard in one, neighbours together."""
+    """(C,) part that writes each chunk: about equal rows, all chunks of a shard in one part, neighbours together."""
     units = np.arange(len(coords))
     if encoding.shard_shape is not None and len(coords):
         shards = shard_of(coords, grid.origin, encoding.shard_shape)
@@ -361,18 +362,18 @@ def shard_of(coords: ChunkCoords, origin: tuple[int, ...], shard_shape: tuple[in
     return found
 
 
-# Chunk edges that fill chunks with enough vertices.
+# Chunk edges that put enough vertices into chunks.
 
 ROUND = (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 SHARE = 0.9
 BINS_ALONG = (1, 2, 4, 8, 16, 32, 64)
-FEWEST_BINS = 8  # along a chunk, where there are vertices enough
-BIN_ROWS = 4  # vertices of an occupied bin, at most
-ROW_BINS = 8  # bins a vertex, at most
+FEWEST_BINS = 8  # bins along a chunk, if there are enough vertices
+BIN_ROWS = 4  # most vertices of an occupied bin
+ROW_BINS = 8  # most bins per vertex
 
 
 def round_edges(top: float) -> list[float]:
-    """Round numbers from the least that is not below ``top`` downward, over twelve orders of magnitude."""
+    """Round numbers, downward from the smallest that is not below ``top``, over twelve orders of magnitude."""
     power = math.floor(math.log10(top)) + 1
     edges = [digit * 10.0**exponent for exponent in range(power, power - 13, -1) for digit in reversed(ROUND)]
     first = max(at for at, edge in enumerate(edges) if edge >= top)
@@ -380,12 +381,12 @@ def round_edges(top: float) -> list[float]:
 
 
 def filled_edge(positions: Vertices, aspect: Floats, least_rows: float) -> float:
-    """Smallest round edge with which nine vertices of ten lie in chunks of at least so many of them.
+    """Smallest round edge with which nine out of ten vertices lie in chunks with at least a given number of them.
 
     Parameters
     ----------
     positions
-        (N, D), at least one.
+        (N, D), at least one row.
     aspect
         (D,) edges of a chunk for an edge of 1.
     least_rows
@@ -394,7 +395,7 @@ def filled_edge(positions: Vertices, aspect: Floats, least_rows: float) -> float
     Returns
     -------
     float
-        An edge; with all vertices in one chunk or few where there are too few of them.
+        An edge; if there are too few vertices, one that puts them all into one or a few chunks.
     """
     scaled = positions.astype(np.float64) / aspect
     span = float(np.ptp(scaled, axis=0).max())
@@ -410,10 +411,10 @@ def filled_edge(positions: Vertices, aspect: Floats, least_rows: float) -> float
 
 
 def bins_along(positions: Vertices, chunk_shape: Floats) -> int:
-    """Bins along each axis of a chunk with which coarse levels are of use: a power of two from 8 to 64.
+    """Bins along each axis of a chunk that make coarse levels useful: a power of two from 8 to 64.
 
-    The least with which an occupied bin has at most `BIN_ROWS` vertices, as long as a chunk has no more than `ROW_BINS`
-    bins a vertex: of points each bin is a fragment, empty ones too. Fewer than 8 only where that asks for it.
+    The smallest with which an occupied bin has at most `BIN_ROWS` vertices, while a chunk has no more than `ROW_BINS`
+    bins per vertex: for points each bin is a fragment, even if empty. Fewer than 8 only if that requires it.
 
     Parameters
     ----------
@@ -424,7 +425,8 @@ def bins_along(positions: Vertices, chunk_shape: Floats) -> int:
     """
     scaled = positions.astype(np.float64) / chunk_shape
     rows = _chunk_rows(scaled, 1.0)
-    most = ROW_BINS * float(rows @ rows) / len(scaled)  # by the chunk of a vertex: those at the border may have a few
+    # by the chunk of a vertex, because those at the border may have few
+    most = ROW_BINS * float(rows @ rows) / len(scaled)
     found = 1
     for along in BINS_ALONG:
         if along ** scaled.shape[1] > most:
@@ -440,19 +442,19 @@ def _chunk_rows(positions: Floats, edge: float) -> IntArray:
     coords = np.floor(positions / edge).astype(np.int64)
     coords -= coords.min(axis=0)
     sizes = coords.max(axis=0) + 1
-    if float(np.prod(sizes.astype(np.float64))) > 2.0**62:  # far more than there are vertices: outliers
+    if float(np.prod(sizes.astype(np.float64))) > 2.0**62:  # far more than vertices: outliers
         return np.unique(coords, axis=0, return_counts=True)[1]
     return np.unique(np.ravel_multi_index(tuple(coords.T), tuple(sizes)), return_counts=True)[1]
 
 
 def even_edge(lo: Floats, hi: Floats, count: float, aspect: Floats, least_rows: float) -> float:
-    """Smallest round edge with which chunks have so many vertices, where ``count`` are spread evenly over a box."""
+    """Smallest round edge with which chunks have some number of vertices, if ``count`` are spread over a box."""
     spans = (hi - lo) / aspect
     wide = spans[spans > 0]
     if not len(wide):
         return 1.0
     edge = (float(np.prod(wide)) * min(least_rows / count, 1.0)) ** (1 / len(wide))
-    for _ in wide:  # along an axis that is shorter than the edge a chunk is no longer than the box
+    for _ in wide:  # along an axis shorter than the edge, a chunk is no longer than the box
         long = wide[wide > edge]
         if len(long):
             edge = float((np.prod(long) * min(least_rows / count, 1.0)) ** (1 / len(long)))

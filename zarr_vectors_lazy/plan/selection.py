@@ -1,4 +1,4 @@
-"""What rows must meet: boxes, distances, values; and the chunks that may have them."""
+"""What rows must meet: boxes, distances, values; and the chunks that may hold such rows."""
 
 import math
 from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
@@ -17,9 +17,9 @@ from zarr_vectors_lazy.types import Array, BBox, BoolArray, ChunkCoords, Floats,
 # Where the vertices of a chunk lie, and which chunks a box needs.
 #
 # A vertex lies in chunk floor(position / chunk shape), in float64 (spec 0.9, 4.2). Coarse levels of zarr-vectors-
-# tools 0.3.0 break that by up to a bin (spec next, 14).
+# tools 0.3.0 break that rule by up to a bin (spec next, 14).
 
-WHOLE = 1e-6  # by so much a quotient that counts as whole may be off
+WHOLE = 1e-6  # tolerance of a quotient that counts as whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,11 +31,11 @@ class Placement:
     chunk_shape
         (D,) edge lengths of a chunk.
     bin_shape
-        (D,) edge lengths of bins of which a whole number makes a chunk; ``chunk_shape`` where there are none.
+        (D,) edge lengths of bins, a whole number of which makes a chunk; ``chunk_shape`` if there are none.
     strays
-        Edge lengths, each (D,), of bins whose rows lie in a chunk that the bin meets and not always inside it.
+        Edge lengths, each (D,), of bins whose rows are stored in a chunk that the bin meets, but may lie outside it.
     known
-        False: a chunk's coordinate does not tell what it holds.
+        False if a chunk's coordinate does not show what it holds.
     """
 
     chunk_shape: Floats
@@ -54,13 +54,13 @@ class Placement:
         for edge in self.strays:
             first, last = spatial * self.chunk_shape / edge, (spatial + 1) * self.chunk_shape / edge
             lower, upper = np.floor(_whole(first)) * edge, np.ceil(_whole(last)) * edge
-            # Means were rounded to float32, outwards too.
+            # Means were rounded to float32, also outwards.
             out[:, 0] = np.minimum(out[:, 0], np.nextafter(lower.astype(np.float32), np.float32(-np.inf)))
             out[:, 1] = np.maximum(out[:, 1], np.nextafter(upper.astype(np.float32), np.float32(np.inf)))
         return out
 
     def meets(self, coords: ChunkCoords, box: BBox) -> tuple[BoolArray, BoolArray]:
-        """Tell the chunks, (n, K), that may hold vertices of a box, and those whose vertices must all lie in it."""
+        """Find the chunks, (n, K), that may hold vertices of a box, and those whose vertices must all lie in it."""
         if not self.known:  # bins that do not tile chunks, or none stated: any chunk may hold anything
             return np.ones(len(coords), np.bool_), np.zeros(len(coords), np.bool_)
         if not self.strays:
@@ -82,7 +82,7 @@ class Placement:
         return out
 
     def reach(self, vertices: Vertices, coord: ChunkCoords) -> tuple[int, float]:
-        """How many vertices, (N, D), lie outside the chunk at (K,), and how far the farthest along an axis."""
+        """How many vertices, (N, D), lie outside the chunk at (K,), and how far the farthest is, along an axis."""
         lower = self.spatial(coord[None])[0] * self.chunk_shape
         far = np.maximum(lower - vertices, vertices - (lower + self.chunk_shape)).max(axis=1, initial=0.0)
         return int(np.count_nonzero(far > 0)), float(far.max(initial=0.0))
@@ -90,13 +90,13 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StackedPlacement(Placement):
-    """Where the vertices of the chunks of several levels lie; the first component of a chunk says whose it is."""
+    """Where the vertices of the chunks of several levels lie; the first component of a chunk names the level."""
 
     levels: Mapping[int, Placement]
 
     @classmethod
     def of_levels(cls, levels: Mapping[int, Placement]) -> "StackedPlacement":
-        """Make it of the placement of each level, the finest first."""
+        """Make it from the placement of each level, the finest first."""
         first = next(iter(levels.values()))
         known = all(placement.known for placement in levels.values())
         return cls(chunk_shape=first.chunk_shape, bin_shape=first.bin_shape, known=known, levels=levels)
@@ -110,7 +110,7 @@ class StackedPlacement(Placement):
         return out
 
     def meets(self, coords: ChunkCoords, box: BBox) -> tuple[BoolArray, BoolArray]:
-        """Tell the chunks, (n, K), that may hold vertices of a box, and those whose vertices must all lie in it."""
+        """Find the chunks, (n, K), that may hold vertices of a box, and those whose vertices must all lie in it."""
         touched, inside = np.zeros((2, len(coords)), np.bool_)
         for level, placement in self.levels.items():
             at = coords[:, 0] == level
@@ -132,7 +132,7 @@ def outside_chunk(vertices: Vertices, coord: Floats, chunk_shape: Floats) -> Boo
 def chunks_in_box(
     coords: ChunkCoords, chunk_shape: Floats, bin_shape: Floats, box: BBox
 ) -> tuple[BoolArray, BoolArray]:
-    """Tell the chunks that may hold vertices of a box from those that cannot.
+    """Distinguish the chunks that may hold vertices of a box from those that cannot.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ def chunks_in_box(
     chunk_shape
         (D,) edge lengths.
     bin_shape
-        (D,) edge lengths of bins of which a whole number makes a chunk; ``chunk_shape`` where there are none.
+        (D,) edge lengths of bins, a whole number of which makes a chunk; ``chunk_shape`` if there are none.
     box
         (lo, hi), inclusive.
 
@@ -151,7 +151,7 @@ def chunks_in_box(
         (n,) whether the chunk can hold a vertex of the box. Division and floor are monotone, so no vertex of the box
         lies outside the chunks from that of ``lo`` to that of ``hi``.
     inside
-        (n,) whether all that the chunk can hold is in the box: strictly between those two.
+        (n,) whether everything that the chunk can hold is in the box: strictly between those two.
     """
     spatial = coords[:, coords.shape[1] - len(chunk_shape) :]
     first, last = (_chunks_of(corner, chunk_shape, bin_shape) for corner in box)
@@ -161,10 +161,10 @@ def chunks_in_box(
 
 
 def _chunks_of(corner: Floats, chunk_shape: Floats, bin_shape: Floats) -> Floats:
-    """(2, D) lowest and highest chunk that writers may put a position in.
+    """(2, D) lowest and highest chunk in which writers may put a position.
 
-    Some divide by the chunk's edge, some by the bin's (spec 0.9, 5.1), which can round apart: 0.3 / 0.3 is 1, and
-    0.3 / 0.1 less than 3.
+    Some divide by the chunk's edge and some by the bin's (spec 0.9, 5.1), which may round differently: 0.3 / 0.3 is 1,
+    but 0.3 / 0.1 is less than 3.
     """
     by_bin = np.floor(np.floor(corner / bin_shape) / np.rint(chunk_shape / bin_shape))
     return np.sort([np.floor(corner / chunk_shape), by_bin], axis=0)
@@ -175,19 +175,19 @@ def _whole(quotient: Floats) -> Floats:
     return np.where(np.abs(quotient - near) <= WHOLE * np.maximum(1, np.abs(near)), near, quotient)
 
 
-# Boxes that users type, in stored or in world coordinates: which chunks they need, which rows lie in them.
+# Boxes that users type, in stored or world coordinates: which chunks they need, and which rows lie in them.
 
 
 @dataclass(frozen=True, eq=False)
 class Region:
-    """What lies in one of some boxes: both faces inclusive, compared in float64.
+    """The union of some boxes: both faces inclusive, compared in float64.
 
     Parameters
     ----------
     lo, hi
         (n, C) corners; ends may be infinite, and a box whose lower end is above its upper one is empty.
     world
-        Where they are world coordinates: how positions become these; C is then the number of its columns, else D.
+        For world coordinates: how positions become these; C is then the number of world columns, otherwise D.
     """
 
     lo: Floats
@@ -201,16 +201,16 @@ class Region:
 
     @property
     def is_box(self) -> bool:
-        """Whether it is one box in stored coordinates."""
+        """Whether it is a single box in stored coordinates."""
         return len(self.lo) == 1 and self.world is None
 
     def stored(self) -> tuple[Floats, Floats]:
-        """(n, D) corners of boxes in stored coordinates that hold it."""
+        """(n, D) corners of boxes in stored coordinates that enclose it."""
         return (self.lo, self.hi) if self.world is None else self.world.stored_boxes(self.lo, self.hi)
 
     @property
     def bounds(self) -> BBox:
-        """Box in stored coordinates that holds it."""
+        """Box in stored coordinates that encloses it."""
         lo, hi = self.stored()
         return lo.min(axis=0, initial=np.inf), hi.max(axis=0, initial=-np.inf)
 
@@ -222,12 +222,13 @@ class Region:
         mask = np.zeros(len(points), np.bool_)
         if len(points):
             first, last = np.fmin.reduce(points, axis=0), np.fmax.reduce(points, axis=0)
-            for box in np.flatnonzero(~((self.lo > last) | (self.hi < first)).any(axis=1)):  # of many, those near
+            # if there are many, only those near
+            for box in np.flatnonzero(~((self.lo > last) | (self.hi < first)).any(axis=1)):
                 mask |= rows_in_box(points, (self.lo[box], self.hi[box]))
         return mask
 
     def chunks(self, coords: ChunkCoords, placement: Placement) -> tuple[BoolArray, BoolArray]:
-        """Tell the chunks, (n, K), that may hold vertices of it, and those whose vertices must all lie in it."""
+        """Find the chunks, (n, K), that may hold vertices of it, and those whose vertices must all lie in it."""
         lo, hi = self.stored()
         touched, inside = np.zeros((2, len(coords)), np.bool_)
         slabs: Iterable[Any] = repeat(slice(None))
@@ -244,7 +245,7 @@ class Region:
         return Region(np.maximum(self.lo, other.lo), np.minimum(self.hi, other.hi))
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        # As lists: Dask takes the text of what is given here, and that of an array rounds.
+        # As lists: Dask uses the text of what is returned here, and that of an array is rounded.
         world = None if self.world is None else (self.world.axes, *map(_listed, (self.world.offset, self.world.affine)))
         return ("region", self.lo.tolist(), self.hi.tolist(), world)
 
@@ -256,7 +257,7 @@ def _listed(array: Floats | None) -> list[Any] | None:
 def _slabs(
     first: Floats, last: Floats, coords: ChunkCoords, placement: Placement
 ) -> Iterator[np.ndarray[Any, np.dtype[np.intp]]]:
-    """Of many boxes the chunks that each has to look at: those about its stretch of the first axis."""
+    """For many boxes, the chunks that each has to consider: those near its interval of the first axis."""
     lower, upper = placement.bounds(coords)[:, :, 0].T
     order, margin = np.argsort(lower, kind="stable"), 2 * (upper - lower).max(initial=0.0)
     starts = np.searchsorted(lower[order], first - margin)
@@ -267,7 +268,7 @@ def _slabs(
 def parse_region(
     bbox: Any, slices: Mapping[str, Any], axes: Sequence[str], world: World | None = None
 ) -> Region | None:
-    """Region of ``sel``'s arguments, in float64; None where there is none.
+    """Region from ``sel``'s arguments, in float64; None if there are none.
 
     Parameters
     ----------
@@ -278,7 +279,7 @@ def parse_region(
     axes
         The store's axis names.
     world
-        Whose coordinates the numbers are; None: stored ones.
+        The world whose coordinates the numbers are; None for stored ones.
 
     Raises
     ------
@@ -302,7 +303,7 @@ def parse_region(
 
 
 def _corners(bbox: Any, names: Sequence[str]) -> tuple[Floats, Floats]:
-    """(n, C) corners of one box or several."""
+    """(n, C) corners of one or more boxes."""
     ndim = len(names)
     wanted = f"bbox= must be (lo, hi), {ndim} numbers each, or several of these"
     try:
@@ -363,17 +364,17 @@ def rows_in_box(vertices: Vertices, box: BBox) -> BoolArray:
     return mask
 
 
-# What is near some points: the nearest of vertices, of which only the chunks are read that may have them; balls.
+# What is near some points: the nearest vertices, reading only chunks that may have them; balls.
 
 Reader: TypeAlias = Callable[[IntArray], tuple[IntArray, Vertices, IntArray]]
-"""Gives of (m,) boxes, ascending, the rows of their points, (p, D) positions, and (m,) how many points each has."""
-MOST_PAIRS = 2_000_000  # of points and boxes, or points and points, held at once
-SLACK = 4 * float(np.finfo(np.float32).eps)  # by which float32 rounding puts a vertex outside its chunk
+"""Returns, for (m,) boxes, ascending, the rows of their points, (p, D) positions, and (m,) points in each."""
+MOST_PAIRS = 2_000_000  # pairs of points and boxes, or points and points, held at once
+SLACK = 4 * float(np.finfo(np.float32).eps)  # by which float32 rounding may put a vertex outside its chunk
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Boxes:
-    """Boxes of points.
+    """Boxes that contain points.
 
     Parameters
     ----------
@@ -392,7 +393,7 @@ class Boxes:
 
     @classmethod
     def of_chunks(cls, bounds: Floats, counts: IntArray, *, known: bool) -> "Boxes":
-        """Boxes of chunks, (K, 2, D) corners; unless these are ``known`` their points may be anywhere."""
+        """Boxes of chunks, (K, 2, D) corners; unless ``known``, their points may be anywhere."""
         lo, hi = bounds[:, 0], bounds[:, 1]
         if not known:
             return cls(np.full_like(lo, -np.inf), np.full_like(hi, np.inf), counts)
@@ -401,7 +402,7 @@ class Boxes:
 
     @classmethod
     def of_points(cls, positions: Vertices) -> "Boxes":
-        """One box of points that are known."""
+        """A single box of known points."""
         points = np.asarray(positions, np.float64)
         if not len(points):
             return cls(
@@ -420,16 +421,16 @@ class Boxes:
         )
 
     def distances(self, points: Floats) -> Floats:
-        """(n, K) least distance that a point of each box may have; infinite of empty boxes."""
+        """(n, K) least distance that a point of each box may have; infinite for empty boxes."""
         gap = np.maximum(np.maximum(self.lo - points[:, None], points[:, None] - self.hi), 0)
         return np.where(self.counts > 0, np.sqrt((gap**2).sum(axis=2)), np.inf)
 
 
 def nearest_rows(points: Floats, k: int, boxes: Boxes, read: Reader) -> tuple[IntArray, Floats]:
-    """Rows of the k nearest of each point, and their distances, both (n, k): of equal ones the least row first.
+    """Rows of the k nearest to each point, and their distances, both (n, k): among equal ones the lowest row first.
 
-    Boxes are read in two rounds, all of a round at once: those nearest that have k points, and those that may have
-    nearer ones. Where there are fewer than k, the row is -1 and the distance infinite.
+    Boxes are read in two rounds, each of them concurrently: the nearest ones with k points, then those that may have
+    nearer ones. If there are fewer than k, the row is -1 and the distance infinite.
     """
     rows, far = np.full((len(points), k), -1, np.int64), np.full((len(points), k), np.inf)
     step = max(1, MOST_PAIRS // max(len(boxes), 1))
@@ -460,7 +461,7 @@ def _among(
     wanted: np.ndarray[tuple[int, int], np.dtype[np.bool_]],
     read: Reader,
 ) -> tuple[IntArray, Floats]:
-    """What is nearest of what was found and of the points of wanted boxes; (n, K) which point wants which box."""
+    """The nearest among those found and the points of further boxes; (n, K) which point needs which box."""
     boxes = np.flatnonzero(wanted.any(axis=0))
     if not len(boxes):
         return found
@@ -495,7 +496,7 @@ def _merged(
 
 @dataclass(frozen=True, eq=False)
 class Near:
-    """What lies no farther than a distance from one of some points; a region, in stored coordinates.
+    """Everything within a distance of one of some points; a region, in stored coordinates.
 
     Parameters
     ----------
@@ -511,7 +512,7 @@ class Near:
 
     @property
     def bounds(self) -> BBox:
-        """Box in stored coordinates that holds it."""
+        """Box in stored coordinates that encloses it."""
         lo, hi = self.points.min(axis=0, initial=np.inf), self.points.max(axis=0, initial=-np.inf)
         return lo - self.radius, hi + self.radius
 
@@ -529,7 +530,7 @@ class Near:
         return mask
 
     def chunks(self, coords: ChunkCoords, placement: Placement) -> tuple[BoolArray, BoolArray]:
-        """Tell the chunks, (n, K), that may hold vertices of it; none is sure to lie in it wholly."""
+        """Find the chunks, (n, K), that may hold vertices of it; none is sure to lie in it completely."""
         boxes = Boxes.of_chunks(placement.bounds(coords), np.ones(len(coords), np.int64), known=placement.known)
         touched = np.zeros(len(coords), np.bool_)
         step = max(1, MOST_PAIRS // max(len(coords), 1))
@@ -548,7 +549,7 @@ def distances(points: Floats, others: Floats) -> Floats:
 
 
 def parse_points(value: Any, axes: Sequence[str]) -> Floats:
-    """(n, D) points of a user, of one alone (1, D); raises SelectionError."""
+    """(n, D) points from a user, (1, D) for a single one; raises SelectionError."""
     ndim, value = len(axes), by_axes(value, axes)
     try:
         points = np.atleast_2d(np.asarray(value, np.float64))
@@ -561,7 +562,7 @@ def parse_points(value: Any, axes: Sequence[str]) -> Floats:
     return points
 
 
-# Values that rows are wanted by: what ``where=`` and ``attribute_filter=`` say, checked against the dtype.
+# Values that rows must have: ``where=`` and ``attribute_filter=``, checked against the dtype.
 
 Column: TypeAlias = Array
 _KINDS = {"U": "text", "M": "a time", "b": "a number"}
@@ -569,14 +570,14 @@ _KINDS = {"U": "text", "M": "a time", "b": "a number"}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Between:
-    """Values from lo to hi, both included, in the order of their dtype; text by code points.
+    """Values from lo to hi, both included, in the order of their dtype; text by code point.
 
     Parameters
     ----------
     lo, hi
         Ends; None leaves one open.
     fill
-        The stored integer that says that a value is missing, or None.
+        The stored integer that stands for a missing value, or None.
     """
 
     lo: Any
@@ -585,14 +586,14 @@ class Between:
     missing = False
 
     def __call__(self, column: Column) -> BoolArray:
-        """(n,) mask of a (n,) column; of (n, C) rows all of whose values pass."""
+        """(n,) mask of a (n,) column, or of (n, C) rows whose values all pass."""
         mask = self.among(column)
         if self.fill is not None or (self.lo is None and self.hi is None):  # NaN lies between no others
             mask &= ~missing_in(column, self.fill)
         return np.asarray(mask.all(axis=tuple(range(1, mask.ndim))) if mask.ndim > 1 else mask, np.bool_)
 
     def among(self, values: Column) -> BoolArray:
-        """Mask of values none of which is missing; of their shape."""
+        """Mask of values none of which is missing, in their shape."""
         mask = np.ones(values.shape, np.bool_)
         if self.lo is not None:
             mask &= values >= self.lo
@@ -603,14 +604,14 @@ class Between:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AnyOf:
-    """Values that are among some.
+    """Values that are among given ones.
 
     Parameters
     ----------
     values
         (n,) of the column's dtype.
     missing
-        Whether what is missing passes too.
+        Whether missing values pass too.
     fill
         As for `Between`.
     """
@@ -628,7 +629,7 @@ class AnyOf:
         return np.where(missing_in(column, self.fill), self.missing, self.among(column))
 
     def among(self, values: Column) -> BoolArray:
-        """Mask of values none of which is missing; of their shape."""
+        """Mask of values none of which is missing, in their shape."""
         return np.isin(values, self.values)
 
 
@@ -636,7 +637,7 @@ Test: TypeAlias = Between | AnyOf
 
 
 def missing_in(column: Column, fill: int | None = None) -> BoolArray:
-    """Mask of what is missing: NaN, NaT, empty text, or the integer that says so."""
+    """Mask of missing values: NaN, NaT, empty text, or the integer that stands for them."""
     if column.dtype.kind == "U":
         return np.asarray(column == "", np.bool_)
     if column.dtype.kind in "fcmM":
@@ -650,19 +651,19 @@ def parse_test(name: str, wanted: Any, dtype: np.dtype[Any], fill: int | None = 
     Parameters
     ----------
     name, dtype, fill
-        The attribute, the dtype of its values, and the integer that is none.
+        The attribute, the dtype of its values, and the integer that stands for missing ones.
     wanted
-        A tuple of two or a slice: a range. A list, set, array or other collection: membership. None: what is missing.
+        A tuple of two or a slice: a range. A list, set, array or other collection: membership. None: missing values.
         Anything else: one value.
 
     Raises
     ------
     SelectionError
-        If a range has not two ends, or they descend; or a value is NaN or of another kind than the attribute.
+        If a range does not have two ascending ends, or if a value is NaN or of another kind than the attribute.
     """
     if isinstance(wanted, slice):
         if wanted.step is not None:
-            raise _refused(name, wanted, "a range has no step")
+            raise _refused(name, wanted, "a range cannot have a step")
         wanted = (wanted.start, wanted.stop)
     if isinstance(wanted, tuple):
         if len(wanted) != 2:
@@ -674,7 +675,7 @@ def parse_test(name: str, wanted: Any, dtype: np.dtype[Any], fill: int | None = 
         lo, hi = (None if end is None else _checked(name, wanted, end, dtype) for end in wanted)
         if lo is not None and hi is not None and lo > hi:
             raise _refused(name, wanted, "the range has lo > hi")
-        if dtype.kind in "iu":  # compared as integers: a float would make floats of the column
+        if dtype.kind in "iu":  # compared as integers: a float would turn the column into floats
             lo = math.ceil(lo) if isinstance(lo, float) and math.isfinite(lo) else lo
             hi = math.floor(hi) if isinstance(hi, float) and math.isfinite(hi) else hi
         return Between(lo, hi, fill)
@@ -689,15 +690,15 @@ def _items(name: str, wanted: Any) -> list[Any]:
     if isinstance(wanted, np.ndarray | np.generic):
         if wanted.ndim > 1:
             raise _refused(name, wanted, f"values must have one dimension, found {wanted.ndim}")
-        # A time of nanoseconds would be given as an integer.
+        # A time in nanoseconds would be returned as an integer.
         return list(np.atleast_1d(wanted)) if wanted.dtype.kind in "mM" else np.atleast_1d(wanted).tolist()
-    if hasattr(wanted, "to_pylist"):  # Arrow's, whose values are no Python numbers
+    if hasattr(wanted, "to_pylist"):  # Arrow's, whose values are not Python numbers
         return list(wanted.to_pylist())
     return list(wanted) if isinstance(wanted, Iterable) and not isinstance(wanted, str | bytes) else [wanted]
 
 
 def _checked(name: str, wanted: Any, value: Any, dtype: np.dtype[Any]) -> Any:
-    """A value that can be compared with the attribute: text, a time, or a number, whole ones as Python's."""
+    """A value that can be compared with the attribute: text, a time, or a number; integers as Python's."""
     if isinstance(value, np.bool_ | np.integer):
         value = value.item()
     number = isinstance(value, bool | int | float | np.floating) or (dtype.kind == "c" and isinstance(value, complex))
@@ -715,17 +716,17 @@ def _checked(name: str, wanted: Any, value: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def _time(value: Any, dtype: np.dtype[Any]) -> Any:
-    """A time as NumPy has it; raises TypeError or ValueError if it is none, or has a zone, as stored ones have not."""
+    """A time as NumPy has it; raises TypeError or ValueError if it is none, or has a zone, unlike stored times."""
     if np.asarray(value).dtype.kind in "biufc":
         raise TypeError(value)
     if getattr(value, "tzinfo", None) is not None:
         raise ValueError(value)
-    known = getattr(value, "to_datetime64" if dtype.kind == "M" else "to_timedelta64", None)  # pandas', of nanoseconds
+    known = getattr(value, "to_datetime64" if dtype.kind == "M" else "to_timedelta64", None)  # pandas', in nanoseconds
     return known() if known is not None else np.datetime64(value) if dtype.kind == "M" else np.timedelta64(value)
 
 
 def _column(values: list[Any], dtype: np.dtype[Any]) -> Column:
-    """Values as a column of the attribute's dtype, those left out that it cannot hold."""
+    """Values as a column of the attribute's dtype, without those that it cannot hold."""
     if dtype.kind in "iub":
         low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
         whole = [v for v in values if math.isfinite(v) and v == math.floor(v) and low <= v <= high]
@@ -753,22 +754,22 @@ OBJECT_ID = "object_id"
 def column_names(
     widths: Mapping[str, int | None], taken: Collection[str], known: Container[str] = (), suffix: str = "attribute"
 ) -> dict[str, tuple[str, ...]]:
-    """Names of the columns of each attribute, no two alike.
+    """Names of the columns of each attribute, all different.
 
-    An attribute of one value per row keeps its own name, unless that is taken: then it has ``_attribute`` (the suffix)
-    behind it. A vector's columns are ``name_0``, ``name_1``, ... What is made up so gives way to the names that
-    attributes have, and to what came before it: with as many ``_`` behind it as it takes. So names depend neither on
-    the order in which a store lists its attributes nor, but where two made-up names meet, on which of them are asked
-    for.
+    An attribute with one value per row keeps its own name, unless that is taken: then it gets the suffix ``_attribute``
+    (``suffix``). A vector's columns are ``name_0``, ``name_1``, ... Such made-up names give way to the names that
+    attributes have, and to earlier ones, by appending as many ``_`` as necessary. So names do not depend on
+    the order in which a store lists its attributes, nor, unless two made-up names clash, on which attributes are
+    requested.
 
     Parameters
     ----------
     widths
-        By attribute the number of its columns; None for one value per row.
+        The number of columns by attribute; None for one value per row.
     taken
-        Names that no attribute may have: of the axes, ``object_id`` where there are objects, of dimensions.
+        Names that no attribute may have: of the axes, of dimensions, ``object_id`` if there are objects.
     known
-        Names of attributes that are there and not among ``widths``.
+        Names of existing attributes that are not among ``widths``.
 
     Examples
     --------
@@ -799,7 +800,7 @@ def _wanted(name: str, width: int | None, taken: Collection[str], suffix: str) -
 
 @dataclass(frozen=True, eq=False)
 class Picks:
-    """Rows of chunks by their numbers there; the test of a condition that reads no attribute.
+    """Rows of chunks by number; the test of a condition that reads no attribute.
 
     Parameters
     ----------
@@ -823,7 +824,7 @@ class Picks:
         return Picks(np.asarray([coord]), np.array([0, len(rows)]), rows)
 
     def __call__(self, count: int) -> BoolArray:
-        """(count,) mask of the rows of the one chunk that it is of."""
+        """(count,) mask of the rows of its single chunk."""
         mask = np.zeros(count, np.bool_)
         mask[self.rows] = True
         return mask
@@ -838,9 +839,9 @@ class Condition:
     names
         Attributes that it reads.
     test
-        What tells the rows of one attribute's values, or a callable of the attributes' rows that gives a mask.
+        A test of one attribute's values, or a callable that turns the attributes' rows into a mask.
     passes
-        (n,) which categories of a dictionary-encoded attribute pass; the test is then one of truth values.
+        (n,) which categories of a dictionary-encoded attribute pass; the test is then one of booleans.
     """
 
     names: tuple[str, ...]
@@ -853,14 +854,14 @@ Area: TypeAlias = Region | Near
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Selection:
-    """Rows meet all of it.
+    """Conditions that rows must all meet.
 
     Parameters
     ----------
     regions
-        Boxes that rows lie in: in each of them.
+        Regions; rows must lie in each of them.
     objects
-        Ids of the objects, sorted, or None for all rows whatever their object.
+        Ids of the objects, sorted, or None for all rows.
     conditions
         Masks from attributes.
     """
@@ -871,14 +872,14 @@ class Selection:
 
     @property
     def box(self) -> BBox | None:
-        """Box in stored coordinates that holds all that is selected, or None where there are no boxes."""
+        """Box in stored coordinates that encloses the selection, or None if there are no boxes."""
         if not self.regions:
             return None
         lo, hi = zip(*(region.bounds for region in self.regions), strict=True)
         return np.max(lo, axis=0), np.min(hi, axis=0)
 
     def with_region(self, region: Area) -> "Selection":
-        """Intersect with boxes, or what is near points; those that do not meet select nothing."""
+        """Intersect with boxes, or what is near points; regions that do not meet select nothing."""
         boxes = [part for part in (*self.regions, region) if isinstance(part, Region) and part.is_box]
         others = [part for part in (*self.regions, region) if not part.is_box]
         return replace(self, regions=(*([reduce(Region.__and__, boxes)] if boxes else ()), *others))
@@ -889,5 +890,5 @@ class Selection:
         return replace(self, objects=ids if self.objects is None else np.intersect1d(self.objects, ids))
 
     def token(self) -> tuple[Any, ...]:
-        """What tells this selection from another, for Dask's tokenize."""
+        """What distinguishes this selection from others, for Dask's tokenize."""
         return ("selection", self.regions, self.objects, self.conditions)

@@ -1,4 +1,4 @@
-"""Cells of format 0.7: blobs, where they are, and arrays of them (spec 0.7, 3)."""
+"""Cells of format 0.7: blobs, their places, and arrays of them (spec 0.7, 3)."""
 
 import hashlib
 import math
@@ -28,26 +28,26 @@ from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
 from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Json, Raw
 
-# Blobs: one-dimensional arrays of bytes that hold one byte string each (spec 0.7, 3.1).
+# Blobs: one-dimensional arrays of bytes that each hold one byte string (spec 0.7, 3.1).
 
 KEY = "c/0"
-MAX_NBYTES = 2**33  # of a blob, as of a cell in 0.9
+MAX_NBYTES = 2**33  # largest size of a blob, as of a cell in 0.9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobMeta:
-    """What the ``zarr.json`` of a blob says.
+    """The contents of a blob's ``zarr.json``.
 
     Parameters
     ----------
     nbytes
         Size of the blob.
     stored
-        Size of what the codecs give, at least ``nbytes``.
+        Decoded size, at least ``nbytes``.
     codecs
-        Bytes-to-bytes codecs; None where only zarr can decode it.
+        Bytes-to-bytes codecs; None if only zarr can decode it.
     key
-        Of its one object, below the array's path.
+        Key of its single object, below the array's path.
     fill
         Value of bytes that were never stored.
     """
@@ -60,7 +60,7 @@ class BlobMeta:
 
     @property
     def may_be_left_out(self) -> bool:
-        """Whether a writer leaves out the object of a blob of zeros: zarr does, the bulk writer does not."""
+        """Whether a writer leaves out the object of a blob of zeros: zarr does, but the bulk writer does not."""
         return self.codecs != () and self.fill == 0
 
 
@@ -102,7 +102,7 @@ def parse_blob(node: Found) -> BlobMeta:
 
 
 def parse_raw(raw: Buffer, path: str) -> BlobMeta:
-    """Read the metadata of a blob from the bytes of its ``zarr.json``; errors as `parse_blob`."""
+    """Read the metadata of a blob from the bytes of its ``zarr.json``; errors as for `parse_blob`."""
     return parse_blob(Found(path, parse_json(raw, path), ""))
 
 
@@ -116,7 +116,7 @@ def fetch_blobs(paths: Sequence[str], *, headed: bool) -> Steps[list[Raw]]:
 
     Returns
     -------
-    For each path a `Blob`; None where there is no such object; what went wrong with it alone.
+    For each path, a `Blob`, None if there is no such object, or an error that concerns it alone.
     """
     answers = yield [Get(f"{path}/{name}") for path in paths for name in ("zarr.json", KEY)]
     out: list[Raw] = [None] * len(paths)
@@ -149,7 +149,7 @@ def _blob(meta: BlobMeta, bodies: dict[int, Buffer], decoded: dict[int, Buffer],
 
 
 def absent_blob(meta: BlobMeta, *, headed: bool) -> Raw:
-    """A blob without an object: all zeros, or None where it must have one (spec 0.7, 3.1)."""
+    """A blob without an object: all zeros, or None if it must have one (spec 0.7, 3.1)."""
     if headed or not meta.may_be_left_out:
         return None
     if meta.nbytes > LIMITS.cell_nbytes:
@@ -158,7 +158,7 @@ def absent_blob(meta: BlobMeta, *, headed: bool) -> Raw:
 
 
 def fetch_sizes(paths: Sequence[str]) -> Steps[list[Raw]]:
-    """Fetch the metadata of blobs alone; `Blob` without a body for each."""
+    """Fetch only the metadata of blobs; a `Blob` without a body for each."""
     answers = yield [Get(f"{path}/zarr.json") for path in paths]
     return [None if raw is None else _size(raw, path) for raw, path in zip(answers, paths, strict=True)]
 
@@ -177,7 +177,7 @@ def decode_blob(blob: Blob) -> Buffer:
     Raises
     ------
     FormatError
-        If a codec refuses the bytes, or they are not as many as its metadata say.
+        If a codec refuses the bytes, or their number contradicts the metadata.
     """
     assert blob.body is not None
     data = Pipeline(blob.codecs).decode(blob.body)
@@ -186,12 +186,12 @@ def decode_blob(blob: Blob) -> Buffer:
     return data if blob.stored == blob.nbytes else np.frombuffer(data, np.uint8)[: blob.nbytes].data
 
 
-# Where the cells of an array are: each a blob of its own, or part of a packed one (spec 0.7, 3.1 and 3.4).
+# Where the cells of an array are: each its own blob, or part of a packed one (spec 0.7, 3.1 and 3.4).
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobLayout:
-    """Cells of one array, one per chunk.
+    """Cells of one array, one for each chunk.
 
     Parameters
     ----------
@@ -206,15 +206,15 @@ class BlobLayout:
 
     @property
     def direct(self) -> bool:
-        """True: what is not decoded here is asked of zarr cell by cell."""
+        """True: what is not decoded here is read through zarr cell by cell."""
         return True
 
     def zarr_indices(self, coords: ChunkCoords) -> IntArray:
-        """The coordinates: no zarr array holds the cells of all chunks."""
+        """The coordinates: no single zarr array holds the cells of all chunks."""
         return np.asarray(coords, np.int64)
 
     def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
-        """Two requests per cell, of which one tells its size; packed cells, one per object at most for each."""
+        """Two requests per cell, one of which gives its size; for packed cells, at most one each per object."""
         if places is None:
             return len(coords) * (1 if head else 2)
         alone = int((places.pack < 0).sum())
@@ -225,7 +225,7 @@ class BlobLayout:
         return 2 * alone + int(plain[packed].sum()) + len(np.unique(packed[~plain[packed]]))
 
     def fetch(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
-        """Encoded bytes of the cells; None where there is no object."""
+        """Encoded bytes of the cells; None if there is no object."""
         out: list[Raw] = [None] * len(coords)
         alone = self._alone(len(coords), places)
         blobs = yield from fetch_blobs(self._paths(coords, alone), headed=self.headed)
@@ -256,11 +256,11 @@ class BlobLayout:
         return raw.nbytes if isinstance(raw, Blob) else len(raw)
 
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """None: only its own metadata tell how a cell is stored."""
+        """None: only its own metadata show how a cell is stored."""
         return None
 
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
-        """None: a chunk is there because it is stored."""
+        """None: a chunk exists because it is stored."""
         return None
 
     def plain_nbytes(self, stored: int) -> int:
@@ -275,7 +275,7 @@ class BlobLayout:
         return [f"{self.path}/{dotted(coord)}" for coord in np.asarray(coords)[rows].tolist()]
 
     def _fetch_packed(self, places: Places, out: list[Raw]) -> Steps[None]:
-        """Byte ranges of plain packs, other packs whole."""
+        """Byte ranges of plain packs; other packs whole."""
         cells: dict[int, list[int]] = {}
         for at in np.flatnonzero(places.pack >= 0).tolist():
             cells.setdefault(int(places.pack[at]), []).append(at)
@@ -320,7 +320,7 @@ class BlobLayout:
             return error
 
 
-# Arrays of cells: a group whose children are named by chunk (spec 0.7, 3.1, 3.2 and 3.4).
+# Arrays of cells: groups whose children are named by chunk (spec 0.7, 3.1, 3.2 and 3.4).
 
 _PACK = re.compile(r"__shard_[0-9]{6,}")
 
@@ -333,25 +333,25 @@ def find_cells(
     row_shape: tuple[int, ...] | None = None,
     headed: bool = False,
 ) -> MetaSteps[CellArray | None]:
-    """An array of cells; None where there is neither its group nor a chunk.
+    """An array of cells; None if neither its group nor any chunk exists.
 
-    The list of chunks is one listing; of a packed array, the metadata of its packs too.
+    The list of chunks takes one listing; for a packed array, the metadata of its packs too.
 
     Parameters
     ----------
     ranks
         Components that a chunk's coordinate may have.
     dtype
-        Where the group gives none; None: then it is an error.
+        Dtype if the group states none; None if that is an error.
     row_shape
-        Overrides what the group says.
+        Overrides what the group states.
     headed
         Whether cells begin with a header.
 
     Raises
     ------
     FormatError
-        If a child is no chunk, or the group does not say what cells hold.
+        If a child is not a chunk, or the group does not say what cells hold.
     """
     group, names = yield [Node(path), Children(path)]
     if group is None and not names:
@@ -391,7 +391,7 @@ def find_cells(
 
 
 def _dtype(attributes: Json, default: str | None, path: str) -> np.dtype[Any]:
-    """Return the stated dtype; that of bytes where the lazy writer of zarr-vectors 0.2.0 left none."""
+    """Return the stated dtype; that of bytes if the lazy writer of zarr-vectors 0.2.0 left none."""
     declared = attributes.get("dtype", default)
     return UNTOLD if declared is None else parse_dtype(declared, path)
 
@@ -427,11 +427,11 @@ def _places(nodes: Sequence[Found], index: dict[str, tuple[int, int, int]], keys
     return Places(packs, table[:, 0], table[:, 1], table[:, 2])
 
 
-# Arrays of objects and groups, and tables of links: blobs that are read whole (spec 0.7, 4.5, 4.7 and 4.8).
+# Arrays over objects and groups, and tables of links: blobs that are read whole (spec 0.7, 4.5, 4.7 and 4.8).
 
 
 def missing_value(dtype: np.dtype[Any]) -> Any:
-    """Value of absent rows, as 0.9 fills them: NaN, the least integer, the largest unsigned one, ``""``."""
+    """Value of absent rows, as 0.9 fills them: NaN, the smallest integer, the largest unsigned one, ``""``."""
     if dtype.kind in "iu":
         return missing_integer(dtype)
     return np.nan if dtype.kind in "fc" else dtype.type()
@@ -439,18 +439,18 @@ def missing_value(dtype: np.dtype[Any]) -> Any:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DenseBlob:
-    """Rows of numbers or of text of one width (spec 0.7, 4.8), or a table of links (4.5).
+    """Rows of numbers or of text with one width (spec 0.7, 4.8), or a table of links (4.5).
 
     Parameters
     ----------
     path
         Path of the blob.
     dtype, shape
-        Of the array.
+        Dtype and shape of the array.
     mask
-        Path of the blob that tells which rows are there; None where all are.
+        Path of the blob that says which rows exist; None if all do.
     never_zeros
-        Whether the bytes cannot all be zero: then a missing object is damage.
+        Whether the bytes cannot all be zero, so that a missing object is damage.
     """
 
     path: str
@@ -461,11 +461,11 @@ class DenseBlob:
 
     @property
     def requests(self) -> int:
-        """Two a blob: its metadata and its bytes."""
+        """Two for each blob: its metadata and its bytes."""
         return 2 if self.mask is None else 4
 
     def read(self) -> Steps[Array]:
-        """The whole array, absent rows at `missing_value`."""
+        """The whole array; absent rows have `missing_value`."""
         paths = [self.path, *([self.mask] if self.mask else [])]
         blobs = yield from fetch_blobs(paths, headed=self.never_zeros)
         payloads = [_decoded(blob, path) for blob, path in zip(blobs, paths, strict=True)]
@@ -502,7 +502,7 @@ class RaggedBlob:
 
     @property
     def requests(self) -> int:
-        """Two a blob: its metadata and its bytes."""
+        """Two for each blob: its metadata and its bytes."""
         return 4 if self.count else 0
 
     def read(self) -> Steps[Array]:
@@ -519,7 +519,7 @@ class RaggedBlob:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LostColumn:
-    """A column of Python objects, of which the writer stored memory addresses (spec 0.7, 4.8).
+    """A column of Python objects, for which the writer stored memory addresses (spec 0.7, 4.8).
 
     Parameters
     ----------
@@ -535,7 +535,7 @@ class LostColumn:
         return 0
 
     def read(self) -> Steps[Array]:
-        """Raise FormatError: the values are not there."""
+        """Raise FormatError, because the values do not exist."""
         yield from ()
         raise FormatError(
             "zarr-vectors 0.2.0 wrote memory addresses instead of values, which are lost", where=self.path

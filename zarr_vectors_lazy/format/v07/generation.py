@@ -61,13 +61,13 @@ class Generation07:
         return family_of(key, FAMILIES)
 
     def trusts_consolidated(self, consolidated: Json) -> bool:
-        """Whether a complete writer left its mark: Zarr's own leave out nodes (spec 0.7, 3.1)."""
+        """Whether a complete writer left its mark, because Zarr's own leaves out nodes (spec 0.7, 3.1)."""
         return COMPLETE in consolidated
 
     def parse_store(self, root: Found, children: tuple[str, ...] | None) -> StoreMeta:
         """Parse the root (spec 0.7, 2)."""
         meta = parse_root(root, children)
-        if "skeleton" in meta.geometry_types:  # the root's convention is the first writer's
+        if "skeleton" in meta.geometry_types:  # the root's convention is that of the first writer
             return replace(meta, links_convention=TREE)
         return meta
 
@@ -76,7 +76,7 @@ class Generation07:
         return str(level), f"{level}/vertices"
 
     def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
-        """Parse a level's node (spec 0.7, 2); a chunk axis without values is no attribute (3.2)."""
+        """Parse a level's node (spec 0.7, 2); a chunk axis without values is not an attribute (3.2)."""
         block = node.attributes.get("zarr_vectors_level")
         if isinstance(block, dict) and None in (block.get(name) for name in CHUNK_ATTRIBUTE):
             bare = {name: value for name, value in block.items() if name not in CHUNK_ATTRIBUTE}
@@ -86,11 +86,11 @@ class Generation07:
         return replace(meta, count_is_sure=False, edges_lost=_edges_lost(meta, store))
 
     def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
-        """Return the levels as they are: each says all of itself."""
+        """Return the levels unchanged: each describes itself completely."""
         return levels
 
     def headers(self) -> MetaSteps[dict[str, Json]]:
-        """Opaque headers by format name (spec 0.7, 6)."""
+        """Headers by format name, as stored (spec 0.7, 6)."""
         return find_headers()
 
     def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
@@ -108,7 +108,7 @@ class Generation07:
             raise FormatError(f"vertices are encoded as {encoding!r}; 'raw' and 'draco' can be read", where=path)
         _check_coarsening(level, finest)
         array = yield from find_cells(path, _ranks(level, store), dtype="float32", row_shape=(store.ndim,))
-        assert array is not None  # its node is there
+        assert array is not None  # its node exists
         if level.vertex_count and not len(array.chunks):
             raise FormatError(f"the level states {level.vertex_count} vertices but has no chunk", where=path)
         if array.spec.dtype.kind not in "fiu":
@@ -127,7 +127,7 @@ class Generation07:
         return array
 
     def fragment_owners(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
-        """None: only manifests tell."""
+        """None, because only manifests state them."""
         yield from ()
         return None
 
@@ -160,10 +160,10 @@ class Generation07:
         return tuple(sorted(found))
 
     def links(self, level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
-        """Read where a family's records are; None where there are none.
+        """Read where a family's records are; None if there are none.
 
-        Records inside chunks come first, by chunk; those that name their chunks follow, in the order in which they were
-        written.
+        Records inside chunks come first, by chunk, followed by those that name their chunks, in the order in which they
+        were written.
         """
         ranks = _ranks(level, store)
         paths = [f"{level.index}/{kind}/{format_delta(delta)}" for kind in (WITHIN, ACROSS)]
@@ -184,7 +184,7 @@ class Generation07:
         )
 
     def link_fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
-        """The fragment indexes of the links inside chunks; None where there are none (spec 0.7, 4.3)."""
+        """The fragment indexes of the links inside chunks; None if there are none (spec 0.7, 4.3)."""
         path = f"{level.index}/link_fragments"
         return find_cells(path, (vertices.chunks.rank,), dtype="uint8", row_shape=(), headed=True)
 
@@ -199,7 +199,7 @@ class Generation07:
         )
 
     def link_attribute(self, level: LevelMeta, family: LinkFamily, name: str) -> MetaSteps[LinkValues]:
-        """Values of a family's links; of links that name their chunks the writer kept none (spec 0.7, 9.3)."""
+        """Values of a family's links; for links that name their chunks the writer stored none (spec 0.7, 9.3)."""
         delta = format_delta(family.delta)
         ranks = {segment.array.chunks.rank for segment in family.segments}
         if family.table is not None:
@@ -224,7 +224,8 @@ class Generation07:
         group, manifests = yield [Node(path), Node(f"{path}/manifests")]
         if group is None:
             return None
-        if group.attributes.get("num_objects") is None:  # a placeholder, as the writer leaves it where it got no object
+        # a placeholder, which the writer leaves if there were no objects
+        if group.attributes.get("num_objects") is None:
             (data,) = yield [Node(f"{path}/data")]
             if manifests is None and data is None:
                 return None
@@ -250,7 +251,7 @@ class Generation07:
         return ObjectIndex(count=count, rank=rank, manifests=rows, ids=None, digest=digest, blank_is_lost=True)
 
     def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
-        """Per-object arrays by name, sorted; rows of dropped objects are at the fill value."""
+        """Arrays over objects by name, sorted; rows of dropped objects have the fill value."""
         (index,) = yield [Node(f"{level.index}/object_index")]
         arrays = yield from _find_dense(level.index, "object_attributes")
         count = None if index is None or "num_objects" not in index.attributes else _count(index, "num_objects")
@@ -260,7 +261,7 @@ class Generation07:
         return arrays
 
     def groups(self, level: LevelMeta) -> MetaSteps[GroupIndex | None]:
-        """Where a level's groups are; None where there are none."""
+        """Where a level's groups are; None if there are none."""
         path = f"{level.index}/groups"
         (node,) = yield [Node(path)]
         if node is None or node.attributes.get("num_groups") is None:
@@ -269,17 +270,17 @@ class Generation07:
         return GroupIndex(members=_ragged(path, "groups", count), count=count, names=(), ranges={})
 
     def group_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
-        """Per-group arrays by name."""
+        """Arrays over groups, by name."""
         return _find_dense(level.index, "group_attributes")
 
 
 def _ranks(level: LevelMeta, store: StoreMeta) -> tuple[int, ...]:
-    """Components that chunks may have: a first one beside the axes on levels that are chunked by an attribute."""
+    """Components that chunks may have: one more than there are axes if the level is chunked by an attribute."""
     return (store.ndim + 1,) if level.chunk_attribute is not None else (store.ndim, store.ndim + 1)
 
 
 def _edges_lost(level: LevelMeta, store: StoreMeta) -> str:
-    """Why edges and faces of a level cannot be told (spec 0.7, 9.6 and 9.7), or an empty text."""
+    """Why edges and faces of a level cannot be read (spec 0.7, 9.6 and 9.7), or an empty text."""
     kinds = set(store.geometry_types)
     block = level.attributes["zarr_vectors_level"]
     by_attribute = block.get("chunk_attribute_name") is not None
@@ -292,7 +293,7 @@ def _edges_lost(level: LevelMeta, store: StoreMeta) -> str:
 
 
 def _counted(array: CellArray) -> CellArray:
-    """The positions with their counts, which packs state (spec 0.7, 3.4)."""
+    """The positions with their counts, if packs state them (spec 0.7, 3.4)."""
     if array.places is None or (array.places.pack < 0).any():
         return array
     sizes = array.places.stops - array.places.starts
@@ -306,7 +307,7 @@ def _counted(array: CellArray) -> CellArray:
 
 
 def _check_coarsening(level: LevelMeta, finest: Found | None) -> None:
-    """Refuse coarse levels that the 0.2.0 builder made of positions that it misread (spec 0.7, 9.5)."""
+    """Refuse coarse levels that the 0.2.0 builder made from positions that it misread (spec 0.7, 9.5)."""
     method = level.attributes.get("zarr_vectors_level", {}).get("coarsening_method")
     dtype = "float32" if finest is None else finest.attributes.get("dtype", "float32")
     if level.index and method == "per_object" and dtype != "float32":
@@ -318,7 +319,7 @@ def _check_coarsening(level: LevelMeta, finest: Found | None) -> None:
 
 
 def parse_stored(node: Found, path: str, name: str, mask: str | None = None) -> DenseArray:
-    """Dense rows of the dtype and shape that a group states (spec 0.7, 4.8).
+    """Dense rows with the dtype and shape that a group states (spec 0.7, 4.8).
 
     Raises
     ------
@@ -351,14 +352,14 @@ def _table(node: Found, ranks: tuple[int, ...]) -> LinkTable:
         raise FormatError(f"sid_ndim is {rank}, chunks have {' or '.join(map(str, ranks))} components", where=node.path)
     shape = (_records(node), _width(node), rank + 1)
     path = f"{node.path}/data"
-    # Records of zeros would lead from a chunk to itself: those are not kept here.
+    # Records of zeros would lead from a chunk to itself: they are not kept here.
     stored = DenseBlob(path=path, dtype=INTEGER, shape=shape, never_zeros=shape[1] > 1)
     records = DenseArray(path=path, name=ACROSS, shape=shape, dtype=INTEGER, chunk_rows=shape[0], stored=stored)
     return LinkTable(records=records, digest=node.digest)
 
 
 def _records(node: Found) -> int:
-    """Records; 0 for a placeholder, which does not say."""
+    """Number of records; 0 for a placeholder, which does not say."""
     return 0 if node.attributes.get("num_links") is None else _number(node, "num_links")
 
 

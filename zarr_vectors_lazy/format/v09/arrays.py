@@ -1,4 +1,4 @@
-"""Chunk-grid arrays of format 0.9: what they are, which cells they have and where (spec 0.9, 4.1 to 4.3 and 6)."""
+"""Chunk-grid arrays of format 0.9: what they hold, which cells they have, and where (spec 0.9, 4.1 to 4.3 and 6)."""
 
 import hashlib
 import math
@@ -45,7 +45,7 @@ from zarr_vectors_lazy.types import Blob, BoolArray, Buffer, ChunkCoords, IntArr
 # Where the cells of a 0.9 chunk-grid array are (spec 0.9, 4.1 to 4.3).
 
 ABSENT = np.uint64(2**64 - 1)
-MAX_CELL_NBYTES = 2**33  # the format states sizes in 32 bits; leaves room for codecs
+MAX_CELL_NBYTES = 2**33  # the format states sizes in 32 bits; this leaves room for codecs
 MAX_OFFSET = 2**62
 
 
@@ -56,7 +56,7 @@ class Shards:
     Parameters
     ----------
     shape
-        (K,) inner cells of a shard.
+        (K,) inner cells of a shard along each axis.
     index_at_end
         Where the shard's index lies.
     index_crc
@@ -69,7 +69,7 @@ class Shards:
 
     @property
     def cells(self) -> int:
-        """Inner cells of a shard."""
+        """Number of inner cells of a shard."""
         return int(np.prod(self.shape))
 
     @property
@@ -80,7 +80,7 @@ class Shards:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GridLayout:
-    """Cells of one rank-K array, one per chunk.
+    """Cells of one rank-K array, one for each chunk.
 
     Parameters
     ----------
@@ -89,9 +89,9 @@ class GridLayout:
     origin
         (K,) chunk coordinate of the cell with index 0.
     separator
-        Between the components of a key.
+        Separator between the components of a key.
     pipeline
-        Direct decoder, or None where the array is read through zarr.
+        Direct decoder, or None if the array is read through zarr.
     shards
         Sharding, or None.
     """
@@ -104,7 +104,7 @@ class GridLayout:
 
     @property
     def direct(self) -> bool:
-        """Whether the codecs are ours to decode."""
+        """Whether we decode the codecs ourselves."""
         return self.pipeline is not None
 
     def zarr_indices(self, coords: ChunkCoords) -> IntArray:
@@ -112,7 +112,7 @@ class GridLayout:
         return np.asarray(coords, np.int64) - np.asarray(self.origin, np.int64)
 
     def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
-        """Requests that `fetch` makes; with shards: an index and one range each shard, at least."""
+        """Requests that `fetch` makes; with shards, at least an index and one range for each shard."""
         if self.shards is None or not self.direct or not len(coords):
             return len(coords)
         shards = self.zarr_indices(coords) // np.asarray(self.shards.shape)
@@ -122,7 +122,7 @@ class GridLayout:
         return int(np.where(_whole(wanted, self.shards), 1, 2).sum())
 
     def fetch(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
-        """Encoded bytes of the cells; None where there is no object."""
+        """Encoded bytes of the cells; None if there is no object."""
         if self.shards is not None:
             return (yield from self._fetch_shards(coords))
         return (yield list(self._gets(self.zarr_indices(coords))))
@@ -140,31 +140,31 @@ class GridLayout:
         return decode_single_vlen(self.pipeline.decode(raw))
 
     def head_nbytes(self, raw: Buffer | Blob) -> int | None:
-        """Payload size that the head of a cell tells."""
+        """Payload size, from the head of a cell."""
         if self.pipeline is None or isinstance(raw, Blob):
             return None
         total = self.pipeline.head_nbytes(raw)
         return None if total is None else total - 8
 
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """Object keys of cells that are stored uncompressed, one per object; None where they are not."""
+        """Object keys of cells that are stored uncompressed, one per object; None if they are not."""
         if self.shards is not None or self.pipeline is None or self.pipeline.names:
             return None
         return [get.key for get in self._gets(self.zarr_indices(coords))]
 
     def object_key(self, index: IntArray) -> str:
-        """Key of the object at an index: of a cell, or of a shard."""
+        """Key of the object at an index, which holds a cell or a shard."""
         return f"{self.path}/c{self.separator}" + self.separator.join(map(str, index.tolist()))
 
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
-        """Keys of the objects in which cells are stored: cells, or shards of them."""
+        """Keys of the objects that store cells: cells, or shards of them."""
         indices = self.zarr_indices(coords)
         if self.shards is not None:
             indices = np.unique(indices // np.asarray(self.shards.shape), axis=0)
         return {get.key for get in self._gets(indices)}
 
     def plain_nbytes(self, stored: int) -> int:
-        """Payload size of an uncompressed cell of so many stored bytes."""
+        """Payload size of an uncompressed cell with a given number of stored bytes."""
         return stored - 8
 
     def _gets(self, indices: IntArray) -> list[Get]:
@@ -218,7 +218,7 @@ class GridLayout:
 
 
 def _whole(wanted: IntArray, shards: Shards) -> BoolArray:
-    """Whether so many cells are wanted of a shard that one request for all of it moves least."""
+    """Whether so many cells of a shard are needed that a single request for all of it moves the least."""
     return wanted * 2 >= shards.cells
 
 
@@ -247,9 +247,9 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
     node
         The array's node.
     default_dtype
-        Where the attributes give none; empty: then only bytes are known.
+        Dtype if the attributes state none; empty if then only bytes are known.
     row_shape
-        Overrides what the attributes say.
+        Overrides what the attributes state.
 
     Raises
     ------
@@ -288,7 +288,7 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
 
 
 def parse_layout(node: Found, origin: tuple[int, ...]) -> GridLayout:
-    """Where cells are and how they are encoded; a pipeline that is not ours is left to zarr.
+    """Where cells are and how they are encoded; unknown pipelines are left to zarr.
 
     Raises
     ------
@@ -319,7 +319,7 @@ def parse_layout(node: Found, origin: tuple[int, ...]) -> GridLayout:
 
 
 def parse_shards(configuration: Json, shard_shape: tuple[int, ...], where: str) -> Shards | None:
-    """Shards of so many cells along each axis; None where their index is none that is read here."""
+    """Shards with a number of cells along each axis; None if we cannot read their index."""
     if math.prod(shard_shape) > MAX_SHARD_CELLS:
         raise FormatError(f"chunk_grid {list(shard_shape)} makes shards of absurd size", where=where)
     index = parse_codecs(configuration.get("index_codecs"), where)
@@ -333,7 +333,7 @@ def parse_shards(configuration: Json, shard_shape: tuple[int, ...], where: str) 
 
 
 def _row_shape(attributes: Json, where: str) -> tuple[int, ...] | None:
-    """Row shape, None where a scalar stamp may be a lie (spec 0.9, 14 no. 3)."""
+    """Row shape, None if a scalar stamp may be wrong (spec 0.9, 14 no. 3)."""
     if attributes.get("row_shape"):
         shape = parse_integers(attributes["row_shape"], "row_shape", where)
         if any(edge < 1 for edge in shape) or len(shape) > MAX_DIMENSIONS or math.prod(shape) > MAX_ROW_VALUES:
@@ -359,19 +359,19 @@ def _stamped_counts(attributes: Json, order: IntArray, where: str) -> IntArray |
     return array[order]
 
 
-# Which cells there are where metadata do not list them yet: levels that are still being written (spec next, 7).
+# Which cells exist if metadata do not list them yet: levels that are still being written (spec next, 7).
 
 LISTED = "nonempty_chunks"
-SMALL_NBYTES = 128  # an object of no more may hold an empty cell, which counts as absent
+SMALL_NBYTES = 128  # an object of this size may hold an empty cell, which counts as absent
 
 
 def with_presence(node: Found | None, level: LevelMeta) -> MetaSteps[Found | None]:
-    """Node of an array of cells, with the list that the end of a write will give it, where that is deferred.
+    """Node of an array of cells, with the list that the end of a write will add, if that is deferred.
 
     Raises
     ------
     FormatError
-        If the store cannot be listed, or an object is none of the array's.
+        If the store cannot be listed, or an object does not belong to the array.
     """
     if node is None or not level.deferred or LISTED in node.attributes or node.doc.get("node_type") != "array":
         return node
@@ -384,7 +384,7 @@ def with_presence(node: Found | None, level: LevelMeta) -> MetaSteps[Found | Non
         raise FormatError(text, where=node.path)
     prefix = layout.object_key(np.empty(0, np.int64))
     found = {key: key.removeprefix(prefix).split(layout.separator) for key in sizes if key.startswith(prefix)}
-    # What is not called by numbers is no cell of Zarr, such as the files that it renames when they are whole.
+    # What is not named by numbers is not a cell of Zarr, such as files that it renames once they are complete.
     keys = sorted(key for key, parts in found.items() if sizes[key] and all(map(str.isdecimal, parts)))
     wrong = next(
         (key for key in keys if len(found[key]) != len(shape) or len(max(found[key], key=len)) > MAX_DIGITS), None
@@ -410,7 +410,7 @@ def with_presence(node: Found | None, level: LevelMeta) -> MetaSteps[Found | Non
 def _cells_of_shards(
     layout: GridLayout, keys: list[str], shards: IntArray
 ) -> MetaSteps[tuple[IntArray, IntArray, list[Get]]]:
-    """Index, stored size and place of every cell of some shards, by their indexes."""
+    """Index, stored size and place of every cell of some shards, from their indexes."""
     assert layout.shards is not None
     n, shape = layout.shards.index_nbytes, np.asarray(layout.shards.shape, np.int64)
     raws = yield [Get(key, -n) if layout.shards.index_at_end else Get(key, 0, n) for key in keys]

@@ -23,7 +23,7 @@ from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json
 VERSION = "0.9.2"
 DOC = "zarr.json"
 WRITING: Json = {OUR_KEY: {"state": "writing"}}
-"""Attributes of an array whose cells are being written; for readers it is not there."""
+"""Attributes of an array whose cells are being written; readers take it for absent."""
 VERTEX, SEGMENTS = "attribute", "fragment_attributes/segment_id"
 LINKED: Json = {"zarr_vectors_tools": {"skeleton_layout": "linked_across_chunks"}}
 VLEN: Json = {"name": "vlen-bytes", "configuration": {}}
@@ -70,8 +70,8 @@ def cells_document(
     coords
         (n, K) chunks that have a cell, in any order.
     stamp
-        What our readers want to know of them: ``content`` changes when a cell does, ``vertex_counts`` are (n,) rows of
-        each in the order of ``coords``.
+        What our readers want to know about them: ``content`` changes when a cell does, ``vertex_counts`` are (n,) rows
+        of each in the order of ``coords``.
     """
     keys = format_chunk_keys(coords)
     order = sorted(range(len(keys)), key=keys.__getitem__)
@@ -87,12 +87,12 @@ def cells_document(
 
 @lru_cache(maxsize=64)
 def unfinished_cells(grid: Grid, encoding: Encoding) -> bytes:
-    """An array of cells that are being written: what any cell needs to be taken, and no more."""
+    """An array of cells that are being written: only what is necessary to accept a cell."""
     return _cells_array(grid, encoding, WRITING)
 
 
 def marked_cells(grid: Grid, encoding: Encoding, write_id: str) -> bytes:
-    """The same; ``write_id`` tells one write from another."""
+    """The same; ``write_id`` distinguishes writes."""
     return _cells_array(grid, encoding, {OUR_KEY: {**WRITING[OUR_KEY], "write": write_id}})
 
 
@@ -113,7 +113,7 @@ def marker_document(write_id: str, *, clearing: bool) -> bytes:
 
 
 def root_attributes(store: StoreDraft, arrays: Sequence[ArrayDraft] = ()) -> Json:
-    """Attributes of a root with level 0 alone (spec 0.9, 3.1 to 3.3), whose arrays of cells are ``arrays``."""
+    """Attributes of a root with only level 0 (spec 0.9, 3.1 to 3.3), whose arrays of cells are ``arrays``."""
     block: Json = {
         "zv_version": VERSION,
         "format_capabilities": [],
@@ -149,7 +149,7 @@ def root_attributes(store: StoreDraft, arrays: Sequence[ArrayDraft] = ()) -> Jso
     nodes = [{"type": "zv:level", "name": "0"}]
     made = {"zarr_vectors": block, "multiscales": [multiscale], "ome": {**ome, "nodes": nodes}}
     segments = any(array.path == SEGMENTS for array in arrays)
-    # A skeleton whose fragments name their objects is taken for pieces that nothing joins, unless this is said.
+    # A skeleton whose fragments name their objects is taken for unconnected pieces unless this is stated.
     return made | (LINKED if segments and "skeleton" in store.geometry_types else {})
 
 
@@ -159,7 +159,7 @@ def with_levels(attributes: Json, bins: Mapping[int, Floats], base: Floats, bloc
     Parameters
     ----------
     attributes
-        The root's.
+        The root's attributes.
     bins
         (D,) bin shape of each level above 0.
     base
@@ -182,7 +182,7 @@ def with_levels(attributes: Json, bins: Mapping[int, Floats], base: Floats, bloc
 
 
 def foreign_nodes(ome: Json) -> list[Any]:
-    """Entries of a collection that are no levels; they are kept (spec next, 10)."""
+    """Entries of a collection that are not levels; they are kept (spec next, 10)."""
     nodes = ome.get("nodes")
     return [node for node in nodes if not _is_level(node)] if isinstance(nodes, list) else []
 
@@ -198,13 +198,13 @@ def _dataset(level: int, bin_shape: Floats, base: Floats) -> Json:
     return {"path": str(level), "coordinateTransformations": transforms}
 
 
-# What is added to the documents of a store: counts of vertices by chunk (what `arrays` reads back), dtypes.
+# Additions to the documents of a store: counts of vertices by chunk (which `arrays` reads), dtypes.
 
 COUNTS = "vertex_counts"
 
 
 def without_counts(doc: Json) -> Json:
-    """Document of an array as it is without counts."""
+    """Document of an array without counts."""
     attributes = doc.get("attributes")
     ours = attributes.get(OUR_KEY) if isinstance(attributes, dict) else None
     if not isinstance(attributes, dict) or not isinstance(ours, dict) or COUNTS not in ours:
@@ -240,9 +240,9 @@ def with_total(doc: Json, total: int) -> bytes:
 
 
 def with_spec(doc: Json, draft: ArrayDraft, beside: Collection[str]) -> bytes | None:
-    """Root that names a new vertex attribute too; None where it does not name those that are there.
+    """Root that also names a new vertex attribute; None if it does not name the existing ones.
 
-    Viewers show what it names and nothing else (spec 0.9, 3.1).
+    Viewers show what it names, and nothing else (spec 0.9, 3.1).
     """
     attributes = doc["attributes"]
     specs = attributes["zarr_vectors"].get("attribute_specs", {})
@@ -254,7 +254,8 @@ def with_spec(doc: Json, draft: ArrayDraft, beside: Collection[str]) -> bytes | 
     return dump({**doc, "attributes": {**attributes, "zarr_vectors": block}})
 
 
-# What a copy keeps of a store's metadata besides what its writer states: all but layout (spec 0.9, 2; next, 2, 10).
+# What a copy keeps of a store's metadata in addition to what its writer states: all but layout (spec 0.9, 2; next, 2,
+# 10).
 
 ROOT = frozenset({"zarr_vectors", "multiscales", "ome", OUR_KEY, "shard_layout", "shard_size"})
 BLOCK = frozenset({
@@ -262,7 +263,7 @@ BLOCK = frozenset({
     "cross_chunk_strategy", "base_bin_shape", "cross_level_depth", "cross_level_storage", "reduction_factor",
     "format_capabilities", "required_capabilities", "manifest_layout",
 })  # fmt: skip
-"""Members of ``zarr_vectors`` that are about layout, and so not those of a copy."""
+"""Members of ``zarr_vectors`` that describe layout, and so are not copied."""
 LEVEL_NODE = frozenset({"zarr_vectors_level", "zarr_vectors_presence", OUR_KEY})
 LEVEL = frozenset({
     "level", "vertex_count", "arrays_present", "object_sparsity", "coarsening_method", "parent_level", "chunk_shape",
@@ -277,19 +278,19 @@ ARRAY = frozenset({
     "num_present", "layout", "object_ids_sorted", "fill_sentinel_meaning", "has_present_mask", OUR_KEY,
 })  # fmt: skip
 CODED = frozenset({"encoding", "categories", "_FillValue"})
-"""Of cells: writers state them. Of rows of objects and groups, which are carried as they are stored, they are kept."""
+"""For cells, writers state them. For rows of objects and groups, which are copied as stored, they are kept."""
 DENSE = ("object_attributes/", "group_attributes/")
 STATED = ("channel_names", "ordered")
-"""What writers state of an attribute and its source knows better."""
+"""What writers state about an attribute, but its source knows better."""
 ANY = "*"
-"""Name of whichever array there is in a folder, in the path of a note."""
+"""Any array in a folder, in the path of a note."""
 BLOCKS = ("zarr_vectors_level", OUR_KEY)
 OURS = ("aggregate",)
-"""What we say of an attribute that is no stamp of its cells."""
+"""What we say about an attribute, other than stamps of its cells."""
 
 
 def kept(path: str, attributes: Json) -> Json:
-    """Attributes of the node at ``path`` below a level, ``""`` for the level's own, that are not about layout."""
+    """Attributes of the node at ``path`` below a level, ``""`` for the level's own, that do not describe layout."""
     if not path:
         block = attributes.get("zarr_vectors_level")
         own = _without(block, LEVEL) if isinstance(block, dict) else {}
@@ -323,7 +324,7 @@ def _alike(source: Any, made: Any) -> bool:
 
 
 def root_with_notes(made: Json, notes: Notes) -> Json:
-    """Attributes of a copy's root: what its writer states, and what the source's states that is not about layout."""
+    """Attributes of a copy's root: what its writer states, and what the source states except layout."""
     source = notes.root
     if not source:
         return made
@@ -351,7 +352,7 @@ def root_with_notes(made: Json, notes: Notes) -> Json:
 
 
 def _beside(made: Json, source: Json) -> Json:
-    """Members of both, those that are made first and as they are."""
+    """Members of both; the new ones come first and win."""
     return {**made, **_without(source, made)}
 
 
@@ -359,10 +360,10 @@ def _without(attributes: Json, names: Any) -> Json:
     return {name: value for name, value in attributes.items() if name not in names}
 
 
-# Cells of an array put together into other objects, their bytes as they are (spec 0.9, 4.1 and 4.3).
+# Cells of an array moved into other objects, with their bytes unchanged (spec 0.9, 4.1 and 4.3).
 #
-# The new objects have keys that no old one has: `c.0.0` beside `c/0/0`. So they can be written while the old ones are
-# read, and one put of the array's document changes from these to those.
+# The new objects have keys that no old one has: `c.0.0` instead of `c/0/0`. So they can be written while the old ones
+# are read, and one put of the array's document switches from the old to the new.
 
 OTHER = {"/": ".", ".": "/"}
 
@@ -374,11 +375,11 @@ class Resharding:
     Parameters
     ----------
     array
-        As it is.
+        The array as it is.
     layout
-        Of its cells as they will be.
+        Layout of its cells as they will be.
     doc
-        The document that says so.
+        The new document.
     """
 
     array: CellArray
@@ -393,19 +394,19 @@ def is_cell_array(doc: Json) -> bool:
 
 
 def stale_prefix(node: Found) -> str:
-    """Beginning of the keys that cells of an array would have in its other form, and do not have."""
+    """Beginning of the keys that cells of an array would have in its other form."""
     layout = parse_cells(node).spec.layout
     assert isinstance(layout, GridLayout)
     return f"{node.path}/c{OTHER[layout.separator]}"
 
 
 def plan_resharding(node: Found, shard_shape: tuple[int, ...] | None) -> Resharding | None:
-    """How the cells of an array come into shards of that shape, or each into an object; None where they are there.
+    """How the cells of an array get into shards of that shape, or each into an object; None if they are already there.
 
     Raises
     ------
     FormatError
-        If its cells cannot be told apart without decoding them.
+        If its cells cannot be separated without decoding them.
     """
     array = parse_cells(node)
     layout = array.spec.layout
@@ -441,7 +442,7 @@ def pack_puts(layout: GridLayout, coords: ChunkCoords, raws: Sequence[Buffer]) -
 
 
 def cut_shards(indices: IntArray, shape: tuple[int, ...]) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
-    """Of each shard of some cells its index, which cells lie in it, and their places there, ascending."""
+    """For each shard of some cells: its index, which cells lie in it, and their places there, ascending."""
     edges = np.asarray(shape, np.int64)
     at = np.ravel_multi_index(tuple((indices % edges).T), shape)
     shards, member = np.unique(indices // edges, axis=0, return_inverse=True)
@@ -452,7 +453,7 @@ def cut_shards(indices: IntArray, shape: tuple[int, ...]) -> Iterator[tuple[IntA
 
 
 def array_form(node: Found) -> tuple[Grid, Encoding]:
-    """Grid of an array of cells, and how a new array beside it is best stored: as it is, if we write such cells."""
+    """Grid of an array of cells, and how to store a new array like it: in the same way, if we write such cells."""
     layout = parse_cells(node).spec.layout
     assert isinstance(layout, GridLayout)
     shape = None if layout.shards is None else layout.shards.shape

@@ -1,4 +1,4 @@
-"""Generation 0.9 behind the interface of ``format.base``, and what levels say of each other."""
+"""Generation 0.9 behind the interface of ``format.base``, and how levels depend on each other."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,21 +27,21 @@ from zarr_vectors_lazy.model.objects import GroupIndex, ObjectIndex
 from zarr_vectors_lazy.requests import together
 from zarr_vectors_lazy.types import Floats, IntArray, Json
 
-# What levels say beyond their fields: how they were chunked, and of each other (spec next, 4, 14 and 16).
+# What levels say in addition to their fields: how they were chunked, and about each other (spec next, 4, 14 and 16).
 
 PLACED = frozenset({"none", "manual", "aggregate", "mesh_cluster"})
-"""Methods that place every row by its position; others but ``per_object`` may keep the chunks of their parent."""
+"""Methods that place every row by its position; others, except ``per_object``, may keep the chunks of their parent."""
 REPLACE, ADD = "replace", "add"
 
 
 LOST = "the store was rechunked by zarr-vectors, which dropped its links and the order of its vertices"
 UNSAID = ("spatial", "object_id")
-"""First chunk axes whose bins would be taken for something else: one for all, and ranges of ids."""
+"""First chunk axes whose bins would be misunderstood: one for all, and ranges of ids."""
 PRESENCE, DEFERRED = "zarr_vectors_presence", "deferred"
 
 
 def read_further(meta: LevelMeta, store: StoreMeta) -> LevelMeta:
-    """A level, told whether it is still being written, and what a first chunk axis is that is none of space.
+    """A level, with whether it is still being written, and the meaning of a first chunk axis that is not spatial.
 
     Spec next, 7 and 16.
     """
@@ -65,12 +65,12 @@ def read_further(meta: LevelMeta, store: StoreMeta) -> LevelMeta:
 
 
 def relate_levels(levels: Mapping[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
-    """Levels, each told what its metadata and those of the others say together.
+    """Add to each level what its metadata and those of the others say together.
 
     Raises
     ------
     FormatError
-        If a level refines one that is not there, or otherwise than the format knows.
+        If a level refines one that does not exist, or in a way that the format does not know.
     """
     return {
         index: replace(
@@ -109,7 +109,7 @@ def _strays(index: int, levels: Mapping[int, LevelMeta], store: StoreMeta) -> tu
 
 
 def _chain(index: int, levels: Mapping[int, LevelMeta]) -> tuple[int, ...]:
-    """Levels whose content makes up that of a level, it first."""
+    """Levels that together make up a level, beginning with itself."""
     chain = [index]
     while True:
         refinement = _block(levels[chain[-1]]).get("refinement", REPLACE)
@@ -178,11 +178,11 @@ class Generation09:
         return read_further(parse_level(node, store, level), store)
 
     def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
-        """Levels, each told what its metadata and those of the others say together (spec next, 4 and 14)."""
+        """Add to each level what its metadata and those of the others say together (spec next, 4 and 14)."""
         return relate_levels(levels, store)
 
     def headers(self) -> MetaSteps[dict[str, Json]]:
-        """Opaque headers by format name (spec 0.9, 9)."""
+        """Headers by format name, as stored (spec 0.9, 9)."""
         return find_headers()
 
     def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
@@ -211,9 +211,9 @@ class Generation09:
         return check_rank(parse_cells(node, default_dtype="uint8", row_shape=()), vertices.chunks.rank)
 
     def fragment_owners(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
-        """Return the id of the object of each fragment (spec 0.9, 6); None where not all chunks have them."""
+        """Return the id of the object of each fragment (spec 0.9, 6); None unless all chunks have them."""
         node = None
-        if OUR_KEY in vertices.attributes:  # ours have ids where others have rows (spec next, 20): both are called so
+        if OUR_KEY in vertices.attributes:  # ours are ids where others are rows (spec next, 20), under the same name
             (node,) = yield [Node(f"{level.index}/{SEGMENTS}")]
             ours = {} if node is None else node.attributes.get(OUR_KEY)
             node = node if isinstance(ours, dict) and ours.get("owners") == "ids" else None
@@ -235,7 +235,7 @@ class Generation09:
         )
 
     def has_attribute(self, level: LevelMeta, name: str) -> MetaSteps[bool]:
-        """Whether there is such a stored vertex attribute; asks for no other's document, which may list 10^6 chunks."""
+        """Whether there is such a stored vertex attribute; requests no other document, which may list 10^6 chunks."""
         folder = f"{level.index}/vertex_attributes"
         (names,) = yield [Children(folder)]
         if name not in names:
@@ -258,7 +258,7 @@ class Generation09:
         return tuple(sorted(parse_deltas(names)))
 
     def links(self, level: LevelMeta, store: StoreMeta, delta: int) -> MetaSteps[LinkFamily | None]:
-        """Read a family's policy and its segments; None where there is no usable one (spec 0.9, 7.1)."""
+        """Read a family's policy and its segments; None if there is no usable one (spec 0.9, 7.1)."""
         path = f"{level.index}/links/{format_delta(delta)}"
         group, names = yield [Node(path), Children(path)]
         if group is None and names:
@@ -283,7 +283,7 @@ class Generation09:
                 continue
             offsets = parse_offsets(name, width, rank, node.path)
             if duplicate and not _leads(offsets):
-                continue  # a copy: the one led by its lowest chunk is kept
+                continue  # a duplicate: the one that begins in its lowest chunk is kept
             intra = not offsets.any()
             permuted = not intra and delta == 0 and (duplicate or not directed)
             array = check_rank(parse_cells(node, default_dtype="int64", row_shape=()), rank)
@@ -307,7 +307,7 @@ class Generation09:
         )
 
     def link_fragments(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
-        """The fragment indexes of the links inside chunks; None where there are none (spec 0.9, 5.2)."""
+        """The fragment indexes of the links inside chunks; None if there are none (spec 0.9, 5.2)."""
         (node,) = yield [Node(f"{level.index}/link_fragments")]
         node = yield from with_presence(node, level)
         return None if node is None else parse_cells(node, default_dtype="uint8", row_shape=())
@@ -352,7 +352,7 @@ class Generation09:
         if declared != rank:
             raise FormatError(f"manifests have {declared!r} chunk components, but the vertices {rank}", where=path)
         nodes: list[Found | None] = [None, None]
-        if layout == DENSE or manifests is None:  # a dense index may say that it is another: its arrays are the truth
+        if layout == DENSE or manifests is None:  # a dense index may claim to be another: its arrays decide
             nodes = yield [Node(f"{path}/manifest_spans"), Node(f"{path}/manifest_blocks")]
         count, present = group.attributes.get("num_objects"), group.attributes.get("num_present")
         if nodes[0] is None and manifests is None and layout != DENSE:
@@ -386,14 +386,14 @@ class Generation09:
         )
 
     def object_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
-        """Per-object arrays by name, and whether writers of ours repeat in them for others what manifests tell."""
+        """Arrays over objects by name, marked if our writers repeat in them what manifests say."""
         found = yield from _find_dense(level.index, "object_attributes")
         ours = {name: array.attributes.get(OUR_KEY) for name, array in found.items()}
         told = {name: str(said.get("repeats") or "") for name, said in ours.items() if isinstance(said, dict)}
         return {name: replace(array, repeats=told.get(name, "")) for name, array in found.items()}
 
     def groups(self, level: LevelMeta) -> MetaSteps[GroupIndex | None]:
-        """Where a level's groups are; None where there are none (spec 0.9, 8)."""
+        """Where a level's groups are; None if there are none (spec 0.9, 8)."""
         (node,) = yield [Node(f"{level.index}/groups")]
         if node is None:
             return None
@@ -410,7 +410,7 @@ class Generation09:
         )
 
     def group_attributes(self, level: LevelMeta) -> MetaSteps[dict[str, DenseArray]]:
-        """Per-group arrays by name."""
+        """Arrays over groups, by name."""
         return _find_dense(level.index, "group_attributes")
 
 
@@ -455,7 +455,7 @@ def _small(group: Found, name: str) -> int:
 
 
 def _remarks(rows: int, total: int, layout: str) -> tuple[str, ...]:
-    """What is odd about an index and harms no reader of ours; ``layout`` is what a dense one states."""
+    """What is odd about an index but harmless for our readers; ``layout`` is what a dense one states."""
     found = []
     if rows > total:
         text = f"{rows - total} rows past num_objects ({total}), reserved or left by a killed append: not objects"
@@ -482,7 +482,7 @@ def _spans(nodes: Sequence[Found | None], rank: int) -> dict[str, DenseArray]:
 
 
 def _committed(count: Any, rows: int, where: str) -> int:
-    """Rows that are objects: those past ``num_objects`` are what a killed append left, or reserved."""
+    """Rows that are objects: those past ``num_objects`` were reserved, or left by a killed append."""
     if count is None:
         return rows
     if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count <= rows:

@@ -1,4 +1,4 @@
-"""Generation 0.9.2 as it is written: documents, cells, where link records go, the object index (spec 0.9)."""
+"""Generation 0.9.2 as it is written: documents, cells, the place of link records, the object index (spec 0.9)."""
 
 import hashlib
 import json
@@ -40,7 +40,7 @@ from zarr_vectors_lazy.types import Array, BoolArray, ChunkCoords, Floats, IntAr
 LINK = "int64"
 Values: TypeAlias = Array
 MAX_PERMUTED = 20
-"""Ends whose permutations an int64 numbers."""
+"""Most ends whose permutations an int64 can number."""
 MANIFEST_ROWS = 16384
 DENSE_ROWS = 65536
 Bytes: TypeAlias = np.ndarray[tuple[int], np.dtype[np.uint8]]
@@ -74,7 +74,7 @@ class Writing09:
         of: str = "vertex",
         ours: Json | None = None,
     ) -> ArrayDraft:
-        """An attribute of vertices, or of fragments: ``of="fragment"`` (spec 0.9, 6); ``ours`` is what we say of it."""
+        """An attribute of vertices, or of fragments (``of="fragment"``; spec 0.9, 6); ``ours``: our own metadata."""
         kind = "attribute" if of == "vertex" else "fragment_attribute"
         attributes: Json = {"zv_array": kind, "name": name, "dtype": dtype_name(dtype)}
         if row_shape:
@@ -90,7 +90,7 @@ class Writing09:
         return ArrayDraft(path=f"{of}_attributes/{name}", attributes=attributes)
 
     def cell_spec(self, level: int, draft: ArrayDraft, grid: Grid, encoding: Encoding) -> CellSpec:
-        """How the cells of an array that is being written are read, before its metadata are there."""
+        """How the cells of an array that is being written are read, before its metadata exist."""
         nothing = np.empty((0, len(grid.shape)), np.int64)
         doc = json.loads(documents.cells_document(draft, grid, nothing, encoding, {}))
         return parse_cells(Found(f"{level}/{draft.path}", doc, "")).spec
@@ -115,19 +115,19 @@ class Writing09:
     """Attributes of fragments that name their objects."""
 
     def fragment_owners(self, object_attributes: Collection[str]) -> ArrayDraft:
-        """Ids of the objects of fragments, beside object attributes of these names.
+        """Ids of the objects of fragments, given the names of object attributes.
 
-        Others colour and pick by ``segment_id``, which is the id where objects have one too (spec next, 20); where an
-        attribute of the objects is called so, it is something else.
+        Other software colours and picks by ``segment_id``, which is the id if objects have one too (spec next, 20); if
+        objects have an attribute of this name, it means something else.
         """
         if SEGMENT_ID in object_attributes:
             return self.attribute("object_id", np.dtype(np.int64), of="fragment")
         return self.attribute(SEGMENT_ID, np.dtype(np.uint64), of="fragment", ours={"owners": "ids"})
 
     def fragment_rows(self, ids: IntArray) -> tuple[ArrayDraft, ...]:
-        """Ids of the objects of fragments once more, where they are the rows of the objects.
+        """Ids of the objects of fragments once more, if they are the rows of the objects.
 
-        zarr-vectors-tools coarsens skeletons by ``object_id``, which it takes for a row, of uint64.
+        zarr-vectors-tools coarsens skeletons by ``object_id``, which it takes for a row of uint64.
         """
         rows = np.array_equal(ids, np.arange(len(ids)))
         return (self.attribute("object_id", np.dtype(np.uint64), of="fragment"),) if rows else ()
@@ -140,14 +140,14 @@ class Writing09:
         object_attributes: Collection[str],
         encoding: Encoding,
     ) -> list[Put]:
-        """What others want to know of objects without their manifests, as attributes beside ``object_attributes``.
+        """What readers without manifests want to know about objects, as attributes in ``object_attributes``.
 
         Parameters
         ----------
         ids
-            (O,) of the objects; None where they are row numbers and need not be told.
+            (O,) ids of the objects; None if they are row numbers and need not be stored.
         vertices
-            (O,) that their manifests name, on this level.
+            (O,) number of vertices that their manifests name, on this level.
         """
         family = "object_attributes"
         wide = np.uint32 if vertices.max(initial=0) < 2**32 else np.uint64
@@ -161,7 +161,7 @@ class Writing09:
         return puts
 
     def recounted(self, attributes: Mapping[str, Values], vertices: IntArray) -> dict[str, Values]:
-        """Attributes of the objects of a copy: the count of vertices that others keep among them is made anew."""
+        """Attributes of the objects of a copy, with a recount of the vertices that other software stores among them."""
         old = attributes.get(VERTEX_COUNT)
         if old is None or old.dtype.kind not in "iu" or old.ndim > 1:
             return dict(attributes)
@@ -192,10 +192,10 @@ class Writing09:
     def level_puts(
         self, draft: LevelDraft, record: LevelRecord, grid: Grid, encoding: Encoding, beside: Sequence[Put] = ()
     ) -> list[Put]:
-        """Metadata of a level and its arrays of cells, from what its tasks wrote; the level's own node is the last.
+        """Metadata of a level and its arrays of cells, from what its tasks wrote; the level's own node comes last.
 
-        That tells the level's content: a digest of the documents, which tell that of cells and manifests, and of what
-        is put ``beside`` them.
+        The node states the level's content: a digest of the documents, which state that of cells and manifests, and of
+        what is put ``beside`` them.
         """
         drafts = {array.path: array for array in draft.arrays}
         groups: dict[str, Json] = {}
@@ -227,8 +227,8 @@ class Writing09:
             **draft.attributes,
             "arrays_present": sorted(present),
         }
-        # Not the manifests, which others may have put and whose digest their document tells, nor names of groups, which
-        # notes bring where the store is a copy.
+        # Not the manifests, which other tasks may have put and whose digest is in their document, nor names of groups,
+        # which come from notes if the store is a copy.
         kept = [put for put in puts if put.key.endswith(DOC) or "/object_index/" not in put.key]
         kept = [put for put in kept if put.key != f"{draft.level}/groups/{DOC}"]
         told = [documents.dump(block).decode(), *sorted(f"{put.key}:{self.digest(put)}" for put in kept)]
@@ -295,9 +295,9 @@ class Writing09:
         Parameters
         ----------
         ids
-            (O,) ids, ascending, of the manifests; None where ids are row numbers.
+            (O,) ids, ascending, of the manifests; None if ids are row numbers.
         manifests
-            Of all objects; those without entries are absent.
+            Manifests of all objects; those without entries are absent.
         rank
             Components of a chunk coordinate, K.
         """
@@ -318,12 +318,12 @@ class Writing09:
         rank: int,
         encoding: Encoding,
     ) -> list[Put]:
-        """The object index of a level but its manifests, which `manifest_put` makes.
+        """The object index of a level without its manifests, which `manifest_put` makes.
 
         Parameters
         ----------
         count
-            Objects, and how many of them are present.
+            Number of objects, and how many of them are present.
         content
             `digest` of each shard, in order.
         """
@@ -341,22 +341,23 @@ class Writing09:
         found = _vlen_array(f"{path}/manifests", rows, [], encoding, {})
         if ids is not None:
             found += dense_array(f"{path}/object_ids", ids, encoding, {}, fill=0, chunk_rows=MANIFEST_ROWS)
-        # Of what is in no document, so that a cache can tell two indexes apart.
+        # Digest of what is in no document, so that a cache can distinguish two indexes.
         digest = hashlib.blake2b("".join([*content, *map(self.digest, found)]).encode(), digest_size=8)
         attributes[OUR_KEY] = {"content": digest.hexdigest()}
         return [Put(f"{path}/{DOC}", group_document(attributes)), *found]
 
     shard_rows = MANIFEST_ROWS
-    """Objects whose manifests share a stored chunk."""
+    """How many objects share a stored chunk of manifests."""
 
     def manifest_put(self, level: int, shard: int, manifests: Manifests, rows: int, encoding: Encoding) -> Put:
-        """Manifests of the objects of one stored chunk, `MANIFEST_ROWS` of all the ``rows``."""
+        """Manifests of the objects of one stored chunk, `MANIFEST_ROWS` of all ``rows``."""
         chunk = max(1, min(MANIFEST_ROWS, rows))
         path = f"{level}/object_index/manifests"
         (unfinished,) = _vlen_array(path, rows, [], encoding, WRITING)
+        # stored chunks are complete
         cell = b"".join(
             [struct.pack("<I", chunk), encode_manifests(manifests).data, bytes(4 * (chunk - len(manifests)))]
-        )  # chunks are whole
+        )
         return Put(f"{path}/c/{shard}", encode_bytes(cell, encoding), array=bytes(unfinished.data))
 
     def digest(self, put: Put) -> str:
@@ -395,7 +396,7 @@ class Writing09:
     ) -> list[Put]:
         """One attribute of objects or groups; ``family`` is ``"object_attributes"`` or ``"group_attributes"``.
 
-        Of a masked array the metadata say which number means that one is missing, beside rows that are absent.
+        For a masked array, the metadata state the number for missing values, in addition to absent rows.
         """
         attributes: Json = {
             **(more or {}),
@@ -412,19 +413,19 @@ class Writing09:
         return dense_array(f"{level}/{family}/{name}", plain, encoding, attributes, fill=self.fill_value(values.dtype))
 
     def marker(self, write_id: str, *, clearing: bool = False) -> Put:
-        """A root that says that the store is being written; ``write_id`` tells one write from another.
+        """A root that says that the store is being written; ``write_id`` distinguishes writes.
 
         Parameters
         ----------
         write_id
-            Of the write.
+            Id of the write.
         clearing
-            Whether what was there before is being deleted still.
+            Whether what was there before is still being deleted.
         """
         return Put(DOC, documents.marker_document(write_id, clearing=clearing))
 
     def root(self, store: StoreDraft, arrays: Sequence[ArrayDraft], notes: Notes | None = None) -> Put:
-        """The root of a finished store that has level 0 alone, with these arrays; ``notes`` where it is a copy."""
+        """The root of a finished store with only level 0 and these arrays; ``notes`` if it is a copy."""
         made = documents.root_attributes(store, arrays)
         return Put(DOC, documents.group_document(made if notes is None else root_with_notes(made, notes)))
 
@@ -440,20 +441,20 @@ class Writing09:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PlacedLinks:
-    """Link records cut into cells, those of one source chunk one after another.
+    """Link records cut into cells, grouped by source chunk.
 
     Parameters
     ----------
     segments
-        Name of each cell's segment, e.g. ``"0.0.+1"``.
+        Name of each cell's segment, such as ``"0.0.+1"``.
     sources
         (cells,) number of the chunk of stored endpoint 0, ascending.
     bounds
         (cells + 1,) records of cell i are ``bounds[i]:bounds[i + 1]``.
     records
-        (M, columns) int64 as stored: permutation, where there is one, and rows.
+        (M, columns) int64 as stored: the permutation, if there is one, and rows.
     order
-        (M,) which of the records given each is; attributes are taken by it.
+        (M,) the given record of each; attributes are taken by it.
     headed
         (cells,) whether the payload begins with a header of groups.
     permuted
@@ -481,7 +482,7 @@ class PlacedLinks:
         return head + np.ascontiguousarray(rows, "<i8").tobytes()
 
     def members(self, cell: int) -> IntArray:
-        """Which of the records given are in a cell, in stored order."""
+        """Which of the given records are in a cell, in stored order."""
         return self.order[self.bounds[cell] : self.bounds[cell + 1]]
 
 
@@ -500,15 +501,15 @@ def place_links(
     Parameters
     ----------
     chunks
-        (M, L) number in ``coords`` of the chunk of each endpoint; with ``other``, that of endpoints 1.. in it.
+        (M, L) number in ``coords`` of the chunk of each endpoint; with ``other``, of the other endpoints in it.
     rows
         (M, L) rows in these chunks.
     coords
         (C, K) chunks of this level, in lexicographic order.
     directed
-        Whether endpoints keep the order given; others are sorted, and a permutation restores them.
+        Whether endpoints keep the given order; otherwise they are sorted, and a permutation restores them.
     delta
-        Level of endpoints 1.. minus this one.
+        Level of the other endpoints, minus this one.
     other, anchors
         For ``delta != 0``: (C', K) chunks of the other level, and (C, K) where each chunk of this level lies there.
     """
@@ -551,7 +552,7 @@ def _canonical(chunks: IntArray, rows: IntArray, inside: BoolArray) -> tuple[Int
             f"{MAX_PERMUTED} ends: choose a larger chunk_shape"
         )
     chunks, rows = chunks.copy(), rows.copy()
-    if width == 2:  # their one permutation has the code 1
+    if width == 2:  # their only permutation has the code 1
         turned = across[chunks[across, 0] > chunks[across, 1]]
         codes[turned] = 1
         for ends in (chunks, rows):
@@ -581,7 +582,7 @@ def _group(chunks: IntArray, total: int) -> tuple[IntArray, IntArray]:
     for column in chunks.T[1:]:
         group, found = ranked(group * total + column, len(found) * total)
     first = np.empty(len(found), np.int64)
-    first[group[::-1]] = np.arange(len(group))[::-1]  # of several the last to be assigned is the first
+    first[group[::-1]] = np.arange(len(group))[::-1]  # of several, the last to be assigned is the first
     return group, first
 
 
@@ -610,7 +611,7 @@ def dense_array(
     tail = "/0" * (values.ndim - 1)
     for chunk, start in enumerate(range(0, len(values), chunk_shape[0])):
         part = values[start : start + chunk_shape[0]]
-        if len(part) < chunk_shape[0]:  # stored chunks are whole
+        if len(part) < chunk_shape[0]:  # stored chunks are complete
             whole = np.full(chunk_shape, fill, values.dtype)
             whole[: len(part)] = part
             part = whole
@@ -621,13 +622,13 @@ def dense_array(
 def _vlen_array(
     path: str, rows: int, cells: Sequence[tuple[Bytes, IntArray]], encoding: Encoding, attributes: Json
 ) -> list[Put]:
-    """One-dimensional array of bytes; each cell is its elements and their offsets."""
+    """One-dimensional array of bytes; each cell holds its elements and their offsets."""
     chunk = max(1, min(MANIFEST_ROWS, rows))
     codecs = [VLEN, *byte_codecs(encoding)]
     doc = array_document([rows], "variable_length_bytes", [chunk], codecs, fill="", attributes=attributes)
     found = [Put(f"{path}/{DOC}", doc)]
     for i, (data, offsets) in enumerate(cells):
-        whole = np.pad(offsets, (0, chunk + 1 - len(offsets)), mode="edge")  # stored chunks are whole
+        whole = np.pad(offsets, (0, chunk + 1 - len(offsets)), mode="edge")  # stored chunks are complete
         found.append(Put(f"{path}/c/{i}", encode_bytes(encode_vlen(data, whole), encoding)))
     return found
 
