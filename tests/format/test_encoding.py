@@ -55,7 +55,7 @@ def test_every_flipped_bit_is_seen(compressor):
 
 def test_a_cell_of_4_gib_is_refused(monkeypatch):
     monkeypatch.setattr(encoding_module, "MAX_PAYLOAD_NBYTES", 10)
-    with pytest.raises(SelectionError, match="a cell of 11 bytes: the format allows 4 GiB at most"):
+    with pytest.raises(SelectionError, match="a cell of 11 bytes: the format allows less than 4 GiB"):
         encode_cell(b"x" * 11, Encoding())
 
 
