@@ -223,7 +223,7 @@ def store_html(store: "ZVStore") -> str:
     ]
     finest = next(iter(store), None)
     drawing = "" if finest is None else _drawing(finest)
-    return _page(f"ZVStore {store.url}", _table(_store_rows(store)) + _grid(head, levels), drawing)
+    return _page(f"ZVStore {store.url}", pairs_html(_store_rows(store)) + _grid(head, levels), drawing)
 
 
 def level_text(level: "ZVLevel") -> str:
@@ -233,7 +233,7 @@ def level_text(level: "ZVLevel") -> str:
 
 def level_html(level: "ZVLevel") -> str:
     """Return a table about a level or a selection, and a drawing of its chunks among those of the level."""
-    return _page(f"ZVLevel {level.index} of {level.store.url}", _table(_level_rows(level)), _drawing(level))
+    return _page(f"ZVLevel {level.index} of {level.store.url}", pairs_html(_level_rows(level)), _drawing(level))
 
 
 def _store_rows(store: "ZVStore") -> Rows:
@@ -267,7 +267,7 @@ def objects_html(level: "ZVLevel", kind: str) -> str:
     groups = data.group_index
     names = () if groups is None else groups.names
     rows.append(("groups", some(names) or ("none" if groups is None else "not named")))
-    return _page(kind, _table(rows), "")
+    return _page(kind, pairs_html(rows), "")
 
 
 def _object_count(level: "ZVLevel") -> str:
@@ -371,7 +371,8 @@ def _drawing(level: "ZVLevel") -> str:
     return chunks_svg(coords, chosen, level.chunk_shape, level.store.axes, view.selection.box)
 
 
-def _table(rows: Rows) -> str:
+def pairs_html(rows: Rows) -> str:
+    """Return names and values as an HTML table."""
     cells = "".join(
         f"<tr><th style='text-align:left'>{escaped(name)}</th><td style='text-align:left'>{escaped(value)}</td></tr>"
         for name, value in rows

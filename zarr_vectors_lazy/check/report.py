@@ -141,8 +141,7 @@ class _Planner:
                 self.findings.append(Finding("structure", severity, array.spec.path, message))
 
     def _attribute(self, name: str) -> None:
-        by = self.data.chunk_attribute
-        if by is not None and by[0] == name:
+        if self.data.cuts_chunks(name):
             return
         where = f"{self.data.meta.index}/vertex_attributes/{name}"
         array = self._attempt("metadata", where, lambda: self.data.attribute(name))

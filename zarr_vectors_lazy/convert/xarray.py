@@ -523,8 +523,7 @@ def _row_attrs(view: LevelView, name: str) -> Json:
 
 def told_attrs(view: LevelView, name: str) -> Json:
     """Unit and description of a vertex attribute, from the array's metadata or the root's (spec next, 10)."""
-    by = view.data.chunk_attribute
-    own = {} if by is not None and by[0] == name else view.data.attribute(name).attributes
+    own = {} if view.data.cuts_chunks(name) else view.data.attribute(name).attributes
     return described(view.data.store.specified(name) | own)
 
 

@@ -570,9 +570,7 @@ class _LevelPlanner:
         self.owners = self._owners()
         self._check_rank()
         self.writer = LevelWriter(spec=spec, level=self.level, grid=self._grid(), encoding=encoding)
-        self.attributes = [
-            self._attribute(name) for name in data.attribute_names if name not in leave_out and self._own(name)
-        ]
+        self.attributes = [self._attribute(name) for name in data.stored_names if name not in leave_out]
         self.families: list[tuple[CopiedFamily, LinkFamilyDraft, LinkFamily]] = []
         for delta in data.deltas:
             self._family(delta)
@@ -595,10 +593,6 @@ class _LevelPlanner:
 
     def _object_names(self) -> list[str]:
         return [name for name in self.data.object_attributes if name not in self.leave_out]
-
-    def _own(self, name: str) -> bool:
-        by = self.data.chunk_attribute
-        return by is None or by[0] != name
 
     def _grid(self) -> Grid:
         coords = self.data.vertices.chunks.coords

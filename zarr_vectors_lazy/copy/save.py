@@ -12,7 +12,7 @@ from dask.utils import parse_bytes
 from zarr_vectors_lazy.errors import SelectionError, listed
 from zarr_vectors_lazy.format.vectors import MISSING, code_dtype, missing_codes
 from zarr_vectors_lazy.kernels.rows import ids_of_intervals, joined
-from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary
+from zarr_vectors_lazy.model.arrays import DenseArray, Dictionary
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.writing import LevelRecord
 from zarr_vectors_lazy.plan.blocks import UpTo
@@ -73,8 +73,8 @@ def stored_attributes(view: LevelView) -> tuple[Codings, dict[str, Any]]:
 
 
 def _coding(view: LevelView, name: str) -> Dictionary | None:
-    found, by = coding_of(view, name), view.data.chunk_attribute
-    if found is None and (by is None or by[0] != name):
+    found = coding_of(view, name)
+    if found is None and not view.data.cuts_chunks(name):
         array = view.data.attribute(name)
         if array.spec.dtype.kind == "b" and has_holes(view, array):  # as stored, they have no code for missing
             return Dictionary(categories=TRUTHS)
@@ -314,14 +314,10 @@ def _cut_for_writing(view: LevelView) -> LevelView:
         return view.with_chunking(None)
     if view.chunking is not None:
         return view
-    row = [view.estimated_nbytes(array) for array in (view.data.vertices, *_stored_attributes(view))]
+    arrays = (view.data.vertices, *map(view.data.attribute, view.data.stored_names))
+    row = [view.estimated_nbytes(array) for array in arrays]
     share = row[0] / max(sum(row), 1.0)  # blocks are cut by the size of positions
     return view.with_chunking(UpTo(parse_bytes(setting("write-bytes")) * share, BATCHES * int(setting("batch-chunks"))))
-
-
-def _stored_attributes(view: LevelView) -> list[CellArray]:
-    by = view.data.chunk_attribute
-    return [view.data.attribute(name) for name in view.data.attribute_names if by is None or name != by[0]]
 
 
 def _options(arguments: Mapping[str, Any]) -> WriteOptions:

@@ -278,8 +278,7 @@ def plan_attributes(
     SelectionError
         If a rule does not suit its attribute.
     """
-    by = data.chunk_attribute
-    names = [name for name in data.attribute_names if name != weight and (by is None or name != by[0])]
+    names = [name for name in data.stored_names if name != weight]
     for name in aggregate:
         if name not in names:
             raise NotFoundError.among("attribute", name, names, where=data.url)

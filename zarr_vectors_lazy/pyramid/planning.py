@@ -480,9 +480,8 @@ def prepare(
 def left_out(data: LevelData, step: LevelBuild) -> list[str]:
     """Paths, below the existing level, of attributes, links and groups that coarse levels do not get from it."""
     level, joined = data.meta.index, {item.name for item in step.attributes}
-    by = data.chunk_attribute
-    gone = joined | {step.weight if step.weights is not None else None, None if by is None else by[0]}
-    found = [f"vertex_attributes/{name}" for name in data.attribute_names if name not in gone]
+    gone = joined | {step.weight if step.weights is not None else None}
+    found = [f"vertex_attributes/{name}" for name in data.stored_names if name not in gone]
     fragments = data.tree.children(f"{level}/fragment_attributes", required=False) or ()
     owned = CURRENT.owner_names if step.owners is not None else ()
     found += [f"fragment_attributes/{name}" for name in fragments if name not in owned]
@@ -498,15 +497,11 @@ def fingerprint(opened: OpenStore, data: LevelData) -> str:
         if not name.startswith("cross_level") and name != "format_capabilities"
     }
     parts = [repr(sorted(block.items())), data.vertices.digest]
-    parts += [data.attribute(name).digest for name in data.attribute_names if _is_stored(data, name)]
+    parts += [data.attribute(name).digest for name in data.stored_names]
     parts += [] if data.object_index is None else [data.object_index.digest]
     family = data.links(0) if kind_of(data) in LINKED else None
     parts += [] if family is None else [segment.array.digest for segment in family.segments]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=16).hexdigest()
-
-
-def _is_stored(data: LevelData, name: str) -> bool:
-    return data.chunk_attribute is None or data.chunk_attribute[0] != name
 
 
 def _stated(options: PyramidOptions) -> Json:

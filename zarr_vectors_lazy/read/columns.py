@@ -163,8 +163,7 @@ def has_holes(view: LevelView, array: CellArray) -> bool:
 
 def coding_of(view: LevelView, name: str) -> Dictionary | None:
     """What an attribute's stored integers stand for; None if they are values, none of which is missing."""
-    by = view.data.chunk_attribute
-    if by is not None and by[0] == name:
+    if view.data.cuts_chunks(name):
         return None
     array = view.data.attribute(name)
     spec = array.spec

@@ -1,6 +1,5 @@
 """What a computation would fetch, before anything is fetched."""
 
-import html
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -11,6 +10,7 @@ import numpy as np
 from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, Layer
 
+from zarr_vectors_lazy.display import pairs_html
 from zarr_vectors_lazy.errors import in_line
 from zarr_vectors_lazy.format.codecs import HEAD_NBYTES
 from zarr_vectors_lazy.model.arrays import CellSpec
@@ -195,11 +195,7 @@ class Explanation:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cells = "".join(
-            f"<tr><th style='text-align:left'>{name}</th><td>{html.escape(in_line(value))}</td></tr>"
-            for name, value in self._rows()
-        )
-        return f"<table>{cells}</table>"
+        return pairs_html(self._rows())
 
 
 def explain(view: LevelView, members: Sequence[str], arrays: Sequence[da.Array]) -> Explanation:

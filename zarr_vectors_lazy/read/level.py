@@ -189,6 +189,15 @@ class LevelData:
             names.add(self.chunk_attribute[0])
         return tuple(sorted(names))
 
+    def cuts_chunks(self, name: str) -> bool:
+        """Whether chunks are cut by an attribute: then it has no cells."""
+        return self.chunk_attribute is not None and self.chunk_attribute[0] == name
+
+    @property
+    def stored_names(self) -> list[str]:
+        """Names of the vertex attributes that have cells, sorted."""
+        return [name for name in self.attribute_names if not self.cuts_chunks(name)]
+
     @cached_property
     def chunk_attribute(self) -> tuple[str, Array] | None:
         """Name of the attribute by which chunks are cut, and its values by first component of a chunk.
@@ -322,8 +331,7 @@ class LevelData:
 
     def load_attributes(self) -> None:
         """Read the metadata of all vertex attributes, concurrently."""
-        by = self.chunk_attribute
-        names = [name for name in self.attribute_names if name not in self._attributes and (not by or name != by[0])]
+        names = [name for name in self.stored_names if name not in self._attributes]
         if len(names) > 1:
             self.tree.anticipate([self.generation.attribute(self.meta, self.vertices, name) for name in names])
 

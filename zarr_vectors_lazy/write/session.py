@@ -325,9 +325,8 @@ def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData
 
 def _paths(data: LevelData) -> list[str]:
     """Nodes below a level that a copy also has."""
-    by = data.chunk_attribute
     found = ["", *ROWS, *OBJECTS, "links", "link_attributes"]
-    found += [f"vertex_attributes/{name}" for name in data.attribute_names if by is None or by[0] != name]
+    found += [f"vertex_attributes/{name}" for name in data.stored_names]
     found += [f"object_attributes/{name}" for name in data.object_attributes]
     found += [f"group_attributes/{name}" for name in data.group_attributes]
     found += [f"links/{delta:+d}" if delta else "links/0" for delta in data.deltas]
