@@ -111,7 +111,7 @@ def _export_segments(export: Export) -> tuple[dict[str, Any], int, list[Written]
     sharding = None
     if export.sharded:
         if export.kind == "mesh":
-            raise SelectionError("meshes cannot be sharded in this format: leave out sharded=")
+            raise SelectionError("meshes cannot be sharded in this format: leave out sharded= (--sharded)")
         sharding = Sharding.of(int(segments.max(initial=0)), len(segments))
         parts = np.split(np.arange(len(rows)), np.flatnonzero(np.diff(sharding.shards(segments))) + 1)
     else:

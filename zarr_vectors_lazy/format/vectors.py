@@ -178,7 +178,7 @@ def _slots(codes: IntArray, width: int) -> IntArray:
     if wrong.any():
         raise FormatError(f"permutation code {int(codes[wrong][0])} for {width} endpoints")
     if width <= MAX_TABLE_WIDTH:
-        return _table(width)[codes]
+        return _table(width).take(codes, axis=0)
     return _from_codes(codes, width)
 
 

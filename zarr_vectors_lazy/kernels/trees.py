@@ -133,7 +133,7 @@ def rooted(edges: IntArray, count: int) -> IntArray:
 # Edges that a format implies.
 
 
-def implied_parents(fragments: Fragments, n_rows: int, *, tiles: bool = False) -> IntArray:
+def implied_parents(fragments: Fragments, n_rows: int, *, tiles: bool = False, first: int = 0) -> IntArray:
     """Parent row of each row of a chunk: its predecessor in its fragment; (n_rows,) int64, -1 for none.
 
     A row is a root if it is the first of a fragment (spec 0.9, 10, "Skeleton").
@@ -142,9 +142,11 @@ def implied_parents(fragments: Fragments, n_rows: int, *, tiles: bool = False) -
     ----------
     tiles
         See `FragmentRun`.
+    first
+        Number of the chunk's first row.
     """
     if tiles:
-        parent = np.arange(-1, n_rows - 1)
+        parent = np.arange(first - 1, first + n_rows - 1)
         parent[fragments.first[fragments.counts > 0]] = -1
         return parent
     parent = np.full(n_rows, -1, np.int64)
@@ -155,7 +157,7 @@ def implied_parents(fragments: Fragments, n_rows: int, *, tiles: bool = False) -
         inner = np.ones(len(rows), np.bool_)
         inner[starts] = False
         at = np.flatnonzero(inner)
-        parent[rows[at]] = rows[at - 1]
+        parent[rows[at]] = rows[at - 1] + first
     return parent
 
 

@@ -392,7 +392,8 @@ class ChunkReader:
         assert family is not None
         assert cells is not None
         assert of_cells is not None
-        elsewhere = (of_cells.ends < 0) & (cells.ends[near] >= 0)
+        elsewhere = of_cells.ends < 0
+        elsewhere = elsewhere & (cells.ends[near] >= 0) if elsewhere.any() else elsewhere
         run = TreeRun(
             first=int(part[0]),
             coords=view.table.coords[chunks[part]],

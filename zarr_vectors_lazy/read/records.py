@@ -531,14 +531,14 @@ def tree_edges(
     mine = np.flatnonzero((each[:, 0, 0] >= tree.first) & (each[:, 0, 0] < last))
     rows, each = records.rows[mine], each[mine]
     chunks, firsts, sizes = each[..., 0], each[..., 1], each[..., 2]
-    wrong = (rows < 0) | ((rows >= sizes) & (chunks >= 0)) | ((chunks < 0) & tree.whole)
+    wrong = (rows < 0) | (rows >= sizes if tree.whole else (rows >= sizes) & (chunks >= 0))  # of chunk -1 it is -1
     if wrong.any():
         at = int(np.argmax(wrong.any(axis=1)))
         raise _no_row(source, tree, int(records.cells[mine[at]]), rows[at], chunks[at])
-    parents = rows[:, 1]
-    parents = chosen.renumber(records.each(chosen.places(tree.cells.ends))[mine, 1], parents) if kept else parents
-    children = starts[chunks[:, 0] - tree.first] + rows[:, 0]
-    parent[children] = np.where((parents >= 0) & (chunks[:, 1] >= 0), parents + firsts[:, 1], -1)
+    children, inner = starts[chunks[:, 0] - tree.first] + rows[:, 0], rows[:, 1]
+    inner = chosen.renumber(records.each(chosen.places(tree.cells.ends))[mine, 1], inner) if kept else inner
+    parents = inner + firsts[:, 1]
+    parent[children] = parents if tree.whole else np.where((inner >= 0) & (chunks[:, 1] >= 0), parents, -1)
     record[children] = mine
     others = [np.empty(0, np.int64)]
     for chunk in range(tree.first, last):
@@ -555,7 +555,7 @@ def tree_edges(
             cell = int(records.cells[mine[inside[np.argmax(apart)]]])
             raise dangling_link(source, tree.cells, cell, f"joins two objects of a chunk: {GARBLED}")
         _check_single(source, tree, starts, np.concatenate([children, *others]))
-    found = np.flatnonzero((parent >= 0) & (table >= 0))
+    found = np.flatnonzero((parent >= 0) & (table >= 0) if kept else parent >= 0)
     edges = np.empty((len(found), 2), np.int64)
     table.take(found, out=edges[:, 0]), parent.take(found, out=edges[:, 1])
     return Tree(edges, record.take(found), records.counts)
@@ -563,9 +563,10 @@ def tree_edges(
 
 def _implied(index: FragmentRun, spans: IntArray, kept: Sequence[Kept | None]) -> tuple[IntArray, IntArray]:
     """Row in the view of each row of some chunks, and of the parent that its fragment implies; (N,), -1 for none."""
-    parents, first = implied_parents(index.fragments, int(index.starts[-1]), tiles=index.tiles), spans[0, 0]
     if not kept and len(spans) == 1:
-        return np.arange(first, first + len(parents)), np.where(parents >= 0, parents + first, -1)
+        first, count = spans[0].tolist()
+        return np.arange(first, first + count), implied_parents(index.fragments, count, tiles=index.tiles, first=first)
+    parents = implied_parents(index.fragments, int(index.starts[-1]), tiles=index.tiles)
     table = row_table(index.starts, spans[:, 0], kept)
     assert table is not None
     return table, np.where(parents >= 0, table[parents], -1)

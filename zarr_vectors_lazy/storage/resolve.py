@@ -193,7 +193,8 @@ def _local(url: str, options: Mapping[str, Any]) -> StoreSpec:
     if scheme_of(url) not in {"", "file"}:
         raise StoreError(f"the backend 'local' cannot serve {scheme_of(url)}:// URLs, only paths and file://")
     if options:
-        raise StoreError(f"a local folder takes no options; found {', '.join(map(repr, options))}")
+        found = ", ".join(map(repr, options))
+        raise StoreError(f"a local folder takes no options; found {found} (arguments of other names go to the backend)")
     return StoreSpec("local", local_path(url))
 
 

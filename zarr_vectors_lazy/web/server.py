@@ -490,7 +490,8 @@ class Server:
         try:
             listener = socket.create_server((host, port), family=family, backlog=128)
         except (OSError, OverflowError) as error:
-            reason = f"cannot listen on port {port} of {host}: {error}; port 0 picks a free one"
+            hint = "; port 0 picks a free one" if port else ""
+            reason = f"cannot listen on port {port} of {host}: {error}{hint}"
             raise SelectionError(reason) from error
         self._server: Any = waitress.create_server(app, sockets=[listener], ident=None, **limits)
         self.url = f"http://{shown}:{listener.getsockname()[1]}/{token}".rstrip("/")
