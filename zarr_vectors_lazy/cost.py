@@ -165,7 +165,7 @@ def cors(service: Literal["s3", "gcs", "azure"], *, origins: Sequence[str] = ("*
     Raises
     ------
     SelectionError
-        If the service is unknown, or an origin is not a string.
+        If the service is unknown, or an origin is neither ``*`` nor a site with its scheme.
 
     Examples
     --------
@@ -173,9 +173,10 @@ def cors(service: Literal["s3", "gcs", "azure"], *, origins: Sequence[str] = ("*
     >>> rules["CORSRules"][0]["AllowedOrigins"]
     ['https://example.org']
     """
-    if isinstance(origins, str) or not all(isinstance(origin, str) for origin in origins) or not origins:
+    allowed = [] if isinstance(origins, str) else [str(origin) for origin in origins]
+    if not allowed or not all(site == "*" or "://" in site for site in allowed):
         raise SelectionError(f"origins= must be a list of sites like 'https://example.org', found {origins!r}")
-    allowed = list(origins)
+
     match service:
         case "s3":
             rule = {

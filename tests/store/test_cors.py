@@ -44,7 +44,13 @@ def test_each_is_json_and_ones_own():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"service": "ftp"}, {"service": "s3", "origins": "*"}, {"service": "s3", "origins": []}]
+    "arguments",
+    [
+        {"service": "ftp"},
+        {"service": "s3", "origins": "*"},
+        {"service": "s3", "origins": []},
+        {"service": "s3", "origins": ["example.org"]},
+    ],
 )
 def test_bad_arguments_are_errors(arguments):
     with pytest.raises(SelectionError):
