@@ -126,7 +126,7 @@ def test_a_property_that_fails_says_why():
 def test_what_is_in_the_wrong_order_or_place_is_told(path, tmp_path):
     with pytest.raises(SelectionError, match="found object, not an array; the path of the store comes first"):
         zvl.write_points(np.eye(3), str(tmp_path / "new"), chunk_shape=5)
-    with pytest.raises(SelectionError, match="are axes and rows exchanged"):
+    with pytest.raises(SelectionError, match="did you swap axes and rows"):
         zvl.write_points(tmp_path / "new", np.zeros((3, 50)), chunk_shape=5)
     with pytest.raises(SelectionError, match=r"several ids use level.sel\(objects="):
         zvl.open_zv(path)[0].objects[[3, 4]]
