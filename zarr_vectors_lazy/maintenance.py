@@ -330,18 +330,13 @@ def stated_pyramid(
     return found
 
 
-def _block(level: "ZVLevel") -> Json:
-    found: Json = level._view.data.meta.attributes.get("zarr_vectors_level", {})
-    return found
-
-
 def _ours(level: "ZVLevel") -> Json:
-    found: Json = _block(level).get("zarr_vectors_lazy") or {}
+    found: Json = level._view.data.meta.block.get("zarr_vectors_lazy") or {}
     return found
 
 
 def _check_method(coarse: Sequence["ZVLevel"]) -> None:
-    stated = {str(_block(level).get("coarsening_method")) for level in coarse}
+    stated = {str(level._view.data.meta.block.get("coarsening_method")) for level in coarse}
     if stated == {METHOD}:
         return
     raise SelectionError(
@@ -369,7 +364,7 @@ def _factors(levels: Sequence["ZVLevel"], bin_shape: Floats) -> list[tuple[Any, 
 
 
 def _sparsity(level: "ZVLevel", finer: "ZVLevel") -> float:
-    keep, before = (float(_block(of).get("object_sparsity") or 1) for of in (level, finer))
+    keep, before = (float(of._view.data.meta.block.get("object_sparsity") or 1) for of in (level, finer))
     if keep != 1 and "weight" not in _ours(level):  # it may then be relative to either level
         raise SelectionError(
             f"level {level.index} states an object_sparsity of {keep}, but not how objects were chosen; pass "

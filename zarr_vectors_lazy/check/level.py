@@ -357,7 +357,7 @@ def _level(data: LevelData, opened: OpenStore) -> Iterator[Finding]:
     if meta.index == 0 and not meta.bins_tile:
         text = f"bins {meta.bin_shape.tolist()} do not divide chunks {meta.chunk_shape.tolist()}"
         yield Finding("metadata", "warning", where, text)
-    parent = meta.attributes.get("zarr_vectors_level", {}).get("parent_level")
+    parent = meta.block.get("parent_level")
     if parent is not None and parent not in opened.levels:
         yield Finding("metadata", "warning", where, f"parent_level {parent!r} is not a level of the store")
 

@@ -585,7 +585,7 @@ class _LevelPlanner:
     def _owners(self) -> Tracker | None:
         """Where the object of each fragment is found, if it can have only one."""
         index = self.data.object_index
-        shared = self.data.meta.attributes.get("zarr_vectors_level", {}).get("shared_fragments")
+        shared = self.data.meta.block.get("shared_fragments")
         if index is None or shared:
             return None
         self.drafts.append(CURRENT.fragment_owners(self._object_names()))
@@ -673,7 +673,7 @@ class _LevelPlanner:
         return here, there
 
     def _draft(self) -> LevelDraft:
-        block = self.data.meta.attributes.get("zarr_vectors_level", {})
+        block = self.data.meta.block
         attributes = {name: block[name] for name in STILL_TRUE if block.get(name) is not None}
         present = {
             "object_index": self.data.object_index,

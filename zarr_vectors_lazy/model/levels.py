@@ -261,8 +261,14 @@ class LevelMeta:
     @property
     def stated_count(self) -> int | None:
         """Rows that the metadata state, right or wrong; None if they state none."""
-        count: int | None = self.attributes.get("zarr_vectors_level", {}).get("vertex_count")
+        count: int | None = self.block.get("vertex_count")
         return count
+
+    @property
+    def block(self) -> Json:
+        """What the node says of the level (``zarr_vectors_level``); empty where it says nothing."""
+        found: Json = self.attributes.get("zarr_vectors_level", {})
+        return found
 
     @property
     def content(self) -> str:

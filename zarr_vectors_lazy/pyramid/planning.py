@@ -142,14 +142,13 @@ def scale_of(opened: OpenStore, data: LevelData) -> LevelScale:
             f"chunks of {meta.chunk_shape.tolist()} are not multiples of the root's {root.chunk_shape.tolist()}",
             where=data.url,
         )
-    block = meta.attributes.get("zarr_vectors_level", {})
     return LevelScale(
         level=meta.index,
         bin_shape=meta.bin_shape,
         chunk_shape=meta.chunk_shape,
         ratio=ratio,
         fold=meta.bin_shape / root.bin_shape,
-        keep=float(block.get("object_sparsity") or 1.0),
+        keep=float(meta.block.get("object_sparsity") or 1.0),
     )
 
 
@@ -229,7 +228,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
     table = data.vertices.chunks
     if not len(table):
         raise FormatError("the level has no vertices: there is nothing to build a pyramid from", where=data.url)
-    own = data.meta.attributes.get("zarr_vectors_level", {}).get("zarr_vectors_lazy") or {}
+    own = data.meta.block.get("zarr_vectors_lazy") or {}
     weight = own.get("weight") if data.meta.index else None
     items, missing = plan_attributes(data, options.aggregate, weight)
     if kind in LINKED and data.object_index is None and float(asked.factor[1]) > 1:
@@ -599,7 +598,7 @@ def _level_attributes(opened: OpenStore, data: LevelData, options: PyramidOption
     if step.index is not None:
         found |= {"preserves_object_ids": True, "inherited_num_objects": step.index.count}
         found["arrays_present"] = ["object_index", "object_attributes"]
-    block = data.meta.attributes.get("zarr_vectors_level", {})
+    block = data.meta.block
     return found | {name: block[name] for name in CHUNKING if name in block}
 
 

@@ -282,7 +282,7 @@ def _ranks(level: LevelMeta, store: StoreMeta) -> tuple[int, ...]:
 def _edges_lost(level: LevelMeta, store: StoreMeta) -> str:
     """Why edges and faces of a level cannot be read (spec 0.7, 9.6 and 9.7), or an empty text."""
     kinds = set(store.geometry_types)
-    block = level.attributes["zarr_vectors_level"]
+    block = level.block
     by_attribute = block.get("chunk_attribute_name") is not None
     if block.get("chunk_dims") and not (by_attribute and level.vertex_count) and kinds - {"point_cloud"}:
         return "the store was rechunked by zarr-vectors 0.2.0, which dropped its links and the order of its vertices"
@@ -308,7 +308,7 @@ def _counted(array: CellArray) -> CellArray:
 
 def _check_coarsening(level: LevelMeta, finest: Found | None) -> None:
     """Refuse coarse levels that the 0.2.0 builder made from positions that it misread (spec 0.7, 9.5)."""
-    method = level.attributes.get("zarr_vectors_level", {}).get("coarsening_method")
+    method = level.block.get("coarsening_method")
     dtype = "float32" if finest is None else finest.attributes.get("dtype", "float32")
     if level.index and method == "per_object" and dtype != "float32":
         raise FormatError(

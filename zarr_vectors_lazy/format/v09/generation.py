@@ -45,7 +45,7 @@ def read_further(meta: LevelMeta, store: StoreMeta) -> LevelMeta:
 
     Spec next, 7 and 16.
     """
-    block = _block(meta)
+    block = meta.block
     if DEFERRED in (meta.attributes.get(PRESENCE), block.get(PRESENCE)):
         meta = replace(meta, deferred=True)
     dims, by = block.get("chunk_dims"), meta.chunk_attribute
@@ -83,21 +83,16 @@ def relate_levels(levels: Mapping[int, LevelMeta], store: StoreMeta) -> dict[int
     }
 
 
-def _block(meta: LevelMeta) -> Json:
-    block: Json = meta.attributes["zarr_vectors_level"]
-    return block
-
-
 def _loose(meta: LevelMeta) -> bool:
     """Whether zarr-vectors-tools 0.3.0 filed each bin's mean in the chunks of its source vertices."""
-    block = _block(meta)
+    block = meta.block
     return meta.index > 0 and block.get("coarsening_method") == "per_object" and not block.get("shared_fragments")
 
 
 def _strays(index: int, levels: Mapping[int, LevelMeta], store: StoreMeta) -> tuple[Floats, ...] | None:
     """Bins by which rows of a level may lie outside their chunk: its own, or those of levels whose chunks it kept."""
     while index in levels:
-        meta, block = levels[index], _block(levels[index])
+        meta, block = levels[index], levels[index].block
         if _loose(meta):
             return (meta.bin_shape,) if index in store.bins else None
         parent = block.get("parent_level")
@@ -112,7 +107,7 @@ def _chain(index: int, levels: Mapping[int, LevelMeta]) -> tuple[int, ...]:
     """Levels that together make up a level, beginning with itself."""
     chain = [index]
     while True:
-        refinement = _block(levels[chain[-1]]).get("refinement", REPLACE)
+        refinement = levels[chain[-1]].block.get("refinement", REPLACE)
         if refinement not in (REPLACE, ADD):
             text = f"refinement must be {REPLACE!r} or {ADD!r}, found {refinement!r}"
             raise FormatError(text, where=str(chain[-1]))
@@ -219,7 +214,7 @@ class Generation09:
             node = node if isinstance(ours, dict) and ours.get("owners") == "ids" else None
         if node is None:
             (node,) = yield [Node(f"{level.index}/{FRAGMENT_OWNERS}")]
-        if node is None or level.deferred or level.attributes["zarr_vectors_level"].get("shared_fragments"):
+        if node is None or level.deferred or level.block.get("shared_fragments"):
             return None
         array = check_rank(parse_cells(node, row_shape=()), vertices.chunks.rank)
         same = np.array_equal(array.chunks.coords, vertices.chunks.coords)
