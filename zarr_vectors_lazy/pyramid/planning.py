@@ -193,7 +193,7 @@ def choose_scales(opened: OpenStore, data: LevelData, asked: Sequence[LevelReque
     merges = kind_of(data) in ("points", "faces") and not _has_manifests(data)
     scales: list[Any] = []
     for item in asked:
-        least = next_scale(at, item.level, item.factor, item.chunk_scale)
+        least = next_scale(at, *item)
         tried = [least] if item.chunk_scale is not None else [grown(at, least), least]
         for found in tried:
             parents, order, bounds = chunks_below(coords, found.ratio // at.ratio)
@@ -224,7 +224,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
     """
     kind = kind_of(data)
     fine = scale_of(opened, data)
-    scale = next_scale(fine, asked.level, asked.factor, asked.chunk_scale)
+    scale = next_scale(fine, *asked)
     table = data.vertices.chunks
     if not len(table):
         raise FormatError("the level has no vertices: there is nothing to build a pyramid from", where=data.url)
@@ -284,7 +284,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
 def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, options: PyramidOptions) -> PlannedLevel:
     """Plan the level that is made from a planned one; errors as for `plan_first`."""
     old = below.step
-    scale = next_scale(old.at, asked.level, asked.factor, asked.chunk_scale)
+    scale = next_scale(old.at, *asked)
     source = Source(old.source.spec, old.level)
     specs = {draft.path: CURRENT.cell_spec(old.level, draft, old.grid, old.encoding) for draft in below.arrays}
     dtype = position_dtype(old.vertices.dtype)

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 
@@ -44,8 +44,7 @@ LAYOUT = 2  # version of a journal; builds by package versions with another one 
 _CELL = re.compile(r"/c/([0-9]+)(?:/|$)")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelRequest:
+class LevelRequest(NamedTuple):
     """One level as the caller requests it."""
 
     level: int
@@ -126,10 +125,7 @@ class PyramidOptions:
     @property
     def asked(self) -> list[LevelRequest]:
         """What is requested of each level."""
-        return [
-            LevelRequest(level=level, factor=factor, chunk_scale=scale)
-            for level, factor, scale in zip(self.levels, self.factors, self.chunk_scale_factors, strict=True)
-        ]
+        return [*map(LevelRequest, self.levels, self.factors, self.chunk_scale_factors)]
 
     @property
     def links(self) -> CrossStorage:
