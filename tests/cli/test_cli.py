@@ -295,6 +295,12 @@ def test_a_file_to_standard_output(tracts):
     assert (head.split(",")[:3], len(lines)) == (["x", "y", "z"], 244)
 
 
+def test_a_picture_without_matplotlib_says_what_to_install(zvl_run, tracts, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    code, _, err = zvl_run("plot", tracts, tmp_path / "a.png")
+    assert (code, err.count("\n"), "pip install 'zarr-vectors-lazy[plot]'" in err) == (2, 1, True)
+
+
 def test_a_file_from_standard_input(tmp_path):
     words = [sys.executable, "-m", "zarr_vectors_lazy.cli.main", "ingest", "-", str(tmp_path / "s"), "--format", "tsv"]
     done = subprocess.run(words, capture_output=True, text=True, check=True, input="x\ty\tz\n1\t2\t3\n")

@@ -15,6 +15,7 @@ import typer
 from zarr_vectors_lazy.check.report import validate as validated
 from zarr_vectors_lazy.cli import options as given
 from zarr_vectors_lazy.cli.options import print_json, print_pairs, print_table
+from zarr_vectors_lazy.convert.plot import picture
 from zarr_vectors_lazy.convert.precomputed_export import LIMIT
 from zarr_vectors_lazy.errors import NO_STORE, FormatError, SelectionError, in_line, meant
 from zarr_vectors_lazy.files.formats import suffixes
@@ -323,9 +324,7 @@ def plot(
 
 def check_out(out: Path, overwrite: bool) -> None:
     """Raise SelectionError if no picture can be written, before one is drawn."""
-    from matplotlib.backend_bases import FigureCanvasBase  # noqa: PLC0415  optional
-
-    kinds = sorted(FigureCanvasBase.get_supported_filetypes())
+    kinds = sorted(picture().canvas.get_supported_filetypes())
     kind = out.suffix.removeprefix(".").lower()
     if kind not in kinds:
         raise SelectionError(f"{out}: a picture must be one of .{', .'.join(kinds)}{meant(kind, kinds)}")
