@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""One word per habit: set up what the habit needs, then run it.
+"""One word for each chore: set up what it needs, then run it.
 
-``python3 dev.py --help`` lists the words. Needs Python 3.11 or newer and what ``pip`` is configured to reach, nothing
-else: environments are made beside this file (``.venv*``), of the versions that ``lock/`` names, and made again when
+``python3 dev.py --help`` lists the words. This needs Python 3.11 or newer and what ``pip`` is configured to reach, and
+nothing else: environments are made next to this file (``.venv*``), with the versions in ``lock/``, and again when
 ``pyproject.toml`` or the lock changes.
 """
 
@@ -26,15 +26,15 @@ LOCKED = ("3.11", "3.12", "3.13")
 SMOKED = ("none", "obstore", "cloud", "all", "minimum")
 PARALLEL = ("-n", "2", "--dist", "loadfile")  # servers and clusters are shared by the tests of a file
 AZURITE = "azurite@3.35.0"  # for the tests
-SAMPLED = ("laspy", "meshio", "navis", "nibabel", "plyfile", "trimesh", "trx-python")  # they ship files of the field
-WHEELS = ("navis",)  # whose source archive pip does not unpack
+SAMPLED = ("laspy", "meshio", "navis", "nibabel", "plyfile", "trimesh", "trx-python")  # they ship sample files
+WHEELS = ("navis",)  # their source archives, which pip does not unpack
 FUZZED = tuple(f"tests/faults/test_fuzz_{what}.py" for what in ("decoders", "files", "metadata"))
 DEVELOPED = ("--group", f"{ROOT / 'pyproject.toml'}:dev", "--editable", f"{ROOT}[all]")
 SOURCES = ("zarr_vectors_lazy", "tests", "benchmarks", "dev.py")
 
 
 def run(*command: object, cwd: Path = ROOT) -> None:
-    """Run a command where this file is; its failure ends the habit with its exit code."""
+    """Run a command in the folder of this file; if it fails, exit with its exit code."""
     print("+", *command, flush=True)
     code = subprocess.run([str(part) for part in command], cwd=cwd, check=False).returncode
     if code:
@@ -42,7 +42,7 @@ def run(*command: object, cwd: Path = ROOT) -> None:
 
 
 class Python(NamedTuple):
-    """An interpreter: its path, "3.13", all it says of its version; whether the lock is left aside."""
+    """An interpreter: its path, "3.13", its full version; and whether the lock is ignored."""
 
     path: str
     number: str
@@ -51,32 +51,32 @@ class Python(NamedTuple):
 
     @property
     def lock(self) -> Path:
-        """The exact versions that this Python is developed with."""
+        """The exact versions with which this Python is developed."""
         return ROOT / "lock" / f"{self.number}.txt"
 
     def constraints(self) -> list[object]:
-        """Options of ``pip install``: a package that the lock does not name is installed as its newest."""
+        """Options of ``pip install``; a package that the lock does not name is installed in its newest version."""
         if self.newest or not self.lock.exists():
             return []
         return ["--constraint", self.lock, "--build-constraint", self.lock]
 
 
 def find_python(name: str, newest: bool = False) -> Python | None:
-    """Interpreter that a path or a name like python3.13 means: on the PATH, or one of pyenv's."""
+    """Interpreter for a path or a name like python3.13: on the PATH, or one of pyenv's."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     number = re.fullmatch(r"python(3\.\d+)", name)
     installed = sorted(pyenv.glob(f"{number[1]}.*/bin/python")) if number else []
     for path in (shutil.which(name), *map(str, installed)):
         try:
             said = quiet([path, "-c", "import sys; print(*sys.version_info[:2], sep='.'); print(sys.version)"])
-        except (RuntimeError, OSError):  # a shim of pyenv for a version that is not chosen
+        except (RuntimeError, OSError):  # a shim of pyenv for a version that is not selected
             continue
         return Python(path, said.splitlines()[0], said, newest)
     return None
 
 
 def make_venv(python: Python, where: Path, constraints: list[object]) -> Path:
-    """Make an environment with a pip that knows dependency groups and build constraints (25.3); return its Python."""
+    """Make an environment whose pip supports dependency groups and build constraints (25.3); return its Python."""
     quiet([python.path, "-m", "venv", "--clear", where])
     inside = where / ("Scripts" if os.name == "nt" else "bin") / "python"
     quiet([inside, "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.3", *constraints[:2]])
@@ -84,7 +84,7 @@ def make_venv(python: Python, where: Path, constraints: list[object]) -> Path:
 
 
 def quiet(command: list[object], cwd: Path = ROOT) -> str:
-    """Output of a command; where it fails, its output is shown with the error."""
+    """Output of a command; if it fails, its output is shown with the error."""
     done = subprocess.run(
         [str(part) for part in command],
         cwd=cwd,
@@ -100,7 +100,7 @@ def quiet(command: list[object], cwd: Path = ROOT) -> str:
 
 
 def environment(name: str, python: Python, *wanted: str) -> Path:
-    """Python of ``.venv<name>``, which holds this checkout (editable) and what ``wanted`` tells pip to install."""
+    """Python of ``.venv<name>``, which has this checkout (editable) and what ``wanted`` tells pip to install."""
     name += "-newest" if python.newest else ""
     name += "" if python.path == sys.executable else f"-{python.number}"
     where = ROOT / f".venv{name}"
@@ -119,15 +119,13 @@ def environment(name: str, python: Python, *wanted: str) -> Path:
         pinned(quiet([inside, "-m", "pip", "freeze", "--exclude-editable"])) - pinned(wants) if constraints else set()
     )
     if freely:
-        print(
-            f"lock/{python.lock.name} lacks {', '.join(sorted(freely))}, installed as the newest: python3 dev.py lock"
-        )
+        print(f"lock/{python.lock.name} lacks {', '.join(sorted(freely))}, installed as newest: python3 dev.py lock")
     stamp.write_text(state)
     return inside
 
 
 def pinned(lines: str) -> set[str]:
-    """Packages that lines of Name==1.2 name, spelt as in an index."""
+    """Packages in lines of Name==1.2, with names as an index spells them."""
     return {spelled(line.split("==")[0]) for line in lines.splitlines() if "==" in line}
 
 
@@ -137,7 +135,7 @@ def spelled(name: str) -> str:
 
 
 def full(python: Python) -> Path:
-    """Python of the developer's environment: every extra, every tool."""
+    """Python of the developers' environment: every extra, every tool."""
     return environment("", python, *DEVELOPED)
 
 
@@ -158,7 +156,7 @@ def setup(python: Python, rest: list[str]) -> None:
 
 
 def lock(python: Python, rest: list[str]) -> None:
-    """Write what pyproject.toml needs into lock/; `lock numpy` moves a package to its newest, `lock --newest` all."""
+    """Write what pyproject.toml needs into lock/; `lock numpy` updates one package, `lock --newest` all."""
     for number in LOCKED:
         found = find_python(f"python{number}", python.newest)
         if found is None:
@@ -199,7 +197,7 @@ def types(python: Python, rest: list[str]) -> None:
 
 
 def check(python: Python, rest: list[str]) -> None:
-    """Lint, types and every test, those with emulators and clusters too: what CI runs."""
+    """Lint, types and every test, including those with emulators and clusters: what CI runs."""
     lint(python, [])
     types(python, [])
     inside = full(python)
@@ -213,7 +211,7 @@ def browser(python: Python, rest: list[str]) -> None:
 
 
 def stress(python: Python, rest: list[str]) -> None:
-    """What takes long: 10,000 faults, 5,000 inputs for each decoder and format; FAULTS, FUZZ, SEED say otherwise."""
+    """Long tests: 10,000 faults, 5,000 inputs for each decoder and format (or FAULTS, FUZZ, SEED)."""
     os.environ.setdefault("FUZZ", "5000")
     os.environ.setdefault("FAULTS", "10000")
     inside = full(python)
@@ -222,7 +220,7 @@ def stress(python: Python, rest: list[str]) -> None:
 
 
 def samples(python: Python, rest: list[str]) -> None:
-    """Fetch the source archives of the field's libraries, and read and write every file in them that we read."""
+    """Fetch the source archives of other libraries, and read and write every file in them that we can read."""
     inside = full(python)
     with tempfile.TemporaryDirectory() as temp:
         for name in SAMPLED:
@@ -235,8 +233,8 @@ def samples(python: Python, rest: list[str]) -> None:
 
 
 def neighbours(python: Python, rest: list[str]) -> None:
-    """Tests of what levels become in other libraries and in napari, in an environment that has the heavy ones too."""
-    old = "setuptools<81"  # the last with pkg_resources, which SpatialData's xarray-schema imports
+    """Tests of conversions to other libraries and napari, in an environment with the heavy ones too."""
+    old = "setuptools<81"  # the last for pkg_resources, which SpatialData's xarray-schema imports
     heavy = ("--group", f"{ROOT / 'pyproject.toml'}:test", "--editable", f"{ROOT}[all,neurons,spatialdata,napari]", old)
     tests = ("tests/files/test_neighbours.py", "tests/test_napari.py")
     quiet = ("-p", "no:napari", "-W", "ignore:`json_encoders` is deprecated")  # napari's plugin, and its pydantic
@@ -244,7 +242,7 @@ def neighbours(python: Python, rest: list[str]) -> None:
 
 
 def bench(python: Python, rest: list[str]) -> None:
-    """Benchmarks beside the reference package (about 12 minutes)."""
+    """Benchmarks, compared with the reference package (about 12 minutes)."""
     run(full(python), "-m", "benchmarks", *rest)
 
 
@@ -261,7 +259,7 @@ def demo(python: Python, rest: list[str]) -> None:
 
 
 def extras(python: Python, rest: list[str]) -> None:
-    """Install with no extra, [obstore], [cloud], [all] and the minimum versions, each apart, and smoke-test it."""
+    """Install with no extra, [obstore], [cloud], [all] and the minimum versions, one by one, and smoke-test each."""
     with tempfile.TemporaryDirectory() as temp, ThreadPoolExecutor(2) as pool:
         builder = make_venv(python, Path(temp, "build"), [])
         quiet([builder, "-m", "pip", "wheel", "--no-deps", "--wheel-dir", temp, ROOT])
@@ -300,7 +298,7 @@ def release(python: Python, rest: list[str]) -> None:
             inside = make_venv(python, Path(temp, path.name), [])
             quiet([inside, "-m", "pip", "install", "--quiet", f"{path}[cli]"])
             print(f"{path.name}, {path.stat().st_size:,} bytes: {first_use(inside, Path(temp), version)}", flush=True)
-    print(f"dist/ is fit to be uploaded: {', '.join(path.name for path in built)}")
+    print(f"dist/ is ready to be uploaded: {', '.join(path.name for path in built)}")
 
 
 def first_use(inside: Path, temp: Path, version: str) -> str:
@@ -335,7 +333,7 @@ def smoke(python: Python, temp: Path, wheel: Path, name: str) -> str:
 
 
 def minimum_versions() -> list[str]:
-    """Core dependencies and obstore, each pinned to the least version that pyproject.toml allows."""
+    """Core dependencies and obstore, each pinned to the lowest version that pyproject.toml allows."""
     lines = (ROOT / "pyproject.toml").read_text().splitlines()
     start = lines.index("dependencies = [")
     wanted = lines[start : lines.index("cloud = [")]
@@ -364,7 +362,7 @@ HABITS = {word.__name__: word for word in WORDS}
 
 
 def main() -> None:
-    """Run the habit that the command line names; what follows it goes to the tool."""
+    """Run the chore that the command line names; further arguments go to the tool."""
     listed = "\n".join(f"  {name:11}{(habit.__doc__ or '').splitlines()[0]}" for name, habit in HABITS.items())
     parser = argparse.ArgumentParser(
         formatter_class=argparse.RawDescriptionHelpFormatter,
