@@ -159,7 +159,7 @@ def meant(asked: object, known: Iterable[object]) -> str:
 
 
 def optional(name: str, needs: str, extra: str, kind: type[Exception] = ImportError) -> Any:
-    """Import a module of an extra; where it is not installed, raise an error that tells how to install it.
+    """Import a module of an extra; if it is not installed, raise an error that says how to install it.
 
     Parameters
     ----------

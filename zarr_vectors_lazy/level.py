@@ -490,7 +490,7 @@ class ZVLevel(Suggesting, ArraysMixin):
         Returns
         -------
         rows
-            (n, k) int64, nearest first, with the lowest row first among equally distant ones; -1 where there are fewer.
+            (n, k) int64, nearest first, with the lowest row first among equally distant ones; -1 if there are fewer.
         distances
             (n, k) float64 in stored units; infinite where there are fewer.
 

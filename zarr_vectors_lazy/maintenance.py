@@ -132,7 +132,7 @@ def shard(
 ) -> Any:
     """Combine the cells of every array of a store into shards, in place: fewer objects, the same bytes.
 
-    Cells are not decoded, and keep their compressor and checksum. The shards of an array are written beside its cells,
+    Cells are not decoded, and keep their compressor and checksum. The shards of an array are written next to its cells,
     under other keys; a single put of its metadata then switches to them, and only then are the old objects deleted.
     Whenever this stops, every array has all its cells, in the old form or the new one, and it can be run again. Anyone
     who has the store open must open it again, because reading a deleted object is an error. Consolidated metadata are

@@ -94,14 +94,14 @@ def _client() -> Any:
 
 
 class Recent(Generic[K, V]):
-    """What a process keeps at hand: the values used last, as long as they are not too many. Threads may share one.
+    """A cache of the values used last, up to a limit. Threads may share one.
 
     Parameters
     ----------
     most
-        How much is kept; the value that came last stays however much it is.
+        How much is kept; the last value stays, however large it is.
     size
-        How much of that a value is; by default each is 1.
+        The size of a value; by default 1.
     """
 
     def __init__(self, most: int, size: Callable[[V], int] = lambda _value: 1) -> None:
@@ -110,7 +110,7 @@ class Recent(Generic[K, V]):
         self.lock = threading.RLock()
 
     def get(self, key: K) -> V | None:
-        """Value of a key, which is then the one used last; None where there is none."""
+        """Value of a key, which then counts as used last; None if there is none."""
         with self.lock:
             if key in self._values:
                 self._values.move_to_end(key)
@@ -127,7 +127,7 @@ class Recent(Generic[K, V]):
         return value
 
     def make(self, key: K, work: Callable[[], V]) -> V:
-        """Value of a key, made by one thread, for which the others wait, where there is none."""
+        """Value of a key; if there is none, one thread makes it, and others wait for it."""
         with self.lock:
             found = self.get(key)
             return self.put(key, work()) if found is None else found

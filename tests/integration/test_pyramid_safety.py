@@ -181,7 +181,7 @@ def test_levels_that_are_there_are_not_touched_unless_asked(tmp_path, sources):
     path = tmp_path / "s"
     shutil.copytree(sources / "cloud-built", path)
     before = files(path)
-    with pytest.raises(StoreError, match="levels 1, 2 are there; overwrite=True replaces what is there"):
+    with pytest.raises(StoreError, match="levels 1, 2 already exist; overwrite=True replaces what is there"):
         zvl.build_pyramid(path, factors=[(4, 1)])
     with pytest.raises(StoreError, match="level 2 is there"):
         zvl.coarsen_level(path, 0, 2)

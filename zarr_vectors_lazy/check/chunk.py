@@ -90,7 +90,7 @@ class Summary:
     Parameters
     ----------
     rows, fragments
-        By chunk number; -1 where they could not be read.
+        By chunk number; -1 if they could not be read.
     links
         By member and chunk number: records, and for each slot the largest row that they name, or -1.
     owners

@@ -231,7 +231,7 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
     arguments
         Arguments of the writer, including ``compute`` and ``progress``.
     remade
-        Other levels that are made anew.
+        Other levels that are rebuilt.
 
     Raises
     ------
@@ -258,7 +258,7 @@ def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, 
     Parameters
     ----------
     remade
-        Other levels that are made anew.
+        Other levels that are rebuilt.
 
     Raises
     ------

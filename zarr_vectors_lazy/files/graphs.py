@@ -83,7 +83,9 @@ def _column(values: Sequence[Any]) -> Any:
         return np.ma.MaskedArray(plain, missing) if missing.any() else plain
     if kinds <= {int, float} and float in kinds:
         if max(highest, -lowest) > 2**53:
-            raise FileError(f"values hold {max(highest, lowest, key=abs)} beside numbers that are not whole")
+            raise FileError(
+                f"values hold {max(highest, lowest, key=abs)} and fractions, which no type can hold together"
+            )
         return np.array([np.nan if value is None else value for value in values], np.float64)
     return np.array([None if value is None else str(value) for value in values], object)
 

@@ -180,7 +180,7 @@ def _zstd_content_size(head: bytes) -> int | None:
 
 
 def parse_pipeline(codecs: Sequence[Json], serializer: str) -> Pipeline | None:
-    """Direct pipeline for a list of Zarr v3 codecs, or None where only zarr can decode it.
+    """Direct pipeline for a list of Zarr v3 codecs, or None if only zarr can decode it.
 
     Parameters
     ----------

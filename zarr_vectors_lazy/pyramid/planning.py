@@ -532,8 +532,8 @@ def _refuse(opened: OpenStore, options: PyramidOptions, journals: dict[int, Json
         )
     if replaced:
         raise StoreError(
-            f"level{'s' if len(replaced) > 1 else ''} {', '.join(map(str, replaced))} "
-            f"{'are' if len(replaced) > 1 else 'is'} there; overwrite=True replaces what is there",
+            f"level{'s' if len(replaced) > 1 else ''} {', '.join(map(str, replaced))} already "
+            f"{'exist' if len(replaced) > 1 else 'exists'}; overwrite=True replaces what is there",
             where=opened.tree.url,
         )
     folders = fetch(opened.tree.backend, [ListDir(str(level), required=False) for level in options.levels])

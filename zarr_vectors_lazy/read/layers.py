@@ -656,7 +656,7 @@ def make_array(
     graph
         Holds the layer ``name``.
     sizes
-        Rows of each block, NaN where unknown.
+        Rows of each block, NaN if unknown.
     row_shape, dtype
         Of one row.
     masked

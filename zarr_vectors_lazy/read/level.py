@@ -482,7 +482,7 @@ def read_level(source: Source, steps: Sequence[Steps[T]]) -> list[T]:
 
 
 def _is_due(source: Source) -> bool:
-    """Whether the node is due to be read; whoever is told so reads it, so that others need not."""
+    """Whether the node is due to be read; the caller then reads it, and others need not."""
     now, stamp = time.monotonic(), _stamp(source)
     with _seen.lock:
         looked, read, before = _seen.get(_key(source)) or (-math.inf, -math.inf, None)

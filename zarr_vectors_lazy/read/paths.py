@@ -112,7 +112,7 @@ class Tracker:
     objects
         Ids of the relevant objects; None for all.
     ends
-        Whether each object must have two vertices: places along others are negative.
+        Whether each object must have two vertices; places along others are negative.
     """
 
     source: Source
@@ -282,7 +282,7 @@ def tracks_array(view: LevelView, *, along: bool, ends: bool = False) -> da.Arra
         Whether places matter: then all fragment indexes are read once more beforehand. Otherwise they are 0. Places are
         consecutive if no vertex between them is left out.
     ends
-        Whether each object must have two vertices: places along others are negative.
+        Whether each object must have two vertices; places along others are negative.
     """
     index = view.data.object_index
     assert index is not None

@@ -65,7 +65,7 @@ def table_rows(
     Raises
     ------
     FormatError
-        If a record names a chunk or a row that is not there.
+        If a record names a chunk or a row that does not exist.
     """
     records = read_dense(table.source, table.records)
     columns = []
@@ -297,7 +297,7 @@ def resolve_links(
     Raises
     ------
     CorruptChunkError
-        If a record names a chunk or a row that is not there.
+        If a record names a chunk or a row that does not exist.
     """
     records = read_records(source, cells, raws)
     mine, spans = cells.ends, here

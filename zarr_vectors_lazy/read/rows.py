@@ -383,7 +383,7 @@ def vertex_block(
     raws
         Encoded cell of the single chunk, or cells of several.
     kept
-        Chosen rows of each chunk; empty where all are selected.
+        Chosen rows of each chunk; empty if all are selected.
     """
     if not kept and len(block.coords) > 1:
         counts = None if block.counts is None else np.asarray(block.counts, np.int64)
@@ -415,7 +415,7 @@ def value_block(
     heads
         Heads of the positions' cells, if numbers of rows are needed and not promised; otherwise empty.
     kept
-        Chosen rows of each chunk; empty where all are selected.
+        Chosen rows of each chunk; empty if all are selected.
     """
     all_of = _ALL * len(block.coords)
     return _joined(

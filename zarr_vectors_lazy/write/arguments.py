@@ -283,7 +283,7 @@ def by_name(values: Any, what: str) -> Mapping[str, Any]:
     Raises
     ------
     SelectionError
-        If it is something else.
+        If it is anything else.
     """
     if values is None or isinstance(values, Mapping):
         return values or {}
@@ -529,7 +529,7 @@ def parse_shape(value: Any, ndim: int, name: str) -> Floats:
     Raises
     ------
     SelectionError
-        If it is something else.
+        If it is anything else.
     """
     try:
         given = np.asarray(value)

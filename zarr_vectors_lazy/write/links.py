@@ -98,7 +98,7 @@ class LinkBlockReader:
     counted
         Whether links name rows counted over all blocks, rather than a block and a row in it.
     fills
-        The integer that stands for what is missing, of attributes in which something may be.
+        The integer that stands for missing values, by attribute that may have them.
     """
 
     read: LinkReader
