@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.case import peak_rss, reset_peak
+from benchmarks.case import WARM_NBYTES, peak_rss, reset_peak, warm_memory
 from benchmarks.environment import CACHE, ROOT, clean_environment, reference_python
 from benchmarks.s3_server import running
 
@@ -196,6 +196,7 @@ def measure(job: Data) -> Data:
         write(job["kind"], job["url"], make(job["kind"], job["scale"]), job["write"])
         return {}
     call = READERS[job["reader"]](job["work"], job["url"], job.get("chunks"))
+    warm_memory(WARM_NBYTES)
     result, seconds, cpu = call(), [], []
     before = reset_peak()
     requests = _requests(job)

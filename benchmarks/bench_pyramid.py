@@ -1,8 +1,8 @@
-"""Building two coarser levels: this package with one worker, two threads and two workers beside the reference.
+"""Building two coarser levels: this package in one thread, in two, and on clusters beside the reference.
 
 ``python -m benchmarks.bench_pyramid`` prints the table; ``--linked`` that of every geometry over the same positions,
 ``--growth`` the same with an eighth of the vertices in an eighth of the chunks too. Every measurement is a process
-of its own (two workers: two more, of one thread each), on a copy of a store that is made before the clock starts;
+of its own (clusters have more, of one thread each), on a copy of a store that is made before the clock starts;
 builders take turns.
 """
 
@@ -28,7 +28,14 @@ SIDE, CHUNK, BIN = 8, 100.0, 25.0  # chunks along each axis, and edges
 FULL = 2000  # vertices of a chunk, of every geometry
 FACTORS = [(2, 1), (2, 1)]
 STEPS = 50  # vertices of a polyline
-BUILDERS = {"reference": 0, "ours, 1 worker": 1, "ours, 2 threads": -2, "ours, 2 workers": 2}
+BUILDERS = {
+    "reference": "",
+    "ours, 1 worker": "sync 1",
+    "ours, 2 threads": "threads 2",
+    "ours, cluster of 1": "cluster 1",
+    "ours, cluster of 2": "cluster 2",
+}
+"""What each runs on, nothing for the reference."""
 KEPT = "ours, 1 worker, chunks kept"
 """One worker too, and chunks do not grow with their bins."""
 WALKED = ("walked points", "polylines", "skeletons", "graph", "mesh")
@@ -89,26 +96,28 @@ def _write_walks(work: str, path: Path, positions: Any, options: dict[str, Any])
 
 
 def measure(job: dict[str, Any]) -> dict[str, float]:
-    """Build once; seconds, CPU seconds of this process, greatest memory of a process, requests.
+    """Build once; seconds, CPU seconds of all processes, greatest memory of a process, requests.
 
-    A first build, of a few points on disk, imports what is imported late; memory is warm, as `warm_memory` says.
+    A first build, of a few points on disk, imports what is imported late; memory is warm, as `warm_memory` says. The
+    processes of a cluster live on from the first build to the one that is measured.
     """
-    out = Path(job["out"])
-    for name in ("warm", "store"):
-        shutil.copytree(job[name], out / name)
-        warm_memory(WARM_NBYTES)
-        if name == "warm" or job["delay_ms"] is None:
-            measured = _build(str(out / name), job["workers"], job["scale"])
-        else:
-            with running(out, delay_ms=job["delay_ms"], writable=True) as server:
-                os.environ |= server.client_env()
-                measured = _build(server.url("store"), job["workers"], job["scale"])
-                measured["requests"] = server.counts()["requests"]
+    out, workers, url = Path(job["out"]), job["workers"], None
+    with ExitStack() as stack:
+        if job["delay_ms"] is not None:
+            server = stack.enter_context(running(out, delay_ms=job["delay_ms"], writable=True))
+            os.environ |= server.client_env()
+            url = server.url("store")
+        client = _scheduler(stack, workers) if workers else None
+        for name in ("warm", "store"):
+            shutil.copytree(job[name], out / name)
+            warm_memory(WARM_NBYTES)
+            if client:
+                client.run(warm_memory, WARM_NBYTES // 2)
+            path = url if url and name == "store" else str(out / name)
+            measured = _ours(path, client, job["scale"]) if workers else _reference(path)
+        if url:
+            measured["requests"] = server.counts()["requests"]
     return measured
-
-
-def _build(path: str, workers: int, scale: int | None) -> dict[str, float]:
-    return _reference(path) if workers == 0 else _ours(path, workers, scale)
 
 
 def _reference(path: str) -> dict[str, float]:
@@ -121,31 +130,38 @@ def _reference(path: str) -> dict[str, float]:
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": peak_rss() / 1e6, "requests": float("nan")}
 
 
-def _ours(path: str, workers: int, scale: int | None) -> dict[str, float]:
-    import dask  # noqa: PLC0415  as above
+def _scheduler(stack: ExitStack, workers: str) -> Any:
+    """Let Dask use this thread, some threads, or a cluster of processes of one thread each, and return its client."""
+    import dask  # noqa: PLC0415  the reference's environment has no such package
     from distributed import Client, LocalCluster  # noqa: PLC0415
 
-    import zarr_vectors_lazy as zvl  # noqa: PLC0415
+    kind, _, number = workers.partition(" ")
+    if kind != "cluster":
+        stack.enter_context(dask.config.set(scheduler=kind, num_workers=int(number)))
+        return None
+    options = {"n_workers": int(number), "threads_per_worker": 1, "dashboard_address": None}
+    return stack.enter_context(Client(stack.enter_context(LocalCluster(**options))))
+
+
+def _ours(path: str, client: Any, scale: int | None) -> dict[str, float]:
+    import zarr_vectors_lazy as zvl  # noqa: PLC0415  as above
     from zarr_vectors_lazy.storage.requests import snapshot  # noqa: PLC0415
 
-    with ExitStack() as stack:
-        client = None
-        if workers == 1:
-            stack.enter_context(dask.config.set(scheduler="sync"))
-        elif workers < 0:
-            stack.enter_context(dask.config.set(scheduler="threads", num_workers=-workers))
-        else:
-            kinds = {"n_workers": workers, "threads_per_worker": 1, "dashboard_address": None}
-            client = stack.enter_context(Client(stack.enter_context(LocalCluster(**kinds))))
-            client.run(reset_peak)
-        reset_peak()
-        before = _requests(client, snapshot)
-        cpu, start = time.process_time(), time.perf_counter()
-        zvl.build_pyramid(path, factors=FACTORS, chunk_scale_factors=scale)
-        seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-        peaks = [peak_rss(), *(client.run(peak_rss).values() if client else ())]
-        requests = _requests(client, snapshot) - before
+    if client:
+        client.run(reset_peak)
+    reset_peak()
+    before = _requests(client, snapshot)
+    cpu, start = _cpu(client), time.perf_counter()
+    zvl.build_pyramid(path, factors=FACTORS, chunk_scale_factors=scale)
+    seconds, cpu_seconds = time.perf_counter() - start, _cpu(client) - cpu
+    peaks = [peak_rss(), *(client.run(peak_rss).values() if client else ())]
+    requests = _requests(client, snapshot) - before
     return {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_mb": max(peaks) / 1e6, "requests": requests}
+
+
+def _cpu(client: Any) -> float:
+    """CPU seconds of this process and of those of the cluster."""
+    return time.process_time() + (sum(client.run(time.process_time).values()) if client else 0.0)
 
 
 def _requests(client: Any, snapshot: Any) -> int:
@@ -179,7 +195,7 @@ def run(
         for _ in range(rounds):
             for name, python in pythons.items():
                 places = {"warm": str(warm), "store": str(store), "out": str(new_folder(folder))}
-                built = {"workers": BUILDERS.get(name, 1), "scale": 1 if name == KEPT else None}
+                built = {"workers": BUILDERS.get(name, "sync 1"), "scale": 1 if name == KEPT else None}
                 job = {**built, "delay_ms": delay_ms, **places}
                 samples[name].append(_apart(python, job))
         rows += [{"work": work, "rows": size, "builder": name, "samples": found} for name, found in samples.items()]
@@ -251,21 +267,24 @@ def verdicts(rows: list[dict[str, Any]]) -> str:
     best = {(row["work"], row["rows"], row["builder"]): row["samples"] for row in rows}
     of = {key: min(s["seconds"] for s in samples) for key, samples in best.items()}
     cpu = {key: min(s["cpu_seconds"] for s in samples) for key, samples in best.items()}
-    one, two, threads = "ours, 1 worker", "ours, 2 workers", "ours, 2 threads"
+    one, alone, two, threads = "ours, 1 worker", "ours, cluster of 1", "ours, cluster of 2", "ours, 2 threads"
     found: list[tuple[str, float, float, bool]] = []  # what, found, asked, whether more is better
     for (work, size, builder), seconds in of.items():
         name, of_one = f"{work}, {size} vertices", of.get((work, size, one))
-        if builder == one and (alone := of.get(("walked points", size, one))) and work in MOST:
-            found.append((f"{name}: times points alone", seconds / alone, MOST[work], False))
+        if builder == one and (points := of.get(("walked points", size, one))) and work in MOST:
+            found.append((f"{name}: times points alone", seconds / points, MOST[work], False))
         if builder == one and (eighth := cpu.get((work, size // 8, one))):
             found.append((f"{name}: CPU in times of an eighth", cpu[work, size, one] / eighth, 10, False))
         if of_one and builder == "reference" and work == "polylines":
             found.append((f"{name}: times faster than the reference", seconds / of_one, 8, True))
-        if of_one and work == "points" and builder in (two, threads, KEPT):
-            asked = {two: 1.5, threads: 1.0, KEPT: 1.3}[builder]
-            times = seconds / of_one if builder == KEPT else of_one / seconds
-            what = {two: "two workers, times faster than one", threads: "two threads, times faster than sync"}
-            found.append((f"{name}: {what.get(builder, 'grown chunks, times faster than kept')}", times, asked, True))
+        if work != "points":
+            continue
+        if builder == two and (of_alone := of.get((work, size, alone))):
+            found.append((f"{name}: two workers, times faster than one", of_alone / seconds, 1.5, True))
+        if builder == threads and of_one:
+            found.append((f"{name}: two threads, times faster than sync", of_one / seconds, 1.0, True))
+        if builder == KEPT and of_one:
+            found.append((f"{name}: grown chunks, times faster than kept", seconds / of_one, 1.3, True))
     lines = ["| asked | found | at most or least | |", "| --- | --- | --- | --- |"]
     for name, value, asked, more in found:
         fine = value >= asked if more else value <= asked

@@ -91,6 +91,7 @@ def test_pickles_here(golden, open_at):
     again = pickle.loads(pickle.dumps({key: part for key, part in parts.items() if key != "narrow"}))
     assert computed(again) == {key: value for key, value in computed(parts).items() if key != "narrow"}
     assert again["store"].levels == parts["store"].levels
+    assert [*again["level"].attributes] == [*parts["level"].attributes]  # which are told from here on
     assert repr(again["level"]) == repr(parts["level"])
     assert {key: tokenize(part) for key, part in again.items()} == {key: tokenize(parts[key]) for key in again}
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import anywhere
+from zarr_vectors_lazy.format.vectors import join_payloads
 from zarr_vectors_lazy.model.objects import FragmentRun, Fragments, Manifests, ragged_arange
 from zarr_vectors_lazy.types import BoolArray, Buffer, IntArray
 
@@ -86,7 +87,7 @@ def decode_ranges(payloads: Sequence[Buffer], starts: IntArray) -> FragmentRun |
             return None
         sizes[chunk] = total
         parts.append(view[body:end] if total else b"")
-    ranges = np.frombuffer(b"".join(parts), "<i8").reshape(-1, 2)
+    ranges = np.frombuffer(join_payloads(parts), "<i8").reshape(-1, 2)
     if bool((ranges.view(np.uint64) >= MAX_ROW).any()):  # negative numbers count as large
         return None
     first, counts = ranges[:, 0] + np.repeat(starts[:-1], sizes), ranges[:, 1].copy()
@@ -156,7 +157,7 @@ def decode_manifests(blobs: Sequence[bytes], rank: int) -> Manifests:
         If a blob is not exactly the blocks that it states.
     """
     sizes = np.fromiter(map(len, blobs), np.int64, len(blobs))
-    data = np.frombuffer(b"".join(blobs), np.uint8)
+    data = np.frombuffer(join_payloads(blobs), np.uint8)
     begin = np.cumsum(sizes) - sizes
     if bool(((sizes > 0) & (sizes < 4)).any()):
         raise FormatError(f"a manifest of {int(sizes[(sizes > 0) & (sizes < 4)][0])} bytes has no block count")

@@ -19,6 +19,7 @@ LOGICAL_DTYPE = "logical_dtype"
 """Attribute of arrays: the dtype of times that are stored as int64; other readers see integers."""
 
 ONE_GROUP = struct.pack("<qq", 1, 0)  # the header as writers write it
+LARGE_NBYTES = 2**22  # arrays of so many bytes get large pages from NumPy
 MAX_TABLE_WIDTH = 5  # most endpoints whose permutations are all tabled
 
 
@@ -34,6 +35,15 @@ def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...
     if nbytes == 0 or len(payload) % nbytes:
         raise FormatError(f"{len(payload)} bytes are not a whole number of rows of {nbytes} bytes")
     return np.frombuffer(payload, dtype).reshape(-1, *row_shape)
+
+
+def join_payloads(payloads: Sequence[Buffer]) -> Buffer:
+    """Join payloads; many bytes in an array, for which NumPy asks for large pages: to touch small ones costs more."""
+    if len(payloads) == 1:
+        return payloads[0]
+    if sum(map(len, payloads)) < LARGE_NBYTES:
+        return b"".join(payloads)
+    return np.concatenate([np.frombuffer(payload, np.uint8) for payload in payloads if len(payload)]).data.toreadonly()
 
 
 def is_number(dtype: np.dtype[Any]) -> bool:
@@ -145,8 +155,7 @@ def decode_link_run(payloads: Sequence[Buffer], coding: LinkCoding) -> tuple[Int
         counts[cell], rest = divmod(size, nbytes)
         if rest:
             raise FormatError(f"{size} bytes are not a whole number of rows of {nbytes} bytes")
-    payload = payloads[0] if len(payloads) == 1 else b"".join(payloads)
-    rows = decode_rows(payload, coding.dtype, (columns,)).astype(np.int64, copy=False)
+    rows = decode_rows(join_payloads(payloads), coding.dtype, (columns,)).astype(np.int64, copy=False)
     slots, found = np.arange(coding.width)[None], rows
     if coding.permuted:
         slots = _slots(rows[:, 0], coding.width)

@@ -16,6 +16,7 @@ from zarr_vectors_lazy.types import Array, BoolArray, Floats, IntArray, Vertices
 
 # Bins of coarse chunks: which vertex lies in which, and back.
 
+BLOCK = 8192  # rows whose bins are found at once
 NUDGES = 4  # most steps of one unit in the last place until a vertex on a face lies inside
 
 
@@ -57,18 +58,24 @@ def bins_of(positions: Vertices, which: IntArray, grid: BinGrid) -> IntArray:
     FormatError
         If a position is not finite.
     """
-    index = np.zeros(len(positions), np.float64)
-    for axis, (count, edge) in enumerate(zip(grid.shape.tolist(), grid.edge, strict=True)):
-        column = positions[:, axis].astype(np.float64)
-        column /= edge
-        np.floor(column, out=column)
-        column -= (grid.chunks[:, axis] * count).astype(np.float64)[which]
-        np.clip(column, 0, count - 1, out=column)
-        index *= count
-        index += column
-    if not np.isfinite(index).all():
-        raise FormatError("a vertex has a coordinate that is not a number")
-    return index.astype(np.int64) + which * grid.cells
+    bins = np.empty(len(positions), np.int64)
+    for first in range(0, len(positions), BLOCK):  # what it takes stays in the processor's cache
+        rows = slice(first, first + BLOCK)
+        some = which[rows]
+        index = np.zeros(len(some), np.float64)
+        for axis, (count, edge) in enumerate(zip(grid.shape.tolist(), grid.edge, strict=True)):
+            column = positions[rows, axis].astype(np.float64)
+            column /= edge
+            np.floor(column, out=column)
+            column -= (grid.chunks[:, axis] * count).astype(np.float64).take(some)
+            np.clip(column, 0, count - 1, out=column)
+            index *= count
+            index += column
+        if not np.isfinite(index).all():
+            raise FormatError("a vertex has a coordinate that is not a number")
+        bins[rows] = index
+        bins[rows] += some * grid.cells
+    return bins
 
 
 def place_in_bins(means: Floats, bins: IntArray, grid: BinGrid, dtype: np.dtype[np.floating]) -> Vertices:
@@ -306,10 +313,12 @@ def sums(groups: Groups, values: Array, weights: IntArray | None = None) -> Arra
     columns = values.reshape(len(values), -1)
     out = np.empty((groups.count, columns.shape[1]), np.float64)
     weights = None if weights is None else weights.astype(np.float64)
+    wide = np.empty(len(values), np.float64)
     for i, column in enumerate(columns.T):
-        wide = column.astype(np.float64)
-        if weights is not None:
-            wide *= weights
+        if weights is None:
+            wide[:] = column
+        else:
+            np.multiply(column, weights, out=wide)
         out[:, i] = np.bincount(groups.labels, wide, groups.count)
     return out.reshape(groups.count, *values.shape[1:])
 

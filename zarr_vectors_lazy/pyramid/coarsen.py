@@ -151,7 +151,7 @@ def chunk_payloads(
     ids = _owner_ids(step, joined)
     between = _between(step, chunks, fine, joined)
     pieces, rows, cuts = joined.pieces, joined.rows.tolist(), joined.cuts.tolist()
-    for i, key in enumerate(map(tuple, chunks.tolist())):
+    for i, (key, links_between) in enumerate(zip(map(tuple, chunks.tolist()), between, strict=True)):
         (lo, hi), (first, last) = rows[i : i + 2], cuts[i : i + 2]
         if lo == hi:
             yield []
@@ -165,7 +165,7 @@ def chunk_payloads(
         found.append(Payload(step.level, "vertex_fragments", key, hi - lo, tiling))
         for path, values in columns.items():
             found.append(Payload(step.level, path, key, hi - lo, encode_rows(values[lo:hi])))
-        found += [*between[i], *links[i]]
+        found += [*links_between, *links[i]]
         found.append(Payload(step.level, "vertices", key, hi - lo, encode_rows(positions[lo:hi])))
         yield found
 
@@ -203,36 +203,35 @@ def _owner_ids(step: LevelBuild, joined: Joined) -> IntArray | None:
     return read_ids(step.source, step.index)[owners]
 
 
-def _between(step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> list[list[Payload]]:
+def _between(step: LevelBuild, chunks: ChunkCoords, fine: FineRows, joined: Joined) -> Iterator[list[Payload]]:
     """For each coarse chunk, the links between its rows and those of each finer chunk below it."""
-    found: list[list[Payload]] = [[] for _ in range(len(chunks))]
     if step.cross_level_storage == "none":
-        return found
+        yield from ([] for _ in range(len(chunks)))
+        return
     coarse, delta = fine.coarse, step.level - step.source.level
     zero = CURRENT.link_path(delta, ".".join("0" * step.rank))
     segments = format_deltas(fine.chunks - step.anchors(chunks)[coarse])
     rows, labels = joined.became
-    bounds = np.searchsorted(rows, fine.starts)
-    counts = np.diff(bounds)
-    up = np.empty((len(rows) + len(counts), 2), "<i8")  # before a cell's records comes the header of their one group
-    heads = bounds[:-1] + np.arange(len(counts))
-    up[heads] = (1, 0)
-    inner = np.ones(len(up), np.bool_)
-    inner[heads] = False
-    up[inner, 0] = rows - np.repeat(fine.starts[:-1], counts)
-    up[inner, 1] = labels - np.repeat(joined.rows[coarse], counts)
-    down = up[:, ::-1].copy()
-    down[heads] = (1, 0)
-    keys, parents = list(map(tuple, fine.chunks.tolist())), list(map(tuple, chunks.tolist()))
-    for i, (parent, count, head) in enumerate(zip(coarse.tolist(), counts.tolist(), heads.tolist(), strict=True)):
-        if not count:
-            continue
-        cell = slice(head, head + count + 1)
-        found[parent].append(Payload(step.source.level, zero, keys[i], count, encode_rows(up[cell])))
-        if step.cross_level_storage == "explicit":
-            path = CURRENT.link_path(-delta, segments[i])
-            found[parent].append(Payload(step.level, path, parents[parent], count, encode_rows(down[cell])))
-    return found
+    bounds = np.searchsorted(rows, fine.starts).tolist()
+    keys, starts, firsts = [*map(tuple, fine.chunks.tolist())], fine.starts.tolist(), joined.rows.tolist()
+    ranges_below = zip(map(tuple, chunks.tolist()), pairwise(fine.bounds.tolist()), strict=True)
+    for parent, (key, below) in enumerate(ranges_below):
+        found = []
+        for i in range(*below):
+            lo, hi = bounds[i : i + 2]
+            if lo == hi:
+                continue
+            up = np.empty((hi - lo + 1, 2), "<i8")
+            up[0] = (1, 0)  # the header of their one group
+            np.subtract(rows[lo:hi], starts[i], out=up[1:, 0])
+            np.subtract(labels[lo:hi], firsts[parent], out=up[1:, 1])
+            found.append(Payload(step.source.level, zero, keys[i], hi - lo, encode_rows(up)))
+            if step.cross_level_storage == "explicit":
+                down = up[:, ::-1].copy()
+                down[0] = (1, 0)
+                path = CURRENT.link_path(-delta, segments[i])
+                found.append(Payload(step.level, path, key, hi - lo, encode_rows(down)))
+        yield found
 
 
 def link_payloads(

@@ -18,6 +18,7 @@ from zarr_vectors_lazy.format.vectors import (
     decode_rows,
     decode_vertices,
     decodes_exactly,
+    join_payloads,
 )
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, LinkCoding, LinkFamily, LinkValues, Places
 from zarr_vectors_lazy.model.levels import dotted
@@ -250,7 +251,7 @@ def read_row_run(
     if counts is not None and ((found := starts[1:] - starts[:-1]) != counts).any():
         at = int(np.flatnonzero(found != counts)[0])
         check_count(source, spec, coords[at].tolist(), int(found[at]), int(counts[at]))
-    values = decode_rows(payloads[0] if len(payloads) == 1 else b"".join(payloads), spec.dtype, row_shape)
+    values = decode_rows(join_payloads(payloads), spec.dtype, row_shape)
     return values, starts
 
 

@@ -271,7 +271,7 @@ def read_records(source: Source, cells: LinkCells, parts: Sequence[Sequence[Raw]
     if not rows:
         none = np.empty((0, cells.ends.shape[1]), np.int64)
         return Records(none, none[:, 0], [])
-    return Records(np.concatenate(rows), np.concatenate(counts), slots)
+    return Records(rows[0] if len(rows) == 1 else np.concatenate(rows), np.concatenate(counts), slots)
 
 
 def resolve_links(
