@@ -234,7 +234,7 @@ def test_an_interrupted_conversion_is_found(tmp_path):
     zvl.write_points(tmp_path / "1", points[ids == 1], object_ids=ids[ids == 1], **WRITE)
     root = stacked(tmp_path, [tmp_path / "0", tmp_path / "1"])
     report = zvl.validate(root)
-    assert "objects 1 are stored here and on a level that this one refines" in report.errors[0].message
+    assert "objects 1 are stored both here and on a level that this one refines" in report.errors[0].message
     level = zvl.open_zv(root)[0]
     assert level.objects[1].compute().shape == (7, 3)
     assert sum(level.compute_chunk_sizes().vertices.chunks[0]) == 27
