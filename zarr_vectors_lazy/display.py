@@ -284,7 +284,7 @@ def _selected(view: "LevelView") -> Rows:
     selection = view.selection
     rows: Rows = [("selected box", _region_text(region)) for region in selection.regions]
     rows += [("objects in", _region_text(part.selection.regions[-1])) for part in view.touched]
-    if selection.objects is not None:  # where they are to touch a box, those of which it is seen when the graph runs
+    if selection.objects is not None:  # if they must touch a box, the graph finds which do
         rows.append(("objects", ("of " if view.touched else "") + (some(selection.objects.tolist()) or "none")))
     return rows + [("where", _condition_text(view, condition)) for condition in selection.conditions]
 
@@ -324,7 +324,7 @@ def _or_missing(test: object) -> str:
 
 
 def _level_rows(level: "ZVLevel") -> Rows:
-    """What a level is; attributes are named where they are known, as to show a level asks nothing of the store."""
+    """What a level is; attributes are listed only if they are known: showing a level makes no request."""
     lo, hi = level.bounds
     spec = level._view.data.vertices.spec
     names = level._view.data.known_attribute_names

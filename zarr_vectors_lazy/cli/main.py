@@ -121,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def end_output(error: BaseException) -> None:
-    """End where standard output takes no more: quietly if its reader has closed it, which typer makes a SystemExit."""
+    """End if standard output takes no more: quietly if its reader has closed it, which typer turns into SystemExit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     if isinstance(error, SystemExit | BrokenPipeError):
         sys.exit(0)
@@ -129,7 +129,7 @@ def end_output(error: BaseException) -> None:
 
 
 def misused(error: Any) -> str:
-    """Say what typer says of wrong arguments, plainly."""
+    """Say plainly what typer says about wrong arguments."""
     path = error.ctx.command_path if getattr(error, "ctx", None) else "zvl"
     said = functools.reduce(lambda text, name: text.replace(name, PLAIN[name]), PLAIN, error.format_message())
     return f"{said} ({path} -h lists the choices)"

@@ -136,7 +136,7 @@ def ingest(
 
 @contextmanager
 def with_standard_input(sources: list[str], name: str | None) -> Iterator[list[str]]:
-    """Paths of files, that of ``-`` being a copy of standard input: many formats are read from their ends."""
+    """Paths of files; for ``-`` that of a copy of standard input, as many formats are read from their ends."""
     if "-" not in sources:
         yield sources
         return

@@ -255,7 +255,7 @@ def to_standard_output(part: Any, name: str, how: dict[str, Any]) -> None:
 
 
 def say_done(done: dict[str, Any]) -> None:
-    """Warn of what a file has no place for, and of one without vertices."""
+    """Warn about what a file cannot hold, and about a file without vertices."""
     given.say_left_out(done["left_out"])
     if not done["vertices"]:
         given.say("zvl: warning: nothing is selected; zvl info shows the bounds of the store", error=True)

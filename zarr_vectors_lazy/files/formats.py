@@ -226,7 +226,7 @@ def save(level: Outgoing, path: Path, one: Format, name: str | None = None) -> i
             whole.replace(path)
     finally:
         for left in {unfinished, whole}:
-            if left.exists():  # a folder that is read-only lets nothing be unlinked, not even what is not there
+            if left.exists():  # in a read-only folder, unlinking fails even for what does not exist
                 left.unlink()
     level.leave_but(one.keeps)
     return count

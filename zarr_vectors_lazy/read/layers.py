@@ -251,7 +251,7 @@ def task_over(name: str, task: GraphNode, *below: HighLevelGraph) -> HighLevelGr
 
 
 def task_tree(name: str, keys: Sequence[Key], join: Callable[..., Any], *args: Any) -> tuple[dict[Key, GraphNode], Key]:
-    """Tasks that join what tasks gave, a few at a time; and the key of the last."""
+    """Tasks that join the results of others, a few at a time; and the key of the last."""
     tasks: dict[Key, GraphNode] = {}
     depth = 0
     while depth == 0 or len(keys) > 1:

@@ -26,7 +26,7 @@ SHADERS = {
     "lines": "void main() {\n  setColor(defaultColor());\n  setLineWidth(1.0);\n  setEndpointMarkerSize(0.0);\n"
     "  setEndpointMarkerBorderWidth(0.0);\n}\n",
 }
-HEIGHT = 500  # pixels of a view, about
+HEIGHT = 500  # approximate pixels of a view
 SPACING = 0.1  # pixels: what was fetched is drawn
 COLOURS = {"points": "#8cc7ff", "lines": "#ffc04c"}
 

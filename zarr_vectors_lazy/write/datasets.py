@@ -58,7 +58,7 @@ def crs_of(system: Any) -> dict[str, Any]:
 
 
 def _of_places(frame: Any, writer: str, first: str, crs: Any) -> dict[str, Any]:
-    """Arguments of a writer for points of GeoPandas: a data frame of coordinates and the other columns."""
+    """Arguments of a writer for GeoPandas points: a data frame with coordinates and the other columns."""
     frame = frame if hasattr(type(frame), "columns") else frame.to_frame(name="geometry")
     if writer != "write_points":
         lines = "[numpy.asarray(line.coords) for line in frame.geometry] are polylines"

@@ -599,7 +599,7 @@ def rank_trees(trees: Records, plan: LinkPlan) -> tuple[tuple[RecordBatch], None
 
 
 def several_parents(child: int, parents: int) -> str:
-    """What is wrong with edges that name one child more than once."""
+    """Describe edges that name one child more than once."""
     return f"the edges of a skeleton must be [child, parent], one for each child; vertex {child} has {parents} parents"
 
 
