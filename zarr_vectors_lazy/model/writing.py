@@ -299,6 +299,9 @@ class ChunkRecord:
     cells: tuple[CellRecord, ...] = ()
     shards: tuple[int, ...] = ()
 
+    def __reduce__(self) -> tuple[Any, ...]:  # plain values travel several times as fast
+        return ChunkRecord.from_json, (self.to_json(),)
+
     def to_json(self) -> Json:
         """Return it as plain values."""
         cells = [[cell.level, cell.path, list(cell.chunk), cell.count, cell.content] for cell in self.cells]
