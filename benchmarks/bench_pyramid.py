@@ -139,6 +139,7 @@ def _scheduler(stack: ExitStack, workers: str) -> Any:
     if kind != "cluster":
         stack.enter_context(dask.config.set(scheduler=kind, num_workers=int(number)))
         return None
+    dask.config.set({"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": 10**9})  # docs/reading/cluster.md
     options = {"n_workers": int(number), "threads_per_worker": 1, "dashboard_address": None}
     return stack.enter_context(Client(stack.enter_context(LocalCluster(**options))))
 

@@ -38,10 +38,10 @@ def decode_rows(payload: Buffer, dtype: np.dtype[Any], row_shape: tuple[int, ...
 
 
 def join_payloads(payloads: Sequence[Buffer]) -> Buffer:
-    """Join payloads; many bytes in an array, for which NumPy asks for large pages: to touch small ones costs more."""
+    """Join payloads; large ones in an array, for which NumPy asks for large pages: to touch small ones costs more."""
     if len(payloads) == 1:
         return payloads[0]
-    if sum(map(len, payloads)) < LARGE_NBYTES:
+    if sum(map(len, payloads)) < max(LARGE_NBYTES, 4096 * len(payloads)):
         return b"".join(payloads)
     return np.concatenate([np.frombuffer(payload, np.uint8) for payload in payloads if len(payload)]).data.toreadonly()
 
