@@ -1,14 +1,14 @@
 """What can go wrong, grouped by what the caller would do about it.
 
-ZVError
-├── NotFoundError   (also KeyError)      name something that exists
-├── SelectionError  (also ValueError)    fix the arguments
-├── FormatError     (also ValueError)    the bytes contradict the format
-│   ├── FileError       (a SelectionError too)  give another file
-│   ├── UnsupportedVersionError          install another version
-│   ├── UnsupportedCapabilityError       install another version that can read such stores
-│   └── CorruptChunkError                a listed chunk is missing, truncated or undecodable
-└── StoreError      (also OSError)       retry, or check URL, options, credentials
+    ZVError
+    ├── NotFoundError   (also KeyError)      name something that exists
+    ├── SelectionError  (also ValueError)    fix the arguments
+    ├── FormatError     (also ValueError)    the bytes contradict the format
+    │   ├── FileError       (a SelectionError too)  give another file
+    │   ├── UnsupportedVersionError          install another version
+    │   ├── UnsupportedCapabilityError       install another version that can read such stores
+    │   └── CorruptChunkError                a listed chunk is missing, truncated or undecodable
+    └── StoreError      (also OSError)       retry, or check URL, options, credentials
 
 A `ZVWarning` reports something that was done, but may not be what was meant.
 """
