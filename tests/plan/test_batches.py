@@ -8,20 +8,17 @@ from hypothesis import strategies as st
 from tests.format.encode import thorough
 from zarr_vectors_lazy.plan.blocks import cut_batches
 
-MIB = 2**20
-
 
 @thorough
 @given(st.lists(st.integers(0, 30), max_size=40), st.integers(1, 9), st.integers(1, 12), st.integers(1, 90))
 def test_batches_keep_their_bounds(sizes, slots, cells, budget):
-    bounds = cut_batches(MIB * np.array(sizes, np.float64), slots=slots, cells=cells, budget=MIB * budget).tolist()
+    bounds = cut_batches(np.array(sizes, np.float64), slots=slots, cells=cells, budget=budget).tolist()
     assert (bounds[0], bounds[-1]) == (0, len(sizes))
     batches = [sizes[a:b] for a, b in itertools.pairwise(bounds)]
     assert all(batches)
     assert all(len(batch) <= cells for batch in batches)
     assert all(sum(batch) <= budget or len(batch) == 1 for batch in batches)
-    small = sum(sizes) <= 1
-    assert small or sum(sizes) > budget or len(batches) >= min(slots, -(-len(sizes) // cells), len(sizes)) - 1
+    assert sum(sizes) > budget or len(batches) >= min(slots, -(-len(sizes) // cells), len(sizes)) - 1
 
 
 @pytest.mark.parametrize(
@@ -29,15 +26,12 @@ def test_batches_keep_their_bounds(sizes, slots, cells, budget):
     [
         ([], 4, 8, 100, [0]),
         ([1] * 10, 1, 100, 100, [0, 10]),
-        ([MIB] * 10, 4, 100, 100 * MIB, [0, 3, 6, 9, 10]),
-        ([1] * 10, 4, 100, 100, [0, 5, 10]),
-        ([1] * 100, 4, 100, 100, [0, 25, 50, 75, 100]),
+        ([1] * 10, 4, 100, 100, [0, 3, 6, 9, 10]),
         ([1] * 10, 1, 4, 100, [0, 4, 8, 10]),
         ([1] * 9, 1, 4, 100, [0, 3, 6, 9]),
         ([40] * 5, 1, 100, 80, [0, 2, 4, 5]),
         ([10, 200, 10, 10], 1, 100, 80, [0, 1, 2, 4]),
-        ([MIB] * 3, 100, 100, 100 * MIB, [0, 1, 2, 3]),
-        ([1] * 3, 100, 100, 100, [0, 3]),
+        ([1] * 3, 100, 100, 100, [0, 1, 2, 3]),
     ],
 )
 def test_bounds(sizes, slots, cells, budget, bounds):

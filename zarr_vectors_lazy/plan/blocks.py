@@ -188,9 +188,6 @@ def _is_number(value: Any) -> bool:
 # How needed cells are cut into batches, each fetched by one task.
 
 
-FEW_CELLS, FEW_NBYTES = 8, 2**20  # of a batch that is not cut further, whatever the task slots
-
-
 def cut_batches(nbytes: Floats, *, slots: int, cells: int, budget: float) -> IntArray:
     """Bounds of the batches of some cells, in order.
 
@@ -199,7 +196,7 @@ def cut_batches(nbytes: Floats, *, slots: int, cells: int, budget: float) -> Int
     nbytes
         (m,) estimated stored bytes of each cell.
     slots
-        Tasks that can run at once; each gets work, if there is more than a few small cells.
+        Tasks that can run at once; each gets work, if there is enough.
     cells, budget
         Most cells and bytes of a batch; at least one cell.
 
@@ -210,10 +207,9 @@ def cut_batches(nbytes: Floats, *, slots: int, cells: int, budget: float) -> Int
     m = len(nbytes)
     if not m:
         return np.zeros(1, np.int64)
-    ends = np.cumsum(nbytes)
-    few = FEW_CELLS if float(ends[-1]) <= FEW_NBYTES else 1  # fetched at once anyway: another task would cost more
-    count = max(1, min(cells, max(few, -(-m // slots))))
+    count = max(1, min(cells, -(-m // slots)))
     count = -(-m // -(-m // count))  # even runs
+    ends = np.cumsum(nbytes)
     if float(ends[-1]) <= budget:
         return np.append(np.arange(0, m, count), m).astype(np.int64)
     bounds, before = [0], 0.0
