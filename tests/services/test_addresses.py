@@ -21,7 +21,7 @@ BY_URL = [service for service in SERVICES if service.writable and service.backen
 @pytest.mark.parametrize("service", params(BY_URL))
 def test_an_odd_name_is_letters_of_the_key(service, host_of, name):
     if service.host == "azure" and "\\" in name:
-        with pytest.raises(StoreError, match="which one you mean"):
+        with pytest.raises(StoreError, match="the one that you mean"):
             resolve(f"az://account/container/{name}")
         return
     host = host_of(service)
