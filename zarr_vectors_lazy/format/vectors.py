@@ -19,7 +19,7 @@ LOGICAL_DTYPE = "logical_dtype"
 """Attribute of arrays: the dtype of times that are stored as int64; other readers see integers."""
 
 ONE_GROUP = struct.pack("<qq", 1, 0)  # the header as writers write it
-LARGE_NBYTES = 2**22  # arrays of so many bytes get large pages from NumPy
+LARGE_NBYTES, PAGE_NBYTES = 2**22, 2**12  # NumPy asks for large pages for arrays of so many bytes; a small page
 MAX_TABLE_WIDTH = 5  # most endpoints whose permutations are all tabled
 
 
@@ -41,7 +41,7 @@ def join_payloads(payloads: Sequence[Buffer]) -> Buffer:
     """Join payloads; large ones in an array, for which NumPy asks for large pages: to touch small ones costs more."""
     if len(payloads) == 1:
         return payloads[0]
-    if sum(map(len, payloads)) < max(LARGE_NBYTES, 4096 * len(payloads)):
+    if sum(map(len, payloads)) < max(LARGE_NBYTES, PAGE_NBYTES * len(payloads)):
         return b"".join(payloads)
     return np.concatenate([np.frombuffer(payload, np.uint8) for payload in payloads if len(payload)]).data.toreadonly()
 
