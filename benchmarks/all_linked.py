@@ -1,4 +1,4 @@
-"""All figures of linked geometry and of pyramids, beside what is asked of them: ``python -m benchmarks.all_linked``.
+"""All figures of linked geometry and of pyramids, beside their limits: ``python -m benchmarks.all_linked``.
 
 It prints every table of `bench_linked` and `bench_pyramid` and puts them into docs/operations/benchmarks.md, between
 the comments that name them. It takes about half an hour on a quiet machine; ``--only NAME ...`` makes some of the

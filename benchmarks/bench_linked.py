@@ -275,7 +275,8 @@ def row(*cells: Any) -> str:
 
 def beside(bench: Bench, works: tuple[str, ...], *, delay_ms: float | None = None) -> str:
     """The reference's readers and ours, on disk or in a bucket."""
-    lines = ["| work | ours s | CPU s | requests | reference s | ours / reference | at most | |", "| --- " * 8 + "|"]
+    head = "| work | this package, s | CPU s | requests | reference, s | ratio | limit | result |"
+    lines = [head, "| --- " * 8 + "|"]
     for work in works:
         kind, most = TABLE[work]
         with ExitStack() as stack:
@@ -294,7 +295,7 @@ def beside(bench: Bench, works: tuple[str, ...], *, delay_ms: float | None = Non
 
 def growth(bench: Bench) -> str:
     """CPU seconds of 8 times the data in 8 times the chunks; and of one path beside the vertices of its store."""
-    lines = ["| store | work | CPU s | of 8 times as much | times | at most | |", "| --- " * 7 + "|"]
+    lines = ["| store | work | CPU s | CPU s of 8 times the data | ratio | limit | result |", "| --- " * 7 + "|"]
     for kind, works in GROWTH.items():
         urls = {scale: bench.store(kind, scale=scale, by="ours") for scale in (1, 2)}
         for work in works:
@@ -347,7 +348,7 @@ def anchors(bench: Bench) -> str:
     jobs |= {name.upper(): {"reader": "tractogram", "work": name, "url": path} for name, path in files.items()}
     found = bench.best(jobs)
     mine = found["ragged()"]["seconds"]
-    lines = ["| 160,000 streamlines | s | CPU s | grown MB | ragged() / it | at most | |", "| --- " * 7 + "|"]
+    lines = ["| 160,000 streamlines | s | CPU s | memory, MB | ragged() / file | limit | result |", "| --- " * 7 + "|"]
     most = {"TRK": 1, "TCK": 4}
     for name, of in found.items():
         asked = (most[name], verdict(mine / of["seconds"], most[name])) if name in most else ("", "")

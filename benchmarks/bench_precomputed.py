@@ -209,7 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 print(f"| {kind} | {requests} | {nbytes:,} | {seconds:.0f} | {cpu:.2f} |")
             return
         found = run(Path(folder), rounds=given.rounds)
-    print("| key | rows | bytes | requests | first, CPU | each, CPU | besides I/O | asked |")
+    print("| key | rows | bytes | requests | first, CPU | each, CPU | besides I/O | limit |")
     print("| --- " + "| --: " * 7 + "|")
     for name, row in found.items():
         times = " | ".join(f"{row[key]:.2f} ms" for key in ("first_ms", "cpu_ms", "rest_ms"))

@@ -221,11 +221,11 @@ def _apart(python: Path, job: dict[str, Any]) -> dict[str, float]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Medians; how many times faster than the reference, without it than one worker (best), and more, as the heads say.
 
-    ``times points`` is the best in times of that of points, ``CPU growth`` CPU in times of an eighth of the store.
+    "Times as long as points" compares best times; the eighth is an eighth of the vertices in an eighth of the chunks.
     """
     lines = [
-        "| work | vertices | builder | median s | min s | CPU s | peak MB | requests | times faster | times points | "
-        "CPU growth |",
+        "| work | vertices | builder | median s | min s | CPU s | peak MB | requests | times faster | "
+        "times as long as points | times the CPU of an eighth |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     base: dict[tuple[str, int], float] = {}
@@ -264,37 +264,37 @@ def linked_works(sizes: list[int], side: int = 0, *, growth: bool = False) -> li
 
 
 def verdicts(rows: list[dict[str, Any]]) -> str:
-    """What is asked of these rows, beside what was found; of best seconds, of growth CPU."""
+    """What was measured of these rows beside its limit, and whether it passes; best seconds, CPU for growth."""
     best = {(row["work"], row["rows"], row["builder"]): row["samples"] for row in rows}
     of = {key: min(s["seconds"] for s in samples) for key, samples in best.items()}
     cpu = {key: min(s["cpu_seconds"] for s in samples) for key, samples in best.items()}
     one, alone, two, threads = "ours, 1 worker", "ours, cluster of 1", "ours, cluster of 2", "ours, 2 threads"
-    found: list[tuple[str, float, float, bool]] = []  # what, found, asked, whether more is better
+    measured: list[tuple[str, float, float, bool]] = []  # what, measured, limit, whether more is better
     for (work, size, builder), seconds in of.items():
         name, of_one = f"{work}, {size} vertices", of.get((work, size, one))
         if builder == one and (points := of.get(("walked points", size, one))) and work in MOST:
-            found.append((f"{name}: times points alone", seconds / points, MOST[work], False))
+            measured.append((f"{name}: times as long as points alone", seconds / points, MOST[work], False))
         if builder == one and (eighth := cpu.get((work, size // 8, one))):
-            found.append((f"{name}: CPU in times of an eighth", cpu[work, size, one] / eighth, 10, False))
+            measured.append((f"{name}: times the CPU of an eighth", cpu[work, size, one] / eighth, 10, False))
         if of_one and builder == "reference" and work == "polylines":
-            found.append((f"{name}: times faster than the reference", seconds / of_one, 8, True))
+            measured.append((f"{name}: times faster than the reference", seconds / of_one, 8, True))
         if work != "points":
             continue
         if builder == two and (of_alone := of.get((work, size, alone))):
-            found.append((f"{name}: two workers, times faster than one", of_alone / seconds, 1.5, True))
+            measured.append((f"{name}: two workers, times faster than one", of_alone / seconds, 1.5, True))
         if builder == threads and of_one:
-            found.append((f"{name}: two threads, times faster than sync", of_one / seconds, 1.0, True))
+            measured.append((f"{name}: two threads, times faster than one", of_one / seconds, 1.0, True))
         if builder == KEPT and of_one:
-            found.append((f"{name}: grown chunks, times faster than kept", seconds / of_one, 1.3, True))
-    lines = ["| asked | found | at most or least | |", "| --- | --- | --- | --- |"]
-    for name, value, asked, more in found:
-        fine = value >= asked if more else value <= asked
-        lines.append(f"| {name} | {value:.2f} | {'>=' if more else '<='} {asked:g} | {'passes' if fine else 'FAILS'} |")
+            measured.append((f"{name}: grown chunks, times faster than kept", seconds / of_one, 1.3, True))
+    lines = ["| what | measured | limit | result |", "| --- | --- | --- | --- |"]
+    for name, value, limit, more in measured:
+        fine = value >= limit if more else value <= limit
+        lines.append(f"| {name} | {value:.2f} | {'>=' if more else '<='} {limit:g} | {'passes' if fine else 'FAILS'} |")
     return "\n".join(lines)
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Measure, and print the table and what is asked beside what was found; with ``--job``, one measurement as JSON."""
+    """Measure, and print the table and each limit beside what was measured; with ``--job``, one measurement as JSON."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.bench_pyramid", description=__doc__)
     parser.add_argument("--job", help="measure this in this process (JSON)")
     parser.add_argument("--points", type=int, nargs="*", default=[1_000_000, 10_000_000])
