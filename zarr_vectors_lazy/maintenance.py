@@ -27,7 +27,7 @@ from zarr_vectors_lazy.store import open_zv
 from zarr_vectors_lazy.types import Floats, IntArray, Json, Lengths, StorePath
 from zarr_vectors_lazy.write.arguments import parse_bins, parse_shape
 from zarr_vectors_lazy.write.in_place import open_to_change, write_consolidated, write_counts
-from zarr_vectors_lazy.write.session import Mode, check_apart, check_mode, check_place, left_out
+from zarr_vectors_lazy.write.session import Mode, check_place, left_out, resolve_apart
 
 if TYPE_CHECKING:
     from zarr_vectors_lazy.level import ZVLevel
@@ -257,11 +257,8 @@ def migrate(
     >>> zvl.migrate("old.zarrvectors", "new.zarrvectors")  # doctest: +SKIP
     {0: 4115, 1: 148, 2: 44}
     """
-    check_mode(mode)
     options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
-    source = resolve(src, **options)
-    target = resolve(dst, **(options if dst_options is None else dst_options))
-    check_apart(source, target)
+    source, target = resolve_apart(src, dst, mode, dst_options, **options)
     opened = open_tree(source, None)
     if opened.generation.changeable:
         raise SelectionError(
@@ -491,10 +488,9 @@ def rechunk(
     >>> done["chunk_count"], done["levels_left_out"]
     (11, [1, 2])
     """
-    check_mode(mode)
     options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
     target = options if dst_options is None else dict(dst_options)
-    check_apart(resolve(src, **options), resolve(dst, **target))
+    resolve_apart(src, dst, mode, dst_options, **options)
     arguments = {
         "chunk_shape": chunk_shape,
         "bin_shape": bin_shape,

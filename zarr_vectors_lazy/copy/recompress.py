@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
-import dask
 import numpy as np
 from dask.delayed import delayed
 
@@ -32,14 +31,13 @@ from zarr_vectors_lazy.format.v09.documents import (
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
-from zarr_vectors_lazy.progress import computing
+from zarr_vectors_lazy.progress import finish
 from zarr_vectors_lazy.read.level import drive
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.read.store import OpenStore, open_tree
 from zarr_vectors_lazy.requests import ListSizes, Put
 from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage.fetch import connect, delete, fetch, zarr_array, zarr_cells
-from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, StorePath
 from zarr_vectors_lazy.write.arguments import Profile, parse_encoding
@@ -54,10 +52,9 @@ from zarr_vectors_lazy.write.session import (
     Mode,
     WriteSession,
     begin_write,
-    check_apart,
-    check_mode,
     copy_objects,
     new_write_id,
+    resolve_apart,
 )
 
 # The tasks that combine the cells of an array into shards, in place.
@@ -132,7 +129,7 @@ def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
     """
     tree, spec = opened.tree, opened.tree.spec
     root = tree.node("")
-    consolidated = root is not None and root.doc.get("consolidated_metadata") is not None
+    consolidated = root is not None and root.consolidated
     start = delayed(drop_consolidated, pure=False)(spec) if consolidated else None
     pack, change_over, clear = (delayed(f, pure=False) for f in (pack_cells, change_array, delete_left_over))
     done = []
@@ -193,23 +190,9 @@ def shard_runs(coords: ChunkCoords, layout: GridLayout) -> Iterator[ChunkCoords]
 # Reading an array's pieces with their codecs undone, and writing them with others into another store.
 
 
-@dataclass(frozen=True, slots=True)
-class Recoded:
-    """What a task copied: pieces, the objects that hold them now, and their stored bytes before and after."""
-
-    pieces: int = 0
-    objects: int = 0
-    before: int = 0
-    nbytes: int = 0
-
-    def __add__(self, other: "Recoded") -> "Recoded":
-        """Add both."""
-        return Recoded(
-            self.pieces + other.pieces,
-            self.objects + other.objects,
-            self.before + other.before,
-            self.nbytes + other.nbytes,
-        )
+Recoded: TypeAlias = tuple[int, int, int, int]
+"""What a task copied: pieces, the objects that hold them now, and their stored bytes before and after."""
+COUNTED = ("cell_count", "object_count", "source_nbytes", "nbytes")
 
 
 def read_pieces(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> list[tuple[Buffer | None, int]]:
@@ -300,20 +283,22 @@ def copy_pieces(spec: StoreSpec, copy: ArrayCopy, indices: ChunkCoords, session:
     encoded = [encode_bytes(piece, copy.encoding) for piece, _ in pieces if piece is not None]
     puts = [replace(put, array=copy.unfinished) for put in pack_puts(copy.target.layout, indices[kept], encoded)]
     session.put(puts)
-    return Recoded(len(kept), len(puts), sum(size for _, size in pieces), sum(len(put.data) for put in puts))
+    return len(kept), len(puts), sum(size for _, size in pieces), sum(len(put.data) for put in puts)
 
 
 def copy_whole(spec: StoreSpec, path: str, doc: Json, session: WriteSession) -> Recoded:
     """Write the objects of an array unchanged, because only its own codecs can read them."""
     objects, nbytes = copy_objects(spec, stored_keys(path, doc), dump(doc), session)
-    return Recoded(objects, objects, nbytes, nbytes)
+    return objects, objects, nbytes, nbytes
 
 
-def put_documents(session: WriteSession, root: Json, nodes: Mapping[str, Json], done: Sequence[Recoded]) -> Recoded:
-    """Write the documents of a copy, the root last of all."""
+def put_documents(
+    session: WriteSession, root: Json, nodes: Mapping[str, Json], left_out: list[str], done: Sequence[Recoded]
+) -> dict[str, Any]:
+    """Write the documents of a copy, the root last of all; return what `recompress` does."""
     session.put([Put(f"{path}/{DOC}", dump(doc)) for path, doc in nodes.items()])
     session.commit(Put(DOC, dump(root)))
-    return sum(done, Recoded())
+    return {**{name: sum(of[at] for of in done) for at, name in enumerate(COUNTED)}, "left_out": left_out}
 
 
 def plain_root(spec: StoreSpec) -> Json:
@@ -329,7 +314,7 @@ def plain_root(spec: StoreSpec) -> Json:
     opened = open_tree(spec, None)
     tree, root = opened.tree, opened.tree.node("")
     assert root is not None
-    bare = {name: value for name, value in root.doc.items() if name != "consolidated_metadata"}
+    bare = root.bare
     if not (tree.complete or tree.backend.listable) or any(data.meta.deferred for data in opened.levels.values()):
         return bare
     nodes = {path: plain_document(Found(path, doc, "")) for path, doc in read_nodes(tree).items()}
@@ -339,8 +324,8 @@ def plain_root(spec: StoreSpec) -> Json:
 # Copying a store's arrays piece by piece with other codecs, as a Dask graph; nothing is decoded further than that.
 
 
-def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, mode: Mode) -> tuple[Any, list[str]]:
-    """Copy every node of a store, encoding the pieces of its arrays anew.
+def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, mode: Mode) -> Any:
+    """Delayed copy of every node of a store, with the pieces of its arrays encoded anew; gives what `recompress` does.
 
     Parameters
     ----------
@@ -378,11 +363,10 @@ def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, m
             done += [pieces(spec, plan, indices, session) for indices in runs]
     root = tree.node("")
     assert root is not None
-    bare = with_specs({name: value for name, value in root.doc.items() if name != "consolidated_metadata"}, docs)
-    consolidated = root.doc.get("consolidated_metadata") is not None
-    finish = delayed(put_documents, pure=False)
-    job = finish(session, shared(with_nodes(bare, docs) if consolidated else bare), shared(docs), done)
-    return job, _left_out(tree, docs, list(opened.levels))
+    bare = with_specs(root.bare, docs)
+    bare = shared(with_nodes(bare, docs) if root.consolidated else bare)
+    left_out = _left_out(tree, docs, list(opened.levels))
+    return delayed(put_documents, pure=False)(session, bare, shared(docs), left_out, done)
 
 
 def _left_out(tree: MetaTree, docs: Mapping[str, Json], levels: list[int]) -> list[str]:
@@ -458,11 +442,8 @@ def recompress(
     >>> done["cell_count"], done["left_out"]
     (2, [])
     """
-    check_mode(mode)
     options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
-    source = resolve(src, **options)
-    target = resolve(dst, **(options if dst_options is None else dst_options))
-    check_apart(source, target)
+    source, target = resolve_apart(src, dst, mode, dst_options, **options)
     opened = open_tree(source, None)
     encoding = parse_encoding(compressor, checksum, shard_shape, opened.meta.ndim, profile)
     if not opened.generation.changeable:
@@ -472,18 +453,4 @@ def recompress(
             where=source.url,
         )
     opened.refuse_deferred()
-    job, left_out = recompress_store(opened, target, encoding, mode)
-    if not compute:
-        return dask.delayed(_summary, pure=False, name="recompress")(job, left_out)
-    with computing("recompress", shown=progress):
-        return _summary(dask.compute(job)[0], left_out)
-
-
-def _summary(done: Recoded, left_out: list[str]) -> dict[str, Any]:
-    return {
-        "cell_count": done.pieces,
-        "object_count": done.objects,
-        "source_nbytes": done.before,
-        "nbytes": done.nbytes,
-        "left_out": left_out,
-    }
+    return finish(recompress_store(opened, target, encoding, mode), "recompress", compute=compute, shown=progress)

@@ -8,13 +8,14 @@ from typing import Any, get_args
 
 import numpy as np
 
-from zarr_vectors_lazy.errors import FileError, NotFoundError, listed
+from zarr_vectors_lazy.errors import FileError, NotFoundError, SelectionError, listed
 from zarr_vectors_lazy.files.las import system_of, units_of
 from zarr_vectors_lazy.files.loaded import BLOCK_NBYTES, Kind, Loaded, LoadOptions, library, with_missing
 from zarr_vectors_lazy.files.meshes import flat_columns
 from zarr_vectors_lazy.files.outgoing import Outgoing, Values, at_least_two
 from zarr_vectors_lazy.model.objects import ragged_arange
 from zarr_vectors_lazy.plan.selection import OBJECT_ID
+from zarr_vectors_lazy.write.arguments import arrow_values
 from zarr_vectors_lazy.write.datasets import crs_of
 
 # Rows as tables: CSV and Parquet, with positions in columns or as GeoParquet's geometries.
@@ -198,7 +199,7 @@ def _attributes(
         if name not in columns:
             raise NotFoundError.among("column", name, columns)
     wanted = [name for name in (columns if asked.columns is None else asked.columns) if name not in taken]
-    values = {name: arrow_values(columns[name]) for name in wanted}
+    values = {name: loaded_values(columns[name]) for name in wanted}
     kept = {name: array for name, array in values.items() if array is not None}
     left = [f"column {name} of {columns[name].type}" for name in wanted if name not in kept]
     zones = {name: getattr(columns[name].type, "tz", None) for name in kept}
@@ -211,7 +212,7 @@ def _positions(columns: Sequence[tuple[str, Any]]) -> Values:
     """(N, D) float64, or float32 if all columns are."""
     found = []
     for name, column in columns:
-        values = arrow_values(column)
+        values = loaded_values(column)
         if values is None or values.dtype.kind not in "iuf":
             example = next((text for text in column.to_pylist() if not _is_number(text)), None)
             raise FileError(f"column {name!r} is of {column.type}, expected numbers: {example!r}")
@@ -229,7 +230,7 @@ def _is_number(text: Any) -> bool:
 
 
 def _whole(name: str, column: Any) -> Values:
-    values = arrow_values(column)
+    values = loaded_values(column)
     if values is None or values.dtype.kind not in "iu" or np.ma.is_masked(values):
         raise FileError(
             f"column {name!r} gives the object of each row, so it must hold whole numbers, with none missing"
@@ -237,29 +238,24 @@ def _whole(name: str, column: Any) -> Values:
     return np.asarray(values)
 
 
-def arrow_values(column: Any) -> Any:
+def loaded_values(column: Any) -> Any:
     """Values of an Arrow column as `Loaded` has them: (N,), or (N, C) for lists of one length; otherwise None."""
     arrow = library("pyarrow")
     types, kind = arrow.types, column.type
     if types.is_dictionary(kind):
-        return arrow_values(column.dictionary_decode())
+        return loaded_values(column.dictionary_decode())
     if types.is_fixed_size_list(kind):
-        inner = arrow_values(column.flatten())
+        inner = loaded_values(column.flatten())
         return None if column.null_count or inner is None else inner.reshape(len(column), kind.list_size)
-    if types.is_boolean(kind) or types.is_integer(kind):
-        filled = column.fill_null(arrow.scalar(0).cast(kind))
-        plain = np.asarray(filled.to_numpy(zero_copy_only=False))
-        missing = np.asarray(column.is_null().to_numpy(zero_copy_only=False), np.bool_)
-        return np.ma.MaskedArray(plain, missing) if column.null_count else plain
-    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-    if types.is_date(kind):
-        column = column.cast(arrow.timestamp("s"))
-    if types.is_timestamp(kind) and kind.tz is not None:
-        column = column.cast(arrow.timestamp(kind.unit))  # the same instants, in UTC
-    times = types.is_date(kind) or types.is_timestamp(kind) or types.is_duration(kind)
-    if text or times or types.is_floating(kind):
-        return np.asarray(column.to_numpy(zero_copy_only=False), object if text else None)
-    return None
+    if types.is_null(kind) or types.is_time(kind) or types.is_interval(kind):
+        return None
+    if types.is_date(kind) or (types.is_timestamp(kind) and kind.tz is not None):
+        column = column.cast(arrow.timestamp("s" if types.is_date(kind) else kind.unit))  # the same instants, in UTC
+    try:
+        values = arrow_values(column, "column")
+    except SelectionError:  # no store holds such values
+        return None
+    return values if np.ma.is_masked(values) else np.asarray(values)
 
 
 def arrow_column(values: Values) -> Any:

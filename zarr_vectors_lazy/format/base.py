@@ -52,6 +52,16 @@ class Found:
         return attributes if isinstance(attributes, dict) else {}
 
     @property
+    def consolidated(self) -> bool:
+        """Whether it has consolidated metadata, as a root may."""
+        return self.doc.get("consolidated_metadata") is not None
+
+    @property
+    def bare(self) -> dict[str, Any]:
+        """Its document without consolidated metadata."""
+        return {name: value for name, value in self.doc.items() if name != "consolidated_metadata"}
+
+    @property
     def unfinished(self) -> bool:
         """Whether it only says that its contents are being written."""
         ours = self.attributes.get("zarr_vectors_lazy")

@@ -464,7 +464,7 @@ def prepare(
         | {planned.step.level: planned.step.at.bin_shape for planned in levels},
         base=opened.levels[0].meta.bin_shape if 0 in opened.levels else opened.meta.bin_shape,
         block=_block(opened, options, levels),
-        consolidated=bool(journal.get("consolidated")) or root.doc.get("consolidated_metadata") is not None,
+        consolidated=bool(journal.get("consolidated")) or root.consolidated,
         slots=int(journal.get("slots", slots)),
         summary={
             "method": METHOD,

@@ -241,30 +241,22 @@ def arrow_values(value: Any, name: str) -> Values:
     column = whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
     kind, types = column.type, pa.types
     if types.is_dictionary(kind):
-        kind = kind.value_type
-        column = column if _is_text(types, kind) else column.dictionary_decode()
+        return arrow_values(column.dictionary_decode(), name)
     if types.is_timestamp(kind) and kind.tz is not None:
         raise SelectionError(f"{name} has times in the zone {kind.tz}, which cannot be stored: cast them first")
     if types.is_fixed_size_list(kind):
         if column.null_count:
             raise SelectionError(f"{name} has lists, and some are missing: fill them first")
-        return attribute_values(column.flatten(), name).reshape(-1, kind.list_size)
-    missing = np.asarray(column.is_null())
+        return arrow_values(column.flatten(), name).reshape(len(column), kind.list_size)
     if types.is_integer(kind) or types.is_boolean(kind):
-        filled = column.fill_null(False if types.is_boolean(kind) else 0) if column.null_count else column
-        return np.ma.MaskedArray(filled.to_numpy(zero_copy_only=False), missing)
-    if types.is_floating(kind) or types.is_temporal(kind) or types.is_null(kind):
-        found: Values = column.to_numpy(zero_copy_only=False)
-        return found
-    if _is_text(types, kind):
-        return np.array(column.to_pylist(), object)
+        filled = column.fill_null(pa.scalar(0).cast(kind)) if column.null_count else column
+        return np.ma.MaskedArray(filled.to_numpy(zero_copy_only=False), np.asarray(column.is_null()))
+    text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    if text or types.is_floating(kind) or types.is_temporal(kind) or types.is_null(kind):
+        return np.asarray(column.to_numpy(zero_copy_only=False), object if text else None)
     raise SelectionError(
         f"{name} has values of the Arrow type {kind}; only numbers, bool, text and times can be stored"
     )
-
-
-def _is_text(types: Any, kind: Any) -> bool:
-    return bool(types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind))
 
 
 def _masked(values: Values, missing: Values) -> Values:

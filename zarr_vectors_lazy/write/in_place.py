@@ -50,7 +50,7 @@ from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json
 from zarr_vectors_lazy.write.part import encode_cells, shards_of
-from zarr_vectors_lazy.write.session import new_write_id
+from zarr_vectors_lazy.write.session import is_one_of, new_write_id
 
 # Consolidated metadata: every node of a store in its root (Zarr's inline form).
 
@@ -92,8 +92,7 @@ def write_consolidated(spec: StoreSpec) -> int:
 
 
 def _put_root(tree: MetaTree, data: bytes, meanwhile: str) -> None:
-    (now,) = fetch(tree.backend, [Get(DOC)])
-    if now is None or bytes(now) != tree.raw(""):
+    if not is_one_of(tree.backend, DOC, tree.raw("")):
         raise FormatError(f"the root changed while {meanwhile}; nothing was written", where=tree.url)
     fetch(tree.backend, [Put(DOC, data)])
 
@@ -105,7 +104,7 @@ def with_consolidated(spec: StoreSpec) -> Json | None:
     """
     tree = MetaTree(spec)
     root = tree.read_root()
-    if root.doc.get("consolidated_metadata") is not None or not tree.backend.listable:
+    if root.consolidated or not tree.backend.listable:
         return None
     try:
         reopen(tree).refuse_deferred()
@@ -129,7 +128,7 @@ def read_nodes(tree: MetaTree) -> dict[str, Json]:
         paths = [f"{folder}/{name}" if folder else name for folder in folders for name in tree.children(folder) or ()]
         tree.load([Node(path) for path in paths])
         nodes = {path: tree.node(path) for path in paths}
-        found.update((path, _bare(node.doc)) for path, node in nodes.items() if node is not None)
+        found.update((path, node.bare) for path, node in nodes.items() if node is not None)
         folders = [path for path, node in nodes.items() if node is None or node.doc.get("node_type") == "group"]
     for path in list(found):
         parts = path.split("/")
@@ -146,7 +145,7 @@ def renew_consolidated(spec: StoreSpec) -> None:
     FormatError, StoreError
         As for `write_consolidated`.
     """
-    if MetaTree(spec).read_root().doc.get("consolidated_metadata") is not None:
+    if MetaTree(spec).read_root().consolidated:
         write_consolidated(spec)
 
 
@@ -160,13 +159,8 @@ def drop_consolidated(spec: StoreSpec) -> None:
     """
     tree = MetaTree(spec)
     root = tree.read_root()
-    if root.doc.get("consolidated_metadata") is None:
-        return
-    _put_root(tree, dump(_bare(root.doc)), "it was read")
-
-
-def _bare(doc: Json) -> dict[str, Any]:
-    return {name: value for name, value in doc.items() if name != "consolidated_metadata"}
+    if root.consolidated:
+        _put_root(tree, dump(root.bare), "it was read")
 
 
 # Counts of vertices by chunk, added to a store that lacks them.
@@ -240,8 +234,7 @@ def put_unchanged(tree: MetaTree, node: Found, doc: bytes) -> None:
     before = tree.raw(node.path)
     if before == doc:
         return
-    (now,) = fetch(tree.backend, [Get(key)])
-    if now is None or bytes(now) != before:
+    if not is_one_of(tree.backend, key, before):
         raise FormatError("it changed while it was read; it was left as it is", where=f"{tree.url}/{key}")
     fetch(tree.backend, [Put(key, doc)])
 
@@ -474,8 +467,7 @@ def finish_attribute(new: NewAttribute, written: Sequence[Written], dictionary: 
     content = sum(part.content for part in written) % 2**64
     doc = cells_document(draft, new.grid, coords, new.encoding, {"content": f"{content:016x}"})
     backend = connect(new.spec)
-    (now,) = fetch(backend, [Get(_key(new))])
-    if now is None or bytes(now) != begun:
+    if not is_one_of(backend, _key(new), begun):
         raise StoreError(
             f"another write of the attribute {new.name!r} began meanwhile; this one is given up", where=backend.url
         )

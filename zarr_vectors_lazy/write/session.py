@@ -6,7 +6,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, UnsupportedVersionError, listed
 from zarr_vectors_lazy.format.base import Found, Node
@@ -20,8 +20,9 @@ from zarr_vectors_lazy.read.metadata import DOC, MetaTree
 from zarr_vectors_lazy.requests import Get, ListDir, Put
 from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import connect, delete_below, fetch
+from zarr_vectors_lazy.storage.resolve import resolve
 from zarr_vectors_lazy.storage.spec import StoreSpec, overlap
-from zarr_vectors_lazy.types import Buffer, Json
+from zarr_vectors_lazy.types import Json, StorePath
 
 # A write from its first put to its last: no reader sees a half-written store, and of two at once one gives up.
 #
@@ -80,7 +81,8 @@ class WriteSession:
         root, *made = fetch(
             backend, [Get(DOC), *(Put(put.key, put.data, create=True, unread=True, array=put.array) for put in puts)]
         )
-        self._check_is(root)
+        if root is None or bytes(root) != self.marker:
+            raise _lost(self.spec.url)
         met = [put for put, new in zip(puts, made, strict=True) if not new]
         if met:  # a task that ran twice, or was killed in a put, or another write
             there = fetch(backend, [Get(put.key) for put in met])
@@ -89,11 +91,7 @@ class WriteSession:
 
     def check(self) -> None:
         """Raise StoreError if another write has taken the place."""
-        (now,) = fetch(connect(self.spec), [Get(DOC)])
-        self._check_is(now)
-
-    def _check_is(self, now: Buffer | None) -> None:
-        if now is None or bytes(now) != self.marker:
+        if not is_one_of(connect(self.spec), DOC, self.marker):
             raise _lost(self.spec.url)
 
     def commit(self, root: Put) -> None:
@@ -129,6 +127,16 @@ def check_place(spec: StoreSpec, mode: Mode) -> None:
         _refuse_others(backend, names or ())
     else:
         _check_replaced(backend, bytes(root), names or (), mode)
+
+
+def resolve_apart(
+    src: StorePath, dst: StorePath, mode: Mode, dst_options: Mapping[str, Any] | None, **options: Any
+) -> tuple[StoreSpec, StoreSpec]:
+    """Source and target of a copy; raises SelectionError if the mode is wrong, or as for `check_apart`."""
+    check_mode(mode)
+    source, target = resolve(src, **options), resolve(dst, **(options if dst_options is None else dst_options))
+    check_apart(source, target)
+    return source, target
 
 
 def check_apart(source: StoreSpec, target: StoreSpec) -> None:
@@ -191,10 +199,15 @@ def _swap(backend: Backend, new: Put, old: bytes) -> None:
         if not done:
             raise _lost(backend.url)
     else:
-        (now,) = fetch(backend, [Get(DOC)])
-        if now is None or bytes(now) not in (old, new.data):
+        if not is_one_of(backend, DOC, old, bytes(new.data)):
             raise _lost(backend.url)
         fetch(backend, [new])
+
+
+def is_one_of(backend: Backend, key: str, *known: bytes | None) -> bool:
+    """Whether an object has one of some contents now."""
+    (now,) = fetch(backend, [Get(key)])
+    return now is not None and bytes(now) in known
 
 
 def _lost(url: str) -> StoreError:
@@ -213,8 +226,7 @@ def _refuse_others(backend: Backend, names: tuple[str, ...]) -> None:
 
 def _check_won(backend: Backend, session: WriteSession) -> None:
     # A put that was repeated after a lost answer finds its own object.
-    (now,) = fetch(backend, [Get(DOC)])
-    if now is None or bytes(now) != session.marker:
+    if not is_one_of(backend, DOC, session.marker):
         raise StoreError("another write began here at the same time; this one is given up", where=backend.url)
 
 
@@ -352,7 +364,7 @@ def _below(tree: MetaTree, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
         tree.load([Node(path) for path in paths])
         found: list[Found] = [node for path in paths if (node := tree.node(path)) is not None]
         for node in found:
-            yield node.path, {name: value for name, value in node.doc.items() if name != "consolidated_metadata"}
+            yield node.path, node.bare
         arrays = {node.path for node in found if node.doc.get("node_type") == "array"}
         folders = [path for path in paths if path not in arrays]
         paths = [f"{path}/{name}" for path in folders for name in tree.children(path, required=False) or ()]
