@@ -458,22 +458,8 @@ def build_pyramid(
     >>> [level.vertex_count for level in zvl.open_zv("points.zarrvectors")]
     [5000, 987, 125]
     """
-    options = PyramidOptions(
-        factors=factors,
-        chunk_scale_factors=chunk_scale_factors,
-        method=method,
-        sparsity_strategy=sparsity_strategy,
-        sparsity_seed=sparsity_seed,
-        cross_level_depth=cross_level_depth,
-        cross_level_storage=cross_level_storage,
-        aggregate=aggregate or {},
-        min_vertices=min_vertices,
-        overwrite=overwrite,
-        resume=resume,
-    )
-    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
-    delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), options, task_slots()))
-    return run(delayed, progress=progress) if compute else delayed
+    given = locals()
+    return run(PyramidOptions.of(given), given)
 
 
 @suggesting
@@ -535,30 +521,27 @@ def coarsen_level(
     >>> zvl.open_zv("points.zarrvectors")[1].vertex_count
     8
     """
-    options = PyramidOptions(
+    given = locals()
+    options = PyramidOptions.of(
+        given,
         factors=[(coarsen_factor, sparsity_factor)],
         chunk_scale_factors=[chunk_scale_factor],
-        method=method,
-        sparsity_strategy=sparsity_strategy,
-        sparsity_seed=sparsity_seed,
-        cross_level_storage=cross_level_storage,
-        aggregate=aggregate or {},
-        min_vertices=min_vertices,
-        overwrite=overwrite,
-        resume=resume,
         source=source_level,
         target=target_level,
     )
     if target_level <= source_level:
         raise SelectionError(f"target_level must be greater than source_level {source_level}, found {target_level!r}")
-    spec = resolve(path, backend=backend, storage_options=storage_options, **backend_kwargs)
+    return run(options, given)
+
+
+def run(options: PyramidOptions, given: Mapping[str, Any]) -> Json | DelayedPyramid:
+    """Build levels of the store that the arguments ``given`` name, or make a Delayed that does."""
+    place = {name: given[name] for name in ("backend", "storage_options")}
+    spec = resolve(given["path"], **place, **given["backend_kwargs"])
     delayed = pyramid_graph(*prepare(open_tree(spec, consolidated=False), options, task_slots()))
-    return run(delayed, progress=progress) if compute else delayed
-
-
-def run(delayed: DelayedPyramid, *, progress: bool) -> Json:
-    """Compute a build, with a bar if requested."""
-    with computing("building levels", shown=progress):
+    if not given["compute"]:
+        return delayed
+    with computing("building levels", shown=given["progress"]):
         (summary,) = dask.compute(delayed)
     found: Json = summary
     for spec in found["level_specs"]:

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError, NotFoundError, SelectionError, StoreError
-from zarr_vectors_lazy.format.base import format_delta
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray
 from zarr_vectors_lazy.model.levels import ChunkTable
@@ -38,7 +37,6 @@ from zarr_vectors_lazy.read.level import LevelData, Source
 from zarr_vectors_lazy.read.store import OpenStore
 from zarr_vectors_lazy.requests import ListDir
 from zarr_vectors_lazy.settings import block_nbytes
-from zarr_vectors_lazy.storage.base import Backend
 from zarr_vectors_lazy.storage.fetch import fetch
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json
 
@@ -444,7 +442,9 @@ def prepare(
     replaced = tuple(sorted(level for level in opened.levels if level in options.levels or (options.whole and level)))
     kept = tuple(level for level in sorted(opened.levels) if level not in replaced)
     journal = next(iter(journals.values())) if resumed else {}
-    shift = int(journal.get("shift", 0)) if resumed else _shift(backend, options, kept, replaced)
+    shift = int(journal.get("shift", 0))
+    if options.overwrite and not resumed:
+        shift = find_shift(backend, kept, {*options.levels, *replaced})
     options = replace(options, shift=shift, build=uuid.uuid4().hex)
     levels = plan_levels(opened, data, options)
     if not resumed:  # after impossible arguments, which overwriting would not mend
@@ -542,13 +542,6 @@ def _refuse(opened: OpenStore, options: PyramidOptions, journals: dict[int, Json
         raise StoreError(
             f"folders {left} hold files that belong to no level; overwrite=True deletes them", where=opened.tree.url
         )
-
-
-def _shift(backend: Backend, options: PyramidOptions, kept: tuple[int, ...], replaced: tuple[int, ...]) -> int:
-    gone = sorted({*options.levels, *replaced})
-    folders = [str(level) for level in gone]
-    folders += [f"{level}/links/{format_delta(other - level)}" for level in kept for other in gone]
-    return find_shift(backend, folders) if options.overwrite else 0
 
 
 def plan_levels(opened: OpenStore, data: LevelData, options: PyramidOptions) -> list[PlannedLevel]:

@@ -2,8 +2,8 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
@@ -112,6 +112,11 @@ class PyramidOptions:
         for name, value in {"factors": pairs, "chunk_scale_factors": scales, **plain}.items():
             object.__setattr__(self, name, value)
 
+    @classmethod
+    def of(cls, arguments: Mapping[str, Any], **more: Any) -> "PyramidOptions":
+        """Pick them from a function's arguments, in addition to ``more``."""
+        return cls(**{each.name: arguments[each.name] for each in fields(cls) if each.name in arguments} | more)
+
     @property
     def whole(self) -> bool:
         """Whether a whole pyramid is built."""
@@ -198,10 +203,10 @@ class Session:
         depth = self.options.cross_level_depth
         return self.options.links != "none" and (depth == -1 or delta <= depth)
 
-    def families(self) -> list[str]:
-        """Folders of the links from levels that stay to those that are built or removed."""
-        gone = {*self.options.levels, *self.replaced}
-        return [f"{level}/links/{format_delta(other - level)}" for level in self.kept for other in sorted(gone)]
+    @property
+    def gone(self) -> set[int]:
+        """Levels that are built or removed."""
+        return {*self.options.levels, *self.replaced}
 
 
 def journal_key(level: int) -> str:
@@ -230,8 +235,14 @@ def continues(journals: dict[int, Json], levels: Sequence[int], parameters: Json
     return ours and bool(journals) and set(journals) <= set(levels)
 
 
-def find_shift(backend: Backend, folders: Sequence[str]) -> int:
-    """First index along the first axis that no cell below some folders has."""
+def link_folders(kept: Iterable[int], gone: Iterable[int]) -> list[str]:
+    """Folders of the links from levels that stay to those that are built or removed."""
+    return [f"{level}/links/{format_delta(other - level)}" for level in kept for other in sorted(gone)]
+
+
+def find_shift(backend: Backend, kept: Iterable[int], gone: Collection[int]) -> int:
+    """First index along the first axis that no cell of levels to be built or removed has, nor of links to them."""
+    folders = [*map(str, sorted(gone)), *link_folders(kept, gone)]
     sizes = fetch(backend, [ListSizes(folder) for folder in folders])
     found = [int(match[1]) for keys in sizes for key in keys if (match := _CELL.search(key))]
     return max(found, default=-1) + 1
@@ -269,11 +280,11 @@ def _clear(backend: Backend, session: Session) -> None:
         fetch(backend, [CURRENT.root_with_levels(session.root, bins, session.base)])
         for level in sorted(session.replaced, reverse=True):
             fetch(backend, [Delete((f"{level}/{DOC}",))])
-    for folder in session.families():
+    for folder in link_folders(session.kept, session.gone):
         _delete_documents_first(backend, folder)
     for level in session.kept:
         _delete_if_bare(backend, f"{level}/links")
-    for level in sorted({*session.replaced, *session.options.levels}, reverse=True):
+    for level in sorted(session.gone, reverse=True):
         _delete_documents_first(backend, str(level))
     for level in session.options.levels:
         delete_below(backend, f"{JOURNAL}/{level}", keep={journal_key(level)})
@@ -373,23 +384,20 @@ def publish_levels(
     session: Session, plans: Sequence[LevelPlan], records: Iterable[Sequence[ChunkRecord]], objects: Sequence[int]
 ) -> Json:
     """Task: publish levels from what all tasks wrote; return a summary."""
-    by_level: dict[int, list[CellRecord]] = {plan.step.level: [] for plan in plans}
-    for group in records:
-        for record in group:
-            for cell in record.cells:
-                by_level[cell.level].append(cell)
+    cells: dict[int, dict[str, list[CellRecord]]] = {plan.step.level: {} for plan in plans}
+    for cell in (cell for group in records for record in group for cell in record.cells):
+        cells[cell.level].setdefault(cell.path, []).append(cell)
     arrays: list[Put] = []
     nodes: list[Put] = []
-    counts: dict[int, int] = {}
+    specs: list[Json] = []
     for plan in plans:
-        level = plan.step.level
-        *documents, node = level_puts(plan, by_level[level])
+        by_path = cells[plan.step.level]
+        *documents, node = level_puts(plan, by_path)
         if plan.arrays:
             nodes.append(node)
-            counts[level] = sum(cell.count for cell in by_level[level] if cell.path == VERTICES)
+            specs.append({**plan.spec, "vertex_count": sum(cell.count for cell in by_path.get(VERTICES, ()))})
         arrays += documents if plan.arrays else _added(session, plan, documents)
     publish(session, arrays, nodes)
-    specs = [{**plan.spec, "vertex_count": counts[plan.step.level]} for plan in plans if plan.arrays]
     for spec, count in zip(specs, objects, strict=False):
         spec["objects_kept"] = count
     return {"levels_created": len(specs), "level_specs": specs, **session.summary}
@@ -402,11 +410,8 @@ def _added(session: Session, plan: LevelPlan, documents: Sequence[Put]) -> list[
     return [put for put in documents if raw is None or put.key != key]
 
 
-def level_puts(plan: LevelPlan, cells: Sequence[CellRecord]) -> list[Put]:
-    """Metadata of a level and all its arrays; its own node comes last."""
-    by_path: dict[str, list[CellRecord]] = {}
-    for cell in cells:
-        by_path.setdefault(cell.path, []).append(cell)
+def level_puts(plan: LevelPlan, by_path: Mapping[str, Sequence[CellRecord]]) -> list[Put]:
+    """Metadata of a level and all its arrays, from the cells of each path; its own node comes last."""
     step, far = plan.step, np.full(len(plan.step.scale), np.inf)
     empty = np.empty((0, step.rank), np.int64)
     coords = {path: np.asarray([cell.chunk for cell in found], np.int64) for path, found in by_path.items()}
@@ -431,7 +436,7 @@ def level_puts(plan: LevelPlan, cells: Sequence[CellRecord]) -> list[Put]:
     return CURRENT.level_puts(draft, record, step.grid, step.encoding)
 
 
-def _families(plan: LevelPlan, by_path: dict[str, list[CellRecord]]) -> Iterable[LinkFamilyDraft]:
+def _families(plan: LevelPlan, by_path: Mapping[str, Sequence[CellRecord]]) -> Iterable[LinkFamilyDraft]:
     counts: dict[int, int] = {}
     for path, found in by_path.items():
         if path.startswith("links/"):
