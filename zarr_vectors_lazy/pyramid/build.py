@@ -46,7 +46,7 @@ from zarr_vectors_lazy.read.layers import GraphNode, Key, List, Task, TaskRef, U
 from zarr_vectors_lazy.read.store import open_tree
 from zarr_vectors_lazy.settings import task_slots
 from zarr_vectors_lazy.storage.resolve import resolve
-from zarr_vectors_lazy.types import IntArray, Json, StorePath
+from zarr_vectors_lazy.types import Json, StorePath
 
 # A build that has not run yet, and what it will do.
 
@@ -146,12 +146,10 @@ def pyramid_graph(session: Session, levels: Sequence[PlannedLevel], plans: Seque
     tasks: dict[Key, GraphNode] = {begin: UnfusedTask(begin, begin_build, session)}
     made: list[LevelTasks] = []
     for planned in levels:
-        level = LevelTasks(tasks, f"{name}-{planned.step.level}", begin, planned, made[-1] if made else None)
-        level.slots = session.slots
-        level.reaches = [delta for delta in range(1, len(made) + 2) if session.reaches(delta)]
+        level = LevelTasks(tasks, f"{name}-{planned.step.level}", begin, planned, made[::-1], session.slots)
         level.add()
         made.append(level)
-        for delta in level.reaches[1:]:
+        for delta in filter(session.reaches, range(2, len(made) + 1)):
             level.add_far(delta)
     records = references(key for level in made for key in level.records)
     tables = references(level.tables for level in made if level.tables is not None)
@@ -185,22 +183,28 @@ class LevelTasks:
         The task that begins the build.
     planned
         The level.
-    below
-        Tasks of the finer level, if it is built in the same graph.
+    finer
+        Tasks of the finer levels that are built in the same graph, the next one first.
+    slots
+        Tasks that can run at once.
     """
 
     tasks: dict[Key, GraphNode]
     name: str
     begin: Key
     planned: PlannedLevel
-    below: "LevelTasks | None"
+    finer: "Sequence[LevelTasks]"
+    slots: int
     chunks: list[Key] = field(default_factory=list)  # the task that makes each chunk
     parts: dict[Key, Part] = field(default_factory=dict)  # what each of these tasks is told
     records: list[Key] = field(default_factory=list)  # tasks that return all records
     cuts: list[int] = field(default_factory=list)  # where the chunks of each part begin
-    slots: int = 1  # tasks that can run at once
-    reaches: list[int] = field(default_factory=list)  # levels across which links are stored
     tables: Key | None = None  # the task that writes the tables of objects, after which the next level may begin
+
+    @property
+    def below(self) -> "LevelTasks | None":
+        """Tasks of the next finer level."""
+        return self.finer[0] if self.finer else None
 
     def add(self) -> None:
         """Add all tasks of the level."""
@@ -222,53 +226,27 @@ class LevelTasks:
 
     def add_far(self, delta: int) -> None:
         """Add the tasks that write links across ``delta`` levels, after those across fewer."""
-        assert self.below is not None
-        finest = self._finest(delta)
-        base, step = finest.planned.step, self.planned.step
-        far = FarStep(
-            step=step, level=base.source.level, grid=base.fine_grid, scale=self._scale_to(finest), last=step.scale
-        )
+        step, base = self.planned.step, self.finer[delta - 2].planned.step
+        scale = step.at.ratio * base.scale // base.at.ratio
+        far = FarStep(step=step, level=base.source.level, grid=base.fine_grid, scale=scale, last=step.scale)
         name = f"{self.name}-far{delta}"
         keys: list[Key] = []
         for i, (key, part) in enumerate(self.parts.items()):
-            chunks, at = part.fine, self.below
-            for _ in range(delta - 1):
-                chunks = at.planned.chunks_below(chunks)
-                at = at.below if at.below is not None else at
-            lower = dict.fromkeys(self.below.far_key(delta - 1, k) for k in self._keys_below(part))
-            self.tasks[name, i] = Task(
-                (name, i),
-                far_part,
-                far,
-                [part.key(j) for j in range(len(part))],
-                chunks,
-                TaskRef(self.begin),
-                references([key]),
-                references(lower),
-            )
+            chunks = part.fine
+            for level in self.finer[: delta - 1]:
+                chunks = level.planned.chunks_below(chunks)
+            lower = self._keys_below(part)  # the tasks that write links across one level less, to the next finer one
+            if delta > 2:
+                lower = [(f"{self.finer[0].name}-far{delta - 1}", number) for _, number in lower]
+            needs = references([key]), references(lower)
+            self.tasks[name, i] = Task((name, i), far_part, far, part.keys, chunks, TaskRef(self.begin), *needs)
             keys.append((name, i))
         self.records += self._merged(name, keys)
 
-    def _scale_to(self, finest: "LevelTasks") -> IntArray:
-        """(D,) how many chunks of the level below ``finest`` a chunk of this level has along each axis."""
-        step = finest.planned.step
-        return self.planned.step.at.ratio * step.scale // step.at.ratio
-
-    def _finest(self, delta: int) -> "LevelTasks":
-        """Tasks of the first level above the one that ``delta`` levels lead down to."""
-        finest = self
-        for _ in range(delta - 1):
-            assert finest.below is not None
-            finest = finest.below
-        return finest
-
-    def far_key(self, delta: int, key: Key) -> Key:
-        """The task that writes links across ``delta`` levels of the chunks that the task ``key`` makes."""
-        return key if delta == 1 else (f"{self.name}-far{delta}", key[1])
-
     def _keys_below(self, part: Part) -> list[Key]:
-        assert self.below is not None
-        return list(dict.fromkeys(self.below.chunks[i] for i in self.below.planned.table.find(part.fine).tolist()))
+        """Tasks that make the finer chunks of a part."""
+        below = self.finer[0]
+        return list(dict.fromkeys(below.chunks[i] for i in below.planned.table.find(part.fine).tolist()))
 
     @property
     def step(self) -> TaskRef:
@@ -282,10 +260,8 @@ class LevelTasks:
         return [part_of(planned, first, last) for first, last in pairwise(self.cuts)]
 
     def _needs(self, part: Part) -> List | tuple[()]:
-        """Tasks that make the finer chunks of a part."""
-        if self.below is None:
-            return ()
-        return references(self._keys_below(part))
+        """References to these tasks; none if the finer level exists."""
+        return references(self._keys_below(part)) if self.finer else ()
 
     def _after(self) -> TaskRef | None:
         """Paths, and owners on the finer level, depend on its manifests."""

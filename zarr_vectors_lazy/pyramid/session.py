@@ -339,9 +339,7 @@ def finish_build(session: Session, specs: Sequence[Json]) -> Json:
 
 def describe_parameters(options: Json, fingerprint: str) -> Json:
     """Parameters as a journal keeps them: plain JSON values."""
-    plain: Any = json.loads(json.dumps({**options, "fingerprint": fingerprint, "journal": LAYOUT}, sort_keys=True))
-    found: Json = plain
-    return found
+    return dict(json.loads(json.dumps({**options, "fingerprint": fingerprint, "journal": LAYOUT}, sort_keys=True)))
 
 
 # The last task of a build: metadata of everything that was written, from the records of all tasks.
@@ -454,7 +452,7 @@ def _families(plan: LevelPlan, by_path: Mapping[str, Sequence[CellRecord]]) -> I
 
 # What a coarse level records about objects: manifests, shard by shard, attributes and groups.
 
-COPIED = ("groups", "group_attributes")
+COPIED = ("groups", "group_attributes")  # folders
 FAMILY = "object_attributes"
 Shard: TypeAlias = tuple[IntArray, str]
 """(o,) vertices of a shard's objects on the level, and a digest of their manifests."""
@@ -470,14 +468,11 @@ class ObjectTables:
         The level and its object index.
     attributes
         Attributes of its objects.
-    copied
-        Folders that are copied as they are.
     """
 
     source: Source
     index: ObjectIndex
     attributes: dict[str, DenseArray]
-    copied: tuple[str, ...] = COPIED
 
 
 def index_shard(step: LevelBuild, shard: int, records: Sequence[Sequence[ChunkRecord]]) -> Shard:
@@ -516,7 +511,7 @@ def write_object_tables(step: LevelBuild, tables: ObjectTables, shards: Sequence
     )
     puts += _attribute_puts(backend, step, tables, vertices)
     puts += CURRENT.told_puts(step.level, ids, vertices, tables.attributes, step.encoding)
-    for folder in tables.copied:
+    for folder in COPIED:
         puts += _copied(backend, f"{tables.source.level}/{folder}", f"{step.level}/{folder}")
     fetch(backend, puts)
     return count

@@ -1,6 +1,7 @@
 """What writers take out of core: Dask arrays, data frames, iterators of polylines."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -157,7 +158,6 @@ def _is_flat(values: np.ndarray[Any, Any]) -> bool:
 
 # What writers take out of core: Dask arrays, and blocks of polylines, each as a `Source`.
 
-NAN = float("nan")
 BLOCK_NBYTES = 32 * 1024**2
 PARTS = ("polylines", "vertex_attributes", "object_ids")
 
@@ -166,10 +166,14 @@ def points_source(positions: Any, attributes: Mapping[str, Any] | None, object_i
     """Source of points in Dask arrays."""
     if isinstance(positions, da.Array):  # before looking at a block without rows, whose shape would not help anybody
         arguments.check_positions(positions, "positions")
-    arrays = {"positions": positions, **labelled(attributes)}
-    if object_ids is not None:
-        arrays["object_ids"] = object_ids
-    return array_source(arrays, partial(read_points, tuple(attributes or ()), dtype, object_ids is not None))
+    return _array_source(read_points, {"positions": positions}, attributes, object_ids, dtype)
+
+
+def _array_source(
+    read: Callable[..., Block], rows: Mapping[str, Any], attributes: Mapping[str, Any] | None, ids: Any, dtype: Any
+) -> Source:
+    arrays = {**rows, **labelled(attributes), **({} if ids is None else {"object_ids": ids})}
+    return array_source(arrays, partial(read, tuple(attributes or ()), dtype, ids is not None))
 
 
 def labelled(attributes: Mapping[str, Any] | None, what: str = "vertex_attributes") -> dict[str, Any]:
@@ -193,10 +197,7 @@ def lines_source(endpoints: Any, attributes: Mapping[str, Any] | None, object_id
     """Source of lines in Dask arrays."""
     if isinstance(endpoints, da.Array):
         check_lines(endpoints)
-    arrays = {"endpoints": endpoints, **labelled(attributes)}
-    if object_ids is not None:
-        arrays["object_ids"] = object_ids
-    return array_source(arrays, partial(read_lines, tuple(attributes or ()), dtype, object_ids is not None))
+    return _array_source(read_lines, {"endpoints": endpoints}, attributes, object_ids, dtype)
 
 
 def read_lines(names: Sequence[str], dtype: Any, owned: bool, endpoints: Any, *rest: Any) -> Block:
@@ -224,26 +225,13 @@ def bag_source(bag: Any, dtype: Any) -> Source:
         sample = read(part.compute())
         if sample is not None:
             keys = [(key,) for key in computed.__dask_keys__()]
-            return Source(blocks=Blocks(keys, [computed]), read=read, sample=sample, nbytes=NAN)
+            return Source(blocks=Blocks(keys, [computed]), read=read, sample=sample, nbytes=math.nan)
     raise SelectionError("there are no polylines, so their number of axes is not known")
 
 
 def streamed(items: Iterator[Any]) -> Iterator[list[Any]]:
-    """Lists of items, each a block; single paths are gathered up to `BLOCK_NBYTES`."""
-    single: list[Any] = []
-    nbytes = 0
-    for item in items:
-        path = is_path(item)
-        if single and (not path or nbytes > BLOCK_NBYTES):
-            yield single
-            single, nbytes = [], 0
-        if path:
-            single.append(item)
-            nbytes += item.nbytes
-        else:
-            yield [_held(item)]
-    if single:
-        yield single
+    """Blocks, each in a list of its own; single paths are gathered up to `BLOCK_NBYTES`."""
+    return ([_held(block)] for block in _grouped(items, BLOCK_NBYTES))
 
 
 def _held(item: Any) -> Any:
@@ -281,24 +269,22 @@ def read_paths(dtype: Any, items: Iterable[Any]) -> Block | None:
     )
 
 
-def _grouped(items: Iterable[Any]) -> Iterator[Any]:
-    """Blocks; consecutive single arrays are joined to one."""
+def _grouped(items: Iterable[Any], most: float = math.inf) -> Iterator[Any]:
+    """Blocks; consecutive single paths are joined to one, or to several of about ``most`` bytes."""
     single: list[Any] = []
+    nbytes = 0
     for item in items:
-        if is_path(item):
-            single.append(item)
-            continue
-        if single:
+        path = isinstance(item, np.ndarray) and item.ndim == 2
+        if single and (not path or nbytes > most):
             yield single
-            single = []
-        yield item
+            single, nbytes = [], 0
+        if path:
+            single.append(item)
+            nbytes += item.nbytes
+        else:
+            yield item
     if single:
         yield single
-
-
-def is_path(item: Any) -> bool:
-    """Whether it is a single path rather than a block of them."""
-    return isinstance(item, np.ndarray) and item.ndim == 2
 
 
 def _parts_of(item: Any) -> Mapping[str, Any]:
@@ -483,7 +469,7 @@ def frame_source(frame: Any, columns: FrameColumns, dtype: Any) -> Source:
     (computed,) = optimized(frame)
     read = partial(read_frame, columns, dtype)
     keys = [(key,) for key in computed.__dask_keys__()]
-    return Source(blocks=Blocks(keys, [computed]), read=read, sample=read(frame._meta), nbytes=NAN)
+    return Source(blocks=Blocks(keys, [computed]), read=read, sample=read(frame._meta), nbytes=math.nan)
 
 
 def read_frame(columns: FrameColumns, dtype: Any, frame: Any) -> Block:
