@@ -1,7 +1,7 @@
 """The interface of a generation of the format, names in a store's tree, and limits of what stored bytes may claim."""
 
 import re
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
@@ -73,6 +73,11 @@ MetaSteps: TypeAlias = Generator[Sequence[Node | Children | Get | ListSizes], li
 """A generation's conversation; sizes are None if they cannot be listed."""
 
 
+LEVEL = re.compile("0|[1-9][0-9]{0,8}")
+NAMED = {"vertex_attributes": 2, "fragment_attributes": 2, "object_attributes": 2, "group_attributes": 2, "headers": 2}
+"""Folders whose families have names: how many parts of a path form a family."""
+
+
 class Generation(Protocol):
     """One on-disk generation."""
 
@@ -82,8 +87,15 @@ class Generation(Protocol):
     capabilities: frozenset[str]
     """Capabilities that a store may require of its readers, all supported here."""
 
+    families: Mapping[str, int]
+    """By folder, how many parts of a path from it on form a family of arrays; 1 for other folders."""
+
     def family(self, key: str) -> tuple[int | None, str]:
-        """Level and family of arrays to which an object belongs, by its key."""
+        """Level and family of an object, by its key; None outside levels, ``""`` for a node's own document."""
+        *folders, _ = key.split("/")
+        level = int(folders[0]) if folders and LEVEL.fullmatch(folders[0]) else None
+        path = folders if level is None else folders[1:]
+        return level, "/".join(path[: self.families.get(path[0], 1)]) if path else ""
 
     def trusts_consolidated(self, consolidated: Json) -> bool:
         """Whether the root's consolidated metadata name every node of the store."""
@@ -93,15 +105,20 @@ class Generation(Protocol):
 
     def level_nodes(self, level: int) -> tuple[str, str]:
         """Paths of a level's own node and of its vertices."""
+        return str(level), f"{level}/vertices"
 
     def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
         """Parse a level's node."""
 
     def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
-        """Add to each level what its metadata and those of the others say together."""
+        """Add to each level what its metadata and those of the others say together, if anything."""
+        return levels
 
     def headers(self) -> MetaSteps[dict[str, Json]]:
-        """Headers by format name, as stored."""
+        """Headers by format name, as stored (spec 0.9, 9; spec 0.7, 6)."""
+        (names,) = yield [Children("headers")]
+        nodes = yield [Node(f"headers/{name}") for name in names]
+        return {name: node.attributes for name, node in zip(names, nodes, strict=True) if node is not None}
 
     def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
         """The positions."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Dictionary, Places
+from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Dictionary, Layout, Places
 from zarr_vectors_lazy.model.levels import ChunkTable
 from zarr_vectors_lazy.requests import Elements, Steps, together
 from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Raw
@@ -37,7 +37,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ChainLayout:
+class ChainLayout(Layout):
     """Cells of several levels; what it fetches is already decoded.
 
     Parameters
@@ -85,22 +85,10 @@ class ChainLayout:
         """Size of a payload."""
         return raw.nbytes if isinstance(raw, Blob) else len(raw)
 
-    def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """None: no single listing has them all."""
-        return None
-
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
         """Keys of the objects that store cells, if metadata list the cells."""
         found = [part.spec.layout.object_keys(coords[at, 1:]) for part, at in self._split(coords)]
         return set().union(*(keys or () for keys in found)) if None not in found else None
-
-    def plain_nbytes(self, stored: int) -> int:
-        """Return the size unchanged."""
-        return stored
-
-    def zarr_indices(self, coords: ChunkCoords) -> IntArray:
-        """Return the chunks unchanged: no single Zarr array has them all."""
-        return coords
 
     def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
         """Sum of those of the parts."""

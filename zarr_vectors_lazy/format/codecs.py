@@ -371,7 +371,7 @@ LOST = "vertices are encoded with Draco, which changes their order: "
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class DracoLayout:
+class DracoLayout(Layout):
     """Cells of Draco streams, of which one part is returned.
 
     Parameters
@@ -387,11 +387,6 @@ class DracoLayout:
     inner: Layout
     part: Literal["points", "faces"]
     dtype: np.dtype[Any]
-
-    @property
-    def direct(self) -> bool:
-        """True: others are refused."""
-        return True
 
     def fetch(self, coords: ChunkCoords, places: Places | None = None) -> Steps[list[Raw]]:
         """Encoded streams."""
@@ -413,21 +408,9 @@ class DracoLayout:
         except FormatError:
             return None
 
-    def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """None: no listing shows how many rows a stream has."""
-        return None
-
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
         """Keys of the objects that store cells."""
         return self.inner.object_keys(coords)
-
-    def plain_nbytes(self, stored: int) -> int:
-        """Return the size unchanged."""
-        return stored
-
-    def zarr_indices(self, coords: ChunkCoords) -> IntArray:
-        """Indices of the cells in their array."""
-        return self.inner.zarr_indices(coords)
 
     def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
         """Those of whole cells."""

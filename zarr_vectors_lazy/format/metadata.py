@@ -4,22 +4,19 @@ import json
 import math
 import operator
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.base import (
+    LEVEL,
     MAX_AXES,
     MAX_DIMENSIONS,
     MAX_ITEM_NBYTES,
     MAX_PIECES,
     MAX_ROWS,
-    Children,
     Found,
-    MetaSteps,
-    Node,
     check_array,
 )
 from zarr_vectors_lazy.format.codecs import check_foreign
@@ -76,13 +73,6 @@ def chunk_table(coords: ChunkCoords, where: str) -> ChunkTable:
         return ChunkTable(coords)
     except FormatError as error:
         raise FormatError(error.message, where=where) from error
-
-
-def find_headers() -> MetaSteps[dict[str, Json]]:
-    """Headers by format name, as stored (spec 0.9, 9; spec 0.7, 6)."""
-    (names,) = yield [Children("headers")]
-    nodes = yield [Node(f"headers/{name}") for name in names]
-    return {name: node.attributes for name, node in zip(names, nodes, strict=True) if node is not None}
 
 
 def parse_dense(node: Found | None, name: str) -> DenseArray:
@@ -255,8 +245,6 @@ def parse_integers(value: Any, name: str, where: str) -> tuple[int, ...]:
 
 # Root and level metadata, nearly the same in all generations (spec 0.9, 3; spec 0.7, 2).
 
-LEVEL = re.compile("0|[1-9][0-9]{0,8}")
-
 
 def parse_root(root: Found, children: tuple[str, ...] | None) -> StoreMeta:
     """Parse the root's attributes (spec 0.9, 3.1 and 3.2).
@@ -416,25 +404,3 @@ def _chunk_attribute(block: Json, where: str) -> tuple[str, Array] | None:
     if not isinstance(name, str) or values is None:
         raise FormatError(f"chunk_attribute_name {name!r} needs chunk_attribute_values, found {values!r}", where=where)
     return name, parse_values(values, "chunk_attribute_values", where)
-
-
-# The family of arrays to which an object of a store belongs, by its key (spec 0.9, 2; spec 0.7, 3.3).
-
-NAMED = {"vertex_attributes": 2, "fragment_attributes": 2, "object_attributes": 2, "group_attributes": 2, "headers": 2}
-"""Folders whose families have names: how many parts of a path form a family."""
-
-
-def family_of(key: str, depths: Mapping[str, int]) -> tuple[int | None, str]:
-    """Level and family of an object; None for what lies outside levels, ``""`` for a node's own document.
-
-    Parameters
-    ----------
-    key
-        Key of the object.
-    depths
-        By folder, how many parts of a path from it on form a family; 1 for other folders.
-    """
-    *folders, _ = key.split("/")
-    level = int(folders[0]) if folders and LEVEL.fullmatch(folders[0]) else None
-    path = folders if level is None else folders[1:]
-    return level, "/".join(path[: depths.get(path[0], 1)]) if path else ""

@@ -19,9 +19,12 @@ UNTOLD = np.dtype("V1")
 class Layout(Protocol):
     """Where the cells of one array are, and how each is encoded; one implementation for each generation."""
 
+    __slots__ = ()
+
     @property
     def direct(self) -> bool:
         """Whether `fetch` and `decode` know the codecs; otherwise the array is read through zarr."""
+        return True
 
     def fetch(self, coords: ChunkCoords, places: "Places | None" = None) -> Steps[list[Raw]]:
         """Encoded bytes of (n, K) cells; None if the object does not exist."""
@@ -37,15 +40,19 @@ class Layout(Protocol):
 
     def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
         """Object keys of cells that are stored uncompressed, one per object; None if they are not."""
+        return None
 
     def object_keys(self, coords: ChunkCoords) -> set[str] | None:
         """Keys of the objects that store cells, if metadata list the cells; None if a listing does."""
+        return None
 
     def plain_nbytes(self, stored: int) -> int:
         """Payload size of an uncompressed cell with a given number of stored bytes."""
+        return stored
 
     def zarr_indices(self, coords: ChunkCoords) -> IntArray:
-        """Non-negative (n, K) indices of the cells in their zarr array."""
+        """Non-negative (n, K) indices of the cells in their zarr array, if they are in a single one."""
+        return coords
 
     def requests(self, coords: ChunkCoords, places: "Places | None" = None, *, head: bool = False) -> int:
         """How many requests `fetch` or `fetch_heads` makes for (n, K) cells."""

@@ -23,7 +23,7 @@ from zarr_vectors_lazy.format.metadata import (
     parse_named,
     stated_row_shape,
 )
-from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Pack, Places, missing_integer
+from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Layout, Pack, Places, missing_integer
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.requests import Elements, Get, Request, Steps
 from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Json, Raw
@@ -190,7 +190,7 @@ def decode_blob(blob: Blob) -> Buffer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlobLayout:
+class BlobLayout(Layout):
     """Cells of one array, one for each chunk.
 
     Parameters
@@ -203,15 +203,6 @@ class BlobLayout:
 
     path: str
     headed: bool
-
-    @property
-    def direct(self) -> bool:
-        """True: what is not decoded here is read through zarr cell by cell."""
-        return True
-
-    def zarr_indices(self, coords: ChunkCoords) -> IntArray:
-        """The coordinates: no single zarr array holds the cells of all chunks."""
-        return np.asarray(coords, np.int64)
 
     def requests(self, coords: ChunkCoords, places: Places | None = None, *, head: bool = False) -> int:
         """Two requests per cell, one of which gives its size; for packed cells, at most one each per object."""
@@ -254,18 +245,6 @@ class BlobLayout:
     def head_nbytes(self, raw: Buffer | Blob) -> int | None:
         """Payload size of a cell."""
         return raw.nbytes if isinstance(raw, Blob) else len(raw)
-
-    def plain_keys(self, coords: ChunkCoords) -> list[str] | None:
-        """None: only its own metadata show how a cell is stored."""
-        return None
-
-    def object_keys(self, coords: ChunkCoords) -> set[str] | None:
-        """None: a chunk exists because it is stored."""
-        return None
-
-    def plain_nbytes(self, stored: int) -> int:
-        """The same."""
-        return stored
 
     @staticmethod
     def _alone(n: int, places: Places | None) -> list[int]:

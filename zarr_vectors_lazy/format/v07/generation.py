@@ -7,13 +7,20 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import COMPLETE, Children, Found, MetaSteps, Node, format_delta, parse_deltas
+from zarr_vectors_lazy.format.base import (
+    COMPLETE,
+    NAMED,
+    Children,
+    Found,
+    Generation,
+    MetaSteps,
+    Node,
+    format_delta,
+    parse_deltas,
+)
 from zarr_vectors_lazy.format.codecs import draco_vertices
 from zarr_vectors_lazy.format.metadata import (
-    NAMED,
     check_rank,
-    family_of,
-    find_headers,
     parse_dense,
     parse_dtype,
     parse_integers,
@@ -46,19 +53,14 @@ INTEGER = np.dtype("<i8")
 LAYOUT = "vlen_manifests_v1"
 OBJECT = np.dtype(object)
 
-FAMILIES = {**NAMED, "links": 2, "cross_chunk_links": 2, "link_attributes": 3, "cross_chunk_link_attributes": 3}
 
-
-class Generation07:
+class Generation07(Generation):
     """Stores written by zarr-vectors 0.2.0."""
 
     name = "0.7"
     changeable = False
     capabilities: frozenset[str] = frozenset()
-
-    def family(self, key: str) -> tuple[int | None, str]:
-        """Level and family of an object: links by delta, inside chunks and across (spec 0.7, 3.3)."""
-        return family_of(key, FAMILIES)
+    families = NAMED | {"links": 2, "cross_chunk_links": 2, "link_attributes": 3, "cross_chunk_link_attributes": 3}
 
     def trusts_consolidated(self, consolidated: Json) -> bool:
         """Whether a complete writer left its mark, because Zarr's own leaves out nodes (spec 0.7, 3.1)."""
@@ -71,10 +73,6 @@ class Generation07:
             return replace(meta, links_convention=TREE)
         return meta
 
-    def level_nodes(self, level: int) -> tuple[str, str]:
-        """Paths of a level's own node and of its vertices."""
-        return str(level), f"{level}/vertices"
-
     def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
         """Parse a level's node (spec 0.7, 2); a chunk axis without values is not an attribute (3.2)."""
         block = node.attributes.get("zarr_vectors_level")
@@ -84,14 +82,6 @@ class Generation07:
             node = replace(node, doc=doc)
         meta = parse_level(node, store, level)
         return replace(meta, count_is_sure=False, edges_lost=_edges_lost(meta, store))
-
-    def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
-        """Return the levels unchanged: each describes itself completely."""
-        return levels
-
-    def headers(self) -> MetaSteps[dict[str, Json]]:
-        """Headers by format name, as stored (spec 0.7, 6)."""
-        return find_headers()
 
     def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
         """The positions (spec 0.7, 4.1)."""

@@ -37,7 +37,7 @@ from zarr_vectors_lazy.format.metadata import (
     parse_stored_dtype,
     stated_row_shape,
 )
-from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Places
+from zarr_vectors_lazy.model.arrays import UNTOLD, CellArray, CellSpec, Layout, Places
 from zarr_vectors_lazy.model.levels import LevelMeta, dotted
 from zarr_vectors_lazy.requests import Get, ListSizes, Steps
 from zarr_vectors_lazy.types import Blob, BoolArray, Buffer, ChunkCoords, IntArray, Json, Raw
@@ -79,7 +79,7 @@ class Shards:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GridLayout:
+class GridLayout(Layout):
     """Cells of one rank-K array, one for each chunk.
 
     Parameters

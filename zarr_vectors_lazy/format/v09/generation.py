@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import MAX_DIGITS, Children, Found, MetaSteps, Node, format_delta, parse_deltas
+from zarr_vectors_lazy.format.base import (
+    MAX_DIGITS,
+    NAMED,
+    Children,
+    Found,
+    Generation,
+    MetaSteps,
+    Node,
+    format_delta,
+    parse_deltas,
+)
 from zarr_vectors_lazy.format.codecs import draco_vertices
 from zarr_vectors_lazy.format.metadata import (
     MAX_INDEX,
-    NAMED,
     check_rank,
-    family_of,
-    find_headers,
     parse_dense,
     parse_level,
     parse_root,
@@ -121,8 +128,6 @@ def _chain(index: int, levels: Mapping[int, LevelMeta]) -> tuple[int, ...]:
 
 # Generation 0.9 behind the interface of ``format.base``.
 
-FAMILIES = {**NAMED, "links": 3, "link_attributes": 4}
-
 SELF = "self"
 MAX_WIDTH = 64
 _SEGMENT = re.compile(r"self|[-+0-9][-+0-9._]*")
@@ -145,16 +150,13 @@ SEGMENT_ID, VERTEX_COUNT = "segment_id", "vertex_count"
 SEGMENTS = f"fragment_attributes/{SEGMENT_ID}"
 
 
-class Generation09:
+class Generation09(Generation):
     """Stores written by zarr-vectors 0.9.x."""
 
     name = "0.9"
     changeable = True
     capabilities = CAPABILITIES
-
-    def family(self, key: str) -> tuple[int | None, str]:
-        """Level and family of an object: links by delta and offsets (spec 0.9, 2)."""
-        return family_of(key, FAMILIES)
+    families = NAMED | {"links": 3, "link_attributes": 4}
 
     def trusts_consolidated(self, consolidated: Json) -> bool:
         """True: Zarr finds every node."""
@@ -164,10 +166,6 @@ class Generation09:
         """Parse the root (spec 0.9, 3.1 to 3.3)."""
         return parse_root(root, children)
 
-    def level_nodes(self, level: int) -> tuple[str, str]:
-        """Paths of a level's own node and of its vertices."""
-        return str(level), f"{level}/vertices"
-
     def parse_level(self, node: Found, store: StoreMeta, level: int) -> LevelMeta:
         """Parse a level's node (spec 0.9, 3.4)."""
         return read_further(parse_level(node, store, level), store)
@@ -175,10 +173,6 @@ class Generation09:
     def relate(self, levels: dict[int, LevelMeta], store: StoreMeta) -> dict[int, LevelMeta]:
         """Add to each level what its metadata and those of the others say together (spec next, 4 and 14)."""
         return relate_levels(levels, store)
-
-    def headers(self) -> MetaSteps[dict[str, Json]]:
-        """Headers by format name, as stored (spec 0.9, 9)."""
-        return find_headers()
 
     def vertices(self, level: LevelMeta, store: StoreMeta) -> MetaSteps[CellArray]:
         """The positions (spec 0.9, 5.1)."""
