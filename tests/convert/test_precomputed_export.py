@@ -11,7 +11,8 @@ import pytest
 import zarr_vectors_lazy as zvl
 from tests.convert.test_precomputed import as_set, edges_drawn, parsed, parsed_skeleton, read_shard, sources
 from zarr_vectors_lazy.convert import precomputed as pc
-from zarr_vectors_lazy.errors import SelectionError
+from zarr_vectors_lazy.convert import precomputed_export
+from zarr_vectors_lazy.errors import SelectionError, StoreError
 
 
 @pytest.fixture(autouse=True)
@@ -75,6 +76,19 @@ def test_points_are_spread_over_levels_that_add_up(tmp_path, sharded):
         single = stored(tmp_path / "out" / "by_id", info["by_id"], row, str(row))
         assert np.array_equal(np.frombuffer(single, "<f4", 3), vertices[row])
     assert not (tmp_path / "out" / "scratch").exists()
+
+
+def test_what_waits_is_deleted_if_the_export_fails(tmp_path, monkeypatch):
+    zvl.write_points(tmp_path / "p.zv", np.random.default_rng(0).random((100, 3)), chunk_shape=1)
+
+    def fails(*_):
+        assert any((tmp_path / "out" / "scratch").rglob("*/*/*"))
+        raise StoreError("the disk is full")
+
+    monkeypatch.setattr(precomputed_export, "gather_cells", fails)
+    with pytest.raises(StoreError, match="the disk is full"):
+        zvl.open_zv(tmp_path / "p.zv")[0].to_precomputed(tmp_path / "out", "points")
+    assert not any((tmp_path / "out" / "scratch").rglob("*/*/*"))
 
 
 def test_prefixes_of_cells_are_spread_over_them(tmp_path):

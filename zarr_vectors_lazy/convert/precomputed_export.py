@@ -21,6 +21,8 @@ from zarr_vectors_lazy.storage.fetch import connect, delete_below
 from zarr_vectors_lazy.storage.requests import Delete, Get, Put
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Floats, IntArray
+from zarr_vectors_lazy.write.scratch import Scratch
+from zarr_vectors_lazy.write.session import new_write_id
 
 LIMIT = 5000  # annotations in a cell
 ROWS = 100_000  # approximate vertices of a task
@@ -176,20 +178,19 @@ def _export_annotations(export: Export) -> tuple[dict[str, Any], int, list[Writt
         for grid, (codes, _) in zip(grids[:kept], totals, strict=False)
     ]
     plan = Plan(lower, tuple(spread), ends)
-    spreading = delayed(spread_annotations, pure=False)
-    (runs,) = dask.compute([spreading(export, part, number, plan) for number, part in enumerate(parts)])
-    scratch = sorted(key for keys in runs for key in keys)
-    groups: dict[tuple[int, int], list[str]] = {}
-    for key in scratch:
-        _, number, shard, _ = key.split("/")
-        groups.setdefault((int(number), int(shard)), []).append(key)
-    gather, index = delayed(gather_cells, pure=False), delayed(write_index, pure=False)
+    spreading, gather, index = (delayed(task, pure=False) for task in (spread_annotations, gather_cells, write_index))
     total = sum(number for _, number in counted)
     by_id = Sharding.of(level.largest_id(kind), total, 256, 256)
-    tasks = [gather(export, spread[number], keys) for (number, _), keys in groups.items()]
-    tasks += [index(export, folder, by_id, shard) for folder, shard in level.index_shards(kind, by_id)]
-    (done,) = dask.compute(tasks)
-    delete_below(connect(export.target), SCRATCH)
+    with Scratch(export.target, SCRATCH, new_write_id()) as scratch:
+        (runs,) = dask.compute([spreading(export, scratch, part, number, plan) for number, part in enumerate(parts)])
+        groups: dict[tuple[int, int], list[str]] = {}
+        for key in sorted(key for keys in runs for key in keys):
+            number, shard, _ = map(int, key.split("/"))
+            groups.setdefault((number, shard), []).append(key)
+        tasks = [gather(export, scratch, spread[number], keys) for (number, _), keys in groups.items()]
+        tasks += [index(export, folder, by_id, shard) for folder, shard in level.index_shards(kind, by_id)]
+        (done,) = dask.compute(tasks)
+    delete_below(connect(export.target), SCRATCH)  # also what a killed export left
     shown = spread if export.sharded else [replace(grid, sharding=None) for grid in spread]
     return level.annotation_info(kind, (lower, upper), shown, by_id), total, done
 
@@ -244,11 +245,11 @@ def _crossed(grid: Grid, cells: IntArray, owners: IntArray) -> tuple[IntArray, I
     return owners[kept], cells[kept], codes[kept]
 
 
-def spread_annotations(export: Export, part: IntArray, run: int, plan: Plan) -> list[str]:
-    """Task: write annotations, by level and shard, to scratch; return the keys of what was written."""
+def spread_annotations(export: Export, scratch: Scratch, part: IntArray, run: int, plan: Plan) -> list[str]:
+    """Task: put annotations, by level and shard, into scratch; return the names of what was put."""
     found, positions, owners = export.level.annotations(export.kind, part)
     of_each = np.searchsorted(plan.ends, uniform(found.ids), "right")
-    written = []
+    written: dict[str, bytes] = {}
     for number, grid in enumerate(plan.grids):
         mine = of_each[owners] == number
         rows, cells, codes = _crossed(grid, grid.cells(positions[mine], plan.lower), owners[mine])
@@ -256,10 +257,9 @@ def spread_annotations(export: Export, part: IntArray, run: int, plan: Plan) -> 
         shards = grid.sharding.shards(codes)
         for shard in np.unique(shards).tolist():
             here = shards == shard
-            key = f"{SCRATCH}/{number}/{shard}/{run}"
-            written.append((key, _packed(found.take(rows[here]), codes[here], cells[here])))
-    export.put(written)
-    return [key for key, _ in written]
+            written[f"{number}/{shard}/{run}"] = _packed(found.take(rows[here]), codes[here], cells[here])
+    scratch.put(written)
+    return list(written)
 
 
 def _packed(found: Annotations, codes: IntArray, cells: IntArray) -> bytes:
@@ -268,9 +268,9 @@ def _packed(found: Annotations, codes: IntArray, cells: IntArray) -> bytes:
     return out.getvalue()
 
 
-def gather_cells(export: Export, grid: Grid, keys: Sequence[str]) -> Written:
+def gather_cells(export: Export, scratch: Scratch, grid: Grid, names: Sequence[str]) -> Written:
     """Task: join the cells of a shard from scratch, and write them."""
-    read = [np.load(io.BytesIO(bytes(data))) for data in connect(export.target).fetch([Get(key) for key in keys])]
+    read = [np.load(io.BytesIO(bytes(data))) for data in scratch.get(names)]
     words, counts, ids, codes, cells = (
         np.concatenate([part[name] for part in read]) for name in ("words", "counts", "ids", "codes", "cells")
     )
@@ -282,8 +282,8 @@ def gather_cells(export: Export, grid: Grid, keys: Sequence[str]) -> Written:
     keys_of_cells, first = codes[bounds[:-1]], cells[bounds[:-1]]
     assert grid.sharding is not None
     if not export.sharded:
-        names = [f"{grid.key}/{cell_key(cell)}" for cell in first.tolist()]
-        return export.put(list(zip(names, parts, strict=True)))
+        keys = [f"{grid.key}/{cell_key(cell)}" for cell in first.tolist()]
+        return export.put(list(zip(keys, parts, strict=True)))
     return export.put([_shard(grid.key, grid.sharding, keys_of_cells, *_joined(parts))])
 
 
