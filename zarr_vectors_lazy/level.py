@@ -750,20 +750,13 @@ class ZVLevel(Suggesting, ArraysMixin):
         """
         options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
         check_apart(self._view.data.tree.spec, resolve(path, **options))
-        arguments = {
-            "chunk_shape": self._view.data.meta.chunk_shape if chunk_shape is None else chunk_shape,
-            "bin_shape": bin_shape,
-            "compressor": compressor,
-            "checksum": checksum,
-            "shard_shape": shard_shape,
-            "mode": mode,
-            "compute": compute,
-            "progress": progress,
-            **options,
-        }
-        if bin_shape is None and chunk_shape is None and self._view.data.meta.bins_tile:
-            arguments["bin_shape"] = self._view.data.meta.bin_shape
-        return save_level(self, path, arguments)
+        meta = self._view.data.meta
+        if chunk_shape is None:
+            bin_shape = meta.bin_shape if bin_shape is None and meta.bins_tile else bin_shape
+            chunk_shape = meta.chunk_shape
+        shapes = {"chunk_shape": chunk_shape, "bin_shape": bin_shape, "shard_shape": shard_shape}
+        how = {"compressor": compressor, "checksum": checksum, "mode": mode, "compute": compute, "progress": progress}
+        return save_level(self, path, {**shapes, **how, **options})
 
     # To other libraries: xarray, data frames, delayed values, chunks one by one, pictures.
 

@@ -491,17 +491,9 @@ def rechunk(
     options = {"backend": backend, "storage_options": storage_options, **backend_kwargs}
     target = options if dst_options is None else dict(dst_options)
     resolve_apart(src, dst, mode, dst_options, **options)
-    arguments = {
-        "chunk_shape": chunk_shape,
-        "bin_shape": bin_shape,
-        "compressor": compressor,
-        "checksum": checksum,
-        "shard_shape": shard_shape,
-        "mode": mode,
-        "compute": compute,
-        "progress": progress,
-        **target,
-    }
+    shapes = {"chunk_shape": chunk_shape, "bin_shape": bin_shape, "shard_shape": shard_shape}
+    how = {"compressor": compressor, "checksum": checksum, "mode": mode, "compute": compute, "progress": progress}
+    arguments = {**shapes, **how, **target}
     store = open_zv(src, **options)
     store._opened.refuse_additive("rechunk")
     left = [index for index in store.levels if index != level]

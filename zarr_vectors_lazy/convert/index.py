@@ -521,7 +521,8 @@ class PositionIndex(xr.Index):
         points = np.stack([np.atleast_1d(array) for array in arrays], axis=1)
         if np.isnan(points).any():
             raise SelectionError("method='nearest' does not take NaN")
-        rows, distances = nearest_rows(points, 1, self._boxes(), self._read_chunks)
+        boxes = Boxes.joined([part_boxes(part) for part in self.parts], len(self.names))
+        rows, distances = nearest_rows(points, 1, boxes, self._read_chunks)
         far = distances[:, 0] > (np.inf if tolerance is None else float(tolerance))
         if far.any() or (rows < 0).any():
             at = int(np.argmax(far | (rows[:, 0] < 0)))
@@ -530,11 +531,8 @@ class PositionIndex(xr.Index):
             )
         return int(rows[0, 0]) if not arrays[0].ndim else xr.Variable(dims, rows[:, 0])
 
-    def _boxes(self) -> Boxes:
-        return Boxes.joined([part_boxes(part) for part in self.parts], len(self.names))
-
     def _read_chunks(self, chunks: IntArray) -> tuple[IntArray, Vertices, IntArray]:
-        """Rows of some of the `_boxes`, their positions, and the number in each."""
+        """Rows of the chunks of some boxes, their positions, and the number in each."""
         bounds = np.concatenate([[0], np.cumsum([len(part_boxes(part)) for part in self.parts])])
         rows, positions, counts = [], [], []
         for number, (start, part) in enumerate(zip(self._starts, self.parts, strict=False)):

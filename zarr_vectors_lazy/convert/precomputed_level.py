@@ -315,10 +315,14 @@ class PrecomputedLevel:
             return None
         if any(part >= size for part, size in zip(cell, cells.grid.shape, strict=True)):
             return None
-        if kind == "lines":  # all of which are drawn
-            return self.lines_of(cells, cell).cell()
-        found = self.points_of(cells, cell)
-        return found.shuffled(int(found.ids[0]) if len(found) else 0).cell()
+        read = self._points if kind == "points" else self._pieces_of if self.whole_paths else self._edges_of
+        found, starts = read(cells.of(cell))
+        if cells.cut:
+            mine = (cells.grid.cells(starts, self.bounds[0]) == np.asarray(cell)).all(axis=1)
+            found = found.take(np.flatnonzero(mine))
+        if kind == "points":  # all lines are drawn
+            found = found.shuffled(int(found.ids[0]) if len(found) else 0)
+        return found.cell()
 
     # ---- axes, grids, attributes
 
@@ -531,14 +535,6 @@ class PrecomputedLevel:
         return found.take(rows[np.argsort(found.ids[rows], kind="stable")])
 
     # ---- points
-
-    def points_of(self, cells: Cells, cell: Sequence[int]) -> Annotations:
-        """Vertices in a cell."""
-        found, positions = self._points(cells.of(cell))
-        if not cells.cut:
-            return found
-        mine = (cells.grid.cells(positions, self.bounds[0]) == np.asarray(cell)).all(axis=1)
-        return found.take(np.flatnonzero(mine))
 
     def _points(self, chunks: IntArray) -> tuple[Annotations, Floats]:
         read = self._reader().read(chunks, [each.cells for each in self.attributes])
@@ -784,20 +780,8 @@ class PrecomputedLevel:
             known=np.zeros(len(self.view), np.bool_),
         )
 
-    def lines_of(self, cells: Cells, cell: Sequence[int]) -> Annotations:
-        """Lines of a cell: the pieces of objects in it, each with the next vertex, or the edges that begin in it."""
-        chunks = cells.of(cell)
-        if not self.whole_paths:
-            found, starts = self._edges_of(chunks)
-        else:
-            found, starts = self._pieces_of(chunks)
-        if not cells.cut:
-            return found
-        mine = (cells.grid.cells(starts, self.bounds[0]) == np.asarray(cell)).all(axis=1)
-        return found.take(np.flatnonzero(mine))
-
     def _pieces_of(self, chunks: IntArray) -> tuple[Annotations, Floats]:
-        """Pieces of paths in some chunks, and (n, D) where each begins."""
+        """Pieces of paths in some chunks, each with the next vertex of its path, and (n, D) where each begins."""
         known = self._entries
         after = known.follows[known.of(chunks)]
         near = known.chunks[after[after >= 0]]

@@ -335,9 +335,7 @@ DIMS = frozenset({"vertex", "object", "object_vertex", "edge", "end", "face", "c
 Variables = dict[str, xr.Variable]
 
 
-def level_dataset(
-    view: LevelView, *, objects: bool = False, edges: bool = False, drop: Collection[str] = ()
-) -> xr.Dataset:
+def level_dataset(view: LevelView, *, objects: bool = False, edges: bool = False) -> xr.Dataset:
     """Dataset of Dask arrays, with the blocks of the view.
 
     Parameters
@@ -348,21 +346,19 @@ def level_dataset(
         Whether to include `ragged_index`, which reads manifests and fragment indexes.
     edges
         Whether to include edges and faces, which reads whatever is needed to count them.
-    drop
-        Names of variables to leave out.
     """
     view = sized(view)
-    rows = {name: xr.Variable(dims, make(view), _row_attrs(view, name)) for name, (dims, make) in _rows(view, drop)}
+    rows = {name: xr.Variable(dims, make(view), _row_attrs(view, name)) for name, (dims, make) in _rows(view, ())}
     dense = {} if view.rows is not None else _object_variables(view, lazy=False)
     sizes = LazySizes(view)
     part = Part(sizes, int(sizes.starts()[-1]))
-    return _assemble(view, part, rows | dense, objects=objects, edges=edges, drop=drop)
+    return _assemble(view, part, rows | dense, objects=objects, edges=edges, drop=())
 
 
 def lazy_level_dataset(
     view: LevelView, *, objects: bool = False, edges: bool = False, drop: Collection[str] = ()
 ) -> xr.Dataset:
-    """Dataset that reads when it is indexed, without Dask; parameters as for `level_dataset`.
+    """Dataset that reads when it is indexed, without Dask; parameters as for `level_dataset`, and names to leave out.
 
     Only metadata are read if the level states its number of vertices.
     """

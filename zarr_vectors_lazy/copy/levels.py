@@ -16,7 +16,7 @@ from zarr_vectors_lazy.format.v09.writing import place_links
 from zarr_vectors_lazy.format.vectors import encode_rows
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, DenseArray, LinkCoding, LinkFamily
 from zarr_vectors_lazy.model.levels import ChunkTable
-from zarr_vectors_lazy.model.objects import Fragments, GroupIndex, Manifests, ObjectIndex, check_fragments
+from zarr_vectors_lazy.model.objects import GroupIndex, Manifests, ObjectIndex, check_fragments
 from zarr_vectors_lazy.model.writing import (
     ArrayDraft,
     Encoding,
@@ -52,7 +52,7 @@ from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json, Raw
 from zarr_vectors_lazy.write.part import LevelWriter, Payloads, empty_record, shards_of
-from zarr_vectors_lazy.write.session import Copied, Mode, WriteSession, begin_write, read_copied
+from zarr_vectors_lazy.write.session import Copied, Mode, WriteSession, begin_write, new_write_id, read_copied
 
 # The tasks that copy link records: decoded, and placed as the current format places them.
 
@@ -161,21 +161,10 @@ def link_parts(
     if family.spec is not None and family.coding is not None and (family.member, chunk) in raws:
         own = read_links(source, family.spec, coord, raws[family.member, chunk], family.coding)[:, 1]
         own = own if len(own) else None
-    if family.delta == 0:
-        placed: Any = {} if table is None else table
-        return _within(source, family, chunk, coord, raws, own, placed.get(chunk, []))
-    return _across(family, coord, own, None if table is None else table.get(chunk))  # type: ignore[arg-type]
-
-
-def _within(
-    source: Source,
-    family: CopiedFamily,
-    chunk: int,
-    coord: tuple[int, ...],
-    raws: Mapping[tuple[str, int], Raw],
-    own: IntArray | None,
-    placed: list[LinkPart],
-) -> list[LinkPart]:
+    found: Any = (table or {}).get(chunk)
+    if family.delta:
+        return _across(family, coord, own, found)
+    placed: list[LinkPart] = found or []
     if own is None:
         return placed
     cells = place_links(np.zeros_like(own), own, np.asarray([coord], np.int64))
@@ -343,7 +332,9 @@ def copy_chunks(
         if not len(vertices):
             continue
         rows[chunk] = vertices
-        index = _fragments(plan, coord, raws, chunk, len(vertices))
+        index = read_fragments(plan.source, plan.fragments, coord, raws.get((FRAGMENTS, chunk)))
+        with error_context(plan.source, plan.fragments, coord):
+            index.check(len(vertices))
         sizes += [index.counts] if plan.objects is not None else []
         found: list[tuple[str, Buffer]] = [("vertex_fragments", encode_fragments(index))]
         ids = fragment_owners((owners or {}).get(chunk), len(index))
@@ -364,15 +355,6 @@ def copy_chunks(
     places = np.asarray([coords[chunk] for chunk in rows], np.int64)
     record = plan.writer.under(session).write(places, list(rows.values()), payloads.cells())
     return CopiedCells(record, counts, tuple(sizes))
-
-
-def _fragments(
-    plan: CopyPlan, coord: tuple[int, ...], raws: Mapping[tuple[str, int], Raw], chunk: int, n_rows: int
-) -> Fragments:
-    index = read_fragments(plan.source, plan.fragments, coord, raws.get((FRAGMENTS, chunk)))
-    with error_context(plan.source, plan.fragments, coord):
-        index.check(n_rows)
-    return index
 
 
 def _values(plan: CopyPlan, attribute: CopiedAttribute, coord: tuple[int, ...], raw: Raw, n_rows: int) -> Buffer:
@@ -528,7 +510,7 @@ def copy_store(
     plans = [_LevelPlanner(opened, data, spec, encoding, leave_out) for _, data in sorted(opened.levels.items())]
     attributes = _root(opened, spec, copied.notes, plans[0].drafts if plans else ())
     bins = {data.meta.index: data.meta.bin_shape for data in opened.levels.values()}
-    session = delayed(begin_write, pure=False)(spec, mode)
+    session = delayed(begin_write, pure=False)(spec, mode, new_write_id())
     records = {plan.level: plan.delayed(session, copied.notes) for plan in plans}
     return delayed(commit_store, pure=False)(session, attributes, bins, shared(copied), records)
 
@@ -727,9 +709,6 @@ class _LevelPlanner:
         if copied.delta:
             return delayed(split_table, pure=True)(self.data.source, records, coords, runs)
         names = self.data.link_attribute_names
-        values = {name: self.data.link_attribute(family, name).table for name in names}
-        return delayed(place_table, pure=True)(self.data.source, records, coords, _there(values), runs)
-
-
-def _there(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in values.items() if value is not None}
+        tables = {name: self.data.link_attribute(family, name).table for name in names}
+        values = {name: table for name, table in tables.items() if table is not None}
+        return delayed(place_table, pure=True)(self.data.source, records, coords, values, runs)

@@ -128,16 +128,14 @@ def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
         If the shape has another number of axes than an array.
     """
     tree, spec = opened.tree, opened.tree.spec
-    root = tree.node("")
-    consolidated = root is not None and root.consolidated
+    consolidated = tree.existing("").consolidated
     start = delayed(drop_consolidated, pure=False)(spec) if consolidated else None
     pack, change_over, clear = (delayed(f, pure=False) for f in (pack_cells, change_array, delete_left_over))
     done = []
     for path, doc in read_nodes(tree).items():
         if not is_cell_array(doc):
             continue
-        node = tree.node(path)
-        assert node is not None
+        node = tree.existing(path)
         change = plan_resharding(node, shape_of_shards(shard_shape, len(doc["shape"]), opened.meta.ndim, path))
         if change is None:
             done.append(clear(spec, path, stale_prefix(node)))
@@ -312,9 +310,7 @@ def plain_root(spec: StoreSpec) -> Json:
         As for `open_tree`.
     """
     opened = open_tree(spec, None)
-    tree, root = opened.tree, opened.tree.node("")
-    assert root is not None
-    bare = root.bare
+    tree, bare = opened.tree, opened.tree.existing("").bare
     if not (tree.complete or tree.backend.listable) or any(data.meta.deferred for data in opened.levels.values()):
         return bare
     nodes = {path: plain_document(Found(path, doc, "")) for path, doc in read_nodes(tree).items()}
@@ -361,8 +357,7 @@ def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, m
             plan = shared(ArrayCopy(array, copy, made, dump({**copy.doc, "attributes": {}})))
             runs = shard_runs(array.indices(), copy.layout)
             done += [pieces(spec, plan, indices, session) for indices in runs]
-    root = tree.node("")
-    assert root is not None
+    root = tree.existing("")
     bare = with_specs(root.bare, docs)
     bare = shared(with_nodes(bare, docs) if root.consolidated else bare)
     left_out = _left_out(tree, docs, list(opened.levels))

@@ -224,7 +224,8 @@ GEOMETRIES = ("point_cloud", "line", "polyline", "streamline", *LINKED)
 def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade: Iterable[int] = ()) -> Any:
     """Write a level as a new store; return what its geometry's writer returns, or a Delayed of it.
 
-    ``left_out`` in it names what the store has but the new one does not.
+    The bytes are those that the geometry's writer puts for the same rows in memory, plus what a copy has in addition.
+    ``left_out`` in the result names what the store has but the new one does not.
 
     Parameters
     ----------
@@ -236,8 +237,9 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
     Raises
     ------
     SelectionError
-        If nothing is selected, if objects share vertices or are cut in a way that the format cannot express, or if the
-        store has several geometries, or one without a writer.
+        If the store has several geometries, or one without a writer; if nothing is selected, if vertices belong to
+        several objects, if lines do not have two selected ends, or if the edges of a skeleton are not trees inside
+        objects.
     """
     store = level.store
     kinds = set(store.geometry_types)
@@ -246,30 +248,10 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
     (kind,) = kinds
     if kind not in GEOMETRIES:
         raise SelectionError(f"a level of {kind!r} cannot be saved; there are writers of {listed(GEOMETRIES)}")
-    common = {"axes": store.axes, "units": store.units, "crs": None, **arguments}  # it is copied unchanged
-    return save_lazily(level, path, kind, common, remade)
-
-
-def save_lazily(level: "ZVLevel", path: Any, kind: str, arguments: Mapping[str, Any], remade: Iterable[int]) -> Any:
-    """Write a level; with ``compute=False`` return a Delayed that does.
-
-    The bytes are those that the geometry's writer puts for the same rows in memory, plus what a copy has in addition.
-
-    Parameters
-    ----------
-    remade
-        Other levels that are rebuilt.
-
-    Raises
-    ------
-    SelectionError
-        If nothing is selected, if vertices belong to several objects, if lines do not have two selected ends, or if the
-        edges of a skeleton are not trees inside objects.
-    """
     view = _cut_for_writing(level._view)
     if not len(view):
         raise SelectionError(NOTHING)
-    options = _options(arguments)
+    options = _options({"axes": store.axes, "units": store.units, "crs": None, **arguments})  # crs is copied unchanged
     owned = view.data.object_index is not None
     if kind == "point_cloud":
         shape = Shape(geometry=kind, kind="objects" if owned else "points")

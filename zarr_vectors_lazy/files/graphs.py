@@ -250,7 +250,7 @@ def load_swc(path: Path, asked: LoadOptions) -> Loaded:
     return Loaded(
         kind="skeleton",
         positions=np.column_stack([table[axis] for axis in "xyz"]),
-        attributes={"id": ids, "type": _narrow(table["type"]), "radius": table["radius"]},
+        attributes={"id": ids, "type": fitted(table["type"], np.int32, np.int64), "radius": table["radius"]},
         edges=np.column_stack([children, rows]),
         header={"swc": {"comment": comments}} if comments else {},
         left_out=(f"{more} columns beyond the seventh",) if more else (),
@@ -285,11 +285,6 @@ def _whole(words: list[str], name: str, error: Exception) -> IntArray:
 
 def _fail(words: list[str], name: str, error: Exception) -> Any:
     raise FileError(f"column {name!r}: {error}") from error
-
-
-def _narrow(values: IntArray) -> IntArray:
-    small = fitted(values, np.int32)
-    return values if small is None else small
 
 
 def save_swc(out: Outgoing, path: Path) -> int:

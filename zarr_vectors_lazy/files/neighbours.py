@@ -20,6 +20,7 @@ from zarr_vectors_lazy.files.loaded import library
 from zarr_vectors_lazy.files.meshes import NAMES, colours_of, flat_columns, triangles_of
 from zarr_vectors_lazy.files.outgoing import Outgoing, Values, at_least_two, placed_frame
 from zarr_vectors_lazy.files.tables import arrow_column
+from zarr_vectors_lazy.files.vtk import cell_lists
 from zarr_vectors_lazy.kernels.trees import depth_first
 from zarr_vectors_lazy.model.objects import ranges
 from zarr_vectors_lazy.model.world import World, metres, unit_factors
@@ -92,15 +93,12 @@ def arrow_reader(out: Outgoing) -> Any:
     arrow = library("pyarrow")
     frames = out.frames()
     first = arrow.Table.from_pandas(next(frames), preserve_index=False)
-    units = dict(zip(out.axes, out.units, strict=True))
-    schema = arrow.schema([_with_unit(field, units.get(field.name)) for field in first.schema], first.schema.metadata)
+    units = {name: unit for name, unit in zip(out.axes, out.units, strict=True) if unit}
+    fields = [f.with_metadata({"units": units[f.name]}) if f.name in units else f for f in first.schema]
+    schema = arrow.schema(fields, first.schema.metadata)
     later = (arrow.Table.from_pandas(frame, preserve_index=False) for frame in frames)
     parts = (table.cast(schema).to_batches() for table in chain([first], later))
     return arrow.RecordBatchReader.from_batches(schema, chain.from_iterable(parts))
-
-
-def _with_unit(field: Any, unit: str | None) -> Any:
-    return field.with_metadata({"units": unit}) if unit else field
 
 
 def positions_of(out: Outgoing) -> Any:
@@ -335,14 +333,14 @@ def to_pyvista(out: Outgoing) -> Any:
     cells: dict[str, Values] = {}
     if out.geometry in PATHS and not out.cut:
         ids, offsets, rows = out.path_rows
-        made = pyvista.PolyData(positions, lines=_cells(rows, np.diff(offsets)))
+        made = pyvista.PolyData(positions, lines=cell_lists(rows, np.diff(offsets)))
         cells = out.of_paths(out.object_attributes) | {OBJECT_ID: ids}
     elif out.geometry in CLOUDS:
         made = pyvista.PolyData(positions)
     else:
         links = out.faces if out.geometry in MESHES else out.edges
         assert links is not None
-        joined = _cells(links.reshape(-1), np.full(len(links), links.shape[1]))
+        joined = cell_lists(links.reshape(-1), np.full(len(links), links.shape[1]))
         given = {"faces" if out.geometry in MESHES else "lines": joined} if len(links) else {}
         made = pyvista.PolyData(positions, **given)
         cells = dict(out.link_attributes) if len(links) else {}
@@ -361,11 +359,6 @@ def _add(out: Outgoing, data: Any, arrays: dict[str, Any]) -> None:
             out.leave(f"attribute {name} (text beyond ASCII)")
         else:
             data[name] = values.astype(np.float32) if values.dtype == np.float16 else values
-
-
-def _cells(rows: IntArray, counts: IntArray) -> IntArray:
-    """VTK's flat list of cells: the number of corners, then the corners, cell after cell."""
-    return np.insert(rows, np.cumsum(counts) - counts, counts)
 
 
 def to_trimesh(out: Outgoing) -> Any:

@@ -362,13 +362,8 @@ def _quoted(column: Any, separator: str) -> Any:
     return text
 
 
-def save_parquet(out: Outgoing, path: Path) -> int:
-    """Write rows as Parquet."""
-    return _write_parquet(out, path, None)
-
-
-def _write_parquet(out: Outgoing, path: Path, geo: "_Geo | None") -> int:
-    """Write rows, with positions as geometry if requested; the file's bounds are written at the end."""
+def save_parquet(out: Outgoing, path: Path, geo: "_Geo | None" = None) -> int:
+    """Write rows as Parquet, with positions as geometry if requested; the file's bounds are written at the end."""
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
     count, writer = 0, None
     try:
@@ -395,7 +390,7 @@ def save_geoparquet(out: Outgoing, path: Path) -> int:
         out.leave(*(f"object attribute {name}" for name in out.object_attributes))
         names = list(out.level._view.data.store.world.names[:3] if out.world else out.level.store.axes[:3])
         geo = _Geo("Point", names, system, [*names, *(column.name for column in out._columns)])
-        return _write_parquet(out, path, geo)
+        return save_parquet(out, path, geo)
     arrow, parquet = library("pyarrow"), library("pyarrow.parquet", "pyarrow")
     ids, offsets, rows = out.path_rows
     tables = out.of_paths(out.exact_objects)

@@ -472,7 +472,7 @@ def _going(out: Outgoing) -> _Going:
 def save_vtk(out: Outgoing, path: Path) -> int:
     """Write a legacy VTK file, binary PolyData of version 3."""
     going = _going(out)
-    lists = np.insert(going.corners, np.cumsum(going.counts) - going.counts, going.counts)
+    lists = cell_lists(going.corners, going.counts)
     with path.open("wb") as file:
         file.write(b"# vtk DataFile Version 3.0\nwritten by zarr-vectors-lazy\nBINARY\nDATASET POLYDATA\n")
         file.write(f"POINTS {len(going.positions)} {WRITTEN[going.positions.dtype.str[1:]]}\n".encode())
@@ -486,6 +486,11 @@ def save_vtk(out: Outgoing, path: Path) -> int:
                 kind, width = WRITTEN[table.dtype.str[1:]], int(np.prod(table.shape[1:]))
                 file.write(f"{quote(name)} {width} {count} {kind}\n".encode() + _big(table))
     return len(going.positions)
+
+
+def cell_lists(corners: IntArray, counts: IntArray) -> IntArray:
+    """VTK's flat list of cells: the number of corners, then the corners, cell after cell."""
+    return np.insert(corners, np.cumsum(counts) - counts, counts)
 
 
 def _big(values: Array) -> bytes:

@@ -449,8 +449,7 @@ def prepare(
     levels = plan_levels(opened, data, options)
     if not resumed:  # after impossible arguments, which overwriting would not mend
         _refuse(opened, options, journals, replaced)
-    root = opened.tree.node("")
-    assert root is not None
+    root = opened.tree.existing("")
     session = Session(
         spec=opened.tree.spec,
         options=options,

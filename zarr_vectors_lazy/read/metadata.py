@@ -69,9 +69,7 @@ class MetaTree:
         if not len(raw):
             raise FormatError("unfinished write: the root is empty", where=self.url)
         self._raw[""] = bytes(raw)
-        root = self.node("")
-        assert root is not None
-        return root
+        return self.existing("")
 
     def use_consolidated(self, root: Found, *, wanted: bool | None, trusted: Callable[[Json], bool]) -> None:
         """Take the whole tree from the root's consolidated metadata, if it has any.
@@ -128,6 +126,12 @@ class MetaTree:
         """Return one node; None if it does not exist."""
         self.load([Node(path)])
         return self._found[path]
+
+    def existing(self, path: str) -> Found:
+        """Return one node that is known to exist."""
+        found = self.node(path)
+        assert found is not None
+        return found
 
     def children(self, path: str, *, required: bool = True) -> tuple[str, ...] | None:
         """Names of the nodes below a path; None if the store cannot list and that is not required."""

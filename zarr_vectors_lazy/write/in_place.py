@@ -214,8 +214,7 @@ def _stamp_level(data: LevelData) -> int:
     tree.take(replace(node, doc=without_counts(node.doc)))  # existing counts may be wrong
     counts = read_row_counts(data, None)
     total = int(counts.sum())
-    parent = tree.node(level)
-    assert parent is not None
+    parent = tree.existing(level)
     if data.meta.stated_count not in (None, total) and not data.meta.edges_lost:  # 0 shows that it was rechunked
         put_unchanged(tree, parent, with_total(parent.doc, total))
     put_unchanged(tree, node, with_counts(node.doc, data.vertices.chunks.order, counts))
@@ -372,11 +371,9 @@ def find_categories(values: Values) -> Distinct:
     SelectionError
         If a value is neither text nor missing, or equals the text for missing.
     """
-    if not isinstance(values, np.ma.MaskedArray) and values.dtype.kind in "iu":
-        return Distinct(values[:0], False, bool((values == missing_integer(values.dtype)).any()))
     if values.dtype.kind in "iu":
         missing = np.ma.getmaskarray(values)
-        there = np.asarray(values.data)[~missing]
+        there = np.ma.getdata(values)[~missing]
         return Distinct(there[:0], bool(missing.any()), bool((there == missing_integer(values.dtype)).any()))
     codes, dictionary = encode_categories(values)
     return Distinct(dictionary.categories, bool((codes == MISSING).any()) if dictionary.fill is not None else False)
@@ -541,9 +538,6 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
         )
     if name in data.attribute_names:
         raise SelectionError(f"the level already has an attribute {name!r}")
-    node, root = data.tree.node(data.vertices.spec.path), opened.tree.node("")
-    assert node is not None
-    assert root is not None
     coords = data.vertices.chunks.coords
     counts = view.sizes if view.sizes is not None else read_row_counts(data, None)
     array = _aligned(values, counts)
@@ -553,7 +547,7 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
         raise SelectionError(f"values must be numbers, booleans, times or one text each, found {array.dtype}")
     if rule is not None:
         check_rule(rule, array.dtype, "aggregate", coded=text or masked)
-    grid, encoding = array_form(node)
+    grid, encoding = array_form(data.tree.existing(data.vertices.spec.path))
     new = NewAttribute(
         spec=opened.tree.spec,
         level=data.meta.index,
