@@ -1,6 +1,7 @@
 """Stores and levels as text, HTML and drawings."""
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -161,6 +162,16 @@ def html_table(title: str, head: Cells, rows: Sequence[Cells], *, left: int = 1)
     return f"<b>{escaped(title)}</b><table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>"
 
 
+def naturally(texts: Sequence[str]) -> list[int]:
+    """Order in which people list names: "type 2" comes before "type 10"; indices into the texts."""
+
+    def key(at: int) -> list[object]:
+        parts = enumerate(re.split(r"(\d+)", texts[at]))
+        return [(len(part.lstrip("0")), part.lstrip("0")) if place % 2 else part for place, part in parts]
+
+    return sorted(range(len(texts)), key=key)
+
+
 MOST_ROWS = 50  # rows of a table; the rest are only counted
 
 
@@ -316,6 +327,7 @@ def _condition_text(view: "LevelView", condition: Condition) -> str:
 
 
 def _one_of(name: str, values: list[Any]) -> str:
+    values = [values[at] for at in naturally(values)] if isinstance(values[0], str) else values
     return f"{name} = {values[0]}" if len(values) == 1 else f"{name} in [{some(values)}]"
 
 

@@ -1225,7 +1225,7 @@ class ZVLevel(Suggesting, ArraysMixin):
     def plot(
         self,
         *,
-        color: str | None = None,
+        color: Any = None,
         projection: str | Sequence[str] | None = None,
         exact: bool = False,
         robust: bool = False,
@@ -1245,7 +1245,9 @@ class ZVLevel(Suggesting, ArraysMixin):
             What determines the colour: a vertex attribute, ``"object_id"``, or an attribute of objects. Text, booleans,
             object ids, and integers with at most 20 distinct values are categories: each has its own colour and is
             named in a legend, and grey means no category. An edge has the colour of its child, or, on paths, that of
-            the vertex where it begins.
+            the vertex where it begins. An attribute of 3 or 4 numbers (uint8, uint16, or from 0 to 1) is drawn as
+            it is: red, green, blue and opacity; so are several of one number, ``"red,green,blue"``. Or an array with
+            a row for each vertex of this level: (N,), (N, 3) or (N, 4), also of Dask.
         projection
             Two axes, such as ``"xy"``; by default there is a panel for each pair of the first three axes of
             `ZVStore.to_world`. Everything is drawn in world coordinates; other axes of the store can be named too.
@@ -1284,7 +1286,8 @@ class ZVLevel(Suggesting, ArraysMixin):
         panels = panels_of(self._view.data.store, projection)
         if ax is not None and len(panels) > 1:
             raise SelectionError("ax= holds one projection: name it, as in projection='xy'")
-        plain = not self._view.by_object and not self._view.selection.conditions
+        named = color is None or isinstance(color, str)
+        plain = named and not self._view.by_object and not self._view.selection.conditions
         views = [self._view, *(self._coarser() if plain and not exact and not density else ())]
         style = Style(cmap=cmap, size=size, robust=robust, density=density)
         return plot_view(fitting(views, panels, color), panels=panels, color=color, style=style, ax=ax)

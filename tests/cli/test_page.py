@@ -42,13 +42,25 @@ def test_colours_are_of_vertices_and_of_objects(tracts):
     told = server.described(store)
     assert told["levels"][0]["colors"] == ["arc_length", "index", "object_id", "length", "npoints"]
     said, values = shade_of(store[0], "arc_length")
-    assert said == {"name": "arc_length", "labels": None, "dates": False}
+    assert said == {"name": "arc_length", "labels": None, "dates": False, "true": False}
     assert np.array_equal(values, store[0].attributes["arc_length"].compute())
     said, values = shade_of(store[0], "object_id")
     assert len(said["labels"]) == 110
     assert set(values.tolist()) == set(range(110))
     with pytest.raises(NotFoundError, match="object_id"):
         server.packed_shade(store[0], "weight")
+
+
+def test_true_colours_are_bytes(tmp_path):
+    colours = {name: np.array([at, 100, 200], "u1") for at, name in enumerate(("red", "green", "blue"))}
+    colours["rgb"] = np.column_stack(list(colours.values()))
+    zvl.write_points(tmp_path / "p.zv", np.arange(9.0).reshape(3, 3), chunk_shape=50, vertex_attributes=colours)
+    store = zvl.open_zv(tmp_path / "p.zv")
+    assert server.described(store)["levels"][0]["colors"] == ["blue", "green", "red", "rgb", "red,green,blue"]
+    for name in ("rgb", "red,green,blue"):
+        said, values = shade_of(store[0], name)
+        assert said["true"]
+        assert values.view("u1").reshape(3, 4)[:, :3].tolist() == colours["rgb"].tolist()
 
 
 def test_the_page_is_one_file():

@@ -287,3 +287,80 @@ def test_coordinates_of_maps_are_written_out(tmp_path):
     for axis, ticks in ((axes.xaxis, axes.get_xticks()), (axes.yaxis, axes.get_yticks())):
         assert [text.get_text() for text in axis.get_ticklabels()] == [f"{at:.0f}" for at in ticks]
         assert not axis.get_offset_text().get_text()
+
+
+# True colours.
+
+
+def hexes(colours):
+    return [plot._part("colors").to_hex(colour) for colour in colours]
+
+
+@pytest.fixture
+def coloured(made):
+    """A level with colours in several forms, and their hexadecimal names by x."""
+    colours = np.random.default_rng(0).integers(0, 256, (60, 3)).astype("u1")
+    parts = dict(zip(("red", "green", "blue"), colours.T, strict=True))
+    forms = {"rgb": colours, "share": colours / 255, "deep": colours * np.uint16(257), "float": colours.astype("f4")}
+    forms["rgba"] = np.column_stack([colours, np.full(60, 255, "u1")])
+    level = made(np.column_stack([np.arange(60.0)] * 2 + [np.zeros(60)]), **forms, **parts, normal=colours - 100.0)
+    return level, hexes(colours / 255)
+
+
+@pytest.mark.parametrize("color", ["rgb", "share", "deep", "float", "rgba", "red, green,blue", "lazy", "array", "list"])
+def test_red_green_and_blue_are_drawn_as_they_are(coloured, color):
+    level, expected = coloured
+    given = level.attributes["rgb"]
+    arrays = {"lazy": given, "array": given.compute(), "list": given.compute().tolist()}
+    figure = level.plot(color=arrays.get(color, color), projection="xy")
+    points = drawn(panels(figure)[0], PathCollection)
+    rows = points.get_offsets()[:, 0].astype(int)
+    assert colours_of(points) == [expected[row] for row in rows]
+    assert len(figure.axes) == 1, "no colour bar"
+    assert figure.axes[0].get_legend() is None
+
+
+def test_edges_and_selections_have_true_colours(neuron):
+    part = zvl.open_zv(neuron)[0].sel(objects=[1])
+    vertices, edges = part.vertices.compute(), part.edges.compute()
+    colours = (vertices - vertices.min(axis=0)) / np.ptp(vertices, axis=0)
+    lines = drawn(panels(part.plot(color=colours, projection="xy"))[0], LineCollection)
+    depth = np.argsort(vertices[edges][:, :, 2].astype(float).mean(axis=1), kind="stable")
+    assert colours_of(lines) == hexes(colours[edges[depth, 0]])
+
+
+def test_arrays_are_quantities_or_categories(made):
+    level = made([[0, 0, 0], [1, 1, 0], [2, 2, 0], [3, 3, 0]])
+    figure = level.plot(color=np.array(["type 10", None, "type 2", "type 2"], object), projection="xy")
+    assert list(legend_of(figure)) == ["type 2", "type 10", "none"]
+    points = drawn(panels(level.plot(color=[1.5, 2, 0, 4], projection="xy"))[0], PathCollection)
+    assert points.get_array().tolist() == [1.5, 2, 0, 4]
+    masked = np.ma.masked_array(np.full((4, 3), 0.5), [[False] * 3] * 3 + [[True] * 3])
+    points = drawn(panels(level.plot(color=masked, projection="xy"))[0], PathCollection)
+    assert colours_of(points) == ["#808080"] * 3 + [plot.NONE]
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"color": "normal"}, SelectionError, "'normal' has numbers from -100 to"),
+        ({"color": "red,green,gold"}, NotFoundError, "'red,green,gold'"),
+        ({"color": (1, 0, 0)}, SelectionError, "3 rows, but 60 vertices"),
+        ({"color": 7}, SelectionError, "array with a row for each vertex"),
+        ({"color": np.zeros((60, 2))}, SelectionError, r"color=.* has \(2,\)"),
+        ({"color": np.full((60, 3), "a")}, SelectionError, "values of <U1"),
+        ({"color": "rgb", "robust": True}, SelectionError, "are for numbers"),
+        ({"color": "rgb", "density": True}, SelectionError, "are for numbers"),
+    ],
+)
+def test_what_is_no_colour_is_named(coloured, options, error, message):
+    with pytest.raises(error, match=message):
+        coloured[0].plot(**options)
+
+
+def test_legends_are_in_the_order_in_which_people_count(made):
+    names = np.array([f"type {k}" for k in (10, 2, 1, 21, 3)])
+    figure = made(np.eye(5, 3), kind=names).plot(color="kind", projection="xy")
+    assert list(legend_of(figure)) == [f"type {k}" for k in (1, 2, 3, 10, 21)]
+    points = drawn(panels(figure)[0], PathCollection)
+    assert len(set(colours_of(points))) == 5

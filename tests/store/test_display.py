@@ -8,7 +8,7 @@ import pytest
 
 import zarr_vectors_lazy as zvl
 from tests.integration.generations import write_grid_store
-from zarr_vectors_lazy.display import CHOSEN, REST, chunks_svg
+from zarr_vectors_lazy.display import CHOSEN, REST, chunks_svg, naturally
 
 
 class Balanced(html.parser.HTMLParser):
@@ -142,3 +142,9 @@ def test_panels_are_to_one_scale_and_tell_where_they_end(tracts):
     assert len(set(widths)) == 1  # cells of a cube are squares of one size in every panel
     assert ">40</text>" in drawing
     assert ">20</text>" in drawing
+
+
+def test_names_are_in_the_order_in_which_people_count():
+    names = ["type 10", "b", "type 2", "a-007", "a-7b", "", "10", "9", "type 2.10", "type 2.9"]
+    shown = [names[at] for at in naturally(names)]
+    assert shown == ["", "9", "10", "a-007", "a-7b", "b", "type 2", "type 2.9", "type 2.10", "type 10"]

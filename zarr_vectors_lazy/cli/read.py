@@ -285,7 +285,9 @@ def export(
 # ``zvl plot``: a picture of a level.
 
 Picture = Annotated[Path, typer.Argument(metavar="OUT", help="Picture to write: .png, .svg, .pdf.", show_default=False)]
-Color = Annotated[str | None, typer.Option("--color", "-c", help="Attribute of vertices or objects, or object_id.")]
+Color = Annotated[
+    str | None, typer.Option("--color", "-c", help="Attribute of vertices or objects, object_id, or red,green,blue.")
+]
 Projection = Annotated[
     str | None, typer.Option("--projection", "-p", help="Two axes, such as xz; by default all pairs.")
 ]

@@ -113,12 +113,14 @@ def packed(level: ZVLevel) -> bytes | None:
 def packed_shade(level: ZVLevel, color: str) -> bytes:
     """Colour values of the rows: length of a JSON text, uint32, the text, then (N,) float32, little-endian.
 
-    Numbers are quantities, or indices into ``labels``; NaN means no value.
+    Numbers are quantities, or indices into ``labels``; NaN means no value. If ``true``, (N, 4) bytes are the colours.
     """
     shade = read_shade(level._view, color)
-    text = json.dumps({"name": shade.name, "labels": shade.labels, "dates": shade.dates}).encode()
+    about = {"name": shade.name, "labels": shade.labels, "dates": shade.dates, "true": shade.true}
+    text = json.dumps(about).encode()
     text += b" " * (-len(text) % 4)
-    return len(text).to_bytes(4, "little") + text + shade.values.astype("<f4").tobytes()
+    values = np.rint(shade.values * 255).astype(np.uint8) if shade.true else shade.values.astype("<f4")
+    return len(text).to_bytes(4, "little") + text + values.tobytes()
 
 
 # ``zvl serve`` and ``zvl view``: a store over HTTP, and the page that draws it.

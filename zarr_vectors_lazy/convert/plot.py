@@ -4,12 +4,14 @@ import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import dask
+import dask.array as da
 import numpy as np
 
 from zarr_vectors_lazy.convert.xarray import object_dataset, told_attrs
+from zarr_vectors_lazy.display import naturally
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, optional
 from zarr_vectors_lazy.model.levels import StoreMeta
 from zarr_vectors_lazy.plan.selection import OBJECT_ID, missing_in
@@ -17,12 +19,13 @@ from zarr_vectors_lazy.read.columns import attribute_array, coding_of, column_of
 from zarr_vectors_lazy.read.links import edges_array, faces_array
 from zarr_vectors_lazy.read.paths import owners_array
 from zarr_vectors_lazy.read.view import LevelView
-from zarr_vectors_lazy.types import Floats, IntArray
+from zarr_vectors_lazy.types import BoolArray, Floats, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Color: TypeAlias = Any  # str, or an array with a row for each vertex
 PLAIN, NONE = "#33638d", "#c4c4c4"
 PANEL_INCHES = 4.2
 LEFT, RIGHT, BOTTOM, TOP = 0.8, 0.2, 0.55, 0.6  # inches around a panel
@@ -30,6 +33,8 @@ DPI = 120
 MOST_CLASSES = 20  # integers with more distinct values are quantities
 MOST_LABELS = 24  # most entries of a legend
 DENSE = 100_000  # points of one colour from which they are counted instead of drawn over each other
+RGB = ((3,), (4,))  # numbers of a row that is a colour
+CHANNELS = "red,green,blue"  # attributes that are a colour together, as in point clouds and meshes
 MANY = 20_000  # marks above which a vector drawing holds them as pixels
 
 # Reading what is drawn: positions, lines, and the values or categories that determine the colour.
@@ -44,7 +49,7 @@ class Shade:
     name
         Name of the attribute, with its unit.
     values
-        (N,) float64: quantities, or indices of the labels; NaN for no value.
+        (N,) float64: quantities, or indices of the labels; NaN for no value. Or (N, 4): true colours from 0 to 1.
     labels
         Names of categories; None for quantities.
     dates
@@ -55,6 +60,11 @@ class Shade:
     values: Floats
     labels: tuple[str, ...] | None = None
     dates: bool = False
+
+    @property
+    def true(self) -> bool:
+        """Whether the values are colours already."""
+        return self.values.ndim == 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -76,32 +86,44 @@ class Drawing:
     shade: Shade | None
 
 
-def has_color(view: LevelView, color: str) -> bool:
+def has_color(view: LevelView, color: Color) -> bool:
     """Whether a level has what should determine the colour: a vertex attribute, objects, or an attribute of these."""
     data = view.data
-    objects = data.object_index is not None
-    return data.has_attribute(color) or (objects and (color == OBJECT_ID or color in data.object_attributes))
+    if not isinstance(color, str) or data.has_attribute(color):
+        return True
+    objects = data.object_index is not None and (color == OBJECT_ID or color in data.object_attributes)
+    return objects or bool(_channels(view, color))
+
+
+def _channels(view: LevelView, color: str) -> list[str]:
+    """Names of the attributes in ``"red,green,blue"``, if it is that, and three or four of them exist."""
+    names = [name.strip() for name in color.split(",")]
+    return names if len(names) in (3, 4) and all(map(view.data.has_attribute, names)) else []
 
 
 def color_names(view: LevelView) -> list[str]:
-    """What can determine the colour: vertex attributes with one real number, objects, and attributes of these."""
+    """What can determine the colour: vertex attributes that are numbers or colours, objects, and their attributes."""
     data = view.data
     data.load_attributes()
     columns = {name: column_of(view, name)[0] for name in data.attribute_names}
-    found = [name for name, column in columns.items() if not column.row_shape and column.dtype.kind != "c"]
+    kinds = {name: (column.row_shape, column.dtype.kind) for name, column in columns.items()}
+    found = [
+        name for name, (shape, kind) in kinds.items() if (shape in RGB and kind == "u") or (not shape and kind != "c")
+    ]
+    found += [CHANNELS] if _channels(view, CHANNELS) else []
     if data.object_index is not None:
         arrays = data.object_attributes
         found += [OBJECT_ID, *(name for name, array in arrays.items() if len(array.shape) == 1 and name not in columns)]
     return found
 
 
-def read_shade(view: LevelView, color: str) -> Shade:
+def read_shade(view: LevelView, color: Color) -> Shade:
     """Read what determines the colour of the rows of a view; raises as `read_drawing` does."""
     values, owners = dask.compute(*_said(view, color))
     return _shade(view, color, values, owners)
 
 
-def read_drawing(view: LevelView, color: str | None) -> Drawing:
+def read_drawing(view: LevelView, color: Color | None) -> Drawing:
     """Read what is drawn of a view, in one pass.
 
     Raises
@@ -109,7 +131,7 @@ def read_drawing(view: LevelView, color: str | None) -> Drawing:
     NotFoundError
         If there is no such attribute.
     SelectionError
-        If a vertex has several numbers of this attribute.
+        If a vertex has several numbers that are no colour, or an array has not a row for each vertex.
     """
     said = None if color is None else _said(view, color)
     kinds = set(view.data.store.geometry_types)
@@ -119,37 +141,62 @@ def read_drawing(view: LevelView, color: str | None) -> Drawing:
     world.warn()
     segments = np.empty((0, 2), np.int64) if joined is None else outlines(joined) if "mesh" in kinds else joined
     shade = None if color is None else _shade(view, color, *found)
+    if shade is not None and len(shade.values) != len(positions):
+        raise SelectionError(f"color= has {len(shade.values):,} rows, but {len(positions):,} vertices are drawn")
     return Drawing(positions=world.show(positions), segments=segments, shade=shade)
 
 
-def _said(view: LevelView, color: str) -> tuple[Any, Any]:
+def _said(view: LevelView, color: Color) -> tuple[Any, Any]:
     """Arrays that determine the colour: values of the vertices, or their objects and the values of these."""
-    data = view.data
-    if not has_color(view, color):
+    data, owners, values = view.data, None, None
+    if not isinstance(color, str):
+        values = color if isinstance(color, da.Array | np.ma.MaskedArray) else _plain(color)
+        shape, color = values.shape[1:], "color="
+        if not values.ndim:
+            raise SelectionError(f"color= names an attribute, or is an array with a row for each vertex: {values}")
+    elif not has_color(view, color):
         known = [*data.attribute_names, *([OBJECT_ID, *data.object_attributes] if data.object_index else [])]
         raise NotFoundError.among("attribute of vertices or objects", color, known, where=data.url)
-    if data.has_attribute(color):
-        shape, values, owners = column_of(view, color)[0].row_shape, attribute_array(view, color), None
+    elif data.has_attribute(color):
+        shape, values = column_of(view, color)[0].row_shape, attribute_array(view, color)
+    elif names := _channels(view, color):
+        values = da.stack([attribute_array(view, name) for name in names], axis=1)
+        shape = values.shape[1:]
     else:
-        owners, values, shape = owners_array(view), None, ()
+        owners, shape = owners_array(view), ()
         if color != OBJECT_ID:
             array = data.object_attributes[color]
             dataset = object_dataset(view.source, {"of": array}, view.object_ids, None)
             values, shape = dataset["of"].data, array.shape[1:]
-    if shape:
-        raise SelectionError(f"a colour needs one number for each vertex, but {color!r} has {shape}")
+    if shape and shape not in RGB:
+        raise SelectionError(
+            f"a colour needs one number for each vertex, or 3 or 4 (RGB, RGBA), but {color!r} has {shape}"
+        )
     return values, owners
 
 
-def _shade(view: LevelView, color: str, values: np.ndarray[Any, Any] | None, owners: IntArray | None) -> Shade:
+def _plain(given: Any) -> np.ndarray[Any, Any]:
+    """An array; Python's objects as text, in which None and NaN are missing."""
+    values = np.asarray(given)
+    if values.dtype.kind not in "OT":
+        return values
+    texts = ["" if str(value) in ("None", "nan", "NaT", "<NA>") else str(value) for value in values.ravel().tolist()]
+    return np.array(texts, np.str_).reshape(values.shape)
+
+
+def _shade(view: LevelView, color: Color, values: np.ndarray[Any, Any] | None, owners: IntArray | None) -> Shade:
     if owners is None:
         assert values is not None
+        missing = missing_in(np.asarray(values)) | np.ma.getmaskarray(values)
+        values = np.asarray(values)
+        if not isinstance(color, str) or values.ndim == 2:
+            return shaded(color if isinstance(color, str) else "", values, missing)
         coding, units = coding_of(view, color), told_attrs(view, color).get("units")
         named = coding is not None and not coding.plain
-        missing = missing_in(values)
         if coding is not None and coding.categories.dtype.kind == "b":  # floats if some are missing
             values = np.where(missing, 0, values).astype(np.bool_)
         return shaded(color, values, missing, units=units, named=named, whole=coding is not None)
+    assert isinstance(color, str)
     if values is None:
         return shaded(color, owners, owners < 0, named=True)
     ids = view.object_ids
@@ -157,7 +204,9 @@ def _shade(view: LevelView, color: str, values: np.ndarray[Any, Any] | None, own
     rows = order[np.minimum(np.searchsorted(ids, owners, sorter=order), max(len(ids) - 1, 0))]
     units = view.data.object_attributes[color].attributes.get("unit")
     found = np.asarray(values)[rows]
-    return shaded(color, found, missing_in(found) | (owners < 0), units=units)
+    missing = missing_in(found)
+    missing[owners < 0] = True
+    return shaded(color, found, missing, units=units)
 
 
 def shaded(
@@ -174,7 +223,7 @@ def shaded(
     Parameters
     ----------
     values, missing
-        (N,) of any dtype, and whether each is missing.
+        (N,) of any dtype, and whether each is missing; or (N, 3) or (N, 4), which are true colours.
     units
         Unit of a quantity, if it is known.
     named
@@ -183,11 +232,16 @@ def shaded(
         Whether they are whole numbers, stored as floats because some are missing.
     """
     kind = values.dtype.kind
+    if values.ndim == 2:
+        return Shade(name=name, values=true_colours(name, values, missing))
     if kind == "c":
         raise SelectionError(f"a colour needs one real number for each vertex, but {name!r} is of {values.dtype}")
     found = np.full(len(values), np.nan)
     if named or whole or kind in "OUbiu":
         known, codes = np.unique(values[~missing], return_inverse=True)
+        if kind in "OU":
+            order = naturally(known.tolist())
+            known, codes = known[order], np.argsort(order)[codes]
         if named or kind in "OUb" or len(known) <= MOST_CLASSES:
             found[~missing] = codes
             integers = kind == "f" and bool((known == np.floor(known)).all())
@@ -199,6 +253,22 @@ def shaded(
     found[~missing] = values[~missing]
     found[np.isinf(found)] = np.nan
     return Shade(name=f"{name} ({units})" if units else name, values=found, dates=kind == "M")
+
+
+def true_colours(name: str, values: np.ndarray[Any, Any], missing: BoolArray) -> Floats:
+    """(N, 4) colours from 0 to 1, of (N, 3) or (N, 4) numbers from 0 to 1, or to 255, or 16-bit integers."""
+    missing = np.asarray(missing.any(axis=1))
+    known, kind = values[~missing], values.dtype.kind
+    lo, hi = (known.min(), known.max()) if known.size and kind in "iuf" else (0, 0)
+    most = 1 if kind == "f" and hi <= 1 else 255 if hi <= 255 else 65_535
+    if kind not in "iuf" or lo < 0 or (hi > 255 and values.dtype != np.uint16):
+        has = f"numbers from {lo:g} to {hi:g}" if kind in "iuf" else f"values of {values.dtype}"
+        text = "a colour needs one number for each vertex, or 3 or 4 from 0 to 1, 0 to 255 or as uint16"
+        raise SelectionError(f"{text}, but {repr(name) if name else 'color='} has {has}")
+    found = np.ones((len(values), 4))
+    found[:, : values.shape[1]] = np.where(missing[:, None], 0, values) / most
+    found[missing] = [int(NONE[at : at + 2], 16) / 255 for at in (1, 3, 5)] + [1]
+    return found
 
 
 def outlines(faces: IntArray) -> IntArray:
@@ -229,7 +299,7 @@ def panels_of(store: StoreMeta, projection: str | Sequence[str] | None) -> list[
     return [(axes.index(names[0]), axes.index(names[1]))]
 
 
-def fitting(views: Sequence[LevelView], panels: Sequence[tuple[int, int]], color: str | None) -> LevelView:
+def fitting(views: Sequence[LevelView], panels: Sequence[tuple[int, int]], color: Color | None) -> LevelView:
     """Return the coarsest view whose bins are no larger than a pixel, or else the first.
 
     Parameters
@@ -263,13 +333,15 @@ class Style:
 
 
 def plot_view(
-    view: LevelView, *, panels: Sequence[tuple[int, int]], color: str | None, style: Style, ax: "Axes | None"
+    view: LevelView, *, panels: Sequence[tuple[int, int]], color: Color | None, style: Style, ax: "Axes | None"
 ) -> "Figure":
     """Draw a view, a panel for each projection; into ``ax`` if given, otherwise into a new figure."""
     drawing = read_drawing(view, color)
     shade, store = drawing.shade, view.data.store
     if style.density and shade is not None and shade.labels is not None:
         raise SelectionError(f"density= counts vertices or averages a quantity, but {shade.name!r} has categories")
+    if shade is not None and shade.true and (style.density or style.robust or style.cmap is not None):
+        raise SelectionError("density=, robust= and cmap= are for numbers, but color= gives red, green and blue")
     _, names, units = store.world.shown
     lo, hi = _extent(drawing, store)
     figure: Any
@@ -277,8 +349,9 @@ def plot_view(
     if dense is None:
         dense = shade is None and not len(drawing.segments) and len(drawing.positions) > DENSE
     style = replace(style, density=dense and len(drawing.positions) > 0)
-    words = [] if shade is None else [shade.name, *(shade.labels or ())]
-    barred = bool(style.density) or (shade is not None and shade.labels is None)
+    told = None if shade is not None and shade.true else shade  # true colours need no legend
+    words = [] if told is None else [told.name, *(told.labels or ())]
+    barred = bool(style.density) or (told is not None and told.labels is None)
     figure, spots = (ax.figure, [ax]) if ax is not None else _new_figure(lo, hi, panels, words, barred=barred)
     colours = _colours(shade, style)
     pairs = list(zip(spots, panels, strict=True))
@@ -297,7 +370,8 @@ def plot_view(
         count = len(drawing.positions)
         title = f"{name}, level {view.data.meta.index}: {count:,} {'vertex' if count == 1 else 'vertices'}"
         figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight(), va="top")
-    _tell_colours(spots, artists, drawing, colours, style, own=ax is None)
+    if told is not None or style.density:
+        _tell_colours(spots, artists, drawing, colours, style, own=ax is None)
     found: Figure = figure
     return found
 
@@ -369,6 +443,8 @@ def _colours(shade: Shade | None, style: Style) -> dict[str, Any]:
     maps = _part("").colormaps
     if isinstance(style.cmap, str) and style.cmap not in maps:
         raise NotFoundError.among("colour map", style.cmap, maps)
+    if shade is not None and shade.true:
+        return {}
     if shade is None or shade.labels is None:
         given = maps[style.cmap or "viridis"] if isinstance(style.cmap or "", str) else style.cmap
         finite = np.empty(0) if shade is None else shade.values[np.isfinite(shade.values)]
@@ -420,7 +496,9 @@ def _panel(spot: Any, drawing: Drawing, pair: tuple[int, int], colours: dict[str
 
 
 def _points(spot: Any, seen: Floats, values: Floats | None, style: Style) -> Any:
-    said = {"color": PLAIN} if values is None else {"c": values, "plotnonfinite": True}
+    said: dict[str, Any] = {"color": PLAIN if values is None else values}
+    if values is not None and values.ndim == 1:
+        said = {"c": values, "plotnonfinite": True}
     area = style.size or float(np.clip(6000 / len(seen), 0.3, 30))
     return spot.scatter(*seen.T, s=area, linewidths=0, rasterized=len(seen) > MANY, **said)
 
@@ -443,7 +521,10 @@ def _lines(spot: Any, drawing: Drawing, seen: Floats, hidden: list[int], style: 
     width = style.size or float(np.clip(2500 / len(segments), 0.25, 1.2))
     shade = drawing.shade
     # An edge of a skeleton is [child, parent], and has its child's colour.
-    said = {"color": PLAIN} if shade is None else {"array": np.ma.masked_invalid(shade.values[segments[:, 0]])}
+    values = None if shade is None else shade.values[segments[:, 0]]
+    said: dict[str, Any] = {"color": PLAIN if values is None else values}
+    if values is not None and values.ndim == 1:
+        said = {"array": np.ma.masked_invalid(values)}
     options = {"linewidths": width, "capstyle": "round", "rasterized": len(segments) > MANY}
     artist = _part("collections").LineCollection(seen[segments], **options, **said)
     spot.add_collection(artist)
@@ -501,7 +582,7 @@ def _tell_colours(
 ) -> None:
     """Add a legend of categories, or a colour bar of quantities or counts, beside the last panel."""
     shade, spot, figure = drawing.shade, spots[-1], spots[-1].figure
-    if not len(drawing.positions) or (shade is None and not style.density):
+    if not len(drawing.positions):
         return
     if style.density:
         found = np.concatenate([np.ma.compressed(artist.get_array()) for artist in artists])
