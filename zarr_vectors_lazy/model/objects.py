@@ -268,8 +268,9 @@ class Manifests:
         """Manifests of some object rows, in the given order."""
         if len(rows) == len(self) and np.array_equal(rows, np.arange(len(self))):
             return self
-        counts = np.diff(self.offsets)[rows]
-        at = ranges(self.offsets[:-1][rows], counts)
+        first = self.offsets[rows]
+        counts = self.offsets[rows + 1] - first
+        at = ranges(first, counts)
         return Manifests(np.concatenate([[0], np.cumsum(counts)]).astype(np.int64), self.chunks[at], self.fragments[at])
 
     @property

@@ -203,9 +203,12 @@ def rows_of_ids(known: IntArray, ids: IntArray) -> IntArray:
     """Object rows of ids; -1 if there is none."""
     if not len(known):
         return np.full(len(ids), -1, np.int64)
-    order = np.argsort(known, kind="stable")
-    at = np.minimum(np.searchsorted(known[order], ids), len(known) - 1)
-    return np.where(known[order][at] == ids, order[at], -1)
+    if (known[1:] < known[:-1]).any():
+        order = np.argsort(known, kind="stable")
+        at = rows_of_ids(known[order], ids)
+        return np.where(at < 0, -1, order[at])
+    at = np.minimum(np.searchsorted(known, ids), len(known) - 1)
+    return np.where(known[at] == ids, at, -1)
 
 
 def _manifest_chunks(source: Source, index: ObjectIndex, chunks: Sequence[int]) -> list[Manifests]:

@@ -446,6 +446,11 @@ def route_paths(router: Router) -> list[Visits]:
     return found
 
 
+def route_run(router: Router) -> Visits:
+    """Entries of the only run of chunks."""
+    return route_paths(router)[0]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PathReader:
     """What is read about the vertices of objects; shared by tasks.
@@ -843,8 +848,7 @@ def path_arrays(
     runs = cut_runs(view, chunks)
     cuts = np.asarray([0, len(objects)], np.int64) if whole else _cut_objects(view, entries, shapes)
     token = tokenize(view.token, view.data.fragments.digest, objects, cuts, positions, rows, list(attributes))
-    routed = Named(f"zv-route-{token}", _routed(view, objects, cuts, runs, f"zv-route-{token}"))
-    read = _read(view, wish, runs, routed, f"zv-path-runs-{token}")
+    read = _read(view, wish, runs, _router(view, objects, cuts, runs), token)
     return _joined(read, wish, shapes, sizes=np.diff(cuts), runs=len(runs), token=token)
 
 
@@ -940,16 +944,9 @@ def _router(view: LevelView, objects: IntArray, cuts: IntArray, runs: Blocks) ->
     )
 
 
-def _routed(view: LevelView, objects: IntArray, cuts: IntArray, runs: Blocks, name: str) -> HighLevelGraph:
-    """Layer of the entries of each run."""
-    router, every = _router(view, objects, cuts, runs), f"{name}-all"
-    graph = task_over(every, Task((every,), route_paths, router))
-    picks = BlockTasks(getitem, (TaskRef((every,)), Per(range(len(runs)))))
-    return blocks_over(name, picks, len(runs), graph)
-
-
-def _read(view: LevelView, wish: Wish, runs: Blocks, routed: Named, name: str) -> Named:
+def _read(view: LevelView, wish: Wish, runs: Blocks, router: Router, token: str) -> Named:
     """Layer of what each run contributes to the blocks of objects."""
+    every, name = f"zv-route-{token}", f"zv-path-runs-{token}"
     reader = PathReader(
         source=view.source,
         fragments=fragment_spec(view),
@@ -959,7 +956,15 @@ def _read(view: LevelView, wish: Wish, runs: Blocks, routed: Named, name: str) -
     )
     choice, chosen = choice_graph(view)
     runs = replace(runs, choice=choice)
-    graphs = [read_graph(view.reads), routed.graph, *chosen]
+    graphs = [read_graph(view.reads), *chosen]
+    # One run needs no task of its own for its entries, which takes as long as reading one object.
+    visits: Any = Task(None, route_run, router)
+    if len(runs) > 1:
+        picks = BlockTasks(getitem, (TaskRef((every,)), Per(range(len(runs)))))
+        graphs.append(
+            blocks_over(f"{every}-runs", picks, len(runs), task_over(every, Task((every,), route_paths, router)))
+        )
+        visits = Each(f"{every}-runs")
     numbers: Any = None
     if wish.rows:
         rows, graph = number_view(view)
@@ -971,7 +976,7 @@ def _read(view: LevelView, wish: Wish, runs: Blocks, routed: Named, name: str) -
         reader,
         Of(runs.coords_of),
         Of(runs.counts_of),
-        Each(routed.name),
+        visits,
         Of(partial(runs.cells, FRAGMENTS)),
         Of(partial(runs.cells, VERTICES)) if counted else (),
         Of(partial(_attribute_cells, runs, [cells[1:] for cells in wish.cells.values()])),

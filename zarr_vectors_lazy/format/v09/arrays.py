@@ -239,7 +239,13 @@ OUR_KEY = "zarr_vectors_lazy"
 MAX_SHARD_CELLS = 2**28  # an index of 4 GiB
 
 
-def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple[int, ...] | None = None) -> CellArray:
+def parse_cells(
+    node: Found,
+    *,
+    default_dtype: str = "float32",
+    row_shape: tuple[int, ...] | None = None,
+    beside: CellArray | None = None,
+) -> CellArray:
     """A chunk-grid array (spec 0.9, 4).
 
     Parameters
@@ -250,6 +256,8 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
         Dtype if the attributes state none; empty if then only bytes are known.
     row_shape
         Overrides what the attributes state.
+    beside
+        An array that often lists the same chunks: then they are not parsed again.
 
     Raises
     ------
@@ -268,8 +276,10 @@ def parse_cells(node: Found, *, default_dtype: str = "float32", row_shape: tuple
     listed = attributes.get("nonempty_chunks")
     if not isinstance(listed, list):
         raise FormatError(f"'nonempty_chunks' must list the chunks that exist, found {listed!r}", where=node.path)
-    coords = parse_chunk_keys(listed, len(shape), where=node.path)
-    chunks = chunk_table(coords, node.path)
+    if beside is not None and len(shape) == beside.chunks.rank and listed == beside.attributes.get("nonempty_chunks"):
+        chunks = beside.chunks
+    else:
+        chunks = chunk_table(parse_chunk_keys(listed, len(shape), where=node.path), node.path)
     at = chunks.coords - np.asarray(origin, np.int64)
     if len(at) and ((at < 0) | (at >= np.asarray(shape))).any():
         bad = chunks.coords[((at < 0) | (at >= np.asarray(shape))).any(axis=1)][0].tolist()

@@ -197,7 +197,7 @@ class Generation09(Generation):
         node = yield from with_presence(node, level)
         if node is None:
             raise FormatError(f"level {level.index} has no array 'vertex_fragments'", where=path)
-        return check_rank(parse_cells(node, default_dtype="uint8", row_shape=()), vertices.chunks.rank)
+        return check_rank(parse_cells(node, default_dtype="uint8", row_shape=(), beside=vertices), vertices.chunks.rank)
 
     def fragment_owners(self, level: LevelMeta, vertices: CellArray) -> MetaSteps[CellArray | None]:
         """Return the id of the object of each fragment (spec 0.9, 6); None unless all chunks have them."""
@@ -210,7 +210,7 @@ class Generation09(Generation):
             (node,) = yield [Node(f"{level.index}/{FRAGMENT_OWNERS}")]
         if node is None or level.deferred or level.block.get("shared_fragments"):
             return None
-        array = check_rank(parse_cells(node, row_shape=()), vertices.chunks.rank)
+        array = check_rank(parse_cells(node, row_shape=(), beside=vertices), vertices.chunks.rank)
         same = np.array_equal(array.chunks.coords, vertices.chunks.coords)
         return array if same and array.spec.dtype.kind in "iu" else None
 
@@ -239,7 +239,7 @@ class Generation09(Generation):
         node = yield from with_presence(node, level)
         if node is None:
             raise FormatError(f"vertex_attributes/{name} has no zarr.json", where=path)
-        return check_rank(parse_cells(node, default_dtype=""), vertices.chunks.rank)
+        return check_rank(parse_cells(node, default_dtype="", beside=vertices), vertices.chunks.rank)
 
     def deltas(self, level: LevelMeta) -> MetaSteps[tuple[int, ...]]:
         """Deltas of a level's families, ascending (spec 0.9, 7.1)."""
