@@ -27,6 +27,7 @@ from zarr_vectors_lazy.model.writing import (
     Notes,
     StoreDraft,
 )
+from zarr_vectors_lazy.plan.blocks import shards_of
 from zarr_vectors_lazy.plan.selection import Selection
 from zarr_vectors_lazy.pyramid.merge import stated_rule
 from zarr_vectors_lazy.read.cells import (
@@ -51,7 +52,7 @@ from zarr_vectors_lazy.read.view import LevelView
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json, Raw
-from zarr_vectors_lazy.write.part import LevelWriter, Payloads, empty_record, shards_of
+from zarr_vectors_lazy.write.part import LevelWriter, Payloads, empty_record
 from zarr_vectors_lazy.write.session import Copied, Mode, WriteSession, begin_write, new_write_id, read_copied
 
 # The tasks that copy link records: decoded, and placed as the current format places them.

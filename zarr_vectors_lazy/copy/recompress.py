@@ -31,6 +31,7 @@ from zarr_vectors_lazy.format.v09.documents import (
 from zarr_vectors_lazy.keywords import suggesting
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.writing import Compressor, Encoding
+from zarr_vectors_lazy.plan.blocks import cut_units
 from zarr_vectors_lazy.progress import finish
 from zarr_vectors_lazy.read.level import drive
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
@@ -176,13 +177,8 @@ def shard_runs(coords: ChunkCoords, layout: GridLayout) -> Iterator[ChunkCoords]
         return
     shape = np.ones(coords.shape[1], np.int64) if layout.shards is None else np.asarray(layout.shards.shape)
     shard = np.unique(layout.zarr_indices(coords) // shape, axis=0, return_inverse=True)[1].reshape(-1)
-    order = np.argsort(shard, kind="stable")
-    ends = np.flatnonzero(np.diff(shard[order], append=-1)) + 1
-    start, size = 0, int(setting("batch-chunks"))
-    for at, end in enumerate(ends.tolist()):
-        if at + 1 == len(ends) or int(ends[at + 1]) - start > size:
-            yield coords[np.sort(order[start:end])]
-            start = end
+    for run in cut_units(shard, 1, int(setting("batch-chunks"))):
+        yield coords[np.sort(run)]
 
 
 # Reading an array's pieces with their codecs undone, and writing them with others into another store.

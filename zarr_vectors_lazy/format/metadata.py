@@ -124,8 +124,7 @@ def parse_dtype(value: Any, where: str) -> np.dtype[Any]:
         raise FormatError(f"dtype {value!r} is not known to NumPy", where=where) from error
     if dtype.hasobject or dtype.itemsize == 0 or dtype.kind == "V" or dtype.itemsize > MAX_ITEM_NBYTES:
         raise FormatError(f"dtype {value!r} has no fixed size, or an absurd one", where=where)
-    little: np.dtype[Any] = dtype.newbyteorder("<")
-    return little
+    return np.dtype(dtype.newbyteorder("<"))
 
 
 def parse_stored_dtype(attributes: Json, dtype: np.dtype[Any], where: str) -> np.dtype[Any]:

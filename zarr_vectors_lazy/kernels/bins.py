@@ -115,8 +115,7 @@ def _clamped(values: Vertices, low: Vertices, high: Vertices, rows: IntArray) ->
 
 
 def _chunk_of(values: Vertices, edge: float) -> Floats:
-    found: Floats = np.floor(values.astype(np.float64) / edge)
-    return found
+    return np.asarray(np.floor(values.astype(np.float64) / edge))
 
 
 def _keep_in_chunk(values: Vertices, chunk: IntArray, edge: float) -> None:
@@ -463,8 +462,7 @@ def distinct_rows(rows: IntArray) -> IntArray:
             key >>= bits
         return out
     ranked = rows[np.lexsort(rows.T[::-1])]
-    first: IntArray = ranked[np.concatenate([[True], (ranked[1:] != ranked[:-1]).any(axis=1)])]
-    return first
+    return np.asarray(ranked[np.concatenate([[True], (ranked[1:] != ranked[:-1]).any(axis=1)])])
 
 
 def every(mask: BoolArray) -> BoolArray:
@@ -479,8 +477,7 @@ def whole(records: IntArray) -> IntArray:
     """Records (E, W) whose ends all exist: none is -1."""
     if records.min(initial=0) >= 0:
         return records
-    found: IntArray = records.take(np.flatnonzero(every(records >= 0)), axis=0)
-    return found
+    return np.asarray(records.take(np.flatnonzero(every(records >= 0)), axis=0))
 
 
 def smallest_first(faces: IntArray) -> IntArray:

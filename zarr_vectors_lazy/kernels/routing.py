@@ -114,8 +114,7 @@ def bins_in_chunk(positions: Vertices, coord: IntArray, bin_shape: Floats, ratio
         (D,) bins of a chunk along each axis.
     """
     local = np.floor(np.divide(positions, bin_shape, dtype=np.float64)).astype(np.int64) - coord * ratio
-    found: IntArray = np.ravel_multi_index(tuple(np.clip(local, 0, ratio - 1).T), tuple(ratio.tolist()))
-    return found
+    return np.asarray(np.ravel_multi_index(tuple(np.clip(local, 0, ratio - 1).T), tuple(ratio.tolist())))
 
 
 def route(
@@ -185,8 +184,7 @@ def stable_order(ids: Array, n: int) -> Order:
     if n <= RADIX:
         return np.argsort(ids.astype(np.uint16, copy=False), kind="stable").astype(small)
     low = np.argsort((ids & (RADIX - 1)).astype(np.uint16), kind="stable").astype(small)
-    found: Order = low[stable_order((ids >> 16)[low], -(-n // RADIX))]
-    return found
+    return np.asarray(low[stable_order((ids >> 16)[low], -(-n // RADIX))])
 
 
 def _unsigned(n: int) -> np.dtype[Any]:
@@ -347,20 +345,17 @@ PLACE = np.dtype([("row", "<i8"), ("place", "<i8")])
 
 def pack_places(chunks: IntArray, rows: IntArray) -> IntArray:
     """Places of rows of chunks."""
-    found: IntArray = (chunks << ROW_BITS) | rows
-    return found
+    return np.asarray((chunks << ROW_BITS) | rows)
 
 
 def chunk_of_places(places: IntArray) -> IntArray:
     """Number of the chunk of each place."""
-    found: IntArray = places >> ROW_BITS
-    return found
+    return np.asarray(places >> ROW_BITS)
 
 
 def row_of_places(places: IntArray) -> IntArray:
     """Row in its chunk of each place."""
-    found: IntArray = places & ((1 << ROW_BITS) - 1)
-    return found
+    return np.asarray(places & ((1 << ROW_BITS) - 1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -381,8 +376,7 @@ class RowOwners:
 
     def of(self, rows: IntArray) -> IntArray:
         """Owner of each row."""
-        found: IntArray = (block_of(rows) if self.apart else rows // STRIPE) % self.count
-        return found
+        return np.asarray((block_of(rows) if self.apart else rows // STRIPE) % self.count)
 
     def names(self, numbers: IntArray, firsts: IntArray) -> IntArray:
         """The names of rows with given numbers; ``firsts`` (B,) are the rows before each block."""
@@ -404,14 +398,12 @@ class RowOwners:
         # the last is for rows that do not exist
         table = np.full(max(seats.max(initial=-1), asked.max(initial=-1)) + 2, UNKNOWN)
         table[seats] = values
-        found: IntArray = table[asked]
-        return found
+        return np.asarray(table[asked])
 
     def _seats(self, rows: IntArray, sizes: IntArray) -> IntArray:
         """Number of each row among those of its owner, without gaps if all exist; -1 if its block is shorter."""
         if not self.apart:
-            found: IntArray = rows // (STRIPE * self.count) * STRIPE + rows % STRIPE
-            return found
+            return np.asarray(rows // (STRIPE * self.count) * STRIPE + rows % STRIPE)
         block, row = block_of(rows), row_in_block(rows)
         return np.where(row < sizes[block], self._before(sizes)[block] + row, -1)
 
@@ -420,5 +412,4 @@ class RowOwners:
         table = np.zeros(-(-len(sizes) // self.count) * self.count, np.int64)
         table[: len(sizes)] = sizes
         rounds = table.reshape(-1, self.count)
-        before: IntArray = (np.cumsum(rounds, axis=0) - rounds).reshape(-1)[: len(sizes)]
-        return before
+        return np.asarray((np.cumsum(rounds, axis=0) - rounds).reshape(-1)[: len(sizes)])

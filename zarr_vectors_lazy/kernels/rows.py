@@ -65,8 +65,7 @@ def link_dtype(
 def rename_rows(rows: IntArray, firsts: IntArray) -> IntArray:
     """Numbers of rows counted over all blocks; ``firsts`` (B,) are the rows before each block."""
     block = np.searchsorted(firsts, rows, side="right") - 1
-    found: IntArray = (block << BLOCK_BITS) + rows - firsts[block]
-    return found
+    return np.asarray((block << BLOCK_BITS) + rows - firsts[block])
 
 
 def _attribute_fields(attributes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]]) -> list[tuple[Any, ...]]:
@@ -93,20 +92,17 @@ def row_numbers(block: int, rows: int) -> IntArray:
 
 def first_row_numbers(blocks: int) -> IntArray:
     """(blocks,) number of the first row of each input block."""
-    found: IntArray = np.arange(blocks, dtype=np.int64) << BLOCK_BITS
-    return found
+    return np.asarray(np.arange(blocks, dtype=np.int64) << BLOCK_BITS)
 
 
 def row_in_block(numbers: IntArray) -> IntArray:
     """Row in its input block of each row number."""
-    found: IntArray = numbers & ((1 << BLOCK_BITS) - 1)
-    return found
+    return np.asarray(numbers & ((1 << BLOCK_BITS) - 1))
 
 
 def block_of(numbers: IntArray) -> IntArray:
     """Input block of each row number."""
-    found: IntArray = numbers >> BLOCK_BITS
-    return found
+    return np.asarray(numbers >> BLOCK_BITS)
 
 
 def in_order(records: Records) -> Records:
@@ -243,8 +239,7 @@ class Chosen:
         """Positions of rows among the selected ones, -1 if they are not selected; ``places`` of their chunks."""
         some = places >= 0
         if some.all():
-            found: IntArray = self._table[places + rows]
-            return found
+            return np.asarray(self._table[places + rows])
         return np.where(some, self._table[np.where(some, places + rows, 0)] if some.any() else rows, rows)
 
 

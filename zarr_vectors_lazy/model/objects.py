@@ -209,8 +209,7 @@ class FragmentRun:
         """Numbers in the run of fragments of its chunks; raises FormatError if one does not exist."""
         sizes = np.diff(self.bounds)[chunks]
         check_fragments(fragments, sizes)
-        numbers: IntArray = self.bounds[:-1][chunks] + fragments
-        return numbers
+        return np.asarray(self.bounds[:-1][chunks] + fragments)
 
     def outside(self) -> tuple[int, int] | None:
         """Return a chunk, and a row that its fragments name but that it does not have; None if all exist."""

@@ -221,6 +221,25 @@ def cut_batches(nbytes: Floats, *, slots: int, cells: int, budget: float) -> Int
     return np.asarray(bounds, np.int64)
 
 
+def cut_units(units: IntArray, weights: npt.NDArray[Any] | float, budget: float) -> list[IntArray]:
+    """Numbers of some items, in runs that are not cut within a unit.
+
+    Parameters
+    ----------
+    units, weights
+        (n,) unit of each item, and its weight, or that of all alike.
+    budget
+        Most weight of a run of several units.
+    """
+    if not len(units):
+        return []
+    order = np.argsort(units, kind="stable")
+    starts = np.flatnonzero(np.diff(units[order], prepend=-1))
+    of_units = np.add.reduceat(np.broadcast_to(np.asarray(weights, np.float64), units.shape)[order], starts)
+    bounds = cut_batches(of_units, slots=1, cells=len(starts), budget=budget)
+    return np.split(order, starts[bounds[1:-1]])
+
+
 # How chunks are cut into Dask blocks.
 
 
@@ -345,21 +364,19 @@ def cut_parts(bounds: IntArray, nbytes: float, slots: int) -> IntArray:
 
 def spread_chunks(coords: ChunkCoords, counts: IntArray, grid: Grid, encoding: Encoding, parts: int) -> IntArray:
     """(C,) part that writes each chunk: about equal rows, all chunks of a shard in one part, neighbours together."""
-    units = np.arange(len(coords))
-    if encoding.shard_shape is not None and len(coords):
-        shards = shard_of(coords, grid.origin, encoding.shard_shape)
-        units = np.unique(shards, axis=0, return_inverse=True)[1].reshape(-1)
+    units = shards_of(coords, grid, encoding)
     rows = np.bincount(units, counts, minlength=1)
     middle = np.cumsum(rows) - rows / 2
     of_unit = np.minimum(middle / max(rows.sum(), 1) * parts, parts - 1).astype(np.int64)
-    found: IntArray = of_unit[units]
-    return found
+    return np.asarray(of_unit[units])
 
 
-def shard_of(coords: ChunkCoords, origin: tuple[int, ...], shard_shape: tuple[int, ...]) -> IntArray:
-    """(C, K) shard of each chunk."""
-    found: IntArray = (coords - np.asarray(origin, np.int64)) // np.asarray(shard_shape, np.int64)
-    return found
+def shards_of(coords: ChunkCoords, grid: Grid, encoding: Encoding) -> IntArray:
+    """(C,) number of the object that has the cell of each chunk: of its shard, or of the cell itself."""
+    if encoding.shard_shape is None or not len(coords):
+        return np.arange(len(coords))
+    index = (coords - np.asarray(grid.origin, np.int64)) // np.asarray(encoding.shard_shape, np.int64)
+    return np.unique(index, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 # Chunk edges that put enough vertices into chunks.

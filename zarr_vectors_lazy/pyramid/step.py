@@ -269,8 +269,7 @@ class Part:
         of_fine = np.repeat(np.arange(len(cuts) - 1), np.diff(self.bounds[list(cuts)]))
         table = ChunkTable(self.fine)
         at = table.find(fine)
-        found: IntArray = np.where(at >= 0, of_fine[table.order[at]], -1)
-        return found
+        return np.asarray(np.where(at >= 0, of_fine[table.order[at]], -1))
 
     def below(self, i: int) -> range:
         """Finer chunks of one of its coarse chunks."""
@@ -341,11 +340,6 @@ def encode(
     return puts, tuple(records)
 
 
-def record_key(level: int, stage: str, first: ChunkKey) -> str:
-    """Key of the records of a task's finished chunks; the first chunk identifies the task."""
-    return f"{JOURNAL}/{level}/{stage}/{dotted(first)}"
-
-
 Made: TypeAlias = Iterable[tuple[ChunkRecord, Sequence[Put]]]
 """Records of chunks, and the puts of each."""
 
@@ -355,7 +349,8 @@ def write_once(step: LevelBuild, stage: str, chunks: Sequence[ChunkKey], begun: 
 
     Nothing is made if an earlier run left the records, and no records are put if nothing is made.
     """
-    backend, key = connect(step.source.spec), record_key(step.level, stage, chunks[0])
+    backend = connect(step.source.spec)
+    key = f"{JOURNAL}/{step.level}/{stage}/{dotted(chunks[0])}"  # the first chunk identifies the task
     if begun.resumed and (found := read_records(backend, key, chunks)):
         return found
     records: list[ChunkRecord] = []

@@ -17,7 +17,7 @@ from dask.core import flatten
 from dask.highlevelgraph import HighLevelGraph, Layer, MaterializedLayer
 
 from zarr_vectors_lazy.model.arrays import CellArray, CellSpec, Places
-from zarr_vectors_lazy.plan.blocks import UpTo, cut_batches
+from zarr_vectors_lazy.plan.blocks import UpTo, cut_batches, cut_units
 from zarr_vectors_lazy.read.cells import Requested, Role, read_batch
 from zarr_vectors_lazy.read.level import Source
 from zarr_vectors_lazy.read.rows import Block
@@ -696,27 +696,18 @@ Arrays = Sequence[tuple[str, CellArray]]
 """Members and their arrays."""
 
 
-def chunk_runs(view: "LevelView", arrays: Arrays, shard_of: IntArray | None = None) -> list[IntArray]:
+def chunk_runs(view: "LevelView", arrays: Arrays, shards: IntArray | None = None) -> list[IntArray]:
     """Cut the chunks of a level into runs, each in ascending order, limited in cells and bytes.
 
     Parameters
     ----------
-    shard_of
+    shards
         (n,) shard to which each chunk will be written; chunks of a shard stay together.
     """
     per_chunk = sum(view.estimated_nbytes(array) for _, array in arrays)
     budget = int(nbytes_setting("batch-bytes") // max(per_chunk, 1.0))
     size = max(1, min(int(setting("batch-chunks")) // max(len(arrays), 1), budget))
-    if shard_of is None:
-        return [np.arange(start, min(start + size, len(view))) for start in range(0, len(view), size)]
-    order = np.argsort(shard_of, kind="stable")
-    ends = np.flatnonzero(np.diff(shard_of[order], append=-1)) + 1
-    runs, start = [], 0
-    for at, end in enumerate(ends.tolist()):
-        if at + 1 == len(ends) or int(ends[at + 1]) - start > size:
-            runs.append(np.sort(order[start:end]))
-            start = end
-    return runs
+    return [np.sort(run) for run in cut_units(np.arange(len(view)) if shards is None else shards, 1, size)]
 
 
 def batched(view: "LevelView", times: float = 1) -> "LevelView":

@@ -190,8 +190,7 @@ class ChainData(LevelData):
         """Ids in the order of the finest level, then those that only the next ones have."""
         every = np.concatenate([read_ids(self.source, index) for _, index in found])
         _, first = np.unique(every, return_index=True)
-        slots: IntArray = every[np.sort(first)]
-        return slots
+        return np.asarray(every[np.sort(first)])
 
     def _id_column(self, found: Sequence[tuple[int, ObjectIndex]], ids: IntArray) -> DenseArray:
         path = f"{found[0][0]}/object_index/object_ids"

@@ -201,17 +201,14 @@ def plain(data: Buffer, encoding: str | None, key: str) -> Buffer:
         raise StoreError(f"{key!r} comes with the content encoding {encoding!r}; only gzip and deflate can be read")
     most, _ = most_bytes(key)
     try:
-        found = (_inflated if encoding.lower() == "deflate" else _unzipped)(data, most + 1)
+        deflated = encoding.lower() == "deflate"
+        found = _inflated(data, most + 1) if deflated else gzip.GzipFile(fileobj=io.BytesIO(data)).read(most + 1)
     except (zlib.error, EOFError, OSError) as error:
         raise StoreError(
             f"{key!r} does not have the content encoding {encoding!r} that the server states: {error}"
         ) from error
     check_size(len(found), key)
     return found
-
-
-def _unzipped(data: Buffer, most: int) -> bytes:
-    return gzip.GzipFile(fileobj=io.BytesIO(data)).read(most)
 
 
 def _inflated(data: Buffer, most: int) -> bytes:

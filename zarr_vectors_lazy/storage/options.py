@@ -96,10 +96,6 @@ def _google_token(value: Any) -> Options:
     raise StoreError("give credential_provider=, or service_account_path=")
 
 
-def _google_account(value: Any) -> Options:
-    return {"token": json.loads(value)}
-
-
 def _client_options(value: Any) -> Options:
     return _renamed(
         "client_options",
@@ -112,10 +108,6 @@ def _client_options(value: Any) -> Options:
             "allow_invalid_certificates": lambda given: {"client_kwargs": {"verify": not given}},
         },
     )
-
-
-def _anonymous(value: Any) -> Options:
-    return {"token": "anon"} if value else {}
 
 
 _OBSTORE: dict[str, dict[str, Rule]] = {
@@ -173,11 +165,11 @@ _FSSPEC: dict[str, dict[str, Rule]] = {
         "credential_provider": _refused("give session="),
     },
     "gs": {
-        "skip_signature": _anonymous,
+        "skip_signature": lambda value: {"token": "anon"} if value else {},
         "service_account": _to("token"),
         "service_account_path": _to("token"),
         "application_credentials": _to("token"),
-        "service_account_key": _google_account,
+        "service_account_key": lambda value: {"token": json.loads(value)},
         "base_url": _to("endpoint_url"),
         "bearer_token": _refused("give token=google.oauth2.credentials.Credentials(...)"),
         "credential_provider": _refused("give token="),

@@ -39,6 +39,7 @@ from zarr_vectors_lazy.kernels.bins import Rule, check_rule
 from zarr_vectors_lazy.model.arrays import Dictionary, integers_with_missing, missing_integer
 from zarr_vectors_lazy.model.levels import dotted
 from zarr_vectors_lazy.model.writing import ArrayDraft, Cells, Encoding, Grid
+from zarr_vectors_lazy.plan.blocks import shards_of
 from zarr_vectors_lazy.read.layers import chunk_runs
 from zarr_vectors_lazy.read.level import LevelData
 from zarr_vectors_lazy.read.metadata import DOC, MetaTree
@@ -49,7 +50,7 @@ from zarr_vectors_lazy.requests import Get, ListSizes, Put
 from zarr_vectors_lazy.storage.fetch import connect, fetch
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import ChunkCoords, IntArray, Json
-from zarr_vectors_lazy.write.part import encode_cells, shards_of
+from zarr_vectors_lazy.write.part import encode_cells
 from zarr_vectors_lazy.write.session import is_one_of, new_write_id
 
 # Consolidated metadata: every node of a store in its root (Zarr's inline form).

@@ -289,7 +289,7 @@ def no_links(dtype: np.dtype[np.void]) -> RecordBatch:
 
 def places_of_part(plan: Plan, part: Part, row_owners: RowOwners) -> Records:
     """Places of the rows of a part, chunk by chunk in stored order."""
-    chunks, counts = part.chunks_of(plan), part.prepared.routed.counts
+    chunks, counts = plan.find(part.prepared.routed.coords), part.prepared.routed.counts
     numbers = part.numbers[np.concatenate([chunk.rows for chunk in part.prepared.chunks or ()])]
     rows = np.arange(len(numbers)) - np.repeat(np.cumsum(counts) - counts, counts)
     columns = {"row": row_owners.names(numbers, plan.firsts), "place": pack_places(np.repeat(chunks, counts), rows)}
@@ -571,8 +571,7 @@ def join_parents(nodes: Records, edges: Records, plan: LinkPlan, groups: int) ->
 
 def counted(numbers: IntArray, plan: Plan) -> IntArray:
     """Rows as they are counted over all blocks."""
-    found: IntArray = plan.firsts[block_of(numbers)] + row_in_block(numbers)
-    return found
+    return np.asarray(plan.firsts[block_of(numbers)] + row_in_block(numbers))
 
 
 def rank_trees(trees: Records, plan: LinkPlan) -> tuple[tuple[RecordBatch], None]:

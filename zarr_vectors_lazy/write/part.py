@@ -4,7 +4,7 @@ import hashlib
 import os
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -32,7 +32,7 @@ from zarr_vectors_lazy.model.writing import (
     Notes,
     merge_records,
 )
-from zarr_vectors_lazy.plan.blocks import spread_chunks
+from zarr_vectors_lazy.plan.blocks import cut_units, shards_of, spread_chunks
 from zarr_vectors_lazy.progress import progress_bar
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.storage.fetch import connect, fetch
@@ -203,7 +203,7 @@ def write_store(job: WriteJob, summarise: Summary) -> dict[str, Any]:
         ThreadPoolExecutor(THREADS) as pool,
         progress_bar("writing", len(prepared.routed), shown=job.progress) as advance,
     ):
-        parts = list(batches(prepared))
+        parts = batches(prepared)
         for part, record in zip(parts, pool.map(lambda part: write_chunks(prepared, writer, part), parts), strict=True):
             records.append(record)
             advance(len(part))
@@ -231,33 +231,14 @@ def empty_record(ndim: int, rank: int | None = None) -> LevelRecord:
     return LevelRecord(cells={}, coords=none, counts=np.empty(0, np.int64), lo=far, hi=-far)
 
 
-def batches(prepared: Prepared) -> Iterator[IntArray]:
+def batches(prepared: Prepared) -> list[IntArray]:
     """Numbers of the chunks that are written together: about `BATCH_NBYTES`, and whole shards."""
     return batches_of(prepared.job, prepared.routed.coords, prepared.routed.counts * prepared.job.row_nbytes)
 
 
-def batches_of(job: WriteJob, coords: ChunkCoords, nbytes: IntArray) -> Iterator[IntArray]:
+def batches_of(job: WriteJob, coords: ChunkCoords, nbytes: IntArray) -> list[IntArray]:
     """Numbers in ``coords`` of the chunks that are written together, each of ``nbytes``."""
-    shards = shards_of(coords, job.grid, job.encoding)
-    units = np.arange(len(coords)) if shards is None else shards
-    order = np.argsort(units, kind="stable")
-    units = units[order]
-    ends = np.flatnonzero(np.diff(units, append=-1)) + 1
-    sizes = np.cumsum(nbytes[order] + CHUNK_NBYTES)
-    start = 0
-    while start < len(order):
-        full = np.searchsorted(sizes[ends - 1], (sizes[start - 1] if start else 0) + BATCH_NBYTES, side="right")
-        stop = int(max(ends[max(int(full) - 1, 0)], ends[np.searchsorted(ends, start, side="right")]))
-        yield order[start:stop]
-        start = stop
-
-
-def shards_of(coords: ChunkCoords, grid: Grid, encoding: Encoding) -> IntArray | None:
-    """(n,) number of the shard of each chunk; None if each cell is its own object."""
-    if encoding.shard_shape is None or not len(coords):
-        return None
-    index = (coords - np.asarray(grid.origin)) // np.asarray(encoding.shard_shape)
-    return np.unique(index, axis=0, return_inverse=True)[1].reshape(-1)
+    return cut_units(shards_of(coords, job.grid, job.encoding), nbytes + CHUNK_NBYTES, BATCH_NBYTES)
 
 
 class Payloads:
@@ -424,11 +405,14 @@ class Plan:
     ids: IntArray | None
     codes: Mapping[str, Mapping[int, IntArray]]
 
+    def find(self, coords: ChunkCoords) -> IntArray:
+        """(n,) number of each of (n, D) chunks."""
+        grid = self.job.grid
+        return np.searchsorted(flat(self.coords, grid), flat(coords, grid))
+
     def parts_of(self, coords: ChunkCoords) -> IntArray:
         """(n,) part that writes each of (n, D) chunks."""
-        grid = self.job.grid
-        found: IntArray = self.parts[np.searchsorted(flat(self.coords, grid), flat(coords, grid))]
-        return found
+        return self.parts[self.find(coords)]
 
     def writer(self, begun: WriteSession) -> LevelWriter:
         """Writer of level 0, in the write that has begun."""
@@ -524,11 +508,6 @@ class Part:
         chunks = None if objects is None else arrange(job, routed, order, numbers)
         return cls(Prepared(job=job, routed=routed, chunks=chunks), numbers)
 
-    def chunks_of(self, plan: Plan) -> IntArray:
-        """(c,) numbers of its chunks in the plan."""
-        grid = plan.job.grid
-        return np.searchsorted(flat(plan.coords, grid), flat(self.prepared.routed.coords, grid))
-
     def table(self, plan: Plan) -> FragmentTable | None:
         """Fragments in the form of `PartRecord`."""
         objects, chunks = self.prepared.job.objects, self.prepared.chunks
@@ -537,7 +516,7 @@ class Part:
         found = routing.fragment_table(chunks)
         return replace(
             found,
-            chunks=self.chunks_of(plan)[found.chunks],
+            chunks=plan.find(self.prepared.routed.coords)[found.chunks],
             owners=objects.ids[found.owners],
             rows=self.numbers[found.rows],
         )
@@ -603,8 +582,7 @@ def write_arranged(plan: Plan, part: Part, begun: WriteSession) -> PartRecord:
 
 def _check_rows(plan: Plan, done: LevelRecord) -> None:
     """Raise StoreError if rows were lost or duplicated on their way, or if the rows of a chunk were split up."""
-    grid = plan.job.grid
-    at = np.searchsorted(flat(plan.coords, grid), flat(done.coords, grid))
+    at = plan.find(done.coords)
     wrong = np.flatnonzero(plan.counts[at] != done.counts)
     if len(wrong):
         chunk = int(wrong[0])

@@ -344,8 +344,7 @@ def flat(coords: ChunkCoords, grid: Grid) -> IntArray:
     local = coords - np.asarray(grid.origin, np.int64)
     if not len(local):
         return np.empty(0, np.int64)
-    found: IntArray = np.ravel_multi_index(tuple(local.T), grid.shape)
-    return found
+    return np.asarray(np.ravel_multi_index(tuple(local.T), grid.shape))
 
 
 def take_rows(reader: BlockReader, number: int, *parts: Any) -> tuple[tuple[Runs], BlockStatistics]:

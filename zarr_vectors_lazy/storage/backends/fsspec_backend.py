@@ -137,8 +137,7 @@ class FsspecBackend(SignedBackend):
         # object.
         alone = isinstance(request, Put) and request.create and not request.unread
         if self._scheme not in PERSISTENT or alone:
-            result: Result = await self.answer(request, fs)
-            return result
+            return await self.answer(request, fs)
         policy = RetryPolicy.of_settings()
         return await retrying(lambda: self.answer(request, fs), policy, systems.failures(), systems.pause_after_failure)
 
