@@ -45,7 +45,7 @@ def blocks(page: Path) -> list[Block]:
 
 def run_commands(code):
     """Run lines of ``zvl`` in this process: a new one each would take seconds."""
-    for line in code.splitlines():
+    for line in code.replace("\\\n", "").splitlines():
         word, *words = shlex.split(line, comments=True)
         assert word == "zvl", f"{line!r}: say why it is not run: <!-- not run: reason -->"
         words = [each for part in words for each in (sorted(glob.glob(part)) if "*" in part else [part])]
