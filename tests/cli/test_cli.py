@@ -4,10 +4,14 @@ import json
 import re
 import resource
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel.streamlines
 import numpy as np
@@ -16,8 +20,8 @@ from nibabel.streamlines import Tractogram
 
 import zarr_vectors_lazy as zvl
 from tests.integration.generations import Copy
+from zarr_vectors_lazy.cli import interrupt_again, make, options
 from zarr_vectors_lazy.cli import main as cli
-from zarr_vectors_lazy.cli import make, options
 from zarr_vectors_lazy.cli.options import NewPlace
 from zarr_vectors_lazy.cli.read import sketch
 from zarr_vectors_lazy.storage.requests import counting
@@ -555,6 +559,29 @@ def test_an_interruption_tells_what_is_left(zvl_run, tracts, tmp_path, monkeypat
     assert code == 130
     assert left.format(**paths) in err
     assert err.strip().count("\n") == 0
+
+
+def test_an_interruption_does_not_wait_for_a_silent_server():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/x"
+        listen = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # shells may ignore it
+        start = "import runpy; runpy.run_module('zarr_vectors_lazy.cli.main', run_name='__main__')"
+        words = [sys.executable, "-c", f"{listen}; {start}", "info", url]
+        server.settimeout(60)
+        with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as command, server.accept()[0]:
+            command.send_signal(signal.SIGINT)
+            _, err = command.communicate(timeout=20)
+    assert (command.returncode, err) == (130, "zvl: stopped: nothing was written\n")
+
+
+def test_an_interruption_that_python_drops_comes_again():
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):  # noqa: PT012  it comes while the test waits
+            interrupt_again(SimpleNamespace(exc_type=KeyboardInterrupt))
+            time.sleep(20)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_store_with_other_chunks(zvl_run, cloud, tmp_path):

@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import Annotated, Any
 
 from zarr_vectors_lazy import __version__
-from zarr_vectors_lazy.cli import Stopped
+from zarr_vectors_lazy.cli import STOPPED, Stopped, run
 from zarr_vectors_lazy.errors import (
     NO_STORE,
     FormatError,
@@ -38,7 +38,6 @@ WORDS = {  # subcommands by module, in the order of the help; only the module of
     "serve": "server",
     "view": "server",
 }
-STOPPED = 130  # the exit code of a shell for a process that SIGINT has ended
 WrongUse: Any = typer.BadParameter.__mro__[2]  # ClickException, of click itself or of typer's own copy
 SAME = (
     "aggregate", "axes", "backend", "bbox", "bin_shape", "chunk_shape", "color", "columns", "format", "get", "level",
@@ -171,4 +170,4 @@ def exit_code(error: ZVError) -> int:
 
 
 if __name__ == "__main__":
-    main()
+    run()

@@ -25,7 +25,7 @@ except ImportError:  # Windows
     resource = None
 
 RESERVED = 64  # open files that are left for everything else
-SILENCE_S = 8.0
+SILENCE_S = 4.0
 
 T = TypeVar("T")
 
@@ -118,9 +118,8 @@ def warn_of_silence(where: str) -> None:
     """Warn that nothing has come yet, and say what is done about it."""
     policy = RetryPolicy.of_settings()
     warnings.warn(
-        f"no answer from {where} for {SILENCE_S:g} s; failed requests are tried again, for "
-        f"up to {policy.total_s:g} s "
-        "(settings zarr_vectors_lazy.retries, retry-timeout, read-timeout)",
+        f"no answer from {where} for {SILENCE_S:g} s (is the address right?); failed requests are tried again, for "
+        f"up to {policy.total_s:g} s (settings zarr_vectors_lazy.retries, retry-timeout, read-timeout)",
         ZVWarning,
         stacklevel=2,
     )
