@@ -20,7 +20,7 @@ from nibabel.streamlines import Tractogram
 
 import zarr_vectors_lazy as zvl
 from tests.integration.generations import Copy
-from zarr_vectors_lazy.cli import interrupt_again, make, options
+from zarr_vectors_lazy.cli import interrupt_again, make, options, run
 from zarr_vectors_lazy.cli import main as cli
 from zarr_vectors_lazy.cli.options import NewPlace
 from zarr_vectors_lazy.cli.read import sketch
@@ -346,7 +346,7 @@ def test_sketch_shows_where_chunks_are(tracts):
 
 def test_script_is_declared():
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-    assert scripts == {"zvl": f"{cli.__name__}:main"}
+    assert scripts == {"zvl": f"{run.__module__}:{run.__name__}"}
 
 
 def test_help_names_every_word(zvl_run):

@@ -124,12 +124,23 @@ def test_a_property_that_fails_says_why():
 
 
 def test_what_is_in_the_wrong_order_or_place_is_told(path, tmp_path):
-    with pytest.raises(SelectionError, match="found object, not an array; the path of the store comes first"):
-        zvl.write_points(np.eye(3), str(tmp_path / "new"), chunk_shape=5)
+    level = zvl.open_zv(path)[0]
+    for given, said in [
+        ("a.csv", r"found str: the path of the store comes first; zvl.ingest\(file, path\)"),
+        (level, r"found ZVLevel: save\(\) copies levels.*level.to_xarray\(\)"),
+        (level.objects, r"found Objects: save\(\)"),
+        ({"positions": np.eye(3)}, "found dict: give one of the arrays in it"),
+        (None, "found NoneType: give an array"),
+        (iter(np.eye(3)), "found iterator: only polylines can be an iterator"),
+    ]:
+        with pytest.raises(SelectionError, match=f"positions must be given as arrays, {said}"):
+            zvl.write_points(tmp_path / "new", given, chunk_shape=5)
+    with pytest.raises(SelectionError, match=r"its rows differ in length$"):
+        zvl.write_points(tmp_path / "new", [[1, 2, 3], [4, 5]], chunk_shape=5)
     with pytest.raises(SelectionError, match="did you swap axes and rows"):
         zvl.write_points(tmp_path / "new", np.zeros((3, 50)), chunk_shape=5)
     with pytest.raises(SelectionError, match=r"several ids use level.sel\(objects="):
-        zvl.open_zv(path)[0].objects[[3, 4]]
+        level.objects[[3, 4]]
     (tmp_path / "file.csv").write_text("x,y,z")
     with pytest.raises(FormatError, match=r"nothing is here.*this is a file"):
         zvl.open_zv(tmp_path / "file.csv")

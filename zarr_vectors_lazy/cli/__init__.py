@@ -22,7 +22,7 @@ def run() -> None:
     try:
         import_module("zarr_vectors_lazy.cli.main").main()
     except KeyboardInterrupt:
-        print("zvl: stopped: nothing was written", file=sys.stderr)
+        sys.stderr.write("zvl: stopped: nothing was written\n")
         end(STOPPED)
     except SystemExit as stop:
         if isinstance(stop.code, int) and stop.code:

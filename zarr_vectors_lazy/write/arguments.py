@@ -158,7 +158,8 @@ def _given(value: Any, name: str) -> Values:
         if array.dtype.kind == "U" and not hasattr(value, "dtype"):
             array = np.asarray(value, object)
     except ValueError as error:
-        raise SelectionError(f"{name} must be one array: {error}") from error
+        ragged = "its rows differ in length" if "inhomogeneous" in str(error) else str(error)
+        raise SelectionError(f"{name} must be one array: {ragged}") from error
     return array
 
 
@@ -498,9 +499,7 @@ def check_positions(array: Any, name: str) -> None:
     if array.ndim != 2 or not 2 <= array.shape[1] <= len(AXES) or array.dtype.kind not in "fiu":
         turned = array.ndim == 2 and 2 <= array.shape[0] <= len(AXES)
         found = f"found shape {array.shape}, {array.dtype}" if array.ndim else f"found {array.dtype.name}, not an array"
-        hint = (
-            "; did you swap axes and rows?" if turned else "" if array.ndim else "; the path of the store comes first"
-        )
+        hint = "; did you swap axes and rows?" if turned else ""
         raise SelectionError(f"{name} must be (N, D) numbers, D from 2 to 4; {found}{hint}")
 
 

@@ -3,7 +3,8 @@
 import functools
 import inspect
 import json
-from collections.abc import Callable, Hashable, Mapping
+import os
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ParamSpec, TypeVar
 
@@ -13,6 +14,7 @@ import numpy as np
 import xarray as xr
 
 from zarr_vectors_lazy.errors import NotFoundError, SelectionError, listed
+from zarr_vectors_lazy.keywords import Suggesting
 from zarr_vectors_lazy.types import IntArray
 from zarr_vectors_lazy.write import arguments
 from zarr_vectors_lazy.write.arguments import Labelled
@@ -36,6 +38,8 @@ def taking_datasets(function: Callable[P, R]) -> Callable[P, R]:
         if hasattr(type(dataset), "to_crs"):  # of GeoPandas
             return call(**{**told, **_of_places(dataset, function.__name__, first, told.get("crs"))})
         if not isinstance(dataset, xr.Dataset):
+            if len(given) > 1 or first in named:
+                _check_kind(dataset, first)
             return function(*given, **named)
         if any(variable.chunks for variable in dataset.variables.values()):
             dataset = dataset.chunk()  # if one is a Dask array, all are
@@ -49,6 +53,21 @@ def taking_datasets(function: Callable[P, R]) -> Callable[P, R]:
         return call(**(found | beside))
 
     return taking
+
+
+def _check_kind(value: Any, name: str) -> None:
+    """Raise SelectionError for a part of a store, or for what is no array at all, with what may be meant instead."""
+    if isinstance(value, Suggesting):
+        hint = "save() copies levels and selections; writers take level.to_xarray(), or arrays such as level.vertices"
+    elif isinstance(value, str | bytes | os.PathLike):
+        hint = "the path of the store comes first; zvl.ingest(file, path) writes a file as a store"
+    elif value is None or isinstance(value, Mapping):
+        hint = "give one of the arrays in it" if value else "give an array"
+    elif isinstance(value, Iterator) and name != "polylines":
+        hint = "only polylines can be an iterator; numpy.concatenate joins blocks of rows"
+    else:
+        return
+    raise SelectionError(f"{name} must be given as arrays, found {type(value).__name__}: {hint}")
 
 
 def crs_of(system: Any) -> dict[str, Any]:
