@@ -9,7 +9,7 @@ import dask
 from dask.base import tokenize
 from dask.delayed import Delayed, delayed
 
-from zarr_vectors_lazy.check.chunk import GROUPED, CellCheck, LevelCheck, check_chunks
+from zarr_vectors_lazy.check.chunk import GROUPED, CellCheck, Kind, LevelCheck, check_chunks
 from zarr_vectors_lazy.check.level import (
     FamilyCheck,
     WholeCheck,
@@ -80,14 +80,14 @@ class _Planner:
         data = self.data
         level = str(data.meta.index)
         self._chunk_dims()
-        self.cells.append((CellCheck(member="vertices", kind="vertices", spec=self.vertices.spec), self.vertices))
+        self._add(self.vertices, "vertices", "vertices")
         fragments = self._attempt("structure", level, lambda: data.fragments)
         if fragments is not None:
-            self.cells.append((CellCheck(member="fragments", kind="fragments", spec=fragments.spec), fragments))
+            self._add(fragments, "fragments", "fragments")
             self._compare(fragments, "error")
         owners = self._attempt("metadata", f"{level}/fragment_attributes", lambda: data.fragment_owners)
         if owners is not None:
-            self.cells.append((CellCheck(member="owners", kind="owners", spec=owners.spec), owners))
+            self._add(owners, "owners", "owners")
         for name in self._attempt("metadata", level, lambda: data.attribute_names) or ():
             self._attribute(name)
         families = [self._family(delta) for delta in self._attempt("metadata", level, lambda: data.deltas) or ()]
@@ -108,6 +108,10 @@ class _Planner:
             tables={index: other.table.coords for index, other in self.others.items()},
         )
         return LevelPlan(self.view, tuple(self.cells), whole, self.findings)
+
+    def _add(self, array: CellArray, member: str, kind: Kind, **how: Any) -> None:
+        """Have the cells of an array checked."""
+        self.cells.append((CellCheck(**{"spec": array.spec, **how}, member=member, kind=kind), array))
 
     def _chunk_dims(self) -> None:
         """Compare the names of the chunks' axes, which readers may ignore, with the axes."""
@@ -155,7 +159,7 @@ class _Planner:
         if spec.row_shape is None and geometries == {"point_cloud"}:
             spec = replace(spec, row_shape=())  # as readers see it
         loose = spec.dtype.kind == "U" and spec.dictionary is None and bool(PATHS & geometries)
-        self.cells.append((CellCheck(member=f"attribute:{name}", kind="attribute", spec=spec, loose=loose), array))
+        self._add(array, f"attribute:{name}", "attribute", spec=spec, loose=loose)
         self._compare(array, "warning")
 
     def _family(self, delta: int) -> FamilyCheck | None:
@@ -170,8 +174,7 @@ class _Planner:
             return None
         members = tuple(f"links:{delta}:{segment.name}" for segment in family.segments)
         for member, segment in zip(members, family.segments, strict=True):
-            check = CellCheck(member=member, kind="links", spec=segment.array.spec, coding=segment.coding)
-            self.cells.append((check, segment.array))
+            self._add(segment.array, member, "links", coding=segment.coding)
             self._compare(segment.array, None)
         if delta == 0:
             self._link_fragments(family, members)
@@ -191,8 +194,7 @@ class _Planner:
         array = self._attempt("metadata", f"{data.meta.index}/link_fragments", lambda: data.link_fragments)
         inside = [at for at, segment in enumerate(family.segments) if not segment.offsets.any()]
         if array is not None and inside:
-            check = CellCheck(member="link_fragments", kind="link_fragments", spec=array.spec, of=members[inside[0]])
-            self.cells.append((check, array))
+            self._add(array, "link_fragments", "link_fragments", of=members[inside[0]])
         elif inside and data.meta.link_groups:
             text = f"{GROUPED}, but links have no groups"
             self.findings.append(Finding("links", "error", f"{data.meta.index}/link_fragments", text))
@@ -203,9 +205,7 @@ class _Planner:
             where = f"{level}/link_attributes/{name}"
             values = self._attempt("metadata", where, partial(data.link_attribute, family, name))
             for segment, array in (values.cells if values is not None else {}).items():
-                member = f"link_attribute:{name}:{segment}"
-                check = CellCheck(member=member, kind="link_attribute", spec=array.spec, of=members[segment])
-                self.cells.append((check, array))
+                self._add(array, f"link_attribute:{name}:{segment}", "link_attribute", of=members[segment])
 
 
 def _object_arrays(data: LevelData) -> dict[str, DenseArray]:

@@ -605,13 +605,9 @@ class PrecomputedLevel:
             return None
         if kind == "skeletons":
             return self.skeletons(np.asarray([row], np.int64))[0]
-        return (
-            dump({"fragments": [f"{name}:0:0"]})
-            if rest == "0"
-            else self.meshes(np.asarray([row], np.int64))[0]
-            if rest == "0:0"
-            else None
-        )
+        if rest == "0":
+            return dump({"fragments": [f"{name}:0:0"]})
+        return self.meshes(np.asarray([row], np.int64))[0] if rest == "0:0" else None
 
     def segment_info(self, kind: str, sharding: Sharding | None = None) -> dict[str, Any]:
         """The ``info`` document of skeletons or meshes."""
@@ -741,14 +737,10 @@ class PrecomputedLevel:
         """Object attributes that are numbers, a value for each manifest row, in the order of records."""
         arrays, found = self.data.object_attributes, list[tuple[Property, Array]]()
         for name, label in zip(arrays, property_ids(list(arrays)), strict=True):
-            dtype = small_dtype(arrays[name].dtype)
-            if (
-                dtype is not None
-                and len(arrays[name].shape) == 1
-                and len(found) < MOST_PROPERTIES
-                and name != "segment_id"
-            ):
-                found.append((Property(label, dtype, name), read_dense(self.view.source, arrays[name]).astype(dtype)))
+            array, dtype = arrays[name], small_dtype(arrays[name].dtype)
+            own = len(array.shape) == 1 and name != "segment_id"
+            if own and dtype is not None and len(found) < MOST_PROPERTIES:
+                found.append((Property(label, dtype, name), read_dense(self.view.source, array).astype(dtype)))
         order = packing_order([each for each, _ in found])
         return sorted(found, key=lambda item: order.index(item[0]))
 

@@ -8,17 +8,9 @@ import numpy as np
 from dask.delayed import delayed
 
 from zarr_vectors_lazy.errors import CorruptChunkError, FormatError, SelectionError
+from zarr_vectors_lazy.format import recode
 from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.codecs import encode_bytes, encode_cell
-from zarr_vectors_lazy.format.recode import (
-    PLAIN,
-    StoredArray,
-    parse_stored,
-    plain_document,
-    recoded,
-    stored_keys,
-    with_specs,
-)
 from zarr_vectors_lazy.format.v09.arrays import GridLayout
 from zarr_vectors_lazy.format.v09.documents import (
     Resharding,
@@ -41,22 +33,9 @@ from zarr_vectors_lazy.settings import setting
 from zarr_vectors_lazy.storage.fetch import connect, delete, fetch, zarr_array, zarr_cells
 from zarr_vectors_lazy.storage.spec import StoreSpec
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, IntArray, Json, StorePath
+from zarr_vectors_lazy.write import in_place
 from zarr_vectors_lazy.write.arguments import Profile, parse_encoding
-from zarr_vectors_lazy.write.in_place import (
-    drop_consolidated,
-    put_unchanged,
-    read_nodes,
-    with_nodes,
-    write_consolidated,
-)
-from zarr_vectors_lazy.write.session import (
-    Mode,
-    WriteSession,
-    begin_write,
-    copy_objects,
-    new_write_id,
-    resolve_apart,
-)
+from zarr_vectors_lazy.write.session import Mode, WriteSession, begin_write, copy_objects, new_write_id, resolve_apart
 
 # The tasks that combine the cells of an array into shards, in place.
 #
@@ -100,7 +79,7 @@ def change_array(
     """
     tree = MetaTree(spec)
     tree.take(node, raw)
-    put_unchanged(tree, node, change.doc)
+    in_place.put_unchanged(tree, node, change.doc)
     delete(connect(spec), sorted(change.array.spec.layout.object_keys(change.array.chunks.coords) or ()))
     return change.layout.path, sum(packed)
 
@@ -130,10 +109,10 @@ def shard_store(opened: OpenStore, shard_shape: tuple[int, ...] | None) -> Any:
     """
     tree, spec = opened.tree, opened.tree.spec
     consolidated = tree.existing("").consolidated
-    start = delayed(drop_consolidated, pure=False)(spec) if consolidated else None
+    start = delayed(in_place.drop_consolidated, pure=False)(spec) if consolidated else None
     pack, change_over, clear = (delayed(f, pure=False) for f in (pack_cells, change_array, delete_left_over))
     done = []
-    for path, doc in read_nodes(tree).items():
+    for path, doc in in_place.read_nodes(tree).items():
         if not is_cell_array(doc):
             continue
         node = tree.existing(path)
@@ -154,7 +133,7 @@ def shared(value: Any) -> Any:
 
 def _finish(spec: StoreSpec, consolidated: bool, done: list[tuple[str, int] | None]) -> dict[str, int]:
     if consolidated:
-        write_consolidated(spec)
+        in_place.write_consolidated(spec)
     return dict(change for change in done if change is not None)
 
 
@@ -189,7 +168,7 @@ Recoded: TypeAlias = tuple[int, int, int, int]
 COUNTED = ("cell_count", "object_count", "source_nbytes", "nbytes")
 
 
-def read_pieces(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> list[tuple[Buffer | None, int]]:
+def read_pieces(spec: StoreSpec, array: recode.StoredArray, indices: ChunkCoords) -> list[tuple[Buffer | None, int]]:
     """Decoded pieces of an array, and how many bytes each took; None if there is no object.
 
     Raises
@@ -216,25 +195,25 @@ def read_pieces(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> li
     return found
 
 
-def piece_nbytes(spec: StoreSpec, array: StoredArray, index: IntArray) -> int | None:
+def piece_nbytes(spec: StoreSpec, array: recode.StoredArray, index: IntArray) -> int | None:
     """Bytes of a decoded cell, from its head; None if that does not state them, or if there is no cell."""
     if not array.is_cells or array.layout.pipeline is None:
         return None
     ((raw,),) = drive(connect(spec), [array.layout.fetch_heads(index[None])])
     nbytes = None if raw is None or isinstance(raw, Exception) else array.layout.head_nbytes(raw)
-    return None if nbytes is None else len(encode_cell(b"", PLAIN)) + nbytes
+    return None if nbytes is None else len(encode_cell(b"", recode.PLAIN)) + nbytes
 
 
-def corrupt(spec: StoreSpec, array: StoredArray, index: IntArray, reason: str) -> CorruptChunkError:
+def corrupt(spec: StoreSpec, array: recode.StoredArray, index: IntArray, reason: str) -> CorruptChunkError:
     """Error about a piece."""
     return CorruptChunkError(reason, array=array.path, chunk=dotted(array.chunk(index)), url=spec.url)
 
 
-def _through_zarr(spec: StoreSpec, array: StoredArray, indices: ChunkCoords) -> list[bytes | None]:
+def _through_zarr(spec: StoreSpec, array: recode.StoredArray, indices: ChunkCoords) -> list[bytes | None]:
     backend = connect(spec)
     if array.is_cells:
         cells = zarr_cells(backend, array.path, indices)
-        return [encode_cell(cell, PLAIN) if cell else None for cell in cells]
+        return [encode_cell(cell, recode.PLAIN) if cell else None for cell in cells]
     step, rows = array.piece[0], array.shape[0]
     starts = (indices[:, 0] * step).tolist()
     return [array.encode_rows(zarr_array(backend, array.path, at, min(at + step, rows))) for at in starts]
@@ -254,8 +233,8 @@ class ArrayCopy:
         The target's document without its attributes, which may list very many chunks.
     """
 
-    source: StoredArray
-    target: StoredArray
+    source: recode.StoredArray
+    target: recode.StoredArray
     encoding: Encoding
     unfinished: bytes
 
@@ -282,7 +261,7 @@ def copy_pieces(spec: StoreSpec, copy: ArrayCopy, indices: ChunkCoords, session:
 
 def copy_whole(spec: StoreSpec, path: str, doc: Json, session: WriteSession) -> Recoded:
     """Write the objects of an array unchanged, because only its own codecs can read them."""
-    objects, nbytes = copy_objects(spec, stored_keys(path, doc), dump(doc), session)
+    objects, nbytes = copy_objects(spec, recode.stored_keys(path, doc), dump(doc), session)
     return objects, objects, nbytes, nbytes
 
 
@@ -309,8 +288,8 @@ def plain_root(spec: StoreSpec) -> Json:
     tree, bare = opened.tree, opened.tree.existing("").bare
     if not (tree.complete or tree.backend.listable) or any(data.meta.deferred for data in opened.levels.values()):
         return bare
-    nodes = {path: plain_document(Found(path, doc, "")) for path, doc in read_nodes(tree).items()}
-    return with_nodes(with_specs(bare, nodes), nodes)
+    nodes = {path: recode.plain_document(Found(path, doc, "")) for path, doc in in_place.read_nodes(tree).items()}
+    return in_place.with_nodes(recode.with_specs(bare, nodes), nodes)
 
 
 # Copying a store's arrays piece by piece with other codecs, as a Dask graph; nothing is decoded further than that.
@@ -332,7 +311,7 @@ def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, m
         If an array's document is invalid.
     """
     tree, spec = opened.tree, opened.tree.spec
-    nodes = read_nodes(tree)
+    nodes = in_place.read_nodes(tree)
     session = delayed(begin_write, pure=False)(target, mode, new_write_id())
     pieces, whole = delayed(copy_pieces, pure=False), delayed(copy_whole, pure=False)
     done, docs = [], dict(nodes)
@@ -341,21 +320,21 @@ def recompress_store(opened: OpenStore, target: StoreSpec, encoding: Encoding, m
         if node.unfinished:
             del docs[path]
         elif doc.get("node_type") == "array":
-            array = parse_stored(node)
+            array = recode.parse_stored(node)
             if array is None:
                 done.append(whole(spec, path, shared(doc), session))
                 continue
             wanted = encoding.shard_shape if array.is_cells else None
             shape = shape_of_shards(wanted, len(array.shape), opened.meta.ndim, path)
             made = replace(encoding, shard_shape=shape)
-            copy = recoded(array, made)
+            copy = recode.recoded(array, made)
             docs[path] = copy.doc
             plan = shared(ArrayCopy(array, copy, made, dump({**copy.doc, "attributes": {}})))
             runs = shard_runs(array.indices(), copy.layout)
             done += [pieces(spec, plan, indices, session) for indices in runs]
     root = tree.existing("")
-    bare = with_specs(root.bare, docs)
-    bare = shared(with_nodes(bare, docs) if root.consolidated else bare)
+    bare = recode.with_specs(root.bare, docs)
+    bare = shared(in_place.with_nodes(bare, docs) if root.consolidated else bare)
     left_out = _left_out(tree, docs, list(opened.levels))
     return delayed(put_documents, pure=False)(session, bare, shared(docs), left_out, done)
 

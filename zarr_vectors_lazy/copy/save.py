@@ -31,19 +31,6 @@ from zarr_vectors_lazy.write.lazy import EDGE_WIDTHS, FACE_WIDTHS, labelled, rea
 from zarr_vectors_lazy.write.links import LinkBlock, link_layout
 from zarr_vectors_lazy.write.part import Summary
 from zarr_vectors_lazy.write.records import Block, BlockStatistics, layout
-from zarr_vectors_lazy.write.run import (
-    LinkSource,
-    Shape,
-    Source,
-    Tables,
-    WriteOptions,
-    aligned,
-    array_source,
-    block_keys,
-    empty_rows,
-    source_of,
-    write_source,
-)
 from zarr_vectors_lazy.write.session import left_out, read_copied
 
 if TYPE_CHECKING:
@@ -107,16 +94,16 @@ def owned_rows(view: LevelView, name: str, owners: Owners) -> tuple[dict[str, An
     return {name: vertices_array(view), **attributes, **tracks}, partial(read_owned, codings, name, owners)
 
 
-def point_rows(view: LevelView) -> Source:
+def point_rows(view: LevelView) -> run.Source:
     """Source of points, with their objects if there are any."""
-    return array_source(*owned_rows(view, "positions", "none" if view.data.object_index is None else "tracks"))
+    return run.array_source(*owned_rows(view, "positions", "none" if view.data.object_index is None else "tracks"))
 
 
-def path_rows(view: LevelView, *, line: bool) -> Source:
+def path_rows(view: LevelView, *, line: bool) -> run.Source:
     """Source of the vertices of paths."""
     codings, attributes = stored_attributes(view)
     arrays = {"positions": vertices_array(view), **attributes, "objects": tracks_array(view, along=True, ends=line)}
-    return array_source(arrays, partial(read_tracked, codings))
+    return run.array_source(arrays, partial(read_tracked, codings))
 
 
 def read_owned(codings: Codings, name: str, owners: Owners, positions: Any, *rest: Any) -> Block:
@@ -150,17 +137,17 @@ def read_tracked(codings: Codings, positions: Any, *rest: Any) -> Block:
 # it is known how many rows are selected in all chunks.
 
 
-def linked_level(view: LevelView, kind: str) -> tuple[Source, LinkSource]:
+def linked_level(view: LevelView, kind: str) -> tuple[run.Source, run.LinkSource]:
     """Sources of the rows and of the edges or faces of a level."""
     counts = view.stored_counts
     view = view.with_chunking(None).with_rows_apart(read_row_counts(view.data, view.rows) if counts is None else counts)
     owners: Owners = "one" if view.data.object_index is None else "tracks"
     rows, read = owned_rows(view, "vertices" if kind == "mesh" else "positions", owners)
     links, values = _links(view, kind)
-    arrays = aligned(rows)
+    arrays = run.aligned(rows)
     computed = iter(optimized(*arrays, *links.values(), *values.values()))
     of_rows, of_links, of_values = (list(islice(computed, len(some))) for some in (arrays, links, values))
-    source = source_of(of_rows, read)
+    source = run.source_of(of_rows, read)
     blocks = Blocks(source.blocks.keys, [*of_rows, *of_links, *of_values])
     family, total = view.data.links(0), view.data.meta.vertex_count
     stated = 0 if family is None else family.stated
@@ -186,15 +173,15 @@ def _links(view: LevelView, kind: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return (joined, {"links": links_array(view, family), **values}) if kind == "skeleton" else (joined | values, {})
 
 
-def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, most: int | None) -> LinkSource:
+def _link_source(computed: Sequence[Any], names: Sequence[str], blocks: int, *, most: int | None) -> run.LinkSource:
     """Cells gathered into about as many blocks as there are of rows; at most ``most`` links in all, None if unknown."""
     name, *attributes = names
     widths = FACE_WIDTHS if name == "faces" else EDGE_WIDTHS
-    cells = block_keys(computed)
+    cells = run.block_keys(computed)
     size = max(-(-len(cells) // max(blocks, 1)), 1)
     read = partial(read_cells, tuple(attributes), widths, name)
-    sample = read(*empty_rows(computed))
-    return LinkSource(
+    sample = read(*run.empty_rows(computed))
+    return run.LinkSource(
         keys=[tuple(key for cell in cells[at : at + size] for key in cell) for at in range(0, len(cells), size)],
         read=read,
         name=name,
@@ -254,17 +241,17 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
     options = _options({"axes": store.axes, "units": store.units, "crs": None, **arguments})  # crs is copied unchanged
     owned = view.data.object_index is not None
     if kind == "point_cloud":
-        shape = Shape(geometry=kind, kind="objects" if owned else "points")
+        shape = run.Shape(geometry=kind, kind="objects" if owned else "points")
         source, links = point_rows(view), None
         tables, summarise = partial(object_tables_of, view), run.of_points
     elif kind in LINKED:
         rows: Kind = "trees" if kind == "skeleton" else "objects"
-        shape = Shape(geometry=kind, kind=rows, name="vertices" if kind == "mesh" else "positions")
+        shape = run.Shape(geometry=kind, kind=rows, name="vertices" if kind == "mesh" else "positions")
         source, links = linked_level(view, kind)
         tables, summarise = partial(object_tables_of, view), LINKED[kind]
     else:
         line = kind == "line"
-        shape = Shape(geometry=kind, kind="paths", name="endpoints" if line else "polylines")
+        shape = run.Shape(geometry=kind, kind="paths", name="endpoints" if line else "polylines")
         source, links = path_rows(view, line=line), None
         tables = partial(path_tables, view, line)
         summarise = run.of_lines if line else run.of_polylines
@@ -272,7 +259,7 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
     names = left_out(view.data, [level.index, *remade], links=kind in LINKED, objects=owned)
     said = partial(summary_of_copy, summarise, names)
     sized = _sized(source, view)
-    return write_source(path, sized, shape, options, tables, summarise=said, links=links, copied=copied)
+    return run.write_source(path, sized, shape, options, tables, summarise=said, links=links, copied=copied)
 
 
 def summary_of_copy(summarise: Summary, names: Sequence[str], whole: Prepared, done: LevelRecord) -> dict[str, Any]:
@@ -281,7 +268,7 @@ def summary_of_copy(summarise: Summary, names: Sequence[str], whole: Prepared, d
     return {**summarise(whole, done), "left_out": [*names, *([f"{lost} vertices without an object"] if lost else [])]}
 
 
-def _sized(source: Source, view: LevelView) -> Source:
+def _sized(source: run.Source, view: LevelView) -> run.Source:
     """Source with a known maximum or approximate number of bytes, so that no more tasks write than necessary."""
     if not np.isnan(source.nbytes):
         return source
@@ -302,20 +289,20 @@ def _cut_for_writing(view: LevelView) -> LevelView:
     return view.with_chunking(UpTo(parse_bytes(setting("write-bytes")) * share, BATCHES * int(setting("batch-chunks"))))
 
 
-def _options(arguments: Mapping[str, Any]) -> WriteOptions:
-    named = {field.name for field in fields(WriteOptions)} - {"backend_kwargs"}
+def _options(arguments: Mapping[str, Any]) -> run.WriteOptions:
+    named = {field.name for field in fields(run.WriteOptions)} - {"backend_kwargs"}
     known = {name: value for name, value in arguments.items() if name in named}
     rest = {name: value for name, value in arguments.items() if name not in named}
-    return WriteOptions(**known, backend_kwargs=rest)
+    return run.WriteOptions(**known, backend_kwargs=rest)
 
 
-def object_tables_of(view: LevelView, statistics: BlockStatistics) -> Tables:
+def object_tables_of(view: LevelView, statistics: BlockStatistics) -> run.Tables:
     """Attributes and groups of the objects that were seen; raises SelectionError if there are no rows."""
     _check_rows(statistics)
-    return Tables() if view.data.object_index is None else _tables(view, statistics.owners, statistics.owners)
+    return run.Tables() if view.data.object_index is None else _tables(view, statistics.owners, statistics.owners)
 
 
-def path_tables(view: LevelView, line: bool, statistics: BlockStatistics) -> Tables:
+def path_tables(view: LevelView, line: bool, statistics: BlockStatistics) -> run.Tables:
     """Ids, attributes and groups of the runs that were seen.
 
     Raises
@@ -346,38 +333,17 @@ def _check_lines(start: IntArray, stop: IntArray, owners: IntArray) -> None:
         raise SelectionError(f"{parted} lines have only one selected end; {WHOLE}")
 
 
-def _tables(view: LevelView, owners: IntArray, ids: IntArray) -> Tables:
-    """Tables of objects with ``ids`` that inherit those of ``owners``."""
-    found = object_tables(view, rows_of_ids(view.object_ids, owners), ids)
-    return Tables(
-        ids=ids,
-        attributes=found["object_attributes"],
-        groups=found.get("groups"),
-        group_attributes=found.get("group_attributes"),
-    )
-
-
-def object_tables(view: LevelView, rows: IntArray, ids: IntArray) -> dict[str, Any]:
-    """Attributes of objects, one row for each, and groups of those that exist, as writers take them.
-
-    Parameters
-    ----------
-    rows
-        (o,) manifest row of each object that is written, in the writer's order.
-    ids
-        (o,) its id in the new store.
-    """
-    data = view.data
-    found: dict[str, Any] = {
-        "object_attributes": {name: _dense(view, array)[rows] for name, array in data.object_attributes.items()}
-    }
+def _tables(view: LevelView, owners: IntArray, ids: IntArray) -> run.Tables:
+    """Tables of objects with (o,) ``ids``, in the writer's order, that inherit those of ``owners``."""
+    data, rows = view.data, rows_of_ids(view.object_ids, owners)
+    attributes = {name: _dense(view, array)[rows] for name, array in data.object_attributes.items()}
     index = data.group_index
     if index is None or not index.count:
-        return found
+        return run.Tables(ids=ids, attributes=attributes)
     members, renamed = read_groups(data.source, index), _renaming(view.object_ids[rows], ids)
     groups = {group: renamed(members[group]) for group in range(index.count)}  # the array says what names are
-    attributes = {name: _dense(view, array) for name, array in data.group_attributes.items()}
-    return found | {"groups": groups, "group_attributes": attributes}
+    of_groups = {name: _dense(view, array) for name, array in data.group_attributes.items()}
+    return run.Tables(ids=ids, attributes=attributes, groups=groups, group_attributes=of_groups)
 
 
 def _renaming(old: IntArray, new: IntArray) -> Callable[[IntArray], IntArray]:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from html.parser import HTMLParser
 from pathlib import Path
@@ -144,6 +144,17 @@ class MetaTree:
             self._names[path] = self._nodes(names)
         self.load([Children(path)])
         return self._names[path]
+
+    def below(self, paths: Sequence[str], *, required: bool = True) -> Iterator[Found]:
+        """Nodes and all that is below them, each group before its contents; the nodes of a depth are read together."""
+        while paths:
+            self.load([Node(path) for path in paths])
+            nodes = {path: self.node(path) for path in paths}
+            yield from (node for node in nodes.values() if node is not None)
+            folders = [path for path, node in nodes.items() if node is None or node.doc.get("node_type") != "array"]
+            self.load([Children(folder) for folder in folders if required])
+            names = [(folder, name) for folder in folders for name in self.children(folder, required=required) or ()]
+            paths = [f"{folder}/{name}" if folder else name for folder, name in names]
 
     def run(self, steps: MetaSteps[T]) -> T:
         """Run a generation's conversation about metadata."""

@@ -12,7 +12,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, ZVWarning
-from zarr_vectors_lazy.format.base import COMPLETE, Children, Found, Generation, Node
+from zarr_vectors_lazy.format.base import COMPLETE, Found, Generation
 from zarr_vectors_lazy.format.registry import CURRENT
 from zarr_vectors_lazy.format.v09.documents import (
     array_form,
@@ -121,16 +121,8 @@ def with_nodes(root: Json, nodes: Mapping[str, Json]) -> Json:
 
 
 def read_nodes(tree: MetaTree) -> dict[str, Json]:
-    """Documents by path, each group before its contents; all nodes of a depth are read together."""
-    found: dict[str, Json] = {}
-    folders = [""]
-    while folders:
-        tree.load([Children(folder) for folder in folders])
-        paths = [f"{folder}/{name}" if folder else name for folder in folders for name in tree.children(folder) or ()]
-        tree.load([Node(path) for path in paths])
-        nodes = {path: tree.node(path) for path in paths}
-        found.update((path, node.bare) for path, node in nodes.items() if node is not None)
-        folders = [path for path, node in nodes.items() if node is None or node.doc.get("node_type") == "group"]
+    """Documents of all nodes but the root, by path, each group before its contents."""
+    found: dict[str, Json] = {node.path: node.bare for node in tree.below([""]) if node.path}
     for path in list(found):
         parts = path.split("/")
         for depth in range(1, len(parts)):

@@ -329,7 +329,7 @@ def read_copied(tree: MetaTree, store: StoreMeta, levels: Mapping[int, LevelData
             nodes[f"{level}/{path}".rstrip("/")] = found
     for level, of in levels.items():
         nodes |= {f"{level}/{path}/{ANY}": said for path, said in _said_of_links(of) if said}
-    documents = dict(_below(tree, [HEADERS]))
+    documents = {node.path: node.bare for node in tree.below([HEADERS], required=False)}
     for path, doc in documents.items():  # before anything is written
         stored_keys(path, doc, "an array of headers")
     return Copied(notes=Notes(root=store.attributes, nodes=nodes), source=tree.spec, documents=documents)
@@ -356,18 +356,6 @@ def _said_of_links(data: LevelData) -> Iterator[tuple[str, Json]]:
         path, arrays = f"link_attributes/{name}/0", data.link_attribute(family, name).cells
         if arrays:
             yield path, kept(path, next(iter(arrays.values())).attributes)
-
-
-def _below(tree: MetaTree, paths: Sequence[str]) -> Iterator[tuple[str, Json]]:
-    """Documents of nodes and everything below them, by path."""
-    while paths:
-        tree.load([Node(path) for path in paths])
-        found: list[Found] = [node for path in paths if (node := tree.node(path)) is not None]
-        for node in found:
-            yield node.path, node.bare
-        arrays = {node.path for node in found if node.doc.get("node_type") == "array"}
-        folders = [path for path in paths if path not in arrays]
-        paths = [f"{path}/{name}" for path in folders for name in tree.children(path, required=False) or ()]
 
 
 def left_out(data: LevelData, levels: Iterable[int], *, links: bool, objects: bool) -> list[str]:
