@@ -36,30 +36,25 @@ class LazySizes:
     Parameters
     ----------
     view
-        Part of a level.
+        Part of a level; it has sizes once they were needed.
     """
 
     def __init__(self, view: LevelView) -> None:
-        self._view = view
+        self.view = view
         self._lock = threading.Lock()
         self._starts: IntArray | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return LazySizes, (self._view,)
+        return LazySizes, (self.view,)
 
     def __dask_tokenize__(self) -> tuple[Any, ...]:
-        return ("LazySizes", self._view.token)
-
-    @property
-    def view(self) -> LevelView:
-        """The view; its sizes are known only if they already were."""
-        return self._view
+        return ("LazySizes", self.view.token)
 
     def sized(self) -> LevelView:
         """Return the view with known sizes."""
         with self._lock:
-            self._view = sized(self._view)
-        return self._view
+            self.view = sized(self.view)
+        return self.view
 
     def starts(self) -> IntArray:
         """(n + 1,) first row of each chunk, and the number of rows."""

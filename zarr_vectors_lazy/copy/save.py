@@ -94,11 +94,6 @@ def owned_rows(view: LevelView, name: str, owners: Owners) -> tuple[dict[str, An
     return {name: vertices_array(view), **attributes, **tracks}, partial(read_owned, codings, name, owners)
 
 
-def point_rows(view: LevelView) -> run.Source:
-    """Source of points, with their objects if there are any."""
-    return run.array_source(*owned_rows(view, "positions", "none" if view.data.object_index is None else "tracks"))
-
-
 def path_rows(view: LevelView, *, line: bool) -> run.Source:
     """Source of the vertices of paths."""
     codings, attributes = stored_attributes(view)
@@ -242,7 +237,7 @@ def save_level(level: "ZVLevel", path: Any, arguments: Mapping[str, Any], remade
     owned = view.data.object_index is not None
     if kind == "point_cloud":
         shape = run.Shape(geometry=kind, kind="objects" if owned else "points")
-        source, links = point_rows(view), None
+        source, links = run.array_source(*owned_rows(view, "positions", "tracks" if owned else "none")), None
         tables, summarise = partial(object_tables_of, view), run.of_points
     elif kind in LINKED:
         rows: Kind = "trees" if kind == "skeleton" else "objects"

@@ -375,20 +375,18 @@ class Outgoing:
             Some of ``attributes``, ``objects``, ``links`` (edges, faces, the order of paths), ``link_attributes``,
             ``object_attributes``, ``groups``, ``group_attributes`` and ``crs``.
         """
+        data = self.level._view.data
         there = {
             "attributes": [f"attribute {name}" for name in self.attribute_names],
             "objects": ["object ids"] if self.has_objects and len(self.object_ids) > 1 else [],
             "links": [LINKS[self.geometry]] if self.geometry in LINKS else [],
             "link_attributes": [f"link attribute {name}" for name in self.level.link_attributes],
-            "object_attributes": [f"object attribute {name}" for name in self._names("object_attributes")],
+            "object_attributes": [f"object attribute {name}" for name in data.object_attributes],
             "groups": ["groups"] if self.has_objects and len(self.level.objects.groups) else [],
-            "group_attributes": [f"group attribute {name}" for name in self._names("group_attributes")],
+            "group_attributes": [f"group attribute {name}" for name in data.group_attributes],
             "crs": ["crs"] if self.crs else [],
         }
         self.leave(*(text for part, texts in there.items() if part not in keeps for text in texts))
-
-    def _names(self, what: str) -> list[str]:
-        return list(getattr(self.level._view.data, what))
 
 
 def at_least_two(offsets: IntArray) -> tuple[IntArray, IntArray]:
