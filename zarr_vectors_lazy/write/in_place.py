@@ -14,17 +14,7 @@ from dask.delayed import delayed
 from zarr_vectors_lazy.errors import FormatError, SelectionError, StoreError, ZVWarning
 from zarr_vectors_lazy.format.base import COMPLETE, Found, Generation
 from zarr_vectors_lazy.format.registry import CURRENT
-from zarr_vectors_lazy.format.v09.documents import (
-    array_form,
-    cells_document,
-    dump,
-    group_document,
-    marked_cells,
-    with_counts,
-    with_spec,
-    with_total,
-    without_counts,
-)
+from zarr_vectors_lazy.format.v09 import documents
 from zarr_vectors_lazy.format.vectors import (
     MISSING,
     code_dtype,
@@ -80,7 +70,7 @@ def write_consolidated(spec: StoreSpec) -> int:
         )
     reopen(tree).refuse_deferred()
     nodes = read_nodes(tree)
-    data = dump(with_nodes(root.doc, nodes))
+    data = documents.dump(with_nodes(root.doc, nodes))
     if len(data) > LARGE_NBYTES:
         warnings.warn(
             f"the root of {tree.url} now has {len(data) / 1e6:.0f} MB, all of which is read at every open; "
@@ -153,7 +143,7 @@ def drop_consolidated(spec: StoreSpec) -> None:
     tree = MetaTree(spec)
     root = tree.read_root()
     if root.consolidated:
-        _put_root(tree, dump(root.bare), "it was read")
+        _put_root(tree, documents.dump(root.bare), "it was read")
 
 
 # Counts of vertices by chunk, added to a store that lacks them.
@@ -204,13 +194,13 @@ def _stamp_level(data: LevelData) -> int:
     node = tree.node(vertices)
     if node is None:
         raise FormatError("a level has no vertices", where=data.url)
-    tree.take(replace(node, doc=without_counts(node.doc)))  # existing counts may be wrong
+    tree.take(replace(node, doc=documents.without_counts(node.doc)))  # existing counts may be wrong
     counts = read_row_counts(data, None)
     total = int(counts.sum())
     parent = tree.existing(level)
     if data.meta.stated_count not in (None, total) and not data.meta.edges_lost:  # 0 shows that it was rechunked
-        put_unchanged(tree, parent, with_total(parent.doc, total))
-    put_unchanged(tree, node, with_counts(node.doc, data.vertices.chunks.order, counts))
+        put_unchanged(tree, parent, documents.with_total(parent.doc, total))
+    put_unchanged(tree, node, documents.with_counts(node.doc, data.vertices.chunks.order, counts))
     return total
 
 
@@ -336,13 +326,13 @@ def begin_attribute(new: NewAttribute, write_id: str) -> bytes:
     SelectionError
         If the attribute exists by now.
     """
-    marker = marked_cells(new.grid, new.encoding, write_id)
+    marker = documents.marked_cells(new.grid, new.encoding, write_id)
     backend = connect(new.spec)
     group, found = fetch(backend, [Get(f"{_folder(new)}/{DOC}"), Get(_key(new))])
     if found is not None and not Found(new.name, json.loads(bytes(found)), "").unfinished:
         raise SelectionError(f"the level already has an attribute {new.name!r}")
     if group is None:
-        fetch(backend, [Put(f"{_folder(new)}/{DOC}", group_document())])
+        fetch(backend, [Put(f"{_folder(new)}/{DOC}", documents.group_document())])
     fetch(backend, [Put(_key(new), marker)])
     return marker
 
@@ -455,7 +445,7 @@ def finish_attribute(new: NewAttribute, written: Sequence[Written], dictionary: 
     rank = len(new.grid.origin)
     coords = np.concatenate([np.empty((0, rank), np.int64), *(part.coords for part in written)])
     content = sum(part.content for part in written) % 2**64
-    doc = cells_document(draft, new.grid, coords, new.encoding, {"content": f"{content:016x}"})
+    doc = documents.cells_document(draft, new.grid, coords, new.encoding, {"content": f"{content:016x}"})
     backend = connect(new.spec)
     if not is_one_of(backend, _key(new), begun):
         raise StoreError(
@@ -464,7 +454,7 @@ def finish_attribute(new: NewAttribute, written: Sequence[Written], dictionary: 
     if new.level == 0:  # a declaration, not proof of presence: first, so that a write that fails here is run again
         tree = MetaTree(new.spec)
         root = tree.read_root()
-        told = with_spec(root.doc, draft, new.beside)
+        told = documents.with_spec(root.doc, draft, new.beside)
         if told is not None:
             put_unchanged(tree, root, told)
     fetch(backend, [Put(_key(new), doc)])
@@ -540,7 +530,7 @@ def add_attribute(view: LevelView, name: str, values: Any, rule: Rule | None = N
         raise SelectionError(f"values must be numbers, booleans, times or one text each, found {array.dtype}")
     if rule is not None:
         check_rule(rule, array.dtype, "aggregate", coded=text or masked)
-    grid, encoding = array_form(data.tree.existing(data.vertices.spec.path))
+    grid, encoding = documents.array_form(data.tree.existing(data.vertices.spec.path))
     new = NewAttribute(
         spec=opened.tree.spec,
         level=data.meta.index,
