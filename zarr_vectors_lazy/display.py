@@ -45,39 +45,45 @@ def chunks_svg(
 
     Returns
     -------
-    One ``<svg>`` element, or "" if there is nothing to draw.
+    An ``<svg>`` element for each panel, so that they wrap on a phone, or "" if there is nothing to draw.
     """
     if not len(coords):
         return ""
     shown = list(combinations(range(min(len(axes), 3)), 2)) or [(0, 0)]
     drawn = sorted({axis for pair in shown for axis in pair})
     scale = SIDE / float(((np.ptp(coords, axis=0) + 1) * chunk_shape)[drawn].max())
-    panels, left, height = [], 0.0, 0.0
+    panels = ""
     for pair in shown:
         cells, edges, flat = coords[:, list(pair)], chunk_shape[list(pair)], len(axes) == 1
         body, size = _panel(cells, chosen, edges, _part(box, pair), scale, flat=flat)
         ends = np.stack([cells.min(axis=0), cells.max(axis=0) + 1]) * edges
         ticks = _ticks([axes[axis] for axis in pair], ends, size, flat=flat)
-        margin = max(MARGIN, 6 + 5.5 * max(len(f"{end:.10g}") for end in ends[:, 1].tolist()))
-        panels.append(f"<g transform='translate({left + margin:.0f},6)'>{body}{ticks}</g>")
-        left += max(size[0], 60) + GAP + margin
-        height = max(height, size[1])
-    return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' width='{left:.0f}' height='{height + 40:.0f}' "
-        f"viewBox='0 0 {left:.0f} {height + 40:.0f}' role='img' aria-label='occupied chunks' "
-        f"style='font-family:sans-serif;max-width:100%;height:auto'>{''.join(panels)}</svg>"
-    )
+        margin = max(MARGIN, 6 + 5.5 * max(map(len, _upright(ends, size[1]))))
+        width, height = margin + max(size[0], 60) + GAP, size[1] + 40
+        panels += (
+            f"<svg xmlns='http://www.w3.org/2000/svg' width='{width:.0f}' height='{height:.0f}' "
+            f"viewBox='0 0 {width:.0f} {height:.0f}' role='img' aria-label='occupied chunks' "
+            "style='font-family:sans-serif;vertical-align:top;max-width:100%;height:auto'>"
+            f"<g transform='translate({margin:.0f},6)'>{body}{ticks}</g></svg>"
+        )
+    return panels
+
+
+def _upright(ends: Floats, height: float) -> list[str]:
+    """Labels of the upright axis: both ends, or one text if there is no room for two."""
+    texts = [f"{end:.10g}" for end in ends[:, 1].tolist()]
+    return texts if height >= 18 else [" to ".join(texts)]
 
 
 def _ticks(names: Sequence[str], ends: Floats, size: tuple[float, float], *, flat: bool) -> str:
     """Labels for both ends of a panel's axes, and their names."""
-    (x0, y0), (x1, y1) = ((f"{value:.10g}" for value in row) for row in ends.tolist())
+    x0, x1 = (f"{end:.10g}" for end in ends[:, 0].tolist())
     width, height, label = size[0], size[1], escaped(names[0])
     wide = width >= 7 * (len(x0) + len(x1))
     marks = [(0.0, height + 12, "start", x0 if wide else f"{x0} to {x1}")]
     marks += [(width, height + 12, "end", x1)] if wide else []
     if not flat:
-        marks += [(-4, height, "end", y0), (-4, 8, "end", y1)]
+        marks += [(-4, y, "end", text) for y, text in zip((max(height, 8), 8), _upright(ends, height), strict=False)]
         label += f" &#8594;&#160; {escaped(names[1])} &#8593;"
     lines = f"<path d='M0 0V{height:.1f}H{width:.1f}' fill='none' stroke='currentColor' stroke-opacity='0.5'/>"
     texts = [f"<text x='{x:.0f}' y='{y:.0f}' text-anchor='{anchor}'>{text}</text>" for x, y, anchor, text in marks]
@@ -128,6 +134,7 @@ def _outline(box: BBox | None, origin: Floats, scale: float, size: tuple[float, 
 # Tables of text, for terminals and for notebooks.
 
 Cells: TypeAlias = Sequence[str]
+BREAKING = "overflow-wrap:anywhere"  # a long address, on a phone
 
 
 def escaped(text: str) -> str:
@@ -154,12 +161,13 @@ def html_table(title: str, head: Cells, rows: Sequence[Cells], *, left: int = 1)
     """Return the same rows as an HTML table below a title."""
 
     def row(cells: Cells, tag: str) -> str:
-        sides = ["left" if at < left else "right" for at in range(len(cells))]
+        sides = ["left" if at < left else "right;white-space:nowrap" for at in range(len(cells))]
         parts = [f"<{tag} style='text-align:{s}'>{escaped(c)}</{tag}>" for c, s in zip(cells, sides, strict=True)]
         return f"<tr>{''.join(parts)}</tr>"
 
     body = "".join(row(cells, "td") for cells in rows)
-    return f"<b>{escaped(title)}</b><table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>"
+    table = f"<table><thead>{row(head, 'th')}</thead><tbody>{body}</tbody></table>"
+    return f"<b style='{BREAKING}'>{escaped(title)}</b>{table}"
 
 
 def naturally(texts: Sequence[str]) -> list[int]:
@@ -170,6 +178,11 @@ def naturally(texts: Sequence[str]) -> list[int]:
         return [(len(part.lstrip("0")), part.lstrip("0")) if place % 2 else part for place, part in parts]
 
     return sorted(range(len(texts)), key=key)
+
+
+def in_order(values: list[Any]) -> list[Any]:
+    """Values, naturally ordered if they are text."""
+    return [values[at] for at in naturally(values)] if values and isinstance(values[0], str) else values
 
 
 MOST_ROWS = 50  # rows of a table; the rest are only counted
@@ -327,7 +340,7 @@ def _condition_text(view: "LevelView", condition: Condition) -> str:
 
 
 def _one_of(name: str, values: list[Any]) -> str:
-    values = [values[at] for at in naturally(values)] if isinstance(values[0], str) else values
+    values = in_order(values)
     return f"{name} = {values[0]}" if len(values) == 1 else f"{name} in [{some(values)}]"
 
 
@@ -386,7 +399,8 @@ def _drawing(level: "ZVLevel") -> str:
 def pairs_html(rows: Rows) -> str:
     """Return names and values as an HTML table."""
     cells = "".join(
-        f"<tr><th style='text-align:left'>{escaped(name)}</th><td style='text-align:left'>{escaped(value)}</td></tr>"
+        f"<tr><th style='text-align:left;white-space:nowrap'>{escaped(name)}</th>"
+        f"<td style='text-align:left;{BREAKING}'>{escaped(value)}</td></tr>"
         for name, value in rows
     )
     return f"<table>{cells}</table>"
@@ -401,4 +415,4 @@ def _grid(head: list[str], rows: list[list[str]]) -> str:
 def _page(title: str, tables: str, drawing: str) -> str:
     side = f"<div style='padding-top:4px'>{drawing}</div>" if drawing else ""
     row = "display:flex;flex-wrap:wrap;gap:28px;align-items:flex-start"
-    return f"<div><b>{escaped(title)}</b><div style='{row}'><div>{tables}</div>{side}</div></div>"
+    return f"<div><b style='{BREAKING}'>{escaped(title)}</b><div style='{row}'><div>{tables}</div>{side}</div></div>"

@@ -105,6 +105,16 @@ class Categories(Named[str, np.ndarray[Any, Any]]):
         codings = {name: coding_of(self._view, name) for name in self._view.data.attribute_names}
         return iter([name for name, found in codings.items() if found is not None and not found.plain])
 
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{name} ({len(values):,})" for name, values in self.items())
+        return printable(f"<categories of {len(self)} attribute{'s'[: len(self) != 1]}: {counts or 'none'}>")
+
+    def _repr_html_(self) -> str:
+        rows = [
+            [name, display.some(display.in_order(values.tolist())), f"{len(values):,}"] for name, values in self.items()
+        ]
+        return display.html_table("categories", ["attribute", "values", "count"], rows, left=2)
+
 
 class LinkAttributes(NamedArrays):
     """The attributes of the links within a level, by name."""
@@ -416,12 +426,12 @@ class Groups(Named[int | str, IntArray]):
     def _repr_html_(self) -> str:
         names = dict(enumerate(self.names))
         rows = [
-            [str(group), names.get(group, ""), f"{len(ids):,}", display.some(ids.tolist())]
+            [str(group), names.get(group, ""), display.some(ids.tolist()), f"{len(ids):,}"]
             for group, ids in list(self._members.items())[: display.MOST_ROWS]
         ]
         more = f", the first {display.MOST_ROWS}" if len(self) > display.MOST_ROWS else ""
         title = f"{len(self):,} groups of objects{more}"
-        return display.html_table(title, ["group", "name", "objects", "ids"], rows, left=2)
+        return display.html_table(title, ["group", "name", "ids", "objects"], rows, left=3)
 
 
 def is_whole(value: object) -> bool:

@@ -148,3 +148,18 @@ def test_names_are_in_the_order_in_which_people_count():
     names = ["type 10", "b", "type 2", "a-007", "a-7b", "", "10", "9", "type 2.10", "type 2.9"]
     shown = [names[at] for at in naturally(names)]
     assert shown == ["", "9", "10", "a-007", "a-7b", "b", "type 2", "type 2.9", "type 2.10", "type 10"]
+
+
+def test_categories_are_listed(tmp_path):
+    kinds = np.array([f"type {k}" for k in (10, 2, 1)])
+    zvl.write_points(tmp_path / "p.zv", np.eye(3), chunk_shape=5, vertex_attributes={"kind": kinds})
+    level = zvl.open_zv(tmp_path / "p.zv")[0]
+    assert repr(level.categories) == "<categories of 1 attribute: kind (3)>"
+    check(level.categories._repr_html_())
+    assert "type 1, type 2, type 10" in level.categories._repr_html_()
+    assert "kind in [type 2, type 10]" in repr(level.sel(where={"kind": ["type 10", "type 2"]}))
+
+
+def test_panels_of_a_flat_level_have_one_label_upright():
+    drawing = chunks_svg(np.array([[0, 0], [99, 0]]), np.ones(2, bool), np.array([5, 1]), "xy")
+    assert re.findall(r">([^<]+)</text>", drawing)[:3] == ["0", "500", "0 to 1"]
