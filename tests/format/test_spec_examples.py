@@ -14,7 +14,7 @@ from zarr_vectors_lazy.format.manifests import decode_fragments, decode_manifest
 from zarr_vectors_lazy.format.registry import generation_of
 from zarr_vectors_lazy.format.v09.arrays import GridLayout, Shards
 from zarr_vectors_lazy.format.v09.generation import parse_offsets
-from zarr_vectors_lazy.format.vectors import decode_links, decode_vertices
+from zarr_vectors_lazy.format.vectors import decode_links, decode_rows
 from zarr_vectors_lazy.model.arrays import LinkCoding
 
 CELL = bytes.fromhex("0100000010000000 0000803f 00000040 00004040 00008040".replace(" ", ""))
@@ -39,7 +39,7 @@ ENCODERS = {
 
 
 def test_plain_cell():
-    vertices = decode_vertices(decode_single_vlen(CELL), np.dtype("<f4"), 2)
+    vertices = decode_rows(decode_single_vlen(CELL), np.dtype("<f4"), (2,))
     assert vertices.tolist() == [[1, 2], [3, 4]]
     assert Pipeline(()).head_nbytes(CELL[:8]) == len(CELL)
 

@@ -12,7 +12,6 @@ from zarr_vectors_lazy.format.vectors import (
     decode_categories,
     decode_links,
     decode_rows,
-    decode_vertices,
 )
 from zarr_vectors_lazy.model.arrays import Dictionary, LinkCoding
 
@@ -23,7 +22,7 @@ def coding(width, *, dtype="<i8", grouped=True, permuted=False, backwards=False)
 
 def test_vertices_share_the_payload_and_are_read_only():
     payload = np.arange(6, dtype="<f8").tobytes()
-    found = decode_vertices(payload, np.dtype("<f8"), 3)
+    found = decode_rows(payload, np.dtype("<f8"), (3,))
     assert found.tolist() == [[0, 1, 2], [3, 4, 5]]
     assert not found.flags.writeable
     assert np.shares_memory(found, np.frombuffer(payload, np.uint8))
@@ -43,9 +42,9 @@ def test_rows_of_every_dtype(dtype, row_shape):
 def test_a_part_of_a_row_is_a_format_error(nbytes, ndim):
     if nbytes % (4 * ndim):
         with pytest.raises(FormatError, match=f"{nbytes} bytes are not a whole number of rows of {4 * ndim} bytes"):
-            decode_vertices(bytes(nbytes), np.dtype("<f4"), ndim)
+            decode_rows(bytes(nbytes), np.dtype("<f4"), (ndim,))
     else:
-        assert decode_vertices(bytes(nbytes), np.dtype("<f4"), ndim).shape == (nbytes // (4 * ndim), ndim)
+        assert decode_rows(bytes(nbytes), np.dtype("<f4"), (ndim,)).shape == (nbytes // (4 * ndim), ndim)
 
 
 def test_rows_of_no_bytes():

@@ -296,11 +296,6 @@ def parse_deltas(names: Iterable[str]) -> set[int]:
     return {int(name) for name in names if _DELTA.fullmatch(name)}
 
 
-def format_chunk_keys(coords: ChunkCoords) -> list[str]:
-    """Dotted keys of (n, K) chunks, in their order."""
-    return [".".join(map(str, coord)) for coord in coords.tolist()]
-
-
 def format_deltas(coords: ChunkCoords) -> list[str]:
     """Chunk offsets as segment names state them: ``"0.0.+1"``."""
     return [".".join(map(format_delta, coord)) for coord in coords.tolist()]

@@ -10,7 +10,7 @@ from zarr_vectors_lazy.errors import FormatError
 from zarr_vectors_lazy.format.codecs import anywhere
 from zarr_vectors_lazy.format.vectors import join_payloads
 from zarr_vectors_lazy.model.objects import FragmentRun, Fragments, Manifests, ragged_arange
-from zarr_vectors_lazy.types import BoolArray, Buffer, IntArray
+from zarr_vectors_lazy.types import Buffer, IntArray
 
 # Fragment index blobs, the same bytes in every generation (spec 0.9, 5.2; spec 0.7, 4.2).
 
@@ -242,10 +242,9 @@ def _integers(data: np.ndarray[tuple[int], np.dtype[np.uint8]], at: IntArray, dt
     return anywhere(data, dtype)[at].astype(np.int64)
 
 
-def _inside(at: IntArray, end: IntArray) -> BoolArray:
+def _inside(at: IntArray, end: IntArray) -> None:
     if np.any(at > end):
         raise FormatError("a manifest ends inside a block")
-    return at <= end
 
 
 def _offsets(counts: IntArray) -> IntArray:

@@ -22,7 +22,7 @@ from zarr_vectors_lazy.format.base import (
 from zarr_vectors_lazy.format.codecs import check_foreign
 from zarr_vectors_lazy.format.vectors import LOGICAL_DTYPE, is_time
 from zarr_vectors_lazy.model.arrays import CellArray, DenseArray, Dictionary, integers_with_missing
-from zarr_vectors_lazy.model.levels import ChunkTable, LevelMeta, StoreMeta
+from zarr_vectors_lazy.model.levels import ChunkTable, LevelMeta, StoreMeta, tiles
 from zarr_vectors_lazy.types import Array, Buffer, ChunkCoords, Floats, Json
 
 # The contents of any array's ``zarr.json``, with the place in every error.
@@ -370,15 +370,10 @@ def _bins(multiscale: Json, ndim: int, base: Floats, where: str, *, declared: bo
         else:
             shape = base
         bins[int(path)] = shape if (shape > 0).all() else base
-    if 0 in bins and (declared or not _divides(bins[0], base)):
+    # If they tile chunks, level 0 states the bins of rows that are not sorted by them, as we write them.
+    if 0 in bins and (declared or not tiles(bins[0], base)):
         bins[0] = base
     return bins
-
-
-def _divides(bins: Floats, chunk: Floats) -> bool:
-    """Whether bins divide chunks; then level 0 states the bins of rows not sorted by them, as we write them."""
-    ratio = chunk / bins
-    return bool((np.abs(ratio - np.rint(ratio)) < 1e-6).all() and (np.rint(ratio) >= 1).all())
 
 
 def _objects(value: Any, name: str, where: str) -> list[Json]:

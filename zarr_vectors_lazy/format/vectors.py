@@ -11,7 +11,7 @@ import numpy as np
 from zarr_vectors_lazy.errors import FormatError, SelectionError
 from zarr_vectors_lazy.format.base import check_array
 from zarr_vectors_lazy.model.arrays import Dictionary, LinkCoding, float64_holds, integers_with_missing, missing_integer
-from zarr_vectors_lazy.types import Array, BoolArray, Buffer, IntArray, Json, Vertices
+from zarr_vectors_lazy.types import Array, BoolArray, Buffer, IntArray, Json
 
 # Payloads of vertices, attributes and links (spec 0.9, 5.1, 6 and 7.2).
 
@@ -60,21 +60,6 @@ def encode_rows(values: Array) -> memoryview:
     """Encode rows as a flat little-endian buffer, C order; it shares the memory of ``values`` if possible."""
     flat = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
     return flat.reshape(-1).view(np.uint8).data
-
-
-def decode_vertices(payload: Buffer, dtype: np.dtype[Any], ndim: int) -> Vertices:
-    """Decode the positions of one chunk (spec 0.9, 5.1).
-
-    Returns
-    -------
-    (N, ndim) array of ``dtype``, rows as stored; read-only, it shares ``payload``.
-
-    Raises
-    ------
-    FormatError
-        If the payload is not a whole number of vertices.
-    """
-    return decode_rows(payload, dtype, (ndim,))
 
 
 def decode_categories(codes: Array, dictionary: Dictionary) -> Array:

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from zarr_vectors_lazy.model.levels import ChunkTable
+from zarr_vectors_lazy.model.levels import ChunkTable, by_key
 from zarr_vectors_lazy.requests import Steps
 from zarr_vectors_lazy.types import Array, Blob, Buffer, ChunkCoords, IntArray, Json, Raw
 
@@ -343,8 +343,7 @@ class LinkSegment:
         """(n,) rows of ``array.chunks`` in canonical order."""
         if not self.by_key:
             return np.arange(len(self.array.chunks))
-        keys = [".".join(map(str, coord)) for coord in self.array.chunks.coords.tolist()]
-        return np.asarray(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+        return np.asarray(by_key(self.array.chunks.coords)[1], np.int64)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

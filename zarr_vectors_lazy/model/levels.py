@@ -137,6 +137,12 @@ def distinct_chunks(coords: ChunkCoords) -> tuple[ChunkTable, IntArray]:
     return ChunkTable(out + corners._lo), number
 
 
+def by_key(coords: ChunkCoords) -> tuple[list[str], list[int]]:
+    """Dotted keys of (n, K) chunks, and the numbers of the chunks in the order of their keys as text."""
+    keys = [".".join(map(str, coord)) for coord in coords.tolist()]
+    return keys, sorted(range(len(keys)), key=keys.__getitem__)
+
+
 def dotted(coord: Any) -> str:
     """Chunk coordinate as the format writes it, such as ``"3.0.-1"``."""
     return ".".join(str(int(c)) for c in coord)
@@ -195,6 +201,12 @@ class StoreMeta:
     def world(self) -> World:
         """How stored coordinates become world coordinates."""
         return World(axes=self.axes, units=self.units, offset=self.coordinate_offset, crs=self.crs)
+
+
+def tiles(bins: Floats, chunk: Floats) -> bool:
+    """Whether a whole number of bins makes a chunk, per axis."""
+    ratio = chunk / bins
+    return bool((np.abs(ratio - np.rint(ratio)) < 1e-6).all() and (np.rint(ratio) >= 1).all())
 
 
 def content_of(attributes: Json) -> str:
@@ -278,8 +290,7 @@ class LevelMeta:
     @cached_property
     def bins_tile(self) -> bool:
         """Whether a whole number of bins makes a chunk, per axis."""
-        ratio = self.chunk_shape / self.bin_shape
-        return bool(np.all(np.abs(ratio - np.round(ratio)) < 1e-6) and np.all(np.round(ratio) >= 1))
+        return tiles(self.bin_shape, self.chunk_shape)
 
 
 # The findings of a check.

@@ -128,8 +128,7 @@ def _least(chunk: float, edge: float) -> int | None:
     return ratio.denominator if abs(float(ratio) - chunk / edge) <= CLOSE * (chunk / edge) else None
 
 
-def _found(least: list[int | None] | None, bin_shape: Floats, fine: LevelScale) -> IntArray:
-    assert least is not None
+def _found(least: list[int | None], bin_shape: Floats, fine: LevelScale) -> IntArray:
     if None in least:
         raise SelectionError(
             f"no chunk scale up to {LARGEST_SCALE} makes chunks of {fine.chunk_shape.tolist()} that bins of "

@@ -404,11 +404,8 @@ class Boxes:
     def of_points(cls, positions: Vertices) -> "Boxes":
         """A single box of known points."""
         points = np.asarray(positions, np.float64)
-        if not len(points):
-            return cls(
-                np.full((1, points.shape[1]), np.inf), np.full((1, points.shape[1]), -np.inf), np.zeros(1, np.int64)
-            )
-        return cls(points.min(axis=0)[None], points.max(axis=0)[None], np.array([len(points)]))
+        lo, hi = points.min(axis=0, initial=np.inf), points.max(axis=0, initial=-np.inf)
+        return cls(lo[None], hi[None], np.array([len(points)]))
 
     @classmethod
     def joined(cls, parts: Sequence["Boxes"], ndim: int) -> "Boxes":

@@ -264,6 +264,9 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
         encoding=encoding_of(data),
     )
     sources = {item.name: data.attribute(item.name) for item in items if item.column.spec is not None}
+    tables = None
+    if step.index is not None:
+        tables = ObjectTables(source=data.source, index=step.index, attributes=data.object_attributes)
     return PlannedLevel(
         step=step,
         coords=coords,
@@ -275,7 +278,7 @@ def plan_first(opened: OpenStore, data: LevelData, asked: LevelRequest, options:
         missing=missing,
         arrays=_arrays(step, sources),
         links=links,
-        tables=_tables(data) if step.index is not None else None,
+        tables=tables,
     )
 
 
@@ -325,11 +328,6 @@ def plan_next(opened: OpenStore, below: PlannedLevel, asked: LevelRequest, optio
         arrays=below.arrays,
         tables=below.tables,
     )
-
-
-def _tables(data: LevelData) -> ObjectTables:
-    assert data.object_index is not None
-    return ObjectTables(source=data.source, index=data.object_index, attributes=data.object_attributes)
 
 
 def moved_index(index: ObjectIndex, level: int, build: str) -> ObjectIndex:

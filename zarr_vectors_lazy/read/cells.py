@@ -16,7 +16,6 @@ from zarr_vectors_lazy.format.vectors import (
     decode_link_run,
     decode_links,
     decode_rows,
-    decode_vertices,
     decodes_exactly,
     join_payloads,
 )
@@ -272,8 +271,7 @@ def read_vertices(source: Source, spec: CellSpec, coord: Sequence[int], raw: Raw
     """
     payload = read_payload(source, spec, coord, raw)
     with error_context(source, spec, coord):
-        assert spec.row_shape is not None
-        found = decode_vertices(payload, spec.dtype, spec.row_shape[0])
+        found = decode_rows(payload, spec.dtype, spec.row_shape or ())
     check_count(source, spec, coord, len(found), count)
     return found
 

@@ -221,7 +221,7 @@ class RecipeLayer(RequestedLayer):
         return _rebuild, (RecipeLayer, self.name, self.recipe, self.blocks, self.trailing, self.annotations)
 
 
-def _rebuild(cls: type[RecipeLayer], *args: Any) -> RecipeLayer:
+def _rebuild(cls: Callable[..., RequestedLayer], *args: Any) -> RequestedLayer:
     layer = cls(*args[:-1])
     layer.annotations = args[-1]
     return layer
@@ -416,7 +416,7 @@ class ReadLayer(RequestedLayer):
         self.slots = slots
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _rebuild_reads, (self.reads, self.slots or task_slots(), self.annotations)
+        return _rebuild, (ReadLayer, self.reads, self.slots or task_slots(), self.annotations)
 
     def get_output_keys(self) -> set[Key]:
         """All keys of single cells."""
@@ -534,12 +534,6 @@ def wanted_cells(name: str, member: Member, coords: ChunkCoords, chunks: IntArra
         places=None if member.places is None else member.places.take(chunks),
         role=member.role,
     )
-
-
-def _rebuild_reads(reads: Reads, slots: int, annotations: Any) -> ReadLayer:
-    layer = ReadLayer(reads, slots)
-    layer.annotations = annotations
-    return layer
 
 
 def pick(batch: Fetched, members: Sequence[str], chunk: int) -> Raw:

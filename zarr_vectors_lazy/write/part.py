@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from functools import partial
+from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -178,6 +179,7 @@ def _content_of(put: Put, *, checked: bool) -> int:
 
 # A whole store from arrays: chunks encoded and put by a few threads, metadata last.
 
+T = TypeVar("T")
 THREADS = min(4, os.cpu_count() or 1)
 Summary = Callable[[Prepared, LevelRecord], dict[str, Any]]
 BATCH_NBYTES = 4 * 1024**2  # bytes of rows that a thread holds at once: gathered, encoded and compressed
@@ -198,16 +200,19 @@ def write_store(job: WriteJob, summarise: Summary) -> dict[str, Any]:
     check_cells(job, prepared.routed.coords, prepared.routed.counts)
     session = begin_write(job.spec, job.mode)
     writer = LevelWriter(spec=job.spec, level=0, grid=job.grid, encoding=job.encoding, session=session)
-    records = [empty_record(job.positions.shape[1])]
-    with (
-        ThreadPoolExecutor(THREADS) as pool,
-        progress_bar("writing", len(prepared.routed), shown=job.progress) as advance,
-    ):
-        parts = batches(prepared)
-        for part, record in zip(parts, pool.map(lambda part: write_chunks(prepared, writer, part), parts), strict=True):
-            records.append(record)
-            advance(len(part))
-    return summarise(prepared, finish(prepared, writer, session, records))
+    parts = batches(prepared)
+    records = _threaded(partial(write_chunks, prepared, writer), parts, [*map(len, parts)], shown=job.progress)
+    return summarise(prepared, finish(prepared, writer, session, [empty_record(job.positions.shape[1]), *records]))
+
+
+def _threaded(work: Callable[[Any], T], items: Sequence[Any], sizes: Sequence[int], *, shown: bool) -> list[T]:
+    """Results of ``work`` for items, on a few threads; a bar counts their sizes if ``shown``."""
+    done = []
+    with ThreadPoolExecutor(THREADS) as pool, progress_bar("writing", sum(sizes), shown=shown) as advance:
+        for found, size in zip(pool.map(work, items), sizes, strict=True):
+            done.append(found)
+            advance(size)
+    return done
 
 
 def finish(
@@ -691,9 +696,5 @@ def write_stream(
             done: PartRecord = run_step(step, None, part_plan, session)
             return done
 
-        with ThreadPoolExecutor(THREADS) as pool, progress_bar("writing", parts, shown=progress) as advance:
-            done = []
-            for part in pool.map(write, range(parts)):
-                done.append(part)
-                advance(1)
+        done = _threaded(write, range(parts), [1] * parts, shown=progress)
         return finish_write(plan, session, summarise, done, scratch)

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from zarr_vectors_lazy.errors import FormatError
-from zarr_vectors_lazy.format.base import Found, format_chunk_keys
+from zarr_vectors_lazy.format.base import Found
 from zarr_vectors_lazy.format.codecs import byte_codecs, encode_shard, shard_codecs
 from zarr_vectors_lazy.format.metadata import parse_codecs
 from zarr_vectors_lazy.format.v09.arrays import OUR_KEY, GridLayout, parse_cells, parse_layout
 from zarr_vectors_lazy.model.arrays import CellArray
+from zarr_vectors_lazy.model.levels import by_key
 from zarr_vectors_lazy.model.writing import ArrayDraft, Encoding, Grid, Notes, StoreDraft
 from zarr_vectors_lazy.requests import Put
 from zarr_vectors_lazy.types import Buffer, ChunkCoords, Floats, IntArray, Json
@@ -73,8 +74,7 @@ def cells_document(
         What our readers want to know about them: ``content`` changes when a cell does, ``vertex_counts`` are (n,) rows
         of each in the order of ``coords``.
     """
-    keys = format_chunk_keys(coords)
-    order = sorted(range(len(keys)), key=keys.__getitem__)
+    keys, order = by_key(coords)
     attributes: Json = {"nonempty_chunks": [keys[i] for i in order]}
     if any(grid.origin):
         attributes["chunk_grid_origin"] = list(grid.origin)

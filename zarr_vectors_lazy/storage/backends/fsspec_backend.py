@@ -8,7 +8,7 @@ import re
 import secrets
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import PurePosixPath
 from typing import Any
@@ -70,11 +70,10 @@ class FsspecBackend(SignedBackend):
             way = self._way = run(self._connected())
         else:
             way = systems.make(spec)
-            self._fs = way.client
-            if self._scheme in SHARED:
-                self._lend = self._lent
-            else:
-                lender = ClientPool(partial(_another, spec), self._fs)
+            self._lend: Callable[[], contextlib.AbstractContextManager[Any]]
+            self._lend = partial(contextlib.nullcontext, way.client)
+            if self._scheme not in SHARED:
+                lender = ClientPool(lambda: systems.make(spec).client, way.client)
                 self._lend = lender.lend
                 weakref.finalize(self, lender.close).atexit = False
         self._root = systems.root_of(spec, way.client)
@@ -99,10 +98,6 @@ class FsspecBackend(SignedBackend):
             weakref.finalize(way.client, _close, opened, os.getpid())
             _register_end()
         return way
-
-    @contextlib.contextmanager
-    def _lent(self) -> Iterator[Any]:
-        yield self._fs
 
     def fetch(self, requests: Sequence[Request]) -> list[Result]:  # noqa: D102  inherited
         if self._asynchronous:
@@ -205,8 +200,7 @@ class FsspecBackend(SignedBackend):
             return await self._get_s3(fs, Get(key, start, stop))
         if self._scheme in AZURE:
             return await self._get_azure(fs, Get(key, start, stop))
-        data: bytes = await fs._cat_file(self._path(key), start=start, end=stop)
-        return data
+        return bytes(await fs._cat_file(self._path(key), start=start, end=stop))
 
     async def _get_http(self, fs: Any, request: Get) -> bytes:
         # fsspec's own read takes any answer for the requested range, even if the server sent the whole object.
@@ -387,10 +381,6 @@ class FsspecBackend(SignedBackend):
                 way = await systems.of_the_machine(self.spec)
                 self._instance = None if way is None else await self._opened(way)
             return self._instance
-
-
-def _another(spec: StoreSpec) -> Any:
-    return systems.make(spec).client
 
 
 def _limits(start: int, stop: int | None) -> str:

@@ -138,15 +138,10 @@ def canonical(url: str, options: Mapping[str, Any]) -> tuple[str, dict[str, Any]
             return place.url, signed
         options = with_query(place, options, "sas_token")
         return place.url, options if text or not place.account else {"account_name": place.account, **options}
-    said = {name: value for name, value in _said(cls, url).items() if name in {"host", "port", "username", "password"}}
+    told = cls._get_kwargs_from_urls(url)  # as fsspec's own url_to_fs reads them
+    said = {name: value for name, value in told.items() if name in {"host", "port", "username", "password"}}
     authority, slash, path = url.partition("://")[2].partition("/")
     return f"{scheme}://{authority.rpartition('@')[2]}{slash}{path}".rstrip("/"), {**said, **options}
-
-
-def _said(cls: System, url: str) -> dict[str, Any]:
-    """Return the options that a URL itself gives (user, password, port)."""
-    said: dict[str, Any] = cls._get_kwargs_from_urls(url)  # as fsspec's own url_to_fs reads them
-    return said
 
 
 @cache
@@ -172,11 +167,9 @@ def root_of(spec: StoreSpec, system: System) -> str:
         return local_path(spec.url)
     authority, slash, path = rest.partition("/")
     if scheme in {"http", "https"} or not path:
-        root: str = system._strip_protocol(spec.url)
-        return root
+        return str(system._strip_protocol(spec.url))
     # Some file systems cut a path at "?" and "#", which are part of it.
-    stand_in: str = system._strip_protocol(f"{scheme}://{authority}{slash}{_STAND_IN}")
-    return stand_in.replace(_STAND_IN, path)
+    return str(system._strip_protocol(f"{scheme}://{authority}{slash}{_STAND_IN}")).replace(_STAND_IN, path)
 
 
 def walks(system: System) -> bool:
@@ -380,8 +373,7 @@ def bounded_response() -> Any:
             except BaseException:
                 answer.close()
                 raise
-        data: bytes = await answers.read(answer)
-        return data
+        return bytes(await answers.read(answer))
 
     return type("BoundedResponse", (answers,), {"read": read})
 

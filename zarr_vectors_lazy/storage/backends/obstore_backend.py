@@ -402,12 +402,11 @@ class ObstoreBackend(SignedBackend):
     def _size(self, store: ObjectStore, request: Size) -> int | None:
         record("head", request.key, 0)
         try:
-            size: int = store.head(request.key)["size"]
+            return int(store.head(request.key)["size"])
         except FileNotFoundError as error:
             if retry.NO_BUCKET.search(str(error)):
                 raise
             return None
-        return size
 
     def _names(self, store: ObjectStore, request: ListDir) -> tuple[str, ...] | None:
         if not self.listable and not request.required:
