@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal
 
 import numpy as np
@@ -39,7 +40,7 @@ class Rates:
 
     def __post_init__(self) -> None:
         for name in ("storage", "put", "get", "transfer"):
-            if not getattr(self, name) >= 0:
+            if not (isinstance(getattr(self, name), Real) and getattr(self, name) >= 0):
                 raise SelectionError(f"{name}= must be a price, 0 or more, found {getattr(self, name)!r}")
 
 

@@ -15,7 +15,9 @@ V_co = TypeVar("V_co", covariant=True)
 ALSO = {  # names from other libraries, or of the parts of a level, that are not spelt like anything here
     "attrs": "vertex_attributes",
     "bins": "bin_shape",
+    "codec": "compressor",
     "columns": "attributes",
+    "compression": "compressor",
     "edge_attributes": "link_attributes",
     "exist_ok": "mode",
     "face_attributes": "link_attributes",
@@ -23,6 +25,7 @@ ALSO = {  # names from other libraries, or of the parts of a level, that are not
     "names": "attribute_names",
     "overwrite": "mode",
     "spacing": "chunk_shape",
+    "where": "attribute_filter",
 }
 MANY = 1000  # most keys of a mapping that are searched
 NEARER = 0.7  # stricter than for attributes: other keywords are passed to a backend, which has names of its own

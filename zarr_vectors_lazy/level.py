@@ -185,6 +185,12 @@ def dataframe(view: LevelView, attributes: Collection[str] | None) -> Any:
     return expression.level_frame(view, frame_columns(view, attributes))
 
 
+ELSEWHERE = {  # names that people type for a level, and what is meant
+    **dict.fromkeys(("coords", "points", "positions"), "vertices"),
+    **dict.fromkeys(("to_dataframe", "to_pandas"), "to_dask_dataframe().compute()"),
+    "shape": "vertices.shape",
+    "to_csv": "to_file('name.csv')",
+}
 SELECTING = ("bbox", "objects", "groups", "where", "whole_objects", "world")
 
 
@@ -463,6 +469,10 @@ class ZVLevel(Suggesting, ArraysMixin):
         for name in sorted(axes.keys() - {*root.axes, *root.world.names}):
             if is_near(name, SELECTING):
                 raise TypeError(f"sel() takes no argument {name!r}{meant(name, SELECTING)}")
+            if name in self.attribute_names:
+                raise SelectionError(
+                    f"{name!r} is an attribute, not an axis: where={{{name!r}: (lo, hi)}} selects by it"
+                )
         region = parse_region(bbox, axes, root.axes, root.world if world else None)
         if region is None and (whole_objects or world):
             raise SelectionError(f"{'whole_objects' if whole_objects else 'world'}=True needs a box")
@@ -605,7 +615,11 @@ class ZVLevel(Suggesting, ArraysMixin):
         return (["edges"] if kinds - {"point_cloud", "mesh"} else []) + (["faces"] if "mesh" in kinds else [])
 
     def _elsewhere(self, name: str) -> str:
-        return f"; did you mean .attributes[{name!r}]?" if name in self.attribute_names else ""
+        if name in self.attribute_names:
+            return f"; did you mean .attributes[{name!r}]?"
+        if name in self._store.axes:
+            return f"; did you mean .vertices[:, {self._store.axes.index(name)}]?"
+        return f"; did you mean .{ELSEWHERE[name]}?" if name in ELSEWHERE else ""
 
     def _member(self, member: str) -> list[da.Array]:
         if member == "attributes":

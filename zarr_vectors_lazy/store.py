@@ -400,6 +400,8 @@ class ZVStore(Suggesting):
         return Cost(self.url, read_inventory(self._opened.tree, self._opened.generation), rates)
 
     def _elsewhere(self, name: str) -> str:
+        if name == "level":
+            return "; did you mean store[0]?"
         return f"; levels have it: store[0].{name}" if hasattr(ZVLevel, name) else ""
 
     def to_datatree(self) -> xr.DataTree:

@@ -159,8 +159,8 @@ def test_arguments_that_do_not_go_together(tmp_path):
         (rf"\['weight'\] must have {LINKS} rows like edges", {"link_attributes": {"weight": lazy["object_ids"]}}),
         ("of unknown sizes: they must be cut alike", {"edges": unknown, "link_attributes": {"weight": weight[:9]}}),
         ("links can only have numbers", {"link_attributes": {"weight": weight.astype(str)}}),
-        (r"edges must be \(M, L\) whole numbers, L 2; found", {"edges": lazy["edges"].astype("f8")}),
-        (r"edges must be \(M, L\) whole numbers, L 2; found", {"edges": lazy["edges"][:, :1]}),
+        (r"edges must be \(M, 2\) whole numbers; found", {"edges": lazy["edges"].astype("f8")}),
+        (r"edges must be \(M, 2\) whole numbers; found", {"edges": lazy["edges"][:, :1]}),
         ("segment of a path", {"link_attributes": {"a/b": weight}}),
         ("must be in memory here", {"object_attributes": {"a": weight}}),
     ):

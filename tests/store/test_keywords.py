@@ -103,6 +103,9 @@ def test_attributes_that_are_not_there_suggest_what_is(path):
         (lambda: store.vertices, "; levels have it: store[0].vertices"),
         (lambda: store.axess, "; did you mean 'axes'?"),
         (lambda: store[0].vertexes, "; did you mean 'vertices' or 'vertex_count'?"),
+        (lambda: store.level, "; did you mean store[0]?"),
+        (lambda: store[0].points, "; did you mean .vertices?"),
+        (lambda: store[0].y, "; did you mean .vertices[:, 1]?"),
         (lambda: store[0].intensity, "; did you mean .attributes['intensity']?"),
         (lambda: store[0].attributes.intensity, r"; did you mean ['intensity']?"),
         (lambda: store[0].objects.idz, "; did you mean 'ids'?"),
@@ -139,6 +142,26 @@ def test_what_is_in_the_wrong_order_or_place_is_told(path, tmp_path):
         zvl.write_points(tmp_path / "new", [[1, 2, 3], [4, 5]], chunk_shape=5)
     with pytest.raises(SelectionError, match="did you swap axes and rows"):
         zvl.write_points(tmp_path / "new", np.zeros((3, 50)), chunk_shape=5)
+    with pytest.raises(SelectionError, match=r"'intensity' is an attribute, not an axis: where="):
+        level.sel(intensity=(0, 1))
+    with pytest.raises(SelectionError, match=r"did you mean \(\[0.0, 0.0, 0.0\], \[9.0, 9.0, 9.0\]\)\?"):
+        level.sel(bbox=[0, 0, 0, 9, 9, 9])
+    with pytest.raises(StoreError, match=r"not ZVLevel; give its .store.url"):
+        zvl.validate(level)
+    with pytest.raises(SelectionError, match=r"files must be paths, found ndarray; write_points"):
+        zvl.ingest(np.eye(3), tmp_path / "new")
+    with pytest.raises(SelectionError, match=r"counted from 0"):
+        zvl.write_mesh(tmp_path / "new", np.eye(3), [[1, 2, 3]], chunk_shape=5)
+    with pytest.raises(SelectionError, match=r"numpy.stack\(\[starts, ends\], axis=1\)"):
+        zvl.write_lines(tmp_path / "new", (np.eye(3), np.eye(3)), chunk_shape=5)
+    with pytest.raises(SelectionError, match=r"\[array\] is one polyline"):
+        zvl.write_polylines(tmp_path / "new", np.eye(3), chunk_shape=5)
+    with pytest.raises(SelectionError, match="aggregate must be rules by attribute"):
+        zvl.write_points(tmp_path / "new", np.eye(3), chunk_shape=5, aggregate="mean")
+    with pytest.raises(SelectionError, match="storage= must be a price"):
+        zvl.open_zv(path).cost(storage="cheap")
+    assert list(level.to_dask_dataframe("intensity").columns)[:4] == ["x", "y", "z", "intensity"]
+    assert level.to_file(tmp_path / "one.csv", attributes="intensity")["vertices"] == level.vertex_count
     with pytest.raises(SelectionError, match=r"several ids use level.sel\(objects="):
         level.objects[[3, 4]]
     (tmp_path / "file.csv").write_text("x,y,z")

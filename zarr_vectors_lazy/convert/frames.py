@@ -73,6 +73,7 @@ def frame_columns(
     NotFoundError
         If there is no such attribute.
     """
+    attributes = [attributes] if isinstance(attributes, str) else attributes
     axes, known = view.data.store.axes, _Known(view)
     objects = (OBJECT_ID,) if view.data.object_index is not None else ()
     asked = bool(objects) and (attributes is None or OBJECT_ID in attributes)

@@ -2,6 +2,7 @@
 
 import gzip
 import importlib
+import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -265,6 +266,10 @@ def found_files(files: Any, name: str | None = None) -> list[Path]:
         If one names nothing that can be read.
     """
     given: Iterable[Any] = [files] if isinstance(files, str | Path) or not isinstance(files, Iterable) else files
+    if not all(isinstance(item, str | os.PathLike) for item in given):
+        raise SelectionError(
+            f"files must be paths, found {type(files).__name__}; write_points and other writers take arrays and tables"
+        )
     found = [path for item in given for path in _expanded(Path(item).expanduser(), name)]
     if not found:
         raise SelectionError("no files are given")

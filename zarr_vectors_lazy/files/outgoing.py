@@ -90,6 +90,8 @@ class Outgoing:
     left_out: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, str):
+            self.names = None if self.names == "all" else (self.names,)
         # Data that are read all at once do not need a key for each chunk.
         self.level = type(self.level)(self.level.store, batched(self.level._view))
 

@@ -309,13 +309,17 @@ def _corners(bbox: Any, names: Sequence[str]) -> tuple[Floats, Floats]:
     try:
         parts = [np.asarray(part, np.float64) for part in bbox]
     except (TypeError, ValueError, OverflowError) as error:
-        raise SelectionError(f"{wanted}; found {bbox!r}") from error
+        found = f"a {type(bbox).__name__}" if hasattr(bbox, "columns") else repr(bbox)
+        raise SelectionError(f"{wanted}; found {found}") from error
     shapes = {part.shape for part in parts} or {np.shape(bbox)[1:]}
     several = shapes == {(2, ndim)}
     if not several and (shapes != {(ndim,)} or len(parts) != 2):
         short = all(part.shape[-1:] < (ndim,) for part in parts)
         hint = f"; for some axes alone: {names[0]}=slice(lo, hi)" if short else ""
-        found = f"shapes {', '.join(str(part.shape) for part in parts[:4])}" if parts else repr(bbox)
+        if shapes == {()} and len(parts) == 2 * ndim:
+            numbers = [part.item() for part in parts]
+            hint = f"; did you mean {(numbers[:ndim], numbers[ndim:])}?"
+        found = f"shapes {', '.join(str(part.shape) for part in parts[:4])}" if shapes - {()} else repr(bbox)
         raise SelectionError(f"{wanted}; found {found}{hint}")
     corners = np.reshape(parts, (-1, 2, ndim))
     lo, hi = corners[:, 0], corners[:, 1]

@@ -151,7 +151,9 @@ def is_option(name: str) -> bool:
 
 def _text(path: object) -> str:
     if not isinstance(path, str | os.PathLike):
-        raise StoreError(f"a store must be a path, a URL or a zarr store object, not {type(path).__name__}")
+        kind = type(path)
+        hint = "; give its .url" if hasattr(kind, "url") else "; give its .store.url" if hasattr(kind, "store") else ""
+        raise StoreError(f"a store must be a path, a URL or a zarr store object, not {kind.__name__}{hint}")
     text = os.fspath(path)
     if not isinstance(text, str) or not text:
         raise StoreError(f"a store must be a path, a URL or a zarr store object, not {text!r}")

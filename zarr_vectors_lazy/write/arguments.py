@@ -783,14 +783,16 @@ def parse_links(value: Any, widths: Sequence[int], rows: int | None, name: str) 
     if array.size == 0 and array.ndim != 2:
         array = np.empty((0, widths[0]), np.int64)
     if array.ndim != 2 or array.shape[1] not in widths or (array.dtype.kind not in "iu" and array.size):
-        shapes = f"{widths[0]} to {widths[-1]}" if len(widths) > 1 else str(widths[0])
-        raise SelectionError(
-            f"{name} must be (M, L) whole numbers, L {shapes}; found shape {array.shape} of {array.dtype}"
+        shape = (
+            f"(M, L) whole numbers, L {widths[0]} to {widths[-1]}"
+            if len(widths) > 1
+            else f"(M, {widths[0]}) whole numbers"
         )
+        raise SelectionError(f"{name} must be {shape}; found shape {array.shape} of {array.dtype}")
     lowest, highest = (int(array.min()), int(array.max())) if array.size else (0, -1)
     if lowest < 0 or highest >= (np.iinfo(np.int64).max if rows is None else rows):
-        there = "rows are counted from 0" if rows is None else f"there are {rows}"
-        raise SelectionError(f"{name} name row {lowest if lowest < 0 else highest}; {there}")
+        there = "rows are" if rows is None else f"there are {rows},"
+        raise SelectionError(f"{name} name row {lowest if lowest < 0 else highest}; {there} counted from 0")
     return array.astype(np.int64)
 
 
@@ -893,7 +895,9 @@ def parse_rules(rules: Any, columns: Mapping[str, Column]) -> dict[str, Rule | N
     SelectionError
         If an attribute does not exist, or a rule does not suit its values.
     """
-    found = dict(by_name(rules, "aggregate"))
+    if not isinstance(rules, Mapping | None):
+        raise SelectionError(f"aggregate must be rules by attribute, such as {{'intensity': 'mean'}}, found {rules!r}")
+    found = dict(rules or {})
     for name, rule in found.items():
         if name not in columns:
             raise SelectionError(f"aggregate has {name!r}, which is not a vertex attribute; there is {listed(columns)}")

@@ -56,7 +56,12 @@ def flat_lines(endpoints: Any) -> tuple[Vertices, IntArray]:
 def check_lines(array: Any) -> None:
     """Raise SelectionError if an array, in memory or from Dask, is not (N, 2, D)."""
     if array.ndim != 3 or array.shape[1] != 2:
-        raise SelectionError(f"endpoints must be (N, 2, D), found shape {array.shape}")
+        hint = (
+            "; numpy.stack([starts, ends], axis=1) makes it of two arrays"
+            if 2 in array.shape[:1] or array.ndim == 2
+            else ""
+        )
+        raise SelectionError(f"endpoints must be (N, 2, D), found shape {array.shape}{hint}")
 
 
 def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
@@ -83,9 +88,10 @@ def flat_paths(polylines: Any) -> tuple[Vertices, IntArray]:
         )
     for at, part in enumerate(parts):
         if part.ndim != 2 or part.shape[1] != parts[0].shape[1]:
-            like = f" as the first has D {parts[0].shape[1]}" if at else ""
+            width = f", D {parts[0].shape[1]} like the first" if at else ""
+            alone = "; [array] is one polyline" if part.ndim == 1 and hasattr(polylines, "ndim") else ""
             raise SelectionError(
-                f"polylines must be (n, D) arrays, one for each{like}; number {at} has shape {part.shape}"
+                f"polylines must be (n, D) arrays, one for each{width}; number {at} has shape {part.shape}{alone}"
             )
     return np.concatenate(parts), np.fromiter(map(len, parts), np.int64, len(parts))
 

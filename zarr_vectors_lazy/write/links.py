@@ -265,7 +265,9 @@ def plan_links(plan: Plan, statistics: LinkStatistics, reader: LinkBlockReader, 
         )
     rows, (row, block, at) = int(plan.counts.sum()), statistics.highest
     if row >= rows and reader.counted:
-        raise SelectionError(f"{reader.name} name row {row}, at row {at} of block {block}; there are {rows}")
+        raise SelectionError(
+            f"{reader.name} name row {row}, at row {at} of block {block}; there are {rows}, counted from 0"
+        )
     spread = spread_chunks(plan.coords, plan.counts, plan.job.grid, plan.job.encoding, parts)
     return LinkPlan(plan=plan, parts=spread, count=statistics.count, implied=implied, missing=statistics.missing)
 
