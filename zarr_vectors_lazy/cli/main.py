@@ -18,6 +18,7 @@ from zarr_vectors_lazy.errors import (
     SelectionError,
     StoreError,
     ZVError,
+    near,
     printable,
 )
 
@@ -130,6 +131,9 @@ def end_output(error: BaseException) -> None:
 def misused(error: Any) -> str:
     """Say plainly what typer says about wrong arguments."""
     path = error.ctx.command_path if getattr(error, "ctx", None) else "zvl"
+    if hasattr(error, "possibilities"):  # typer's guesses go far, because of the dashes
+        bare = error.option_name.lstrip("-")
+        error.possibilities = [one for one in error.possibilities or () if near(bare, [one.lstrip("-")])]
     said = functools.reduce(lambda text, name: text.replace(name, PLAIN[name]), PLAIN, error.format_message())
     return f"{said} ({path} -h lists the choices)"
 

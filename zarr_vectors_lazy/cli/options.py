@@ -332,7 +332,10 @@ def parse_corners(text: str, ndim: int) -> tuple[list[float], list[float]]:
     except ValueError as error:
         raise SelectionError(f"--bbox must be {2 * ndim} numbers, found {text!r}") from error
     if len(numbers) != 2 * ndim:
-        raise SelectionError(f"--bbox must be {2 * ndim} numbers, lower corner first, found {len(numbers)}: {text!r}")
+        hint = "; put commas between them" if len(numbers) == 1 else ""
+        raise SelectionError(
+            f"--bbox must be {2 * ndim} numbers, lower corner first, found {len(numbers)}: {text!r}{hint}"
+        )
     return numbers[:ndim], numbers[ndim:]
 
 

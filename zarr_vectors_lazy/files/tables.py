@@ -185,6 +185,8 @@ def _axes_of(names: Sequence[str], asked: LoadOptions) -> list[str]:
     lower = {name.lower(): name for name in reversed(names)}
     wanted = asked.axes or [axis for axis in AXES if axis in lower]
     found = [name if name in names else lower.get(name.lower()) for name in wanted]
+    if asked.axes and len(found) < 2:
+        raise SelectionError(f"axes= must name 2 columns or more, found {listed(asked.axes)}")
     if None in found or len(found) < 2 or (not asked.axes and tuple(wanted) != AXES[: len(wanted)]):
         expected = listed(asked.axes) if asked.axes else "x, y, ..."
         raise FileError(f"expected columns {expected} for positions, found {listed(names)}; axes= names other columns")
