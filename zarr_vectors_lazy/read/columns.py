@@ -64,6 +64,7 @@ from zarr_vectors_lazy.read.records import number_rows, span_table, spans_of
 from zarr_vectors_lazy.read.rows import (
     Chooser,
     Column,
+    choose_alone,
     choose_rows,
     column_values,
     find_hits,
@@ -256,10 +257,13 @@ class Choosing:
     def inputs(self, block: int) -> tuple[List]:
         """Parts of one block's task, one for each chunk."""
         chunks = self.blocks.of(block).tolist()
-        return (List(*(self._chosen(chunk) if self.filters[chunk] else None for chunk in chunks)),)
+        return (List(*(self._part(chunk) if self.filters[chunk] else None for chunk in chunks)),)
 
-    def _chosen(self, chunk: int) -> GraphNode:
-        """Part of a task that chooses the rows of one chunk."""
+    def _part(self, chunk: int) -> GraphNode:
+        return Task(None, choose_rows, *self.of_chunk(chunk))
+
+    def of_chunk(self, chunk: int) -> tuple[Any, ...]:
+        """What `choose_rows` is given for one chunk."""
         reads, counts = self.blocks.reads, self.blocks.counts
         count = None if counts is None else int(counts[chunk])
         masked, coord = bool(self.masked[chunk]), tuple(self.blocks.coords[chunk].tolist())
@@ -269,9 +273,8 @@ class Choosing:
         fragments = owned = None
         if self.owned is not None:
             fragments, owned = TaskRef((cell_name(reads, FRAGMENTS), chunk)), TaskRef((self.owned,))
-        values = List(*(self._values(chunk, coord, count, *values) for values in self.values))
-        own = (vertices, head, fragments, owned, values, masked)
-        return Task(None, choose_rows, self.chooser.of(coord), coord, count, *own)
+        values = List(*(self._values(chunk, coord, count, *values) for values in self.values)) if self.values else ()
+        return self.chooser.of(coord), coord, count, vertices, head, fragments, owned, values, masked
 
     def _values(
         self, chunk: int, coord: tuple[int, ...], count: int | None, column: Column, member: str, present: BoolArray
@@ -329,7 +332,10 @@ def choice_graph(view: LevelView) -> tuple[Choice | None, list[HighLevelGraph]]:
         filters=view.filters,
     )
     name = f"zv-choose-{tokenize(view.token, view.bounds)}"
-    recipe = BlockTasks(list, choosing.inputs, choosing.needs)
+    if len(view.bounds) - 1 == len(view):  # blocks of one chunk: no parts of tasks, which Dask would walk through
+        recipe = BlockTasks(choose_alone, choosing.of_chunk, choosing.needs)
+    else:
+        recipe = BlockTasks(list, choosing.inputs, choosing.needs)
     graph = blocks_over(name, recipe, len(view.bounds) - 1, *graphs)
     return Choice(name=name, bounds=view.bounds, filters=view.filters), [graph]
 

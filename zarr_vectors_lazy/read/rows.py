@@ -130,6 +130,11 @@ def choose_rows(
     return kept_of_mask(mask)
 
 
+def choose_alone(*args: Any) -> list[Kept]:
+    """Task of a block of one chunk: its chosen rows (see `choose_rows`), in a list as of several chunks."""
+    return [choose_rows(*args)]
+
+
 def check_placement(
     source: Source, spec: CellSpec, coord: tuple[int, ...], vertices: Vertices, placement: Placement
 ) -> None:
