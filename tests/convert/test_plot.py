@@ -171,6 +171,25 @@ def test_each_category_has_a_colour_and_its_name(made, values, shown):
         assert wanted[""] == {plot.NONE}
 
 
+def test_a_long_name_of_a_store_is_shortened(tmp_path):
+    path = tmp_path / f"from-{'x' * 150}-to.zv"
+    zvl.write_points(path, np.eye(3) * 9, chunk_shape=50, vertex_attributes={"q": np.arange(3)})
+    figure = zvl.open_zv(path)[0].plot(projection="xy")
+    figure.canvas.draw()
+    title = figure.get_suptitle()
+    assert title.startswith("from-xx")
+    assert "xx..." in title
+    assert title.endswith("-to.zv, level 0: 3 vertices")
+    box = figure._suptitle.get_window_extent()
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.x1
+
+
+def test_a_colour_bar_has_room_beside_a_low_panel(made):
+    dates = np.datetime64("2024-01-01") + np.arange(60).astype("m8[D]")
+    figure = made(np.arange(60.0)[:, None] * [1, 0.05, 0.05], day=dates).plot(color="day", projection="xy")
+    assert figure.axes[-1].get_position().height * figure.get_figheight() >= 1.75
+
+
 @pytest.mark.parametrize("count", [3, 12, 24, 25, 40])
 def test_a_legend_is_whole(made, count):
     positions = np.random.default_rng(0).uniform(0, 50, (count + 1, 3)) * [1, 1, 0.1]

@@ -29,6 +29,7 @@ Color: TypeAlias = Any  # str, or an array with a row for each vertex
 PLAIN, NONE = "#33638d", "#c4c4c4"
 PANEL_INCHES = 4.2
 LEFT, RIGHT, BOTTOM, TOP = 0.8, 0.2, 0.55, 0.6  # inches around a panel
+BAR, CHARACTER = 1.8, 0.085  # inches: the least height of a colour bar, the width of a character of the title
 DPI = 120
 MOST_CLASSES = 20  # integers with more distinct values are quantities
 MOST_LABELS = 24  # most entries of a legend
@@ -368,7 +369,9 @@ def plot_view(
         url = view.data.tree.url  # the store may be inside an archive or a bucket
         name = url.rstrip("/").rpartition("/")[2] or url
         count = len(drawing.positions)
-        title = f"{name}, level {view.data.meta.index}: {count:,} {'vertex' if count == 1 else 'vertices'}"
+        about = f", level {view.data.meta.index}: {count:,} {'vertex' if count == 1 else 'vertices'}"
+        room = max(int(figure.get_figwidth() / CHARACTER) - len(about), 9)
+        title = (name if len(name) <= room else f"{name[: room // 2 - 2]}...{name[-(room // 2 - 1) :]}") + about
         figure.suptitle(title, fontsize=10, y=1 - 0.08 / figure.get_figheight(), va="top")
     if told is not None or style.density:
         _tell_colours(spots, artists, drawing, colours, style, own=ax is None)
@@ -400,7 +403,7 @@ def _new_figure(
     tall = max(height for _, height in sizes)
     right = RIGHT
     if barred:
-        right = 1.05
+        right, tall = 1.05, max(tall, BAR)
     elif words:
         more = ["and 1,000 more"] if len(words) > MOST_LABELS + 1 else ["none"]
         right = 0.6 + 0.075 * min(max(map(len, [*words, *more])), 40)
@@ -610,16 +613,17 @@ def _tell_colours(
     bar = figure.colorbar(artists[-1], **_beside(spot, own=own), extend=extend, **said)
     bar.set_label(name, fontsize=9)
     bar.ax.tick_params(labelsize=8)
+    bar.ax.yaxis.get_offset_text().set(ha="left", fontsize=8)
     if none:
         place = {"loc": "upper left", "bbox_to_anchor": (0, -0.02), "frameon": False, "borderaxespad": 0}
         bar.ax.legend(handles=[patch(color=NONE, label="none")], fontsize=8, handlelength=1.1, **place)
 
 
 def _beside(spot: Any, *, own: bool) -> dict[str, Any]:
-    """Place of a colour bar: taken from axes that were given, otherwise right of a panel, at least 1.8 inches."""
+    """Place of a colour bar: taken from axes that were given, otherwise right of a panel."""
     if not own:
         return {"ax": spot, "pad": 0.02}
     place, figure = spot.get_position(), spot.figure
     inch, up = 1 / figure.get_figwidth(), 1 / figure.get_figheight()
-    height = min(max(place.height, 1.8 * up), place.y1 - BOTTOM * up)
+    height = min(max(place.height, BAR * up), place.y1 - BOTTOM * up)
     return {"cax": figure.add_axes((place.x1 + 0.15 * inch, place.y1 - height, 0.14 * inch, height))}
